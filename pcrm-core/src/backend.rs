@@ -1,0 +1,4 @@
+//! A tensor library, opened on a device.
+
+/// A tensor library, opened on a device.
+pub trait Backend: Send {}

@@ -1,0 +1,162 @@
+//! Prior constraints: an upper bound Δ* for the margin of every pair, known before training.
+//!
+//! PCRM (arXiv 2404.00978, §4.1) trains with L = −log σ(Δ) − log σ(Δ* − Δ), Δ = r_w − r_l, whose minimum over Δ
+//! is at Δ*/2. A [`Constraint`] says what Δ* is; it is computed once per data set and carries no gradient.
+//! `f32::INFINITY` means "no bound" and leaves −log σ(Δ) alone.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::registry::{self, ConstraintPlugin};
+
+/// What a constraint may look at of one preference pair.
+#[derive(Debug, Clone, Copy)]
+pub struct PairView<'a> {
+    /// A hash of the pair's content: the same in any order, in any file and at any batch size.
+    pub identity: u64,
+    /// The prompt's text, templates applied.
+    pub prompt: &'a str,
+    /// The preferred answer's text.
+    pub chosen: &'a str,
+    /// The dispreferred answer's text.
+    pub rejected: &'a str,
+    /// Tokens of the preferred answer from the first one where the two differ.
+    pub chosen_ids: &'a [u32],
+    /// Tokens of the dispreferred answer from the first one where the two differ.
+    pub rejected_ids: &'a [u32],
+    /// How much better the preferred answer is, where the data says so.
+    pub margin: Option<f32>,
+}
+
+/// What surrounds the computation of bounds: the run's seed, and where expensive priors may be kept.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Priors {
+    /// The run's seed, for constraints that draw.
+    pub seed: u64,
+    /// A folder for what is costly to compute twice (embeddings, fitted models); `None`: keep nothing.
+    pub cache: Option<PathBuf>,
+}
+
+impl Priors {
+    /// Priors of a run with this seed, keeping nothing on disk.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed, cache: None }
+    }
+}
+
+/// A prior constraint. One method is required besides the name.
+///
+/// Implementations are plain serde structs with `deny_unknown_fields`, registered as a [`ConstraintPlugin`]
+/// under the same name as [`Constraint::kind`].
+pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
+    /// The tag that selects this constraint: `length_ratio`, `fixed`.
+    fn kind(&self) -> &'static str;
+
+    /// Δ* of every pair, in order; positive, or `f32::INFINITY` for no bound.
+    ///
+    /// # Errors
+    /// A prior that cannot be computed for some pair, naming the pair's position.
+    fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>>;
+
+    /// The prior s behind every bound, where the constraint has one: a similarity in [0, 1].
+    ///
+    /// # Errors
+    /// As [`Constraint::bounds`].
+    fn similarities(&self, _pairs: &[PairView<'_>], _priors: &Priors) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+}
+
+erased_serde::serialize_trait_object!(Constraint);
+
+impl dyn Constraint {
+    /// [`Constraint::bounds`], checked: one positive number per pair.
+    ///
+    /// # Errors
+    /// Those of the constraint, and a bound that is not positive (NaN included), with the pair's position.
+    pub fn checked_bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
+        let refuse =
+            |message: String| Error::Plugin { what: "constraint", name: self.kind().to_owned(), message };
+        let bounds = self.bounds(pairs, priors)?;
+        if bounds.len() != pairs.len() {
+            return Err(refuse(format!("gave {} bounds for {} pairs", bounds.len(), pairs.len())));
+        }
+        match bounds.iter().position(|bound| bound.is_nan() || *bound <= 0.0) {
+            Some(at) => {
+                Err(refuse(format!("pair {at} got the bound {}; a bound must be positive", bounds[at])))
+            }
+            None => Ok(bounds),
+        }
+    }
+
+    /// The tagged form: the configuration with its `kind` first.
+    ///
+    /// # Errors
+    /// A configuration that does not serialise to an object.
+    pub fn to_tagged(&self) -> Result<Value> {
+        let refuse =
+            |message: String| Error::Plugin { what: "constraint", name: self.kind().to_owned(), message };
+        let mut tagged = Map::new();
+        tagged.insert("kind".to_owned(), Value::from(self.kind()));
+        match serde_json::to_value(self).map_err(|error| refuse(error.to_string()))? {
+            Value::Object(fields) => tagged.extend(fields),
+            Value::Null => {}
+            other => return Err(refuse(format!("serialises to {other}, expected an object"))),
+        }
+        Ok(Value::Object(tagged))
+    }
+}
+
+/// Builds a constraint from a name (`length_ratio`) or a tagged object (`{"kind": "fixed", "bound": 3}`).
+///
+/// # Errors
+/// Text that is neither, an unknown kind (the known ones are listed), and a refused configuration.
+pub fn parse(text: &str) -> Result<Box<dyn Constraint>> {
+    let text = text.trim();
+    if !text.starts_with('{') {
+        return build(text, Map::new());
+    }
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| Error::invalid("constraint", format!("{text} is not valid JSON: {error}")))?;
+    from_tagged(value)
+}
+
+/// Builds a constraint from its tagged object.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_tagged(value: Value) -> Result<Box<dyn Constraint>> {
+    let Value::Object(mut fields) = value else {
+        return Err(Error::invalid("constraint", format!("expected an object with \"kind\", found {value}")));
+    };
+    match fields.shift_remove("kind") {
+        Some(Value::String(kind)) => build(&kind, fields),
+        Some(other) => Err(Error::invalid("constraint", format!("\"kind\" must be a string, found {other}"))),
+        None => Err(Error::invalid(
+            "constraint",
+            format!("no \"kind\" in {}; known kinds: {}", Value::Object(fields), known().join(", ")),
+        )),
+    }
+}
+
+fn known() -> Vec<&'static str> {
+    registry::all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect()
+}
+
+fn build(kind: &str, fields: Map<String, Value>) -> Result<Box<dyn Constraint>> {
+    let plugin = registry::find::<ConstraintPlugin>(kind)?;
+    (plugin.build)(&mut <dyn erased_serde::Deserializer<'_>>::erase(Value::Object(fields))).map_err(|error| {
+        Error::Plugin { what: "constraint", name: kind.to_owned(), message: error.to_string() }
+    })
+}
+
+impl<'de> Deserialize<'de> for Box<dyn Constraint> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_tagged(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
