@@ -1,0 +1,247 @@
+"""Makes tiny random checkpoints and their reference results.
+
+    python make.py OUT_DIR
+
+needs torch, transformers (5.x) and safetensors. The output is deterministic; the
+committed files came from torch 2.11 and transformers 5.23 on a CPU.
+
+For each family, OUT_DIR gets
+  FAMILY/                config.json + model.safetensors of the causal LM (float32), as
+                         `save_pretrained` writes them
+  FAMILY/cases.json      the token ids used
+  FAMILY/golden.safetensors
+                         the reference results, below
+  FAMILY/config-v4.json  only where RoPE is scaled: the same configuration in the spelling of
+                         transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`)
+  FAMILY-reward/         the same base weights with a random `score.weight`:
+                         a *ForSequenceClassification with num_labels = 1
+and `llama-sharded/` holds the weights of `llama/` in three shards and an index.
+
+Tensors of golden.safetensors. Everything is F32 but for `input_ids` and `lengths` (I32).
+  input_ids, lengths     cases.sequences, concatenated, and their lengths
+  logits.0, logits.1     [length, vocab] of each of cases.sequences (causal LM)
+  scores                 [n] reward of each of cases.score_sequences
+  pair.scores            [2] reward of prompt+chosen and of prompt+rejected
+  pair.loss              [1] -log sigmoid(d) - log sigmoid(bound - d), where
+                         d = score(prompt+chosen) - score(prompt+rejected)
+  pair.grad.NAME         gradient of pair.loss in parameter NAME of FAMILY-reward
+  logp.sum               [1] sum over t of log p(ids[t+1] | ids[..t]) for cases.logp_sequence
+  logp.grad.NAME         gradient of logp.sum in parameter NAME of FAMILY. A tied lm_head is no
+                         parameter of its own: its gradient is part of the embedding's
+
+The weights are the float32 ones of the files; the arithmetic is float64. Two notes on that:
+transformers casts to float32 inside RMSNorm, which is undone here, and it computes the RoPE
+angles, cos and sin in float32, which is kept. No sequence contains `pad_token_id`, and each
+is run alone, without padding. With a sliding window w, position i sees j when 0 <= i - j < w.
+pair.grad of gpt2's ln_f.bias is exactly 0: it cancels in d.
+"""
+
+import json
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    logging,
+)
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+
+VOCAB = 67
+PAD = 3  # given to the reward models; never drawn as a token
+BOUND = 0.7
+
+SHARED = dict(
+    vocab_size=VOCAB,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    max_position_embeddings=256,
+    bos_token_id=1,
+    eos_token_id=2,
+    tie_word_embeddings=False,
+    rms_norm_eps=1e-5,
+)
+WIDE = {**SHARED, "hidden_size": 32}  # head_dim = hidden_size / num_attention_heads
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=100.0,  # puts one frequency in each of the three bands
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
+
+FAMILIES = {
+    "llama": LlamaConfig(**WIDE),
+    "llama-head-dim": LlamaConfig(**{**SHARED, "hidden_size": 24}),
+    "llama-tied-linear": LlamaConfig(
+        **{**SHARED, "tie_word_embeddings": True},
+        rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0),
+    ),
+    "llama3": LlamaConfig(**SHARED, rope_parameters=LLAMA3),
+    "mistral": MistralConfig(**SHARED, sliding_window=None),
+    "mistral-window": MistralConfig(**SHARED, sliding_window=8),
+    "qwen2": Qwen2Config(
+        **{**{k: v for k, v in WIDE.items() if k != "head_dim"}, "tie_word_embeddings": True},
+        rope_parameters=dict(rope_type="default", rope_theta=1000000.0),
+    ),
+    "gpt2": GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=56,
+        n_embd=16,
+        n_layer=2,
+        n_head=4,
+        n_inner=40,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+}
+
+
+def rms_norm(self, x):
+    """RMSNorm without the cast to float32."""
+    return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+
+for norm in (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm):
+    norm.forward = rms_norm
+
+
+@torch.no_grad()
+def randomise(model, rng):
+    """Random values in every parameter, so that none is all 0 or all 1."""
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=rng)
+        if p.dim() > 1:
+            p.copy_(0.25 * noise)
+        elif name.endswith("bias"):
+            p.copy_(0.2 * noise)
+        else:
+            p.copy_(1.0 + 0.3 * noise)  # a norm's scale
+
+
+def ids(n, rng):
+    return torch.randint(PAD + 1, VOCAB, (n,), generator=rng).tolist()
+
+
+def run(model, tokens):
+    return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+
+
+def grads(model, value, prefix):
+    model.zero_grad()
+    value.backward()
+    out = {}
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        out[prefix + name] = p.grad.clone()
+    return out
+
+
+def v4_config(config):
+    """The configuration of a Llama in the spelling of transformers 4."""
+    rope = dict(config.pop("rope_parameters"))
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.46.0"
+    return config
+
+
+def make(family, config, out):
+    rng = torch.Generator().manual_seed(zlib.crc32(family.encode()))
+    base_dir, reward_dir = out / family, out / f"{family}-reward"
+
+    lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    randomise(lm, rng)
+    lm.save_pretrained(base_dir)
+    if family == "llama":
+        lm.save_pretrained(out / "llama-sharded", max_shard_size="24KB")
+    if family in ("llama-tied-linear", "llama3"):
+        config = v4_config(json.loads((base_dir / "config.json").read_text()))
+        (base_dir / "config-v4.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    reward = AutoModelForSequenceClassification.from_pretrained(
+        base_dir, num_labels=1, pad_token_id=PAD, dtype=torch.float32
+    )
+    with torch.no_grad():
+        reward.score.weight.copy_(0.25 * torch.randn(reward.score.weight.shape, generator=rng))
+    reward.save_pretrained(reward_dir)
+
+    sequences = [ids(40, rng), ids(7, rng)]
+    cases = {
+        "family": family,
+        "sequences": sequences,
+        "score_sequences": [ids(1, rng), ids(9, rng), ids(50, rng)],
+        "pair": {
+            "prompt": ids(6, rng),
+            "chosen": ids(10, rng),
+            "rejected": ids(7, rng),
+            "bound": BOUND,
+        },
+        "logp_sequence": sequences[0],
+    }
+    (base_dir / "cases.json").write_text(json.dumps(cases) + "\n")
+
+    # Read the files back, so that the results are theirs.
+    lm = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32).double().eval()
+    reward = AutoModelForSequenceClassification.from_pretrained(reward_dir, dtype=torch.float32)
+    reward = reward.double().eval()
+
+    golden = {f"logits.{i}": run(lm, s).detach() for i, s in enumerate(sequences)}
+    golden["scores"] = torch.cat([run(reward, s) for s in cases["score_sequences"]]).detach()
+
+    pair = cases["pair"]
+    chosen = run(reward, pair["prompt"] + pair["chosen"])
+    rejected = run(reward, pair["prompt"] + pair["rejected"])
+    d = chosen - rejected
+    loss = -F.logsigmoid(d) - F.logsigmoid(BOUND - d)
+    golden["pair.scores"] = torch.cat([chosen, rejected]).detach()
+    golden["pair.loss"] = loss.detach()
+    golden |= grads(reward, loss, "pair.grad.")
+
+    tokens = torch.tensor(cases["logp_sequence"])
+    logp = run(lm, cases["logp_sequence"])[:-1].log_softmax(-1)
+    total = logp.gather(1, tokens[1:, None]).sum().reshape(1)
+    golden["logp.sum"] = total.detach()
+    golden |= grads(lm, total, "logp.grad.")
+
+    for name, value in golden.items():
+        assert value.dtype == torch.float64, name
+    golden = {name: value.float().contiguous() for name, value in golden.items()}
+    golden["input_ids"] = torch.tensor(sum(sequences, []), dtype=torch.int32)
+    golden["lengths"] = torch.tensor([len(s) for s in sequences], dtype=torch.int32)
+    save_file(golden, base_dir / "golden.safetensors")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: python make.py OUT_DIR")
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()  # score.weight is new in the reward models, as intended
+    logging.disable_progress_bar()
+    out = Path(sys.argv[1])
+    for family, config in FAMILIES.items():
+        make(family, config, out)
+        print(family, file=sys.stderr)
+    shards = [f for f in os.listdir(out / "llama-sharded") if f.startswith("model-")]
+    assert len(shards) == 3, shards
+
+
+if __name__ == "__main__":
+    main()
