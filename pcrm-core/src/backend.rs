@@ -1,4 +1,40 @@
 //! A tensor library, opened on a device.
 
-/// A tensor library, opened on a device.
-pub trait Backend: Send {}
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::host::HostTensor;
+use crate::params::{Gradients, Params};
+use crate::tensor::Tensor;
+
+/// A tensor library, opened on a device. Tensors are made here and then carry their backend with them.
+pub trait Backend: Send {
+    /// The name it is registered under.
+    fn name(&self) -> &'static str;
+
+    /// The device it was opened on.
+    fn device(&self) -> Device;
+
+    /// The element types it computes in on this device, the best first.
+    fn dtypes(&self) -> &'static [DType];
+
+    /// A tensor with these elements in this type, without history.
+    ///
+    /// # Errors
+    /// A type the device does not serve, no memory.
+    fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor>;
+
+    /// d loss / d parameter for every parameter; the loss has one element. Consumes the history.
+    ///
+    /// # Errors
+    /// A parameter that no gradient reaches ([`crate::Error::MissingGradient`]): the graph is cut.
+    fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients>;
+
+    /// Waits until everything asked for is computed.
+    ///
+    /// # Errors
+    /// What failed meanwhile.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}

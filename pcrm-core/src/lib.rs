@@ -1,15 +1,38 @@
-//! What everything in PCRM speaks.
+//! What everything in PCRM speaks: tensors, kernels, backends, models, constraints, text and data.
 //!
-//! Reading order: [`error`], [`dtype`] and [`device`]; the constraints of the method in [`constraint`] and how
-//! plugins are found in [`registry`].
+//! Reading order:
+//! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`math`], fused [`kernels`] and their reference
+//!   [`composed`], a [`backend`], named [`params`], [`optim`] and [`schedule`];
+//! * batches: [`tree`];
+//! * models: [`model`];
+//! * the method: [`constraint`];
+//! * plugins: [`registry`].
+//!
+//! Invariants: this crate knows no tensor library and no plugin; nothing here is padded.
 
 pub mod backend;
+pub mod composed;
 pub mod constraint;
 pub mod device;
 pub mod dtype;
 pub mod error;
+pub mod host;
+pub mod kernels;
+pub mod math;
+pub mod model;
+pub mod optim;
+pub mod params;
 pub mod registry;
+pub mod schedule;
+pub mod tensor;
+pub mod tree;
 
+pub use backend::Backend;
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use host::{HostData, HostTensor};
+pub use kernels::{Attention, Kernels};
+pub use params::{Gradients, Params};
+pub use tensor::Tensor;
+pub use tree::{Packed, SequenceTree};

@@ -1,0 +1,109 @@
+//! x·Wᵀ + b, with the gradient of W made contiguous in W's own shape.
+//!
+//! A row gets the same bits whatever stands beside it: fewer than [`FEW`] rows are filled up with zeros, because
+//! the product of one row takes another path, and fewer than [`FEW`] outputs are plain dot products.
+
+use candle_core as ct;
+use multiversion::multiversion;
+use pcrm_core::Result;
+use rayon::prelude::*;
+
+use super::lanes::fold2;
+use super::product::{Cores, Matrix, product};
+use super::slices::{dense, floats, tensor};
+
+const FEW: usize = 8;
+const ROWS: usize = 64;
+
+/// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
+pub(crate) fn forward(x: &ct::Tensor, weight: &ct::Tensor, bias: Option<&ct::Tensor>) -> Result<ct::Tensor> {
+    const OP: &str = "linear";
+    let (rows, width, outputs) = (x.dims()[0], x.dims()[1], weight.dims()[0]);
+    let (x, weight) = (floats(OP, x)?, floats(OP, weight)?);
+    let mut values = match () {
+        () if outputs < FEW => dots(&x, &weight, rows, width),
+        () if rows < FEW => {
+            let mut filled = x.to_vec();
+            filled.resize(FEW * width, 0.0);
+            let mut values = x_times_wt(&filled, &weight, [FEW, width, outputs]);
+            values.truncate(rows * outputs);
+            values
+        }
+        () => x_times_wt(&x, &weight, [rows, width, outputs]),
+    };
+    if let Some(bias) = bias {
+        let bias = floats(OP, bias)?;
+        values.par_chunks_mut(ROWS * outputs).for_each(|rows| {
+            for row in rows.chunks_exact_mut(outputs) {
+                row.iter_mut().zip(&*bias).for_each(|(value, bias)| *value += bias);
+            }
+        });
+    }
+    tensor(OP, values, &[rows, outputs])
+}
+
+fn x_times_wt(x: &[f32], weight: &[f32], [rows, width, outputs]: [usize; 3]) -> Vec<f32> {
+    product(Matrix::new(x, rows, width), Matrix::new(weight, outputs, width).transposed(), Cores::All)
+}
+
+fn dots(x: &[f32], weight: &[f32], rows: usize, width: usize) -> Vec<f32> {
+    let outputs = weight.len() / width.max(1);
+    let mut values = vec![0.0; rows * outputs];
+    let parts = values.par_chunks_mut(ROWS * outputs.max(1)).zip(x.par_chunks(ROWS * width.max(1)));
+    parts.for_each(|(values, x)| dots_into(values, x, weight, width));
+    values
+}
+
+#[multiversion(targets = "simd")]
+fn dots_into(values: &mut [f32], x: &[f32], weight: &[f32], width: usize) {
+    let pairs = x.chunks_exact(width).flat_map(|x| weight.chunks_exact(width).map(move |weight| (x, weight)));
+    for (value, (x, weight)) in values.iter_mut().zip(pairs) {
+        *value = fold2(x, weight, |a, b| a * b);
+    }
+}
+
+/// g·W `[rows, in]`: the gradient of x.
+pub(crate) fn backward_x(gradient: &ct::Tensor, weight: &ct::Tensor) -> Result<ct::Tensor> {
+    const OP: &str = "linear backward";
+    let gradient = dense(OP, gradient)?;
+    let (rows, outputs, width) = (gradient.dims()[0], weight.dims()[0], weight.dims()[1]);
+    let (gradient, weight) = (floats(OP, &gradient)?, floats(OP, weight)?);
+    let values = product(Matrix::new(&gradient, rows, outputs), Matrix::new(&weight, outputs, width), Cores::All);
+    tensor(OP, values, &[rows, width])
+}
+
+/// gᵀ·x `[out, in]`: the gradient of W.
+pub(crate) fn backward_weight(gradient: &ct::Tensor, x: &ct::Tensor) -> Result<ct::Tensor> {
+    const OP: &str = "linear backward";
+    let gradient = dense(OP, gradient)?;
+    let (rows, outputs, width) = (x.dims()[0], gradient.dims()[1], x.dims()[1]);
+    let (gradient, x) = (floats(OP, &gradient)?, floats(OP, x)?);
+    let turned = Matrix::new(&gradient, rows, outputs).transposed();
+    tensor(OP, product(turned, Matrix::new(&x, rows, width), Cores::All), &[outputs, width])
+}
+
+/// Σ g over the rows `[out]`: the gradient of b.
+pub(crate) fn backward_bias(gradient: &ct::Tensor) -> Result<ct::Tensor> {
+    const OP: &str = "linear backward";
+    let gradient = dense(OP, gradient)?;
+    let outputs = gradient.dims()[1];
+    let mut sum = vec![0.0; outputs];
+    {
+        let gradient = floats(OP, &gradient)?;
+        // Summed in parts of a fixed number of rows, so that threads do not change the order of additions.
+        let parts: Vec<Vec<f32>> = gradient
+            .par_chunks(ROWS * outputs)
+            .map(|rows| {
+                let mut part = vec![0.0; outputs];
+                for row in rows.chunks_exact(outputs) {
+                    part.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                }
+                part
+            })
+            .collect();
+        for part in parts {
+            sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    tensor(OP, sum, &[outputs])
+}

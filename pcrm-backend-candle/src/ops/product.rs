@@ -1,0 +1,112 @@
+//! Matrix products on slices: the one place that calls the gemm crate (the one candle itself uses).
+
+#![allow(unsafe_code, reason = "gemm takes pointers")]
+
+use std::mem::MaybeUninit;
+
+/// A matrix inside a slice: element (r, c) stands at `r * rows_apart + c * columns_apart`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    rows_apart: usize,
+    columns_apart: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after the other.
+    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert!(values.len() >= rows * columns, "{} elements are no {rows} × {columns} matrix", values.len());
+        Self { values, rows, columns, rows_apart: columns, columns_apart: 1 }
+    }
+
+    /// Rows and columns exchanged, without a copy.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            rows_apart: self.columns_apart,
+            columns_apart: self.rows_apart,
+            ..self
+        }
+    }
+}
+
+/// Over how many cores a product is spread.
+#[derive(Clone, Copy)]
+pub(crate) enum Cores {
+    /// One: the caller runs in parallel already.
+    One,
+    /// All threads of the pool.
+    All,
+}
+
+/// What a product does with the elements that stand in its target.
+#[derive(Clone, Copy)]
+pub(crate) enum Into {
+    /// target ← scale·a·b
+    Replace,
+    /// target ← target + scale·a·b
+    Add,
+}
+
+/// target ← scale·a·b, or adds to it; target is row-major.
+pub(crate) fn multiply(target: &mut [f32], into: Into, scale: f32, a: Matrix<'_>, b: Matrix<'_>, cores: Cores) {
+    assert!(a.columns == b.rows && target.len() >= a.rows * b.columns, "product: shapes do not fit");
+    let keep = matches!(into, Into::Add);
+    // SAFETY: the target is initialised and holds a.rows × b.columns elements.
+    unsafe { gemm_into(target.as_mut_ptr(), keep, scale, a, b, cores) }
+}
+
+/// a·b as new elements, row-major.
+pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, cores: Cores) -> Vec<f32> {
+    assert!(a.columns == b.rows, "product: shapes do not fit");
+    let size = a.rows * b.columns;
+    if a.columns == 0 {
+        return vec![0.0; size];
+    }
+    let mut values: Vec<MaybeUninit<f32>> = Vec::with_capacity(size);
+    // SAFETY: gemm without `keep` writes every one of the size elements (the inner dimension is not empty) before
+    // anything reads them, and MaybeUninit<f32> has the layout of f32.
+    unsafe {
+        gemm_into(values.as_mut_ptr().cast(), false, 1.0, a, b, cores);
+        values.set_len(size);
+        let mut values = std::mem::ManuallyDrop::new(values);
+        Vec::from_raw_parts(values.as_mut_ptr().cast(), size, values.capacity())
+    }
+}
+
+/// # Safety
+/// `target` must be valid for writes of a.rows × b.columns elements, and for reads if `keep`.
+unsafe fn gemm_into(target: *mut f32, keep: bool, scale: f32, a: Matrix<'_>, b: Matrix<'_>, cores: Cores) {
+    let threads = match cores {
+        Cores::One => 1,
+        Cores::All => rayon::current_num_threads(),
+    };
+    let parallelism = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
+    // SAFETY: the matrices lie inside their slices (asserted when made), the target is the caller's promise.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            target,
+            1,
+            b.columns as isize,
+            keep,
+            a.values.as_ptr(),
+            a.columns_apart as isize,
+            a.rows_apart as isize,
+            b.values.as_ptr(),
+            b.columns_apart as isize,
+            b.rows_apart as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! The reference of every fused operation, written with the primitives alone: slow, plain, and the specification.
+
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::kernels::{AdamWStep, Attention, Slots};
+use crate::tensor::{Tensor, Unary};
+use crate::tree::SequenceTree;
+
+/// The additive mask of what is not seen. Finite, so that a row of masked scores never gives NaN.
+const MASKED: f32 = -1e30;
+
+/// See [`crate::kernels::Kernels::linear`].
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let product = x.matmul(&weight.transpose()?)?;
+    match bias {
+        Some(bias) => product.add(bias),
+        None => Ok(product),
+    }
+}
+
+/// See [`crate::kernels::Kernels::attention`]: one block of scores per segment, `[heads, queries, chain]`.
+pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+    let [q, k, v] = qkv;
+    let (heads, kv_heads) = attention_heads(qkv, tree, how)?;
+    let mut outputs = Vec::with_capacity(tree.segments().len());
+    let mut asked = 0;
+    for (index, segment) in tree.segments().iter().enumerate() {
+        let position = |row: &usize| tree.start(index) + row - segment.rows.start;
+        let positions: Vec<usize> = match how.queries {
+            None => segment.rows.clone().map(|row| position(&row)).collect(),
+            Some(queries) => queries.iter().filter(|row| segment.rows.contains(row)).map(position).collect(),
+        };
+        if positions.is_empty() {
+            continue;
+        }
+        let chain = tree.chain(index);
+        let rows_of = |x: &Tensor| -> Result<Tensor> {
+            let parts = chain.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<Vec<_>>>()?;
+            Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
+        };
+        let queries = q.narrow(0, asked, positions.len())?.permute([1, 0, 2])?; // [heads, n, dim]
+        let keys = repeat_heads(&rows_of(k)?.permute([1, 0, 2])?, heads / kv_heads)?; // [heads, m, dim]
+        let values = repeat_heads(&rows_of(v)?.permute([1, 0, 2])?, heads / kv_heads)?;
+        let mask = q.constant(&visibility(&positions, keys.shape()[1], how.window)?)?; // [1, n, m]
+        let scores = queries.matmul(&keys.transpose()?)?.affine(how.scale, 0.0)?.add(&mask)?;
+        outputs.push(scores.softmax(2)?.matmul(&values)?.permute([1, 0, 2])?); // [n, heads, dim]
+        asked += positions.len();
+    }
+    Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 0)
+}
+
+/// Checks the operands of attention and gives the number of heads and of kv heads.
+///
+/// # Errors
+/// Shapes that do not belong together or to the tree, queries that do not ascend within it.
+pub fn attention_heads(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<(usize, usize)> {
+    let [q, k, v] = qkv.map(Tensor::shape);
+    let asked = how.queries.map_or(tree.rows(), <[usize]>::len);
+    let ascending = how.queries.is_none_or(|queries| {
+        queries.windows(2).all(|pair| pair[0] < pair[1]) && queries.last().is_some_and(|last| *last < tree.rows())
+    });
+    match (q.as_slice(), k.as_slice()) {
+        ([q_rows, heads, dim], [rows, kv_heads, kv_dim])
+            if ascending
+                && *q_rows == asked
+                && *rows == tree.rows()
+                && dim == kv_dim
+                && k == v
+                && heads % kv_heads == 0 =>
+        {
+            Ok((*heads, *kv_heads))
+        }
+        _ => {
+            let rows = tree.rows();
+            let message = format!("q must be [{asked}, heads, dim], k and v [{rows}, kv_heads, dim]");
+            Err(Error::shape("attention", message, &[&q, &k, &v]))
+        }
+    }
+}
+
+fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
+    let shape = x.shape();
+    let (heads, rows, dim) = (shape[0], shape[1], shape[2]);
+    x.reshape([heads, 1, rows, dim])?.expand([heads, times, rows, dim])?.reshape([heads * times, rows, dim])
+}
+
+fn visibility(positions: &[usize], keys: usize, window: Option<usize>) -> Result<HostTensor> {
+    let seen = |query: usize, key: usize| key <= query && window.is_none_or(|window| key + window > query);
+    let mask = positions.iter().flat_map(|query| {
+        (0..keys).map(move |key| if seen(*query, key) { 0.0 } else { MASKED })
+    });
+    HostTensor::f32([1, positions.len(), keys], mask.collect())
+}
+
+/// See [`crate::kernels::Kernels::rms_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let last = x.shape().len().saturating_sub(1);
+    let scale = x.square()?.mean(last)?.affine(1.0, eps)?.unary(Unary::Sqrt)?;
+    x.div(&scale)?.mul(weight)
+}
+
+/// See [`crate::kernels::Kernels::layer_norm`].
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let last = x.shape().len().saturating_sub(1);
+    let centred = x.sub(&x.mean(last)?)?;
+    let scale = centred.square()?.mean(last)?.affine(1.0, eps)?.unary(Unary::Sqrt)?;
+    centred.div(&scale)?.mul(weight)?.add(bias)
+}
+
+/// See [`crate::kernels::Kernels::rotary`].
+pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let shape = x.shape();
+    let [rows, _, dim] = shape.as_slice() else {
+        return Err(Error::shape("rotary", "x must be [rows, heads, dim]", &[&shape]));
+    };
+    let half = dim / 2;
+    let (a, b) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
+    let (cos, sin) = (cos.reshape([*rows, 1, half])?, sin.reshape([*rows, 1, half])?);
+    let first = a.mul(&cos)?.sub(&b.mul(&sin)?)?;
+    let second = b.mul(&cos)?.add(&a.mul(&sin)?)?;
+    Tensor::concat(&[&first, &second], 2)
+}
+
+/// See [`crate::kernels::Kernels::swiglu`].
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.unary(Unary::Silu)?.mul(up)
+}
+
+/// See [`crate::kernels::Kernels::embedding`].
+pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    table.index_select(0, ids)
+}
+
+/// See [`crate::kernels::Kernels::log_probs`].
+pub fn log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let logits = linear(hidden, head, None)?; // [rows, vocabulary]
+    let rows = targets.size();
+    let picked = logits.gather(1, &targets.reshape([rows, 1])?)?;
+    picked.sub(&logits.log_sum_exp(1)?)?.reshape([rows])
+}
+
+/// See [`crate::kernels::Kernels::adamw`].
+pub fn adamw(step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {
+    let grad = grad.detach().affine(step.grad_scale, 0.0)?;
+    let mean = slots.mean.affine(step.beta1, 0.0)?.add(&grad.affine(1.0 - step.beta1, 0.0)?)?;
+    let squared = grad.square()?.affine(1.0 - step.beta2, 0.0)?;
+    let variance = slots.variance.affine(step.beta2, 0.0)?.add(&squared)?;
+    let (bias1, bias2) = (1.0 - step.beta1.powf(step.step as f64), 1.0 - step.beta2.powf(step.step as f64));
+    let denominator = variance.unary(Unary::Sqrt)?.affine(1.0 / bias2.sqrt(), step.eps)?;
+    let update = mean.affine(step.lr / bias1, 0.0)?.div(&denominator)?;
+    let param = slots.param.detach().affine(1.0 - step.lr * step.weight_decay, 0.0)?.sub(&update)?;
+    slots.mean.assign(&mean)?;
+    slots.variance.assign(&variance)?;
+    slots.param.assign(&param)
+}

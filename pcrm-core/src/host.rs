@@ -1,0 +1,125 @@
+//! Numbers on the host: what goes up to a device and what comes back.
+
+use half::bf16;
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+
+/// The elements of a [`HostTensor`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostData {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// bfloat16.
+    BF16(Vec<bf16>),
+    /// Token ids, row indices.
+    U32(Vec<u32>),
+}
+
+/// Elements in row-major order with a shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    shape: Vec<usize>,
+    data: HostData,
+}
+
+impl HostTensor {
+    /// Elements with a shape.
+    ///
+    /// # Errors
+    /// A shape whose size is not the number of elements.
+    pub fn new(shape: impl Into<Vec<usize>>, data: HostData) -> Result<Self> {
+        let shape = shape.into();
+        let host = Self { data, shape };
+        let size: usize = host.shape.iter().product();
+        match size == host.len() {
+            true => Ok(host),
+            false => Err(Error::shape("host", format!("{} elements do not fill it", host.len()), &[&host.shape])),
+        }
+    }
+
+    /// Floats with a shape; see [`HostTensor::new`].
+    ///
+    /// # Errors
+    /// As [`HostTensor::new`].
+    pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Result<Self> {
+        Self::new(shape, HostData::F32(data))
+    }
+
+    /// A vector of indices.
+    pub fn indices(data: Vec<u32>) -> Self {
+        Self { shape: vec![data.len()], data: HostData::U32(data) }
+    }
+
+    /// A vector of floats.
+    pub fn vector(data: Vec<f32>) -> Self {
+        Self { shape: vec![data.len()], data: HostData::F32(data) }
+    }
+
+    /// One float without dimensions.
+    pub fn scalar(value: f32) -> Self {
+        Self { shape: Vec::new(), data: HostData::F32(vec![value]) }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements.
+    pub fn data(&self) -> &HostData {
+        &self.data
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            HostData::F32(values) => values.len(),
+            HostData::BF16(values) => values.len(),
+            HostData::U32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        match self.data {
+            HostData::F32(_) => DType::F32,
+            HostData::BF16(_) => DType::BF16,
+            HostData::U32(_) => DType::U32,
+        }
+    }
+
+    /// The elements as floats, converted where needed.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.data {
+            HostData::F32(values) => values.clone(),
+            HostData::BF16(values) => values.iter().map(|value| value.to_f32()).collect(),
+            HostData::U32(values) => values.iter().map(|value| *value as f32).collect(),
+        }
+    }
+
+    /// The elements as floats, taken.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self.data {
+            HostData::F32(values) => values,
+            _ => self.to_f32(),
+        }
+    }
+
+    /// The matrix with rows and columns exchanged (Conv1D weights of gpt2 are stored that way).
+    ///
+    /// # Errors
+    /// A shape that is not `[rows, columns]` or elements that are not f32.
+    pub fn transposed(&self) -> Result<Self> {
+        let ([rows, columns], HostData::F32(values)) = (self.shape.as_slice(), &self.data) else {
+            return Err(Error::shape("transposed", "an f32 matrix is needed", &[&self.shape]));
+        };
+        let turned = (0..rows * columns).map(|at| values[(at % rows) * columns + at / rows]).collect();
+        Self::f32([*columns, *rows], turned)
+    }
+}

@@ -1,0 +1,125 @@
+//! Fused operations. Every method has a default, the composed reference; a backend overrides what it does faster.
+//!
+//! An override must equal the reference in value and in the gradient of every float operand; the test suite
+//! compares each with [`crate::composed`] on every registered backend.
+
+use crate::composed;
+use crate::error::Result;
+use crate::tensor::{Tensor, Unary};
+use crate::tree::SequenceTree;
+
+/// How rows attend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention<'a> {
+    /// What q·k is multiplied with, 1/√dim in all families served.
+    pub scale: f64,
+    /// Rows see only this many positions back, their own included (sliding window); `None`: all.
+    pub window: Option<usize>,
+    /// The rows of the tree that ask, ascending; q has these rows alone. `None`: all of them. The last layer of a
+    /// reward model asks for the scored rows only.
+    pub queries: Option<&'a [usize]>,
+}
+
+/// One step of AdamW for one parameter (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate η.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// ε in the denominator, added after the root.
+    pub eps: f64,
+    /// Decoupled weight decay λ: θ ← θ − ηλθ.
+    pub weight_decay: f64,
+    /// The step's number, from 1, for bias correction.
+    pub step: u64,
+    /// What the gradient is multiplied with first (clipping, averaging).
+    pub grad_scale: f64,
+}
+
+/// A parameter and its moments, all f32, updated in place.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    /// The parameter θ (the fp32 master).
+    pub param: Tensor,
+    /// First moment m.
+    pub mean: Tensor,
+    /// Second moment v.
+    pub variance: Tensor,
+}
+
+/// A backend's fused operations. Only [`Kernels::name`] is required.
+pub trait Kernels: Sync {
+    /// The backend's name, for messages.
+    fn name(&self) -> &'static str;
+
+    /// x·Wᵀ + b: x `[rows, in]`, W `[out, in]`, b `[out]` → `[rows, out]`.
+    fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        composed::linear(x, weight, bias)
+    }
+
+    /// Softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]`, heads a
+    /// multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) → `[queries, heads, dim]`.
+    fn attention(&self, qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+        composed::attention(qkv, tree, how)
+    }
+
+    /// x / √(mean(x²) + eps) · w over the last dimension (arXiv 1910.07467): x `[rows, width]`, w `[width]`.
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        composed::rms_norm(x, weight, eps)
+    }
+
+    /// (x − mean) / √(var + eps) · w + b over the last dimension (arXiv 1607.06450).
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+        composed::layer_norm(x, weight, bias, eps)
+    }
+
+    /// Rotary positions (arXiv 2104.09864), halves apart as Hugging Face stores them: x `[rows, heads, dim]`,
+    /// cos and sin `[rows, dim / 2]`; (a, b) → (a·cos − b·sin, b·cos + a·sin).
+    fn rotary(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        composed::rotary(x, cos, sin)
+    }
+
+    /// silu(gate)·up (arXiv 2002.05202), element by element.
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        composed::swiglu(gate, up)
+    }
+
+    /// GELU, exact or by tanh: `op` is [`Unary::Gelu`] or [`Unary::GeluTanh`].
+    fn gelu(&self, x: &Tensor, op: Unary) -> Result<Tensor> {
+        x.unary(op)
+    }
+
+    /// Rows of a table: table `[vocabulary, width]`, ids u32 `[rows]` → `[rows, width]`.
+    fn embedding(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+        composed::embedding(table, ids)
+    }
+
+    /// ln softmax(hidden·headᵀ) at `targets`, never holding `[rows, vocabulary]` at once where overridden:
+    /// hidden `[rows, width]`, head `[vocabulary, width]`, targets u32 `[rows]` → f32 `[rows]`.
+    fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        composed::log_probs(hidden, head, targets)
+    }
+
+    /// Updates a parameter and its moments in place.
+    fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {
+        composed::adamw(step, slots, grad)
+    }
+
+    /// Σ x², accumulated in f64 where overridden.
+    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
+        Ok(f64::from(x.square()?.sum_all()?.read_scalar()?))
+    }
+}
+
+/// The reference itself as a set of kernels: overrides nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Composed;
+
+impl Kernels for Composed {
+    fn name(&self) -> &'static str {
+        "composed"
+    }
+}

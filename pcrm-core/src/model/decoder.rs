@@ -1,0 +1,218 @@
+//! The decoder, written once: families differ in data, backends in kernels.
+
+use std::sync::Arc;
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::kernels::Attention;
+use crate::model::config::ModelConfig;
+use crate::model::family::{Mlp, NormKind, Qkv};
+use crate::model::parameters::LM_HEAD;
+use crate::model::{Model, Rows};
+use crate::params::Params;
+use crate::tensor::{Tensor, Unary};
+use crate::tree::{Packed, SequenceTree};
+
+/// A decoder-only transformer.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    config: Arc<ModelConfig>,
+    params: Params,
+    compute: DType,
+}
+
+/// What all layers of one forward pass share.
+struct Pass<'a> {
+    tree: &'a SequenceTree,
+    /// cos and sin of every row, `[rows, head_dim / 2]`.
+    angles: Option<[Tensor; 2]>,
+}
+
+impl Decoder {
+    /// A decoder over these parameters, which computes in `compute`.
+    pub fn new(config: ModelConfig, params: Params, compute: DType) -> Self {
+        Self { config: Arc::new(config), params, compute }
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The same model with other handles to its parameters.
+    pub fn with_params(&self, params: Params) -> Self {
+        Self { config: Arc::clone(&self.config), params, compute: self.compute }
+    }
+
+    /// The matrix that hidden states meet for logits, `[vocabulary, width]`.
+    ///
+    /// # Errors
+    /// The model was loaded without a language-model head.
+    pub fn language_head(&self) -> Result<&Tensor> {
+        match self.config.tied {
+            true => self.params.get(&format!("{}.weight", self.config.family.embedding)),
+            false => self.params.get(LM_HEAD),
+        }
+    }
+
+    /// Logits of hidden states, `[rows, vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`Decoder::language_head`].
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        hidden.kernels().linear(hidden, &self.language_head()?.cast(self.compute)?, None)
+    }
+
+    /// ln p of the targets, `[rows]`, without ever holding the logits.
+    ///
+    /// # Errors
+    /// As [`Decoder::language_head`].
+    pub fn log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        let targets = hidden.constant(&HostTensor::indices(targets.to_vec()))?;
+        hidden.kernels().log_probs(hidden, &self.language_head()?.cast(self.compute)?, &targets)
+    }
+
+    fn embed(&self, batch: &Packed) -> Result<Tensor> {
+        let family = self.config.family;
+        let vocabulary = self.config.vocabulary;
+        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(Error::invalid("token id", format!("{id} is outside the model's vocabulary of {vocabulary}")));
+        }
+        let table = self.params.get(&format!("{}.weight", family.embedding))?;
+        let ids = table.constant(&HostTensor::indices(batch.ids.clone()))?;
+        let mut x = table.kernels().embedding(table, &ids)?; // [rows, width]
+        if let Some(name) = family.positions {
+            let positions = batch.tree.positions();
+            if let Some(position) = positions.iter().find(|at| **at as usize >= self.config.max_positions) {
+                let message = format!("{position} is past the model's last ({})", self.config.max_positions - 1);
+                return Err(Error::invalid("position", message));
+            }
+            let table = self.params.get(&format!("{name}.weight"))?;
+            let positions = table.constant(&HostTensor::indices(positions))?;
+            x = x.add(&table.kernels().embedding(table, &positions)?)?;
+        }
+        x.cast(self.compute)
+    }
+
+    fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let weight = self.params.get(&format!("{name}.weight"))?.cast(self.compute)?;
+        let bias = format!("{name}.bias");
+        let bias = match self.params.contains(&bias) {
+            true => Some(self.params.get(&bias)?.cast(self.compute)?),
+            false => None,
+        };
+        x.kernels().linear(x, &weight, bias.as_ref())
+    }
+
+    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let weight = self.params.get(&format!("{name}.weight"))?.cast(self.compute)?;
+        let eps = self.config.norm_eps;
+        match self.config.family.norm {
+            NormKind::Rms => x.kernels().rms_norm(x, &weight, eps),
+            NormKind::Layer => {
+                let bias = self.params.get(&format!("{name}.bias"))?.cast(self.compute)?;
+                x.kernels().layer_norm(x, &weight, &bias, eps)
+            }
+        }
+    }
+
+    /// One layer; x `[rows, width]` → `[wanted rows, width]`.
+    fn layer(&self, layer: usize, x: &Tensor, pass: &Pass<'_>, rows: Rows<'_>) -> Result<Tensor> {
+        let family = self.config.family;
+        let at = |name: &str| format!("{}{layer}.{name}", family.layers);
+        let attended = self.attention(&at, &self.norm(x, &at(family.attention_norm))?, pass, rows)?;
+        let x = select(x, rows)?.add(&self.linear(&attended, &at(family.output))?)?;
+        let normal = self.norm(&x, &at(family.mlp_norm))?;
+        let hidden = match &family.mlp {
+            Mlp::Gated { gate, up, .. } => {
+                let (gate, up) = (self.linear(&normal, &at(gate))?, self.linear(&normal, &at(up))?);
+                match self.config.activation {
+                    Unary::Silu => gate.kernels().swiglu(&gate, &up)?,
+                    other => gate.unary(other)?.mul(&up)?,
+                }
+            }
+            Mlp::Plain { up, .. } => {
+                let up = self.linear(&normal, &at(up))?;
+                match self.config.activation {
+                    op @ (Unary::Gelu | Unary::GeluTanh) => up.kernels().gelu(&up, op)?,
+                    other => up.unary(other)?,
+                }
+            }
+        };
+        let (Mlp::Gated { down, .. } | Mlp::Plain { down, .. }) = &family.mlp;
+        x.add(&self.linear(&hidden, &at(down))?)
+    }
+
+    /// x `[rows, width]`, normalised → `[wanted rows, heads · head_dim]`.
+    fn attention(
+        &self,
+        at: &dyn Fn(&str) -> String,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        rows: Rows<'_>,
+    ) -> Result<Tensor> {
+        let ModelConfig { heads, kv_heads, head_dim, window, .. } = *self.config;
+        let asking = select(x, rows)?;
+        let [q, k, v] = match &self.config.family.qkv {
+            Qkv::Separate([q, k, v]) => {
+                [self.linear(&asking, &at(q))?, self.linear(x, &at(k))?, self.linear(x, &at(v))?]
+            }
+            Qkv::Fused(name) => {
+                let all = self.linear(x, &at(name))?; // [rows, q, k and v one after the other]
+                let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+                [select(&all.narrow(1, 0, q)?, rows)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?]
+            }
+        };
+        let split = |x: Tensor, heads: usize| x.reshape([x.shape()[0], heads, head_dim]);
+        let (mut q, mut k, v) = (split(q, heads)?, split(k, kv_heads)?, split(v, kv_heads)?);
+        if let Some([cos, sin]) = &pass.angles {
+            q = q.kernels().rotary(&q, &select(cos, rows)?, &select(sin, rows)?)?;
+            k = k.kernels().rotary(&k, cos, sin)?;
+        }
+        let queries = match rows {
+            Rows::All => None,
+            Rows::Only(rows) => Some(rows),
+        };
+        let how = Attention { scale: 1.0 / (head_dim as f64).sqrt(), window, queries };
+        let attended = q.kernels().attention([&q, &k, &v], pass.tree, &how)?;
+        attended.reshape([attended.shape()[0], heads * head_dim])
+    }
+}
+
+fn select(x: &Tensor, rows: Rows<'_>) -> Result<Tensor> {
+    match rows {
+        Rows::All => Ok(x.clone()),
+        Rows::Only(rows) => {
+            let index = HostTensor::indices(rows.iter().map(|row| *row as u32).collect());
+            x.index_select(0, &x.constant(&index)?)
+        }
+    }
+}
+
+impl Model for Decoder {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+        let mut x = self.embed(batch)?;
+        let angles = match &self.config.rope {
+            Some(rope) => {
+                let tables = rope.tables(&batch.tree.positions(), self.config.head_dim)?;
+                Some([x.constant(&tables[0])?.cast(self.compute)?, x.constant(&tables[1])?.cast(self.compute)?])
+            }
+            None => None,
+        };
+        let pass = Pass { tree: &batch.tree, angles };
+        let last = self.config.layers - 1;
+        for layer in 0..self.config.layers {
+            x = self.layer(layer, &x, &pass, if layer == last { rows } else { Rows::All })?;
+        }
+        self.norm(&x, self.config.family.last_norm)
+    }
+
+    fn frozen(&self) -> Box<dyn Model> {
+        Box::new(self.with_params(self.params.detached()))
+    }
+}

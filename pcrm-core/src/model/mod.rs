@@ -1,0 +1,42 @@
+//! Models: decoders of several families from Hugging Face folders, and the reward head on top.
+
+pub mod config;
+pub mod decoder;
+pub mod family;
+pub mod parameters;
+pub mod reward;
+pub mod rope;
+pub mod weights;
+
+pub use config::ModelConfig;
+pub use decoder::Decoder;
+pub use reward::RewardModel;
+
+use crate::error::Result;
+use crate::params::Params;
+use crate::tensor::Tensor;
+use crate::tree::Packed;
+
+/// The rows whose hidden states are wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// All rows of the batch.
+    All,
+    /// These rows, ascending. The last layer computes nothing for the others but their keys and values.
+    Only(&'a [usize]),
+}
+
+/// What every model does.
+pub trait Model: Send {
+    /// The parameters, by their names in the checkpoint.
+    fn params(&self) -> &Params;
+
+    /// The hidden states after the last norm, `[wanted rows, width]`.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, positions past the model's last one, the backend's errors.
+    fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor>;
+
+    /// The same weights without history: builds no graph.
+    fn frozen(&self) -> Box<dyn Model>;
+}

@@ -1,0 +1,196 @@
+//! The parameters of a decoder: their names, shapes, random values, and how files store them.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::backend::Backend;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::config::ModelConfig;
+use crate::model::family::{Mlp, NormKind, Qkv};
+use crate::params::Params;
+
+/// The score head of a reward model, `[1, width]`.
+pub const SCORE: &str = "score.weight";
+/// The head of a language model whose embedding is not tied.
+pub const LM_HEAD: &str = "lm_head.weight";
+
+/// What stands on top of the decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// Scores: `score.weight`.
+    Score,
+    /// Logits: `lm_head.weight`, unless tied.
+    Language,
+}
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// Its shape here; linear weights are `[out, in]`.
+    pub shape: Vec<usize>,
+    /// Whether files store it with rows and columns exchanged.
+    pub transposed: bool,
+    start: Start,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Start {
+    Normal(f64),
+    Zeros,
+    Ones,
+}
+
+/// All parameters of a decoder with this head.
+pub fn parameters(config: &ModelConfig, head: Head) -> Vec<Parameter> {
+    let mut list = List { config, all: Vec::new() };
+    let family = config.family;
+    let (width, std) = (config.width, config.initializer_range);
+    // GPT-2 scales what feeds the residual stream by 1/√(2·layers) (its paper, §2.3).
+    let residual = if family.conv1d { std / (2.0 * config.layers as f64).sqrt() } else { std };
+    list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, width], std, false);
+    if let Some(positions) = family.positions {
+        list.matrix(format!("{positions}.weight"), [config.max_positions, width], std, false);
+    }
+    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    for layer in 0..config.layers {
+        let at = |name: &str| format!("{}{layer}.{name}", family.layers);
+        list.norm(&at(family.attention_norm));
+        match &family.qkv {
+            Qkv::Separate(names) => {
+                for (name, out) in names.iter().zip([q, kv, kv]) {
+                    list.linear(&at(name), [out, width], config.qkv_bias, std);
+                }
+            }
+            Qkv::Fused(name) => list.linear(&at(name), [q + 2 * kv, width], config.qkv_bias, std),
+        }
+        list.linear(&at(family.output), [width, q], config.output_bias, residual);
+        list.norm(&at(family.mlp_norm));
+        match &family.mlp {
+            Mlp::Gated { gate, up, down } => {
+                list.linear(&at(gate), [config.ffn, width], config.mlp_bias, std);
+                list.linear(&at(up), [config.ffn, width], config.mlp_bias, std);
+                list.linear(&at(down), [width, config.ffn], config.mlp_bias, std);
+            }
+            Mlp::Plain { up, down } => {
+                list.linear(&at(up), [config.ffn, width], config.mlp_bias, std);
+                list.linear(&at(down), [width, config.ffn], config.mlp_bias, residual);
+            }
+        }
+    }
+    list.norm(family.last_norm);
+    match head {
+        Head::Score => list.matrix(SCORE.into(), [1, width], std, false),
+        Head::Language if config.tied => {}
+        Head::Language => list.matrix(LM_HEAD.into(), [config.vocabulary, width], std, false),
+    }
+    list.all
+}
+
+struct List<'a> {
+    config: &'a ModelConfig,
+    all: Vec<Parameter>,
+}
+
+impl List<'_> {
+    fn matrix(&mut self, name: String, shape: [usize; 2], std: f64, transposed: bool) {
+        self.all.push(Parameter { name, shape: shape.into(), transposed, start: Start::Normal(std) });
+    }
+
+    fn vector(&mut self, name: String, length: usize, start: Start) {
+        self.all.push(Parameter { name, shape: vec![length], transposed: false, start });
+    }
+
+    fn linear(&mut self, name: &str, shape: [usize; 2], bias: bool, std: f64) {
+        self.matrix(format!("{name}.weight"), shape, std, self.config.family.conv1d);
+        if bias {
+            self.vector(format!("{name}.bias"), shape[0], Start::Zeros);
+        }
+    }
+
+    fn norm(&mut self, name: &str) {
+        self.vector(format!("{name}.weight"), self.config.width, Start::Ones);
+        if self.config.family.norm == NormKind::Layer {
+            self.vector(format!("{name}.bias"), self.config.width, Start::Zeros);
+        }
+    }
+}
+
+impl Parameter {
+    /// Random values from the seed and the name alone: the same on every backend, whatever else is drawn.
+    ///
+    /// # Errors
+    /// A standard deviation that is not finite.
+    pub fn random(&self, seed: u64) -> Result<HostTensor> {
+        let size = self.shape.iter().product();
+        let values = match self.start {
+            Start::Zeros => vec![0.0; size],
+            Start::Ones => vec![1.0; size],
+            Start::Normal(std) => {
+                let mut rng = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(self.name.as_bytes(), seed));
+                let normal = Normal::new(0.0f32, std as f32)
+                    .map_err(|error| Error::invalid("initializer_range", format!("{std}: {error}")))?;
+                (0..size).map(|_| normal.sample(&mut rng)).collect()
+            }
+        };
+        HostTensor::f32(self.shape.clone(), values)
+    }
+}
+
+/// The tensors of a checkpoint as the parameters of this list; what is missing and may be is drawn from `seed`.
+///
+/// Names without the family's prefix are understood.
+///
+/// # Errors
+/// A parameter that is missing (a score head may be: it is drawn), or has another shape.
+pub fn adopt(
+    config: &ModelConfig,
+    list: &[Parameter],
+    mut stored: BTreeMap<String, HostTensor>,
+    seed: u64,
+) -> Result<BTreeMap<String, HostTensor>> {
+    let mut adopted = BTreeMap::new();
+    for parameter in list {
+        let name = &parameter.name;
+        let short = name.strip_prefix(config.family.prefix).unwrap_or(name);
+        let host = match stored.remove(name).or_else(|| stored.remove(short)) {
+            Some(host) if parameter.transposed => host.transposed()?,
+            Some(host) => host,
+            None if name == SCORE => {
+                tracing::info!("the checkpoint has no {SCORE}: drawing it from seed {seed}");
+                parameter.random(seed)?
+            }
+            None => return Err(Error::invalid(name.clone(), "is missing from the checkpoint")),
+        };
+        if host.shape() != parameter.shape {
+            let message = format!("has shape {:?}, expected {:?}", host.shape(), parameter.shape);
+            return Err(Error::invalid(name.clone(), message));
+        }
+        adopted.insert(name.clone(), host);
+    }
+    let unused = |name: &&String| !name.ends_with("inv_freq") && !name.ends_with("attn.bias") && *name != LM_HEAD;
+    let unused: Vec<&str> = stored.keys().filter(unused).map(String::as_str).collect();
+    if !unused.is_empty() {
+        tracing::warn!("{} tensors of the checkpoint are not used: {}", unused.len(), unused.join(", "));
+    }
+    Ok(adopted)
+}
+
+/// Puts parameters on a device, as f32 masters.
+///
+/// # Errors
+/// The backend's.
+pub fn upload(backend: &dyn Backend, tensors: &BTreeMap<String, HostTensor>) -> Result<Params> {
+    let mut params = Params::default();
+    for (name, host) in tensors {
+        params.insert(name.clone(), backend.upload(host, DType::F32)?);
+    }
+    Ok(params)
+}

@@ -1,0 +1,183 @@
+//! Packed batches: a stream of rows without padding, and the tree that says which rows see which.
+//!
+//! A pair is `prompt ← chosen, prompt ← rejected`; K answers are one prompt with K children; a plain text is one
+//! segment. A row sees its own segment up to itself and all of every ancestor; its position is its depth. A
+//! prompt that several answers share is computed once, and the result equals separate sequences exactly.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+/// Consecutive rows that continue `parent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The rows of the stream.
+    pub rows: Range<usize>,
+    /// The segment these rows continue; `None` begins a sequence.
+    pub parent: Option<usize>,
+}
+
+/// Segments that fill `0..rows` in order. Every parent comes before its children.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SequenceTree {
+    segments: Vec<Segment>,
+    starts: Vec<usize>,
+}
+
+impl SequenceTree {
+    /// A tree of these segments.
+    ///
+    /// # Errors
+    /// Segments that leave a gap or are empty, and a parent that does not come before its child.
+    pub fn new(segments: Vec<Segment>) -> Result<Self> {
+        let mut tree = Self::default();
+        for segment in segments {
+            if segment.rows.start != tree.rows() {
+                let message = format!("segment {} begins at {}", tree.segments.len(), segment.rows.start);
+                return Err(Error::shape("sequence tree", message, &[&[tree.rows()]]));
+            }
+            tree.push(segment.rows.len(), segment.parent)?;
+        }
+        Ok(tree)
+    }
+
+    /// One sequence of `rows` rows.
+    ///
+    /// # Errors
+    /// No rows.
+    pub fn sequence(rows: usize) -> Result<Self> {
+        Self::new(vec![Segment { rows: 0..rows, parent: None }])
+    }
+
+    /// Appends a segment of `length` rows and returns its index.
+    ///
+    /// # Errors
+    /// No rows, or a parent that does not exist yet.
+    pub fn push(&mut self, length: usize, parent: Option<usize>) -> Result<usize> {
+        let index = self.segments.len();
+        if length == 0 {
+            return Err(Error::shape("sequence tree", format!("segment {index} is empty"), &[]));
+        }
+        let start = match parent {
+            Some(parent) if parent >= index => {
+                return Err(Error::shape("sequence tree", format!("segment {index} has parent {parent}"), &[]));
+            }
+            Some(parent) => self.starts[parent] + self.segments[parent].rows.len(),
+            None => 0,
+        };
+        let rows = self.rows();
+        self.segments.push(Segment { rows: rows..rows + length, parent });
+        self.starts.push(start);
+        Ok(index)
+    }
+
+    /// The segments, in order of rows.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.segments.last().map_or(0, |segment| segment.rows.end)
+    }
+
+    /// The position (depth) of the first row of a segment.
+    pub fn start(&self, segment: usize) -> usize {
+        self.starts[segment]
+    }
+
+    /// The position of every row: its depth in its tree.
+    pub fn positions(&self) -> Vec<u32> {
+        let starts = self.segments.iter().zip(&self.starts);
+        starts.flat_map(|(segment, start)| (0..segment.rows.len()).map(move |row| (start + row) as u32)).collect()
+    }
+
+    /// The rows that a segment's last row sees: its ancestors from the root down, and itself last.
+    pub fn chain(&self, segment: usize) -> Vec<Range<usize>> {
+        let mut chain = Vec::new();
+        let mut next = Some(segment);
+        while let Some(index) = next {
+            chain.push(self.segments[index].rows.clone());
+            next = self.segments[index].parent;
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// The segments of every tree (a root with all that descends from it), each in order of rows.
+    pub fn trees(&self) -> Vec<Vec<usize>> {
+        let mut roots = Vec::with_capacity(self.segments.len());
+        let mut trees: Vec<Vec<usize>> = Vec::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            let tree = match segment.parent {
+                Some(parent) => roots[parent],
+                None => {
+                    trees.push(Vec::new());
+                    trees.len() - 1
+                }
+            };
+            roots.push(tree);
+            trees[tree].push(index);
+        }
+        trees
+    }
+
+    /// How many rows separate sequences would take: every leaf with all its ancestors.
+    pub fn unshared_rows(&self) -> usize {
+        let mut leaf = vec![true; self.segments.len()];
+        for segment in &self.segments {
+            if let Some(parent) = segment.parent {
+                leaf[parent] = false;
+            }
+        }
+        let leaves = (0..self.segments.len()).filter(|index| leaf[*index]);
+        leaves.map(|index| self.starts[index] + self.segments[index].rows.len()).sum()
+    }
+}
+
+/// A batch: token ids and their tree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Packed {
+    /// Token ids, `[rows]`.
+    pub ids: Vec<u32>,
+    /// Which rows see which.
+    pub tree: SequenceTree,
+}
+
+impl Packed {
+    /// Appends a segment of tokens and returns its index.
+    ///
+    /// # Errors
+    /// As [`SequenceTree::push`].
+    pub fn push(&mut self, ids: &[u32], parent: Option<usize>) -> Result<usize> {
+        let segment = self.tree.push(ids.len(), parent)?;
+        self.ids.extend_from_slice(ids);
+        Ok(segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_depths_and_chains_run_from_the_root() -> Result<()> {
+        let mut packed = Packed::default();
+        let prompt = packed.push(&[1, 2, 3], None)?;
+        packed.push(&[4], Some(prompt))?;
+        let rejected = packed.push(&[5, 6], Some(prompt))?;
+        packed.push(&[7, 8], None)?;
+        assert_eq!(packed.tree.positions(), [0, 1, 2, 3, 3, 4, 0, 1]);
+        assert_eq!(packed.tree.chain(rejected), [0..3, 4..6]);
+        assert_eq!(packed.tree.trees(), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(packed.tree.unshared_rows(), 4 + 5 + 2);
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_trees_are_refused() {
+        assert!(SequenceTree::sequence(0).is_err());
+        assert!(SequenceTree::new(vec![Segment { rows: 1..2, parent: None }]).is_err());
+        assert!(SequenceTree::new(vec![Segment { rows: 0..2, parent: Some(0) }]).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! Every family against `transformers` in float64: logits, scores, and the gradient of every parameter.
+//!
+//! The data and the script that made it are in `golden/models`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::model::parameters::{Head, adopt, parameters, upload};
+use pcrm_core::model::{Decoder, Model, ModelConfig, RewardModel, Rows, weights};
+use pcrm_core::{Backend, DType, HostTensor, Packed};
+use serde_json::Value;
+
+use crate::support::{beside, check_close, check_norm, every_backend, shared_data};
+
+const FAMILIES: [&str; 8] =
+    ["gpt2", "llama", "llama-head-dim", "llama-tied-linear", "llama3", "mistral", "mistral-window", "qwen2"];
+const LOGITS: f32 = 5e-5;
+const GRADIENTS: f64 = 1e-4;
+
+struct Case {
+    dir: PathBuf,
+    json: Value,
+    golden: BTreeMap<String, HostTensor>,
+}
+
+impl Case {
+    fn open(family: &str) -> Result<Self> {
+        let dir = beside("golden/models").join(family);
+        let json = serde_json::from_str(&fs::read_to_string(dir.join("cases.json"))?)?;
+        let golden = weights::load_file(&dir.join("golden.safetensors"))?;
+        Ok(Self { dir, json, golden })
+    }
+
+    fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.golden.get(name).with_context(|| format!("golden.safetensors has no {name}"))?.to_f32())
+    }
+
+    fn reward_dir(&self) -> PathBuf {
+        let mut name = self.dir.file_name().unwrap_or_default().to_os_string();
+        name.push("-reward");
+        self.dir.with_file_name(name)
+    }
+}
+
+fn list(value: &Value) -> Vec<u32> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_u64).map(|id| id as u32).collect()
+}
+
+fn language_model(backend: &dyn Backend, config: ModelConfig, dir: &std::path::Path) -> Result<Decoder> {
+    let tensors = adopt(&config, &parameters(&config, Head::Language), weights::load(dir)?, 0)?;
+    Ok(Decoder::new(config, upload(backend, &tensors)?.variables(), DType::F32))
+}
+
+fn every_family(check: impl Fn(&dyn Backend, &Case) -> Result<()>) -> Result<()> {
+    every_backend(|backend| {
+        for family in FAMILIES {
+            check(backend, &Case::open(family)?).with_context(|| family.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+fn check_logits(backend: &dyn Backend, case: &Case, model: &Decoder) -> Result<()> {
+    let _ = backend;
+    let sequences = case.json["sequences"].as_array().context("sequences")?;
+    let mut packed = Packed::default();
+    for sequence in sequences {
+        packed.push(&list(sequence), None)?;
+    }
+    let logits = model.logits(&model.forward(&packed, Rows::All)?)?;
+    let mut start = 0;
+    for (at, sequence) in sequences.iter().enumerate() {
+        let rows = list(sequence).len();
+        let got = logits.narrow(0, start, rows)?.read()?.into_f32();
+        check_close(&format!("logits of sequence {at}"), &got, &case.tensor(&format!("logits.{at}"))?, LOGITS)?;
+        start += rows;
+    }
+    Ok(())
+}
+
+#[test]
+fn logits_are_those_of_transformers() -> Result<()> {
+    every_family(|backend, case| {
+        let config = ModelConfig::from_dir(&case.dir)?;
+        check_logits(backend, case, &language_model(backend, config, &case.dir)?)
+    })
+}
+
+#[test]
+fn configs_in_the_spelling_of_transformers_4_mean_the_same() -> Result<()> {
+    every_backend(|backend| {
+        for family in ["llama-tied-linear", "llama3"] {
+            let case = Case::open(family)?;
+            let path = case.dir.join("config-v4.json");
+            let config = ModelConfig::from_json(serde_json::from_str(&fs::read_to_string(&path)?)?, &path)?;
+            check_logits(backend, &case, &language_model(backend, config, &case.dir)?)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn shards_load_as_one_file_does() -> Result<()> {
+    let models = beside("golden/models");
+    ensure!(weights::load(&models.join("llama-sharded"))? == weights::load(&models.join("llama"))?);
+    Ok(())
+}
+
+#[test]
+fn every_gradient_of_a_log_likelihood_is_that_of_torch() -> Result<()> {
+    every_family(|backend, case| {
+        let model = language_model(backend, ModelConfig::from_dir(&case.dir)?, &case.dir)?;
+        let sequence = list(&case.json["logp_sequence"]);
+        let mut packed = Packed::default();
+        packed.push(&sequence, None)?;
+        let rows: Vec<usize> = (0..sequence.len() - 1).collect();
+        let hidden = model.forward(&packed, Rows::Only(&rows))?;
+        let total = model.log_probs(&hidden, &sequence[1..])?.sum_all()?;
+        check_close("Σ log p", &[total.read_scalar()?], &case.tensor("logp.sum")?, 1e-5)?;
+        for (name, gradient) in backend.backward(&total, model.params())?.iter() {
+            let parameter = parameters(model.config(), Head::Language).into_iter().find(|p| p.name == name);
+            let gradient = gradient.read()?;
+            let stored = if parameter.is_some_and(|p| p.transposed) { gradient.transposed()? } else { gradient };
+            check_norm(name, &stored.into_f32(), &case.tensor(&format!("logp.grad.{name}"))?, GRADIENTS)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn scores_are_those_of_transformers_packed_or_alone() -> Result<()> {
+    every_family(|backend, case| {
+        let model = RewardModel::load(backend, &case.reward_dir(), DType::F32, 0)?;
+        let want = case.tensor("scores")?;
+        let mut packed = Packed::default();
+        let mut last = Vec::new();
+        let mut alone = Vec::new();
+        for sequence in case.json["score_sequences"].as_array().context("score_sequences")? {
+            let mut single = Packed::default();
+            single.push(&list(sequence), None)?;
+            alone.extend(model.scores(&single, &[single.ids.len() - 1])?.read()?.into_f32());
+            packed.push(&list(sequence), None)?;
+            last.push(packed.ids.len() - 1);
+        }
+        let together = model.scores(&packed, &last)?.read()?.into_f32();
+        check_close("scores", &together, &want, LOGITS)?;
+        ensure!(together == alone, "batches change bits: {together:?}, {alone:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn every_gradient_of_a_constrained_pair_is_that_of_torch() -> Result<()> {
+    every_family(|backend, case| {
+        let model = RewardModel::load(backend, &case.reward_dir(), DType::F32, 0)?.trainable();
+        let pair = &case.json["pair"];
+        let mut packed = Packed::default();
+        let prompt = packed.push(&list(&pair["prompt"]), None)?;
+        packed.push(&list(&pair["chosen"]), Some(prompt))?;
+        let chosen = packed.ids.len() - 1;
+        packed.push(&list(&pair["rejected"]), Some(prompt))?;
+        let scores = model.scores(&packed, &[chosen, packed.ids.len() - 1])?;
+        check_close("scores", &scores.read()?.into_f32(), &case.tensor("pair.scores")?, LOGITS)?;
+        let margin = scores.narrow(0, 0, 1)?.sub(&scores.narrow(0, 1, 1)?)?;
+        let bound = pair["bound"].as_f64().context("bound")?;
+        let loss = margin.log_sigmoid()?.add(&margin.affine(-1.0, bound)?.log_sigmoid()?)?.neg()?;
+        check_close("loss", &[loss.read_scalar()?], &case.tensor("pair.loss")?, 1e-5)?;
+        for (name, gradient) in backend.backward(&loss, model.params())?.iter() {
+            let transposed = parameters(model.config(), Head::Score).iter().any(|p| p.name == name && p.transposed);
+            let gradient = gradient.read()?;
+            let stored = if transposed { gradient.transposed()? } else { gradient };
+            check_norm(name, &stored.into_f32(), &case.tensor(&format!("pair.grad.{name}"))?, GRADIENTS)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_trained_model_gives_its_float64_logits() -> Result<()> {
+    let Some(dir) = shared_data("ckpt_stories260k") else { return Ok(()) };
+    let golden: Value = serde_json::from_str(&fs::read_to_string(dir.join("golden.json"))?)?;
+    every_backend(|backend| {
+        let model = language_model(backend, ModelConfig::from_dir(&dir)?, &dir)?;
+        for case in golden["cases"].as_array().context("cases")? {
+            let ids = list(&case["input_ids"]);
+            let Some(expected) = case["last_logits"].as_array() else { continue };
+            let mut packed = Packed::default();
+            packed.push(&ids, None)?;
+            let hidden = model.forward(&packed, Rows::Only(&[ids.len() - 1]))?;
+            let got = model.logits(&hidden)?.read()?.into_f32();
+            let want: Vec<f32> = expected.iter().filter_map(Value::as_f64).map(|x| x as f32).collect();
+            check_close(&format!("{}", case["name"]), &got, &want, 1e-4)?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,9 @@
+//! One suite for every backend, golden data, and the binary as users meet it.
+
+mod golden; // logits, scores and every gradient against PyTorch, for every family
+mod kernels; // each fused operation against the composed reference, in value and gradient
+mod optimiser; // AdamW, clipping and schedules against torch and transformers
+mod packing; // packed, prefix-shared batches against separate sequences
+mod plugins; // exactly which plugins are compiled in
+mod primitives; // each primitive against finite differences
+mod support;

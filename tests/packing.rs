@@ -1,0 +1,1 @@
+//! Packed, prefix-shared batches equal separately computed sequences.

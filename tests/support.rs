@@ -1,0 +1,129 @@
+//! What the suite shares: every backend, seeded data, comparison, gradients two ways.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::registry::{self, BackendPlugin};
+use pcrm_core::{Backend, DType, Device, HostTensor, Params, Tensor};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Runs a check on every registered backend, on the CPU.
+pub fn every_backend(check: impl Fn(&dyn Backend) -> Result<()>) -> Result<()> {
+    let plugins = registry::all::<BackendPlugin>();
+    ensure!(!plugins.is_empty(), "no backend is linked");
+    for plugin in plugins {
+        let backend = (plugin.open)(Device::Cpu)?;
+        check(backend.as_ref()).with_context(|| format!("on {}", plugin.name))?;
+    }
+    Ok(())
+}
+
+/// The file or folder of this name beside the suite.
+pub fn beside(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The optional data folder, or a clear message that what needs it is not run.
+pub fn shared_data(name: &str) -> Option<PathBuf> {
+    let default = || beside("../../shared/data");
+    let path = std::env::var_os("PCRM_DATA").map_or_else(default, PathBuf::from).join(name);
+    if !path.exists() {
+        println!("{} is absent (PCRM_DATA names the data folder): nothing to check", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Seeded numbers between −1 and 1, none within 0.05 of 0 (so that corners stay clear of finite differences).
+pub fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || loop {
+        let x: f32 = rng.random_range(-1.0..1.0);
+        if x.abs() > 0.05 {
+            return x;
+        }
+    };
+    Ok(HostTensor::f32(shape, (0..shape.iter().product()).map(|_| draw()).collect())?)
+}
+
+/// Seeded token ids.
+pub fn tokens(length: usize, vocabulary: u32, rng: &mut impl Rng) -> Vec<u32> {
+    (0..length).map(|_| rng.random_range(0..vocabulary)).collect()
+}
+
+/// Fails unless |got − want| ≤ tolerance·(1 + |want|) everywhere.
+pub fn check_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) -> Result<()> {
+    ensure!(got.len() == want.len(), "{what}: {} elements where {} are expected", got.len(), want.len());
+    for (at, (got, want)) in got.iter().zip(want).enumerate() {
+        let off = (got - want).abs();
+        ensure!(off <= tolerance * (1.0 + want.abs()), "{what}: element {at} is {got}, expected {want}");
+    }
+    Ok(())
+}
+
+/// Fails unless ‖got − want‖ ≤ tolerance·‖want‖ (plus a floor of `tolerance` for gradients that cancel).
+pub fn check_norm(what: &str, got: &[f32], want: &[f32], tolerance: f64) -> Result<()> {
+    ensure!(got.len() == want.len(), "{what}: {} elements where {} are expected", got.len(), want.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let off = norm(&mut got.iter().zip(want).map(|(got, want)| f64::from(got - want)));
+    let size = norm(&mut want.iter().map(|want| f64::from(*want)));
+    ensure!(off <= tolerance * (size + 0.1), "{what}: off by {off:e} of {size:e}");
+    Ok(())
+}
+
+/// A function of tensors.
+pub type Function<'a> = &'a dyn Fn(&[Tensor]) -> pcrm_core::Result<Tensor>;
+
+/// The value of f, and the gradients of Σ w·f for fixed random weights w, which stand for what comes behind f.
+pub fn value_and_gradients(
+    backend: &dyn Backend,
+    inputs: &[HostTensor],
+    f: Function<'_>,
+) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+    let mut params = Params::default();
+    let mut operands = Vec::new();
+    for (at, input) in inputs.iter().enumerate() {
+        let operand = backend.upload(input, DType::F32)?.variable();
+        params.insert(at.to_string(), operand.clone());
+        operands.push(operand);
+    }
+    let value = f(&operands)?;
+    let loss = weighted(&value)?;
+    let gradients = backend.backward(&loss, &params)?;
+    let read = |at: usize| Ok(gradients.get(&at.to_string())?.read()?.into_f32());
+    Ok((value.read()?.into_f32(), (0..inputs.len()).map(read).collect::<Result<_>>()?))
+}
+
+fn weighted(value: &Tensor) -> Result<Tensor> {
+    let weights = value.constant(&random(&value.shape(), 99)?)?;
+    Ok(value.mul(&weights)?.sum_all()?)
+}
+
+/// Compares the gradients of f with central differences.
+pub fn check_gradients(backend: &dyn Backend, inputs: &[HostTensor], f: Function<'_>) -> Result<()> {
+    const STEP: f32 = 1e-2;
+    let (_, gradients) = value_and_gradients(backend, inputs, f)?;
+    let loss_at = |inputs: &[HostTensor]| -> Result<f64> {
+        let operands = inputs.iter().map(|input| backend.upload(input, DType::F32));
+        let value = f(&operands.collect::<pcrm_core::Result<Vec<_>>>()?)?.read()?.into_f32();
+        let weights = random(&[value.len()], 99)?.into_f32();
+        Ok(value.iter().zip(weights).map(|(value, weight)| f64::from(*value) * f64::from(weight)).sum())
+    };
+    for (at, (input, gradient)) in inputs.iter().zip(&gradients).enumerate() {
+        let values = input.to_f32();
+        for element in 0..values.len() {
+            let moved = |by: f32| -> Result<f64> {
+                let mut values = values.clone();
+                values[element] += by;
+                let mut inputs = inputs.to_vec();
+                inputs[at] = HostTensor::f32(input.shape(), values)?;
+                loss_at(&inputs)
+            };
+            let slope = (moved(STEP)? - moved(-STEP)?) / (2.0 * f64::from(STEP));
+            let what = format!("operand {at}, element {element}");
+            check_close(&what, &[gradient[element]], &[slope as f32], 4e-3)?;
+        }
+    }
+    Ok(())
+}
