@@ -74,7 +74,12 @@ fn check_logits(backend: &dyn Backend, case: &Case, model: &Decoder) -> Result<(
     for (at, sequence) in sequences.iter().enumerate() {
         let rows = list(sequence).len();
         let got = logits.narrow(0, start, rows)?.read()?.into_f32();
-        check_close(&format!("logits of sequence {at}"), &got, &case.tensor(&format!("logits.{at}"))?, LOGITS)?;
+        check_close(
+            &format!("logits of sequence {at}"),
+            &got,
+            &case.tensor(&format!("logits.{at}"))?,
+            LOGITS,
+        )?;
         start += rows;
     }
     Ok(())
@@ -122,7 +127,8 @@ fn every_gradient_of_a_log_likelihood_is_that_of_torch() -> Result<()> {
         for (name, gradient) in backend.backward(&total, model.params())?.iter() {
             let parameter = parameters(model.config(), Head::Language).into_iter().find(|p| p.name == name);
             let gradient = gradient.read()?;
-            let stored = if parameter.is_some_and(|p| p.transposed) { gradient.transposed()? } else { gradient };
+            let stored =
+                if parameter.is_some_and(|p| p.transposed) { gradient.transposed()? } else { gradient };
             check_norm(name, &stored.into_f32(), &case.tensor(&format!("logp.grad.{name}"))?, GRADIENTS)?;
         }
         Ok(())
@@ -168,7 +174,8 @@ fn every_gradient_of_a_constrained_pair_is_that_of_torch() -> Result<()> {
         let loss = margin.log_sigmoid()?.add(&margin.affine(-1.0, bound)?.log_sigmoid()?)?.neg()?;
         check_close("loss", &[loss.read_scalar()?], &case.tensor("pair.loss")?, 1e-5)?;
         for (name, gradient) in backend.backward(&loss, model.params())?.iter() {
-            let transposed = parameters(model.config(), Head::Score).iter().any(|p| p.name == name && p.transposed);
+            let transposed =
+                parameters(model.config(), Head::Score).iter().any(|p| p.name == name && p.transposed);
             let gradient = gradient.read()?;
             let stored = if transposed { gradient.transposed()? } else { gradient };
             check_norm(name, &stored.into_f32(), &case.tensor(&format!("pair.grad.{name}"))?, GRADIENTS)?;

@@ -14,7 +14,13 @@ const LONG: f32 = 2e-5; // sums over hundreds of rows
 /// A fused operation, given the kernels that compute it.
 type Fused<'a> = &'a dyn Fn(&dyn Kernels, &[Tensor]) -> pcrm_core::Result<Tensor>;
 
-fn agree(backend: &dyn Backend, what: &str, inputs: &[HostTensor], tolerance: f32, op: Fused<'_>) -> Result<()> {
+fn agree(
+    backend: &dyn Backend,
+    what: &str,
+    inputs: &[HostTensor],
+    tolerance: f32,
+    op: Fused<'_>,
+) -> Result<()> {
     let (want, want_gradients) = value_and_gradients(backend, inputs, &|x| op(&Composed, x))?;
     let (got, got_gradients) = value_and_gradients(backend, inputs, &|x| op(x[0].kernels(), x))?;
     check_close(&format!("{what}: value"), &got, &want, tolerance)?;
@@ -78,7 +84,9 @@ fn log_probs_agree_over_chunks() -> Result<()> {
         for rows in [1, 40, 300] {
             let inputs = [random(&[rows, 12], 1)?, random(&[37, 12], 2)?];
             let targets: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 37).collect();
-            agree(backend, "log_probs", &inputs, LONG, &|k, x| k.log_probs(&x[0], &x[1], &ids(&x[0], &targets)?))?;
+            agree(backend, "log_probs", &inputs, LONG, &|k, x| {
+                k.log_probs(&x[0], &x[1], &ids(&x[0], &targets)?)
+            })?;
         }
         Ok(())
     })
@@ -99,7 +107,10 @@ fn attention_agrees_over_ragged_trees() -> Result<()> {
         ("one token", tree(&[(1, None)])?),
         ("one-token answers", tree(&[(3, None), (1, Some(0)), (1, Some(0))])?),
         ("a pair and a text", tree(&[(5, None), (7, Some(0)), (2, Some(0)), (9, None)])?),
-        ("four children and a grandchild", tree(&[(4, None), (2, Some(0)), (3, Some(0)), (1, Some(0)), (6, Some(0)), (3, Some(2))])?),
+        (
+            "four children and a grandchild",
+            tree(&[(4, None), (2, Some(0)), (3, Some(0)), (1, Some(0)), (6, Some(0)), (3, Some(2))])?,
+        ),
         ("longer than a tile", tree(&[(61, None), (70, Some(0)), (5, Some(0)), (130, None)])?),
     ];
     every_backend(|backend| {
@@ -114,13 +125,17 @@ fn attention_agrees_over_ragged_trees() -> Result<()> {
                     ];
                     let all = Attention { scale: 0.7, window, queries: None };
                     let what = format!("{what}, {heads}/{kv_heads} heads, window {window:?}");
-                    agree(backend, &what, &qkv, LONG, &|k, x| k.attention([&x[0], &x[1], &x[2]], tree, &all))?;
+                    agree(backend, &what, &qkv, LONG, &|k, x| {
+                        k.attention([&x[0], &x[1], &x[2]], tree, &all)
+                    })?;
 
                     let asked: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
                     let some = Attention { queries: Some(&asked), ..all };
                     let qkv = [random(&[asked.len(), heads, 8], 4)?, qkv[1].clone(), qkv[2].clone()];
                     let what = format!("{what}, some queries");
-                    agree(backend, &what, &qkv, LONG, &|k, x| k.attention([&x[0], &x[1], &x[2]], tree, &some))?;
+                    agree(backend, &what, &qkv, LONG, &|k, x| {
+                        k.attention([&x[0], &x[1], &x[2]], tree, &some)
+                    })?;
                 }
             }
         }
@@ -132,20 +147,31 @@ fn attention_agrees_over_ragged_trees() -> Result<()> {
 fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
     every_backend(|backend| {
         let upload = |host: &HostTensor| backend.upload(host, DType::F32);
-        // Linear: the first row alone, and among others.
-        let (x, w) = (upload(&random(&[130, 40], 1)?)?, upload(&random(&[24, 40], 2)?)?);
-        let whole = x.kernels().linear(&x, &w, None)?.read()?.into_f32();
-        for rows in [1, 2, 3, 7, 8, 9, 64, 65, 129] {
-            let part = x.kernels().linear(&x.narrow(0, 0, rows)?, &w, None)?.read()?.into_f32();
-            ensure!(part == whole[..part.len()], "linear: {rows} rows have other bits");
+        // Linear: the first rows alone, and among others.
+        for (width, outputs) in [(40, 1), (40, 24), (600, 64), (600, 65), (1100, 128)] {
+            let (x, w) = (upload(&random(&[300, width], 1)?)?, upload(&random(&[outputs, width], 2)?)?);
+            let whole = x.kernels().linear(&x, &w, None)?.read()?.into_f32();
+            for rows in [1, 2, 3, 7, 8, 9, 64, 65, 129] {
+                let part = x.kernels().linear(&x.narrow(0, 0, rows)?, &w, None)?.read()?.into_f32();
+                ensure!(part == whole[..part.len()], "linear: {rows} rows of {width} have other bits");
+            }
         }
         // Attention: a prompt shared by two answers, and each answer's sequence alone.
-        for (prompt, first, second) in [(1, 1, 1), (30, 50, 3), (64, 64, 65), (300, 400, 250)] {
+        let lengths = [(1, 1, 1), (30, 50, 3), (64, 64, 65), (300, 400, 250)];
+        let cases = lengths
+            .into_iter()
+            .flat_map(|lengths| [(4, 2, 8), (2, 2, 16), (3, 1, 80)].map(|sizes| (lengths, sizes)));
+        for ((prompt, first, second), (heads, kv_heads, dim)) in cases {
             let shared = tree(&[(9, None), (prompt, None), (first, Some(1)), (second, Some(1))])?;
-            let qkv = [random(&[shared.rows(), 4, 8], 1)?, random(&[shared.rows(), 2, 8], 2)?, random(&[shared.rows(), 2, 8], 3)?];
+            let rows = shared.rows();
+            let qkv = [
+                random(&[rows, heads, dim], 1)?,
+                random(&[rows, kv_heads, dim], 2)?,
+                random(&[rows, kv_heads, dim], 3)?,
+            ];
             let qkv = [upload(&qkv[0])?, upload(&qkv[1])?, upload(&qkv[2])?];
             let how = Attention { scale: 0.35, window: None, queries: None };
-            let packed = w.kernels().attention(qkv.each_ref(), &shared, &how)?;
+            let packed = qkv[0].kernels().attention(qkv.each_ref(), &shared, &how)?;
             let prompt_rows = 9..9 + prompt;
             let alone_rows = |answer: std::ops::Range<usize>| -> Result<[Tensor; 3]> {
                 let cut = |x: &Tensor| -> pcrm_core::Result<Tensor> {
@@ -158,7 +184,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
             for answer in [begin..begin + first, begin + first..begin + first + second] {
                 let alone = alone_rows(answer.clone())?;
                 let sequence = SequenceTree::sequence(prompt + answer.len())?;
-                let values = w.kernels().attention(alone.each_ref(), &sequence, &how)?;
+                let values = qkv[0].kernels().attention(alone.each_ref(), &sequence, &how)?;
                 let got = packed.narrow(0, answer.start, answer.len())?.read()?.into_f32();
                 let want = values.narrow(0, prompt, answer.len())?.read()?.into_f32();
                 ensure!(got == want, "attention: a shared prompt of {prompt} gives other bits");
@@ -178,11 +204,23 @@ fn adamw_agrees_and_updates_in_place() -> Result<()> {
         let (fused, reference) = (slots()?, slots()?);
         let grad = upload(4)?;
         for step in 1..4 {
-            let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-6, weight_decay: 0.1, step, grad_scale: 0.5 };
+            let step = AdamWStep {
+                lr: 0.1,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-6,
+                weight_decay: 0.1,
+                step,
+                grad_scale: 0.5,
+            };
             grad.kernels().adamw(&step, &fused, &grad)?;
             Composed.adamw(&step, &reference, &grad)?;
         }
-        let pairs = [(&fused.param, &reference.param), (&fused.mean, &reference.mean), (&fused.variance, &reference.variance)];
+        let pairs = [
+            (&fused.param, &reference.param),
+            (&fused.mean, &reference.mean),
+            (&fused.variance, &reference.variance),
+        ];
         for (got, want) in pairs {
             check_close("adamw", &got.read()?.into_f32(), &want.read()?.into_f32(), TOLERANCE)?;
         }

@@ -24,16 +24,16 @@ const UNARY: [Unary; 13] = [
 
 #[test]
 fn unary_values_are_those_of_torch() -> Result<()> {
-    // torch.float64: x = [-2, -0.5, 0.3, 1.7] (log and sqrt: of the absolute value)
+    // torch.float64: x = [-2, -0.5, 0.3, 1.7]
     let expected: [(Unary, [f32; 4]); 9] = [
         (Unary::Exp, [0.135_335_28, 0.606_530_66, 1.349_858_8, 5.473_947_4]),
         (Unary::Tanh, [-0.964_027_6, -0.462_117_16, 0.291_312_6, 0.935_409_07]),
         (Unary::Sigmoid, [0.119_202_92, 0.377_540_67, 0.574_442_5, 0.845_534_7]),
-        (Unary::Softplus, [0.126_928_01, 0.474_076_98, 0.854_355_2, 1.867_786_1]),
+        (Unary::Softplus, [0.126_928_01, 0.474_076_98, 0.854_355_2, 1.867_786]),
         (Unary::Relu, [0.0, 0.0, 0.3, 1.7]),
         (Unary::Silu, [-0.238_405_84, -0.188_770_33, 0.172_332_75, 1.437_409]),
-        (Unary::Gelu, [-0.045_500_264, -0.154_268_77, 0.185_373_44, 1.624_239_8]),
-        (Unary::GeluTanh, [-0.045_402_306, -0.154_285_99, 0.185_363_85, 1.623_916_7]),
+        (Unary::Gelu, [-0.045_500_264, -0.154_268_77, 0.185_373_43, 1.624_238_7]),
+        (Unary::GeluTanh, [-0.045_402_306, -0.154_285_99, 0.185_370_92, 1.624_105_9]),
         (Unary::Square, [4.0, 0.25, 0.09, 2.89]),
     ];
     every_backend(|backend| {
@@ -65,7 +65,8 @@ fn binary_gradients_are_slopes_with_and_without_broadcasting() -> Result<()> {
     every_backend(|backend| {
         for op in ops {
             for shape in [&[3, 4][..], &[1, 4], &[3, 1], &[4]] {
-                let apart: Vec<f32> = random(shape, 3)?.into_f32().iter().map(|x| x.signum() + x * 0.5).collect();
+                let apart: Vec<f32> =
+                    random(shape, 3)?.into_f32().iter().map(|x| x.signum() + x * 0.5).collect();
                 let inputs = [random(&[3, 4], 2)?, HostTensor::f32(shape, apart)?];
                 check_gradients(backend, &inputs, &|x| x[0].binary(op, &x[1]))
                     .with_context(|| format!("{op:?} with {shape:?}"))?;
@@ -82,18 +83,23 @@ fn the_other_primitives_have_slopes_too() -> Result<()> {
     };
     every_backend(|backend| {
         let x = &[random(&[2, 3, 4], 4)?][..];
+        // No two elements closer than the step of the differences.
+        let apart = [HostTensor::f32([2, 3, 4], (0..24).map(|at| (at * 7 % 24) as f32 * 0.1).collect())?];
         check_gradients(backend, x, &|x| x[0].affine(-1.5, 0.25)).context("affine")?;
         for dim in 0..3 {
             check_gradients(backend, x, &|x| x[0].reduce(Reduce::Sum, dim)).context("sum")?;
-            check_gradients(backend, x, &|x| x[0].reduce(Reduce::Max, dim)).context("max")?;
+            check_gradients(backend, &apart, &|x| x[0].reduce(Reduce::Max, dim)).context("max")?;
             check_gradients(backend, x, &|x| x[0].softmax(dim)).context("softmax")?;
             check_gradients(backend, x, &|x| x[0].log_sum_exp(dim)).context("log_sum_exp")?;
-            check_gradients(backend, x, &|x| Tensor::concat(&[&x[0], &x[0].neg()?], dim)).context("concat")?;
+            check_gradients(backend, x, &|x| Tensor::concat(&[&x[0], &x[0].neg()?], dim))
+                .context("concat")?;
         }
         check_gradients(backend, x, &|x| x[0].reshape([6, 4])?.transpose()).context("reshape, permute")?;
         check_gradients(backend, x, &|x| x[0].narrow(1, 1, 2)).context("narrow")?;
-        check_gradients(backend, x, &|x| x[0].index_select(1, &index(&x[0], &[2, 0, 2], &[3])?)).context("select")?;
-        let gather = |x: &[Tensor]| x[0].reshape([6, 4])?.gather(1, &index(&x[0], &[3, 0, 1, 1, 2, 3], &[6, 1])?);
+        check_gradients(backend, x, &|x| x[0].index_select(1, &index(&x[0], &[2, 0, 2], &[3])?))
+            .context("select")?;
+        let gather =
+            |x: &[Tensor]| x[0].reshape([6, 4])?.gather(1, &index(&x[0], &[3, 0, 1, 1, 2, 3], &[6, 1])?);
         check_gradients(backend, x, &gather).context("gather")?;
         check_gradients(backend, &[random(&[3, 1], 5)?], &|x| x[0].expand([2, 3, 4])).context("expand")?;
         let pair = [random(&[2, 3, 4], 6)?, random(&[2, 4, 5], 7)?];

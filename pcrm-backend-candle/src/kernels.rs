@@ -103,7 +103,9 @@ impl Kernels for CandleKernels {
     fn rotary(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         const OP: &str = "rotary";
         let fits = match (&x.shape()[..], &cos.shape()[..]) {
-            ([rows, _, dim], [angles, half]) => rows == angles && *dim == 2 * half && cos.shape() == sin.shape(),
+            ([rows, _, dim], [angles, half]) => {
+                rows == angles && *dim == 2 * half && cos.shape() == sin.shape()
+            }
             _ => false,
         };
         expect(OP, fits, "x must be [rows, heads, dim], cos and sin [rows, dim / 2]", &[x, cos, sin])?;

@@ -25,7 +25,11 @@ impl Wanted<'_> {
     }
 
     /// The gradient of operand `index` if it wants one.
-    pub(crate) fn then(self, index: usize, gradient: impl FnOnce() -> Result<ct::Tensor>) -> Result<Option<ct::Tensor>> {
+    pub(crate) fn then(
+        self,
+        index: usize,
+        gradient: impl FnOnce() -> Result<ct::Tensor>,
+    ) -> Result<Option<ct::Tensor>> {
         self.operand(index).then(gradient).transpose()
     }
 }
@@ -50,7 +54,12 @@ impl Node {
     fn new(operands: Vec<Option<Arc<Node>>>, backward: Option<Backward>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let leaf = backward.is_none();
-        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), operands, backward: Mutex::new(backward), leaf })
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            operands,
+            backward: Mutex::new(backward),
+            leaf,
+        })
     }
 
     /// A leaf whose gradient is wanted.
@@ -93,7 +102,9 @@ pub(crate) fn backward(loss: &CandleTensor) -> Result<HashMap<u64, ct::Tensor>> 
             continue;
         }
         let step = node.backward.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
-            Error::Unsupported("backward was asked for twice over the same history, which the first consumed".into())
+            Error::Unsupported(
+                "backward was asked for twice over the same history, which the first consumed".into(),
+            )
         })?;
         let gradients = step(&gradient, Wanted(&node.operands))?;
         drop(gradient);

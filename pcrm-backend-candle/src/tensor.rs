@@ -199,7 +199,9 @@ impl RawTensor for CandleTensor {
         let err = || Error::backend(NAME, "matmul");
         let rhs = other("matmul", rhs)?;
         let (a, b) = (self.value.clone(), rhs.value.clone());
-        let product = |a: &ct::Tensor, b: &ct::Tensor| -> ct::Result<ct::Tensor> { a.contiguous()?.matmul(&b.contiguous()?) };
+        let product = |a: &ct::Tensor, b: &ct::Tensor| -> ct::Result<ct::Tensor> {
+            a.contiguous()?.matmul(&b.contiguous()?)
+        };
         let value = product(&a, &b).map_err(err())?;
         let last = a.rank() - 1;
         Ok(Tensor::new(record(value, &[self, rhs], move |gradient, wanted| {
@@ -245,7 +247,8 @@ impl RawTensor for CandleTensor {
             parts.push(other("concat", tensor)?);
         }
         let values: Vec<&ct::Tensor> = parts.iter().map(|part| &part.value).collect();
-        let lengths: Vec<usize> = values.iter().map(|value| value.dims().get(dim).copied().unwrap_or(0)).collect();
+        let lengths: Vec<usize> =
+            values.iter().map(|value| value.dims().get(dim).copied().unwrap_or(0)).collect();
         let value = ct::Tensor::cat(&values, dim).map_err(err())?;
         Ok(Tensor::new(record(value, &parts, move |gradient, wanted| {
             let mut start = 0;
@@ -264,7 +267,9 @@ impl RawTensor for CandleTensor {
         let x = self.value.contiguous().map_err(err())?;
         let value = x.gather(&index, dim).map_err(err())?;
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-            let scattered = || -> ct::Result<ct::Tensor> { x.zeros_like()?.scatter_add(&index, &gradient.contiguous()?, dim) };
+            let scattered = || -> ct::Result<ct::Tensor> {
+                x.zeros_like()?.scatter_add(&index, &gradient.contiguous()?, dim)
+            };
             Ok(vec![Some(scattered().map_err(err())?)])
         })))
     }
@@ -275,7 +280,9 @@ impl RawTensor for CandleTensor {
         let x = self.value.contiguous().map_err(err())?;
         let value = x.index_select(&index, dim).map_err(err())?;
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-            let added = || -> ct::Result<ct::Tensor> { x.zeros_like()?.index_add(&index, &gradient.contiguous()?, dim) };
+            let added = || -> ct::Result<ct::Tensor> {
+                x.zeros_like()?.index_add(&index, &gradient.contiguous()?, dim)
+            };
             Ok(vec![Some(added().map_err(err())?)])
         })))
     }
@@ -283,7 +290,9 @@ impl RawTensor for CandleTensor {
     fn cast(&self, to: DType) -> Result<Tensor> {
         match to == self.dtype() {
             true => Ok(Tensor::new(self.clone())),
-            false => Err(Error::DType { op: "cast", found: to, expected: "f32 (the candle backend on the CPU)" }),
+            false => {
+                Err(Error::DType { op: "cast", found: to, expected: "f32 (the candle backend on the CPU)" })
+            }
         }
     }
 

@@ -35,7 +35,8 @@ pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) ->
         }
         let chain = tree.chain(index);
         let rows_of = |x: &Tensor| -> Result<Tensor> {
-            let parts = chain.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<Vec<_>>>()?;
+            let parts =
+                chain.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<Vec<_>>>()?;
             Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
         };
         let queries = q.narrow(0, asked, positions.len())?.permute([1, 0, 2])?; // [heads, n, dim]
@@ -53,11 +54,16 @@ pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) ->
 ///
 /// # Errors
 /// Shapes that do not belong together or to the tree, queries that do not ascend within it.
-pub fn attention_heads(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<(usize, usize)> {
+pub fn attention_heads(
+    qkv: [&Tensor; 3],
+    tree: &SequenceTree,
+    how: &Attention<'_>,
+) -> Result<(usize, usize)> {
     let [q, k, v] = qkv.map(Tensor::shape);
     let asked = how.queries.map_or(tree.rows(), <[usize]>::len);
     let ascending = how.queries.is_none_or(|queries| {
-        queries.windows(2).all(|pair| pair[0] < pair[1]) && queries.last().is_some_and(|last| *last < tree.rows())
+        queries.windows(2).all(|pair| pair[0] < pair[1])
+            && queries.last().is_some_and(|last| *last < tree.rows())
     });
     match (q.as_slice(), k.as_slice()) {
         ([q_rows, heads, dim], [rows, kv_heads, kv_dim])
@@ -86,9 +92,9 @@ fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
 
 fn visibility(positions: &[usize], keys: usize, window: Option<usize>) -> Result<HostTensor> {
     let seen = |query: usize, key: usize| key <= query && window.is_none_or(|window| key + window > query);
-    let mask = positions.iter().flat_map(|query| {
-        (0..keys).map(move |key| if seen(*query, key) { 0.0 } else { MASKED })
-    });
+    let mask = positions
+        .iter()
+        .flat_map(|query| (0..keys).map(move |key| if seen(*query, key) { 0.0 } else { MASKED }));
     HostTensor::f32([1, positions.len(), keys], mask.collect())
 }
 

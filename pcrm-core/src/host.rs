@@ -34,7 +34,9 @@ impl HostTensor {
         let size: usize = host.shape.iter().product();
         match size == host.len() {
             true => Ok(host),
-            false => Err(Error::shape("host", format!("{} elements do not fill it", host.len()), &[&host.shape])),
+            false => {
+                Err(Error::shape("host", format!("{} elements do not fill it", host.len()), &[&host.shape]))
+            }
         }
     }
 

@@ -29,6 +29,12 @@ impl Default for AdamWConfig {
     }
 }
 
+/// What gradients of this global norm are multiplied with so that it becomes at most `max_norm`
+/// (`torch.nn.utils.clip_grad_norm_`).
+pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
+    (max_norm / (norm + 1e-6)).min(1.0)
+}
+
 /// The optimiser: fp32 parameters and moments, updated in place.
 #[derive(Debug)]
 pub struct AdamW {

@@ -60,7 +60,11 @@ impl SequenceTree {
         }
         let start = match parent {
             Some(parent) if parent >= index => {
-                return Err(Error::shape("sequence tree", format!("segment {index} has parent {parent}"), &[]));
+                return Err(Error::shape(
+                    "sequence tree",
+                    format!("segment {index} has parent {parent}"),
+                    &[],
+                ));
             }
             Some(parent) => self.starts[parent] + self.segments[parent].rows.len(),
             None => 0,
@@ -89,7 +93,9 @@ impl SequenceTree {
     /// The position of every row: its depth in its tree.
     pub fn positions(&self) -> Vec<u32> {
         let starts = self.segments.iter().zip(&self.starts);
-        starts.flat_map(|(segment, start)| (0..segment.rows.len()).map(move |row| (start + row) as u32)).collect()
+        starts
+            .flat_map(|(segment, start)| (0..segment.rows.len()).map(move |row| (start + row) as u32))
+            .collect()
     }
 
     /// The rows that a segment's last row sees: its ancestors from the root down, and itself last.

@@ -11,7 +11,11 @@ use super::elementwise::GRAIN;
 use super::slices::{dense, floats};
 
 /// Updates param, mean and variance in place; all contiguous f32.
-pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&ct::Tensor; 3], gradient: &ct::Tensor) -> Result<()> {
+pub(crate) fn step(
+    step: &AdamWStep,
+    [param, mean, variance]: [&ct::Tensor; 3],
+    gradient: &ct::Tensor,
+) -> Result<()> {
     const OP: &str = "adamw";
     let gradient = dense(OP, gradient)?;
     if [param, mean, variance].iter().any(|slot| slot.dims() != gradient.dims()) {
@@ -20,8 +24,11 @@ pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&ct::Tensor; 3], 
     }
     let err = || Error::backend(crate::NAME, OP);
     let scale = step.grad_scale as f32;
-    mean.inplace_op2(&gradient, &Blend { keep: step.beta1 as f32, scale, power: Power::One }).map_err(err())?;
-    variance.inplace_op2(&gradient, &Blend { keep: step.beta2 as f32, scale, power: Power::Two }).map_err(err())?;
+    mean.inplace_op2(&gradient, &Blend { keep: step.beta1 as f32, scale, power: Power::One })
+        .map_err(err())?;
+    variance
+        .inplace_op2(&gradient, &Blend { keep: step.beta2 as f32, scale, power: Power::Two })
+        .map_err(err())?;
     let bias1 = 1.0 - step.beta1.powf(step.step as f64);
     let bias2 = 1.0 - step.beta2.powf(step.step as f64);
     let update = Update {
@@ -86,7 +93,13 @@ impl InplaceOp2 for Blend {
         "adamw moment"
     }
 
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, src: &CpuStorage, src_l: &Layout) -> ct::Result<()> {
+    fn cpu_fwd(
+        &self,
+        dst: &mut CpuStorage,
+        dst_l: &Layout,
+        src: &CpuStorage,
+        src_l: &Layout,
+    ) -> ct::Result<()> {
         let (moment, gradient) = (whole_mut(dst, dst_l)?, whole(src, src_l)?);
         let parts = moment.par_chunks_mut(GRAIN).zip(gradient.par_chunks(GRAIN));
         parts.for_each(|(moment, gradient)| blend(moment, gradient, self));
@@ -100,7 +113,9 @@ fn blend(moment: &mut [f32], gradient: &[f32], how: &Blend) {
     let pairs = moment.iter_mut().zip(gradient);
     match how.power {
         Power::One => pairs.for_each(|(moment, g)| *moment = keep * *moment + fresh * (scale * g)),
-        Power::Two => pairs.for_each(|(moment, g)| *moment = keep * *moment + fresh * ((scale * g) * (scale * g))),
+        Power::Two => {
+            pairs.for_each(|(moment, g)| *moment = keep * *moment + fresh * ((scale * g) * (scale * g)))
+        }
     }
 }
 
@@ -118,7 +133,8 @@ impl InplaceOp3 for Update {
         variance: &CpuStorage,
         variance_l: &Layout,
     ) -> ct::Result<()> {
-        let (param, mean, variance) = (whole_mut(dst, dst_l)?, whole(mean, mean_l)?, whole(variance, variance_l)?);
+        let (param, mean, variance) =
+            (whole_mut(dst, dst_l)?, whole(mean, mean_l)?, whole(variance, variance_l)?);
         let moments = mean.par_chunks(GRAIN).zip(variance.par_chunks(GRAIN));
         param.par_chunks_mut(GRAIN).zip(moments).for_each(|(param, (mean, variance))| {
             update(param, mean, variance, self);
@@ -139,7 +155,13 @@ impl InplaceOp2 for Overwrite {
         "assign"
     }
 
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, src: &CpuStorage, src_l: &Layout) -> ct::Result<()> {
+    fn cpu_fwd(
+        &self,
+        dst: &mut CpuStorage,
+        dst_l: &Layout,
+        src: &CpuStorage,
+        src_l: &Layout,
+    ) -> ct::Result<()> {
         whole_mut(dst, dst_l)?.copy_from_slice(whole(src, src_l)?);
         Ok(())
     }

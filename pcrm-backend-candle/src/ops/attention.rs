@@ -11,13 +11,11 @@ use pcrm_core::{Attention, Result, SequenceTree};
 use rayon::prelude::*;
 
 use super::lanes::{exp, fold, fold2, largest};
-use super::product::{Cores, Into, Matrix, multiply};
+use super::product::{Cores, Into, Matrix, multiply, steady_rows};
 use super::slices::{dense, floats, tensor};
 
 /// Positions of a tile.
 const TILE: usize = 64;
-/// The fewest rows of a product: one row takes another path, with other rounding.
-const FEW: usize = 8;
 
 /// The sizes that attention works with.
 #[derive(Clone, Copy)]
@@ -68,7 +66,11 @@ impl Plan {
         let asking: Vec<_> = (0..tree.segments().len()).map(&mut asking_of).collect();
         let part = |index: usize| Part { chain: tree.chain(index), asking: asking[index].clone() };
         Self {
-            trees: tree.trees().into_iter().map(|segments| segments.into_iter().map(part).collect()).collect(),
+            trees: tree
+                .trees()
+                .into_iter()
+                .map(|segments| segments.into_iter().map(part).collect())
+                .collect(),
             queries: how.queries.map_or(tree.rows(), <[usize]>::len),
             sizes,
             scale: how.scale as f32,
@@ -95,12 +97,16 @@ pub(crate) fn forward(plan: &Plan, qkv: [&ct::Tensor; 3]) -> Result<(ct::Tensor,
     let mut totals = vec![0.0; plan.queries * heads];
     {
         let (q, k, v) = (floats(OP, qkv[0])?, floats(OP, qkv[1])?, floats(OP, qkv[2])?);
-        let done: Vec<Vec<Tile>> =
-            plan.tasks().into_par_iter().map(|(parts, head)| forward_task(plan, parts, head, [&q, &k, &v])).collect();
+        let done: Vec<Vec<Tile>> = plan
+            .tasks()
+            .into_par_iter()
+            .map(|(parts, head)| forward_task(plan, parts, head, [&q, &k, &v]))
+            .collect();
         for ((_, kv_head), tiles) in plan.tasks().into_iter().zip(done) {
             for tile in tiles {
                 for (at, (row, head)) in tile.members(plan.group(), kv_head).enumerate() {
-                    values[(row * heads + head) * dim..][..dim].copy_from_slice(&tile.values[at * dim..][..dim]);
+                    values[(row * heads + head) * dim..][..dim]
+                        .copy_from_slice(&tile.values[at * dim..][..dim]);
                     totals[row * heads + head] = tile.totals[at];
                 }
             }
@@ -146,11 +152,7 @@ pub(crate) fn backward(
             }
         }
     }
-    Ok([
-        tensor(OP, d_q, qkv[0].dims())?,
-        tensor(OP, d_k, qkv[1].dims())?,
-        tensor(OP, d_v, qkv[2].dims())?,
-    ])
+    Ok([tensor(OP, d_q, qkv[0].dims())?, tensor(OP, d_k, qkv[1].dims())?, tensor(OP, d_v, qkv[2].dims())?])
 }
 
 /// The results of one tile: rows ordered by (asking row, head of the group).
@@ -191,14 +193,26 @@ fn along(chain: &[std::ops::Range<usize>], x: &[f32], head: usize, [heads, dim]:
     rows
 }
 
-/// The tile's rows of a tensor `[queries, heads, dim]`, at least [`FEW`] of them.
-fn gather(asking: &[(usize, usize)], x: &[f32], kv_head: usize, group: usize, [heads, dim]: [usize; 2]) -> Vec<f32> {
+/// The fewest rows of a tile's products. Heads alone never exceed 64 rows, so they always take one path; see
+/// [`steady_rows`].
+fn least_rows(group: usize, dim: usize) -> usize {
+    if group == 1 { 8 } else { steady_rows(dim) }
+}
+
+/// The tile's rows of a tensor `[queries, heads, dim]`, filled with zeros to [`least_rows`].
+fn gather(
+    asking: &[(usize, usize)],
+    x: &[f32],
+    kv_head: usize,
+    group: usize,
+    [heads, dim]: [usize; 2],
+) -> Vec<f32> {
     let rows = asking.len() * group;
-    let mut gathered = Vec::with_capacity(rows.max(FEW) * dim);
+    let mut gathered = Vec::with_capacity(rows.max(least_rows(group, dim)) * dim);
     for (row, _) in asking {
         gathered.extend_from_slice(&x[(row * heads + kv_head * group) * dim..][..group * dim]);
     }
-    gathered.resize(rows.max(FEW) * dim, 0.0);
+    gathered.resize(rows.max(least_rows(group, dim)) * dim, 0.0);
     gathered
 }
 
@@ -217,7 +231,14 @@ fn forward_task(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32];
             let rows = queries.len() / dim;
             let mut scores = vec![0.0; rows * seen];
             let keys = Matrix::new(&keys[..seen * dim], seen, dim).transposed();
-            multiply(&mut scores, Into::Replace, plan.scale, Matrix::new(&queries, rows, dim), keys, Cores::One);
+            multiply(
+                &mut scores,
+                Into::Replace,
+                plan.scale,
+                Matrix::new(&queries, rows, dim),
+                keys,
+                Cores::One,
+            );
             let mut totals = Vec::with_capacity(rows);
             for (at, scores) in scores.chunks_exact_mut(seen).enumerate() {
                 // The rows that fill up see the first key, for want of a position.
@@ -255,18 +276,21 @@ fn backward_task<'a>(
             let rows = queries.len() / dim;
             let seen_keys = Matrix::new(&keys[..seen * dim], seen, dim);
             let seen_values = Matrix::new(&own_values[..seen * dim], seen, dim);
-            let (query_rows, d_output_rows) = (Matrix::new(&queries, rows, dim), Matrix::new(&d_outputs, rows, dim));
+            let (query_rows, d_output_rows) =
+                (Matrix::new(&queries, rows, dim), Matrix::new(&d_outputs, rows, dim));
 
             let mut scores = vec![0.0; rows * seen];
             multiply(&mut scores, Into::Replace, plan.scale, query_rows, seen_keys.transposed(), Cores::One);
             let mut d_scores = vec![0.0; rows * seen];
             multiply(&mut d_scores, Into::Replace, 1.0, d_output_rows, seen_values.transposed(), Cores::One);
             for at in 0..rows {
-                let (scores, d_scores) = (&mut scores[at * seen..][..seen], &mut d_scores[at * seen..][..seen]);
+                let (scores, d_scores) =
+                    (&mut scores[at * seen..][..seen], &mut d_scores[at * seen..][..seen]);
                 match asking.get(at / group) {
                     Some((row, position)) => {
                         let total = totals[row * heads + kv_head * group + at % group];
-                        let along = fold2(&outputs[at * dim..][..dim], &d_outputs[at * dim..][..dim], |a, b| a * b);
+                        let along =
+                            fold2(&outputs[at * dim..][..dim], &d_outputs[at * dim..][..dim], |a, b| a * b);
                         probabilities(scores, visible(*position, plan.window), total);
                         softmax_backward(d_scores, scores, along, plan.scale);
                     }
@@ -279,8 +303,22 @@ fn backward_task<'a>(
             let (probs, d_scores) = (Matrix::new(&scores, rows, seen), Matrix::new(&d_scores, rows, seen));
             let mut d_queries = vec![0.0; rows * dim];
             multiply(&mut d_queries, Into::Replace, 1.0, d_scores, seen_keys, Cores::One);
-            multiply(&mut d_keys[..seen * dim], Into::Add, 1.0, d_scores.transposed(), query_rows, Cores::One);
-            multiply(&mut d_values[..seen * dim], Into::Add, 1.0, probs.transposed(), d_output_rows, Cores::One);
+            multiply(
+                &mut d_keys[..seen * dim],
+                Into::Add,
+                1.0,
+                d_scores.transposed(),
+                query_rows,
+                Cores::One,
+            );
+            multiply(
+                &mut d_values[..seen * dim],
+                Into::Add,
+                1.0,
+                probs.transposed(),
+                d_output_rows,
+                Cores::One,
+            );
             let rows = asking.iter().map(|(row, _)| *row).collect();
             done_tiles.push(Tile { rows, values: d_queries, totals: Vec::new() });
         }

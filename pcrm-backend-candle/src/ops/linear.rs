@@ -1,7 +1,7 @@
 //! x·Wᵀ + b, with the gradient of W made contiguous in W's own shape.
 //!
-//! A row gets the same bits whatever stands beside it: fewer than [`FEW`] rows are filled up with zeros, because
-//! the product of one row takes another path, and fewer than [`FEW`] outputs are plain dot products.
+//! A row gets the same bits whatever stands beside it: few rows are filled up with zeros to [`steady_rows`], and
+//! fewer than [`FEW`] outputs are plain dot products.
 
 use candle_core as ct;
 use multiversion::multiversion;
@@ -9,7 +9,7 @@ use pcrm_core::Result;
 use rayon::prelude::*;
 
 use super::lanes::fold2;
-use super::product::{Cores, Matrix, product};
+use super::product::{Cores, Matrix, product, steady_rows};
 use super::slices::{dense, floats, tensor};
 
 const FEW: usize = 8;
@@ -22,10 +22,10 @@ pub(crate) fn forward(x: &ct::Tensor, weight: &ct::Tensor, bias: Option<&ct::Ten
     let (x, weight) = (floats(OP, x)?, floats(OP, weight)?);
     let mut values = match () {
         () if outputs < FEW => dots(&x, &weight, rows, width),
-        () if rows < FEW => {
+        () if rows < steady_rows(outputs) => {
             let mut filled = x.to_vec();
-            filled.resize(FEW * width, 0.0);
-            let mut values = x_times_wt(&filled, &weight, [FEW, width, outputs]);
+            filled.resize(steady_rows(outputs) * width, 0.0);
+            let mut values = x_times_wt(&filled, &weight, [steady_rows(outputs), width, outputs]);
             values.truncate(rows * outputs);
             values
         }
@@ -68,7 +68,8 @@ pub(crate) fn backward_x(gradient: &ct::Tensor, weight: &ct::Tensor) -> Result<c
     let gradient = dense(OP, gradient)?;
     let (rows, outputs, width) = (gradient.dims()[0], weight.dims()[0], weight.dims()[1]);
     let (gradient, weight) = (floats(OP, &gradient)?, floats(OP, weight)?);
-    let values = product(Matrix::new(&gradient, rows, outputs), Matrix::new(&weight, outputs, width), Cores::All);
+    let values =
+        product(Matrix::new(&gradient, rows, outputs), Matrix::new(&weight, outputs, width), Cores::All);
     tensor(OP, values, &[rows, width])
 }
 

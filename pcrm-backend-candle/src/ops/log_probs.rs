@@ -14,7 +14,11 @@ use super::slices::{dense, floats, tensor};
 const CHUNK: usize = 128;
 
 /// The log-probabilities `[rows]`, and ln Σ eˣ of every row for the backward.
-pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, targets: &[u32]) -> Result<(ct::Tensor, Vec<f32>)> {
+pub(crate) fn forward(
+    hidden: &ct::Tensor,
+    head: &ct::Tensor,
+    targets: &[u32],
+) -> Result<(ct::Tensor, Vec<f32>)> {
     const OP: &str = "log_probs";
     let (rows, width, vocabulary) = (hidden.dims()[0], hidden.dims()[1], head.dims()[0]);
     if let Some(target) = targets.iter().find(|target| **target as usize >= vocabulary) {
@@ -46,7 +50,9 @@ pub(crate) fn backward(
         let (hidden, head, gradient) = (floats(OP, hidden)?, floats(OP, head)?, floats(OP, &gradient)?);
         let inputs = hidden.chunks(CHUNK * width).zip(targets.chunks(CHUNK));
         let inputs = inputs.zip(totals.chunks(CHUNK).zip(gradient.chunks(CHUNK)));
-        for (d_hidden, ((hidden, targets), (totals, gradient))) in d_hidden.chunks_mut(CHUNK * width).zip(inputs) {
+        for (d_hidden, ((hidden, targets), (totals, gradient))) in
+            d_hidden.chunks_mut(CHUNK * width).zip(inputs)
+        {
             let rows = targets.len();
             let mut logits = logits_of(hidden, &head, [rows, width, vocabulary]);
             let by_row = logits.par_chunks_mut(vocabulary).zip(targets).zip(totals.par_iter().zip(gradient));
@@ -55,7 +61,14 @@ pub(crate) fn backward(
                 logits[*target as usize] += gradient;
             });
             let d_logits = Matrix::new(&logits, rows, vocabulary);
-            multiply(d_hidden, Into::Replace, 1.0, d_logits, Matrix::new(&head, vocabulary, width), Cores::All);
+            multiply(
+                d_hidden,
+                Into::Replace,
+                1.0,
+                d_logits,
+                Matrix::new(&head, vocabulary, width),
+                Cores::All,
+            );
             let turned = d_logits.transposed();
             multiply(&mut d_head, Into::Add, 1.0, turned, Matrix::new(hidden, rows, width), Cores::All);
         }

@@ -33,6 +33,12 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// The fewest rows for which a product of this many columns gives a row the same bits at any height. The gemm crate
+/// takes other paths, which add in another order, for a single row, for up to 256 elements, and for up to 64 × 64.
+pub(crate) fn steady_rows(columns: usize) -> usize {
+    if columns <= 64 { 65 } else { 8 }
+}
+
 /// Over how many cores a product is spread.
 #[derive(Clone, Copy)]
 pub(crate) enum Cores {
@@ -52,7 +58,14 @@ pub(crate) enum Into {
 }
 
 /// target ← scale·a·b, or adds to it; target is row-major.
-pub(crate) fn multiply(target: &mut [f32], into: Into, scale: f32, a: Matrix<'_>, b: Matrix<'_>, cores: Cores) {
+pub(crate) fn multiply(
+    target: &mut [f32],
+    into: Into,
+    scale: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    cores: Cores,
+) {
     assert!(a.columns == b.rows && target.len() >= a.rows * b.columns, "product: shapes do not fit");
     let keep = matches!(into, Into::Add);
     // SAFETY: the target is initialised and holds a.rows × b.columns elements.

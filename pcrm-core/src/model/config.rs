@@ -85,7 +85,8 @@ impl ModelConfig {
             false => fields.positive("intermediate_size")?,
         };
         if !heads.is_multiple_of(kv_heads) || (!gpt2 && !head_dim.is_multiple_of(2)) {
-            let message = format!("{heads} heads of width {head_dim} do not share {kv_heads} key and value heads");
+            let message =
+                format!("{heads} heads of width {head_dim} do not share {kv_heads} key and value heads");
             return Err(Error::file(path, message));
         }
         fields.refuse("use_sliding_window", "windows that differ by layer are not served")?;

@@ -77,7 +77,10 @@ impl Decoder {
         let family = self.config.family;
         let vocabulary = self.config.vocabulary;
         if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
-            return Err(Error::invalid("token id", format!("{id} is outside the model's vocabulary of {vocabulary}")));
+            return Err(Error::invalid(
+                "token id",
+                format!("{id} is outside the model's vocabulary of {vocabulary}"),
+            ));
         }
         let table = self.params.get(&format!("{}.weight", family.embedding))?;
         let ids = table.constant(&HostTensor::indices(batch.ids.clone()))?;
@@ -85,7 +88,8 @@ impl Decoder {
         if let Some(name) = family.positions {
             let positions = batch.tree.positions();
             if let Some(position) = positions.iter().find(|at| **at as usize >= self.config.max_positions) {
-                let message = format!("{position} is past the model's last ({})", self.config.max_positions - 1);
+                let message =
+                    format!("{position} is past the model's last ({})", self.config.max_positions - 1);
                 return Err(Error::invalid("position", message));
             }
             let table = self.params.get(&format!("{name}.weight"))?;
@@ -200,7 +204,10 @@ impl Model for Decoder {
         let angles = match &self.config.rope {
             Some(rope) => {
                 let tables = rope.tables(&batch.tree.positions(), self.config.head_dim)?;
-                Some([x.constant(&tables[0])?.cast(self.compute)?, x.constant(&tables[1])?.cast(self.compute)?])
+                Some([
+                    x.constant(&tables[0])?.cast(self.compute)?,
+                    x.constant(&tables[1])?.cast(self.compute)?,
+                ])
             }
             None => None,
         };

@@ -175,7 +175,8 @@ pub fn adopt(
         }
         adopted.insert(name.clone(), host);
     }
-    let unused = |name: &&String| !name.ends_with("inv_freq") && !name.ends_with("attn.bias") && *name != LM_HEAD;
+    let unused =
+        |name: &&String| !name.ends_with("inv_freq") && !name.ends_with("attn.bias") && *name != LM_HEAD;
     let unused: Vec<&str> = stored.keys().filter(unused).map(String::as_str).collect();
     if !unused.is_empty() {
         tracing::warn!("{} tensors of the checkpoint are not used: {}", unused.len(), unused.join(", "));

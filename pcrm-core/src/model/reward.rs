@@ -28,10 +28,14 @@ impl RewardModel {
     /// A missing or broken file, a parameter that is missing or has another shape, a family not served.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType, seed: u64) -> Result<Self> {
         let config = ModelConfig::from_dir(dir)?;
-        let labels = config.raw.get("id2label").and_then(|labels| labels.as_object()).map_or(1, |map| map.len());
+        let labels =
+            config.raw.get("id2label").and_then(|labels| labels.as_object()).map_or(1, |map| map.len());
         let stored = weights::load(dir)?;
         if stored.contains_key(SCORE) && labels != 1 {
-            return Err(Error::file(dir.join("config.json"), format!("{labels} labels; a reward model has one")));
+            return Err(Error::file(
+                dir.join("config.json"),
+                format!("{labels} labels; a reward model has one"),
+            ));
         }
         let tensors = parameters::adopt(&config, &parameters(&config, Head::Score), stored, seed)
             .map_err(|error| Error::file(dir, error))?;

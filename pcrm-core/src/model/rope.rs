@@ -45,11 +45,12 @@ impl Rope {
     /// # Errors
     /// A scaling of another type, or one with a field that is missing or not a number.
     pub fn from_config(config: &Map<String, Value>) -> Result<Self> {
-        let section = ["rope_parameters", "rope_scaling"].iter().find_map(|key| {
-            config.get(*key).and_then(Value::as_object).map(|section| (*key, section))
-        });
+        let section = ["rope_parameters", "rope_scaling"]
+            .iter()
+            .find_map(|key| config.get(*key).and_then(Value::as_object).map(|section| (*key, section)));
         let of_section = section.and_then(|(_, section)| section.get("rope_theta")).and_then(Value::as_f64);
-        let theta = of_section.or_else(|| config.get("rope_theta").and_then(Value::as_f64)).unwrap_or(10_000.0);
+        let theta =
+            of_section.or_else(|| config.get("rope_theta").and_then(Value::as_f64)).unwrap_or(10_000.0);
         let Some((key, section)) = section else { return Ok(Self { theta, scaling: Scaling::None }) };
         let number = |field: &str| {
             let found = section.get(field).unwrap_or(&Value::Null);

@@ -37,7 +37,12 @@ pub fn load(dir: &Path) -> Result<BTreeMap<String, HostTensor>> {
     let shards: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     let missing: Vec<&str> = shards.iter().copied().filter(|shard| !dir.join(shard).exists()).collect();
     if !missing.is_empty() {
-        let message = format!("names {} shards, of which {} are missing: {}", shards.len(), missing.len(), missing.join(", "));
+        let message = format!(
+            "names {} shards, of which {} are missing: {}",
+            shards.len(),
+            missing.len(),
+            missing.join(", ")
+        );
         return Err(Error::file(&index, message));
     }
     let mut tensors = BTreeMap::new();
@@ -58,7 +63,10 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let data = elements(&view).ok_or_else(|| {
-            let message = format!("{name} has elements of type {:?}; served: BF16, F16, F32, F64, I32, I64, U32", view.dtype());
+            let message = format!(
+                "{name} has elements of type {:?}; served: BF16, F16, F32, F64, I32, I64, U32",
+                view.dtype()
+            );
             Error::file(path, message)
         })?;
         tensors.insert(name, HostTensor::new(view.shape(), data)?);
@@ -70,12 +78,22 @@ fn elements(view: &TensorView<'_>) -> Option<HostData> {
     let bytes = view.data();
     Some(match view.dtype() {
         Dtype::F32 => HostData::F32(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F64 => HostData::F32(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()),
-        Dtype::BF16 => HostData::F32(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
-        Dtype::F16 => HostData::F32(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::F64 => {
+            HostData::F32(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect())
+        }
+        Dtype::BF16 => {
+            HostData::F32(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
+        }
+        Dtype::F16 => {
+            HostData::F32(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+        }
         Dtype::U32 => HostData::U32(bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()),
-        Dtype::I32 => HostData::U32(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as u32).collect()),
-        Dtype::I64 => HostData::U32(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect()),
+        Dtype::I32 => {
+            HostData::U32(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as u32).collect())
+        }
+        Dtype::I64 => {
+            HostData::U32(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect())
+        }
         _ => return None,
     })
 }
@@ -89,7 +107,8 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
         tensors.iter().map(|(name, host)| (name.as_str(), to_bytes(host))).collect();
     let mut views = BTreeMap::new();
     for (name, (dtype, shape, bytes)) in &bytes {
-        let view = TensorView::new(*dtype, shape.to_vec(), bytes).map_err(|error| Error::file(path, error))?;
+        let view =
+            TensorView::new(*dtype, shape.to_vec(), bytes).map_err(|error| Error::file(path, error))?;
         views.insert(*name, view);
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
@@ -100,7 +119,9 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
 fn to_bytes(host: &HostTensor) -> (Dtype, &[usize], Vec<u8>) {
     let (dtype, bytes) = match host.data() {
         HostData::F32(values) => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-        HostData::BF16(values) => (Dtype::BF16, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        HostData::BF16(values) => {
+            (Dtype::BF16, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        }
         HostData::U32(values) => (Dtype::U32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
     };
     (dtype, host.shape(), bytes)

@@ -1,0 +1,87 @@
+//! Prior constraints: what may be known of a preference pair's margin before training.
+//!
+//! PCRM (arXiv 2404.00978, §4.1) trains a reward model with L = −log σ(Δ) − log σ(Δ* − Δ), where
+//! Δ = r(chosen) − r(rejected). A constraint gives the Δ* of each pair, once, without gradient. The loss of one
+//! pair is smallest at Δ = Δ*/2, so a constraint says how sure one may be of a pair: P(chosen ≻ rejected) is
+//! drawn towards σ(Δ*/2).
+//!
+//! | kind | Δ* | fields and defaults | source |
+//! |---|---|---|---|
+//! | `length_ratio` | β1/(s + β2) + β3, s = shorter/longer in tokens from the first differing one | `beta1` 20, `beta2` 0.001, `beta3` −15 | arXiv 2404.00978 §4.1 |
+//! | `fixed` | c | `bound` 3 | the paper's control, §5 |
+//! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control, §5 |
+//! | `none` | ∞ | | Bradley–Terry, the baseline |
+//!
+//! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
+//! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
+//!
+//! # Adding one
+//!
+//! A struct, its Δ*, and a line that registers it; nothing else needs to change, and it may live in any crate
+//! that the binary links (`use that_crate as _;`):
+//!
+//! ```
+//! use pcrm_core::constraint::{Constraint, PairView, Priors, parse};
+//!
+//! #[derive(Debug, serde::Serialize, serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Margin { scale: f32 }
+//!
+//! impl Constraint for Margin {
+//!     fn kind(&self) -> &'static str { "margin" }
+//!     fn bounds(&self, pairs: &[PairView<'_>], _: &Priors) -> pcrm_core::Result<Vec<f32>> {
+//!         Ok(pairs.iter().map(|pair| self.scale * pair.margin.unwrap_or(1.0)).collect())
+//!     }
+//! }
+//!
+//! inventory::submit! {
+//!     pcrm_core::registry::ConstraintPlugin {
+//!         name: "margin", about: "a multiple of the margin in the data",
+//!         build: |data| Ok(Box::new(erased_serde::deserialize::<Margin>(data)?)),
+//!     }
+//! }
+//!
+//! let constraint = parse(r#"{"kind": "margin", "scale": 3}"#)?;
+//! assert_eq!(constraint.kind(), "margin");
+//! # Ok::<(), pcrm_core::Error>(())
+//! ```
+//!
+//! Reading order: [`bound`] is the paper's map from a similarity to Δ*; then a file per constraint, of which
+//! [`length_ratio`] is the paper's own.
+
+pub mod bound;
+pub mod fixed;
+pub mod length_ratio;
+pub mod none;
+mod number;
+pub mod random;
+#[cfg(test)]
+mod testing;
+
+pub use bound::Hyperbola;
+pub use fixed::Fixed;
+pub use length_ratio::LengthRatio;
+pub use none::Unbounded;
+pub use random::Random;
+
+#[cfg(test)]
+mod tests {
+    use pcrm_core::registry::{ConstraintPlugin, all};
+
+    /// Protects: every constraint of this crate is registered, once, under the kind it calls itself.
+    #[test]
+    fn all_constraints_are_registered() {
+        let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
+        assert_eq!(names, ["fixed", "length_ratio", "none", "random"]);
+        for name in names {
+            assert_eq!(pcrm_core::constraint::parse(name).unwrap().kind(), name);
+        }
+    }
+
+    /// Protects: an unknown kind is answered with the known ones.
+    #[test]
+    fn unknown_kinds_list_the_known() {
+        let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
+        assert_eq!(error, "unknown constraint \"lenght_ratio\"; known: fixed, length_ratio, none, random");
+    }
+}

@@ -1,0 +1,56 @@
+//! No constraint: plain Bradley–Terry training.
+
+use pcrm_core::Result;
+use pcrm_core::constraint::{Constraint, PairView, Priors};
+use pcrm_core::registry::ConstraintPlugin;
+use serde::{Deserialize, Serialize};
+
+/// Δ* = ∞ for every pair, which leaves the Bradley–Terry loss −log σ(Δ) alone: the baseline.
+///
+/// As data: `{"kind": "none"}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unbounded {}
+
+inventory::submit! {
+    ConstraintPlugin {
+        name: "none",
+        about: "no bound: plain Bradley-Terry",
+        build: |data| Ok(Box::new(erased_serde::deserialize::<Unbounded>(data)?)),
+    }
+}
+
+impl Constraint for Unbounded {
+    fn kind(&self) -> &'static str {
+        "none"
+    }
+
+    fn bounds(&self, pairs: &[PairView<'_>], _priors: &Priors) -> Result<Vec<f32>> {
+        Ok(vec![f32::INFINITY; pairs.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pcrm_core::constraint::parse;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::pair_of_lengths;
+
+    /// Protects: infinity is what trainers read as "no bound", and the checks let it through.
+    #[test]
+    fn no_pair_is_bounded() {
+        let none = parse("none").unwrap();
+        let pairs = [pair_of_lengths(1, &[1], &[2]); 3];
+        assert_eq!(none.checked_bounds(&pairs, &Priors::default()).unwrap(), [f32::INFINITY; 3]);
+        assert_eq!(none.to_tagged().unwrap(), json!({"kind": "none"}));
+    }
+
+    /// Protects: a bound given to the constraint that has none is a mistake worth hearing of.
+    #[test]
+    fn takes_no_fields() {
+        let error = parse(r#"{"kind": "none", "bound": 3}"#).unwrap_err().to_string();
+        assert_eq!(error, "constraint \"none\": unknown field `bound`, there are no fields");
+    }
+}

@@ -1,0 +1,78 @@
+//! The error of this crate: which input, at which position, what was found and what was expected.
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can be wrong with what a measure is given.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No values at all.
+    #[error("{what}: nothing to measure; at least one value is needed")]
+    Empty {
+        /// The input.
+        what: &'static str,
+    },
+    /// Two inputs that go together differ in length.
+    #[error("{what}: {left} values against {right}; there must be as many of both")]
+    Lengths {
+        /// The inputs.
+        what: &'static str,
+        /// How many the first has.
+        left: usize,
+        /// How many the second has.
+        right: usize,
+    },
+    /// A value that is NaN or infinite.
+    #[error("{what} {at}: found {value}, expected a finite number")]
+    NotFinite {
+        /// The input: `score of the chosen answer of pair`.
+        what: &'static str,
+        /// The value's position, from 0.
+        at: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A value outside of what is possible.
+    #[error("{what}: found {value}, expected {expected}")]
+    Range {
+        /// The option or input.
+        what: String,
+        /// The value.
+        value: f64,
+        /// What serves.
+        expected: &'static str,
+    },
+}
+
+/// Refuses an empty slice and values that are NaN or infinite.
+pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<()> {
+    if values.is_empty() {
+        return Err(Error::Empty { what });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(Error::NotFinite { what, at, value: values[at] }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses two inputs of different length.
+pub(crate) fn check_lengths(what: &'static str, left: usize, right: usize) -> Result<()> {
+    if left == right { Ok(()) } else { Err(Error::Lengths { what, left, right }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a user finds the bad value from the message alone.
+    #[test]
+    fn messages_name_input_position_and_value() {
+        let error = check_finite("margin of pair", &[1.0, f64::NAN]).unwrap_err();
+        assert_eq!(error.to_string(), "margin of pair 1: found NaN, expected a finite number");
+        let error = check_finite("margin of pair", &[]).unwrap_err();
+        assert_eq!(error.to_string(), "margin of pair: nothing to measure; at least one value is needed");
+        let error = check_lengths("scores and tokens", 2, 3).unwrap_err();
+        assert_eq!(error.to_string(), "scores and tokens: 2 values against 3; there must be as many of both");
+    }
+}

@@ -1,0 +1,245 @@
+//! The report on a reward model, from its scores of preference pairs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::accuracy::{LEVEL, Share, accuracy};
+use crate::bias::{LongerPreferred, ScoreLength, longer_preferred, score_length};
+use crate::calibration::{BINS, Bin, brier, expected_calibration_error, log_loss, reliability};
+use crate::correlation::{kendall, pearson, spearman};
+use crate::error::{Error, Result, check_finite};
+use crate::histogram::Histogram;
+use crate::quantiles::{Summary, mean};
+
+/// One preference pair as a model scored it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct PairScore {
+    /// The model's score of the preferred answer.
+    pub chosen: f64,
+    /// The model's score of the dispreferred answer.
+    pub rejected: f64,
+    /// Length of the preferred answer in tokens.
+    pub chosen_tokens: usize,
+    /// Length of the dispreferred answer in tokens.
+    pub rejected_tokens: usize,
+    /// Δ* of the pair under the constraint of training; none, or infinity, where there was no bound.
+    pub bound: Option<f64>,
+    /// The preferred answer's reward by the judge that the labels stand for, where it is known.
+    pub true_chosen: Option<f64>,
+    /// The dispreferred answer's reward by that judge.
+    pub true_rejected: Option<f64>,
+}
+
+impl PairScore {
+    /// Δ = score(chosen) − score(rejected).
+    pub fn margin(&self) -> f64 {
+        self.chosen - self.rejected
+    }
+}
+
+/// How margins stand to the bounds they were trained under, over the pairs that have a finite bound.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// The pairs that have a bound.
+    pub pairs: usize,
+    /// The mean bound Δ*; the loss draws margins to half of it.
+    pub mean: f64,
+    /// The share of pairs whose margin is above its bound.
+    pub beyond: f64,
+}
+
+/// How scores go with the true reward, over the pairs whose answers both have one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrueReward {
+    /// The answers compared: two per pair.
+    pub answers: usize,
+    /// Pearson's r of score and true reward; absent where one side is constant.
+    pub pearson: Option<f64>,
+    /// Spearman's ρ; absent likewise.
+    pub spearman: Option<f64>,
+    /// Kendall's τ-b; absent likewise.
+    pub kendall: Option<f64>,
+}
+
+/// What is to be known of a reward model on a set of preference pairs. Serialises to plain JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RewardReport {
+    /// How many pairs.
+    pub pairs: usize,
+    /// The share of pairs ordered as labelled (ties one half), with its 95 % Wilson interval.
+    pub accuracy: Share,
+    /// The margins Δ = score(chosen) − score(rejected).
+    pub margins: Summary,
+    /// The margins' distribution over a fixed range.
+    pub histogram: Histogram,
+    /// The scores of all answers.
+    pub scores: Summary,
+    /// Brier score of σ(Δ).
+    pub brier: f64,
+    /// Log loss of σ(Δ), in nats.
+    pub log_loss: f64,
+    /// Expected calibration error of σ(Δ), 15 bins.
+    pub ece: f64,
+    /// The reliability table behind `ece`.
+    pub reliability: Vec<Bin>,
+    /// Correlation of score and length over all answers.
+    pub length: ScoreLength,
+    /// How often the longer answer wins; absent where no pair's answers differ in length.
+    pub longer_preferred: Option<LongerPreferred>,
+    /// Margins against bounds; absent where no pair has a finite bound.
+    pub bounds: Option<Bounds>,
+    /// Scores against true rewards; absent where no pair has them.
+    pub true_reward: Option<TrueReward>,
+}
+
+impl RewardReport {
+    /// The report on these pairs.
+    ///
+    /// # Errors
+    /// No pairs; a score or true reward that is not finite, and a bound that is not positive, with the position
+    /// of the pair.
+    pub fn new(pairs: &[PairScore]) -> Result<Self> {
+        let column = |of: fn(&PairScore) -> f64| pairs.iter().map(of).collect::<Vec<_>>();
+        let (chosen, rejected) = (column(|pair| pair.chosen), column(|pair| pair.rejected));
+        if pairs.is_empty() {
+            return Err(Error::Empty { what: "preference pairs" });
+        }
+        check_finite("score of the chosen answer of pair", &chosen)?;
+        check_finite("score of the rejected answer of pair", &rejected)?;
+        let margins = column(PairScore::margin);
+        let chosen_tokens: Vec<usize> = pairs.iter().map(|pair| pair.chosen_tokens).collect();
+        let rejected_tokens: Vec<usize> = pairs.iter().map(|pair| pair.rejected_tokens).collect();
+        let scores = [chosen, rejected].concat();
+        let reliability = reliability(&margins, BINS)?;
+        Ok(Self {
+            pairs: pairs.len(),
+            accuracy: accuracy(&margins, LEVEL)?,
+            margins: Summary::of("margin of pair", &margins)?,
+            histogram: Histogram::of(&margins),
+            scores: Summary::of("score of answer", &scores)?,
+            brier: brier(&margins)?,
+            log_loss: log_loss(&margins)?,
+            ece: expected_calibration_error(&reliability)?,
+            reliability,
+            length: score_length(&scores, &[chosen_tokens.as_slice(), &rejected_tokens].concat())?,
+            longer_preferred: longer_preferred(&margins, &chosen_tokens, &rejected_tokens)?,
+            bounds: bounds(pairs)?,
+            true_reward: true_reward(pairs)?,
+        })
+    }
+}
+
+fn bounds(pairs: &[PairScore]) -> Result<Option<Bounds>> {
+    let mut bounds = Vec::new();
+    let mut beyond = 0_usize;
+    for (at, pair) in pairs.iter().enumerate() {
+        match pair.bound {
+            None | Some(f64::INFINITY) => {}
+            Some(bound) if bound > 0.0 => {
+                bounds.push(bound);
+                beyond += usize::from(pair.margin() > bound);
+            }
+            Some(value) => {
+                let expected = "a positive number, or none for no bound";
+                return Err(Error::Range { what: format!("bound of pair {at}"), value, expected });
+            }
+        }
+    }
+    Ok((!bounds.is_empty()).then(|| Bounds {
+        pairs: bounds.len(),
+        mean: mean(&bounds),
+        beyond: beyond as f64 / bounds.len() as f64,
+    }))
+}
+
+fn true_reward(pairs: &[PairScore]) -> Result<Option<TrueReward>> {
+    let (mut scores, mut rewards) = (Vec::new(), Vec::new());
+    for (at, pair) in pairs.iter().enumerate() {
+        let (Some(chosen), Some(rejected)) = (pair.true_chosen, pair.true_rejected) else { continue };
+        if let Some(&value) = [chosen, rejected].iter().find(|reward| !reward.is_finite()) {
+            return Err(Error::NotFinite { what: "true reward of an answer of pair", at, value });
+        }
+        scores.extend([pair.chosen, pair.rejected]);
+        rewards.extend([chosen, rejected]);
+    }
+    if scores.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(TrueReward {
+        answers: scores.len(),
+        pearson: pearson(&scores, &rewards)?,
+        spearman: spearman(&scores, &rewards)?,
+        kendall: kendall(&scores, &rewards)?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::golden::{close, golden};
+
+    fn golden_pairs() -> Vec<PairScore> {
+        serde_json::from_value(golden()["report"]["pairs"].clone()).unwrap()
+    }
+
+    /// Protects: every number of the report equals numpy's and scipy's on the same pairs, so the right columns
+    /// meet the right measures.
+    #[test]
+    fn the_report_equals_numpy_and_scipy() {
+        let report = serde_json::to_value(RewardReport::new(&golden_pairs()).unwrap()).unwrap();
+        let expected = golden()["report"]["expected"].as_object().unwrap().clone();
+        assert!(expected.len() >= 25);
+        for (pointer, value) in expected {
+            let ours = report.pointer(&pointer).and_then(Value::as_f64);
+            close(ours.unwrap_or(f64::NAN), value.as_f64().unwrap(), &pointer);
+        }
+    }
+
+    /// Protects: a report that went through JSON is the report, so saved ones can be laid side by side.
+    #[test]
+    fn reports_survive_json() {
+        let pair = PairScore { chosen: 1.5, rejected: 0.25, chosen_tokens: 8, ..PairScore::default() };
+        let report = RewardReport::new(&[pair, pair]).unwrap();
+        assert_eq!((report.bounds, report.true_reward), (None, None));
+        let json = serde_json::to_string(&report).unwrap();
+        let again: RewardReport = serde_json::from_str(&json).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), json);
+        assert!(json.contains("\"bounds\":null"), "{json}");
+    }
+
+    /// Protects: infinite bounds are no bounds: the Bradley-Terry baseline has no mean bound of infinity.
+    #[test]
+    fn infinite_bounds_are_no_bounds() {
+        let pair = PairScore { chosen: 4.0, bound: Some(f64::INFINITY), ..PairScore::default() };
+        assert_eq!(RewardReport::new(&[pair]).unwrap().bounds, None);
+        let tight = PairScore { bound: Some(3.0), ..pair };
+        let bounds = RewardReport::new(&[pair, tight]).unwrap().bounds;
+        assert_eq!(bounds, Some(Bounds { pairs: 1, mean: 3.0, beyond: 1.0 }));
+    }
+
+    /// Protects: errors lead to the pair at fault.
+    #[test]
+    fn bad_pairs_are_named() {
+        let good = PairScore { chosen: 1.0, ..PairScore::default() };
+        let refusal = |bad: PairScore| RewardReport::new(&[good, good, bad]).unwrap_err().to_string();
+        assert_eq!(
+            refusal(PairScore { chosen: f64::NAN, ..good }),
+            "score of the chosen answer of pair 2: found NaN, expected a finite number"
+        );
+        assert_eq!(
+            refusal(PairScore { rejected: f64::INFINITY, ..good }),
+            "score of the rejected answer of pair 2: found inf, expected a finite number"
+        );
+        assert_eq!(
+            refusal(PairScore { bound: Some(-1.0), ..good }),
+            "bound of pair 2: found -1, expected a positive number, or none for no bound"
+        );
+        assert_eq!(
+            refusal(PairScore { true_chosen: Some(1.0), true_rejected: Some(f64::NAN), ..good }),
+            "true reward of an answer of pair 2: found NaN, expected a finite number"
+        );
+        let error = RewardReport::new(&[]).unwrap_err().to_string();
+        assert_eq!(error, "preference pairs: nothing to measure; at least one value is needed");
+    }
+}

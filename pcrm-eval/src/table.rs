@@ -1,0 +1,215 @@
+//! Reports as terminal tables: one report, or several side by side; readable at 80 columns.
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
+
+use crate::histogram::Histogram;
+use crate::quantiles::Summary;
+use crate::reward::RewardReport;
+
+/// The width that tables keep to, in characters.
+const WIDTH: u16 = 80;
+/// How many reports fit beside each other in [`WIDTH`].
+const BESIDE: usize = 3;
+
+impl RewardReport {
+    /// The report as a terminal table, its reliability table below; lines end in `\n`, no colours.
+    pub fn table(&self) -> String {
+        let mut reliability = new_table(&["confidence", "pairs", "mean confidence", "accuracy", "gap"]);
+        for bin in &self.reliability {
+            reliability.add_row(vec![
+                format!("{:.3} to {:.3}", bin.low, bin.high),
+                bin.count.to_string(),
+                percent(bin.confidence),
+                percent(bin.accuracy),
+                format!("{:+.1} %", 100.0 * (bin.accuracy - bin.confidence)),
+            ]);
+        }
+        format!("{}{}\n", side_by_side(&[("", self)]), align(reliability))
+    }
+}
+
+/// Named reports as the columns of one table, or of several below each other where they are more than three.
+pub fn side_by_side(columns: &[(&str, &RewardReport)]) -> String {
+    columns.chunks(BESIDE).map(|columns| format!("{}\n", block(columns))).collect()
+}
+
+fn block(columns: &[(&str, &RewardReport)]) -> Table {
+    let mut header = vec![""];
+    header.extend(columns.iter().map(|(name, _)| *name));
+    let mut table = new_table(&header);
+    // Half as many places where three columns share the line.
+    let places = if columns.len() < BESIDE { Histogram::BINS } else { Histogram::BINS / 2 };
+    for (label, value) in rows() {
+        add(&mut table, label, columns, value);
+    }
+    let label = format!("margins {} to {}", Histogram::LOW, Histogram::HIGH);
+    add(&mut table, &label, columns, |report| Some(report.histogram.sparkline(places)));
+    align(table)
+}
+
+/// A row's label and what it shows of a report; nothing where the report has no such thing.
+type Row = (&'static str, fn(&RewardReport) -> Option<String>);
+
+fn rows() -> Vec<Row> {
+    vec![
+        ("pairs", |report| Some(report.pairs.to_string())),
+        ("accuracy", |report| Some(percent(report.accuracy.value))),
+        ("  95 % interval", |report| {
+            let (low, high) = (100.0 * report.accuracy.low, 100.0 * report.accuracy.high);
+            Some(format!("{low:.1} to {high:.1} %"))
+        }),
+        ("log loss", |report| Some(number(report.log_loss))),
+        ("Brier score", |report| Some(number(report.brier))),
+        ("calibration error", |report| Some(number(report.ece))),
+        ("score mean ± std", |report| Some(spread(&report.scores))),
+        ("  range", |report| Some(range(report.scores.min, report.scores.max))),
+        ("margin mean ± std", |report| Some(spread(&report.margins))),
+        ("  range", |report| Some(range(report.margins.min, report.margins.max))),
+        ("  1 to 99 %", |report| Some(range(report.margins.p1, report.margins.p99))),
+        ("  5 to 95 %", |report| Some(range(report.margins.p5, report.margins.p95))),
+        ("  25 to 75 %", |report| Some(range(report.margins.p25, report.margins.p75))),
+        ("  median", |report| Some(number(report.margins.p50))),
+        ("mean bound", |report| report.bounds.map(|bounds| number(bounds.mean))),
+        ("  margins beyond it", |report| report.bounds.map(|bounds| percent(bounds.beyond))),
+        ("score and length: r", |report| report.length.pearson.map(number)),
+        ("  Spearman", |report| report.length.spearman.map(number)),
+        ("longer wins, labels", |report| report.longer_preferred.map(|shares| percent(shares.by_labels))),
+        ("  model", |report| report.longer_preferred.map(|shares| percent(shares.by_model))),
+        ("true reward: r", |report| report.true_reward?.pearson.map(number)),
+        ("  Spearman", |report| report.true_reward?.spearman.map(number)),
+        ("  Kendall", |report| report.true_reward?.kendall.map(number)),
+    ]
+}
+
+/// Adds a row unless no report has the value; a report that lacks it beside others shows a dash.
+fn add(
+    table: &mut Table,
+    label: &str,
+    columns: &[(&str, &RewardReport)],
+    value: impl Fn(&RewardReport) -> Option<String>,
+) {
+    let values: Vec<Option<String>> = columns.iter().map(|(_, report)| value(report)).collect();
+    if values.iter().all(Option::is_none) {
+        return;
+    }
+    let mut row = vec![label.to_owned()];
+    row.extend(values.into_iter().map(|value| value.unwrap_or_else(|| "–".to_owned())));
+    table.add_row(row);
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    // Piped and redirected output must look like the terminal's.
+    table.force_no_tty();
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    if header.iter().any(|name| !name.is_empty()) {
+        table.set_header(header.iter().copied());
+    }
+    table
+}
+
+/// Numbers to the right; the labels in front to the left and never wrapped.
+fn align(mut table: Table) -> Table {
+    if let Some(labels) = table.column_mut(0) {
+        labels.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    table.column_iter_mut().skip(1).for_each(|column| {
+        column.set_cell_alignment(CellAlignment::Right);
+    });
+    table
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn spread(summary: &Summary) -> String {
+    format!("{} ± {}", number(summary.mean), number(summary.std))
+}
+
+fn range(low: f64, high: f64) -> String {
+    format!("{} to {}", number(low), number(high))
+}
+
+/// Four significant digits or so, without an exponent where the number is of a common size.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if !(5e-4..1e5).contains(&size) => format!("{value:.2e}"),
+        size if size < 1.0 => format!("{value:.4}"),
+        size if size < 100.0 => format!("{value:.3}"),
+        _ => format!("{value:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reward::PairScore;
+
+    fn report(scale: f64, bound: Option<f64>, rewards: bool) -> RewardReport {
+        let pairs: Vec<PairScore> = (0..200_usize)
+            .map(|at| {
+                let wave = (at as f64 * 0.7).sin();
+                PairScore {
+                    chosen: scale * (0.8 + wave),
+                    rejected: scale * (at as f64 * 0.3).cos() * 0.5,
+                    chosen_tokens: 10 + at % 17,
+                    rejected_tokens: 10 + at % 13,
+                    bound,
+                    true_chosen: rewards.then_some(wave),
+                    true_rejected: rewards.then_some(-wave),
+                }
+            })
+            .collect();
+        RewardReport::new(&pairs).unwrap()
+    }
+
+    fn widest(text: &str) -> usize {
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    }
+
+    /// Protects: tables stay within 80 columns, also with long names, huge scores and many reports.
+    #[test]
+    fn tables_fit_eighty_columns() {
+        let (small, huge) = (report(1.0, Some(3.0), true), report(-1e7, None, false));
+        assert!(widest(&small.table()) <= 80 && widest(&huge.table()) <= 80);
+        let name = "runs/2026-11-02/pythia-70m-helpful-length-ratio-20-0.001-15";
+        for count in 1..=7 {
+            let columns = vec![(name, &huge); count];
+            let text = side_by_side(&columns);
+            assert!(widest(&text) <= 80, "{count} columns:\n{text}");
+            assert_eq!(text.matches("│ score and length: r ").count(), count.div_ceil(BESIDE), "{text}");
+        }
+    }
+
+    /// Protects: rows of what no report has are left out; beside a report that has it the other shows a dash.
+    #[test]
+    fn absent_measures_are_left_out_or_dashed() {
+        let (with, without) = (report(1.0, Some(3.0), true), report(1.0, None, false));
+        let alone = without.table();
+        assert!(!alone.contains("mean bound") && !alone.contains("true reward"), "{alone}");
+        let both = side_by_side(&[("bt", &without), ("pcrm", &with)]);
+        let row = both.lines().find(|line| line.contains("mean bound")).unwrap();
+        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["│", "mean", "bound", "–", "3.000", "│"]);
+    }
+
+    /// Protects: the histogram's line stays whole on one line, 24 places wide for two reports and 12 for three.
+    #[test]
+    fn histograms_keep_their_places() {
+        let report = report(1.0, None, false);
+        for (count, places) in [(1, 24), (2, 24), (3, 12)] {
+            let text = side_by_side(&vec![("name", &report); count]);
+            assert_eq!(text.matches(&report.histogram.sparkline(places)).count(), count, "{text}");
+        }
+    }
+
+    /// Protects: numbers stay short and never become 0.0000 or a row of digits.
+    #[test]
+    fn numbers_are_short() {
+        let shown: Vec<String> =
+            [0.0, 0.000_012, 0.51234, -1.0, 19.98765, 1234.56, 1e7, -3e-9].map(number).to_vec();
+        assert_eq!(shown, ["0", "1.20e-5", "0.5123", "-1.000", "19.988", "1234.6", "1.00e7", "-3.00e-9"]);
+    }
+}
