@@ -5,6 +5,7 @@
 //!   [`composed`], a [`backend`], named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
+//! * text and data: [`text`] and [`data`];
 //! * the method: [`constraint`];
 //! * plugins: [`registry`].
 //!
@@ -13,6 +14,7 @@
 pub mod backend;
 pub mod composed;
 pub mod constraint;
+pub mod data;
 pub mod device;
 pub mod dtype;
 pub mod error;
@@ -25,6 +27,7 @@ pub mod params;
 pub mod registry;
 pub mod schedule;
 pub mod tensor;
+pub mod text;
 pub mod tree;
 
 pub use backend::Backend;

@@ -1,0 +1,198 @@
+//! Messages, and what an answer or a prompt is made of.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Who speaks: `user`, `assistant`, `system`, `tool`, or whatever the template knows.
+    pub role: String,
+    /// What is said, as plain text.
+    pub content: String,
+    /// The message's other keys, for the chat template. A `content` here (null, or a list of text parts) is the
+    /// original that [`Message::content`] is the plain text of.
+    pub extra: Map<String, Value>,
+}
+
+impl Message {
+    /// A message of a role and a text.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into(), extra: Map::new() }
+    }
+
+    /// All keys, as the file had them.
+    pub fn fields(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        fields.insert("role".to_owned(), Value::from(self.role.as_str()));
+        fields.insert("content".to_owned(), Value::from(self.content.as_str()));
+        fields.extend(self.extra.clone());
+        fields
+    }
+
+    /// Reads `{"role": .., "content": ..}`.
+    ///
+    /// # Errors
+    /// What is wrong, in words: not an object, no role, content that is not text.
+    pub fn from_value(value: &Value) -> Result<Self, String> {
+        let Value::Object(fields) = value else {
+            return Err(format!("a message is {}; expected an object", kind_of(value)));
+        };
+        let mut extra = fields.clone();
+        let role = match extra.shift_remove("role") {
+            Some(Value::String(role)) => role,
+            Some(other) => return Err(format!("a message's role is {}; expected a string", kind_of(&other))),
+            None => return Err(format!("a message has no role (keys: {})", keys_of(fields))),
+        };
+        let content = match fields.get("content") {
+            Some(Value::String(text)) => {
+                extra.shift_remove("content");
+                text.clone()
+            }
+            Some(Value::Array(parts)) => parts.iter().map(text_part).collect::<Result<String, _>>()?,
+            // Calls of tools carry no content.
+            None | Some(Value::Null) if extra.keys().any(|key| key != "content") => {
+                extra.insert("content".to_owned(), Value::Null);
+                String::new()
+            }
+            None => return Err(format!("a message has no content (keys: {})", keys_of(fields))),
+            Some(other) => return Err(format!("a message's content is {}; expected text", kind_of(other))),
+        };
+        Ok(Self { role, content, extra })
+    }
+
+    /// Reads `{"from": .., "value": ..}`, ShareGPT's form, with its names of the roles.
+    ///
+    /// # Errors
+    /// As [`Message::from_value`].
+    pub fn from_sharegpt(value: &Value) -> Result<Self, String> {
+        let (Some(from), Some(text)) = (value["from"].as_str(), value["value"].as_str()) else {
+            return Self::from_value(value);
+        };
+        let role = match from {
+            "human" => "user",
+            "gpt" | "chatgpt" | "bing" | "bard" => "assistant",
+            "observation" | "function_response" => "tool",
+            other => other,
+        };
+        Ok(Self::new(role, text))
+    }
+}
+
+fn text_part(part: &Value) -> Result<String, String> {
+    match (part["type"].as_str(), part["text"].as_str()) {
+        (Some("text"), Some(text)) => Ok(text.to_owned()),
+        (Some(other), _) if other != "text" => {
+            Err(format!("a message's content has a part of type {other:?}; only text is supported"))
+        }
+        _ => Err(format!("a message's content has the part {part}; expected {{\"type\": \"text\", ..}}")),
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.fields().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_value(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// A prompt, an answer, or both: text, or turns of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// Turns, for a chat template.
+    Messages(Vec<Message>),
+}
+
+impl Content {
+    /// Reads a string or a list of messages.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn from_value(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::String(text) => Ok(Self::Text(text.clone())),
+            Value::Array(turns) => {
+                Ok(Self::Messages(turns.iter().map(Message::from_value).collect::<Result<_, _>>()?))
+            }
+            other => Err(format!("{}; expected text or a list of messages", kind_of(other))),
+        }
+    }
+
+    /// Whether nothing is said: blank text, no messages, or a last message that is blank and calls no tool.
+    pub fn is_blank(&self) -> bool {
+        match self {
+            Self::Text(text) => text.trim().is_empty(),
+            Self::Messages(turns) => {
+                turns.last().is_none_or(|turn| turn.content.trim().is_empty() && turn.extra.is_empty())
+            }
+        }
+    }
+
+    /// Whether these are turns, which need a chat template.
+    pub fn is_conversation(&self) -> bool {
+        matches!(self, Self::Messages(_))
+    }
+}
+
+/// A JSON value's type, for messages: "a number".
+pub(crate) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(items) if items.is_empty() => "an empty list",
+        Value::Array(items) if items.iter().all(|item| item["role"].is_string()) => "a list of messages",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// An object's keys, for messages.
+pub(crate) fn keys_of(fields: &Map<String, Value>) -> String {
+    if fields.is_empty() {
+        return "none".to_owned();
+    }
+    fields.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What a template could read is kept, in order, and written back as it came.
+    #[test]
+    fn messages_keep_their_other_keys() {
+        for value in [
+            json!({"role": "user", "content": "hi", "name": "Ada"}),
+            json!({"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]}),
+            json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
+        ] {
+            let message: Message = serde_json::from_value(value.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&message).unwrap(), value);
+        }
+        let parts = json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]});
+        assert_eq!(Message::from_value(&parts).unwrap().content, "ab");
+    }
+
+    /// Wrong messages say what was found.
+    #[test]
+    fn wrong_messages_are_explained() {
+        let said = |value: Value| Message::from_value(&value).unwrap_err();
+        assert!(said(json!("x")).contains("text; expected an object"));
+        assert!(said(json!({"content": "x"})).contains("no role (keys: content)"));
+        assert!(said(json!({"role": "user", "content": 3})).contains("a number"));
+        assert!(said(json!({"role": "user", "content": [{"type": "image"}]})).contains("\"image\""));
+    }
+}

@@ -1,0 +1,253 @@
+//! A file as numbered lines: plain, gzip or zstd, in bounded memory.
+//!
+//! The compression is told by the file's first bytes, since names lie. No line is ever held beyond the limit,
+//! so a small archive that unpacks to terabytes costs time and not memory.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+/// The longest line that is read unless one says otherwise: 64 MiB.
+pub const MAX_LINE: usize = 64 << 20;
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const PARQUET: &[u8] = b"PAR1";
+const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
+
+/// One line of a file that is not blank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its number, from 1; blank lines count.
+    pub number: u64,
+    /// Its text, without the line ending.
+    pub text: String,
+}
+
+/// The lines of a file.
+///
+/// An [`Error::Line`] is about that line alone and the next call goes on after it; any other error ends the
+/// iteration.
+pub struct Lines {
+    path: PathBuf,
+    reader: Box<dyn BufRead + Send>,
+    max_line: usize,
+    number: u64,
+    ended: bool,
+}
+
+impl Lines {
+    /// Opens a file with the usual limit, [`MAX_LINE`].
+    ///
+    /// # Errors
+    /// A file that cannot be opened, and a Parquet file.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, MAX_LINE)
+    }
+
+    /// Opens a file; lines longer than `max_line` bytes are errors.
+    ///
+    /// # Errors
+    /// As [`Lines::open`].
+    pub fn open_with(path: &Path, max_line: usize) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        let mut raw = BufReader::with_capacity(1 << 16, file);
+        let mut head = Vec::with_capacity(4);
+        raw.by_ref().take(4).read_to_end(&mut head).map_err(Error::io(path))?;
+        if head == PARQUET {
+            return Err(Error::file(
+                path,
+                "a Parquet file; expected JSON lines (plain, gzip or zstd): convert it, with \
+                 `datasets` for instance: load_dataset(\"parquet\", data_files=..)[\"train\"].to_json(..)",
+            ));
+        }
+        let whole = BufReader::with_capacity(1 << 16, io::Cursor::new(head.clone()).chain(raw));
+        let reader: Box<dyn BufRead + Send> = if head.starts_with(GZIP) {
+            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(whole)))
+        } else if head == ZSTD {
+            let decoder = zstd::Decoder::with_buffer(whole).map_err(Error::io(path))?;
+            Box::new(BufReader::with_capacity(1 << 16, decoder))
+        } else {
+            Box::new(whole)
+        };
+        Ok(Self { path: path.to_path_buf(), reader, max_line, number: 0, ended: false })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn line_error(&self, message: impl Into<String>) -> Error {
+        Error::Line { path: self.path.clone(), line: self.number, message: message.into() }
+    }
+
+    /// The next line's bytes, or `None` at the end; the flag says whether the line was longer than the limit.
+    fn read_raw(&mut self) -> io::Result<Option<(Vec<u8>, bool)>> {
+        let (mut bytes, mut too_long, mut any) = (Vec::new(), false, false);
+        loop {
+            let buffer = match self.reader.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            if buffer.is_empty() {
+                return Ok(any.then_some((bytes, too_long)));
+            }
+            any = true;
+            let end = buffer.iter().position(|byte| *byte == b'\n');
+            let piece = &buffer[..end.unwrap_or(buffer.len())];
+            if bytes.len() + piece.len() > self.max_line {
+                too_long = true;
+                bytes = Vec::new();
+            } else if !too_long {
+                bytes.extend_from_slice(piece);
+            }
+            let used = piece.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            if end.is_some() {
+                return Ok(Some((bytes, too_long)));
+            }
+        }
+    }
+
+    fn next_line(&mut self) -> Result<Option<Line>> {
+        loop {
+            let read = self.read_raw().map_err(|error| {
+                self.ended = true;
+                Error::file(&self.path, format!("after line {}: {error}", self.number))
+            })?;
+            let Some((mut bytes, too_long)) = read else {
+                self.ended = true;
+                return Ok(None);
+            };
+            self.number += 1;
+            if too_long {
+                return Err(self.line_error(format!(
+                    "longer than {} bytes; expected one JSON record a line",
+                    self.max_line
+                )));
+            }
+            if self.number == 1 && bytes.starts_with(BOM) {
+                bytes.drain(..BOM.len());
+            }
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+            if bytes.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            return match String::from_utf8(bytes) {
+                Ok(text) => Ok(Some(Line { number: self.number, text })),
+                Err(error) => Err(self.line_error(format!(
+                    "not UTF-8 (at byte {} of the line); expected UTF-8 text",
+                    error.utf8_error().valid_up_to()
+                ))),
+            };
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended { None } else { self.next_line().transpose() }
+    }
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines")
+            .field("path", &self.path)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Vec<(u64, String)> {
+        let file = file(bytes);
+        Lines::open(file.path())
+            .unwrap()
+            .map(|line| line.map(|line| (line.number, line.text)).unwrap())
+            .collect()
+    }
+
+    /// Every container gives the same numbered lines, whatever the name; gzip members and zstd frames concatenate.
+    #[test]
+    fn the_container_is_told_by_its_bytes() {
+        let expected = vec![(1, "a".to_owned()), (3, "b".to_owned()), (4, "c".to_owned())];
+        assert_eq!(read(b"a\n \t\r\nb\r\nc"), expected);
+        assert_eq!(read(&[gzip(b"a\n\nb\n"), gzip(b"c\n")].concat()), expected);
+        let frames =
+            [zstd::encode_all(&b"a\n\n"[..], 3).unwrap(), zstd::encode_all(&b"b\nc\n"[..], 3).unwrap()];
+        assert_eq!(read(&frames.concat()), expected);
+        assert_eq!(read(b""), vec![]);
+    }
+
+    /// A mark that editors write does not reach the JSON parser, and only the file's first bytes are a mark.
+    #[test]
+    fn a_byte_order_mark_is_skipped_on_the_first_line_only() {
+        assert_eq!(read(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"), vec![(1, "a".into()), (2, "\u{feff}b".into())]);
+    }
+
+    /// Bad lines are errors of their own line, and reading goes on after them.
+    #[test]
+    fn bad_lines_do_not_end_the_file() {
+        let file = file(b"ok\nlonger than ten\n\xff\xfe\nfine\n");
+        let results: Vec<_> = Lines::open_with(file.path(), 10).unwrap().collect();
+        assert_eq!(results.len(), 4);
+        let text = |at: usize| results[at].as_ref().unwrap_err().to_string();
+        assert!(text(1).contains(":2: longer than 10 bytes"), "{}", text(1));
+        assert!(text(2).contains(":3: not UTF-8"), "{}", text(2));
+        assert_eq!(results[3].as_ref().unwrap().text, "fine");
+    }
+
+    /// A bomb: 32 MiB of one character in a few kilobytes is refused without being held.
+    #[test]
+    fn a_compressed_bomb_is_one_error() {
+        let file = file(&gzip(&vec![b'x'; 32 << 20]));
+        let results: Vec<_> = Lines::open_with(file.path(), 1 << 10).unwrap().collect();
+        assert_eq!(results.len(), 1);
+        assert!(results[0].is_err());
+    }
+
+    /// A download cut short is an error that names the file, not a shorter data set.
+    #[test]
+    fn a_truncated_archive_is_an_error() {
+        let mut bytes = gzip(b"a\nb\nc\n");
+        bytes.truncate(bytes.len() - 6);
+        let file = file(&bytes);
+        let last = Lines::open(file.path()).unwrap().last().unwrap();
+        assert!(matches!(last, Err(Error::File { .. })), "{last:?}");
+    }
+
+    /// Users have Parquet files; they are told what to do.
+    #[test]
+    fn parquet_is_refused_by_name() {
+        let error = Lines::open(file(b"PAR1....").path()).unwrap_err().to_string();
+        assert!(error.contains("Parquet"), "{error}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading pairs: every shape, every reason to leave one out, and the published files.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::*;
+use crate::error::Error;
+
+fn load_text(text: &str, strictness: Strictness) -> Result<(Vec<Preference>, Report)> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    load_preferences(&[file.path().to_path_buf()], strictness)
+}
+
+fn messages(content: &Content) -> Vec<(&str, &str)> {
+    let Content::Messages(turns) = content else { panic!("text: {content:?}") };
+    turns.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())).collect()
+}
+
+/// One file with every flaw: what is good is kept, the rest is counted under its reason with its line.
+#[test]
+fn flaws_are_counted_by_reason() {
+    let text = r#"{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1.5, "metadata": {"x": 1}}
+{"prompt": "q", "chosen": "a", "rejec
+{"prompt": "q", "chosen": "a"}
+{"prompt": "q", "chosen": "a", "rejected": 3}
+{"chosen": "a", "rejected": "b"}
+{"prompt": "q", "chosen": "a", "rejected": "a"}
+
+{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 0.0}
+{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 4, "score_rejected": 4.0}
+{"prompt": "q", "chosen": " \n", "rejected": "b"}
+{"prompt": "q", "chosen": "a", "rejected": "b", "margin": "wide"}
+[1]
+"#;
+    let (kept, report) = load_text(text, Strictness::Skip).unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].margin, Some(1.5));
+    assert_eq!(report.schema, Some(Schema::StandardExplicit));
+    let counts: Vec<_> = report.counts().into_iter().collect();
+    assert_eq!(
+        counts,
+        vec![
+            (ProblemKind::Malformed, 6),
+            (ProblemKind::Tie, 2),
+            (ProblemKind::Identical, 1),
+            (ProblemKind::EmptyAnswer, 1)
+        ]
+    );
+    assert_eq!(report.rows, 11);
+    let malformed: Vec<_> =
+        report.problems.iter().filter(|problem| problem.kind == ProblemKind::Malformed).collect();
+    assert_eq!(malformed.len(), 5, "only the first few are kept in full");
+    assert_eq!(malformed[0].origin.line, 2);
+    assert!(malformed[0].message.starts_with("broken JSON: EOF while parsing a string"), "{malformed:?}");
+    assert!(malformed[3].message.contains("mixed schemas"), "{malformed:?}");
+    let said = report.to_string();
+    assert!(
+        said.contains("11 pairs from")
+            && said.contains("(TRL standard, explicit prompt): 1 kept; 6 malformed")
+    );
+    assert!(said.contains("1 identical (/") && said.contains(":6)"), "{said}");
+}
+
+/// Strictness names the file and the line of the first flaw.
+#[test]
+fn refusing_names_the_line() {
+    let text = "{\"chosen\": \"a\", \"rejected\": \"b\"}\n{\"chosen\": \"a\", \"rejected\": \"a\"}\n";
+    match load_text(text, Strictness::Refuse).unwrap_err() {
+        Error::Line { line, message, .. } => {
+            assert_eq!(line, 2);
+            assert!(message.contains("the same"), "{message}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// Nothing to train on is an error, never an empty data set.
+#[test]
+fn nothing_usable_is_an_error() {
+    let empty = load_text("\n \n", Strictness::Skip).unwrap_err().to_string();
+    assert!(empty.contains("no records"), "{empty}");
+    let useless = load_text("{\"a\": 1}\n{\"a\": 2}\n", Strictness::Skip).unwrap_err().to_string();
+    assert!(
+        useless.contains(":1: no \"chosen\" (keys: a)") && useless.contains("2 malformed of 2"),
+        "{useless}"
+    );
+    assert!(load_preferences(&[], Strictness::Skip).is_err());
+    assert!(matches!(
+        load_preferences(&[PathBuf::from("/no/such/file")], Strictness::Skip).unwrap_err(),
+        Error::Io { .. }
+    ));
+}
+
+/// The shapes that are not TRL's become what their own trainers make of them.
+#[test]
+fn other_trainers_shapes_become_conversations() {
+    let alpaca = r#"{"system": "s", "history": [["h", "g"]], "instruction": "i", "input": "n", "chosen": "a", "rejected": "b"}"#;
+    let (pairs, _) = load_text(alpaca, Strictness::Refuse).unwrap();
+    let prompt = pairs[0].prompt.as_ref().unwrap();
+    assert_eq!(messages(prompt), [("system", "s"), ("user", "h"), ("assistant", "g"), ("user", "i\nn")]);
+    assert_eq!(messages(&pairs[0].chosen), [("assistant", "a")]);
+
+    let sharegpt = r#"[{"conversations": [{"from": "human", "value": "q"}],
+        "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}]"#;
+    let (pairs, _) = load_text(sharegpt, Strictness::Refuse).unwrap();
+    assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("user", "q")]);
+    assert_eq!(messages(&pairs[0].rejected), [("assistant", "b")]);
+}
+
+/// A text prompt beside conversations is not said twice.
+#[test]
+fn a_repeated_text_prompt_is_dropped() {
+    let turns = |answer: &str| {
+        format!(r#"[{{"role":"user","content":"q"}},{{"role":"assistant","content":"{answer}"}}]"#)
+    };
+    let repeated = format!(r#"{{"prompt": "q", "chosen": {}, "rejected": {}}}"#, turns("a"), turns("b"));
+    assert_eq!(load_text(&repeated, Strictness::Refuse).unwrap().0[0].prompt, None);
+    let apart = r#"{"prompt": "q", "chosen": [{"role":"assistant","content":"a"}], "rejected": [{"role":"assistant","content":"b"}]}"#;
+    let (pairs, _) = load_text(apart, Strictness::Refuse).unwrap();
+    assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("user", "q")]);
+}
+
+/// Tools change what a template renders: such records are told, not trained on as other text.
+#[test]
+fn tools_are_unsupported_and_said_so() {
+    let row = |tools: &str| {
+        format!(
+            r#"{{"chosen": [{{"role":"user","content":"a"}}], "rejected": [{{"role":"user","content":"b"}}], "tools": {tools}}}"#
+        )
+    };
+    let (kept, report) =
+        load_text(&format!("{}\n{}", row("null"), row("[{\"name\": \"f\"}]")), Strictness::Skip).unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(report.counts()[&ProblemKind::Unsupported], 1);
+}
+
+/// The published HH test files and an UltraFeedback sample, where this machine has them.
+#[test]
+fn published_files_are_read_whole() {
+    let Some(data) = crate::data::shared_data() else { return };
+    let load = |name: &str| load_preferences(&[data.join(name)], Strictness::Skip).unwrap();
+    let check = |name: &str, schema: Schema, rows: usize, kept: usize| {
+        let (pairs, report) = load(name);
+        assert_eq!((report.schema, report.rows), (Some(schema), rows), "{name}");
+        assert_eq!((report.kept, pairs.len()), (kept, kept), "{report}");
+    };
+    check("hh_rlhf_test/helpful-base.test.jsonl.gz", Schema::HhDialogues, 2354, 2348);
+    check("hh_rlhf_test/harmless-base.test.jsonl.gz", Schema::HhDialogues, 2312, 2308);
+    check("ultrafeedback_1200/train_clean.jsonl", Schema::StandardExplicit, 1000, 994);
+    check("ultrafeedback_1200/eval_clean.jsonl", Schema::StandardExplicit, 200, 199);
+    check("llamafactory_demo/dpo_en_demo.json", Schema::ShareGpt, 300, 300);
+    check("llamafactory_demo/dpo_zh_demo.json", Schema::ShareGpt, 300, 300);
+    check("deepspeed_chat_extension_examples/dpo_reward_example.jsonl", Schema::StandardExplicit, 100, 100);
+    check(
+        "deepspeed_chat_extension_examples/reward_with_scores_example.jsonl",
+        Schema::StandardExplicit,
+        250,
+        250,
+    );
+    let parquet = Path::new("deepspeed_chat_extension_examples/dpo_reward_example.parquet");
+    assert!(load_preferences(&[data.join(parquet)], Strictness::Skip).is_err());
+}

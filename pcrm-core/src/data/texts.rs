@@ -1,0 +1,128 @@
+//! What can be scored: pairs, and single texts.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::load::{Reader, Record, Refusal, load};
+use super::preference::{
+    Content, Message, Origin, Preference, ProblemKind, Report, Strictness, alpaca_prompt, content_at,
+    read_pair, refuse_template_columns,
+};
+use super::schema::{Schema, completion_key, prompt_key};
+use crate::error::Result;
+
+/// A record to be scored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// Two answers.
+    Pair(Preference),
+    /// One text.
+    Single {
+        /// Where it stands.
+        origin: Origin,
+        /// The prompt; none if the text contains it.
+        prompt: Option<Content>,
+        /// The text, or the answer.
+        text: Content,
+    },
+}
+
+/// A record to be scored, with the JSON object that it was read from.
+pub type SourceRow = (Row, Map<String, Value>);
+
+impl Row {
+    /// Where it stands.
+    pub fn origin(&self) -> &Origin {
+        match self {
+            Self::Pair(pair) => &pair.origin,
+            Self::Single { origin, .. } => origin,
+        }
+    }
+}
+
+/// Reads records to be scored, each with its JSON object, so that output can carry the object through.
+///
+/// Ties and identical answers are kept: they can be scored.
+///
+/// # Errors
+/// As [`load_preferences`](super::preference::load_preferences).
+pub fn load_rows(paths: &[PathBuf], strictness: Strictness) -> Result<(Vec<SourceRow>, Report)> {
+    load(paths, strictness, &Reader { schema_of: Schema::of_row, read: read_row })
+}
+
+fn read_row(schema: Schema, record: Record, origin: Origin) -> Result<SourceRow, Refusal> {
+    if schema.is_pair() {
+        return Ok((Row::Pair(read_pair(schema, &record, origin)?), record));
+    }
+    let (prompt, text) = match schema {
+        Schema::Messages => (None, content_at(&record, "messages")?),
+        Schema::PromptCompletion | Schema::ConversationalPromptCompletion => {
+            let prompt = content_at(&record, prompt_key(&record).unwrap_or("prompt"))?;
+            (Some(prompt), content_at(&record, completion_key(&record).unwrap_or("completion"))?)
+        }
+        Schema::Instruction => {
+            let answer = record.get("output").and_then(Value::as_str).unwrap_or_default();
+            let answer = Content::Messages(vec![Message::new("assistant", answer)]);
+            (Some(Content::Messages(alpaca_prompt(&record))), answer)
+        }
+        _ => (None, content_at(&record, "text")?),
+    };
+    if text.is_conversation() {
+        refuse_template_columns(&record)?;
+    }
+    if text.is_blank() {
+        return Err((ProblemKind::EmptyAnswer, "the text to score is empty".to_owned()));
+    }
+    Ok((Row::Single { origin, prompt, text }, record))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn rows(lines: &[&str], strictness: Strictness) -> Result<(Vec<SourceRow>, Report)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(lines.join("\n").as_bytes()).unwrap();
+        load_rows(&[file.path().to_path_buf()], strictness)
+    }
+
+    /// Scoring needs no preference: ties and identical answers are rows, and each keeps its own object.
+    #[test]
+    fn pairs_without_a_preference_can_be_scored() {
+        let line = r#"{"prompt": "q", "chosen": "a", "rejected": "a", "margin": 0, "id": 7}"#;
+        let (rows, report) = rows(&[line], Strictness::Refuse).unwrap();
+        assert!(matches!(&rows[0].0, Row::Pair(pair) if pair.margin == Some(0.0)));
+        assert_eq!(rows[0].1["id"], 7);
+        assert_eq!((report.rows, report.kept), (1, 1));
+    }
+
+    /// Single texts are read from each documented form.
+    #[test]
+    fn single_texts_are_read() {
+        let (prompted, _) = rows(&[r#"{"question": "q", "answer": "a"}"#], Strictness::Refuse).unwrap();
+        let Row::Single { prompt, text, origin } = &prompted[0].0 else { panic!("a pair") };
+        assert_eq!((prompt, text), (&Some(Content::Text("q".into())), &Content::Text("a".into())));
+        assert_eq!(origin.line, 1);
+        let (chat, _) = rows(
+            &[r#"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}"#],
+            Strictness::Refuse,
+        )
+        .unwrap();
+        assert!(matches!(&chat[0].0, Row::Single { prompt: Some(Content::Messages(_)), .. }));
+    }
+
+    /// Another shape in the middle of a file is told, not guessed at.
+    #[test]
+    fn mixed_files_are_told() {
+        let lines = [r#"{"text": "a"}"#, r#"{"prompt": "q", "response": "a"}"#, r#"{"text": " "}"#];
+        let (kept, report) = rows(&lines, Strictness::Skip).unwrap();
+        assert_eq!(kept.len(), 1);
+        assert!(report.problems[0].message.contains("mixed schemas: prompts and completions"), "{report:?}");
+        assert_eq!(report.counts()[&ProblemKind::EmptyAnswer], 1);
+        let refused = rows(&lines, Strictness::Refuse).unwrap_err().to_string();
+        assert!(refused.contains(":2: mixed schemas"), "{refused}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Chat templates, rendered as transformers renders them with jinja2.
+
+use std::fmt;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, ErrorKind, Value};
+
+use super::python;
+use crate::data::conversation::Message;
+use crate::error::{Error, Result};
+
+const NAME: &str = "chat_template";
+
+/// The names that reasoning goes by; a template may read any of them.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// A compiled chat template.
+pub struct ChatTemplate {
+    env: Environment<'static>,
+}
+
+/// What `raise_exception` was called with.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// A template with a mistake, with its line.
+    pub fn new(source: &str) -> Result<Self> {
+        let mut env = Environment::new();
+        let syntax =
+            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(refused)?;
+        env.set_syntax(syntax);
+        env.set_auto_escape_callback(|_| AutoEscape::None);
+        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.add_filter("tojson", python::tojson);
+        env.add_function("strftime_now", |format: &str| python::strftime_now(format));
+        env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception")
+                .with_source(Raised(message)))
+        });
+        // jinja2 reads every line ending as one.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        env.add_template_owned(NAME, without_generation_marks(&source)).map_err(refused)?;
+        Ok(Self { env })
+    }
+
+    /// Renders a conversation. `special` are the named special tokens that templates print, such as `bos_token`.
+    ///
+    /// # Errors
+    /// What the template raises, and mistakes that show only now.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        special: &[(String, String)],
+    ) -> Result<String> {
+        let turns: Vec<Value> = messages.iter().map(turn).collect();
+        let mut context = vec![
+            ("messages".to_owned(), Value::from(turns)),
+            ("tools".to_owned(), Value::from(())),
+            ("documents".to_owned(), Value::from(())),
+            ("add_generation_prompt".to_owned(), Value::from(add_generation_prompt)),
+        ];
+        context.extend(special.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
+        let template = self.env.get_template(NAME).map_err(refused)?;
+        template.render(Value::from_pairs(context)).map_err(refused)
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate").finish_non_exhaustive()
+    }
+}
+
+fn refused(error: minijinja::Error) -> Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if let Some(Raised(message)) = cause.downcast_ref() {
+            return Error::Tokenizer(format!("the chat template refuses these messages: {message}"));
+        }
+        source = cause.source();
+    }
+    Error::Tokenizer(format!("the chat template fails: {error}"))
+}
+
+/// A message as templates see it: nulls left out, reasoning under its usual names.
+fn turn(message: &Message) -> Value {
+    let mut fields = message.fields();
+    fields.retain(|_, value| !value.is_null());
+    if let Some(reasoning) = REASONING.iter().find_map(|key| fields.get(*key).cloned()) {
+        fields.entry("thinking").or_insert_with(|| reasoning.clone());
+        fields.insert(REASONING[0].to_owned(), reasoning);
+    }
+    to_template(&serde_json::Value::Object(fields))
+}
+
+fn to_template(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(flag) => Value::from(*flag),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (None, Some(number)) => Value::from(number),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => Value::from(items.iter().map(to_template).collect::<Vec<_>>()),
+        serde_json::Value::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(key, value)| (key.clone(), to_template(value))))
+        }
+    }
+}
+
+/// Replaces `{% generation %}`, which marks what an assistant said for loss masks, by a block that only scopes.
+fn without_generation_marks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else { break };
+        let inside = &tag[2..end];
+        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        match word {
+            "generation" => out.push_str(&format!("{{%{}%}}", inside.replacen(word, "if true", 1))),
+            "endgeneration" => out.push_str(&format!("{{%{}%}}", inside.replacen(word, "endif", 1))),
+            _ => out.push_str(&tag[..end + 2]),
+        }
+        rest = &tag[end + 2..];
+    }
+    // After an unclosed tag, the tag itself; otherwise the text after the last one.
+    if let Some(at) = rest.find("{%") {
+        out.push_str(&rest[at..]);
+    } else {
+        out.push_str(rest);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! Text and tokens: the tokenizer of a checkpoint, its special tokens and its chat template.
+
+pub mod chat;
+mod python;
+pub mod special;
+pub mod tokenizer;
+
+pub use chat::ChatTemplate;
+pub use special::{SpecialToken, SpecialTokens};
+pub use tokenizer::Tokenizer;

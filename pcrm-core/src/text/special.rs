@@ -1,0 +1,86 @@
+//! Special tokens as checkpoints name them, over the several files that may do so.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A token with a meaning of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialToken {
+    /// Its text: `</s>`.
+    pub text: String,
+    /// Its id.
+    pub id: u32,
+}
+
+/// The texts of special tokens, for a tokenizer that is made and not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialTokens {
+    /// Begins a text.
+    #[serde(rename = "bos_token", skip_serializing_if = "Option::is_none")]
+    pub bos: Option<String>,
+    /// Ends a text; reward models score it.
+    #[serde(rename = "eos_token", skip_serializing_if = "Option::is_none")]
+    pub eos: Option<String>,
+    /// Fills up.
+    #[serde(rename = "pad_token", skip_serializing_if = "Option::is_none")]
+    pub pad: Option<String>,
+    /// Stands for what is unknown.
+    #[serde(rename = "unk_token", skip_serializing_if = "Option::is_none")]
+    pub unk: Option<String>,
+}
+
+/// The named special tokens of a configuration, `bos_token` and all others, in the files' order.
+///
+/// Earlier files win. A token is a string or an object with `content`.
+pub(super) fn named_tokens(files: &[&Map<String, Value>]) -> Vec<(String, String)> {
+    let mut named: Vec<(String, String)> = Vec::new();
+    for (key, value) in files.iter().flat_map(|file| file.iter()) {
+        let text = value.as_str().or_else(|| value["content"].as_str());
+        if let Some(text) = text
+            && key.ends_with("_token")
+            && named.iter().all(|(known, _)| known != key)
+        {
+            named.push((key.clone(), text.to_owned()));
+        }
+    }
+    named
+}
+
+/// The id of `bos_token_id` and kin in a model's configuration; of a list, the first.
+pub(super) fn configured_id(configs: &[Map<String, Value>], key: &str) -> Option<u32> {
+    configs.iter().find_map(|config| {
+        let value = config.get(key)?;
+        let id = value.as_u64().or_else(|| value[0].as_u64())?;
+        u32::try_from(id).ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        let Value::Object(fields) = value else { panic!("not an object") };
+        fields
+    }
+
+    /// Both forms of a token, and which file wins.
+    #[test]
+    fn tokens_are_named_by_strings_or_objects() {
+        let config =
+            object(json!({"eos_token": {"content": "</s>"}, "add_bos_token": true, "pad_token": null}));
+        let map = object(json!({"eos_token": "<old>", "pad_token": "<pad>"}));
+        let named = named_tokens(&[&config, &map]);
+        assert_eq!(named, [("eos_token".into(), "</s>".into()), ("pad_token".into(), "<pad>".into())]);
+    }
+
+    /// Llama 3 lists several ends; the first ends a text.
+    #[test]
+    fn ids_may_be_lists() {
+        let configs = [object(json!({"eos_token_id": null})), object(json!({"eos_token_id": [7, 8]}))];
+        assert_eq!(configured_id(&configs, "eos_token_id"), Some(7));
+        assert_eq!(configured_id(&configs, "bos_token_id"), None);
+    }
+}

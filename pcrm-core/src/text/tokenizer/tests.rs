@@ -1,0 +1,212 @@
+//! Tokenizers as checkpoints ship them, against transformers.
+
+use serde_json::{Value as Json, json};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+use super::*;
+
+fn golden(name: &str) -> std::path::PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text")).join(name)
+}
+
+fn read(path: &Path) -> Json {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A copy of the golden tokenizer `plain` with some files written over, or removed where null.
+fn changed(files: &[(&str, Json)]) -> (tempfile::TempDir, Result<Tokenizer>) {
+    let dir = tempfile::tempdir().unwrap();
+    Tokenizer::from_dir(&golden("plain")).unwrap().save_to(dir.path()).unwrap();
+    for (name, content) in files {
+        let path = dir.path().join(name);
+        match content {
+            Json::Null => std::fs::remove_file(&path).unwrap(),
+            content => std::fs::write(&path, content.to_string()).unwrap(),
+        }
+    }
+    let tokenizer = Tokenizer::from_dir(dir.path());
+    (dir, tokenizer)
+}
+
+fn texts(tokenizer: &Tokenizer) -> [Option<&str>; 3] {
+    [tokenizer.bos(), tokenizer.eos(), tokenizer.pad()].map(|token| token.map(|token| token.text.as_str()))
+}
+
+/// Ids of texts are those of transformers' `tokenizer(text)`; padding and truncation in the file are off.
+#[test]
+fn ids_are_those_of_transformers() {
+    let cases = read(&golden("tokenize.json"));
+    for case in cases.as_array().unwrap() {
+        let tokenizer = Tokenizer::from_dir(&golden(case["tokenizer"].as_str().unwrap())).unwrap();
+        let expected: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(text).unwrap(), expected, "{case}");
+    }
+    assert!(cases.as_array().unwrap().len() >= 12);
+}
+
+/// A text that a template already began with the BOS gets no second one; a second one of its own it keeps.
+#[test]
+fn no_bos_is_doubled() {
+    let tokenizer = Tokenizer::from_dir(&golden("bos")).unwrap();
+    let bos = tokenizer.bos().unwrap().id;
+    let hi = tokenizer.encode_rendered("Hi").unwrap();
+    assert_eq!(tokenizer.encode("Hi").unwrap(), [vec![bos], hi.clone()].concat());
+    assert_eq!(tokenizer.encode("<s>Hi").unwrap(), [vec![bos], hi.clone()].concat());
+    assert_eq!(tokenizer.encode("<s><s>Hi").unwrap(), [vec![bos, bos], hi.clone()].concat());
+    let plain = Tokenizer::from_dir(&golden("plain")).unwrap();
+    assert_eq!(plain.encode("<s><s>Hi").unwrap(), [vec![bos, bos], hi].concat());
+}
+
+/// Special tokens come from whichever file knows them, in either form, and the ids of the model's configuration
+/// where no tokenizer file does.
+#[test]
+fn special_tokens_are_found_wherever_they_stand() {
+    let object = json!({"eos_token": {"content": "</s>", "lstrip": false}, "bos_token": null});
+    let (_dir, tokenizer) = changed(&[
+        ("tokenizer_config.json", object),
+        ("special_tokens_map.json", json!({"pad_token": {"content": "<pad>"}, "eos_token": "<s>"})),
+    ]);
+    assert_eq!(texts(&tokenizer.unwrap()), [None, Some("</s>"), Some("<pad>")]);
+
+    let (_dir, tokenizer) = changed(&[
+        ("tokenizer_config.json", Json::Null),
+        ("config.json", json!({"bos_token_id": 2, "eos_token_id": null})),
+        ("generation_config.json", json!({"eos_token_id": [4, 0], "pad_token_id": 1})),
+    ]);
+    let tokenizer = tokenizer.unwrap();
+    assert_eq!(texts(&tokenizer), [Some("<s>"), Some("<|im_end|>"), Some("<pad>")]);
+    assert_eq!(tokenizer.eos().unwrap().id, 4);
+
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", Json::Null)]);
+    assert_eq!(texts(&tokenizer.unwrap()), [None, None, None]);
+}
+
+/// Tokens that only the configuration adds are tokens of their own, with the ids transformers gives them.
+#[test]
+fn added_tokens_of_the_configuration_count() {
+    let (_dir, tokenizer) = changed(&[(
+        "tokenizer_config.json",
+        json!({"eos_token": "<end>", "added_tokens_decoder": {
+            "385": {"content": "<b>", "special": false}, "384": {"content": "<end>", "special": true}}}),
+    )]);
+    let tokenizer = tokenizer.unwrap();
+    let ids = tokenizer.encode("<b><end>").unwrap();
+    assert_eq!((ids.as_slice(), tokenizer.vocab_size()), ([385, 384].as_slice(), 386));
+    assert_eq!(tokenizer.eos().unwrap().id, 384);
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "<b><end>");
+    assert_eq!(tokenizer.decode_plain(&ids).unwrap(), "<b>");
+}
+
+/// The post-processor alone says what a text is dressed in: transformers 5 heeds no `add_bos_token` beside a
+/// tokenizer.json, with a post-processor or without.
+#[test]
+fn the_configuration_does_not_dress_texts() {
+    let config =
+        json!({"eos_token": "</s>", "bos_token": "<s>", "add_bos_token": true, "add_eos_token": true});
+    let mut file = read(&golden("plain/tokenizer.json"));
+    file["post_processor"] = Json::Null;
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", config), ("tokenizer.json", file)]);
+    assert_eq!(tokenizer.unwrap().encode("Hi").unwrap(), [44, 77]);
+}
+
+/// The template's places and forms; an unusable one is told when a conversation comes and not before.
+#[test]
+fn chat_templates_are_found_wherever_they_stand() {
+    let turns = [Message::new("user", "Hi")];
+    let said =
+        |tokenizer: &Tokenizer| tokenizer.render_chat(&turns, false).map_err(|error| error.to_string());
+    let named = |name: &str| json!({"chat_template": [{"name": "tools", "template": "T"}, {"name": name, "template": "D"}]});
+    let without_file = ("chat_template.jinja", Json::Null);
+
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", named("default")), without_file.clone()]);
+    assert_eq!(said(&tokenizer.unwrap()), Ok("D".to_owned()));
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", named("default"))]);
+    assert_eq!(said(&tokenizer.unwrap()), Ok("<|im_start|>user\nHi<|im_end|>\n".to_owned()), "the file wins");
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", named("rag")), without_file.clone()]);
+    assert!(said(&tokenizer.unwrap()).unwrap_err().contains("tools, rag"));
+    let (_dir, tokenizer) =
+        changed(&[("tokenizer_config.json", json!({"chat_template": "{% if %}"})), without_file.clone()]);
+    let tokenizer = tokenizer.unwrap();
+    assert!(!tokenizer.has_chat_template());
+    assert!(said(&tokenizer).unwrap_err().contains("chat_template:1"));
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", json!({})), without_file]);
+    assert!(said(&tokenizer.unwrap()).unwrap_err().contains("has no chat template"));
+}
+
+/// What is saved is what was read, byte for byte.
+#[test]
+fn files_are_saved_unchanged() {
+    let tokenizer = Tokenizer::from_dir(&golden("bos")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    tokenizer.save_to(&dir.path().join("new/folder")).unwrap();
+    let names: Vec<&str> = tokenizer.files().map(|(name, _)| name).collect();
+    assert_eq!(names, ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]);
+    for name in names {
+        let saved = std::fs::read(dir.path().join("new/folder").join(name)).unwrap();
+        assert_eq!(saved, std::fs::read(golden("bos").join(name)).unwrap(), "{name}");
+    }
+}
+
+/// A folder without a tokenizer, and files that are none, are told by name.
+#[test]
+fn missing_and_broken_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Tokenizer::from_dir(dir.path()).unwrap_err().to_string();
+    assert!(missing.contains("tokenizer.json: not found"), "{missing}");
+    let (_dir, broken) = changed(&[("tokenizer.json", json!({"model": 3}))]);
+    assert!(broken.unwrap_err().to_string().contains("tokenizer.json: not a tokenizer"));
+    let (_dir, broken) = changed(&[("tokenizer_config.json", json!([]))]);
+    assert!(broken.unwrap_err().to_string().contains("tokenizer_config.json: "));
+}
+
+/// A tokenizer made in memory is one from its own files, too.
+#[test]
+fn made_tokenizers_survive_saving() {
+    let vocab =
+        [("a", 0), ("b", 1), ("ab", 2), ("</s>", 3)].map(|(text, id): (&str, u32)| (text.to_owned(), id));
+    let model =
+        BPE::builder().vocab_and_merges(vocab, vec![("a".to_owned(), "b".to_owned())]).build().unwrap();
+    let mut hf = HfTokenizer::new(model);
+    hf.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
+    hf.with_decoder(Some(ByteLevel::default()));
+    let special = SpecialTokens { eos: Some("</s>".to_owned()), ..SpecialTokens::default() };
+    let made =
+        Tokenizer::from_parts(&hf, &special, Some("{{ messages[0].content }}{{ eos_token }}")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    made.save_to(dir.path()).unwrap();
+    let read = Tokenizer::from_dir(dir.path()).unwrap();
+    for tokenizer in [made, read] {
+        let text = tokenizer.render_chat(&[Message::new("user", "aba")], false).unwrap();
+        assert_eq!(text, "aba</s>");
+        assert_eq!(tokenizer.encode(&text).unwrap(), [2, 0, 3]);
+        assert_eq!(tokenizer.vocab_size(), 4);
+        assert_eq!(tokenizer.eos(), Some(&SpecialToken { text: "</s>".to_owned(), id: 3 }));
+    }
+}
+
+/// Real vocabularies against ids made with the original library, where this machine has them.
+#[test]
+fn real_vocabularies_agree() {
+    let Some(data) = crate::data::shared_data() else { return };
+    let cases = read(&data.join("tokenizer_golden_llamacpp/hh_helpful_first20_token_ids.json"));
+    for (key, folder) in [("neox20b", "tokenizer_neox20b"), ("minimind", "tokenizer_minimind")] {
+        let tokenizer = Tokenizer::from_dir(&data.join(folder)).unwrap();
+        for case in cases.as_array().unwrap() {
+            let expected: Vec<u32> = serde_json::from_value(case[key].clone()).unwrap();
+            assert_eq!(
+                tokenizer.encode_rendered(case["text"].as_str().unwrap()).unwrap(),
+                expected,
+                "{folder}"
+            );
+        }
+    }
+    let minimind = Tokenizer::from_dir(&data.join("tokenizer_minimind")).unwrap();
+    assert_eq!(texts(&minimind), [Some("<|im_start|>"), Some("<|im_end|>"), Some("<|endoftext|>")]);
+    let chat = minimind.render_chat(&[Message::new("user", "Hi")], true).unwrap();
+    assert!(chat.contains("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"), "{chat}");
+    let stories = Tokenizer::from_dir(&data.join("ckpt_stories260k")).unwrap();
+    assert_eq!(stories.vocab_size(), 512);
+    assert_eq!(texts(&stories), [Some("<s>"), Some("</s>"), None]);
+}
