@@ -1,0 +1,61 @@
+//! The error of this crate.
+
+use std::path::PathBuf;
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor, file, model or data error.
+    #[error(transparent)]
+    Core(#[from] pcrm_core::Error),
+    /// The loss or a gradient stopped being a number.
+    #[error(
+        "step {step}: the {what} is {value}; the batch's rows are {}; the last checkpoint is untouched",
+        rows.join(", ")
+    )]
+    NotFinite {
+        /// The step that would have been made.
+        step: u64,
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// The value.
+        value: f64,
+        /// File and line of every pair of the batch.
+        rows: Vec<String>,
+    },
+    /// An option has a value that training cannot use.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The option.
+        field: &'static str,
+        /// The value and what was expected.
+        message: String,
+    },
+    /// A checkpoint that cannot be taken up.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint's folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The saved model does not give the scores of the trained one.
+    #[error(
+        "{}: reloaded, it scores {reloaded} where the trained model scores {trained} ({row})",
+        path.display()
+    )]
+    Reload {
+        /// The saved model.
+        path: PathBuf,
+        /// The pair.
+        row: String,
+        /// The score before saving.
+        trained: f32,
+        /// The score after loading.
+        reloaded: f32,
+    },
+}

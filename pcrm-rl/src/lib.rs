@@ -1,0 +1,20 @@
+//! Training reward models with prior constraints.
+//!
+//! Reading order: [`loss`] has the mathematics; [`batch`] packs pairs without padding and [`order`] says which pairs
+//! make which step; [`reward`] computes one step and [`trainer`] runs them; [`metrics`] are what a step shows,
+//! [`checkpoint`] what survives it; [`score`] applies a trained model.
+//!
+//! Invariants: this crate names no backend and no constraint; the bits of a run depend on its configuration, its data
+//! and the backend, and not on when it was stopped and resumed.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod error;
+pub mod loss;
+pub mod metrics;
+pub mod order;
+pub mod reward;
+pub mod score;
+pub mod trainer;
+
+pub use error::{Error, Result};

@@ -1,0 +1,42 @@
+//! Scores of a trained model. The same tokens get the same bits in any batch and any order.
+
+use pcrm_core::Packed;
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::model::RewardModel;
+
+use crate::batch::{PairBatch, ScoreAt, unique_tokens, within_budget};
+use crate::error::Result;
+
+/// (preferred, dispreferred) scores of every pair; `micro_tokens` at most are computed at once.
+///
+/// # Errors
+/// The model's.
+pub fn score_pairs(model: &RewardModel, pairs: &[&EncodedPair], micro_tokens: usize) -> Result<Vec<(f32, f32)>> {
+    let model = model.frozen();
+    let mut all = Vec::with_capacity(pairs.len());
+    for part in within_budget(pairs, micro_tokens, |pair| unique_tokens(pair)) {
+        let batch = PairBatch::new(part, ScoreAt::Last)?;
+        let scores = model.scores(&batch.packed, &batch.rows)?.read()?.into_f32();
+        all.extend(batch.last.iter().map(|(chosen, rejected)| (scores[*chosen as usize], scores[*rejected as usize])));
+    }
+    Ok(all)
+}
+
+/// The score of every sequence at its last token.
+///
+/// # Errors
+/// The model's; an empty sequence.
+pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: usize) -> Result<Vec<f32>> {
+    let model = model.frozen();
+    let mut all = Vec::with_capacity(sequences.len());
+    for part in within_budget(sequences, micro_tokens, |ids| ids.len()) {
+        let mut packed = Packed::default();
+        let mut last = Vec::with_capacity(part.len());
+        for ids in part {
+            packed.push(ids, None)?;
+            last.push(packed.ids.len() - 1);
+        }
+        all.extend(model.scores(&packed, &last)?.read()?.into_f32());
+    }
+    Ok(all)
+}
