@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use super::chat::ChatTemplate;
+use super::qwen2;
 use super::special::{SpecialToken, SpecialTokens, configured_id, named_tokens};
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
@@ -133,6 +134,9 @@ impl Tokenizer {
         hf.with_padding(None);
 
         let mut named = named_tokens(&[&config, &json("special_tokens_map.json")?]);
+        if qwen2::is_imposed(&config, configs.first().filter(|config| config.contains_key("model_type"))) {
+            qwen2::impose(&mut hf, &config, dir)?;
+        }
         add_tokens(&mut hf, &config, &named)?;
         for (key, id_key) in
             [("bos_token", "bos_token_id"), ("eos_token", "eos_token_id"), ("pad_token", "pad_token_id")]
