@@ -4,6 +4,7 @@ use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
+use serde_json::Map;
 
 use super::python;
 use crate::data::conversation::Message;
@@ -147,6 +148,51 @@ fn without_generation_marks(source: &str) -> String {
         out.push_str(rest);
     }
     out
+}
+
+/// What a tokenizer's files have by way of a chat template.
+pub(super) enum Chat {
+    None,
+    Ready(Box<ChatTemplate>),
+    /// Unusable, and why: said when a conversation comes, since texts need no template.
+    Broken(String),
+}
+
+impl Chat {
+    /// The chat template, wherever it stands; a file of its own wins.
+    pub(super) fn find(
+        config: &Map<String, serde_json::Value>,
+        jinja: Option<&[u8]>,
+        json: Option<&[u8]>,
+    ) -> Self {
+        let of_json =
+            json.and_then(|bytes| serde_json::from_slice::<Map<String, serde_json::Value>>(bytes).ok());
+        let entry = config.get("chat_template").or_else(|| of_json.as_ref()?.get("chat_template"));
+        let source = match (jinja, entry) {
+            (Some(bytes), _) => String::from_utf8_lossy(bytes).into_owned(),
+            (None, Some(serde_json::Value::String(source))) => source.clone(),
+            (None, Some(serde_json::Value::Array(templates))) => {
+                let default = templates.iter().find(|template| template["name"] == "default");
+                match default.and_then(|template| template["template"].as_str()) {
+                    Some(source) => source.to_owned(),
+                    None => {
+                        let names: Vec<&str> =
+                            templates.iter().filter_map(|template| template["name"].as_str()).collect();
+                        let names = names.join(", ");
+                        return Self::Broken(format!(
+                            "no chat template is named \"default\" (there are: {names})"
+                        ));
+                    }
+                }
+            }
+            _ => return Self::None,
+        };
+        match ChatTemplate::new(&source) {
+            Ok(template) => Self::Ready(Box::new(template)),
+            Err(Error::Tokenizer(message)) => Self::Broken(message),
+            Err(error) => Self::Broken(error.to_string()),
+        }
+    }
 }
 
 #[cfg(test)]

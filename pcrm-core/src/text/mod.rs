@@ -2,6 +2,7 @@
 
 pub mod chat;
 mod python;
+mod qwen2;
 pub mod special;
 pub mod tokenizer;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
-use super::chat::ChatTemplate;
+use super::chat::Chat;
+use super::qwen2;
 use super::special::{SpecialToken, SpecialTokens, configured_id, named_tokens};
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
@@ -43,13 +44,6 @@ struct Inner {
     prepends_bos: bool,
     vocab_size: usize,
     chat: Chat,
-}
-
-enum Chat {
-    None,
-    Ready(Box<ChatTemplate>),
-    /// Unusable, and why: said when a conversation comes, since texts need no template.
-    Broken(String),
 }
 
 impl fmt::Debug for Tokenizer {
@@ -133,6 +127,9 @@ impl Tokenizer {
         hf.with_padding(None);
 
         let mut named = named_tokens(&[&config, &json("special_tokens_map.json")?]);
+        if qwen2::is_imposed(&config, configs.first().filter(|config| config.contains_key("model_type"))) {
+            qwen2::impose(&mut hf, &config, dir)?;
+        }
         add_tokens(&mut hf, &config, &named)?;
         for (key, id_key) in
             [("bos_token", "bos_token_id"), ("eos_token", "eos_token_id"), ("pad_token", "pad_token_id")]
@@ -153,7 +150,7 @@ impl Tokenizer {
             dressed.get_ids().first() == Some(&bos.id) && bare.get_ids().first() != Some(&bos.id)
         });
         let vocab_size = hf.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        let chat = chat_of(&config, bytes("chat_template.jinja"), bytes("chat_template.json"));
+        let chat = Chat::find(&config, bytes("chat_template.jinja"), bytes("chat_template.json"));
         let inner = Inner { hf, files, named, bos, eos, pad, prepends_bos, vocab_size, chat };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -301,36 +298,6 @@ fn add_tokens(hf: &mut HfTokenizer, config: &Map<String, Value>, named: &[(Strin
         outcome.map_err(failed)?;
     }
     Ok(())
-}
-
-/// The chat template, wherever it stands; a file of its own wins.
-fn chat_of(config: &Map<String, Value>, jinja: Option<&[u8]>, json: Option<&[u8]>) -> Chat {
-    let of_json = json.and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(bytes).ok());
-    let entry = config.get("chat_template").or_else(|| of_json.as_ref()?.get("chat_template"));
-    let source = match (jinja, entry) {
-        (Some(bytes), _) => String::from_utf8_lossy(bytes).into_owned(),
-        (None, Some(Value::String(source))) => source.clone(),
-        (None, Some(Value::Array(templates))) => {
-            let default = templates.iter().find(|template| template["name"] == "default");
-            match default.and_then(|template| template["template"].as_str()) {
-                Some(source) => source.to_owned(),
-                None => {
-                    let names: Vec<&str> =
-                        templates.iter().filter_map(|template| template["name"].as_str()).collect();
-                    let names = names.join(", ");
-                    return Chat::Broken(format!(
-                        "no chat template is named \"default\" (there are: {names})"
-                    ));
-                }
-            }
-        }
-        _ => return Chat::None,
-    };
-    match ChatTemplate::new(&source) {
-        Ok(template) => Chat::Ready(Box::new(template)),
-        Err(Error::Tokenizer(message)) => Chat::Broken(message),
-        Err(error) => Chat::Broken(error.to_string()),
-    }
 }
 
 #[cfg(test)]

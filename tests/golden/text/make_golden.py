@@ -2,7 +2,8 @@
 
   python make_golden.py        (torch, transformers 5.23, tokenizers 0.23, trl 1.16; writes beside itself)
 
-Folders `plain` and `bos` are tokenizers as transformers saves them; `bos` begins every text with <s>.
+Folders `plain`, `bos` and `qwen2` are tokenizers as transformers saves them; `bos` begins every text with <s>, and
+`qwen2` is `plain` with the class Qwen2Tokenizer.
 `trl.json` holds cases: the tokenizer, max_length, the rows, and TRL's chosen_ids and rejected_ids for each row that
 it keeps. `tokenize.json` holds texts with the ids of tokenizer(text).
 """
@@ -20,6 +21,7 @@ TEXTS = [
     "What is the capital of Peru? The capital of Peru is Lima.",
     "Please write a short poem about the sea. The sea is wide, the sea is deep.",
     "Human: How do I boil an egg? Assistant: Put it into boiling water for seven minutes.",
+    "In 1600 there were 1600 ships, 1600 of them red.",
     "Ich heiße Jürgen. 我喜欢茶。 🙂 naïve café",
 ]
 PLAIN_TEMPLATE = (
@@ -59,6 +61,9 @@ def tokenizer(name):
         stored["padding"] = {"strategy": {"Fixed": 48}, "direction": "Right", "pad_to_multiple_of": None,
                              "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"}
         path.write_text(json.dumps(stored, ensure_ascii=False))
+    if name == "qwen2":  # its class alone makes transformers split as Qwen2 does, whatever tokenizer.json says
+        path = HERE / name / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "Qwen2Tokenizer"}, indent=2))
     return hf.AutoTokenizer.from_pretrained(HERE / name)
 
 
@@ -90,12 +95,12 @@ CHAT = [
      "rejected": [assistant("The sea is wide"), user("More"), assistant("deep")]},
 ]
 CHAT_IMPLICIT = [{"chosen": row["prompt"] + row["chosen"], "rejected": row["prompt"] + row["rejected"]} for row in CHAT]
-SINGLE = ["", "Hi", " the sea  is\twide\n", "a</s>b", "<|im_start|>user\nHi<|im_end|>", "naïve 我喜欢茶 🙂 e\u0301"]
+SINGLE = ["", "Hi", " the sea  is\twide\n", "a</s>b", "<|im_start|>user\nHi<|im_end|>", "naïve 我喜欢茶 🙂 e\u0301", "In 1600, don't DON'T\n\n\n  x  "]
 
 
 def main():
     cases, texts = [], []
-    for name in ["plain", "bos"]:
+    for name in ["plain", "bos", "qwen2"]:
         made = tokenizer(name)
         sets = [("hh", HH, None), ("explicit", EXPLICIT, None), ("explicit", EXPLICIT, 40), ("chat", CHAT, None),
                 ("chat implicit", CHAT_IMPLICIT, None), ("chat", CHAT, 36)]

@@ -67,7 +67,7 @@ fn agree(name: &str, pairs: &[Preference], encoded: &[EncodedPair], kept: &[Json
     }
 }
 
-/// Ids and kept rows are those of TRL's reward trainer: dialogues, explicit prompts, conversations, limits, two
+/// Ids and kept rows are those of TRL's reward trainer: dialogues, explicit prompts, conversations, limits, three
 /// tokenizers.
 #[test]
 fn sequences_are_those_of_trl() {
@@ -83,7 +83,7 @@ fn sequences_are_those_of_trl() {
         assert_eq!(report.dropped_too_long, pairs.len() - kept.len());
         assert!(encoded.iter().all(|pair| pair.margin == pairs[pair.row].margin));
     }
-    assert_eq!(cases.as_array().unwrap().len(), 12);
+    assert_eq!(cases.as_array().unwrap().len(), 18);
 }
 
 /// One sequence that begins with the other, and sequences that differ at once: no part that must exist is empty.
