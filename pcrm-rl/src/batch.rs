@@ -64,7 +64,9 @@ impl PairBatch {
             let rejected = batch.answer(&pair.rejected, prompt, shared)?;
             let last = (chosen.last, rejected.last);
             match score_at {
-                ScoreAt::Last => batch.terms.push(Term { pair: index, chosen: last.0, rejected: last.1, weight: 1.0 }),
+                ScoreAt::Last => {
+                    batch.terms.push(Term { pair: index, chosen: last.0, rejected: last.1, weight: 1.0 })
+                }
                 ScoreAt::DivergentMean => batch.terms.extend((0..shared as u32).map(|at| Term {
                     pair: index,
                     chosen: chosen.first + at,

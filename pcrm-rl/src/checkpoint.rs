@@ -66,7 +66,8 @@ pub fn save(run: &Path, model: &RewardModel, optimiser: &AdamW, state: &mut Stat
     let dir = temporary.path();
     model.save(dir)?;
     weights::save(&dir.join(OPTIMISER), &optimiser.state()?)?;
-    state.files = HASHED.iter().map(|name| Ok(((*name).to_owned(), hash(&dir.join(name))?))).collect::<Result<_>>()?;
+    state.files =
+        HASHED.iter().map(|name| Ok(((*name).to_owned(), hash(&dir.join(name))?))).collect::<Result<_>>()?;
     weights::write_json(&dir.join(STATE), state)?;
     open_to_readers(dir)?;
     let old = run.join(format!(".old-{PREFIX}{}", state.step));
@@ -109,7 +110,10 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     let mut steps = Vec::new();
     for entry in fs::read_dir(run).map_err(pcrm_core::Error::io(run))? {
         let name = entry.map_err(pcrm_core::Error::io(run))?.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse::<u64>().ok());
+        let step = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .and_then(|step| step.parse::<u64>().ok());
         steps.extend(step);
     }
     steps.sort_unstable();
@@ -166,7 +170,10 @@ fn check(dir: &Path) -> Result<State> {
 /// # Errors
 /// Tensors that do not fit the model.
 pub fn restore(dir: &Path, state: &State, model: &RewardModel, optimiser: &mut AdamW) -> Result<()> {
-    let at = |name: &str, error: pcrm_core::Error| Error::Checkpoint { path: dir.join(name), message: error.to_string() };
+    let at = |name: &str, error: pcrm_core::Error| Error::Checkpoint {
+        path: dir.join(name),
+        message: error.to_string(),
+    };
     model.restore(weights::load_file(&dir.join(WEIGHTS))?).map_err(|error| at(WEIGHTS, error))?;
     let moments = weights::load_file(&dir.join(OPTIMISER))?;
     optimiser.restore(moments, state.step).map_err(|error| at(OPTIMISER, error))
@@ -177,7 +184,8 @@ pub fn restore(dir: &Path, state: &State, model: &RewardModel, optimiser: &mut A
 /// # Errors
 /// The fingerprints differ.
 pub fn same_run(dir: &Path, state: &State, fingerprint: &BTreeMap<String, String>) -> Result<()> {
-    let keys: std::collections::BTreeSet<&String> = state.fingerprint.keys().chain(fingerprint.keys()).collect();
+    let keys: std::collections::BTreeSet<&String> =
+        state.fingerprint.keys().chain(fingerprint.keys()).collect();
     let show = |value: Option<&String>| value.map_or("absent", String::as_str).to_owned();
     let differences: Vec<String> = keys
         .into_iter()

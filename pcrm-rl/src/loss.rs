@@ -57,7 +57,9 @@ pub fn pair_loss(chosen: &Tensor, rejected: &Tensor, known: &Known, config: &Los
     let mut ranking = ranked.log_sigmoid()?.neg()?;
     if config.label_smoothing != 0.0 {
         let flipped = ranked.neg()?.log_sigmoid()?.neg()?;
-        ranking = ranking.affine(1.0 - config.label_smoothing, 0.0)?.add(&flipped.affine(config.label_smoothing, 0.0)?)?;
+        ranking = ranking
+            .affine(1.0 - config.label_smoothing, 0.0)?
+            .add(&flipped.affine(config.label_smoothing, 0.0)?)?;
     }
     let ranking = weighted(&ranking)?;
     let mut total = ranking.clone();

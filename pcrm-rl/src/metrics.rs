@@ -136,7 +136,8 @@ impl MetricsFile {
         if let Ok(file) = File::open(path) {
             for line in BufReader::new(file).lines() {
                 let line = line.map_err(Error::io(path))?;
-                let made = serde_json::from_str::<Value>(&line).ok().and_then(|line| line.get("step")?.as_u64());
+                let made =
+                    serde_json::from_str::<Value>(&line).ok().and_then(|line| line.get("step")?.as_u64());
                 if made.is_some_and(|made| made <= step) {
                     kept.push(line);
                 }

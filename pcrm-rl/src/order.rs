@@ -55,7 +55,9 @@ pub fn epoch(pairs: &[EncodedPair], size: BatchSize, order: Order, seed: u64, ep
     }
     let mut batches: Vec<Vec<usize>> = match size {
         BatchSize::Pairs(pairs) => indices.chunks(pairs.max(1)).map(<[usize]>::to_vec).collect(),
-        BatchSize::Tokens(budget) => within_budget(&indices, budget, tokens).into_iter().map(<[_]>::to_vec).collect(),
+        BatchSize::Tokens(budget) => {
+            within_budget(&indices, budget, tokens).into_iter().map(<[_]>::to_vec).collect()
+        }
     };
     if order == Order::Bucketed {
         batches.shuffle(&mut rng);

@@ -120,7 +120,8 @@ fn forward(
     let pick = |places: Vec<u32>| scores.index_select(0, &scores.constant(&HostTensor::indices(places))?);
     let chosen = pick(batch.terms.iter().map(|term| term.chosen).collect())?;
     let rejected = pick(batch.terms.iter().map(|term| term.rejected).collect())?;
-    let margin = |index: usize| if compute.use_margin { data.pairs[index].margin.unwrap_or(0.0) } else { 0.0 };
+    let margin =
+        |index: usize| if compute.use_margin { data.pairs[index].margin.unwrap_or(0.0) } else { 0.0 };
     let known = Known {
         bounds: batch.terms.iter().map(|term| data.bounds[part[term.pair]]).collect(),
         margins: batch.terms.iter().map(|term| margin(part[term.pair])).collect(),

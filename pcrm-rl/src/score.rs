@@ -11,13 +11,22 @@ use crate::error::Result;
 ///
 /// # Errors
 /// The model's.
-pub fn score_pairs(model: &RewardModel, pairs: &[&EncodedPair], micro_tokens: usize) -> Result<Vec<(f32, f32)>> {
+pub fn score_pairs(
+    model: &RewardModel,
+    pairs: &[&EncodedPair],
+    micro_tokens: usize,
+) -> Result<Vec<(f32, f32)>> {
     let model = model.frozen();
     let mut all = Vec::with_capacity(pairs.len());
     for part in within_budget(pairs, micro_tokens, |pair| unique_tokens(pair)) {
         let batch = PairBatch::new(part, ScoreAt::Last)?;
         let scores = model.scores(&batch.packed, &batch.rows)?.read()?.into_f32();
-        all.extend(batch.last.iter().map(|(chosen, rejected)| (scores[*chosen as usize], scores[*rejected as usize])));
+        all.extend(
+            batch
+                .last
+                .iter()
+                .map(|(chosen, rejected)| (scores[*chosen as usize], scores[*rejected as usize])),
+        );
     }
     Ok(all)
 }

@@ -169,7 +169,8 @@ impl<'a> Plan<'a> {
         if self.next == self.batches.len() {
             let config = self.config;
             self.epoch += 1;
-            self.batches = order::epoch(&self.pairs.pairs, config.batch, config.order, config.seed, self.epoch);
+            self.batches =
+                order::epoch(&self.pairs.pairs, config.batch, config.order, config.seed, self.epoch);
             self.next = 0;
         }
         self.next += 1;
@@ -184,7 +185,8 @@ impl<'a> Plan<'a> {
 /// Steps of the whole run.
 fn total_steps(pairs: &Pairs, config: &TrainerConfig) -> u64 {
     let (whole, part) = (config.epochs.floor() as u64, config.epochs.fract());
-    let steps = |epoch| order::epoch(&pairs.pairs, config.batch, config.order, config.seed, epoch).len() as f64;
+    let steps =
+        |epoch| order::epoch(&pairs.pairs, config.batch, config.order, config.seed, epoch).len() as f64;
     // Steps of an epoch may differ where batches are made by tokens.
     let of_whole: f64 = match config.batch {
         BatchSize::Pairs(_) => whole as f64 * steps(0),
@@ -266,7 +268,8 @@ pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) 
         }
         observer.step(&line);
         let stopped = run.stop.load(Ordering::Relaxed);
-        let evaluates = run.eval.is_some() && (due(state.step, config.eval_every) || state.step == total) && !stopped;
+        let evaluates =
+            run.eval.is_some() && (due(state.step, config.eval_every) || state.step == total) && !stopped;
         let is_best = match run.eval {
             Some(eval) if evaluates => {
                 evaluate(&model, eval, config, &mut state, plan.epochs_made(), &mut metrics, observer)?
@@ -341,7 +344,8 @@ fn evaluate(
     let gathered = reward::evaluate(model, eval, &config.compute)?;
     let measures = gathered.measures(1);
     let json = serde_json::to_value(measures).map_err(|error| pcrm_core::Error::invalid("metrics", error))?;
-    let named = json.as_object().into_iter().flatten().map(|(name, value)| (format!("eval_{name}"), value.clone()));
+    let named =
+        json.as_object().into_iter().flatten().map(|(name, value)| (format!("eval_{name}"), value.clone()));
     metrics.line(&EvalLine { step: state.step, epoch, measures: named.collect() })?;
     let is_best = measures.loss.is_finite() && state.best.is_none_or(|best| measures.loss < best.loss);
     if is_best {

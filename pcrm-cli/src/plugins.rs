@@ -1,0 +1,8 @@
+//! Names every compiled-in plugin crate: a crate that no source line names is not linked, and its plugins vanish.
+
+#[cfg(feature = "candle")]
+use pcrm_backend_candle as _;
+use pcrm_constraints as _;
+
+#[cfg(not(feature = "candle"))]
+compile_error!("pcrm needs a backend: build with --features candle");
