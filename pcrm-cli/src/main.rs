@@ -1,43 +1,122 @@
 //! `pcrm`: reward models with prior constraints.
 
 mod commands;
+mod config;
+mod dataset;
+mod hashes;
+mod interrupt;
 mod machine;
 mod plugins;
+mod progress;
 
+use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::commands::bench::BenchVerb;
+use crate::commands::eval::EvalVerb;
 
 // A third of the time of candle's training steps goes into fresh pages with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
-#[command(name = "pcrm", version, about = "Train reward models whose scores can be trusted")]
+#[command(name = "pcrm", version, about = "Train reward models whose scores can be trusted", long_about = ABOUT)]
+#[command(after_long_help = "Try `pcrm quickstart` first: it needs nothing but this binary.")]
 struct Cli {
+    /// Print errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     verb: Verb,
 }
+
+const ABOUT: &str = "\
+Train reward models whose scores can be trusted: Bradley-Terry with a bound on every pair's margin
+(Prior Constraints-based Reward Models, arXiv 2404.00978), on Hugging Face checkpoints and preference files.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Trains on a small generated world, with and without constraints, and shows both side by side
     Quickstart(commands::quickstart::QuickstartArgs),
+    /// Trains a reward model on preference pairs
+    Reward(Box<commands::reward::RewardArgs>),
+    /// Scores texts or pairs with a trained reward model
+    Score(commands::score::ScoreArgs),
+    /// Measures what a model is worth
+    #[command(subcommand)]
+    Eval(EvalVerb),
+    /// Times this machine
+    #[command(subcommand)]
+    Bench(BenchVerb),
     /// Lists the backends and constraints that are compiled in
     Plugins,
+    /// Prints completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match &cli.verb {
-        Verb::Quickstart(args) => commands::quickstart::run(args),
-        Verb::Plugins => commands::plugins::run(),
+    let command = Cli::command().args_override_self(true);
+    let matches = match parse(&command) {
+        Ok(matches) => matches,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
     };
-    match result {
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    progress::set_quiet(cli.quiet);
+    progress::start_logging();
+    match run(&cli, &command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<interrupt::Interrupted>() => {
+            eprintln!("{error}");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        // The reader of our output went away, as `head` does.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(command: &Command) -> Result<ArgMatches> {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let all = config::with_config(command, typed)?;
+    Ok(command.clone().try_get_matches_from(all).unwrap_or_else(|error| error.exit()))
+}
+
+fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<()> {
+    match &cli.verb {
+        Verb::Quickstart(args) => commands::quickstart::run(args),
+        Verb::Reward(args) => {
+            let resolved = match (command.find_subcommand("reward"), matches.subcommand()) {
+                (Some(verb), Some((_, matches))) => config::resolved(verb, matches),
+                _ => String::new(),
+            };
+            commands::reward::run(args, &resolved)
+        }
+        Verb::Score(args) => commands::score::run(args),
+        Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),
+        Verb::Bench(verb) => commands::bench::run(verb),
+        Verb::Plugins => commands::plugins::run(),
+        Verb::Completions { shell } => {
+            clap_complete::generate(*shell, &mut command.clone(), "pcrm", &mut io::stdout());
+            Ok(())
         }
     }
 }

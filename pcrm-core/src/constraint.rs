@@ -74,7 +74,7 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
 
 erased_serde::serialize_trait_object!(Constraint);
 
-impl dyn Constraint {
+impl dyn Constraint + '_ {
     /// [`Constraint::bounds`], checked: one positive number per pair.
     ///
     /// # Errors

@@ -1,4 +1,8 @@
 //! The verbs, one file each.
 
+pub mod bench;
+pub mod eval;
 pub mod plugins;
 pub mod quickstart;
+pub mod reward;
+pub mod score;

@@ -45,6 +45,12 @@ impl Decoder {
         Self { config: Arc::clone(&self.config), params, compute: self.compute }
     }
 
+    /// The same weights with a changed config.
+    pub fn with_config(mut self, change: impl FnOnce(&mut ModelConfig)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+
     /// The matrix that hidden states meet for logits, `[vocabulary, width]`.
     ///
     /// # Errors

@@ -63,6 +63,11 @@ impl RewardModel {
         Ok(Self { decoder: Decoder::new(config, parameters::upload(backend, tensors)?, compute) })
     }
 
+    /// The same model with a changed config, which is saved with it: the padding id, notes of the trainer.
+    pub fn with_config(self, change: impl FnOnce(&mut ModelConfig)) -> Self {
+        Self { decoder: self.decoder.with_config(change) }
+    }
+
     /// The body.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

@@ -1,0 +1,329 @@
+//! `pcrm bench`: how fast this machine trains and scores, and what share of its matrix peak that is.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand};
+use pcrm_core::constraint::{self, Priors};
+use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
+use pcrm_core::data::preference::{Content, Preference, load_preferences};
+use pcrm_core::data::report::Strictness;
+use pcrm_core::data::schema::Schema;
+use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Backend, HostTensor};
+use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::loss::LossConfig;
+use pcrm_rl::reward::{self, Compute, Pairs};
+use pcrm_rl::score::score_pairs;
+use serde::Serialize;
+
+use crate::dataset::{bounds, padding};
+use crate::machine::Machine;
+
+/// What is timed.
+#[derive(Debug, Subcommand)]
+pub enum BenchVerb {
+    /// Training steps of a reward model
+    Reward(BenchArgs),
+    /// Scoring of pairs
+    Score(BenchArgs),
+    /// Matrix products: the machine's peak
+    Gemm(GemmArgs),
+}
+
+/// Options of `pcrm bench reward` and `pcrm bench score`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct BenchArgs {
+    /// Hugging Face folder of the model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Preference files; the first pairs that fit are taken, in order
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
+    data: Vec<PathBuf>,
+    /// Steps that are timed
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    steps: usize,
+    /// Steps before the clock starts
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    warmup: usize,
+    /// Pairs per step
+    #[arg(long, value_name = "PAIRS", default_value_t = 8)]
+    batch: usize,
+    /// Pairs with a sequence of this many tokens or more (end token not counted) are passed over
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    max_length: usize,
+    /// Constraint to train with
+    #[arg(long, value_name = "NAME|JSON", default_value = "length_ratio")]
+    constraint: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+    /// TOML file with any of these options by the same name; what is typed overrides it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm bench gemm
+  pcrm bench reward --model qwen2-micro --data harmless-base.test.jsonl.gz --batch 8 --max-length 512 --threads 2 --json";
+
+/// Options of `pcrm bench gemm`.
+#[derive(Debug, Args)]
+pub struct GemmArgs {
+    /// Seconds to time for
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+    /// TOML file with any of these options by the same name; what is typed overrides it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Timing {
+    system: String,
+    job: &'static str,
+    device: String,
+    dtype: String,
+    pairs_per_s: f64,
+    tokens_per_s: f64,
+    s_per_step: f64,
+    batch: usize,
+    mean_tokens_per_pair: f64,
+    unique_tokens_per_pair: f64,
+    peak_rss_mib: Option<u64>,
+    gflop_per_s: f64,
+    gemm_gflop_per_s: f64,
+    share_of_gemm_peak: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Peak {
+    system: String,
+    device: String,
+    dtype: String,
+    gflop_per_s: f64,
+    shape: [usize; 3],
+}
+
+/// Times what is asked for.
+///
+/// # Errors
+/// Everything that the user's files and options can cause.
+pub fn run(verb: &BenchVerb) -> Result<()> {
+    match verb {
+        BenchVerb::Reward(args) => pairs(args, Job::Reward),
+        BenchVerb::Score(args) => pairs(args, Job::Score),
+        BenchVerb::Gemm(args) => gemm(args),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Job {
+    Reward,
+    Score,
+}
+
+fn system(backend: &dyn Backend) -> String {
+    format!("pcrm {} {}", env!("CARGO_PKG_VERSION"), backend.name())
+}
+
+/// The product that the peak is measured with: the shape of a feed-forward layer.
+const SHAPE: [usize; 3] = [1024, 768, 3072];
+
+fn gemm(args: &GemmArgs) -> Result<()> {
+    ensure!(args.seconds > 0.0, "--seconds {}: expected a positive number", args.seconds);
+    let backend = args.machine.open()?;
+    let peak = Peak {
+        system: system(backend.as_ref()),
+        device: args.machine.device.to_string(),
+        dtype: args.machine.dtype.to_string(),
+        gflop_per_s: peak(backend.as_ref(), &args.machine, args.seconds)?,
+        shape: SHAPE,
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string(&peak)?),
+        false => println!("{:.1} GFLOP/s, {} on {} ({:?})", peak.gflop_per_s, peak.dtype, peak.device, SHAPE),
+    }
+    Ok(())
+}
+
+/// The fastest of many products, in GFLOP/s.
+fn peak(backend: &dyn Backend, machine: &Machine, seconds: f64) -> Result<f64> {
+    let [m, k, n] = SHAPE;
+    let fill = |rows: usize, columns: usize| -> Result<_> {
+        let values = (0..rows * columns).map(|at| (at % 17) as f32 * 0.1 - 0.8).collect();
+        Ok(backend.upload(&HostTensor::f32([rows, columns], values)?, machine.dtype)?)
+    };
+    let (a, b) = (fill(m, k)?, fill(k, n)?);
+    let begun = Instant::now();
+    let mut best = f64::INFINITY;
+    while begun.elapsed().as_secs_f64() < seconds {
+        let started = Instant::now();
+        a.matmul(&b)?;
+        backend.synchronize()?;
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (m * k * n) as f64 / best / 1e9)
+}
+
+fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
+    ensure!(args.steps > 0 && args.batch > 0, "--steps and --batch: expected positive numbers");
+    let backend = args.machine.open()?;
+    let tokenizer = Tokenizer::from_dir(&args.model)?;
+    let model = RewardModel::load(backend.as_ref(), &args.model, args.machine.dtype, args.machine.seed)?;
+    let pad = padding(&model, &tokenizer);
+    let model = model.with_config(|config| config.pad = pad);
+    let pairs = fitting(args, &tokenizer)?;
+    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
+    let bounds = bounds(constraint.as_ref(), &pairs, &Priors::seeded(args.machine.seed))?;
+    let data = Pairs { pairs, bounds };
+    let all: Vec<usize> = (0..data.pairs.len()).collect();
+    let batches: Vec<&[usize]> = all.chunks(args.batch).collect();
+    let mut trainer = Trainer::new(backend.as_ref(), model)?;
+    let mut started = Instant::now();
+    for (at, batch) in batches.iter().enumerate() {
+        if at == args.warmup {
+            backend.synchronize()?;
+            started = Instant::now();
+        }
+        match job {
+            Job::Reward => trainer.step(&data, batch)?,
+            Job::Score => trainer.score(&data, batch)?,
+        }
+    }
+    backend.synchronize()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let peak_rss_mib = peak_rss();
+    let gemm = peak(backend.as_ref(), &args.machine, 1.0)?;
+    let counted = &data.pairs[args.warmup * args.batch..];
+    let separate: usize = counted.iter().map(|p| 2 * p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
+    let unique: usize = counted.iter().map(|p| p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
+    let (count, steps) = ((args.steps * args.batch) as f64, args.steps as f64);
+    let passes = match job {
+        Job::Reward => 3.0, // forward, and two products of the same size backward
+        Job::Score => 1.0,
+    };
+    let flops = passes * 2.0 * matrix_elements(trainer.model.config()) as f64 * unique as f64 / seconds / 1e9;
+    let timing = Timing {
+        system: system(backend.as_ref()),
+        job: match job {
+            Job::Reward => "reward",
+            Job::Score => "score",
+        },
+        device: args.machine.device.to_string(),
+        dtype: args.machine.dtype.to_string(),
+        pairs_per_s: round(count / seconds, 3),
+        tokens_per_s: round(separate as f64 / seconds, 1),
+        s_per_step: round(seconds / steps, 4),
+        batch: args.batch,
+        mean_tokens_per_pair: round(separate as f64 / count, 1),
+        unique_tokens_per_pair: round(unique as f64 / count, 1),
+        peak_rss_mib,
+        gflop_per_s: round(flops, 1),
+        gemm_gflop_per_s: round(gemm, 1),
+        share_of_gemm_peak: round(flops / gemm, 3),
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string(&timing)?),
+        false => println!(
+            "{:.2} pairs/s, {:.0} tokens/s, {:.3} s a step, {} MiB; {:.0} of {:.0} GFLOP/s ({:.0} % of the matrix peak)",
+            timing.pairs_per_s,
+            timing.tokens_per_s,
+            timing.s_per_step,
+            timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
+            timing.gflop_per_s,
+            timing.gemm_gflop_per_s,
+            100.0 * timing.share_of_gemm_peak
+        ),
+    }
+    Ok(())
+}
+
+struct Trainer<'a> {
+    backend: &'a dyn Backend,
+    model: RewardModel,
+    optimiser: AdamW,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(backend: &'a dyn Backend, model: RewardModel) -> Result<Self> {
+        let model = model.trainable();
+        let optimiser = AdamW::new(AdamWConfig::default(), model.params())?;
+        Ok(Self { backend, model, optimiser })
+    }
+
+    fn step(&mut self, data: &Pairs, batch: &[usize]) -> Result<()> {
+        let compute = Compute {
+            score_at: ScoreAt::Last,
+            loss: LossConfig::default(),
+            use_margin: false,
+            micro_tokens: usize::MAX,
+        };
+        let gradient = reward::gradient(self.backend, &self.model, data, batch, &compute)?;
+        let norm = gradient.gradients.global_norm()?;
+        Ok(self.optimiser.step(&gradient.gradients, 1e-5, clip_scale(norm, 1.0))?)
+    }
+
+    fn score(&mut self, data: &Pairs, batch: &[usize]) -> Result<()> {
+        let pairs: Vec<&EncodedPair> = batch.iter().map(|index| &data.pairs[*index]).collect();
+        score_pairs(&self.model, &pairs, usize::MAX)?;
+        Ok(())
+    }
+}
+
+/// The first pairs that fit, in the file's order; HH dialogues are cut after the last assistant turn they share.
+fn fitting(args: &BenchArgs, tokenizer: &Tokenizer) -> Result<Vec<EncodedPair>> {
+    let (mut rows, report) = load_preferences(&args.data, Strictness::Skip)?;
+    if report.schema == Some(Schema::HhDialogues) {
+        rows.retain(|row| shares_turns(row));
+    }
+    let need = (args.steps + args.warmup) * args.batch;
+    // The limit leaves the end token out: a sequence may have max_length tokens with it.
+    let options = EncodeOptions { max_length: Some(args.max_length), too_long: TooLong::Drop };
+    let (mut pairs, _) = encode_pairs(&rows, tokenizer, &options)?;
+    ensure!(pairs.len() >= need, "only {} pairs fit; {need} are needed for --steps, --warmup and --batch", pairs.len());
+    pairs.truncate(need);
+    Ok(pairs)
+}
+
+fn shares_turns(row: &Preference) -> bool {
+    const TURN: &str = "\n\nAssistant:";
+    let (Content::Text(chosen), Content::Text(rejected)) = (&row.chosen, &row.rejected) else { return true };
+    let cut = chosen.rfind(TURN).map_or(0, |at| at + TURN.len());
+    rejected.as_bytes().get(..cut) == Some(&chosen.as_bytes()[..cut])
+}
+
+/// Elements of the matrices that every token meets.
+fn matrix_elements(config: &ModelConfig) -> usize {
+    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let attention = config.width * (2 * q + 2 * kv);
+    let matrices = match config.family.mlp {
+        pcrm_core::model::family::Mlp::Gated { .. } => 3,
+        pcrm_core::model::family::Mlp::Plain { .. } => 2,
+    };
+    config.layers * (attention + matrices * config.width * config.ffn)
+}
+
+/// The largest resident memory of this process so far, where the system tells.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}

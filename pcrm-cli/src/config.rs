@@ -1,0 +1,142 @@
+//! `--config FILE.toml`: any option of a verb by its own name; what is typed overrides it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command};
+use toml::{Table, Value};
+
+/// Puts the options of the verb's config file in front of those typed, except where both name one.
+///
+/// # Errors
+/// A file that cannot be read or is no TOML; an option that the verb does not have; a value of a wrong type.
+pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<Vec<OsString>> {
+    // Errors of what was typed come later, from the whole.
+    let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(&typed) else { return Ok(typed) };
+    let mut path = Vec::new();
+    let (verb, matches) = innermost(command, &matches, &mut path);
+    let Ok(Some(file)) = matches.try_get_one::<std::path::PathBuf>("config") else { return Ok(typed) };
+    let text = fs::read_to_string(file).with_context(|| format!("--config {}", file.display()))?;
+    let table: Table = text.parse().with_context(|| format!("--config {}", file.display()))?;
+    let from_file = flags(verb, matches, &table, file)?;
+    // The verb's words come first: what follows them is its options.
+    let at = position_after(&typed, &path);
+    let mut all = typed[..at].to_vec();
+    all.extend(from_file);
+    all.extend_from_slice(&typed[at..]);
+    Ok(all)
+}
+
+fn innermost<'a>(
+    command: &'a Command,
+    matches: &'a ArgMatches,
+    path: &mut Vec<String>,
+) -> (&'a Command, &'a ArgMatches) {
+    match matches.subcommand() {
+        Some((name, inner)) => match command.find_subcommand(name) {
+            Some(verb) => {
+                path.push(name.to_owned());
+                innermost(verb, inner, path)
+            }
+            None => (command, matches),
+        },
+        None => (command, matches),
+    }
+}
+
+fn position_after(typed: &[OsString], path: &[String]) -> usize {
+    let mut at = 1;
+    for word in path {
+        at += typed[at..].iter().position(|typed| typed == word.as_str()).map_or(0, |found| found + 1);
+    }
+    at
+}
+
+fn flags(verb: &Command, matches: &ArgMatches, table: &Table, file: &Path) -> Result<Vec<OsString>> {
+    let mut flags = Vec::new();
+    for (name, value) in table {
+        let arg = verb.get_arguments().find(|arg| arg.get_long() == Some(name) && name != "config");
+        let Some(arg) = arg else {
+            let mut known: Vec<&str> = verb.get_arguments().filter_map(|arg| arg.get_long()).collect();
+            known.retain(|known| !["config", "help", "version"].contains(known));
+            known.sort_unstable();
+            bail!("--config {}: unknown option {name:?}; known: {}", file.display(), known.join(", "));
+        };
+        let typed = matches.try_contains_id(arg.get_id().as_str()).unwrap_or(false)
+            && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        if typed {
+            continue;
+        }
+        let wrong = |expected: &str| format!("--config {}: {name} = {value}: expected {expected}", file.display());
+        let flag = OsString::from(format!("--{name}"));
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            let on = value.as_bool().with_context(|| wrong("true or false"))?;
+            flags.extend(on.then_some(flag));
+            continue;
+        }
+        let many = matches!(arg.get_action(), ArgAction::Append);
+        match value {
+            Value::Array(values) => {
+                ensure!(many, wrong("one value"));
+                for value in values {
+                    flags.push(flag.clone());
+                    flags.push(text_of(value).with_context(|| wrong("strings or numbers"))?.into());
+                }
+            }
+            // A constraint may be written as a table.
+            Value::Table(table) => {
+                flags.push(flag);
+                flags.push(serde_json::to_string(table)?.into());
+            }
+            value => {
+                flags.push(flag);
+                flags.push(text_of(value).with_context(|| wrong("a string, number or boolean"))?.into());
+            }
+        }
+    }
+    Ok(flags)
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(on) => Some(on.to_string()),
+        _ => None,
+    }
+}
+
+/// All options of a verb as they were resolved, as a file that `--config` takes.
+pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
+    let mut table = Table::new();
+    for arg in verb.get_arguments() {
+        let (Some(name), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
+        if ["config", "help", "version", "resume"].contains(&name) {
+            continue;
+        }
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            table.insert(name.to_owned(), Value::Boolean(matches.try_get_one(id).ok().flatten() == Some(&true)));
+            continue;
+        }
+        let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
+        let values: Vec<Value> = values.map(|value| value_of(&value.to_string_lossy())).collect();
+        let many = matches!(arg.get_action(), ArgAction::Append);
+        match values.as_slice() {
+            [only] if !many => table.insert(name.to_owned(), only.clone()),
+            _ => table.insert(name.to_owned(), Value::Array(values)),
+        };
+    }
+    table.to_string()
+}
+
+fn value_of(text: &str) -> Value {
+    match (text.parse::<i64>(), text.parse::<f64>()) {
+        (Ok(number), _) => Value::Integer(number),
+        (_, Ok(number)) if number.is_finite() => Value::Float(number),
+        _ => Value::String(text.to_owned()),
+    }
+}

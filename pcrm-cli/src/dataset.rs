@@ -1,0 +1,100 @@
+//! From the user's files to encoded pairs and their bounds, with what was left out said aloud.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::constraint::{Constraint, PairView, Priors};
+use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedPair, TooLong, encode_pairs};
+use pcrm_core::data::preference::{Preference, load_preferences};
+use pcrm_core::data::report::{Report, Strictness};
+use pcrm_core::model::RewardModel;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::batch::without_trailing;
+
+use crate::progress::say;
+
+/// How preference files are read.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub struct Reading {
+    /// Refuse files with malformed, tied, identical or empty rows instead of skipping and counting them
+    #[arg(long)]
+    pub strict: bool,
+    /// The most tokens a sequence (prompt and answer) may have
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub max_length: usize,
+    /// What to do with a longer pair: drop it, or cut-prompt from the left
+    #[arg(long, value_name = "RULE", default_value_t = TooLong::Drop)]
+    pub too_long: TooLong,
+}
+
+impl Reading {
+    /// Whether bad rows are refused.
+    pub fn strictness(&self) -> Strictness {
+        if self.strict { Strictness::Refuse } else { Strictness::Skip }
+    }
+
+    /// Reads preference files.
+    ///
+    /// # Errors
+    /// Those of [`load_preferences`].
+    pub fn preferences(&self, paths: &[PathBuf]) -> Result<(Vec<Preference>, Report)> {
+        let (pairs, report) = load_preferences(paths, self.strictness())?;
+        say(&report.to_string());
+        Ok((pairs, report))
+    }
+
+    /// Encodes pairs for a model.
+    ///
+    /// # Errors
+    /// Those of [`encode_pairs`]; no pair is left.
+    pub fn encode(
+        &self,
+        pairs: &[Preference],
+        tokenizer: &Tokenizer,
+        pad: Option<u32>,
+    ) -> Result<(Vec<EncodedPair>, EncodeReport)> {
+        ensure!(self.max_length > 1, "--max-length {}: expected at least 2", self.max_length);
+        let options = EncodeOptions { max_length: Some(self.max_length), too_long: self.too_long };
+        let (mut encoded, report) = encode_pairs(pairs, tokenizer, &options)?;
+        if let Some(pad) = pad {
+            encoded.iter_mut().for_each(|pair| without_trailing(pair, pad));
+        }
+        say(&report.to_string());
+        ensure!(
+            !encoded.is_empty(),
+            "no pair is left after encoding: of {}, {} are longer than --max-length {}",
+            report.pairs,
+            report.dropped_too_long,
+            self.max_length
+        );
+        Ok((encoded, report))
+    }
+}
+
+/// The padding id of a reward model: the tokenizer's, else the config's, else EOS, as TRL chooses.
+pub fn padding(model: &RewardModel, tokenizer: &Tokenizer) -> Option<u32> {
+    let of_tokenizer = tokenizer.pad().map(|token| token.id);
+    of_tokenizer.or(model.config().pad).or_else(|| tokenizer.eos().map(|token| token.id))
+}
+
+/// Δ* of every pair.
+///
+/// # Errors
+/// The constraint's, and a bound that is not positive.
+pub fn bounds(constraint: &dyn Constraint, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
+    let views: Vec<PairView<'_>> = pairs
+        .iter()
+        .map(|pair| PairView {
+            identity: pair.identity,
+            prompt: &pair.prompt_text,
+            chosen: &pair.chosen_text,
+            rejected: &pair.rejected_text,
+            chosen_ids: &pair.chosen,
+            rejected_ids: &pair.rejected,
+            margin: pair.margin,
+        })
+        .collect();
+    constraint.checked_bounds(&views, priors).context("--constraint")
+}

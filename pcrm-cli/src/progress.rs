@@ -1,0 +1,143 @@
+//! What a run shows: a bar with the time left when someone watches, plain lines when not, nothing with `--quiet`.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pcrm_rl::metrics::{Measures, StepMetrics};
+use pcrm_rl::trainer::Observer;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Silences everything but errors.
+pub fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether `--quiet` was given.
+pub fn quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// A line for people, on standard error; nothing with `--quiet`.
+pub fn say(text: &str) {
+    if !quiet() {
+        BARS.suspend(|| eprintln!("{text}"));
+    }
+}
+
+/// Sends logs to standard error, above any bar; `RUST_LOG` chooses which (warnings and errors unless it does).
+pub fn start_logging() {
+    let default = if quiet() { "error" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveBars).without_time();
+    // A logger that is there already stays.
+    let _ = format.with_target(false).with_ansi(io::stderr().is_terminal()).try_init();
+}
+
+/// Writes above bars without tearing them.
+struct AboveBars;
+
+impl<'a> MakeWriter<'a> for AboveBars {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// A bar over `total` things, hidden where nobody watches.
+pub fn bar(total: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {elapsed}<{eta} {wide_msg}");
+    let bar = ProgressBar::new(total).with_prefix(what.to_owned());
+    if quiet() || !io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        return bar;
+    }
+    let bar = BARS.add(bar);
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+/// Shows a training run.
+pub struct Watch {
+    bar: ProgressBar,
+    plain: bool,
+    shown: Option<Instant>,
+    last_shown: u64,
+    total: u64,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let plain = !quiet() && !io::stderr().is_terminal();
+        Self { bar: ProgressBar::hidden(), plain, shown: None, last_shown: 0, total: 0 }
+    }
+}
+
+/// Lines of a plain log are at least so far apart.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+impl Observer for Watch {
+    fn begin(&mut self, done: u64, total: u64) {
+        self.total = total;
+        if done > 0 {
+            say(&format!("going on after step {done} of {total}"));
+        }
+        self.bar = bar(total, "training");
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        let m = &metrics.measures;
+        let mut text = format!("loss {:.4} acc {:.2} margin {:.3}", m.loss, m.accuracy, m.margin);
+        if let Some(beyond) = m.beyond_bound {
+            text.push_str(&format!(" beyond {beyond:.2}"));
+        }
+        text.push_str(&format!(" {:.0} tok/s", metrics.tokens_per_second));
+        let due = self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_EVERY) || metrics.step == self.total;
+        if self.plain && due {
+            say(&format!("step {}/{} epoch {:.2} {text}", metrics.step, self.total, metrics.epoch));
+            self.shown = Some(Instant::now());
+            self.last_shown = metrics.step;
+        }
+        self.bar.set_message(text);
+        self.bar.set_position(metrics.step);
+    }
+
+    fn evaluated(&mut self, step: u64, measures: &Measures, is_best: bool) {
+        let best = if is_best { " (best)" } else { "" };
+        say(&format!(
+            "evaluation after step {step}: loss {:.4} accuracy {:.3} margin {:.3} scores {:.2} to {:.2}{best}",
+            measures.loss, measures.accuracy, measures.margin, measures.min_reward, measures.max_reward
+        ));
+    }
+
+    fn saved(&mut self, path: &Path) {
+        tracing::info!("saved {}", path.display());
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
