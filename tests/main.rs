@@ -1,7 +1,10 @@
 //! One suite for every backend, golden data, and the binary as users meet it.
 
+mod binary; // the binary, and a small world to run it in
+mod cli; // the verbs as users meet them
 mod golden; // logits, scores and every gradient against PyTorch, for every family
 mod kernels; // each fused operation against the composed reference, in value and gradient
+mod killing; // runs killed, interrupted, harmed, and taken up again
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod packing; // packed, prefix-shared batches against separate sequences
 mod plugins; // exactly which plugins are compiled in

@@ -2,23 +2,26 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
-/// Puts the options of the verb's config file in front of those typed, except where both name one.
+/// Puts the options of the verb's config file in front of those typed, except where both name one; gives the file
+/// too, if there was one.
 ///
 /// # Errors
 /// A file that cannot be read or is no TOML; an option that the verb does not have; a value of a wrong type.
-pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<Vec<OsString>> {
+pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsString>, Option<PathBuf>)> {
     // Errors of what was typed come later, from the whole.
-    let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(&typed) else { return Ok(typed) };
+    let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(&typed) else {
+        return Ok((typed, None));
+    };
     let mut path = Vec::new();
     let (verb, matches) = innermost(command, &matches, &mut path);
-    let Ok(Some(file)) = matches.try_get_one::<std::path::PathBuf>("config") else { return Ok(typed) };
+    let Ok(Some(file)) = matches.try_get_one::<PathBuf>("config") else { return Ok((typed, None)) };
     let text = fs::read_to_string(file).with_context(|| format!("--config {}", file.display()))?;
     let table: Table = text.parse().with_context(|| format!("--config {}", file.display()))?;
     let from_file = flags(verb, matches, &table, file)?;
@@ -27,7 +30,7 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<Vec<OsStri
     let mut all = typed[..at].to_vec();
     all.extend(from_file);
     all.extend_from_slice(&typed[at..]);
-    Ok(all)
+    Ok((all, Some(file.clone())))
 }
 
 fn innermost<'a>(
@@ -70,7 +73,8 @@ fn flags(verb: &Command, matches: &ArgMatches, table: &Table, file: &Path) -> Re
         if typed {
             continue;
         }
-        let wrong = |expected: &str| format!("--config {}: {name} = {value}: expected {expected}", file.display());
+        let wrong =
+            |expected: &str| format!("--config {}: {name} = {value}: expected {expected}", file.display());
         let flag = OsString::from(format!("--{name}"));
         if matches!(arg.get_action(), ArgAction::SetTrue) {
             let on = value.as_bool().with_context(|| wrong("true or false"))?;
@@ -119,7 +123,10 @@ pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
             continue;
         }
         if matches!(arg.get_action(), ArgAction::SetTrue) {
-            table.insert(name.to_owned(), Value::Boolean(matches.try_get_one(id).ok().flatten() == Some(&true)));
+            table.insert(
+                name.to_owned(),
+                Value::Boolean(matches.try_get_one(id).ok().flatten() == Some(&true)),
+            );
             continue;
         }
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };

@@ -48,7 +48,7 @@ impl Reading {
     /// Encodes pairs for a model.
     ///
     /// # Errors
-    /// Those of [`encode_pairs`]; no pair is left.
+    /// Those of [`encode_pairs`]: no pair is left.
     pub fn encode(
         &self,
         pairs: &[Preference],
@@ -62,13 +62,6 @@ impl Reading {
             encoded.iter_mut().for_each(|pair| without_trailing(pair, pad));
         }
         say(&report.to_string());
-        ensure!(
-            !encoded.is_empty(),
-            "no pair is left after encoding: of {}, {} are longer than --max-length {}",
-            report.pairs,
-            report.dropped_too_long,
-            self.max_length
-        );
         Ok((encoded, report))
     }
 }

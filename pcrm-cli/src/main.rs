@@ -84,7 +84,9 @@ fn main() -> ExitCode {
             ExitCode::from(interrupt::EXIT_CODE)
         }
         // The reader of our output went away, as `head` does.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
+        {
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -96,8 +98,13 @@ fn main() -> ExitCode {
 
 fn parse(command: &Command) -> Result<ArgMatches> {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let all = config::with_config(command, typed)?;
-    Ok(command.clone().try_get_matches_from(all).unwrap_or_else(|error| error.exit()))
+    let (all, file) = config::with_config(command, typed)?;
+    Ok(command.clone().try_get_matches_from(all).unwrap_or_else(|error| {
+        if let (Some(file), true) = (file, error.use_stderr()) {
+            eprintln!("with the options of {}:", file.display());
+        }
+        error.exit()
+    }))
 }
 
 fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<()> {

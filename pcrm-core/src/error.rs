@@ -7,7 +7,7 @@ use crate::dtype::DType;
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong below the trainers.
+/// Everything that can go wrong below the trainers. Messages are whole: causes stand in them, not behind them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,14 +43,14 @@ pub enum Error {
         right: &'static str,
     },
     /// The backend's own library failed.
-    #[error("{backend}: {op}: {source}")]
+    #[error("{backend}: {op}: {cause}")]
     Backend {
         /// The backend.
         backend: &'static str,
         /// The operation.
         op: &'static str,
         /// The library's own error.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Trained parameters that no gradient reached: the graph is cut somewhere.
     #[error("no gradient reached {}", names.join(", "))]
@@ -94,12 +94,12 @@ pub enum Error {
 
     // ---- files ----
     /// Reading or writing failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file was read but its content is wrong.
     #[error("{}: {message}", path.display())]
@@ -145,7 +145,7 @@ impl Error {
     /// An [`Error::Io`] at `path`; made to be used as `.map_err(Error::io(path))`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io { path, source }
+        move |cause| Self::Io { path, cause }
     }
 
     /// An [`Error::File`].
@@ -163,6 +163,6 @@ impl Error {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        move |source| Self::Backend { backend, op, source: source.into() }
+        move |cause| Self::Backend { backend, op, cause: cause.into() }
     }
 }

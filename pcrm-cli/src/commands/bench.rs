@@ -208,7 +208,8 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let peak_rss_mib = peak_rss();
     let gemm = peak(backend.as_ref(), &args.machine, 1.0)?;
     let counted = &data.pairs[args.warmup * args.batch..];
-    let separate: usize = counted.iter().map(|p| 2 * p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
+    let separate: usize =
+        counted.iter().map(|p| 2 * p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
     let unique: usize = counted.iter().map(|p| p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
     let (count, steps) = ((args.steps * args.batch) as f64, args.steps as f64);
     let passes = match job {
@@ -293,7 +294,11 @@ fn fitting(args: &BenchArgs, tokenizer: &Tokenizer) -> Result<Vec<EncodedPair>> 
     // The limit leaves the end token out: a sequence may have max_length tokens with it.
     let options = EncodeOptions { max_length: Some(args.max_length), too_long: TooLong::Drop };
     let (mut pairs, _) = encode_pairs(&rows, tokenizer, &options)?;
-    ensure!(pairs.len() >= need, "only {} pairs fit; {need} are needed for --steps, --warmup and --batch", pairs.len());
+    ensure!(
+        pairs.len() >= need,
+        "only {} pairs fit; {need} are needed for --steps, --warmup and --batch",
+        pairs.len()
+    );
     pairs.truncate(need);
     Ok(pairs)
 }

@@ -67,11 +67,14 @@ Examples:
 pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     let backend = args.machine.open()?;
     let (model, tokenizer) = trained(args.machine.dtype, backend.as_ref(), &args.model)?;
-    let constraint = match (&args.constraint, model.config().raw.get("pcrm").and_then(|notes| notes.get("constraint"))) {
-        (Some(text), _) => constraint::parse(text).context("--constraint")?,
-        (None, Some(tagged)) => constraint::from_tagged(tagged.clone()).context("config.json: pcrm.constraint")?,
-        (None, None) => constraint::parse("none")?,
-    };
+    let constraint =
+        match (&args.constraint, model.config().raw.get("pcrm").and_then(|notes| notes.get("constraint"))) {
+            (Some(text), _) => constraint::parse(text).context("--constraint")?,
+            (None, Some(tagged)) => {
+                constraint::from_tagged(tagged.clone()).context("config.json: pcrm.constraint")?
+            }
+            (None, None) => constraint::parse("none")?,
+        };
     let (rows, _) = args.reading.preferences(&args.data)?;
     let (pairs, _) = args.reading.encode(&rows, &tokenizer, padding(&model, &tokenizer))?;
     let bounds = bounds(constraint.as_ref(), &pairs, &Priors::seeded(args.machine.seed))?;

@@ -198,7 +198,10 @@ impl RewardArgs {
         ensure!(steps.batch > 0, "--batch 0: expected a positive number of pairs");
         ensure!(steps.batch_tokens != Some(0), "--batch-tokens 0: expected a positive number of tokens");
         let share = self.loss.label_smoothing;
-        ensure!((0.0..0.5).contains(&share), "--label-smoothing {share}: expected a number from 0 to below 0.5");
+        ensure!(
+            (0.0..0.5).contains(&share),
+            "--label-smoothing {share}: expected a number from 0 to below 0.5"
+        );
         let patient = keeping.patience.is_some();
         ensure!(!patient || keeping.eval_every.is_some(), "--patience needs --eval-every");
         Ok(TrainerConfig {
@@ -265,7 +268,10 @@ impl RewardArgs {
         put("loss", format!("{:?}", config.compute));
         put(
             "learning rate",
-            format!("{} {:?} {:?} {:?}", config.learning_rate, config.schedule, config.warmup, config.max_grad_norm),
+            format!(
+                "{} {:?} {:?} {:?}",
+                config.learning_rate, config.schedule, config.warmup, config.max_grad_norm
+            ),
         );
         put("adamw", format!("{:?}", config.adamw));
         put("max-length, too-long", format!("{}, {}", self.reading.max_length, self.reading.too_long));
@@ -289,7 +295,12 @@ fn model_digest(dir: &Path) -> Result<String> {
     let mut names: Vec<PathBuf> = fs::read_dir(dir)
         .with_context(|| format!("--model {}", dir.display()))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.is_file() && path.extension().is_some_and(|ext| ["json", "safetensors", "jinja"].iter().any(|known| ext == *known)))
+        .filter(|path| {
+            path.is_file()
+                && path
+                    .extension()
+                    .is_some_and(|ext| ["json", "safetensors", "jinja"].iter().any(|known| ext == *known))
+        })
         .collect();
     names.sort();
     let parts = names.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?;
@@ -306,7 +317,8 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let tagged = constraint.to_tagged()?;
     let backend = args.machine.open()?;
     begin_folder(args)?;
-    let tokenizer = Tokenizer::from_dir(&args.model).with_context(|| format!("--model {}", args.model.display()))?;
+    let tokenizer =
+        Tokenizer::from_dir(&args.model).with_context(|| format!("--model {}", args.model.display()))?;
     let model = RewardModel::load(backend.as_ref(), &args.model, args.machine.dtype, config.seed)?;
     let pad = padding(&model, &tokenizer);
     let notes = json!({"constraint": tagged, "score": format!("{:?}", config.compute.score_at)});
@@ -318,7 +330,10 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let fingerprint = args.fingerprint(&config, &tagged)?;
     if !args.resume {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
-        weights::write_json(&args.output.join("manifest.json"), &manifest(args, &fingerprint, &train, eval.as_ref()))?;
+        weights::write_json(
+            &args.output.join("manifest.json"),
+            &manifest(args, &fingerprint, &train, eval.as_ref()),
+        )?;
     }
     say(&format!(
         "training {} parameters on {} pairs{}, constraint {tagged}",
@@ -362,11 +377,14 @@ fn begin_folder(args: &RewardArgs) -> Result<()> {
     if args.resume {
         return Ok(());
     }
-    let used = ["model.safetensors", "config.json", "manifest.json"].iter().any(|name| dir.join(name).exists());
+    let used =
+        ["model.safetensors", "config.json", "manifest.json"].iter().any(|name| dir.join(name).exists());
     if used || !checkpoint::steps(dir)?.is_empty() {
-        bail!("--output {}: holds a run or a model already; --resume goes on with it, or name another folder", dir.display());
+        bail!(
+            "--output {}: holds a run or a model already; --resume goes on with it, or name another folder",
+            dir.display()
+        );
     }
-    fs::create_dir_all(dir).with_context(|| format!("--output {}", dir.display()))?;
     Ok(())
 }
 
@@ -406,7 +424,12 @@ fn digest_fraction(text: &str) -> f64 {
     u32::from_str_radix(&digits[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
-fn manifest(args: &RewardArgs, fingerprint: &BTreeMap<String, String>, train: &Pairs, eval: Option<&Pairs>) -> Value {
+fn manifest(
+    args: &RewardArgs,
+    fingerprint: &BTreeMap<String, String>,
+    train: &Pairs,
+    eval: Option<&Pairs>,
+) -> Value {
     let files = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     json!({
         "pcrm": env!("CARGO_PKG_VERSION"),

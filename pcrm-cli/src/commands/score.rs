@@ -113,7 +113,12 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn write_score(fields: &mut Map<String, Value>, name: &str, score: f32, ids: Option<&Vec<u32>>) -> Result<()> {
+fn write_score(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    score: f32,
+    ids: Option<&Vec<u32>>,
+) -> Result<()> {
     ensure!(score.is_finite(), "the score of a row is {score}: the model's weights are broken");
     // The shortest decimal that is this f32 again.
     fields.insert(format!("{name}score"), serde_json::from_str(&score.to_string())?);

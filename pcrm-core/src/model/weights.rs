@@ -142,7 +142,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// # Errors
 /// The disk's.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let mut file = NamedTempFile::new_in(dir).map_err(Error::io(dir))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
@@ -152,7 +152,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(Error::io(path))?;
     }
-    file.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), source: error.error })?;
+    file.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), cause: error.error })?;
     sync_dir(dir)
 }
 

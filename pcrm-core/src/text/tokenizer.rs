@@ -78,7 +78,7 @@ impl Tokenizer {
                                    converted by AutoTokenizer.from_pretrained(..).save_pretrained(..))";
                     return Err(Error::file(path, message));
                 }
-                Err(source) => return Err(Error::Io { path, source }),
+                Err(cause) => return Err(Error::Io { path, cause }),
             }
         }
         let mut configs = Vec::new();

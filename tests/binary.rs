@@ -1,0 +1,150 @@
+//! The binary `pcrm` and a small world to run it in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::DType;
+use pcrm_core::Device;
+use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::registry::{self, BackendPlugin};
+use pcrm_core::text::Tokenizer;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::beside;
+
+/// The binary, built in the profile of the suite.
+fn pcrm() -> Result<&'static Path> {
+    static PATH: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || -> Result<PathBuf> {
+        let suite = std::env::current_exe()?;
+        let profile =
+            suite.parent().and_then(Path::parent).context("the suite stands in TARGET/PROFILE/deps")?;
+        let release = profile.file_name().is_some_and(|name| name == "release");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "pcrm-cli", "--bin", "pcrm"]);
+        cargo.arg("--target-dir").arg(profile.parent().context("a target folder")?);
+        cargo.args(release.then_some("--release")).current_dir(beside(".."));
+        ensure!(cargo.status()?.success(), "cargo build failed");
+        Ok(profile.join(format!("pcrm{}", std::env::consts::EXE_SUFFIX)))
+    };
+    PATH.get_or_init(|| build().map_err(|error| format!("{error:#}"))).as_deref().map_err(anyhow::Error::msg)
+}
+
+/// A folder with a base model (`base`), pairs to train on (`train.jsonl`) and to test on (`test.jsonl`).
+pub struct World {
+    folder: TempDir,
+}
+
+impl World {
+    /// Makes the world: a small llama with random weights, and answers of which the one with more "good" is better.
+    pub fn new() -> Result<Self> {
+        let folder = TempDir::new()?;
+        let world = Self { folder };
+        let base = world.path("base");
+        fs::create_dir(&base)?;
+        for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            fs::copy(beside("golden/text/plain").join(name), base.join(name))?;
+        }
+        let config = json!({
+            "model_type": "llama", "vocab_size": 384, "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+            "max_position_embeddings": 512, "initializer_range": 0.1, "architectures": ["LlamaForCausalLM"]
+        });
+        let config =
+            ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("world"))?;
+        let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu)?;
+        RewardModel::random(backend.as_ref(), config, DType::F32, 1)?.save(&base)?;
+        Tokenizer::from_dir(&base)?;
+        world.write("train.jsonl", &pairs(0..240))?;
+        world.write("test.jsonl", &pairs(240..300))?;
+        Ok(world)
+    }
+
+    /// A path in the world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the world.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        Ok(fs::write(self.path(name), text)?)
+    }
+
+    /// Reads a file of the world.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        fs::read(self.path(name)).with_context(|| name.to_owned())
+    }
+
+    /// The lines of a file of the world, as JSON.
+    pub fn lines(&self, name: &str) -> Result<Vec<Value>> {
+        let text = String::from_utf8(self.read(name)?)?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// A command in the world's folder.
+    pub fn command(&self, arguments: &str) -> Result<Command> {
+        let mut command = Command::new(pcrm()?);
+        command.args(words(arguments)).current_dir(self.folder.path()).env_remove("RUST_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    /// Runs a command that must succeed; gives what it printed.
+    pub fn run(&self, arguments: &str) -> Result<String> {
+        let output = self.command(arguments)?.output()?;
+        ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs a command that must fail; gives its message.
+    pub fn fails(&self, arguments: &str) -> Result<String> {
+        let output = self.command(arguments)?.output()?;
+        ensure!(!output.status.success(), "pcrm {arguments} succeeded");
+        let message = stderr(&output);
+        ensure!(!message.contains("panicked"), "pcrm {arguments}: {message}");
+        Ok(message)
+    }
+
+    /// Fails unless a failing command's message holds all these parts.
+    pub fn refuses(&self, arguments: &str, parts: &[&str]) -> Result<()> {
+        let message = self.fails(arguments)?;
+        for part in parts {
+            ensure!(message.contains(part), "pcrm {arguments}: {message:?} does not say {part:?}");
+        }
+        Ok(())
+    }
+}
+
+/// What a command wrote to standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Words apart by blanks; single quotes keep a word together.
+fn words(text: &str) -> Vec<String> {
+    let quoted = text.split('\'').enumerate();
+    quoted
+        .flat_map(|(at, part)| match at % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
+
+fn pairs(rows: std::ops::Range<usize>) -> String {
+    let filler = ["a house", "the sea", "some rain", "old trees", "a road", "my cat"];
+    let answer = |row: usize, good: usize| -> String {
+        let parts = (0..2 + row % 3).map(|at| filler[(row * 5 + at * 7 + good) % filler.len()]);
+        format!(" {}{}.", parts.collect::<Vec<_>>().join(" and "), " good".repeat(good))
+    };
+    let line = |row: usize| {
+        let prompt = format!("Question {}: what about {}?", row * 37 % 101, filler[row % filler.len()]);
+        let (chosen, rejected) = (answer(row, 1 + row % 2), answer(row + 3, 0));
+        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected, "row": row}).to_string() + "\n"
+    };
+    rows.map(line).collect()
+}

@@ -1,0 +1,103 @@
+//! Runs that are interrupted or killed, and taken up again: the final weights are those of an undisturbed run.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::binary::{World, stderr};
+
+const TRAIN: &str = "reward --model base --data train.jsonl --eval-data test.jsonl --eval-every 25 --epochs 8 \
+                     --batch 8 --learning-rate 1e-3 --save-every 10 --constraint length_ratio";
+
+/// Starts a run and sends it a signal once it has made so many steps; gives its exit code and message.
+fn disturb(
+    world: &World,
+    arguments: &str,
+    metrics: &str,
+    steps: usize,
+    signal: &str,
+) -> Result<(Option<i32>, String)> {
+    let child = world.command(arguments)?.spawn()?;
+    let begun = Instant::now();
+    while world.read(metrics).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count()) < steps {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "{steps} steps were not made in a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    ensure!(Command::new("kill").args([signal, &child.id().to_string()]).status()?.success(), "kill failed");
+    let output = child.wait_with_output()?;
+    Ok((output.status.code(), stderr(&output)))
+}
+
+fn same_weights(world: &World, a: &str, b: &str) -> Result<()> {
+    let weights = |run: &str| world.read(&format!("{run}/model.safetensors"));
+    ensure!(weights(a)? == weights(b)?, "{a} and {b} end with other weights");
+    let steps = |run: &str| -> Result<Vec<serde_json::Value>> {
+        let mut lines = world.lines(&format!("{run}/metrics.jsonl"))?;
+        for line in &mut lines {
+            line.as_object_mut().map(|line| line.remove("tokens_per_second"));
+        }
+        Ok(lines)
+    };
+    ensure!(steps(a)? == steps(b)?, "{a} and {b} tell of other steps");
+    Ok(())
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_weights() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output whole"))?;
+    for (at, steps) in [(0, 35), (1, 120)] {
+        let run = format!("killed-{at}");
+        let arguments = format!("{TRAIN} --output {run}");
+        let (code, _) = disturb(&world, &arguments, &format!("{run}/metrics.jsonl"), steps, "-KILL")?;
+        ensure!(code.is_none(), "the run ended by itself with {code:?} before it was killed");
+        ensure!(!world.path(&format!("{run}/model.safetensors")).exists(), "a killed run left a model");
+        world.refuses(&arguments, &["--resume"])?;
+        world.run(&format!("{arguments} --resume"))?;
+        same_weights(&world, "whole", &run)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output whole"))?;
+    let arguments = format!("{TRAIN} --output stopped");
+    let (code, message) = disturb(&world, &arguments, "stopped/metrics.jsonl", 33, "-INT")?;
+    ensure!(code == Some(130) && message.contains("--resume"), "{code:?}: {message}");
+    world.refuses(
+        &format!("{arguments} --resume --learning-rate 2e-3"),
+        &["learning rate", "0.001", "0.002"],
+    )?;
+    world.run(&format!("{arguments} --resume"))?;
+    same_weights(&world, "whole", "stopped")
+}
+
+#[test]
+fn a_corrupt_checkpoint_is_told_of_and_passed_over() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output whole"))?;
+    let arguments = format!("{TRAIN} --output harmed");
+    disturb(&world, &arguments, "harmed/metrics.jsonl", 45, "-KILL")?;
+    let mut folders: Vec<u64> = Vec::new();
+    for entry in std::fs::read_dir(world.path("harmed"))? {
+        let name = entry?.file_name();
+        folders.extend(name.to_str().and_then(|name| name.strip_prefix("checkpoint-")?.parse::<u64>().ok()));
+    }
+    let Some(newest) = folders.into_iter().max() else { bail!("no checkpoint after 45 steps") };
+    let file = format!("harmed/checkpoint-{newest}/optimizer.safetensors");
+    let mut bytes = world.read(&file)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(world.path(&file), bytes)?;
+    let output = world.command(&format!("{arguments} --resume"))?.output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    ensure!(
+        stderr(&output).contains("is corrupt"),
+        "the corrupt checkpoint is not told of: {}",
+        stderr(&output)
+    );
+    same_weights(&world, "whole", "harmed")
+}
