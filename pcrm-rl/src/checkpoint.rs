@@ -32,6 +32,9 @@ pub struct State {
     pub best: Option<Best>,
     /// Evaluations since the best one.
     pub evaluations_without_gain: u64,
+    /// Whether the run was stopped where an evaluation was due: it is made first on going on.
+    #[serde(default)]
+    pub evaluation_owed: bool,
     /// What must not change between stopping and going on: options, data, base model.
     pub fingerprint: BTreeMap<String, String>,
     /// Hashes (XXH3, 128 bits) of the other files.
