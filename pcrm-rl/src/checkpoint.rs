@@ -208,10 +208,13 @@ pub fn same_run(dir: &Path, state: &State, fingerprint: &BTreeMap<String, String
 
 /// Removes all but the newest `keep` checkpoints and the best one, and what interrupted writes left.
 ///
+/// Checkpoints beyond `made` steps are broken ones that the run passed over; they do not count and stay.
+///
 /// # Errors
 /// The disk's.
-pub fn prune(run: &Path, keep: usize, best: Option<u64>) -> Result<()> {
-    let steps = steps(run)?;
+pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()> {
+    let mut steps = steps(run)?;
+    steps.retain(|step| *step <= made);
     let old = &steps[..steps.len().saturating_sub(keep.max(1))];
     for step in old.iter().filter(|step| Some(**step) != best) {
         let dir = folder(run, *step);

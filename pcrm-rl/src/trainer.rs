@@ -283,7 +283,7 @@ pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) 
         early = out_of_patience(&state, config);
         if due(state.step, config.save_every) || is_best || owed || stopped || early || state.step == total {
             let path = checkpoint::save(run.dir, &model, &optimiser, &mut state)?;
-            checkpoint::prune(run.dir, config.keep, state.best.map(|best| best.step))?;
+            checkpoint::prune(run.dir, config.keep, state.step, state.best.map(|best| best.step))?;
             observer.saved(&path);
             if stopped {
                 observer.end();
