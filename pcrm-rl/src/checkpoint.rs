@@ -173,13 +173,27 @@ fn check(dir: &Path) -> Result<State> {
 /// # Errors
 /// Tensors that do not fit the model.
 pub fn restore(dir: &Path, state: &State, model: &RewardModel, optimiser: &mut AdamW) -> Result<()> {
-    let at = |name: &str, error: pcrm_core::Error| Error::Checkpoint {
-        path: dir.join(name),
-        message: error.to_string(),
-    };
-    model.restore(weights::load_file(&dir.join(WEIGHTS))?).map_err(|error| at(WEIGHTS, error))?;
+    put_weights(dir, model)?;
     let moments = weights::load_file(&dir.join(OPTIMISER))?;
-    optimiser.restore(moments, state.step).map_err(|error| at(OPTIMISER, error))
+    optimiser.restore(moments, state.step).map_err(|error| unfit(dir, OPTIMISER, &error))
+}
+
+/// Puts a checkpoint's weights in place, if it is whole.
+///
+/// # Errors
+/// A checkpoint that is not whole; tensors that do not fit the model.
+pub fn restore_weights(dir: &Path, model: &RewardModel) -> Result<()> {
+    check(dir)?;
+    put_weights(dir, model)
+}
+
+fn put_weights(dir: &Path, model: &RewardModel) -> Result<()> {
+    let tensors = weights::load_file(&dir.join(WEIGHTS))?;
+    model.restore(tensors).map_err(|error| unfit(dir, WEIGHTS, &error))
+}
+
+fn unfit(dir: &Path, name: &str, error: &pcrm_core::Error) -> Error {
+    Error::Checkpoint { path: dir.join(name), message: error.to_string() }
 }
 
 /// Fails if `state` comes from a run with other options or data, and says which.

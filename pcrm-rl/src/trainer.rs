@@ -295,8 +295,7 @@ pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) 
     if let (Final::Best, Some(best)) = (config.final_weights, state.best)
         && best.step != state.step
     {
-        let dir = checkpoint::folder(run.dir, best.step);
-        model.restore(pcrm_core::model::weights::load_file(&dir.join("model.safetensors"))?)?;
+        checkpoint::restore_weights(&checkpoint::folder(run.dir, best.step), &model)?;
     }
     model.save(run.dir)?;
     run.tokenizer.save_to(run.dir)?;
