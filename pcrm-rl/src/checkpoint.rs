@@ -47,7 +47,21 @@ pub struct Best {
     /// After this many steps.
     pub step: u64,
     /// The evaluation's loss.
+    #[serde(with = "exact")]
     pub loss: f64,
+}
+
+/// Numbers as text: `serde_json` may read a number one bit off, and the next evaluation is compared with this one.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 /// The folder of a run's checkpoint after `step` steps.
@@ -243,4 +257,20 @@ pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the best loss keeps its bits, on which the choice of the best weights after going on depends.
+    #[test]
+    fn the_best_loss_is_read_as_it_was_written() {
+        for step in 1..2000u64 {
+            let loss = f64::from_bits(0.5f64.to_bits() + step * 0x1234_5678_9abc % (1 << 53));
+            let best = Best { step, loss };
+            let text = serde_json::to_string(&best).unwrap_or_default();
+            assert_eq!(serde_json::from_str::<Best>(&text).ok(), Some(best), "{text}");
+        }
+    }
 }
