@@ -5,8 +5,12 @@ mod cli; // the verbs as users meet them
 mod golden; // logits, scores and every gradient against PyTorch, for every family
 mod kernels; // each fused operation against the composed reference, in value and gradient
 mod killing; // runs killed, interrupted, harmed, and taken up again
+mod losses; // the losses of pairs against torch in float64, in value and gradient
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod packing; // packed, prefix-shared batches against separate sequences
+mod planted; // a preference that is known, and tiny runs that learn it
 mod plugins; // exactly which plugins are compiled in
 mod primitives; // each primitive against finite differences
+mod resuming; // stopped, killed and damaged runs end as if nothing had happened
 mod support;
+mod training; // what a run learns, writes, keeps and refuses

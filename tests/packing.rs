@@ -1,1 +1,225 @@
 //! Packed, prefix-shared batches equal separately computed sequences.
+//!
+//! The reference trusts neither packing nor sharing: each of a pair's two sequences is a batch of its own, in one
+//! piece, and the loss is written out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::{Backend, DType, Packed, Tensor};
+use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::loss::LossConfig;
+use pcrm_rl::reward::{Compute, Gradient, Pairs, evaluate, gradient};
+use pcrm_rl::score::{score_pairs, score_sequences};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use crate::planted::pair;
+use crate::support::{check_close, check_norm, every_backend, tokens};
+
+const VOCABULARY: u32 = 40;
+const TOLERANCE: f64 = 1e-5;
+const CENTER: f64 = 0.05;
+const ALL_AT_ONCE: usize = 1 << 20;
+
+/// Weights are larger than usual so that attention is far from uniform.
+fn models(backend: &dyn Backend) -> Result<Vec<(&'static str, RewardModel)>> {
+    let llama = json!({
+        "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
+        "max_position_embeddings": 256, "initializer_range": 0.3
+    });
+    let gpt2 = json!({
+        "model_type": "gpt2", "vocab_size": VOCABULARY, "n_embd": 16, "n_head": 2, "n_layer": 2,
+        "n_positions": 256, "initializer_range": 0.3
+    });
+    let model = |(name, json): (&'static str, Value)| {
+        let json = json.as_object().cloned().context("an object")?;
+        let config = ModelConfig::from_json(json, Path::new(name))?;
+        Ok((name, RewardModel::random(backend, config, DType::F32, 11)?.trainable()))
+    };
+    [("llama", llama), ("gpt2", gpt2)].into_iter().map(model).collect()
+}
+
+/// Lengths of prompt and answers: none, one, a few, and beyond 64, where blocks of rows would end.
+const LENGTHS: [(usize, usize, usize); 8] =
+    [(5, 3, 7), (0, 4, 2), (9, 1, 1), (70, 5, 3), (3, 67, 2), (64, 65, 66), (0, 1, 9), (12, 6, 6)];
+
+fn ragged() -> Pairs {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let encoded = |(row, (prompt, chosen, rejected)): (usize, &(usize, usize, usize))| {
+        let prompt = tokens(*prompt, VOCABULARY, &mut rng);
+        let mut chosen = tokens(*chosen, VOCABULARY, &mut rng);
+        let rejected = tokens(*rejected, VOCABULARY, &mut rng);
+        chosen[0] = (rejected[0] + 1) % VOCABULARY; // a prompt ends where the sequences part
+        pair(row, prompt, chosen, rejected)
+    };
+    let pairs: Vec<EncodedPair> = LENGTHS.iter().enumerate().map(encoded).collect();
+    let bounds = (0..pairs.len()).map(|row| if row % 3 == 1 { f32::INFINITY } else { 0.5 + row as f32 });
+    Pairs { bounds: bounds.collect(), pairs }
+}
+
+fn compute(score_at: ScoreAt, micro_tokens: usize) -> Compute {
+    // Centring keeps the gradients of both answers from cancelling where the loss depends on their difference alone.
+    let loss = LossConfig { center_rewards: CENTER, ..LossConfig::default() };
+    Compute { score_at, loss, use_margin: false, micro_tokens }
+}
+
+/// The scores of a sequence computed alone, at its last token or at `rows`.
+fn alone(model: &RewardModel, ids: &[u32], rows: std::ops::Range<usize>) -> Result<Tensor> {
+    let mut packed = Packed::default();
+    packed.push(ids, None)?;
+    Ok(model.scores(&packed, &rows.collect::<Vec<_>>())?)
+}
+
+/// The mean loss and its gradients, sequence by sequence.
+fn separately(
+    backend: &dyn Backend,
+    model: &RewardModel,
+    data: &Pairs,
+    score_at: ScoreAt,
+) -> Result<(f64, BTreeMap<String, Vec<f32>>)> {
+    let count = data.pairs.len() as f64;
+    let (mut loss, mut sums) = (0.0, BTreeMap::<String, Vec<f64>>::new());
+    for (pair, bound) in data.pairs.iter().zip(&data.bounds) {
+        let both = pair.chosen.len().min(pair.rejected.len());
+        let scores = |answer: &[u32]| {
+            let ids = [&pair.prompt, answer].concat();
+            let rows = match score_at {
+                ScoreAt::Last => ids.len() - 1..ids.len(),
+                ScoreAt::DivergentMean => pair.prompt.len()..pair.prompt.len() + both,
+            };
+            alone(model, &ids, rows)
+        };
+        let (chosen, rejected) = (scores(&pair.chosen)?, scores(&pair.rejected)?);
+        let margin = chosen.sub(&rejected)?;
+        let centring = chosen.add(&rejected)?.square()?.affine(CENTER, 0.0)?;
+        let mut losses = centring.sub(&margin.log_sigmoid()?)?;
+        if bound.is_finite() {
+            losses = losses.sub(&margin.affine(-1.0, f64::from(*bound))?.log_sigmoid()?)?;
+        }
+        let mean = losses.sum_all()?.affine(1.0 / losses.size() as f64, 0.0)?;
+        loss += f64::from(mean.read_scalar()?) / count;
+        for (name, gradient) in backend.backward(&mean, model.params())?.iter() {
+            let values = gradient.read()?.into_f32();
+            let sum = sums.entry(name.to_owned()).or_insert_with(|| vec![0.0; values.len()]);
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value) / count);
+        }
+    }
+    let narrow = |(name, sum): (String, Vec<f64>)| (name, sum.into_iter().map(|x| x as f32).collect());
+    Ok((loss, sums.into_iter().map(narrow).collect()))
+}
+
+fn check_equal(got: &Gradient, loss: f64, gradients: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+    let found = got.gathered.measures(1).loss;
+    ensure!((found - loss).abs() <= TOLERANCE * loss, "loss {found}, expected {loss}");
+    ensure!(got.gradients.iter().count() == gradients.len(), "not every parameter has a gradient");
+    for (name, want) in gradients {
+        ensure!(want.iter().any(|value| *value != 0.0), "{name}: nothing to compare");
+        check_norm(name, &got.gradients.get(name)?.read()?.into_f32(), want, TOLERANCE)?;
+    }
+    Ok(())
+}
+
+/// Protects: packing and sharing prompts change neither the loss nor the gradient of any parameter, and neither does
+/// cutting a batch into parts.
+#[test]
+fn loss_and_every_gradient_are_those_of_separate_sequences() -> Result<()> {
+    let data = ragged();
+    let all: Vec<usize> = (0..data.pairs.len()).collect();
+    every_backend(|backend| {
+        for (name, model) in models(backend)? {
+            for score_at in [ScoreAt::Last, ScoreAt::DivergentMean] {
+                let (loss, gradients) = separately(backend, &model, &data, score_at)?;
+                for micro_tokens in [ALL_AT_ONCE, 150, 1] {
+                    let at = || format!("{name}, {score_at:?}, {micro_tokens} tokens at once");
+                    let compute = compute(score_at, micro_tokens);
+                    let got = gradient(backend, &model, &data, &all, &compute).with_context(at)?;
+                    check_equal(&got, loss, &gradients).with_context(at)?;
+                    let seen = evaluate(&model, &data, &compute)?.measures(1);
+                    ensure!(
+                        (seen.loss - loss).abs() <= TOLERANCE * loss,
+                        "{}: evaluated {}",
+                        at(),
+                        seen.loss
+                    );
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the numbers of tokens that metrics show, against sums by hand over `LENGTHS`.
+#[test]
+fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
+    let data = ragged();
+    every_backend(|backend| {
+        let model = &models(backend)?[0].1;
+        let some = [0, 3, 1]; // prompts of 5, 70 and 0 tokens; the longest sequence has 75
+        for micro_tokens in [ALL_AT_ONCE, 1] {
+            let tokens =
+                gradient(backend, model, &data, &some, &compute(ScoreAt::Last, micro_tokens))?.tokens;
+            ensure!(tokens.unique == (5 + 3 + 7) + (70 + 5 + 3) + (4 + 2), "{tokens:?}");
+            ensure!(tokens.separate == tokens.unique + 5 + 70, "{tokens:?}");
+            ensure!(tokens.padded == 6 * 75, "{tokens:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a score depends on its sequence alone: not on the batch, the order, or whether the prompt was shared.
+#[test]
+fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
+    let data = ragged();
+    let mut order: Vec<usize> = (0..data.pairs.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(8));
+    let whole = |pair: &EncodedPair| {
+        [[&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat()]
+    };
+    every_backend(|backend| {
+        for (name, model) in models(backend)? {
+            let mut want = Vec::new();
+            for ids in data.pairs.iter().flat_map(whole) {
+                want.extend(alone(&model.frozen(), &ids, ids.len() - 1..ids.len())?.read()?.into_f32());
+            }
+            for micro_tokens in [1, 100, 300, ALL_AT_ONCE] {
+                for order in [(0..data.pairs.len()).collect::<Vec<_>>(), order.clone()] {
+                    let pairs: Vec<&EncodedPair> = order.iter().map(|row| &data.pairs[*row]).collect();
+                    let sequences: Vec<Vec<u32>> = pairs.iter().flat_map(|pair| whole(pair)).collect();
+                    let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+                    let want: Vec<u32> = order
+                        .iter()
+                        .flat_map(|row| [want[2 * row], want[2 * row + 1]])
+                        .map(f32::to_bits)
+                        .collect();
+                    let paired = score_pairs(&model, &pairs, micro_tokens)?;
+                    let paired: Vec<u32> =
+                        paired.iter().flat_map(|(c, r)| [c.to_bits(), r.to_bits()]).collect();
+                    let single = score_sequences(&model, &sequences, micro_tokens)?;
+                    let single: Vec<u32> = single.into_iter().map(f32::to_bits).collect();
+                    ensure!(single == want, "{name}: sequences, {micro_tokens} tokens at once, {order:?}");
+                    ensure!(paired == want, "{name}: pairs, {micro_tokens} tokens at once, {order:?}");
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: an answer without tokens is an error and not a score of something else.
+#[test]
+fn empty_sequences_are_refused() -> Result<()> {
+    every_backend(|backend| {
+        let model = &models(backend)?[0].1;
+        let empty = pair(0, vec![1, 2], vec![3], vec![]);
+        ensure!(score_pairs(model, &[&empty], ALL_AT_ONCE).is_err());
+        ensure!(score_sequences(model, &[&[1, 2], &[]], ALL_AT_ONCE).is_err());
+        check_close("nothing", &score_sequences(model, &[], ALL_AT_ONCE)?, &[], 0.0)
+    })
+}

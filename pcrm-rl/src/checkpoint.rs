@@ -32,6 +32,9 @@ pub struct State {
     pub best: Option<Best>,
     /// Evaluations since the best one.
     pub evaluations_without_gain: u64,
+    /// Whether the run was stopped where an evaluation was due: it is made first on going on.
+    #[serde(default)]
+    pub evaluation_owed: bool,
     /// What must not change between stopping and going on: options, data, base model.
     pub fingerprint: BTreeMap<String, String>,
     /// Hashes (XXH3, 128 bits) of the other files.
@@ -170,13 +173,27 @@ fn check(dir: &Path) -> Result<State> {
 /// # Errors
 /// Tensors that do not fit the model.
 pub fn restore(dir: &Path, state: &State, model: &RewardModel, optimiser: &mut AdamW) -> Result<()> {
-    let at = |name: &str, error: pcrm_core::Error| Error::Checkpoint {
-        path: dir.join(name),
-        message: error.to_string(),
-    };
-    model.restore(weights::load_file(&dir.join(WEIGHTS))?).map_err(|error| at(WEIGHTS, error))?;
+    put_weights(dir, model)?;
     let moments = weights::load_file(&dir.join(OPTIMISER))?;
-    optimiser.restore(moments, state.step).map_err(|error| at(OPTIMISER, error))
+    optimiser.restore(moments, state.step).map_err(|error| unfit(dir, OPTIMISER, &error))
+}
+
+/// Puts a checkpoint's weights in place, if it is whole.
+///
+/// # Errors
+/// A checkpoint that is not whole; tensors that do not fit the model.
+pub fn restore_weights(dir: &Path, model: &RewardModel) -> Result<()> {
+    check(dir)?;
+    put_weights(dir, model)
+}
+
+fn put_weights(dir: &Path, model: &RewardModel) -> Result<()> {
+    let tensors = weights::load_file(&dir.join(WEIGHTS))?;
+    model.restore(tensors).map_err(|error| unfit(dir, WEIGHTS, &error))
+}
+
+fn unfit(dir: &Path, name: &str, error: &pcrm_core::Error) -> Error {
+    Error::Checkpoint { path: dir.join(name), message: error.to_string() }
 }
 
 /// Fails if `state` comes from a run with other options or data, and says which.
@@ -205,10 +222,13 @@ pub fn same_run(dir: &Path, state: &State, fingerprint: &BTreeMap<String, String
 
 /// Removes all but the newest `keep` checkpoints and the best one, and what interrupted writes left.
 ///
+/// Checkpoints beyond `made` steps are broken ones that the run passed over; they do not count and stay.
+///
 /// # Errors
 /// The disk's.
-pub fn prune(run: &Path, keep: usize, best: Option<u64>) -> Result<()> {
-    let steps = steps(run)?;
+pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()> {
+    let mut steps = steps(run)?;
+    steps.retain(|step| *step <= made);
     let old = &steps[..steps.len().saturating_sub(keep.max(1))];
     for step in old.iter().filter(|step| Some(**step) != best) {
         let dir = folder(run, *step);
@@ -223,4 +243,20 @@ pub fn prune(run: &Path, keep: usize, best: Option<u64>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the best loss keeps its bits, on which the choice of the best weights after going on depends.
+    #[test]
+    fn the_best_loss_is_read_as_it_was_written() {
+        for step in 1..2000u64 {
+            let loss = f64::from_bits(0.5f64.to_bits() + step * 0x1234_5678_9abc % (1 << 53));
+            let best = Best { step, loss };
+            let text = serde_json::to_string(&best).unwrap_or_default();
+            assert_eq!(serde_json::from_str::<Best>(&text).ok(), Some(best), "{text}");
+        }
+    }
 }

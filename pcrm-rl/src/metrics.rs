@@ -128,17 +128,19 @@ pub struct MetricsFile {
 
 impl MetricsFile {
     /// Opens the file of a run that has made `step` steps, and drops lines of later steps: they will come again.
+    /// So will an evaluation of this step where it is owed.
     ///
     /// # Errors
     /// The disk's.
-    pub fn open(path: &Path, step: u64) -> Result<Self> {
+    pub fn open(path: &Path, step: u64, evaluation_owed: bool) -> Result<Self> {
         let mut kept = Vec::new();
         if let Ok(file) = File::open(path) {
             for line in BufReader::new(file).lines() {
                 let line = line.map_err(Error::io(path))?;
-                let made =
-                    serde_json::from_str::<Value>(&line).ok().and_then(|line| line.get("step")?.as_u64());
-                if made.is_some_and(|made| made <= step) {
+                let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
+                let again = evaluation_owed && value.get("eval_loss").is_some();
+                let stays = |made: u64| made < step || (made == step && !again);
+                if value["step"].as_u64().is_some_and(stays) {
                     kept.push(line);
                 }
             }

@@ -237,51 +237,55 @@ pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) 
         Warmup::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
     };
     let schedule = Schedule { peak: config.learning_rate, shape: config.schedule, warmup, total };
-    let mut metrics = MetricsFile::open(&run.dir.join("metrics.jsonl"), state.step)?;
+    let mut metrics = MetricsFile::open(&run.dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
     let mut plan = Plan::new(run.train, config);
     (0..state.step).for_each(|_| {
         plan.next();
     });
     observer.begin(state.step, total);
     let mut early = out_of_patience(&state, config);
-    while state.step < total && !early {
-        let started = Instant::now();
-        let indices = plan.next();
-        let gradient = reward::gradient(run.backend, &model, run.train, indices, &config.compute)?;
-        let rate = schedule.rate(state.step);
-        let grad_norm = step(&gradient, &mut optimiser, rate, config, &state, run.train, indices)?;
-        state.step += 1;
-        state.num_tokens += gradient.tokens.separate as u64;
-        let line = StepMetrics {
-            step: state.step,
-            epoch: plan.epochs_made(),
-            measures: gradient.gathered.measures(1),
-            grad_norm,
-            learning_rate: rate,
-            num_tokens: state.num_tokens,
-            tokens_per_second: gradient.tokens.separate as f64 / started.elapsed().as_secs_f64(),
-            padding_avoided: 1.0 - gradient.tokens.unique as f64 / gradient.tokens.padded.max(1) as f64,
-        };
-        drop(gradient);
-        if due(state.step, Some(config.log_every)) || state.step == total {
-            metrics.line(&line)?;
+    while (state.evaluation_owed || state.step < total) && !early {
+        let owed = state.evaluation_owed;
+        if !owed {
+            let started = Instant::now();
+            let indices = plan.next();
+            let gradient = reward::gradient(run.backend, &model, run.train, indices, &config.compute)?;
+            let rate = schedule.rate(state.step);
+            let grad_norm = step(&gradient, &mut optimiser, rate, config, &state, run.train, indices)?;
+            state.step += 1;
+            state.num_tokens += gradient.tokens.separate as u64;
+            let line = StepMetrics {
+                step: state.step,
+                epoch: plan.epochs_made(),
+                measures: gradient.gathered.measures(1),
+                grad_norm,
+                learning_rate: rate,
+                num_tokens: state.num_tokens,
+                tokens_per_second: gradient.tokens.separate as f64 / started.elapsed().as_secs_f64(),
+                padding_avoided: 1.0 - gradient.tokens.unique as f64 / gradient.tokens.padded.max(1) as f64,
+            };
+            drop(gradient);
+            if due(state.step, Some(config.log_every)) || state.step == total {
+                metrics.line(&line)?;
+            }
+            observer.step(&line);
         }
-        observer.step(&line);
-        let stopped = run.stop.load(Ordering::Relaxed);
-        let evaluates =
-            run.eval.is_some() && (due(state.step, config.eval_every) || state.step == total) && !stopped;
+        // Who stops a run does not wait for an evaluation: it is made up for on going on.
+        let stopped = run.stop.load(Ordering::Relaxed) && state.step < total;
+        let evaluates = run.eval.is_some() && (due(state.step, config.eval_every) || state.step == total);
+        state.evaluation_owed = evaluates && stopped;
         let is_best = match run.eval {
-            Some(eval) if evaluates => {
+            Some(eval) if evaluates && !stopped => {
                 evaluate(&model, eval, config, &mut state, plan.epochs_made(), &mut metrics, observer)?
             }
             _ => false,
         };
         early = out_of_patience(&state, config);
-        if due(state.step, config.save_every) || is_best || stopped || early || state.step == total {
+        if due(state.step, config.save_every) || is_best || owed || stopped || early || state.step == total {
             let path = checkpoint::save(run.dir, &model, &optimiser, &mut state)?;
-            checkpoint::prune(run.dir, config.keep, state.best.map(|best| best.step))?;
+            checkpoint::prune(run.dir, config.keep, state.step, state.best.map(|best| best.step))?;
             observer.saved(&path);
-            if stopped && state.step < total {
+            if stopped {
                 observer.end();
                 return Ok(Outcome::Interrupted { steps: state.step, checkpoint: path });
             }
@@ -291,8 +295,7 @@ pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) 
     if let (Final::Best, Some(best)) = (config.final_weights, state.best)
         && best.step != state.step
     {
-        let dir = checkpoint::folder(run.dir, best.step);
-        model.restore(pcrm_core::model::weights::load_file(&dir.join("model.safetensors"))?)?;
+        checkpoint::restore_weights(&checkpoint::folder(run.dir, best.step), &model)?;
     }
     model.save(run.dir)?;
     run.tokenizer.save_to(run.dir)?;

@@ -86,7 +86,7 @@ impl Rope {
         // The product is rounded to f32 first, as transformers computes it.
         let angle = |at: usize| f64::from((at / half) as f32 * turns[at % half]);
         let by_position: Vec<(f32, f32)> =
-            (0..(last + 1) * half).map(|at| angle(at)).map(|a| (a.cos() as f32, a.sin() as f32)).collect();
+            (0..(last + 1) * half).map(angle).map(|a| (a.cos() as f32, a.sin() as f32)).collect();
         let rows = || positions.iter().flat_map(|at| &by_position[*at as usize * half..][..half]);
         let shape = [positions.len(), half];
         Ok([

@@ -1,0 +1,226 @@
+//! A preference that is known (the better answer holds a certain token), and tiny runs that learn it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use pcrm_core::constraint::{self, PairView, Priors};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::preference::Origin;
+use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::optim::AdamWConfig;
+use pcrm_core::schedule::Shape;
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Backend, DType};
+use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::loss::LossConfig;
+use pcrm_rl::metrics::{Measures, StepMetrics};
+use pcrm_rl::order::{BatchSize, Order};
+use pcrm_rl::reward::{Compute, Pairs};
+use pcrm_rl::trainer::{Final, Observer, Outcome, Run, TrainerConfig, Warmup, train};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use crate::support::{beside, tokens};
+
+/// Ids below this one are ordinary; it is the token that makes an answer better.
+const BETTER: u32 = 30;
+const VOCABULARY: u32 = 32;
+
+/// A pair of these tokens, its origin `planted.jsonl:ROW+1`.
+pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> EncodedPair {
+    EncodedPair {
+        row,
+        origin: Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 },
+        prompt,
+        chosen,
+        rejected,
+        margin: None,
+        identity: row as u64,
+        prompt_text: String::new(),
+        chosen_text: String::new(),
+        rejected_text: String::new(),
+    }
+}
+
+/// Pairs of random ragged sequences with the planted preference, their bounds from a constraint.
+pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = |row| {
+        let mut some = |most: usize| {
+            let length = rng.random_range(1..=most);
+            tokens(length, BETTER, &mut rng)
+        };
+        let (prompt, mut chosen, rejected) = (some(6), some(5), some(5));
+        let at = rng.random_range(0..chosen.len());
+        chosen[at] = BETTER;
+        pair(row, prompt, chosen, rejected)
+    };
+    let pairs: Vec<EncodedPair> = (0..count).map(&mut draw).collect();
+    let views: Vec<PairView<'_>> = pairs.iter().map(view).collect();
+    let bounds = constraint::parse(constraint)?.checked_bounds(&views, &Priors::seeded(seed))?;
+    Ok(Pairs { pairs, bounds })
+}
+
+fn view(pair: &EncodedPair) -> PairView<'_> {
+    PairView {
+        identity: pair.identity,
+        prompt: &pair.prompt_text,
+        chosen: &pair.chosen_text,
+        rejected: &pair.rejected_text,
+        chosen_ids: &pair.chosen,
+        rejected_ids: &pair.rejected,
+        margin: pair.margin,
+    }
+}
+
+/// The same pairs with the worse answer preferred.
+pub fn reversed(mut data: Pairs) -> Pairs {
+    data.pairs.iter_mut().for_each(|pair| std::mem::swap(&mut pair.chosen, &mut pair.rejected));
+    data
+}
+
+/// A reward model of one layer with random weights.
+pub fn model(backend: &dyn Backend) -> Result<RewardModel> {
+    let config = json!({
+        "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 31,
+        "max_position_embeddings": 64, "initializer_range": 0.2, "architectures": ["LlamaForCausalLM"]
+    });
+    let config =
+        ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("planted"))?;
+    Ok(RewardModel::random(backend, config, DType::F32, 4)?)
+}
+
+/// How batches are computed: in parts, so that accumulation takes part in every run.
+pub fn compute() -> Compute {
+    Compute { score_at: ScoreAt::Last, loss: LossConfig::default(), use_margin: false, micro_tokens: 64 }
+}
+
+/// Fourteen steps or so with everything on: evaluations, checkpoints, warm-up, decay, clipping.
+pub fn config() -> TrainerConfig {
+    TrainerConfig {
+        seed: 5,
+        epochs: 2.0,
+        max_steps: Some(14),
+        batch: BatchSize::Pairs(8),
+        order: Order::Shuffled,
+        compute: compute(),
+        learning_rate: 1e-2,
+        schedule: Shape::Cosine,
+        warmup: Warmup::Steps(3),
+        adamw: AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() },
+        max_grad_norm: Some(1.0),
+        log_every: 1,
+        eval_every: Some(4),
+        save_every: Some(5),
+        keep: 2,
+        patience: None,
+        final_weights: Final::Last,
+    }
+}
+
+/// What a run told, and when it is to be stopped.
+#[derive(Default)]
+pub struct Watch {
+    pub lines: Vec<StepMetrics>,
+    pub evaluations: Vec<(u64, Measures, bool)>,
+    pub begun: (u64, u64),
+    pub ended: bool,
+    stop_after: Option<u64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Sets the run's stop flag once this many steps were made.
+    pub fn stopping(step: u64) -> Self {
+        Self { stop_after: Some(step), ..Self::default() }
+    }
+}
+
+impl Observer for Watch {
+    fn begin(&mut self, done: u64, total: u64) {
+        self.begun = (done, total);
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        self.lines.push(metrics.clone());
+        if self.stop_after.is_some_and(|step| metrics.step >= step) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn evaluated(&mut self, step: u64, measures: &Measures, is_best: bool) {
+        self.evaluations.push((step, *measures, is_best));
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+    }
+}
+
+/// Data and options of a run that can be made many times over.
+pub struct Bench {
+    pub train: Pairs,
+    pub eval: Option<Pairs>,
+    pub config: TrainerConfig,
+    /// What the fingerprint says of the data.
+    pub data: &'static str,
+}
+
+impl Bench {
+    pub fn new(config: TrainerConfig, train: Pairs, eval: Option<Pairs>) -> Self {
+        Self { train, eval, config, data: "planted" }
+    }
+
+    /// The usual data and options.
+    pub fn usual() -> Result<Self> {
+        let bound = r#"{"kind": "fixed", "bound": 3}"#;
+        Ok(Self::new(config(), pairs(60, 1, bound)?, Some(pairs(20, 2, bound)?)))
+    }
+
+    /// Begins or goes on in `dir`, each time from a fresh model.
+    pub fn run(
+        &self,
+        backend: &dyn Backend,
+        dir: &Path,
+        watch: &mut Watch,
+    ) -> Result<pcrm_rl::Result<Outcome>> {
+        let tokenizer = Tokenizer::from_dir(&beside("golden/text/plain"))?;
+        let stop = Arc::clone(&watch.stop);
+        let run = Run {
+            backend,
+            model: model(backend)?,
+            tokenizer: &tokenizer,
+            train: &self.train,
+            eval: self.eval.as_ref(),
+            dir,
+            fingerprint: BTreeMap::from([
+                ("data".to_owned(), self.data.to_owned()),
+                ("learning-rate".to_owned(), self.config.learning_rate.to_string()),
+            ]),
+            stop: &stop,
+        };
+        Ok(train(run, &self.config, watch))
+    }
+
+    /// [`Bench::run`] to the end, which must come.
+    pub fn finish(&self, backend: &dyn Backend, dir: &Path) -> Result<(Outcome, Watch)> {
+        let mut watch = Watch::default();
+        let outcome = self.run(backend, dir, &mut watch)??;
+        anyhow::ensure!(matches!(outcome, Outcome::Finished { .. }) && watch.ended, "{outcome:?}");
+        Ok((outcome, watch))
+    }
+
+    /// [`Bench::run`] until it is stopped after `steps` steps.
+    pub fn stopped_after(&self, steps: u64, backend: &dyn Backend, dir: &Path) -> Result<()> {
+        let outcome = self.run(backend, dir, &mut Watch::stopping(steps))??;
+        let wanted = matches!(&outcome, Outcome::Interrupted { steps: made, checkpoint }
+            if *made == steps && checkpoint.ends_with(format!("checkpoint-{steps}")));
+        anyhow::ensure!(wanted, "stopped after {steps} steps: {outcome:?}");
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Stopped, killed and damaged runs end as if nothing had happened, or refuse and say why.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::Backend;
+use pcrm_rl::metrics;
+use pcrm_rl::trainer::{Final, Outcome};
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::planted::{Bench, Watch, reversed};
+use crate::support::every_backend;
+
+/// All that a finished run leaves and that does not depend on the clock.
+#[derive(PartialEq)]
+struct Left {
+    outcome: Outcome,
+    files: Vec<(&'static str, Vec<u8>)>,
+    lines: Vec<Value>,
+}
+
+fn left(outcome: Outcome, dir: &Path) -> Result<Left> {
+    let mut lines = metrics::read(&dir.join("metrics.jsonl"))?;
+    lines.iter_mut().filter_map(Value::as_object_mut).for_each(|line| {
+        line.shift_remove("tokens_per_second");
+    });
+    let names = [
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "checkpoint-14/model.safetensors",
+        "checkpoint-14/optimizer.safetensors",
+        "checkpoint-14/state.json",
+    ];
+    let read = |name: &'static str| Ok((name, fs::read(dir.join(name)).with_context(|| name.to_owned())?));
+    Ok(Left { outcome, files: names.into_iter().map(read).collect::<Result<_>>()?, lines })
+}
+
+fn finished(bench: &Bench, backend: &dyn Backend, dir: &Path) -> Result<Left> {
+    left(bench.finish(backend, dir)?.0, dir)
+}
+
+fn check_same(got: &Left, want: &Left) -> Result<()> {
+    ensure!(got.outcome == want.outcome, "{:?}, expected {:?}", got.outcome, want.outcome);
+    for (line, expected) in got.lines.iter().zip(&want.lines) {
+        ensure!(line == expected, "metrics.jsonl: {line}, expected {expected}");
+    }
+    ensure!(got.lines.len() == want.lines.len(), "{} lines, not {}", got.lines.len(), want.lines.len());
+    for ((name, got), (_, want)) in got.files.iter().zip(&want.files) {
+        ensure!(got == want, "{name} differs");
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let name = |entry: std::io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    let mut names = fs::read_dir(dir)?.map(name).collect::<Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// Protects: stopping and going on changes no bit, wherever it falls: after the first step, where an evaluation (4,
+/// 8, 12), a checkpoint (5, 10) or the end of an epoch (8) is due, and at the last step.
+#[test]
+fn a_stopped_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
+    every_backend(|backend| {
+        let mut bench = Bench::usual()?;
+        bench.config.final_weights = Final::Best;
+        let unbroken = tempdir()?;
+        let want = finished(&bench, backend, unbroken.path())?;
+        for steps in [1, 4, 5, 8, 13] {
+            let dir = tempdir()?;
+            bench.stopped_after(steps, backend, dir.path())?;
+            let got = finished(&bench, backend, dir.path())?;
+            check_same(&got, &want).with_context(|| format!("stopped after {steps} steps"))?;
+        }
+        let dir = tempdir()?; // twice, the second time on the step of the first
+        bench.stopped_after(4, backend, dir.path())?;
+        bench.stopped_after(5, backend, dir.path())?;
+        check_same(&finished(&bench, backend, dir.path())?, &want).context("stopped twice")?;
+        let dir = tempdir()?;
+        let outcome = bench.run(backend, dir.path(), &mut Watch::stopping(14))??;
+        check_same(&left(outcome, dir.path())?, &want).context("stopped at the last step")?;
+        // A finished run that is begun again makes no step and leaves the same.
+        check_same(&finished(&bench, backend, dir.path())?, &want).context("begun again")
+    })
+}
+
+/// Protects: what a killed process left behind its last checkpoint (lines of metrics, a torn one, a half-written
+/// folder, an old folder about to be removed) is neither used nor kept.
+#[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
+    every_backend(|backend| {
+        let bench = Bench::usual()?;
+        let (unbroken, dir) = (tempdir()?, tempdir()?);
+        let want = finished(&bench, backend, unbroken.path())?;
+        bench.stopped_after(7, backend, dir.path())?;
+        let path = dir.path().join("metrics.jsonl");
+        let later = "{\"step\":8,\"loss\":9.0}\n{\"step\":8,\"eval_loss\":0.0}\n{\"step\":9,\"lo";
+        fs::write(&path, fs::read_to_string(&path)? + later)?;
+        for (folder, file) in
+            [(".checkpoint-8-abc", "model.safetensors"), (".old-checkpoint-5", "state.json")]
+        {
+            fs::create_dir(dir.path().join(folder))?;
+            fs::write(dir.path().join(folder).join(file), b"half of it")?;
+        }
+        check_same(&finished(&bench, backend, dir.path())?, &want)?;
+        let left = names(dir.path())?;
+        ensure!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
+        // Stopped where an evaluation is due, and killed after the line that made up for it.
+        let dir = tempdir()?;
+        bench.stopped_after(8, backend, dir.path())?;
+        let path = dir.path().join("metrics.jsonl");
+        fs::write(&path, fs::read_to_string(&path)? + "{\"step\":8,\"eval_loss\":0.0}\n")?;
+        check_same(&finished(&bench, backend, dir.path())?, &want).context("evaluated twice")
+    })
+}
+
+type Harm = fn(&Path) -> Result<()>;
+
+/// Ways in which disks harm checkpoints, and the file that a complaint must name.
+const HARMS: [(&str, Harm); 4] = [
+    ("model.safetensors", |dir| {
+        let path = dir.join("model.safetensors");
+        let mut bytes = fs::read(&path)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        Ok(fs::write(path, bytes)?)
+    }),
+    ("optimizer.safetensors", |dir| {
+        let file = fs::OpenOptions::new().write(true).open(dir.join("optimizer.safetensors"))?;
+        Ok(file.set_len(file.metadata()?.len() / 2)?)
+    }),
+    ("state.json", |dir| Ok(fs::write(dir.join("state.json"), b"")?)),
+    ("optimizer.safetensors", |dir| Ok(fs::remove_file(dir.join("optimizer.safetensors"))?)),
+];
+
+/// Protects: a broken newest checkpoint costs steps and no bit, and never makes the run drop a whole one.
+#[test]
+fn a_broken_checkpoint_is_passed_over_for_an_older_one() -> Result<()> {
+    every_backend(|backend| {
+        let mut bench = Bench::usual()?;
+        let unbroken = tempdir()?;
+        let want = finished(&bench, backend, unbroken.path())?;
+        for (name, harm) in HARMS {
+            let dir = tempdir()?;
+            bench.config.keep = 3;
+            bench.stopped_after(11, backend, dir.path())?;
+            harm(&dir.path().join("checkpoint-11"))?;
+            // Only one is kept from here on: the one of step 10, and not the broken one that follows it.
+            bench.config.keep = 1;
+            let mut watch = Watch::stopping(10);
+            bench.config.save_every = Some(9);
+            fs::remove_dir_all(dir.path().join("checkpoint-10"))?;
+            bench.run(backend, dir.path(), &mut watch)??;
+            ensure!(watch.begun.0 < 10, "{name}: went on from step {}", watch.begun.0);
+            ensure!(dir.path().join("checkpoint-10").exists(), "{name}: {:?}", names(dir.path())?);
+            bench.config.save_every = Some(5);
+            check_same(&finished(&bench, backend, dir.path())?, &want).context(name)?;
+        }
+        Ok(())
+    })
+}
+
+/// Protects: where no checkpoint is whole the run does not begin anew over it but names every broken file.
+#[test]
+fn broken_checkpoints_alone_are_an_error_that_names_them() -> Result<()> {
+    every_backend(|backend| {
+        let (bench, dir) = (Bench::usual()?, tempdir()?);
+        bench.stopped_after(6, backend, dir.path())?;
+        let steps: Vec<String> =
+            names(dir.path())?.into_iter().filter(|name| name.starts_with("checkpoint-")).collect();
+        ensure!(steps.len() >= 2, "{steps:?}");
+        for (step, (_, harm)) in steps.iter().zip(HARMS) {
+            harm(&dir.path().join(step))?;
+        }
+        let error =
+            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("went on")?.to_string();
+        for (step, (file, _)) in steps.iter().zip(HARMS) {
+            let path = dir.path().join(step).join(file);
+            ensure!(error.contains(&path.display().to_string()), "{error}: does not name {step}/{file}");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a checkpoint of other options or data is refused, with what it was and what it is.
+#[test]
+fn going_on_with_other_options_or_data_is_refused() -> Result<()> {
+    every_backend(|backend| {
+        let (mut bench, dir) = (Bench::usual()?, tempdir()?);
+        bench.stopped_after(2, backend, dir.path())?;
+        let before = names(dir.path())?;
+        bench.config.learning_rate = 5e-3;
+        bench.data = "other";
+        let error =
+            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("went on")?.to_string();
+        for expected in
+            ["checkpoint-2", "data was planted and is other", "learning-rate was 0.01 and is 0.005"]
+        {
+            ensure!(error.contains(expected), "{error}: lacks {expected:?}");
+        }
+        ensure!(names(dir.path())? == before, "the folder changed");
+        Ok(())
+    })
+}
+
+/// Protects: the best weights are not handed out where the disk harmed them.
+#[test]
+fn a_broken_best_checkpoint_is_an_error() -> Result<()> {
+    every_backend(|backend| {
+        let (mut bench, dir) = (Bench::usual()?, tempdir()?);
+        bench.config.final_weights = Final::Best;
+        bench.eval = bench.eval.map(reversed); // the more is learned the worse it looks
+        let (outcome, _) = bench.finish(backend, dir.path())?;
+        let Outcome::Finished { best: Some(best), steps, .. } = outcome else { anyhow::bail!("{outcome:?}") };
+        ensure!(best.step < steps, "the last step is the best");
+        let broken = dir.path().join(format!("checkpoint-{}", best.step));
+        HARMS[0].1(&broken)?;
+        let error =
+            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("taken")?.to_string();
+        let path = broken.join("model.safetensors").display().to_string();
+        ensure!(error.contains(&path) && error.contains("corrupt"), "{error}");
+        Ok(())
+    })
+}

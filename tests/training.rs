@@ -1,0 +1,279 @@
+//! What a run learns, writes, keeps and refuses, on a tiny model and a planted preference.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::model::RewardModel;
+use pcrm_core::schedule::{Schedule, Shape};
+use pcrm_core::{Backend, DType};
+use pcrm_rl::metrics;
+use pcrm_rl::order::{BatchSize, Order};
+use pcrm_rl::reward::{Pairs, evaluate};
+use pcrm_rl::score::score_pairs;
+use pcrm_rl::trainer::{Final, Outcome, TrainerConfig, Warmup};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::planted::{Bench, Watch, compute, config, pairs, reversed};
+use crate::support::every_backend;
+
+/// Enough steps to learn the planted preference.
+fn learning() -> TrainerConfig {
+    TrainerConfig {
+        epochs: 100.0,
+        max_steps: Some(60),
+        batch: BatchSize::Pairs(24),
+        learning_rate: 2e-2,
+        eval_every: None,
+        save_every: None,
+        ..config()
+    }
+}
+
+fn scored(backend: &dyn Backend, dir: &Path, data: &Pairs) -> Result<Vec<f32>> {
+    let model = RewardModel::load(backend, dir, DType::F32, 0)?;
+    let pairs: Vec<_> = data.pairs.iter().collect();
+    Ok(score_pairs(&model, &pairs, 1000)?.into_iter().map(|(chosen, rejected)| chosen - rejected).collect())
+}
+
+/// Protects: with every constraint that is compiled in, training learns what the data say, on pairs never seen.
+#[test]
+fn the_planted_preference_is_learned_under_every_constraint() -> Result<()> {
+    every_backend(|backend| {
+        for constraint in [
+            "none",
+            "length_ratio",
+            r#"{"kind": "fixed", "bound": 3}"#,
+            r#"{"kind": "random", "low": 1, "high": 2}"#,
+        ] {
+            let dir = tempdir()?;
+            let bench = Bench::new(learning(), pairs(240, 1, constraint)?, Some(pairs(100, 2, constraint)?));
+            let (_, watch) = bench.finish(backend, dir.path())?;
+            let (step, held_out, _) = watch.evaluations.last().context("no evaluation")?;
+            ensure!(*step == 60 && held_out.accuracy > 0.95, "{constraint}: {held_out:?}");
+            ensure!(held_out.bound.is_some() == (constraint != "none"), "{constraint}: {held_out:?}");
+            ensure!(held_out.constraint_loss > 0.0 || constraint == "none", "{constraint}: {held_out:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the constraint constrains. −ln σ(Δ) − ln σ(Δ* − Δ) is least at Δ*/2, so that is where margins go, while
+/// Bradley–Terry's go on growing.
+#[test]
+fn margins_go_to_half_the_bound() -> Result<()> {
+    every_backend(|backend| {
+        let margins = |constraint: &str| -> Result<Vec<f32>> {
+            let dir = tempdir()?;
+            let bench = Bench::new(learning(), pairs(240, 1, constraint)?, None);
+            bench.finish(backend, dir.path())?;
+            scored(backend, dir.path(), &bench.train)
+        };
+        let mean = |margins: &[f32]| margins.iter().sum::<f32>() / margins.len() as f32;
+        let bounded = margins(r#"{"kind": "fixed", "bound": 3}"#)?;
+        let beyond = bounded.iter().filter(|margin| **margin > 3.0).count();
+        ensure!(beyond * 50 <= bounded.len(), "{beyond} of {} margins are beyond the bound", bounded.len());
+        ensure!((mean(&bounded) - 1.5).abs() < 0.15, "the mean margin is {}", mean(&bounded));
+        let free = margins("none")?;
+        ensure!(mean(&free) > 3.0, "without a bound the mean margin is {}", mean(&free));
+        Ok(())
+    })
+}
+
+/// Protects: every way to form batches runs, and goes through all pairs once an epoch.
+#[test]
+fn every_order_and_size_of_batches_uses_each_pair_once_an_epoch() -> Result<()> {
+    let train = pairs(50, 1, "none")?;
+    let tokens = |pair: &pcrm_core::data::encode::EncodedPair| {
+        2 * pair.prompt.len() + pair.chosen.len() + pair.rejected.len()
+    };
+    let an_epoch: u64 = train.pairs.iter().map(|pair| tokens(pair) as u64).sum();
+    every_backend(|backend| {
+        for batch in [BatchSize::Pairs(8), BatchSize::Tokens(60)] {
+            for order in [Order::Shuffled, Order::Bucketed, Order::File] {
+                let what = format!("{batch:?}, {order:?}");
+                let dir = tempdir()?;
+                let config = TrainerConfig { batch, order, epochs: 2.0, max_steps: None, ..config() };
+                let (outcome, watch) = Bench::new(config, train.clone(), None).finish(backend, dir.path())?;
+                ensure!(matches!(outcome, Outcome::Finished { best: None, early: false, .. }), "{outcome:?}");
+                let ends: Vec<(f64, u64)> = watch
+                    .lines
+                    .iter()
+                    .map(|line| (line.epoch, line.num_tokens))
+                    .filter(|at| at.0.fract() == 0.0)
+                    .collect();
+                ensure!(ends == [(1.0, an_epoch), (2.0, 2 * an_epoch)], "{what}: {ends:?}");
+                if batch == BatchSize::Pairs(8) {
+                    ensure!(watch.lines.len() == 14 && watch.begun == (0, 14), "{what}: {:?}", watch.begun);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: each step takes the rate that its schedule gives, warm-up in steps and as a share of the run, and
+/// `metrics.jsonl` has the lines that were asked for.
+#[test]
+fn learning_rates_in_the_metrics_are_those_of_the_schedule() -> Result<()> {
+    every_backend(|backend| {
+        for (schedule, warmup, steps) in [
+            (Shape::Constant, Warmup::Steps(0), 0),
+            (Shape::Linear, Warmup::Steps(4), 4),
+            (Shape::Cosine, Warmup::Ratio(0.15), 3), // ⌈0.15 · 14⌉
+        ] {
+            let dir = tempdir()?;
+            let mut bench = Bench::usual()?;
+            bench.config = TrainerConfig { schedule, warmup, log_every: 3, ..config() };
+            bench.finish(backend, dir.path())?;
+            let lines = metrics::read(&dir.path().join("metrics.jsonl"))?;
+            let want = Schedule { peak: 1e-2, shape: schedule, warmup: steps, total: 14 };
+            let rates: Vec<(u64, f64)> = lines
+                .iter()
+                .filter_map(|line| Some((line["step"].as_u64()?, line["learning_rate"].as_f64()?)))
+                .collect();
+            ensure!(rates.iter().map(|rate| rate.0).eq([3, 6, 9, 12, 14]), "{rates:?}");
+            for (step, rate) in rates {
+                let expected = want.rate(step - 1);
+                ensure!(
+                    (rate - expected).abs() <= 1e-15,
+                    "{schedule:?}, step {step}: {rate}, not {expected}"
+                );
+            }
+            let evaluations = lines.iter().filter(|line| line["eval_loss"].is_f64());
+            ensure!(evaluations.filter_map(|line| line["step"].as_u64()).eq([4, 8, 12, 14]), "{lines:?}");
+        }
+        Ok(())
+    })
+}
+
+/// The complaint of a run that must not finish; the folder then still goes on from step `intact`.
+fn complaint(bench: &Bench, backend: &dyn Backend, dir: &Path, intact: u64) -> Result<String> {
+    let error = bench.run(backend, dir, &mut Watch::default())?.err().context("no complaint")?.to_string();
+    let (path, state) = pcrm_rl::checkpoint::newest(dir)?.context("no checkpoint is left")?;
+    ensure!(state.step == intact, "the newest checkpoint is {}", path.display());
+    ensure!(!dir.join("model.safetensors").exists(), "a model was saved");
+    Ok(error)
+}
+
+/// Protects: a loss or gradient that is no number ends the run before it enters the weights, and says where.
+#[test]
+fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
+    every_backend(|backend| {
+        let mut bench = Bench::usual()?;
+        bench.config =
+            TrainerConfig { order: Order::File, save_every: Some(1), eval_every: None, ..config() };
+        bench.config.compute.use_margin = true;
+        bench.train.pairs[18].margin = Some(f32::INFINITY);
+        let dir = tempdir()?;
+        let error = complaint(&bench, backend, dir.path(), 2)?;
+        for expected in ["step 3:", "loss is inf", "planted.jsonl:17, ", "planted.jsonl:24;"] {
+            ensure!(error.contains(expected), "{error}: lacks {expected:?}");
+        }
+        ensure!(!error.contains("planted.jsonl:16,") && !error.contains("planted.jsonl:25"), "{error}");
+        bench.config.compute.use_margin = false; // margins that are not used do no harm
+        bench.finish(backend, tempdir()?.path())?;
+        // Weights beyond all measure: the scores of the second step are no numbers.
+        bench.config = TrainerConfig { learning_rate: 1e30, warmup: Warmup::Steps(0), ..bench.config };
+        let dir = tempdir()?;
+        let error = complaint(&bench, backend, dir.path(), 1)?;
+        ensure!(error.contains("step 2:") && error.contains("planted.jsonl:9, "), "{error}");
+        Ok(())
+    })
+}
+
+fn bytes(path: std::path::PathBuf) -> Result<Vec<u8>> {
+    fs::read(&path).with_context(|| path.display().to_string())
+}
+
+/// Protects: a run that stops getting better ends early; its best checkpoint outlives newer ones, and its weights are
+/// the run's where that was asked for.
+#[test]
+fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
+    every_backend(|backend| {
+        for final_weights in [Final::Best, Final::Last] {
+            let mut bench = Bench::usual()?;
+            bench.eval = bench.eval.map(reversed); // the more is learned the worse it looks
+            bench.config = TrainerConfig {
+                max_steps: Some(40),
+                epochs: 10.0,
+                eval_every: Some(2),
+                save_every: Some(1),
+                keep: 1,
+                patience: Some(3),
+                final_weights,
+                warmup: Warmup::Steps(0),
+                ..config()
+            };
+            let dir = tempdir()?;
+            let (outcome, watch) = bench.finish(backend, dir.path())?;
+            let Outcome::Finished { steps, best: Some(best), early: true } = outcome else {
+                anyhow::bail!("{outcome:?}")
+            };
+            let losses: Vec<(u64, f64)> =
+                watch.evaluations.iter().map(|seen| (seen.0, seen.1.loss)).collect();
+            let least = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).context("no evaluation")?;
+            ensure!((best.step, best.loss) == least, "{best:?} of {losses:?}");
+            ensure!(
+                steps == best.step + 3 * 2 && losses.len() as u64 == steps / 2,
+                "{steps} steps, {losses:?}"
+            );
+            ensure!(pcrm_rl::checkpoint::steps(dir.path())? == [best.step, steps]);
+            let wanted = if final_weights == Final::Best { best.step } else { steps };
+            let kept = bytes(dir.path().join(format!("checkpoint-{wanted}/model.safetensors")))?;
+            ensure!(bytes(dir.path().join("model.safetensors"))? == kept, "{final_weights:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the run's folder is a model as `transformers` loads it, and gives the scores that were evaluated last.
+#[test]
+fn the_saved_folder_is_the_model_that_was_evaluated() -> Result<()> {
+    every_backend(|backend| {
+        let (bench, dir) = (Bench::usual()?, tempdir()?);
+        let (_, watch) = bench.finish(backend, dir.path())?;
+        let (_, evaluated, _) = watch.evaluations.last().context("no evaluation")?;
+        let eval = bench.eval.as_ref().context("no data")?;
+        let loaded = RewardModel::load(backend, dir.path(), DType::F32, 9)?;
+        ensure!(evaluate(&loaded, eval, &compute())?.measures(1) == *evaluated, "other scores");
+        let checkpoint = scored(backend, &dir.path().join("checkpoint-14"), eval)?;
+        ensure!(scored(backend, dir.path(), eval)? == checkpoint, "the checkpoint has other scores");
+        let config: Value = serde_json::from_slice(&bytes(dir.path().join("config.json"))?)?;
+        for (key, expected) in [
+            ("num_labels", json!(1)),
+            ("architectures", json!(["LlamaForSequenceClassification"])),
+            ("pad_token_id", json!(31)),
+            ("id2label", json!({"0": "LABEL_0"})),
+        ] {
+            ensure!(config[key] == expected, "{key} is {}", config[key]);
+        }
+        let tokenizer = bytes(crate::support::beside("golden/text/plain/tokenizer.json"))?;
+        ensure!(bytes(dir.path().join("tokenizer.json"))? == tokenizer, "the tokenizer changed");
+        Ok(())
+    })
+}
+
+/// Protects: options without meaning are refused by name before anything is written.
+#[test]
+fn impossible_options_are_refused_by_name() -> Result<()> {
+    every_backend(|backend| {
+        let usual = Bench::usual()?;
+        let none = Pairs::default();
+        for (field, config, train) in [
+            ("data", config(), &none),
+            ("epochs", TrainerConfig { epochs: f64::NAN, ..config() }, &usual.train),
+            ("learning-rate", TrainerConfig { learning_rate: -1.0, ..config() }, &usual.train),
+            ("warmup-ratio", TrainerConfig { warmup: Warmup::Ratio(1.5), ..config() }, &usual.train),
+        ] {
+            let dir = tempdir()?;
+            let bench = Bench::new(config, train.clone(), None);
+            let outcome = bench.run(backend, dir.path(), &mut Watch::default())?;
+            let message = outcome.err().with_context(|| format!("{field} is taken"))?.to_string();
+            ensure!(message.starts_with(&format!("{field}: ")), "{message}");
+            ensure!(fs::read_dir(dir.path())?.next().is_none(), "{field}: something was written");
+        }
+        Ok(())
+    })
+}
