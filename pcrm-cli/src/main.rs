@@ -1,5 +1,6 @@
 //! `pcrm`: reward models with prior constraints.
 
+mod allocator;
 mod commands;
 mod config;
 mod dataset;
@@ -19,10 +20,6 @@ use clap_complete::Shell;
 
 use crate::commands::bench::BenchVerb;
 use crate::commands::eval::EvalVerb;
-
-// A third of the time of candle's training steps goes into fresh pages with the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 #[command(name = "pcrm", version, about = "Train reward models whose scores can be trusted", long_about = ABOUT)]
@@ -63,6 +60,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_pages();
     let command = Cli::command().args_override_self(true);
     let matches = match parse(&command) {
         Ok(matches) => matches,

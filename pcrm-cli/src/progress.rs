@@ -64,7 +64,7 @@ impl Write for AboveBars {
 
 /// A bar over `total` things, hidden where nobody watches.
 pub fn bar(total: u64, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {elapsed}<{eta} {wide_msg}");
+    let style = ProgressStyle::with_template("{prefix} [{bar:16}] {pos}/{len} {elapsed}<{eta} {wide_msg}");
     let bar = ProgressBar::new(total).with_prefix(what.to_owned());
     if quiet() || !io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

@@ -10,6 +10,7 @@ use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs}
 use pcrm_core::data::preference::{Content, Preference, load_preferences};
 use pcrm_core::data::report::Strictness;
 use pcrm_core::data::schema::Schema;
+use pcrm_core::model::family::Mlp;
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
 use pcrm_core::text::Tokenizer;
@@ -216,7 +217,7 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
         Job::Reward => 3.0, // forward, and two products of the same size backward
         Job::Score => 1.0,
     };
-    let flops = passes * 2.0 * matrix_elements(trainer.model.config()) as f64 * unique as f64 / seconds / 1e9;
+    let flops = passes * products(trainer.model.config(), unique, 2 * counted.len()) / seconds / 1e9;
     let timing = Timing {
         system: system(backend.as_ref()),
         job: match job {
@@ -310,15 +311,17 @@ fn shares_turns(row: &Preference) -> bool {
     rejected.as_bytes().get(..cut) == Some(&chosen.as_bytes()[..cut])
 }
 
-/// Elements of the matrices that every token meets.
-fn matrix_elements(config: &ModelConfig) -> usize {
+/// Operations of the matrix products of one forward pass, attention left out. The last layer computes keys and values
+/// for every row and the rest for the scored rows alone.
+fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let attention = config.width * (2 * q + 2 * kv);
     let matrices = match config.family.mlp {
-        pcrm_core::model::family::Mlp::Gated { .. } => 3,
-        pcrm_core::model::family::Mlp::Plain { .. } => 2,
+        Mlp::Gated { .. } => 3,
+        Mlp::Plain { .. } => 2,
     };
-    config.layers * (attention + matrices * config.width * config.ffn)
+    let (seen, asking) = (2 * config.width * kv, config.width * (2 * q + matrices * config.ffn));
+    let whole = (config.layers - 1) * (seen + asking) * rows;
+    2.0 * (whole + seen * rows + asking * scored) as f64
 }
 
 /// The largest resident memory of this process so far, where the system tells.

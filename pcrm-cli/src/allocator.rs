@@ -1,0 +1,20 @@
+//! The allocator: tensors come and go by the megabyte, and fresh pages from the system cost a tenth of a step.
+
+#![allow(unsafe_code, reason = "mimalloc's options are a C function")]
+
+use std::ffi::c_long;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `mi_option_purge_delay` of mimalloc 3, which the bindings (pinned for this reason) do not name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Milliseconds for which freed memory is kept before it goes back to the system.
+const KEPT: c_long = 10_000;
+
+/// Keeps freed memory for the next step.
+pub fn keep_pages() {
+    // SAFETY: sets an integer that mimalloc reads; called before any other thread exists.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEPT) }
+}
