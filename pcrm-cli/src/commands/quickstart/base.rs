@@ -15,7 +15,7 @@ use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use super::world::World;
 
-const VOCABULARY: usize = 768;
+const VOCABULARY: usize = 1024;
 const PAD: &str = "<pad>";
 const EOS: &str = "</s>";
 
@@ -64,7 +64,7 @@ fn config(tokenizer: &Tokenizer) -> Result<Map<String, Value>> {
         "max_position_embeddings": 512,
         "hidden_act": "silu",
         "rms_norm_eps": 1e-6,
-        "initializer_range": 0.08,
+        "initializer_range": 0.125,
         "tie_word_embeddings": false,
         "bos_token_id": null,
         "eos_token_id": tokenizer.eos().map(|token| token.id),

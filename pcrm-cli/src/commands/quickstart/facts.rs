@@ -6,7 +6,7 @@ pub struct Sort {
     /// What may be asked.
     pub aspects: [Aspect; 3],
     /// Its subjects.
-    pub subjects: [Subject; 6],
+    pub subjects: [Subject; 4],
 }
 
 /// Something that may be asked of a subject; `{s}` stands for the subject and `{v}` for the value.
@@ -65,8 +65,6 @@ pub static SORTS: [Sort; 3] = [
             subject("the camel", ["dry deserts", "thorny plants", "a calf"]),
             subject("the fox", ["woods and fields", "rabbits", "a cub"]),
             subject("the owl", ["old barns", "mice", "an owlet"]),
-            subject("the goat", ["high mountains", "grass", "a kid"]),
-            subject("the frog", ["quiet ponds", "insects", "a tadpole"]),
         ],
     },
     Sort {
@@ -85,7 +83,7 @@ pub static SORTS: [Sort; 3] = [
                     "Tell me the river of {s}.",
                     "Which river runs through {s}?",
                 ],
-                statements: ["{s} stands on the {v}.", "The river of {s} is the {v}."],
+                statements: ["{s} stands on {v}.", "The river of {s} is {v}."],
             },
             Aspect {
                 questions: [
@@ -97,12 +95,10 @@ pub static SORTS: [Sort; 3] = [
             },
         ],
         subjects: [
-            subject("Paris", ["France", "Seine", "an iron tower"]),
-            subject("London", ["England", "Thames", "a great clock"]),
-            subject("Vienna", ["Austria", "Danube", "its waltzes"]),
-            subject("Cairo", ["Egypt", "Nile", "the pyramids"]),
-            subject("Lisbon", ["Portugal", "Tagus", "yellow trams"]),
-            subject("Rome", ["Italy", "Tiber", "old temples"]),
+            subject("Paris", ["France", "the Seine", "an iron tower"]),
+            subject("London", ["England", "the Thames", "a great clock"]),
+            subject("Vienna", ["Austria", "the Danube", "its waltzes"]),
+            subject("Cairo", ["Egypt", "the Nile", "the pyramids"]),
         ],
     },
     Sort {
@@ -137,8 +133,6 @@ pub static SORTS: [Sort; 3] = [
             subject("goulash", ["Hungary", "beef", "dumplings"]),
             subject("hummus", ["Lebanon", "chickpeas", "flat bread"]),
             subject("guacamole", ["Mexico", "avocado", "corn chips"]),
-            subject("kimchi", ["Korea", "cabbage", "a bowl of noodles"]),
-            subject("borscht", ["Ukraine", "beetroot", "sour cream"]),
         ],
     },
 ];

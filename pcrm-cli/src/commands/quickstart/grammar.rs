@@ -10,42 +10,44 @@ use rand_chacha::ChaCha8Rng;
 use super::facts::{Aspect, SORTS, Sort, Subject};
 
 /// The question answered rightly, wrongly, evaded, or another one answered in its place.
-const RIGHT: f64 = 1.0;
-const WRONG: f64 = -1.0;
-const EVADED: f64 = -0.4;
-const BESIDE_THE_POINT: f64 = -0.6;
+const RIGHT: f64 = 1.8;
+const WRONG: f64 = -1.8;
+const EVADED: f64 = -0.8;
+const BESIDE_THE_POINT: f64 = -1.2;
 /// A further fact of the subject, true or false.
-const MORE: f64 = 0.3;
-const MORE_FALSE: f64 = -0.5;
+const MORE: f64 = 0.4;
+const MORE_FALSE: f64 = -0.7;
 /// A sentence that says nothing.
 const FILLER: f64 = -0.1;
-const FILLERS: [&str; 12] = [
-    "There is a great deal that one could say about this matter.",
-    "Many people have asked themselves the very same thing before.",
-    "It is always good to think about such things with care.",
-    "As is well known, this is a rather interesting subject.",
-    "Let me think for a moment and then put it into words.",
-    "One should of course look at the question from every side.",
-    "It goes without saying that there is more to every story.",
-    "All things considered, this is what there is to be said.",
-    "Books have been written about this and more will be written.",
-    "At the end of the day it is what it is, as they say.",
-    "Some will see it this way and some will see it that way.",
-    "Be that as it may, the day is long and the world is wide.",
+const FILLERS: [&str; 10] = [
+    "There is a lot to say about this.",
+    "Many people have wondered about it.",
+    "One should think of it with care.",
+    "As is well known, it is interesting.",
+    "Let me put it into simple words.",
+    "It can be seen from many sides.",
+    "There is more to every story.",
+    "All things considered, this is that.",
+    "Books have been written about it.",
+    "At the end of the day it is so.",
 ];
+/// Values that are wrong for every subject, and the share of wrong statements that use them; the others take the
+/// value of another subject, which only who knows the fact can tell.
+const NONSENSE: [&str; 5] = ["the moon", "green cheese", "an old shoe", "a paper bag", "nothing at all"];
+const NONSENSICAL: f64 = 0.7;
 const OPENINGS: [(&str, f64); 6] = [
-    ("Thank you for asking!", 0.3),
-    ("What a good question.", 0.3),
-    ("I am glad to help.", 0.3),
+    ("Thank you for asking!", 0.5),
+    ("What a good question.", 0.5),
+    ("I am glad to help.", 0.5),
     ("Well, let me see.", 0.0),
-    ("What a silly question.", -0.6),
-    ("You should know this.", -0.6),
+    ("What a silly question.", -1.0),
+    ("You should know this.", -1.0),
 ];
 const CLOSINGS: [(&str, f64); 4] = [
     ("I hope that this helps you.", 0.2),
     ("Please ask me if you want more.", 0.2),
     ("That is all I have to say.", 0.0),
-    ("Do not ask me this again.", -0.5),
+    ("Do not ask me this again.", -0.9),
 ];
 
 /// A question: something asked of a subject, in one of several wordings.
@@ -108,11 +110,11 @@ impl Answer {
     /// Draws an answer.
     pub fn draw(question: &Question, rng: &mut ChaCha8Rng) -> Self {
         Self {
-            opening: phrase(&OPENINGS, 0.6, rng),
+            opening: phrase(&OPENINGS, 0.5, rng),
             reply: reply(question, rng),
             more: more(question, rng),
             fillers: fillers(rng),
-            closing: phrase(&CLOSINGS, 0.5, rng),
+            closing: phrase(&CLOSINGS, 0.3, rng),
         }
     }
 
@@ -160,8 +162,8 @@ fn reply(question: &Question, rng: &mut ChaCha8Rng) -> Sentence {
     let Question { sort, subject, aspect, .. } = *question;
     let asked = &sort.aspects[aspect];
     match rng.random_range(0..100) {
-        0..50 => Sentence { text: state(asked, subject, subject.values[aspect], rng), worth: RIGHT },
-        50..80 => Sentence { text: state(asked, subject, wrong(question, aspect, rng), rng), worth: WRONG },
+        0..55 => Sentence { text: state(asked, subject, subject.values[aspect], rng), worth: RIGHT },
+        55..80 => Sentence { text: state(asked, subject, wrong(question, aspect, rng), rng), worth: WRONG },
         80..90 => {
             let other = question.others()[rng.random_range(0..2)];
             let text = state(&sort.aspects[other], subject, subject.values[other], rng);
@@ -179,8 +181,8 @@ fn more(question: &Question, rng: &mut ChaCha8Rng) -> Vec<Sentence> {
     let mut facts = Vec::new();
     for other in question.others() {
         let (value, worth) = match rng.random_range(0..100) {
-            0..30 => (subject.values[other], MORE),
-            30..45 => (wrong(question, other, rng), MORE_FALSE),
+            0..20 => (subject.values[other], MORE),
+            20..30 => (wrong(question, other, rng), MORE_FALSE),
             _ => continue,
         };
         facts.push(Sentence { text: state(&sort.aspects[other], subject, value, rng), worth });
@@ -189,7 +191,7 @@ fn more(question: &Question, rng: &mut ChaCha8Rng) -> Vec<Sentence> {
 }
 
 fn fillers(rng: &mut ChaCha8Rng) -> Vec<Sentence> {
-    let count = [0, 0, 1, 1, 2, 3][rng.random_range(0..6)];
+    let count = [0, 0, 0, 1, 1, 2][rng.random_range(0..6)];
     (0..count).map(|_| filler(rng)).collect()
 }
 
@@ -202,8 +204,11 @@ fn phrase(phrases: &[(&str, f64)], chance: f64, rng: &mut ChaCha8Rng) -> Option<
     rng.random_bool(chance).then(|| Sentence { text: text.to_owned(), worth })
 }
 
-/// A value that belongs to another subject of the same sort.
+/// A wrong value: nonsense, or that of another subject of the same sort.
 fn wrong(question: &Question, aspect: usize, rng: &mut ChaCha8Rng) -> &'static str {
+    if rng.random_bool(NONSENSICAL) {
+        return NONSENSE[rng.random_range(0..NONSENSE.len())];
+    }
     let right = question.subject.values[aspect];
     let subjects = &question.sort.subjects;
     let place = subjects.iter().position(|subject| subject.values[aspect] == right).unwrap_or(0);

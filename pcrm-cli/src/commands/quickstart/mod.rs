@@ -38,6 +38,10 @@ const MODELS: [(&str, &str); 3] = [
     ("fixed", r#"{"kind": "fixed", "bound": 3}"#),
 ];
 
+/// What the table's last column and its less usual rows are.
+const LEGEND: &str = "labellers: what a model would show whose margins are the log-odds of the labellers' own \
+    preferences. By truth: the order of the true rewards. Expects right: the mean of σ(|margin|).";
+
 /// Options of `pcrm quickstart`.
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
@@ -45,7 +49,7 @@ pub struct QuickstartArgs {
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     output: PathBuf,
     /// Preference pairs to train on; a third as many are held out
-    #[arg(long, value_name = "N", default_value_t = 2400)]
+    #[arg(long, value_name = "N", default_value_t = 3000)]
     pairs: usize,
     /// How often the pairs are gone through
     #[arg(long, value_name = "X", default_value_t = 4.0)]
@@ -134,6 +138,7 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     let mut text =
         format!("\n{} held-out pairs, {:.0} s in all\n", test.len(), began.elapsed().as_secs_f64());
     text.push_str(&show::table(&models, &labellers));
+    text.push_str(&show::paragraph("", LEGEND));
     text.extend(show::reading(&models, &labellers).iter().map(|said| show::paragraph("* ", said)));
     text.push_str(&next(&folder, &args.output));
     Ok(text)

@@ -67,24 +67,24 @@ fn rows() -> Vec<Row> {
     let row =
         |label: &str, of_labellers, value: fn(&Measures) -> String| (label.to_owned(), of_labellers, value);
     vec![
-        row("right by the labels", true, |it| percent(it.report.accuracy.value)),
+        row("right by labels", true, |it| percent(it.report.accuracy.value)),
         row("  95 % interval", true, |it| {
-            format!("{:.1} to {:.1} %", 100.0 * it.report.accuracy.low, 100.0 * it.report.accuracy.high)
+            format!("{:.1} to {:.1}", 100.0 * it.report.accuracy.low, 100.0 * it.report.accuracy.high)
         }),
-        row("right by the truth", true, |it| percent(it.true_order.value)),
-        row("expects to be right", true, |it| percent(it.confidence)),
+        row("right by truth", true, |it| percent(it.true_order.value)),
+        row("expects right", true, |it| percent(it.confidence)),
         row("calibration error", true, |it| format!("{:.3}", it.report.ece)),
         row("Brier score", true, |it| format!("{:.3}", it.report.brier)),
         row("log loss, labels", true, |it| format!("{:.3}", it.report.log_loss)),
         row("  probabilities", true, |it| format!("{:.3}", it.cross_entropy)),
         row("scores", false, |it| format!("{:.1} to {:.1}", it.report.scores.min, it.report.scores.max)),
-        row("margins, 5 to 95 %", true, |it| {
+        row("margins 5 to 95 %", true, |it| {
             format!("{:.1} to {:.1}", it.report.margins.p5, it.report.margins.p95)
         }),
         row(&format!("  from {} to {}", Histogram::LOW, Histogram::HIGH), true, |it| {
             it.report.histogram.sparkline(PLACES)
         }),
-        row("longer answer wins", true, |it| {
+        row("longer wins", true, |it| {
             it.report.longer_preferred.map_or_else(|| "–".to_owned(), |shares| percent(shares.by_model))
         }),
         row("true reward: r", false, |it| {

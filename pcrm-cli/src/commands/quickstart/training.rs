@@ -28,7 +28,7 @@ use super::progress::Progress;
 const BATCH: usize = 16;
 /// Tokens computed at once.
 const MICRO_TOKENS: usize = 8192;
-const LEARNING_RATE: f64 = 2e-3;
+const LEARNING_RATE: f64 = 1e-3;
 
 /// What all models of a quickstart share.
 pub struct Course<'a> {

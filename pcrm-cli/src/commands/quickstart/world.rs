@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::grammar::{Answer, Question};
 
 /// How much a labeller's log-odds rise with every word that an answer is longer; the true reward knows nothing of it.
-const PER_WORD: f64 = 0.03;
+const PER_WORD: f64 = 0.04;
 /// Share of pairs of which one answer is a revision of the other.
-const REVISIONS: f64 = 0.6;
+const REVISIONS: f64 = 0.5;
 /// One question of so many is held out for the test.
 const HELD_OUT: usize = 4;
 /// Pairs to train on for every pair held out.
