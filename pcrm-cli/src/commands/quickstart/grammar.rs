@@ -18,7 +18,7 @@ const BESIDE_THE_POINT: f64 = -1.2;
 const MORE: f64 = 0.4;
 const MORE_FALSE: f64 = -0.7;
 /// A sentence that says nothing.
-const FILLER: f64 = -0.1;
+const FILLER: f64 = -0.2;
 const FILLERS: [&str; 10] = [
     "There is a lot to say about this.",
     "Many people have wondered about it.",

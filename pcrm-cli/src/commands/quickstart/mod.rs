@@ -49,10 +49,10 @@ pub struct QuickstartArgs {
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     output: PathBuf,
     /// Preference pairs to train on; a third as many are held out
-    #[arg(long, value_name = "N", default_value_t = 3000)]
+    #[arg(long, value_name = "N", default_value_t = 2400)]
     pairs: usize,
     /// How often the pairs are gone through
-    #[arg(long, value_name = "X", default_value_t = 4.0)]
+    #[arg(long, value_name = "X", default_value_t = 5.0)]
     epochs: f64,
     #[command(flatten)]
     machine: Machine,

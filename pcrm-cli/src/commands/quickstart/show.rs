@@ -69,7 +69,7 @@ fn rows() -> Vec<Row> {
     vec![
         row("right by labels", true, |it| percent(it.report.accuracy.value)),
         row("  95 % interval", true, |it| {
-            format!("{:.1} to {:.1}", 100.0 * it.report.accuracy.low, 100.0 * it.report.accuracy.high)
+            format!("{:.1}–{:.1}", 100.0 * it.report.accuracy.low, 100.0 * it.report.accuracy.high)
         }),
         row("right by truth", true, |it| percent(it.true_order.value)),
         row("expects right", true, |it| percent(it.confidence)),
