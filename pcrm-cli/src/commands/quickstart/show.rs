@@ -73,12 +73,12 @@ fn rows() -> Vec<Row> {
         }),
         row("right by truth", true, |it| percent(it.true_order.value)),
         row("expects right", true, |it| percent(it.confidence)),
-        row("calibration error", true, |it| format!("{:.3}", it.report.ece)),
+        row("ECE, 15 bins", true, |it| format!("{:.3}", it.report.ece)),
         row("Brier score", true, |it| format!("{:.3}", it.report.brier)),
         row("log loss, labels", true, |it| format!("{:.3}", it.report.log_loss)),
         row("  probabilities", true, |it| format!("{:.3}", it.cross_entropy)),
         row("scores", false, |it| format!("{:.1} to {:.1}", it.report.scores.min, it.report.scores.max)),
-        row("margins 5 to 95 %", true, |it| {
+        row("margins, 5–95 %", true, |it| {
             format!("{:.1} to {:.1}", it.report.margins.p5, it.report.margins.p95)
         }),
         row(&format!("  from {} to {}", Histogram::LOW, Histogram::HIGH), true, |it| {
@@ -101,10 +101,10 @@ fn sureness(models: &[Measured]) -> String {
         let verdict = match expects {
             expects if expects > right.high => "too sure",
             expects if expects < right.low => "not sure enough",
-            _ => "what chance allows",
+            _ => "fair, as far as chance lets tell",
         };
         format!(
-            "{} expects to order {} of the pairs as labelled and orders {}: {verdict}",
+            "{} expects to be right in {} of the pairs and is in {}: {verdict}",
             model.name,
             percent(expects),
             percent(right.value)
@@ -118,9 +118,12 @@ fn spread(first: &Measured, others: &[Measured]) -> String {
     let say = |model: &Measured| {
         let margins = model.measures.report.margins.std / first.measures.report.margins.std;
         let scores = range(model) / range(first);
-        format!("{} spreads scores over {scores:.2} and margins over {margins:.2}", model.name)
+        let (name, first) = (&model.name, &first.name);
+        format!(
+            "{name}'s scores span {scores:.2} of {first}'s its margins' standard deviation is {margins:.2} of it"
+        )
     };
-    format!("Of {}'s spread: {}.", first.name, others.iter().map(say).collect::<Vec<_>>().join("; "))
+    format!("{}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
 /// Is the order any better? On the same pairs, by McNemar's test: only pairs count where the two disagree.
