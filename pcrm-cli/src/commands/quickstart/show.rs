@@ -77,10 +77,8 @@ fn rows() -> Vec<Row> {
         row("Brier score", true, |it| format!("{:.3}", it.report.brier)),
         row("log loss, labels", true, |it| format!("{:.3}", it.report.log_loss)),
         row("  probabilities", true, |it| format!("{:.3}", it.cross_entropy)),
-        row("scores", false, |it| format!("{:.1} to {:.1}", it.report.scores.min, it.report.scores.max)),
-        row("margins, 5–95 %", true, |it| {
-            format!("{:.1} to {:.1}", it.report.margins.p5, it.report.margins.p95)
-        }),
+        row("scores", false, |it| range(it.report.scores.min, it.report.scores.max)),
+        row("margins, 5–95 %", true, |it| range(it.report.margins.p5, it.report.margins.p95)),
         row(&format!("  from {} to {}", Histogram::LOW, Histogram::HIGH), true, |it| {
             it.report.histogram.sparkline(PLACES)
         }),
@@ -114,13 +112,13 @@ fn sureness(models: &[Measured]) -> String {
 }
 
 fn spread(first: &Measured, others: &[Measured]) -> String {
-    let range = |model: &Measured| model.measures.report.scores.max - model.measures.report.scores.min;
+    let span = |model: &Measured| model.measures.report.scores.max - model.measures.report.scores.min;
     let say = |model: &Measured| {
         let margins = model.measures.report.margins.std / first.measures.report.margins.std;
-        let scores = range(model) / range(first);
-        let (name, first) = (&model.name, &first.name);
+        let scores = span(model) / span(first);
         format!(
-            "{name}'s scores span {scores:.2} of {first}'s its margins' standard deviation is {margins:.2} of it"
+            "{}'s scores span {scores:.2}, and the standard deviation of its margins is {margins:.2}, of {}'s",
+            model.name, first.name
         )
     };
     format!("{}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
@@ -158,4 +156,13 @@ fn closeness(models: &[Measured], labellers: &Measures) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
+}
+
+/// Two numbers in at most twelve characters, as long as they have at most two digits.
+fn range(low: f64, high: f64) -> String {
+    let number = |value: f64| match value.abs() < 9.95 {
+        true => format!("{value:.1}"),
+        false => format!("{value:.0}"),
+    };
+    format!("{} to {}", number(low), number(high))
 }

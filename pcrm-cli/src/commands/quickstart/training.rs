@@ -88,7 +88,7 @@ impl Course<'_> {
             stop: self.stop,
         };
         if let Outcome::Interrupted { steps, .. } = trainer::train(run, &self.config(), progress)? {
-            bail!("stopped after step {steps}; the next `pcrm quickstart` begins anew");
+            bail!("stopped after step {steps}; the next run begins anew");
         }
         let seconds = started.elapsed().as_secs_f64();
         let model = RewardModel::load(self.backend, dir, DType::F32, self.seed)?;
