@@ -1,0 +1,202 @@
+//! `pcrm quickstart`: a world whose true reward is known, and what constraints do to reward models learned from it.
+
+mod base;
+mod facts;
+mod folder;
+mod grammar;
+mod measure;
+mod progress;
+mod show;
+mod training;
+mod world;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::data::encode::{EncodeOptions, EncodedPair, encode_pairs};
+use pcrm_core::data::preference::{Strictness, load_preferences};
+use pcrm_core::text::Tokenizer;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::machine::Machine;
+use folder::Folder;
+use measure::{Measured, Measures};
+use progress::Progress;
+use training::Course;
+use world::World;
+
+/// The models: what they are called and their constraint.
+const MODELS: [(&str, &str); 3] = [
+    ("none", "none"),
+    ("length_ratio", r#"{"kind": "length_ratio", "beta1": 20, "beta2": 0.001, "beta3": -15}"#),
+    ("fixed", r#"{"kind": "fixed", "bound": 3}"#),
+];
+
+/// What the table's last column and its less usual rows are.
+const LEGEND: &str = "labellers: what a model would show whose margins are the log-odds of the labellers' own \
+    preferences. By truth: the order of the true rewards. Expects right: the mean of σ(|margin|).";
+
+/// Options of `pcrm quickstart`.
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Folder to write the data, the models and the report to
+    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    output: PathBuf,
+    /// Preference pairs to train on; a third as many are held out
+    #[arg(long, value_name = "N", default_value_t = 2400)]
+    pairs: usize,
+    /// How often the pairs are gone through
+    #[arg(long, value_name = "X", default_value_t = 5.0)]
+    epochs: f64,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    seed: u64,
+    train_pairs: usize,
+    test_pairs: usize,
+    epochs: f64,
+    models: &'a [Measured],
+    labellers: &'a Measures,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Options that cannot be used, an output folder of somebody else, Ctrl-C, and all that training may meet.
+pub fn run(args: &QuickstartArgs) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        // Asked twice, nobody wants to wait for the step to end.
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("watching for Ctrl-C")?;
+    let text = play(args, &stop, false)?;
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Does everything, and gives what is to be printed.
+fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String> {
+    let began = Instant::now();
+    ensure!(args.pairs >= 30, "--pairs {}: expected at least 30", args.pairs);
+    ensure!(
+        args.epochs > 0.0 && args.epochs.is_finite(),
+        "--epochs {}: expected a positive number",
+        args.epochs
+    );
+    let backend = args.machine.open()?;
+    let seed = args.machine.seed;
+    let settings = json!({"seed": seed, "pairs": args.pairs, "epochs": args.epochs});
+    let folder = Folder::claim(&args.output, &MODELS.map(|(name, _)| name), &settings)?;
+    let world = World::new(seed, args.pairs);
+    folder.write_world(&world)?;
+    let tokenizer = base::write(&*backend, &world, seed, &folder.base())?;
+    let (train, test) = (encoded(&folder.train(), &tokenizer)?, encoded(&folder.test(), &tokenizer)?);
+    if !quiet {
+        eprint!("{}", introduction(args, &world));
+    }
+    let course = Course {
+        backend: &*backend,
+        base: &folder.base(),
+        tokenizer: &tokenizer,
+        train: &train,
+        test: &test,
+        seed,
+        epochs: args.epochs,
+        stop,
+    };
+    let held_out: Vec<_> = test.iter().map(|pair| world.test[pair.row].clone()).collect();
+    let (mut models, mut lengths) = (Vec::new(), Vec::new());
+    for (name, constraint) in MODELS {
+        let trained = course
+            .follow(constraint, &folder.model(name), &mut Progress::new(name, quiet))
+            .with_context(|| name.to_owned())?;
+        lengths.clone_from(&trained.scores);
+        models.push(Measured::new(name, trained, &held_out)?);
+    }
+    let labellers = Measures::of_labellers(&lengths, &held_out)?;
+    let report = Report {
+        seed,
+        train_pairs: train.len(),
+        test_pairs: test.len(),
+        epochs: args.epochs,
+        models: &models,
+        labellers: &labellers,
+    };
+    folder.write_report(&report)?;
+    let mut text =
+        format!("\n{} held-out pairs, {:.0} s in all\n", test.len(), began.elapsed().as_secs_f64());
+    text.push_str(&show::table(&models, &labellers));
+    text.push_str(&show::paragraph("", LEGEND));
+    text.extend(show::reading(&models, &labellers).iter().map(|said| show::paragraph("* ", said)));
+    text.push_str(&next(&folder, &args.output));
+    Ok(text)
+}
+
+fn encoded(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<EncodedPair>> {
+    let (pairs, _) = load_preferences(&[path.to_path_buf()], Strictness::Refuse)?;
+    Ok(encode_pairs(&pairs, tokenizer, &EncodeOptions::default())?.0)
+}
+
+fn introduction(args: &QuickstartArgs, world: &World) -> String {
+    let about = format!(
+        "A small world of questions and answers, its true reward known, its labels noisy and fond of length: {} \
+         pairs to train on, {} held out, in {}. {} reward models learn from the same pairs in the same order, from \
+         the same weights; only the constraint differs.",
+        world.train.len(),
+        world.test.len(),
+        args.output.display(),
+        MODELS.len()
+    );
+    let mut text = show::paragraph("", &about);
+    if let Some(pair) = world.train.first() {
+        text.push_str(&format!("\n{}\n", pair.prompt.lines().next().unwrap_or_default()));
+        text.push_str(&show::paragraph("  preferred: ", &pair.chosen));
+        text.push_str(&show::paragraph("      other: ", &pair.rejected));
+        let (chosen, rejected, p) = (pair.true_chosen, pair.true_rejected, pair.preference_probability);
+        text.push_str(&format!(
+            "  truly worth {chosen:.1} and {rejected:.1}; so preferred with {:.0} %\n",
+            100.0 * p
+        ));
+    }
+    text + "\n"
+}
+
+fn next(folder: &Folder, output: &Path) -> String {
+    let model = MODELS[1].0;
+    let shown = |path: PathBuf| quoted(&path);
+    format!(
+        "\nReport: {}\nNext:\n  pcrm eval reward --model {} \\\n    --data {}\n  pcrm reward --model {} \\\n    \
+         --data {} \\\n    --constraint {model} --output {}\n",
+        shown(folder.report()),
+        shown(folder.model(model)),
+        shown(folder.test()),
+        shown(folder.base()),
+        shown(folder.train()),
+        shown(output.with_file_name("mine"))
+    )
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,=".contains(letter);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The table of the quickstart, and what its numbers say; all within 80 columns.
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use pcrm_eval::histogram::Histogram;
+
+use super::measure::{Measured, Measures};
+
+const WIDTH: usize = 80;
+/// Places of a distribution: half of the histogram's bins, so that four columns fit.
+const PLACES: usize = Histogram::BINS / 2;
+
+/// The models side by side, the labellers as the last column.
+pub fn table(models: &[Measured], labellers: &Measures) -> String {
+    let mut table = Table::new();
+    table.force_no_tty().load_style(UTF8_BORDERS_ONLY);
+    let mut header = vec![""];
+    header.extend(models.iter().map(|model| model.name.as_str()));
+    header.push("labellers");
+    table.set_header(header);
+    for (label, of_labellers, value) in rows() {
+        let mut row = vec![label];
+        row.extend(models.iter().map(|model| value(&model.measures)));
+        row.push(if of_labellers { value(labellers) } else { "–".to_owned() });
+        table.add_row(row);
+    }
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{table}\n")
+}
+
+/// What the numbers say, a paragraph each; the first model is what the others are compared with.
+pub fn reading(models: &[Measured], labellers: &Measures) -> Vec<String> {
+    let Some((first, others)) = models.split_first() else { return Vec::new() };
+    let mut said = vec![sureness(models)];
+    if !others.is_empty() {
+        said.push(spread(first, others));
+        said.push(order(first, others));
+    }
+    said.push(closeness(models, labellers));
+    said
+}
+
+/// Breaks text into lines of at most 80 characters, after a mark in front of the first.
+pub fn paragraph(mark: &str, text: &str) -> String {
+    let indent = " ".repeat(mark.chars().count());
+    let (mut lines, mut line) = (String::new(), mark.to_owned());
+    let mut begun = false;
+    for word in text.split_whitespace() {
+        if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push_str(&line);
+            lines.push('\n');
+            (line, begun) = (indent.clone(), false);
+        }
+        if begun {
+            line.push(' ');
+        }
+        line.push_str(word);
+        begun = true;
+    }
+    format!("{lines}{line}\n")
+}
+
+/// A row's label, whether the labellers have it, and what it shows.
+type Row = (String, bool, fn(&Measures) -> String);
+
+fn rows() -> Vec<Row> {
+    let row =
+        |label: &str, of_labellers, value: fn(&Measures) -> String| (label.to_owned(), of_labellers, value);
+    vec![
+        row("right by labels", true, |it| percent(it.report.accuracy.value)),
+        row("  95 % interval", true, |it| {
+            format!("{:.1}–{:.1}", 100.0 * it.report.accuracy.low, 100.0 * it.report.accuracy.high)
+        }),
+        row("right by truth", true, |it| percent(it.true_order.value)),
+        row("expects right", true, |it| percent(it.confidence)),
+        row("ECE, 15 bins", true, |it| format!("{:.3}", it.report.ece)),
+        row("Brier score", true, |it| format!("{:.3}", it.report.brier)),
+        row("log loss, labels", true, |it| format!("{:.3}", it.report.log_loss)),
+        row("  probabilities", true, |it| format!("{:.3}", it.cross_entropy)),
+        row("scores", false, |it| range(it.report.scores.min, it.report.scores.max)),
+        row("margins, 5–95 %", true, |it| range(it.report.margins.p5, it.report.margins.p95)),
+        row(&format!("  from {} to {}", Histogram::LOW, Histogram::HIGH), true, |it| {
+            it.report.histogram.sparkline(PLACES)
+        }),
+        row("longer wins", true, |it| {
+            it.report.longer_preferred.map_or_else(|| "–".to_owned(), |shares| percent(shares.by_model))
+        }),
+        row("true reward: r", false, |it| {
+            let r = it.report.true_reward.and_then(|reward| reward.pearson);
+            r.map_or_else(|| "–".to_owned(), |r| format!("{r:.3}"))
+        }),
+    ]
+}
+
+/// Is a model right as often as it says?
+fn sureness(models: &[Measured]) -> String {
+    let say = |model: &Measured| {
+        let (expects, right) = (model.measures.confidence, model.measures.report.accuracy);
+        let verdict = match expects {
+            expects if expects > right.high => "too sure",
+            expects if expects < right.low => "not sure enough",
+            _ => "fair, as far as chance lets tell",
+        };
+        format!(
+            "{} expects to be right in {} of the pairs and is in {}: {verdict}",
+            model.name,
+            percent(expects),
+            percent(right.value)
+        )
+    };
+    format!("{}.", models.iter().map(say).collect::<Vec<_>>().join("; "))
+}
+
+fn spread(first: &Measured, others: &[Measured]) -> String {
+    let span = |model: &Measured| model.measures.report.scores.max - model.measures.report.scores.min;
+    let say = |model: &Measured| {
+        let margins = model.measures.report.margins.std / first.measures.report.margins.std;
+        let scores = span(model) / span(first);
+        format!(
+            "{}'s scores span {scores:.2}, and the standard deviation of its margins is {margins:.2}, of {}'s",
+            model.name, first.name
+        )
+    };
+    format!("{}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
+}
+
+/// Is the order any better? On the same pairs, by McNemar's test: only pairs count where the two disagree.
+fn order(first: &Measured, others: &[Measured]) -> String {
+    let say = |model: &Measured| {
+        let both = || model.margins.iter().zip(&first.margins);
+        let gained = both().filter(|(ours, theirs)| **ours > 0.0 && **theirs <= 0.0).count();
+        let lost = both().filter(|(ours, theirs)| **ours <= 0.0 && **theirs > 0.0).count();
+        let (won, differ) = (gained as f64 - lost as f64, (gained + lost) as f64);
+        let verdict = match won / differ.max(1.0).sqrt() {
+            z if z > 1.96 => "better",
+            z if z < -1.96 => "worse",
+            _ => "no difference beyond chance",
+        };
+        format!("{} gains {gained} pairs on {} and loses {lost}: {verdict}", model.name, first.name)
+    };
+    format!("In accuracy {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
+}
+
+/// How far from the labellers' own probabilities?
+fn closeness(models: &[Measured], labellers: &Measures) -> String {
+    let excess = |model: &Measured| model.measures.cross_entropy - labellers.cross_entropy;
+    let mut ranked: Vec<&Measured> = models.iter().collect();
+    ranked.sort_by(|a, b| excess(a).total_cmp(&excess(b)));
+    let say = |model: &&Measured| format!("{} {:.3}", model.name, excess(model));
+    format!(
+        "Above the least possible log loss against the labellers' probabilities, {:.3}, the nearest first: {}.",
+        labellers.cross_entropy,
+        ranked.iter().map(say).collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Two numbers in at most twelve characters, as long as they have at most two digits.
+fn range(low: f64, high: f64) -> String {
+    let number = |value: f64| match value.abs() < 9.95 {
+        true => format!("{value:.1}"),
+        false => format!("{value:.0}"),
+    };
+    format!("{} to {}", number(low), number(high))
+}

@@ -1,0 +1,146 @@
+//! One reward model of the quickstart: its data with bounds, its training, its scores of the held-out pairs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use pcrm_core::constraint::{self, PairView, Priors};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::model::RewardModel;
+use pcrm_core::optim::AdamWConfig;
+use pcrm_core::schedule::Shape;
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Backend, DType};
+use pcrm_eval::PairScore;
+use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::loss::LossConfig;
+use pcrm_rl::order::{BatchSize, Order};
+use pcrm_rl::reward::{Compute, Pairs};
+use pcrm_rl::score::score_pairs;
+use pcrm_rl::trainer::{self, Final, Outcome, Run, TrainerConfig, Warmup};
+use serde_json::Value;
+
+use super::progress::Progress;
+
+/// Pairs of a step.
+const BATCH: usize = 16;
+/// Tokens computed at once.
+const MICRO_TOKENS: usize = 8192;
+const LEARNING_RATE: f64 = 1e-3;
+
+/// What all models of a quickstart share.
+pub struct Course<'a> {
+    /// The backend.
+    pub backend: &'a dyn Backend,
+    /// The folder that every model begins from.
+    pub base: &'a Path,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The pairs to learn from.
+    pub train: &'a [EncodedPair],
+    /// The pairs to measure on.
+    pub test: &'a [EncodedPair],
+    /// The seed of the order, and of constraints that draw.
+    pub seed: u64,
+    /// How often the pairs are gone through.
+    pub epochs: f64,
+    /// Set to end the training early.
+    pub stop: &'a AtomicBool,
+}
+
+/// A model that was trained, seen from outside.
+#[derive(Debug)]
+pub struct Trained {
+    /// The constraint with all its settings.
+    pub constraint: Value,
+    /// Its scores of the held-out pairs, in their order.
+    pub scores: Vec<PairScore>,
+    /// How long training took.
+    pub seconds: f64,
+}
+
+impl Course<'_> {
+    /// Trains a model under this constraint into `dir` and scores the held-out pairs with it.
+    ///
+    /// # Errors
+    /// A constraint that is unknown or refused, being stopped, and all that training may meet.
+    pub fn follow(&self, constraint: &str, dir: &Path, progress: &mut Progress) -> Result<Trained> {
+        let started = Instant::now();
+        let constraint = constraint::parse(constraint)?;
+        let priors = Priors::seeded(self.seed);
+        let bounds = |pairs: &[EncodedPair]| {
+            let views: Vec<PairView<'_>> = pairs.iter().map(view).collect();
+            constraint.checked_bounds(&views, &priors)
+        };
+        let train = Pairs { pairs: self.train.to_vec(), bounds: bounds(self.train)? };
+        let model = RewardModel::load(self.backend, self.base, DType::F32, self.seed)?;
+        let constraint_tag = constraint.to_tagged()?;
+        let run = Run {
+            backend: self.backend,
+            model: model.clone(),
+            tokenizer: self.tokenizer,
+            train: &train,
+            eval: None,
+            dir,
+            fingerprint: BTreeMap::from([("constraint".to_owned(), constraint_tag.to_string())]),
+            stop: self.stop,
+        };
+        if let Outcome::Interrupted { steps, .. } = trainer::train(run, &self.config(), progress)? {
+            bail!("stopped after step {steps}; the next run begins anew");
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let model = RewardModel::load(self.backend, dir, DType::F32, self.seed)?;
+        let scores = score_pairs(&model, &self.test.iter().collect::<Vec<_>>(), MICRO_TOKENS)?;
+        let scored = |((pair, bound), (chosen, rejected)): ((&EncodedPair, f32), (f32, f32))| PairScore {
+            chosen: chosen.into(),
+            rejected: rejected.into(),
+            chosen_tokens: pair.prompt.len() + pair.chosen.len(),
+            rejected_tokens: pair.prompt.len() + pair.rejected.len(),
+            bound: bound.is_finite().then_some(bound.into()),
+            ..PairScore::default()
+        };
+        let scores = self.test.iter().zip(bounds(self.test)?).zip(scores).map(scored).collect();
+        Ok(Trained { constraint: constraint_tag, scores, seconds })
+    }
+
+    fn config(&self) -> TrainerConfig {
+        TrainerConfig {
+            seed: self.seed,
+            epochs: self.epochs,
+            max_steps: None,
+            batch: BatchSize::Pairs(BATCH),
+            order: Order::Shuffled,
+            compute: Compute {
+                score_at: ScoreAt::Last,
+                loss: LossConfig::default(),
+                use_margin: false,
+                micro_tokens: MICRO_TOKENS,
+            },
+            learning_rate: LEARNING_RATE,
+            schedule: Shape::Cosine,
+            warmup: Warmup::Ratio(0.05),
+            adamw: AdamWConfig::default(),
+            max_grad_norm: Some(1.0),
+            log_every: 10,
+            eval_every: None,
+            save_every: None,
+            keep: 1,
+            patience: None,
+            final_weights: Final::Last,
+        }
+    }
+}
+
+fn view(pair: &EncodedPair) -> PairView<'_> {
+    PairView {
+        identity: pair.identity,
+        prompt: &pair.prompt_text,
+        chosen: &pair.chosen_text,
+        rejected: &pair.rejected_text,
+        chosen_ids: &pair.chosen,
+        rejected_ids: &pair.rejected,
+        margin: pair.margin,
+    }
+}

@@ -1,0 +1,170 @@
+//! The quickstart's world: preference pairs whose true reward is known, and whose labels are human: noisy, and
+//! fond of length.
+
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::grammar::{Answer, Question};
+
+/// How much a labeller's log-odds rise with every word that an answer is longer; the true reward knows nothing of it.
+const PER_WORD: f64 = 0.06;
+/// Share of pairs of which one answer is a revision of the other.
+const REVISIONS: f64 = 0.5;
+/// One question of so many is held out for the test.
+const HELD_OUT: usize = 4;
+/// Pairs to train on for every pair held out.
+const TRAIN_PER_TEST: usize = 3;
+
+/// A preference pair in TRL's columns, with what only a generated world knows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pair {
+    /// The question.
+    pub prompt: String,
+    /// The answer that the labeller preferred.
+    pub chosen: String,
+    /// The other.
+    pub rejected: String,
+    /// The true reward of the preferred answer, in log-odds.
+    pub true_chosen: f64,
+    /// That of the other.
+    pub true_rejected: f64,
+    /// How probable it was that a labeller would prefer `chosen`.
+    pub preference_probability: f64,
+}
+
+/// Pairs to learn from and pairs to measure on; they share no prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// To learn from.
+    pub train: Vec<Pair>,
+    /// To measure on.
+    pub test: Vec<Pair>,
+}
+
+impl World {
+    /// The world of this seed with `pairs` pairs to train on.
+    pub fn new(seed: u64, pairs: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut questions = Question::all();
+        questions.shuffle(&mut rng);
+        let (test, train) = questions.split_at(questions.len() / HELD_OUT);
+        let train = (0..pairs).map(|_| pair(train, &mut rng)).collect();
+        let test = (0..pairs.div_ceil(TRAIN_PER_TEST)).map(|_| pair(test, &mut rng)).collect();
+        Self { train, test }
+    }
+}
+
+fn pair(questions: &[Question], rng: &mut ChaCha8Rng) -> Pair {
+    let question = &questions[rng.random_range(0..questions.len())];
+    let first = Answer::draw(question, rng);
+    let second = loop {
+        let other = match rng.random_bool(REVISIONS) {
+            true => first.revised(question, rng),
+            false => Answer::draw(question, rng),
+        };
+        if other.text() != first.text() {
+            break other;
+        }
+    };
+    let words = |answer: &Answer| answer.text().split_whitespace().count() as f64;
+    let logit = first.worth() - second.worth() + PER_WORD * (words(&first) - words(&second));
+    let probability = 1.0 / (1.0 + (-logit).exp());
+    let first_wins = rng.random_bool(probability);
+    let (chosen, rejected) = if first_wins { (first, second) } else { (second, first) };
+    Pair {
+        prompt: question.prompt(),
+        chosen: chosen.text(),
+        rejected: rejected.text(),
+        true_chosen: rounded(chosen.worth()),
+        true_rejected: rounded(rejected.worth()),
+        preference_probability: if first_wins { probability } else { 1.0 - probability },
+    }
+}
+
+/// Sums of tenths, without what binary fractions leave behind: equal rewards are equal.
+fn rounded(worth: f64) -> f64 {
+    (worth * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Protects: a seed names one world, in every run and on every machine.
+    #[test]
+    fn a_seed_names_one_world() {
+        assert_eq!(World::new(7, 200), World::new(7, 200));
+        assert_ne!(World::new(7, 200), World::new(8, 200));
+    }
+
+    /// Protects: what is measured on was not learned from.
+    #[test]
+    fn train_and_test_share_no_prompt() {
+        let world = World::new(0, 600);
+        let train: HashSet<&str> = world.train.iter().map(|pair| pair.prompt.as_str()).collect();
+        assert_eq!(world.test.len(), 200);
+        assert!(world.test.iter().all(|pair| !train.contains(pair.prompt.as_str())));
+        assert!(world.train.iter().all(|pair| pair.chosen != pair.rejected));
+    }
+
+    /// Protects: labels are as noisy as their column says. Of pairs labelled with probability p the more probable
+    /// answer wins in a share of max(p, 1 − p), up to what chance does to 20 000 pairs.
+    #[test]
+    fn labels_have_the_stated_noise() {
+        let world = World::new(1, 20_000);
+        for (low, high) in [(0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.0)] {
+            let likely = |pair: &&Pair| {
+                let p = pair.preference_probability;
+                p != 0.5 && (low..high).contains(&p.max(1.0 - p))
+            };
+            let pairs: Vec<&Pair> = world.train.iter().filter(likely).collect();
+            let of = |value: fn(&Pair) -> f64| {
+                pairs.iter().map(|pair| value(pair)).sum::<f64>() / pairs.len() as f64
+            };
+            let stated = of(|pair| pair.preference_probability.max(1.0 - pair.preference_probability));
+            let seen = of(|pair| f64::from(u8::from(pair.preference_probability > 0.5)));
+            assert!(pairs.len() > 500, "{low}: {} pairs", pairs.len());
+            assert!(
+                (stated - seen).abs() < 4.0 * 0.5 / (pairs.len() as f64).sqrt(),
+                "{low}: {stated} {seen}"
+            );
+        }
+    }
+
+    /// Protects: the temptation: labellers prefer length more often than the truth does.
+    #[test]
+    fn labels_favour_length_beyond_the_truth() {
+        let world = World::new(2, 5000);
+        let (mut pairs, mut by_labels, mut by_truth) = (0.0, 0.0, 0.0);
+        for pair in &world.train {
+            let (chosen, rejected) = (pair.chosen.len(), pair.rejected.len());
+            if chosen == rejected || pair.true_chosen == pair.true_rejected {
+                continue;
+            }
+            pairs += 1.0;
+            by_labels += f64::from(u8::from(chosen > rejected));
+            by_truth += f64::from(u8::from((chosen > rejected) == (pair.true_chosen > pair.true_rejected)));
+        }
+        assert!(by_labels / pairs > by_truth / pairs + 0.05, "{} {}", by_labels / pairs, by_truth / pairs);
+    }
+
+    /// Protects: pairs of near-equal worth are frequent, and pairs of like length differ less: the prior is true.
+    #[test]
+    fn similar_lengths_mean_similar_worth() {
+        let world = World::new(3, 5000);
+        let gap = |pair: &&Pair| (pair.true_chosen - pair.true_rejected).abs();
+        let ratio = |pair: &Pair| {
+            let (chosen, rejected) = (pair.chosen.len() as f64, pair.rejected.len() as f64);
+            chosen.min(rejected) / chosen.max(rejected)
+        };
+        let (like, unlike): (Vec<&Pair>, Vec<&Pair>) = world.train.iter().partition(|pair| ratio(pair) > 0.9);
+        let mean = |pairs: &[&Pair]| pairs.iter().map(gap).sum::<f64>() / pairs.len() as f64;
+        assert!(mean(&like) < mean(&unlike), "{} {}", mean(&like), mean(&unlike));
+        let close = world.train.iter().filter(|pair| gap(pair) < 0.55).count();
+        assert!(close > 1500, "{close}");
+    }
+}
