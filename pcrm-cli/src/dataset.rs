@@ -77,17 +77,6 @@ pub fn padding(model: &RewardModel, tokenizer: &Tokenizer) -> Option<u32> {
 /// # Errors
 /// The constraint's, and a bound that is not positive.
 pub fn bounds(constraint: &dyn Constraint, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
-    let views: Vec<PairView<'_>> = pairs
-        .iter()
-        .map(|pair| PairView {
-            identity: pair.identity,
-            prompt: &pair.prompt_text,
-            chosen: &pair.chosen_text,
-            rejected: &pair.rejected_text,
-            chosen_ids: &pair.chosen,
-            rejected_ids: &pair.rejected,
-            margin: pair.margin,
-        })
-        .collect();
+    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
     constraint.checked_bounds(&views, priors).context("--constraint")
 }

@@ -77,8 +77,8 @@ fn main() -> ExitCode {
     progress::start_logging();
     match run(&cli, &command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<interrupt::Interrupted>() => {
-            eprintln!("{error}");
+        Err(error) if error.chain().any(|cause| cause.is::<interrupt::Interrupted>()) => {
+            eprintln!("{error:#}");
             ExitCode::from(interrupt::EXIT_CODE)
         }
         // The reader of our output went away, as `head` does.

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::conversation::Content;
 use super::preference::{Origin, Preference};
 use super::render::{Readable, render};
+use crate::constraint::PairView;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
@@ -78,6 +79,21 @@ pub struct EncodedPair {
     pub chosen_text: String,
     /// The dispreferred answer's text.
     pub rejected_text: String,
+}
+
+impl EncodedPair {
+    /// What a constraint may look at.
+    pub fn view(&self) -> PairView<'_> {
+        PairView {
+            identity: self.identity,
+            prompt: &self.prompt_text,
+            chosen: &self.chosen_text,
+            rejected: &self.rejected_text,
+            chosen_ids: &self.chosen,
+            rejected_ids: &self.rejected,
+            margin: self.margin,
+        }
+    }
 }
 
 /// What came of encoding.

@@ -12,8 +12,7 @@ mod world;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -24,7 +23,9 @@ use pcrm_core::text::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::interrupt;
 use crate::machine::Machine;
+use crate::progress::quiet;
 use folder::Folder;
 use measure::{Measured, Measures};
 use progress::Progress;
@@ -73,16 +74,7 @@ struct Report<'a> {
 /// # Errors
 /// Options that cannot be used, an output folder of somebody else, Ctrl-C, and all that training may meet.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        // Asked twice, nobody wants to wait for the step to end.
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("watching for Ctrl-C")?;
-    let text = play(args, &stop, false)?;
+    let text = play(args, interrupt::flag()?, quiet())?;
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use pcrm_core::constraint::{self, PairView, Priors};
+use anyhow::Result;
+use pcrm_core::constraint::{self, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::model::RewardModel;
 use pcrm_core::optim::AdamWConfig;
@@ -23,6 +23,8 @@ use pcrm_rl::trainer::{self, Final, Outcome, Run, TrainerConfig, Warmup};
 use serde_json::Value;
 
 use super::progress::Progress;
+use crate::dataset::bounds;
+use crate::interrupt::Interrupted;
 
 /// Pairs of a step.
 const BATCH: usize = 16;
@@ -70,10 +72,7 @@ impl Course<'_> {
         let started = Instant::now();
         let constraint = constraint::parse(constraint)?;
         let priors = Priors::seeded(self.seed);
-        let bounds = |pairs: &[EncodedPair]| {
-            let views: Vec<PairView<'_>> = pairs.iter().map(view).collect();
-            constraint.checked_bounds(&views, &priors)
-        };
+        let bounds = |pairs: &[EncodedPair]| bounds(constraint.as_ref(), pairs, &priors);
         let train = Pairs { pairs: self.train.to_vec(), bounds: bounds(self.train)? };
         let model = RewardModel::load(self.backend, self.base, DType::F32, self.seed)?;
         let constraint_tag = constraint.to_tagged()?;
@@ -88,7 +87,8 @@ impl Course<'_> {
             stop: self.stop,
         };
         if let Outcome::Interrupted { steps, .. } = trainer::train(run, &self.config(), progress)? {
-            bail!("stopped after step {steps}; the next run begins anew");
+            let message = format!("stopped after step {steps}; the next run begins anew");
+            return Err(Interrupted { message }.into());
         }
         let seconds = started.elapsed().as_secs_f64();
         let model = RewardModel::load(self.backend, dir, DType::F32, self.seed)?;
@@ -130,17 +130,5 @@ impl Course<'_> {
             patience: None,
             final_weights: Final::Last,
         }
-    }
-}
-
-fn view(pair: &EncodedPair) -> PairView<'_> {
-    PairView {
-        identity: pair.identity,
-        prompt: &pair.prompt_text,
-        chosen: &pair.chosen_text,
-        rejected: &pair.rejected_text,
-        chosen_ids: &pair.chosen,
-        rejected_ids: &pair.rejected,
-        margin: pair.margin,
     }
 }
