@@ -209,6 +209,15 @@ fn wrong_models_are_told_by_file() -> Result<()> {
     fs::copy(beside("golden/models/llama-sharded").join(index), world.path("sharded").join(index))?;
     world.refuses(&train("sharded"), &[index, "model-00001-of-00003.safetensors"])?;
 
+    // Without weights nothing is trained by accident, and with --random-init on purpose.
+    copy("bare")?;
+    fs::remove_file(world.path("bare/model.safetensors"))?;
+    world.refuses(&train("bare"), &["bare", "model.safetensors"])?;
+    world.run(&format!(
+        "{} --random-init --max-steps 1",
+        train("bare").replace("--output x", "--output fresh")
+    ))?;
+
     copy("strange")?;
     world.write("strange/config.json", "{\"model_type\": \"mamba\"}")?;
     world.refuses(&train("strange"), &["strange/config.json", "mamba", "gpt2, llama, mistral, qwen2"])?;

@@ -1,11 +1,13 @@
 //! The options that every verb shares: backend, device, element type, threads, seed.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::{Backend, DType, Device};
 
-/// Where and how to compute.
+/// Where and how to compute, and where options come from. The config file is read before options are (see `config.rs`).
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct Machine {
@@ -24,6 +26,9 @@ pub struct Machine {
     /// Seed of everything that is drawn
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// TOML file with any options of the verb by the same name; what is typed overrides it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 impl Machine {

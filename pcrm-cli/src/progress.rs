@@ -117,7 +117,11 @@ impl Observer for Watch {
         text.push_str(&format!(" {:.0} tok/s", metrics.tokens_per_second));
         let due = self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_EVERY) || metrics.step == self.total;
         if self.plain && due {
-            say(&format!("step {}/{} epoch {:.2} {text}", metrics.step, self.total, metrics.epoch));
+            let saved = 100.0 * metrics.padding_avoided;
+            let (step, total, epoch) = (metrics.step, self.total, metrics.epoch);
+            say(&format!(
+                "step {step}/{total} epoch {epoch:.2} {text}, {saved:.0} % of the padded batch avoided"
+            ));
             self.shown = Some(Instant::now());
             self.last_shown = metrics.step;
         }

@@ -1,7 +1,7 @@
 //! What everything in PCRM speaks: tensors, kernels, backends, models, constraints, text and data.
 //!
 //! Reading order:
-//! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`math`], fused [`kernels`] and their reference
+//! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`] and their reference
 //!   [`composed`], a [`backend`], named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
@@ -22,6 +22,7 @@ pub mod host;
 pub mod kernels;
 pub mod math;
 pub mod model;
+pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod registry;

@@ -6,80 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use pcrm_core::model::RewardModel;
-use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
-use pcrm_core::schedule::{Schedule, Shape};
+use pcrm_core::optim::{AdamW, clip_scale};
+use pcrm_core::schedule::Schedule;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::checkpoint::{self, Best, State};
 use crate::error::{Error, Result};
 use crate::metrics::{Measures, MetricsFile, StepMetrics};
-use crate::order::{self, BatchSize, Order};
-use crate::reward::{self, Compute, Gradient, Pairs};
+pub use crate::options::{Final, TrainerConfig, Warmup};
+use crate::plan::{Plan, total_steps};
+use crate::reward::{self, Gradient, Pairs};
 use crate::score::score_pairs;
 
 /// Pairs whose scores are compared after the saved model was loaded again.
 const CHECKED_PAIRS: usize = 16;
-
-/// How long warm-up lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Warmup {
-    /// So many steps.
-    Steps(u64),
-    /// This share of all steps.
-    Ratio(f64),
-}
-
-/// Which weights end up in the run's folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Final {
-    /// Those of the last step.
-    Last,
-    /// Those of the best evaluation.
-    Best,
-}
-
-/// The options of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainerConfig {
-    /// Everything drawn comes from it.
-    pub seed: u64,
-    /// How often the data are gone through.
-    pub epochs: f64,
-    /// The most steps; ends the run before its epochs do.
-    pub max_steps: Option<u64>,
-    /// What a step takes.
-    pub batch: BatchSize,
-    /// The order of pairs.
-    pub order: Order,
-    /// How a batch is computed.
-    pub compute: Compute,
-    /// The largest learning rate.
-    pub learning_rate: f64,
-    /// Its shape.
-    pub schedule: Shape,
-    /// Its rise.
-    pub warmup: Warmup,
-    /// The optimiser's constants.
-    pub adamw: AdamWConfig,
-    /// Gradients of a larger global norm are scaled down to it.
-    pub max_grad_norm: Option<f64>,
-    /// Steps between lines of metrics.
-    pub log_every: u64,
-    /// Steps between evaluations.
-    pub eval_every: Option<u64>,
-    /// Steps between checkpoints.
-    pub save_every: Option<u64>,
-    /// Checkpoints kept besides the best.
-    pub keep: usize,
-    /// Evaluations without gain after which the run ends early.
-    pub patience: Option<u64>,
-    /// Which weights end up in the run's folder.
-    pub final_weights: Final,
-}
 
 /// What a run works on.
 pub struct Run<'a> {
@@ -150,78 +92,13 @@ struct EvalLine {
     measures: BTreeMap<String, serde_json::Value>,
 }
 
-/// Which batch comes next: epoch and place in it.
-struct Plan<'a> {
-    pairs: &'a Pairs,
-    config: &'a TrainerConfig,
-    epoch: u64,
-    batches: Vec<Vec<usize>>,
-    next: usize,
-}
-
-impl<'a> Plan<'a> {
-    fn new(pairs: &'a Pairs, config: &'a TrainerConfig) -> Self {
-        let batches = order::epoch(&pairs.pairs, config.batch, config.order, config.seed, 0);
-        Self { pairs, config, epoch: 0, batches, next: 0 }
-    }
-
-    fn next(&mut self) -> &[usize] {
-        if self.next == self.batches.len() {
-            let config = self.config;
-            self.epoch += 1;
-            self.batches =
-                order::epoch(&self.pairs.pairs, config.batch, config.order, config.seed, self.epoch);
-            self.next = 0;
-        }
-        self.next += 1;
-        &self.batches[self.next - 1]
-    }
-
-    fn epochs_made(&self) -> f64 {
-        self.epoch as f64 + self.next as f64 / self.batches.len() as f64
-    }
-}
-
-/// Steps of the whole run.
-fn total_steps(pairs: &Pairs, config: &TrainerConfig) -> u64 {
-    let (whole, part) = (config.epochs.floor() as u64, config.epochs.fract());
-    let steps =
-        |epoch| order::epoch(&pairs.pairs, config.batch, config.order, config.seed, epoch).len() as f64;
-    // Steps of an epoch may differ where batches are made by tokens.
-    let of_whole: f64 = match config.batch {
-        BatchSize::Pairs(_) => whole as f64 * steps(0),
-        BatchSize::Tokens(_) => (0..whole).map(steps).sum(),
-    };
-    let all = of_whole + if part > 0.0 { (part * steps(whole)).ceil() } else { 0.0 };
-    config.max_steps.map_or(all as u64, |most| most.min(all as u64).max(u64::from(all > 0.0)))
-}
-
-fn checked(config: &TrainerConfig, train: &Pairs) -> Result<()> {
-    let refuse = |field, message: String| Err(Error::Invalid { field, message });
-    if train.pairs.is_empty() {
-        return refuse("data", "no pair is left to train on".into());
-    }
-    if !(config.epochs > 0.0 && config.epochs.is_finite()) {
-        return refuse("epochs", format!("{} is not a positive number", config.epochs));
-    }
-    if !(config.learning_rate >= 0.0 && config.learning_rate.is_finite()) {
-        return refuse("learning-rate", format!("{} is not a number from 0 up", config.learning_rate));
-    }
-    if let Warmup::Ratio(ratio) = config.warmup
-        && !(0.0..=1.0).contains(&ratio)
-    {
-        return refuse("warmup-ratio", format!("{ratio} is not between 0 and 1"));
-    }
-    Ok(())
-}
-
 /// Trains, evaluates, saves; goes on from the newest checkpoint in the run's folder if there is one.
 ///
 /// # Errors
 /// Options that cannot be used, a loss or gradient that is not finite, a checkpoint of another run or none that is
 /// whole, the disk's and the backend's errors.
 pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) -> Result<Outcome> {
-    checked(config, run.train)?;
+    config.check(run.train)?;
     let model = run.model.trainable();
     let mut optimiser = AdamW::new(config.adamw, model.params())?;
     let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };

@@ -50,9 +50,6 @@ pub struct EvalRewardArgs {
     reading: Reading,
     #[command(flatten)]
     machine: Machine,
-    /// TOML file with any of these options by the same name; what is typed overrides it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\

@@ -45,9 +45,6 @@ pub struct ScoreArgs {
     micro_tokens: usize,
     #[command(flatten)]
     machine: Machine,
-    /// TOML file with any of these options by the same name; what is typed overrides it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\

@@ -45,6 +45,9 @@ const LEGEND: &str = "labellers: what a model would show whose margins are the l
 
 /// Options of `pcrm quickstart`.
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  pcrm quickstart\n  pcrm quickstart --seed 1 --output runs/quickstart-1"
+)]
 pub struct QuickstartArgs {
     /// Folder to write the data, the models and the report to
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]

@@ -1,10 +1,13 @@
 //! `pcrm bench`: how fast this machine trains and scores, and what share of its matrix peak that is.
 
+mod gemm;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
+use pcrm_core::Backend;
 use pcrm_core::constraint::{self, Priors};
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::preference::{Content, Preference, load_preferences};
@@ -14,7 +17,6 @@ use pcrm_core::model::family::Mlp;
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
 use pcrm_core::text::Tokenizer;
-use pcrm_core::{Backend, HostTensor};
 use pcrm_rl::batch::ScoreAt;
 use pcrm_rl::loss::LossConfig;
 use pcrm_rl::reward::{self, Compute, Pairs};
@@ -32,7 +34,7 @@ pub enum BenchVerb {
     /// Scoring of pairs
     Score(BenchArgs),
     /// Matrix products: the machine's peak
-    Gemm(GemmArgs),
+    Gemm(gemm::GemmArgs),
 }
 
 /// Options of `pcrm bench reward` and `pcrm bench score`.
@@ -65,31 +67,12 @@ pub struct BenchArgs {
     json: bool,
     #[command(flatten)]
     machine: Machine,
-    /// TOML file with any of these options by the same name; what is typed overrides it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   pcrm bench gemm
   pcrm bench reward --model qwen2-micro --data harmless-base.test.jsonl.gz --batch 8 --max-length 512 --threads 2 --json";
-
-/// Options of `pcrm bench gemm`.
-#[derive(Debug, Args)]
-pub struct GemmArgs {
-    /// Seconds to time for
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
-    seconds: f64,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    machine: Machine,
-    /// TOML file with any of these options by the same name; what is typed overrides it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
 
 #[derive(Debug, Serialize)]
 struct Timing {
@@ -109,15 +92,6 @@ struct Timing {
     share_of_gemm_peak: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Peak {
-    system: String,
-    device: String,
-    dtype: String,
-    gflop_per_s: f64,
-    shape: [usize; 3],
-}
-
 /// Times what is asked for.
 ///
 /// # Errors
@@ -126,7 +100,7 @@ pub fn run(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Reward(args) => pairs(args, Job::Reward),
         BenchVerb::Score(args) => pairs(args, Job::Score),
-        BenchVerb::Gemm(args) => gemm(args),
+        BenchVerb::Gemm(args) => gemm::run(args),
     }
 }
 
@@ -138,45 +112,6 @@ enum Job {
 
 fn system(backend: &dyn Backend) -> String {
     format!("pcrm {} {}", env!("CARGO_PKG_VERSION"), backend.name())
-}
-
-/// The product that the peak is measured with: the shape of a feed-forward layer.
-const SHAPE: [usize; 3] = [1024, 768, 3072];
-
-fn gemm(args: &GemmArgs) -> Result<()> {
-    ensure!(args.seconds > 0.0, "--seconds {}: expected a positive number", args.seconds);
-    let backend = args.machine.open()?;
-    let peak = Peak {
-        system: system(backend.as_ref()),
-        device: args.machine.device.to_string(),
-        dtype: args.machine.dtype.to_string(),
-        gflop_per_s: peak(backend.as_ref(), &args.machine, args.seconds)?,
-        shape: SHAPE,
-    };
-    match args.json {
-        true => println!("{}", serde_json::to_string(&peak)?),
-        false => println!("{:.1} GFLOP/s, {} on {} ({:?})", peak.gflop_per_s, peak.dtype, peak.device, SHAPE),
-    }
-    Ok(())
-}
-
-/// The fastest of many products, in GFLOP/s.
-fn peak(backend: &dyn Backend, machine: &Machine, seconds: f64) -> Result<f64> {
-    let [m, k, n] = SHAPE;
-    let fill = |rows: usize, columns: usize| -> Result<_> {
-        let values = (0..rows * columns).map(|at| (at % 17) as f32 * 0.1 - 0.8).collect();
-        Ok(backend.upload(&HostTensor::f32([rows, columns], values)?, machine.dtype)?)
-    };
-    let (a, b) = (fill(m, k)?, fill(k, n)?);
-    let begun = Instant::now();
-    let mut best = f64::INFINITY;
-    while begun.elapsed().as_secs_f64() < seconds {
-        let started = Instant::now();
-        a.matmul(&b)?;
-        backend.synchronize()?;
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    Ok(2.0 * (m * k * n) as f64 / best / 1e9)
 }
 
 fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
@@ -207,7 +142,7 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     backend.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     let peak_rss_mib = peak_rss();
-    let gemm = peak(backend.as_ref(), &args.machine, 1.0)?;
+    let gemm = gemm::peak(backend.as_ref(), &args.machine, 1.0)?;
     let counted = &data.pairs[args.warmup * args.batch..];
     let separate: usize =
         counted.iter().map(|p| 2 * p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
@@ -289,7 +224,7 @@ impl<'a> Trainer<'a> {
 fn fitting(args: &BenchArgs, tokenizer: &Tokenizer) -> Result<Vec<EncodedPair>> {
     let (mut rows, report) = load_preferences(&args.data, Strictness::Skip)?;
     if report.schema == Some(Schema::HhDialogues) {
-        rows.retain(|row| shares_turns(row));
+        rows.retain(shares_turns);
     }
     let need = (args.steps + args.warmup) * args.batch;
     // The limit leaves the end token out: a sequence may have max_length tokens with it.

@@ -1,29 +1,19 @@
-//! `pcrm reward`: trains a reward model.
+//! What `pcrm reward` may be told.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use pcrm_core::constraint::{self, Constraint, Priors};
-use pcrm_core::model::{RewardModel, weights};
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
-use pcrm_core::text::Tokenizer;
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::checkpoint;
 use pcrm_rl::loss::LossConfig;
 use pcrm_rl::order::{BatchSize, Order};
-use pcrm_rl::reward::{Compute, Pairs};
-use pcrm_rl::trainer::{self, Final, Outcome, Run, TrainerConfig, Warmup};
-use serde_json::{Value, json};
+use pcrm_rl::reward::Compute;
+use pcrm_rl::trainer::{Final, TrainerConfig, Warmup};
 
-use crate::dataset::{Reading, bounds, padding};
-use crate::hashes::{digest_file, digest_text};
-use crate::interrupt;
+use crate::dataset::Reading;
 use crate::machine::Machine;
-use crate::progress::{Watch, say};
 
 /// Options of `pcrm reward`.
 #[derive(Debug, Args)]
@@ -31,38 +21,38 @@ use crate::progress::{Watch, say};
 pub struct RewardArgs {
     /// Hugging Face folder to begin from: a language model (it gets a score head) or a reward model
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
+    /// Draw all weights from the seed: --model needs config.json and a tokenizer alone
+    #[arg(long)]
+    pub(super) random_init: bool,
     /// Preference files: JSONL, plain, gzip or zstd
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
-    data: Vec<PathBuf>,
+    pub(super) data: Vec<PathBuf>,
     /// Preference files to evaluate on
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
-    eval_data: Vec<PathBuf>,
+    pub(super) eval_data: Vec<PathBuf>,
     /// Share of the prompts of --data held out to evaluate on
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data")]
-    eval_split: Option<f64>,
+    pub(super) eval_split: Option<f64>,
     /// Folder for the trained model, its checkpoints and metrics
     #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    pub(super) output: PathBuf,
     /// Go on from the newest checkpoint in --output
     #[arg(long)]
-    resume: bool,
+    pub(super) resume: bool,
     /// Prior constraint: a name, or JSON such as '{"kind": "fixed", "bound": 3}'; none is Bradley-Terry
     #[arg(long, value_name = "NAME|JSON", default_value = "none")]
-    constraint: String,
+    pub(super) constraint: String,
     #[command(flatten)]
-    reading: Reading,
+    pub(super) reading: Reading,
     #[command(flatten)]
-    loss: LossArgs,
+    pub(super) loss: LossArgs,
     #[command(flatten)]
-    steps: StepArgs,
+    pub(super) steps: StepArgs,
     #[command(flatten)]
-    keeping: KeepArgs,
+    pub(super) keeping: KeepArgs,
     #[command(flatten)]
-    machine: Machine,
-    /// TOML file with any of these options by the same name; what is typed overrides it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) machine: Machine,
 }
 
 const EXAMPLES: &str = "\
@@ -193,7 +183,11 @@ enum FinalChoice {
 }
 
 impl RewardArgs {
-    fn trainer(&self) -> Result<TrainerConfig> {
+    /// The options as the trainer takes them.
+    ///
+    /// # Errors
+    /// Numbers out of range, options that do not go together.
+    pub(super) fn trainer(&self) -> Result<TrainerConfig> {
         let (steps, keeping) = (&self.steps, &self.keeping);
         ensure!(steps.batch > 0, "--batch 0: expected a positive number of pairs");
         ensure!(steps.batch_tokens != Some(0), "--batch-tokens 0: expected a positive number of tokens");
@@ -256,188 +250,4 @@ impl RewardArgs {
             },
         })
     }
-
-    /// What must be the same for a run to go on: every option that changes a number, and what is read.
-    fn fingerprint(&self, config: &TrainerConfig, constraint: &Value) -> Result<BTreeMap<String, String>> {
-        let mut print = BTreeMap::new();
-        let mut put = |name: &str, value: String| print.insert(name.to_owned(), value);
-        put("constraint", constraint.to_string());
-        put("seed", config.seed.to_string());
-        put("epochs, max-steps", format!("{}, {:?}", config.epochs, config.max_steps));
-        put("batch, order", format!("{:?}, {:?}", config.batch, config.order));
-        put("loss", format!("{:?}", config.compute));
-        put(
-            "learning rate",
-            format!(
-                "{} {:?} {:?} {:?}",
-                config.learning_rate, config.schedule, config.warmup, config.max_grad_norm
-            ),
-        );
-        put("adamw", format!("{:?}", config.adamw));
-        put("max-length, too-long", format!("{}, {}", self.reading.max_length, self.reading.too_long));
-        put("eval-split, eval-every", format!("{:?}, {:?}", self.eval_split, config.eval_every));
-        put("patience", format!("{:?}", config.patience));
-        put("backend, device, dtype", {
-            format!("{}, {}, {}", self.machine.backend, self.machine.device, self.machine.dtype)
-        });
-        let hashes = |paths: &[PathBuf]| -> Result<String> {
-            Ok(paths.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?.join(" "))
-        };
-        put("data", hashes(&self.data)?);
-        put("eval-data", hashes(&self.eval_data)?);
-        put("model", model_digest(&self.model)?);
-        Ok(print)
-    }
-}
-
-/// The hash of a model folder's config, weights and tokenizer.
-fn model_digest(dir: &Path) -> Result<String> {
-    let mut names: Vec<PathBuf> = fs::read_dir(dir)
-        .with_context(|| format!("--model {}", dir.display()))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            path.is_file()
-                && path
-                    .extension()
-                    .is_some_and(|ext| ["json", "safetensors", "jinja"].iter().any(|known| ext == *known))
-        })
-        .collect();
-    names.sort();
-    let parts = names.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?;
-    Ok(digest_text(&parts.join(" ")))
-}
-
-/// Trains; `resolved` is the config file of this run.
-///
-/// # Errors
-/// Everything that the user's files and options can cause.
-pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
-    let config = args.trainer()?;
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
-    let tagged = constraint.to_tagged()?;
-    let backend = args.machine.open()?;
-    begin_folder(args)?;
-    let tokenizer =
-        Tokenizer::from_dir(&args.model).with_context(|| format!("--model {}", args.model.display()))?;
-    let model = RewardModel::load(backend.as_ref(), &args.model, args.machine.dtype, config.seed)?;
-    let pad = padding(&model, &tokenizer);
-    let notes = json!({"constraint": tagged, "score": format!("{:?}", config.compute.score_at)});
-    let model = model.with_config(|config| {
-        config.pad = pad;
-        config.raw.insert("pcrm".into(), notes);
-    });
-    let (train, eval) = datasets(args, &tokenizer, pad, constraint.as_ref())?;
-    let fingerprint = args.fingerprint(&config, &tagged)?;
-    if !args.resume {
-        weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
-        weights::write_json(
-            &args.output.join("manifest.json"),
-            &manifest(args, &fingerprint, &train, eval.as_ref()),
-        )?;
-    }
-    say(&format!(
-        "training {} parameters on {} pairs{}, constraint {tagged}",
-        model.params().elements(),
-        train.pairs.len(),
-        eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.pairs.len())),
-    ));
-    let stop = interrupt::flag()?;
-    let run = Run {
-        backend: backend.as_ref(),
-        model,
-        tokenizer: &tokenizer,
-        train: &train,
-        eval: eval.as_ref(),
-        dir: &args.output,
-        fingerprint,
-        stop,
-    };
-    match trainer::train(run, &config, &mut Watch::default())? {
-        Outcome::Finished { steps, best, early } => {
-            let why = if early { " (patience ran out)" } else { "" };
-            say(&format!("{steps} steps made{why}; the model is in {}", args.output.display()));
-            if let Some(best) = best {
-                say(&format!("best evaluation: loss {:.4} after step {}", best.loss, best.step));
-            }
-            Ok(())
-        }
-        Outcome::Interrupted { steps, checkpoint } => Err(interrupt::Interrupted {
-            message: format!(
-                "interrupted after step {steps}; {} is saved, the same command with --resume goes on",
-                checkpoint.display()
-            ),
-        }
-        .into()),
-    }
-}
-
-/// Refuses to mix runs: a folder with a model or checkpoints is only gone on in.
-fn begin_folder(args: &RewardArgs) -> Result<()> {
-    let dir = &args.output;
-    if args.resume {
-        return Ok(());
-    }
-    let used =
-        ["model.safetensors", "config.json", "manifest.json"].iter().any(|name| dir.join(name).exists());
-    if used || !checkpoint::steps(dir)?.is_empty() {
-        bail!(
-            "--output {}: holds a run or a model already; --resume goes on with it, or name another folder",
-            dir.display()
-        );
-    }
-    Ok(())
-}
-
-fn datasets(
-    args: &RewardArgs,
-    tokenizer: &Tokenizer,
-    pad: Option<u32>,
-    constraint: &dyn Constraint,
-) -> Result<(Pairs, Option<Pairs>)> {
-    let priors = Priors::seeded(args.machine.seed);
-    let (rows, _) = args.reading.preferences(&args.data)?;
-    let (encoded, _) = args.reading.encode(&rows, tokenizer, pad)?;
-    let bounded = |pairs: Vec<_>| -> Result<Pairs> {
-        let bounds = bounds(constraint, &pairs, &priors)?;
-        Ok(Pairs { pairs, bounds })
-    };
-    if let Some(share) = args.eval_split {
-        ensure!(share > 0.0 && share < 1.0, "--eval-split {share}: expected a share between 0 and 1");
-        // By the prompt's hash: no prompt on both sides, whatever the order of the file.
-        let (eval, train): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|pair| {
-            digest_fraction(&format!("{}\0{}", args.machine.seed, pair.prompt_text)) < share
-        });
-        ensure!(!eval.is_empty() && !train.is_empty(), "--eval-split {share}: leaves one side without pairs");
-        return Ok((bounded(train)?, Some(bounded(eval)?)));
-    }
-    if args.eval_data.is_empty() {
-        return Ok((bounded(encoded)?, None));
-    }
-    let (rows, _) = args.reading.preferences(&args.eval_data)?;
-    let (eval, _) = args.reading.encode(&rows, tokenizer, pad)?;
-    Ok((bounded(encoded)?, Some(bounded(eval)?)))
-}
-
-/// A number from 0 to 1 from a text's hash.
-fn digest_fraction(text: &str) -> f64 {
-    let digits = digest_text(text);
-    u32::from_str_radix(&digits[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
-}
-
-fn manifest(
-    args: &RewardArgs,
-    fingerprint: &BTreeMap<String, String>,
-    train: &Pairs,
-    eval: Option<&Pairs>,
-) -> Value {
-    let files = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    json!({
-        "pcrm": env!("CARGO_PKG_VERSION"),
-        "model": args.model,
-        "data": files(&args.data),
-        "eval_data": files(&args.eval_data),
-        "train_pairs": train.pairs.len(),
-        "eval_pairs": eval.map(|eval| eval.pairs.len()),
-        "fingerprint": fingerprint,
-    })
 }

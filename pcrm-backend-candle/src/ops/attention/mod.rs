@@ -5,89 +5,18 @@
 //! zeros: so the sums of a row depend on its position alone, and a row has the same bits whether its prompt is
 //! shared or not. Only ln Σ eˣ of every row is kept; the backward recomputes the probabilities.
 
+mod plan;
+
 use candle_core as ct;
 use multiversion::multiversion;
-use pcrm_core::{Attention, Result, SequenceTree};
+use pcrm_core::Result;
 use rayon::prelude::*;
 
 use super::lanes::{exp, fold, fold2, largest};
-use super::product::{Cores, Into, Matrix, multiply, steady_rows};
+use super::product::{Cores, Into, Matrix, multiply};
 use super::slices::{dense, floats, tensor};
-
-/// Positions of a tile.
-const TILE: usize = 64;
-
-/// The sizes that attention works with.
-#[derive(Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) dim: usize,
-}
-
-/// How a call attends, owned so that the backward can keep it.
-#[derive(Clone)]
-pub(crate) struct Plan {
-    trees: Vec<Vec<Part>>,
-    /// Rows of q (all rows, or those asked for).
-    queries: usize,
-    sizes: Sizes,
-    scale: f32,
-    window: Option<usize>,
-}
-
-/// One segment: what it sees and which of its rows ask.
-#[derive(Clone)]
-struct Part {
-    /// Rows of the stream seen by the segment's last row, the segment's own last.
-    chain: Vec<std::ops::Range<usize>>,
-    /// (row of q, position) of every row that asks, by position.
-    asking: Vec<(usize, usize)>,
-}
-
-impl Plan {
-    /// Lays out the work for a tree.
-    pub(crate) fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
-        let mut next = 0;
-        let mut asking_of = |index: usize| -> Vec<(usize, usize)> {
-            let rows = tree.segments()[index].rows.clone();
-            let position = |row: usize| tree.start(index) + row - rows.start;
-            match how.queries {
-                None => rows.clone().map(|row| (row, position(row))).collect(),
-                Some(queries) => {
-                    let first = next;
-                    while queries.get(next).is_some_and(|row| *row < rows.end) {
-                        next += 1;
-                    }
-                    (first..next).map(|at| (at, position(queries[at]))).collect()
-                }
-            }
-        };
-        let asking: Vec<_> = (0..tree.segments().len()).map(&mut asking_of).collect();
-        let part = |index: usize| Part { chain: tree.chain(index), asking: asking[index].clone() };
-        Self {
-            trees: tree
-                .trees()
-                .into_iter()
-                .map(|segments| segments.into_iter().map(part).collect())
-                .collect(),
-            queries: how.queries.map_or(tree.rows(), <[usize]>::len),
-            sizes,
-            scale: how.scale as f32,
-            window: how.window,
-        }
-    }
-
-    /// (tree, kv head) of every task.
-    fn tasks(&self) -> Vec<(&[Part], usize)> {
-        let heads = self.sizes.kv_heads;
-        self.trees.iter().flat_map(|parts| (0..heads).map(move |head| (parts.as_slice(), head))).collect()
-    }
-
-    fn group(&self) -> usize {
-        self.sizes.heads / self.sizes.kv_heads
-    }
-}
+use plan::{Part, along, gather, tiles, visible};
+pub(crate) use plan::{Plan, Sizes};
 
 /// The attended values `[queries, heads, dim]` and ln Σ eˣ `[queries, heads]`.
 pub(crate) fn forward(plan: &Plan, qkv: [&ct::Tensor; 3]) -> Result<(ct::Tensor, Vec<f32>)> {
@@ -174,46 +103,6 @@ struct PartGradient<'a> {
     tiles: Vec<Tile>,
     d_keys: Vec<f32>,
     d_values: Vec<f32>,
-}
-
-/// The rows of a tile that ask, with their positions, and how many keys they meet, in whole tiles.
-fn tiles(part: &Part) -> impl Iterator<Item = (&[(usize, usize)], usize)> {
-    let chunks = part.asking.chunk_by(|a, b| a.1 / TILE == b.1 / TILE);
-    chunks.map(|asking| (asking, (asking[0].1 / TILE + 1) * TILE))
-}
-
-/// One head's rows of a chain `[keys, dim]`, filled with zeros to whole tiles.
-fn along(chain: &[std::ops::Range<usize>], x: &[f32], head: usize, [heads, dim]: [usize; 2]) -> Vec<f32> {
-    let keys: usize = chain.iter().map(ExactSizeIterator::len).sum();
-    let mut rows = Vec::with_capacity(keys.next_multiple_of(TILE) * dim);
-    for row in chain.iter().cloned().flatten() {
-        rows.extend_from_slice(&x[(row * heads + head) * dim..][..dim]);
-    }
-    rows.resize(keys.next_multiple_of(TILE) * dim, 0.0);
-    rows
-}
-
-/// The fewest rows of a tile's products. Heads alone never exceed 64 rows, so they always take one path; see
-/// [`steady_rows`].
-fn least_rows(group: usize, dim: usize) -> usize {
-    if group == 1 { 8 } else { steady_rows(dim) }
-}
-
-/// The tile's rows of a tensor `[queries, heads, dim]`, filled with zeros to [`least_rows`].
-fn gather(
-    asking: &[(usize, usize)],
-    x: &[f32],
-    kv_head: usize,
-    group: usize,
-    [heads, dim]: [usize; 2],
-) -> Vec<f32> {
-    let rows = asking.len() * group;
-    let mut gathered = Vec::with_capacity(rows.max(least_rows(group, dim)) * dim);
-    for (row, _) in asking {
-        gathered.extend_from_slice(&x[(row * heads + kv_head * group) * dim..][..group * dim]);
-    }
-    gathered.resize(rows.max(least_rows(group, dim)) * dim, 0.0);
-    gathered
 }
 
 fn forward_task(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32]; 3]) -> Vec<Tile> {
@@ -325,12 +214,6 @@ fn backward_task<'a>(
         done.push(PartGradient { chain: &part.chain, tiles: done_tiles, d_keys, d_values });
     }
     done
-}
-
-/// The keys that a row at `position` sees.
-fn visible(position: usize, window: Option<usize>) -> std::ops::Range<usize> {
-    let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
-    first..position + 1
 }
 
 /// Turns scores into probabilities, zero where not visible, and gives ln Σ eˣ.

@@ -1,0 +1,131 @@
+//! The work of a call: trees, the rows that ask, tiles, and what is gathered for one.
+
+use pcrm_core::{Attention, SequenceTree};
+
+use super::super::product::steady_rows;
+
+/// Positions of a tile.
+pub(super) const TILE: usize = 64;
+
+/// The sizes that attention works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) dim: usize,
+}
+
+/// How a call attends, owned so that the backward can keep it.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    trees: Vec<Vec<Part>>,
+    /// Rows of q (all rows, or those asked for).
+    pub(super) queries: usize,
+    pub(super) sizes: Sizes,
+    pub(super) scale: f32,
+    pub(super) window: Option<usize>,
+}
+
+/// One segment: what it sees and which of its rows ask.
+#[derive(Clone)]
+pub(super) struct Part {
+    /// Rows of the stream seen by the segment's last row, the segment's own last.
+    pub(super) chain: Vec<std::ops::Range<usize>>,
+    /// (row of q, position) of every row that asks, by position.
+    pub(super) asking: Vec<(usize, usize)>,
+}
+
+impl Plan {
+    /// Lays out the work for a tree.
+    pub(crate) fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
+        let mut next = 0;
+        let mut asking_of = |index: usize| -> Vec<(usize, usize)> {
+            let rows = tree.segments()[index].rows.clone();
+            let position = |row: usize| tree.start(index) + row - rows.start;
+            match how.queries {
+                None => rows.clone().map(|row| (row, position(row))).collect(),
+                Some(queries) => {
+                    let first = next;
+                    while queries.get(next).is_some_and(|row| *row < rows.end) {
+                        next += 1;
+                    }
+                    (first..next).map(|at| (at, position(queries[at]))).collect()
+                }
+            }
+        };
+        let asking: Vec<_> = (0..tree.segments().len()).map(&mut asking_of).collect();
+        let part = |index: usize| Part { chain: tree.chain(index), asking: asking[index].clone() };
+        Self {
+            trees: tree
+                .trees()
+                .into_iter()
+                .map(|segments| segments.into_iter().map(part).collect())
+                .collect(),
+            queries: how.queries.map_or(tree.rows(), <[usize]>::len),
+            sizes,
+            scale: how.scale as f32,
+            window: how.window,
+        }
+    }
+
+    /// (tree, kv head) of every task.
+    pub(super) fn tasks(&self) -> Vec<(&[Part], usize)> {
+        let heads = self.sizes.kv_heads;
+        self.trees.iter().flat_map(|parts| (0..heads).map(move |head| (parts.as_slice(), head))).collect()
+    }
+
+    pub(super) fn group(&self) -> usize {
+        self.sizes.heads / self.sizes.kv_heads
+    }
+}
+
+/// The rows of a tile that ask, with their positions, and how many keys they meet, in whole tiles.
+pub(super) fn tiles(part: &Part) -> impl Iterator<Item = (&[(usize, usize)], usize)> {
+    let chunks = part.asking.chunk_by(|a, b| a.1 / TILE == b.1 / TILE);
+    chunks.map(|asking| (asking, (asking[0].1 / TILE + 1) * TILE))
+}
+
+/// One head's rows of a chain `[keys, dim]`, filled with zeros to whole tiles.
+pub(super) fn along(
+    chain: &[std::ops::Range<usize>],
+    x: &[f32],
+    head: usize,
+    [heads, dim]: [usize; 2],
+) -> Vec<f32> {
+    let keys: usize = chain.iter().map(ExactSizeIterator::len).sum();
+    let mut rows = Vec::with_capacity(keys.next_multiple_of(TILE) * dim);
+    for row in chain.iter().cloned().flatten() {
+        rows.extend_from_slice(&x[(row * heads + head) * dim..][..dim]);
+    }
+    rows.resize(keys.next_multiple_of(TILE) * dim, 0.0);
+    rows
+}
+
+/// The fewest rows of a tile's products. Heads alone never exceed 64 rows, so they always take one path; see
+/// [`steady_rows`].
+fn least_rows(group: usize, dim: usize) -> usize {
+    if group == 1 { 8 } else { steady_rows(dim) }
+}
+
+/// The tile's rows of a tensor `[queries, heads, dim]`, filled with zeros to [`least_rows`].
+pub(super) fn gather(
+    asking: &[(usize, usize)],
+    x: &[f32],
+    kv_head: usize,
+    group: usize,
+    [heads, dim]: [usize; 2],
+) -> Vec<f32> {
+    let rows = asking.len() * group;
+    let mut gathered = Vec::with_capacity(rows.max(least_rows(group, dim)) * dim);
+    for (row, _) in asking {
+        gathered.extend_from_slice(&x[(row * heads + kv_head * group) * dim..][..group * dim]);
+    }
+    gathered.resize(rows.max(least_rows(group, dim)) * dim, 0.0);
+    gathered
+}
+
+/// The keys that a row at `position` sees.
+pub(super) fn visible(position: usize, window: Option<usize>) -> std::ops::Range<usize> {
+    let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+    first..position + 1
+}

@@ -1,0 +1,79 @@
+//! The machine's peak: the fastest of many matrix products.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use pcrm_core::{Backend, HostTensor};
+use serde::Serialize;
+
+use super::system;
+use crate::machine::Machine;
+
+/// Options of `pcrm bench gemm`.
+#[derive(Debug, Args)]
+pub struct GemmArgs {
+    /// Seconds to time for
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+#[derive(Debug, Serialize)]
+struct Peak {
+    system: String,
+    device: String,
+    dtype: String,
+    gflop_per_s: f64,
+    shape: [usize; 3],
+}
+
+/// The product that the peak is measured with: the shape of a feed-forward layer.
+const SHAPE: [usize; 3] = [1024, 768, 3072];
+
+/// Times products and prints the peak.
+///
+/// # Errors
+/// Those of the machine's options.
+pub fn run(args: &GemmArgs) -> Result<()> {
+    ensure!(args.seconds > 0.0, "--seconds {}: expected a positive number", args.seconds);
+    let backend = args.machine.open()?;
+    let peak = Peak {
+        system: system(backend.as_ref()),
+        device: args.machine.device.to_string(),
+        dtype: args.machine.dtype.to_string(),
+        gflop_per_s: peak(backend.as_ref(), &args.machine, args.seconds)?,
+        shape: SHAPE,
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string(&peak)?),
+        false => println!("{:.1} GFLOP/s, {} on {} ({:?})", peak.gflop_per_s, peak.dtype, peak.device, SHAPE),
+    }
+    Ok(())
+}
+
+/// The fastest of many products, in GFLOP/s.
+///
+/// # Errors
+/// The backend's.
+pub fn peak(backend: &dyn Backend, machine: &Machine, seconds: f64) -> Result<f64> {
+    let [m, k, n] = SHAPE;
+    let fill = |rows: usize, columns: usize| -> Result<_> {
+        let values = (0..rows * columns).map(|at| (at % 17) as f32 * 0.1 - 0.8).collect();
+        Ok(backend.upload(&HostTensor::f32([rows, columns], values)?, machine.dtype)?)
+    };
+    let (a, b) = (fill(m, k)?, fill(k, n)?);
+    let begun = Instant::now();
+    let mut best = f64::INFINITY;
+    while begun.elapsed().as_secs_f64() < seconds {
+        let started = Instant::now();
+        a.matmul(&b)?;
+        backend.synchronize()?;
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (m * k * n) as f64 / best / 1e9)
+}

@@ -1,0 +1,51 @@
+//! Where a run is in its data: the batch that comes next, and how many there are.
+
+use crate::options::TrainerConfig;
+use crate::order::{self, BatchSize};
+use crate::reward::Pairs;
+
+/// Which batch comes next: epoch and place in it.
+pub(crate) struct Plan<'a> {
+    pairs: &'a Pairs,
+    config: &'a TrainerConfig,
+    epoch: u64,
+    batches: Vec<Vec<usize>>,
+    next: usize,
+}
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(pairs: &'a Pairs, config: &'a TrainerConfig) -> Self {
+        let batches = order::epoch(&pairs.pairs, config.batch, config.order, config.seed, 0);
+        Self { pairs, config, epoch: 0, batches, next: 0 }
+    }
+
+    pub(crate) fn next(&mut self) -> &[usize] {
+        if self.next == self.batches.len() {
+            let config = self.config;
+            self.epoch += 1;
+            self.batches =
+                order::epoch(&self.pairs.pairs, config.batch, config.order, config.seed, self.epoch);
+            self.next = 0;
+        }
+        self.next += 1;
+        &self.batches[self.next - 1]
+    }
+
+    pub(crate) fn epochs_made(&self) -> f64 {
+        self.epoch as f64 + self.next as f64 / self.batches.len() as f64
+    }
+}
+
+/// Steps of the whole run.
+pub(crate) fn total_steps(pairs: &Pairs, config: &TrainerConfig) -> u64 {
+    let (whole, part) = (config.epochs.floor() as u64, config.epochs.fract());
+    let steps =
+        |epoch| order::epoch(&pairs.pairs, config.batch, config.order, config.seed, epoch).len() as f64;
+    // Steps of an epoch may differ where batches are made by tokens.
+    let of_whole: f64 = match config.batch {
+        BatchSize::Pairs(_) => whole as f64 * steps(0),
+        BatchSize::Tokens(_) => (0..whole).map(steps).sum(),
+    };
+    let all = of_whole + if part > 0.0 { (part * steps(whole)).ceil() } else { 0.0 };
+    config.max_steps.map_or(all as u64, |most| most.min(all as u64).max(u64::from(all > 0.0)))
+}
