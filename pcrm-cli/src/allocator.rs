@@ -13,8 +13,11 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// Milliseconds for which freed memory is kept before it goes back to the system.
 const KEPT: c_long = 10_000;
 
-/// Keeps freed memory for the next step.
+/// Keeps freed memory for the next step, unless mimalloc's own variable says otherwise.
 pub fn keep_pages() {
+    if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
+        return;
+    }
     // SAFETY: sets an integer that mimalloc reads; called before any other thread exists.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEPT) }
 }
