@@ -60,21 +60,9 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
         pair(row, prompt, chosen, rejected)
     };
     let pairs: Vec<EncodedPair> = (0..count).map(&mut draw).collect();
-    let views: Vec<PairView<'_>> = pairs.iter().map(view).collect();
+    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
     let bounds = constraint::parse(constraint)?.checked_bounds(&views, &Priors::seeded(seed))?;
     Ok(Pairs { pairs, bounds })
-}
-
-fn view(pair: &EncodedPair) -> PairView<'_> {
-    PairView {
-        identity: pair.identity,
-        prompt: &pair.prompt_text,
-        chosen: &pair.chosen_text,
-        rejected: &pair.rejected_text,
-        chosen_ids: &pair.chosen,
-        rejected_ids: &pair.rejected,
-        margin: pair.margin,
-    }
 }
 
 /// The same pairs with the worse answer preferred.

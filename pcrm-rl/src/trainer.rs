@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use pcrm_core::Backend;
 use pcrm_core::model::RewardModel;
 use pcrm_core::optim::{AdamW, clip_scale};
 use pcrm_core::schedule::Schedule;
 use pcrm_core::text::Tokenizer;
-use pcrm_core::{Backend, DType};
 use serde::Serialize;
 
 use crate::checkpoint::{self, Best, State};
@@ -99,158 +99,182 @@ struct EvalLine {
 /// whole, the disk's and the backend's errors.
 pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) -> Result<Outcome> {
     config.check(run.train)?;
-    let model = run.model.trainable();
-    let mut optimiser = AdamW::new(config.adamw, model.params())?;
-    let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
-    if let Some((dir, saved)) = checkpoint::newest(run.dir)? {
-        checkpoint::same_run(&dir, &saved, &run.fingerprint)?;
-        checkpoint::restore(&dir, &saved, &model, &mut optimiser)?;
-        tracing::info!("going on from {}", dir.display());
-        state = saved;
-    }
-    let total = total_steps(run.train, config);
-    let warmup = match config.warmup {
-        Warmup::Steps(steps) => steps,
-        Warmup::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
-    };
-    let schedule = Schedule { peak: config.learning_rate, shape: config.schedule, warmup, total };
-    let mut metrics = MetricsFile::open(&run.dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
-    let mut plan = Plan::new(run.train, config);
-    (0..state.step).for_each(|_| {
-        plan.next();
-    });
-    observer.begin(state.step, total);
-    let mut early = out_of_patience(&state, config);
-    while (state.evaluation_owed || state.step < total) && !early {
-        let owed = state.evaluation_owed;
-        if !owed {
-            let started = Instant::now();
-            let indices = plan.next();
-            let gradient = reward::gradient(run.backend, &model, run.train, indices, &config.compute)?;
-            let rate = schedule.rate(state.step);
-            let grad_norm = step(&gradient, &mut optimiser, rate, config, &state, run.train, indices)?;
-            state.step += 1;
-            state.num_tokens += gradient.tokens.separate as u64;
-            let line = StepMetrics {
-                step: state.step,
-                epoch: plan.epochs_made(),
-                measures: gradient.gathered.measures(1),
-                grad_norm,
-                learning_rate: rate,
-                num_tokens: state.num_tokens,
-                tokens_per_second: gradient.tokens.separate as f64 / started.elapsed().as_secs_f64(),
-                padding_avoided: 1.0 - gradient.tokens.unique as f64 / gradient.tokens.padded.max(1) as f64,
-            };
-            drop(gradient);
-            if due(state.step, Some(config.log_every)) || state.step == total {
-                metrics.line(&line)?;
-            }
-            observer.step(&line);
-        }
-        // Who stops a run does not wait for an evaluation: it is made up for on going on.
-        let stopped = run.stop.load(Ordering::Relaxed) && state.step < total;
-        let evaluates = run.eval.is_some() && (due(state.step, config.eval_every) || state.step == total);
-        state.evaluation_owed = evaluates && stopped;
-        let is_best = match run.eval {
-            Some(eval) if evaluates && !stopped => {
-                evaluate(&model, eval, config, &mut state, plan.epochs_made(), &mut metrics, observer)?
-            }
-            _ => false,
-        };
-        early = out_of_patience(&state, config);
-        if due(state.step, config.save_every) || is_best || owed || stopped || early || state.step == total {
-            let path = checkpoint::save(run.dir, &model, &optimiser, &mut state)?;
-            checkpoint::prune(run.dir, config.keep, state.step, state.best.map(|best| best.step))?;
-            observer.saved(&path);
-            if stopped {
-                observer.end();
-                return Ok(Outcome::Interrupted { steps: state.step, checkpoint: path });
-            }
-        }
-    }
+    let mut training = Training::begin(&run, config)?;
+    observer.begin(training.state.step, training.schedule.total);
+    let outcome = training.make_steps(observer);
     observer.end();
-    if let (Final::Best, Some(best)) = (config.final_weights, state.best)
-        && best.step != state.step
-    {
-        checkpoint::restore_weights(&checkpoint::folder(run.dir, best.step), &model)?;
+    if let Ok(Outcome::Finished { .. }) = outcome {
+        training.finish()?;
     }
-    model.save(run.dir)?;
-    run.tokenizer.save_to(run.dir)?;
-    reload(&run, &model, config.compute.micro_tokens)?;
-    Ok(Outcome::Finished { steps: state.step, best: state.best, early })
+    outcome
+}
+
+/// A run under way.
+struct Training<'a> {
+    run: &'a Run<'a>,
+    config: &'a TrainerConfig,
+    model: RewardModel,
+    optimiser: AdamW,
+    state: State,
+    schedule: Schedule,
+    plan: Plan<'a>,
+    metrics: MetricsFile,
+}
+
+impl<'a> Training<'a> {
+    /// From the newest checkpoint, or from the beginning.
+    fn begin(run: &'a Run<'a>, config: &'a TrainerConfig) -> Result<Self> {
+        let model = run.model.trainable();
+        let mut optimiser = AdamW::new(config.adamw, model.params())?;
+        let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
+        if let Some((dir, saved)) = checkpoint::newest(run.dir)? {
+            checkpoint::same_run(&dir, &saved, &run.fingerprint)?;
+            checkpoint::restore(&dir, &saved, &model, &mut optimiser)?;
+            tracing::info!("going on from {}", dir.display());
+            state = saved;
+        }
+        let total = total_steps(run.train, config);
+        let warmup = match config.warmup {
+            Warmup::Steps(steps) => steps,
+            Warmup::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
+        };
+        let schedule = Schedule { peak: config.learning_rate, shape: config.schedule, warmup, total };
+        let metrics = MetricsFile::open(&run.dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
+        let mut plan = Plan::new(run.train, config);
+        (0..state.step).for_each(|_| {
+            plan.next();
+        });
+        Ok(Self { run, config, model, optimiser, state, schedule, plan, metrics })
+    }
+
+    fn make_steps(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let (config, total) = (self.config, self.schedule.total);
+        let mut early = self.out_of_patience();
+        while (self.state.evaluation_owed || self.state.step < total) && !early {
+            let owed = self.state.evaluation_owed;
+            if !owed {
+                let line = self.step()?;
+                if due(self.state.step, Some(config.log_every)) || self.state.step == total {
+                    self.metrics.line(&line)?;
+                }
+                observer.step(&line);
+            }
+            let step = self.state.step;
+            // Who stops a run does not wait for an evaluation: it is made up for on going on.
+            let stopped = self.run.stop.load(Ordering::Relaxed) && step < total;
+            let evaluates = self.run.eval.is_some() && (due(step, config.eval_every) || step == total);
+            self.state.evaluation_owed = evaluates && stopped;
+            let is_best = match self.run.eval {
+                Some(eval) if evaluates && !stopped => self.evaluate(eval, observer)?,
+                _ => false,
+            };
+            early = self.out_of_patience();
+            if due(step, config.save_every) || is_best || owed || stopped || early || step == total {
+                let checkpoint = self.save()?;
+                observer.saved(&checkpoint);
+                if stopped {
+                    return Ok(Outcome::Interrupted { steps: step, checkpoint });
+                }
+            }
+        }
+        Ok(Outcome::Finished { steps: self.state.step, best: self.state.best, early })
+    }
+
+    fn out_of_patience(&self) -> bool {
+        self.config.patience.is_some_and(|patience| self.state.evaluations_without_gain >= patience.max(1))
+    }
+
+    /// One step: gradient, checks, clipping, update.
+    fn step(&mut self) -> Result<StepMetrics> {
+        let started = Instant::now();
+        let (run, config) = (self.run, self.config);
+        let indices = self.plan.next();
+        let Gradient { gradients, gathered, tokens } =
+            reward::gradient(run.backend, &self.model, run.train, indices, &config.compute)?;
+        let measures = gathered.measures(1);
+        let grad_norm = gradients.global_norm()?;
+        for (what, value) in [("loss", measures.loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                let rows = indices.iter().map(|index| run.train.pairs[*index].origin.to_string()).collect();
+                return Err(Error::NotFinite { step: self.state.step + 1, what, value, rows });
+            }
+        }
+        let learning_rate = self.schedule.rate(self.state.step);
+        let scale = config.max_grad_norm.map_or(1.0, |most| clip_scale(grad_norm, most));
+        self.optimiser.step(&gradients, learning_rate, scale)?;
+        self.state.step += 1;
+        self.state.num_tokens += tokens.separate as u64;
+        Ok(StepMetrics {
+            step: self.state.step,
+            epoch: self.plan.epochs_made(),
+            measures,
+            grad_norm,
+            learning_rate,
+            num_tokens: self.state.num_tokens,
+            tokens_per_second: tokens.separate as f64 / started.elapsed().as_secs_f64(),
+            padding_avoided: 1.0 - tokens.unique as f64 / tokens.padded.max(1) as f64,
+        })
+    }
+
+    /// Evaluates, writes the line, and says whether it is the best so far.
+    fn evaluate(&mut self, eval: &Pairs, observer: &mut dyn Observer) -> Result<bool> {
+        let state = &mut self.state;
+        let measures = reward::evaluate(&self.model, eval, &self.config.compute)?.measures(1);
+        let json =
+            serde_json::to_value(measures).map_err(|error| pcrm_core::Error::invalid("metrics", error))?;
+        let fields = json.as_object().into_iter().flatten();
+        let named = fields.map(|(name, value)| (format!("eval_{name}"), value.clone())).collect();
+        self.metrics.line(&EvalLine { step: state.step, epoch: self.plan.epochs_made(), measures: named })?;
+        let is_best = measures.loss.is_finite() && state.best.is_none_or(|best| measures.loss < best.loss);
+        if is_best {
+            state.best = Some(Best { step: state.step, loss: measures.loss });
+            state.evaluations_without_gain = 0;
+        } else {
+            state.evaluations_without_gain += 1;
+        }
+        observer.evaluated(state.step, &measures, is_best);
+        Ok(is_best)
+    }
+
+    /// Writes a checkpoint and removes those that are no longer wanted.
+    fn save(&mut self) -> Result<PathBuf> {
+        let path = checkpoint::save(self.run.dir, &self.model, &self.optimiser, &mut self.state)?;
+        let best = self.state.best.map(|best| best.step);
+        checkpoint::prune(self.run.dir, self.config.keep, self.state.step, best)?;
+        Ok(path)
+    }
+
+    /// Leaves the model that was asked for in the run's folder, and proves that it loads.
+    fn finish(&self) -> Result<()> {
+        if let (Final::Best, Some(best)) = (self.config.final_weights, self.state.best)
+            && best.step != self.state.step
+        {
+            checkpoint::restore_weights(&checkpoint::folder(self.run.dir, best.step), &self.model)?;
+        }
+        self.model.save(self.run.dir)?;
+        self.run.tokenizer.save_to(self.run.dir)?;
+        self.reload()
+    }
+
+    /// Loads what was saved and compares scores: a folder that does not give them back is an error.
+    fn reload(&self) -> Result<()> {
+        let (run, micro_tokens) = (self.run, self.config.compute.micro_tokens);
+        let pairs: Vec<_> = run.eval.unwrap_or(run.train).pairs.iter().take(CHECKED_PAIRS).collect();
+        let loaded = RewardModel::load(run.backend, run.dir, self.model.decoder().compute(), 0)?;
+        let trained = score_pairs(&self.model, &pairs, micro_tokens)?;
+        let reloaded = score_pairs(&loaded, &pairs, micro_tokens)?;
+        for (pair, (trained, reloaded)) in pairs.iter().zip(trained.into_iter().zip(reloaded)) {
+            for (trained, reloaded) in [(trained.0, reloaded.0), (trained.1, reloaded.1)] {
+                if trained.to_bits() != reloaded.to_bits() {
+                    let (path, row) = (run.dir.to_path_buf(), pair.origin.to_string());
+                    return Err(Error::Reload { path, row, trained, reloaded });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn due(step: u64, every: Option<u64>) -> bool {
     every.is_some_and(|every| step.is_multiple_of(every.max(1)))
-}
-
-fn out_of_patience(state: &State, config: &TrainerConfig) -> bool {
-    config.patience.is_some_and(|patience| state.evaluations_without_gain >= patience.max(1))
-}
-
-/// Updates the parameters, unless a number is not finite; gives the gradient's norm.
-fn step(
-    gradient: &Gradient,
-    optimiser: &mut AdamW,
-    rate: f64,
-    config: &TrainerConfig,
-    state: &State,
-    train: &Pairs,
-    indices: &[usize],
-) -> Result<f64> {
-    let loss = gradient.gathered.measures(1).loss;
-    let norm = gradient.gradients.global_norm()?;
-    for (what, value) in [("loss", loss), ("gradient norm", norm)] {
-        if !value.is_finite() {
-            let rows = indices.iter().map(|index| train.pairs[*index].origin.to_string()).collect();
-            return Err(Error::NotFinite { step: state.step + 1, what, value, rows });
-        }
-    }
-    let scale = config.max_grad_norm.map_or(1.0, |most| clip_scale(norm, most));
-    optimiser.step(&gradient.gradients, rate, scale)?;
-    Ok(norm)
-}
-
-/// Evaluates, writes the line, and says whether it is the best so far.
-fn evaluate(
-    model: &RewardModel,
-    eval: &Pairs,
-    config: &TrainerConfig,
-    state: &mut State,
-    epoch: f64,
-    metrics: &mut MetricsFile,
-    observer: &mut dyn Observer,
-) -> Result<bool> {
-    let gathered = reward::evaluate(model, eval, &config.compute)?;
-    let measures = gathered.measures(1);
-    let json = serde_json::to_value(measures).map_err(|error| pcrm_core::Error::invalid("metrics", error))?;
-    let named =
-        json.as_object().into_iter().flatten().map(|(name, value)| (format!("eval_{name}"), value.clone()));
-    metrics.line(&EvalLine { step: state.step, epoch, measures: named.collect() })?;
-    let is_best = measures.loss.is_finite() && state.best.is_none_or(|best| measures.loss < best.loss);
-    if is_best {
-        state.best = Some(Best { step: state.step, loss: measures.loss });
-        state.evaluations_without_gain = 0;
-    } else {
-        state.evaluations_without_gain += 1;
-    }
-    observer.evaluated(state.step, &measures, is_best);
-    Ok(is_best)
-}
-
-/// Loads what was saved and compares scores: a folder that does not give them back is an error.
-fn reload(run: &Run<'_>, model: &RewardModel, micro_tokens: usize) -> Result<()> {
-    let pairs: Vec<_> = run.eval.unwrap_or(run.train).pairs.iter().take(CHECKED_PAIRS).collect();
-    let loaded = RewardModel::load(run.backend, run.dir, DType::F32, 0)?;
-    let trained = score_pairs(model, &pairs, micro_tokens)?;
-    let reloaded = score_pairs(&loaded, &pairs, micro_tokens)?;
-    for (pair, (trained, reloaded)) in pairs.iter().zip(trained.into_iter().zip(reloaded)) {
-        for (trained, reloaded) in [(trained.0, reloaded.0), (trained.1, reloaded.1)] {
-            if trained.to_bits() != reloaded.to_bits() {
-                let (path, row) = (run.dir.to_path_buf(), pair.origin.to_string());
-                return Err(Error::Reload { path, row, trained, reloaded });
-            }
-        }
-    }
-    Ok(())
 }

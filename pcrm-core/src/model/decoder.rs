@@ -40,6 +40,11 @@ impl Decoder {
         &self.config
     }
 
+    /// The element type that it computes in.
+    pub fn compute(&self) -> DType {
+        self.compute
+    }
+
     /// The same model with other handles to its parameters.
     pub fn with_params(&self, params: Params) -> Self {
         Self { config: Arc::clone(&self.config), params, compute: self.compute }

@@ -1,6 +1,5 @@
 //! `pcrm quickstart`: a world whose true reward is known, and what constraints do to reward models learned from it.
 
-mod base;
 mod facts;
 mod folder;
 mod grammar;
@@ -8,6 +7,7 @@ mod measure;
 mod progress;
 mod show;
 mod training;
+mod untrained;
 mod world;
 
 use std::io::Write;
@@ -96,7 +96,7 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     let folder = Folder::claim(&args.output, &MODELS.map(|(name, _)| name), &settings)?;
     let world = World::new(seed, args.pairs);
     folder.write_world(&world)?;
-    let tokenizer = base::write(&*backend, &world, seed, &folder.base())?;
+    let tokenizer = untrained::write(&*backend, &world, seed, &folder.base())?;
     let (train, test) = (encoded(&folder.train(), &tokenizer)?, encoded(&folder.test(), &tokenizer)?);
     if !quiet {
         eprint!("{}", introduction(args, &world));
