@@ -3,7 +3,6 @@
 use candle_core as ct;
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Slots};
-use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Error, Kernels, Result, SequenceTree, Tensor};
 
 use crate::NAME;
@@ -127,10 +126,6 @@ impl Kernels for CandleKernels {
             let (d_gate, d_up) = elementwise::swiglu_backward(&dense_gate, &dense_up, gradient)?;
             Ok(vec![Some(d_gate), Some(d_up)])
         })))
-    }
-
-    fn gelu(&self, x: &Tensor, op: Unary) -> Result<Tensor> {
-        x.unary(op)
     }
 
     fn embedding(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! PCRM on candle, in pure Rust: f32 on the CPU, every core busy.
 //!
-//! candle supplies storage, views, reductions and its matrix product; the tape ([`tape`]) and the fused operations
-//! ([`ops`]) are this crate's. candle's own autograd is not used: it adds every gradient to a tensor of zeros,
+//! candle supplies storage, views, reductions and its matrix product; the tape and the fused operations
+//! are this crate's. candle's own autograd is not used: it adds every gradient to a tensor of zeros,
 //! computes gradients of frozen operands and cuts the graph silently at its fused operations.
 
 mod kernels;

@@ -67,10 +67,11 @@ pub fn gradient(
     let mut sum = Gradients::default();
     let mut gathered = Gathered::default();
     let mut tokens = Tokens::default();
-    for (batch, part) in parts(data, indices, compute)? {
-        let (loss, scores) = forward(model, data, &part, &batch, compute, indices.len())?;
+    for part in parts(data, indices, compute) {
+        let batch = pack(data, part, compute)?;
+        let (loss, scores) = forward(model, data, part, &batch, compute, indices.len())?;
         sum.accumulate(backend.backward(&loss.total, model.params())?)?;
-        gather(&mut gathered, data, &part, &batch, &loss, &scores)?;
+        gather(&mut gathered, data, part, &batch, &loss, &scores)?;
         tokens.separate += batch.tokens();
         tokens.unique += batch.unique_tokens();
     }
@@ -87,9 +88,10 @@ pub fn evaluate(model: &RewardModel, data: &Pairs, compute: &Compute) -> Result<
     let model = model.frozen();
     let mut gathered = Gathered::default();
     let indices: Vec<usize> = (0..data.pairs.len()).collect();
-    for (batch, part) in parts(data, &indices, compute)? {
-        let (loss, scores) = forward(&model, data, &part, &batch, compute, indices.len())?;
-        gather(&mut gathered, data, &part, &batch, &loss, &scores)?;
+    for part in parts(data, &indices, compute) {
+        let batch = pack(data, part, compute)?;
+        let (loss, scores) = forward(&model, data, part, &batch, compute, indices.len())?;
+        gather(&mut gathered, data, part, &batch, &loss, &scores)?;
     }
     Ok(gathered)
 }
@@ -98,13 +100,14 @@ fn longest(pair: &EncodedPair) -> usize {
     pair.prompt.len() + pair.chosen.len().max(pair.rejected.len())
 }
 
-fn parts(data: &Pairs, indices: &[usize], compute: &Compute) -> Result<Vec<(PairBatch, Vec<usize>)>> {
-    let runs = within_budget(indices, compute.micro_tokens, |index| unique_tokens(&data.pairs[*index]));
-    let pack = |part: &[usize]| {
-        let pairs: Vec<&EncodedPair> = part.iter().map(|index| &data.pairs[*index]).collect();
-        Ok((PairBatch::new(&pairs, compute.score_at)?, part.to_vec()))
-    };
-    runs.into_iter().map(pack).collect()
+/// The parts of a batch that fit into memory.
+fn parts<'a>(data: &Pairs, indices: &'a [usize], compute: &Compute) -> Vec<&'a [usize]> {
+    within_budget(indices, compute.micro_tokens, |index| unique_tokens(&data.pairs[*index]))
+}
+
+fn pack(data: &Pairs, part: &[usize], compute: &Compute) -> Result<PairBatch> {
+    let pairs: Vec<&EncodedPair> = part.iter().map(|index| &data.pairs[*index]).collect();
+    Ok(PairBatch::new(&pairs, compute.score_at)?)
 }
 
 /// The loss of one part and all its scores; `pairs` is the size of the whole batch, by which the loss is a mean.

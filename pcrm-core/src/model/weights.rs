@@ -127,7 +127,7 @@ fn to_bytes(host: &HostTensor) -> (Dtype, &[usize], Vec<u8>) {
     (dtype, host.shape(), bytes)
 }
 
-/// Writes indented JSON, as [`write`] does.
+/// Writes indented JSON, as [`write()`] does.
 ///
 /// # Errors
 /// The disk's.
