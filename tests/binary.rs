@@ -25,7 +25,8 @@ fn pcrm() -> Result<&'static Path> {
             suite.parent().and_then(Path::parent).context("the suite stands in TARGET/PROFILE/deps")?;
         let release = profile.file_name().is_some_and(|name| name == "release");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "pcrm-cli", "--bin", "pcrm"]);
+        // The whole workspace: crates selected otherwise would be compiled anew with other features.
+        cargo.args(["build", "--quiet", "--workspace", "--bin", "pcrm"]);
         cargo.arg("--target-dir").arg(profile.parent().context("a target folder")?);
         cargo.args(release.then_some("--release")).current_dir(beside(".."));
         ensure!(cargo.status()?.success(), "cargo build failed");
