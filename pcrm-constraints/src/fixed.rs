@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::{Number, check_positive};
 
-/// Δ* = c for every pair: the paper's control for constraints that look at the answers (arXiv 2404.00978, §5).
+/// Δ* = c for every pair: the paper's control for constraints that look at the answers (arXiv 2404.00978).
 ///
 /// As data: `{"kind": "fixed", "bound": 3.0}`; 3.0 is the paper's and the default, 4.5 its other setting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

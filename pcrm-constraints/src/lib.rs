@@ -8,8 +8,8 @@
 //! | kind | Δ* | fields and defaults | source |
 //! |---|---|---|---|
 //! | `length_ratio` | β1/(s + β2) + β3, s = shorter/longer in tokens from the first differing one | `beta1` 20, `beta2` 0.001, `beta3` −15 | arXiv 2404.00978 §4.1 |
-//! | `fixed` | c | `bound` 3 | the paper's control, §5 |
-//! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control, §5 |
+//! | `fixed` | c | `bound` 3 | the paper's control |
+//! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |
 //!
 //! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A

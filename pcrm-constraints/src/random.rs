@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::number::{Number, check_positive};
 
 /// Δ* ~ U(low, high), drawn from the run's seed and the pair's identity and nothing else, so that order, file
-/// and batch size do not change it (arXiv 2404.00978, §5: the control that has no prior).
+/// and batch size do not change it (arXiv 2404.00978: the control that has no prior).
 ///
 /// As data: `{"kind": "random", "low": 1, "high": 2}`, these being the defaults; 0 < low ≤ high.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
