@@ -57,7 +57,7 @@ impl World {
         });
         let config =
             ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("world"))?;
-        let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu)?;
+        let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu.into())?;
         RewardModel::random(backend.as_ref(), config, DType::F32, 1)?.save(&base)?;
         Tokenizer::from_dir(&base)?;
         world.write("train.jsonl", &pairs(0..240))?;

@@ -13,7 +13,7 @@ pub fn every_backend(check: impl Fn(&dyn Backend) -> Result<()>) -> Result<()> {
     let plugins = registry::all::<BackendPlugin>();
     ensure!(!plugins.is_empty(), "no backend is linked");
     for plugin in plugins {
-        let backend = (plugin.open)(Device::Cpu)?;
+        let backend = (plugin.open)(Device::Cpu.into())?;
         check(backend.as_ref()).with_context(|| format!("on {}", plugin.name))?;
     }
     Ok(())

@@ -11,8 +11,7 @@ use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::{dense, indices};
 use crate::ops::{adamw, attention, elementwise, embedding, linear, log_probs, norm, rotary};
-use crate::tape::record;
-use crate::tensor::CandleTensor;
+use crate::tensor::{CandleTensor, record};
 
 /// candle's fused operations.
 #[derive(Debug)]

@@ -1,17 +1,17 @@
 //! PCRM on candle, in pure Rust: f32 on the CPU, every core busy.
 //!
-//! candle supplies storage, views, reductions and its matrix product; the tape and the fused operations
+//! candle supplies storage, views, reductions and its matrix product; the tape is core's and the fused operations
 //! are this crate's. candle's own autograd is not used: it adds every gradient to a tensor of zeros,
 //! computes gradients of frozen operands and cuts the graph silently at its fused operations.
 
 mod kernels;
 mod ops;
-mod tape;
 mod tensor;
 
 use pcrm_core::registry::BackendPlugin;
-use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Result, Tensor};
+use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Place, Result, Tensor, tape};
 
+use crate::ops::elementwise;
 use crate::tensor::CandleTensor;
 
 /// The name this backend is registered under.
@@ -30,10 +30,10 @@ impl CandleBackend {
     ///
     /// # Errors
     /// Any device but the CPU.
-    pub fn open(device: Device) -> Result<Box<dyn Backend>> {
-        match device {
+    pub fn open(place: Place) -> Result<Box<dyn Backend>> {
+        match place.device {
             Device::Cpu => Ok(Box::new(Self)),
-            Device::Cuda(_) => Err(Error::Unsupported(format!(
+            device @ Device::Cuda(_) => Err(Error::Unsupported(format!(
                 "the candle backend of this build serves the device cpu, not {device}"
             ))),
         }
@@ -58,19 +58,14 @@ impl Backend for CandleBackend {
     }
 
     fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
-        let mut by_leaf = tape::backward(loss.downcast::<CandleTensor>("backward", NAME)?)?;
-        let mut gradients = Gradients::default();
-        let mut missing = Vec::new();
-        for (name, param) in params.iter() {
-            let leaf = param.downcast::<CandleTensor>("backward", NAME)?.leaf();
-            match leaf.and_then(|leaf| by_leaf.remove(&leaf)) {
-                Some(gradient) => gradients.insert(name, Tensor::new(CandleTensor::constant(gradient))),
-                None => missing.push(name.to_owned()),
-            }
+        const OP: &str = "backward";
+        let loss = loss.downcast::<CandleTensor>(OP, NAME)?;
+        if loss.value.elem_count() != 1 {
+            return Err(Error::shape(OP, "the loss must have one element", &[loss.value.dims()]));
         }
-        match missing.is_empty() {
-            true => Ok(gradients),
-            false => Err(Error::MissingGradient { names: missing }),
-        }
+        let ones = loss.value.ones_like().map_err(Error::backend(NAME, OP))?;
+        let leaves = tape::backward(&loss.node, ones, |a, b| elementwise::add(&a, &b))?;
+        let history = |param: &Tensor| Ok(param.downcast::<CandleTensor>(OP, NAME)?.node.clone());
+        tape::by_name(leaves, params, history, |gradient| Tensor::new(CandleTensor::constant(gradient)))
     }
 }

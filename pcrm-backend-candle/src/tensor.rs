@@ -1,21 +1,19 @@
 //! The primitives on candle's tensors, each with its gradient.
 
-use std::sync::Arc;
-
 use candle_core as ct;
+use pcrm_core::tape::{self, History, Node, Wanted};
 use pcrm_core::tensor::{Binary, Compare, RawTensor, Reduce, Unary, View};
 use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
 
 use crate::NAME;
 use crate::kernels::CandleKernels;
 use crate::ops::{adamw, elementwise};
-use crate::tape::{Node, record};
 
 /// A candle tensor and its place on the tape.
 #[derive(Debug, Clone)]
 pub(crate) struct CandleTensor {
     pub(crate) value: ct::Tensor,
-    pub(crate) node: Option<Arc<Node>>,
+    pub(crate) node: History<ct::Tensor>,
 }
 
 impl CandleTensor {
@@ -23,11 +21,16 @@ impl CandleTensor {
     pub(crate) fn constant(value: ct::Tensor) -> Self {
         Self { value, node: None }
     }
+}
 
-    /// The number of the leaf that this tensor is.
-    pub(crate) fn leaf(&self) -> Option<u64> {
-        self.node.as_ref().map(|node| node.id())
-    }
+/// The result of an operation, put on the tape if any operand is on it.
+pub(crate) fn record(
+    value: ct::Tensor,
+    operands: &[&CandleTensor],
+    backward: impl FnOnce(&ct::Tensor, Wanted<'_, ct::Tensor>) -> Result<Vec<Option<ct::Tensor>>> + Send + 'static,
+) -> CandleTensor {
+    let node = tape::record(operands.iter().map(|operand| operand.node.clone()).collect(), backward);
+    CandleTensor { value, node }
 }
 
 /// A tensor with these elements in this type.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::{Backend, DType, Device};
+use pcrm_core::{Backend, DType, Device, Place};
 
 /// Where and how to compute, and where options come from. The config file is read before options are (see `config.rs`).
 #[derive(Debug, Clone, Args)]
@@ -43,7 +43,8 @@ impl Machine {
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
         let plugin = registry::find::<BackendPlugin>(&self.backend).context("--backend")?;
-        let backend = (plugin.open)(self.device).context("--device")?;
+        let backend =
+            (plugin.open)(Place { device: self.device, threads: self.threads }).context("--device")?;
         let served = backend.dtypes();
         ensure!(
             served.contains(&self.dtype),

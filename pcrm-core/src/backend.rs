@@ -7,6 +7,21 @@ use crate::host::HostTensor;
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
+/// Where a backend computes, and with how many threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The device.
+    pub device: Device,
+    /// Threads on the host; `None`: as many as the library thinks fit.
+    pub threads: Option<usize>,
+}
+
+impl From<Device> for Place {
+    fn from(device: Device) -> Self {
+        Self { device, threads: None }
+    }
+}
+
 /// A tensor library, opened on a device. Tensors are made here and then carry their backend with them.
 pub trait Backend: Send {
     /// The name it is registered under.

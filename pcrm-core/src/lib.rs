@@ -2,7 +2,7 @@
 //!
 //! Reading order:
 //! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`] and their reference
-//!   [`composed`], a [`backend`], named [`params`], [`optim`] and [`schedule`];
+//!   [`composed`], a [`backend`] with its [`tape`], named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];
@@ -27,11 +27,12 @@ pub mod optim;
 pub mod params;
 pub mod registry;
 pub mod schedule;
+pub mod tape;
 pub mod tensor;
 pub mod text;
 pub mod tree;
 
-pub use backend::Backend;
+pub use backend::{Backend, Place};
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -3,9 +3,8 @@
 //! A crate registers with `inventory::submit!`; a crate that no source line of the final binary names is not
 //! linked and its plugins vanish, so binaries say `use that_crate as _;`.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Place};
 use crate::constraint::Constraint;
-use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// A sort of plugin: what [`find`] and [`all`] need to know of it.
@@ -24,8 +23,8 @@ pub struct BackendPlugin {
     pub name: &'static str,
     /// One line for `pcrm plugins`.
     pub about: &'static str,
-    /// Opens the backend on a device, or says why it cannot.
-    pub open: fn(Device) -> Result<Box<dyn Backend>>,
+    /// Opens the backend at a place, or says why it cannot.
+    pub open: fn(Place) -> Result<Box<dyn Backend>>,
 }
 
 /// A prior constraint made available.
