@@ -26,7 +26,7 @@ fn pcrm() -> Result<&'static Path> {
         let release = profile.file_name().is_some_and(|name| name == "release");
         let mut cargo = Command::new(env!("CARGO"));
         // The whole workspace: crates selected otherwise would be compiled anew with other features.
-        cargo.args(["build", "--quiet", "--workspace", "--bin", "pcrm"]);
+        cargo.args(["build", "--quiet", "--workspace", "--bin", "pcrm", "--features", "pcrm-cli/tch"]);
         cargo.arg("--target-dir").arg(profile.parent().context("a target folder")?);
         cargo.args(release.then_some("--release")).current_dir(beside(".."));
         ensure!(cargo.status()?.success(), "cargo build failed");

@@ -163,7 +163,7 @@ impl Kernels for CandleKernels {
         adamw::step(step, [&param.value, &mean.value, &variance.value], &of(OP, grad)?.value)
     }
 
-    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
-        adamw::sum_of_squares(&of("sum_of_squares", x)?.value)
+    fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {
+        tensors.iter().map(|x| adamw::sum_of_squares(&of("sum_of_squares", x)?.value)).sum()
     }
 }

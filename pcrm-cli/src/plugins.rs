@@ -2,7 +2,9 @@
 
 #[cfg(feature = "candle")]
 use pcrm_backend_candle as _;
+#[cfg(feature = "tch")]
+use pcrm_backend_tch as _;
 use pcrm_constraints as _;
 
-#[cfg(not(feature = "candle"))]
-compile_error!("pcrm needs a backend: build with --features candle");
+#[cfg(not(any(feature = "candle", feature = "tch")))]
+compile_error!("pcrm needs a backend: build with --features candle, candle-cuda or tch");

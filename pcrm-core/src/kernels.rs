@@ -108,9 +108,10 @@ pub trait Kernels: Sync {
         composed::adamw(step, slots, grad)
     }
 
-    /// Σ x², accumulated in f64 where overridden.
-    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
-        Ok(f64::from(x.square()?.sum_all()?.read_scalar()?))
+    /// Σ x² over all elements of all tensors, read from the device once where overridden.
+    fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {
+        let squares = tensors.iter().map(|x| Ok(f64::from(x.square()?.sum_all()?.read_scalar()?)));
+        squares.sum()
     }
 }
 

@@ -92,7 +92,10 @@ impl Gradients {
     /// # Errors
     /// The backend's.
     pub fn global_norm(&self) -> Result<f64> {
-        let squares = self.0.values().map(|gradient| gradient.kernels().sum_of_squares(gradient));
-        Ok(squares.sum::<Result<f64>>()?.sqrt())
+        let gradients: Vec<&Tensor> = self.0.values().collect();
+        match gradients.first() {
+            Some(first) => Ok(first.kernels().sum_of_squares(&gradients)?.sqrt()),
+            None => Ok(0.0),
+        }
     }
 }

@@ -1,0 +1,94 @@
+//! PCRM on libtorch: f32 and bf16, on the CPU and on CUDA.
+//!
+//! libtorch supplies storage, kernels and the matrix product; the tape is core's. libtorch's own autograd serves
+//! attention on CUDA alone (see `ops/attention`).
+
+mod kernels;
+mod library;
+mod ops;
+mod tensor;
+
+use pcrm_core::registry::BackendPlugin;
+use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Place, Result, Tensor, tape};
+use tch::TchError;
+
+use crate::tensor::TchTensor;
+
+/// The name this backend is registered under.
+pub const NAME: &str = "tch";
+
+inventory::submit! {
+    BackendPlugin { name: NAME, about: "libtorch: f32 and bf16, on the CPU and on CUDA", open: TchBackend::open }
+}
+
+/// libtorch, opened on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct TchBackend {
+    device: Device,
+}
+
+impl TchBackend {
+    /// Opens the backend.
+    ///
+    /// # Errors
+    /// A GPU that is not there, or a libtorch without CUDA.
+    pub fn open(place: Place) -> Result<Box<dyn Backend>> {
+        library::prepare();
+        if let Device::Cuda(index) = place.device {
+            library::check_cuda(index)?;
+        }
+        if let Some(threads) = place.threads {
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        }
+        Ok(Box::new(Self { device: place.device }))
+    }
+}
+
+impl Backend for TchBackend {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn dtypes(&self) -> &'static [DType] {
+        match self.device {
+            Device::Cpu => &[DType::F32, DType::BF16],
+            Device::Cuda(_) => &[DType::BF16, DType::F32],
+        }
+    }
+
+    fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor> {
+        tensor::upload(host, dtype, library::device(self.device))
+    }
+
+    fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
+        const OP: &str = "backward";
+        let loss = loss.downcast::<TchTensor>(OP, NAME)?;
+        if loss.value.numel() != 1 {
+            return Err(Error::shape(OP, "the loss must have one element", &[&tensor::shape(&loss.value)]));
+        }
+        let ones = loss.value.f_ones_like().map_err(failed(OP))?;
+        let leaves = tape::backward(&loss.node, ones, |a, b| a.f_add(&b).map_err(failed(OP)))?;
+        let history = |param: &Tensor| Ok(param.downcast::<TchTensor>(OP, NAME)?.node.clone());
+        tape::by_name(leaves, params, history, |gradient| Tensor::new(TchTensor::constant(gradient)))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        if let Device::Cuda(index) = self.device {
+            tch::Cuda::synchronize(index as i64);
+        }
+        Ok(())
+    }
+}
+
+/// libtorch's error as core's, without the C++ stack that follows the message.
+pub(crate) fn failed(op: &'static str) -> impl FnOnce(TchError) -> Error {
+    move |error| {
+        let message = error.to_string();
+        let told = message.split("\nException raised from").next().unwrap_or(&message);
+        Error::backend(NAME, op)(told.trim().to_owned())
+    }
+}

@@ -1,0 +1,54 @@
+//! AdamW in place. On the CPU it goes through a parameter in pieces that stay in the cache from one operation to the
+//! next, so that memory is read and written once.
+
+use pcrm_core::kernels::AdamWStep;
+use tch::{Device, Kind, Tensor as Torch};
+
+use super::Torched;
+
+/// Elements of a piece: parameter, moments, gradient and two temporaries of this length fit the second-level cache.
+const PIECE: i64 = 64 * 1024;
+
+/// One step for one parameter: `[θ, m, v]`, all f32.
+pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&Torch; 3], gradient: &Torch) -> Torched<()> {
+    let flat = |x: &Torch| x.f_view([-1]);
+    let (param, mean, variance) = (flat(param)?, flat(mean)?, flat(variance)?);
+    let gradient = gradient.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+    let size = param.size()[0];
+    let piece = if param.device() == Device::Cpu { PIECE } else { size.max(1) };
+    for start in (0..size).step_by(piece as usize) {
+        let cut = |x: &Torch| x.f_narrow(0, start, piece.min(size - start));
+        update(step, [cut(&param)?, cut(&mean)?, cut(&variance)?], &cut(&gradient)?)?;
+    }
+    Ok(())
+}
+
+fn update(
+    step: &AdamWStep,
+    [mut param, mut mean, mut variance]: [Torch; 3],
+    gradient: &Torch,
+) -> Torched<()> {
+    let gradient = gradient.f_mul_scalar(step.grad_scale)?;
+    let mean = mean.f_lerp_(&gradient, 1.0 - step.beta1)?;
+    let variance = variance.f_lerp_(&gradient.f_mul(&gradient)?, 1.0 - step.beta2)?;
+    if step.weight_decay != 0.0 {
+        let _ = param.f_mul_scalar_(1.0 - step.lr * step.weight_decay)?;
+    }
+    let (bias1, bias2) = (1.0 - step.beta1.powf(step.step as f64), 1.0 - step.beta2.powf(step.step as f64));
+    let denominator = variance.f_sqrt()?.f_mul_scalar_(1.0 / bias2.sqrt())?.f_add_scalar_(step.eps)?;
+    let _ = param.f_sub_(&mean.f_div(&denominator)?.f_mul_scalar_(step.lr / bias1)?)?;
+    Ok(())
+}
+
+/// Σ x² in f64 over all tensors, read once.
+pub(crate) fn sum_of_squares(tensors: &[&Torch]) -> Torched<f64> {
+    let mut norms = Vec::with_capacity(tensors.len());
+    for x in tensors {
+        norms.push(x.f_norm()?.f_to_kind(Kind::Double)?);
+    }
+    if norms.is_empty() {
+        return Ok(0.0);
+    }
+    let norms = Torch::f_stack(&norms, 0)?;
+    norms.f_dot(&norms)?.f_double_value(&[])
+}

@@ -1,0 +1,139 @@
+//! Which rows attend to which keys, in tiles of [`TILE`] positions.
+//!
+//! A tile is the asking rows of one segment whose positions share a multiple of [`TILE`]. It multiplies with all keys of
+//! its chain up to the tile's end, rounded up to whole tiles; what it must not see is masked. So the sums of a row
+//! depend on its position alone, and a row has the same bits whether its prompt is shared or not.
+
+use std::ops::Range;
+
+use pcrm_core::{Attention, SequenceTree};
+
+/// Positions of a tile.
+pub(super) const TILE: usize = 64;
+/// Asking rows come in multiples of this, the last ones filled up: libtorch's products have other paths for a few rows.
+pub(super) const STEP: usize = 8;
+
+/// Rows of q that attend together.
+#[derive(Debug, PartialEq)]
+pub(super) struct Tile {
+    /// Rows of q.
+    pub asking: Range<usize>,
+    /// Their rows of the mask's template: position modulo [`TILE`], filled up to a multiple of [`STEP`].
+    pub places: Vec<i64>,
+    /// Keys of the chain that are multiplied with, whole tiles.
+    pub keys: Range<usize>,
+}
+
+/// The asking rows of one segment.
+#[derive(Debug, PartialEq)]
+pub(super) struct Part {
+    /// The rows of the segment's ancestors and its own, from the root down; neighbours are one range.
+    pub chain: Vec<Range<usize>>,
+    /// Its tiles.
+    pub tiles: Vec<Tile>,
+}
+
+/// All parts with asking rows, in the order of q.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub parts: Vec<Part>,
+    pub scale: f64,
+    pub window: Option<usize>,
+}
+
+impl Plan {
+    /// A plan for a tree.
+    pub(super) fn new(tree: &SequenceTree, how: &Attention<'_>) -> Self {
+        let mut parts = Vec::new();
+        let mut asked = 0;
+        for (index, segment) in tree.segments().iter().enumerate() {
+            let position = |row: usize| tree.start(index) + row - segment.rows.start;
+            let positions: Vec<usize> = match how.queries {
+                None => segment.rows.clone().map(position).collect(),
+                Some(all) => {
+                    let rest = &all[asked..];
+                    rest.iter().take_while(|row| **row < segment.rows.end).map(|row| position(*row)).collect()
+                }
+            };
+            let mut tiles = Vec::new();
+            for block in positions.chunk_by(|a, b| a / TILE == b / TILE) {
+                tiles.push(Tile::new(asked, block, how.window));
+                asked += block.len();
+            }
+            if !tiles.is_empty() {
+                parts.push(Part { chain: joined(tree.chain(index)), tiles });
+            }
+        }
+        Self { parts, scale: how.scale, window: how.window }
+    }
+
+    /// The most keys that any tile multiplies with.
+    pub(super) fn most_keys(&self) -> usize {
+        let tiles = self.parts.iter().flat_map(|part| &part.tiles);
+        tiles.map(|tile| tile.keys.len()).max().unwrap_or(0)
+    }
+
+    /// The additive mask of any tile, `[TILE + STEP, most keys]`: a tile takes its places' rows and its last columns.
+    pub(super) fn template(&self) -> Vec<f32> {
+        let keys = self.most_keys();
+        let seen = |place: usize, key: usize| {
+            // How far the key is behind the row; keys end at the tile's end.
+            let behind = (place + keys) as i64 - (key + TILE) as i64;
+            behind >= 0 && self.window.is_none_or(|window| behind < window as i64)
+        };
+        let rows = 0..TILE + STEP;
+        let all = rows.flat_map(|place| (0..keys).map(move |key| (place, key)));
+        all.map(|(place, key)| if seen(place, key) { 0.0 } else { f32::NEG_INFINITY }).collect()
+    }
+}
+
+impl Tile {
+    fn new(start: usize, positions: &[usize], window: Option<usize>) -> Self {
+        let block = positions.first().map_or(0, |position| position / TILE);
+        let first = window.map_or(0, |window| (block * TILE + 1).saturating_sub(window) / TILE * TILE);
+        let mut places: Vec<i64> = positions.iter().map(|position| (position % TILE) as i64).collect();
+        let last = places.last().copied().unwrap_or(0);
+        places.resize(places.len().next_multiple_of(STEP), last);
+        Self { asking: start..start + positions.len(), places, keys: first..(block + 1) * TILE }
+    }
+
+    /// Rows that fill up.
+    pub(super) fn fill(&self) -> usize {
+        self.places.len() - self.asking.len()
+    }
+}
+
+fn joined(chain: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    let mut joined: Vec<Range<usize>> = Vec::with_capacity(chain.len());
+    for range in chain {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pcrm_core::tree::Packed;
+
+    /// Protects: what a row is multiplied with depends on its position alone.
+    #[test]
+    fn tiles_follow_positions_and_not_rows() -> pcrm_core::Result<()> {
+        let mut batch = Packed::default();
+        let prompt = batch.push(&[0; 70], None)?;
+        batch.push(&[0; 3], Some(prompt))?;
+        batch.push(&[0; 60], Some(prompt))?;
+        let plan = Plan::new(&batch.tree, &Attention { scale: 1.0, window: None, queries: None });
+        let keys: Vec<Vec<Range<usize>>> =
+            plan.parts.iter().map(|part| part.tiles.iter().map(|tile| tile.keys.clone()).collect()).collect();
+        assert_eq!(keys, [vec![0..64, 0..128], vec![0..128], vec![0..128, 0..192]]);
+        assert_eq!(plan.parts[1].chain, [0..73]);
+        assert_eq!(plan.parts[2].chain, [0..70, 73..133]);
+        assert_eq!(plan.parts[1].tiles[0].places, [6, 7, 8, 8, 8, 8, 8, 8]);
+        assert_eq!(plan.parts[2].tiles[1].asking, 131..133);
+        Ok(())
+    }
+}

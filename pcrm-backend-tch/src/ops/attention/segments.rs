@@ -1,0 +1,169 @@
+//! Attention segment by segment with `scaled_dot_product_attention`, which takes the fastest kernel there is for a
+//! device and type; the backward is libtorch's own.
+//!
+//! A whole sequence needs no mask (flash attention). An answer attends to its prompt and itself under a mask of
+//! `[answer, prompt + answer]`, never of all rows.
+
+use std::ops::Range;
+
+use pcrm_core::{Attention, SequenceTree};
+use tch::{Kind, Tensor as Torch};
+
+use super::super::Torched;
+
+/// libtorch's history of the attended values.
+pub(crate) struct Graph {
+    leaves: [Torch; 3],
+    value: Torch,
+}
+
+/// The attended values, and their history if it `keeps`.
+pub(super) fn forward(
+    qkv: [&Torch; 3],
+    tree: &SequenceTree,
+    how: &Attention<'_>,
+    keeps: bool,
+) -> Torched<(Torch, Option<Graph>)> {
+    if !keeps {
+        return Ok((tch::no_grad(|| attend(qkv, tree, how))?, None));
+    }
+    let leaf = |x: &Torch| x.f_detach()?.f_set_requires_grad(true);
+    let leaves = [leaf(qkv[0])?, leaf(qkv[1])?, leaf(qkv[2])?];
+    let value = tch::with_grad(|| attend(leaves.each_ref(), tree, how))?;
+    Ok((value.f_detach()?, Some(Graph { leaves, value })))
+}
+
+/// The gradients of q, k and v.
+pub(super) fn backward(graph: Graph, gradient: &Torch) -> Torched<[Torch; 3]> {
+    let Graph { leaves: [q, k, v], value } = graph;
+    let loss = tch::with_grad(|| value.f_mul(gradient)?.f_sum(Kind::Float))?;
+    let gradients = Torch::f_run_backward(&[loss], &[&q, &k, &v], false, false)?;
+    let count = gradients.len();
+    <[Torch; 3]>::try_from(gradients)
+        .map_err(|_| tch::TchError::Shape(format!("{count} gradients, expected 3")))
+}
+
+fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> Torched {
+    let times = q.size()[1] / k.size()[1];
+    let mut outputs = Vec::with_capacity(tree.segments().len());
+    let mut asked = 0;
+    for (index, segment) in tree.segments().iter().enumerate() {
+        let start = tree.start(index);
+        let positions: Vec<i64> = match how.queries {
+            None => (start..start + segment.rows.len()).map(|position| position as i64).collect(),
+            Some(all) => {
+                let own = all[asked..].iter().take_while(|row| **row < segment.rows.end);
+                own.map(|row| (start + row - segment.rows.start) as i64).collect()
+            }
+        };
+        if positions.is_empty() {
+            continue;
+        }
+        let rows = positions.len() as i64;
+        let queries = heads_first(&q.f_narrow(0, asked as i64, rows)?)?; // [1, heads, n, dim]
+        let chain = tree.chain(index);
+        let (mut keys, mut values) = (heads_first(&along(k, &chain)?)?, heads_first(&along(v, &chain)?)?);
+        let whole = segment.parent.is_none() && positions.len() == segment.rows.len() && how.window.is_none();
+        let mask = if whole { None } else { Some(mask(&positions, keys.size()[2], how.window, q)?) };
+        // Kernels that take a mask want as many heads of keys as of queries.
+        if times > 1 && !whole {
+            keys = keys.f_repeat_interleave_self_int(times, 1, None)?;
+            values = values.f_repeat_interleave_self_int(times, 1, None)?;
+        }
+        let out = Torch::f_scaled_dot_product_attention(
+            &queries,
+            &keys,
+            &values,
+            mask,
+            0.0,
+            whole,
+            how.scale,
+            whole && times > 1,
+        )?;
+        outputs.push(out.f_squeeze_dim(0)?.f_transpose(0, 1)?); // [n, heads, dim]
+        asked += positions.len();
+    }
+    Torch::f_cat(&outputs, 0)
+}
+
+fn heads_first(x: &Torch) -> Torched {
+    x.f_transpose(0, 1)?.f_unsqueeze(0)
+}
+
+fn along(x: &Torch, chain: &[Range<usize>]) -> Torched {
+    let mut parts = Vec::with_capacity(chain.len());
+    for range in chain {
+        parts.push(x.f_narrow(0, range.start as i64, range.len() as i64)?);
+    }
+    match parts.as_slice() {
+        [only] => Ok(only.shallow_clone()),
+        _ => Torch::f_cat(&parts, 0),
+    }
+}
+
+/// −∞ where a key is not seen, `[1, 1, n, keys]`.
+fn mask(positions: &[i64], keys: i64, window: Option<usize>, like: &Torch) -> Torched {
+    let device = like.device();
+    let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let rows = match consecutive {
+        true => {
+            Torch::f_arange_start(positions[0], positions[0] + positions.len() as i64, (Kind::Int64, device))?
+        }
+        false => Torch::f_from_slice(positions)?.f_to_device(device)?,
+    };
+    let behind = rows.f_unsqueeze(1)?.f_sub(&Torch::f_arange(keys, (Kind::Int64, device))?)?;
+    let mut hidden = behind.f_lt(0)?;
+    if let Some(window) = window {
+        hidden = hidden.f_logical_or(&behind.f_ge(window as i64)?)?;
+    }
+    let mask = Torch::f_zeros([positions.len() as i64, keys], (like.kind(), device))?;
+    mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_unsqueeze(0)?.f_unsqueeze(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{backward_tiles, forward_tiles, plan::Plan};
+    use super::*;
+    use pcrm_core::tree::Packed;
+
+    fn difference(a: &Torch, b: &Torch) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    /// Protects: both ways of computing attention are one function, over what only a GPU takes the second way for.
+    #[test]
+    fn segments_agree_with_tiles_in_value_and_gradient() -> Result<(), Box<dyn std::error::Error>> {
+        tch::manual_seed(1);
+        let mut batch = Packed::default();
+        let prompt = batch.push(&[0; 70], None)?;
+        let answer = batch.push(&[0; 9], Some(prompt))?;
+        batch.push(&[0; 1], Some(prompt))?;
+        batch.push(&[0; 30], Some(answer))?;
+        batch.push(&[0; 5], None)?;
+        let rows = batch.tree.rows();
+        let some: Vec<usize> = (0..rows).filter(|row| row % 4 == 1).collect();
+        for (heads, kv_heads) in [(2, 2), (6, 2)] {
+            for window in [None, Some(20)] {
+                for queries in [None, Some(&some[..])] {
+                    let how = Attention { scale: 0.3, window, queries };
+                    let asked = queries.map_or(rows, <[usize]>::len) as i64;
+                    let normal =
+                        |rows: i64, heads: i64| Torch::randn([rows, heads, 16], tch::kind::FLOAT_CPU);
+                    let (rows, gradient) = (rows as i64, normal(asked, heads));
+                    let qkv = [normal(asked, heads), normal(rows, kv_heads), normal(rows, kv_heads)];
+                    let (value, graph) = forward(qkv.each_ref(), &batch.tree, &how, true)?;
+                    let plan = Plan::new(&batch.tree, &how);
+                    let (want, saved) = forward_tiles(&plan, qkv.each_ref(), true)?;
+                    assert!(difference(&value, &want) < 1e-5, "{how:?}");
+                    let gradients = backward(graph.ok_or("a graph")?, &gradient)?;
+                    let want = backward_tiles(&plan, qkv.each_ref(), &gradient, saved)?;
+                    for (got, want) in gradients.iter().zip(&want) {
+                        assert!(difference(got, want) < 1e-5, "{how:?}");
+                    }
+                    assert!(forward(qkv.each_ref(), &batch.tree, &how, false)?.1.is_none());
+                }
+            }
+        }
+        Ok(())
+    }
+}

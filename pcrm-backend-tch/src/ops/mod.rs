@@ -1,0 +1,14 @@
+//! The operations on libtorch's tensors, without the tape: a forward and a backward each.
+
+pub(crate) mod adamw;
+pub(crate) mod attention;
+pub(crate) mod binary;
+pub(crate) mod elementwise;
+pub(crate) mod embedding;
+pub(crate) mod linear;
+pub(crate) mod log_probs;
+pub(crate) mod norm;
+pub(crate) mod rotary;
+
+/// What libtorch gives.
+pub(crate) type Torched<T = tch::Tensor> = Result<T, tch::TchError>;

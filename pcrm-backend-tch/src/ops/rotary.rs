@@ -1,0 +1,32 @@
+//! Rotary positions: pairs of elements turned by an angle, halves apart.
+
+use tch::Tensor as Torch;
+
+use super::Torched;
+
+/// Which way.
+#[derive(Clone, Copy)]
+pub(crate) enum Turn {
+    /// By the angle.
+    Forward,
+    /// By its negative: the gradient.
+    Back,
+}
+
+/// x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`: (a, b) → (a·cos − b·sin, b·cos + a·sin).
+pub(crate) fn rotate(x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched {
+    let half = x.size()[2] / 2;
+    let (a, b) = (x.f_narrow(2, 0, half)?, x.f_narrow(2, half, half)?);
+    let (cos, sin) = (cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?);
+    let minus = sin.f_neg()?;
+    let (for_a, for_b) = match turn {
+        Turn::Forward => (&minus, &sin),
+        Turn::Back => (&sin, &minus),
+    };
+    let turned = Torch::f_empty(x.size(), (x.kind(), x.device()))?;
+    let first = turned.f_narrow(2, 0, half)?;
+    let _ = a.f_mul_out(&first, &cos)?.f_addcmul_(&b, for_a)?;
+    let second = turned.f_narrow(2, half, half)?;
+    let _ = b.f_mul_out(&second, &cos)?.f_addcmul_(&a, for_b)?;
+    Ok(turned)
+}

@@ -1,0 +1,315 @@
+//! The primitives on libtorch's tensors, each with its gradient.
+
+use std::fmt::{self, Debug};
+
+use half::bf16;
+use pcrm_core::tape::{self, History, Node, Wanted};
+use pcrm_core::tensor::{Binary, Compare, RawTensor, Reduce, Unary, View};
+use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
+use tch::{Device, Kind, TchError, Tensor as Torch};
+
+use crate::kernels::TchKernels;
+use crate::ops::{binary, elementwise};
+use crate::{NAME, failed};
+
+/// A libtorch tensor and its place on the tape. libtorch itself sees no history.
+pub(crate) struct TchTensor {
+    pub(crate) value: Torch,
+    pub(crate) node: History<Torch>,
+}
+
+impl Debug for TchTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TchTensor {:?} {:?}", self.value.size(), self.value.kind())
+    }
+}
+
+impl TchTensor {
+    /// A tensor without history.
+    pub(crate) fn constant(value: Torch) -> Self {
+        Self { value, node: None }
+    }
+}
+
+/// The result of an operation, put on the tape if any operand is on it.
+pub(crate) fn record(
+    value: Torch,
+    operands: &[&TchTensor],
+    backward: impl FnOnce(&Torch, Wanted<'_, Torch>) -> Result<Vec<Option<Torch>>> + Send + 'static,
+) -> Tensor {
+    let node = tape::record(operands.iter().map(|operand| operand.node.clone()).collect(), backward);
+    Tensor::new(TchTensor { value, node })
+}
+
+/// The result of an operation of one operand.
+fn record_one(
+    op: &'static str,
+    x: &TchTensor,
+    value: Result<Torch, TchError>,
+    backward: impl FnOnce(&Torch) -> Result<Torch, TchError> + Send + 'static,
+) -> Result<Tensor> {
+    Ok(record(value.map_err(failed(op))?, &[x], move |gradient, _| {
+        Ok(vec![Some(backward(gradient).map_err(failed(op))?)])
+    }))
+}
+
+/// A tensor with these elements in this type.
+pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<Tensor> {
+    let kind = match dtype {
+        DType::F32 => Kind::Float,
+        DType::BF16 => Kind::BFloat16,
+        DType::U32 => Kind::Int64, // the type of libtorch's indices
+    };
+    let flat = match host.data() {
+        HostData::F32(values) => Torch::f_from_slice(values),
+        // tch gives half's bf16 another kind.
+        HostData::BF16(_) => Torch::f_from_slice(&host.to_f32()),
+        HostData::U32(ids) => Torch::f_from_slice(&ids.iter().map(|id| i64::from(*id)).collect::<Vec<i64>>()),
+    };
+    let value =
+        flat.and_then(|flat| flat.f_reshape(sizes(host.shape()))?.f_to_device(device)?.f_to_kind(kind));
+    Ok(Tensor::new(TchTensor::constant(value.map_err(failed("upload"))?)))
+}
+
+/// A shape in libtorch's type.
+pub(crate) fn sizes(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|length| *length as i64).collect()
+}
+
+/// The shape of a libtorch tensor.
+pub(crate) fn shape(value: &Torch) -> Vec<usize> {
+    value.size().into_iter().map(|length| length as usize).collect()
+}
+
+fn other<'a>(op: &'static str, tensor: &'a Tensor) -> Result<&'a TchTensor> {
+    tensor.downcast(op, NAME)
+}
+
+/// A dimension in libtorch's type; one that is not there stays out of range there.
+fn at(dim: usize) -> i64 {
+    dim as i64
+}
+
+impl RawTensor for TchTensor {
+    fn kernels(&self) -> &'static dyn Kernels {
+        &TchKernels
+    }
+
+    fn share(&self) -> Box<dyn RawTensor> {
+        Box::new(Self { value: self.value.shallow_clone(), node: self.node.clone() })
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        shape(&self.value)
+    }
+
+    fn dtype(&self) -> DType {
+        match self.value.kind() {
+            Kind::Int64 => DType::U32,
+            Kind::BFloat16 => DType::BF16,
+            _ => DType::F32,
+        }
+    }
+
+    fn unary(&self, op: Unary) -> Result<Tensor> {
+        let x = self.value.shallow_clone();
+        record_one("unary", self, elementwise::unary(op, &x), move |gradient| {
+            elementwise::unary_backward(op, &x, gradient)
+        })
+    }
+
+    fn binary(&self, op: Binary, rhs: &Tensor) -> Result<Tensor> {
+        let rhs = other("binary", rhs)?;
+        let (a, b) = (self.value.shallow_clone(), rhs.value.shallow_clone());
+        let value = binary::forward(op, &a, &b).map_err(failed("binary"))?;
+        Ok(record(value, &[self, rhs], move |gradient, wanted| {
+            let err = || failed("binary backward");
+            let [d_a, d_b] = binary::backward(op, [&a, &b], gradient).map_err(err())?;
+            Ok(vec![
+                wanted.then(0, || d_a.f_sum_to_size(a.size()).map_err(err()))?,
+                wanted.then(1, || d_b.f_sum_to_size(b.size()).map_err(err()))?,
+            ])
+        }))
+    }
+
+    fn compare(&self, op: Compare, rhs: &Tensor) -> Result<Tensor> {
+        let (a, b) = (&self.value, &other("compare", rhs)?.value);
+        let mask = match op {
+            Compare::Eq => a.f_eq_tensor(b),
+            Compare::Lt => a.f_lt_tensor(b),
+            Compare::Le => a.f_le_tensor(b),
+            Compare::Gt => a.f_gt_tensor(b),
+            Compare::Ge => a.f_ge_tensor(b),
+        };
+        let value = mask.and_then(|mask| mask.f_to_kind(a.kind()));
+        Ok(Tensor::new(Self::constant(value.map_err(failed("compare"))?)))
+    }
+
+    fn affine(&self, scale: f64, shift: f64) -> Result<Tensor> {
+        let value = self.value.f_mul_scalar(scale).and_then(|scaled| match shift == 0.0 {
+            true => Ok(scaled),
+            false => scaled.f_add_scalar(shift),
+        });
+        record_one("affine", self, value, move |gradient| gradient.f_mul_scalar(scale))
+    }
+
+    fn reduce(&self, op: Reduce, dim: usize) -> Result<Tensor> {
+        const OP: &str = "reduce";
+        let (dim, x) = (at(dim), self.value.shallow_clone());
+        match op {
+            Reduce::Sum => {
+                let value = x.f_sum_dim_intlist(dim, true, None);
+                record_one(OP, self, value, move |gradient| gradient.f_expand(x.size(), false))
+            }
+            Reduce::Max => {
+                let value = x.f_amax(dim, true).map_err(failed(OP))?;
+                let top = value.shallow_clone();
+                record_one(OP, self, Ok(value), move |gradient| {
+                    let ties = x.f_eq_tensor(&top)?.f_to_kind(gradient.kind())?;
+                    ties.f_mul(&gradient.f_div(&ties.f_sum_dim_intlist(dim, true, None)?)?)
+                })
+            }
+            Reduce::ArgMax => Ok(Tensor::new(Self::constant(x.f_argmax(dim, true).map_err(failed(OP))?))),
+        }
+    }
+
+    fn matmul(&self, rhs: &Tensor) -> Result<Tensor> {
+        let err = || failed("matmul");
+        let rhs = other("matmul", rhs)?;
+        let (a, b) = (self.value.shallow_clone(), rhs.value.shallow_clone());
+        let value = a.f_matmul(&b).map_err(err())?;
+        Ok(record(value, &[self, rhs], move |gradient, wanted| {
+            let turned = |x: &Torch| x.f_transpose(-1, -2);
+            Ok(vec![
+                wanted.then(0, || turned(&b).and_then(|b| gradient.f_matmul(&b)).map_err(err()))?,
+                wanted.then(1, || turned(&a).and_then(|a| a.f_matmul(gradient)).map_err(err()))?,
+            ])
+        }))
+    }
+
+    fn view(&self, view: View<'_>) -> Result<Tensor> {
+        const OP: &str = "view";
+        let x = &self.value;
+        let size = x.size();
+        match view {
+            View::Reshape(to) => {
+                record_one(OP, self, x.f_reshape(sizes(to)), move |gradient| gradient.f_reshape(size))
+            }
+            View::Permute(order) => {
+                let mut back = vec![0; order.len()];
+                for (place, dim) in order.iter().enumerate() {
+                    let Some(slot) = back.get_mut(*dim) else {
+                        return Err(Error::shape(OP, format!("no dimension {dim}"), &[&shape(x)]));
+                    };
+                    *slot = at(place);
+                }
+                record_one(OP, self, x.f_permute(sizes(order)), move |gradient| gradient.f_permute(back))
+            }
+            View::Narrow { dim, start, len } => {
+                let value = x.f_narrow(at(dim), at(start), at(len));
+                record_one(OP, self, value, move |gradient| {
+                    let whole = Torch::f_zeros(size, (gradient.kind(), gradient.device()))?;
+                    whole.f_narrow(at(dim), at(start), at(len))?.f_copy_(gradient)?;
+                    Ok(whole)
+                })
+            }
+            View::Expand(to) => record_one(OP, self, x.f_expand(sizes(to), false), move |gradient| {
+                gradient.f_sum_to_size(size)
+            }),
+        }
+    }
+
+    fn concat(&self, rest: &[&Tensor], dim: usize) -> Result<Tensor> {
+        let err = || failed("concat");
+        let mut parts = vec![self];
+        for tensor in rest {
+            parts.push(other("concat", tensor)?);
+        }
+        let values: Vec<&Torch> = parts.iter().map(|part| &part.value).collect();
+        let value = Torch::f_cat(&values, at(dim)).map_err(err())?;
+        let lengths: Vec<i64> = values.iter().map(|value| value.size()[dim]).collect();
+        Ok(record(value, &parts, move |gradient, wanted| {
+            let mut start = 0;
+            let cut = lengths.iter().enumerate().map(|(index, length)| {
+                let from = start;
+                start += length;
+                wanted.then(index, || gradient.f_narrow(at(dim), from, *length).map_err(err()))
+            });
+            cut.collect()
+        }))
+    }
+
+    fn gather(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
+        let index = other("gather", index)?.value.shallow_clone();
+        let x = self.value.shallow_clone();
+        record_one("gather", self, x.f_gather(at(dim), &index, false), move |gradient| {
+            x.f_zeros_like()?.f_scatter_add(at(dim), &index, gradient)
+        })
+    }
+
+    fn index_select(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
+        let index = other("index_select", index)?.value.shallow_clone();
+        let x = self.value.shallow_clone();
+        record_one("index_select", self, x.f_index_select(at(dim), &index), move |gradient| {
+            x.f_zeros_like()?.f_index_add_(at(dim), &index, gradient)
+        })
+    }
+
+    fn cast(&self, to: DType) -> Result<Tensor> {
+        const OP: &str = "cast";
+        let from = self.value.kind();
+        let kind = match to {
+            DType::F32 => Kind::Float,
+            DType::BF16 => Kind::BFloat16,
+            DType::U32 => {
+                return Err(Error::DType { op: OP, found: to, expected: "f32 or bf16" });
+            }
+        };
+        record_one(OP, self, self.value.f_to_kind(kind), move |gradient| gradient.f_to_kind(from))
+    }
+
+    fn detach(&self) -> Tensor {
+        Tensor::new(Self::constant(self.value.shallow_clone()))
+    }
+
+    fn variable(&self) -> Tensor {
+        Tensor::new(Self { value: self.value.shallow_clone(), node: Some(Node::leaf()) })
+    }
+
+    fn assign(&self, value: &Tensor) -> Result<()> {
+        let value = &other("assign", value)?.value;
+        if value.size() != self.value.size() {
+            let shapes = [&shape(&self.value)[..], &shape(value)];
+            return Err(Error::shape("assign", "one shape is needed", &shapes));
+        }
+        self.value.shallow_clone().f_copy_(value).map_err(failed("assign"))
+    }
+
+    fn constant(&self, host: &HostTensor) -> Result<Tensor> {
+        let dtype = if host.dtype() == DType::U32 { DType::U32 } else { DType::F32 };
+        upload(host, dtype, self.value.device())
+    }
+
+    fn read(&self) -> Result<HostTensor> {
+        let size = self.value.numel();
+        let flat = |kind: Kind| self.value.f_to_kind(kind)?.f_to_device(Device::Cpu)?.f_contiguous();
+        let floats = || -> Result<Vec<f32>, TchError> {
+            let mut values = vec![0f32; size];
+            flat(Kind::Float)?.f_copy_data(&mut values, size)?;
+            Ok(values)
+        };
+        let data = match self.dtype() {
+            DType::U32 => {
+                let mut ids = vec![0i64; size];
+                let read = flat(Kind::Int64).and_then(|flat| flat.f_copy_data(&mut ids, size));
+                read.map_err(failed("read"))?;
+                HostData::U32(ids.into_iter().map(|id| id as u32).collect())
+            }
+            DType::F32 => HostData::F32(floats().map_err(failed("read"))?),
+            DType::BF16 => {
+                HostData::BF16(floats().map_err(failed("read"))?.into_iter().map(bf16::from_f32).collect())
+            }
+        };
+        HostTensor::new(self.shape(), data)
+    }
+}

@@ -1,0 +1,8 @@
+//! The suite finds libtorch where the build found it.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if let Ok(folder) = std::env::var("DEP_PCRM_TCH_LIBTORCH") {
+        println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{folder}");
+    }
+}
