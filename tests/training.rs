@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::planted::{Bench, Watch, compute, config, pairs, reversed};
-use crate::support::every_backend;
+use crate::subject::every_backend;
 
 /// Enough steps to learn the planted preference.
 fn learning() -> TrainerConfig {
