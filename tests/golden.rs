@@ -12,7 +12,8 @@ use pcrm_core::model::{Decoder, Model, ModelConfig, RewardModel, Rows, weights};
 use pcrm_core::{Backend, DType, HostTensor, Packed};
 use serde_json::Value;
 
-use crate::support::{beside, check_close, check_norm, every_backend, shared_data};
+use crate::subject::{Subject, every_backend};
+use crate::support::{beside, shared_data};
 
 const FAMILIES: [&str; 8] =
     ["gpt2", "llama", "llama-head-dim", "llama-tied-linear", "llama3", "mistral", "mistral-window", "qwen2"];
@@ -53,7 +54,7 @@ fn language_model(backend: &dyn Backend, config: ModelConfig, dir: &std::path::P
     Ok(Decoder::new(config, upload(backend, &tensors)?.variables(), DType::F32))
 }
 
-fn every_family(check: impl Fn(&dyn Backend, &Case) -> Result<()>) -> Result<()> {
+fn every_family(check: impl Fn(&Subject, &Case) -> Result<()>) -> Result<()> {
     every_backend(|backend| {
         for family in FAMILIES {
             check(backend, &Case::open(family)?).with_context(|| family.to_owned())?;
@@ -62,8 +63,7 @@ fn every_family(check: impl Fn(&dyn Backend, &Case) -> Result<()>) -> Result<()>
     })
 }
 
-fn check_logits(backend: &dyn Backend, case: &Case, model: &Decoder) -> Result<()> {
-    let _ = backend;
+fn check_logits(backend: &Subject, case: &Case, model: &Decoder) -> Result<()> {
     let sequences = case.json["sequences"].as_array().context("sequences")?;
     let mut packed = Packed::default();
     for sequence in sequences {
@@ -74,7 +74,7 @@ fn check_logits(backend: &dyn Backend, case: &Case, model: &Decoder) -> Result<(
     for (at, sequence) in sequences.iter().enumerate() {
         let rows = list(sequence).len();
         let got = logits.narrow(0, start, rows)?.read()?.into_f32();
-        check_close(
+        backend.check_close(
             &format!("logits of sequence {at}"),
             &got,
             &case.tensor(&format!("logits.{at}"))?,
@@ -123,13 +123,18 @@ fn every_gradient_of_a_log_likelihood_is_that_of_torch() -> Result<()> {
         let rows: Vec<usize> = (0..sequence.len() - 1).collect();
         let hidden = model.forward(&packed, Rows::Only(&rows))?;
         let total = model.log_probs(&hidden, &sequence[1..])?.sum_all()?;
-        check_close("Σ log p", &[total.read_scalar()?], &case.tensor("logp.sum")?, 1e-5)?;
+        backend.check_close("Σ log p", &[total.read_scalar()?], &case.tensor("logp.sum")?, 1e-5)?;
         for (name, gradient) in backend.backward(&total, model.params())?.iter() {
             let parameter = parameters(model.config(), Head::Language).into_iter().find(|p| p.name == name);
             let gradient = gradient.read()?;
             let stored =
                 if parameter.is_some_and(|p| p.transposed) { gradient.transposed()? } else { gradient };
-            check_norm(name, &stored.into_f32(), &case.tensor(&format!("logp.grad.{name}"))?, GRADIENTS)?;
+            backend.check_norm(
+                name,
+                &stored.into_f32(),
+                &case.tensor(&format!("logp.grad.{name}"))?,
+                GRADIENTS,
+            )?;
         }
         Ok(())
     })
@@ -151,9 +156,8 @@ fn scores_are_those_of_transformers_packed_or_alone() -> Result<()> {
             last.push(packed.ids.len() - 1);
         }
         let together = model.scores(&packed, &last)?.read()?.into_f32();
-        check_close("scores", &together, &want, LOGITS)?;
-        ensure!(together == alone, "batches change bits: {together:?}, {alone:?}");
-        Ok(())
+        backend.check_close("scores", &together, &want, LOGITS)?;
+        backend.check_same("scores beside others", &together, &alone)
     })
 }
 
@@ -168,17 +172,22 @@ fn every_gradient_of_a_constrained_pair_is_that_of_torch() -> Result<()> {
         let chosen = packed.ids.len() - 1;
         packed.push(&list(&pair["rejected"]), Some(prompt))?;
         let scores = model.scores(&packed, &[chosen, packed.ids.len() - 1])?;
-        check_close("scores", &scores.read()?.into_f32(), &case.tensor("pair.scores")?, LOGITS)?;
+        backend.check_close("scores", &scores.read()?.into_f32(), &case.tensor("pair.scores")?, LOGITS)?;
         let margin = scores.narrow(0, 0, 1)?.sub(&scores.narrow(0, 1, 1)?)?;
         let bound = pair["bound"].as_f64().context("bound")?;
         let loss = margin.log_sigmoid()?.add(&margin.affine(-1.0, bound)?.log_sigmoid()?)?.neg()?;
-        check_close("loss", &[loss.read_scalar()?], &case.tensor("pair.loss")?, 1e-5)?;
+        backend.check_close("loss", &[loss.read_scalar()?], &case.tensor("pair.loss")?, 1e-5)?;
         for (name, gradient) in backend.backward(&loss, model.params())?.iter() {
             let transposed =
                 parameters(model.config(), Head::Score).iter().any(|p| p.name == name && p.transposed);
             let gradient = gradient.read()?;
             let stored = if transposed { gradient.transposed()? } else { gradient };
-            check_norm(name, &stored.into_f32(), &case.tensor(&format!("pair.grad.{name}"))?, GRADIENTS)?;
+            backend.check_norm(
+                name,
+                &stored.into_f32(),
+                &case.tensor(&format!("pair.grad.{name}"))?,
+                GRADIENTS,
+            )?;
         }
         Ok(())
     })
@@ -198,7 +207,7 @@ fn a_trained_model_gives_its_float64_logits() -> Result<()> {
             let hidden = model.forward(&packed, Rows::Only(&[ids.len() - 1]))?;
             let got = model.logits(&hidden)?.read()?.into_f32();
             let want: Vec<f32> = expected.iter().filter_map(Value::as_f64).map(|x| x as f32).collect();
-            check_close(&format!("{}", case["name"]), &got, &want, 1e-4)?;
+            backend.check_close(&format!("{}", case["name"]), &got, &want, 1e-4)?;
         }
         Ok(())
     })

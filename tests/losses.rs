@@ -9,7 +9,8 @@ use pcrm_core::{Backend, DType, HostTensor, Params};
 use pcrm_rl::loss::{Known, LossConfig, pair_loss};
 use serde_json::Value;
 
-use crate::support::{beside, check_close, every_backend};
+use crate::subject::{Subject, every_backend};
+use crate::support::beside;
 
 /// f32 against float64: scores of 60 and 800 are among the cases.
 const TOLERANCE: f32 = 1e-6;
@@ -26,7 +27,7 @@ fn numbers(case: &Value, field: &str, count: usize, absent: f32) -> Vec<f32> {
     }
 }
 
-fn check_case(backend: &dyn Backend, case: &Value) -> Result<()> {
+fn check_case(backend: &Subject, case: &Value) -> Result<()> {
     let scores = numbers(case, "chosen", 0, 0.0);
     let count = scores.len();
     let mut params = Params::default();
@@ -44,7 +45,7 @@ fn check_case(backend: &dyn Backend, case: &Value) -> Result<()> {
     };
     let loss = pair_loss(params.get("chosen")?, params.get("rejected")?, &known, &config)?;
     let total = loss.total.read_scalar()?;
-    check_close(
+    backend.check_close(
         "loss",
         &[total],
         &numbers(&serde_json::json!({"x": [case["loss"]]}), "x", 1, 0.0),
@@ -55,12 +56,12 @@ fn check_case(backend: &dyn Backend, case: &Value) -> Result<()> {
     ensure!(constraint.is_some() == known.bounds.iter().any(|bound| bound.is_finite()), "{constraint:?}");
     if config.center_rewards == 0.0 {
         let parts = loss.ranking.read_scalar()? + constraint.unwrap_or(0.0);
-        check_close("sum of the parts", &[parts], &[total], TOLERANCE)?;
+        backend.check_close("sum of the parts", &[parts], &[total], TOLERANCE)?;
     }
     let gradients = backend.backward(&loss.total, &params)?;
     for name in ["chosen", "rejected"] {
         let want = numbers(case, &format!("grad_{name}"), 0, 0.0);
-        check_close(name, &gradients.get(name)?.read()?.into_f32(), &want, TOLERANCE)?;
+        backend.check_close(name, &gradients.get(name)?.read()?.into_f32(), &want, TOLERANCE)?;
     }
     Ok(())
 }
@@ -89,6 +90,6 @@ fn a_comparison_without_weight_does_not_count() -> Result<()> {
             Ok(pair_loss(&chosen, &rejected, &known, &config)?.total.read_scalar()?)
         };
         let (alone, with) = (loss_of(vec![1.5], vec![1.0])?, loss_of(vec![1.5, 40.0], vec![1.0, 0.0])?);
-        check_close("loss", &[with], &[alone], TOLERANCE)
+        backend.check_close("loss", &[with], &[alone], TOLERANCE)
     })
 }

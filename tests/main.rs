@@ -1,6 +1,10 @@
 //! One suite for every backend, golden data, and the binary as users meet it.
 
+mod across; // every operation of each backend against every other backend
+mod agreement; // training ends alike on every backend: 50 steps under every constraint against files
+mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in
+mod cases; // tables of operations with their operands
 mod cli; // the verbs as users meet them
 mod golden; // logits, scores and every gradient against PyTorch, for every family
 mod kernels; // each fused operation against the composed reference, in value and gradient
@@ -10,7 +14,8 @@ mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod packing; // packed, prefix-shared batches against separate sequences
 mod planted; // a preference that is known, and tiny runs that learn it
 mod plugins; // exactly which plugins are compiled in
-mod primitives; // each primitive against finite differences
+mod primitives; // each primitive against finite differences and torch
 mod resuming; // stopped, killed and damaged runs end as if nothing had happened
-mod support;
+mod subject; // every backend on every device it opens on
+mod support; // seeded data, comparison, gradients two ways
 mod training; // what a run learns, writes, keeps and refuses

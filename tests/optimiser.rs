@@ -5,10 +5,11 @@ use std::fs;
 use anyhow::{Context, Result};
 use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
 use pcrm_core::schedule::{Schedule, Shape};
-use pcrm_core::{DType, Gradients, HostTensor, Params};
+use pcrm_core::{Backend, DType, Gradients, HostTensor, Params};
 use serde_json::Value;
 
-use crate::support::{beside, check_close, every_backend};
+use crate::subject::every_backend;
+use crate::support::{beside, check_close};
 
 fn golden() -> Result<Value> {
     Ok(serde_json::from_str(&fs::read_to_string(beside("golden/optim/optim.json"))?)?)
@@ -72,11 +73,21 @@ fn clipped_adamw_follows_torch() -> Result<()> {
                         }
                     }
                     let norm = all.global_norm()?;
-                    check_close("norm", &[norm as f32], &[float(&step["norm_before"])? as f32], 1e-6)?;
+                    backend.check_close(
+                        "norm",
+                        &[norm as f32],
+                        &[float(&step["norm_before"])? as f32],
+                        1e-6,
+                    )?;
                     let scale = clip_scale(norm, float(&golden["max_norm"])?);
                     optimiser.step(&own, float(&step["lr"][at])?, scale)?;
                     for (name, param) in params.iter() {
-                        check_close(name, &param.read()?.into_f32(), &floats(&step["params"][name]), 2e-6)?;
+                        backend.check_close(
+                            name,
+                            &param.read()?.into_f32(),
+                            &floats(&step["params"][name]),
+                            2e-6,
+                        )?;
                     }
                 }
             }

@@ -20,28 +20,36 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::planted::pair;
-use crate::support::{check_close, check_norm, every_backend, tokens};
+use crate::subject::{Subject, every_backend};
+use crate::support::tokens;
 
 const VOCABULARY: u32 = 40;
 const TOLERANCE: f64 = 1e-5;
 const CENTER: f64 = 0.05;
 const ALL_AT_ONCE: usize = 1 << 20;
 
-/// Weights are larger than usual so that attention is far from uniform.
-fn models(backend: &dyn Backend) -> Result<Vec<(&'static str, RewardModel)>> {
+/// The usual spread of weights: larger than in practice, so that attention is far from uniform.
+pub const SPREAD: f64 = 0.3;
+
+/// Models that compute in `compute`, their weights drawn with this spread.
+pub fn models(
+    backend: &dyn Backend,
+    compute: DType,
+    spread: f64,
+) -> Result<Vec<(&'static str, RewardModel)>> {
     let llama = json!({
         "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
-        "max_position_embeddings": 256, "initializer_range": 0.3
+        "max_position_embeddings": 256, "initializer_range": spread
     });
     let gpt2 = json!({
         "model_type": "gpt2", "vocab_size": VOCABULARY, "n_embd": 16, "n_head": 2, "n_layer": 2,
-        "n_positions": 256, "initializer_range": 0.3
+        "n_positions": 256, "initializer_range": spread
     });
     let model = |(name, json): (&'static str, Value)| {
         let json = json.as_object().cloned().context("an object")?;
         let config = ModelConfig::from_json(json, Path::new(name))?;
-        Ok((name, RewardModel::random(backend, config, DType::F32, 11)?.trainable()))
+        Ok((name, RewardModel::random(backend, config, compute, 11)?.trainable()))
     };
     [("llama", llama), ("gpt2", gpt2)].into_iter().map(model).collect()
 }
@@ -50,7 +58,7 @@ fn models(backend: &dyn Backend) -> Result<Vec<(&'static str, RewardModel)>> {
 const LENGTHS: [(usize, usize, usize); 8] =
     [(5, 3, 7), (0, 4, 2), (9, 1, 1), (70, 5, 3), (3, 67, 2), (64, 65, 66), (0, 1, 9), (12, 6, 6)];
 
-fn ragged() -> Pairs {
+pub fn ragged() -> Pairs {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let encoded = |(row, (prompt, chosen, rejected)): (usize, &(usize, usize, usize))| {
         let prompt = tokens(*prompt, VOCABULARY, &mut rng);
@@ -64,7 +72,7 @@ fn ragged() -> Pairs {
     Pairs { bounds: bounds.collect(), pairs }
 }
 
-fn compute(score_at: ScoreAt, micro_tokens: usize) -> Compute {
+pub fn compute(score_at: ScoreAt, micro_tokens: usize) -> Compute {
     // Centring keeps the gradients of both answers from cancelling where the loss depends on their difference alone.
     let loss = LossConfig { center_rewards: CENTER, ..LossConfig::default() };
     Compute { score_at, loss, use_margin: false, micro_tokens }
@@ -115,13 +123,18 @@ fn separately(
     Ok((loss, sums.into_iter().map(narrow).collect()))
 }
 
-fn check_equal(got: &Gradient, loss: f64, gradients: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+fn check_equal(
+    backend: &Subject,
+    got: &Gradient,
+    loss: f64,
+    gradients: &BTreeMap<String, Vec<f32>>,
+) -> Result<()> {
     let found = got.gathered.measures(1).loss;
-    ensure!((found - loss).abs() <= TOLERANCE * loss, "loss {found}, expected {loss}");
+    ensure!((found - loss).abs() <= backend.tolerance(TOLERANCE) * loss, "loss {found}, expected {loss}");
     ensure!(got.gradients.iter().count() == gradients.len(), "not every parameter has a gradient");
     for (name, want) in gradients {
         ensure!(want.iter().any(|value| *value != 0.0), "{name}: nothing to compare");
-        check_norm(name, &got.gradients.get(name)?.read()?.into_f32(), want, TOLERANCE)?;
+        backend.check_norm(name, &got.gradients.get(name)?.read()?.into_f32(), want, TOLERANCE)?;
     }
     Ok(())
 }
@@ -133,21 +146,17 @@ fn loss_and_every_gradient_are_those_of_separate_sequences() -> Result<()> {
     let data = ragged();
     let all: Vec<usize> = (0..data.pairs.len()).collect();
     every_backend(|backend| {
-        for (name, model) in models(backend)? {
+        for (name, model) in models(backend, DType::F32, SPREAD)? {
             for score_at in [ScoreAt::Last, ScoreAt::DivergentMean] {
                 let (loss, gradients) = separately(backend, &model, &data, score_at)?;
                 for micro_tokens in [ALL_AT_ONCE, 150, 1] {
                     let at = || format!("{name}, {score_at:?}, {micro_tokens} tokens at once");
                     let compute = compute(score_at, micro_tokens);
                     let got = gradient(backend, &model, &data, &all, &compute).with_context(at)?;
-                    check_equal(&got, loss, &gradients).with_context(at)?;
+                    check_equal(backend, &got, loss, &gradients).with_context(at)?;
                     let seen = evaluate(&model, &data, &compute)?.measures(1);
-                    ensure!(
-                        (seen.loss - loss).abs() <= TOLERANCE * loss,
-                        "{}: evaluated {}",
-                        at(),
-                        seen.loss
-                    );
+                    let off = (seen.loss - loss).abs();
+                    ensure!(off <= backend.tolerance(TOLERANCE) * loss, "{}: evaluated {}", at(), seen.loss);
                 }
             }
         }
@@ -160,7 +169,7 @@ fn loss_and_every_gradient_are_those_of_separate_sequences() -> Result<()> {
 fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
     let data = ragged();
     every_backend(|backend| {
-        let model = &models(backend)?[0].1;
+        let model = &models(backend, DType::F32, SPREAD)?[0].1;
         let some = [0, 3, 1]; // prompts of 5, 70 and 0 tokens; the longest sequence has 75
         for micro_tokens in [ALL_AT_ONCE, 1] {
             let tokens =
@@ -183,7 +192,7 @@ fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
         [[&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat()]
     };
     every_backend(|backend| {
-        for (name, model) in models(backend)? {
+        for (name, model) in models(backend, DType::F32, SPREAD)? {
             let mut want = Vec::new();
             for ids in data.pairs.iter().flat_map(whole) {
                 want.extend(alone(&model.frozen(), &ids, ids.len() - 1..ids.len())?.read()?.into_f32());
@@ -193,18 +202,14 @@ fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
                     let pairs: Vec<&EncodedPair> = order.iter().map(|row| &data.pairs[*row]).collect();
                     let sequences: Vec<Vec<u32>> = pairs.iter().flat_map(|pair| whole(pair)).collect();
                     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-                    let want: Vec<u32> = order
-                        .iter()
-                        .flat_map(|row| [want[2 * row], want[2 * row + 1]])
-                        .map(f32::to_bits)
-                        .collect();
+                    let want: Vec<f32> =
+                        order.iter().flat_map(|row| [want[2 * row], want[2 * row + 1]]).collect();
                     let paired = score_pairs(&model, &pairs, micro_tokens)?;
-                    let paired: Vec<u32> =
-                        paired.iter().flat_map(|(c, r)| [c.to_bits(), r.to_bits()]).collect();
+                    let paired: Vec<f32> = paired.into_iter().flat_map(<[f32; 2]>::from).collect();
                     let single = score_sequences(&model, &sequences, micro_tokens)?;
-                    let single: Vec<u32> = single.into_iter().map(f32::to_bits).collect();
-                    ensure!(single == want, "{name}: sequences, {micro_tokens} tokens at once, {order:?}");
-                    ensure!(paired == want, "{name}: pairs, {micro_tokens} tokens at once, {order:?}");
+                    let at = format!("{micro_tokens} tokens at once, {order:?}");
+                    backend.check_same(&format!("{name}: sequences, {at}"), &single, &want)?;
+                    backend.check_same(&format!("{name}: pairs, {at}"), &paired, &want)?;
                 }
             }
         }
@@ -216,10 +221,10 @@ fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
 #[test]
 fn empty_sequences_are_refused() -> Result<()> {
     every_backend(|backend| {
-        let model = &models(backend)?[0].1;
+        let model = &models(backend, DType::F32, SPREAD)?[0].1;
         let empty = pair(0, vec![1, 2], vec![3], vec![]);
         ensure!(score_pairs(model, &[&empty], ALL_AT_ONCE).is_err());
         ensure!(score_sequences(model, &[&[1, 2], &[]], ALL_AT_ONCE).is_err());
-        check_close("nothing", &score_sequences(model, &[], ALL_AT_ONCE)?, &[], 0.0)
+        backend.check_close("nothing", &score_sequences(model, &[], ALL_AT_ONCE)?, &[], 0.0)
     })
 }

@@ -71,11 +71,11 @@ pub fn reversed(mut data: Pairs) -> Pairs {
     data
 }
 
-/// A reward model of one layer with random weights.
-pub fn model(backend: &dyn Backend) -> Result<RewardModel> {
+/// A reward model of so many layers with random weights.
+pub fn model(backend: &dyn Backend, layers: usize) -> Result<RewardModel> {
     let config = json!({
         "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 31,
+        "num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 31,
         "max_position_embeddings": 64, "initializer_range": 0.2, "architectures": ["LlamaForCausalLM"]
     });
     let config =
@@ -155,13 +155,15 @@ pub struct Bench {
     pub train: Pairs,
     pub eval: Option<Pairs>,
     pub config: TrainerConfig,
+    /// Of the model.
+    pub layers: usize,
     /// What the fingerprint says of the data.
     pub data: &'static str,
 }
 
 impl Bench {
     pub fn new(config: TrainerConfig, train: Pairs, eval: Option<Pairs>) -> Self {
-        Self { train, eval, config, data: "planted" }
+        Self { train, eval, config, layers: 1, data: "planted" }
     }
 
     /// The usual data and options.
@@ -181,7 +183,7 @@ impl Bench {
         let stop = Arc::clone(&watch.stop);
         let run = Run {
             backend,
-            model: model(backend)?,
+            model: model(backend, self.layers)?,
             tokenizer: &tokenizer,
             train: &self.train,
             eval: self.eval.as_ref(),

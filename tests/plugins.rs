@@ -3,22 +3,31 @@
 use pcrm_backend_candle as _;
 use pcrm_backend_tch as _;
 use pcrm_constraints as _;
-use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin};
+use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, Plugin};
 
+/// What the crates above register, by name.
+const BACKENDS: &[&str] = &["candle", "tch"];
+const CONSTRAINTS: &[&str] = &["fixed", "length_ratio", "none", "random"];
+
+fn linked<P: Plugin>() -> Vec<&'static str> {
+    registry::all::<P>().iter().map(|plugin| plugin.name()).collect()
+}
+
+/// Protects: the linker loses no backend, and none comes along unasked.
 #[test]
 fn all_backends_are_linked_and_no_others() {
-    let names: Vec<&str> = registry::all::<BackendPlugin>().iter().map(|plugin| plugin.name).collect();
-    assert_eq!(names, ["candle", "tch"]);
+    assert_eq!(linked::<BackendPlugin>(), BACKENDS);
 }
 
+/// Protects: the linker loses no constraint, and none comes along unasked.
 #[test]
 fn all_constraints_are_linked_and_no_others() {
-    let names: Vec<&str> = registry::all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
-    assert_eq!(names, ["fixed", "length_ratio", "none", "random"]);
+    assert_eq!(linked::<ConstraintPlugin>(), CONSTRAINTS);
 }
 
+/// Protects: who mistypes a backend is told what there is.
 #[test]
 fn an_unknown_backend_lists_the_known_ones() {
-    let message = registry::find::<BackendPlugin>("torch").err().map(|error| error.to_string());
-    assert_eq!(message.as_deref(), Some("unknown backend \"torch\"; known: candle, tch"));
+    let message = registry::find::<BackendPlugin>("torhc").err().map(|error| error.to_string());
+    assert_eq!(message, Some(format!("unknown backend \"torhc\"; known: {}", BACKENDS.join(", "))));
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::planted::{Bench, Watch, reversed};
-use crate::support::every_backend;
+use crate::subject::every_backend;
 
 /// All that a finished run leaves and that does not depend on the clock.
 #[derive(PartialEq)]

@@ -1,23 +1,11 @@
-//! What the suite shares: every backend, seeded data, comparison, gradients two ways.
+//! What the suite shares: seeded data, comparison, gradients two ways.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::{Backend, DType, Device, HostTensor, Params, Tensor};
+use anyhow::{Result, ensure};
+use pcrm_core::{Backend, DType, HostTensor, Params, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// Runs a check on every registered backend, on the CPU.
-pub fn every_backend(check: impl Fn(&dyn Backend) -> Result<()>) -> Result<()> {
-    let plugins = registry::all::<BackendPlugin>();
-    ensure!(!plugins.is_empty(), "no backend is linked");
-    for plugin in plugins {
-        let backend = (plugin.open)(Device::Cpu.into())?;
-        check(backend.as_ref()).with_context(|| format!("on {}", plugin.name))?;
-    }
-    Ok(())
-}
 
 /// The file or folder of this name beside the suite.
 pub fn beside(name: &str) -> PathBuf {

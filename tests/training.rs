@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::planted::{Bench, Watch, compute, config, pairs, reversed};
-use crate::support::every_backend;
+use crate::subject::every_backend;
 
 /// Enough steps to learn the planted preference.
 fn learning() -> TrainerConfig {
@@ -85,10 +85,7 @@ fn margins_go_to_half_the_bound() -> Result<()> {
 #[test]
 fn every_order_and_size_of_batches_uses_each_pair_once_an_epoch() -> Result<()> {
     let train = pairs(50, 1, "none")?;
-    let tokens = |pair: &pcrm_core::data::encode::EncodedPair| {
-        2 * pair.prompt.len() + pair.chosen.len() + pair.rejected.len()
-    };
-    let an_epoch: u64 = train.pairs.iter().map(|pair| tokens(pair) as u64).sum();
+    let an_epoch: u64 = train.pairs.iter().map(|pair| pair.tokens() as u64).sum();
     every_backend(|backend| {
         for batch in [BatchSize::Pairs(8), BatchSize::Tokens(60)] {
             for order in [Order::Shuffled, Order::Bucketed, Order::File] {

@@ -10,7 +10,6 @@ use pcrm_core::data::preference::{Preference, load_preferences};
 use pcrm_core::data::report::{Report, Strictness};
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::batch::without_trailing;
 
 use crate::progress::say;
 
@@ -59,7 +58,7 @@ impl Reading {
         let options = EncodeOptions { max_length: Some(self.max_length), too_long: self.too_long };
         let (mut encoded, report) = encode_pairs(pairs, tokenizer, &options)?;
         if let Some(pad) = pad {
-            encoded.iter_mut().for_each(|pair| without_trailing(pair, pad));
+            encoded.iter_mut().for_each(|pair| pair.strip_padding(pad));
         }
         say(&report.to_string());
         Ok((encoded, report))

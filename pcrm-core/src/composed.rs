@@ -1,5 +1,6 @@
 //! The reference of every fused operation, written with the primitives alone: slow, plain, and the specification.
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::kernels::{AdamWStep, Attention, Slots};
@@ -139,7 +140,7 @@ pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::kernels::Kernels::log_probs`].
 pub fn log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let logits = linear(hidden, head, None)?; // [rows, vocabulary]
+    let logits = linear(hidden, head, None)?.cast(DType::F32)?; // [rows, vocabulary]
     let rows = targets.size();
     let picked = logits.gather(1, &targets.reshape([rows, 1])?)?;
     picked.sub(&logits.log_sum_exp(1)?)?.reshape([rows])

@@ -75,7 +75,7 @@ impl PairBatch {
                 })),
             }
             batch.last.push(last);
-            batch.longest = batch.longest.max(pair.prompt.len() + pair.chosen.len().max(pair.rejected.len()));
+            batch.longest = batch.longest.max(pair.longest());
         }
         Ok(batch)
     }
@@ -118,11 +118,6 @@ struct Asked {
     last: u32,
 }
 
-/// Tokens that a pair takes in a packed batch.
-pub fn unique_tokens(pair: &EncodedPair) -> usize {
-    pair.prompt.len() + pair.chosen.len() + pair.rejected.len()
-}
-
 /// Cuts a list of items into runs of at most `budget` tokens; an item over the budget stands alone.
 pub fn within_budget<T>(items: &[T], budget: usize, tokens: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut runs = Vec::new();
@@ -139,30 +134,6 @@ pub fn within_budget<T>(items: &[T], budget: usize, tokens: impl Fn(&T) -> usize
         runs.push(&items[start..]);
     }
     runs
-}
-
-/// Takes padding ids off the ends of both sequences and cuts them anew.
-///
-/// `transformers` scores a sequence at its last token that is not padding; where a tokenizer pads with its EOS that
-/// is the token before the EOS, and nothing after it counts.
-pub fn without_trailing(pair: &mut EncodedPair, pad: u32) {
-    let ends = |ids: &[u32]| ids.last() == Some(&pad);
-    if !ends(&pair.chosen) && !ends(&pair.rejected) {
-        return;
-    }
-    let full = |answer: &[u32]| {
-        let mut ids = [&pair.prompt, answer].concat();
-        while ids.len() > 1 && ends(&ids) {
-            ids.pop();
-        }
-        ids
-    };
-    let (chosen, rejected) = (full(&pair.chosen), full(&pair.rejected));
-    let common = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
-    let cut = common.min(chosen.len() - 1).min(rejected.len() - 1);
-    pair.prompt = chosen[..cut].to_vec();
-    pair.chosen = chosen[cut..].to_vec();
-    pair.rejected = rejected[cut..].to_vec();
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{unique_tokens, within_budget};
+use crate::batch::within_budget;
 
 /// Batches of this many are sorted by length together (as `group_by_length` of transformers).
 const BUCKET: usize = 50;
@@ -39,7 +39,7 @@ pub fn epoch(pairs: &[EncodedPair], size: BatchSize, order: Order, seed: u64, ep
     // Epochs are apart by an odd constant, so that no seed's epoch is another seed's.
     let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let mut indices: Vec<usize> = (0..pairs.len()).collect();
-    let tokens = |index: &usize| unique_tokens(&pairs[*index]);
+    let tokens = |index: &usize| pairs[*index].unique_tokens();
     if order != Order::File {
         indices.shuffle(&mut rng);
     }

@@ -4,7 +4,7 @@ use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::model::RewardModel;
 use pcrm_core::{Backend, Gradients, HostTensor, Tensor};
 
-use crate::batch::{PairBatch, ScoreAt, unique_tokens, within_budget};
+use crate::batch::{PairBatch, ScoreAt, within_budget};
 use crate::error::Result;
 use crate::loss::{Known, Loss, LossConfig, pair_loss};
 use crate::metrics::Gathered;
@@ -75,7 +75,7 @@ pub fn gradient(
         tokens.separate += batch.tokens();
         tokens.unique += batch.unique_tokens();
     }
-    let longest = indices.iter().map(|index| longest(&data.pairs[*index])).max().unwrap_or(0);
+    let longest = indices.iter().map(|index| data.pairs[*index].longest()).max().unwrap_or(0);
     tokens.padded = 2 * indices.len() * longest;
     Ok(Gradient { gradients: sum, gathered, tokens })
 }
@@ -96,13 +96,9 @@ pub fn evaluate(model: &RewardModel, data: &Pairs, compute: &Compute) -> Result<
     Ok(gathered)
 }
 
-fn longest(pair: &EncodedPair) -> usize {
-    pair.prompt.len() + pair.chosen.len().max(pair.rejected.len())
-}
-
 /// The parts of a batch that fit into memory.
 fn parts<'a>(data: &Pairs, indices: &'a [usize], compute: &Compute) -> Vec<&'a [usize]> {
-    within_budget(indices, compute.micro_tokens, |index| unique_tokens(&data.pairs[*index]))
+    within_budget(indices, compute.micro_tokens, |index| data.pairs[*index].unique_tokens())
 }
 
 fn pack(data: &Pairs, part: &[usize], compute: &Compute) -> Result<PairBatch> {

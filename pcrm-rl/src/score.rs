@@ -4,7 +4,7 @@ use pcrm_core::Packed;
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::model::RewardModel;
 
-use crate::batch::{PairBatch, ScoreAt, unique_tokens, within_budget};
+use crate::batch::{PairBatch, ScoreAt, within_budget};
 use crate::error::Result;
 
 /// (preferred, dispreferred) scores of every pair; `micro_tokens` at most are computed at once.
@@ -18,7 +18,7 @@ pub fn score_pairs(
 ) -> Result<Vec<(f32, f32)>> {
     let model = model.frozen();
     let mut all = Vec::with_capacity(pairs.len());
-    for part in within_budget(pairs, micro_tokens, |pair| unique_tokens(pair)) {
+    for part in within_budget(pairs, micro_tokens, |pair| pair.unique_tokens()) {
         let batch = PairBatch::new(part, ScoreAt::Last)?;
         let scores = model.scores(&batch.packed, &batch.rows)?.read()?.into_f32();
         all.extend(

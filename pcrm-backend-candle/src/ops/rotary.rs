@@ -2,7 +2,7 @@
 
 use candle_core as ct;
 use multiversion::multiversion;
-use pcrm_core::Result;
+use pcrm_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::slices::{dense, floats, tensor};
@@ -22,8 +22,10 @@ pub(crate) enum Turn {
 pub(crate) fn rotate(x: &ct::Tensor, cos: &ct::Tensor, sin: &ct::Tensor, turn: Turn) -> Result<ct::Tensor> {
     const OP: &str = "rotary";
     let x = dense(OP, x)?;
-    let rows = x.dims()[0].max(1);
-    let (width, half) = (x.elem_count() / rows, cos.elem_count() / rows);
+    let [_, heads, dim] = x.dims() else {
+        return Err(Error::shape(OP, "x must be [rows, heads, dim]", &[x.dims()]));
+    };
+    let (width, half) = (heads * dim, dim / 2);
     let mut values = vec![0.0; x.elem_count()];
     {
         let (x, cos, sin) = (floats(OP, &x)?, floats(OP, cos)?, floats(OP, sin)?);

@@ -8,7 +8,7 @@ use pcrm_core::constraint::{self, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::model::weights;
 use pcrm_eval::{PairScore, RewardReport};
-use pcrm_rl::batch::{unique_tokens, within_budget};
+use pcrm_rl::batch::within_budget;
 use pcrm_rl::score::score_pairs;
 use serde_json::Value;
 
@@ -78,7 +78,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     let refs: Vec<&EncodedPair> = pairs.iter().collect();
     let bar = bar(pairs.len() as u64, "scoring");
     let mut scores = Vec::with_capacity(pairs.len());
-    for part in within_budget(&refs, args.micro_tokens, |pair| unique_tokens(pair)) {
+    for part in within_budget(&refs, args.micro_tokens, |pair| pair.unique_tokens()) {
         scores.extend(score_pairs(&model, part, args.micro_tokens)?);
         bar.inc(part.len() as u64);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use pcrm_core::data::encode::encode_text;
+use pcrm_core::data::encode::{encode_text, strip_padding};
 use pcrm_core::data::report::Strictness;
 use pcrm_core::data::texts::{Row, load_rows};
 use pcrm_core::model::{RewardModel, weights};
@@ -150,8 +150,8 @@ pub fn trained(
 fn token_ids(row: &Row, tokenizer: &Tokenizer, pad: Option<u32>) -> Result<Vec<Vec<u32>>> {
     let encode = |prompt: Option<&_>, text: &_| -> Result<Vec<u32>> {
         let mut ids = encode_text(prompt, text, tokenizer)?;
-        while ids.len() > 1 && ids.last().copied() == pad {
-            ids.pop();
+        if let Some(pad) = pad {
+            strip_padding(&mut ids, pad);
         }
         Ok(ids)
     };

@@ -1,5 +1,7 @@
 //! Pairs as token ids, cut where the two sequences part.
 
+mod pair;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::conversation::Content;
-use super::preference::{Origin, Preference};
+use super::preference::Preference;
 use super::render::{Readable, render};
-use crate::constraint::PairView;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
+
+pub use pair::{EncodedPair, strip_padding};
 
 /// What to do with a pair that is longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,46 +57,6 @@ pub struct EncodeOptions {
     pub max_length: Option<usize>,
     /// What to do with a pair beyond it.
     pub too_long: TooLong,
-}
-
-/// A pair as token ids: a prompt that both sequences share, then what each has of its own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EncodedPair {
-    /// The pair's index among those that were given.
-    pub row: usize,
-    /// Where it stands.
-    pub origin: Origin,
-    /// The tokens that both sequences begin with; may be empty.
-    pub prompt: Vec<u32>,
-    /// The rest of the preferred sequence: never empty.
-    pub chosen: Vec<u32>,
-    /// The rest of the dispreferred sequence: never empty.
-    pub rejected: Vec<u32>,
-    /// By how much the data says that one is better.
-    pub margin: Option<f32>,
-    /// A hash of both rendered texts: the same in any order, in any file and at any batch size.
-    pub identity: u64,
-    /// The prompt's text, templates applied.
-    pub prompt_text: String,
-    /// The preferred answer's text.
-    pub chosen_text: String,
-    /// The dispreferred answer's text.
-    pub rejected_text: String,
-}
-
-impl EncodedPair {
-    /// What a constraint may look at.
-    pub fn view(&self) -> PairView<'_> {
-        PairView {
-            identity: self.identity,
-            prompt: &self.prompt_text,
-            chosen: &self.chosen_text,
-            rejected: &self.rejected_text,
-            chosen_ids: &self.chosen,
-            rejected_ids: &self.rejected,
-            margin: self.margin,
-        }
-    }
 }
 
 /// What came of encoding.
@@ -164,13 +127,10 @@ pub fn encode_pairs(
         }
     }
     report.kept = encoded.len();
-    let answers = |pair: &EncodedPair| pair.chosen.len() + pair.rejected.len();
-    let longest = |pair: &EncodedPair| pair.prompt.len() + pair.chosen.len().max(pair.rejected.len());
-    report.longest = encoded.iter().map(longest).max().unwrap_or(0);
-    report.tokens = encoded.iter().map(|pair| 2 * pair.prompt.len() + answers(pair)).sum();
-    report.unique_tokens = encoded.iter().map(|pair| pair.prompt.len() + answers(pair)).sum();
-    report.padded_tokens =
-        encoded.chunks(8).map(|batch| 2 * batch.len() * batch.iter().map(longest).max().unwrap_or(0)).sum();
+    report.longest = longest(&encoded);
+    report.tokens = encoded.iter().map(EncodedPair::tokens).sum();
+    report.unique_tokens = encoded.iter().map(EncodedPair::unique_tokens).sum();
+    report.padded_tokens = encoded.chunks(8).map(|batch| 2 * batch.len() * longest(batch)).sum();
     if encoded.is_empty() {
         return Err(Error::invalid(
             "data",
@@ -184,6 +144,10 @@ pub fn encode_pairs(
         ));
     }
     Ok((encoded, report))
+}
+
+fn longest(pairs: &[EncodedPair]) -> usize {
+    pairs.iter().map(EncodedPair::longest).max().unwrap_or(0)
 }
 
 /// The token ids of one text: the same that it gets as half of a pair.
@@ -230,9 +194,7 @@ fn encode_pair(
     if chosen == rejected {
         return Ok(Outcome::Identical);
     }
-    let common = chosen.iter().zip(&rejected).take_while(|(left, right)| left == right).count();
-    // One sequence may be the beginning of the other; each still needs a last token of its own to be scored.
-    let shared = common.min(chosen.len() - 1).min(rejected.len() - 1);
+    let shared = pair::shared(&chosen, &rejected);
     let mut prompt = chosen[..shared].to_vec();
     let excess = options.max_length.map_or(0, |limit| chosen.len().max(rejected.len()).saturating_sub(limit));
     if excess > 0 {

@@ -144,9 +144,8 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let peak_rss_mib = peak_rss();
     let gemm = gemm::peak(backend.as_ref(), &args.machine, 1.0)?;
     let counted = &data.pairs[args.warmup * args.batch..];
-    let separate: usize =
-        counted.iter().map(|p| 2 * p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
-    let unique: usize = counted.iter().map(|p| p.prompt.len() + p.chosen.len() + p.rejected.len()).sum();
+    let separate: usize = counted.iter().map(EncodedPair::tokens).sum();
+    let unique: usize = counted.iter().map(EncodedPair::unique_tokens).sum();
     let (count, steps) = ((args.steps * args.batch) as f64, args.steps as f64);
     let passes = match job {
         Job::Reward => 3.0, // forward, and two products of the same size backward

@@ -1,0 +1,104 @@
+//! Every operation of each backend, on each device, directly against every other: reference and kernels alike could be
+//! wrong on one backend in the same way, but hardly on two.
+
+use anyhow::{Result, ensure};
+use pcrm_core::{Backend, DType};
+use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::reward::gradient;
+
+use crate::cases::{Case, Outcome, kernels, primitives};
+use crate::kernels::after_adamw;
+use crate::packing::{SPREAD, compute, models, ragged};
+use crate::subject::{Subject, across};
+use crate::support::{check_norm, random};
+
+/// Two devices, one of which may be looser.
+fn check_close(
+    [one, other]: [&Subject; 2],
+    what: &str,
+    got: &[f32],
+    want: &[f32],
+    tolerance: f32,
+) -> Result<()> {
+    let looser = if one.exact() { other } else { one };
+    looser.check_close(what, got, want, tolerance)
+}
+
+fn check_outcomes(
+    subjects: [&Subject; 2],
+    case: &Case,
+    (got, got_gradients): &Outcome,
+    (want, want_gradients): &Outcome,
+) -> Result<()> {
+    check_close(subjects, &format!("{}: value", case.name), got, want, case.tolerance)?;
+    ensure!(got_gradients.len() == want_gradients.len(), "{}: gradients are missing", case.name);
+    for (at, (got, want)) in got_gradients.iter().zip(want_gradients).enumerate() {
+        let what = format!("{}: gradient of operand {at}", case.name);
+        check_close(subjects, &what, got, want, case.tolerance)?;
+    }
+    Ok(())
+}
+
+fn check_cases(cases: &[Case]) -> Result<()> {
+    let outcomes = |backend: &Subject| cases.iter().map(|case| case.own(backend)).collect::<Result<Vec<_>>>();
+    across(outcomes, |subjects, [got, want]| {
+        cases
+            .iter()
+            .zip(got.iter().zip(want))
+            .try_for_each(|(case, (got, want))| check_outcomes(subjects, case, got, want))
+    })
+}
+
+/// Protects: a primitive is the same function on every backend and device, gradients included.
+#[test]
+fn primitives_agree_with_those_of_other_backends() -> Result<()> {
+    check_cases(&primitives::all()?)
+}
+
+/// Protects: a fused operation is the same function on every backend and device, gradients included.
+#[test]
+fn fused_operations_agree_with_those_of_other_backends() -> Result<()> {
+    check_cases(&kernels::all()?)
+}
+
+/// Protects: optimisers make the same steps from the same gradients, and clip by the same norm.
+#[test]
+fn optimisers_agree_with_those_of_other_backends() -> Result<()> {
+    let make = |backend: &Subject| -> Result<([Vec<f32>; 3], f64)> {
+        let gradient = backend.upload(&random(&[5, 7], 4)?, DType::F32)?;
+        let kernels = gradient.kernels();
+        Ok((after_adamw(backend, kernels)?, kernels.sum_of_squares(&[&gradient])?))
+    };
+    across(make, |subjects, [got, want]| {
+        for (at, what) in ["parameter", "mean", "variance"].into_iter().enumerate() {
+            check_close(subjects, what, &got.0[at], &want.0[at], 2e-6)?;
+        }
+        check_close(subjects, "sum of squares", &[got.1 as f32], &[want.1 as f32], 1e-6)
+    })
+}
+
+/// Protects: whole models agree: the loss of ragged pairs and the gradient of every parameter.
+#[test]
+fn models_agree_with_those_of_other_backends() -> Result<()> {
+    let data = ragged();
+    let all: Vec<usize> = (0..data.pairs.len()).collect();
+    let make = |backend: &Subject| -> Result<Vec<(String, Vec<f32>)>> {
+        let mut found = Vec::new();
+        for (name, model) in models(backend, DType::F32, SPREAD)? {
+            for score_at in [ScoreAt::Last, ScoreAt::DivergentMean] {
+                let got = gradient(backend, &model, &data, &all, &compute(score_at, 150))?;
+                let loss = got.gathered.measures(1).loss as f32;
+                found.push((format!("{name}, {score_at:?}: loss"), vec![loss]));
+                for (parameter, gradient) in got.gradients.iter() {
+                    let what = format!("{name}, {score_at:?}: gradient of {parameter}");
+                    found.push((what, gradient.read()?.into_f32()));
+                }
+            }
+        }
+        Ok(found)
+    };
+    across(make, |_, [got, want]| {
+        ensure!(got.len() == want.len(), "other parameters have gradients");
+        got.iter().zip(want).try_for_each(|((what, got), (_, want))| check_norm(what, got, want, 4e-5))
+    })
+}

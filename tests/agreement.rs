@@ -1,0 +1,143 @@
+//! Agreement of training: the same seed and data give the same run on every backend and device.
+//!
+//! `golden/agreement` has the losses and held-out scores of 50 steps under every registered constraint, as candle on a
+//! CPU computed them; machines with a GPU and machines without one compare through these files. After a change that
+//! is meant to change training, `PCRM_WRITE_AGREEMENT=1 cargo test` writes them anew.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::DType;
+use pcrm_core::model::RewardModel;
+use pcrm_core::registry::{self, ConstraintPlugin};
+use pcrm_rl::metrics;
+use pcrm_rl::order::BatchSize;
+use pcrm_rl::score::score_pairs;
+use pcrm_rl::trainer::TrainerConfig;
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::planted::{Bench, config, pairs};
+use crate::subject::{Subject, across, every_backend};
+use crate::support::beside;
+
+const STEPS: usize = 50;
+/// Of the loss. Sums in another order move losses by up to 4e-7, initial weights that are off by 1e-7 by 2.5e-6, by
+/// 1e-5 by 1.7e-4.
+const LOSSES: f64 = 1e-4;
+const SCORES: f64 = 1e-3;
+/// What writes the files.
+const WRITER: &str = "candle, cpu";
+
+/// What is compared of a run.
+#[derive(Debug)]
+struct Trace {
+    /// Of every step.
+    losses: Vec<f64>,
+    /// Preferred and dispreferred, of pairs never seen.
+    scores: Vec<f64>,
+}
+
+fn learning() -> TrainerConfig {
+    TrainerConfig {
+        epochs: 100.0,
+        max_steps: Some(STEPS as u64),
+        batch: BatchSize::Pairs(16),
+        learning_rate: 2e-3,
+        eval_every: None,
+        save_every: None,
+        ..config()
+    }
+}
+
+fn trace(backend: &Subject, constraint: &str) -> Result<Trace> {
+    let held_out = pairs(16, 2, constraint)?;
+    let bench = Bench { layers: 2, ..Bench::new(learning(), pairs(160, 1, constraint)?, None) };
+    let dir = tempdir()?;
+    bench.finish(backend, dir.path())?;
+    let lines = metrics::read(&dir.path().join("metrics.jsonl"))?;
+    let losses: Vec<f64> = lines.iter().filter_map(|line| line["loss"].as_f64()).collect();
+    ensure!(losses.len() == STEPS, "metrics.jsonl has {} losses", losses.len());
+    let model = RewardModel::load(backend, dir.path(), DType::F32, 0)?;
+    let scores = score_pairs(&model, &held_out.pairs.iter().collect::<Vec<_>>(), 1000)?;
+    Ok(Trace { losses, scores: scores.into_iter().flat_map(|(c, r)| [f64::from(c), f64::from(r)]).collect() })
+}
+
+fn check_traces(got: &Trace, want: &Trace) -> Result<()> {
+    ensure!(got.losses.len() == want.losses.len() && got.scores.len() == want.scores.len(), "other lengths");
+    for (step, (got, want)) in got.losses.iter().zip(&want.losses).enumerate() {
+        let off = (got - want).abs() / want;
+        ensure!(off <= LOSSES, "step {}: the loss is {got}, expected {want}: off by {off:e}", step + 1);
+    }
+    for (at, (got, want)) in got.scores.iter().zip(&want.scores).enumerate() {
+        ensure!((got - want).abs() <= SCORES, "held-out score {at} is {got}, expected {want}");
+    }
+    Ok(())
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn file(constraint: &str) -> PathBuf {
+    beside("golden/agreement").join(format!("{constraint}.json"))
+}
+
+fn stored(constraint: &str) -> Result<Trace> {
+    let path = file(constraint);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("{}: PCRM_WRITE_AGREEMENT=1 writes it on {WRITER}", path.display()))?;
+    let json: Value = serde_json::from_str(&text)?;
+    let list = |name: &str| json[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    Ok(Trace { losses: list("losses"), scores: list("scores") })
+}
+
+fn write(constraint: &str, trace: &Trace) -> Result<()> {
+    let path = file(constraint);
+    let rounded = |values: &[f64]| values.iter().map(|x| (x * 1e9).round() / 1e9).collect::<Vec<_>>();
+    let json = json!({"losses": rounded(&trace.losses), "scores": rounded(&trace.scores)});
+    fs::create_dir_all(path.parent().context("a folder")?)?;
+    Ok(fs::write(path, serde_json::to_string_pretty(&json)? + "\n")?)
+}
+
+fn constraints() -> Vec<&'static str> {
+    registry::all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect()
+}
+
+/// The loss falls by what is more than noise (a bounded one not to 0), and unseen pairs are told apart.
+fn check_learned(trace: &Trace) -> Result<()> {
+    let (first, last) = (mean(&trace.losses[..10]), mean(&trace.losses[STEPS - 10..]));
+    ensure!(last < first - 0.1, "the loss went from {first} to {last}");
+    let right = trace.scores.chunks(2).filter(|pair| pair[0] > pair[1]).count();
+    ensure!(right * 10 > trace.scores.len() / 2 * 8, "only {right} of {} pairs", trace.scores.len() / 2);
+    Ok(())
+}
+
+/// Protects: training gives the same losses and the same model on every backend, device and machine, under every
+/// constraint; and it is training.
+#[test]
+fn every_run_is_the_one_on_file() -> Result<()> {
+    let writes = std::env::var_os("PCRM_WRITE_AGREEMENT").is_some_and(|value| value == "1");
+    every_backend(|backend| {
+        for constraint in constraints() {
+            let got = trace(backend, constraint)?;
+            check_learned(&got).with_context(|| constraint.to_owned())?;
+            if writes && backend.title == WRITER {
+                write(constraint, &got)?;
+            }
+            check_traces(&got, &stored(constraint)?).with_context(|| constraint.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the same directly between backends, without the file's machine in between.
+#[test]
+fn every_run_is_that_of_other_backends() -> Result<()> {
+    for constraint in constraints() {
+        across(|backend| trace(backend, constraint), |_, [got, want]| check_traces(got, want))
+            .with_context(|| constraint.to_owned())?;
+    }
+    Ok(())
+}
