@@ -7,6 +7,7 @@ mod kernels;
 mod library;
 mod ops;
 mod tensor;
+mod workers;
 
 use pcrm_core::registry::BackendPlugin;
 use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Place, Result, Tensor, tape};

@@ -1,25 +1,22 @@
-//! AdamW in place. On the CPU it goes through a parameter in pieces that stay in the cache from one operation to the
-//! next, so that memory is read and written once.
+//! AdamW in place, in pieces (see `workers.rs`): memory is read and written once.
 
 use pcrm_core::kernels::AdamWStep;
-use tch::{Device, Kind, Tensor as Torch};
+use tch::{Kind, Tensor as Torch};
 
 use super::Torched;
-
-/// Elements of a piece: parameter, moments, gradient and two temporaries of this length fit the second-level cache.
-const PIECE: i64 = 64 * 1024;
+use crate::workers;
 
 /// One step for one parameter: `[θ, m, v]`, all f32.
 pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&Torch; 3], gradient: &Torch) -> Torched<()> {
     let flat = |x: &Torch| x.f_view([-1]);
     let (param, mean, variance) = (flat(param)?, flat(mean)?, flat(variance)?);
     let gradient = gradient.f_to_kind(Kind::Float)?.f_reshape([-1])?;
-    let size = param.size()[0];
-    let piece = if param.device() == Device::Cpu { PIECE } else { size.max(1) };
-    for start in (0..size).step_by(piece as usize) {
-        let cut = |x: &Torch| x.f_narrow(0, start, piece.min(size - start));
-        update(step, [cut(&param)?, cut(&mean)?, cut(&variance)?], &cut(&gradient)?)?;
+    let mut pieces = Vec::new();
+    for (start, length) in workers::elements(&param) {
+        let cut = |x: &Torch| x.f_narrow(0, start, length);
+        pieces.push(([cut(&param)?, cut(&mean)?, cut(&variance)?], cut(&gradient)?));
     }
+    workers::each(pieces, |(slots, gradient)| update(step, slots, &gradient))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use pcrm_core::tensor::Unary;
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
+use crate::workers;
 
 /// op(x)
 pub(crate) fn unary(op: Unary, x: &Torch) -> Torched {
@@ -67,13 +68,30 @@ pub(crate) fn unary_backward(op: Unary, x: &Torch, gradient: &Torch) -> Torched 
     }
 }
 
-/// silu(gate)·up
+/// silu(gate)·up, both `[rows, width]`.
 pub(crate) fn swiglu(gate: &Torch, up: &Torch) -> Torched {
-    unary(Unary::Silu, gate)?.f_mul_(up)
+    let value = Torch::f_empty(gate.size(), (gate.kind(), gate.device()))?;
+    let mut pieces = Vec::new();
+    for (start, rows) in workers::rows(gate) {
+        let cut = |x: &Torch| x.f_narrow(0, start, rows);
+        pieces.push((cut(&value)?, [cut(gate)?, cut(up)?]));
+    }
+    workers::each(pieces, |(value, [gate, up])| unary(Unary::Silu, &gate)?.f_mul_out(&value, &up))?;
+    Ok(value)
 }
 
 /// The gradients of gate and up.
 pub(crate) fn swiglu_backward(gate: &Torch, up: &Torch, gradient: &Torch) -> Torched<[Torch; 2]> {
-    let d_up = gate.f_silu()?.f_mul_(gradient)?;
-    Ok([gate.f_silu_backward(&gradient.f_mul(up)?)?, d_up])
+    let like = |x: &Torch| Torch::f_empty(x.size(), (x.kind(), x.device()));
+    let (d_gate, d_up) = (like(gate)?, like(up)?);
+    let mut pieces = Vec::new();
+    for (start, rows) in workers::rows(gate) {
+        let cut = |x: &Torch| x.f_narrow(0, start, rows);
+        pieces.push(([cut(&d_gate)?, cut(&d_up)?], [cut(gate)?, cut(up)?, cut(gradient)?]));
+    }
+    workers::each(pieces, |([d_gate, d_up], [gate, up, gradient])| {
+        let _ = gate.f_silu()?.f_mul_out(&d_up, &gradient)?;
+        gate.f_silu_backward_grad_input(&d_gate, &gradient.f_mul(&up)?)
+    })?;
+    Ok([d_gate, d_up])
 }

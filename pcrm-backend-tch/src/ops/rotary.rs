@@ -3,6 +3,7 @@
 use tch::Tensor as Torch;
 
 use super::Torched;
+use crate::workers;
 
 /// Which way.
 #[derive(Clone, Copy)]
@@ -15,6 +16,17 @@ pub(crate) enum Turn {
 
 /// x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`: (a, b) → (a·cos − b·sin, b·cos + a·sin).
 pub(crate) fn rotate(x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched {
+    let turned = Torch::f_empty(x.size(), (x.kind(), x.device()))?;
+    let mut pieces = Vec::new();
+    for (start, rows) in workers::rows(x) {
+        let cut = |x: &Torch| x.f_narrow(0, start, rows);
+        pieces.push((cut(&turned)?, [cut(x)?, cut(cos)?, cut(sin)?]));
+    }
+    workers::each(pieces, |(turned, [x, cos, sin])| rotate_into(&turned, &x, [&cos, &sin], turn))?;
+    Ok(turned)
+}
+
+fn rotate_into(turned: &Torch, x: &Torch, [cos, sin]: [&Torch; 2], turn: Turn) -> Torched<()> {
     let half = x.size()[2] / 2;
     let (a, b) = (x.f_narrow(2, 0, half)?, x.f_narrow(2, half, half)?);
     let (cos, sin) = (cos.f_unsqueeze(1)?, sin.f_unsqueeze(1)?);
@@ -23,10 +35,7 @@ pub(crate) fn rotate(x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched
         Turn::Forward => (&minus, &sin),
         Turn::Back => (&sin, &minus),
     };
-    let turned = Torch::f_empty(x.size(), (x.kind(), x.device()))?;
-    let first = turned.f_narrow(2, 0, half)?;
-    let _ = a.f_mul_out(&first, &cos)?.f_addcmul_(&b, for_a)?;
-    let second = turned.f_narrow(2, half, half)?;
-    let _ = b.f_mul_out(&second, &cos)?.f_addcmul_(&a, for_b)?;
-    Ok(turned)
+    let _ = a.f_mul_out(&turned.f_narrow(2, 0, half)?, &cos)?.f_addcmul_(&b, for_a)?;
+    let _ = b.f_mul_out(&turned.f_narrow(2, half, half)?, &cos)?.f_addcmul_(&a, for_b)?;
+    Ok(())
 }

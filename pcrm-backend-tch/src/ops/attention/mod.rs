@@ -10,12 +10,16 @@ use pcrm_core::{Attention, SequenceTree};
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
+use crate::workers;
 use plan::{Part, Plan, STEP, TILE, Tile};
 
-/// A plan, and of every tile the attended values and ln Σ eˣ.
+/// Of every tile of every tree the attended values and ln Σ eˣ.
+type SavedTiles = Vec<Vec<[Torch; 2]>>;
+
+/// A plan and what its forward kept.
 pub(crate) struct Tiles {
     plan: Plan,
-    saved: Vec<[Torch; 2]>,
+    saved: SavedTiles,
 }
 
 /// What the backward needs of the forward.
@@ -50,32 +54,34 @@ pub(crate) fn backward(saved: Saved, qkv: [&Torch; 3], gradient: &Torch) -> Torc
     }
 }
 
-fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(Torch, Vec<[Torch; 2]>)> {
+fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(Torch, SavedTiles)> {
     let out = Torch::f_empty(q.size(), (q.kind(), q.device()))?;
-    let (q, template) = (widened(q)?, template(plan)?);
-    let (k, v) = (Rows::new(k)?, Rows::new(v)?);
-    let mut saved = Vec::new();
-    for part in &plan.parts {
-        let (keys, values) = (k.of(part)?, v.of(part)?);
-        for tile in &part.tiles {
-            let inputs = [asking(&q, tile)?, cut(&keys, tile)?, cut(&values, tile)?];
-            let mask = mask(&template, tile)?;
-            let [a, b, c] = &inputs;
-            let (attended, totals) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu(
-                a,
-                b,
-                c,
-                0.0,
-                false,
-                Some(&mask),
-                plan.scale,
-            )?;
-            put(&out, &attended, tile)?;
-            if keeps {
-                saved.push([attended, totals]);
+    let inputs = Inputs { q: widened(q)?, k: Rows::new(k)?, v: Rows::new(v)?, template: template(plan)? };
+    let tasks = plan.trees.iter().map(|parts| (parts, inputs.share(), out.shallow_clone())).collect();
+    let saved = workers::each(tasks, |(parts, inputs, out)| {
+        let mut saved = Vec::new();
+        for part in parts {
+            let (keys, values) = (inputs.k.of(part)?, inputs.v.of(part)?);
+            for tile in &part.tiles {
+                let [a, b, c] = [asking(&inputs.q, tile)?, cut(&keys, tile)?, cut(&values, tile)?];
+                let mask = mask(&inputs.template, tile)?;
+                let (attended, totals) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu(
+                    &a,
+                    &b,
+                    &c,
+                    0.0,
+                    false,
+                    Some(&mask),
+                    plan.scale,
+                )?;
+                put(&out, &attended, tile)?;
+                if keeps {
+                    saved.push([attended, totals]);
+                }
             }
         }
-    }
+        Ok(saved)
+    })?;
     Ok((out, saved))
 }
 
@@ -83,42 +89,66 @@ fn backward_tiles(
     plan: &Plan,
     [q, k, v]: [&Torch; 3],
     gradient: &Torch,
-    saved: Vec<[Torch; 2]>,
+    saved: SavedTiles,
 ) -> Torched<[Torch; 3]> {
     let kind = q.kind();
     let d_q = Torch::f_empty(q.size(), (kind, q.device()))?;
-    let (q, gradient) = (widened(q)?, widened(gradient)?);
-    let template = template(plan)?;
-    let (k, v) = (Rows::new(k)?, Rows::new(v)?);
-    let (d_k, d_v) = (k.zeros()?, v.zeros()?);
-    let mut saved = saved.into_iter();
-    for part in &plan.parts {
-        let (keys, values) = (k.of(part)?, v.of(part)?);
-        let (d_keys, d_values) = (d_k.target(part)?, d_v.target(part)?);
-        for (tile, [attended, totals]) in part.tiles.iter().zip(&mut saved) {
-            let inputs =
-                [asking(&gradient, tile)?, asking(&q, tile)?, cut(&keys, tile)?, cut(&values, tile)?];
-            let [g, a, b, c] = &inputs;
-            let (d_a, d_b, d_c) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
-                g,
-                a,
-                b,
-                c,
-                &attended,
-                &totals,
-                0.0,
-                false,
-                Some(&mask(&template, tile)?),
-                plan.scale,
-            )?;
-            put(&d_q, &d_a, tile)?;
-            let _ = cut(&d_keys, tile)?.f_add_(&d_b)?;
-            let _ = cut(&d_values, tile)?.f_add_(&d_c)?;
-        }
-        d_k.add(part, &d_keys)?;
-        d_v.add(part, &d_values)?;
+    let inputs = Inputs { q: widened(q)?, k: Rows::new(k)?, v: Rows::new(v)?, template: template(plan)? };
+    let gradient = widened(gradient)?;
+    let (d_k, d_v) = (inputs.k.zeros()?, inputs.v.zeros()?);
+    let mut tasks = Vec::with_capacity(plan.trees.len());
+    for (parts, saved) in plan.trees.iter().zip(saved) {
+        let targets = (d_q.shallow_clone(), d_k.share(), d_v.share());
+        tasks.push((parts, saved, inputs.share(), gradient.shallow_clone(), targets));
     }
+    workers::each(tasks, |(parts, saved, inputs, gradient, (d_q, d_k, d_v))| {
+        let mut saved = saved.into_iter();
+        for part in parts {
+            let (keys, values) = (inputs.k.of(part)?, inputs.v.of(part)?);
+            let (d_keys, d_values) = (d_k.target(part)?, d_v.target(part)?);
+            for (tile, [attended, totals]) in part.tiles.iter().zip(&mut saved) {
+                let [g, a] = [asking(&gradient, tile)?, asking(&inputs.q, tile)?];
+                let [b, c] = [cut(&keys, tile)?, cut(&values, tile)?];
+                let mask = mask(&inputs.template, tile)?;
+                let (d_a, d_b, d_c) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                    &g,
+                    &a,
+                    &b,
+                    &c,
+                    &attended,
+                    &totals,
+                    0.0,
+                    false,
+                    Some(&mask),
+                    plan.scale,
+                )?;
+                put(&d_q, &d_a, tile)?;
+                // Behind the chain's end stand rows of others, which others add to.
+                let real = tile.real(part.keys());
+                add(&d_keys, &d_b, tile, real)?;
+                add(&d_values, &d_c, tile, real)?;
+            }
+            d_k.add(part, &d_keys)?;
+            d_v.add(part, &d_values)?;
+        }
+        Ok(())
+    })?;
     Ok([d_q, d_k.into_rows(kind)?, d_v.into_rows(kind)?])
+}
+
+/// What all trees read.
+struct Inputs {
+    q: Torch,
+    k: Rows,
+    v: Rows,
+    template: Torch,
+}
+
+impl Inputs {
+    fn share(&self) -> Self {
+        let (q, template) = (self.q.shallow_clone(), self.template.shallow_clone());
+        Self { q, k: self.k.share(), v: self.v.share(), template }
+    }
 }
 
 /// Rows `[rows, kv_heads, dim]` in f32 with a tile of zeros behind them, so that every tile is whole.
@@ -132,6 +162,10 @@ impl Rows {
     fn new(x: &Torch) -> Torched<Self> {
         let filled = widened(x)?.f_constant_pad_nd([0, 0, 0, 0, 0, TILE as i64])?;
         Ok(Self { filled, rows: x.size()[0], dim: x.size()[2] })
+    }
+
+    fn share(&self) -> Self {
+        Self { filled: self.filled.shallow_clone(), rows: self.rows, dim: self.dim }
     }
 
     fn zeros(&self) -> Torched<Self> {
@@ -220,6 +254,13 @@ fn asking(x: &Torch, tile: &Tile) -> Torched {
 /// A tile's keys of its chain: `[1, kv_heads, keys, dim]`.
 fn cut(rows: &Torch, tile: &Tile) -> Torched {
     rows.f_narrow(0, tile.keys.start as i64, tile.keys.len() as i64)?.f_transpose(0, 1)?.f_unsqueeze(0)
+}
+
+/// Adds a tile's gradient `[1, kv_heads, keys, dim]` to its first `real` keys of the chain.
+fn add(target: &Torch, gradient: &Torch, tile: &Tile, real: usize) -> Torched<()> {
+    let mut place = target.f_narrow(0, tile.keys.start as i64, real as i64)?;
+    let _ = place.f_add_(&gradient.f_squeeze_dim(0)?.f_transpose(0, 1)?.f_narrow(0, 0, real as i64)?)?;
+    Ok(())
 }
 
 /// Writes a tile's result `[1, heads, rows, dim]` to its rows.

@@ -33,10 +33,18 @@ pub(super) struct Part {
     pub tiles: Vec<Tile>,
 }
 
-/// All parts with asking rows, in the order of q.
+impl Part {
+    /// The rows of the chain.
+    pub(super) fn keys(&self) -> usize {
+        self.chain.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
+/// All parts with asking rows, in the order of q, and how they attend.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub parts: Vec<Part>,
+    /// The parts of every tree: trees share no rows.
+    pub trees: Vec<Vec<Part>>,
     pub scale: f64,
     pub window: Option<usize>,
 }
@@ -44,7 +52,12 @@ pub(super) struct Plan {
 impl Plan {
     /// A plan for a tree.
     pub(super) fn new(tree: &SequenceTree, how: &Attention<'_>) -> Self {
-        let mut parts = Vec::new();
+        let mut tree_of = vec![0; tree.segments().len()];
+        let mut trees: Vec<Vec<Part>> = Vec::new();
+        for (at, members) in tree.trees().into_iter().enumerate() {
+            members.into_iter().for_each(|segment| tree_of[segment] = at);
+            trees.push(Vec::new());
+        }
         let mut asked = 0;
         for (index, segment) in tree.segments().iter().enumerate() {
             let position = |row: usize| tree.start(index) + row - segment.rows.start;
@@ -61,15 +74,16 @@ impl Plan {
                 asked += block.len();
             }
             if !tiles.is_empty() {
-                parts.push(Part { chain: joined(tree.chain(index)), tiles });
+                trees[tree_of[index]].push(Part { chain: joined(tree.chain(index)), tiles });
             }
         }
-        Self { parts, scale: how.scale, window: how.window }
+        trees.retain(|parts| !parts.is_empty());
+        Self { trees, scale: how.scale, window: how.window }
     }
 
     /// The most keys that any tile multiplies with.
     pub(super) fn most_keys(&self) -> usize {
-        let tiles = self.parts.iter().flat_map(|part| &part.tiles);
+        let tiles = self.trees.iter().flatten().flat_map(|part| &part.tiles);
         tiles.map(|tile| tile.keys.len()).max().unwrap_or(0)
     }
 
@@ -95,6 +109,11 @@ impl Tile {
         let last = places.last().copied().unwrap_or(0);
         places.resize(places.len().next_multiple_of(STEP), last);
         Self { asking: start..start + positions.len(), places, keys: first..(block + 1) * TILE }
+    }
+
+    /// The keys that are there: those of a chain of `length` rows.
+    pub(super) fn real(&self, length: usize) -> usize {
+        self.keys.end.min(length) - self.keys.start
     }
 
     /// Rows that fill up.
@@ -127,13 +146,15 @@ mod tests {
         batch.push(&[0; 3], Some(prompt))?;
         batch.push(&[0; 60], Some(prompt))?;
         let plan = Plan::new(&batch.tree, &Attention { scale: 1.0, window: None, queries: None });
-        let keys: Vec<Vec<Range<usize>>> =
-            plan.parts.iter().map(|part| part.tiles.iter().map(|tile| tile.keys.clone()).collect()).collect();
+        let keys: Vec<Vec<Range<usize>>> = plan.trees[0]
+            .iter()
+            .map(|part| part.tiles.iter().map(|tile| tile.keys.clone()).collect())
+            .collect();
         assert_eq!(keys, [vec![0..64, 0..128], vec![0..128], vec![0..128, 0..192]]);
-        assert_eq!(plan.parts[1].chain, [0..73]);
-        assert_eq!(plan.parts[2].chain, [0..70, 73..133]);
-        assert_eq!(plan.parts[1].tiles[0].places, [6, 7, 8, 8, 8, 8, 8, 8]);
-        assert_eq!(plan.parts[2].tiles[1].asking, 131..133);
+        assert_eq!(plan.trees[0][1].chain, [0..73]);
+        assert_eq!(plan.trees[0][2].chain, [0..70, 73..133]);
+        assert_eq!(plan.trees[0][1].tiles[0].places, [6, 7, 8, 8, 8, 8, 8, 8]);
+        assert_eq!(plan.trees[0][2].tiles[1].asking, 131..133);
         Ok(())
     }
 }
