@@ -112,6 +112,11 @@ pub trait Kernels: Sync {
     fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
         Ok(f64::from(x.square()?.sum_all()?.read_scalar()?))
     }
+
+    /// Σ x² over all elements of all tensors; a backend that waits for every read overrides it with one read.
+    fn sum_of_all_squares(&self, xs: &[&Tensor]) -> Result<f64> {
+        xs.iter().map(|x| self.sum_of_squares(x)).sum()
+    }
 }
 
 /// The reference itself as a set of kernels: overrides nothing.

@@ -92,7 +92,8 @@ impl Gradients {
     /// # Errors
     /// The backend's.
     pub fn global_norm(&self) -> Result<f64> {
-        let squares = self.0.values().map(|gradient| gradient.kernels().sum_of_squares(gradient));
-        Ok(squares.sum::<Result<f64>>()?.sqrt())
+        let gradients: Vec<&Tensor> = self.0.values().collect();
+        let Some(first) = gradients.first() else { return Ok(0.0) };
+        Ok(first.kernels().sum_of_all_squares(&gradients)?.sqrt())
     }
 }
