@@ -1,11 +1,14 @@
 //! The fused operations on any device and in any float type, and their place on the tape.
 
+use std::sync::Arc;
+
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Slots};
+use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Error, Kernels, Result, SequenceTree, Tensor};
 
 use crate::NAME;
-use crate::device_ops::attention::plan::Sizes;
+use crate::device_ops::attention::plan::{Plan, Sizes};
 use crate::device_ops::attention::{self, recent};
 use crate::device_ops::{adamw, elementwise, embedding, linear, log_probs, norm, rotary};
 use crate::operands::{self, of};
@@ -17,6 +20,20 @@ use crate::tensor::record;
 /// candle's fused operations, of tensor operations.
 #[derive(Debug)]
 pub(crate) struct DeviceKernels;
+
+/// Attention as a plan cuts it; the operands must have been checked.
+pub(crate) fn attend(qkv: [&Tensor; 3], plan: Arc<Plan>) -> Result<Tensor> {
+    const OP: &str = "attention";
+    let err = || Error::backend(NAME, OP);
+    let [q, k, v] = [of(OP, qkv[0])?, of(OP, qkv[1])?, of(OP, qkv[2])?];
+    let inputs = [q.value.clone(), k.value.clone(), v.value.clone()];
+    let (value, totals) = attention::forward(&plan, inputs.each_ref()).map_err(err())?;
+    let attended = value.clone();
+    Ok(Tensor::new(record(value, &[q, k, v], move |gradient, _| {
+        let gradients = attention::backward(&plan, inputs.each_ref(), [&attended, gradient], &totals);
+        Ok(gradients.map_err(err())?.map(Some).into())
+    })))
+}
 
 impl Kernels for DeviceKernels {
     fn name(&self) -> &'static str {
@@ -48,16 +65,8 @@ impl Kernels for DeviceKernels {
         const OP: &str = "attention";
         let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
         let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
-        let [q, k, v] = [of(OP, qkv[0])?, of(OP, qkv[1])?, of(OP, qkv[2])?];
-        let inputs = [q.value.clone(), k.value.clone(), v.value.clone()];
-        let err = || Error::backend(NAME, OP);
-        let plan = recent::plan(tree, how, sizes, q.value.device()).map_err(err())?;
-        let (value, totals) = attention::forward(&plan, inputs.each_ref()).map_err(err())?;
-        let attended = value.clone();
-        Ok(Tensor::new(record(value, &[q, k, v], move |gradient, _| {
-            let gradients = attention::backward(&plan, inputs.each_ref(), [&attended, gradient], &totals);
-            Ok(gradients.map_err(err())?.map(Some).into())
-        })))
+        let plan = recent::plan(tree, how, sizes, of(OP, qkv[0])?.value.device());
+        attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -100,6 +109,16 @@ impl Kernels for DeviceKernels {
         Ok(Tensor::new(record(value, &[gate, up], move |gradient, _| {
             let gradients = elementwise::swiglu_backward(&own_gate, &own_up, gradient).map_err(err())?;
             Ok(gradients.map(Some).into())
+        })))
+    }
+
+    fn gelu(&self, x: &Tensor, op: Unary) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "gelu");
+        let x = of("gelu", x)?;
+        let own_x = x.value.clone();
+        let value = elementwise::unary(op, &own_x).map_err(err())?;
+        Ok(Tensor::new(record(value, &[x], move |gradient, _| {
+            Ok(vec![Some(elementwise::unary_backward(op, &own_x, gradient).map_err(err())?)])
         })))
     }
 

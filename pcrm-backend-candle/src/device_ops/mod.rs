@@ -14,3 +14,6 @@ pub(crate) mod log_probs;
 pub(crate) mod norm;
 pub(crate) mod rotary;
 pub(crate) mod row_sums;
+
+#[cfg(test)]
+mod tests;
