@@ -49,8 +49,10 @@ impl CandleBackend {
         let opened = match device {
             Device::Cpu => ct::Device::Cpu,
             Device::Cuda(index) if cfg!(feature = "cuda") => ct::Device::new_cuda(index).map_err(|e| {
+                let why = e.to_string();
+                let why = why.lines().next().unwrap_or_default(); // a backtrace may follow
                 Error::Unsupported(format!(
-                    "candle cannot open {device} (nvidia-smi lists the GPUs that are there): {e}"
+                    "candle cannot open {device}: {why}; nvidia-smi lists the GPUs that are there"
                 ))
             })?,
             Device::Cuda(_) => {
