@@ -108,7 +108,7 @@ pub trait Kernels: Sync {
         composed::adamw(step, slots, grad)
     }
 
-    /// Σ x², accumulated in f64 where overridden.
+    /// Σ x², accumulated in f64 where overridden (on a GPU the sums of rows).
     fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
         Ok(f64::from(x.square()?.sum_all()?.read_scalar()?))
     }
