@@ -1,5 +1,6 @@
-//! The tensor path on the CPU against the composed reference, in value and in the gradient of every operand: in f32
-//! closely, in bf16 loosely.
+//! The tensor path against the composed reference, in value and in the gradient of every operand: in f32 closely, in
+//! bf16 loosely. On the CPU, or on the device that PCRM_DEVICE names:
+//! `PCRM_DEVICE=cuda cargo test -p pcrm-backend-candle --features cuda`.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use pcrm_core::{Backend, DType, Device, Error, HostTensor, Kernels, Params, Resu
 
 use super::attention::plan::{Limits, Plan, Sizes};
 use crate::device_kernels::{DeviceKernels, attend};
+use crate::tensor::CandleTensor;
 use crate::{CandleBackend, NAME, device_ops, tensor};
 
 const TOLERANCE: f32 = 2e-5;
@@ -33,7 +35,18 @@ fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
 }
 
 fn backend() -> Result<Box<dyn Backend>> {
-    CandleBackend::open(Device::Cpu.into())
+    let device = std::env::var("PCRM_DEVICE").map_or(Ok(Device::Cpu), |name| name.parse())?;
+    CandleBackend::open(device.into())
+}
+
+/// The device of a tensor: two openings of one GPU do not mix.
+fn device_of(x: &Tensor) -> Result<candle_core::Device> {
+    Ok(x.downcast::<CandleTensor>("device", NAME)?.value.device().clone())
+}
+
+/// A device of candle's.
+fn device() -> Result<candle_core::Device> {
+    device_of(&backend()?.upload(&HostTensor::scalar(0.0), DType::F32)?)
 }
 
 /// The value of f computed in `dtype`, and the gradients of Σ w·f.
@@ -133,6 +146,7 @@ fn log_probs_agree() -> Result<()> {
 /// Every element-wise function and its derivative, which no fused operation covers.
 #[test]
 fn element_wise_functions_agree_with_the_slices() -> Result<()> {
+    let device = device()?;
     let x = ct_tensor(&[1.5, 0.25, 3.0, 0.5, 2.0, 0.125])?;
     let signed = ct_tensor(&[-1.5, 0.0, 3.0, -0.5, 20.0, -20.0])?;
     let g = ct_tensor(&[1.0, -2.0, 0.5, 3.0, 0.25, 1.0])?;
@@ -144,8 +158,9 @@ fn element_wise_functions_agree_with_the_slices() -> Result<()> {
     let cases = all.iter().chain(&more).map(|op| (op, &signed)).chain(positive.iter().map(|op| (op, &x)));
     for (op, x) in cases {
         let err = || Error::backend(NAME, "unary");
-        let value = device_ops::elementwise::unary(*op, x).map_err(err())?;
-        let slope = device_ops::elementwise::unary_backward(*op, x, &g).map_err(err())?;
+        let (there, g_there) = (x.to_device(&device).map_err(err())?, g.to_device(&device).map_err(err())?);
+        let value = device_ops::elementwise::unary(*op, &there).map_err(err())?;
+        let slope = device_ops::elementwise::unary_backward(*op, &there, &g_there).map_err(err())?;
         let want =
             [crate::ops::elementwise::unary(*op, x)?, crate::ops::elementwise::unary_backward(*op, x, &g)?];
         for (got, want) in [value, slope].into_iter().zip(want) {
@@ -215,7 +230,7 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
                     let what = format!("{what}, {heads}/{kv_heads} heads, {how:?}, {limits:?}");
                     agree(&what, &qkv, &|k, x| match k.name() {
                         NAME => {
-                            let plan = Plan::new(&tree, &how, sizes, limits, &candle_core::Device::Cpu);
+                            let plan = Plan::new(&tree, &how, sizes, limits, &device_of(&x[0])?);
                             attend(
                                 [&x[0], &x[1], &x[2]],
                                 Arc::new(plan.map_err(Error::backend(NAME, "plan"))?),
@@ -260,7 +275,7 @@ fn blocks_of_like_size_are_computed_together() -> Result<()> {
     let tree = tree(&parts)?;
     let how = Attention { scale: 1.0, window: None, queries: None };
     let sizes = Sizes { kv_heads: 2, group: 7, dim: 64 };
-    let plan = Plan::new(&tree, &how, sizes, Limits::GPU, &candle_core::Device::Cpu);
+    let plan = Plan::new(&tree, &how, sizes, Limits::GPU, &device()?);
     let plan = plan.map_err(Error::backend(NAME, "plan"))?;
     let computed: usize = plan.groups.iter().map(|group| group.blocks * group.queries * group.keys).sum();
     let needed: usize = (0..tree.segments().len())
@@ -315,9 +330,9 @@ fn adamw_agrees_and_every_handle_sees_it() -> Result<()> {
 
 #[test]
 fn bf16_primitives_keep_their_type_and_round_once() -> Result<()> {
-    let cpu = candle_core::Device::Cpu;
+    let device = device()?;
     let host = random(&[6, 40], 1)?;
-    let x = tensor::upload(&host, DType::BF16, &cpu)?;
+    let x = tensor::upload(&host, DType::BF16, &device)?;
     assert_eq!((x.dtype(), x.kernels().name()), (DType::BF16, NAME));
     assert_eq!(x.read()?.to_f32(), host.to_f32());
     // 0.1 in bf16 is 0.10009765625: the product must be rounded, not the factor.
@@ -328,7 +343,7 @@ fn bf16_primitives_keep_their_type_and_round_once() -> Result<()> {
         assert_eq!(x.unary(op)?.dtype(), DType::BF16);
     }
     // Assigning reaches every handle, in bf16 too.
-    let (other, handle) = (tensor::upload(&random(&[6, 40], 2)?, DType::BF16, &cpu)?, x.variable());
+    let (other, handle) = (tensor::upload(&random(&[6, 40], 2)?, DType::BF16, &device)?, x.variable());
     x.assign(&other)?;
     assert_eq!(handle.read()?, other.read()?);
     Ok(())
@@ -337,7 +352,7 @@ fn bf16_primitives_keep_their_type_and_round_once() -> Result<()> {
 #[test]
 fn the_first_of_equal_elements_is_the_largest() -> Result<()> {
     let host = HostTensor::f32([2, 4], vec![1.0, 3.0, 3.0, 0.0, -1.0, -2.0, -1.0, -1.0])?;
-    let x = tensor::upload(&host, DType::BF16, &candle_core::Device::Cpu)?;
+    let x = tensor::upload(&host, DType::BF16, &device()?)?;
     assert_eq!(x.reduce(Reduce::ArgMax, 1)?.reshape([2])?.read()?, HostTensor::indices(vec![1, 0]));
     Ok(())
 }
