@@ -244,7 +244,7 @@ fn unknown_names_list_the_known_ones() -> Result<()> {
         ),
         ("--constraint '{\"bound\": 3}'", &["kind", "fixed, length_ratio, none, random"]),
         ("--backend torch", &["\"torch\"", "known: candle"]),
-        ("--device cuda:0", &["cuda:0", "cpu"]),
+        ("--device cuda:0", &["cuda:0", "cpu", "candle-cuda"]),
         ("--dtype bf16", &["bf16", "f32"]),
         ("--eval-split 1.5", &["1.5", "between 0 and 1"]),
     ];

@@ -1,42 +1,69 @@
-//! PCRM on candle, in pure Rust: f32 on the CPU, every core busy.
+//! PCRM on candle: f32 on the CPU in pure Rust, every core busy, and f32 and bf16 on NVIDIA GPUs (feature `cuda`).
 //!
 //! candle supplies storage, views, reductions and its matrix product; the tape is core's and the fused operations
-//! are this crate's. candle's own autograd is not used: it adds every gradient to a tensor of zeros,
+//! are this crate's, twice: on host slices for f32 on the CPU, and of candle's tensor operations for all else
+//! (`path.rs` chooses). candle's own autograd is not used: it adds every gradient to a tensor of zeros,
 //! computes gradients of frozen operands and cuts the graph silently at its fused operations.
 
-mod kernels;
+mod broadcast;
+mod device_kernels;
+mod device_ops;
+mod operands;
 mod ops;
+mod path;
+mod slice_kernels;
 mod tensor;
 
+use candle_core as ct;
 use pcrm_core::registry::BackendPlugin;
 use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Place, Result, Tensor, tape};
 
-use crate::ops::elementwise;
 use crate::tensor::CandleTensor;
 
 /// The name this backend is registered under.
 pub const NAME: &str = "candle";
 
 inventory::submit! {
-    BackendPlugin { name: NAME, about: "candle, pure Rust: f32 on the CPU", open: CandleBackend::open }
+    BackendPlugin { name: NAME, about: ABOUT, open: CandleBackend::open }
 }
 
-/// candle, opened on the CPU.
-#[derive(Debug, Clone, Copy)]
-pub struct CandleBackend;
+const ABOUT: &str = match cfg!(feature = "cuda") {
+    true => "candle: f32 on the CPU, bf16 and f32 on NVIDIA GPUs",
+    false => "candle, pure Rust: f32 on the CPU",
+};
+
+/// candle, opened on a device.
+#[derive(Debug, Clone)]
+pub struct CandleBackend {
+    device: Device,
+    opened: ct::Device,
+}
 
 impl CandleBackend {
     /// Opens the backend.
     ///
     /// # Errors
-    /// Any device but the CPU.
+    /// A GPU in a build without the feature `cuda`, and a GPU that is not there.
     pub fn open(place: Place) -> Result<Box<dyn Backend>> {
-        match place.device {
-            Device::Cpu => Ok(Box::new(Self)),
-            device @ Device::Cuda(_) => Err(Error::Unsupported(format!(
-                "the candle backend of this build serves the device cpu, not {device}"
-            ))),
-        }
+        let device = place.device;
+        let opened = match device {
+            Device::Cpu => ct::Device::Cpu,
+            Device::Cuda(index) if cfg!(feature = "cuda") => ct::Device::new_cuda(index).map_err(|e| {
+                let why = e.to_string();
+                let why = why.lines().next().unwrap_or_default(); // a backtrace may follow
+                Error::Unsupported(format!(
+                    "candle cannot open {device}: {why}; nvidia-smi lists the GPUs that are there"
+                ))
+            })?,
+            Device::Cuda(_) => {
+                return Err(Error::Unsupported(format!(
+                    "the candle backend of this build serves the device cpu, not {device}; NVIDIA GPUs need \
+                     `cargo build --release -p pcrm-cli --features candle-cuda` (scripts/candle-cuda sets up \
+                     what that takes)"
+                )));
+            }
+        };
+        Ok(Box::new(Self { device, opened }))
     }
 }
 
@@ -46,15 +73,24 @@ impl Backend for CandleBackend {
     }
 
     fn device(&self) -> Device {
-        Device::Cpu
+        self.device
     }
 
     fn dtypes(&self) -> &'static [DType] {
-        &[DType::F32]
+        match self.device {
+            Device::Cpu => &[DType::F32],
+            Device::Cuda(_) => &[DType::BF16, DType::F32],
+        }
     }
 
     fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor> {
-        tensor::upload(host, dtype)
+        if dtype != DType::U32 && !self.dtypes().contains(&dtype) {
+            return Err(Error::Unsupported(format!(
+                "the candle backend serves f32 on the device {}, not {dtype}",
+                self.device
+            )));
+        }
+        tensor::upload(host, dtype, &self.opened)
     }
 
     fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
@@ -64,8 +100,12 @@ impl Backend for CandleBackend {
             return Err(Error::shape(OP, "the loss must have one element", &[loss.value.dims()]));
         }
         let ones = loss.value.ones_like().map_err(Error::backend(NAME, OP))?;
-        let leaves = tape::backward(&loss.node, ones, |a, b| elementwise::add(&a, &b))?;
+        let leaves = tape::backward(&loss.node, ones, |a, b| path::add(&a, &b))?;
         let history = |param: &Tensor| Ok(param.downcast::<CandleTensor>(OP, NAME)?.node.clone());
         tape::by_name(leaves, params, history, |gradient| Tensor::new(CandleTensor::constant(gradient)))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.opened.synchronize().map_err(Error::backend(NAME, "synchronize"))
     }
 }

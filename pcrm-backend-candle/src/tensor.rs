@@ -1,25 +1,40 @@
 //! The primitives on candle's tensors, each with its gradient.
 
+use std::sync::Arc;
+
 use candle_core as ct;
 use pcrm_core::tape::{self, History, Node, Wanted};
 use pcrm_core::tensor::{Binary, Compare, RawTensor, Reduce, Unary, View};
 use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
 
 use crate::NAME;
-use crate::kernels::CandleKernels;
-use crate::ops::{adamw, elementwise};
+use crate::broadcast::{binary, binary_gradients, reduce_to};
+use crate::device_kernels::DeviceKernels;
+use crate::ops::slices;
+use crate::path::{self, on_slices};
+use crate::slice_kernels::SliceKernels;
 
 /// A candle tensor and its place on the tape.
 #[derive(Debug, Clone)]
 pub(crate) struct CandleTensor {
     pub(crate) value: ct::Tensor,
     pub(crate) node: History<ct::Tensor>,
+    /// Uploaded indices, kept on the host too: reading them back waits for all that a GPU was asked for.
+    host: Option<Arc<[u32]>>,
 }
 
 impl CandleTensor {
     /// A tensor without history.
     pub(crate) fn constant(value: ct::Tensor) -> Self {
-        Self { value, node: None }
+        Self { value, node: None, host: None }
+    }
+
+    /// Token ids or indices, on the host.
+    pub(crate) fn indices(&self, op: &'static str) -> Result<Arc<[u32]>> {
+        match &self.host {
+            Some(indices) => Ok(Arc::clone(indices)),
+            None => Ok(slices::indices(op, &self.value)?.into()),
+        }
     }
 }
 
@@ -30,75 +45,51 @@ pub(crate) fn record(
     backward: impl FnOnce(&ct::Tensor, Wanted<'_, ct::Tensor>) -> Result<Vec<Option<ct::Tensor>>> + Send + 'static,
 ) -> CandleTensor {
     let node = tape::record(operands.iter().map(|operand| operand.node.clone()).collect(), backward);
-    CandleTensor { value, node }
+    CandleTensor { value, node, host: None }
 }
 
 /// A tensor with these elements in this type.
-pub(crate) fn upload(host: &HostTensor, dtype: DType) -> Result<Tensor> {
-    let err = |e| Error::backend(NAME, "upload")(e);
+pub(crate) fn upload(host: &HostTensor, dtype: DType, device: &ct::Device) -> Result<Tensor> {
+    let shape = host.shape();
     let value = match (dtype, host.data()) {
-        (DType::U32, HostData::U32(ids)) => ct::Tensor::from_slice(ids, host.shape(), &ct::Device::Cpu),
-        (DType::F32, _) => ct::Tensor::from_vec(host.to_f32(), host.shape(), &ct::Device::Cpu),
+        (DType::U32, HostData::U32(ids)) => ct::Tensor::from_slice(ids, shape, device),
+        (DType::BF16, HostData::BF16(values)) => ct::Tensor::from_slice(values, shape, device),
+        (DType::F32, _) => ct::Tensor::from_vec(host.to_f32(), shape, device),
+        (DType::BF16, HostData::F32(values)) => {
+            ct::Tensor::from_slice(values, shape, device).and_then(|value| value.to_dtype(ct::DType::BF16))
+        }
         (dtype, _) => {
             return Err(Error::Unsupported(format!(
-                "the candle backend serves f32 on the device cpu, not {} as {dtype}",
+                "{} elements cannot be uploaded as {dtype}",
                 host.dtype()
             )));
         }
     };
-    Ok(Tensor::new(CandleTensor::constant(value.map_err(err)?)))
+    let mut tensor = CandleTensor::constant(value.map_err(Error::backend(NAME, "upload"))?);
+    if let HostData::U32(indices) = host.data() {
+        tensor.host = Some(indices.as_slice().into());
+    }
+    Ok(Tensor::new(tensor))
+}
+
+fn candle_dtype(dtype: DType) -> ct::DType {
+    match dtype {
+        DType::F32 => ct::DType::F32,
+        DType::BF16 => ct::DType::BF16,
+        DType::U32 => ct::DType::U32,
+    }
 }
 
 fn other<'a>(op: &'static str, tensor: &'a Tensor) -> Result<&'a CandleTensor> {
     tensor.downcast(op, NAME)
 }
 
-/// Adds up what broadcasting repeated, back to `shape`.
-fn reduce_to(gradient: &ct::Tensor, shape: &[usize]) -> Result<ct::Tensor> {
-    let reduce = || -> ct::Result<ct::Tensor> {
-        let mut sum = gradient.clone();
-        while sum.rank() > shape.len() {
-            sum = sum.sum(0)?;
-        }
-        for (dim, length) in shape.iter().enumerate() {
-            if *length == 1 && sum.dims()[dim] != 1 {
-                sum = sum.sum_keepdim(dim)?;
-            }
-        }
-        Ok(sum)
-    };
-    reduce().map_err(Error::backend(NAME, "broadcast backward"))
-}
-
-fn binary_gradients(op: Binary, [a, b]: [&ct::Tensor; 2], g: &ct::Tensor) -> ct::Result<[ct::Tensor; 2]> {
-    // Where the two are equal each gets half.
-    let share = |first: ct::Tensor, tie: ct::Tensor| -> ct::Result<ct::Tensor> {
-        let ties = tie.to_dtype(g.dtype())?.affine(0.5, 0.0)?;
-        g.mul(&first.to_dtype(g.dtype())?.add(&ties)?)
-    };
-    Ok(match op {
-        Binary::Add => [g.clone(), g.clone()],
-        Binary::Sub => [g.clone(), g.neg()?],
-        Binary::Mul => [g.broadcast_mul(b)?, g.broadcast_mul(a)?],
-        Binary::Div => {
-            let over = g.broadcast_div(b)?;
-            let d_b = over.broadcast_mul(a)?.broadcast_div(b)?.neg()?;
-            [over, d_b]
-        }
-        Binary::Maximum => {
-            let tie = a.broadcast_eq(b)?;
-            [share(a.broadcast_gt(b)?, tie.clone())?, share(a.broadcast_lt(b)?, tie)?]
-        }
-        Binary::Minimum => {
-            let tie = a.broadcast_eq(b)?;
-            [share(a.broadcast_lt(b)?, tie.clone())?, share(a.broadcast_gt(b)?, tie)?]
-        }
-    })
-}
-
 impl RawTensor for CandleTensor {
     fn kernels(&self) -> &'static dyn Kernels {
-        &CandleKernels
+        match on_slices(&self.value) {
+            true => &SliceKernels,
+            false => &DeviceKernels,
+        }
     }
 
     fn share(&self) -> Box<dyn RawTensor> {
@@ -118,34 +109,26 @@ impl RawTensor for CandleTensor {
     }
 
     fn unary(&self, op: Unary) -> Result<Tensor> {
-        let value = elementwise::unary(op, &self.value)?;
+        let value = path::unary(op, &self.value)?;
         let x = self.value.clone();
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-            Ok(vec![Some(elementwise::unary_backward(op, &x, gradient)?)])
+            Ok(vec![Some(path::unary_backward(op, &x, gradient)?)])
         })))
     }
 
     fn binary(&self, op: Binary, rhs: &Tensor) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "binary");
         let rhs = other("binary", rhs)?;
         let (a, b) = (self.value.clone(), rhs.value.clone());
         let value = match op {
-            Binary::Add if a.dims() == b.dims() => elementwise::add(&a, &b)?,
-            _ => match op {
-                Binary::Add => a.broadcast_add(&b),
-                Binary::Sub => a.broadcast_sub(&b),
-                Binary::Mul => a.broadcast_mul(&b),
-                Binary::Div => a.broadcast_div(&b),
-                Binary::Maximum => a.broadcast_maximum(&b),
-                Binary::Minimum => a.broadcast_minimum(&b),
-            }
-            .map_err(Error::backend(NAME, "binary"))?,
+            Binary::Add if a.dims() == b.dims() => path::add(&a, &b)?,
+            _ => binary(op, &a, &b).map_err(err())?,
         };
         Ok(Tensor::new(record(value, &[self, rhs], move |gradient, wanted| {
-            let [d_a, d_b] =
-                binary_gradients(op, [&a, &b], gradient).map_err(Error::backend(NAME, "binary backward"))?;
+            let [d_a, d_b] = binary_gradients(op, [&a, &b], gradient).map_err(err())?;
             Ok(vec![
-                wanted.then(0, || reduce_to(&d_a, a.dims()))?,
-                wanted.then(1, || reduce_to(&d_b, b.dims()))?,
+                wanted.then(0, || reduce_to(&d_a, a.dims()).map_err(err()))?,
+                wanted.then(1, || reduce_to(&d_b, b.dims()).map_err(err()))?,
             ])
         })))
     }
@@ -165,9 +148,9 @@ impl RawTensor for CandleTensor {
 
     fn affine(&self, scale: f64, shift: f64) -> Result<Tensor> {
         let err = || Error::backend(NAME, "affine");
-        let value = self.value.affine(scale, shift).map_err(err())?;
+        let value = path::affine(&self.value, scale, shift).map_err(err())?;
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-            Ok(vec![Some(gradient.affine(scale, 0.0).map_err(err())?)])
+            Ok(vec![Some(path::affine(gradient, scale, 0.0).map_err(err())?)])
         })))
     }
 
@@ -194,7 +177,7 @@ impl RawTensor for CandleTensor {
                     Ok(vec![Some(spread(gradient).map_err(err())?)])
                 })))
             }
-            Reduce::ArgMax => Ok(Tensor::new(Self::constant(x.argmax_keepdim(dim).map_err(err())?))),
+            Reduce::ArgMax => Ok(Tensor::new(Self::constant(path::arg_max(&x, dim).map_err(err())?))),
         }
     }
 
@@ -238,7 +221,7 @@ impl RawTensor for CandleTensor {
                 })
             }
             View::Expand(to) => record(x.broadcast_as(to).map_err(err())?, &[self], move |gradient, _| {
-                Ok(vec![Some(reduce_to(gradient, &shape)?)])
+                Ok(vec![Some(reduce_to(gradient, &shape).map_err(err())?)])
             }),
         }))
     }
@@ -271,7 +254,9 @@ impl RawTensor for CandleTensor {
         let value = x.gather(&index, dim).map_err(err())?;
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
             let scattered = || -> ct::Result<ct::Tensor> {
-                x.zeros_like()?.scatter_add(&index, &gradient.contiguous()?, dim)
+                let sums = x.zeros_like()?.to_dtype(ct::DType::F32)?;
+                let gradient = gradient.to_dtype(ct::DType::F32)?.contiguous()?;
+                sums.scatter_add(&index, &gradient, dim)?.to_dtype(x.dtype())
             };
             Ok(vec![Some(scattered().map_err(err())?)])
         })))
@@ -284,19 +269,21 @@ impl RawTensor for CandleTensor {
         let value = x.index_select(&index, dim).map_err(err())?;
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
             let added = || -> ct::Result<ct::Tensor> {
-                x.zeros_like()?.index_add(&index, &gradient.contiguous()?, dim)
+                let sums = x.zeros_like()?.to_dtype(ct::DType::F32)?;
+                let gradient = gradient.to_dtype(ct::DType::F32)?.contiguous()?;
+                sums.index_add(&index, &gradient, dim)?.to_dtype(x.dtype())
             };
             Ok(vec![Some(added().map_err(err())?)])
         })))
     }
 
     fn cast(&self, to: DType) -> Result<Tensor> {
-        match to == self.dtype() {
-            true => Ok(Tensor::new(self.clone())),
-            false => {
-                Err(Error::DType { op: "cast", found: to, expected: "f32 (the candle backend on the CPU)" })
-            }
-        }
+        let err = || Error::backend(NAME, "cast");
+        let from = self.value.dtype();
+        let value = self.value.to_dtype(candle_dtype(to)).map_err(err())?;
+        Ok(Tensor::new(record(value, &[self], move |gradient, _| {
+            Ok(vec![Some(gradient.to_dtype(from).map_err(err())?)])
+        })))
     }
 
     fn detach(&self) -> Tensor {
@@ -304,19 +291,19 @@ impl RawTensor for CandleTensor {
     }
 
     fn variable(&self) -> Tensor {
-        Tensor::new(Self { value: self.value.clone(), node: Some(Node::leaf()) })
+        Tensor::new(Self { value: self.value.clone(), node: Some(Node::leaf()), host: None })
     }
 
     fn assign(&self, value: &Tensor) -> Result<()> {
         let value = &other("assign", value)?.value;
         match value.dims() == self.value.dims() {
-            true => adamw::assign(&self.value, value),
+            true => path::assign(&self.value, value),
             false => Err(Error::shape("assign", "one shape is needed", &[self.value.dims(), value.dims()])),
         }
     }
 
     fn constant(&self, host: &HostTensor) -> Result<Tensor> {
-        upload(host, if host.dtype() == DType::U32 { DType::U32 } else { DType::F32 })
+        upload(host, host.dtype(), self.value.device())
     }
 
     fn read(&self) -> Result<HostTensor> {
@@ -324,6 +311,7 @@ impl RawTensor for CandleTensor {
         let flat = self.value.flatten_all().map_err(err())?;
         let data = match self.value.dtype() {
             ct::DType::U32 => HostData::U32(flat.to_vec1().map_err(err())?),
+            ct::DType::BF16 => HostData::BF16(flat.to_vec1().map_err(err())?),
             _ => HostData::F32(flat.to_vec1().map_err(err())?),
         };
         HostTensor::new(self.value.dims(), data)

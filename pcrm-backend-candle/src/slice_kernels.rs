@@ -1,47 +1,31 @@
-//! Which fused operations this backend overrides, and their place on the tape.
+//! The fused operations on host slices (f32 on the CPU), and their place on the tape.
 
 use candle_core as ct;
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Slots};
-use pcrm_core::{Attention, Error, Kernels, Result, SequenceTree, Tensor};
+use pcrm_core::{Attention, Kernels, Result, SequenceTree, Tensor};
 
 use crate::NAME;
+use crate::operands::{self, of};
 use crate::ops::attention::{Plan, Sizes};
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::{dense, indices};
 use crate::ops::{adamw, attention, elementwise, embedding, linear, log_probs, norm, rotary};
-use crate::tensor::{CandleTensor, record};
+use crate::tensor::record;
 
-/// candle's fused operations.
+/// candle's fused operations on slices.
 #[derive(Debug)]
-pub(crate) struct CandleKernels;
+pub(crate) struct SliceKernels;
 
-fn of<'a>(op: &'static str, tensor: &'a Tensor) -> Result<&'a CandleTensor> {
-    tensor.downcast(op, NAME)
-}
-
-fn expect(op: &'static str, holds: bool, message: &str, operands: &[&Tensor]) -> Result<()> {
-    if holds {
-        return Ok(());
-    }
-    let shapes: Vec<Vec<usize>> = operands.iter().map(|operand| operand.shape()).collect();
-    Err(Error::shape(op, message, &shapes.iter().map(Vec::as_slice).collect::<Vec<_>>()))
-}
-
-impl Kernels for CandleKernels {
+impl Kernels for SliceKernels {
     fn name(&self) -> &'static str {
         NAME
     }
 
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         const OP: &str = "linear";
-        let (x_shape, w_shape) = (x.shape(), weight.shape());
-        let fits = matches!((&x_shape[..], &w_shape[..]), ([_, a], [_, b]) if a == b)
-            && bias.is_none_or(|bias| bias.shape() == w_shape[..1]);
-        expect(OP, fits, "x must be [rows, in], the weight [out, in], the bias [out]", &[x, weight])?;
-        let (x, weight) = (of(OP, x)?, of(OP, weight)?);
-        let bias = bias.map(|bias| of(OP, bias)).transpose()?;
+        let (x, weight, bias) = operands::linear(x, weight, bias)?;
         let (dense_x, dense_w) = (dense(OP, &x.value)?, dense(OP, &weight.value)?);
         let value = linear::forward(&dense_x, &dense_w, bias.map(|bias| &bias.value))?;
         let mut operands = vec![x, weight];
@@ -76,8 +60,7 @@ impl Kernels for CandleKernels {
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         const OP: &str = "rms_norm";
-        expect(OP, x.shape().last() == weight.shape().first(), "the weight must be [width]", &[x, weight])?;
-        let (x, weight) = (of(OP, x)?, of(OP, weight)?);
+        let [x, weight] = operands::rms_norm(x, weight)?;
         let (dense_x, dense_w) = (dense(OP, &x.value)?, dense(OP, &weight.value)?);
         let value = norm::forward(Norm::Rms, &dense_x, &dense_w, None, eps as f32)?;
         Ok(Tensor::new(record(value, &[x, weight], move |gradient, _| {
@@ -88,9 +71,7 @@ impl Kernels for CandleKernels {
 
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         const OP: &str = "layer_norm";
-        let fits = x.shape().last() == weight.shape().first() && weight.shape() == bias.shape();
-        expect(OP, fits, "the weight and the bias must be [width]", &[x, weight, bias])?;
-        let [x, weight, bias] = [of(OP, x)?, of(OP, weight)?, of(OP, bias)?];
+        let [x, weight, bias] = operands::layer_norm(x, weight, bias)?;
         let (dense_x, dense_w) = (dense(OP, &x.value)?, dense(OP, &weight.value)?);
         let value = norm::forward(Norm::Layer, &dense_x, &dense_w, Some(&bias.value), eps as f32)?;
         Ok(Tensor::new(record(value, &[x, weight, bias], move |gradient, _| {
@@ -100,14 +81,7 @@ impl Kernels for CandleKernels {
 
     fn rotary(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         const OP: &str = "rotary";
-        let fits = match (&x.shape()[..], &cos.shape()[..]) {
-            ([rows, _, dim], [angles, half]) => {
-                rows == angles && *dim == 2 * half && cos.shape() == sin.shape()
-            }
-            _ => false,
-        };
-        expect(OP, fits, "x must be [rows, heads, dim], cos and sin [rows, dim / 2]", &[x, cos, sin])?;
-        let [x, cos, sin] = [of(OP, x)?, of(OP, cos)?, of(OP, sin)?];
+        let [x, cos, sin] = operands::rotary(x, cos, sin)?;
         let (cos, sin) = (dense(OP, &cos.value)?, dense(OP, &sin.value)?);
         let value = rotary::rotate(&x.value, &cos, &sin, Turn::Forward)?;
         Ok(Tensor::new(record(value, &[x], move |gradient, _| {
@@ -117,8 +91,7 @@ impl Kernels for CandleKernels {
 
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         const OP: &str = "swiglu";
-        expect(OP, gate.shape() == up.shape(), "one shape is needed", &[gate, up])?;
-        let (gate, up) = (of(OP, gate)?, of(OP, up)?);
+        let [gate, up] = operands::swiglu(gate, up)?;
         let (dense_gate, dense_up) = (dense(OP, &gate.value)?, dense(OP, &up.value)?);
         let value = elementwise::swiglu(&dense_gate, &dense_up)?;
         Ok(Tensor::new(record(value, &[gate, up], move |gradient, _| {
@@ -129,8 +102,8 @@ impl Kernels for CandleKernels {
 
     fn embedding(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor> {
         const OP: &str = "embedding";
-        expect(OP, table.shape().len() == 2, "the table must be [vocabulary, width]", &[table])?;
-        let (table, ids) = (of(OP, table)?, indices(OP, &of(OP, ids)?.value)?);
+        let [table, ids] = operands::embedding(table, ids)?;
+        let ids = indices(OP, &ids.value)?;
         let vocabulary = table.value.dims()[0];
         let value = embedding::forward(&dense(OP, &table.value)?, &ids)?;
         Ok(Tensor::new(record(value, &[table], move |gradient, _| {
@@ -140,14 +113,8 @@ impl Kernels for CandleKernels {
 
     fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
         const OP: &str = "log_probs";
-        let fits = match (&hidden.shape()[..], &head.shape()[..]) {
-            ([rows, a], [_, b]) => a == b && [*rows] == targets.shape()[..],
-            _ => false,
-        };
-        let message = "hidden must be [rows, width], the head [vocabulary, width], the targets [rows]";
-        expect(OP, fits, message, &[hidden, head, targets])?;
-        let (hidden, head) = (of(OP, hidden)?, of(OP, head)?);
-        let targets = indices(OP, &of(OP, targets)?.value)?;
+        let [hidden, head, targets] = operands::log_probs(hidden, head, targets)?;
+        let targets = indices(OP, &targets.value)?;
         let (dense_hidden, dense_head) = (dense(OP, &hidden.value)?, dense(OP, &head.value)?);
         let (value, totals) = log_probs::forward(&dense_hidden, &dense_head, &targets)?;
         Ok(Tensor::new(record(value, &[hidden, head], move |gradient, _| {
@@ -158,9 +125,8 @@ impl Kernels for CandleKernels {
     }
 
     fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {
-        const OP: &str = "adamw";
-        let [param, mean, variance] = [of(OP, &slots.param)?, of(OP, &slots.mean)?, of(OP, &slots.variance)?];
-        adamw::step(step, [&param.value, &mean.value, &variance.value], &of(OP, grad)?.value)
+        let [param, mean, variance, grad] = operands::adamw(slots, grad)?;
+        adamw::step(step, [&param.value, &mean.value, &variance.value], &grad.value)
     }
 
     fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {

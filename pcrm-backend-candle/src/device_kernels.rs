@@ -1,0 +1,169 @@
+//! The fused operations on any device and in any float type, and their place on the tape.
+
+use std::sync::Arc;
+
+use pcrm_core::composed;
+use pcrm_core::kernels::{AdamWStep, Slots};
+use pcrm_core::tensor::Unary;
+use pcrm_core::{Attention, Error, Kernels, Result, SequenceTree, Tensor};
+
+use crate::NAME;
+use crate::device_ops::attention::plan::{Plan, Sizes};
+use crate::device_ops::attention::{self, recent};
+use crate::device_ops::{adamw, elementwise, embedding, linear, log_probs, norm, rotary};
+use crate::operands::{self, of};
+use crate::ops::norm::Norm;
+use crate::ops::rotary::Turn;
+use crate::ops::slices::dense;
+use crate::tensor::record;
+
+/// candle's fused operations, of tensor operations.
+#[derive(Debug)]
+pub(crate) struct DeviceKernels;
+
+/// Attention as a plan cuts it; the operands must have been checked.
+pub(crate) fn attend(qkv: [&Tensor; 3], plan: Arc<Plan>) -> Result<Tensor> {
+    const OP: &str = "attention";
+    let err = || Error::backend(NAME, OP);
+    let [q, k, v] = [of(OP, qkv[0])?, of(OP, qkv[1])?, of(OP, qkv[2])?];
+    let inputs = [q.value.clone(), k.value.clone(), v.value.clone()];
+    let (value, totals) = attention::forward(&plan, inputs.each_ref()).map_err(err())?;
+    let attended = value.clone();
+    Ok(Tensor::new(record(value, &[q, k, v], move |gradient, _| {
+        let gradients = attention::backward(&plan, inputs.each_ref(), [&attended, gradient], &totals);
+        Ok(gradients.map_err(err())?.map(Some).into())
+    })))
+}
+
+impl Kernels for DeviceKernels {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        const OP: &str = "linear";
+        let (x, weight, bias) = operands::linear(x, weight, bias)?;
+        let (dense_x, dense_w) = (dense(OP, &x.value)?, dense(OP, &weight.value)?);
+        let err = || Error::backend(NAME, OP);
+        let value = linear::forward(&dense_x, &dense_w, bias.map(|bias| &bias.value)).map_err(err())?;
+        let mut operands = vec![x, weight];
+        operands.extend(bias);
+        let has_bias = bias.is_some();
+        Ok(Tensor::new(record(value, &operands, move |gradient, wanted| {
+            let mut gradients = vec![
+                wanted.then(0, || linear::backward_x(gradient, &dense_w).map_err(err()))?,
+                wanted.then(1, || linear::backward_weight(gradient, &dense_x).map_err(err()))?,
+            ];
+            if has_bias {
+                gradients.push(wanted.then(2, || linear::backward_bias(gradient).map_err(err()))?);
+            }
+            Ok(gradients)
+        })))
+    }
+
+    fn attention(&self, qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+        const OP: &str = "attention";
+        let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
+        let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
+        let plan = recent::plan(tree, how, sizes, of(OP, qkv[0])?.value.device());
+        attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "rms_norm");
+        let [x, weight] = operands::rms_norm(x, weight)?;
+        let (own_x, own_w) = (x.value.clone(), weight.value.clone());
+        let value = norm::forward(Norm::Rms, &own_x, &own_w, None, eps).map_err(err())?;
+        Ok(Tensor::new(record(value, &[x, weight], move |gradient, _| {
+            let gradients = norm::backward(Norm::Rms, &own_x, &own_w, gradient, eps).map_err(err())?;
+            Ok(gradients.into_iter().take(2).map(Some).collect())
+        })))
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "layer_norm");
+        let [x, weight, bias] = operands::layer_norm(x, weight, bias)?;
+        let (own_x, own_w) = (x.value.clone(), weight.value.clone());
+        let value = norm::forward(Norm::Layer, &own_x, &own_w, Some(&bias.value), eps).map_err(err())?;
+        Ok(Tensor::new(record(value, &[x, weight, bias], move |gradient, _| {
+            let gradients = norm::backward(Norm::Layer, &own_x, &own_w, gradient, eps).map_err(err())?;
+            Ok(gradients.map(Some).into())
+        })))
+    }
+
+    fn rotary(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "rotary");
+        let [x, cos, sin] = operands::rotary(x, cos, sin)?;
+        let (cos, sin) = (cos.value.clone(), sin.value.clone());
+        let value = rotary::rotate(&x.value, &cos, &sin, Turn::Forward).map_err(err())?;
+        Ok(Tensor::new(record(value, &[x], move |gradient, _| {
+            Ok(vec![Some(rotary::rotate(gradient, &cos, &sin, Turn::Back).map_err(err())?)])
+        })))
+    }
+
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "swiglu");
+        let [gate, up] = operands::swiglu(gate, up)?;
+        let (own_gate, own_up) = (gate.value.clone(), up.value.clone());
+        let value = elementwise::swiglu(&own_gate, &own_up).map_err(err())?;
+        Ok(Tensor::new(record(value, &[gate, up], move |gradient, _| {
+            let gradients = elementwise::swiglu_backward(&own_gate, &own_up, gradient).map_err(err())?;
+            Ok(gradients.map(Some).into())
+        })))
+    }
+
+    fn gelu(&self, x: &Tensor, op: Unary) -> Result<Tensor> {
+        let err = || Error::backend(NAME, "gelu");
+        let x = of("gelu", x)?;
+        let own_x = x.value.clone();
+        let value = elementwise::unary(op, &own_x).map_err(err())?;
+        Ok(Tensor::new(record(value, &[x], move |gradient, _| {
+            Ok(vec![Some(elementwise::unary_backward(op, &own_x, gradient).map_err(err())?)])
+        })))
+    }
+
+    fn embedding(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+        const OP: &str = "embedding";
+        let [table, ids] = operands::embedding(table, ids)?;
+        let host_ids = ids.indices(OP)?;
+        let vocabulary = table.value.dims()[0];
+        if let Some(id) = host_ids.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(Error::shape(OP, format!("id {id} is outside the table"), &[table.value.dims()]));
+        }
+        let err = || Error::backend(NAME, OP);
+        let value = embedding::forward(&dense(OP, &table.value)?, &ids.value).map_err(err())?;
+        Ok(Tensor::new(record(value, &[table], move |gradient, _| {
+            Ok(vec![Some(embedding::backward(gradient, &host_ids, vocabulary).map_err(err())?)])
+        })))
+    }
+
+    fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        const OP: &str = "log_probs";
+        let [hidden, head, targets] = operands::log_probs(hidden, head, targets)?;
+        let vocabulary = head.value.dims()[0];
+        if let Some(target) = targets.indices(OP)?.iter().find(|target| **target as usize >= vocabulary) {
+            let message = format!("target {target} is outside the vocabulary");
+            return Err(Error::shape(OP, message, &[head.value.dims()]));
+        }
+        let (dense_hidden, dense_head) = (dense(OP, &hidden.value)?, dense(OP, &head.value)?);
+        let targets = dense(OP, &targets.value)?;
+        let err = || Error::backend(NAME, OP);
+        let (value, totals) = log_probs::forward(&dense_hidden, &dense_head, &targets).map_err(err())?;
+        Ok(Tensor::new(record(value, &[hidden, head], move |gradient, _| {
+            let gradients = log_probs::backward([&dense_hidden, &dense_head, gradient], &targets, &totals);
+            Ok(gradients.map_err(err())?.map(Some).into())
+        })))
+    }
+
+    fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {
+        let [param, mean, variance, grad] = operands::adamw(slots, grad)?;
+        let slots = [&param.value, &mean.value, &variance.value];
+        adamw::step(step, slots, &grad.value).map_err(Error::backend(NAME, "adamw"))
+    }
+
+    fn sum_of_squares(&self, xs: &[&Tensor]) -> Result<f64> {
+        const OP: &str = "sum_of_squares";
+        let values = xs.iter().map(|x| Ok(&of(OP, x)?.value)).collect::<Result<Vec<_>>>()?;
+        adamw::sum_of_squares(values.into_iter()).map_err(Error::backend(NAME, OP))
+    }
+}

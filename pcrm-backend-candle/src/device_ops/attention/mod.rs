@@ -1,0 +1,119 @@
+//! Softmax attention over a sequence tree, a few batched products at a time.
+//!
+//! Heads come first, `[kv_heads, rows, ..]`, and the heads of one kv head stand below each other as rows, so that keys
+//! and values are never repeated. Of the scores only ln Σ eˣ of each row is kept; the backward computes them anew.
+
+pub(crate) mod plan;
+pub(crate) mod recent;
+
+use candle_core as ct;
+
+use self::plan::{Group, Plan, Sizes};
+use super::float::{affine, single};
+
+/// The additive mask of what is not seen. Finite, so that a row of masked scores never gives NaN.
+const MASKED: f64 = -1e30;
+
+/// q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`, and of every group ln Σ eˣ.
+pub(crate) fn forward(plan: &Plan, [q, k, v]: [&ct::Tensor; 3]) -> ct::Result<(ct::Tensor, Vec<ct::Tensor>)> {
+    let [q, k, v] = [plan.by_head(&affine(q, plan.scale, 0.0)?)?, plan.by_head(k)?, plan.by_head(v)?];
+    let (mut outputs, mut totals) = (Vec::new(), Vec::new());
+    for group in &plan.groups {
+        let queries = plan.queries_of(group, &q)?;
+        let scores = plan.scores(group, &queries, &plan.keys_of(group, &k)?)?;
+        let top = scores.max_keepdim(2)?;
+        let weights = scores.broadcast_sub(&top)?.exp()?;
+        let sum = weights.sum_keepdim(2)?;
+        let mixed = single(&weights.to_dtype(v.dtype())?.matmul(&plan.keys_of(group, &v)?)?)?;
+        outputs.push(plan.flat(&mixed.broadcast_div(&sum)?.to_dtype(v.dtype())?)?);
+        totals.push(top.add(&sum.log()?)?);
+    }
+    Ok((plan.to_queries(&outputs)?, totals))
+}
+
+/// The gradients of q, k and v: with P the probabilities, dV = Pᵀ·dO, dS = P ∘ (dO·Vᵀ − Σ dO∘O), dQ = dS·K, dK = dSᵀ·Q.
+pub(crate) fn backward(
+    plan: &Plan,
+    [q, k, v]: [&ct::Tensor; 3],
+    [attended, gradient]: [&ct::Tensor; 2],
+    totals: &[ct::Tensor],
+) -> ct::Result<[ct::Tensor; 3]> {
+    let dtype = q.dtype();
+    let level = single(attended)?.mul(&single(gradient)?)?.sum_keepdim(2)?;
+    let [q, k, v] = [plan.by_head(&affine(q, plan.scale, 0.0)?)?, plan.by_head(k)?, plan.by_head(v)?];
+    let [gradient, level] = [plan.by_head(gradient)?, plan.by_head(&level)?];
+    let (mut d_q, mut d_k, mut d_v) = (Vec::new(), Vec::new(), Vec::new());
+    for (group, total) in plan.groups.iter().zip(totals) {
+        let (queries, keys) = (plan.queries_of(group, &q)?, plan.keys_of(group, &k)?);
+        let gradient = plan.queries_of(group, &gradient)?;
+        let level = plan.queries_of(group, &level)?;
+        let weights = plan.scores(group, &queries, &keys)?.broadcast_sub(total)?.exp()?;
+        d_v.push(plan.flat_keys(&weights.to_dtype(dtype)?.transpose(1, 2)?.matmul(&gradient)?)?);
+        let slope = single(&gradient.matmul(&plan.keys_of(group, &v)?.transpose(1, 2)?)?)?;
+        let d_scores = weights.mul(&slope.broadcast_sub(&level)?)?.to_dtype(dtype)?;
+        d_q.push(plan.flat(&d_scores.matmul(&keys)?)?);
+        d_k.push(plan.flat_keys(&d_scores.transpose(1, 2)?.matmul(&queries)?)?);
+    }
+    let d_q = affine(&plan.to_queries(&d_q)?, plan.scale, 0.0)?;
+    Ok([d_q, plan.to_rows(&d_k)?.to_dtype(dtype)?, plan.to_rows(&d_v)?.to_dtype(dtype)?])
+}
+
+impl Plan {
+    /// `[rows, heads, width]` → `[kv_heads, rows, heads / kv_heads · width]`.
+    fn by_head(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
+        let rows = x.dims()[0];
+        x.reshape((rows, self.sizes.kv_heads, ()))?.transpose(0, 1)?.contiguous()
+    }
+
+    /// The queries of a group, `[kv_heads · blocks, queries · heads / kv_heads, width]`; zeros where it is filled up.
+    fn queries_of(&self, group: &Group, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
+        let Self { sizes, .. } = self;
+        let shape = (sizes.kv_heads * group.blocks, group.queries * sizes.group, ());
+        x.index_select(&group.query_rows, 1)?.reshape(shape)
+    }
+
+    /// The keys or values of a group, `[kv_heads · blocks, keys, dim]`; zeros where it is filled up.
+    fn keys_of(&self, group: &Group, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
+        let shape = (self.sizes.kv_heads * group.blocks, group.keys, self.sizes.dim);
+        x.index_select(&group.key_rows, 1)?.reshape(shape)
+    }
+
+    /// The masked scores in f32, `[kv_heads · blocks, queries · heads / kv_heads, keys]`; q is scaled already.
+    fn scores(&self, group: &Group, queries: &ct::Tensor, keys: &ct::Tensor) -> ct::Result<ct::Tensor> {
+        let scores = single(&queries.matmul(&keys.transpose(1, 2)?)?)?;
+        let Self { sizes, .. } = self;
+        let apart = (sizes.kv_heads, group.blocks, group.queries, sizes.group, group.keys);
+        let mut seen = group.key_positions.broadcast_le(&group.query_positions)?.to_dtype(ct::DType::F32)?;
+        if let Some(window) = self.window {
+            let oldest = group.query_positions.affine(1.0, -(window as f64))?;
+            let near = group.key_positions.broadcast_gt(&oldest)?;
+            seen = seen.mul(&near.to_dtype(ct::DType::F32)?)?;
+        }
+        let mask = seen.affine(-MASKED, MASKED)?; // [blocks, queries, 1, keys]
+        let together = scores.shape();
+        scores.reshape(apart)?.broadcast_add(&mask)?.reshape(together)
+    }
+
+    /// A group's queries again as `[kv_heads, blocks · queries, heads / kv_heads · dim]`.
+    fn flat(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
+        x.reshape((self.sizes.kv_heads, (), self.sizes.group * self.sizes.dim))
+    }
+
+    /// A group's keys again as `[kv_heads, blocks · keys, dim]`.
+    fn flat_keys(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
+        x.reshape((self.sizes.kv_heads, (), self.sizes.dim))
+    }
+
+    /// The groups' queries in the order of the batch, `[queries, heads, dim]`.
+    fn to_queries(&self, parts: &[ct::Tensor]) -> ct::Result<ct::Tensor> {
+        let ordered = ct::Tensor::cat(parts, 1)?.index_select(&self.places, 1)?;
+        let Sizes { kv_heads, group, dim } = self.sizes;
+        ordered.transpose(0, 1)?.contiguous()?.reshape(((), kv_heads * group, dim))
+    }
+
+    /// The groups' keys added up to the rows of the batch in f32, `[rows, kv_heads, dim]`.
+    fn to_rows(&self, parts: &[ct::Tensor]) -> ct::Result<ct::Tensor> {
+        let sums = self.key_sums.add_up(&single(&ct::Tensor::cat(parts, 1)?)?)?;
+        sums.transpose(0, 1)?.contiguous()
+    }
+}

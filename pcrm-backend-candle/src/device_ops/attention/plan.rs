@@ -1,0 +1,189 @@
+//! How the attention of a batch is cut into a few products of equal size, and the indices of it on the device.
+//!
+//! Queries of a segment come in blocks, each with the keys of its chain as far as its last query sees. Blocks of like
+//! size make one group, filled up to the largest; a group is one batched product, so the number of launches follows
+//! from how many sizes there are and not from the number of segments.
+
+use candle_core as ct;
+use pcrm_core::{Attention, SequenceTree};
+
+use crate::device_ops::row_sums::{NOTHING, RowSums, index};
+
+/// The position of a key that no query sees: beyond every other, and exact in f32.
+const NEVER: f32 = 1e9;
+
+/// Heads of the operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Heads of k and v.
+    pub(crate) kv_heads: usize,
+    /// Heads of q for each of them.
+    pub(crate) group: usize,
+    /// Elements of a head.
+    pub(crate) dim: usize,
+}
+
+/// Where to cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The most queries of a block: keys beyond a block's last query cost nothing.
+    pub(crate) block: usize,
+    /// The most scores of a group, over all heads: they are what memory goes to.
+    pub(crate) scores: usize,
+    /// Scores that may be computed in vain to save a group's launches.
+    pub(crate) spare: usize,
+}
+
+impl Limits {
+    /// 256 MB of f32 scores at once; a group's launches take about as long as four million scores.
+    pub(crate) const GPU: Self = Self { block: 256, scores: 1 << 26, spare: 1 << 22 };
+}
+
+/// Blocks that are computed together.
+pub(crate) struct Group {
+    /// How many blocks.
+    pub(crate) blocks: usize,
+    /// Queries of each.
+    pub(crate) queries: usize,
+    /// Keys of each.
+    pub(crate) keys: usize,
+    /// The rows of q, `[blocks · queries]`.
+    pub(crate) query_rows: ct::Tensor,
+    /// The rows of k and v, `[blocks · keys]`.
+    pub(crate) key_rows: ct::Tensor,
+    /// Depths of the queries, f32 `[blocks, queries, 1, 1]`.
+    pub(crate) query_positions: ct::Tensor,
+    /// Depths of the keys, f32 `[blocks, 1, 1, keys]`.
+    pub(crate) key_positions: ct::Tensor,
+}
+
+/// The groups of a batch, and the way back to its rows.
+pub(crate) struct Plan {
+    pub(crate) sizes: Sizes,
+    pub(crate) scale: f64,
+    pub(crate) window: Option<usize>,
+    pub(crate) groups: Vec<Group>,
+    /// Of every query, its place among the groups' queries.
+    pub(crate) places: ct::Tensor,
+    /// Adds the groups' keys up to rows.
+    pub(crate) key_sums: RowSums,
+}
+
+/// Queries of one segment, one after the other.
+struct Block {
+    first: usize,
+    positions: Vec<usize>,
+    /// The position of the first key.
+    start: usize,
+    keys: Vec<u32>,
+}
+
+impl Plan {
+    /// Cuts a batch up; the operands of attention must have been checked.
+    pub(crate) fn new(
+        tree: &SequenceTree,
+        how: &Attention<'_>,
+        sizes: Sizes,
+        limits: Limits,
+        device: &ct::Device,
+    ) -> ct::Result<Self> {
+        let mut blocks = cut(tree, how, limits.block);
+        blocks
+            .sort_by_key(|block| (block.positions.len().next_power_of_two(), block.keys.len(), block.first));
+        let heads = sizes.kv_heads * sizes.group;
+        let mut places = vec![NOTHING; how.queries.map_or(tree.rows(), <[usize]>::len)];
+        let (mut next_place, mut key_targets, mut groups) = (0, Vec::new(), Vec::new());
+        let mut rest = blocks.as_slice();
+        while !rest.is_empty() {
+            let (group, others) = rest.split_at(alike(rest, heads, limits));
+            let queries = group.iter().map(|block| block.positions.len()).max().unwrap_or(0);
+            for block in group {
+                for at in 0..block.positions.len() {
+                    places[block.first + at] = (next_place + at) as u32;
+                }
+                next_place += queries;
+            }
+            groups.push(Group::new(group, &mut key_targets, device)?);
+            rest = others;
+        }
+        Ok(Self {
+            sizes,
+            scale: how.scale,
+            window: how.window,
+            groups,
+            places: index(places, device)?,
+            key_sums: RowSums::new(&key_targets, tree.rows(), device)?,
+        })
+    }
+}
+
+fn cut(tree: &SequenceTree, how: &Attention<'_>, most: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut asked = 0;
+    let mut queries = how.queries.map(|queries| queries.iter().copied().peekable());
+    for (at, segment) in tree.segments().iter().enumerate() {
+        let position = |row: usize| tree.start(at) + row - segment.rows.start;
+        let positions: Vec<usize> = match &mut queries {
+            None => segment.rows.clone().map(position).collect(),
+            Some(queries) => {
+                std::iter::from_fn(|| queries.next_if(|row| *row < segment.rows.end)).map(position).collect()
+            }
+        };
+        let chain = tree.chain(at);
+        for positions in positions.chunks(most) {
+            let (first, last) = (positions[0], positions[positions.len() - 1]);
+            let start = how.window.map_or(0, |window| (first + 1).saturating_sub(window));
+            let rows = chain.iter().cloned().flatten().skip(start).take(last + 1 - start);
+            let keys = rows.map(|row| row as u32).collect();
+            blocks.push(Block { first: asked, positions: positions.to_vec(), start, keys });
+            asked += positions.len();
+        }
+    }
+    blocks
+}
+
+/// How many of the first blocks to compute together.
+fn alike(blocks: &[Block], heads: usize, limits: Limits) -> usize {
+    let (mut queries, mut keys, mut needed) = (0, 0, 0);
+    for (at, block) in blocks.iter().enumerate() {
+        queries = queries.max(block.positions.len());
+        keys = keys.max(block.keys.len());
+        needed += heads * block.positions.len() * block.keys.len();
+        let filled = heads * queries * keys * (at + 1);
+        if at > 0 && (filled > limits.scores || filled > needed + needed / 2 + limits.spare) {
+            return at;
+        }
+    }
+    blocks.len()
+}
+
+impl Group {
+    /// The indices of blocks, and the row of every key appended to `key_targets`.
+    fn new(blocks: &[Block], key_targets: &mut Vec<u32>, device: &ct::Device) -> ct::Result<Self> {
+        let queries = blocks.iter().map(|block| block.positions.len()).max().unwrap_or(0);
+        let keys = blocks.iter().map(|block| block.keys.len()).max().unwrap_or(0);
+        let (mut query_rows, mut query_positions) = (Vec::new(), Vec::new());
+        let (mut key_rows, mut key_positions) = (Vec::new(), Vec::new());
+        for (at, block) in blocks.iter().enumerate() {
+            query_rows.extend((block.first..).take(block.positions.len()).map(|row| row as u32));
+            query_rows.resize((at + 1) * queries, NOTHING);
+            query_positions.extend(block.positions.iter().map(|position| *position as f32));
+            query_positions.resize((at + 1) * queries, 0.0);
+            key_rows.extend_from_slice(&block.keys);
+            key_rows.resize((at + 1) * keys, NOTHING);
+            key_positions.extend((block.start..).take(block.keys.len()).map(|position| position as f32));
+            key_positions.resize((at + 1) * keys, NEVER);
+        }
+        key_targets.extend_from_slice(&key_rows);
+        let count = blocks.len();
+        Ok(Self {
+            blocks: count,
+            queries,
+            keys,
+            query_rows: index(query_rows, device)?,
+            key_rows: index(key_rows, device)?,
+            query_positions: ct::Tensor::from_vec(query_positions, (count, queries, 1, 1), device)?,
+            key_positions: ct::Tensor::from_vec(key_positions, (count, 1, 1, keys), device)?,
+        })
+    }
+}

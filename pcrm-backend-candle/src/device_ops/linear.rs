@@ -1,0 +1,33 @@
+//! x·Wᵀ + b.
+
+use candle_core as ct;
+
+use super::float::column_sums;
+
+/// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
+pub(crate) fn forward(
+    x: &ct::Tensor,
+    weight: &ct::Tensor,
+    bias: Option<&ct::Tensor>,
+) -> ct::Result<ct::Tensor> {
+    let product = x.matmul(&weight.t()?)?;
+    match bias {
+        Some(bias) => product.broadcast_add(bias),
+        None => Ok(product),
+    }
+}
+
+/// g·W `[rows, in]`: the gradient of x.
+pub(crate) fn backward_x(gradient: &ct::Tensor, weight: &ct::Tensor) -> ct::Result<ct::Tensor> {
+    gradient.contiguous()?.matmul(weight)
+}
+
+/// gᵀ·x `[out, in]`: the gradient of W.
+pub(crate) fn backward_weight(gradient: &ct::Tensor, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
+    gradient.contiguous()?.t()?.matmul(x)
+}
+
+/// Σ g over the rows `[out]`: the gradient of b.
+pub(crate) fn backward_bias(gradient: &ct::Tensor) -> ct::Result<ct::Tensor> {
+    column_sums(gradient)
+}

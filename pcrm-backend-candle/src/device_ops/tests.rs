@@ -1,0 +1,357 @@
+//! The tensor path against the composed reference, in value and in the gradient of every operand: in f32 closely, in
+//! bf16 loosely. On the CPU, or on the device that PCRM_DEVICE names:
+//! `PCRM_DEVICE=cuda cargo test -p pcrm-backend-candle --features cuda`.
+
+use std::sync::Arc;
+
+use pcrm_core::kernels::{AdamWStep, Attention, Composed, Slots};
+use pcrm_core::tensor::{Reduce, Unary};
+use pcrm_core::tree::Segment;
+use pcrm_core::{Backend, DType, Device, Error, HostTensor, Kernels, Params, Result, SequenceTree, Tensor};
+
+use super::attention::plan::{Limits, Plan, Sizes};
+use crate::device_kernels::{DeviceKernels, attend};
+use crate::tensor::CandleTensor;
+use crate::{CandleBackend, NAME, device_ops, tensor};
+
+const TOLERANCE: f32 = 2e-5;
+const BF16_TOLERANCE: f64 = 2e-2;
+
+type Fused<'a> = &'a dyn Fn(&dyn Kernels, &[Tensor]) -> Result<Tensor>;
+
+/// Numbers between −1 and 1, none within 0.05 of 0, that bf16 holds exactly.
+fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut draw = || loop {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let x = (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        if x.abs() > 0.05 {
+            return f32::from_bits(x.to_bits() & 0xFFFF_0000);
+        }
+    };
+    HostTensor::f32(shape, (0..shape.iter().product()).map(|_| draw()).collect())
+}
+
+fn backend() -> Result<Box<dyn Backend>> {
+    let device = std::env::var("PCRM_DEVICE").map_or(Ok(Device::Cpu), |name| name.parse())?;
+    CandleBackend::open(device.into())
+}
+
+/// The device of a tensor: two openings of one GPU do not mix.
+fn device_of(x: &Tensor) -> Result<candle_core::Device> {
+    Ok(x.downcast::<CandleTensor>("device", NAME)?.value.device().clone())
+}
+
+/// A device of candle's.
+fn device() -> Result<candle_core::Device> {
+    device_of(&backend()?.upload(&HostTensor::scalar(0.0), DType::F32)?)
+}
+
+/// The value of f computed in `dtype`, and the gradients of Σ w·f.
+fn value_and_gradients(
+    inputs: &[HostTensor],
+    dtype: DType,
+    f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<Vec<Vec<f32>>> {
+    let backend = backend()?;
+    let mut params = Params::default();
+    let mut operands = Vec::new();
+    for (at, input) in inputs.iter().enumerate() {
+        let leaf = backend.upload(input, DType::F32)?.variable();
+        params.insert(at.to_string(), leaf.clone());
+        operands.push(leaf.cast(dtype)?);
+    }
+    let value = f(&operands)?.cast(DType::F32)?;
+    let loss = value.mul(&value.constant(&random(&value.shape(), 99)?)?)?.sum_all()?;
+    let gradients = backend.backward(&loss, &params)?;
+    let mut all = vec![value.read()?.into_f32()];
+    for at in 0..inputs.len() {
+        all.push(gradients.get(&at.to_string())?.read()?.into_f32());
+    }
+    Ok(all)
+}
+
+/// Compares an operation on the tensor path with the reference, in f32 and in bf16.
+fn agree(what: &str, inputs: &[HostTensor], op: Fused<'_>) -> Result<()> {
+    let want = value_and_gradients(inputs, DType::F32, &|x| op(&Composed, x))?;
+    let got = value_and_gradients(inputs, DType::F32, &|x| op(&DeviceKernels, x))?;
+    for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert_eq!(got.len(), want.len(), "{what}, output {at}");
+        for (element, (got, want)) in got.iter().zip(want).enumerate() {
+            let off = (got - want).abs();
+            assert!(off <= TOLERANCE * (1.0 + want.abs()), "{what}, output {at}[{element}]: {got}, {want}");
+        }
+    }
+    let got = value_and_gradients(inputs, DType::BF16, &|x| op(&DeviceKernels, x))?;
+    for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+        let norm = |values: &mut dyn Iterator<Item = f32>| {
+            values.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+        };
+        let off = norm(&mut got.iter().zip(want).map(|(got, want)| got - want));
+        let size = norm(&mut want.iter().copied());
+        assert!(off <= BF16_TOLERANCE * (size + 0.5), "{what} in bf16, output {at}: off by {off} of {size}");
+    }
+    Ok(())
+}
+
+fn ids(x: &Tensor, ids: Vec<u32>) -> Result<Tensor> {
+    x.constant(&HostTensor::indices(ids))
+}
+
+#[test]
+fn linear_layers_and_norms_agree() -> Result<()> {
+    for (rows, outputs) in [(1, 5), (1, 1), (3, 1), (70, 33)] {
+        let inputs = [random(&[rows, 24], 1)?, random(&[outputs, 24], 2)?, random(&[outputs], 3)?];
+        agree("linear", &inputs, &|k, x| k.linear(&x[0], &x[1], Some(&x[2])))?;
+        agree("linear without bias", &inputs[..2], &|k, x| k.linear(&x[0], &x[1], None))?;
+    }
+    for (rows, width) in [(1, 3), (5, 16), (130, 40)] {
+        let inputs = [random(&[rows, width], 1)?, random(&[width], 2)?, random(&[width], 3)?];
+        agree("rms_norm", &inputs[..2], &|k, x| k.rms_norm(&x[0], &x[1], 1e-5))?;
+        agree("layer_norm", &inputs, &|k, x| k.layer_norm(&x[0], &x[1], &x[2], 1e-5))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn activations_rotary_and_embedding_agree() -> Result<()> {
+    let pair = [random(&[70, 9], 1)?, random(&[70, 9], 2)?];
+    agree("swiglu", &pair, &|k, x| k.swiglu(&x[0], &x[1]))?;
+    for op in [Unary::Gelu, Unary::GeluTanh] {
+        agree("gelu", &pair[..1], &|k, x| k.gelu(&x[0], op))?;
+    }
+    let (cos, sin) = (random(&[70, 4], 3)?, random(&[70, 4], 4)?);
+    agree("rotary", &[random(&[70, 3, 8], 5)?], &|k, x| {
+        k.rotary(&x[0], &x[0].constant(&cos)?, &x[0].constant(&sin)?)
+    })?;
+    let rows: Vec<u32> = (0..90).map(|row| [5, 0, 5, 2, 5, 1][row * row % 6]).collect();
+    agree("embedding", &[random(&[7, 5], 6)?], &|k, x| k.embedding(&x[0], &ids(&x[0], rows.clone())?))?;
+    let table = backend()?.upload(&random(&[7, 5], 6)?, DType::F32)?;
+    assert!(DeviceKernels.embedding(&table, &ids(&table, vec![7])?).is_err());
+    Ok(())
+}
+
+#[test]
+fn log_probs_agree() -> Result<()> {
+    for rows in [1, 40] {
+        let inputs = [random(&[rows, 12], 1)?, random(&[37, 12], 2)?];
+        let targets: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 37).collect();
+        agree("log_probs", &inputs, &|k, x| k.log_probs(&x[0], &x[1], &ids(&x[0], targets.clone())?))?;
+    }
+    Ok(())
+}
+
+/// Every element-wise function and its derivative, which no fused operation covers.
+#[test]
+fn element_wise_functions_agree_with_the_slices() -> Result<()> {
+    let device = device()?;
+    let x = ct_tensor(&[1.5, 0.25, 3.0, 0.5, 2.0, 0.125])?;
+    let signed = ct_tensor(&[-1.5, 0.0, 3.0, -0.5, 20.0, -20.0])?;
+    let g = ct_tensor(&[1.0, -2.0, 0.5, 3.0, 0.25, 1.0])?;
+    let read = |x: candle_core::Tensor| x.to_vec1::<f32>().map_err(Error::backend(NAME, "read"));
+    let all =
+        [Unary::Neg, Unary::Exp, Unary::Square, Unary::Abs, Unary::Tanh, Unary::Sigmoid, Unary::Softplus];
+    let more = [Unary::Relu, Unary::Silu, Unary::Gelu, Unary::GeluTanh];
+    let positive = [Unary::Log, Unary::Sqrt];
+    let cases = all.iter().chain(&more).map(|op| (op, &signed)).chain(positive.iter().map(|op| (op, &x)));
+    for (op, x) in cases {
+        let err = || Error::backend(NAME, "unary");
+        let (there, g_there) = (x.to_device(&device).map_err(err())?, g.to_device(&device).map_err(err())?);
+        let value = device_ops::elementwise::unary(*op, &there).map_err(err())?;
+        let slope = device_ops::elementwise::unary_backward(*op, &there, &g_there).map_err(err())?;
+        let want =
+            [crate::ops::elementwise::unary(*op, x)?, crate::ops::elementwise::unary_backward(*op, x, &g)?];
+        for (got, want) in [value, slope].into_iter().zip(want) {
+            for (got, want) in read(got)?.into_iter().zip(read(want)?) {
+                assert!((got - want).abs() <= TOLERANCE * (1.0 + want.abs()), "{op:?}: {got}, {want}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ct_tensor(values: &[f32]) -> Result<candle_core::Tensor> {
+    candle_core::Tensor::new(values, &candle_core::Device::Cpu).map_err(Error::backend(NAME, "upload"))
+}
+
+fn tree(parts: &[(usize, Option<usize>)]) -> Result<SequenceTree> {
+    let mut next = 0;
+    let segments = parts.iter().map(|(length, parent)| {
+        next += length;
+        Segment { rows: next - length..next, parent: *parent }
+    });
+    SequenceTree::new(segments.collect())
+}
+
+fn trees() -> Result<[(&'static str, SequenceTree); 5]> {
+    Ok([
+        ("one token", tree(&[(1, None)])?),
+        ("one-token answers", tree(&[(3, None), (1, Some(0)), (1, Some(0))])?),
+        ("a pair and a text", tree(&[(5, None), (7, Some(0)), (2, Some(0)), (9, None)])?),
+        (
+            "four children and a grandchild",
+            tree(&[(4, None), (2, Some(0)), (3, Some(0)), (1, Some(0)), (6, Some(0)), (3, Some(2))])?,
+        ),
+        (
+            "many sizes",
+            tree(&[(21, None), (17, Some(0)), (2, Some(0)), (13, None), (1, Some(3)), (30, Some(3))])?,
+        ),
+    ])
+}
+
+/// Cuts that make several blocks of a segment and several groups of a batch, with and without filling up.
+const LIMITS: [Limits; 3] = [
+    Limits::GPU,
+    Limits { block: 4, scores: 1 << 20, spare: 0 },
+    Limits { block: 8, scores: 200, spare: 1 << 20 },
+];
+
+#[test]
+fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
+    for (what, tree) in trees()? {
+        let rows = tree.rows();
+        let last: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
+        let thirds: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
+        for (heads, kv_heads) in [(2, 2), (4, 2), (3, 1)] {
+            for (window, queries) in
+                [(None, None), (Some(6), None), (None, Some(&last)), (Some(6), Some(&thirds))]
+            {
+                let queries = queries.map(Vec::as_slice);
+                let how = Attention { scale: 0.7, window, queries };
+                let qkv = [
+                    random(&[queries.map_or(rows, <[usize]>::len), heads, 8], 1)?,
+                    random(&[rows, kv_heads, 8], 2)?,
+                    random(&[rows, kv_heads, 8], 3)?,
+                ];
+                let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: 8 };
+                for limits in LIMITS {
+                    let what = format!("{what}, {heads}/{kv_heads} heads, {how:?}, {limits:?}");
+                    agree(&what, &qkv, &|k, x| match k.name() {
+                        NAME => {
+                            let plan = Plan::new(&tree, &how, sizes, limits, &device_of(&x[0])?);
+                            attend(
+                                [&x[0], &x[1], &x[2]],
+                                Arc::new(plan.map_err(Error::backend(NAME, "plan"))?),
+                            )
+                        }
+                        _ => k.attention([&x[0], &x[1], &x[2]], &tree, &how),
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Plans are remembered: other queries, windows and trees of the same number of rows must not get each other's.
+#[test]
+fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
+    let trees =
+        [tree(&[(4, None), (3, Some(0)), (2, Some(0))])?, tree(&[(4, None), (2, Some(0)), (3, Some(0))])?];
+    let qkv = [random(&[9, 2, 8], 1)?, random(&[9, 1, 8], 2)?, random(&[9, 1, 8], 3)?];
+    for _ in 0..2 {
+        for tree in &trees {
+            for (window, scale) in [(None, 0.7), (Some(2), 0.7), (None, 0.3)] {
+                let how = Attention { scale, window, queries: None };
+                agree("attention", &qkv, &|k, x| k.attention([&x[0], &x[1], &x[2]], tree, &how))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn blocks_of_like_size_are_computed_together() -> Result<()> {
+    // 64 pairs: as many launches as groups, and little computed in vain.
+    let parts: Vec<(usize, Option<usize>)> = (0..64)
+        .flat_map(|pair| {
+            let (prompt, chosen, rejected) =
+                (40 + pair * 37 % 300, 20 + pair * 53 % 200, 20 + pair * 71 % 200);
+            [(prompt, None), (chosen, Some(3 * pair)), (rejected, Some(3 * pair))]
+        })
+        .collect();
+    let tree = tree(&parts)?;
+    let how = Attention { scale: 1.0, window: None, queries: None };
+    let sizes = Sizes { kv_heads: 2, group: 7, dim: 64 };
+    let plan = Plan::new(&tree, &how, sizes, Limits::GPU, &device()?);
+    let plan = plan.map_err(Error::backend(NAME, "plan"))?;
+    let computed: usize = plan.groups.iter().map(|group| group.blocks * group.queries * group.keys).sum();
+    let needed: usize = (0..tree.segments().len())
+        .map(|at| tree.segments()[at].rows.len() * (tree.start(at) + tree.segments()[at].rows.len()))
+        .sum();
+    assert!(plan.groups.len() <= 12, "{} groups", plan.groups.len());
+    assert!(computed < 2 * needed, "{computed} scores computed of {needed}");
+    assert!(
+        plan.groups.iter().all(|group| 14 * group.blocks * group.queries * group.keys <= Limits::GPU.scores)
+    );
+    Ok(())
+}
+
+#[test]
+fn adamw_agrees_and_every_handle_sees_it() -> Result<()> {
+    let backend = backend()?;
+    let upload = |seed| backend.upload(&random(&[5, 7], seed)?, DType::F32);
+    let slots = || -> Result<Slots> {
+        Ok(Slots { param: upload(1)?.variable(), mean: upload(2)?, variance: upload(3)?.square()? })
+    };
+    let (fused, reference) = (slots()?, slots()?);
+    let handles = [fused.param.clone(), fused.param.detach(), fused.param.variable()];
+    let grad = upload(4)?;
+    for step in 1..4 {
+        let step = AdamWStep {
+            lr: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-6,
+            weight_decay: 0.1,
+            step,
+            grad_scale: 0.5,
+        };
+        DeviceKernels.adamw(&step, &fused, &grad)?;
+        Composed.adamw(&step, &reference, &grad)?;
+    }
+    let pairs = [(&fused.param, &reference.param), (&fused.mean, &reference.mean)];
+    for (got, want) in pairs.into_iter().chain([(&fused.variance, &reference.variance)]) {
+        for (got, want) in got.read()?.into_f32().into_iter().zip(want.read()?.into_f32()) {
+            assert!((got - want).abs() <= 2e-6 * (1.0 + want.abs()), "{got}, {want}");
+        }
+    }
+    for handle in &handles {
+        assert_eq!(handle.read()?, fused.param.read()?);
+    }
+    let both = [&grad, &fused.mean];
+    let want = Composed.sum_of_squares(&both)?;
+    assert!((DeviceKernels.sum_of_squares(&both)? - want).abs() < 1e-5);
+    Ok(())
+}
+
+#[test]
+fn bf16_primitives_keep_their_type_and_round_once() -> Result<()> {
+    let device = device()?;
+    let host = random(&[6, 40], 1)?;
+    let x = tensor::upload(&host, DType::BF16, &device)?;
+    assert_eq!((x.dtype(), x.kernels().name()), (DType::BF16, NAME));
+    assert_eq!(x.read()?.to_f32(), host.to_f32());
+    // 0.1 in bf16 is 0.10009765625: the product must be rounded, not the factor.
+    let scaled = x.affine(0.1, 0.0)?.read()?.to_f32();
+    let off: f32 = scaled.iter().zip(host.to_f32()).map(|(got, x)| got / (x * 0.1) - 1.0).sum();
+    assert!((off / scaled.len() as f32).abs() < 4e-4, "products are off by {off} in sum");
+    for op in [Unary::Exp, Unary::Sigmoid, Unary::Gelu] {
+        assert_eq!(x.unary(op)?.dtype(), DType::BF16);
+    }
+    // Assigning reaches every handle, in bf16 too.
+    let (other, handle) = (tensor::upload(&random(&[6, 40], 2)?, DType::BF16, &device)?, x.variable());
+    x.assign(&other)?;
+    assert_eq!(handle.read()?, other.read()?);
+    Ok(())
+}
+
+#[test]
+fn the_first_of_equal_elements_is_the_largest() -> Result<()> {
+    let host = HostTensor::f32([2, 4], vec![1.0, 3.0, 3.0, 0.0, -1.0, -2.0, -1.0, -1.0])?;
+    let x = tensor::upload(&host, DType::BF16, &device()?)?;
+    assert_eq!(x.reduce(Reduce::ArgMax, 1)?.reshape([2])?.read()?, HostTensor::indices(vec![1, 0]));
+    Ok(())
+}
