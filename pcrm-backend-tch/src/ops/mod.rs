@@ -2,7 +2,6 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
-pub(crate) mod binary;
 pub(crate) mod elementwise;
 pub(crate) mod embedding;
 pub(crate) mod linear;
