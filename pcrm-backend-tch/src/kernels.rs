@@ -16,9 +16,22 @@ use crate::{NAME, failed};
 #[derive(Debug)]
 pub(crate) struct TchKernels;
 
+/// Whether an operation's history is wanted.
+fn keeps(operands: &[&TchTensor]) -> bool {
+    operands.iter().any(|operand| operand.node.is_some())
+}
+
 /// The gradients of all operands.
-fn all<const N: usize>(op: &'static str, gradients: Torched<[Torch; N]>) -> Result<Vec<Option<Torch>>> {
-    Ok(gradients.map_err(failed(op))?.map(Some).into())
+fn all(op: &'static str, gradients: Torched<impl IntoIterator<Item = Torch>>) -> Result<Vec<Option<Torch>>> {
+    Ok(gradients.map_err(failed(op))?.into_iter().map(Some).collect())
+}
+
+/// The gradients of all operands, of what was kept for a backward.
+fn of_saved(
+    op: &'static str,
+    gradients: Option<Torched<impl IntoIterator<Item = Torch>>>,
+) -> Result<Vec<Option<Torch>>> {
+    gradients.map_or_else(|| Ok(Vec::new()), |gradients| all(op, gradients))
 }
 
 impl Kernels for TchKernels {
@@ -51,12 +64,11 @@ impl Kernels for TchKernels {
         const OP: &str = "attention";
         composed::attention_heads(qkv, tree, how)?;
         let operands = operands::attention::<TchTensor>(NAME, qkv)?;
-        let keeps = operands.iter().any(|operand| operand.node.is_some());
         let inputs = operands.map(|operand| operand.value.shallow_clone());
-        let (value, saved) = attention::forward(inputs.each_ref(), tree, how, keeps).map_err(failed(OP))?;
-        Ok(record(value, &operands, move |gradient, _| match saved {
-            Some(saved) => all(OP, attention::backward(saved, inputs.each_ref(), gradient)),
-            None => Ok(Vec::new()),
+        let (value, saved) =
+            attention::forward(inputs.each_ref(), tree, how, keeps(&operands)).map_err(failed(OP))?;
+        Ok(record(value, &operands, move |gradient, _| {
+            of_saved(OP, saved.map(|saved| attention::backward(saved, inputs.each_ref(), gradient)))
         }))
     }
 
@@ -64,10 +76,10 @@ impl Kernels for TchKernels {
         const OP: &str = "rms_norm";
         let operands = operands::rms_norm::<TchTensor>(NAME, x, weight)?;
         let [x, weight] = operands.map(|operand| operand.value.shallow_clone());
-        let (value, moments) = norm::forward(Norm::Rms, &x, &weight, None, eps).map_err(failed(OP))?;
+        let (value, saved) =
+            norm::forward(Norm::Rms(&weight), &x, eps, keeps(&operands)).map_err(failed(OP))?;
         Ok(record(value, &operands, move |gradient, _| {
-            let gradients = norm::backward(&x, &weight, gradient, &moments);
-            all(OP, gradients.map(|[d_x, d_weight, _]| [d_x, d_weight]))
+            of_saved(OP, saved.map(|saved| norm::backward(saved, Norm::Rms(&weight), &x, gradient)))
         }))
     }
 
@@ -75,10 +87,10 @@ impl Kernels for TchKernels {
         const OP: &str = "layer_norm";
         let operands = operands::layer_norm::<TchTensor>(NAME, x, weight, bias)?;
         let [x, weight, bias] = operands.map(|operand| operand.value.shallow_clone());
-        let (value, moments) =
-            norm::forward(Norm::Layer, &x, &weight, Some(&bias), eps).map_err(failed(OP))?;
+        let (value, saved) =
+            norm::forward(Norm::Layer(&weight, &bias), &x, eps, keeps(&operands)).map_err(failed(OP))?;
         Ok(record(value, &operands, move |gradient, _| {
-            all(OP, norm::backward(&x, &weight, gradient, &moments))
+            of_saved(OP, saved.map(|saved| norm::backward(saved, Norm::Layer(&weight, &bias), &x, gradient)))
         }))
     }
 
