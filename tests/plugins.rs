@@ -7,7 +7,7 @@ use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, Plugin};
 
 /// What the crates above register, by name; a backend of others may be there besides.
 const BACKENDS: &[&str] = &["candle", "tch"];
-const CONSTRAINTS: &[&str] = &["fixed", "length_ratio", "none", "random"];
+const CONSTRAINTS: &[&str] = &["combine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()

@@ -8,6 +8,9 @@
 //! | kind | Δ* | fields and defaults | source |
 //! |---|---|---|---|
 //! | `length_ratio` | β1/(s + β2) + β3, s = shorter/longer in tokens from the first differing one | `beta1` 20, `beta2` 0.001, `beta3` −15 | arXiv 2404.00978 §4.1 |
+//! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
+//! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
+//! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |
@@ -50,19 +53,25 @@
 //! [`length_ratio`] is the paper's own.
 
 pub mod bound;
+pub mod combine;
+pub mod edit;
 pub mod fixed;
 pub mod length_ratio;
 pub mod none;
 mod number;
 pub mod random;
+pub mod score_gap;
 #[cfg(test)]
 mod testing;
 
 pub use bound::Hyperbola;
+pub use combine::{Combine, How};
+pub use edit::Edit;
 pub use fixed::Fixed;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
 pub use random::Random;
+pub use score_gap::ScoreGap;
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +81,7 @@ mod tests {
     #[test]
     fn all_constraints_are_registered() {
         let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
-        assert_eq!(names, ["fixed", "length_ratio", "none", "random"]);
+        assert_eq!(names, ["combine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"]);
         for name in names {
             assert_eq!(pcrm_core::constraint::parse(name).unwrap().kind(), name);
         }
@@ -82,6 +91,9 @@ mod tests {
     #[test]
     fn unknown_kinds_list_the_known() {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
-        assert_eq!(error, "unknown constraint \"lenght_ratio\"; known: fixed, length_ratio, none, random");
+        assert_eq!(
+            error,
+            "unknown constraint \"lenght_ratio\"; known: combine, edit, fixed, length_ratio, none, random, score_gap"
+        );
     }
 }
