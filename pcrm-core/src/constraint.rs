@@ -80,6 +80,17 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
     fn similarities(&self, _pairs: &[PairView<'_>], _priors: &Priors) -> Result<Option<Vec<f32>>> {
         Ok(None)
     }
+
+    /// Δ* in words, with what s is and the parameters by name; what is shown to people.
+    fn formula(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Δ* where the prior is `s`, for constraints whose bound is a function of one similarity in [0, 1] and
+    /// nothing else; what is plotted.
+    fn bound_at(&self, _s: f64) -> Option<f32> {
+        None
+    }
 }
 
 erased_serde::serialize_trait_object!(Constraint);
