@@ -30,21 +30,27 @@ use crate::support::{beside, tokens};
 const BETTER: u32 = 30;
 const VOCABULARY: u32 = 32;
 
-/// A pair of these tokens, its origin `planted.jsonl:ROW+1`.
+/// A pair of these tokens, its origin `planted.jsonl:ROW+1`; in text a token is a word, and the margin is the share
+/// of the preferred answer that makes it better.
 pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> EncodedPair {
+    let text = |ids: &[u32]| ids.iter().map(|id| format!("t{id} ")).collect::<String>();
+    let texts = [&prompt, &chosen, &rejected].map(|ids| text(ids));
+    let better = chosen.iter().filter(|id| **id == BETTER).count();
+    let margin = better as f32 / chosen.len() as f32;
+    let [prompt_text, chosen_text, rejected_text] = texts;
     EncodedPair {
         row,
         origin: Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 },
         prompt,
         chosen,
         rejected,
-        margin: None,
+        margin: Some(margin),
         verdict: Verdict::Preferred,
         in_set: None,
         identity: row as u64,
-        prompt_text: String::new(),
-        chosen_text: String::new(),
-        rejected_text: String::new(),
+        prompt_text,
+        chosen_text,
+        rejected_text,
     }
 }
 

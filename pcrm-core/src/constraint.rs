@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::Value;
 
+use crate::backend::Engine;
 use crate::error::{Error, Result};
 use crate::registry::ConstraintPlugin;
 use crate::tagged;
@@ -40,20 +41,25 @@ pub trait Progress: Debug + Send + Sync {
     fn at(&self, what: &str, done: u64, total: u64);
 }
 
-/// What surrounds the computation of bounds: the run's seed, where costly priors may be kept, who watches.
+/// What surrounds the computation of bounds: the run's seed, what computes, where costly priors may be kept, who
+/// watches.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Priors {
     /// The run's seed, for constraints that draw.
     pub seed: u64,
-    /// A folder for what is costly to compute twice (embeddings, fitted models); `None`: keep nothing.
+    /// A folder for what is costly to compute twice (embeddings); `None`: keep nothing.
     pub cache: Option<PathBuf>,
+    /// What encoders with weights compute on; `None`: they cannot.
+    pub engine: Option<Engine>,
+    /// The folder of the model that is to be trained, as it is before; `None`: there is none.
+    pub model: Option<PathBuf>,
     /// Who is told how far a computation of minutes has come; `None`: nobody.
     pub progress: Option<Arc<dyn Progress>>,
 }
 
 impl Priors {
-    /// Priors of a run with this seed, keeping nothing on disk and watched by nobody.
+    /// Priors of a run with this seed and nothing else.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }

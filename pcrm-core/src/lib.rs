@@ -36,7 +36,7 @@ pub mod tensor;
 pub mod text;
 pub mod tree;
 
-pub use backend::{Backend, Place};
+pub use backend::{Backend, Engine, Place};
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
