@@ -30,13 +30,10 @@ use crate::support::{beside, tokens};
 const BETTER: u32 = 30;
 const VOCABULARY: u32 = 32;
 
-/// A pair of these tokens, its origin `planted.jsonl:ROW+1`; in text a token is a word, and the margin is the share
-/// of the preferred answer that makes it better.
+/// A pair of these tokens, its origin `planted.jsonl:ROW+1`; in text a token is a word.
 pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> EncodedPair {
     let text = |ids: &[u32]| ids.iter().map(|id| format!("t{id} ")).collect::<String>();
     let texts = [&prompt, &chosen, &rejected].map(|ids| text(ids));
-    let better = chosen.iter().filter(|id| **id == BETTER).count();
-    let margin = better as f32 / chosen.len() as f32;
     let [prompt_text, chosen_text, rejected_text] = texts;
     EncodedPair {
         row,
@@ -44,7 +41,7 @@ pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) 
         prompt,
         chosen,
         rejected,
-        margin: Some(margin),
+        margin: None,
         verdict: Verdict::Preferred,
         in_set: None,
         identity: row as u64,
@@ -54,7 +51,8 @@ pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) 
     }
 }
 
-/// Pairs of random ragged sequences with the planted preference, their bounds from a constraint.
+/// Pairs of random ragged sequences with the planted preference, their bounds from a constraint. The margin is the
+/// share of the preferred answer that makes it better.
 pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = |row| {
@@ -65,7 +63,9 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
         let (prompt, mut chosen, rejected) = (some(6), some(5), some(5));
         let at = rng.random_range(0..chosen.len());
         chosen[at] = BETTER;
-        pair(row, prompt, chosen, rejected)
+        let better = chosen.iter().filter(|id| **id == BETTER).count();
+        let margin = Some(better as f32 / chosen.len() as f32);
+        EncodedPair { margin, ..pair(row, prompt, chosen, rejected) }
     };
     let pairs: Vec<EncodedPair> = (0..count).map(&mut draw).collect();
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
