@@ -19,10 +19,15 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
     let expected = [
         "backend candle",
         "backend tch",
+        "constraint combine",
+        "constraint cosine",
+        "constraint edit",
         "constraint fixed",
         "constraint length_ratio",
         "constraint none",
         "constraint random",
+        "constraint score_gap",
+        "encoder bag-of-words",
     ];
     ensure!(names.iter().map(|words| words.join(" ")).eq(expected), "{printed}");
     Ok(())
@@ -310,13 +315,13 @@ fn unknown_names_list_the_known_ones() -> Result<()> {
     let world = World::new()?;
     let train = "reward --model base --data train.jsonl --output x";
     let cases: [(&str, &[&str]); 9] = [
-        ("--constraint cosines", &["\"cosines\"", "fixed, length_ratio, none, random"]),
+        ("--constraint cosines", &["\"cosines\"", "combine, cosine, edit", "length_ratio, none, random"]),
         ("--constraint '{\"kind\": \"fixed\", \"bond\": 3}'", &["fixed", "bond", "bound"]),
         (
             "--constraint '{\"kind\": \"length_ratio\", \"beta3\": -25}'",
             &["length_ratio", "s = 1", "positive"],
         ),
-        ("--constraint '{\"bound\": 3}'", &["kind", "fixed, length_ratio, none, random"]),
+        ("--constraint '{\"bound\": 3}'", &["kind", "combine, cosine, edit", "length_ratio, none, random"]),
         ("--backend torch", &["\"torch\"", "known: candle"]),
         ("--device cuda:0", &["cuda:0", "cpu", "candle-cuda"]),
         ("--backend tch --device cuda:999", &["cuda:999"]),

@@ -30,8 +30,11 @@ use crate::support::{beside, tokens};
 const BETTER: u32 = 30;
 const VOCABULARY: u32 = 32;
 
-/// A pair of these tokens, its origin `planted.jsonl:ROW+1`.
+/// A pair of these tokens, its origin `planted.jsonl:ROW+1`; in text a token is a word.
 pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> EncodedPair {
+    let text = |ids: &[u32]| ids.iter().map(|id| format!("t{id} ")).collect::<String>();
+    let texts = [&prompt, &chosen, &rejected].map(|ids| text(ids));
+    let [prompt_text, chosen_text, rejected_text] = texts;
     EncodedPair {
         row,
         origin: Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 },
@@ -42,13 +45,14 @@ pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) 
         verdict: Verdict::Preferred,
         in_set: None,
         identity: row as u64,
-        prompt_text: String::new(),
-        chosen_text: String::new(),
-        rejected_text: String::new(),
+        prompt_text,
+        chosen_text,
+        rejected_text,
     }
 }
 
-/// Pairs of random ragged sequences with the planted preference, their bounds from a constraint.
+/// Pairs of random ragged sequences with the planted preference, their bounds from a constraint. The margin is the
+/// share of the preferred answer that makes it better.
 pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = |row| {
@@ -59,7 +63,9 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
         let (prompt, mut chosen, rejected) = (some(6), some(5), some(5));
         let at = rng.random_range(0..chosen.len());
         chosen[at] = BETTER;
-        pair(row, prompt, chosen, rejected)
+        let better = chosen.iter().filter(|id| **id == BETTER).count();
+        let margin = Some(better as f32 / chosen.len() as f32);
+        EncodedPair { margin, ..pair(row, prompt, chosen, rejected) }
     };
     let pairs: Vec<EncodedPair> = (0..count).map(&mut draw).collect();
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();

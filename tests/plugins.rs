@@ -3,11 +3,13 @@
 use pcrm_backend_candle as _;
 use pcrm_backend_tch as _;
 use pcrm_constraints as _;
-use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, Plugin};
+use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
 
 /// What the crates above register, by name; a backend of others may be there besides.
 const BACKENDS: &[&str] = &["candle", "tch"];
-const CONSTRAINTS: &[&str] = &["fixed", "length_ratio", "none", "random"];
+const CONSTRAINTS: &[&str] =
+    &["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"];
+const ENCODERS: &[&str] = &["bag-of-words"];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()
@@ -24,6 +26,12 @@ fn all_backends_are_linked() {
 #[test]
 fn all_constraints_are_linked_and_no_others() {
     assert_eq!(linked::<ConstraintPlugin>(), CONSTRAINTS);
+}
+
+/// Protects: the same of encoders.
+#[test]
+fn all_encoders_are_linked_and_no_others() {
+    assert_eq!(linked::<EncoderPlugin>(), ENCODERS);
 }
 
 /// Protects: who mistypes a backend is told what there is.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::{Backend, DType, Device, Place};
+use pcrm_core::{Backend, DType, Device, Engine, Place};
 
 use crate::plugins;
 
@@ -44,17 +44,7 @@ impl Machine {
             // A pool that is there already stays; then the number was set by whoever made it.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
-        let plugin = registry::find::<BackendPlugin>(&self.backend).with_context(|| {
-            let absent = plugins::ABSENT_BACKENDS.iter().find(|(name, _)| *name == self.backend);
-            match absent {
-                Some((name, how)) => {
-                    format!("--backend: this build is without {name} ({how} makes one with it)")
-                }
-                None => "--backend".to_owned(),
-            }
-        })?;
-        let backend =
-            (plugin.open)(Place { device: self.device, threads: self.threads }).context("--device")?;
+        let backend = self.engine()?.open().context("--device")?;
         let served = backend.dtypes();
         ensure!(
             served.contains(&self.dtype),
@@ -66,5 +56,23 @@ impl Machine {
             if self.dtype == DType::BF16 { "; --backend tch serves bf16 on every device" } else { "" }
         );
         Ok(backend)
+    }
+
+    /// The backend, unopened.
+    ///
+    /// # Errors
+    /// An unknown backend.
+    pub fn engine(&self) -> Result<Engine> {
+        let plugin = registry::find::<BackendPlugin>(&self.backend).with_context(|| {
+            let absent = plugins::ABSENT_BACKENDS.iter().find(|(name, _)| *name == self.backend);
+            match absent {
+                Some((name, how)) => {
+                    format!("--backend: this build is without {name} ({how} makes one with it)")
+                }
+                None => "--backend".to_owned(),
+            }
+        })?;
+        let place = Place { device: self.device, threads: self.threads };
+        Ok(Engine { open: plugin.open, place, dtype: self.dtype })
     }
 }

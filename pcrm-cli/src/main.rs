@@ -11,6 +11,7 @@ mod hub;
 mod interrupt;
 mod machine;
 mod plugins;
+mod priors;
 mod progress;
 mod report;
 

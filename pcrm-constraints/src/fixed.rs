@@ -53,6 +53,14 @@ impl Constraint for Fixed {
     fn bounds(&self, pairs: &[PairView<'_>], _priors: &Priors) -> Result<Vec<f32>> {
         Ok(vec![self.bound as f32; pairs.len()])
     }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some("Δ* = bound")
+    }
+
+    fn bound_at(&self, _s: f64) -> Option<f32> {
+        Some(self.bound as f32)
+    }
 }
 
 #[derive(Deserialize)]

@@ -39,6 +39,14 @@ impl Constraint for LengthRatio {
     fn similarities(&self, pairs: &[PairView<'_>], _priors: &Priors) -> Result<Option<Vec<f32>>> {
         Ok(Some(pairs.iter().map(|pair| similarity(pair) as f32).collect()))
     }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some("Δ* = beta1/(s + beta2) + beta3, s = shorter/longer, in tokens from the first one that differs")
+    }
+
+    fn bound_at(&self, s: f64) -> Option<f32> {
+        Some(self.map.at(s))
+    }
 }
 
 fn similarity(pair: &PairView<'_>) -> f64 {

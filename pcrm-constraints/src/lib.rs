@@ -8,12 +8,19 @@
 //! | kind | Δ* | fields and defaults | source |
 //! |---|---|---|---|
 //! | `length_ratio` | β1/(s + β2) + β3, s = shorter/longer in tokens from the first differing one | `beta1` 20, `beta2` 0.001, `beta3` −15 | arXiv 2404.00978 §4.1 |
+//! | `cosine` | the same, s from the cosine of the answers' sentence embeddings | `encoder` bag-of-words, `similarity` raw, `text` answer, `beta1` 20, `beta2` 0.001, `beta3` −15; `preset` | arXiv 2404.00978 §4.1 |
+//! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
+//! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
+//! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |
 //!
 //! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
 //! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
+//!
+//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]); the one here is `bag-of-words`. Each
+//! different text is encoded once, and vectors are kept on disk ([`embeddings`]).
 //!
 //! # Adding one
 //!
@@ -47,22 +54,34 @@
 //! ```
 //!
 //! Reading order: [`bound`] is the paper's map from a similarity to Δ*; then a file per constraint, of which
-//! [`length_ratio`] is the paper's own.
+//! [`length_ratio`] is the paper's own; [`cosine`] with [`embeddings`], and a file per encoder.
 
+pub mod bag_of_words;
 pub mod bound;
+pub mod combine;
+pub mod cosine;
+pub mod edit;
+pub mod embeddings;
 pub mod fixed;
 pub mod length_ratio;
 pub mod none;
 mod number;
 pub mod random;
+pub mod score_gap;
 #[cfg(test)]
 mod testing;
 
+pub use bag_of_words::BagOfWords;
 pub use bound::Hyperbola;
+pub use combine::{Combine, How};
+pub use cosine::Cosine;
+pub use edit::Edit;
+pub use embeddings::Embeddings;
 pub use fixed::Fixed;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
 pub use random::Random;
+pub use score_gap::ScoreGap;
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +91,10 @@ mod tests {
     #[test]
     fn all_constraints_are_registered() {
         let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
-        assert_eq!(names, ["fixed", "length_ratio", "none", "random"]);
+        assert_eq!(
+            names,
+            ["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"]
+        );
         for name in names {
             assert_eq!(pcrm_core::constraint::parse(name).unwrap().kind(), name);
         }
@@ -82,6 +104,10 @@ mod tests {
     #[test]
     fn unknown_kinds_list_the_known() {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
-        assert_eq!(error, "unknown constraint \"lenght_ratio\"; known: fixed, length_ratio, none, random");
+        assert_eq!(
+            error,
+            "unknown constraint \"lenght_ratio\"; known: combine, cosine, edit, fixed, length_ratio, none, random, \
+             score_gap"
+        );
     }
 }

@@ -28,6 +28,14 @@ impl Constraint for Unbounded {
     fn bounds(&self, pairs: &[PairView<'_>], _priors: &Priors) -> Result<Vec<f32>> {
         Ok(vec![f32::INFINITY; pairs.len()])
     }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some("Δ* = ∞")
+    }
+
+    fn bound_at(&self, _s: f64) -> Option<f32> {
+        Some(f32::INFINITY)
+    }
 }
 
 #[cfg(test)]

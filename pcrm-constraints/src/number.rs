@@ -30,6 +30,17 @@ impl Number {
             None => Err(Error::invalid(field, format!("found {value}, expected a finite number"))),
         }
     }
+
+    /// The whole number, or `default` where the field was absent.
+    ///
+    /// # Errors
+    /// A value that is not a whole number from 0, with the field's name and the value.
+    pub(crate) fn whole(&self, field: &'static str, default: u64) -> Result<u64> {
+        let Some(value) = &self.0 else { return Ok(default) };
+        value
+            .as_u64()
+            .ok_or_else(|| Error::invalid(field, format!("found {value}, expected a whole number from 0")))
+    }
 }
 
 /// `value`, if it is neither infinite nor NaN.

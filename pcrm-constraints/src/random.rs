@@ -79,6 +79,10 @@ impl Constraint for Random {
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
         Ok(pairs.iter().map(|pair| self.draw(priors.seed, pair.identity)).collect())
     }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some("Δ* ~ U(low, high), drawn from the run's seed and the pair's content")
+    }
 }
 
 #[derive(Deserialize)]

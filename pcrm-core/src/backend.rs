@@ -22,6 +22,27 @@ impl From<Device> for Place {
     }
 }
 
+/// A backend that may be opened: for what needs one later, or only perhaps.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine {
+    /// How it is opened.
+    pub open: fn(Place) -> Result<Box<dyn Backend>>,
+    /// Where it computes.
+    pub place: Place,
+    /// The element type to compute in.
+    pub dtype: DType,
+}
+
+impl Engine {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn open(&self) -> Result<Box<dyn Backend>> {
+        (self.open)(self.place)
+    }
+}
+
 /// A tensor library, opened on a device. Tensors are made here and then carry their backend with them.
 pub trait Backend: Send {
     /// The name it is registered under.

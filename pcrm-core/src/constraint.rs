@@ -6,12 +6,15 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::backend::Engine;
 use crate::error::{Error, Result};
-use crate::registry::{self, ConstraintPlugin};
+use crate::registry::ConstraintPlugin;
+use crate::tagged;
 
 /// What a constraint may look at of one preference pair.
 #[derive(Debug, Clone, Copy)]
@@ -32,20 +35,33 @@ pub struct PairView<'a> {
     pub margin: Option<f32>,
 }
 
-/// What surrounds the computation of bounds: the run's seed, and where expensive priors may be kept.
+/// Hears how far a long computation has come.
+pub trait Progress: Debug + Send + Sync {
+    /// `done` of `total` are through; `what` names them: `texts encoded`. The last call has `done == total`.
+    fn at(&self, what: &str, done: u64, total: u64);
+}
+
+/// What surrounds the computation of bounds: the run's seed, what computes, where costly priors may be kept, who
+/// watches.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Priors {
     /// The run's seed, for constraints that draw.
     pub seed: u64,
-    /// A folder for what is costly to compute twice (embeddings, fitted models); `None`: keep nothing.
+    /// A folder for what is costly to compute twice (embeddings); `None`: keep nothing.
     pub cache: Option<PathBuf>,
+    /// What encoders with weights compute on; `None`: they cannot.
+    pub engine: Option<Engine>,
+    /// The folder of the model that is to be trained, as it is before; `None`: there is none.
+    pub model: Option<PathBuf>,
+    /// Who is told how far a computation of minutes has come; `None`: nobody.
+    pub progress: Option<Arc<dyn Progress>>,
 }
 
 impl Priors {
-    /// Priors of a run with this seed, keeping nothing on disk.
+    /// Priors of a run with this seed and nothing else.
     pub fn seeded(seed: u64) -> Self {
-        Self { seed, cache: None }
+        Self { seed, ..Self::default() }
     }
 }
 
@@ -69,6 +85,17 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
     /// As [`Constraint::bounds`].
     fn similarities(&self, _pairs: &[PairView<'_>], _priors: &Priors) -> Result<Option<Vec<f32>>> {
         Ok(None)
+    }
+
+    /// Δ* in words, with what s is and the parameters by name; what is shown to people.
+    fn formula(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Δ* where the prior is `s`, for constraints whose bound is a function of one similarity in [0, 1] and
+    /// nothing else; what is plotted.
+    fn bound_at(&self, _s: f64) -> Option<f32> {
+        None
     }
 }
 
@@ -99,16 +126,7 @@ impl dyn Constraint + '_ {
     /// # Errors
     /// A configuration that does not serialise to an object.
     pub fn to_tagged(&self) -> Result<Value> {
-        let refuse =
-            |message: String| Error::Plugin { what: "constraint", name: self.kind().to_owned(), message };
-        let mut tagged = Map::new();
-        tagged.insert("kind".to_owned(), Value::from(self.kind()));
-        match serde_json::to_value(self).map_err(|error| refuse(error.to_string()))? {
-            Value::Object(fields) => tagged.extend(fields),
-            Value::Null => {}
-            other => return Err(refuse(format!("serialises to {other}, expected an object"))),
-        }
-        Ok(Value::Object(tagged))
+        tagged::to_value::<ConstraintPlugin>(self.kind(), self)
     }
 }
 
@@ -117,13 +135,7 @@ impl dyn Constraint + '_ {
 /// # Errors
 /// Text that is neither, an unknown kind (the known ones are listed), and a refused configuration.
 pub fn parse(text: &str) -> Result<Box<dyn Constraint>> {
-    let text = text.trim();
-    if !text.starts_with('{') {
-        return build(text, Map::new());
-    }
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| Error::invalid("constraint", format!("{text} is not valid JSON: {error}")))?;
-    from_tagged(value)
+    tagged::parse::<ConstraintPlugin>(text)
 }
 
 /// Builds a constraint from its tagged object.
@@ -131,28 +143,7 @@ pub fn parse(text: &str) -> Result<Box<dyn Constraint>> {
 /// # Errors
 /// As [`parse`].
 pub fn from_tagged(value: Value) -> Result<Box<dyn Constraint>> {
-    let Value::Object(mut fields) = value else {
-        return Err(Error::invalid("constraint", format!("expected an object with \"kind\", found {value}")));
-    };
-    match fields.shift_remove("kind") {
-        Some(Value::String(kind)) => build(&kind, fields),
-        Some(other) => Err(Error::invalid("constraint", format!("\"kind\" must be a string, found {other}"))),
-        None => Err(Error::invalid(
-            "constraint",
-            format!("no \"kind\" in {}; known kinds: {}", Value::Object(fields), known().join(", ")),
-        )),
-    }
-}
-
-fn known() -> Vec<&'static str> {
-    registry::all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect()
-}
-
-fn build(kind: &str, fields: Map<String, Value>) -> Result<Box<dyn Constraint>> {
-    let plugin = registry::find::<ConstraintPlugin>(kind)?;
-    (plugin.build)(&mut <dyn erased_serde::Deserializer<'_>>::erase(Value::Object(fields))).map_err(|error| {
-        Error::Plugin { what: "constraint", name: kind.to_owned(), message: error.to_string() }
-    })
+    tagged::from_value::<ConstraintPlugin>(value)
 }
 
 impl<'de> Deserialize<'de> for Box<dyn Constraint> {

@@ -6,8 +6,8 @@
 //! * batches: [`tree`];
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];
-//! * the method: [`constraint`];
-//! * plugins: [`registry`].
+//! * the method: [`constraint`], and the [`encoder`]s it may ask;
+//! * plugins: [`registry`], made from [`tagged`] data.
 //!
 //! Invariants: this crate knows no tensor library and no plugin; nothing here is padded.
 
@@ -17,6 +17,7 @@ pub mod constraint;
 pub mod data;
 pub mod device;
 pub mod dtype;
+pub mod encoder;
 pub mod error;
 mod guard;
 pub mod host;
@@ -29,12 +30,13 @@ pub mod optim;
 pub mod params;
 pub mod registry;
 pub mod schedule;
+pub mod tagged;
 pub mod tape;
 pub mod tensor;
 pub mod text;
 pub mod tree;
 
-pub use backend::{Backend, Place};
+pub use backend::{Backend, Engine, Place};
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -5,11 +5,13 @@
 
 use crate::backend::{Backend, Place};
 use crate::constraint::Constraint;
+use crate::encoder::Encoder;
 use crate::error::{Error, Result};
+use crate::tagged::{Build, Tagged};
 
 /// A sort of plugin: what [`find`] and [`all`] need to know of it.
 pub trait Plugin: inventory::Collect {
-    /// What this sort is called in messages: `backend`, `constraint`.
+    /// What this sort is called in messages: `backend`, `constraint`, `encoder`.
     const WHAT: &'static str;
     /// The name that selects the plugin.
     fn name(&self) -> &'static str;
@@ -34,11 +36,22 @@ pub struct ConstraintPlugin {
     /// One line for `pcrm plugins`.
     pub about: &'static str,
     /// Builds it from its configuration (the tagged object without its `kind`).
-    pub build: fn(&mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<dyn Constraint>>,
+    pub build: Build<dyn Constraint>,
+}
+
+/// A sentence encoder made available.
+pub struct EncoderPlugin {
+    /// The `kind` that selects it.
+    pub name: &'static str,
+    /// One line for `pcrm plugins`.
+    pub about: &'static str,
+    /// Builds it from its configuration (the tagged object without its `kind`).
+    pub build: Build<dyn Encoder>,
 }
 
 inventory::collect!(BackendPlugin);
 inventory::collect!(ConstraintPlugin);
+inventory::collect!(EncoderPlugin);
 
 impl Plugin for BackendPlugin {
     const WHAT: &'static str = "backend";
@@ -57,6 +70,30 @@ impl Plugin for ConstraintPlugin {
     }
     fn about(&self) -> &'static str {
         self.about
+    }
+}
+
+impl Tagged for ConstraintPlugin {
+    type Made = dyn Constraint;
+    fn build(&self) -> Build<Self::Made> {
+        self.build
+    }
+}
+
+impl Plugin for EncoderPlugin {
+    const WHAT: &'static str = "encoder";
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn about(&self) -> &'static str {
+        self.about
+    }
+}
+
+impl Tagged for EncoderPlugin {
+    type Made = dyn Encoder;
+    fn build(&self) -> Build<Self::Made> {
+        self.build
     }
 }
 

@@ -1,12 +1,13 @@
 //! `pcrm plugins`: what is compiled in, a line each.
 
 use anyhow::Result;
-use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, Plugin};
+use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
 
 /// Prints all plugins.
 pub fn run() -> Result<()> {
     list::<BackendPlugin>();
     list::<ConstraintPlugin>();
+    list::<EncoderPlugin>();
     Ok(())
 }
 

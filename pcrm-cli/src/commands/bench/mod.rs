@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use pcrm_core::Backend;
-use pcrm_core::constraint::{self, Constraint, Priors};
+use pcrm_core::constraint::{self, Constraint};
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
@@ -27,6 +27,7 @@ use crate::columns::ColumnArgs;
 use crate::dataset::{bounds, padding};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::priors::priors;
 
 /// What is timed.
 #[derive(Debug, Subcommand)]
@@ -271,7 +272,7 @@ fn fitting(args: &BenchArgs, tokenizer: &Tokenizer, constraint: &dyn Constraint)
     );
     let lengths: Vec<usize> = sets.iter().map(|pairs| pairs.len()).collect();
     let pairs = sets.concat();
-    let bounds = bounds(constraint, &pairs, &Priors::seeded(args.machine.seed))?;
+    let bounds = bounds(constraint, &pairs, &priors(&args.machine, None)?)?;
     let (data, lengths) = match args.apart {
         true => (Pairs::apart(pairs, bounds), lengths),
         false => (Pairs::new(pairs, bounds), vec![1; need]),

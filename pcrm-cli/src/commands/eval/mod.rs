@@ -24,6 +24,7 @@ use crate::commands::score::trained;
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::priors::priors;
 use crate::progress::say;
 use crate::report;
 use crate::report::data::Source;
@@ -123,7 +124,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
         }
         (None, Some(model)) => {
             let data = args.hub.data("--data", &args.data)?;
-            let scoring = args.scoring(&data);
+            let scoring = args.scoring(&data)?;
             let rows = scoring.read()?;
             let first = args.by_model(model, &scoring, &rows)?;
             let second = args.compare.as_ref().map(|other| match other.is_dir() {
@@ -199,14 +200,14 @@ impl Scored {
 }
 
 impl EvalRewardArgs {
-    fn scoring<'a>(&'a self, data: &'a [PathBuf]) -> Scoring<'a> {
-        Scoring {
+    fn scoring<'a>(&'a self, data: &'a [PathBuf]) -> Result<Scoring<'a>> {
+        Ok(Scoring {
             data,
             reading: &self.reading,
             fields: &self.fields,
             micro_tokens: self.micro_tokens,
-            seed: self.machine.seed,
-        }
+            priors: priors(&self.machine, None)?,
+        })
     }
 
     fn others_fields(&self) -> Fields {

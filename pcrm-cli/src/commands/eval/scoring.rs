@@ -34,8 +34,8 @@ pub struct Scoring<'a> {
     pub fields: &'a Fields,
     /// The most tokens computed at once.
     pub micro_tokens: usize,
-    /// The seed of constraints that draw.
-    pub seed: u64,
+    /// What constraints may ask for.
+    pub priors: Priors,
 }
 
 /// The data as read: pairs, sets of answers, and the columns beside the pairs.
@@ -159,7 +159,7 @@ impl Scoring<'_> {
     fn score_pairs(&self, rows: &Rows, scorer: &mut Scorer) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = padding(&scorer.model, &scorer.tokenizer);
         let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad)?;
-        let bounds = bounds(scorer.constraint.as_ref(), &pairs, &Priors::seeded(self.seed))?;
+        let bounds = bounds(scorer.constraint.as_ref(), &pairs, &self.priors)?;
         let full = |pair: &EncodedPair| {
             ([&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat())
         };

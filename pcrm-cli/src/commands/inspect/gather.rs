@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::constraint::{self, Constraint, PairView, Priors};
+use pcrm_core::constraint::{self, Constraint, PairView};
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{Preference, ReadOptions, Strictness, Ties, load_preferences};
@@ -26,6 +26,7 @@ use super::report::{Inspection, ModelFacts, PairFacts, TokenizerFacts};
 use super::summaries::{self, BoundSummary, LengthSummary, LongerPreferred, Saved};
 use crate::dataset;
 use crate::hub::Weights;
+use crate::priors::priors;
 
 /// Gathers all that is told.
 ///
@@ -208,7 +209,7 @@ impl Subject<'_> {
     }
 
     fn bounds(&self, pairs: &[EncodedPair]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-        let priors = Priors::seeded(self.args.machine.seed);
+        let priors = priors(&self.args.machine, Some(&self.dir))?;
         let bounds = dataset::bounds(self.constraint.as_ref(), pairs, &priors)?;
         let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
         Ok((bounds, self.constraint.similarities(&views, &priors).context("--constraint")?))

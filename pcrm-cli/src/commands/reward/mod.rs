@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 pub use args::RewardArgs;
-use pcrm_core::constraint::{self, Constraint, Priors};
+use pcrm_core::constraint::{self, Constraint};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::overlap::overlap;
 use pcrm_core::model::{ModelConfig, RewardModel, weights};
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::dataset::{bounds, padding};
 use crate::hashes::{digest_file, digest_text};
 use crate::interrupt;
+use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::report::data::Source;
 use record::Record;
@@ -197,7 +198,7 @@ fn datasets(
     pad: Option<u32>,
     constraint: &dyn Constraint,
 ) -> Result<Data> {
-    let priors = Priors::seeded(args.machine.seed);
+    let priors = priors(&args.machine, Some(&args.model))?;
     let (rows, read) = args.reading.preferences(&args.data, args.kept_ties())?;
     let conversational = rows.first().is_some_and(|pair| pair.chosen.is_conversation());
     let (encoded, report) = args.reading.encode(&rows, tokenizer, pad)?;

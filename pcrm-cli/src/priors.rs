@@ -1,0 +1,40 @@
+//! What surrounds the computation of bounds on the command line: seed, backend, embeddings on disk, a bar.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+use pcrm_core::constraint::{Priors, Progress};
+
+use crate::machine::Machine;
+use crate::progress::bar;
+
+/// Priors for constraints that are asked on this machine, for the model in this folder if there is one.
+///
+/// # Errors
+/// An unknown backend.
+pub fn priors(machine: &Machine, model: Option<&Path>) -> Result<Priors> {
+    let mut priors = Priors::seeded(machine.seed);
+    priors.cache = dirs::cache_dir().map(|folder| folder.join("pcrm").join("embeddings"));
+    priors.engine = Some(machine.engine()?);
+    priors.model = model.map(Path::to_path_buf);
+    priors.progress = Some(Arc::new(Bar::default()));
+    Ok(priors)
+}
+
+/// A bar that appears with the first report and goes with the last.
+#[derive(Debug, Default)]
+struct Bar(Mutex<Option<ProgressBar>>);
+
+impl Progress for Bar {
+    fn at(&self, what: &str, done: u64, total: u64) {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.get_or_insert_with(|| bar(total, what)).set_position(done);
+        if done == total
+            && let Some(bar) = shown.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The encoder `bag-of-words`: hashed tf-idf, which needs no weights.
+
+use std::collections::HashMap;
+
+use pcrm_core::constraint::Priors;
+use pcrm_core::encoder::{Embedder, Encoder};
+use pcrm_core::registry::EncoderPlugin;
+use pcrm_core::{Error, Result};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::number::Number;
+
+/// Hashed tf-idf vectors of length 1: word w adds ±tf(w)·idf(w) to place h(w) mod `width`, h and the sign by
+/// XXH3 (Weinberger et al., arXiv 0902.2206, §2: signs keep inner products unbiased where words collide).
+///
+/// tf is the count in the text, idf(w) = ln((1 + n)/(1 + n_w)) + 1 over the n different texts that are encoded
+/// together, n_w of which have w (scikit-learn's smoothed idf). So a vector depends on the data set it stands in.
+/// Words are maximal runs of letters and digits, in lower case. A text without words gives zeros.
+///
+/// As data: `{"kind": "bag-of-words", "width": 1024}`, this being the default.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
+pub struct BagOfWords {
+    width: usize,
+}
+
+/// The widest vector: 64 KiB a text.
+const WIDEST: usize = 1 << 14;
+
+impl BagOfWords {
+    /// Vectors of this many numbers.
+    ///
+    /// # Errors
+    /// A width of 0, and one above 16384.
+    pub fn new(width: usize) -> Result<Self> {
+        match width {
+            1..=WIDEST => Ok(Self { width }),
+            _ => Err(Error::invalid(
+                "width",
+                format!("found {width}, expected a whole number from 1 to {WIDEST}"),
+            )),
+        }
+    }
+
+    /// How many numbers a vector has.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+impl Default for BagOfWords {
+    fn default() -> Self {
+        Self { width: 1024 }
+    }
+}
+
+inventory::submit! {
+    EncoderPlugin {
+        name: "bag-of-words",
+        about: "hashed tf-idf of the words, without weights",
+        build: |data| Ok(Box::new(erased_serde::deserialize::<BagOfWords>(data)?)),
+    }
+}
+
+impl Encoder for BagOfWords {
+    fn kind(&self) -> &'static str {
+        "bag-of-words"
+    }
+
+    fn open(&self, texts: &[&str], _priors: &Priors) -> Result<Box<dyn Embedder>> {
+        Ok(Box::new(Counted { width: self.width, texts: texts.len(), with: texts_with(texts) }))
+    }
+}
+
+/// What was counted over the texts at hand.
+struct Counted {
+    width: usize,
+    texts: usize,
+    with: HashMap<u64, u32>,
+}
+
+impl Counted {
+    fn vector(&self, text: &str) -> Vec<f32> {
+        let mut counts = HashMap::new();
+        words(text).for_each(|word| *counts.entry(word).or_insert(0_u32) += 1);
+        // Sums of floats depend on their order, and a hash map's differs from run to run.
+        let mut counts: Vec<(u64, u32)> = counts.into_iter().collect();
+        counts.sort_unstable();
+        let mut vector = vec![0.0_f64; self.width];
+        for (word, count) in counts {
+            let with = self.with.get(&word).copied().unwrap_or(0);
+            let idf = ((1 + self.texts) as f64 / f64::from(1 + with)).ln() + 1.0;
+            let sign = if word >> 63 == 0 { 1.0 } else { -1.0 };
+            vector[(word % self.width as u64) as usize] += sign * f64::from(count) * idf;
+        }
+        let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let scale = if norm > 0.0 { norm.recip() } else { 0.0 };
+        vector.into_iter().map(|x| (x * scale) as f32).collect()
+    }
+}
+
+impl Embedder for Counted {
+    fn digest(&self) -> Option<String> {
+        None
+    }
+
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let counted = &*self;
+        Ok(texts.par_iter().map(|text| counted.vector(text)).collect())
+    }
+}
+
+/// In how many texts each word stands.
+fn texts_with(texts: &[&str]) -> HashMap<u64, u32> {
+    let count = |mut with: HashMap<u64, u32>, text: &&str| {
+        let mut found: Vec<u64> = words(text).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().for_each(|word| *with.entry(word).or_insert(0) += 1);
+        with
+    };
+    texts.par_iter().fold(HashMap::new, count).reduce(HashMap::new, |mut left, right| {
+        right.into_iter().for_each(|(word, count)| *left.entry(word).or_insert(0) += count);
+        left
+    })
+}
+
+/// Hashes of a text's words, in order.
+fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
+    text.split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(|word| xxh3_64(word.to_lowercase().as_bytes()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default)]
+    width: Number,
+}
+
+impl TryFrom<Fields> for BagOfWords {
+    type Error = Error;
+
+    fn try_from(fields: Fields) -> Result<Self> {
+        let width = fields.width.whole("width", Self::default().width as u64)?;
+        Self::new(usize::try_from(width).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pcrm_core::encoder::parse;
+
+    use super::*;
+
+    fn embed(width: usize, texts: &[&str]) -> Vec<Vec<f32>> {
+        let mut embedder = BagOfWords::new(width).unwrap().open(texts, &Priors::default()).unwrap();
+        embedder.embed(texts).unwrap()
+    }
+
+    fn dot(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
+    }
+
+    /// Protects: tf, idf and the norm, against scikit-learn's formula worked out with Python's `math`; at this
+    /// width none of the words collide, so that the inner products are tf-idf's own.
+    #[test]
+    fn inner_products_are_those_of_tf_idf() {
+        let vectors = embed(16384, &["the cat sat", "The cat, the dog", "a mouse"]);
+        // idf: the, cat ln(4/3) + 1; others ln(4/2) + 1.
+        let (common, rare) = ((4.0_f64 / 3.0).ln() + 1.0, 2.0_f64.ln() + 1.0);
+        let first = (2.0 * common * common + rare * rare).sqrt();
+        let second = (4.0 * common * common + common * common + rare * rare).sqrt();
+        let expected = 3.0 * common * common / (first * second);
+        assert!((dot(&vectors[0], &vectors[1]) - expected).abs() < 1e-6);
+        assert_eq!(dot(&vectors[0], &vectors[2]), 0.0);
+        assert!(vectors.iter().all(|vector| (dot(vector, vector) - 1.0).abs() < 1e-6));
+    }
+
+    /// Protects: a text without words is zeros and not NaN, and words that collide still give a finite vector.
+    #[test]
+    fn corner_cases_stay_finite() {
+        let vectors = embed(1, &["", "?! ...", "two words", "Ünïcode 漢字"]);
+        assert_eq!(vectors[0], [0.0]);
+        assert_eq!(vectors[1], [0.0]);
+        assert!(vectors.iter().flatten().all(|x| x.is_finite()));
+    }
+
+    /// Protects: widths that make no vector are refused by name.
+    #[test]
+    fn refuses_widths() {
+        let refusal = |text: &str| parse(text).unwrap_err().to_string();
+        for (text, found) in
+            [("0", "0"), ("16385", "16385"), ("2.5", "2.5"), ("\"8\"", "\"8\""), ("-1", "-1")]
+        {
+            let error = refusal(&format!(r#"{{"kind": "bag-of-words", "width": {text}}}"#));
+            assert!(
+                error.starts_with(&format!("encoder \"bag-of-words\": width: found {found}, ")),
+                "{error}"
+            );
+        }
+        assert_eq!(refusal("bag-of-wrods"), "unknown encoder \"bag-of-wrods\"; known: bag-of-words");
+    }
+}

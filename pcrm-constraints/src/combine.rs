@@ -1,0 +1,270 @@
+//! The combined constraint: one bound from those of several others.
+
+use pcrm_core::constraint::{Constraint, PairView, Priors, from_tagged, parse};
+use pcrm_core::registry::ConstraintPlugin;
+use pcrm_core::{Error, Result};
+use serde::ser::{Error as _, SerializeStruct};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use crate::number::check_positive;
+
+/// How bounds become one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum How {
+    /// min Δ*ᵢ: the strictest.
+    Min,
+    /// Σ Δ*ᵢ / n; no bound where any part has none.
+    Mean,
+    /// Π Δ*ᵢ; a part near 1 changes little, so that `fixed` below 1 scales another constraint.
+    Product,
+    /// Σ wᵢ·Δ*ᵢ with these wᵢ > 0, which need not sum to 1; no bound where any part has none.
+    Sum(Vec<f64>),
+}
+
+/// Δ* from the Δ* of other constraints, which may be combined ones themselves; no unit besides theirs.
+///
+/// As data: `{"kind": "combine", "how": "min", "of": ["length_ratio", {"kind": "fixed", "bound": 4}]}`. `how` is
+/// `min` (the default), `mean`, `product` or `sum`; `sum` takes `weights`, a number per part. `of` is what is
+/// combined, by name or as an object; by default `length_ratio` and `edit`.
+#[derive(Debug)]
+pub struct Combine {
+    how: How,
+    of: Vec<Box<dyn Constraint>>,
+}
+
+impl Combine {
+    /// These constraints combined.
+    ///
+    /// # Errors
+    /// No constraint, and weights that are not a positive finite number (as `f32`) for each.
+    pub fn new(how: How, of: Vec<Box<dyn Constraint>>) -> Result<Self> {
+        if of.is_empty() {
+            return Err(Error::invalid("of", "found no constraint, expected at least one"));
+        }
+        if let How::Sum(weights) = &how {
+            if weights.len() != of.len() {
+                let message = format!("found {} numbers, expected {}, one per part", weights.len(), of.len());
+                return Err(Error::invalid("weights", message));
+            }
+            for weight in weights {
+                check_positive("weights", *weight)?;
+            }
+        }
+        Ok(Self { how, of })
+    }
+
+    /// How bounds become one.
+    pub fn how(&self) -> &How {
+        &self.how
+    }
+
+    /// What is combined.
+    pub fn of(&self) -> &[Box<dyn Constraint>] {
+        &self.of
+    }
+
+    fn one(&self, bounds: impl Iterator<Item = f64>) -> f64 {
+        match &self.how {
+            How::Min => bounds.fold(f64::INFINITY, f64::min),
+            How::Mean => bounds.sum::<f64>() / self.of.len() as f64,
+            How::Product => bounds.product(),
+            How::Sum(weights) => bounds.zip(weights).map(|(bound, weight)| weight * bound).sum(),
+        }
+    }
+}
+
+inventory::submit! {
+    ConstraintPlugin {
+        name: "combine",
+        about: "min, mean, product or weighted sum of other constraints' bounds",
+        build: |data| Ok(Box::new(erased_serde::deserialize::<Combine>(data)?)),
+    }
+}
+
+impl Constraint for Combine {
+    fn kind(&self) -> &'static str {
+        "combine"
+    }
+
+    fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
+        // Each part is checked, so that a NaN is laid to the constraint that gave it and `min` hides none.
+        let parts =
+            self.of.iter().map(|part| part.checked_bounds(pairs, priors)).collect::<Result<Vec<_>>>()?;
+        Ok((0..pairs.len()).map(|at| self.one(parts.iter().map(|part| f64::from(part[at]))) as f32).collect())
+    }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some(match self.how {
+            How::Min => "Δ* = min of the parts' Δ*",
+            How::Mean => "Δ* = mean of the parts' Δ*",
+            How::Product => "Δ* = product of the parts' Δ*",
+            How::Sum(_) => "Δ* = sum of weight × Δ* over the parts",
+        })
+    }
+}
+
+impl Serialize for Combine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of = self.of.iter().map(|part| part.to_tagged()).collect::<Result<Vec<_>>>();
+        let mut fields = serializer.serialize_struct("Combine", 3)?;
+        let (how, weights) = match &self.how {
+            How::Min => ("min", None),
+            How::Mean => ("mean", None),
+            How::Product => ("product", None),
+            How::Sum(weights) => ("sum", Some(weights)),
+        };
+        fields.serialize_field("how", how)?;
+        match weights {
+            Some(weights) => fields.serialize_field("weights", weights)?,
+            None => fields.skip_field("weights")?,
+        }
+        fields.serialize_field("of", &of.map_err(S::Error::custom)?)?;
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Combine {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Fields::deserialize(deserializer)?.combined().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Fields are read as whatever they are and judged by name, for the sake of the messages.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default = "min")]
+    how: Value,
+    #[serde(default = "length_ratio_and_edit")]
+    of: Value,
+    #[serde(default)]
+    weights: Value,
+}
+
+fn min() -> Value {
+    json!("min")
+}
+
+fn length_ratio_and_edit() -> Value {
+    json!(["length_ratio", "edit"])
+}
+
+impl Fields {
+    fn combined(self) -> Result<Combine> {
+        let how = match (self.how.as_str(), &self.weights) {
+            (Some("sum"), weights) => How::Sum(numbers(weights)?),
+            (_, weights) if !weights.is_null() => {
+                return Err(Error::invalid(
+                    "weights",
+                    format!("only \"how\": \"sum\" takes them, found {}", self.how),
+                ));
+            }
+            (Some("min"), _) => How::Min,
+            (Some("mean"), _) => How::Mean,
+            (Some("product"), _) => How::Product,
+            _ => {
+                let message =
+                    format!("found {}, expected \"min\", \"mean\", \"product\" or \"sum\"", self.how);
+                return Err(Error::invalid("how", message));
+            }
+        };
+        let Value::Array(parts) = self.of else {
+            return Err(Error::invalid("of", format!("found {}, expected a list of constraints", self.of)));
+        };
+        let part = |(at, value): (usize, Value)| {
+            let built = match &value {
+                Value::String(name) => parse(name),
+                _ => from_tagged(value),
+            };
+            built.map_err(|error| Error::invalid("of", format!("part {at}: {error}")))
+        };
+        Combine::new(how, parts.into_iter().enumerate().map(part).collect::<Result<_>>()?)
+    }
+}
+
+fn numbers(weights: &Value) -> Result<Vec<f64>> {
+    let list = weights.as_array().map(|list| list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>());
+    list.flatten().ok_or_else(|| {
+        Error::invalid("weights", format!("found {weights}, expected a list of numbers, one per part"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pair_of_lengths;
+
+    fn bounds(text: &str) -> Vec<f32> {
+        let ids = [7; 8];
+        let pairs = [pair_of_lengths(1, &ids[..3], &ids[..5]), pair_of_lengths(2, &ids, &ids)];
+        parse(text).unwrap().checked_bounds(&pairs, &Priors::default()).unwrap()
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    /// Protects: each way to combine, per pair (`length_ratio` gives 18.277870 and 4.980020 here).
+    #[test]
+    fn bounds_are_combined_pair_by_pair() {
+        for (how, expected) in [
+            (r#""how": "min""#, [8.0, 4.980_02]),
+            (r#""how": "mean""#, [13.138_935, 6.490_01]),
+            (r#""how": "product""#, [146.222_96, 39.840_16]),
+            (r#""how": "sum", "weights": [0.5, 2]"#, [25.138_935, 18.490_01]),
+        ] {
+            let of = r#"["length_ratio", {"kind": "fixed", "bound": 8}]"#;
+            let found = bounds(&format!(r#"{{"kind": "combine", {how}, "of": {of}}}"#));
+            let close =
+                found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < 1e-6);
+            assert!(close, "{how}: {found:?}, expected {expected:?}");
+        }
+    }
+
+    /// Protects: nesting, and "no bound" as the largest of all.
+    #[test]
+    fn parts_may_be_combined_and_unbounded() {
+        let nested = r#"{"kind": "combine", "of": ["none",
+            {"kind": "combine", "how": "mean", "of": [{"kind": "fixed", "bound": 2}, "fixed"]}]}"#;
+        assert_eq!(bounds(nested), [2.5, 2.5]);
+        assert_eq!(
+            bounds(r#"{"kind": "combine", "how": "mean", "of": ["none", "fixed"]}"#),
+            [f32::INFINITY; 2]
+        );
+    }
+
+    /// Protects: the tagged form with its parts' kinds and defaults, and its round trip.
+    #[test]
+    fn the_tagged_form_round_trips() {
+        let text = r#"{"kind": "combine", "how": "sum", "weights": [1.0, 2.0], "of": ["none", "fixed"]}"#;
+        let tagged = parse(text).unwrap().to_tagged().unwrap();
+        let of = json!([{"kind": "none"}, {"kind": "fixed", "bound": 3.0}]);
+        assert_eq!(tagged, json!({"kind": "combine", "how": "sum", "weights": [1.0, 2.0], "of": of}));
+        assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
+        let defaults = parse("combine").unwrap().to_tagged().unwrap();
+        assert_eq!((&defaults["how"], &defaults["of"][1]["kind"]), (&json!("min"), &json!("edit")));
+    }
+
+    /// Protects: refusals name the field, the part and what was expected.
+    #[test]
+    fn refusals_say_what_was_expected() {
+        let of = r#""of": ["fixed", "none"]"#;
+        for (fields, expected) in [
+            (format!(r#""how": "max", {of}"#), "how: found \"max\", expected \"min\", \"mean\""),
+            (r#""of": []"#.to_owned(), "of: found no constraint"),
+            (r#""of": "fixed""#.to_owned(), "of: found \"fixed\", expected a list"),
+            (
+                r#""of": ["none", {"kind": "fixed", "bound": -1}]"#.to_owned(),
+                "of: part 1: constraint \"fixed\": bound",
+            ),
+            (format!(r#""how": "sum", {of}"#), "weights: found null, expected a list"),
+            (format!(r#""how": "sum", "weights": [1], {of}"#), "weights: found 1 numbers, expected 2"),
+            (format!(r#""how": "sum", "weights": [1, 0], {of}"#), "weights: found 0, expected a positive"),
+            (format!(r#""weights": [1, 2], {of}"#), "weights: only \"how\": \"sum\" takes them"),
+        ] {
+            let error = refusal(&format!(r#"{{"kind": "combine", {fields}}}"#));
+            assert!(error.starts_with(&format!("constraint \"combine\": {expected}")), "{error}");
+        }
+    }
+}

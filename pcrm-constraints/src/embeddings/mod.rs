@@ -1,0 +1,107 @@
+//! Embeddings of many texts: each different text once, by length, from the disk where they are known.
+
+mod store;
+
+use std::collections::HashMap;
+
+use pcrm_core::constraint::Priors;
+use pcrm_core::encoder::Encoder;
+use pcrm_core::{Error, Result};
+
+use self::store::Store;
+
+/// Texts that are encoded at once.
+const BATCH: usize = 64;
+
+/// Vectors of texts, found by the text.
+#[derive(Debug)]
+pub struct Embeddings<'a> {
+    vectors: HashMap<&'a str, Vec<f32>>,
+}
+
+impl<'a> Embeddings<'a> {
+    /// Encodes every different text once, longest first, in batches of similar length. With a cache folder in
+    /// `priors`, vectors that it holds are not computed, and new ones are kept there.
+    ///
+    /// # Errors
+    /// What the encoder meets, and vectors that cannot be used: none or too many, of different lengths, not finite.
+    pub fn compute(
+        encoder: &dyn Encoder,
+        texts: impl IntoIterator<Item = &'a str>,
+        priors: &Priors,
+    ) -> Result<Self> {
+        let mut texts: Vec<&str> = texts.into_iter().collect();
+        // By content last, so that batches do not depend on the order of the data.
+        texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        texts.dedup();
+        let mut embedder = encoder.open(&texts, priors)?;
+        let mut store = match (&priors.cache, embedder.digest()) {
+            (Some(folder), Some(digest)) => Store::open(folder, encoder.kind(), &digest),
+            _ => Store::default(),
+        };
+        let mut vectors = HashMap::with_capacity(texts.len());
+        let mut unknown = Vec::new();
+        for &text in &texts {
+            match store.get(text) {
+                Some(vector) => drop(vectors.insert(text, vector.to_vec())),
+                None => unknown.push(text),
+            }
+        }
+        let mut width = vectors.values().next().map(Vec::len);
+        for (at, batch) in unknown.chunks(BATCH).enumerate() {
+            let computed = embedder.embed(batch)?;
+            check(encoder.kind(), batch, &computed, &mut width)?;
+            for (&text, vector) in batch.iter().zip(computed) {
+                store.insert(text, &vector);
+                vectors.insert(text, vector);
+            }
+            if let Some(progress) = &priors.progress {
+                progress.at("texts encoded", (at * BATCH + batch.len()) as u64, unknown.len() as u64);
+            }
+        }
+        store.save();
+        Ok(Self { vectors })
+    }
+
+    /// The cosine of the angle between the vectors of two texts that were encoded, in \[−1, 1\].
+    ///
+    /// Where a vector is zero (a text without words) there is no angle: equal vectors have 1, others 0.
+    ///
+    /// # Panics
+    /// A text that was not among those encoded.
+    pub fn cosine(&self, left: &str, right: &str) -> f64 {
+        let (left, right) = (&self.vectors[left], &self.vectors[right]);
+        if left == right {
+            return 1.0;
+        }
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        let norms = (dot(left, left) * dot(right, right)).sqrt();
+        if norms == 0.0 { 0.0 } else { (dot(left, right) / norms).clamp(-1.0, 1.0) }
+    }
+}
+
+fn check(kind: &str, batch: &[&str], vectors: &[Vec<f32>], width: &mut Option<usize>) -> Result<()> {
+    let refuse = |message: String| Err(Error::Plugin { what: "encoder", name: kind.to_owned(), message });
+    if vectors.len() != batch.len() {
+        return refuse(format!("gave {} vectors for {} texts", vectors.len(), batch.len()));
+    }
+    for (text, vector) in batch.iter().zip(vectors) {
+        let begins: String = text.chars().take(60).collect();
+        let width = *width.get_or_insert(vector.len());
+        if vector.len() != width {
+            return refuse(format!("gave {} numbers for {begins:?}, expected {width}", vector.len()));
+        }
+        if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
+            return refuse(format!(
+                "gave {} at place {at} of the vector for {begins:?}, expected finite numbers",
+                vector[at]
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

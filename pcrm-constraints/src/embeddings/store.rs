@@ -1,0 +1,115 @@
+//! Embeddings that were computed before: one file per encoder, found by content, trusted only when whole.
+//!
+//! A file is `pcrm embeddings 1\n`, the numbers a vector has (u32), the count of vectors (u64), each as 16 bytes of
+//! the text's SHA-256 and its f32s, and the SHA-256 of all that, numbers little-endian.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use pcrm_core::model::weights;
+use sha2::{Digest, Sha256};
+
+const MAGIC: &[u8] = b"pcrm embeddings 1\n";
+const HEAD: usize = MAGIC.len() + 4 + 8;
+const DIGEST: usize = 32;
+const KEY: usize = 16;
+
+type Key = [u8; KEY];
+
+/// The embeddings of one encoder.
+#[derive(Debug, Default)]
+pub struct Store {
+    path: Option<PathBuf>,
+    vectors: BTreeMap<Key, Vec<f32>>,
+    changed: bool,
+}
+
+impl Store {
+    /// The store of the encoder with this digest; a file that is not whole is said so and begun anew.
+    pub fn open(folder: &Path, kind: &str, digest: &str) -> Self {
+        let name: String =
+            Sha256::digest(digest).iter().take(KEY).map(|byte| format!("{byte:02x}")).collect();
+        let path = folder.join(format!("{kind}-{name}.embeddings"));
+        let vectors = match fs::read(&path) {
+            Ok(bytes) => parse(&bytes).unwrap_or_else(|| {
+                tracing::warn!(
+                    "{}: is damaged or cut short; all embeddings are computed anew",
+                    path.display()
+                );
+                BTreeMap::new()
+            }),
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    tracing::warn!("{}: {error}; all embeddings are computed anew", path.display());
+                }
+                BTreeMap::new()
+            }
+        };
+        Self { path: Some(path), vectors, changed: false }
+    }
+
+    /// The vector of this text, if it is known.
+    pub fn get(&self, text: &str) -> Option<&[f32]> {
+        if self.vectors.is_empty() {
+            return None;
+        }
+        self.vectors.get(&key(text)).map(Vec::as_slice)
+    }
+
+    /// Takes note of a vector, if there is a file to keep it in.
+    pub fn insert(&mut self, text: &str, vector: &[f32]) {
+        if self.path.is_some() {
+            self.changed = true;
+            self.vectors.insert(key(text), vector.to_vec());
+        }
+    }
+
+    /// Writes the file, whole or not at all, if there is anything new. A file that cannot be written is a
+    /// warning: the embeddings are there.
+    pub fn save(&mut self) {
+        let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return };
+        let width = self.vectors.values().next().map_or(0, Vec::len);
+        let mut bytes = Vec::with_capacity(HEAD + self.vectors.len() * (KEY + 4 * width) + DIGEST);
+        bytes.extend(MAGIC);
+        bytes.extend((width as u32).to_le_bytes());
+        bytes.extend((self.vectors.len() as u64).to_le_bytes());
+        for (key, vector) in &self.vectors {
+            bytes.extend(key);
+            vector.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+        }
+        let digest = Sha256::digest(&bytes);
+        bytes.extend(digest);
+        match weights::write(path, &bytes) {
+            Ok(()) => self.changed = false,
+            Err(error) => tracing::warn!("embeddings are not kept: {error}"),
+        }
+    }
+}
+
+fn key(text: &str) -> Key {
+    let mut key = [0; KEY];
+    key.copy_from_slice(&Sha256::digest(text)[..KEY]);
+    key
+}
+
+/// The vectors of a file, or nothing if it is not whole.
+fn parse(bytes: &[u8]) -> Option<BTreeMap<Key, Vec<f32>>> {
+    let (content, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST)?)?;
+    if Sha256::digest(content)[..] != *digest {
+        return None;
+    }
+    let (width, rest) = content.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
+    let (count, records) = rest.split_first_chunk::<8>()?;
+    let record = KEY + 4 * u32::from_le_bytes(*width) as usize;
+    if records.len() as u64 != u64::from_le_bytes(*count).checked_mul(record as u64)? {
+        return None;
+    }
+    let read = |record: &[u8]| {
+        let (key, numbers) = record.split_first_chunk::<KEY>()?;
+        let (numbers, _) = numbers.as_chunks::<4>();
+        Some((*key, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
+    };
+    records.chunks_exact(record).map(read).collect()
+}

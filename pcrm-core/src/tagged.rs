@@ -1,0 +1,78 @@
+//! Tagged data: `{"kind": "fixed", "bound": 3}` finds a plugin by its `kind` and gives it the rest.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::registry::{self, Plugin};
+
+/// What builds a thing from its configuration: the tagged object without its `kind`.
+pub type Build<T> = fn(&mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<T>>;
+
+/// A sort of plugin whose things are made from tagged data.
+pub trait Tagged: Plugin {
+    /// What is made.
+    type Made: ?Sized;
+    /// How this plugin makes it.
+    fn build(&self) -> Build<Self::Made>;
+}
+
+/// Makes a thing from a name (`length_ratio`) or a tagged object as JSON (`{"kind": "fixed", "bound": 3}`).
+///
+/// # Errors
+/// Text that is neither, an unknown kind (the known ones are listed), and a refused configuration.
+pub fn parse<P: Tagged>(text: &str) -> Result<Box<P::Made>> {
+    let text = text.trim();
+    if !text.starts_with('{') {
+        return build::<P>(text, Map::new());
+    }
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| Error::invalid(P::WHAT, format!("{text} is not valid JSON: {error}")))?;
+    from_value::<P>(value)
+}
+
+/// Makes a thing from its tagged object.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_value<P: Tagged>(value: Value) -> Result<Box<P::Made>> {
+    let Value::Object(mut fields) = value else {
+        return Err(Error::invalid(P::WHAT, format!("expected an object with \"kind\", found {value}")));
+    };
+    match fields.shift_remove("kind") {
+        Some(Value::String(kind)) => build::<P>(&kind, fields),
+        Some(other) => Err(Error::invalid(P::WHAT, format!("\"kind\" must be a string, found {other}"))),
+        None => {
+            let known: Vec<_> = registry::all::<P>().iter().map(|plugin| plugin.name()).collect();
+            Err(Error::invalid(
+                P::WHAT,
+                format!("no \"kind\" in {}; known kinds: {}", Value::Object(fields), known.join(", ")),
+            ))
+        }
+    }
+}
+
+/// The tagged form of a configuration: its `kind` first, then its fields.
+///
+/// # Errors
+/// A configuration that does not serialise to an object.
+pub fn to_value<P: Tagged>(kind: &str, configuration: &(impl Serialize + ?Sized)) -> Result<Value> {
+    let mut tagged = Map::new();
+    tagged.insert("kind".to_owned(), Value::from(kind));
+    match serde_json::to_value(configuration).map_err(|error| refused::<P>(kind, error.to_string()))? {
+        Value::Object(fields) => tagged.extend(fields),
+        Value::Null => {}
+        other => return Err(refused::<P>(kind, format!("serialises to {other}, expected an object"))),
+    }
+    Ok(Value::Object(tagged))
+}
+
+fn build<P: Tagged>(kind: &str, fields: Map<String, Value>) -> Result<Box<P::Made>> {
+    let plugin = registry::find::<P>(kind)?;
+    (plugin.build())(&mut <dyn erased_serde::Deserializer<'_>>::erase(Value::Object(fields)))
+        .map_err(|error| refused::<P>(kind, error.to_string()))
+}
+
+fn refused<P: Plugin>(kind: &str, message: String) -> Error {
+    Error::Plugin { what: P::WHAT, name: kind.to_owned(), message }
+}
