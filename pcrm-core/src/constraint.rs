@@ -87,6 +87,30 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether this is a form whose numbers are still to be fitted, which gives no bounds before.
+    fn is_unfitted(&self) -> bool {
+        false
+    }
+
+    /// This form with its numbers fitted to pairs: `wins[i]`, in \[0, 1\], is how often judges that were not trained on
+    /// pair i prefer its preferred answer. What is fitted bounds no pair by numbers that the pair itself took part in:
+    /// folds are those of [`crate::folds::fold`].
+    ///
+    /// # Errors
+    /// A constraint that has nothing to fit, and wins that it cannot be fitted to.
+    fn fitted(
+        &self,
+        _pairs: &[PairView<'_>],
+        _wins: &[f32],
+        _priors: &Priors,
+    ) -> Result<Box<dyn Constraint>> {
+        Err(Error::Plugin {
+            what: "constraint",
+            name: self.kind().to_owned(),
+            message: "has nothing that could be fitted".to_owned(),
+        })
+    }
+
     /// Δ* in words, with what s is and the parameters by name; what is shown to people.
     fn formula(&self) -> Option<&'static str> {
         None

@@ -19,6 +19,7 @@ pub mod device;
 pub mod dtype;
 pub mod encoder;
 pub mod error;
+pub mod folds;
 mod guard;
 pub mod host;
 pub mod kernels;
