@@ -42,6 +42,7 @@ pub mod histogram;
 pub mod human;
 pub mod measure;
 pub mod quantiles;
+pub mod replicates;
 pub mod reward;
 pub mod scatter;
 pub mod slices;
