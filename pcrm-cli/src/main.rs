@@ -14,6 +14,7 @@ mod plugins;
 mod priors;
 mod progress;
 mod report;
+mod training;
 
 use std::ffi::OsString;
 use std::io;

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 pub use args::RewardArgs;
-use pcrm_core::constraint::{self, Constraint};
+use pcrm_core::constraint;
 use pcrm_core::data::files::data_files;
-use pcrm_core::data::overlap::overlap;
 use pcrm_core::model::{ModelConfig, RewardModel, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::checkpoint;
@@ -24,7 +23,7 @@ use crate::hashes::{digest_file, digest_text};
 use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
-use crate::report::data::Source;
+use crate::training::{Encoded, encoded};
 use record::Record;
 
 /// What must be the same for a run to go on: every option that changes a number, and what is read.
@@ -48,20 +47,36 @@ fn fingerprint(
         ),
     );
     put("adamw", format!("{:?}", config.adamw));
-    put("max-length, too-long", format!("{}, {}", args.reading.max_length, args.reading.too_long));
-    put("columns", format!("{:?}, {}", args.reading.columns.columns()?, args.reading.columns.score_margins));
-    put("eval-split, eval-every", format!("{:?}, {:?}", args.eval_split, config.eval_every));
+    put(
+        "max-length, too-long",
+        format!("{}, {}", args.training.reading.max_length, args.training.reading.too_long),
+    );
+    put(
+        "columns",
+        format!(
+            "{:?}, {}",
+            args.training.reading.columns.columns()?,
+            args.training.reading.columns.score_margins
+        ),
+    );
+    put("eval-split, eval-every", format!("{:?}, {:?}", args.training.eval_split, config.eval_every));
     put("patience", format!("{:?}", config.patience));
     put("backend, device, dtype", {
-        format!("{}, {}, {}", args.machine.backend, args.machine.device, args.machine.dtype)
+        format!(
+            "{}, {}, {}",
+            args.training.machine.backend, args.training.machine.device, args.training.machine.dtype
+        )
     });
     let hashes = |paths: &[PathBuf]| -> Result<String> {
         let files = data_files(paths)?;
         Ok(files.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?.join(" "))
     };
-    put("data", hashes(&args.data)?);
-    put("eval-data", hashes(&args.eval_data)?);
-    put("model, random-init", format!("{}, {}", model_digest(&args.model)?, args.random_init));
+    put("data", hashes(&args.training.data)?);
+    put("eval-data", hashes(&args.training.eval_data)?);
+    put(
+        "model, random-init",
+        format!("{}, {}", model_digest(&args.training.model)?, args.training.random_init),
+    );
     Ok(print)
 }
 
@@ -90,17 +105,22 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let config = args.trainer()?;
     let constraint = constraint::parse(&args.constraint).context("--constraint")?;
     let tagged = constraint.to_tagged()?;
-    let backend = args.machine.open()?;
+    let backend = args.training.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
-    let tokenizer =
-        Tokenizer::from_dir(&args.model).with_context(|| format!("--model {}", args.model.display()))?;
-    let model = match args.random_init {
+    let tokenizer = Tokenizer::from_dir(&args.training.model)
+        .with_context(|| format!("--model {}", args.training.model.display()))?;
+    let model = match args.training.random_init {
         true => {
-            let shape = ModelConfig::from_dir(&args.model)?;
-            RewardModel::random(backend.as_ref(), shape, args.machine.dtype, config.seed)?
+            let shape = ModelConfig::from_dir(&args.training.model)?;
+            RewardModel::random(backend.as_ref(), shape, args.training.machine.dtype, config.seed)?
         }
-        false => RewardModel::load(backend.as_ref(), &args.model, args.machine.dtype, config.seed)?,
+        false => RewardModel::load(
+            backend.as_ref(),
+            &args.training.model,
+            args.training.machine.dtype,
+            config.seed,
+        )?,
     };
     let pad = padding(&model, &tokenizer);
     let notes = json!({"constraint": tagged, "score": format!("{:?}", config.compute.score_at)});
@@ -108,7 +128,13 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
         config.pad = pad;
         config.raw.insert("pcrm".into(), notes);
     });
-    let Data { train, eval, sources, conversational } = datasets(args, &tokenizer, pad, constraint.as_ref())?;
+    let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
+    let priors = priors(&args.training.machine, Some(&args.training.model))?;
+    let bounded = |pairs: Vec<_>| -> Result<Pairs> {
+        let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;
+        Ok(Pairs::new(pairs, bounds))
+    };
+    let (train, eval) = (bounded(train)?, eval.map(bounded).transpose()?);
     let fingerprint = fingerprint(args, &config, &tagged)?;
     if !args.resume {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
@@ -183,68 +209,6 @@ fn begin_folder(args: &RewardArgs) -> Result<()> {
     Ok(())
 }
 
-/// What a run reads.
-struct Data {
-    train: Pairs,
-    eval: Option<Pairs>,
-    sources: Vec<Source>,
-    /// Whether texts go through a chat template.
-    conversational: bool,
-}
-
-fn datasets(
-    args: &RewardArgs,
-    tokenizer: &Tokenizer,
-    pad: Option<u32>,
-    constraint: &dyn Constraint,
-) -> Result<Data> {
-    let priors = priors(&args.machine, Some(&args.model))?;
-    let (rows, read) = args.reading.preferences(&args.data, args.kept_ties())?;
-    let conversational = rows.first().is_some_and(|pair| pair.chosen.is_conversation());
-    let (encoded, report) = args.reading.encode(&rows, tokenizer, pad)?;
-    let mut sources = vec![Source { role: "training".to_owned(), read, encoded: report }];
-    let bounded = |pairs: Vec<_>| -> Result<Pairs> {
-        let bounds = bounds(constraint, &pairs, &priors)?;
-        Ok(Pairs::new(pairs, bounds))
-    };
-    let (train, eval) = match args.eval_split {
-        Some(share) => {
-            ensure!(share > 0.0 && share < 1.0, "--eval-split {share}: expected a share between 0 and 1");
-            sources[0].role = "training and held out".to_owned();
-            // By the prompt's hash: no prompt on both sides, whatever the order of the file.
-            let (eval, train): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|pair| {
-                digest_fraction(&format!("{}\0{}", args.machine.seed, pair.prompt_text)) < share
-            });
-            ensure!(
-                !eval.is_empty() && !train.is_empty(),
-                "--eval-split {share}: leaves one side without pairs"
-            );
-            (train, Some(eval))
-        }
-        None if args.eval_data.is_empty() => (encoded, None),
-        None => {
-            let (eval_rows, read) = args.reading.preferences(&args.eval_data, args.kept_ties())?;
-            let shared = overlap(&rows, &eval_rows);
-            if !shared.is_empty() {
-                say(&format!(
-                    "warning: {shared} of --eval-data stand in --data too: what they measure is memory as well"
-                ));
-            }
-            let (eval, report) = args.reading.encode(&eval_rows, tokenizer, pad)?;
-            sources.push(Source { role: "evaluation".to_owned(), read, encoded: report });
-            (encoded, Some(eval))
-        }
-    };
-    let (train, eval) = (bounded(train)?, eval.map(bounded).transpose()?);
-    Ok(Data { train, eval, sources, conversational })
-}
-
-/// A number from 0 to 1 from a text's hash.
-fn digest_fraction(text: &str) -> f64 {
-    let digits = digest_text(text);
-    u32::from_str_radix(&digits[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
-}
-
 fn manifest(
     args: &RewardArgs,
     fingerprint: &BTreeMap<String, String>,
@@ -254,9 +218,9 @@ fn manifest(
     let files = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     json!({
         "pcrm": env!("CARGO_PKG_VERSION"),
-        "model": args.model,
-        "data": files(&args.data),
-        "eval_data": files(&args.eval_data),
+        "model": args.training.model,
+        "data": files(&args.training.data),
+        "eval_data": files(&args.training.eval_data),
         "train_pairs": train.pairs.len(),
         "eval_pairs": eval.map(|eval| eval.pairs.len()),
         "fingerprint": fingerprint,

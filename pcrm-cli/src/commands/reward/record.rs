@@ -69,9 +69,9 @@ impl Record<'_> {
         };
         Run {
             name: name_of(&self.args.output),
-            base: match self.args.random_init {
-                true => format!("random weights ({})", self.args.model.display()),
-                false => self.args.model.display().to_string(),
+            base: match self.args.training.random_init {
+                true => format!("random weights ({})", self.args.training.model.display()),
+                false => self.args.training.model.display().to_string(),
             },
             constraint: self.constraint,
             curves: Curves::new(lines),
@@ -88,7 +88,7 @@ impl Record<'_> {
 
     fn card(&self, run: &Run<'_>) -> Card {
         let args = self.args;
-        let base = || card::repository(&args.model).unwrap_or_else(|| name_of(&args.model));
+        let base = || card::repository(&args.training.model).unwrap_or_else(|| name_of(&args.training.model));
         let kind = self.constraint["kind"].as_str().unwrap_or_default();
         let file = |file: &pcrm_core::data::report::FileReport| {
             format!(
@@ -100,9 +100,9 @@ impl Record<'_> {
         };
         Card {
             name: run.name.clone(),
-            base: (!args.random_init).then(base),
-            license: if args.random_init { Vec::new() } else { card::license(&args.model) },
-            datasets: args.data.iter().filter_map(|path| card::repository(path)).collect(),
+            base: (!args.training.random_init).then(base),
+            license: if args.training.random_init { Vec::new() } else { card::license(&args.training.model) },
+            datasets: args.training.data.iter().filter_map(|path| card::repository(path)).collect(),
             files: self.sources.iter().flat_map(|source| &source.read.files).map(file).collect(),
             constraint: kind.to_owned(),
             constraint_about: registry::find::<ConstraintPlugin>(kind)
@@ -128,8 +128,8 @@ impl Record<'_> {
             Fact::new("Tokens seen", count(of("num_tokens") as u64)),
             Fact::new("Pairs per step", batch),
             Fact::new("Learning rate", format!("{:e}", config.learning_rate)),
-            Fact::new("Most tokens of a sequence", count(self.args.reading.max_length as u64)),
-            Fact::new("Computed in", self.args.machine.dtype.to_string()),
+            Fact::new("Most tokens of a sequence", count(self.args.training.reading.max_length as u64)),
+            Fact::new("Computed in", self.args.training.machine.dtype.to_string()),
             Fact::new("Seed", config.seed.to_string()),
         ]
     }
