@@ -5,6 +5,7 @@ mod card;
 mod columns;
 mod commands;
 mod config;
+mod crossfit;
 mod dataset;
 mod hashes;
 mod hub;

@@ -58,6 +58,8 @@
 
 pub mod bag_of_words;
 pub mod bound;
+pub mod calibrated;
+pub mod calibration;
 pub mod combine;
 pub mod cosine;
 pub mod edit;
@@ -73,6 +75,7 @@ mod testing;
 
 pub use bag_of_words::BagOfWords;
 pub use bound::Hyperbola;
+pub use calibrated::Calibrated;
 pub use combine::{Combine, How};
 pub use cosine::Cosine;
 pub use edit::Edit;
@@ -93,7 +96,17 @@ mod tests {
         let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
         assert_eq!(
             names,
-            ["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"]
+            [
+                "calibrated",
+                "combine",
+                "cosine",
+                "edit",
+                "fixed",
+                "length_ratio",
+                "none",
+                "random",
+                "score_gap"
+            ]
         );
         for name in names {
             assert_eq!(pcrm_core::constraint::parse(name).unwrap().kind(), name);
@@ -106,7 +119,7 @@ mod tests {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown constraint \"lenght_ratio\"; known: combine, cosine, edit, fixed, length_ratio, none, random, \
+            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, length_ratio, none, random, \
              score_gap"
         );
     }

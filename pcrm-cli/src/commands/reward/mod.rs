@@ -1,29 +1,32 @@
 //! `pcrm reward`: trains a reward model.
 
 mod args;
+mod fitting;
 mod record;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 pub use args::RewardArgs;
-use pcrm_core::constraint;
+use pcrm_core::constraint::{self, Constraint, Priors};
+use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::files::data_files;
-use pcrm_core::model::{ModelConfig, RewardModel, weights};
+use pcrm_core::model::weights;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::checkpoint;
 use pcrm_rl::reward::Pairs;
 use pcrm_rl::trainer::{self, Outcome, Run, TrainerConfig};
 use serde_json::{Value, json};
 
+use crate::crossfit::{Base, model_digest};
 use crate::dataset::{bounds, padding};
-use crate::hashes::{digest_file, digest_text};
+use crate::hashes::digest_file;
 use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::training::{Encoded, encoded};
+use fitting::Fitting;
 use record::Record;
 
 /// What must be the same for a run to go on: every option that changes a number, and what is read.
@@ -80,23 +83,6 @@ fn fingerprint(
     Ok(print)
 }
 
-/// The hash of a model folder's config, weights and tokenizer.
-fn model_digest(dir: &Path) -> Result<String> {
-    let mut names: Vec<PathBuf> = fs::read_dir(dir)
-        .with_context(|| format!("--model {}", dir.display()))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            path.is_file()
-                && path
-                    .extension()
-                    .is_some_and(|ext| ["json", "safetensors", "jinja"].iter().any(|known| ext == *known))
-        })
-        .collect();
-    names.sort();
-    let parts = names.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?;
-    Ok(digest_text(&parts.join(" ")))
-}
-
 /// Trains; `resolved` is the config file of this run.
 ///
 /// # Errors
@@ -104,39 +90,52 @@ fn model_digest(dir: &Path) -> Result<String> {
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let config = args.trainer()?;
     let constraint = constraint::parse(&args.constraint).context("--constraint")?;
-    let tagged = constraint.to_tagged()?;
     let backend = args.training.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
     let tokenizer = Tokenizer::from_dir(&args.training.model)
         .with_context(|| format!("--model {}", args.training.model.display()))?;
-    let model = match args.training.random_init {
-        true => {
-            let shape = ModelConfig::from_dir(&args.training.model)?;
-            RewardModel::random(backend.as_ref(), shape, args.training.machine.dtype, config.seed)?
-        }
-        false => RewardModel::load(
-            backend.as_ref(),
-            &args.training.model,
-            args.training.machine.dtype,
-            config.seed,
-        )?,
+    let base = Base {
+        dir: args.training.model.clone(),
+        random_init: args.training.random_init,
+        dtype: args.training.machine.dtype,
+        seed: config.seed,
     };
+    let mut model = base.open(backend.as_ref())?;
     let pad = padding(&model, &tokenizer);
-    let notes = json!({"constraint": tagged, "score": format!("{:?}", config.compute.score_at)});
+    let priors = priors(&args.training.machine, Some(&args.training.model))?;
+    let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
+    let (constraint, evidence) = match constraint.is_unfitted() {
+        false => (constraint, None),
+        true => {
+            // Judges need its memory.
+            drop(model);
+            let fitting = Fitting {
+                dir: &args.output,
+                resume: args.resume,
+                backend: backend.as_ref(),
+                base: &base,
+                tokenizer: &tokenizer,
+                config: &config,
+            };
+            let fitted = fitting.fitted(constraint.as_ref(), &train, &priors)?;
+            model = base.open(backend.as_ref())?;
+            (fitted.constraint, Some(fitted.evidence))
+        }
+    };
+    let tagged = constraint.to_tagged()?;
+    let mut notes = json!({"constraint": tagged, "score": format!("{:?}", config.compute.score_at)});
+    if let Some(evidence) = &evidence {
+        notes["evidence"] = evidence.summary();
+    }
     let model = model.with_config(|config| {
         config.pad = pad;
         config.raw.insert("pcrm".into(), notes);
     });
-    let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
-    let priors = priors(&args.training.machine, Some(&args.training.model))?;
-    let bounded = |pairs: Vec<_>| -> Result<Pairs> {
-        let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;
-        Ok(Pairs::new(pairs, bounds))
-    };
-    let (train, eval) = (bounded(train)?, eval.map(bounded).transpose()?);
+    let train = bounded(train, constraint.as_ref(), &priors)?;
+    let eval = eval.map(|eval| bounded(eval, constraint.as_ref(), &priors)).transpose()?;
     let fingerprint = fingerprint(args, &config, &tagged)?;
-    if !args.resume {
+    if !args.resume || !args.output.join("manifest.json").exists() {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
         weights::write_json(
             &args.output.join("manifest.json"),
@@ -207,6 +206,11 @@ fn begin_folder(args: &RewardArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn bounded(pairs: Vec<EncodedPair>, constraint: &dyn Constraint, priors: &Priors) -> Result<Pairs> {
+    let bounds = bounds(constraint, &pairs, priors)?;
+    Ok(Pairs::new(pairs, bounds))
 }
 
 fn manifest(

@@ -1,0 +1,119 @@
+//! Margins that judges gave before: a file per fold, found by content, trusted only when whole.
+//!
+//! A file is `pcrm margins 1\n`, each margin as an f32, and the SHA-256 of all that, numbers little-endian.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::model::weights;
+use sha2::{Digest, Sha256};
+
+const MAGIC: &[u8] = b"pcrm margins 1\n";
+const DIGEST: usize = 32;
+
+/// A folder of margins, or none.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    folder: Option<PathBuf>,
+}
+
+impl Kept {
+    /// The user's cache folder; of a user without one nothing is kept.
+    pub fn users() -> Self {
+        Self { folder: dirs::cache_dir().map(|folder| folder.join("pcrm").join("crossfit")) }
+    }
+
+    /// The margins under this key, if they are there; a file that is not whole is said so and made anew.
+    pub(super) fn get(&self, key: &str, count: usize) -> Option<Vec<f32>> {
+        let path = file(self.folder.as_ref()?, key);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let margins = parse(&bytes).filter(|margins| margins.len() == count);
+                if margins.is_none() {
+                    tracing::warn!("{}: is damaged or cut short; the fold is judged anew", path.display());
+                }
+                margins
+            }
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    tracing::warn!("{}: {error}; the fold is judged anew", path.display());
+                }
+                None
+            }
+        }
+    }
+
+    /// Keeps margins. What hinders it is a warning: they are there.
+    pub(super) fn put(&self, key: &str, margins: &[f32]) {
+        let Some(folder) = &self.folder else { return };
+        let mut bytes = MAGIC.to_vec();
+        margins.iter().for_each(|margin| bytes.extend(margin.to_le_bytes()));
+        let digest = Sha256::digest(&bytes);
+        bytes.extend(digest);
+        if let Err(error) = weights::write(&file(folder, key), &bytes) {
+            tracing::warn!("margins of judges are not kept: {error}");
+        }
+    }
+}
+
+/// What tells a fold's margins from others: how its judge is trained, on what, and what is judged.
+pub(super) fn key(setting: &str, others: &[EncodedPair], own: &[&EncodedPair]) -> String {
+    let mut hasher = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    add(setting.as_bytes());
+    add(&(others.len() as u64).to_le_bytes());
+    for pair in others.iter().chain(own.iter().copied()) {
+        for ids in [&pair.prompt, &pair.chosen, &pair.rejected] {
+            add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        add(format!("{:?} {:?} {:?}", pair.margin, pair.verdict, pair.in_set).as_bytes());
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn file(folder: &Path, key: &str) -> PathBuf {
+    folder.join(format!("{key}.margins"))
+}
+
+fn parse(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (content, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST)?)?;
+    if Sha256::digest(content).as_slice() != digest {
+        return None;
+    }
+    let (margins, rest) = content.strip_prefix(MAGIC)?.as_chunks::<4>();
+    rest.is_empty().then(|| margins.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: what was kept is found again to the bit; a file that was cut or changed anywhere, or of another number
+    /// of pairs, is not trusted.
+    #[test]
+    fn whole_files_are_trusted_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept { folder: Some(folder.path().join("new")) };
+        let margins: Vec<f32> = (0..9_u8).map(|at| f32::from(at).sin()).collect();
+        assert_eq!(kept.get("a", 9), None);
+        kept.put("a", &margins);
+        assert_eq!(kept.get("a", 9), Some(margins.clone()));
+        assert_eq!(kept.get("a", 8), None);
+        assert_eq!(kept.get("b", 9), None);
+        assert_eq!(Kept::default().get("a", 9), None);
+        let bytes = fs::read(folder.path().join("new/a.margins")).unwrap();
+        for end in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..end]), None, "cut to {end} bytes");
+        }
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert_eq!(parse(&changed), None, "byte {at} changed");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How well bounds foretell wins on prompts that they were not fitted to.
+
+use pcrm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Observation;
+use super::draws::{Draws, Interval};
+use super::logistic::{Line, Sample, constant, log_likelihood};
+
+/// Mean log-likelihoods of wins under σ(Δ*/2), in nats per pair; greater is better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeldOut {
+    /// Under the curve fitted to the other folds.
+    pub curve: f64,
+    /// Under the constant fitted to the other folds.
+    pub constant: f64,
+    /// Under the bounds as they were before, which nothing is fitted for.
+    pub given: f64,
+    /// Under ½ for every pair: −ln 2.
+    pub coin: f64,
+    /// Curve − constant.
+    pub gain: Interval,
+}
+
+/// Fits to all folds but one and measures on that, for each fold.
+///
+/// # Errors
+/// Prompts that all fall into one fold.
+pub(super) fn measure(observations: &[Observation], v: &[f64], draws: &Draws) -> Result<HeldOut> {
+    let wins: Vec<f64> = observations.iter().map(|seen| seen.win).collect();
+    let mut folds: Vec<usize> = observations.iter().map(|seen| seen.fold).collect();
+    folds.sort_unstable();
+    folds.dedup();
+    if folds.len() < 2 {
+        let message = "all pairs fall into one fold by their prompt; expected pairs of several prompts";
+        return Err(Error::invalid("calibrated", message));
+    }
+    let mut likelihoods = vec![[0.0; 2]; observations.len()];
+    for held_out in folds {
+        let counts: Vec<f64> =
+            observations.iter().map(|seen| f64::from(u8::from(seen.fold != held_out))).collect();
+        let sample = Sample { v, wins: &wins, counts: &counts };
+        let curve = Line::bounded(&sample, Line::free(&sample));
+        let flat = constant(&sample);
+        for (at, seen) in observations.iter().enumerate().filter(|(_, seen)| seen.fold == held_out) {
+            let of = |bound: f64| log_likelihood(bound / 2.0, seen.win);
+            likelihoods[at] = [of(curve.at(v[at])), of(flat)];
+        }
+    }
+    let pairs = observations.len() as f64;
+    let mean = |of: &dyn Fn(usize) -> f64| (0..observations.len()).map(of).sum::<f64>() / pairs;
+    let (curve, flat) = (mean(&|at| likelihoods[at][0]), mean(&|at| likelihoods[at][1]));
+    let gains = draws.map(|counts| {
+        let gain = |(k, [curve, flat]): (&f64, &[f64; 2])| k * (curve - flat);
+        counts.iter().zip(&likelihoods).map(gain).sum::<f64>() / counts.iter().sum::<f64>()
+    });
+    Ok(HeldOut {
+        curve,
+        constant: flat,
+        given: mean(&|at| log_likelihood(observations[at].given / 2.0, observations[at].win)),
+        coin: -std::f64::consts::LN_2,
+        gain: draws.interval(curve - flat, gains)?,
+    })
+}

@@ -1,0 +1,258 @@
+//! Calibration of bounds: which Δ*(s) agrees with how sure one may be of pairs of similarity s.
+//!
+//! The loss of a pair is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound states P(y_w ≻ y_l) = σ(Δ*/2). Judges that
+//! were not trained on a pair say how often its preferred answer wins; [`Calibration::of`] finds the paper's map
+//! Δ*(s) = β1/(s + β2) + β3, β2 given, under which those wins are most likely, and whether it is worth anything.
+//!
+//! [`logistic`] fits, [`draws`] draws prompts, [`held_out`] measures on prompts that were not fitted to, [`bins`] shows.
+
+pub mod bins;
+pub mod draws;
+pub mod held_out;
+pub mod logistic;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use pcrm_core::constraint::PairView;
+use pcrm_core::folds::fold;
+use pcrm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use self::bins::Bin;
+use self::draws::{Draws, Interval};
+use self::held_out::HeldOut;
+use self::logistic::{LEAST, Line, Sample, constant, sigmoid};
+
+/// How many s in \[0, 1\] the band is given at, ends included.
+const GRID: usize = 101;
+
+/// A pair as evidence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation {
+    /// The similarity of its answers.
+    pub s: f64,
+    /// The share of judges who prefer the preferred answer.
+    pub win: f64,
+    /// Δ* before calibration, which is compared with.
+    pub given: f64,
+    /// The number of its prompt.
+    pub prompt: usize,
+    /// The fold of its prompt.
+    pub fold: usize,
+}
+
+/// How calibration is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// β2 > 0.
+    pub beta2: f64,
+    /// Draws of the bootstrap.
+    pub bootstrap: usize,
+    /// The level of confidence of intervals.
+    pub level: f64,
+    /// The seed of draws.
+    pub seed: u64,
+}
+
+/// What evidence says about Δ*(s).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The pairs there are.
+    pub pairs: usize,
+    /// Their prompts.
+    pub prompts: usize,
+    /// β2, which was given.
+    pub beta2: f64,
+    /// The level of confidence of intervals.
+    pub level: f64,
+    /// How often the preferred answer wins.
+    pub mean_win: Interval,
+    /// β1 where any sign is allowed.
+    pub slope: Interval,
+    /// β1 ≥ 0 of the curve.
+    pub beta1: f64,
+    /// Δ*(1) > 0 of the curve.
+    pub end: f64,
+    /// The one bound for all pairs.
+    pub constant: f64,
+    /// Log-likelihoods of pairs whose prompt was not fitted to.
+    pub held_out: HeldOut,
+    /// σ(Δ*(s)/2) of the curve with its interval, for s from 0 to 1.
+    pub band: Vec<Point>,
+    /// Pairs by similarity.
+    pub bins: Vec<Bin>,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
+/// A probability at a similarity.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The similarity.
+    pub s: f64,
+    /// The probability.
+    #[serde(flatten)]
+    pub p: Interval,
+}
+
+/// What follows from the evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The less similar, the surer: the curve is used.
+    Informative,
+    /// The interval of β1 holds 0: the constant is used.
+    Flat,
+    /// The more similar, the surer, which the curve cannot be: the constant is used.
+    Reversed,
+    /// The curve is no better than the constant on prompts it was not fitted to: the constant is used.
+    NoGain,
+    /// Judges prefer the preferred answer no more often than a coin: nothing can be used.
+    Chance,
+}
+
+/// Evidence from pairs: `similarities`, `wins` and `given` bounds are one for each.
+///
+/// # Errors
+/// A similarity or a share of wins outside \[0, 1\], with the pair's position.
+pub fn observations(
+    pairs: &[PairView<'_>],
+    similarities: &[f32],
+    wins: &[f32],
+    given: &[f32],
+    folds: usize,
+) -> Result<Vec<Observation>> {
+    let share = |what: &str, at: usize, value: f32| {
+        let value = f64::from(value);
+        match (0.0..=1.0).contains(&value) {
+            true => Ok(value),
+            false => Err(Error::invalid(what, format!("pair {at}: found {value}, expected 0 to 1"))),
+        }
+    };
+    for (what, numbers) in
+        [("wins", wins.len()), ("similarities", similarities.len()), ("bounds", given.len())]
+    {
+        if numbers != pairs.len() {
+            return Err(Error::invalid(what, format!("found {numbers} for {} pairs", pairs.len())));
+        }
+    }
+    let mut prompts: HashMap<&str, usize> = HashMap::new();
+    let mut observations = Vec::with_capacity(pairs.len());
+    for (at, pair) in pairs.iter().enumerate() {
+        let next = prompts.len();
+        observations.push(Observation {
+            s: share("similarity", at, similarities[at])?,
+            win: share("wins", at, wins[at])?,
+            given: f64::from(given[at]),
+            prompt: *prompts.entry(pair.prompt).or_insert(next),
+            fold: fold(pair.prompt, folds),
+        });
+    }
+    Ok(observations)
+}
+
+impl Calibration {
+    /// Calibrates.
+    ///
+    /// # Errors
+    /// No observations, and prompts that all fall into one fold.
+    pub fn of(observations: &[Observation], settings: &Settings) -> Result<Self> {
+        if observations.is_empty() {
+            return Err(Error::invalid("calibrated", "there are no pairs to fit to"));
+        }
+        let beta2 = settings.beta2;
+        let v: Vec<f64> = observations.iter().map(|seen| abscissa(seen.s, beta2)).collect();
+        let wins: Vec<f64> = observations.iter().map(|seen| seen.win).collect();
+        let prompts: Vec<usize> = observations.iter().map(|seen| seen.prompt).collect();
+        let draws = Draws::new(&prompts, settings.bootstrap, settings.seed, settings.level);
+        let fitted = |counts: &[f64]| {
+            let sample = Sample { v: &v, wins: &wins, counts };
+            let free = Line::free(&sample);
+            (free, Line::bounded(&sample, free), sample.mean_win())
+        };
+        let once = vec![1.0; observations.len()];
+        let (free, curve, mean) = fitted(&once);
+        let drawn = draws.map(fitted);
+        let slopes = drawn.iter().map(|(free, ..)| free.slope).collect();
+        let means = drawn.iter().map(|(.., mean)| *mean).collect();
+        let (slope, mean_win) = (draws.interval(free.slope, slopes)?, draws.interval(mean, means)?);
+        let held_out = held_out::measure(observations, &v, &draws)?;
+        let band = |at: usize| {
+            let s = at as f64 / (GRID - 1) as f64;
+            let p = |line: &Line| sigmoid(line.at(abscissa(s, beta2)) / 2.0);
+            let drawn = drawn.iter().map(|(_, curve, _)| p(curve)).collect();
+            Ok(Point { s, p: draws.interval(p(&curve), drawn)? })
+        };
+        let band = (0..GRID).map(band).collect::<Result<_>>()?;
+        let verdict = match (slope, &held_out) {
+            _ if mean <= 0.5 => Verdict::Chance,
+            (slope, _) if slope.high < 0.0 => Verdict::Reversed,
+            (slope, _) if slope.low <= 0.0 => Verdict::Flat,
+            (_, held_out) if held_out.curve <= held_out.constant => Verdict::NoGain,
+            _ => Verdict::Informative,
+        };
+        let constant = constant(&Sample { v: &v, wins: &wins, counts: &once }).max(LEAST);
+        let bound = |s: f64| match verdict {
+            Verdict::Informative => curve.at(abscissa(s, beta2)),
+            _ => constant,
+        };
+        Ok(Self {
+            pairs: observations.len(),
+            prompts: draws.prompts(),
+            beta2,
+            level: settings.level,
+            mean_win,
+            slope,
+            beta1: curve.slope,
+            end: curve.end,
+            constant,
+            held_out,
+            band,
+            bins: bins::bins(observations, bound),
+            verdict,
+        })
+    }
+
+    /// β3 of the curve: Δ*(1) − β1/(1 + β2).
+    pub fn beta3(&self) -> f64 {
+        self.end - self.beta1 / (1.0 + self.beta2)
+    }
+
+    /// The verdict in a sentence.
+    pub fn sentence(&self) -> String {
+        let [low, high] = [self.slope.low, self.slope.high].map(|end| format!("{end:.3}").replace('-', "−"));
+        let slope = format!("beta1 is {low} to {high} with {} % confidence", 100.0 * self.level);
+        let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);
+        match self.verdict {
+            Verdict::Informative => format!(
+                "the less similar two answers are, the surer is the preference ({slope}): the curve is fitted"
+            ),
+            Verdict::Flat => format!(
+                "this similarity carries no usable information about how strong preferences are in these data ({slope}, \
+                 which holds 0): {fixed}"
+            ),
+            Verdict::Reversed => format!(
+                "here it goes the other way round: the more similar two answers are, the surer is the preference ({slope}), \
+                 which a bound that loosens with difference cannot say: {fixed}"
+            ),
+            Verdict::NoGain => format!(
+                "the curve is no better than a constant on prompts it was not fitted to ({:.4} against {:.4} nats per pair): \
+                 {fixed}",
+                self.held_out.curve, self.held_out.constant
+            ),
+            Verdict::Chance => format!(
+                "the judges prefer the preferred answer of {:.1} % of {} pairs, no better than a coin: nothing can be \
+                 fitted to them; better judges are needed (more training, another model) or more pairs",
+                100.0 * self.mean_win.value,
+                self.pairs
+            ),
+        }
+    }
+}
+
+/// v(s) = 1/(s + β2) − 1/(1 + β2), by which Δ*(s) = β1·v + Δ*(1).
+fn abscissa(s: f64, beta2: f64) -> f64 {
+    1.0 / (s + beta2) - 1.0 / (1.0 + beta2)
+}
