@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 pub use args::RewardArgs;
-use pcrm_core::constraint::{self, Constraint};
+use pcrm_core::constraint::Constraint;
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::overlap::overlap;
 use pcrm_core::model::{ModelConfig, RewardModel, weights};
@@ -25,6 +25,7 @@ use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::report::data::Source;
+use crate::{config, constraint};
 use record::Record;
 
 /// What must be the same for a run to go on: every option that changes a number, and what is read.
@@ -88,8 +89,14 @@ fn model_digest(dir: &Path) -> Result<String> {
 /// Everything that the user's files and options can cause.
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let config = args.trainer()?;
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
+    let file = constraint::file(&args.constraint);
+    let constraint = constraint::read(&args.constraint)?;
     let tagged = constraint.to_tagged()?;
+    // A file may change or go: what the run keeps is what it held.
+    let resolved = &match file {
+        Some(_) => config::with_option(resolved, "constraint", &tagged.to_string())?,
+        None => resolved.to_owned(),
+    };
     let backend = args.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
