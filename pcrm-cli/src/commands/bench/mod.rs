@@ -5,10 +5,10 @@ mod gemm;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use pcrm_core::Backend;
-use pcrm_core::constraint::{self, Constraint};
+use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
@@ -24,6 +24,7 @@ use pcrm_rl::score::score_pairs;
 use serde::Serialize;
 
 use crate::columns::ColumnArgs;
+use crate::constraint;
 use crate::dataset::{bounds, padding};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
@@ -72,8 +73,8 @@ pub struct BenchArgs {
     /// Pairs with a sequence of this many tokens or more (end token not counted) are passed over
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_length: usize,
-    /// Constraint to train with
-    #[arg(long, value_name = "NAME|JSON", default_value = "length_ratio")]
+    /// Constraint to train with: a name, JSON, or a JSON file
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio")]
     constraint: String,
     /// Print one line of JSON
     #[arg(long)]
@@ -143,7 +144,7 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     };
     let pad = padding(&model, &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
+    let constraint = constraint::read(&args.constraint)?;
     let Work { data, batches } = fitting(args, &tokenizer, constraint.as_ref())?;
     let mut trainer = Trainer::new(backend.as_ref(), model)?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());

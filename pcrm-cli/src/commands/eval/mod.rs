@@ -54,8 +54,9 @@ pub struct EvalRewardArgs {
     /// Another model's folder, or its file of scores, compared on the same rows
     #[arg(long, value_name = "DIR|FILE")]
     compare: Option<PathBuf>,
-    /// Constraint whose bounds margins are compared with [default: the one the model was trained with]
-    #[arg(long, value_name = "NAME|JSON")]
+    /// Constraint (a name, JSON, or a JSON file) whose bounds margins are compared with [default: the one the model was
+    /// trained with]
+    #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
     /// Draws of the bootstrap over prompts, by which intervals and p-values are found; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]

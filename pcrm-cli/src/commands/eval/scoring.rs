@@ -66,7 +66,7 @@ pub struct Scorer {
 pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<Box<dyn Constraint>> {
     let tagged = model.config().raw.get("pcrm").and_then(|notes| notes.get("constraint"));
     match (named, tagged) {
-        (Some(text), _) => constraint::parse(text).context("--constraint"),
+        (Some(text), _) => crate::constraint::read(text),
         (None, Some(tagged)) => {
             constraint::from_tagged(tagged.clone()).context("config.json: pcrm.constraint")
         }

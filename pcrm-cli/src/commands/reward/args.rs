@@ -20,8 +20,9 @@ pub struct RewardArgs {
     /// Go on from the newest checkpoint in --output
     #[arg(long)]
     pub resume: bool,
-    /// Prior constraint: a name, or JSON such as '{"kind": "fixed", "bound": 3}'; none is Bradley-Terry
-    #[arg(long, value_name = "NAME|JSON", default_value = "none")]
+    /// Prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such; none is
+    /// Bradley-Terry
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     pub constraint: String,
     #[command(flatten)]
     pub keeping: KeepArgs,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 pub use args::RewardArgs;
-use pcrm_core::constraint::{self, Constraint, Priors};
+use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::files::data_files;
 use pcrm_core::model::weights;
@@ -26,6 +26,7 @@ use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::training::{Encoded, encoded};
+use crate::{config, constraint};
 use fitting::Fitting;
 use record::Record;
 
@@ -89,7 +90,13 @@ fn fingerprint(
 /// Everything that the user's files and options can cause.
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let config = args.trainer()?;
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
+    let file = constraint::file(&args.constraint);
+    let constraint = constraint::read(&args.constraint)?;
+    // A file may change or go: what the run keeps is what it held.
+    let resolved = &match file {
+        Some(_) => config::with_option(resolved, "constraint", &constraint.to_tagged()?.to_string())?,
+        None => resolved.to_owned(),
+    };
     let backend = args.training.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
