@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::Attention;
+use crate::kernels::{Attention, Mask};
 use crate::model::config::{ModelConfig, Residual, Sight};
 use crate::model::family::{EmbeddingScale, Mlp, NormKind, Positions, Qkv};
 use crate::model::rope::Rope;
-use crate::model::{Model, Rows};
+use crate::model::{Model, Rows, select};
 use crate::params::Params;
 use crate::tensor::{Tensor, Unary};
 use crate::tree::{Packed, SequenceTree};
@@ -237,7 +237,7 @@ impl Decoder {
             Rows::All => None,
             Rows::Only(rows) => Some(rows),
         };
-        let how = Attention { scale, window: sight.window, queries };
+        let how = Attention { scale, mask: Mask::Causal { window: sight.window }, queries };
         let attended = q.kernels().attention([&q, &k, &v], pass.tree, &how)?;
         attended.reshape([attended.shape()[0], heads * head_dim])
     }
@@ -251,16 +251,6 @@ fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     }
     let turned = x.kernels().rotary(&x.narrow(2, 0, turning)?, cos, sin)?;
     Tensor::concat(&[&turned, &x.narrow(2, turning, dim - turning)?], 2)
-}
-
-fn select(x: &Tensor, rows: Rows<'_>) -> Result<Tensor> {
-    match rows {
-        Rows::All => Ok(x.clone()),
-        Rows::Only(rows) => {
-            let index = HostTensor::indices(rows.iter().map(|row| *row as u32).collect());
-            x.index_select(0, &x.constant(&index)?)
-        }
-    }
 }
 
 impl Model for Decoder {
