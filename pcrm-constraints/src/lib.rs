@@ -66,8 +66,10 @@ pub mod fixed;
 pub mod length_ratio;
 pub mod none;
 mod number;
+pub mod pooling;
 pub mod random;
 pub mod score_gap;
+pub mod sentence_folder;
 #[cfg(test)]
 mod testing;
 
@@ -80,8 +82,10 @@ pub use embeddings::Embeddings;
 pub use fixed::Fixed;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
+pub use pooling::Pooling;
 pub use random::Random;
 pub use score_gap::ScoreGap;
+pub use sentence_folder::{FolderOptions, SentenceFolder};
 
 #[cfg(test)]
 mod tests {
