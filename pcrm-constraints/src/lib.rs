@@ -19,7 +19,7 @@
 //! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
 //! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
 //!
-//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]); the one here is `bag-of-words`. Each
+//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`, `policy`. Each
 //! different text is encoded once, and vectors are kept on disk ([`embeddings`]).
 //!
 //! # Adding one
@@ -57,6 +57,7 @@
 //! [`length_ratio`] is the paper's own; [`cosine`] with [`embeddings`], and a file per encoder.
 
 pub mod bag_of_words;
+pub mod bert;
 pub mod bound;
 pub mod calibrated;
 pub mod calibration;
@@ -68,12 +69,17 @@ pub mod fixed;
 pub mod length_ratio;
 pub mod none;
 mod number;
+pub mod policy;
+pub mod pooling;
 pub mod random;
 pub mod score_gap;
+pub mod sentence_folder;
 #[cfg(test)]
 mod testing;
+mod texts_on_backend;
 
 pub use bag_of_words::BagOfWords;
+pub use bert::Bert;
 pub use bound::Hyperbola;
 pub use calibrated::Calibrated;
 pub use combine::{Combine, How};
@@ -83,8 +89,11 @@ pub use embeddings::Embeddings;
 pub use fixed::Fixed;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
+pub use policy::{Policy, StatePooling};
+pub use pooling::Pooling;
 pub use random::Random;
 pub use score_gap::ScoreGap;
+pub use sentence_folder::{FolderOptions, SentenceFolder};
 
 #[cfg(test)]
 mod tests {

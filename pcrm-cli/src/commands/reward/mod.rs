@@ -91,7 +91,7 @@ fn fingerprint(
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let config = args.trainer()?;
     let file = constraint::file(&args.constraint);
-    let constraint = constraint::read(&args.constraint)?;
+    let mut constraint = constraint::read(&args.constraint)?;
     // A file may change or go: what the run keeps is what it held.
     let resolved = &match file {
         Some(_) => config::with_option(resolved, "constraint", &constraint.to_tagged()?.to_string())?,
@@ -100,6 +100,9 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let backend = args.training.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
+    let whole = (!args.training.random_init).then_some(&args.training.model);
+    let priors = priors(&args.training.machine, whole)?;
+    constraint.settle(&priors).context("--constraint")?;
     let tokenizer = Tokenizer::from_dir(&args.training.model)
         .with_context(|| format!("--model {}", args.training.model.display()))?;
     let base = Base {
@@ -110,7 +113,6 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     };
     let mut model = base.open(backend.as_ref())?;
     let pad = padding(&model, &tokenizer);
-    let priors = priors(&args.training.machine, Some(&args.training.model))?;
     let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
     let (constraint, evidence) = match constraint.is_unfitted() {
         false => (constraint, None),
