@@ -63,6 +63,8 @@ enum Verb {
     Inspect(Box<commands::inspect::InspectArgs>),
     /// Trains a reward model on preference pairs
     Reward(Box<commands::reward::RewardArgs>),
+    /// Trains under several constraints and seeds, and tells which of them helps on these data
+    Compare(Box<commands::compare::CompareArgs>),
     /// Scores texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
     /// Makes files of preferences of other files
@@ -141,9 +143,11 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
             };
             commands::reward::run(args, &resolved)
         }
+        Verb::Compare(args) => commands::compare::run(args, command, matches),
         Verb::Score(args) => commands::score::run(args),
         Verb::Data(verb) => commands::data::run(verb),
         Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),
+        Verb::Eval(EvalVerb::Comparisons(args)) => commands::compare::gather(args),
         Verb::Bench(verb) => commands::bench::run(verb),
         Verb::Plugins => commands::plugins::run(),
         Verb::Completions { shell } => {

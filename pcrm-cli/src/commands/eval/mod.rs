@@ -17,9 +17,12 @@ use pcrm_eval::{Bootstrap, LengthUnit, RewardReport};
 use serde_json::Value;
 
 use self::cache::{ScoreCache, users_folder};
+pub use self::columns::records;
 use self::fields::Fields;
+pub use self::fields::named;
 use self::items::{Item, evaluation, in_common};
 use self::scoring::{Rows, Scorer, Scoring, constraint_of};
+use crate::commands::compare::GatherArgs;
 use crate::commands::score::trained;
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
@@ -35,6 +38,8 @@ use crate::report::evaluation as page;
 pub enum EvalVerb {
     /// A reward model: accuracy, calibration, bias, agreement with people, benchmarks, comparison of two
     Reward(Box<EvalRewardArgs>),
+    /// Comparisons that `pcrm compare` made, put together: more seeds, other data
+    Comparisons(GatherArgs),
 }
 
 /// Options of `pcrm eval reward`.

@@ -66,6 +66,13 @@ enum FinalChoice {
     Best,
 }
 
+impl KeepArgs {
+    /// An evaluation at the end, and checkpoints for going on.
+    pub fn least() -> Self {
+        Self { log_every: 1, eval_every: None, save_every: 100, keep: 1, patience: None, r#final: None }
+    }
+}
+
 impl RewardArgs {
     /// The same with local paths for what the Hub has.
     ///
