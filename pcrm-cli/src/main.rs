@@ -11,6 +11,7 @@ mod hashes;
 mod hub;
 mod interrupt;
 mod machine;
+mod paragraph;
 mod plugins;
 mod priors;
 mod progress;
@@ -52,6 +53,8 @@ enum Verb {
     Inspect(Box<commands::inspect::InspectArgs>),
     /// Trains a reward model on preference pairs
     Reward(Box<commands::reward::RewardArgs>),
+    /// Fits a constraint to how often preferred answers win, and writes it to a file
+    Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Scores texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
     /// Makes files of preferences of other files
@@ -129,6 +132,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
             };
             commands::reward::run(args, &resolved)
         }
+        Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Score(args) => commands::score::run(args),
         Verb::Data(verb) => commands::data::run(verb),
         Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),
