@@ -81,12 +81,12 @@ impl Calibrated {
                     ("beta2", calibration.beta2),
                     ("beta3", calibration.beta3()),
                 ] {
-                    tagged[name] = json!(value);
+                    tagged[name] = json!(rounded(value));
                 }
                 from_tagged(tagged)
             }
             Verdict::Flat | Verdict::Reversed | Verdict::NoGain => {
-                Ok(Box::new(Fixed::new(calibration.constant)?))
+                Ok(Box::new(Fixed::new(rounded(calibration.constant))?))
             }
         }
     }
@@ -122,6 +122,11 @@ impl Constraint for Calibrated {
             "Δ* = beta1/(s + beta2) + beta3, s as in \"of\", beta1 and beta3 fitted so that σ(Δ*/2) is how often preferred answers win",
         )
     }
+}
+
+/// More places than evidence has, and fewer than a page.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
 }
 
 fn refused(message: String) -> Error {
@@ -250,14 +255,14 @@ mod tests {
     #[test]
     fn the_form_is_unfitted() {
         let form =
-            parse(r#"{"kind": "calibrated", "of": {"kind": "edit", "beta2": 0.5}, "folds": 3}"#).unwrap();
+            parse(r#"{"kind": "calibrated", "of": {"kind": "edit", "beta2": 0.2}, "folds": 3}"#).unwrap();
         assert!(form.is_unfitted());
         let error = form.bounds(&[], &Priors::default()).unwrap_err().to_string();
         assert!(error.contains("is not fitted yet") && error.contains("pcrm calibrate"), "{error}");
         let tagged = form.to_tagged().unwrap();
         assert_eq!(
             (&tagged["beta2"], &tagged["folds"], &tagged["of"]["kind"]),
-            (&json!(0.5), &json!(3), &json!("edit"))
+            (&json!(0.2), &json!(3), &json!("edit"))
         );
         assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
         let own = Calibrated::of_kind(form.as_ref()).unwrap();

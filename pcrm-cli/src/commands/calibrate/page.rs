@@ -5,7 +5,7 @@ use pcrm_eval::accuracy::{LEVEL, Share};
 use super::result::{Calibrated, Calibrations};
 use super::show::{COLUMNS, cells, held_out};
 use crate::plugins::calibrated::Calibration;
-use crate::plugins::calibration::{Verdict, bound_probability};
+use crate::plugins::calibration::bound_probability;
 use crate::report::data::{self, Source};
 use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
@@ -40,12 +40,9 @@ pub fn document(all: &Calibrations, sources: &[Source]) -> Document {
 fn section(one: &Calibrated) -> Section {
     let mut blocks = Vec::new();
     if let (Some(calibration), Some(verdict)) = (&one.calibration, &one.verdict) {
-        let severity = match calibration.verdict {
-            Verdict::Informative => Severity::Info,
-            _ => Severity::Warning,
-        };
-        blocks.push(Block::Note(severity, verdict.clone()));
-        blocks.push(Block::Plots(vec![probability(one, calibration)]));
+        let severity = if one.is_curve() { Severity::Info } else { Severity::Warning };
+        blocks.push(Block::Note(severity, capitalised(verdict) + "."));
+        blocks.push(Block::Plots(vec![probability(one, calibration), bounds(one, calibration)]));
     }
     blocks.push(Block::Facts(facts(one)));
     if let Some(calibration) = &one.calibration {
@@ -94,7 +91,7 @@ fn probability(one: &Calibrated, calibration: &Calibration) -> Plot {
         let share = Share::wilson(bin.win * bin.pairs as f64, bin.pairs, LEVEL).ok()?;
         Some((bin.s, share.value, share.low, share.high))
     });
-    let used = calibration.verdict == Verdict::Informative;
+    let used = one.is_curve();
     let band = calibration.band.iter().map(|at| (at.s, at.p.low, at.p.high)).collect();
     let curve: Vec<(f64, f64)> = calibration.band.iter().map(|at| (at.s, at.p.value)).collect();
     let level = 100.0 * calibration.level;
@@ -110,7 +107,8 @@ fn probability(one: &Calibrated, calibration: &Calibration) -> Plot {
             layers.push(Layer::new("fitted constant", Ink::Green, Mark::Line(vec![(0.0, p), (1.0, p)])));
         }
     }
-    let given = given(one);
+    let given: Vec<(f64, f64)> =
+        given(one).into_iter().map(|(s, bound)| (s, bound_probability(bound))).collect();
     if !given.is_empty() {
         layers.push(Layer::new("bounds as given", Ink::Red, Mark::Line(given)));
     }
@@ -124,7 +122,39 @@ fn probability(one: &Calibrated, calibration: &Calibration) -> Plot {
     }
 }
 
-/// What the bounds stated before, by β.
+/// The bounds themselves; what is far above all that was fitted is left out.
+fn bounds(one: &Calibrated, calibration: &Calibration) -> Plot {
+    let bound_of = |p: f64| 2.0 * (p / (1.0 - p)).ln();
+    let fitted: Vec<(f64, f64)> = calibration
+        .band
+        .iter()
+        .map(|at| (at.s, if one.is_curve() { bound_of(at.p.value) } else { calibration.constant }))
+        .collect();
+    // Where s is 0 the curve may be thousands: what most pairs have is shown.
+    let tenth = calibration.bins.first().map_or(0.0, |bin| bin.s);
+    let highest = fitted.iter().filter(|(s, _)| *s >= tenth).map(|(_, bound)| *bound).fold(4.0, f64::max);
+    let within = |points: Vec<(f64, f64)>| {
+        points.into_iter().filter(|(_, bound)| *bound <= 1.5 * highest).collect::<Vec<_>>()
+    };
+    let layers = vec![
+        Layer::new("fitted", Ink::Blue, Mark::Line(within(fitted))),
+        Layer::new("as given", Ink::Red, Mark::Line(within(given(one)))),
+    ];
+    Plot {
+        title: "The bound Δ*".into(),
+        about: "Of a pair's margin. A pair's loss is least at Δ*/2.".into(),
+        x: Axis::new("similarity s of the two answers").within(0.0, 1.0),
+        y: Axis::new("Δ*").within(0.0, 1.5 * highest),
+        layers: layers.into_iter().filter(|layer| !layer.is_empty()).collect(),
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// What the bounds are before, by β.
 fn given(one: &Calibrated) -> Vec<(f64, f64)> {
     let of = if one.asked["kind"] == "calibrated" { &one.asked["of"] } else { &one.asked };
     let [beta1, beta2, beta3] = ["beta1", "beta2", "beta3"].map(|name| of[name].as_f64());

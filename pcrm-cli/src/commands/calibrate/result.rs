@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::forms::Form;
 use crate::crossfit::Fitted;
 use crate::plugins::calibrated::Calibration;
+use crate::plugins::calibration::Verdict;
 
 /// All constraints that were fitted to one evidence.
 #[derive(Debug, Serialize)]
@@ -66,6 +67,13 @@ impl Calibrated {
     }
 }
 
+impl Calibrated {
+    /// Whether similarity says enough for a curve.
+    pub fn is_curve(&self) -> bool {
+        self.calibration.as_ref().is_some_and(|found| found.verdict == Verdict::Informative)
+    }
+}
+
 impl Calibrations {
     /// All of them.
     ///
@@ -77,18 +85,11 @@ impl Calibrations {
         Ok(Self { judges, pairs: pairs.len(), prompts: prompts.len(), accuracy, constraints })
     }
 
-    /// The constraint whose curve or constant foretells wins best on prompts that it was not fitted to, where there are
-    /// several to choose from.
+    /// Of several, the constraint whose curve foretells wins best on prompts that it was not fitted to, unless a constant
+    /// foretells them as well.
     pub fn best(&self) -> Option<&Calibrated> {
-        let value = |one: &Calibrated| {
-            let held_out = one.calibration.as_ref()?.held_out;
-            Some(if one.fitted["kind"] == "fixed" { held_out.constant } else { held_out.curve })
-        };
-        let several = self.constraints.iter().filter(|one| one.calibration.is_some()).count() > 1;
-        let best = self
-            .constraints
-            .iter()
-            .max_by(|a, b| value(a).partial_cmp(&value(b)).unwrap_or(std::cmp::Ordering::Equal));
-        best.filter(|_| several)
+        let gain = |one: &Calibrated| one.calibration.as_ref().map_or(0.0, |found| found.held_out.gain.value);
+        let curves = self.constraints.iter().filter(|one| one.is_curve());
+        curves.max_by(|a, b| gain(a).total_cmp(&gain(b))).filter(|_| self.constraints.len() > 1)
     }
 }
