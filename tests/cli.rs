@@ -19,6 +19,7 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
     let expected = [
         "backend candle",
         "backend tch",
+        "constraint calibrated",
         "constraint combine",
         "constraint cosine",
         "constraint edit",

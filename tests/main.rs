@@ -4,6 +4,7 @@ mod across; // every operation of each backend against every other backend
 mod agreement; // training ends alike on every backend: 50 steps under every constraint against files
 mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in
+mod calibrate; // constraints fitted to evidence: by a verb of their own, and by runs
 mod cases; // tables of operations with their operands
 mod cli; // the verbs as users meet them
 mod constraint; // constraints as files, told and counted, and what a schedule does

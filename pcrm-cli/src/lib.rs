@@ -22,6 +22,7 @@ mod hashes;
 mod hub;
 mod interrupt;
 mod machine;
+mod paragraph;
 mod plugins;
 mod priors;
 mod progress;
@@ -63,6 +64,8 @@ enum Verb {
     Inspect(Box<commands::inspect::InspectArgs>),
     /// Trains a reward model on preference pairs
     Reward(Box<commands::reward::RewardArgs>),
+    /// Fits a constraint to how often preferred answers win, and writes it to a file
+    Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Trains under several constraints and seeds, and tells which of them helps on these data
     Compare(Box<commands::compare::CompareArgs>),
     /// Scores texts or pairs with a trained reward model
@@ -143,6 +146,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
             };
             commands::reward::run(args, &resolved)
         }
+        Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
         Verb::Score(args) => commands::score::run(args),
         Verb::Data(verb) => commands::data::run(verb),

@@ -5,7 +5,7 @@
 use pcrm_backend_candle as _;
 #[cfg(feature = "tch")]
 use pcrm_backend_tch as _;
-pub use pcrm_constraints::calibrated;
+pub use pcrm_constraints::{calibrated, calibration};
 
 /// What `--backend` is unless it is given.
 pub const DEFAULT_BACKEND: &str = if cfg!(feature = "candle") { "candle" } else { "tch" };

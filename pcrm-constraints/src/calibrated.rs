@@ -81,12 +81,12 @@ impl Calibrated {
                     ("beta2", calibration.beta2),
                     ("beta3", calibration.beta3()),
                 ] {
-                    tagged[name] = json!(value);
+                    tagged[name] = json!(rounded(value));
                 }
                 from_tagged(tagged)
             }
             Verdict::Flat | Verdict::Reversed | Verdict::NoGain => {
-                Ok(Box::new(Fixed::new(calibration.constant)?))
+                Ok(Box::new(Fixed::new(rounded(calibration.constant))?))
             }
         }
     }
@@ -126,6 +126,11 @@ impl Constraint for Calibrated {
             "Δ* = beta1/(s + beta2) + beta3, s as in \"of\", beta1 and beta3 fitted so that σ(Δ*/2) is how often preferred answers win",
         )
     }
+}
+
+/// More places than evidence has, and fewer than a page.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
 }
 
 fn refused(message: String) -> Error {
@@ -191,4 +196,100 @@ impl TryFrom<Fields> for Calibrated {
 #[allow(clippy::borrowed_box)]
 fn tagged<S: Serializer>(of: &Box<dyn Constraint>, serializer: S) -> Result<S::Ok, S::Error> {
     of.to_tagged().map_err(serde::ser::Error::custom)?.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::testing::pair_of_lengths;
+
+    /// Wins of pairs whose answers have `lengths` tokens, each its own prompt, under P(win) = `p(s)`.
+    fn fitted(text: &str, p: impl Fn(f64) -> f64) -> Result<Value> {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let tokens = [7; 40];
+        let prompts: Vec<String> = (0..3000).map(|at| format!("prompt {at}")).collect();
+        let pair = |prompt| {
+            let rejected = rng.random_range(4..=40);
+            PairView { prompt, ..pair_of_lengths(1, &tokens, &tokens[..rejected]) }
+        };
+        let pairs: Vec<PairView<'_>> = prompts.iter().map(String::as_str).map(pair).collect();
+        let win = |pair: &PairView<'_>| {
+            let p = p(pair.rejected_ids.len() as f64 / 40.0);
+            f32::from(u8::from(rng.random_bool(p)))
+        };
+        let wins: Vec<f32> = pairs.iter().map(win).collect();
+        let form = parse(text)?;
+        let constraint = form.fitted(&pairs, &wins, &Priors::seeded(3))?;
+        assert_eq!(constraint.checked_bounds(&pairs, &Priors::default())?.len(), pairs.len());
+        constraint.to_tagged()
+    }
+
+    /// Protects: where similarity tells how strong preferences are, the result is the constraint itself with β near
+    /// those that made the data, its other fields kept.
+    #[test]
+    fn fits_the_constraint_it_names() {
+        let p = |s: f64| 1.0 / (1.0 + (-(0.8 / (s + 0.1) - 0.2) / 2.0).exp());
+        let form = r#"{"kind": "calibrated", "of": "length_ratio", "beta2": 0.1, "bootstrap": 200}"#;
+        let found = fitted(form, p).unwrap();
+        assert_eq!((&found["kind"], &found["beta2"]), (&json!("length_ratio"), &json!(0.1)));
+        let beta = |name: &str| found[name].as_f64().unwrap();
+        assert!((beta("beta1") - 0.8).abs() < 0.3 && (beta("beta3") + 0.2).abs() < 0.4, "{found}");
+        let cosine =
+            r#"{"kind": "calibrated", "of": {"kind": "cosine", "similarity": "angular"}, "bootstrap": 100}"#;
+        // Both texts are the same for every pair: there is one s alone.
+        assert_eq!(fitted(cosine, p).unwrap()["kind"], "fixed");
+    }
+
+    /// Protects: where it does not, one bound for all pairs, 2·logit of the share of wins; and none from judges that
+    /// know nothing.
+    #[test]
+    fn fits_fixed_or_nothing() {
+        let found = fitted(r#"{"kind": "calibrated", "bootstrap": 200}"#, |_| 0.75).unwrap();
+        assert_eq!(found["kind"], "fixed");
+        let bound = found["bound"].as_f64().unwrap();
+        assert!((bound - 2.0 * 3_f64.ln()).abs() < 0.3, "{bound}");
+        let error = fitted(r#"{"kind": "calibrated", "bootstrap": 100}"#, |_| 0.45).unwrap_err().to_string();
+        assert!(error.starts_with("constraint \"calibrated\": the judges prefer"), "{error}");
+    }
+
+    /// Protects: the unfitted form bounds nothing and says what does; its tagged form round-trips, β2 taken from `of`.
+    #[test]
+    fn the_form_is_unfitted() {
+        let form =
+            parse(r#"{"kind": "calibrated", "of": {"kind": "edit", "beta2": 0.2}, "folds": 3}"#).unwrap();
+        assert!(form.is_unfitted());
+        let error = form.bounds(&[], &Priors::default()).unwrap_err().to_string();
+        assert!(error.contains("is not fitted yet") && error.contains("pcrm calibrate"), "{error}");
+        let tagged = form.to_tagged().unwrap();
+        assert_eq!(
+            (&tagged["beta2"], &tagged["folds"], &tagged["of"]["kind"]),
+            (&json!(0.2), &json!(3), &json!("edit"))
+        );
+        assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
+        let own = Calibrated::of_kind(form.as_ref()).unwrap();
+        assert_eq!((own.folds, own.bootstrap, own.of().kind()), (3, 1000, "edit"));
+        assert!(Calibrated::of_kind(parse("fixed").unwrap().as_ref()).is_none());
+    }
+
+    /// Protects: refusals name the field and what was expected.
+    #[test]
+    fn refusals_say_what_was_expected() {
+        for (fields, expected) in [
+            (r#""of": "fixed""#, "of: found \"fixed\", which has no beta1, beta2 and beta3"),
+            (r#""of": "calibrated""#, "of: found \"calibrated\", which has no beta1"),
+            (r#""of": "lenght""#, "unknown constraint \"lenght\""),
+            (r#""beta2": 0"#, "beta2: found 0, expected a number above 0"),
+            (r#""folds": 1"#, "folds: found 1, expected at least 2"),
+            (r#""folds": 2.5"#, "folds: found 2.5, expected a whole number"),
+            (r#""bootstrap": 10"#, "bootstrap: found 10, expected at least 100"),
+            (r#""level": 95"#, "level: found 95, expected a number between 0 and 1"),
+            (r#""beta1": 3"#, "unknown field `beta1`"),
+        ] {
+            let error = parse(&format!(r#"{{"kind": "calibrated", {fields}}}"#)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("constraint \"calibrated\": {expected}")), "{error}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub mod bench;
+pub mod calibrate;
 pub mod compare;
 pub mod data;
 pub mod eval;

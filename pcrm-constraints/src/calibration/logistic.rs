@@ -130,8 +130,9 @@ fn climb(sample: &Sample<'_>, start: [f64; 2], features: impl Fn(f64) -> [f64; 2
             bend = [bend[0] + spread * f * f, bend[1] + spread * f * g, bend[2] + spread * g * g];
         }
         let Some(step) = solve(bend, slope) else { break };
-        // The quadratic's own promise; below it is rounding.
-        if slope[0] * step[0] + slope[1] * step[1] < 1e-12 * (1.0 + best.abs()) {
+        // The quadratic promises a gain that rounding hides: its last step is right to the square of that.
+        if slope[0] * step[0] + slope[1] * step[1] < 1e-11 * (1.0 + best.abs()) {
+            theta = [theta[0] + step[0], theta[1] + step[1]];
             break;
         }
         let halvings = (0..30).map(|by| 0.5_f64.powi(by));

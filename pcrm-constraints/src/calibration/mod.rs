@@ -252,6 +252,11 @@ impl Calibration {
     }
 }
 
+/// σ(Δ*/2): how sure a bound says that one may be of a pair.
+pub fn bound_probability(bound: f64) -> f64 {
+    sigmoid(bound / 2.0)
+}
+
 /// v(s) = 1/(s + β2) − 1/(1 + β2), by which Δ*(s) = β1·v + Δ*(1).
 fn abscissa(s: f64, beta2: f64) -> f64 {
     1.0 / (s + beta2) - 1.0 / (1.0 + beta2)

@@ -26,6 +26,7 @@ use serde_json::json;
 
 use crate::interrupt;
 use crate::machine::Machine;
+use crate::paragraph::paragraph;
 use crate::progress::quiet;
 use crate::report;
 use folder::Folder;
@@ -136,8 +137,8 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     let mut text =
         format!("\n{} held-out pairs, {:.0} s in all\n", test.len(), began.elapsed().as_secs_f64());
     text.push_str(&show::table(&models, &labellers));
-    text.push_str(&show::paragraph("", LEGEND));
-    text.extend(show::reading(&models, &labellers).iter().map(|said| show::paragraph("* ", said)));
+    text.push_str(&paragraph("", LEGEND));
+    text.extend(show::reading(&models, &labellers).iter().map(|said| paragraph("* ", said)));
     text.push_str(&next(&folder, &args.output));
     Ok(text)
 }
@@ -157,11 +158,11 @@ fn introduction(args: &QuickstartArgs, world: &World) -> String {
         args.output.display(),
         MODELS.len()
     );
-    let mut text = show::paragraph("", &about);
+    let mut text = paragraph("", &about);
     if let Some(pair) = world.train.first() {
         text.push_str(&format!("\n{}\n", pair.prompt.lines().next().unwrap_or_default()));
-        text.push_str(&show::paragraph("  preferred: ", &pair.chosen));
-        text.push_str(&show::paragraph("      other: ", &pair.rejected));
+        text.push_str(&paragraph("  preferred: ", &pair.chosen));
+        text.push_str(&paragraph("      other: ", &pair.rejected));
         let (chosen, rejected, p) = (pair.true_chosen, pair.true_rejected, pair.preference_probability);
         text.push_str(&format!(
             "  truly worth {chosen:.1} and {rejected:.1}; so preferred with {:.0} %\n",

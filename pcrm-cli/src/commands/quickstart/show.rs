@@ -6,7 +6,6 @@ use pcrm_eval::histogram::Histogram;
 
 use super::measure::{Measured, Measures};
 
-const WIDTH: usize = 80;
 /// Places of a distribution: half of the histogram's bins, so that four columns fit.
 const PLACES: usize = Histogram::BINS / 2;
 
@@ -44,26 +43,6 @@ pub fn reading(models: &[Measured], labellers: &Measures) -> Vec<String> {
     }
     said.push(closeness(models, labellers));
     said
-}
-
-/// Breaks text into lines of at most 80 characters, after a mark in front of the first.
-pub fn paragraph(mark: &str, text: &str) -> String {
-    let indent = " ".repeat(mark.chars().count());
-    let (mut lines, mut line) = (String::new(), mark.to_owned());
-    let mut begun = false;
-    for word in text.split_whitespace() {
-        if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines.push_str(&line);
-            lines.push('\n');
-            (line, begun) = (indent.clone(), false);
-        }
-        if begun {
-            line.push(' ');
-        }
-        line.push_str(word);
-        begun = true;
-    }
-    format!("{lines}{line}\n")
 }
 
 /// A row's label, whether the labellers have it, and what it shows.

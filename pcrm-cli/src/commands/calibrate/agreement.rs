@@ -1,0 +1,49 @@
+//! A column that says which share of annotators prefer the chosen answer.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::records::Records;
+use serde_json::{Map, Value};
+
+/// The share of every pair's record, in the column `field`, or where it points to (`/votes/share`).
+///
+/// # Errors
+/// A record without the column, a value that is no share, several pairs of one record; each with file and line.
+pub fn shares(files: &[PathBuf], field: &str, pairs: &[EncodedPair]) -> Result<Vec<f32>> {
+    let mut values: HashMap<(PathBuf, u64), Option<Value>> = HashMap::new();
+    for file in files {
+        // Records that are broken were told of when the pairs were read.
+        for (line, record) in Records::open(file)?.flatten() {
+            let value = at(record, field);
+            // Of two records on a line it could not be told which is which.
+            values.entry((file.clone(), line)).and_modify(|value| *value = None).or_insert(Some(value));
+        }
+    }
+    let mut seen = HashMap::new();
+    let share = |pair: &EncodedPair| {
+        let origin = &pair.origin;
+        let place = (origin.file.to_path_buf(), origin.line);
+        let here = || format!("{origin}: --agreement-field {field}");
+        if let Some(other) = seen.insert(place.clone(), pair.row) {
+            bail!("{}: one share for pairs {other} and {}; expected a record a pair", here(), pair.row);
+        }
+        let value = values.get(&place).and_then(Option::as_ref).with_context(here)?;
+        let share = value.as_f64().with_context(|| match value {
+            Value::Null => format!("{}: is not there; expected a share from 0 to 1", here()),
+            other => format!("{}: found {other}, expected a share from 0 to 1", here()),
+        })?;
+        ensure!((0.0..=1.0).contains(&share), "{}: found {share}, expected a share from 0 to 1", here());
+        Ok(share as f32)
+    };
+    pairs.iter().map(share).collect()
+}
+
+fn at(mut record: Map<String, Value>, field: &str) -> Value {
+    match field.starts_with('/') {
+        true => Value::Object(record).pointer(field).cloned().unwrap_or_default(),
+        false => record.remove(field).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,49 @@
+//! What is to be fitted: what was named, as forms whose numbers are open.
+
+use anyhow::{Context, Result};
+use pcrm_core::constraint::{self, Constraint};
+use serde_json::{Value, json};
+
+use super::EvidenceArgs;
+
+/// A constraint that is to be fitted.
+#[derive(Debug)]
+pub struct Form {
+    /// What it is called: its kind, numbered where several are of one.
+    pub name: String,
+    /// What was asked for, with all its settings.
+    pub asked: Value,
+    /// The form whose numbers are open.
+    pub unfitted: Box<dyn Constraint>,
+}
+
+impl Form {
+    /// The forms of constraints as they were named: those with a similarity are calibrated, unfitted ones are fitted as
+    /// they are.
+    ///
+    /// # Errors
+    /// An unknown constraint, and one that has nothing to fit.
+    pub fn of_all(named: &[String], evidence: &EvidenceArgs) -> Result<Vec<Self>> {
+        let mut forms: Vec<Self> = Vec::new();
+        for text in named {
+            let at = || format!("--constraint {text}");
+            let asked = constraint::parse(text).with_context(at)?;
+            let (kind, tagged) = (asked.kind(), asked.to_tagged()?);
+            let unfitted = match asked.is_unfitted() {
+                true => asked,
+                false => constraint::from_tagged(json!({
+                    "kind": "calibrated",
+                    "of": tagged,
+                    "folds": evidence.folds,
+                    "bootstrap": evidence.bootstrap,
+                    "level": evidence.level,
+                }))
+                .with_context(at)?,
+            };
+            let alike = forms.iter().filter(|form| form.asked["kind"] == kind).count();
+            let name = if alike == 0 { kind.to_owned() } else { format!("{kind}-{}", alike + 1) };
+            forms.push(Self { name, asked: tagged, unfitted });
+        }
+        Ok(forms)
+    }
+}

@@ -1,0 +1,117 @@
+//! Who says how often a pair's preferred answer wins: cross-fitted models, a given one, or annotators.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::files::data_files;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::trainer::TrainerConfig;
+use serde_json::Value;
+
+use super::{EvidenceArgs, agreement};
+use crate::commands::score::trained;
+use crate::crossfit::{Base, Crossfit, Kept, margins_by, win};
+use crate::dataset::padding;
+use crate::hashes::digest_file;
+use crate::hub::Weights;
+use crate::progress::say;
+use crate::training::TrainingArgs;
+
+/// Where wins come from.
+pub struct Judges<'a> {
+    pub training: &'a TrainingArgs,
+    pub evidence: &'a EvidenceArgs,
+    pub config: &'a TrainerConfig,
+    pub tokenizer: &'a Tokenizer,
+}
+
+impl Judges<'_> {
+    /// The judges in words, the pairs that they judged, and how often the preferred answer of each wins.
+    ///
+    /// # Errors
+    /// What was named and cannot be read, and what cross-fitting meets.
+    pub fn wins(&self, pairs: Vec<EncodedPair>) -> Result<(String, Vec<EncodedPair>, Vec<f32>)> {
+        let EvidenceArgs { judge, agreement_field, folds, .. } = self.evidence;
+        match (judge, agreement_field) {
+            (Some(judge), _) => {
+                let (pairs, wins) = self.of_judge(judge, pairs)?;
+                Ok((format!("judged by {}", judge.display()), pairs, wins))
+            }
+            (_, Some(field)) => {
+                let files = data_files(&self.training.data)?;
+                let wins = agreement::shares(&files, field, &pairs)?;
+                Ok((format!("annotators, by column {field}"), pairs, wins))
+            }
+            _ => {
+                let wins = self.crossfitted(&pairs)?;
+                Ok((format!("cross-fitted in {folds} folds"), pairs, wins))
+            }
+        }
+    }
+
+    fn crossfitted(&self, pairs: &[EncodedPair]) -> Result<Vec<f32>> {
+        let training = self.training;
+        let backend = training.machine.open()?;
+        let base = Base {
+            dir: training.model.clone(),
+            random_init: training.random_init,
+            dtype: training.machine.dtype,
+            seed: self.config.seed,
+        };
+        let crossfit = Crossfit {
+            backend: backend.as_ref(),
+            base: &base,
+            tokenizer: self.tokenizer,
+            config: self.config,
+            folds: self.evidence.folds,
+            kept: Kept::users(),
+        };
+        crossfit.wins(pairs)
+    }
+
+    /// Judges with a model's own tokenizer; pairs that are too long for it are left out.
+    fn of_judge(&self, given: &Path, pairs: Vec<EncodedPair>) -> Result<(Vec<EncodedPair>, Vec<f32>)> {
+        let training = self.training;
+        let dir = training.hub.model(given, Weights::Read).context("--judge")?;
+        self.warn_of_training(&dir)?;
+        let backend = training.machine.open()?;
+        let (model, tokenizer) =
+            trained(training.machine.dtype, backend.as_ref(), &dir).context("--judge")?;
+        let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
+        let (own, _) = training.reading.encode(&rows, &tokenizer, padding(&model, &tokenizer))?;
+        let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.config.compute.micro_tokens)?;
+        let margins: HashMap<usize, f32> = own.iter().map(|pair| pair.row).zip(margins).collect();
+        let before = pairs.len();
+        let judged = pairs.into_iter().filter_map(|pair| {
+            let margin = *margins.get(&pair.row)?;
+            Some((pair, win(margin)))
+        });
+        let (pairs, wins): (Vec<_>, Vec<_>) = judged.unzip();
+        ensure!(!pairs.is_empty(), "--judge {}: none of {before} pairs is left to judge", given.display());
+        if pairs.len() < before {
+            say(&format!("{} pairs are too long for the judge and left out", before - pairs.len()));
+        }
+        Ok((pairs, wins))
+    }
+
+    /// A judge that knows the pairs tells what it learned, not how sure one may be of them.
+    fn warn_of_training(&self, judge: &Path) -> Result<()> {
+        let Ok(text) = fs::read_to_string(judge.join("manifest.json")) else { return Ok(()) };
+        let manifest: Value = serde_json::from_str(&text).unwrap_or_default();
+        let known = manifest["fingerprint"]["data"].as_str().unwrap_or_default();
+        for file in data_files(&self.training.data)? {
+            let digest = digest_file(&file)?;
+            if known.split(' ').any(|known| known == digest) {
+                say(&format!(
+                    "warning: --judge {} was trained on {}: what it learned by heart is taken for sureness",
+                    judge.display(),
+                    file.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}

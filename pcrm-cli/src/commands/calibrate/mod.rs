@@ -1,0 +1,146 @@
+//! `pcrm calibrate`: fits constraints to how often preferred answers win.
+
+mod agreement;
+mod forms;
+mod judges;
+mod page;
+mod result;
+mod show;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::data::survey::ends::Padding;
+use pcrm_core::model::{ModelConfig, weights};
+use pcrm_core::text::Tokenizer;
+
+use self::forms::Form;
+use self::judges::Judges;
+use self::result::{Calibrated, Calibrations};
+use crate::crossfit::fit;
+use crate::priors::priors;
+use crate::progress::say;
+use crate::report;
+use crate::training::{Encoded, TrainingArgs, encoded};
+
+/// Options of `pcrm calibrate`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CalibrateArgs {
+    /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name or JSON
+    #[arg(long, value_name = "NAME|JSON", default_value = "length_ratio", action = clap::ArgAction::Append)]
+    constraint: Vec<String>,
+    /// JSON file for the fitted constraint, which --constraint takes; with several constraints a folder of such files
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Folder for a page with plots
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    evidence: EvidenceArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// Where evidence comes from, and how it is weighed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Evidence")]
+struct EvidenceArgs {
+    /// Trained reward model that judges all pairs, instead of cross-fitted ones; it must not have been trained on them
+    #[arg(long, value_name = "DIR", conflicts_with = "agreement_field")]
+    judge: Option<PathBuf>,
+    /// Column of the data with the share of annotators, 0 to 1, who prefer the chosen answer (or a JSON pointer), instead
+    /// of judges
+    #[arg(long, value_name = "COLUMN")]
+    agreement_field: Option<String>,
+    /// Parts that the prompts are split into: judges of a part are trained on the others, and so are curves that are
+    /// measured on it
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    folds: usize,
+    /// Draws of the bootstrap over prompts
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    bootstrap: usize,
+    /// Level of confidence of intervals
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    level: f64,
+}
+
+const EXAMPLES: &str = "\
+A bound states how sure one may be of a pair: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a pair say how
+often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 are chosen so that this is as likely as can be.
+
+Examples:
+  pcrm calibrate --model qwen2 --data train.jsonl --epochs 2 --output bound.json --report runs/calibration
+  pcrm reward --model qwen2 --data train.jsonl --epochs 2 --constraint bound.json --output runs/rm
+  pcrm calibrate --model qwen2 --data train.jsonl --constraint length_ratio --constraint cosine --output bounds
+  pcrm calibrate --model qwen2 --data votes.jsonl --agreement-field agreement --output bound.json
+  pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint '{\"kind\": \"edit\", \"beta2\": 0.1}' \\
+      --output bound.json";
+
+/// Gathers evidence, fits, tells and writes.
+///
+/// # Errors
+/// Everything that the user's files and options can cause; no constraint is then written.
+pub fn run(args: &CalibrateArgs) -> Result<()> {
+    let evidence = &args.evidence;
+    ensure!(evidence.folds >= 2, "--folds {}: expected at least 2", evidence.folds);
+    ensure!(
+        args.training.eval_data.is_empty(),
+        "--eval-data: nothing is evaluated here; --eval-split leaves out what pcrm reward would hold out"
+    );
+    let config = args.training.trainer()?;
+    let forms = Form::of_all(&args.constraint, evidence)?;
+    ensure!(
+        forms.len() == 1 || !args.output.is_file(),
+        "--output {}: is a file; with several constraints a folder is expected",
+        args.output.display()
+    );
+    ensure!(
+        forms.len() > 1 || !args.output.is_dir(),
+        "--output {}: is a folder; expected the file for the constraint",
+        args.output.display()
+    );
+    let training = &args.training.fetched()?;
+    let at = || format!("--model {}", training.model.display());
+    let tokenizer = Tokenizer::from_dir(&training.model).with_context(at)?;
+    let pad = Padding::of(&ModelConfig::from_dir(&training.model).with_context(at)?, &tokenizer).id;
+    let Encoded { train: pairs, sources, .. } = encoded(training, &tokenizer, pad)?;
+    let judges = Judges { training, evidence, config: &config, tokenizer: &tokenizer };
+    let (judges, pairs, wins) = judges.wins(pairs)?;
+    let priors = priors(&training.machine, Some(&training.model))?;
+    let mut constraints = Vec::new();
+    for form in &forms {
+        let fitted = fit(form.unfitted.as_ref(), &pairs, &wins, &judges, &priors)
+            .with_context(|| form.name.clone())?;
+        constraints.push(Calibrated::new(form, fitted, args.file(form, &forms))?);
+    }
+    for one in &constraints {
+        weights::write_json(&one.file, &one.fitted)?;
+    }
+    let all = Calibrations::new(judges, &pairs, constraints)?;
+    if let Some(dir) = &args.report {
+        let path = dir.join(report::FILE);
+        if report::write(&path, Ok(page::document(&all, &sources))) {
+            say(&format!("report: {}", path.display()));
+        }
+    }
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&all)?),
+        false => print!("{}", show::text(&all)),
+    }
+    Ok(())
+}
+
+impl CalibrateArgs {
+    /// Where a form's constraint is written.
+    fn file(&self, form: &Form, forms: &[Form]) -> PathBuf {
+        match forms.len() {
+            1 => self.output.clone(),
+            _ => self.output.join(format!("{}.json", form.name)),
+        }
+    }
+}

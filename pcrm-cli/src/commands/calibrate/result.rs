@@ -1,0 +1,95 @@
+//! What came of calibration, as `--json` prints it.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_eval::accuracy::Share;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::forms::Form;
+use crate::crossfit::Fitted;
+use crate::plugins::calibrated::Calibration;
+use crate::plugins::calibration::Verdict;
+
+/// All constraints that were fitted to one evidence.
+#[derive(Debug, Serialize)]
+pub struct Calibrations {
+    /// Who judged.
+    pub judges: String,
+    /// The pairs that were judged.
+    pub pairs: usize,
+    /// Their prompts.
+    pub prompts: usize,
+    /// How often judges prefer the preferred answer.
+    pub accuracy: Share,
+    /// What was fitted, in the order asked for.
+    pub constraints: Vec<Calibrated>,
+}
+
+/// A constraint that was fitted.
+#[derive(Debug, Serialize)]
+pub struct Calibrated {
+    /// What it is called.
+    pub name: String,
+    /// What was asked for.
+    pub asked: Value,
+    /// What was fitted.
+    pub fitted: Value,
+    /// Where that is.
+    pub file: PathBuf,
+    /// The verdict in a sentence, where similarity was calibrated.
+    pub verdict: Option<String>,
+    /// What was found, where similarity was calibrated.
+    pub calibration: Option<Calibration>,
+    #[serde(skip)]
+    accuracy: Share,
+}
+
+impl Calibrated {
+    /// What came of a form.
+    ///
+    /// # Errors
+    /// A constraint that does not serialise.
+    pub fn new(form: &Form, fitted: Fitted, file: PathBuf) -> Result<Self> {
+        let Fitted { constraint, evidence } = fitted;
+        Ok(Self {
+            name: form.name.clone(),
+            asked: form.asked.clone(),
+            fitted: constraint.to_tagged()?,
+            file,
+            verdict: evidence.calibration.as_ref().map(Calibration::sentence),
+            calibration: evidence.calibration,
+            accuracy: evidence.accuracy,
+        })
+    }
+}
+
+impl Calibrated {
+    /// Whether similarity says enough for a curve.
+    pub fn is_curve(&self) -> bool {
+        self.calibration.as_ref().is_some_and(|found| found.verdict == Verdict::Informative)
+    }
+}
+
+impl Calibrations {
+    /// All of them.
+    ///
+    /// # Errors
+    /// None was fitted.
+    pub fn new(judges: String, pairs: &[EncodedPair], constraints: Vec<Calibrated>) -> Result<Self> {
+        let accuracy = constraints.first().context("no constraint was fitted")?.accuracy;
+        let prompts: HashSet<&str> = pairs.iter().map(|pair| pair.prompt_text.as_str()).collect();
+        Ok(Self { judges, pairs: pairs.len(), prompts: prompts.len(), accuracy, constraints })
+    }
+
+    /// Of several, the constraint whose curve foretells wins best on prompts that it was not fitted to, unless a constant
+    /// foretells them as well.
+    pub fn best(&self) -> Option<&Calibrated> {
+        let gain = |one: &Calibrated| one.calibration.as_ref().map_or(0.0, |found| found.held_out.gain.value);
+        let curves = self.constraints.iter().filter(|one| one.is_curve());
+        curves.max_by(|a, b| gain(a).total_cmp(&gain(b))).filter(|_| self.constraints.len() > 1)
+    }
+}

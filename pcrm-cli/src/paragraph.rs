@@ -1,0 +1,23 @@
+//! Text for terminals of 80 columns.
+
+const WIDTH: usize = 80;
+
+/// Breaks text into lines of at most 80 characters, after a mark in front of the first.
+pub fn paragraph(mark: &str, text: &str) -> String {
+    let indent = " ".repeat(mark.chars().count());
+    let (mut lines, mut line) = (String::new(), mark.to_owned());
+    let mut begun = false;
+    for word in text.split_whitespace() {
+        if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push_str(&line);
+            lines.push('\n');
+            (line, begun) = (indent.clone(), false);
+        }
+        if begun {
+            line.push(' ');
+        }
+        line.push_str(word);
+        begun = true;
+    }
+    format!("{lines}{line}\n")
+}

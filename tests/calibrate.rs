@@ -1,0 +1,248 @@
+//! Constraints fitted to evidence: `pcrm calibrate`, and runs that fit their own.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::constraint::{self, PairView, Priors};
+use pcrm_core::data::encode::{EncodeOptions, EncodedPair, encode_pairs};
+use pcrm_core::data::preference::{ReadOptions, load_preferences};
+use pcrm_core::text::Tokenizer;
+use serde_json::{Value, json};
+
+use crate::binary::{World, stderr};
+use crate::support::check_close;
+
+const OPTIONS: &str = "--model base --data train.jsonl --max-steps 15 --batch 8 --learning-rate 1e-3";
+const FORM: &str = r#"'{"kind": "calibrated", "beta2": 0.1, "folds": 3, "bootstrap": 100}'"#;
+
+fn json_of(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| text.to_owned())
+}
+
+/// Protects: judges know no prompt that they judge, better ones than a coin win; the file is a constraint, the page has a
+/// plot; a second call trains nothing and says the same, and a damaged file of margins is made anew.
+#[test]
+fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
+    let world = World::new()?;
+    let calibrate = format!(
+        "calibrate {OPTIONS} --folds 3 --bootstrap 100 --output bound.json --report page --json \
+         --constraint '{{\"kind\": \"edit\", \"beta2\": 0.1}}'"
+    );
+    let first = world.command(&calibrate)?.output()?;
+    ensure!(first.status.success(), "{}", stderr(&first));
+    let told = json_of(&String::from_utf8(first.stdout.clone())?)?;
+    ensure!(told["pairs"] == 240 && told["judges"] == "cross-fitted in 3 folds", "{told}");
+    ensure!(told["accuracy"]["low"].as_f64() > Some(0.5), "{}", told["accuracy"]);
+    let one = &told["constraints"][0];
+    let bins = one["calibration"]["bins"].as_array().context("bins")?;
+    let wins: f64 = bins.iter().filter_map(|bin| Some(bin["win"].as_f64()? * bin["pairs"].as_f64()?)).sum();
+    ensure!((wins / 240.0 - told["accuracy"]["value"].as_f64().context("a share")?).abs() < 1e-9);
+    let written = constraint::from_tagged(json_of(&String::from_utf8(world.read("bound.json")?)?)?)?;
+    ensure!(written.to_tagged()? == one["fitted"] && !written.is_unfitted(), "{written:?}");
+    let page = String::from_utf8(world.read("page/report.html")?)?;
+    ensure!(page.contains("<svg") && page.contains("How often the chosen answer wins"), "no plot");
+    let again = world.command(&calibrate)?.output()?;
+    ensure!(again.stdout == first.stdout, "a second call says something else");
+    ensure!(stderr(&again).matches("were judged before").count() == 3, "{}", stderr(&again));
+    let kept = fs::read_dir(world.path("cache/pcrm/crossfit"))?.next().context("a file")??.path();
+    fs::write(&kept, &fs::read(&kept)?[..40])?;
+    let mended = world.command(&calibrate)?.output()?;
+    ensure!(mended.stdout == first.stdout && stderr(&mended).contains("cut short"), "{}", stderr(&mended));
+    ensure!(stderr(&mended).matches("were judged before").count() == 2, "{}", stderr(&mended));
+    Ok(())
+}
+
+/// Protects: a run whose constraint is unfitted fits it to its own training pairs by its own options, saves what it
+/// trained with, and on going on takes that and fits nothing.
+#[test]
+fn a_run_fits_its_constraint_once() -> Result<()> {
+    let world = World::new()?;
+    let train = format!("reward {OPTIONS} --eval-split 0.2 --constraint {FORM} --output rm");
+    let first = world.command(&train)?.output()?;
+    ensure!(first.status.success(), "{}", stderr(&first));
+    ensure!(stderr(&first).contains("cross-fitting, fold 3 of 3"), "{}", stderr(&first));
+    let file = |name: &str| json_of(&String::from_utf8(world.read(name)?)?);
+    let (config, fitted, evidence) =
+        (file("rm/config.json")?, file("rm/constraint.json")?, file("rm/evidence.json")?);
+    ensure!(config["pcrm"]["constraint"] == fitted && fitted["kind"] != "calibrated", "{config}");
+    ensure!(config["pcrm"]["evidence"]["accuracy"] == evidence["accuracy"], "{config}");
+    ensure!(evidence["from"]["kind"] == "calibrated" && evidence["pairs"].as_u64() < Some(240), "{evidence}");
+    // Without its last checkpoint's end the run makes steps again, under the constraint that it has.
+    let again = world.command(&format!("{train} --resume"))?.output()?;
+    ensure!(again.status.success() && !stderr(&again).contains("cross-fit"), "{}", stderr(&again));
+    world.refuses(
+        &format!("reward {OPTIONS} --eval-split 0.2 --constraint calibrated --output rm --resume"),
+        &["--constraint", "was fitted from", "began with"],
+    )?;
+    // What it was trained with is what it is measured against, and another run may take it as it is.
+    let measured = json_of(&world.run("eval reward --model rm --data test.jsonl --no-report --json")?)?;
+    ensure!(measured["constraint"] == fitted, "{}", measured["constraint"]);
+    world.run(&format!("reward {OPTIONS} --eval-split 0.2 --constraint '{fitted}' --output same"))?;
+    ensure!(world.read("same/model.safetensors")? == world.read("rm/model.safetensors")?, "other weights");
+    Ok(())
+}
+
+/// Protects: who interrupts cross-fitting gets the code of interruption, no output and no litter; the folds that were
+/// judged are not judged again, and the result is that of a call that was not disturbed.
+#[test]
+fn an_interrupted_cross_fit_goes_on() -> Result<()> {
+    let world = World::new()?;
+    fs::create_dir(world.path("tmp"))?;
+    let calibrate = "calibrate --model base --data train.jsonl --epochs 2 --batch 8 --learning-rate 1e-3 --folds 4 \
+                     --bootstrap 100 --output bound.json --json";
+    let judged = || -> usize {
+        let files = fs::read_dir(world.path("cache/pcrm/crossfit")).into_iter().flatten().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|ext| ext == "margins")).count()
+    };
+    let child = world.command(calibrate)?.env("TMPDIR", world.path("tmp")).spawn()?;
+    let begun = Instant::now();
+    while judged() == 0 {
+        ensure!(begun.elapsed() < Duration::from_secs(120), "no fold was judged in two minutes");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill failed");
+    let output = child.wait_with_output()?;
+    let message = stderr(&output);
+    ensure!(output.status.code() == Some(130) && message.contains("goes on after them"), "{message}");
+    ensure!(!world.path("bound.json").exists() && output.stdout.is_empty(), "something was written");
+    ensure!(fs::read_dir(world.path("tmp"))?.next().is_none(), "a judge was left behind");
+    let before = judged();
+    let again = world.command(calibrate)?.output()?;
+    ensure!(stderr(&again).matches("were judged before").count() == before, "{}", stderr(&again));
+    fs::remove_dir_all(world.path("cache"))?;
+    ensure!(world.run(calibrate)?.as_bytes() == again.stdout, "an undisturbed call says something else");
+    Ok(())
+}
+
+/// The pairs of a file as the binary encodes them.
+fn encoded(world: &World, name: &str) -> Result<Vec<EncodedPair>> {
+    let tokenizer = Tokenizer::from_dir(&world.path("base"))?;
+    let (rows, _) = load_preferences(&[world.path(name)], ReadOptions::default())?;
+    Ok(encode_pairs(
+        &rows,
+        &tokenizer,
+        &EncodeOptions { max_length: Some(1024), ..EncodeOptions::default() },
+    )?
+    .0)
+}
+
+/// Writes `train.jsonl` as `votes.jsonl`, with shares of annotators by the pair's similarity.
+fn vote(world: &World, share: impl Fn(f64) -> f64) -> Result<()> {
+    let pairs = encoded(world, "train.jsonl")?;
+    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
+    let length_ratio = constraint::parse("length_ratio")?;
+    let similarities = length_ratio.similarities(&views, &Priors::default())?.context("similarities")?;
+    let mut lines = world.lines("train.jsonl")?;
+    ensure!(lines.len() == similarities.len(), "a pair was left out");
+    for (line, s) in lines.iter_mut().zip(similarities) {
+        line["votes"] = json!({"share": share(f64::from(s))});
+        line["agreement"] = line["votes"]["share"].clone();
+    }
+    world.write("votes.jsonl", &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+}
+
+/// Protects: where annotators agree exactly as σ(Δ*/2) says, Δ* is found exactly, and no model is trained or even read.
+#[test]
+fn annotators_agreement_gives_back_its_curve() -> Result<()> {
+    let world = World::new()?;
+    let bound = |s: f64| 0.8 / (s + 0.1) - 0.3;
+    vote(&world, |s| 1.0 / (1.0 + (-bound(s) / 2.0).exp()))?;
+    fs::remove_file(world.path("base/model.safetensors"))?;
+    for field in ["agreement", "/votes/share"] {
+        let calibrate = format!(
+            "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 --output bound.json \
+             --constraint '{{\"kind\": \"length_ratio\", \"beta2\": 0.1}}'"
+        );
+        let printed = world.run(&calibrate)?;
+        ensure!(printed.contains("the curve is fitted"), "{printed}");
+        ensure!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+        let fitted = json_of(&String::from_utf8(world.read("bound.json")?)?)?;
+        ensure!(fitted["kind"] == "length_ratio", "{fitted}");
+        let found = ["beta1", "beta2", "beta3"].map(|name| fitted[name].as_f64().unwrap_or(f64::NAN) as f32);
+        check_close("beta", &found, &[0.8, 0.1, -0.3], 1e-3)?;
+    }
+    Ok(())
+}
+
+/// Protects: shares that are missing or none name file, line and what was expected; annotators who agree with no label are
+/// told of, and nothing is written.
+#[test]
+fn broken_agreement_is_refused() -> Result<()> {
+    let world = World::new()?;
+    let calibrate = |field: &str| {
+        format!(
+            "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 --output bound.json"
+        )
+    };
+    vote(&world, |_| 0.3)?;
+    world.refuses(&calibrate("agreement"), &["30.0 %", "no better than a coin", "nothing can be fitted"])?;
+    world.refuses(&calibrate("agreemnt"), &["votes.jsonl:1", "agreemnt", "is not there", "0 to 1"])?;
+    world.refuses(&calibrate("prompt"), &["votes.jsonl:1", "found \"Question", "0 to 1"])?;
+    vote(&world, |s| if s < 0.5 { 0.9 } else { 80.0 })?;
+    world.refuses(&calibrate("agreement"), &["votes.jsonl:", "found 80", "0 to 1"])?;
+    ensure!(!world.path("bound.json").exists(), "a constraint was written");
+    Ok(())
+}
+
+/// Protects: a given model judges; one that was trained on the data is told of; several constraints make a file each.
+#[test]
+fn a_given_model_judges() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("reward {OPTIONS} --output rm"))?;
+    let calibrate = "calibrate --model base --judge rm --bootstrap 100 --output bounds --constraint length_ratio \
+                     --constraint cosine --constraint length_ratio";
+    let output = world.command(&format!("{calibrate} --data train.jsonl"))?.output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    ensure!(stderr(&output).contains("was trained on train.jsonl"), "{}", stderr(&output));
+    for name in ["length_ratio", "cosine", "length_ratio-2"] {
+        let text = String::from_utf8(world.read(&format!("bounds/{name}.json"))?)?;
+        ensure!(!constraint::from_tagged(json_of(&text)?)?.is_unfitted(), "{text}");
+    }
+    let output = world.command(&format!("{calibrate} --data test.jsonl --json"))?.output()?;
+    ensure!(!stderr(&output).contains("warning"), "{}", stderr(&output));
+    let told = json_of(&String::from_utf8(output.stdout)?)?;
+    let scored = json_of(&world.run("eval reward --model rm --data test.jsonl --no-report --json")?)?;
+    ensure!(
+        told["accuracy"]["value"] == scored["accuracy"]["value"],
+        "{} {}",
+        told["accuracy"],
+        scored["accuracy"]
+    );
+    Ok(())
+}
+
+/// Protects: what cannot be fitted is refused before anything is computed, by the option's name.
+#[test]
+fn wrong_calibrations_are_refused() -> Result<()> {
+    let world = World::new()?;
+    world
+        .write("one.jsonl", &"{\"prompt\": \"a\", \"chosen\": \" b\", \"rejected\": \" c d\"}\n".repeat(5))?;
+    let cases: [(&str, &[&str]); 9] = [
+        (
+            "--data train.jsonl --constraint fixed",
+            &["--constraint fixed", "no beta1, beta2 and beta3", "length_ratio"],
+        ),
+        ("--data train.jsonl --constraint lenght", &["\"lenght\"", "calibrated, combine"]),
+        ("--data train.jsonl --folds 1", &["--folds 1", "at least 2"]),
+        ("--data train.jsonl --bootstrap 3", &["bootstrap", "found 3", "at least 100"]),
+        ("--data train.jsonl --level 95", &["level", "found 95", "between 0 and 1"]),
+        ("--data train.jsonl --judge base", &["--judge", "no reward model"]),
+        (
+            "--data train.jsonl --judge base --agreement-field x",
+            &["--judge", "--agreement-field", "cannot be used"],
+        ),
+        ("--data train.jsonl --eval-data test.jsonl", &["--eval-data", "nothing is evaluated"]),
+        ("--data one.jsonl", &["all 5 pairs fall into one of 5 folds", "several prompts"]),
+    ];
+    for (arguments, parts) in cases {
+        world.refuses(&format!("calibrate --model base {arguments} --output bound.json"), parts)?;
+    }
+    world.refuses(
+        "calibrate --model base --data train.jsonl --output base",
+        &["--output base", "is a folder"],
+    )?;
+    ensure!(!world.path("bound.json").exists(), "a constraint was written");
+    Ok(())
+}
