@@ -11,6 +11,7 @@
 //! | `cosine` | the same, s from the cosine of the answers' sentence embeddings | `encoder` bag-of-words, `similarity` raw, `text` answer, `beta1` 20, `beta2` 0.001, `beta3` −15; `preset` | arXiv 2404.00978 §4.1 |
 //! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
 //! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
+//! | `learned` | 2·softplus(f), f of several priors at once, fitted to how often judges agree | `features` length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
 //! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
@@ -63,6 +64,7 @@ pub mod cosine;
 pub mod edit;
 pub mod embeddings;
 pub mod fixed;
+pub mod learned;
 pub mod length_ratio;
 pub mod none;
 mod number;
@@ -78,6 +80,7 @@ pub use cosine::Cosine;
 pub use edit::Edit;
 pub use embeddings::Embeddings;
 pub use fixed::Fixed;
+pub use learned::Learned;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
 pub use random::Random;
@@ -93,7 +96,7 @@ mod tests {
         let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
         assert_eq!(
             names,
-            ["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"]
+            ["combine", "cosine", "edit", "fixed", "learned", "length_ratio", "none", "random", "score_gap"]
         );
         for name in names {
             assert_eq!(pcrm_core::constraint::parse(name).unwrap().kind(), name);
@@ -106,7 +109,7 @@ mod tests {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown constraint \"lenght_ratio\"; known: combine, cosine, edit, fixed, length_ratio, none, random, \
+            "unknown constraint \"lenght_ratio\"; known: combine, cosine, edit, fixed, learned, length_ratio, none, random, \
              score_gap"
         );
     }

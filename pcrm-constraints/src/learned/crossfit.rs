@@ -1,0 +1,75 @@
+//! Cross-fitting: a model per fold, fitted without it, and what the features bring to pairs that no model saw.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::evidence::{Evidence, Gain, LogLikelihood, Seen};
+use super::likelihood::loss;
+use super::linear::constant;
+use super::model::{Model, Shape};
+use super::table::{Table, moments};
+
+/// A model for every fold, fitted to the pairs of the other folds alone: their scaling, their strength (which held-out
+/// likelihood chooses, each of the other folds being held out in turn) and their numbers.
+pub(super) fn models(shape: &Shape<'_>, table: &Table<'_>, folds: usize) -> Vec<Model> {
+    (0..folds).into_par_iter().map(|fold| without(shape, table, folds, fold)).collect()
+}
+
+/// What the models' wins were, and how well each fold's model foretells its fold.
+pub(super) fn evidence(shape: &Shape<'_>, table: &Table<'_>, models: &[Model]) -> Evidence {
+    let count = table.wins.len() as f64;
+    let constants: Vec<f64> =
+        (0..models.len()).map(|fold| constant(table, &table.rows(|other| other != fold))).collect();
+    let mut totals = [0.0; 2];
+    let mut gains: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for (row, (&win, &fold)) in table.wins.iter().zip(&table.folds).enumerate() {
+        let learned = -loss(models[fold].at(&table.row(row)), win);
+        let constant = -loss(constants[fold], win);
+        totals[0] += learned;
+        totals[1] += constant;
+        let gain = gains.entry(table.prompts[row]).or_default();
+        *gain = (gain.0 + learned - constant, gain.1 + 1.0);
+    }
+    let [learned, constant] = totals.map(|total| total / count);
+    let mean = learned - constant;
+    // Pairs of one prompt are not independent: the sandwich estimate of the mean's variance, by prompt.
+    let variance: f64 =
+        gains.values().map(|(sum, pairs)| (sum - pairs * mean).powi(2)).sum::<f64>() / (count * count);
+    let half = 1.96 * variance.sqrt();
+    let rows = table.rows(|_| true);
+    let seen = |(name, column): (&&str, &Vec<f64>)| {
+        let (mean, std) = moments(column, &rows);
+        let mut sorted = column.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |percent: usize| sorted[percent * (sorted.len() - 1) / 100];
+        Seen { feature: (*name).to_owned(), mean, std, p1: at(1), p99: at(99) }
+    };
+    Evidence {
+        pairs: table.wins.len() as u64,
+        prompts: gains.len() as u64,
+        mean_win: table.wins.iter().sum::<f64>() / count,
+        log_likelihood: LogLikelihood { learned, constant, coin: -std::f64::consts::LN_2 },
+        gain: Gain { mean, low: mean - half, high: mean + half },
+        features: shape.names.iter().zip(&table.columns).map(seen).collect(),
+    }
+}
+
+fn without(shape: &Shape<'_>, table: &Table<'_>, folds: usize, fold: usize) -> Model {
+    let mut totals: Vec<f64> = Vec::new();
+    for held_out in (0..folds).filter(|&held_out| held_out != fold) {
+        let test = table.rows(|of| of == held_out);
+        let train = table.rows(|of| of != held_out && of != fold);
+        if test.is_empty() || train.is_empty() {
+            continue;
+        }
+        let losses = shape.losses(table, &train, &test);
+        totals.resize(losses.len(), 0.0);
+        totals.iter_mut().zip(losses).for_each(|(total, loss)| *total += loss);
+    }
+    // The first of equals: the weakest fit.
+    let best = totals.iter().enumerate().fold((0, f64::INFINITY), |best, (strength, &loss)| {
+        if loss < best.1 { (strength, loss) } else { best }
+    });
+    shape.fit(table, &table.rows(|of| of != fold), best.0)
+}
