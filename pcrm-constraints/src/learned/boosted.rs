@@ -8,7 +8,7 @@
 use pcrm_core::constraint::Direction;
 use serde::Serialize;
 
-use super::likelihood::{information, slope};
+use super::likelihood::slope_and_information;
 use super::linear;
 use super::table::Table;
 use super::tree::{Split, Tree};
@@ -54,20 +54,19 @@ impl Boosted {
     ) -> Self {
         let intercept = linear::constant(table, rows);
         let binned: Vec<Binned> = table.columns.iter().map(|column| Binned::new(column, rows)).collect();
+        let x: Vec<Vec<f64>> = rows.iter().map(|&row| table.row(row)).collect();
         let mut f = vec![intercept; rows.len()];
         let mut grown = Vec::with_capacity(trees);
         for _ in 0..trees {
-            let steps: Vec<Sums> = (f.iter().zip(rows))
-                .map(|(&f, &row)| Sums {
-                    slope: slope(f, table.wins[row]),
-                    information: information(f),
-                    pairs: 1,
-                })
-                .collect();
+            let step = |(&f, &row): (&f64, &usize)| {
+                let (slope, information) = slope_and_information(f, table.wins[row]);
+                Sums { slope, information, pairs: 1 }
+            };
+            let steps: Vec<Sums> = f.iter().zip(rows).map(step).collect();
             let grower = Grower { binned: &binned, directions, steps: &steps };
             let all = (0..rows.len()).collect();
             let tree = grower.grow(all, DEPTH, (-LARGEST, LARGEST)).scaled(RATE);
-            f.iter_mut().zip(rows).for_each(|(f, &row)| *f += tree.at(&table.row(row)));
+            f.iter_mut().zip(&x).for_each(|(f, x)| *f += tree.at(x));
             grown.push(tree);
         }
         Self { intercept, inputs: names.iter().map(|name| (*name).to_owned()).collect(), trees: grown }

@@ -13,7 +13,28 @@ use super::table::{Table, moments};
 /// A model for every fold, fitted to the pairs of the other folds alone: their scaling, their strength (which held-out
 /// likelihood chooses, each of the other folds being held out in turn) and their numbers.
 pub(super) fn models(shape: &Shape<'_>, table: &Table<'_>, folds: usize) -> Vec<Model> {
-    (0..folds).into_par_iter().map(|fold| without(shape, table, folds, fold)).collect()
+    // Who chooses for one fold with another held out, and who chooses for the other, fit to the same pairs.
+    let twos: Vec<[usize; 2]> = (0..folds).flat_map(|a| (0..a).map(move |b| [a, b])).collect();
+    let tried: Vec<Option<[Vec<f64>; 2]>> =
+        twos.par_iter().map(|two| try_without(shape, table, *two)).collect();
+    let strength = |fold: usize| {
+        let mut totals: Vec<f64> = Vec::new();
+        for (two, losses) in twos.iter().zip(&tried) {
+            let Some(at) = two.iter().position(|of| *of == fold) else { continue };
+            let Some(losses) = losses else { continue };
+            // Those of the pairs of the other one.
+            let losses = &losses[1 - at];
+            totals.resize(losses.len(), 0.0);
+            totals.iter_mut().zip(losses).for_each(|(total, loss)| *total += loss);
+        }
+        // The first of equals: the weakest fit.
+        let best = totals.iter().enumerate().fold((0, f64::INFINITY), |best, (strength, &loss)| {
+            if loss < best.1 { (strength, loss) } else { best }
+        });
+        best.0
+    };
+    let model = |fold: usize| shape.fit(table, &table.rows(|of| of != fold), strength(fold));
+    (0..folds).into_par_iter().map(model).collect()
 }
 
 /// What the models' wins were, and how well each fold's model foretells its fold.
@@ -55,21 +76,9 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table<'_>, models: &[Model]) -
     }
 }
 
-fn without(shape: &Shape<'_>, table: &Table<'_>, folds: usize, fold: usize) -> Model {
-    let mut totals: Vec<f64> = Vec::new();
-    for held_out in (0..folds).filter(|&held_out| held_out != fold) {
-        let test = table.rows(|of| of == held_out);
-        let train = table.rows(|of| of != held_out && of != fold);
-        if test.is_empty() || train.is_empty() {
-            continue;
-        }
-        let losses = shape.losses(table, &train, &test);
-        totals.resize(losses.len(), 0.0);
-        totals.iter_mut().zip(losses).for_each(|(total, loss)| *total += loss);
-    }
-    // The first of equals: the weakest fit.
-    let best = totals.iter().enumerate().fold((0, f64::INFINITY), |best, (strength, &loss)| {
-        if loss < best.1 { (strength, loss) } else { best }
-    });
-    shape.fit(table, &table.rows(|of| of != fold), best.0)
+/// The losses on the pairs of each of two folds of what is fitted without both, if there are any pairs to fit to.
+fn try_without(shape: &Shape<'_>, table: &Table<'_>, two: [usize; 2]) -> Option<[Vec<f64>; 2]> {
+    let rows = table.rows(|of| !two.contains(&of));
+    let held_out = two.map(|fold| table.rows(|of| of == fold));
+    (!rows.is_empty()).then(|| shape.losses(table, &rows, [&held_out[0], &held_out[1]]))
 }

@@ -10,7 +10,8 @@ pub(super) fn softplus(f: f64) -> f64 {
 
 /// P(f), from ½ to 1.
 pub(super) fn probability(f: f64) -> f64 {
-    sigmoid(softplus(f))
+    let e = (-f.abs()).exp();
+    if f > 0.0 { (e + 1.0) / (2.0 * e + 1.0) } else { (1.0 + e) / (2.0 + e) }
 }
 
 /// The f whose P is `p`; −∞ at ½ and below, ∞ at 1.
@@ -20,19 +21,17 @@ pub(super) fn inverse(p: f64) -> f64 {
 
 /// −ln L of a win, or of a share of wins: ln(2 + eᶠ) − w·softplus(f). Not convex in f where w < ½.
 pub(super) fn loss(f: f64, win: f64) -> f64 {
-    let log_of_two_plus = if f > 0.0 { f + (2.0 * (-f).exp()).ln_1p() } else { (2.0 + f.exp()).ln() };
-    log_of_two_plus - win * softplus(f)
+    let e = (-f.abs()).exp();
+    let (two_plus, half) =
+        if f > 0.0 { (f + (2.0 * e).ln_1p(), f + e.ln_1p()) } else { ((2.0 + e).ln(), e.ln_1p()) };
+    two_plus - win * half
 }
 
-/// d(−ln L)/df = (P − w)·σ(f).
-pub(super) fn slope(f: f64, win: f64) -> f64 {
-    (probability(f) - win) * sigmoid(f)
-}
-
-/// Fisher's information about f in one win, P·(1 − P)·σ(f)²: the second derivative where w is P, and never negative.
-pub(super) fn information(f: f64) -> f64 {
-    let p = probability(f);
-    p * (1.0 - p) * sigmoid(f).powi(2)
+/// d(−ln L)/df = (P − w)·σ(f), and Fisher's information about f in one win, P·(1 − P)·σ(f)²: the second derivative
+/// where w is P, and never negative.
+pub(super) fn slope_and_information(f: f64, win: f64) -> (f64, f64) {
+    let (p, of_f) = (probability(f), sigmoid(f));
+    ((p - win) * of_f, p * (1.0 - p) * of_f * of_f)
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -74,11 +73,13 @@ mod tests {
         for f in [-6.0, -1.0, 0.0, 0.4, 3.0, 9.0] {
             for win in [0.0, 0.2, 0.75, 1.0] {
                 let numeric = (loss(f + step, win) - loss(f - step, win)) / (2.0 * step);
-                assert!((slope(f, win) - numeric).abs() < 1e-9, "{f}, {win}: {numeric}");
+                assert!((slope_and_information(f, win).0 - numeric).abs() < 1e-9, "{f}, {win}: {numeric}");
             }
             let p = probability(f);
-            let numeric = (slope(f + step, p) - slope(f - step, p)) / (2.0 * step);
-            assert!((information(f) - numeric).abs() < 1e-9, "{f}: {numeric}");
+            let slope = |f| slope_and_information(f, p).0;
+            let numeric = (slope(f + step) - slope(f - step)) / (2.0 * step);
+            let information = slope_and_information(f, p).1;
+            assert!((information - numeric).abs() < 1e-9, "{f}: {numeric}");
             assert!((inverse(p) - f).abs() < 1e-9, "{f}: {}", inverse(p));
         }
         assert_eq!(inverse(0.4), f64::NEG_INFINITY);

@@ -3,7 +3,7 @@
 use pcrm_core::constraint::Direction;
 use serde::Serialize;
 
-use super::likelihood::{information, inverse, loss, slope};
+use super::likelihood::{inverse, loss, slope_and_information};
 use super::minimise::{Objective, Point, minimise};
 use super::table::{Table, moments};
 
@@ -100,28 +100,27 @@ pub(super) fn constant(table: &Table<'_>, rows: &[usize]) -> f64 {
     Likelihood::new(table, rows, &[]).constant()
 }
 
-/// What is minimised: rows of standardised features, 1 first.
+/// What is minimised: rows of standardised features, 1 first, one after another.
 struct Likelihood {
-    rows: Vec<Vec<f64>>,
+    x: Vec<f64>,
     wins: Vec<f64>,
     penalty: f64,
 }
 
 impl Likelihood {
     fn new(table: &Table<'_>, rows: &[usize], moments: &[(f64, f64)]) -> Self {
-        let standardised = |row: usize| {
-            let features = table
-                .columns
-                .iter()
-                .zip(moments)
-                .map(move |(column, (mean, std))| (column[row] - mean) / std);
-            std::iter::once(1.0).chain(features).collect()
-        };
-        Self {
-            rows: rows.iter().map(|&row| standardised(row)).collect(),
-            wins: rows.iter().map(|&row| table.wins[row]).collect(),
-            penalty: 0.0,
+        let mut x = Vec::with_capacity(rows.len() * (1 + moments.len()));
+        for &row in rows {
+            x.push(1.0);
+            x.extend(
+                table.columns.iter().zip(moments).map(|(column, (mean, std))| (column[row] - mean) / std),
+            );
         }
+        Self { x, wins: rows.iter().map(|&row| table.wins[row]).collect(), penalty: 0.0 }
+    }
+
+    fn rows(&self, size: usize) -> impl Iterator<Item = (&[f64], f64)> {
+        self.x.chunks_exact(size).zip(self.wins.iter().copied())
     }
 
     /// The intercept that is best where all weights are 0.
@@ -133,10 +132,10 @@ impl Likelihood {
 
 impl Objective for Likelihood {
     fn value(&self, parameters: &[f64]) -> f64 {
-        let losses = self.rows.iter().zip(&self.wins).map(|(row, &win)| loss(dot(row, parameters), win));
+        let losses = self.rows(parameters.len()).map(|(row, win)| loss(dot(row, parameters), win));
         let total = losses.sum::<f64>() + loss(parameters[0], 0.5);
         let weights = &parameters[1..];
-        total / (self.rows.len() as f64 + 1.0) + self.penalty / 2.0 * dot(weights, weights)
+        total / (self.wins.len() as f64 + 1.0) + self.penalty / 2.0 * dot(weights, weights)
     }
 
     fn at(&self, parameters: &[f64]) -> Point {
@@ -145,7 +144,7 @@ impl Objective for Likelihood {
         let mut curvature = vec![vec![0.0; size]; size];
         let mut add = |row: &[f64], win: f64| {
             let f = dot(row, parameters);
-            let (slope, information) = (slope(f, win), information(f));
+            let (slope, information) = slope_and_information(f, win);
             for j in 0..size {
                 gradient[j] += slope * row[j];
                 for k in 0..=j {
@@ -153,11 +152,11 @@ impl Objective for Likelihood {
                 }
             }
         };
-        self.rows.iter().zip(&self.wins).for_each(|(row, &win)| add(row, win));
+        self.rows(size).for_each(|(row, win)| add(row, win));
         let mut means = vec![0.0; size];
         means[0] = 1.0;
         add(&means, 0.5);
-        let count = self.rows.len() as f64 + 1.0;
+        let count = self.wins.len() as f64 + 1.0;
         for j in 0..size {
             let penalty = if j == 0 { 0.0 } else { self.penalty };
             gradient[j] = gradient[j] / count + penalty * parameters[j];

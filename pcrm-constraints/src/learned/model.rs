@@ -42,29 +42,37 @@ pub(super) struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// The loss on `held_out` of what is fitted to `rows`, for each strength of the fit from weak to strong.
-    pub fn losses(&self, table: &Table<'_>, rows: &[usize], held_out: &[usize]) -> Vec<f64> {
-        let total = |f: &dyn Fn(&[f64]) -> f64| {
-            held_out.iter().map(|&row| loss(f(&table.row(row)), table.wins[row])).sum()
-        };
+    /// What is fitted to `rows`, for each strength of the fit from weak to strong: the loss on each list of others.
+    pub fn losses<const N: usize>(
+        &self,
+        table: &Table<'_>,
+        rows: &[usize],
+        held_out: [&[usize]; N],
+    ) -> [Vec<f64>; N] {
         match self.form {
             Form::Linear => {
                 let path = Linear::path(table, &self.names, &self.directions, rows);
-                path.iter().map(|model| total(&|x| model.at(x))).collect()
+                held_out.map(|rows| {
+                    let of_row =
+                        |model: &Linear, row: usize| loss(model.at(&table.row(row)), table.wins[row]);
+                    path.iter().map(|model| rows.iter().map(|&row| of_row(model, row)).sum()).collect()
+                })
             }
             Form::Boosted => {
                 let model = Boosted::fit(table, &self.names, &self.directions, rows, TREES);
-                let mut losses = vec![0.0; TREES + 1];
-                for &row in held_out {
-                    let (x, win) = (table.row(row), table.wins[row]);
-                    let mut f = model.intercept;
-                    losses[0] += loss(f, win);
-                    for (tree, total) in model.trees.iter().zip(&mut losses[1..]) {
-                        f += tree.at(&x);
-                        *total += loss(f, win);
+                held_out.map(|rows| {
+                    let mut losses = vec![0.0; TREES + 1];
+                    for &row in rows {
+                        let (x, win) = (table.row(row), table.wins[row]);
+                        let mut f = model.intercept;
+                        losses[0] += loss(f, win);
+                        for (tree, total) in model.trees.iter().zip(&mut losses[1..]) {
+                            f += tree.at(&x);
+                            *total += loss(f, win);
+                        }
                     }
-                }
-                losses
+                    losses
+                })
             }
         }
     }

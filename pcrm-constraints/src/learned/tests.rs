@@ -87,7 +87,7 @@ fn learned(constraint: &dyn Constraint) -> Learned {
 /// and much nearer than one probability for all; the linear form finds the weights themselves.
 #[test]
 fn a_known_f_is_recovered() {
-    let world = World::new(3000, 8, known);
+    let world = World::new(2000, 8, known);
     let truth = world.truth(known);
     let mean = truth.iter().sum::<f64>() / truth.len() as f64;
     let spread = root_mean_square(truth.iter().map(|p| p - mean));
@@ -109,7 +109,7 @@ fn a_known_f_is_recovered() {
 /// pull.
 #[test]
 fn directions_are_kept_against_the_data() {
-    let world = World::new(1500, 6, |score, length| 1.5 - 0.9 * score + 0.8 * length);
+    let world = World::new(800, 6, |score, length| 1.5 - 0.9 * score + 0.8 * length);
     for constraint in [GAPS, BOOSTED] {
         let effects = world.fitted(constraint).effects();
         let bounds: Vec<f64> = effects[0].points.iter().map(|(_, bound)| *bound).collect();
@@ -130,7 +130,7 @@ fn directions_are_kept_against_the_data() {
 /// Protects: trees keep to a direction all along where the truth goes up and down, for every value of the other feature.
 #[test]
 fn trees_are_monotone_everywhere() {
-    let world = World::new(1500, 6, |score, length| 2.0 * (3.0 * score).sin() + 2.0 * score * length);
+    let world = World::new(800, 6, |score, length| 2.0 * (3.0 * score).sin() + 2.0 * score * length);
     let fitted = learned(world.fitted(BOOSTED).as_ref());
     for model in &fitted.fit().unwrap().models {
         let Model::Boosted(boosted) = model else { panic!("{model:?}") };
