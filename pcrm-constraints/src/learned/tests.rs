@@ -354,8 +354,9 @@ fn refuses_evidence() {
 #[test]
 fn refuses_fits_of_other_features() {
     let world = World::new(200, 4, known);
+    let [linear, boosted] = [GAPS, BOOSTED].map(|constraint| world.fitted(constraint).to_tagged().unwrap());
     let refusal = |constraint: &str, change: &dyn Fn(&mut Value)| {
-        let mut value = world.fitted(constraint).to_tagged().unwrap();
+        let mut value = if constraint == GAPS { linear.clone() } else { boosted.clone() };
         change(&mut value);
         from_tagged(value).unwrap_err().to_string()
     };
