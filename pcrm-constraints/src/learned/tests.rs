@@ -245,6 +245,21 @@ fn corner_cases_stay_finite() {
     }
 }
 
+/// Protects: a combined constraint fits the parts that need it, and leaves the others as they are.
+#[test]
+fn parts_of_a_combined_one_are_fitted() {
+    let world = World::new(200, 4, known);
+    let fixed = r#"{"kind": "fixed", "bound": 1.5}"#;
+    let combined = format!(r#"{{"kind": "combine", "how": "min", "of": [{fixed}, {GAPS}]}}"#);
+    assert!(parse(&combined).unwrap().is_unfitted());
+    let fitted = world.fitted(&combined);
+    assert!(!fitted.is_unfitted());
+    let alone = world.bounds(world.fitted(GAPS).as_ref());
+    let expected: Vec<f32> = alone.iter().map(|bound| bound.min(1.5)).collect();
+    assert_eq!(world.bounds(fitted.as_ref()), expected);
+    assert!(!parse(&combined.replace(GAPS, fixed)).unwrap().is_unfitted());
+}
+
 /// Protects: the usual features, with the gap of scores where all pairs have one; similarities of any constraint, under
 /// names of one's own.
 #[test]
