@@ -24,6 +24,7 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "constraint cosine",
         "constraint edit",
         "constraint fixed",
+        "constraint learned",
         "constraint length_ratio",
         "constraint none",
         "constraint random",

@@ -98,6 +98,20 @@ impl Constraint for Combine {
         Ok((0..pairs.len()).map(|at| self.one(parts.iter().map(|part| f64::from(part[at]))) as f32).collect())
     }
 
+    fn is_unfitted(&self) -> bool {
+        self.of.iter().any(|part| part.is_unfitted())
+    }
+
+    /// Fits the parts that are unfitted.
+    fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
+        let part = |part: &Box<dyn Constraint>| match part.is_unfitted() {
+            true => part.fitted(pairs, wins, priors),
+            false => from_tagged(part.to_tagged()?),
+        };
+        let of = self.of.iter().map(part).collect::<Result<_>>()?;
+        Ok(Box::new(Self { how: self.how.clone(), of }))
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some(match self.how {
             How::Min => "Δ* = min of the parts' Δ*",

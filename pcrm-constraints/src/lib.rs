@@ -12,6 +12,7 @@
 //! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
 //! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
 //! | `calibrated` | as `of`, with β1 and β3 fitted to how often preferred answers win | `of` length_ratio, `beta2` that of `of`, `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
+//! | `learned` | 2·softplus(f), f of several priors at once, fitted to how often judges agree | `features` length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
 //! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
@@ -67,6 +68,7 @@ pub mod cosine;
 pub mod edit;
 pub mod embeddings;
 pub mod fixed;
+pub mod learned;
 pub mod length_ratio;
 pub mod none;
 mod number;
@@ -88,6 +90,7 @@ pub use cosine::Cosine;
 pub use edit::Edit;
 pub use embeddings::Embeddings;
 pub use fixed::Fixed;
+pub use learned::Learned;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
 pub use policy::{Policy, StatePooling};
@@ -112,6 +115,7 @@ mod tests {
                 "cosine",
                 "edit",
                 "fixed",
+                "learned",
                 "length_ratio",
                 "none",
                 "random",
@@ -129,8 +133,8 @@ mod tests {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, length_ratio, none, random, \
-             score_gap"
+            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, learned, length_ratio, \
+             none, random, score_gap"
         );
     }
 }
