@@ -144,9 +144,14 @@ fn a_text_under_a_full_mask_has_the_same_bits_beside_others() -> Result<()> {
                 let (start, rows) = (segment.rows.start, segment.rows.len());
                 let cut = |x: &Tensor| x.narrow(0, start, rows);
                 let own = [cut(&qkv[0])?, cut(&qkv[1])?, cut(&qkv[2])?];
-                let alone = own[0].kernels().attention(own.each_ref(), &SequenceTree::sequence(rows)?, &how)?;
+                let alone =
+                    own[0].kernels().attention(own.each_ref(), &SequenceTree::sequence(rows)?, &how)?;
                 let (got, want) = (cut(&packed)?.read()?.into_f32(), alone.read()?.into_f32());
-                backend.check_same(&format!("{rows} rows, {heads}/{kv_heads} heads of {dim}"), &got, &want)?;
+                backend.check_same(
+                    &format!("{rows} rows, {heads}/{kv_heads} heads of {dim}"),
+                    &got,
+                    &want,
+                )?;
             }
         }
         Ok(())

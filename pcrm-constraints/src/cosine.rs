@@ -244,7 +244,10 @@ mod tests {
             |fields: &str| parse(&format!(r#"{{"kind": "cosine", {fields}}}"#)).unwrap_err().to_string();
         for (fields, expected) in [
             (r#""encoder": "bert2""#, "unknown encoder \"bert2\"; known: bag-of-words, bert, policy"),
-            (r#""encoder": {"width": 3}"#, "no \"kind\" in {\"width\":3}; known kinds: bag-of-words, bert, policy"),
+            (
+                r#""encoder": {"width": 3}"#,
+                "no \"kind\" in {\"width\":3}; known kinds: bag-of-words, bert, policy",
+            ),
             (r#""encoder": 3"#, "expected an object with \"kind\", found 3"),
             (r#""similarity": "angle""#, "unknown variant `angle`, expected `raw` or `angular`"),
             (r#""preset": "papers""#, "unknown variant `papers`, expected `paper` or `paper-dpo`"),

@@ -136,9 +136,8 @@ pub fn attention() -> Result<Vec<Case>> {
                         random(&[rows, kv_heads, 8], 3)?,
                     ];
                     let which = if asked.is_some() { "some" } else { "all" };
-                    let name = format!(
-                        "attention, {name}, {heads}/{kv_heads} heads, {mask:?}, {which} queries"
-                    );
+                    let name =
+                        format!("attention, {name}, {heads}/{kv_heads} heads, {mask:?}, {which} queries");
                     let tree = tree.clone();
                     cases.push(Case::new(name, inputs, LONG, move |k, x| {
                         let how = Attention { scale: 0.7, mask, queries: asked.as_deref() };

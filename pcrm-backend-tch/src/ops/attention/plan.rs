@@ -168,7 +168,10 @@ mod tests {
         let prompt = batch.push(&[0; 70], None)?;
         batch.push(&[0; 3], Some(prompt))?;
         batch.push(&[0; 60], Some(prompt))?;
-        let plan = Plan::new(&batch.tree, &Attention { scale: 1.0, mask: Mask::Causal { window: None }, queries: None });
+        let plan = Plan::new(
+            &batch.tree,
+            &Attention { scale: 1.0, mask: Mask::Causal { window: None }, queries: None },
+        );
         let ends = |part: &Part| part.tiles.iter().map(|tile| tile.keys.end).collect::<Vec<_>>();
         let [prompt, first, second] = &plan.trees[0][..] else { panic!("three parts of one tree") };
         assert_eq!([ends(prompt), ends(first), ends(second)], [vec![64, 128], vec![128], vec![128, 192]]);

@@ -124,7 +124,9 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
 fn answers(row: &Preference) -> Vec<String> {
     const TURN: &str = "\n\nAssistant:";
     let text = |content: &Content| match content {
-        Content::Text(text) => text.rfind(TURN).map_or(text.as_str(), |at| &text[at + TURN.len()..]).trim().to_owned(),
+        Content::Text(text) => {
+            text.rfind(TURN).map_or(text.as_str(), |at| &text[at + TURN.len()..]).trim().to_owned()
+        }
         Content::Messages(turns) => turns.last().map(|turn| turn.content.clone()).unwrap_or_default(),
     };
     vec![text(&row.chosen), text(&row.rejected)]

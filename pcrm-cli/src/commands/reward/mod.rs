@@ -110,7 +110,8 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
         config.pad = pad;
         config.raw.insert("pcrm".into(), notes);
     });
-    let Data { train, eval, sources, conversational } = datasets(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
+    let Data { train, eval, sources, conversational } =
+        datasets(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
     let fingerprint = fingerprint(args, &config, &tagged)?;
     if !args.resume {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;

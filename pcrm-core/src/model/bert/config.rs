@@ -135,7 +135,10 @@ mod tests {
                 json!({"model_type": "mpnet"}),
                 "model_type is \"mpnet\"; expected an encoder, one of bert, camembert, distilbert, roberta, xlm-roberta",
             ),
-            (json!({"position_embedding_type": "relative_key"}), "position_embedding_type is \"relative_key\""),
+            (
+                json!({"position_embedding_type": "relative_key"}),
+                "position_embedding_type is \"relative_key\"",
+            ),
             (json!({"is_decoder": true}), "is_decoder is true"),
             (json!({"num_attention_heads": 3}), "3 heads do not divide a width of 8"),
             (json!({"hidden_act": "mish"}), "hidden_act is \"mish\""),
