@@ -6,7 +6,7 @@
 mod plan;
 mod segments;
 
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
@@ -59,7 +59,7 @@ fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(T
     let out = Torch::f_empty(q.size(), (q.kind(), q.device()))?;
     let inputs = Inputs::new(plan, [q, k, v])?;
     let tasks = plan.trees.iter().map(|parts| (parts, inputs.share(), out.shallow_clone())).collect();
-    let saved = workers::each(tasks, |(parts, inputs, out)| {
+    let attend = |(parts, inputs, out): (&Vec<Part>, Inputs, Torch)| {
         let mut saved = Vec::new();
         for part in parts {
             let (keys, values) = (inputs.k.of(part)?, inputs.v.of(part)?);
@@ -82,7 +82,12 @@ fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(T
             }
         }
         Ok(saved)
-    })?;
+    };
+    let saved = match plan.mask {
+        Mask::Causal { .. } => workers::each(tasks, attend)?,
+        // Tiles are not filled up.
+        Mask::Full => workers::each_undivided(tasks, attend)?,
+    };
     Ok((out, saved))
 }
 
