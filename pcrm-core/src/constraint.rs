@@ -128,46 +128,6 @@ pub struct Weight {
     pub high: f64,
 }
 
-/// Which way Δ* goes as a feature grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Either way.
-    Free,
-    /// It never falls.
-    Increasing,
-    /// It never rises.
-    Decreasing,
-}
-
-/// What one feature does to Δ*, for constraints that were fitted to several; what is shown to people.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Effect {
-    /// The feature's name.
-    pub feature: String,
-    /// Which way Δ* was allowed to go as it grows.
-    pub direction: Direction,
-    /// Its mean over the pairs that were fitted to, in its own units.
-    pub mean: f64,
-    /// Its standard deviation there.
-    pub std: f64,
-    /// Its weight, where it has one.
-    pub weight: Option<Weight>,
-    /// Its value and Δ* there, from its 1st to its 99th percentile, the other features at their means.
-    pub points: Vec<(f64, f64)>,
-}
-
-/// The weight of a feature: by how much a standard deviation of it moves what Δ* is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Weight {
-    /// Over the models of all folds.
-    pub mean: f64,
-    /// The least of them.
-    pub low: f64,
-    /// The largest of them.
-    pub high: f64,
-}
-
 /// A prior constraint. One method is required besides the name.
 ///
 /// Implementations are plain serde structs with `deny_unknown_fields`, registered as a [`ConstraintPlugin`]
