@@ -104,11 +104,11 @@ impl Constraint for Combine {
 
     /// Fits the parts that are unfitted.
     fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
-        let part = |part: &Box<dyn Constraint>| match part.is_unfitted() {
+        let part = |part: &dyn Constraint| match part.is_unfitted() {
             true => part.fitted(pairs, wins, priors),
             false => from_tagged(part.to_tagged()?),
         };
-        let of = self.of.iter().map(part).collect::<Result<_>>()?;
+        let of = self.of.iter().map(|of| part(of.as_ref())).collect::<Result<_>>()?;
         Ok(Box::new(Self { how: self.how.clone(), of }))
     }
 

@@ -160,10 +160,7 @@ impl Objective for Likelihood {
         for j in 0..size {
             let penalty = if j == 0 { 0.0 } else { self.penalty };
             gradient[j] = gradient[j] / count + penalty * parameters[j];
-            for k in 0..=j {
-                curvature[j][k] /= count;
-                curvature[k][j] = curvature[j][k];
-            }
+            curvature[j].iter_mut().for_each(|entry| *entry /= count);
             curvature[j][j] += penalty;
         }
         Point { gradient, curvature }

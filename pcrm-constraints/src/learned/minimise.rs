@@ -14,14 +14,15 @@ pub(super) trait Objective {
 /// An objective near one place.
 pub(super) struct Point {
     pub gradient: Vec<f64>,
+    /// Its lower triangle; nothing else is read.
     pub curvature: Vec<Vec<f64>>,
 }
 
 const STEPS: usize = 300;
-/// Of every entry of the gradient that is free.
-const FLAT: f64 = 1e-10;
 /// How much of what the gradient promises a step must bring.
 const ENOUGH: f64 = 1e-4;
+/// Of a value, what its rounding may amount to.
+const ROUNDING: f64 = 1e-15;
 
 /// Where the objective is least, or as near as rounding lets one come, from a start within the ends. A local minimum
 /// where the objective is not convex.
@@ -38,20 +39,29 @@ pub(super) fn minimise(
         let pushed =
             |j: usize| (x[j] <= lower[j] && gradient[j] > 0.0) || (x[j] >= upper[j] && gradient[j] < 0.0);
         let free: Vec<usize> = (0..x.len()).filter(|&j| !pushed(j)).collect();
-        if free.iter().all(|&j| gradient[j].abs() <= FLAT) {
-            break;
-        }
         let downhill: Vec<f64> = free.iter().map(|&j| -gradient[j]).collect();
+        let moved = |step: &[f64], length: f64| {
+            let mut there = x.clone();
+            for (&j, step) in free.iter().zip(step) {
+                there[j] = (x[j] + length * step).clamp(lower[j], upper[j]);
+            }
+            let promised: f64 = free.iter().map(|&j| gradient[j] * (there[j] - x[j])).sum();
+            (there, promised)
+        };
+        let rounding = ROUNDING * value.abs().max(1.0);
+        let step = newton(&curvature, &free, &downhill);
+        let (there, promised) = moved(&step, 1.0);
+        if promised <= 0.0 && promised > -rounding {
+            // Values can no longer tell whether this helps.
+            return there;
+        }
         // Where a Newton step runs into an end it may lead uphill; the gradient itself never does.
-        let found = [newton(&curvature, &free, &downhill), downhill].into_iter().find_map(|step| {
+        let found = [step, downhill].into_iter().find_map(|step| {
             let shorter = |length: f64| {
-                let mut there = x.clone();
-                for (&j, step) in free.iter().zip(&step) {
-                    there[j] = (x[j] + length * step).clamp(lower[j], upper[j]);
-                }
-                let promised: f64 = free.iter().map(|&j| gradient[j] * (there[j] - x[j])).sum();
+                let (there, promised) = moved(&step, length);
                 let reached = objective.value(&there);
-                (promised < 0.0 && reached <= value + ENOUGH * promised).then_some((there, reached))
+                (promised < 0.0 && reached <= value + ENOUGH * promised + rounding)
+                    .then_some((there, reached))
             };
             (0..40).map(|halvings| 0.5_f64.powi(halvings)).find_map(shorter)
         });

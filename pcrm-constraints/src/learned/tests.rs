@@ -376,7 +376,8 @@ fn refuses_fits_of_other_features() {
         from_tagged(value).unwrap_err().to_string()
     };
     let split = json!({"feature": 0, "at": 1.0, "below": 1.0, "above": 0.5});
-    let cases: [(&str, &dyn Fn(&mut Value), &str); 13] = [
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&str, Change<'_>, &str); 13] = [
         (
             GAPS,
             &|v| v["features"] = json!(["score_gap"]),
