@@ -6,14 +6,14 @@ use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::calibration::{Settings, Verdict, observations};
+use crate::calibration::{Beta2, Settings, Verdict, observations};
 use crate::fixed::Fixed;
 use crate::number::Number;
 
 pub use crate::calibration::Calibration;
 
 /// Asks to fit Δ*(s) = β1/(s + β2) + β3, s being the similarity of the constraint `of`, to how often judges that do not
-/// know a pair prefer its preferred answer; β2 is given. What is fitted is `of` with those β, or `fixed` where s says
+/// know a pair prefer its preferred answer; β2 is given, or `"fitted"` too. What is fitted is `of` with those β, or `fixed` where s says
 /// nothing of use (see [`Calibration`]). Until then there are no bounds.
 ///
 /// As data: `{"kind": "calibrated", "of": "length_ratio", "beta2": 0.001, "folds": 5, "bootstrap": 1000, "level": 0.95}`.
@@ -24,7 +24,8 @@ pub use crate::calibration::Calibration;
 pub struct Calibrated {
     #[serde(serialize_with = "tagged")]
     of: Box<dyn Constraint>,
-    beta2: f64,
+    #[serde(serialize_with = "number_or_word")]
+    beta2: Beta2,
     folds: usize,
     bootstrap: usize,
     level: f64,
@@ -170,9 +171,15 @@ impl TryFrom<Fields> for Calibrated {
             );
             return Err(Error::invalid("of", message));
         };
-        let beta2 = fields.beta2.finite("beta2", beta2)?;
-        if beta2 <= 0.0 {
-            return Err(Error::invalid("beta2", format!("found {beta2}, expected a number above 0")));
+        let beta2 = match fields.beta2.is("fitted") {
+            true => Beta2::Fitted,
+            false => Beta2::Given(fields.beta2.finite("beta2", beta2)?),
+        };
+        if let Beta2::Given(beta2) = beta2
+            && beta2 <= 0.0
+        {
+            let message = format!("found {beta2}, expected a number above 0 or \"fitted\"");
+            return Err(Error::invalid("beta2", message));
         }
         let at_least = |field: &'static str, least: u64, value: u64| match value >= least {
             true => Ok(value as usize),
@@ -189,6 +196,13 @@ impl TryFrom<Fields> for Calibrated {
             bootstrap: at_least("bootstrap", 100, fields.bootstrap.whole("bootstrap", 1000)?)?,
             level,
         })
+    }
+}
+
+fn number_or_word<S: Serializer>(beta2: &Beta2, serializer: S) -> Result<S::Ok, S::Error> {
+    match beta2 {
+        Beta2::Given(beta2) => serializer.serialize_f64(*beta2),
+        Beta2::Fitted => serializer.serialize_str("fitted"),
     }
 }
 
@@ -269,6 +283,8 @@ mod tests {
             (&json!(0.2), &json!(3), &json!("edit"))
         );
         assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
+        let word = parse(r#"{"kind": "calibrated", "beta2": "fitted"}"#).unwrap().to_tagged().unwrap();
+        assert_eq!(from_tagged(word.clone()).unwrap().to_tagged().unwrap()["beta2"], "fitted");
         let own = Calibrated::of_kind(form.as_ref()).unwrap();
         assert_eq!((own.folds, own.bootstrap, own.of().kind()), (3, 1000, "edit"));
         assert!(Calibrated::of_kind(parse("fixed").unwrap().as_ref()).is_none());
@@ -281,7 +297,8 @@ mod tests {
             (r#""of": "fixed""#, "of: found \"fixed\", which has no beta1, beta2 and beta3"),
             (r#""of": "calibrated""#, "of: found \"calibrated\", which has no beta1"),
             (r#""of": "lenght""#, "unknown constraint \"lenght\""),
-            (r#""beta2": 0"#, "beta2: found 0, expected a number above 0"),
+            (r#""beta2": 0"#, "beta2: found 0, expected a number above 0 or \"fitted\""),
+            (r#""beta2": "best""#, "beta2: found \"best\", expected a finite number"),
             (r#""folds": 1"#, "folds: found 1, expected at least 2"),
             (r#""folds": 2.5"#, "folds: found 2.5, expected a whole number"),
             (r#""bootstrap": 10"#, "bootstrap: found 10, expected at least 100"),

@@ -37,6 +37,11 @@ impl Number {
         }
     }
 
+    /// Whether it is this word, which a field may take instead of a number.
+    pub(crate) fn is(&self, word: &str) -> bool {
+        self.0.as_ref().is_some_and(|value| value == word)
+    }
+
     /// The whole number, or `default` where the field was absent.
     ///
     /// # Errors

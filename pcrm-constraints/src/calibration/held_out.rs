@@ -3,9 +3,9 @@
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Observation;
 use super::draws::{Draws, Interval};
-use super::logistic::{Line, Sample, constant, log_likelihood};
+use super::logistic::{Sample, constant, log_likelihood};
+use super::{Candidates, Observation};
 
 /// Mean log-likelihoods of wins under σ(Δ*/2), in nats per pair; greater is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,11 @@ pub struct HeldOut {
 ///
 /// # Errors
 /// Prompts that all fall into one fold.
-pub(super) fn measure(observations: &[Observation], v: &[f64], draws: &Draws) -> Result<HeldOut> {
+pub(super) fn measure(
+    observations: &[Observation],
+    candidates: &Candidates,
+    draws: &Draws,
+) -> Result<HeldOut> {
     let wins: Vec<f64> = observations.iter().map(|seen| seen.win).collect();
     let mut folds: Vec<usize> = observations.iter().map(|seen| seen.fold).collect();
     folds.sort_unstable();
@@ -39,9 +43,9 @@ pub(super) fn measure(observations: &[Observation], v: &[f64], draws: &Draws) ->
     for held_out in folds {
         let counts: Vec<f64> =
             observations.iter().map(|seen| f64::from(u8::from(seen.fold != held_out))).collect();
-        let sample = Sample { v, wins: &wins, counts: &counts };
-        let curve = Line::bounded(&sample, Line::free(&sample));
-        let flat = constant(&sample);
+        let (best, curve) = candidates.best(&wins, &counts);
+        let v = &candidates.v[best];
+        let flat = constant(&Sample { v, wins: &wins, counts: &counts });
         for (at, seen) in observations.iter().enumerate().filter(|(_, seen)| seen.fold == held_out) {
             let of = |bound: f64| log_likelihood(bound / 2.0, seen.win);
             likelihoods[at] = [of(curve.at(v[at])), of(flat)];

@@ -65,7 +65,8 @@ impl Line {
         if steep.likelihood(sample) > flat.likelihood(sample) { steep } else { flat }
     }
 
-    fn likelihood(&self, sample: &Sample<'_>) -> f64 {
+    /// Σ k [w ln σ(Δ*/2) + (1 − w) ln(1 − σ(Δ*/2))], in nats.
+    pub fn likelihood(&self, sample: &Sample<'_>) -> f64 {
         sample.sum(|v, win| log_likelihood(self.at(v) / 2.0, win))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The loss of a pair is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound states P(y_w ≻ y_l) = σ(Δ*/2). Judges that
 //! were not trained on a pair say how often its preferred answer wins; [`Calibration::of`] finds the paper's map
-//! Δ*(s) = β1/(s + β2) + β3, β2 given, under which those wins are most likely, and whether it is worth anything.
+//! Δ*(s) = β1/(s + β2) + β3 under which those wins are most likely, and whether it is worth anything.
 //!
 //! [`logistic`] fits, [`draws`] draws prompts, [`held_out`] measures on prompts that were not fitted to, [`bins`] shows.
 
@@ -43,11 +43,24 @@ pub struct Observation {
     pub fold: usize,
 }
 
+/// Where β2 comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Beta2 {
+    /// It is given.
+    Given(f64),
+    /// It is that of [`BETA2`] under which wins are most likely. Intervals are those of the other two numbers, β2 being
+    /// known; what is held out has no part in the choice.
+    Fitted,
+}
+
+/// The β2 that are tried: from the paper's, with which s = 0 stands far apart, to one with which Δ* is nearly a line.
+pub const BETA2: [f64; 6] = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0];
+
 /// How calibration is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// β2 > 0.
-    pub beta2: f64,
+    /// Where β2 comes from.
+    pub beta2: Beta2,
     /// Draws of the bootstrap.
     pub bootstrap: usize,
     /// The level of confidence of intervals.
@@ -63,7 +76,7 @@ pub struct Calibration {
     pub pairs: usize,
     /// Their prompts.
     pub prompts: usize,
-    /// β2, which was given.
+    /// β2, given or fitted.
     pub beta2: f64,
     /// The level of confidence of intervals.
     pub level: f64,
@@ -162,23 +175,24 @@ impl Calibration {
         if observations.is_empty() {
             return Err(Error::invalid("calibrated", "there are no pairs to fit to"));
         }
-        let beta2 = settings.beta2;
-        let v: Vec<f64> = observations.iter().map(|seen| abscissa(seen.s, beta2)).collect();
         let wins: Vec<f64> = observations.iter().map(|seen| seen.win).collect();
         let prompts: Vec<usize> = observations.iter().map(|seen| seen.prompt).collect();
         let draws = Draws::new(&prompts, settings.bootstrap, settings.seed, settings.level);
+        let once = vec![1.0; observations.len()];
+        let candidates = Candidates::new(observations, settings.beta2);
+        let (best, _) = candidates.best(&wins, &once);
+        let (beta2, v) = (candidates.beta2[best], &candidates.v[best]);
         let fitted = |counts: &[f64]| {
-            let sample = Sample { v: &v, wins: &wins, counts };
+            let sample = Sample { v, wins: &wins, counts };
             let free = Line::free(&sample);
             (free, Line::bounded(&sample, free), sample.mean_win())
         };
-        let once = vec![1.0; observations.len()];
         let (free, curve, mean) = fitted(&once);
         let drawn = draws.map(fitted);
         let slopes = drawn.iter().map(|(free, ..)| free.slope).collect();
         let means = drawn.iter().map(|(.., mean)| *mean).collect();
         let (slope, mean_win) = (draws.interval(free.slope, slopes)?, draws.interval(mean, means)?);
-        let held_out = held_out::measure(observations, &v, &draws)?;
+        let held_out = held_out::measure(observations, &candidates, &draws)?;
         let band = |at: usize| {
             let s = at as f64 / (GRID - 1) as f64;
             let p = |line: &Line| sigmoid(line.at(abscissa(s, beta2)) / 2.0);
@@ -193,7 +207,7 @@ impl Calibration {
             (_, held_out) if held_out.curve <= held_out.constant => Verdict::NoGain,
             _ => Verdict::Informative,
         };
-        let constant = constant(&Sample { v: &v, wins: &wins, counts: &once }).max(LEAST);
+        let constant = constant(&Sample { v, wins: &wins, counts: &once }).max(LEAST);
         let bound = |s: f64| match verdict {
             Verdict::Informative => curve.at(abscissa(s, beta2)),
             _ => constant,
@@ -227,7 +241,8 @@ impl Calibration {
         let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);
         match self.verdict {
             Verdict::Informative => format!(
-                "the less similar two answers are, the surer is the preference ({slope}): the curve is fitted"
+                "the less similar two answers are, the surer is the preference ({slope}, beta2 {}): the curve is fitted",
+                self.beta2
             ),
             Verdict::Flat => format!(
                 "this similarity carries no usable information about how strong preferences are in these data ({slope}, \
@@ -249,6 +264,41 @@ impl Calibration {
                 self.pairs
             ),
         }
+    }
+}
+
+/// The β2 that may be, and v of every pair under each.
+#[derive(Debug)]
+struct Candidates {
+    beta2: Vec<f64>,
+    v: Vec<Vec<f64>>,
+}
+
+impl Candidates {
+    fn new(observations: &[Observation], beta2: Beta2) -> Self {
+        let beta2 = match beta2 {
+            Beta2::Given(beta2) => vec![beta2],
+            Beta2::Fitted => BETA2.to_vec(),
+        };
+        let v = |beta2: &f64| observations.iter().map(|seen| abscissa(seen.s, *beta2)).collect();
+        Self { v: beta2.iter().map(v).collect(), beta2 }
+    }
+
+    /// The place of the β2 under which wins are most likely, and the curve; the first of several.
+    fn best(&self, wins: &[f64], counts: &[f64]) -> (usize, Line) {
+        let curve = |v: &Vec<f64>| {
+            let sample = Sample { v, wins, counts };
+            let line = Line::bounded(&sample, Line::free(&sample));
+            (line, line.likelihood(&sample))
+        };
+        let mut best = (0, curve(&self.v[0]));
+        for (at, v) in self.v.iter().enumerate().skip(1) {
+            let other = curve(v);
+            if other.1 > best.1.1 {
+                best = (at, other);
+            }
+        }
+        (best.0, best.1.0)
     }
 }
 

@@ -8,14 +8,14 @@ use super::*;
 
 /// A known curve: Δ*(s) = 0.8·v(s) + 0.5 with β2 = 0.1, σ(Δ*/2) from 0.56 at s = 1 to 0.98 at s = 0.
 const KNOWN: (f64, f64) = (0.8, 0.5);
-const BETA2: f64 = 0.1;
+const KNOWN_BETA2: f64 = 0.1;
 
 fn settings(bootstrap: usize) -> Settings {
-    Settings { beta2: BETA2, bootstrap, level: 0.95, seed: 1 }
+    Settings { beta2: Beta2::Given(KNOWN_BETA2), bootstrap, level: 0.95, seed: 1 }
 }
 
 fn chance(s: f64) -> f64 {
-    sigmoid((KNOWN.0 * abscissa(s, BETA2) + KNOWN.1) / 2.0)
+    sigmoid((KNOWN.0 * abscissa(s, KNOWN_BETA2) + KNOWN.1) / 2.0)
 }
 
 /// Pairs of s in (0, 1), three of a prompt, each won with probability `p(s)`.
@@ -70,6 +70,19 @@ fn a_known_curve_is_recovered() {
     assert!(
         held_out.gain.low > 0.0 && (held_out.gain.value - (held_out.curve - held_out.constant)).abs() < 1e-12
     );
+}
+
+/// Protects: β2 is found among those that are tried: that which made the data, or a neighbour of nearly its likelihood; the
+/// paper's, with which a few pairs of s near 0 decide all, foretells other prompts worse.
+#[test]
+fn beta2_is_fitted_where_asked() {
+    let seen = simulated(6000, 2, chance);
+    let found = Calibration::of(&seen, &Settings { beta2: Beta2::Fitted, ..settings(100) }).unwrap();
+    assert!([0.03, 0.1, 0.3].contains(&found.beta2), "{}", found.beta2);
+    assert_eq!(found.verdict, Verdict::Informative);
+    let papers = Calibration::of(&seen, &Settings { beta2: Beta2::Given(0.001), ..settings(100) }).unwrap();
+    assert!(found.held_out.curve > papers.held_out.curve, "{:?} {:?}", found.held_out, papers.held_out);
+    assert_eq!(found.held_out.constant, papers.held_out.constant);
 }
 
 /// Protects: the band's promise: over many worlds it holds the truth about as often as its level says. (The binomial's

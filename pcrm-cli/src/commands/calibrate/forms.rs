@@ -31,14 +31,7 @@ impl Form {
             let (kind, tagged) = (asked.kind(), asked.to_tagged()?);
             let unfitted = match asked.is_unfitted() {
                 true => asked,
-                false => constraint::from_tagged(json!({
-                    "kind": "calibrated",
-                    "of": tagged,
-                    "folds": evidence.folds,
-                    "bootstrap": evidence.bootstrap,
-                    "level": evidence.level,
-                }))
-                .with_context(at)?,
+                false => constraint::from_tagged(calibrated(&tagged, evidence)).with_context(at)?,
             };
             let alike = forms.iter().filter(|form| form.asked["kind"] == kind).count();
             let name = if alike == 0 { kind.to_owned() } else { format!("{kind}-{}", alike + 1) };
@@ -46,4 +39,14 @@ impl Form {
         }
         Ok(forms)
     }
+}
+
+fn calibrated(of: &Value, evidence: &EvidenceArgs) -> Value {
+    let EvidenceArgs { folds, bootstrap, level, beta2, .. } = evidence;
+    let mut form =
+        json!({"kind": "calibrated", "of": of, "folds": folds, "bootstrap": bootstrap, "level": level});
+    if let Some(beta2) = beta2 {
+        form["beta2"] = beta2.parse::<f64>().map_or_else(|_| json!(beta2), |beta2| json!(beta2));
+    }
+    form
 }

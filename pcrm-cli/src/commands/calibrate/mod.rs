@@ -57,6 +57,10 @@ struct EvidenceArgs {
     /// of judges
     #[arg(long, value_name = "COLUMN")]
     agreement_field: Option<String>,
+    /// β2 of the curve: a number above 0, or fitted with the others (small: bounds rise steeply where s is near 0; large: they
+    /// are nearly a line in s) [default: the constraint's own]
+    #[arg(long, value_name = "X|fitted")]
+    beta2: Option<String>,
     /// Parts that the prompts are split into: judges of a part are trained on the others, and so are curves that are
     /// measured on it
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -78,8 +82,7 @@ Examples:
   pcrm reward --model qwen2 --data train.jsonl --epochs 2 --constraint bound.json --output runs/rm
   pcrm calibrate --model qwen2 --data train.jsonl --constraint length_ratio --constraint cosine --output bounds
   pcrm calibrate --model qwen2 --data votes.jsonl --agreement-field agreement --output bound.json
-  pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint '{\"kind\": \"edit\", \"beta2\": 0.1}' \\
-      --output bound.json";
+  pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint edit --beta2 fitted --output bound.json";
 
 /// Gathers evidence, fits, tells and writes.
 ///
