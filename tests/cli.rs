@@ -28,6 +28,7 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "constraint random",
         "constraint score_gap",
         "encoder bag-of-words",
+        "encoder onnx",
     ];
     ensure!(names.iter().map(|words| words.join(" ")).eq(expected), "{printed}");
     Ok(())
