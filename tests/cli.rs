@@ -28,7 +28,9 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "constraint random",
         "constraint score_gap",
         "encoder bag-of-words",
+        "encoder bert",
         "encoder onnx",
+        "encoder policy",
     ];
     ensure!(names.iter().map(|words| words.join(" ")).eq(expected), "{printed}");
     Ok(())

@@ -6,6 +6,7 @@ mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in
 mod cases; // tables of operations with their operands
 mod cli; // the verbs as users meet them
+mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // what a model or a file of scores is worth
 mod formats; // data in every format, and what their columns are said to mean
 mod fuzzing; // the fuzz targets on a small seeded corpus

@@ -9,7 +9,7 @@ use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, 
 const BACKENDS: &[&str] = &["candle", "tch"];
 const CONSTRAINTS: &[&str] =
     &["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"];
-const ENCODERS: &[&str] = &["bag-of-words", "onnx"];
+const ENCODERS: &[&str] = &["bag-of-words", "bert", "onnx", "policy"];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()

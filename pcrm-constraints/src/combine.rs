@@ -87,6 +87,10 @@ impl Constraint for Combine {
         "combine"
     }
 
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.of.iter_mut().try_for_each(|part| part.settle(priors))
+    }
+
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
         // Each part is checked, so that a NaN is laid to the constraint that gave it and `min` hides none.
         let parts =

@@ -19,7 +19,7 @@
 //! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
 //! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
 //!
-//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]); the one here is `bag-of-words`. Each
+//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`, `onnx`, `policy`. Each
 //! different text is encoded once, and vectors are kept on disk ([`embeddings`]).
 //!
 //! # Adding one
@@ -57,6 +57,7 @@
 //! [`length_ratio`] is the paper's own; [`cosine`] with [`embeddings`], and a file per encoder.
 
 pub mod bag_of_words;
+pub mod bert;
 pub mod bound;
 pub mod combine;
 pub mod cosine;
@@ -67,14 +68,17 @@ pub mod length_ratio;
 pub mod none;
 mod number;
 pub mod onnx;
+pub mod policy;
 pub mod pooling;
 pub mod random;
 pub mod score_gap;
 pub mod sentence_folder;
 #[cfg(test)]
 mod testing;
+mod texts_on_backend;
 
 pub use bag_of_words::BagOfWords;
+pub use bert::Bert;
 pub use bound::Hyperbola;
 pub use combine::{Combine, How};
 pub use cosine::Cosine;
@@ -84,6 +88,7 @@ pub use fixed::Fixed;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
 pub use onnx::Onnx;
+pub use policy::{Policy, StatePooling};
 pub use pooling::Pooling;
 pub use random::Random;
 pub use score_gap::ScoreGap;

@@ -5,7 +5,7 @@
 //! `f32::INFINITY` means "no bound" and leaves −log σ(Δ) alone.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -41,6 +41,15 @@ pub trait Progress: Debug + Send + Sync {
     fn at(&self, what: &str, done: u64, total: u64);
 }
 
+/// Finds models by the names that people give them.
+pub trait Folders: Debug + Send + Sync {
+    /// The folder of the model of this name, which is no folder here.
+    ///
+    /// # Errors
+    /// A model that cannot be had; the message tells where it was looked for.
+    fn fetch(&self, named: &Path) -> Result<PathBuf>;
+}
+
 /// What surrounds the computation of bounds: the run's seed, what computes, where costly priors may be kept, who
 /// watches.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +63,8 @@ pub struct Priors {
     pub engine: Option<Engine>,
     /// The folder of the model that is to be trained, as it is before; `None`: there is none.
     pub model: Option<PathBuf>,
+    /// Where models are looked for that are not on the disk; `None`: nowhere.
+    pub folders: Option<Arc<dyn Folders>>,
     /// Who is told how far a computation of minutes has come; `None`: nobody.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -62,6 +73,17 @@ impl Priors {
     /// Priors of a run with this seed and nothing else.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, ..Self::default() }
+    }
+
+    /// The absolute path of a model's folder: `named` itself where it exists, else what [`Priors::folders`] finds.
+    ///
+    /// # Errors
+    /// Those of [`Folders::fetch`]. Without anyone to ask, who reads the folder says that it is not there.
+    pub fn folder(&self, named: &Path) -> Result<PathBuf> {
+        match &self.folders {
+            Some(folders) if !named.exists() => folders.fetch(named),
+            _ => std::path::absolute(named).map_err(Error::io(named)),
+        }
     }
 }
 
@@ -72,6 +94,15 @@ impl Priors {
 pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
     /// The tag that selects this constraint: `length_ratio`, `fixed`.
     fn kind(&self) -> &'static str;
+
+    /// Writes into the configuration what it takes from `priors` and what else may not be found later or elsewhere: see
+    /// [`Encoder::settle`](crate::encoder::Encoder::settle). A constraint made of others or of an encoder settles those.
+    ///
+    /// # Errors
+    /// What of `priors` is missing.
+    fn settle(&mut self, _priors: &Priors) -> Result<()> {
+        Ok(())
+    }
 
     /// Δ* of every pair, in order; positive, or `f32::INFINITY` for no bound.
     ///

@@ -5,7 +5,7 @@ mod store;
 use std::collections::HashMap;
 
 use pcrm_core::constraint::Priors;
-use pcrm_core::encoder::Encoder;
+use pcrm_core::encoder::{Encoder, longest_first};
 use pcrm_core::{Error, Result};
 
 use self::store::Store;
@@ -27,10 +27,7 @@ impl<'a> Embeddings<'a> {
         texts: impl IntoIterator<Item = &'a str>,
         priors: &Priors,
     ) -> Result<Self> {
-        let mut texts: Vec<&str> = texts.into_iter().collect();
-        // By content last, so that batches do not depend on the order of the data.
-        texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        texts.dedup();
+        let texts = longest_first(texts);
         let mut embedder = encoder.open(&texts, priors)?;
         let mut store = match (&priors.cache, embedder.digest()) {
             (Some(folder), Some(digest)) => Store::open(folder, encoder.kind(), &digest),

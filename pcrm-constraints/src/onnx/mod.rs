@@ -45,6 +45,11 @@ impl Encoder for Onnx {
         "onnx"
     }
 
+    fn settle(&mut self, _priors: &Priors) -> Result<()> {
+        self.folder.path = std::path::absolute(&self.folder.path).map_err(Error::io(&self.folder.path))?;
+        Ok(())
+    }
+
     fn open(&self, _texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>> {
         let folder = SentenceFolder::open(&self.folder)?;
         let path = Graph::find(folder.transformer())?;
@@ -53,7 +58,7 @@ impl Encoder for Onnx {
             folder.pooling()?;
         }
         let digest = format!("{} {}", folder.digest(&graph_files(&path)?)?, ort::info());
-        Ok(Box::new(Opened { folder, graph, digest }))
+        Ok(Box::new(Opened { folder, graph, digest, tokens: 0 }))
     }
 }
 
@@ -67,6 +72,7 @@ struct Opened {
     folder: SentenceFolder,
     graph: Graph,
     digest: String,
+    tokens: u64,
 }
 
 impl Embedder for Opened {
@@ -81,6 +87,7 @@ impl Embedder for Opened {
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
         let tokens = self.folder.tokens(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
+        self.tokens += lengths.iter().map(|&length| length as u64).sum::<u64>();
         let (order, ranges) = batches(&lengths, BUDGET, self.graph.lengths());
         let mut vectors = vec![Vec::new(); texts.len()];
         let (folder, pools) = (&self.folder, self.graph.output() == Output::Tokens);
@@ -94,6 +101,10 @@ impl Embedder for Opened {
             })?;
         }
         Ok(vectors)
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens)
     }
 }
 

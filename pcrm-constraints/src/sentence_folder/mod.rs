@@ -138,7 +138,8 @@ impl SentenceFolder {
     }
 }
 
-fn digest_of(path: &Path) -> io::Result<[u8; 32]> {
+/// SHA-256 of a file's content.
+pub(crate) fn digest_of(path: &Path) -> io::Result<[u8; 32]> {
     let mut digest = Hashing(Sha256::new());
     io::copy(&mut File::open(path)?, &mut digest)?;
     Ok(digest.0.finalize().into())

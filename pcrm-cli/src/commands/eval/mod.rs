@@ -254,14 +254,14 @@ impl EvalRewardArgs {
         let backend = self.machine.open()?;
         let dir = &*self.hub.model(model, Weights::Read)?;
         let (model, tokenizer) = trained(self.machine.dtype, backend.as_ref(), dir)?;
-        let constraint = constraint_of(&model, self.constraint.as_deref())?;
+        let (constraint, whose) = constraint_of(&model, self.constraint.as_deref())?;
         let cache = match (&self.cache, self.no_cache) {
             (_, true) => ScoreCache::default(),
             (Some(folder), _) => ScoreCache::open(folder, dir, &self.machine)?,
             (None, _) => ScoreCache::open(&users_folder()?, dir, &self.machine)?,
         };
         let tagged = constraint.to_tagged()?;
-        let mut scorer = Scorer { model, tokenizer, constraint, cache };
+        let mut scorer = Scorer { model, tokenizer, constraint, whose, cache };
         let (items, sources) = scoring.score(rows, &mut scorer)?;
         Ok(Scored { items, unit: LengthUnit::Tokens, constraint: Some(tagged), sources })
     }

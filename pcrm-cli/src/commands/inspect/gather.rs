@@ -209,7 +209,7 @@ impl Subject<'_> {
     }
 
     fn bounds(&self, pairs: &[EncodedPair]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-        let priors = priors(&self.args.machine, Some(&self.dir))?;
+        let priors = priors(&self.args.machine, (!self.args.steps.random_init).then_some(&self.dir))?;
         let bounds = dataset::bounds(self.constraint.as_ref(), pairs, &priors)?;
         let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
         Ok((bounds, self.constraint.similarities(&views, &priors).context("--constraint")?))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 pub use args::RewardArgs;
-use pcrm_core::constraint::{self, Constraint};
+use pcrm_core::constraint::{self, Constraint, Priors};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::overlap::overlap;
 use pcrm_core::model::{ModelConfig, RewardModel, weights};
@@ -88,11 +88,13 @@ fn model_digest(dir: &Path) -> Result<String> {
 /// Everything that the user's files and options can cause.
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     let config = args.trainer()?;
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
-    let tagged = constraint.to_tagged()?;
+    let mut constraint = constraint::parse(&args.constraint).context("--constraint")?;
     let backend = args.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
+    let priors = priors(&args.machine, (!args.random_init).then_some(&args.model))?;
+    constraint.settle(&priors).context("--constraint")?;
+    let tagged = constraint.to_tagged()?;
     let tokenizer =
         Tokenizer::from_dir(&args.model).with_context(|| format!("--model {}", args.model.display()))?;
     let model = match args.random_init {
@@ -108,7 +110,8 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
         config.pad = pad;
         config.raw.insert("pcrm".into(), notes);
     });
-    let Data { train, eval, sources, conversational } = datasets(args, &tokenizer, pad, constraint.as_ref())?;
+    let Data { train, eval, sources, conversational } =
+        datasets(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
     let fingerprint = fingerprint(args, &config, &tagged)?;
     if !args.resume {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
@@ -196,15 +199,14 @@ fn datasets(
     args: &RewardArgs,
     tokenizer: &Tokenizer,
     pad: Option<u32>,
-    constraint: &dyn Constraint,
+    (constraint, priors): (&dyn Constraint, &Priors),
 ) -> Result<Data> {
-    let priors = priors(&args.machine, Some(&args.model))?;
     let (rows, read) = args.reading.preferences(&args.data, args.kept_ties())?;
     let conversational = rows.first().is_some_and(|pair| pair.chosen.is_conversation());
     let (encoded, report) = args.reading.encode(&rows, tokenizer, pad)?;
     let mut sources = vec![Source { role: "training".to_owned(), read, encoded: report }];
     let bounded = |pairs: Vec<_>| -> Result<Pairs> {
-        let bounds = bounds(constraint, &pairs, &priors)?;
+        let bounds = bounds(constraint, &pairs, priors)?;
         Ok(Pairs::new(pairs, bounds))
     };
     let (train, eval) = match args.eval_split {
