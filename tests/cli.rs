@@ -31,6 +31,7 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "constraint score_gap",
         "encoder bag-of-words",
         "encoder bert",
+        "encoder onnx",
         "encoder policy",
     ];
     ensure!(names.iter().map(|words| words.join(" ")).eq(expected), "{printed}");

@@ -19,7 +19,7 @@ const CONSTRAINTS: &[&str] = &[
     "random",
     "score_gap",
 ];
-const ENCODERS: &[&str] = &["bag-of-words", "bert", "policy"];
+const ENCODERS: &[&str] = &["bag-of-words", "bert", "onnx", "policy"];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()

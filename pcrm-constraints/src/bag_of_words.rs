@@ -204,7 +204,7 @@ mod tests {
         }
         assert_eq!(
             refusal("bag-of-wrods"),
-            "unknown encoder \"bag-of-wrods\"; known: bag-of-words, bert, policy"
+            "unknown encoder \"bag-of-wrods\"; known: bag-of-words, bert, onnx, policy"
         );
     }
 }

@@ -21,7 +21,7 @@
 //! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
 //! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
 //!
-//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`, `policy`. Each
+//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`, `onnx`, `policy`. Each
 //! different text is encoded once, and vectors are kept on disk ([`embeddings`]).
 //!
 //! # Adding one
@@ -72,6 +72,7 @@ pub mod learned;
 pub mod length_ratio;
 pub mod none;
 mod number;
+pub mod onnx;
 pub mod policy;
 pub mod pooling;
 pub mod random;
@@ -93,6 +94,7 @@ pub use fixed::Fixed;
 pub use learned::Learned;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
+pub use onnx::Onnx;
 pub use policy::{Policy, StatePooling};
 pub use pooling::Pooling;
 pub use random::Random;

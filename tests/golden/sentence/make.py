@@ -1,5 +1,6 @@
-"""Makes `tiny/`, a sentence encoder of random weights as sentence-transformers saves it, its ONNX graph, and
-`expected.json`, what sentence-transformers makes of some texts with it.
+"""Makes `tiny/`, a sentence encoder of random weights as sentence-transformers saves it, its ONNX graph,
+`expected.json`, what sentence-transformers makes of some texts with it, and `graphs/`: graphs of one operation that
+are not as they should be, and one that pools.
 
     python make.py      (sentence-transformers 6.2, torch 2.11, onnx 1.23)
 """
@@ -8,6 +9,7 @@ import json
 import pathlib
 import shutil
 
+import onnx
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
@@ -64,6 +66,43 @@ def export(model, path):
     )
 
 
+def small_graph(name, inputs, output, nodes, rank):
+    """A graph of int64 inputs [batch, sequence] and one float output, whose last dimension is 2 where it has three."""
+    shapes = {1: ["batch"], 2: ["batch", "sequence"], 3: ["batch", "sequence", 2]}
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(op, taken, [given], **attributes) for op, taken, given, attributes in nodes],
+        name,
+        [value(one, onnx.TensorProto.INT64, shapes[2]) for one in inputs],
+        [value(output, onnx.TensorProto.FLOAT, shapes[rank])],
+        [onnx.helper.make_tensor("last", onnx.TensorProto.INT64, [1], [-1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, HERE / "graphs" / f"{name}.onnx")
+
+
+def small_graphs():
+    (HERE / "graphs").mkdir(exist_ok=True)
+    cast = lambda given="x": ("Cast", ["input_ids"], given, {"to": onnx.TensorProto.FLOAT})
+    wide = lambda taken, given: [
+        ("Unsqueeze", [taken, "last"], "column", {}), ("Concat", ["column", "column"], given, {"axis": 2})
+    ]
+    # √(0 − id) is NaN for every id but that of [PAD].
+    nan = [cast(), ("Neg", ["x"], "minus", {}), ("Sqrt", ["minus"], "root", {}), *wide("root", "last_hidden_state")]
+    small_graph("nan", ["input_ids"], "last_hidden_state", nan, 3)
+    small_graph("inputs", ["input_ids", "pixels"], "last_hidden_state", [cast(), *wide("x", "last_hidden_state")], 3)
+    small_graph("outputs", ["input_ids"], "logits", [cast(), *wide("x", "logits")], 3)
+    small_graph("shape", ["input_ids"], "last_hidden_state", [cast("last_hidden_state")], 2)
+    # Pools by itself: the greatest id and the number of tokens that are not [PAD].
+    pooled = [
+        cast(), ("ReduceMax", ["x"], "greatest", {"axes": [1], "keepdims": 1}),
+        ("Sign", ["x"], "sign", {}), ("ReduceL1", ["sign"], "count", {"axes": [1], "keepdims": 1}),
+        ("Concat", ["greatest", "count"], "sentence_embedding", {"axis": 1}),
+    ]
+    small_graph("pooled", ["input_ids"], "sentence_embedding", pooled, 2)
+
+
 def main():
     torch.manual_seed(7)
     tok = tokenizer()
@@ -91,6 +130,7 @@ def main():
         for mode in ["cls", "max", "lasttoken"]:
             one = SentenceTransformer(modules=[transformer, Pooling(16, mode)], device="cpu")
             expected[mode].append(one.encode(text).tolist())
+    small_graphs()
     (HERE / "expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n")
 
 
