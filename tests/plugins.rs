@@ -8,7 +8,7 @@ use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, 
 /// What the crates above register, by name; a backend of others may be there besides.
 const BACKENDS: &[&str] = &["candle", "tch"];
 const CONSTRAINTS: &[&str] =
-    &["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"];
+    &["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "schedule", "score_gap"];
 const ENCODERS: &[&str] = &["bag-of-words"];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {

@@ -12,6 +12,7 @@
 //! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
 //! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
 //! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
+//! | `schedule` | f(t)·Δ* of another, t the share of steps made | `of` length_ratio, `from` 2, `to` 1, `shape` linear, `over` 1 | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |
@@ -67,6 +68,7 @@ pub mod length_ratio;
 pub mod none;
 mod number;
 pub mod random;
+pub mod schedule;
 pub mod score_gap;
 #[cfg(test)]
 mod testing;
@@ -81,6 +83,7 @@ pub use fixed::Fixed;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
 pub use random::Random;
+pub use schedule::Schedule;
 pub use score_gap::ScoreGap;
 
 #[cfg(test)]
@@ -93,7 +96,7 @@ mod tests {
         let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
         assert_eq!(
             names,
-            ["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"]
+            ["combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "schedule", "score_gap"]
         );
         for name in names {
             assert_eq!(pcrm_core::constraint::parse(name).unwrap().kind(), name);
@@ -107,7 +110,7 @@ mod tests {
         assert_eq!(
             error,
             "unknown constraint \"lenght_ratio\"; known: combine, cosine, edit, fixed, length_ratio, none, random, \
-             score_gap"
+             schedule, score_gap"
         );
     }
 }

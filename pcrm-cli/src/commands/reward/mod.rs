@@ -148,6 +148,7 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
         tokenizer: &tokenizer,
         train: &train,
         eval: eval.as_ref(),
+        schedule: Some(constraint.as_ref()),
         dir: &args.output,
         fingerprint,
         stop,
