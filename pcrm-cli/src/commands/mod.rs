@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub mod bench;
+pub mod constraint;
 pub mod data;
 pub mod eval;
 pub mod inspect;
