@@ -28,6 +28,7 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "constraint length_ratio",
         "constraint none",
         "constraint random",
+        "constraint schedule",
         "constraint score_gap",
         "encoder bag-of-words",
         "encoder bert",

@@ -29,6 +29,7 @@ mod primitives; // each primitive against finite differences and torch
 mod rankings; // ties and whole rankings against torch in float64, in value and gradient
 mod reports; // what runs and evaluations leave for people: pages, events, a model card
 mod resuming; // stopped, killed and damaged runs end as if nothing had happened
+mod scheduling; // bounds that change over training: what is in force when
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways
 mod training; // what a run learns, writes, keeps and refuses

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use pcrm_core::constraint::{self, PairView, Priors};
+use pcrm_core::constraint::{self, Constraint, PairView, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::preference::{InSet, Origin, Verdict};
 use pcrm_core::model::{ModelConfig, RewardModel};
@@ -210,6 +210,8 @@ impl Observer for Watch {
 pub struct Bench {
     pub train: Pairs,
     pub eval: Option<Pairs>,
+    /// The constraint whose bounds change over the run.
+    pub schedule: Option<Box<dyn Constraint>>,
     pub config: TrainerConfig,
     /// Of the model.
     pub layers: usize,
@@ -219,7 +221,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(config: TrainerConfig, train: Pairs, eval: Option<Pairs>) -> Self {
-        Self { train, eval, config, layers: 1, data: "planted" }
+        Self { train, eval, schedule: None, config, layers: 1, data: "planted" }
     }
 
     /// The usual data and options.
@@ -243,6 +245,7 @@ impl Bench {
             tokenizer: &tokenizer,
             train: &self.train,
             eval: self.eval.as_ref(),
+            schedule: self.schedule.as_deref(),
             dir,
             fingerprint: BTreeMap::from([
                 ("data".to_owned(), self.data.to_owned()),
@@ -251,6 +254,13 @@ impl Bench {
             stop: &stop,
         };
         Ok(train(run, &self.config, watch))
+    }
+
+    /// The usual run under this constraint, which may change over it.
+    pub fn under(constraint: &str) -> Result<Self> {
+        let schedule = Some(constraint::parse(constraint)?);
+        let (train, eval) = (pairs(60, 1, constraint)?, pairs(20, 2, constraint)?);
+        Ok(Self { schedule, ..Self::new(config(), train, Some(eval)) })
     }
 
     /// [`Bench::run`] to the end, which must come.

@@ -17,6 +17,7 @@ const CONSTRAINTS: &[&str] = &[
     "length_ratio",
     "none",
     "random",
+    "schedule",
     "score_gap",
 ];
 const ENCODERS: &[&str] = &["bag-of-words", "bert", "onnx", "policy"];

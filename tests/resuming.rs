@@ -88,6 +88,24 @@ fn a_stopped_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
     })
 }
 
+/// Protects: bounds that change over a run change by its steps alone: stopped anywhere, it ends with the same bits.
+#[test]
+fn a_scheduled_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
+    every_backend(|backend| {
+        let bench =
+            Bench::under(r#"{"kind": "schedule", "of": {"kind": "fixed", "bound": 0.5}, "from": 3}"#)?;
+        let unbroken = tempdir()?;
+        let want = finished(&bench, backend, unbroken.path())?;
+        for steps in [1, 5, 8] {
+            let dir = tempdir()?;
+            bench.stopped_after(steps, backend, dir.path())?;
+            check_same(&finished(&bench, backend, dir.path())?, &want)
+                .with_context(|| format!("stopped after {steps} steps"))?;
+        }
+        Ok(())
+    })
+}
+
 /// Protects: what a killed process left behind its last checkpoint (lines of metrics, a torn one, a half-written
 /// folder, an old folder about to be removed) is neither used nor kept.
 #[test]

@@ -11,7 +11,9 @@
 //! The library sets the binary's allocator (mimalloc).
 
 mod allocator;
+mod bound_summary;
 mod card;
+mod chart;
 mod columns;
 mod commands;
 mod config;
@@ -22,6 +24,7 @@ mod hashes;
 mod hub;
 mod interrupt;
 mod machine;
+mod page;
 mod paragraph;
 mod plugins;
 mod priors;
@@ -38,6 +41,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcomma
 use clap_complete::Shell;
 
 use crate::commands::bench::BenchVerb;
+use crate::commands::constraint::ConstraintVerb;
 use crate::commands::data::DataVerb;
 use crate::commands::eval::EvalVerb;
 
@@ -70,6 +74,9 @@ enum Verb {
     Compare(Box<commands::compare::CompareArgs>),
     /// Scores texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
+    /// Tells of constraints: which there are, what one does, its bounds on data
+    #[command(subcommand)]
+    Constraint(ConstraintVerb),
     /// Makes files of preferences of other files
     #[command(subcommand)]
     Data(DataVerb),
@@ -149,6 +156,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
         Verb::Score(args) => commands::score::run(args),
+        Verb::Constraint(verb) => commands::constraint::run(verb),
         Verb::Data(verb) => commands::data::run(verb),
         Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),
         Verb::Eval(EvalVerb::Comparisons(args)) => commands::compare::gather(args),

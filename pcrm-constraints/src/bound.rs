@@ -50,6 +50,13 @@ impl Hyperbola {
         Ok(map)
     }
 
+    /// What the fields mean, for [`pcrm_core::constraint::Constraint::parameters`].
+    pub(crate) const PARAMETERS: [(&str, &str); 3] = [
+        ("beta1", "how fast the bound loosens as the answers differ more"),
+        ("beta2", "keeps the bound finite at s = 0; above 0"),
+        ("beta3", "shifts all bounds; none may become negative"),
+    ];
+
     /// The map with these β, which stand in this crate's code and are known to be good.
     pub(crate) const fn literal(beta1: f64, beta2: f64, beta3: f64) -> Self {
         Self { beta1, beta2, beta3 }

@@ -37,10 +37,20 @@ impl Combine {
     /// These constraints combined.
     ///
     /// # Errors
-    /// No constraint, and weights that are not a positive finite number (as `f32`) for each.
+    /// No constraint, one that changes over training, and weights that are not a positive finite number (as `f32`) for each.
     pub fn new(how: How, of: Vec<Box<dyn Constraint>>) -> Result<Self> {
         if of.is_empty() {
             return Err(Error::invalid("of", "found no constraint, expected at least one"));
+        }
+        if let Some(at) = of.iter().position(|part| part.factor(0.0).is_some()) {
+            return Err(Error::invalid(
+                "of",
+                format!(
+                    "part {at}: {:?} changes over training, which a part cannot; make it the whole: a schedule of \
+                     combine",
+                    of[at].kind()
+                ),
+            ));
         }
         if let How::Sum(weights) = &how {
             if weights.len() != of.len() {
@@ -120,6 +130,18 @@ impl Constraint for Combine {
             How::Sum(_) => "Δ* = sum of weight × Δ* over the parts",
         })
     }
+
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("how", "how bounds become one: min, mean, product or sum"),
+            ("weights", "of sum: a positive number per part"),
+            ("of", "what is combined: names or objects"),
+        ]
+    }
+
+    fn parts(&self) -> Vec<&dyn Constraint> {
+        self.of.iter().map(AsRef::as_ref).collect()
+    }
 }
 
 impl Serialize for Combine {
@@ -191,13 +213,17 @@ impl Fields {
             return Err(Error::invalid("of", format!("found {}, expected a list of constraints", self.of)));
         };
         let part = |(at, value): (usize, Value)| {
-            let built = match &value {
-                Value::String(name) => parse(name),
-                _ => from_tagged(value),
-            };
-            built.map_err(|error| Error::invalid("of", format!("part {at}: {error}")))
+            named_or_tagged(value).map_err(|error| Error::invalid("of", format!("part {at}: {error}")))
         };
         Combine::new(how, parts.into_iter().enumerate().map(part).collect::<Result<_>>()?)
+    }
+}
+
+/// A constraint by its name or its tagged object.
+pub(crate) fn named_or_tagged(value: Value) -> Result<Box<dyn Constraint>> {
+    match &value {
+        Value::String(name) => parse(name),
+        _ => from_tagged(value),
     }
 }
 
@@ -272,6 +298,7 @@ mod tests {
             (format!(r#""how": "max", {of}"#), "how: found \"max\", expected \"min\", \"mean\""),
             (r#""of": []"#.to_owned(), "of: found no constraint"),
             (r#""of": "fixed""#.to_owned(), "of: found \"fixed\", expected a list"),
+            (r#""of": ["none", "schedule"]"#.to_owned(), "of: part 1: \"schedule\" changes over training"),
             (
                 r#""of": ["none", {"kind": "fixed", "bound": -1}]"#.to_owned(),
                 "of: part 1: constraint \"fixed\": bound",

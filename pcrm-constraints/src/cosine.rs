@@ -111,6 +111,33 @@ impl Constraint for Cosine {
     fn similarities(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Option<Vec<f32>>> {
         Ok(Some(self.similarity_of_each(pairs, priors)?.into_iter().map(|s| s as f32).collect()))
     }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some(match self.similarity {
+            Similarity::Raw => {
+                "Δ* = beta1/(s + beta2) + beta3, s = max(0, c), c the cosine of the embeddings"
+            }
+            Similarity::Angular => {
+                "Δ* = beta1/(s + beta2) + beta3, s = 1 - arccos(max(0, c))/π from 1/2 to 1, c the cosine of the \
+                 embeddings"
+            }
+        })
+    }
+
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("encoder", "what makes vectors of texts: pcrm plugins lists encoders"),
+            ("similarity", "how the cosine becomes s: raw or angular"),
+            ("text", "what is encoded: answer, or prompt-and-answer"),
+            Hyperbola::PARAMETERS[0],
+            Hyperbola::PARAMETERS[1],
+            Hyperbola::PARAMETERS[2],
+        ]
+    }
+
+    fn bound_at(&self, s: f64) -> Option<f32> {
+        Some(self.map.at(s))
+    }
 }
 
 /// Settings of the published code.

@@ -49,6 +49,10 @@ impl Constraint for Edit {
         )
     }
 
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &Hyperbola::PARAMETERS
+    }
+
     fn bound_at(&self, s: f64) -> Option<f32> {
         Some(self.map.at(s))
     }

@@ -58,6 +58,10 @@ impl Constraint for Fixed {
         Some("Δ* = bound")
     }
 
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[("bound", "Δ*: the margin of scores that no pair is to go beyond")]
+    }
+
     fn bound_at(&self, _s: f64) -> Option<f32> {
         Some(self.bound as f32)
     }

@@ -44,6 +44,10 @@ impl Constraint for LengthRatio {
         Some("Δ* = beta1/(s + beta2) + beta3, s = shorter/longer, in tokens from the first one that differs")
     }
 
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &Hyperbola::PARAMETERS
+    }
+
     fn bound_at(&self, s: f64) -> Option<f32> {
         Some(self.map.at(s))
     }

@@ -14,6 +14,7 @@
 //! | `calibrated` | as `of`, with β1 and β3 fitted to how often preferred answers win | `of` length_ratio, `beta2` that of `of`, `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
 //! | `learned` | 2·softplus(f), f of several priors at once, fitted to how often judges agree | `features` length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
 //! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
+//! | `schedule` | f(t)·Δ* of another, t the share of steps made | `of` length_ratio, `from` 2, `to` 1, `shape` linear, `over` 1 | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |
@@ -76,6 +77,7 @@ pub mod onnx;
 pub mod policy;
 pub mod pooling;
 pub mod random;
+pub mod schedule;
 pub mod score_gap;
 pub mod sentence_folder;
 #[cfg(test)]
@@ -98,6 +100,7 @@ pub use onnx::Onnx;
 pub use policy::{Policy, StatePooling};
 pub use pooling::Pooling;
 pub use random::Random;
+pub use schedule::Schedule;
 pub use score_gap::ScoreGap;
 pub use sentence_folder::{FolderOptions, SentenceFolder};
 
@@ -121,6 +124,7 @@ mod tests {
                 "length_ratio",
                 "none",
                 "random",
+                "schedule",
                 "score_gap"
             ]
         );
@@ -136,7 +140,7 @@ mod tests {
         assert_eq!(
             error,
             "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, learned, length_ratio, \
-             none, random, score_gap"
+             none, random, schedule, score_gap"
         );
     }
 }

@@ -83,6 +83,10 @@ impl Constraint for Random {
     fn formula(&self) -> Option<&'static str> {
         Some("Δ* ~ U(low, high), drawn from the run's seed and the pair's content")
     }
+
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[("low", "the smallest bound; above 0"), ("high", "the largest bound")]
+    }
 }
 
 #[derive(Deserialize)]

@@ -90,6 +90,15 @@ impl Constraint for ScoreGap {
         Some("Δ* = beta1/(s + beta2) + beta3, s = 1/(1 + max(margin, 0)/scale)")
     }
 
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("scale", "the gap of the scores at which s is 1/2, in the data's units"),
+            Hyperbola::PARAMETERS[0],
+            Hyperbola::PARAMETERS[1],
+            Hyperbola::PARAMETERS[2],
+        ]
+    }
+
     fn bound_at(&self, s: f64) -> Option<f32> {
         Some(self.map.at(s))
     }

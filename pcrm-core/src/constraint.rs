@@ -188,6 +188,23 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
         None
     }
 
+    /// What parameters mean, by their names in the tagged form; what is shown to people.
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// The constraints that this one is made of, in order; what is shown to people.
+    fn parts(&self) -> Vec<&dyn Constraint> {
+        Vec::new()
+    }
+
+    /// How many times as loose as [`Constraint::bounds`] the bounds are once a share `progress` in \[0, 1\] of a run's
+    /// steps is made, for constraints that change over training: positive, finite, a function of `progress` alone, and
+    /// 1 at its end. `None`: they do not change.
+    fn factor(&self, _progress: f64) -> Option<f64> {
+        None
+    }
+
     /// Δ* where the prior is `s`, for constraints whose bound is a function of one similarity in [0, 1] and
     /// nothing else; what is plotted.
     fn bound_at(&self, _s: f64) -> Option<f32> {

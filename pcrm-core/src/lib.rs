@@ -46,3 +46,5 @@ pub use kernels::{Attention, Kernels, Mask};
 pub use params::{Gradients, Params};
 pub use tensor::Tensor;
 pub use tree::{Packed, SequenceTree};
+// What submitting a plugin takes, in the versions that this crate collects with.
+pub use {erased_serde, inventory};

@@ -33,7 +33,7 @@ pub struct Measures {
     pub mean_reward: f64,
     /// The highest score.
     pub max_reward: f64,
-    /// Mean Δ* of the pairs that have one.
+    /// Mean Δ* of the pairs that have one, as it was in force.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bound: Option<f64>,
     /// Share of pairs with Δ > Δ*, among those that have a bound.
@@ -139,6 +139,9 @@ pub struct StepMetrics {
     pub grad_norm: f64,
     /// The learning rate of the step.
     pub learning_rate: f64,
+    /// How many times as loose as at the end of training the step's bounds were, where that changes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bound_factor: Option<f64>,
     /// Tokens seen since the beginning, every prompt counted twice and no padding, as TRL counts them.
     pub num_tokens: u64,
     /// Such tokens per second.

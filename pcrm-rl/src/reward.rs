@@ -49,7 +49,7 @@ pub struct Gradient {
     pub tokens: Tokens,
 }
 
-/// The mean loss of these sets (numbers of `data`'s) and the gradient of every parameter.
+/// The mean loss of these sets (numbers of `data`'s) and the gradient of every parameter, under the data's bounds.
 ///
 /// # Errors
 /// The backend's; a parameter that no gradient reaches.
@@ -60,12 +60,26 @@ pub fn gradient(
     sets: &[usize],
     compute: &Compute,
 ) -> Result<Gradient> {
+    scaled_gradient(backend, model, data, sets, (compute, 1.0))
+}
+
+/// [`gradient`] with all bounds multiplied by a factor.
+///
+/// # Errors
+/// As [`gradient`].
+pub fn scaled_gradient(
+    backend: &dyn Backend,
+    model: &RewardModel,
+    data: &Pairs,
+    sets: &[usize],
+    (compute, factor): (&Compute, f32),
+) -> Result<Gradient> {
     let mut sum = Gradients::default();
     let mut gathered = Gathered::default();
     let mut tokens = Tokens::default();
     let mut longest = 0;
     for part in parts(data, sets, compute) {
-        let part = Part::pack(model, data, part, compute)?;
+        let part = Part::pack(model, (data, factor), part, compute)?;
         let (loss, scores) = part.forward(model, compute, sets.len())?;
         sum.accumulate(backend.backward(&loss.total, model.params())?)?;
         part.gather(&mut gathered, &loss, &scores)?;
@@ -87,7 +101,7 @@ pub fn evaluate(model: &RewardModel, data: &Pairs, compute: &Compute) -> Result<
     let mut gathered = Gathered::default();
     let sets: Vec<usize> = (0..data.sets()).collect();
     for part in parts(data, &sets, compute) {
-        let part = Part::pack(&model, data, part, compute)?;
+        let part = Part::pack(&model, (data, 1.0), part, compute)?;
         let (loss, scores) = part.forward(&model, compute, sets.len())?;
         part.gather(&mut gathered, &loss, &scores)?;
     }
@@ -102,17 +116,29 @@ fn parts<'a>(data: &Pairs, sets: &'a [usize], compute: &Compute) -> Vec<&'a [usi
 /// Sets of a batch that are computed at once.
 struct Part<'a> {
     data: &'a Pairs,
+    /// What bounds are multiplied by.
+    factor: f32,
     /// The pairs of the packed batch, by their number in the data.
     pairs: Vec<usize>,
     batch: PairBatch,
 }
 
 impl<'a> Part<'a> {
-    fn pack(model: &RewardModel, data: &'a Pairs, sets: &[usize], compute: &Compute) -> Result<Self> {
+    fn pack(
+        model: &RewardModel,
+        (data, factor): (&'a Pairs, f32),
+        sets: &[usize],
+        compute: &Compute,
+    ) -> Result<Self> {
         let of_sets: Vec<&[EncodedPair]> = sets.iter().map(|set| data.set(*set)).collect();
         let batch = PairBatch::new(&of_sets, compute.score_at, model.config().shares_up_to())?;
         let pairs = sets.iter().flat_map(|set| data.range(*set)).collect();
-        Ok(Self { data, pairs, batch })
+        Ok(Self { data, factor, pairs, batch })
+    }
+
+    /// The bound in force.
+    fn bound(&self, pair: usize) -> f32 {
+        self.factor * self.data.bounds[pair]
     }
 
     /// The part of a loss that is the mean over `all` sets, and all scores.
@@ -125,7 +151,7 @@ impl<'a> Part<'a> {
         let pairs = || batch.terms.iter().map(|term| self.pairs[term.pair]);
         let margin = |index: usize| data.pairs[index].margin.filter(|_| compute.use_margin).unwrap_or(0.0);
         let known = Known {
-            bounds: pairs().map(|index| data.bounds[index]).collect(),
+            bounds: pairs().map(|index| self.bound(index)).collect(),
             margins: pairs().map(margin).collect(),
             weights: batch.terms.iter().map(|term| term.weight * share as f32).collect(),
             ties: pairs().map(|index| data.pairs[index].verdict == Verdict::Tied).collect(),
@@ -145,7 +171,7 @@ impl<'a> Part<'a> {
         let scores = scores.read()?.into_f32();
         for ((chosen, rejected), index) in self.batch.last.iter().zip(&self.pairs) {
             if self.data.pairs[*index].verdict == Verdict::Preferred {
-                gathered.pair(scores[*chosen as usize], scores[*rejected as usize], self.data.bounds[*index]);
+                gathered.pair(scores[*chosen as usize], scores[*rejected as usize], self.bound(*index));
             }
         }
         let read = |part: &Tensor| part.read_scalar().map(f64::from);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use pcrm_core::Backend;
+use pcrm_core::constraint::Constraint;
 use pcrm_core::model::RewardModel;
 use pcrm_core::optim::{AdamW, clip_scale};
 use pcrm_core::schedule::Schedule;
@@ -36,6 +37,9 @@ pub struct Run<'a> {
     pub train: &'a Pairs,
     /// What is evaluated on.
     pub eval: Option<&'a Pairs>,
+    /// Who says by what factor the bounds of a step are looser than those in `train` ([`Constraint::factor`], of the
+    /// share of all steps that is made before it); `None`: they never are. Evaluations keep to the bounds in `eval`.
+    pub schedule: Option<&'a dyn Constraint>,
     /// The run's folder.
     pub dir: &'a Path,
     /// What must not change between stopping and going on.
@@ -190,9 +194,16 @@ impl<'a> Training<'a> {
     fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let (run, config) = (self.run, self.config);
+        let progress = self.state.step as f64 / self.schedule.total as f64;
+        let bound_factor = run.schedule.and_then(|constraint| constraint.factor(progress));
+        let factor = bound_factor.unwrap_or(1.0) as f32;
+        if !(factor.is_finite() && factor > 0.0) {
+            let message = format!("is {factor} at step {}, expected a positive number", self.state.step + 1);
+            return Err(Error::Invalid { field: "factor of the bounds", message });
+        }
         let indices = self.plan.next();
         let Gradient { gradients, gathered, tokens } =
-            reward::gradient(run.backend, &self.model, run.train, indices, &config.compute)?;
+            reward::scaled_gradient(run.backend, &self.model, run.train, indices, (&config.compute, factor))?;
         let measures = gathered.measures(1);
         let grad_norm = gradients.global_norm()?;
         for (what, value) in [("loss", measures.loss), ("gradient norm", grad_norm)] {
@@ -212,6 +223,7 @@ impl<'a> Training<'a> {
             measures,
             grad_norm,
             learning_rate,
+            bound_factor,
             num_tokens: self.state.num_tokens,
             tokens_per_second: tokens.separate as f64 / started.elapsed().as_secs_f64(),
             padding_avoided: 1.0 - tokens.unique as f64 / tokens.padded.max(1) as f64,

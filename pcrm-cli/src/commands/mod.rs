@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod calibrate;
 pub mod compare;
+pub mod constraint;
 pub mod data;
 pub mod eval;
 pub mod inspect;

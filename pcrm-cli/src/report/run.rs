@@ -201,12 +201,18 @@ fn facts(run: &Run<'_>) -> Vec<Fact> {
 pub fn constraint(tagged: &Value) -> String {
     let kind = tagged["kind"].as_str().unwrap_or("none").to_owned();
     let fields = tagged.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
-    let setting = |(name, value): (&String, &Value)| match value.as_f64() {
-        Some(value) => format!("{name} {}", number_of(value)),
-        None => format!("{name} {value}"),
-    };
-    let settings: Vec<String> = fields.map(setting).collect();
+    let settings: Vec<String> = fields.map(|(name, value)| format!("{name} {}", setting(value))).collect();
     if settings.is_empty() { kind } else { format!("{kind} ({})", settings.join(", ")) }
+}
+
+/// A parameter's value as people read it; what is tagged itself is told as a constraint is.
+pub fn setting(value: &Value) -> String {
+    match value {
+        Value::Object(fields) if fields.contains_key("kind") => constraint(value),
+        Value::Array(values) => values.iter().map(setting).collect::<Vec<_>>().join(", "),
+        Value::String(text) => text.clone(),
+        value => value.as_f64().map_or_else(|| value.to_string(), number_of),
+    }
 }
 
 fn number_of(value: f64) -> String {

@@ -4,7 +4,6 @@ mod bars;
 mod cost;
 mod examples;
 mod gather;
-mod page;
 mod report;
 mod show;
 mod summaries;
@@ -21,7 +20,7 @@ use pcrm_core::data::survey::Severity;
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
-use page::Page;
+use crate::page::Page;
 use report::Inspection;
 
 /// Options of `pcrm inspect`.

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::cost::Cost;
 use super::examples::Example;
-use super::summaries::{BoundSummary, LengthSummary, LongerPreferred, Saved};
+use super::summaries::{LengthSummary, LongerPreferred, Saved};
+use crate::bound_summary::BoundSummary;
 
 /// All that an inspection tells.
 #[derive(Debug, Serialize)]

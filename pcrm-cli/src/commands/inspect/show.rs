@@ -9,9 +9,9 @@ use pcrm_core::text::SpecialToken;
 
 use self::numbers::number;
 use super::examples::{Example, Part};
-use super::page::{Page, padded};
 use super::report::{Inspection, PairFacts};
-use super::tokens::{coloured, legend, lines, visible};
+use super::tokens::{legend, lines, visible};
+use crate::page::{Page, coloured, padded};
 
 /// Columns of the labels in front of facts.
 const INDENT: usize = 11;

@@ -4,34 +4,11 @@
 
 use std::fmt::Write;
 
-use anstyle::{AnsiColor, Color, Style};
+use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use super::examples::Cell;
-
-/// Whether colours are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    /// Marks alone.
-    Plain,
-    /// Colours and marks.
-    Coloured,
-}
-
-impl Paint {
-    /// Text in a style, where there are styles.
-    pub fn styled(self, text: &str, style: Style) -> String {
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Coloured => format!("{style}{text}{style:#}"),
-        }
-    }
-}
-
-/// A style of this colour.
-pub fn coloured(colour: AnsiColor) -> Style {
-    Style::new().fg_color(Some(Color::Ansi(colour)))
-}
+use crate::page::{Paint, coloured};
 
 /// What the marks mean, for the page's reader.
 pub fn legend(paint: Paint) -> String {

@@ -82,6 +82,7 @@ impl Course<'_> {
             tokenizer: self.tokenizer,
             train: &train,
             eval: None,
+            schedule: Some(constraint.as_ref()),
             dir,
             fingerprint: BTreeMap::from([("constraint".to_owned(), constraint_tag.to_string())]),
             stop: self.stop,

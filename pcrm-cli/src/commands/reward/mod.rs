@@ -219,6 +219,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         tokenizer: &tokenizer,
         train: &train,
         eval: eval.as_ref(),
+        schedule: Some(constraint.as_ref()),
         dir: &args.output,
         fingerprint,
         stop,

@@ -4,12 +4,12 @@ use anstyle::AnsiColor;
 use pcrm_core::data::encode::TooLong;
 
 use super::{INDENT, percent};
+use crate::bound_summary::BoundSummary;
 use crate::commands::inspect::bars::Bar;
 use crate::commands::inspect::cost::Cost;
-use crate::commands::inspect::page::Page;
 use crate::commands::inspect::report::{Inspection, PairFacts};
-use crate::commands::inspect::summaries::{BoundSummary, Quantiles};
-use crate::commands::inspect::tokens::coloured;
+use crate::commands::inspect::summaries::Quantiles;
+use crate::page::{Page, coloured};
 
 /// Quantiles and a histogram of lengths, tokens saved, and what limits keep.
 pub fn lengths(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {

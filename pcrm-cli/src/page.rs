@@ -2,18 +2,40 @@
 
 use anstream::AutoStream;
 use anstream::stream::RawStream;
-use anstyle::Style;
+use anstyle::{AnsiColor, Color, Style};
 use clap::ColorChoice;
 use terminal_size::terminal_size;
 use unicode_width::UnicodeWidthStr;
-
-use super::tokens::Paint;
 
 /// Columns where there is no terminal.
 const WIDTH: usize = 80;
 /// The widest that text is read at.
 const WIDEST: usize = 120;
 const NARROWEST: usize = 60;
+
+/// Whether colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paint {
+    /// Marks alone.
+    Plain,
+    /// Colours and marks.
+    Coloured,
+}
+
+impl Paint {
+    /// Text in a style, where there are styles.
+    pub fn styled(self, text: &str, style: Style) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Coloured => format!("{style}{text}{style:#}"),
+        }
+    }
+}
+
+/// A style of this colour.
+pub fn coloured(colour: AnsiColor) -> Style {
+    Style::new().fg_color(Some(Color::Ansi(colour)))
+}
 
 /// What is printed, line by line.
 #[derive(Debug)]

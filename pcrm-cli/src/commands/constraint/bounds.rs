@@ -1,0 +1,161 @@
+//! `pcrm constraint bounds`: what a constraint makes of pairs.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ColorChoice};
+use pcrm_core::constraint::PairView;
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::files::data_files;
+use pcrm_core::data::output::{Form, write_records};
+use pcrm_core::data::preference::Ties;
+use pcrm_core::data::survey::bounds::{Bounds, LOOSE, TIGHT, sureness};
+use pcrm_core::data::survey::ends::Padding;
+use pcrm_core::model::ModelConfig;
+use pcrm_core::text::Tokenizer;
+use serde_json::{Value, json};
+
+use super::explain::{LEAST, sure};
+use crate::bound_summary::BoundSummary;
+use crate::constraint;
+use crate::dataset::{Reading, bounds};
+use crate::hub::{Hub, Weights};
+use crate::machine::Machine;
+use crate::page::Page;
+use crate::priors::priors;
+use crate::progress::say;
+use crate::report::{number, percent, run::constraint as told};
+
+/// Options of `pcrm constraint bounds`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct BoundsArgs {
+    /// Hugging Face folder of the model that is to be trained, or a repository (org/name): its tokenizer counts tokens
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Preference files or folders (JSONL, JSON, Parquet), or repositories (org/name, org/name:split)
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
+    data: Vec<PathBuf>,
+    /// Prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such
+    #[arg(long, value_name = "NAME|JSON|FILE")]
+    constraint: String,
+    /// Write s, Δ* and P = σ(Δ*/2) of every pair to this file; its ending says how: .jsonl or .json, maybe with .gz or
+    /// .zst, or .parquet
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the deciles as one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Colours: auto means on a terminal unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    hub: Hub,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm constraint bounds --model qwen2 --data train.jsonl --constraint length_ratio
+  pcrm constraint bounds --model qwen2 --data train.jsonl --constraint bound.json --output bounds.jsonl
+
+Of every pair, bounds.jsonl has file and line; of ranked answers, which two of the record's set are compared
+(set, chosen, rejected, counted from 0); s, Δ* (bound) and P = σ(Δ*/2) (probability). What there is none of is null.";
+
+/// Computes bounds, writes and sums them up.
+///
+/// # Errors
+/// Everything that the user's files and options can cause; nothing is then written.
+pub fn run(args: &BoundsArgs) -> Result<()> {
+    let constraint = constraint::read(&args.constraint)?;
+    let tagged = constraint.to_tagged()?;
+    let data = args.hub.data("--data", &args.data)?;
+    if let Some(path) = &args.output {
+        Form::of(path).context("--output")?;
+        ensure!(!data_files(&data)?.contains(path), "--output {}: is one of --data", path.display());
+    }
+    let at = || format!("--model {}", args.model.display());
+    let dir = args.hub.model(&args.model, Weights::Read)?;
+    let (model, tokenizer) =
+        (ModelConfig::from_dir(&dir).with_context(at)?, Tokenizer::from_dir(&dir).with_context(at)?);
+    let priors = priors(&args.machine, Some(&dir))?;
+    let (rows, _) = args.reading.preferences(&data, Ties::Drop)?;
+    let (pairs, _) = args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id)?;
+    let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;
+    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
+    let similarities = constraint.similarities(&views, &priors).context("--constraint")?;
+    if let Some(path) = &args.output {
+        let s = |at: usize| similarities.as_ref().map(|all| all[at]);
+        let record = |(at, pair): (usize, &EncodedPair)| record(pair, s(at), bounds[at]);
+        write_records(path, &pairs.iter().enumerate().map(record).collect::<Vec<_>>())?;
+        say(&format!("{} bounds in {}", pairs.len(), path.display()));
+    }
+    let all = Bounds::of(&pairs, &bounds, similarities.as_deref());
+    let summary = BoundSummary::of(tagged, &all)?.context("no pair is left")?;
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&summary)? + "\n",
+        false => {
+            let mut page = Page::on(&io::stdout(), args.color);
+            show(&summary, &mut page);
+            page.text().to_owned()
+        }
+    };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn record(pair: &EncodedPair, s: Option<f32>, bound: f32) -> Value {
+    let mut record = json!({"file": pair.origin.file.display().to_string(), "line": pair.origin.line});
+    if let Some(place) = pair.in_set {
+        (record["set"], record["chosen"], record["rejected"]) =
+            (json!(place.set), json!(place.chosen), json!(place.rejected));
+    }
+    record["s"] = json!(s.and_then(shortest));
+    record["bound"] = json!(Some(bound).filter(|bound| bound.is_finite()).and_then(shortest));
+    record["probability"] = json!(sureness(bound.into()));
+    record
+}
+
+/// The number with the fewest digits that is this one as an `f32`.
+fn shortest(value: f32) -> Option<f64> {
+    value.to_string().parse().ok()
+}
+
+fn show(summary: &BoundSummary, page: &mut Page) {
+    page.labelled("", 0, &format!("{} on {} pairs", told(&summary.constraint), summary.pairs));
+    let Some(bounds) = &summary.bound_deciles else {
+        page.labelled("", 0, "No margin is bounded: Bradley-Terry.");
+        return;
+    };
+    page.line("");
+    let mut heading = vec!["decile".to_owned()];
+    heading.extend(summary.similarity_deciles.is_some().then(|| "s".to_owned()));
+    heading.extend(["Δ*", "P = σ(Δ*/2)"].map(str::to_owned));
+    let mut rows = vec![heading];
+    for (at, bound) in bounds.iter().enumerate() {
+        let mut row = vec![format!("{} %", 10 * at)];
+        row.extend(summary.similarity_deciles.as_ref().map(|all| format!("{:.3}", all[at])));
+        row.extend([number(*bound), sure(sureness(*bound))]);
+        rows.push(row);
+    }
+    page.columns(&rows);
+    page.line("");
+    page.labelled("", 0, &format!("(Each column is sorted by itself.) {LEAST}"));
+    let share = |count: usize| percent(count as f64 / summary.pairs as f64);
+    page.labelled(
+        "",
+        0,
+        &format!(
+            "{} of the pairs have a bound so loose that it hardly ever acts (P above {}), {} one so tight that little \
+             is learned (P below {}), {} none.",
+            share(summary.loose.count),
+            percent(LOOSE),
+            share(summary.tight.count),
+            percent(TIGHT),
+            share(summary.unbounded)
+        ),
+    );
+}

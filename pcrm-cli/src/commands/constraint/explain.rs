@@ -1,0 +1,241 @@
+//! `pcrm constraint explain`: what one constraint does.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anstyle::AnsiColor;
+use anyhow::{Context, Result};
+use clap::{Args, ColorChoice};
+use pcrm_core::constraint::Effect;
+use pcrm_core::data::survey::bounds::{LOOSE, sureness};
+use unicode_width::UnicodeWidthStr;
+
+use super::explanation::{Explanation, Form, Parameter};
+use super::report::document;
+use crate::page::{Page, coloured};
+use crate::progress::say;
+use crate::report::{self, number, percent};
+use crate::{chart, constraint};
+
+/// Options of `pcrm constraint explain`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct ExplainArgs {
+    /// A kind (`pcrm constraint list`), JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such
+    #[arg(value_name = "KIND|JSON|FILE")]
+    constraint: String,
+    /// Write a page with the plots to this folder (report.html), or to this .html file
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Print one JSON document instead
+    #[arg(long)]
+    json: bool,
+    /// Colours: auto means on a terminal unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm constraint explain length_ratio
+  pcrm constraint explain '{\"kind\": \"length_ratio\", \"beta1\": 10, \"beta3\": -5}' --report pages
+  pcrm constraint explain bound.json --json | jq '.bounds[] | [.s, .bound]'";
+
+/// How a table of probabilities is read.
+pub const LEAST: &str =
+    "The loss of a pair is least at the margin Δ*/2, where the model is P = σ(Δ*/2) sure of it.";
+
+/// Explains.
+///
+/// # Errors
+/// Text that means no constraint, and standard output's.
+pub fn run(args: &ExplainArgs) -> Result<()> {
+    let constraint = constraint::meant(&args.constraint)?;
+    let told = Explanation::of(constraint.as_ref())?;
+    if let Some(place) = &args.report {
+        let path = match place.extension().is_some_and(|ending| ending == "html") {
+            true => place.clone(),
+            false => place.join(report::FILE),
+        };
+        let page = report::render(&document(&told))?;
+        pcrm_core::model::weights::write(&path, page.as_bytes()).context("--report")?;
+        say(&format!("report: {}", path.display()));
+    }
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&told)? + "\n",
+        false => {
+            let mut page = Page::on(&io::stdout(), args.color);
+            show(&told, told.kind(), &mut page);
+            page.text().to_owned()
+        }
+    };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn show(told: &Explanation, title: &str, page: &mut Page) {
+    page.heading(title);
+    page.labelled("", 0, told.about);
+    if let Some(formula) = told.formula {
+        page.line("");
+        page.labelled("", 0, formula);
+    }
+    parameters(told, page);
+    if told.unfitted {
+        page.line("");
+        page.labelled("", 0, "Its numbers are still to be fitted to data: it gives no bounds before.");
+    }
+    bounds(told, page);
+    factors(told, page);
+    for effect in &told.effects {
+        feature(effect, page);
+    }
+    for (at, part) in told.parts.iter().enumerate() {
+        show(part, &format!("{title}: part {at}, {}", part.kind()), page);
+    }
+}
+
+fn parameters(told: &Explanation, page: &mut Page) {
+    const WIDEST: usize = 30;
+    let label = |parameter: &Parameter| match parameter.shown() {
+        Some(value) => format!("{} {value}", parameter.name),
+        None => parameter.name.clone(),
+    };
+    let labels: Vec<String> = told.parameters.iter().map(label).collect();
+    if labels.is_empty() {
+        return;
+    }
+    let short = |label: &&String| label.width() <= WIDEST;
+    let indent = labels.iter().filter(short).map(|label| label.width() + 3).max().unwrap_or(4);
+    page.line("");
+    for (parameter, label) in told.parameters.iter().zip(&labels) {
+        match short(&label) {
+            true if parameter.meaning.is_empty() => page.line(label),
+            true => page.labelled(label, indent, parameter.meaning),
+            false => {
+                page.labelled("", 0, label);
+                page.labelled("", indent, parameter.meaning);
+            }
+        }
+    }
+}
+
+fn bounds(told: &Explanation, page: &mut Page) {
+    page.line("");
+    match told.form() {
+        Form::Curve if told.parts.iter().any(|part| part.curve == told.curve) => {
+            page.labelled("", 0, "Δ* over s is that of its part, below.");
+        }
+        Form::Other if told.parts.is_empty() && told.effects.is_empty() => {
+            page.labelled(
+                "",
+                0,
+                "Δ* is no function of a similarity of the answers; pcrm constraint bounds shows it on data.",
+            );
+        }
+        Form::Other => page.labelled("", 0, "Δ* on data: pcrm constraint bounds."),
+        Form::None => page.labelled("", 0, "No margin is bounded: Bradley-Terry."),
+        Form::Constant(bound) => {
+            let sure = sure(sureness(bound));
+            page.labelled(
+                "",
+                0,
+                &format!("Δ* = {} for every pair, P = σ(Δ*/2) = {sure}. {LEAST}", number(bound)),
+            );
+        }
+        Form::Curve => {
+            page.columns(&table(told));
+            page.line("");
+            let (curve, beyond) = told.visible_curve();
+            plot("Δ* over s", &curve, page);
+            if let Some(most) = beyond {
+                page.labelled("", 0, &format!("(Δ* above {} is drawn there.)", number(most)));
+            }
+            let acts = told.curve.iter().find(|(_, bound)| sureness(*bound) <= LOOSE).map(|(s, _)| *s);
+            let acts = match acts {
+                Some(s) if s > 0.0 => format!(
+                    " Below s = {s:.2} the bound hardly ever acts: it lets the model be more than {} sure.",
+                    percent(LOOSE)
+                ),
+                Some(_) => String::new(),
+                None => format!(
+                    " It hardly ever acts: at any s it lets the model be more than {} sure.",
+                    percent(LOOSE)
+                ),
+            };
+            page.labelled("", 0, &format!("{LEAST}{acts}"));
+        }
+    }
+}
+
+/// The rows of the table over s, the heading first.
+pub fn table(told: &Explanation) -> Vec<Vec<String>> {
+    let mut rows = vec![["s", "Δ*", "P = σ(Δ*/2)"].map(str::to_owned).to_vec()];
+    rows.extend(told.bounds.iter().map(|at| {
+        let bound = at.bound.map_or("∞".to_owned(), |bound| number(bound.into()));
+        vec![format!("{:.1}", at.s), bound, sure(at.probability)]
+    }));
+    rows
+}
+
+fn factors(told: &Explanation, page: &mut Page) {
+    if told.factors.is_empty() {
+        return;
+    }
+    page.line("");
+    page.labelled("", 0, "Over training, bounds are those of the end times:");
+    page.line("");
+    let shares = told.factors.iter().step_by(2);
+    let mut rows = vec![vec!["steps made".to_owned()], vec!["factor".to_owned()]];
+    for at in shares {
+        rows[0].push(format!("{:.0} %", 100.0 * at.share));
+        rows[1].push(number(at.factor));
+    }
+    page.columns(&rows);
+    page.line("");
+    plot("factor over the share of steps made", &told.course, page);
+}
+
+fn feature(effect: &Effect, page: &mut Page) {
+    page.line("");
+    let direction = serde_json::to_value(effect.direction).unwrap_or_default();
+    let weight = effect.weight.map_or(String::new(), |weight| {
+        format!(
+            "; weight {} (over the folds {} to {})",
+            number(weight.mean),
+            number(weight.low),
+            number(weight.high)
+        )
+    });
+    page.labelled(
+        "",
+        0,
+        &format!(
+            "{}: {}{weight}; mean {}, standard deviation {}",
+            effect.feature,
+            direction.as_str().unwrap_or_default(),
+            number(effect.mean),
+            number(effect.std)
+        ),
+    );
+    plot(&format!("Δ* over {}, the others at their means", effect.feature), &effect.points, page);
+}
+
+fn plot(title: &str, points: &[(f64, f64)], page: &mut Page) {
+    let lines = chart::curve(points, page.width.min(80));
+    if lines.is_empty() {
+        return;
+    }
+    page.line(title);
+    for line in lines {
+        let line = page.paint.styled(&line, coloured(AnsiColor::Cyan));
+        page.line(&line);
+    }
+}
+
+/// A probability near 1 says so.
+pub fn sure(probability: f64) -> String {
+    match probability {
+        all if all > 0.9995 => "≈1".to_owned(),
+        part => format!("{part:.3}"),
+    }
+}

@@ -1,0 +1,96 @@
+//! An explanation as a page: a section for the constraint and for each of its parts.
+
+use pcrm_core::constraint::Effect;
+use pcrm_core::data::survey::bounds::sureness;
+
+use super::explain::{LEAST, table};
+use super::explanation::{Explanation, Form};
+use crate::report::document::{Block, Document, Section, Table};
+use crate::report::number;
+use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
+
+/// The page.
+pub fn document(told: &Explanation) -> Document {
+    let mut sections = Vec::new();
+    explain(told, "", &mut sections);
+    Document { title: format!("Constraint {}", told.kind()), about: told.about.to_owned(), sections }
+}
+
+fn explain(told: &Explanation, title: &str, sections: &mut Vec<Section>) {
+    let mut blocks: Vec<Block> =
+        told.formula.map(|formula| Block::Text(formula.to_owned())).into_iter().collect();
+    let plots = plots(told);
+    if !plots.is_empty() {
+        blocks.push(Block::Plots(plots));
+    }
+    match told.form() {
+        Form::Curve => {
+            let mut rows = table(told).into_iter();
+            let names = rows.next().unwrap_or_default();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            blocks.push(Block::Table(Table { rows: rows.collect(), ..Table::of_numbers(LEAST, &names) }));
+        }
+        Form::Constant(bound) => {
+            blocks.push(Block::Text(format!("Δ* = {} for every pair. {LEAST}", number(bound))));
+        }
+        Form::None => blocks.push(Block::Text("No margin is bounded: Bradley-Terry.".to_owned())),
+        Form::Other => {}
+    }
+    if !told.parameters.is_empty() {
+        let mut parameters = Table::of_text("", &["parameter", "value", "meaning"]);
+        parameters.rows = told
+            .parameters
+            .iter()
+            .map(|of| {
+                let value = of.shown().unwrap_or_else(|| "–".to_owned());
+                vec![of.name.clone(), value, of.meaning.to_owned()]
+            })
+            .collect();
+        blocks.push(Block::Table(parameters));
+    }
+    sections.push(Section::open(title, blocks));
+    for (at, part) in told.parts.iter().enumerate() {
+        let above = if title.is_empty() { String::new() } else { format!("{title}: ") };
+        explain(part, &format!("{above}part {at}, {}", part.kind()), sections);
+    }
+}
+
+fn plots(told: &Explanation) -> Vec<Plot> {
+    let mut plots = Vec::new();
+    let line = |points| vec![Layer::unnamed(Ink::Blue, Mark::Line(points))];
+    if told.form() == Form::Curve {
+        let (curve, beyond) = told.visible_curve();
+        plots.push(Plot {
+            title: "Δ* over s".into(),
+            about: beyond.map_or(String::new(), |most| format!("Δ* above {} is drawn there.", number(most))),
+            x: Axis::new("similarity s of the answers").within(0.0, 1.0),
+            y: Axis::new("bound of the margin, Δ*"),
+            layers: line(curve),
+        });
+        plots.push(Plot {
+            title: "P = σ(Δ*/2) over s".into(),
+            about: "How sure of a pair the bound lets the model be.".into(),
+            x: Axis::new("similarity s of the answers").within(0.0, 1.0),
+            y: Axis::shares("P").within(0.5, 1.0),
+            layers: line(told.curve.iter().map(|(s, bound)| (*s, sureness(*bound))).collect()),
+        });
+    }
+    if !told.course.is_empty() {
+        plots.push(Plot {
+            title: "Factor over training".into(),
+            about: "Bounds over those of the end.".into(),
+            x: Axis::shares("share of steps made").within(0.0, 1.0),
+            y: Axis::new("factor"),
+            layers: line(told.course.clone()),
+        });
+    }
+    let effect = |effect: &Effect| Plot {
+        title: format!("Δ* over {}", effect.feature),
+        about: "From the feature's 1st to its 99th percentile, the others at their means.".into(),
+        x: Axis::new(effect.feature.clone()),
+        y: Axis::new("Δ*"),
+        layers: line(effect.points.clone()),
+    };
+    plots.extend(told.effects.iter().map(effect));
+    plots
+}

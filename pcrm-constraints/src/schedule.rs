@@ -1,0 +1,292 @@
+//! The scheduled constraint: another one's bounds, tightened or loosened while the model is trained.
+
+use std::f64::consts::PI;
+
+use pcrm_core::constraint::{Constraint, Effect, PairView, Priors};
+use pcrm_core::registry::ConstraintPlugin;
+use pcrm_core::{Error, Result};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use crate::combine::named_or_tagged;
+use crate::number::{Number, check_positive};
+
+/// How the factor goes from its first value to its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// In a straight line.
+    #[default]
+    Linear,
+    /// In half a cosine: slowly at both ends.
+    Cosine,
+    /// At once, when it is to be there.
+    Step,
+}
+
+/// Δ*(t) = f(t)·Δ* of another constraint, t the share of a run's steps that is made: f goes from `from` to `to`
+/// while t goes from 0 to `over`, and stays there.
+///
+/// [`Constraint::bounds`] are those of the end, `to`·Δ*, so that whatever looks at a trained model sees the bounds
+/// that it ended with; [`Constraint::factor`] is f(t)/`to`. `from` above `to` tightens, below loosens. A scheduled
+/// constraint can be no part of `combine` and cannot be scheduled again.
+///
+/// As data: `{"kind": "schedule", "of": "length_ratio", "from": 2, "to": 1, "shape": "linear", "over": 1}`, these
+/// being the defaults. `of` is a name or an object; `shape` is `linear`, `cosine` or `step`; 0 < `over` ≤ 1, and
+/// below 1 for `step`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
+pub struct Schedule {
+    #[serde(serialize_with = "tagged")]
+    of: Box<dyn Constraint>,
+    from: f64,
+    to: f64,
+    shape: Shape,
+    over: f64,
+}
+
+impl Schedule {
+    /// This constraint, its bounds times a factor that goes `from` one number `to` another over a share of the steps.
+    ///
+    /// # Errors
+    /// A constraint that changes over training itself, factors that are not positive and finite (as `f32`), and a
+    /// share that is not above 0 and at most 1, or below 1 for a step.
+    pub fn new(of: Box<dyn Constraint>, (from, to): (f64, f64), (shape, over): (Shape, f64)) -> Result<Self> {
+        if of.factor(0.0).is_some() {
+            let message = format!(
+                "{:?} changes over training already; expected a constraint whose bounds stay as they are",
+                of.kind()
+            );
+            return Err(Error::invalid("of", message));
+        }
+        check_positive("from", from)?;
+        check_positive("to", to)?;
+        if !(over > 0.0 && over <= 1.0) {
+            return Err(Error::invalid("over", format!("found {over}, expected a share above 0, at most 1")));
+        }
+        if shape == Shape::Step && over == 1.0 {
+            let message = "found 1, expected a share below 1: a step at the end of training is never taken";
+            return Err(Error::invalid("over", message));
+        }
+        Ok(Self { of, from, to, shape, over })
+    }
+
+    /// f(t): what the other constraint's bounds are multiplied by.
+    pub fn times(&self, progress: f64) -> f64 {
+        let t = progress / self.over;
+        if t >= 1.0 {
+            return self.to;
+        }
+        let left = match self.shape {
+            Shape::Linear => 1.0 - t.max(0.0),
+            Shape::Cosine => 0.5 * (1.0 + (PI * t.max(0.0)).cos()),
+            Shape::Step => 1.0,
+        };
+        self.to + (self.from - self.to) * left
+    }
+
+    fn at_the_end(&self, bound: f32) -> f32 {
+        (self.to * f64::from(bound)) as f32
+    }
+}
+
+inventory::submit! {
+    ConstraintPlugin {
+        name: "schedule",
+        about: "another constraint's bounds, tightened or loosened over training",
+        build: |data| Ok(Box::new(erased_serde::deserialize::<Schedule>(data)?)),
+    }
+}
+
+impl Constraint for Schedule {
+    fn kind(&self) -> &'static str {
+        "schedule"
+    }
+
+    fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
+        let bounds = self.of.checked_bounds(pairs, priors)?;
+        for (at, bound) in bounds.iter().enumerate().filter(|(_, bound)| bound.is_finite()) {
+            for times in [self.from, self.to] {
+                let scaled = (times * f64::from(*bound)) as f32;
+                if !(scaled.is_finite() && scaled > 0.0) {
+                    let message = format!(
+                        "pair {at}: {times} times the bound {bound} is {scaled}; expected a positive number"
+                    );
+                    return Err(Error::Plugin { what: "constraint", name: self.kind().to_owned(), message });
+                }
+            }
+        }
+        Ok(bounds.into_iter().map(|bound| self.at_the_end(bound)).collect())
+    }
+
+    fn similarities(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Option<Vec<f32>>> {
+        self.of.similarities(pairs, priors)
+    }
+
+    fn is_unfitted(&self) -> bool {
+        self.of.is_unfitted()
+    }
+
+    fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
+        let of = self.of.fitted(pairs, wins, priors)?;
+        Ok(Box::new(Self::new(of, (self.from, self.to), (self.shape, self.over))?))
+    }
+
+    fn formula(&self) -> Option<&'static str> {
+        Some(
+            "Δ*(t) = f(t)·(Δ* of the part), f from `from` to `to` while t, the share of steps made, goes from 0 to `over`",
+        )
+    }
+
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("of", "whose bounds change: a name or an object"),
+            ("from", "what they are multiplied by at first"),
+            ("to", "what they are multiplied by at last, and in evaluations"),
+            ("shape", "how the factor goes there: linear, cosine or step"),
+            ("over", "the share of a run's steps after which it is there"),
+        ]
+    }
+
+    fn parts(&self) -> Vec<&dyn Constraint> {
+        vec![self.of.as_ref()]
+    }
+
+    fn factor(&self, progress: f64) -> Option<f64> {
+        Some(self.times(progress) / self.to)
+    }
+
+    fn effects(&self) -> Vec<Effect> {
+        self.of.effects()
+    }
+
+    fn bound_at(&self, s: f64) -> Option<f32> {
+        self.of.bound_at(s).map(|bound| self.at_the_end(bound))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default = "length_ratio")]
+    of: Value,
+    #[serde(default)]
+    from: Number,
+    #[serde(default)]
+    to: Number,
+    #[serde(default)]
+    shape: Shape,
+    #[serde(default)]
+    over: Number,
+}
+
+fn length_ratio() -> Value {
+    json!("length_ratio")
+}
+
+impl TryFrom<Fields> for Schedule {
+    type Error = Error;
+
+    fn try_from(fields: Fields) -> Result<Self> {
+        Self::new(
+            named_or_tagged(fields.of).map_err(|error| Error::invalid("of", error))?,
+            (fields.from.finite("from", 2.0)?, fields.to.finite("to", 1.0)?),
+            (fields.shape, fields.over.finite("over", 1.0)?),
+        )
+    }
+}
+
+// serde's `serialize_with` gives a reference to the field, which is a box.
+#[allow(clippy::borrowed_box)]
+fn tagged<S: Serializer>(of: &Box<dyn Constraint>, serializer: S) -> Result<S::Ok, S::Error> {
+    of.to_tagged().map_err(serde::ser::Error::custom)?.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use pcrm_core::constraint::{from_tagged, parse};
+
+    use super::*;
+    use crate::testing::pair_of_lengths;
+
+    fn schedule(fields: &str) -> Box<dyn Constraint> {
+        parse(&format!(r#"{{"kind": "schedule", {fields}}}"#)).unwrap()
+    }
+
+    /// Protects: the factor at the beginning, on the way, at the end and after it, of every shape, by hand: f/`to`.
+    #[test]
+    fn factors_go_where_they_are_told() {
+        let linear = r#""from": 2, "to": 0.5, "over": 0.5"#;
+        let cosine = r#""from": 3, "shape": "cosine""#;
+        let step = r#""from": 0.25, "to": 2, "shape": "step", "over": 0.4"#;
+        for (fields, progress, expected) in [
+            (linear, 0.0, 4.0),
+            (linear, 0.25, 2.5), // halfway from 2 to 0.5 is 1.25
+            (linear, 0.5, 1.0),
+            (linear, 1.0, 1.0),
+            (cosine, 0.0, 3.0),
+            (cosine, 0.25, 2.0 + std::f64::consts::FRAC_1_SQRT_2),
+            (cosine, 0.5, 2.0),
+            (cosine, 1.0, 1.0),
+            (step, 0.0, 0.125),
+            (step, 0.399, 0.125),
+            (step, 0.4, 1.0),
+        ] {
+            let factor = schedule(fields).factor(progress).unwrap();
+            assert!((factor - expected).abs() < 1e-12, "{fields} at {progress}: {factor}, not {expected}");
+        }
+        assert_eq!(parse("length_ratio").unwrap().factor(0.3), None);
+    }
+
+    /// Protects: bounds are those of the end, also where they are shown over s; similarities are the part's.
+    #[test]
+    fn bounds_are_those_of_the_end() {
+        let ids = [7; 8];
+        let pairs = [pair_of_lengths(1, &ids[..3], &ids[..5]), pair_of_lengths(2, &ids, &ids)];
+        let (priors, part) = (Priors::default(), parse("length_ratio").unwrap());
+        let halved = schedule(r#""from": 4, "to": 0.5"#);
+        let bounds = halved.checked_bounds(&pairs, &priors).unwrap();
+        assert_eq!(bounds, [9.138_935, 2.490_01]);
+        assert_eq!(halved.bound_at(1.0), Some(2.490_01));
+        assert_eq!(
+            halved.similarities(&pairs, &priors).unwrap(),
+            part.similarities(&pairs, &priors).unwrap()
+        );
+        assert_eq!(schedule(r#""of": "none""#).checked_bounds(&pairs, &priors).unwrap(), [f32::INFINITY; 2]);
+        let giant = schedule(r#""of": {"kind": "fixed", "bound": 1e30}, "from": 1e20"#);
+        let error = giant.checked_bounds(&pairs, &priors).unwrap_err().to_string();
+        assert!(error.contains("pair 0: 100000000000000000000 times the bound"), "{error}");
+    }
+
+    /// Protects: the tagged form with its defaults, and its round trip.
+    #[test]
+    fn the_tagged_form_round_trips() {
+        let tagged = parse("schedule").unwrap().to_tagged().unwrap();
+        let of = json!({"kind": "length_ratio", "beta1": 20.0, "beta2": 0.001, "beta3": -15.0});
+        let defaults =
+            json!({"kind": "schedule", "of": of, "from": 2.0, "to": 1.0, "shape": "linear", "over": 1.0});
+        assert_eq!(tagged, defaults);
+        assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
+    }
+
+    /// Protects: refusals name the field and what was expected.
+    #[test]
+    fn refusals_say_what_was_expected() {
+        for (fields, expected) in [
+            (r#""of": "schedule""#, "of: \"schedule\" changes over training already"),
+            (r#""of": "fixd""#, "of: unknown constraint \"fixd\"; known: combine"),
+            (r#""of": {"kind": "fixed", "bound": 0}"#, "of: constraint \"fixed\": bound: found 0"),
+            (r#""of": 3"#, "of: constraint: expected an object with \"kind\", found 3"),
+            (r#""from": 0"#, "from: found 0, expected a positive finite number"),
+            (r#""to": -1"#, "to: found -1, expected a positive finite number"),
+            (r#""over": 0"#, "over: found 0, expected a share above 0, at most 1"),
+            (r#""over": 1.5"#, "over: found 1.5, expected a share above 0, at most 1"),
+            (r#""shape": "step""#, "over: found 1, expected a share below 1"),
+            (r#""shape": "log""#, "unknown variant `log`, expected one of `linear`, `cosine`, `step`"),
+            (r#""until": 1"#, "unknown field `until`"),
+        ] {
+            let error = parse(&format!(r#"{{"kind": "schedule", {fields}}}"#)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("constraint \"schedule\": {expected}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Bounds that change over training: what is in force when.
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::constraint;
+use pcrm_rl::metrics;
+use pcrm_rl::order::BatchSize;
+use pcrm_rl::reward::{Pairs, gradient, scaled_gradient};
+use tempfile::tempdir;
+
+use crate::planted::{Bench, compute, model, pairs};
+use crate::subject::every_backend;
+
+/// Protects: the bounds of every step and of evaluations, by hand: 14 steps from 3 times to once the bound of 2, in a
+/// straight line over the first half, and what `metrics.jsonl` says of it.
+#[test]
+fn bounds_follow_the_schedule_step_by_step() -> Result<()> {
+    let scheduled =
+        r#"{"kind": "schedule", "of": {"kind": "fixed", "bound": 4}, "from": 1.5, "to": 0.5, "over": 0.5}"#;
+    every_backend(|backend| {
+        let dir = tempdir()?;
+        let (_, watch) = Bench::under(scheduled)?.finish(backend, dir.path())?;
+        ensure!(watch.lines.len() == 14, "{} steps", watch.lines.len());
+        for (made, line) in watch.lines.iter().enumerate() {
+            let factor = 3.0 - 2.0 * (made as f64 / 7.0).min(1.0);
+            let told = line.bound_factor.context("no factor")?;
+            ensure!((told - factor).abs() < 1e-12, "step {}: {told}, not {factor}", line.step);
+            let bound = line.measures.bound.context("no bound")?;
+            ensure!((bound - 2.0 * factor).abs() < 1e-6, "step {}: bound {bound}", line.step);
+        }
+        for (step, measures, _) in &watch.evaluations {
+            ensure!(measures.bound == Some(2.0), "evaluation after step {step}: {measures:?}");
+        }
+        let lines = metrics::read(&dir.path().join("metrics.jsonl"))?;
+        ensure!(lines[0]["bound_factor"] == 3.0, "{}", lines[0]);
+        let plain = tempdir()?;
+        Bench::usual()?.finish(backend, plain.path())?;
+        let lines = metrics::read(&plain.path().join("metrics.jsonl"))?;
+        ensure!(lines[0].get("bound_factor").is_none(), "{}", lines[0]);
+        Ok(())
+    })
+}
+
+/// Protects: a step under bounds that are looser by a factor is the step under those bounds, in every bit of the loss
+/// and the gradients, and in the share of margins beyond them.
+#[test]
+fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
+    let data = pairs(24, 1, r#"{"kind": "random", "low": 0.1, "high": 0.4}"#)?;
+    let doubled = Pairs::new(data.pairs.clone(), data.bounds.iter().map(|bound| 2.0 * bound).collect());
+    let all: Vec<usize> = (0..data.sets()).collect();
+    every_backend(|backend| {
+        let model = model(backend, 1)?.trainable();
+        let want = gradient(backend, &model, &doubled, &all, &compute())?;
+        let got = scaled_gradient(backend, &model, &data, &all, (&compute(), 2.0))?;
+        let (got_shown, want_shown) = (got.gathered.measures(1), want.gathered.measures(1));
+        let one = gradient(backend, &model, &data, &all, &compute())?.gathered.measures(1);
+        ensure!(one.beyond_bound > want_shown.beyond_bound, "the bounds are too loose to tell: {one:?}");
+        if backend.exact() {
+            ensure!(got_shown == want_shown, "{got_shown:?}, not {want_shown:?}");
+        }
+        for (name, _) in model.params().iter() {
+            let read =
+                |from: &pcrm_core::Gradients| -> Result<Vec<f32>> { Ok(from.get(name)?.read()?.into_f32()) };
+            backend.check_same(name, &read(&got.gradients)?, &read(&want.gradients)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a run whose bounds change learns other weights than one under the bounds it ends with, and one whose
+/// factor is 1 throughout learns the same bits.
+#[test]
+fn only_a_factor_that_is_not_one_changes_a_run() -> Result<()> {
+    every_backend(|backend| {
+        let weights = |constraint: &str| -> Result<Vec<u8>> {
+            let dir = tempdir()?;
+            let mut bench = Bench::under(constraint)?;
+            bench.config.batch = BatchSize::Pairs(16);
+            bench.finish(backend, dir.path())?;
+            Ok(std::fs::read(dir.path().join("model.safetensors"))?)
+        };
+        let fixed = weights(r#"{"kind": "fixed", "bound": 0.5}"#)?;
+        let of = r#"{"kind": "fixed", "bound": 0.5}"#;
+        let flat = weights(&format!(r#"{{"kind": "schedule", "of": {of}, "from": 1}}"#))?;
+        ensure!(!backend.exact() || flat == fixed, "a factor of 1 changes a run");
+        let loosened = weights(&format!(r#"{{"kind": "schedule", "of": {of}, "from": 4}}"#))?;
+        ensure!(loosened != fixed, "a factor of 4 changes nothing");
+        ensure!(constraint::parse("schedule")?.factor(0.0) == Some(2.0), "the default");
+        Ok(())
+    })
+}
