@@ -43,6 +43,12 @@ pub trait Embedder {
     /// a vector might. Vectors are kept on disk under it. `None`: computing them is as quick as reading them.
     fn digest(&self) -> Option<String>;
 
+    /// How many texts [`Embedder::embed`] wants at a time: some hundreds where it divides them by what it finds in
+    /// them. Between calls it is told how far the work has come.
+    fn at_once(&self) -> usize {
+        64
+    }
+
     /// Vectors of these texts, in order, all of one length. A batch holds texts of similar length; a text's vector
     /// depends on nothing else in it. All cores are this method's to use.
     ///
@@ -55,9 +61,6 @@ pub trait Embedder {
         None
     }
 }
-
-/// Texts that are encoded at once.
-pub const BATCH: usize = 64;
 
 /// Every different text once, in the order in which texts are encoded: longest first, so that batches hold texts of
 /// similar length; by content where lengths are equal, so that batches do not depend on the order of the data.

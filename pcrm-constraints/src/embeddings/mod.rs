@@ -5,7 +5,7 @@ mod store;
 use std::collections::HashMap;
 
 use pcrm_core::constraint::Priors;
-use pcrm_core::encoder::{BATCH, Encoder, longest_first};
+use pcrm_core::encoder::{Encoder, longest_first};
 use pcrm_core::{Error, Result};
 
 use self::store::Store;
@@ -42,15 +42,17 @@ impl<'a> Embeddings<'a> {
             }
         }
         let mut width = vectors.values().next().map(Vec::len);
-        for (at, batch) in unknown.chunks(BATCH).enumerate() {
+        let mut done = 0;
+        for batch in unknown.chunks(embedder.at_once().max(1)) {
             let computed = embedder.embed(batch)?;
             check(encoder.kind(), batch, &computed, &mut width)?;
             for (&text, vector) in batch.iter().zip(computed) {
                 store.insert(text, &vector);
                 vectors.insert(text, vector);
             }
+            done += batch.len();
             if let Some(progress) = &priors.progress {
-                progress.at("texts encoded", (at * BATCH + batch.len()) as u64, unknown.len() as u64);
+                progress.at("texts encoded", done as u64, unknown.len() as u64);
             }
         }
         store.save();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
-use pcrm_core::encoder::{self, BATCH, longest_first};
+use pcrm_core::encoder::{self, longest_first};
 use serde::Serialize;
 
 use super::{peak_rss, round};
@@ -85,11 +85,12 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     let texts = longest_first(some.iter().map(String::as_str));
     let priors = priors(&args.machine, model.as_ref())?;
     let mut embedder = encoder.open(&texts, &priors).context("--encoder")?;
-    embedder.embed(&texts[texts.len() - texts.len().min(BATCH)..]).context("--encoder")?; // warm-up
+    let at_once = embedder.at_once().max(1);
+    embedder.embed(&texts[texts.len().saturating_sub(at_once)..]).context("--encoder")?; // warm-up
     let (mut seconds, mut tokens) = (f64::INFINITY, None);
     for _ in 0..args.rounds {
         let (before, started) = (embedder.tokens(), Instant::now());
-        for batch in texts.chunks(BATCH) {
+        for batch in texts.chunks(at_once) {
             embedder.embed(batch).context("--encoder")?;
         }
         seconds = started.elapsed().as_secs_f64().min(seconds);
