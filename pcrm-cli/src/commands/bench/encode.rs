@@ -86,7 +86,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     let priors = priors(&args.machine, model.as_ref())?;
     let mut embedder = encoder.open(&texts, &priors).context("--encoder")?;
     let at_once = embedder.at_once().max(1);
-    embedder.embed(&texts[texts.len().saturating_sub(at_once)..]).context("--encoder")?; // warm-up
+    embedder.embed(&texts[texts.len() - texts.len().min(at_once)..]).context("--encoder")?; // warm-up
     let (mut seconds, mut tokens) = (f64::INFINITY, None);
     for _ in 0..args.rounds {
         let (before, started) = (embedder.tokens(), Instant::now());
