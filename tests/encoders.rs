@@ -234,25 +234,32 @@ fn what_is_missing_is_told() -> Result<()> {
     })
 }
 
-/// Protects: a real encoder agrees with sentence-transformers on every backend.
+/// Protects: a real encoder agrees with sentence-transformers, on every backend and by its ONNX graph.
 #[test]
 fn a_real_encoder_agrees_with_sentence_transformers() -> Result<()> {
-    let Some(folder) = std::env::var_os("PCRM_ENCODER") else {
+    let Some(folder) = std::env::var_os("PCRM_ENCODER").map(PathBuf::from) else {
         println!("PCRM_ENCODER does not name the folder of all-MiniLM-L6-v2: nothing to check");
         return Ok(());
     };
     let golden = read("encoders/minilm.json")?;
     let texts = texts(&golden["texts"]);
-    let configuration = json!({"kind": "bert", "path": PathBuf::from(folder)});
-    every_backend(|backend| {
-        let got = embed(&configuration, &texts, &priors(backend, DType::F32)?)?;
+    let agree = |kind: &str, priors: &Priors| -> Result<()> {
+        let got = embed(&json!({"kind": kind, "path": folder}), &texts, priors)?;
         for ((got, want), text) in
             got.iter().zip(golden["vectors"].as_array().context("vectors")?).zip(&texts)
         {
             let cosine = cosine(got, &floats(want));
-            println!("{cosine:.7} {text:?}");
-            ensure!(cosine >= 0.9999, "{text:?}: cosine {cosine}");
+            println!("{kind} {cosine:.7} {text:?}");
+            ensure!(cosine >= 0.9999, "{kind}, {text:?}: cosine {cosine}");
         }
         Ok(())
-    })
+    };
+    every_backend(|backend| agree("bert", &priors(backend, DType::F32)?))?;
+    match pcrm_constraints::onnx::library::environment() {
+        Ok(_) => agree("onnx", &Priors::default()),
+        Err(error) => {
+            println!("onnx is not checked: {error}");
+            Ok(())
+        }
+    }
 }

@@ -7,7 +7,6 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::Tensor;
 use pcrm_core::{Error, Result};
 
-use super::batches::Lengths;
 use super::library;
 
 /// Where exporters put the graph, in the transformer's folder.
@@ -93,13 +92,8 @@ impl Graph {
         self.output.1
     }
 
-    /// Which texts it can be given together.
-    pub fn lengths(&self) -> Lengths {
-        if self.inputs.contains(&MASK) { Lengths::Mixed } else { Lengths::Equal }
-    }
-
-    /// Runs texts of ids, filled up to the longest; `take` gets the place of each text and its numbers, those of its
-    /// own tokens where there are some for every token, and the width of a vector.
+    /// Runs texts of ids, all of one length; `take` gets the place of each text, its numbers (of all its tokens, or of the
+    /// text) and the width of a vector.
     ///
     /// # Errors
     /// What the library meets, outputs of another shape, and what `take` says.
@@ -108,47 +102,33 @@ impl Graph {
         texts: &[&[u32]],
         mut take: impl FnMut(usize, &[f32], usize) -> Result<()>,
     ) -> Result<()> {
-        let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let filled = |of: &dyn Fn(u32) -> i64| -> Vec<i64> {
-            let rows = texts.iter().map(|ids| ids.iter().map(|&id| of(id)));
-            rows.flat_map(|row| row.chain(std::iter::repeat(0)).take(longest)).collect()
-        };
+        let tokens = texts.first().map_or(0, |ids| ids.len());
         let refuse =
             |error: ort::Error| Error::file(&self.path, format!("ONNX Runtime cannot run it: {error}"));
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for &name in &self.inputs {
-            let values = match name {
-                IDS => filled(&i64::from),
-                MASK => filled(&|_| 1),
-                _ => vec![0; texts.len() * longest],
+            let values: Vec<i64> = match name {
+                IDS => texts.iter().flat_map(|ids| ids.iter().map(|&id| i64::from(id))).collect(),
+                MASK => vec![1; texts.len() * tokens],
+                _ => vec![0; texts.len() * tokens],
             };
-            let tensor = Tensor::from_array(([texts.len(), longest], values)).map_err(refuse)?;
-            inputs.push((name, tensor));
+            inputs.push((name, Tensor::from_array(([texts.len(), tokens], values)).map_err(refuse)?));
         }
         let outputs = self.session.run(inputs).map_err(refuse)?;
         let (name, kind) = self.output;
         let wrong = |message: String| Error::file(&self.path, format!("output {name}: {message}"));
         let value = outputs.get(name).ok_or_else(|| wrong("is missing".to_owned()))?;
         let (shape, numbers) = value.try_extract_tensor::<f32>().map_err(|error| wrong(error.to_string()))?;
-        let (tokens, expected) = match kind {
-            Output::Tokens => (longest, "texts, tokens, width"),
-            Output::Text => (1, "texts, width"),
+        let lead = match kind {
+            Output::Tokens => vec![texts.len() as i64, tokens as i64],
+            Output::Text => vec![texts.len() as i64],
         };
-        let lead = [texts.len() as i64, longest as i64];
-        let lead = &lead[..if kind == Output::Tokens { 2 } else { 1 }];
-        let width = match shape.split_at_checked(lead.len()) {
-            Some((begins, &[width])) if begins == lead && width > 0 => width as usize,
-            _ => {
-                return Err(wrong(format!(
-                    "has the shape {:?}, expected [{expected}], {lead:?} and a width",
-                    &shape[..]
-                )));
-            }
+        let width = match shape.split_last() {
+            Some((width, begins)) if begins == lead && *width > 0 => *width as usize,
+            _ => return Err(wrong(format!("has the shape {:?}, expected {lead:?} and a width", &shape[..]))),
         };
-        for (at, (ids, numbers)) in texts.iter().zip(numbers.chunks_exact(tokens * width)).enumerate() {
-            take(at, &numbers[..ids.len().min(tokens) * width], width)?;
-        }
-        Ok(())
+        let each = numbers.len() / texts.len().max(1);
+        numbers.chunks_exact(each).enumerate().try_for_each(|(at, numbers)| take(at, numbers, width))
     }
 }
 

@@ -23,8 +23,8 @@ use crate::sentence_folder::{FolderOptions, SentenceFolder};
 /// `token_type_ids`; it gives `last_hidden_state` or `token_embeddings`, which are pooled as the folder says, or
 /// `sentence_embedding`.
 ///
-/// Graphs take rectangles: texts of like length are put together and filled up, masked. So a text's vector depends
-/// on what stands beside it by rounding, about 1e-6 of its length, and by nothing else.
+/// Graphs take rectangles: texts of one length in tokens are computed together, and nothing is filled up. So a text's
+/// vector depends on what stands beside it by rounding at most, where the library picks its algorithms by size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Onnx {
@@ -62,10 +62,10 @@ impl Encoder for Onnx {
     }
 }
 
-/// The places of a batch, padding included: enough to keep the cores busy, and no more memory than that needs.
-const BUDGET: usize = 2048;
+/// Tokens that are computed at once, unless one text has more: enough to keep cores busy; more would leave their caches.
+const BUDGET: usize = 1024;
 
-/// Texts that are looked at together: enough to find some of like length.
+/// Texts that are looked at together: enough to find some of one length, and no more than some seconds' work.
 const AT_ONCE: usize = 512;
 
 struct Opened {
@@ -88,7 +88,7 @@ impl Embedder for Opened {
         let tokens = self.folder.tokens(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         self.tokens += lengths.iter().map(|&length| length as u64).sum::<u64>();
-        let (order, ranges) = batches(&lengths, BUDGET, self.graph.lengths());
+        let (order, ranges) = batches(&lengths, BUDGET);
         let mut vectors = vec![Vec::new(); texts.len()];
         let (folder, pools) = (&self.folder, self.graph.output() == Output::Tokens);
         for range in ranges {

@@ -89,7 +89,7 @@ fn vectors_are_those_of_sentence_transformers() {
     }
 }
 
-/// Protects: a vector is the text's, whatever stands beside it.
+/// Protects: a vector is the text's, whatever stands beside it, and however many do.
 #[test]
 fn neighbours_change_nothing_but_rounding() {
     if !runs() {
@@ -99,12 +99,13 @@ fn neighbours_change_nothing_but_rounding() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut embedder = encoder(&golden().join("tiny")).open(&texts, &Priors::default()).unwrap();
     let together = embedder.embed(&texts).unwrap();
+    assert_eq!(embedder.tokens(), Some(102));
     let alone: Vec<Vec<f32>> = texts.iter().map(|text| embedder.embed(&[*text]).unwrap().remove(0)).collect();
     let apart = furthest(&together, &alone);
     assert!(apart < 1e-5, "{apart}");
 }
 
-/// Protects: a graph that pools needs no pooling from the folder, and its texts are not filled up, having no mask.
+/// Protects: a graph that pools needs no pooling from the folder, and no text is filled up: it has no mask.
 #[test]
 fn a_graph_may_pool_by_itself() {
     if !runs() {
@@ -204,7 +205,6 @@ fn outputs_that_are_no_vectors_are_refused() {
     );
     assert_eq!(
         refusal("shape.onnx"),
-        "model.onnx: output last_hidden_state: has the shape [1, 4], expected [texts, tokens, width], [1, 4] and a \
-         width"
+        "model.onnx: output last_hidden_state: has the shape [1, 4], expected [1, 4] and a width"
     );
 }
