@@ -24,11 +24,15 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "constraint cosine",
         "constraint edit",
         "constraint fixed",
+        "constraint learned",
         "constraint length_ratio",
         "constraint none",
         "constraint random",
         "constraint score_gap",
         "encoder bag-of-words",
+        "encoder bert",
+        "encoder onnx",
+        "encoder policy",
     ];
     ensure!(names.iter().map(|words| words.join(" ")).eq(expected), "{printed}");
     Ok(())

@@ -1,7 +1,7 @@
 //! Each fused operation of every backend against the composed reference, in value and in every gradient.
 
 use anyhow::{Result, ensure};
-use pcrm_core::kernels::{AdamWStep, Attention, Composed, Slots};
+use pcrm_core::kernels::{AdamWStep, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Backend, DType, HostTensor, Kernels, SequenceTree, Tensor};
 
@@ -100,7 +100,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                 random(&[rows, kv_heads, dim], 3)?,
             ];
             let qkv = [upload(&qkv[0])?, upload(&qkv[1])?, upload(&qkv[2])?];
-            let how = Attention { scale: 0.35, window: None, queries: None };
+            let how = Attention { scale: 0.35, mask: Mask::Causal { window: None }, queries: None };
             let packed = qkv[0].kernels().attention(qkv.each_ref(), &shared, &how)?;
             let prompt_rows = 9..9 + prompt;
             let alone_rows = |answer: std::ops::Range<usize>| -> Result<[Tensor; 3]> {
@@ -121,6 +121,37 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                     "a shared prompt of {prompt}, then {answer:?}, {heads}/{kv_heads} heads of {dim}"
                 );
                 backend.check_same(&what, &got, &want)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the same of texts that see themselves whole: beside others and alone, a text has the same bits.
+#[test]
+fn a_text_under_a_full_mask_has_the_same_bits_beside_others() -> Result<()> {
+    every_backend(|backend| {
+        let lengths = [1, 5, 9, 30, 63, 64, 65, 8, 300, 2];
+        let flat = tree(&lengths.map(|length| (length, None)))?;
+        let how = Attention { scale: 0.35, mask: Mask::Full, queries: None };
+        for (heads, kv_heads, dim) in [(12, 12, 32), (4, 2, 8), (4, 2, 6), (3, 1, 80)] {
+            let upload = |heads: usize, seed| -> Result<Tensor> {
+                Ok(backend.upload(&random(&[flat.rows(), heads, dim], seed)?, DType::F32)?)
+            };
+            let qkv = [upload(heads, 1)?, upload(kv_heads, 2)?, upload(kv_heads, 3)?];
+            let packed = qkv[0].kernels().attention(qkv.each_ref(), &flat, &how)?;
+            for segment in flat.segments() {
+                let (start, rows) = (segment.rows.start, segment.rows.len());
+                let cut = |x: &Tensor| x.narrow(0, start, rows);
+                let own = [cut(&qkv[0])?, cut(&qkv[1])?, cut(&qkv[2])?];
+                let alone =
+                    own[0].kernels().attention(own.each_ref(), &SequenceTree::sequence(rows)?, &how)?;
+                let (got, want) = (cut(&packed)?.read()?.into_f32(), alone.read()?.into_f32());
+                backend.check_same(
+                    &format!("{rows} rows, {heads}/{kv_heads} heads of {dim}"),
+                    &got,
+                    &want,
+                )?;
             }
         }
         Ok(())

@@ -7,6 +7,8 @@ mod binary; // the binary, and a small world to run it in
 mod calibrate; // constraints fitted to evidence: by a verb of their own, and by runs
 mod cases; // tables of operations with their operands
 mod cli; // the verbs as users meet them
+mod constraint; // constraints as files, told and counted, and what a schedule does
+mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // what a model or a file of scores is worth
 mod formats; // data in every format, and what their columns are said to mean
 mod fuzzing; // the fuzz targets on a small seeded corpus

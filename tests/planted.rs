@@ -69,7 +69,7 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
     };
     let pairs: Vec<EncodedPair> = (0..count).map(&mut draw).collect();
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    let bounds = constraint::parse(constraint)?.checked_bounds(&views, &Priors::seeded(seed))?;
+    let bounds = bounds(constraint, &views, seed)?;
     Ok(Pairs::new(pairs, bounds))
 }
 
@@ -101,8 +101,24 @@ pub fn sets(count: usize, seed: u64, constraint: &str, with_ties: bool) -> Resul
         }
     }
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    let bounds = constraint::parse(constraint)?.checked_bounds(&views, &Priors::seeded(seed))?;
+    let bounds = bounds(constraint, &views, seed)?;
     Ok(Pairs::new(pairs, bounds))
+}
+
+/// A constraint's bounds; one that is to be fitted is fitted to judges who are the surer the larger a share of the
+/// preferred answer makes it better.
+fn bounds(constraint: &str, pairs: &[PairView<'_>], seed: u64) -> Result<Vec<f32>> {
+    let priors = Priors::seeded(seed);
+    let mut constraint = constraint::parse(constraint)?;
+    if constraint.is_unfitted() {
+        let win = |pair: &PairView<'_>| {
+            let better = pair.chosen_ids.iter().filter(|id| **id == BETTER).count();
+            (1.0 + better as f32 / pair.chosen_ids.len() as f32) / 2.0
+        };
+        let wins: Vec<f32> = pairs.iter().map(win).collect();
+        constraint = constraint.fitted(pairs, &wins, &priors)?;
+    }
+    Ok(constraint.checked_bounds(pairs, &priors)?)
 }
 
 /// The same pairs with the worse answer preferred.

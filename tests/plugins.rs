@@ -7,9 +7,19 @@ use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, 
 
 /// What the crates above register, by name; a backend of others may be there besides.
 const BACKENDS: &[&str] = &["candle", "tch"];
-const CONSTRAINTS: &[&str] =
-    &["calibrated", "combine", "cosine", "edit", "fixed", "length_ratio", "none", "random", "score_gap"];
-const ENCODERS: &[&str] = &["bag-of-words"];
+const CONSTRAINTS: &[&str] = &[
+    "calibrated",
+    "combine",
+    "cosine",
+    "edit",
+    "fixed",
+    "learned",
+    "length_ratio",
+    "none",
+    "random",
+    "score_gap",
+];
+const ENCODERS: &[&str] = &["bag-of-words", "bert", "onnx", "policy"];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()

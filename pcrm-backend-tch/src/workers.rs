@@ -25,7 +25,28 @@ pub(crate) fn each<P: Send, R: Send>(
     pieces: Vec<P>,
     work: impl Fn(P) -> Torched<R> + Sync,
 ) -> Torched<Vec<R>> {
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(pieces.len());
+    let threads = threads().min(pieces.len());
+    spread(pieces, work, threads)
+}
+
+/// As [`each`], also where there is one piece alone, which libtorch would divide among threads: small products whose
+/// sizes are no multiples of its vectors then get other bits.
+pub(crate) fn each_undivided<P: Send, R: Send>(
+    pieces: Vec<P>,
+    work: impl Fn(P) -> Torched<R> + Sync,
+) -> Torched<Vec<R>> {
+    spread(pieces, work, threads())
+}
+
+fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
+fn spread<P: Send, R: Send>(
+    pieces: Vec<P>,
+    work: impl Fn(P) -> Torched<R> + Sync,
+    threads: usize,
+) -> Torched<Vec<R>> {
     match region() {
         Some(region) if threads > 1 => {
             let job = Job::new(pieces, &work);

@@ -140,6 +140,26 @@ pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
     table.to_string()
 }
 
+/// The same file with another value of one option.
+///
+/// # Errors
+/// Text that is no TOML.
+pub fn with_option(resolved: &str, name: &str, value: &str) -> Result<String> {
+    let mut table: Table = resolved.parse()?;
+    table.insert(name.to_owned(), Value::String(value.to_owned()));
+    Ok(table.to_string())
+}
+
+/// A resolved config without this option.
+///
+/// # Errors
+/// Text that is no TOML.
+pub fn without_option(resolved: &str, name: &str) -> Result<String> {
+    let mut table: Table = resolved.parse()?;
+    table.remove(name);
+    Ok(table.to_string())
+}
+
 fn value_of(text: &str) -> Value {
     match (text.parse::<i64>(), text.parse::<f64>()) {
         (Ok(number), _) => Value::Integer(number),

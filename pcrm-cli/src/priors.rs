@@ -1,26 +1,40 @@
 //! What surrounds the computation of bounds on the command line: seed, backend, embeddings on disk, a bar.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use pcrm_core::constraint::{Priors, Progress};
+use pcrm_core::Error;
+use pcrm_core::constraint::{Folders, Priors, Progress};
 
+use crate::hub;
 use crate::machine::Machine;
 use crate::progress::bar;
 
-/// Priors for constraints that are asked on this machine, for the model in this folder if there is one.
+/// Priors for constraints that are asked on this machine, for the model in this folder if there is one whose weights are
+/// there.
 ///
 /// # Errors
 /// An unknown backend.
-pub fn priors(machine: &Machine, model: Option<&Path>) -> Result<Priors> {
+pub fn priors(machine: &Machine, model: Option<&PathBuf>) -> Result<Priors> {
     let mut priors = Priors::seeded(machine.seed);
     priors.cache = dirs::cache_dir().map(|folder| folder.join("pcrm").join("embeddings"));
     priors.engine = Some(machine.engine()?);
-    priors.model = model.map(Path::to_path_buf);
+    priors.model = model.cloned();
+    priors.folders = Some(Arc::new(OnHub));
     priors.progress = Some(Arc::new(Bar::default()));
     Ok(priors)
+}
+
+/// Encoders that are repositories of the Hub.
+#[derive(Debug)]
+struct OnHub;
+
+impl Folders for OnHub {
+    fn fetch(&self, named: &Path) -> pcrm_core::Result<PathBuf> {
+        hub::encoder(named).map_err(|error| Error::Unsupported(format!("{error:#}")))
+    }
 }
 
 /// A bar that appears with the first report and goes with the last.

@@ -202,6 +202,9 @@ mod tests {
                 "{error}"
             );
         }
-        assert_eq!(refusal("bag-of-wrods"), "unknown encoder \"bag-of-wrods\"; known: bag-of-words");
+        assert_eq!(
+            refusal("bag-of-wrods"),
+            "unknown encoder \"bag-of-wrods\"; known: bag-of-words, bert, onnx, policy"
+        );
     }
 }

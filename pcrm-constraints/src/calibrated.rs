@@ -98,6 +98,10 @@ impl Constraint for Calibrated {
         "calibrated"
     }
 
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.of.settle(priors)
+    }
+
     fn bounds(&self, _pairs: &[PairView<'_>], _priors: &Priors) -> Result<Vec<f32>> {
         Err(refused(
             "is not fitted yet and has no bounds; `pcrm reward` fits it when it trains, `pcrm calibrate` writes what it \

@@ -87,11 +87,29 @@ impl Constraint for Combine {
         "combine"
     }
 
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.of.iter_mut().try_for_each(|part| part.settle(priors))
+    }
+
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
         // Each part is checked, so that a NaN is laid to the constraint that gave it and `min` hides none.
         let parts =
             self.of.iter().map(|part| part.checked_bounds(pairs, priors)).collect::<Result<Vec<_>>>()?;
         Ok((0..pairs.len()).map(|at| self.one(parts.iter().map(|part| f64::from(part[at]))) as f32).collect())
+    }
+
+    fn is_unfitted(&self) -> bool {
+        self.of.iter().any(|part| part.is_unfitted())
+    }
+
+    /// Fits the parts that are unfitted.
+    fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
+        let part = |part: &dyn Constraint| match part.is_unfitted() {
+            true => part.fitted(pairs, wins, priors),
+            false => from_tagged(part.to_tagged()?),
+        };
+        let of = self.of.iter().map(|of| part(of.as_ref())).collect::<Result<_>>()?;
+        Ok(Box::new(Self { how: self.how.clone(), of }))
     }
 
     fn formula(&self) -> Option<&'static str> {

@@ -100,6 +100,10 @@ impl Constraint for Cosine {
         "cosine"
     }
 
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.encoder.settle(priors)
+    }
+
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
         Ok(self.similarity_of_each(pairs, priors)?.into_iter().map(|s| self.map.at(s)).collect())
     }
@@ -239,8 +243,11 @@ mod tests {
         let refusal =
             |fields: &str| parse(&format!(r#"{{"kind": "cosine", {fields}}}"#)).unwrap_err().to_string();
         for (fields, expected) in [
-            (r#""encoder": "bert2""#, "unknown encoder \"bert2\"; known: bag-of-words"),
-            (r#""encoder": {"width": 3}"#, "no \"kind\" in {\"width\":3}; known kinds: bag-of-words"),
+            (r#""encoder": "bert2""#, "unknown encoder \"bert2\"; known: bag-of-words, bert, policy"),
+            (
+                r#""encoder": {"width": 3}"#,
+                "no \"kind\" in {\"width\":3}; known kinds: bag-of-words, bert, policy",
+            ),
             (r#""encoder": 3"#, "expected an object with \"kind\", found 3"),
             (r#""similarity": "angle""#, "unknown variant `angle`, expected `raw` or `angular`"),
             (r#""preset": "papers""#, "unknown variant `papers`, expected `paper` or `paper-dpo`"),

@@ -12,6 +12,7 @@
 //! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
 //! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
 //! | `calibrated` | as `of`, with β1 and β3 fitted to how often preferred answers win | `of` length_ratio, `beta2` that of `of`, `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
+//! | `learned` | 2·softplus(f), f of several priors at once, fitted to how often judges agree | `features` length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
 //! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
@@ -20,7 +21,7 @@
 //! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
 //! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
 //!
-//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]); the one here is `bag-of-words`. Each
+//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`, `onnx`, `policy`. Each
 //! different text is encoded once, and vectors are kept on disk ([`embeddings`]).
 //!
 //! # Adding one
@@ -58,6 +59,7 @@
 //! [`length_ratio`] is the paper's own; [`cosine`] with [`embeddings`], and a file per encoder.
 
 pub mod bag_of_words;
+pub mod bert;
 pub mod bound;
 pub mod calibrated;
 pub mod calibration;
@@ -66,15 +68,22 @@ pub mod cosine;
 pub mod edit;
 pub mod embeddings;
 pub mod fixed;
+pub mod learned;
 pub mod length_ratio;
 pub mod none;
 mod number;
+pub mod onnx;
+pub mod policy;
+pub mod pooling;
 pub mod random;
 pub mod score_gap;
+pub mod sentence_folder;
 #[cfg(test)]
 mod testing;
+mod texts_on_backend;
 
 pub use bag_of_words::BagOfWords;
+pub use bert::Bert;
 pub use bound::Hyperbola;
 pub use calibrated::Calibrated;
 pub use combine::{Combine, How};
@@ -82,10 +91,15 @@ pub use cosine::Cosine;
 pub use edit::Edit;
 pub use embeddings::Embeddings;
 pub use fixed::Fixed;
+pub use learned::Learned;
 pub use length_ratio::LengthRatio;
 pub use none::Unbounded;
+pub use onnx::Onnx;
+pub use policy::{Policy, StatePooling};
+pub use pooling::Pooling;
 pub use random::Random;
 pub use score_gap::ScoreGap;
+pub use sentence_folder::{FolderOptions, SentenceFolder};
 
 #[cfg(test)]
 mod tests {
@@ -103,6 +117,7 @@ mod tests {
                 "cosine",
                 "edit",
                 "fixed",
+                "learned",
                 "length_ratio",
                 "none",
                 "random",
@@ -120,8 +135,8 @@ mod tests {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, length_ratio, none, random, \
-             score_gap"
+            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, learned, length_ratio, \
+             none, random, score_gap"
         );
     }
 }

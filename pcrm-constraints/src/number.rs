@@ -18,6 +18,12 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+impl From<Value> for Number {
+    fn from(value: Value) -> Self {
+        Self(Some(value))
+    }
+}
+
 impl Number {
     /// The number, or `default` where the field was absent.
     ///

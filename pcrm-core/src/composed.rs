@@ -3,7 +3,7 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Attention, Slots};
+use crate::kernels::{AdamWStep, Attention, Mask, Slots};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::SequenceTree;
 
@@ -43,7 +43,7 @@ pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) ->
         let queries = q.narrow(0, asked, positions.len())?.permute([1, 0, 2])?; // [heads, n, dim]
         let keys = repeat_heads(&rows_of(k)?.permute([1, 0, 2])?, heads / kv_heads)?; // [heads, m, dim]
         let values = repeat_heads(&rows_of(v)?.permute([1, 0, 2])?, heads / kv_heads)?;
-        let mask = q.constant(&visibility(&positions, keys.shape()[1], how.window)?)?; // [1, n, m]
+        let mask = q.constant(&visibility(&positions, keys.shape()[1], how.mask)?)?; // [1, n, m]
         let scores = queries.matmul(&keys.transpose()?)?.affine(how.scale, 0.0)?.add(&mask)?;
         outputs.push(scores.softmax(2)?.matmul(&values)?.permute([1, 0, 2])?); // [n, heads, dim]
         asked += positions.len();
@@ -91,8 +91,11 @@ fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
     x.reshape([heads, 1, rows, dim])?.expand([heads, times, rows, dim])?.reshape([heads * times, rows, dim])
 }
 
-fn visibility(positions: &[usize], keys: usize, window: Option<usize>) -> Result<HostTensor> {
-    let seen = |query: usize, key: usize| key <= query && window.is_none_or(|window| key + window > query);
+fn visibility(positions: &[usize], keys: usize, mask: Mask) -> Result<HostTensor> {
+    let seen = |query: usize, key: usize| match mask {
+        Mask::Causal { window } => key <= query && window.is_none_or(|window| key + window > query),
+        Mask::Full => true,
+    };
     let mask = positions
         .iter()
         .flat_map(|query| (0..keys).map(move |key| if seen(*query, key) { 0.0 } else { MASKED }));

@@ -5,10 +5,11 @@
 //! `f32::INFINITY` means "no bound" and leaves −log σ(Δ) alone.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::Engine;
@@ -41,6 +42,15 @@ pub trait Progress: Debug + Send + Sync {
     fn at(&self, what: &str, done: u64, total: u64);
 }
 
+/// Finds models by the names that people give them.
+pub trait Folders: Debug + Send + Sync {
+    /// The folder of the model of this name, which is no folder here.
+    ///
+    /// # Errors
+    /// A model that cannot be had; the message tells where it was looked for.
+    fn fetch(&self, named: &Path) -> Result<PathBuf>;
+}
+
 /// What surrounds the computation of bounds: the run's seed, what computes, where costly priors may be kept, who
 /// watches.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +64,8 @@ pub struct Priors {
     pub engine: Option<Engine>,
     /// The folder of the model that is to be trained, as it is before; `None`: there is none.
     pub model: Option<PathBuf>,
+    /// Where models are looked for that are not on the disk; `None`: nowhere.
+    pub folders: Option<Arc<dyn Folders>>,
     /// Who is told how far a computation of minutes has come; `None`: nobody.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -63,6 +75,57 @@ impl Priors {
     pub fn seeded(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
+
+    /// The absolute path of a model's folder: `named` itself where it exists, else what [`Priors::folders`] finds.
+    ///
+    /// # Errors
+    /// Those of [`Folders::fetch`]. Without anyone to ask, who reads the folder says that it is not there.
+    pub fn folder(&self, named: &Path) -> Result<PathBuf> {
+        match &self.folders {
+            Some(folders) if !named.exists() => folders.fetch(named),
+            _ => std::path::absolute(named).map_err(Error::io(named)),
+        }
+    }
+}
+
+/// Which way Δ* goes as a feature grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Either way.
+    Free,
+    /// It never falls.
+    Increasing,
+    /// It never rises.
+    Decreasing,
+}
+
+/// What one feature does to Δ*, for constraints that were fitted to several; what is shown to people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Effect {
+    /// The feature's name.
+    pub feature: String,
+    /// Which way Δ* was allowed to go as it grows.
+    pub direction: Direction,
+    /// Its mean over the pairs that were fitted to, in its own units.
+    pub mean: f64,
+    /// Its standard deviation there.
+    pub std: f64,
+    /// Its weight, where it has one.
+    pub weight: Option<Weight>,
+    /// Its value and Δ* there, from its 1st to its 99th percentile, the other features at their means.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The weight of a feature: by how much a standard deviation of it moves what Δ* is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Weight {
+    /// Over the models of all folds.
+    pub mean: f64,
+    /// The least of them.
+    pub low: f64,
+    /// The largest of them.
+    pub high: f64,
 }
 
 /// A prior constraint. One method is required besides the name.
@@ -72,6 +135,15 @@ impl Priors {
 pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
     /// The tag that selects this constraint: `length_ratio`, `fixed`.
     fn kind(&self) -> &'static str;
+
+    /// Writes into the configuration what it takes from `priors` and what else may not be found later or elsewhere: see
+    /// [`Encoder::settle`](crate::encoder::Encoder::settle). A constraint made of others or of an encoder settles those.
+    ///
+    /// # Errors
+    /// What of `priors` is missing.
+    fn settle(&mut self, _priors: &Priors) -> Result<()> {
+        Ok(())
+    }
 
     /// Δ* of every pair, in order; positive, or `f32::INFINITY` for no bound.
     ///
@@ -120,6 +192,11 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
     /// nothing else; what is plotted.
     fn bound_at(&self, _s: f64) -> Option<f32> {
         None
+    }
+
+    /// What each feature does to Δ*, for constraints that were fitted to several; what is plotted.
+    fn effects(&self) -> Vec<Effect> {
+        Vec::new()
     }
 }
 

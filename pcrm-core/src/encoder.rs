@@ -21,6 +21,15 @@ pub trait Encoder: erased_serde::Serialize + Debug + Send + Sync {
     /// The tag that selects this encoder: `bag-of-words`.
     fn kind(&self) -> &'static str;
 
+    /// Writes into the configuration what it takes from `priors` and what else may not be found later or elsewhere (the
+    /// model to be trained, folders): the settled form is what a trained model keeps.
+    ///
+    /// # Errors
+    /// What of `priors` is missing.
+    fn settle(&mut self, _priors: &Priors) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes it ready for these texts: all that are to be encoded, none twice.
     ///
     /// # Errors
@@ -34,12 +43,32 @@ pub trait Embedder {
     /// a vector might. Vectors are kept on disk under it. `None`: computing them is as quick as reading them.
     fn digest(&self) -> Option<String>;
 
+    /// How many texts [`Embedder::embed`] wants at a time: some hundreds where it divides them by what it finds in
+    /// them. Between calls it is told how far the work has come.
+    fn at_once(&self) -> usize {
+        64
+    }
+
     /// Vectors of these texts, in order, all of one length. A batch holds texts of similar length; a text's vector
-    /// depends on nothing else in it. All cores are this method's to use.
+    /// depends on nothing else in it but by rounding. All cores are this method's to use.
     ///
     /// # Errors
     /// What fails in computing.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>>;
+
+    /// How many tokens have been computed so far, where there are tokens.
+    fn tokens(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Every different text once, in the order in which texts are encoded: longest first, so that batches hold texts of
+/// similar length; by content where lengths are equal, so that batches do not depend on the order of the data.
+pub fn longest_first<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut texts: Vec<&str> = texts.into_iter().collect();
+    texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    texts.dedup();
+    texts
 }
 
 erased_serde::serialize_trait_object!(Encoder);

@@ -13,11 +13,23 @@ use crate::tree::SequenceTree;
 pub struct Attention<'a> {
     /// What q·k is multiplied with, 1/√dim in all families served.
     pub scale: f64,
-    /// Rows see only this many positions back, their own included (sliding window); `None`: all.
-    pub window: Option<usize>,
+    /// Which rows each sees.
+    pub mask: Mask,
     /// The rows of the tree that ask, ascending; q has these rows alone. `None`: all of them. The last layer of a
     /// reward model asks for the scored rows only.
     pub queries: Option<&'a [usize]>,
+}
+
+/// Which rows of its chain (its segment and all of the segment's ancestors) a row sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// Those up to itself: a decoder's.
+    Causal {
+        /// Only this many positions back, its own included (sliding window); `None`: all.
+        window: Option<usize>,
+    },
+    /// All: an encoder's. A flat tree is a batch of texts each of which sees itself whole.
+    Full,
 }
 
 /// One step of AdamW for one parameter (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2).

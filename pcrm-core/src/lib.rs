@@ -42,7 +42,7 @@ pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use host::{HostData, HostTensor};
-pub use kernels::{Attention, Kernels};
+pub use kernels::{Attention, Kernels, Mask};
 pub use params::{Gradients, Params};
 pub use tensor::Tensor;
 pub use tree::{Packed, SequenceTree};

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::correctness;
-use crate::error::{Error, Result, check_finite};
+use crate::error::{Error, Result, check_finite, check_lengths};
 use crate::quantiles::mean;
 
 /// How many bins Guo et al. use for the expected calibration error.
@@ -44,10 +44,25 @@ pub fn brier(margins: &[f64]) -> Result<f64> {
 /// As [`brier`].
 pub fn log_loss(margins: &[f64]) -> Result<f64> {
     check_finite("margin of pair", margins)?;
-    // −ln σ(Δ) = softplus(−Δ), written so that neither sign of Δ overflows.
-    Ok(mean(
-        &margins.iter().map(|&margin| (-margin).max(0.0) + (-margin.abs()).exp().ln_1p()).collect::<Vec<_>>(),
-    ))
+    Ok(mean(&margins.iter().map(|&margin| softplus(-margin)).collect::<Vec<_>>()))
+}
+
+/// The log loss against known probabilities p that the preferred answer is preferred, mean
+/// −(p ln σ(Δ) + (1 − p) ln σ(−Δ)), in nats: least, and the entropy of p, where σ(Δ) = p throughout.
+///
+/// # Errors
+/// As [`brier`]; other numbers of probabilities than margins, and probabilities that are not finite.
+pub fn cross_entropy(margins: &[f64], probabilities: &[f64]) -> Result<f64> {
+    check_finite("margin of pair", margins)?;
+    check_finite("probability of pair", probabilities)?;
+    check_lengths("margins and probabilities", margins.len(), probabilities.len())?;
+    let nats = |(margin, p): (&f64, &f64)| p * softplus(-margin) + (1.0 - p) * softplus(*margin);
+    Ok(mean(&margins.iter().zip(probabilities).map(nats).collect::<Vec<_>>()))
+}
+
+/// ln(1 + eˣ) = −ln σ(−x), without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// The reliability table: `bins` equal bins of the confidences in \[0, 1\], those that hold pairs (Guo et al.,
@@ -110,6 +125,16 @@ fn sigmoid(x: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::golden::{close, golden, numbers};
+
+    /// Protects: against p = ½ the log loss is symmetric, against p = 1 the plain one; by hand at a margin of ln 3.
+    #[test]
+    fn known_probabilities_weigh_both_outcomes() {
+        let margin = [3f64.ln()];
+        let loss = |p: f64| cross_entropy(&margin, &[p]).unwrap();
+        assert!((loss(1.0) - log_loss(&margin).unwrap()).abs() < 1e-12);
+        assert!((loss(0.75) - (-0.75 * 0.75f64.ln() - 0.25 * 0.25f64.ln())).abs() < 1e-12);
+        assert!(loss(0.75) < loss(0.7) + 3f64.ln() * 0.05 && cross_entropy(&margin, &[]).is_err());
+    }
 
     /// Protects: one pass over the pairs equals numpy on the symmetrised samples, spelled out.
     #[test]

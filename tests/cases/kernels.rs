@@ -1,7 +1,7 @@
 //! Every fused operation, on shapes where implementations take other ways: few rows, many, ragged trees.
 
 use anyhow::Result;
-use pcrm_core::kernels::Attention;
+use pcrm_core::kernels::{Attention, Mask};
 use pcrm_core::tensor::Unary;
 use pcrm_core::tree::Segment;
 use pcrm_core::{DType, HostTensor, Kernels, SequenceTree, Tensor};
@@ -125,7 +125,7 @@ pub fn attention() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for (name, tree) in trees()? {
         for (heads, kv_heads) in [(2, 2), (4, 2), (3, 1)] {
-            for window in [None, Some(6)] {
+            for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(6) }, Mask::Full] {
                 let rows = tree.rows();
                 let asked: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
                 for asked in [None, Some(asked)] {
@@ -136,12 +136,11 @@ pub fn attention() -> Result<Vec<Case>> {
                         random(&[rows, kv_heads, 8], 3)?,
                     ];
                     let which = if asked.is_some() { "some" } else { "all" };
-                    let name = format!(
-                        "attention, {name}, {heads}/{kv_heads} heads, window {window:?}, {which} queries"
-                    );
+                    let name =
+                        format!("attention, {name}, {heads}/{kv_heads} heads, {mask:?}, {which} queries");
                     let tree = tree.clone();
                     cases.push(Case::new(name, inputs, LONG, move |k, x| {
-                        let how = Attention { scale: 0.7, window, queries: asked.as_deref() };
+                        let how = Attention { scale: 0.7, mask, queries: asked.as_deref() };
                         k.attention([&x[0], &x[1], &x[2]], &tree, &how)
                     }));
                 }
@@ -176,11 +175,11 @@ pub fn empty() -> Result<Vec<Case>> {
         new("embedding", vec![matrix.clone()], |k, x| k.embedding(&x[0], &ids(&x[0], &[])?)),
         new("log_probs", vec![rows, matrix], |k, x| k.log_probs(&x[0], &x[1], &ids(&x[0], &[])?)),
         new("attention", vec![wide.clone(), wide.clone(), wide.clone()], |k, x| {
-            let how = Attention { scale: 0.7, window: None, queries: None };
+            let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: None };
             k.attention([&x[0], &x[1], &x[2]], &SequenceTree::default(), &how)
         }),
         new("attention with queries", vec![wide, heads.clone(), heads], |k, x| {
-            let how = Attention { scale: 0.7, window: None, queries: Some(&[]) };
+            let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: Some(&[]) };
             k.attention([&x[0], &x[1], &x[2]], &SequenceTree::sequence(3)?, &how)
         }),
     ])

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use pcrm_core::kernels::{AdamWStep, Attention, Composed, Slots};
+use pcrm_core::kernels::{AdamWStep, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::{Reduce, Unary};
 use pcrm_core::tree::Segment;
 use pcrm_core::{Backend, DType, Device, Error, HostTensor, Kernels, Params, Result, SequenceTree, Tensor};
@@ -215,11 +215,18 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
         let last: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
         let thirds: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
         for (heads, kv_heads) in [(2, 2), (4, 2), (3, 1)] {
-            for (window, queries) in
-                [(None, None), (Some(6), None), (None, Some(&last)), (Some(6), Some(&thirds))]
-            {
+            let masks = [Mask::Causal { window: None }, Mask::Causal { window: Some(6) }, Mask::Full];
+            let [causal, near, full] = masks;
+            for (mask, queries) in [
+                (causal, None),
+                (near, None),
+                (full, None),
+                (causal, Some(&last)),
+                (near, Some(&thirds)),
+                (full, Some(&thirds)),
+            ] {
                 let queries = queries.map(Vec::as_slice);
-                let how = Attention { scale: 0.7, window, queries };
+                let how = Attention { scale: 0.7, mask, queries };
                 let qkv = [
                     random(&[queries.map_or(rows, <[usize]>::len), heads, 8], 1)?,
                     random(&[rows, kv_heads, 8], 2)?,
@@ -245,7 +252,7 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
     Ok(())
 }
 
-/// Plans are remembered: other queries, windows and trees of the same number of rows must not get each other's.
+/// Plans are remembered: other queries, masks and trees of the same number of rows must not get each other's.
 #[test]
 fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
     let trees =
@@ -253,8 +260,9 @@ fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
     let qkv = [random(&[9, 2, 8], 1)?, random(&[9, 1, 8], 2)?, random(&[9, 1, 8], 3)?];
     for _ in 0..2 {
         for tree in &trees {
-            for (window, scale) in [(None, 0.7), (Some(2), 0.7), (None, 0.3)] {
-                let how = Attention { scale, window, queries: None };
+            let masks = [Mask::Causal { window: None }, Mask::Causal { window: Some(2) }, Mask::Full];
+            for (mask, scale) in [(masks[0], 0.7), (masks[1], 0.7), (masks[2], 0.7), (masks[0], 0.3)] {
+                let how = Attention { scale, mask, queries: None };
                 agree("attention", &qkv, &|k, x| k.attention([&x[0], &x[1], &x[2]], tree, &how))?;
             }
         }
@@ -273,7 +281,7 @@ fn blocks_of_like_size_are_computed_together() -> Result<()> {
         })
         .collect();
     let tree = tree(&parts)?;
-    let how = Attention { scale: 1.0, window: None, queries: None };
+    let how = Attention { scale: 1.0, mask: Mask::Causal { window: None }, queries: None };
     let sizes = Sizes { kv_heads: 2, group: 7, dim: 64 };
     let plan = Plan::new(&tree, &how, sizes, Limits::GPU, &device()?);
     let plan = plan.map_err(Error::backend(NAME, "plan"))?;

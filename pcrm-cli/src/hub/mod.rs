@@ -81,6 +81,24 @@ impl Hub {
     }
 }
 
+/// The folder of an encoder: `given` itself where it exists or is no repository's name, else the cached files of the
+/// repository of that name, as it stands in its branch `main`.
+///
+/// # Errors
+/// As [`Hub::model`].
+pub fn encoder(given: &Path) -> Result<PathBuf> {
+    let Some(name) = Name::of(given).filter(|name| name.part.is_none()) else {
+        return Ok(std::path::absolute(given)?);
+    };
+    let fetch = || -> Result<PathBuf> {
+        let mut repository = Repository::open(&name.repository, RepoType::Model, "main")?;
+        repository.fetch(&select::encoder_files(repository.files())?)?;
+        repository.keep()?;
+        Ok(repository.folder())
+    };
+    fetch().with_context(|| format!("encoder {name}: no such folder here"))
+}
+
 /// `org/name` or `org/name:part`.
 #[derive(Debug, PartialEq, Eq)]
 struct Name {

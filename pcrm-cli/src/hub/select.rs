@@ -67,6 +67,28 @@ pub fn weight_files(all: &[String], folder: &Path) -> Result<Vec<String>> {
     Ok(shards.into_iter().map(str::to_owned).collect())
 }
 
+/// An encoder's weights in safetensors with all settings: JSON files, vocabularies and templates in the repository's
+/// folder and the folders of its modules (`1_Pooling`).
+///
+/// # Errors
+/// No weights.
+pub fn encoder_files(all: &[String]) -> Result<Vec<String>> {
+    let module = |folder: &str| folder.split('_').next().is_some_and(|number| number.parse::<u8>().is_ok());
+    let weights = |name: &str| name.starts_with("model") && name.ends_with(".safetensors");
+    let wanted = |file: &&String| {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let setting = name.ends_with(".json") || tokenizer::FILES.contains(&name);
+        (folder.is_empty() || module(folder)) && (setting || weights(name))
+    };
+    let files: Vec<String> = all.iter().filter(wanted).cloned().collect();
+    ensure!(
+        files.iter().any(|file| weights(last(file))),
+        "the repository has no {SINGLE}; expected an encoder in the files of sentence-transformers, found {}",
+        some(all)
+    );
+    Ok(files)
+}
+
 /// Whether the name is that of a file of data.
 pub fn is_data_file(name: &str) -> bool {
     stem(name).is_some()

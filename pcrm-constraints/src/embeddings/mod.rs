@@ -5,13 +5,10 @@ mod store;
 use std::collections::HashMap;
 
 use pcrm_core::constraint::Priors;
-use pcrm_core::encoder::Encoder;
+use pcrm_core::encoder::{Encoder, longest_first};
 use pcrm_core::{Error, Result};
 
 use self::store::Store;
-
-/// Texts that are encoded at once.
-const BATCH: usize = 64;
 
 /// Vectors of texts, found by the text.
 #[derive(Debug)]
@@ -30,10 +27,7 @@ impl<'a> Embeddings<'a> {
         texts: impl IntoIterator<Item = &'a str>,
         priors: &Priors,
     ) -> Result<Self> {
-        let mut texts: Vec<&str> = texts.into_iter().collect();
-        // By content last, so that batches do not depend on the order of the data.
-        texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        texts.dedup();
+        let texts = longest_first(texts);
         let mut embedder = encoder.open(&texts, priors)?;
         let mut store = match (&priors.cache, embedder.digest()) {
             (Some(folder), Some(digest)) => Store::open(folder, encoder.kind(), &digest),
@@ -48,15 +42,17 @@ impl<'a> Embeddings<'a> {
             }
         }
         let mut width = vectors.values().next().map(Vec::len);
-        for (at, batch) in unknown.chunks(BATCH).enumerate() {
+        let mut done = 0;
+        for batch in unknown.chunks(embedder.at_once().max(1)) {
             let computed = embedder.embed(batch)?;
             check(encoder.kind(), batch, &computed, &mut width)?;
             for (&text, vector) in batch.iter().zip(computed) {
                 store.insert(text, &vector);
                 vectors.insert(text, vector);
             }
+            done += batch.len();
             if let Some(progress) = &priors.progress {
-                progress.at("texts encoded", (at * BATCH + batch.len()) as u64, unknown.len() as u64);
+                progress.at("texts encoded", done as u64, unknown.len() as u64);
             }
         }
         store.save();

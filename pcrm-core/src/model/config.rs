@@ -201,13 +201,14 @@ impl ModelConfig {
     }
 }
 
-struct Fields<'a> {
-    raw: &'a Map<String, Value>,
-    path: &'a Path,
+/// Fields of a config.json, and the errors that name them.
+pub(super) struct Fields<'a> {
+    pub(super) raw: &'a Map<String, Value>,
+    pub(super) path: &'a Path,
 }
 
 impl Fields<'_> {
-    fn wrong(&self, key: &str, expected: &str) -> Error {
+    pub(super) fn wrong(&self, key: &str, expected: &str) -> Error {
         let found = self.raw.get(key).map_or_else(|| "is missing".to_owned(), |value| format!("is {value}"));
         Error::File { path: PathBuf::from(self.path), message: format!("{key} {found}; expected {expected}") }
     }
@@ -219,28 +220,28 @@ impl Fields<'_> {
         found.ok_or_else(|| self.wrong("model_type", &format!("one of {}", known.join(", "))))
     }
 
-    fn positive(&self, key: &str) -> Result<usize> {
+    pub(super) fn positive(&self, key: &str) -> Result<usize> {
         let value = self.raw.get(key).and_then(Value::as_u64).filter(|value| *value > 0 && *value < 1 << 32);
         value.map(|value| value as usize).ok_or_else(|| self.wrong(key, "a positive integer"))
     }
 
-    fn positive_or(&self, key: &str, default: usize) -> Result<usize> {
+    pub(super) fn positive_or(&self, key: &str, default: usize) -> Result<usize> {
         match self.raw.get(key) {
             None | Some(Value::Null) => Ok(default),
             Some(_) => self.positive(key),
         }
     }
 
-    fn number(&self, key: &str, default: f64) -> f64 {
+    pub(super) fn number(&self, key: &str, default: f64) -> f64 {
         self.raw.get(key).and_then(Value::as_f64).unwrap_or(default)
     }
 
-    fn flag(&self, key: &str, default: bool) -> bool {
+    pub(super) fn flag(&self, key: &str, default: bool) -> bool {
         self.raw.get(key).and_then(Value::as_bool).unwrap_or(default)
     }
 
     /// Errs where a field turns on what is not served.
-    fn refuse(&self, key: &str, off: bool) -> Result<()> {
+    pub(super) fn refuse(&self, key: &str, off: bool) -> Result<()> {
         match off {
             true => Ok(()),
             false => Err(self.wrong(key, "none: it is not served")),
@@ -279,7 +280,7 @@ impl Fields<'_> {
         Ok((0..layers).map(|layer| slides(layer).then_some(window)).collect())
     }
 
-    fn activation(&self, (key, default): (&str, &str)) -> Result<Unary> {
+    pub(super) fn activation(&self, (key, default): (&str, &str)) -> Result<Unary> {
         match self.raw.get(key).map_or(Some(default), Value::as_str) {
             Some("silu" | "swish") => Ok(Unary::Silu),
             Some("gelu") => Ok(Unary::Gelu),

@@ -1,15 +1,18 @@
 //! The decoder, written once: families differ in data, backends in kernels.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::Attention;
+use crate::kernels::{Attention, Mask};
 use crate::model::config::{ModelConfig, Residual, Sight};
 use crate::model::family::{EmbeddingScale, Mlp, NormKind, Positions, Qkv};
+use crate::model::parameters::{Head, adopt, parameters, upload};
 use crate::model::rope::Rope;
-use crate::model::{Model, Rows};
+use crate::model::{Model, Rows, select, weights};
 use crate::params::Params;
 use crate::tensor::{Tensor, Unary};
 use crate::tree::{Packed, SequenceTree};
@@ -33,6 +36,17 @@ impl Decoder {
     /// A decoder over these parameters, which computes in `compute`.
     pub fn new(config: ModelConfig, params: Params, compute: DType) -> Self {
         Self { config: Arc::new(config), params, compute }
+    }
+
+    /// Loads the body of a folder's model; a head is neither needed nor read.
+    ///
+    /// # Errors
+    /// A missing or broken file, a parameter that is missing or has another shape, a family not served.
+    pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        let config = ModelConfig::from_dir(dir)?;
+        let tensors = adopt(&config, &parameters(&config, Head::None), weights::load(dir)?, 0)
+            .map_err(|error| Error::file(dir, error))?;
+        Ok(Self::new(config, upload(backend, &tensors)?, compute))
     }
 
     /// The shape of the model.
@@ -237,7 +251,7 @@ impl Decoder {
             Rows::All => None,
             Rows::Only(rows) => Some(rows),
         };
-        let how = Attention { scale, window: sight.window, queries };
+        let how = Attention { scale, mask: Mask::Causal { window: sight.window }, queries };
         let attended = q.kernels().attention([&q, &k, &v], pass.tree, &how)?;
         attended.reshape([attended.shape()[0], heads * head_dim])
     }
@@ -251,16 +265,6 @@ fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     }
     let turned = x.kernels().rotary(&x.narrow(2, 0, turning)?, cos, sin)?;
     Tensor::concat(&[&turned, &x.narrow(2, turning, dim - turning)?], 2)
-}
-
-fn select(x: &Tensor, rows: Rows<'_>) -> Result<Tensor> {
-    match rows {
-        Rows::All => Ok(x.clone()),
-        Rows::Only(rows) => {
-            let index = HostTensor::indices(rows.iter().map(|row| *row as u32).collect());
-            x.index_select(0, &x.constant(&index)?)
-        }
-    }
 }
 
 impl Model for Decoder {

@@ -1,5 +1,6 @@
-//! Models: decoders of several families from Hugging Face folders, and the reward head on top.
+//! Models: decoders of several families from Hugging Face folders, the reward head on top, and sentence encoders.
 
+pub mod bert;
 pub mod config;
 pub mod decoder;
 pub mod families;
@@ -9,11 +10,13 @@ pub mod reward;
 pub mod rope;
 pub mod weights;
 
+pub use bert::Bert;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use reward::RewardModel;
 
 use crate::error::Result;
+use crate::host::HostTensor;
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -40,4 +43,15 @@ pub trait Model: Send {
 
     /// The same weights without history: builds no graph.
     fn frozen(&self) -> Box<dyn Model>;
+}
+
+/// The wanted rows of x.
+fn select(x: &Tensor, rows: Rows<'_>) -> Result<Tensor> {
+    match rows {
+        Rows::All => Ok(x.clone()),
+        Rows::Only(rows) => {
+            let index = HostTensor::indices(rows.iter().map(|row| *row as u32).collect());
+            x.index_select(0, &x.constant(&index)?)
+        }
+    }
 }

@@ -25,6 +25,8 @@ pub enum Head {
     Score,
     /// Logits: the family's own head, unless tied.
     Language,
+    /// Nothing: hidden states are what is wanted.
+    None,
 }
 
 /// One parameter.
@@ -94,6 +96,7 @@ pub fn parameters(config: &ModelConfig, head: Head) -> Vec<Parameter> {
     list.norm(family.last_norm, width);
     match head {
         Head::Score => list.matrix(SCORE.into(), [1, width], std, false),
+        Head::None => {}
         Head::Language if config.tied => {}
         Head::Language => list.matrix(family.language_head.into(), [config.vocabulary, width], std, false),
     }
@@ -184,7 +187,8 @@ pub fn adopt(
     }
     let buffers = ["inv_freq", "attn.bias", "attention.bias", "masked_bias"];
     let unused = |name: &&String| {
-        !buffers.iter().any(|buffer| name.ends_with(buffer)) && *name != config.family.language_head
+        let head = [config.family.language_head, SCORE].contains(&name.as_str());
+        !head && !buffers.iter().any(|buffer| name.ends_with(buffer))
     };
     let unused: Vec<&str> = stored.keys().filter(unused).map(String::as_str).collect();
     if !unused.is_empty() {

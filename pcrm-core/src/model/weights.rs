@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -24,9 +24,21 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// # Errors
 /// No weights, a shard that the index names and that is missing, a broken file, an element type not served.
 pub fn load(dir: &Path) -> Result<BTreeMap<String, HostTensor>> {
+    let mut tensors = BTreeMap::new();
+    for file in files(dir)? {
+        tensors.append(&mut load_file(&file)?);
+    }
+    Ok(tensors)
+}
+
+/// The files that hold the weights of a model folder.
+///
+/// # Errors
+/// No weights, an index that is broken, a shard that it names and that is missing.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let single = dir.join(SINGLE);
     if single.exists() {
-        return load_file(&single);
+        return Ok(vec![single]);
     }
     let index = dir.join(INDEX);
     if !index.exists() {
@@ -47,11 +59,7 @@ pub fn load(dir: &Path) -> Result<BTreeMap<String, HostTensor>> {
         );
         return Err(Error::file(&index, message));
     }
-    let mut tensors = BTreeMap::new();
-    for shard in shards {
-        tensors.append(&mut load_file(&dir.join(shard))?);
-    }
-    Ok(tensors)
+    Ok(shards.into_iter().map(|shard| dir.join(shard)).collect())
 }
 
 /// All tensors of one safetensors file, floats as f32.

@@ -9,4 +9,4 @@ pub mod tokenizer;
 
 pub use chat::ChatTemplate;
 pub use special::{SpecialToken, SpecialTokens};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, TruncatedTokenizer};

@@ -1,13 +1,16 @@
 //! The tokenizer of a checkpoint: Hugging Face's `tokenizer.json` and the files beside it.
 
 mod facts;
+mod truncated;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
+use tokenizers::{AddedToken, Tokenizer as HfTokenizer, TruncationDirection};
+
+pub use self::truncated::TruncatedTokenizer;
 
 use super::chat::Chat;
 use super::qwen2;
@@ -45,6 +48,8 @@ struct Inner {
     pad: Option<SpecialToken>,
     /// Whether the post-processor begins every text with the BOS.
     prepends_bos: bool,
+    /// The side on which texts are cut, where they are.
+    truncates: TruncationDirection,
     vocab_size: usize,
     chat: Chat,
 }
@@ -128,6 +133,11 @@ impl Tokenizer {
         let mut hf = guarded(|| HfTokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default()))
             .map_err(|message| wrong(&message))?
             .map_err(|error| wrong(&error))?;
+        let truncates = match config.get("truncation_side").and_then(Value::as_str) {
+            Some("left") => TruncationDirection::Left,
+            Some(_) => TruncationDirection::Right,
+            None => hf.get_truncation().map(|cut| cut.direction).unwrap_or_default(),
+        };
         // Sequences are packed here and cut here: neither is the tokenizer's business.
         hf.with_truncation(None).map_err(failed)?;
         hf.with_padding(None);
@@ -157,7 +167,7 @@ impl Tokenizer {
         });
         let vocab_size = hf.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         let chat = Chat::find(&config, bytes("chat_template.jinja"), bytes("chat_template.json"));
-        let inner = Inner { hf, files, named, bos, eos, pad, prepends_bos, vocab_size, chat };
+        let inner = Inner { hf, files, named, bos, eos, pad, prepends_bos, truncates, vocab_size, chat };
         Ok(Self { inner: Arc::new(inner) })
     }
 

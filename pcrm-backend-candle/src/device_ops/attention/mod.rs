@@ -7,8 +7,9 @@ pub(crate) mod plan;
 pub(crate) mod recent;
 
 use candle_core as ct;
+use pcrm_core::Mask;
 
-use self::plan::{Group, Plan, Sizes};
+use self::plan::{Group, NEVER, Plan, Sizes};
 use super::float::{affine, single};
 
 /// The additive mask of what is not seen. Finite, so that a row of masked scores never gives NaN.
@@ -83,8 +84,12 @@ impl Plan {
         let scores = single(&queries.matmul(&keys.transpose(1, 2)?)?)?;
         let Self { sizes, .. } = self;
         let apart = (sizes.kv_heads, group.blocks, group.queries, sizes.group, group.keys);
-        let mut seen = group.key_positions.broadcast_le(&group.query_positions)?.to_dtype(ct::DType::F32)?;
-        if let Some(window) = self.window {
+        let newest = match self.mask {
+            Mask::Causal { .. } => group.query_positions.clone(),
+            Mask::Full => group.query_positions.affine(0.0, f64::from(NEVER) / 2.0)?,
+        };
+        let mut seen = group.key_positions.broadcast_le(&newest)?.to_dtype(ct::DType::F32)?;
+        if let Mask::Causal { window: Some(window) } = self.mask {
             let oldest = group.query_positions.affine(1.0, -(window as f64))?;
             let near = group.key_positions.broadcast_gt(&oldest)?;
             seen = seen.mul(&near.to_dtype(ct::DType::F32)?)?;

@@ -1,16 +1,16 @@
 //! How the attention of a batch is cut into a few products of equal size, and the indices of it on the device.
 //!
-//! Queries of a segment come in blocks, each with the keys of its chain as far as its last query sees. Blocks of like
+//! Queries of a segment come in blocks, each with the keys of its chain that its queries see. Blocks of like
 //! size make one group, filled up to the largest; a group is one batched product, so the number of launches follows
 //! from how many sizes there are and not from the number of segments.
 
 use candle_core as ct;
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 
 use crate::device_ops::row_sums::{NOTHING, RowSums, index};
 
 /// The position of a key that no query sees: beyond every other, and exact in f32.
-const NEVER: f32 = 1e9;
+pub(crate) const NEVER: f32 = 1e9;
 
 /// Heads of the operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) struct Group {
 pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
     pub(crate) scale: f64,
-    pub(crate) window: Option<usize>,
+    pub(crate) mask: Mask,
     pub(crate) groups: Vec<Group>,
     /// Of every query, its place among the groups' queries.
     pub(crate) places: ct::Tensor,
@@ -109,7 +109,7 @@ impl Plan {
         Ok(Self {
             sizes,
             scale: how.scale,
-            window: how.window,
+            mask: how.mask,
             groups,
             places: index(places, device)?,
             key_sums: RowSums::new(&key_targets, tree.rows(), device)?,
@@ -132,8 +132,13 @@ fn cut(tree: &SequenceTree, how: &Attention<'_>, most: usize) -> Vec<Block> {
         let chain = tree.chain(at);
         for positions in positions.chunks(most) {
             let (first, last) = (positions[0], positions[positions.len() - 1]);
-            let start = how.window.map_or(0, |window| (first + 1).saturating_sub(window));
-            let rows = chain.iter().cloned().flatten().skip(start).take(last + 1 - start);
+            let (start, end) = match how.mask {
+                Mask::Causal { window } => {
+                    (window.map_or(0, |window| (first + 1).saturating_sub(window)), last + 1)
+                }
+                Mask::Full => (0, usize::MAX),
+            };
+            let rows = chain.iter().cloned().flatten().skip(start).take(end - start);
             let keys = rows.map(|row| row as u32).collect();
             blocks.push(Block { first: asked, positions: positions.to_vec(), start, keys });
             asked += positions.len();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core as ct;
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 
 use super::plan::{Limits, Plan, Sizes};
 
@@ -16,7 +16,7 @@ static RECENT: Mutex<Vec<(Key, Arc<Plan>)>> = Mutex::new(Vec::new());
 struct Key {
     tree: SequenceTree,
     queries: Option<Vec<usize>>,
-    window: Option<usize>,
+    mask: Mask,
     scale: f64,
     sizes: Sizes,
     device: ct::Device,
@@ -32,7 +32,7 @@ pub(crate) fn plan(
     let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
     let found = recent.iter().find(|(key, _)| {
         key.sizes == sizes
-            && (key.window, key.scale) == (how.window, how.scale)
+            && (key.mask, key.scale) == (how.mask, how.scale)
             && key.queries.as_deref() == how.queries
             && key.tree == *tree
             && key.device.same_device(device)
@@ -44,7 +44,7 @@ pub(crate) fn plan(
     let key = Key {
         tree: tree.clone(),
         queries: how.queries.map(<[usize]>::to_vec),
-        window: how.window,
+        mask: how.mask,
         scale: how.scale,
         sizes,
         device: device.clone(),

@@ -1,8 +1,8 @@
 //! Attention over a sequence tree, one task per tree and kv head, in tiles of [`TILE`] positions.
 //!
 //! A tile is the rows of one segment whose positions share a multiple of [`TILE`], times the heads that read one
-//! kv head. It multiplies with all keys of its chain up to the tile's end, rounded up to whole tiles and filled with
-//! zeros: so the sums of a row depend on its position alone, and a row has the same bits whether its prompt is
+//! kv head. It multiplies with all keys of its chain up to the tile's end (without a mask: with all of them), rounded up
+//! to whole tiles and filled with zeros: so the sums of a row depend on its position alone, and a row has the same bits whether its prompt is
 //! shared or not. Only ln Σ eˣ of every row is kept; the backward recomputes the probabilities.
 
 mod plan;
@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::lanes::{exp, fold, fold2, largest};
 use super::product::{Cores, Into, Matrix, multiply};
 use super::slices::{dense, floats, tensor};
-use plan::{Part, along, gather, tiles, visible};
+use plan::{Part, along, gather, tiles};
 pub(crate) use plan::{Plan, Sizes};
 
 /// The attended values `[queries, heads, dim]` and ln Σ eˣ `[queries, heads]`.
@@ -115,7 +115,7 @@ fn forward_task(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32];
         }
         let keys = along(&part.chain, k, kv_head, [kv_heads, dim]);
         let values = along(&part.chain, v, kv_head, [kv_heads, dim]);
-        for (asking, seen) in tiles(part) {
+        for (asking, seen) in tiles(part, plan.mask) {
             let queries = gather(asking, q, kv_head, group, [heads, dim]);
             let rows = queries.len() / dim;
             let mut scores = vec![0.0; rows * seen];
@@ -132,7 +132,7 @@ fn forward_task(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32];
             for (at, scores) in scores.chunks_exact_mut(seen).enumerate() {
                 // The rows that fill up see the first key, for want of a position.
                 let position = asking.get(at / group).map_or(0, |(_, position)| *position);
-                totals.push(softmax(scores, visible(position, plan.window)));
+                totals.push(softmax(scores, part.visible(position, plan.mask)));
             }
             let mut attended = vec![0.0; rows * dim];
             let values = Matrix::new(&values[..seen * dim], seen, dim);
@@ -158,7 +158,7 @@ fn backward_task<'a>(
         let own_values = along(&part.chain, v, kv_head, [kv_heads, dim]);
         let (mut d_keys, mut d_values) = (vec![0.0; keys.len()], vec![0.0; keys.len()]);
         let mut done_tiles = Vec::new();
-        for (asking, seen) in tiles(part) {
+        for (asking, seen) in tiles(part, plan.mask) {
             let queries = gather(asking, q, kv_head, group, [heads, dim]);
             let outputs = gather(asking, values, kv_head, group, [heads, dim]);
             let d_outputs = gather(asking, gradient, kv_head, group, [heads, dim]);
@@ -180,7 +180,7 @@ fn backward_task<'a>(
                         let total = totals[row * heads + kv_head * group + at % group];
                         let along =
                             fold2(&outputs[at * dim..][..dim], &d_outputs[at * dim..][..dim], |a, b| a * b);
-                        probabilities(scores, visible(*position, plan.window), total);
+                        probabilities(scores, part.visible(*position, plan.mask), total);
                         softmax_backward(d_scores, scores, along, plan.scale);
                     }
                     None => {

@@ -1,6 +1,6 @@
 //! The work of a call: trees, the rows that ask, tiles, and what is gathered for one.
 
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 
 use super::super::product::steady_rows;
 
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(super) queries: usize,
     pub(super) sizes: Sizes,
     pub(super) scale: f32,
-    pub(super) window: Option<usize>,
+    pub(super) mask: Mask,
 }
 
 /// One segment: what it sees and which of its rows ask.
@@ -64,7 +64,7 @@ impl Plan {
             queries: how.queries.map_or(tree.rows(), <[usize]>::len),
             sizes,
             scale: how.scale as f32,
-            window: how.window,
+            mask: how.mask,
         }
     }
 
@@ -79,10 +79,30 @@ impl Plan {
     }
 }
 
+impl Part {
+    /// The rows of the chain.
+    fn keys(&self) -> usize {
+        length(&self.chain)
+    }
+
+    /// The keys that a row at `position` sees.
+    pub(super) fn visible(&self, position: usize, mask: Mask) -> std::ops::Range<usize> {
+        match mask {
+            Mask::Causal { window } => {
+                window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
+            }
+            Mask::Full => 0..self.keys(),
+        }
+    }
+}
+
 /// The rows of a tile that ask, with their positions, and how many keys they meet, in whole tiles.
-pub(super) fn tiles(part: &Part) -> impl Iterator<Item = (&[(usize, usize)], usize)> {
+pub(super) fn tiles(part: &Part, mask: Mask) -> impl Iterator<Item = (&[(usize, usize)], usize)> {
     let chunks = part.asking.chunk_by(|a, b| a.1 / TILE == b.1 / TILE);
-    chunks.map(|asking| (asking, (asking[0].1 / TILE + 1) * TILE))
+    chunks.map(move |asking| match mask {
+        Mask::Causal { .. } => (asking, (asking[0].1 / TILE + 1) * TILE),
+        Mask::Full => (asking, part.keys().next_multiple_of(TILE)),
+    })
 }
 
 /// One head's rows of a chain `[keys, dim]`, filled with zeros to whole tiles.
@@ -92,7 +112,7 @@ pub(super) fn along(
     head: usize,
     [heads, dim]: [usize; 2],
 ) -> Vec<f32> {
-    let keys: usize = chain.iter().map(ExactSizeIterator::len).sum();
+    let keys = length(chain);
     let mut rows = Vec::with_capacity(keys.next_multiple_of(TILE) * dim);
     for row in chain.iter().cloned().flatten() {
         rows.extend_from_slice(&x[(row * heads + head) * dim..][..dim]);
@@ -124,8 +144,6 @@ pub(super) fn gather(
     gathered
 }
 
-/// The keys that a row at `position` sees.
-pub(super) fn visible(position: usize, window: Option<usize>) -> std::ops::Range<usize> {
-    let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
-    first..position + 1
+fn length(chain: &[std::ops::Range<usize>]) -> usize {
+    chain.iter().map(ExactSizeIterator::len).sum()
 }

@@ -6,7 +6,7 @@
 mod plan;
 mod segments;
 
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
@@ -57,22 +57,22 @@ pub(crate) fn backward(saved: Saved, qkv: [&Torch; 3], gradient: &Torch) -> Torc
 
 fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(Torch, SavedTiles)> {
     let out = Torch::f_empty(q.size(), (q.kind(), q.device()))?;
-    let inputs = Inputs { q: widened(q)?, k: Rows::new(k)?, v: Rows::new(v)?, template: template(plan)? };
+    let inputs = Inputs::new(plan, [q, k, v])?;
     let tasks = plan.trees.iter().map(|parts| (parts, inputs.share(), out.shallow_clone())).collect();
-    let saved = workers::each(tasks, |(parts, inputs, out)| {
+    let attend = |(parts, inputs, out): (&Vec<Part>, Inputs, Torch)| {
         let mut saved = Vec::new();
         for part in parts {
             let (keys, values) = (inputs.k.of(part)?, inputs.v.of(part)?);
             for tile in &part.tiles {
                 let [a, b, c] = [asking(&inputs.q, tile)?, cut(&keys, tile)?, cut(&values, tile)?];
-                let mask = mask(&inputs.template, tile)?;
+                let mask = inputs.template.as_ref().map(|template| mask(template, tile)).transpose()?;
                 let (attended, totals) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu(
                     &a,
                     &b,
                     &c,
                     0.0,
                     false,
-                    Some(&mask),
+                    mask.as_ref(),
                     plan.scale,
                 )?;
                 put(&out, &attended, tile)?;
@@ -82,7 +82,12 @@ fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(T
             }
         }
         Ok(saved)
-    })?;
+    };
+    let saved = match plan.mask {
+        Mask::Causal { .. } => workers::each(tasks, attend)?,
+        // Tiles are not filled up.
+        Mask::Full => workers::each_undivided(tasks, attend)?,
+    };
     Ok((out, saved))
 }
 
@@ -94,7 +99,7 @@ fn backward_tiles(
 ) -> Torched<[Torch; 3]> {
     let kind = q.kind();
     let d_q = Torch::f_empty(q.size(), (kind, q.device()))?;
-    let inputs = Inputs { q: widened(q)?, k: Rows::new(k)?, v: Rows::new(v)?, template: template(plan)? };
+    let inputs = Inputs::new(plan, [q, k, v])?;
     let gradient = widened(gradient)?;
     let (d_k, d_v) = (inputs.k.zeros()?, inputs.v.zeros()?);
     let mut tasks = Vec::with_capacity(plan.trees.len());
@@ -110,7 +115,7 @@ fn backward_tiles(
             for (tile, [attended, totals]) in part.tiles.iter().zip(&mut saved) {
                 let [g, a] = [asking(&gradient, tile)?, asking(&inputs.q, tile)?];
                 let [b, c] = [cut(&keys, tile)?, cut(&values, tile)?];
-                let mask = mask(&inputs.template, tile)?;
+                let mask = inputs.template.as_ref().map(|template| mask(template, tile)).transpose()?;
                 let (d_a, d_b, d_c) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu_backward(
                     &g,
                     &a,
@@ -120,7 +125,7 @@ fn backward_tiles(
                     &totals,
                     0.0,
                     false,
-                    Some(&mask),
+                    mask.as_ref(),
                     plan.scale,
                 )?;
                 put(&d_q, &d_a, tile)?;
@@ -142,48 +147,59 @@ struct Inputs {
     q: Torch,
     k: Rows,
     v: Rows,
-    template: Torch,
+    template: Option<Torch>,
 }
 
 impl Inputs {
+    fn new(plan: &Plan, [q, k, v]: [&Torch; 3]) -> Torched<Self> {
+        let template = template(plan)?;
+        // Keys beyond a chain's end are masked, or not there.
+        let behind = if template.is_some() { TILE as i64 } else { 0 };
+        Ok(Self { q: widened(q)?, k: Rows::new(k, behind)?, v: Rows::new(v, behind)?, template })
+    }
+
     fn share(&self) -> Self {
-        let (q, template) = (self.q.shallow_clone(), self.template.shallow_clone());
+        let (q, template) = (self.q.shallow_clone(), self.template.as_ref().map(Torch::shallow_clone));
         Self { q, k: self.k.share(), v: self.v.share(), template }
     }
 }
 
-/// Rows `[rows, kv_heads, dim]` in f32 with a tile of zeros behind them, so that every tile is whole.
+/// Rows `[rows, kv_heads, dim]` in f32 with so many of zeros `behind` them that every tile is whole.
 struct Rows {
     filled: Torch,
     rows: i64,
+    behind: i64,
     dim: i64,
 }
 
 impl Rows {
-    fn new(x: &Torch) -> Torched<Self> {
-        let filled = widened(x)?.f_constant_pad_nd([0, 0, 0, 0, 0, TILE as i64])?;
-        Ok(Self { filled, rows: x.size()[0], dim: x.size()[2] })
+    fn new(x: &Torch, behind: i64) -> Torched<Self> {
+        let filled = match behind {
+            0 => widened(x)?,
+            behind => widened(x)?.f_constant_pad_nd([0, 0, 0, 0, 0, behind])?,
+        };
+        Ok(Self { filled, rows: x.size()[0], behind, dim: x.size()[2] })
     }
 
     fn share(&self) -> Self {
-        Self { filled: self.filled.shallow_clone(), rows: self.rows, dim: self.dim }
+        Self { filled: self.filled.shallow_clone(), ..*self }
     }
 
     fn zeros(&self) -> Torched<Self> {
-        Ok(Self { filled: self.filled.f_zeros_like()?, rows: self.rows, dim: self.dim })
+        Ok(Self { filled: self.filled.f_zeros_like()?, ..*self })
     }
 
     /// The chain's rows. Where they are neighbours no copy is made, and other rows may follow where zeros would: the
     /// mask hides either.
     fn of(&self, part: &Part) -> Torched {
         match part.chain.as_slice() {
-            [only] => self.filled.f_narrow(0, only.start as i64, only.len() as i64 + TILE as i64),
+            [only] => self.filled.f_narrow(0, only.start as i64, only.len() as i64 + self.behind),
             ranges => {
                 let mut parts = Vec::with_capacity(ranges.len() + 1);
                 for range in ranges {
                     parts.push(self.filled.f_narrow(0, range.start as i64, range.len() as i64)?);
                 }
-                parts.push(self.filled.f_narrow(0, self.rows, TILE as i64)?);
+                parts.push(self.filled.f_narrow(0, self.rows, self.behind)?);
                 Torch::f_cat(&parts, 0)
             }
         }
@@ -224,9 +240,9 @@ fn widened(x: &Torch) -> Torched {
     }
 }
 
-fn template(plan: &Plan) -> Torched {
+fn template(plan: &Plan) -> Torched<Option<Torch>> {
     let keys = plan.most_keys() as i64;
-    Torch::f_from_slice(&plan.template())?.f_view([-1, keys])
+    plan.template().map(|mask| Torch::f_from_slice(&mask)?.f_view([-1, keys])).transpose()
 }
 
 /// The mask of a tile, `[1, 1, rows, keys]`.

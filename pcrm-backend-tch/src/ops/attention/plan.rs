@@ -1,4 +1,4 @@
-//! Which rows attend to which keys, in tiles of [`TILE`] positions.
+//! Which rows attend to which keys, in tiles of [`TILE`] positions; without a mask a segment is one tile.
 //!
 //! A tile is the asking rows of one segment whose positions share a multiple of [`TILE`]. It multiplies with all keys of
 //! its chain up to the tile's end, rounded up to whole tiles; what it must not see is masked. So the sums of a row
@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 
 /// Positions of a tile.
 pub(super) const TILE: usize = 64;
@@ -18,7 +18,8 @@ pub(super) const STEP: usize = 8;
 pub(super) struct Tile {
     /// Rows of q.
     pub asking: Range<usize>,
-    /// Their rows of the mask's template: position modulo [`TILE`], filled up to a multiple of [`STEP`].
+    /// Their rows of the mask's template: position modulo [`TILE`], filled up to a multiple of [`STEP`]. None where
+    /// nothing is masked.
     pub places: Vec<i64>,
     /// Keys of the chain that are multiplied with, whole tiles.
     pub keys: Range<usize>,
@@ -36,7 +37,7 @@ pub(super) struct Part {
 impl Part {
     /// The rows of the chain.
     pub(super) fn keys(&self) -> usize {
-        self.chain.iter().map(ExactSizeIterator::len).sum()
+        length(&self.chain)
     }
 }
 
@@ -46,7 +47,7 @@ pub(super) struct Plan {
     /// The parts of every tree: trees share no rows.
     pub trees: Vec<Vec<Part>>,
     pub scale: f64,
-    pub window: Option<usize>,
+    pub mask: Mask,
 }
 
 impl Plan {
@@ -69,16 +70,26 @@ impl Plan {
                 }
             };
             let mut tiles = Vec::new();
-            for block in positions.chunk_by(|a, b| a / TILE == b / TILE) {
-                tiles.push(Tile::new(asked, block, how.window));
-                asked += block.len();
+            let chain = joined(tree.chain(index));
+            match how.mask {
+                Mask::Causal { window } => {
+                    for block in positions.chunk_by(|a, b| a / TILE == b / TILE) {
+                        tiles.push(Tile::causal(asked, block, window));
+                        asked += block.len();
+                    }
+                }
+                Mask::Full if positions.is_empty() => {}
+                Mask::Full => {
+                    tiles.push(Tile::full(asked..asked + positions.len(), length(&chain)));
+                    asked += positions.len();
+                }
             }
             if !tiles.is_empty() {
-                trees[tree_of[index]].push(Part { chain: joined(tree.chain(index)), tiles });
+                trees[tree_of[index]].push(Part { chain, tiles });
             }
         }
         trees.retain(|parts| !parts.is_empty());
-        Self { trees, scale: how.scale, window: how.window }
+        Self { trees, scale: how.scale, mask: how.mask }
     }
 
     /// The most keys that any tile multiplies with.
@@ -88,27 +99,35 @@ impl Plan {
     }
 
     /// The additive mask of any tile, `[TILE + STEP, most keys]`: a tile takes its places' rows and its last columns.
-    pub(super) fn template(&self) -> Vec<f32> {
+    /// `None`: nothing is masked.
+    pub(super) fn template(&self) -> Option<Vec<f32>> {
+        let Mask::Causal { window } = self.mask else { return None };
         let keys = self.most_keys();
         let seen = |place: usize, key: usize| {
             // How far the key is behind the row; keys end at the tile's end.
             let behind = (place + keys) as i64 - (key + TILE) as i64;
-            behind >= 0 && self.window.is_none_or(|window| behind < window as i64)
+            behind >= 0 && window.is_none_or(|window| behind < window as i64)
         };
         let rows = 0..TILE + STEP;
         let all = rows.flat_map(|place| (0..keys).map(move |key| (place, key)));
-        all.map(|(place, key)| if seen(place, key) { 0.0 } else { f32::NEG_INFINITY }).collect()
+        Some(all.map(|(place, key)| if seen(place, key) { 0.0 } else { f32::NEG_INFINITY }).collect())
     }
 }
 
 impl Tile {
-    fn new(start: usize, positions: &[usize], window: Option<usize>) -> Self {
+    fn causal(start: usize, positions: &[usize], window: Option<usize>) -> Self {
         let block = positions.first().map_or(0, |position| position / TILE);
         let first = window.map_or(0, |window| (block * TILE + 1).saturating_sub(window) / TILE * TILE);
         let mut places: Vec<i64> = positions.iter().map(|position| (position % TILE) as i64).collect();
         let last = places.last().copied().unwrap_or(0);
         places.resize(places.len().next_multiple_of(STEP), last);
         Self { asking: start..start + positions.len(), places, keys: first..(block + 1) * TILE }
+    }
+
+    /// All asking rows of a segment, which see all `keys` of its chain. Neither is filled up: a call computes one segment
+    /// and nothing that stands beside it, so its sizes are the segment's own.
+    fn full(asking: Range<usize>, keys: usize) -> Self {
+        Self { asking, places: Vec::new(), keys: 0..keys }
     }
 
     /// The keys that are there: those of a chain of `length` rows.
@@ -118,8 +137,12 @@ impl Tile {
 
     /// Rows that fill up.
     pub(super) fn fill(&self) -> usize {
-        self.places.len() - self.asking.len()
+        self.places.len().saturating_sub(self.asking.len())
     }
+}
+
+fn length(chain: &[Range<usize>]) -> usize {
+    chain.iter().map(ExactSizeIterator::len).sum()
 }
 
 fn joined(chain: Vec<Range<usize>>) -> Vec<Range<usize>> {
@@ -145,7 +168,10 @@ mod tests {
         let prompt = batch.push(&[0; 70], None)?;
         batch.push(&[0; 3], Some(prompt))?;
         batch.push(&[0; 60], Some(prompt))?;
-        let plan = Plan::new(&batch.tree, &Attention { scale: 1.0, window: None, queries: None });
+        let plan = Plan::new(
+            &batch.tree,
+            &Attention { scale: 1.0, mask: Mask::Causal { window: None }, queries: None },
+        );
         let ends = |part: &Part| part.tiles.iter().map(|tile| tile.keys.end).collect::<Vec<_>>();
         let [prompt, first, second] = &plan.trees[0][..] else { panic!("three parts of one tree") };
         assert_eq!([ends(prompt), ends(first), ends(second)], [vec![64, 128], vec![128], vec![128, 192]]);

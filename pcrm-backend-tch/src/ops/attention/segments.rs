@@ -1,12 +1,12 @@
 //! Attention segment by segment with `scaled_dot_product_attention`, which takes the fastest kernel there is for a
 //! device and type; the backward is libtorch's own.
 //!
-//! A whole sequence needs no mask (flash attention). An answer attends to its prompt and itself under a mask of
+//! A whole sequence needs no mask (flash attention), nor does one whose rows see all. An answer attends to its prompt and itself under a mask of
 //! `[answer, prompt + answer]`, never of all rows.
 
 use std::ops::Range;
 
-use pcrm_core::{Attention, SequenceTree};
+use pcrm_core::{Attention, Mask, SequenceTree};
 use tch::{Kind, TchError, Tensor as Torch};
 
 use super::super::Torched;
@@ -45,10 +45,15 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
         let queries = heads_first(&q.f_narrow(0, asked as i64, rows)?)?; // [1, heads, n, dim]
         let chain = tree.chain(index);
         let (mut keys, mut values) = (heads_first(&along(k, &chain)?)?, heads_first(&along(v, &chain)?)?);
-        let whole = segment.parent.is_none() && positions.len() == segment.rows.len() && how.window.is_none();
-        let mask = if whole { None } else { Some(mask(&positions, keys.size()[2], how.window, q)?) };
+        let whole = segment.parent.is_none() && positions.len() == segment.rows.len();
+        let (causal, mask) = match how.mask {
+            Mask::Full => (false, None),
+            Mask::Causal { window: None } if whole => (true, None),
+            Mask::Causal { window } => (false, Some(mask(&positions, keys.size()[2], window, q)?)),
+        };
         // Kernels that take a mask want as many heads of keys as of queries.
-        if times > 1 && !whole {
+        let repeated = times > 1 && mask.is_some();
+        if repeated {
             keys = keys.f_repeat_interleave_self_int(times, 1, None)?;
             values = values.f_repeat_interleave_self_int(times, 1, None)?;
         }
@@ -58,9 +63,9 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
             &values,
             mask,
             0.0,
-            whole,
+            causal,
             how.scale,
-            whole && times > 1,
+            times > 1 && !repeated,
         )?;
         outputs.push(out.f_squeeze_dim(0)?.f_transpose(0, 1)?); // [n, heads, dim]
         asked += positions.len();
@@ -125,9 +130,9 @@ mod tests {
         let rows = batch.tree.rows();
         let some: Vec<usize> = (0..rows).filter(|row| row % 4 == 1).collect();
         for (heads, kv_heads) in [(2, 2), (6, 2)] {
-            for window in [None, Some(20)] {
+            for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(20) }, Mask::Full] {
                 for queries in [None, Some(&some[..])] {
-                    let how = Attention { scale: 0.3, window, queries };
+                    let how = Attention { scale: 0.3, mask, queries };
                     let asked = queries.map_or(rows, <[usize]>::len) as i64;
                     let normal =
                         |rows: i64, heads: i64| Torch::randn([rows, heads, 16], tch::kind::FLOAT_CPU);

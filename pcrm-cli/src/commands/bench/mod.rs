@@ -1,14 +1,15 @@
 //! `pcrm bench`: how fast this machine trains and scores, and what share of its matrix peak that is.
 
+mod encode;
 mod gemm;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use pcrm_core::Backend;
-use pcrm_core::constraint::{self, Constraint};
+use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
@@ -24,6 +25,7 @@ use pcrm_rl::score::score_pairs;
 use serde::Serialize;
 
 use crate::columns::ColumnArgs;
+use crate::constraint;
 use crate::dataset::{bounds, padding};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
@@ -36,6 +38,8 @@ pub enum BenchVerb {
     Reward(BenchArgs),
     /// Scoring of pairs
     Score(BenchArgs),
+    /// A sentence encoder, on the answers of pairs
+    Encode(encode::EncodeArgs),
     /// Matrix products: the machine's peak
     Gemm(gemm::GemmArgs),
 }
@@ -72,8 +76,8 @@ pub struct BenchArgs {
     /// Pairs with a sequence of this many tokens or more (end token not counted) are passed over
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_length: usize,
-    /// Constraint to train with
-    #[arg(long, value_name = "NAME|JSON", default_value = "length_ratio")]
+    /// Constraint to train with: a name, JSON, or a JSON file
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio")]
     constraint: String,
     /// Print one line of JSON
     #[arg(long)]
@@ -117,6 +121,7 @@ pub fn run(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Reward(args) => pairs(args, Job::Reward),
         BenchVerb::Score(args) => pairs(args, Job::Score),
+        BenchVerb::Encode(args) => encode::run(args),
         BenchVerb::Gemm(args) => gemm::run(args),
     }
 }
@@ -143,8 +148,9 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     };
     let pad = padding(&model, &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
-    let Work { data, batches } = fitting(args, &tokenizer, constraint.as_ref())?;
+    let constraint = constraint::read(&args.constraint)?;
+    let priors = priors(&args.machine, (!args.random_init).then_some(&dir))?;
+    let Work { data, batches } = fitting(args, &tokenizer, (constraint.as_ref(), &priors))?;
     let mut trainer = Trainer::new(backend.as_ref(), model)?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());
     for (at, batch) in batches.iter().enumerate() {
@@ -249,7 +255,11 @@ struct Work {
 
 /// The first pairs or ranked sets that fit, in the file's order; HH dialogues are cut after the last assistant turn
 /// they share.
-fn fitting(args: &BenchArgs, tokenizer: &Tokenizer, constraint: &dyn Constraint) -> Result<Work> {
+fn fitting(
+    args: &BenchArgs,
+    tokenizer: &Tokenizer,
+    (constraint, priors): (&dyn Constraint, &Priors),
+) -> Result<Work> {
     let (mut rows, report) =
         load_preferences(&args.hub.data("--data", &args.data)?, args.columns.options(Ties::Drop)?)?;
     if report.schema == Some(Schema::HhDialogues) {
@@ -272,7 +282,7 @@ fn fitting(args: &BenchArgs, tokenizer: &Tokenizer, constraint: &dyn Constraint)
     );
     let lengths: Vec<usize> = sets.iter().map(|pairs| pairs.len()).collect();
     let pairs = sets.concat();
-    let bounds = bounds(constraint, &pairs, &priors(&args.machine, None)?)?;
+    let bounds = bounds(constraint, &pairs, priors)?;
     let (data, lengths) = match args.apart {
         true => (Pairs::apart(pairs, bounds), lengths),
         false => (Pairs::new(pairs, bounds), vec![1; need]),

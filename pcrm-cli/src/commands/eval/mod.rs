@@ -17,9 +17,12 @@ use pcrm_eval::{Bootstrap, LengthUnit, RewardReport};
 use serde_json::Value;
 
 use self::cache::{ScoreCache, users_folder};
+pub use self::columns::records;
 use self::fields::Fields;
+pub use self::fields::named;
 use self::items::{Item, evaluation, in_common};
 use self::scoring::{Rows, Scorer, Scoring, constraint_of};
+use crate::commands::compare::GatherArgs;
 use crate::commands::score::trained;
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
@@ -35,6 +38,8 @@ use crate::report::evaluation as page;
 pub enum EvalVerb {
     /// A reward model: accuracy, calibration, bias, agreement with people, benchmarks, comparison of two
     Reward(Box<EvalRewardArgs>),
+    /// Comparisons that `pcrm compare` made, put together: more seeds, other data
+    Comparisons(GatherArgs),
 }
 
 /// Options of `pcrm eval reward`.
@@ -54,8 +59,9 @@ pub struct EvalRewardArgs {
     /// Another model's folder, or its file of scores, compared on the same rows
     #[arg(long, value_name = "DIR|FILE")]
     compare: Option<PathBuf>,
-    /// Constraint whose bounds margins are compared with [default: the one the model was trained with]
-    #[arg(long, value_name = "NAME|JSON")]
+    /// Constraint (a name, JSON, or a JSON file) whose bounds margins are compared with [default: the one the model was
+    /// trained with]
+    #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
     /// Draws of the bootstrap over prompts, by which intervals and p-values are found; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -254,14 +260,14 @@ impl EvalRewardArgs {
         let backend = self.machine.open()?;
         let dir = &*self.hub.model(model, Weights::Read)?;
         let (model, tokenizer) = trained(self.machine.dtype, backend.as_ref(), dir)?;
-        let constraint = constraint_of(&model, self.constraint.as_deref())?;
+        let (constraint, whose) = constraint_of(&model, self.constraint.as_deref())?;
         let cache = match (&self.cache, self.no_cache) {
             (_, true) => ScoreCache::default(),
             (Some(folder), _) => ScoreCache::open(folder, dir, &self.machine)?,
             (None, _) => ScoreCache::open(&users_folder()?, dir, &self.machine)?,
         };
         let tagged = constraint.to_tagged()?;
-        let mut scorer = Scorer { model, tokenizer, constraint, cache };
+        let mut scorer = Scorer { model, tokenizer, constraint, whose, cache };
         let (items, sources) = scoring.score(rows, &mut scorer)?;
         Ok(Scored { items, unit: LengthUnit::Tokens, constraint: Some(tagged), sources })
     }

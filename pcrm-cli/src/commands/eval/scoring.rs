@@ -55,22 +55,51 @@ pub struct Scorer {
     pub tokenizer: Tokenizer,
     /// What bounds its margins are compared with.
     pub constraint: Box<dyn Constraint>,
+    /// Where the constraint comes from.
+    pub whose: Whose,
     /// Scores that are known.
     pub cache: ScoreCache,
+}
+
+/// Where a constraint comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The user asked for it: without its bounds there is no answer.
+    Users,
+    /// The model was trained with it: what it needs may be gone, and scores are worth telling without bounds.
+    Models,
 }
 
 /// The constraint that was named, or that the model was trained with, or none.
 ///
 /// # Errors
-/// An unknown constraint, or parameters that it does not take.
-pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<Box<dyn Constraint>> {
+/// A constraint that was named and is unknown, or parameters that it does not take.
+pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<(Box<dyn Constraint>, Whose)> {
     let tagged = model.config().raw.get("pcrm").and_then(|notes| notes.get("constraint"));
     match (named, tagged) {
-        (Some(text), _) => constraint::parse(text).context("--constraint"),
-        (None, Some(tagged)) => {
-            constraint::from_tagged(tagged.clone()).context("config.json: pcrm.constraint")
+        (Some(text), _) => Ok((crate::constraint::read(text)?, Whose::Users)),
+        (None, Some(tagged)) => match constraint::from_tagged(tagged.clone()) {
+            Ok(constraint) => Ok((constraint, Whose::Models)),
+            Err(error) => {
+                tracing::warn!("config.json: pcrm.constraint: {error}; evaluated without bounds");
+                Ok((constraint::parse("none")?, Whose::Models))
+            }
+        },
+        (None, None) => Ok((constraint::parse("none")?, Whose::Models)),
+    }
+}
+
+/// Δ* of every pair; without bounds where those of the constraint that the model was trained with cannot be had.
+fn bounds_of(scorer: &Scorer, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
+    match (bounds(scorer.constraint.as_ref(), pairs, priors), scorer.whose) {
+        (Err(error), Whose::Models) => {
+            let error = error.root_cause();
+            tracing::warn!(
+                "the bounds that the model was trained with cannot be computed: {error}; evaluated without bounds"
+            );
+            Ok(vec![f32::INFINITY; pairs.len()])
         }
-        (None, None) => Ok(constraint::parse("none")?),
+        (bounds, _) => bounds,
     }
 }
 
@@ -159,7 +188,7 @@ impl Scoring<'_> {
     fn score_pairs(&self, rows: &Rows, scorer: &mut Scorer) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = padding(&scorer.model, &scorer.tokenizer);
         let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad)?;
-        let bounds = bounds(scorer.constraint.as_ref(), &pairs, &self.priors)?;
+        let bounds = bounds_of(scorer, &pairs, &self.priors)?;
         let full = |pair: &EncodedPair| {
             ([&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat())
         };

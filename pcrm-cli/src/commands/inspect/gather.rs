@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::constraint::{self, Constraint, PairView};
+use pcrm_core::constraint::{Constraint, PairView};
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{Preference, ReadOptions, Strictness, Ties, load_preferences};
@@ -24,6 +24,7 @@ use super::cost::{self, Cost};
 use super::examples::{self, Example};
 use super::report::{Inspection, ModelFacts, PairFacts, TokenizerFacts};
 use super::summaries::{self, BoundSummary, LengthSummary, LongerPreferred, Saved};
+use crate::constraint;
 use crate::dataset;
 use crate::hub::Weights;
 use crate::priors::priors;
@@ -43,7 +44,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
         model: ModelConfig::from_dir(&dir).with_context(at)?,
         tokenizer: Tokenizer::from_dir(&dir).with_context(at)?,
         dir,
-        constraint: constraint::parse(&args.constraint).context("--constraint")?,
+        constraint: constraint::read(&args.constraint)?,
     };
     let backend = args.machine.open()?;
     let asked = args.reading.columns.options(Ties::Drop)?;
@@ -209,7 +210,7 @@ impl Subject<'_> {
     }
 
     fn bounds(&self, pairs: &[EncodedPair]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-        let priors = priors(&self.args.machine, Some(&self.dir))?;
+        let priors = priors(&self.args.machine, (!self.args.steps.random_init).then_some(&self.dir))?;
         let bounds = dataset::bounds(self.constraint.as_ref(), pairs, &priors)?;
         let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
         Ok((bounds, self.constraint.similarities(&views, &priors).context("--constraint")?))

@@ -37,8 +37,9 @@ pub struct InspectArgs {
     /// Preference files that are to be evaluated on: looked for in --data
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     eval_data: Vec<PathBuf>,
-    /// Prior constraint whose bounds are told: a name, or JSON such as '{"kind": "fixed", "bound": 3}'
-    #[arg(long, value_name = "NAME|JSON", default_value = "none")]
+    /// Prior constraint whose bounds are told: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that
+    /// holds such
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     constraint: String,
     /// Pairs that are shown as tokens, evenly spread over the data
     #[arg(long, value_name = "N", default_value_t = 3)]

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use pcrm_eval::accuracy::{LEVEL, Share};
+use pcrm_eval::calibration::cross_entropy;
 use pcrm_eval::{PairScore, RewardReport};
 use serde::Serialize;
 use serde_json::Value;
@@ -64,23 +65,23 @@ impl Measures {
     /// As [`Measured::new`].
     pub fn new(mut scores: Vec<PairScore>, pairs: &[Pair]) -> Result<Self> {
         ensure!(scores.len() == pairs.len(), "{} scores for {} pairs", scores.len(), pairs.len());
-        let (mut right, mut ordered, mut cross_entropy) = (0.0, 0, 0.0);
+        let (mut right, mut ordered) = (0.0, 0);
         for (score, pair) in scores.iter_mut().zip(pairs) {
             score.true_chosen = Some(pair.true_chosen);
             score.true_rejected = Some(pair.true_rejected);
-            let p = pair.preference_probability;
-            cross_entropy += p * softplus(-score.margin()) + (1.0 - p) * softplus(score.margin());
             let product = score.margin() * (pair.true_chosen - pair.true_rejected);
             if pair.true_chosen != pair.true_rejected {
                 ordered += 1;
                 right += if product > 0.0 { 1.0 } else { 0.5 * f64::from(u8::from(product == 0.0)) };
             }
         }
+        let margins: Vec<f64> = scores.iter().map(PairScore::margin).collect();
+        let probabilities: Vec<f64> = pairs.iter().map(|pair| pair.preference_probability).collect();
         let report = RewardReport::new(&scores)?;
         let confident = report.reliability.iter().map(|bin| bin.count as f64 * bin.confidence).sum::<f64>();
         Ok(Self {
             true_order: Share::wilson(right, ordered, LEVEL)?,
-            cross_entropy: cross_entropy / pairs.len() as f64,
+            cross_entropy: cross_entropy(&margins, &probabilities)?,
             confidence: confident / pairs.len() as f64,
             report,
         })
@@ -100,11 +101,6 @@ impl Measures {
         };
         Self::new(pairs.iter().zip(lengths).map(score).collect(), pairs)
     }
-}
-
-/// ln(1 + eˣ) = −ln σ(−x), without overflow.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ pub struct RewardArgs {
     /// Go on from the newest checkpoint in --output
     #[arg(long)]
     pub resume: bool,
-    /// Prior constraint: a name, or JSON such as '{"kind": "fixed", "bound": 3}'; none is Bradley-Terry
-    #[arg(long, value_name = "NAME|JSON", default_value = "none")]
+    /// Prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such; none is
+    /// Bradley-Terry
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     pub constraint: String,
     #[command(flatten)]
     pub keeping: KeepArgs,
@@ -63,6 +64,13 @@ pub struct KeepArgs {
 enum FinalChoice {
     Last,
     Best,
+}
+
+impl KeepArgs {
+    /// An evaluation at the end, and checkpoints for going on.
+    pub fn least() -> Self {
+        Self { log_every: 1, eval_every: None, save_every: 100, keep: 1, patience: None, r#final: None }
+    }
 }
 
 impl RewardArgs {

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-pub use args::RewardArgs;
-use pcrm_core::constraint::{self, Constraint, Priors};
+pub use args::{KeepArgs, RewardArgs};
+use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::files::data_files;
-use pcrm_core::model::weights;
+use pcrm_core::model::{RewardModel, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::checkpoint;
 use pcrm_rl::reward::Pairs;
+use pcrm_rl::score::score_pairs;
 use pcrm_rl::trainer::{self, Outcome, Run, TrainerConfig};
 use serde_json::{Value, json};
 
@@ -26,6 +27,7 @@ use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::training::{Encoded, encoded};
+use crate::{config, constraint};
 use fitting::Fitting;
 use record::Record;
 
@@ -88,11 +90,63 @@ fn fingerprint(
 /// # Errors
 /// Everything that the user's files and options can cause.
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
+    train(args, resolved).map(drop)
+}
+
+/// A run that is through, with what was held out.
+pub struct Trained {
+    /// The constraint with all its numbers.
+    pub constraint: Value,
+    /// The pairs that were held out, with their bounds.
+    pub eval: Pairs,
+    /// The scores of their answers, preferred and dispreferred.
+    pub scores: Vec<(f32, f32)>,
+}
+
+/// Trains and scores the held-out pairs.
+///
+/// # Errors
+/// As [`run`], and nothing held out.
+pub fn trained(args: &RewardArgs, resolved: &str) -> Result<Trained> {
+    let (constraint, eval) = train(args, resolved)?;
+    let eval = eval.context("nothing was held out: expected --eval-split or --eval-data")?;
+    let backend = args.training.machine.open()?;
+    let model = RewardModel::load(
+        backend.as_ref(),
+        &args.output,
+        args.training.machine.dtype,
+        args.training.machine.seed,
+    )?;
+    let scores =
+        score_pairs(&model, &eval.pairs.iter().collect::<Vec<_>>(), args.trainer()?.compute.micro_tokens)?;
+    Ok(Trained { constraint, eval, scores })
+}
+
+/// What decides a run, as far as it can be told before: options, and the content of the files.
+///
+/// # Errors
+/// Options and files that cannot be used.
+pub fn question(args: &RewardArgs) -> Result<BTreeMap<String, String>> {
+    let args = args.fetched()?;
+    fingerprint(&args, &args.trainer()?, &constraint::read(&args.constraint)?.to_tagged()?)
+}
+
+/// Trains, and gives the constraint as it was used and the pairs that were held out.
+fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     let config = args.trainer()?;
-    let constraint = constraint::parse(&args.constraint).context("--constraint")?;
+    let file = constraint::file(&args.constraint);
+    let mut constraint = constraint::read(&args.constraint)?;
+    // A file may change or go: what the run keeps is what it held.
+    let resolved = &match file {
+        Some(_) => config::with_option(resolved, "constraint", &constraint.to_tagged()?.to_string())?,
+        None => resolved.to_owned(),
+    };
     let backend = args.training.machine.open()?;
     begin_folder(args)?;
     let args = &args.fetched()?;
+    let whole = (!args.training.random_init).then_some(&args.training.model);
+    let priors = priors(&args.training.machine, whole)?;
+    constraint.settle(&priors).context("--constraint")?;
     let tokenizer = Tokenizer::from_dir(&args.training.model)
         .with_context(|| format!("--model {}", args.training.model.display()))?;
     let base = Base {
@@ -103,7 +157,6 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     };
     let mut model = base.open(backend.as_ref())?;
     let pad = padding(&model, &tokenizer);
-    let priors = priors(&args.training.machine, Some(&args.training.model))?;
     let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
     let (constraint, evidence) = match constraint.is_unfitted() {
         false => (constraint, None),
@@ -179,7 +232,7 @@ pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
             if let Some(best) = best {
                 say(&format!("best evaluation: loss {:.4} after step {}", best.loss, best.step));
             }
-            Ok(())
+            Ok((tagged, eval))
         }
         Outcome::Interrupted { steps, checkpoint } => Err(interrupt::Interrupted {
             message: format!(

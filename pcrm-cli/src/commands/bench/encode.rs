@@ -1,0 +1,134 @@
+//! Sentences that an encoder takes in a second.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
+use pcrm_core::encoder::{self, longest_first};
+use serde::Serialize;
+
+use super::{peak_rss, round};
+use crate::columns::ColumnArgs;
+use crate::hub::Hub;
+use crate::machine::Machine;
+use crate::priors::priors;
+
+/// Options of `pcrm bench encode`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct EncodeArgs {
+    /// Sentence encoder: a name, or JSON such as '{"kind": "bert", "path": "FOLDER"}'
+    #[arg(long, value_name = "NAME|JSON")]
+    encoder: String,
+    /// Hugging Face folder of the model whose hidden states the encoder policy takes, or its repository on the Hub
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Files and folders of preferences, or data sets of the Hub (org/name, org/name:split), whose answers are encoded,
+    /// each different one once
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
+    data: Vec<PathBuf>,
+    /// Take the first N answers [default: all]
+    #[arg(long, value_name = "N")]
+    sentences: Option<usize>,
+    /// Rounds over the answers; the fastest counts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: usize,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    columns: ColumnArgs,
+    #[command(flatten)]
+    hub: Hub,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm bench encode --encoder bag-of-words --data helpful-base.test.jsonl.gz
+  pcrm bench encode --encoder '{\"kind\": \"bert\", \"path\": \"all-MiniLM-L6-v2\"}' --data helpful-base.test.jsonl.gz \\
+      --backend tch --threads 2 --json";
+
+#[derive(Debug, Serialize)]
+struct Speed {
+    system: String,
+    encoder: serde_json::Value,
+    device: String,
+    dtype: String,
+    sentences: usize,
+    sentences_per_s: f64,
+    tokens_per_s: Option<f64>,
+    mean_tokens: Option<f64>,
+    peak_rss_mib: Option<u64>,
+}
+
+/// Times an encoder and prints its speed. Loading is not timed, tokenising is.
+///
+/// # Errors
+/// Everything that the user's files and options can cause.
+pub fn run(args: &EncodeArgs) -> Result<()> {
+    ensure!(args.rounds > 0, "--rounds 0: expected a positive number");
+    ensure!(args.sentences != Some(0), "--sentences 0: expected a positive number");
+    let encoder = encoder::parse(&args.encoder).context("--encoder")?;
+    args.machine.open()?;
+    let model = match &args.model {
+        Some(model) => Some(args.hub.model(model, crate::hub::Weights::Read)?),
+        None => None,
+    };
+    let (rows, _) =
+        load_preferences(&args.hub.data("--data", &args.data)?, args.columns.options(Ties::Keep)?)?;
+    let answers: Vec<String> = rows.iter().flat_map(answers).collect();
+    let some = &answers[..args.sentences.unwrap_or(usize::MAX).min(answers.len())];
+    let texts = longest_first(some.iter().map(String::as_str));
+    let priors = priors(&args.machine, model.as_ref())?;
+    let mut embedder = encoder.open(&texts, &priors).context("--encoder")?;
+    let at_once = embedder.at_once().max(1);
+    embedder.embed(&texts[texts.len() - texts.len().min(at_once)..]).context("--encoder")?; // warm-up
+    let (mut seconds, mut tokens) = (f64::INFINITY, None);
+    for _ in 0..args.rounds {
+        let (before, started) = (embedder.tokens(), Instant::now());
+        for batch in texts.chunks(at_once) {
+            embedder.embed(batch).context("--encoder")?;
+        }
+        seconds = started.elapsed().as_secs_f64().min(seconds);
+        tokens = embedder.tokens().zip(before).map(|(after, before)| (after - before) as f64);
+    }
+    let speed = Speed {
+        system: format!("pcrm {} {}", env!("CARGO_PKG_VERSION"), args.machine.backend),
+        encoder: encoder.to_tagged()?,
+        device: args.machine.device.to_string(),
+        dtype: args.machine.dtype.to_string(),
+        sentences: texts.len(),
+        sentences_per_s: round(texts.len() as f64 / seconds, 2),
+        tokens_per_s: tokens.map(|tokens| round(tokens / seconds, 1)),
+        mean_tokens: tokens.map(|tokens| round(tokens / texts.len() as f64, 1)),
+        peak_rss_mib: peak_rss(),
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string(&speed)?),
+        false => println!(
+            "{:.1} sentences/s, {} tokens/s, {} MiB ({} sentences{})",
+            speed.sentences_per_s,
+            speed.tokens_per_s.map_or("?".to_owned(), |speed| format!("{speed:.0}")),
+            speed.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
+            speed.sentences,
+            speed.mean_tokens.map_or(String::new(), |mean| format!(" of {mean:.0} tokens")),
+        ),
+    }
+    Ok(())
+}
+
+/// The answers of a pair as texts: of dialogues, what the assistant says last.
+fn answers(row: &Preference) -> Vec<String> {
+    const TURN: &str = "\n\nAssistant:";
+    let text = |content: &Content| match content {
+        Content::Text(text) => {
+            text.rfind(TURN).map_or(text.as_str(), |at| &text[at + TURN.len()..]).trim().to_owned()
+        }
+        Content::Messages(turns) => turns.last().map(|turn| turn.content.clone()).unwrap_or_default(),
+    };
+    vec![text(&row.chosen), text(&row.rejected)]
+}

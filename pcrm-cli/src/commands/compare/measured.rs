@@ -1,0 +1,106 @@
+//! What one run's held-out pairs show.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_eval::calibration::cross_entropy;
+use pcrm_eval::{PairScore, RewardReport};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::commands::reward::Trained;
+
+/// The measures of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The arm.
+    pub label: String,
+    /// The seed.
+    pub seed: u64,
+    /// The constraint with all its numbers, fitted where it was to be.
+    pub constraint: Value,
+    /// What decides the run.
+    pub question: BTreeMap<String, String>,
+    /// Held-out pairs.
+    pub pairs: usize,
+    /// The measures, by the names of [`super::outcome::MEASURES`].
+    pub measures: BTreeMap<String, f64>,
+}
+
+impl Measured {
+    /// Measures a trained model on the pairs that were held out.
+    ///
+    /// # Errors
+    /// Scores that are not finite.
+    pub fn new(
+        (label, seed): (&str, u64),
+        question: BTreeMap<String, String>,
+        trained: &Trained,
+        probabilities: Option<&[f64]>,
+    ) -> Result<Self> {
+        let (pairs, bounds) = (&trained.eval.pairs, &trained.eval.bounds);
+        let score = |((pair, bound), (chosen, rejected)): ((&_, &f32), &(f32, f32))| {
+            let pair: &pcrm_core::data::encode::EncodedPair = pair;
+            PairScore {
+                chosen: f64::from(*chosen),
+                rejected: f64::from(*rejected),
+                chosen_tokens: pair.prompt.len() + pair.chosen.len(),
+                rejected_tokens: pair.prompt.len() + pair.rejected.len(),
+                bound: bound.is_finite().then_some(f64::from(*bound)),
+                ..PairScore::default()
+            }
+        };
+        let scores: Vec<PairScore> = pairs.iter().zip(bounds).zip(&trained.scores).map(score).collect();
+        let report = RewardReport::new(&scores)?;
+        let mut measures = BTreeMap::from([
+            ("accuracy", report.accuracy.value),
+            ("log_loss", report.log_loss),
+            ("brier", report.brier),
+            ("ece", report.ece),
+            ("score_range", report.scores.max - report.scores.min),
+            ("margin_std", report.margins.std),
+        ]);
+        if let Some(bounds) = report.bounds {
+            measures.extend([("mean_bound", bounds.mean), ("beyond_bound", bounds.beyond)]);
+        }
+        if let Some(known) = probabilities {
+            let margins: Vec<f64> = scores.iter().map(PairScore::margin).collect();
+            measures.insert("cross_entropy", cross_entropy(&margins, known)?);
+        }
+        Ok(Self {
+            label: label.to_owned(),
+            seed,
+            constraint: trained.constraint.clone(),
+            question,
+            pairs: scores.len(),
+            measures: measures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        })
+    }
+
+    /// Reads what was measured before.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let at = || path.display().to_string();
+        serde_json::from_str(&fs::read_to_string(path).with_context(at)?).with_context(at)
+    }
+
+    /// Whether it answers this question: the same options and data.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn answers(&self, question: &BTreeMap<String, String>, dir: &Path) -> Result<()> {
+        for (name, value) in question {
+            let before = self.question.get(name).map_or("absent", String::as_str);
+            ensure!(
+                before == value,
+                "{}: was measured with another {name} ({before}, now {value}); name another --output",
+                dir.display()
+            );
+        }
+        Ok(())
+    }
+}

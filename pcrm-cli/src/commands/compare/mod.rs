@@ -1,0 +1,172 @@
+//! `pcrm compare`: which constraint, how strong? Trains under each, with several seeds, on the same data.
+
+mod arm;
+mod gather;
+mod measured;
+mod outcome;
+mod page;
+mod probabilities;
+mod show;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{ArgMatches, Args, Command};
+use pcrm_core::model::weights;
+use pcrm_rl::checkpoint;
+use serde::{Deserialize, Serialize};
+
+pub use self::gather::{GatherArgs, gather};
+use crate::commands::reward::{self, KeepArgs, RewardArgs};
+use crate::config;
+use crate::progress::say;
+use crate::report;
+use crate::training::TrainingArgs;
+use arm::Arm;
+use measured::Measured;
+use outcome::Outcome;
+
+/// The file of a comparison.
+const FILE: &str = "comparison.json";
+/// The file of one run's measures, in its folder.
+const MEASURED: &str = "measured.json";
+
+/// Options of `pcrm compare`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// A constraint to train under: a name, JSON or a file, with a name of its own before it if wanted (tight=..); may
+    /// be repeated. Others are compared with the first [default: none, length_ratio, fixed]
+    #[arg(long = "constraint", value_name = "[LABEL=]NAME|JSON|FILE")]
+    pub constraints: Vec<String>,
+    /// How many seeds, from --seed on; a seed decides what is held out, drawn weights, and the order
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub seeds: u64,
+    /// Column with the true probability that the preferred answer is preferred, where it is known
+    #[arg(long, value_name = "NAME|/PATH")]
+    pub probability_field: Option<String>,
+    /// Folder for the runs, the comparison and its report; the same command goes on in it
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm compare --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --output runs/compared
+  pcrm compare --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --seeds 5 --output runs/compared \\
+      --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 1}' --constraint calibrated
+  pcrm eval comparisons runs/compared runs/compared-2";
+
+/// What `comparison.json` holds: every run, so that comparisons can be put together.
+#[derive(Debug, Serialize, Deserialize)]
+struct Comparison {
+    /// The arms in order; others are compared with the first.
+    labels: Vec<String>,
+    /// The measures of every run.
+    runs: Vec<Measured>,
+}
+
+/// Trains what is not trained yet, measures, and shows; `command` and `matches` are the verb's, for the config file of
+/// each run.
+///
+/// # Errors
+/// Options that cannot be used, runs of other options in the folder, Ctrl-C, and all that training may meet.
+pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Result<()> {
+    ensure!(args.seeds > 0, "--seeds 0: expected a positive number");
+    ensure!(
+        args.training.eval_split.is_some() || !args.training.eval_data.is_empty(),
+        "nothing to compare on: expected --eval-split or --eval-data"
+    );
+    let arms = Arm::all(&args.constraints)?;
+    let first = args.training.machine.seed;
+    let mut runs = Vec::new();
+    for seed in first..first + args.seeds {
+        for arm in &arms {
+            let at = runs.len() + 1;
+            say(&format!("\n[{at}/{}] {}, seed {seed}", arms.len() as u64 * args.seeds, arm.label));
+            let resolved = resolved(command, matches, args, (arm, seed))?;
+            runs.push(
+                one(args, arm, seed, &resolved).with_context(|| format!("{}, seed {seed}", arm.label))?,
+            );
+        }
+    }
+    let labels = arms.into_iter().map(|arm| arm.label).collect();
+    finish(&args.output, Comparison { labels, runs })
+}
+
+/// Writes a comparison, shows it, and makes its page.
+fn finish(dir: &Path, comparison: Comparison) -> Result<()> {
+    let outcome = Outcome::of(&comparison.labels, &comparison.runs)?;
+    weights::write_json(&dir.join(FILE), &comparison)?;
+    let path = dir.join(report::FILE);
+    print!("{}", show::text(&outcome));
+    if report::write(&path, Ok(page::document(&outcome))) {
+        say(&format!("report: {}", path.display()));
+    }
+    Ok(())
+}
+
+/// The measures of one run, which is trained unless it was.
+fn one(args: &CompareArgs, arm: &Arm, seed: u64, resolved: &str) -> Result<Measured> {
+    let dir = args.output.join(format!("{}-{seed}", arm.label));
+    let run = reward_args(args, arm, seed, dir.clone())?;
+    let question = reward::question(&run)?;
+    if dir.join(MEASURED).exists() {
+        let measured = Measured::read(&dir.join(MEASURED))?;
+        measured.answers(&question, &dir)?;
+        say(&format!("measured before: {}", dir.display()));
+        return Ok(measured);
+    }
+    let trained = reward::trained(&run, resolved)?;
+    let probabilities = match &args.probability_field {
+        Some(field) => Some(probabilities::of(&trained.eval.pairs, field)?),
+        None => None,
+    };
+    let measured = Measured::new((&arm.label, seed), question, &trained, probabilities.as_deref())?;
+    weights::write_json(&dir.join(MEASURED), &measured)?;
+    // What going on would need is not needed any more.
+    for step in checkpoint::steps(&dir)? {
+        let folder = checkpoint::folder(&dir, step);
+        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    Ok(measured)
+}
+
+fn reward_args(args: &CompareArgs, arm: &Arm, seed: u64, output: PathBuf) -> Result<RewardArgs> {
+    let mut training = args.training.clone();
+    training.machine.seed = seed;
+    let resume = !checkpoint::steps(&output)?.is_empty();
+    Ok(RewardArgs {
+        training,
+        output,
+        resume,
+        constraint: arm.constraint.clone(),
+        keeping: KeepArgs::least(),
+    })
+}
+
+/// The config file of one run, as `pcrm reward --config` takes it.
+fn resolved(
+    command: &Command,
+    matches: &ArgMatches,
+    args: &CompareArgs,
+    (arm, seed): (&Arm, u64),
+) -> Result<String> {
+    let (Some(verb), Some((_, matches))) = (command.find_subcommand("compare"), matches.subcommand()) else {
+        return Ok(String::new());
+    };
+    let mut all = config::resolved(verb, matches);
+    for own in ["seeds", "probability-field"] {
+        all = config::without_option(&all, own)?;
+    }
+    all = config::with_option(&all, "constraint", &arm.constraint)?;
+    all = config::with_option(&all, "seed", &seed.to_string())?;
+    config::with_option(
+        &all,
+        "output",
+        &args.output.join(format!("{}-{seed}", arm.label)).display().to_string(),
+    )
+}

@@ -1,0 +1,98 @@
+//! Features and wins of pairs as columns, and which pairs are held out together.
+
+use std::collections::BTreeSet;
+
+use pcrm_core::Result;
+use pcrm_core::constraint::{PairView, Priors};
+use pcrm_core::folds::fold;
+
+use super::features::Feature;
+
+/// What is fitted to.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    /// Of every feature its value for every pair.
+    pub columns: Vec<Vec<f64>>,
+    /// How often judges that were not trained on the pair prefer its preferred answer.
+    pub wins: Vec<f64>,
+    /// Of every pair.
+    pub prompts: Vec<&'a str>,
+    /// Of every pair.
+    pub folds: Vec<usize>,
+}
+
+impl<'a> Table<'a> {
+    /// The features of these pairs, by prompt in `folds` folds.
+    ///
+    /// # Errors
+    /// No pair, wins that are not one number in \[0, 1\] for each, wins no better than chance, prompts in fewer than
+    /// three folds, and what features meet.
+    pub fn new(
+        features: &[Feature],
+        pairs: &[PairView<'a>],
+        wins: &[f32],
+        folds: usize,
+        priors: &Priors,
+    ) -> Result<Self> {
+        check_wins(pairs.len(), wins)?;
+        let columns = features.iter().map(|feature| feature.of_each(pairs, priors)).collect::<Result<_>>()?;
+        let prompts: Vec<&str> = pairs.iter().map(|pair| pair.prompt).collect();
+        let table = Self {
+            columns,
+            wins: wins.iter().copied().map(f64::from).collect(),
+            folds: prompts.iter().map(|prompt| fold(prompt, folds)).collect(),
+            prompts,
+        };
+        let filled = table.folds.iter().collect::<BTreeSet<_>>().len();
+        if filled < 3 {
+            let prompts = table.prompts.iter().collect::<BTreeSet<_>>().len();
+            return Err(super::refused(format!(
+                "the pairs have {prompts} prompts, which fall into {filled} of {folds} folds, expected at least 3: \
+                 more prompts are needed"
+            )));
+        }
+        Ok(table)
+    }
+
+    /// Pairs whose fold is as asked.
+    pub fn rows(&self, keep: impl Fn(usize) -> bool) -> Vec<usize> {
+        (0..self.wins.len()).filter(|&row| keep(self.folds[row])).collect()
+    }
+
+    /// The features of one pair.
+    pub fn row(&self, row: usize) -> Vec<f64> {
+        self.columns.iter().map(|column| column[row]).collect()
+    }
+}
+
+/// Mean and standard deviation (of the population) of some of a column.
+pub(super) fn moments(column: &[f64], rows: &[usize]) -> (f64, f64) {
+    let count = rows.len() as f64;
+    let mean = rows.iter().map(|&row| column[row]).sum::<f64>() / count;
+    let variance = rows.iter().map(|&row| (column[row] - mean).powi(2)).sum::<f64>() / count;
+    (mean, variance.sqrt())
+}
+
+fn check_wins(pairs: usize, wins: &[f32]) -> Result<()> {
+    if pairs == 0 {
+        return Err(super::refused("found no pairs to fit to"));
+    }
+    if wins.len() != pairs {
+        return Err(super::refused(format!("found {} wins for {pairs} pairs", wins.len())));
+    }
+    if let Some(at) = wins.iter().position(|win| !(0.0..=1.0).contains(win)) {
+        return Err(super::refused(format!(
+            "pair {at} has the win {}, expected a number in [0, 1]",
+            wins[at]
+        )));
+    }
+    let mean = wins.iter().copied().map(f64::from).sum::<f64>() / pairs as f64;
+    if mean <= 0.5 {
+        return Err(super::refused(format!(
+            "judges prefer the preferred answer in {:.1} % of cases over {pairs} pairs, which is no better than chance: \
+             they cannot tell how sure one may be of a pair. More data or better judges are needed",
+            100.0 * mean
+        )));
+    }
+    Ok(())
+}

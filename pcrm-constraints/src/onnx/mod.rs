@@ -1,0 +1,127 @@
+//! The encoder `onnx`: a sentence-transformers folder with an ONNX graph, computed by ONNX Runtime on the CPU.
+
+mod batches;
+mod graph;
+pub mod library;
+
+use std::path::{Path, PathBuf};
+
+use pcrm_core::constraint::Priors;
+use pcrm_core::encoder::{Embedder, Encoder};
+use pcrm_core::registry::EncoderPlugin;
+use pcrm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use self::batches::batches;
+use self::graph::{Graph, Output};
+use crate::sentence_folder::{FolderOptions, SentenceFolder};
+
+/// A sentence encoder by its ONNX graph.
+///
+/// As data: `{"kind": "onnx", "path": "all-MiniLM-L6-v2"}` and what else [`FolderOptions`] has. The graph,
+/// `model.onnx` or `onnx/model.onnx`, takes `input_ids` and, where it has them, `attention_mask` and
+/// `token_type_ids`; it gives `last_hidden_state` or `token_embeddings`, which are pooled as the folder says, or
+/// `sentence_embedding`.
+///
+/// Graphs take rectangles: texts of like length are put together and filled up, masked. So a text's vector depends
+/// on what stands beside it by rounding, about 1e-6 of its length, and by nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Onnx {
+    /// The folder, and what stands in for its files.
+    pub folder: FolderOptions,
+}
+
+inventory::submit! {
+    EncoderPlugin {
+        name: "onnx",
+        about: "a sentence-transformers folder with model.onnx, by ONNX Runtime",
+        build: |data| Ok(Box::new(erased_serde::deserialize::<Onnx>(data)?)),
+    }
+}
+
+impl Encoder for Onnx {
+    fn kind(&self) -> &'static str {
+        "onnx"
+    }
+
+    fn settle(&mut self, _priors: &Priors) -> Result<()> {
+        self.folder.path = std::path::absolute(&self.folder.path).map_err(Error::io(&self.folder.path))?;
+        Ok(())
+    }
+
+    fn open(&self, _texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>> {
+        let folder = SentenceFolder::open(&self.folder)?;
+        let path = Graph::find(folder.transformer())?;
+        let graph = Graph::load(&path, priors.engine.and_then(|engine| engine.place.threads))?;
+        if graph.output() == Output::Tokens {
+            folder.pooling()?;
+        }
+        let digest = format!("{} {}", folder.digest(&graph_files(&path)?)?, ort::info());
+        Ok(Box::new(Opened { folder, graph, digest, tokens: 0 }))
+    }
+}
+
+/// The places of a batch, padding included: enough to keep the cores busy, and no more memory than that needs.
+const BUDGET: usize = 2048;
+
+/// Texts that are looked at together: enough to find some of like length.
+const AT_ONCE: usize = 512;
+
+struct Opened {
+    folder: SentenceFolder,
+    graph: Graph,
+    digest: String,
+    tokens: u64,
+}
+
+impl Embedder for Opened {
+    fn digest(&self) -> Option<String> {
+        Some(self.digest.clone())
+    }
+
+    fn at_once(&self) -> usize {
+        AT_ONCE
+    }
+
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let tokens = self.folder.tokens(texts)?;
+        let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
+        self.tokens += lengths.iter().map(|&length| length as u64).sum::<u64>();
+        let (order, ranges) = batches(&lengths, BUDGET, self.graph.lengths());
+        let mut vectors = vec![Vec::new(); texts.len()];
+        let (folder, pools) = (&self.folder, self.graph.output() == Output::Tokens);
+        for range in ranges {
+            let batch = &order[range];
+            let ids: Vec<&[u32]> = batch.iter().map(|&at| tokens[at].as_slice()).collect();
+            self.graph.run(&ids, |at, numbers, width| {
+                vectors[batch[at]] =
+                    if pools { folder.pooled(numbers, width)? } else { folder.finished(numbers.to_vec()) };
+                Ok(())
+            })?;
+        }
+        Ok(vectors)
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens)
+    }
+}
+
+/// The graph's files: its own and those of weights that it keeps outside, `model.onnx_data` and the like.
+fn graph_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default().to_owned());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let of_graph = entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes());
+        if of_graph && entry.path().is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests;

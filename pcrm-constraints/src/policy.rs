@@ -1,0 +1,138 @@
+//! The encoder `policy`: hidden states of the model that is to be trained, as it is before.
+
+use std::path::PathBuf;
+
+use pcrm_core::constraint::Priors;
+use pcrm_core::encoder::{Embedder, Encoder};
+use pcrm_core::model::{Decoder, Model, weights};
+use pcrm_core::registry::EncoderPlugin;
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::pooling::Pooling;
+use crate::sentence_folder::digest_of;
+use crate::texts_on_backend::{Kept, Opened};
+
+/// The hidden states of a decoder after its last norm, of a text's tokens as its tokenizer gives them.
+///
+/// As data: `{"kind": "policy", "pooling": "mean"}`, the default, or `"last"`. The decoder is the model that is to be
+/// trained, frozen at the start, or that in the folder `model`; what is trained keeps the folder's name beside it, so
+/// that bounds of a trained model are those that it was trained with. Of a text beyond the model's positions
+/// (`max_position_embeddings`) the first tokens count. A text without tokens gives zeros.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// How tokens' states become one vector.
+    #[serde(default)]
+    pub pooling: StatePooling,
+    /// The model's folder instead of the one to be trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+}
+
+/// Which hidden states of a text count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatePooling {
+    /// The mean over all tokens.
+    #[default]
+    Mean,
+    /// The last token's, which alone has seen the whole text.
+    Last,
+}
+
+inventory::submit! {
+    EncoderPlugin {
+        name: "policy",
+        about: "mean or last hidden state of the model to be trained, frozen at the start",
+        build: |data| Ok(Box::new(erased_serde::deserialize::<Policy>(data)?)),
+    }
+}
+
+impl Policy {
+    fn folder(&self, priors: &Priors) -> Result<PathBuf> {
+        match (&self.model, &priors.model) {
+            (Some(named), _) => priors.folder(named),
+            (None, Some(folder)) => priors.folder(folder),
+            (None, None) => Err(Error::Plugin {
+                what: "encoder",
+                name: "policy".to_owned(),
+                message: "there is no model whose hidden states could be taken (a model of random weights has no \
+                          folder, and some commands have no model); expected one, or \"model\": \"FOLDER\" in the \
+                          encoder's configuration"
+                    .to_owned(),
+            }),
+        }
+    }
+}
+
+impl Encoder for Policy {
+    fn kind(&self) -> &'static str {
+        "policy"
+    }
+
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.model = Some(self.folder(priors)?);
+        Ok(())
+    }
+
+    fn open(&self, _texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>> {
+        let dir = self.folder(priors)?;
+        let on = Opened::new("policy", priors)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?;
+        let model = Decoder::load(on.backend.as_ref(), &dir, on.dtype)?;
+        let mut content = Sha256::new();
+        let mut files = weights::files(&dir)?;
+        files.push(dir.join("config.json"));
+        for path in &files {
+            content.update(digest_of(path).map_err(Error::io(path))?);
+        }
+        for (name, bytes) in tokenizer.files() {
+            content.update(name);
+            content.update(Sha256::digest(bytes));
+        }
+        let content: String = content.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = on.digest(&format!("{:?} {content}", self.pooling));
+        Ok(Box::new(Ready { model, tokenizer, pooling: self.pooling, digest, tokens: 0 }))
+    }
+}
+
+/// The decoder, frozen.
+struct Ready {
+    model: Decoder,
+    tokenizer: Tokenizer,
+    pooling: StatePooling,
+    digest: String,
+    tokens: u64,
+}
+
+impl Embedder for Ready {
+    fn digest(&self) -> Option<String> {
+        Some(self.digest.clone())
+    }
+
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let (width, most) = (self.model.config().width, self.model.config().max_positions);
+        let mut ids = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
+        ids.iter_mut().for_each(|ids| ids.truncate(most));
+        self.tokens += ids.iter().map(|ids| ids.len() as u64).sum::<u64>();
+        let there: Vec<Vec<u32>> = ids.iter().filter(|ids| !ids.is_empty()).cloned().collect();
+        let (kept, pooling) = match self.pooling {
+            StatePooling::Mean => (Kept::All, Pooling::Mean),
+            StatePooling::Last => (Kept::Last, Pooling::LastToken),
+        };
+        let states = kept.states(&there, |batch, rows| self.model.forward(batch, rows))?;
+        let mut pooled = states.iter().map(|states| pooling.of(states, width));
+        let zeros = || vec![0.0; width];
+        Ok(ids
+            .iter()
+            .map(|ids| if ids.is_empty() { zeros() } else { pooled.next().unwrap_or_else(zeros) })
+            .collect())
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some(self.tokens)
+    }
+}

@@ -1,0 +1,237 @@
+//! What the files of a sentence-transformers folder say, of any of its releases.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use pcrm_core::{Error, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::FolderOptions;
+use crate::pooling::Pooling;
+
+/// Names of the transformer's own settings; sentence-transformers looks for them in this order.
+const TRANSFORMER_SETTINGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub root: PathBuf,
+    pub transformer: PathBuf,
+    pub pooling: Option<Pooling>,
+    pub normalize: bool,
+    pub max_tokens: usize,
+    lowercase: bool,
+    /// What stands before every text.
+    prompt: String,
+}
+
+impl Layout {
+    pub fn read(options: &FolderOptions) -> Result<Self> {
+        let root = options.path.clone();
+        if !root.is_dir() {
+            let message = "is not a folder; expected one as sentence-transformers writes it";
+            return Err(Error::file(root, message));
+        }
+        let modules = Modules::read(&root)?;
+        let prompt = read_prompt(&root)?;
+        let pooling = match (options.pooling, &modules.pooling) {
+            (Some(pooling), _) => Some(pooling),
+            (None, Some(folder)) => read_pooling(folder, &prompt)?,
+            (None, None) => None,
+        };
+        let settings = Settings::read(&modules.transformer)?;
+        let max_tokens = match options.max_tokens.or(settings.max_seq_length) {
+            Some(limit) => limit,
+            None => own_limit(&modules.transformer)?,
+        };
+        Ok(Self {
+            root,
+            pooling,
+            prompt,
+            normalize: options.normalize.unwrap_or(modules.normalize),
+            max_tokens,
+            lowercase: settings.do_lower_case,
+            transformer: modules.transformer,
+        })
+    }
+
+    /// A text as the tokenizer gets it.
+    pub fn prepared<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let text = match self.prompt.as_str() {
+            "" => Cow::Borrowed(text),
+            prompt => Cow::Owned(format!("{prompt}{text}")),
+        };
+        if self.lowercase { Cow::Owned(text.to_lowercase()) } else { text }
+    }
+
+    /// All that changes vectors.
+    pub fn settings(&self) -> impl std::fmt::Debug {
+        (self.pooling, self.normalize, self.max_tokens, self.lowercase, self.prompt.clone())
+    }
+}
+
+/// The folder's modules, in the only order that is served: a transformer, pooling, perhaps normalisation.
+struct Modules {
+    transformer: PathBuf,
+    pooling: Option<PathBuf>,
+    normalize: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Modules {
+    fn read(root: &Path) -> Result<Self> {
+        let path = root.join("modules.json");
+        let Some(listed) = read_json::<Vec<Module>>(&path)? else {
+            // Without a list, what stands at the usual places.
+            let pooling = root.join("1_Pooling");
+            let pooling = pooling.is_dir().then_some(pooling);
+            return Ok(Self { transformer: root.to_path_buf(), pooling, normalize: false });
+        };
+        let mut modules = Self { transformer: root.to_path_buf(), pooling: None, normalize: false };
+        // Classes have moved between Python modules; their names have not changed.
+        let classes = listed.iter().map(|module| module.kind.rsplit('.').next().unwrap_or_default());
+        for (at, (module, class)) in listed.iter().zip(classes).enumerate() {
+            let folder = root.join(&module.path);
+            match (at, class) {
+                (0, "Transformer") => modules.transformer = folder,
+                (1, "Pooling") => modules.pooling = Some(folder),
+                (2, "Normalize") => modules.normalize = true,
+                _ => {
+                    let message = format!(
+                        "module {at} is {:?}; expected a Transformer, a Pooling and perhaps a Normalize, in this \
+                         order and nothing else",
+                        module.kind
+                    );
+                    return Err(Error::file(path, message));
+                }
+            }
+        }
+        Ok(modules)
+    }
+}
+
+/// The pooling that a module's `config.json` asks for; nothing where there is no such file.
+fn read_pooling(folder: &Path, prompt: &str) -> Result<Option<Pooling>> {
+    let path = folder.join("config.json");
+    let Some(config) = read_json::<Map<String, Value>>(&path)? else { return Ok(None) };
+    let refuse = |found: String| {
+        let message = format!("found {found}, expected one pooling of cls, mean, max and lasttoken");
+        Err(Error::file(&path, message))
+    };
+    if !prompt.is_empty() && config.get("include_prompt") == Some(&Value::Bool(false)) {
+        return refuse(format!("\"include_prompt\": false beside the prompt {prompt:?}"));
+    }
+    // One name or several since release 5, before that a flag for each.
+    let named: Vec<&str> = match config.get("pooling_mode") {
+        Some(Value::String(mode)) => vec![mode.as_str()],
+        Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().unwrap_or("?")).collect(),
+        Some(other) => return refuse(format!("\"pooling_mode\": {other}")),
+        None => {
+            let flags = config.iter().filter(|(_, value)| **value == Value::Bool(true));
+            flags.filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).map(mode_of_flag).collect()
+        }
+    };
+    match named[..] {
+        ["cls"] => Ok(Some(Pooling::Cls)),
+        ["mean"] => Ok(Some(Pooling::Mean)),
+        ["max"] => Ok(Some(Pooling::Max)),
+        ["lasttoken"] => Ok(Some(Pooling::LastToken)),
+        [] => refuse("none".to_owned()),
+        _ => refuse(named.join(" and ")),
+    }
+}
+
+fn mode_of_flag(flag: &str) -> &str {
+    match flag {
+        "cls_token" => "cls",
+        "mean_tokens" => "mean",
+        "max_tokens" => "max",
+        "weightedmean_tokens" => "weightedmean",
+        other => other,
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct Settings {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+impl Settings {
+    fn read(transformer: &Path) -> Result<Self> {
+        for name in TRANSFORMER_SETTINGS {
+            if let Some(settings) = read_json(&transformer.join(name))? {
+                return Ok(settings);
+            }
+        }
+        Ok(Self::default())
+    }
+}
+
+/// The limit where no setting has one: the tokenizer's, and the model's positions.
+fn own_limit(transformer: &Path) -> Result<usize> {
+    let number = |file: &str, key: &str| -> Result<Option<usize>> {
+        let config = read_json::<Map<String, Value>>(&transformer.join(file))?;
+        let value = config.as_ref().and_then(|config| config.get(key)).and_then(Value::as_f64);
+        // transformers writes 1e30 for "none".
+        Ok(value.filter(|limit| (1.0..1e9).contains(limit)).map(|limit| limit as usize))
+    };
+    let limits = [
+        number("tokenizer_config.json", "model_max_length")?,
+        number("config.json", "max_position_embeddings")?,
+    ];
+    limits.into_iter().flatten().min().ok_or_else(|| {
+        Error::file(
+            transformer,
+            "no limit of tokens: looked for max_seq_length in sentence_bert_config.json, model_max_length in \
+             tokenizer_config.json and max_position_embeddings in config.json; expected one, or \"max_tokens\" in the \
+             encoder's own configuration",
+        )
+    })
+}
+
+/// The prompt that the folder puts before every text unless another is asked for.
+fn read_prompt(root: &Path) -> Result<String> {
+    let path = root.join("config_sentence_transformers.json");
+    let config = read_json::<Map<String, Value>>(&path)?.unwrap_or_default();
+    let Some(name) = config.get("default_prompt_name").and_then(Value::as_str) else {
+        return Ok(String::new());
+    };
+    match config.get("prompts").and_then(|prompts| prompts.get(name)).and_then(Value::as_str) {
+        Some(prompt) => Ok(prompt.to_owned()),
+        None => {
+            let message =
+                format!("\"default_prompt_name\" is {name:?}, expected the name of one of \"prompts\"");
+            Err(Error::file(path, message))
+        }
+    }
+}
+
+/// A file's content, or nothing where there is no file.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::file(path, error.to_string()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(Error::Io { path: path.to_path_buf(), cause }),
+    }
+}

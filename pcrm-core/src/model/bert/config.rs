@@ -1,0 +1,151 @@
+//! `config.json` of an encoder, read into what it needs.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::families::{FAMILIES, Family};
+use crate::error::{Error, Result};
+use crate::model::config::Fields;
+use crate::tensor::Unary;
+
+/// The shape of an encoder of the BERT family.
+#[derive(Debug, Clone)]
+pub struct BertConfig {
+    pub(super) family: &'static Family,
+    /// Size of the vocabulary.
+    pub vocabulary: usize,
+    /// Width of the hidden states.
+    pub width: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Width of the feed-forward network.
+    pub ffn: usize,
+    /// The most tokens of a text.
+    pub max_positions: usize,
+    /// The row of the position embedding that a text begins with.
+    pub first_position: u32,
+    /// ε of the norms.
+    pub norm_eps: f64,
+    /// The activation of the feed-forward network.
+    pub activation: Unary,
+    /// How many types of tokens there are.
+    pub token_types: usize,
+}
+
+impl BertConfig {
+    /// Reads `config.json` of a folder.
+    ///
+    /// # Errors
+    /// No such file, no JSON, a model that is not served (those that are, are listed), a missing or wrong field.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let raw: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error))?;
+        Self::from_json(&raw, &path)
+    }
+
+    fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
+        let fields = Fields { raw, path };
+        let name = raw.get("model_type").and_then(Value::as_str);
+        let family = name.and_then(|name| FAMILIES.iter().find(|family| family.model_type == name));
+        let family = family.ok_or_else(|| {
+            let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+            fields.wrong("model_type", &format!("an encoder, one of {}", known.join(", ")))
+        })?;
+        let [width, layers, heads, ffn, activation] = family.keys;
+        fields.refuse("is_decoder", !fields.flag("is_decoder", false))?;
+        let kind = raw.get("position_embedding_type").and_then(Value::as_str);
+        fields.refuse("position_embedding_type", kind.is_none_or(|kind| kind == "absolute"))?;
+        let config = Self {
+            family,
+            vocabulary: fields.positive("vocab_size")?,
+            width: fields.positive(width)?,
+            layers: fields.positive(layers)?,
+            heads: fields.positive(heads)?,
+            ffn: fields.positive(ffn)?,
+            max_positions: fields.positive_or("max_position_embeddings", 512)?,
+            first_position: 0,
+            norm_eps: fields.number("layer_norm_eps", 1e-12),
+            activation: fields.activation((activation, "gelu"))?,
+            token_types: fields.positive_or("type_vocab_size", 2)?,
+        };
+        if !config.width.is_multiple_of(config.heads) {
+            let message = format!("{} heads do not divide a width of {}", config.heads, config.width);
+            return Err(Error::file(path, message));
+        }
+        if !family.after_padding {
+            return Ok(config);
+        }
+        let first = raw.get("pad_token_id").and_then(Value::as_u64).unwrap_or(1) + 1;
+        match config.max_positions.checked_sub(first as usize).filter(|left| *left > 0) {
+            Some(left) => Ok(Self { max_positions: left, first_position: first as u32, ..config }),
+            None => Err(fields.wrong("pad_token_id", "an id below max_position_embeddings")),
+        }
+    }
+
+    /// Rows of the position embedding.
+    pub(super) fn position_rows(&self) -> usize {
+        self.max_positions + self.first_position as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(config: Value) -> Result<BertConfig> {
+        let Value::Object(raw) = config else { panic!("an object") };
+        BertConfig::from_json(&raw, Path::new("config.json"))
+    }
+
+    fn small(change: Value) -> Value {
+        let mut config = json!({
+            "model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 16, "max_position_embeddings": 12, "pad_token_id": 1,
+        });
+        let (Value::Object(config_fields), Value::Object(change)) = (&mut config, change) else {
+            panic!("objects")
+        };
+        config_fields.extend(change);
+        config
+    }
+
+    /// Protects: RoBERTa's positions begin behind the padding id and BERT's at 0.
+    #[test]
+    fn positions_begin_where_the_family_has_them_begin() -> Result<()> {
+        let (bert, roberta) = (read(small(json!({})))?, read(small(json!({"model_type": "roberta"})))?);
+        assert_eq!((bert.first_position, bert.max_positions), (0, 12));
+        assert_eq!((roberta.first_position, roberta.max_positions), (2, 10));
+        assert_eq!((bert.position_rows(), roberta.position_rows()), (12, 12));
+        Ok(())
+    }
+
+    /// Protects: what is not served is refused with the field and what is.
+    #[test]
+    fn what_is_not_served_is_refused() {
+        for (change, expected) in [
+            (
+                json!({"model_type": "mpnet"}),
+                "model_type is \"mpnet\"; expected an encoder, one of bert, camembert, distilbert, roberta, xlm-roberta",
+            ),
+            (
+                json!({"position_embedding_type": "relative_key"}),
+                "position_embedding_type is \"relative_key\"",
+            ),
+            (json!({"is_decoder": true}), "is_decoder is true"),
+            (json!({"num_attention_heads": 3}), "3 heads do not divide a width of 8"),
+            (json!({"hidden_act": "mish"}), "hidden_act is \"mish\""),
+            (json!({"vocab_size": null}), "vocab_size is null"),
+        ] {
+            let error = read(small(change)).map(drop).map_err(|error| error.to_string()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Which encoders are served, and what each calls its parts.
+
+/// Names of a family's config fields and weights.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// `model_type` of config.json.
+    pub model_type: &'static str,
+    /// What may stand before every weight's name.
+    pub prefix: &'static str,
+    /// Width, layers, heads, feed-forward width, activation in config.json.
+    pub keys: [&'static str; 5],
+    /// Whether positions are counted from `pad_token_id` + 1 instead of 0.
+    pub after_padding: bool,
+    /// The embedding of token types, of which the first is added everywhere.
+    pub token_types: Option<&'static str>,
+    /// Layer n is this, n, `.` and the names below.
+    pub layers: &'static str,
+    /// Queries, keys and values.
+    pub qkv: [&'static str; 3],
+    /// The projection after attention.
+    pub output: &'static str,
+    /// The norm after that.
+    pub attention_norm: &'static str,
+    /// The first matrix of the feed-forward network.
+    pub up: &'static str,
+    /// The second.
+    pub down: &'static str,
+    /// The norm after that.
+    pub norm: &'static str,
+}
+
+const BERT: Family = Family {
+    model_type: "bert",
+    prefix: "bert.",
+    keys: ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"],
+    after_padding: false,
+    token_types: Some("embeddings.token_type_embeddings"),
+    layers: "encoder.layer.",
+    qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
+    output: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
+    norm: "output.LayerNorm",
+};
+
+const ROBERTA: Family = Family { model_type: "roberta", prefix: "roberta.", after_padding: true, ..BERT };
+
+/// All families, by `model_type`.
+pub(super) const FAMILIES: [Family; 5] = [
+    BERT,
+    Family { model_type: "camembert", ..ROBERTA },
+    Family {
+        model_type: "distilbert",
+        prefix: "distilbert.",
+        keys: ["dim", "n_layers", "n_heads", "hidden_dim", "activation"],
+        after_padding: false,
+        token_types: None,
+        layers: "transformer.layer.",
+        qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+        output: "attention.out_lin",
+        attention_norm: "sa_layer_norm",
+        up: "ffn.lin1",
+        down: "ffn.lin2",
+        norm: "output_layer_norm",
+    },
+    ROBERTA,
+    Family { model_type: "xlm-roberta", ..ROBERTA },
+];

@@ -1,0 +1,105 @@
+//! An encoder's weights, from the names of their file to where they are used.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Bert, BertConfig, Layer, Linear, Norm};
+use crate::backend::Backend;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::weights;
+
+/// Loads the weights of a folder.
+///
+/// # Errors
+/// A missing or broken file, a weight that is missing or has another shape.
+pub(super) fn load(backend: &dyn Backend, config: BertConfig, dir: &Path, compute: DType) -> Result<Bert> {
+    let stored = Stored { tensors: weights::load(dir)?, prefix: config.family.prefix, dir };
+    let mut up = Upload { stored, backend, compute };
+    let family = config.family;
+    let width = config.width;
+    let mut positions =
+        up.stored.take("embeddings.position_embeddings.weight", &[config.position_rows(), width])?;
+    if let Some(name) = family.token_types {
+        let types = up.stored.take(&format!("{name}.weight"), &[config.token_types, width])?;
+        let first = &types[..width];
+        positions.iter_mut().zip(first.iter().cycle()).for_each(|(position, first)| *position += first);
+    }
+    let mut layers = Vec::with_capacity(config.layers);
+    for layer in 0..config.layers {
+        let at = |name: &str| format!("{}{layer}.{name}", family.layers);
+        layers.push(Layer {
+            qkv: up.linear(&family.qkv.map(at), [width, width])?,
+            output: up.linear(&[at(family.output)], [width, width])?,
+            attention_norm: up.norm(&at(family.attention_norm), width)?,
+            up: up.linear(&[at(family.up)], [config.ffn, width])?,
+            down: up.linear(&[at(family.down)], [width, config.ffn])?,
+            norm: up.norm(&at(family.norm), width)?,
+        });
+    }
+    let words = up.stored.take("embeddings.word_embeddings.weight", &[config.vocabulary, width])?;
+    Ok(Bert {
+        words: up.upload([config.vocabulary, width], words)?,
+        positions: up.upload([config.position_rows(), width], positions)?,
+        norm: up.norm("embeddings.LayerNorm", width)?,
+        layers,
+        config,
+    })
+}
+
+/// The tensors of a folder that are not used yet.
+struct Stored<'a> {
+    tensors: BTreeMap<String, HostTensor>,
+    prefix: &'static str,
+    dir: &'a Path,
+}
+
+impl Stored<'_> {
+    /// The weight of this name, with or without the family's prefix.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let refuse = |message: String| Err(Error::file(self.dir, format!("{name} {message}")));
+        let long = format!("{}{name}", self.prefix);
+        match self.tensors.remove(name).or_else(|| self.tensors.remove(&long)) {
+            Some(host) if host.shape() == shape => Ok(host.into_f32()),
+            Some(host) => refuse(format!("has shape {:?}, expected {shape:?}", host.shape())),
+            None => refuse("is missing from the weights".to_owned()),
+        }
+    }
+}
+
+/// The way to the device.
+struct Upload<'a> {
+    stored: Stored<'a>,
+    backend: &'a dyn Backend,
+    compute: DType,
+}
+
+impl Upload<'_> {
+    fn upload(&self, shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Result<crate::Tensor> {
+        self.backend.upload(&HostTensor::f32(shape, values)?, self.compute)
+    }
+
+    /// Linear layers that read the same, their outputs one after the other.
+    fn linear(&mut self, names: &[String], [out, width]: [usize; 2]) -> Result<Linear> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            weight.extend(self.stored.take(&format!("{name}.weight"), &[out, width])?);
+            bias.extend(self.stored.take(&format!("{name}.bias"), &[out])?);
+        }
+        let out = out * names.len();
+        Ok(Linear { weight: self.upload([out, width], weight)?, bias: self.upload([out], bias)? })
+    }
+
+    fn norm(&mut self, name: &str, width: usize) -> Result<Norm> {
+        // Checkpoints converted from TensorFlow have the older names.
+        let mut part = |part: &str, older: &str| -> Result<_> {
+            let values = self
+                .stored
+                .take(&format!("{name}.{part}"), &[width])
+                .or_else(|error| self.stored.take(&format!("{name}.{older}"), &[width]).map_err(|_| error))?;
+            self.upload([width], values)
+        };
+        Ok(Norm { weight: part("weight", "gamma")?, bias: part("bias", "beta")? })
+    }
+}

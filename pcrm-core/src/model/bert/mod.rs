@@ -1,0 +1,139 @@
+//! Encoders of the BERT family (Devlin et al., arXiv 1810.04805), over packed texts: nothing is padded.
+//!
+//! A batch is a flat tree, one segment a text; every row sees all rows of its text. A layer is
+//! x ← norm(x + attention(x)), x ← norm(x + W₂·gelu(W₁·x)), norms being layer norms with biases.
+
+mod config;
+mod families;
+mod loading;
+
+use std::path::Path;
+
+pub use config::BertConfig;
+
+use crate::backend::Backend;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::kernels::{Attention, Mask};
+use crate::model::{Rows, select};
+use crate::tensor::{Tensor, Unary};
+use crate::tree::Packed;
+
+/// An encoder, frozen: its weights are held in the type that it computes in.
+#[derive(Debug, Clone)]
+pub struct Bert {
+    config: BertConfig,
+    words: Tensor,
+    /// Learned positions, the embedding of the first token type added.
+    positions: Tensor,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Clone)]
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+#[derive(Debug, Clone)]
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    /// Queries, keys and values in one, `[3·width, width]`.
+    qkv: Linear,
+    output: Linear,
+    attention_norm: Norm,
+    up: Linear,
+    down: Linear,
+    norm: Norm,
+}
+
+impl Linear {
+    fn of(&self, x: &Tensor) -> Result<Tensor> {
+        x.kernels().linear(x, &self.weight, Some(&self.bias))
+    }
+}
+
+impl Norm {
+    fn of(&self, x: &Tensor, eps: f64) -> Result<Tensor> {
+        x.kernels().layer_norm(x, &self.weight, &self.bias, eps)
+    }
+}
+
+impl Bert {
+    /// Loads the encoder of a Hugging Face folder, which computes in `compute`. Heads in the checkpoint (a pooler, one
+    /// for masked words) are not needed.
+    ///
+    /// # Errors
+    /// A missing or broken file, a model that is not served (those that are, are listed), a weight that is missing or
+    /// has another shape.
+    pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        loading::load(backend, BertConfig::from_dir(dir)?, dir, compute)
+    }
+
+    /// The shape of the encoder.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The hidden states after the last layer, `[wanted rows, width]`.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, texts longer than there are positions, the backend's errors.
+    pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+        let mut x = self.embed(batch)?;
+        for (at, layer) in self.layers.iter().enumerate() {
+            let rows = if at + 1 == self.layers.len() { rows } else { Rows::All };
+            x = self.layer(layer, &x, batch, rows)?;
+        }
+        Ok(x)
+    }
+
+    fn embed(&self, batch: &Packed) -> Result<Tensor> {
+        let BertConfig { vocabulary, max_positions, first_position, norm_eps, .. } = self.config;
+        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
+            let message = format!("{id} is outside the encoder's vocabulary of {vocabulary}");
+            return Err(Error::invalid("token id", message));
+        }
+        let mut positions = batch.tree.positions();
+        if let Some(longest) = positions.iter().max().filter(|longest| **longest as usize >= max_positions) {
+            let message = format!("{} tokens, the encoder takes {max_positions}", longest + 1);
+            return Err(Error::invalid("text", message));
+        }
+        positions.iter_mut().for_each(|position| *position += first_position);
+        let rows = |table: &Tensor, ids: Vec<u32>| -> Result<Tensor> {
+            table.kernels().embedding(table, &table.constant(&HostTensor::indices(ids))?)
+        };
+        let x = rows(&self.words, batch.ids.clone())?.add(&rows(&self.positions, positions)?)?;
+        self.norm.of(&x, norm_eps)
+    }
+
+    /// One layer; x `[rows, width]` → `[wanted rows, width]`.
+    fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+        let BertConfig { width, heads, norm_eps, activation, .. } = self.config;
+        let dim = width / heads;
+        let all = layer.qkv.of(x)?.reshape([batch.ids.len(), 3 * heads, dim])?;
+        let part = |at: usize| all.narrow(1, at * heads, heads);
+        let qkv = [select(&part(0)?, rows)?, part(1)?, part(2)?]; // [rows, heads, dim]
+        let queries = match rows {
+            Rows::All => None,
+            Rows::Only(rows) => Some(rows),
+        };
+        let how = Attention { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::Full, queries };
+        let attended = x.kernels().attention(qkv.each_ref(), &batch.tree, &how)?;
+        let attended = layer.output.of(&attended.reshape([attended.shape()[0], width])?)?;
+        let x = layer.attention_norm.of(&attended.add(&select(x, rows)?)?, norm_eps)?;
+        let up = layer.up.of(&x)?;
+        let up = match activation {
+            op @ (Unary::Gelu | Unary::GeluTanh) => up.kernels().gelu(&up, op)?,
+            other => up.unary(other)?,
+        };
+        layer.norm.of(&layer.down.of(&up)?.add(&x)?, norm_eps)
+    }
+}
