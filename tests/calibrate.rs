@@ -186,6 +186,24 @@ fn broken_agreement_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// Protects: β2 is fitted where asked, and a file may name what is to be fitted.
+#[test]
+fn beta2_may_be_fitted_too() -> Result<()> {
+    let world = World::new()?;
+    vote(&world, |s| 1.0 / (1.0 + (-(1.5 / (s + 0.3) - 0.6) / 2.0).exp()))?;
+    world.write("asked.json", "{\"kind\": \"length_ratio\", \"beta1\": 30, \"beta3\": -25}")?;
+    let calibrate = "calibrate --model base --data votes.jsonl --agreement-field agreement --bootstrap 100 --constraint asked.json";
+    world.run(&format!("{calibrate} --beta2 fitted --output bound.json"))?;
+    let fitted = json_of(&String::from_utf8(world.read("bound.json")?)?)?;
+    let found = ["beta1", "beta2", "beta3"].map(|name| fitted[name].as_f64().unwrap_or(f64::NAN) as f32);
+    check_close("beta", &found, &[1.5, 0.3, -0.6], 1e-3)?;
+    // The file that was written is one that may be named again, by whoever bounds with it.
+    world.run("reward --model base --data train.jsonl --max-steps 2 --constraint bound.json --output rm")?;
+    world.run(&format!("{calibrate} --beta2 0.001 --output other.json"))?;
+    ensure!(world.read("other.json")? != world.read("bound.json")?, "beta2 is not taken");
+    Ok(())
+}
+
 /// Protects: a given model judges; one that was trained on the data is told of; several constraints make a file each.
 #[test]
 fn a_given_model_judges() -> Result<()> {
@@ -219,7 +237,7 @@ fn wrong_calibrations_are_refused() -> Result<()> {
     let world = World::new()?;
     world
         .write("one.jsonl", &"{\"prompt\": \"a\", \"chosen\": \" b\", \"rejected\": \" c d\"}\n".repeat(5))?;
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 11] = [
         (
             "--data train.jsonl --constraint fixed",
             &["--constraint fixed", "no beta1, beta2 and beta3", "length_ratio"],
@@ -228,7 +246,9 @@ fn wrong_calibrations_are_refused() -> Result<()> {
         ("--data train.jsonl --folds 1", &["--folds 1", "at least 2"]),
         ("--data train.jsonl --bootstrap 3", &["bootstrap", "found 3", "at least 100"]),
         ("--data train.jsonl --level 95", &["level", "found 95", "between 0 and 1"]),
-        ("--data train.jsonl --judge base", &["--judge", "no reward model"]),
+        ("--data train.jsonl --judge nowhere", &["--judge", "nowhere", "is not a folder"]),
+        ("--data train.jsonl --beta2 fited", &["beta2", "\"fited\"", "expected a finite number"]),
+        ("--data train.jsonl --constraint nothing.json", &["--constraint nothing.json", "No such file"]),
         (
             "--data train.jsonl --judge base --agreement-field x",
             &["--judge", "--agreement-field", "cannot be used"],

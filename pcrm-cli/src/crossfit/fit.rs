@@ -1,6 +1,6 @@
 //! Constraints whose numbers come from evidence.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::preference::Verdict;
@@ -53,11 +53,11 @@ pub fn fit(
         preferred.map(|(pair, win)| (pair.view(), *win)).unzip();
     let (fitted, calibration) = match Calibrated::of_kind(constraint) {
         Some(calibrated) => {
-            let calibration = calibrated.calibrate(&views, &wins, priors).context("--constraint")?;
-            let fitted = calibrated.constraint(&calibration).context("--constraint")?;
+            let calibration = calibrated.calibrate(&views, &wins, priors)?;
+            let fitted = calibrated.constraint(&calibration)?;
             (fitted, Some(calibration))
         }
-        None => (constraint.fitted(&views, &wins, priors).context("--constraint")?, None),
+        None => (constraint.fitted(&views, &wins, priors)?, None),
     };
     let won: f64 = wins.iter().map(|win| f64::from(*win)).sum();
     let accuracy = Share::wilson(won, wins.len(), LEVEL)?;

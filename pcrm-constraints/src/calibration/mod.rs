@@ -234,8 +234,22 @@ impl Calibration {
         self.end - self.beta1 / (1.0 + self.beta2)
     }
 
-    /// The verdict in a sentence.
+    /// The verdict in a sentence, and where judges may be no better than a coin, that.
     pub fn sentence(&self) -> String {
+        let Interval { low, high, .. } = self.mean_win;
+        let verdict = self.follows();
+        if low > 0.5 || self.verdict == Verdict::Chance {
+            return verdict;
+        }
+        format!(
+            "{verdict}; but the preferred answer wins in {:.1} to {:.1} %, so that these judges may be no better than a \
+             coin: a bound this tight lets a model learn next to nothing",
+            100.0 * low,
+            100.0 * high
+        )
+    }
+
+    fn follows(&self) -> String {
         let [low, high] = [self.slope.low, self.slope.high].map(|end| format!("{end:.3}").replace('-', "−"));
         let slope = format!("beta1 is {low} to {high} with {} % confidence", 100.0 * self.level);
         let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);

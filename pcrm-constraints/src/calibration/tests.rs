@@ -138,6 +138,16 @@ fn chance_is_told_from_evidence() {
     assert!(found.sentence().contains("no better than a coin"), "{}", found.sentence());
 }
 
+/// Protects: judges that cannot be told from a coin are told of, others not.
+#[test]
+fn doubtful_judges_are_told_of() {
+    let doubtful = |p: f64| {
+        let found = Calibration::of(&simulated(300, 8, |_| p), &settings(200)).unwrap();
+        (found.mean_win.low <= 0.5, found.sentence().contains("may be no better than a coin"))
+    };
+    assert_eq!((doubtful(0.53), doubtful(0.7)), ((true, true), (false, false)));
+}
+
 /// Protects: the log-likelihoods, by hand: four pairs in two folds. Fitted to one fold with wins 1 and ½ the constant has
 /// p = ¾, which the other fold gets.
 #[test]

@@ -5,6 +5,7 @@ use pcrm_core::constraint::{self, Constraint};
 use serde_json::{Value, json};
 
 use super::EvidenceArgs;
+use crate::constraint::meant;
 
 /// A constraint that is to be fitted.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl Form {
         let mut forms: Vec<Self> = Vec::new();
         for text in named {
             let at = || format!("--constraint {text}");
-            let asked = constraint::parse(text).with_context(at)?;
+            let asked = meant(text).with_context(at)?;
             let (kind, tagged) = (asked.kind(), asked.to_tagged()?);
             let unfitted = match asked.is_unfitted() {
                 true => asked,

@@ -28,8 +28,8 @@ use crate::training::{Encoded, TrainingArgs, encoded};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CalibrateArgs {
-    /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name or JSON
-    #[arg(long, value_name = "NAME|JSON", default_value = "length_ratio", action = clap::ArgAction::Append)]
+    /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name, JSON or file
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio", action = clap::ArgAction::Append)]
     constraint: Vec<String>,
     /// JSON file for the fitted constraint, which --constraint takes; with several constraints a folder of such files
     #[arg(long, value_name = "FILE")]
@@ -96,7 +96,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         "--eval-data: nothing is evaluated here; --eval-split leaves out what pcrm reward would hold out"
     );
     let config = args.training.trainer()?;
-    let forms = Form::of_all(&args.constraint, evidence)?;
+    let mut forms = Form::of_all(&args.constraint, evidence)?;
     ensure!(
         forms.len() == 1 || !args.output.is_file(),
         "--output {}: is a file; with several constraints a folder is expected",
@@ -115,10 +115,13 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let judges = Judges { training, evidence, config: &config, tokenizer: &tokenizer };
     let (judges, pairs, wins) = judges.wins(pairs)?;
     let priors = priors(&training.machine, Some(&training.model))?;
+    for form in &mut forms {
+        form.unfitted.settle(&priors).with_context(|| format!("--constraint {}", form.name))?;
+    }
     let mut constraints = Vec::new();
     for form in &forms {
         let fitted = fit(form.unfitted.as_ref(), &pairs, &wins, &judges, &priors)
-            .with_context(|| form.name.clone())?;
+            .with_context(|| format!("--constraint {}", form.name))?;
         constraints.push(Calibrated::new(form, fitted, args.file(form, &forms))?);
     }
     for one in &constraints {

@@ -68,7 +68,8 @@ impl Fitting<'_> {
             kept: Kept::users(),
         };
         let wins = crossfit.wins(pairs)?;
-        let fitted = fit(constraint, pairs, &wins, &format!("cross-fitted in {folds} folds"), priors)?;
+        let judges = format!("cross-fitted in {folds} folds");
+        let fitted = fit(constraint, pairs, &wins, &judges, priors).context("--constraint")?;
         fitted.told()?.iter().for_each(|line| say(line));
         let stored = Stored { from, evidence: fitted.evidence.clone() };
         weights::write_json(&self.dir.join(EVIDENCE), &stored)?;
