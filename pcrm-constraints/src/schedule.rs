@@ -123,6 +123,10 @@ impl Constraint for Schedule {
         self.of.similarities(pairs, priors)
     }
 
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.of.settle(priors)
+    }
+
     fn is_unfitted(&self) -> bool {
         self.of.is_unfitted()
     }

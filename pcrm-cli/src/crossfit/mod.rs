@@ -119,6 +119,7 @@ impl Crossfit<'_> {
             eval: None,
             dir: dir.path(),
             fingerprint: BTreeMap::new(),
+            schedule: None,
             stop: interrupt::flag()?,
         };
         if let Outcome::Interrupted { .. } = trainer::train(run, config, &mut Watch::default())? {

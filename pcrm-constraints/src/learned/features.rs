@@ -90,6 +90,17 @@ impl Feature {
         Ok(value)
     }
 
+    /// What [`Constraint::settle`] does, for the constraint whose similarity it is.
+    ///
+    /// # Errors
+    /// That constraint's.
+    pub(super) fn settle(&mut self, priors: &Priors) -> Result<()> {
+        match &mut self.source {
+            Source::Similarity(of) => of.settle(priors),
+            Source::LengthGap | Source::ScoreGap => Ok(()),
+        }
+    }
+
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name

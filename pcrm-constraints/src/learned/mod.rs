@@ -123,6 +123,10 @@ impl Constraint for Learned {
         "learned"
     }
 
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.features.iter_mut().flatten().try_for_each(|feature| feature.settle(priors))
+    }
+
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
         let (features, fit) = self.fitted_or_refused()?;
         let columns: Vec<Vec<f64>> =

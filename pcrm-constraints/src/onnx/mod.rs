@@ -45,8 +45,8 @@ impl Encoder for Onnx {
         "onnx"
     }
 
-    fn settle(&mut self, _priors: &Priors) -> Result<()> {
-        self.folder.path = std::path::absolute(&self.folder.path).map_err(Error::io(&self.folder.path))?;
+    fn settle(&mut self, priors: &Priors) -> Result<()> {
+        self.folder.path = priors.folder(&self.folder.path)?;
         Ok(())
     }
 
