@@ -55,28 +55,19 @@ impl Crossfit<'_> {
             folds >= 2,
             "--folds {folds}: expected at least 2: judges must not know the pairs they judge"
         );
-        let fold_of: Vec<usize> = pairs.iter().map(|pair| fold(&pair.prompt_text, folds)).collect();
         let config = judges_config(self.config);
         let setting = format!("{} {config:?}", self.base.digest(self.backend)?);
         let mut wins = vec![0.5; pairs.len()];
-        for held_out in 0..folds {
-            let (mut others, mut own, mut places) = (Vec::new(), Vec::new(), Vec::new());
-            for (at, pair) in pairs.iter().enumerate() {
-                if fold_of[at] == held_out {
-                    own.push(pair);
-                    places.push(at);
-                } else {
-                    others.push(pair.clone());
-                }
-            }
-            if own.is_empty() {
-                continue;
-            }
+        for (held_out, places) in parts(pairs.iter().map(|pair| &*pair.prompt_text), folds) {
+            let own: Vec<&EncodedPair> = places.iter().map(|at| &pairs[*at]).collect();
             ensure!(
-                !others.is_empty(),
+                own.len() < pairs.len(),
                 "cross-fitting: all {} pairs fall into one of {folds} folds by prompt; expected pairs of several prompts",
                 pairs.len()
             );
+            // Places ascend, as parts gives them.
+            let others = (0..pairs.len()).filter(|at| places.binary_search(at).is_err());
+            let others: Vec<EncodedPair> = others.map(|at| pairs[at].clone()).collect();
             let which = format!("cross-fitting, fold {} of {folds}", held_out + 1);
             let key = kept::key(&setting, &others, &own);
             let margins = match self.kept.get(&key, own.len()) {
@@ -131,6 +122,13 @@ impl Crossfit<'_> {
     }
 }
 
+/// The folds that have pairs, and the places of those pairs, ascending.
+fn parts<'a>(prompts: impl Iterator<Item = &'a str>, folds: usize) -> Vec<(usize, Vec<usize>)> {
+    let mut places = vec![Vec::new(); folds];
+    prompts.enumerate().for_each(|(at, prompt)| places[fold(prompt, folds)].push(at));
+    places.into_iter().enumerate().filter(|(_, places)| !places.is_empty()).collect()
+}
+
 /// A run's options without what only a run that is kept needs.
 fn judges_config(config: &TrainerConfig) -> TrainerConfig {
     TrainerConfig {
@@ -161,5 +159,34 @@ pub fn win(margin: f32) -> f32 {
         margin if margin > 0.0 => 1.0,
         0.0 => 0.5,
         _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: every pair is judged once, by a judge that knows no pair of its prompt; folds without pairs are passed over.
+    #[test]
+    fn no_prompt_stands_on_both_sides() {
+        let prompts: Vec<String> = (0..300).map(|at| format!("prompt {}", at % 40)).collect();
+        for folds in [2, 5, 200] {
+            let parts = parts(prompts.iter().map(String::as_str), folds);
+            let mut judged: Vec<usize> = parts.iter().flat_map(|(_, places)| places.clone()).collect();
+            judged.sort_unstable();
+            assert_eq!(judged, (0..300).collect::<Vec<_>>());
+            for (_, places) in &parts {
+                assert!(!places.is_empty() && places.is_sorted());
+                let known = (0..300).filter(|at| !places.contains(at));
+                let known: Vec<&str> = known.map(|at| prompts[at].as_str()).collect();
+                assert!(places.iter().all(|at| !known.contains(&prompts[*at].as_str())), "{folds} folds");
+            }
+        }
+    }
+
+    /// Protects: how a margin counts.
+    #[test]
+    fn margins_win_by_their_sign() {
+        assert_eq!([0.1, -0.1, 0.0, -0.0].map(win), [1.0, 0.0, 0.5, 0.5]);
     }
 }
