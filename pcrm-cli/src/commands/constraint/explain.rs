@@ -150,6 +150,14 @@ fn bounds(told: &Explanation, page: &mut Page) {
             if let Some(most) = beyond {
                 page.labelled("", 0, &format!("(Δ* above {} is drawn there.)", number(most)));
             }
+            // A constraint that checks its parameters never comes here; one of a plugin may.
+            if let Some((s, bound)) = told.curve.iter().find(|(_, bound)| bound.is_nan() || *bound <= 0.0) {
+                let refused = format!(
+                    "Δ* is {} at s = {s:.2}: a pair with such a bound is refused, as a bound must be positive.",
+                    number(*bound)
+                );
+                page.labelled("", 0, &refused);
+            }
             let acts = told.curve.iter().find(|(_, bound)| sureness(*bound) <= LOOSE).map(|(s, _)| *s);
             let acts = match acts {
                 Some(s) if s > 0.0 => format!(
