@@ -1,6 +1,7 @@
 //! The page of a calibration: how often preferred answers win by similarity, and what bounds say about it.
 
 use pcrm_eval::accuracy::{LEVEL, Share};
+use serde_json::Value;
 
 use super::result::{Calibrated, Calibrations};
 use super::show::{COLUMNS, cells, held_out};
@@ -108,7 +109,7 @@ fn probability(one: &Calibrated, calibration: &Calibration) -> Plot {
         }
     }
     let given: Vec<(f64, f64)> =
-        given(one).into_iter().map(|(s, bound)| (s, bound_probability(bound))).collect();
+        given(&one.asked).into_iter().map(|(s, bound)| (s, bound_probability(bound))).collect();
     if !given.is_empty() {
         layers.push(Layer::new("bounds as given", Ink::Red, Mark::Line(given)));
     }
@@ -138,7 +139,7 @@ fn bounds(one: &Calibrated, calibration: &Calibration) -> Plot {
     };
     let layers = vec![
         Layer::new("fitted", Ink::Blue, Mark::Line(within(fitted))),
-        Layer::new("as given", Ink::Red, Mark::Line(within(given(one)))),
+        Layer::new("as given", Ink::Red, Mark::Line(within(given(&one.asked)))),
     ];
     Plot {
         title: "The bound Δ*".into(),
@@ -155,12 +156,29 @@ fn capitalised(text: &str) -> String {
 }
 
 /// What the bounds are before, by β.
-fn given(one: &Calibrated) -> Vec<(f64, f64)> {
-    let of = if one.asked["kind"] == "calibrated" { &one.asked["of"] } else { &one.asked };
+fn given(asked: &Value) -> Vec<(f64, f64)> {
+    let of = if asked["kind"] == "calibrated" { &asked["of"] } else { asked };
     let [beta1, beta2, beta3] = ["beta1", "beta2", "beta3"].map(|name| of[name].as_f64());
     let (Some(beta1), Some(beta2), Some(beta3)) = (beta1, beta2, beta3) else { return Vec::new() };
-    (0..=100)
-        .map(|at| f64::from(at) / 100.0)
-        .map(|s| (s, bound_probability(beta1 / (s + beta2) + beta3)))
-        .collect()
+    (0..=100).map(|at| f64::from(at) / 100.0).map(|s| (s, beta1 / (s + beta2) + beta3)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Protects: what is drawn as given are the bounds, as the constraint itself has them; unfitted forms without β have
+    /// none.
+    #[test]
+    fn bounds_as_given_are_those_of_the_constraint() {
+        let asked =
+            json!({"kind": "calibrated", "of": {"kind": "edit", "beta1": 20, "beta2": 0.001, "beta3": -15}});
+        let constraint = pcrm_core::constraint::parse("length_ratio").unwrap();
+        let given = given(&asked);
+        assert_eq!(given.len(), 101);
+        assert!(given.iter().all(|(s, bound)| constraint.bound_at(*s) == Some(*bound as f32)), "{given:?}");
+        assert!(super::given(&json!({"kind": "learned"})).is_empty());
+    }
 }
