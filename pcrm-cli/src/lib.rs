@@ -1,8 +1,9 @@
 //! `pcrm`: reward models with prior constraints, as a library with one function, so that a binary may have plugins of
 //! its own:
 //!
-//! ```no_run
-//! // use my_constraints as _;
+//! ```text
+//! use my_constraints as _;
+//!
 //! fn main() -> std::process::ExitCode {
 //!     pcrm_cli::main()
 //! }
