@@ -161,3 +161,38 @@ fn published_scores_give_the_reference_numbers() -> Result<()> {
     }
     Ok(())
 }
+
+/// Protects: bounds by the model before training are those of an evaluation of the model after it; where the model before
+/// is gone, an evaluation goes on without bounds, unless they were asked for.
+#[test]
+fn bounds_by_the_policy_outlive_its_training() -> Result<()> {
+    let world = World::new()?;
+    let constraint = r#"{"kind": "cosine", "encoder": "policy"}"#;
+    world.refuses(
+        &format!(
+            "reward --model base --random-init --data train.jsonl --constraint '{constraint}' --output none"
+        ),
+        &["encoder \"policy\"", "there is no model"],
+    )?;
+    world.run(&format!(
+        "reward --model base --data train.jsonl --max-steps 4 --constraint '{constraint}' --output rm"
+    ))?;
+    let evaluate = "eval reward --model rm --data test.jsonl --bootstrap 0 --no-report --json";
+    let bound = |report: &str| -> Result<Value> {
+        Ok(serde_json::from_str::<Value>(report)?.pointer("/bounds/mean").cloned().unwrap_or_default())
+    };
+    let stored = world.run(evaluate)?;
+    let before = world.path("base").display().to_string();
+    let named = format!(r#"{{"kind": "cosine", "encoder": {{"kind": "policy", "model": "{before}"}}}}"#);
+    let asked = world.run(&format!("{evaluate} --constraint '{named}'"))?;
+    ensure!(bound(&stored)?.is_number() && bound(&stored)? == bound(&asked)?, "{stored} {asked}");
+    fs::rename(world.path("base"), world.path("elsewhere"))?;
+    let output = world.command(evaluate)?.output()?;
+    ensure!(
+        output.status.success() && stderr(&output).contains("evaluated without bounds"),
+        "{}",
+        stderr(&output)
+    );
+    ensure!(bound(&String::from_utf8(output.stdout)?)?.is_null(), "bounds from nowhere");
+    world.refuses(&format!("{evaluate} --constraint '{named}'"), &["--constraint", "is not a folder"])
+}

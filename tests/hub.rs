@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::binary::{World, stderr};
+use crate::support::beside;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_secret";
@@ -255,6 +256,34 @@ fn a_run_is_trained_on_repositories() -> Result<()> {
     let manifest: serde_json::Value = serde_json::from_slice(&world.read("rm/manifest.json")?)?;
     ensure!(manifest["train_pairs"] == 240 && manifest["eval_pairs"] == 60, "{manifest}");
     ensure!(manifest["model"].as_str().is_some_and(|model| model.contains(COMMIT)), "{manifest}");
+    Ok(())
+}
+
+/// Protects: an encoder is a repository too: its settings and weights come, and no other formats of them.
+#[test]
+fn encoders_are_repositories_too() -> Result<()> {
+    let world = World::new()?;
+    let tiny = beside("golden/sentence/tiny");
+    let mut held =
+        BTreeMap::from([("onnx/model.onnx".to_owned(), Vec::new()), ("README.md".to_owned(), Vec::new())]);
+    for name in
+        ["modules.json", "config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"]
+    {
+        held.insert(name.to_owned(), std::fs::read(tiny.join(name))?);
+    }
+    let hub =
+        LocalHub::start(BTreeMap::from([("acme/encoder", Holding { access: Access::All, files: held })]))?;
+    let inspect = "inspect --model base --data train.jsonl --no-measure --json --constraint";
+    let constraint = r#"'{"kind": "cosine", "encoder": {"kind": "bert", "path": "acme/encoder"}}'"#;
+    let output = command(&world, &hub.endpoint, &format!("{inspect} {constraint}"))?.output()?;
+    let page: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| stderr(&output))?;
+    ensure!(page.to_string().contains("acme/encoder"), "{page}");
+    let asked = hub.requests();
+    ensure!(asked.iter().any(|path| path.contains("1_Pooling")), "{asked:?}");
+    ensure!(!asked.iter().any(|path| path.contains("onnx") || path.contains("README")), "{asked:?}");
+    let absent = constraint.replace("acme/encoder", "acme/absent");
+    let output = command(&world, &hub.endpoint, &format!("{inspect} {absent}"))?.output()?;
+    ensure!(stderr(&output).contains("encoder acme/absent: no such folder here"), "{}", stderr(&output));
     Ok(())
 }
 

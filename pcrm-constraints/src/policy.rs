@@ -80,6 +80,12 @@ impl Encoder for Policy {
 
     fn open(&self, _texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>> {
         let dir = self.folder(priors)?;
+        if !dir.is_dir() {
+            return Err(Error::file(
+                dir,
+                "is not a folder; expected that of the model whose hidden states are taken",
+            ));
+        }
         let on = Opened::new("policy", priors)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let model = Decoder::load(on.backend.as_ref(), &dir, on.dtype)?;
