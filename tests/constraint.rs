@@ -72,7 +72,7 @@ fn broken_files_are_told_of() -> Result<()> {
             "{\"kind\": \"fixed\", \"bound\": -3}",
             &["value.json", "bound: found -3", "positive"],
         ),
-        ("kind.json", "{\"kind\": \"fixd\"}", &["kind.json", "fixd", "known: combine"]),
+        ("kind.json", "{\"kind\": \"fixd\"}", &["kind.json", "fixd", "known: calibrated, combine"]),
         ("none.json", "{\"bound\": 3}", &["none.json", "no \"kind\"", "known kinds: combine"]),
     ] {
         world.write(name, text)?;
@@ -82,7 +82,7 @@ fn broken_files_are_told_of() -> Result<()> {
         ("absent.json", &["--constraint: absent.json", "No such file"][..]),
         ("some/where", &["some/where", "No such file"]),
         ("base", &["base", "is a folder", "JSON file"]),
-        ("fixd", &["unknown constraint \"fixd\"", "known: combine"]),
+        ("fixd", &["unknown constraint \"fixd\"", "known: calibrated, combine"]),
     ] {
         world.refuses(&format!("{TRAIN} --output x --constraint {text}"), parts)?;
     }
@@ -172,8 +172,10 @@ fn an_explanation_may_be_a_page() -> Result<()> {
     ensure!(!page.contains("<script") && !page.contains("src="), "{page}");
     world.run("constraint explain fixed --report one.html")?;
     ensure!(world.path("one.html").is_file(), "no page");
-    world
-        .refuses("constraint explain fixd --report x", &["unknown constraint \"fixd\"", "known: combine"])?;
+    world.refuses(
+        "constraint explain fixd --report x",
+        &["unknown constraint \"fixd\"", "known: calibrated, combine"],
+    )?;
     world.refuses("constraint explain x.json --report x", &["x.json", "No such file"])?;
     world.refuses(
         "constraint explain '{\"kind\": \"fixed\", \"bound\": 0}'",

@@ -270,10 +270,10 @@ mod tests {
         let refusal =
             |fields: &str| parse(&format!(r#"{{"kind": "cosine", {fields}}}"#)).unwrap_err().to_string();
         for (fields, expected) in [
-            (r#""encoder": "bert2""#, "unknown encoder \"bert2\"; known: bag-of-words, bert, policy"),
+            (r#""encoder": "bert2""#, "unknown encoder \"bert2\"; known: bag-of-words, bert, onnx, policy"),
             (
                 r#""encoder": {"width": 3}"#,
-                "no \"kind\" in {\"width\":3}; known kinds: bag-of-words, bert, policy",
+                "no \"kind\" in {\"width\":3}; known kinds: bag-of-words, bert, onnx, policy",
             ),
             (r#""encoder": 3"#, "expected an object with \"kind\", found 3"),
             (r#""similarity": "angle""#, "unknown variant `angle`, expected `raw` or `angular`"),

@@ -278,7 +278,7 @@ mod tests {
     fn refusals_say_what_was_expected() {
         for (fields, expected) in [
             (r#""of": "schedule""#, "of: \"schedule\" changes over training already"),
-            (r#""of": "fixd""#, "of: unknown constraint \"fixd\"; known: combine"),
+            (r#""of": "fixd""#, "of: unknown constraint \"fixd\"; known: calibrated, combine"),
             (r#""of": {"kind": "fixed", "bound": 0}"#, "of: constraint \"fixed\": bound: found 0"),
             (r#""of": 3"#, "of: constraint: expected an object with \"kind\", found 3"),
             (r#""from": 0"#, "from: found 0, expected a positive finite number"),
