@@ -7,6 +7,7 @@ mod binary; // the binary, and a small world to run it in
 mod calibrate; // constraints fitted to evidence: by a verb of their own, and by runs
 mod cases; // tables of operations with their operands
 mod cli; // the verbs as users meet them
+mod compare; // constraints and seeds side by side
 mod constraint; // constraints as files, told and counted, and what a schedule does
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // what a model or a file of scores is worth

@@ -1,0 +1,98 @@
+//! Constraints compared over seeds: `pcrm compare`, `pcrm eval comparisons`.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::binary::{World, stderr};
+
+const COMPARE: &str = "compare --model base --data train.jsonl --eval-split 0.3 --max-steps 6 --batch 8 \
+    --learning-rate 1e-3 --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 0.5}'";
+
+fn comparison(world: &World, dir: &str) -> Result<Value> {
+    Ok(serde_json::from_slice(&world.read(&format!("{dir}/comparison.json"))?)?)
+}
+
+/// Protects: every arm is trained with every seed on what `pcrm reward` of the same options would train on, and measured as
+/// `pcrm eval reward` would; a second call trains nothing and says the same.
+#[test]
+fn arms_are_runs_of_their_own() -> Result<()> {
+    let world = World::new()?;
+    let command = format!("{COMPARE} --seed 3 --seeds 2 --output cmp");
+    let first = world.command(&command)?.output()?;
+    ensure!(first.status.success(), "{}", stderr(&first));
+    let text = String::from_utf8(first.stdout.clone())?;
+    ensure!(text.contains("tight") && text.contains("beyond bound") && text.contains("difference"), "{text}");
+    ensure!(world.path("cmp/report.html").exists(), "no page");
+    let whole = comparison(&world, "cmp")?;
+    let runs = whole["runs"].as_array().context("runs")?;
+    let named: Vec<String> = runs.iter().map(|run| format!("{}-{}", run["label"], run["seed"])).collect();
+    ensure!(named == ["\"none\"-3", "\"tight\"-3", "\"none\"-4", "\"tight\"-4"], "{named:?}");
+    ensure!(runs[0]["pairs"] != 0 && runs[0]["measures"]["accuracy"] != runs[2]["measures"]["accuracy"]);
+    let again = world.command(&command)?.output()?;
+    ensure!(again.stdout == first.stdout, "{}", String::from_utf8_lossy(&again.stdout));
+    ensure!(stderr(&again).matches("measured before").count() == 4, "{}", stderr(&again));
+    // The run's own config makes the same model again.
+    world.run("reward --config cmp/tight-4/config.toml --output same")?;
+    ensure!(
+        world.read("same/model.safetensors")? == world.read("cmp/tight-4/model.safetensors")?,
+        "another model"
+    );
+    // Other options do not mix with what is there.
+    world.refuses(&format!("{command} --batch 4"), &["cmp/none-3", "was measured with another", "--output"])
+}
+
+/// Protects: comparisons add up to one with more replicates, and only of the same arms; known probabilities are read from
+/// their column and judged.
+#[test]
+fn comparisons_are_put_together() -> Result<()> {
+    let world = World::new()?;
+    for seed in [0, 1] {
+        world.run(&format!("--quiet {COMPARE} --seed {seed} --seeds 1 --output part-{seed}"))?;
+    }
+    let text = world.run("eval comparisons part-0 part-1 --output both")?;
+    ensure!(text.contains("2 seeds"), "{text}");
+    let runs = comparison(&world, "both")?["runs"].as_array().map(Vec::len);
+    ensure!(runs == Some(4), "{runs:?}");
+    world.run(&format!(
+        "--quiet {} --seeds 1 --output other",
+        COMPARE.replace("--constraint none", "--constraint length_ratio")
+    ))?;
+    world.refuses(
+        "eval comparisons part-0 other --output x",
+        &["other", "length_ratio", "expected none, tight"],
+    )?;
+    let known =
+        "compare --model base --data train.jsonl --eval-data test.jsonl --max-steps 2 --seeds 1 --output p";
+    world.refuses(&format!("{known} --probability-field row"), &["test.jsonl:", "row", "from 0 to 1"])?;
+    world.refuses(
+        &format!("{known} --probability-field p"),
+        &["test.jsonl:", "\"p\"", "--probability-field"],
+    )?;
+    let test = String::from_utf8(world.read("test.jsonl")?)?.replace("\"row\"", "\"p\": 0.75, \"row\"");
+    world.write("test.jsonl", &test)?;
+    world.run(&format!("{known} --probability-field p"))?;
+    let entropy = comparison(&world, "p")?["runs"][0]["measures"]["cross_entropy"].as_f64();
+    ensure!(entropy.is_some_and(|nats| nats > 0.562_335), "{entropy:?}: less than the entropy of 0.75");
+    Ok(())
+}
+
+/// Protects: what cannot be compared is refused before anything is trained.
+#[test]
+fn nothing_to_compare_is_told() -> Result<()> {
+    let world = World::new()?;
+    let base = "compare --model base --data train.jsonl --output x";
+    for (options, parts) in [
+        ("", &["--eval-split or --eval-data"][..]),
+        ("--eval-split 0.2 --constraint none", &["at least two"]),
+        ("--eval-split 0.2 --constraint fixed --constraint fixed", &["two are called \"fixed\""]),
+        (
+            "--eval-split 0.2 --constraint none --constraint a=fixd",
+            &["a=fixd", "unknown constraint", "known: "],
+        ),
+        ("--eval-split 0.2 --seeds 0", &["--seeds 0"]),
+    ] {
+        world.refuses(&format!("{base} {options}"), parts)?;
+    }
+    ensure!(!world.path("x").exists(), "something was written");
+    Ok(())
+}
