@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::binary::{World, stderr};
 
 const COMPARE: &str = "compare --model base --data train.jsonl --eval-split 0.3 --max-steps 6 --batch 8 \
-    --learning-rate 1e-3 --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 0.5}'";
+    --learning-rate 1e-3 --constraint none --constraint 'tight={\"kind\": \"fixed\", \"bound\": 0.5}'";
 
 fn comparison(world: &World, dir: &str) -> Result<Value> {
     Ok(serde_json::from_slice(&world.read(&format!("{dir}/comparison.json"))?)?)

@@ -73,7 +73,7 @@ fn broken_files_are_told_of() -> Result<()> {
             &["value.json", "bound: found -3", "positive"],
         ),
         ("kind.json", "{\"kind\": \"fixd\"}", &["kind.json", "fixd", "known: calibrated, combine"]),
-        ("none.json", "{\"bound\": 3}", &["none.json", "no \"kind\"", "known kinds: combine"]),
+        ("none.json", "{\"bound\": 3}", &["none.json", "no \"kind\"", "known kinds: calibrated, combine"]),
     ] {
         world.write(name, text)?;
         world.refuses(&format!("{TRAIN} --output x --constraint {name}"), parts)?;

@@ -122,6 +122,16 @@ impl Constraint for Calibrated {
         self.constraint(&self.calibrate(pairs, wins, priors)?)
     }
 
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("of", "whose similarity it is: a name or an object"),
+            ("beta2", "as in \"of\", another number, or \"fitted\""),
+            ("folds", "how many judges cross-fitting trains, each on all folds of prompts but one"),
+            ("bootstrap", "resamples of prompts that intervals are made of"),
+            ("level", "of the intervals"),
+        ]
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some(
             "Δ* = beta1/(s + beta2) + beta3, s as in \"of\", beta1 and beta3 fitted so that σ(Δ*/2) is how often preferred answers win",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::plugins::calibrated::{Calibrated, Calibration};
+use crate::report::run::constraint;
 
 /// How many folds there are where a constraint does not say.
 const FOLDS: usize = 5;
@@ -102,7 +103,7 @@ impl Fitted {
             percent(accuracy.high)
         )];
         lines.extend(calibration.as_ref().map(Calibration::sentence));
-        lines.push(format!("fitted: {}", self.constraint.to_tagged()?));
+        lines.push(format!("fitted: {}", constraint(&self.constraint.to_tagged()?)));
         Ok(lines)
     }
 }

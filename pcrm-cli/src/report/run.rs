@@ -197,12 +197,25 @@ fn facts(run: &Run<'_>) -> Vec<Fact> {
     facts
 }
 
-/// A constraint as people read it: `length_ratio (beta1 20, beta2 0.001, beta3 −15)`.
+/// A constraint as people read it: `length_ratio (beta1 20, beta2 0.001, beta3 −15)`; what was fitted in bulk (a model per
+/// fold, its evidence) is left to the file.
 pub fn constraint(tagged: &Value) -> String {
     let kind = tagged["kind"].as_str().unwrap_or("none").to_owned();
-    let fields = tagged.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
+    let told =
+        |(name, value): &(&String, &Value)| !["kind", "digest"].contains(&name.as_str()) && !is_bulk(value);
+    let fields = tagged.as_object().into_iter().flatten().filter(told);
     let settings: Vec<String> = fields.map(|(name, value)| format!("{name} {}", setting(value))).collect();
     if settings.is_empty() { kind } else { format!("{kind} ({})", settings.join(", ")) }
+}
+
+fn is_bulk(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            !fields.contains_key("kind") && fields.values().any(|value| !value.is_string())
+        }
+        Value::Array(values) => values.iter().any(is_bulk),
+        _ => false,
+    }
 }
 
 /// A parameter's value as people read it; what is tagged itself is told as a constraint is.

@@ -169,6 +169,15 @@ impl Constraint for Learned {
         })
     }
 
+    fn parameters(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("features", "what f looks at: length_gap, score_gap, or constraints whose similarity it is"),
+            ("monotone", "which way the bound may go in a feature: increasing, decreasing or free"),
+            ("folds", "how many models there are, each for the prompts of the fold it was fitted without"),
+            ("form", "what f is: linear, or boosted (a sum of small trees)"),
+        ]
+    }
+
     fn effects(&self) -> Vec<Effect> {
         let Ok((features, fit)) = self.fitted_or_refused() else { return Vec::new() };
         let shape = self.shape(features);

@@ -8,6 +8,7 @@ use super::result::{Calibrated, Calibrations};
 use crate::paragraph::paragraph;
 use crate::plugins::calibrated::Calibration;
 use crate::plugins::calibration::bins::Bin;
+use crate::report::run::constraint;
 
 /// Tables and sentences.
 pub fn text(all: &Calibrations) -> String {
@@ -32,7 +33,7 @@ pub fn text(all: &Calibrations) -> String {
         if let Some(verdict) = &one.verdict {
             text.push_str(&paragraph("* ", verdict));
         }
-        text.push_str(&paragraph("* ", &format!("fitted: {}", one.fitted)));
+        text.push_str(&paragraph("* ", &format!("fitted: {}", constraint(&one.fitted))));
         text.push_str(&format!("  --constraint {} takes it\n", one.file.display()));
     }
     if let Some(best) = all.best() {

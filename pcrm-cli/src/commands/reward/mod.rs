@@ -26,6 +26,7 @@ use crate::hashes::digest_file;
 use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
+use crate::report::run::constraint as shown;
 use crate::training::{Encoded, encoded};
 use crate::{config, constraint};
 use fitting::Fitting;
@@ -196,10 +197,11 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         )?;
     }
     say(&format!(
-        "training {} parameters on {} pairs{}, constraint {tagged}",
+        "training {} parameters on {} pairs{}, constraint {}",
         model.params().elements(),
         train.pairs.len(),
         eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.pairs.len())),
+        shown(&tagged),
     ));
     let record = Record {
         args,
