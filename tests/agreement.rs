@@ -53,7 +53,7 @@ fn learning() -> TrainerConfig {
 
 fn trace(backend: &Subject, constraint: &str) -> Result<Trace> {
     let held_out = pairs(16, 2, constraint)?;
-    let schedule = Some(constraint::parse(constraint)?);
+    let schedule = Some(pcrm_core::constraint::parse(constraint)?);
     let bench = Bench { layers: 2, schedule, ..Bench::new(learning(), pairs(160, 1, constraint)?, None) };
     let dir = tempdir()?;
     bench.finish(backend, dir.path())?;
