@@ -71,8 +71,7 @@ Of every pair, bounds.jsonl has file and line; of ranked answers, which two of t
 /// # Errors
 /// Everything that the user's files and options can cause; nothing is then written.
 pub fn run(args: &BoundsArgs) -> Result<()> {
-    let constraint = constraint::read(&args.constraint)?;
-    let tagged = constraint.to_tagged()?;
+    let mut constraint = constraint::read(&args.constraint)?;
     let data = args.hub.data("--data", &args.data)?;
     if let Some(path) = &args.output {
         Form::of(path).context("--output")?;
@@ -83,6 +82,8 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     let (model, tokenizer) =
         (ModelConfig::from_dir(&dir).with_context(at)?, Tokenizer::from_dir(&dir).with_context(at)?);
     let priors = priors(&args.machine, Some(&dir))?;
+    constraint.settle(&priors).context("--constraint")?;
+    let tagged = constraint.to_tagged()?;
     let (rows, _) = args.reading.preferences(&data, Ties::Drop)?;
     let (pairs, _) = args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id)?;
     let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;
