@@ -27,7 +27,7 @@ fn arms_are_runs_of_their_own() -> Result<()> {
     let runs = whole["runs"].as_array().context("runs")?;
     let named: Vec<String> = runs.iter().map(|run| format!("{}-{}", run["label"], run["seed"])).collect();
     ensure!(named == ["\"none\"-3", "\"tight\"-3", "\"none\"-4", "\"tight\"-4"], "{named:?}");
-    ensure!(runs[0]["pairs"] != 0 && runs[0]["measures"]["accuracy"] != runs[2]["measures"]["accuracy"]);
+    ensure!(runs[0]["pairs"] != 0 && runs[0]["measures"]["log_loss"] != runs[2]["measures"]["log_loss"]);
     let again = world.command(&command)?.output()?;
     ensure!(again.stdout == first.stdout, "{}", String::from_utf8_lossy(&again.stdout));
     ensure!(stderr(&again).matches("measured before").count() == 4, "{}", stderr(&again));
