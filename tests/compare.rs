@@ -68,6 +68,7 @@ fn comparisons_are_put_together() -> Result<()> {
         &format!("{known} --probability-field p"),
         &["test.jsonl:", "\"p\"", "--probability-field"],
     )?;
+    ensure!(!world.path("p").exists(), "something was trained");
     let test = String::from_utf8(world.read("test.jsonl")?)?.replace("\"row\"", "\"p\": 0.75, \"row\"");
     world.write("test.jsonl", &test)?;
     world.run(&format!("{known} --probability-field p"))?;

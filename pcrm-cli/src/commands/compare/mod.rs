@@ -26,6 +26,7 @@ use crate::training::TrainingArgs;
 use arm::Arm;
 use measured::Measured;
 use outcome::Outcome;
+use probabilities::Probabilities;
 
 /// The file of a comparison.
 const FILE: &str = "comparison.json";
@@ -81,6 +82,11 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
         "nothing to compare on: expected --eval-split or --eval-data"
     );
     let arms = Arm::all(&args.constraints)?;
+    let args = &CompareArgs { training: args.training.fetched()?, ..args.clone() };
+    let probabilities = match &args.probability_field {
+        Some(field) => Some(Probabilities::read(&args.training, field)?),
+        None => None,
+    };
     let first = args.training.machine.seed;
     let mut runs = Vec::new();
     for seed in first..first + args.seeds {
@@ -89,7 +95,8 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
             say(&format!("\n[{at}/{}] {}, seed {seed}", arms.len() as u64 * args.seeds, arm.label));
             let resolved = resolved(command, matches, args, (arm, seed))?;
             runs.push(
-                one(args, arm, seed, &resolved).with_context(|| format!("{}, seed {seed}", arm.label))?,
+                one((args, probabilities.as_ref()), arm, seed, &resolved)
+                    .with_context(|| format!("{}, seed {seed}", arm.label))?,
             );
         }
     }
@@ -110,7 +117,12 @@ fn finish(dir: &Path, comparison: Comparison) -> Result<()> {
 }
 
 /// The measures of one run, which is trained unless it was.
-fn one(args: &CompareArgs, arm: &Arm, seed: u64, resolved: &str) -> Result<Measured> {
+fn one(
+    (args, probabilities): (&CompareArgs, Option<&Probabilities>),
+    arm: &Arm,
+    seed: u64,
+    resolved: &str,
+) -> Result<Measured> {
     let dir = args.output.join(format!("{}-{seed}", arm.label));
     let run = reward_args(args, arm, seed, dir.clone())?;
     let question = reward::question(&run)?;
@@ -121,10 +133,7 @@ fn one(args: &CompareArgs, arm: &Arm, seed: u64, resolved: &str) -> Result<Measu
         return Ok(measured);
     }
     let trained = reward::trained(&run, resolved)?;
-    let probabilities = match &args.probability_field {
-        Some(field) => Some(probabilities::of(&trained.eval.pairs, field)?),
-        None => None,
-    };
+    let probabilities = probabilities.map(|known| known.of(&trained.eval.pairs)).transpose()?;
     let measured = Measured::new((&arm.label, seed), question, &trained, probabilities.as_deref())?;
     weights::write_json(&dir.join(MEASURED), &measured)?;
     // What going on would need is not needed any more.

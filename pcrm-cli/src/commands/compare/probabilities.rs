@@ -1,37 +1,55 @@
 //! Known probabilities of preferences, from a column of the data.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::files::data_files;
 
 use crate::commands::eval::{named, records};
+use crate::training::TrainingArgs;
 
-/// The probability that stands beside every pair.
-///
-/// # Errors
-/// Files that cannot be read; a record without the column, or with anything but a number from 0 to 1, with file and
-/// line.
-pub fn of(pairs: &[EncodedPair], field: &str) -> Result<Vec<f64>> {
-    let files: BTreeSet<PathBuf> = pairs.iter().map(|pair| pair.origin.file.to_path_buf()).collect();
-    let mut known = HashMap::new();
-    for file in files {
-        for (line, record) in records(&file)? {
-            known.insert((file.clone(), line), record);
+/// The probability of every record of what may be held out, by file and line.
+#[derive(Debug)]
+pub struct Probabilities {
+    known: HashMap<(PathBuf, u64), f64>,
+}
+
+impl Probabilities {
+    /// Reads a column.
+    ///
+    /// # Errors
+    /// Files that cannot be read; a record without the column, or with anything but a number from 0 to 1, with file and
+    /// line.
+    pub fn read(args: &TrainingArgs, field: &str) -> Result<Self> {
+        let from = if args.eval_data.is_empty() { &args.data } else { &args.eval_data };
+        let mut known = HashMap::new();
+        for file in data_files(from)? {
+            for (line, record) in records(&file)? {
+                let at = || format!("{}:{line}", file.display());
+                let value = named(&record, field, "--probability-field").with_context(at)?;
+                let Some(p) = value.as_f64().filter(|p| (0.0..=1.0).contains(p)) else {
+                    bail!(
+                        "{}: --probability-field {field}: found {value}, expected a number from 0 to 1",
+                        at()
+                    );
+                };
+                known.insert((file.clone(), line), p);
+            }
         }
+        Ok(Self { known })
     }
-    let probability = |pair: &EncodedPair| -> Result<f64> {
-        let at = || pair.origin.to_string();
-        let record = known.get(&(pair.origin.file.to_path_buf(), pair.origin.line)).with_context(at)?;
-        let value = named(record, field, "--probability-field").with_context(at)?;
-        let p = value.as_f64().filter(|p| (0.0..=1.0).contains(p));
-        ensure!(
-            p.is_some(),
-            "{}: --probability-field {field}: found {value}, expected a number from 0 to 1",
-            at()
-        );
-        Ok(p.unwrap_or_default())
-    };
-    pairs.iter().map(probability).collect()
+
+    /// Those of these pairs.
+    ///
+    /// # Errors
+    /// A pair of another file.
+    pub fn of(&self, pairs: &[EncodedPair]) -> Result<Vec<f64>> {
+        let of = |pair: &EncodedPair| {
+            let place = (pair.origin.file.to_path_buf(), pair.origin.line);
+            self.known.get(&place).copied().with_context(|| pair.origin.to_string())
+        };
+        pairs.iter().map(of).collect()
+    }
 }
