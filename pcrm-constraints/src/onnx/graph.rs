@@ -55,11 +55,11 @@ impl Graph {
         })
     }
 
-    /// Loads a graph; `threads` is how many compute, `None`: a thread a core.
+    /// Loads a graph on which so many threads compute.
     ///
     /// # Errors
     /// No library, a file that is no graph, and inputs or outputs of other names than sentence encoders have.
-    pub fn load(path: &Path, threads: Option<usize>) -> Result<Self> {
+    pub fn load(path: &Path, threads: usize) -> Result<Self> {
         let refuse = |error: ort::Error| Error::file(path, format!("ONNX Runtime cannot load it: {error}"));
         let builder =
             Session::builder(library::environment()?).and_then(|builder| configured(builder, threads));
@@ -132,11 +132,10 @@ impl Graph {
     }
 }
 
-fn configured(builder: SessionBuilder, threads: Option<usize>) -> ort::Result<SessionBuilder> {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+fn configured(builder: SessionBuilder, threads: usize) -> ort::Result<SessionBuilder> {
     let builder = builder
         .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(threads.unwrap_or_else(cores))?
+        .with_intra_threads(threads)?
         .with_inter_threads(1)?;
     Ok(builder)
 }

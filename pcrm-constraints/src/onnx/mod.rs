@@ -3,6 +3,7 @@
 mod batches;
 mod graph;
 pub mod library;
+mod workers;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::batches::batches;
 use self::graph::{Graph, Output};
+use self::workers::Workers;
 use crate::sentence_folder::{FolderOptions, SentenceFolder};
 
 /// A sentence encoder by its ONNX graph.
@@ -53,12 +55,12 @@ impl Encoder for Onnx {
     fn open(&self, _texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>> {
         let folder = SentenceFolder::open(&self.folder)?;
         let path = Graph::find(folder.transformer())?;
-        let graph = Graph::load(&path, priors.engine.and_then(|engine| engine.place.threads))?;
-        if graph.output() == Output::Tokens {
+        let workers = Workers::load(&path, priors.engine.and_then(|engine| engine.place.threads))?;
+        if workers.output() == Output::Tokens {
             folder.pooling()?;
         }
         let digest = format!("{} {}", folder.digest(&graph_files(&path)?)?, ort::info());
-        Ok(Box::new(Opened { folder, graph, digest, tokens: 0 }))
+        Ok(Box::new(Opened { folder, workers, digest, tokens: 0 }))
     }
 }
 
@@ -70,7 +72,7 @@ const AT_ONCE: usize = 512;
 
 struct Opened {
     folder: SentenceFolder,
-    graph: Graph,
+    workers: Workers,
     digest: String,
     tokens: u64,
 }
@@ -89,16 +91,25 @@ impl Embedder for Opened {
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         self.tokens += lengths.iter().map(|&length| length as u64).sum::<u64>();
         let (order, ranges) = batches(&lengths, BUDGET);
-        let mut vectors = vec![Vec::new(); texts.len()];
-        let (folder, pools) = (&self.folder, self.graph.output() == Output::Tokens);
-        for range in ranges {
-            let batch = &order[range];
-            let ids: Vec<&[u32]> = batch.iter().map(|&at| tokens[at].as_slice()).collect();
-            self.graph.run(&ids, |at, numbers, width| {
-                vectors[batch[at]] =
-                    if pools { folder.pooled(numbers, width)? } else { folder.finished(numbers.to_vec()) };
+        let (folder, pools) = (&self.folder, self.workers.output() == Output::Tokens);
+        let run = |graph: &mut Graph, at: usize| {
+            let batch = &order[ranges[at].clone()];
+            let ids: Vec<&[u32]> = batch.iter().map(|&text| tokens[text].as_slice()).collect();
+            let mut vectors = Vec::with_capacity(batch.len());
+            graph.run(&ids, |_, numbers, width| {
+                vectors.push(if pools {
+                    folder.pooled(numbers, width)?
+                } else {
+                    folder.finished(numbers.to_vec())
+                });
                 Ok(())
             })?;
+            Ok(vectors)
+        };
+        let computed = self.workers.each(ranges.len(), run)?;
+        let mut vectors = vec![Vec::new(); texts.len()];
+        for (range, batch) in ranges.into_iter().zip(computed) {
+            order[range].iter().zip(batch).for_each(|(&text, vector)| vectors[text] = vector);
         }
         Ok(vectors)
     }
