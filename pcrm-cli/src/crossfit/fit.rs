@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::plugins::calibrated::{Calibrated, Calibration};
+use crate::report::evidence;
 use crate::report::run::constraint;
 
 /// How many folds there are where a constraint does not say.
@@ -103,7 +104,9 @@ impl Fitted {
             percent(accuracy.high)
         )];
         lines.extend(calibration.as_ref().map(Calibration::sentence));
-        lines.push(format!("fitted: {}", constraint(&self.constraint.to_tagged()?)));
+        let tagged = self.constraint.to_tagged()?;
+        lines.extend(evidence(&tagged));
+        lines.push(format!("fitted: {}", constraint(&tagged)));
         Ok(lines)
     }
 }

@@ -21,7 +21,7 @@ use pcrm_core::model::weights;
 pub use document::{Document, Fact};
 pub use number::{count, number, percent};
 pub use page::render;
-pub use run::setting;
+pub use run::{evidence, is_setting, setting};
 
 /// The name of a report in a run's folder.
 pub const FILE: &str = "report.html";

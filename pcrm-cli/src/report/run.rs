@@ -201,11 +201,34 @@ fn facts(run: &Run<'_>) -> Vec<Fact> {
 /// fold, its evidence) is left to the file.
 pub fn constraint(tagged: &Value) -> String {
     let kind = tagged["kind"].as_str().unwrap_or("none").to_owned();
-    let told =
-        |(name, value): &(&String, &Value)| !["kind", "digest"].contains(&name.as_str()) && !is_bulk(value);
-    let fields = tagged.as_object().into_iter().flatten().filter(told);
+    let fields =
+        tagged.as_object().into_iter().flatten().filter(|(name, value)| is_setting(name.as_str(), value));
     let settings: Vec<String> = fields.map(|(name, value)| format!("{name} {}", setting(value))).collect();
     if settings.is_empty() { kind } else { format!("{kind} ({})", settings.join(", ")) }
+}
+
+/// Whether a field of a tagged object is a setting, and not its kind or something that was fitted in bulk.
+pub fn is_setting(name: &str, value: &Value) -> bool {
+    !["kind", "digest"].contains(&name) && !is_bulk(value)
+}
+
+/// What a fitted constraint says of how it was fitted, in a sentence; none of one that says nothing.
+pub fn evidence(tagged: &Value) -> Option<String> {
+    let evidence = tagged.get("evidence")?;
+    let number = |path: &str| evidence.pointer(path).and_then(Value::as_f64);
+    let of = |path: &str| number(path).map(|value| format!("{value:+.4}").replace('-', "−"));
+    Some(format!(
+        "{} pairs of {} prompts; nats per pair on prompts not fitted to: {}, one probability for all pairs {}, a coin \
+         {}; the features bring {} (95 %: {} to {})",
+        number("/pairs")?,
+        number("/prompts")?,
+        of("/log_likelihood/learned")?,
+        of("/log_likelihood/constant")?,
+        of("/log_likelihood/coin")?,
+        of("/gain/mean")?,
+        of("/gain/low")?,
+        of("/gain/high")?
+    ))
 }
 
 fn is_bulk(value: &Value) -> bool {
@@ -222,6 +245,11 @@ fn is_bulk(value: &Value) -> bool {
 pub fn setting(value: &Value) -> String {
     match value {
         Value::Object(fields) if fields.contains_key("kind") => constraint(value),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name} {}", setting(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
         Value::Array(values) => values.iter().map(setting).collect::<Vec<_>>().join(", "),
         Value::String(text) => text.clone(),
         value => value.as_f64().map_or_else(|| value.to_string(), number_of),

@@ -13,6 +13,7 @@ use super::forms::Form;
 use crate::crossfit::Fitted;
 use crate::plugins::calibrated::Calibration;
 use crate::plugins::calibration::Verdict;
+use crate::report::evidence as told;
 
 /// All constraints that were fitted to one evidence.
 #[derive(Debug, Serialize)]
@@ -60,7 +61,10 @@ impl Calibrated {
             asked: form.asked.clone(),
             fitted: constraint.to_tagged()?,
             file,
-            verdict: evidence.calibration.as_ref().map(Calibration::sentence),
+            verdict: match &evidence.calibration {
+                Some(calibration) => Some(calibration.sentence()),
+                None => told(&constraint.to_tagged()?),
+            },
             calibration: evidence.calibration,
             accuracy: evidence.accuracy,
         })

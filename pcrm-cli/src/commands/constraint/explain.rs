@@ -84,6 +84,10 @@ fn show(told: &Explanation, title: &str, page: &mut Page) {
         page.line("");
         page.labelled("", 0, "Its numbers are still to be fitted to data: it gives no bounds before.");
     }
+    if let Some(evidence) = &told.evidence {
+        page.line("");
+        page.labelled("", 0, &format!("Fitted to {evidence}."));
+    }
     bounds(told, page);
     factors(told, page);
     for effect in &told.effects {

@@ -7,7 +7,7 @@ use pcrm_core::registry::{self, ConstraintPlugin};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::report::setting;
+use crate::report::{evidence, is_setting, setting};
 
 /// Points of a curve.
 const POINTS: usize = 200;
@@ -29,6 +29,8 @@ pub struct Explanation {
     pub bounds: Vec<BoundAt>,
     /// By how much looser bounds are when a share of the steps is made, at 0, 0.1, .. 1; empty where they do not change.
     pub factors: Vec<FactorAt>,
+    /// What it was fitted to and what came of it, where it says so.
+    pub evidence: Option<String>,
     /// What each feature does, where Δ* is made of several.
     pub effects: Vec<Effect>,
     /// What it is made of.
@@ -117,6 +119,7 @@ impl Explanation {
             unfitted: constraint.is_unfitted(),
             bounds: bounds.collect(),
             factors: over(10).filter_map(factor).collect(),
+            evidence: evidence(&tagged),
             effects: constraint.effects(),
             parts: constraint.parts().into_iter().map(Self::of).collect::<Result<_>>()?,
             curve: over(POINTS).filter_map(bound).map(|(s, bound)| (s, bound.into())).collect(),
@@ -157,7 +160,8 @@ fn parameters(constraint: &dyn Constraint, tagged: &Value) -> Vec<Parameter> {
     let meanings = constraint.parameters();
     let meaning =
         |name: &str| meanings.iter().find(|(known, _)| *known == name).map_or("", |(_, meaning)| meaning);
-    let fields = tagged.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
+    let fields =
+        tagged.as_object().into_iter().flatten().filter(|(name, value)| is_setting(name.as_str(), value));
     let mut all: Vec<Parameter> = fields
         .map(|(name, value)| Parameter { name: name.clone(), value: value.clone(), meaning: meaning(name) })
         .collect();

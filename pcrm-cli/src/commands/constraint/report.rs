@@ -48,6 +48,7 @@ fn explain(told: &Explanation, title: &str, sections: &mut Vec<Section>) {
             .collect();
         blocks.push(Block::Table(parameters));
     }
+    blocks.extend(told.evidence.iter().map(|evidence| Block::Text(format!("Fitted to {evidence}."))));
     sections.push(Section::open(title, blocks));
     for (at, part) in told.parts.iter().enumerate() {
         let above = if title.is_empty() { String::new() } else { format!("{title}: ") };
@@ -84,11 +85,14 @@ fn plots(told: &Explanation) -> Vec<Plot> {
             layers: line(told.course.clone()),
         });
     }
+    // One scale for all, so that what matters is seen to.
+    let points = told.effects.iter().flat_map(|effect| &effect.points);
+    let highest = points.map(|(_, bound)| *bound).fold(0.0, f64::max);
     let effect = |effect: &Effect| Plot {
         title: format!("Δ* over {}", effect.feature),
         about: "From the feature's 1st to its 99th percentile, the others at their means.".into(),
         x: Axis::new(effect.feature.clone()),
-        y: Axis::new("Δ*"),
+        y: Axis::new("Δ*").within(0.0, highest),
         layers: line(effect.points.clone()),
     };
     plots.extend(told.effects.iter().map(effect));
