@@ -8,6 +8,8 @@ use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::preference::{Preference, Ties, load_preferences};
 use pcrm_core::data::report::Report;
+use pcrm_core::data::survey::Severity;
+use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::data::survey::ends::Padding;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
@@ -73,4 +75,13 @@ pub fn padding(model: &RewardModel, tokenizer: &Tokenizer) -> Option<u32> {
 pub fn bounds(constraint: &dyn Constraint, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
     constraint.checked_bounds(&views, priors).context("--constraint")
+}
+
+/// Warns of bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or favour
+/// the longer answer.
+pub fn warn_of_bounds(pairs: &[EncodedPair], bounds: &[f32]) {
+    let findings = Bounds::of(pairs, bounds, None).findings();
+    for finding in findings.iter().filter(|finding| finding.severity >= Severity::Warning) {
+        say(&format!("warning: --constraint: {}. {}", finding.found, finding.advice));
+    }
 }

@@ -1,4 +1,4 @@
-//! What f looks at of a pair: similarities of other constraints, the gap of lengths, the gap of scores.
+//! The features of a pair that f reads: similarities of other constraints, the gap of lengths, the gap of scores.
 
 use pcrm_core::constraint::{self, Constraint, Direction, PairView, Priors};
 use pcrm_core::{Error, Result};
@@ -26,14 +26,17 @@ enum Source {
 const LENGTH_GAP: &str = "length_gap";
 const SCORE_GAP: &str = "score_gap";
 
-/// The features that are looked at by default, the last where every pair has a margin.
-pub(super) const USUAL: [&str; 5] = ["length_ratio", "cosine", "edit", LENGTH_GAP, SCORE_GAP];
+/// The default features, the last only where every pair has a margin.
+///
+/// `length_gap` is not among them: judges prefer longer answers more often than labels do, and a bound that may grow
+/// with the gap hands that preference on to the model.
+pub(super) const USUAL: [&str; 4] = ["length_ratio", "cosine", "edit", SCORE_GAP];
 
 impl Feature {
-    /// What is looked at by default: the [`USUAL`] ones that these pairs have.
+    /// Returns the default features that these pairs have: [`USUAL`], without `score_gap` where a margin is missing.
     ///
     /// # Errors
-    /// None of its own.
+    /// Fails where a constraint of that name is not linked into the binary.
     pub(super) fn usual(pairs: &[PairView<'_>]) -> Result<Vec<Self>> {
         let with_margins = pairs.iter().all(|pair| pair.margin.is_some());
         let there = USUAL.into_iter().filter(|name| with_margins || *name != SCORE_GAP);

@@ -36,10 +36,11 @@ use self::table::Table;
 /// ([`pcrm_core::folds`]) and without that fold; a pair is bounded by the model of its prompt's fold, so that no pair is
 /// bounded by numbers which it, or another answer to its prompt, took part in.
 ///
-/// As data: `{"kind": "learned", "features": ["length_ratio", {"kind": "cosine", "encoder": "bag-of-words"}, "edit",
-/// "length_gap"], "monotone": {"cosine": "decreasing"}, "folds": 5, "form": "linear"}`. `features` are names or objects
-/// ([`Feature`]); by default those four with their constraints' defaults, and `score_gap` where every pair has a
-/// margin. `monotone` says `increasing`, `decreasing` or `free` of features by name; by default bounds decrease in
+/// As data: `{"kind": "learned", "features": ["length_ratio", {"kind": "cosine", "encoder": "bag-of-words"}, "edit"],
+/// "monotone": {"cosine": "decreasing"}, "folds": 5, "form": "linear"}`. `features` are names or objects ([`Feature`]);
+/// the default is those three with their constraints' defaults, and `score_gap` where every pair has a margin.
+/// `length_gap` has to be asked for, since bounds that grow with it teach the model to prefer longer answers.
+/// `monotone` says `increasing`, `decreasing` or `free` of features by name; by default bounds decrease in
 /// similarities, increase in `score_gap`, and are free in `length_gap`. `folds` is from 3 to 20; `form` is `linear` or
 /// `boosted` (a sum of small trees). A fitted one has `models`, one per fold, and `evidence` besides, and a `digest` by
 /// which changes by hand are told.

@@ -272,9 +272,9 @@ fn features_are_the_usual_ones_or_those_asked_for() {
         inputs.into_iter().map(|input| input["feature"].clone()).collect()
     };
     let mut pairs = world.pairs();
-    assert_eq!(names("learned", &pairs), ["length_ratio", "cosine", "edit", "length_gap", "score_gap"]);
+    assert_eq!(names("learned", &pairs), ["length_ratio", "cosine", "edit", "score_gap"]);
     pairs[3].margin = None;
-    assert_eq!(names("learned", &pairs), ["length_ratio", "cosine", "edit", "length_gap"]);
+    assert_eq!(names("learned", &pairs), ["length_ratio", "cosine", "edit"]);
     let wide = r#"{"kind": "learned", "features": ["cosine",
         {"name": "narrow", "kind": "cosine", "encoder": {"kind": "bag-of-words", "width": 16}}]}"#;
     assert_eq!(names(wide, &pairs), ["cosine", "narrow"]);

@@ -21,7 +21,7 @@ use pcrm_rl::trainer::{self, Outcome, Run, TrainerConfig};
 use serde_json::{Value, json};
 
 use crate::crossfit::{Base, model_digest};
-use crate::dataset::{bounds, padding};
+use crate::dataset::{bounds, padding, warn_of_bounds};
 use crate::hashes::digest_file;
 use crate::interrupt;
 use crate::priors::priors;
@@ -187,6 +187,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         config.raw.insert("pcrm".into(), notes);
     });
     let train = bounded(train, constraint.as_ref(), &priors)?;
+    warn_of_bounds(&train.pairs, &train.bounds);
     let eval = eval.map(|eval| bounded(eval, constraint.as_ref(), &priors)).transpose()?;
     let fingerprint = fingerprint(args, &config, &tagged)?;
     if !args.resume || !args.output.join("manifest.json").exists() {

@@ -1,7 +1,9 @@
-//! What a constraint will do with these data: bounds Δ*, and which of them never act or leave nothing to learn.
+//! Survey of a constraint's bounds Δ* on these data: loose ones, tight ones, and bounds that lean on length.
 //!
 //! The loss of a pair, −ln σ(Δ) − ln σ(Δ* − Δ), is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound draws
 //! P(y_w ≻ y_l) towards σ(Δ*/2): see [`sureness`].
+
+use std::cmp::Ordering;
 
 use serde::Serialize;
 
@@ -15,22 +17,24 @@ pub const LOOSE: f64 = 0.999;
 /// A bound that lets the model be no surer than this leaves next to nothing to learn.
 pub const TIGHT: f64 = 0.6;
 
-/// How sure of a pair a bound lets the model be: σ(Δ*/2), where the pair's loss is least.
+/// Returns how sure of a pair a bound lets the model be: σ(Δ*/2), where the pair's loss is least.
 pub fn sureness(bound: f64) -> f64 {
     1.0 / (1.0 + (-bound / 2.0).exp())
 }
 
-/// The bounds of pairs; ties have none and are not counted.
+/// The bounds of pairs. Ties have no bound and are not counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Bounds {
-    /// Pairs there are.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Those without a bound.
+    /// Pairs without a bound.
     pub unbounded: usize,
-    /// Those whose bound never acts.
+    /// Pairs whose bound never acts.
     pub loose: Tally,
-    /// Those whose bound leaves next to nothing to learn.
+    /// Pairs whose bound leaves next to nothing to learn.
     pub tight: Tally,
+    /// Bounds by which answer is longer; `None` where one of the two groups is empty.
+    pub by_length: Option<ByLength>,
     /// Δ* where it is finite.
     #[serde(skip)]
     pub bounds: Vec<f64>,
@@ -39,14 +43,85 @@ pub struct Bounds {
     pub similarities: Option<Vec<f64>>,
 }
 
+/// Bounds of the pairs whose longer answer is preferred, beside those whose shorter one is.
+///
+/// Answers are compared in tokens after their common prefix; pairs of equal length are in neither group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ByLength {
+    /// Pairs whose longer answer is preferred.
+    pub longer: usize,
+    /// Pairs whose shorter answer is preferred.
+    pub shorter: usize,
+    /// Median sureness σ(Δ*/2) of the first group.
+    pub sure_of_longer: f64,
+    /// Median sureness of the second group.
+    pub sure_of_shorter: f64,
+    /// Probability that a pair of the first group has a looser bound than one of the second (Mann–Whitney U over
+    /// the number of comparisons, ties half); 0.5 where bounds ignore which answer is longer.
+    pub looser_for_longer: f64,
+}
+
+/// Groups smaller than this say nothing about a constraint.
+const FEWEST: usize = 20;
+
+/// How far [`ByLength::looser_for_longer`] may be from 0.5 before it is a warning.
+const LEAN: f64 = 0.1;
+
+/// How far the two medians of sureness may be apart before it is a warning.
+const APART: f64 = 0.05;
+
+impl ByLength {
+    fn of(longer: Vec<f64>, shorter: Vec<f64>) -> Option<Self> {
+        if longer.is_empty() || shorter.is_empty() {
+            return None;
+        }
+        let mut all: Vec<(f64, bool)> = longer.iter().map(|bound| (*bound, true)).collect();
+        all.extend(shorter.iter().map(|bound| (*bound, false)));
+        all.sort_by(|left, right| left.0.total_cmp(&right.0));
+        let (mut wins, mut below) = (0.0, 0.0);
+        for tied in all.chunk_by(|left, right| left.0 == right.0) {
+            let of_longer = tied.iter().filter(|(_, is_longer)| *is_longer).count() as f64;
+            let of_shorter = tied.len() as f64 - of_longer;
+            wins += of_longer * (below + of_shorter / 2.0);
+            below += of_shorter;
+        }
+        Some(Self {
+            longer: longer.len(),
+            shorter: shorter.len(),
+            looser_for_longer: wins / (longer.len() as f64 * shorter.len() as f64),
+            sure_of_longer: sureness(median(longer)),
+            sure_of_shorter: sureness(median(shorter)),
+        })
+    }
+
+    /// Whether bounds differ so much by length that they teach it.
+    fn leans(&self) -> bool {
+        self.longer.min(self.shorter) >= FEWEST
+            && (self.looser_for_longer - 0.5).abs() >= LEAN
+            && (self.sure_of_longer - self.sure_of_shorter).abs() >= APART
+    }
+}
+
+/// The middle value, or the lower of the two middle ones, as infinite bounds have no mean.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() - 1) / 2]
+}
+
 impl Bounds {
-    /// The bounds that a constraint gave these pairs, with what it calls their similarity.
+    /// Surveys the bounds that a constraint gives these pairs, and their similarities where it has any.
     pub fn of(pairs: &[EncodedPair], bounds: &[f32], similarities: Option<&[f32]>) -> Self {
         let preferred = |pair: &EncodedPair| pair.verdict == Verdict::Preferred;
         let mut all = Self::default();
+        let (mut longer, mut shorter) = (Vec::new(), Vec::new());
         for (pair, bound) in pairs.iter().zip(bounds).filter(|(pair, _)| preferred(pair)) {
             all.pairs += 1;
             let bound = f64::from(*bound);
+            match pair.chosen.len().cmp(&pair.rejected.len()) {
+                Ordering::Greater => longer.push(bound),
+                Ordering::Less => shorter.push(bound),
+                Ordering::Equal => {}
+            }
             if !bound.is_finite() {
                 all.unbounded += 1;
                 continue;
@@ -58,6 +133,7 @@ impl Bounds {
                 _ => {}
             }
         }
+        all.by_length = ByLength::of(longer, shorter);
         let of_preferred = |values: &[f32]| {
             pairs.iter().zip(values).filter(|(pair, _)| preferred(pair)).map(|(_, s)| f64::from(*s)).collect()
         };
@@ -65,7 +141,7 @@ impl Bounds {
         all
     }
 
-    /// What to say of it.
+    /// Returns the findings: loose bounds, tight bounds, bounds that lean on length.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let pairs =
@@ -92,11 +168,33 @@ impl Bounds {
                 pairs(&self.tight),
                 percent(TIGHT)
             );
-            let advice = "Next to nothing is learned of them; a larger beta1 or beta3, or a larger fixed bound, loosens";
+            let advice = "The model learns next to nothing from them; a larger beta1 or beta3, or a larger fixed bound, \
+                          loosens bounds";
             findings.push(Finding::new("tight_bounds", severity, found, advice).tallied(&self.tight));
         }
+        findings.extend(self.by_length.as_ref().filter(|by| by.leans()).map(length_finding));
         findings
     }
+}
+
+fn length_finding(by: &ByLength) -> Finding {
+    let (favoured, way) = match by.looser_for_longer > 0.5 {
+        true => ("longer", "more"),
+        false => ("shorter", "less"),
+    };
+    let found = format!(
+        "the bounds favour the {favoured} answer: the median lets the model be {} sure where the longer answer is \
+         preferred ({}), and {} sure where the shorter one is ({})",
+        percent(by.sure_of_longer),
+        many(by.longer, "pair"),
+        percent(by.sure_of_shorter),
+        many(by.shorter, "pair"),
+    );
+    let advice = format!(
+        "The model will like length {way} than the labels do; use a constraint whose bounds do not depend on which \
+         answer is longer"
+    );
+    Finding::new("length_bounds", Severity::Warning, found, advice)
 }
 
 #[cfg(test)]
@@ -132,5 +230,44 @@ mod tests {
         assert_eq!(find(&tight, "tight_bounds").unwrap().severity, Severity::Warning);
         let bounds = Bounds::of(&pairs, &[f32::INFINITY; 4], Some(&[0.5; 4]));
         assert_eq!((bounds.unbounded, bounds.similarities), (4, Some(vec![0.5; 4])));
+    }
+
+    /// Protects: bounds that are looser where the longer answer wins are a warning, in either direction; bounds that
+    /// ignore length, small groups and small differences are not.
+    #[test]
+    fn bounds_that_lean_on_length_are_a_warning() {
+        let record = |row: usize| match row % 2 {
+            0 => json!({"prompt": format!("{row}"), "chosen": "a b c d", "rejected": "a"}),
+            _ => json!({"prompt": format!("{row}"), "chosen": "a", "rejected": "a b c d"}),
+        };
+        let records: Vec<_> = (0..40).map(record).collect();
+        let (_, pairs) = encoded(&records, &tokenizer("plain"));
+        let survey = |take: usize, longer: f32, shorter: f32| {
+            let bounds: Vec<f32> = (0..take).map(|row| if row % 2 == 0 { longer } else { shorter }).collect();
+            Bounds::of(&pairs[..take], &bounds, None)
+        };
+        let warned = |take, longer, shorter| {
+            let findings = survey(take, longer, shorter).findings();
+            find(&findings, "length_bounds").map(|finding| finding.found.clone())
+        };
+        let favours_longer = warned(40, 6.0, 2.0).unwrap();
+        assert!(favours_longer.starts_with("the bounds favour the longer answer"), "{favours_longer}");
+        assert!(favours_longer.contains("95 % sure") && favours_longer.contains("73 % sure"));
+        let favours_shorter = warned(40, 2.0, f32::INFINITY).unwrap();
+        assert!(favours_shorter.starts_with("the bounds favour the shorter answer"), "{favours_shorter}");
+        assert_eq!(warned(40, 3.0, 3.0), None);
+        assert_eq!(warned(40, 3.0, 3.1), None);
+        assert_eq!(warned(20, 6.0, 2.0), None);
+        let even = survey(40, 3.0, 3.0).by_length.unwrap();
+        assert_eq!((even.longer, even.shorter, even.looser_for_longer), (20, 20, 0.5));
+        assert_eq!(survey(1, 3.0, 3.0).by_length, None);
+    }
+
+    /// Protects: the share of looser bounds against counting all comparisons by hand, ties half.
+    #[test]
+    fn the_share_of_looser_bounds_is_counted_by_hand() {
+        let by = ByLength::of(vec![1.0, 3.0, 3.0], vec![2.0, 3.0]).unwrap();
+        assert_eq!(by.looser_for_longer, (0.0 + 1.5 + 1.5) / 6.0);
+        assert_eq!((by.sure_of_longer, by.sure_of_shorter), (sureness(3.0), sureness(2.0)));
     }
 }
