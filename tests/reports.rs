@@ -148,7 +148,7 @@ fn a_resumed_run_has_one_report_over_all_its_steps() -> Result<()> {
         let (_, rest) = page.split_once(&format!("<h3>{title}</h3>")).context("no such plot")?;
         Ok(rest.split_once("</figure>").context("no end")?.0.to_owned())
     };
-    for title in ["Loss", "Accuracy", "Margin against its bound", "Gradient norm", "Learning rate"] {
+    for title in ["Ranking loss", "Accuracy", "Margin against its bound", "Gradient norm", "Learning rate"] {
         ensure!(plot(&first, title)? == plot(&second, title)?, "{title} differs");
     }
     world.fails(&format!("{train} --resume --seed 1"))?;

@@ -132,6 +132,24 @@ impl Default for Watch {
     }
 }
 
+/// An evaluation in a line: the ranking loss first, which can be compared across constraints, with a guessing model's.
+fn evaluation_line(step: u64, m: &Measures, is_best: bool) -> String {
+    let beside = |coin: Option<f64>| coin.map_or(String::new(), |coin| format!(" (a coin {coin:.4})"));
+    let mut line = format!("evaluation after step {step}: ranking loss {:.4}", m.ranking_loss);
+    line.push_str(&beside(m.coin_ranking_loss));
+    line.push_str(&format!(
+        ", accuracy {:.3}, margin {:.3}, scores {:.2} to {:.2}",
+        m.accuracy, m.margin, m.min_reward, m.max_reward
+    ));
+    if (m.loss - m.ranking_loss).abs() > 1e-9 {
+        line.push_str(&format!("; loss with its bounds {:.4}{}", m.loss, beside(m.coin_loss)));
+    }
+    if is_best {
+        line.push_str(" (best so far)");
+    }
+    line
+}
+
 /// Lines of a plain log are at least so far apart.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -167,12 +185,8 @@ impl Observer for Watch {
         self.bar.set_position(metrics.step);
     }
 
-    fn evaluated(&mut self, step: u64, measures: &Measures, is_best: bool) {
-        let best = if is_best { " (best)" } else { "" };
-        say(&format!(
-            "evaluation after step {step}: loss {:.4} accuracy {:.3} margin {:.3} scores {:.2} to {:.2}{best}",
-            measures.loss, measures.accuracy, measures.margin, measures.min_reward, measures.max_reward
-        ));
+    fn evaluated(&mut self, step: u64, m: &Measures, is_best: bool) {
+        say(&evaluation_line(step, m, is_best));
     }
 
     fn saved(&mut self, path: &Path) {

@@ -1,62 +1,39 @@
-//! Pairwise accuracy and the interval that says how far it can be trusted.
+//! Pairwise accuracy with its confidence interval.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
 
-use crate::error::{Error, Result, check_finite};
-
-/// The usual level of confidence: 95 %.
-pub const LEVEL: f64 = 0.95;
+use crate::error::{Result, check_finite};
+use crate::interval::Interval;
+pub use crate::interval::LEVEL;
 
 /// A share in \[0, 1\] with its Wilson score interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// The share that was observed.
+    /// The observed share.
     pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-    /// The interval's level of confidence: 0.95.
-    pub level: f64,
+    /// Its interval.
+    #[serde(flatten)]
+    pub interval: Interval,
 }
 
 impl Share {
-    /// `successes` out of `trials` with the Wilson score interval (E. B. Wilson, JASA 1927) at `level`:
-    /// (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z the normal quantile of (1 + level)/2.
-    ///
-    /// Successes may be fractional, which is how ties count; the interval is then a little too wide.
+    /// `successes` out of `trials` with [Wilson's interval](Interval::wilson) at `level`.
     ///
     /// # Errors
     /// No trials, successes outside \[0, trials\] and a level outside (0, 1).
     pub fn wilson(successes: f64, trials: usize, level: f64) -> Result<Self> {
-        if trials == 0 {
-            return Err(Error::Empty { what: "trials" });
-        }
-        let n = trials as f64;
-        if !(0.0..=n).contains(&successes) {
-            return Err(Error::Range {
-                what: "successes".to_owned(),
-                value: successes,
-                expected: "a number from 0 to the number of trials",
-            });
-        }
-        if !(level > 0.0 && level < 1.0) {
-            return Err(Error::Range {
-                what: "level of confidence".to_owned(),
-                value: level,
-                expected: "a number between 0 and 1",
-            });
-        }
-        let value = successes / n;
-        let z = Normal::standard().inverse_cdf(f64::midpoint(1.0, level));
-        let centre = value + z * z / (2.0 * n);
-        let half = z * (value * (1.0 - value) / n + z * z / (4.0 * n * n)).sqrt();
-        let scale = 1.0 + z * z / n;
-        // At the extremes the formula gives 0 and 1 exactly, but rounding would leave 1e-17 of it.
-        let low = if successes == 0.0 { 0.0 } else { ((centre - half) / scale).max(0.0) };
-        let high = if successes == n { 1.0 } else { ((centre + half) / scale).min(1.0) };
-        Ok(Self { value, low, high, level })
+        let interval = Interval::wilson(successes, trials, level)?;
+        Ok(Self { value: successes / trials as f64, interval })
+    }
+
+    /// Lower end of the interval.
+    pub fn low(&self) -> f64 {
+        self.interval.low()
+    }
+
+    /// Upper end of the interval.
+    pub fn high(&self) -> f64 {
+        self.interval.high()
     }
 }
 
@@ -87,6 +64,7 @@ pub(crate) fn correctness(margin: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::golden::{close, golden};
 
     /// Protects: the interval equals scipy's `binomtest(k, n).proportion_ci(method="wilson")`.
@@ -95,8 +73,8 @@ mod tests {
         for case in golden()["wilson"].as_array().unwrap() {
             let number = |name: &str| case[name].as_f64().unwrap();
             let share = Share::wilson(number("k"), number("n") as usize, number("level")).unwrap();
-            close(share.low, number("low"), "low");
-            close(share.high, number("high"), "high");
+            close(share.low(), number("low"), "low");
+            close(share.high(), number("high"), "high");
         }
     }
 
@@ -112,9 +90,9 @@ mod tests {
     #[test]
     fn extremes_stay_in_range() {
         let all = Share::wilson(10.0, 10, LEVEL).unwrap();
-        assert!(all.high == 1.0 && all.low > 0.7 && all.low < 0.73, "{all:?}");
+        assert!(all.high() == 1.0 && all.low() > 0.7 && all.low() < 0.73, "{all:?}");
         let none = Share::wilson(0.0, 10, LEVEL).unwrap();
-        assert!(none.low == 0.0 && none.high > 0.27 && none.high < 0.3, "{none:?}");
+        assert!(none.low() == 0.0 && none.high() > 0.27 && none.high() < 0.3, "{none:?}");
     }
 
     /// Protects: inputs that have no answer are refused by name.

@@ -1,33 +1,32 @@
-//! The bootstrap over prompts: how far a statistic would move on another draw of prompts.
+//! The bootstrap over prompts: how far a statistic moves from one sample of prompts to the next.
 //!
-//! Answers to one prompt are not independent, so whole prompts are drawn: as many as there are, with replacement,
-//! and all values of a drawn prompt come with it (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*,
-//! 1993, ch. 13 and 15; A. C. Davison and D. V. Hinkley, 1997, §3.8 for clusters). Draw number i is made by stream i
-//! of one seeded generator, so results depend on the seed alone and not on threads.
+//! Answers to one prompt are not independent, so a draw takes whole prompts: as many as there are, with replacement,
+//! each with all its values (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13 and 15;
+//! A. C. Davison and D. V. Hinkley, 1997, §3.8 for clusters). Stream i of one seeded generator makes draw i, so results
+//! depend on the seed alone and not on threads.
+//!
+//! Too few draws ([`fewest_draws`]) or prompts ([`fewest_prompts`]) support neither an interval nor a p-value: both are
+//! then absent.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::accuracy::LEVEL;
 use crate::error::{Error, Result};
-use crate::quantiles::quantiles;
+use crate::interval::{Interval, LEVEL, fewest_draws, fewest_prompts};
 
-/// A statistic with its interval.
+/// A statistic with its bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The statistic of the data themselves.
     pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-    /// The interval's level of confidence.
-    pub level: f64,
+    /// Its interval; absent where nothing was drawn, see [`Bootstrap::supports`].
+    #[serde(flatten)]
+    pub interval: Option<Interval>,
 }
 
-/// What a difference of two models amounts to.
+/// The difference of two models in one statistic.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The first model's value.
@@ -36,18 +35,19 @@ pub struct Difference {
     pub second: f64,
     /// Second minus first, with its bootstrap interval.
     pub difference: Estimate,
-    /// Two-sided bootstrap p-value of no difference.
-    pub p: f64,
+    /// Two-sided bootstrap p-value of no difference; absent where nothing was drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<f64>,
 }
 
-/// How the bootstrap is done.
+/// The number of draws, their seed and the level of intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
-    /// How many draws.
+    /// The number of draws; 0 for no intervals and no p-values.
     pub resamples: usize,
     /// The seed of all draws.
     pub seed: u64,
-    /// The level of confidence of intervals.
+    /// The confidence level of intervals.
     pub level: f64,
 }
 
@@ -57,14 +57,14 @@ impl Default for Bootstrap {
     }
 }
 
-/// Which values belong to which prompt.
+/// The values of each prompt, by position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clusters {
     members: Vec<Vec<usize>>,
 }
 
 impl Clusters {
-    /// The values by the numbers of their prompts, in order of first appearance.
+    /// Groups values by the number of their prompt, in order of first appearance.
     pub fn of(prompts: &[usize]) -> Self {
         let mut places = std::collections::HashMap::new();
         let mut members: Vec<Vec<usize>> = Vec::new();
@@ -78,17 +78,17 @@ impl Clusters {
         Self { members }
     }
 
-    /// Every value for itself.
+    /// Puts every value into a cluster of its own.
     pub fn alone(values: usize) -> Self {
         Self { members: (0..values).map(|at| vec![at]).collect() }
     }
 
-    /// How many prompts.
+    /// The number of prompts.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no prompts.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -105,26 +105,29 @@ impl Clusters {
 }
 
 impl Bootstrap {
+    /// Whether so many prompts, and this number of draws, are enough for intervals and p-values.
+    pub fn supports(&self, prompts: usize) -> bool {
+        self.resamples >= fewest_draws(self.level) && prompts >= fewest_prompts(self.level)
+    }
+
     /// A statistic of values, given by their positions, with its percentile interval; `None` where it is undefined
-    /// on the data. Draws on which it is undefined are left out; with fewer than two the interval is the value.
+    /// on the data. Draws on which it is undefined are left out.
     ///
     /// # Errors
-    /// No prompts, and what the statistic errs on.
+    /// No prompts, and the statistic's own errors.
     pub fn estimate(
         &self,
         clusters: &Clusters,
         statistic: impl Fn(&[usize]) -> Result<Option<f64>> + Sync,
     ) -> Result<Option<Estimate>> {
-        let all: Vec<usize> = clusters.members.iter().flatten().copied().collect();
-        if all.is_empty() {
-            return Err(Error::Empty { what: "prompts of the bootstrap" });
-        }
-        let Some(value) = statistic(&all)? else { return Ok(None) };
-        Ok(Some(self.around(value, &self.draws(clusters, statistic)?)?))
+        let Some(value) = statistic(&all(clusters)?)? else { return Ok(None) };
+        let interval = Interval::of_draws(&self.draws(clusters, statistic)?, self.level)?;
+        Ok(Some(Estimate { value, interval }))
     }
 
     /// Second − first of a statistic under paired draws: both models see the same prompts in every draw. The p-value is
-    /// 2·min(#{d ≤ 0} + 1, #{d ≥ 0} + 1) / (draws + 1), at most 1.
+    /// 2·min(#{d ≤ 0} + 1, #{d ≥ 0} + 1) / (draws + 1), at most 1 and at least 2^(1 − k), below which k prompts cannot
+    /// go: that is how often their differences all have one sign by chance.
     ///
     /// # Errors
     /// As [`Bootstrap::estimate`].
@@ -134,45 +137,52 @@ impl Bootstrap {
         first: impl Fn(&[usize]) -> Result<Option<f64>> + Sync,
         second: impl Fn(&[usize]) -> Result<Option<f64>> + Sync,
     ) -> Result<Option<Difference>> {
-        let all: Vec<usize> = clusters.members.iter().flatten().copied().collect();
-        if all.is_empty() {
-            return Err(Error::Empty { what: "prompts of the bootstrap" });
-        }
+        let all = all(clusters)?;
         let (Some(a), Some(b)) = (first(&all)?, second(&all)?) else { return Ok(None) };
         let draws = self.draws(clusters, |positions| {
             Ok(first(positions)?.zip(second(positions)?).map(|(first, second)| second - first))
         })?;
-        let count = |side: fn(&f64) -> bool| draws.iter().filter(|draw| side(draw)).count() + 1;
-        let least = count(|draw| *draw <= 0.0).min(count(|draw| *draw >= 0.0));
-        let p = (2.0 * least as f64 / (draws.len() + 1) as f64).min(1.0);
-        Ok(Some(Difference { first: a, second: b, difference: self.around(b - a, &draws)?, p }))
+        // Equal models differ by rounding where their sums are formed in another order.
+        let rounding = 1e-12 * a.abs().max(b.abs()).max(1.0);
+        let count = |sign: f64| draws.iter().filter(|draw| sign * **draw <= rounding).count() + 1;
+        let least = count(1.0).min(count(-1.0));
+        let floor = 0.5_f64.powi(clusters.len().min(1000) as i32 - 1);
+        let p = (2.0 * least as f64 / (draws.len() + 1) as f64).max(floor).min(1.0);
+        Ok(Some(Difference {
+            first: a,
+            second: b,
+            difference: Estimate { value: b - a, interval: Interval::of_draws(&draws, self.level)? },
+            p: (draws.len() >= fewest_draws(self.level)).then_some(p),
+        }))
     }
 
+    /// The statistic of every draw on which it is defined; no draws where they would support nothing.
     fn draws(
         &self,
         clusters: &Clusters,
         statistic: impl Fn(&[usize]) -> Result<Option<f64>> + Sync,
     ) -> Result<Vec<f64>> {
+        if !self.supports(clusters.len()) {
+            return Ok(Vec::new());
+        }
         let draws: Result<Vec<Option<f64>>> = (0..self.resamples)
             .into_par_iter()
             .map(|number| statistic(&clusters.draw(self.seed, number)))
             .collect();
         Ok(draws?.into_iter().flatten().collect())
     }
+}
 
-    fn around(&self, value: f64, draws: &[f64]) -> Result<Estimate> {
-        if draws.len() < 2 {
-            return Ok(Estimate { value, low: value, high: value, level: self.level });
-        }
-        let tail = (1.0 - self.level) / 2.0;
-        let ends = quantiles(draws, &[tail, 1.0 - tail])?;
-        Ok(Estimate { value, low: ends[0], high: ends[1], level: self.level })
-    }
+/// The positions of all values, prompt by prompt.
+fn all(clusters: &Clusters) -> Result<Vec<usize>> {
+    let all: Vec<usize> = clusters.members.iter().flatten().copied().collect();
+    if all.is_empty() { Err(Error::Empty { what: "prompts of the bootstrap" }) } else { Ok(all) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interval::Method;
     use crate::quantiles::mean;
 
     fn mean_of(values: &[f64]) -> impl Fn(&[usize]) -> Result<Option<f64>> + Sync {
@@ -188,18 +198,21 @@ mod tests {
         // The variance of 0..19 is (20² − 1) / 12 = 33.25, so σ/√n is 5.7663 / 20 = 0.2883.
         let half = 1.96 * 33.25_f64.sqrt() / 20.0;
         assert_eq!(estimate.value, 9.5);
-        assert!((estimate.low - (9.5 - half)).abs() < 0.03, "{estimate:?}");
-        assert!((estimate.high - (9.5 + half)).abs() < 0.03, "{estimate:?}");
+        let interval = estimate.interval.unwrap();
+        assert!((interval.low() - (9.5 - half)).abs() < 0.03, "{estimate:?}");
+        assert!((interval.high() - (9.5 + half)).abs() < 0.03, "{estimate:?}");
+        assert_eq!((interval.method(), interval.n()), (Method::Bootstrap, 4000));
     }
 
-    /// Protects: values of one prompt are drawn together: ten copies of each tell no more than one.
+    /// Protects: values of one prompt are drawn together: ten copies of each add no information.
     #[test]
     fn prompts_are_drawn_whole() {
         let values: Vec<f64> = (0..400).map(|at| f64::from(at / 10 % 8)).collect();
         let prompts: Vec<usize> = (0..400).map(|at| at / 10).collect();
         let width = |clusters: &Clusters| {
             let estimate = Bootstrap::default().estimate(clusters, mean_of(&values)).unwrap().unwrap();
-            estimate.high - estimate.low
+            let interval = estimate.interval.unwrap();
+            interval.high() - interval.low()
         };
         let ratio = width(&Clusters::of(&prompts)) / width(&Clusters::alone(400));
         // √10 in theory.
@@ -220,24 +233,55 @@ mod tests {
         assert_ne!(run(3, 1), run(4, 1));
     }
 
-    /// Protects: a paired difference cancels what both share; a constant difference is certain.
+    /// Protects: a paired difference cancels what both models share. One that never varies has a p-value and no
+    /// interval, since the draws show no spread.
     #[test]
     fn paired_draws_cancel_what_both_share() {
         let noise: Vec<f64> = (0..60).map(|at| 100.0 * (f64::from(at) * 2.3).sin()).collect();
-        let better: Vec<f64> = noise.iter().map(|value| value + 0.5).collect();
-        let difference = Bootstrap::default()
-            .difference(&Clusters::alone(60), mean_of(&noise), mean_of(&better))
-            .unwrap()
-            .unwrap();
-        let estimate = difference.difference;
-        assert!((estimate.low - 0.5).abs() < 1e-9 && (estimate.high - 0.5).abs() < 1e-9, "{estimate:?}");
+        let better: Vec<f64> =
+            noise.iter().enumerate().map(|(at, value)| value + 0.4 + 0.01 * (at % 21) as f64).collect();
+        let between = |second: &[f64]| {
+            let all = Clusters::alone(60);
+            Bootstrap::default().difference(&all, mean_of(&noise), mean_of(second)).unwrap().unwrap()
+        };
+        let found = between(&better);
+        let interval = found.difference.interval.unwrap();
+        assert!(interval.low() > 0.45 && interval.high() < 0.55, "{found:?}");
         // No draw is at most 0: 2 (0 + 1) / 1001.
-        assert_eq!(difference.p, 2.0 / 1001.0);
-        let same = Bootstrap::default().difference(&Clusters::alone(60), mean_of(&noise), mean_of(&noise));
-        assert_eq!(same.unwrap().unwrap().p, 1.0);
+        assert_eq!(found.p, Some(2.0 / 1001.0));
+        let constant = between(&noise.iter().map(|value| value + 0.5).collect::<Vec<_>>());
+        assert_eq!((constant.difference.interval, constant.p), (None, Some(2.0 / 1001.0)));
+        let same = between(&noise);
+        assert_eq!((same.difference.interval, same.p), (None, Some(1.0)));
     }
 
-    /// Protects: what is undefined stays undefined, and nothing is drawn from nothing.
+    /// Protects: with too few draws or prompts there is neither interval nor p-value, also not one without width; p never
+    /// falls below what so few prompts can show.
+    #[test]
+    fn too_few_draws_or_prompts_show_nothing() {
+        let values: Vec<f64> = (0..60).map(|at| 1.0 + (f64::from(at) * 2.3).sin()).collect();
+        let zeros = vec![0.0; 60];
+        for resamples in [0, 1, 2, 38, 39, 1000] {
+            for prompts in [1, 2, 5, 6, 7, 60] {
+                let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
+                let all = Clusters::alone(prompts);
+                let found = bootstrap.difference(&all, mean_of(&zeros), mean_of(&values)).unwrap().unwrap();
+                let estimate = bootstrap.estimate(&all, mean_of(&values)).unwrap().unwrap();
+                assert_eq!(found.difference.value, estimate.value);
+                let expected = resamples >= 39 && prompts >= 6;
+                let what = format!("{resamples} draws of {prompts} prompts: {found:?}, {estimate:?}");
+                assert_eq!(bootstrap.supports(prompts), expected, "{what}");
+                assert_eq!(found.p.is_some(), expected, "{what}");
+                for interval in [found.difference.interval, estimate.interval] {
+                    assert_eq!(interval.is_some(), expected, "{what}");
+                    assert!(interval.is_none_or(|interval| interval.low() < interval.high()), "{what}");
+                }
+                assert!(found.p.is_none_or(|p| p >= 0.5_f64.powi(prompts as i32 - 1)), "{what}");
+            }
+        }
+    }
+
+    /// Protects: undefined statistics stay undefined, and there is no bootstrap without prompts.
     #[test]
     fn undefined_statistics_have_no_interval() {
         assert_eq!(Bootstrap::default().estimate(&Clusters::alone(3), |_| Ok(None)).unwrap(), None);

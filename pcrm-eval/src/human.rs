@@ -1,7 +1,7 @@
 //! Agreement with human scores: correlations within every prompt and over all answers.
 //!
-//! Within prompts tells whether a model orders the answers that it will choose among; pooled also rewards knowing
-//! which prompts are easy. Intervals are by the bootstrap over prompts.
+//! The correlation within prompts measures whether a model orders the answers to choose among; the pooled one also
+//! rewards knowing which prompts are easy. Intervals come from the bootstrap over prompts.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ pub fn human_agreement(sets: &[AnswerSet], bootstrap: &Bootstrap) -> Result<Opti
         let within = rated.within(correlation)?;
         Ok((
             bootstrap.estimate(&rated.prompts(), |prompts| rated.pooled(prompts, correlation))?,
-            bootstrap.estimate(&rated.prompts(), |prompts| Ok(mean_defined(&within, prompts)))?,
+            mean_within(&within, bootstrap)?,
         ))
     };
     let (pearson, spearman, kendall) = (both(pearson)?, both(spearman)?, both(kendall)?);
@@ -97,11 +97,7 @@ pub fn human_difference(
             |prompts| first.pooled(prompts, spearman),
             |prompts| second.pooled(prompts, spearman),
         )?,
-        per_prompt_spearman: bootstrap.difference(
-            &prompts,
-            |prompts| Ok(mean_defined(&within_first, prompts)),
-            |prompts| Ok(mean_defined(&within_second, prompts)),
-        )?,
+        per_prompt_spearman: difference_within(&within_first, &within_second, bootstrap)?,
     }))
 }
 
@@ -138,9 +134,31 @@ impl<'a> Rated<'a> {
     }
 }
 
-fn mean_defined(values: &[Option<f64>], positions: &[usize]) -> Option<f64> {
-    let defined: Vec<f64> = positions.iter().filter_map(|at| values[*at]).collect();
-    (!defined.is_empty()).then(|| mean(&defined))
+/// The mean over the prompts on which a correlation is defined; draws are of these prompts.
+fn mean_within(within: &[Option<f64>], bootstrap: &Bootstrap) -> Result<Option<Estimate>> {
+    let defined: Vec<f64> = within.iter().copied().flatten().collect();
+    match defined.is_empty() {
+        true => Ok(None),
+        false => bootstrap.estimate(&Clusters::alone(defined.len()), mean_of(&defined)),
+    }
+}
+
+/// The difference of both means over the prompts on which both models' correlations are defined.
+fn difference_within(
+    first: &[Option<f64>],
+    second: &[Option<f64>],
+    bootstrap: &Bootstrap,
+) -> Result<Option<Difference>> {
+    let both = first.iter().zip(second).filter_map(|(first, second)| first.zip(*second));
+    let (first, second): (Vec<f64>, Vec<f64>) = both.unzip();
+    match first.is_empty() {
+        true => Ok(None),
+        false => bootstrap.difference(&Clusters::alone(first.len()), mean_of(&first), mean_of(&second)),
+    }
+}
+
+fn mean_of(values: &[f64]) -> impl Fn(&[usize]) -> Result<Option<f64>> + Sync {
+    move |positions| Ok(Some(mean(&positions.iter().map(|at| values[*at]).collect::<Vec<_>>())))
 }
 
 #[cfg(test)]
@@ -169,7 +187,8 @@ mod tests {
             close(value, expected.as_f64().unwrap(), pointer);
         }
         let rho = agreement.pooled.spearman.unwrap();
-        assert!(rho.low < rho.value && rho.value < rho.high, "{rho:?}");
+        let interval = rho.interval.unwrap();
+        assert!(interval.low() < rho.value && rho.value < interval.high(), "{rho:?}");
     }
 
     /// Protects: the sign of a difference, and that right and wrong answers are no human scores.
@@ -182,7 +201,8 @@ mod tests {
         }
         let difference = human_difference(&first, &second, &Bootstrap::default()).unwrap().unwrap();
         let pooled = difference.pooled_spearman.unwrap();
-        assert!(pooled.difference.low > 0.0 && pooled.second > 0.999 && pooled.p < 0.01, "{pooled:?}");
+        let interval = pooled.difference.interval.unwrap();
+        assert!(interval.low() > 0.0 && pooled.second > 0.999 && pooled.p < Some(0.05), "{pooled:?}");
         let correct =
             AnswerSet { labels: Labels::Correct(vec![true; first[0].scores.len()]), ..first[0].clone() };
         assert_eq!(human_agreement(&[correct], &Bootstrap::default()).unwrap(), None);

@@ -14,17 +14,18 @@
 //! # Ok::<(), pcrm_eval::Error>(())
 //! ```
 //!
-//! Where a measure is undefined (the correlation with a constant) it is `None`, `null` in JSON and a dash in
-//! tables; empty input and NaN are errors that name the position. NaN never comes out.
+//! An undefined measure (the correlation with a constant) is `None`, `null` in JSON and a dash in tables; empty input
+//! and NaN are errors that name the position. NaN never comes out. An [`Interval`] is computed, never written down: where
+//! nothing was drawn, there is none.
 //!
-//! Pairs alone are the least of it: an [`Evaluation`] also has subsets, prompts, and sets of several answers with
-//! human scores or with right and wrong ones, and its report ([`RewardReport::of`]) then tells accuracy by subset and
-//! by decile, agreement with people, best-of-n accuracy and the scores of published [`benchmarks`];
-//! [`RewardReport::beside`] compares two models. Whatever is drawn is drawn from a seed.
+//! An [`Evaluation`] holds pairs, subsets, prompts, and sets of several answers with human scores or with right and
+//! wrong ones. Its report ([`RewardReport::of`]) adds accuracy by subset and by decile, agreement with people, best-of-n
+//! accuracy and the scores of published [`benchmarks`]; [`RewardReport::beside`] compares models. A seed decides every
+//! draw.
 //!
-//! Reading order: [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`], [`histogram`], [`slices`],
+//! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`], [`histogram`], [`slices`],
 //! [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then [`reward`], which puts them together,
-//! and [`table`], which prints.
+//! [`findings`], which reads them, and [`table`], which prints.
 
 pub mod accuracy;
 pub mod answers;
@@ -36,10 +37,12 @@ pub mod compare;
 pub mod correlation;
 pub mod error;
 pub mod evaluation;
+pub mod findings;
 #[cfg(test)]
 mod golden;
 pub mod histogram;
 pub mod human;
+pub mod interval;
 pub mod measure;
 pub mod quantiles;
 pub mod replicates;
@@ -52,5 +55,6 @@ pub use answers::{AnswerSet, Labels};
 pub use bootstrap::Bootstrap;
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, LengthUnit};
+pub use interval::Interval;
 pub use reward::{PairScore, RewardReport};
 pub use table::side_by_side;

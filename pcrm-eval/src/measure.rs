@@ -1,4 +1,4 @@
-//! The measures of margins by name, for whatever goes through all of them.
+//! The measures of margins by name, for code that goes through all of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,17 @@ pub enum Measure {
 impl Measure {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Accuracy, Self::LogLoss, Self::Brier, Self::Ece, Self::MeanMargin];
+
+    /// Its name in tables and sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::LogLoss => "log loss",
+            Self::Brier => "Brier score",
+            Self::Ece => "calibration error",
+            Self::MeanMargin => "mean margin",
+        }
+    }
 
     /// Its value on these margins.
     ///

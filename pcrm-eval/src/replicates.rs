@@ -1,22 +1,21 @@
-//! The same measurement made several times: over seeds, folds, worlds.
+//! Means over replicates of one measurement: seeds, folds, worlds.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::accuracy::LEVEL;
-use crate::error::{Error, Result, check_finite, check_lengths};
+use crate::error::{Result, check_finite, check_lengths};
+use crate::interval::{Interval, LEVEL};
+use crate::quantiles::mean;
 
-/// A mean over replicates and its confidence interval.
+/// A mean over replicates with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// The mean.
     pub value: f64,
-    /// The interval's ends, x̄ ± t·s/√n with Student's t of n − 1 degrees of freedom; none of a single replicate.
-    pub interval: Option<(f64, f64)>,
-    /// How often such an interval holds the mean of ever more replicates, if these are normally distributed.
-    pub level: f64,
-    /// n.
+    /// The number of replicates.
     pub replicates: usize,
+    /// [Student's interval](Interval::student_t); absent with fewer than three replicates and where all are equal.
+    #[serde(flatten)]
+    pub interval: Option<Interval>,
 }
 
 impl Mean {
@@ -26,20 +25,12 @@ impl Mean {
     /// No value, and values that are not finite.
     pub fn of(values: &[f64]) -> Result<Self> {
         check_finite("replicate", values)?;
-        let n = values.len() as f64;
-        let value = values.iter().sum::<f64>() / n;
-        let interval = if values.len() > 1 {
-            let variance = values.iter().map(|x| (x - value).powi(2)).sum::<f64>() / (n - 1.0);
-            let half = t_quantile(n - 1.0)? * (variance / n).sqrt();
-            Some((value - half, value + half))
-        } else {
-            None
-        };
-        Ok(Self { value, interval, level: LEVEL, replicates: values.len() })
+        let interval = Interval::student_t(values, LEVEL)?;
+        Ok(Self { value: mean(values), replicates: values.len(), interval })
     }
 
-    /// The mean of second − first, replicate by replicate: what two treatments of the same seeds differ by, without
-    /// what the seeds differ by.
+    /// The mean of second − first, replicate by replicate. Both treatments share the seed of a replicate, so what seeds
+    /// add to both cancels.
     ///
     /// # Errors
     /// Different numbers of replicates, none, and values that are not finite.
@@ -48,20 +39,10 @@ impl Mean {
         Self::of(&first.iter().zip(second).map(|(first, second)| second - first).collect::<Vec<_>>())
     }
 
-    /// Whether the interval leaves out 0; not of a single replicate.
+    /// Whether the interval excludes 0; false without an interval.
     pub fn excludes_zero(&self) -> bool {
-        self.interval.is_some_and(|(low, high)| low > 0.0 || high < 0.0)
+        self.interval.is_some_and(|interval| !interval.contains(0.0))
     }
-}
-
-/// The quantile that [`LEVEL`] needs on either side.
-fn t_quantile(freedom: f64) -> Result<f64> {
-    let t = StudentsT::new(0.0, 1.0, freedom).map_err(|_| Error::Range {
-        what: "degrees of freedom".to_owned(),
-        value: freedom,
-        expected: "a positive number",
-    })?;
-    Ok(t.inverse_cdf(0.5 + LEVEL / 2.0))
 }
 
 #[cfg(test)]
@@ -76,10 +57,10 @@ mod tests {
         for (mean, value, low, high) in [
             (Mean::of(&first).unwrap(), SCIPY[0][0], SCIPY[0][1], SCIPY[0][2]),
             (Mean::of_differences(&first, &second).unwrap(), SCIPY[1][0], SCIPY[1][1], SCIPY[1][2]),
-            (Mean::of(&first[..2]).unwrap(), SCIPY[2][0], SCIPY[2][1], SCIPY[2][2]),
+            (Mean::of(&first[..3]).unwrap(), SCIPY[2][0], SCIPY[2][1], SCIPY[2][2]),
         ] {
-            let (found_low, found_high) = mean.interval.unwrap();
-            for (found, expected) in [(mean.value, value), (found_low, low), (found_high, high)] {
+            let interval = mean.interval.unwrap();
+            for (found, expected) in [(mean.value, value), (interval.low(), low), (interval.high(), high)] {
                 assert!((found - expected).abs() < 1e-9, "{found} {expected}");
             }
         }
@@ -90,14 +71,16 @@ mod tests {
     const SCIPY: [[f64; 3]; 3] = [
         [0.60400000000000, 0.57541474809013, 0.63258525190987],
         [0.01800000000000, -0.00240262141975, 0.03840262141975],
-        [0.59500000000000, 0.40440692895738, 0.78559307104262],
+        [0.61000000000000, 0.53547586864749, 0.68452413135251],
     ];
 
-    /// Protects: one replicate has no interval, and so says nothing of 0; wrong input is named.
+    /// Protects: one or two replicates have no interval and never exclude 0; wrong input is named.
     #[test]
     fn few_and_bad_replicates() {
         let one = Mean::of(&[0.3]).unwrap();
         assert_eq!((one.value, one.interval, one.excludes_zero()), (0.3, None, false));
+        let two = Mean::of(&[0.25, 0.75]).unwrap();
+        assert_eq!((two.value, two.replicates, two.interval), (0.5, 2, None));
         assert!(Mean::of(&[]).is_err());
         assert!(Mean::of(&[1.0, f64::NAN]).unwrap_err().to_string().contains("replicate 1"));
         assert!(Mean::of_differences(&[1.0], &[1.0, 2.0]).is_err());

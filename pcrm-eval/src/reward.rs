@@ -16,6 +16,7 @@ use crate::error::{Error, Result, check_finite};
 use crate::evaluation::{Evaluation, LengthUnit};
 use crate::histogram::Histogram;
 use crate::human::{HumanAgreement, human_agreement};
+use crate::interval::Interval;
 use crate::measure::Measure;
 use crate::quantiles::{Summary, mean};
 use crate::scatter::{Bins, Point, thinned};
@@ -49,18 +50,18 @@ impl PairScore {
     }
 }
 
-/// How margins stand to the bounds they were trained under, over the pairs that have a finite bound.
+/// Margins against the bounds they were trained under, over the pairs that have a finite bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bounds {
     /// The pairs that have a bound.
     pub pairs: usize,
-    /// The mean bound Δ*; the loss draws margins to half of it.
+    /// The mean bound Δ*; a pair's loss is least at half its bound.
     pub mean: f64,
     /// The share of pairs whose margin is above its bound.
     pub beyond: f64,
 }
 
-/// How scores go with the true reward, over the pairs whose answers both have one.
+/// Correlation of scores with true rewards, over the pairs whose answers both have one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TrueReward {
     /// The answers compared: two per pair.
@@ -73,7 +74,7 @@ pub struct TrueReward {
     pub kendall: Option<f64>,
 }
 
-/// What is to be known of a reward model on a set of preference pairs. Serialises to plain JSON.
+/// The measures of a reward model on a set of preference pairs. Serialises to plain JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewardReport {
     /// How many pairs.
@@ -110,7 +111,8 @@ pub struct RewardReport {
     pub true_reward: Option<TrueReward>,
     /// What lengths are counted in.
     pub length_unit: LengthUnit,
-    /// Accuracy, log loss, Brier score, ECE and mean margin with bootstrap intervals over prompts; empty unless asked for.
+    /// Accuracy, log loss, Brier score, ECE and mean margin with bootstrap intervals over prompts, as far as the draws
+    /// support them; empty without draws.
     pub intervals: BTreeMap<Measure, Estimate>,
     /// The pairs by subset; empty where the data name none.
     pub subsets: Vec<Subset>,
@@ -128,13 +130,16 @@ pub struct RewardReport {
     pub reward_bench_2: Option<RewardBench2>,
     /// RM-Bench; absent unless every prompt has three right and three wrong answers.
     pub rm_bench: Option<RmBench>,
-    /// What plots are drawn from.
+    /// The data of plots.
     pub plots: Plots,
     /// Another model on the same data; absent unless there is one.
     pub compared: Option<Box<Compared>>,
+    /// Further models on the same data, each compared with the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Compared>,
 }
 
-/// What plots are drawn from, beside `reliability` and `histogram`.
+/// The data of plots, besides `reliability` and `histogram`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plots {
     /// Margins over the range that they have.
@@ -218,17 +223,34 @@ impl RewardReport {
             plots,
             subsets,
             compared: None,
+            others: Vec::new(),
         })
     }
 
-    /// The report on an evaluation beside another model's of the same pairs and sets in the same order.
+    /// The report on an evaluation beside those of other models on the same pairs and sets in the same order.
     ///
     /// # Errors
     /// Those of [`RewardReport::of`] and of [`Comparison::new`].
-    pub fn beside(first: &Evaluation, second: &Evaluation, bootstrap: &Bootstrap) -> Result<Self> {
-        let comparison = Comparison::new(first, second, bootstrap)?;
-        let compared = Compared { report: Self::of(second, bootstrap)?, comparison };
-        Ok(Self { compared: Some(Box::new(compared)), ..Self::of(first, bootstrap)? })
+    pub fn beside(first: &Evaluation, others: &[Evaluation], bootstrap: &Bootstrap) -> Result<Self> {
+        let compare = |other: &Evaluation| {
+            let comparison = Comparison::new(first, other, bootstrap)?;
+            Ok(Compared { report: Self::of(other, bootstrap)?, comparison })
+        };
+        let mut others = others.iter().map(compare).collect::<Result<Vec<_>>>()?.into_iter();
+        let compared = others.next().map(Box::new);
+        Ok(Self { compared, others: others.collect(), ..Self::of(first, bootstrap)? })
+    }
+
+    /// The other models in the order given.
+    pub fn comparisons(&self) -> impl Iterator<Item = &Compared> {
+        self.compared.as_deref().into_iter().chain(&self.others)
+    }
+
+    /// The interval of the accuracy: the bootstrap's where pairs share prompts, since Wilson's takes pairs for
+    /// independent; Wilson's otherwise, and where the bootstrap gives none.
+    pub fn accuracy_interval(&self) -> Interval {
+        let drawn = self.intervals.get(&Measure::Accuracy).and_then(|estimate| estimate.interval);
+        drawn.filter(|_| self.prompts < self.pairs).unwrap_or(self.accuracy.interval)
     }
 }
 
@@ -257,14 +279,16 @@ fn intervals(
     bootstrap: &Bootstrap,
 ) -> Result<BTreeMap<Measure, Estimate>> {
     let mut intervals = BTreeMap::new();
-    if bootstrap.resamples == 0 {
+    if !bootstrap.supports(clusters.len()) {
         return Ok(intervals);
     }
     for measure in Measure::ALL {
         let estimate = bootstrap.estimate(clusters, |positions| {
             measure.of(&positions.iter().map(|at| margins[*at]).collect::<Vec<_>>()).map(Some)
         })?;
-        intervals.extend(estimate.map(|estimate| (measure, estimate)));
+        intervals.extend(
+            estimate.filter(|estimate| estimate.interval.is_some()).map(|estimate| (measure, estimate)),
+        );
     }
     Ok(intervals)
 }

@@ -1,4 +1,9 @@
-//! What a step shows, under TRL's names, and the file it is kept in.
+//! Measures of steps and evaluations, under TRL's names, and the file that keeps them.
+//!
+//! `loss` is what training minimises, as TRL's `loss` is: under a constraint it is `ranking_loss` + `constraint_loss` (and
+//! the centring term), so it cannot be compared with that of another constraint. `ranking_loss` can: it is what
+//! Bradley–Terry calls the loss. Evaluations also have `coin_loss` and `coin_ranking_loss`, both losses of a model that
+//! guesses (equal scores) on the same pairs under the same bounds.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -11,15 +16,22 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::tensorboard::{self, EventFile};
 
-/// What a batch of pairs shows of a model.
+/// The measures of a model on a batch of pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Measures {
     /// The whole loss.
     pub loss: f64,
-    /// Its part −ln σ(Δ).
+    /// Its part −ln σ(Δ), which alone can be compared across constraints.
     pub ranking_loss: f64,
     /// Its part −ln σ(Δ* − Δ).
     pub constraint_loss: f64,
+    /// The whole loss of equal scores under the same bounds; of evaluations only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coin_loss: Option<f64>,
+    /// The ranking loss of equal scores: ln 2 of plain pairs, more of whole rankings and under margins; of evaluations
+    /// only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coin_ranking_loss: Option<f64>,
     /// Share of pairs with Δ > 0; a tie counts one half.
     pub accuracy: f64,
     /// Mean Δ.
@@ -41,10 +53,11 @@ pub struct Measures {
     pub beyond_bound: Option<f64>,
 }
 
-/// Measures as they come in, pair by pair.
+/// Sums of measures, pair by pair.
 #[derive(Debug, Clone, Default)]
 pub struct Gathered {
     sums: Measures,
+    coin: Option<(f64, f64)>,
     margins: Spread,
     pairs: usize,
     range: Option<(f64, f64)>,
@@ -83,7 +96,13 @@ impl Gathered {
         self.sums.constraint_loss += constraint;
     }
 
-    /// The measures of all that was added; `batches` is how many whole losses were.
+    /// Adds the same parts of the loss of equal scores.
+    pub fn coin_loss(&mut self, total: f64, ranking: f64) {
+        let (before, ranking_before) = self.coin.unwrap_or_default();
+        self.coin = Some((before + total, ranking_before + ranking));
+    }
+
+    /// The measures of all that was added; `batches` is the number of whole losses.
     pub fn measures(&self, batches: usize) -> Measures {
         let (pairs, batches) = (self.pairs.max(1) as f64, batches.max(1) as f64);
         let (low, high) = self.range.unwrap_or_default();
@@ -92,6 +111,8 @@ impl Gathered {
             loss: self.sums.loss / batches,
             ranking_loss: self.sums.ranking_loss / batches,
             constraint_loss: self.sums.constraint_loss / batches,
+            coin_loss: self.coin.map(|(total, _)| total / batches),
+            coin_ranking_loss: self.coin.map(|(_, ranking)| ranking / batches),
             accuracy: self.sums.accuracy / pairs,
             margin: self.sums.margin / pairs,
             margin_std: self.margins.std(),

@@ -92,7 +92,8 @@ pub fn scaled_gradient(
     Ok(Gradient { gradients: sum, gathered, tokens })
 }
 
-/// What pairs show of a model, without gradients; the loss is the mean over all sets.
+/// The measures of a model on pairs, without gradients; losses are means over all sets, beside those of a model that
+/// guesses: all scores equal.
 ///
 /// # Errors
 /// The backend's.
@@ -104,6 +105,9 @@ pub fn evaluate(model: &RewardModel, data: &Pairs, compute: &Compute) -> Result<
         let part = Part::pack(&model, (data, 1.0), part, compute)?;
         let (loss, scores) = part.forward(&model, compute, sets.len())?;
         part.gather(&mut gathered, &loss, &scores)?;
+        let equal = scores.constant(&HostTensor::vector(vec![0.0_f32; part.batch.rows.len()]))?;
+        let coin = part.loss(&equal, compute, sets.len())?;
+        gathered.coin_loss(coin.total.read_scalar()?.into(), coin.ranking.read_scalar()?.into());
     }
     Ok(gathered)
 }
@@ -143,8 +147,13 @@ impl<'a> Part<'a> {
 
     /// The part of a loss that is the mean over `all` sets, and all scores.
     fn forward(&self, model: &RewardModel, compute: &Compute, all: usize) -> Result<(Loss, Tensor)> {
+        let scores = model.scores(&self.batch.packed, &self.batch.rows)?;
+        Ok((self.loss(&scores, compute, all)?, scores))
+    }
+
+    /// The part of a loss that is the mean over `all` sets, of these scores.
+    fn loss(&self, scores: &Tensor, compute: &Compute, all: usize) -> Result<Loss> {
         let (data, batch, share) = (self.data, &self.batch, 1.0 / all as f64);
-        let scores = model.scores(&batch.packed, &batch.rows)?;
         let pick = |places: Vec<u32>| scores.index_select(0, &scores.constant(&HostTensor::indices(places))?);
         let chosen = pick(batch.terms.iter().map(|term| term.chosen).collect())?;
         let rejected = pick(batch.terms.iter().map(|term| term.rejected).collect())?;
@@ -156,15 +165,14 @@ impl<'a> Part<'a> {
             weights: batch.terms.iter().map(|term| term.weight * share as f32).collect(),
             ties: pairs().map(|index| data.pairs[index].verdict == Verdict::Tied).collect(),
         };
-        let loss = match compute.loss.ranking {
-            Ranking::Pairs => pair_loss(&chosen, &rejected, &known, &compute.loss)?,
+        match compute.loss.ranking {
+            Ranking::Pairs => Ok(pair_loss(&chosen, &rejected, &known, &compute.loss)?),
             Ranking::PlackettLuce => {
                 let of_set = |set| choices(set, compute.loss.ties, share);
                 let choices: Vec<_> = batch.sets.iter().flat_map(|set| of_set(set)).collect();
-                ranking_loss(&scores, &choices, [&chosen, &rejected], &known, &compute.loss)?
+                Ok(ranking_loss(scores, &choices, [&chosen, &rejected], &known, &compute.loss)?)
             }
-        };
-        Ok((loss, scores))
+        }
     }
 
     fn gather(&self, gathered: &mut Gathered, loss: &Loss, scores: &Tensor) -> Result<()> {

@@ -1,5 +1,8 @@
 //! TensorBoard's event files, under the tags that TRL's runs have: `train/loss`, `eval/accuracy`.
 //!
+//! `eval/loss` is the whole loss, as it is in TRL; compare it with `eval/coin_loss`, a guessing model's under the same
+//! bounds. `eval/ranking_loss` is the part to compare across constraints, with `eval/coin_ranking_loss`.
+//!
 //! A file is a sequence of TFRecords, each a message `Event` (tensorflow/core/util/event.proto) in a frame
 //! (tensorflow/core/lib/io/record_writer.h):
 //!

@@ -100,8 +100,8 @@ impl Fitted {
         let mut lines = vec![format!(
             "{judges}: the preferred answer wins in {} % of {pairs} pairs (95 %: {} to {})",
             percent(accuracy.value),
-            percent(accuracy.low),
-            percent(accuracy.high)
+            percent(accuracy.low()),
+            percent(accuracy.high())
         )];
         lines.extend(calibration.as_ref().map(Calibration::sentence));
         let tagged = self.constraint.to_tagged()?;

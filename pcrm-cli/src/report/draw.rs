@@ -7,7 +7,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::number::tick;
-use super::plot::{Axis, Ink, Layer, Mark, Plot, Scale, Ticks};
+use super::plot::{Axis, Ink, Layer, Mark, Plot, Scale, Ticks, Whisker};
 
 /// Size of a plot in the page's pixels: as wide as a phone's column.
 const SIZE: (u32, u32) = (400, 260);
@@ -104,6 +104,10 @@ fn draw_layer(
     let dashes = |points: Vec<(f64, f64)>, width: u32| {
         DashedLineSeries::new(points, 6 * FINE, 4 * FINE, ink.stroke_width(width))
     };
+    let whisker = |[low, high]: [(f64, f64); 2]| {
+        PathElement::new(vec![at(low), at(high)], ink.stroke_width(FINE * 3 / 2))
+    };
+    let dot = |point: &Whisker| Circle::new(at(point.at), 4 * FINE, ink.filled());
     match &layer.mark {
         Mark::Line(points) => {
             chart.draw_series(LineSeries::new(finite(points), line))?;
@@ -137,19 +141,17 @@ fn draw_layer(
             chart.draw_series(finite(points).into_iter().map(dot))?;
         }
         Mark::Intervals(points) => {
-            let whisker = |(x, _, low, high): &(f64, f64, f64, f64)| {
-                PathElement::new(vec![at((*x, *low)), at((*x, *high))], ink.stroke_width(FINE * 3 / 2))
+            let line = |point: &Whisker| {
+                Some((point.at.0, point.ends?)).map(|(x, (low, high))| [(x, low), (x, high)])
             };
-            chart.draw_series(points.iter().map(whisker))?;
-            let dot = |(x, y, ..): &(f64, f64, f64, f64)| Circle::new(at((*x, *y)), 4 * FINE, ink.filled());
+            chart.draw_series(points.iter().filter_map(line).map(whisker))?;
             chart.draw_series(points.iter().map(dot))?;
         }
         Mark::Lying(points) => {
-            let whisker = |(_, y, low, high): &(f64, f64, f64, f64)| {
-                PathElement::new(vec![at((*low, *y)), at((*high, *y))], ink.stroke_width(FINE * 3 / 2))
+            let line = |point: &Whisker| {
+                Some((point.at.1, point.ends?)).map(|(y, (low, high))| [(low, y), (high, y)])
             };
-            chart.draw_series(points.iter().map(whisker))?;
-            let dot = |(x, y, ..): &(f64, f64, f64, f64)| Circle::new(at((*x, *y)), 4 * FINE, ink.filled());
+            chart.draw_series(points.iter().filter_map(line).map(whisker))?;
             chart.draw_series(points.iter().map(dot))?;
         }
         Mark::Bars(bars) => {
@@ -188,7 +190,17 @@ impl Ranged for Places {
     }
 }
 
-/// From where to where an axis goes, in the units that are drawn: logarithms on a logarithmic axis.
+impl Ticks {
+    /// The span of an axis all of whose values are 0, in its own units.
+    fn least_span(self) -> f64 {
+        match self {
+            Self::Percent => 0.05,
+            Self::Number | Self::Count => 1.0,
+        }
+    }
+}
+
+/// The ends of an axis, in the units that are drawn: logarithms on a logarithmic axis.
 struct Extent<'a> {
     low: f64,
     high: f64,
@@ -215,13 +227,19 @@ impl<'a> Extent<'a> {
         if low > high {
             (low, high) = (0.0, 1.0);
         }
-        // Room around what is drawn, but a ground of 0 stays the ground.
+        // Room around the layers, but a ground of 0 stays the ground, and shares stay below their whole.
         let room = match high - low {
-            0.0 => 0.5 * low.abs().max(1e-9),
+            0.0 if low == 0.0 => axis.ticks.least_span(),
+            0.0 => 0.5 * low.abs(),
             span => 0.05 * span,
         };
+        let room = room.max((axis.least - (high - low)) / 2.0);
         let grounded = low == 0.0 && axis.scale == Scale::Linear;
+        let (lowest, highest) = (low, high);
         (low, high) = (if grounded { 0.0 } else { low - room }, high + room);
+        if axis.ticks == Ticks::Percent {
+            (low, high) = (low.max(lowest.min(0.0)), high.min(highest.max(1.0)));
+        }
         if let Some((from, to)) = axis.range {
             (low, high) = (scaled(from), scaled(to));
         }
@@ -275,11 +293,8 @@ fn xs(layer: &Layer, take: &mut dyn FnMut(f64)) {
         | Mark::Dots(points)
         | Mark::Crowd(points) => points.iter().for_each(|(x, _)| take(*x)),
         Mark::Band(points) => points.iter().for_each(|(x, ..)| take(*x)),
-        Mark::Intervals(points) => points.iter().for_each(|(x, ..)| take(*x)),
-        Mark::Lying(points) => points.iter().for_each(|(_, _, low, high)| {
-            take(*low);
-            take(*high);
-        }),
+        Mark::Intervals(points) => points.iter().for_each(|point| take(point.at.0)),
+        Mark::Lying(points) => points.iter().for_each(|point| reach(point.at.0, point.ends, take)),
         Mark::Bars(bars) => {
             bars.iter().for_each(|(left, right, _)| [*left, *right].into_iter().for_each(&mut *take));
         }
@@ -299,11 +314,8 @@ fn ys(layer: &Layer, take: &mut dyn FnMut(f64)) {
             take(*low);
             take(*high);
         }),
-        Mark::Intervals(points) => points.iter().for_each(|(_, _, low, high)| {
-            take(*low);
-            take(*high);
-        }),
-        Mark::Lying(points) => points.iter().for_each(|(_, y, ..)| take(*y)),
+        Mark::Intervals(points) => points.iter().for_each(|point| reach(point.at.1, point.ends, take)),
+        Mark::Lying(points) => points.iter().for_each(|point| take(point.at.1)),
         Mark::Bars(bars) => {
             take(0.0);
             bars.iter().for_each(|(.., height)| take(*height));
@@ -313,12 +325,25 @@ fn ys(layer: &Layer, take: &mut dyn FnMut(f64)) {
     }
 }
 
+/// A dot's place and the ends of its interval.
+fn reach(place: f64, ends: Option<(f64, f64)>, take: &mut dyn FnMut(f64)) {
+    take(place);
+    if let Some((low, high)) = ends {
+        take(low);
+        take(high);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn plot(mark: Mark) -> Plot {
         Plot { layers: vec![Layer::unnamed(Ink::Blue, mark)], ..Plot::default() }
+    }
+
+    fn dot(at: (f64, f64), ends: Option<(f64, f64)>) -> Whisker {
+        Whisker { at, ends }
     }
 
     /// Protects: whatever a run measured can be drawn: nothing, one point, constants, what is not finite.
@@ -336,8 +361,11 @@ mod tests {
                 Mark::Crowd(points.clone()),
                 Mark::Band(triples.clone()),
                 Mark::Bars(triples),
-                Mark::Intervals(points.iter().map(|(x, y)| (*x, *y, y - 1.0, y + 1.0)).collect()),
-                Mark::Lying(points.iter().map(|(x, y)| (*x, *y, x - 1.0, x + 1.0)).collect()),
+                Mark::Intervals(
+                    points.iter().map(|(x, y)| dot((*x, *y), Some((y - 1.0, y + 1.0)))).collect(),
+                ),
+                Mark::Intervals(points.iter().map(|at| dot(*at, None)).collect()),
+                Mark::Lying(points.iter().map(|(x, y)| dot((*x, *y), Some((x - 1.0, x + 1.0)))).collect()),
                 Mark::Across(1.0),
                 Mark::Upright(1.0),
             ];
@@ -368,7 +396,8 @@ mod tests {
     #[test]
     fn names_stand_beside_their_marks() {
         let names: Vec<String> = (0..12).map(|at| format!("<name {at}>")).collect();
-        let mut named = plot(Mark::Lying((0..12).map(|at| (0.5, f64::from(at), 0.4, 0.6)).collect()));
+        let mut named =
+            plot(Mark::Lying((0..12).map(|at| dot((0.5, f64::from(at)), Some((0.4, 0.6)))).collect()));
         named.y = Axis::of_names(names);
         let text = svg(&named).unwrap();
         let height_of = |part: &str, key: &str| -> i32 {

@@ -3,6 +3,7 @@
 //! A verb fills a [`Document`] and hands it to [`write()`]; it draws nothing and writes no HTML. [`run`] does so for
 //! training, [`evaluation`] for evaluations. [`draw`] turns a [`plot::Plot`] into SVG, [`page`] the whole into HTML.
 
+pub mod calibration;
 pub mod curves;
 pub mod data;
 pub mod document;

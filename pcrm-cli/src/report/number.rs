@@ -1,5 +1,7 @@
 //! Numbers as people read them, and the ticks of axes.
 
+pub use pcrm_eval::table::percent;
+
 use super::plot::Ticks;
 
 /// A number with three significant digits: `0.0312`, `12.3`, `1,240`, `3.1e-7`.
@@ -44,11 +46,6 @@ pub fn count(value: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// A share of 1 in per cent, with one decimal.
-pub fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 /// A time in its two largest units: `42 s`, `3 min 5 s`, `2 h 14 min`.

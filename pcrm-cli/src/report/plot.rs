@@ -1,19 +1,20 @@
-//! What a plot shows: axes and layers, free of the crate that draws them.
+//! Plots as axes and layers, free of the crate that draws them.
 
+use pcrm_eval::Interval;
 use serde::Serialize;
 
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Plot {
-    /// What it shows.
+    /// Its title.
     pub title: String,
-    /// How to read it, and what is left out; empty for none.
+    /// How to read it, and what it leaves out; empty for none.
     pub about: String,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// What is drawn, the lowest first.
+    /// Its layers, the lowest first.
     pub layers: Vec<Layer>,
 }
 
@@ -26,8 +27,11 @@ pub struct Axis {
     pub ticks: Ticks,
     /// Equal steps of it.
     pub scale: Scale,
-    /// Where it begins and ends; from the layers if none. What lies beyond is drawn at the end.
+    /// Its ends; from the layers if none. Values beyond are drawn at the end.
     pub range: Option<(f64, f64)>,
+    /// The least span where the ends come from the layers: a difference in the third digit must not fill the plot. In
+    /// units of the axis, 0 for any.
+    pub least: f64,
     /// Names that stand for the numbers 0, 1, … from the origin on; none for an axis of numbers. A vertical axis of
     /// names is as high as they need.
     pub names: Vec<String>,
@@ -105,16 +109,32 @@ pub enum Mark {
     Dots(Vec<(f64, f64)>),
     /// Small, pale dots at (x, y), for crowds.
     Crowd(Vec<(f64, f64)>),
-    /// Dots with intervals: (x, y, low, high).
-    Intervals(Vec<(f64, f64, f64, f64)>),
-    /// Dots with intervals that lie: (x, y, low, high), low and high on the horizontal axis.
-    Lying(Vec<(f64, f64, f64, f64)>),
+    /// Dots with intervals along the vertical axis.
+    Intervals(Vec<Whisker>),
+    /// Dots with intervals along the horizontal axis.
+    Lying(Vec<Whisker>),
     /// Bars from 0: (left, right, height).
     Bars(Vec<(f64, f64, f64)>),
     /// A dashed line across the plot at y.
     Across(f64),
     /// A dashed line from bottom to top at x.
     Upright(f64),
+}
+
+/// A dot and its interval; without an interval it is a dot alone.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Whisker {
+    /// The dot.
+    pub at: (f64, f64),
+    /// The ends of the interval.
+    pub ends: Option<(f64, f64)>,
+}
+
+impl Whisker {
+    /// A dot with its interval.
+    pub fn new(at: (f64, f64), interval: Option<Interval>) -> Self {
+        Self { at, ends: interval.map(|interval| (interval.low(), interval.high())) }
+    }
 }
 
 impl Axis {
@@ -143,6 +163,12 @@ impl Axis {
     #[must_use]
     pub fn within(self, low: f64, high: f64) -> Self {
         Self { range: Some((low, high)), ..self }
+    }
+
+    /// The same, spanning at least so much.
+    #[must_use]
+    pub fn spanning(self, least: f64) -> Self {
+        Self { least, ..self }
     }
 
     /// The same with equal ratios.

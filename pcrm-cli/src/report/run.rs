@@ -1,37 +1,87 @@
-//! The report of a training run: how it went, from what, with which options.
+//! The report of a training run: its course, data, model and options.
 
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::quantiles::Summary;
+use pcrm_eval::table::percents;
 use serde_json::Value;
 
+use super::calibration;
 use super::curves::{Curves, smooth, thin};
 use super::data::{self, Source};
 use super::document::{Block, Document, Fact, Section, Severity, Table};
 use super::number::{count, duration, number, percent};
 use super::plot::{Axis, Ink, Layer, Mark, Plot};
+use crate::crossfit::Evidence;
+
+/// The held-out pairs below which a report warns that there are few.
+const FEW: usize = 30;
+/// The least span of an axis of losses, in nats: less is noise and not to be blown up.
+const LEAST_NATS: f64 = 0.05;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// All steps were made.
     Finished,
-    /// Evaluations did not get better for as long as `--patience` allows.
+    /// Patience ran out: evaluations stopped improving.
     Early,
-    /// It was stopped and can be gone on with.
+    /// The run was stopped and can be resumed.
     Interrupted,
-    /// It failed, for this reason.
+    /// The run failed, for this reason.
     Failed(String),
+}
+
+/// Pairs that were held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldOut {
+    /// The pairs with a preferred answer, over which accuracy is a mean.
+    pub pairs: usize,
+    /// Their prompts.
+    pub prompts: usize,
+}
+
+impl HeldOut {
+    /// A share of the pairs with its interval. Pairs of one prompt are not independent: where they share prompts, the
+    /// interval is that of as many trials as there are prompts, the widest that such data can need.
+    pub fn share(&self, share: f64) -> Option<Share> {
+        let trials = self.prompts.min(self.pairs);
+        let successes = share * trials as f64;
+        // A mean of halves and wholes: rounding undoes the division.
+        let successes = if trials == self.pairs { (2.0 * successes).round() / 2.0 } else { successes };
+        let found = Share::wilson(successes.clamp(0.0, trials as f64), trials, LEVEL).ok()?;
+        Some(Share { value: share, ..found })
+    }
+
+    /// The number of pairs, and of prompts where there are fewer.
+    pub fn text(&self) -> String {
+        let pairs = format!("{} pair{}", count(self.pairs as u64), if self.pairs == 1 { "" } else { "s" });
+        match self.prompts < self.pairs {
+            true => format!("{pairs} of {} prompts", count(self.prompts as u64)),
+            false => pairs,
+        }
+    }
+}
+
+/// A constraint that the run fitted to its own data.
+#[derive(Debug, Clone, Copy)]
+pub struct FittedTo<'a> {
+    /// The constraint that was asked for.
+    pub asked: &'a Value,
+    /// What it was fitted to.
+    pub evidence: &'a Evidence,
 }
 
 /// A training run.
 #[derive(Debug, Clone)]
 pub struct Run<'a> {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What it began from.
+    /// The base model.
     pub base: String,
-    /// The constraint with its settings.
+    /// The constraint with its settings, as it bounded the pairs.
     pub constraint: &'a Value,
+    /// What it was fitted from, where the run fitted it.
+    pub fitted: Option<FittedTo<'a>>,
     /// Its measures.
     pub curves: Curves,
     /// The step whose weights are the model.
@@ -40,13 +90,15 @@ pub struct Run<'a> {
     pub ending: Ending,
     /// The data it read.
     pub sources: &'a [Source],
-    /// Pairs learned from and pairs evaluated on.
-    pub pairs: (usize, Option<usize>),
-    /// Δ* of the pairs learned from; infinity for none.
+    /// The number of training pairs.
+    pub pairs: usize,
+    /// The held-out pairs.
+    pub held_out: Option<HeldOut>,
+    /// Δ* of the training pairs; infinity for none.
     pub bounds: &'a [f32],
-    /// How many parameters the model has.
+    /// The number of parameters.
     pub parameters: usize,
-    /// The largest gradient norm that is not scaled down.
+    /// The gradient norm above which gradients are clipped.
     pub max_grad_norm: Option<f64>,
     /// All options, as TOML.
     pub options: &'a str,
@@ -63,10 +115,18 @@ impl Run<'_> {
 
     /// The accuracy of that evaluation with its interval.
     pub fn accuracy(&self) -> Option<Share> {
-        let (accuracy, pairs) = (self.evaluation()?["eval_accuracy"].as_f64()?, self.pairs.1?);
-        // A mean of halves and wholes: rounding undoes the division.
-        let right = (2.0 * accuracy * pairs as f64).round() / 2.0;
-        Share::wilson(right, pairs, LEVEL).ok()
+        self.held_out?.share(self.evaluation()?["eval_accuracy"].as_f64()?)
+    }
+
+    /// The constraint that was asked for: `calibrated`, where the run used the `length_ratio` that it fitted.
+    pub fn asked(&self) -> &Value {
+        self.fitted.map_or(self.constraint, |fitted| fitted.asked)
+    }
+
+    /// The evaluation with the lowest loss: its step, and the loss.
+    fn best(&self) -> Option<(u64, f64)> {
+        let best = self.curves.eval("loss").into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some((best.0 as u64, best.1))
     }
 }
 
@@ -80,39 +140,63 @@ pub fn document(run: &Run<'_>) -> Document {
         sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
     }
     sections.push(Section::open("Model", vec![Block::Facts(facts(run))]));
+    sections.extend(run.fitted.map(|fitted| calibrated(run.constraint, fitted)));
     sections.push(Section::open("Data", data::blocks(run.sources)));
     sections.push(Section::closed("All options", vec![Block::Table(options(run.options))]));
+    let kind = |tagged: &Value| tagged["kind"].as_str().unwrap_or("?").to_owned();
+    let fitted = run.fitted.map(|_| format!(", fitted as {}", kind(run.constraint))).unwrap_or_default();
     Document {
         title: format!("Reward model {}", run.name),
-        about: format!(
-            "Trained from {} with the constraint {}.",
-            run.base,
-            run.constraint["kind"].as_str().unwrap_or("?")
-        ),
+        about: format!("Trained from {} with the constraint {}{fitted}.", run.base, kind(run.asked())),
         sections,
     }
+}
+
+/// The evidence for a constraint that the run fitted.
+fn calibrated(constraint: &Value, fitted: FittedTo<'_>) -> Section {
+    let FittedTo { asked, evidence } = fitted;
+    let accuracy = evidence.accuracy;
+    let mut blocks = vec![Block::Text(format!(
+        "Judges ({}) prefer the chosen answer in {} of {} pairs (95 %: {}).",
+        evidence.judges,
+        percent(accuracy.value),
+        count(evidence.pairs as u64),
+        percents(&accuracy.interval)
+    ))];
+    blocks.extend(
+        self::evidence(constraint).map(|text| Block::Note(Severity::Info, format!("Fitted to {text}."))),
+    );
+    match &evidence.calibration {
+        Some(calibration) => blocks.extend(calibration::blocks(asked, constraint, calibration)),
+        None => blocks.push(Block::Facts(vec![
+            Fact::new("As asked for", self::constraint(asked)),
+            Fact::new("Fitted", self::constraint(constraint)),
+        ])),
+    }
+    Section::open("The constraint's evidence", blocks)
 }
 
 fn figures(run: &Run<'_>) -> Vec<Fact> {
     let mut figures = Vec::new();
     let of = |line: Option<&Value>, name: &str| line.and_then(|line| line[name].as_f64());
-    if let (Some(accuracy), Some(pairs)) = (run.accuracy(), run.pairs.1) {
-        let interval = format!(
-            "95 %: {:.1} to {:.1} %, {} pairs",
-            100.0 * accuracy.low,
-            100.0 * accuracy.high,
-            count(pairs as u64)
-        );
+    let held_out = |name: &str| of(run.evaluation(), name);
+    if let (Some(accuracy), Some(pairs)) = (run.accuracy(), run.held_out) {
+        let interval = format!("95 %: {}, {}", percents(&accuracy.interval), pairs.text());
         figures.push(Fact::new("Accuracy, held out", percent(accuracy.value)).with_note(interval));
     }
-    if let Some(loss) = of(run.evaluation(), "eval_loss") {
-        figures.push(Fact::new("Loss, held out", number(loss)).with_note("nats per pair; a coin has 0.693"));
+    if let Some(loss) = held_out("eval_ranking_loss") {
+        let note = beside_guessing("nats per pair", held_out("eval_coin_ranking_loss"));
+        figures.push(Fact::new("Ranking loss, held out", number(loss)).with_note(note));
     }
-    if let Some(margin) = of(run.evaluation(), "eval_margin") {
-        let std = of(run.evaluation(), "eval_margin_std").map(|std| format!("± {} (std)", number(std)));
+    if let Some(loss) = held_out("eval_loss").filter(|_| bounds(run).is_some()) {
+        let note = beside_guessing("ranking and bounds", held_out("eval_coin_loss"));
+        figures.push(Fact::new("Loss with bounds, held out", number(loss)).with_note(note));
+    }
+    if let Some(margin) = held_out("eval_margin") {
+        let std = held_out("eval_margin_std").map(|std| format!("± {} (std)", number(std)));
         figures.push(Fact::new("Mean margin, held out", number(margin)).with_note(std.unwrap_or_default()));
     }
-    if let Some(beyond) = of(run.evaluation(), "eval_beyond_bound") {
+    if let Some(beyond) = held_out("eval_beyond_bound") {
         figures.push(Fact::new("Beyond the bound", percent(beyond)).with_note("of the held-out margins"));
     }
     if let Some(last) = run.curves.last() {
@@ -131,6 +215,11 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     figures
 }
 
+/// A note with the loss of a model that guesses, under the same bounds.
+fn beside_guessing(unit: &str, coin: Option<f64>) -> String {
+    coin.map_or(unit.to_owned(), |coin| format!("{unit}; guessing has {}", number(coin)))
+}
+
 fn notes(run: &Run<'_>) -> Vec<Block> {
     let mut notes = Vec::new();
     let mut note = |severity, text: String| notes.push(Block::Note(severity, text));
@@ -138,53 +227,83 @@ fn notes(run: &Run<'_>) -> Vec<Block> {
         Ending::Finished => {}
         Ending::Early => note(
             Severity::Info,
-            "Ended early: evaluations did not get better for as long as --patience allows.".into(),
+            "Stopped early: evaluations did not improve for as long as --patience allows.".into(),
         ),
         Ending::Interrupted => {
-            note(Severity::Warning, "Interrupted: the same command with --resume goes on.".into())
+            note(Severity::Warning, "Interrupted: rerun the same command with --resume to continue.".into())
         }
         Ending::Failed(why) => note(Severity::Error, format!("Failed: {why}")),
     }
-    if let Some(share) = run.accuracy()
-        && share.low <= 0.5
-        && share.high >= 0.5
+    if let Some(score) = collapsed(run) {
+        note(
+            Severity::Error,
+            format!("All scores are equal ({}): the model tells nothing apart.", number(score)),
+        );
+    } else if let Some(share) = run.accuracy()
+        && share.interval.contains(0.5)
     {
-        note(Severity::Warning, "The interval of the held-out accuracy holds 50 %: on these pairs the model cannot be told from a coin.".into());
+        let interval = percents(&share.interval);
+        note(
+            Severity::Warning,
+            format!(
+                "The 95 % interval of the held-out accuracy ({interval}) includes 50 %: no evidence that the model \
+                 beats guessing on these pairs."
+            ),
+        );
     }
-    let losses = run.curves.eval("loss");
-    let best = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
-    if let (Some((step, least)), Some((last, loss))) = (best, losses.last().copied())
+    if let Some(held_out) = run.held_out.filter(|held_out| held_out.pairs < FEW) {
+        note(Severity::Warning, format!("Only {} held out: the figures are rough.", held_out.text()));
+    }
+    let last = run.curves.eval("loss").last().copied();
+    if let (Some((step, least)), Some((last, loss))) = (run.best(), last)
         && loss > least * 1.02
-        && run.kept.is_none_or(|kept| kept as f64 > step)
+        && run.kept.is_none_or(|kept| kept > step)
     {
         note(
             Severity::Warning,
             format!(
-                "The loss on held-out pairs was least after step {step} ({}) and is {} after step {last}: the model over-fits. --final best keeps the best weights.",
+                "The held-out loss was lowest after step {step} ({}) and is {} after step {last}: the model overfits. \
+                 --final best keeps the weights with the lowest loss.",
                 number(least),
                 number(loss)
             ),
         );
     }
-    if run.pairs.1.is_none() {
-        note(Severity::Info, "Nothing was held out: --eval-split 0.1 or --eval-data show what the model is worth on other pairs.".into());
+    if run.held_out.is_none() {
+        note(
+            Severity::Info,
+            "Nothing was held out: --eval-split 0.1 or --eval-data measure the model on other pairs.".into(),
+        );
     }
     notes
 }
 
+/// The score of all held-out answers, or of the last batch's, where it is one for all.
+fn collapsed(run: &Run<'_>) -> Option<f64> {
+    let (line, prefix) = match run.evaluation() {
+        Some(line) => (line, "eval_"),
+        None => (run.curves.last()?, ""),
+    };
+    let of = |name: &str| line[format!("{prefix}{name}")].as_f64();
+    of("min_reward").filter(|least| of("max_reward") == Some(*least))
+}
+
 fn facts(run: &Run<'_>) -> Vec<Fact> {
     let mut facts = vec![
-        Fact::new("Begun from", run.base.clone()),
+        Fact::new("Base model", run.base.clone()),
         Fact::new("Parameters", count(run.parameters as u64)),
         Fact::new("Constraint", constraint(run.constraint)),
-        Fact::new("Pairs learned from", count(run.pairs.0 as u64)),
+        Fact::new("Training pairs", count(run.pairs as u64)),
     ];
-    if let Some(pairs) = run.pairs.1 {
-        facts.push(Fact::new("Pairs held out", count(pairs as u64)));
+    if run.fitted.is_some() {
+        facts[2].note = format!("fitted by {}", constraint(run.asked()));
+    }
+    if let Some(held_out) = run.held_out {
+        facts.push(Fact::new("Held-out pairs", held_out.text()));
     }
     if let Some(bounds) = bounds(run) {
         let spread = match bounds.min == bounds.max {
-            true => "all alike".to_owned(),
+            true => "the same for all".to_owned(),
             false => format!("5–95 %: {} to {}", number(bounds.p5), number(bounds.p95)),
         };
         facts.push(
@@ -192,13 +311,20 @@ fn facts(run: &Run<'_>) -> Vec<Fact> {
         );
     }
     if let Some(step) = run.kept {
-        facts.push(Fact::new("Weights kept", format!("those after step {}", count(step))));
+        let best =
+            run.best().filter(|_| run.curves.eval("loss").len() > 1).map(|(best, _)| match best == step {
+                true => "the lowest held-out loss".to_owned(),
+                false => format!("the held-out loss was lowest after step {}", count(best)),
+            });
+        facts.push(
+            Fact::new("Saved weights", format!("step {}", count(step))).with_note(best.unwrap_or_default()),
+        );
     }
     facts
 }
 
-/// A constraint as people read it: `length_ratio (beta1 20, beta2 0.001, beta3 −15)`; what was fitted in bulk (a model per
-/// fold, its evidence) is left to the file.
+/// A constraint as people read it: `length_ratio (beta1 20, beta2 0.001, beta3 −15)`; fields fitted in bulk (a model per
+/// fold, its evidence) are left out.
 pub fn constraint(tagged: &Value) -> String {
     let kind = tagged["kind"].as_str().unwrap_or("none").to_owned();
     let fields =
@@ -207,19 +333,21 @@ pub fn constraint(tagged: &Value) -> String {
     if settings.is_empty() { kind } else { format!("{kind} ({})", settings.join(", ")) }
 }
 
-/// Whether a field of a tagged object is a setting, and not its kind or something that was fitted in bulk.
+/// Whether a field of a tagged object is a setting: neither its kind, nor fitted in bulk, nor empty.
 pub fn is_setting(name: &str, value: &Value) -> bool {
-    !["kind", "digest"].contains(&name) && !is_bulk(value)
+    let is_empty =
+        value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(|of| of.is_empty());
+    !["kind", "digest"].contains(&name) && !is_bulk(value) && !is_empty
 }
 
-/// What a fitted constraint says of how it was fitted, in a sentence; none of one that says nothing.
+/// The evidence that a fitted constraint carries, in a sentence; none where it carries none.
 pub fn evidence(tagged: &Value) -> Option<String> {
     let evidence = tagged.get("evidence")?;
     let number = |path: &str| evidence.pointer(path).and_then(Value::as_f64);
     let of = |path: &str| number(path).map(|value| format!("{value:+.4}").replace('-', "−"));
     Some(format!(
-        "{} pairs of {} prompts; nats per pair on prompts not fitted to: {}, one probability for all pairs {}, a coin \
-         {}; the features bring {} (95 %: {} to {})",
+        "{} pairs of {} prompts; log-likelihood in nats per pair on prompts not fitted to: {}, one probability for all \
+         pairs {}, guessing {}; the features bring {} (95 %: {} to {}, normal approximation over prompts)",
         number("/pairs")?,
         number("/prompts")?,
         of("/log_likelihood/learned")?,
@@ -241,7 +369,7 @@ fn is_bulk(value: &Value) -> bool {
     }
 }
 
-/// A parameter's value as people read it; what is tagged itself is told as a constraint is.
+/// A parameter's value as people read it; a tagged value reads as a constraint does.
 pub fn setting(value: &Value) -> String {
     match value {
         Value::Object(fields) if fields.contains_key("kind") => constraint(value),
@@ -283,9 +411,9 @@ fn shown(value: &toml::Value) -> String {
 }
 
 fn plots(run: &Run<'_>) -> Vec<Plot> {
-    let mut plots = vec![loss(run), accuracy(run), margin(run)];
+    let mut plots = vec![ranking_loss(run), accuracy(run), margin(run)];
     if bounds(run).is_some() {
-        plots.push(beyond(run));
+        plots.extend([bounded_loss(run), beyond(run)]);
     }
     plots.extend([scores(run), gradient(run), learning_rate(run), speed(run)]);
     plots
@@ -314,25 +442,36 @@ fn both(run: &Run<'_>, name: &str) -> Vec<Layer> {
 fn smoothing(run: &Run<'_>) -> String {
     match run.curves.window() {
         1 => String::new(),
-        window => format!("Strong lines are means over {window} logged steps."),
+        window => format!("Bold lines are means over {window} logged steps."),
     }
 }
 
-fn loss(run: &Run<'_>) -> Plot {
-    let mut layers = both(run, "loss");
-    if bounds(run).is_some() {
-        // Beneath the whole, of which they are parts: where there is one alone, the whole covers it.
-        let part = |name: &str| Mark::Dashes(smooth(&run.curves.train(name)));
-        layers.insert(0, Layer::new("its ranking part", Ink::Green, part("ranking_loss")));
-        layers.insert(1, Layer::new("its constraint part", Ink::Purple, part("constraint_loss")));
-    }
-    let y = Axis::new("nats per pair");
-    Plot { title: "Loss".into(), about: smoothing(run), x: steps(), y, layers }
+fn ranking_loss(run: &Run<'_>) -> Plot {
+    let mut layers = guessing(run, "coin_ranking_loss");
+    layers.extend(both(run, "ranking_loss"));
+    let y = Axis::new("−ln σ(Δ), nats per pair").spanning(LEAST_NATS);
+    Plot { title: "Ranking loss".into(), about: smoothing(run), x: steps(), y, layers }
+}
+
+/// The whole loss and its constraint part.
+fn bounded_loss(run: &Run<'_>) -> Plot {
+    let mut layers = guessing(run, "coin_loss");
+    let part = Mark::Dashes(smooth(&run.curves.train("constraint_loss")));
+    layers.push(Layer::new("constraint part, training", Ink::Purple, part));
+    layers.extend(both(run, "loss"));
+    let y = Axis::new("ranking and constraint, nats per pair").spanning(LEAST_NATS);
+    Plot { title: "Loss with bounds".into(), about: smoothing(run), x: steps(), y, layers }
+}
+
+/// A line at the loss of a model that guesses, as evaluations have it.
+fn guessing(run: &Run<'_>, name: &str) -> Vec<Layer> {
+    let coin = run.curves.eval(name).last().copied();
+    coin.map(|(_, coin)| Layer::new("guessing", Ink::Grey, Mark::Across(coin))).into_iter().collect()
 }
 
 fn accuracy(run: &Run<'_>) -> Plot {
     let mut layers = both(run, "accuracy");
-    layers.insert(0, Layer::new("a coin", Ink::Grey, Mark::Across(0.5)));
+    layers.insert(0, Layer::new("guessing", Ink::Grey, Mark::Across(0.5)));
     let y = Axis::shares("share of pairs ordered as labelled").within(0.0, 1.0);
     Plot { title: "Accuracy".into(), about: String::new(), x: steps(), y, layers }
 }
@@ -366,7 +505,7 @@ fn margin(run: &Run<'_>) -> Plot {
         let above = outside.iter().map(|(name, bound)| format!("{name} {}", number(*bound)));
         let above = above.collect::<Vec<_>>();
         if !above.is_empty() {
-            about = format!("Above what is drawn: {}.", above.join(", "));
+            about = format!("Above the plot: {}.", above.join(", "));
         }
     }
     let y = Axis::new("Δ = score(chosen) − score(rejected)");
@@ -390,7 +529,7 @@ fn scores(run: &Run<'_>) -> Plot {
         Layer::new("mean", Ink::Blue, Mark::Line(smooth(&run.curves.train("mean_reward")))),
         Layer::new("mean, held out", Ink::Orange, Mark::Dots(run.curves.eval("mean_reward"))),
     ];
-    let y = Axis::new("scores of both answers");
+    let y = Axis::new("score of an answer");
     Plot { title: "Scores".into(), about: String::new(), x: steps(), y, layers }
 }
 
@@ -403,15 +542,12 @@ fn gradient(run: &Run<'_>) -> Plot {
     layers.push(Layer::new("norm", Ink::Blue, Mark::Line(smooth(&norms))));
     let mut about = String::new();
     if let Some(most) = run.max_grad_norm {
-        layers.push(Layer::new("scaled down from here", Ink::Grey, Mark::Across(most)));
+        layers.push(Layer::new("clipped above", Ink::Grey, Mark::Across(most)));
         let clipped = norms.iter().filter(|(_, norm)| *norm > most).count();
-        about = format!(
-            "Scaled down in {} of {} logged steps.",
-            count(clipped as u64),
-            count(norms.len() as u64)
-        );
+        about =
+            format!("Clipped in {} of {} logged steps.", count(clipped as u64), count(norms.len() as u64));
     }
-    let y = Axis::new("√Σ g², before it is scaled down");
+    let y = Axis::new("√Σ g², before clipping");
     Plot { title: "Gradient norm".into(), about, x: steps(), y, layers }
 }
 
@@ -419,8 +555,8 @@ fn learning_rate(run: &Run<'_>) -> Plot {
     let rates = thin(&run.curves.train("learning_rate"));
     let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
     let y = match highest > 0.0 {
-        true => Axis::new("of the step").within(0.0, 1.05 * highest),
-        false => Axis::new("of the step"),
+        true => Axis::new("learning rate").within(0.0, 1.05 * highest),
+        false => Axis::new("learning rate"),
     };
     let layers = vec![Layer::unnamed(Ink::Blue, Mark::Line(rates))];
     Plot { title: "Learning rate".into(), about: String::new(), x: steps(), y, layers }

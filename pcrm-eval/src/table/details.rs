@@ -1,8 +1,9 @@
-//! The tables below the main one: benchmarks, subsets, deciles, people, best of n, the comparison with another model.
+//! The tables below the main one: benchmarks, subsets, deciles, people, best of n, comparisons with other models.
 
 use comfy_table::Table;
 
-use super::{align, new_table, number, percent};
+use super::figures::{Signed, number, p_value, percent, percents};
+use super::{align, new_table};
 use crate::answers::BestOfN;
 use crate::benchmarks::rm_bench::StyleMatrix;
 use crate::benchmarks::{RewardBench, RewardBench2, RmBench};
@@ -10,11 +11,12 @@ use crate::bootstrap::{Difference, Estimate};
 use crate::compare::Comparison;
 use crate::evaluation::LengthUnit;
 use crate::human::{Correlations, HumanAgreement};
+use crate::interval::Interval;
 use crate::measure::Measure;
 use crate::reward::RewardReport;
 use crate::slices::{Decile, Slice};
 
-/// Everything that a report has beyond the main table, most important first.
+/// All tables of a report beyond the main one, most important first.
 pub(super) fn details(report: &RewardReport) -> Vec<Table> {
     let unit = match report.length_unit {
         LengthUnit::Tokens => "chosen − rejected, tokens",
@@ -35,27 +37,49 @@ pub(super) fn details(report: &RewardReport) -> Vec<Table> {
     tables.into_iter().flatten().map(align).collect()
 }
 
-/// How two models differ.
-pub(super) fn comparison(comparison: &Comparison) -> Vec<Table> {
-    let mut table = new_table(&["second − first", "first", "second", "difference (95 %)", "p"]);
+/// The differences of two models: by measure, by pairs, and how their scores go together.
+pub(super) fn comparison(comparison: &Comparison, first: &str, second: &str) -> Vec<Table> {
+    let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
+    let mut header = vec!["second − first", first, second, "difference"];
+    if drawn {
+        header.extend(["95 %", "p"]);
+    }
+    let mut table = new_table(&header);
+    let mut add = |name: &str, difference: &Difference, (unit, least): (f64, usize)| {
+        let Signed { value, interval } = Signed::of(&difference.difference, unit, least);
+        let (first, second) = match unit {
+            POINTS => (percent(difference.first), percent(difference.second)),
+            _ => (number(difference.first), number(difference.second)),
+        };
+        let mut row = vec![name.to_owned(), first, second, value];
+        if drawn {
+            let none = || "–".to_owned();
+            row.extend([interval.unwrap_or_else(none), difference.p.map_or_else(none, p_value)]);
+        }
+        table.add_row(row);
+    };
     for (measure, difference) in &comparison.differences {
-        table.add_row(difference_row(label(*measure), difference));
+        match measure {
+            Measure::Accuracy => add("accuracy, points", difference, (POINTS, 1)),
+            measure => add(measure.name(), difference, (1.0, 3)),
+        }
     }
     for (name, difference) in [
         ("human ρ, pooled", comparison.human.and_then(|human| human.pooled_spearman)),
         ("human ρ, per prompt", comparison.human.and_then(|human| human.per_prompt_spearman)),
     ] {
         if let Some(difference) = difference {
-            table.add_row(difference_row(name, &difference));
+            add(name, &difference, (1.0, 3));
         }
     }
     let test = &comparison.mcnemar;
+    let (only_first, only_second) = (format!("only {first}"), format!("only {second}"));
     let mut pairs =
-        new_table(&["pairs right by", "both", "first only", "second only", "neither", "McNemar p"]);
+        new_table(&["ordered as labelled by", "both", &only_first, &only_second, "neither", "McNemar p"]);
     let counts = [test.both, test.only_first, test.only_second, test.neither].map(|count| count.to_string());
-    let p = [probability(test.p)];
-    pairs.add_row([comparison.pairs.to_string()].into_iter().chain(counts).chain(p));
-    let mut scores = new_table(&["both models' scores", "r", "Spearman", "Kendall"]);
+    let all = format!("of {} pairs", comparison.pairs);
+    pairs.add_row([all].into_iter().chain(counts).chain([p_value(test.p)]));
+    let mut scores = new_table(&["correlation of both models' scores", "r", "Spearman", "Kendall"]);
     let shown = |value: Option<f64>| value.map_or("–".to_owned(), number);
     scores.add_row([
         format!("{} answers", 2 * comparison.pairs),
@@ -66,22 +90,8 @@ pub(super) fn comparison(comparison: &Comparison) -> Vec<Table> {
     [table, pairs, scores].map(align).into()
 }
 
-fn difference_row(name: &str, difference: &Difference) -> [String; 5] {
-    let Estimate { value, low, high, .. } = difference.difference;
-    let (first, second) = (number(difference.first), number(difference.second));
-    let between = format!("{value:+.3} ({low:+.3} to {high:+.3})");
-    [name.to_owned(), first, second, between, probability(difference.p)]
-}
-
-fn label(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Accuracy => "accuracy",
-        Measure::LogLoss => "log loss",
-        Measure::Brier => "Brier score",
-        Measure::Ece => "calibration error",
-        Measure::MeanMargin => "mean margin",
-    }
-}
+/// The unit of differences of accuracy.
+const POINTS: f64 = 0.01;
 
 fn reward_bench(bench: &RewardBench) -> Table {
     let mut table = new_table(&["RewardBench", "score", "subsets missing"]);
@@ -133,7 +143,7 @@ fn rm_bench(bench: &RmBench) -> Table {
 
 fn best_of_n(best: &BestOfN) -> Table {
     let mut table = new_table(&["best of n", "prompts", "answers", "accuracy", "95 % interval", "chance"]);
-    let interval = format!("{:.1} to {:.1} %", 100.0 * best.accuracy.low, 100.0 * best.accuracy.high);
+    let interval = percents(&best.accuracy.interval);
     table.add_row([
         "best found".to_owned(),
         best.prompts.to_string(),
@@ -157,12 +167,16 @@ fn human(human: &HumanAgreement) -> Table {
     let mut table = new_table(&["human scores", "Pearson", "Spearman", "Kendall"]);
     let mut rows = |name: String, correlations: Correlations| {
         let values = [correlations.pearson, correlations.spearman, correlations.kendall];
-        let shown = |of: fn(Estimate) -> String| values.map(|value| value.map_or("–".to_owned(), of));
-        let [pearson, spearman, kendall] = shown(|estimate| number(estimate.value));
-        table.add_row([name, pearson, spearman, kendall]);
-        let [pearson, spearman, kendall] =
-            shown(|estimate| format!("{:.3} to {:.3}", estimate.low, estimate.high));
-        table.add_row(["  95 % interval".to_owned(), pearson, spearman, kendall]);
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+        let value = |estimate: Option<Estimate>| shown(estimate.map(|estimate| number(estimate.value)));
+        table.add_row([name].into_iter().chain(values.map(value)));
+        let ends =
+            |interval: Interval| format!("{:.3} to {:.3}", interval.low(), interval.high()).replace('-', "−");
+        let intervals = values.map(|estimate| estimate?.interval);
+        if intervals.iter().any(Option::is_some) {
+            let cells = intervals.map(|interval| shown(interval.map(ends)));
+            table.add_row(["  95 % interval".to_owned()].into_iter().chain(cells));
+        }
     };
     rows(format!("{} answers", human.answers), human.pooled);
     rows(format!("{} prompts, mean", human.prompts_used), human.per_prompt);
@@ -176,8 +190,14 @@ fn intervals(report: &RewardReport) -> Option<Table> {
     let title = format!("bootstrap over {} prompts", report.prompts);
     let mut table = new_table(&[&title, "value", "95 % interval"]);
     for (measure, estimate) in &report.intervals {
-        let interval = format!("{} to {}", number(estimate.low), number(estimate.high));
-        table.add_row([label(*measure).to_owned(), number(estimate.value), interval]);
+        let Some(interval) = &estimate.interval else { continue };
+        let (value, ends) = match measure {
+            Measure::Accuracy => (percent(estimate.value), percents(interval)),
+            _ => {
+                (number(estimate.value), format!("{} to {}", number(interval.low()), number(interval.high())))
+            }
+        };
+        table.add_row([measure.name().to_owned(), value, ends]);
     }
     Some(table)
 }
@@ -214,7 +234,7 @@ fn slices(title: &str) -> Table {
 
 fn add_slice(table: &mut Table, name: String, slice: &Slice) {
     let Slice { pairs, accuracy, mean_margin, .. } = slice;
-    let interval = format!("{:.1} to {:.1} %", 100.0 * accuracy.low, 100.0 * accuracy.high);
+    let interval = percents(&accuracy.interval);
     table.add_row([name, pairs.to_string(), percent(accuracy.value), interval, number(*mean_margin)]);
 }
 
@@ -225,8 +245,4 @@ fn short(name: &str) -> String {
         true => name.chars().take(MOST - 1).chain(['…']).collect(),
         false => name.to_owned(),
     }
-}
-
-fn probability(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }

@@ -1,13 +1,17 @@
 //! Reports as terminal tables: one report, or several side by side; readable at 80 columns.
 
 mod details;
+mod figures;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
+use crate::bootstrap::Estimate;
 use crate::histogram::Histogram;
 use crate::quantiles::Summary;
-use crate::reward::RewardReport;
+use crate::reward::{Compared, RewardReport};
+
+pub use figures::{Signed, number, p_value, percent, percents};
 
 /// The width that tables keep to, in characters.
 const WIDTH: u16 = 80;
@@ -15,22 +19,76 @@ const WIDTH: u16 = 80;
 const BESIDE: usize = 3;
 
 impl RewardReport {
-    /// The report as terminal tables, most important first; lines end in `\n`, no colours.
+    /// The report as terminal tables, most important first, and below them its findings; lines end in `\n`, no colours.
     ///
-    /// Beside another model's there are two columns and their comparison, and details of the first alone.
-    pub fn table(&self) -> String {
-        let mut text = match &self.compared {
-            Some(compared) => {
-                let mut text = side_by_side(&[("first", self), ("second", &compared.report)]);
-                push(&mut text, details::comparison(&compared.comparison));
-                text
+    /// `names` are those of the models, the first being this report's; with one model they are not shown. Tables of
+    /// details are the first model's.
+    pub fn table(&self, names: &[&str]) -> String {
+        let name =
+            |at: usize| names.get(at).map_or_else(|| format!("model {}", at + 1), |name| shortened(name));
+        let others: Vec<&Compared> = self.comparisons().collect();
+        let mut text = match others.is_empty() {
+            true => side_by_side(&[("", self)]),
+            false => {
+                let names: Vec<String> = (0..=others.len()).map(name).collect();
+                let reports = std::iter::once(self).chain(others.iter().map(|other| &other.report));
+                side_by_side(&names.iter().map(String::as_str).zip(reports).collect::<Vec<_>>())
             }
-            None => side_by_side(&[("", self)]),
         };
+        for (at, other) in others.iter().enumerate() {
+            push(&mut text, details::comparison(&other.comparison, &name(0), &name(at + 1)));
+        }
         push(&mut text, details::details(self));
         push(&mut text, [align(reliability(self))]);
+        for found in self.all_findings(names) {
+            text.push_str(&paragraph(&found));
+        }
         text
     }
+
+    /// The findings of all models and comparisons; of several models each begins with the model's name.
+    pub fn all_findings(&self, names: &[&str]) -> Vec<String> {
+        let name =
+            |at: usize| names.get(at).map_or_else(|| format!("model {}", at + 1), |name| (*name).to_owned());
+        let others: Vec<&Compared> = self.comparisons().collect();
+        if others.is_empty() {
+            return self.findings();
+        }
+        let compared = others.iter().enumerate();
+        let compared = compared.flat_map(|(at, other)| other.comparison.findings(&name(0), &name(at + 1)));
+        let reports = std::iter::once(self).chain(others.iter().map(|other| &other.report));
+        let own = reports.enumerate().flat_map(|(at, report)| {
+            let named = move |found: String| format!("{}: {found}", name(at));
+            report.findings().into_iter().map(named)
+        });
+        let mut all: Vec<String> = compared.collect();
+        all.extend(own);
+        all
+    }
+}
+
+/// The end of a long name, where models of one folder differ.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 16;
+    let length = name.chars().count();
+    match length > MOST {
+        true => ['…'].into_iter().chain(name.chars().skip(length + 1 - MOST)).collect(),
+        false => name.to_owned(),
+    }
+}
+
+/// A finding, broken between words at the tables' width.
+fn paragraph(text: &str) -> String {
+    let mut lines = vec!["*".to_owned()];
+    for word in text.split(' ') {
+        let line =
+            lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= WIDTH.into());
+        match line {
+            Some(line) => line.push_str(&format!(" {word}")),
+            None => lines.push(format!("  {word}")),
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn push(text: &mut String, tables: impl IntoIterator<Item = Table>) {
@@ -47,7 +105,8 @@ fn reliability(report: &RewardReport) -> Table {
             bin.count.to_string(),
             percent(bin.confidence),
             percent(bin.accuracy),
-            format!("{:+.1} %", 100.0 * (bin.accuracy - bin.confidence)),
+            Signed::of(&Estimate { value: bin.accuracy - bin.confidence, interval: None }, 0.01, 1).value
+                + " %",
         ]);
     }
     table
@@ -67,7 +126,7 @@ fn block(columns: &[(&str, &RewardReport)]) -> Table {
     for (label, value) in rows() {
         add(&mut table, label, columns, value);
     }
-    let label = format!("margins {} to {}", Histogram::LOW, Histogram::HIGH);
+    let label = format!("margins −{} to {}", -Histogram::LOW, Histogram::HIGH);
     add(&mut table, &label, columns, |report| Some(report.histogram.sparkline(places)));
     align(table)
 }
@@ -80,10 +139,7 @@ fn rows() -> Vec<Row> {
         ("pairs", |report| Some(report.pairs.to_string())),
         ("accuracy", |report| Some(percent(report.accuracy.value))),
         ("  ties as wrong", |report| (report.ties > 0).then(|| percent(report.strict_accuracy))),
-        ("  95 % interval", |report| {
-            let (low, high) = (100.0 * report.accuracy.low, 100.0 * report.accuracy.high);
-            Some(format!("{low:.1} to {high:.1} %"))
-        }),
+        ("  95 % interval", |report| Some(percents(&report.accuracy_interval()))),
         ("log loss", |report| Some(number(report.log_loss))),
         ("Brier score", |report| Some(number(report.brier))),
         ("calibration error", |report| Some(number(report.ece))),
@@ -145,27 +201,12 @@ fn align(mut table: Table) -> Table {
     table
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
 fn spread(summary: &Summary) -> String {
     format!("{} ± {}", number(summary.mean), number(summary.std))
 }
 
 fn range(low: f64, high: f64) -> String {
     format!("{} to {}", number(low), number(high))
-}
-
-/// Four significant digits or so, without an exponent where the number is of a common size.
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        size if !(5e-4..1e5).contains(&size) => format!("{value:.2e}"),
-        size if size < 1.0 => format!("{value:.4}"),
-        size if size < 100.0 => format!("{value:.3}"),
-        _ => format!("{value:.1}"),
-    }
 }
 
 #[cfg(test)]
@@ -222,9 +263,12 @@ mod tests {
                 evaluation.add_set(set(Labels::Human(human.to_vec()))).unwrap();
             }
         }
-        let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
-        RewardReport::beside(&evaluations[0], &evaluations[1], &bootstrap).unwrap()
+        let bootstrap = Bootstrap { resamples: 40, ..Bootstrap::default() };
+        RewardReport::beside(&evaluations[0], &evaluations[1..], &bootstrap).unwrap()
     }
+
+    const LONG: [&str; 2] =
+        ["runs/2026-11-02/pythia-70m-helpful-length-ratio-20-0.001-15", "runs/2026-11-02/pythia-70m-none"];
 
     fn widest(text: &str) -> usize {
         text.lines().map(|line| line.chars().count()).max().unwrap()
@@ -234,8 +278,8 @@ mod tests {
     #[test]
     fn tables_fit_eighty_columns() {
         let (small, huge) = (report(1.0, Some(3.0), true), report(-1e7, None, false));
-        assert!(widest(&small.table()) <= 80 && widest(&huge.table()) <= 80);
-        assert!(widest(&everything().table()) <= 80, "{}", everything().table());
+        assert!(widest(&small.table(&[])) <= 80 && widest(&huge.table(&[])) <= 80);
+        assert!(widest(&everything().table(&LONG)) <= 80, "{}", everything().table(&LONG));
         let name = "runs/2026-11-02/pythia-70m-helpful-length-ratio-20-0.001-15";
         for count in 1..=7 {
             let columns = vec![(name, &huge); count];
@@ -249,7 +293,7 @@ mod tests {
     #[test]
     fn absent_measures_are_left_out_or_dashed() {
         let (with, without) = (report(1.0, Some(3.0), true), report(1.0, None, false));
-        let alone = without.table();
+        let alone = without.table(&[]);
         assert!(!alone.contains("mean bound") && !alone.contains("true reward"), "{alone}");
         let both = side_by_side(&[("bt", &without), ("pcrm", &with)]);
         let row = both.lines().find(|line| line.contains("mean bound")).unwrap();
@@ -264,13 +308,5 @@ mod tests {
             let text = side_by_side(&vec![("name", &report); count]);
             assert_eq!(text.matches(&report.histogram.sparkline(places)).count(), count, "{text}");
         }
-    }
-
-    /// Protects: numbers stay short and never become 0.0000 or a row of digits.
-    #[test]
-    fn numbers_are_short() {
-        let shown: Vec<String> =
-            [0.0, 0.000_012, 0.51234, -1.0, 19.98765, 1234.56, 1e7, -3e-9].map(number).to_vec();
-        assert_eq!(shown, ["0", "1.20e-5", "0.5123", "-1.000", "19.988", "1234.6", "1.00e7", "-3.00e-9"]);
     }
 }

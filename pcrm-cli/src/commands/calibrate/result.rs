@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::forms::Form;
 use crate::crossfit::Fitted;
 use crate::plugins::calibrated::Calibration;
-use crate::plugins::calibration::Verdict;
+use crate::report::calibration::is_curve;
 use crate::report::evidence as told;
 
 /// All constraints that were fitted to one evidence.
@@ -72,9 +72,9 @@ impl Calibrated {
 }
 
 impl Calibrated {
-    /// Whether similarity says enough for a curve.
+    /// Whether similarity carries enough information for a curve.
     pub fn is_curve(&self) -> bool {
-        self.calibration.as_ref().is_some_and(|found| found.verdict == Verdict::Informative)
+        self.calibration.as_ref().is_some_and(is_curve)
     }
 }
 

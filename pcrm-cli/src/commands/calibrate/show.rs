@@ -1,14 +1,18 @@
-//! What came of calibration, for a terminal of 80 columns.
+//! Calibrations as text for a terminal of 80 columns.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
-use pcrm_eval::accuracy::{LEVEL, Share};
+use pcrm_eval::table::percents;
 
 use super::result::{Calibrated, Calibrations};
 use crate::paragraph::paragraph;
 use crate::plugins::calibrated::Calibration;
-use crate::plugins::calibration::bins::Bin;
+use crate::report::calibration::{cells, held_out};
+use crate::report::percent;
 use crate::report::run::constraint;
+
+/// Headings that leave room in 80 columns.
+const COLUMNS: [&str; 6] = ["similarity", "pairs", "chosen wins", "95 %", "fitted", "as given"];
 
 /// Tables and sentences.
 pub fn text(all: &Calibrations) -> String {
@@ -21,7 +25,7 @@ pub fn text(all: &Calibrations) -> String {
             all.prompts,
             all.judges,
             percent(accuracy.value),
-            interval(accuracy.low, accuracy.high)
+            percents(&accuracy.interval)
         ),
     );
     for one in &all.constraints {
@@ -37,40 +41,10 @@ pub fn text(all: &Calibrations) -> String {
         text.push_str(&format!("  --constraint {} takes it\n", one.file.display()));
     }
     if let Some(best) = all.best() {
-        let said = format!("{} foretells wins best on prompts that were not fitted to.", best.name);
+        let said = format!("{} predicts wins best on prompts that were not fitted to.", best.name);
         text.push_str(&format!("\n{}", paragraph("", &said)));
     }
     text
-}
-
-/// The cells of the table of deciles, a row a bin.
-pub fn cells(bins: &[Bin]) -> Vec<Vec<String>> {
-    let row = |bin: &Bin| {
-        let share = Share::wilson(bin.win * bin.pairs as f64, bin.pairs, LEVEL);
-        vec![
-            format!("{:.3} to {:.3}", bin.low, bin.high),
-            bin.pairs.to_string(),
-            percent(bin.win),
-            share.map_or_else(|_| "–".to_owned(), |share| interval(share.low, share.high)),
-            percent(bin.fitted),
-            percent(bin.given),
-        ]
-    };
-    bins.iter().map(row).collect()
-}
-
-/// The headings of [`cells`].
-pub const COLUMNS: [&str; 6] = ["similarity", "pairs", "chosen wins", "95 %", "fitted", "as given"];
-
-/// Held-out log-likelihoods by what they are of.
-pub fn held_out(calibration: &Calibration) -> [(&'static str, f64); 4] {
-    let held_out = &calibration.held_out;
-    [
-        ("fitted curve", held_out.curve),
-        ("fitted constant", held_out.constant),
-        ("the bounds as given", held_out.given),
-        ("a coin", held_out.coin),
-    ]
 }
 
 fn deciles(calibration: &Calibration) -> String {
@@ -85,11 +59,12 @@ fn likelihoods(one: &Calibrated, calibration: &Calibration) -> String {
     let gain = [gain.value, gain.low, gain.high].map(|x| format!("{x:+.4}").replace('-', "−"));
     let level = 100.0 * calibration.level;
     let said = format!(
-        "curve against constant: {} nats per pair ({level} %: {} to {}); {}",
+        "gain of the curve over a constant: {} nats per pair ({level} %: {} to {}, bootstrap over prompts); as given \
+         is {}",
         gain[0],
         gain[1],
         gain[2],
-        format_args!("as given is {}", crate::report::run::constraint(&one.asked))
+        constraint(&one.asked)
     );
     table + &paragraph("  ", &said)
 }
@@ -101,12 +76,4 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.add_rows(rows);
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     format!("{table}\n")
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-fn interval(low: f64, high: f64) -> String {
-    format!("{:.1}–{:.1}", 100.0 * low, 100.0 * high)
 }

@@ -1,11 +1,13 @@
-//! A comparison's page.
+//! The page of a comparison.
 
-use super::outcome::{Better, Measure, Outcome};
+use pcrm_eval::interval::FEWEST_REPLICATES;
+
+use super::outcome::{Better, Measure, Outcome, Unit};
 use super::show;
 use crate::report::document::{Block, Document, Section, Table};
-use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
+use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 
-/// The page: an interval plot per measure that can be better or worse, the table, the constraints.
+/// The page: the reading, a plot per measure of quality, the table, the constraints.
 pub fn document(outcome: &Outcome) -> Document {
     let telling = |(_, measure): &(usize, &Measure)| measure.better != Better::Neither;
     let plots: Vec<Plot> = outcome
@@ -18,7 +20,7 @@ pub fn document(outcome: &Outcome) -> Document {
     let mut columns = vec![""];
     columns.extend(outcome.arms.iter().map(|arm| arm.label.as_str()));
     let mut table = Table::of_numbers("", &columns);
-    let row = |(label, cells): (String, Vec<String>)| [vec![label], cells].concat();
+    let row = |row: show::Row| [vec![row.label], row.cells].concat();
     table.rows = show::rows(outcome).into_iter().map(row).collect();
     let mut constraints = Table::of_text("", &["", "constraint"]);
     for arm in &outcome.arms {
@@ -26,45 +28,62 @@ pub fn document(outcome: &Outcome) -> Document {
         constraints.rows.extend(arm.constraints.iter().map(row));
     }
     let said = outcome.reading().into_iter().map(Block::Text).collect();
+    let mut measures = vec![Block::Table(table)];
+    if outcome.replicates >= FEWEST_REPLICATES {
+        measures.push(Block::Text("A star marks a difference whose interval excludes 0.".to_owned()));
+    }
     Document {
         title: "Constraints compared".to_owned(),
         about: show::heading(outcome),
         sections: vec![
-            Section::open("What the numbers say", said),
+            Section::open("Summary", said),
             Section::open("", vec![Block::Plots(plots)]),
-            Section::open(
-                "Measures",
-                vec![
-                    Block::Table(table),
-                    Block::Text("A star marks a difference whose interval leaves out 0.".to_owned()),
-                ],
-            ),
+            Section::open("Measures", measures),
             Section::closed("Constraints, with the numbers fitted", vec![Block::Table(constraints)]),
         ],
     }
 }
 
-/// The measure of every arm, with its interval, from above to below.
+/// The measure of every arm from above to below: a pale dot a seed, and the mean with its interval.
 fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
     let names = outcome.arms.iter().rev().map(|arm| arm.label.clone()).collect();
-    let marks = outcome.arms.iter().rev().enumerate().filter_map(|(place, arm)| {
+    let arms = || outcome.arms.iter().rev().enumerate();
+    let marks = arms().filter_map(|(place, arm)| {
         let mean = arm.means[at]?;
-        let (low, high) = mean.interval.unwrap_or((mean.value, mean.value));
-        Some((mean.value, place as f64, low, high))
+        Some(Whisker::new((mean.value, place as f64), mean.interval))
     });
-    let x = match measure.name {
-        "accuracy" | "beyond_bound" => Axis::shares(""),
-        _ => Axis::new(""),
+    let seeds = arms().flat_map(|(place, arm)| {
+        let values = arm.values[at].iter().flatten();
+        values.map(move |value| (*value, place as f64 - BELOW)).collect::<Vec<_>>()
+    });
+    // A difference in the third digit must not look like an effect.
+    let x = match measure.unit {
+        Unit::Share => Axis::shares("").spanning(0.1),
+        Unit::Loss => Axis::new("").spanning(0.05),
+        Unit::Score => Axis::new("").spanning(0.5),
     };
     let mut layers = Vec::new();
-    if let Some(first) = outcome.arms.first().and_then(|arm| arm.means[at]) {
-        layers.push(Layer::unnamed(Ink::Grey, Mark::Upright(first.value)));
+    if let Some((label, mean)) = outcome.arms.first().and_then(|arm| Some((&arm.label, arm.means[at]?))) {
+        layers.push(Layer::new(format!("mean of {label}"), Ink::Grey, Mark::Upright(mean.value)));
     }
-    layers.push(Layer::unnamed(Ink::Blue, Mark::Lying(marks.collect())));
-    let better = match measure.better {
-        Better::More => "more is better",
-        Better::Less | Better::Neither => "less is better",
+    if outcome.replicates > 1 {
+        layers.push(Layer::new("a seed", Ink::Orange, Mark::Crowd(seeds.collect())));
+    }
+    let name = match outcome.replicates {
+        1 => "the run",
+        runs if runs < FEWEST_REPLICATES => "mean",
+        _ => "mean with 95 % interval",
     };
-    let (title, about) = (format!("{} ({better})", measure.heading), String::new());
-    Plot { title, about, x, y: Axis::of_names(names), layers }
+    layers.push(Layer::new(name, Ink::Blue, Mark::Lying(marks.collect())));
+    let better = if measure.better == Better::Higher { "higher is better" } else { "lower is better" };
+    let title = format!("{} ({better})", capitalised(measure.heading));
+    Plot { title, about: String::new(), x, y: Axis::of_names(names), layers }
+}
+
+/// How far below its mean a seed's dot is, in places of names.
+const BELOW: f64 = 0.3;
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -2,80 +2,129 @@
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
-use pcrm_eval::replicates::Mean;
+use pcrm_eval::Interval;
+use pcrm_eval::interval::FEWEST_REPLICATES;
+use pcrm_eval::table::{percent, percents};
 
-use super::outcome::{Measure, Outcome};
+use super::outcome::{ArmOutcome, HeldOut, Measure, Outcome, Unit};
+use crate::paragraph::paragraph;
 use crate::report::count;
 
-/// Arms beside each other in 80 columns.
-const BESIDE: usize = 4;
+/// The width that tables keep to, in characters.
+const WIDTH: usize = 80;
 
-/// The tables, and what they say.
+/// The tables, and their reading.
 pub fn text(outcome: &Outcome) -> String {
-    let mut text = format!("\n{}\n", heading(outcome));
-    for arms in (0..outcome.arms.len()).collect::<Vec<_>>().chunks(BESIDE) {
+    let mut text = format!("\n{}", paragraph("", &heading(outcome)));
+    let rows = rows(outcome);
+    let mut next = 0;
+    while next < outcome.arms.len() {
+        let beside = beside(outcome, &rows, next);
+        let arms = next..next + beside;
         let mut table = Table::new();
         table.force_no_tty().load_style(UTF8_BORDERS_ONLY);
         let mut header = vec![String::new()];
-        header.extend(arms.iter().map(|arm| outcome.arms[*arm].label.clone()));
+        header.extend(arms.clone().map(|arm| outcome.arms[arm].label.clone()));
         table.set_header(header);
-        for (label, cells) in rows(outcome) {
-            let mut row = vec![label];
-            row.extend(arms.iter().map(|arm| cells[*arm].clone()));
-            table.add_row(row);
+        for row in &rows {
+            let mut cells = vec![row.short.to_owned()];
+            cells.extend(arms.clone().map(|arm| row.cells[arm].clone()));
+            table.add_row(cells);
         }
         table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         text.push_str(&format!("{table}\n"));
+        next += beside;
     }
-    outcome.reading().iter().for_each(|said| text.push_str(&format!("* {said}\n")));
+    outcome.reading().iter().for_each(|said| text.push_str(&paragraph("* ", said)));
     text
 }
 
-/// What the numbers are of.
-pub fn heading(outcome: &Outcome) -> String {
-    let (runs, pairs) = (outcome.replicates, count(outcome.pairs as u64));
-    let seeds = if runs == 1 { "one seed".to_owned() } else { format!("{runs} seeds") };
-    let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
-    format!(
-        "{} constraints, {seeds} each, {pairs} held-out pairs in all. Means with 95 % intervals over seeds (Student's \
-         t); differences to {first} are taken seed by seed.",
-        outcome.arms.len()
-    )
+/// How many arms from this one on fit beside each other; at least one.
+fn beside(outcome: &Outcome, rows: &[Row], from: usize) -> usize {
+    let length = |text: &str| text.chars().count() + 2;
+    let column = |arm: usize| {
+        let cells = rows.iter().map(|row| length(&row.cells[arm]));
+        cells.chain([length(&outcome.arms[arm].label)]).max().unwrap_or(0)
+    };
+    let mut width = 2 + rows.iter().map(|row| length(row.short)).max().unwrap_or(0);
+    let fits = (from..outcome.arms.len()).take_while(|arm| {
+        width += column(*arm);
+        width <= WIDTH
+    });
+    fits.count().max(1)
 }
 
-/// Rows of the table: a label, and a cell per arm.
-pub fn rows(outcome: &Outcome) -> Vec<(String, Vec<String>)> {
+/// The data behind the numbers.
+pub fn heading(outcome: &Outcome) -> String {
+    let runs = outcome.replicates;
+    let seeds = if runs == 1 { "one seed".to_owned() } else { format!("{runs} seeds") };
+    let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
+    let pairs = match outcome.held_out {
+        HeldOut::Own(pairs) => format!("{} held-out pairs in all", count(pairs as u64)),
+        HeldOut::Same(pairs) => format!("{} held-out pairs, the same for every seed", count(pairs as u64)),
+    };
+    let intervals = match (runs, runs < FEWEST_REPLICATES) {
+        (1, _) => String::new(),
+        (_, true) => format!("Means over seeds; differences to {first} are taken seed by seed."),
+        (_, false) => format!(
+            "Means with 95 % intervals over seeds (Student's t); differences to {first} are taken seed by seed."
+        ),
+    };
+    format!("{} constraints, {seeds} each, {pairs}. {intervals}", outcome.arms.len()).trim_end().to_owned()
+}
+
+/// A row of the table.
+pub struct Row {
+    /// Its label below that of its measure.
+    pub short: &'static str,
+    /// Its label by itself.
+    pub label: String,
+    /// A cell per arm.
+    pub cells: Vec<String>,
+}
+
+/// The rows of the table: of every measure the means, their intervals, and the differences to the first arm.
+pub fn rows(outcome: &Outcome) -> Vec<Row> {
+    let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
     let mut rows = Vec::new();
     for (at, measure) in outcome.measures.iter().enumerate() {
-        let of = |mean: &Option<Mean>| mean.map_or_else(|| "–".to_owned(), |mean| value(measure, mean.value));
-        let half = |mean: &Option<Mean>| {
-            let half = mean.and_then(|mean| Some((mean.interval?.1 - mean.value).abs()));
-            half.map_or_else(String::new, |half| format!("±{}", value(measure, half)))
+        let heading = measure.heading;
+        let mut add = |short: &'static str, label: String, of: &dyn Fn(&ArmOutcome) -> Option<String>| {
+            let cells: Vec<Option<String>> = outcome.arms.iter().map(of).collect();
+            if short == heading || cells.iter().any(Option::is_some) {
+                let none = if short == heading { "–" } else { "" };
+                let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| none.to_owned())).collect();
+                rows.push(Row { short, label, cells });
+            }
         };
-        rows.push((measure.heading.to_owned(), outcome.arms.iter().map(|arm| of(&arm.means[at])).collect()));
-        if outcome.replicates < 2 {
-            continue;
-        }
-        rows.push(("  interval".to_owned(), outcome.arms.iter().map(|arm| half(&arm.means[at])).collect()));
-        let differ = |mean: &Option<Mean>| {
-            mean.map_or_else(String::new, |mean| {
-                let sign = if mean.value < 0.0 { "−" } else { "+" };
+        add(heading, heading.to_owned(), &|arm| Some(value(measure, arm.means[at]?.value)));
+        add("  95 %", format!("{heading}, 95 %"), &|arm| Some(ends(measure, &arm.means[at]?.interval?)));
+        let points = if measure.unit == Unit::Share { ", points" } else { "" };
+        if outcome.replicates > 1 {
+            let label = format!("{heading} − that of {first}{points}");
+            add("  difference", label, &|arm| {
+                let mean = arm.differences[at]?;
                 let star = if mean.excludes_zero() { "*" } else { "" };
-                format!("{star}{sign}{} {}", value(measure, mean.value.abs()), half(&Some(mean)))
-            })
-        };
-        let differences: Vec<String> = outcome.arms.iter().map(|arm| differ(&arm.differences[at])).collect();
-        if differences.iter().any(|cell| !cell.is_empty()) {
-            rows.push(("  difference".to_owned(), differences));
+                Some(format!("{star}{}", measure.signed(&mean).value))
+            });
+            let label = format!("{heading} − that of {first}, 95 %");
+            add("  its 95 %", label, &|arm| measure.signed(&arm.differences[at]?).interval);
         }
     }
     rows
 }
 
 fn value(measure: &Measure, value: f64) -> String {
-    match measure.name {
-        "accuracy" | "beyond_bound" => format!("{:.1} %", 100.0 * value),
-        "score_range" | "margin_std" | "mean_bound" => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+    match measure.unit {
+        Unit::Share => percent(value),
+        Unit::Loss => format!("{value:.3}"),
+        Unit::Score => format!("{value:.2}"),
+    }
+}
+
+fn ends(measure: &Measure, interval: &Interval) -> String {
+    match measure.unit {
+        Unit::Share => percents(interval),
+        _ => format!("{} to {}", value(measure, interval.low()), value(measure, interval.high())),
     }
 }

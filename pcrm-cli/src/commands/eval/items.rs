@@ -104,11 +104,25 @@ pub fn evaluation(items: &[Item], unit: LengthUnit) -> Result<Evaluation> {
     Ok(evaluation)
 }
 
+/// The rows that the first and all others have, in the first's order; those of the others in the same order.
+///
+/// # Errors
+/// No row in common.
+pub fn in_common_of_all(first: Vec<Item>, others: Vec<Vec<Item>>) -> Result<(Vec<Item>, Vec<Vec<Item>>)> {
+    let mut shared = first;
+    for other in &others {
+        (shared, _) = in_common(shared, other.clone())?;
+    }
+    let own = |other: Vec<Item>| Ok(in_common(shared.clone(), other)?.1);
+    let others = others.into_iter().map(own).collect::<Result<_>>()?;
+    Ok((shared, others))
+}
+
 /// The rows that both have, in the first's order.
 ///
 /// # Errors
 /// None in common.
-pub fn in_common(first: Vec<Item>, second: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {
+fn in_common(first: Vec<Item>, second: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {
     let mut others: HashMap<String, Item> = second.into_iter().map(|item| (item.key.clone(), item)).collect();
     let pairs = first.into_iter().filter_map(|item| {
         let other = others.remove(&item.key)?;
@@ -178,7 +192,15 @@ mod tests {
         assert_eq!(keys(&kept), keys(&others));
         second[0].body = Body::Pair(PairScore::default());
         assert_eq!(in_common(first.clone(), second).unwrap().0.len(), 1);
-        assert!(in_common(first, Vec::new()).is_err());
+        assert!(in_common(first.clone(), Vec::new()).is_err());
+        let third = vec![answer("p", 1, 0.4), answer("p", 2, 0.6)];
+        let second = vec![answer("p", 2, 0.9), answer("p", 0, 0.8)];
+        let (kept, others) = in_common_of_all(first.clone(), vec![second, third]).unwrap();
+        assert_eq!((keys(&kept), keys(&others[0]), keys(&others[1])), {
+            let only = vec!["row 2".to_owned()];
+            (only.clone(), only.clone(), only)
+        });
+        assert_eq!(in_common_of_all(first, Vec::new()).unwrap().0.len(), 3);
     }
 
     /// Protects: lengths begin where answers part.

@@ -1,4 +1,4 @@
-//! `pcrm eval reward`: what a reward model's scores are worth, by a model or given in a file.
+//! `pcrm eval reward`: evaluates a reward model, by its weights or by scores in a file.
 
 mod cache;
 mod columns;
@@ -8,11 +8,13 @@ mod items;
 mod scoring;
 mod sets;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use pcrm_core::model::weights;
+use pcrm_eval::interval::{LEVEL, fewest_draws};
 use pcrm_eval::{Bootstrap, LengthUnit, RewardReport};
 use serde_json::Value;
 
@@ -20,7 +22,7 @@ use self::cache::{ScoreCache, users_folder};
 pub use self::columns::records;
 use self::fields::Fields;
 pub use self::fields::named;
-use self::items::{Item, evaluation, in_common};
+use self::items::{Item, evaluation, in_common_of_all};
 use self::scoring::{Rows, Scorer, Scoring, constraint_of};
 use crate::commands::compare::GatherArgs;
 use crate::commands::score::trained;
@@ -33,12 +35,12 @@ use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
 
-/// What is evaluated.
+/// The verbs of `pcrm eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalVerb {
-    /// A reward model: accuracy, calibration, bias, agreement with people, benchmarks, comparison of two
+    /// Evaluate a reward model: accuracy, calibration, bias, agreement with people, benchmarks; compare several
     Reward(Box<EvalRewardArgs>),
-    /// Comparisons that `pcrm compare` made, put together: more seeds, other data
+    /// Merge comparisons that `pcrm compare` made: more seeds, other data
     Comparisons(GatherArgs),
 }
 
@@ -56,14 +58,14 @@ pub struct EvalRewardArgs {
     /// JSONL file of rows with their scores, evaluated without a model
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "constraint"])]
     scores: Option<PathBuf>,
-    /// Another model's folder, or its file of scores, compared on the same rows
-    #[arg(long, value_name = "DIR|FILE")]
-    compare: Option<PathBuf>,
+    /// Other models' folders, or files of their scores, each compared with the model on the rows that all have
+    #[arg(long, value_name = "DIR|FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    compare: Vec<PathBuf>,
     /// Constraint (a name, JSON, or a JSON file) whose bounds margins are compared with [default: the one the model was
     /// trained with]
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
-    /// Draws of the bootstrap over prompts, by which intervals and p-values are found; 0 for none
+    /// Bootstrap draws of prompts for intervals and p-values; 0 for neither (95 % intervals take at least 39 draws)
     #[arg(long, value_name = "N", default_value_t = 1000)]
     bootstrap: usize,
     /// Folder that scores are kept in and taken from [default: pcrm/scores in the user's cache folder]
@@ -75,7 +77,8 @@ pub struct EvalRewardArgs {
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the page with plots to this file [default: evaluation/DATA/report.html in the model's folder]
+    /// Write the page with plots to this file [default: evaluation/DATA/report.html in the model's folder; with
+    /// --compare evaluation/DATA-against-OTHER/report.html]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Write no page
@@ -101,6 +104,7 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm eval reward --model runs/rm --data test.jsonl
   pcrm eval reward --model runs/rm --data test.jsonl --compare runs/baseline --output report.json
+  pcrm eval reward --model runs/bt --data test.jsonl --compare runs/fixed runs/calibrated
   pcrm eval reward --model runs/rm --data reward-bench-2.jsonl --max-length 4096
   pcrm eval reward --model runs/rm --data ratings.json --human-field /scores/overall
   pcrm eval reward --scores scored.jsonl --subset-field domain --json > report.json
@@ -115,10 +119,11 @@ Rows of --scores files have one of
 /// # Errors
 /// Everything that the user's files and options can cause; nothing is then written.
 pub fn reward(args: &EvalRewardArgs) -> Result<()> {
-    let (first, second) = match (&args.scores, &args.model) {
+    args.warn_of_few_draws();
+    let (first, others) = match (&args.scores, &args.model) {
         (Some(scores), _) => {
             let first = Scored::given(scores, &args.fields)?;
-            let second = args.compare.as_ref().map(|other| {
+            let others = args.compare.iter().map(|other| {
                 ensure!(
                     !other.is_dir(),
                     "--compare {}: is a folder; beside --scores another file of scores is expected",
@@ -126,52 +131,50 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
                 );
                 Scored::given(other, &args.others_fields())
             });
-            (first, second.transpose()?)
+            (first, others.collect::<Result<Vec<_>>>()?)
         }
         (None, Some(model)) => {
             let data = args.hub.data("--data", &args.data)?;
             let scoring = args.scoring(&data)?;
             let rows = scoring.read()?;
             let first = args.by_model(model, &scoring, &rows)?;
-            let second = args.compare.as_ref().map(|other| match other.is_dir() {
+            let others = args.compare.iter().map(|other| match other.is_dir() {
                 false if other.is_file() => Scored::given(other, &args.others_fields()),
                 _ => args.by_model(other, &scoring, &rows),
             });
-            (first, second.transpose()?)
+            (first, others.collect::<Result<Vec<_>>>()?)
         }
         // The command line asks for one of them.
         (None, None) => anyhow::bail!("expected --model DIR and --data FILE, or --scores FILE"),
     };
     let (constraint, sources) = (first.constraint.clone(), first.sources.clone());
     let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.machine.seed, ..Bootstrap::default() };
-    let (report, pairs) = match second {
-        Some(second) => {
-            let (before, unit) = (first.items.len(), first.unit);
-            let (ours, theirs) = in_common(first.items, second.items)?;
-            if ours.len() < before {
-                say(&format!("compared on the {} of {before} rows that both have", ours.len()));
-            }
-            let (ours, theirs) = (evaluation(&ours, unit)?, evaluation(&theirs, second.unit)?);
-            (RewardReport::beside(&ours, &theirs, &bootstrap)?, ours.pairs().to_vec())
-        }
-        None => {
-            let ours = evaluation(&first.items, first.unit)?;
-            (RewardReport::of(&ours, &bootstrap)?, ours.pairs().to_vec())
-        }
-    };
+    let (before, unit) = (first.items.len(), first.unit);
+    let units: Vec<LengthUnit> = others.iter().map(|other| other.unit).collect();
+    let (ours, theirs) =
+        in_common_of_all(first.items, others.into_iter().map(|other| other.items).collect())?;
+    if ours.len() < before {
+        say(&format!("compared on the {} of {before} rows that all have", ours.len()));
+    }
+    let ours = evaluation(&ours, unit)?;
+    let theirs = theirs.iter().zip(units).map(|(items, unit)| evaluation(items, unit));
+    let report = RewardReport::beside(&ours, &theirs.collect::<Result<Vec<_>>>()?, &bootstrap)?;
+    let (name, other_names) = args.names();
     if let Some(path) = args.page() {
-        let (name, others) = args.names();
         let page = page::Evaluation {
             model: &name,
-            compared: others.as_deref(),
+            others: &other_names,
             scores: args.scores.as_deref(),
             constraint: constraint.as_ref(),
             report: &report,
-            pairs: &pairs,
+            pairs: ours.pairs(),
             sources: &sources,
         };
+        let earlier = fs::read(&path).ok();
         if report::write(&path, page::document(&page)) {
-            say(&format!("report: {}", path.display()));
+            let replaced = earlier.is_some() && fs::read(&path).ok() != earlier;
+            let note = if replaced { " (replaces an earlier evaluation's)" } else { "" };
+            say(&format!("report: {}{note}", path.display()));
         }
     }
     let mut json = serde_json::to_value(&report)?;
@@ -184,12 +187,15 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     }
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&json)?),
-        false => print!("{}", report.table()),
+        false => {
+            let names = std::iter::once(&name).chain(&other_names).map(String::as_str);
+            print!("{}", report.table(&names.collect::<Vec<_>>()));
+        }
     }
     Ok(())
 }
 
-/// What one model made of the rows.
+/// The rows with one model's scores.
 struct Scored {
     items: Vec<Item>,
     unit: LengthUnit,
@@ -221,8 +227,19 @@ impl EvalRewardArgs {
         Fields { score_field: own.or(self.fields.score_field.clone()), ..self.fields.clone() }
     }
 
-    /// What the page calls the model and the one beside it: its path; of several models' scores in one file, the field.
-    fn names(&self) -> (String, Option<String>) {
+    /// Says that so few draws give no interval.
+    fn warn_of_few_draws(&self) {
+        let least = fewest_draws(LEVEL);
+        if (1..least).contains(&self.bootstrap) {
+            say(&format!(
+                "warning: --bootstrap {}: too few draws for intervals and p-values; expected at least {least}, or 0",
+                self.bootstrap
+            ));
+        }
+    }
+
+    /// The names of the model and of those beside it: their paths; of several models' scores in one file, the field.
+    fn names(&self) -> (String, Vec<String>) {
         let name = |path: &Path, field: Option<&String>| match field {
             Some(field) => field.rsplit('/').next().unwrap_or(field).to_owned(),
             None => path.display().to_string(),
@@ -231,14 +248,12 @@ impl EvalRewardArgs {
             Some(scores) => name(scores, self.fields.score_field.as_ref()),
             None => self.model.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         };
-        let others = self
-            .others_fields()
-            .score_field
-            .filter(|_| self.compare.as_ref().is_some_and(|path| path.is_file()));
-        (own, self.compare.as_ref().map(|path| name(path, others.as_ref())))
+        let field = self.others_fields().score_field;
+        let others = self.compare.iter().map(|path| name(path, field.as_ref().filter(|_| path.is_file())));
+        (own, others.collect())
     }
 
-    /// Where the page stands: a folder per data set beside the model, or where the command runs.
+    /// The place of the page: a folder per data set, and per comparison, beside the model or where the command runs.
     fn page(&self) -> Option<PathBuf> {
         if self.no_report {
             return None;
@@ -253,7 +268,16 @@ impl EvalRewardArgs {
             }
             (scores, _) => (PathBuf::from("evaluation"), scores.as_slice()),
         };
-        Some(of.join(folder_name(data)).join(report::FILE))
+        let mut folder = folder_name(data);
+        if !self.compare.is_empty() {
+            let other = |name: &String| name.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+            let others: Vec<String> = self.names().1.iter().filter_map(other).collect();
+            folder.push_str(&format!(
+                "-against-{}",
+                folder_name(&others.iter().map(PathBuf::from).collect::<Vec<_>>())
+            ));
+        }
+        Some(of.join(folder).join(report::FILE))
     }
 
     fn by_model(&self, model: &Path, scoring: &Scoring<'_>, rows: &Rows) -> Result<Scored> {
@@ -273,7 +297,7 @@ impl EvalRewardArgs {
     }
 }
 
-/// What data are called: their files' names without endings.
+/// The name of data: their files' names without endings.
 fn folder_name(data: &[PathBuf]) -> String {
     let name = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

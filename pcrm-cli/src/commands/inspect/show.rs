@@ -177,8 +177,8 @@ fn labels(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
             "the longer answer is the preferred one in {:.1} % (95 % interval {:.1} to {:.1} %) of the {} pairs whose \
              answers differ in length",
             100.0 * told.share.value,
-            100.0 * told.share.low,
-            100.0 * told.share.high,
+            100.0 * told.share.low(),
+            100.0 * told.share.high(),
             told.pairs
         ),
     };

@@ -133,7 +133,7 @@ impl LongerPreferred {
 
     /// Whether length alone foretells the label, beyond chance.
     pub fn finding(&self) -> Option<Finding> {
-        let Share { value, low, high, .. } = self.share;
+        let (value, low, high) = (self.share.value, self.share.low(), self.share.high());
         let severity = match () {
             () if low > Self::STRONG || high < 1.0 - Self::STRONG => Severity::Warning,
             () if low > 0.5 || high < 0.5 => Severity::Note,

@@ -54,7 +54,7 @@ fn rows() -> Vec<Row> {
     vec![
         row("right by labels", true, |it| percent(it.report.accuracy.value)),
         row("  95 % interval", true, |it| {
-            format!("{:.1}–{:.1}", 100.0 * it.report.accuracy.low, 100.0 * it.report.accuracy.high)
+            format!("{:.1}–{:.1}", 100.0 * it.report.accuracy.low(), 100.0 * it.report.accuracy.high())
         }),
         row("right by truth", true, |it| percent(it.true_order.value)),
         row("expects right", true, |it| percent(it.confidence)),
@@ -82,8 +82,8 @@ fn sureness(models: &[Measured]) -> String {
     let say = |model: &Measured| {
         let (expects, right) = (model.measures.confidence, model.measures.report.accuracy);
         let verdict = match expects {
-            expects if expects > right.high => "too sure",
-            expects if expects < right.low => "not sure enough",
+            expects if expects > right.high() => "too sure",
+            expects if expects < right.low() => "not sure enough",
             _ => "fair, as far as chance lets tell",
         };
         format!(

@@ -26,7 +26,7 @@ use crate::hashes::digest_file;
 use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
-use crate::report::run::constraint as shown;
+use crate::report::run::{FittedTo, constraint as shown};
 use crate::training::{Encoded, encoded};
 use crate::{config, constraint};
 use fitting::Fitting;
@@ -159,6 +159,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     let mut model = base.open(backend.as_ref())?;
     let pad = padding(&model, &tokenizer);
     let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
+    let asked = constraint.to_tagged()?;
     let (constraint, evidence) = match constraint.is_unfitted() {
         false => (constraint, None),
         true => {
@@ -208,6 +209,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         args,
         config: &config,
         constraint: &tagged,
+        fitted: evidence.as_ref().map(|evidence| FittedTo { asked: &asked, evidence }),
         resolved,
         sources: &sources,
         conversational,

@@ -1,9 +1,12 @@
 //! What a run leaves for people besides its model: `report.html` and a model card.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Error;
+use pcrm_core::data::preference::Verdict;
 use pcrm_core::registry::{self, ConstraintPlugin};
+use pcrm_eval::table::percents;
 use pcrm_rl::metrics;
 use pcrm_rl::order::BatchSize;
 use pcrm_rl::reward::Pairs;
@@ -15,7 +18,7 @@ use crate::card::{self, Card, Written};
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::data::Source;
-use crate::report::run::{self, Ending, Run};
+use crate::report::run::{self, Ending, FittedTo, HeldOut, Run};
 use crate::report::{self, Fact, count, number, percent};
 
 /// A run as its records tell it.
@@ -23,6 +26,8 @@ pub(super) struct Record<'a> {
     pub args: &'a RewardArgs,
     pub config: &'a TrainerConfig,
     pub constraint: &'a Value,
+    /// What the constraint was fitted from, where the run fitted it.
+    pub fitted: Option<FittedTo<'a>>,
     pub resolved: &'a str,
     pub sources: &'a [Source],
     pub conversational: bool,
@@ -74,11 +79,13 @@ impl Record<'_> {
                 false => self.args.training.model.display().to_string(),
             },
             constraint: self.constraint,
+            fitted: self.fitted,
             curves: Curves::new(lines),
             kept,
             ending,
             sources: self.sources,
-            pairs: (self.train.pairs.len(), self.eval.map(|eval| eval.pairs.len())),
+            pairs: self.train.pairs.len(),
+            held_out: self.eval.map(held_out),
             bounds: &self.train.bounds,
             parameters: self.parameters,
             max_grad_norm: self.config.max_grad_norm,
@@ -119,17 +126,17 @@ impl Record<'_> {
         let of = |name: &str| last.and_then(|line| line[name].as_f64()).unwrap_or(0.0);
         let batch = match config.batch {
             BatchSize::Pairs(pairs) => count(pairs as u64),
-            BatchSize::Tokens(tokens) => format!("as many as fit into {} tokens", count(tokens as u64)),
+            BatchSize::Tokens(tokens) => format!("up to {} tokens", count(tokens as u64)),
         };
         vec![
-            Fact::new("Pairs", count(run.pairs.0 as u64)),
+            Fact::new("Training pairs", count(run.pairs as u64)),
             Fact::new("Parameters", count(self.parameters as u64)),
             Fact::new("Steps", format!("{} ({:.2} epochs)", count(of("step") as u64), of("epoch"))),
             Fact::new("Tokens seen", count(of("num_tokens") as u64)),
             Fact::new("Pairs per step", batch),
             Fact::new("Learning rate", format!("{:e}", config.learning_rate)),
-            Fact::new("Most tokens of a sequence", count(self.args.training.reading.max_length as u64)),
-            Fact::new("Computed in", self.args.training.machine.dtype.to_string()),
+            Fact::new("Max. sequence length, tokens", count(self.args.training.reading.max_length as u64)),
+            Fact::new("dtype", self.args.training.machine.dtype.to_string()),
             Fact::new("Seed", config.seed.to_string()),
         ]
     }
@@ -137,26 +144,41 @@ impl Record<'_> {
 
 fn measures(run: &Run<'_>) -> Vec<Fact> {
     let Some(line) = run.evaluation() else { return Vec::new() };
+    let of = |name: &str| line[name].as_f64();
     let mut measures = Vec::new();
-    if let (Some(accuracy), Some(pairs)) = (run.accuracy(), run.pairs.1) {
-        let interval = format!("{:.1} to {:.1} %", 100.0 * accuracy.low, 100.0 * accuracy.high);
-        let name = format!("Accuracy, {} pairs", count(pairs as u64));
-        measures.push(Fact::new(name, percent(accuracy.value)).with_note(interval));
+    if let (Some(accuracy), Some(held_out)) = (run.accuracy(), run.held_out) {
+        let name = format!("Accuracy, {}", held_out.text());
+        measures.push(Fact::new(name, percent(accuracy.value)).with_note(percents(&accuracy.interval)));
     }
-    let names = [
-        ("eval_loss", "Loss, nats per pair"),
-        ("eval_margin", "Mean margin"),
-        ("eval_margin_std", "Standard deviation of margins"),
-    ];
-    for (name, shown) in names {
-        measures.extend(line[name].as_f64().map(|value| Fact::new(shown, number(value))));
+    let beside = |name: &str, coin: &str| match of(coin) {
+        Some(coin) => format!("{name} (guessing: {})", number(coin)),
+        None => name.to_owned(),
+    };
+    if let Some(loss) = of("eval_ranking_loss") {
+        measures
+            .push(Fact::new(beside("Ranking loss, nats per pair", "eval_coin_ranking_loss"), number(loss)));
     }
-    measures.extend(
-        line["eval_beyond_bound"]
-            .as_f64()
-            .map(|share| Fact::new("Margins beyond their bound", percent(share))),
-    );
+    if let (Some(loss), Some(_)) = (of("eval_loss"), of("eval_bound")) {
+        measures.push(Fact::new(beside("Loss with its bounds", "eval_coin_loss"), number(loss)));
+    }
+    for (name, shown) in
+        [("eval_margin", "Mean margin"), ("eval_margin_std", "Standard deviation of margins")]
+    {
+        measures.extend(of(name).map(|value| Fact::new(shown, number(value))));
+    }
     measures
+        .extend(of("eval_beyond_bound").map(|share| Fact::new("Margins beyond their bound", percent(share))));
+    measures
+}
+
+/// The held-out pairs that have a preferred answer, and their prompts.
+fn held_out(eval: &Pairs) -> HeldOut {
+    let preferred = || eval.pairs.iter().filter(|pair| pair.verdict == Verdict::Preferred);
+    // A pair without a prompt stands alone.
+    let prompts: HashSet<&str> =
+        preferred().map(|pair| pair.prompt_text.as_str()).filter(|text| !text.is_empty()).collect();
+    let alone = preferred().filter(|pair| pair.prompt_text.is_empty()).count();
+    HeldOut { pairs: preferred().count(), prompts: prompts.len() + alone }
 }
 
 /// The last part of a path, whatever stands before it.

@@ -1,103 +1,84 @@
-//! Two models on the same pairs: side by side, and whether they differ by more than chance.
+//! Models on the same pairs: side by side, and whether they differ by more than chance.
 
 use anyhow::Result;
 use pcrm_eval::RewardReport;
 use pcrm_eval::bootstrap::Difference;
 use pcrm_eval::compare::Comparison;
 use pcrm_eval::measure::Measure;
+use pcrm_eval::table::{Signed, p_value};
 
 use super::plots;
-use super::values::{correlation, difference_of, name_of, p_value, signed, value_of};
+use super::values::{correlation, difference_of, value_of};
 use crate::report::document::{Block, Section, Severity, Table};
 use crate::report::number::count;
 
-/// The level below which a p-value is more than chance.
-const SIGNIFICANT: f64 = 0.05;
-
-/// Whether differences come with intervals and p-values.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Draws {
-    Made,
-    None,
-}
-
-/// The comparison of the first model with the second.
+/// The comparisons of the first model with every other; none of a single model.
 ///
 /// # Errors
 /// Those of the plots.
-pub fn section(models: &[(&str, &RewardReport); 2], comparison: &Comparison) -> Result<Section> {
-    let [(first, report), (second, _)] = *models;
-    let draws = if report.intervals.is_empty() { Draws::None } else { Draws::Made };
-    let blocks = vec![
-        Block::Note(Severity::Info, reading(first, second, comparison, draws)),
-        Block::Plots(vec![plots::reliability(models)?, plots::margins_beside(models)]),
-        Block::Table(differences(first, second, comparison, draws)),
-        Block::Table(test(first, second, comparison)),
-        Block::Table(scores(comparison)),
-    ];
-    Ok(Section::open("Comparison", blocks))
-}
-
-fn reading(first: &str, second: &str, comparison: &Comparison, draws: Draws) -> String {
-    let pairs = count(comparison.pairs as u64);
-    let mut text = String::new();
-    if let Some(accuracy) = comparison.differences.get(&Measure::Accuracy) {
-        let points = 100.0 * accuracy.difference.value;
-        let than = if points < 0.0 { "lower" } else { "higher" };
-        text = match points == 0.0 {
-            true => format!("On {pairs} pairs both models have the same accuracy."),
-            false => format!(
-                "On {pairs} pairs {second} has an accuracy {:.1} points {than} than {first}'s.",
-                points.abs()
-            ),
-        };
-        let p = if draws == Draws::Made { accuracy.p } else { comparison.mcnemar.p };
-        let verdict = match p < SIGNIFICANT {
-            true => "that is more than chance would give",
-            false => "chance alone can explain that",
-        };
-        if points != 0.0 {
-            text.push_str(&format!(" By its p-value ({}), {verdict}.", p_value(p)));
+pub fn sections(models: &[(&str, &RewardReport)]) -> Result<Vec<Section>> {
+    let Some(((first, report), others)) = models.split_first() else { return Ok(Vec::new()) };
+    let mut sections = Vec::new();
+    for ((second, other), compared) in others.iter().zip(report.comparisons()) {
+        let comparison = &compared.comparison;
+        let findings = comparison.findings(first, second);
+        let findings = findings.into_iter().map(|found| Block::Note(Severity::Info, found));
+        let mut blocks: Vec<Block> = findings.collect();
+        blocks.extend(other.findings().into_iter().map(|found| {
+            // The page's first notes are the first model's.
+            Block::Note(Severity::Warning, format!("{second}: {found}"))
+        }));
+        if sections.is_empty() {
+            blocks.push(Block::Plots(vec![plots::reliability(models)?, plots::margins_beside(models)]));
         }
+        blocks.extend(
+            [differences(first, second, comparison), test(first, second, comparison), scores(comparison)]
+                .map(Block::Table),
+        );
+        let title = match others.len() {
+            1 => "Comparison".to_owned(),
+            _ => format!("Comparison with {second}"),
+        };
+        sections.push(Section::open(title, blocks));
     }
-    text
+    Ok(sections)
 }
 
-fn differences(first: &str, second: &str, comparison: &Comparison, draws: Draws) -> Table {
-    let caption = match draws {
-        Draws::Made => format!(
+fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
+    let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
+    let caption = match drawn {
+        true => format!(
             "Measures side by side. Intervals (95 %) and p-values: paired bootstrap over {} prompts; differences of \
              accuracy in points",
             count(comparison.prompts as u64)
         ),
-        Draws::None => "Measures side by side; differences of accuracy in points".to_owned(),
+        false => "Measures side by side; differences of accuracy in points".to_owned(),
     };
     let mut columns = vec!["", first, second, "second − first"];
-    if draws == Draws::Made {
+    if drawn {
         columns.extend(["interval", "p"]);
     }
     let mut table = Table::of_numbers(caption, &columns);
-    let mut add =
-        |name: &str, difference: &Difference, value: &dyn Fn(f64) -> String, sign: &dyn Fn(f64) -> String| {
-            let of = &difference.difference;
-            let mut row =
-                vec![name.to_owned(), value(difference.first), value(difference.second), sign(of.value)];
-            if draws == Draws::Made {
-                row.extend([format!("{} to {}", sign(of.low), sign(of.high)), p_value(difference.p)]);
-            }
-            table.rows.push(row);
-        };
-    for (measure, difference) in &comparison.differences {
+    let mut add = |name: &str, of: &Difference, value: &dyn Fn(f64) -> String, shown: Signed| {
+        let mut row = vec![name.to_owned(), value(of.first), value(of.second), shown.value];
+        if drawn {
+            let none = || "–".to_owned();
+            row.extend([shown.interval.unwrap_or_else(none), of.p.map_or_else(none, p_value)]);
+        }
+        table.rows.push(row);
+    };
+    for (measure, of) in &comparison.differences {
         let value = |value| value_of(*measure, value);
-        add(name_of(*measure), difference, &value, &|value| difference_of(*measure, value));
+        add(measure.name(), of, &value, difference_of(*measure, &of.difference));
     }
     let human = comparison.human;
-    for (name, difference) in [
+    for (name, of) in [
         ("human scores, Spearman's ρ", human.and_then(|human| human.pooled_spearman)),
         ("the same within prompts", human.and_then(|human| human.per_prompt_spearman)),
     ] {
-        if let Some(difference) = difference {
-            add(name, &difference, &|value| correlation(Some(value)), &signed);
+        if let Some(of) = of {
+            let shown = difference_of(Measure::MeanMargin, &of.difference);
+            add(name, &of, &|value| correlation(Some(value)), shown);
         }
     }
     table
@@ -119,7 +100,7 @@ fn test(first: &str, second: &str, comparison: &Comparison) -> Table {
 
 fn scores(comparison: &Comparison) -> Table {
     let mut table = Table::of_numbers(
-        "How both models' scores of the same answers go together",
+        "Correlation of both models' scores of the same answers",
         &["", "Pearson's r", "Spearman's ρ", "Kendall's τ-b"],
     );
     let name = format!("{} answers", count(2 * comparison.pairs as u64));

@@ -1,4 +1,4 @@
-//! The report of an evaluation: may the scores be trusted, and do they measure length?
+//! The report of an evaluation: measures, findings, plots and tables.
 
 mod benchmarks;
 mod comparison;
@@ -9,15 +9,16 @@ mod tables;
 mod values;
 mod whiskers;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::measure::Measure;
+use pcrm_eval::table::percents;
 use pcrm_eval::{PairScore, RewardReport};
 use serde_json::Value;
 
-use self::values::{end, ends_of, interval};
+use self::values::{end, ends_of};
 use super::data::{self, Source};
 use super::document::{Block, Document, Fact, Section, Severity};
 use super::number::{count, number, percent};
@@ -33,15 +34,15 @@ const NAME: usize = 40;
 pub struct Evaluation<'a> {
     /// The model.
     pub model: &'a str,
-    /// The model that it is compared with, where there is one.
-    pub compared: Option<&'a str>,
-    /// The file that the scores were read from, where no model made them.
+    /// The models that it is compared with.
+    pub others: &'a [String],
+    /// The file of scores, where no model made them.
     pub scores: Option<&'a Path>,
     /// The constraint whose bounds margins are compared with.
     pub constraint: Option<&'a Value>,
     /// The measures.
     pub report: &'a RewardReport,
-    /// What they were made from.
+    /// The pairs behind them.
     pub pairs: &'a [PairScore],
     /// The data that were read.
     pub sources: &'a [Source],
@@ -53,16 +54,14 @@ pub struct Evaluation<'a> {
 /// Those of the measures.
 pub fn document(evaluation: &Evaluation<'_>) -> Result<Document> {
     let Evaluation { report, pairs, .. } = *evaluation;
-    let (first, second) = names(evaluation);
-    let mut models = vec![(first.as_str(), report)];
-    models.extend(report.compared.as_ref().map(|compared| (second.as_str(), &compared.report)));
+    let names = names(evaluation);
+    let reports = std::iter::once(report).chain(report.comparisons().map(|other| &other.report));
+    let models: Vec<(&str, &RewardReport)> = names.iter().map(String::as_str).zip(reports).collect();
     let mut summary = vec![Block::Figures(figures(report))];
-    summary.extend(notes(report).into_iter().map(|text| Block::Note(Severity::Warning, text)));
+    summary.extend(report.findings().into_iter().map(|text| Block::Note(Severity::Warning, text)));
     let mut sections =
         vec![Section::open("", summary), Section::open("", vec![Block::Facts(facts(evaluation))])];
-    if let (Some(compared), [ours, theirs]) = (&report.compared, &models[..]) {
-        sections.push(comparison::section(&[*ours, *theirs], &compared.comparison)?);
-    }
+    sections.extend(comparison::sections(&models)?);
     sections.extend(benchmarks::sections(report));
     sections.extend(people::sections(report));
     sections.push(Section::open("Plots", vec![Block::Plots(drawn(evaluation)?)]));
@@ -80,11 +79,9 @@ pub fn document(evaluation: &Evaluation<'_>) -> Result<Document> {
 }
 
 fn title(evaluation: &Evaluation<'_>) -> String {
-    match evaluation.compared {
-        Some(other) if other != evaluation.model => {
-            format!("Evaluation of {} beside {other}", evaluation.model)
-        }
-        _ => format!("Evaluation of {}", evaluation.model),
+    match evaluation.others.iter().any(|other| other != evaluation.model) {
+        true => format!("Evaluation of {} beside {}", evaluation.model, evaluation.others.join(", ")),
+        false => format!("Evaluation of {}", evaluation.model),
     }
 }
 
@@ -99,19 +96,25 @@ fn about(evaluation: &Evaluation<'_>) -> String {
     }
 }
 
-/// What both models are called in legends: short, and never the same.
-fn names(evaluation: &Evaluation<'_>) -> (String, String) {
-    let (first, second) = (end(evaluation.model, NAME), end(evaluation.compared.unwrap_or_default(), NAME));
-    match (evaluation.report.compared.is_some(), first == second || second.is_empty()) {
-        (false, _) => ("the model".to_owned(), second),
-        (true, true) => ("the first".to_owned(), "the second".to_owned()),
-        (true, false) => (first, second),
+/// The models' names in legends: short, and all different.
+fn names(evaluation: &Evaluation<'_>) -> Vec<String> {
+    if evaluation.report.compared.is_none() {
+        return vec!["the model".to_owned()];
+    }
+    let full = std::iter::once(evaluation.model).chain(evaluation.others.iter().map(String::as_str));
+    let names: Vec<String> = full.map(|name| end(name, NAME)).collect();
+    let different: BTreeSet<&String> = names.iter().filter(|name| !name.is_empty()).collect();
+    match different.len() == names.len() {
+        true => names,
+        false => (1..=names.len()).map(|at| format!("model {at}")).collect(),
     }
 }
 
 fn facts(evaluation: &Evaluation<'_>) -> Vec<Fact> {
     let mut facts = vec![Fact::new("Model", evaluation.model)];
-    facts.extend(evaluation.compared.map(|other| Fact::new("Compared with", other)));
+    if !evaluation.others.is_empty() {
+        facts.push(Fact::new("Compared with", evaluation.others.join(", ")));
+    }
     facts.extend(
         evaluation.constraint.map(|tagged| Fact::new("Bounds by the constraint", constraint(tagged))),
     );
@@ -136,7 +139,11 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
     let accuracy = report.accuracy;
     let mut figures = benchmarks::figures(report);
     figures.extend([
-        Fact::new("Accuracy", percent(accuracy.value)).with_note(format!("95 %: {}", interval(&accuracy))),
+        Fact::new("Accuracy", percent(accuracy.value)).with_note(format!(
+            "95 %: {}, {} pairs",
+            percents(&report.accuracy_interval()),
+            count(report.pairs as u64)
+        )),
         Fact::new("Calibration error", number(report.ece)).with_note(drawn_around(
             report,
             Measure::Ece,
@@ -163,7 +170,7 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
     if let Some(longer) = report.longer_preferred {
         figures.push(
             Fact::new("Longer answer wins", percent(longer.by_model))
-                .with_note(format!("by the labels {}", percent(longer.by_labels))),
+                .with_note(format!("by the labels: {}", percent(longer.by_labels))),
         );
     }
     if let Some(bounds) = report.bounds {
@@ -177,46 +184,8 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
 
 /// A note with the bootstrap interval before it, where there is one.
 fn drawn_around(report: &RewardReport, measure: Measure, note: &str) -> String {
-    match report.intervals.get(&measure) {
-        Some(estimate) => format!("95 %: {}; {note}", ends_of(measure, estimate)),
+    match report.intervals.get(&measure).and_then(|estimate| estimate.interval) {
+        Some(interval) => format!("95 %: {}; {note}", ends_of(measure, &interval)),
         None => note.to_owned(),
     }
-}
-
-fn notes(report: &RewardReport) -> Vec<String> {
-    let mut notes = Vec::new();
-    let accuracy = report.accuracy;
-    if accuracy.low <= 0.5 && accuracy.high >= 0.5 {
-        notes.push(
-            "The interval of the accuracy holds 50 %: on these pairs the model cannot be told from a coin."
-                .to_owned(),
-        );
-    }
-    let sure = report.reliability.iter().map(|bin| bin.count as f64 * bin.confidence).sum::<f64>()
-        / report.pairs as f64;
-    if let Some(longer) = report.longer_preferred
-        && let Ok(by_model) = Share::wilson(longer.by_model * longer.pairs as f64, longer.pairs, LEVEL)
-        && by_model.low > longer.by_labels
-    {
-        notes.push(format!(
-            "The model likes length: the longer answer wins in {} of the pairs, and by the labels in {}.",
-            percent(longer.by_model),
-            percent(longer.by_labels)
-        ));
-    }
-    if sure > accuracy.high {
-        notes.push(format!(
-            "The model is too sure: it expects to be right in {} of the pairs and is in {}.",
-            percent(sure),
-            percent(accuracy.value)
-        ));
-    }
-    if sure < accuracy.low {
-        notes.push(format!(
-            "The model is not sure enough: it expects to be right in {} of the pairs and is in {}.",
-            percent(sure),
-            percent(accuracy.value)
-        ));
-    }
-    notes
 }

@@ -1,13 +1,14 @@
-//! Whether scores agree with people: human scores, true rewards, the best of several answers.
+//! Agreement of scores with people: human scores, true rewards, the best of several answers.
 
 use pcrm_eval::RewardReport;
 use pcrm_eval::answers::BestOfN;
 use pcrm_eval::bootstrap::Estimate;
 use pcrm_eval::human::{Correlations, HumanAgreement};
 use pcrm_eval::reward::TrueReward;
+use pcrm_eval::table::percents;
 
-use super::values::{correlation, interval};
-use super::whiskers::{self, Row, Whisker};
+use super::values::correlation;
+use super::whiskers::{self, Row};
 use crate::report::document::{Block, Fact, Section, Table};
 use crate::report::number::{count, number, percent};
 use crate::report::plot::{Axis, Plot};
@@ -27,31 +28,33 @@ fn rows(of: &Correlations) -> [(&'static str, Option<Estimate>); 3] {
 }
 
 fn human(human: &HumanAgreement) -> Section {
+    let estimates = rows(&human.pooled).into_iter().chain(rows(&human.per_prompt));
+    let drawn = estimates.filter_map(|(_, estimate)| estimate?.interval).next().is_some();
     let mut table = Table::of_numbers(
         format!(
-            "{} answers to {} prompts. Within prompts: the mean over the {} on which neither side is constant. Intervals: \
-             95 %, by the bootstrap over prompts",
+            "{} answers to {} prompts. Within prompts: the mean over the {} on which neither side is constant{}",
             count(human.answers as u64),
             count(human.prompts as u64),
             count(human.prompts_used as u64),
+            if drawn { ". Intervals: 95 %, by the bootstrap over prompts" } else { "" },
         ),
         &["correlation", "all answers", "interval", "within prompts", "interval"],
     );
-    let ends = |estimate: Option<Estimate>| match estimate {
-        Some(Estimate { low, high, .. }) if low < high => format!("{low:.3} to {high:.3}").replace('-', "−"),
-        _ => "–".to_owned(),
+    let ends = |estimate: Option<Estimate>| match estimate.and_then(|estimate| estimate.interval) {
+        Some(interval) => format!("{:.3} to {:.3}", interval.low(), interval.high()).replace('-', "−"),
+        None => "–".to_owned(),
     };
     let value = |estimate: Option<Estimate>| correlation(estimate.map(|estimate| estimate.value));
     let mut whiskers = Vec::new();
     for ((name, pooled), (_, within)) in rows(&human.pooled).into_iter().zip(rows(&human.per_prompt)) {
         table.rows.push(vec![name.to_owned(), value(pooled), ends(pooled), value(within), ends(within)]);
-        let values = [pooled, within].map(|estimate| estimate.map(whisker));
+        let values =
+            [pooled, within].map(|estimate| estimate.map(|estimate| (estimate.value, estimate.interval)));
         whiskers.push(Row { name: name.to_owned(), values: values.into() });
     }
     let series = ["over all answers", "within prompts"];
     let plot = Plot {
-        about: "Within prompts: whether answers that would be chosen among are ordered as people order them."
-            .into(),
+        about: "Within prompts: does the model order the answers to one prompt as people do?".into(),
         ..whiskers::plot(
             "Agreement with human scores",
             Axis::new("correlation"),
@@ -63,17 +66,13 @@ fn human(human: &HumanAgreement) -> Section {
     Section::open("Human scores", vec![Block::Plots(vec![plot]), Block::Table(table)])
 }
 
-fn whisker(estimate: Estimate) -> Whisker {
-    (estimate.value, estimate.low, estimate.high)
-}
-
 fn best_of_n(best: &BestOfN) -> Section {
     let mut figures = vec![
         Fact::new("Best answer found", percent(best.accuracy.value))
-            .with_note(format!("95 %: {}", interval(&best.accuracy))),
+            .with_note(format!("95 %: {}", percents(&best.accuracy.interval))),
         Fact::new("By chance", percent(best.chance)).with_note("an answer drawn at random"),
         Fact::new("Prompts", count(best.prompts as u64))
-            .with_note(format!("{} answers each, in the mean", number(best.answers))),
+            .with_note(format!("{} answers each on average", number(best.answers))),
     ];
     if let Some(worth) = best.worth {
         figures.push(Fact::new("Human score of the picked", number(worth.picked)).with_note(format!(

@@ -3,13 +3,12 @@
 use anyhow::Result;
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::histogram::Histogram;
-use pcrm_eval::quantiles::Summary;
 use pcrm_eval::scatter::Bins;
-use pcrm_eval::{PairScore, RewardReport};
+use pcrm_eval::{Interval, PairScore, RewardReport};
 
 use super::values::unit;
 use crate::report::number::number;
-use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES};
+use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
 
 /// The most answers that a plot shows one by one.
 const CROWD: usize = 1500;
@@ -43,19 +42,19 @@ pub fn reliability(models: &[(&str, &RewardReport)]) -> Result<Plot> {
         for bin in &report.reliability {
             let right = (2.0 * bin.accuracy * bin.count as f64).round() / 2.0;
             let share = Share::wilson(right, bin.count, LEVEL)?;
-            lowest = lowest.min(share.low);
-            points.push((bin.confidence, share.value, share.low, share.high));
+            lowest = lowest.min(share.low());
+            points.push(Whisker::new((bin.confidence, share.value), Some(share.interval)));
         }
-        layers.push(Layer::unnamed(ink, Mark::Line(points.iter().map(|(x, y, ..)| (*x, *y)).collect())));
+        layers.push(Layer::unnamed(ink, Mark::Line(points.iter().map(|point| point.at).collect())));
         let mark = match models.len() {
             1 => Mark::Intervals(points),
-            _ => Mark::Dots(points.into_iter().map(|(x, y, ..)| (x, y)).collect()),
+            _ => Mark::Dots(points.into_iter().map(|point| point.at).collect()),
         };
         layers.push(Layer::new(*name, ink, mark));
     }
     let about = match models.len() {
-        1 => "Below the dashes: too sure. Whiskers are 95 % Wilson intervals.",
-        _ => "Below the dashes: too sure.",
+        1 => "Below the dashes: overconfident. Whiskers are 95 % Wilson intervals.",
+        _ => "Below the dashes: overconfident.",
     };
     Ok(Plot {
         title: "Reliability".into(),
@@ -77,7 +76,7 @@ pub fn margins(report: &RewardReport) -> Plot {
     let (wrong, right) = bars.iter().copied().partition(|(left, ..)| *left < 0.0);
     let mut layers = vec![
         Layer::new("ordered as labelled", Ink::Blue, Mark::Bars(right)),
-        Layer::new("the other way round", Ink::Orange, Mark::Bars(wrong)),
+        Layer::new("ordered against the label", Ink::Orange, Mark::Bars(wrong)),
         Layer::new(
             format!("mean {}", number(report.margins.mean)),
             Ink::Green,
@@ -93,10 +92,23 @@ pub fn margins(report: &RewardReport) -> Plot {
     }
     Plot {
         title: "Margins".into(),
-        about: format!("What lies beyond ±{} is in the outermost bars.", Histogram::HIGH),
+        about: beyond(models_beyond(&[report]), "bars"),
         x: Axis::new("Δ = score(chosen) − score(rejected)").within(Histogram::LOW, Histogram::HIGH),
         y: Axis::shares("share of pairs"),
         layers,
+    }
+}
+
+/// Whether any model has margins outside the histogram's range.
+fn models_beyond(reports: &[&RewardReport]) -> bool {
+    reports.iter().any(|report| report.margins.min < Histogram::LOW || report.margins.max > Histogram::HIGH)
+}
+
+/// A note on values outside the histogram's range, where there are any.
+fn beyond(any: bool, places: &str) -> String {
+    match any {
+        true => format!("The outer {places} include the margins beyond ±{}.", Histogram::HIGH),
+        false => String::new(),
     }
 }
 
@@ -110,7 +122,7 @@ pub fn margins_beside(models: &[(&str, &RewardReport)]) -> Plot {
     };
     Plot {
         title: "Margins".into(),
-        about: format!("What lies beyond ±{} is in the outermost places.", Histogram::HIGH),
+        about: beyond(models_beyond(&models.iter().map(|(_, report)| *report).collect::<Vec<_>>()), "points"),
         x: Axis::new("Δ = score(chosen) − score(rejected)").within(Histogram::LOW, Histogram::HIGH),
         y: Axis::shares(format!("share of pairs, by {width}")),
         layers: models.iter().zip(SERIES).map(layer).collect(),
@@ -128,13 +140,20 @@ pub fn scores(report: &RewardReport) -> Option<Plot> {
         let density = |(at, count): (usize, &usize)| {
             (bins.low + (at as f64 + 0.5) * width, *count as f64 / (all as f64 * width))
         };
-        (width > 0.0 && all > 0).then(|| places.iter().enumerate().map(density).collect::<Vec<_>>())
+        // The line begins and ends on the ground, half a bin outside the values.
+        let ends = [(bins.low - 0.5 * width, 0.0), (bins.high + 0.5 * width, 0.0)];
+        let inside = places.iter().enumerate().map(density);
+        (width > 0.0 && all > 0)
+            .then(|| [ends[0]].into_iter().chain(inside).chain([ends[1]]).collect::<Vec<_>>())
     };
     let area = |points: &[(f64, f64)]| Mark::Band(points.iter().map(|(x, y)| (*x, 0.0, *y)).collect());
     let (chosen, rejected) = (line(&report.plots.chosen)?, line(&report.plots.rejected)?);
     Some(Plot {
         title: "Scores".into(),
-        about: "The further the two stand apart, the more scores alone tell, across prompts.".into(),
+        about:
+            "The less the curves overlap, the better a score alone separates good from bad answers across \
+                prompts."
+                .into(),
         x: Axis::new("score"),
         y: Axis::new("density of answers"),
         layers: vec![
@@ -162,11 +181,10 @@ pub fn score_and_length(report: &RewardReport, pairs: &[PairScore]) -> Result<Op
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut means = Vec::new();
     for group in all.chunks(all.len().div_ceil(LENGTHS).max(1)) {
-        let scores =
-            Summary::of("score of answer", &group.iter().map(|(_, score)| *score).collect::<Vec<_>>())?;
+        let scores: Vec<f64> = group.iter().map(|(_, score)| *score).collect();
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
         let length = group.iter().map(|(length, _)| length.ln()).sum::<f64>() / group.len() as f64;
-        let half = 1.96 * scores.std / (group.len() as f64).sqrt();
-        means.push((length.exp(), scores.mean, scores.mean - half, scores.mean + half));
+        means.push(Whisker::new((length.exp(), mean), Interval::student_t(&scores, LEVEL)?));
     }
     let scatter = &report.plots.scatter;
     let every = scatter.len().div_ceil(CROWD).max(1);
@@ -182,12 +200,12 @@ pub fn score_and_length(report: &RewardReport, pairs: &[PairScore]) -> Result<Op
     Ok(Some(Plot {
         title: "Score against length".into(),
         about: format!("Means of {LENGTHS} groups of like length with 95 % intervals.{shown}"),
-        x: Axis::counts(format!("{} of the answer, equal ratios apart", unit(report))).logarithmic(),
+        x: Axis::counts(format!("answer length, {} (log scale)", unit(report))).logarithmic(),
         y: Axis::new("score"),
         layers: vec![
             Layer::new("preferred", Ink::Blue, crowd(true)),
             Layer::new("dispreferred", Ink::Orange, crowd(false)),
-            Layer::unnamed(Ink::Red, Mark::Line(means.iter().map(|(x, y, ..)| (*x, *y)).collect())),
+            Layer::unnamed(Ink::Red, Mark::Line(means.iter().map(|point| point.at).collect())),
             Layer::new("mean", Ink::Red, Mark::Intervals(means)),
         ],
     }))

@@ -2,8 +2,9 @@
 
 use pcrm_eval::RewardReport;
 use pcrm_eval::slices::{Decile, Slice};
+use pcrm_eval::table::percents;
 
-use super::values::{beginning, interval, unit};
+use super::values::{beginning, unit};
 use super::whiskers::{self, Row};
 use crate::report::document::{Block, Section, Table};
 use crate::report::number::{count, number, percent};
@@ -115,14 +116,15 @@ fn subset_plot(names: &[&str], parts: &[Part<'_>]) -> Plot {
 }
 
 fn plot<'a>(title: &str, names: &[&str], parts: impl IntoIterator<Item = &'a Part<'a>>) -> Plot {
-    let whisker = |slice: &Slice| (slice.accuracy.value, slice.accuracy.low, slice.accuracy.high);
+    let whisker = |slice: &Slice| (slice.accuracy.value, Some(slice.accuracy.interval));
     let row = |part: &Part<'_>| Row {
         name: part.name.clone(),
         values: part.slices.iter().map(|slice| slice.map(whisker)).collect(),
     };
     let rows: Vec<Row> = parts.into_iter().map(row).collect();
-    let lowest =
-        rows.iter().flat_map(|row| row.values.iter().flatten()).map(|(_, low, _)| *low).fold(0.5, f64::min);
+    let intervals =
+        rows.iter().flat_map(|row| row.values.iter().flatten()).filter_map(|(_, interval)| *interval);
+    let lowest = intervals.map(|interval| interval.low()).fold(0.5, f64::min);
     let x = Axis::shares("share of pairs ordered as labelled").within((10.0 * lowest).floor() / 10.0, 1.0);
     whiskers::plot(title, x, names, &rows, (0.5, "a coin"))
 }
@@ -145,14 +147,14 @@ fn table(caption: &str, column: &str, names: &[&str], parts: &[Part<'_>]) -> Tab
             count(own.pairs as u64),
             count(own.ties as u64),
             percent(own.accuracy.value),
-            interval(&own.accuracy),
+            percents(&own.accuracy.interval),
             number(own.mean_margin),
             number(own.log_loss),
         ];
         for at in 1..names.len() {
             let other = part.slices.get(at).copied().flatten();
             row.push(other.map_or("–".to_owned(), |slice| percent(slice.accuracy.value)));
-            row.push(other.map_or("–".to_owned(), |slice| interval(&slice.accuracy)));
+            row.push(other.map_or("–".to_owned(), |slice| percents(&slice.accuracy.interval)));
         }
         table.rows.push(row);
     }

@@ -2,9 +2,11 @@
 
 use anyhow::Result;
 use pcrm_eval::accuracy::{LEVEL, Share, accuracy};
+use pcrm_eval::bootstrap::Estimate;
+use pcrm_eval::table::{Signed, percents};
 use pcrm_eval::{PairScore, RewardReport};
 
-use super::values::{ends_of, interval, name_of, value_of};
+use super::values::{ends_of, value_of};
 use crate::report::document::Table;
 use crate::report::number::{count, number, percent};
 
@@ -15,8 +17,9 @@ pub fn measures(report: &RewardReport) -> Option<Table> {
         &["measure", "value", "interval"],
     );
     for (measure, estimate) in &report.intervals {
+        let Some(interval) = &estimate.interval else { continue };
         let value = value_of(*measure, estimate.value);
-        table.rows.push(vec![name_of(*measure).to_owned(), value, ends_of(*measure, estimate)]);
+        table.rows.push(vec![measure.name().to_owned(), value, ends_of(*measure, interval)]);
     }
     (!table.rows.is_empty()).then_some(table)
 }
@@ -50,7 +53,7 @@ pub fn groups(pairs: &[PairScore]) -> Result<Table> {
             name.to_owned(),
             count(margins.len() as u64),
             percent(share.value),
-            interval(&share),
+            percents(&share.interval),
             number(mean),
         ]);
     }
@@ -78,17 +81,19 @@ pub fn spreads(report: &RewardReport) -> Table {
 /// # Errors
 /// Those of the intervals.
 pub fn bins(report: &RewardReport) -> Result<Table> {
-    let columns = ["confidence", "pairs", "mean confidence", "accuracy", "interval", "accuracy − confidence"];
+    let columns =
+        ["confidence", "pairs", "mean confidence", "accuracy", "interval", "accuracy − confidence, points"];
     let mut table = Table::of_numbers("Reliability, bin by bin", &columns);
     for bin in &report.reliability {
         let share = Share::wilson((2.0 * bin.accuracy * bin.count as f64).round() / 2.0, bin.count, LEVEL)?;
+        let gap = Estimate { value: bin.accuracy - bin.confidence, interval: None };
         table.rows.push(vec![
             format!("{:.1} to {:.1} %", 100.0 * bin.low, 100.0 * bin.high),
             count(bin.count as u64),
             percent(bin.confidence),
             percent(bin.accuracy),
-            interval(&share),
-            format!("{:+.1} %", 100.0 * (bin.accuracy - bin.confidence)).replace('-', "−"),
+            percents(&share.interval),
+            Signed::of(&gap, 0.01, 1).value,
         ]);
     }
     Ok(table)

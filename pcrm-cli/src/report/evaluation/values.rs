@@ -1,27 +1,11 @@
-//! How the values of an evaluation are written, in its tables and plots alike.
+//! The values of an evaluation as text, for its tables and plots.
 
-use pcrm_eval::accuracy::Share;
 use pcrm_eval::bootstrap::Estimate;
 use pcrm_eval::measure::Measure;
-use pcrm_eval::{LengthUnit, RewardReport};
+use pcrm_eval::table::{Signed, percents};
+use pcrm_eval::{Interval, LengthUnit, RewardReport};
 
 use crate::report::number::{number, percent};
-
-/// The ends of an interval of shares.
-pub fn interval(share: &Share) -> String {
-    format!("{:.1} to {:.1} %", 100.0 * share.low, 100.0 * share.high)
-}
-
-/// A measure's name.
-pub fn name_of(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Accuracy => "accuracy",
-        Measure::LogLoss => "log loss",
-        Measure::Brier => "Brier score",
-        Measure::Ece => "calibration error",
-        Measure::MeanMargin => "mean margin",
-    }
-}
 
 /// A measure's value.
 pub fn value_of(measure: Measure, value: f64) -> String {
@@ -29,30 +13,19 @@ pub fn value_of(measure: Measure, value: f64) -> String {
 }
 
 /// The ends of a measure's interval.
-pub fn ends_of(measure: Measure, estimate: &Estimate) -> String {
-    let Estimate { low, high, .. } = *estimate;
+pub fn ends_of(measure: Measure, interval: &Interval) -> String {
     match measure {
-        Measure::Accuracy => format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high),
-        _ => format!("{} to {}", number(low), number(high)),
+        Measure::Accuracy => percents(interval),
+        _ => format!("{} to {}", number(interval.low()), number(interval.high())),
     }
 }
 
-/// A difference with its sign: in points of per cent for shares.
-pub fn difference_of(measure: Measure, value: f64) -> String {
+/// A difference with its sign and its interval: in points of per cent for shares.
+pub fn difference_of(measure: Measure, estimate: &Estimate) -> Signed {
     match measure {
-        Measure::Accuracy => format!("{:+.1}", 100.0 * value).replace('-', "−"),
-        _ => signed(value),
+        Measure::Accuracy => Signed::of(estimate, 0.01, 1),
+        _ => Signed::of(estimate, 1.0, 3),
     }
-}
-
-/// A number with its sign and three decimals.
-pub fn signed(value: f64) -> String {
-    format!("{value:+.3}").replace('-', "−")
-}
-
-/// A p-value.
-pub fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
 /// A correlation, or a dash where it is undefined.
@@ -60,7 +33,7 @@ pub fn correlation(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}").replace('-', "−"))
 }
 
-/// What lengths are counted in.
+/// The unit of lengths.
 pub fn unit(report: &RewardReport) -> &'static str {
     match report.length_unit {
         LengthUnit::Tokens => "tokens",

@@ -1,22 +1,24 @@
 //! Plots of named values with their intervals, one below the other.
 
+use pcrm_eval::Interval;
+
 use super::values::beginning;
-use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES};
+use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
 
 /// The most characters of a name beside a plot.
 const NAME: usize = 24;
 /// How far apart two models' marks of one name stand, in places of names.
 const APART: f64 = 0.32;
 
-/// A value and the ends of its interval.
-pub type Whisker = (f64, f64, f64);
+/// A value and its interval, where it has one.
+pub type Value = (f64, Option<Interval>);
 
 /// A name and what each series has for it.
 pub struct Row {
     /// The name.
     pub name: String,
-    /// A value per series; none where it has none.
-    pub values: Vec<Option<Whisker>>,
+    /// A value per series, where the series has one.
+    pub values: Vec<Option<Value>>,
 }
 
 /// A plot of rows from above to below, with a dashed grey line at `ground`.
@@ -26,8 +28,8 @@ pub fn plot(title: &str, x: Axis, series: &[&str], rows: &[Row], (ground, meanin
     for (at, (name, ink)) in series.iter().zip(SERIES).enumerate() {
         let aside = APART * ((series.len() as f64 - 1.0) / 2.0 - at as f64);
         let marks = rows.iter().rev().enumerate().filter_map(|(place, row)| {
-            let (value, low, high) = (*row.values.get(at)?)?;
-            Some((value, place as f64 + aside, low, high))
+            let (value, interval) = (*row.values.get(at)?)?;
+            Some(Whisker::new((value, place as f64 + aside), interval))
         });
         layers.push(Layer::new(*name, ink, Mark::Lying(marks.collect())));
     }
