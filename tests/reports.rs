@@ -50,7 +50,7 @@ fn a_run_and_an_evaluation_leave_their_pages() -> Result<()> {
     ensure!(steps(&world, hostile, "train/loss")? == (1..=8).collect::<Vec<_>>(), "steps of train/loss");
     ensure!(steps(&world, hostile, "eval/accuracy")? == [4, 8], "steps of eval/accuracy");
     let card = String::from_utf8(world.read(&format!("{hostile}/README.md"))?)?;
-    let front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\nbase_model: \"base\"\ntags:\n- reward-model\n";
+    let front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- reward-model\n";
     ensure!(card.starts_with(front), "{card}");
     for part in ["length_ratio", "| Accuracy, 60 pairs |", "AutoModelForSequenceClassification"] {
         ensure!(card.contains(part), "the card has no {part}: {card}");

@@ -1,5 +1,7 @@
 //! The model card: `README.md` in a trained model's folder, as the Hugging Face Hub reads it.
 
+mod form;
+
 use std::fs;
 use std::path::Path;
 
@@ -13,42 +15,48 @@ use serde::Serialize;
 use crate::hashes::digest_text;
 use crate::report::Fact;
 
+pub use form::Form;
+
 const TEMPLATE: &str = include_str!("card.md");
 const MARK: &str = "<!-- pcrm model card ";
 
-/// What a card says.
+/// The contents of a card.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Card {
     /// The model's name.
     pub name: String,
-    /// What it was begun from: a repository of the Hub or a folder's name; none for random weights.
+    /// The repository of the Hub that it was trained from; none of a local folder, whose name may be another's there.
     pub base: Option<String>,
+    /// The name of the base model; empty for random weights.
+    pub begun_from: String,
     /// The base model's own words about its licence, line by line: `license: apache-2.0`.
     pub license: Vec<String>,
     /// Repositories of the Hub that it was trained on.
     pub datasets: Vec<String>,
-    /// Files that it was trained on, with what was kept.
+    /// Files that it was trained on, with the rows kept.
     pub files: Vec<String>,
     /// The constraint's name.
     pub constraint: String,
-    /// What it is.
+    /// One line about it.
     pub constraint_about: String,
-    /// It with its settings, as JSON.
+    /// The constraint with its settings, as JSON.
     pub settings: String,
-    /// How it was trained.
+    /// The constraint that was asked for, as JSON, where the run fitted the one that it used.
+    pub asked: Option<String>,
+    /// The training.
     pub training: Vec<Fact>,
-    /// What evaluation showed.
+    /// The evaluation.
     pub measures: Vec<Fact>,
-    /// Whether texts go through a chat template.
-    pub conversational: bool,
+    /// The form of the texts.
+    pub form: Form,
 }
 
-/// What became of a card.
+/// The outcome of writing a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It is there.
+    /// The card is written.
     Yes,
-    /// A README.md that somebody wrote or changed is there, and was left as it was.
+    /// The folder has a README.md that somebody wrote or changed; it stays.
     LeftAlone,
 }
 
@@ -65,7 +73,7 @@ pub fn write(dir: &Path, card: &Card) -> Result<Written> {
     Ok(Written::Yes)
 }
 
-/// The card as Markdown; its last line holds a hash of all others, by which changes are told.
+/// The card as Markdown; its last line holds a hash of all others, which shows changes.
 fn render(card: &Card) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -101,7 +109,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// What a model's folder says of its licence, in its README.md's front matter.
+/// The lines about the licence in the front matter of a model folder's README.md.
 pub fn license(dir: &Path) -> Vec<String> {
     let text = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
     let Some(rest) = text.strip_prefix("---\n") else { return Vec::new() };
@@ -115,7 +123,7 @@ pub fn license(dir: &Path) -> Vec<String> {
     front.lines().filter_map(line).collect()
 }
 
-/// A path that is none, but the name of a repository of the Hub: `owner/name`.
+/// The name of a repository of the Hub, `owner/name`, unless it is a path that exists.
 pub fn repository(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let (owner, name) = text.split_once('/')?;
@@ -131,7 +139,13 @@ mod tests {
     use super::*;
 
     fn card() -> Card {
-        Card { name: "rm".into(), base: Some("qwen2".into()), constraint: "fixed".into(), ..Card::default() }
+        Card {
+            name: "rm".into(),
+            base: Some("acme/qwen2".into()),
+            begun_from: "acme/qwen2".into(),
+            constraint: "fixed".into(),
+            ..Card::default()
+        }
     }
 
     /// Protects: what a user wrote or changed is not overwritten; a card of ours is, by one that knows more.
@@ -164,6 +178,37 @@ mod tests {
         assert!(!text.lines().any(|line| line.starts_with("license:")), "{text}");
         assert!(!text.contains("\n`<script>") && text.contains("base_model: \"x\\n---"), "{text}");
         assert_eq!(code("a`b``c"), "``` a`b``c ```");
+    }
+
+    /// Protects: the example has the form of the data: their frame, their roles, or the prompt alone; a local base model is
+    /// no link to the Hub.
+    #[test]
+    fn the_example_has_the_form_of_the_data() {
+        let of = |form: Form| render(&Card { form, ..card() }).unwrap();
+        let text = |before: &str, after: &str, gap: &str, prompts: bool| {
+            let [before, after, gap] = [before, after, gap].map(str::to_owned);
+            of(Form::Text { before, after, gap, prompts })
+        };
+        let dialogue = text("\n\nHuman: ", "\n\nAssistant:", " ", true);
+        let line = r#"prompt = "\n\nHuman: What is the capital of France?\n\nAssistant:""#;
+        assert!(dialogue.contains(line) && dialogue.contains("answer = \" Paris.\""), "{dialogue}");
+        let plain = text("", "", "", true);
+        assert!(
+            plain.contains("prompt = \"What is the capital of France?\"") && !plain.contains("Human"),
+            "{plain}"
+        );
+        assert!(plain.contains("tokenizer.eos_token") && plain.contains("pipeline"), "{plain}");
+        let alone = text("", "", "", false);
+        assert!(
+            alone.contains("text = \"The capital of France is Paris.\"") && !alone.contains("prompt ="),
+            "{alone}"
+        );
+        let turns = of(Form::Conversation { system: false });
+        assert!(turns.contains("apply_chat_template") && !turns.contains("\"system\""), "{turns}");
+        assert!(of(Form::Conversation { system: true }).contains("{\"role\": \"system\""));
+        let local = Card { base: None, begun_from: "gpt2".into(), ..card() };
+        let local = render(&local).unwrap();
+        assert!(!local.contains("base_model") && local.contains("a local checkpoint"), "{local}");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Run<'_> {
     }
 
     /// The evaluation with the lowest loss: its step, and the loss.
-    fn best(&self) -> Option<(u64, f64)> {
+    pub fn best(&self) -> Option<(u64, f64)> {
         let best = self.curves.eval("loss").into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
         Some((best.0 as u64, best.1))
     }

@@ -6,6 +6,7 @@ use pcrm_core::data::overlap::overlap;
 use pcrm_core::text::Tokenizer;
 
 use super::TrainingArgs;
+use crate::card::Form;
 use crate::hashes::digest_text;
 use crate::progress::say;
 use crate::report::data::Source;
@@ -18,8 +19,8 @@ pub struct Encoded {
     pub eval: Option<Vec<EncodedPair>>,
     /// What the files were.
     pub sources: Vec<Source>,
-    /// Whether texts go through a chat template.
-    pub conversational: bool,
+    /// The form of the texts.
+    pub form: Form,
 }
 
 /// Reads, encodes and splits the data.
@@ -28,8 +29,8 @@ pub struct Encoded {
 /// Files that cannot be read, no usable pair, a split that leaves one side without pairs.
 pub fn encoded(args: &TrainingArgs, tokenizer: &Tokenizer, pad: Option<u32>) -> Result<Encoded> {
     let (rows, read) = args.reading.preferences(&args.data, args.kept_ties())?;
-    let conversational = rows.first().is_some_and(|pair| pair.chosen.is_conversation());
     let (encoded, report) = args.reading.encode(&rows, tokenizer, pad)?;
+    let form = Form::of(&rows, &encoded);
     let mut sources = vec![Source { role: "training".to_owned(), read, encoded: report }];
     let (train, eval) = match args.eval_split {
         Some(share) => {
@@ -59,7 +60,7 @@ pub fn encoded(args: &TrainingArgs, tokenizer: &Tokenizer, pad: Option<u32>) -> 
             (encoded, Some(eval))
         }
     };
-    Ok(Encoded { train, eval, sources, conversational })
+    Ok(Encoded { train, eval, sources, form })
 }
 
 /// A number from 0 to 1 from a text's hash.

@@ -223,7 +223,7 @@ fn deciles(title: &str, deciles: &[Decile], places: usize) -> Option<Table> {
             true => format!("{:.places$}", decile.low),
             false => format!("{:.places$} to {:.places$}", decile.low, decile.high),
         };
-        add_slice(&mut table, range, &decile.slice);
+        add_slice(&mut table, range.replace('-', "−"), &decile.slice);
     }
     Some(table)
 }

@@ -144,6 +144,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     };
     let backend = args.training.machine.open()?;
     begin_folder(args)?;
+    let given = args;
     let args = &args.fetched()?;
     let whole = (!args.training.random_init).then_some(&args.training.model);
     let priors = priors(&args.training.machine, whole)?;
@@ -158,7 +159,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     };
     let mut model = base.open(backend.as_ref())?;
     let pad = padding(&model, &tokenizer);
-    let Encoded { train, eval, sources, conversational } = encoded(&args.training, &tokenizer, pad)?;
+    let Encoded { train, eval, sources, form } = encoded(&args.training, &tokenizer, pad)?;
     let asked = constraint.to_tagged()?;
     let (constraint, evidence) = match constraint.is_unfitted() {
         false => (constraint, None),
@@ -207,12 +208,13 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     ));
     let record = Record {
         args,
+        given,
         config: &config,
         constraint: &tagged,
         fitted: evidence.as_ref().map(|evidence| FittedTo { asked: &asked, evidence }),
         resolved,
         sources: &sources,
-        conversational,
+        form,
         parameters: model.params().elements(),
         train: &train,
         eval: eval.as_ref(),

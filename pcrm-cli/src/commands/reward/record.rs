@@ -14,7 +14,7 @@ use pcrm_rl::trainer::{Final, Outcome, TrainerConfig};
 use serde_json::Value;
 
 use super::RewardArgs;
-use crate::card::{self, Card, Written};
+use crate::card::{self, Card, Form, Written};
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::data::Source;
@@ -24,13 +24,15 @@ use crate::report::{self, Fact, count, number, percent};
 /// A run as its records tell it.
 pub(super) struct Record<'a> {
     pub args: &'a RewardArgs,
+    /// The options as given, with repositories of the Hub by their names.
+    pub given: &'a RewardArgs,
     pub config: &'a TrainerConfig,
     pub constraint: &'a Value,
     /// What the constraint was fitted from, where the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     pub resolved: &'a str,
     pub sources: &'a [Source],
-    pub conversational: bool,
+    pub form: Form,
     pub parameters: usize,
     pub train: &'a Pairs,
     pub eval: Option<&'a Pairs>,
@@ -75,8 +77,8 @@ impl Record<'_> {
         Run {
             name: name_of(&self.args.output),
             base: match self.args.training.random_init {
-                true => format!("random weights ({})", self.args.training.model.display()),
-                false => self.args.training.model.display().to_string(),
+                true => format!("random weights ({})", self.given.training.model.display()),
+                false => self.given.training.model.display().to_string(),
             },
             constraint: self.constraint,
             fitted: self.fitted,
@@ -95,7 +97,7 @@ impl Record<'_> {
 
     fn card(&self, run: &Run<'_>) -> Card {
         let args = self.args;
-        let base = || card::repository(&args.training.model).unwrap_or_else(|| name_of(&args.training.model));
+        let base = card::repository(&self.given.training.model);
         let kind = self.constraint["kind"].as_str().unwrap_or_default();
         let file = |file: &pcrm_core::data::report::FileReport| {
             format!(
@@ -107,17 +109,23 @@ impl Record<'_> {
         };
         Card {
             name: run.name.clone(),
-            base: (!args.training.random_init).then(base),
+            base: base.clone().filter(|_| !args.training.random_init),
+            begun_from: match (base, args.training.random_init) {
+                (Some(name), _) => name,
+                (None, false) => name_of(&args.training.model),
+                (None, true) => String::new(),
+            },
             license: if args.training.random_init { Vec::new() } else { card::license(&args.training.model) },
-            datasets: args.training.data.iter().filter_map(|path| card::repository(path)).collect(),
+            datasets: self.given.training.data.iter().filter_map(|path| card::repository(path)).collect(),
             files: self.sources.iter().flat_map(|source| &source.read.files).map(file).collect(),
             constraint: kind.to_owned(),
             constraint_about: registry::find::<ConstraintPlugin>(kind)
                 .map_or_else(|_| String::new(), |plugin| plugin.about.to_owned()),
-            settings: self.constraint.to_string(),
+            settings: constraint_text(self.constraint),
+            asked: self.fitted.map(|fitted| constraint_text(fitted.asked)),
             training: self.training(run),
             measures: measures(run),
-            conversational: self.conversational,
+            form: self.form.clone(),
         }
     }
 
@@ -139,6 +147,9 @@ impl Record<'_> {
             Fact::new("dtype", self.args.training.machine.dtype.to_string()),
             Fact::new("Seed", config.seed.to_string()),
         ]
+        .into_iter()
+        .chain(saved_weights(run).map(|step| Fact::new("Saved weights", step)))
+        .collect()
     }
 }
 
@@ -181,7 +192,34 @@ fn held_out(eval: &Pairs) -> HeldOut {
     HeldOut { pairs: preferred().count(), prompts: prompts.len() + alone }
 }
 
-/// The last part of a path, whatever stands before it.
+/// The step of the saved weights, and of the best evaluation where it is another.
+fn saved_weights(run: &Run<'_>) -> Option<String> {
+    let kept = run.kept?;
+    let best = run.best().filter(|(best, _)| *best != kept);
+    let best = best.map(|(best, _)| format!("; the held-out loss was lowest after step {}", count(best)));
+    Some(format!("step {}{}", count(kept), best.unwrap_or_default()))
+}
+
+/// A constraint as JSON, with the names of local files instead of their paths, which mean nothing elsewhere.
+fn constraint_text(tagged: &Value) -> String {
+    fn shortened(value: &Value) -> Value {
+        match value {
+            Value::String(text)
+                if Path::new(text).is_absolute() || text.contains('/') && Path::new(text).exists() =>
+            {
+                name_of(Path::new(text)).into()
+            }
+            Value::Array(values) => values.iter().map(shortened).collect(),
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| (name.clone(), shortened(value))).collect()
+            }
+            value => value.clone(),
+        }
+    }
+    shortened(tagged).to_string()
+}
+
+/// The last part of a path, without the folders before it.
 fn name_of(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let name = whole.file_name().unwrap_or(path.as_os_str());

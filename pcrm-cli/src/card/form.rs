@@ -1,0 +1,158 @@
+//! The form of the texts that a model was trained on, for the example of its card.
+
+use std::collections::BTreeSet;
+
+use pcrm_core::data::conversation::Content;
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::preference::Preference;
+use serde::Serialize;
+
+/// The form of prompts and answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Form {
+    /// Messages, rendered by the tokenizer's chat template.
+    Conversation {
+        /// Whether a conversation begins with a system message.
+        system: bool,
+    },
+    /// Plain texts: a prompt, and an answer directly behind it.
+    Text {
+        /// The beginning that all prompts share: `\n\nHuman:`.
+        before: String,
+        /// The end that all prompts share: `\n\nAssistant:`.
+        after: String,
+        /// The white space that all answers begin with.
+        gap: String,
+        /// Whether there are prompts at all.
+        prompts: bool,
+    },
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self::Text { before: String::new(), after: String::new(), gap: String::new(), prompts: true }
+    }
+}
+
+/// The fewest different prompts whose shared ends are their frame: of fewer they may be somebody's words.
+const FEWEST: usize = 5;
+/// The longest frame, in characters.
+const LONGEST: usize = 600;
+const DIALOGUE: (&str, &str) = ("\n\nHuman:", "\n\nAssistant:");
+
+impl Form {
+    /// The form of a run's data: of conversations the first one's, of texts what all share. Nothing of a single text
+    /// shows up in it.
+    pub fn of(rows: &[Preference], pairs: &[EncodedPair]) -> Self {
+        if rows.first().is_some_and(|row| row.chosen.is_conversation()) {
+            return Self::Conversation { system: rows.first().is_some_and(begins_with_system) };
+        }
+        let answers = |pair: &EncodedPair| [pair.chosen_text.clone(), pair.rejected_text.clone()];
+        Self::of_texts(pairs.iter().map(|pair| (pair.prompt_text.clone(), answers(pair))).collect())
+    }
+
+    /// The form of prompts with their answers.
+    fn of_texts(texts: Vec<(String, [String; 2])>) -> Self {
+        let prompts: BTreeSet<&str> = texts.iter().map(|(prompt, _)| prompt.as_str()).collect();
+        let (before, after) = match prompts.len() {
+            FEWEST.. => (shared_beginning(&prompts), shared_end(&prompts)),
+            _ if prompts.iter().all(|text| text.starts_with(DIALOGUE.0) && text.ends_with(DIALOGUE.1)) => {
+                (DIALOGUE.0.to_owned() + " ", DIALOGUE.1.to_owned())
+            }
+            _ => Default::default(),
+        };
+        let answers = texts.iter().flat_map(|(_, answers)| answers);
+        let blank = |text: &String| text.len() - text.trim_start().len();
+        let gaps: BTreeSet<&str> = answers.map(|text| &text[..blank(text)]).collect();
+        Self::Text {
+            before,
+            after,
+            gap: match gaps.len() {
+                1 => gaps.first().map_or_else(String::new, |gap| (*gap).to_owned()),
+                _ => String::new(),
+            },
+            prompts: prompts.iter().any(|text| !text.is_empty()),
+        }
+    }
+}
+
+fn begins_with_system(row: &Preference) -> bool {
+    let role = |content: &Content| match content {
+        Content::Messages(messages) => messages.first().is_some_and(|message| message.role == "system"),
+        Content::Text(_) => false,
+    };
+    row.prompt.as_ref().map_or_else(|| role(&row.chosen), role)
+}
+
+/// The beginning that all texts share, without the part of a word at its end.
+fn shared_beginning(texts: &BTreeSet<&str>) -> String {
+    let first = texts.first().copied().unwrap_or_default();
+    let shared = |other: &&str| first.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    let length = texts.iter().map(shared).min().unwrap_or(0);
+    let text: String = first.chars().take(length).collect();
+    let text = text.trim_end_matches(char::is_alphanumeric);
+    if length > LONGEST { String::new() } else { text.to_owned() }
+}
+
+/// The end that all texts share, without the part of a sentence at its beginning.
+fn shared_end(texts: &BTreeSet<&str>) -> String {
+    let first = texts.first().copied().unwrap_or_default();
+    let shared =
+        |other: &&str| first.chars().rev().zip(other.chars().rev()).take_while(|(a, b)| a == b).count();
+    let length = texts.iter().map(shared).min().unwrap_or(0);
+    let skipped = first.chars().count() - length;
+    let text: String = first.chars().skip(skipped).collect();
+    let text =
+        text.trim_start_matches(char::is_alphanumeric).trim_start_matches(['.', '?', '!', ')', '"', '\'']);
+    if length > LONGEST { String::new() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(of: impl Fn(usize) -> (String, String), count: usize) -> Form {
+        let text = |at: usize| {
+            let (prompt, answer) = of(at);
+            (prompt, [answer.clone(), answer + " No."])
+        };
+        Form::of_texts((0..count).map(text).collect())
+    }
+
+    fn text(before: &str, after: &str, gap: &str, prompts: bool) -> Form {
+        let [before, after, gap] = [before, after, gap].map(str::to_owned);
+        Form::Text { before, after, gap, prompts }
+    }
+
+    const ASKED: [&str; 6] =
+        ["Why is it so?", "What now?", "Where are we?", "How long is it?", "Who is there?", "Which one?"];
+
+    /// Protects: a card shows the frame of the data's own prompts, whatever it is, and no more.
+    #[test]
+    fn the_frame_is_the_datas_own() {
+        let of = |frame: &dyn Fn(&str) -> String, answer: &str, count: usize| {
+            form(|at| (frame(ASKED[at]), answer.to_owned()), count)
+        };
+        let plain = |asked: &str| asked.to_owned();
+        assert_eq!(of(&plain, "It is.", 6), text("", "", "", true));
+        let dialogue = |asked: &str| format!("\n\nHuman: {asked}\n\nAssistant:");
+        assert_eq!(of(&dialogue, " It is.", 6), text("\n\nHuman: ", "\n\nAssistant:", " ", true));
+        assert_eq!(of(&dialogue, " It is.", 2), text("\n\nHuman: ", "\n\nAssistant:", " ", true));
+        let marked = |asked: &str| format!("<|user|>{asked}<|end|><|assistant|>");
+        assert_eq!(of(&marked, "It is.", 6), text("<|user|>", "<|end|><|assistant|>", "", true));
+        let instruction = |asked: &str| format!("### Instruction:\n{asked}\n\n### Response:\n");
+        let expected = text("### Instruction:\n", "\n\n### Response:\n", "", true);
+        assert_eq!(of(&instruction, "It is.", 6), expected);
+        let none = |_: &str| String::new();
+        assert_eq!(of(&none, "It is.", 6), text("", "", "", false));
+    }
+
+    /// Protects: of a few prompts nothing is taken, since what they share may be somebody's words.
+    #[test]
+    fn few_prompts_give_no_frame() {
+        let secret = |at: usize| (format!("The secret is {at}, is it not?"), "Yes.".to_owned());
+        assert_eq!(form(secret, 1), text("", "", "", true));
+        assert_eq!(form(secret, 4), text("", "", "", true));
+    }
+}
