@@ -105,7 +105,7 @@ fn an_interrupted_cross_fit_goes_on() -> Result<()> {
     ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill failed");
     let output = child.wait_with_output()?;
     let message = stderr(&output);
-    ensure!(output.status.code() == Some(130) && message.contains("goes on after them"), "{message}");
+    ensure!(output.status.code() == Some(130) && message.contains("continue after them"), "{message}");
     ensure!(!world.path("bound.json").exists() && output.stdout.is_empty(), "something was written");
     ensure!(fs::read_dir(world.path("tmp"))?.next().is_none(), "a judge was left behind");
     let before = judged();

@@ -69,7 +69,7 @@ fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() -> Result<()> {
     ensure!(code == Some(130) && message.contains("--resume"), "{code:?}: {message}");
     world.refuses(
         &format!("{arguments} --resume --learning-rate 2e-3"),
-        &["learning rate", "0.001", "0.002"],
+        &["--learning-rate was 0.001 and is now 0.002"],
     )?;
     world.run(&format!("{arguments} --resume"))?;
     same_weights(&world, "whole", "stopped")

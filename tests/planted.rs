@@ -1,6 +1,5 @@
 //! A preference that is known (the better answer holds a certain token), and tiny runs that learn it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
 use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::fingerprint::{self, Fingerprint};
 use pcrm_rl::loss::LossConfig;
 use pcrm_rl::metrics::{Measures, StepMetrics};
 use pcrm_rl::order::{BatchSize, Order};
@@ -220,7 +220,10 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// A run; without held-out data, nothing is evaluated.
     pub fn new(config: TrainerConfig, train: Pairs, eval: Option<Pairs>) -> Self {
+        let eval_every = config.eval_every.filter(|_| eval.is_some());
+        let config = TrainerConfig { eval_every, ..config };
         Self { train, eval, schedule: None, config, layers: 1, data: "planted" }
     }
 
@@ -247,13 +250,16 @@ impl Bench {
             eval: self.eval.as_ref(),
             schedule: self.schedule.as_deref(),
             dir,
-            fingerprint: BTreeMap::from([
-                ("data".to_owned(), self.data.to_owned()),
-                ("learning-rate".to_owned(), self.config.learning_rate.to_string()),
-            ]),
+            fingerprint: self.fingerprint(),
             stop: &stop,
         };
         Ok(train(run, &self.config, watch))
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let mut fingerprint = fingerprint::of(&self.config);
+        fingerprint.insert("data".to_owned(), json!(self.data));
+        fingerprint
     }
 
     /// The usual run under this constraint, which may change over it.

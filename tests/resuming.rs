@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::Backend;
+use pcrm_core::schedule::Shape;
 use pcrm_rl::metrics;
 use pcrm_rl::trainer::{Final, Outcome};
 use serde_json::Value;
@@ -215,12 +216,60 @@ fn going_on_with_other_options_or_data_is_refused() -> Result<()> {
         bench.data = "other";
         let error =
             bench.run(backend, dir.path(), &mut Watch::default())?.err().context("went on")?.to_string();
-        for expected in
-            ["checkpoint-2", "data was planted and is other", "learning-rate was 0.01 and is 0.005"]
-        {
+        for expected in [
+            "checkpoint-2",
+            "--data was planted and is now other",
+            "--learning-rate was 0.01 and is now 0.005",
+        ] {
             ensure!(error.contains(expected), "{error}: lacks {expected:?}");
         }
         ensure!(names(dir.path())? == before, "the folder changed");
+        Ok(())
+    })
+}
+
+/// Protects: a finished run under a constant learning rate is extended to the bits of a longer one, and never shortened
+/// below what was made.
+#[test]
+fn a_constant_run_is_extended_with_the_bits_of_a_longer_one() -> Result<()> {
+    every_backend(|backend| {
+        let (mut bench, unbroken, dir) = (Bench::usual()?, tempdir()?, tempdir()?);
+        bench.config.schedule = Shape::Constant;
+        bench.finish(backend, unbroken.path())?;
+        bench.config.max_steps = Some(9);
+        bench.finish(backend, dir.path())?;
+        bench.config.max_steps = Some(14);
+        let (_, watch) = bench.finish(backend, dir.path())?;
+        ensure!(watch.begun == (9, 14), "{:?}", watch.begun);
+        for name in ["model.safetensors", "checkpoint-14/optimizer.safetensors"] {
+            let read = |dir: &Path| fs::read(dir.join(name)).with_context(|| name.to_owned());
+            ensure!(read(dir.path())? == read(unbroken.path())?, "{name} differs");
+        }
+        bench.config.max_steps = Some(6);
+        let error = bench.run(backend, dir.path(), &mut Watch::default())?.err().context("shortened")?;
+        ensure!(error.to_string().contains("has made 14 steps"), "{error}");
+        Ok(())
+    })
+}
+
+/// Protects: where the steps made depend on the length of the run, it is not extended, and the message says how to
+/// train on.
+#[test]
+fn a_run_whose_steps_depend_on_its_length_is_not_extended() -> Result<()> {
+    every_backend(|backend| {
+        let scheduled = r#"{"kind": "schedule", "of": {"kind": "fixed", "bound": 0.5}, "from": 3}"#;
+        for (constraint, schedule, reason) in
+            [("none", Shape::Cosine, "--schedule"), (scheduled, Shape::Constant, "the constraint's bounds")]
+        {
+            let (mut bench, dir) = (Bench::under(constraint)?, tempdir()?);
+            bench.config.schedule = schedule;
+            bench.finish(backend, dir.path())?;
+            bench.config.max_steps = Some(15);
+            let error = bench.run(backend, dir.path(), &mut Watch::default())?.err().context("extended")?;
+            for expected in ["--max-steps was 14 and is now 15", reason, "--model"] {
+                ensure!(error.to_string().contains(expected), "{error}: lacks {expected:?}");
+            }
+        }
         Ok(())
     })
 }

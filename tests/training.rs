@@ -128,7 +128,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
         bench.config.compute = Compute { loss: whole, use_margin: true, ..compute() };
         let error = bench.run(backend, tempdir()?.path(), &mut Watch::default())?.err();
         let message = error.context("a margin is taken")?.to_string();
-        ensure!(message.starts_with("ignore-margin: planted.jsonl:8 "), "{message}");
+        ensure!(message.starts_with("ignore-margin: is needed: planted.jsonl:8 "), "{message}");
         Ok(())
     })
 }
@@ -279,7 +279,8 @@ fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
             };
             let dir = tempdir()?;
             let (outcome, watch) = bench.finish(backend, dir.path())?;
-            let Outcome::Finished { steps, best: Some(best), early: true } = outcome else {
+            let Outcome::Finished { steps, best: Some(best), early: true, saved, collapsed: None } = outcome
+            else {
                 anyhow::bail!("{outcome:?}")
             };
             let losses: Vec<(u64, f64)> =
@@ -292,6 +293,7 @@ fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
             );
             ensure!(pcrm_rl::checkpoint::steps(dir.path())? == [best.step, steps]);
             let wanted = if final_weights == Final::Best { best.step } else { steps };
+            ensure!(saved == wanted, "{saved} is announced, and {wanted} is saved");
             let kept = bytes(dir.path().join(format!("checkpoint-{wanted}/model.safetensors")))?;
             ensure!(bytes(dir.path().join("model.safetensors"))? == kept, "{final_weights:?}");
         }

@@ -10,25 +10,25 @@ use pcrm_core::data::schema::Schema;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// What every record is, instead of telling it by its columns: alpaca, sharegpt, hh_dialogues, ranked, ..
+    /// Read every record by this schema (default: detected from the columns): alpaca, sharegpt, hh_dialogues, ranked, ..
     #[arg(long, value_name = "NAME")]
     pub schema: Option<Schema>,
-    /// Column that is the prompt
+    /// Take the prompt from this column
     #[arg(long, value_name = "COLUMN")]
     pub prompt_field: Option<String>,
-    /// Column that is the preferred answer
+    /// Take the preferred answer from this column
     #[arg(long, value_name = "COLUMN")]
     pub chosen_field: Option<String>,
-    /// Column that is the other answer
+    /// Take the other answer from this column
     #[arg(long, value_name = "COLUMN")]
     pub rejected_field: Option<String>,
-    /// Column that is the margin
+    /// Take the margin from this column
     #[arg(long, value_name = "COLUMN")]
     pub margin_field: Option<String>,
-    /// Any other column by the name that schemas know it by: responses, scores, ranks, system, history, ..
+    /// Take a column under the name that schemas know: responses=outs; also scores, ranks, system, history, ..
     #[arg(long, value_name = "KNOWN=COLUMN", action = clap::ArgAction::Append)]
     pub field: Vec<String>,
-    /// Where a pair has scores and no margin, take their difference as its margin
+    /// Take the difference of scores as the margin where a pair has scores and no margin
     #[arg(long)]
     pub score_margins: bool,
     /// Refuse files with malformed, tied, identical or empty rows instead of skipping and counting them

@@ -9,6 +9,8 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
+use crate::suggest;
+
 /// Puts the options of the verb's config file in front of those typed, except where both name one; gives the file
 /// too, if there was one.
 ///
@@ -65,8 +67,10 @@ fn flags(verb: &Command, matches: &ArgMatches, table: &Table, file: &Path) -> Re
         let Some(arg) = arg else {
             let mut known: Vec<&str> = verb.get_arguments().filter_map(|arg| arg.get_long()).collect();
             known.retain(|known| !["config", "help", "version"].contains(known));
-            known.sort_unstable();
-            bail!("--config {}: unknown option {name:?}; known: {}", file.display(), known.join(", "));
+            let meant = suggest::option(name, &known);
+            let meant = meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
+            let known = suggest::sorted(name, &known).join(", ");
+            bail!("--config {}: unknown option {name:?}{meant}; known: {known}", file.display());
         };
         let typed = matches.try_contains_id(arg.get_id().as_str()).unwrap_or(false)
             && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -144,9 +148,9 @@ pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
 ///
 /// # Errors
 /// Text that is no TOML.
-pub fn with_option(resolved: &str, name: &str, value: &str) -> Result<String> {
+pub fn with_option(resolved: &str, name: &str, value: impl Into<Value>) -> Result<String> {
     let mut table: Table = resolved.parse()?;
-    table.insert(name.to_owned(), Value::String(value.to_owned()));
+    table.insert(name.to_owned(), value.into());
     Ok(table.to_string())
 }
 

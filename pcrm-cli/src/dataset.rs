@@ -1,4 +1,4 @@
-//! From the user's files to encoded pairs and their bounds, with what was left out said aloud.
+//! From the user's files to encoded pairs and their bounds; what is left out is printed.
 
 use std::path::PathBuf;
 
@@ -11,20 +11,27 @@ use pcrm_core::data::report::Report;
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::data::survey::ends::Padding;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
+use serde_json::Value;
 
 use crate::columns::ColumnArgs;
+use crate::numbers::positive;
 use crate::progress::say;
+use crate::warnings;
+
+/// The most tokens of a sequence in training, unless the model has fewer positions or was trained with another limit.
+const TRAINING_LENGTH: usize = 1024;
 
 /// How preference files are read.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// The most tokens a sequence (prompt and answer) may have
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_length: usize,
-    /// What to do with a longer pair: drop it, or cut-prompt from the left
+    /// Limit sequences (prompt and answer) to N tokens [default: in training 1024, or the limit that the model was
+    /// trained with; in evaluation all positions of the model]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub max_length: Option<usize>,
+    /// Treat longer pairs by this rule: drop them, or cut-prompt from the left
     #[arg(long, value_name = "RULE", default_value_t = TooLong::Drop)]
     pub too_long: TooLong,
     #[command(flatten)]
@@ -32,17 +39,49 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Checks the options that can be checked without data.
+    ///
+    /// # Errors
+    /// A limit that holds no prompt and answer; columns that cannot be meant.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.max_length != Some(1), "--max-length 1: expected at least 2");
+        self.columns.columns().map(drop)
+    }
+
+    /// The most tokens of a sequence that a model is trained on.
+    ///
+    /// # Errors
+    /// Those of [`length`].
+    pub fn training_length(&self, model: &ModelConfig) -> Result<usize> {
+        let trained = model.raw.get("pcrm").and_then(|notes| notes.get("max_length"));
+        let usual = trained.and_then(Value::as_u64).map_or(TRAINING_LENGTH, |length| length as usize);
+        length(self.max_length, usual.min(model.max_positions), model)
+    }
+
+    /// The most tokens of a sequence that a model scores: all that it has positions for.
+    ///
+    /// # Errors
+    /// Those of [`length`].
+    pub fn scoring_length(&self, model: &ModelConfig) -> Result<usize> {
+        length(self.max_length, model.max_positions, model)
+    }
+
     /// Reads preference files, with or without ties.
     ///
     /// # Errors
-    /// Those of [`load_preferences`].
+    /// Those of [`load_preferences`]; `--score-margins` where no row has scores.
     pub fn preferences(&self, paths: &[PathBuf], ties: Ties) -> Result<(Vec<Preference>, Report)> {
         let (pairs, report) = load_preferences(paths, self.columns.options(ties)?)?;
         say(&report.to_string());
+        ensure!(
+            !self.columns.score_margins || pairs.iter().any(|pair| pair.scores.is_some()),
+            "--score-margins: no row of {} has scores of both answers (score_chosen and score_rejected, ..)",
+            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        );
         Ok((pairs, report))
     }
 
-    /// Encodes pairs for a model.
+    /// Encodes pairs for a model, within so many tokens.
     ///
     /// # Errors
     /// Those of [`encode_pairs`]: no pair is left.
@@ -51,9 +90,9 @@ impl Reading {
         pairs: &[Preference],
         tokenizer: &Tokenizer,
         pad: Option<u32>,
+        max_length: usize,
     ) -> Result<(Vec<EncodedPair>, EncodeReport)> {
-        ensure!(self.max_length > 1, "--max-length {}: expected at least 2", self.max_length);
-        let options = EncodeOptions { max_length: Some(self.max_length), too_long: self.too_long };
+        let options = EncodeOptions { max_length: Some(max_length), too_long: self.too_long };
         let (mut encoded, report) = encode_pairs(pairs, tokenizer, &options)?;
         if let Some(pad) = pad {
             encoded.iter_mut().for_each(|pair| pair.strip_padding(pad));
@@ -61,6 +100,27 @@ impl Reading {
         say(&report.to_string());
         Ok((encoded, report))
     }
+}
+
+/// The limit that was asked for, else `usual`, against the positions that a model has.
+///
+/// # Errors
+/// A limit beyond learned positions, of which there are no others.
+pub fn length(asked: Option<usize>, usual: usize, model: &ModelConfig) -> Result<usize> {
+    let Some(asked) = asked else { return Ok(usual) };
+    let positions = model.max_positions;
+    ensure!(
+        asked <= positions || !model.has_learned_positions(),
+        "--max-length {asked}: the model has learned {positions} positions and has no others; expected at most \
+         {positions}"
+    );
+    if asked > positions {
+        warnings::print(&format!(
+            "--max-length {asked} is beyond the {positions} positions of the model's config.json: it was not trained \
+             on later ones, and scores of longer texts may mean nothing"
+        ));
+    }
+    Ok(asked)
 }
 
 /// The padding id of a reward model: the tokenizer's, else the config's, else EOS, as TRL chooses.

@@ -24,14 +24,20 @@ mod dataset;
 mod hashes;
 mod hub;
 mod interrupt;
+mod left_out;
 mod machine;
+mod numbers;
 mod page;
 mod paragraph;
 mod plugins;
 mod priors;
 mod progress;
 mod report;
+mod suggest;
+mod template;
 mod training;
+mod usage;
+mod warnings;
 
 use std::ffi::OsString;
 use std::io;
@@ -48,7 +54,7 @@ use crate::commands::eval::EvalVerb;
 
 #[derive(Debug, Parser)]
 #[command(name = "pcrm", version, about = "Train reward models whose scores can be trusted", long_about = ABOUT)]
-#[command(after_long_help = "Try `pcrm quickstart` first: it needs nothing but this binary.")]
+#[command(after_long_help = AFTER)]
 struct Cli {
     /// Print errors only
     #[arg(long, short, global = true)]
@@ -61,50 +67,56 @@ const ABOUT: &str = "\
 Train reward models whose scores can be trusted: Bradley-Terry with a bound on every pair's margin
 (Prior Constraints-based Reward Models, arXiv 2404.00978), on Hugging Face checkpoints and preference files.";
 
+const AFTER: &str = "\
+Try `pcrm quickstart` first: it needs nothing but this binary.
+
+Exit codes: 0 for success; 1 for errors in files, data, models or training; 2 for errors in options (unknown, out of range,
+without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits 1 for warnings and 2 for errors.";
+
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Trains on a small generated world, with and without constraints, and shows both side by side
+    /// Train on a small generated world, with and without constraints, and show both side by side
     Quickstart(commands::quickstart::QuickstartArgs),
-    /// Tells what data are like for a model, and what is wrong with them, before training
+    /// Check your data against a model before training
     Inspect(Box<commands::inspect::InspectArgs>),
-    /// Trains a reward model on preference pairs
+    /// Train a reward model on preference pairs
     Reward(Box<commands::reward::RewardArgs>),
-    /// Fits a constraint to how often preferred answers win, and writes it to a file
+    /// Fit a constraint to measured win rates
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
-    /// Trains under several constraints and seeds, and tells which of them helps on these data
+    /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
-    /// Scores texts or pairs with a trained reward model
+    /// Score texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
-    /// Tells of constraints: which there are, what one does, its bounds on data
+    /// List, explain and apply constraints
     #[command(subcommand)]
     Constraint(ConstraintVerb),
-    /// Makes files of preferences of other files
+    /// Convert and split preference files
     #[command(subcommand)]
     Data(DataVerb),
-    /// Measures what a model is worth
+    /// Evaluate a reward model
     #[command(subcommand)]
     Eval(EvalVerb),
-    /// Times this machine
+    /// Benchmark training, scoring and matrix products
     #[command(subcommand)]
     Bench(BenchVerb),
-    /// Lists the backends and constraints that are compiled in
+    /// List the backends and constraints that are compiled in
     Plugins,
-    /// Prints completions for a shell
+    /// Print completions for a shell
     Completions {
-        /// The shell
+        /// Print them for this shell
         shell: Shell,
     },
 }
 
-/// The whole program: reads the command line, runs the verb, says by its exit code how it went.
+/// Entry point: parses the arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     allocator::keep_pages();
-    let command = Cli::command().args_override_self(true);
+    let command = with_negative_numbers(Cli::command().args_override_self(true));
     let matches = match parse(&command) {
         Ok(matches) => matches,
         Err(error) => {
             eprintln!("error: {error:#}");
-            return ExitCode::from(2);
+            return ExitCode::from(usage::EXIT_CODE);
         }
     };
     let cli = match Cli::from_arg_matches(&matches) {
@@ -119,6 +131,10 @@ pub fn main() -> ExitCode {
             eprintln!("{error:#}");
             ExitCode::from(interrupt::EXIT_CODE)
         }
+        Err(error) if error.chain().any(|cause| cause.is::<usage::Usage>()) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(usage::EXIT_CODE)
+        }
         // The reader of our output went away, as `head` does.
         Err(error)
             if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
@@ -132,10 +148,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Values such as -1 belong to the option before them, so that errors are about the value.
+fn with_negative_numbers(command: Command) -> Command {
+    command
+        .mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        })
+        .mut_subcommands(with_negative_numbers)
+}
+
 fn parse(command: &Command) -> Result<ArgMatches> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let (all, file) = config::with_config(command, typed)?;
-    Ok(command.clone().try_get_matches_from(all).unwrap_or_else(|error| {
+    Ok(command.clone().try_get_matches_from(&all).unwrap_or_else(|error| {
+        let error = suggest::improved(error, command, &all);
         if let (Some(file), true) = (file, error.use_stderr()) {
             eprintln!("with the options of {}:", file.display());
         }

@@ -7,30 +7,32 @@ use clap::Args;
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::{Backend, DType, Device, Engine, Place};
 
+use crate::numbers::{positive, whole};
 use crate::plugins;
+use crate::usage::usage;
 
-/// Where and how to compute, and where options come from. The config file is read before options are (see `config.rs`).
+/// Where and how to compute, the seed and the config file (which is read before options are, see `config.rs`).
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct Machine {
-    /// Tensor library to compute with; `pcrm plugins` lists those compiled in
+    /// Draw everything random from this seed
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u64>, help_heading = "Reproducing")]
+    pub seed: u64,
+    /// Take options from this TOML file, by the same names; typed ones override it
+    #[arg(long, value_name = "FILE", help_heading = "Reproducing")]
+    pub config: Option<PathBuf>,
+    /// Compute with this tensor library; `pcrm plugins` lists those compiled in
     #[arg(long, value_name = "NAME", default_value = plugins::DEFAULT_BACKEND)]
     pub backend: String,
-    /// Device to compute on: cpu, cuda or cuda:N
+    /// Compute on this device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: Device,
-    /// Element type to compute in: f32 or bf16
+    /// Compute in this element type: f32 or bf16
     #[arg(long, default_value = "f32")]
     pub dtype: DType,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N")]
+    /// Compute with N threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub threads: Option<usize>,
-    /// Seed of everything that is drawn
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// TOML file with any options of the verb by the same name; what is typed overrides it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
 }
 
 impl Machine {
@@ -40,11 +42,15 @@ impl Machine {
     /// An unknown backend, a device or element type that it does not serve.
     pub fn open(&self) -> Result<Box<dyn Backend>> {
         if let Some(threads) = self.threads {
-            ensure!(threads > 0, "--threads 0: expected a positive number");
-            // A pool that is there already stays; then the number was set by whoever made it.
+            // An existing pool stays: its size was set by the program that made it.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
-        let backend = self.engine()?.open().context("--device")?;
+        let backend = usage(self.engine())?.open().context("--device")?;
+        usage(self.check_dtype(backend.as_ref()))?;
+        Ok(backend)
+    }
+
+    fn check_dtype(&self, backend: &dyn Backend) -> Result<()> {
         let served = backend.dtypes();
         ensure!(
             served.contains(&self.dtype),
@@ -55,7 +61,7 @@ impl Machine {
             served.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             if self.dtype == DType::BF16 { "; --backend tch serves bf16 on every device" } else { "" }
         );
-        Ok(backend)
+        Ok(())
     }
 
     /// The backend, unopened.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
 
 const PREFIX: &str = "checkpoint-";
 const STATE: &str = "state.json";
@@ -35,8 +36,8 @@ pub struct State {
     /// Whether the run was stopped where an evaluation was due: it is made first on going on.
     #[serde(default)]
     pub evaluation_owed: bool,
-    /// What must not change between stopping and going on: options, data, base model.
-    pub fingerprint: BTreeMap<String, String>,
+    /// The options, data and base model of the run.
+    pub fingerprint: Fingerprint,
     /// Hashes (XXH3, 128 bits) of the other files.
     pub files: BTreeMap<String, String>,
 }
@@ -194,30 +195,6 @@ fn put_weights(dir: &Path, model: &RewardModel) -> Result<()> {
 
 fn unfit(dir: &Path, name: &str, error: &pcrm_core::Error) -> Error {
     Error::Checkpoint { path: dir.join(name), message: error.to_string() }
-}
-
-/// Fails if `state` comes from a run with other options or data, and says which.
-///
-/// # Errors
-/// The fingerprints differ.
-pub fn same_run(dir: &Path, state: &State, fingerprint: &BTreeMap<String, String>) -> Result<()> {
-    let keys: std::collections::BTreeSet<&String> =
-        state.fingerprint.keys().chain(fingerprint.keys()).collect();
-    let show = |value: Option<&String>| value.map_or("absent", String::as_str).to_owned();
-    let differences: Vec<String> = keys
-        .into_iter()
-        .filter(|key| state.fingerprint.get(*key) != fingerprint.get(*key))
-        .map(|key| {
-            format!("{key} was {} and is {}", show(state.fingerprint.get(key)), show(fingerprint.get(key)))
-        })
-        .collect();
-    match differences.is_empty() {
-        true => Ok(()),
-        false => {
-            let message = format!("belongs to another run: {}", differences.join("; "));
-            Err(Error::Checkpoint { path: dir.to_path_buf(), message })
-        }
-    }
 }
 
 /// Removes all but the newest `keep` checkpoints and the best one, and what interrupted writes left.

@@ -1,4 +1,4 @@
-//! The options of a run.
+//! The options of a run, their defaults, and the values that training can use.
 
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
@@ -17,42 +17,44 @@ use crate::ties::TieModel;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Warmup {
-    /// So many steps.
+    /// This many steps.
     Steps(u64),
     /// This share of all steps.
     Ratio(f64),
 }
 
 /// Which weights end up in the run's folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Final {
     /// Those of the last step.
+    #[default]
     Last,
     /// Those of the best evaluation.
     Best,
 }
 
-/// The options of a run.
-#[derive(Debug, Clone, PartialEq)]
+/// The options of a run. The defaults are those of `pcrm reward`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainerConfig {
-    /// Everything drawn comes from it.
+    /// Seed of everything that is drawn.
     pub seed: u64,
-    /// How often the data are gone through.
+    /// Passes over the data; may be a fraction.
     pub epochs: f64,
     /// The most steps; ends the run before its epochs do.
     pub max_steps: Option<u64>,
-    /// What a step takes.
+    /// The size of a step.
     pub batch: BatchSize,
     /// The order of pairs.
     pub order: Order,
-    /// How a batch is computed.
+    /// The loss, and how a batch is computed.
     pub compute: Compute,
     /// The largest learning rate.
     pub learning_rate: f64,
-    /// Its shape.
+    /// The learning rate's shape after warm-up.
     pub schedule: Shape,
-    /// Its rise.
+    /// Steps over which the learning rate rises.
     pub warmup: Warmup,
     /// The optimiser's constants.
     pub adamw: AdamWConfig,
@@ -60,80 +62,258 @@ pub struct TrainerConfig {
     pub max_grad_norm: Option<f64>,
     /// Steps between lines of metrics.
     pub log_every: u64,
-    /// Steps between evaluations.
+    /// Steps between evaluations; the last step is always evaluated where there is held-out data.
     pub eval_every: Option<u64>,
     /// Steps between checkpoints.
     pub save_every: Option<u64>,
     /// Checkpoints kept besides the best.
     pub keep: usize,
-    /// Evaluations without gain after which the run ends early.
+    /// Evaluations without a lower loss after which the run ends early.
     pub patience: Option<u64>,
     /// Which weights end up in the run's folder.
     pub final_weights: Final,
 }
 
+impl Default for TrainerConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            epochs: 1.0,
+            max_steps: None,
+            batch: BatchSize::Pairs(16),
+            order: Order::Shuffled,
+            compute: Compute::default(),
+            learning_rate: 1e-4,
+            schedule: Shape::Linear,
+            warmup: Warmup::Ratio(0.0),
+            adamw: AdamWConfig::default(),
+            max_grad_norm: Some(1.0),
+            log_every: 1,
+            eval_every: None,
+            save_every: Some(100),
+            keep: 2,
+            patience: None,
+            final_weights: Final::Last,
+        }
+    }
+}
+
 impl TrainerConfig {
-    /// Fails on options that training cannot use.
+    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data.
+    /// Errors name options as the command line does.
     ///
     /// # Errors
-    /// No pairs; a number outside its range.
-    pub(crate) fn check(&self, train: &Pairs) -> Result<()> {
-        let refuse = |field, message: String| Err(Error::Invalid { field, message });
-        if train.pairs.is_empty() {
-            return refuse("data", "no pair is left to train on".into());
+    /// A number outside its range; options that do not go together; an option that would have no effect.
+    pub fn check(&self, evaluates: bool) -> Result<()> {
+        const POSITIVE: &str = "a positive number";
+        const FROM_ZERO: &str = "a number from 0 up";
+        const COUNT: &str = "a positive whole number";
+        let (adamw, loss) = (&self.adamw, &self.compute.loss);
+        number("epochs", self.epochs, self.epochs > 0.0, POSITIVE)?;
+        number("learning-rate", self.learning_rate, self.learning_rate > 0.0, POSITIVE)?;
+        if let Warmup::Ratio(ratio) = self.warmup {
+            number("warmup-ratio", ratio, (0.0..=1.0).contains(&ratio), "a number between 0 and 1")?;
         }
-        if !(self.epochs > 0.0 && self.epochs.is_finite()) {
-            return refuse("epochs", format!("{} is not a positive number", self.epochs));
+        number("weight-decay", adamw.weight_decay, adamw.weight_decay >= 0.0, FROM_ZERO)?;
+        for (field, beta) in [("adam-beta1", adamw.beta1), ("adam-beta2", adamw.beta2)] {
+            number(field, beta, (0.0..1.0).contains(&beta), "a number from 0 to below 1")?;
         }
-        if !(self.learning_rate >= 0.0 && self.learning_rate.is_finite()) {
-            return refuse("learning-rate", format!("{} is not a number from 0 up", self.learning_rate));
+        number("adam-epsilon", adamw.eps, adamw.eps > 0.0, POSITIVE)?;
+        if let Some(most) = self.max_grad_norm {
+            number("max-grad-norm", most, most > 0.0, "a positive number, or 0 for no clipping")?;
         }
-        if let Warmup::Ratio(ratio) = self.warmup
-            && !(0.0..=1.0).contains(&ratio)
-        {
-            return refuse("warmup-ratio", format!("{ratio} is not between 0 and 1"));
+        let smoothing = loss.label_smoothing;
+        let share = (0.0..0.5).contains(&smoothing);
+        number("label-smoothing", smoothing, share, "a number from 0 to below 0.5")?;
+        number("center-rewards", loss.center_rewards, loss.center_rewards >= 0.0, FROM_ZERO)?;
+        let (batch, size) = match self.batch {
+            BatchSize::Pairs(pairs) => ("batch", pairs),
+            BatchSize::Tokens(tokens) => ("batch-tokens", tokens),
+        };
+        let counts = [
+            ("max-steps", self.max_steps),
+            (batch, Some(size as u64)),
+            ("micro-tokens", Some(self.compute.micro_tokens as u64)),
+            ("log-every", Some(self.log_every)),
+            ("eval-every", self.eval_every),
+            ("save-every", self.save_every),
+            ("keep", Some(self.keep as u64)),
+            ("patience", self.patience),
+        ];
+        if let Some((field, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
+            return refuse(field, format!("0: expected {COUNT}"));
         }
-        self.check_loss(train)
+        self.check_evaluation(evaluates)?;
+        self.check_loss()
     }
 
-    /// Fails on data that the loss cannot be computed of.
-    pub(crate) fn check_loss(&self, train: &Pairs) -> Result<()> {
-        let refuse = |field, message: String| Err(Error::Invalid { field, message });
-        let (loss, pairs) = (&self.compute.loss, &train.pairs);
+    /// Refuses options that steer evaluations where there is none.
+    fn check_evaluation(&self, evaluates: bool) -> Result<()> {
+        let asked = [
+            ("eval-every", self.eval_every.is_some()),
+            ("patience", self.patience.is_some()),
+            ("final", self.final_weights == Final::Best),
+        ];
+        match asked.iter().find(|(_, asked)| *asked) {
+            Some((field, _)) if !evaluates => {
+                refuse(field, "needs held-out data: expected --eval-split or --eval-data".into())
+            }
+            Some((field, _)) if self.eval_every.is_none() => {
+                refuse(field, "needs several evaluations: expected --eval-every".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses losses that are not defined.
+    fn check_loss(&self) -> Result<()> {
+        let loss = &self.compute.loss;
         match loss.ties {
             TieModel::None => {}
-            TieModel::Davidson { nu } if nu > 0.0 && nu.is_finite() => {}
-            TieModel::Davidson { nu } => return refuse("tie-strength", format!("ν = {nu} is not positive")),
-            TieModel::RaoKupper { theta } if theta > 1.0 && theta.is_finite() => {}
-            TieModel::RaoKupper { theta } => {
-                return refuse("tie-strength", format!("θ = {theta} is not greater than 1"));
-            }
+            TieModel::Davidson { nu } => number("tie-strength", nu, nu > 0.0, "a positive ν")?,
+            TieModel::RaoKupper { theta } => number("tie-strength", theta, theta > 1.0, "θ greater than 1")?,
         }
         if loss.ranking == Ranking::Pairs {
             return Ok(());
         }
         if matches!(loss.ties, TieModel::RaoKupper { .. }) {
-            return refuse(
-                "ties",
-                "rao-kupper knows ties of pairs; with plackett-luce expected davidson".into(),
-            );
+            let message = "rao-kupper: models ties of pairs only; plackett-luce needs davidson";
+            return refuse("ties", message.into());
         }
         if self.compute.score_at == ScoreAt::DivergentMean {
-            return refuse("score", "plackett-luce ranks answers by their last token; expected last".into());
+            let message = "divergent-mean: plackett-luce ranks answers by their last token; expected last";
+            return refuse("score", message.into());
         }
         if loss.label_smoothing != 0.0 {
-            return refuse("label-smoothing", "is of pairs; plackett-luce has none".into());
+            return refuse("label-smoothing", "is defined for pairs only, not for plackett-luce".into());
+        }
+        Ok(())
+    }
+
+    /// Refuses data that the loss cannot be computed on.
+    ///
+    /// # Errors
+    /// No pairs; margins or too many tied answers under Plackett–Luce.
+    pub fn check_data(&self, data: &Pairs) -> Result<()> {
+        let (loss, pairs) = (&self.compute.loss, &data.pairs);
+        if pairs.is_empty() {
+            return refuse("data", "no pair is left to train on".into());
+        }
+        if loss.ranking == Ranking::Pairs {
+            return Ok(());
         }
         if let Some(pair) = pairs.iter().find(|pair| self.compute.use_margin && pair.margin.is_some()) {
-            let message = format!("{} has a margin, of which plackett-luce knows nothing", pair.origin);
+            let message =
+                format!("is needed: {} has a margin, which plackett-luce does not take", pair.origin);
             return refuse("ignore-margin", message);
         }
-        let too_many = |set: &usize| train.answers(*set) > MOST_WITH_TIES;
-        if let (TieModel::Davidson { .. }, Some(set)) = (loss.ties, (0..train.sets()).find(too_many)) {
-            let origin = &train.set(set)[0].origin;
-            let message = format!("{origin} ranks more than {MOST_WITH_TIES} answers, too many to tie");
+        let too_many = |set: &usize| data.answers(*set) > MOST_WITH_TIES;
+        if let (TieModel::Davidson { .. }, Some(set)) = (loss.ties, (0..data.sets()).find(too_many)) {
+            let origin = &data.set(set)[0].origin;
+            let message =
+                format!("davidson: {origin} ranks more than {MOST_WITH_TIES} answers, too many to tie");
             return refuse("ties", message);
         }
         Ok(())
+    }
+}
+
+/// Refuses a number that is infinite, not a number, or not `fitting`.
+fn number(field: &'static str, value: f64, fitting: bool, expected: &str) -> Result<()> {
+    match fitting && value.is_finite() {
+        true => Ok(()),
+        false => refuse(field, format!("{value}: expected {expected}")),
+    }
+}
+
+fn refuse(field: &'static str, message: String) -> Result<()> {
+    Err(Error::Invalid { field, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::LossConfig;
+
+    fn refused(config: &TrainerConfig, evaluates: bool) -> Option<String> {
+        config.check(evaluates).err().map(|error| error.to_string())
+    }
+
+    /// Protects: the defaults are a run, and survive being written down and read again.
+    #[test]
+    fn the_defaults_are_usable_and_readable() {
+        let config = TrainerConfig::default();
+        assert_eq!(refused(&config, false), None);
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<TrainerConfig>(&text).unwrap(), config);
+        assert_eq!(serde_json::from_str::<TrainerConfig>(r#"{"epochs": 2}"#).unwrap().epochs, 2.0);
+        assert!(serde_json::from_str::<TrainerConfig>(r#"{"epoch": 2}"#).is_err());
+    }
+
+    /// Protects: numbers outside their range are refused by the option's name, with the value.
+    #[test]
+    fn numbers_outside_their_range_are_refused() {
+        let cases: [(&str, fn(&mut TrainerConfig)); 22] = [
+            ("epochs: 0: ", |config| config.epochs = 0.0),
+            ("epochs: inf: ", |config| config.epochs = f64::INFINITY),
+            ("epochs: NaN: ", |config| config.epochs = f64::NAN),
+            ("learning-rate: -1: ", |config| config.learning_rate = -1.0),
+            ("learning-rate: 0: ", |config| config.learning_rate = 0.0),
+            ("warmup-ratio: 1.5: ", |config| config.warmup = Warmup::Ratio(1.5)),
+            ("warmup-ratio: -0.1: ", |config| config.warmup = Warmup::Ratio(-0.1)),
+            ("weight-decay: -0.1: ", |config| config.adamw.weight_decay = -0.1),
+            ("adam-beta1: 1: ", |config| config.adamw.beta1 = 1.0),
+            ("adam-beta2: -0.5: ", |config| config.adamw.beta2 = -0.5),
+            ("adam-epsilon: 0: ", |config| config.adamw.eps = 0.0),
+            ("max-grad-norm: -1: ", |config| config.max_grad_norm = Some(-1.0)),
+            ("label-smoothing: 0.7: ", |config| config.compute.loss.label_smoothing = 0.7),
+            ("center-rewards: -1: ", |config| config.compute.loss.center_rewards = -1.0),
+            ("batch: 0: ", |config| config.batch = BatchSize::Pairs(0)),
+            ("batch-tokens: 0: ", |config| config.batch = BatchSize::Tokens(0)),
+            ("max-steps: 0: ", |config| config.max_steps = Some(0)),
+            ("micro-tokens: 0: ", |config| config.compute.micro_tokens = 0),
+            ("log-every: 0: ", |config| config.log_every = 0),
+            ("save-every: 0: ", |config| config.save_every = Some(0)),
+            ("keep: 0: ", |config| config.keep = 0),
+            ("tie-strength: -2: ", |config| config.compute.loss.ties = TieModel::Davidson { nu: -2.0 }),
+        ];
+        for (expected, change) in cases {
+            let mut config = TrainerConfig::default();
+            change(&mut config);
+            let message = refused(&config, true).unwrap_or_default();
+            assert!(message.starts_with(expected), "{message:?}, not {expected:?}");
+        }
+    }
+
+    /// Protects: an option that would do nothing is refused, and taken where it does something.
+    #[test]
+    fn options_without_effect_are_refused() {
+        let usual = TrainerConfig::default;
+        let every = TrainerConfig { eval_every: Some(5), ..usual() };
+        let cases = [
+            (every.clone(), "eval-every: needs held-out data"),
+            (TrainerConfig { patience: Some(2), ..usual() }, "patience: needs held-out data"),
+            (TrainerConfig { final_weights: Final::Best, ..usual() }, "final: needs held-out data"),
+        ];
+        for (config, expected) in cases {
+            let message = refused(&config, false).unwrap_or_default();
+            assert!(message.starts_with(expected), "{message:?}");
+        }
+        let best = TrainerConfig { final_weights: Final::Best, ..usual() };
+        assert!(refused(&best, true).unwrap_or_default().contains("--eval-every"));
+        assert_eq!(refused(&TrainerConfig { patience: Some(2), ..every }, true), None);
+    }
+
+    /// Protects: losses that are not defined together are refused before data are read.
+    #[test]
+    fn undefined_losses_are_refused() {
+        let whole = LossConfig { ranking: Ranking::PlackettLuce, ..LossConfig::default() };
+        let rao = LossConfig { ties: TieModel::RaoKupper { theta: 2.0 }, ..whole };
+        let smooth = LossConfig { label_smoothing: 0.1, ..whole };
+        for (loss, expected) in [(rao, "ties: "), (smooth, "label-smoothing: ")] {
+            let compute = Compute { loss, ..Compute::default() };
+            let message = refused(&TrainerConfig { compute, ..TrainerConfig::default() }, false);
+            assert!(message.clone().unwrap_or_default().starts_with(expected), "{message:?}");
+        }
     }
 }

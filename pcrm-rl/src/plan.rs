@@ -48,5 +48,5 @@ pub(crate) fn total_steps(pairs: &Pairs, config: &TrainerConfig) -> u64 {
         BatchSize::Tokens(_) => (0..whole).map(steps).sum(),
     };
     let all = of_whole + if part > 0.0 { (part * steps(whole)).ceil() } else { 0.0 };
-    config.max_steps.map_or(all as u64, |most| most.min(all as u64).max(u64::from(all > 0.0)))
+    config.max_steps.map_or(all as u64, |most| most.min(all as u64))
 }

@@ -4,6 +4,7 @@ use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::preference::Verdict;
 use pcrm_core::model::RewardModel;
 use pcrm_core::{Backend, Gradients, HostTensor, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{PairBatch, ScoreAt, within_budget};
 use crate::error::Result;
@@ -12,17 +13,24 @@ use crate::metrics::Gathered;
 pub use crate::pairs::Pairs;
 use crate::plackett_luce::choices;
 
-/// How a batch is computed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The loss of a batch, and how much of it is computed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Compute {
     /// Where scores are compared.
     pub score_at: ScoreAt,
-    /// What the loss adds.
+    /// The ranking loss and the terms added to it.
     pub loss: LossConfig,
     /// Whether the data's margins enter the loss.
     pub use_margin: bool,
-    /// The most tokens computed at once; more are accumulated.
+    /// The most tokens computed at once; larger batches are accumulated.
     pub micro_tokens: usize,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self { score_at: ScoreAt::Last, loss: LossConfig::default(), use_margin: true, micro_tokens: 8192 }
+    }
 }
 
 /// Counts of tokens of a step.

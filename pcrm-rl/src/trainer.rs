@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{self, Best, State};
 use crate::error::{Error, Result};
+use crate::fingerprint::{self, Fingerprint};
 use crate::metrics::{Measures, MetricsFile, StepMetrics};
 pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::pairs::Pairs;
@@ -42,8 +43,8 @@ pub struct Run<'a> {
     pub schedule: Option<&'a dyn Constraint>,
     /// The run's folder.
     pub dir: &'a Path,
-    /// What must not change between stopping and going on.
-    pub fingerprint: BTreeMap<String, String>,
+    /// The options and data that decide the run's numbers; a run resumes only with the same ([`crate::fingerprint`]).
+    pub fingerprint: Fingerprint,
     /// Set from outside to end the run after the step at hand, with a checkpoint.
     pub stop: &'a AtomicBool,
 }
@@ -79,12 +80,16 @@ pub enum Outcome {
         best: Option<Best>,
         /// Whether patience ran out.
         early: bool,
+        /// The step whose weights are in the run's folder.
+        saved: u64,
+        /// The score that the model gives to every text checked, where it tells none of them apart.
+        collapsed: Option<f32>,
     },
-    /// It was stopped from outside.
+    /// The run was stopped from outside.
     Interrupted {
         /// Steps made.
         steps: u64,
-        /// Where to go on from.
+        /// The checkpoint to resume from.
         checkpoint: PathBuf,
     },
 }
@@ -103,16 +108,25 @@ struct EvalLine {
 /// Options that cannot be used, a loss or gradient that is not finite, a checkpoint of another run or none that is
 /// whole, the disk's and the backend's errors.
 pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) -> Result<Outcome> {
-    config.check(run.train)?;
-    run.eval.map_or(Ok(()), |eval| config.check_loss(eval))?;
+    config.check(run.eval.is_some())?;
+    config.check_data(run.train)?;
+    run.eval.map_or(Ok(()), |eval| config.check_data(eval))?;
     let mut training = Training::begin(&run, config)?;
     observer.begin(training.state.step, training.schedule.total);
-    let outcome = training.make_steps(observer);
+    let stopped = training.make_steps(observer);
     observer.end();
-    if let Ok(Outcome::Finished { .. }) = outcome {
-        training.finish()?;
+    match stopped? {
+        Stop::Finished { early } => training.finish(early),
+        Stop::Interrupted { checkpoint } => {
+            Ok(Outcome::Interrupted { steps: training.state.step, checkpoint })
+        }
     }
-    outcome
+}
+
+/// Why no further step is made.
+enum Stop {
+    Finished { early: bool },
+    Interrupted { checkpoint: PathBuf },
 }
 
 /// A run under way.
@@ -134,12 +148,20 @@ impl<'a> Training<'a> {
         let mut optimiser = AdamW::new(config.adamw, model.params())?;
         let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
         if let Some((dir, saved)) = checkpoint::newest(run.dir)? {
-            checkpoint::same_run(&dir, &saved, &run.fingerprint)?;
+            let fixed_bounds = run.schedule.is_none_or(|constraint| constraint.factor(0.0).is_none());
+            let refusal = fingerprint::refusal(&saved.fingerprint, &run.fingerprint, config, fixed_bounds);
+            if let Some(message) = refusal {
+                return Err(Error::Checkpoint { path: dir, message });
+            }
             checkpoint::restore(&dir, &saved, &model, &mut optimiser)?;
-            tracing::info!("going on from {}", dir.display());
-            state = saved;
+            tracing::info!("resuming from {}", dir.display());
+            state = State { fingerprint: run.fingerprint.clone(), ..saved };
         }
         let total = total_steps(run.train, config);
+        if state.step > total {
+            let message = format!("has made {} steps, more than the {total} that are asked for", state.step);
+            return Err(Error::Checkpoint { path: checkpoint::folder(run.dir, state.step), message });
+        }
         let warmup = match config.warmup {
             Warmup::Steps(steps) => steps,
             Warmup::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
@@ -153,7 +175,7 @@ impl<'a> Training<'a> {
         Ok(Self { run, config, model, optimiser, state, schedule, plan, metrics })
     }
 
-    fn make_steps(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+    fn make_steps(&mut self, observer: &mut dyn Observer) -> Result<Stop> {
         let (config, total) = (self.config, self.schedule.total);
         let mut early = self.out_of_patience();
         while (self.state.evaluation_owed || self.state.step < total) && !early {
@@ -166,7 +188,7 @@ impl<'a> Training<'a> {
                 observer.step(&line);
             }
             let step = self.state.step;
-            // Who stops a run does not wait for an evaluation: it is made up for on going on.
+            // Whoever stops a run does not wait for an evaluation: it is made first on resuming.
             let stopped = self.run.stop.load(Ordering::Relaxed) && step < total;
             let evaluates = self.run.eval.is_some() && (due(step, config.eval_every) || step == total);
             self.state.evaluation_owed = evaluates && stopped;
@@ -179,11 +201,11 @@ impl<'a> Training<'a> {
                 let checkpoint = self.save()?;
                 observer.saved(&checkpoint);
                 if stopped {
-                    return Ok(Outcome::Interrupted { steps: step, checkpoint });
+                    return Ok(Stop::Interrupted { checkpoint });
                 }
             }
         }
-        Ok(Outcome::Finished { steps: self.state.step, best: self.state.best, early })
+        Ok(Stop::Finished { early })
     }
 
     fn out_of_patience(&self) -> bool {
@@ -258,25 +280,31 @@ impl<'a> Training<'a> {
         Ok(path)
     }
 
-    /// Leaves the model that was asked for in the run's folder, and proves that it loads.
-    fn finish(&self) -> Result<()> {
-        if let (Final::Best, Some(best)) = (self.config.final_weights, self.state.best)
-            && best.step != self.state.step
-        {
-            checkpoint::restore_weights(&checkpoint::folder(self.run.dir, best.step), &self.model)?;
+    /// Saves the weights that the configuration asks for in the run's folder, and verifies that they load.
+    fn finish(&self, early: bool) -> Result<Outcome> {
+        let State { step: steps, best, .. } = self.state;
+        let saved = match (self.config.final_weights, best) {
+            (Final::Best, Some(best)) => best.step,
+            _ => steps,
+        };
+        if saved != steps {
+            checkpoint::restore_weights(&checkpoint::folder(self.run.dir, saved), &self.model)?;
         }
         self.model.save(self.run.dir)?;
         self.run.tokenizer.save_to(self.run.dir)?;
-        self.reload()
+        let scores = self.reload()?;
+        Ok(Outcome::Finished { steps, best, early, saved, collapsed: collapsed(&scores) })
     }
 
-    /// Loads what was saved and compares scores: a folder that does not give them back is an error.
-    fn reload(&self) -> Result<()> {
+    /// Loads the saved model and returns its scores of a few pairs; a folder that scores otherwise than the trained
+    /// model is an error.
+    fn reload(&self) -> Result<Vec<f32>> {
         let (run, micro_tokens) = (self.run, self.config.compute.micro_tokens);
         let pairs: Vec<_> = run.eval.unwrap_or(run.train).pairs.iter().take(CHECKED_PAIRS).collect();
         let loaded = RewardModel::load(run.backend, run.dir, self.model.decoder().compute(), 0)?;
         let trained = score_pairs(&self.model, &pairs, micro_tokens)?;
         let reloaded = score_pairs(&loaded, &pairs, micro_tokens)?;
+        let scores = reloaded.iter().flat_map(|(chosen, rejected)| [*chosen, *rejected]).collect();
         for (pair, (trained, reloaded)) in pairs.iter().zip(trained.into_iter().zip(reloaded)) {
             for (trained, reloaded) in [(trained.0, reloaded.0), (trained.1, reloaded.1)] {
                 if trained.to_bits() != reloaded.to_bits() {
@@ -285,10 +313,33 @@ impl<'a> Training<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(scores)
     }
+}
+
+/// The common value of scores that differ by rounding at most.
+fn collapsed(scores: &[f32]) -> Option<f32> {
+    const ROUNDING: f32 = 1e-4;
+    let low = scores.iter().copied().reduce(f32::min)?;
+    let high = scores.iter().copied().reduce(f32::max)?;
+    (high - low <= ROUNDING * low.abs().max(high.abs())).then_some(high)
 }
 
 fn due(step: u64, every: Option<u64>) -> bool {
     every.is_some_and(|every| step.is_multiple_of(every.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: equal scores are a collapse at any size, and close ones are not.
+    #[test]
+    fn scores_that_are_all_equal_are_a_collapse() {
+        assert_eq!(collapsed(&[0.0, 0.0]), Some(0.0));
+        assert_eq!(collapsed(&[-3.25e5, -3.25e5, -3.250001e5]), Some(-3.25e5));
+        assert_eq!(collapsed(&[0.001, 0.0011]), None);
+        assert_eq!(collapsed(&[-1.0, 1.0]), None);
+        assert_eq!(collapsed(&[]), None);
+    }
 }

@@ -7,41 +7,46 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::data::encode::{encode_text, strip_padding};
-use pcrm_core::data::preference::Ties;
-use pcrm_core::data::texts::{Row, load_rows};
+use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
+use pcrm_core::data::texts::{Row, SourceRow, load_rows};
 use pcrm_core::model::{RewardModel, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::score::score_sequences;
 use serde_json::{Map, Value};
 
 use crate::columns::ColumnArgs;
-use crate::dataset::padding;
+use crate::dataset::{length, padding};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::numbers::positive;
 use crate::progress::{bar, say};
+use crate::usage::usage;
+use crate::warnings::Warnings;
+use crate::{left_out, template};
 
 /// Options of `pcrm score`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ScoreArgs {
-    /// Folder of a trained reward model, or its repository on the Hugging Face Hub (org/name)
+    /// Score with the reward model in this folder, or its repository on the Hugging Face Hub (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Files, folders or data sets of the Hub (org/name, org/name:split): pairs (chosen, rejected) or texts (text; prompt
-    /// and completion; messages)
+    /// Read these files, folders or data sets of the Hub (org/name, org/name:split): pairs (chosen, rejected) or texts
+    /// (text; prompt and completion; messages)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// JSONL file to write: every row with chosen_score and rejected_score, or score [default: standard output]
+    /// Write this JSONL file [default: standard output]: every row, in order, with chosen_score and rejected_score, or
+    /// score; null, and the reason as left_out, where a row cannot be scored
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also write the token ids that were scored
+    /// Write the token ids that were scored too
     #[arg(long)]
     ids: bool,
-    /// The most tokens a sequence may have; longer rows are counted and left out
-    #[arg(long, value_name = "N", default_value_t = 8192)]
-    max_length: usize,
-    /// The most tokens computed at once; the scores do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 8192)]
+    /// Leave out rows with a sequence of more than N tokens [default: all positions of the model]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    max_length: Option<usize>,
+    /// Compute at most N tokens at once; the scores do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
     #[command(flatten)]
     columns: ColumnArgs,
@@ -59,42 +64,66 @@ Examples:
 /// Rows that are scored and written together.
 const CHUNK: usize = 512;
 
-/// Scores.
+/// The column with the reason why a row has no score.
+pub const LEFT_OUT: &str = "left_out";
+
+/// Scores every row, and writes a line for each.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// A model that is no reward model, files that cannot be read, no row that can be scored; nothing is then written.
 pub fn run(args: &ScoreArgs) -> Result<()> {
+    let options = usage(args.options())?;
     let backend = args.machine.open()?;
-    let dir = args.hub.model(&args.model, Weights::Read)?;
+    let dir = args.hub.model("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
     let (model, tokenizer) = trained(args.machine.dtype, backend.as_ref(), &dir)?;
+    let positions = model.config().max_positions;
+    let max_length = usage(length(args.max_length, positions, model.config()))?;
     let pad = padding(&model, &tokenizer);
-    let (rows, report) = load_rows(&data, args.columns.options(Ties::Keep)?)?;
+    let (rows, report) = load_rows(&data, options)?;
     say(&report.to_string());
+    let mut warnings = Warnings::default();
+    left_out::unread(&report).into_iter().for_each(|text| warnings.add(text));
+    warn_of_joins(&rows, &tokenizer);
+    let paired = rows.iter().any(|(row, _)| matches!(row, Row::Pair(_)));
     let mut lines = Vec::new();
     let mut too_long = 0;
     let bar = bar(rows.len() as u64, "scoring");
     for chunk in rows.chunks(CHUNK) {
         let mut sequences = Vec::new();
-        let mut whose = Vec::new();
+        let mut places = Vec::new();
         for (row, _) in chunk {
             let ids = token_ids(row, &tokenizer, pad).with_context(|| row.origin().to_string())?;
-            let fits = ids.iter().all(|ids| ids.len() <= args.max_length);
-            too_long += usize::from(!fits);
+            let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
             let start = sequences.len();
-            sequences.extend(if fits { ids } else { Vec::new() });
-            whose.push(start..sequences.len());
+            places.push(match row {
+                Row::LeftOut { reason, .. } => Err(reason.clone()),
+                _ if longest > max_length => {
+                    too_long += 1;
+                    Err(format!("{longest} tokens, more than --max-length {max_length}"))
+                }
+                _ => {
+                    sequences.extend(ids);
+                    Ok(start..sequences.len())
+                }
+            });
         }
         let views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let scores = score_sequences(&model, &views, args.micro_tokens)?;
-        for ((_, fields), places) in chunk.iter().zip(whose) {
-            if places.is_empty() {
-                continue;
-            }
+        for ((row, fields), places) in chunk.iter().zip(places) {
             let mut fields = fields.clone();
-            let names: &[&str] = if places.len() == 2 { &["chosen_", "rejected_"] } else { &[""] };
-            for (name, place) in names.iter().zip(places) {
-                write_score(&mut fields, name, scores[place], args.ids.then_some(&sequences[place]))?;
+            let pair = matches!(row, Row::Pair(_)) || (paired && matches!(row, Row::LeftOut { .. }));
+            let names: &[&str] = if pair { &["chosen_", "rejected_"] } else { &[""] };
+            match places {
+                Ok(places) => {
+                    for (name, place) in names.iter().zip(places) {
+                        write_score(&mut fields, name, scores[place], args.ids.then_some(&sequences[place]))?;
+                    }
+                }
+                Err(reason) => {
+                    names.iter().for_each(|name| drop(fields.insert(format!("{name}score"), Value::Null)));
+                    fields.insert(LEFT_OUT.to_owned(), reason.into());
+                }
             }
             serde_json::to_writer(&mut lines, &fields)?;
             lines.push(b'\n');
@@ -102,17 +131,55 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
-    if too_long > 0 {
-        say(&format!("{too_long} rows are longer than --max-length {} and were left out", args.max_length));
+    ensure!(too_long < report.kept, "no row is left: all exceed --max-length {max_length}");
+    match left_out::too_long(too_long, rows.len(), "rows", max_length) {
+        Some(text) => warnings.add(text),
+        None if too_long > 0 => say(&format!("{too_long} rows are longer than --max-length {max_length}")),
+        None => {}
     }
+    let scored = report.kept - too_long;
     match &args.output {
         Some(path) => {
             weights::write(path, &lines)?;
-            say(&format!("{} rows scored into {}", rows.len() - too_long, path.display()));
+            say(&format!("{scored} of {} rows scored into {}", rows.len(), path.display()));
         }
         None => std::io::stdout().write_all(&lines)?,
     }
+    if scored < rows.len() {
+        say(&format!("{} rows have no score (null) and the reason in {LEFT_OUT:?}", rows.len() - scored));
+    }
+    warnings.repeat();
     Ok(())
+}
+
+impl ScoreArgs {
+    /// How records are read; refuses options without effect.
+    fn options(&self) -> Result<ReadOptions> {
+        ensure!(
+            !self.columns.score_margins,
+            "--score-margins has no effect here: margins do not enter scores"
+        );
+        self.columns.options(Ties::Keep)
+    }
+}
+
+/// Prints how prompts and answers are joined where that is doubtful.
+fn warn_of_joins(rows: &[SourceRow], tokenizer: &Tokenizer) {
+    let pair = |(row, _): &SourceRow| match row {
+        Row::Pair(pair) => Some(pair.clone()),
+        Row::Single { origin, prompt, text } => Some(Preference {
+            origin: origin.clone(),
+            prompt: prompt.clone(),
+            chosen: text.clone(),
+            rejected: text.clone(),
+            margin: None,
+            scores: None,
+            verdict: Verdict::Tied,
+            in_set: None,
+        }),
+        Row::LeftOut { .. } => None,
+    };
+    template::warn(&rows.iter().filter_map(pair).collect::<Vec<_>>(), tokenizer);
 }
 
 fn write_score(
@@ -151,7 +218,7 @@ pub fn trained(
     Ok((RewardModel::load(backend, dir, dtype, 0).with_context(at)?, tokenizer))
 }
 
-/// The sequences of a row: preferred and dispreferred, or the only one.
+/// The sequences of a row: preferred and dispreferred, the only one, or none of a row that is left out.
 fn token_ids(row: &Row, tokenizer: &Tokenizer, pad: Option<u32>) -> Result<Vec<Vec<u32>>> {
     let encode = |prompt: Option<&_>, text: &_| -> Result<Vec<u32>> {
         let mut ids = encode_text(prompt, text, tokenizer)?;
@@ -165,5 +232,6 @@ fn token_ids(row: &Row, tokenizer: &Tokenizer, pad: Option<u32>) -> Result<Vec<V
             vec![encode(pair.prompt.as_ref(), &pair.chosen)?, encode(pair.prompt.as_ref(), &pair.rejected)?]
         }
         Row::Single { prompt, text, .. } => vec![encode(prompt.as_ref(), text)?],
+        Row::LeftOut { .. } => Vec::new(),
     })
 }

@@ -8,14 +8,13 @@ mod base;
 mod fit;
 mod kept;
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use pcrm_core::Backend;
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::folds::fold;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
+use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::reward::Pairs;
 use pcrm_rl::score::score_pairs;
 use pcrm_rl::trainer::{self, Final, Outcome, Run, TrainerConfig};
@@ -109,13 +108,13 @@ impl Crossfit<'_> {
             train,
             eval: None,
             dir: dir.path(),
-            fingerprint: BTreeMap::new(),
+            fingerprint: Fingerprint::new(),
             schedule: None,
             stop: interrupt::flag()?,
         };
         if let Outcome::Interrupted { .. } = trainer::train(run, config, &mut Watch::default())? {
-            let message = "interrupted; nothing is written but the folds that were judged, which are kept: \
-                           the same command goes on after them";
+            let message = "interrupted; the folds that were judged are kept, nothing else is written: rerun \
+                           the same command to continue after them";
             return Err(Interrupted { message: message.to_owned() }.into());
         }
         Ok(RewardModel::load(self.backend, dir.path(), self.base.dtype, config.seed)?)

@@ -10,7 +10,7 @@ mod select;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use hf_hub::RepoType;
 
@@ -22,10 +22,10 @@ use crate::progress::say;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Hugging Face Hub")]
 pub struct Hub {
-    /// Branch, tag or commit of a --model that is a repository (org/name)
+    /// Fetch --model from this branch, tag or commit, if it is a repository (org/name)
     #[arg(long, value_name = "REV", default_value = "main")]
     pub revision: String,
-    /// Branch, tag or commit of --data that are repositories (org/name, org/name:split, org/name:file)
+    /// Fetch --data from this branch, tag or commit, if they are repositories (org/name, org/name:split, org/name:file)
     #[arg(long, value_name = "REV", default_value = "main")]
     pub data_revision: String,
 }
@@ -33,13 +33,12 @@ pub struct Hub {
 impl Hub {
     /// The folder of a model: `given` itself where it exists, else the cached files of the repository of that name.
     ///
-    /// A path that is neither there nor a repository's name is given back: who reads it says what is wrong.
-    ///
     /// # Errors
-    /// A repository that does not exist, may not be read or cannot be reached, or holds no model; the message names
-    /// all that was tried.
-    pub fn model(&self, given: &Path, weights: Weights) -> Result<PathBuf> {
+    /// A path that does not exist and is no repository's name; a repository that does not exist, may not be read or
+    /// cannot be reached, or holds no model. The message begins with `option` and names all that was tried.
+    pub fn model(&self, option: &str, given: &Path, weights: Weights) -> Result<PathBuf> {
         let Some(name) = Name::of(given).filter(|name| name.part.is_none()) else {
+            ensure!(given.exists(), "{option} {}: no such folder", given.display());
             return Ok(given.to_path_buf());
         };
         let fetch = || -> Result<PathBuf> {
@@ -52,7 +51,7 @@ impl Hub {
             repository.keep()?;
             Ok(folder)
         };
-        fetch().with_context(|| format!("--model {name}: no such folder here"))
+        fetch().with_context(|| format!("{option} {name}: no such folder here, nor on the Hub"))
     }
 
     /// The files of data: every path that exists, and the cached files of every repository that is named.
@@ -75,7 +74,9 @@ impl Hub {
                 say(&format!("{name}: {}", files.join(", ")));
                 Ok(files.iter().map(|file| repository.folder().join(file)).collect())
             };
-            paths.extend(fetch().with_context(|| format!("{option} {name}: no such file here"))?);
+            paths.extend(
+                fetch().with_context(|| format!("{option} {name}: no such file here, nor on the Hub"))?,
+            );
         }
         Ok(paths)
     }

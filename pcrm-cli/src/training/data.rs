@@ -1,40 +1,61 @@
-//! What a run reads: pairs to learn from and pairs to evaluate on, encoded.
+//! The data of a run: pairs to learn from and pairs to evaluate on, encoded.
+
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::overlap::overlap;
+use pcrm_core::data::preference::Preference;
 use pcrm_core::text::Tokenizer;
 
 use super::TrainingArgs;
 use crate::card::Form;
 use crate::hashes::digest_text;
-use crate::progress::say;
 use crate::report::data::Source;
+use crate::warnings::Warnings;
+use crate::{left_out, template};
 
-/// What a run reads.
+/// Fewer held-out pairs than these measure next to nothing.
+const FEW_HELD_OUT: usize = 20;
+
+/// The data of a run.
 pub struct Encoded {
     /// Pairs to learn from.
     pub train: Vec<EncodedPair>,
     /// Pairs to evaluate on.
     pub eval: Option<Vec<EncodedPair>>,
-    /// What the files were.
+    /// The reports of the files.
     pub sources: Vec<Source>,
     /// The form of the texts.
     pub form: Form,
+    /// Warnings about the data, to be repeated beside the run's figures.
+    pub warnings: Warnings,
 }
 
-/// Reads, encodes and splits the data.
+/// Reads, encodes and splits the data, sequences within `max_length` tokens.
 ///
 /// # Errors
 /// Files that cannot be read, no usable pair, a split that leaves one side without pairs.
-pub fn encoded(args: &TrainingArgs, tokenizer: &Tokenizer, pad: Option<u32>) -> Result<Encoded> {
-    let (rows, read) = args.reading.preferences(&args.data, args.kept_ties())?;
-    let (encoded, report) = args.reading.encode(&rows, tokenizer, pad)?;
+pub fn encoded(
+    args: &TrainingArgs,
+    tokenizer: &Tokenizer,
+    pad: Option<u32>,
+    max_length: usize,
+) -> Result<Encoded> {
+    let mut warnings = Warnings::default();
+    let mut read = |paths: &[PathBuf], role: &str| -> Result<(Vec<Preference>, Vec<EncodedPair>, Source)> {
+        let (rows, read) = args.reading.preferences(paths, args.kept_ties())?;
+        let (pairs, encoded) = args.reading.encode(&rows, tokenizer, pad, max_length)?;
+        let left_out = [left_out::unread(&read), left_out::unencoded(&encoded, max_length)];
+        left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
+        template::warn(&rows, tokenizer);
+        Ok((rows, pairs, Source { role: role.to_owned(), read, encoded }))
+    };
+    let (rows, encoded, source) = read(&args.data, "training")?;
     let form = Form::of(&rows, &encoded);
-    let mut sources = vec![Source { role: "training".to_owned(), read, encoded: report }];
+    let mut sources = vec![source];
     let (train, eval) = match args.eval_split {
         Some(share) => {
-            ensure!(share > 0.0 && share < 1.0, "--eval-split {share}: expected a share between 0 and 1");
             sources[0].role = "training and held out".to_owned();
             // By the prompt's hash: no prompt on both sides, whatever the order of the file.
             let (eval, train): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|pair| {
@@ -42,25 +63,33 @@ pub fn encoded(args: &TrainingArgs, tokenizer: &Tokenizer, pad: Option<u32>) -> 
             });
             ensure!(
                 !eval.is_empty() && !train.is_empty(),
-                "--eval-split {share}: leaves one side without pairs"
+                "--eval-split {share}: leaves one side without pairs ({} to train on, {} held out)",
+                train.len(),
+                eval.len()
             );
             (train, Some(eval))
         }
         None if args.eval_data.is_empty() => (encoded, None),
         None => {
-            let (eval_rows, read) = args.reading.preferences(&args.eval_data, args.kept_ties())?;
+            let (eval_rows, eval, source) = read(&args.eval_data, "evaluation")?;
             let shared = overlap(&rows, &eval_rows);
             if !shared.is_empty() {
-                say(&format!(
-                    "warning: {shared} of --eval-data stand in --data too: what they measure is memory as well"
+                warnings.add(format!(
+                    "{shared} of --eval-data are in --data too: evaluations measure memory as well"
                 ));
             }
-            let (eval, report) = args.reading.encode(&eval_rows, tokenizer, pad)?;
-            sources.push(Source { role: "evaluation".to_owned(), read, encoded: report });
+            sources.push(source);
             (encoded, Some(eval))
         }
     };
-    Ok(Encoded { train, eval, sources, form })
+    if let Some(count) = eval.as_ref().map(Vec::len).filter(|count| *count < FEW_HELD_OUT) {
+        let pairs = if count == 1 { "pair is" } else { "pairs are" };
+        warnings.add(format!(
+            "only {count} {pairs} held out: accuracy and loss of so few are mostly chance (a larger --eval-split, or \
+             --eval-data, gives more)"
+        ));
+    }
+    Ok(Encoded { train, eval, sources, form, warnings })
 }
 
 /// A number from 0 to 1 from a text's hash.

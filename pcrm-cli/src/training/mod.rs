@@ -14,32 +14,35 @@ use pcrm_rl::loss::{LossConfig, Ranking};
 use pcrm_rl::order::{BatchSize, Order};
 use pcrm_rl::reward::Compute;
 use pcrm_rl::ties::TieModel;
-use pcrm_rl::trainer::{Final, TrainerConfig, Warmup};
+use pcrm_rl::trainer::{TrainerConfig, Warmup};
 
 pub use self::data::{Encoded, encoded};
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::numbers::{positive, real, share, whole};
+use crate::usage::{named, usage};
 
-/// What is trained, on what and how: the options that every verb that trains shares.
+/// The options that every verb that trains shares: the model, the data, the loss and the steps.
 #[derive(Debug, Clone, Args)]
 pub struct TrainingArgs {
-    /// Hugging Face folder, or repository of the Hub (org/name), to begin from: a language model (it gets a score head) or a reward model
-    #[arg(long, value_name = "DIR")]
+    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, which gets a score
+    /// head, or a reward model
+    #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Draw all weights from the seed: --model needs config.json and a tokenizer alone
-    #[arg(long)]
-    pub random_init: bool,
-    /// Files and folders of preferences (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of the Hub
-    /// (org/name, org/name:split)
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
+    /// Read preferences from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of
+    /// the Hub (org/name, org/name:split)
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Files, folders or data sets to evaluate on
+    /// Evaluate on these files, folders or data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,
-    /// Share of the prompts of --data held out to evaluate on
-    #[arg(long, value_name = "SHARE", conflicts_with = "eval_data")]
+    /// Hold out this share of the prompts of --data to evaluate on
+    #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
+    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    #[arg(long)]
+    pub random_init: bool,
     #[command(flatten)]
     pub reading: Reading,
     #[command(flatten)]
@@ -52,82 +55,82 @@ pub struct TrainingArgs {
     pub machine: Machine,
 }
 
-/// What is minimised.
+/// The loss.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct LossArgs {
-    /// Where scores are compared: at the last token, or at every token from the first differing one (mean)
+    /// Compare scores at the last token, or at every token from the first that differs (their mean)
     #[arg(long, value_name = "WHERE", default_value = "last")]
     score: ScoreChoice,
-    /// What is learned of several ranked answers: all their pairs (mean), or the whole order (plackett-luce)
+    /// Learn several ranked answers by all their pairs (mean), or by the whole order (plackett-luce)
     #[arg(long, value_name = "HOW", default_value = "pairs")]
     ranking: RankingChoice,
-    /// Answers that tie: drop their pairs, or learn from them by the model of davidson or rao-kupper
+    /// Drop pairs of answers that tie, or learn from them by the model of davidson or rao-kupper
     #[arg(long, value_name = "HOW", default_value = "drop")]
     ties: TiesChoice,
-    /// How common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with either default
+    /// Set how common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with either default
     /// equal answers tie in a third of all cases
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = real)]
     tie_strength: Option<f64>,
     /// Leave the data's margin column out of the loss
     #[arg(long)]
     ignore_margin: bool,
-    /// Share of labels taken to be wrong: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ)
-    #[arg(long, value_name = "E", default_value_t = 0.0)]
+    /// Assume that this share of the labels is wrong: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ)
+    #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
     label_smoothing: f64,
-    /// Adds C·(r_w + r_l)² to keep scores around 0
-    #[arg(long, value_name = "C", default_value_t = 0.0)]
+    /// Add C·(r_w + r_l)² to keep scores around 0
+    #[arg(long, value_name = "C", default_value_t = 0.0, value_parser = real)]
     center_rewards: f64,
 }
 
-/// How steps are made.
+/// The steps.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Steps")]
 pub struct StepArgs {
-    /// How often the data are gone through
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    /// Pass N times over the data; may be a fraction
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = real)]
     epochs: f64,
-    /// End after so many steps
-    #[arg(long, value_name = "N")]
+    /// End after N steps
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_steps: Option<u64>,
-    /// Pairs per step; of ranked answers, prompts
-    #[arg(long, value_name = "PAIRS", default_value_t = 16)]
+    /// Take this many pairs per step; of ranked answers, prompts
+    #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
-    /// Tokens per step (every prompt once) instead of pairs
-    #[arg(long, value_name = "N")]
+    /// Take N tokens per step (every prompt once) instead of pairs
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     batch_tokens: Option<usize>,
-    /// The most tokens computed at once; larger batches are accumulated, with the same result
-    #[arg(long, value_name = "N", default_value_t = 8192)]
+    /// Compute at most N tokens at once; larger batches are accumulated, with the same result
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
-    /// Order of the pairs: shuffled, bucketed by length, or as in the file
+    /// Order pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
-    /// Largest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 1e-4)]
+    /// Set the largest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, value_parser = real)]
     learning_rate: f64,
-    /// Shape of the learning rate after warm-up
+    /// Shape the learning rate after warm-up
     #[arg(long, value_name = "SHAPE", default_value = "linear")]
     schedule: ScheduleChoice,
-    /// Steps over which the learning rate rises
-    #[arg(long, value_name = "N", conflicts_with = "warmup_ratio")]
+    /// Raise the learning rate over N steps
+    #[arg(long, value_name = "N", conflicts_with = "warmup_ratio", value_parser = whole::<u64>)]
     warmup_steps: Option<u64>,
-    /// Share of all steps over which the learning rate rises
-    #[arg(long, value_name = "SHARE")]
+    /// Raise the learning rate over this share of all steps
+    #[arg(long, value_name = "SHARE", value_parser = real)]
     warmup_ratio: Option<f64>,
-    /// Decoupled weight decay of matrices
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    /// Decay matrices by X (decoupled weight decay)
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
     weight_decay: f64,
-    /// Decay of AdamW's first moment
-    #[arg(long, value_name = "X", default_value_t = 0.9)]
+    /// Decay AdamW's first moment by X
+    #[arg(long, value_name = "X", default_value_t = 0.9, value_parser = real)]
     adam_beta1: f64,
-    /// Decay of AdamW's second moment
-    #[arg(long, value_name = "X", default_value_t = 0.999)]
+    /// Decay AdamW's second moment by X
+    #[arg(long, value_name = "X", default_value_t = 0.999, value_parser = real)]
     adam_beta2: f64,
-    /// AdamW's epsilon
-    #[arg(long, value_name = "X", default_value_t = 1e-8)]
+    /// Set AdamW's epsilon
+    #[arg(long, value_name = "X", default_value_t = 1e-8, value_parser = real)]
     adam_epsilon: f64,
-    /// Gradients of a larger global norm are scaled down to it; 0 for never
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    /// Scale gradients of a larger global norm down to X; 0 for no clipping
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = real)]
     max_grad_norm: f64,
 }
 
@@ -179,7 +182,7 @@ impl LossArgs {
 }
 
 impl TrainingArgs {
-    /// What becomes of ties in the data.
+    /// The treatment of ties in the data.
     pub fn kept_ties(&self) -> Ties {
         match self.loss.ties {
             TiesChoice::Drop => Ties::Drop,
@@ -187,31 +190,36 @@ impl TrainingArgs {
         }
     }
 
-    /// The same with local paths for what the Hub has.
+    /// Whether there is held-out data.
+    pub fn evaluates(&self) -> bool {
+        self.eval_split.is_some() || !self.eval_data.is_empty()
+    }
+
+    /// The same with local paths in place of the Hub's repositories.
     ///
     /// # Errors
     /// The Hub's.
     pub fn fetched(&self) -> Result<Self> {
         let mut args = self.clone();
-        args.model = self.hub.model(&self.model, Weights::drawn_if(self.random_init))?;
+        args.model = self.hub.model("--model", &self.model, Weights::drawn_if(self.random_init))?;
         args.data = self.hub.data("--data", &self.data)?;
         args.eval_data = self.hub.data("--eval-data", &self.eval_data)?;
         Ok(args)
     }
 
-    /// The options as the trainer takes them, with an evaluation at the end alone and no checkpoint before it.
+    /// The options as the trainer takes them, checked: one evaluation, at the end, and no checkpoint before it.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together.
+    /// Numbers out of range, options that do not go together, as errors of usage.
     pub fn trainer(&self) -> Result<TrainerConfig> {
+        usage(self.reading.check())?;
+        let config = usage(self.config())?;
+        usage(config.check(self.evaluates()).map_err(named))?;
+        Ok(config)
+    }
+
+    fn config(&self) -> Result<TrainerConfig> {
         let steps = &self.steps;
-        ensure!(steps.batch > 0, "--batch 0: expected a positive number of pairs");
-        ensure!(steps.batch_tokens != Some(0), "--batch-tokens 0: expected a positive number of tokens");
-        let share = self.loss.label_smoothing;
-        ensure!(
-            (0.0..0.5).contains(&share),
-            "--label-smoothing {share}: expected a number from 0 to below 0.5"
-        );
         Ok(TrainerConfig {
             seed: self.machine.seed,
             epochs: steps.epochs,
@@ -255,13 +263,10 @@ impl TrainingArgs {
                 eps: steps.adam_epsilon,
                 weight_decay: steps.weight_decay,
             },
-            max_grad_norm: (steps.max_grad_norm > 0.0).then_some(steps.max_grad_norm),
-            log_every: 1,
-            eval_every: None,
+            max_grad_norm: Some(steps.max_grad_norm).filter(|most| *most != 0.0),
             save_every: None,
             keep: 1,
-            patience: None,
-            final_weights: Final::Last,
+            ..TrainerConfig::default()
         })
     }
 }

@@ -47,7 +47,7 @@ impl Graph {
         let found = PLACES.iter().map(|place| folder.join(place)).find(|path| path.is_file());
         found.ok_or_else(|| {
             let message = format!(
-                "no ONNX graph: looked for {}; `scripts/sentence-encoder` exports one, and so does \
+                "no ONNX graph: looked for {}; `scripts/sentence-encoder --export` makes one, and so does \
                  sentence-transformers with backend=\"onnx\"",
                 PLACES.join(" and ")
             );

@@ -64,6 +64,11 @@ pub(super) trait Reader {
 
     /// Reads what needed the whole file.
     fn end_file(&mut self, _out: &mut Vec<Outcome<Self::Row>>) {}
+
+    /// The row that stands for a record that is left out, where rows are to match records one to one.
+    fn placeholder(&mut self, _origin: &Origin, _message: &str) -> Option<Self::Row> {
+        None
+    }
 }
 
 /// Reads all files.
@@ -76,7 +81,7 @@ pub(super) fn load<R: Reader>(
     for path in data_files(paths)? {
         let file: Arc<Path> = Arc::from(path.as_path());
         report.files.push(FileReport::new(file.clone()));
-        let (before, mut schema, mut rows) = (kept.len(), None, 0);
+        let (before, mut schema, mut rows, mut placeholders) = (kept.len(), None, 0, 0);
         let mut records = Records::open(&path)?;
         let mut out = Vec::new();
         loop {
@@ -98,7 +103,12 @@ pub(super) fn load<R: Reader>(
                     (Err((kind, message)), Strictness::Refuse) if kind.is_refused() => {
                         return Err(Error::Line { path, line: origin.line, message });
                     }
-                    (Err((kind, message)), _) => report.add(Problem { kind, origin, message }),
+                    (Err((kind, message)), _) => {
+                        let placeholder = reader.placeholder(&origin, &message);
+                        placeholders += usize::from(placeholder.is_some());
+                        kept.extend(placeholder);
+                        report.add(Problem { kind, origin, message });
+                    }
                 }
             }
             if ended {
@@ -109,11 +119,11 @@ pub(super) fn load<R: Reader>(
             return Err(Error::file(path, "has no records; expected one JSON object a line"));
         }
         if let Some(last) = report.files.last_mut() {
-            (last.schema, last.rows, last.kept) = (schema, rows, kept.len() - before);
+            (last.schema, last.rows, last.kept) = (schema, rows, kept.len() - before - placeholders);
         }
     }
     report.finish();
-    if kept.is_empty() {
+    if report.kept == 0 {
         return Err(nothing_kept(&report));
     }
     Ok((kept, report))

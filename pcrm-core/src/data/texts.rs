@@ -26,6 +26,13 @@ pub enum Row {
         /// The text, or the answer.
         text: Content,
     },
+    /// A record that cannot be scored.
+    LeftOut {
+        /// The record's place.
+        origin: Origin,
+        /// What is wrong with it, and what was expected.
+        reason: String,
+    },
 }
 
 /// A record to be scored, with the JSON object that it was read from.
@@ -36,22 +43,27 @@ impl Row {
     pub fn origin(&self) -> &Origin {
         match self {
             Self::Pair(pair) => &pair.origin,
-            Self::Single { origin, .. } => origin,
+            Self::Single { origin, .. } | Self::LeftOut { origin, .. } => origin,
         }
     }
 }
 
 /// Reads records to be scored, each with its JSON object, so that output can carry the object through.
 ///
-/// Ties and identical answers are kept: they can be scored.
+/// Ties and identical answers are kept: they can be scored. A record that cannot be scored is a [`Row::LeftOut`], so
+/// that rows match records one to one; its object is empty where it could not be read.
 ///
 /// # Errors
 /// As [`load_preferences`](super::preference::load_preferences).
 pub fn load_rows(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<SourceRow>, Report)> {
-    load(paths, &options.into(), &mut Rows)
+    load(paths, &options.into(), &mut Rows::default())
 }
 
-struct Rows;
+/// Reads rows; holds the object of a record that was refused until its placeholder takes it.
+#[derive(Default)]
+struct Rows {
+    refused: Option<Map<String, Value>>,
+}
 
 impl Reader for Rows {
     type Row = SourceRow;
@@ -62,7 +74,13 @@ impl Reader for Rows {
 
     fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<SourceRow>>) {
         let row = read_row(found.schema, found.record, found.origin.clone());
+        self.refused = row.is_err().then(|| found.source.clone());
         out.push((found.origin, row.map(|row| (row, found.source.clone()))));
+    }
+
+    fn placeholder(&mut self, origin: &Origin, message: &str) -> Option<SourceRow> {
+        let row = Row::LeftOut { origin: origin.clone(), reason: message.to_owned() };
+        Some((row, self.refused.take().unwrap_or_default()))
     }
 }
 
@@ -141,7 +159,9 @@ mod tests {
     fn mixed_files_are_told() {
         let lines = [r#"{"text": "a"}"#, r#"{"prompt": "q", "response": "a"}"#, r#"{"text": " "}"#];
         let (kept, report) = rows(&lines, Strictness::Skip).unwrap();
-        assert_eq!(kept.len(), 1);
+        assert_eq!((kept.len(), report.kept), (3, 1));
+        assert!(kept[1..].iter().all(|(row, _)| matches!(row, Row::LeftOut { .. })));
+        assert_eq!((kept[1].1.len(), kept[2].1["text"].as_str()), (0, Some(" ")));
         assert!(report.problems[0].message.contains("mixed schemas: prompts and completions"), "{report:?}");
         assert_eq!(report.counts()[&ProblemKind::EmptyAnswer], 1);
         let refused = rows(&lines, Strictness::Refuse).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
 use pcrm_core::encoder::{self, longest_first};
@@ -13,27 +13,29 @@ use super::{peak_rss, round};
 use crate::columns::ColumnArgs;
 use crate::hub::Hub;
 use crate::machine::Machine;
+use crate::numbers::positive;
 use crate::priors::priors;
+use crate::usage::usage;
 
 /// Options of `pcrm bench encode`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct EncodeArgs {
-    /// Sentence encoder: a name, or JSON such as '{"kind": "bert", "path": "FOLDER"}'
+    /// Time this sentence encoder: a name, or JSON such as '{"kind": "bert", "path": "FOLDER"}'
     #[arg(long, value_name = "NAME|JSON")]
     encoder: String,
-    /// Hugging Face folder of the model whose hidden states the encoder policy takes, or its repository on the Hub
+    /// Take hidden states of the model in this Hugging Face folder, or repository of the Hub, for the encoder policy
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Files and folders of preferences, or data sets of the Hub (org/name, org/name:split), whose answers are encoded,
-    /// each different one once
+    /// Encode the answers, each different one once, of these files and folders of preferences, or data sets of the Hub
+    /// (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Take the first N answers [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     sentences: Option<usize>,
-    /// Rounds over the answers; the fastest counts
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Make N rounds over the answers; the fastest counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     rounds: usize,
     /// Print one line of JSON
     #[arg(long)]
@@ -70,12 +72,10 @@ struct Speed {
 /// # Errors
 /// Everything that the user's files and options can cause.
 pub fn run(args: &EncodeArgs) -> Result<()> {
-    ensure!(args.rounds > 0, "--rounds 0: expected a positive number");
-    ensure!(args.sentences != Some(0), "--sentences 0: expected a positive number");
-    let encoder = encoder::parse(&args.encoder).context("--encoder")?;
+    let encoder = usage(encoder::parse(&args.encoder).context("--encoder"))?;
     args.machine.open()?;
     let model = match &args.model {
-        Some(model) => Some(args.hub.model(model, crate::hub::Weights::Read)?),
+        Some(model) => Some(args.hub.model("--model", model, crate::hub::Weights::Read)?),
         None => None,
     };
     let (rows, _) =

@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::system;
 use crate::machine::Machine;
+use crate::numbers::real;
 
 /// Options of `pcrm bench gemm`.
 #[derive(Debug, Args)]
 pub struct GemmArgs {
-    /// Seconds to time for
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    /// Time for S seconds
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = real)]
     seconds: f64,
     /// Print one line of JSON
     #[arg(long)]
@@ -53,7 +54,11 @@ fn products(device: Device) -> usize {
 /// # Errors
 /// Those of the machine's options.
 pub fn run(args: &GemmArgs) -> Result<()> {
-    ensure!(args.seconds > 0.0, "--seconds {}: expected a positive number", args.seconds);
+    ensure!(
+        args.seconds > 0.0 && args.seconds.is_finite(),
+        "--seconds {}: expected a positive number",
+        args.seconds
+    );
     let backend = args.machine.open()?;
     let peak = Peak {
         system: system(backend.as_ref()),

@@ -17,8 +17,6 @@ use pcrm_core::model::family::{Mlp, Qkv};
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::LossConfig;
 use pcrm_rl::pairs::Pairs;
 use pcrm_rl::reward::{self, Compute, Tokens};
 use pcrm_rl::score::score_pairs;
@@ -29,18 +27,20 @@ use crate::constraint;
 use crate::dataset::{bounds, padding};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::numbers::{positive, whole};
 use crate::priors::priors;
+use crate::usage::usage;
 
-/// What is timed.
+/// Subcommands of `pcrm bench`.
 #[derive(Debug, Subcommand)]
 pub enum BenchVerb {
-    /// Training steps of a reward model
+    /// Time training steps of a reward model
     Reward(BenchArgs),
-    /// Scoring of pairs
+    /// Time the scoring of pairs
     Score(BenchArgs),
-    /// A sentence encoder, on the answers of pairs
+    /// Time a sentence encoder on the answers of pairs
     Encode(encode::EncodeArgs),
-    /// Matrix products: the machine's peak
+    /// Time matrix products: the machine's peak
     Gemm(gemm::GemmArgs),
 }
 
@@ -48,35 +48,35 @@ pub enum BenchVerb {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// Hugging Face folder of the model, or its repository on the Hub (org/name)
+    /// Time the model in this Hugging Face folder, or repository of the Hub (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Draw random weights: the folder needs a config.json and a tokenizer alone
+    /// Draw random weights: the folder needs a config.json and a tokenizer only
     #[arg(long)]
     random_init: bool,
-    /// Files and folders of preferences, or data sets of the Hub (org/name, org/name:split); the first pairs that fit are
-    /// taken, in order
+    /// Take the first pairs that fit, in order, from these files and folders of preferences, or data sets of the Hub
+    /// (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Steps that are timed
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    /// Time N steps
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = positive::<usize>)]
     steps: usize,
-    /// Steps before the clock starts
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// Make N steps before the clock starts
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole::<usize>)]
     warmup: usize,
-    /// Pairs per step; of ranked answers, prompts
-    #[arg(long, value_name = "PAIRS", default_value_t = 8)]
+    /// Take this many pairs per step; of ranked answers, prompts
+    #[arg(long, value_name = "PAIRS", default_value_t = 8, value_parser = positive::<usize>)]
     batch: usize,
-    /// Take ranked sets of just so many answers
-    #[arg(long, value_name = "K")]
+    /// Take only ranked sets of K answers
+    #[arg(long, value_name = "K", value_parser = positive::<usize>)]
     answers: Option<usize>,
-    /// Compute every pair of a ranked set apart, as if it stood alone
+    /// Compute every pair of a ranked set apart, as if it were alone
     #[arg(long)]
     apart: bool,
-    /// Pairs with a sequence of this many tokens or more (end token not counted) are passed over
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    /// Pass over pairs with a sequence of N tokens or more (end token not counted)
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive::<usize>)]
     max_length: usize,
-    /// Constraint to train with: a name, JSON, or a JSON file
+    /// Train with this constraint: a name, JSON, or a JSON file
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio")]
     constraint: String,
     /// Print one line of JSON
@@ -113,10 +113,10 @@ struct Timing {
     share_of_gemm_peak: f64,
 }
 
-/// Times what is asked for.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause.
+/// Invalid options, files that cannot be read, too few pairs that fit.
 pub fn run(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Reward(args) => pairs(args, Job::Reward),
@@ -137,9 +137,9 @@ fn system(backend: &dyn Backend) -> String {
 }
 
 fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
-    ensure!(args.steps > 0 && args.batch > 0, "--steps and --batch: expected positive numbers");
+    let constraint = usage(constraint::read(&args.constraint))?;
     let backend = args.machine.open()?;
-    let dir = args.hub.model(&args.model, Weights::drawn_if(args.random_init))?;
+    let dir = args.hub.model("--model", &args.model, Weights::drawn_if(args.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
     let Machine { dtype, seed, .. } = args.machine;
     let model = match args.random_init {
@@ -148,7 +148,6 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     };
     let pad = padding(&model, &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
-    let constraint = constraint::read(&args.constraint)?;
     let priors = priors(&args.machine, (!args.random_init).then_some(&dir))?;
     let Work { data, batches } = fitting(args, &tokenizer, (constraint.as_ref(), &priors))?;
     let mut trainer = Trainer::new(backend.as_ref(), model)?;
@@ -227,12 +226,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn step(&mut self, data: &Pairs, batch: &[usize]) -> Result<Tokens> {
-        let compute = Compute {
-            score_at: ScoreAt::Last,
-            loss: LossConfig::default(),
-            use_margin: false,
-            micro_tokens: usize::MAX,
-        };
+        let compute = Compute { use_margin: false, micro_tokens: usize::MAX, ..Compute::default() };
         let gradient = reward::gradient(self.backend, &self.model, data, batch, &compute)?;
         let norm = gradient.gradients.global_norm()?;
         self.optimiser.step(&gradient.gradients, 1e-5, clip_scale(norm, 1.0))?;

@@ -75,13 +75,14 @@ impl Judges<'_> {
     /// Judges with a model's own tokenizer; pairs that are too long for it are left out.
     fn of_judge(&self, given: &Path, pairs: Vec<EncodedPair>) -> Result<(Vec<EncodedPair>, Vec<f32>)> {
         let training = self.training;
-        let dir = training.hub.model(given, Weights::Read).context("--judge")?;
+        let dir = training.hub.model("--judge", given, Weights::Read)?;
         self.warn_of_training(&dir)?;
         let backend = training.machine.open()?;
         let (model, tokenizer) =
             trained(training.machine.dtype, backend.as_ref(), &dir).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
-        let (own, _) = training.reading.encode(&rows, &tokenizer, padding(&model, &tokenizer))?;
+        let max_length = training.reading.scoring_length(model.config())?;
+        let (own, _) = training.reading.encode(&rows, &tokenizer, padding(&model, &tokenizer), max_length)?;
         let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.config.compute.micro_tokens)?;
         let margins: HashMap<usize, f32> = own.iter().map(|pair| pair.row).zip(margins).collect();
         let before = pairs.len();

@@ -109,9 +109,11 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     );
     let training = &args.training.fetched()?;
     let at = || format!("--model {}", training.model.display());
+    let model = ModelConfig::from_dir(&training.model).with_context(at)?;
+    let max_length = training.reading.training_length(&model)?;
     let tokenizer = Tokenizer::from_dir(&training.model).with_context(at)?;
-    let pad = Padding::of(&ModelConfig::from_dir(&training.model).with_context(at)?, &tokenizer).id;
-    let Encoded { train: pairs, sources, .. } = encoded(training, &tokenizer, pad)?;
+    let pad = Padding::of(&model, &tokenizer).id;
+    let Encoded { train: pairs, sources, warnings, .. } = encoded(training, &tokenizer, pad, max_length)?;
     let judges = Judges { training, evidence, config: &config, tokenizer: &tokenizer };
     let (judges, pairs, wins) = judges.wins(pairs)?;
     let priors = priors(&training.machine, Some(&training.model))?;
@@ -138,6 +140,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         true => println!("{}", serde_json::to_string_pretty(&all)?),
         false => print!("{}", show::text(&all)),
     }
+    warnings.repeat();
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `pcrm eval comparisons`: comparisons put together, as more replicates of the same arms.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -7,43 +8,53 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::{Comparison, FILE, finish};
+use crate::warnings;
 
 /// Options of `pcrm eval comparisons`.
 #[derive(Debug, Clone, Args)]
 pub struct GatherArgs {
-    /// Folders of `pcrm compare`; with other seeds, other data or other models, but the same names of constraints
+    /// Folders of `pcrm compare`, with other seeds, data or models; constraints that all of them have are combined
     #[arg(value_name = "DIR", required = true, num_args = 2..)]
     from: Vec<PathBuf>,
-    /// Folder for the whole
+    /// Write the combined comparison to this folder
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }
 
-/// Puts comparisons together. A run of a folder is one replicate, paired with the runs of the same folder and seed.
+/// Combines comparisons. A run of a folder is one replicate, paired with the runs of the same folder and seed.
+/// Constraints that some folder lacks are left out, and named.
 ///
 /// # Errors
-/// Files that cannot be read, comparisons of other arms.
+/// Files that cannot be read; fewer than two constraints in common.
 pub fn gather(args: &GatherArgs) -> Result<()> {
-    let mut whole: Option<Comparison> = None;
+    let mut all = Vec::new();
     for dir in &args.from {
         let path = dir.join(FILE);
         let at = || path.display().to_string();
         let one: Comparison =
             serde_json::from_str(&fs::read_to_string(&path).with_context(at)?).with_context(at)?;
-        match &mut whole {
-            None => whole = Some(one),
-            Some(whole) => {
-                ensure!(
-                    whole.labels == one.labels,
-                    "{}: compares {}, expected {} as in {}",
-                    path.display(),
-                    one.labels.join(", "),
-                    whole.labels.join(", "),
-                    args.from[0].display()
-                );
-                whole.runs.extend(one.runs);
-            }
-        }
+        all.push(one);
     }
-    finish(&args.output, whole.context("no folder")?)
+    let (whole, left_out) = in_common(all);
+    ensure!(
+        whole.labels.len() > 1,
+        "the folders have {} in common, expected at least two constraints (not in all of them: {})",
+        if whole.labels.is_empty() { "no constraint".to_owned() } else { whole.labels.join(", ") },
+        left_out.join(", ")
+    );
+    if !left_out.is_empty() {
+        warnings::print(&format!("{}: left out, as not all folders have them", left_out.join(", ")));
+    }
+    finish(&args.output, whole)
+}
+
+/// The runs of the constraints that all comparisons have, in the order of the first, and the names of the others.
+fn in_common(all: Vec<Comparison>) -> (Comparison, Vec<String>) {
+    let names: BTreeSet<&String> = all.iter().flat_map(|one| &one.labels).collect();
+    let shared = |label: &String| all.iter().all(|one| one.labels.contains(label));
+    let left_out = names.into_iter().filter(|label| !shared(label)).cloned().collect();
+    let first = all.first().map_or(&[][..], |one| &one.labels);
+    let labels: Vec<String> = first.iter().filter(|label| shared(label)).cloned().collect();
+    let runs = all.into_iter().flat_map(|one| one.runs).filter(|run| labels.contains(&run.label));
+    (Comparison { runs: runs.collect(), labels: labels.clone() }, left_out)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use pcrm_eval::calibration::cross_entropy;
 use pcrm_eval::{PairScore, RewardReport};
+use pcrm_rl::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ pub struct Measured {
     /// The constraint with all its numbers, fitted where it was to be.
     pub constraint: Value,
     /// What decides the run.
-    pub question: BTreeMap<String, String>,
+    pub question: Fingerprint,
     /// Held-out pairs.
     pub pairs: usize,
     /// The measures, by the names of [`super::outcome::MEASURES`].
@@ -36,7 +37,7 @@ impl Measured {
     /// Scores that are not finite.
     pub fn new(
         (label, seed): (&str, u64),
-        question: BTreeMap<String, String>,
+        question: Fingerprint,
         trained: &Trained,
         probabilities: Option<&[f64]>,
     ) -> Result<Self> {
@@ -92,12 +93,12 @@ impl Measured {
     ///
     /// # Errors
     /// What differs.
-    pub fn answers(&self, question: &BTreeMap<String, String>, dir: &Path) -> Result<()> {
+    pub fn answers(&self, question: &Fingerprint, dir: &Path) -> Result<()> {
         for (name, value) in question {
-            let before = self.question.get(name).map_or("absent", String::as_str);
+            let before = self.question.get(name).unwrap_or(&Value::Null);
             ensure!(
                 before == value,
-                "{}: was measured with another {name} ({before}, now {value}); name another --output",
+                "{}: was measured with another --{name} ({before}, now {value}); name another --output",
                 dir.display()
             );
         }

@@ -11,7 +11,7 @@ mod show;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command};
 use pcrm_core::model::weights;
 use pcrm_rl::checkpoint;
@@ -20,9 +20,11 @@ use serde::{Deserialize, Serialize};
 pub use self::gather::{GatherArgs, gather};
 use crate::commands::reward::{self, KeepArgs, RewardArgs};
 use crate::config;
+use crate::numbers::positive;
 use crate::progress::say;
 use crate::report;
 use crate::training::TrainingArgs;
+use crate::usage::usage;
 use arm::Arm;
 use measured::Measured;
 use outcome::Outcome;
@@ -39,17 +41,17 @@ const MEASURED: &str = "measured.json";
 pub struct CompareArgs {
     #[command(flatten)]
     pub training: TrainingArgs,
-    /// A constraint to train under: a name, JSON or a file, with a name of its own before it if wanted (tight=..); may
-    /// be repeated. Others are compared with the first [default: none, length_ratio, fixed]
+    /// Train under this constraint: a name, JSON or a file, with a label before it if wanted (tight=..); may be
+    /// repeated. Others are compared with the first [default: none, length_ratio, fixed]
     #[arg(long = "constraint", value_name = "[LABEL=]NAME|JSON|FILE")]
     pub constraints: Vec<String>,
-    /// How many seeds, from --seed on; a seed decides what is held out, drawn weights, and the order
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// Train with N seeds, from --seed on; a seed decides which pairs are held out, drawn weights, and the order
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive::<u64>)]
     pub seeds: u64,
-    /// Column with the true probability that the preferred answer is preferred, where it is known
+    /// Take the true probability that the preferred answer is preferred from this column, where it is known
     #[arg(long, value_name = "NAME|/PATH")]
     pub probability_field: Option<String>,
-    /// Folder for the runs, the comparison and its report; the same command goes on in it
+    /// Write the runs, the comparison and its report to this folder; the same command continues in it
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 }
@@ -76,12 +78,10 @@ struct Comparison {
 /// # Errors
 /// Options that cannot be used, runs of other options in the folder, Ctrl-C, and all that training may meet.
 pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Result<()> {
-    ensure!(args.seeds > 0, "--seeds 0: expected a positive number");
-    ensure!(
-        args.training.eval_split.is_some() || !args.training.eval_data.is_empty(),
-        "nothing to compare on: expected --eval-split or --eval-data"
-    );
-    let arms = Arm::all(&args.constraints)?;
+    let evaluates = args.training.evaluates();
+    usage(evaluates.then_some(()).context("nothing to compare on: expected --eval-split or --eval-data"))?;
+    args.training.trainer()?;
+    let arms = usage(Arm::all(&args.constraints))?;
     let args = &CompareArgs { training: args.training.fetched()?, ..args.clone() };
     let probabilities = match &args.probability_field {
         Some(field) => Some(Probabilities::read(&args.training, field)?),
@@ -171,11 +171,11 @@ fn resolved(
     for own in ["seeds", "probability-field"] {
         all = config::without_option(&all, own)?;
     }
-    all = config::with_option(&all, "constraint", &arm.constraint)?;
-    all = config::with_option(&all, "seed", &seed.to_string())?;
+    all = config::with_option(&all, "constraint", arm.constraint.as_str())?;
+    all = config::with_option(&all, "seed", seed as i64)?;
     config::with_option(
         &all,
         "output",
-        &args.output.join(format!("{}-{seed}", arm.label)).display().to_string(),
+        args.output.join(format!("{}-{seed}", arm.label)).display().to_string(),
     )
 }

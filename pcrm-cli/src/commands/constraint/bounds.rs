@@ -78,14 +78,16 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
         ensure!(!data_files(&data)?.contains(path), "--output {}: is one of --data", path.display());
     }
     let at = || format!("--model {}", args.model.display());
-    let dir = args.hub.model(&args.model, Weights::Read)?;
+    let dir = args.hub.model("--model", &args.model, Weights::Read)?;
     let (model, tokenizer) =
         (ModelConfig::from_dir(&dir).with_context(at)?, Tokenizer::from_dir(&dir).with_context(at)?);
     let priors = priors(&args.machine, Some(&dir))?;
     constraint.settle(&priors).context("--constraint")?;
     let tagged = constraint.to_tagged()?;
     let (rows, _) = args.reading.preferences(&data, Ties::Drop)?;
-    let (pairs, _) = args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id)?;
+    let max_length = args.reading.training_length(&model)?;
+    let (pairs, _) =
+        args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id, max_length)?;
     let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
     let similarities = constraint.similarities(&views, &priors).context("--constraint")?;

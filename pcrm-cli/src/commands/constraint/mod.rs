@@ -9,18 +9,18 @@ mod report;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// What is told of constraints.
+/// Subcommands of `pcrm constraint`.
 #[derive(Debug, Subcommand)]
 pub enum ConstraintVerb {
-    /// Lists the constraints that are compiled in: formula and defaults
+    /// List the constraints that are compiled in: formula and defaults
     List(list::ListArgs),
-    /// Explains a constraint: formula, parameters, and its bound Δ* by the similarity s of the answers
+    /// Explain a constraint: formula, parameters, and its bound Δ* by the similarity s of the answers
     Explain(explain::ExplainArgs),
-    /// Computes the bounds of pairs: s, Δ* and P = σ(Δ*/2) of each, and their deciles
+    /// Compute the bounds of pairs: s, Δ* and P = σ(Δ*/2) of each, and their deciles
     Bounds(Box<bounds::BoundsArgs>),
 }
 
-/// Tells.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// Everything that the user's files and options can cause.

@@ -11,19 +11,19 @@ pub type Record = Map<String, Value>;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Columns")]
 pub struct Fields {
-    /// Column of the subset [default: subset, category, section, domain or source, the first that is there]
+    /// Take the subset from this column [default: subset, category, section, domain or source, the first that is there]
     #[arg(long, value_name = "NAME|/PATH")]
     pub subset_field: Option<String>,
-    /// Column of the prompt that answers belong to [default: prompt, question or instruction; else source]
+    /// Group answers by the prompt in this column [default: prompt, question or instruction; else source]
     #[arg(long, value_name = "NAME|/PATH")]
     pub group_field: Option<String>,
-    /// Column of human scores [default: human_score, human_scores, human, rating, ratings; rank, ranks: 1 is best]
+    /// Take human scores from this column [default: human_score, human_scores, human, rating, ratings; rank, ranks: 1 is best]
     #[arg(long, value_name = "NAME|/PATH")]
     pub human_field: Option<String>,
-    /// Column of scores in --scores files [default: score_chosen and score_rejected, scores, score]
+    /// Take scores from this column of --scores files [default: score_chosen and score_rejected, scores, score]
     #[arg(long, value_name = "NAME|/PATH")]
     pub score_field: Option<String>,
-    /// Column of scores in the --compare file [default: that of --scores]
+    /// Take scores from this column of the --compare file [default: that of --scores]
     #[arg(long, value_name = "NAME|/PATH", requires = "compare")]
     pub compare_score_field: Option<String>,
 }

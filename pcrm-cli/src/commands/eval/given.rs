@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::fields::{ANSWERS, Fields, Record, find, id, keys, named, numbers};
 use super::items::{Body, Item, Keys, own_lengths};
+use crate::commands::score::LEFT_OUT;
 
 /// Rows of a file with their scores, and what their lengths are counted in.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Given {
     pub items: Vec<Item>,
     /// What lengths are counted in.
     pub unit: LengthUnit,
+    /// Rows without a score, as `pcrm score` writes for what it leaves out.
+    pub left_out: usize,
 }
 
 /// Reads JSON lines, plain, gzip or zstd.
@@ -24,13 +27,17 @@ pub struct Given {
 /// # Errors
 /// A file that cannot be read, a line that is no record with scores (with its number), no rows.
 pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
-    let mut given = Given { items: Vec::new(), unit: LengthUnit::Tokens };
+    let mut given = Given { items: Vec::new(), unit: LengthUnit::Tokens, left_out: 0 };
     let mut keys = Keys::default();
     for line in Lines::open(path)? {
         let line = line?;
         let at = || format!("{}:{}", path.display(), line.number);
         let record: Record = serde_json::from_str(&line.text)
             .map_err(|error| anyhow::anyhow!("{}: expected a JSON object a line: {error}", at()))?;
+        if record.get(LEFT_OUT).is_some_and(Value::is_string) {
+            given.left_out += 1;
+            continue;
+        }
         let (body, unit) = body(&record, fields).with_context(at)?;
         if unit == LengthUnit::Words {
             given.unit = unit;

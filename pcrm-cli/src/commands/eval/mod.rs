@@ -28,12 +28,16 @@ use crate::commands::compare::GatherArgs;
 use crate::commands::score::trained;
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
+use crate::left_out;
 use crate::machine::Machine;
+use crate::numbers::{positive, whole};
 use crate::priors::priors;
 use crate::progress::say;
 use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
+use crate::usage::usage;
+use crate::warnings::Warnings;
 
 /// The verbs of `pcrm eval`.
 #[derive(Debug, Subcommand)]
@@ -48,30 +52,31 @@ pub enum EvalVerb {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct EvalRewardArgs {
-    /// Folder of a trained reward model, or its repository on the Hugging Face Hub (org/name)
+    /// Evaluate the reward model in this folder, or its repository on the Hugging Face Hub (org/name)
     #[arg(long, value_name = "DIR", required_unless_present = "scores", requires = "data")]
     model: Option<PathBuf>,
-    /// Files, folders or data sets of the Hub (org/name, org/name:split) of preference pairs, of several answers to a prompt (chosen and rejected lists; responses with scores or
-    /// ranks), or of single answers with human scores (--human-field)
+    /// Evaluate on these files, folders or data sets of the Hub (org/name, org/name:split): preference pairs, several
+    /// answers to a prompt (chosen and rejected lists; responses with scores or ranks), or single answers with human
+    /// scores (--human-field)
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// JSONL file of rows with their scores, evaluated without a model
+    /// Evaluate the scores in this JSONL file, without a model
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "constraint"])]
     scores: Option<PathBuf>,
-    /// Other models' folders, or files of their scores, each compared with the model on the rows that all have
+    /// Compare with these models' folders, or files of their scores, each on the rows that all have
     #[arg(long, value_name = "DIR|FILE", num_args = 1.., action = clap::ArgAction::Append)]
     compare: Vec<PathBuf>,
-    /// Constraint (a name, JSON, or a JSON file) whose bounds margins are compared with [default: the one the model was
+    /// Compare margins with the bounds of this constraint (a name, JSON, or a JSON file) [default: the one the model was
     /// trained with]
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
-    /// Bootstrap draws of prompts for intervals and p-values; 0 for neither (95 % intervals take at least 39 draws)
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// Draw N bootstrap samples of prompts for intervals and p-values; 0 for neither (95 % intervals take at least 39)
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole::<usize>)]
     bootstrap: usize,
-    /// Folder that scores are kept in and taken from [default: pcrm/scores in the user's cache folder]
+    /// Keep scores in this folder [default: pcrm/scores in the user's cache folder]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
     cache: Option<PathBuf>,
-    /// Neither keep scores nor take those that are kept
+    /// Disable the score cache
     #[arg(long)]
     no_cache: bool,
     /// Write the report as JSON to this file
@@ -87,8 +92,8 @@ pub struct EvalRewardArgs {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// The most tokens computed at once; the scores do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 8192)]
+    /// Compute at most N tokens at once; the scores do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
     #[command(flatten)]
     reading: Reading,
@@ -119,28 +124,35 @@ Rows of --scores files have one of
 /// # Errors
 /// Everything that the user's files and options can cause; nothing is then written.
 pub fn reward(args: &EvalRewardArgs) -> Result<()> {
+    usage(args.check())?;
     args.warn_of_few_draws();
+    let mut warnings = Warnings::default();
     let (first, others) = match (&args.scores, &args.model) {
         (Some(scores), _) => {
-            let first = Scored::given(scores, &args.fields)?;
+            let first = Scored::given(scores, &args.fields, &mut warnings)?;
             let others = args.compare.iter().map(|other| {
                 ensure!(
                     !other.is_dir(),
                     "--compare {}: is a folder; beside --scores another file of scores is expected",
                     other.display()
                 );
-                Scored::given(other, &args.others_fields())
+                Scored::given(other, &args.others_fields(), &mut warnings)
             });
             (first, others.collect::<Result<Vec<_>>>()?)
         }
         (None, Some(model)) => {
             let data = args.hub.data("--data", &args.data)?;
             let scoring = args.scoring(&data)?;
-            let rows = scoring.read()?;
-            let first = args.by_model(model, &scoring, &rows)?;
+            // A misspelt folder is refused before the first model scores for hours.
+            let others = args.compare.iter().filter(|other| !other.is_file()).map(|dir| ("--compare", dir));
+            for (option, dir) in std::iter::once(("--model", model)).chain(others) {
+                args.hub.model(option, dir, Weights::Read)?;
+            }
+            let rows = scoring.read(&mut warnings)?;
+            let first = args.by_model(("--model", model), &scoring, &rows, &mut warnings)?;
             let others = args.compare.iter().map(|other| match other.is_dir() {
-                false if other.is_file() => Scored::given(other, &args.others_fields()),
-                _ => args.by_model(other, &scoring, &rows),
+                false if other.is_file() => Scored::given(other, &args.others_fields(), &mut warnings),
+                _ => args.by_model(("--compare", other), &scoring, &rows, &mut warnings),
             });
             (first, others.collect::<Result<Vec<_>>>()?)
         }
@@ -181,6 +193,9 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     if let (Value::Object(fields), Some(constraint)) = (&mut json, constraint) {
         fields.insert("constraint".into(), constraint);
     }
+    if let (Value::Object(fields), false) = (&mut json, warnings.all().is_empty()) {
+        fields.insert("warnings".into(), warnings.all().into());
+    }
     if let Some(path) = &args.output {
         weights::write_json(path, &json)?;
         say(&format!("the report is in {}", path.display()));
@@ -189,7 +204,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
         true => println!("{}", serde_json::to_string_pretty(&json)?),
         false => {
             let names = std::iter::once(&name).chain(&other_names).map(String::as_str);
-            print!("{}", report.table(&names.collect::<Vec<_>>()));
+            print!("{}{}", warnings.paragraphs(), report.table(&names.collect::<Vec<_>>()));
         }
     }
     Ok(())
@@ -204,9 +219,19 @@ struct Scored {
 }
 
 impl Scored {
-    fn given(path: &Path, fields: &Fields) -> Result<Self> {
+    fn given(path: &Path, fields: &Fields, warnings: &mut Warnings) -> Result<Self> {
         let given = given::read(path, fields)?;
         say(&format!("{} rows with scores from {}", given.items.len(), path.display()));
+        let rows = given.items.len() + given.left_out;
+        match left_out::share(given.left_out, rows) {
+            Some(share) => warnings.add(format!(
+                "{} of {rows} rows ({share}) of {} have no score, as pcrm score left them out",
+                given.left_out,
+                path.display()
+            )),
+            None if given.left_out > 0 => say(&format!("{} rows have no score", given.left_out)),
+            None => {}
+        }
         Ok(Self { items: given.items, unit: given.unit, constraint: None, sources: Vec::new() })
     }
 }
@@ -280,9 +305,24 @@ impl EvalRewardArgs {
         Some(of.join(folder).join(report::FILE))
     }
 
-    fn by_model(&self, model: &Path, scoring: &Scoring<'_>, rows: &Rows) -> Result<Scored> {
+    /// Checks the options that can be checked before anything is read.
+    fn check(&self) -> Result<()> {
+        self.reading.check()?;
+        if let Some(constraint) = &self.constraint {
+            crate::constraint::read(constraint)?;
+        }
+        Ok(())
+    }
+
+    fn by_model(
+        &self,
+        (option, model): (&str, &Path),
+        scoring: &Scoring<'_>,
+        rows: &Rows,
+        warnings: &mut Warnings,
+    ) -> Result<Scored> {
         let backend = self.machine.open()?;
-        let dir = &*self.hub.model(model, Weights::Read)?;
+        let dir = &*self.hub.model(option, model, Weights::Read)?;
         let (model, tokenizer) = trained(self.machine.dtype, backend.as_ref(), dir)?;
         let (constraint, whose) = constraint_of(&model, self.constraint.as_deref())?;
         let cache = match (&self.cache, self.no_cache) {
@@ -292,7 +332,7 @@ impl EvalRewardArgs {
         };
         let tagged = constraint.to_tagged()?;
         let mut scorer = Scorer { model, tokenizer, constraint, whose, cache };
-        let (items, sources) = scoring.score(rows, &mut scorer)?;
+        let (items, sources) = scoring.score(rows, &mut scorer, warnings)?;
         Ok(Scored { items, unit: LengthUnit::Tokens, constraint: Some(tagged), sources })
     }
 }

@@ -23,6 +23,9 @@ use super::sets::{self, Answers};
 use crate::dataset::{Reading, bounds, padding};
 use crate::progress::{bar, say};
 use crate::report::data::Source;
+use crate::usage::usage;
+use crate::warnings::Warnings;
+use crate::{left_out, template};
 
 /// What is read, and how it is scored.
 pub struct Scoring<'a> {
@@ -108,21 +111,29 @@ impl Scoring<'_> {
     ///
     /// # Errors
     /// Files that cannot be read, no usable row; with `--strict` the first unusable one.
-    pub fn read(&self) -> Result<Rows> {
+    pub fn read(&self, warnings: &mut Warnings) -> Result<Rows> {
         let mut rows = Rows::default();
         let mut keys = Keys::default();
-        let mut pair_files = Vec::new();
+        let (mut pair_files, mut ratings) = (Vec::new(), None);
         for path in &data_files(self.data)? {
             let records = records(path)?;
             if records.first().is_some_and(|(_, record)| sets::is_set(record, self.fields)) {
-                self.read_sets(path, &records, &mut keys, &mut rows)?;
+                self.read_sets(path, &records, &mut keys, (&mut rows, warnings))?;
             } else {
                 rows.columns.add(path, &records, self.fields, &mut keys)?;
+                ratings = ratings.or(records.first().and_then(|(_, record)| sets::ratings(record)));
                 pair_files.push(path.clone());
             }
         }
         if !pair_files.is_empty() {
-            (rows.pairs, rows.read) = self.reading.preferences(&pair_files, Ties::Drop)?;
+            let read = self.reading.preferences(&pair_files, Ties::Drop);
+            (rows.pairs, rows.read) = match ratings {
+                Some(field) => read.with_context(|| {
+                    format!("no pairs; if the rows are single answers with human scores, add --human-field {field}")
+                })?,
+                None => read?,
+            };
+            left_out::unread(&rows.read).into_iter().for_each(|text| warnings.add(text));
         }
         Ok(rows)
     }
@@ -132,7 +143,7 @@ impl Scoring<'_> {
         path: &Path,
         records: &[(u64, Record)],
         keys: &mut Keys,
-        rows: &mut Rows,
+        (rows, warnings): (&mut Rows, &mut Warnings),
     ) -> Result<()> {
         let before = rows.sets.len();
         let mut first_left_out = None;
@@ -156,12 +167,11 @@ impl Scoring<'_> {
         let left_out = records.len() - kept;
         match first_left_out {
             Some(error) if kept == 0 => return Err(error.context("no record can be used")),
-            Some(error) => {
-                say(&format!(
-                    "{}: {kept} sets of answers kept; {left_out} left out: {error:#}",
-                    path.display()
-                ));
-            }
+            Some(error) => warnings.add(format!(
+                "{}: {kept} of {} sets of answers are kept; {left_out} are left out (first: {error:#})",
+                path.display(),
+                records.len()
+            )),
             None => say(&format!("{}: {kept} sets of answers", path.display())),
         }
         Ok(())
@@ -171,23 +181,36 @@ impl Scoring<'_> {
     ///
     /// # Errors
     /// Texts that the tokenizer refuses, a constraint that gives no bound, scores that are not finite, no row left.
-    pub fn score(&self, rows: &Rows, scorer: &mut Scorer) -> Result<(Vec<Item>, Vec<Source>)> {
+    pub fn score(
+        &self,
+        rows: &Rows,
+        scorer: &mut Scorer,
+        warnings: &mut Warnings,
+    ) -> Result<(Vec<Item>, Vec<Source>)> {
         let (mut items, mut sources) = (Vec::new(), Vec::new());
+        let max_length = usage(self.reading.scoring_length(scorer.model.config()))?;
         if !rows.pairs.is_empty() {
-            let (pairs, encoded) = self.score_pairs(rows, scorer)?;
+            template::warn(&rows.pairs, &scorer.tokenizer);
+            let (pairs, encoded) = self.score_pairs(rows, scorer, max_length)?;
+            left_out::unencoded(&encoded, max_length).into_iter().for_each(|text| warnings.add(text));
             items.extend(pairs);
             sources.push(Source { role: "evaluation".to_owned(), read: rows.read.clone(), encoded });
         }
         if !rows.sets.is_empty() {
-            items.extend(self.score_sets(rows, scorer)?);
+            items.extend(self.score_sets(rows, scorer, max_length, warnings)?);
         }
         scorer.cache.save();
         Ok((items, sources))
     }
 
-    fn score_pairs(&self, rows: &Rows, scorer: &mut Scorer) -> Result<(Vec<Item>, EncodeReport)> {
+    fn score_pairs(
+        &self,
+        rows: &Rows,
+        scorer: &mut Scorer,
+        max_length: usize,
+    ) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = padding(&scorer.model, &scorer.tokenizer);
-        let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad)?;
+        let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
         let bounds = bounds_of(scorer, &pairs, &self.priors)?;
         let full = |pair: &EncodedPair| {
             ([&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat())
@@ -235,7 +258,13 @@ impl Scoring<'_> {
         Ok((pairs.iter().zip(bounds).map(item).collect::<Result<_>>()?, report))
     }
 
-    fn score_sets(&self, rows: &Rows, scorer: &mut Scorer) -> Result<Vec<Item>> {
+    fn score_sets(
+        &self,
+        rows: &Rows,
+        scorer: &mut Scorer,
+        max_length: usize,
+        warnings: &mut Warnings,
+    ) -> Result<Vec<Item>> {
         let Scorer { model, tokenizer, cache, .. } = scorer;
         let pad = padding(model, tokenizer);
         let mut encoded: Vec<(&Item, &Answers, Vec<Vec<u32>>)> = Vec::new();
@@ -247,20 +276,19 @@ impl Scoring<'_> {
                 Ok(ids)
             };
             let ids: Vec<Vec<u32>> = answers.answers.iter().map(ids).collect::<Result<_>>()?;
-            if ids.iter().all(|ids| (1..=self.reading.max_length).contains(&ids.len())) {
+            if ids.iter().all(|ids| (1..=max_length).contains(&ids.len())) {
                 encoded.push((item, answers, ids));
             }
         }
-        let too_long = rows.sets.len() - encoded.len();
-        if too_long > 0 {
-            let limit = self.reading.max_length;
-            say(&format!("{too_long} sets have an answer beyond --max-length {limit} and were left out"));
+        let (too_long, all) = (rows.sets.len() - encoded.len(), rows.sets.len());
+        ensure!(!encoded.is_empty(), "no set of answers is left: all exceed --max-length {max_length}");
+        match left_out::too_long(too_long, all, "sets of answers", max_length) {
+            Some(text) => warnings.add(text),
+            None if too_long > 0 => {
+                say(&format!("{too_long} sets have an answer beyond --max-length {max_length}"))
+            }
+            None => {}
         }
-        ensure!(
-            !encoded.is_empty(),
-            "no set of answers is left: all exceed --max-length {}",
-            self.reading.max_length
-        );
         let all = encoded.iter().flat_map(|(_, _, ids)| ids.iter().map(Vec::as_slice));
         let unknown: Vec<&[u32]> = all.clone().filter(|ids| cache.get(ids).is_none()).collect();
         let mut pace = Pace::new(unknown.len(), all.count());

@@ -31,6 +31,26 @@ pub fn is_set(record: &Record, fields: &Fields) -> bool {
         || (fields.human_field.is_some() && !record.contains_key("chosen"))
 }
 
+/// The column that seems to hold human scores of a record's one answer, as `--human-field` takes it.
+pub fn ratings(record: &Record) -> Option<String> {
+    const NAMES: [&str; 8] =
+        ["human_score", "human_scores", "human", "rating", "ratings", "scores", "score", "overall"];
+    let single = ANSWERS.iter().any(|name| record.get(*name).is_some_and(Value::is_string));
+    if record.contains_key("chosen") || !single {
+        return None;
+    }
+    NAMES.iter().find_map(|name| match record.get(*name)? {
+        Value::Number(_) => Some((*name).to_owned()),
+        Value::Object(parts) => {
+            let number = |part: &&String| parts.get(*part).is_some_and(Value::is_number);
+            let overall = parts.keys().find(|part| *part == "overall").filter(number);
+            let part = overall.or_else(|| parts.keys().find(number))?;
+            Some(format!("/{name}/{part}"))
+        }
+        _ => None,
+    })
+}
+
 /// Reads a record of this kind.
 ///
 /// # Errors
@@ -111,6 +131,17 @@ mod tests {
 
     fn record(value: Value) -> Record {
         value.as_object().unwrap().clone()
+    }
+
+    /// Protects: the column that is proposed for human scores, and none where there are pairs or no numbers.
+    #[test]
+    fn human_scores_are_proposed() {
+        let proposed = |value: Value| ratings(&record(value));
+        let overall = json!({"source": "q", "system_output": "a", "scores": {"fluency": 1, "overall": 2}});
+        assert_eq!(proposed(overall).as_deref(), Some("/scores/overall"));
+        assert_eq!(proposed(json!({"prompt": "q", "response": "a", "rating": 4})).as_deref(), Some("rating"));
+        assert_eq!(proposed(json!({"prompt": "q", "chosen": "a", "rejected": "b", "score": 4})), None);
+        assert_eq!(proposed(json!({"prompt": "q", "response": "a", "rating": "good"})), None);
     }
 
     /// Protects: every documented form is read as what it is, and pairs are left to the loader of pairs.

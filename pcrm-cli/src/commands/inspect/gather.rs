@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use pcrm_core::constraint::{Constraint, PairView};
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::files::data_files;
@@ -35,17 +35,24 @@ use crate::priors::priors;
 /// # Errors
 /// What leaves nothing to tell: files that cannot be read, no usable record, options that are wrong.
 pub fn gather(args: &InspectArgs) -> Result<Inspection> {
-    ensure!(args.reading.max_length > 1, "--max-length {}: expected at least 2", args.reading.max_length);
+    args.reading.check()?;
+    let constraint = constraint::read(&args.constraint)?;
     let at = || format!("--model {}", args.model.display());
     let weights = Weights::drawn_if(args.steps.no_measure || args.steps.random_init);
-    let dir = args.hub.model(&args.model, weights)?;
+    let dir = args.hub.model("--model", &args.model, weights)?;
     let data = args.hub.data("--data", &args.data)?;
+    let model = ModelConfig::from_dir(&dir).with_context(at)?;
     let subject = Subject {
         args,
-        model: ModelConfig::from_dir(&dir).with_context(at)?,
+        // Positions beyond the model's are a finding here.
+        max_length: args
+            .reading
+            .training_length(&model)
+            .or_else(|error| args.reading.max_length.ok_or(error))?,
+        model,
         tokenizer: Tokenizer::from_dir(&dir).with_context(at)?,
         dir,
-        constraint: constraint::read(&args.constraint)?,
+        constraint,
     };
     let backend = args.machine.open()?;
     let asked = args.reading.columns.options(Ties::Drop)?;
@@ -105,6 +112,8 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
 /// What is inspected.
 struct Subject<'a> {
     args: &'a InspectArgs,
+    /// The most tokens of a sequence.
+    max_length: usize,
     dir: PathBuf,
     model: ModelConfig,
     tokenizer: Tokenizer,
@@ -113,7 +122,7 @@ struct Subject<'a> {
 
 impl Subject<'_> {
     fn limit(&self) -> Limit {
-        Limit { max_length: self.args.reading.max_length, too_long: self.args.reading.too_long }
+        Limit { max_length: self.max_length, too_long: self.args.reading.too_long }
     }
 
     /// All pairs as tokens, without a limit; nothing, and a finding, where they cannot be encoded.
@@ -199,7 +208,7 @@ impl Subject<'_> {
     }
 
     fn within_limit(&self, rows: &[Preference], all: Vec<EncodedPair>) -> Vec<EncodedPair> {
-        let most = self.args.reading.max_length;
+        let most = self.max_length;
         match self.args.reading.too_long {
             TooLong::CutPrompt if all.iter().any(|pair| pair.longest() > most) => {
                 let options = EncodeOptions { max_length: Some(most), too_long: TooLong::CutPrompt };

@@ -20,6 +20,7 @@ use pcrm_core::data::survey::Severity;
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
+use crate::numbers::{positive, whole};
 use crate::page::Page;
 use report::Inspection;
 
@@ -27,26 +28,26 @@ use report::Inspection;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct InspectArgs {
-    /// Hugging Face folder of the model that is to be trained, or a repository (org/name)
+    /// Inspect for the model in this Hugging Face folder, or repository (org/name), that is to be trained
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Preference files or folders (JSONL, JSON, Parquet), or repositories (org/name, org/name:split)
+    /// Inspect these preference files or folders (JSONL, JSON, Parquet), or repositories (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Preference files that are to be evaluated on: looked for in --data
+    /// Look for the prompts and pairs of these preference files, to be evaluated on, in --data
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     eval_data: Vec<PathBuf>,
-    /// Prior constraint whose bounds are told: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that
+    /// Show the bounds of this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that
     /// holds such
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     constraint: String,
-    /// Pairs that are shown as tokens, evenly spread over the data
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// Show N pairs as tokens, evenly spread over the data
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole::<usize>)]
     examples: usize,
     /// Print one JSON document instead
     #[arg(long)]
     json: bool,
-    /// Colours: auto means on a terminal unless NO_COLOR is set
+    /// Use colours: auto means on a terminal unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
     #[command(flatten)]
@@ -59,21 +60,21 @@ pub struct InspectArgs {
     machine: Machine,
 }
 
-/// What is measured.
+/// The steps that are measured.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cost")]
 struct StepArgs {
-    /// Measure no training steps: neither time nor memory are told
+    /// Skip the time and memory measurement
     #[arg(long)]
     no_measure: bool,
-    /// Measure with random weights: --model needs config.json and a tokenizer alone
+    /// Measure with random weights: --model needs config.json and a tokenizer only
     #[arg(long)]
     random_init: bool,
-    /// Pairs per step; of ranked answers, prompts
-    #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive)]
+    /// Take this many pairs per step; of ranked answers, prompts
+    #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
-    /// The most tokens computed at once
-    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive)]
+    /// Compute at most N tokens at once
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
 }
 
@@ -118,13 +119,5 @@ fn print(args: &InspectArgs, inspection: &Inspection) -> Result<()> {
         // The reader went away, as `head` does; what was found still counts.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
-    }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("expected a positive number".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}; expected a positive number")),
     }
 }

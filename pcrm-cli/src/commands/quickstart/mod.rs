@@ -26,9 +26,11 @@ use serde_json::json;
 
 use crate::interrupt;
 use crate::machine::Machine;
+use crate::numbers::{real, whole};
 use crate::paragraph::paragraph;
 use crate::progress::quiet;
 use crate::report;
+use crate::usage::usage;
 use folder::Folder;
 use measure::{Measured, Measures};
 use progress::Progress;
@@ -52,14 +54,14 @@ const LEGEND: &str = "labellers: what a model would show whose margins are the l
     after_long_help = "Examples:\n  pcrm quickstart\n  pcrm quickstart --seed 1 --output runs/quickstart-1"
 )]
 pub struct QuickstartArgs {
-    /// Folder to write the data, the models and the report to
+    /// Write the data, the models and the report to this folder
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     output: PathBuf,
-    /// Preference pairs to train on; a third as many are held out
-    #[arg(long, value_name = "N", default_value_t = 2400)]
+    /// Train on N generated pairs; a third as many are held out
+    #[arg(long, value_name = "N", default_value_t = 2400, value_parser = whole::<usize>)]
     pairs: usize,
-    /// How often the pairs are gone through
-    #[arg(long, value_name = "X", default_value_t = 5.0)]
+    /// Pass X times over the pairs
+    #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = real)]
     epochs: f64,
     #[command(flatten)]
     machine: Machine,
@@ -75,24 +77,28 @@ struct Report<'a> {
     labellers: &'a Measures,
 }
 
-/// Runs it.
+/// Generates the world, trains the models and prints them side by side.
 ///
 /// # Errors
-/// Options that cannot be used, an output folder of somebody else, Ctrl-C, and all that training may meet.
+/// Invalid options, a folder that is not a quickstart's, interruption, training errors.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
     let text = play(args, interrupt::flag()?, quiet())?;
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-/// Does everything, and gives what is to be printed.
+impl QuickstartArgs {
+    fn check(&self) -> Result<()> {
+        ensure!(self.pairs >= 30, "--pairs {}: expected at least 30", self.pairs);
+        let passes = self.epochs > 0.0 && self.epochs.is_finite();
+        ensure!(passes, "--epochs {}: expected a positive number", self.epochs);
+        Ok(())
+    }
+}
+
+/// Does everything, and returns the text to print.
 fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String> {
     let began = Instant::now();
-    ensure!(args.pairs >= 30, "--pairs {}: expected at least 30", args.pairs);
-    ensure!(
-        args.epochs > 0.0 && args.epochs.is_finite(),
-        "--epochs {}: expected a positive number",
-        args.epochs
-    );
+    usage(args.check())?;
     let backend = args.machine.open()?;
     let seed = args.machine.seed;
     let settings = json!({"seed": seed, "pairs": args.pairs, "epochs": args.epochs});

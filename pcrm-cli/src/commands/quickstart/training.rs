@@ -1,6 +1,5 @@
 //! One reward model of the quickstart: its data with bounds, its training, its scores of the held-out pairs.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -9,17 +8,15 @@ use anyhow::Result;
 use pcrm_core::constraint::{self, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::model::RewardModel;
-use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
 use pcrm_eval::PairScore;
-use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::LossConfig;
-use pcrm_rl::order::{BatchSize, Order};
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::order::BatchSize;
 use pcrm_rl::reward::{Compute, Pairs};
 use pcrm_rl::score::score_pairs;
-use pcrm_rl::trainer::{self, Final, Outcome, Run, TrainerConfig, Warmup};
+use pcrm_rl::trainer::{self, Outcome, Run, TrainerConfig, Warmup};
 use serde_json::Value;
 
 use super::progress::Progress;
@@ -84,7 +81,7 @@ impl Course<'_> {
             eval: None,
             schedule: Some(constraint.as_ref()),
             dir,
-            fingerprint: BTreeMap::from([("constraint".to_owned(), constraint_tag.to_string())]),
+            fingerprint: Fingerprint::from([("constraint".to_owned(), constraint_tag.clone())]),
             stop: self.stop,
         };
         if let Outcome::Interrupted { steps, .. } = trainer::train(run, &self.config(), progress)? {
@@ -110,26 +107,15 @@ impl Course<'_> {
         TrainerConfig {
             seed: self.seed,
             epochs: self.epochs,
-            max_steps: None,
             batch: BatchSize::Pairs(BATCH),
-            order: Order::Shuffled,
-            compute: Compute {
-                score_at: ScoreAt::Last,
-                loss: LossConfig::default(),
-                use_margin: false,
-                micro_tokens: MICRO_TOKENS,
-            },
+            compute: Compute { use_margin: false, micro_tokens: MICRO_TOKENS, ..Compute::default() },
             learning_rate: LEARNING_RATE,
             schedule: Shape::Cosine,
             warmup: Warmup::Ratio(0.05),
-            adamw: AdamWConfig::default(),
-            max_grad_norm: Some(1.0),
             log_every: 10,
-            eval_every: None,
             save_every: None,
             keep: 1,
-            patience: None,
-            final_weights: Final::Last,
+            ..TrainerConfig::default()
         }
     }
 }

@@ -1,29 +1,31 @@
-//! What `pcrm reward` may be told.
+//! The options of `pcrm reward`.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pcrm_rl::trainer::{Final, TrainerConfig};
 
+use crate::numbers::positive;
 use crate::training::TrainingArgs;
+use crate::usage::{named, usage};
 
 /// Options of `pcrm reward`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct RewardArgs {
+    /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that
+    /// holds such; none is Bradley-Terry
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none", display_order = 3)]
+    pub constraint: String,
+    /// Write the trained model, its checkpoints and metrics to this folder
+    #[arg(long, value_name = "DIR", display_order = 4)]
+    pub output: PathBuf,
+    /// Continue from the newest checkpoint in --output
+    #[arg(long, display_order = 5)]
+    pub resume: bool,
     #[command(flatten)]
     pub training: TrainingArgs,
-    /// Folder for the trained model, its checkpoints and metrics
-    #[arg(long, value_name = "DIR")]
-    pub output: PathBuf,
-    /// Go on from the newest checkpoint in --output
-    #[arg(long)]
-    pub resume: bool,
-    /// Prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such; none is
-    /// Bradley-Terry
-    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
-    pub constraint: String,
     #[command(flatten)]
     pub keeping: KeepArgs,
 }
@@ -36,26 +38,26 @@ Examples:
   pcrm reward --config runs/rm/config.toml --seed 1 --output runs/rm-1
   pcrm reward --config runs/rm/config.toml --resume";
 
-/// What is shown and kept.
+/// Evaluations, metrics and checkpoints.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Evaluation and checkpoints")]
 pub struct KeepArgs {
-    /// Steps between lines of metrics.jsonl
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Write a line of metrics.jsonl every N steps
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<u64>)]
     log_every: u64,
-    /// Steps between evaluations [default: at the end only]
-    #[arg(long, value_name = "N")]
+    /// Evaluate every N steps [default: at the end only]
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     eval_every: Option<u64>,
-    /// Steps between checkpoints
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    /// Save a checkpoint every N steps
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive::<u64>)]
     save_every: u64,
-    /// Checkpoints kept besides the best
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// Keep the newest N checkpoints besides the best
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive::<usize>)]
     keep: usize,
-    /// End after so many evaluations without a lower loss
-    #[arg(long, value_name = "N")]
+    /// End after N evaluations in a row without a lower loss
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     patience: Option<u64>,
-    /// Weights that end up in --output: last, or best by evaluation [default: best with --patience, else last]
+    /// Leave these weights in --output: last, or best by evaluation [default: best with --patience, else last]
     #[arg(long, value_name = "WHICH")]
     r#final: Option<FinalChoice>,
 }
@@ -67,14 +69,14 @@ enum FinalChoice {
 }
 
 impl KeepArgs {
-    /// An evaluation at the end, and checkpoints for going on.
+    /// One evaluation, at the end, and the checkpoints that resuming needs.
     pub fn least() -> Self {
         Self { log_every: 1, eval_every: None, save_every: 100, keep: 1, patience: None, r#final: None }
     }
 }
 
 impl RewardArgs {
-    /// The same with local paths for what the Hub has.
+    /// The same with local paths in place of the Hub's repositories.
     ///
     /// # Errors
     /// The Hub's.
@@ -82,15 +84,13 @@ impl RewardArgs {
         Ok(Self { training: self.training.fetched()?, ..self.clone() })
     }
 
-    /// The options as the trainer takes them.
+    /// The options as the trainer takes them, checked.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together.
+    /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
     pub(super) fn trainer(&self) -> Result<TrainerConfig> {
         let keeping = &self.keeping;
-        let patient = keeping.patience.is_some();
-        ensure!(!patient || keeping.eval_every.is_some(), "--patience needs --eval-every");
-        Ok(TrainerConfig {
+        let config = TrainerConfig {
             log_every: keeping.log_every,
             eval_every: keeping.eval_every,
             save_every: Some(keeping.save_every),
@@ -99,10 +99,12 @@ impl RewardArgs {
             final_weights: match keeping.r#final {
                 Some(FinalChoice::Best) => Final::Best,
                 Some(FinalChoice::Last) => Final::Last,
-                None if patient => Final::Best,
+                None if keeping.patience.is_some() => Final::Best,
                 None => Final::Last,
             },
             ..self.training.trainer()?
-        })
+        };
+        usage(config.check(self.training.evaluates()).map_err(named))?;
+        Ok(config)
     }
 }

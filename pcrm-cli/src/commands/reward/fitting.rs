@@ -82,7 +82,7 @@ impl Fitting<'_> {
         let Stored { from: before, evidence } = json(&self.dir.join(EVIDENCE))?;
         ensure!(
             before == *from,
-            "--constraint: {} was fitted from {before}, found {from}; a run goes on with what it began with",
+            "--constraint: {} was fitted from {before}, found {from}; a resumed run keeps its constraint",
             self.dir.join(CONSTRAINT).display()
         );
         let path = self.dir.join(CONSTRAINT);

@@ -1,100 +1,47 @@
 //! `pcrm reward`: trains a reward model.
 
 mod args;
+mod closing;
 mod fitting;
+mod identity;
 mod record;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 pub use args::{KeepArgs, RewardArgs};
 use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::EncodedPair;
-use pcrm_core::data::files::data_files;
-use pcrm_core::model::{RewardModel, weights};
+use pcrm_core::model::{ModelConfig, RewardModel, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::checkpoint;
+use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::reward::Pairs;
 use pcrm_rl::score::score_pairs;
-use pcrm_rl::trainer::{self, Outcome, Run, TrainerConfig};
+use pcrm_rl::trainer::{self, Outcome, Run};
 use serde_json::{Value, json};
 
-use crate::crossfit::{Base, model_digest};
+use crate::crossfit::Base;
 use crate::dataset::{bounds, padding, warn_of_bounds};
-use crate::hashes::digest_file;
 use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::report::run::{FittedTo, constraint as shown};
 use crate::training::{Encoded, encoded};
+use crate::usage::{named, usage};
 use crate::{config, constraint};
+use closing::closing;
 use fitting::Fitting;
+use identity::{fingerprint, manifest};
 use record::Record;
-
-/// What must be the same for a run to go on: every option that changes a number, and what is read.
-fn fingerprint(
-    args: &RewardArgs,
-    config: &TrainerConfig,
-    constraint: &Value,
-) -> Result<BTreeMap<String, String>> {
-    let mut print = BTreeMap::new();
-    let mut put = |name: &str, value: String| print.insert(name.to_owned(), value);
-    put("constraint", constraint.to_string());
-    put("seed", config.seed.to_string());
-    put("epochs, max-steps", format!("{}, {:?}", config.epochs, config.max_steps));
-    put("batch, order", format!("{:?}, {:?}", config.batch, config.order));
-    put("loss", format!("{:?}", config.compute));
-    put(
-        "learning rate",
-        format!(
-            "{} {:?} {:?} {:?}",
-            config.learning_rate, config.schedule, config.warmup, config.max_grad_norm
-        ),
-    );
-    put("adamw", format!("{:?}", config.adamw));
-    put(
-        "max-length, too-long",
-        format!("{}, {}", args.training.reading.max_length, args.training.reading.too_long),
-    );
-    put(
-        "columns",
-        format!(
-            "{:?}, {}",
-            args.training.reading.columns.columns()?,
-            args.training.reading.columns.score_margins
-        ),
-    );
-    put("eval-split, eval-every", format!("{:?}, {:?}", args.training.eval_split, config.eval_every));
-    put("patience", format!("{:?}", config.patience));
-    put("backend, device, dtype", {
-        format!(
-            "{}, {}, {}",
-            args.training.machine.backend, args.training.machine.device, args.training.machine.dtype
-        )
-    });
-    let hashes = |paths: &[PathBuf]| -> Result<String> {
-        let files = data_files(paths)?;
-        Ok(files.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?.join(" "))
-    };
-    put("data", hashes(&args.training.data)?);
-    put("eval-data", hashes(&args.training.eval_data)?);
-    put(
-        "model, random-init",
-        format!("{}, {}", model_digest(&args.training.model)?, args.training.random_init),
-    );
-    Ok(print)
-}
 
 /// Trains; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause.
+/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     train(args, resolved).map(drop)
 }
 
-/// A run that is through, with what was held out.
+/// A finished run and its held-out pairs.
 pub struct Trained {
     /// The constraint with all its numbers.
     pub constraint: Value,
@@ -123,34 +70,38 @@ pub fn trained(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     Ok(Trained { constraint, eval, scores })
 }
 
-/// What decides a run, as far as it can be told before: options, and the content of the files.
+/// The identity of a run before it is made: its options and the content of its files.
 ///
 /// # Errors
 /// Options and files that cannot be used.
-pub fn question(args: &RewardArgs) -> Result<BTreeMap<String, String>> {
+pub fn question(args: &RewardArgs) -> Result<Fingerprint> {
     let args = args.fetched()?;
-    fingerprint(&args, &args.trainer()?, &constraint::read(&args.constraint)?.to_tagged()?)
+    let max_length = args.training.reading.training_length(&ModelConfig::from_dir(&args.training.model)?)?;
+    let constraint = constraint::read(&args.constraint)?.to_tagged()?;
+    fingerprint(&args, &args.trainer()?, &constraint, max_length)
 }
 
-/// Trains, and gives the constraint as it was used and the pairs that were held out.
+/// Trains; returns the constraint as it was used and the pairs that were held out.
 fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     let config = args.trainer()?;
     let file = constraint::file(&args.constraint);
-    let mut constraint = constraint::read(&args.constraint)?;
-    // A file may change or go: what the run keeps is what it held.
-    let resolved = &match file {
-        Some(_) => config::with_option(resolved, "constraint", &constraint.to_tagged()?.to_string())?,
-        None => resolved.to_owned(),
-    };
-    let backend = args.training.machine.open()?;
+    let mut constraint = usage(constraint::read(&args.constraint))?;
     begin_folder(args)?;
+    let backend = args.training.machine.open()?;
     let given = args;
     let args = &args.fetched()?;
+    let at = || format!("--model {}", args.training.model.display());
+    let shape = ModelConfig::from_dir(&args.training.model).with_context(at)?;
+    let max_length = usage(args.training.reading.training_length(&shape))?;
+    let mut resolved = config::with_option(resolved, "max-length", max_length as i64)?;
+    if file.is_some() {
+        // The file may change or go: the run's config keeps its content.
+        resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
+    }
     let whole = (!args.training.random_init).then_some(&args.training.model);
     let priors = priors(&args.training.machine, whole)?;
     constraint.settle(&priors).context("--constraint")?;
-    let tokenizer = Tokenizer::from_dir(&args.training.model)
-        .with_context(|| format!("--model {}", args.training.model.display()))?;
+    let tokenizer = Tokenizer::from_dir(&args.training.model).with_context(at)?;
     let base = Base {
         dir: args.training.model.clone(),
         random_init: args.training.random_init,
@@ -159,12 +110,13 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     };
     let mut model = base.open(backend.as_ref())?;
     let pad = padding(&model, &tokenizer);
-    let Encoded { train, eval, sources, form } = encoded(&args.training, &tokenizer, pad)?;
+    let Encoded { train, eval, sources, form, mut warnings } =
+        encoded(&args.training, &tokenizer, pad, max_length)?;
     let asked = constraint.to_tagged()?;
     let (constraint, evidence) = match constraint.is_unfitted() {
         false => (constraint, None),
         true => {
-            // Judges need its memory.
+            // Free the model before cross-fitting trains its own.
             drop(model);
             let fitting = Fitting {
                 dir: &args.output,
@@ -180,7 +132,11 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         }
     };
     let tagged = constraint.to_tagged()?;
-    let mut notes = json!({"constraint": tagged, "score": format!("{:?}", config.compute.score_at)});
+    let mut notes = json!({
+        "constraint": tagged,
+        "score": format!("{:?}", config.compute.score_at),
+        "max_length": max_length,
+    });
     if let Some(evidence) = &evidence {
         notes["evidence"] = evidence.summary();
     }
@@ -191,13 +147,17 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     let train = bounded(train, constraint.as_ref(), &priors)?;
     warn_of_bounds(&train.pairs, &train.bounds);
     let eval = eval.map(|eval| bounded(eval, constraint.as_ref(), &priors)).transpose()?;
-    let fingerprint = fingerprint(args, &config, &tagged)?;
-    if !args.resume || !args.output.join("manifest.json").exists() {
+    config.check_data(&train).map_err(named)?;
+    let fingerprint = fingerprint(args, &config, &tagged, max_length)?;
+    let describe = || -> Result<()> {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
-        weights::write_json(
-            &args.output.join("manifest.json"),
-            &manifest(args, &fingerprint, &train, eval.as_ref()),
-        )?;
+        let manifest = manifest(args, &fingerprint, &train, eval.as_ref());
+        Ok(weights::write_json(&args.output.join("manifest.json"), &manifest)?)
+    };
+    // A run that is resumed may be refused: then the files keep describing the run that is there.
+    let resumes = args.resume && args.output.join("manifest.json").exists();
+    if !resumes {
+        describe()?;
     }
     say(&format!(
         "training {} parameters on {} pairs{}, constraint {}",
@@ -212,14 +172,14 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         config: &config,
         constraint: &tagged,
         fitted: evidence.as_ref().map(|evidence| FittedTo { asked: &asked, evidence }),
-        resolved,
+        resolved: &resolved,
+        max_length,
         sources: &sources,
         form,
         parameters: model.params().elements(),
         train: &train,
         eval: eval.as_ref(),
     };
-    let stop = interrupt::flag()?;
     let run = Run {
         backend: backend.as_ref(),
         model,
@@ -228,23 +188,22 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         eval: eval.as_ref(),
         schedule: Some(constraint.as_ref()),
         dir: &args.output,
-        fingerprint,
-        stop,
+        fingerprint: fingerprint.clone(),
+        stop: interrupt::flag()?,
     };
     let outcome = trainer::train(run, &config, &mut Watch::default());
     record.leave(&outcome);
-    match outcome? {
-        Outcome::Finished { steps, best, early } => {
-            let why = if early { " (patience ran out)" } else { "" };
-            say(&format!("{steps} steps made{why}; the model is in {}", args.output.display()));
-            if let Some(best) = best {
-                say(&format!("best evaluation: loss {:.4} after step {}", best.loss, best.step));
-            }
-            Ok((tagged, eval))
-        }
+    let outcome = outcome.map_err(named)?;
+    if resumes {
+        describe()?;
+    }
+    closing(&outcome, &args.output, &mut warnings).iter().for_each(|line| say(line));
+    warnings.repeat();
+    match outcome {
+        Outcome::Finished { .. } => Ok((tagged, eval)),
         Outcome::Interrupted { steps, checkpoint } => Err(interrupt::Interrupted {
             message: format!(
-                "interrupted after step {steps}; {} is saved, the same command with --resume goes on",
+                "interrupted after step {steps}; {} is saved: rerun the same command with --resume to continue",
                 checkpoint.display()
             ),
         }
@@ -252,42 +211,41 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
     }
 }
 
-/// Refuses to mix runs: a folder with a model or checkpoints is only gone on in.
+/// Files that a folder with a model or a tokenizer has.
+const TAKEN: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse their folder. A folder with
+/// neither, as a run leaves that was refused before its first checkpoint, counts as empty.
 fn begin_folder(args: &RewardArgs) -> Result<()> {
     let dir = &args.output;
+    ensure!(!dir.is_file(), "--output {}: is a file, expected a folder", dir.display());
+    let steps = checkpoint::steps(dir)?;
     if args.resume {
+        if steps.is_empty() {
+            say(&format!("--resume: {} has no checkpoint yet; the run begins at step 1", dir.display()));
+        }
         return Ok(());
     }
-    let used =
-        ["model.safetensors", "config.json", "manifest.json"].iter().any(|name| dir.join(name).exists());
-    if used || !checkpoint::steps(dir)?.is_empty() {
-        bail!(
-            "--output {}: holds a run or a model already; --resume goes on with it, or name another folder",
-            dir.display()
-        );
-    }
-    Ok(())
+    let taken = TAKEN.iter().find(|name| dir.join(name).exists());
+    let holds = match (steps.last(), taken) {
+        (Some(step), _) => format!("checkpoint-{step} of a run"),
+        (None, Some(file)) => (*file).to_owned(),
+        (None, None) => return Ok(()),
+    };
+    bail!(
+        "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
+        dir.display()
+    )
 }
 
 fn bounded(pairs: Vec<EncodedPair>, constraint: &dyn Constraint, priors: &Priors) -> Result<Pairs> {
     let bounds = bounds(constraint, &pairs, priors)?;
     Ok(Pairs::new(pairs, bounds))
-}
-
-fn manifest(
-    args: &RewardArgs,
-    fingerprint: &BTreeMap<String, String>,
-    train: &Pairs,
-    eval: Option<&Pairs>,
-) -> Value {
-    let files = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    json!({
-        "pcrm": env!("CARGO_PKG_VERSION"),
-        "model": args.training.model,
-        "data": files(&args.training.data),
-        "eval_data": files(&args.training.eval_data),
-        "train_pairs": train.pairs.len(),
-        "eval_pairs": eval.map(|eval| eval.pairs.len()),
-        "fingerprint": fingerprint,
-    })
 }

@@ -10,7 +10,7 @@ use pcrm_eval::table::percents;
 use pcrm_rl::metrics;
 use pcrm_rl::order::BatchSize;
 use pcrm_rl::reward::Pairs;
-use pcrm_rl::trainer::{Final, Outcome, TrainerConfig};
+use pcrm_rl::trainer::{Outcome, TrainerConfig};
 use serde_json::Value;
 
 use super::RewardArgs;
@@ -31,6 +31,7 @@ pub(super) struct Record<'a> {
     /// What the constraint was fitted from, where the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     pub resolved: &'a str,
+    pub max_length: usize,
     pub sources: &'a [Source],
     pub form: Form,
     pub parameters: usize,
@@ -43,7 +44,7 @@ impl Record<'_> {
     /// is a warning.
     pub fn leave(&self, outcome: &pcrm_rl::Result<Outcome>) {
         let path = self.args.output.join(report::FILE);
-        // Who is refused before the first step may stand before the report of a run that went well.
+        // A run refused before its first step must not overwrite an earlier report.
         if !matches!(outcome, Ok(_) | Err(pcrm_rl::Error::NotFinite { .. })) {
             return;
         }
@@ -66,10 +67,9 @@ impl Record<'_> {
 
     fn run(&self, outcome: &pcrm_rl::Result<Outcome>, lines: Vec<Value>) -> Run<'_> {
         let (ending, kept) = match outcome {
-            Ok(Outcome::Finished { steps, best, early }) => {
-                let best = best.filter(|_| self.config.final_weights == Final::Best);
+            Ok(Outcome::Finished { early, saved, .. }) => {
                 let ending = if *early { Ending::Early } else { Ending::Finished };
-                (ending, Some(best.map_or(*steps, |best| best.step)))
+                (ending, Some(*saved))
             }
             Ok(Outcome::Interrupted { .. }) => (Ending::Interrupted, None),
             Err(error) => (Ending::Failed(error.to_string()), None),
@@ -143,7 +143,7 @@ impl Record<'_> {
             Fact::new("Tokens seen", count(of("num_tokens") as u64)),
             Fact::new("Pairs per step", batch),
             Fact::new("Learning rate", format!("{:e}", config.learning_rate)),
-            Fact::new("Max. sequence length, tokens", count(self.args.training.reading.max_length as u64)),
+            Fact::new("Max. sequence length, tokens", count(self.max_length as u64)),
             Fact::new("dtype", self.args.training.machine.dtype.to_string()),
             Fact::new("Seed", config.seed.to_string()),
         ]

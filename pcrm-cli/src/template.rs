@@ -1,0 +1,18 @@
+//! Findings about how prompts and answers are joined, printed by every verb that encodes pairs.
+
+use pcrm_core::data::preference::Preference;
+use pcrm_core::data::survey::Severity;
+use pcrm_core::data::survey::template::Template;
+use pcrm_core::text::Tokenizer;
+
+use crate::warnings;
+
+/// Prints the warnings that `pcrm inspect` has about the chat template and these pairs.
+pub fn warn(pairs: &[Preference], tokenizer: &Tokenizer) {
+    for finding in Template::of(pairs, tokenizer).findings() {
+        if finding.severity >= Severity::Warning {
+            let first = finding.first.map(|origin| format!(" (first: {origin})")).unwrap_or_default();
+            warnings::print(&format!("{}{first}. {}", finding.found, finding.advice));
+        }
+    }
+}
