@@ -36,7 +36,7 @@ fn learning() -> TrainerConfig {
 }
 
 fn scored(backend: &dyn Backend, dir: &Path, data: &Pairs) -> Result<Vec<f32>> {
-    let model = RewardModel::load(backend, dir, DType::F32, 0)?;
+    let model = RewardModel::load_to_train(backend, dir, DType::F32, 0)?;
     let pairs: Vec<_> = data.pairs.iter().collect();
     Ok(score_pairs(&model, &pairs, 1000)?.into_iter().map(|(chosen, rejected)| chosen - rejected).collect())
 }
@@ -309,7 +309,7 @@ fn the_saved_folder_is_the_model_that_was_evaluated() -> Result<()> {
         let (_, watch) = bench.finish(backend, dir.path())?;
         let (_, evaluated, _) = watch.evaluations.last().context("no evaluation")?;
         let eval = bench.eval.as_ref().context("no data")?;
-        let loaded = RewardModel::load(backend, dir.path(), DType::F32, 9)?;
+        let loaded = RewardModel::load(backend, dir.path(), DType::F32)?;
         ensure!(evaluate(&loaded, eval, &compute())?.measures(1) == *evaluated, "other scores");
         let checkpoint = scored(backend, &dir.path().join("checkpoint-14"), eval)?;
         ensure!(scored(backend, dir.path(), eval)? == checkpoint, "the checkpoint has other scores");

@@ -11,7 +11,7 @@ use pcrm_core::data::records::Records;
 use pcrm_core::data::schema::Schema;
 use pcrm_core::data::split::split_by_prompt;
 use pcrm_core::data::texts::load_rows;
-use pcrm_core::model::{ModelConfig, weights};
+use pcrm_core::model::{Checkpoint, ModelConfig, weights};
 use pcrm_core::text::{ChatTemplate, Tokenizer};
 use pcrm_core::{Error, Result};
 use serde_json::{Map, Value};
@@ -136,5 +136,5 @@ pub fn safetensors(bytes: &[u8]) {
     let world = World::new("model.safetensors", bytes);
     let _ = check(weights::load_file(&world.path), &world.path);
     let index = World::new("model.safetensors.index.json", bytes);
-    let _ = weights::load(index.dir());
+    let _ = Checkpoint::open(index.dir());
 }

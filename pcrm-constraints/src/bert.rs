@@ -2,7 +2,7 @@
 
 use pcrm_core::constraint::Priors;
 use pcrm_core::encoder::{Embedder, Encoder};
-use pcrm_core::model::{self, weights};
+use pcrm_core::model::{self, checkpoint};
 use pcrm_core::registry::EncoderPlugin;
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ impl Encoder for Bert {
                 format!("found {}, expected at most {most}, the model's positions", folder.max_tokens());
             return Err(Error::invalid("max_tokens", message));
         }
-        let mut files = weights::files(dir)?;
+        let mut files = checkpoint::files(dir)?;
         files.push(dir.join("config.json"));
         let digest = on.digest(&folder.digest(&files)?);
         Ok(Box::new(Ready { model, folder, kept, digest, tokens: 0 }))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pcrm_core::constraint::Priors;
 use pcrm_core::encoder::{Embedder, Encoder};
-use pcrm_core::model::{Decoder, Model, weights};
+use pcrm_core::model::{Decoder, Model, checkpoint};
 use pcrm_core::registry::EncoderPlugin;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Error, Result};
@@ -90,7 +90,7 @@ impl Encoder for Policy {
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let model = Decoder::load(on.backend.as_ref(), &dir, on.dtype)?;
         let mut content = Sha256::new();
-        let mut files = weights::files(&dir)?;
+        let mut files = checkpoint::files(&dir)?;
         files.push(dir.join("config.json"));
         for path in &files {
             content.update(digest_of(path).map_err(Error::io(path))?);

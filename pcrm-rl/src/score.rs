@@ -16,6 +16,7 @@ pub fn score_pairs(
     pairs: &[&EncodedPair],
     micro_tokens: usize,
 ) -> Result<Vec<(f32, f32)>> {
+    within_vocabulary(pairs.iter().copied(), model.config().vocabulary)?;
     let model = model.frozen();
     let mut all = Vec::with_capacity(pairs.len());
     for part in within_budget(pairs, micro_tokens, |pair| pair.unique_tokens()) {
@@ -30,6 +31,25 @@ pub fn score_pairs(
         );
     }
     Ok(all)
+}
+
+/// Refuses pairs with token ids that a model of this vocabulary does not have, by their file and line.
+///
+/// # Errors
+/// As said.
+pub fn within_vocabulary<'a>(
+    pairs: impl IntoIterator<Item = &'a EncodedPair>,
+    vocabulary: usize,
+) -> Result<()> {
+    for pair in pairs {
+        let mut ids = pair.prompt.iter().chain(&pair.chosen).chain(&pair.rejected);
+        if let Some(id) = ids.find(|id| **id as usize >= vocabulary) {
+            let message = format!("token id {id} is outside the model's vocabulary of {vocabulary}");
+            let (path, line) = (pair.origin.file.to_path_buf(), pair.origin.line);
+            return Err(pcrm_core::Error::Line { path, line, message }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The score of every sequence at its last token.

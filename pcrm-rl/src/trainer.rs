@@ -21,7 +21,7 @@ pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::pairs::Pairs;
 use crate::plan::{Plan, total_steps};
 use crate::reward::{self, Gradient};
-use crate::score::score_pairs;
+use crate::score::{score_pairs, within_vocabulary};
 
 /// Pairs whose scores are compared after the saved model was loaded again.
 const CHECKED_PAIRS: usize = 16;
@@ -109,6 +109,8 @@ struct EvalLine {
 /// whole, the disk's and the backend's errors.
 pub fn train(run: Run<'_>, config: &TrainerConfig, observer: &mut dyn Observer) -> Result<Outcome> {
     config.check(run.eval.is_some())?;
+    let pairs = run.train.pairs.iter().chain(run.eval.iter().flat_map(|eval| &eval.pairs));
+    within_vocabulary(pairs, run.model.config().vocabulary)?;
     config.check_data(run.train)?;
     run.eval.map_or(Ok(()), |eval| config.check_data(eval))?;
     let mut training = Training::begin(&run, config)?;
@@ -301,7 +303,7 @@ impl<'a> Training<'a> {
     fn reload(&self) -> Result<Vec<f32>> {
         let (run, micro_tokens) = (self.run, self.config.compute.micro_tokens);
         let pairs: Vec<_> = run.eval.unwrap_or(run.train).pairs.iter().take(CHECKED_PAIRS).collect();
-        let loaded = RewardModel::load(run.backend, run.dir, self.model.decoder().compute(), 0)?;
+        let loaded = RewardModel::load(run.backend, run.dir, self.model.decoder().compute())?;
         let trained = score_pairs(&self.model, &pairs, micro_tokens)?;
         let reloaded = score_pairs(&loaded, &pairs, micro_tokens)?;
         let scores = reloaded.iter().flat_map(|(chosen, rejected)| [*chosen, *rejected]).collect();

@@ -1,21 +1,20 @@
 //! `pcrm score`: scores texts or pairs with a trained reward model.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::encode::{encode_text, strip_padding};
 use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
 use pcrm_core::data::texts::{Row, SourceRow, load_rows};
-use pcrm_core::model::{RewardModel, weights};
+use pcrm_core::model::{RewardModel, folder, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::score::score_sequences;
 use serde_json::{Map, Value};
 
 use crate::columns::ColumnArgs;
-use crate::dataset::{length, padding};
+use crate::dataset::length;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
@@ -79,7 +78,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let (model, tokenizer) = trained(args.machine.dtype, backend.as_ref(), &dir)?;
     let positions = model.config().max_positions;
     let max_length = usage(length(args.max_length, positions, model.config()))?;
-    let pad = padding(&model, &tokenizer);
+    let scored = Scored { vocabulary: model.config().vocabulary, pad: model.config().pad };
     let (rows, report) = load_rows(&data, options)?;
     say(&report.to_string());
     let mut warnings = Warnings::default();
@@ -93,7 +92,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         let mut sequences = Vec::new();
         let mut places = Vec::new();
         for (row, _) in chunk {
-            let ids = token_ids(row, &tokenizer, pad).with_context(|| row.origin().to_string())?;
+            let ids = token_ids(row, &tokenizer, &scored).with_context(|| row.origin().to_string())?;
             let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
             let start = sequences.len();
             places.push(match row {
@@ -197,33 +196,38 @@ fn write_score(
     Ok(())
 }
 
-/// A reward model that was trained, with its tokenizer.
+/// A trained reward model with its tokenizer.
 ///
 /// # Errors
-/// A folder without a score head: its scores would be drawn at random.
+/// A path that is no model's folder (what is there instead is named), a folder without a score head.
 pub fn trained(
     dtype: pcrm_core::DType,
     backend: &dyn pcrm_core::Backend,
     dir: &Path,
 ) -> Result<(RewardModel, Tokenizer)> {
     let at = || format!("--model {}", dir.display());
-    ensure!(dir.is_dir(), "{}: is not a folder", at());
-    let stored = fs::read_to_string(dir.join("config.json")).with_context(at)?;
-    ensure!(
-        stored.contains("ForSequenceClassification"),
-        "{}: is no reward model (config.json names no ...ForSequenceClassification); train one with `pcrm reward`",
-        at()
-    );
+    folder::check(dir).with_context(at)?;
     let tokenizer = Tokenizer::from_dir(dir).with_context(at)?;
-    Ok((RewardModel::load(backend, dir, dtype, 0).with_context(at)?, tokenizer))
+    Ok((RewardModel::load(backend, dir, dtype).with_context(at)?, tokenizer))
+}
+
+/// The ids that a model takes, and the one that it never scores.
+struct Scored {
+    vocabulary: usize,
+    pad: Option<u32>,
 }
 
 /// The sequences of a row: preferred and dispreferred, the only one, or none of a row that is left out.
-fn token_ids(row: &Row, tokenizer: &Tokenizer, pad: Option<u32>) -> Result<Vec<Vec<u32>>> {
+fn token_ids(row: &Row, tokenizer: &Tokenizer, scored: &Scored) -> Result<Vec<Vec<u32>>> {
     let encode = |prompt: Option<&_>, text: &_| -> Result<Vec<u32>> {
         let mut ids = encode_text(prompt, text, tokenizer)?;
-        if let Some(pad) = pad {
+        if let Some(pad) = scored.pad {
             strip_padding(&mut ids, pad);
+        }
+        let beyond = ids.iter().find(|id| **id as usize >= scored.vocabulary);
+        if let Some(id) = beyond {
+            let text = tokenizer.decode(&[*id]).unwrap_or_default();
+            bail!("token id {id} ({text:?}) is outside the model's vocabulary of {}", scored.vocabulary);
         }
         Ok(ids)
     };

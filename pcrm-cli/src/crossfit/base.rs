@@ -1,4 +1,4 @@
-//! What judges begin from: a folder, whose weights are read or drawn.
+//! The base model of runs and judges: a folder, whose weights are read or drawn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::hashes::{digest_file, digest_text};
 pub struct Base {
     /// The model's folder.
     pub dir: PathBuf,
-    /// Whether all weights are drawn, and not the score head alone.
+    /// Whether all weights are drawn instead of a missing score head alone.
     pub random_init: bool,
     /// The element type to compute in.
     pub dtype: DType,
-    /// What is drawn comes from it.
+    /// Seed of the weights that are drawn.
     pub seed: u64,
 }
 
@@ -34,7 +34,7 @@ impl Base {
                 let shape = ModelConfig::from_dir(&self.dir)?;
                 RewardModel::random(backend, shape, self.dtype, self.seed)?
             }
-            false => RewardModel::load(backend, &self.dir, self.dtype, self.seed)?,
+            false => RewardModel::load_to_train(backend, &self.dir, self.dtype, self.seed)?,
         })
     }
 

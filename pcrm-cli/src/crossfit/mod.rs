@@ -117,7 +117,7 @@ impl Crossfit<'_> {
                            the same command to continue after them";
             return Err(Interrupted { message: message.to_owned() }.into());
         }
-        Ok(RewardModel::load(self.backend, dir.path(), self.base.dtype, config.seed)?)
+        Ok(RewardModel::load(self.backend, dir.path(), self.base.dtype)?)
     }
 }
 

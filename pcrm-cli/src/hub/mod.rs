@@ -10,9 +10,10 @@ mod select;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use hf_hub::RepoType;
+use pcrm_core::model::folder;
 
 pub use self::select::Weights;
 use crate::hub::repository::Repository;
@@ -34,11 +35,11 @@ impl Hub {
     /// The folder of a model: `given` itself where it exists, else the cached files of the repository of that name.
     ///
     /// # Errors
-    /// A path that does not exist and is no repository's name; a repository that does not exist, may not be read or
-    /// cannot be reached, or holds no model. The message begins with `option` and names all that was tried.
+    /// A path that is no model's folder; a repository that does not exist, may not be read or cannot be reached, or
+    /// holds no model. The message begins with `option` and names all that was tried.
     pub fn model(&self, option: &str, given: &Path, weights: Weights) -> Result<PathBuf> {
         let Some(name) = Name::of(given).filter(|name| name.part.is_none()) else {
-            ensure!(given.exists(), "{option} {}: no such folder", given.display());
+            folder::check(given).with_context(|| format!("{option} {}", given.display()))?;
             return Ok(given.to_path_buf());
         };
         let fetch = || -> Result<PathBuf> {
@@ -49,9 +50,12 @@ impl Hub {
                 repository.fetch(&select::weight_files(repository.files(), &folder)?)?;
             }
             repository.keep()?;
+            folder::check(&folder)?;
             Ok(folder)
         };
-        fetch().with_context(|| format!("{option} {name}: no such folder here, nor on the Hub"))
+        fetch().with_context(|| {
+            format!("{option} {name}: no such folder in {}, and no model of that name on the Hub", here())
+        })
     }
 
     /// The files of data: every path that exists, and the cached files of every repository that is named.
@@ -80,6 +84,11 @@ impl Hub {
         }
         Ok(paths)
     }
+}
+
+/// The working folder, for messages.
+fn here() -> String {
+    std::env::current_dir().map_or_else(|_| ".".to_owned(), |dir| dir.display().to_string())
 }
 
 /// The folder of an encoder: `given` itself where it exists or is no repository's name, else the cached files of the

@@ -31,13 +31,17 @@ impl Weights {
 /// No config.
 pub fn model_files(all: &[String], weights: Weights) -> Result<Vec<String>> {
     ensure!(
+        all.iter().any(|file| file == CONFIG) || !all.iter().any(|file| file == ADAPTER),
+        "the repository is a PEFT adapter, not a model ({ADAPTER} without {CONFIG}); merge it into its base model first"
+    );
+    ensure!(
         all.iter().any(|file| file == CONFIG),
         "the repository has no {CONFIG}; expected a model in the files of transformers, found {}",
         some(all)
     );
     let sharded = weights == Weights::Read && !all.iter().any(|file| file == SINGLE);
     let wanted = |file: &&String| match file.as_str() {
-        CONFIG | "generation_config.json" => true,
+        CONFIG | ADAPTER | "generation_config.json" => true,
         INDEX => sharded,
         other => tokenizer::FILES.contains(&other),
     };
@@ -45,6 +49,7 @@ pub fn model_files(all: &[String], weights: Weights) -> Result<Vec<String>> {
 }
 
 const CONFIG: &str = "config.json";
+const ADAPTER: &str = "adapter_config.json";
 
 /// The weights, which a fetched index in `folder` tells where they are sharded.
 ///

@@ -8,11 +8,13 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::kernels::{Attention, Mask};
+use crate::model::adoption::Adoption;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{ModelConfig, Residual, Sight};
 use crate::model::family::{EmbeddingScale, Mlp, NormKind, Positions, Qkv};
-use crate::model::parameters::{Head, adopt, parameters, upload};
+use crate::model::parameters::{Head, parameters, upload};
 use crate::model::rope::Rope;
-use crate::model::{Model, Rows, select, weights};
+use crate::model::{Model, Rows, folder, select};
 use crate::params::Params;
 use crate::tensor::{Tensor, Unary};
 use crate::tree::{Packed, SequenceTree};
@@ -43,9 +45,24 @@ impl Decoder {
     /// # Errors
     /// A missing or broken file, a parameter that is missing or has another shape, a family not served.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        Self::load_with(backend, dir, compute, Head::None)
+    }
+
+    /// Loads a folder's language model, its head included.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn load_language_model(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        Self::load_with(backend, dir, compute, Head::Language)
+    }
+
+    fn load_with(backend: &dyn Backend, dir: &Path, compute: DType, head: Head) -> Result<Self> {
+        folder::check(dir)?;
         let config = ModelConfig::from_dir(dir)?;
-        let tensors = adopt(&config, &parameters(&config, Head::None), weights::load(dir)?, 0)
-            .map_err(|error| Error::file(dir, error))?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let mut adoption = Adoption::new(&config, &checkpoint)?;
+        let tensors = adoption.take(&parameters(&config, head))?;
+        adoption.finish();
         Ok(Self::new(config, upload(backend, &tensors)?, compute))
     }
 
@@ -84,18 +101,31 @@ impl Decoder {
     /// Logits of hidden states, `[rows, vocabulary]`.
     ///
     /// # Errors
-    /// As [`Decoder::language_head`].
+    /// As [`Decoder::language_head`]; a config that bounds logits.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.refuse_cap()?;
         hidden.kernels().linear(hidden, &self.language_head()?.cast(self.compute)?, None)
     }
 
     /// ln p of the targets, `[rows]`, without ever holding the logits.
     ///
     /// # Errors
-    /// As [`Decoder::language_head`].
+    /// As [`Decoder::logits`].
     pub fn log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        self.refuse_cap()?;
         let targets = hidden.constant(&HostTensor::indices(targets.to_vec()))?;
         hidden.kernels().log_probs(hidden, &self.language_head()?.cast(self.compute)?, &targets)
+    }
+
+    /// Refuses logits that the config bounds by tanh.
+    fn refuse_cap(&self) -> Result<()> {
+        match self.config.logit_cap {
+            None => Ok(()),
+            Some(cap) => Err(Error::invalid(
+                "final_logit_softcapping",
+                format!("{cap}; logits that are capped are not served"),
+            )),
+        }
     }
 
     fn embed(&self, batch: &Packed) -> Result<Tensor> {
@@ -219,7 +249,7 @@ impl Decoder {
         pass: &Pass<'_>,
         rows: Rows<'_>,
     ) -> Result<Tensor> {
-        let ModelConfig { heads, kv_heads, head_dim, attention_scale: scale, .. } = *self.config;
+        let ModelConfig { heads, kv_heads, head_dim, .. } = *self.config;
         let split = |x: &Tensor, heads: usize| x.reshape([x.shape()[0], heads, head_dim]);
         let [mut q, mut k, v] = match &self.config.family.qkv {
             Qkv::Separate([q, k, v]) => [
@@ -251,7 +281,7 @@ impl Decoder {
             Rows::All => None,
             Rows::Only(rows) => Some(rows),
         };
-        let how = Attention { scale, mask: Mask::Causal { window: sight.window }, queries };
+        let how = Attention { scale: sight.scale, mask: Mask::Causal { window: sight.window }, queries };
         let attended = q.kernels().attention([&q, &k, &v], pass.tree, &how)?;
         attended.reshape([attended.shape()[0], heads * head_dim])
     }

@@ -27,8 +27,10 @@ pub struct Family {
     pub windows: Windows,
     /// Queries, keys and values.
     pub qkv: Qkv,
-    /// What head_dim is where the config does not say; `None`: width / heads.
-    pub head_dim: Option<usize>,
+    /// Width of a head.
+    pub head_dim: HeadDim,
+    /// Keys of the config that change the factor of q·k.
+    pub scale: AttentionScale,
     /// The norms of every head's queries and keys over head_dim, before rotary; `None`: there are none.
     pub head_norms: Option<[&'static str; 2]>,
     /// The projection after attention.
@@ -54,7 +56,7 @@ pub struct Family {
     pub conv1d: bool,
 }
 
-/// What `config.json` calls its fields, and what they are where it leaves them out.
+/// Names of fields in `config.json`; `config_keys.json` has the values of those that it leaves out.
 #[derive(Debug)]
 pub struct Keys {
     /// Width of the hidden states.
@@ -68,11 +70,29 @@ pub struct Keys {
     /// The longest sequence.
     pub max_positions: &'static str,
     /// ε of the norms.
-    pub norm_eps: (&'static str, f64),
+    pub norm_eps: &'static str,
     /// The activation of the feed-forward network.
-    pub activation: (&'static str, &'static str),
-    /// `tie_word_embeddings` where left out.
-    pub tied: bool,
+    pub activation: &'static str,
+}
+
+/// Width of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadDim {
+    /// `head_dim` of the config, or width / heads where it is null.
+    Key,
+    /// width / heads, always.
+    Divided,
+}
+
+/// Keys of the config that change the factor of q·k from 1/√head_dim; `None`: the family has no such key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionScale {
+    /// A number x: the factor is 1/√x.
+    pub square: Option<&'static str>,
+    /// A flag: the factor is 1 where it is false.
+    pub on: Option<&'static str>,
+    /// A flag: the factor of layer i, from 0, is divided by i + 1 where it is true.
+    pub by_layer: Option<&'static str>,
 }
 
 /// What embeddings are multiplied by.
@@ -84,8 +104,10 @@ pub enum EmbeddingScale {
     RootWidth,
 }
 
-/// Which layers have a sliding window. `layer_types` of the config goes before, where the family has windows at all;
-/// a `sliding_window` of null means that no layer has one.
+/// Which layers have a sliding window; a `sliding_window` of null means that no layer has one.
+///
+/// `layer_types` of the config overrides the rule of `Late` and `AllButEvery`. The other two take none in
+/// `transformers`, so a list that contradicts them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
     /// None.
@@ -94,7 +116,7 @@ pub enum Windows {
     Everywhere,
     /// With `use_sliding_window`, those from `max_window_layers` on.
     Late,
-    /// All but every n-th: n is `sliding_window_pattern`, 6 where it is missing.
+    /// All but every n-th: n is `sliding_window_pattern`.
     AllButEvery,
 }
 
@@ -107,8 +129,8 @@ pub enum Positions {
     Rotary,
     /// Rotary, over whole heads, with angles of their own (`rope_local_base_freq`) in layers with a window.
     LocalRotary,
-    /// Rotary, over the first dimensions of a head: the share that `partial_rotary_factor` of the config says, in
-    /// transformers 4 `rotary_pct`; a quarter where both are missing.
+    /// Rotary, over the first dimensions of a head: the share that `partial_rotary_factor` of the config names, or
+    /// `rotary_pct` in the spelling of transformers 4.
     PartialRotary,
 }
 
@@ -173,6 +195,6 @@ pub enum Bias {
     Never,
     /// It has one.
     Always,
-    /// Where this flag of the config says so, or this value where the flag is missing.
-    Flag(&'static str, bool),
+    /// It has one where this flag of the config is true.
+    Flag(&'static str),
 }

@@ -1,16 +1,26 @@
 //! Models: decoders of several families from Hugging Face folders, the reward head on top, and sentence encoders.
 
+pub mod adoption;
 pub mod bert;
+pub mod checkpoint;
 pub mod config;
 pub mod decoder;
+mod disguise;
 pub mod families;
 pub mod family;
+mod fields;
+pub mod folder;
+mod keys;
+mod notes;
 pub mod parameters;
+mod quantised;
 pub mod reward;
 pub mod rope;
 pub mod weights;
 
+pub use adoption::Adoption;
 pub use bert::Bert;
+pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use reward::RewardModel;
@@ -30,7 +40,7 @@ pub enum Rows<'a> {
     Only(&'a [usize]),
 }
 
-/// What every model does.
+/// A model over packed sequences.
 pub trait Model: Send {
     /// The parameters, by their names in the checkpoint.
     fn params(&self) -> &Params;

@@ -1,4 +1,4 @@
-//! The parameters of a decoder: their names, shapes, random values, and how files store them.
+//! The parameters of a decoder: names, shapes, random values, and the form in which files store them.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use crate::params::Params;
 /// The score head of a reward model, `[1, width]`.
 pub const SCORE: &str = "score.weight";
 
-/// What stands on top of the decoder.
+/// The head on top of the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
     /// Scores: `score.weight`.
     Score,
     /// Logits: the family's own head, unless tied.
     Language,
-    /// Nothing: hidden states are what is wanted.
+    /// None: hidden states are wanted.
     None,
 }
 
@@ -95,12 +95,18 @@ pub fn parameters(config: &ModelConfig, head: Head) -> Vec<Parameter> {
     }
     list.norm(family.last_norm, width);
     match head {
-        Head::Score => list.matrix(SCORE.into(), [1, width], std, false),
+        Head::Score => list.all.push(score(config)),
         Head::None => {}
         Head::Language if config.tied => {}
         Head::Language => list.matrix(family.language_head.into(), [config.vocabulary, width], std, false),
     }
     list.all
+}
+
+/// The head of a reward model.
+pub fn score(config: &ModelConfig) -> Parameter {
+    let (name, start) = (SCORE.to_owned(), Start::Normal(config.initializer_range));
+    Parameter { name, shape: vec![1, config.width], transposed: false, start }
 }
 
 struct List<'a> {
@@ -152,49 +158,6 @@ impl Parameter {
         };
         HostTensor::f32(self.shape.clone(), values)
     }
-}
-
-/// The tensors of a checkpoint as the parameters of this list; what is missing and may be is drawn from `seed`.
-///
-/// Names without the family's prefix are understood.
-///
-/// # Errors
-/// A parameter that is missing (a score head may be: it is drawn), or has another shape.
-pub fn adopt(
-    config: &ModelConfig,
-    list: &[Parameter],
-    mut stored: BTreeMap<String, HostTensor>,
-    seed: u64,
-) -> Result<BTreeMap<String, HostTensor>> {
-    let mut adopted = BTreeMap::new();
-    for parameter in list {
-        let name = &parameter.name;
-        let short = name.strip_prefix(config.family.prefix).unwrap_or(name);
-        let host = match stored.remove(name).or_else(|| stored.remove(short)) {
-            Some(host) if parameter.transposed => host.transposed()?,
-            Some(host) => host,
-            None if name == SCORE => {
-                tracing::info!("the checkpoint has no {SCORE}: drawing it from seed {seed}");
-                parameter.random(seed)?
-            }
-            None => return Err(Error::invalid(name.clone(), "is missing from the checkpoint")),
-        };
-        if host.shape() != parameter.shape {
-            let message = format!("has shape {:?}, expected {:?}", host.shape(), parameter.shape);
-            return Err(Error::invalid(name.clone(), message));
-        }
-        adopted.insert(name.clone(), host);
-    }
-    let buffers = ["inv_freq", "attn.bias", "attention.bias", "masked_bias"];
-    let unused = |name: &&String| {
-        let head = [config.family.language_head, SCORE].contains(&name.as_str());
-        !head && !buffers.iter().any(|buffer| name.ends_with(buffer))
-    };
-    let unused: Vec<&str> = stored.keys().filter(unused).map(String::as_str).collect();
-    if !unused.is_empty() {
-        tracing::warn!("{} tensors of the checkpoint are not used: {}", unused.len(), unused.join(", "));
-    }
-    Ok(adopted)
 }
 
 /// Puts parameters on a device, as f32 masters.

@@ -7,10 +7,12 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
+use crate::model::adoption::Adoption;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
-use crate::model::parameters::{self, Head, SCORE, parameters};
-use crate::model::{Model, Rows, weights};
+use crate::model::parameters::{self, Head, Parameter, SCORE, parameters};
+use crate::model::{Model, Rows, folder, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -22,23 +24,68 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// Loads a folder: a reward model, or a language model that gets a head drawn from `seed`.
+    /// Loads a trained reward model.
     ///
     /// # Errors
-    /// A missing or broken file, a parameter that is missing or has another shape, a family not served.
-    pub fn load(backend: &dyn Backend, dir: &Path, compute: DType, seed: u64) -> Result<Self> {
-        let config = ModelConfig::from_dir(dir)?;
-        let labels =
-            config.raw.get("id2label").and_then(|labels| labels.as_object()).map_or(1, |map| map.len());
-        let stored = weights::load(dir)?;
-        if stored.contains_key(SCORE) && labels != 1 {
-            return Err(Error::file(
-                dir.join("config.json"),
-                format!("{labels} labels; a reward model has one"),
-            ));
+    /// A folder without the head `score.weight` (the message names the tensors that may be one), a missing or broken
+    /// file, a parameter that is missing or has another shape, a family or a key of `config.json` that is not served.
+    pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        Self::read(backend, dir, compute, |adoption, _| Err(Error::file(dir, adoption.headless())))
+    }
+
+    /// Refuses a folder whose weights lack the head, without reading them; one without any weights passes.
+    ///
+    /// # Errors
+    /// As [`RewardModel::load`], as far as names tell.
+    pub fn check_head(dir: &Path) -> Result<()> {
+        if ![weights::SINGLE, weights::INDEX].iter().any(|name| dir.join(name).exists()) {
+            return Ok(());
         }
-        let tensors = parameters::adopt(&config, &parameters(&config, Head::Score), stored, seed)
-            .map_err(|error| Error::file(dir, error))?;
+        let (config, checkpoint) = (ModelConfig::from_dir(dir)?, Checkpoint::open(dir)?);
+        let adoption = Adoption::new(&config, &checkpoint)?;
+        match adoption.has_head() {
+            true => Ok(()),
+            false => Err(Error::file(dir, adoption.headless())),
+        }
+    }
+
+    /// Loads a model to train: a reward model with its head, or a language model that gets a head drawn from `seed`.
+    ///
+    /// A head that is drawn although `config.json` names a `...ForSequenceClassification`, or although a tensor looks
+    /// like one, is logged as a warning.
+    ///
+    /// # Errors
+    /// As [`RewardModel::load`], but for the head.
+    pub fn load_to_train(backend: &dyn Backend, dir: &Path, compute: DType, seed: u64) -> Result<Self> {
+        Self::read(backend, dir, compute, |adoption, head| {
+            adoption.say_drawn(seed);
+            Ok(BTreeMap::from([(head.name.clone(), head.random(seed)?)]))
+        })
+    }
+
+    /// Reads a folder; `draw` gives the head where there is none.
+    fn read(
+        backend: &dyn Backend,
+        dir: &Path,
+        compute: DType,
+        draw: impl FnOnce(&Adoption<'_>, &Parameter) -> Result<BTreeMap<String, HostTensor>>,
+    ) -> Result<Self> {
+        folder::check(dir)?;
+        let config = ModelConfig::from_dir(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let mut adoption = Adoption::new(&config, &checkpoint)?;
+        if let Some(labels) = config.labels.filter(|labels| *labels != 1 && adoption.has_head()) {
+            let message = format!("names {labels} labels; a reward model has one");
+            return Err(Error::file(dir.join("config.json"), message));
+        }
+        let mut tensors = adoption.take(&parameters(&config, Head::None))?;
+        let head = parameters::score(&config);
+        let score = match adoption.has_head() {
+            true => adoption.take(&[head])?,
+            false => draw(&adoption, &head)?,
+        };
+        tensors.extend(score);
+        adoption.finish();
         Self::from_tensors(backend, config, &tensors, compute)
     }
 
@@ -119,13 +166,17 @@ impl RewardModel {
     ///
     /// # Errors
     /// A weight that is missing or has another shape.
-    pub fn restore(&self, tensors: BTreeMap<String, HostTensor>) -> Result<()> {
-        let list = parameters(self.config(), Head::Score);
-        if !tensors.contains_key(SCORE) {
-            return Err(Error::invalid(SCORE, "is missing from the checkpoint"));
-        }
-        for (name, host) in parameters::adopt(self.config(), &list, tensors, 0)? {
-            let param = self.params().get(&name)?;
+    pub fn restore(&self, mut tensors: BTreeMap<String, HostTensor>) -> Result<()> {
+        for parameter in parameters(self.config(), Head::Score) {
+            let name = &parameter.name;
+            let host =
+                tensors.remove(name).ok_or_else(|| Error::invalid(name, "is missing from the checkpoint"))?;
+            let host = if parameter.transposed { host.transposed()? } else { host };
+            if host.shape() != parameter.shape {
+                let message = format!("has shape {:?}, expected {:?}", host.shape(), parameter.shape);
+                return Err(Error::invalid(name, message));
+            }
+            let param = self.params().get(name)?;
             param.assign(&param.constant(&host)?)?;
         }
         Ok(())

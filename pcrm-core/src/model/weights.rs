@@ -1,14 +1,13 @@
-//! safetensors files: one, or several behind an index; written whole or not at all.
+//! safetensors files that pcrm writes and reads back; written whole or not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Serialize;
-use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
@@ -16,51 +15,8 @@ use crate::host::{HostData, HostTensor};
 
 /// The weights of a model in one file.
 pub const SINGLE: &str = "model.safetensors";
-/// Which file of several holds which weight.
+/// The file that names the shard of each weight.
 pub const INDEX: &str = "model.safetensors.index.json";
-
-/// All tensors of a model folder, as f32 by name.
-///
-/// # Errors
-/// No weights, a shard that the index names and that is missing, a broken file, an element type not served.
-pub fn load(dir: &Path) -> Result<BTreeMap<String, HostTensor>> {
-    let mut tensors = BTreeMap::new();
-    for file in files(dir)? {
-        tensors.append(&mut load_file(&file)?);
-    }
-    Ok(tensors)
-}
-
-/// The files that hold the weights of a model folder.
-///
-/// # Errors
-/// No weights, an index that is broken, a shard that it names and that is missing.
-pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let single = dir.join(SINGLE);
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let index = dir.join(INDEX);
-    if !index.exists() {
-        return Err(Error::file(dir, format!("holds neither {SINGLE} nor {INDEX}")));
-    }
-    let text = fs::read_to_string(&index).map_err(Error::io(&index))?;
-    let json: Value = serde_json::from_str(&text).map_err(|error| Error::file(&index, error))?;
-    let map = json.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| Error::file(&index, "has no object \"weight_map\""))?;
-    let shards: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
-    let missing: Vec<&str> = shards.iter().copied().filter(|shard| !dir.join(shard).exists()).collect();
-    if !missing.is_empty() {
-        let message = format!(
-            "names {} shards, of which {} are missing: {}",
-            shards.len(),
-            missing.len(),
-            missing.join(", ")
-        );
-        return Err(Error::file(&index, message));
-    }
-    Ok(shards.into_iter().map(|shard| dir.join(shard)).collect())
-}
 
 /// All tensors of one safetensors file, floats as f32.
 ///
@@ -72,7 +28,7 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
         .map_err(|error| Error::file(path, format!("is not a whole safetensors file: {error}")))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
-        let data = elements(&view).ok_or_else(|| {
+        let data = elements(view.dtype(), view.data()).ok_or_else(|| {
             let message = format!(
                 "{name} has elements of type {:?}; served: BF16, F16, F32, F64, I32, I64, U32",
                 view.dtype()
@@ -84,9 +40,9 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     Ok(tensors)
 }
 
-fn elements(view: &TensorView<'_>) -> Option<HostData> {
-    let bytes = view.data();
-    Some(match view.dtype() {
+/// Elements of a type that is served; floats become f32.
+pub(super) fn elements(dtype: Dtype, bytes: &[u8]) -> Option<HostData> {
+    Some(match dtype {
         Dtype::F32 => HostData::F32(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
         Dtype::F64 => {
             HostData::F32(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect())

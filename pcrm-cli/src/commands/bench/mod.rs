@@ -144,7 +144,7 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let Machine { dtype, seed, .. } = args.machine;
     let model = match args.random_init {
         true => RewardModel::random(backend.as_ref(), ModelConfig::from_dir(&dir)?, dtype, seed)?,
-        false => RewardModel::load(backend.as_ref(), &dir, dtype, seed)?,
+        false => RewardModel::load_to_train(backend.as_ref(), &dir, dtype, seed)?,
     };
     let pad = padding(&model, &tokenizer);
     let model = model.with_config(|config| config.pad = pad);

@@ -14,7 +14,6 @@ use serde_json::Value;
 use super::{EvidenceArgs, agreement};
 use crate::commands::score::trained;
 use crate::crossfit::{Base, Crossfit, Kept, margins_by, win};
-use crate::dataset::padding;
 use crate::hashes::digest_file;
 use crate::hub::Weights;
 use crate::progress::say;
@@ -82,7 +81,7 @@ impl Judges<'_> {
             trained(training.machine.dtype, backend.as_ref(), &dir).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
         let max_length = training.reading.scoring_length(model.config())?;
-        let (own, _) = training.reading.encode(&rows, &tokenizer, padding(&model, &tokenizer), max_length)?;
+        let (own, _) = training.reading.encode(&rows, &tokenizer, model.config().pad, max_length)?;
         let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.config.compute.micro_tokens)?;
         let margins: HashMap<usize, f32> = own.iter().map(|pair| pair.row).zip(margins).collect();
         let before = pairs.len();

@@ -8,6 +8,7 @@ use pcrm_eval::bootstrap::Estimate;
 use pcrm_eval::interval::FEWEST_REPLICATES;
 use pcrm_eval::replicates::Mean;
 use pcrm_eval::table::Signed;
+use serde_json::Value;
 
 use super::measured::Measured;
 
@@ -221,7 +222,8 @@ impl Measure {
 impl HeldOut {
     /// The pairs of the runs of one arm. Runs on the same files of `--eval-data` have the same pairs.
     fn of(runs: &[&Measured]) -> Self {
-        let data = |run: &Measured| run.question.get("eval-data").filter(|files| !files.is_empty()).cloned();
+        let held_out = |files: &&Value| files.as_array().is_some_and(|files| !files.is_empty());
+        let data = |run: &Measured| run.question.get("eval-data").filter(held_out).cloned();
         match runs.split_first() {
             Some((first, others))
                 if data(first).is_some() && others.iter().all(|run| data(run) == data(first)) =>
@@ -324,10 +326,10 @@ mod tests {
     /// share are counted once.
     #[test]
     fn few_seeds_and_shared_pairs_are_said() {
-        let seeds = |count: u64, eval_data: &str| -> Outcome {
+        let seeds = |count: u64, eval_data: &[&str]| -> Outcome {
             let one = |label: &str, seed: u64| {
                 let mut run = run(label, seed, if seed % 2 == 0 { 0.99 } else { 0.6 }, 0.6);
-                run.question.insert("eval-data".to_owned(), eval_data.to_owned());
+                run.question.insert("eval-data".to_owned(), json!(eval_data));
                 run
             };
             let runs: Vec<Measured> =
@@ -335,7 +337,7 @@ mod tests {
             Outcome::of(&labels(), &runs).unwrap()
         };
         for count in 1..5 {
-            let outcome = seeds(count, "");
+            let outcome = seeds(count, &[]);
             let mean = outcome.arms[0].means[0].unwrap();
             assert_eq!(mean.interval.is_some(), count >= 3, "{count}: {mean:?}");
             assert!(mean.interval.is_none_or(|interval| interval.low() >= 0.0 && interval.high() <= 1.0));
@@ -347,7 +349,7 @@ mod tests {
             );
             assert_eq!(outcome.held_out, HeldOut::Own(100 * count as usize));
         }
-        let same = seeds(3, "sha256");
+        let same = seeds(3, &["sha256"]);
         assert_eq!(same.held_out, HeldOut::Same(100));
         assert!(same.reading()[1].contains("the same pairs"), "{:?}", same.reading());
     }

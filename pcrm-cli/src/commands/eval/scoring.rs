@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::constraint::{self, Constraint, Priors};
 use pcrm_core::data::encode::{EncodeReport, EncodedPair, encode_text, strip_padding};
 use pcrm_core::data::files::data_files;
@@ -20,7 +20,7 @@ use super::columns::{ColumnsByOrigin, records};
 use super::fields::{Fields, Record};
 use super::items::{Body, Item, Keys, own_lengths};
 use super::sets::{self, Answers};
-use crate::dataset::{Reading, bounds, padding};
+use crate::dataset::{Reading, bounds};
 use crate::progress::{bar, say};
 use crate::report::data::Source;
 use crate::usage::usage;
@@ -209,7 +209,7 @@ impl Scoring<'_> {
         scorer: &mut Scorer,
         max_length: usize,
     ) -> Result<(Vec<Item>, EncodeReport)> {
-        let pad = padding(&scorer.model, &scorer.tokenizer);
+        let pad = scorer.model.config().pad;
         let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
         let bounds = bounds_of(scorer, &pairs, &self.priors)?;
         let full = |pair: &EncodedPair| {
@@ -266,13 +266,17 @@ impl Scoring<'_> {
         warnings: &mut Warnings,
     ) -> Result<Vec<Item>> {
         let Scorer { model, tokenizer, cache, .. } = scorer;
-        let pad = padding(model, tokenizer);
+        let (pad, vocabulary) = (model.config().pad, model.config().vocabulary);
         let mut encoded: Vec<(&Item, &Answers, Vec<Vec<u32>>)> = Vec::new();
         for (answers, item) in &rows.sets {
             let ids = |answer: &String| -> Result<Vec<u32>> {
                 let (prompt, text) = answers.contents(answer, tokenizer);
                 let mut ids = encode_text(Some(&prompt), &text, tokenizer)?;
                 pad.iter().for_each(|pad| strip_padding(&mut ids, *pad));
+                if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+                    let row = &item.key;
+                    bail!("{row}: token id {id} is outside the model's vocabulary of {vocabulary}");
+                }
                 Ok(ids)
             };
             let ids: Vec<Vec<u32>> = answers.answers.iter().map(ids).collect::<Result<_>>()?;

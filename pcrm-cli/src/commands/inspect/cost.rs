@@ -93,7 +93,7 @@ pub fn measure(
     let (machine, steps) = (&args.machine, &args.steps);
     let model = match steps.random_init {
         true => RewardModel::random(backend, config.clone(), machine.dtype, machine.seed)?,
-        false => RewardModel::load(backend, dir, machine.dtype, machine.seed)?,
+        false => RewardModel::load_to_train(backend, dir, machine.dtype, machine.seed)?,
     };
     let model = model.trainable();
     let parameters = model.params().elements();

@@ -15,7 +15,7 @@ use pcrm_core::data::survey::sets::Sets;
 use pcrm_core::data::survey::template::Template;
 use pcrm_core::data::survey::told::told;
 use pcrm_core::data::survey::{Finding, Severity, Tally, reading};
-use pcrm_core::model::ModelConfig;
+use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::pairs::Pairs;
 
@@ -54,6 +54,9 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
         dir,
         constraint,
     };
+    if !args.steps.random_init && subject.model.claims_head() {
+        RewardModel::check_head(&subject.dir).with_context(at)?;
+    }
     let backend = args.machine.open()?;
     let asked = args.reading.columns.options(Ties::Drop)?;
     // All that is wrong is told, not only the first.

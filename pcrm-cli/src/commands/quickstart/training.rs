@@ -71,7 +71,7 @@ impl Course<'_> {
         let priors = Priors::seeded(self.seed);
         let bounds = |pairs: &[EncodedPair]| bounds(constraint.as_ref(), pairs, &priors);
         let train = Pairs::new(self.train.to_vec(), bounds(self.train)?);
-        let model = RewardModel::load(self.backend, self.base, DType::F32, self.seed)?;
+        let model = RewardModel::load_to_train(self.backend, self.base, DType::F32, self.seed)?;
         let constraint_tag = constraint.to_tagged()?;
         let run = Run {
             backend: self.backend,
@@ -89,7 +89,7 @@ impl Course<'_> {
             return Err(Interrupted { message }.into());
         }
         let seconds = started.elapsed().as_secs_f64();
-        let model = RewardModel::load(self.backend, dir, DType::F32, self.seed)?;
+        let model = RewardModel::load(self.backend, dir, DType::F32)?;
         let scores = score_pairs(&model, &self.test.iter().collect::<Vec<_>>(), MICRO_TOKENS)?;
         let scored = |((pair, bound), (chosen, rejected)): ((&EncodedPair, f32), (f32, f32))| PairScore {
             chosen: chosen.into(),

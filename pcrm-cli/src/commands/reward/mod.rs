@@ -59,12 +59,7 @@ pub fn trained(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let (constraint, eval) = train(args, resolved)?;
     let eval = eval.context("nothing was held out: expected --eval-split or --eval-data")?;
     let backend = args.training.machine.open()?;
-    let model = RewardModel::load(
-        backend.as_ref(),
-        &args.output,
-        args.training.machine.dtype,
-        args.training.machine.seed,
-    )?;
+    let model = RewardModel::load(backend.as_ref(), &args.output, args.training.machine.dtype)?;
     let scores =
         score_pairs(&model, &eval.pairs.iter().collect::<Vec<_>>(), args.trainer()?.compute.micro_tokens)?;
     Ok(Trained { constraint, eval, scores })

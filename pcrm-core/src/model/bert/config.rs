@@ -1,14 +1,28 @@
 //! `config.json` of an encoder, read into what it needs.
 
-use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
 use super::families::{FAMILIES, Family};
 use crate::error::{Error, Result};
-use crate::model::config::Fields;
+use crate::model::disguise;
+use crate::model::fields::Fields;
 use crate::tensor::Unary;
+
+/// Values of keys that a file leaves out.
+static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let defaults = [
+        ("is_decoder", Value::from(false)),
+        ("max_position_embeddings", Value::from(512)),
+        ("layer_norm_eps", Value::from(1e-12)),
+        ("hidden_act", Value::from("gelu")),
+        ("activation", Value::from("gelu")),
+        ("type_vocab_size", Value::from(2)),
+    ];
+    defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+});
 
 /// The shape of an encoder of the BERT family.
 #[derive(Debug, Clone)]
@@ -43,14 +57,18 @@ impl BertConfig {
     /// No such file, no JSON, a model that is not served (those that are, are listed), a missing or wrong field.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = disguise::read_text(&path)?;
         let raw: Map<String, Value> =
             serde_json::from_str(&text).map_err(|error| Error::file(&path, error))?;
         Self::from_json(&raw, &path)
     }
 
     fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
-        let fields = Fields { raw, path };
+        let mut full = raw.clone();
+        for (key, default) in DEFAULTS.iter() {
+            full.entry(key.clone()).or_insert_with(|| default.clone());
+        }
+        let fields = Fields::new(raw, &full, path, |key| DEFAULTS.get(key).unwrap_or(&Value::Null));
         let name = raw.get("model_type").and_then(Value::as_str);
         let family = name.and_then(|name| FAMILIES.iter().find(|family| family.model_type == name));
         let family = family.ok_or_else(|| {
@@ -58,7 +76,7 @@ impl BertConfig {
             fields.wrong("model_type", &format!("an encoder, one of {}", known.join(", ")))
         })?;
         let [width, layers, heads, ffn, activation] = family.keys;
-        fields.refuse("is_decoder", !fields.flag("is_decoder", false))?;
+        fields.refuse("is_decoder", !fields.flag("is_decoder")?)?;
         let kind = raw.get("position_embedding_type").and_then(Value::as_str);
         fields.refuse("position_embedding_type", kind.is_none_or(|kind| kind == "absolute"))?;
         let config = Self {
@@ -68,11 +86,11 @@ impl BertConfig {
             layers: fields.positive(layers)?,
             heads: fields.positive(heads)?,
             ffn: fields.positive(ffn)?,
-            max_positions: fields.positive_or("max_position_embeddings", 512)?,
+            max_positions: fields.positive("max_position_embeddings")?,
             first_position: 0,
-            norm_eps: fields.number("layer_norm_eps", 1e-12),
-            activation: fields.activation((activation, "gelu"))?,
-            token_types: fields.positive_or("type_vocab_size", 2)?,
+            norm_eps: fields.number("layer_norm_eps")?,
+            activation: fields.activation(activation)?,
+            token_types: fields.positive("type_vocab_size")?,
         };
         if !config.width.is_multiple_of(config.heads) {
             let message = format!("{} heads do not divide a width of {}", config.heads, config.width);

@@ -1,6 +1,5 @@
 //! An encoder's weights, from the names of their file to where they are used.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Bert, BertConfig, Layer, Linear, Norm};
@@ -8,15 +7,15 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::model::weights;
+use crate::model::checkpoint::Checkpoint;
 
 /// Loads the weights of a folder.
 ///
 /// # Errors
 /// A missing or broken file, a weight that is missing or has another shape.
 pub(super) fn load(backend: &dyn Backend, config: BertConfig, dir: &Path, compute: DType) -> Result<Bert> {
-    let stored = Stored { tensors: weights::load(dir)?, prefix: config.family.prefix, dir };
-    let mut up = Upload { stored, backend, compute };
+    let stored = Stored { checkpoint: Checkpoint::open(dir)?, prefix: config.family.prefix };
+    let up = Upload { stored, backend, compute };
     let family = config.family;
     let width = config.width;
     let mut positions =
@@ -48,21 +47,21 @@ pub(super) fn load(backend: &dyn Backend, config: BertConfig, dir: &Path, comput
     })
 }
 
-/// The tensors of a folder that are not used yet.
-struct Stored<'a> {
-    tensors: BTreeMap<String, HostTensor>,
+/// The tensors of a folder.
+struct Stored {
+    checkpoint: Checkpoint,
     prefix: &'static str,
-    dir: &'a Path,
 }
 
-impl Stored<'_> {
+impl Stored {
     /// The weight of this name, with or without the family's prefix.
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let refuse = |message: String| Err(Error::file(self.dir, format!("{name} {message}")));
+    fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let refuse = |message: String| Err(Error::file(self.checkpoint.dir(), format!("{name} {message}")));
         let long = format!("{}{name}", self.prefix);
-        match self.tensors.remove(name).or_else(|| self.tensors.remove(&long)) {
-            Some(host) if host.shape() == shape => Ok(host.into_f32()),
-            Some(host) => refuse(format!("has shape {:?}, expected {shape:?}", host.shape())),
+        let stored = if self.checkpoint.contains(name) { name } else { long.as_str() };
+        match self.checkpoint.shape(stored) {
+            Some(found) if found == shape => Ok(self.checkpoint.read(stored)?.into_f32()),
+            Some(found) => refuse(format!("has shape {found:?}, expected {shape:?}")),
             None => refuse("is missing from the weights".to_owned()),
         }
     }
@@ -70,7 +69,7 @@ impl Stored<'_> {
 
 /// The way to the device.
 struct Upload<'a> {
-    stored: Stored<'a>,
+    stored: Stored,
     backend: &'a dyn Backend,
     compute: DType,
 }
@@ -81,7 +80,7 @@ impl Upload<'_> {
     }
 
     /// Linear layers that read the same, their outputs one after the other.
-    fn linear(&mut self, names: &[String], [out, width]: [usize; 2]) -> Result<Linear> {
+    fn linear(&self, names: &[String], [out, width]: [usize; 2]) -> Result<Linear> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for name in names {
             weight.extend(self.stored.take(&format!("{name}.weight"), &[out, width])?);
@@ -91,9 +90,9 @@ impl Upload<'_> {
         Ok(Linear { weight: self.upload([out, width], weight)?, bias: self.upload([out], bias)? })
     }
 
-    fn norm(&mut self, name: &str, width: usize) -> Result<Norm> {
+    fn norm(&self, name: &str, width: usize) -> Result<Norm> {
         // Checkpoints converted from TensorFlow have the older names.
-        let mut part = |part: &str, older: &str| -> Result<_> {
+        let part = |part: &str, older: &str| -> Result<_> {
             let values = self
                 .stored
                 .take(&format!("{name}.{part}"), &[width])

@@ -5,11 +5,10 @@ mod section;
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
-use serde_json::{Map, Value};
-
 use self::section::Section;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::HostTensor;
+use crate::model::fields::Fields;
 use crate::tree::SequenceTree;
 
 /// How far the angle turns per position, for every pair of dimensions.
@@ -69,71 +68,91 @@ pub enum Scaling {
     },
 }
 
-impl Rope {
-    /// Reads `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (transformers 4), for heads of
-    /// `dim` dimensions that turn whole and a model of `max_positions`.
-    ///
-    /// # Errors
-    /// A scaling of another type, or one with a field that is missing or not a number; dimensions that do not pair.
-    pub fn whole(config: &Map<String, Value>, dim: usize, max_positions: usize) -> Result<Self> {
-        Self::read(config, "rope_theta", dim, max_positions)
+/// Rotary positions of a model's layers.
+pub(super) struct Ropes {
+    /// Of layers that see all; `None`: positions are learned.
+    pub far: Option<Rope>,
+    /// Of layers with a window.
+    pub near: Option<Rope>,
+    /// Entries of the config that are not read.
+    pub unread: Vec<String>,
+}
+
+impl Ropes {
+    /// Positions that turn nothing.
+    pub fn none() -> Self {
+        Self { far: None, near: None, unread: Vec::new() }
     }
 
-    /// As [`Rope::whole`] for heads that turn in part: `partial_rotary_factor` beside θ (transformers 5), or
+    /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (transformers 4), of heads of
+    /// `dim` dimensions that turn whole.
+    ///
+    /// # Errors
+    /// A scaling of a type that is not served, an entry that is missing or of the wrong type, heads that turn in
+    /// part.
+    pub fn whole(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
+        let section = Section::of_model(fields)?;
+        refuse_share(fields, section.share()?)?;
+        Ok(Self::alike(section.rope("rope_theta", dim, max_positions)?, section.unread()))
+    }
+
+    /// As [`Ropes::whole`] for heads that turn in part: `partial_rotary_factor` beside θ (transformers 5), or
     /// `rotary_pct` and `rotary_emb_base` (transformers 4).
     ///
     /// # Errors
-    /// As [`Rope::whole`]; a share that is none.
-    pub fn partial(config: &Map<String, Value>, dim: usize, max_positions: usize) -> Result<Self> {
-        let section = Section::find(config);
-        let of_section = section.and_then(|section| section.fields.get("partial_rotary_factor"));
-        let share = match of_section.or_else(|| config.get("rotary_pct")) {
-            None | Some(Value::Null) => 0.25,
-            Some(value) => value.as_f64().filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| {
-                Error::invalid("partial_rotary_factor", format!("{value}; expected more than 0, at most 1"))
-            })?,
+    /// As [`Ropes::whole`]; a share that is none.
+    pub fn partial(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
+        let section = Section::of_model(fields)?;
+        let share = match section.share()? {
+            Some(share) => share,
+            None => fields.number("rotary_pct")?,
         };
-        Self::read(config, "rotary_emb_base", (dim as f64 * share) as usize, max_positions)
+        if share <= 0.0 || share > 1.0 {
+            return Err(fields.wrong("rotary_pct", "more than 0, at most 1"));
+        }
+        let turning = (dim as f64 * share) as usize;
+        Ok(Self::alike(section.rope("rotary_emb_base", turning, max_positions)?, section.unread()))
     }
 
-    /// The angles of layers that see all and of those with a window: `full_attention` and `sliding_attention` of
+    /// The angles of layers that see all and of layers with a window: `full_attention` and `sliding_attention` of
     /// `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and `rope_local_base_freq` without
     /// (transformers 4).
     ///
     /// # Errors
-    /// As [`Rope::whole`].
-    pub fn by_layer(config: &Map<String, Value>, dim: usize, max_positions: usize) -> Result<[Self; 2]> {
-        let section = config.get("rope_parameters").and_then(Value::as_object);
-        let of = |layers: &str, theta: &str, default: f64, scaled: bool| {
-            let mut own = Map::new();
-            let fields = section.and_then(|section| section.get(layers)?.as_object()).cloned();
-            let scaling = config.get("rope_scaling").filter(|_| scaled && section.is_none());
-            let theta = config.get(theta).cloned().unwrap_or_else(|| Value::from(default));
-            own.insert("rope_theta".into(), theta);
-            own.extend(fields.map(|fields| ("rope_parameters".to_owned(), Value::Object(fields))));
-            own.extend(scaling.map(|scaling| ("rope_scaling".to_owned(), scaling.clone())));
-            Self::whole(&own, dim, max_positions)
-        };
-        Ok([
-            of("full_attention", "rope_theta", 1e6, true)?,
-            of("sliding_attention", "rope_local_base_freq", 1e4, false)?,
-        ])
-    }
-
-    fn read(config: &Map<String, Value>, theta: &str, dim: usize, max_positions: usize) -> Result<Self> {
-        if dim == 0 || !dim.is_multiple_of(2) {
-            return Err(Error::invalid("head_dim", format!("{dim} dimensions do not turn in pairs")));
+    /// As [`Ropes::whole`].
+    pub fn by_layer(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
+        let [far, near] = Section::by_layer(fields)?;
+        for section in [&far, &near] {
+            refuse_share(fields, section.share()?)?;
         }
-        let section = Section::find(config);
-        let of_section = section.as_ref().and_then(|section| section.fields.get("rope_theta")?.as_f64());
-        let theta = of_section.or_else(|| config.get(theta).and_then(Value::as_f64)).unwrap_or(10_000.0);
-        let scaling = match &section {
-            Some(section) => section.scaling(theta, dim, max_positions)?,
-            None => Scaling::None,
-        };
-        Ok(Self { theta, dim, scaling })
+        Ok(Self {
+            far: Some(far.rope("rope_theta", dim, max_positions)?),
+            near: Some(near.rope("rope_local_base_freq", dim, max_positions)?),
+            unread: [far.unread(), near.unread()].concat(),
+        })
     }
 
+    fn alike(rope: Rope, unread: Vec<String>) -> Self {
+        Self { far: Some(rope.clone()), near: Some(rope), unread }
+    }
+}
+
+/// Refuses heads of which only a share turns.
+fn refuse_share(fields: &Fields<'_>, share: Option<f64>) -> Result<()> {
+    let share = match share {
+        Some(share) => share,
+        None if fields.value("partial_rotary_factor").is_null() => 1.0,
+        None => fields.number("partial_rotary_factor")?,
+    };
+    match share == 1.0 {
+        true => Ok(()),
+        false => {
+            Err(fields.error(&format!("partial_rotary_factor is {share}; expected 1: heads turn whole here")))
+        }
+    }
+}
+
+impl Rope {
     /// The context beyond which angles depend on the length of the sequence; `None`: they never do.
     pub fn trained(&self) -> Option<usize> {
         match self.scaling {

@@ -1,52 +1,175 @@
-//! How a config says that rotary positions are stretched.
+//! The part of a config that describes rotary positions: `rope_parameters`, or `rope_scaling` of transformers 4.
 
 use std::f64::consts::PI;
 
 use serde_json::{Map, Value};
 
-use super::Scaling;
+use super::{Rope, Scaling};
 use crate::error::{Error, Result};
+use crate::model::fields::Fields;
 
-/// The part of a config that says how angles are stretched.
+const ORIGINAL: &str = "original_max_position_embeddings";
+
+/// One description of rotary positions.
 pub(super) struct Section<'a> {
-    key: &'static str,
-    pub fields: &'a Map<String, Value>,
-    /// `original_max_position_embeddings` beside the section, which goes before the one in it.
+    key: String,
+    entries: Map<String, Value>,
+    /// `original_max_position_embeddings` beside the section, which overrides the one in it.
     original: Option<f64>,
+    fields: &'a Fields<'a>,
 }
 
 impl<'a> Section<'a> {
-    pub fn find(config: &'a Map<String, Value>) -> Option<Self> {
-        let original = config.get(ORIGINAL).and_then(Value::as_f64).filter(|value| *value > 0.0);
-        ["rope_parameters", "rope_scaling"].into_iter().find_map(|key| {
-            let fields = config.get(key)?.as_object()?;
-            Some(Self { key, fields, original })
-        })
+    /// The section of a model whose layers all turn alike.
+    ///
+    /// # Errors
+    /// Two sections that differ, or one by layers.
+    pub fn of_model(fields: &'a Fields<'a>) -> Result<Self> {
+        let original = match fields.states(ORIGINAL) {
+            true => Some(fields.positive(ORIGINAL)? as f64),
+            false => None,
+        };
+        let (scaling, parameters) = (fields.object("rope_scaling")?, fields.object("rope_parameters")?);
+        let (key, entries) = match (scaling, parameters) {
+            (Some(scaling), Some(parameters)) if scaling != parameters => {
+                return Err(
+                    fields.wrong("rope_scaling", "the values of rope_parameters, or only one of both")
+                );
+            }
+            (Some(scaling), _) => ("rope_scaling", scaling.clone()),
+            (None, parameters) => ("rope_parameters", parameters.cloned().unwrap_or_default()),
+        };
+        if let Some((layers, _)) = entries.iter().find(|(_, value)| value.is_object()) {
+            let message =
+                format!("{key}.{layers} is an object; expected numbers: all layers turn alike here");
+            return Err(fields.error(&message));
+        }
+        Ok(Self { key: key.to_owned(), entries, original, fields })
     }
 
-    pub fn scaling(&self, theta: f64, dim: usize, max_positions: usize) -> Result<Scaling> {
-        let kind = self.fields.get("rope_type").or_else(|| self.fields.get("type")).and_then(Value::as_str);
-        match kind.unwrap_or("default") {
+    /// The sections of layers that see all and of layers with a window.
+    ///
+    /// # Errors
+    /// Entries that are neither's; both spellings at once.
+    pub fn by_layer(fields: &'a Fields<'a>) -> Result<[Self; 2]> {
+        const LAYERS: [&str; 2] = ["full_attention", "sliding_attention"];
+        let (scaling, parameters) = (fields.object("rope_scaling")?, fields.object("rope_parameters")?);
+        if scaling.is_some() && parameters.is_some() {
+            return Err(fields.wrong("rope_scaling", "null beside rope_parameters"));
+        }
+        if let Some(scaling) = scaling.filter(|scaling| !scaling.contains_key("rope_type")) {
+            let message =
+                "rope_scaling has no rope_type; expected one: transformers reads no other name of it here";
+            let named =
+                format!("{message} (its keys: {})", scaling.keys().cloned().collect::<Vec<_>>().join(", "));
+            return Err(fields.error(&named));
+        }
+        let nested = |key: &&String| !LAYERS.contains(&key.as_str());
+        if let Some(other) = parameters.and_then(|parameters| parameters.keys().find(nested)) {
+            let message = format!("rope_parameters.{other} is not served; expected {}", LAYERS.join(" and "));
+            return Err(fields.error(&message));
+        }
+        let of = |layers: &str, scaling: Option<&Map<String, Value>>| {
+            let own = match parameters.and_then(|parameters| parameters.get(layers)) {
+                None | Some(Value::Null) => Map::new(),
+                Some(Value::Object(own)) => own.clone(),
+                Some(other) => {
+                    let message = format!("rope_parameters.{layers} is {other}; expected an object or null");
+                    return Err(fields.error(&message));
+                }
+            };
+            let key = if scaling.is_some() {
+                "rope_scaling".to_owned()
+            } else {
+                format!("rope_parameters.{layers}")
+            };
+            let section = Self { key, entries: scaling.cloned().unwrap_or(own), original: None, fields };
+            match section.entries.get("truncate") {
+                // transformers looks for it beside the layers' sections, where it is not.
+                Some(truncate) if truncate != &Value::Bool(true) => Err(section.wrong("truncate", "true")),
+                _ => Ok(section),
+            }
+        };
+        Ok([of(LAYERS[0], scaling)?, of(LAYERS[1], None)?])
+    }
+
+    /// The angles of `dim` dimensions, which `theta` gives where the section does not.
+    pub fn rope(&self, theta: &str, dim: usize, max_positions: usize) -> Result<Rope> {
+        if dim == 0 || !dim.is_multiple_of(2) {
+            let message = format!("{dim} dimensions of a head turn; expected an even number, at least 2");
+            return Err(self.fields.error(&message));
+        }
+        let theta = match self.entries.contains_key("rope_theta") {
+            true => self.number("rope_theta")?,
+            false => self.fields.number(theta)?,
+        };
+        if theta <= 0.0 {
+            return Err(self.fields.error(&format!("rope_theta is {theta}; expected a positive number")));
+        }
+        Ok(Rope { theta, dim, scaling: self.scaling(theta, dim, max_positions)? })
+    }
+
+    /// The share of a head's dimensions that turn; `None`: the section does not say.
+    pub fn share(&self) -> Result<Option<f64>> {
+        match self.entries.get("partial_rotary_factor") {
+            None => Ok(None),
+            Some(value) => match value.as_f64().filter(|share| *share > 0.0 && *share <= 1.0) {
+                Some(share) => Ok(Some(share)),
+                None => Err(self.wrong("partial_rotary_factor", "more than 0, at most 1")),
+            },
+        }
+    }
+
+    /// Entries that this kind of scaling does not read.
+    pub fn unread(&self) -> Vec<String> {
+        let own: &[&str] = match self.kind() {
+            Ok("linear" | "dynamic") => &["factor"],
+            Ok("llama3") => &["factor", "low_freq_factor", "high_freq_factor", ORIGINAL],
+            Ok("yarn") => &[
+                "factor",
+                "attention_factor",
+                "beta_fast",
+                "beta_slow",
+                "mscale",
+                "mscale_all_dim",
+                "truncate",
+                ORIGINAL,
+            ],
+            _ => &[],
+        };
+        let every = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
+        let read = |key: &str| own.contains(&key) || every.contains(&key);
+        self.entries.keys().filter(|key| !read(key)).map(|key| format!("{}.{key}", self.key)).collect()
+    }
+
+    fn kind(&self) -> Result<&str> {
+        let key = if self.entries.contains_key("rope_type") { "rope_type" } else { "type" };
+        match self.entries.get(key) {
+            None => Ok("default"),
+            Some(kind) => kind.as_str().ok_or_else(|| self.wrong(key, KINDS)),
+        }
+    }
+
+    fn scaling(&self, theta: f64, dim: usize, max_positions: usize) -> Result<Scaling> {
+        match self.kind()? {
             "default" => Ok(Scaling::None),
             "linear" => Ok(Scaling::Linear { factor: self.number("factor")? }),
             "dynamic" if dim == 2 => {
-                Err(Error::invalid("head_dim", "dynamic rotary positions need more than 2 dimensions"))
+                Err(self.fields.error("dynamic rotary positions need more than 2 dimensions of a head"))
             }
-            "dynamic" => {
-                let factor = self.number("factor")?;
-                Ok(Scaling::Dynamic { factor, trained: max_positions })
+            "dynamic" => Ok(Scaling::Dynamic { factor: self.number("factor")?, trained: max_positions }),
+            "llama3" => {
+                let (low, high) = (self.number("low_freq_factor")?, self.number("high_freq_factor")?);
+                if high <= low {
+                    return Err(self.wrong("high_freq_factor", &format!("more than low_freq_factor, {low}")));
+                }
+                let original = self.original(max_positions)?;
+                Ok(Scaling::Llama3 { factor: self.number("factor")?, low, high, original })
             }
-            "llama3" => Ok(Scaling::Llama3 {
-                factor: self.number("factor")?,
-                low: self.number("low_freq_factor")?,
-                high: self.number("high_freq_factor")?,
-                original: self.original(max_positions)?,
-            }),
             "yarn" => self.yarn(theta, dim, max_positions),
-            other => {
-                let message =
-                    format!("{other:?} is not served; known: default, dynamic, linear, llama3, yarn");
-                Err(Error::invalid(format!("{}.rope_type", self.key), message))
+            _ => {
+                let key = if self.entries.contains_key("rope_type") { "rope_type" } else { "type" };
+                Err(self.wrong(key, KINDS))
             }
         }
     }
@@ -56,16 +179,23 @@ impl<'a> Section<'a> {
         let original = self.original(max_positions)?;
         let factor = self.number_or("factor", max_positions as f64 / original)?;
         let (fast, slow) = (self.number_or("beta_fast", 32.0)?, self.number_or("beta_slow", 1.0)?);
+        if theta == 1.0 {
+            return Err(self
+                .fields
+                .error("rope_theta is 1; expected another number: yarn divides by its logarithm"));
+        }
         let pair = |turns: f64| dim as f64 * (original / (2.0 * PI * turns)).ln() / (2.0 * theta.ln());
-        let (kept, divided) = match self.fields.get("truncate").and_then(Value::as_bool).unwrap_or(true) {
+        let truncate = match self.entries.get("truncate") {
+            None => true,
+            Some(truncate) => truncate.as_bool().ok_or_else(|| self.wrong("truncate", "true or false"))?,
+        };
+        let (kept, divided) = match truncate {
             true => (pair(fast).floor(), pair(slow).ceil()),
             false => (pair(fast), pair(slow)),
         };
         let (kept, divided) = (kept.max(0.0), divided.min(dim as f64 - 1.0));
         let grown = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
-        let stated =
-            |field: &str| self.fields.get(field).and_then(Value::as_f64).filter(|scale| *scale != 0.0);
-        let default = match (stated("mscale"), stated("mscale_all_dim")) {
+        let default = match (self.scale("mscale")?, self.scale("mscale_all_dim")?) {
             (Some(scale), Some(all)) => grown(scale) / grown(all),
             _ => grown(1.0),
         };
@@ -77,28 +207,42 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A number that 0 and null turn off.
+    fn scale(&self, field: &str) -> Result<Option<f64>> {
+        match self.entries.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64() {
+                Some(scale) => Ok(Some(scale).filter(|scale| *scale != 0.0)),
+                None => Err(self.wrong(field, "a number or null")),
+            },
+        }
+    }
+
     /// The context trained on.
     fn original(&self, max_positions: usize) -> Result<f64> {
         match self.original {
             Some(original) => Ok(original),
-            None => self.number_or(ORIGINAL, max_positions as f64),
+            None if self.entries.contains_key(ORIGINAL) => self.number(ORIGINAL),
+            None => Ok(max_positions as f64),
         }
     }
 
     fn number(&self, field: &str) -> Result<f64> {
-        let found = self.fields.get(field).unwrap_or(&Value::Null);
-        found.as_f64().filter(|value| *value > 0.0).ok_or_else(|| {
-            let message = format!("expected a positive number, found {found}");
-            Error::invalid(format!("{}.{field}", self.key), message)
-        })
+        let found = self.entries.get(field).and_then(Value::as_f64);
+        found.filter(|value| *value > 0.0).ok_or_else(|| self.wrong(field, "a positive number"))
     }
 
     fn number_or(&self, field: &str, default: f64) -> Result<f64> {
-        match self.fields.get(field) {
+        match self.entries.get(field) {
             None | Some(Value::Null) => Ok(default),
             Some(_) => self.number(field),
         }
     }
+
+    fn wrong(&self, field: &str, expected: &str) -> Error {
+        let found = self.entries.get(field).map_or("is missing".to_owned(), |value| format!("is {value}"));
+        self.fields.error(&format!("{}.{field} {found}; expected {expected}", self.key))
+    }
 }
 
-const ORIGINAL: &str = "original_max_position_embeddings";
+const KINDS: &str = "one of default, dynamic, linear, llama3, yarn";

@@ -1,0 +1,290 @@
+//! From the tensors of a checkpoint to the parameters of a model: names, prefixes, shapes, and the head.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::ModelConfig;
+use crate::model::notes;
+use crate::model::parameters::{Parameter, SCORE};
+
+/// Prefixes that wrappers put before each name: DataParallel, torch.compile, PEFT, FSDP, DeepSpeed, a model in a
+/// model.
+const WRAPPERS: [&str; 6] =
+    ["module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.", "_forward_module.", "model."];
+
+/// Parts of the names of tensors that only an adapter has that was not merged.
+const UNMERGED: [&str; 6] = [
+    ".lora_A.",
+    ".lora_B.",
+    ".lora_embedding_A",
+    ".lora_magnitude_vector",
+    ".base_layer.",
+    ".modules_to_save.",
+];
+
+/// Parts of the names that heads of reward models have elsewhere.
+const HEADS: [&str; 6] = ["head", "score", "reward", "value", "classifier", "regress"];
+
+/// The most tensors that a message lists.
+const LISTED: usize = 5;
+
+/// The tensors of a checkpoint by the names of a family's parameters.
+pub struct Adoption<'a> {
+    config: &'a ModelConfig,
+    checkpoint: &'a Checkpoint,
+    /// What stands before each name.
+    lead: String,
+    /// Whether names lack the family's own prefix.
+    bare: bool,
+    used: BTreeSet<String>,
+}
+
+impl<'a> Adoption<'a> {
+    /// Finds out how the names of a checkpoint differ from those of the family: by nothing, by lacking its prefix
+    /// (`model.`, `transformer.`), or by the prefix of a wrapper before each (`module.`, `_orig_mod.`,
+    /// `base_model.model.` and others), which is logged.
+    ///
+    /// # Errors
+    /// An adapter that was not merged, prefixes that are not known or differ between tensors.
+    pub fn new(config: &'a ModelConfig, checkpoint: &'a Checkpoint) -> Result<Self> {
+        let unmerged = |name: &&str| UNMERGED.iter().any(|part| name.contains(part));
+        if let Some(name) = checkpoint.names().find(unmerged) {
+            let message = format!(
+                "the weights hold a PEFT adapter that is not merged ({name}); expected merged ones: in Python, \
+                 model.merge_and_unload().save_pretrained(..)"
+            );
+            return Err(Error::file(checkpoint.dir(), message));
+        }
+        let (lead, bare) = naming(config, checkpoint)?;
+        if !lead.is_empty() {
+            notes::say(&format!("the names of all tensors begin with {lead:?}, which is taken off"));
+        }
+        Ok(Self { config, checkpoint, lead, bare, used: BTreeSet::new() })
+    }
+
+    /// The tensors of these parameters, as the model has them.
+    ///
+    /// # Errors
+    /// Parameters that are missing (the nearest names that are there are given), have another shape, or are not
+    /// floats.
+    pub fn take(&mut self, list: &[Parameter]) -> Result<BTreeMap<String, HostTensor>> {
+        let missing: Vec<&Parameter> = list
+            .iter()
+            .filter(|parameter| !self.checkpoint.contains(&self.stored(&parameter.name)))
+            .collect();
+        if let [first, ..] = missing.as_slice() {
+            return Err(self.error(self.missing(first, missing.len(), list.len())));
+        }
+        let mut taken = BTreeMap::new();
+        for parameter in list {
+            let stored = self.stored(&parameter.name);
+            let mut expected = parameter.shape.clone();
+            if parameter.transposed {
+                expected.reverse();
+            }
+            let shape = self.checkpoint.shape(&stored).unwrap_or_default();
+            if shape != expected {
+                let labels = if parameter.name == SCORE { ": a reward model has one label" } else { "" };
+                return Err(
+                    self.error(format!("{stored} has shape {shape:?}, expected {expected:?}{labels}"))
+                );
+            }
+            let host = self.checkpoint.read(&stored)?;
+            let host = if parameter.transposed { host.transposed()? } else { host };
+            taken.insert(parameter.name.clone(), host);
+            self.used.insert(stored);
+        }
+        Ok(taken)
+    }
+
+    /// Whether the head of a reward model is there, under its own name.
+    pub fn has_head(&self) -> bool {
+        self.checkpoint.contains(&self.stored(SCORE))
+    }
+
+    /// Why there is no head, by the name that is wanted and the ones that are there.
+    pub fn headless(&self) -> String {
+        let width = self.config.width;
+        let mut message = format!("has no {} [1, {width}], the head of a reward model", self.stored(SCORE));
+        if let Some(shard) = self.checkpoint.astray(&self.stored(SCORE)) {
+            message += &format!("; the index places it in {shard}, which does not hold it");
+        }
+        let candidates = self.candidates();
+        let architectures = self.config.raw.get("architectures").map(ToString::to_string).unwrap_or_default();
+        match candidates.is_empty() {
+            false => {
+                message +=
+                    &format!("; there is {}: rename it to {SCORE} if it is the head", candidates.join(", "))
+            }
+            true if architectures.contains("ForCausalLM") || architectures.contains("LMHeadModel") => {
+                message += &format!("; config.json names a language model ({architectures})")
+            }
+            true => message += "; no other tensor looks like one",
+        }
+        message + ". `pcrm reward` trains a head"
+    }
+
+    /// Logs that the head is drawn; as a warning where the checkpoint may have one.
+    pub(super) fn say_drawn(&self, seed: u64) {
+        match self.config.claims_head() || !self.candidates().is_empty() {
+            true => notes::say(&format!("the checkpoint {}; it is drawn from seed {seed}", self.headless())),
+            false => tracing::info!("the checkpoint has no {SCORE}: drawing it from seed {seed}"),
+        }
+    }
+
+    /// Tensors and files that may be a head under another name.
+    fn candidates(&self) -> Vec<String> {
+        let width = self.config.width;
+        let family = self.config.family;
+        let language =
+            [self.stored(family.language_head), "lm_head.weight".into(), "embed_out.weight".into()];
+        let mut found = Vec::new();
+        for name in self.checkpoint.names() {
+            let shape = self.checkpoint.shape(name).unwrap_or_default();
+            let in_body = name.contains(family.layers) || name.contains(".layers.") || name.contains(".h.");
+            if in_body
+                || self.used.contains(name)
+                || language.iter().any(|head| name.ends_with(head.as_str()))
+            {
+                continue;
+            }
+            let lower = name.to_lowercase();
+            let named = HEADS.iter().any(|part| lower.contains(part)) && shape.last() == Some(&width);
+            let shaped = shape == [1, width];
+            if named || shaped {
+                found.push(format!("{name} {shape:?}"));
+            }
+        }
+        for entry in fs::read_dir(self.checkpoint.dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let weights = [".safetensors", ".bin", ".pt"].iter().any(|ending| name.ends_with(ending));
+            if weights && name.contains("head") {
+                found.push(format!("a file {name}"));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Logs the keys of the config and the tensors that are not used.
+    pub fn finish(self) {
+        for key in &self.config.unknown_keys {
+            let family = self.config.family.model_type;
+            notes::say(&format!(
+                "config.json: {key} is not a key of {family} that is known here, and is not read"
+            ));
+        }
+        const BUFFERS: [&str; 5] = ["inv_freq", "attn.bias", "attention.bias", "masked_bias", "position_ids"];
+        let heads = [self.stored(self.config.family.language_head), self.stored(SCORE)];
+        let unused = |name: &&str| {
+            !self.used.contains(*name)
+                && !heads.iter().any(|head| head == name)
+                && !BUFFERS.iter().any(|buffer| name.ends_with(buffer))
+        };
+        let unused: Vec<&str> = self.checkpoint.names().filter(unused).collect();
+        if !unused.is_empty() {
+            notes::say(&format!(
+                "{} tensors of the checkpoint are not used: {}",
+                unused.len(),
+                some(&unused)
+            ));
+        }
+    }
+
+    /// The name that the checkpoint has for a parameter.
+    fn stored(&self, name: &str) -> String {
+        let own = match self.bare {
+            true => name.strip_prefix(self.config.family.prefix).unwrap_or(name),
+            false => name,
+        };
+        let stored = format!("{}{own}", self.lead);
+        // transformers takes its own prefix off where it stands twice, and leaves a head without it alone.
+        match name == SCORE && self.lead == self.config.family.prefix && !self.checkpoint.contains(&stored) {
+            true => name.to_owned(),
+            false => stored,
+        }
+    }
+
+    fn missing(&self, first: &Parameter, missing: usize, all: usize) -> String {
+        let name = self.stored(&first.name);
+        let mut message = format!("{name} is missing ({missing} of {all} parameters are)");
+        if let Some(shard) = self.checkpoint.astray(&name) {
+            return message + &format!("; the index places it in {shard}, which does not hold it");
+        }
+        if let Some(why) = self.checkpoint.quantised() {
+            return message + &format!("; {why}");
+        }
+        let nearest = self.checkpoint.names().max_by(|left, right| {
+            let near = |other: &str| strsim::normalized_levenshtein(&name, other);
+            near(left).total_cmp(&near(right))
+        });
+        match nearest {
+            Some(nearest) => message += &format!("; the nearest that is there is {nearest}"),
+            None => message += "; no tensors are there",
+        }
+        message
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::file(self.checkpoint.dir(), message)
+    }
+}
+
+/// What stands before each name, and whether names lack the family's prefix, by the names of the embedding.
+fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(String, bool)> {
+    let family = config.family;
+    let full = format!("{}.weight", family.embedding);
+    let bare = full.strip_prefix(family.prefix).unwrap_or(&full);
+    let split = |name: &str| {
+        let lead = |end: &str| {
+            name.strip_suffix(end).filter(|lead| lead.is_empty() || lead.ends_with('.')).map(str::to_owned)
+        };
+        lead(&full).map(|lead| (lead, false)).or_else(|| lead(bare).map(|lead| (lead, true)))
+    };
+    let found: BTreeSet<(String, bool)> = checkpoint.names().filter_map(split).collect();
+    // Sorted: no lead before any other, and the full name before the bare one.
+    let Some((lead, is_bare)) = found.first().cloned() else { return Ok((String::new(), false)) };
+    if lead.is_empty() {
+        return Ok((lead, is_bare));
+    }
+    let refuse = |why: String| Err(Error::file(checkpoint.dir(), why));
+    if found.len() > 1 {
+        let leads: Vec<String> = found.iter().map(|(lead, _)| format!("{lead:?}")).collect();
+        return refuse(format!(
+            "the weights hold several models, whose names begin with {}; expected one",
+            leads.join(" and ")
+        ));
+    }
+    let mut rest = lead.as_str();
+    while let Some(shorter) =
+        WRAPPERS.iter().chain([&family.prefix]).find_map(|wrapper| rest.strip_prefix(wrapper))
+    {
+        rest = shorter;
+    }
+    if !rest.is_empty() {
+        let known = WRAPPERS.join(", ");
+        return refuse(format!(
+            "the embedding is {lead}{full}, expected {full}; of prefixes before all names {known} are taken off, \
+             {lead:?} is not known: rename the tensors",
+            full = if is_bare { bare } else { &full }
+        ));
+    }
+    let own = |name: &&str| !name.starts_with(&lead) && *name != SCORE;
+    let outside: Vec<&str> = checkpoint.names().filter(own).collect();
+    if outside.is_empty() { Ok((lead, is_bare)) } else { refuse(mixed(&lead, &outside)) }
+}
+
+fn mixed(lead: &str, outside: &[&str]) -> String {
+    format!("some names begin with {lead:?} and others do not ({}); expected all or none", some(outside))
+}
+
+/// The first of many names.
+fn some(names: &[&str]) -> String {
+    match names.len() > LISTED {
+        true => format!("{} and {} more", names[..LISTED].join(", "), names.len() - LISTED),
+        false => names.join(", "),
+    }
+}

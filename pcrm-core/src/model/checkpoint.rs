@@ -1,0 +1,287 @@
+//! The weights of a Hugging Face folder: names, types and shapes are read at once, elements when they are used.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, Metadata};
+use serde_json::Value;
+
+use super::{disguise, folder, quantised};
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::weights::{self, INDEX, SINGLE};
+
+/// Headers beyond this size are taken for damage, as the safetensors library does.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// The tensors of a model folder.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    files: Vec<PathBuf>,
+    tensors: BTreeMap<String, Stored>,
+    /// Tensors that the index places in a shard that does not hold them.
+    astray: BTreeMap<String, String>,
+}
+
+/// Where one tensor is, and what it is.
+#[derive(Debug)]
+struct Stored {
+    file: usize,
+    start: u64,
+    bytes: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Reads the headers of a folder's safetensors files; types and shapes may be any.
+    ///
+    /// # Errors
+    /// No weights (the ones in other forms are named), a broken index, a shard that is missing or damaged.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let (files, placed) = files_and_places(dir)?;
+        let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
+        for (at, file) in files.iter().enumerate() {
+            for (name, stored) in header(file, at)? {
+                // The index decides between shards that both hold a tensor.
+                let here = || placed.get(&name).is_none_or(|shard| file.ends_with(shard));
+                if !tensors.contains_key(&name) || here() {
+                    tensors.insert(name, stored);
+                }
+            }
+        }
+        let astray = placed.into_iter().filter(|(name, _)| !tensors.contains_key(name)).collect();
+        Ok(Self { dir: dir.to_path_buf(), files, tensors, astray })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|stored| stored.shape.as_slice())
+    }
+
+    /// The shard that the index names for a tensor that is nowhere.
+    pub fn astray(&self, name: &str) -> Option<&str> {
+        self.astray.get(name).map(String::as_str)
+    }
+
+    /// A tensor of floats, as f32.
+    ///
+    /// # Errors
+    /// No such tensor, elements that are not F16, BF16, F32 or F64, a file that cannot be read.
+    pub fn read(&self, name: &str) -> Result<HostTensor> {
+        let missing = || Error::file(&self.dir, format!("{name} is missing"));
+        let stored = self.tensors.get(name).ok_or_else(missing)?;
+        let path = &self.files[stored.file];
+        if !matches!(stored.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
+            return Err(Error::file(path, self.not_floats(name, stored.dtype)));
+        }
+        let mut bytes = vec![0; stored.bytes];
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        file.seek(SeekFrom::Start(stored.start)).map_err(Error::io(path))?;
+        file.read_exact(&mut bytes).map_err(Error::io(path))?;
+        let data = weights::elements(stored.dtype, &bytes)
+            .ok_or_else(|| Error::file(path, self.not_floats(name, stored.dtype)))?;
+        HostTensor::new(stored.shape.clone(), data)
+    }
+
+    /// How the names of tensors show that the weights are quantised, as a refusal; `None`: they do not.
+    pub(super) fn quantised(&self) -> Option<String> {
+        let (method, name) = quantised::by_tensors(self.names())?;
+        Some(quantised::refusal(&format!("{method}: {name} is there")))
+    }
+
+    fn not_floats(&self, name: &str, dtype: Dtype) -> String {
+        let why = self.quantised().map_or(String::new(), |why| format!(": {why}"));
+        format!("{name} has elements of type {dtype:?}; expected BF16, F16, F32 or F64{why}")
+    }
+}
+
+/// The safetensors files of a folder, and the shard of each tensor by the index.
+fn files_and_places(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, String>)> {
+    let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
+    if single.exists() {
+        return Ok((vec![single], BTreeMap::new()));
+    }
+    if !index.exists() {
+        return Err(Error::file(dir, folder::without_weights(dir)));
+    }
+    let text = disguise::read_text(&index)?;
+    let json: Value = serde_json::from_str(&text).map_err(|error| Error::file(&index, error))?;
+    let map = json.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| Error::file(&index, "has no object \"weight_map\""))?;
+    let mut placed = BTreeMap::new();
+    for (name, shard) in map {
+        let plain =
+            shard.as_str().filter(|shard| Path::new(shard).file_name().is_some_and(|name| name == *shard));
+        let shard = plain.ok_or_else(|| {
+            Error::file(
+                &index,
+                format!("weight_map.{name} is {shard}; expected the name of a file beside it"),
+            )
+        })?;
+        placed.insert(name.clone(), shard.to_owned());
+    }
+    let mut shards: Vec<&String> = placed.values().collect();
+    shards.sort();
+    shards.dedup();
+    let missing: Vec<&str> =
+        shards.iter().filter(|shard| !dir.join(shard).exists()).map(|shard| shard.as_str()).collect();
+    if !missing.is_empty() {
+        let (named, lost) = (shards.len(), missing.len());
+        let message = format!("names {named} shards, of which {lost} are missing: {}", missing.join(", "));
+        return Err(Error::file(&index, message));
+    }
+    Ok((shards.into_iter().map(|shard| dir.join(shard)).collect(), placed))
+}
+
+/// The safetensors files that hold the weights of a model folder.
+///
+/// # Errors
+/// As [`Checkpoint::open`].
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    files_and_places(dir).map(|(files, _)| files)
+}
+
+/// The tensors that a safetensors file says it holds.
+fn header(path: &Path, file: usize) -> Result<Vec<(String, Stored)>> {
+    disguise::check(path)?;
+    let broken =
+        |why: &dyn std::fmt::Display| Error::file(path, format!("is not a whole safetensors file: {why}"));
+    let mut opened = File::open(path).map_err(Error::io(path))?;
+    let size = opened.metadata().map_err(Error::io(path))?.len();
+    let mut length = [0; 8];
+    opened.read_exact(&mut length).map_err(|error| broken(&error))?;
+    let length = u64::from_le_bytes(length);
+    if length > LARGEST_HEADER.min(size - 8) {
+        return Err(broken(&format!("a header of {length} bytes in a file of {size}")));
+    }
+    let mut json = vec![0; length as usize];
+    opened.read_exact(&mut json).map_err(|error| broken(&error))?;
+    let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| broken(&error))?;
+    let expected = 8 + length + metadata.data_len() as u64;
+    if expected != size {
+        return Err(broken(&format!("{size} bytes where the header names {expected}")));
+    }
+    let stored = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
+        let (start, end) = info.data_offsets;
+        let start = 8 + length + start as u64;
+        let bytes = end - info.data_offsets.0;
+        (name, Stored { file, start, bytes, dtype: info.dtype, shape: info.shape.clone() })
+    };
+    Ok(metadata.tensors().into_iter().map(stored).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn file(tensors: &[(&str, Dtype, usize)]) -> Vec<u8> {
+        let bytes: Vec<Vec<u8>> =
+            tensors.iter().map(|(_, dtype, count)| vec![0; count * dtype.bitsize() / 8]).collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, dtype, count), bytes)| {
+            (*name, TensorView::new(*dtype, vec![*count], bytes).unwrap_or_else(|error| panic!("{error}")))
+        });
+        safetensors::serialize(views, None).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        for (name, bytes) in files {
+            fs::write(dir.path().join(name), bytes).unwrap_or_else(|error| panic!("{error}"));
+        }
+        dir
+    }
+
+    /// Protects: tensors of any type load with a file, floats can be used, and the others are refused by name and
+    /// type once they are.
+    #[test]
+    fn only_tensors_that_are_used_must_be_floats() -> Result<()> {
+        let others = [
+            Dtype::BOOL,
+            Dtype::U8,
+            Dtype::I8,
+            Dtype::I16,
+            Dtype::U16,
+            Dtype::I32,
+            Dtype::U32,
+            Dtype::I64,
+            Dtype::U64,
+            Dtype::F8_E4M3,
+            Dtype::F8_E5M2,
+            Dtype::F8_E8M0,
+            Dtype::F4,
+        ];
+        for other in others {
+            let bytes = file(&[("float", Dtype::F64, 3), ("half", Dtype::BF16, 2), ("other", other, 4)]);
+            let dir = folder(&[(SINGLE, &bytes)]);
+            let checkpoint = Checkpoint::open(dir.path())?;
+            assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["float", "half", "other"]);
+            assert_eq!(checkpoint.read("float")?.to_f32(), [0.0; 3]);
+            assert_eq!(checkpoint.read("half")?.shape(), [2]);
+            let error = checkpoint.read("other").map(drop).map_err(|error| error.to_string()).unwrap_err();
+            assert!(error.contains(&format!("other has elements of type {other:?}")), "{error}");
+        }
+        Ok(())
+    }
+
+    /// Protects: of two shards with the same tensor the index chooses, and one that it misplaces is known as such.
+    #[test]
+    fn the_index_places_tensors() -> Result<()> {
+        let (one, two) = (file(&[("a", Dtype::F32, 1)]), file(&[("a", Dtype::F32, 2), ("b", Dtype::F32, 1)]));
+        let index = br#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "2.safetensors"}}"#;
+        let dir = folder(&[(INDEX, index), ("1.safetensors", &one), ("2.safetensors", &two)]);
+        let checkpoint = Checkpoint::open(dir.path())?;
+        assert_eq!(checkpoint.shape("a"), Some(&[1][..]));
+        assert_eq!(checkpoint.astray("c"), Some("2.safetensors"));
+        assert_eq!((checkpoint.astray("b"), checkpoint.contains("c")), (None, false));
+        Ok(())
+    }
+
+    /// Protects: damaged files and files that are something else are refused with their names.
+    #[test]
+    fn damage_is_named() {
+        let whole = file(&[("a", Dtype::F32, 9)]);
+        for (bytes, said) in [
+            (&whole[..whole.len() - 3], "not a whole safetensors file"),
+            (&whole[..20], "not a whole safetensors file"),
+            (&[&whole[..], b"more"].concat(), "not a whole safetensors file"),
+            (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
+            (b"<!DOCTYPE html><title>404</title>", "HTML"),
+            (b"abc", "not a whole safetensors file"),
+        ] {
+            let dir = folder(&[(SINGLE, bytes)]);
+            let error =
+                Checkpoint::open(dir.path()).map(drop).map_err(|error| error.to_string()).unwrap_err();
+            assert!(error.contains(said) && error.contains(SINGLE), "{error}");
+        }
+        let dir = folder(&[("config.json", b"{}"), ("pytorch_model.bin", b"x")]);
+        let error = Checkpoint::open(dir.path()).map(drop).map_err(|error| error.to_string()).unwrap_err();
+        assert!(error.contains("pytorch_model.bin is there"), "{error}");
+        let index = br#"{"weight_map": {"a": "../x.safetensors"}}"#;
+        let dir = folder(&[(INDEX, index)]);
+        let error = Checkpoint::open(dir.path()).map(drop).map_err(|error| error.to_string()).unwrap_err();
+        assert!(error.contains("weight_map.a"), "{error}");
+    }
+}

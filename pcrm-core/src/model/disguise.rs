@@ -1,0 +1,85 @@
+//! Files that are not what their name says: pages, pointers and archives where a model's file should be.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Bytes that are looked at.
+const HEAD: usize = 256;
+
+/// What a file is instead, by its first bytes, with the way out; `None`: nothing that is known here.
+pub(super) fn named(head: &[u8]) -> Option<&'static str> {
+    let text = head.trim_ascii_start().to_ascii_lowercase();
+    Some(match head {
+        _ if text.starts_with(b"version https://git-lfs") => {
+            "is a Git LFS pointer and not the file itself; fetch it with `git lfs pull` in its repository"
+        }
+        _ if text.starts_with(b"<!doctype") || text.starts_with(b"<html") || text.starts_with(b"<?xml") => {
+            "is a page of HTML and not the file itself; download it again (from the Hub, by /resolve/ and not /blob/)"
+        }
+        _ if text.starts_with(b"invalid username or password") || text.starts_with(b"entry not found") => {
+            "is an error message of the Hub and not the file itself; download it again"
+        }
+        [b'P', b'K', 3 | 5, ..] => "is a zip archive, as torch.save writes them; expected safetensors",
+        [0x80, 2..=5, ..] => "is a Python pickle, as torch.save writes them; expected safetensors",
+        [b'G', b'G', b'U', b'F', ..] => "is a GGUF file of llama.cpp; expected safetensors",
+        [0x1f, 0x8b, ..] => "is compressed by gzip; unpack it first",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "is compressed by zstd; unpack it first",
+        [] => "is empty",
+        _ => return None,
+    })
+}
+
+/// Refuses a file that is something else than its name says.
+///
+/// # Errors
+/// As said; a file that cannot be read.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(Error::io(path))?;
+    file.take(HEAD as u64).read_to_end(&mut head).map_err(Error::io(path))?;
+    match named(&head) {
+        Some(named) => Err(Error::file(path, named)),
+        None => Ok(()),
+    }
+}
+
+/// The text of a model's JSON file.
+///
+/// # Errors
+/// A file that cannot be read, is something else than its name says, or is not UTF-8.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    check(path)?;
+    fs::read_to_string(path).map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: pages, pointers and archives are named for what they are, and real files are not suspected.
+    #[test]
+    fn files_are_named_by_their_first_bytes() {
+        for (head, said) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"[..], "Git LFS"),
+            (b"<!DOCTYPE html>\n<html>", "HTML"),
+            (b"\n  <html lang=en>", "HTML"),
+            (b"<?xml version=\"1.0\"?><Error>", "HTML"),
+            (b"PK\x03\x04\x00\x00", "zip"),
+            (b"\x80\x02}q\x00", "pickle"),
+            (b"GGUF\x03\x00", "GGUF"),
+            (b"\x1f\x8b\x08", "gzip"),
+            (b"Entry not found", "error message"),
+            (b"", "empty"),
+        ] {
+            assert!(named(head).is_some_and(|named| named.contains(said)), "{said}");
+        }
+        for head in
+            [&b"{\"model_type\": \"llama\"}"[..], b"\x40\x1f\0\0\0\0\0\0{\"a\":{}}", b"\x80\0\0\0\0\0\0\0{"]
+        {
+            assert_eq!(named(head), None);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Typed fields of a `config.json`; errors name the key, its value and the type that was expected.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::model::family::Windows;
+use crate::tensor::Unary;
+
+/// The fields of one file.
+pub(super) struct Fields<'a> {
+    /// The file as it is, for messages.
+    raw: &'a Map<String, Value>,
+    /// The file with defaults.
+    full: &'a Map<String, Value>,
+    path: &'a Path,
+    default: Box<dyn Fn(&str) -> &'static Value + 'a>,
+}
+
+static NULL: Value = Value::Null;
+
+impl<'a> Fields<'a> {
+    /// `full` is `raw` with the defaults of the keys that it leaves out, which `default` gives.
+    pub(super) fn new(
+        raw: &'a Map<String, Value>,
+        full: &'a Map<String, Value>,
+        path: &'a Path,
+        default: impl Fn(&str) -> &'static Value + 'a,
+    ) -> Self {
+        Self { raw, full, path, default: Box::new(default) }
+    }
+
+    /// An error about a key.
+    pub(super) fn wrong(&self, key: &str, expected: &str) -> Error {
+        let found = self.raw.get(key).map_or_else(|| "is missing".to_owned(), |value| format!("is {value}"));
+        Error::file(self.path, format!("{key} {found}; expected {expected}"))
+    }
+
+    /// An error about the file.
+    pub(super) fn error(&self, message: &str) -> Error {
+        Error::file(self.path, message)
+    }
+
+    /// The value of a key, null where neither the file nor the defaults have one.
+    pub(super) fn value(&self, key: &str) -> &'a Value {
+        self.full.get(key).unwrap_or(&NULL)
+    }
+
+    /// Whether the file itself has the key, with a value that is not null.
+    pub(super) fn states(&self, key: &str) -> bool {
+        self.raw.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    pub(super) fn positive(&self, key: &str) -> Result<usize> {
+        let value = self.value(key).as_u64().filter(|value| *value > 0 && *value < 1 << 32);
+        value.map(|value| value as usize).ok_or_else(|| self.wrong(key, "a positive integer"))
+    }
+
+    /// A positive integer, or `otherwise` for null where null is the default.
+    pub(super) fn positive_or(&self, key: &str, otherwise: usize) -> Result<usize> {
+        match self.value(key).is_null() && (self.default)(key).is_null() {
+            true => Ok(otherwise),
+            false => self.positive(key),
+        }
+    }
+
+    pub(super) fn number(&self, key: &str) -> Result<f64> {
+        let value = self.value(key).as_f64().filter(|value| value.is_finite());
+        value.ok_or_else(|| self.wrong(key, "a number"))
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<bool> {
+        self.value(key).as_bool().ok_or_else(|| self.wrong(key, "true or false"))
+    }
+
+    /// A token id; `None` for null and for −1, which stand for none.
+    pub(super) fn token_id(&self, key: &str) -> Result<Option<u32>> {
+        match self.value(key) {
+            Value::Null => Ok(None),
+            value => match value.as_i64() {
+                Some(id) if id < 0 => Ok(None),
+                Some(id) if id <= i64::from(u32::MAX) => Ok(Some(id as u32)),
+                _ => Err(self.wrong(key, "a token id or null")),
+            },
+        }
+    }
+
+    /// Errs where a field turns on something that is not served.
+    pub(super) fn refuse(&self, key: &str, off: bool) -> Result<()> {
+        match off {
+            true => Ok(()),
+            false => Err(self.wrong(key, "none: it is not served")),
+        }
+    }
+
+    /// The window of each layer.
+    pub(super) fn windows(&self, windows: Windows, layers: usize) -> Result<Vec<Option<usize>>> {
+        let on = match windows {
+            Windows::Never => false,
+            Windows::Late => self.flag("use_sliding_window")?,
+            Windows::Everywhere | Windows::AllButEvery => true,
+        };
+        let window = match on && !self.value("sliding_window").is_null() {
+            true => Some(self.positive("sliding_window")?),
+            false => None,
+        };
+        let listed = self.layer_types(layers)?;
+        let slides: Vec<bool> = match windows {
+            Windows::Never => vec![false; layers],
+            Windows::Everywhere => vec![window.is_some(); layers],
+            Windows::Late | Windows::AllButEvery if listed.is_some() => listed.clone().unwrap_or_default(),
+            Windows::Late => {
+                let first = self.value("max_window_layers").as_u64();
+                let first = first.ok_or_else(|| self.wrong("max_window_layers", "a number of layers"))?;
+                (0..layers).map(|layer| window.is_some() && layer as u64 >= first).collect()
+            }
+            Windows::AllButEvery => {
+                let every = self.positive("sliding_window_pattern")?;
+                (0..layers).map(|layer| !(layer + 1).is_multiple_of(every)).collect()
+            }
+        };
+        if listed.is_some_and(|listed| listed != slides) {
+            let sort = if slides.contains(&true) { "sliding_attention" } else { "full_attention" };
+            let expected = format!("{sort} alone: transformers takes no others for this model");
+            return Err(self.wrong("layer_types", &expected));
+        }
+        if slides.contains(&true) && window.is_none() {
+            let key = if on { "sliding_window" } else { "use_sliding_window" };
+            return Err(self.wrong(key, "a window, which layer_types names"));
+        }
+        Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+    }
+
+    /// Which layers `layer_types` gives a window; `None`: the file does not list them.
+    fn layer_types(&self, layers: usize) -> Result<Option<Vec<bool>>> {
+        if self.value("layer_types").is_null() {
+            return Ok(None);
+        }
+        let kinds = self.value("layer_types").as_array().filter(|kinds| kinds.len() == layers);
+        let kind = |kind: &Value| match kind.as_str() {
+            Some("sliding_attention") => Some(true),
+            Some("full_attention" | "attention") => Some(false),
+            _ => None,
+        };
+        let read = kinds.and_then(|kinds| kinds.iter().map(kind).collect());
+        let expected = || format!("{layers} times full_attention or sliding_attention");
+        read.map(Some).ok_or_else(|| self.wrong("layer_types", &expected()))
+    }
+
+    pub(super) fn activation(&self, key: &str) -> Result<Unary> {
+        match self.value(key).as_str() {
+            Some("silu" | "swish") => Ok(Unary::Silu),
+            Some("gelu" | "gelu_python") => Ok(Unary::Gelu),
+            Some("gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh") => {
+                Ok(Unary::GeluTanh)
+            }
+            Some("relu") => Ok(Unary::Relu),
+            Some("sigmoid") => Ok(Unary::Sigmoid),
+            Some("tanh") => Ok(Unary::Tanh),
+            _ => {
+                let served = "one of gelu, gelu_accurate, gelu_fast, gelu_new, gelu_python, gelu_python_tanh, \
+                              gelu_pytorch_tanh, relu, sigmoid, silu, swish, tanh";
+                Err(self.wrong(key, served))
+            }
+        }
+    }
+
+    /// The object that a key holds; `None` for null and for an empty one.
+    pub(super) fn object(&self, key: &str) -> Result<Option<&'a Map<String, Value>>> {
+        match self.value(key) {
+            Value::Null => Ok(None),
+            Value::Object(fields) => Ok(Some(fields).filter(|fields| !fields.is_empty())),
+            _ => Err(self.wrong(key, "an object or null")),
+        }
+    }
+}

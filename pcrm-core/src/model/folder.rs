@@ -1,0 +1,158 @@
+//! The folder of a model: whether it is one, and what it holds instead.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::disguise;
+use crate::error::{Error, Result};
+
+/// A LoRA or another adapter of PEFT.
+const ADAPTER: &str = "adapter_config.json";
+
+/// Files that are looked at before anything is read.
+const LOOKED_AT: [&str; 6] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    super::weights::SINGLE,
+    super::weights::INDEX,
+];
+
+/// Refuses a path that is no model's folder, by what is there instead.
+///
+/// # Errors
+/// No such folder; a file; an adapter, alone or beside weights; no `config.json`; a page of HTML, a Git LFS pointer or
+/// an archive in the place of one of the model's files.
+pub fn check(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Err(Error::file(dir, "no such folder"));
+    }
+    if !dir.is_dir() {
+        return Err(Error::file(dir, "is a file; expected the folder of a model, with config.json in it"));
+    }
+    if dir.join(ADAPTER).exists() {
+        return Err(Error::file(dir, adapter(dir)));
+    }
+    if !dir.join("config.json").exists() {
+        return Err(Error::file(dir, format!("has no config.json; {}", holds(dir))));
+    }
+    for name in LOOKED_AT {
+        let path = dir.join(name);
+        if path.is_file() {
+            disguise::check(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A refusal of a folder with an adapter.
+fn adapter(dir: &Path) -> String {
+    let text = fs::read_to_string(dir.join(ADAPTER)).unwrap_or_default();
+    let config: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+    let field = |key: &str| config.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
+    let kind = field("peft_type").map_or_else(String::new, |kind| format!(" ({kind})"));
+    let base = field("base_model_name_or_path").unwrap_or("its base model");
+    let weights = [super::weights::SINGLE, super::weights::INDEX].iter().any(|name| dir.join(name).exists());
+    let merge = format!(
+        "merge it first: in Python, peft.PeftModel.from_pretrained(model, {:?}).merge_and_unload().save_pretrained(..)",
+        dir.display().to_string()
+    );
+    match weights {
+        true => format!(
+            "holds a PEFT adapter{kind} beside full weights ({ADAPTER}); transformers applies it to them, pcrm does \
+             not. Remove the adapter's files if the weights are what counts, or {merge}"
+        ),
+        false => format!("is a PEFT adapter{kind} of {base}, not a model; {merge}"),
+    }
+}
+
+/// A refusal of a folder without weights in safetensors, by the weights in other forms that are there.
+pub(super) fn without_weights(dir: &Path) -> String {
+    format!("has neither {} nor {}; {}", super::weights::SINGLE, super::weights::INDEX, holds(dir))
+}
+
+/// What a folder holds of a model, and the way out.
+fn holds(dir: &Path) -> String {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let ending = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
+    if let Some(name) = names.iter().find(|name| name.starts_with("pytorch_model") && name.contains(".bin")) {
+        return format!(
+            "{name} is there: convert it in Python with transformers, which unpickles tensors alone: \
+             AutoModelForSequenceClassification.from_pretrained({dir:?}).save_pretrained({dir:?}) \
+             (AutoModelForCausalLM for a language model)"
+        );
+    }
+    if let Some(name) = ending(&[".gguf"]) {
+        return format!("{name} is there, a file of llama.cpp; take the checkpoint that it was made from");
+    }
+    if let Some(name) = ending(&[".h5", ".msgpack", ".onnx", ".pt", ".pth", ".ckpt", ".bin"]) {
+        return format!(
+            "{name} is there; load it in Python and save it with save_pretrained, as safetensors"
+        );
+    }
+    if let Some(name) = names.iter().find(|name| name.starts_with("checkpoint-")) {
+        return format!("{name} is there: name the folder of the checkpoint itself");
+    }
+    if let Some(name) = ending(&[".safetensors"]) {
+        return format!("{name} is there; expected the names that save_pretrained of transformers writes");
+    }
+    match names.as_slice() {
+        [] => "the folder is empty".to_owned(),
+        _ if names.iter().any(|name| name == "config.json") => {
+            "no weights are there in any form; --random-init draws them, where a verb trains".to_owned()
+        }
+        names if names.len() > 8 => {
+            format!("it holds {} and {} more", names[..8].join(", "), names.len() - 8)
+        }
+        names => format!("it holds {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(files: &[(&str, &str)]) -> String {
+        let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap_or_else(|error| panic!("{error}"));
+        }
+        check(dir.path()).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    /// Protects: a folder that is no model's is named for what it is, with the way out.
+    #[test]
+    fn folders_are_named_for_what_they_are() {
+        let adapter = r#"{"peft_type": "LORA", "base_model_name_or_path": "org/base"}"#;
+        for (files, parts) in [
+            (&[("config.json", "{}")][..], &[][..]),
+            (&[], &["has no config.json", "empty"]),
+            (&[(ADAPTER, adapter)], &["is a PEFT adapter (LORA) of org/base", "merge_and_unload"]),
+            (&[(ADAPTER, "{"), ("adapter_model.safetensors", "")], &["is a PEFT adapter of its base model"]),
+            (
+                &[(ADAPTER, adapter), ("config.json", "{}"), ("model.safetensors", "x")],
+                &["beside full weights", "Remove the adapter's files"],
+            ),
+            (&[("config.json", "<!DOCTYPE html>")], &["config.json: is a page of HTML"]),
+            (&[("config.json", "{}"), ("tokenizer.json", "<html>")], &["tokenizer.json: is a page of HTML"]),
+            (
+                &[("config.json", "{}"), ("model.safetensors", "version https://git-lfs.github.com/spec/v1")],
+                &["model.safetensors: is a Git LFS pointer"],
+            ),
+            (&[("pytorch_model.bin", "x")], &["has no config.json", "pytorch_model.bin is there"]),
+            (&[("model-q4.gguf", "GGUF")], &["llama.cpp"]),
+        ] {
+            let said = said(files);
+            assert_eq!(said.is_empty(), parts.is_empty(), "{said}");
+            assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        }
+        let nowhere = check(Path::new("/nowhere/at/all")).map_err(|error| error.to_string());
+        assert_eq!(nowhere, Err("/nowhere/at/all: no such folder".to_owned()));
+    }
+}

@@ -1,0 +1,191 @@
+//! Keys of `config.json`: for each family the ones that are read, the ones of which only some values are served, and
+//! the ones that change no score.
+//!
+//! `config_keys.json` is the table. `scripts/check-config-keys.py` holds it against the config classes of
+//! `transformers`: every field is in the table, and a key that is left out has the class's default here too.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// The keys of one family, or of every family.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keys {
+    /// Keys that are read, with the value of a file that leaves them out.
+    read: Map<String, Value>,
+    /// Other names of keys.
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+    /// Keys that change scores, with the values that are served.
+    #[serde(default)]
+    only: BTreeMap<String, Vec<Value>>,
+    /// Keys that change no score.
+    #[serde(default)]
+    ignored: Vec<String>,
+    /// Options of generation, which change no score either.
+    #[serde(default)]
+    generation: Vec<String>,
+}
+
+const EVERY: &str = "every";
+
+static TABLE: LazyLock<BTreeMap<String, Keys>> = LazyLock::new(|| {
+    let table = serde_json::from_str(include_str!("config_keys.json"));
+    table.expect("the table is part of the program, and a test reads it")
+});
+
+/// The table's rows for one family.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FamilyKeys {
+    model_type: &'static str,
+    every: &'static Keys,
+    own: &'static Keys,
+}
+
+impl FamilyKeys {
+    /// The keys of the family of this `model_type`.
+    pub(super) fn of(model_type: &'static str) -> Option<Self> {
+        Some(Self { model_type, every: TABLE.get(EVERY)?, own: TABLE.get(model_type)? })
+    }
+
+    /// A config with every key under its first name, and with the defaults of the keys that it leaves out.
+    ///
+    /// # Errors
+    /// A key and its other name with different values.
+    pub(super) fn complete(&self, raw: &Map<String, Value>, path: &Path) -> Result<Map<String, Value>> {
+        let mut full = raw.clone();
+        for (alias, name) in &self.own.aliases {
+            let Some(value) = full.remove(alias) else { continue };
+            if let Some(other) = raw.get(name).filter(|other| **other != value) {
+                let message = format!("{alias} is {value} and {name} is {other}; expected one value of both");
+                return Err(Error::file(path, message));
+            }
+            full.insert(name.clone(), value);
+        }
+        for (key, default) in self.own.read.iter().chain(&self.every.read) {
+            if !full.contains_key(key) {
+                full.insert(key.clone(), default.clone());
+            }
+        }
+        Ok(full)
+    }
+
+    /// The value of a key that a file leaves out.
+    pub(super) fn default(&self, key: &str) -> &'static Value {
+        self.own.read.get(key).or_else(|| self.every.read.get(key)).unwrap_or(&Value::Null)
+    }
+
+    /// Refuses keys with values that are not served; gives the keys that the table does not know.
+    ///
+    /// # Errors
+    /// A key that changes scores and has a value that is not served.
+    pub(super) fn check(&self, raw: &Map<String, Value>, path: &Path) -> Result<Vec<String>> {
+        let mut unknown = Vec::new();
+        for (key, value) in raw {
+            if let Some(served) = self.own.only.get(key).or_else(|| self.every.only.get(key)) {
+                if !served.contains(value) {
+                    let served: Vec<String> = served.iter().map(Value::to_string).collect();
+                    let message = format!(
+                        "{key} is {value}; expected {}: no other value is served for {}",
+                        served.join(" or "),
+                        self.model_type
+                    );
+                    return Err(Error::file(path, message));
+                }
+            } else if !self.knows(key) {
+                unknown.push(key.clone());
+            }
+        }
+        Ok(unknown)
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        [self.own, self.every].iter().any(|keys| {
+            let listed = |list: &[String]| list.iter().any(|known| known == key);
+            keys.read.contains_key(key)
+                || keys.aliases.contains_key(key)
+                || listed(&keys.ignored)
+                || listed(&keys.generation)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::families::FAMILIES;
+
+    fn map(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap_or_default()
+    }
+
+    /// Protects: the table has rows for each family and for nothing else, and no key stands in two places.
+    #[test]
+    fn every_family_has_its_keys() {
+        let families: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+        for name in TABLE.keys().filter(|name| *name != EVERY) {
+            assert!(families.contains(&name.as_str()), "{name}");
+        }
+        for family in families {
+            let keys = FamilyKeys::of(family).unwrap_or_else(|| panic!("no keys of {family}"));
+            let mut all = Vec::new();
+            for part in [keys.own, keys.every] {
+                all.extend(
+                    part.aliases.keys().chain(part.only.keys()).chain(&part.ignored).chain(&part.generation),
+                );
+            }
+            all.extend(keys.own.read.keys());
+            all.extend(keys.every.read.keys().filter(|key| !keys.own.read.contains_key(*key)));
+            let mut once = all.clone();
+            once.sort();
+            once.dedup();
+            assert_eq!(all.len(), once.len(), "{family}: a key is listed twice");
+        }
+    }
+
+    /// Protects: a value that is not served is refused by name, and an unknown key is reported, in any family.
+    #[test]
+    fn keys_are_served_refused_or_reported() -> Result<()> {
+        let path = Path::new("config.json");
+        for family in &FAMILIES {
+            let keys = FamilyKeys::of(family.model_type).unwrap_or_else(|| panic!("{}", family.model_type));
+            let unknown = keys.check(&map(json!({"use_cache": true, "top_k": 3, "alibi": true})), path)?;
+            assert_eq!(unknown, ["alibi"]);
+            for (key, value) in [
+                ("is_causal", json!(false)),
+                ("is_encoder_decoder", json!(true)),
+                ("pruned_heads", json!({"0": [1]})),
+            ] {
+                let raw = [(key.to_owned(), value.clone())].into_iter().collect();
+                let error = keys.check(&raw, path).map_err(|error| error.to_string()).unwrap_err();
+                assert!(error.contains(&format!("{key} is {value}; expected ")), "{error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Protects: GPT-2's other names mean the same as its own, and may not contradict them.
+    #[test]
+    fn other_names_are_understood() -> Result<()> {
+        let keys = FamilyKeys::of("gpt2").unwrap_or_else(|| panic!("gpt2"));
+        let path = Path::new("config.json");
+        let full =
+            keys.complete(&map(json!({"hidden_size": 8, "n_embd": 8, "num_hidden_layers": 3})), path)?;
+        assert_eq!(
+            (&full["n_embd"], &full["n_layer"], &full["n_positions"]),
+            (&json!(8), &json!(3), &json!(1024))
+        );
+        let error = keys.complete(&map(json!({"hidden_size": 8, "n_embd": 9})), path).map(drop);
+        let error = error.map_err(|error| error.to_string()).unwrap_err();
+        assert!(error.contains("hidden_size is 8 and n_embd is 9"), "{error}");
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Quantised checkpoints: how configs and tensors give them away. None is served.
+
+use serde_json::{Map, Value};
+
+/// Methods by the tensors that only they store beside or instead of weights.
+const TENSORS: [(&str, &str); 16] = [
+    (".weight.absmax", "bitsandbytes, 4 bit"),
+    (".weight.quant_map", "bitsandbytes, 4 bit"),
+    (".weight.nested_absmax", "bitsandbytes, 4 bit"),
+    (".weight.quant_state.bitsandbytes__nf4", "bitsandbytes, nf4"),
+    (".weight.quant_state.bitsandbytes__fp4", "bitsandbytes, fp4"),
+    (".SCB", "bitsandbytes, 8 bit"),
+    (".weight_format", "bitsandbytes, 8 bit"),
+    (".qweight", "GPTQ or AWQ"),
+    (".qzeros", "GPTQ or AWQ"),
+    (".g_idx", "GPTQ"),
+    (".weight_scale_inv", "fp8"),
+    (".weight_packed", "compressed-tensors"),
+    (".weight_scale", "compressed-tensors or fp8"),
+    (".weight_zero_point", "compressed-tensors"),
+    (".weight._data", "quanto"),
+    (".weight_blocks", "mxfp4"),
+];
+
+/// The method that `quantization_config` names; `None`: the weights are plain.
+pub(super) fn by_config(raw: &Map<String, Value>) -> Option<String> {
+    let config = raw.get("quantization_config").or_else(|| raw.get("compression_config"))?;
+    let fields = match config {
+        Value::Null => return None,
+        Value::Object(fields) if fields.is_empty() => return None,
+        Value::Object(fields) => fields,
+        other => return Some(format!("quantization_config {other}")),
+    };
+    let flag = |key: &str| fields.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let method = fields.get("quant_method").and_then(Value::as_str);
+    let method = method.unwrap_or(if flag("load_in_4bit") || flag("load_in_8bit") {
+        "bitsandbytes"
+    } else {
+        "unnamed"
+    });
+    let bits = match (flag("load_in_4bit"), flag("load_in_8bit"), fields.get("bits").and_then(Value::as_u64))
+    {
+        (true, ..) => ", 4 bit".to_owned(),
+        (_, true, _) => ", 8 bit".to_owned(),
+        (_, _, Some(bits)) => format!(", {bits} bit"),
+        _ => String::new(),
+    };
+    Some(format!("{method}{bits}; quantization_config of config.json"))
+}
+
+/// The method that the names of tensors give away, and the first of those names.
+pub(super) fn by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<(&'static str, &'a str)> {
+    let method =
+        |name: &str| TENSORS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, method)| *method);
+    names.into_iter().find_map(|name| Some((method(name)?, name)))
+}
+
+/// A refusal of a checkpoint that this method quantised.
+pub(super) fn refusal(method: &str) -> String {
+    format!(
+        "the weights are quantised ({method}), which is not served; expected floats: take the checkpoint that was \
+         quantised, or load this one in transformers and save model.dequantize()"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Protects: each method is named, and a config that quantises nothing is no refusal.
+    #[test]
+    fn methods_are_named() {
+        for (config, said) in [
+            (json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), Some("bitsandbytes, 4 bit")),
+            (json!({"load_in_8bit": true}), Some("bitsandbytes, 8 bit")),
+            (json!({"quant_method": "gptq", "bits": 4}), Some("gptq, 4 bit")),
+            (json!({"quant_method": "awq", "bits": 4}), Some("awq, 4 bit")),
+            (json!({"quant_method": "fp8"}), Some("fp8")),
+            (json!({"quant_method": "compressed-tensors"}), Some("compressed-tensors")),
+            (json!("int8"), Some("int8")),
+            (json!({}), None),
+            (json!(null), None),
+        ] {
+            let raw = [("quantization_config".to_owned(), config)].into_iter().collect();
+            let found = by_config(&raw);
+            assert_eq!(found.is_some(), said.is_some(), "{found:?}");
+            assert!(said.is_none_or(|said| found.is_some_and(|found| found.contains(said))), "{said:?}");
+        }
+        let names = ["model.norm.weight", "model.layers.0.mlp.up_proj.SCB"];
+        assert_eq!(by_tensors(names.into_iter()), Some(("bitsandbytes, 8 bit", names[1])));
+        assert_eq!(by_tensors(names[..1].iter().copied()), None);
+    }
+}
