@@ -20,9 +20,11 @@ mod inspect; // what is told of data before training, and by which exit code
 mod judgebench; // five published reward models' scores, against scipy
 mod kernels; // each fused operation against the composed reference, in value and gradient
 mod killing; // runs killed, interrupted, harmed, and taken up again
+mod left_out; // rows that are left out, and limits on length, said beside the figures
 mod losses; // the losses of pairs against torch in float64, in value and gradient
 mod malformed; // a hundred broken files, and giants
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
+mod options; // options that cannot be used, refused before anything is made; resuming and extending
 mod packing; // packed, prefix-shared batches against separate sequences
 mod planted; // a preference that is known, and tiny runs that learn it
 mod plugins; // exactly which plugins are compiled in

@@ -4,11 +4,16 @@ const WIDTH: usize = 80;
 
 /// Breaks text into lines of at most 80 characters, after a mark in front of the first.
 pub fn paragraph(mark: &str, text: &str) -> String {
+    wrapped(mark, text, WIDTH)
+}
+
+/// The same in lines of at most `width` characters.
+pub fn wrapped(mark: &str, text: &str, width: usize) -> String {
     let indent = " ".repeat(mark.chars().count());
     let (mut lines, mut line) = (String::new(), mark.to_owned());
     let mut begun = false;
     for word in text.split_whitespace() {
-        if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if begun && line.chars().count() + 1 + word.chars().count() > width {
             lines.push_str(&line);
             lines.push('\n');
             (line, begun) = (indent.clone(), false);

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use indicatif::ProgressBar;
 use pcrm_core::Error;
 use pcrm_core::constraint::{Folders, Priors, Progress};
 
 use crate::hub;
 use crate::machine::Machine;
-use crate::progress::bar;
+use crate::progress::{self, bar};
 
 /// Priors for constraints that are asked on this machine, for the model in this folder if there is one whose weights are
 /// there.
@@ -39,7 +38,7 @@ impl Folders for OnHub {
 
 /// A bar that appears with the first report and goes with the last.
 #[derive(Debug, Default)]
-struct Bar(Mutex<Option<ProgressBar>>);
+struct Bar(Mutex<Option<progress::Bar>>);
 
 impl Progress for Bar {
     fn at(&self, what: &str, done: u64, total: u64) {

@@ -1,5 +1,7 @@
-//! What a run shows: a bar with the time left when someone watches, plain lines when not, nothing with `--quiet`.
+//! Progress and messages on standard error: a bar with the time left on a terminal, plain lines elsewhere, nothing with
+//! `--quiet`.
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,6 +13,8 @@ use pcrm_rl::metrics::{Measures, StepMetrics};
 use pcrm_rl::trainer::Observer;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::paragraph::wrapped;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -25,11 +29,24 @@ pub fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// A line for people, on standard error; nothing with `--quiet`.
+/// Prints text on standard error, broken between words where a terminal would break within them; nothing with
+/// `--quiet`.
 pub fn say(text: &str) {
-    if !quiet() {
-        BARS.suspend(|| eprintln!("{text}"));
+    if quiet() {
+        return;
     }
+    let width = io::stderr().is_terminal().then(columns);
+    let lines = text.lines().map(|line| match width {
+        Some(width) if line.chars().count() > width => wrapped("", line, width).trim_end().to_owned(),
+        _ => line.to_owned(),
+    });
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    BARS.suspend(|| eprintln!("{lines}"));
+}
+
+/// The columns of the terminal.
+fn columns() -> usize {
+    terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0).max(20))
 }
 
 /// Sends logs to standard error, above any bar; `RUST_LOG` chooses which (warnings and errors unless it does).
@@ -62,9 +79,45 @@ impl Write for AboveBars {
     }
 }
 
-/// A bar over `total` things, hidden where nobody watches.
-pub fn bar(total: u64, what: &str) -> ProgressBar {
-    styled(total, what, "{prefix} [{bar:16}] {pos}/{len} {elapsed}<{eta} {wide_msg}")
+/// A bar over `total` things; where nobody watches, a line every now and then.
+pub fn bar(total: u64, what: &str) -> Bar {
+    Bar {
+        bar: styled(total, what, "{prefix} [{bar:8}] {pos}/{len} {elapsed}<{eta} {wide_msg}"),
+        plain: !quiet() && !io::stderr().is_terminal(),
+        due: Cell::new(Instant::now() + PLAIN_AFTER),
+    }
+}
+
+/// Progress over a known number of things.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    plain: bool,
+    due: Cell<Instant>,
+}
+
+/// A plain log has its first line of a task after this time.
+const PLAIN_AFTER: Duration = Duration::from_secs(2);
+
+impl Bar {
+    /// Moves on by so many things.
+    pub fn inc(&self, by: u64) {
+        self.set_position(self.bar.position() + by);
+    }
+
+    /// Moves to this many things.
+    pub fn set_position(&self, done: u64) {
+        self.bar.set_position(done);
+        if self.plain && Instant::now() >= self.due.get() {
+            say(&format!("{} {done}/{}", self.bar.prefix(), self.bar.length().unwrap_or_default()));
+            self.due.set(Instant::now() + PLAIN_EVERY);
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish_and_clear(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 fn styled(total: u64, what: &str, template: &str) -> ProgressBar {
@@ -121,14 +174,18 @@ pub struct Watch {
     bar: ProgressBar,
     plain: bool,
     shown: Option<Instant>,
-    last_shown: u64,
+    /// The line of the newest step, until it is printed.
+    unprinted: Option<String>,
+    /// Whether an evaluation was made before.
+    evaluated: bool,
     total: u64,
 }
 
 impl Default for Watch {
     fn default() -> Self {
         let plain = !quiet() && !io::stderr().is_terminal();
-        Self { bar: ProgressBar::hidden(), plain, shown: None, last_shown: 0, total: 0 }
+        let bar = ProgressBar::hidden();
+        Self { bar, plain, shown: None, unprinted: None, evaluated: false, total: 0 }
     }
 }
 
@@ -156,37 +213,40 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 impl Observer for Watch {
     fn begin(&mut self, done: u64, total: u64) {
         self.total = total;
-        if done > 0 {
-            say(&format!("going on after step {done} of {total}"));
+        self.evaluated = done > 0;
+        match done {
+            0 => {}
+            done if done == total => say(&format!("all {total} steps are made already")),
+            done => say(&format!("resuming after step {done} of {total}")),
         }
-        self.bar = bar(total, "training");
+        self.bar = styled(total, "training", "{prefix} [{bar:8}] {pos}/{len} {elapsed}<{eta} {wide_msg}");
         self.bar.set_position(done);
         self.bar.reset_eta();
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
-        let m = &metrics.measures;
-        let mut text = format!("loss {:.4} acc {:.2} margin {:.3}", m.loss, m.accuracy, m.margin);
-        if let Some(beyond) = m.beyond_bound {
-            text.push_str(&format!(" beyond {beyond:.2}"));
-        }
-        text.push_str(&format!(" {:.0} tok/s", metrics.tokens_per_second));
-        let due = self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_EVERY) || metrics.step == self.total;
+        let (step, total, parts) = (metrics.step, self.total, parts(metrics));
+        let saved = 100.0 * metrics.padding_avoided;
+        let line = format!(
+            "step {step}/{total} epoch {:.2} {}, {saved:.0} % of the padded batch avoided",
+            metrics.epoch,
+            parts.join(" ")
+        );
+        let due = self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_EVERY) || step == total;
         if self.plain && due {
-            let saved = 100.0 * metrics.padding_avoided;
-            let (step, total, epoch) = (metrics.step, self.total, metrics.epoch);
-            say(&format!(
-                "step {step}/{total} epoch {epoch:.2} {text}, {saved:.0} % of the padded batch avoided"
-            ));
-            self.shown = Some(Instant::now());
-            self.last_shown = metrics.step;
+            say(&line);
+            (self.shown, self.unprinted) = (Some(Instant::now()), None);
+        } else {
+            self.unprinted = Some(line);
         }
-        self.bar.set_message(text);
-        self.bar.set_position(metrics.step);
+        self.bar.set_message(fitting(&parts, columns().saturating_sub(BESIDE)));
+        self.bar.set_position(step);
     }
 
     fn evaluated(&mut self, step: u64, m: &Measures, is_best: bool) {
-        say(&evaluation_line(step, m, is_best));
+        // The first evaluation is always the best.
+        say(&evaluation_line(step, m, is_best && self.evaluated));
+        self.evaluated = true;
     }
 
     fn saved(&mut self, path: &Path) {
@@ -195,5 +255,50 @@ impl Observer for Watch {
 
     fn end(&mut self) {
         self.bar.finish_and_clear();
+        // The figures of the last step outlive the bar.
+        self.unprinted.take().iter().for_each(|line| say(line));
+    }
+}
+
+/// Columns of a training bar beside its message.
+const BESIDE: usize = 40;
+
+/// The figures of a step, the most important first.
+fn parts(metrics: &StepMetrics) -> Vec<String> {
+    let m = &metrics.measures;
+    let mut parts = vec![
+        format!("loss {:.4}", m.loss),
+        format!("acc {:.2}", m.accuracy),
+        format!("{:.0} tok/s", metrics.tokens_per_second),
+        format!("margin {:.3}", m.margin),
+    ];
+    parts.extend(m.beyond_bound.map(|beyond| format!("beyond {beyond:.2}")));
+    parts
+}
+
+/// As many of the parts as fit into `width` columns.
+fn fitting(parts: &[String], width: usize) -> String {
+    let mut text = String::new();
+    for part in parts {
+        if !text.is_empty() && text.chars().count() + 1 + part.chars().count() > width {
+            break;
+        }
+        text.push_str(if text.is_empty() { "" } else { " " });
+        text.push_str(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a narrow terminal loses the last figures and none in the middle of a word.
+    #[test]
+    fn figures_fit_or_are_left_out() {
+        let parts = ["loss 1.0431", "acc 0.60", "39447 tok/s"].map(str::to_owned);
+        assert_eq!(fitting(&parts, 80), "loss 1.0431 acc 0.60 39447 tok/s");
+        assert_eq!(fitting(&parts, 31), "loss 1.0431 acc 0.60");
+        assert_eq!(fitting(&parts, 3), "loss 1.0431");
     }
 }

@@ -92,7 +92,8 @@ pub fn improved(mut error: Error, command: &Command, typed: &[std::ffi::OsString
             let known: Vec<&str> = verb.get_arguments().filter_map(|arg| arg.get_long()).collect();
             if let Some(best) = option(&name, &known) {
                 error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{best}")));
-                error.remove(ContextKind::Suggested);
+                // It repeats the parser's own suggestion.
+                error.remove(ContextKind::Usage);
             }
         }
         ErrorKind::InvalidSubcommand => {

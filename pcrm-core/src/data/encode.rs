@@ -95,8 +95,8 @@ impl fmt::Display for EncodeReport {
         }
         write!(
             f,
-            "; {} tokens, {} with prompts counted once ({} if padded in eights); longest {}",
-            self.tokens, self.unique_tokens, self.padded_tokens, self.longest
+            "; {} tokens, {} with prompts counted once; longest {}",
+            self.tokens, self.unique_tokens, self.longest
         )
     }
 }

@@ -21,7 +21,7 @@ use super::fields::{Fields, Record};
 use super::items::{Body, Item, Keys, own_lengths};
 use super::sets::{self, Answers};
 use crate::dataset::{Reading, bounds};
-use crate::progress::{bar, say};
+use crate::progress::{Bar, bar, say};
 use crate::report::data::Source;
 use crate::usage::usage;
 use crate::warnings::Warnings;
@@ -335,7 +335,7 @@ fn shared(first: &[u32], second: &[u32]) -> usize {
 
 /// Shows how far scoring is, and keeps what is done every now and then.
 struct Pace {
-    bar: indicatif::ProgressBar,
+    bar: Bar,
     kept: Instant,
 }
 

@@ -1,0 +1,219 @@
+//! Rows that are left out: a warning beside the figures from 2 % on, in every verb; limits on length and their defaults.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::binary::{World, stderr};
+use crate::support::beside;
+
+const TRAIN: &str = "reward --model base --data train.jsonl --max-steps 2 --batch 8";
+
+/// Standard output and standard error of a command that succeeds; lines that were broken for the terminal are joined.
+fn run(world: &World, arguments: &str) -> Result<(String, String)> {
+    let output = world.command(arguments)?.output()?;
+    let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (out, said) = (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output));
+    ensure!(output.status.success(), "pcrm {arguments}: {said}");
+    Ok((joined(&out), joined(&said)))
+}
+
+/// Protects: `reward` warns of many rows left out, malformed or too long, when it reads them and at its end; of few it
+/// does not.
+#[test]
+fn training_warns_of_many_rows_left_out() -> Result<()> {
+    let world = World::new()?;
+    let good = String::from_utf8(world.read("train.jsonl")?)?;
+    world.write("few.jsonl", &format!("{good}{{broken\n"))?;
+    world.write("many.jsonl", &format!("{good}{}", "{broken\n".repeat(20)))?;
+    world.write("mixed.jsonl", &format!("{good}{}", "{\"text\": \"a\"}\n".repeat(100)))?;
+    for (file, warning) in [
+        ("few.jsonl", None),
+        ("many.jsonl", Some("20 malformed (first: many.jsonl:241")),
+        ("mixed.jsonl", Some("100 malformed (first: mixed.jsonl:241")),
+    ] {
+        let train = TRAIN.replace("train.jsonl", file);
+        let (_, said) = run(&world, &format!("{train} --output {file}.run"))?;
+        ensure!(
+            said.matches("warning: training:").count() == if warning.is_some() { 2 } else { 0 },
+            "{file}: {said}"
+        );
+        ensure!(warning.is_none_or(|warning| said.contains(warning)), "{file}: {said}");
+    }
+    let (_, said) = run(&world, &format!("{TRAIN} --max-length 40 --output short"))?;
+    let (before, after) = said.split_once("finished after").unwrap_or_default();
+    for part in [before, after] {
+        ensure!(part.contains("pairs") && part.contains("longer than --max-length 40 tokens"), "{said}");
+    }
+    Ok(())
+}
+
+/// Protects: an evaluation says beside its table, and in its JSON, which rows it does not cover.
+#[test]
+fn evaluations_say_what_they_leave_out() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let evaluate = "eval reward --model rm --data test.jsonl --bootstrap 0 --no-report --max-length 45";
+    let (table, _) = run(&world, evaluate)?;
+    ensure!(table.contains("of 60 pairs") && table.contains("longer than --max-length 45 tokens"), "{table}");
+    let json: Value = serde_json::from_str(&world.run(&format!("{evaluate} --json"))?)?;
+    ensure!(
+        json["warnings"][0].as_str().is_some_and(|text| text.contains("of 60 pairs")),
+        "{}",
+        json["warnings"]
+    );
+    let whole = "eval reward --model rm --data test.jsonl --bootstrap 0 --no-report --json";
+    ensure!(serde_json::from_str::<Value>(&world.run(whole)?)?.get("warnings").is_none());
+    // Ratings without the option that names them.
+    let rated = json!({"prompt": "Q?", "response": " a", "scores": {"fluency": 2, "overall": 3}});
+    world.write("rated.jsonl", &format!("{rated}\n"))?;
+    world.refuses("eval reward --model rm --data rated.jsonl", &["--human-field /scores/overall"])?;
+    world.write("rated.jsonl", "{\"prompt\": \"Q?\", \"answer\": \" a\", \"rating\": 3}\n")?;
+    world.refuses("eval reward --model rm --data rated.jsonl", &["--human-field rating"])
+}
+
+/// Protects: `score` writes a line for every row in order, null with a reason where there is no score, of pairs and of
+/// texts; evaluating such a file leaves those rows out and says so.
+#[test]
+fn every_row_has_a_line_of_scores() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let long = "x".repeat(600);
+    let pairs = [
+        json!({"id": 0, "prompt": "Q?", "chosen": " good", "rejected": " bad"}).to_string(),
+        "{broken".to_owned(),
+        json!({"id": 2, "prompt": "Q?", "chosen": format!(" {long}"), "rejected": " bad"}).to_string(),
+        json!({"id": 3, "prompt": "Q?", "chosen": " ", "rejected": " bad"}).to_string(),
+        json!({"id": 4, "text": "other"}).to_string(),
+        json!({"id": 5, "prompt": "Q?", "chosen": " fine", "rejected": " so"}).to_string(),
+    ];
+    let texts = [
+        json!({"id": 0, "prompt": "Q?", "completion": " good"}).to_string(),
+        json!({"id": 1, "prompt": "Q?", "completion": format!(" {long}")}).to_string(),
+        json!({"id": 2, "prompt": "Q?", "completion": 7}).to_string(),
+        json!({"id": 3, "prompt": "Q?", "completion": " fine"}).to_string(),
+    ];
+    world.write("pairs.jsonl", &pairs.join("\n"))?;
+    world.write("texts.jsonl", &texts.join("\n"))?;
+    for (file, names, reasons) in [
+        (
+            "pairs.jsonl",
+            &["chosen_score", "rejected_score"][..],
+            &["", "broken JSON", "--max-length 512", "empty", "mixed schemas", ""][..],
+        ),
+        ("texts.jsonl", &["score"][..], &["", "--max-length 512", "expected", ""][..]),
+    ] {
+        let (_, said) = run(&world, &format!("score --model rm --data {file} --output scored.jsonl"))?;
+        ensure!(said.contains(&format!("2 of {} rows scored", reasons.len())), "{said}");
+        let rows = world.lines("scored.jsonl")?;
+        ensure!(rows.len() == reasons.len(), "{file}: {} lines", rows.len());
+        for (row, reason) in rows.iter().zip(reasons) {
+            let scored = names.iter().all(|name| row[*name].is_number());
+            let null = names.iter().all(|name| row.get(*name).is_some_and(Value::is_null));
+            let left_out = row["left_out"].as_str();
+            ensure!(if reason.is_empty() { scored && left_out.is_none() } else { null }, "{file}: {row}");
+            ensure!(left_out.is_none_or(|left_out| left_out.contains(reason)), "{file}: {row}");
+        }
+        ensure!(
+            rows[0]["id"] == 0 && rows.last().is_some_and(|row| row["id"] == reasons.len() - 1),
+            "{file}"
+        );
+    }
+    run(&world, "score --model rm --data pairs.jsonl --output scored.jsonl")?;
+    let (table, _) = run(&world, "eval reward --scores scored.jsonl --bootstrap 0 --no-report")?;
+    ensure!(table.contains("4 of 6 rows (67 %) of scored.jsonl have no score"), "{table}");
+    Ok(())
+}
+
+/// Protects: training keeps its limit with the model, and later training takes it up; scoring reads all positions.
+#[test]
+fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Result<()> {
+    let world = World::new()?;
+    let limit = |run: &str| -> Result<Value> {
+        Ok(serde_json::from_slice::<Value>(&world.read(&format!("{run}/config.json"))?)?["pcrm"]["max_length"].clone())
+    };
+    world.run(&format!("{TRAIN} --output usual"))?;
+    ensure!(limit("usual")? == 512, "the model has 512 positions: {}", limit("usual")?);
+    let resolved = String::from_utf8(world.read("usual/config.toml")?)?;
+    ensure!(resolved.contains("max-length = 512\n"), "{resolved}");
+    world.run(&format!("{TRAIN} --max-length 64 --output short"))?;
+    world.run(&format!("{} --output shorter", TRAIN.replace("base", "short")))?;
+    ensure!(
+        limit("short")? == 64 && limit("shorter")? == 64,
+        "{} and {}",
+        limit("short")?,
+        limit("shorter")?
+    );
+
+    let answers = |length: usize| json!({"prompt": "Q?", "chosen": " X".repeat(length), "rejected": " b"});
+    let lines: String = [10, 90, 200].map(|length| format!("{}\n", answers(length))).concat();
+    world.write("long.jsonl", &lines)?;
+    world.run("score --model short --data long.jsonl --output scored.jsonl")?;
+    ensure!(
+        world.lines("scored.jsonl")?.iter().all(|row| row["chosen_score"].is_number()),
+        "a row is left out"
+    );
+    let evaluated =
+        world.run("eval reward --model short --data long.jsonl --bootstrap 0 --no-report --json")?;
+    ensure!(serde_json::from_str::<Value>(&evaluated)?["pairs"] == 3, "{evaluated}");
+    let (_, said) =
+        run(&world, "score --model short --data long.jsonl --output scored.jsonl --max-length 600")?;
+    ensure!(said.contains("beyond the 512 positions"), "{said}");
+    Ok(())
+}
+
+/// Protects: learned positions have no others: a limit beyond them is refused by every verb before data are read.
+#[test]
+fn limits_beyond_learned_positions_are_refused() -> Result<()> {
+    let world = World::new()?;
+    let folder = world.path("gpt2");
+    fs::create_dir(&folder)?;
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(beside("golden/text/plain").join(name), folder.join(name))?;
+    }
+    let config = json!({"model_type": "gpt2", "vocab_size": 384, "n_embd": 16, "n_layer": 1, "n_head": 2,
+        "n_positions": 128, "architectures": ["GPT2LMHeadModel"]});
+    world.write("gpt2/config.json", &config.to_string())?;
+    let train = "reward --model gpt2 --random-init --data train.jsonl --max-steps 1 --batch 8";
+    world.run(&format!("{train} --output rm"))?;
+    for command in [
+        train.replace("train.jsonl", "absent.jsonl") + " --output other",
+        "score --model rm --data test.jsonl".to_owned(),
+        "eval reward --model rm --data test.jsonl".to_owned(),
+    ] {
+        let output = world.command(&format!("{command} --max-length 129"))?.output()?;
+        ensure!(output.status.code() == Some(2), "{command}: {:?}", output.status.code());
+        ensure!(
+            stderr(&output).contains("--max-length 129: the model has learned 128 positions"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    Ok(())
+}
+
+/// Protects: prompts and answers that are joined without a blank are said by every verb that encodes them.
+#[test]
+fn glued_texts_are_said_by_every_verb() -> Result<()> {
+    let world = World::new()?;
+    let line =
+        |row: usize| json!({"prompt": format!("Question {row}?"), "chosen": "good", "rejected": "bad"});
+    world.write("glued.jsonl", &(0..40).map(|row| format!("{}\n", line(row))).collect::<String>())?;
+    let single = |row: usize| json!({"question": format!("Question {row}?"), "answer": "good"});
+    world.write("singles.jsonl", &(0..40).map(|row| format!("{}\n", single(row))).collect::<String>())?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let glued = TRAIN.replace("train.jsonl", "glued.jsonl");
+    for (command, warned) in [
+        (format!("{glued} --output glued"), true),
+        ("eval reward --model rm --data glued.jsonl --bootstrap 0 --no-report".to_owned(), true),
+        ("score --model rm --data glued.jsonl".to_owned(), true),
+        ("score --model rm --data singles.jsonl".to_owned(), true),
+        ("score --model rm --data test.jsonl".to_owned(), false),
+        (format!("{TRAIN} --output parted"), false),
+    ] {
+        let (_, said) = run(&world, &command)?;
+        ensure!(said.contains("follows its prompt without a blank") == warned, "{command}: {said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Options that cannot be used: refused before anything is read or made, by name, with one rule of exit codes.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::binary::{World, stderr};
+
+const TRAIN: &str = "reward --model base --data train.jsonl --batch 8";
+
+/// Fails unless a command ends with this code and its message holds all parts.
+fn exits(world: &World, arguments: &str, code: i32, parts: &[&str]) -> Result<()> {
+    let output = world.command(arguments)?.output()?;
+    let message = stderr(&output);
+    ensure!(output.status.code() == Some(code), "pcrm {arguments}: {:?}: {message}", output.status.code());
+    for part in parts {
+        ensure!(message.contains(part), "pcrm {arguments}: {message:?} does not say {part:?}");
+    }
+    Ok(())
+}
+
+/// What a command that succeeds prints on standard error.
+fn said(world: &World, arguments: &str) -> Result<String> {
+    let output = world.command(arguments)?.output()?;
+    ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
+    Ok(stderr(&output))
+}
+
+/// Protects: numbers out of range, negative ones among them, and options without effect are errors of usage, found before
+/// data are read and a folder is made; the corrected command runs in the same folder.
+#[test]
+fn options_are_checked_before_anything_is_made() -> Result<()> {
+    let world = World::new()?;
+    // Data that do not exist: whoever reads them first says so, and exits with 1.
+    let train = "reward --model base --data absent.jsonl --output x";
+    let cases = [
+        ("--learning-rate -1", "--learning-rate -1: expected a positive number"),
+        ("--learning-rate=0", "--learning-rate 0: expected a positive number"),
+        ("--learning-rate NaN", "--learning-rate NaN: expected a positive number"),
+        ("--epochs 0", "--epochs 0: expected a positive number"),
+        ("--epochs -2", "--epochs -2: expected a positive number"),
+        ("--warmup-ratio 2", "--warmup-ratio 2: expected a number between 0 and 1"),
+        ("--warmup-steps -3", "'--warmup-steps <N>': expected a whole number from 0 up"),
+        ("--adam-beta1 1", "--adam-beta1 1: expected a number from 0 to below 1"),
+        ("--adam-epsilon 0", "--adam-epsilon 0: expected a positive number"),
+        ("--weight-decay -0.1", "--weight-decay -0.1: expected a number from 0 up"),
+        ("--max-grad-norm -1", "--max-grad-norm -1: expected a positive number, or 0"),
+        ("--label-smoothing 0.7", "--label-smoothing 0.7: expected a number from 0 to below 0.5"),
+        ("--center-rewards -1", "--center-rewards -1: expected a number from 0 up"),
+        ("--ties davidson --tie-strength -2", "--tie-strength -2: expected a positive ν"),
+        ("--tie-strength 2", "--tie-strength needs --ties davidson"),
+        ("--seed -1", "'--seed <N>': expected a whole number from 0 up"),
+        ("--max-steps 0", "'--max-steps <N>': expected a whole number from 1 up"),
+        ("--batch 0", "'--batch <PAIRS>': expected a whole number from 1 up"),
+        ("--keep 0", "'--keep <N>': expected a whole number from 1 up"),
+        ("--eval-every 5", "--eval-every needs held-out data"),
+        ("--final best", "--final needs held-out data"),
+        ("--eval-split 0.1 --final best", "--final needs several evaluations: expected --eval-every"),
+        ("--eval-split 0.1 --patience 2", "--patience needs several evaluations: expected --eval-every"),
+        ("--eval-split 1.5", "expected a share between 0 and 1"),
+        ("--eval-split -0.5", "expected a share between 0 and 1"),
+        ("--max-length 1", "--max-length 1: expected at least 2"),
+        ("--constraint fixxed", "unknown constraint \"fixxed\""),
+        ("--dtype bf16", "--dtype bf16: the candle backend"),
+        ("--field nonsense", "--field nonsense: expected KNOWN=COLUMN"),
+    ];
+    for (option, message) in cases {
+        exits(&world, &format!("{train} {option}"), 2, &[message])?;
+    }
+    ensure!(!world.path("x").exists(), "a refused option left a folder");
+    exits(&world, train, 1, &["absent.jsonl"])?;
+    ensure!(!world.path("x").exists(), "absent data left a folder");
+    exits(
+        &world,
+        "score --model base --data test.jsonl --score-margins",
+        2,
+        &["--score-margins has no effect"],
+    )?;
+    exits(
+        &world,
+        "compare --model base --data train.jsonl --epochs 0 --eval-split 0.2 --output x",
+        2,
+        &["--epochs 0"],
+    )?;
+    exits(&world, "compare --model base --data train.jsonl --output x", 2, &["--eval-split"])?;
+    exits(
+        &world,
+        "calibrate --model base --data train.jsonl --learning-rate -1 --output x",
+        2,
+        &["--learning-rate -1"],
+    )?;
+    exits(&world, "quickstart --epochs -1 --output x", 2, &["--epochs -1"])?;
+    world.run(&format!("{TRAIN} --max-steps 1 --output x"))?;
+    exits(
+        &world,
+        &format!("{TRAIN} --max-steps 1 --score-margins --output y"),
+        1,
+        &["--score-margins", "train.jsonl"],
+    )?;
+    ensure!(!world.path("y").exists(), "--score-margins without scores left a folder");
+    Ok(())
+}
+
+/// Protects: a folder is free until it holds a model, a tokenizer or a checkpoint, and what it holds is said.
+#[test]
+fn a_folder_without_model_or_checkpoint_is_empty() -> Result<()> {
+    let world = World::new()?;
+    for folder in ["left", "model", "tokenizer", "run/checkpoint-3"] {
+        fs::create_dir_all(world.path(folder))?;
+    }
+    for file in ["left/manifest.json", "left/config.toml", "left/metrics.jsonl", "model/config.json"] {
+        world.write(file, "{}\n")?;
+    }
+    world.write("tokenizer/tokenizer.json", "{}")?;
+    world.write("plain", "")?;
+    world.run(&format!("{TRAIN} --max-steps 1 --output left"))?;
+    for (folder, holds) in [
+        ("model", "holds config.json"),
+        ("tokenizer", "holds tokenizer.json"),
+        ("run", "holds checkpoint-3 of a run"),
+        ("left", "holds checkpoint-1 of a run"),
+        ("plain", "is a file, expected a folder"),
+    ] {
+        exits(&world, &format!("{TRAIN} --max-steps 1 --output {folder}"), 1, &[holds])?;
+    }
+    Ok(())
+}
+
+/// Protects: names of other trainers lead to ours, on the command line and in files; the nearest known names come first.
+#[test]
+fn names_of_other_trainers_are_understood() -> Result<()> {
+    let world = World::new()?;
+    for (option, ours) in [
+        ("--eval-steps 4", "'--eval-every'"),
+        ("--lr 1", "'--learning-rate'"),
+        ("--num_train_epochs 1", "'--epochs'"),
+        ("--output-dir x", "'--output'"),
+        ("--max-lenght 4", "'--max-length'"),
+    ] {
+        exits(&world, &format!("{TRAIN} {option}"), 2, &[ours])?;
+    }
+    exits(&world, "train --model base", 2, &["'reward'"])?;
+    exits(&world, "evaluate --model base", 2, &["'eval'"])?;
+    for (name, ours) in [
+        ("learning_rate", "learning-rate"),
+        ("per-device-train-batch-size", "batch"),
+        ("lr", "learning-rate"),
+    ] {
+        world.write("run.toml", &format!("{name} = 3\n"))?;
+        exits(&world, "reward --config run.toml", 2, &[&format!("did you mean {ours}?"), "known: "])?;
+    }
+    exits(&world, &format!("{TRAIN} --model nowhere --output x"), 1, &["--model nowhere: no such folder"])?;
+    exits(&world, "score --model ./nowhere --data test.jsonl", 1, &["--model ./nowhere: no such folder"])?;
+    exits(
+        &world,
+        "eval reward --model base --data test.jsonl --compare ./nowhere",
+        1,
+        &["--compare ./nowhere: no such folder"],
+    )
+}
+
+/// Protects: the step that is announced is the one whose weights are in the folder, whichever is kept.
+#[test]
+fn the_saved_weights_are_those_that_are_announced() -> Result<()> {
+    let world = World::new()?;
+    // Answers of the other order: the more is learned, the worse the evaluation.
+    let turned: String = world
+        .lines("test.jsonl")?
+        .iter()
+        .map(|row| {
+            json!({"prompt": row["prompt"], "chosen": row["rejected"], "rejected": row["chosen"]}).to_string()
+                + "\n"
+        })
+        .collect();
+    world.write("turned.jsonl", &turned)?;
+    let train = format!(
+        "{TRAIN} --max-steps 12 --learning-rate 1e-3 --eval-data turned.jsonl --eval-every 4 --keep 9 --save-every 4"
+    );
+    for (run, option, announced) in [("last", "", 12), ("best", "--final best", 4)] {
+        let said = said(&world, &format!("{train} {option} --output {run}"))?;
+        ensure!(said.contains(&format!("holds the weights of step {announced}")), "{said}");
+        ensure!(said.contains("--final best keeps") == (run == "last"), "{said}");
+        let weights = world.read(&format!("{run}/model.safetensors"))?;
+        ensure!(weights == world.read(&format!("{run}/checkpoint-{announced}/model.safetensors"))?, "{run}");
+    }
+    let once = said(&world, &format!("{TRAIN} --max-steps 4 --eval-data test.jsonl --output once"))?;
+    ensure!(!once.contains("best"), "one evaluation is called the best: {once}");
+    Ok(())
+}
+
+/// Protects: a model whose scores have collapsed is a warning at the end of the run; a model that learned is none.
+#[test]
+fn collapsed_scores_are_said() -> Result<()> {
+    let world = World::new()?;
+    let train = format!("{TRAIN} --max-steps 6");
+    for rate in ["1e5", "3e4"] {
+        let said = said(&world, &format!("{train} --learning-rate {rate} --output run-{rate}"))?;
+        ensure!(said.contains("have collapsed"), "{rate}: {said}");
+    }
+    ensure!(!said(&world, &format!("{train} --learning-rate 1e-3 --output fine"))?.contains("collapsed"));
+    Ok(())
+}
+
+/// Protects: a run is resumed with its own options only, which the message names as they are typed; its length may
+/// change where steps do not depend on it, and the files then describe the longer run.
+#[test]
+fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
+    let world = World::new()?;
+    let constant = format!("{TRAIN} --learning-rate 1e-3 --schedule constant --constraint length_ratio");
+    world.run(&format!("{constant} --max-steps 12 --output whole"))?;
+    world.run(&format!("{constant} --max-steps 5 --output run"))?;
+    exits(
+        &world,
+        &format!("{constant} --batch 4 --max-steps 12 --output run --resume"),
+        1,
+        &["--batch was 8 and is now 4", "--max-steps was 5 and is now 12", "other options"],
+    )?;
+    let manifest = |run: &str| -> Result<Value> {
+        Ok(serde_json::from_slice::<Value>(&world.read(&format!("{run}/manifest.json"))?)?["fingerprint"]
+            .clone())
+    };
+    ensure!(manifest("run")?["max-steps"] == 5, "a refused command changed the manifest");
+    world.run(&format!("{constant} --max-steps 12 --output run --resume"))?;
+    ensure!(world.read("run/model.safetensors")? == world.read("whole/model.safetensors")?, "other weights");
+    let print = manifest("run")?;
+    ensure!(print == manifest("whole")? && print["constraint"]["kind"] == "length_ratio", "{print}");
+    ensure!(
+        print["learning-rate"] == 1e-3 && print["schedule"] == "constant" && print["patience"].is_null(),
+        "{print}"
+    );
+    exits(&world, &format!("{constant} --max-steps 3 --output run --resume"), 1, &["has made 12 steps"])?;
+
+    world.run(&format!("{TRAIN} --max-steps 3 --output linear"))?;
+    let again = said(&world, &format!("{TRAIN} --max-steps 3 --output linear --resume"))?;
+    ensure!(again.contains("all 3 steps are made already"), "{again}");
+    exits(
+        &world,
+        &format!("{TRAIN} --max-steps 6 --output linear --resume"),
+        1,
+        &["--max-steps was 3 and is now 6", "--schedule is constant", "--model with this folder"],
+    )?;
+
+    let path = "linear/checkpoint-3/state.json";
+    let mut state: Value = serde_json::from_slice(&world.read(path)?)?;
+    state["fingerprint"] = json!({"epochs, max-steps": "1, Some(3)", "loss": "Compute { .. }"});
+    world.write(path, &serde_json::to_string(&state).context("state.json")?)?;
+    exits(&world, &format!("{TRAIN} --max-steps 3 --output linear --resume"), 1, &["older pcrm"])
+}
