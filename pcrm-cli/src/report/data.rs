@@ -32,7 +32,7 @@ fn files(sources: &[Source]) -> Table {
     }
     for source in sources {
         for file in &source.read.files {
-            let why = file.left_out.iter().map(|(kind, LeftOut { count: left, first_line })| {
+            let why = file.left_out.iter().map(|(kind, LeftOut { count: left, first_line, .. })| {
                 let first = if *left == 1 { "line" } else { "first in line" };
                 format!("{} {kind} ({first} {first_line})", count(*left as u64))
             });

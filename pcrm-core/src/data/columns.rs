@@ -1,14 +1,15 @@
-//! What the user says about columns, where their names do not tell.
+//! Columns as the user names them, where their own names do not say what they are.
 
 use std::borrow::Cow;
 
 use super::conversation::keys_of;
+use super::layouts;
 use super::load::Record;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
 /// The columns that schemas know and that columns of other names may stand for.
-pub const KNOWN: [&str; 23] = [
+pub const KNOWN: [&str; 25] = [
     "prompt",
     "chosen",
     "rejected",
@@ -18,6 +19,8 @@ pub const KNOWN: [&str; 23] = [
     "question",
     "instruction",
     "input",
+    "query",
+    "context",
     "system",
     "history",
     "conversations",
@@ -34,7 +37,7 @@ pub const KNOWN: [&str; 23] = [
     "id",
 ];
 
-/// Names of columns that stand for the known ones, and the schema if it is not to be told from the columns.
+/// Names of columns that are used for the known ones, and the schema if the user chose one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns {
     /// The known name and the file's own.
@@ -44,7 +47,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The known names, the schema being told or not.
+    /// The known names, with a schema that the user chose or without.
     pub fn of(schema: Option<Schema>) -> Self {
         Self { renames: Vec::new(), schema }
     }
@@ -95,6 +98,34 @@ impl Columns {
         Ok(Cow::Owned(record))
     }
 
+    /// The name that schemas know a column of the file by.
+    pub(super) fn known<'a>(&'a self, own: &'a str) -> &'a str {
+        self.renames.iter().find(|(_, name)| name == own).map_or(own, |(known, _)| known)
+    }
+
+    /// The names that the user gave: the known one, and the file's own.
+    pub(super) fn renames(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.renames.iter().map(|(known, own)| (*known, own.as_str()))
+    }
+
+    /// The record with the columns of a schema: under the known names, as a published layout means them, and with turns
+    /// that were JSON inside of a text unpacked, which the flag says.
+    ///
+    /// # Errors
+    /// A column that was named and is not there, and a broken record of a published layout.
+    pub(super) fn view<'a>(&self, source: &'a Record) -> Result<(Cow<'a, Record>, bool), String> {
+        let mut record = self.rename(source)?;
+        let unpacked = layouts::unpacked(&record)?;
+        let was_packed = unpacked.is_some();
+        if let Some(unpacked) = unpacked {
+            record = Cow::Owned(unpacked);
+        }
+        if let Some(seen) = layouts::view(&record) {
+            record = Cow::Owned(seen?);
+        }
+        Ok((record, was_packed))
+    }
+
     /// Columns of a record that another took the place of.
     pub(super) fn displaced<'a>(&'a self, source: &'a Record) -> impl Iterator<Item = &'a str> {
         let is_own = |name: &str| self.renames.iter().any(|(_, own)| own == name);
@@ -117,7 +148,7 @@ impl Columns {
 
 /// Whether records may lack a column: data sets leave out what is empty.
 fn is_optional(known: &str) -> bool {
-    matches!(known, "margin" | "input" | "system" | "history" | "tools" | "subset" | "id")
+    matches!(known, "margin" | "input" | "context" | "system" | "history" | "tools" | "subset" | "id")
 }
 
 #[cfg(test)]

@@ -1,63 +1,95 @@
-//! A file's bytes, out of gzip or zstd where it is compressed.
+//! The bytes of a file, unpacked where gzip or zstd packed them.
 //!
-//! What a file is, is told by its first bytes, since names lie. Archives are unpacked as they are read.
+//! File types are recognised by their first bytes, since names lie. Archives are unpacked as they are read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::gzip::Gzip;
+use super::signature::{self, foreign};
 use crate::error::{Error, Result};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// Frames of zstd that hold no data of their own: the first byte is 0x50 to 0x5f.
+const SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 const PARQUET: &[u8] = b"PAR1";
+const ARROW_FILE: &[u8] = b"ARROW1";
+const ARROW_STREAM: &[u8] = &[0xff; 4];
 const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
 const BUFFER: usize = 1 << 16;
+/// How often a file may be packed.
+const LAYERS: usize = 3;
 
-/// What a file holds.
+type Bytes = Box<dyn BufRead + Send>;
+
+/// The content of a file.
 pub(super) enum Container {
     /// Text, unpacked, without a byte order mark.
-    Text(Box<dyn BufRead + Send>),
+    Text(Bytes),
     /// Parquet, which is read by seeking.
     Parquet(File),
+    /// Arrow's IPC format, as a stream or as a file with a footer.
+    Arrow(File),
 }
 
-/// Opens a file and tells what it holds.
+/// Opens a file and recognises its content.
 ///
 /// # Errors
-/// A file that cannot be opened, and text in UTF-16.
+/// A file that cannot be opened, and one that holds no records: an archive, a page, text that is not UTF-8.
 pub(super) fn open(path: &Path) -> Result<Container> {
     let file = File::open(path).map_err(Error::io(path))?;
-    let mut raw = BufReader::with_capacity(BUFFER, file);
-    let head = head(&mut raw, PARQUET.len()).map_err(Error::io(path))?;
-    if head == PARQUET {
-        return Ok(Container::Parquet(File::open(path).map_err(Error::io(path))?));
+    let raw: Bytes = Box::new(BufReader::with_capacity(BUFFER, file));
+    let (head, mut bytes) = peek(raw).map_err(Error::io(path))?;
+    let again = || File::open(path).map_err(Error::io(path));
+    if head.starts_with(PARQUET) {
+        return again().map(Container::Parquet);
     }
-    let (gzip, zstd) = (head.starts_with(GZIP), head == ZSTD);
-    let whole = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(raw));
-    let unpacked: Box<dyn BufRead + Send> = if gzip {
-        Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole)))
-    } else if zstd {
-        let decoder = zstd::Decoder::with_buffer(whole).map_err(Error::io(path))?;
-        Box::new(BufReader::with_capacity(BUFFER, decoder))
-    } else {
-        Box::new(whole)
-    };
-    Ok(Container::Text(without_mark(path, unpacked)?))
+    if is_arrow(&head) {
+        return again().map(Container::Arrow);
+    }
+    let mut head = head;
+    for layer in 0.. {
+        let unpacked: Bytes = if head.starts_with(GZIP) {
+            Box::new(BufReader::with_capacity(BUFFER, Gzip::new(bytes)))
+        } else if is_zstd(&head) {
+            let decoder = zstd::Decoder::with_buffer(bytes).map_err(Error::io(path))?;
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        } else {
+            break;
+        };
+        if layer == LAYERS {
+            return Err(Error::file(path, format!("packed more than {LAYERS} times; unpack it")));
+        }
+        (head, bytes) =
+            peek(unpacked).map_err(|error| Error::file(path, format!("cannot be unpacked: {error}")))?;
+        if head.starts_with(PARQUET) || is_arrow(&head) {
+            return Err(Error::file(path, "a packed Parquet or Arrow file; unpack it first"));
+        }
+    }
+    if let Some(message) = foreign(&head) {
+        return Err(Error::file(path, message));
+    }
+    if head.starts_with(BOM) {
+        bytes.consume(BOM.len());
+    }
+    Ok(Container::Text(bytes))
 }
 
-/// Leaves out the byte order mark that editors write.
-fn without_mark(path: &Path, mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead + Send>> {
-    let mut start = head(&mut reader, BOM.len()).map_err(|error| Error::file(path, error))?;
-    if start == BOM {
-        start.clear();
-    }
-    if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-        return Err(Error::file(path, "text in UTF-16 (by its byte order mark); expected UTF-8"));
-    }
-    Ok(Box::new(io::Cursor::new(start).chain(reader)))
+fn is_zstd(head: &[u8]) -> bool {
+    head.starts_with(ZSTD) || (head.len() >= 4 && head[0] >> 4 == 5 && head[1..4] == *SKIPPABLE)
+}
+
+fn is_arrow(head: &[u8]) -> bool {
+    head.starts_with(ARROW_FILE) || (head.len() > 8 && head.starts_with(ARROW_STREAM))
+}
+
+/// The first bytes of a reader, and the reader from its beginning.
+fn peek(mut reader: Bytes) -> io::Result<(Vec<u8>, Bytes)> {
+    let head = head(&mut reader, signature::LENGTH)?;
+    let whole = io::Cursor::new(head.clone()).chain(reader);
+    Ok((head, Box::new(whole)))
 }
 
 /// The first bytes of a reader, fewer where it has fewer; they are consumed.
@@ -65,4 +97,53 @@ pub(super) fn head(reader: &mut dyn BufRead, bytes: usize) -> io::Result<Vec<u8>
     let mut head = Vec::with_capacity(bytes);
     reader.take(bytes as u64).read_to_end(&mut head)?;
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(bytes: &[u8]) -> Result<String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        match open(file.path())? {
+            Container::Text(mut reader) => {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).map_err(Error::io(file.path()))?;
+                Ok(text)
+            }
+            _ => panic!("no text"),
+        }
+    }
+
+    fn zstd(text: &str) -> Vec<u8> {
+        zstd::encode_all(text.as_bytes(), 0).unwrap()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = Vec::new();
+        flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+        packed
+    }
+
+    /// Protects: zstd is read whole, frame after frame, and frames that hold no data are skipped wherever they are.
+    #[test]
+    fn zstd_is_read_whole() {
+        let skippable = [&[0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+        let frames = [skippable.clone(), zstd("one\n"), skippable.clone(), zstd("two\n"), skippable].concat();
+        assert_eq!(text_of(&frames).unwrap(), "one\ntwo\n");
+    }
+
+    /// Protects: what was packed twice is unpacked twice; a byte order mark inside is left out; a Parquet file or an
+    /// archive in gzip is named.
+    #[test]
+    fn layers_are_unpacked() {
+        assert_eq!(text_of(&gzip(&gzip("\u{feff}text".as_bytes()))).unwrap(), "text");
+        assert_eq!(text_of(&gzip(&zstd("text"))).unwrap(), "text");
+        let said = |bytes: &[u8]| text_of(bytes).unwrap_err().to_string();
+        assert!(said(&gzip(b"PAR1....")).contains("a packed Parquet or Arrow file"));
+        assert!(said(&gzip(&[vec![b'x'; 257], b"ustar".to_vec()].concat())).contains("a tar archive"));
+        let deep = (0..5).fold(b"text".to_vec(), |bytes, _| gzip(&bytes));
+        assert!(said(&deep).contains("packed more than 3 times"), "{}", said(&deep));
+    }
 }

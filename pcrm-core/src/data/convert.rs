@@ -63,6 +63,12 @@ const RESERVED: &[&str] = &[
     "input",
     "system",
     "history",
+    "query",
+    "context",
+    "system_prompt",
+    "system_message",
+    "conversation",
+    "trajectory",
     "conversations",
     "messages",
     "responses",
@@ -243,15 +249,18 @@ fn carry(
     record: &mut Map<String, Value>,
     losses: &mut Vec<Loss>,
 ) -> Result<(), String> {
-    let renamed = columns.rename(&source.record)?;
+    let (renamed, _) = columns.view(&source.record)?;
     let renamed = renamed.as_ref();
-    let consumed = source.schema.columns();
+    let read = source.schema.reads(renamed);
+    let beside = ["margin", "subset", "id", "scores", "ranks", "rank", "ranking"];
+    let is_beside = |key: &str| beside.contains(&key) || is_score(key);
+    let consumed = |key: &str| read.contains(&key) && !is_beside(key);
     let many = source.schema.is_many();
     // Both together would make RewardBench of it.
     let bench = to == Schema::StandardExplicit && source.record.contains_key("subset");
     losses.extend(columns.displaced(&source.record).map(|key| Loss::Column(key.to_owned())));
     for (key, value) in renamed {
-        if consumed.contains(&key.as_str()) {
+        if consumed(key) {
             continue;
         }
         let dropped =

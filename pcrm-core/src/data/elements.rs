@@ -7,6 +7,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use super::lines::Line;
+use super::scan::Scan;
 use crate::error::{Error, Result};
 
 /// The keys under which an object may hold its records.
@@ -19,8 +20,8 @@ pub(super) struct Elements {
     reader: Box<dyn BufRead + Send>,
     limit: usize,
     line: u64,
-    /// Whether the array stands in an object.
-    in_object: bool,
+    /// The key of the array, if it is in an object.
+    key: Option<Vec<u8>>,
     state: State,
 }
 
@@ -31,46 +32,18 @@ enum State {
     Ended,
 }
 
-/// Where in strings and brackets a scan stands.
-#[derive(Debug, Default)]
-struct Scan {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl Scan {
-    fn feed(&mut self, byte: u8) {
-        if self.in_string {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
-                _ => {}
-            }
-            return;
-        }
-        match byte {
-            b'"' => self.in_string = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-
-    fn outside(&self) -> bool {
-        self.depth == 0 && !self.in_string
-    }
-}
-
-/// Where the records of a text begin that starts with `head`: behind the bracket of an array or of an object's list.
-/// None if it is neither.
-pub(super) fn list_begins(head: &[u8]) -> Option<usize> {
-    let first = head.iter().position(|byte| !byte.is_ascii_whitespace())?;
+/// Finds where the records of a text begin that starts with `head`: behind the bracket of an array or of an object's
+/// list. None if it is neither.
+///
+/// # Errors
+/// An object with another list of objects before that list, in words.
+pub(super) fn list_begins(head: &[u8]) -> Result<Option<usize>, String> {
+    let Some(first) = head.iter().position(|byte| !byte.is_ascii_whitespace()) else { return Ok(None) };
     match head[first] {
-        b'[' => Some(first + 1),
+        b'[' => Ok(Some(first + 1)),
         b'{' => {
             let (mut scan, mut key, mut begins) = (Scan::default(), &head[..0], 0);
+            let mut before_it: Option<&[u8]> = None;
             for (at, byte) in head.iter().enumerate().skip(first) {
                 let before = (scan.depth, scan.in_string);
                 scan.feed(*byte);
@@ -78,18 +51,48 @@ pub(super) fn list_begins(head: &[u8]) -> Option<usize> {
                     ((1, false), b'"') => begins = at + 1,
                     ((1, true), b'"') if !scan.in_string => key = &head[begins..at],
                     ((1, false), b',') => key = &head[..0],
-                    ((1, false), b'[') if is_list_key(key) => {
+                    ((1, false), b'[') => {
                         let element = head[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace());
-                        return (element == Some(&b'{')).then_some(at + 1);
+                        match (element == Some(&b'{'), is_list_key(key), before_it) {
+                            (true, true, None) => return Ok(Some(at + 1)),
+                            (true, true, Some(other)) => return Err(two_lists(other, key)),
+                            (true, false, _) => before_it = before_it.or(Some(key)),
+                            (false, ..) => {}
+                        }
                     }
-                    _ if scan.depth == 0 => return None,
+                    _ if scan.depth == 0 => return Ok(None),
                     _ => {}
                 }
             }
-            None
+            Ok(None)
         }
-        _ => None,
+        _ => Ok(None),
     }
+}
+
+/// Why a file with two lists of objects is refused: it cannot be known which of them is meant.
+fn two_lists(first: &[u8], second: &[u8]) -> String {
+    format!(
+        "two lists of objects, {:?} and {:?}; expected one list a file: write the one that is meant, as a split, to a \
+         file of its own",
+        String::from_utf8_lossy(first),
+        String::from_utf8_lossy(second)
+    )
+}
+
+/// The last string of a text, without its quotes.
+fn last_string(text: &[u8]) -> &[u8] {
+    let (mut scan, mut begins, mut last) = (Scan::default(), 0, &text[..0]);
+    for (at, byte) in text.iter().enumerate() {
+        let before = scan.in_string;
+        scan.feed(*byte);
+        match (before, scan.in_string) {
+            (false, true) => begins = at + 1,
+            (true, false) => last = &text[begins..at],
+            _ => {}
+        }
+    }
+    last
 }
 
 fn is_list_key(key: &[u8]) -> bool {
@@ -106,7 +109,8 @@ impl Elements {
     ) -> Self {
         let newlines = prefix.iter().filter(|byte| **byte == b'\n').count() as u64;
         let in_object = prefix.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        Self { path, reader, limit, line: newlines + 1, in_object, state: State::Inside }
+        let key = in_object.then(|| last_string(prefix).to_vec());
+        Self { path, reader, limit, line: newlines + 1, key, state: State::Inside }
     }
 
     fn line_error(&self, line: u64, message: String) -> Error {
@@ -184,10 +188,13 @@ impl Elements {
         }
     }
 
-    /// Reads what stands behind the array: nothing, or the rest of its object.
+    /// Reads the text behind the array: nothing, or the rest of its object.
     fn rest(&mut self) -> Result<()> {
-        let mut scan = Scan { depth: usize::from(self.in_object), ..Scan::default() };
+        let own = self.key.take();
+        let mut scan = Scan::at_depth(usize::from(own.is_some()));
+        let own = own.unwrap_or_default();
         let mut key = Vec::new();
+        let mut list_begins = false;
         while let Some(byte) = self.byte()? {
             let before = (scan.depth, scan.in_string);
             if before.0 == 0 && !byte.is_ascii_whitespace() {
@@ -196,16 +203,16 @@ impl Elements {
                 let error = self.line_error(self.line, message);
                 return Err(self.end(error));
             }
+            if list_begins && byte == b'{' {
+                let error = Error::file(&self.path, two_lists(&own, &key));
+                return Err(self.end(error));
+            }
+            list_begins &= byte.is_ascii_whitespace();
             scan.feed(byte);
             match (before, byte) {
                 ((1, false), b'"' | b',') => key.clear(),
                 ((1, true), byte) if scan.in_string && key.len() < 64 => key.push(byte),
-                ((1, false), b'[') if is_list_key(&key) => {
-                    let name = String::from_utf8_lossy(&key).into_owned();
-                    let message = format!("a second list of records, {name:?}; expected one list a file");
-                    let error = self.line_error(self.line, message);
-                    return Err(self.end(error));
-                }
+                ((1, false), b'[') => list_begins = true,
                 _ => {}
             }
         }

@@ -7,10 +7,13 @@ use serde_json::{Map, Value};
 
 use super::columns::Columns;
 use super::files::data_files;
-use super::preference::Ties;
+use super::not_finite::NotFinite;
+use super::preference::{Ties, is_score};
 use super::records::Records;
 use super::report::{FileReport, Origin, Problem, ProblemKind, Report, Strictness};
 use super::schema::Schema;
+use super::survey::{Finding, Severity, Tally, many};
+use super::unread::Unread;
 use crate::error::{Error, Result};
 
 /// Why a record is not kept.
@@ -48,27 +51,50 @@ pub(super) struct Found<'a> {
     pub origin: Origin,
 }
 
-/// What came of a record: where it stands, and a row or why there is none.
+/// The outcome of a record: its place, and a row or why there is none.
 pub(super) type Outcome<T> = (Origin, Result<T, Refusal>);
 
-/// How records of one sort are told and read.
+/// Recognises and reads records of one sort.
 pub(super) trait Reader {
-    /// What becomes of records.
+    /// What a record becomes.
     type Row;
 
-    /// What a record is.
+    /// The schema of a record.
     fn schema_of(&self, record: &Record) -> Result<Schema, String>;
 
     /// Reads a record into any number of rows.
     fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Self::Row>>);
 
     /// Reads what needed the whole file.
-    fn end_file(&mut self, _out: &mut Vec<Outcome<Self::Row>>) {}
+    ///
+    /// # Errors
+    /// Why the file as a whole is refused.
+    fn end_file(&mut self, _out: &mut Vec<Outcome<Self::Row>>) -> Result<(), String> {
+        Ok(())
+    }
 
-    /// The row that stands for a record that is left out, where rows are to match records one to one.
+    /// The row for a record that is left out, where rows are to match records one to one.
     fn placeholder(&mut self, _origin: &Origin, _message: &str) -> Option<Self::Row> {
         None
     }
+
+    /// Findings about the rows that were read.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+/// What is seen of the records of all files beside their rows.
+#[derive(Default)]
+struct Seen {
+    /// Columns of the present file that nothing is read from.
+    unread: Unread,
+    /// Records with turns that were JSON inside of a text.
+    packed: Tally,
+    /// The named columns that some record has, and that its schema reads, by their known names.
+    found: Vec<&'static str>,
+    used: Vec<&'static str>,
+    schemas: Vec<Schema>,
 }
 
 /// Reads all files.
@@ -78,6 +104,7 @@ pub(super) fn load<R: Reader>(
     reader: &mut R,
 ) -> Result<(Vec<R::Row>, Report)> {
     let (mut kept, mut report) = (Vec::new(), Report::default());
+    let mut seen = Seen::default();
     for path in data_files(paths)? {
         let file: Arc<Path> = Arc::from(path.as_path());
         report.files.push(FileReport::new(file.clone()));
@@ -87,12 +114,13 @@ pub(super) fn load<R: Reader>(
         loop {
             let ended = match records.next() {
                 None => {
-                    reader.end_file(&mut out);
+                    reader.end_file(&mut out).map_err(|message| Error::file(&path, message))?;
                     true
                 }
                 Some(record) => {
                     rows += 1;
-                    read_one(record, &file, &mut schema, options, reader, &mut out)?;
+                    let record = record.map(|numbered| (numbered, records.not_finite()));
+                    read_one(record, &file, &mut schema, &mut seen, options, reader, &mut out)?;
                     false
                 }
             };
@@ -118,15 +146,78 @@ pub(super) fn load<R: Reader>(
         if rows == 0 {
             return Err(Error::file(path, "has no records; expected one JSON object a line"));
         }
+        let unread = std::mem::take(&mut seen.unread);
+        if let Some(message) = unread.refusal().filter(|_| options.columns.schema.is_none()) {
+            return Err(Error::file(path, message));
+        }
+        report.findings.extend(unread.findings());
         if let Some(last) = report.files.last_mut() {
             (last.schema, last.rows, last.kept) = (schema, rows, kept.len() - before - placeholders);
+            last.unread = unread.names();
         }
+        seen.schemas.extend(schema);
     }
     report.finish();
     if report.kept == 0 {
         return Err(nothing_kept(&report));
     }
+    seen.check_names(options)?;
+    report.findings.extend(seen.finding());
+    report.findings.extend(reader.findings());
     Ok((kept, report))
+}
+
+impl Seen {
+    /// Refuses names of columns that change nothing.
+    fn check_names(&self, options: &ReadOptions) -> Result<()> {
+        for (known, own) in options.columns.renames() {
+            if !self.found.contains(&known) {
+                let message = format!("{known}={own}: no record has a column {own:?}");
+                return Err(Error::invalid("field", message));
+            }
+            if !self.used.contains(&known) {
+                let mut schemas: Vec<String> = self.schemas.iter().map(Schema::to_string).collect();
+                schemas.dedup();
+                let message = format!(
+                    "{known}={own} does nothing: records of {} have no use for a column {known:?}",
+                    schemas.join(", ")
+                );
+                return Err(Error::invalid("field", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn finding(&self) -> Option<Finding> {
+        (!self.packed.is_empty()).then(|| {
+            let found = format!(
+                "{} with messages as JSON inside a text; they are read as messages",
+                many(self.packed.count, "record")
+            );
+            let advice = "Write messages as lists, so that other tools read them so too";
+            Finding::new("packed_messages", Severity::Warning, found, advice).tallied(&self.packed)
+        })
+    }
+
+    /// Takes note of a record and of its columns.
+    fn note(
+        &mut self,
+        schema: Schema,
+        record: &Record,
+        source: &Record,
+        options: &ReadOptions,
+        origin: &Origin,
+    ) {
+        self.unread.see(schema, record, origin);
+        for (known, own) in options.columns.renames() {
+            if source.contains_key(own) && !self.found.contains(&known) {
+                self.found.push(known);
+            }
+            if !self.used.contains(&known) && schema.may_read(known, record) {
+                self.used.push(known);
+            }
+        }
+    }
 }
 
 /// Messages quote records, which may be of any length.
@@ -163,15 +254,16 @@ fn nothing_kept(report: &Report) -> Error {
 }
 
 fn read_one<R: Reader>(
-    record: Result<(u64, Record)>,
+    record: Result<((u64, Record), &[NotFinite])>,
     file: &Arc<Path>,
     schema: &mut Option<Schema>,
+    seen: &mut Seen,
     options: &ReadOptions,
     reader: &mut R,
     out: &mut Vec<Outcome<R::Row>>,
 ) -> Result<()> {
     let at = |line| Origin { file: file.clone(), line };
-    let (line, source) = match record {
+    let ((line, source), not_finite) = match record {
         Ok(record) => record,
         Err(Error::Line { line, message, .. }) => {
             out.push((at(line), Err((ProblemKind::Malformed, message))));
@@ -179,17 +271,28 @@ fn read_one<R: Reader>(
         }
         Err(error) => return Err(error),
     };
-    let told = options.columns.rename(&source).and_then(|record| {
+    let viewed = options.columns.view(&source).and_then(|(record, packed)| {
+        for NotFinite { key, value } in not_finite {
+            let known = options.columns.known(key);
+            if known == "margin" || is_score(known) {
+                return Err(format!("{key:?} is {value}; expected a finite number"));
+            }
+        }
         let own = options.columns.schema_of(&record, |record| reader.schema_of(record))?;
         let files = *schema.get_or_insert(own);
         match files.admits(own) {
-            true => Ok((own, record)),
+            true => Ok((own, record, packed)),
             false => Err(format!("mixed schemas: {own}, while the file began as {files}")),
         }
     });
-    match told {
-        Ok((schema, record)) => {
-            reader.read(Found { schema, record: &record, source: &source, origin: at(line) }, out);
+    match viewed {
+        Ok((schema, record, packed)) => {
+            let origin = at(line);
+            if packed {
+                seen.packed.add(&origin);
+            }
+            seen.note(schema, &record, &source, options, &origin);
+            reader.read(Found { schema, record: &record, source: &source, origin }, out);
         }
         Err(message) => out.push((at(line), Err((ProblemKind::Malformed, message)))),
     }

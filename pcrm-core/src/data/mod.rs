@@ -6,6 +6,8 @@
 //! them exactly as TRL's reward trainer does. [`convert`] and [`split`] make files of files, which [`output`] writes;
 //! [`overlap`] tells what stands in two, [`survey`] what data are like.
 
+mod arrow_rows;
+mod asked;
 pub mod columns;
 mod container;
 pub mod conversation;
@@ -13,8 +15,12 @@ pub mod convert;
 mod elements;
 pub mod encode;
 pub mod files;
+mod gzip;
+mod layouts;
 pub mod lines;
 mod load;
+mod not_finite;
+mod objects;
 pub mod output;
 pub mod overlap;
 mod parquet_rows;
@@ -23,11 +29,15 @@ mod prompts;
 pub mod records;
 pub mod render;
 pub mod report;
+mod scan;
 pub mod schema;
+mod signature;
 pub mod split;
 pub mod survey;
+mod tables;
 pub mod texts;
 mod turns;
+mod unread;
 
 /// The shared test data, or a line that says where it was looked for.
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -10,6 +11,8 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
 
+use super::not_finite::{self, NotFinite};
+use super::records::Parsed;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
@@ -26,16 +29,27 @@ impl ParquetRows {
     /// Reads a file's footer.
     ///
     /// # Errors
-    /// A file that is damaged or cut short, or whose columns cannot be read as rows.
+    /// A file that is damaged or cut short, whose columns cannot be read as rows, or whose compression is not supported.
     pub(super) fn open(path: &Path, file: File, limit: usize) -> Result<Self> {
         let wrong = |message: String| Error::file(path, format!("a damaged Parquet file: {message}"));
         let open = || {
             let reader = SerializedFileReader::new(file)?;
             let expected = reader.metadata().file_metadata().num_rows();
             refuse_bombs(reader.metadata())?;
-            Ok::<_, ParquetError>((RowIter::from_file_into(Box::new(reader)), expected))
+            let packed = unsupported(reader.metadata());
+            Ok::<_, ParquetError>((RowIter::from_file_into(Box::new(reader)), expected, packed))
         };
-        let (rows, expected) = guarded(open).map_err(wrong)?.map_err(|error| wrong(error.to_string()))?;
+        let (rows, expected, packed) =
+            guarded(open).map_err(wrong)?.map_err(|error| wrong(error.to_string()))?;
+        if let Some(packing) = packed {
+            return Err(Error::file(
+                path,
+                format!(
+                    "a Parquet file compressed with {packing}, which is not supported; write it again with zstd, snappy, \
+                     gzip, lz4 or none"
+                ),
+            ));
+        }
         Ok(Self { path: path.to_path_buf(), rows: Some(rows), expected, number: 0, limit })
     }
 
@@ -46,20 +60,21 @@ impl ParquetRows {
 }
 
 impl Iterator for ParquetRows {
-    type Item = Result<(u64, Map<String, Value>)>;
+    type Item = Result<Parsed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rows = self.rows.as_mut()?;
         match guarded(|| rows.next()) {
             Ok(Some(Ok(row))) => {
                 self.number += 1;
+                let found = not_finite(&row);
                 let record = object(row);
                 let size: usize = record.values().map(size).sum();
                 if size > self.limit {
                     let message = format!("longer than {} bytes; expected less", self.limit);
                     return Some(Err(Error::Line { path: self.path.clone(), line: self.number, message }));
                 }
-                Some(Ok((self.number, record)))
+                Some(Ok(((self.number, record), found)))
             }
             Ok(Some(Err(error))) => Some(Err(self.wrong(&error.to_string()))),
             Ok(None) if self.number as i64 != self.expected => {
@@ -89,6 +104,27 @@ fn refuse_bombs(metadata: &ParquetMetaData) -> Result<(), ParquetError> {
         }
     }
     Ok(())
+}
+
+/// The compression of a file's columns, if one of them has a compression that is not built in.
+fn unsupported(metadata: &ParquetMetaData) -> Option<&'static str> {
+    let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    columns.map(|column| column.compression()).find_map(|packing| match packing {
+        Compression::BROTLI(_) => Some("brotli"),
+        Compression::LZO => Some("lzo"),
+        _ => None,
+    })
+}
+
+/// The columns of a row that hold a float without a finite value.
+fn not_finite(row: &Row) -> Vec<NotFinite> {
+    let found = row.get_column_iter().filter_map(|(name, field)| match field {
+        Field::Float16(number) => not_finite::float(name, f64::from(f32::from(*number))),
+        Field::Float(number) => not_finite::float(name, f64::from(*number)),
+        Field::Double(number) => not_finite::float(name, *number),
+        _ => None,
+    });
+    found.collect()
 }
 
 /// About how many bytes a value takes.
@@ -134,6 +170,15 @@ fn value(field: Field) -> Value {
                 map.entries().iter().map(|(name, field)| (key(name), value(field.clone()))).collect(),
             )
         }
+        Field::Decimal(decimal) => number(&Field::Decimal(decimal).to_string()),
         other => Value::from(other.to_string()),
+    }
+}
+
+/// A decimal as a number, or as its text where JSON has no such number.
+fn number(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(number @ Value::Number(_)) => number,
+        _ => Value::from(text),
     }
 }

@@ -1,5 +1,6 @@
 //! Preference pairs from files.
 
+mod findings;
 mod oasst;
 mod pair;
 mod several;
@@ -12,15 +13,17 @@ pub use super::load::ReadOptions;
 use super::load::{Found, Outcome, Reader, Record, Refusal, load};
 pub use super::report::{Origin, Problem, ProblemKind, Report, Strictness};
 use super::schema::Schema;
-use crate::error::Result;
+use super::survey::Finding;
+use crate::error::{Error, Result};
 pub use verdict::{InSet, Ties, Verdict};
 
-pub(super) use pair::{alpaca_prompt, content_at, is_score, read_pair, refuse_template_columns};
+pub(super) use findings::PairFindings;
+pub(super) use pair::{content_at, is_score, read_pair, refuse_template_columns};
 
 /// A prompt's two answers, the first preferred to the second.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preference {
-    /// Where it stands.
+    /// Its place.
     pub origin: Origin,
     /// The prompt; none if both answers contain it.
     pub prompt: Option<Content>,
@@ -54,19 +57,27 @@ pub struct SourcePair {
 
 /// Reads preference pairs from files and folders of JSON lines, JSON or Parquet.
 ///
-/// Each file's schema is told by its first usable record. Left out, or refused with [`Strictness::Refuse`], are
+/// Each file's schema is that of its first usable record. Left out, or refused with [`Strictness::Refuse`], are
 /// malformed records, ties (a `margin` of 0, or equal scores), identical answers and empty ones. Ties among the
 /// answers of a set whose other answers differ are left out and never refused. [`Ties::Keep`] keeps all ties.
 ///
 /// # Errors
 /// A file that cannot be read or has no records, no usable record at all, and with [`Strictness::Refuse`] the
-/// first unusable one.
+/// first unusable one. Answers without a prompt beside a column of texts that is not read, labels that do not fit the
+/// columns of their answers, a named column that no record has or no schema reads, and `score_margins` where no pair
+/// has scores.
 pub fn load_preferences(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
 ) -> Result<(Vec<Preference>, Report)> {
     let options = options.into();
-    load(paths, &options, &mut Pairs::new(&options))
+    let (pairs, report) = load(paths, &options, &mut Pairs::new(&options))?;
+    if options.score_margins && pairs.iter().all(|pair| pair.margin.is_none()) {
+        let message = "no pair has scores of both answers, so none gets a margin of them; expected score_chosen and \
+                       score_rejected, or columns named by --field score_chosen=COLUMN";
+        return Err(Error::invalid("score-margins", message));
+    }
+    Ok((pairs, report))
 }
 
 /// As [`load_preferences`], each pair with its JSON object.
@@ -82,6 +93,7 @@ struct Pairs {
     score_margins: bool,
     sets: several::Sets,
     posts: oasst::Posts,
+    findings: PairFindings,
 }
 
 impl Reader for Pairs {
@@ -93,6 +105,11 @@ impl Reader for Pairs {
 
     fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Preference>>) {
         let Found { schema, record, origin, .. } = found;
+        self.findings.see_record(schema, record, &origin);
+        if let Some(message) = self.score_margins.then(|| pair::score_that_is_none(record)).flatten() {
+            let message = format!("{message}, for --score-margins");
+            return out.push((origin, Err((ProblemKind::Malformed, message))));
+        }
         let read = match schema {
             Schema::OasstTrees => oasst::read_tree(record, &origin, &mut self.sets),
             Schema::OasstMessages => self.posts.add(record, &origin).map(|()| Vec::new()),
@@ -101,18 +118,31 @@ impl Reader for Pairs {
             schema => Err((ProblemKind::Malformed, format!("{schema}; expected a schema of pairs"))),
         };
         match read {
-            Ok(pairs) => out.extend(pairs.into_iter().map(|pair| (origin.clone(), self.checked(pair)))),
+            Ok(pairs) => {
+                let checked = pairs.into_iter().map(|pair| (origin.clone(), self.checked(pair)));
+                let from = out.len();
+                out.extend(checked);
+                out[from..]
+                    .iter()
+                    .filter_map(|(_, pair)| pair.as_ref().ok())
+                    .for_each(|p| self.findings.see(p));
+            }
             Err(refusal) => out.push((origin, Err(refusal))),
         }
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<Preference>>) {
+    fn end_file(&mut self, out: &mut Vec<Outcome<Preference>>) -> Result<(), String> {
         let mut pairs = Vec::new();
         self.posts.pairs(&mut self.sets, &mut pairs);
         self.sets.end_file();
         let checked =
             |(origin, pair): Outcome<Preference>| (origin, pair.and_then(|pair| self.checked(pair)));
         out.extend(pairs.into_iter().map(checked));
+        self.findings.end_file()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.findings.findings()
     }
 }
 
@@ -122,6 +152,7 @@ impl Pairs {
             score_margins: options.score_margins,
             sets: several::Sets::new(options.ties),
             posts: oasst::Posts::default(),
+            findings: PairFindings::default(),
         }
     }
 
@@ -145,6 +176,7 @@ fn tie_in_words(pair: &Preference) -> String {
     match (pair.margin, pair.scores) {
         (Some(_), _) => "\"margin\" is 0: a tie".to_owned(),
         (None, Some((score, _))) => format!("both answers have the score {score}: a tie"),
+        (None, None) if pair.in_set.is_none() => "the label calls neither answer better: a tie".to_owned(),
         (None, None) => "both answers have the same rank: a tie".to_owned(),
     }
 }
@@ -170,12 +202,17 @@ impl Reader for Sources {
         out.extend(pairs.into_iter().map(|(origin, pair)| (origin, pair.map(sourced))));
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<SourcePair>>) {
+    fn end_file(&mut self, out: &mut Vec<Outcome<SourcePair>>) -> Result<(), String> {
         let mut pairs = Vec::new();
-        self.pairs.end_file(&mut pairs);
+        self.pairs.end_file(&mut pairs)?;
         let (schema, record_number) = (Schema::OasstMessages, self.records);
         let sourced = |pair| SourcePair { pair, record_number, schema, record: Record::new() };
         out.extend(pairs.into_iter().map(|(origin, pair)| (origin, pair.map(sourced))));
+        Ok(())
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.pairs.findings()
     }
 }
 

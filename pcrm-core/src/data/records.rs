@@ -1,21 +1,30 @@
-//! A file as JSON objects: JSON lines, one JSON array or an object with a list, Parquet; told by its content.
+//! A file as JSON objects: JSON lines, objects one after the other, one JSON array or an object with a list, Parquet,
+//! Arrow; recognised by its content.
 
-use std::io::{Cursor, Read};
+use std::collections::VecDeque;
+use std::io::{BufRead, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::arrow_rows::ArrowRows;
 use super::container::{self, Container};
 use super::conversation::kind_of;
 use super::elements::{Elements, LIST_KEYS, list_begins};
 use super::lines::{Line, Lines, MAX_LINE};
+use super::not_finite::{self, NotFinite};
+use super::objects::{Layout, Objects, layout};
 use super::parquet_rows::ParquetRows;
+use super::tables::table;
 use crate::error::{Error, Result};
 
-/// A record with its number: the line it begins on, or its row in a Parquet file.
+/// A record with its number: the line it begins on, or its row in a Parquet or Arrow file.
 pub type Numbered = (u64, Map<String, Value>);
 
-/// How much is read to tell what a text is.
+/// A record with its number, and its columns that hold no finite number.
+pub(super) type Parsed = (Numbered, Vec<NotFinite>);
+
+/// How much is read to recognise the form of a text.
 const HEAD: usize = 1 << 16;
 
 /// The records of a file.
@@ -24,19 +33,25 @@ const HEAD: usize = 1 << 16;
 pub struct Records {
     path: PathBuf,
     form: Form,
+    /// Records of the last line that was read, where it holds several.
+    waiting: VecDeque<Parsed>,
+    not_finite: Vec<NotFinite>,
 }
 
 enum Form {
     OneALine(Lines),
+    Spread(Objects),
     List(Elements),
     Parquet(ParquetRows),
+    Arrow(ArrowRows),
 }
 
 impl Records {
     /// Opens a file; no record may be longer than [`MAX_LINE`].
     ///
     /// # Errors
-    /// A file that cannot be opened, UTF-16, and a damaged Parquet file.
+    /// A file that cannot be opened, and one that holds no records pcrm can read: an archive, a table, several lists, a
+    /// damaged Parquet file.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, MAX_LINE)
     }
@@ -48,23 +63,62 @@ impl Records {
     pub fn open_with(path: &Path, limit: usize) -> Result<Self> {
         let form = match container::open(path)? {
             Container::Parquet(file) => Form::Parquet(ParquetRows::open(path, file, limit)?),
-            Container::Text(mut reader) => {
-                let mut head =
-                    container::head(&mut reader, HEAD).map_err(|error| Error::file(path, error))?;
-                match list_begins(&head) {
-                    Some(at) => {
-                        let rest = head.split_off(at);
-                        let reader = Box::new(Cursor::new(rest).chain(reader));
-                        Form::List(Elements::behind(&head, path.to_path_buf(), reader, limit))
-                    }
-                    None => {
-                        let reader = Box::new(Cursor::new(head).chain(reader));
-                        Form::OneALine(Lines::of(path.to_path_buf(), reader, limit))
-                    }
-                }
-            }
+            Container::Arrow(file) => Form::Arrow(ArrowRows::open(path, file, limit)?),
+            Container::Text(reader) => text(path, reader, limit)?,
         };
-        Ok(Self { path: path.to_path_buf(), form })
+        Ok(Self { path: path.to_path_buf(), form, waiting: VecDeque::new(), not_finite: Vec::new() })
+    }
+
+    /// The columns of the record that came last whose value is NaN or infinite: the record has null for it.
+    pub(super) fn not_finite(&self) -> &[NotFinite] {
+        &self.not_finite
+    }
+
+    fn next_parsed(&mut self) -> Option<Result<Parsed>> {
+        if let Some(waiting) = self.waiting.pop_front() {
+            return Some(Ok(waiting));
+        }
+        let line = match &mut self.form {
+            Form::OneALine(lines) => lines.next()?,
+            Form::Spread(objects) => objects.next()?,
+            Form::List(elements) => elements.next()?,
+            Form::Parquet(rows) => return rows.next(),
+            Form::Arrow(rows) => return rows.next(),
+        };
+        Some(line.and_then(|Line { number, text }| match parse(&text) {
+            Ok(records) => {
+                let numbered = records.into_iter().map(|(record, found)| ((number, record), found));
+                self.waiting.extend(numbered);
+                // A line that parses holds one record at least.
+                let empty = || ((number, Map::new()), Vec::new());
+                Ok(self.waiting.pop_front().unwrap_or_else(empty))
+            }
+            Err(message) => Err(Error::Line { path: self.path.clone(), line: number, message }),
+        }))
+    }
+}
+
+/// The form of a text, recognised by its beginning.
+fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Result<Form> {
+    let mut head = container::head(&mut reader, HEAD).map_err(|error| Error::file(path, error))?;
+    if let Some(at) = list_begins(&head).map_err(|message| Error::file(path, message))? {
+        let rest = head.split_off(at);
+        let reader = Box::new(Cursor::new(rest).chain(reader));
+        return Ok(Form::List(Elements::behind(&head, path.to_path_buf(), reader, limit)));
+    }
+    if let Some(message) = table(&head) {
+        return Err(Error::file(path, message));
+    }
+    let layout = layout(&head, head.len() < HEAD);
+    let reader = Box::new(Cursor::new(head).chain(reader));
+    match layout {
+        Layout::OnLines => Ok(Form::OneALine(Lines::of(path.to_path_buf(), reader, limit))),
+        Layout::Spread => Ok(Form::Spread(Objects::of(path.to_path_buf(), reader, limit))),
+        Layout::Commas => Err(Error::file(
+            path,
+            "a comma behind the first object, and no bracket before it; expected JSON lines, without commas, or one \
+             array in [ ]",
+        )),
     }
 }
 
@@ -72,37 +126,52 @@ impl Iterator for Records {
     type Item = Result<Numbered>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let line = match &mut self.form {
-            Form::OneALine(lines) => lines.next()?,
-            Form::List(elements) => elements.next()?,
-            Form::Parquet(rows) => return rows.next(),
-        };
-        Some(line.and_then(|Line { number, text }| match parse(&text) {
-            Ok(record) => Ok((number, record)),
-            Err(message) => Err(Error::Line { path: self.path.clone(), line: number, message }),
+        self.not_finite.clear();
+        Some(self.next_parsed()?.map(|(numbered, not_finite)| {
+            self.not_finite = not_finite;
+            numbered
         }))
     }
 }
 
-fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(record)) => Ok(record),
-        Ok(other) => Err(format!("{}; expected a JSON object", kind_of(&other))),
-        // The error's own line counts within the record, which misleads beside the file's.
-        Err(error) => {
-            let said = error.to_string();
-            let said = said.split(" at line ").next().unwrap_or(&said);
-            let spread = text.trim_start() == "{";
-            let hint = match spread {
-                true => format!(
-                    "; expected one JSON object a line, one array, or an object with a list under {}",
-                    LIST_KEYS.join(", ")
-                ),
-                false => String::new(),
-            };
-            Err(format!("broken JSON: {said} (column {}){hint}", error.column()))
-        }
+type Object = (Map<String, Value>, Vec<NotFinite>);
+
+/// The objects of a line: one, or several where lines were glued together.
+fn parse(text: &str) -> Result<Vec<Object>, String> {
+    // Files that were joined keep their byte order marks.
+    let text = text.trim_start_matches('\u{feff}');
+    let error = match not_finite::parse(text) {
+        Ok((Value::Object(record), found)) => return Ok(vec![(record, found)]),
+        Ok((other, _)) => return Err(format!("{}; expected a JSON object", kind_of(&other))),
+        Err(error) => error,
+    };
+    if let Some(glued) = glued(text) {
+        return Ok(glued);
     }
+    // The error's own line counts within the record, which misleads beside the file's.
+    let said = error.to_string();
+    let said = said.split(" at line ").next().unwrap_or(&said);
+    let hint = match text.trim() {
+        "{" => format!(
+            "; expected one JSON object a line, one array, or an object with a list under {}",
+            LIST_KEYS.join(", ")
+        ),
+        text if text.starts_with("{'") => "; single quotes are Python's way to print, not JSON".to_owned(),
+        text if text.ends_with("},") => "; expected no comma behind the object".to_owned(),
+        _ => String::new(),
+    };
+    Err(format!("broken JSON: {said} (column {}){hint}", error.column()))
+}
+
+/// The objects of a text that is several objects behind each other.
+fn glued(text: &str) -> Option<Vec<Object>> {
+    let (text, _) = not_finite::nulled(text);
+    let mut objects = Vec::new();
+    for value in serde_json::Deserializer::from_str(&text).into_iter::<Value>() {
+        let Ok(Value::Object(object)) = value else { return None };
+        objects.push((object, Vec::new()));
+    }
+    (objects.len() > 1).then_some(objects)
 }
 
 #[cfg(test)]

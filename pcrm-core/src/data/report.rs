@@ -1,4 +1,4 @@
-//! What came of reading data files: how many records were kept, and why the others were not.
+//! The result of reading data files: how many records were kept, and why the others were not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::schema::Schema;
+use super::survey::Finding;
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The file.
@@ -33,7 +34,7 @@ impl Serialize for Origin {
 /// What to do with a record that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strictness {
-    /// Leave it out, count it, tell it in the report.
+    /// Leave it out, count it and name it in the report.
     #[default]
     Skip,
     /// Fail with its file and line.
@@ -62,6 +63,11 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    /// Whether a record that is left out for it is lost: ties within a set and records that rank nothing are not.
+    fn is_loss(self) -> bool {
+        !matches!(self, Self::TieInSet | Self::Unranked)
+    }
+
     /// Whether [`Strictness::Refuse`] refuses it: a ranked set may hold ties.
     pub(super) fn is_refused(self) -> bool {
         self != Self::TieInSet
@@ -87,26 +93,28 @@ impl fmt::Display for ProblemKind {
 pub struct Problem {
     /// Why.
     pub kind: ProblemKind,
-    /// Where it stands.
+    /// Its place.
     pub origin: Origin,
     /// What is wrong with it, and what was expected.
     pub message: String,
 }
 
-/// What came of one file.
+/// The result of reading one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileReport {
     /// The file.
     #[serde(serialize_with = "as_text")]
     pub file: Arc<Path>,
-    /// What its records are; none if none could be told.
+    /// The schema of its records; none if no record has a known one.
     pub schema: Option<Schema>,
     /// The records it has.
     pub rows: usize,
-    /// Those that were kept.
+    /// The rows that were kept: records, or pairs made of them.
     pub kept: usize,
-    /// How many were not, by reason, with the line of the first.
+    /// The records that were not kept, by reason.
     pub left_out: BTreeMap<ProblemKind, LeftOut>,
+    /// Columns that hold something and that nothing is read from.
+    pub unread: Vec<String>,
 }
 
 fn as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -114,49 +122,108 @@ fn as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> Result<S::Ok, S::E
 }
 
 /// The records of a file that were not kept for one reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// How many.
     pub count: usize,
     /// The line of the first.
     pub first_line: u64,
+    /// What is wrong with the first, and what was expected.
+    pub first_message: String,
 }
 
-/// What came of reading data files.
+/// The records of all files that were not kept for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Why.
+    pub kind: ProblemKind,
+    /// How many.
+    pub count: usize,
+    /// The place of the first.
+    pub first: Origin,
+    /// What is wrong with the first, and what was expected.
+    pub message: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, count, first, message } = self;
+        let before = if *count == 1 { "" } else { "first: " };
+        write!(f, "{count} {kind} ({before}{first}: {})", in_a_line(message))
+    }
+}
+
+/// The result of reading data files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// What the records are, if all files agree.
+    /// The schema of the records, if all files agree.
     pub schema: Option<Schema>,
     /// The records there are.
     pub rows: usize,
-    /// Those that were kept.
+    /// The rows that were kept: records, or pairs made of them.
     pub kept: usize,
     /// The first few records that were not kept, for each reason.
     pub problems: Vec<Problem>,
     /// The same, file by file.
     pub files: Vec<FileReport>,
+    /// Findings about the records that were kept: each is printed with the report.
+    pub findings: Vec<Finding>,
 }
 
 /// How many problems of one kind are kept in full.
 const FIRST_FEW: usize = 5;
 
+/// Beyond this share of records, leaving them out is worth a warning.
+pub const MANY_LEFT_OUT: f64 = 0.02;
+
 impl Report {
     /// How many records were not kept, by reason.
     pub fn counts(&self) -> BTreeMap<ProblemKind, usize> {
-        let mut counts = BTreeMap::new();
-        for (kind, left_out) in self.files.iter().flat_map(|file| &file.left_out) {
-            *counts.entry(*kind).or_default() += left_out.count;
+        self.left_out().into_iter().map(|reason| (reason.kind, reason.count)).collect()
+    }
+
+    /// Returns the records that were not kept, by reason, with the first of each.
+    pub fn left_out(&self) -> Vec<Reason> {
+        let mut reasons: BTreeMap<ProblemKind, Reason> = BTreeMap::new();
+        for file in &self.files {
+            for (&kind, LeftOut { count, first_line, first_message }) in &file.left_out {
+                let first = Origin { file: file.file.clone(), line: *first_line };
+                let reason = || Reason { kind, count: 0, first, message: first_message.clone() };
+                reasons.entry(kind).or_insert_with(reason).count += count;
+            }
         }
-        counts
+        reasons.into_values().collect()
+    }
+
+    /// Returns the share of the records that were left out, from 0 to 1. Ranked sets are used without their ties, and
+    /// a record that ranks nothing has nothing to lose: neither counts.
+    pub fn share_left_out(&self) -> f64 {
+        let counted = |reason: &Reason| reason.kind.is_loss().then_some(reason.count);
+        let count: usize = self.left_out().iter().filter_map(counted).sum();
+        if self.rows == 0 { 0.0 } else { (count as f64 / self.rows as f64).min(1.0) }
+    }
+
+    /// Returns a sentence about the records that were left out, with the reasons, where they are more than
+    /// [`MANY_LEFT_OUT`] of all: `12 % of the records are left out: 5 malformed (first: a.jsonl:3: ..)`.
+    pub fn shortfall(&self) -> Option<String> {
+        let share = self.share_left_out();
+        (share > MANY_LEFT_OUT).then(|| {
+            let reasons = self.left_out().into_iter().filter(|reason| reason.kind.is_loss());
+            let reasons: Vec<String> = reasons.map(|reason| reason.to_string()).collect();
+            format!("{:.1} % of the records are left out: {}", 100.0 * share, reasons.join(", "))
+        })
     }
 
     /// Takes note of a record of the last file that is not kept.
     pub(super) fn add(&mut self, problem: Problem) {
         if let Some(file) = self.files.last_mut() {
-            file.left_out
-                .entry(problem.kind)
-                .and_modify(|left_out| left_out.count += 1)
-                .or_insert(LeftOut { count: 1, first_line: problem.origin.line });
+            file.left_out.entry(problem.kind).and_modify(|left_out| left_out.count += 1).or_insert_with(
+                || LeftOut {
+                    count: 1,
+                    first_line: problem.origin.line,
+                    first_message: problem.message.clone(),
+                },
+            );
         }
         if self.problems.iter().filter(|known| known.kind == problem.kind).count() < FIRST_FEW {
             self.problems.push(problem);
@@ -176,7 +243,7 @@ impl Report {
 impl FileReport {
     /// Nothing is known of the file yet.
     pub(super) fn new(file: Arc<Path>) -> Self {
-        Self { file, schema: None, rows: 0, kept: 0, left_out: BTreeMap::new() }
+        Self { file, schema: None, rows: 0, kept: 0, left_out: BTreeMap::new(), unread: Vec::new() }
     }
 }
 
@@ -194,12 +261,18 @@ impl fmt::Display for FileReport {
             write!(f, " ({schema})")?;
         }
         write!(f, ": {} {kept}", self.kept)?;
-        for (at, (kind, LeftOut { count, first_line })) in self.left_out.iter().enumerate() {
-            let separator = if at == 0 { ';' } else { ',' };
-            let first = if *count == 1 { "" } else { "first: " };
-            write!(f, "{separator} {count} {kind} ({first}{file}:{first_line})")?;
+        for (at, (&kind, LeftOut { count, first_line, first_message })) in self.left_out.iter().enumerate() {
+            let first = Origin { file: self.file.clone(), line: *first_line };
+            let reason = Reason { kind, count: *count, first, message: first_message.clone() };
+            write!(f, "{} {reason}", if at == 0 { ';' } else { ',' })?;
         }
-        Ok(())
+        match self.unread.len() {
+            0 => Ok(()),
+            count if count > NAMED => {
+                write!(f, "; not read: {} and {} more", self.unread[..NAMED].join(", "), count - NAMED)
+            }
+            _ => write!(f, "; not read: {}", self.unread.join(", ")),
+        }
     }
 }
 
@@ -208,6 +281,23 @@ impl fmt::Display for Report {
         for (at, file) in self.files.iter().enumerate() {
             write!(f, "{}{file}", if at == 0 { "" } else { "\n" })?;
         }
+        for Finding { severity, found, first, advice, .. } in &self.findings {
+            let first = first.as_ref().map_or(String::new(), |first| format!(" (first: {first})"));
+            write!(f, "\n{severity}: {found}{first}. {advice}")?;
+        }
         Ok(())
     }
+}
+
+/// How many unread columns a report names.
+const NAMED: usize = 8;
+
+/// A message that fits a line of a report.
+fn in_a_line(message: &str) -> String {
+    const LONGEST: usize = 240;
+    let message = message.replace('\n', " ");
+    if message.len() <= LONGEST {
+        return message;
+    }
+    format!("{} ..", &message[..message.floor_char_boundary(LONGEST)])
 }

@@ -1,7 +1,8 @@
-//! What the columns of a record mean, told by their names and types.
+//! The meaning of a record's columns, recognised by their names and types.
 
 mod detect;
 mod labels;
+mod read;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub(super) use detect::{answers_key, asked_key, completion_key, prompt_key, turns_key};
+pub(super) use detect::{answers_key, completion_key};
 pub(super) use labels::LabelKeys;
 
 /// A known shape of records. Each has a [name](Schema::name) by which users choose it.
@@ -30,8 +31,11 @@ pub enum Schema {
     ConversationalTextPrompt,
     /// `chosen` and `rejected`: dialogues marked `\n\nHuman:` and `\n\nAssistant:`.
     HhDialogues,
-    /// `question`, `chosen`, `rejected`, all text.
+    /// `question` (`input`, `query`), `chosen`, `rejected`, all text.
     Question,
+    /// `chosen` and `rejected` text; the prompt is a list of messages (`prompt`, `messages`, `context`, ..), or text with
+    /// a `system` message or a `history` in columns of their own.
+    Chat,
     /// LLaMA-Factory: `instruction`, maybe `input`, `system` and `history`; `chosen` and `rejected` text.
     Alpaca,
     /// LLaMA-Factory: `conversations` (or `messages`) and one message each in `chosen` and `rejected`.
@@ -71,7 +75,7 @@ pub enum Schema {
 
 impl Schema {
     /// All schemas, those of preferences first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::StandardExplicit,
         Self::StandardImplicit,
         Self::ConversationalExplicit,
@@ -79,6 +83,7 @@ impl Schema {
         Self::ConversationalTextPrompt,
         Self::HhDialogues,
         Self::Question,
+        Self::Chat,
         Self::Alpaca,
         Self::ShareGpt,
         Self::Labelled,
@@ -104,6 +109,7 @@ impl Schema {
             Self::ConversationalTextPrompt => "conversational_text_prompt",
             Self::HhDialogues => "hh_dialogues",
             Self::Question => "question",
+            Self::Chat => "chat",
             Self::Alpaca => "alpaca",
             Self::ShareGpt => "sharegpt",
             Self::Labelled => "labelled",
@@ -137,27 +143,7 @@ impl Schema {
         matches!(self, Self::RewardBench2 | Self::Ranked | Self::OasstTrees | Self::OasstMessages)
     }
 
-    /// The columns that a pair of this schema is read from, scores and margins not counted.
-    pub fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::StandardExplicit
-            | Self::ConversationalExplicit
-            | Self::ConversationalTextPrompt
-            | Self::RewardBench
-            | Self::RewardBench2 => &["prompt", "chosen", "rejected"],
-            Self::Question => &["question", "chosen", "rejected"],
-            Self::Alpaca => &["instruction", "input", "system", "history", "chosen", "rejected"],
-            Self::ShareGpt => &["conversations", "messages", "system", "chosen", "rejected"],
-            Self::Labelled => labels::COLUMNS,
-            Self::Ranked => {
-                &["prompt", "question", "instruction", "responses", "answers", "outputs", "completions"]
-            }
-            Self::OasstTrees => &["prompt"],
-            _ => &["chosen", "rejected"],
-        }
-    }
-
-    /// Whether a record of `other` may stand in a file of this schema: both are read alike.
+    /// Whether a file of this schema may hold a record of `other`: both are read alike.
     pub fn admits(self, other: Self) -> bool {
         let dialogue = |schema| matches!(schema, Self::HhDialogues | Self::StandardImplicit);
         self == other || (dialogue(self) && dialogue(other))
@@ -173,7 +159,8 @@ impl fmt::Display for Schema {
             Self::ConversationalImplicit => "TRL conversational, implicit prompt",
             Self::ConversationalTextPrompt => "TRL conversational, prompt as text",
             Self::HhDialogues => "HH dialogues",
-            Self::Question => "standard, prompt in \"question\"",
+            Self::Question => "standard, prompt in \"question\", \"input\" or \"query\"",
+            Self::Chat => "texts as turns of a chat",
             Self::Alpaca => "LLaMA-Factory alpaca preferences",
             Self::ShareGpt => "LLaMA-Factory sharegpt preferences",
             Self::Labelled => "two answers and a label",

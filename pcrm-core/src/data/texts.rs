@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use super::asked::Asked;
 use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
 use super::preference::{
-    Content, Message, Origin, Preference, ProblemKind, Report, alpaca_prompt, content_at, read_pair,
+    Content, Message, Origin, PairFindings, Preference, ProblemKind, Report, content_at, read_pair,
     refuse_template_columns,
 };
-use super::schema::{Schema, completion_key, prompt_key};
+use super::schema::{Schema, completion_key};
+use super::survey::Finding;
 use crate::error::Result;
 
 /// A record to be scored.
@@ -63,6 +65,7 @@ pub fn load_rows(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(
 #[derive(Default)]
 struct Rows {
     refused: Option<Map<String, Value>>,
+    findings: PairFindings,
 }
 
 impl Reader for Rows {
@@ -73,14 +76,26 @@ impl Reader for Rows {
     }
 
     fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<SourceRow>>) {
+        self.findings.see_record(found.schema, found.record, &found.origin);
         let row = read_row(found.schema, found.record, found.origin.clone());
         self.refused = row.is_err().then(|| found.source.clone());
+        if let Ok(Row::Pair(pair)) = &row {
+            self.findings.see(pair);
+        }
         out.push((found.origin, row.map(|row| (row, found.source.clone()))));
     }
 
     fn placeholder(&mut self, origin: &Origin, message: &str) -> Option<SourceRow> {
         let row = Row::LeftOut { origin: origin.clone(), reason: message.to_owned() };
         Some((row, self.refused.take().unwrap_or_default()))
+    }
+
+    fn end_file(&mut self, _out: &mut Vec<Outcome<SourceRow>>) -> Result<(), String> {
+        self.findings.end_file()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.findings.findings()
     }
 }
 
@@ -94,16 +109,27 @@ fn read_row(schema: Schema, record: &Record, origin: Origin) -> Result<Row, Refu
     if schema.is_pair() {
         return Ok(Row::Pair(read_pair(schema, record, origin)?));
     }
+    let malformed = |message| (ProblemKind::Malformed, message);
+    let asked = Asked::of(record).map_err(malformed)?;
+    let spoken = |text: Content| match text {
+        Content::Text(text) => Content::Messages(vec![Message::new("assistant", text)]),
+        turns => turns,
+    };
     let (prompt, text) = match schema {
-        Schema::Messages => (None, content_at(record, "messages")?),
+        Schema::Messages => {
+            let before = asked.turns_before()?;
+            ((!before.is_empty()).then_some(Content::Messages(before)), content_at(record, "messages")?)
+        }
         Schema::PromptCompletion | Schema::ConversationalPromptCompletion => {
-            let prompt = content_at(record, prompt_key(record).unwrap_or("prompt"))?;
-            (Some(prompt), content_at(record, completion_key(record).unwrap_or("completion"))?)
+            let answer = content_at(record, completion_key(record).unwrap_or("completion"))?;
+            match asked.content(&[])? {
+                Some(Content::Messages(turns)) => (Some(Content::Messages(turns)), spoken(answer)),
+                prompt => (prompt, answer),
+            }
         }
         Schema::Instruction => {
             let answer = record.get("output").and_then(Value::as_str).unwrap_or_default();
-            let answer = Content::Messages(vec![Message::new("assistant", answer)]);
-            (Some(Content::Messages(alpaca_prompt(record)?)), answer)
+            (Some(Content::Messages(asked.as_turns()?)), spoken(Content::Text(answer.to_owned())))
         }
         _ => (None, content_at(record, "text")?),
     };

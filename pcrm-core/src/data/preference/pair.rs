@@ -5,17 +5,22 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{Content, Message, Origin, Preference, Verdict};
+use crate::data::asked::{Asked, join};
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
-use crate::data::schema::{LabelKeys, Schema, turns_key};
+use crate::data::schema::{LabelKeys, Schema};
 
 /// Columns of scores, as data sets name them: of the preferred answer and of the other.
-const SCORES: [(&str, &str); 4] = [
+const SCORES: [(&str, &str); 8] = [
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_gpt_score", "rejected_gpt_score"),
     ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+    ("rating_chosen", "rating_rejected"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+    ("chosen_reward", "rejected_reward"),
 ];
 
 fn malformed(message: String) -> Refusal {
@@ -30,19 +35,27 @@ pub(in crate::data) fn read_pair(
 ) -> Result<Preference, Refusal> {
     let content = |key: &str| content_at(record, key);
     let spoken = |key: &str| Content::Messages(vec![Message::new("assistant", text(record, key))]);
+    let asked = Asked::of(record).map_err(malformed)?;
+    let turns = || asked.as_turns().map(|turns| Some(Content::Messages(turns)));
     let mut verdict = Verdict::Preferred;
     let (prompt, chosen, rejected) = match schema {
-        Schema::StandardExplicit | Schema::ConversationalExplicit => {
-            (Some(content("prompt")?), content("chosen")?, content("rejected")?)
+        Schema::StandardExplicit => (Some(content("prompt")?), content("chosen")?, content("rejected")?),
+        Schema::Question => {
+            let key = asked.prompt.unwrap_or("question");
+            (Some(content(key)?), content("chosen")?, content("rejected")?)
         }
-        Schema::Question => (Some(content("question")?), content("chosen")?, content("rejected")?),
+        Schema::ConversationalExplicit => (turns()?, content("chosen")?, content("rejected")?),
         Schema::ConversationalTextPrompt => {
             let (chosen, rejected) = (content("chosen")?, content("rejected")?);
-            (text_prompt(&text(record, "prompt"), &chosen), chosen, rejected)
+            (text_prompt(&asked, &chosen)?, chosen, rejected)
         }
-        Schema::Alpaca => {
-            (Some(Content::Messages(alpaca_prompt(record)?)), spoken("chosen"), spoken("rejected"))
+        Schema::ConversationalImplicit => {
+            let (chosen, rejected) = (content("chosen")?, content("rejected")?);
+            let before = asked.turns_before()?;
+            let prompt = (!before.is_empty()).then_some(before);
+            (prompt.map(Content::Messages), chosen, rejected)
         }
+        Schema::Chat | Schema::Alpaca => (turns()?, spoken("chosen"), spoken("rejected")),
         Schema::Labelled => {
             let (prompt, chosen, rejected, said) = labelled(record)?;
             verdict = said;
@@ -58,10 +71,11 @@ pub(in crate::data) fn read_pair(
                     .map(|turn| Content::Messages(vec![turn]))
                     .map_err(|message| malformed(format!("{key:?}: {message}")))
             };
-            (Some(Content::Messages(sharegpt_prompt(record)?)), turn("chosen")?, turn("rejected")?)
+            (turns()?, turn("chosen")?, turn("rejected")?)
         }
         _ => (None, content("chosen")?, content("rejected")?),
     };
+    let [chosen, rejected] = one_system(prompt.as_ref(), [chosen, rejected])?;
     if chosen.is_conversation() {
         refuse_template_columns(record)?;
     }
@@ -79,6 +93,24 @@ pub(in crate::data) fn read_pair(
     Ok(Preference { origin, prompt, chosen, rejected, margin, scores, verdict, in_set: None })
 }
 
+/// The answers without the system message that the prompt begins with: a whole conversation may repeat it.
+fn one_system(prompt: Option<&Content>, answers: [Content; 2]) -> Result<[Content; 2], Refusal> {
+    let Some(Content::Messages(turns)) = prompt else { return Ok(answers) };
+    let Some(system) = turns.first().filter(|turn| turn.role == "system" && turns.len() == 1) else {
+        return Ok(answers);
+    };
+    let rest = |answer| match answer {
+        Content::Messages(turns) => {
+            let mut whole = vec![system.clone()];
+            join(&mut whole, turns)?;
+            Ok(Content::Messages(whole.split_off(1)))
+        }
+        text => Ok(text),
+    };
+    let [chosen, rejected] = answers;
+    Ok([rest(chosen)?, rest(rejected)?])
+}
+
 type Labelled = (Option<Content>, Content, Content, Verdict);
 
 /// Prompt, better answer, other answer. A prompt in a column named for instructions is a user's turn.
@@ -87,9 +119,18 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
         return Err(malformed(format!("no two answers with a label (keys: {})", keys_of(record))));
     };
     let (first, second) = (content_at(record, keys.answers.0)?, content_at(record, keys.answers.1)?);
-    let prompt = match keys.prompt {
-        Some(key) => Some(asked(record, key)?),
-        None => None,
+    let asked = Asked::of(record).map_err(malformed)?;
+    let whole = |answer: &Content| match answer {
+        Content::Messages(turns) => turns.first().is_some_and(|turn| turn.role != "assistant"),
+        Content::Text(_) => false,
+    };
+    // Whole conversations need no prompt besides; what stands in its column is their first question.
+    let prompt = match whole(&first) && whole(&second) && !asked.is_list() {
+        true => {
+            let before = asked.turns_before()?;
+            (!before.is_empty()).then_some(Content::Messages(before))
+        }
+        false => asked.content(INSTRUCTIONS)?,
     };
     let spoken = |answer: Content| match (&prompt, answer) {
         (Some(Content::Messages(_)), Content::Text(text)) => {
@@ -105,15 +146,8 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
     }
 }
 
-/// A prompt as text or turns; what is named an instruction is a user's turn.
-pub(super) fn asked(record: &Record, key: &str) -> Result<Content, Refusal> {
-    match content_at(record, key)? {
-        Content::Text(text) if matches!(key, "instruction" | "input") => {
-            Ok(Content::Messages(vec![Message::new("user", text)]))
-        }
-        content => Ok(content),
-    }
-}
+/// Columns of prompts that are a user's turn although they are text.
+pub(super) const INSTRUCTIONS: &[&str] = &["instruction", "input"];
 
 fn margin(record: &Record) -> Result<Option<f32>, Refusal> {
     match record.get("margin") {
@@ -125,18 +159,27 @@ fn margin(record: &Record) -> Result<Option<f32>, Refusal> {
     }
 }
 
-/// The scores that stand beside a pair, under whichever names.
+/// The first score of a record that is no number, with what it is.
+pub(in crate::data) fn score_that_is_none(record: &Record) -> Option<String> {
+    let columns = SCORES.iter().flat_map(|(chosen, rejected)| [chosen, rejected]);
+    columns.into_iter().find_map(|key| match record.get(*key) {
+        None | Some(Value::Null | Value::Number(_)) => None,
+        Some(other) => Some(format!("{key:?} is {other}; expected a number")),
+    })
+}
+
+/// The scores beside a pair, under whichever names.
 fn scores(record: &Record) -> Option<(f64, f64)> {
     let score = |key: &str| record.get(key).and_then(Value::as_f64).filter(|score| score.is_finite());
     SCORES.iter().find_map(|(chosen, rejected)| Some((score(chosen)?, score(rejected)?)))
 }
 
-/// Whether a column holds a score of a pair.
+/// Whether a column has the name of a score of a pair.
 pub(in crate::data) fn is_score(column: &str) -> bool {
     SCORES.iter().any(|(chosen, rejected)| column == *chosen || column == *rejected)
 }
 
-/// Columns that TRL hands to the chat template; ignoring them would train on other text.
+/// Columns that TRL hands to the chat template, and those of images and sounds; ignoring them would train on other text.
 pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Refusal> {
     for key in ["tools", "chat_template_kwargs"] {
         let blank = match record.get(key) {
@@ -153,65 +196,52 @@ pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Re
             ));
         }
     }
+    for key in ["images", "image", "videos", "video", "audios", "audio"] {
+        let blank = match record.get(key) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(items)) => items.iter().all(Value::is_null),
+            Some(Value::String(text)) => text.is_empty(),
+            Some(_) => false,
+        };
+        if !blank {
+            return Err((
+                ProblemKind::Unsupported,
+                format!("{key:?} of a conversation: only text is supported"),
+            ));
+        }
+    }
     Ok(())
 }
 
-/// A prompt given as text beside conversations: part of them if they begin with it, else their first turn.
-fn text_prompt(prompt: &str, chosen: &Content) -> Option<Content> {
-    let Content::Messages(turns) = chosen else { return None };
-    let repeated = turns.iter().any(|turn| turn.role == "user" && turn.content.trim() == prompt.trim());
-    (!repeated).then(|| Content::Messages(vec![Message::new("user", prompt)]))
+/// A prompt given as text beside conversations: one of their turns, or, where they hold the answer alone, the user's turn
+/// before it.
+fn text_prompt(asked: &Asked<'_>, chosen: &Content) -> Result<Option<Content>, Refusal> {
+    let Content::Messages(turns) = chosen else { return Ok(None) };
+    let (mut before, prompt) = (asked.turns_before()?, asked.as_turns()?);
+    let Some(question) = prompt.last() else { return Ok(None) };
+    let (said, first) = (question.content.trim(), turns.first());
+    let is_said = |turn: &Message| {
+        let content = turn.content.trim();
+        content == said || content.contains(said) || (!content.is_empty() && said.contains(content))
+    };
+    let repeated = turns.iter().any(|turn| turn.role != "assistant" && is_said(turn));
+    if repeated {
+        return Ok((!before.is_empty()).then_some(Content::Messages(before)));
+    }
+    if let Some(turn) = first.filter(|turn| turn.role != "assistant") {
+        return Err(malformed(format!(
+            "{:?} is none of the turns of \"chosen\", which begins with the {}'s; expected the question that is answered, or \
+             no such column (--schema conversational_implicit leaves it out)",
+            asked.prompt.unwrap_or("prompt"),
+            turn.role
+        )));
+    }
+    before = prompt;
+    Ok(Some(Content::Messages(before)))
 }
 
 fn text(record: &Record, key: &str) -> String {
     record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn sharegpt_prompt(record: &Record) -> Result<Vec<Message>, Refusal> {
-    let key = turns_key(record);
-    let turns = record.get(key).and_then(Value::as_array).into_iter().flatten();
-    let mut prompt = turns
-        .map(Message::from_sharegpt)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|message| malformed(format!("{key:?}: {message}")))?;
-    let system = text(record, "system");
-    if !system.is_empty() {
-        prompt.insert(0, Message::new("system", system));
-    }
-    Ok(prompt)
-}
-
-/// The turns before an alpaca record's answer, as LLaMA-Factory makes them.
-pub(in crate::data) fn alpaca_prompt(record: &Record) -> Result<Vec<Message>, Refusal> {
-    let mut turns = Vec::new();
-    let system = text(record, "system");
-    if !system.is_empty() {
-        turns.push(Message::new("system", system));
-    }
-    let history = match record.get("history") {
-        None | Some(Value::Null) => &[],
-        Some(Value::Array(history)) => history.as_slice(),
-        Some(other) => {
-            return Err(malformed(format!(
-                "\"history\" is {}; expected a list of exchanges",
-                kind_of(other)
-            )));
-        }
-    };
-    for exchange in history {
-        let parts: Option<Vec<&str>> =
-            exchange.as_array().and_then(|parts| parts.iter().map(Value::as_str).collect());
-        let Some([asked, answered]) = parts.as_deref() else {
-            return Err(malformed(format!(
-                "\"history\" has {exchange}; expected exchanges [\"asked\", \"answered\"]"
-            )));
-        };
-        turns.extend([Message::new("user", *asked), Message::new("assistant", *answered)]);
-    }
-    let parts = [text(record, "instruction"), text(record, "input")];
-    let asked: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    turns.push(Message::new("user", asked.join("\n")));
-    Ok(turns)
 }
 
 /// Text or turns under a key that the schema promises.

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::pair::{asked, refuse_template_columns};
+use super::pair::{INSTRUCTIONS, refuse_template_columns};
 use super::{Content, InSet, Message, Origin, Preference, Ties, Verdict};
-use crate::data::conversation::kind_of;
+use crate::data::asked::Asked;
+use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
-use crate::data::schema::{Schema, answers_key, asked_key};
+use crate::data::schema::{Schema, answers_key};
 
 /// How good an answer is among those of its prompt.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +141,14 @@ fn reward_bench_2(record: &Record) -> Result<Ranked, Refusal> {
 }
 
 fn ranked(record: &Record) -> Result<Ranked, Refusal> {
-    let prompt = asked(record, asked_key(record))?;
+    let asked = Asked::of(record).map_err(malformed)?;
+    let prompt = asked.content(INSTRUCTIONS)?;
+    let prompt = prompt.ok_or_else(|| {
+        malformed(format!(
+            "no prompt (keys: {}); expected \"prompt\", \"question\" or \"instruction\"",
+            keys_of(record)
+        ))
+    })?;
     let key = answers_key(record).unwrap_or("responses");
     let answers = record.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let standings = standings(record, key, answers)?;
@@ -207,7 +215,13 @@ fn standings(record: &Record, key: &str, answers: &[Value]) -> Result<Vec<Standi
         (None, Some((name, list))) => (name, list.clone(), true),
         (None, None) => {
             let field = |name: &str| answers.iter().map(|answer| answer.get(name).cloned()).collect();
-            let fields = [("score", false), ("overall_score", false), ("rating", false), ("rank", true)];
+            let fields = [
+                ("score", false),
+                ("overall_score", false),
+                ("rating", false),
+                ("pm_score", false),
+                ("rank", true),
+            ];
             let found = fields.into_iter().find_map(|(name, by_rank)| {
                 let numbers: Option<Vec<Value>> = field(name);
                 let numbers = numbers.filter(|numbers| numbers.iter().all(Value::is_number))?;

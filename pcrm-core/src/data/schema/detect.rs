@@ -1,9 +1,10 @@
-//! Telling a record's schema from its columns.
+//! Recognises a record's schema by its columns.
 
 use serde_json::{Map, Value};
 
 use super::Schema;
 use super::labels::LabelKeys;
+use crate::data::asked::{Asked, is_turns};
 use crate::data::conversation::{keys_of, kind_of};
 
 impl Schema {
@@ -30,6 +31,12 @@ impl Schema {
                     keys_of(record)
                 ));
             }
+            if record.contains_key("response") && record.get("helpfulness").is_some_and(Value::is_number) {
+                return Err(format!(
+                    "one rated answer a record (keys: {}); expected pairs: two answers to a prompt in one record",
+                    keys_of(record)
+                ));
+            }
             let missing = if record.contains_key("chosen") { "\"rejected\"" } else { "\"chosen\"" };
             return Err(format!(
                 "no {missing} (keys: {}); expected \"chosen\" and \"rejected\", and maybe \"prompt\", \"question\" or \
@@ -44,40 +51,65 @@ impl Schema {
                 several.name()
             ));
         }
-        let prompt = record.get("prompt");
+        let asked = Asked::of(record)?;
+        let prompt = asked.prompt.and_then(|key| record.get(key));
+        let named = asked.prompt.unwrap_or("prompt");
         match (Shape::of(chosen), Shape::of(rejected)) {
-            (Shape::Text, Shape::Text) => match prompt.map(Shape::of) {
-                Some(Shape::Text) if has_text(record, "subset") && record.contains_key("id") => {
+            (Shape::Text, Shape::Text) => match (asked.prompt, prompt.map(Shape::of)) {
+                (Some("instruction"), _) => Ok(Self::Alpaca),
+                (_, Some(Shape::Text)) if asked.has_turns_before() => Ok(Self::Chat),
+                (_, Some(Shape::Messages)) => Ok(Self::Chat),
+                (_, Some(Shape::List)) if prompt.is_some_and(is_turns) => Ok(Self::Chat),
+                (Some("prompt"), Some(Shape::Text)) if has_text(record, "subset") && record.contains_key("id") => {
                     Ok(Self::RewardBench)
                 }
-                Some(Shape::Text) => Ok(Self::StandardExplicit),
-                Some(_) => Err(mismatch("prompt", prompt, "text, as \"chosen\" is")),
-                None if has_text(record, "instruction") && has_text(record, "question") => Err(format!(
-                    "two prompts, \"instruction\" and \"question\" (keys: {}); choose \"alpaca\" or \"question\" by its \
-                     name",
+                (Some("prompt"), Some(Shape::Text)) => Ok(Self::StandardExplicit),
+                (_, Some(Shape::Text)) => Ok(Self::Question),
+                (_, Some(_)) => Err(mismatch(named, prompt, "text or a list of messages")),
+                (_, None) if is_dialogue(chosen) && is_dialogue(rejected) => Ok(Self::HhDialogues),
+                (_, None) if asked.has_turns_before() => Err(format!(
+                    "a system message or a history without a prompt (keys: {}); name its column by --prompt-field, or \
+                     choose standard_implicit by its name if the answers contain the prompt",
                     keys_of(record)
                 )),
-                None if has_text(record, "instruction") => Ok(Self::Alpaca),
-                None if has_text(record, "question") => Ok(Self::Question),
-                None if is_dialogue(chosen) && is_dialogue(rejected) => Ok(Self::HhDialogues),
-                None => Ok(Self::StandardImplicit),
+                (_, None) => Ok(Self::StandardImplicit),
             },
-            (Shape::Texts, Shape::Texts) => match prompt.map(Shape::of) {
-                Some(Shape::Text) => Ok(Self::RewardBench2),
-                _ => Err(mismatch("prompt", prompt, "text, since \"chosen\" is a list of texts")),
+            (Shape::Texts, Shape::Texts) => match (asked.prompt, prompt.map(Shape::of)) {
+                (Some("prompt"), Some(Shape::Text)) => Ok(Self::RewardBench2),
+                (_, Some(Shape::Texts)) => Err(format!(
+                    "{named:?}, \"chosen\" and \"rejected\" are lists of texts: whole columns, as Dataset.to_dict() gives; \
+                     expected one record a pair, as Dataset.to_json() writes"
+                )),
+                (Some(other), _) => Err(format!(
+                    "\"chosen\" is a list of texts beside {other:?}; expected one text in each, or the prompt in \"prompt\" \
+                     as RewardBench 2 has it (--prompt-field {other})"
+                )),
+                (None, _) => Err(mismatch("prompt", None, "text, since \"chosen\" is a list of texts")),
             },
             (Shape::Messages, Shape::Messages) => match prompt.map(Shape::of) {
+                // A whole conversation needs no prompt of another column than "prompt".
+                Some(_) if asked.prompt != Some("prompt") && begins_with_question(chosen) => {
+                    Ok(Self::ConversationalImplicit)
+                }
                 Some(Shape::Messages) => Ok(Self::ConversationalExplicit),
+                Some(Shape::List) if prompt.is_some_and(is_turns) => Ok(Self::ConversationalExplicit),
                 Some(Shape::Text) => Ok(Self::ConversationalTextPrompt),
-                Some(_) => Err(mismatch("prompt", prompt, "a list of messages, as \"chosen\" is")),
+                Some(_) => Err(mismatch(named, prompt, "a list of messages, as \"chosen\" is")),
                 None => Ok(Self::ConversationalImplicit),
             },
-            (Shape::Turn, Shape::Turn) => match record.get(turns_key(record)) {
-                Some(Value::Array(turns)) if !turns.is_empty() => Ok(Self::ShareGpt),
-                other => {
-                    Err(mismatch("conversations", other, "a list of turns, since \"chosen\" is one turn"))
-                }
+            (Shape::Turn, Shape::Turn) => match (asked.prompt, prompt) {
+                (_, Some(turns)) if is_turns(turns) => Ok(Self::ShareGpt),
+                (key, other) => Err(mismatch(
+                    key.unwrap_or("conversations"),
+                    other,
+                    "a list of turns, since \"chosen\" is one turn",
+                )),
             },
+            (Shape::ByRow, _) => Err(
+                "\"chosen\" holds its values under row numbers, as pandas' to_json() writes; expected one record a pair: \
+                 to_json(orient=\"records\", lines=True)"
+                    .to_owned(),
+            ),
             (Shape::Other, _) => Err(mismatch("chosen", Some(chosen), "text or a list of messages")),
             _ => Err(mismatch("rejected", Some(rejected), &format!("{}, as \"chosen\" is", kind_of(chosen)))),
         }
@@ -93,14 +125,16 @@ impl Schema {
         }
         let shape = |key: &str| record.get(key).map(Shape::of);
         if let Some(key) = completion_key(record) {
-            let prompt = prompt_key(record);
-            return match (prompt.and_then(shape), shape(key)) {
-                (Some(Shape::Messages), Some(Shape::Messages)) => Ok(Self::ConversationalPromptCompletion),
+            let asked = Asked::of(record)?;
+            return match (asked.prompt.and_then(shape), shape(key)) {
+                (Some(Shape::Messages | Shape::List), Some(Shape::Messages | Shape::Text)) => {
+                    Ok(Self::ConversationalPromptCompletion)
+                }
                 (Some(Shape::Text), Some(Shape::Text)) => Ok(Self::PromptCompletion),
                 (Some(_), _) => Err(format!(
                     "{:?} is {} and {key:?} is {}; expected two texts or two lists of messages",
-                    prompt.unwrap_or_default(),
-                    prompt.and_then(|prompt| record.get(prompt)).map_or("missing", kind_of),
+                    asked.prompt.unwrap_or_default(),
+                    asked.prompt.and_then(|prompt| record.get(prompt)).map_or("missing", kind_of),
                     kind_of(&record[key])
                 )),
                 (None, _) => {
@@ -130,23 +164,27 @@ impl Schema {
     /// The column that is missing or of a wrong type.
     pub fn check(self, record: &Map<String, Value>) -> Result<(), String> {
         use Shape::{List, Messages, Text, Texts, Tree, Turn};
+        let named = Asked::of(record)?.prompt.unwrap_or(match self {
+            Self::Question => "question",
+            Self::ShareGpt => "conversations",
+            _ => "prompt",
+        });
         let columns: &[(&str, &[Shape])] = match self {
             Self::StandardExplicit | Self::RewardBench => {
                 &[("prompt", &[Text]), ("chosen", &[Text]), ("rejected", &[Text])]
             }
             Self::StandardImplicit | Self::HhDialogues => &[("chosen", &[Text]), ("rejected", &[Text])],
             Self::ConversationalExplicit => {
-                &[("prompt", &[Messages]), ("chosen", &[Messages]), ("rejected", &[Messages])]
+                &[(named, &[Messages, List]), ("chosen", &[Messages]), ("rejected", &[Messages])]
             }
             Self::ConversationalImplicit => &[("chosen", &[Messages]), ("rejected", &[Messages])],
             Self::ConversationalTextPrompt => {
-                &[("prompt", &[Text]), ("chosen", &[Messages]), ("rejected", &[Messages])]
+                &[(named, &[Text]), ("chosen", &[Messages]), ("rejected", &[Messages])]
             }
-            Self::Question => &[("question", &[Text]), ("chosen", &[Text]), ("rejected", &[Text])],
+            Self::Question => &[(named, &[Text]), ("chosen", &[Text]), ("rejected", &[Text])],
+            Self::Chat => &[(named, &[Text, Messages, List]), ("chosen", &[Text]), ("rejected", &[Text])],
             Self::Alpaca => &[("instruction", &[Text]), ("chosen", &[Text]), ("rejected", &[Text])],
-            Self::ShareGpt => {
-                &[(turns_key(record), &[List, Messages]), ("chosen", &[Turn]), ("rejected", &[Turn])]
-            }
+            Self::ShareGpt => &[(named, &[List, Messages]), ("chosen", &[Turn]), ("rejected", &[Turn])],
             Self::RewardBench2 => &[("prompt", &[Text]), ("chosen", &[Texts]), ("rejected", &[Texts])],
             Self::Labelled => match LabelKeys::of(record) {
                 Some(LabelKeys { answers: (first, second), .. }) => {
@@ -155,20 +193,19 @@ impl Schema {
                 None => return Err(format!("no two answers with a label (keys: {})", keys_of(record))),
             },
             Self::Ranked => &[
-                (asked_key(record), &[Text, Messages]),
+                (named, &[Text, Messages, List]),
                 (answers_key(record).unwrap_or("responses"), &[Texts, List, Messages]),
             ],
             Self::OasstTrees => &[("prompt", &[Tree, Turn])],
             Self::OasstMessages => &[("message_id", &[Text]), ("role", &[Text]), ("text", &[Text])],
             Self::Text => &[("text", &[Text])],
-            Self::PromptCompletion => &[
-                (prompt_key(record).unwrap_or("prompt"), &[Text]),
-                (completion_key(record).unwrap_or("completion"), &[Text]),
-            ],
+            Self::PromptCompletion => {
+                &[(named, &[Text]), (completion_key(record).unwrap_or("completion"), &[Text])]
+            }
             Self::Messages => &[("messages", &[Messages])],
             Self::ConversationalPromptCompletion => &[
-                (prompt_key(record).unwrap_or("prompt"), &[Messages]),
-                (completion_key(record).unwrap_or("completion"), &[Messages]),
+                (named, &[Messages, List]),
+                (completion_key(record).unwrap_or("completion"), &[Messages, Text]),
             ],
             Self::Instruction => &[("instruction", &[Text]), ("output", &[Text])],
         };
@@ -205,7 +242,7 @@ fn of_several(record: &Map<String, Value>) -> Option<Schema> {
     let inside = |answer: &Value| {
         answer.as_object().is_some_and(|answer| {
             let number = |key: &&str| answer.get(*key).is_some_and(Value::is_number);
-            ["score", "rank", "overall_score", "rating"].iter().any(number)
+            ["score", "rank", "overall_score", "rating", "pm_score"].iter().any(number)
                 || answer.get("annotations").is_some_and(Value::is_object)
         })
     };
@@ -221,28 +258,14 @@ pub(in crate::data) fn answers_key(record: &Map<String, Value>) -> Option<&'stat
         .find(|key| record.get(*key).is_some_and(Value::is_array))
 }
 
-/// The key of the turns that come before a pair of turns.
-pub(in crate::data) fn turns_key(record: &Map<String, Value>) -> &'static str {
-    match (record.get("conversations"), record.get("messages")) {
-        (None, Some(Value::Array(_))) => "messages",
-        _ => "conversations",
-    }
-}
-
-/// The key of the prompt of several answers.
-pub(in crate::data) fn asked_key(record: &Map<String, Value>) -> &'static str {
-    let instruction = record.contains_key("instruction").then_some("instruction");
-    prompt_key(record).or(instruction).unwrap_or("prompt")
-}
-
 /// The key of a single record's answer.
 pub(in crate::data) fn completion_key(record: &Map<String, Value>) -> Option<&'static str> {
     ["completion", "response", "answer"].into_iter().find(|key| record.contains_key(*key))
 }
 
-/// The key of a record's prompt.
-pub(in crate::data) fn prompt_key(record: &Map<String, Value>) -> Option<&'static str> {
-    ["prompt", "question"].into_iter().find(|key| record.contains_key(*key))
+/// Whether a conversation begins before the assistant's answer.
+fn begins_with_question(turns: &Value) -> bool {
+    turns[0]["role"].as_str().is_some_and(|role| role != "assistant")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +276,7 @@ enum Shape {
     Turn,
     List,
     Tree,
+    ByRow,
     Other,
 }
 
@@ -265,6 +289,9 @@ impl Shape {
             Value::Array(items) if !items.is_empty() => Self::List,
             Value::Object(message) if message.get("replies").is_some_and(Value::is_array) => Self::Tree,
             Value::Object(turn) if has_text(turn, "value") || has_text(turn, "content") => Self::Turn,
+            Value::Object(rows) if !rows.is_empty() && rows.keys().all(|key| key.parse::<u64>().is_ok()) => {
+                Self::ByRow
+            }
             _ => Self::Other,
         }
     }
@@ -277,6 +304,7 @@ impl Shape {
             Self::Turn => "one turn",
             Self::List => "a list",
             Self::Tree => "a message with its replies",
+            Self::ByRow => "values by row number",
             Self::Other => "something else",
         }
     }

@@ -18,50 +18,15 @@ const ANSWERS: [(&str, &str); 10] = [
     ("conversation_a", "conversation_b"),
 ];
 
-/// Columns of labels. The last is a number whose sign says it: negative for the first answer.
-const LABELS: [&str; 5] = ["label", "winner", "preference", "better_response_id", SIGNED];
-const SIGNED: &str = "overall_preference";
+/// Columns of labels.
+const LABELS: [&str; 6] = ["label", "winner", "preference", "better_response_id", SIGNED[0], SIGNED[1]];
 
-/// Columns of prompts.
-const PROMPTS: [&str; 5] = ["prompt", "question", "instruction", "input", "context"];
+/// Columns of numbers whose sign is the label: negative where the first answer is better (HelpSteer 2 and 3).
+const SIGNED: [&str; 2] = ["overall_preference", "preference_strength"];
 
-/// All of these, for a schema's list of columns.
-pub(super) const COLUMNS: &[&str] = &[
-    "prompt",
-    "question",
-    "instruction",
-    "input",
-    "context",
-    "label",
-    "winner",
-    "preference",
-    "better_response_id",
-    "overall_preference",
-    "output_1",
-    "output_2",
-    "response_A",
-    "response_B",
-    "response_a",
-    "response_b",
-    "response_0",
-    "response_1",
-    "response_2",
-    "response1",
-    "response2",
-    "answer_a",
-    "answer_b",
-    "answer_0",
-    "answer_1",
-    "completion_a",
-    "completion_b",
-    "conversation_a",
-    "conversation_b",
-];
-
-/// The columns of a record that hold its prompt, its answers and its label.
+/// The columns of a record that hold its answers and its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::data) struct LabelKeys {
-    pub prompt: Option<&'static str>,
     pub answers: (&'static str, &'static str),
     pub label: &'static str,
 }
@@ -69,11 +34,30 @@ pub(in crate::data) struct LabelKeys {
 impl LabelKeys {
     /// Those of a record; none if it is not of this kind.
     pub(in crate::data) fn of(record: &Map<String, Value>) -> Option<Self> {
-        let has = |key: &str| record.contains_key(key);
+        let has = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
         let answers = ANSWERS.into_iter().find(|(first, second)| has(first) && has(second))?;
-        let label = LABELS.into_iter().find(|label| has(label))?;
-        let prompt = PROMPTS.into_iter().find(|prompt| has(prompt));
-        Some(Self { prompt, answers, label })
+        let label = LABELS.into_iter().find(|label| record.contains_key(*label))?;
+        Some(Self { answers, label })
+    }
+
+    /// Says why the label of a record cannot be one of these answers: a number that others of its kind begin or end with.
+    /// The labels 0 and 1 beside `output_1` and `output_2` would call the first answer better where the second is.
+    pub(in crate::data) fn misfit(self, record: &Map<String, Value>) -> Option<String> {
+        let label = record.get(self.label)?;
+        let number = label.as_f64().or_else(|| label.as_str()?.trim().parse().ok())?;
+        let (first, second) = self.answers;
+        let ends = [end_of(first), end_of(second)].map(|end| end.parse::<f64>().ok());
+        let fits = ends.contains(&Some(number)) || SIGNED.contains(&self.label);
+        let index = [0.0, 1.0, 2.0].contains(&number);
+        (index && !fits).then(|| {
+            format!(
+                "{:?} is {label}, which is neither {first:?} nor {second:?}: the labels of this file do not fit its \
+                 columns, and those that seem to fit may mean the other answer; expected {:?} or {:?}",
+                self.label,
+                end_of(first),
+                end_of(second)
+            )
+        })
     }
 
     /// Which answer the label calls better: `Greater` for the first, `Equal` for a tie.
@@ -92,7 +76,7 @@ impl LabelKeys {
                 end_of(second)
             )
         };
-        if self.label == SIGNED {
+        if SIGNED.contains(&self.label) {
             return value.as_f64().and_then(|sign| 0.0.partial_cmp(&sign)).ok_or_else(unknown);
         }
         let said = match value {

@@ -30,7 +30,24 @@ fn shapes_are_recognised() {
             "LLaMA-Factory sharegpt preferences",
         ),
         (json!({"instruction": "q", "chosen": "a", "rejected": "b"}), "LLaMA-Factory alpaca preferences"),
-        (json!({"question": "q", "chosen": "a", "rejected": "b"}), "standard, prompt in \"question\""),
+        (
+            json!({"question": "q", "chosen": "a", "rejected": "b"}),
+            "standard, prompt in \"question\", \"input\" or \"query\"",
+        ),
+        (
+            json!({"query": "q", "chosen": "a", "rejected": "b"}),
+            "standard, prompt in \"question\", \"input\" or \"query\"",
+        ),
+        (json!({"prompt": turns, "chosen": "a", "rejected": "b"}), "texts as turns of a chat"),
+        (json!({"messages": turns, "chosen": "a", "rejected": "b"}), "texts as turns of a chat"),
+        (json!({"context": turns, "chosen": "a", "rejected": "b"}), "texts as turns of a chat"),
+        (json!({"trajectory": [turn], "chosen": "a", "rejected": "b"}), "texts as turns of a chat"),
+        (json!({"system": "", "input": "q", "chosen": "a", "rejected": "b"}), "texts as turns of a chat"),
+        (json!({"prompt": "q", "history": [], "chosen": "a", "rejected": "b"}), "texts as turns of a chat"),
+        (
+            json!({"system": "s", "prompt": turns, "chosen": turns, "rejected": turns}),
+            "TRL conversational, explicit prompt",
+        ),
         (json!({"text": "a"}), "texts"),
         (json!({"prompt": "q", "response": "a"}), "prompts and completions"),
         (json!({"question": "q", "answer": "a"}), "prompts and completions"),
@@ -55,9 +72,33 @@ fn misfits_are_explained() {
         ),
         (json!({"chosen": "a", "rejected": turns}), "\"rejected\" is a list of messages; expected text"),
         (json!({"prompt": null, "chosen": "a", "rejected": "b"}), "\"prompt\" is null; expected text"),
-        (json!({"prompt": turns, "chosen": "a", "rejected": "b"}), "\"prompt\" is a list of messages"),
+        (
+            json!({"prompt": ["q"], "chosen": "a", "rejected": "b"}),
+            "\"prompt\" is a list; expected text or a list",
+        ),
+        (
+            json!({"question": "q", "input": "i", "chosen": "a", "rejected": "b"}),
+            "two prompts, \"question\" and \"input\"; expected one: name it by --prompt-field",
+        ),
+        (
+            json!({"system": "s", "chosen": "a", "rejected": "b"}),
+            "a system message or a history without a prompt",
+        ),
+        (
+            json!({"instruction": "i", "chosen": ["a"], "rejected": ["b"]}),
+            "\"chosen\" is a list of texts beside \"instruction\"; expected one text in each",
+        ),
+        (
+            json!({"prompt": ["q"], "chosen": ["a"], "rejected": ["b"]}),
+            "whole columns, as Dataset.to_dict() gives",
+        ),
+        (json!({"prompt": {"0": "q"}, "chosen": {"0": "a"}, "rejected": {"0": "b"}}), "under row numbers"),
+        (
+            json!({"prompt": "q", "response": "a", "helpfulness": 4, "chosen": "a"}),
+            "one rated answer a record",
+        ),
         (json!({"chosen": [], "rejected": []}), "\"chosen\" is an empty list"),
-        (json!({"prompt": turns, "completion": "a"}), "expected two texts or two lists of messages"),
+        (json!({"prompt": "q", "completion": turns}), "expected two texts or two lists of messages"),
         (json!({"a": 1, "b": 2}), "nothing to score (keys: a, b)"),
     ] {
         let said = said(record);

@@ -100,6 +100,6 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// A number of things: `1 pair`, `2 pairs`.
-pub(super) fn many(count: usize, what: &str) -> String {
+pub(in crate::data) fn many(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

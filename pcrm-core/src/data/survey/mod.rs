@@ -17,4 +17,5 @@ pub mod template;
 mod testing;
 pub mod told;
 
+pub(in crate::data) use finding::many;
 pub use finding::{Finding, Severity, Tally};

@@ -32,6 +32,7 @@ pub fn findings(report: &Report, strictness: Strictness) -> Vec<Finding> {
             Finding::new(code(kind), severity, found, advice(kind)).tallied(&tally)
         })
         .collect();
+    findings.extend(report.findings.iter().cloned());
     let mut schemas: Vec<String> =
         report.files.iter().filter_map(|file| file.schema).map(|schema| schema.to_string()).collect();
     schemas.sort();

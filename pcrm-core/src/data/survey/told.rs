@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::data::columns::Columns;
 use crate::data::conversation::kind_of;
-use crate::data::preference::is_score;
 use crate::data::records::Records;
 use crate::data::schema::Schema;
 use crate::error::Result;
@@ -37,12 +36,6 @@ pub struct Told {
     pub chosen: bool,
 }
 
-/// Columns that rank the answers of [`Schema::Ranked`].
-const RANKS: [&str; 4] = ["scores", "ranks", "rank", "ranking"];
-
-/// Columns that the messages of [`Schema::OasstMessages`] are read from.
-const MESSAGES: [&str; 6] = ["message_id", "parent_id", "text", "role", "rank", "deleted"];
-
 /// Tells what a file is; `None` where no record has a known shape.
 ///
 /// # Errors
@@ -51,17 +44,10 @@ pub fn told(path: &Path, columns: &Columns) -> Result<Option<Told>> {
     for record in Records::open(path)? {
         // What is wrong with single records is the report's to say.
         let Ok((line, source)) = record else { continue };
-        let Ok(record) = columns.rename(&source) else { continue };
+        let Ok((record, _)) = columns.view(&source) else { continue };
         let Ok(schema) = columns.schema_of(&record, Schema::of_pair) else { continue };
-        let is_read = |name: &str| match schema {
-            Schema::OasstMessages => MESSAGES.contains(&name),
-            _ => {
-                schema.columns().contains(&name)
-                    || name == "margin"
-                    || is_score(name)
-                    || (schema == Schema::Ranked && RANKS.contains(&name))
-            }
-        };
+        let columns_read = schema.reads(&record);
+        let is_read = |name: &str| columns_read.contains(&name);
         let column = |(name, value): (&String, _)| Column { name: name.clone(), holds: kind_of(value) };
         let (read, unread) = record.iter().partition::<Vec<_>, _>(|(name, _)| is_read(name));
         return Ok(Some(Told {

@@ -1,0 +1,223 @@
+//! The prompt of a record: its column, and the system message and the earlier turns in columns beside it.
+//!
+//! A text prompt stays text unless the record has a column for a system message or for earlier turns: those are turns of
+//! a conversation, so the prompt becomes the user's turn behind them and a chat template writes all of it. axolotl reads
+//! the same columns (`intel`, `icr`) that way. A column that is there counts although a record leaves it empty, so that
+//! all records of a file are of one kind.
+
+use serde_json::Value;
+
+use super::conversation::{Content, Message, kind_of};
+use super::load::{Record, Refusal};
+use super::report::ProblemKind;
+
+/// Columns of system messages.
+pub(super) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
+
+/// Columns of prompts that are text; `input` belongs to an `instruction` that it stands beside.
+pub(super) const TEXTS: [&str; 5] = ["prompt", "question", "instruction", "input", "query"];
+
+/// Columns of prompts that are lists of turns.
+pub(super) const LISTS: [&str; 8] =
+    ["prompt", "messages", "conversations", "conversation", "trajectory", "context", "input", "query"];
+
+/// Earlier turns; a text under this name is a prompt where there is no other, as in the Stanford Human Preferences.
+pub(super) const HISTORY: &str = "history";
+
+/// Where the prompt of a record is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    record: &'a Record,
+    /// The column of the prompt.
+    pub prompt: Option<&'static str>,
+    /// The column of the system message.
+    pub system: Option<&'static str>,
+}
+
+fn malformed(message: String) -> Refusal {
+    (ProblemKind::Malformed, message)
+}
+
+/// Whether a value is a list of turns, as messages or in ShareGPT's form.
+pub(super) fn is_turns(value: &Value) -> bool {
+    let turn = |value: &Value| value["role"].is_string() || value["from"].is_string();
+    value.as_array().is_some_and(|turns| !turns.is_empty() && turns.iter().all(turn))
+}
+
+impl<'a> Asked<'a> {
+    /// Finds the columns.
+    ///
+    /// # Errors
+    /// Two columns that may each be the prompt, in words.
+    pub(super) fn of(record: &'a Record) -> Result<Self, String> {
+        let text = |key: &&str| record.get(*key).is_some_and(Value::is_string);
+        let turns = |key: &&str| record.get(*key).is_some_and(is_turns);
+        let given = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
+        let found = |prompt| Self {
+            record,
+            prompt,
+            system: SYSTEM.into_iter().find(|key| record.contains_key(*key)),
+        };
+        if given("prompt") {
+            return Ok(found(Some("prompt")));
+        }
+        let mut texts = TEXTS.into_iter().filter(text).filter(|key| *key != "input" || !text(&"instruction"));
+        if let Some(first) = texts.next() {
+            return match texts.next() {
+                None => Ok(found(Some(first))),
+                Some(second) => Err(format!(
+                    "two prompts, {first:?} and {second:?}; expected one: name it by --prompt-field"
+                )),
+            };
+        }
+        let alone = text(&HISTORY).then_some(HISTORY);
+        let null = record.contains_key("prompt").then_some("prompt");
+        Ok(found(LISTS.into_iter().find(turns).or(alone).or(null)))
+    }
+
+    /// The columns that the prompt is read from.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &'static str> {
+        let beside = (self.prompt == Some("instruction")).then_some("input");
+        let history = (self.prompt != Some(HISTORY)).then_some(HISTORY);
+        self.prompt.into_iter().chain(beside).chain(self.system).chain(history)
+    }
+
+    /// Whether the record has a system message or earlier turns, or a column for them.
+    pub(super) fn has_turns_before(&self) -> bool {
+        self.system.is_some() || (self.prompt != Some(HISTORY) && self.record.contains_key(HISTORY))
+    }
+
+    /// Whether the prompt is a list of turns.
+    pub(super) fn is_list(&self) -> bool {
+        self.prompt.and_then(|key| self.record.get(key)).is_some_and(Value::is_array)
+    }
+
+    /// The turns before the prompt: the system message, then the history.
+    ///
+    /// # Errors
+    /// Columns of another type.
+    pub(super) fn turns_before(&self) -> Result<Vec<Message>, Refusal> {
+        let mut turns = Vec::new();
+        match self.system.and_then(|key| Some((key, self.record.get(key)?))) {
+            None | Some((_, Value::Null)) => {}
+            Some((_, Value::String(text))) if text.is_empty() => {}
+            Some((_, Value::String(text))) => turns.push(Message::new("system", text.as_str())),
+            Some((key, other)) => {
+                return Err(malformed(format!("{key:?} is {}; expected text", kind_of(other))));
+            }
+        }
+        let history = self.record.get(HISTORY).filter(|_| self.prompt != Some(HISTORY));
+        turns.extend(history.map_or(Ok(Vec::new()), history_turns)?);
+        Ok(turns)
+    }
+
+    /// The prompt as turns, with those before it.
+    ///
+    /// # Errors
+    /// Columns of another type.
+    pub(super) fn as_turns(&self) -> Result<Vec<Message>, Refusal> {
+        let mut turns = self.turns_before()?;
+        let prompt = match self.prompt {
+            None => Vec::new(),
+            Some(key) => match self.record.get(key).unwrap_or(&Value::Null) {
+                Value::String(text) => vec![Message::new("user", self.with_input(key, text))],
+                Value::Array(list) => list
+                    .iter()
+                    .map(Message::from_sharegpt)
+                    .collect::<Result<_, _>>()
+                    .map_err(|message| malformed(format!("{key:?}: {message}")))?,
+                other => {
+                    let message =
+                        format!("{key:?} is {}; expected text or a list of messages", kind_of(other));
+                    return Err(malformed(message));
+                }
+            },
+        };
+        join(&mut turns, prompt)?;
+        Ok(turns)
+    }
+
+    /// The prompt: turns where it is a list, where turns come before it and where it is named an instruction; else
+    /// text. None where the record has none.
+    ///
+    /// # Errors
+    /// Columns of another type.
+    pub(super) fn content(&self, instructions: &[&str]) -> Result<Option<Content>, Refusal> {
+        let Some(key) = self.prompt else {
+            let turns = self.turns_before()?;
+            return Ok((!turns.is_empty()).then_some(Content::Messages(turns)));
+        };
+        if self.is_list() || self.has_turns_before() || instructions.contains(&key) {
+            return self.as_turns().map(|turns| Some(Content::Messages(turns)));
+        }
+        match self.record.get(key).unwrap_or(&Value::Null) {
+            Value::String(text) => Ok(Some(Content::Text(text.clone()))),
+            other => {
+                Err(malformed(format!("{key:?} is {}; expected text or a list of messages", kind_of(other))))
+            }
+        }
+    }
+
+    /// An instruction with its input on the next line, as LLaMA-Factory joins them.
+    fn with_input(&self, key: &str, text: &str) -> String {
+        let input = self.record.get("input").and_then(Value::as_str).filter(|_| key == "instruction");
+        [Some(text), input]
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// Puts turns behind those before them. A system message is said once.
+///
+/// # Errors
+/// Two system messages that differ.
+pub(super) fn join(before: &mut Vec<Message>, mut turns: Vec<Message>) -> Result<(), Refusal> {
+    let is_system = |turn: &Message| turn.role == "system";
+    if let (Some(first), Some(second)) = (before.first(), turns.first())
+        && is_system(first)
+        && is_system(second)
+    {
+        if first.content.trim() != second.content.trim() {
+            return Err(malformed(
+                "a system message in its own column and another in the conversation; expected one".to_owned(),
+            ));
+        }
+        turns.remove(0);
+    }
+    before.append(&mut turns);
+    Ok(())
+}
+
+/// Earlier turns: exchanges `["asked", "answered"]`, or messages.
+fn history_turns(history: &Value) -> Result<Vec<Message>, Refusal> {
+    let exchanges = match history {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(_) if is_turns(history) => {
+            let turns = history.as_array().into_iter().flatten().map(Message::from_sharegpt);
+            let turns: Result<Vec<_>, _> = turns.collect();
+            return turns.map_err(|message| malformed(format!("\"history\": {message}")));
+        }
+        Value::Array(exchanges) => exchanges,
+        other => {
+            return Err(malformed(format!(
+                "\"history\" is {}; expected a list of exchanges",
+                kind_of(other)
+            )));
+        }
+    };
+    let mut turns = Vec::new();
+    for exchange in exchanges {
+        let parts: Option<Vec<&str>> =
+            exchange.as_array().and_then(|parts| parts.iter().map(Value::as_str).collect());
+        let Some([asked, answered]) = parts.as_deref() else {
+            return Err(malformed(format!(
+                "\"history\" has {exchange}; expected exchanges [\"asked\", \"answered\"]"
+            )));
+        };
+        turns.extend([Message::new("user", *asked), Message::new("assistant", *answered)]);
+    }
+    Ok(turns)
+}

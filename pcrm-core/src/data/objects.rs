@@ -1,0 +1,135 @@
+//! JSON objects that follow each other in a text, each over as many lines as it likes, as `jq` writes them.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use super::lines::Line;
+use super::scan::Scan;
+use crate::error::{Error, Result};
+
+/// How the objects of a text that begins with `{` are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One on each line.
+    OnLines,
+    /// Over several lines, or several on one line.
+    Spread,
+    /// Behind each other with commas, without the brackets of an array.
+    Commas,
+}
+
+/// Finds the layout by the first object of a text that begins with `head`, which is all of it or a part.
+pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
+    let first = head.iter().position(|byte| !byte.is_ascii_whitespace());
+    let Some(first) = first.filter(|at| head[*at] == b'{') else { return Layout::OnLines };
+    let (mut scan, mut spread) = (Scan::default(), false);
+    for (at, byte) in head.iter().enumerate().skip(first) {
+        scan.feed(*byte);
+        if *byte == b'\n' {
+            // Strings hold no line breaks, so a line that ends inside one is a broken line.
+            if scan.in_string {
+                return Layout::OnLines;
+            }
+            spread = true;
+        }
+        if !scan.outside() {
+            continue;
+        }
+        let behind = &head[at + 1..];
+        let next = behind.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+        let whole = || serde_json::from_slice::<serde::de::IgnoredAny>(&head[first..=at]).is_ok();
+        return match next {
+            Some(b',') if whole() => Layout::Commas,
+            Some(b'{') if whole() => Layout::Spread,
+            _ if spread && whole() => Layout::Spread,
+            _ => Layout::OnLines,
+        };
+    }
+    // The object is longer than the head, or its line is broken and others follow.
+    let is_object =
+        |line: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line).is_ok();
+    let broken = || head.split(|byte| *byte == b'\n').skip(1).any(is_object);
+    if spread && !is_all && !broken() { Layout::Spread } else { Layout::OnLines }
+}
+
+/// The objects of a text, cut at their brackets. An [`Error::Line`] concerns one object.
+pub(super) struct Objects {
+    path: PathBuf,
+    reader: Box<dyn BufRead + Send>,
+    limit: usize,
+    line: u64,
+    ended: bool,
+}
+
+impl Objects {
+    /// The objects of a reader, said to be of the file at `path`; none is longer than `limit` bytes.
+    pub(super) fn of(path: PathBuf, reader: Box<dyn BufRead + Send>, limit: usize) -> Self {
+        Self { path, reader, limit, line: 1, ended: false }
+    }
+
+    fn byte(&mut self) -> Result<Option<u8>> {
+        match self.reader.fill_buf().map(|buffer| buffer.first().copied()) {
+            Ok(Some(byte)) => {
+                self.reader.consume(1);
+                self.line += u64::from(byte == b'\n');
+                Ok(Some(byte))
+            }
+            Ok(None) => {
+                self.ended = true;
+                Ok(None)
+            }
+            Err(error) => {
+                self.ended = true;
+                Err(Error::file(&self.path, format!("after line {}: {error}", self.line)))
+            }
+        }
+    }
+
+    fn wrong(&self, line: u64, message: impl Into<String>) -> Error {
+        Error::Line { path: self.path.clone(), line, message: message.into() }
+    }
+
+    fn next_object(&mut self) -> Result<Option<Line>> {
+        let (mut text, mut scan, mut begins, mut too_long) = (Vec::new(), Scan::default(), self.line, false);
+        loop {
+            let line = self.line;
+            let Some(byte) = self.byte()? else {
+                return match text.is_empty() && !too_long {
+                    true => Ok(None),
+                    false => Err(self.wrong(begins, "the file ends inside an object; expected a closing }")),
+                };
+            };
+            if text.is_empty() && !too_long {
+                if byte.is_ascii_whitespace() {
+                    continue;
+                }
+                begins = line;
+            }
+            scan.feed(byte);
+            if text.len() >= self.limit {
+                (too_long, text) = (true, Vec::new());
+            } else if !too_long {
+                text.push(byte);
+            }
+            // Text outside of brackets is one broken record a line.
+            let ends = if text.first() == Some(&b'{') || too_long { scan.outside() } else { byte == b'\n' };
+            if ends && too_long {
+                let message = format!("a record longer than {} bytes; expected less", self.limit);
+                return Err(self.wrong(begins, message));
+            }
+            if ends {
+                return String::from_utf8(text)
+                    .map(|text| Some(Line { number: begins, text }))
+                    .map_err(|_| self.wrong(begins, "not UTF-8; expected UTF-8 text"));
+            }
+        }
+    }
+}
+
+impl Iterator for Objects {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended { None } else { self.next_object().transpose() }
+    }
+}

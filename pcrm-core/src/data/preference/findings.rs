@@ -1,0 +1,116 @@
+//! Findings about pairs as they are read: margins in some alone, prompts said twice, scores as text, labels that do not
+//! fit.
+
+use super::{Content, Origin, Preference};
+use crate::data::load::Record;
+use crate::data::preference::pair::score_that_is_none;
+use crate::data::schema::{LabelKeys, Schema};
+use crate::data::survey::{Finding, Severity, Tally, many};
+
+/// From this share of the pairs on, answers that begin with their prompt are no chance.
+const MANY: f64 = 0.5;
+
+/// Counts while pairs are read.
+#[derive(Debug, Default)]
+pub(in crate::data) struct PairFindings {
+    pairs: usize,
+    with_margin: usize,
+    without_margin: Tally,
+    prompted: usize,
+    repeated: Tally,
+    score_as_text: Tally,
+    misfit: Option<(Origin, String)>,
+}
+
+impl PairFindings {
+    /// Looks at a record that is read by this schema.
+    pub(in crate::data) fn see_record(&mut self, schema: Schema, record: &Record, origin: &Origin) {
+        if schema == Schema::Labelled && self.misfit.is_none() {
+            let misfit = LabelKeys::of(record).and_then(|keys| keys.misfit(record));
+            self.misfit = misfit.map(|message| (origin.clone(), message));
+        }
+        if schema.is_pair() && score_that_is_none(record).is_some() {
+            self.score_as_text.add(origin);
+        }
+    }
+
+    /// Looks at a pair that is kept.
+    pub(in crate::data) fn see(&mut self, pair: &Preference) {
+        self.pairs += 1;
+        match pair.margin {
+            Some(_) => self.with_margin += 1,
+            None => self.without_margin.add(&pair.origin),
+        }
+        if let Some(prompt) = &pair.prompt {
+            self.prompted += 1;
+            if begins_with(&pair.chosen, prompt) && begins_with(&pair.rejected, prompt) {
+                self.repeated.add(&pair.origin);
+            }
+        }
+    }
+
+    /// Ends a file.
+    ///
+    /// # Errors
+    /// Labels that do not fit the columns of the answers.
+    pub(in crate::data) fn end_file(&mut self) -> Result<(), String> {
+        match self.misfit.take() {
+            Some((origin, message)) => Err(format!("line {}: {message}", origin.line)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the findings.
+    pub(in crate::data) fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.with_margin > 0 && !self.without_margin.is_empty() {
+            let found = format!(
+                "{} of {} pairs have no margin, and the others have one",
+                self.without_margin.count, self.pairs
+            );
+            let advice =
+                "The loss takes a missing margin as 0; give every pair a margin, or leave the column out";
+            findings.push(
+                Finding::new("margins_missing", Severity::Warning, found, advice)
+                    .tallied(&self.without_margin),
+            );
+        }
+        if self.repeated.share(self.prompted) >= MANY {
+            let found = format!(
+                "in {} of {} pairs both answers begin with the prompt",
+                self.repeated.count, self.prompted
+            );
+            let advice = "The model reads it twice; take the prompt out of the answers, or leave the prompt's column out";
+            findings.push(
+                Finding::new("prompt_repeated", Severity::Warning, found, advice).tallied(&self.repeated),
+            );
+        }
+        if !self.score_as_text.is_empty() {
+            let found = format!(
+                "{} with a score that is no number, which is not read",
+                many(self.score_as_text.count, "record")
+            );
+            let advice = "Write scores as numbers, without quotes";
+            findings.push(
+                Finding::new("score_as_text", Severity::Warning, found, advice).tallied(&self.score_as_text),
+            );
+        }
+        findings
+    }
+}
+
+/// Whether an answer says the whole prompt before anything else.
+fn begins_with(answer: &Content, prompt: &Content) -> bool {
+    match (answer, prompt) {
+        (Content::Text(answer), Content::Text(prompt)) => {
+            let prompt = prompt.trim();
+            let rest = answer.trim_start().strip_prefix(prompt);
+            // A short prompt may begin an answer by chance, and a word may go on.
+            prompt.len() >= 8 && rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+        }
+        (Content::Messages(answer), Content::Messages(prompt)) => {
+            !prompt.is_empty() && answer.len() > prompt.len() && answer.starts_with(prompt)
+        }
+        _ => false,
+    }
+}

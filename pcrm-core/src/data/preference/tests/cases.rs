@@ -1,0 +1,81 @@
+//! Small files in the layouts and with the faults that people have, each with what must come of it.
+//!
+//! A folder holds files and `expected.json`: a list of cases, each with `data` and what is expected: the `schema`, how
+//! many `rows`, the `pairs` (prompt, chosen, rejected) or how many are `kept`, how many are `left_out` by reason, the
+//! `findings` by code, words that the report `says`, or words that an error `refuses` the data with.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::data::columns::Columns;
+
+/// Reads a case's data: everything that an expectation may be about.
+fn outcome(folder: &Path, case: &Value) -> Value {
+    let names: Vec<&str> = match &case["data"] {
+        Value::String(name) => vec![name],
+        other => other.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+    };
+    let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+    let mut columns = Columns::of(case["as"].as_str().map(|name| name.parse().unwrap()));
+    for (known, own) in case["fields"].as_object().into_iter().flatten() {
+        columns.name(known, own.as_str().unwrap()).unwrap();
+    }
+    let score_margins = case["score_margins"] == true;
+    let here = format!("{}/", folder.display());
+    match load_preferences(&paths, ReadOptions { columns, score_margins, ..ReadOptions::default() }) {
+        Err(error) => json!({"refuses": error.to_string().replace(&here, "")}),
+        Ok((pairs, report)) => {
+            let counts: serde_json::Map<String, Value> =
+                report.counts().into_iter().map(|(kind, count)| (kind.to_string(), json!(count))).collect();
+            let texts = |pair: &Preference| json!([pair.prompt, pair.chosen, pair.rejected]);
+            json!({
+                "schema": report.schema.map(Schema::name),
+                "rows": report.rows,
+                "kept": report.kept,
+                "pairs": pairs.iter().map(texts).collect::<Vec<_>>(),
+                "margins": pairs.iter().map(|pair| pair.margin).collect::<Vec<_>>(),
+                "left_out": counts,
+                "findings": report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>(),
+                "says": report.to_string().replace(&here, ""),
+            })
+        }
+    }
+}
+
+fn check(folder: &Path, case: &Value) -> Result<(), String> {
+    let found = outcome(folder, case);
+    for (key, expected) in case.as_object().unwrap() {
+        let fits = match key.as_str() {
+            "data" | "as" | "fields" | "score_margins" | "why" => true,
+            "says" | "refuses" => {
+                let said = found[key].as_str().unwrap_or_default();
+                expected.as_array().unwrap().iter().all(|words| said.contains(words.as_str().unwrap()))
+                    && found.get(key).is_some()
+            }
+            _ => found[key] == *expected,
+        };
+        if !fits {
+            return Err(format!("{}: {key}\n  expected {expected}\n  found {found}", case["data"]));
+        }
+    }
+    Ok(())
+}
+
+/// The cases of a folder under `tests/golden`.
+fn cases(folder: &Path) -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap()
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(name)
+}
+
+/// Protects: files of public bug reports are read as their authors meant, or refused with what they are.
+#[test]
+fn wild_files_are_read_or_refused() {
+    let folder = golden("wild/data");
+    let wrong: Vec<String> = cases(&folder).iter().filter_map(|case| check(&folder, case).err()).collect();
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}

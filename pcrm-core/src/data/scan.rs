@@ -1,0 +1,42 @@
+//! A position in JSON text: inside a string or not, and how many brackets deep.
+
+/// The position of a scan that is fed byte by byte.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Brackets that are open.
+    pub depth: usize,
+    /// Whether the next byte is inside a string.
+    pub in_string: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// A position inside of so many brackets.
+    pub(super) fn at_depth(depth: usize) -> Self {
+        Self { depth, ..Self::default() }
+    }
+
+    /// Takes the next byte.
+    pub(super) fn feed(&mut self, byte: u8) {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// Whether no string and no bracket is open.
+    pub(super) fn outside(&self) -> bool {
+        self.depth == 0 && !self.in_string
+    }
+}
