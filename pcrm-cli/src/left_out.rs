@@ -1,23 +1,9 @@
-//! Rows that a command leaves out: how many, why, and from which share on that is a warning.
+//! Pairs and rows that a command reads and then leaves out: how many, why, and from which share on that is a warning.
+//!
+//! Records that are not read at all have [`Report::shortfall`](pcrm_core::data::report::Report::shortfall).
 
 use pcrm_core::data::encode::EncodeReport;
-use pcrm_core::data::report::{ProblemKind, Report};
 use pcrm_core::data::survey::lengths::MANY_TOO_LONG;
-
-/// A warning for rows that were read and not kept, if they are more than a few per cent.
-pub fn unread(report: &Report) -> Option<String> {
-    let counts = report.counts();
-    let lost = || counts.iter().filter(|(kind, _)| **kind != ProblemKind::TieInSet);
-    let all: usize = lost().map(|(_, count)| count).sum();
-    let mut reasons = Vec::new();
-    for (kind, count) in lost() {
-        let first = report.problems.iter().find(|problem| problem.kind == *kind);
-        let first = first.map(|problem| format!(" (first: {}: {})", problem.origin, problem.message));
-        reasons.push(format!("{count} {kind}{}", first.unwrap_or_default()));
-    }
-    let share = share(all, report.rows)?;
-    Some(format!("{all} of {} rows ({share}) are left out: {}", report.rows, reasons.join(", ")))
-}
 
 /// A warning for pairs that were read and not encoded, if they are more than a few per cent.
 pub fn unencoded(report: &EncodeReport, max_length: usize) -> Option<String> {
@@ -51,49 +37,7 @@ pub fn share(count: usize, of: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use pcrm_core::data::report::{FileReport, LeftOut, Origin, Problem};
-
     use super::*;
-
-    fn report(rows: usize, left_out: &[(ProblemKind, usize)]) -> Report {
-        let file: Arc<Path> = Arc::from(Path::new("a.jsonl"));
-        let entry = |(kind, count): &(ProblemKind, usize)| (*kind, LeftOut { count: *count, first_line: 7 });
-        let problem = |(kind, _): &(ProblemKind, usize)| Problem {
-            kind: *kind,
-            origin: Origin { file: file.clone(), line: 7 },
-            message: "no \"chosen\"".to_owned(),
-        };
-        Report {
-            rows,
-            problems: left_out.iter().map(problem).collect(),
-            files: vec![FileReport {
-                file: file.clone(),
-                schema: None,
-                rows,
-                kept: rows,
-                left_out: left_out.iter().map(entry).collect(),
-            }],
-            ..Report::default()
-        }
-    }
-
-    /// Protects: a few rows are no warning, many are, with counts, share and the first of each kind.
-    #[test]
-    fn many_unread_rows_are_a_warning() {
-        assert_eq!(unread(&report(100, &[(ProblemKind::Malformed, 2)])), None);
-        assert_eq!(unread(&report(100, &[(ProblemKind::TieInSet, 90)])), None);
-        let said = unread(&report(100, &[(ProblemKind::Malformed, 70), (ProblemKind::Tie, 5)]));
-        assert_eq!(
-            said.as_deref(),
-            Some(
-                "75 of 100 rows (75 %) are left out: 70 malformed (first: a.jsonl:7: no \"chosen\"), 5 tie (first: \
-                 a.jsonl:7: no \"chosen\")"
-            )
-        );
-    }
 
     /// Protects: pairs beyond the limit are counted against all pairs, and the limit is named.
     #[test]

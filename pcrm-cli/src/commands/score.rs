@@ -82,7 +82,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let (rows, report) = load_rows(&data, options)?;
     say(&report.to_string());
     let mut warnings = Warnings::default();
-    left_out::unread(&report).into_iter().for_each(|text| warnings.add(text));
+    report.shortfall().into_iter().for_each(|text| warnings.add(text));
     warn_of_joins(&rows, &tokenizer);
     let paired = rows.iter().any(|(row, _)| matches!(row, Row::Pair(_)));
     let mut lines = Vec::new();

@@ -46,7 +46,7 @@ pub fn encoded(
     let mut read = |paths: &[PathBuf], role: &str| -> Result<(Vec<Preference>, Vec<EncodedPair>, Source)> {
         let (rows, read) = args.reading.preferences(paths, args.kept_ties())?;
         let (pairs, encoded) = args.reading.encode(&rows, tokenizer, pad, max_length)?;
-        let left_out = [left_out::unread(&read), left_out::unencoded(&encoded, max_length)];
+        let left_out = [read.shortfall(), left_out::unencoded(&encoded, max_length)];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
         template::warn(&rows, tokenizer);
         Ok((rows, pairs, Source { role: role.to_owned(), read, encoded }))

@@ -133,7 +133,7 @@ impl Scoring<'_> {
                 })?,
                 None => read?,
             };
-            left_out::unread(&rows.read).into_iter().for_each(|text| warnings.add(text));
+            rows.read.shortfall().into_iter().for_each(|text| warnings.add(text));
         }
         Ok(rows)
     }
