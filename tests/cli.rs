@@ -241,7 +241,7 @@ fn wrong_data_is_told_by_file_and_line() -> Result<()> {
     ensure!(!world.path("x").exists(), "a refused run left a folder");
     let output = world.command(&format!("{train} --data broken.jsonl"))?.output()?;
     ensure!(
-        output.status.success() && stderr(&output).contains("1 malformed (broken.jsonl:1234)"),
+        output.status.success() && stderr(&output).contains("1 malformed (broken.jsonl:1234: broken JSON: "),
         "{}",
         stderr(&output)
     );

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use pcrm_core::data::preference::{Strictness, load_preferences};
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::data::records::Records;
 use serde_json::{Value, json};
 
@@ -62,10 +64,80 @@ fn data_are_split_by_prompt() -> Result<()> {
     let share = prompts(&held).len() as f64 / (prompts(&train).len() + prompts(&held).len()) as f64;
     ensure!((share - 0.2).abs() < 0.01, "{share} of the prompts are held out");
     world.refuses(&format!("{split} --output-dir one"), &["one/train.jsonl is there already"])?;
+    // Another format would leave two files of a side beside each other.
+    let other = format!("{split} --output-dir one --format parquet");
+    world.refuses(&other, &["is there already; name another --output-dir"])?;
     world.refuses(
         "data split --data train.jsonl --fraction 1.5 --output-dir x",
         &["fraction", "between 0 and 1"],
     )
+}
+
+/// Protects: data of several schemas are split into a file for each, of which every record is read back, and no prompt is
+/// on both sides, whichever schema it is written in.
+#[test]
+fn several_schemas_are_split_whole() -> Result<()> {
+    let world = World::new()?;
+    let dialogue = |at: usize, said: &str| format!("\n\nHuman: q{at}\n\nAssistant: {said}");
+    let write = |name: &str, record: &dyn Fn(usize) -> Value| -> Result<()> {
+        let lines: Vec<String> = (0..20).map(|at| record(at).to_string()).collect();
+        world.write(name, &lines.join("\n"))
+    };
+    write("hh.jsonl", &|at| json!({"chosen": dialogue(at, "a"), "rejected": dialogue(at, "b")}))?;
+    write("texts.jsonl", &|at| json!({"prompt": format!("q{at}"), "chosen": "a", "rejected": "b"}))?;
+    let set = |at: usize| json!({"prompt": format!("q{}", at + 10), "responses": ["a", "b", "c"], "ranks": [1, 2, 3]});
+    write("sets.jsonl", &set)?;
+    let split = "data split --data hh.jsonl texts.jsonl sets.jsonl --fraction 0.3 --output-dir mix";
+    let output = world.command(split)?.output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    ensure!(
+        said.contains("9 of 30 prompts are held out") && said.contains("--data mix/train-*.jsonl"),
+        "{said}"
+    );
+    let mut sides = Vec::new();
+    for side in ["train", "held_out"] {
+        let files =
+            ["hh_dialogues", "standard_explicit", "ranked"].map(|schema| format!("{side}-{schema}.jsonl"));
+        let paths = files.map(|file| world.path(&format!("mix/{file}")));
+        let (pairs, report) = load_preferences(&paths, Strictness::Refuse)?;
+        sides.push((report.rows, pairs.iter().map(PromptId::of).collect::<BTreeSet<_>>()));
+    }
+    ensure!(sides[0].0 + sides[1].0 == 60, "{} and {} of 60 records", sides[0].0, sides[1].0);
+    ensure!(sides[0].1.is_disjoint(&sides[1].1), "a prompt is on both sides");
+    ensure!((sides[0].1.len(), sides[1].1.len()) == (21, 9), "{} and {}", sides[0].1.len(), sides[1].1.len());
+    // A folder with both sides is not read as one.
+    world.refuses(
+        "data convert --data mix --to question --output x.jsonl",
+        &["mix: a folder with files of several splits"],
+    )
+}
+
+/// Protects: findings and reasons of reading are printed by the verbs that read.
+#[test]
+fn findings_are_printed_by_every_verb() -> Result<()> {
+    let world = World::new()?;
+    let rows = world.lines("train.jsonl")?;
+    let mut lines: Vec<String> = rows.iter().take(20).map(Value::to_string).collect();
+    let mut with_margin = rows[20].clone();
+    with_margin["margin"] = json!(0.5);
+    lines.push(with_margin.to_string());
+    lines.push("{\"prompt\": \"cut".to_owned());
+    world.write("some.jsonl", &lines.join("\n"))?;
+    world.run("reward --model base --data train.jsonl --max-steps 1 --output rm")?;
+    for command in [
+        "reward --model base --data some.jsonl --max-steps 1 --batch 4 --output run",
+        "score --model rm --data some.jsonl --output scored.jsonl",
+        "data convert --data some.jsonl --to question --output there.jsonl",
+    ] {
+        let said = stderr(&world.command(command)?.output()?);
+        ensure!(said.contains("warning: 20 of 21 pairs have no margin"), "{command}: {said}");
+        ensure!(
+            said.contains("1 malformed (some.jsonl:22: broken JSON: EOF while parsing a string"),
+            "{command}: {said}"
+        );
+    }
+    Ok(())
 }
 
 /// Protects: a record of several pairs is written once, though two records stand on one line.
@@ -165,7 +237,7 @@ fn leaks_are_told() -> Result<()> {
     };
     let said = train("train.jsonl test.jsonl", "leaking")?;
     ensure!(
-        said.contains("warning: ") && said.contains("60 of 60 pairs of --eval-data stand in --data too"),
+        said.contains("warning: ") && said.contains("60 of 60 pairs of --eval-data are in --data too"),
         "{said}"
     );
     let lines = world.lines("test.jsonl")?.into_iter().map(|mut row| {

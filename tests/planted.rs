@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use pcrm_core::constraint::{self, Constraint, PairView, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::preference::{InSet, Origin, Verdict};
+use pcrm_core::data::prompt_id::PairId;
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
@@ -38,6 +39,7 @@ pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) 
     EncodedPair {
         row,
         origin: Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 },
+        id: PairId::of_texts(&prompt_text, &chosen_text, &rejected_text),
         prompt,
         chosen,
         rejected,

@@ -69,15 +69,10 @@ impl Reading {
     /// Reads preference files, with or without ties.
     ///
     /// # Errors
-    /// Those of [`load_preferences`]; `--score-margins` where no row has scores.
+    /// Those of [`load_preferences`].
     pub fn preferences(&self, paths: &[PathBuf], ties: Ties) -> Result<(Vec<Preference>, Report)> {
         let (pairs, report) = load_preferences(paths, self.columns.options(ties)?)?;
         say(&report.to_string());
-        ensure!(
-            !self.columns.score_margins || pairs.iter().any(|pair| pair.scores.is_some()),
-            "--score-margins: no row of {} has scores of both answers (score_chosen and score_rejected, ..)",
-            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-        );
         Ok((pairs, report))
     }
 

@@ -224,6 +224,7 @@ fn tagged<S: Serializer>(of: &Box<dyn Constraint>, serializer: S) -> Result<S::O
 
 #[cfg(test)]
 mod tests {
+    use pcrm_core::data::prompt_id::PromptId;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -237,7 +238,11 @@ mod tests {
         let prompts: Vec<String> = (0..3000).map(|at| format!("prompt {at}")).collect();
         let pair = |prompt| {
             let rejected = rng.random_range(4..=40);
-            PairView { prompt, ..pair_of_lengths(1, &tokens, &tokens[..rejected]) }
+            PairView {
+                prompt,
+                prompt_id: PromptId::of_text(prompt),
+                ..pair_of_lengths(1, &tokens, &tokens[..rejected])
+            }
         };
         let pairs: Vec<PairView<'_>> = prompts.iter().map(String::as_str).map(pair).collect();
         let win = |pair: &PairView<'_>| {

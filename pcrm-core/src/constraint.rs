@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::Engine;
+use crate::data::prompt_id::PromptId;
 use crate::error::{Error, Result};
 use crate::registry::ConstraintPlugin;
 use crate::tagged;
@@ -22,6 +23,8 @@ use crate::tagged;
 pub struct PairView<'a> {
     /// A hash of the pair's content: the same in any order, in any file and at any batch size.
     pub identity: u64,
+    /// The identity of the prompt: the same whichever schema the data write it in.
+    pub prompt_id: PromptId,
     /// The prompt's text, templates applied.
     pub prompt: &'a str,
     /// The preferred answer's text.

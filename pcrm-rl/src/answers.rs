@@ -92,6 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use pcrm_core::data::preference::Origin;
+    use pcrm_core::data::prompt_id::PairId;
 
     use super::*;
 
@@ -99,6 +100,7 @@ mod tests {
         EncodedPair {
             row: 0,
             origin: Origin { file: Arc::from(Path::new("x")), line: 1 },
+            id: PairId::default(),
             prompt: prompt.to_vec(),
             chosen: chosen.to_vec(),
             rejected: rejected.to_vec(),

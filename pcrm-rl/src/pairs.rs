@@ -89,6 +89,7 @@ mod tests {
     use std::sync::Arc;
 
     use pcrm_core::data::preference::{InSet, Origin};
+    use pcrm_core::data::prompt_id::PairId;
 
     use super::*;
 
@@ -96,6 +97,7 @@ mod tests {
         EncodedPair {
             row: 0,
             origin: Origin { file: Arc::from(Path::new("x")), line },
+            id: PairId::default(),
             prompt: vec![1, 2],
             chosen: vec![answers[0], 9],
             rejected: vec![answers[1], 9],

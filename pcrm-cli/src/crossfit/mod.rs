@@ -11,6 +11,7 @@ mod kept;
 use anyhow::{Context, Result, ensure};
 use pcrm_core::Backend;
 use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::folds::fold;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
@@ -57,7 +58,7 @@ impl Crossfit<'_> {
         let config = judges_config(self.config);
         let setting = format!("{} {config:?}", self.base.digest(self.backend)?);
         let mut wins = vec![0.5; pairs.len()];
-        for (held_out, places) in parts(pairs.iter().map(|pair| &*pair.prompt_text), folds) {
+        for (held_out, places) in parts(pairs.iter().map(|pair| pair.id.prompt), folds) {
             let own: Vec<&EncodedPair> = places.iter().map(|at| &pairs[*at]).collect();
             ensure!(
                 own.len() < pairs.len(),
@@ -122,7 +123,7 @@ impl Crossfit<'_> {
 }
 
 /// The folds that have pairs, and the places of those pairs, ascending.
-fn parts<'a>(prompts: impl Iterator<Item = &'a str>, folds: usize) -> Vec<(usize, Vec<usize>)> {
+fn parts(prompts: impl Iterator<Item = PromptId>, folds: usize) -> Vec<(usize, Vec<usize>)> {
     let mut places = vec![Vec::new(); folds];
     prompts.enumerate().for_each(|(at, prompt)| places[fold(prompt, folds)].push(at));
     places.into_iter().enumerate().filter(|(_, places)| !places.is_empty()).collect()
@@ -170,7 +171,7 @@ mod tests {
     fn no_prompt_stands_on_both_sides() {
         let prompts: Vec<String> = (0..300).map(|at| format!("prompt {}", at % 40)).collect();
         for folds in [2, 5, 200] {
-            let parts = parts(prompts.iter().map(String::as_str), folds);
+            let parts = parts(prompts.iter().map(|prompt| PromptId::of_text(prompt)), folds);
             let mut judged: Vec<usize> = parts.iter().flat_map(|(_, places)| places.clone()).collect();
             judged.sort_unstable();
             assert_eq!(judged, (0..300).collect::<Vec<_>>());

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::HashMap;
 
 use pcrm_core::constraint::PairView;
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::folds::fold;
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -151,7 +152,7 @@ pub fn observations(
             return Err(Error::invalid(what, format!("found {numbers} for {} pairs", pairs.len())));
         }
     }
-    let mut prompts: HashMap<&str, usize> = HashMap::new();
+    let mut prompts: HashMap<PromptId, usize> = HashMap::new();
     let mut observations = Vec::with_capacity(pairs.len());
     for (at, pair) in pairs.iter().enumerate() {
         let next = prompts.len();
@@ -159,8 +160,8 @@ pub fn observations(
             s: share("similarity", at, similarities[at])?,
             win: share("wins", at, wins[at])?,
             given: f64::from(given[at]),
-            prompt: *prompts.entry(pair.prompt).or_insert(next),
-            fold: fold(pair.prompt, folds),
+            prompt: *prompts.entry(pair.prompt_id).or_insert(next),
+            fold: fold(pair.prompt_id, folds),
         });
     }
     Ok(observations)

@@ -236,7 +236,7 @@ fn deciles_keep_equal_similarities_together() {
 fn observations_are_checked() {
     let pairs = [crate::testing::pair_of_lengths(1, &[1], &[2]); 3];
     let seen = observations(&pairs, &[0.5; 3], &[1.0, 0.0, 0.5], &[3.0; 3], 5).unwrap();
-    assert!(seen.iter().all(|seen| seen.prompt == 0 && seen.fold == fold("prompt", 5)));
+    assert!(seen.iter().all(|seen| seen.prompt == 0 && seen.fold == fold(PromptId::of_text("prompt"), 5)));
     let refusal =
         |s: [f32; 3], wins: &[f32]| observations(&pairs, &s, wins, &[3.0; 3], 5).unwrap_err().to_string();
     assert_eq!(refusal([0.5; 3], &[1.0, 1.5, 0.0]), "wins: pair 1: found 1.5, expected 0 to 1");

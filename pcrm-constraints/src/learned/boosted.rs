@@ -46,7 +46,7 @@ impl Boosted {
 
     /// What `trees` trees make of these rows.
     pub(super) fn fit(
-        table: &Table<'_>,
+        table: &Table,
         names: &[&str],
         directions: &[Direction],
         rows: &[usize],

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pcrm_core::data::prompt_id::PromptId;
 use rayon::prelude::*;
 
 use super::evidence::{Evidence, Gain, LogLikelihood, Seen};
@@ -12,7 +13,7 @@ use super::table::{Table, moments};
 
 /// A model for every fold, fitted to the pairs of the other folds alone: their scaling, their strength (which held-out
 /// likelihood chooses, each of the other folds being held out in turn) and their numbers.
-pub(super) fn models(shape: &Shape<'_>, table: &Table<'_>, folds: usize) -> Vec<Model> {
+pub(super) fn models(shape: &Shape<'_>, table: &Table, folds: usize) -> Vec<Model> {
     // Who chooses for one fold with another held out, and who chooses for the other, fit to the same pairs.
     let twos: Vec<[usize; 2]> = (0..folds).flat_map(|a| (0..a).map(move |b| [a, b])).collect();
     let tried: Vec<Option<[Vec<f64>; 2]>> =
@@ -38,12 +39,12 @@ pub(super) fn models(shape: &Shape<'_>, table: &Table<'_>, folds: usize) -> Vec<
 }
 
 /// What the models' wins were, and how well each fold's model foretells its fold.
-pub(super) fn evidence(shape: &Shape<'_>, table: &Table<'_>, models: &[Model]) -> Evidence {
+pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Evidence {
     let count = table.wins.len() as f64;
     let constants: Vec<f64> =
         (0..models.len()).map(|fold| constant(table, &table.rows(|other| other != fold))).collect();
     let mut totals = [0.0; 2];
-    let mut gains: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let mut gains: BTreeMap<PromptId, (f64, f64)> = BTreeMap::new();
     for (row, (&win, &fold)) in table.wins.iter().zip(&table.folds).enumerate() {
         let learned = -loss(models[fold].at(&table.row(row)), win);
         let constant = -loss(constants[fold], win);
@@ -77,7 +78,7 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table<'_>, models: &[Model]) -
 }
 
 /// The losses on the pairs of each of two folds of what is fitted without both, if there are any pairs to fit to.
-fn try_without(shape: &Shape<'_>, table: &Table<'_>, two: [usize; 2]) -> Option<[Vec<f64>; 2]> {
+fn try_without(shape: &Shape<'_>, table: &Table, two: [usize; 2]) -> Option<[Vec<f64>; 2]> {
     let rows = table.rows(|of| !two.contains(&of));
     let held_out = two.map(|fold| table.rows(|of| of == fold));
     (!rows.is_empty()).then(|| shape.losses(table, &rows, [&held_out[0], &held_out[1]]))

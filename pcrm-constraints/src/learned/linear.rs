@@ -50,12 +50,7 @@ impl Linear {
     ///
     /// with weightⱼ ≥ 0 where Δ* is to increase with a feature, ≤ 0 where it is to decrease. The middle term, a pair of
     /// mean features that is won half the time, keeps the intercept finite where all pairs are won.
-    pub(super) fn path(
-        table: &Table<'_>,
-        names: &[&str],
-        directions: &[Direction],
-        rows: &[usize],
-    ) -> Vec<Self> {
+    pub(super) fn path(table: &Table, names: &[&str], directions: &[Direction], rows: &[usize]) -> Vec<Self> {
         let inputs = |weights: &[f64], moments: &[(f64, f64)]| {
             let input = |((name, &weight), &(mean, std)): ((&&str, &f64), &(f64, f64))| Input {
                 feature: (*name).to_owned(),
@@ -96,7 +91,7 @@ impl Linear {
 }
 
 /// f of a model that looks at nothing: the same P for every pair, fitted to these rows.
-pub(super) fn constant(table: &Table<'_>, rows: &[usize]) -> f64 {
+pub(super) fn constant(table: &Table, rows: &[usize]) -> f64 {
     Likelihood::new(table, rows, &[]).constant()
 }
 
@@ -108,7 +103,7 @@ struct Likelihood {
 }
 
 impl Likelihood {
-    fn new(table: &Table<'_>, rows: &[usize], moments: &[(f64, f64)]) -> Self {
+    fn new(table: &Table, rows: &[usize], moments: &[(f64, f64)]) -> Self {
         let mut x = Vec::with_capacity(rows.len() * (1 + moments.len()));
         for &row in rows {
             x.push(1.0);
@@ -173,6 +168,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use pcrm_core::data::prompt_id::PromptId;
     use serde_json::Value;
 
     use super::*;
@@ -185,12 +181,12 @@ mod tests {
         value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
     }
 
-    fn table() -> Table<'static> {
+    fn table() -> Table {
         let golden = golden();
         let wins = list(&golden["wins"]);
         Table {
             columns: golden["columns"].as_array().unwrap().iter().map(list).collect(),
-            prompts: vec!["prompt"; wins.len()],
+            prompts: vec![PromptId::of_text("prompt"); wins.len()],
             folds: vec![0; wins.len()],
             wins,
         }

@@ -135,7 +135,7 @@ impl Constraint for Learned {
         let bound = |(at, pair): (usize, &PairView<'_>)| {
             let x: Vec<f64> = columns.iter().map(|column| column[at]).collect();
             // softplus may be too small for an f32, and a bound must be positive.
-            (fit.models[fold(pair.prompt, self.folds)].bound(&x) as f32).max(f32::MIN_POSITIVE)
+            (fit.models[fold(pair.prompt_id, self.folds)].bound(&x) as f32).max(f32::MIN_POSITIVE)
         };
         Ok(pairs.iter().enumerate().map(bound).collect())
     }

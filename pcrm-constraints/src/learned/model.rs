@@ -45,7 +45,7 @@ impl Shape<'_> {
     /// What is fitted to `rows`, for each strength of the fit from weak to strong: the loss on each list of others.
     pub fn losses<const N: usize>(
         &self,
-        table: &Table<'_>,
+        table: &Table,
         rows: &[usize],
         held_out: [&[usize]; N],
     ) -> [Vec<f64>; N] {
@@ -78,7 +78,7 @@ impl Shape<'_> {
     }
 
     /// What is fitted to `rows` with this strength.
-    pub fn fit(&self, table: &Table<'_>, rows: &[usize], strength: usize) -> Model {
+    pub fn fit(&self, table: &Table, rows: &[usize], strength: usize) -> Model {
         match self.form {
             Form::Linear => {
                 let mut path = Linear::path(table, &self.names, &self.directions, rows);

@@ -176,8 +176,9 @@ impl Digests {
             Some(_) if !is_fitted => refuse("found one, but no models".to_owned()),
             Some(Value::String(stated)) if stated == self.actual => Ok(()),
             other => refuse(format!(
-                "found {}, expected \"{}\": features or numbers were changed since they were fitted, or stem from \
-                 different files; fit the constraint anew",
+                "found {}, expected \"{}\": features or numbers were changed since they were fitted, stem from \
+                 different files, or were fitted by a version that told prompts apart by their rendered text; fit the \
+                 constraint again",
                 other.unwrap_or_default(),
                 self.actual
             )),
@@ -185,9 +186,10 @@ impl Digests {
     }
 }
 
-/// A hash of fields that does not depend on their order, nor on how numbers are written.
+/// A hash of fields that does not depend on their order, nor on how numbers are written. It also hashes the rule by which
+/// prompts are in folds: under another rule a model may bound a pair that it was fitted to.
 fn digest(fields: &Map<String, Value>) -> String {
-    let mut text = String::new();
+    let mut text = "folds by PromptId;".to_owned();
     canonical(&Value::Object(fields.clone()), &mut text);
     format!("{:016x}", xxh3_64(text.as_bytes()))
 }

@@ -4,24 +4,25 @@ use std::collections::BTreeSet;
 
 use pcrm_core::Result;
 use pcrm_core::constraint::{PairView, Priors};
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::folds::fold;
 
 use super::features::Feature;
 
 /// What is fitted to.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
+pub(super) struct Table {
     /// Of every feature its value for every pair.
     pub columns: Vec<Vec<f64>>,
     /// How often judges that were not trained on the pair prefer its preferred answer.
     pub wins: Vec<f64>,
     /// Of every pair.
-    pub prompts: Vec<&'a str>,
+    pub prompts: Vec<PromptId>,
     /// Of every pair.
     pub folds: Vec<usize>,
 }
 
-impl<'a> Table<'a> {
+impl Table {
     /// The features of these pairs, by prompt in `folds` folds.
     ///
     /// # Errors
@@ -29,18 +30,18 @@ impl<'a> Table<'a> {
     /// three folds, and what features meet.
     pub fn new(
         features: &[Feature],
-        pairs: &[PairView<'a>],
+        pairs: &[PairView<'_>],
         wins: &[f32],
         folds: usize,
         priors: &Priors,
     ) -> Result<Self> {
         check_wins(pairs.len(), wins)?;
         let columns = features.iter().map(|feature| feature.of_each(pairs, priors)).collect::<Result<_>>()?;
-        let prompts: Vec<&str> = pairs.iter().map(|pair| pair.prompt).collect();
+        let prompts: Vec<PromptId> = pairs.iter().map(|pair| pair.prompt_id).collect();
         let table = Self {
             columns,
             wins: wins.iter().copied().map(f64::from).collect(),
-            folds: prompts.iter().map(|prompt| fold(prompt, folds)).collect(),
+            folds: prompts.iter().map(|prompt| fold(*prompt, folds)).collect(),
             prompts,
         };
         let filled = table.folds.iter().collect::<BTreeSet<_>>().len();

@@ -1,6 +1,7 @@
 use std::f64::consts::LN_2;
 
 use pcrm_core::constraint::{Constraint, Direction, PairView, Priors, from_tagged, parse};
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::folds::fold;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -53,6 +54,7 @@ impl World {
     fn pairs(&self) -> Vec<PairView<'_>> {
         let pair = |at: usize| PairView {
             prompt: &self.prompts[at],
+            prompt_id: PromptId::of_text(&self.prompts[at]),
             margin: Some(self.margins[at]),
             ..pair_of_lengths(at as u64, &IDS[..self.lengths[at][0]], &IDS[..self.lengths[at][1]])
         };
@@ -149,7 +151,8 @@ fn no_fold_takes_part_in_its_own_model() {
     for constraint in [GAPS, BOOSTED] {
         let mut world = World::new(600, 4, known);
         let before = learned(world.fitted(constraint).as_ref());
-        let held: Vec<usize> = (0..600).filter(|&at| fold(&world.prompts[at], 5) == 2).collect();
+        let held: Vec<usize> =
+            (0..600).filter(|&at| fold(PromptId::of_text(&world.prompts[at]), 5) == 2).collect();
         assert!(held.len() > 60);
         for &at in &held {
             world.wins[at] = 1.0 - world.wins[at];
@@ -322,7 +325,8 @@ fn refuses_evidence() {
     let world = World::new(60, 4, known);
     let pairs = world.pairs();
     let without_margin: Vec<_> = pairs.iter().map(|&pair| PairView { margin: None, ..pair }).collect();
-    let one_prompt: Vec<_> = pairs.iter().map(|&pair| PairView { prompt: "?", ..pair }).collect();
+    let one_prompt: Vec<_> =
+        pairs.iter().map(|&pair| PairView { prompt_id: PromptId::of_text("?"), ..pair }).collect();
     let priors = Priors::default();
     let refusal = |constraint: &str, pairs: &[PairView<'_>], wins: &[f32]| {
         parse(constraint).unwrap().fitted(pairs, wins, &priors).unwrap_err().to_string()

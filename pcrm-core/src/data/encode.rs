@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::conversation::Content;
 use super::preference::Preference;
+use super::prompt_id::PairId;
 use super::render::{Readable, render};
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -208,6 +209,7 @@ fn encode_pair(
     let pair = EncodedPair {
         row,
         origin: pair.origin.clone(),
+        id: PairId::of(pair),
         prompt,
         chosen: chosen[shared..].to_vec(),
         rejected: rejected[shared..].to_vec(),

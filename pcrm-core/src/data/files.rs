@@ -1,26 +1,56 @@
-//! Which files are meant: those that were named, and all data files of a folder.
+//! The files that are meant: those that were named, and the data files of a folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 
-/// Endings of the names of data files, behind which `.gz` and `.zst` may stand.
-const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet"];
+/// Endings of the names of data files; `.gz` and `.zst` may follow them.
+const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow"];
 
-/// What the `datasets` library writes beside data.
-const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+/// Files that the `datasets` library writes beside data.
+const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", STATE, SPLITS];
 
-/// The files that these paths mean: a file stands for itself, a folder for the data files in it, sorted by name.
+/// The file by which `save_to_disk` names a data set's files.
+const STATE: &str = "state.json";
+
+/// The file by which `save_to_disk` names the folders of splits.
+const SPLITS: &str = "dataset_dict.json";
+
+/// Words in names of files by which `datasets` tells splits apart, and those of `pcrm data split`.
+const SPLIT_WORDS: [(&str, &str); 12] = [
+    ("train", "train"),
+    ("training", "train"),
+    ("test", "test"),
+    ("testing", "test"),
+    ("eval", "test"),
+    ("evaluation", "test"),
+    ("validation", "validation"),
+    ("valid", "validation"),
+    ("val", "validation"),
+    ("dev", "validation"),
+    ("held", "held_out"),
+    ("heldout", "held_out"),
+];
+
+/// Returns the files that these paths mean: a file itself, and for a folder the data files in it, sorted by name.
 /// Folders in a folder are not entered: they are splits more often than parts.
 ///
 /// # Errors
-/// A folder that cannot be read or has no data file.
+/// A folder that cannot be read, that has no data file, or that has files of several splits: nobody means to train on the
+/// test split. A dash, which elsewhere stands for standard input.
 pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
             files.extend(of_folder(path)?);
+        } else if path == Path::new("-") {
+            let message =
+                "standard input is not supported, since data are read more than once; expected a file";
+            return Err(Error::file(path, message));
         } else {
             files.push(path.clone());
         }
@@ -29,7 +59,10 @@ pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    if let Some(files) = saved(folder)? {
+        return Ok(files);
+    }
+    let (mut files, mut folders, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -37,29 +70,102 @@ fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {
             folders.push(name);
         } else if is_data(&name) {
             files.push(path);
+        } else if !name.starts_with('.') {
+            others.push(name);
         }
     }
     if files.is_empty() {
-        folders.sort();
-        let inside = match folders.is_empty() {
-            true => String::new(),
-            false => format!(" (its folders are not entered: {})", folders.join(", ")),
+        let named = |what: &str, mut names: Vec<String>| {
+            names.sort();
+            names.truncate(8);
+            if names.is_empty() { String::new() } else { format!(" ({what}: {})", names.join(", ")) }
         };
         return Err(Error::file(
             folder,
             format!(
-                "a folder without data files; expected names that end in {}, maybe with .gz or .zst{inside}",
-                ENDINGS.join(", ")
+                "a folder without data files; expected names that end in {}, maybe with .gz or .zst{}{}",
+                ENDINGS.join(", "),
+                named("its folders are not entered", folders),
+                named("its files are", others)
             ),
         ));
     }
     files.sort();
+    refuse_splits(folder, &files)?;
     Ok(files)
+}
+
+/// The files of a folder that `save_to_disk` wrote; none if it is no such folder.
+fn saved(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let read = |name: &str| -> Result<Option<Value>> {
+        let path = folder.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read(&path).map_err(Error::io(&path))?;
+        serde_json::from_slice(&text).map(Some).map_err(|error| Error::file(&path, error.to_string()))
+    };
+    if let Some(splits) = read(SPLITS)?.as_ref().and_then(|splits| splits["splits"].as_array()) {
+        let names: Vec<&str> = splits.iter().filter_map(Value::as_str).collect();
+        let first = names.first().copied().unwrap_or("train");
+        return Err(Error::file(
+            folder,
+            format!(
+                "a DatasetDict that save_to_disk wrote, with the splits {}; name the folder of one, as {}",
+                names.join(", "),
+                folder.join(first).display()
+            ),
+        ));
+    }
+    let Some(state) = read(STATE)? else { return Ok(None) };
+    let Some(files) = state["_data_files"].as_array() else { return Ok(None) };
+    let names = files.iter().filter_map(|file| file["filename"].as_str());
+    // A name with a path would lead out of the folder.
+    let files: Vec<PathBuf> =
+        names.filter(|name| !name.contains(['/', '\\'])).map(|name| folder.join(name)).collect();
+    Ok((!files.is_empty()).then_some(files))
+}
+
+/// Refuses files of several splits.
+fn refuse_splits(folder: &Path, files: &[PathBuf]) -> Result<()> {
+    let mut splits: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(split) = split_of(&name) {
+            splits.entry(split).or_default().push(name);
+        }
+    }
+    if splits.len() < 2 {
+        return Ok(());
+    }
+    let listed = splits.iter().map(|(split, names)| match names.len() {
+        1 => format!("{split} ({})", names[0]),
+        count => format!("{split} ({} and {} more)", names[0], count - 1),
+    });
+    let first = splits.get("train").or(splits.values().next()).and_then(|names| names.first());
+    Err(Error::file(
+        folder,
+        format!(
+            "a folder with files of several splits: {}; name the files of one, as {}",
+            listed.collect::<Vec<_>>().join(", "),
+            first.map_or_else(String::new, |name| folder.join(name).display().to_string())
+        ),
+    ))
+}
+
+/// The split that a file's name names; none if it names none or several.
+fn split_of(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphabetic()).collect();
+    let mut found = SPLIT_WORDS.iter().filter(|(word, _)| words.contains(word)).map(|(_, split)| *split);
+    let first = found.next()?;
+    found.all(|split| split == first).then_some(first)
 }
 
 fn is_data(name: &str) -> bool {
     let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name);
     !name.starts_with('.')
+        && !(name.starts_with("cache-") && name.ends_with(".arrow"))
         && !NOT_DATA.contains(&name)
         && ENDINGS.iter().any(|ending| plain.ends_with(ending))
 }
@@ -78,6 +184,50 @@ mod tests {
         let files = data_files(&[folder.path().to_path_buf()]).unwrap();
         let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["a.parquet", "b.jsonl.gz", "c.json"]);
+    }
+
+    /// Protects: a folder with several splits is refused and names them; other words in names are no splits.
+    #[test]
+    fn splits_in_one_folder_are_refused() {
+        let read = |names: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            names.iter().for_each(|name| fs::write(folder.path().join(name), "").unwrap());
+            data_files(&[folder.path().to_path_buf()])
+                .map(|files| files.len())
+                .map_err(|error| error.to_string())
+        };
+        let said = read(&[
+            "train-00000-of-00002.parquet",
+            "train-00001-of-00002.parquet",
+            "test-00000-of-00001.parquet",
+        ]);
+        let said = said.unwrap_err();
+        assert!(
+            said.contains(
+                "test (test-00000-of-00001.parquet), train (train-00000-of-00002.parquet and 1 more); name"
+            ),
+            "{said}"
+        );
+        for names in [
+            ["train.jsonl", "held_out.jsonl"],
+            ["pairs.dev.jsonl.gz", "pairs.train.jsonl.gz"],
+            ["eval.json", "valid.json"],
+        ] {
+            assert!(read(&names).is_err(), "{names:?}");
+        }
+        for names in [
+            ["helpful.test.jsonl", "harmless.test.jsonl"],
+            ["train.jsonl", "more.jsonl"],
+            ["latest.json", "trained.json"],
+        ] {
+            assert_eq!(read(&names), Ok(2), "{names:?}");
+        }
+        assert!(
+            data_files(&[PathBuf::from("-")])
+                .unwrap_err()
+                .to_string()
+                .contains("standard input is not supported")
+        );
     }
 
     /// A repository's top folder holds no data: its folders are named.

@@ -26,7 +26,7 @@ const LAYOUTS: [Layout; 7] = [openai, swift, summaries, web_gpt, stanford, arena
 /// A record of one of them that is broken, in words.
 pub(super) fn view(record: &Record) -> Option<Result<Record, String>> {
     if record.contains_key("chosen") && record.contains_key("rejected") {
-        return None;
+        return steps(record).map(Ok);
     }
     LAYOUTS.iter().find_map(|layout| layout(record))
 }
@@ -41,6 +41,14 @@ fn replaced(record: &Record, gone: &[&str], columns: Value) -> Record {
         seen.extend(columns);
     }
     seen
+}
+
+/// Step-DPO's pairs: the answers go on from the same `initial_reason_steps`.
+fn steps(record: &Record) -> Option<Record> {
+    let text = |key: &str| record.get(key).and_then(Value::as_str);
+    let (steps, chosen, rejected) = (text("initial_reason_steps")?, text("chosen")?, text("rejected")?);
+    let columns = json!({"chosen": format!("{steps}{chosen}"), "rejected": format!("{steps}{rejected}")});
+    Some(replaced(record, &["initial_reason_steps"], columns))
 }
 
 /// Answers under other names: argilla's, StackExchange's pairs (`response_j` has more votes), OpenAI's.

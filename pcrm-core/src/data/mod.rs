@@ -25,7 +25,7 @@ pub mod output;
 pub mod overlap;
 mod parquet_rows;
 pub mod preference;
-mod prompts;
+pub mod prompt_id;
 pub mod records;
 pub mod render;
 pub mod report;

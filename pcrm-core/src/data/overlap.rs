@@ -1,23 +1,23 @@
-//! What stands in two data sets, or twice in one: prompts and pairs, however their schemas write them.
+//! Prompts and pairs that are in two data sets, or twice in one, however their schemas write them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::preference::Preference;
-use super::prompts::{answer_of, key_of, prompt_of};
+use super::prompt_id::{PairId, PromptId};
 
-/// What data to evaluate on have in common with data to train on.
+/// The prompts and pairs that data to evaluate on share with data to train on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overlap {
     /// Prompts of the evaluation data.
     pub prompts: usize,
-    /// Those that stand in the training data too.
+    /// Those that the training data have too.
     pub shared_prompts: usize,
     /// Pairs of the evaluation data.
     pub pairs: usize,
-    /// Those that stand in the training data too.
+    /// Those that the training data have too.
     pub shared_pairs: usize,
-    /// Those that stand there the other way round.
+    /// Those that the training data have the other way round.
     pub contradictions: usize,
 }
 
@@ -39,44 +39,28 @@ impl fmt::Display for Overlap {
     }
 }
 
-/// A pair by its words: prompt, better answer, other answer.
-type Words = (String, String, String);
-
-fn words(pair: &Preference) -> Words {
-    // Where no prompt is marked the answers contain it.
-    let prompt = prompt_of(pair).map_or(String::new(), |turns| key_of(&turns));
-    (prompt, answer_of(&pair.chosen), answer_of(&pair.rejected))
-}
-
-/// What `eval` has in common with `train`.
+/// Finds what `eval` has in common with `train`.
 pub fn overlap(train: &[Preference], eval: &[Preference]) -> Overlap {
-    let trained: HashSet<Words> = train.iter().map(words).collect();
-    let prompts: HashSet<&str> = trained.iter().map(|(prompt, ..)| prompt.as_str()).collect();
-    let evaluated: Vec<Words> = eval.iter().map(words).collect();
-    let asked: HashSet<&str> =
-        evaluated.iter().map(|(prompt, ..)| prompt.as_str()).filter(|prompt| !prompt.is_empty()).collect();
-    let turned = |(prompt, chosen, rejected): &Words| (prompt.clone(), rejected.clone(), chosen.clone());
+    let trained: HashSet<PairId> = train.iter().map(PairId::of).collect();
+    let prompts: HashSet<PromptId> = trained.iter().map(|pair| pair.prompt).collect();
+    let evaluated: Vec<PairId> = eval.iter().map(PairId::of).collect();
+    let asked: HashSet<PromptId> = evaluated.iter().map(|pair| pair.prompt).collect();
     Overlap {
         prompts: asked.len(),
         shared_prompts: asked.iter().filter(|prompt| prompts.contains(*prompt)).count(),
         pairs: evaluated.len(),
         shared_pairs: evaluated.iter().filter(|pair| trained.contains(*pair)).count(),
-        contradictions: evaluated.iter().filter(|pair| trained.contains(&turned(pair))).count(),
+        contradictions: evaluated.iter().filter(|pair| trained.contains(&pair.reversed())).count(),
     }
 }
 
-/// How many pairs stand more than once, the first not counted, and how many the other way round too.
+/// Counts the pairs that are there more than once, the first not counted, and those that are there the other way round
+/// too.
 pub fn repeated(pairs: &[Preference]) -> (usize, usize) {
-    let mut times: HashMap<Words, usize> = HashMap::new();
-    pairs.iter().for_each(|pair| *times.entry(words(pair)).or_default() += 1);
+    let mut times: HashMap<PairId, usize> = HashMap::new();
+    pairs.iter().for_each(|pair| *times.entry(PairId::of(pair)).or_default() += 1);
     let again = times.values().map(|times| times - 1).sum();
-    let turned = times
-        .keys()
-        .filter(|(prompt, chosen, rejected)| {
-            times.contains_key(&(prompt.clone(), rejected.clone(), chosen.clone()))
-        })
-        .count()
-        / 2;
+    let turned = times.keys().filter(|pair| times.contains_key(&pair.reversed())).count() / 2;
     (again, turned)
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 pub use verdict::{InSet, Ties, Verdict};
 
 pub(super) use findings::PairFindings;
-pub(super) use pair::{content_at, is_score, read_pair, refuse_template_columns};
+pub(super) use pair::{content_at, is_score, read_pair, refuse_template_columns, score_columns};
 
 /// A prompt's two answers, the first preferred to the second.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_eval::accuracy::Share;
 use serde::Serialize;
 use serde_json::Value;
@@ -85,7 +86,7 @@ impl Calibrations {
     /// None was fitted.
     pub fn new(judges: String, pairs: &[EncodedPair], constraints: Vec<Calibrated>) -> Result<Self> {
         let accuracy = constraints.first().context("no constraint was fitted")?.accuracy;
-        let prompts: HashSet<&str> = pairs.iter().map(|pair| pair.prompt_text.as_str()).collect();
+        let prompts: HashSet<PromptId> = pairs.iter().map(|pair| pair.id.prompt).collect();
         Ok(Self { judges, pairs: pairs.len(), prompts: prompts.len(), accuracy, constraints })
     }
 

@@ -51,6 +51,10 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     );
     Form::of(&args.output)?;
     ensure!(
+        !args.columns.score_margins,
+        "--score-margins has no effect here: scores are written as they are"
+    );
+    ensure!(
         !data_files(&args.data)?.contains(&args.output),
         "--output {}: is one of --data; name another file",
         args.output.display()

@@ -1,12 +1,14 @@
 //! `pcrm data split`: files of preferences in two, no prompt on both sides.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::output::{Form, write_records};
 use pcrm_core::data::overlap::repeated;
 use pcrm_core::data::preference::{Preference, SourcePair, Ties, load_sources};
+use pcrm_core::data::schema::Schema;
 use pcrm_core::data::split::split_by_prompt;
 use serde_json::Value;
 
@@ -23,10 +25,11 @@ pub struct SplitArgs {
     /// Share of the prompts that is held out
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     fraction: f64,
-    /// Another seed holds other prompts out
+    /// Seed of the split: another seed holds other prompts out
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Folder to write the two files to, train and held_out
+    /// Folder to write train and held_out to; data of several schemas get a file for each, train-SCHEMA and
+    /// held_out-SCHEMA
     #[arg(long, value_name = "DIR")]
     output_dir: PathBuf,
     /// How to write them: jsonl or json, maybe with .gz or .zst, or parquet
@@ -46,38 +49,91 @@ Examples:
 /// # Errors
 /// Everything that the user's files and options can cause; nothing is then written.
 pub fn run(args: &SplitArgs) -> Result<()> {
-    let place = |side: &str| args.output_dir.join(format!("{side}.{}", args.format));
-    let (train, held_out) = (place("train"), place("held_out"));
-    Form::of(&train).with_context(|| format!("--format {}", args.format))?;
-    for path in [&train, &held_out] {
-        ensure!(!path.exists(), "{} is there already; name another --output-dir", path.display());
-    }
+    let name = |side: &str| format!("{side}.{}", args.format);
+    Form::of(Path::new(&name("train"))).with_context(|| format!("--format {}", args.format))?;
+    ensure!(
+        !args.columns.score_margins,
+        "--score-margins has no effect here: records are written as they are"
+    );
+    refuse_sides(&args.output_dir)?;
     let (sources, report) = load_sources(&args.data, args.columns.options(Ties::Keep)?)?;
     say(&report.to_string());
     let split = split_by_prompt(&sources, args.fraction, args.seed)?;
-    write(&train, &sources, &split.train)?;
-    write(&held_out, &sources, &split.held_out)?;
+    let schemas = schemas(&sources);
+    for schema in &schemas {
+        for (side, places) in [("train", &split.train), ("held_out", &split.held_out)] {
+            let of_schema = places.iter().filter(|at| schema.admits(sources[**at].schema));
+            let records = records(&sources, of_schema.copied());
+            if records.is_empty() {
+                say(&format!("no record of {schema} is in {side}"));
+                continue;
+            }
+            let path = args.output_dir.join(match schemas.len() {
+                1 => name(side),
+                _ => name(&format!("{side}-{}", schema.name())),
+            });
+            write_records(&path, &records)?;
+            say(&format!("{} records in {}", records.len(), path.display()));
+        }
+    }
+    if schemas.len() > 1 {
+        let all = |side: &str| args.output_dir.join(name(&format!("{side}-*"))).display().to_string();
+        say(&format!(
+            "the data are of {} schemas, so each side is {} files: --data {} reads all of one side",
+            schemas.len(),
+            schemas.len(),
+            all("train")
+        ));
+    }
     let pairs: Vec<Preference> = sources.into_iter().map(|source| source.pair).collect();
     let (again, turned) = repeated(&pairs);
     if again + turned > 0 {
         say(&format!(
-            "{again} pairs stand more than once, {turned} the other way round too; each is on one side"
+            "{again} pairs are there more than once, {turned} the other way round too; each is on one side"
         ));
     }
     say(&format!("{} of {} prompts are held out", split.held_out_prompts, split.prompts));
     Ok(())
 }
 
-/// Writes each record of some pairs once, as the file had it.
-fn write(path: &Path, sources: &[SourcePair], places: &[usize]) -> Result<()> {
+/// Refuses a folder that has sides of a split already, in whichever format: two of them would be read as one.
+fn refuse_sides(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_side = ["train", "held_out"].iter().any(|side| {
+            name.strip_prefix(side).is_some_and(|rest| rest.starts_with(['.', '-']))
+                && Form::of(&path).is_ok()
+        });
+        if is_side {
+            bail!("{} is there already; name another --output-dir", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The schemas of some pairs, in the order of the files; those that one file may hold are one.
+fn schemas(sources: &[SourcePair]) -> Vec<Schema> {
+    let mut schemas: Vec<Schema> = Vec::new();
+    for source in sources {
+        if !schemas.iter().any(|known| known.admits(source.schema)) {
+            schemas.push(source.schema);
+        }
+    }
+    schemas
+}
+
+/// Each record of some pairs once, as its file has it.
+fn records(sources: &[SourcePair], places: impl Iterator<Item = usize>) -> Vec<Value> {
     let mut before = None;
     let mut records = Vec::new();
-    for source in places.iter().map(|at| &sources[*at]) {
+    for source in places.map(|at| &sources[at]) {
         if before.replace(source.record_number) != Some(source.record_number) {
             records.push(Value::Object(source.record.clone()));
         }
     }
-    write_records(path, &records)?;
-    say(&format!("{} records in {}", records.len(), path.display()));
-    Ok(())
+    records
 }

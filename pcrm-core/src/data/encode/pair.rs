@@ -2,14 +2,17 @@
 
 use crate::constraint::PairView;
 use crate::data::preference::{InSet, Origin, Verdict};
+use crate::data::prompt_id::PairId;
 
 /// A pair as token ids: a prompt that both sequences share, then what each has of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncodedPair {
     /// The pair's index among those that were given.
     pub row: usize,
-    /// Where it stands.
+    /// Its place.
     pub origin: Origin,
+    /// The identity of its content, the same in every schema.
+    pub id: PairId,
     /// The tokens that both sequences begin with; may be empty.
     pub prompt: Vec<u32>,
     /// The rest of the preferred sequence: never empty.
@@ -37,6 +40,7 @@ impl EncodedPair {
     pub fn view(&self) -> PairView<'_> {
         PairView {
             identity: self.identity,
+            prompt_id: self.id.prompt,
             prompt: &self.prompt_text,
             chosen: &self.chosen_text,
             rejected: &self.rejected_text,
@@ -107,6 +111,7 @@ mod tests {
         EncodedPair {
             row: 0,
             origin: Origin { file: Arc::from(Path::new("pairs.jsonl")), line: 1 },
+            id: PairId::default(),
             prompt: prompt.to_vec(),
             chosen: chosen.to_vec(),
             rejected: rejected.to_vec(),

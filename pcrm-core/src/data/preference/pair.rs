@@ -174,6 +174,15 @@ fn scores(record: &Record) -> Option<(f64, f64)> {
     SCORES.iter().find_map(|(chosen, rejected)| Some((score(chosen)?, score(rejected)?)))
 }
 
+/// The columns of both answers' scores, where a record has them.
+pub(in crate::data) fn score_columns(record: &Record) -> Option<[&'static str; 2]> {
+    let has = |key: &str| record.contains_key(key);
+    SCORES
+        .iter()
+        .find(|(chosen, rejected)| has(chosen) && has(rejected))
+        .map(|(chosen, rejected)| [*chosen, *rejected])
+}
+
 /// Whether a column has the name of a score of a pair.
 pub(in crate::data) fn is_score(column: &str) -> bool {
     SCORES.iter().any(|(chosen, rejected)| column == *chosen || column == *rejected)

@@ -1,6 +1,7 @@
 //! Reading pairs: every shape, every reason to leave one out, and the published files.
 
 mod cases;
+mod columns;
 mod published;
 mod sets;
 

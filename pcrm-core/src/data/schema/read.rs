@@ -5,7 +5,7 @@ use super::detect::answers_key;
 use super::labels::LabelKeys;
 use crate::data::asked::{Asked, HISTORY, LISTS, SYSTEM, TEXTS};
 use crate::data::load::Record;
-use crate::data::preference::is_score;
+use crate::data::preference::{is_score, score_columns};
 
 /// Columns that rank the answers of [`Schema::Ranked`].
 const RANKS: [&str; 4] = ["scores", "ranks", "rank", "ranking"];
@@ -50,7 +50,7 @@ impl Schema {
         }
         if self.is_pair() {
             read.push("margin");
-            read.extend(record.keys().map(String::as_str).filter(|key| is_score(key)));
+            read.extend(score_columns(record).into_iter().flatten());
         }
         if self == Self::RewardBench {
             read.extend(["subset", "id"]);

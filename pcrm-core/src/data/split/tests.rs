@@ -1,4 +1,4 @@
-//! Which pairs stand on which side.
+//! The sides that pairs are put on.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -13,8 +13,8 @@ fn sources(lines: &[String]) -> Vec<SourcePair> {
     load_sources(&[file.path().to_path_buf()], Strictness::Refuse).unwrap().0
 }
 
-fn prompts(pairs: &[SourcePair], places: &[usize]) -> BTreeSet<String> {
-    places.iter().map(|at| key_of_pair(&pairs[*at]).unwrap()).collect()
+fn prompts(pairs: &[SourcePair], places: &[usize]) -> BTreeSet<PromptId> {
+    places.iter().map(|at| id_of(&pairs[*at]).unwrap()).collect()
 }
 
 /// No prompt stands on both sides, the share is that of prompts, and order changes nothing.
@@ -63,4 +63,27 @@ fn published_dialogues_are_split() {
     let (train, held) = (prompts(&pairs, &split.train), prompts(&pairs, &split.held_out));
     assert!(train.is_disjoint(&held));
     assert_eq!(held.len(), (split.prompts as f64 * 0.1).round() as usize);
+}
+
+/// Protects: trees and the sets that were made of them share prompts, and each prompt is on one side, whichever of the two
+/// it is written in; a tree is not torn.
+#[test]
+fn trees_and_their_sets_are_split_alike() {
+    let Some(data) = crate::data::shared_data() else { return };
+    let paths =
+        ["en_100_tree.jsonl", "ranked_sets.jsonl"].map(|name| data.join("oasst_trees_en100").join(name));
+    let (pairs, _) = load_sources(&paths, Strictness::Skip).unwrap();
+    let split = split_by_prompt(&pairs, 0.2, 0).unwrap();
+    let (train, held) = (prompts(&pairs, &split.train), prompts(&pairs, &split.held_out));
+    assert!(train.is_disjoint(&held));
+    assert_eq!((split.prompts, train.len() + held.len()), (212, 212));
+    let records =
+        |places: &[usize]| places.iter().map(|at| pairs[*at].record_number).collect::<BTreeSet<_>>();
+    assert!(records(&split.train).is_disjoint(&records(&split.held_out)));
+    let share = held.len() as f64 / 212.0;
+    assert!((0.15..0.3).contains(&share), "{share}");
+    // Every pair is there twice, so both sides have as many of either.
+    let of =
+        |schema: Schema, places: &[usize]| places.iter().filter(|at| pairs[**at].schema == schema).count();
+    assert_eq!(of(Schema::OasstTrees, &split.held_out), of(Schema::Ranked, &split.held_out));
 }

@@ -14,7 +14,7 @@ pub mod repeats;
 pub mod sets;
 pub mod template;
 #[cfg(test)]
-mod testing;
+pub(in crate::data) mod testing;
 pub mod told;
 
 pub(in crate::data) use finding::many;

@@ -1,14 +1,14 @@
-//! Pairs and prompts that stand more than once, pairs that contradict each other, and what stands in held-out data too.
+//! Pairs and prompts that are there more than once, pairs that contradict each other, and those of held-out data.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::encode::EncodedPair;
 use crate::data::preference::Verdict;
+use crate::data::prompt_id::{PairId, PromptId};
 
 /// Beyond this share of pairs that stand again, repetition is worth a warning.
 const MANY_REPEATED: f64 = 0.01;
@@ -41,42 +41,15 @@ pub struct Overlap {
     pub same_prompts: Tally,
 }
 
-/// A pair's content: prompt, and both answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Content {
-    prompt: u128,
-    chosen: u128,
-    rejected: u128,
-}
-
-impl Content {
-    fn of(pair: &EncodedPair) -> Self {
-        let hash = |text: &str| {
-            let mut hash = Xxh3::new();
-            hash.update(text.as_bytes());
-            hash.digest128()
-        };
-        Self {
-            prompt: hash(&pair.prompt_text),
-            chosen: hash(&pair.chosen_text),
-            rejected: hash(&pair.rejected_text),
-        }
-    }
-
-    fn reversed(self) -> Self {
-        Self { chosen: self.rejected, rejected: self.chosen, ..self }
-    }
-}
-
 impl Repeats {
     /// Looks at these pairs. `scores` gives the scores that the data have of a pair.
     pub fn of(pairs: &[EncodedPair], scores: impl Fn(&EncodedPair) -> Option<(f64, f64)>) -> Self {
         let mut repeats = Self { pairs: pairs.len(), ..Self::default() };
-        let mut seen: HashSet<Content> = HashSet::new();
-        let mut prompts: HashMap<u128, (&Path, u64, Option<u32>)> = HashMap::new();
+        let mut seen: HashSet<PairId> = HashSet::new();
+        let mut prompts: HashMap<PromptId, (&Path, u64, Option<u32>)> = HashMap::new();
         let mut places = HashSet::new();
         for pair in pairs {
-            let content = Content::of(pair);
+            let content = pair.id;
             let preferred = pair.verdict == Verdict::Preferred;
             if preferred && seen.contains(&content) {
                 repeats.repeated.add(&pair.origin);
@@ -166,11 +139,11 @@ impl Repeats {
 impl Overlap {
     /// What of `held_out` stands in `train`.
     pub fn of(train: &[EncodedPair], held_out: &[EncodedPair]) -> Self {
-        let contents: HashSet<Content> = train.iter().map(Content::of).collect();
-        let prompts: HashSet<u128> = contents.iter().map(|content| content.prompt).collect();
+        let contents: HashSet<PairId> = train.iter().map(|pair| pair.id).collect();
+        let prompts: HashSet<PromptId> = contents.iter().map(|content| content.prompt).collect();
         let mut overlap = Self { pairs: held_out.len(), ..Self::default() };
         for pair in held_out {
-            let content = Content::of(pair);
+            let content = pair.id;
             if contents.contains(&content) || contents.contains(&content.reversed()) {
                 overlap.same_pairs.add(&pair.origin);
             }

@@ -48,7 +48,7 @@ fn check(folder: &Path, case: &Value) -> Result<(), String> {
     let found = outcome(folder, case);
     for (key, expected) in case.as_object().unwrap() {
         let fits = match key.as_str() {
-            "data" | "as" | "fields" | "score_margins" | "why" => true,
+            "data" | "as" | "fields" | "score_margins" | "repository" | "columns" | "note" => true,
             "says" | "refuses" => {
                 let said = found[key].as_str().unwrap_or_default();
                 expected.as_array().unwrap().iter().all(|words| said.contains(words.as_str().unwrap()))
@@ -78,4 +78,34 @@ fn wild_files_are_read_or_refused() {
     let folder = golden("wild/data");
     let wrong: Vec<String> = cases(&folder).iter().filter_map(|case| check(&folder, case).err()).collect();
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Protects: the layouts of the Hub's preference sets, and the README's table of them, which is made of these cases.
+#[test]
+fn layouts_of_the_hub_are_understood() {
+    let folder = golden("hub-layouts");
+    let cases = cases(&folder);
+    let wrong: Vec<String> = cases.iter().filter_map(|case| check(&folder, case).err()).collect();
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    let readme = std::fs::read_to_string(golden("../../README.md")).unwrap();
+    let rows = cases.iter().map(|case| table_row(&folder, case));
+    let missing: Vec<String> = rows.filter(|row| !readme.contains(row)).collect();
+    assert!(missing.is_empty(), "README.md lacks these rows, or has others:\n{}", missing.join("\n"));
+}
+
+/// A data set's row in the README's table: its name, the columns that are read, the schema or why there is none.
+fn table_row(folder: &Path, case: &Value) -> String {
+    let path = folder.join(case["data"].as_str().unwrap());
+    let note = case["note"].as_str().map_or(String::new(), |note| format!("; {note}"));
+    let (read, schema) = match crate::data::survey::told::told(&path, &Columns::default()).unwrap() {
+        Some(told) => {
+            let line = std::fs::read_to_string(&path).unwrap();
+            let record: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+            let unread: Vec<&str> = told.unread.iter().map(|column| column.name.as_str()).collect();
+            let read = record.as_object().unwrap().keys().filter(|key| !unread.contains(&key.as_str()));
+            (read.map(|key| format!("`{key}`")).collect::<Vec<_>>(), format!("`{}`", told.schema.name()))
+        }
+        None => (Vec::new(), "refused".to_owned()),
+    };
+    format!("| {} | {} | {schema}{note} |", case["repository"].as_str().unwrap(), read.join(", "))
 }
