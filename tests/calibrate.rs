@@ -12,7 +12,7 @@ use pcrm_core::text::Tokenizer;
 use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
-use crate::support::check_close;
+use crate::support::{check_close, check_intervals};
 
 const OPTIONS: &str = "--model base --data train.jsonl --max-steps 15 --batch 8 --learning-rate 1e-3";
 const FORM: &str = r#"'{"kind": "calibrated", "beta2": 0.1, "folds": 3, "bootstrap": 100}'"#;
@@ -35,6 +35,7 @@ fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
     let told = json_of(&String::from_utf8(first.stdout.clone())?)?;
     ensure!(told["pairs"] == 240 && told["judges"] == "cross-fitted in 3 folds", "{told}");
     ensure!(told["accuracy"]["low"].as_f64() > Some(0.5), "{}", told["accuracy"]);
+    ensure!(check_intervals(&told)? > 100, "few intervals in {told}");
     let one = &told["constraints"][0];
     let bins = one["calibration"]["bins"].as_array().context("bins")?;
     let wins: f64 = bins.iter().filter_map(|bin| Some(bin["win"].as_f64()? * bin["pairs"].as_f64()?)).sum();

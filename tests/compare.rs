@@ -22,7 +22,12 @@ fn arms_are_runs_of_their_own() -> Result<()> {
     ensure!(first.status.success(), "{}", stderr(&first));
     let text = String::from_utf8(first.stdout.clone())?;
     ensure!(text.contains("tight") && text.contains("beyond bound") && text.contains("difference"), "{text}");
-    ensure!(world.path("cmp/report.html").exists(), "no page");
+    // Two seeds show nothing of chance: no interval, no star, no axis of rounding errors.
+    ensure!(text.contains("intervals take at least 3 seeds"), "{text}");
+    ensure!(!text.contains('±') && !text.contains("95 %") && !text.contains("−0.0 %"), "{text}");
+    let page = String::from_utf8(world.read("cmp/report.html")?)?.replace('\u{a0}', " ");
+    ensure!(!page.contains("e-8 %") && !page.contains("95 %") && !page.contains("−0.0 %"), "{page}");
+    ensure!(page.contains("higher is better") && page.contains("a seed"), "{page}");
     let whole = comparison(&world, "cmp")?;
     let runs = whole["runs"].as_array().context("runs")?;
     let named: Vec<String> = runs.iter().map(|run| format!("{}-{}", run["label"], run["seed"])).collect();
@@ -53,6 +58,13 @@ fn comparisons_are_put_together() -> Result<()> {
     ensure!(text.contains("2 seeds"), "{text}");
     let runs = comparison(&world, "both")?["runs"].as_array().map(Vec::len);
     ensure!(runs == Some(4), "{runs:?}");
+    world.run(&format!("--quiet {COMPARE} --seed 2 --seeds 1 --output part-2"))?;
+    let text = world.run("eval comparisons part-0 part-1 part-2 --output three")?;
+    ensure!(
+        text.contains("95 % intervals over seeds (Student's t)") && text.contains("difference"),
+        "{text}"
+    );
+    ensure!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     world.run(&format!(
         "--quiet {} --seeds 1 --output other",
         COMPARE.replace("--constraint none", "--constraint length_ratio")

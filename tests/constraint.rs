@@ -169,6 +169,7 @@ fn an_explanation_may_be_a_page() -> Result<()> {
     let page = String::from_utf8(world.read("pages/report.html")?)?;
     ensure!(page.matches("<svg").count() == 4 && page.contains("part 1, edit"), "{page}");
     ensure!(page.contains("19,985") && page.contains("how fast the bound loosens"), "{page}");
+    ensure!(page.contains("Where there is no line, Δ* is above 20.0"), "{page}");
     ensure!(!page.contains("<script") && !page.contains("src="), "{page}");
     world.run("constraint explain fixed --report one.html")?;
     ensure!(world.path("one.html").is_file(), "no page");

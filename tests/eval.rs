@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
-use crate::support::shared_data;
+use crate::support::{check_intervals, shared_data};
 
 const TRAIN: &str = "reward --model base --data train.jsonl --max-steps 12 --batch 8 --learning-rate 1e-3";
 
@@ -195,4 +195,114 @@ fn bounds_by_the_policy_outlive_its_training() -> Result<()> {
     );
     ensure!(bound(&String::from_utf8(output.stdout)?)?.is_null(), "bounds from nowhere");
     world.refuses(&format!("{evaluate} --constraint '{named}'"), &["--constraint", "is not a folder"])
+}
+
+/// Protects: every interval and p-value, in JSON, terminal and page, has draws or a formula behind it: without draws, with
+/// too few, with too few prompts, and where draws agree, there is none. One property over all of these.
+#[test]
+fn what_was_not_drawn_is_absent() -> Result<()> {
+    let world = World::new()?;
+    let row = |at: usize, of: f64, prompts: usize| {
+        let chosen = if at.is_multiple_of(3) { -of } else { of + 0.01 * at as f64 };
+        json!({"prompt": format!("What is {}?", at % prompts), "score_chosen": chosen, "score_rejected": 0.0})
+    };
+    for (pairs, prompts) in [(1, 1), (2, 2), (5, 5), (40, 2), (40, 5), (40, 40), (12, 6)] {
+        let file = |of: f64| lines(&(0..pairs).map(|at| row(at, of, prompts)).collect::<Vec<_>>());
+        world.write("a.jsonl", &file(1.0))?;
+        world.write("b.jsonl", &file(0.3))?;
+        for draws in [0, 1, 20, 38, 39, 200] {
+            let what = format!("{pairs} pairs of {prompts} prompts, {draws} draws");
+            let command = format!("eval reward --scores a.jsonl --compare b.jsonl --bootstrap {draws}");
+            let json = world.run(&format!("{command} --no-report --json"))?;
+            let json: Value = serde_json::from_str(&json)?;
+            let intervals = check_intervals(&json).with_context(|| what.clone())?;
+            let drawn = draws >= 39 && prompts >= 6;
+            ensure!(intervals >= 2, "{what}: no interval of the accuracy");
+            ensure!(
+                json["intervals"].as_object().is_some_and(|all| all.is_empty() != drawn),
+                "{what}: {json}"
+            );
+            let difference = &json["compared"]["comparison"]["differences"]["log_loss"];
+            ensure!(difference["p"].is_number() == drawn, "{what}: {difference}");
+            let text = world.run(&format!("{command} --report page.html"))?;
+            let page = String::from_utf8(world.read("page.html")?)?;
+            ensure!(text.contains("bootstrap over") == drawn, "{what}: {text}");
+            ensure!(page.contains("bootstrap over") == drawn, "{what}: the page speaks of draws, or not");
+            ensure!(text.contains("No intervals and p-values") != drawn, "{what}: {text}");
+            // The spread of a single margin has no width, and is no interval.
+            let spreads = ["range", "1 to 99 %", "5 to 95 %", "25 to 75 %"];
+            for line in text.lines().filter(|line| spreads.iter().all(|name| !line.contains(name))) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let empty = words.windows(3).find(|three| three[1] == "to" && three[0] == three[2]);
+                ensure!(empty.is_none(), "{what}: {empty:?} in {line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Protects: a model whose scores are all equal, a single pair and a model that guesses are said in the terminal and on the
+/// page; a difference shows the digits it needs.
+#[test]
+fn findings_are_said_everywhere() -> Result<()> {
+    let world = World::new()?;
+    let write = |name: &str, scores: &dyn Fn(usize) -> f64, pairs: usize| {
+        let row = |at| json!({"prompt": format!("{at}?"), "score_chosen": scores(at), "score_rejected": 0.5});
+        world.write(name, &lines(&(0..pairs).map(row).collect::<Vec<_>>()))
+    };
+    write("equal.jsonl", &|_| 0.5, 60)?;
+    write("one.jsonl", &|_| 0.9, 1)?;
+    write("guess.jsonl", &|at| if at.is_multiple_of(2) { 0.6 } else { 0.4 }, 60)?;
+    for (file, part) in [
+        ("equal", "All 120 answers have the same score (0.5000)"),
+        ("one", "There is only 1 pair"),
+        ("guess", "includes 50 %: no evidence that the model beats guessing"),
+    ] {
+        let text = world.run(&format!("eval reward --scores {file}.jsonl --report {file}.html"))?;
+        let joined = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        ensure!(joined.contains(part), "{part}: {text}");
+        let page = String::from_utf8(world.read(&format!("{file}.html"))?)?.replace('\u{a0}', " ");
+        ensure!(page.contains(part), "{part} is not on the page of {file}");
+        ensure!(!page.contains("NaN") && !page.contains("−0.0 %"), "{file}: {page}");
+    }
+    write("near.jsonl", &|at| if at.is_multiple_of(2) { 0.6 } else { 0.4 - 0.00001 * (at + 3) as f64 }, 60)?;
+    let text = world.run("eval reward --scores guess.jsonl --compare near.jsonl --no-report")?;
+    ensure!(!text.contains("+0.000 ") && !text.contains("−0.000 "), "{text}");
+    ensure!(text.contains("guess.jsonl") && text.contains("near.jsonl") && !text.contains("first"), "{text}");
+    Ok(())
+}
+
+/// Protects: several models are compared with the first on the rows that all have, and a page of another evaluation is not
+/// replaced without a word.
+#[test]
+fn several_models_are_compared() -> Result<()> {
+    let world = World::new()?;
+    let write = |name: &str, rows: std::ops::Range<usize>, of: f64| {
+        let score = |at: usize| if at.is_multiple_of(4) { -of } else { of };
+        let row = |at| json!({"id": at, "score_chosen": score(at), "score_rejected": 0.0, "prompt": at.to_string()});
+        world.write(name, &lines(&rows.map(row).collect::<Vec<_>>()))
+    };
+    write("a.jsonl", 0..50, 1.0)?;
+    write("b.jsonl", 5..50, 0.5)?;
+    write("c.jsonl", 0..40, 2.0)?;
+    let compared = report(&world, "--scores a.jsonl --compare b.jsonl c.jsonl")?;
+    ensure!(
+        compared["pairs"] == 35 && compared["compared"]["report"]["pairs"] == 35,
+        "{}",
+        compared["pairs"]
+    );
+    ensure!(compared["others"][0]["report"]["pairs"] == 35, "{}", compared["others"]);
+    let said = |options: &str| -> Result<String> {
+        let output = world.command(&format!("eval reward --scores a.jsonl {options}"))?.output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        Ok(stderr(&output))
+    };
+    ensure!(said("--compare b.jsonl c.jsonl")?.contains("evaluation/a-against-b+c/report.html"));
+    let page = String::from_utf8(world.read("evaluation/a-against-b+c/report.html")?)?;
+    ensure!(page.contains("Comparison with b.jsonl") && page.contains("Comparison with c.jsonl"), "{page}");
+    ensure!(!said("")?.contains("replaces"), "nothing was there");
+    ensure!(!said("")?.contains("replaces"), "the same page is no other");
+    ensure!(said("--bootstrap 0")?.contains("replaces an earlier evaluation's"), "replaced without a word");
+    ensure!(said("--bootstrap 5")?.contains("too few draws"), "too few draws are not said");
+    Ok(())
 }

@@ -41,6 +41,10 @@ fn a_run_and_an_evaluation_leave_their_pages() -> Result<()> {
         "&lt;img&gt;.jsonl",
         "Accuracy, held out",
         "60 pairs",
+        "Ranking loss, held out",
+        "guessing has 0.693",
+        "Loss with bounds",
+        "Saved weights",
         "Margin against its bound",
     ];
     for part in shown.into_iter().chain(["learning-rate", "240", "prefers-color-scheme: dark"]) {
@@ -52,9 +56,26 @@ fn a_run_and_an_evaluation_leave_their_pages() -> Result<()> {
     let card = String::from_utf8(world.read(&format!("{hostile}/README.md"))?)?;
     let front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- reward-model\n";
     ensure!(card.starts_with(front), "{card}");
-    for part in ["length_ratio", "| Accuracy, 60 pairs |", "AutoModelForSequenceClassification"] {
+    for part in [
+        "length_ratio",
+        "| Accuracy, 60 pairs |",
+        "| Ranking loss, nats per pair (guessing: 0.693) |",
+        "AutoModelForSequenceClassification",
+        "prompt = \"Question What is the capital of France?\"",
+        "answer = \" Paris.\"",
+        "`base`, a local checkpoint",
+        "adds no end-of-sequence token",
+    ] {
         ensure!(card.contains(part), "the card has no {part}: {card}");
     }
+    ensure!(!card.contains("Human:") && !card.contains("base_model"), "{card}");
+    // Equal scores have ln 2 in the ranking part, and more under bounds.
+    let evaluated = world.lines(&format!("{hostile}/metrics.jsonl"))?;
+    let last = evaluated.last().context("no evaluation")?;
+    let coin = last["eval_coin_ranking_loss"].as_f64().context("no coin")?;
+    ensure!((coin - std::f64::consts::LN_2).abs() < 1e-6, "{last}");
+    ensure!(last["eval_coin_loss"].as_f64() > Some(coin), "{last}");
+    ensure!(steps(&world, hostile, "eval/coin_loss")? == [4, 8], "TensorBoard has no eval/coin_loss");
 
     world.run(&format!("eval reward --model {hostile} --data test.jsonl"))?;
     let page = String::from_utf8(world.read(&format!("{hostile}/evaluation/test/report.html"))?)?;
@@ -171,5 +192,37 @@ fn what_cannot_be_written_is_a_warning() -> Result<()> {
     }
     ensure!(world.path("rm/model.safetensors").exists(), "the model is lost");
     ensure!(world.read("rm/README.md")? == b"# mine\n", "README.md was overwritten");
+    Ok(())
+}
+
+/// Protects: a run that fits its constraint says so on its page and card, with the evidence; the terminal has the ranking
+/// loss first, beside a guessing model's; saved weights and best evaluation are told apart.
+#[test]
+fn a_calibrated_run_shows_its_evidence() -> Result<()> {
+    let world = World::new()?;
+    let constraint = r#"{"kind": "calibrated", "of": "edit", "folds": 2, "bootstrap": 100}"#;
+    let train = "reward --model base --data train.jsonl --eval-data test.jsonl --batch 16 --max-steps 12 \
+                 --eval-every 4 --learning-rate 1e-3";
+    let output = world.command(&format!("{train} --constraint '{constraint}' --output rm"))?.output()?;
+    let said = stderr(&output);
+    ensure!(output.status.success(), "{said}");
+    ensure!(
+        said.contains("evaluation after step 4: ranking loss ") && said.contains("(a coin 0.6931)"),
+        "{said}"
+    );
+    ensure!(said.contains("; loss with its bounds "), "{said}");
+    let page = String::from_utf8(world.read("rm/report.html")?)?;
+    let (about, _) = page.split_once("<section>").context("no section")?;
+    ensure!(about.contains("with the constraint calibrated, fitted as "), "{about}");
+    for part in
+        ["evidence", "Judges (cross-fitted in 2 folds)", "How often the chosen answer wins", "step 12"]
+    {
+        ensure!(page.contains(part), "the page has no {part}");
+    }
+    let card = String::from_utf8(world.read("rm/README.md")?)?;
+    ensure!(
+        card.contains("\"kind\":\"calibrated\"") && card.contains("| Saved weights | `step 12"),
+        "{card}"
+    );
     Ok(())
 }

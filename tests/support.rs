@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::{Backend, DType, HostTensor, Params, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
 /// The file or folder of this name beside the suite; a suite that runs elsewhere than it was built is told where by the
 /// variable that cargo sets.
@@ -116,4 +117,44 @@ pub fn check_gradients(backend: &dyn Backend, inputs: &[HostTensor], f: Function
         }
     }
     Ok(())
+}
+
+/// Checks that every interval in a JSON document names a method and what it was computed from, and has a width: what was
+/// not drawn is absent. Gives the number of intervals. Objects with `low` and `high` and a count are bins.
+pub fn check_intervals(value: &Value) -> Result<usize> {
+    let mut found = 0;
+    match value {
+        Value::Object(fields) => {
+            let has = |name: &str| fields.contains_key(name);
+            let is_bin = has("count") || has("counts") || has("pairs");
+            if has("low") && has("high") && !is_bin {
+                let number = |name: &str| value[name].as_f64().with_context(|| format!("{name}: {value}"));
+                ensure!(has("value") || has("mean"), "an interval of nothing: {value}");
+                let fewest = match value["method"].as_str() {
+                    Some("bootstrap") => 39.0,
+                    Some("student_t") => 3.0,
+                    Some("wilson" | "normal") => 1.0,
+                    _ => bail!("an interval without a method: {value}"),
+                };
+                ensure!(number("n")? >= fewest, "an interval of too little: {value}");
+                ensure!(number("level")? > 0.0 && number("low")? < number("high")?, "no interval: {value}");
+                found += 1;
+            }
+            if has("difference") {
+                let drawn = value["difference"]["method"].is_string();
+                ensure!(!drawn || value["p"].is_number(), "an interval without its p-value: {value}");
+                ensure!(drawn || value["p"].is_null() || value["p"] == 1.0, "a p-value of no draws: {value}");
+            }
+            for part in fields.values() {
+                found += check_intervals(part)?;
+            }
+        }
+        Value::Array(values) => {
+            for part in values {
+                found += check_intervals(part)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(found)
 }

@@ -199,11 +199,13 @@ impl TryFrom<Fields> for Calibrated {
         if !(level > 0.0 && level < 1.0) {
             return Err(Error::invalid("level", format!("found {level}, expected a number between 0 and 1")));
         }
+        // The extremes of n draws span an interval of level 1 − 2/(n + 1) at most.
+        let fewest = ((2.0 / (1.0 - level)).round() as u64).saturating_sub(1).max(100);
         Ok(Self {
             of,
             beta2,
             folds: at_least("folds", 2, fields.folds.whole("folds", 5)?)?,
-            bootstrap: at_least("bootstrap", 100, fields.bootstrap.whole("bootstrap", 1000)?)?,
+            bootstrap: at_least("bootstrap", fewest, fields.bootstrap.whole("bootstrap", 1000)?)?,
             level,
         })
     }

@@ -10,6 +10,7 @@ use super::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 use super::run::constraint;
 use crate::plugins::calibrated::Calibration;
 use crate::plugins::calibration::bins::Bin;
+use crate::plugins::calibration::draws::Interval;
 use crate::plugins::calibration::{Verdict, bound_probability};
 
 /// The headings of [`cells`].
@@ -72,14 +73,17 @@ pub fn held_out(calibration: &Calibration) -> [(&'static str, f64); 4] {
 fn facts(asked: &Value, fitted: &Value, calibration: &Calibration) -> Vec<Fact> {
     let level = 100.0 * calibration.level;
     let draws = "bootstrap over prompts";
-    let between = |low: f64, high: f64| format!("{level} %: {} to {}, {draws}", number(low), number(high));
+    let between = |of: &Interval| match of.ends {
+        Some(ends) => format!("{level} %: {} to {}, {draws}", number(ends.low), number(ends.high)),
+        None => "no interval".to_owned(),
+    };
     let (slope, gain) = (&calibration.slope, &calibration.held_out.gain);
     vec![
         Fact::new("As given", constraint(asked)),
         Fact::new("Fitted", constraint(fitted)),
-        Fact::new("beta1, unconstrained", number(slope.value)).with_note(between(slope.low, slope.high)),
+        Fact::new("beta1, unconstrained", number(slope.value)).with_note(between(slope)),
         Fact::new("Gain of the curve over a constant, nats per pair", number(gain.value))
-            .with_note(between(gain.low, gain.high)),
+            .with_note(between(gain)),
         Fact::new("Best constant bound", number(calibration.constant))
             .with_note(format!("P = {}", percent(bound_probability(calibration.constant)))),
     ]
@@ -92,7 +96,8 @@ fn probability(asked: &Value, calibration: &Calibration) -> Plot {
         Some(Whisker::new((bin.s, share.value), Some(share.interval)))
     });
     let used = is_curve(calibration);
-    let band = calibration.band.iter().map(|at| (at.s, at.p.low, at.p.high)).collect();
+    let band: Vec<_> =
+        calibration.band.iter().filter_map(|at| Some((at.s, at.p.ends?.low, at.p.ends?.high))).collect();
     let curve: Vec<(f64, f64)> = calibration.band.iter().map(|at| (at.s, at.p.value)).collect();
     let level = 100.0 * calibration.level;
     let mut layers = vec![

@@ -14,10 +14,44 @@ use serde::{Deserialize, Serialize};
 pub struct Interval {
     /// The estimate.
     pub value: f64,
-    /// Lower end.
+    /// The interval's ends; absent where the draws cannot show any: all agree, or there are too few prompts.
+    #[serde(flatten)]
+    pub ends: Option<Ends>,
+}
+
+/// The ends of an interval and what they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ends {
+    /// The lower end.
     pub low: f64,
-    /// Upper end.
+    /// The upper end.
     pub high: f64,
+    /// The confidence level.
+    pub level: f64,
+    /// How it was computed.
+    pub method: Method,
+    /// The number of draws.
+    pub n: usize,
+}
+
+/// How an interval is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Quantiles of bootstrap draws of prompts.
+    Bootstrap,
+}
+
+impl Interval {
+    /// Whether the whole interval is above `value`; not where there is none.
+    pub fn is_above(&self, value: f64) -> bool {
+        self.ends.is_some_and(|ends| ends.low > value)
+    }
+
+    /// Whether the whole interval is below `value`; not where there is none.
+    pub fn is_below(&self, value: f64) -> bool {
+        self.ends.is_some_and(|ends| ends.high < value)
+    }
 }
 
 /// Which pairs belong to which prompt, and how draws are made.
@@ -61,7 +95,8 @@ impl Draws {
     }
 
     /// The interval between the two quantiles of these draws that leave out 1 − level (linear between order
-    /// statistics).
+    /// statistics). There is none with fewer than 2/(1 − level) − 1 draws, with so few prompts that all of them agree by
+    /// chance more often than 1 − level, and where all draws agree.
     ///
     /// # Errors
     /// A statistic that is not a number.
@@ -70,15 +105,52 @@ impl Draws {
             return Err(Error::invalid("bootstrap", format!("a draw gave {other}, expected a number")));
         }
         drawn.sort_unstable_by(f64::total_cmp);
-        let quantile = |q: f64| match drawn.len() {
-            0 => value,
-            count => {
-                let place = q * (count - 1) as f64;
-                let (below, above) = (drawn[place.floor() as usize], drawn[place.ceil() as usize]);
-                below + (above - below) * place.fract()
-            }
+        let enough = drawn.len() + 1 >= (2.0 / (1.0 - self.level)).round() as usize
+            && 0.5_f64.powi(self.prompts().clamp(1, 1000) as i32 - 1) <= 1.0 - self.level + 1e-12;
+        let (Some(least), Some(most), true) = (drawn.first(), drawn.last(), enough) else {
+            return Ok(Interval { value, ends: None });
+        };
+        // Equal sums in another order differ by rounding.
+        if most - least <= 1e-12 * least.abs().max(most.abs()).max(1.0) {
+            return Ok(Interval { value, ends: None });
+        }
+        let quantile = |q: f64| {
+            let place = q * (drawn.len() - 1) as f64;
+            let (below, above) = (drawn[place.floor() as usize], drawn[place.ceil() as usize]);
+            below + (above - below) * place.fract()
         };
         let tail = (1.0 - self.level) / 2.0;
-        Ok(Interval { value, low: quantile(tail), high: quantile(1.0 - tail) })
+        let ends = Ends {
+            low: quantile(tail),
+            high: quantile(1.0 - tail),
+            level: self.level,
+            method: Method::Bootstrap,
+            n: drawn.len(),
+        };
+        Ok(Interval { value, ends: Some(ends) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: too few draws or prompts, and draws that agree, have no interval instead of one without width.
+    #[test]
+    fn what_draws_cannot_show_has_no_interval() {
+        let numbers = |count: usize| (0..count).map(|at| at as f64).collect::<Vec<_>>();
+        for (prompts, drawn, expected) in [
+            (20, numbers(1000), true),
+            (6, numbers(39), true),
+            (5, numbers(1000), false),
+            (20, numbers(38), false),
+            (20, Vec::new(), false),
+            (20, vec![0.25; 1000], false),
+        ] {
+            let draws = Draws::new(&(0..prompts).collect::<Vec<_>>(), drawn.len(), 0, 0.95);
+            let found = draws.interval(0.25, drawn).unwrap();
+            assert_eq!(found.ends.is_some(), expected, "{prompts} prompts: {found:?}");
+            assert!(expected || !found.is_above(0.0) && !found.is_below(1.0), "{found:?}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use self::bins::Bin;
-use self::draws::{Draws, Interval};
+use self::draws::{Draws, Ends, Interval};
 use self::held_out::HeldOut;
 use self::logistic::{LEAST, Line, Sample, constant, sigmoid};
 
@@ -203,8 +203,8 @@ impl Calibration {
         let band = (0..GRID).map(band).collect::<Result<_>>()?;
         let verdict = match (slope, &held_out) {
             _ if mean <= 0.5 => Verdict::Chance,
-            (slope, _) if slope.high < 0.0 => Verdict::Reversed,
-            (slope, _) if slope.low <= 0.0 => Verdict::Flat,
+            (slope, _) if slope.is_below(0.0) => Verdict::Reversed,
+            (slope, _) if !slope.is_above(0.0) => Verdict::Flat,
             (_, held_out) if held_out.curve <= held_out.constant => Verdict::NoGain,
             _ => Verdict::Informative,
         };
@@ -237,8 +237,8 @@ impl Calibration {
 
     /// The verdict in a sentence, and where judges may be no better than a coin, that.
     pub fn sentence(&self) -> String {
-        let Interval { low, high, .. } = self.mean_win;
         let verdict = self.follows();
+        let Some(Ends { low, high, .. }) = self.mean_win.ends else { return verdict };
         if low > 0.5 || self.verdict == Verdict::Chance {
             return verdict;
         }
@@ -251,8 +251,13 @@ impl Calibration {
     }
 
     fn follows(&self) -> String {
-        let [low, high] = [self.slope.low, self.slope.high].map(|end| format!("{end:.3}").replace('-', "−"));
-        let slope = format!("beta1 is {low} to {high} with {} % confidence", 100.0 * self.level);
+        let slope = match self.slope.ends {
+            Some(ends) => {
+                let [low, high] = [ends.low, ends.high].map(|end| format!("{end:.3}").replace('-', "−"));
+                format!("beta1 is {low} to {high} with {} % confidence", 100.0 * self.level)
+            }
+            None => format!("{} prompts give no interval of beta1", self.prompts),
+        };
         let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);
         match self.verdict {
             Verdict::Informative => format!(
@@ -260,8 +265,9 @@ impl Calibration {
                 self.beta2
             ),
             Verdict::Flat => format!(
-                "this similarity carries no usable information about how strong preferences are in these data ({slope}, \
-                 which holds 0): {fixed}"
+                "this similarity carries no usable information about how strong preferences are in these data \
+                 ({slope}{}): {fixed}",
+                if self.slope.ends.is_some() { ", which includes 0" } else { "" }
             ),
             Verdict::Reversed => format!(
                 "here it goes the other way round: the more similar two answers are, the surer is the preference ({slope}), \

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pcrm_core::data::prompt_id::PromptId;
 use rayon::prelude::*;
 
-use super::evidence::{Evidence, Gain, LogLikelihood, Seen};
+use super::evidence::{Evidence, Gain, GainMethod, LogLikelihood, Seen};
 use super::likelihood::loss;
 use super::linear::constant;
 use super::model::{Model, Shape};
@@ -72,7 +72,14 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Ev
         prompts: gains.len() as u64,
         mean_win: table.wins.iter().sum::<f64>() / count,
         log_likelihood: LogLikelihood { learned, constant, coin: -std::f64::consts::LN_2 },
-        gain: Gain { mean, low: mean - half, high: mean + half },
+        gain: Gain {
+            mean,
+            low: mean - half,
+            high: mean + half,
+            level: Some(0.95),
+            method: Some(GainMethod::Normal),
+            n: Some(gains.len() as u64),
+        },
         features: shape.names.iter().zip(&table.columns).map(seen).collect(),
     }
 }

@@ -43,6 +43,23 @@ pub struct Gain {
     pub low: f64,
     /// The interval's upper end.
     pub high: f64,
+    /// The confidence level.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub level: Option<f64>,
+    /// How the interval is computed; absent in files of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub method: Option<GainMethod>,
+    /// The number of prompts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub n: Option<u64>,
+}
+
+/// How the interval of a gain is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GainMethod {
+    /// Mean ± 1.96 standard errors, with the sandwich estimate of the variance by prompt.
+    Normal,
 }
 
 /// A feature over all pairs, for showing; models have their own.

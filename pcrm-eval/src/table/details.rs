@@ -40,7 +40,7 @@ pub(super) fn details(report: &RewardReport) -> Vec<Table> {
 /// The differences of two models: by measure, by pairs, and how their scores go together.
 pub(super) fn comparison(comparison: &Comparison, first: &str, second: &str) -> Vec<Table> {
     let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
-    let mut header = vec!["second − first", first, second, "difference"];
+    let mut header = vec!["", first, second, "right − left"];
     if drawn {
         header.extend(["95 %", "p"]);
     }

@@ -3,8 +3,8 @@
 use crate::bootstrap::Estimate;
 use crate::interval::Interval;
 
-/// A difference with its interval, all with as many decimals as the smaller needs to show two digits. It is never
-/// "+0.000 (+0.000 to +0.000)".
+/// A difference with its interval, with as many decimals as half the interval needs to show two digits; without an interval
+/// as many as the difference needs. It is never "+0.000 (+0.000 to +0.000)".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// The difference: `+0.012`, `−0.000031`, or `0`.
@@ -22,11 +22,10 @@ impl Signed {
     pub fn of(estimate: &Estimate, unit: f64, least: usize) -> Self {
         let interval = estimate.interval;
         let half = interval.map(|interval| (interval.high() - interval.low()) / 2.0);
-        let sizes = [Some(estimate.value.abs()), half].into_iter().flatten().map(|size| size / unit);
+        let size = half.unwrap_or(estimate.value.abs()) / unit;
         // Rounding leaves 1e-17 of what is 0.
-        let smallest = sizes.filter(|size| *size > 1e-12).fold(f64::INFINITY, f64::min);
-        let places = match smallest.is_finite() {
-            true => (1 - smallest.log10().floor() as i32).clamp(least as i32, Self::MOST.max(least as i32)),
+        let places = match size > 1e-12 {
+            true => (1 - size.log10().floor() as i32).clamp(least as i32, Self::MOST.max(least as i32)),
             false => least as i32,
         } as usize;
         let shown = |value: f64| signed(value / unit, places);

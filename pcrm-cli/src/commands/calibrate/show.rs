@@ -56,14 +56,14 @@ fn likelihoods(one: &Calibrated, calibration: &Calibration) -> String {
     let rows = held_out(calibration)
         .map(|(name, value)| vec![name.to_owned(), format!("{value:.4}").replace('-', "−")]);
     let table = table(&["log-likelihood of wins, other prompts", "nats per pair"], rows.into());
-    let gain = [gain.value, gain.low, gain.high].map(|x| format!("{x:+.4}").replace('-', "−"));
-    let level = 100.0 * calibration.level;
+    let signed = |x: f64| format!("{x:+.4}").replace('-', "−");
+    let interval = gain.ends.map_or_else(String::new, |ends| {
+        let level = 100.0 * calibration.level;
+        format!(" ({level} %: {} to {}, bootstrap over prompts)", signed(ends.low), signed(ends.high))
+    });
     let said = format!(
-        "gain of the curve over a constant: {} nats per pair ({level} %: {} to {}, bootstrap over prompts); as given \
-         is {}",
-        gain[0],
-        gain[1],
-        gain[2],
+        "gain of the curve over a constant: {} nats per pair{interval}; as given is {}",
+        signed(gain.value),
         constraint(&one.asked)
     );
     table + &paragraph("  ", &said)

@@ -44,7 +44,7 @@ pub fn document(outcome: &Outcome) -> Document {
     }
 }
 
-/// The measure of every arm from above to below: a pale dot a seed, and the mean with its interval.
+/// The measure of every arm from above to below: a dot a seed, and the mean with its interval.
 fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
     let names = outcome.arms.iter().rev().map(|arm| arm.label.clone()).collect();
     let arms = || outcome.arms.iter().rev().enumerate();
@@ -67,7 +67,7 @@ fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
         layers.push(Layer::new(format!("mean of {label}"), Ink::Grey, Mark::Upright(mean.value)));
     }
     if outcome.replicates > 1 {
-        layers.push(Layer::new("a seed", Ink::Orange, Mark::Crowd(seeds.collect())));
+        layers.push(Layer::new("a seed", Ink::Orange, Mark::Dots(seeds.collect())));
     }
     let name = match outcome.replicates {
         1 => "the run",

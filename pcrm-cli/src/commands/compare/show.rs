@@ -60,7 +60,8 @@ pub fn heading(outcome: &Outcome) -> String {
     let seeds = if runs == 1 { "one seed".to_owned() } else { format!("{runs} seeds") };
     let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
     let pairs = match outcome.held_out {
-        HeldOut::Own(pairs) => format!("{} held-out pairs in all", count(pairs as u64)),
+        HeldOut::Own(pairs) if runs == 1 => format!("{} held-out pairs", count(pairs as u64)),
+        HeldOut::Own(pairs) => format!("{} held-out pairs over all seeds", count(pairs as u64)),
         HeldOut::Same(pairs) => format!("{} held-out pairs, the same for every seed", count(pairs as u64)),
     };
     let intervals = match (runs, runs < FEWEST_REPLICATES) {

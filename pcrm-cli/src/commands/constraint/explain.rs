@@ -43,7 +43,7 @@ Examples:
 
 /// How a table of probabilities is read.
 pub const LEAST: &str =
-    "The loss of a pair is least at the margin Δ*/2, where the model is P = σ(Δ*/2) sure of it.";
+    "The loss of a pair is least at the margin Δ*/2, which means confidence P = σ(Δ*/2) in the label.";
 
 /// Explains.
 ///
@@ -82,7 +82,7 @@ fn show(told: &Explanation, title: &str, page: &mut Page) {
     parameters(told, page);
     if told.unfitted {
         page.line("");
-        page.labelled("", 0, "Its numbers are still to be fitted to data: it gives no bounds before.");
+        page.labelled("", 0, "Its numbers have to be fitted to data first; until then it gives no bounds.");
     }
     if let Some(evidence) = &told.evidence {
         page.line("");
@@ -152,7 +152,7 @@ fn bounds(told: &Explanation, page: &mut Page) {
             let (curve, beyond) = told.visible_curve();
             plot("Δ* over s", &curve, page);
             if let Some(most) = beyond {
-                page.labelled("", 0, &format!("(Δ* above {} is drawn there.)", number(most)));
+                page.labelled("", 0, &format!("(The plot leaves out Δ* above {}.)", number(most)));
             }
             // A constraint that checks its parameters never comes here; one of a plugin may.
             if let Some((s, bound)) = told.curve.iter().find(|(_, bound)| bound.is_nan() || *bound <= 0.0) {
@@ -165,14 +165,13 @@ fn bounds(told: &Explanation, page: &mut Page) {
             let acts = told.curve.iter().find(|(_, bound)| sureness(*bound) <= LOOSE).map(|(s, _)| *s);
             let acts = match acts {
                 Some(s) if s > 0.0 => format!(
-                    " Below s = {s:.2} the bound hardly ever acts: it lets the model be more than {} sure.",
+                    " Below s = {s:.2} the bound hardly ever acts: it allows a confidence above {}.",
                     percent(LOOSE)
                 ),
                 Some(_) => String::new(),
-                None => format!(
-                    " It hardly ever acts: at any s it lets the model be more than {} sure.",
-                    percent(LOOSE)
-                ),
+                None => {
+                    format!(" It hardly ever acts: at any s it allows a confidence above {}.", percent(LOOSE))
+                }
             };
             page.labelled("", 0, &format!("{LEAST}{acts}"));
         }
@@ -194,7 +193,7 @@ fn factors(told: &Explanation, page: &mut Page) {
         return;
     }
     page.line("");
-    page.labelled("", 0, "Over training, bounds are those of the end times:");
+    page.labelled("", 0, "Over training, bounds are multiplied by a factor that ends at 1:");
     page.line("");
     let shares = told.factors.iter().step_by(2);
     let mut rows = vec![vec!["steps made".to_owned()], vec!["factor".to_owned()]];
@@ -212,7 +211,7 @@ fn feature(effect: &Effect, page: &mut Page) {
     let direction = serde_json::to_value(effect.direction).unwrap_or_default();
     let weight = effect.weight.map_or(String::new(), |weight| {
         format!(
-            "; weight {} (over the folds {} to {})",
+            "; weight {} (range over the folds: {} to {})",
             number(weight.mean),
             number(weight.low),
             number(weight.high)

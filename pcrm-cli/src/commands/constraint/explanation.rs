@@ -1,4 +1,4 @@
-//! What there is to tell of a constraint, whatever its kind.
+//! The explanation of a constraint of any kind.
 
 use anyhow::Result;
 use pcrm_core::constraint::{Constraint, Effect};
@@ -12,7 +12,7 @@ use crate::report::{evidence, is_setting, setting};
 /// Points of a curve.
 const POINTS: usize = 200;
 
-/// What there is to tell of a constraint.
+/// The explanation of a constraint.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     /// Its tagged form, defaults filled in.
@@ -29,11 +29,11 @@ pub struct Explanation {
     pub bounds: Vec<BoundAt>,
     /// By how much looser bounds are when a share of the steps is made, at 0, 0.1, .. 1; empty where they do not change.
     pub factors: Vec<FactorAt>,
-    /// What it was fitted to and what came of it, where it says so.
+    /// The evidence that it was fitted to, where it carries any.
     pub evidence: Option<String>,
-    /// What each feature does, where Δ* is made of several.
+    /// The effect of each feature, where Δ* has several.
     pub effects: Vec<Effect>,
-    /// What it is made of.
+    /// The constraints it consists of.
     pub parts: Vec<Explanation>,
     /// s and Δ*, finely.
     #[serde(skip)]
@@ -143,15 +143,35 @@ impl Explanation {
         }
     }
 
-    /// The curve up to a height above which bounds hardly ever act, and that height where the curve goes beyond it: a
-    /// bound of 19985 would leave nothing to see of one of 5.
+    /// The part of the curve below a height above which bounds hardly ever act, and that height where the curve exceeds
+    /// it: a bound of 19985 would leave nothing to see of one of 5. The part ends where the curve crosses the height.
     pub fn visible_curve(&self) -> (Vec<(f64, f64)>, Option<f64>) {
         const ENOUGH: f64 = 20.0;
         let low = self.curve.iter().map(|(_, bound)| *bound).fold(f64::INFINITY, f64::min);
         let most = ENOUGH.max(4.0 * low);
-        let beyond = self.curve.iter().any(|(_, bound)| *bound > most);
-        let curve = self.curve.iter().map(|(s, bound)| (*s, bound.min(most))).collect();
-        (curve, beyond.then_some(most))
+        let mut visible: Vec<(f64, f64)> = Vec::new();
+        let mut before: Option<(f64, f64)> = None;
+        for point in &self.curve {
+            if let Some(before) = before
+                && (before.1 <= most) != (point.1 <= most)
+            {
+                visible.push((crossing(before, *point, most), most));
+            }
+            if point.1 <= most {
+                visible.push(*point);
+            }
+            before = Some(*point);
+        }
+        (visible, self.curve.iter().any(|(_, bound)| *bound > most).then_some(most))
+    }
+}
+
+/// Where the line between two points crosses a height; at the finite one if the other is not.
+fn crossing(a: (f64, f64), b: (f64, f64), height: f64) -> f64 {
+    match (a.1.is_finite(), b.1.is_finite()) {
+        (true, true) => a.0 + (b.0 - a.0) * (height - a.1) / (b.1 - a.1),
+        (true, false) => a.0,
+        _ => b.0,
     }
 }
 

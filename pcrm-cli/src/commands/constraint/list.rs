@@ -10,7 +10,7 @@ use pcrm_core::registry::{self, ConstraintPlugin};
 use serde_json::{Value, json};
 
 use crate::page::{Page, padded};
-use crate::report::setting;
+use crate::report::{is_setting, setting};
 
 /// Options of `pcrm constraint list`.
 #[derive(Debug, Args)]
@@ -78,7 +78,8 @@ pub fn run(args: &ListArgs) -> Result<()> {
         match &kind.built {
             Ok((formula, defaults)) => {
                 page.labelled("", indent, formula.unwrap_or_default());
-                let fields = defaults.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
+                let fields = defaults.as_object().into_iter().flatten();
+                let fields = fields.filter(|(name, value)| is_setting(name.as_str(), value));
                 let defaults: Vec<String> =
                     fields.map(|(name, value)| format!("{name} {}", setting(value))).collect();
                 page.labelled("", indent, &defaults.join(", "));

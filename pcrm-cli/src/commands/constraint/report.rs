@@ -61,16 +61,20 @@ fn plots(told: &Explanation) -> Vec<Plot> {
     let line = |points| vec![Layer::unnamed(Ink::Blue, Mark::Line(points))];
     if told.form() == Form::Curve {
         let (curve, beyond) = told.visible_curve();
+        let highest = curve.iter().map(|(_, bound)| *bound).fold(0.0, f64::max);
+        let y = Axis::new("bound of the margin, Δ*");
         plots.push(Plot {
             title: "Δ* over s".into(),
-            about: beyond.map_or(String::new(), |most| format!("Δ* above {} is drawn there.", number(most))),
+            about: beyond.map_or(String::new(), |most| {
+                format!("Where there is no line, Δ* is above {}.", number(most))
+            }),
             x: Axis::new("similarity s of the answers").within(0.0, 1.0),
-            y: Axis::new("bound of the margin, Δ*"),
+            y: if beyond.is_some() { y.within(0.0, highest) } else { y.spanning(1.0) },
             layers: line(curve),
         });
         plots.push(Plot {
             title: "P = σ(Δ*/2) over s".into(),
-            about: "How sure of a pair the bound lets the model be.".into(),
+            about: "The confidence in a pair's label at which its loss is least.".into(),
             x: Axis::new("similarity s of the answers").within(0.0, 1.0),
             y: Axis::shares("P").within(0.5, 1.0),
             layers: line(told.curve.iter().map(|(s, bound)| (*s, sureness(*bound))).collect()),
@@ -79,21 +83,24 @@ fn plots(told: &Explanation) -> Vec<Plot> {
     if !told.course.is_empty() {
         plots.push(Plot {
             title: "Factor over training".into(),
-            about: "Bounds over those of the end.".into(),
+            about: "Bounds are multiplied by the factor, which ends at 1.".into(),
             x: Axis::shares("share of steps made").within(0.0, 1.0),
             y: Axis::new("factor"),
             layers: line(told.course.clone()),
         });
     }
-    // One scale for all, so that what matters is seen to.
+    // One scale for all, so that effects can be compared.
     let points = told.effects.iter().flat_map(|effect| &effect.points);
     let highest = points.map(|(_, bound)| *bound).fold(0.0, f64::max);
-    let effect = |effect: &Effect| Plot {
+    let effect = |effect: &Effect| {
+        Plot {
         title: format!("Δ* over {}", effect.feature),
-        about: "From the feature's 1st to its 99th percentile, the others at their means.".into(),
+        about: "From the feature's 1st to its 99th percentile, all others at their means. All features share a scale."
+            .into(),
         x: Axis::new(effect.feature.clone()),
         y: Axis::new("Δ*").within(0.0, highest),
         layers: line(effect.points.clone()),
+    }
     };
     plots.extend(told.effects.iter().map(effect));
     plots
