@@ -199,7 +199,7 @@ fn evaluation_line(step: u64, m: &Measures, is_best: bool) -> String {
         m.accuracy, m.margin, m.min_reward, m.max_reward
     ));
     if (m.loss - m.ranking_loss).abs() > 1e-9 {
-        line.push_str(&format!("; loss with its bounds {:.4}{}", m.loss, beside(m.coin_loss)));
+        line.push_str(&format!("; whole loss {:.4}{}", m.loss, beside(m.coin_loss)));
     }
     if is_best {
         line.push_str(" (best so far)");

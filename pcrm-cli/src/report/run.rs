@@ -189,7 +189,7 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
         figures.push(Fact::new("Ranking loss, held out", number(loss)).with_note(note));
     }
     if let Some(loss) = held_out("eval_loss").filter(|_| bounds(run).is_some()) {
-        let note = beside_guessing("ranking and bounds", held_out("eval_coin_loss"));
+        let note = beside_guessing("all parts", held_out("eval_coin_loss"));
         figures.push(Fact::new("Loss with bounds, held out", number(loss)).with_note(note));
     }
     if let Some(margin) = held_out("eval_margin") {

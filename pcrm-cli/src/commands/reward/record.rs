@@ -170,7 +170,7 @@ fn measures(run: &Run<'_>) -> Vec<Fact> {
             .push(Fact::new(beside("Ranking loss, nats per pair", "eval_coin_ranking_loss"), number(loss)));
     }
     if let (Some(loss), Some(_)) = (of("eval_loss"), of("eval_bound")) {
-        measures.push(Fact::new(beside("Loss with its bounds", "eval_coin_loss"), number(loss)));
+        measures.push(Fact::new(beside("Whole loss, with its bounds", "eval_coin_loss"), number(loss)));
     }
     for (name, shown) in
         [("eval_margin", "Mean margin"), ("eval_margin_std", "Standard deviation of margins")]
