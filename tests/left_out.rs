@@ -193,6 +193,24 @@ fn limits_beyond_learned_positions_are_refused() -> Result<()> {
     Ok(())
 }
 
+/// Protects: a pair that a constraint cannot bound is named by file and line.
+#[test]
+fn pairs_without_a_margin_are_named_by_line() -> Result<()> {
+    let world = World::new()?;
+    let line = |row: usize, margin: Option<f64>| match margin {
+        Some(margin) => {
+            json!({"prompt": format!("Q{row}?"), "chosen": " a", "rejected": " b", "margin": margin})
+        }
+        None => json!({"prompt": format!("Q{row}?"), "chosen": " a", "rejected": " b"}),
+    };
+    let rows = (0..30).map(|row| format!("{}\n", line(row, (row != 6).then_some(0.5))));
+    world.write("margins.jsonl", &rows.collect::<String>())?;
+    let train = TRAIN.replace("train.jsonl", "margins.jsonl");
+    world
+        .refuses(&format!("{train} --constraint score_gap --output x"), &["margins.jsonl:7 has no margin"])?;
+    world.refuses(&format!("{TRAIN} --constraint score_gap --output x"), &["train.jsonl:1 has no margin"])
+}
+
 /// Protects: prompts and answers that are joined without a blank are said by every verb that encodes them.
 #[test]
 fn glued_texts_are_said_by_every_verb() -> Result<()> {

@@ -129,7 +129,25 @@ pub fn padding(model: &RewardModel, tokenizer: &Tokenizer) -> Option<u32> {
 /// The constraint's, and a bound that is not positive.
 pub fn bounds(constraint: &dyn Constraint, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
     let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    constraint.checked_bounds(&views, priors).context("--constraint")
+    constraint
+        .checked_bounds(&views, priors)
+        .map_err(|error| placed(error, pairs.iter()))
+        .context("--constraint")
+}
+
+/// An error about a pair, with the pair's file and line in place of its number.
+pub fn placed<'a>(
+    error: pcrm_core::Error,
+    mut pairs: impl Iterator<Item = &'a EncodedPair>,
+) -> anyhow::Error {
+    let pcrm_core::Error::Pair { at, .. } = error else { return error.into() };
+    match pairs.nth(at) {
+        Some(pair) => {
+            let place = format!("{} ", pair.origin);
+            anyhow::anyhow!(error.to_string().replacen(&format!("pair {at} "), &place, 1))
+        }
+        None => error.into(),
+    }
 }
 
 /// Warns of bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or favour

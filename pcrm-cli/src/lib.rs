@@ -44,6 +44,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::error::ContextKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -115,7 +116,7 @@ pub fn main() -> ExitCode {
     let matches = match parse(&command) {
         Ok(matches) => matches,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::fail(&error);
             return ExitCode::from(usage::EXIT_CODE);
         }
     };
@@ -132,7 +133,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) if error.chain().any(|cause| cause.is::<usage::Usage>()) => {
-            eprintln!("error: {error:#}");
+            progress::fail(&error);
             ExitCode::from(usage::EXIT_CODE)
         }
         // The reader of our output went away, as `head` does.
@@ -142,7 +143,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::fail(&error);
             ExitCode::FAILURE
         }
     }
@@ -162,9 +163,11 @@ fn parse(command: &Command) -> Result<ArgMatches> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let (all, file) = config::with_config(command, typed)?;
     Ok(command.clone().try_get_matches_from(&all).unwrap_or_else(|error| {
-        let error = suggest::improved(error, command, &all);
+        let mut error = suggest::improved(error, command, &all);
         if let (Some(file), true) = (file, error.use_stderr()) {
             eprintln!("with the options of {}:", file.display());
+            // It would list every option of the file.
+            error.remove(ContextKind::Usage);
         }
         error.exit()
     }))

@@ -29,12 +29,20 @@ pub fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints text on standard error, broken between words where a terminal would break within them; nothing with
-/// `--quiet`.
+/// Prints a message on standard error; nothing with `--quiet`.
 pub fn say(text: &str) {
-    if quiet() {
-        return;
+    if !quiet() {
+        print(text);
     }
+}
+
+/// Prints an error on standard error.
+pub fn fail(error: &anyhow::Error) {
+    print(&format!("error: {error:#}"));
+}
+
+/// Prints text on standard error, broken between words where a terminal would break within them.
+fn print(text: &str) {
     let width = io::stderr().is_terminal().then(columns);
     let lines = text.lines().map(|line| match width {
         Some(width) if line.chars().count() > width => wrapped("", line, width).trim_end().to_owned(),

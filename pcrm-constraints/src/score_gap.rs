@@ -45,9 +45,10 @@ impl ScoreGap {
     }
 
     fn similarity(&self, at: usize, pair: &PairView<'_>) -> Result<f64> {
-        let refuse = |found: String| Error::Plugin {
+        let refuse = |found: String| Error::Pair {
             what: "constraint",
             name: self.kind().to_owned(),
+            at,
             message: format!(
                 "pair {at} has {found}, expected a finite number: a \"margin\" column, or columns of both \
                      answers' scores"

@@ -235,9 +235,12 @@ impl dyn Constraint + '_ {
             return Err(refuse(format!("gave {} bounds for {} pairs", bounds.len(), pairs.len())));
         }
         match bounds.iter().position(|bound| bound.is_nan() || *bound <= 0.0) {
-            Some(at) => {
-                Err(refuse(format!("pair {at} got the bound {}; a bound must be positive", bounds[at])))
-            }
+            Some(at) => Err(Error::Pair {
+                what: "constraint",
+                name: self.kind().to_owned(),
+                at,
+                message: format!("pair {at} got the bound {}; a bound must be positive", bounds[at]),
+            }),
             None => Ok(bounds),
         }
     }

@@ -88,6 +88,18 @@ pub enum Error {
         /// What is wrong, and what was expected.
         message: String,
     },
+    /// A plugin refused one of the pairs that it was given.
+    #[error("{what} {name:?}: {message}")]
+    Pair {
+        /// Which sort of plugin.
+        what: &'static str,
+        /// The plugin's name.
+        name: String,
+        /// The pair, counted from 0 among those that were given.
+        at: usize,
+        /// What is wrong, and what was expected; it calls the pair `pair N`.
+        message: String,
+    },
     /// A device, element type or option that this build or machine does not have.
     #[error("{0}")]
     Unsupported(String),

@@ -8,6 +8,7 @@ use pcrm_eval::accuracy::{LEVEL, Share};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::dataset::placed;
 use crate::plugins::calibrated::{Calibrated, Calibration};
 use crate::report::evidence;
 use crate::report::run::constraint;
@@ -50,20 +51,25 @@ pub fn fit(
     judges: &str,
     priors: &Priors,
 ) -> Result<Fitted> {
-    let preferred = pairs.iter().zip(wins).filter(|(pair, _)| pair.verdict != Verdict::Tied);
-    let (views, wins): (Vec<PairView<'_>>, Vec<f32>) =
-        preferred.map(|(pair, win)| (pair.view(), *win)).unzip();
+    let preferred = || pairs.iter().zip(wins).filter(|(pair, _)| pair.verdict != Verdict::Tied);
+    let (views, win_shares): (Vec<PairView<'_>>, Vec<f32>) =
+        preferred().map(|(pair, win)| (pair.view(), *win)).unzip();
     let (fitted, calibration) = match Calibrated::of_kind(constraint) {
         Some(calibrated) => {
-            let calibration = calibrated.calibrate(&views, &wins, priors)?;
+            let calibration = calibrated
+                .calibrate(&views, &win_shares, priors)
+                .map_err(|error| placed(error, preferred().map(|(pair, _)| pair)))?;
             let fitted = calibrated.constraint(&calibration)?;
             (fitted, Some(calibration))
         }
-        None => (constraint.fitted(&views, &wins, priors)?, None),
+        None => {
+            let fitted = constraint.fitted(&views, &win_shares, priors);
+            (fitted.map_err(|error| placed(error, preferred().map(|(pair, _)| pair)))?, None)
+        }
     };
-    let won: f64 = wins.iter().map(|win| f64::from(*win)).sum();
-    let accuracy = Share::wilson(won, wins.len(), LEVEL)?;
-    let evidence = Evidence { judges: judges.to_owned(), pairs: wins.len(), accuracy, calibration };
+    let won: f64 = win_shares.iter().map(|win| f64::from(*win)).sum();
+    let accuracy = Share::wilson(won, win_shares.len(), LEVEL)?;
+    let evidence = Evidence { judges: judges.to_owned(), pairs: win_shares.len(), accuracy, calibration };
     Ok(Fitted { constraint: fitted, evidence })
 }
 

@@ -129,7 +129,7 @@ impl Feature {
             Source::ScoreGap => {
                 let margin = |(at, pair): (usize, &PairView<'_>)| {
                     pair.margin.map(f64::from).ok_or_else(|| {
-                        self.refuse(&format!(
+                        self.refuse_pair(at, &format!(
                             "pair {at} has no margin, expected a \"margin\" column, or columns of both answers' scores"
                         ))
                     })
@@ -149,6 +149,13 @@ impl Feature {
     fn refuse(&self, message: &str) -> Error {
         super::refused(format!("feature {:?}: {message}", self.name))
     }
+
+    fn refuse_pair(&self, at: usize, message: &str) -> Error {
+        match self.refuse(message) {
+            Error::Plugin { what, name, message } => Error::Pair { what, name, at, message },
+            other => other,
+        }
+    }
 }
 
 fn check(feature: &Feature, values: Vec<f64>, pairs: usize) -> Result<Vec<f64>> {
@@ -156,7 +163,9 @@ fn check(feature: &Feature, values: Vec<f64>, pairs: usize) -> Result<Vec<f64>> 
         return Err(feature.refuse(&format!("{} values for {pairs} pairs", values.len())));
     }
     match values.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(feature.refuse(&format!("pair {at} has {}, expected a finite number", values[at]))),
+        Some(at) => {
+            Err(feature.refuse_pair(at, &format!("pair {at} has {}, expected a finite number", values[at])))
+        }
         None => Ok(values),
     }
 }

@@ -101,10 +101,10 @@ impl Judges<'_> {
     fn warn_of_training(&self, judge: &Path) -> Result<()> {
         let Ok(text) = fs::read_to_string(judge.join("manifest.json")) else { return Ok(()) };
         let manifest: Value = serde_json::from_str(&text).unwrap_or_default();
-        let known = manifest["fingerprint"]["data"].as_str().unwrap_or_default();
+        let known = manifest["fingerprint"]["data"].as_array().cloned().unwrap_or_default();
         for file in data_files(&self.training.data)? {
             let digest = digest_file(&file)?;
-            if known.split(' ').any(|known| known == digest) {
+            if known.contains(&Value::from(digest)) {
                 say(&format!(
                     "warning: --judge {} was trained on {}: what it learned by heart is taken for sureness",
                     judge.display(),

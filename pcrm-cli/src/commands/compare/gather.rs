@@ -58,3 +58,43 @@ fn in_common(all: Vec<Comparison>) -> (Comparison, Vec<String>) {
     let runs = all.into_iter().flat_map(|one| one.runs).filter(|run| labels.contains(&run.label));
     (Comparison { runs: runs.collect(), labels: labels.clone() }, left_out)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pcrm_rl::fingerprint::Fingerprint;
+    use serde_json::json;
+
+    use super::super::measured::Measured;
+    use super::*;
+
+    fn comparison(labels: &[&str]) -> Comparison {
+        let run = |label: &&str| Measured {
+            label: (*label).to_owned(),
+            seed: 0,
+            constraint: json!({"kind": label}),
+            question: Fingerprint::new(),
+            pairs: 10,
+            measures: BTreeMap::new(),
+        };
+        Comparison {
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            runs: labels.iter().map(run).collect(),
+        }
+    }
+
+    /// Protects: comparisons of different constraints share those that all have, and the others are named.
+    #[test]
+    fn shared_constraints_are_combined() {
+        let of = |all: &[&[&str]]| {
+            let (whole, left_out) = in_common(all.iter().map(|labels| comparison(labels)).collect());
+            let runs: Vec<String> = whole.runs.into_iter().map(|run| run.label).collect();
+            (whole.labels.join(" "), runs.join(" "), left_out.join(" "))
+        };
+        let all = |labels: &str, runs: &str, left_out: &str| (labels.into(), runs.into(), left_out.into());
+        assert_eq!(of(&[&["a", "b"], &["a", "b"]]), all("a b", "a b a b", ""));
+        assert_eq!(of(&[&["a", "b", "c"], &["c", "d", "a"]]), all("a c", "a c c a", "b d"));
+        assert_eq!(of(&[&["a"], &["b"]]), all("", "", "a b"));
+    }
+}

@@ -22,6 +22,7 @@ use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, whole};
 use crate::page::Page;
+use crate::progress;
 use report::Inspection;
 
 /// Options of `pcrm inspect`.
@@ -100,7 +101,7 @@ pub fn run(args: &InspectArgs) -> ExitCode {
         Ok(Some(Severity::Warning)) => ExitCode::from(1),
         Ok(Some(Severity::Error)) => ExitCode::from(2),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::fail(&error);
             ExitCode::from(2)
         }
     }

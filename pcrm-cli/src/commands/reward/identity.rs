@@ -26,9 +26,8 @@ pub(super) fn fingerprint(
 ) -> Result<Fingerprint> {
     let training = &args.training;
     let (machine, columns) = (&training.machine, &training.reading.columns);
-    let digests = |paths: &[PathBuf]| -> Result<String> {
-        let files = data_files(paths)?;
-        Ok(files.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?.join(" "))
+    let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
+        data_files(paths)?.iter().map(|path| digest_file(path)).collect()
     };
     let mut print = fingerprint::of(config);
     let own = [
