@@ -36,3 +36,4 @@ mod scheduling; // bounds that change over training: what is in force when
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways
 mod training; // what a run learns, writes, keeps and refuses
+mod wild_models; // checkpoints as people have them: configs, prefixes, heads, buffers, quantised weights, adapters

@@ -28,6 +28,9 @@ const UNMERGED: [&str; 6] = [
 /// Parts of the names that heads of reward models have elsewhere.
 const HEADS: [&str; 6] = ["head", "score", "reward", "value", "classifier", "regress"];
 
+/// Names at least this similar are offered for one that is missing.
+const NEAR: f64 = 0.6;
+
 /// The most tensors that a message lists.
 const LISTED: usize = 5;
 
@@ -76,7 +79,7 @@ impl<'a> Adoption<'a> {
             .filter(|parameter| !self.checkpoint.contains(&self.stored(&parameter.name)))
             .collect();
         if let [first, ..] = missing.as_slice() {
-            return Err(self.error(self.missing(first, missing.len(), list.len())));
+            return Err(self.error(self.missing(first, missing.len(), list)));
         }
         let mut taken = BTreeMap::new();
         for parameter in list {
@@ -85,6 +88,7 @@ impl<'a> Adoption<'a> {
             if parameter.transposed {
                 expected.reverse();
             }
+            self.checkpoint.require_floats(&stored)?;
             let shape = self.checkpoint.shape(&stored).unwrap_or_default();
             if shape != expected {
                 let labels = if parameter.name == SCORE { ": a reward model has one label" } else { "" };
@@ -196,11 +200,12 @@ impl<'a> Adoption<'a> {
 
     /// The name that the checkpoint has for a parameter.
     fn stored(&self, name: &str) -> String {
-        let own = match self.bare {
-            true => name.strip_prefix(self.config.family.prefix).unwrap_or(name),
-            false => name,
-        };
-        let stored = format!("{}{own}", self.lead);
+        let short = name.strip_prefix(self.config.family.prefix).unwrap_or(name);
+        let (own, other) = if self.bare { (short, name) } else { (name, short) };
+        let mut stored = format!("{}{own}", self.lead);
+        if !self.checkpoint.contains(&stored) && self.checkpoint.contains(&format!("{}{other}", self.lead)) {
+            stored = format!("{}{other}", self.lead);
+        }
         // transformers takes its own prefix off where it stands twice, and leaves a head without it alone.
         match name == SCORE && self.lead == self.config.family.prefix && !self.checkpoint.contains(&stored) {
             true => name.to_owned(),
@@ -208,22 +213,22 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    fn missing(&self, first: &Parameter, missing: usize, all: usize) -> String {
+    fn missing(&self, first: &Parameter, missing: usize, list: &[Parameter]) -> String {
         let name = self.stored(&first.name);
-        let mut message = format!("{name} is missing ({missing} of {all} parameters are)");
+        let mut message = format!("{name} is missing ({missing} of {} parameters are)", list.len());
         if let Some(shard) = self.checkpoint.astray(&name) {
             return message + &format!("; the index places it in {shard}, which does not hold it");
         }
         if let Some(why) = self.checkpoint.quantised() {
             return message + &format!("; {why}");
         }
-        let nearest = self.checkpoint.names().max_by(|left, right| {
-            let near = |other: &str| strsim::normalized_levenshtein(&name, other);
-            near(left).total_cmp(&near(right))
-        });
+        let wanted: BTreeSet<String> = list.iter().map(|parameter| self.stored(&parameter.name)).collect();
+        let free = self.checkpoint.names().filter(|other| !wanted.contains(*other));
+        let near = free.map(|other| (strsim::normalized_levenshtein(&name, other), other));
+        let nearest = near.filter(|(near, _)| *near >= NEAR).max_by(|left, right| left.0.total_cmp(&right.0));
         match nearest {
-            Some(nearest) => message += &format!("; the nearest that is there is {nearest}"),
-            None => message += "; no tensors are there",
+            Some((_, nearest)) => message += &format!("; the nearest that is there is {nearest}"),
+            None => message += "; no other tensor has a name like it",
         }
         message
     }

@@ -87,12 +87,8 @@ impl Checkpoint {
     /// # Errors
     /// No such tensor, elements that are not F16, BF16, F32 or F64, a file that cannot be read.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
-        let missing = || Error::file(&self.dir, format!("{name} is missing"));
-        let stored = self.tensors.get(name).ok_or_else(missing)?;
+        let stored = self.floats(name)?;
         let path = &self.files[stored.file];
-        if !matches!(stored.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64) {
-            return Err(Error::file(path, self.not_floats(name, stored.dtype)));
-        }
         let mut bytes = vec![0; stored.bytes];
         let mut file = File::open(path).map_err(Error::io(path))?;
         file.seek(SeekFrom::Start(stored.start)).map_err(Error::io(path))?;
@@ -100,6 +96,23 @@ impl Checkpoint {
         let data = weights::elements(stored.dtype, &bytes)
             .ok_or_else(|| Error::file(path, self.not_floats(name, stored.dtype)))?;
         HostTensor::new(stored.shape.clone(), data)
+    }
+
+    /// Refuses a tensor that is missing or holds no floats.
+    ///
+    /// # Errors
+    /// As said.
+    pub(super) fn require_floats(&self, name: &str) -> Result<()> {
+        self.floats(name).map(drop)
+    }
+
+    fn floats(&self, name: &str) -> Result<&Stored> {
+        let missing = || Error::file(&self.dir, format!("{name} is missing"));
+        let stored = self.tensors.get(name).ok_or_else(missing)?;
+        match stored.dtype {
+            Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64 => Ok(stored),
+            other => Err(Error::file(&self.files[stored.file], self.not_floats(name, other))),
+        }
     }
 
     /// How the names of tensors show that the weights are quantised, as a refusal; `None`: they do not.

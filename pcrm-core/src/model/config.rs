@@ -132,8 +132,7 @@ impl ModelConfig {
             (key, None) => fields.positive(key)?,
         };
         if !heads.is_multiple_of(kv_heads) {
-            let message = format!("{heads} heads do not share {kv_heads} key and value heads");
-            return Err(Error::file(path, message));
+            return Err(fields.wrong("num_key_value_heads", &format!("a divisor of {heads} heads")));
         }
         let bias = |bias: Bias| match bias {
             Bias::Never => Ok(false),

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Holds the table of config.json's keys against the config classes of transformers.
+
+    python scripts/check-config-keys.py
+
+needs transformers. For every family of pcrm-core/src/model/config_keys.json:
+  every field of its config class, every other name of one, every parameter of generation that the class takes, and
+  every attribute of a config that its modeling code reads is in the table (those that code of all models reads are in
+  the table of some family);
+  a key that the table reads and the class has is, left out, what the class makes of it (null in the table: pcrm wants
+  the key, or the class has null too).
+Exit status 1: a key is missing from the table or has another default; each is printed.
+"""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import transformers
+from transformers import GenerationConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+TABLE = Path(__file__).parent.parent / "pcrm-core" / "src" / "model" / "config_keys.json"
+# Shape of the model: pcrm guesses none of these.
+WANTED = {
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "n_embd", "n_layer", "n_head",
+}  # fmt: skip
+# Attributes and methods of config objects that no file sets, and fields of the multimodal gemma3 in gemma3's code.
+NOT_KEYS = {
+    "json", "get_text_config", "get_mtp_config", "standardize_rope_params", "validate_rope", "default_theta",
+    "is_heterogeneous", "nested_rope_parameter_keys",
+    "image_token_id", "mm_tokens_per_image", "text_config", "vision_config",
+}  # fmt: skip
+SHARED_CODE = ["masking_utils.py", "modeling_rope_utils.py", "modeling_layers.py", "cache_utils.py"]
+
+
+def read_by(source):
+    """Attributes of a config that code reads."""
+    direct = re.findall(r"\bconfig\.(\w+)", source)
+    return set(direct) | set(re.findall(r'getattr\((?:self\.)?(?:effective_)?config, "(\w+)"', source))
+
+
+def main():
+    table = json.loads(TABLE.read_text())
+    every = table.pop("every")
+    root = Path(transformers.__file__).parent
+    shared = set().union(*(read_by((root / name).read_text()) for name in SHARED_CODE))
+    generation = set(GenerationConfig._get_default_generation_params())
+    # Code that all models share reads keys of some: pcrm reports them in the files of the others.
+    known_anywhere = {key for part in [every, *table.values()] for rows in part.values() for key in rows}
+    problems = []
+    for family, own in table.items():
+        cls = CONFIG_MAPPING[family]
+        known = set()
+        for part in (own, every):
+            for rows in part.values():
+                known.update(rows)
+        fields = {field.name: field.default for field in dataclasses.fields(cls)}
+        source = root / "models" / family.removesuffix("_text") / f"modeling_{family.removesuffix('_text')}.py"
+        wanted = set(fields) | set(cls.attribute_map) | generation | read_by(source.read_text())
+        for key in sorted((wanted - known | shared - known_anywhere) - NOT_KEYS):
+            problems.append(f"{family}: {key} is not in the table")
+        for key, default in {**every["read"], **own["read"]}.items():
+            if key not in fields or (key in WANTED and default is None):
+                continue
+            if default != fields[key]:
+                problems.append(f"{family}: {key} left out is {fields[key]!r}, in the table {default!r}")
+        for alias, name in own.get("aliases", {}).items():
+            if cls.attribute_map.get(alias) != name:
+                problems.append(f"{family}: {alias} is not another name of {name}")
+    print(f"transformers {transformers.__version__}: {len(table)} families, {len(problems)} problems")
+    for problem in problems:
+        print(problem)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
