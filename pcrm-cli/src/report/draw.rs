@@ -392,6 +392,30 @@ mod tests {
         }
     }
 
+    /// Protects: an axis of zeros has readable ticks, shares stay between 0 and 100 %, and a difference in the third digit
+    /// does not fill a plot that asks for a least span.
+    #[test]
+    fn axes_have_a_sensible_span() {
+        let labels = |x: Axis, values: &[f64]| -> Vec<String> {
+            let dots = values.iter().enumerate().map(|(at, value)| dot((*value, at as f64), None)).collect();
+            let text = svg(&Plot { x, ..plot(Mark::Lying(dots)) }).unwrap();
+            let texts = text.split("<text").skip(1).filter_map(|part| part.split_once('>'));
+            texts.map(|(_, rest)| rest.split('<').next().unwrap().trim().to_owned()).collect()
+        };
+        let zeros = labels(Axis::shares(""), &[0.0, 0.0]);
+        assert!(
+            zeros.contains(&"0 %".to_owned()) && !zeros.iter().any(|label| label.contains('e')),
+            "{zeros:?}"
+        );
+        let whole = labels(Axis::shares(""), &[0.9, 1.0]);
+        assert!(!whole.iter().any(|label| label.starts_with("10") && label != "100 %"), "{whole:?}");
+        let near = labels(Axis::new("").spanning(0.05), &[0.2465, 0.2475]);
+        assert!(
+            near.iter().any(|label| label == "0.26") && near.iter().all(|label| label.len() < 6),
+            "{near:?}"
+        );
+    }
+
     /// Protects: names stand beside what they name, each once, in a plot as high as they need, as text.
     #[test]
     fn names_stand_beside_their_marks() {
