@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::model::weights::{INDEX, SINGLE};
-use pcrm_core::text::tokenizer;
+use pcrm_core::text::tokenizer::is_tokenizer_file;
 use serde_json::Value;
 
 /// Whether weights are wanted with a model.
@@ -43,7 +43,7 @@ pub fn model_files(all: &[String], weights: Weights) -> Result<Vec<String>> {
     let wanted = |file: &&String| match file.as_str() {
         CONFIG | ADAPTER | "generation_config.json" => true,
         INDEX => sharded,
-        other => tokenizer::FILES.contains(&other),
+        other => is_tokenizer_file(other),
     };
     Ok(all.iter().filter(wanted).cloned().collect())
 }
@@ -82,7 +82,7 @@ pub fn encoder_files(all: &[String]) -> Result<Vec<String>> {
     let weights = |name: &str| name.starts_with("model") && name.ends_with(".safetensors");
     let wanted = |file: &&String| {
         let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
-        let setting = name.ends_with(".json") || tokenizer::FILES.contains(&name);
+        let setting = name.ends_with(".json") || is_tokenizer_file(name);
         (folder.is_empty() || module(folder)) && (setting || weights(name))
     };
     let files: Vec<String> = all.iter().filter(wanted).cloned().collect();

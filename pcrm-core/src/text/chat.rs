@@ -1,16 +1,20 @@
 //! Chat templates, rendered as transformers renders them with jinja2.
 
+mod percent;
+
 use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde_json::Map;
 
+use self::percent::with_format_filter;
 use super::python;
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 
-/// The steps that rendering may take: a long conversation takes a thousandth, an endless template all of them.
+/// The steps that rendering may take: a long conversation takes a thousandth, an endless template all of
+/// them.
 const STEPS: u64 = 50_000_000;
 
 const NAME: &str = "chat_template";
@@ -47,20 +51,20 @@ impl ChatTemplate {
             SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(refused)?;
         env.set_syntax(syntax);
         env.set_auto_escape_callback(|_| AutoEscape::None);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        env.add_filter("tojson", python::tojson);
-        env.add_function("strftime_now", |format: &str| python::strftime_now(format));
+        python::install(&mut env);
         env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception")
                 .with_source(Raised(message)))
         });
         // jinja2 reads every line ending as one.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        env.add_template_owned(NAME, without_generation_marks(&source)).map_err(refused)?;
+        let source = with_format_filter(&without_generation_marks(&source));
+        env.add_template_owned(NAME, source).map_err(refused)?;
         Ok(Self { env })
     }
 
-    /// Renders a conversation. `special` are the named special tokens that templates print, such as `bos_token`.
+    /// Renders a conversation. `special` are the named special tokens that templates print, such as
+    /// `bos_token`.
     ///
     /// # Errors
     /// What the template raises, and mistakes that show only now.
@@ -121,7 +125,7 @@ fn to_template(value: &serde_json::Value) -> Value {
         serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(number), _) => Value::from(number),
             (None, Some(number)) => Value::from(number),
-            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+            (None, None) => python::float(number.as_f64().unwrap_or(f64::NAN)),
         },
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(items) => Value::from(items.iter().map(to_template).collect::<Vec<_>>()),
@@ -131,7 +135,8 @@ fn to_template(value: &serde_json::Value) -> Value {
     }
 }
 
-/// Replaces `{% generation %}`, which marks what an assistant said for loss masks, by a block that only scopes.
+/// Replaces `{% generation %}`, which marks what an assistant said for loss masks, by a block that only
+/// scopes.
 fn without_generation_marks(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -157,7 +162,7 @@ fn without_generation_marks(source: &str) -> String {
     out
 }
 
-/// What a tokenizer's files have by way of a chat template.
+/// The chat template of a tokenizer's files.
 pub(super) enum Chat {
     None,
     Ready(Box<ChatTemplate>),
@@ -166,35 +171,58 @@ pub(super) enum Chat {
 }
 
 impl Chat {
-    /// The chat template, wherever it stands; a file of its own wins.
-    pub(super) fn find(
-        config: &Map<String, serde_json::Value>,
-        jinja: Option<&[u8]>,
-        json: Option<&[u8]>,
-    ) -> Self {
-        let of_json =
-            json.and_then(|bytes| serde_json::from_slice::<Map<String, serde_json::Value>>(bytes).ok());
-        let entry = config.get("chat_template").or_else(|| of_json.as_ref()?.get("chat_template"));
-        let source = match (jinja, entry) {
-            (Some(bytes), _) => String::from_utf8_lossy(bytes).into_owned(),
-            (None, Some(serde_json::Value::String(source))) => source.clone(),
-            (None, Some(serde_json::Value::Array(templates))) => {
-                let default = templates.iter().find(|template| template["name"] == "default");
-                match default.and_then(|template| template["template"].as_str()) {
-                    Some(source) => source.to_owned(),
-                    None => {
-                        let names: Vec<&str> =
-                            templates.iter().filter_map(|template| template["name"].as_str()).collect();
-                        let names = names.join(", ");
-                        return Self::Broken(format!(
-                            "no chat template is named \"default\" (there are: {names})"
-                        ));
-                    }
-                }
+    /// The template that transformers takes: files win over tokenizer_config.json, and of several templates
+    /// the one named `default` counts. `chat_template.json`, which is a processor's, counts where there is
+    /// nothing else.
+    pub(super) fn find(config: &Map<String, serde_json::Value>, files: &[(String, Vec<u8>)]) -> Self {
+        let mut named: Vec<(String, String)> = Vec::new();
+        for (name, bytes) in files {
+            let of_folder =
+                name.strip_prefix("additional_chat_templates/").and_then(|name| name.strip_suffix(".jinja"));
+            let key = if name == "chat_template.jinja" { Some("default") } else { of_folder };
+            if let Some(key) = key {
+                let Ok(source) = String::from_utf8(bytes.clone()) else {
+                    return Self::Broken(format!("{name}: is not UTF-8"));
+                };
+                named.retain(|(known, _)| known != key);
+                named.push((key.to_owned(), source));
             }
-            _ => return Self::None,
+        }
+        if named.is_empty() {
+            let of_processor = || {
+                let (_, bytes) = files.iter().find(|(name, _)| name == "chat_template.json")?;
+                serde_json::from_slice::<Map<String, serde_json::Value>>(bytes)
+                    .ok()?
+                    .shift_remove("chat_template")
+            };
+            let entry = config.get("chat_template").filter(|entry| !entry.is_null()).cloned();
+            match entry.or_else(of_processor) {
+                None | Some(serde_json::Value::Null) => return Self::None,
+                Some(serde_json::Value::String(source)) => named.push(("default".to_owned(), source)),
+                Some(serde_json::Value::Array(templates)) => {
+                    named.extend(templates.iter().filter_map(|template| {
+                        Some((
+                            template["name"].as_str()?.to_owned(),
+                            template["template"].as_str()?.to_owned(),
+                        ))
+                    }));
+                }
+                Some(serde_json::Value::Object(templates)) => {
+                    named.extend(
+                        templates
+                            .into_iter()
+                            .filter_map(|(name, template)| Some((name, template.as_str()?.to_owned()))),
+                    );
+                }
+                Some(other) => return Self::Broken(format!("chat_template is {other}; expected text")),
+            }
+        }
+        let Some((_, source)) = named.iter().rfind(|(name, _)| name == "default") else {
+            let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+            let names = names.join(", ");
+            return Self::Broken(format!("no chat template is named \"default\" (there are: {names})"));
         };
-        match ChatTemplate::new(&source) {
+        match ChatTemplate::new(source) {
             Ok(template) => Self::Ready(Box::new(template)),
             Err(Error::Tokenizer(message)) => Self::Broken(message),
             Err(error) => Self::Broken(error.to_string()),

@@ -1,9 +1,10 @@
 //! Text and tokens: the tokenizer of a checkpoint, its special tokens and its chat template.
 
 pub mod chat;
+mod classes;
+mod loading;
 pub mod pieces;
 mod python;
-mod qwen2;
 pub mod special;
 pub mod tokenizer;
 

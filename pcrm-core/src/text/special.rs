@@ -1,4 +1,4 @@
-//! Special tokens as checkpoints name them, over the several files that may do so.
+//! Special tokens as callers see them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -29,25 +29,8 @@ pub struct SpecialTokens {
     pub unk: Option<String>,
 }
 
-/// The named special tokens of a configuration, `bos_token` and all others, in the files' order.
-///
-/// Earlier files win. A token is a string or an object with `content`.
-pub(super) fn named_tokens(files: &[&Map<String, Value>]) -> Vec<(String, String)> {
-    let mut named: Vec<(String, String)> = Vec::new();
-    for (key, value) in files.iter().flat_map(|file| file.iter()) {
-        let text = value.as_str().or_else(|| value["content"].as_str());
-        if let Some(text) = text
-            && key.ends_with("_token")
-            && named.iter().all(|(known, _)| known != key)
-        {
-            named.push((key.clone(), text.to_owned()));
-        }
-    }
-    named
-}
-
 /// The id of `bos_token_id` and kin in a model's configuration; of a list, the first.
-pub(super) fn configured_id(configs: &[Map<String, Value>], key: &str) -> Option<u32> {
+pub(super) fn configured_id(configs: &[&Map<String, Value>], key: &str) -> Option<u32> {
     configs.iter().find_map(|config| {
         let value = config.get(key)?;
         let id = value.as_u64().or_else(|| value[0].as_u64())?;
@@ -66,21 +49,11 @@ mod tests {
         fields
     }
 
-    /// Both forms of a token, and which file wins.
-    #[test]
-    fn tokens_are_named_by_strings_or_objects() {
-        let config =
-            object(json!({"eos_token": {"content": "</s>"}, "add_bos_token": true, "pad_token": null}));
-        let map = object(json!({"eos_token": "<old>", "pad_token": "<pad>"}));
-        let named = named_tokens(&[&config, &map]);
-        assert_eq!(named, [("eos_token".into(), "</s>".into()), ("pad_token".into(), "<pad>".into())]);
-    }
-
-    /// Llama 3 lists several ends; the first ends a text.
+    /// Protects: Llama 3 lists several ends; the first ends a text.
     #[test]
     fn ids_may_be_lists() {
         let configs = [object(json!({"eos_token_id": null})), object(json!({"eos_token_id": [7, 8]}))];
-        assert_eq!(configured_id(&configs, "eos_token_id"), Some(7));
-        assert_eq!(configured_id(&configs, "bos_token_id"), None);
+        assert_eq!(configured_id(&configs.each_ref(), "eos_token_id"), Some(7));
+        assert_eq!(configured_id(&configs.each_ref(), "bos_token_id"), None);
     }
 }

@@ -1,37 +1,26 @@
 //! The tokenizer of a checkpoint: Hugging Face's `tokenizer.json` and the files beside it.
 
 mod facts;
+mod files;
 mod truncated;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use serde_json::{Map, Value};
-use tokenizers::{AddedToken, Tokenizer as HfTokenizer, TruncationDirection};
+use tokenizers::{Tokenizer as HfTokenizer, TruncationDirection};
 
+pub use self::files::{TOKENIZER, is_tokenizer_file};
 pub use self::truncated::TruncatedTokenizer;
 
+use self::files::{CONFIG, object, object_at};
 use super::chat::Chat;
-use super::qwen2;
-use super::special::{SpecialToken, SpecialTokens, configured_id, named_tokens};
+use super::loading::{self, Files, Loaded};
+use super::special::{SpecialToken, SpecialTokens, configured_id};
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
-
-/// The files of a tokenizer, all but the first optional.
-pub const FILES: [&str; 10] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "tokenizer.model",
-];
 
 /// A tokenizer with its special tokens and chat template. Clones share it.
 #[derive(Clone)]
@@ -39,9 +28,13 @@ pub struct Tokenizer {
     inner: Arc<Inner>,
 }
 
+/// Said once: every command reads the same tokenizer several times.
+static OVERRULED: Once = Once::new();
+
 struct Inner {
     hf: HfTokenizer,
     files: Vec<(String, Vec<u8>)>,
+    /// Special tokens as the tokenizer's own files name them: what chat templates see.
     named: Vec<(String, String)>,
     bos: Option<SpecialToken>,
     eos: Option<SpecialToken>,
@@ -50,6 +43,10 @@ struct Inner {
     prepends_bos: bool,
     /// The side on which texts are cut, where they are.
     truncates: TruncationDirection,
+    /// The class of transformers whose rules these are.
+    class: &'static str,
+    /// A text that the class treats in a way that is not served.
+    refused: Option<String>,
     vocab_size: usize,
     chat: Chat,
 }
@@ -57,6 +54,7 @@ struct Inner {
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
+            .field("class", &self.inner.class)
             .field("vocab_size", &self.inner.vocab_size)
             .field("bos", &self.inner.bos)
             .field("eos", &self.inner.eos)
@@ -67,39 +65,23 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a checkpoint's folder.
+    /// Reads the tokenizer of a checkpoint's folder, as transformers 5 loads it with `AutoTokenizer`.
     ///
-    /// Special tokens come from `tokenizer_config.json`, then `special_tokens_map.json`, then the ids in
-    /// `config.json` and `generation_config.json`.
+    /// `config.json` decides with the tokenizer's own files about the class. Its ids, and those of
+    /// `generation_config.json`, name BOS, EOS and padding where the tokenizer names none; chat templates do
+    /// not see them.
     ///
     /// # Errors
-    /// No `tokenizer.json`, and files that cannot be read.
+    /// No `tokenizer.json`, files that cannot be read, and a class that is not served.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        for name in FILES {
-            let path = dir.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => files.push((name.to_owned(), bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && name != FILES[0] => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    let message = "not found; expected Hugging Face's tokenizer.json (a tokenizer without one is \
-                                   converted by AutoTokenizer.from_pretrained(..).save_pretrained(..))";
-                    return Err(Error::file(path, message));
-                }
-                Err(cause) => return Err(Error::Io { path, cause }),
-            }
-        }
-        let mut configs = Vec::new();
-        for name in ["config.json", "generation_config.json"] {
-            if let Ok(bytes) = std::fs::read(dir.join(name)) {
-                configs.push(object(dir, name, &bytes)?);
-            }
-        }
-        Self::assemble(dir, files, &configs)
+        let files = files::read(dir)?;
+        let model_config = object_at(&dir.join("config.json"))?;
+        let generation = object_at(&dir.join("generation_config.json"))?;
+        Self::assemble(dir, files, model_config.as_ref(), generation.as_ref())
     }
 
-    /// Makes a tokenizer that no checkpoint has yet; [`Tokenizer::save_to`] then writes files that transformers'
-    /// `AutoTokenizer` loads.
+    /// Makes a tokenizer that no checkpoint has yet; [`Tokenizer::save_to`] then writes files that
+    /// transformers' `AutoTokenizer` loads.
     ///
     /// # Errors
     /// A tokenizer that does not serialise.
@@ -120,80 +102,106 @@ impl Tokenizer {
         }
         let config =
             serde_json::to_vec_pretty(&config).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let files = vec![(FILES[0].to_owned(), text.into_bytes()), (FILES[1].to_owned(), config)];
-        Self::assemble(Path::new(""), files, &[])
+        let files = vec![(TOKENIZER.to_owned(), text.into_bytes()), (CONFIG.to_owned(), config)];
+        Self::assemble(Path::new(""), files, None, None)
     }
 
-    fn assemble(dir: &Path, files: Vec<(String, Vec<u8>)>, configs: &[Map<String, Value>]) -> Result<Self> {
+    fn assemble(
+        dir: &Path,
+        files: Vec<(String, Vec<u8>)>,
+        model_config: Option<&Map<String, Value>>,
+        generation: Option<&Map<String, Value>>,
+    ) -> Result<Self> {
         let bytes = |name: &str| files.iter().find(|file| file.0 == name).map(|file| file.1.as_slice());
-        let json = |name: &str| bytes(name).map_or_else(|| Ok(Map::new()), |bytes| object(dir, name, bytes));
-        let config = json("tokenizer_config.json")?;
-        let wrong =
-            |error: &dyn fmt::Display| Error::file(dir.join(FILES[0]), format!("not a tokenizer: {error}"));
-        let mut hf = guarded(|| HfTokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default()))
-            .map_err(|message| wrong(&message))?
-            .map_err(|error| wrong(&error))?;
-        let truncates = match config.get("truncation_side").and_then(Value::as_str) {
-            Some("left") => TruncationDirection::Left,
-            Some(_) => TruncationDirection::Right,
-            None => hf.get_truncation().map(|cut| cut.direction).unwrap_or_default(),
+        let json = |name: &str| bytes(name).map(|bytes| object(&dir.join(name), bytes)).transpose();
+        let config = json(CONFIG)?.unwrap_or_default();
+        let (special_map, added) = (json("special_tokens_map.json")?, json("added_tokens.json")?);
+        let read = Files {
+            tokenizer: bytes(TOKENIZER).unwrap_or_default(),
+            config: &config,
+            special_map: special_map.as_ref(),
+            added: added.as_ref(),
+            model_config,
         };
-        // Sequences are packed here and cut here: neither is the tokenizer's business.
-        hf.with_truncation(None).map_err(failed)?;
-        hf.with_padding(None);
+        let wrong = |message: String| Error::file(dir, message);
+        let Loaded { hf, named, truncates, class, refused, overrules } =
+            guarded(|| loading::load(&read)).map_err(wrong)?.map_err(wrong)?;
 
-        let mut named = named_tokens(&[&config, &json("special_tokens_map.json")?]);
-        if qwen2::is_imposed(&config, configs.first().filter(|config| config.contains_key("model_type"))) {
-            qwen2::impose(&mut hf, &config, dir)?;
+        // What pcrm has written was said when its source was read.
+        if overrules && !dir.join("manifest.json").exists() {
+            OVERRULED.call_once(|| {
+                tracing::warn!(
+                    "{}: tokenizer.json splits text in another way than transformers' class {class}, which \
+                     AutoTokenizer loads it with; token ids follow the class",
+                    dir.display()
+                );
+            });
         }
-        add_tokens(&mut hf, &config, &named)?;
-        for (key, id_key) in
-            [("bos_token", "bos_token_id"), ("eos_token", "eos_token_id"), ("pad_token", "pad_token_id")]
-        {
-            let unnamed = named.iter().all(|(known, _)| known != key);
-            if unnamed && let Some(text) = configured_id(configs, id_key).and_then(|id| hf.id_to_token(id)) {
-                named.push((key.to_owned(), text));
-            }
-        }
+        let configs: Vec<&Map<String, Value>> = model_config.into_iter().chain(generation).collect();
         let special = |key: &str| {
-            let (_, text) = named.iter().find(|(known, _)| known == key)?;
-            Some(SpecialToken { text: text.clone(), id: hf.token_to_id(text)? })
+            let own = named.iter().find(|(known, _)| known == key).map(|(_, text)| text.clone());
+            let text = own.or_else(|| hf.id_to_token(configured_id(&configs, &format!("{key}_id"))?))?;
+            Some(SpecialToken { id: hf.token_to_id(&text)?, text })
         };
         let (bos, eos, pad) = (special("bos_token"), special("eos_token"), special("pad_token"));
-        let bare = hf.encode("a", false).map_err(failed)?;
-        let dressed = hf.encode("a", true).map_err(failed)?;
-        let prepends_bos = bos.as_ref().is_some_and(|bos| {
-            dressed.get_ids().first() == Some(&bos.id) && bare.get_ids().first() != Some(&bos.id)
+        let ids = |special: bool| guarded(|| hf.encode("a", special)).ok().and_then(std::result::Result::ok);
+        let prepends_bos = bos.as_ref().is_some_and(|bos| match (ids(false), ids(true)) {
+            (Some(bare), Some(dressed)) => {
+                dressed.get_ids().first() == Some(&bos.id) && bare.get_ids().first() != Some(&bos.id)
+            }
+            _ => false,
         });
         let vocab_size = hf.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        let chat = Chat::find(&config, bytes("chat_template.jinja"), bytes("chat_template.json"));
-        let inner = Inner { hf, files, named, bos, eos, pad, prepends_bos, truncates, vocab_size, chat };
+        let chat = Chat::find(&config, &files);
+        let inner = Inner {
+            hf,
+            files,
+            named,
+            bos,
+            eos,
+            pad,
+            prepends_bos,
+            truncates,
+            class,
+            refused,
+            vocab_size,
+            chat,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Token ids of a text, as transformers' `tokenizer(text)` gives them: with the special tokens that the
-    /// post-processor adds, except a BOS that the text already begins with.
+    /// post-processor adds, whatever the text begins with.
     ///
     /// # Errors
     /// Those of the tokenizer.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.inner.hf.encode_fast(text, true).map_err(failed)?.get_ids().to_vec();
-        if let Some(bos) = self.inner.bos.as_ref().filter(|_| self.inner.prepends_bos)
-            && text.starts_with(&bos.text)
-            && ids.starts_with(&[bos.id, bos.id])
-        {
-            ids.remove(0);
-        }
-        Ok(ids)
+        self.ids(text, true)
     }
 
-    /// Token ids of a text and nothing more: what `apply_chat_template` does with what a template wrote, special
-    /// tokens being the template's business.
+    /// Token ids of a text and nothing more: what `apply_chat_template` does with what a template wrote,
+    /// special tokens being the template's business.
     ///
     /// # Errors
     /// Those of the tokenizer.
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.inner.hf.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
+        self.ids(text, false)
+    }
+
+    fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        if let Some(refused) = self.inner.refused.as_ref().filter(|refused| text.contains(refused.as_str())) {
+            return Err(Error::Tokenizer(format!(
+                "the text holds {refused:?}, which the class {} fills in; that is not served",
+                self.inner.class
+            )));
+        }
+        Ok(self.inner.hf.encode_fast(text, special).map_err(failed)?.get_ids().to_vec())
+    }
+
+    /// The class of transformers whose rules the tokenizer follows: `LlamaTokenizer`, or `TokenizersBackend`,
+    /// which takes `tokenizer.json` as it is.
+    pub fn class(&self) -> &'static str {
+        self.inner.class
     }
 
     /// The text of token ids, special tokens included.
@@ -266,54 +274,12 @@ impl Tokenizer {
     /// # Errors
     /// A folder that cannot be written.
     pub fn save_to(&self, dir: &Path) -> Result<()> {
-        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        for (name, bytes) in self.files() {
-            let path = dir.join(name);
-            std::fs::write(&path, bytes).map_err(Error::io(&path))?;
-        }
-        Ok(())
+        files::write(dir, self.files())
     }
 }
 
 fn failed(error: tokenizers::Error) -> Error {
     Error::Tokenizer(error.to_string())
-}
-
-fn object(dir: &Path, name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::file(dir.join(name), format!("{error}; expected a JSON object")))
-}
-
-/// Adds the tokens that only the configuration knows, as transformers does on loading.
-fn add_tokens(hf: &mut HfTokenizer, config: &Map<String, Value>, named: &[(String, String)]) -> Result<()> {
-    let decoder = config.get("added_tokens_decoder").and_then(Value::as_object);
-    let mut added: Vec<(u64, AddedToken)> = Vec::new();
-    for (id, token) in decoder.into_iter().flatten() {
-        let (Ok(id), Some(text)) = (id.parse(), token["content"].as_str()) else { continue };
-        let flag = |key: &str, default| token[key].as_bool().unwrap_or(default);
-        let special = flag("special", false);
-        let token = AddedToken::from(text, special)
-            .lstrip(flag("lstrip", false))
-            .rstrip(flag("rstrip", false))
-            .single_word(flag("single_word", false))
-            .normalized(flag("normalized", !special));
-        added.push((id, token));
-    }
-    // New tokens get the next ids in the order they come.
-    added.sort_by_key(|(id, _)| *id);
-    let known: Vec<String> = hf.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-    let mut new: Vec<AddedToken> = added.into_iter().map(|(_, token)| token).collect();
-    for (_, text) in named {
-        if new.iter().all(|token| token.content != *text) {
-            new.push(AddedToken::from(text.as_str(), true));
-        }
-    }
-    new.retain(|token| !known.contains(&token.content));
-    for token in new {
-        let outcome = if token.special { hf.add_special_tokens([token]) } else { hf.add_tokens([token]) };
-        outcome.map_err(failed)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

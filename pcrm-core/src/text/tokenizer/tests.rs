@@ -46,41 +46,45 @@ fn ids_are_those_of_transformers() {
     assert!(cases.as_array().unwrap().len() == 21);
 }
 
-/// A text that a template already began with the BOS gets no second one; a second one of its own it keeps.
+/// Protects: texts get the BOS of the post-processor whatever they begin with, as `tokenizer(text)` gives it.
 #[test]
-fn no_bos_is_doubled() {
+fn texts_get_the_bos_of_the_post_processor() {
     let tokenizer = Tokenizer::from_dir(&golden("bos")).unwrap();
     let bos = tokenizer.bos().unwrap().id;
     let hi = tokenizer.encode_rendered("Hi").unwrap();
     assert_eq!(tokenizer.encode("Hi").unwrap(), [vec![bos], hi.clone()].concat());
-    assert_eq!(tokenizer.encode("<s>Hi").unwrap(), [vec![bos], hi.clone()].concat());
-    assert_eq!(tokenizer.encode("<s><s>Hi").unwrap(), [vec![bos, bos], hi.clone()].concat());
+    assert_eq!(tokenizer.encode("<s>Hi").unwrap(), [vec![bos, bos], hi.clone()].concat());
     let plain = Tokenizer::from_dir(&golden("plain")).unwrap();
     assert_eq!(plain.encode("<s><s>Hi").unwrap(), [vec![bos, bos], hi].concat());
 }
 
-/// Special tokens come from whichever file knows them, in either form, and the ids of the model's configuration
-/// where no tokenizer file does.
+/// Protects: special tokens come from whichever file transformers lets win, and the ids of the model's
+/// configuration count where no tokenizer file names one, but not in chat templates.
 #[test]
-fn special_tokens_are_found_wherever_they_stand() {
-    let object = json!({"eos_token": {"content": "</s>", "lstrip": false}, "bos_token": null});
+fn special_tokens_are_found_wherever_they_are() {
+    let object = json!({"eos_token": {"__type": "AddedToken", "content": "</s>"}, "bos_token": null});
     let (_dir, tokenizer) = changed(&[
         ("tokenizer_config.json", object),
         ("special_tokens_map.json", json!({"pad_token": {"content": "<pad>"}, "eos_token": "<s>"})),
     ]);
-    assert_eq!(texts(&tokenizer.unwrap()), [None, Some("</s>"), Some("<pad>")]);
+    assert_eq!(texts(&tokenizer.unwrap()), [None, Some("<s>"), Some("<pad>")]);
 
+    let template = "[{{ bos_token }}|{{ eos_token }}|{{ pad_token }}]";
     let (_dir, tokenizer) = changed(&[
-        ("tokenizer_config.json", Json::Null),
+        ("tokenizer_config.json", json!({"bos_token": null, "chat_template": template})),
+        ("chat_template.jinja", Json::Null),
         ("config.json", json!({"bos_token_id": 2, "eos_token_id": null})),
         ("generation_config.json", json!({"eos_token_id": [4, 0], "pad_token_id": 1})),
     ]);
     let tokenizer = tokenizer.unwrap();
     assert_eq!(texts(&tokenizer), [Some("<s>"), Some("<|im_end|>"), Some("<pad>")]);
     assert_eq!(tokenizer.eos().unwrap().id, 4);
+    assert_eq!(tokenizer.render_chat(&[Message::new("user", "Hi")], false).unwrap(), "[||]");
 
     let (_dir, tokenizer) = changed(&[("tokenizer_config.json", Json::Null)]);
     assert_eq!(texts(&tokenizer.unwrap()), [None, None, None]);
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", json!({"eos_token": {"content": "</s>"}}))]);
+    assert!(tokenizer.unwrap_err().to_string().contains("eos_token is {"));
 }
 
 /// Tokens that only the configuration adds are tokens of their own, with the ids transformers gives them.
@@ -131,22 +135,56 @@ fn chat_templates_are_found_wherever_they_stand() {
     let tokenizer = tokenizer.unwrap();
     assert!(!tokenizer.has_chat_template());
     assert!(said(&tokenizer).unwrap_err().contains("chat_template:1"));
+    let dict = json!({"chat_template": {"rag": "R", "default": "D"}});
+    let (_dir, tokenizer) = changed(&[("tokenizer_config.json", dict), without_file.clone()]);
+    assert_eq!(said(&tokenizer.unwrap()), Ok("D".to_owned()));
     let (_dir, tokenizer) = changed(&[("tokenizer_config.json", json!({})), without_file]);
     assert!(said(&tokenizer.unwrap()).unwrap_err().contains("has no chat template"));
 }
 
-/// What is saved is what was read, byte for byte.
+/// Protects: what is saved is what was read, byte for byte, vocabularies and further templates included, and
+/// neither weights nor other files.
 #[test]
 fn files_are_saved_unchanged() {
-    let tokenizer = Tokenizer::from_dir(&golden("bos")).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    tokenizer.save_to(&dir.path().join("new/folder")).unwrap();
-    let names: Vec<&str> = tokenizer.files().map(|(name, _)| name).collect();
-    assert_eq!(names, ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]);
-    for name in names {
-        let saved = std::fs::read(dir.path().join("new/folder").join(name)).unwrap();
-        assert_eq!(saved, std::fs::read(golden("bos").join(name)).unwrap(), "{name}");
+    let (from, _) = changed(&[
+        ("config.json", json!({"model_type": "llama"})),
+        ("special_tokens_map.json", json!({"pad_token": "<pad>"})),
+        ("README.md", json!("no")),
+        ("vocab.json", json!({})),
+        ("tokenizer_weights.safetensors", json!("no")),
+    ]);
+    for name in ["spiece.model", "tokenizer.model", "tekken.json", "source.spm", "cl100k.tiktoken"] {
+        std::fs::write(from.path().join(name), [0xff, 0, 1]).unwrap();
     }
+    std::fs::create_dir(from.path().join("additional_chat_templates")).unwrap();
+    std::fs::write(from.path().join("additional_chat_templates/rag.jinja"), "R").unwrap();
+    let tokenizer = Tokenizer::from_dir(from.path()).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let to = to.path().join("new/folder");
+    tokenizer.save_to(&to).unwrap();
+    let mut names: Vec<&str> = tokenizer.files().map(|(name, _)| name).collect();
+    for name in &names {
+        let saved = std::fs::read(to.join(name)).unwrap();
+        assert_eq!(saved, std::fs::read(from.path().join(name)).unwrap(), "{name}");
+    }
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "additional_chat_templates/rag.jinja",
+            "chat_template.jinja",
+            "cl100k.tiktoken",
+            "source.spm",
+            "special_tokens_map.json",
+            "spiece.model",
+            "tekken.json",
+            "tokenizer.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+            "vocab.json"
+        ]
+    );
+    assert!(!to.join("README.md").exists() && !to.join("config.json").exists());
 }
 
 /// A folder without a tokenizer, and files that are none, are told by name.
@@ -154,9 +192,25 @@ fn files_are_saved_unchanged() {
 fn missing_and_broken_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Tokenizer::from_dir(dir.path()).unwrap_err().to_string();
-    assert!(missing.contains("tokenizer.json: not found"), "{missing}");
+    assert!(missing.contains("tokenizer.json: not found; expected"), "{missing}");
+    std::fs::write(dir.path().join("tokenizer.model"), "x").unwrap();
+    let other = Tokenizer::from_dir(dir.path()).unwrap_err().to_string();
+    assert!(other.contains("not found (the folder has tokenizer.model)"), "{other}");
+    let nowhere = Tokenizer::from_dir(&dir.path().join("none")).unwrap_err().to_string();
+    assert!(nowhere.contains("none: there is no such folder; expected"), "{nowhere}");
     let (_dir, broken) = changed(&[("tokenizer.json", json!({"model": 3}))]);
     assert!(broken.unwrap_err().to_string().contains("tokenizer.json: not a tokenizer"));
+    for (content, expected) in [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n", "is a Git LFS pointer"),
+        ("\n<!DOCTYPE html><html>", "is an HTML page"),
+    ] {
+        for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
+            let (dir, _) = changed(&[]);
+            std::fs::write(dir.path().join(name), content).unwrap();
+            let said = Tokenizer::from_dir(dir.path()).unwrap_err().to_string();
+            assert!(said.contains(&format!("{name}: {expected}")), "{said}");
+        }
+    }
     let (_dir, broken) = changed(&[("tokenizer_config.json", json!([]))]);
     assert!(broken.unwrap_err().to_string().contains("tokenizer_config.json: "));
 }

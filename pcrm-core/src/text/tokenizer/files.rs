@@ -1,0 +1,189 @@
+//! The files of a tokenizer: which ones a folder has, and what goes along when it is saved.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// The file that holds a tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// Its settings.
+pub(super) const CONFIG: &str = "tokenizer_config.json";
+
+/// The folder of further chat templates.
+pub(super) const TEMPLATES: &str = "additional_chat_templates";
+
+/// How the names of tokenizer files begin.
+const STEMS: [&str; 12] = [
+    "tokenizer",
+    "tokenization_",
+    "special_tokens_map",
+    "added_tokens",
+    "chat_template",
+    "vocab",
+    "merges",
+    "sentencepiece",
+    "spiece",
+    "tekken",
+    "normalizer",
+    "bpe.codes",
+];
+
+/// How they end, whatever they are called.
+const ENDINGS: [&str; 5] = [".model", ".spm", ".tiktoken", ".jinja", ".bpe"];
+
+/// Names that neither rule covers: a processor's settings, which may hold a chat template.
+const NAMES: [&str; 3] = ["processor_config.json", "preprocessor_config.json", "special_tokens.json"];
+
+/// Endings of weights and archives, which are nobody's settings.
+const WEIGHTS: [&str; 10] =
+    [".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack", ".npz", ".lock"];
+
+/// Whether a file belongs to a tokenizer, by its path within the model's folder: `tokenizer.json`,
+/// vocabularies in any form, special tokens, chat templates (`additional_chat_templates/` included).
+pub fn is_tokenizer_file(path: &str) -> bool {
+    match path.split_once('/') {
+        Some((TEMPLATES, name)) => name.ends_with(".jinja") && !name.contains('/'),
+        Some(_) => false,
+        None => {
+            let named = STEMS.iter().any(|stem| path.starts_with(stem))
+                || ENDINGS.iter().any(|ending| path.ends_with(ending))
+                || NAMES.contains(&path);
+            named && !WEIGHTS.iter().any(|ending| path.ends_with(ending))
+        }
+    }
+}
+
+/// Reads all files of a tokenizer, `tokenizer.json` first.
+///
+/// # Errors
+/// A folder that is none, one without `tokenizer.json`, a file that cannot be read or is something else under
+/// its name.
+pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    if !dir.is_dir() {
+        let found = if dir.exists() { "is a file" } else { "there is no such folder" };
+        return Err(Error::file(dir, format!("{found}; expected a folder with {TOKENIZER}")));
+    }
+    let mut names: Vec<String> = listed(dir, "")?;
+    if dir.join(TEMPLATES).is_dir() {
+        names.extend(listed(dir, TEMPLATES)?);
+    }
+    names.retain(|name| is_tokenizer_file(name));
+    if !names.iter().any(|name| name == TOKENIZER) {
+        return Err(Error::file(dir.join(TOKENIZER), without_tokenizer(&names)));
+    }
+    names.sort_by_key(|name| (rank(name), name.clone()));
+    let mut files = Vec::new();
+    for name in names {
+        let path = dir.join(&name);
+        let bytes = std::fs::read(&path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
+        if let (Some(disguise), true) = (disguise(&bytes), is_read(&name)) {
+            return Err(Error::file(path, disguise));
+        }
+        files.push((name, bytes));
+    }
+    Ok(files)
+}
+
+/// A JSON file of the folder, where it has one.
+///
+/// # Errors
+/// A file that cannot be read, or holds no JSON object.
+pub(super) fn object_at(path: &Path) -> Result<Option<Map<String, Value>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => object(path, &bytes).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(Error::Io { path: path.to_path_buf(), cause }),
+    }
+}
+
+/// The JSON object of a file's bytes.
+///
+/// # Errors
+/// Bytes that hold no JSON object.
+pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
+    let expected = "expected a JSON object";
+    if let Some(disguise) = disguise(bytes) {
+        return Err(Error::file(path, disguise));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Error::file(path, format!("{error}; {expected}")))
+}
+
+/// Writes files into a folder, making what folders they need.
+///
+/// # Errors
+/// A folder or a file that cannot be written.
+pub(super) fn write<'a>(dir: &Path, files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    for (name, bytes) in files {
+        let path = dir.join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        std::fs::write(&path, bytes).map_err(Error::io(&path))?;
+    }
+    Ok(())
+}
+
+/// Names of the files in a folder of `dir`, with that folder in front.
+fn listed(dir: &Path, folder: &str) -> Result<Vec<String>> {
+    let path = dir.join(folder);
+    let entries = std::fs::read_dir(&path).map_err(Error::io(&path))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io(&path))?;
+        let is_file = entry.path().is_file();
+        if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
+            names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+        }
+    }
+    Ok(names)
+}
+
+/// The files that decide first.
+fn rank(name: &str) -> usize {
+    [TOKENIZER, CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"]
+        .iter()
+        .position(|known| *known == name)
+        .unwrap_or(usize::MAX)
+}
+
+/// Whether a file is read here, and not only kept.
+fn is_read(name: &str) -> bool {
+    rank(name) != usize::MAX || name == "chat_template.json" || name.starts_with(TEMPLATES)
+}
+
+fn without_tokenizer(names: &[String]) -> String {
+    let others: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| name.ends_with(".model") || name.starts_with("vocab") || name.starts_with("tekken"))
+        .collect();
+    let found =
+        if others.is_empty() { String::new() } else { format!(" (the folder has {})", others.join(", ")) };
+    format!(
+        "not found{found}; expected Hugging Face's tokenizer.json (AutoTokenizer.from_pretrained(..)\
+         .save_pretrained(..) converts a tokenizer without one)"
+    )
+}
+
+/// What a file is that does not hold what its name says.
+fn disguise(bytes: &[u8]) -> Option<String> {
+    let start = &bytes[..bytes.len().min(512)];
+    let text = String::from_utf8_lossy(start);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    if text.starts_with("version https://git-lfs.github.com/spec/") {
+        return Some(
+            "is a Git LFS pointer and not the file itself; `git lfs pull`, or download the file anew"
+                .to_owned(),
+        );
+    }
+    let lower = text.to_ascii_lowercase();
+    if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
+        return Some("is an HTML page and not the file itself; download the file anew".to_owned());
+    }
+    None
+}
