@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::parts::{
     bare, byte_level, replace_all, sequence_of_normalizers, sequence_of_pre_tokenizers, split, split_at,
 };
-use super::{Again, Arguments, Build, Built, Class, Ending, File, Recipe, ended, unchanged};
+use super::{Again, Arguments, Build, Built, Class, Dressing, Ending, File, Recipe, ended, unchanged};
 use crate::text::loading::{Bpe, Token};
 
 const END_OF_TEXT: Option<&str> = Some("<|endoftext|>");
@@ -236,13 +236,13 @@ pub(super) const CLASSES: &[Class] = &[
                 decoder: json!({"type": "BPEDecoder", "suffix": "</w>"}),
             })
         }),
-        // The class has these ids by heart, whatever the vocabulary says.
+        // The class has these ids by heart, whatever the vocabulary says and the tokens are called.
         finish: |built| {
-            let mut ending = built.dressed(&["cls_token"], &["sep_token"])?;
-            if let Some(dressing) = &mut ending.dressing {
-                dressing.ids = vec![(built.text("sep_token"), 2), (built.text("cls_token"), 0)];
-            }
-            Ok(ending)
+            built.dressed(&["cls_token"], &["sep_token"])?;
+            let (first, last) = ("cls".to_owned(), "sep".to_owned());
+            let ids = vec![(first.clone(), 0), (last.clone(), 2)];
+            let dressing = Some(Dressing { before: vec![first], after: vec![last], ids });
+            Ok(Ending { dressing, ..Ending::default() })
         },
     },
 ];
