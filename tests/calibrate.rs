@@ -247,7 +247,7 @@ fn wrong_calibrations_are_refused() -> Result<()> {
         ("--data train.jsonl --folds 1", &["--folds 1", "at least 2"]),
         ("--data train.jsonl --bootstrap 3", &["bootstrap", "found 3", "at least 100"]),
         ("--data train.jsonl --level 95", &["level", "found 95", "between 0 and 1"]),
-        ("--data train.jsonl --judge nowhere", &["--judge", "nowhere", "is not a folder"]),
+        ("--data train.jsonl --judge nowhere", &["--judge", "nowhere", "no such folder"]),
         ("--data train.jsonl --beta2 fited", &["beta2", "\"fited\"", "expected a finite number"]),
         ("--data train.jsonl --constraint nothing.json", &["--constraint nothing.json", "No such file"]),
         (

@@ -53,9 +53,7 @@ impl Hub {
             folder::check(&folder)?;
             Ok(folder)
         };
-        fetch().with_context(|| {
-            format!("{option} {name}: no such folder in {}, and no model of that name on the Hub", here())
-        })
+        fetch().with_context(|| format!("{option} {name}: no such folder here; as a repository of the Hub"))
     }
 
     /// The files of data: every path that exists, and the cached files of every repository that is named.
@@ -84,11 +82,6 @@ impl Hub {
         }
         Ok(paths)
     }
-}
-
-/// The working folder, for messages.
-fn here() -> String {
-    std::env::current_dir().map_or_else(|_| ".".to_owned(), |dir| dir.display().to_string())
 }
 
 /// The folder of an encoder: `given` itself where it exists or is no repository's name, else the cached files of the

@@ -60,7 +60,9 @@ pub fn weight_files(all: &[String], folder: &Path) -> Result<Vec<String>> {
     if holds(SINGLE) {
         return Ok(vec![SINGLE.to_owned()]);
     }
-    ensure!(holds(INDEX), "the repository has neither {SINGLE} nor {INDEX}; found {}", some(all));
+    let pickled = all.iter().any(|file| file.starts_with("pytorch_model") && file.contains(".bin"));
+    let advice = if pickled { " (load and save it with transformers, which writes safetensors)" } else { "" };
+    ensure!(holds(INDEX), "the repository has neither {SINGLE} nor {INDEX}; found {}{advice}", some(all));
     let index: Value =
         serde_json::from_str(&fs::read_to_string(folder.join(INDEX)).context(INDEX)?).context(INDEX)?;
     let map = index.get("weight_map").and_then(Value::as_object);
