@@ -32,10 +32,11 @@ fn files(sources: &[Source]) -> Table {
     }
     for source in sources {
         for file in &source.read.files {
-            let why = file.left_out.iter().map(|(kind, LeftOut { count: left, first_line, .. })| {
-                let first = if *left == 1 { "line" } else { "first in line" };
-                format!("{} {kind} ({first} {first_line})", count(*left as u64))
-            });
+            let why =
+                file.left_out.iter().map(|(kind, LeftOut { count: left, first_line, first_message })| {
+                    let first = if *left == 1 { "line" } else { "first in line" };
+                    format!("{} {kind} ({first} {first_line}: {first_message})", count(*left as u64))
+                });
             let why = why.collect::<Vec<_>>().join(", ");
             table.rows.push(vec![
                 file.file.display().to_string(),

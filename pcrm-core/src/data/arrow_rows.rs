@@ -4,14 +4,16 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type};
+use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_json::WriterBuilder;
 use arrow_json::writer::LineDelimited;
-use arrow_schema::ArrowError;
+use arrow_schema::{ArrowError, DataType};
 use serde_json::{Map, Value};
 
-use super::not_finite;
+use super::not_finite::{self, NotFinite};
 use super::records::Parsed;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
@@ -26,6 +28,9 @@ pub(super) struct ArrowRows {
     number: u64,
     limit: usize,
 }
+
+/// A row as JSON text, with its columns that hold no finite number, for which JSON has null.
+type Row = (Vec<u8>, Vec<NotFinite>);
 
 impl ArrowRows {
     /// Reads a file's schema.
@@ -45,11 +50,16 @@ impl ArrowRows {
 
     fn wrong(&mut self, message: &str) -> Error {
         self.batches = None;
+        // The reader names the Cargo feature that it was built without.
+        if message.contains("feature") && message.contains("compress") {
+            let message = "an Arrow file with compressed buffers, which is not supported; write it uncompressed or as Parquet";
+            return Error::file(&self.path, message);
+        }
         Error::file(&self.path, format!("a damaged Arrow file, after row {}: {message}", self.number))
     }
 
-    /// The next row as JSON text.
-    fn row(&mut self) -> Result<Option<Vec<u8>>, ArrowError> {
+    /// The next row.
+    fn row(&mut self) -> Result<Option<Row>, ArrowError> {
         let Some(batches) = &mut self.batches else { return Ok(None) };
         while self.batch.as_ref().is_none_or(|batch| self.at >= batch.num_rows()) {
             self.batch = batches.next().transpose()?;
@@ -64,8 +74,22 @@ impl ArrowRows {
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
         writer.write(&row)?;
         writer.finish()?;
-        Ok(Some(writer.into_inner()))
+        Ok(Some((writer.into_inner(), not_finite(&row))))
     }
+}
+
+/// The columns of a batch of one row that hold a float without a finite value.
+fn not_finite(row: &RecordBatch) -> Vec<NotFinite> {
+    let schema = row.schema();
+    let columns = schema.fields().iter().zip(row.columns()).filter(|(_, column)| column.is_valid(0));
+    let found = columns.filter_map(|(field, column)| match field.data_type() {
+        DataType::Float32 => {
+            not_finite::float(field.name(), f64::from(column.as_primitive::<Float32Type>().value(0)))
+        }
+        DataType::Float64 => not_finite::float(field.name(), column.as_primitive::<Float64Type>().value(0)),
+        _ => None,
+    });
+    found.collect()
 }
 
 /// Checks that every message of a file ends within it, since readers trust the lengths that it states, and returns where
@@ -115,8 +139,8 @@ impl Iterator for ArrowRows {
     type Item = Result<Parsed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let text = match guarded(|| self.row()) {
-            Ok(Ok(text)) => text?,
+        let (text, found) = match guarded(|| self.row()) {
+            Ok(Ok(row)) => row?,
             Ok(Err(error)) => return Some(Err(self.wrong(&error.to_string()))),
             Err(message) => return Some(Err(self.wrong(&message))),
         };
@@ -129,7 +153,7 @@ impl Iterator for ArrowRows {
         let parsed = std::str::from_utf8(&text).map_err(|error| error.to_string());
         let parsed = parsed.and_then(|text| not_finite::parse(text).map_err(|error| error.to_string()));
         Some(match parsed {
-            Ok((Value::Object(record), found)) => Ok(((number, record), found)),
+            Ok((Value::Object(record), _)) => Ok(((number, record), found)),
             // A batch of no columns writes no object.
             Ok(_) => Ok(((number, Map::new()), Vec::new())),
             Err(message) => line(message),

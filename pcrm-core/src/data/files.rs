@@ -164,8 +164,9 @@ fn split_of(name: &str) -> Option<&'static str> {
 
 fn is_data(name: &str) -> bool {
     let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name);
+    let is_cache = name.starts_with("cache-") && name.ends_with(".arrow");
     !name.starts_with('.')
-        && !(name.starts_with("cache-") && name.ends_with(".arrow"))
+        && !is_cache
         && !NOT_DATA.contains(&name)
         && ENDINGS.iter().any(|ending| plain.ends_with(ending))
 }

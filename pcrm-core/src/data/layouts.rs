@@ -250,12 +250,24 @@ pub(super) fn unpacked(record: &Record) -> Result<Option<Record>, String> {
         }
         if let Some(turns) = turns(trimmed) {
             unpacked.get_or_insert_with(|| record.clone()).insert(key.to_owned(), turns);
-        } else if ["{'role':", "{'content':", "{'from':", "{'value':"]
-            .iter()
-            .any(|turn| trimmed.trim_start_matches('[').trim_start().starts_with(turn))
-        {
+            continue;
+        }
+        let turn = trimmed.trim_start_matches('[').trim_start().trim_start_matches('{').trim_start();
+        let begins = |quote: char| {
+            let key = turn.strip_prefix(quote);
+            let key = key.and_then(|key| {
+                ["role", "content", "from", "value"].iter().find_map(|k| key.strip_prefix(*k))
+            });
+            key.is_some_and(|rest| rest.starts_with(quote))
+        };
+        if begins('\'') {
             return Err(format!(
                 "{key:?} is a list of messages as Python prints it, inside a text; expected a list, or JSON (json.dumps)"
+            ));
+        }
+        if trimmed.starts_with('[') && begins('"') && serde_json::from_str::<Value>(trimmed).is_err() {
+            return Err(format!(
+                "{key:?} is a list of messages as JSON inside a text, and broken; expected a list"
             ));
         }
     }

@@ -42,7 +42,7 @@ const PROMPT_LIKE: [&str; 26] = [
 ];
 
 /// Words in names of columns that are about a record and no part of it.
-const ABOUT: [&str; 40] = [
+const ABOUT: [&str; 46] = [
     "id",
     "ids",
     "uuid",
@@ -59,7 +59,6 @@ const ABOUT: [&str; 40] = [
     "category",
     "categories",
     "type",
-    "task",
     "domain",
     "lang",
     "language",
@@ -83,6 +82,13 @@ const ABOUT: [&str; 40] = [
     "rating",
     "name",
     "meta",
+    "labelling",
+    "labeling",
+    "annotation",
+    "judge",
+    "generation",
+    "raw",
+    "rationale",
 ];
 
 /// How many words both answers of a pair share where they contain their prompt.

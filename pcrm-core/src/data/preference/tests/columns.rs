@@ -181,6 +181,12 @@ fn faults_of_kept_pairs_are_found() {
     );
     let python = json!({"chosen": "[{'role': 'user', 'content': 'q'}]", "rejected": "b"});
     assert!(said(&[python]).contains("a list of messages as Python prints it"));
+    let broken =
+        json!({"prompt": "q", "chosen": "[{\"role\": \"assistant\", \"content\": \"a", "rejected": "b"});
+    assert!(said(&[broken]).contains("\"chosen\" is a list of messages as JSON inside a text, and broken"));
+    let json_answers =
+        json!({"prompt": "q", "chosen": "[{\"name\": \"f\"}]", "rejected": "{\"content\": 1}"});
+    assert_eq!(findings(&[json_answers]), [""; 0]);
     let scored =
         json!({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": "8.5", "score_rejected": 3});
     assert_eq!(findings(std::slice::from_ref(&scored)), ["score_as_text"]);
