@@ -14,7 +14,7 @@ use super::report::ProblemKind;
 /// Columns of system messages.
 pub(super) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
 
-/// Columns of prompts that are text; `input` belongs to an `instruction` that it stands beside.
+/// Columns of prompts that are text; `input` belongs to an `instruction` beside it.
 pub(super) const TEXTS: [&str; 5] = ["prompt", "question", "instruction", "input", "query"];
 
 /// Columns of prompts that are lists of turns.
@@ -38,7 +38,7 @@ fn malformed(message: String) -> Refusal {
     (ProblemKind::Malformed, message)
 }
 
-/// Whether a value is a list of turns, as messages or in ShareGPT's form.
+/// Returns true if a value is a list of turns, as messages or in ShareGPT's form.
 pub(super) fn is_turns(value: &Value) -> bool {
     let turn = |value: &Value| value["role"].is_string() || value["from"].is_string();
     value.as_array().is_some_and(|turns| !turns.is_empty() && turns.iter().all(turn))
@@ -82,12 +82,17 @@ impl<'a> Asked<'a> {
         self.prompt.into_iter().chain(beside).chain(self.system).chain(history)
     }
 
-    /// Whether the record has a system message or earlier turns, or a column for them.
+    /// Returns true if the record has a system message or earlier turns, or a column for them.
     pub(super) fn has_turns_before(&self) -> bool {
         self.system.is_some() || (self.prompt != Some(HISTORY) && self.record.contains_key(HISTORY))
     }
 
-    /// Whether the prompt is a list of turns.
+    /// Returns true if the record has a system message or earlier turns that are not empty.
+    pub(super) fn says_before(&self) -> bool {
+        self.has_turns_before() && self.turns_before().is_ok_and(|turns| !turns.is_empty())
+    }
+
+    /// Returns true if the prompt is a list of turns.
     pub(super) fn is_list(&self) -> bool {
         self.prompt.and_then(|key| self.record.get(key)).is_some_and(Value::is_array)
     }

@@ -8,7 +8,7 @@ use super::load::Record;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
-/// The columns that schemas know and that columns of other names may stand for.
+/// The columns that schemas know, whose place columns of other names may take.
 pub const KNOWN: [&str; 25] = [
     "prompt",
     "chosen",
@@ -146,7 +146,7 @@ impl Columns {
     }
 }
 
-/// Whether records may lack a column: data sets leave out what is empty.
+/// Returns true if records may lack a column: data sets leave out empty ones.
 fn is_optional(known: &str) -> bool {
     matches!(known, "margin" | "input" | "context" | "system" | "history" | "tools" | "subset" | "id")
 }
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(columns.displaced(&source).collect::<Vec<_>>(), ["prompt"]);
     }
 
-    /// Names that mean nothing are told with those that do, and missing columns with those there are.
+    /// Protects: unknown names are refused with the known ones, and missing columns with those of the record.
     #[test]
     fn wrong_names_are_told() {
         let mut columns = Columns::default();

@@ -19,7 +19,7 @@ const ARROW_FILE: &[u8] = b"ARROW1";
 const ARROW_STREAM: &[u8] = &[0xff; 4];
 const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
 const BUFFER: usize = 1 << 16;
-/// How often a file may be packed.
+/// The most layers that a file may be packed in.
 const LAYERS: usize = 3;
 
 type Bytes = Box<dyn BufRead + Send>;

@@ -20,7 +20,7 @@ const STATE: &str = "state.json";
 /// The file by which `save_to_disk` names the folders of splits.
 const SPLITS: &str = "dataset_dict.json";
 
-/// Words in names of files by which `datasets` tells splits apart, and those of `pcrm data split`.
+/// Words in names of files by which `datasets` distinguishes splits, and those of `pcrm data split`.
 const SPLIT_WORDS: [(&str, &str); 12] = [
     ("train", "train"),
     ("training", "train"),
@@ -41,7 +41,7 @@ const SPLIT_WORDS: [(&str, &str); 12] = [
 ///
 /// # Errors
 /// A folder that cannot be read, that has no data file, or that has files of several splits: nobody means to train on the
-/// test split. A dash, which elsewhere stands for standard input.
+/// test split. A dash, which elsewhere means standard input.
 pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -175,7 +175,7 @@ fn is_data(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A folder stands for its data files in the order of their names, and for nothing else in it.
+    /// Protects: a folder means its data files in the order of their names, and nothing else in it.
     #[test]
     fn a_folder_stands_for_its_data_files() {
         let folder = tempfile::tempdir().unwrap();

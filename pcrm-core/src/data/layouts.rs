@@ -144,7 +144,7 @@ fn web_gpt(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["score_0", "score_1"], columns)))
 }
 
-/// The Stanford Human Preferences: a post in `history`, `human_ref_A`, `human_ref_B`, and `labels`, where 1 stands for A.
+/// The Stanford Human Preferences: a post in `history`, `human_ref_A`, `human_ref_B`, and `labels`, where 1 means A.
 fn stanford(record: &Record) -> Option<Result<Record, String>> {
     let (first, second) = (record.get("human_ref_A")?, record.get("human_ref_B")?);
     let label = record.get("labels")?;

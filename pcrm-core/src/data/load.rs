@@ -22,16 +22,16 @@ pub(super) type Refusal = (ProblemKind, String);
 /// A JSON object, as a record of a file is.
 pub(super) type Record = Map<String, Value>;
 
-/// How files are read.
+/// Options of reading files.
 #[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
-    /// What to do with records that cannot be used.
+    /// The treatment of records that cannot be used.
     pub strictness: Strictness,
-    /// What their columns mean, where it is said.
+    /// The columns that the user named.
     pub columns: Columns,
-    /// Whether the difference of a pair's scores is its margin where the data have none.
+    /// Takes the difference of a pair's scores as its margin where the data have none.
     pub score_margins: bool,
-    /// What becomes of ties.
+    /// The treatment of ties.
     pub ties: Ties,
 }
 
@@ -56,7 +56,7 @@ pub(super) type Outcome<T> = (Origin, Result<T, Refusal>);
 
 /// Recognises and reads records of one sort.
 pub(super) trait Reader {
-    /// What a record becomes.
+    /// The row that a record becomes.
     type Row;
 
     /// The schema of a record.
@@ -84,7 +84,7 @@ pub(super) trait Reader {
     }
 }
 
-/// What is seen of the records of all files beside their rows.
+/// Notes about the records of all files, beside their rows.
 #[derive(Default)]
 struct Seen {
     /// Columns of the present file that nothing is read from.

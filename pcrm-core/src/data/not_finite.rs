@@ -58,7 +58,7 @@ fn token(text: &str) -> Option<usize> {
     text[..length].parse::<f64>().is_ok_and(f64::is_infinite).then_some(length)
 }
 
-/// Whether a value may begin there: behind a bracket, a colon, a comma or a space.
+/// Returns true if a value may begin there: behind a bracket, a colon, a comma or a space.
 fn begins_token(bytes: &[u8], at: usize) -> bool {
     at.checked_sub(1)
         .is_some_and(|before| matches!(bytes[before], b':' | b',' | b'[' | b' ' | b'\t' | b'\n' | b'\r'))

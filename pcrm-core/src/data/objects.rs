@@ -7,7 +7,7 @@ use super::lines::Line;
 use super::scan::Scan;
 use crate::error::{Error, Result};
 
-/// How the objects of a text that begins with `{` are laid out.
+/// The layout of the objects of a text that begins with `{`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// One on each line.

@@ -11,18 +11,18 @@ use super::prompt_id::{PairId, PromptId};
 pub struct Overlap {
     /// Prompts of the evaluation data.
     pub prompts: usize,
-    /// Those that the training data have too.
+    /// Prompts that the training data have too.
     pub shared_prompts: usize,
     /// Pairs of the evaluation data.
     pub pairs: usize,
-    /// Those that the training data have too.
+    /// Pairs that the training data have too.
     pub shared_pairs: usize,
-    /// Those that the training data have the other way round.
+    /// Pairs that the training data have the other way round.
     pub contradictions: usize,
 }
 
 impl Overlap {
-    /// Whether there is none.
+    /// Returns true if they share nothing.
     pub fn is_empty(&self) -> bool {
         self.shared_prompts + self.shared_pairs + self.contradictions == 0
     }
@@ -100,7 +100,7 @@ mod tests {
         assert!(overlap(&train[..1], &eval[3..]).is_empty());
     }
 
-    /// A dialogue is its turns, whether the prompt stands in a column of its own or not.
+    /// Protects: a dialogue is its turns, with the prompt in a column of its own or without.
     #[test]
     fn dialogues_are_their_turns() {
         let whole = pairs(&[

@@ -35,7 +35,7 @@ pub struct Preference {
     pub margin: Option<f32>,
     /// The scores that the data gives both, on a scale of its own.
     pub scores: Option<(f64, f64)>,
-    /// Whether one answer is better.
+    /// The verdict of the data: which answer is better, or neither.
     pub verdict: Verdict,
     /// The ranked set that the pair comes from; none for a record that is one pair. The pairs of a set follow each
     /// other: answers 0 and 1, 0 and 2, .., 1 and 2, ..
@@ -47,9 +47,9 @@ pub struct Preference {
 pub struct SourcePair {
     /// The pair.
     pub pair: Preference,
-    /// Which of all records the object is: pairs of one record have the same number.
+    /// The number of the object's record: pairs of one record have the same.
     pub record_number: usize,
-    /// What the object is.
+    /// The schema of the object.
     pub schema: Schema,
     /// The object as the file has it; empty for OpenAssistant messages, which have none of their own.
     pub record: Record,

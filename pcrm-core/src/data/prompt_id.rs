@@ -136,7 +136,7 @@ fn key_of(turns: &[Message]) -> String {
     })
 }
 
-/// The text that tells a pair's answers apart: their last turn.
+/// The text that distinguishes a pair's answers: their last turn.
 fn answer_of(answer: &Content) -> String {
     match answer {
         Content::Messages(turns) => turns.last().map_or(String::new(), |turn| turn.content.trim().to_owned()),

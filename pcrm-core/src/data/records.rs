@@ -24,7 +24,7 @@ pub type Numbered = (u64, Map<String, Value>);
 /// A record with its number, and its columns that hold no finite number.
 pub(super) type Parsed = (Numbered, Vec<NotFinite>);
 
-/// How much is read to recognise the form of a text.
+/// The bytes that are read to recognise the form of a text.
 const HEAD: usize = 1 << 16;
 
 /// The records of a file.

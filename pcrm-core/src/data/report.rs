@@ -31,7 +31,7 @@ impl Serialize for Origin {
     }
 }
 
-/// What to do with a record that cannot be used.
+/// The treatment of a record that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strictness {
     /// Leave it out, count it and name it in the report.
@@ -50,7 +50,7 @@ pub enum ProblemKind {
     Malformed,
     /// The file says that neither answer is better: a margin of 0, or equal scores.
     Tie,
-    /// Two answers of a set that stand alike, while others of the set do not: the set is used without the pair.
+    /// Two answers of a set that rank the same, while others of the set do not: the set is used without the pair.
     TieInSet,
     /// Both answers are the same.
     Identical,
@@ -63,12 +63,12 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Whether a record that is left out for it is lost: ties within a set and records that rank nothing are not.
+    /// Returns true if a record that is left out for it is lost: ties within a set and records that rank nothing are not.
     fn is_loss(self) -> bool {
         !matches!(self, Self::TieInSet | Self::Unranked)
     }
 
-    /// Whether [`Strictness::Refuse`] refuses it: a ranked set may hold ties.
+    /// Returns true if [`Strictness::Refuse`] refuses it: a ranked set may hold ties.
     pub(super) fn is_refused(self) -> bool {
         self != Self::TieInSet
     }
@@ -95,7 +95,7 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// Its place.
     pub origin: Origin,
-    /// What is wrong with it, and what was expected.
+    /// The fault, and what was expected.
     pub message: String,
 }
 
@@ -124,11 +124,11 @@ fn as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> Result<S::Ok, S::E
 /// The records of a file that were not kept for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// How many.
+    /// Their number.
     pub count: usize,
     /// The line of the first.
     pub first_line: u64,
-    /// What is wrong with the first, and what was expected.
+    /// The fault of the first, and what was expected.
     pub first_message: String,
 }
 
@@ -137,11 +137,11 @@ pub struct LeftOut {
 pub struct Reason {
     /// Why.
     pub kind: ProblemKind,
-    /// How many.
+    /// Their number.
     pub count: usize,
     /// The place of the first.
     pub first: Origin,
-    /// What is wrong with the first, and what was expected.
+    /// The fault of the first, and what was expected.
     pub message: String,
 }
 
@@ -170,14 +170,14 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// How many problems of one kind are kept in full.
+/// The number of problems of one kind that are kept in full.
 const FIRST_FEW: usize = 5;
 
 /// Beyond this share of records, leaving them out is worth a warning.
 pub const MANY_LEFT_OUT: f64 = 0.02;
 
 impl Report {
-    /// How many records were not kept, by reason.
+    /// Returns the number of records that were not kept, by reason.
     pub fn counts(&self) -> BTreeMap<ProblemKind, usize> {
         self.left_out().into_iter().map(|reason| (reason.kind, reason.count)).collect()
     }
@@ -289,7 +289,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// How many unread columns a report names.
+/// The number of unread columns that a report names.
 const NAMED: usize = 8;
 
 /// A message that fits a line of a report.

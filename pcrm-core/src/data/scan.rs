@@ -5,7 +5,7 @@
 pub(super) struct Scan {
     /// Brackets that are open.
     pub depth: usize,
-    /// Whether the next byte is inside a string.
+    /// True if the next byte is inside a string.
     pub in_string: bool,
     escaped: bool,
 }
@@ -35,7 +35,7 @@ impl Scan {
         }
     }
 
-    /// Whether no string and no bracket is open.
+    /// Returns true if no string and no bracket is open.
     pub(super) fn outside(&self) -> bool {
         self.depth == 0 && !self.in_string
     }

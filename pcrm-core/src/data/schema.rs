@@ -53,7 +53,7 @@ pub enum Schema {
     RewardBench2,
     /// `prompt` (`question`, `instruction`) and a list of answers in `responses` (`answers`, `outputs`, `completions`)
     /// with a list `scores` or `ranks`, or with a score or rank in each answer's object, as UltraFeedback has; every
-    /// answer beats those that stand below it.
+    /// answer beats those that rank below it.
     Ranked,
     /// OpenAssistant: one tree of messages a record, replies in replies; ranked replies of the assistant make pairs.
     #[serde(rename = "oasst_trees")]
@@ -126,7 +126,7 @@ impl Schema {
         }
     }
 
-    /// Whether records are preferences: a chosen and a rejected answer, or several.
+    /// Returns true if records are preferences: a chosen and a rejected answer, or several.
     pub fn is_pair(self) -> bool {
         !matches!(
             self,
@@ -138,12 +138,12 @@ impl Schema {
         )
     }
 
-    /// Whether a record may hold any number of pairs.
+    /// Returns true if a record may hold any number of pairs.
     pub fn is_many(self) -> bool {
         matches!(self, Self::RewardBench2 | Self::Ranked | Self::OasstTrees | Self::OasstMessages)
     }
 
-    /// Whether a file of this schema may hold a record of `other`: both are read alike.
+    /// Returns true if a file of this schema may hold a record of `other`: both are read alike.
     pub fn admits(self, other: Self) -> bool {
         let dialogue = |schema| matches!(schema, Self::HhDialogues | Self::StandardImplicit);
         self == other || (dialogue(self) && dialogue(other))

@@ -1,9 +1,9 @@
 //! Files that hold no records pcrm can read, recognised by their first bytes, each with the way out.
 
-/// How many bytes [`foreign`] looks at.
+/// The number of bytes that [`foreign`] looks at.
 pub(super) const LENGTH: usize = 512;
 
-/// Where the bytes are, what they are, the kind of file, and what to do with it.
+/// The place of the bytes, the bytes, the kind of file, and the way out.
 type Signature = (usize, &'static [u8], &'static str, &'static str);
 
 const UNPACK: &str = "unpack it, and name the files in it";
@@ -106,7 +106,7 @@ fn encoding(head: &[u8]) -> Option<&'static str> {
     one_sided.then_some("text in UTF-16 (every other byte is zero)")
 }
 
-/// Whether many of the bytes are control characters, which text does not have.
+/// Returns true if many of the bytes are control characters, which text does not have.
 fn is_binary(head: &[u8]) -> bool {
     let control = |byte: &&u8| **byte < 0x20 && !matches!(**byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b);
     let count = head.iter().filter(control).count();

@@ -18,7 +18,7 @@ pub struct Split {
     pub held_out: Vec<usize>,
     /// Prompts there are.
     pub prompts: usize,
-    /// Those that are held out.
+    /// Prompts that are held out.
     pub held_out_prompts: usize,
 }
 

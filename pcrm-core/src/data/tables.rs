@@ -28,7 +28,7 @@ pub(super) fn table(head: &[u8]) -> Option<String> {
     yaml.then(|| "YAML; expected JSON lines, JSON or Parquet".to_owned())
 }
 
-/// Whether a table may name a column so.
+/// Returns true if a table may name a column so.
 fn is_name(column: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ' | '.' | '/');
     !column.is_empty() && column.len() <= 64 && column.split(' ').count() <= 4 && column.chars().all(plain)

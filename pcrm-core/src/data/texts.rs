@@ -1,4 +1,4 @@
-//! What can be scored: pairs, and single texts.
+//! Rows to score: pairs, and single texts.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub enum Row {
     Pair(Preference),
     /// One text.
     Single {
-        /// Where it stands.
+        /// Its place.
         origin: Origin,
         /// The prompt; none if the text contains it.
         prompt: Option<Content>,
@@ -32,7 +32,7 @@ pub enum Row {
     LeftOut {
         /// The record's place.
         origin: Origin,
-        /// What is wrong with it, and what was expected.
+        /// The fault, and what was expected.
         reason: String,
     },
 }
@@ -41,7 +41,7 @@ pub enum Row {
 pub type SourceRow = (Row, Map<String, Value>);
 
 impl Row {
-    /// Where it stands.
+    /// Its place.
     pub fn origin(&self) -> &Origin {
         match self {
             Self::Pair(pair) => &pair.origin,
@@ -180,7 +180,7 @@ mod tests {
         assert!(matches!(&chat[0].0, Row::Single { prompt: Some(Content::Messages(_)), .. }));
     }
 
-    /// Another shape in the middle of a file is told, not guessed at.
+    /// Protects: another shape in the middle of a file is left out with its reason, not guessed at.
     #[test]
     fn mixed_files_are_told() {
         let lines = [r#"{"text": "a"}"#, r#"{"prompt": "q", "response": "a"}"#, r#"{"text": " "}"#];

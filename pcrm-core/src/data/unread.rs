@@ -91,7 +91,7 @@ const ABOUT: [&str; 46] = [
     "rationale",
 ];
 
-/// How many words both answers of a pair share where they contain their prompt.
+/// The least number of words that both answers of a pair share where they contain their prompt.
 const PROMPT_WORDS: usize = 3;
 
 /// Counts over the records of a file.
@@ -107,7 +107,7 @@ pub(super) struct Unread {
 
 #[derive(Debug, Default)]
 struct Column {
-    /// Whether it holds text or turns somewhere.
+    /// Rows where it holds text or turns.
     texts: Tally,
     /// Texts with a space in them.
     prose: usize,
@@ -133,9 +133,12 @@ impl Unread {
             let column = self.columns.entry(name.clone()).or_default();
             let text = match value {
                 Value::String(text) => text.clone(),
-                turns if is_turns(turns) => said(turns),
+                other if is_turns(other) || has_word(name, &PROMPT_LIKE) => said(other),
                 _ => continue,
             };
+            if text.trim().is_empty() {
+                continue;
+            }
             column.texts.add(origin);
             let prose = text.trim().contains(char::is_whitespace);
             if !prose && !has_word(name, &PROMPT_LIKE) {
@@ -148,7 +151,7 @@ impl Unread {
             });
             let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
             column.contained +=
-                usize::from(all.contains(text.trim()) || (is_turns(value) && all.contains(last)));
+                usize::from(all.contains(text.trim()) || (!value.is_string() && all.contains(last)));
         }
     }
 
@@ -202,7 +205,7 @@ impl Unread {
     }
 }
 
-/// Whether one of a name's words is among these: `user_prompt` has the words `user` and `prompt`.
+/// Returns true if one of a name's words is among these: `user_prompt` has the words `user` and `prompt`.
 fn has_word(name: &str, words: &[&str]) -> bool {
     let name = name.to_lowercase();
     name.split(|c: char| !c.is_alphanumeric()).any(|word| words.contains(&word))
@@ -230,7 +233,7 @@ fn said(value: &Value) -> String {
     }
 }
 
-/// Whether a pair's answers have no prompt, neither in a column nor as words that both begin with.
+/// Returns true if a pair's answers have no prompt, neither in a column nor as words that both begin with.
 fn is_bare(schema: Schema, record: &Record) -> bool {
     let (chosen, rejected) = match schema {
         Schema::StandardImplicit | Schema::ConversationalImplicit => ("chosen", "rejected"),

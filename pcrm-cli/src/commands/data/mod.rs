@@ -6,12 +6,12 @@ mod split;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// What is done with data.
+/// Verbs on data files.
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
     /// Writes pairs in another schema or file format, and says what that loses
     Convert(convert::ConvertArgs),
-    /// Splits files by prompt: no prompt stands on both sides
+    /// Splits files by prompt: no prompt is on both sides
     Split(split::SplitArgs),
 }
 

@@ -32,7 +32,7 @@ pub struct SplitArgs {
     /// held_out-SCHEMA
     #[arg(long, value_name = "DIR")]
     output_dir: PathBuf,
-    /// How to write them: jsonl or json, maybe with .gz or .zst, or parquet
+    /// Format of the files: jsonl or json, maybe with .gz or .zst, or parquet
     #[arg(long, value_name = "ENDING", default_value = "jsonl")]
     format: String,
     #[command(flatten)]

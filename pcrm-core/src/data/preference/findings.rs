@@ -43,7 +43,7 @@ impl PairFindings {
         }
         if let Some(prompt) = &pair.prompt {
             self.prompted += 1;
-            if begins_with(&pair.chosen, prompt) && begins_with(&pair.rejected, prompt) {
+            if begins_with(&pair.chosen, prompt) || begins_with(&pair.rejected, prompt) {
                 self.repeated.add(&pair.origin);
             }
         }
@@ -77,10 +77,10 @@ impl PairFindings {
         }
         if self.repeated.share(self.prompted) >= MANY {
             let found = format!(
-                "in {} of {} pairs both answers begin with the prompt",
+                "in {} of {} pairs an answer begins with the prompt",
                 self.repeated.count, self.prompted
             );
-            let advice = "The model reads it twice; take the prompt out of the answers, or leave the prompt's column out";
+            let advice = "The model reads the prompt twice; take the prompt out of the answers, or leave the prompt's column out";
             findings.push(
                 Finding::new("prompt_repeated", Severity::Warning, found, advice).tallied(&self.repeated),
             );
@@ -99,17 +99,22 @@ impl PairFindings {
     }
 }
 
-/// Whether an answer says the whole prompt before anything else.
+/// Returns true if a text says another before anything else. A short text may begin another by chance, and a word may
+/// continue.
+fn says_first(answer: &str, prompt: &str) -> bool {
+    let prompt = prompt.trim();
+    let rest = answer.trim_start().strip_prefix(prompt);
+    prompt.len() >= 8 && rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
+/// Returns true if an answer says the whole prompt before anything else.
 fn begins_with(answer: &Content, prompt: &Content) -> bool {
     match (answer, prompt) {
-        (Content::Text(answer), Content::Text(prompt)) => {
-            let prompt = prompt.trim();
-            let rest = answer.trim_start().strip_prefix(prompt);
-            // A short prompt may begin an answer by chance, and a word may go on.
-            prompt.len() >= 8 && rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-        }
+        (Content::Text(answer), Content::Text(prompt)) => says_first(answer, prompt),
         (Content::Messages(answer), Content::Messages(prompt)) => {
-            !prompt.is_empty() && answer.len() > prompt.len() && answer.starts_with(prompt)
+            let whole = !prompt.is_empty() && answer.len() > prompt.len() && answer.starts_with(prompt);
+            let said = answer.first().zip(prompt.last());
+            whole || said.is_some_and(|(answer, asked)| says_first(&answer.content, &asked.content))
         }
         _ => false,
     }

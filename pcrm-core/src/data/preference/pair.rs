@@ -124,7 +124,7 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
         Content::Messages(turns) => turns.first().is_some_and(|turn| turn.role != "assistant"),
         Content::Text(_) => false,
     };
-    // Whole conversations need no prompt besides; what stands in its column is their first question.
+    // Whole conversations need no prompt besides: the text in its column is their first question.
     let prompt = match whole(&first) && whole(&second) && !asked.is_list() {
         true => {
             let before = asked.turns_before()?;
@@ -183,7 +183,7 @@ pub(in crate::data) fn score_columns(record: &Record) -> Option<[&'static str; 2
         .map(|(chosen, rejected)| [*chosen, *rejected])
 }
 
-/// Whether a column has the name of a score of a pair.
+/// Returns true if a column has the name of a score of a pair.
 pub(in crate::data) fn is_score(column: &str) -> bool {
     SCORES.iter().any(|(chosen, rejected)| column == *chosen || column == *rejected)
 }

@@ -10,7 +10,7 @@ use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
 use crate::data::schema::{Schema, answers_key};
 
-/// How good an answer is among those of its prompt.
+/// The worth of an answer among those of its prompt.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Standing {
     /// The higher the better.
@@ -44,7 +44,7 @@ impl Sets {
         Self { ties, next: 0 }
     }
 
-    /// Numbers begin anew.
+    /// Starts numbering again.
     pub(super) fn end_file(&mut self) {
         self.next = 0;
     }
@@ -200,7 +200,7 @@ fn mean_rating(answer: &Value) -> Option<Value> {
     (!ratings.is_empty()).then(|| Value::from(ratings.iter().sum::<f64>() / ratings.len() as f64))
 }
 
-/// How each answer stands: by a list beside the answers, or by a number in each answer's object.
+/// The standing of each answer: by a list beside the answers, or by a number in each answer's object.
 fn standings(record: &Record, key: &str, answers: &[Value]) -> Result<Vec<Standing>, Refusal> {
     let list = |name: &&str| record.get(*name).and_then(Value::as_array).map(|list| (name.to_string(), list));
     let scores = ["scores"].iter().find_map(list);

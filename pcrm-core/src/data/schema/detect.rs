@@ -66,12 +66,12 @@ impl Schema {
                 (Some("prompt"), Some(Shape::Text)) => Ok(Self::StandardExplicit),
                 (_, Some(Shape::Text)) => Ok(Self::Question),
                 (_, Some(_)) => Err(mismatch(named, prompt, "text or a list of messages")),
-                (_, None) if is_dialogue(chosen) && is_dialogue(rejected) => Ok(Self::HhDialogues),
-                (_, None) if asked.has_turns_before() => Err(format!(
+                (_, None) if asked.says_before() => Err(format!(
                     "a system message or a history without a prompt (keys: {}); name its column by --prompt-field, or \
                      choose standard_implicit by its name if the answers contain the prompt",
                     keys_of(record)
                 )),
+                (_, None) if is_dialogue(chosen) && is_dialogue(rejected) => Ok(Self::HhDialogues),
                 (_, None) => Ok(Self::StandardImplicit),
             },
             (Shape::Texts, Shape::Texts) => match (asked.prompt, prompt.map(Shape::of)) {
@@ -158,7 +158,7 @@ impl Schema {
         }
     }
 
-    /// Whether a record has the columns of this schema, which was chosen by name.
+    /// Checks that a record has the columns of this schema, which was chosen by name.
     ///
     /// # Errors
     /// The column that is missing or of a wrong type.
@@ -263,7 +263,7 @@ pub(in crate::data) fn completion_key(record: &Map<String, Value>) -> Option<&'s
     ["completion", "response", "answer"].into_iter().find(|key| record.contains_key(*key))
 }
 
-/// Whether a conversation begins before the assistant's answer.
+/// Returns true if a conversation begins before the assistant's answer.
 fn begins_with_question(turns: &Value) -> bool {
     turns[0]["role"].as_str().is_some_and(|role| role != "assistant")
 }

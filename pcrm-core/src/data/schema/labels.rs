@@ -32,7 +32,7 @@ pub(in crate::data) struct LabelKeys {
 }
 
 impl LabelKeys {
-    /// Those of a record; none if it is not of this kind.
+    /// The columns of a record; none if it is not of this kind.
     pub(in crate::data) fn of(record: &Map<String, Value>) -> Option<Self> {
         let has = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
         let answers = ANSWERS.into_iter().find(|(first, second)| has(first) && has(second))?;
@@ -60,7 +60,7 @@ impl LabelKeys {
         })
     }
 
-    /// Which answer the label calls better: `Greater` for the first, `Equal` for a tie.
+    /// Returns the answer that the label calls better: `Greater` for the first, `Equal` for a tie.
     ///
     /// # Errors
     /// A label of another kind, with what was expected.
@@ -99,7 +99,7 @@ impl LabelKeys {
     }
 }
 
-/// What tells a column from its twin: its last letter or digit.
+/// The part in which a column differs from its twin: its last letter or digit.
 fn end_of(key: &str) -> &str {
     key.char_indices().next_back().map_or(key, |(at, _)| &key[at..])
 }
@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// A label that says nothing is told with what could have stood there.
+    /// Protects: an unknown label is refused with the labels that are expected.
     #[test]
     fn other_labels_are_told() {
         let said = verdict(json!({"output_1": "x", "output_2": "y", "label": 0})).unwrap_err();

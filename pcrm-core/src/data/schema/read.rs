@@ -59,7 +59,7 @@ impl Schema {
         read
     }
 
-    /// Whether a column may be read from some record of this schema.
+    /// Returns true if a column may be read from some record of this schema.
     pub(in crate::data) fn may_read(self, column: &str, record: &Record) -> bool {
         let prompts = || TEXTS.into_iter().chain(LISTS).chain(SYSTEM).chain([HISTORY]);
         let optional = match self {

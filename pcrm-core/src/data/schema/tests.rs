@@ -1,4 +1,4 @@
-//! Which columns make which schema, and what is said of the others.
+//! Detection of schemas by columns, and messages about other columns.
 
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ fn shapes_are_recognised() {
     }
 }
 
-/// What does not fit is explained with what was found and what was expected.
+/// Protects: records that fit no schema are refused with what was found and what was expected.
 #[test]
 fn misfits_are_explained() {
     let turns = json!([{"role": "user", "content": "q"}]);

@@ -103,6 +103,14 @@ fn prompts_that_are_not_read_are_refused() {
     let turns = |text: &str| json!([{"role": "user", "content": text}]);
     let turned = ["p", "q"].map(|text| json!({"dialog": turns(text), "chosen": "97", "rejected": "98"}));
     assert!(said(&turned).contains("--prompt-field dialog"));
+    let listed = ["p", "q"].map(|text| json!({"dialogue": [text, "and?"], "chosen": "97", "rejected": "98"}));
+    assert!(said(&listed).contains("--prompt-field dialogue"));
+    let inside =
+        ["p", "q"].map(|text| json!({"user_input": {"text": text}, "chosen": "97", "rejected": "98"}));
+    assert!(said(&inside).contains("--prompt-field user_input"));
+    let hh = |said: &str| format!("\n\nHuman: q\n\nAssistant: {said}");
+    let system = json!({"system": "Be brief.", "chosen": hh("a"), "rejected": hh("b")});
+    assert!(said(&[system]).contains("a system message or a history without a prompt"));
     // Labels do not save answers without a prompt.
     let labelled =
         json!({"task_description": "Name a prime.", "response_a": "97", "response_b": "98", "label": "A"});
@@ -168,6 +176,8 @@ fn faults_of_kept_pairs_are_found() {
     let question = "What is the sum of one and one?";
     assert_eq!(findings(&[pair(question, &format!("{question} ")), pair("q", "")]), ["prompt_repeated"]);
     assert_eq!(findings(&[pair(question, "What is "), pair("q", "qu")]), [""; 0]);
+    let one = json!({"instruction": question, "chosen": format!("{question} 2"), "rejected": "3"});
+    assert_eq!(findings(&[one]), ["prompt_repeated"]);
     let turns =
         |text: &str| json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": text}]);
     let whole =
