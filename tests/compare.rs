@@ -102,7 +102,7 @@ fn nothing_to_compare_is_told() -> Result<()> {
             "--eval-split 0.2 --constraint none --constraint a=fixd",
             &["a=fixd", "unknown constraint", "known: "],
         ),
-        ("--eval-split 0.2 --seeds 0", &["--seeds 0"]),
+        ("--eval-split 0.2 --seeds 0", &["--seeds"]),
     ] {
         world.refuses(&format!("{base} {options}"), parts)?;
     }

@@ -230,7 +230,7 @@ fn bounds_that_cannot_be_had_are_told_of() -> Result<()> {
     let world = World::new()?;
     let command = "constraint bounds --model base --data train.jsonl --output x.jsonl";
     for (options, parts) in [
-        ("--constraint score_gap", &["--constraint", "score_gap", "pair 0 has no margin"][..]),
+        ("--constraint score_gap", &["--constraint", "score_gap", "train.jsonl:1 has no margin"][..]),
         ("--constraint fixd", &["--constraint", "unknown constraint \"fixd\""]),
         ("--constraint none.json", &["--constraint: none.json", "No such file"]),
         ("--constraint fixed --model absent", &["--model absent"]),

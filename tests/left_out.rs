@@ -41,10 +41,10 @@ fn training_warns_of_many_rows_left_out() -> Result<()> {
         );
         ensure!(warning.is_none_or(|warning| said.contains(warning)), "{file}: {said}");
     }
-    let (_, said) = run(&world, &format!("{TRAIN} --max-length 40 --output short"))?;
+    let (_, said) = run(&world, &format!("{TRAIN} --max-length 50 --output short"))?;
     let (before, after) = said.split_once("finished after").unwrap_or_default();
     for part in [before, after] {
-        ensure!(part.contains("pairs") && part.contains("longer than --max-length 40 tokens"), "{said}");
+        ensure!(part.contains("pairs") && part.contains("longer than --max-length 50 tokens"), "{said}");
     }
     Ok(())
 }
@@ -154,6 +154,8 @@ fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Resu
         world.lines("scored.jsonl")?.iter().all(|row| row["chosen_score"].is_number()),
         "a row is left out"
     );
+    let (_, said) = run(&world, "score --model short --data long.jsonl --output scored.jsonl")?;
+    ensure!(said.contains("2 rows are longer than the 64 tokens"), "{said}");
     let evaluated =
         world.run("eval reward --model short --data long.jsonl --bootstrap 0 --no-report --json")?;
     ensure!(serde_json::from_str::<Value>(&evaluated)?["pairs"] == 3, "{evaluated}");

@@ -13,7 +13,6 @@ use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::data::survey::ends::Padding;
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
-use serde_json::Value;
 
 use crate::columns::ColumnArgs;
 use crate::numbers::positive;
@@ -53,8 +52,7 @@ impl Reading {
     /// # Errors
     /// Those of [`length`].
     pub fn training_length(&self, model: &ModelConfig) -> Result<usize> {
-        let trained = model.raw.get("pcrm").and_then(|notes| notes.get("max_length"));
-        let usual = trained.and_then(Value::as_u64).map_or(TRAINING_LENGTH, |length| length as usize);
+        let usual = trained_length(model).unwrap_or(TRAINING_LENGTH);
         length(self.max_length, usual.min(model.max_positions), model)
     }
 
@@ -94,6 +92,21 @@ impl Reading {
         }
         say(&report.to_string());
         Ok((encoded, report))
+    }
+}
+
+/// The limit on sequences that a model was trained with, as its config notes it.
+fn trained_length(model: &ModelConfig) -> Option<usize> {
+    let length = model.raw.get("pcrm")?.get("max_length")?.as_u64()?;
+    usize::try_from(length).ok()
+}
+
+/// Says how many of these sequences are longer than any that the model was trained on.
+pub fn say_beyond_training(model: &ModelConfig, longest: impl Iterator<Item = usize>) {
+    let Some(trained) = trained_length(model) else { return };
+    let beyond = longest.filter(|length| *length > trained).count();
+    if beyond > 0 {
+        say(&format!("{beyond} rows are longer than the {trained} tokens that the model was trained with"));
     }
 }
 

@@ -14,7 +14,7 @@ use pcrm_rl::score::score_sequences;
 use serde_json::{Map, Value};
 
 use crate::columns::ColumnArgs;
-use crate::dataset::length;
+use crate::dataset::{length, say_beyond_training};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
@@ -86,7 +86,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     warn_of_joins(&rows, &tokenizer);
     let paired = rows.iter().any(|(row, _)| matches!(row, Row::Pair(_)));
     let mut lines = Vec::new();
-    let mut too_long = 0;
+    let (mut too_long, mut lengths) = (0, Vec::with_capacity(rows.len()));
     let bar = bar(rows.len() as u64, "scoring");
     for chunk in rows.chunks(CHUNK) {
         let mut sequences = Vec::new();
@@ -102,6 +102,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
                     Err(format!("{longest} tokens, more than --max-length {max_length}"))
                 }
                 _ => {
+                    lengths.push(longest);
                     sequences.extend(ids);
                     Ok(start..sequences.len())
                 }
@@ -136,6 +137,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         None if too_long > 0 => say(&format!("{too_long} rows are longer than --max-length {max_length}")),
         None => {}
     }
+    say_beyond_training(model.config(), lengths.into_iter());
     let scored = report.kept - too_long;
     match &args.output {
         Some(path) => {

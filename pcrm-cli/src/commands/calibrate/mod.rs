@@ -23,6 +23,7 @@ use crate::priors::priors;
 use crate::progress::say;
 use crate::report;
 use crate::training::{Encoded, TrainingArgs, encoded};
+use crate::usage::usage;
 
 /// Options of `pcrm calibrate`.
 #[derive(Debug, Args)]
@@ -110,7 +111,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let training = &args.training.fetched()?;
     let at = || format!("--model {}", training.model.display());
     let model = ModelConfig::from_dir(&training.model).with_context(at)?;
-    let max_length = training.reading.training_length(&model)?;
+    let max_length = usage(training.reading.training_length(&model))?;
     let tokenizer = Tokenizer::from_dir(&training.model).with_context(at)?;
     let pad = Padding::of(&model, &tokenizer).id;
     let Encoded { train: pairs, sources, warnings, .. } = encoded(training, &tokenizer, pad, max_length)?;

@@ -26,18 +26,20 @@ use crate::page::Page;
 use crate::priors::priors;
 use crate::progress::say;
 use crate::report::{number, percent, run::constraint as told};
+use crate::usage::usage;
 
 /// Options of `pcrm constraint bounds`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BoundsArgs {
-    /// Hugging Face folder of the model that is to be trained, or a repository (org/name): its tokenizer counts tokens
+    /// Count tokens by the tokenizer of this Hugging Face folder, or repository (org/name): the model that is to be trained
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Preference files or folders (JSONL, JSON, Parquet), or repositories (org/name, org/name:split)
+    /// Compute the bounds of these preference files or folders (JSONL, JSON, Parquet), or repositories (org/name,
+    /// org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such
+    /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: String,
     /// Write s, Δ* and P = σ(Δ*/2) of every pair to this file; its ending says how: .jsonl or .json, maybe with .gz or
@@ -47,7 +49,7 @@ pub struct BoundsArgs {
     /// Print the deciles as one JSON document
     #[arg(long)]
     json: bool,
-    /// Colours: auto means on a terminal unless NO_COLOR is set
+    /// Use colours: auto means on a terminal unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
     #[command(flatten)]
@@ -71,7 +73,8 @@ Of every pair, bounds.jsonl has file and line; of ranked answers, which two of t
 /// # Errors
 /// Everything that the user's files and options can cause; nothing is then written.
 pub fn run(args: &BoundsArgs) -> Result<()> {
-    let mut constraint = constraint::read(&args.constraint)?;
+    let mut constraint = usage(constraint::read(&args.constraint))?;
+    usage(args.reading.check())?;
     let data = args.hub.data("--data", &args.data)?;
     if let Some(path) = &args.output {
         Form::of(path).context("--output")?;
@@ -85,7 +88,7 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     constraint.settle(&priors).context("--constraint")?;
     let tagged = constraint.to_tagged()?;
     let (rows, _) = args.reading.preferences(&data, Ties::Drop)?;
-    let max_length = args.reading.training_length(&model)?;
+    let max_length = usage(args.reading.training_length(&model))?;
     let (pairs, _) =
         args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id, max_length)?;
     let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;

@@ -20,7 +20,7 @@ use super::columns::{ColumnsByOrigin, records};
 use super::fields::{Fields, Record};
 use super::items::{Body, Item, Keys, own_lengths};
 use super::sets::{self, Answers};
-use crate::dataset::{Reading, bounds};
+use crate::dataset::{Reading, bounds, say_beyond_training};
 use crate::progress::{Bar, bar, say};
 use crate::report::data::Source;
 use crate::usage::usage;
@@ -211,6 +211,7 @@ impl Scoring<'_> {
     ) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = scorer.model.config().pad;
         let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
+        say_beyond_training(scorer.model.config(), pairs.iter().map(EncodedPair::longest));
         let bounds = bounds_of(scorer, &pairs, &self.priors)?;
         let full = |pair: &EncodedPair| {
             ([&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat())
