@@ -17,7 +17,7 @@ pub fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 pub fn positive<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, String> {
     match text.parse::<T>() {
         Ok(number) if number != T::from(0) => Ok(number),
-        _ => Err("expected a whole number from 1 up".to_owned()),
+        _ => Err("expected a positive whole number".to_owned()),
     }
 }
 
