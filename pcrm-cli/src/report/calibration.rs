@@ -158,7 +158,7 @@ fn bounds(asked: &Value, calibration: &Calibration) -> Plot {
     ];
     Plot {
         title: "The bound Δ*".into(),
-        about: about.into(),
+        about,
         x: Axis::new("similarity s of the two answers").within(0.0, 1.0),
         y: Axis::new("Δ*").within(0.0, 1.5 * highest),
         layers: layers.into_iter().filter(|layer| !layer.is_empty()).collect(),

@@ -328,7 +328,7 @@ mod tests {
     fn few_seeds_and_shared_pairs_are_said() {
         let seeds = |count: u64, eval_data: &[&str]| -> Outcome {
             let one = |label: &str, seed: u64| {
-                let mut run = run(label, seed, if seed % 2 == 0 { 0.99 } else { 0.6 }, 0.6);
+                let mut run = run(label, seed, if seed.is_multiple_of(2) { 0.99 } else { 0.6 }, 0.6);
                 run.question.insert("eval-data".to_owned(), json!(eval_data));
                 run
             };

@@ -54,7 +54,7 @@ fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
         ),
         false => "Measures side by side; differences of accuracy in points".to_owned(),
     };
-    let mut columns = vec!["", first, second, "second − first"];
+    let mut columns = vec!["", first, second, "right − left"];
     if drawn {
         columns.extend(["interval", "p"]);
     }

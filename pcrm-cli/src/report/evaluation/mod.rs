@@ -152,12 +152,12 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
         Fact::new("Brier score", number(report.brier)).with_note(drawn_around(
             report,
             Measure::Brier,
-            "a coin has 0.25",
+            "guessing has 0.25",
         )),
         Fact::new("Log loss", number(report.log_loss)).with_note(drawn_around(
             report,
             Measure::LogLoss,
-            "nats per pair; a coin has 0.693",
+            "nats per pair; guessing has 0.693",
         )),
         Fact::new("Mean margin", number(report.margins.mean))
             .with_note(format!("± {} (std)", number(report.margins.std))),

@@ -42,7 +42,7 @@ pub fn sections(models: &[(&str, &RewardReport)]) -> Vec<Section> {
         (
             "Accuracy by difference in length",
             format!(
-                "Deciles of length(chosen) − length(rejected) in {}: above, the preferred answer is the shorter one.",
+                "Deciles of length(chosen) − length(rejected) in {}. In the upper rows the preferred answer is the shorter one.",
                 unit(first)
             ),
             gap_name.as_str(),
@@ -50,7 +50,7 @@ pub fn sections(models: &[(&str, &RewardReport)]) -> Vec<Section> {
         ),
         (
             "Accuracy by similarity",
-            "Deciles of how similar the two answers are, from 0 to 1.".to_owned(),
+            "Deciles of the similarity of the two answers, from 0 to 1.".to_owned(),
             "similarity",
             similar,
         ),
@@ -126,7 +126,7 @@ fn plot<'a>(title: &str, names: &[&str], parts: impl IntoIterator<Item = &'a Par
         rows.iter().flat_map(|row| row.values.iter().flatten()).filter_map(|(_, interval)| *interval);
     let lowest = intervals.map(|interval| interval.low()).fold(0.5, f64::min);
     let x = Axis::shares("share of pairs ordered as labelled").within((10.0 * lowest).floor() / 10.0, 1.0);
-    whiskers::plot(title, x, names, &rows, (0.5, "a coin"))
+    whiskers::plot(title, x, names, &rows, (0.5, "guessing"))
 }
 
 fn table(caption: &str, column: &str, names: &[&str], parts: &[Part<'_>]) -> Table {

@@ -62,7 +62,7 @@ pub fn groups(pairs: &[PairScore]) -> Result<Table> {
 
 /// How margins and scores are spread.
 pub fn spreads(report: &RewardReport) -> Table {
-    let columns = ["", "mean", "std", "least", "5 %", "25 %", "median", "75 %", "95 %", "greatest"];
+    let columns = ["", "mean", "std", "min", "5 %", "25 %", "median", "75 %", "95 %", "max"];
     let mut table = Table::of_numbers("Distribution of margins and scores", &columns);
     for (name, of) in [("margins", &report.margins), ("scores", &report.scores)] {
         let numbers = [of.mean, of.std, of.min, of.p5, of.p25, of.p50, of.p75, of.p95, of.max];
