@@ -1,4 +1,5 @@
-//! Rows that are left out: a warning beside the figures from 2 % on, in every verb; limits on length and their defaults.
+//! Rows that are left out: a warning beside the figures from 2 % on, in every verb; limits on length and
+//! their defaults.
 
 use std::fs;
 
@@ -10,7 +11,8 @@ use crate::support::beside;
 
 const TRAIN: &str = "reward --model base --data train.jsonl --max-steps 2 --batch 8";
 
-/// Standard output and standard error of a command that succeeds; lines that were broken for the terminal are joined.
+/// Standard output and standard error of a command that succeeds; lines that were broken for the terminal are
+/// joined.
 fn run(world: &World, arguments: &str) -> Result<(String, String)> {
     let output = world.command(arguments)?.output()?;
     let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -19,8 +21,8 @@ fn run(world: &World, arguments: &str) -> Result<(String, String)> {
     Ok((joined(&out), joined(&said)))
 }
 
-/// Protects: `reward` warns of many rows left out, malformed or too long, when it reads them and at its end; of few it
-/// does not.
+/// Protects: `reward` warns of many rows left out, malformed or too long, when it reads them and at its end;
+/// of few it does not.
 #[test]
 fn training_warns_of_many_rows_left_out() -> Result<()> {
     let world = World::new()?;
@@ -73,8 +75,8 @@ fn evaluations_say_what_they_leave_out() -> Result<()> {
     world.refuses("eval reward --model rm --data rated.jsonl", &["--human-field rating"])
 }
 
-/// Protects: `score` writes a line for every row in order, null with a reason where there is no score, of pairs and of
-/// texts; evaluating such a file leaves those rows out and says so.
+/// Protects: `score` writes a line for every row in order, null with a reason where there is no score, of
+/// pairs and of texts; evaluating such a file leaves those rows out and says so.
 #[test]
 fn every_row_has_a_line_of_scores() -> Result<()> {
     let world = World::new()?;
@@ -126,7 +128,8 @@ fn every_row_has_a_line_of_scores() -> Result<()> {
     Ok(())
 }
 
-/// Protects: training keeps its limit with the model, and later training takes it up; scoring reads all positions.
+/// Protects: training keeps its limit with the model, and later training takes it up; scoring reads all
+/// positions.
 #[test]
 fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Result<()> {
     let world = World::new()?;
@@ -165,7 +168,8 @@ fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Resu
     Ok(())
 }
 
-/// Protects: learned positions have no others: a limit beyond them is refused by every verb before data are read.
+/// Protects: learned positions have no others: a limit beyond them is refused by every verb before data are
+/// read.
 #[test]
 fn limits_beyond_learned_positions_are_refused() -> Result<()> {
     let world = World::new()?;

@@ -1,4 +1,5 @@
-//! Options that cannot be used: refused before anything is read or made, by name, with one rule of exit codes.
+//! Options that cannot be used: refused before anything is read or made, by name, with one rule of exit
+//! codes.
 
 use std::fs;
 
@@ -27,8 +28,8 @@ fn said(world: &World, arguments: &str) -> Result<String> {
     Ok(stderr(&output))
 }
 
-/// Protects: numbers out of range, negative ones among them, and options without effect are errors of usage, found before
-/// data are read and a folder is made; the corrected command runs in the same folder.
+/// Protects: numbers out of range, negative ones among them, and options without effect are errors of usage,
+/// found before data are read and a folder is made; the corrected command runs in the same folder.
 #[test]
 fn options_are_checked_before_anything_is_made() -> Result<()> {
     let world = World::new()?;
@@ -127,7 +128,8 @@ fn a_folder_without_model_or_checkpoint_is_empty() -> Result<()> {
     Ok(())
 }
 
-/// Protects: names of other trainers lead to ours, on the command line and in files; the nearest known names come first.
+/// Protects: names of other trainers lead to ours, on the command line and in files; the nearest known names
+/// come first.
 #[test]
 fn names_of_other_trainers_are_understood() -> Result<()> {
     let world = World::new()?;
@@ -189,7 +191,8 @@ fn the_saved_weights_are_those_that_are_announced() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a model whose scores have collapsed is a warning at the end of the run; a model that learned is none.
+/// Protects: a model whose scores have collapsed is a warning at the end of the run; a model that learned is
+/// none.
 #[test]
 fn collapsed_scores_are_said() -> Result<()> {
     let world = World::new()?;
@@ -202,8 +205,8 @@ fn collapsed_scores_are_said() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run is resumed with its own options only, which the message names as they are typed; its length may
-/// change where steps do not depend on it, and the files then describe the longer run.
+/// Protects: a run is resumed with its own options only, which the message names as they are typed; its
+/// length may change where steps do not depend on it, and the files then describe the longer run.
 #[test]
 fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
     let world = World::new()?;

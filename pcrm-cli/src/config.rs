@@ -11,8 +11,8 @@ use toml::{Table, Value};
 
 use crate::suggest;
 
-/// Puts the options of the verb's config file in front of those typed, except where both name one; gives the file
-/// too, if there was one.
+/// Puts the options of the verb's config file in front of those typed, except where both name one; gives the
+/// file too, if there was one.
 ///
 /// # Errors
 /// A file that cannot be read or is no TOML; an option that the verb does not have; a value of a wrong type.

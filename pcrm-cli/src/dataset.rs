@@ -19,15 +19,16 @@ use crate::numbers::positive;
 use crate::progress::say;
 use crate::warnings;
 
-/// The most tokens of a sequence in training, unless the model has fewer positions or was trained with another limit.
+/// The most tokens of a sequence in training, unless the model has fewer positions or was trained with
+/// another limit.
 const TRAINING_LENGTH: usize = 1024;
 
 /// How preference files are read.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// Limit sequences (prompt and answer) to N tokens [default: in training 1024, or the limit that the model was
-    /// trained with; in evaluation all positions of the model]
+    /// Limit sequences (prompt and answer) to N tokens [default: in training 1024, or the limit that the
+    /// model was trained with; in evaluation all positions of the model]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub max_length: Option<usize>,
     /// Treat longer pairs by this rule: drop them, or cut-prompt from the left
@@ -163,8 +164,8 @@ pub fn placed<'a>(
     }
 }
 
-/// Warns of bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or favour
-/// the longer answer.
+/// Warns of bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or
+/// favour the longer answer.
 pub fn warn_of_bounds(pairs: &[EncodedPair], bounds: &[f32]) {
     let findings = Bounds::of(pairs, bounds, None).findings();
     for finding in findings.iter().filter(|finding| finding.severity >= Severity::Warning) {

@@ -1,4 +1,5 @@
-//! Pairs and rows that a command reads and then leaves out: how many, why, and from which share on that is a warning.
+//! Pairs and rows that a command reads and then leaves out: how many, why, and from which share on that is a
+//! warning.
 //!
 //! Records that are not read at all have [`Report::shortfall`](pcrm_core::data::report::Report::shortfall).
 

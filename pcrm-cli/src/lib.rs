@@ -1,5 +1,5 @@
-//! `pcrm`: reward models with prior constraints, as a library with one function, so that a binary may have plugins of
-//! its own:
+//! `pcrm`: reward models with prior constraints, as a library with one function, so that a binary may have
+//! plugins of its own:
 //!
 //! ```text
 //! use my_constraints as _;

@@ -11,7 +11,8 @@ use crate::numbers::{positive, whole};
 use crate::plugins;
 use crate::usage::usage;
 
-/// Where and how to compute, the seed and the config file (which is read before options are, see `config.rs`).
+/// Where and how to compute, the seed and the config file (which is read before options are, see
+/// `config.rs`).
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct Machine {

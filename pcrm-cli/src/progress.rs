@@ -1,5 +1,5 @@
-//! Progress and messages on standard error: a bar with the time left on a terminal, plain lines elsewhere, nothing with
-//! `--quiet`.
+//! Progress and messages on standard error: a bar with the time left on a terminal, plain lines elsewhere,
+//! nothing with `--quiet`.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
@@ -57,7 +57,8 @@ fn columns() -> usize {
     terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0).max(20))
 }
 
-/// Sends logs to standard error, above any bar; `RUST_LOG` chooses which (warnings and errors unless it does).
+/// Sends logs to standard error, above any bar; `RUST_LOG` chooses which (warnings and errors unless it
+/// does).
 pub fn start_logging() {
     let default = if quiet() { "error" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -197,7 +198,8 @@ impl Default for Watch {
     }
 }
 
-/// An evaluation in a line: the ranking loss first, which can be compared across constraints, with a guessing model's.
+/// An evaluation in a line: the ranking loss first, which can be compared across constraints, with a guessing
+/// model's.
 fn evaluation_line(step: u64, m: &Measures, is_best: bool) -> String {
     let beside = |coin: Option<f64>| coin.map_or(String::new(), |coin| format!(" (a coin {coin:.4})"));
     let mut line = format!("evaluation after step {step}: ranking loss {:.4}", m.ranking_loss);

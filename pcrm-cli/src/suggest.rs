@@ -59,7 +59,8 @@ const VERBS: [(&str, &str); 9] = [
     ("benchmark", "bench"),
 ];
 
-/// The option of `known` that somebody means who typed `name`: the one that does the same, else the most similar.
+/// The option of `known` that somebody means who typed `name`: the one that does the same, else the most
+/// similar.
 pub fn option<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = name.trim_start_matches('-').replace('_', "-").to_lowercase();
     let same = OPTIONS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);

@@ -1,4 +1,5 @@
-//! Mistakes in options: exit code 2, as for what the parser of the command line refuses; every other error exits 1.
+//! Mistakes in options: exit code 2, as for what the parser of the command line refuses; every other error
+//! exits 1.
 
 use std::fmt;
 

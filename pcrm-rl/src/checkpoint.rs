@@ -1,8 +1,8 @@
 //! Checkpoints: all that a run needs to go on, bit for bit, as if it had never stopped.
 //!
-//! A checkpoint is a folder `checkpoint-STEP` that is also a reward model as `transformers` loads it. It is written
-//! under a temporary name, made durable and renamed: a folder of that name is whole, unless the disk harmed it, which
-//! the hashes in `state.json` tell.
+//! A checkpoint is a folder `checkpoint-STEP` that is also a reward model as `transformers` loads it. It is
+//! written under a temporary name, made durable and renamed: a folder of that name is whole, unless the disk
+//! harmed it, which the hashes in `state.json` tell.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -226,7 +226,8 @@ pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()
 mod tests {
     use super::*;
 
-    /// Protects: the best loss keeps its bits, on which the choice of the best weights after going on depends.
+    /// Protects: the best loss keeps its bits, on which the choice of the best weights after going on
+    /// depends.
     #[test]
     fn the_best_loss_is_read_as_it_was_written() {
         for step in 1..2000u64 {

@@ -18,8 +18,8 @@ const LENGTH: [&str; 2] = ["epochs", "max-steps"];
 /// A key that fingerprints had before they were written by option name.
 const BEFORE_OPTION_NAMES: &str = "epochs, max-steps";
 
-/// The trainer's options as a fingerprint. Options that change no number (`log-every`, `save-every`, `keep`, `final`)
-/// are left out; unset ones are null.
+/// The trainer's options as a fingerprint. Options that change no number (`log-every`, `save-every`, `keep`,
+/// `final`) are left out; unset ones are null.
 pub fn of(config: &TrainerConfig) -> Fingerprint {
     let (compute, loss) = (&config.compute, &config.compute.loss);
     let (batch, batch_tokens) = match config.batch {
@@ -67,9 +67,9 @@ pub fn of(config: &TrainerConfig) -> Fingerprint {
 
 /// Why a run with the fingerprint `before` cannot be resumed with `now`; `None` if it can.
 ///
-/// The length of a run may change where the steps made so far do not depend on it: under a constant learning rate,
-/// without a warm-up that is a share of the run, and with `fixed_bounds`, which says that no constraint loosens its
-/// bounds over the run.
+/// The length of a run may change where the steps made so far do not depend on it: under a constant learning
+/// rate, without a warm-up that is a share of the run, and with `fixed_bounds`, which says that no constraint
+/// loosens its bounds over the run.
 pub(crate) fn refusal(
     before: &Fingerprint,
     now: &Fingerprint,

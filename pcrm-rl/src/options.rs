@@ -99,8 +99,8 @@ impl Default for TrainerConfig {
 }
 
 impl TrainerConfig {
-    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data.
-    /// Errors name options as the command line does.
+    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out
+    /// data. Errors name options as the command line does.
     ///
     /// # Errors
     /// A number outside its range; options that do not go together; an option that would have no effect.

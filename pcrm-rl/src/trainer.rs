@@ -38,12 +38,14 @@ pub struct Run<'a> {
     pub train: &'a Pairs,
     /// What is evaluated on.
     pub eval: Option<&'a Pairs>,
-    /// Who says by what factor the bounds of a step are looser than those in `train` ([`Constraint::factor`], of the
-    /// share of all steps that is made before it); `None`: they never are. Evaluations keep to the bounds in `eval`.
+    /// Who says by what factor the bounds of a step are looser than those in `train` ([`Constraint::factor`],
+    /// of the share of all steps that is made before it); `None`: they never are. Evaluations keep to the
+    /// bounds in `eval`.
     pub schedule: Option<&'a dyn Constraint>,
     /// The run's folder.
     pub dir: &'a Path,
-    /// The options and data that decide the run's numbers; a run resumes only with the same ([`crate::fingerprint`]).
+    /// The options and data that decide the run's numbers; a run resumes only with the same
+    /// ([`crate::fingerprint`]).
     pub fingerprint: Fingerprint,
     /// Set from outside to end the run after the step at hand, with a checkpoint.
     pub stop: &'a AtomicBool,
@@ -298,8 +300,8 @@ impl<'a> Training<'a> {
         Ok(Outcome::Finished { steps, best, early, saved, collapsed: collapsed(&scores) })
     }
 
-    /// Loads the saved model and returns its scores of a few pairs; a folder that scores otherwise than the trained
-    /// model is an error.
+    /// Loads the saved model and returns its scores of a few pairs; a folder that scores otherwise than the
+    /// trained model is an error.
     fn reload(&self) -> Result<Vec<f32>> {
         let (run, micro_tokens) = (self.run, self.config.compute.micro_tokens);
         let pairs: Vec<_> = run.eval.unwrap_or(run.train).pairs.iter().take(CHECKED_PAIRS).collect();

@@ -30,12 +30,12 @@ pub struct ScoreArgs {
     /// Score with the reward model in this folder, or its repository on the Hugging Face Hub (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Read these files, folders or data sets of the Hub (org/name, org/name:split): pairs (chosen, rejected) or texts
-    /// (text; prompt and completion; messages)
+    /// Read these files, folders or data sets of the Hub (org/name, org/name:split): pairs (chosen, rejected)
+    /// or texts (text; prompt and completion; messages)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Write this JSONL file [default: standard output]: every row, in order, with chosen_score and rejected_score, or
-    /// score; null, and the reason as left_out, where a row cannot be scored
+    /// Write this JSONL file [default: standard output]: every row, in order, with chosen_score and
+    /// rejected_score, or score; null, and the reason as left_out, where a row cannot be scored
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write the token ids that were scored too

@@ -57,7 +57,8 @@ pub fn encoded(
     let (train, eval) = match args.eval_split {
         Some(share) => {
             sources[0].role = "training and held out".to_owned();
-            // By the prompt's identity: no prompt on both sides, whatever the order and the schemas of the files.
+            // By the prompt's identity: no prompt on both sides, whatever the order and the schemas of the
+            // files.
             let (eval, train): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|pair| {
                 digest_fraction(&format!("{}\0{}", args.machine.seed, pair.id.prompt)) < share
             });

@@ -26,12 +26,12 @@ use crate::usage::{named, usage};
 /// The options that every verb that trains shares: the model, the data, the loss and the steps.
 #[derive(Debug, Clone, Args)]
 pub struct TrainingArgs {
-    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, which gets a score
-    /// head, or a reward model
+    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, which gets
+    /// a score head, or a reward model
     #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Read preferences from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of
-    /// the Hub (org/name, org/name:split)
+    /// Read preferences from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or
+    /// data sets of the Hub (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Evaluate on these files, folders or data sets
@@ -68,8 +68,8 @@ pub struct LossArgs {
     /// Drop pairs of answers that tie, or learn from them by the model of davidson or rao-kupper
     #[arg(long, value_name = "HOW", default_value = "drop")]
     ties: TiesChoice,
-    /// Set how common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with either default
-    /// equal answers tie in a third of all cases
+    /// Set how common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with
+    /// either default equal answers tie in a third of all cases
     #[arg(long, value_name = "X", value_parser = real)]
     tie_strength: Option<f64>,
     /// Leave the data's margin column out of the loss
@@ -207,7 +207,8 @@ impl TrainingArgs {
         Ok(args)
     }
 
-    /// The options as the trainer takes them, checked: one evaluation, at the end, and no checkpoint before it.
+    /// The options as the trainer takes them, checked: one evaluation, at the end, and no checkpoint before
+    /// it.
     ///
     /// # Errors
     /// Numbers out of range, options that do not go together, as errors of usage.

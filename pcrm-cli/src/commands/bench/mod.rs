@@ -54,8 +54,8 @@ pub struct BenchArgs {
     /// Draw random weights: the folder needs a config.json and a tokenizer only
     #[arg(long)]
     random_init: bool,
-    /// Take the first pairs that fit, in order, from these files and folders of preferences, or data sets of the Hub
-    /// (org/name, org/name:split)
+    /// Take the first pairs that fit, in order, from these files and folders of preferences, or data sets of
+    /// the Hub (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Time N steps
@@ -247,8 +247,8 @@ struct Work {
     batches: Vec<Vec<usize>>,
 }
 
-/// The first pairs or ranked sets that fit, in the file's order; HH dialogues are cut after the last assistant turn
-/// they share.
+/// The first pairs or ranked sets that fit, in the file's order; HH dialogues are cut after the last
+/// assistant turn they share.
 fn fitting(
     args: &BenchArgs,
     tokenizer: &Tokenizer,
@@ -294,8 +294,9 @@ fn shares_turns(row: &Preference) -> bool {
     rejected.as_bytes().get(..cut) == Some(&chosen.as_bytes()[..cut])
 }
 
-/// Operations of the matrix products of one forward pass, attention left out. The last layer computes keys and values
-/// (and queries, where one matrix gives all three) for every row and the rest for the scored rows alone.
+/// Operations of the matrix products of one forward pass, attention left out. The last layer computes keys
+/// and values (and queries, where one matrix gives all three) for every row and the rest for the scored rows
+/// alone.
 fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let matrices = match config.family.mlp {

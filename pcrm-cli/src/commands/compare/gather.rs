@@ -13,7 +13,8 @@ use crate::warnings;
 /// Options of `pcrm eval comparisons`.
 #[derive(Debug, Clone, Args)]
 pub struct GatherArgs {
-    /// Folders of `pcrm compare`, with other seeds, data or models; constraints that all of them have are combined
+    /// Folders of `pcrm compare`, with other seeds, data or models; constraints that all of them have are
+    /// combined
     #[arg(value_name = "DIR", required = true, num_args = 2..)]
     from: Vec<PathBuf>,
     /// Write the combined comparison to this folder
@@ -21,8 +22,8 @@ pub struct GatherArgs {
     output: PathBuf,
 }
 
-/// Combines comparisons. A run of a folder is one replicate, paired with the runs of the same folder and seed.
-/// Constraints that some folder lacks are left out, and named.
+/// Combines comparisons. A run of a folder is one replicate, paired with the runs of the same folder and
+/// seed. Constraints that some folder lacks are left out, and named.
 ///
 /// # Errors
 /// Files that cannot be read; fewer than two constraints in common.
@@ -48,7 +49,8 @@ pub fn gather(args: &GatherArgs) -> Result<()> {
     finish(&args.output, whole)
 }
 
-/// The runs of the constraints that all comparisons have, in the order of the first, and the names of the others.
+/// The runs of the constraints that all comparisons have, in the order of the first, and the names of the
+/// others.
 fn in_common(all: Vec<Comparison>) -> (Comparison, Vec<String>) {
     let names: BTreeSet<&String> = all.iter().flat_map(|one| &one.labels).collect();
     let shared = |label: &String| all.iter().all(|one| one.labels.contains(label));

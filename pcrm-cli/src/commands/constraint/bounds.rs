@@ -32,18 +32,20 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BoundsArgs {
-    /// Count tokens by the tokenizer of this Hugging Face folder, or repository (org/name): the model that is to be trained
+    /// Count tokens by the tokenizer of this Hugging Face folder, or repository (org/name): the model that is
+    /// to be trained
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Compute the bounds of these preference files or folders (JSONL, JSON, Parquet), or repositories (org/name,
-    /// org/name:split)
+    /// Compute the bounds of these preference files or folders (JSONL, JSON, Parquet), or repositories
+    /// (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such
+    /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
+    /// JSON file that holds such
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: String,
-    /// Write s, Δ* and P = σ(Δ*/2) of every pair to this file; its ending says how: .jsonl or .json, maybe with .gz or
-    /// .zst, or .parquet
+    /// Write s, Δ* and P = σ(Δ*/2) of every pair to this file; its ending says how: .jsonl or .json, maybe
+    /// with .gz or .zst, or .parquet
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print the deciles as one JSON document

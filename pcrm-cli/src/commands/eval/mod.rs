@@ -42,7 +42,8 @@ use crate::warnings::Warnings;
 /// The verbs of `pcrm eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalVerb {
-    /// Evaluate a reward model: accuracy, calibration, bias, agreement with people, benchmarks; compare several
+    /// Evaluate a reward model: accuracy, calibration, bias, agreement with people, benchmarks; compare
+    /// several
     Reward(Box<EvalRewardArgs>),
     /// Merge comparisons that `pcrm compare` made: more seeds, other data
     Comparisons(GatherArgs),
@@ -55,9 +56,9 @@ pub struct EvalRewardArgs {
     /// Evaluate the reward model in this folder, or its repository on the Hugging Face Hub (org/name)
     #[arg(long, value_name = "DIR", required_unless_present = "scores", requires = "data")]
     model: Option<PathBuf>,
-    /// Evaluate on these files, folders or data sets of the Hub (org/name, org/name:split): preference pairs, several
-    /// answers to a prompt (chosen and rejected lists; responses with scores or ranks), or single answers with human
-    /// scores (--human-field)
+    /// Evaluate on these files, folders or data sets of the Hub (org/name, org/name:split): preference pairs,
+    /// several answers to a prompt (chosen and rejected lists; responses with scores or ranks), or single
+    /// answers with human scores (--human-field)
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Evaluate the scores in this JSONL file, without a model
@@ -66,11 +67,12 @@ pub struct EvalRewardArgs {
     /// Compare with these models' folders, or files of their scores, each on the rows that all have
     #[arg(long, value_name = "DIR|FILE", num_args = 1.., action = clap::ArgAction::Append)]
     compare: Vec<PathBuf>,
-    /// Compare margins with the bounds of this constraint (a name, JSON, or a JSON file) [default: the one the model was
-    /// trained with]
+    /// Compare margins with the bounds of this constraint (a name, JSON, or a JSON file) [default: the one
+    /// the model was trained with]
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
-    /// Draw N bootstrap samples of prompts for intervals and p-values; 0 for neither (95 % intervals take at least 39)
+    /// Draw N bootstrap samples of prompts for intervals and p-values; 0 for neither (95 % intervals take at
+    /// least 39)
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole::<usize>)]
     bootstrap: usize,
     /// Keep scores in this folder [default: pcrm/scores in the user's cache folder]
@@ -82,7 +84,8 @@ pub struct EvalRewardArgs {
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the page with plots to this file [default: evaluation/DATA/report.html in the model's folder; with
+    /// Write the page with plots to this file [default: evaluation/DATA/report.html in the model's folder;
+    /// with
     /// --compare evaluation/DATA-against-OTHER/report.html]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -263,7 +266,8 @@ impl EvalRewardArgs {
         }
     }
 
-    /// The names of the model and of those beside it: their paths; of several models' scores in one file, the field.
+    /// The names of the model and of those beside it: their paths; of several models' scores in one file, the
+    /// field.
     fn names(&self) -> (String, Vec<String>) {
         let name = |path: &Path, field: Option<&String>| match field {
             Some(field) => field.rsplit('/').next().unwrap_or(field).to_owned(),
@@ -278,7 +282,8 @@ impl EvalRewardArgs {
         (own, others.collect())
     }
 
-    /// The place of the page: a folder per data set, and per comparison, beside the model or where the command runs.
+    /// The place of the page: a folder per data set, and per comparison, beside the model or where the
+    /// command runs.
     fn page(&self) -> Option<PathBuf> {
         if self.no_report {
             return None;

@@ -32,14 +32,15 @@ pub struct InspectArgs {
     /// Inspect for the model in this Hugging Face folder, or repository (org/name), that is to be trained
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Inspect these preference files or folders (JSONL, JSON, Parquet), or repositories (org/name, org/name:split)
+    /// Inspect these preference files or folders (JSONL, JSON, Parquet), or repositories (org/name,
+    /// org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Look for the prompts and pairs of these preference files, to be evaluated on, in --data
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     eval_data: Vec<PathBuf>,
-    /// Show the bounds of this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that
-    /// holds such
+    /// Show the bounds of this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
+    /// JSON file that holds such
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     constraint: String,
     /// Show N pairs as tokens, evenly spread over the data

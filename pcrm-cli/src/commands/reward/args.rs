@@ -14,8 +14,8 @@ use crate::usage::{named, usage};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct RewardArgs {
-    /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that
-    /// holds such; none is Bradley-Terry
+    /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
+    /// JSON file that holds such; none is Bradley-Terry
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none", display_order = 3)]
     pub constraint: String,
     /// Write the trained model, its checkpoints and metrics to this folder
@@ -57,7 +57,8 @@ pub struct KeepArgs {
     /// End after N evaluations in a row without a lower loss
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     patience: Option<u64>,
-    /// Leave these weights in --output: last, or best by evaluation [default: best with --patience, else last]
+    /// Leave these weights in --output: last, or best by evaluation [default: best with --patience, else
+    /// last]
     #[arg(long, value_name = "WHICH")]
     r#final: Option<FinalChoice>,
 }

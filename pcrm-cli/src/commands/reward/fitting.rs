@@ -43,8 +43,8 @@ struct Stored {
 }
 
 impl Fitting<'_> {
-    /// The constraint of the run's folder, if it goes on; else cross-fits with the run's own options, fits, says what came
-    /// of it and leaves it in the run's folder.
+    /// The constraint of the run's folder, if it goes on; else cross-fits with the run's own options, fits,
+    /// says what came of it and leaves it in the run's folder.
     ///
     /// # Errors
     /// Files of another constraint or broken ones, and those of cross-fitting and fitting.

@@ -13,8 +13,8 @@ use super::RewardArgs;
 use crate::crossfit::model_digest;
 use crate::hashes::digest_file;
 
-/// Every option that changes a number, by its name, and digests of the model and the data; `max_length` is the limit
-/// in force.
+/// Every option that changes a number, by its name, and digests of the model and the data; `max_length` is
+/// the limit in force.
 ///
 /// # Errors
 /// Files that cannot be read.

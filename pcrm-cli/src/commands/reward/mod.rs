@@ -216,8 +216,8 @@ const TAKEN: [&str; 6] = [
     "tokenizer_config.json",
 ];
 
-/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse their folder. A folder with
-/// neither, as a run leaves that was refused before its first checkpoint, counts as empty.
+/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse their folder. A folder
+/// with neither, as a run leaves that was refused before its first checkpoint, counts as empty.
 fn begin_folder(args: &RewardArgs) -> Result<()> {
     let dir = &args.output;
     ensure!(!dir.is_file(), "--output {}: is a file, expected a folder", dir.display());

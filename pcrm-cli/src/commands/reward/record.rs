@@ -40,8 +40,8 @@ pub(super) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Writes them, over all steps that `metrics.jsonl` has, however often the run was gone on with. What hinders it
-    /// is a warning.
+    /// Writes them, over all steps that `metrics.jsonl` has, however often the run was gone on with. What
+    /// hinders it is a warning.
     pub fn leave(&self, outcome: &pcrm_rl::Result<Outcome>) {
         let path = self.args.output.join(report::FILE);
         // A run refused before its first step must not overwrite an earlier report.
