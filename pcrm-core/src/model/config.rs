@@ -224,8 +224,8 @@ fn family(raw: &Map<String, Value>, path: &Path) -> Result<&'static Family> {
     let advice = UNSERVED.iter().find(|(unserved, _)| name == Some(unserved));
     let advice = advice.map_or(String::new(), |(_, advice)| format!("; {advice}"));
     let message = format!(
-        "model_type {found}; expected one of {}{advice} (\"A family of decoders\" in ARCHITECTURE.md tells how to \
-         add one)",
+        "model_type {found}; expected one of {}{advice} (to add one, \
+         see \"A family of decoders\" in ARCHITECTURE.md)",
         known.join(", ")
     );
     Err(Error::file(path, message))
