@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const HEAD: usize = 256;
 
 /// What a file is instead, by its first bytes, with the way out; `None`: nothing that is known here.
-pub(super) fn named(head: &[u8]) -> Option<&'static str> {
+pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
     let text = head.trim_ascii_start().to_ascii_lowercase();
     Some(match head {
         _ if text.starts_with(b"version https://git-lfs") => {

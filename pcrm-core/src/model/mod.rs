@@ -5,7 +5,7 @@ pub mod bert;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
-mod disguise;
+pub(crate) mod disguise;
 pub mod families;
 pub mod family;
 mod fields;

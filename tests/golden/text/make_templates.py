@@ -2,9 +2,10 @@
 
   python make_templates.py     (transformers 5.24, jinja2 3.1; rewrites templates.json beside itself)
 
-templates.json has conversations, and cases: a name, a template, and for each conversation the text that transformers
-renders, or null where jinja2 fails.
+templates.json has conversations, and cases: a name, a template, and for each conversation the text that
+transformers renders, or null where jinja2 fails.
 """
+
 import json
 import os
 import pathlib

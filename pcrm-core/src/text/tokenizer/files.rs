@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::model::disguise;
 
 /// The file that holds a tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -80,7 +81,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     for name in names {
         let path = dir.join(&name);
         let bytes = std::fs::read(&path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
-        if let (Some(disguise), true) = (disguise(&bytes), is_read(&name)) {
+        if let (Some(disguise), true) = (disguise::named(&bytes), is_read(&name)) {
             return Err(Error::file(path, disguise));
         }
         files.push((name, bytes));
@@ -106,7 +107,7 @@ pub(super) fn object_at(path: &Path) -> Result<Option<Map<String, Value>>> {
 /// Bytes that hold no JSON object.
 pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
     let expected = "expected a JSON object";
-    if let Some(disguise) = disguise(bytes) {
+    if let Some(disguise) = disguise::named(bytes) {
         return Err(Error::file(path, disguise));
     }
     serde_json::from_slice(bytes).map_err(|error| Error::file(path, format!("{error}; {expected}")))
@@ -151,9 +152,9 @@ fn rank(name: &str) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// Whether a file is read here, and not only kept.
+/// Whether a file is JSON that is read here, and not only kept.
 fn is_read(name: &str) -> bool {
-    rank(name) != usize::MAX || name == "chat_template.json" || name.starts_with(TEMPLATES)
+    name.ends_with(".json") && (rank(name) != usize::MAX || name == "chat_template.json")
 }
 
 fn without_tokenizer(names: &[String]) -> String {
@@ -168,22 +169,4 @@ fn without_tokenizer(names: &[String]) -> String {
         "not found{found}; expected Hugging Face's tokenizer.json (AutoTokenizer.from_pretrained(..)\
          .save_pretrained(..) converts a tokenizer without one)"
     )
-}
-
-/// What a file is that does not hold what its name says.
-fn disguise(bytes: &[u8]) -> Option<String> {
-    let start = &bytes[..bytes.len().min(512)];
-    let text = String::from_utf8_lossy(start);
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    if text.starts_with("version https://git-lfs.github.com/spec/") {
-        return Some(
-            "is a Git LFS pointer and not the file itself; `git lfs pull`, or download the file anew"
-                .to_owned(),
-        );
-    }
-    let lower = text.to_ascii_lowercase();
-    if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
-        return Some("is an HTML page and not the file itself; download the file anew".to_owned());
-    }
-    None
 }

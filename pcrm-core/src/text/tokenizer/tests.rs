@@ -202,7 +202,7 @@ fn missing_and_broken_files_are_named() {
     assert!(broken.unwrap_err().to_string().contains("tokenizer.json: not a tokenizer"));
     for (content, expected) in [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n", "is a Git LFS pointer"),
-        ("\n<!DOCTYPE html><html>", "is an HTML page"),
+        ("\n<!DOCTYPE html><html>", "is a page of HTML"),
     ] {
         for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
             let (dir, _) = changed(&[]);
