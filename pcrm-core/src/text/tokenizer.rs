@@ -123,7 +123,7 @@ impl Tokenizer {
             added: added.as_ref(),
             model_config,
         };
-        let wrong = |message: String| Error::file(dir, message);
+        let wrong = |message: String| located(dir, &files, &message);
         let Loaded { hf, named, truncates, class, refused, overrules } =
             guarded(|| loading::load(&read)).map_err(wrong)?.map_err(wrong)?;
 
@@ -275,6 +275,19 @@ impl Tokenizer {
     /// A folder that cannot be written.
     pub fn save_to(&self, dir: &Path) -> Result<()> {
         files::write(dir, self.files())
+    }
+}
+
+/// An error about the file that its message begins with, or else about the settings, or the tokenizer without
+/// any.
+fn located(dir: &Path, files: &[(String, Vec<u8>)], message: &str) -> Error {
+    let named = message.split_once(": ").filter(|(name, _)| files.iter().any(|(file, _)| file == name));
+    match named {
+        Some((name, rest)) => Error::file(dir.join(name), rest),
+        None => {
+            let has_settings = files.iter().any(|(file, _)| file == CONFIG);
+            Error::file(dir.join(if has_settings { CONFIG } else { TOKENIZER }), message)
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Python's `'%s' % x` for minijinja, which knows the operator for numbers alone: a text literal with `%`
 //! after it becomes `('%s' | format(x))`.
 
+/// How deep formatted texts may be in each other; what is deeper is left as it is.
+const DEEPEST: usize = 32;
+
 /// A template whose text literals are formatted by the filter `format`.
 pub(super) fn with_format_filter(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
@@ -22,7 +25,7 @@ pub(super) fn with_format_filter(source: &str) -> String {
         let end = end_of_block(inside, close);
         let code = &inside[..end];
         out.push_str(&block[..2]);
-        out.push_str(&rewritten(code));
+        out.push_str(&rewritten(code, 0));
         rest = &inside[end..];
         let name = code.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         if close == "%}" && name == "raw" {
@@ -66,7 +69,10 @@ fn end_of_text(code: &str, at: usize) -> usize {
     code.len()
 }
 
-fn rewritten(code: &str) -> String {
+fn rewritten(code: &str, depth: usize) -> String {
+    if depth > DEEPEST {
+        return code.to_owned();
+    }
     let mut out = String::with_capacity(code.len());
     let mut at = 0;
     while at < code.len() {
@@ -97,7 +103,7 @@ fn rewritten(code: &str) -> String {
                     .filter(|_| end_of_brackets(code, from) == Some(to))
                     .and_then(|inner| inner.strip_suffix(')'))
                     .map_or(operand, |inner| inner.trim_end().trim_end_matches(','));
-                out.push_str(&format!("({}|format({}))", &code[start..end], rewritten(inner)));
+                out.push_str(&format!("({}|format({}))", &code[start..end], rewritten(inner, depth + 1)));
                 at = to;
             }
             None => {
@@ -162,6 +168,15 @@ fn end_of_brackets(code: &str, from: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Protects: templates nested without end neither overflow the stack nor take forever.
+    #[test]
+    fn nesting_without_end_ends() {
+        let open = format!("{{{{ {}", "'%s' % (".repeat(2000));
+        assert_eq!(with_format_filter(&open), open);
+        let closed = format!("{open}1{} }}}}", ")".repeat(2000));
+        assert!(with_format_filter(&closed).starts_with("{{ ('%s'|format(('%s'|format("));
+    }
 
     /// Protects: only text literals with the operator are rewritten, within code, with their whole operand.
     #[test]
