@@ -10,7 +10,8 @@ use pcrm_core::data::schema::Schema;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Read every record by this schema (default: detected from the columns): alpaca, sharegpt, hh_dialogues, ranked, ..
+    /// Read every record by this schema (default: detected from the columns): alpaca, sharegpt, hh_dialogues,
+    /// ranked, ..
     #[arg(long, value_name = "NAME")]
     pub schema: Option<Schema>,
     /// Take the prompt from this column
@@ -25,7 +26,8 @@ pub struct ColumnArgs {
     /// Take the margin from this column
     #[arg(long, value_name = "COLUMN")]
     pub margin_field: Option<String>,
-    /// Take a column under the name that schemas know: responses=outs; also scores, ranks, system, history, ..
+    /// Take a column under the name that schemas know: responses=outs; also scores, ranks, system, history,
+    /// ..
     #[arg(long, value_name = "KNOWN=COLUMN", action = clap::ArgAction::Append)]
     pub field: Vec<String>,
     /// Take the difference of scores as the margin where a pair has scores and no margin

@@ -7,8 +7,9 @@ use crate::data::prompt_id::PromptId;
 /// Kept apart from other uses of the same hash.
 const SEED: u64 = 0x666f_6c64;
 
-/// The fold of a prompt, from 0 to `folds` − 1: the same in any order, any file and any schema, so that a model that was
-/// fitted without a fold can be found again for every pair of it, and no prompt is on both sides.
+/// The fold of a prompt, from 0 to `folds` − 1: the same in any order, any file and any schema, so that a
+/// model that was fitted without a fold can be found again for every pair of it, and no prompt is on both
+/// sides.
 ///
 /// # Panics
 /// Zero folds.
@@ -20,7 +21,8 @@ pub fn fold(prompt: PromptId, folds: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Protects: files of fitted constraints go on meaning the same folds (numbers of Python's xxhash), of like sizes.
+    /// Protects: files of fitted constraints go on meaning the same folds (numbers of Python's xxhash), of
+    /// like sizes.
     #[test]
     fn folds_do_not_change() {
         let prompts: Vec<PromptId> = (0..3000).map(|at| PromptId::of_text(&format!("prompt {at}"))).collect();

@@ -92,8 +92,8 @@ fn not_finite(row: &RecordBatch) -> Vec<NotFinite> {
     found.collect()
 }
 
-/// Checks that every message of a file ends within it, since readers trust the lengths that it states, and returns where
-/// the messages begin. A file with a footer holds a stream too, behind eight bytes of its own.
+/// Checks that every message of a file ends within it, since readers trust the lengths that it states, and
+/// returns where the messages begin. A file with a footer holds a stream too, behind eight bytes of its own.
 fn check(file: &mut File) -> Result<u64, ArrowError> {
     let broken = |message: &str| ArrowError::IpcError(message.to_owned());
     let length = file.seek(SeekFrom::End(0))?;

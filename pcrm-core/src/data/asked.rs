@@ -1,9 +1,9 @@
 //! The prompt of a record: its column, and the system message and the earlier turns in columns beside it.
 //!
-//! A text prompt stays text unless the record has a column for a system message or for earlier turns: those are turns of
-//! a conversation, so the prompt becomes the user's turn behind them and a chat template writes all of it. axolotl reads
-//! the same columns (`intel`, `icr`) that way. A column that is there counts although a record leaves it empty, so that
-//! all records of a file are of one kind.
+//! A text prompt stays text unless the record has a column for a system message or for earlier turns: those
+//! are turns of a conversation, so the prompt becomes the user's turn behind them and a chat template writes
+//! all of it. axolotl reads the same columns (`intel`, `icr`) that way. A column that is there counts
+//! although a record leaves it empty, so that all records of a file are of one kind.
 
 use serde_json::Value;
 
@@ -21,7 +21,8 @@ pub(super) const TEXTS: [&str; 5] = ["prompt", "question", "instruction", "input
 pub(super) const LISTS: [&str; 8] =
     ["prompt", "messages", "conversations", "conversation", "trajectory", "context", "input", "query"];
 
-/// Earlier turns; a text under this name is a prompt where there is no other, as in the Stanford Human Preferences.
+/// Earlier turns; a text under this name is a prompt where there is no other, as in the Stanford Human
+/// Preferences.
 pub(super) const HISTORY: &str = "history";
 
 /// Where the prompt of a record is.
@@ -142,8 +143,8 @@ impl<'a> Asked<'a> {
         Ok(turns)
     }
 
-    /// The prompt: turns where it is a list, where turns come before it and where it is named an instruction; else
-    /// text. None where the record has none.
+    /// The prompt: turns where it is a list, where turns come before it and where it is named an instruction;
+    /// else text. None where the record has none.
     ///
     /// # Errors
     /// Columns of another type.

@@ -108,8 +108,8 @@ impl Columns {
         self.renames.iter().map(|(known, own)| (*known, own.as_str()))
     }
 
-    /// The record with the columns of a schema: under the known names, as a published layout means them, and with turns
-    /// that were JSON inside of a text unpacked, which the flag says.
+    /// The record with the columns of a schema: under the known names, as a published layout means them, and
+    /// with turns that were JSON inside of a text unpacked, which the flag says.
     ///
     /// # Errors
     /// A column that was named and is not there, and a broken record of a published layout.

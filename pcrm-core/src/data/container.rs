@@ -126,7 +126,8 @@ mod tests {
         packed
     }
 
-    /// Protects: zstd is read whole, frame after frame, and frames that hold no data are skipped wherever they are.
+    /// Protects: zstd is read whole, frame after frame, and frames that hold no data are skipped wherever
+    /// they are.
     #[test]
     fn zstd_is_read_whole() {
         let skippable = [&[0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
@@ -134,8 +135,8 @@ mod tests {
         assert_eq!(text_of(&frames).unwrap(), "one\ntwo\n");
     }
 
-    /// Protects: what was packed twice is unpacked twice; a byte order mark inside is left out; a Parquet file or an
-    /// archive in gzip is named.
+    /// Protects: what was packed twice is unpacked twice; a byte order mark inside is left out; a Parquet
+    /// file or an archive in gzip is named.
     #[test]
     fn layers_are_unpacked() {
         assert_eq!(text_of(&gzip(&gzip("\u{feff}text".as_bytes()))).unwrap(), "text");

@@ -1,7 +1,7 @@
 //! The elements of one JSON array, or of the list in a JSON object, cut out of a stream of bytes.
 //!
-//! Strings and brackets are followed byte by byte, so a file may hold more than memory does, on one line or on many;
-//! an element keeps the number of the line it begins on.
+//! Strings and brackets are followed byte by byte, so a file may hold more than memory does, on one line or
+//! on many; an element keeps the number of the line it begins on.
 
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// The keys under which an object may hold its records.
 pub(super) const LIST_KEYS: &[&str] = &["data", "rows", "records", "examples", "instances", "items", "train"];
 
-/// The elements of an array; as with [`Lines`](super::lines::Lines), an [`Error::Line`] concerns one element unless
-/// the iteration ends with it.
+/// The elements of an array; as with [`Lines`](super::lines::Lines), an [`Error::Line`] concerns one element
+/// unless the iteration ends with it.
 pub(super) struct Elements {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
@@ -32,8 +32,8 @@ enum State {
     Ended,
 }
 
-/// Finds where the records of a text begin that starts with `head`: behind the bracket of an array or of an object's
-/// list. None if it is neither.
+/// Finds where the records of a text begin that starts with `head`: behind the bracket of an array or of an
+/// object's list. None if it is neither.
 ///
 /// # Errors
 /// An object with another list of objects before that list, in words.
@@ -100,7 +100,8 @@ fn is_list_key(key: &[u8]) -> bool {
 }
 
 impl Elements {
-    /// The elements behind what [`list_begins`] found: `prefix` is the text before them, which was read from `reader`.
+    /// The elements behind what [`list_begins`] found: `prefix` is the text before them, which was read from
+    /// `reader`.
     pub(super) fn behind(
         prefix: &[u8],
         path: PathBuf,

@@ -112,7 +112,8 @@ pub fn encode_pairs(
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
 ) -> Result<(Vec<EncodedPair>, EncodeReport)> {
-    // The parallel map keeps its order, so the error that is returned is the first of the file and not of a thread.
+    // The parallel map keeps its order, so the error that is returned is the first of the file and not of a
+    // thread.
     let outcomes: Vec<Result<Outcome>> =
         pairs.par_iter().enumerate().map(|(row, pair)| encode_pair(row, pair, tokenizer, options)).collect();
     let mut report = EncodeReport { pairs: pairs.len(), ..EncodeReport::default() };

@@ -36,12 +36,12 @@ const SPLIT_WORDS: [(&str, &str); 12] = [
     ("heldout", "held_out"),
 ];
 
-/// Returns the files that these paths mean: a file itself, and for a folder the data files in it, sorted by name.
-/// Folders in a folder are not entered: they are splits more often than parts.
+/// Returns the files that these paths mean: a file itself, and for a folder the data files in it, sorted by
+/// name. Folders in a folder are not entered: they are splits more often than parts.
 ///
 /// # Errors
-/// A folder that cannot be read, that has no data file, or that has files of several splits: nobody means to train on the
-/// test split. A dash, which elsewhere means standard input.
+/// A folder that cannot be read, that has no data file, or that has files of several splits: nobody means to
+/// train on the test split. A dash, which elsewhere means standard input.
 pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {

@@ -1,11 +1,12 @@
-//! The members of a gzip file, one after the other, with the padding that tapes and downloads leave behind them.
+//! The members of a gzip file, one after the other, with the padding that tapes and downloads leave behind
+//! them.
 
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// The bytes of all members. Zeros behind a member are padding, as for Python's gzip and for gzip itself; other bytes
-/// that begin no member are an error.
+/// The bytes of all members. Zeros behind a member are padding, as for Python's gzip and for gzip itself;
+/// other bytes that begin no member are an error.
 pub(super) struct Gzip<R> {
     member: Option<GzDecoder<R>>,
 }
@@ -77,8 +78,8 @@ mod tests {
         Ok(text)
     }
 
-    /// Protects: all members are read, with zeros between and behind them; anything else behind is an error, and so is
-    /// a member that ends early.
+    /// Protects: all members are read, with zeros between and behind them; anything else behind is an error,
+    /// and so is a member that ends early.
     #[test]
     fn members_and_padding_are_read() {
         let (one, two, zeros) = (packed("one\n"), packed("two\n"), vec![0; 1000]);

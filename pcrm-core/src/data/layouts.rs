@@ -1,7 +1,7 @@
 //! Layouts of published data sets, as columns that schemas know.
 //!
-//! Each names its answers or its label in its own way, which no option could map. Its record is seen as one with the columns of
-//! a schema; other columns stay as they are.
+//! Each names its answers or its label in its own way, which no option could map. Its record is seen as one
+//! with the columns of a schema; other columns stay as they are.
 
 use serde_json::{Map, Value, json};
 
@@ -60,7 +60,8 @@ fn answers(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &[chosen, rejected], columns)))
 }
 
-/// OpenAI's preference format: `input` with `messages` and `tools`, `preferred_output`, `non_preferred_output`.
+/// OpenAI's preference format: `input` with `messages` and `tools`, `preferred_output`,
+/// `non_preferred_output`.
 fn openai(record: &Record) -> Option<Result<Record, String>> {
     let input = record.get("input")?.as_object()?;
     let (chosen, rejected) = (record.get("preferred_output")?, record.get("non_preferred_output")?);
@@ -71,8 +72,8 @@ fn openai(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["input", "preferred_output", "non_preferred_output"], columns)))
 }
 
-/// ms-swift's: `messages` with the better answer as its last turn, and the other in `rejected_response` or as a whole
-/// conversation in `rejected_messages`.
+/// ms-swift's: `messages` with the better answer as its last turn, and the other in `rejected_response` or as
+/// a whole conversation in `rejected_messages`.
 fn swift(record: &Record) -> Option<Result<Record, String>> {
     let messages = record.get("messages")?.as_array()?;
     if let Some(rejected) = record.get("rejected_messages").filter(|value| value.is_array()) {
@@ -97,7 +98,8 @@ fn swift(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["messages", "rejected_response"], columns)))
 }
 
-/// OpenAI's summaries: a post in `info`, two `summaries` and the `choice` between them. The prompt is that of the paper.
+/// OpenAI's summaries: a post in `info`, two `summaries` and the `choice` between them. The prompt is that of
+/// the paper.
 fn summaries(record: &Record) -> Option<Result<Record, String>> {
     let (info, texts) = (record.get("info")?.as_object()?, record.get("summaries")?.as_array()?);
     let choice = record.get("choice")?;
@@ -121,7 +123,8 @@ fn summaries(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["info", "summaries", "choice"], columns)))
 }
 
-/// WebGPT's comparisons: a `question` with its `full_text`, `answer_0` and `answer_1`, `score_0` and `score_1`.
+/// WebGPT's comparisons: a `question` with its `full_text`, `answer_0` and `answer_1`, `score_0` and
+/// `score_1`.
 fn web_gpt(record: &Record) -> Option<Result<Record, String>> {
     let question = record.get("question")?;
     let text = question.get("full_text").unwrap_or(question);
@@ -144,7 +147,8 @@ fn web_gpt(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["score_0", "score_1"], columns)))
 }
 
-/// The Stanford Human Preferences: a post in `history`, `human_ref_A`, `human_ref_B`, and `labels`, where 1 means A.
+/// The Stanford Human Preferences: a post in `history`, `human_ref_A`, `human_ref_B`, and `labels`, where 1
+/// means A.
 fn stanford(record: &Record) -> Option<Result<Record, String>> {
     let (first, second) = (record.get("human_ref_A")?, record.get("human_ref_B")?);
     let label = record.get("labels")?;
@@ -161,7 +165,8 @@ fn stanford(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["human_ref_A", "human_ref_B", "labels"], columns)))
 }
 
-/// LMSYS's 55k comparisons: lists of turns as JSON in `prompt`, `response_a` and `response_b`, and the winner in three columns.
+/// LMSYS's 55k comparisons: lists of turns as JSON in `prompt`, `response_a` and `response_b`, and the winner
+/// in three columns.
 fn arena_55k(record: &Record) -> Option<Result<Record, String>> {
     const WINNERS: [(&str, &str); 3] =
         [("winner_model_a", "model_a"), ("winner_model_b", "model_b"), ("winner_tie", "tie")];
@@ -236,7 +241,8 @@ const PACKED: [&str; 14] = [
     "conversation_b",
 ];
 
-/// Unpacks turns that are JSON inside of a text, as CSV files and databases keep them; `None` where there are none.
+/// Unpacks turns that are JSON inside of a text, as CSV files and databases keep them; `None` where there are
+/// none.
 ///
 /// # Errors
 /// Turns as Python prints them, in words.

@@ -1,6 +1,7 @@
 //! A file as numbered lines: plain, gzip or zstd, in bounded memory.
 //!
-//! No line is ever held beyond the limit, so a small archive that unpacks to terabytes costs time and not memory.
+//! No line is ever held beyond the limit, so a small archive that unpacks to terabytes costs time and not
+//! memory.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -173,7 +174,8 @@ mod tests {
             .collect()
     }
 
-    /// Every container gives the same numbered lines, whatever the name; gzip members and zstd frames concatenate.
+    /// Every container gives the same numbered lines, whatever the name; gzip members and zstd frames
+    /// concatenate.
     #[test]
     fn the_container_is_told_by_its_bytes() {
         let expected = vec![(1, "a".to_owned()), (3, "b".to_owned()), (4, "c".to_owned())];

@@ -1,10 +1,11 @@
 //! Preference data: from the user's files to token ids.
 //!
-//! [`files`] says which files are meant, [`records`] finds the JSON records in one ([`lines`] streams those of JSON
-//! lines), [`schema`] says what their columns mean and [`columns`] what the user says about them, [`preference`] and
-//! [`texts`] read them, [`report`] tells what was kept and why the rest was not, and [`encode`] renders and tokenises
-//! them exactly as TRL's reward trainer does. [`convert`] and [`split`] make files of files, which [`output`] writes;
-//! [`overlap`] tells what stands in two, [`survey`] what data are like.
+//! [`files`] says which files are meant, [`records`] finds the JSON records in one ([`lines`] streams those
+//! of JSON lines), [`schema`] says what their columns mean and [`columns`] what the user says about them,
+//! [`preference`] and [`texts`] read them, [`report`] tells what was kept and why the rest was not, and
+//! [`encode`] renders and tokenises them exactly as TRL's reward trainer does. [`convert`] and [`split`] make
+//! files of files, which [`output`] writes; [`overlap`] tells what stands in two, [`survey`] what data are
+//! like.
 
 mod arrow_rows;
 mod asked;

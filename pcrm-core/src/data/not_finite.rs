@@ -85,8 +85,8 @@ mod tests {
 
     use super::*;
 
-    /// Protects: numbers that JSON lacks are null wherever they are, the columns that hold one are named, and texts that
-    /// look like one stay.
+    /// Protects: numbers that JSON lacks are null wherever they are, the columns that hold one are named, and
+    /// texts that look like one stay.
     #[test]
     fn numbers_that_json_lacks_are_null() {
         let text = r#"{"chosen": "NaN, Infinity", "margin" :NaN,"meta": {"x":[-Infinity, 1e999, 2.5]}, "score\"": -1e400}"#;

@@ -54,8 +54,8 @@ pub fn overlap(train: &[Preference], eval: &[Preference]) -> Overlap {
     }
 }
 
-/// Counts the pairs that are there more than once, the first not counted, and those that are there the other way round
-/// too.
+/// Counts the pairs that are there more than once, the first not counted, and those that are there the other
+/// way round too.
 pub fn repeated(pairs: &[Preference]) -> (usize, usize) {
     let mut times: HashMap<PairId, usize> = HashMap::new();
     pairs.iter().for_each(|pair| *times.entry(PairId::of(pair)).or_default() += 1);

@@ -29,7 +29,8 @@ impl ParquetRows {
     /// Reads a file's footer.
     ///
     /// # Errors
-    /// A file that is damaged or cut short, whose columns cannot be read as rows, or whose compression is not supported.
+    /// A file that is damaged or cut short, whose columns cannot be read as rows, or whose compression is not
+    /// supported.
     pub(super) fn open(path: &Path, file: File, limit: usize) -> Result<Self> {
         let wrong = |message: String| Error::file(path, format!("a damaged Parquet file: {message}"));
         let open = || {

@@ -37,8 +37,8 @@ pub struct Preference {
     pub scores: Option<(f64, f64)>,
     /// The verdict of the data: which answer is better, or neither.
     pub verdict: Verdict,
-    /// The ranked set that the pair comes from; none for a record that is one pair. The pairs of a set follow each
-    /// other: answers 0 and 1, 0 and 2, .., 1 and 2, ..
+    /// The ranked set that the pair comes from; none for a record that is one pair. The pairs of a set follow
+    /// each other: answers 0 and 1, 0 and 2, .., 1 and 2, ..
     pub in_set: Option<InSet>,
 }
 
@@ -57,15 +57,16 @@ pub struct SourcePair {
 
 /// Reads preference pairs from files and folders of JSON lines, JSON or Parquet.
 ///
-/// Each file's schema is that of its first usable record. Left out, or refused with [`Strictness::Refuse`], are
-/// malformed records, ties (a `margin` of 0, or equal scores), identical answers and empty ones. Ties among the
-/// answers of a set whose other answers differ are left out and never refused. [`Ties::Keep`] keeps all ties.
+/// Each file's schema is that of its first usable record. Left out, or refused with [`Strictness::Refuse`],
+/// are malformed records, ties (a `margin` of 0, or equal scores), identical answers and empty ones. Ties
+/// among the answers of a set whose other answers differ are left out and never refused. [`Ties::Keep`] keeps
+/// all ties.
 ///
 /// # Errors
 /// A file that cannot be read or has no records, no usable record at all, and with [`Strictness::Refuse`] the
-/// first unusable one. Answers without a prompt beside a column of texts that is not read, labels that do not fit the
-/// columns of their answers, a named column that no record has or no schema reads, and `score_margins` where no pair
-/// has scores.
+/// first unusable one. Answers without a prompt beside a column of texts that is not read, labels that do not
+/// fit the columns of their answers, a named column that no record has or no schema reads, and
+/// `score_margins` where no pair has scores.
 pub fn load_preferences(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,

@@ -1,7 +1,8 @@
 //! The identity of prompts and of pairs, however a schema writes them.
 //!
-//! Splits, folds, held-out shares, repeats and overlaps all ask here, so that one prompt is one prompt to all of them: its
-//! turns, with their roles, without the space around them. A text is a user's turn; an HH dialogue is its turns.
+//! Splits, folds, held-out shares, repeats and overlaps all ask here, so that one prompt is one prompt to all
+//! of them: its turns, with their roles, without the space around them. A text is a user's turn; an HH
+//! dialogue is its turns.
 
 use std::fmt;
 
@@ -23,8 +24,8 @@ impl PromptId {
         Self::of_turns(&text_turns(prompt))
     }
 
-    /// The identity of a pair's prompt. Where nothing marks the prompt's end it is the text that both answers begin with;
-    /// a pair without any prompt is like no other pair.
+    /// The identity of a pair's prompt. Where nothing marks the prompt's end it is the text that both answers
+    /// begin with; a pair without any prompt is like no other pair.
     pub fn of(pair: &Preference) -> Self {
         match (prompt_of(pair), &pair.chosen, &pair.rejected) {
             (Ok(turns), ..) if turns.iter().any(|turn| !turn.content.trim().is_empty()) => {
@@ -158,7 +159,8 @@ mod tests {
         PairId::of(&read(std::slice::from_ref(&record)).0[0])
     }
 
-    /// Protects: one prompt has one identity in every schema, and another prompt, role or system message has another.
+    /// Protects: one prompt has one identity in every schema, and another prompt, role or system message has
+    /// another.
     #[test]
     fn a_prompt_is_one_in_every_schema() {
         let turn = |role: &str, said: &str| json!({"role": role, "content": said});

@@ -1,5 +1,5 @@
-//! A file as JSON objects: JSON lines, objects one after the other, one JSON array or an object with a list, Parquet,
-//! Arrow; recognised by its content.
+//! A file as JSON objects: JSON lines, objects one after the other, one JSON array or an object with a list,
+//! Parquet, Arrow; recognised by its content.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Cursor, Read};
@@ -50,8 +50,8 @@ impl Records {
     /// Opens a file; no record may be longer than [`MAX_LINE`].
     ///
     /// # Errors
-    /// A file that cannot be opened, and one that holds no records pcrm can read: an archive, a table, several lists, a
-    /// damaged Parquet file.
+    /// A file that cannot be opened, and one that holds no records pcrm can read: an archive, a table,
+    /// several lists, a damaged Parquet file.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, MAX_LINE)
     }

@@ -50,7 +50,8 @@ pub enum ProblemKind {
     Malformed,
     /// The file says that neither answer is better: a margin of 0, or equal scores.
     Tie,
-    /// Two answers of a set that rank the same, while others of the set do not: the set is used without the pair.
+    /// Two answers of a set that rank the same, while others of the set do not: the set is used without the
+    /// pair.
     TieInSet,
     /// Both answers are the same.
     Identical,
@@ -63,7 +64,8 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Returns true if a record that is left out for it is lost: ties within a set and records that rank nothing are not.
+    /// Returns true if a record that is left out for it is lost: ties within a set and records that rank
+    /// nothing are not.
     fn is_loss(self) -> bool {
         !matches!(self, Self::TieInSet | Self::Unranked)
     }
@@ -195,8 +197,8 @@ impl Report {
         reasons.into_values().collect()
     }
 
-    /// Returns the share of the records that were left out, from 0 to 1. Ranked sets are used without their ties, and
-    /// a record that ranks nothing has nothing to lose: neither counts.
+    /// Returns the share of the records that were left out, from 0 to 1. Ranked sets are used without their
+    /// ties, and a record that ranks nothing has nothing to lose: neither counts.
     pub fn share_left_out(&self) -> f64 {
         let counted = |reason: &Reason| reason.kind.is_loss().then_some(reason.count);
         let count: usize = self.left_out().iter().filter_map(counted).sum();

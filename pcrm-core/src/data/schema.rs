@@ -33,16 +33,16 @@ pub enum Schema {
     HhDialogues,
     /// `question` (`input`, `query`), `chosen`, `rejected`, all text.
     Question,
-    /// `chosen` and `rejected` text; the prompt is a list of messages (`prompt`, `messages`, `context`, ..), or text with
-    /// a `system` message or a `history` in columns of their own.
+    /// `chosen` and `rejected` text; the prompt is a list of messages (`prompt`, `messages`, `context`, ..),
+    /// or text with a `system` message or a `history` in columns of their own.
     Chat,
     /// LLaMA-Factory: `instruction`, maybe `input`, `system` and `history`; `chosen` and `rejected` text.
     Alpaca,
     /// LLaMA-Factory: `conversations` (or `messages`) and one message each in `chosen` and `rejected`.
     #[serde(rename = "sharegpt")]
     ShareGpt,
-    /// Two answers in columns of their own (`output_1` and `output_2`, `response_A` and `response_B`, ..) and a `label`
-    /// (`winner`, `preference`, ..) that says which is better.
+    /// Two answers in columns of their own (`output_1` and `output_2`, `response_A` and `response_B`, ..) and
+    /// a `label` (`winner`, `preference`, ..) that says which is better.
     Labelled,
     /// RewardBench: `prompt`, `chosen`, `rejected` text for a chat template, with `subset` and `id`.
     #[serde(rename = "reward_bench")]
@@ -51,11 +51,12 @@ pub enum Schema {
     /// rejected one.
     #[serde(rename = "reward_bench_2")]
     RewardBench2,
-    /// `prompt` (`question`, `instruction`) and a list of answers in `responses` (`answers`, `outputs`, `completions`)
-    /// with a list `scores` or `ranks`, or with a score or rank in each answer's object, as UltraFeedback has; every
-    /// answer beats those that rank below it.
+    /// `prompt` (`question`, `instruction`) and a list of answers in `responses` (`answers`, `outputs`,
+    /// `completions`) with a list `scores` or `ranks`, or with a score or rank in each answer's object, as
+    /// UltraFeedback has; every answer beats those that rank below it.
     Ranked,
-    /// OpenAssistant: one tree of messages a record, replies in replies; ranked replies of the assistant make pairs.
+    /// OpenAssistant: one tree of messages a record, replies in replies; ranked replies of the assistant make
+    /// pairs.
     #[serde(rename = "oasst_trees")]
     OasstTrees,
     /// OpenAssistant: one message a record, `message_id`, `parent_id`, `text`, `role`, `rank`.

@@ -46,7 +46,8 @@ const SIGNATURES: &[Signature] = &[
     ),
 ];
 
-/// Says what a file is that holds no records, by its first bytes, and what to do; `None` where they may be records.
+/// Says what a file is that holds no records, by its first bytes, and what to do; `None` where they may be
+/// records.
 pub(super) fn foreign(head: &[u8]) -> Option<String> {
     if let Some(archive) = zip_of(head) {
         return Some(archive.to_owned());

@@ -22,14 +22,16 @@ pub struct Split {
     pub held_out_prompts: usize,
 }
 
-/// Splits pairs by prompt: of all prompts, the share `fraction` (one at least) is held out, whichever schemas they are
-/// written in. The seed and the prompts alone decide which, not the order of the records.
+/// Splits pairs by prompt: of all prompts, the share `fraction` (one at least) is held out, whichever schemas
+/// they are written in. The seed and the prompts alone decide which, not the order of the records.
 ///
 /// Prompts of one record stay together, and with them every record that has one of them: the prompts of an
-/// OpenAssistant tree, and sets of answers that were made of it. Such groups may take the share beyond `fraction`.
+/// OpenAssistant tree, and sets of answers that were made of it. Such groups may take the share beyond
+/// `fraction`.
 ///
 /// # Errors
-/// A fraction that is not between 0 and 1, fewer than two groups of prompts, and records whose prompts are not marked.
+/// A fraction that is not between 0 and 1, fewer than two groups of prompts, and records whose prompts are
+/// not marked.
 pub fn split_by_prompt(pairs: &[SourcePair], fraction: f64, seed: u64) -> Result<Split> {
     if !(fraction > 0.0 && fraction < 1.0) {
         return Err(Error::invalid("fraction", format!("{fraction}; expected a share between 0 and 1")));

@@ -52,8 +52,8 @@ impl Row {
 
 /// Reads records to be scored, each with its JSON object, so that output can carry the object through.
 ///
-/// Ties and identical answers are kept: they can be scored. A record that cannot be scored is a [`Row::LeftOut`], so
-/// that rows match records one to one; its object is empty where it could not be read.
+/// Ties and identical answers are kept: they can be scored. A record that cannot be scored is a
+/// [`Row::LeftOut`], so that rows match records one to one; its object is empty where it could not be read.
 ///
 /// # Errors
 /// As [`load_preferences`](super::preference::load_preferences).

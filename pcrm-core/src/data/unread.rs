@@ -1,4 +1,5 @@
-//! Columns that hold text and that nothing is read from: where answers have no prompt, one of them is likely to be it.
+//! Columns that hold text and that nothing is read from: where answers have no prompt, one of them is likely
+//! to be it.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -22,8 +22,8 @@ pub struct ConvertArgs {
     /// Files and folders of preferences: JSONL, JSON or Parquet
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Schema to write: standard_explicit, standard_implicit, conversational_explicit, conversational_implicit,
-    /// hh_dialogues, question, alpaca or sharegpt
+    /// Schema to write: standard_explicit, standard_implicit, conversational_explicit,
+    /// conversational_implicit, hh_dialogues, question, alpaca or sharegpt
     #[arg(long, value_name = "NAME")]
     to: Schema,
     /// File to write; its ending says how: .jsonl or .json, maybe with .gz or .zst, or .parquet

@@ -85,16 +85,16 @@ impl EncodedPair {
 
 /// Takes padding ids off the end of a sequence; one token always stays.
 ///
-/// `transformers` scores a sequence at its last token that is not padding; where a tokenizer pads with its EOS that
-/// is the token before the EOS, and nothing after it counts.
+/// `transformers` scores a sequence at its last token that is not padding; where a tokenizer pads with its
+/// EOS that is the token before the EOS, and nothing after it counts.
 pub fn strip_padding(ids: &mut Vec<u32>, pad: u32) {
     while ids.len() > 1 && ids.last() == Some(&pad) {
         ids.pop();
     }
 }
 
-/// How many tokens of two sequences are their common prompt. One may be the beginning of the other; each still needs
-/// a last token of its own to be scored.
+/// How many tokens of two sequences are their common prompt. One may be the beginning of the other; each
+/// still needs a last token of its own to be scored.
 pub(super) fn shared(chosen: &[u32], rejected: &[u32]) -> usize {
     let common = chosen.iter().zip(rejected).take_while(|(left, right)| left == right).count();
     common.min(chosen.len() - 1).min(rejected.len() - 1)

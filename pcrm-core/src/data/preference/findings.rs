@@ -1,5 +1,5 @@
-//! Findings about pairs as they are read: margins in some alone, prompts said twice, scores as text, labels that do not
-//! fit.
+//! Findings about pairs as they are read: margins in some alone, prompts said twice, scores as text, labels
+//! that do not fit.
 
 use super::{Content, Origin, Preference};
 use crate::data::load::Record;
@@ -99,8 +99,8 @@ impl PairFindings {
     }
 }
 
-/// Returns true if a text says another before anything else. A short text may begin another by chance, and a word may
-/// continue.
+/// Returns true if a text says another before anything else. A short text may begin another by chance, and a
+/// word may continue.
 fn says_first(answer: &str, prompt: &str) -> bool {
     let prompt = prompt.trim();
     let rest = answer.trim_start().strip_prefix(prompt);

@@ -188,7 +188,8 @@ pub(in crate::data) fn is_score(column: &str) -> bool {
     SCORES.iter().any(|(chosen, rejected)| column == *chosen || column == *rejected)
 }
 
-/// Columns that TRL hands to the chat template, and those of images and sounds; ignoring them would train on other text.
+/// Columns that TRL hands to the chat template, and those of images and sounds; ignoring them would train on
+/// other text.
 pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Refusal> {
     for key in ["tools", "chat_template_kwargs"] {
         let blank = match record.get(key) {
@@ -222,8 +223,8 @@ pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Re
     Ok(())
 }
 
-/// A prompt given as text beside conversations: one of their turns, or, where they hold the answer alone, the user's turn
-/// before it.
+/// A prompt given as text beside conversations: one of their turns, or, where they hold the answer alone, the
+/// user's turn before it.
 fn text_prompt(asked: &Asked<'_>, chosen: &Content) -> Result<Option<Content>, Refusal> {
     let Content::Messages(turns) = chosen else { return Ok(None) };
     let (mut before, prompt) = (asked.turns_before()?, asked.as_turns()?);

@@ -36,8 +36,8 @@ fn an_array_that_does_not_close_is_an_error() {
     assert!(records[1].as_ref().unwrap_err().contains(":2: the file ends inside its array"), "{records:?}");
 }
 
-/// Protects: objects over several lines, or several on a line, are records, as `datasets` reads them; a broken one among
-/// them is told with its line and the others are kept.
+/// Protects: objects over several lines, or several on a line, are records, as `datasets` reads them; a
+/// broken one among them is told with its line and the others are kept.
 #[test]
 fn objects_may_be_spread_or_glued() {
     assert_eq!(
@@ -80,7 +80,8 @@ fn refusal(text: &str) -> String {
     }
 }
 
-/// Protects: a file with two lists is refused, wherever the second is, and so are objects with commas between.
+/// Protects: a file with two lists is refused, wherever the second is, and so are objects with commas
+/// between.
 #[test]
 fn lists_are_not_chosen_among() {
     for text in [

@@ -40,8 +40,9 @@ impl LabelKeys {
         Some(Self { answers, label })
     }
 
-    /// Says why the label of a record cannot be one of these answers: a number that others of its kind begin or end with.
-    /// The labels 0 and 1 beside `output_1` and `output_2` would call the first answer better where the second is.
+    /// Says why the label of a record cannot be one of these answers: a number that others of its kind begin
+    /// or end with. The labels 0 and 1 beside `output_1` and `output_2` would call the first answer better
+    /// where the second is.
     pub(in crate::data) fn misfit(self, record: &Map<String, Value>) -> Option<String> {
         let label = record.get(self.label)?;
         let number = label.as_f64().or_else(|| label.as_str()?.trim().parse().ok())?;

@@ -17,8 +17,8 @@ const MESSAGES: [&str; 6] = ["message_id", "parent_id", "text", "role", "rank", 
 const TEMPLATE: [&str; 2] = ["tools", "chat_template_kwargs"];
 
 impl Schema {
-    /// Returns the columns that a record of this schema is read from, those of scores, margins and for chat templates
-    /// included; a record need not have all of them.
+    /// Returns the columns that a record of this schema is read from, those of scores, margins and for chat
+    /// templates included; a record need not have all of them.
     pub(in crate::data) fn reads(self, record: &Record) -> Vec<&str> {
         let asked: Vec<&str> = Asked::of(record).map(|asked| asked.columns().collect()).unwrap_or_default();
         let mut read = match self {

@@ -65,8 +65,8 @@ fn published_dialogues_are_split() {
     assert_eq!(held.len(), (split.prompts as f64 * 0.1).round() as usize);
 }
 
-/// Protects: trees and the sets that were made of them share prompts, and each prompt is on one side, whichever of the two
-/// it is written in; a tree is not torn.
+/// Protects: trees and the sets that were made of them share prompts, and each prompt is on one side,
+/// whichever of the two it is written in; a tree is not torn.
 #[test]
 fn trees_and_their_sets_are_split_alike() {
     let Some(data) = crate::data::shared_data() else { return };

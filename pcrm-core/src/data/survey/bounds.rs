@@ -1,7 +1,7 @@
 //! Survey of a constraint's bounds Δ* on these data: loose ones, tight ones, and bounds that lean on length.
 //!
-//! The loss of a pair, −ln σ(Δ) − ln σ(Δ* − Δ), is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound draws
-//! P(y_w ≻ y_l) towards σ(Δ*/2): see [`sureness`].
+//! The loss of a pair, −ln σ(Δ) − ln σ(Δ* − Δ), is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound
+//! draws P(y_w ≻ y_l) towards σ(Δ*/2): see [`sureness`].
 
 use std::cmp::Ordering;
 
@@ -56,8 +56,8 @@ pub struct ByLength {
     pub sure_of_longer: f64,
     /// Median sureness of the second group.
     pub sure_of_shorter: f64,
-    /// Probability that a pair of the first group has a looser bound than one of the second (Mann–Whitney U over
-    /// the number of comparisons, ties half); 0.5 where bounds ignore which answer is longer.
+    /// Probability that a pair of the first group has a looser bound than one of the second (Mann–Whitney U
+    /// over the number of comparisons, ties half); 0.5 where bounds ignore which answer is longer.
     pub looser_for_longer: f64,
 }
 
@@ -211,7 +211,8 @@ mod tests {
         assert!((sureness(2.0 * 3f64.ln()) - 0.75).abs() < 1e-12);
     }
 
-    /// Protects: which bounds are called loose and tight, at which share that is a warning, and what is not a bound.
+    /// Protects: which bounds are called loose and tight, at which share that is a warning, and what is not a
+    /// bound.
     #[test]
     fn loose_and_tight_bounds_are_counted() {
         let record = |row: usize| json!({"prompt": format!("{row}"), "chosen": "a", "rejected": "b"});
@@ -232,8 +233,8 @@ mod tests {
         assert_eq!((bounds.unbounded, bounds.similarities), (4, Some(vec![0.5; 4])));
     }
 
-    /// Protects: bounds that are looser where the longer answer wins are a warning, in either direction; bounds that
-    /// ignore length, small groups and small differences are not.
+    /// Protects: bounds that are looser where the longer answer wins are a warning, in either direction;
+    /// bounds that ignore length, small groups and small differences are not.
     #[test]
     fn bounds_that_lean_on_length_are_a_warning() {
         let record = |row: usize| match row % 2 {

@@ -1,9 +1,11 @@
-//! What preference data are like, told before anything is trained on them: facts as counts, and findings with what to do.
+//! What preference data are like, told before anything is trained on them: facts as counts, and findings with
+//! what to do.
 //!
-//! No model is run here. [`told`] says what a file is and by which columns; [`reading`] turns the report on reading into
-//! findings; [`lengths`] counts tokens; [`ends`] looks at how sequences begin and end, [`template`] at the chat template;
-//! [`repeats`] finds pairs and prompts that stand more than once; [`sets`] counts ranked sets; [`bounds`] tells what a
-//! constraint will do. Each has `findings`, a list of [`Finding`]s; their thresholds are constants of their modules.
+//! No model is run here. [`told`] says what a file is and by which columns; [`reading`] turns the report on
+//! reading into findings; [`lengths`] counts tokens; [`ends`] looks at how sequences begin and end,
+//! [`template`] at the chat template; [`repeats`] finds pairs and prompts that stand more than once; [`sets`]
+//! counts ranked sets; [`bounds`] tells what a constraint will do. Each has `findings`, a list of
+//! [`Finding`]s; their thresholds are constants of their modules.
 
 pub mod bounds;
 pub mod ends;

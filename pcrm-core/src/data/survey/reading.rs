@@ -123,8 +123,8 @@ mod tests {
     use super::super::testing::{find, read};
     use super::*;
 
-    /// Protects: every reason for leaving a record out is a finding with its count and first line, and good files have
-    /// none.
+    /// Protects: every reason for leaving a record out is a finding with its count and first line, and good
+    /// files have none.
     #[test]
     fn what_was_left_out_is_found() {
         let good = json!({"prompt": "q", "chosen": "a", "rejected": "b"});

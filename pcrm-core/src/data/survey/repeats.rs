@@ -1,4 +1,5 @@
-//! Pairs and prompts that are there more than once, pairs that contradict each other, and those of held-out data.
+//! Pairs and prompts that are there more than once, pairs that contradict each other, and those of held-out
+//! data.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -223,7 +224,8 @@ mod tests {
         assert_eq!(repeats.prompts, 2);
     }
 
-    /// Protects: the pairs of one ranked set share their prompt by nature; two sets that do are one prompt again.
+    /// Protects: the pairs of one ranked set share their prompt by nature; two sets that do are one prompt
+    /// again.
     #[test]
     fn a_ranked_set_does_not_repeat_itself() {
         let set = json!({"prompt": "q", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]});

@@ -1,8 +1,9 @@
 //! Small files in the layouts and with the faults that people have, each with what must come of it.
 //!
-//! A folder holds files and `expected.json`: a list of cases, each with `data` and what is expected: the `schema`, how
-//! many `rows`, the `pairs` (prompt, chosen, rejected) or how many are `kept`, how many are `left_out` by reason, the
-//! `findings` by code, words that the report `says`, or words that an error `refuses` the data with.
+//! A folder holds files and `expected.json`: a list of cases, each with `data` and what is expected: the
+//! `schema`, how many `rows`, the `pairs` (prompt, chosen, rejected) or how many are `kept`, how many are
+//! `left_out` by reason, the `findings` by code, words that the report `says`, or words that an error
+//! `refuses` the data with.
 
 use std::path::Path;
 
@@ -80,7 +81,8 @@ fn wild_files_are_read_or_refused() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Protects: the layouts of the Hub's preference sets, and the README's table of them, which is made of these cases.
+/// Protects: the layouts of the Hub's preference sets, and the README's table of them, which is made of these
+/// cases.
 #[test]
 fn layouts_of_the_hub_are_understood() {
     let folder = golden("hub-layouts");
@@ -93,7 +95,8 @@ fn layouts_of_the_hub_are_understood() {
     assert!(missing.is_empty(), "README.md lacks these rows, or has others:\n{}", missing.join("\n"));
 }
 
-/// A data set's row in the README's table: its name, the columns that are read, the schema or why there is none.
+/// A data set's row in the README's table: its name, the columns that are read, the schema or why there is
+/// none.
 fn table_row(folder: &Path, case: &Value) -> String {
     let path = folder.join(case["data"].as_str().unwrap());
     let note = case["note"].as_str().map_or(String::new(), |note| format!("; {note}"));

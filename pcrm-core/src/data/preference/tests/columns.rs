@@ -23,7 +23,8 @@ fn prompt(record: Value) -> Value {
     json!(pairs[0].prompt)
 }
 
-/// Protects: a prompt is read from whichever column has it, with the system message and the history beside it.
+/// Protects: a prompt is read from whichever column has it, with the system message and the history beside
+/// it.
 #[test]
 fn prompts_are_read_from_their_columns() {
     let turn = |role: &str, said: &str| json!({"role": role, "content": said});
@@ -76,11 +77,14 @@ fn conversations_get_their_system_message() {
     assert_eq!(prompt(apart), json!([user]));
 }
 
-/// Protects: answers without a prompt are refused where a column may be it, with the flag that names it; nothing is said
-/// where the column is about the record, is in the answers, or the user chose the schema.
+/// Protects: answers without a prompt are refused where a column may be it, with the flag that names it;
+/// nothing is said where the column is about the record, is in the answers, or the user chose the schema.
 #[test]
 fn prompts_that_are_not_read_are_refused() {
-    let row = |name: &str, text: &str, at: usize| json!({name: text, "chosen": format!("{at}7"), "rejected": format!("{at}8"), "id": format!("id-{at}")});
+    let row = |name: &str, text: &str, at: usize| {
+        let (chosen, rejected, id) = (format!("{at}7"), format!("{at}8"), format!("id-{at}"));
+        json!({name: text, "chosen": chosen, "rejected": rejected, "id": id})
+    };
     let rows = |name: &str, texts: [&str; 3]| {
         [row(name, texts[0], 1), row(name, texts[1], 2), row(name, texts[2], 3)]
     };
@@ -119,15 +123,21 @@ fn prompts_that_are_not_read_are_refused() {
     assert_eq!(findings(&rows("source", ["a b", "a c", "a d"])), [""; 0]);
     assert_eq!(findings(&rows("model_name", ["a b", "a c", "a d"])), [""; 0]);
     assert_eq!(findings(&rows("topic", ["a b", "a b", "a b"])), [""; 0], "a text that does not vary");
-    let implicit = |at: usize| json!({"chosen": format!("What is {at} and {at}? a"), "rejected": format!("What is {at} and {at}? b"), "why": format!("since {at}")});
+    let implicit = |at: usize| {
+        let answer = |said: &str| format!("What is {at} and {at}? {said}");
+        json!({"chosen": answer("a"), "rejected": answer("b"), "why": format!("since {at}")})
+    };
     assert_eq!(findings(&[implicit(1), implicit(2)]), [""; 0]);
 }
 
-/// Protects: beside a prompt, a column named like one that varies and is not read is a finding, and every column that is
-/// not read is named.
+/// Protects: beside a prompt, a column named like one that varies and is not read is a finding, and every
+/// column that is not read is named.
 #[test]
 fn columns_that_are_not_read_are_named() {
-    let row = |at: usize| json!({"question": format!("q{at}"), "context": format!("passage {at}"), "note": "n", "chosen": "a", "rejected": "b"});
+    let row = |at: usize| {
+        let (question, context) = (format!("q{at}"), format!("passage {at}"));
+        json!({"question": question, "context": context, "note": "n", "chosen": "a", "rejected": "b"})
+    };
     let (_, report) = load_text(&lines(&[row(1), row(2)]), Strictness::Skip).unwrap();
     let found: Vec<_> = report.findings.iter().map(|finding| (finding.code, finding.count)).collect();
     assert_eq!(found, [("unread_column", Some(2))]);
@@ -138,7 +148,10 @@ fn columns_that_are_not_read_are_named() {
         "{text}"
     );
     // What the prompt says already is nothing lost.
-    let twice = |at: usize| json!({"prompt": format!("Q: q{at}"), "input": format!("q{at}"), "chosen": "a", "rejected": "b"});
+    let twice = |at: usize| {
+        let (prompt, input) = (format!("Q: q{at}"), format!("q{at}"));
+        json!({"prompt": prompt, "input": input, "chosen": "a", "rejected": "b"})
+    };
     assert_eq!(findings(&[twice(1), twice(2)]), [""; 0]);
 }
 
@@ -164,8 +177,8 @@ fn names_that_do_nothing_are_refused() {
     assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("system", "x"), ("user", "q")]);
 }
 
-/// Protects: margins in some pairs, prompts said twice, and messages inside of texts are findings; scores as texts too,
-/// or, where they are to be margins, the record's fault.
+/// Protects: margins in some pairs, prompts said twice, and messages inside of texts are findings; scores as
+/// texts too, or, where they are to be margins, the record's fault.
 #[test]
 fn faults_of_kept_pairs_are_found() {
     let pair = |prompt: &str, more: &str| json!({"prompt": prompt, "chosen": format!("{more}a"), "rejected": format!("{more}b")});
@@ -230,7 +243,8 @@ fn labels_that_do_not_fit_refuse_the_file() {
     assert_eq!((pairs.len(), report.counts()[&ProblemKind::Malformed]), (1, 1));
 }
 
-/// Protects: the share that was left out is a sentence with its reasons, beyond a few in a hundred; a few are none.
+/// Protects: the share that was left out is a sentence with its reasons, beyond a few in a hundred; a few are
+/// none.
 #[test]
 fn many_left_out_are_a_sentence() {
     let report = |bad: usize| {
