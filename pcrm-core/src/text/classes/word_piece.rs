@@ -27,7 +27,8 @@ const BERT: Class = Class {
 /// A class that takes BERT's constructor without one of its own: the file stays as it is.
 const BERT_OF_FILE: Class = Class { build: Build::File, ..BERT };
 
-/// The constructors of DPR keep `do_lower_case` for themselves.
+/// The constructors of DPR keep `do_lower_case` for themselves. What the names with `Fast` stand for depends
+/// on what transformers has loaded before, so they have no entry.
 const DPR: Class =
     Class { build: Build::Vocabulary(|arguments, file| words(arguments, file, true, true)), ..BERT };
 
@@ -36,11 +37,8 @@ pub(super) const CLASSES: &[Class] = &[
     Class { name: "DistilBertTokenizer", ..BERT },
     Class { name: "ConvBertTokenizer", ..BERT_OF_FILE },
     Class { name: "DPRContextEncoderTokenizer", ..DPR },
-    Class { name: "DPRContextEncoderTokenizerFast", ..BERT_OF_FILE },
     Class { name: "DPRQuestionEncoderTokenizer", ..DPR },
-    Class { name: "DPRQuestionEncoderTokenizerFast", ..BERT_OF_FILE },
     Class { name: "DPRReaderTokenizer", ..DPR },
-    Class { name: "DPRReaderTokenizerFast", ..BERT_OF_FILE },
     Class {
         name: "MPNetTokenizer",
         defaults: &[
