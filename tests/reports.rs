@@ -184,7 +184,8 @@ fn what_cannot_be_written_is_a_warning() -> Result<()> {
     fs::create_dir_all(world.path("rm/report.html"))?;
     fs::write(world.path("rm/tensorboard"), "in the way")?;
     fs::write(world.path("rm/README.md"), "# mine\n")?;
-    let output = world.command(&format!("{TRAIN} --data train.jsonl --output rm"))?.output()?;
+    let output =
+        world.command(&format!("{TRAIN} --data train.jsonl --eval-data test.jsonl --output rm"))?.output()?;
     let said = stderr(&output);
     ensure!(output.status.success(), "{said}");
     for part in ["no report in rm/report.html", "no events for TensorBoard", "README.md is somebody's own"] {

@@ -253,7 +253,8 @@ mod tests {
     /// Protects: numbers outside their range are refused by the option's name, with the value.
     #[test]
     fn numbers_outside_their_range_are_refused() {
-        let cases: [(&str, fn(&mut TrainerConfig)); 22] = [
+        type Change = fn(&mut TrainerConfig);
+        let cases: [(&str, Change); 22] = [
             ("epochs: 0: ", |config| config.epochs = 0.0),
             ("epochs: inf: ", |config| config.epochs = f64::INFINITY),
             ("epochs: NaN: ", |config| config.epochs = f64::NAN),
