@@ -227,3 +227,29 @@ fn a_calibrated_run_shows_its_evidence() -> Result<()> {
     );
     Ok(())
 }
+
+/// Protects: warnings about bounds and about rows left out are printed twice, at their finding and at the end, and are on
+/// the page of the run; an evaluation's are on its page.
+#[test]
+fn pages_carry_the_warnings() -> Result<()> {
+    let world = World::new()?;
+    let train = "reward --model base --data train.jsonl --batch 8 --max-steps 2 --eval-data test.jsonl";
+    for (bound, warning) in [("50", "so loose that it hardly ever acts"), ("0.1", "so tight that the model")]
+    {
+        let command = format!(
+            "{train} --constraint '{{\"kind\": \"fixed\", \"bound\": {bound}}}' --max-length 45 --output rm-{bound}"
+        );
+        let said =
+            stderr(&world.command(&command)?.output()?).split_whitespace().collect::<Vec<_>>().join(" ");
+        let page = String::from_utf8(world.read(&format!("rm-{bound}/report.html"))?)?.replace('\u{a0}', " ");
+        for part in [warning, "longer than --max-length 45"] {
+            ensure!(said.matches(part).count() >= 2, "{part:?} is not said twice: {said}");
+            ensure!(page.contains(part), "{part:?} is not on the page");
+        }
+    }
+    let plain = format!("{train} --output rm");
+    ensure!(!stderr(&world.command(&plain)?.output()?).contains("warning: --constraint"));
+    world.run("eval reward --model rm --data test.jsonl --max-length 45 --bootstrap 0 --report page.html")?;
+    ensure!(String::from_utf8(world.read("page.html")?)?.contains("longer than --max-length 45"));
+    Ok(())
+}

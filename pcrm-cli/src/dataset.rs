@@ -164,11 +164,10 @@ pub fn placed<'a>(
     }
 }
 
-/// Warns of bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or
+/// The warnings about bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or
 /// favour the longer answer.
-pub fn warn_of_bounds(pairs: &[EncodedPair], bounds: &[f32]) {
-    let findings = Bounds::of(pairs, bounds, None).findings();
-    for finding in findings.iter().filter(|finding| finding.severity >= Severity::Warning) {
-        say(&format!("warning: --constraint: {}. {}", finding.found, finding.advice));
-    }
+pub fn bound_warnings(pairs: &[EncodedPair], bounds: &[f32]) -> Vec<String> {
+    let findings = Bounds::of(pairs, bounds, None).findings().into_iter();
+    let grave = findings.filter(|finding| finding.severity >= Severity::Warning);
+    grave.map(|finding| format!("--constraint: {}. {}", finding.found, finding.advice)).collect()
 }

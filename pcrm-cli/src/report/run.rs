@@ -88,6 +88,8 @@ pub struct Run<'a> {
     pub kept: Option<u64>,
     /// How it ended.
     pub ending: Ending,
+    /// The warnings that it printed.
+    pub warnings: &'a [String],
     /// The data it read.
     pub sources: &'a [Source],
     /// The number of training pairs.
@@ -133,6 +135,7 @@ impl Run<'_> {
 /// The report of a run.
 pub fn document(run: &Run<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
+    summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
     summary.extend(notes(run));
     let mut sections = vec![Section::open("", summary)];
     if run.curves.last().is_some() {

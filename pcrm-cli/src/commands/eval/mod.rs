@@ -183,6 +183,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
             constraint: constraint.as_ref(),
             report: &report,
             pairs: ours.pairs(),
+            warnings: warnings.all(),
             sources: &sources,
         };
         let earlier = fs::read(&path).ok();

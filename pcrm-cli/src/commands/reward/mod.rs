@@ -20,7 +20,7 @@ use pcrm_rl::trainer::{self, Outcome, Run};
 use serde_json::{Value, json};
 
 use crate::crossfit::Base;
-use crate::dataset::{bounds, padding, warn_of_bounds};
+use crate::dataset::{bound_warnings, bounds, padding};
 use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
@@ -140,7 +140,7 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         config.raw.insert("pcrm".into(), notes);
     });
     let train = bounded(train, constraint.as_ref(), &priors)?;
-    warn_of_bounds(&train.pairs, &train.bounds);
+    bound_warnings(&train.pairs, &train.bounds).into_iter().for_each(|text| warnings.add(text));
     let eval = eval.map(|eval| bounded(eval, constraint.as_ref(), &priors)).transpose()?;
     config.check_data(&train).map_err(named)?;
     let fingerprint = fingerprint(args, &config, &tagged, max_length)?;
@@ -187,12 +187,13 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         stop: interrupt::flag()?,
     };
     let outcome = trainer::train(run, &config, &mut Watch::default());
-    record.leave(&outcome);
+    let lines = outcome.as_ref().map_or_else(|_| Vec::new(), |end| closing(end, &args.output, &mut warnings));
+    record.leave(&outcome, warnings.all());
     let outcome = outcome.map_err(named)?;
     if resumes {
         describe()?;
     }
-    closing(&outcome, &args.output, &mut warnings).iter().for_each(|line| say(line));
+    lines.iter().for_each(|line| say(line));
     warnings.repeat();
     match outcome {
         Outcome::Finished { .. } => Ok((tagged, eval)),

@@ -40,16 +40,16 @@ pub(super) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Writes them, over all steps that `metrics.jsonl` has, however often the run was gone on with. What
-    /// hinders it is a warning.
-    pub fn leave(&self, outcome: &pcrm_rl::Result<Outcome>) {
+    /// Writes both over all steps in `metrics.jsonl`, those before a resume included, with the run's `warnings` on the
+    /// page. A file that cannot be written is a warning.
+    pub fn leave(&self, outcome: &pcrm_rl::Result<Outcome>, warnings: &[String]) {
         let path = self.args.output.join(report::FILE);
         // A run refused before its first step must not overwrite an earlier report.
         if !matches!(outcome, Ok(_) | Err(pcrm_rl::Error::NotFinite { .. })) {
             return;
         }
         let lines = metrics::read(&self.args.output.join("metrics.jsonl")).map_err(Error::from);
-        let run = lines.map(|lines| self.run(outcome, lines));
+        let run = lines.map(|lines| self.run(outcome, lines, warnings));
         let card = run.as_ref().ok().filter(|_| matches!(outcome, Ok(Outcome::Finished { .. })));
         if let Some(written) = card.map(|run| card::write(&self.args.output, &self.card(run))) {
             match written {
@@ -65,7 +65,12 @@ impl Record<'_> {
         }
     }
 
-    fn run(&self, outcome: &pcrm_rl::Result<Outcome>, lines: Vec<Value>) -> Run<'_> {
+    fn run<'a>(
+        &'a self,
+        outcome: &pcrm_rl::Result<Outcome>,
+        lines: Vec<Value>,
+        warnings: &'a [String],
+    ) -> Run<'a> {
         let (ending, kept) = match outcome {
             Ok(Outcome::Finished { early, saved, .. }) => {
                 let ending = if *early { Ending::Early } else { Ending::Finished };
@@ -85,6 +90,7 @@ impl Record<'_> {
             curves: Curves::new(lines),
             kept,
             ending,
+            warnings,
             sources: self.sources,
             pairs: self.train.pairs.len(),
             held_out: self.eval.map(held_out),

@@ -44,6 +44,8 @@ pub struct Evaluation<'a> {
     pub report: &'a RewardReport,
     /// The pairs behind them.
     pub pairs: &'a [PairScore],
+    /// The warnings about the data, such as rows left out.
+    pub warnings: &'a [String],
     /// The data that were read.
     pub sources: &'a [Source],
 }
@@ -58,6 +60,7 @@ pub fn document(evaluation: &Evaluation<'_>) -> Result<Document> {
     let reports = std::iter::once(report).chain(report.comparisons().map(|other| &other.report));
     let models: Vec<(&str, &RewardReport)> = names.iter().map(String::as_str).zip(reports).collect();
     let mut summary = vec![Block::Figures(figures(report))];
+    summary.extend(evaluation.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
     summary.extend(report.findings().into_iter().map(|text| Block::Note(Severity::Warning, text)));
     let mut sections =
         vec![Section::open("", summary), Section::open("", vec![Block::Facts(facts(evaluation))])];
