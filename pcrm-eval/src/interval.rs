@@ -15,7 +15,7 @@ pub const LEVEL: f64 = 0.95;
 /// The fewest replicates that get an interval. Of two, Student's t needs 12.7 standard errors on either side.
 pub const FEWEST_REPLICATES: usize = 3;
 
-/// How an interval is computed.
+/// The method by which an interval is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -53,7 +53,7 @@ impl Interval {
         self.level
     }
 
-    /// How it was computed.
+    /// The method by which it was computed.
     pub fn method(&self) -> Method {
         self.method
     }

@@ -35,7 +35,7 @@ pub struct Evidence {
 pub struct Fitted {
     /// The constraint, which gives bounds.
     pub constraint: Box<dyn Constraint>,
-    /// What it was fitted to.
+    /// The judges' wins that it was fitted to.
     pub evidence: Evidence,
 }
 

@@ -28,13 +28,13 @@ pub struct Ends {
     pub high: f64,
     /// The confidence level.
     pub level: f64,
-    /// How it was computed.
+    /// The method by which it was computed.
     pub method: Method,
     /// The number of draws.
     pub n: usize,
 }
 
-/// How an interval is computed.
+/// The method by which an interval is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {

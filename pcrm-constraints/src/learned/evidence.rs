@@ -46,7 +46,7 @@ pub struct Gain {
     /// The confidence level.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub level: Option<f64>,
-    /// How the interval is computed; absent in files of earlier versions.
+    /// The method of the interval; absent in files of earlier versions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub method: Option<GainMethod>,
     /// The number of prompts.
@@ -54,7 +54,7 @@ pub struct Gain {
     pub n: Option<u64>,
 }
 
-/// How the interval of a gain is computed.
+/// The method of a gain's interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GainMethod {

@@ -177,7 +177,7 @@ impl Digests {
             Some(Value::String(stated)) if stated == self.actual => Ok(()),
             other => refuse(format!(
                 "found {}, expected \"{}\": features or numbers were changed since they were fitted, stem from \
-                 different files, or were fitted by a version that told prompts apart by their rendered text; fit the \
+                 different files, or were fitted by a version that identified prompts by their rendered text; fit the \
                  constraint again",
                 other.unwrap_or_default(),
                 self.actual

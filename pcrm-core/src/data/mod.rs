@@ -1,11 +1,11 @@
 //! Preference data: from the user's files to token ids.
 //!
-//! [`files`] says which files are meant, [`records`] finds the JSON records in one ([`lines`] streams those
-//! of JSON lines), [`schema`] says what their columns mean and [`columns`] what the user says about them,
-//! [`preference`] and [`texts`] read them, [`report`] tells what was kept and why the rest was not, and
-//! [`encode`] renders and tokenises them exactly as TRL's reward trainer does. [`convert`] and [`split`] make
-//! files of files, which [`output`] writes; [`overlap`] tells what stands in two, [`survey`] what data are
-//! like.
+//! [`files`] lists the files to read and [`records`] finds the JSON records in each ([`lines`] streams JSON
+//! lines). [`schema`] detects the meaning of their columns, [`columns`] holds the user's word on it.
+//! [`preference`] and [`texts`] read the records, [`report`] counts those that are left out with the reasons,
+//! and [`encode`] renders and tokenises the rest exactly as TRL's reward trainer does. [`convert`] and
+//! [`split`] make new files, which [`output`] writes; [`overlap`] finds what two data sets share; [`survey`]
+//! looks for faults before training.
 
 mod arrow_rows;
 mod asked;

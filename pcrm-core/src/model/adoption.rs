@@ -38,7 +38,7 @@ const LISTED: usize = 5;
 pub struct Adoption<'a> {
     config: &'a ModelConfig,
     checkpoint: &'a Checkpoint,
-    /// What stands before each name.
+    /// The wrapper prefix of every name.
     lead: String,
     /// Whether names lack the family's own prefix.
     bare: bool,
@@ -238,7 +238,7 @@ impl<'a> Adoption<'a> {
     }
 }
 
-/// What stands before each name, and whether names lack the family's prefix, by the names of the embedding.
+/// Finds the wrapper prefix, and whether names lack the family's own, from the name of the embedding.
 fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(String, bool)> {
     let family = config.family;
     let full = format!("{}.weight", family.embedding);

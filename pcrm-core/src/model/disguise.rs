@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Bytes that are looked at.
 const HEAD: usize = 256;
 
-/// What a file is instead, by its first bytes, with the way out; `None`: nothing that is known here.
+/// Recognises by its first bytes a file that is something else than expected, with the way out.
 pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
     let text = head.trim_ascii_start().to_ascii_lowercase();
     Some(match head {

@@ -74,7 +74,7 @@ pub(super) fn without_weights(dir: &Path) -> String {
     format!("has neither {} nor {}; {}", super::weights::SINGLE, super::weights::INDEX, holds(dir))
 }
 
-/// What a folder holds of a model, and the way out.
+/// Describes what a folder without usable weights holds, with the way out.
 fn holds(dir: &Path) -> String {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> =

@@ -18,7 +18,7 @@ use crate::progress::say;
 
 /// The fitted constraint, as --constraint takes it.
 const CONSTRAINT: &str = "constraint.json";
-/// What it was fitted from.
+/// The constraint that was asked for.
 const EVIDENCE: &str = "evidence.json";
 
 /// A run that fits its constraint to its own training pairs.

@@ -155,9 +155,10 @@ fn train(args: &RewardArgs, resolved: &str) -> Result<(Value, Option<Pairs>)> {
         describe()?;
     }
     say(&format!(
-        "training {} parameters on {} pairs{}, constraint {}",
+        "training {} parameters on {} pair{}{}, constraint {}",
         model.params().elements(),
         train.pairs.len(),
+        if train.pairs.len() == 1 { "" } else { "s" },
         eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.pairs.len())),
         shown(&tagged),
     ));

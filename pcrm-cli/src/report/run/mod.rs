@@ -68,7 +68,7 @@ impl HeldOut {
 pub struct FittedTo<'a> {
     /// The constraint that was asked for.
     pub asked: &'a Value,
-    /// What it was fitted to.
+    /// The evidence that it was fitted to.
     pub evidence: &'a Evidence,
 }
 
@@ -81,7 +81,7 @@ pub struct Run<'a> {
     pub base: String,
     /// The constraint with its settings, as it bounded the pairs.
     pub constraint: &'a Value,
-    /// What it was fitted from, where the run fitted it.
+    /// The unfitted constraint and its evidence, where the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     /// Its measures.
     pub curves: Curves,

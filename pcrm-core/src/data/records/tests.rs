@@ -37,7 +37,7 @@ fn an_array_that_does_not_close_is_an_error() {
 }
 
 /// Protects: objects over several lines, or several on a line, are records, as `datasets` reads them; a
-/// broken one among them is told with its line and the others are kept.
+/// broken one among them is reported with its line and the others are kept.
 #[test]
 fn objects_may_be_spread_or_glued() {
     assert_eq!(

@@ -64,10 +64,10 @@ pub struct ByLength {
 /// Groups smaller than this say nothing about a constraint.
 const FEWEST: usize = 20;
 
-/// How far [`ByLength::looser_for_longer`] may be from 0.5 before it is a warning.
+/// The distance of [`ByLength::looser_for_longer`] from 0.5 from which on it is a warning.
 const LEAN: f64 = 0.1;
 
-/// How far the two medians of sureness may be apart before it is a warning.
+/// The distance of the two medians of sureness from which on it is a warning.
 const APART: f64 = 0.05;
 
 impl ByLength {
@@ -94,7 +94,7 @@ impl ByLength {
         })
     }
 
-    /// Whether bounds differ so much by length that they teach it.
+    /// Returns whether bounds differ so much by length that they teach it.
     fn leans(&self) -> bool {
         self.longer.min(self.shorter) >= FEWEST
             && (self.looser_for_longer - 0.5).abs() >= LEAN

@@ -1,11 +1,10 @@
-//! What preference data are like, told before anything is trained on them: facts as counts, and findings with
-//! what to do.
+//! Survey of preference data before training: facts as counts, and findings with advice.
 //!
-//! No model is run here. [`told`] says what a file is and by which columns; [`reading`] turns the report on
-//! reading into findings; [`lengths`] counts tokens; [`ends`] looks at how sequences begin and end,
-//! [`template`] at the chat template; [`repeats`] finds pairs and prompts that stand more than once; [`sets`]
-//! counts ranked sets; [`bounds`] tells what a constraint will do. Each has `findings`, a list of
-//! [`Finding`]s; their thresholds are constants of their modules.
+//! No model is run here. [`told`] describes each file, its schema and its columns; [`reading`] turns the report
+//! on reading into findings; [`lengths`] counts tokens; [`ends`] checks how sequences begin and end, [`template`]
+//! the chat template; [`repeats`] finds repeated pairs and prompts; [`sets`] counts ranked sets; [`bounds`]
+//! surveys a constraint's bounds. Each has `findings`, a list of [`Finding`]s; their thresholds are constants of
+//! their modules.
 
 pub mod bounds;
 pub mod ends;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::FROM_FILE;
 
-/// What transformers knows by name.
+/// The names in transformers' tables.
 #[derive(Deserialize)]
 struct Table {
     /// By model type: the class registered for it, and the one it falls back to.

@@ -28,7 +28,7 @@ pub(super) struct Class {
     pub defaults: &'static [(&'static str, Option<&'static str>)],
     /// Changes arguments before anything is built.
     pub prepare: fn(&mut Arguments) -> Result<(), String>,
-    /// How the tokenizer comes about.
+    /// The way the tokenizer is built.
     pub build: Build,
     /// The constructor's last steps, after tokens are added.
     pub finish: fn(&Built<'_>) -> Result<Ending, String>,
