@@ -77,17 +77,17 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Is a model right as often as it says?
+/// Compares mean confidence with accuracy.
 fn sureness(models: &[Measured]) -> String {
     let say = |model: &Measured| {
         let (expects, right) = (model.measures.confidence, model.measures.report.accuracy);
         let verdict = match expects {
-            expects if expects > right.high() => "too sure",
-            expects if expects < right.low() => "not sure enough",
-            _ => "fair, as far as chance lets tell",
+            expects if expects > right.high() => "overconfident",
+            expects if expects < right.low() => "underconfident",
+            _ => "calibrated, within chance",
         };
         format!(
-            "{} expects to be right in {} of the pairs and is in {}: {verdict}",
+            "{} is {} confident on average and right in {} of the pairs: {verdict}",
             model.name,
             percent(expects),
             percent(right.value)
@@ -102,14 +102,14 @@ fn spread(first: &Measured, others: &[Measured]) -> String {
         let margins = model.measures.report.margins.std / first.measures.report.margins.std;
         let scores = span(model) / span(first);
         format!(
-            "{}'s scores span {scores:.2}, and the standard deviation of its margins is {margins:.2}, of {}'s",
-            model.name, first.name
+            "relative to {}, {}'s score range is {scores:.2} and its margin spread {margins:.2}",
+            first.name, model.name
         )
     };
-    format!("{}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
+    format!("Spread: {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
-/// Is the order any better? On the same pairs, by McNemar's test: only pairs count where the two disagree.
+/// Compares accuracies on the same pairs by McNemar's test, which counts the pairs on which two models disagree.
 fn order(first: &Measured, others: &[Measured]) -> String {
     let say = |model: &Measured| {
         let both = || model.margins.iter().zip(&first.margins);
@@ -117,23 +117,24 @@ fn order(first: &Measured, others: &[Measured]) -> String {
         let lost = both().filter(|(ours, theirs)| **ours <= 0.0 && **theirs > 0.0).count();
         let (won, differ) = (gained as f64 - lost as f64, (gained + lost) as f64);
         let verdict = match won / differ.max(1.0).sqrt() {
-            z if z > 1.96 => "better",
-            z if z < -1.96 => "worse",
-            _ => "no difference beyond chance",
+            z if z > 1.96 => "significantly better",
+            z if z < -1.96 => "significantly worse",
+            _ => "not significant",
         };
-        format!("{} gains {gained} pairs on {} and loses {lost}: {verdict}", model.name, first.name)
+        let (first, model) = (&first.name, &model.name);
+        format!("{model} gets {gained} pairs right that {first} gets wrong, and {lost} vice versa: {verdict}")
     };
-    format!("In accuracy {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
+    format!("Accuracy: {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
-/// How far from the labellers' own probabilities?
+/// Ranks models by their log loss against the labellers' own probabilities.
 fn closeness(models: &[Measured], labellers: &Measures) -> String {
     let excess = |model: &Measured| model.measures.cross_entropy - labellers.cross_entropy;
     let mut ranked: Vec<&Measured> = models.iter().collect();
     ranked.sort_by(|a, b| excess(a).total_cmp(&excess(b)));
     let say = |model: &&Measured| format!("{} {:.3}", model.name, excess(model));
     format!(
-        "Above the least possible log loss against the labellers' probabilities, {:.3}, the nearest first: {}.",
+        "Excess log loss over the best possible against the labellers' probabilities ({:.3}): {}.",
         labellers.cross_entropy,
         ranked.iter().map(say).collect::<Vec<_>>().join(", ")
     )
