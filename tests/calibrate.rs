@@ -171,7 +171,7 @@ fn annotators_agreement_gives_back_its_curve() -> Result<()> {
 #[test]
 fn noisy_agreement_has_intervals() -> Result<()> {
     let world = World::new()?;
-    vote(&world, |s| if (1000.0 * s) as u64 % 2 == 0 { 0.9 } else { 0.6 })?;
+    vote(&world, |s| if ((1000.0 * s) as u64).is_multiple_of(2) { 0.9 } else { 0.6 })?;
     let said = json_of(&world.run(
         "calibrate --model base --data votes.jsonl --agreement-field agreement --bootstrap 100 --json \
          --constraint '{\"kind\": \"length_ratio\", \"beta2\": 0.1}' --output bound.json",
