@@ -233,6 +233,8 @@ def score(pcrm, folder):
     data = folder / "texts.jsonl"
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     command = [pcrm, "score", "--model", str(folder), "--data", str(data), "--ids"]
+    if "gpt2" not in folder.name:
+        command += ["--max-length", "4096"]  # transformers turns positions beyond the config's too
     run = subprocess.run(command, capture_output=True, text=True)
     rows = [json.loads(line) for line in run.stdout.splitlines()] if run.returncode == 0 else []
     return run.returncode, rows, run.stderr.strip()
