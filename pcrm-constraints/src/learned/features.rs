@@ -28,9 +28,9 @@ const SCORE_GAP: &str = "score_gap";
 
 /// The default features, the last only where every pair has a margin.
 ///
-/// `length_gap` is not among them: judges prefer longer answers more often than labels do, and a bound that may grow
-/// with the gap hands that preference on to the model.
-pub(super) const USUAL: [&str; 4] = ["length_ratio", "cosine", "edit", SCORE_GAP];
+/// Lengths are not among them: judges prefer longer answers more often than labels do, and bounds that grow with
+/// `length_gap`, or fall with `length_ratio`, hand that preference on to the model (BENCHMARKS.md has figures).
+pub(super) const USUAL: [&str; 3] = ["cosine", "edit", SCORE_GAP];
 
 impl Feature {
     /// Returns the default features that these pairs have: [`USUAL`], without `score_gap` where a margin is missing.

@@ -38,8 +38,8 @@ use self::table::Table;
 ///
 /// As data: `{"kind": "learned", "features": ["length_ratio", {"kind": "cosine", "encoder": "bag-of-words"}, "edit"],
 /// "monotone": {"cosine": "decreasing"}, "folds": 5, "form": "linear"}`. `features` are names or objects ([`Feature`]);
-/// the default is those three with their constraints' defaults, and `score_gap` where every pair has a margin.
-/// `length_gap` has to be asked for, since bounds that grow with it teach the model to prefer longer answers.
+/// the default is `cosine` and `edit` with their constraints' defaults, and `score_gap` where every pair has a margin.
+/// `length_gap` and `length_ratio` have to be asked for, since their bounds teach the model to prefer longer answers.
 /// `monotone` says `increasing`, `decreasing` or `free` of features by name; by default bounds decrease in
 /// similarities, increase in `score_gap`, and are free in `length_gap`. `folds` is from 3 to 20; `form` is `linear` or
 /// `boosted` (a sum of small trees). A fitted one has `models`, one per fold, and `evidence` besides, and a `digest` by

@@ -275,9 +275,9 @@ fn features_are_the_usual_ones_or_those_asked_for() {
         inputs.into_iter().map(|input| input["feature"].clone()).collect()
     };
     let mut pairs = world.pairs();
-    assert_eq!(names("learned", &pairs), ["length_ratio", "cosine", "edit", "score_gap"]);
+    assert_eq!(names("learned", &pairs), ["cosine", "edit", "score_gap"]);
     pairs[3].margin = None;
-    assert_eq!(names("learned", &pairs), ["length_ratio", "cosine", "edit"]);
+    assert_eq!(names("learned", &pairs), ["cosine", "edit"]);
     let wide = r#"{"kind": "learned", "features": ["cosine",
         {"name": "narrow", "kind": "cosine", "encoder": {"kind": "bag-of-words", "width": 16}}]}"#;
     assert_eq!(names(wide, &pairs), ["cosine", "narrow"]);
@@ -354,7 +354,7 @@ fn refuses_evidence() {
         ),
         (
             refusal(asked, &without_margin, &world.wins),
-            "monotone: \"score_gap\" is no feature of these pairs, which have length_ratio",
+            "monotone: \"score_gap\" is no feature of these pairs, which have cosine",
         ),
         (
             world.fitted(GAPS).bounds(&without_margin, &priors).unwrap_err().to_string(),
