@@ -4,7 +4,7 @@
 //! Records that are not read at all have [`Report::shortfall`](pcrm_core::data::report::Report::shortfall).
 
 use pcrm_core::data::encode::EncodeReport;
-use pcrm_core::data::survey::lengths::MANY_TOO_LONG;
+use pcrm_core::data::report::MANY_LEFT_OUT;
 
 /// A warning for pairs that were read and not encoded, if they are more than a few per cent.
 pub fn unencoded(report: &EncodeReport, max_length: usize) -> Option<String> {
@@ -33,7 +33,7 @@ pub fn share(count: usize, of: usize) -> Option<String> {
     let share = count as f64 / of.max(1) as f64;
     let text =
         if share < 0.0995 { format!("{:.1} %", 100.0 * share) } else { format!("{:.0} %", 100.0 * share) };
-    (share > MANY_TOO_LONG).then_some(text)
+    (share > MANY_LEFT_OUT).then_some(text)
 }
 
 #[cfg(test)]

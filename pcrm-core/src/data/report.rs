@@ -175,7 +175,7 @@ pub struct Report {
 /// The number of problems of one kind that are kept in full.
 const FIRST_FEW: usize = 5;
 
-/// Beyond this share of records, leaving them out is worth a warning.
+/// Beyond this share of records or pairs, leaving them out is worth a warning.
 pub const MANY_LEFT_OUT: f64 = 0.02;
 
 impl Report {

@@ -4,10 +4,8 @@ use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::encode::{EncodedPair, TooLong};
+use crate::data::report::MANY_LEFT_OUT;
 use crate::model::ModelConfig;
-
-/// Beyond this share of pairs left out, a limit is worth a warning.
-pub const MANY_TOO_LONG: f64 = 0.02;
 
 /// Tokens of pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl Beyond {
                 _ if self.limit.count == self.pairs && limit.too_long == TooLong::Drop => {
                     (Severity::Error, "left out")
                 }
-                TooLong::Drop if share > MANY_TOO_LONG => (Severity::Warning, "left out"),
+                TooLong::Drop if share > MANY_LEFT_OUT => (Severity::Warning, "left out"),
                 TooLong::Drop => (Severity::Note, "left out"),
                 TooLong::CutPrompt => (Severity::Note, "their prompts cut from the left"),
             };
