@@ -4,11 +4,11 @@
 use anyhow::{Result, ensure};
 use pcrm_core::{Backend, DType};
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::reward::gradient;
 
 use crate::cases::{Case, Outcome, kernels, primitives};
 use crate::kernels::after_adamw;
-use crate::packing::{SPREAD, compute, models, ragged};
+use crate::packing::{SPREAD, centred, models, ragged};
+use crate::planted::gradient;
 use crate::subject::{Subject, across};
 use crate::support::{check_norm, random};
 
@@ -86,8 +86,8 @@ fn models_agree_with_those_of_other_backends() -> Result<()> {
         let mut found = Vec::new();
         for (name, model) in models(backend, DType::F32, SPREAD)? {
             for score_at in [ScoreAt::Last, ScoreAt::DivergentMean] {
-                let got = gradient(backend, &model, &data, &all, &compute(score_at, 150))?;
-                let loss = got.gathered.measures(1).loss as f32;
+                let got = gradient(backend, &model, &data, (centred(score_at), &all), 150)?;
+                let loss = got.metrics.summary().loss() as f32;
                 found.push((format!("{name}, {score_at:?}: loss"), vec![loss]));
                 for (parameter, gradient) in got.gradients.iter() {
                     let what = format!("{name}, {score_at:?}: gradient of {parameter}");

@@ -12,9 +12,9 @@ use pcrm_core::DType;
 use pcrm_core::model::RewardModel;
 use pcrm_core::registry::{self, ConstraintPlugin};
 use pcrm_rl::metrics;
+use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::BatchSize;
 use pcrm_rl::score::score_pairs;
-use pcrm_rl::trainer::TrainerConfig;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 

@@ -5,11 +5,11 @@
 use anyhow::{Context, Result, ensure};
 use pcrm_core::{DType, HostTensor};
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::reward::gradient;
 use pcrm_rl::score::score_pairs;
 
 use crate::cases::{Case, kernels};
-use crate::packing::{compute, models, ragged};
+use crate::packing::{centred, models, ragged};
+use crate::planted::gradient;
 use crate::subject::{Subject, every_backend_with_bf16};
 use crate::support::check_norm;
 
@@ -67,13 +67,13 @@ fn fused_operations_in_bf16_are_near_those_in_f32() -> Result<()> {
 fn a_model_in_bf16_is_near_the_model_in_f32() -> Result<()> {
     let data = ragged();
     let all: Vec<usize> = (0..data.pairs.len()).collect();
-    let compute = compute(ScoreAt::Last, 1 << 20);
     every_backend_with_bf16(|backend| {
         let llama = |dtype| -> Result<_> {
             let (_, model) = models(backend, dtype, CALM)?.into_iter().next().context("no model")?;
             let pairs: Vec<_> = data.pairs.iter().collect();
             let scores = score_pairs(&model, &pairs, 1 << 20)?.into_iter().flat_map(<[f32; 2]>::from);
-            Ok((scores.collect::<Vec<f32>>(), gradient(backend, &model, &data, &all, &compute)?.gradients))
+            let made = gradient(backend, &model, &data, (centred(ScoreAt::Last), &all), 1 << 20)?;
+            Ok((scores.collect::<Vec<f32>>(), made.gradients))
         };
         let ((got, got_gradients), (want, want_gradients)) = (llama(DType::BF16)?, llama(DType::F32)?);
         check_norm("scores", &got, &want, MODEL)?;

@@ -13,14 +13,16 @@ use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::{Backend, DType, Packed, Tensor};
 use pcrm_rl::batch::ScoreAt;
 use pcrm_rl::loss::LossConfig;
-use pcrm_rl::reward::{Compute, Gradient, Pairs, evaluate, gradient};
+use pcrm_rl::objective::reward::RewardConfig;
+use pcrm_rl::objective::{Gradient, evaluate};
+use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::{score_pairs, score_sequences};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::planted::pair;
+use crate::planted::{gradient, objective, pair};
 use crate::subject::{Subject, every_backend};
 use crate::support::tokens;
 
@@ -146,10 +148,11 @@ pub fn ranked() -> Pairs {
     Pairs::new(pairs, bounds)
 }
 
-pub fn compute(score_at: ScoreAt, micro_tokens: usize) -> Compute {
+/// The loss that the checks take.
+pub fn centred(score_at: ScoreAt) -> RewardConfig {
     // Centring keeps the gradients of both answers from cancelling where the loss depends on their difference alone.
     let loss = LossConfig { center_rewards: CENTER, ..LossConfig::default() };
-    Compute { score_at, loss, use_margin: false, micro_tokens }
+    RewardConfig { score_at, loss, ignore_margin: true }
 }
 
 /// The scores of a sequence computed alone, at its last token or at `rows`.
@@ -205,7 +208,7 @@ fn check_equal(
     loss: f64,
     gradients: &BTreeMap<String, Vec<f32>>,
 ) -> Result<()> {
-    let found = got.gathered.measures(1).loss;
+    let found = got.metrics.summary().loss();
     ensure!((found - loss).abs() <= backend.tolerance(TOLERANCE) * loss, "loss {found}, expected {loss}");
     ensure!(got.gradients.iter().count() == gradients.len(), "not every parameter has a gradient");
     for (name, want) in gradients {
@@ -236,12 +239,12 @@ fn equal_separate_sequences(backend: &Subject, data: &Pairs) -> Result<()> {
             let (loss, gradients) = separately(backend, &model, data, score_at)?;
             for micro_tokens in [ALL_AT_ONCE, 150, 1] {
                 let at = || format!("{name}, {score_at:?}, {micro_tokens} tokens at once");
-                let compute = compute(score_at, micro_tokens);
-                let got = gradient(backend, &model, data, &all, &compute).with_context(at)?;
+                let config = centred(score_at);
+                let got = gradient(backend, &model, data, (config, &all), micro_tokens).with_context(at)?;
                 check_equal(backend, &got, loss, &gradients).with_context(at)?;
-                let seen = evaluate(&model, data, &compute)?.measures(1);
-                let off = (seen.loss - loss).abs();
-                ensure!(off <= backend.tolerance(TOLERANCE) * loss, "{}: evaluated {}", at(), seen.loss);
+                let seen = evaluate(&objective(config), &model, data, micro_tokens)?.summary().loss();
+                let off = (seen - loss).abs();
+                ensure!(off <= backend.tolerance(TOLERANCE) * loss, "{}: evaluated {seen}", at());
             }
         }
     }
@@ -256,11 +259,11 @@ fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
         let model = &models(backend, DType::F32, SPREAD)?[0].1;
         let some = [0, 3, 1]; // prompts of 5, 70 and 0 tokens; the longest sequence has 75
         for micro_tokens in [ALL_AT_ONCE, 1] {
-            let tokens =
-                gradient(backend, model, &data, &some, &compute(ScoreAt::Last, micro_tokens))?.tokens;
+            let config = centred(ScoreAt::Last);
+            let tokens = gradient(backend, model, &data, (config, &some), micro_tokens)?.tokens;
             ensure!(tokens.unique == (5 + 3 + 7) + (70 + 5 + 3) + (4 + 2), "{tokens:?}");
             ensure!(tokens.separate == tokens.unique + 5 + 70, "{tokens:?}");
-            ensure!(tokens.padded == 6 * 75, "{tokens:?}");
+            ensure!(tokens.padded() == 6 * 75, "{tokens:?}");
         }
         Ok(())
     })
@@ -272,11 +275,11 @@ fn every_answer_of_a_set_is_computed_once() -> Result<()> {
     let data = ranked();
     every_backend(|backend| {
         let model = &models(backend, DType::F32, SPREAD)?[0].1;
-        let tokens = gradient(backend, model, &data, &[0], &compute(ScoreAt::Last, ALL_AT_ONCE))?.tokens;
+        let tokens = gradient(backend, model, &data, (centred(ScoreAt::Last), &[0]), ALL_AT_ONCE)?.tokens;
         // After the prompt of 20: 4, 2 + 3, 70, and 1 + 1 tokens.
         ensure!(tokens.unique == 20 + 4 + 5 + 70 + 2, "{tokens:?}");
         ensure!(tokens.separate == tokens.unique + 3 * 20, "{tokens:?}");
-        ensure!(tokens.padded == 4 * 90 && tokens.sequences == 4, "{tokens:?}");
+        ensure!(tokens.padded() == 4 * 90 && tokens.sequences == 4, "{tokens:?}");
         Ok(())
     })
 }

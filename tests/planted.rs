@@ -14,13 +14,13 @@ use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
-use pcrm_rl::batch::ScoreAt;
 use pcrm_rl::fingerprint::{self, Fingerprint};
-use pcrm_rl::loss::LossConfig;
-use pcrm_rl::metrics::{Measures, StepMetrics};
+use pcrm_rl::metrics::{StepMetrics, Summary};
+use pcrm_rl::objective::reward::{Reward, RewardConfig};
+use pcrm_rl::objective::{self, Batch, Gradient};
+use pcrm_rl::offline::{Final, Observer, Outcome, Run, TrainerConfig, Warmup, train};
 use pcrm_rl::order::{BatchSize, Order};
-use pcrm_rl::reward::{Compute, Pairs};
-use pcrm_rl::trainer::{Final, Observer, Outcome, Run, TrainerConfig, Warmup, train};
+use pcrm_rl::pairs::Pairs;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -141,9 +141,25 @@ pub fn model(backend: &dyn Backend, layers: usize) -> Result<RewardModel> {
     Ok(RewardModel::random(backend, config, DType::F32, 4)?)
 }
 
-/// How batches are computed: in parts, so that accumulation takes part in every run.
-pub fn compute() -> Compute {
-    Compute { score_at: ScoreAt::Last, loss: LossConfig::default(), use_margin: false, micro_tokens: 64 }
+/// The loss of planted runs: their margins are for fitting constraints alone.
+pub fn reward() -> RewardConfig {
+    RewardConfig { ignore_margin: true, ..RewardConfig::default() }
+}
+
+/// The objective of this loss under bounds that do not change.
+pub fn objective(config: RewardConfig) -> Reward<'static> {
+    Reward { config, schedule: None }
+}
+
+/// The gradient of some sets' loss, computed in parts of this many tokens.
+pub fn gradient(
+    backend: &dyn Backend,
+    model: &RewardModel,
+    data: &Pairs,
+    (config, items): (RewardConfig, &[usize]),
+    micro_tokens: usize,
+) -> pcrm_rl::Result<Gradient> {
+    objective::gradient(backend, &objective(config), model, &Batch { data, items, micro_tokens }, 0.0)
 }
 
 /// Fourteen steps or so with everything on: evaluations, checkpoints, warm-up, decay, clipping.
@@ -154,7 +170,7 @@ pub fn config() -> TrainerConfig {
         max_steps: Some(14),
         batch: BatchSize::Pairs(8),
         order: Order::Shuffled,
-        compute: compute(),
+        micro_tokens: 64, // so that accumulation takes part in every run
         learning_rate: 1e-2,
         schedule: Shape::Cosine,
         warmup: Warmup::Steps(3),
@@ -173,7 +189,7 @@ pub fn config() -> TrainerConfig {
 #[derive(Default)]
 pub struct Watch {
     pub lines: Vec<StepMetrics>,
-    pub evaluations: Vec<(u64, Measures, bool)>,
+    pub evaluations: Vec<(u64, Summary, bool)>,
     pub begun: (u64, u64),
     pub ended: bool,
     stop_after: Option<u64>,
@@ -199,8 +215,8 @@ impl Observer for Watch {
         }
     }
 
-    fn evaluated(&mut self, step: u64, measures: &Measures, is_best: bool) {
-        self.evaluations.push((step, *measures, is_best));
+    fn evaluated(&mut self, step: u64, metrics: &Summary, is_best: bool) {
+        self.evaluations.push((step, metrics.clone(), is_best));
     }
 
     fn end(&mut self) {
@@ -215,6 +231,7 @@ pub struct Bench {
     /// The constraint whose bounds change over the run.
     pub schedule: Option<Box<dyn Constraint>>,
     pub config: TrainerConfig,
+    pub reward: RewardConfig,
     /// Of the model.
     pub layers: usize,
     /// What the fingerprint says of the data.
@@ -226,7 +243,7 @@ impl Bench {
     pub fn new(config: TrainerConfig, train: Pairs, eval: Option<Pairs>) -> Self {
         let eval_every = config.eval_every.filter(|_| eval.is_some());
         let config = TrainerConfig { eval_every, ..config };
-        Self { train, eval, schedule: None, config, layers: 1, data: "planted" }
+        Self { train, eval, schedule: None, config, reward: reward(), layers: 1, data: "planted" }
     }
 
     /// The usual data and options.
@@ -244,22 +261,23 @@ impl Bench {
     ) -> Result<pcrm_rl::Result<Outcome>> {
         let tokenizer = Tokenizer::from_dir(&beside("golden/text/plain"))?;
         let stop = Arc::clone(&watch.stop);
+        let objective = Reward { config: self.reward, schedule: self.schedule.as_deref() };
         let run = Run {
             backend,
+            objective: &objective,
             model: model(backend, self.layers)?,
             tokenizer: &tokenizer,
             train: &self.train,
             eval: self.eval.as_ref(),
-            schedule: self.schedule.as_deref(),
             dir,
             fingerprint: self.fingerprint(),
             stop: &stop,
         };
-        Ok(train(run, &self.config, watch))
+        Ok(train(run, &self.config, watch).map(|trained| trained.outcome))
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let mut fingerprint = fingerprint::of(&self.config);
+        let mut fingerprint = fingerprint::of(&self.config, &self.reward);
         fingerprint.insert("data".to_owned(), json!(self.data));
         fingerprint
     }

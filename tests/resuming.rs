@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use pcrm_core::Backend;
 use pcrm_core::schedule::Shape;
 use pcrm_rl::metrics;
-use pcrm_rl::trainer::{Final, Outcome};
+use pcrm_rl::offline::{Final, Outcome};
 use serde_json::Value;
 use tempfile::tempdir;
 

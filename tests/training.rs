@@ -9,17 +9,18 @@ use pcrm_core::model::RewardModel;
 use pcrm_core::schedule::{Schedule, Shape};
 use pcrm_core::{Backend, DType};
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::{LossConfig, Ranking};
+use pcrm_rl::loss::{LossConfig, Ranking, TieModel};
 use pcrm_rl::metrics;
+use pcrm_rl::objective::evaluate;
+use pcrm_rl::objective::reward::RewardConfig;
+use pcrm_rl::offline::{Final, Outcome, TrainerConfig, Warmup};
 use pcrm_rl::order::{BatchSize, Order};
-use pcrm_rl::reward::{Compute, Pairs, evaluate};
+use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
-use pcrm_rl::ties::TieModel;
-use pcrm_rl::trainer::{Final, Outcome, TrainerConfig, Warmup};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::planted::{Bench, Watch, compute, config, pairs, reversed, sets};
+use crate::planted::{Bench, Watch, config, objective, pairs, reversed, reward, sets};
 use crate::subject::every_backend;
 
 /// Enough steps to learn the planted preference.
@@ -55,9 +56,12 @@ fn the_planted_preference_is_learned_under_every_constraint() -> Result<()> {
             let bench = Bench::new(learning(), pairs(240, 1, constraint)?, Some(pairs(100, 2, constraint)?));
             let (_, watch) = bench.finish(backend, dir.path())?;
             let (step, held_out, _) = watch.evaluations.last().context("no evaluation")?;
-            ensure!(*step == 60 && held_out.accuracy > 0.95, "{constraint}: {held_out:?}");
-            ensure!(held_out.bound.is_some() == (constraint != "none"), "{constraint}: {held_out:?}");
-            ensure!(held_out.constraint_loss > 0.0 || constraint == "none", "{constraint}: {held_out:?}");
+            ensure!(*step == 60 && held_out.get("accuracy") > Some(0.95), "{constraint}: {held_out:?}");
+            ensure!(held_out.get("bound").is_some() == (constraint != "none"), "{constraint}: {held_out:?}");
+            ensure!(
+                held_out.get("constraint_loss") > Some(0.0) || constraint == "none",
+                "{constraint}: {held_out:?}"
+            );
         }
         Ok(())
     })
@@ -81,11 +85,14 @@ fn ranked_sets_are_learned_by_pairs_and_whole_with_and_without_ties() -> Result<
             let (train, held_out) = (sets(60, 1, bound, with_ties)?, sets(30, 2, bound, true)?);
             let mut bench = Bench::new(learning(), train, None);
             bench.config.batch = BatchSize::Pairs(12);
-            bench.config.compute.loss = LossConfig { ranking, ties, ..LossConfig::default() };
+            bench.reward.loss = LossConfig { ranking, ties, ..LossConfig::default() };
             let dir = tempdir()?;
             let (_, watch) = bench.finish(backend, dir.path())?;
             let last = watch.lines.last().context("no step")?;
-            ensure!(last.measures.constraint_loss > 0.0 && watch.lines.len() == 60, "{what}: {last:?}");
+            ensure!(
+                last.metrics.get("constraint_loss") > Some(0.0) && watch.lines.len() == 60,
+                "{what}: {last:?}"
+            );
             let margins = scored(backend, dir.path(), &held_out)?;
             let of = |tied: bool| -> Vec<f32> {
                 let pairs = held_out.pairs.iter().zip(&margins);
@@ -117,7 +124,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
         ] {
             let dir = tempdir()?;
             let mut bench = Bench::new(config(), sets(4, 1, "none", false)?, None);
-            bench.config.compute = Compute { loss, score_at, ..compute() };
+            bench.reward = RewardConfig { loss, score_at, ..reward() };
             let outcome = bench.run(backend, dir.path(), &mut Watch::default())?;
             let message = outcome.err().with_context(|| format!("{field} is taken"))?.to_string();
             ensure!(message.starts_with(&format!("{field}: ")), "{message}");
@@ -125,7 +132,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
         }
         let mut bench = Bench::new(config(), sets(4, 1, "none", false)?, None);
         bench.train.pairs[7].margin = Some(1.0);
-        bench.config.compute = Compute { loss: whole, use_margin: true, ..compute() };
+        bench.reward = RewardConfig { loss: whole, ..RewardConfig::default() };
         let error = bench.run(backend, tempdir()?.path(), &mut Watch::default())?.err();
         let message = error.context("a margin is taken")?.to_string();
         ensure!(message.starts_with("ignore-margin: is needed: planted.jsonl:8 "), "{message}");
@@ -235,7 +242,7 @@ fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
         let mut bench = Bench::usual()?;
         bench.config =
             TrainerConfig { order: Order::File, save_every: Some(1), eval_every: None, ..config() };
-        bench.config.compute.use_margin = true;
+        bench.reward.ignore_margin = false;
         bench.train.pairs[18].margin = Some(f32::INFINITY);
         let dir = tempdir()?;
         let error = complaint(&bench, backend, dir.path(), 2)?;
@@ -243,7 +250,7 @@ fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
             ensure!(error.contains(expected), "{error}: lacks {expected:?}");
         }
         ensure!(!error.contains("planted.jsonl:16,") && !error.contains("planted.jsonl:25"), "{error}");
-        bench.config.compute.use_margin = false; // margins that are not used do no harm
+        bench.reward.ignore_margin = true; // margins that are not used do no harm
         bench.finish(backend, tempdir()?.path())?;
         // Weights beyond all measure: the scores of the second step are no numbers.
         bench.config = TrainerConfig { learning_rate: 1e30, warmup: Warmup::Steps(0), ..bench.config };
@@ -279,12 +286,11 @@ fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
             };
             let dir = tempdir()?;
             let (outcome, watch) = bench.finish(backend, dir.path())?;
-            let Outcome::Finished { steps, best: Some(best), early: true, saved, collapsed: None } = outcome
-            else {
+            let Outcome::Finished { steps, best: Some(best), early: true, saved } = outcome else {
                 anyhow::bail!("{outcome:?}")
             };
             let losses: Vec<(u64, f64)> =
-                watch.evaluations.iter().map(|seen| (seen.0, seen.1.loss)).collect();
+                watch.evaluations.iter().map(|seen| (seen.0, seen.1.loss())).collect();
             let least = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).context("no evaluation")?;
             ensure!((best.step, best.loss) == least, "{best:?} of {losses:?}");
             ensure!(
@@ -310,7 +316,7 @@ fn the_saved_folder_is_the_model_that_was_evaluated() -> Result<()> {
         let (_, evaluated, _) = watch.evaluations.last().context("no evaluation")?;
         let eval = bench.eval.as_ref().context("no data")?;
         let loaded = RewardModel::load(backend, dir.path(), DType::F32)?;
-        ensure!(evaluate(&loaded, eval, &compute())?.measures(1) == *evaluated, "other scores");
+        ensure!(evaluate(&objective(reward()), &loaded, eval, 64)?.summary() == *evaluated, "other scores");
         let checkpoint = scored(backend, &dir.path().join("checkpoint-14"), eval)?;
         ensure!(scored(backend, dir.path(), eval)? == checkpoint, "the checkpoint has other scores");
         let config: Value = serde_json::from_slice(&bytes(dir.path().join("config.json"))?)?;

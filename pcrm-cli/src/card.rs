@@ -12,8 +12,8 @@ use minijinja::{AutoEscape, Environment, Value, context};
 use pcrm_core::model::weights;
 use serde::Serialize;
 
-use crate::hashes::digest_text;
 use crate::report::Fact;
+use pcrm_core::digest;
 
 pub use form::Form;
 
@@ -86,13 +86,13 @@ fn render(card: &Card) -> Result<String> {
         .render(context! { card => Value::from(Serde(card)), version => env!("CARGO_PKG_VERSION") })
         .context("the card's template")?;
     let text = format!("{}\n", text.trim_end());
-    let hash = digest_text(&text);
+    let hash = digest::text(&text);
     Ok(format!("{text}{MARK}{hash} -->\n"))
 }
 
 fn is_own(text: &str) -> bool {
     let Some((text, mark)) = text.rsplit_once(MARK) else { return false };
-    mark.trim_end().strip_suffix(" -->").is_some_and(|hash| hash == digest_text(text))
+    mark.trim_end().strip_suffix(" -->").is_some_and(|hash| hash == digest::text(text))
 }
 
 /// Text as code in Markdown, on one line.

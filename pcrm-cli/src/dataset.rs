@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use pcrm_core::constraint::{Constraint, PairView, Priors};
+use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedPair, TooLong, encode_pairs};
 use pcrm_core::data::preference::{Preference, Ties, load_preferences};
 use pcrm_core::data::report::Report;
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::data::survey::ends::Padding;
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 
 use crate::columns::ColumnArgs;
@@ -133,8 +133,8 @@ pub fn length(asked: Option<usize>, usual: usize, model: &ModelConfig) -> Result
 }
 
 /// The padding id of a reward model: the tokenizer's, else the config's, else EOS, as TRL chooses.
-pub fn padding(model: &RewardModel, tokenizer: &Tokenizer) -> Option<u32> {
-    Padding::of(model.config(), tokenizer).id
+pub fn padding(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
+    Padding::of(model, tokenizer).id
 }
 
 /// Δ* of every pair.
@@ -142,26 +142,7 @@ pub fn padding(model: &RewardModel, tokenizer: &Tokenizer) -> Option<u32> {
 /// # Errors
 /// The constraint's, and a bound that is not positive.
 pub fn bounds(constraint: &dyn Constraint, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
-    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    constraint
-        .checked_bounds(&views, priors)
-        .map_err(|error| placed(error, pairs.iter()))
-        .context("--constraint")
-}
-
-/// An error about a pair, with the pair's file and line in place of its number.
-pub fn placed<'a>(
-    error: pcrm_core::Error,
-    mut pairs: impl Iterator<Item = &'a EncodedPair>,
-) -> anyhow::Error {
-    let pcrm_core::Error::Pair { at, .. } = error else { return error.into() };
-    match pairs.nth(at) {
-        Some(pair) => {
-            let place = format!("{} ", pair.origin);
-            anyhow::anyhow!(error.to_string().replacen(&format!("pair {at} "), &place, 1))
-        }
-        None => error.into(),
-    }
+    pcrm_rl::train::bounds::bounds(constraint, pairs, priors).context("--constraint")
 }
 
 /// The warnings about bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or

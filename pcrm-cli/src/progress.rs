@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pcrm_rl::metrics::{Measures, StepMetrics};
-use pcrm_rl::trainer::Observer;
+use pcrm_rl::metrics::{StepMetrics, Summary};
+use pcrm_rl::offline::Observer;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -198,18 +198,27 @@ impl Default for Watch {
     }
 }
 
-/// An evaluation in a line: the ranking loss first, which can be compared across constraints, with a guessing
-/// model's.
-fn evaluation_line(step: u64, m: &Measures, is_best: bool) -> String {
-    let beside = |coin: Option<f64>| coin.map_or(String::new(), |coin| format!(" (a coin {coin:.4})"));
-    let mut line = format!("evaluation after step {step}: ranking loss {:.4}", m.ranking_loss);
-    line.push_str(&beside(m.coin_ranking_loss));
-    line.push_str(&format!(
-        ", accuracy {:.3}, margin {:.3}, scores {:.2} to {:.2}",
-        m.accuracy, m.margin, m.min_reward, m.max_reward
-    ));
-    if (m.loss - m.ranking_loss).abs() > 1e-9 {
-        line.push_str(&format!("; whole loss {:.4}{}", m.loss, beside(m.coin_loss)));
+/// An evaluation in a line. Of a reward model it begins with the ranking loss, which can be compared across constraints,
+/// beside a guessing model's.
+fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
+    let beside = |coin: &str| metrics.get(coin).map_or(String::new(), |coin| format!(" (a coin {coin:.4})"));
+    let value = |name| metrics.get(name).unwrap_or(f64::NAN);
+    let mut line = format!("evaluation after step {step}: ");
+    match metrics.get("ranking_loss") {
+        Some(ranking) => {
+            line.push_str(&format!(
+                "ranking loss {ranking:.4}{}, accuracy {:.3}, margin {:.3}, scores {:.2} to {:.2}",
+                beside("coin_ranking_loss"),
+                value("accuracy"),
+                value("margin"),
+                value("min_reward"),
+                value("max_reward")
+            ));
+            if (metrics.loss() - ranking).abs() > 1e-9 {
+                line.push_str(&format!("; whole loss {:.4}{}", metrics.loss(), beside("coin_loss")));
+            }
+        }
+        None => line.push_str(&figures(metrics).join(", ")),
     }
     if is_best {
         line.push_str(" (best so far)");
@@ -253,9 +262,13 @@ impl Observer for Watch {
         self.bar.set_position(step);
     }
 
-    fn evaluated(&mut self, step: u64, m: &Measures, is_best: bool) {
+    fn note(&mut self, line: &str) {
+        say(line);
+    }
+
+    fn evaluated(&mut self, step: u64, metrics: &Summary, is_best: bool) {
         // The first evaluation is always the best.
-        say(&evaluation_line(step, m, is_best && self.evaluated));
+        say(&evaluation_line(step, metrics, is_best && self.evaluated));
         self.evaluated = true;
     }
 
@@ -273,16 +286,28 @@ impl Observer for Watch {
 /// Columns of a training bar beside its message.
 const BESIDE: usize = 40;
 
-/// The figures of a step, the most important first.
+/// The metrics that a line shows, under these names and with so many digits, the most important first.
+const SHOWN: [(&str, &str, usize); 6] = [
+    ("loss", "loss", 4),
+    ("accuracy", "acc", 2),
+    ("mean_token_accuracy", "acc", 3),
+    ("margin", "margin", 3),
+    ("entropy", "entropy", 3),
+    ("beyond_bound", "beyond", 2),
+];
+
+/// The metrics that there are, each with its name.
+fn figures(metrics: &Summary) -> Vec<String> {
+    let figure = |(name, label, digits): &(&str, &str, usize)| {
+        metrics.get(name).map(|value| format!("{label} {value:.digits$}"))
+    };
+    SHOWN.iter().filter_map(figure).collect()
+}
+
+/// The figures of a step: loss and accuracy, the speed, and what else there is.
 fn parts(metrics: &StepMetrics) -> Vec<String> {
-    let m = &metrics.measures;
-    let mut parts = vec![
-        format!("loss {:.4}", m.loss),
-        format!("acc {:.2}", m.accuracy),
-        format!("{:.0} tok/s", metrics.tokens_per_second),
-        format!("margin {:.3}", m.margin),
-    ];
-    parts.extend(m.beyond_bound.map(|beyond| format!("beyond {beyond:.2}")));
+    let mut parts = figures(&metrics.metrics);
+    parts.insert(parts.len().min(2), format!("{:.0} tok/s", metrics.tokens_per_second));
     parts
 }
 

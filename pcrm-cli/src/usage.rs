@@ -5,6 +5,8 @@ use std::fmt;
 
 use anyhow::{Error, Result};
 
+use crate::interrupt::Interrupted;
+
 /// An option, or a combination of options, that cannot be used.
 #[derive(Debug)]
 pub struct Usage {
@@ -34,6 +36,7 @@ pub fn usage<T>(checked: Result<T>) -> Result<T> {
 pub fn named(error: pcrm_rl::Error) -> Error {
     match error {
         pcrm_rl::Error::Invalid { field, message } => anyhow::anyhow!("--{field} {message}"),
+        pcrm_rl::Error::Interrupted(message) => Interrupted { message }.into(),
         other => other.into(),
     }
 }

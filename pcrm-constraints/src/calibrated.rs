@@ -40,19 +40,6 @@ inventory::submit! {
 }
 
 impl Calibrated {
-    /// A constraint of this kind as what it is; `None` for others.
-    pub fn of_kind(constraint: &dyn Constraint) -> Option<Self> {
-        let mut tagged = constraint.to_tagged().ok()?;
-        let fields = tagged.as_object_mut()?;
-        let kind = fields.shift_remove("kind")?;
-        (kind == "calibrated").then(|| serde_json::from_value(tagged).ok()).flatten()
-    }
-
-    /// The constraint whose similarity is calibrated.
-    pub fn of(&self) -> &dyn Constraint {
-        self.of.as_ref()
-    }
-
     /// What the wins say about Δ*(s).
     ///
     /// # Errors
@@ -120,6 +107,22 @@ impl Constraint for Calibrated {
 
     fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
         self.constraint(&self.calibrate(pairs, wins, priors)?)
+    }
+
+    fn fitted_with_evidence(
+        &self,
+        pairs: &[PairView<'_>],
+        wins: &[f32],
+        priors: &Priors,
+    ) -> Result<(Box<dyn Constraint>, Option<Value>)> {
+        let calibration = self.calibrate(pairs, wins, priors)?;
+        let evidence =
+            serde_json::to_value(&calibration).map_err(|error| Error::invalid("evidence", error))?;
+        Ok((self.constraint(&calibration)?, Some(evidence)))
+    }
+
+    fn folds(&self) -> usize {
+        self.folds
     }
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
@@ -302,9 +305,7 @@ mod tests {
         assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
         let word = parse(r#"{"kind": "calibrated", "beta2": "fitted"}"#).unwrap().to_tagged().unwrap();
         assert_eq!(from_tagged(word.clone()).unwrap().to_tagged().unwrap()["beta2"], "fitted");
-        let own = Calibrated::of_kind(form.as_ref()).unwrap();
-        assert_eq!((own.folds, own.bootstrap, own.of().kind()), (3, 1000, "edit"));
-        assert!(Calibrated::of_kind(parse("fixed").unwrap().as_ref()).is_none());
+        assert_eq!((form.folds(), &tagged["bootstrap"]), (3, &json!(1000)));
     }
 
     /// Protects: refusals name the field and what was expected.

@@ -108,6 +108,11 @@ impl Constraint for Combine {
         Ok((0..pairs.len()).map(|at| self.one(parts.iter().map(|part| f64::from(part[at]))) as f32).collect())
     }
 
+    fn folds(&self) -> usize {
+        let unfitted = self.of.iter().filter(|part| part.is_unfitted());
+        unfitted.map(|part| part.folds()).max().unwrap_or(2)
+    }
+
     fn is_unfitted(&self) -> bool {
         self.of.iter().any(|part| part.is_unfitted())
     }

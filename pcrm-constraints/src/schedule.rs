@@ -127,6 +127,10 @@ impl Constraint for Schedule {
         self.of.settle(priors)
     }
 
+    fn folds(&self) -> usize {
+        self.of.folds()
+    }
+
     fn is_unfitted(&self) -> bool {
         self.of.is_unfitted()
     }

@@ -186,6 +186,24 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
         })
     }
 
+    /// As [`Constraint::fitted`], with the evidence in the pairs as JSON, where there is more to it than the numbers.
+    ///
+    /// # Errors
+    /// As [`Constraint::fitted`].
+    fn fitted_with_evidence(
+        &self,
+        pairs: &[PairView<'_>],
+        wins: &[f32],
+        priors: &Priors,
+    ) -> Result<(Box<dyn Constraint>, Option<Value>)> {
+        Ok((self.fitted(pairs, wins, priors)?, None))
+    }
+
+    /// The number of folds whose judges give the wins that an unfitted form is fitted to.
+    fn folds(&self) -> usize {
+        5
+    }
+
     /// Δ* in words, with what s is and the parameters by name; what is shown to people.
     fn formula(&self) -> Option<&'static str> {
         None

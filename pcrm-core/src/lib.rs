@@ -16,6 +16,7 @@ pub mod composed;
 pub mod constraint;
 pub mod data;
 pub mod device;
+pub mod digest;
 pub mod dtype;
 pub mod encoder;
 pub mod error;

@@ -1,28 +1,31 @@
-//! Checkpoints: all that a run needs to go on, bit for bit, as if it had never stopped.
+//! Checkpoints: all that a run needs to continue, bit for bit, as if it had never stopped.
 //!
-//! A checkpoint is a folder `checkpoint-STEP` that is also a reward model as `transformers` loads it. It is
-//! written under a temporary name, made durable and renamed: a folder of that name is whole, unless the disk
-//! harmed it, which the hashes in `state.json` tell.
+//! A checkpoint is a folder `checkpoint-STEP`. Its first model lies in the folder itself, so that `transformers` or `peft`
+//! loads it; further models (a critic) lie in folders of their names, each with its optimiser's moments in
+//! `optimizer.safetensors`. `state.json` has the run's counters and a hash of every other file. The folder is written under a
+//! temporary name, made durable and renamed: a folder of that name is whole, unless the disk harmed it, which the hashes
+//! show.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use pcrm_core::model::{RewardModel, weights};
-use pcrm_core::optim::AdamW;
+use pcrm_core::model::weights;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::learner::{Learner, Trainable};
 
 const PREFIX: &str = "checkpoint-";
 const STATE: &str = "state.json";
-const WEIGHTS: &str = "model.safetensors";
 const OPTIMISER: &str = "optimizer.safetensors";
-const HASHED: [&str; 2] = [WEIGHTS, OPTIMISER];
+/// The name of the model that lies in the checkpoint's folder itself.
+pub const MAIN: &str = "";
 
-/// What a run carries besides weights and moments.
+/// The counters of a run, beside its weights and moments.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
     /// Steps made.
@@ -33,13 +36,47 @@ pub struct State {
     pub best: Option<Best>,
     /// Evaluations since the best one.
     pub evaluations_without_gain: u64,
-    /// Whether the run was stopped where an evaluation was due: it is made first on going on.
+    /// True if the run was stopped where an evaluation was due: resuming makes it first.
     #[serde(default)]
     pub evaluation_owed: bool,
     /// The options, data and base model of the run.
     pub fingerprint: Fingerprint,
-    /// Hashes (XXH3, 128 bits) of the other files.
+    /// Small states of an algorithm by name: a KL coefficient, running means.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, serde_json::Value>,
+    /// Hashes (XXH3, 128 bits) of the other files, by their path in the folder.
     pub files: BTreeMap<String, String>,
+}
+
+/// A model and its optimiser, as a checkpoint keeps them.
+pub trait Part {
+    /// Writes both into a folder.
+    ///
+    /// # Errors
+    /// The disk's and the backend's.
+    fn write(&self, dir: &Path) -> Result<()>;
+
+    /// Reads both, after `step` steps.
+    ///
+    /// # Errors
+    /// Files that do not fit the model.
+    fn read(&mut self, dir: &Path, step: u64) -> Result<()>;
+}
+
+impl<M: Trainable> Part for Learner<M> {
+    fn write(&self, dir: &Path) -> Result<()> {
+        self.model.save(dir)?;
+        Ok(weights::save(&dir.join(OPTIMISER), &self.optimiser.state()?)?)
+    }
+
+    fn read(&mut self, dir: &Path, step: u64) -> Result<()> {
+        put_weights(dir, &self.model)?;
+        let path = dir.join(OPTIMISER);
+        let moments = weights::load_file(&path)?;
+        self.optimiser
+            .restore(moments, step)
+            .map_err(|error| Error::Checkpoint { path, message: error.to_string() })
+    }
 }
 
 /// An evaluation and its loss.
@@ -56,11 +93,11 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint; `state.files` is filled in.
+/// Writes a checkpoint of these parts; `state.files` is filled in.
 ///
 /// # Errors
 /// The disk's; checkpoints that were there are then as they were.
-pub fn save(run: &Path, model: &RewardModel, optimiser: &AdamW, state: &mut State) -> Result<PathBuf> {
+pub fn save(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<PathBuf> {
     fs::create_dir_all(run).map_err(pcrm_core::Error::io(run))?;
     let target = folder(run, state.step);
     let temporary = tempfile::Builder::new()
@@ -68,10 +105,10 @@ pub fn save(run: &Path, model: &RewardModel, optimiser: &AdamW, state: &mut Stat
         .tempdir_in(run)
         .map_err(pcrm_core::Error::io(run))?;
     let dir = temporary.path();
-    model.save(dir)?;
-    weights::save(&dir.join(OPTIMISER), &optimiser.state()?)?;
-    state.files =
-        HASHED.iter().map(|name| Ok(((*name).to_owned(), hash(&dir.join(name))?))).collect::<Result<_>>()?;
+    for (name, part) in parts {
+        part.write(&dir.join(name))?;
+    }
+    state.files = hashes(dir)?;
     weights::write_json(&dir.join(STATE), state)?;
     open_to_readers(dir)?;
     let old = run.join(format!(".old-{PREFIX}{}", state.step));
@@ -98,9 +135,35 @@ fn open_to_readers(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The hash of every file of a folder and of those within, by their path.
+fn hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).map_err(pcrm_core::Error::io(dir))? {
+        let path = entry.map_err(pcrm_core::Error::io(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match path.is_dir() {
+            true => {
+                let inner = hashes(&path)?.into_iter();
+                found.extend(inner.map(|(file, hash)| (format!("{name}/{file}"), hash)));
+            }
+            false => {
+                found.insert(name, hash(&path)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The XXH3 hash of a file, which is read in pieces.
 fn hash(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(pcrm_core::Error::io(path))?;
-    Ok(format!("{:032x}", xxh3_128(&bytes)))
+    let mut file = File::open(path).map_err(pcrm_core::Error::io(path))?;
+    let (mut hasher, mut piece) = (Xxh3::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut piece).map_err(pcrm_core::Error::io(path))? {
+            0 => return Ok(format!("{:032x}", hasher.digest128())),
+            read => hasher.update(&piece[..read]),
+        }
+    }
 }
 
 /// The steps of all checkpoints of a run, ascending.
@@ -124,7 +187,7 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// The newest checkpoint that is whole; broken ones are told of, passed over and left where they are.
+/// The newest checkpoint that is whole; broken ones are warned of, passed over and left where they are.
 ///
 /// # Errors
 /// Checkpoints exist and none is whole.
@@ -154,47 +217,40 @@ fn check(dir: &Path) -> Result<State> {
     let refuse = |path: &Path, message: String| Error::Checkpoint { path: path.to_path_buf(), message };
     let file = File::open(&path).map_err(pcrm_core::Error::io(&path))?;
     let state: State = serde_json::from_reader(file).map_err(|error| refuse(&path, error.to_string()))?;
-    for name in HASHED {
+    if !state.files.contains_key(OPTIMISER) {
+        return Err(refuse(&path, format!("has no hash of {OPTIMISER}")));
+    }
+    for (name, expected) in &state.files {
         let path = dir.join(name);
         let found = hash(&path)?;
-        match state.files.get(name) {
-            Some(expected) if *expected == found => {}
-            Some(expected) => {
-                let message = format!("is corrupt: its hash is {found}, {expected} was written");
-                return Err(refuse(&path, message));
-            }
-            None => return Err(refuse(&dir.join(STATE), format!("has no hash of {name}"))),
+        if *expected != found {
+            let message = format!("is corrupt: its hash is {found}, {expected} was written");
+            return Err(refuse(&path, message));
         }
     }
     Ok(state)
 }
 
-/// Puts a checkpoint's weights and moments in place.
+/// Puts the weights and moments of a checkpoint's parts in place.
 ///
 /// # Errors
-/// Tensors that do not fit the model.
-pub fn restore(dir: &Path, state: &State, model: &RewardModel, optimiser: &mut AdamW) -> Result<()> {
-    put_weights(dir, model)?;
-    let moments = weights::load_file(&dir.join(OPTIMISER))?;
-    optimiser.restore(moments, state.step).map_err(|error| unfit(dir, OPTIMISER, &error))
+/// Tensors that do not fit a model.
+pub fn restore(dir: &Path, state: &State, parts: &mut [(&str, &mut dyn Part)]) -> Result<()> {
+    parts.iter_mut().try_for_each(|(name, part)| part.read(&dir.join(name), state.step))
 }
 
-/// Puts a checkpoint's weights in place, if it is whole.
+/// Puts the weights of a checkpoint's main model in place, if the checkpoint is whole.
 ///
 /// # Errors
 /// A checkpoint that is not whole; tensors that do not fit the model.
-pub fn restore_weights(dir: &Path, model: &RewardModel) -> Result<()> {
+pub fn restore_weights(dir: &Path, model: &impl Trainable) -> Result<()> {
     check(dir)?;
     put_weights(dir, model)
 }
 
-fn put_weights(dir: &Path, model: &RewardModel) -> Result<()> {
-    let tensors = weights::load_file(&dir.join(WEIGHTS))?;
-    model.restore(tensors).map_err(|error| unfit(dir, WEIGHTS, &error))
-}
-
-fn unfit(dir: &Path, name: &str, error: &pcrm_core::Error) -> Error {
-    Error::Checkpoint { path: dir.join(name), message: error.to_string() }
+fn put_weights(dir: &Path, model: &impl Trainable) -> Result<()> {
+    let unfit = |error: Error| Error::Checkpoint { path: dir.to_path_buf(), message: error.to_string() };
+    model.restore(dir).map_err(unfit)
 }
 
 /// Removes all but the newest `keep` checkpoints and the best one, and what interrupted writes left.

@@ -43,6 +43,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The work was stopped from outside; the message says what is kept.
+    #[error("{0}")]
+    Interrupted(String),
     /// The saved model does not give the scores of the trained one.
     #[error(
         "{}: reloaded, it scores {reloaded} where the trained model scores {trained} ({row})",

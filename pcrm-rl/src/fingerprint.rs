@@ -3,118 +3,135 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pcrm_core::schedule::Shape;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::options::{TrainerConfig, Warmup};
-use crate::order::BatchSize;
-use crate::ties::TieModel;
 
 /// Every option that changes a number, and digests of what a run reads, by name.
 pub type Fingerprint = BTreeMap<String, Value>;
 
-/// The options that say how long a run is.
+/// Options that change no number.
+const WITHOUT_EFFECT: [&str; 4] = ["log-every", "save-every", "keep", "final-weights"];
+
+/// Options that say how long a run is.
 const LENGTH: [&str; 2] = ["epochs", "max-steps"];
+
+/// Options whose names on the command line are not those of their fields.
+const NAMES: [(&str, &str); 11] = [
+    ("batch/pairs", "batch"),
+    ("batch/tokens", "batch-tokens"),
+    ("warmup/steps", "warmup-steps"),
+    ("warmup/ratio", "warmup-ratio"),
+    ("adamw/weight_decay", "weight-decay"),
+    ("adamw/beta1", "adam-beta1"),
+    ("adamw/beta2", "adam-beta2"),
+    ("adamw/eps", "adam-epsilon"),
+    ("score-at", "score"),
+    ("loss/ties/davidson/nu", "tie-strength"),
+    ("loss/ties/rao-kupper/theta", "tie-strength"),
+];
 
 /// A key that fingerprints had before they were written by option name.
 const BEFORE_OPTION_NAMES: &str = "epochs, max-steps";
 
-/// The trainer's options as a fingerprint. Options that change no number (`log-every`, `save-every`, `keep`,
-/// `final`) are left out; unset ones are null.
-pub fn of(config: &TrainerConfig) -> Fingerprint {
-    let (compute, loss) = (&config.compute, &config.compute.loss);
-    let (batch, batch_tokens) = match config.batch {
-        BatchSize::Pairs(pairs) => (Some(pairs), None),
-        BatchSize::Tokens(tokens) => (None, Some(tokens)),
-    };
-    let (warmup_steps, warmup_ratio) = match config.warmup {
-        Warmup::Steps(steps) => (Some(steps), None),
-        Warmup::Ratio(ratio) => (None, Some(ratio)),
-    };
-    let (ties, tie_strength) = match loss.ties {
-        TieModel::None => ("drop", None),
-        TieModel::Davidson { nu } => ("davidson", Some(nu)),
-        TieModel::RaoKupper { theta } => ("rao-kupper", Some(theta)),
-    };
-    let values = [
-        ("seed", json!(config.seed)),
-        ("epochs", json!(config.epochs)),
-        ("max-steps", json!(config.max_steps)),
-        ("batch", json!(batch)),
-        ("batch-tokens", json!(batch_tokens)),
-        ("order", json!(config.order)),
-        ("score", json!(compute.score_at)),
-        ("ranking", json!(loss.ranking)),
-        ("ties", json!(ties)),
-        ("tie-strength", json!(tie_strength)),
-        ("label-smoothing", json!(loss.label_smoothing)),
-        ("center-rewards", json!(loss.center_rewards)),
-        ("ignore-margin", json!(!compute.use_margin)),
-        ("micro-tokens", json!(compute.micro_tokens)),
-        ("learning-rate", json!(config.learning_rate)),
-        ("schedule", json!(config.schedule)),
-        ("warmup-steps", json!(warmup_steps)),
-        ("warmup-ratio", json!(warmup_ratio)),
-        ("weight-decay", json!(config.adamw.weight_decay)),
-        ("adam-beta1", json!(config.adamw.beta1)),
-        ("adam-beta2", json!(config.adamw.beta2)),
-        ("adam-epsilon", json!(config.adamw.eps)),
-        ("max-grad-norm", json!(config.max_grad_norm)),
-        ("eval-every", json!(config.eval_every)),
-        ("patience", json!(config.patience)),
-    ];
-    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+/// The fingerprint of a run's options, made of their JSON: of the trainer and of its objective. An option that is left out
+/// of an older fingerprint had its default.
+pub fn of(trainer: &TrainerConfig, objective: &impl Serialize) -> Fingerprint {
+    let mut print = Fingerprint::new();
+    // A config that does not serialise has no options to compare.
+    let json = |config: serde_json::Result<Value>| config.unwrap_or(Value::Null);
+    flatten(String::new(), json(serde_json::to_value(trainer)), &mut print);
+    flatten(String::new(), json(serde_json::to_value(objective)), &mut print);
+    print.retain(|name, _| !WITHOUT_EFFECT.contains(&name.as_str()));
+    print
 }
 
-/// Why a run with the fingerprint `before` cannot be resumed with `now`; `None` if it can.
-///
-/// The length of a run may change where the steps made so far do not depend on it: under a constant learning
-/// rate, without a warm-up that is a share of the run, and with `fixed_bounds`, which says that no constraint
-/// loosens its bounds over the run.
-pub(crate) fn refusal(
-    before: &Fingerprint,
-    now: &Fingerprint,
-    config: &TrainerConfig,
-    fixed_bounds: bool,
-) -> Option<String> {
-    if before.contains_key(BEFORE_OPTION_NAMES) {
-        return Some(
-            "was written by an older pcrm, whose runs cannot be resumed by this one; --model with this folder and \
-             another --output begins a new run from its weights"
-                .into(),
-        );
-    }
-    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-    let null = Value::Null;
-    let value = |print: &'_ Fingerprint, name: &String| print.get(name).unwrap_or(&null).clone();
-    let changed: Vec<&String> =
-        names.into_iter().filter(|name| value(before, name) != value(now, name)).collect();
-    if changed.is_empty() {
-        return None;
-    }
-    let said = changed
-        .iter()
-        .map(|name| {
-            format!("--{name} was {} and is now {}", shown(&value(before, name)), shown(&value(now, name)))
-        })
-        .collect::<Vec<_>>()
-        .join("; ");
-    if changed.iter().any(|name| !LENGTH.contains(&name.as_str())) {
-        return Some(format!("belongs to a run with other options: {said}"));
-    }
-    let reason = match config.warmup {
-        _ if config.schedule != Shape::Constant => {
-            "the learning rate of every step depends on the length of the run unless --schedule is constant"
+/// Adds every value of a config under the name of its option.
+fn flatten(path: String, value: Value, print: &mut Fingerprint) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let inner = if path.is_empty() { field.clone() } else { format!("{path}/{field}") };
+                if path == "loss/ties" {
+                    print.insert("ties".to_owned(), field.into());
+                }
+                flatten(inner, value, print);
+            }
         }
-        Warmup::Ratio(ratio) if ratio > 0.0 => {
-            "--warmup-ratio is a share of the length of the run (--warmup-steps is not)"
+        value => {
+            let named = NAMES.iter().find(|(field, _)| *field == path).map(|(_, option)| *option);
+            let last = path.rsplit('/').next().unwrap_or(&path).replace('_', "-");
+            print.insert(named.map_or(last, str::to_owned), value);
         }
-        _ if !fixed_bounds => "the constraint's bounds change over the length of the run",
-        _ => return None,
-    };
-    Some(format!(
-        "belongs to a run of another length: {said}; a run cannot be extended here, since {reason}. --model with this \
-         folder and another --output begins a new run from its weights"
-    ))
+    }
+}
+
+/// What a resumed run is compared with.
+pub(crate) struct Resumed<'a> {
+    /// The fingerprint of the run that is there.
+    pub before: &'a Fingerprint,
+    /// The fingerprint of the options now.
+    pub now: &'a Fingerprint,
+    /// The fingerprint of all defaults.
+    pub defaults: &'a Fingerprint,
+    /// The reason why a step's loss depends on the run's length, if it does.
+    pub depends_on_length: Option<&'static str>,
+}
+
+impl Resumed<'_> {
+    /// The reason why the run cannot be resumed; `None` if it can.
+    ///
+    /// The length of a run may change where the steps made so far do not depend on it: under a constant learning
+    /// rate, without a warm-up that is a share of the run, and where no loss depends on it.
+    pub(crate) fn refusal(&self, config: &TrainerConfig) -> Option<String> {
+        if self.before.contains_key(BEFORE_OPTION_NAMES) {
+            return Some(
+                "was written by an older pcrm, whose runs cannot be resumed by this one; --model with this folder and \
+                 another --output begins a new run from its weights"
+                    .into(),
+            );
+        }
+        let names: BTreeSet<&String> = self.before.keys().chain(self.now.keys()).collect();
+        let (then, now) = (|name| self.value(self.before, name), |name| self.value(self.now, name));
+        let changed: Vec<&String> = names.into_iter().filter(|name| then(name) != now(name)).collect();
+        if changed.is_empty() {
+            return None;
+        }
+        let said = changed
+            .iter()
+            .map(|name| format!("--{name} was {} and is now {}", shown(&then(name)), shown(&now(name))))
+            .collect::<Vec<_>>()
+            .join("; ");
+        if changed.iter().any(|name| !LENGTH.contains(&name.as_str())) {
+            return Some(format!("belongs to a run with other options: {said}"));
+        }
+        let reason = match config.warmup {
+            _ if config.schedule != Shape::Constant => {
+                "the learning rate of every step depends on the length of the run unless --schedule is constant"
+            }
+            Warmup::Ratio(ratio) if ratio > 0.0 => {
+                "--warmup-ratio is a share of the length of the run (--warmup-steps is not)"
+            }
+            _ => self.depends_on_length?,
+        };
+        Some(format!(
+            "belongs to a run of another length: {said}; a run cannot be extended here, since {reason}. --model with \
+             this folder and another --output begins a new run from its weights"
+        ))
+    }
+
+    /// An option's value; what a fingerprint lacks altogether has its default, and what it leaves open is unset.
+    fn value(&self, print: &Fingerprint, name: &str) -> Value {
+        // --batch and --batch-tokens exclude each other, and so do both warm-ups: one of them is unset by the other.
+        const EITHER: [[&str; 2]; 2] = [["batch", "batch-tokens"], ["warmup-steps", "warmup-ratio"]];
+        let excluded = EITHER
+            .iter()
+            .flat_map(|[a, b]| [(a, b), (b, a)])
+            .any(|(own, other)| *own == name && print.get(*other).is_some_and(|value| !value.is_null()));
+        let default = || self.defaults.get(name).filter(|_| !excluded).cloned();
+        print.get(name).cloned().or_else(default).unwrap_or(Value::Null)
+    }
 }
 
 /// A value as a person would type it.
@@ -128,10 +145,24 @@ fn shown(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    fn refused(before: &TrainerConfig, now: &TrainerConfig, fixed_bounds: bool) -> Option<String> {
-        refusal(&of(before), &of(now), now, fixed_bounds)
+    use super::*;
+    use crate::loss::{LossConfig, TieModel};
+    use crate::objective::reward::RewardConfig;
+    use crate::order::BatchSize;
+
+    const LOOSENS: Option<&str> = Some("the constraint's bounds change over the length of the run");
+
+    fn print(trainer: &TrainerConfig) -> Fingerprint {
+        of(trainer, &RewardConfig::default())
+    }
+
+    fn refused(before: &TrainerConfig, now: &TrainerConfig, depends: Option<&'static str>) -> Option<String> {
+        let (before, print, defaults) = (print(before), print(now), print(&TrainerConfig::default()));
+        let resumed =
+            Resumed { before: &before, now: &print, defaults: &defaults, depends_on_length: depends };
+        resumed.refusal(now)
     }
 
     fn constant() -> TrainerConfig {
@@ -141,9 +172,24 @@ mod tests {
     /// Protects: every option has a key of its own, named as on the command line.
     #[test]
     fn options_are_named_as_they_are_typed() {
-        let print = of(&TrainerConfig { max_steps: Some(7), ..TrainerConfig::default() });
-        assert_eq!((&print["max-steps"], &print["schedule"]), (&json!(7), &json!("linear")));
-        assert_eq!((&print["batch"], &print["batch-tokens"]), (&json!(16), &Value::Null));
+        let loss = LossConfig { ties: TieModel::Davidson { nu: 1.5 }, ..LossConfig::default() };
+        let reward = RewardConfig { loss, ..RewardConfig::default() };
+        let print = of(&TrainerConfig { max_steps: Some(7), ..TrainerConfig::default() }, &reward);
+        for (name, value) in [
+            ("max-steps", json!(7)),
+            ("schedule", json!("linear")),
+            ("batch", json!(16)),
+            ("warmup-ratio", json!(0.0)),
+            ("adam-epsilon", json!(1e-8)),
+            ("score", json!("last")),
+            ("ties", json!("davidson")),
+            ("tie-strength", json!(1.5)),
+            ("ignore-margin", json!(false)),
+            ("label-smoothing", json!(0.0)),
+        ] {
+            assert_eq!(print[name], value, "{name}");
+        }
+        assert!(!print.contains_key("keep") && !print.contains_key("batch-tokens"));
         assert!(print.keys().all(|name| !name.contains([' ', ','])), "{print:?}");
     }
 
@@ -164,25 +210,25 @@ mod tests {
             (TrainerConfig { patience: Some(2), ..usual() }, "--patience was unset and is now 2"),
         ];
         for (now, expected) in cases {
-            let message = refused(&usual(), &now, true).unwrap_or_default();
+            let message = refused(&usual(), &now, None).unwrap_or_default();
             assert!(message.contains(expected) && message.contains("other options"), "{message:?}");
         }
-        assert_eq!(refused(&usual(), &usual(), false), None);
+        assert_eq!(refused(&usual(), &usual(), LOOSENS), None);
     }
 
     /// Protects: a run is extended or shortened only where the steps that were made would have been the same.
     #[test]
     fn length_changes_only_where_steps_do_not_depend_on_it() {
         let longer = |config: TrainerConfig| TrainerConfig { epochs: 9.0, max_steps: Some(80), ..config };
-        assert_eq!(refused(&constant(), &longer(constant()), true), None);
+        assert_eq!(refused(&constant(), &longer(constant()), None), None);
         let ratio = TrainerConfig { warmup: Warmup::Ratio(0.1), ..constant() };
         let linear = TrainerConfig { schedule: Shape::Linear, ..constant() };
-        for (config, fixed_bounds, reason) in [
-            (linear, true, "--schedule is constant"),
-            (ratio, true, "--warmup-ratio"),
-            (constant(), false, "constraint"),
+        for (config, depends, reason) in [
+            (linear, None, "--schedule is constant"),
+            (ratio, None, "--warmup-ratio"),
+            (constant(), LOOSENS, "constraint"),
         ] {
-            let message = refused(&config, &longer(config.clone()), fixed_bounds).unwrap_or_default();
+            let message = refused(&config, &longer(config.clone()), depends).unwrap_or_default();
             assert!(
                 message.contains(reason) && message.contains("--epochs was 1.0 and is now 9.0"),
                 "{message:?}"
@@ -194,7 +240,26 @@ mod tests {
     #[test]
     fn old_fingerprints_are_refused() {
         let old = Fingerprint::from([(BEFORE_OPTION_NAMES.to_owned(), json!("1, None"))]);
-        let message = refusal(&old, &of(&constant()), &constant(), true).unwrap_or_default();
+        let (now, defaults) = (print(&constant()), print(&TrainerConfig::default()));
+        let resumed = Resumed { before: &old, now: &now, defaults: &defaults, depends_on_length: None };
+        let message = resumed.refusal(&constant()).unwrap_or_default();
         assert!(message.contains("older pcrm"), "{message:?}");
+    }
+
+    /// Protects: an option that did not exist when a run began had its default, so new options break no run; and the
+    /// names that earlier versions wrote, unset ones as null, are still read.
+    #[test]
+    fn options_that_a_run_did_not_know_had_their_defaults() {
+        let mut before = print(&constant());
+        before.remove("robust");
+        before.extend([("batch-tokens".to_owned(), Value::Null), ("tie-strength".to_owned(), Value::Null)]);
+        let (now, defaults) = (print(&constant()), print(&TrainerConfig::default()));
+        let resumed = Resumed { before: &before, now: &now, defaults: &defaults, depends_on_length: None };
+        assert_eq!(resumed.refusal(&constant()), None);
+        let robust = LossConfig { robust: 0.1, ..LossConfig::default() };
+        let now = of(&constant(), &RewardConfig { loss: robust, ..RewardConfig::default() });
+        let resumed = Resumed { before: &before, now: &now, defaults: &defaults, depends_on_length: None };
+        let message = resumed.refusal(&constant()).unwrap_or_default();
+        assert!(message.contains("--robust was 0.0 and is now 0.1"), "{message:?}");
     }
 }

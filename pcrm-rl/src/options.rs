@@ -4,14 +4,8 @@ use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::ScoreAt;
 use crate::error::{Error, Result};
-use crate::loss::Ranking;
 use crate::order::{BatchSize, Order};
-use crate::pairs::Pairs;
-use crate::plackett_luce::MOST_WITH_TIES;
-use crate::reward::Compute;
-use crate::ties::TieModel;
 
 /// How long warm-up lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -23,7 +17,17 @@ pub enum Warmup {
     Ratio(f64),
 }
 
-/// Which weights end up in the run's folder.
+impl Warmup {
+    /// The number of steps, of a run of `total` steps.
+    pub fn steps(self, total: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
+        }
+    }
+}
+
+/// The weights that end up in the run's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Final {
@@ -46,10 +50,10 @@ pub struct TrainerConfig {
     pub max_steps: Option<u64>,
     /// The size of a step.
     pub batch: BatchSize,
-    /// The order of pairs.
+    /// The order of items.
     pub order: Order,
-    /// The loss, and how a batch is computed.
-    pub compute: Compute,
+    /// The most tokens computed at once; larger batches are accumulated, with the same result.
+    pub micro_tokens: usize,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// The learning rate's shape after warm-up.
@@ -82,7 +86,7 @@ impl Default for TrainerConfig {
             max_steps: None,
             batch: BatchSize::Pairs(16),
             order: Order::Shuffled,
-            compute: Compute::default(),
+            micro_tokens: 8192,
             learning_rate: 1e-4,
             schedule: Shape::Linear,
             warmup: Warmup::Ratio(0.0),
@@ -108,7 +112,7 @@ impl TrainerConfig {
         const POSITIVE: &str = "a positive number";
         const FROM_ZERO: &str = "a number from 0 up";
         const COUNT: &str = "a positive whole number";
-        let (adamw, loss) = (&self.adamw, &self.compute.loss);
+        let adamw = &self.adamw;
         number("epochs", self.epochs, self.epochs > 0.0, POSITIVE)?;
         number("learning-rate", self.learning_rate, self.learning_rate > 0.0, POSITIVE)?;
         if let Warmup::Ratio(ratio) = self.warmup {
@@ -122,10 +126,6 @@ impl TrainerConfig {
         if let Some(most) = self.max_grad_norm {
             number("max-grad-norm", most, most > 0.0, "a positive number, or 0 for no clipping")?;
         }
-        let smoothing = loss.label_smoothing;
-        let share = (0.0..0.5).contains(&smoothing);
-        number("label-smoothing", smoothing, share, "a number from 0 to below 0.5")?;
-        number("center-rewards", loss.center_rewards, loss.center_rewards >= 0.0, FROM_ZERO)?;
         let (batch, size) = match self.batch {
             BatchSize::Pairs(pairs) => ("batch", pairs),
             BatchSize::Tokens(tokens) => ("batch-tokens", tokens),
@@ -133,7 +133,7 @@ impl TrainerConfig {
         let counts = [
             ("max-steps", self.max_steps),
             (batch, Some(size as u64)),
-            ("micro-tokens", Some(self.compute.micro_tokens as u64)),
+            ("micro-tokens", Some(self.micro_tokens as u64)),
             ("log-every", Some(self.log_every)),
             ("eval-every", self.eval_every),
             ("save-every", self.save_every),
@@ -143,8 +143,7 @@ impl TrainerConfig {
         if let Some((field, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
             return refuse(field, format!("0: expected {COUNT}"));
         }
-        self.check_evaluation(evaluates)?;
-        self.check_loss()
+        self.check_evaluation(evaluates)
     }
 
     /// Refuses options that steer evaluations where there is none.
@@ -164,76 +163,24 @@ impl TrainerConfig {
             _ => Ok(()),
         }
     }
-
-    /// Refuses losses that are not defined.
-    fn check_loss(&self) -> Result<()> {
-        let loss = &self.compute.loss;
-        match loss.ties {
-            TieModel::None => {}
-            TieModel::Davidson { nu } => number("tie-strength", nu, nu > 0.0, "a positive ν")?,
-            TieModel::RaoKupper { theta } => number("tie-strength", theta, theta > 1.0, "θ greater than 1")?,
-        }
-        if loss.ranking == Ranking::Pairs {
-            return Ok(());
-        }
-        if matches!(loss.ties, TieModel::RaoKupper { .. }) {
-            let message = "rao-kupper: models ties of pairs only; plackett-luce needs davidson";
-            return refuse("ties", message.into());
-        }
-        if self.compute.score_at == ScoreAt::DivergentMean {
-            let message = "divergent-mean: plackett-luce ranks answers by their last token; expected last";
-            return refuse("score", message.into());
-        }
-        if loss.label_smoothing != 0.0 {
-            return refuse("label-smoothing", "is defined for pairs only, not for plackett-luce".into());
-        }
-        Ok(())
-    }
-
-    /// Refuses data that the loss cannot be computed on.
-    ///
-    /// # Errors
-    /// No pairs; margins or too many tied answers under Plackett–Luce.
-    pub fn check_data(&self, data: &Pairs) -> Result<()> {
-        let (loss, pairs) = (&self.compute.loss, &data.pairs);
-        if pairs.is_empty() {
-            return refuse("data", "no pair is left to train on".into());
-        }
-        if loss.ranking == Ranking::Pairs {
-            return Ok(());
-        }
-        if let Some(pair) = pairs.iter().find(|pair| self.compute.use_margin && pair.margin.is_some()) {
-            let message =
-                format!("is needed: {} has a margin, which plackett-luce does not take", pair.origin);
-            return refuse("ignore-margin", message);
-        }
-        let too_many = |set: &usize| data.answers(*set) > MOST_WITH_TIES;
-        if let (TieModel::Davidson { .. }, Some(set)) = (loss.ties, (0..data.sets()).find(too_many)) {
-            let origin = &data.set(set)[0].origin;
-            let message =
-                format!("davidson: {origin} ranks more than {MOST_WITH_TIES} answers, too many to tie");
-            return refuse("ties", message);
-        }
-        Ok(())
-    }
 }
 
 /// Refuses a number that is infinite, not a number, or not `fitting`.
-fn number(field: &'static str, value: f64, fitting: bool, expected: &str) -> Result<()> {
+pub(crate) fn number(field: &'static str, value: f64, fitting: bool, expected: &str) -> Result<()> {
     match fitting && value.is_finite() {
         true => Ok(()),
         false => refuse(field, format!("{value}: expected {expected}")),
     }
 }
 
-fn refuse(field: &'static str, message: String) -> Result<()> {
+/// Refuses an option by its name.
+pub(crate) fn refuse(field: &'static str, message: String) -> Result<()> {
     Err(Error::Invalid { field, message })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::LossConfig;
 
     fn refused(config: &TrainerConfig, evaluates: bool) -> Option<String> {
         config.check(evaluates).err().map(|error| error.to_string())
@@ -254,7 +201,7 @@ mod tests {
     #[test]
     fn numbers_outside_their_range_are_refused() {
         type Change = fn(&mut TrainerConfig);
-        let cases: [(&str, Change); 22] = [
+        let cases: [(&str, Change); 19] = [
             ("epochs: 0: ", |config| config.epochs = 0.0),
             ("epochs: inf: ", |config| config.epochs = f64::INFINITY),
             ("epochs: NaN: ", |config| config.epochs = f64::NAN),
@@ -267,16 +214,13 @@ mod tests {
             ("adam-beta2: -0.5: ", |config| config.adamw.beta2 = -0.5),
             ("adam-epsilon: 0: ", |config| config.adamw.eps = 0.0),
             ("max-grad-norm: -1: ", |config| config.max_grad_norm = Some(-1.0)),
-            ("label-smoothing: 0.7: ", |config| config.compute.loss.label_smoothing = 0.7),
-            ("center-rewards: -1: ", |config| config.compute.loss.center_rewards = -1.0),
             ("batch: 0: ", |config| config.batch = BatchSize::Pairs(0)),
             ("batch-tokens: 0: ", |config| config.batch = BatchSize::Tokens(0)),
             ("max-steps: 0: ", |config| config.max_steps = Some(0)),
-            ("micro-tokens: 0: ", |config| config.compute.micro_tokens = 0),
+            ("micro-tokens: 0: ", |config| config.micro_tokens = 0),
             ("log-every: 0: ", |config| config.log_every = 0),
             ("save-every: 0: ", |config| config.save_every = Some(0)),
             ("keep: 0: ", |config| config.keep = 0),
-            ("tie-strength: -2: ", |config| config.compute.loss.ties = TieModel::Davidson { nu: -2.0 }),
         ];
         for (expected, change) in cases {
             let mut config = TrainerConfig::default();
@@ -303,18 +247,5 @@ mod tests {
         let best = TrainerConfig { final_weights: Final::Best, ..usual() };
         assert!(refused(&best, true).unwrap_or_default().contains("--eval-every"));
         assert_eq!(refused(&TrainerConfig { patience: Some(2), ..every }, true), None);
-    }
-
-    /// Protects: losses that are not defined together are refused before data are read.
-    #[test]
-    fn undefined_losses_are_refused() {
-        let whole = LossConfig { ranking: Ranking::PlackettLuce, ..LossConfig::default() };
-        let rao = LossConfig { ties: TieModel::RaoKupper { theta: 2.0 }, ..whole };
-        let smooth = LossConfig { label_smoothing: 0.1, ..whole };
-        for (loss, expected) in [(rao, "ties: "), (smooth, "label-smoothing: ")] {
-            let compute = Compute { loss, ..Compute::default() };
-            let message = refused(&TrainerConfig { compute, ..TrainerConfig::default() }, false);
-            assert!(message.clone().unwrap_or_default().starts_with(expected), "{message:?}");
-        }
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::options::TrainerConfig;
 use crate::order::{self, BatchSize};
-use crate::pairs::Pairs;
 
 /// Which batch comes next: epoch and place in it.
 pub(crate) struct Plan<'a> {
-    pairs: &'a Pairs,
+    /// The tokens of every item.
+    sizes: &'a [usize],
     config: &'a TrainerConfig,
     epoch: u64,
     batches: Vec<Vec<usize>>,
@@ -14,17 +14,16 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(pairs: &'a Pairs, config: &'a TrainerConfig) -> Self {
-        let batches = order::epoch(pairs.unique_tokens(), config.batch, config.order, config.seed, 0);
-        Self { pairs, config, epoch: 0, batches, next: 0 }
+    pub(crate) fn new(sizes: &'a [usize], config: &'a TrainerConfig) -> Self {
+        let batches = order::epoch(sizes, config.batch, config.order, config.seed, 0);
+        Self { sizes, config, epoch: 0, batches, next: 0 }
     }
 
     pub(crate) fn next(&mut self) -> &[usize] {
         if self.next == self.batches.len() {
             let config = self.config;
             self.epoch += 1;
-            self.batches =
-                order::epoch(self.pairs.unique_tokens(), config.batch, config.order, config.seed, self.epoch);
+            self.batches = order::epoch(self.sizes, config.batch, config.order, config.seed, self.epoch);
             self.next = 0;
         }
         self.next += 1;
@@ -37,11 +36,9 @@ impl<'a> Plan<'a> {
 }
 
 /// Steps of the whole run.
-pub(crate) fn total_steps(pairs: &Pairs, config: &TrainerConfig) -> u64 {
+pub(crate) fn total_steps(sizes: &[usize], config: &TrainerConfig) -> u64 {
     let (whole, part) = (config.epochs.floor() as u64, config.epochs.fract());
-    let steps = |epoch| {
-        order::epoch(pairs.unique_tokens(), config.batch, config.order, config.seed, epoch).len() as f64
-    };
+    let steps = |epoch| order::epoch(sizes, config.batch, config.order, config.seed, epoch).len() as f64;
     // Steps of an epoch may differ where batches are made by tokens.
     let of_whole: f64 = match config.batch {
         BatchSize::Pairs(_) => whole as f64 * steps(0),

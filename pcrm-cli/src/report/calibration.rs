@@ -17,6 +17,11 @@ use crate::plugins::calibration::{Verdict, bound_probability};
 pub const COLUMNS: [&str; 6] =
     ["similarity", "pairs", "chosen wins", "95 %, Wilson", "fitted bound says", "given bound says"];
 
+/// The calibration in a constraint's evidence; `None` where it is of another kind.
+pub fn read(evidence: &Value) -> Option<Calibration> {
+    serde_json::from_value(evidence.clone()).ok()
+}
+
 /// The blocks of one calibration: its verdict, plots, figures and tables. `asked` is the constraint that was asked for and
 /// `fitted` what came of it.
 pub fn blocks(asked: &Value, fitted: &Value, calibration: &Calibration) -> Vec<Block> {

@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::overlap::overlap;
 use pcrm_core::data::preference::Preference;
+use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
 
 use super::TrainingArgs;
 use crate::card::Form;
-use crate::hashes::digest_text;
 use crate::report::data::Source;
 use crate::warnings::Warnings;
 use crate::{left_out, template};
@@ -95,6 +95,6 @@ pub fn encoded(
 
 /// A number from 0 to 1 from a text's hash.
 fn digest_fraction(text: &str) -> f64 {
-    let digits = digest_text(text);
+    let digits = digest::text(text);
     u32::from_str_radix(&digits[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
 }

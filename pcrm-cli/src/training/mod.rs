@@ -1,6 +1,7 @@
 //! The options of training, as every verb that trains takes them.
 
 mod data;
+pub mod reward;
 
 use std::path::PathBuf;
 
@@ -10,11 +11,11 @@ use pcrm_core::data::preference::Ties;
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::{LossConfig, Ranking};
+use pcrm_rl::loss::{LossConfig, Ranking, TieModel};
+use pcrm_rl::objective::reward::RewardConfig;
+use pcrm_rl::options::{TrainerConfig, Warmup};
 use pcrm_rl::order::{BatchSize, Order};
-use pcrm_rl::reward::Compute;
-use pcrm_rl::ties::TieModel;
-use pcrm_rl::trainer::{TrainerConfig, Warmup};
+use pcrm_rl::train::{Base, RewardOptions};
 
 pub use self::data::{Encoded, encoded};
 use crate::dataset::Reading;
@@ -75,9 +76,15 @@ pub struct LossArgs {
     /// Leave the data's margin column out of the loss
     #[arg(long)]
     ignore_margin: bool,
-    /// Assume that this share of the labels is wrong: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ)
+    /// Soften labels as if this share were wrong: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ)
     #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
     label_smoothing: f64,
+    /// Correct for this share of wrong labels: (−(1−ε)·ln σ(Δ) + ε·ln σ(−Δ)) / (1−2ε)
+    #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
+    robust: f64,
+    /// Stop the pull of pairs that the model disagrees with more strongly than this: −ln σ(max(Δ, X))
+    #[arg(long, value_name = "X", value_parser = real, allow_negative_numbers = true)]
+    floor: Option<f64>,
     /// Add C·(r_w + r_l)² to keep scores around 0
     #[arg(long, value_name = "C", default_value_t = 0.0, value_parser = real)]
     center_rewards: f64,
@@ -168,6 +175,27 @@ enum ScheduleChoice {
 }
 
 impl LossArgs {
+    fn config(&self) -> Result<RewardConfig> {
+        Ok(RewardConfig {
+            score_at: match self.score {
+                ScoreChoice::Last => ScoreAt::Last,
+                ScoreChoice::DivergentMean => ScoreAt::DivergentMean,
+            },
+            loss: LossConfig {
+                ranking: match self.ranking {
+                    RankingChoice::Pairs => Ranking::Pairs,
+                    RankingChoice::PlackettLuce => Ranking::PlackettLuce,
+                },
+                ties: self.tie_model()?,
+                label_smoothing: self.label_smoothing,
+                robust: self.robust,
+                floor: self.floor,
+                center_rewards: self.center_rewards,
+            },
+            ignore_margin: self.ignore_margin,
+        })
+    }
+
     fn tie_model(&self) -> Result<TieModel> {
         ensure!(
             self.ties != TiesChoice::Drop || self.tie_strength.is_none(),
@@ -190,7 +218,17 @@ impl TrainingArgs {
         }
     }
 
-    /// Whether there is held-out data.
+    /// The model to begin from.
+    pub fn base(&self) -> Base {
+        Base {
+            dir: self.model.clone(),
+            random_init: self.random_init,
+            dtype: self.machine.dtype,
+            seed: self.machine.seed,
+        }
+    }
+
+    /// Returns true if there is held-out data.
     pub fn evaluates(&self) -> bool {
         self.eval_split.is_some() || !self.eval_data.is_empty()
     }
@@ -212,17 +250,20 @@ impl TrainingArgs {
     ///
     /// # Errors
     /// Numbers out of range, options that do not go together, as errors of usage.
-    pub fn trainer(&self) -> Result<TrainerConfig> {
+    pub fn options(&self) -> Result<RewardOptions> {
         usage(self.reading.check())?;
-        let config = usage(self.config())?;
-        usage(config.check(self.evaluates()).map_err(named))?;
-        Ok(config)
+        let reward = usage(self.loss.config())?;
+        let options = RewardOptions { trainer: self.steps.config(self.machine.seed), reward };
+        usage(options.check(self.evaluates()).map_err(named))?;
+        Ok(options)
     }
+}
 
-    fn config(&self) -> Result<TrainerConfig> {
-        let steps = &self.steps;
-        Ok(TrainerConfig {
-            seed: self.machine.seed,
+impl StepArgs {
+    fn config(&self, seed: u64) -> TrainerConfig {
+        let steps = self;
+        TrainerConfig {
+            seed,
             epochs: steps.epochs,
             max_steps: steps.max_steps,
             batch: steps.batch_tokens.map_or(BatchSize::Pairs(steps.batch), BatchSize::Tokens),
@@ -231,23 +272,7 @@ impl TrainingArgs {
                 OrderChoice::Bucketed => Order::Bucketed,
                 OrderChoice::File => Order::File,
             },
-            compute: Compute {
-                score_at: match self.loss.score {
-                    ScoreChoice::Last => ScoreAt::Last,
-                    ScoreChoice::DivergentMean => ScoreAt::DivergentMean,
-                },
-                loss: LossConfig {
-                    ranking: match self.loss.ranking {
-                        RankingChoice::Pairs => Ranking::Pairs,
-                        RankingChoice::PlackettLuce => Ranking::PlackettLuce,
-                    },
-                    ties: self.loss.tie_model()?,
-                    label_smoothing: self.loss.label_smoothing,
-                    center_rewards: self.loss.center_rewards,
-                },
-                use_margin: !self.loss.ignore_margin,
-                micro_tokens: steps.micro_tokens,
-            },
+            micro_tokens: steps.micro_tokens,
             learning_rate: steps.learning_rate,
             schedule: match steps.schedule {
                 ScheduleChoice::Constant => Shape::Constant,
@@ -268,6 +293,6 @@ impl TrainingArgs {
             save_every: None,
             keep: 1,
             ..TrainerConfig::default()
-        })
+        }
     }
 }

@@ -140,6 +140,10 @@ impl Constraint for Learned {
         Ok(pairs.iter().enumerate().map(bound).collect())
     }
 
+    fn folds(&self) -> usize {
+        self.folds
+    }
+
     fn is_unfitted(&self) -> bool {
         self.fit.is_none()
     }

@@ -15,10 +15,13 @@ use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
 use pcrm_core::model::family::{Mlp, Qkv};
 use pcrm_core::model::{ModelConfig, RewardModel};
-use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
+use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
+use pcrm_rl::learner::Learner;
+use pcrm_rl::objective::reward::{Reward, RewardConfig};
+use pcrm_rl::objective::{Batch, Tokens};
+use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::pairs::Pairs;
-use pcrm_rl::reward::{self, Compute, Tokens};
 use pcrm_rl::score::score_pairs;
 use serde::Serialize;
 
@@ -146,11 +149,11 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
         true => RewardModel::random(backend.as_ref(), ModelConfig::from_dir(&dir)?, dtype, seed)?,
         false => RewardModel::load_to_train(backend.as_ref(), &dir, dtype, seed)?,
     };
-    let pad = padding(&model, &tokenizer);
+    let pad = padding(model.config(), &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
     let priors = priors(&args.machine, (!args.random_init).then_some(&dir))?;
     let Work { data, batches } = fitting(args, &tokenizer, (constraint.as_ref(), &priors))?;
-    let mut trainer = Trainer::new(backend.as_ref(), model)?;
+    let mut trainer = Trainer::new(backend.as_ref(), &model)?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());
     for (at, batch) in batches.iter().enumerate() {
         if at == args.warmup {
@@ -176,7 +179,8 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
         Job::Reward => 3.0, // forward, and two products of the same size backward
         Job::Score => 1.0,
     };
-    let flops = passes * products(trainer.model.config(), tokens.unique, tokens.sequences) / seconds / 1e9;
+    let flops =
+        passes * products(trainer.learner.model.config(), tokens.unique, tokens.sequences) / seconds / 1e9;
     let timing = Timing {
         system: system(backend.as_ref()),
         job: match job {
@@ -214,28 +218,27 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
 
 struct Trainer<'a> {
     backend: &'a dyn Backend,
-    model: RewardModel,
-    optimiser: AdamW,
+    learner: Learner<RewardModel>,
 }
 
 impl<'a> Trainer<'a> {
-    fn new(backend: &'a dyn Backend, model: RewardModel) -> Result<Self> {
-        let model = model.trainable();
-        let optimiser = AdamW::new(AdamWConfig::default(), model.params())?;
-        Ok(Self { backend, model, optimiser })
+    fn new(backend: &'a dyn Backend, model: &RewardModel) -> Result<Self> {
+        let config =
+            TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
+        Ok(Self { backend, learner: Learner::new(model, &config, u64::MAX)? })
     }
 
-    fn step(&mut self, data: &Pairs, batch: &[usize]) -> Result<Tokens> {
-        let compute = Compute { use_margin: false, micro_tokens: usize::MAX, ..Compute::default() };
-        let gradient = reward::gradient(self.backend, &self.model, data, batch, &compute)?;
-        let norm = gradient.gradients.global_norm()?;
-        self.optimiser.step(&gradient.gradients, 1e-5, clip_scale(norm, 1.0))?;
+    fn step(&mut self, data: &Pairs, items: &[usize]) -> Result<Tokens> {
+        let config = RewardConfig { ignore_margin: true, ..RewardConfig::default() };
+        let batch = Batch { data, items, micro_tokens: usize::MAX };
+        let reward = Reward { config, schedule: None };
+        let (gradient, _) = self.learner.step(self.backend, &reward, &batch, 0.0)?;
         Ok(gradient.tokens)
     }
 
     fn score(&mut self, data: &Pairs, batch: &[usize]) -> Result<Tokens> {
         let pairs: Vec<&EncodedPair> = batch.iter().flat_map(|set| data.set(*set)).collect();
-        score_pairs(&self.model, &pairs, usize::MAX)?;
+        score_pairs(&self.learner.model, &pairs, usize::MAX)?;
         let unique = pairs.iter().map(|pair| pair.unique_tokens()).sum();
         Ok(Tokens { unique, sequences: 2 * pairs.len(), ..Tokens::default() })
     }

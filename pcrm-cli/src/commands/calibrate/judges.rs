@@ -7,23 +7,26 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::files::data_files;
+use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::trainer::TrainerConfig;
+use pcrm_rl::crossfit::{Crossfit, margins_by, win};
+use pcrm_rl::train::RewardOptions;
 use serde_json::Value;
 
 use super::{EvidenceArgs, agreement};
 use crate::commands::score::trained;
-use crate::crossfit::{Base, Crossfit, Kept, margins_by, win};
-use crate::hashes::digest_file;
 use crate::hub::Weights;
-use crate::progress::say;
+use crate::interrupt;
+use crate::progress::{Watch, say};
 use crate::training::TrainingArgs;
+use crate::training::reward::margins;
+use crate::usage::named;
 
 /// Where wins come from.
 pub struct Judges<'a> {
     pub training: &'a TrainingArgs,
     pub evidence: &'a EvidenceArgs,
-    pub config: &'a TrainerConfig,
+    pub options: &'a RewardOptions,
     pub tokenizer: &'a Tokenizer,
 }
 
@@ -54,21 +57,17 @@ impl Judges<'_> {
     fn crossfitted(&self, pairs: &[EncodedPair]) -> Result<Vec<f32>> {
         let training = self.training;
         let backend = training.machine.open()?;
-        let base = Base {
-            dir: training.model.clone(),
-            random_init: training.random_init,
-            dtype: training.machine.dtype,
-            seed: self.config.seed,
-        };
+        let base = training.base();
         let crossfit = Crossfit {
             backend: backend.as_ref(),
             base: &base,
             tokenizer: self.tokenizer,
-            config: self.config,
+            options: self.options,
             folds: self.evidence.folds,
-            kept: Kept::users(),
+            cache: margins(),
+            stop: interrupt::flag()?,
         };
-        crossfit.wins(pairs)
+        Ok(crossfit.wins(pairs, &mut Watch::default()).map_err(named)?)
     }
 
     /// Judges with a model's own tokenizer; pairs that are too long for it are left out.
@@ -82,7 +81,7 @@ impl Judges<'_> {
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
         let max_length = training.reading.scoring_length(model.config())?;
         let (own, _) = training.reading.encode(&rows, &tokenizer, model.config().pad, max_length)?;
-        let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.config.compute.micro_tokens)?;
+        let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.options.trainer.micro_tokens)?;
         let margins: HashMap<usize, f32> = own.iter().map(|pair| pair.row).zip(margins).collect();
         let before = pairs.len();
         let judged = pairs.into_iter().filter_map(|pair| {
@@ -103,7 +102,7 @@ impl Judges<'_> {
         let manifest: Value = serde_json::from_str(&text).unwrap_or_default();
         let known = manifest["fingerprint"]["data"].as_array().cloned().unwrap_or_default();
         for file in data_files(&self.training.data)? {
-            let digest = digest_file(&file)?;
+            let digest = digest::file(&file)?;
             if known.contains(&Value::from(digest)) {
                 say(&format!(
                     "warning: --judge {} was trained on {}: what it learned by heart is taken for sureness",

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use pcrm_core::data::survey::ends::Padding;
 use pcrm_core::model::{ModelConfig, weights};
 use pcrm_core::text::Tokenizer;
+use pcrm_rl::crossfit::fit;
 
 use self::forms::Form;
 use self::judges::Judges;
 use self::result::{Calibrated, Calibrations};
-use crate::crossfit::fit;
+use crate::dataset::padding;
 use crate::priors::priors;
 use crate::progress::say;
 use crate::report;
@@ -96,7 +96,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         args.training.eval_data.is_empty(),
         "--eval-data: nothing is evaluated here; --eval-split leaves out what pcrm reward would hold out"
     );
-    let config = args.training.trainer()?;
+    let options = args.training.options()?;
     let mut forms = Form::of_all(&args.constraint, evidence)?;
     ensure!(
         forms.len() == 1 || !args.output.is_file(),
@@ -113,9 +113,9 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let model = ModelConfig::from_dir(&training.model).with_context(at)?;
     let max_length = usage(training.reading.training_length(&model))?;
     let tokenizer = Tokenizer::from_dir(&training.model).with_context(at)?;
-    let pad = Padding::of(&model, &tokenizer).id;
+    let pad = padding(&model, &tokenizer);
     let Encoded { train: pairs, sources, warnings, .. } = encoded(training, &tokenizer, pad, max_length)?;
-    let judges = Judges { training, evidence, config: &config, tokenizer: &tokenizer };
+    let judges = Judges { training, evidence, options: &options, tokenizer: &tokenizer };
     let (judges, pairs, wins) = judges.wins(pairs)?;
     let priors = priors(&training.machine, Some(&training.model))?;
     for form in &mut forms {

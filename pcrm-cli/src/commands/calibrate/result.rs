@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_eval::accuracy::Share;
+use pcrm_rl::crossfit::Fitted;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::forms::Form;
-use crate::crossfit::Fitted;
 use crate::plugins::calibrated::Calibration;
-use crate::report::calibration::is_curve;
+use crate::report::calibration::{is_curve, read};
 use crate::report::evidence as told;
 
 /// All constraints that were fitted to one evidence.
@@ -57,16 +57,17 @@ impl Calibrated {
     /// A constraint that does not serialise.
     pub fn new(form: &Form, fitted: Fitted, file: PathBuf) -> Result<Self> {
         let Fitted { constraint, evidence } = fitted;
+        let calibration = evidence.calibration.as_ref().and_then(read);
         Ok(Self {
             name: form.name.clone(),
             asked: form.asked.clone(),
             fitted: constraint.to_tagged()?,
             file,
-            verdict: match &evidence.calibration {
+            verdict: match &calibration {
                 Some(calibration) => Some(calibration.sentence()),
                 None => told(&constraint.to_tagged()?),
             },
-            calibration: evidence.calibration,
+            calibration,
             accuracy: evidence.accuracy,
         })
     }

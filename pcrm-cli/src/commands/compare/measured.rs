@@ -8,10 +8,9 @@ use anyhow::{Context, Result, ensure};
 use pcrm_eval::calibration::cross_entropy;
 use pcrm_eval::{PairScore, RewardReport};
 use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::pairs::Pairs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::commands::reward::Trained;
 
 /// The measures of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,10 +37,10 @@ impl Measured {
     pub fn new(
         (label, seed): (&str, u64),
         question: Fingerprint,
-        trained: &Trained,
+        (constraint, eval, scores): (&Value, &Pairs, &[(f32, f32)]),
         probabilities: Option<&[f64]>,
     ) -> Result<Self> {
-        let (pairs, bounds) = (&trained.eval.pairs, &trained.eval.bounds);
+        let (pairs, bounds) = (&eval.pairs, &eval.bounds);
         let score = |((pair, bound), (chosen, rejected)): ((&_, &f32), &(f32, f32))| {
             let pair: &pcrm_core::data::encode::EncodedPair = pair;
             PairScore {
@@ -53,7 +52,7 @@ impl Measured {
                 ..PairScore::default()
             }
         };
-        let scores: Vec<PairScore> = pairs.iter().zip(bounds).zip(&trained.scores).map(score).collect();
+        let scores: Vec<PairScore> = pairs.iter().zip(bounds).zip(scores).map(score).collect();
         let report = RewardReport::new(&scores)?;
         let mut measures = BTreeMap::from([
             ("accuracy", report.accuracy.value),
@@ -73,7 +72,7 @@ impl Measured {
         Ok(Self {
             label: label.to_owned(),
             seed,
-            constraint: trained.constraint.clone(),
+            constraint: constraint.clone(),
             question,
             pairs: scores.len(),
             measures: measures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),

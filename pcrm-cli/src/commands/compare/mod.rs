@@ -18,12 +18,12 @@ use pcrm_rl::checkpoint;
 use serde::{Deserialize, Serialize};
 
 pub use self::gather::{GatherArgs, gather};
-use crate::commands::reward::{self, KeepArgs, RewardArgs};
 use crate::config;
 use crate::numbers::positive;
 use crate::progress::say;
 use crate::report;
 use crate::training::TrainingArgs;
+use crate::training::reward::{self, KeepArgs, RewardArgs};
 use crate::usage::usage;
 use arm::Arm;
 use measured::Measured;
@@ -80,7 +80,7 @@ struct Comparison {
 pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Result<()> {
     let evaluates = args.training.evaluates();
     usage(evaluates.then_some(()).context("nothing to compare on: expected --eval-split or --eval-data"))?;
-    args.training.trainer()?;
+    args.training.options()?;
     let arms = usage(Arm::all(&args.constraints))?;
     let args = &CompareArgs { training: args.training.fetched()?, ..args.clone() };
     let probabilities = match &args.probability_field {
@@ -132,9 +132,15 @@ fn one(
         say(&format!("measured before: {}", dir.display()));
         return Ok(measured);
     }
-    let trained = reward::trained(&run, resolved)?;
-    let probabilities = probabilities.map(|known| known.of(&trained.eval.pairs)).transpose()?;
-    let measured = Measured::new((&arm.label, seed), question, &trained, probabilities.as_deref())?;
+    let trained = reward::train(&run, resolved)?;
+    let (eval, scores) = trained.scored(run.training.options()?.trainer.micro_tokens)?;
+    let probabilities = probabilities.map(|known| known.of(&eval.pairs)).transpose()?;
+    let measured = Measured::new(
+        (&arm.label, seed),
+        question,
+        (&trained.constraint, eval, &scores),
+        probabilities.as_deref(),
+    )?;
     weights::write_json(&dir.join(MEASURED), &measured)?;
     // What going on would need is not needed any more.
     for step in checkpoint::steps(&dir)? {

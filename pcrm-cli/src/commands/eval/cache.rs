@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
-use crate::hashes::{digest_file, digest_text};
 use crate::machine::Machine;
+use pcrm_core::digest;
 
 const MAGIC: &[u8] = b"pcrm scores 1\n";
 const DIGEST: usize = 32;
@@ -118,11 +118,11 @@ fn fingerprint(model: &Path, machine: &Machine) -> Result<String> {
     for entry in fs::read_dir(model).with_context(at)? {
         let name = entry.with_context(at)?.file_name().to_string_lossy().into_owned();
         if matters(&name) {
-            files.insert(name.clone(), digest_file(&model.join(name))?);
+            files.insert(name.clone(), digest::file(&model.join(name))?);
         }
     }
     let Machine { backend, device, dtype, .. } = machine;
-    Ok(digest_text(&format!("{} {backend} {device} {dtype} {files:?}", env!("CARGO_PKG_VERSION"))))
+    Ok(digest::text(&format!("{} {backend} {device} {dtype} {files:?}", env!("CARGO_PKG_VERSION"))))
 }
 
 fn parse(bytes: &[u8]) -> Option<BTreeMap<Key, f32>> {

@@ -8,12 +8,13 @@ use anyhow::Result;
 use pcrm_core::Backend;
 use pcrm_core::data::survey::{Finding, Severity};
 use pcrm_core::model::{ModelConfig, RewardModel};
-use pcrm_core::optim::{AdamW, AdamWConfig, clip_scale};
-use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::LossConfig;
+use pcrm_core::schedule::Shape;
+use pcrm_rl::learner::Learner;
+use pcrm_rl::objective::Batch;
+use pcrm_rl::objective::reward::{Reward, RewardConfig};
+use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::{BatchSize, Order, epoch};
 use pcrm_rl::pairs::Pairs;
-use pcrm_rl::reward::{self, Compute};
 use serde::Serialize;
 
 use super::InspectArgs;
@@ -95,16 +96,10 @@ pub fn measure(
         true => RewardModel::random(backend, config.clone(), machine.dtype, machine.seed)?,
         false => RewardModel::load_to_train(backend, dir, machine.dtype, machine.seed)?,
     };
-    let model = model.trainable();
     let parameters = model.params().elements();
-    let compute = Compute {
-        score_at: ScoreAt::Last,
-        loss: LossConfig::default(),
-        use_margin: false,
-        micro_tokens: steps.micro_tokens,
-    };
-    let optimiser = AdamW::new(AdamWConfig::default(), model.params())?;
-    let mut stepper = Stepper { backend, model, optimiser, compute, pairs };
+    let config = TrainerConfig { learning_rate: 1e-6, schedule: Shape::Constant, ..TrainerConfig::default() };
+    let learner = Learner::new(&model, &config, u64::MAX)?;
+    let mut stepper = Stepper { backend, learner, micro_tokens: steps.micro_tokens, pairs };
 
     let batches =
         epoch(pairs.unique_tokens(), BatchSize::Pairs(steps.batch), Order::Shuffled, machine.seed, 0);
@@ -190,17 +185,16 @@ impl Cost {
 
 struct Stepper<'a> {
     backend: &'a dyn Backend,
-    model: RewardModel,
-    optimiser: AdamW,
-    compute: Compute,
+    learner: Learner<RewardModel>,
+    micro_tokens: usize,
     pairs: &'a Pairs,
 }
 
 impl Stepper<'_> {
     fn step(&mut self, sets: &[usize]) -> Result<()> {
-        let made = reward::gradient(self.backend, &self.model, self.pairs, sets, &self.compute)?;
-        let norm = made.gradients.global_norm()?;
-        self.optimiser.step(&made.gradients, 1e-6, clip_scale(norm, 1.0))?;
+        let config = RewardConfig { ignore_margin: true, ..RewardConfig::default() };
+        let batch = Batch { data: self.pairs, items: sets, micro_tokens: self.micro_tokens };
+        self.learner.step(self.backend, &Reward { config, schedule: None }, &batch, 0.0)?;
         Ok(self.backend.synchronize()?)
     }
 }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pcrm_rl::metrics::StepMetrics;
-use pcrm_rl::trainer::Observer;
+use pcrm_rl::offline::Observer;
 
 /// Weight of a step in the running means that are shown: single batches jump.
 const SMOOTHING: f64 = 0.05;
@@ -47,7 +47,8 @@ impl Observer for Progress {
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
-        let (loss, accuracy) = (metrics.measures.ranking_loss, metrics.measures.accuracy);
+        let value = |name| metrics.metrics.get(name).unwrap_or_default();
+        let (loss, accuracy) = (value("ranking_loss"), value("accuracy"));
         let (old_loss, old_accuracy) = self.means.unwrap_or((loss, accuracy));
         let mix = |old: f64, new: f64| old + SMOOTHING * (new - old);
         self.means = Some((mix(old_loss, loss), mix(old_accuracy, accuracy)));

@@ -13,10 +13,11 @@ use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
 use pcrm_eval::PairScore;
 use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::objective::reward::{Reward, RewardConfig};
+use pcrm_rl::offline::{Outcome, Run, TrainerConfig, Warmup, train};
 use pcrm_rl::order::BatchSize;
-use pcrm_rl::reward::{Compute, Pairs};
+use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
-use pcrm_rl::trainer::{self, Outcome, Run, TrainerConfig, Warmup};
 use serde_json::Value;
 
 use super::progress::Progress;
@@ -70,27 +71,29 @@ impl Course<'_> {
         let constraint = constraint::parse(constraint)?;
         let priors = Priors::seeded(self.seed);
         let bounds = |pairs: &[EncodedPair]| bounds(constraint.as_ref(), pairs, &priors);
-        let train = Pairs::new(self.train.to_vec(), bounds(self.train)?);
+        let pairs = Pairs::new(self.train.to_vec(), bounds(self.train)?);
         let model = RewardModel::load_to_train(self.backend, self.base, DType::F32, self.seed)?;
         let constraint_tag = constraint.to_tagged()?;
+        let config = RewardConfig { ignore_margin: true, ..RewardConfig::default() };
+        let objective = Reward { config, schedule: Some(constraint.as_ref()) };
         let run = Run {
             backend: self.backend,
-            model: model.clone(),
+            objective: &objective,
+            model,
             tokenizer: self.tokenizer,
-            train: &train,
+            train: &pairs,
             eval: None,
-            schedule: Some(constraint.as_ref()),
             dir,
             fingerprint: Fingerprint::from([("constraint".to_owned(), constraint_tag.clone())]),
             stop: self.stop,
         };
-        if let Outcome::Interrupted { steps, .. } = trainer::train(run, &self.config(), progress)? {
+        let trained = train(run, &self.config(), progress)?;
+        if let Outcome::Interrupted { steps, .. } = trained.outcome {
             let message = format!("stopped after step {steps}; the next run begins anew");
             return Err(Interrupted { message }.into());
         }
         let seconds = started.elapsed().as_secs_f64();
-        let model = RewardModel::load(self.backend, dir, DType::F32)?;
-        let scores = score_pairs(&model, &self.test.iter().collect::<Vec<_>>(), MICRO_TOKENS)?;
+        let scores = score_pairs(&trained.model, &self.test.iter().collect::<Vec<_>>(), MICRO_TOKENS)?;
         let scored = |((pair, bound), (chosen, rejected)): ((&EncodedPair, f32), (f32, f32))| PairScore {
             chosen: chosen.into(),
             rejected: rejected.into(),
@@ -108,7 +111,7 @@ impl Course<'_> {
             seed: self.seed,
             epochs: self.epochs,
             batch: BatchSize::Pairs(BATCH),
-            compute: Compute { use_margin: false, micro_tokens: MICRO_TOKENS, ..Compute::default() },
+            micro_tokens: MICRO_TOKENS,
             learning_rate: LEARNING_RATE,
             schedule: Shape::Cosine,
             warmup: Warmup::Ratio(0.05),

@@ -6,6 +6,7 @@ mod summary;
 
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::table::percents;
+use pcrm_rl::crossfit::Evidence;
 use serde_json::Value;
 
 use self::plots::plots;
@@ -15,7 +16,6 @@ use super::curves::Curves;
 use super::data::{self, Source};
 use super::document::{Block, Document, Fact, Section, Severity, Table};
 use super::number::{count, percent};
-use crate::crossfit::Evidence;
 
 pub use self::settings::{constraint, evidence, is_setting, setting};
 
@@ -170,8 +170,8 @@ fn calibrated(constraint: &Value, fitted: FittedTo<'_>) -> Section {
     blocks.extend(
         self::evidence(constraint).map(|text| Block::Note(Severity::Info, format!("Fitted to {text}."))),
     );
-    match &evidence.calibration {
-        Some(calibration) => blocks.extend(calibration::blocks(asked, constraint, calibration)),
+    match evidence.calibration.as_ref().and_then(calibration::read) {
+        Some(calibration) => blocks.extend(calibration::blocks(asked, constraint, &calibration)),
         None => blocks.push(Block::Facts(vec![
             Fact::new("As asked for", self::constraint(asked)),
             Fact::new("Fitted", self::constraint(constraint)),

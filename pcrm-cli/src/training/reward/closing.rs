@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
-use pcrm_rl::trainer::Outcome;
+use pcrm_core::model::RewardModel;
+use pcrm_rl::objective::reward::collapsed;
+use pcrm_rl::offline::{Outcome, Trained};
 
 use crate::warnings::Warnings;
 
 /// The closing lines of a run that ended, and a warning where its scores have collapsed.
-pub(super) fn closing(outcome: &Outcome, dir: &Path, warnings: &mut Warnings) -> Vec<String> {
-    let Outcome::Finished { steps, best, early, saved, collapsed } = outcome else { return Vec::new() };
+pub(super) fn closing(trained: &Trained<RewardModel>, dir: &Path, warnings: &mut Warnings) -> Vec<String> {
+    closing_of(&trained.outcome, collapsed(&trained.probe), dir, warnings)
+}
+
+fn closing_of(outcome: &Outcome, collapsed: Option<f32>, dir: &Path, warnings: &mut Warnings) -> Vec<String> {
+    let Outcome::Finished { steps, best, early, saved } = outcome else { return Vec::new() };
     let why = if *early { ", as patience ran out" } else { "" };
     let made = if *steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
     let mut lines = vec![format!("finished after {made}{why}; the model is in {}", dir.display())];
@@ -39,9 +45,12 @@ mod tests {
 
     fn said(best: Option<u64>, saved: u64, collapsed: Option<f32>) -> (String, usize) {
         let best = best.map(|step| Best { step, loss: 1.0148 });
-        let outcome = Outcome::Finished { steps: 110, best, early: false, saved, collapsed };
+        let outcome = Outcome::Finished { steps: 110, best, early: false, saved };
         let mut warnings = Warnings::default();
-        (closing(&outcome, Path::new("runs/rm"), &mut warnings).join("\n"), warnings.all().len())
+        (
+            closing_of(&outcome, collapsed, Path::new("runs/rm"), &mut warnings).join("\n"),
+            warnings.all().len(),
+        )
     }
 
     /// Protects: the step whose weights are in the folder is the one that is announced.

@@ -4,32 +4,24 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use pcrm_core::data::files::data_files;
-use pcrm_rl::fingerprint::{self, Fingerprint};
-use pcrm_rl::reward::Pairs;
-use pcrm_rl::trainer::TrainerConfig;
+use pcrm_core::digest;
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::pairs::Pairs;
 use serde_json::{Value, json};
 
 use super::RewardArgs;
-use crate::crossfit::model_digest;
-use crate::hashes::digest_file;
 
-/// Every option that changes a number, by its name, and digests of the model and the data; `max_length` is
-/// the limit in force.
+/// The identity of what a run reads, by option name: the constraint, how data are read, digests of the data and the model;
+/// `max_length` is the limit in force.
 ///
 /// # Errors
 /// Files that cannot be read.
-pub(super) fn fingerprint(
-    args: &RewardArgs,
-    config: &TrainerConfig,
-    constraint: &Value,
-    max_length: usize,
-) -> Result<Fingerprint> {
+pub(super) fn identity(args: &RewardArgs, constraint: &Value, max_length: usize) -> Result<Fingerprint> {
     let training = &args.training;
     let (machine, columns) = (&training.machine, &training.reading.columns);
     let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
-        data_files(paths)?.iter().map(|path| digest_file(path)).collect()
+        data_files(paths)?.iter().map(|path| Ok(digest::file(path)?)).collect()
     };
-    let mut print = fingerprint::of(config);
     let own = [
         ("constraint", constraint.clone()),
         ("max-length", json!(max_length)),
@@ -47,11 +39,10 @@ pub(super) fn fingerprint(
         ("dtype", json!(machine.dtype.to_string())),
         ("data", json!(digests(&training.data)?)),
         ("eval-data", json!(digests(&training.eval_data)?)),
-        ("model", json!(model_digest(&training.model)?)),
+        ("model", json!(digest::model(&training.model)?)),
         ("random-init", json!(training.random_init)),
     ];
-    print.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    Ok(print)
+    Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// The content of `manifest.json`.

@@ -1,9 +1,7 @@
 //! The likelihood of a whole ranking: Plackett and Luce's, and Davidson and Luce's where answers tie.
 
-use pcrm_core::{HostTensor, Result, Tensor};
-
+use super::ties::TieModel;
 use crate::batch::Ranked;
-use crate::ties::TieModel;
 
 /// A ranked set may have so many answers where ties are modelled: 2^n − 1 outcomes are weighed.
 pub const MOST_WITH_TIES: usize = 12;
@@ -42,45 +40,28 @@ pub fn choices(set: &[Ranked], ties: TieModel, weight: f64) -> Vec<Choice> {
     choices.into_iter().map(|(first, rest)| Choice { first, rest, weight: share }).collect()
 }
 
-/// The weighted sum of −ln P(choice), without dimensions; `scores` are `[scores]`.
+/// −ln P(choice); adds `weight`·d(−ln P)/d score to `gradient`, of one length with `scores`.
 ///
 /// Of the answers A that are left, T ⊆ A is chosen as best with P(T) ∝ δ_T·e^{mean of r over T}, where δ is 1 for one
 /// answer and ν^{|T| − 1} for several: Davidson–Luce (arXiv 1909.07123, eq. 5, with one
 /// parameter). Without ν, T has one answer, which is Plackett–Luce: −ln P = −r_1 + ln Σ_A e^r. Of two answers this is
 /// Davidson and Bradley–Terry.
-///
-/// # Errors
-/// The backend's.
-pub fn plackett_luce(scores: &Tensor, choices: &[Choice], nu: Option<f64>) -> Result<Tensor> {
-    let outcomes: Vec<Vec<Vec<u32>>> = choices.iter().map(|choice| outcomes(choice, nu.is_some())).collect();
-    let most = outcomes.iter().map(Vec::len).max().unwrap_or(0);
-    let widest = outcomes.iter().flatten().map(Vec::len).max().unwrap_or(0);
-    let cells = choices.len() * most;
-    // A place that is not taken has no share in its outcome, an outcome that is not there no probability.
-    let (mut places, mut shares, mut bias) =
-        (vec![0; cells * widest], vec![0.0; cells * widest], vec![ABSENT; cells]);
-    for (row, outcomes) in outcomes.iter().enumerate() {
-        for (column, outcome) in outcomes.iter().enumerate() {
-            let cell = row * most + column;
-            bias[cell] = nu.map_or(0.0, |nu| (outcome.len() - 1) as f32 * nu.ln() as f32);
-            for (slot, place) in outcome.iter().enumerate() {
-                places[cell * widest + slot] = *place;
-                shares[cell * widest + slot] = 1.0 / outcome.len() as f32;
-            }
-        }
+pub fn choice_loss(scores: &[f64], choice: &Choice, nu: Option<f64>, gradient: &mut [f64]) -> f64 {
+    let outcomes = outcomes(choice, nu.is_some());
+    let value = |outcome: &Vec<u32>| {
+        let mean = outcome.iter().map(|at| scores[*at as usize]).sum::<f64>() / outcome.len() as f64;
+        mean + nu.map_or(0.0, |nu| (outcome.len() - 1) as f64 * nu.ln())
+    };
+    let values: Vec<f64> = outcomes.iter().map(value).collect();
+    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total = highest + values.iter().map(|value| (value - highest).exp()).sum::<f64>().ln();
+    for (at, (outcome, value)) in outcomes.iter().zip(&values).enumerate() {
+        let chosen = if at == 0 { 1.0 } else { 0.0 };
+        let share = choice.weight * ((value - total).exp() - chosen) / outcome.len() as f64;
+        outcome.iter().for_each(|place| gradient[*place as usize] += share);
     }
-    let constant =
-        |values: Vec<f32>, shape: &[usize]| scores.constant(&HostTensor::vector(values))?.reshape(shape);
-    let members = scores.index_select(0, &scores.constant(&HostTensor::indices(places))?)?;
-    let means = members.mul(&constant(shares, &[members.size()])?)?.reshape([cells, widest])?.sum(1)?;
-    let values = means.reshape([choices.len(), most])?.add(&constant(bias, &[choices.len(), most])?)?;
-    let losses = values.log_sum_exp(1)?.sub(&values.narrow(1, 0, 1)?)?; // [choices, 1]
-    let weights = choices.iter().map(|choice| choice.weight as f32).collect();
-    losses.mul(&constant(weights, &[choices.len(), 1])?)?.sum_all()
+    total - values[0]
 }
-
-/// So low that e^x is 0.
-const ABSENT: f32 = -1e30;
 
 /// The sets that might have been chosen, the one that was in front.
 fn outcomes(choice: &Choice, ties: bool) -> Vec<Vec<u32>> {
@@ -94,4 +75,31 @@ fn outcomes(choice: &Choice, ties: bool) -> Vec<Vec<u32>> {
     let chosen = (1 << choice.first.len()) - 1;
     let others = (1..1 << all.len()).filter(|mask| *mask != chosen);
     std::iter::once(chosen).chain(others).map(members).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the gradient of a choice, of one and of several, with ties and without, by differences.
+    #[test]
+    fn gradients_are_differences() {
+        let scores = [0.3, -1.2, 2.0, 0.3];
+        for (first, nu) in [(vec![2], None), (vec![0], Some(0.7)), (vec![0, 3], Some(0.7))] {
+            let rest = (0..4).filter(|at| !first.contains(at)).collect();
+            let choice = Choice { first, rest, weight: 0.25 };
+            let loss = |scores: &[f64]| choice.weight * choice_loss(scores, &choice, nu, &mut [0.0; 4]);
+            let mut gradient = [0.0; 4];
+            choice_loss(&scores, &choice, nu, &mut gradient);
+            for at in 0..4 {
+                let moved = |by: f64| {
+                    let mut scores = scores;
+                    scores[at] += by;
+                    loss(&scores)
+                };
+                let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!((gradient[at] - difference).abs() < 1e-9, "{at}: {} {difference}", gradient[at]);
+            }
+        }
+    }
 }

@@ -15,37 +15,37 @@ const DIGEST: usize = 32;
 
 /// A folder of margins, or none.
 #[derive(Debug, Clone, Default)]
-pub struct Kept {
+pub struct MarginCache {
     folder: Option<PathBuf>,
 }
 
-impl Kept {
-    /// The user's cache folder; of a user without one nothing is kept.
-    pub fn users() -> Self {
-        Self { folder: dirs::cache_dir().map(|folder| folder.join("pcrm").join("crossfit")) }
+impl MarginCache {
+    /// A cache in this folder, which need not exist; without a folder nothing is kept.
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        Self { folder }
     }
 
-    /// The margins under this key, if they are there; a file that is not whole is said so and made anew.
+    /// Returns the margins under this key, if they are there. A truncated or damaged file is reported and recomputed.
     pub(super) fn get(&self, key: &str, count: usize) -> Option<Vec<f32>> {
         let path = file(self.folder.as_ref()?, key);
         match fs::read(&path) {
             Ok(bytes) => {
                 let margins = parse(&bytes).filter(|margins| margins.len() == count);
                 if margins.is_none() {
-                    tracing::warn!("{}: is damaged or cut short; the fold is judged anew", path.display());
+                    tracing::warn!("{}: is damaged or cut short; the fold is judged again", path.display());
                 }
                 margins
             }
             Err(error) => {
                 if error.kind() != ErrorKind::NotFound {
-                    tracing::warn!("{}: {error}; the fold is judged anew", path.display());
+                    tracing::warn!("{}: {error}; the fold is judged again", path.display());
                 }
                 None
             }
         }
     }
 
-    /// Keeps margins. What hinders it is a warning: they are there.
+    /// Keeps margins. A file that cannot be written is a warning.
     pub(super) fn put(&self, key: &str, margins: &[f32]) {
         let Some(folder) = &self.folder else { return };
         let mut bytes = MAGIC.to_vec();
@@ -58,7 +58,7 @@ impl Kept {
     }
 }
 
-/// What tells a fold's margins from others: how its judge is trained, on what, and what is judged.
+/// The key of a fold's margins: how its judge is trained, on which pairs, and which it judges.
 pub(super) fn key(setting: &str, others: &[EncodedPair], own: &[&EncodedPair]) -> String {
     let mut hasher = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -98,14 +98,14 @@ mod tests {
     #[test]
     fn whole_files_are_trusted_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept { folder: Some(folder.path().join("new")) };
+        let kept = MarginCache { folder: Some(folder.path().join("new")) };
         let margins: Vec<f32> = (0..9_u8).map(|at| f32::from(at).sin()).collect();
         assert_eq!(kept.get("a", 9), None);
         kept.put("a", &margins);
         assert_eq!(kept.get("a", 9), Some(margins.clone()));
         assert_eq!(kept.get("a", 8), None);
         assert_eq!(kept.get("b", 9), None);
-        assert_eq!(Kept::default().get("a", 9), None);
+        assert_eq!(MarginCache::default().get("a", 9), None);
         let bytes = fs::read(folder.path().join("new/a.margins")).unwrap();
         for end in 0..bytes.len() {
             assert_eq!(parse(&bytes[..end]), None, "cut to {end} bytes");

@@ -8,9 +8,9 @@ use pcrm_core::data::preference::Verdict;
 use pcrm_core::registry::{self, ConstraintPlugin};
 use pcrm_eval::table::percents;
 use pcrm_rl::metrics;
+use pcrm_rl::offline::{Outcome, TrainerConfig};
 use pcrm_rl::order::BatchSize;
-use pcrm_rl::reward::Pairs;
-use pcrm_rl::trainer::{Outcome, TrainerConfig};
+use pcrm_rl::pairs::Pairs;
 use serde_json::Value;
 
 use super::RewardArgs;
@@ -42,7 +42,7 @@ pub(super) struct Record<'a> {
 impl Record<'_> {
     /// Writes both over all steps in `metrics.jsonl`, those before a resume included, with the run's `warnings` on the
     /// page. A file that cannot be written is a warning.
-    pub fn leave(&self, outcome: &pcrm_rl::Result<Outcome>, warnings: &[String]) {
+    pub fn leave(&self, outcome: Result<&Outcome, &pcrm_rl::Error>, warnings: &[String]) {
         let path = self.args.output.join(report::FILE);
         // A run refused before its first step must not overwrite an earlier report.
         if !matches!(outcome, Ok(_) | Err(pcrm_rl::Error::NotFinite { .. })) {
@@ -67,7 +67,7 @@ impl Record<'_> {
 
     fn run<'a>(
         &'a self,
-        outcome: &pcrm_rl::Result<Outcome>,
+        outcome: Result<&Outcome, &pcrm_rl::Error>,
         lines: Vec<Value>,
         warnings: &'a [String],
     ) -> Run<'a> {

@@ -1,13 +1,11 @@
 //! The base model of runs and judges: a folder, whose weights are read or drawn.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use pcrm_core::model::{ModelConfig, RewardModel};
-use pcrm_core::{Backend, DType};
+use pcrm_core::{Backend, DType, digest};
 
-use crate::hashes::{digest_file, digest_text};
+use crate::error::Result;
 
 /// A model before training, which can be opened as often as it is trained: training overwrites the weights that it is
 /// given.
@@ -15,7 +13,7 @@ use crate::hashes::{digest_file, digest_text};
 pub struct Base {
     /// The model's folder.
     pub dir: PathBuf,
-    /// Whether all weights are drawn instead of a missing score head alone.
+    /// Draws all weights, instead of a missing score head alone.
     pub random_init: bool,
     /// The element type to compute in.
     pub dtype: DType,
@@ -38,34 +36,14 @@ impl Base {
         })
     }
 
-    /// What tells it from others, the way it is computed included.
+    /// A text that tells it from other models, and from the same one computed otherwise.
     ///
     /// # Errors
-    /// As [`model_digest`].
-    pub(super) fn digest(&self, backend: &dyn Backend) -> Result<String> {
+    /// Files that cannot be read.
+    pub(crate) fn digest(&self, backend: &dyn Backend) -> Result<String> {
         let Self { random_init, dtype, seed, .. } = self;
-        let (version, model) = (env!("CARGO_PKG_VERSION"), model_digest(&self.dir)?);
+        let (version, model) = (env!("CARGO_PKG_VERSION"), digest::model(&self.dir)?);
         let (backend, device) = (backend.name(), backend.device());
         Ok(format!("{version} {backend} {device} {model} {random_init} {dtype} {seed}"))
     }
-}
-
-/// The hash of a model folder's config, weights and tokenizer.
-///
-/// # Errors
-/// Files that cannot be read.
-pub fn model_digest(dir: &Path) -> Result<String> {
-    let mut names: Vec<PathBuf> = fs::read_dir(dir)
-        .with_context(|| format!("--model {}", dir.display()))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            path.is_file()
-                && path
-                    .extension()
-                    .is_some_and(|ext| ["json", "safetensors", "jinja"].iter().any(|known| ext == *known))
-        })
-        .collect();
-    names.sort();
-    let parts = names.iter().map(|path| digest_file(path)).collect::<Result<Vec<_>>>()?;
-    Ok(digest_text(&parts.join(" ")))
 }

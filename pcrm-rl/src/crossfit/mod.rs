@@ -4,28 +4,28 @@
 //! as the run itself would be, and scores the fold. Judges are trained in a temporary folder (`TMPDIR` says where) and
 //! leave nothing but the margins they gave, which are kept by content.
 
-mod base;
+mod cache;
 mod fit;
-mod kept;
 
-use anyhow::{Context, Result, ensure};
+use std::sync::atomic::AtomicBool;
+
 use pcrm_core::Backend;
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::folds::fold;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::fingerprint::Fingerprint;
-use pcrm_rl::reward::Pairs;
-use pcrm_rl::score::score_pairs;
-use pcrm_rl::trainer::{self, Final, Outcome, Run, TrainerConfig};
 
-pub use base::{Base, model_digest};
-pub use fit::{Evidence, Fitted, fit, folds_of};
-pub use kept::Kept;
+use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
+use crate::objective::reward::Reward;
+use crate::offline::{Final, Observer, Outcome, Run, TrainerConfig, train};
+use crate::pairs::Pairs;
+use crate::score::score_pairs;
+use crate::train::{Base, RewardOptions};
 
-use crate::interrupt::{self, Interrupted};
-use crate::progress::{Watch, say};
+pub use cache::MarginCache;
+pub use fit::{Evidence, Fitted, fit};
 
 /// How judges are trained.
 pub struct Crossfit<'a> {
@@ -36,11 +36,13 @@ pub struct Crossfit<'a> {
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The options of training; evaluations and checkpoints are left out.
-    pub config: &'a TrainerConfig,
+    pub options: &'a RewardOptions,
     /// How many folds; as many judges are trained.
     pub folds: usize,
     /// Where margins are kept.
-    pub kept: Kept,
+    pub cache: MarginCache,
+    /// Set from outside to end the training of a judge.
+    pub stop: &'a AtomicBool,
 }
 
 impl Crossfit<'_> {
@@ -49,37 +51,41 @@ impl Crossfit<'_> {
     ///
     /// # Errors
     /// Fewer than two folds, prompts that all fall into one fold, being interrupted, and all that training may meet.
-    pub fn wins(&self, pairs: &[EncodedPair]) -> Result<Vec<f32>> {
+    pub fn wins(&self, pairs: &[EncodedPair], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         let folds = self.folds;
-        ensure!(
-            folds >= 2,
-            "--folds {folds}: expected at least 2: judges must not know the pairs they judge"
-        );
-        let config = judges_config(self.config);
-        let setting = format!("{} {config:?}", self.base.digest(self.backend)?);
+        if folds < 2 {
+            let message = format!("{folds}: expected at least 2: judges must not know the pairs they judge");
+            return Err(Error::Invalid { field: "folds", message });
+        }
+        let options = judges_options(self.options);
+        let setting = format!("{} {options:?}", self.base.digest(self.backend)?);
         let mut wins = vec![0.5; pairs.len()];
         for (held_out, places) in parts(pairs.iter().map(|pair| pair.id.prompt), folds) {
             let own: Vec<&EncodedPair> = places.iter().map(|at| &pairs[*at]).collect();
-            ensure!(
-                own.len() < pairs.len(),
-                "cross-fitting: all {} pairs fall into one of {folds} folds by prompt; expected pairs of several prompts",
-                pairs.len()
-            );
+            if own.len() == pairs.len() {
+                let message = format!(
+                    "cross-fitting: all {} pairs fall into one of {folds} folds by prompt; expected pairs of several \
+                     prompts",
+                    pairs.len()
+                );
+                return Err(pcrm_core::Error::invalid("data", message).into());
+            }
             // Places ascend, as parts gives them.
             let others = (0..pairs.len()).filter(|at| places.binary_search(at).is_err());
             let others: Vec<EncodedPair> = others.map(|at| pairs[at].clone()).collect();
             let which = format!("cross-fitting, fold {} of {folds}", held_out + 1);
-            let key = kept::key(&setting, &others, &own);
-            let margins = match self.kept.get(&key, own.len()) {
+            let key = cache::key(&setting, &others, &own);
+            let margins = match self.cache.get(&key, own.len()) {
                 Some(margins) => {
-                    say(&format!("{which}: {} pairs were judged before", own.len()));
+                    observer.note(&format!("{which}: {} pairs were judged before", own.len()));
                     margins
                 }
                 None => {
                     let (known, judged) = (others.len(), own.len());
-                    say(&format!("{which}: a judge is trained on {known} pairs and judges {judged}"));
-                    let margins = self.margins(others, &own, &config).context(which)?;
-                    self.kept.put(&key, &margins);
+                    let line = format!("{which}: a judge is trained on {known} pairs and judges {judged}");
+                    observer.note(&line);
+                    let margins = self.margins(others, &own, &options, observer)?;
+                    self.cache.put(&key, &margins);
                     margins
                 }
             };
@@ -93,32 +99,44 @@ impl Crossfit<'_> {
         &self,
         others: Vec<EncodedPair>,
         own: &[&EncodedPair],
-        config: &TrainerConfig,
+        options: &RewardOptions,
+        observer: &mut dyn Observer,
     ) -> Result<Vec<f32>> {
         let bounds = vec![f32::INFINITY; others.len()];
-        let judge = self.judge(&Pairs::new(others, bounds), config)?;
-        margins_by(&judge, own, config.compute.micro_tokens)
+        let judge = self.judge(&Pairs::new(others, bounds), options, observer)?;
+        margins_by(&judge, own, options.trainer.micro_tokens)
     }
 
-    fn judge(&self, train: &Pairs, config: &TrainerConfig) -> Result<RewardModel> {
-        let dir = tempfile::Builder::new().prefix("pcrm-judge-").tempdir().context("a temporary folder")?;
+    fn judge(
+        &self,
+        pairs: &Pairs,
+        options: &RewardOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<RewardModel> {
+        let temporary = std::env::temp_dir();
+        let dir = tempfile::Builder::new().prefix("pcrm-judge-").tempdir();
+        let dir = dir.map_err(pcrm_core::Error::io(&temporary))?;
+        let objective = Reward { config: options.reward, schedule: None };
         let run = Run {
             backend: self.backend,
+            objective: &objective,
             model: self.base.open(self.backend)?,
             tokenizer: self.tokenizer,
-            train,
+            train: pairs,
             eval: None,
             dir: dir.path(),
             fingerprint: Fingerprint::new(),
-            schedule: None,
-            stop: interrupt::flag()?,
+            stop: self.stop,
         };
-        if let Outcome::Interrupted { .. } = trainer::train(run, config, &mut Watch::default())? {
-            let message = "interrupted; the folds that were judged are kept, nothing else is written: rerun \
-                           the same command to continue after them";
-            return Err(Interrupted { message: message.to_owned() }.into());
+        let trained = train(run, &options.trainer, observer)?;
+        if let Outcome::Interrupted { .. } = trained.outcome {
+            return Err(Error::Interrupted(
+                "interrupted; the folds that were judged are kept, nothing else is written: rerun the same command to \
+                 continue after them"
+                    .to_owned(),
+            ));
         }
-        Ok(RewardModel::load(self.backend, dir.path(), self.base.dtype)?)
+        Ok(trained.model)
     }
 }
 
@@ -130,16 +148,17 @@ fn parts(prompts: impl Iterator<Item = PromptId>, folds: usize) -> Vec<(usize, V
 }
 
 /// A run's options without what only a run that is kept needs.
-fn judges_config(config: &TrainerConfig) -> TrainerConfig {
-    TrainerConfig {
+fn judges_options(options: &RewardOptions) -> RewardOptions {
+    let trainer = TrainerConfig {
         log_every: u64::MAX,
         eval_every: None,
         save_every: None,
         keep: 1,
         patience: None,
         final_weights: Final::Last,
-        ..config.clone()
-    }
+        ..options.trainer.clone()
+    };
+    RewardOptions { trainer, reward: options.reward }
 }
 
 /// The margins that a model gives pairs.
@@ -149,8 +168,10 @@ fn judges_config(config: &TrainerConfig) -> TrainerConfig {
 pub fn margins_by(judge: &RewardModel, pairs: &[&EncodedPair], micro_tokens: usize) -> Result<Vec<f32>> {
     let scores = score_pairs(judge, pairs, micro_tokens)?;
     let margins: Vec<f32> = scores.into_iter().map(|(chosen, rejected)| chosen - rejected).collect();
-    ensure!(margins.iter().all(|margin| margin.is_finite()), "a judge's score is not a finite number");
-    Ok(margins)
+    match margins.iter().all(|margin| margin.is_finite()) {
+        true => Ok(margins),
+        false => Err(pcrm_core::Error::invalid("judge", "a score is not a finite number").into()),
+    }
 }
 
 /// How a judge's margin counts: 1, 0, or ½ for none.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use pcrm_rl::trainer::{Final, TrainerConfig};
+use pcrm_rl::options::{Final, TrainerConfig};
+use pcrm_rl::train::RewardOptions;
 
+use super::super::TrainingArgs;
 use crate::numbers::positive;
-use crate::training::TrainingArgs;
 use crate::usage::{named, usage};
 
 /// Options of `pcrm reward`.
@@ -89,9 +90,10 @@ impl RewardArgs {
     ///
     /// # Errors
     /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
-    pub(super) fn trainer(&self) -> Result<TrainerConfig> {
+    pub(super) fn options(&self) -> Result<RewardOptions> {
         let keeping = &self.keeping;
-        let config = TrainerConfig {
+        let RewardOptions { trainer, reward } = self.training.options()?;
+        let trainer = TrainerConfig {
             log_every: keeping.log_every,
             eval_every: keeping.eval_every,
             save_every: Some(keeping.save_every),
@@ -103,9 +105,10 @@ impl RewardArgs {
                 None if keeping.patience.is_some() => Final::Best,
                 None => Final::Last,
             },
-            ..self.training.trainer()?
+            ..trainer
         };
-        usage(config.check(self.training.evaluates()).map_err(named))?;
-        Ok(config)
+        let options = RewardOptions { trainer, reward };
+        usage(options.check(self.training.evaluates()).map_err(named))?;
+        Ok(options)
     }
 }

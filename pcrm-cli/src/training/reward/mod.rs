@@ -1,0 +1,212 @@
+//! Training reward models from options and files: the folder, the data, the run, and what it leaves for people.
+
+mod args;
+mod closing;
+mod fitted;
+mod identity;
+mod record;
+
+use anyhow::{Context, Result, bail, ensure};
+use pcrm_core::model::{ModelConfig, RewardModel, weights};
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::checkpoint;
+use pcrm_rl::crossfit::MarginCache;
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::offline::Outcome;
+use pcrm_rl::pairs::Pairs;
+use pcrm_rl::score::score_pairs;
+use pcrm_rl::train::RewardRun;
+use pcrm_rl::train::reward::{RewardData, Setting};
+use serde_json::Value;
+
+use super::{Encoded, encoded};
+use crate::dataset::{bound_warnings, padding};
+use crate::interrupt::{self, Interrupted};
+use crate::priors::priors;
+use crate::progress::{Watch, say};
+use crate::report::run::{FittedTo, constraint as shown};
+use crate::usage::{named, usage};
+use crate::{config, constraint};
+pub use args::{KeepArgs, RewardArgs};
+use closing::closing;
+pub use fitted::fitted_lines;
+use identity::{identity, manifest};
+use record::Record;
+
+/// A finished run and its held-out pairs.
+pub struct Trained {
+    /// The constraint with all its numbers.
+    pub constraint: Value,
+    /// The pairs that were held out, with their bounds.
+    pub eval: Option<Pairs>,
+    /// The trained model.
+    pub model: RewardModel,
+}
+
+impl Trained {
+    /// The held-out pairs and the scores of their answers, preferred and dispreferred.
+    ///
+    /// # Errors
+    /// Nothing held out.
+    pub fn scored(&self, micro_tokens: usize) -> Result<(&Pairs, Vec<(f32, f32)>)> {
+        let eval = self.eval.as_ref();
+        let eval = eval.context("nothing was held out: expected --eval-split or --eval-data")?;
+        let pairs: Vec<_> = eval.pairs.iter().collect();
+        Ok((eval, score_pairs(&self.model, &pairs, micro_tokens)?))
+    }
+}
+
+/// The identity of a run before it is made: its options and the content of its files.
+///
+/// # Errors
+/// Options and files that cannot be used.
+pub fn question(args: &RewardArgs) -> Result<Fingerprint> {
+    let args = args.fetched()?;
+    let max_length = args.training.reading.training_length(&ModelConfig::from_dir(&args.training.model)?)?;
+    let constraint = constraint::read(&args.constraint)?.to_tagged()?;
+    let mut question = args.options()?.fingerprint();
+    question.extend(identity(&args, &constraint, max_length)?);
+    Ok(question)
+}
+
+/// Trains as `pcrm reward` does; `resolved` is the config file of this run.
+///
+/// # Errors
+/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
+    let options = args.options()?;
+    let file = constraint::file(&args.constraint);
+    let mut constraint = usage(constraint::read(&args.constraint))?;
+    begin_folder(args)?;
+    let backend = args.training.machine.open()?;
+    let given = args;
+    let args = &args.fetched()?;
+    let at = || format!("--model {}", args.training.model.display());
+    let shape = ModelConfig::from_dir(&args.training.model).with_context(at)?;
+    let max_length = usage(args.training.reading.training_length(&shape))?;
+    let mut resolved = config::with_option(resolved, "max-length", max_length as i64)?;
+    if file.is_some() {
+        // The file may change or go: the run's config keeps its content.
+        resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
+    }
+    let whole = (!args.training.random_init).then_some(&args.training.model);
+    let priors = priors(&args.training.machine, whole)?;
+    constraint.settle(&priors).context("--constraint")?;
+    let tokenizer = Tokenizer::from_dir(&args.training.model).with_context(at)?;
+    let base = args.training.base();
+    let pad = padding(&shape, &tokenizer);
+    let Encoded { train, eval, sources, form, mut warnings } =
+        encoded(&args.training, &tokenizer, pad, max_length)?;
+    let asked = constraint.to_tagged()?;
+    let setting = Setting {
+        backend: backend.as_ref(),
+        base: &base,
+        tokenizer: &tokenizer,
+        dir: &args.output,
+        resume: args.resume,
+        stop: interrupt::flag()?,
+    };
+    let data = RewardData { constraint, train, eval, pad, max_length };
+    let mut watch = Watch::default();
+    let run = RewardRun::new(setting, &options, data, (&priors, margins()), &mut watch).map_err(named)?;
+    let tagged = run.tagged()?;
+    if let Some(evidence) = &run.evidence {
+        fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));
+    }
+    bound_warnings(&run.train.pairs, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
+    let identity = identity(args, &tagged, max_length)?;
+    let describe = || -> Result<()> {
+        weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
+        let mut fingerprint = options.fingerprint();
+        fingerprint.extend(identity.clone());
+        let manifest = manifest(args, &fingerprint, &run.train, run.eval.as_ref());
+        Ok(weights::write_json(&args.output.join("manifest.json"), &manifest)?)
+    };
+    // A run that is resumed may be refused: then the files keep describing the run that is there.
+    let resumes = args.resume && args.output.join("manifest.json").exists();
+    if !resumes {
+        describe()?;
+    }
+    say(&format!(
+        "training {} parameters on {} pair{}{}, constraint {}",
+        run.parameters(),
+        run.train.pairs.len(),
+        if run.train.pairs.len() == 1 { "" } else { "s" },
+        run.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.pairs.len())),
+        shown(&tagged),
+    ));
+    let record = Record {
+        args,
+        given,
+        config: &options.trainer,
+        constraint: &tagged,
+        fitted: run.evidence.as_ref().map(|evidence| FittedTo { asked: &asked, evidence }),
+        resolved: &resolved,
+        max_length,
+        sources: &sources,
+        form,
+        parameters: run.parameters(),
+        train: &run.train,
+        eval: run.eval.as_ref(),
+    };
+    let trained = run.train(identity.clone(), &mut watch);
+    let lines = trained.as_ref().map_or_else(|_| Vec::new(), |end| closing(end, &args.output, &mut warnings));
+    record.leave(trained.as_ref().map(|trained| &trained.outcome), warnings.all());
+    let trained = trained.map_err(named)?;
+    if resumes {
+        describe()?;
+    }
+    lines.iter().for_each(|line| say(line));
+    warnings.repeat();
+    match trained.outcome {
+        Outcome::Finished { .. } => {
+            Ok(Trained { constraint: tagged, eval: run.eval, model: trained.model })
+        }
+        Outcome::Interrupted { steps, checkpoint } => Err(Interrupted {
+            message: format!(
+                "interrupted after step {steps}; {} is saved: rerun the same command with --resume to continue",
+                checkpoint.display()
+            ),
+        }
+        .into()),
+    }
+}
+
+/// The user's cache of margins that judges gave.
+pub fn margins() -> MarginCache {
+    MarginCache::new(dirs::cache_dir().map(|folder| folder.join("pcrm").join("crossfit")))
+}
+
+/// Files that a folder with a model or a tokenizer has.
+const TAKEN: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse their folder. A folder
+/// with neither, as a run leaves that was refused before its first checkpoint, counts as empty.
+fn begin_folder(args: &RewardArgs) -> Result<()> {
+    let dir = &args.output;
+    ensure!(!dir.is_file(), "--output {}: is a file, expected a folder", dir.display());
+    let steps = checkpoint::steps(dir)?;
+    if args.resume {
+        if steps.is_empty() {
+            say(&format!("--resume: {} has no checkpoint yet; the run begins at step 1", dir.display()));
+        }
+        return Ok(());
+    }
+    let taken = TAKEN.iter().find(|name| dir.join(name).exists());
+    let holds = match (steps.last(), taken) {
+        (Some(step), _) => format!("checkpoint-{step} of a run"),
+        (None, Some(file)) => (*file).to_owned(),
+        (None, None) => return Ok(()),
+    };
+    bail!(
+        "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
+        dir.display()
+    )
+}

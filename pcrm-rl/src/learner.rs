@@ -1,0 +1,152 @@
+//! A model that is trained: the one place where gradients meet weights.
+
+use std::path::Path;
+
+use pcrm_core::model::RewardModel;
+use pcrm_core::optim::{AdamW, clip_scale};
+use pcrm_core::schedule::Schedule;
+use pcrm_core::{Backend, DType, Gradients, Params};
+
+use crate::error::{Error, Result};
+use crate::objective::{Batch, Gradient, Objective, gradient};
+use crate::options::TrainerConfig;
+
+/// A model that can be trained, saved and loaded again.
+pub trait Trainable: Sized {
+    /// The parameters that training changes.
+    fn params(&self) -> &Params;
+
+    /// The same model over leaves whose gradients are wanted.
+    fn trainable(&self) -> Self;
+
+    /// The same storage without history: an update changes it too.
+    fn detached(&self) -> Self;
+
+    /// The element type that it computes in.
+    fn compute(&self) -> DType;
+
+    /// Writes the folder that `transformers` or `peft` loads.
+    ///
+    /// # Errors
+    /// The disk's and the backend's.
+    fn save(&self, dir: &Path) -> Result<()>;
+
+    /// Overwrites the weights with those of a folder that [`Trainable::save`] wrote.
+    ///
+    /// # Errors
+    /// A weight that is missing or has another shape.
+    fn restore(&self, dir: &Path) -> Result<()>;
+
+    /// Loads a saved folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be loaded.
+    fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self>;
+}
+
+impl Trainable for RewardModel {
+    fn params(&self) -> &Params {
+        self.params()
+    }
+
+    fn trainable(&self) -> Self {
+        self.trainable()
+    }
+
+    fn detached(&self) -> Self {
+        self.frozen()
+    }
+
+    fn compute(&self) -> DType {
+        self.decoder().compute()
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        Ok(self.save(dir)?)
+    }
+
+    fn restore(&self, dir: &Path) -> Result<()> {
+        Ok(self.restore(pcrm_core::model::weights::load_file(&dir.join("model.safetensors"))?)?)
+    }
+
+    fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        Ok(Self::load(backend, dir, compute)?)
+    }
+}
+
+/// A model with its optimiser and its learning rate.
+#[derive(Debug)]
+pub struct Learner<M> {
+    /// The model, over leaves.
+    pub model: M,
+    /// Moments of its trained parameters.
+    pub optimiser: AdamW,
+    schedule: Schedule,
+    max_grad_norm: Option<f64>,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// √Σ g², before clipping.
+    pub grad_norm: f64,
+    /// The learning rate.
+    pub learning_rate: f64,
+}
+
+impl<M: Trainable> Learner<M> {
+    /// A learner of this model's parameters that makes `total` updates by `config`.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn new(model: &M, config: &TrainerConfig, total: u64) -> Result<Self> {
+        let model = model.trainable();
+        let optimiser = AdamW::new(config.adamw, model.params())?;
+        let schedule = Schedule {
+            peak: config.learning_rate,
+            shape: config.schedule,
+            warmup: config.warmup.steps(total),
+            total,
+        };
+        Ok(Self { model, optimiser, schedule, max_grad_norm: config.max_grad_norm })
+    }
+
+    /// One step on a batch: its gradient and the update.
+    ///
+    /// # Errors
+    /// A gradient norm that is not finite; the objective's and the backend's. The weights are then as they were.
+    pub fn step<O: Objective<Model = M>>(
+        &mut self,
+        backend: &dyn Backend,
+        objective: &O,
+        batch: &Batch<'_, O>,
+        progress: f64,
+    ) -> Result<(Gradient, Update)> {
+        let made = gradient(backend, objective, &self.model, batch, progress)?;
+        let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
+        let value = made.metrics.summary().loss();
+        if !value.is_finite() {
+            let step = self.optimiser.steps() + 1;
+            return Err(Error::NotFinite { step, what: "loss", value, rows: rows() });
+        }
+        let update = self.update(&made.gradients, rows)?;
+        Ok((made, update))
+    }
+
+    /// Clips gradients by their global norm and updates the weights at the learning rate of this step.
+    ///
+    /// # Errors
+    /// A norm that is not finite, by the `rows` of the batch; the backend's. The weights are then as they were.
+    pub fn update(&mut self, gradients: &Gradients, rows: impl FnOnce() -> Vec<String>) -> Result<Update> {
+        let made = self.optimiser.steps();
+        let grad_norm = gradients.global_norm()?;
+        if !grad_norm.is_finite() {
+            let (step, what) = (made + 1, "gradient norm");
+            return Err(Error::NotFinite { step, what, value: grad_norm, rows: rows() });
+        }
+        let learning_rate = self.schedule.rate(made);
+        let scale = self.max_grad_norm.map_or(1.0, |most| clip_scale(grad_norm, most));
+        self.optimiser.step(gradients, learning_rate, scale)?;
+        Ok(Update { grad_norm, learning_rate })
+    }
+}

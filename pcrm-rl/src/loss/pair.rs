@@ -1,0 +1,191 @@
+//! The loss of one comparison of two scores.
+
+use pcrm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Slope;
+use super::constraint::beyond_bound;
+use super::ties::TieModel;
+
+/// What training learns from a ranked set. Of two answers both are Bradley–Terry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ranking {
+    /// Every pair of its answers; the loss is their mean (InstructGPT, arXiv 2203.02155, eq. 1).
+    #[default]
+    Pairs,
+    /// The whole order, as choices of the best of what is left; the loss is the mean of −ln P over the choices.
+    PlackettLuce,
+}
+
+/// The loss of a reward model, besides the constraint.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LossConfig {
+    /// What training learns from a ranked set.
+    pub ranking: Ranking,
+    /// The model of ties.
+    pub ties: TieModel,
+    /// ε of conservative labels: the ranking loss is (1 − ε)·ℓ(Δ) + ε·ℓ(−Δ), ℓ = −ln σ; 0 for none.
+    pub label_smoothing: f64,
+    /// ε of labels of which this share is wrong: the ranking loss is ((1 − ε)·ℓ(Δ) − ε·ℓ(−Δ)) / (1 − 2ε), whose
+    /// expectation is ℓ under true labels (Natarajan et al. 2013; rDPO, arXiv 2403.00409); 0 for none.
+    pub robust: f64,
+    /// The ranking loss is ℓ(max(Δ, floor)): pairs that the model disagrees with more strongly do not pull on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+    /// c: adds c·(r_w + r_l)², which keeps scores around 0 (arXiv 2312.09244); 0 for none.
+    pub center_rewards: f64,
+}
+
+/// Two scores, and what the data and the constraint say of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    /// r_w, the score of the preferred answer.
+    pub chosen: f64,
+    /// r_l, the score of the other.
+    pub rejected: f64,
+    /// Δ*, infinite for no bound.
+    pub bound: f64,
+    /// m of ℓ(Δ − m); 0 for none.
+    pub margin: f64,
+    /// True if the data call neither answer better.
+    pub tied: bool,
+}
+
+/// The parts of a comparison's loss, and its derivatives.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PairLoss {
+    /// All parts together: what training minimises.
+    pub total: f64,
+    /// ℓ(Δ − m), smoothed, corrected or floored.
+    pub ranking: f64,
+    /// −ln σ(Δ* − Δ); 0 without a bound.
+    pub constraint: f64,
+    /// d total / d r_w
+    pub d_chosen: f64,
+    /// d total / d r_l
+    pub d_rejected: f64,
+}
+
+impl LossConfig {
+    /// L = ℓ(Δ − m) − ln σ(Δ* − Δ) + c·(r_w + r_l)², Δ = r_w − r_l (PCRM, arXiv 2404.00978, §4.1).
+    ///
+    /// ℓ = −ln σ, or −ln P(win) of the model of ties; a tie has −ln P(tie) in its place.
+    ///
+    /// # Errors
+    /// A tie where no model of ties is chosen.
+    pub fn pair(&self, comparison: &Comparison) -> Result<PairLoss> {
+        let margin = comparison.chosen - comparison.rejected;
+        let ranking = match comparison.tied {
+            true => self.ties.tie(margin).ok_or_else(|| {
+                Error::invalid("ties", "a comparison is a tie, and the loss has no model of ties")
+            })?,
+            false => self.win(margin - comparison.margin),
+        };
+        Ok(self.with_priors(ranking, comparison))
+    }
+
+    /// As [`LossConfig::pair`] without a ranking part: what a comparison adds where its set is ranked as a whole.
+    pub fn priors(&self, comparison: &Comparison) -> PairLoss {
+        self.with_priors(Slope::default(), comparison)
+    }
+
+    /// The ranking loss of a preferred answer at Δ − m.
+    fn win(&self, margin: f64) -> Slope {
+        let (forward, backward) = (self.ties.win(margin), self.ties.win(-margin).mirrored());
+        match (self.label_smoothing, self.robust, self.floor) {
+            (_, _, Some(floor)) if margin < floor => Slope { value: self.ties.win(floor).value, slope: 0.0 },
+            (_, _, Some(_)) | (0.0, 0.0, None) => forward,
+            (0.0, wrong, None) => {
+                let scale = 1.0 / (1.0 - 2.0 * wrong);
+                forward.mixed((1.0 - wrong) * scale, backward, -wrong * scale)
+            }
+            (smoothing, _, None) => forward.mixed(1.0 - smoothing, backward, smoothing),
+        }
+    }
+
+    fn with_priors(&self, ranking: Slope, comparison: &Comparison) -> PairLoss {
+        let Comparison { chosen, rejected, bound, .. } = *comparison;
+        let constraint = beyond_bound(chosen - rejected, bound);
+        let (sum, by_margin) = (chosen + rejected, ranking.slope + constraint.slope);
+        let centring = 2.0 * self.center_rewards * sum;
+        PairLoss {
+            total: ranking.value + constraint.value + self.center_rewards * sum * sum,
+            ranking: ranking.value,
+            constraint: constraint.value,
+            d_chosen: by_margin + centring,
+            d_rejected: centring - by_margin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::testing::check_slope;
+
+    fn configs() -> Vec<LossConfig> {
+        let usual = LossConfig::default();
+        let ties = TieModel::Davidson { nu: 0.8 };
+        vec![
+            usual,
+            LossConfig { label_smoothing: 0.1, center_rewards: 0.02, ..usual },
+            LossConfig { robust: 0.3, ..usual },
+            LossConfig { floor: Some(-0.5), ..usual },
+            LossConfig { ties, robust: 0.1, center_rewards: 0.01, ..usual },
+            LossConfig { ties: TieModel::RaoKupper { theta: 1.7 }, ..usual },
+        ]
+    }
+
+    /// Protects: both derivatives of every form of the loss, bounded and not, tied and not, by differences.
+    #[test]
+    fn derivatives_are_differences() {
+        for config in configs() {
+            for (bound, margin, tied) in
+                [(f64::INFINITY, 0.0, false), (2.0, 0.3, false), (2.0, 0.0, config.ties != TieModel::None)]
+            {
+                let at = |chosen: f64, rejected: f64| {
+                    let comparison = Comparison { chosen, rejected, bound, margin, tied };
+                    config.pair(&comparison).unwrap_or_default()
+                };
+                let points = [-4.0, -1.1, 0.05, 0.45, 6.0];
+                check_slope(&format!("{config:?}, chosen"), &points, |x| {
+                    let loss = at(x, 0.2);
+                    Slope { value: loss.total, slope: loss.d_chosen }
+                });
+                check_slope(&format!("{config:?}, rejected"), &points, |x| {
+                    let loss = at(0.2, x);
+                    Slope { value: loss.total, slope: loss.d_rejected }
+                });
+            }
+        }
+    }
+
+    /// Protects: under labels of which a share ε is flipped, the robust loss has the expectation of ℓ under true ones,
+    /// and a floor makes loss and pull constant below it.
+    #[test]
+    fn robust_is_unbiased_and_floor_is_flat() {
+        let at = |config: LossConfig, margin: f64| {
+            let comparison =
+                Comparison { chosen: margin, rejected: 0.0, bound: f64::INFINITY, margin: 0.0, tied: false };
+            config.pair(&comparison).unwrap_or_default()
+        };
+        let robust = LossConfig { robust: 0.3, ..LossConfig::default() };
+        for margin in [-3.0, 0.1, 2.0] {
+            let expected = 0.7 * at(robust, margin).total + 0.3 * at(robust, -margin).total;
+            assert!((expected - at(LossConfig::default(), margin).total).abs() < 1e-12);
+        }
+        let floored = LossConfig { floor: Some(-0.5), ..LossConfig::default() };
+        assert_eq!(at(floored, -9.0).d_chosen, 0.0);
+        assert_eq!(at(floored, -9.0).total, at(LossConfig::default(), -0.5).total);
+        assert_eq!(at(floored, 1.0), at(LossConfig::default(), 1.0));
+    }
+
+    /// Protects: a tie without a model of ties is an error, and never a number.
+    #[test]
+    fn a_tie_needs_a_model() {
+        let tie = Comparison { chosen: 1.0, rejected: 0.0, bound: 2.0, margin: 0.0, tied: true };
+        assert!(LossConfig::default().pair(&tie).is_err());
+    }
+}

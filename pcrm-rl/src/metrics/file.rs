@@ -1,0 +1,83 @@
+//! The files that keep metrics: `metrics.jsonl`, and events for TensorBoard made of the same lines.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use pcrm_core::Error;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::tensorboard::{self, EventFile};
+
+/// `metrics.jsonl`: a line per logged step and per evaluation; and the same for TensorBoard, in the folder
+/// `tensorboard` beside it.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+    events: Option<EventFile>,
+}
+
+impl MetricsFile {
+    /// Opens the file of a run that has made `step` steps, and drops lines of later steps: they will come again.
+    /// So will an evaluation of this step where it is owed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(path: &Path, step: u64, evaluation_owed: bool) -> Result<Self> {
+        let mut kept = Vec::new();
+        if let Ok(file) = File::open(path) {
+            for line in BufReader::new(file).lines() {
+                let line = line.map_err(Error::io(path))?;
+                let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
+                let again = evaluation_owed && value.get("eval_loss").is_some();
+                let stays = |made: u64| made < step || (made == step && !again);
+                if value["step"].as_u64().is_some_and(stays) {
+                    kept.push(line);
+                }
+            }
+        }
+        let mut text = kept.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        pcrm_core::model::weights::write(path, text.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+        let kept: Vec<Value> = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept);
+        let events = events.map_err(|error| tracing::warn!("no events for TensorBoard: {error}")).ok();
+        Ok(Self { path: path.to_path_buf(), file, events })
+    }
+
+    /// Appends a line; what cannot be written for TensorBoard is a warning.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn line(&mut self, value: &impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(value).map_err(|error| Error::file(&self.path, error))?;
+        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        if let Some(events) = &mut self.events
+            && let Err(error) = events.line(&value)
+        {
+            tracing::warn!("no more events for TensorBoard: {error}");
+            self.events = None;
+        }
+        Ok(())
+    }
+}
+
+/// All lines of a metrics file.
+///
+/// # Errors
+/// A file that cannot be read or a line that is no JSON.
+pub fn read(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let parse = |(at, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            Error::Line { path: path.to_path_buf(), line: at as u64 + 1, message: error.to_string() }.into()
+        })
+    };
+    text.lines().enumerate().map(parse).collect()
+}

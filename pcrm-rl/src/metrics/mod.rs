@@ -1,0 +1,204 @@
+//! Metrics of steps and evaluations, under TRL's names, and the files that keep them.
+//!
+//! An objective records what it sees of every item; sums of micro-batches, of epochs and of ranks merge. `loss` is what
+//! training minimises, as TRL's `loss` is: of a reward model under a constraint it is `ranking_loss` + `constraint_loss`
+//! (and the centring term), so it cannot be compared with that of another constraint. `ranking_loss` can: it is what
+//! Bradley–Terry calls the loss. Evaluations of reward models also have `coin_loss` and `coin_ranking_loss`, both losses of
+//! a model that guesses (equal scores) on the same pairs under the same bounds.
+
+mod file;
+
+use serde::{Serialize, Serializer};
+
+pub use file::{MetricsFile, read};
+
+/// Sums of metrics, in the order in which they were first recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Vec<(&'static str, Accumulator)>);
+
+/// The running value of one metric.
+#[derive(Debug, Clone, Copy)]
+enum Accumulator {
+    Mean { sum: f64, weight: f64 },
+    Min(f64),
+    Max(f64),
+    Std(Spread),
+}
+
+impl Metrics {
+    /// Adds a value to a weighted mean.
+    pub fn mean(&mut self, name: &'static str, value: f64, weight: f64) {
+        self.add(name, Accumulator::Mean { sum: weight * value, weight });
+    }
+
+    /// Adds a value to a minimum.
+    pub fn min(&mut self, name: &'static str, value: f64) {
+        self.add(name, Accumulator::Min(value));
+    }
+
+    /// Adds a value to a maximum.
+    pub fn max(&mut self, name: &'static str, value: f64) {
+        self.add(name, Accumulator::Max(value));
+    }
+
+    /// Adds a value to a standard deviation, which divides by the number of values.
+    pub fn std(&mut self, name: &'static str, value: f64) {
+        self.add(name, Accumulator::Std(Spread { count: 1.0, mean: value, squares: 0.0 }));
+    }
+
+    /// Adds all that other metrics hold: the result is that of recording both.
+    pub fn merge(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(name, more)| self.add(name, more));
+    }
+
+    fn add(&mut self, name: &'static str, more: Accumulator) {
+        let Some((_, held)) = self.0.iter_mut().find(|(known, _)| *known == name) else {
+            self.0.push((name, more));
+            return;
+        };
+        *held = match (*held, more) {
+            (Accumulator::Mean { sum, weight }, Accumulator::Mean { sum: s, weight: w }) => {
+                Accumulator::Mean { sum: sum + s, weight: weight + w }
+            }
+            (Accumulator::Min(a), Accumulator::Min(b)) => Accumulator::Min(a.min(b)),
+            (Accumulator::Max(a), Accumulator::Max(b)) => Accumulator::Max(a.max(b)),
+            (Accumulator::Std(a), Accumulator::Std(b)) => Accumulator::Std(a.merged(b)),
+            // A name has one kind; the first recording decides it.
+            (held, _) => held,
+        };
+    }
+
+    /// The values of all that was recorded. A metric whose weights are all 0 has none.
+    pub fn summary(&self) -> Summary {
+        let value = |accumulator: &Accumulator| match *accumulator {
+            Accumulator::Mean { sum, weight } => (weight != 0.0).then(|| sum / weight),
+            Accumulator::Min(value) | Accumulator::Max(value) => Some(value),
+            Accumulator::Std(spread) => Some(spread.std()),
+        };
+        Summary(self.0.iter().filter_map(|(name, held)| Some((*name, value(held)?))).collect())
+    }
+}
+
+/// A standard deviation of numbers that come one by one or in groups (Chan, Golub and LeVeque 1983).
+#[derive(Debug, Clone, Copy, Default)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn merged(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        let apart = other.mean - self.mean;
+        Self {
+            count,
+            mean: self.mean + apart * other.count / count,
+            squares: self.squares + other.squares + apart * apart * self.count * other.count / count,
+        }
+    }
+
+    fn std(self) -> f64 {
+        (self.squares / self.count.max(1.0)).sqrt()
+    }
+}
+
+/// The values of metrics by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Summary(Vec<(&'static str, f64)>);
+
+impl Summary {
+    /// The value of this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// What training minimises; NaN where no loss was recorded.
+    pub fn loss(&self) -> f64 {
+        self.get("loss").unwrap_or(f64::NAN)
+    }
+
+    /// All names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.0.iter().copied()
+    }
+
+    /// The same under names with a prefix, as evaluations have them: `eval_loss`.
+    pub fn prefixed(&self, prefix: &str) -> serde_json::Map<String, serde_json::Value> {
+        self.iter().map(|(name, value)| (format!("{prefix}{name}"), value.into())).collect()
+    }
+}
+
+impl Serialize for Summary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+/// One line of `metrics.jsonl` about training.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepMetrics {
+    /// Steps made.
+    pub step: u64,
+    /// Epochs made, in parts.
+    pub epoch: f64,
+    /// The batch's metrics before the step.
+    #[serde(flatten)]
+    pub metrics: Summary,
+    /// √Σ g², before clipping.
+    pub grad_norm: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+    /// Tokens seen since the beginning, every answer with a prompt of its own and no padding, as TRL counts them.
+    pub num_tokens: u64,
+    /// Such tokens per second.
+    pub tokens_per_second: f64,
+    /// Share of the padded batch that was not computed: padding and repeated prompts.
+    pub padding_avoided: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(values: &[f64]) -> Metrics {
+        let mut metrics = Metrics::default();
+        for (at, value) in values.iter().enumerate() {
+            metrics.mean("mean", *value, 1.0 + at as f64);
+            metrics.min("low", *value);
+            metrics.max("high", *value);
+            metrics.std("std", *value);
+        }
+        metrics
+    }
+
+    /// Protects: each kind of metric, against numbers by hand, and their order.
+    #[test]
+    fn metrics_are_what_their_names_say() {
+        let summary = recorded(&[1.0, -3.0]).summary();
+        let expected = [("mean", -5.0 / 3.0), ("low", -3.0), ("high", 1.0), ("std", 2.0)];
+        assert!(summary.iter().eq(expected), "{summary:?}");
+        assert_eq!(summary.get("none"), None);
+        assert!(summary.loss().is_nan());
+        let mut unweighted = Metrics::default();
+        unweighted.mean("bound", 3.0, 0.0);
+        assert_eq!(unweighted.summary(), Summary::default());
+    }
+
+    /// Protects: metrics of parts merge to those of the whole.
+    #[test]
+    fn parts_merge_to_the_whole() {
+        let (mut parts, values) = (Metrics::default(), [0.5, 2.0, -1.0, 4.0, 0.25]);
+        for (at, value) in values.iter().enumerate() {
+            let mut part = Metrics::default();
+            part.mean("mean", *value, 1.0 + at as f64);
+            part.min("low", *value);
+            part.max("high", *value);
+            part.std("std", *value);
+            parts.merge(part);
+        }
+        for ((name, merged), (_, whole)) in parts.summary().iter().zip(recorded(&values).summary().iter()) {
+            assert!((merged - whole).abs() < 1e-12, "{name}: {merged} {whole}");
+        }
+    }
+}

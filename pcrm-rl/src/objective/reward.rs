@@ -1,0 +1,350 @@
+//! A reward model's objective: scores of the answers of a set, compared as the data and the constraint say.
+
+use pcrm_core::constraint::Constraint;
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::preference::Verdict;
+use pcrm_core::model::RewardModel;
+use serde::{Deserialize, Serialize};
+
+use super::{Forward, Objective, Pass, Tokens};
+use crate::batch::{PairBatch, ScoreAt};
+use crate::error::{Error, Result};
+use crate::loss::plackett_luce::{MOST_WITH_TIES, choice_loss, choices};
+use crate::loss::{Comparison, LossConfig, PairLoss, Ranking, TieModel};
+use crate::metrics::Metrics;
+use crate::options::{number, refuse};
+use crate::pairs::Pairs;
+use crate::score::{score_pairs, within_vocabulary};
+
+/// Pairs whose scores are compared after the saved model was loaded again, and the tokens computed at once for them.
+const CHECKED_PAIRS: usize = 16;
+const CHECKED_TOKENS: usize = 8192;
+
+/// The loss of a reward model, and where its scores are read.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RewardConfig {
+    /// Where scores are compared.
+    pub score_at: ScoreAt,
+    /// The ranking loss and the terms added to it.
+    pub loss: LossConfig,
+    /// Leaves the data's margins out of the loss.
+    pub ignore_margin: bool,
+}
+
+impl RewardConfig {
+    /// Refuses numbers out of range, and losses that are not defined. Errors name options as the command line does.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check(&self) -> Result<()> {
+        const SHARE: &str = "a number from 0 to below 0.5";
+        let loss = &self.loss;
+        for (field, share) in [("label-smoothing", loss.label_smoothing), ("robust", loss.robust)] {
+            number(field, share, (0.0..0.5).contains(&share), SHARE)?;
+        }
+        loss.floor.map_or(Ok(()), |floor| number("floor", floor, true, "a number"))?;
+        number("center-rewards", loss.center_rewards, loss.center_rewards >= 0.0, "a number from 0 up")?;
+        match loss.ties {
+            TieModel::None => {}
+            TieModel::Davidson { nu } => number("tie-strength", nu, nu > 0.0, "a positive ν")?,
+            TieModel::RaoKupper { theta } => number("tie-strength", theta, theta > 1.0, "θ greater than 1")?,
+        }
+        let forms = [
+            ("label-smoothing", loss.label_smoothing != 0.0),
+            ("robust", loss.robust != 0.0),
+            ("floor", loss.floor.is_some()),
+        ];
+        let mut chosen = forms.iter().filter(|(_, chosen)| *chosen).map(|(name, _)| *name);
+        let (form, other) = (chosen.next(), chosen.next());
+        if let (Some(form), Some(other)) = (form, other) {
+            return refuse(
+                form,
+                format!("changes the loss in another way than {other}; expected one of them"),
+            );
+        }
+        if loss.ranking == Ranking::Pairs {
+            return Ok(());
+        }
+        if matches!(loss.ties, TieModel::RaoKupper { .. }) {
+            let message = "rao-kupper: models ties of pairs only; plackett-luce needs davidson";
+            return refuse("ties", message.into());
+        }
+        if self.score_at == ScoreAt::DivergentMean {
+            let message = "divergent-mean: plackett-luce ranks answers by their last token; expected last";
+            return refuse("score", message.into());
+        }
+        form.map_or(Ok(()), |form| refuse(form, "is defined for pairs only, not for plackett-luce".into()))
+    }
+
+    /// Refuses data that the loss cannot be computed on.
+    ///
+    /// # Errors
+    /// No pairs; ties without a model of them; margins or too many tied answers under Plackett–Luce.
+    pub fn check_data(&self, data: &Pairs) -> Result<()> {
+        let (loss, pairs) = (&self.loss, &data.pairs);
+        if pairs.is_empty() {
+            return refuse("data", "no pair is left to train on".into());
+        }
+        if loss.ranking == Ranking::Pairs {
+            return Ok(());
+        }
+        if let Some(pair) = pairs.iter().find(|pair| !self.ignore_margin && pair.margin.is_some()) {
+            let message =
+                format!("is needed: {} has a margin, which plackett-luce does not take", pair.origin);
+            return refuse("ignore-margin", message);
+        }
+        let too_many = |set: &usize| data.answers(*set) > MOST_WITH_TIES;
+        if let (TieModel::Davidson { .. }, Some(set)) = (loss.ties, (0..data.sets()).find(too_many)) {
+            let origin = &data.set(set)[0].origin;
+            let message =
+                format!("davidson: {origin} ranks more than {MOST_WITH_TIES} answers, too many to tie");
+            return refuse("ties", message);
+        }
+        Ok(())
+    }
+}
+
+/// The common value of scores that differ by rounding at most: a model that tells no two texts apart.
+pub fn collapsed(scores: &[f32]) -> Option<f32> {
+    const ROUNDING: f32 = 1e-4;
+    let low = scores.iter().copied().reduce(f32::min)?;
+    let high = scores.iter().copied().reduce(f32::max)?;
+    (high - low <= ROUNDING * low.abs().max(high.abs())).then_some(high)
+}
+
+/// The objective of `pcrm reward`: the mean loss over sets of answers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reward<'a> {
+    /// The loss.
+    pub config: RewardConfig,
+    /// The constraint that loosens its bounds over the run ([`Constraint::factor`], of the share of all steps that is
+    /// made before a step). Evaluations keep to the bounds in the data.
+    pub schedule: Option<&'a dyn Constraint>,
+}
+
+impl Reward<'_> {
+    /// What the bounds of a pass are multiplied by.
+    fn factor(&self, pass: &Pass) -> Result<Option<f64>> {
+        let Some(progress) = pass.progress else { return Ok(None) };
+        let factor = self.schedule.and_then(|constraint| constraint.factor(progress));
+        match factor {
+            Some(factor) if !((factor as f32).is_finite() && factor as f32 > 0.0) => {
+                let message =
+                    format!("is {factor} after {progress} of the steps, expected a positive number");
+                Err(Error::Invalid { field: "factor of the bounds", message })
+            }
+            factor => Ok(factor),
+        }
+    }
+}
+
+impl Objective for Reward<'_> {
+    type Model = RewardModel;
+    type Data = Pairs;
+    type Config = RewardConfig;
+
+    const ITEM: &'static str = "pair";
+
+    fn sizes<'d>(&self, data: &'d Pairs) -> &'d [usize] {
+        data.unique_tokens()
+    }
+
+    fn origin(&self, data: &Pairs, set: usize) -> String {
+        data.set(set)[0].origin.to_string()
+    }
+
+    fn check(&self, data: &Pairs, model: &RewardModel) -> Result<()> {
+        self.config.check()?;
+        within_vocabulary(&data.pairs, model.config().vocabulary)?;
+        self.config.check_data(data)
+    }
+
+    fn forward(
+        &self,
+        model: &RewardModel,
+        data: &Pairs,
+        sets: &[usize],
+        pass: &Pass,
+        metrics: &mut Metrics,
+    ) -> Result<Forward> {
+        let factor = self.factor(pass)?;
+        let of_sets: Vec<&[EncodedPair]> = sets.iter().map(|set| data.set(*set)).collect();
+        let batch = PairBatch::new(&of_sets, self.config.score_at, model.config().shares_up_to())?;
+        let scores = model.scores(&batch.packed, &batch.rows)?;
+        let host: Vec<f64> = scores.read()?.into_f32().into_iter().map(f64::from).collect();
+        let packed = Sets {
+            data,
+            config: &self.config,
+            factor: factor.unwrap_or(1.0),
+            pairs: sets.iter().flat_map(|set| data.range(*set)).collect(),
+            batch: &batch,
+        };
+        let loss = packed.loss(&host, pass.share)?;
+        metrics.mean("loss", loss.parts.total / sets.len() as f64, sets.len() as f64);
+        metrics.mean("ranking_loss", loss.parts.ranking / sets.len() as f64, sets.len() as f64);
+        metrics.mean("constraint_loss", loss.parts.constraint / sets.len() as f64, sets.len() as f64);
+        if pass.progress.is_none() {
+            // A model that guesses scores all answers alike.
+            let coin = packed.loss(&vec![0.0; host.len()], pass.share)?.parts;
+            metrics.mean("coin_loss", coin.total / sets.len() as f64, sets.len() as f64);
+            metrics.mean("coin_ranking_loss", coin.ranking / sets.len() as f64, sets.len() as f64);
+        }
+        packed.record(&host, metrics);
+        factor.into_iter().for_each(|factor| metrics.mean("bound_factor", factor, 1.0));
+        let tokens = Tokens {
+            separate: batch.tokens(),
+            unique: batch.unique_tokens(),
+            longest: batch.longest,
+            sequences: batch.sequences(),
+        };
+        Ok(Forward { outputs: vec![(scores, loss.gradient)], tokens })
+    }
+
+    fn probe(&self, model: &RewardModel, data: &Pairs) -> Result<Vec<(String, f32)>> {
+        let pairs: Vec<&EncodedPair> = data.pairs.iter().take(CHECKED_PAIRS).collect();
+        let scores = score_pairs(model, &pairs, CHECKED_TOKENS)?;
+        let of_pair = |(pair, (chosen, rejected)): (&&EncodedPair, (f32, f32))| {
+            [(pair.origin.to_string(), chosen), (pair.origin.to_string(), rejected)]
+        };
+        Ok(pairs.iter().zip(scores).flat_map(of_pair).collect())
+    }
+
+    fn depends_on_length(&self) -> Option<&'static str> {
+        let changes = self.schedule.is_some_and(|constraint| constraint.factor(0.0).is_some());
+        changes.then_some("the constraint's bounds change over the length of the run")
+    }
+}
+
+/// Sets of a batch, with what the loss knows of them.
+struct Sets<'a> {
+    data: &'a Pairs,
+    config: &'a RewardConfig,
+    /// What bounds are multiplied by.
+    factor: f64,
+    /// The pairs of the batch, by their number in the data.
+    pairs: Vec<usize>,
+    batch: &'a PairBatch,
+}
+
+/// The loss of sets: sums over them, and the gradient of their share of the batch's loss.
+struct SetsLoss {
+    parts: PairLoss,
+    gradient: Vec<f64>,
+}
+
+impl Sets<'_> {
+    /// The bound in force.
+    fn bound(&self, pair: usize) -> f64 {
+        f64::from(self.factor as f32 * self.data.bounds[pair])
+    }
+
+    /// The loss of these scores, each set counting `share` in the gradient.
+    fn loss(&self, scores: &[f64], share: f64) -> Result<SetsLoss> {
+        let RewardConfig { loss, ignore_margin, .. } = self.config;
+        let mut sum = PairLoss::default();
+        let mut gradient = vec![0.0; scores.len()];
+        for term in &self.batch.terms {
+            let index = self.pairs[term.pair];
+            let pair = &self.data.pairs[index];
+            let comparison = Comparison {
+                chosen: scores[term.chosen as usize],
+                rejected: scores[term.rejected as usize],
+                bound: self.bound(index),
+                margin: f64::from(pair.margin.filter(|_| !ignore_margin).unwrap_or(0.0)),
+                tied: pair.verdict == Verdict::Tied,
+            };
+            let part = match loss.ranking {
+                Ranking::Pairs => loss.pair(&comparison)?,
+                Ranking::PlackettLuce => loss.priors(&comparison),
+            };
+            let weight = f64::from(term.weight);
+            sum.total += weight * part.total;
+            sum.ranking += weight * part.ranking;
+            sum.constraint += weight * part.constraint;
+            gradient[term.chosen as usize] += share * weight * part.d_chosen;
+            gradient[term.rejected as usize] += share * weight * part.d_rejected;
+        }
+        if loss.ranking == Ranking::PlackettLuce {
+            let nu = match loss.ties {
+                TieModel::Davidson { nu } => Some(nu),
+                TieModel::None | TieModel::RaoKupper { .. } => None,
+            };
+            for choice in self.batch.sets.iter().flat_map(|set| choices(set, loss.ties, share)) {
+                let value = choice.weight / share * choice_loss(scores, &choice, nu, &mut gradient);
+                sum.ranking += value;
+                sum.total += value;
+            }
+        }
+        Ok(SetsLoss { parts: sum, gradient })
+    }
+
+    /// Records the pairs that one answer wins, by their last scores.
+    fn record(&self, scores: &[f64], metrics: &mut Metrics) {
+        for ((chosen, rejected), index) in self.batch.last.iter().zip(&self.pairs) {
+            if self.data.pairs[*index].verdict != Verdict::Preferred {
+                continue;
+            }
+            let (chosen, rejected) = (scores[*chosen as usize], scores[*rejected as usize]);
+            let (margin, bound) = (chosen - rejected, self.bound(*index));
+            let right = match margin {
+                margin if margin > 0.0 => 1.0,
+                0.0 => 0.5,
+                _ => 0.0,
+            };
+            metrics.mean("accuracy", right, 1.0);
+            metrics.mean("margin", margin, 1.0);
+            metrics.std("margin_std", margin);
+            metrics.min("min_reward", chosen.min(rejected));
+            metrics.mean("mean_reward", (chosen + rejected) / 2.0, 1.0);
+            metrics.max("max_reward", chosen.max(rejected));
+            if bound.is_finite() {
+                metrics.mean("bound", bound, 1.0);
+                metrics.mean("beyond_bound", f64::from(u8::from(margin > bound)), 1.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(loss: LossConfig) -> String {
+        let config = RewardConfig { loss, ..RewardConfig::default() };
+        config.check().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    /// Protects: numbers outside their range, and losses that are not defined together, are refused by the option's name
+    /// before data are read.
+    #[test]
+    fn undefined_losses_are_refused() {
+        let usual = LossConfig::default();
+        let whole = LossConfig { ranking: Ranking::PlackettLuce, ..usual };
+        let rao = TieModel::RaoKupper { theta: 2.0 };
+        for (loss, expected) in [
+            (LossConfig { label_smoothing: 0.7, ..usual }, "label-smoothing: 0.7: "),
+            (LossConfig { robust: 0.5, ..usual }, "robust: 0.5: "),
+            (LossConfig { floor: Some(f64::NAN), ..usual }, "floor: NaN: "),
+            (LossConfig { center_rewards: -1.0, ..usual }, "center-rewards: -1: "),
+            (LossConfig { ties: TieModel::Davidson { nu: -2.0 }, ..usual }, "tie-strength: -2: "),
+            (LossConfig { robust: 0.1, floor: Some(0.0), ..usual }, "robust: changes the loss"),
+            (LossConfig { ties: rao, ..whole }, "ties: "),
+            (LossConfig { label_smoothing: 0.1, ..whole }, "label-smoothing: is defined for pairs"),
+            (LossConfig { floor: Some(-0.5), ..whole }, "floor: is defined for pairs"),
+        ] {
+            assert!(refused(loss).starts_with(expected), "{:?}, not {expected:?}", refused(loss));
+        }
+        assert_eq!(refused(LossConfig { robust: 0.3, ..usual }), "");
+    }
+
+    /// Protects: equal scores are a collapse at any size, and close ones are not.
+    #[test]
+    fn scores_that_are_all_equal_are_a_collapse() {
+        assert_eq!(collapsed(&[0.0, 0.0]), Some(0.0));
+        assert_eq!(collapsed(&[-3.25e5, -3.25e5, -3.250001e5]), Some(-3.25e5));
+        assert_eq!(collapsed(&[0.001, 0.0011]), None);
+        assert_eq!(collapsed(&[-1.0, 1.0]), None);
+        assert_eq!(collapsed(&[]), None);
+    }
+}

@@ -1,0 +1,73 @@
+//! Constraints that a run fits to its own training pairs, and finds again when it is resumed.
+
+use std::fs;
+use std::path::Path;
+
+use pcrm_core::constraint::{self, Constraint, Priors};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::model::weights;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::crossfit::{Crossfit, Evidence, Fitted, fit};
+use crate::error::{Error, Result};
+use crate::offline::Observer;
+
+/// The fitted constraint, as `--constraint` takes it.
+const CONSTRAINT: &str = "constraint.json";
+/// The constraint that was asked for, with the evidence.
+const EVIDENCE: &str = "evidence.json";
+
+/// The content of `evidence.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    /// The constraint that was asked for.
+    from: Value,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+/// Cross-fits with the run's own options, fits the constraint, and leaves it in the run's folder; of a resumed run, reads
+/// it from there.
+///
+/// # Errors
+/// Files of another constraint or broken ones, and those of cross-fitting and fitting.
+pub(super) fn fitted(
+    crossfit: &Crossfit<'_>,
+    (constraint, pairs): (&dyn Constraint, &[EncodedPair]),
+    priors: &Priors,
+    (dir, resume): (&Path, bool),
+    observer: &mut dyn Observer,
+) -> Result<Fitted> {
+    let from = constraint.to_tagged()?;
+    if resume && dir.join(CONSTRAINT).exists() {
+        return read(dir, &from);
+    }
+    let wins = crossfit.wins(pairs, observer)?;
+    let judges = format!("cross-fitted in {} folds", crossfit.folds);
+    let fitted = fit(constraint, pairs, &wins, &judges, priors)?;
+    let stored = Stored { from, evidence: fitted.evidence.clone() };
+    weights::write_json(&dir.join(EVIDENCE), &stored)?;
+    // Last: a folder that has it has both.
+    weights::write_json(&dir.join(CONSTRAINT), &fitted.constraint.to_tagged()?)?;
+    Ok(fitted)
+}
+
+fn read(dir: &Path, from: &Value) -> Result<Fitted> {
+    let Stored { from: before, evidence } = json(&dir.join(EVIDENCE))?;
+    let path = dir.join(CONSTRAINT);
+    if before != *from {
+        let message = format!(
+            "was fitted from {before}, found --constraint {from}; a resumed run keeps its constraint"
+        );
+        return Err(Error::Checkpoint { path, message });
+    }
+    let constraint =
+        constraint::from_tagged(json(&path)?).map_err(|error| pcrm_core::Error::file(&path, error))?;
+    Ok(Fitted { constraint, evidence })
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(pcrm_core::Error::io(path))?;
+    Ok(serde_json::from_str(&text).map_err(|error| pcrm_core::Error::file(path, error))?)
+}

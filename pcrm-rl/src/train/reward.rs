@@ -1,0 +1,179 @@
+//! Training a reward model: the constraint gets its numbers, the pairs their bounds, and the model is trained on both.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use pcrm_core::Backend;
+use pcrm_core::constraint::{Constraint, Priors};
+use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::model::RewardModel;
+use pcrm_core::text::Tokenizer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Base;
+use super::bounds::bounds;
+use super::fitting::fitted;
+use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
+use crate::error::Result;
+use crate::fingerprint::{self, Fingerprint};
+use crate::objective::reward::{Reward, RewardConfig};
+use crate::offline::{Observer, Run, Trained, train};
+use crate::options::TrainerConfig;
+use crate::pairs::Pairs;
+
+/// The options of a reward model's training: of its steps and of its loss.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardOptions {
+    /// The steps.
+    pub trainer: TrainerConfig,
+    /// The loss.
+    pub reward: RewardConfig,
+}
+
+impl RewardOptions {
+    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data.
+    ///
+    /// # Errors
+    /// A number outside its range, options that do not go together.
+    pub fn check(&self, evaluates: bool) -> Result<()> {
+        self.trainer.check(evaluates)?;
+        self.reward.check()
+    }
+
+    /// The options as a fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of(&self.trainer, &self.reward)
+    }
+}
+
+/// What surrounds a run: what computes, the model to begin from, the folder, and what stops it.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// What computes.
+    pub backend: &'a dyn Backend,
+    /// The model to begin from.
+    pub base: &'a Base,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The run's folder.
+    pub dir: &'a Path,
+    /// Resumes the run that is in the folder, its fitted constraint included.
+    pub resume: bool,
+    /// Set from outside to end the run after the step at hand, with a checkpoint.
+    pub stop: &'a AtomicBool,
+}
+
+/// The data of a run, and its constraint, settled ([`Constraint::settle`]) and perhaps still to be fitted.
+pub struct RewardData {
+    /// The bound of margins.
+    pub constraint: Box<dyn Constraint>,
+    /// The pairs to learn from.
+    pub train: Vec<EncodedPair>,
+    /// The pairs to evaluate on.
+    pub eval: Option<Vec<EncodedPair>>,
+    /// The padding id of the saved model: `transformers` scores the token before it.
+    pub pad: Option<u32>,
+    /// The most tokens of a sequence, which the saved model's config notes.
+    pub max_length: usize,
+}
+
+/// A run with all its numbers, before the first step.
+pub struct RewardRun<'a> {
+    setting: Setting<'a>,
+    options: &'a RewardOptions,
+    model: RewardModel,
+    /// The constraint that bounds the pairs.
+    pub constraint: Box<dyn Constraint>,
+    /// The evidence that the run fitted it to, where it did.
+    pub evidence: Option<Evidence>,
+    /// The pairs to learn from, with their bounds.
+    pub train: Pairs,
+    /// The pairs to evaluate on, with their bounds.
+    pub eval: Option<Pairs>,
+}
+
+impl<'a> RewardRun<'a> {
+    /// Fits the constraint where it has no numbers yet, bounds the pairs, and opens the model.
+    ///
+    /// # Errors
+    /// A constraint that cannot be fitted to the pairs or cannot bound them, data that the loss is not defined on, a model
+    /// that cannot be opened.
+    pub fn new(
+        setting: Setting<'a>,
+        options: &'a RewardOptions,
+        data: RewardData,
+        (priors, cache): (&Priors, MarginCache),
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let Setting { backend, base, tokenizer, dir, resume, stop } = setting;
+        let RewardData { constraint, train, eval, pad, max_length } = data;
+        let (constraint, evidence) = match constraint.is_unfitted() {
+            false => (constraint, None),
+            true => {
+                let folds = constraint.folds();
+                let crossfit = Crossfit { backend, base, tokenizer, options, folds, cache, stop };
+                let asked = (constraint.as_ref(), train.as_slice());
+                let Fitted { constraint, evidence } =
+                    fitted(&crossfit, asked, priors, (dir, resume), observer)?;
+                (constraint, Some(evidence))
+            }
+        };
+        let bounded = |pairs: Vec<EncodedPair>| -> Result<Pairs> {
+            let bounds = bounds(constraint.as_ref(), &pairs, priors)?;
+            Ok(Pairs::new(pairs, bounds))
+        };
+        let (train, eval) = (bounded(train)?, eval.map(bounded).transpose()?);
+        options.reward.check_data(&train)?;
+        let mut notes = json!({
+            "constraint": constraint.to_tagged()?,
+            "score": format!("{:?}", options.reward.score_at),
+            "max_length": max_length,
+        });
+        if let Some(evidence) = &evidence {
+            notes["evidence"] = evidence.summary();
+        }
+        let model = base.open(backend)?.with_config(|config| {
+            config.pad = pad;
+            config.raw.insert("pcrm".into(), notes);
+        });
+        Ok(Self { setting, options, model, constraint, evidence, train, eval })
+    }
+
+    /// The number of the model's parameters.
+    pub fn parameters(&self) -> usize {
+        self.model.params().elements()
+    }
+
+    /// The constraint with all its numbers, as `--constraint` takes it.
+    ///
+    /// # Errors
+    /// A constraint that does not serialise.
+    pub fn tagged(&self) -> Result<Value> {
+        Ok(self.constraint.to_tagged()?)
+    }
+
+    /// Trains the model and saves it in the run's folder. `identity` names what the run reads (data, model, constraint);
+    /// a run resumes only with the same options and identity.
+    ///
+    /// # Errors
+    /// Those of [`train`].
+    pub fn train(&self, identity: Fingerprint, observer: &mut dyn Observer) -> Result<Trained<RewardModel>> {
+        let mut fingerprint = self.options.fingerprint();
+        fingerprint.extend(identity);
+        let objective = Reward { config: self.options.reward, schedule: Some(self.constraint.as_ref()) };
+        let run = Run {
+            backend: self.setting.backend,
+            objective: &objective,
+            model: self.model.clone(),
+            tokenizer: self.setting.tokenizer,
+            train: &self.train,
+            eval: self.eval.as_ref(),
+            dir: self.setting.dir,
+            fingerprint,
+            stop: self.setting.stop,
+        };
+        train(run, &self.options.trainer, observer)
+    }
+}
