@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::parameters::{Head, parameters, upload};
-use pcrm_core::model::{Adoption, Checkpoint, Decoder, Model, ModelConfig, RewardModel, Rows, weights};
+use pcrm_core::model::{Adoption, Checkpoint, Decoder, ModelConfig, RewardModel, Rows, weights};
 use pcrm_core::{Backend, DType, HostTensor, Packed};
 use serde_json::Value;
 

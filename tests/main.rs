@@ -12,6 +12,7 @@ mod constraint; // constraints as files, told and counted, and what a schedule d
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // what a model or a file of scores is worth
 mod formats; // data in every format, and what their columns are said to mean
+mod freezing; // trained and frozen parameters, copies and handles
 mod fuzzing; // the fuzz targets on a small seeded corpus
 mod golden; // logits, scores and every gradient against PyTorch, for every family
 mod hub; // models and data by the names of repositories, from a hub on the loopback interface

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pcrm_core::constraint::Priors;
 use pcrm_core::encoder::{Embedder, Encoder};
-use pcrm_core::model::{Decoder, Model, checkpoint};
+use pcrm_core::model::{Decoder, checkpoint};
 use pcrm_core::registry::EncoderPlugin;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Error, Result};

@@ -60,10 +60,10 @@ pub trait Backend: Send {
     /// A type the device does not serve, no memory.
     fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor>;
 
-    /// d loss / d parameter for every parameter; the loss has one element. Consumes the history.
+    /// Computes d loss / d parameter for every trained parameter; the loss has one element. Consumes the history.
     ///
     /// # Errors
-    /// A parameter that no gradient reaches ([`crate::Error::MissingGradient`]): the graph is cut.
+    /// A trained parameter that no gradient reaches ([`crate::Error::MissingGradient`]): the graph is cut.
     fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients>;
 
     /// Waits until everything asked for is computed.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::kernels::{AdamWStep, Slots};
 use crate::params::{Gradients, Params};
@@ -29,13 +30,13 @@ impl Default for AdamWConfig {
     }
 }
 
-/// What gradients of this global norm are multiplied with so that it becomes at most `max_norm`
+/// Returns the factor by which gradients of this global norm are multiplied so that it becomes at most `max_norm`
 /// (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
 
-/// The optimiser: fp32 parameters and moments, updated in place.
+/// The optimiser of the trained parameters of a model: f32 parameters and moments, updated in place.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
@@ -44,12 +45,17 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimiser of these parameters, its moments zero.
+    /// Creates an optimiser of the trained parameters among these; its moments are zero.
     ///
     /// # Errors
-    /// The backend's.
+    /// None of the parameters is trained, or a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
         let zeros = |(name, param): (&str, &crate::Tensor)| {
+            if param.dtype() != DType::F32 {
+                let message =
+                    format!("is held in {}; a parameter that is trained must be f32", param.dtype());
+                return Err(Error::invalid(name, message));
+            }
             let host = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
             let slots = Slots {
                 param: param.detach(),
@@ -58,18 +64,30 @@ impl AdamW {
             };
             Ok((name.to_owned(), slots))
         };
-        Ok(Self { config, slots: params.iter().map(zeros).collect::<Result<_>>()?, step: 0 })
+        let slots: BTreeMap<String, Slots> = params.iter_trained().map(zeros).collect::<Result<_>>()?;
+        match slots.is_empty() {
+            true => Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen")),
+            false => Ok(Self { config, slots, step: 0 }),
+        }
     }
 
-    /// Updates every parameter that has a gradient; gradients are first multiplied with `grad_scale`.
+    /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// The backend's.
+    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No parameter
+    /// has changed then.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
+        if let Some((name, _)) = gradients.iter().find(|(name, _)| !self.slots.contains_key(*name)) {
+            return Err(Error::invalid(name, "has a gradient, but the optimiser does not train it"));
+        }
+        let names = || self.slots.keys().filter(|name| gradients.get(name).is_err()).cloned();
+        if names().next().is_some() {
+            return Err(Error::MissingGradient { names: names().collect() });
+        }
         self.step += 1;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        for (name, gradient) in gradients.iter() {
-            let Some(slots) = self.slots.get(name) else { continue };
+        for (name, slots) in &self.slots {
+            let gradient = gradients.get(name)?;
             // Biases and norms are vectors; transformers leaves them undecayed.
             let weight_decay = if slots.param.shape().len() < 2 { 0.0 } else { weight_decay };
             let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
@@ -78,15 +96,12 @@ impl AdamW {
         Ok(())
     }
 
-    /// How many steps were made.
+    /// Returns the number of steps made.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
-    /// The moments, as `mean.NAME` and `variance.NAME`.
-    ///
-    /// # Errors
-    /// The backend's.
+    /// Returns the moments, as `mean.NAME` and `variance.NAME`.
     pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut state = BTreeMap::new();
         for (name, slots) in &self.slots {
@@ -96,7 +111,7 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes up the state of [`AdamW::state`] after `step` steps.
+    /// Restores the state of [`AdamW::state`] after `step` steps.
     ///
     /// # Errors
     /// A moment that is missing or has another shape than its parameter.
@@ -104,11 +119,11 @@ impl AdamW {
         for (name, slots) in &self.slots {
             for (moment, tensor) in [("mean", &slots.mean), ("variance", &slots.variance)] {
                 let key = format!("{moment}.{name}");
-                let missing = || crate::Error::invalid(key.clone(), "is missing from the optimiser's state");
+                let missing = || Error::invalid(key.clone(), "is missing from the optimiser's state");
                 let host = state.remove(&key).ok_or_else(missing)?;
                 if host.shape() != tensor.shape() {
                     let message = format!("has shape {:?}, expected {:?}", host.shape(), tensor.shape());
-                    return Err(crate::Error::invalid(key, message));
+                    return Err(Error::invalid(key, message));
                 }
                 tensor.assign(&tensor.constant(&host)?)?;
             }

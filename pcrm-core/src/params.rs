@@ -2,50 +2,109 @@
 
 use std::collections::BTreeMap;
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Parameters by their name in the checkpoint.
+/// Parameters by their name in the checkpoint, each trained or frozen.
+///
+/// Training gives a trained parameter a gradient and an optimiser state and leaves a frozen one alone.
 #[derive(Debug, Clone, Default)]
-pub struct Params(BTreeMap<String, Tensor>);
+pub struct Params(BTreeMap<String, Param>);
+
+#[derive(Debug, Clone)]
+struct Param {
+    tensor: Tensor,
+    trained: bool,
+}
 
 impl Params {
-    /// Adds or replaces a parameter.
+    /// Adds or replaces a trained parameter.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
-        self.0.insert(name.into(), tensor);
+        self.0.insert(name.into(), Param { tensor, trained: true });
     }
 
-    /// The parameter of this name.
+    /// Adds or replaces a frozen parameter.
+    pub fn insert_frozen(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.0.insert(name.into(), Param { tensor, trained: false });
+    }
+
+    /// Returns the parameter of this name.
     ///
     /// # Errors
     /// There is none.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        self.0.get(name).ok_or_else(|| Error::invalid(name, "the model has no such parameter"))
+        self.find(name).ok_or_else(|| Error::invalid(name, "the model has no such parameter"))
     }
 
-    /// Whether there is a parameter of this name.
+    /// Returns the parameter of this name, or `None` if there is none.
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name).map(|param| &param.tensor)
+    }
+
+    /// Returns whether there is a parameter of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// All parameters, by name.
+    /// Returns whether there is a parameter of this name and training changes it.
+    pub fn is_trained(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|param| param.trained)
+    }
+
+    /// Iterates over all parameters, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.0.iter().map(|(name, param)| (name.as_str(), &param.tensor))
     }
 
-    /// The number of parameters, each counted with its elements.
+    /// Iterates over the parameters that training changes, by name.
+    pub fn iter_trained(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let trained = self.0.iter().filter(|(_, param)| param.trained);
+        trained.map(|(name, param)| (name.as_str(), &param.tensor))
+    }
+
+    /// Returns handles to the parameters that training changes.
+    pub fn trained(&self) -> Self {
+        let trained = self.0.iter().filter(|(_, param)| param.trained);
+        Self(trained.map(|(name, param)| (name.clone(), param.clone())).collect())
+    }
+
+    /// Returns the number of elements of all parameters.
     pub fn elements(&self) -> usize {
-        self.0.values().map(Tensor::size).sum()
+        self.0.values().map(|param| param.tensor.size()).sum()
     }
 
-    /// The same storage without history: what a frozen model computes with.
+    /// Returns the same storage without history. An optimiser that updates these parameters in place changes the
+    /// result too; [`Params::snapshot`] makes a copy.
     pub fn detached(&self) -> Self {
-        Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect())
+        self.map(|_, param| Param { tensor: param.tensor.detach(), ..*param })
     }
 
-    /// The same storage as leaves whose gradients are wanted.
+    /// Returns the same storage with the trained parameters as leaves that get gradients.
     pub fn variables(&self) -> Self {
-        Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.variable())).collect())
+        self.map(|_, param| match param.trained {
+            true => Param { tensor: param.tensor.variable(), trained: true },
+            false => Param { tensor: param.tensor.detach(), trained: false },
+        })
+    }
+
+    /// Returns the same storage with every parameter frozen but those that `trained` names.
+    pub fn training(&self, trained: impl Fn(&str) -> bool) -> Self {
+        self.map(|name, param| Param { tensor: param.tensor.detach(), trained: trained(name) })
+    }
+
+    /// Returns a frozen copy, each parameter in the type that `dtype` gives by name and shape. Later updates of the
+    /// original do not reach it.
+    pub fn snapshot(&self, dtype: impl Fn(&str, &[usize]) -> DType) -> Result<Self> {
+        let copy = |(name, param): (&String, &Param)| {
+            let tensor = param.tensor.detach().copied(dtype(name, &param.tensor.shape()))?;
+            Ok((name.clone(), Param { tensor, trained: false }))
+        };
+        self.0.iter().map(copy).collect::<Result<_>>().map(Self)
+    }
+
+    fn map(&self, change: impl Fn(&str, &Param) -> Param) -> Self {
+        Self(self.0.iter().map(|(name, param)| (name.clone(), change(name, param))).collect())
     }
 }
 
@@ -59,7 +118,7 @@ impl Gradients {
         self.0.insert(name.into(), gradient);
     }
 
-    /// The gradient of this parameter.
+    /// Returns the gradient of this parameter.
     ///
     /// # Errors
     /// There is none.
@@ -67,7 +126,7 @@ impl Gradients {
         self.0.get(name).ok_or_else(|| Error::MissingGradient { names: vec![name.to_owned()] })
     }
 
-    /// All gradients, by name.
+    /// Iterates over all gradients, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
@@ -87,10 +146,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// √Σ g² over all gradients; not finite when any element is not.
-    ///
-    /// # Errors
-    /// The backend's.
+    /// Returns √Σ g² over all gradients; it is not finite when any element is not.
     pub fn global_norm(&self) -> Result<f64> {
         let gradients: Vec<&Tensor> = self.0.values().collect();
         match gradients.first() {

@@ -125,10 +125,10 @@ pub fn backward<T>(root: &History<T>, ones: T, add: impl Fn(T, T) -> Result<T>) 
     Ok(leaves)
 }
 
-/// The gradients of [`backward`] by the parameters' names.
+/// The gradients of [`backward`] by the trained parameters' names.
 ///
 /// # Errors
-/// A parameter that no gradient reached.
+/// A trained parameter that no gradient reached.
 pub fn by_name<T>(
     mut leaves: HashMap<u64, T>,
     params: &Params,
@@ -137,7 +137,7 @@ pub fn by_name<T>(
 ) -> Result<Gradients> {
     let mut gradients = Gradients::default();
     let mut missing = Vec::new();
-    for (name, param) in params.iter() {
+    for (name, param) in params.iter_trained() {
         match history(param)?.and_then(|leaf| leaves.remove(&leaf.id)) {
             Some(gradient) => gradients.insert(name, wrap(gradient)),
             None => missing.push(name.to_owned()),

@@ -204,6 +204,15 @@ impl Tensor {
         }
     }
 
+    /// The same values in new storage of this type, which later [`Tensor::assign`]s do not reach.
+    pub fn copied(&self, dtype: DType) -> Result<Tensor> {
+        match self.dtype() == dtype {
+            // By way of the host, which keeps every bit; backends may upload in another type.
+            true => self.constant(&self.read()?)?.cast(dtype),
+            false => self.0.cast(dtype),
+        }
+    }
+
     /// The same storage without history.
     pub fn detach(&self) -> Tensor {
         self.0.detach()

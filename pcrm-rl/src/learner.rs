@@ -54,7 +54,7 @@ impl Trainable for RewardModel {
     }
 
     fn detached(&self) -> Self {
-        self.frozen()
+        self.detached()
     }
 
     fn compute(&self) -> DType {

@@ -17,7 +17,7 @@ pub fn score_pairs(
     micro_tokens: usize,
 ) -> Result<Vec<(f32, f32)>> {
     within_vocabulary(pairs.iter().copied(), model.config().vocabulary)?;
-    let model = model.frozen();
+    let model = model.detached();
     let mut all = Vec::with_capacity(pairs.len());
     for part in within_budget(pairs, micro_tokens, |pair| pair.unique_tokens()) {
         let sets: Vec<&[EncodedPair]> = part.iter().map(|pair| std::slice::from_ref(*pair)).collect();
@@ -57,7 +57,7 @@ pub fn within_vocabulary<'a>(
 /// # Errors
 /// The model's; an empty sequence.
 pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: usize) -> Result<Vec<f32>> {
-    let model = model.frozen();
+    let model = model.detached();
     let mut all = Vec::with_capacity(sequences.len());
     for part in within_budget(sequences, micro_tokens, |ids| ids.len()) {
         let mut packed = Packed::default();

@@ -12,9 +12,9 @@ use crate::model::adoption::Adoption;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{ModelConfig, Residual, Sight};
 use crate::model::family::{EmbeddingScale, Mlp, NormKind, Positions, Qkv};
-use crate::model::parameters::{Head, parameters, upload};
+use crate::model::parameters::{Head, SCORE, parameters, upload};
 use crate::model::rope::Rope;
-use crate::model::{Model, Rows, folder, select};
+use crate::model::{Rows, folder, select};
 use crate::params::Params;
 use crate::tensor::{Tensor, Unary};
 use crate::tree::{Packed, SequenceTree};
@@ -139,7 +139,7 @@ impl Decoder {
         }
         let table = self.params.get(&format!("{}.weight", family.embedding))?;
         let ids = table.constant(&HostTensor::indices(batch.ids.clone()))?;
-        let mut x = table.kernels().embedding(table, &ids)?; // [rows, width]
+        let mut x = table.kernels().embedding(table, &ids)?.cast(DType::F32)?; // [rows, width]
         if family.embedding_scale == EmbeddingScale::RootWidth {
             x = x.affine((self.config.width as f64).sqrt(), 0.0)?;
         }
@@ -152,7 +152,7 @@ impl Decoder {
             }
             let table = self.params.get(&format!("{name}.weight"))?;
             let positions = table.constant(&HostTensor::indices(positions))?;
-            x = x.add(&table.kernels().embedding(table, &positions)?)?;
+            x = x.add(&table.kernels().embedding(table, &positions)?.cast(DType::F32)?)?;
         }
         x.cast(self.compute)
     }
@@ -297,12 +297,17 @@ fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     Tensor::concat(&[&turned, &x.narrow(2, turning, dim - turning)?], 2)
 }
 
-impl Model for Decoder {
-    fn params(&self) -> &Params {
+impl Decoder {
+    /// Returns the parameters, by their names in the checkpoint.
+    pub fn params(&self) -> &Params {
         &self.params
     }
 
-    fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+    /// Computes the hidden states after the last norm, `[wanted rows, width]`.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, positions past the model's last one.
+    pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
         let mut angles: Vec<(&Rope, [Tensor; 2])> = Vec::new();
         for rope in self.config.sights.iter().filter_map(|sight| sight.rope.as_ref()) {
@@ -320,7 +325,24 @@ impl Model for Decoder {
         self.norm(&x, self.config.family.last_norm)
     }
 
-    fn frozen(&self) -> Box<dyn Model> {
-        Box::new(self.with_params(self.params.detached()))
+    /// Returns the same weights without history. An optimiser that updates them changes the result too.
+    pub fn detached(&self) -> Self {
+        self.with_params(self.params.detached())
+    }
+
+    /// Returns the same weights, the trained ones as leaves that get gradients.
+    pub fn trainable(&self) -> Self {
+        self.with_params(self.params.variables())
+    }
+
+    /// Returns a frozen copy that computes in `dtype`. Its matrices are held in that type, vectors and heads of
+    /// scores in f32. Later updates of the original do not reach it.
+    pub fn snapshot(&self, dtype: DType) -> Result<Self> {
+        let held = |name: &str, shape: &[usize]| match shape.len() < 2 || name == SCORE {
+            true => DType::F32,
+            false => dtype,
+        };
+        let params = self.params.snapshot(held)?;
+        Ok(Self { config: Arc::clone(&self.config), params, compute: dtype })
     }
 }

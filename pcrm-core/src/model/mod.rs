@@ -27,9 +27,7 @@ pub use reward::RewardModel;
 
 use crate::error::Result;
 use crate::host::HostTensor;
-use crate::params::Params;
 use crate::tensor::Tensor;
-use crate::tree::Packed;
 
 /// The rows whose hidden states are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -38,21 +36,6 @@ pub enum Rows<'a> {
     All,
     /// These rows, ascending. The last layer computes nothing for the others but their keys and values.
     Only(&'a [usize]),
-}
-
-/// A model over packed sequences.
-pub trait Model: Send {
-    /// The parameters, by their names in the checkpoint.
-    fn params(&self) -> &Params;
-
-    /// The hidden states after the last norm, `[wanted rows, width]`.
-    ///
-    /// # Errors
-    /// Token ids outside the vocabulary, positions past the model's last one, the backend's errors.
-    fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor>;
-
-    /// The same weights without history: builds no graph.
-    fn frozen(&self) -> Box<dyn Model>;
 }
 
 /// The wanted rows of x.

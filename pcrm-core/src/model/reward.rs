@@ -12,7 +12,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::parameters::{self, Head, Parameter, SCORE, parameters};
-use crate::model::{Model, Rows, folder, weights};
+use crate::model::{Rows, folder, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -130,20 +130,31 @@ impl RewardModel {
         self.decoder.params()
     }
 
-    /// The same model over leaves whose gradients are wanted.
-    pub fn trainable(&self) -> Self {
-        Self { decoder: self.decoder.with_params(self.params().variables()) }
+    /// Returns handles to the parameters that training changes.
+    pub fn trained(&self) -> Params {
+        self.params().trained()
     }
 
-    /// The same weights without history.
-    pub fn frozen(&self) -> Self {
-        Self { decoder: self.decoder.with_params(self.params().detached()) }
+    /// Returns the same model with the trained parameters as leaves that get gradients.
+    pub fn trainable(&self) -> Self {
+        Self { decoder: self.decoder.trainable() }
+    }
+
+    /// Returns the same weights without history. An optimiser that updates them changes the result too: a reference
+    /// that must stay as it is needs a [`RewardModel::snapshot`].
+    pub fn detached(&self) -> Self {
+        Self { decoder: self.decoder.detached() }
+    }
+
+    /// Returns a frozen copy that computes in `dtype` and that later updates of the original do not reach.
+    pub fn snapshot(&self, dtype: DType) -> Result<Self> {
+        Ok(Self { decoder: self.decoder.snapshot(dtype)? })
     }
 
     /// The scores at these rows (ascending), f32 `[rows]`.
     ///
     /// # Errors
-    /// Those of [`Model::forward`].
+    /// Those of [`Decoder::forward`].
     pub fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
         let hidden = self.decoder.forward(batch, Rows::Only(rows))?.cast(DType::F32)?;
         hidden.kernels().linear(&hidden, self.params().get(SCORE)?, None)?.reshape([rows.len()])
