@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::model::parameters::{Head, parameters, upload};
-use pcrm_core::model::{Adoption, Checkpoint, Decoder, ModelConfig, RewardModel, Rows, weights};
+use pcrm_core::model::parameters::parameters;
+use pcrm_core::model::{Checkpoint, Decoder, Head, Loading, ModelConfig, RewardModel, Rows, weights};
 use pcrm_core::{Backend, DType, HostTensor, Packed};
 use serde_json::Value;
 
@@ -67,9 +67,8 @@ fn list(value: &Value) -> Vec<u32> {
 }
 
 fn language_model(backend: &dyn Backend, config: ModelConfig, dir: &std::path::Path) -> Result<Decoder> {
-    let checkpoint = Checkpoint::open(dir)?;
-    let tensors = Adoption::new(&config, &checkpoint)?.take(&parameters(&config, Head::Language))?;
-    Ok(Decoder::new(config, upload(backend, &tensors)?.variables(), DType::F32))
+    let how = Loading::masters(backend, DType::F32);
+    Ok(Decoder::read(config, &Checkpoint::open(dir)?, &[Head::Language], how)?.trainable())
 }
 
 fn every_family(check: impl Fn(&Subject, &Case) -> Result<()>) -> Result<()> {
@@ -151,7 +150,8 @@ fn every_gradient_of_a_log_likelihood_is_that_of_torch() -> Result<()> {
         let total = model.log_probs(&hidden, &sequence[1..])?.sum_all()?;
         backend.check_close("Σ log p", &[total.read_scalar()?], &case.tensor("logp.sum")?, 1e-5)?;
         for (name, gradient) in backend.backward(&total, model.params())?.iter() {
-            let parameter = parameters(model.config(), Head::Language).into_iter().find(|p| p.name == name);
+            let parameter =
+                parameters(model.config(), &[Head::Language]).into_iter().find(|p| p.name == name);
             let gradient = gradient.read()?;
             let stored =
                 if parameter.is_some_and(|p| p.transposed) { gradient.transposed()? } else { gradient };
@@ -205,7 +205,7 @@ fn every_gradient_of_a_constrained_pair_is_that_of_torch() -> Result<()> {
         backend.check_close("loss", &[loss.read_scalar()?], &case.tensor("pair.loss")?, 1e-5)?;
         for (name, gradient) in backend.backward(&loss, model.params())?.iter() {
             let transposed =
-                parameters(model.config(), Head::Score).iter().any(|p| p.name == name && p.transposed);
+                parameters(model.config(), &[Head::Score]).iter().any(|p| p.name == name && p.transposed);
             let gradient = gradient.read()?;
             let stored = if transposed { gradient.transposed()? } else { gradient };
             backend.check_norm(

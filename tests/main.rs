@@ -21,6 +21,7 @@ mod inspect; // what is told of data before training, and by which exit code
 mod judgebench; // five published reward models' scores, against scipy
 mod kernels; // each fused operation against the composed reference, in value and gradient
 mod killing; // runs killed, interrupted, harmed, and taken up again
+mod language; // language models: what they save is what transformers loads
 mod left_out; // rows that are left out, and limits on length, said beside the figures
 mod losses; // the losses of pairs against torch in float64, in value and gradient
 mod malformed; // a hundred broken files, and giants

@@ -26,6 +26,25 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Runs a script beside the suite with the Python that `PCRM_PYTHON` names, which has torch, transformers and peft.
+/// Returns whether there is one: without it the message says that nothing is checked.
+pub fn run_python(script: &str, arguments: &[&std::ffi::OsStr]) -> Result<bool> {
+    let Some(python) = std::env::var_os("PCRM_PYTHON") else {
+        println!("PCRM_PYTHON names no Python with transformers and peft: {script} checks nothing");
+        return Ok(false);
+    };
+    let out = std::process::Command::new(&python)
+        .arg(beside(script))
+        .args(arguments)
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .with_context(|| format!("PCRM_PYTHON={}", python.display()))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    ensure!(out.status.success(), "{script} failed:\n{}\n{}", text(&out.stdout), text(&out.stderr));
+    println!("{}", text(&out.stdout).trim_end());
+    Ok(true)
+}
+
 /// Seeded numbers between −1 and 1, none within 0.05 of 0 (so that corners stay clear of finite differences).
 pub fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -83,7 +83,7 @@ fn formula(name: &str, shape: &[usize], gemma: bool) -> Vec<f32> {
 fn tensors(config: &Map<String, Value>) -> Result<Tensors> {
     let config = ModelConfig::from_json(config.clone(), Path::new("config.json"))?;
     let gemma = config.family.model_type == "gemma3_text";
-    let stored = parameters(&config, Head::Score).into_iter().map(|parameter| {
+    let stored = parameters(&config, &[Head::Score]).into_iter().map(|parameter| {
         let mut shape = parameter.shape;
         if parameter.transposed {
             shape.reverse();

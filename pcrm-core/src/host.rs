@@ -113,15 +113,22 @@ impl HostTensor {
         }
     }
 
-    /// The matrix with rows and columns exchanged (Conv1D weights of gpt2 are stored that way).
+    /// Returns the matrix with rows and columns exchanged (Conv1D weights of gpt2 are stored that way).
     ///
     /// # Errors
-    /// A shape that is not `[rows, columns]` or elements that are not f32.
+    /// A shape that is not `[rows, columns]`.
     pub fn transposed(&self) -> Result<Self> {
-        let ([rows, columns], HostData::F32(values)) = (self.shape.as_slice(), &self.data) else {
-            return Err(Error::shape("transposed", "an f32 matrix is needed", &[&self.shape]));
+        fn turned<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+            (0..rows * columns).map(|at| values[(at % rows) * columns + at / rows]).collect()
+        }
+        let [rows, columns] = self.shape[..] else {
+            return Err(Error::shape("transposed", "a matrix is needed", &[&self.shape]));
         };
-        let turned = (0..rows * columns).map(|at| values[(at % rows) * columns + at / rows]).collect();
-        Self::f32([*columns, *rows], turned)
+        let data = match &self.data {
+            HostData::F32(values) => HostData::F32(turned(values, rows, columns)),
+            HostData::BF16(values) => HostData::BF16(turned(values, rows, columns)),
+            HostData::U32(values) => HostData::U32(turned(values, rows, columns)),
+        };
+        Self::new([columns, rows], data)
     }
 }

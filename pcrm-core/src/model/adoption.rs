@@ -1,6 +1,6 @@
 //! From the tensors of a checkpoint to the parameters of a model: names, prefixes, shapes, and the head.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 
 use crate::error::{Error, Result};
@@ -68,12 +68,17 @@ impl<'a> Adoption<'a> {
         Ok(Self { config, checkpoint, lead, bare, used: BTreeSet::new() })
     }
 
-    /// The tensors of these parameters, as the model has them.
+    /// Hands over the tensors of these parameters, as the model has them, one at a time. All are checked before the
+    /// first is read.
     ///
     /// # Errors
     /// Parameters that are missing (the nearest names that are there are given), have another shape, or are not
-    /// floats.
-    pub fn take(&mut self, list: &[Parameter]) -> Result<BTreeMap<String, HostTensor>> {
+    /// floats; what `give` returns.
+    pub fn take(
+        &mut self,
+        list: &[Parameter],
+        mut give: impl FnMut(&Parameter, HostTensor) -> Result<()>,
+    ) -> Result<()> {
         let missing: Vec<&Parameter> = list
             .iter()
             .filter(|parameter| !self.checkpoint.contains(&self.stored(&parameter.name)))
@@ -81,7 +86,6 @@ impl<'a> Adoption<'a> {
         if let [first, ..] = missing.as_slice() {
             return Err(self.error(self.missing(first, missing.len(), list)));
         }
-        let mut taken = BTreeMap::new();
         for parameter in list {
             let stored = self.stored(&parameter.name);
             let mut expected = parameter.shape.clone();
@@ -96,20 +100,33 @@ impl<'a> Adoption<'a> {
                     self.error(format!("{stored} has shape {shape:?}, expected {expected:?}{labels}"))
                 );
             }
-            let host = self.checkpoint.read(&stored)?;
-            let host = if parameter.transposed { host.transposed()? } else { host };
-            taken.insert(parameter.name.clone(), host);
+        }
+        for parameter in list {
+            let stored = self.stored(&parameter.name);
+            give(parameter, parameter.turned(self.checkpoint.read(&stored)?)?)?;
             self.used.insert(stored);
         }
-        Ok(taken)
+        Ok(())
     }
 
-    /// Whether the head of a reward model is there, under its own name.
-    pub fn has_head(&self) -> bool {
-        self.checkpoint.contains(&self.stored(SCORE))
+    /// Returns whether the checkpoint has a parameter, under its own name.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.contains(&self.stored(name))
     }
 
-    /// Why there is no head, by the name that is wanted and the ones that are there.
+    /// Returns whether the checkpoint stores a language-model head whose values are not those of the embedding.
+    /// `transformers` then leaves the two untied, whatever the config says.
+    pub(super) fn has_own_language_head(&self) -> Result<bool> {
+        let family = self.config.family;
+        let (head, embedding) =
+            (self.stored(family.language_head), self.stored(&format!("{}.weight", family.embedding)));
+        if !self.checkpoint.contains(&head) || !self.checkpoint.contains(&embedding) {
+            return Ok(false);
+        }
+        Ok(self.checkpoint.read(&head)? != self.checkpoint.read(&embedding)?)
+    }
+
+    /// Explains that there is no head, by the name that is wanted and the ones that are there.
     pub fn headless(&self) -> String {
         let width = self.config.width;
         let mut message = format!("has no {} [1, {width}], the head of a reward model", self.stored(SCORE));

@@ -196,7 +196,23 @@ impl ModelConfig {
         names.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"))
     }
 
-    /// The config of a reward model with this body, as `transformers` writes it.
+    /// Returns the config of a language model with this body, as `transformers` writes it.
+    pub fn language_json(&self) -> Map<String, Value> {
+        let mut json = self.raw.clone();
+        if self.claims_head() {
+            // The body of a reward model: these belong to its head.
+            let own = ["num_labels", "id2label", "label2id", "problem_type", "use_cache"];
+            json.retain(|key, _| !own.contains(&key.as_str()));
+        }
+        json.insert("architectures".into(), Value::from(vec![self.family.language_model]));
+        json.insert("tie_word_embeddings".into(), Value::from(self.tied));
+        json.insert("pad_token_id".into(), self.pad.map_or(Value::Null, Value::from));
+        let dtype = if json.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        json.insert(dtype.into(), Value::from("float32"));
+        json
+    }
+
+    /// Returns the config of a reward model with this body, as `transformers` writes it.
     pub fn reward_json(&self) -> Map<String, Value> {
         let mut json = self.raw.clone();
         json.insert("architectures".into(), Value::from(vec![self.family.classifier]));

@@ -1,5 +1,6 @@
 //! The decoder, written once: families differ in data, backends in kernels.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::kernels::{Attention, Mask};
-use crate::model::adoption::Adoption;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{ModelConfig, Residual, Sight};
 use crate::model::family::{EmbeddingScale, Mlp, NormKind, Positions, Qkv};
-use crate::model::parameters::{Head, SCORE, parameters, upload};
+use crate::model::loading::{self, Headless, Loading, held};
+use crate::model::parameters::{Head, parameters};
 use crate::model::rope::Rope;
 use crate::model::{Rows, folder, select};
 use crate::params::Params;
@@ -24,6 +25,7 @@ use crate::tree::{Packed, SequenceTree};
 pub struct Decoder {
     config: Arc<ModelConfig>,
     params: Params,
+    heads: Arc<[Head]>,
     compute: DType,
 }
 
@@ -35,35 +37,32 @@ struct Pass<'a> {
 }
 
 impl Decoder {
-    /// A decoder over these parameters, which computes in `compute`.
-    pub fn new(config: ModelConfig, params: Params, compute: DType) -> Self {
-        Self { config: Arc::new(config), params, compute }
+    /// Creates a decoder over these parameters, which computes in `compute`.
+    pub fn new(config: ModelConfig, params: Params, heads: &[Head], compute: DType) -> Self {
+        Self { config: Arc::new(config), params, heads: heads.into(), compute }
     }
 
-    /// Loads the body of a folder's model; a head is neither needed nor read.
+    /// Loads the body of a folder's model, frozen; heads are neither needed nor read.
     ///
     /// # Errors
     /// A missing or broken file, a parameter that is missing or has another shape, a family not served.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
-        Self::load_with(backend, dir, compute, Head::None)
+        folder::check(dir)?;
+        let how = Loading::frozen(backend, compute);
+        Self::read(ModelConfig::from_dir(dir)?, &Checkpoint::open(dir)?, &[], how)
     }
 
-    /// Loads a folder's language model, its head included.
+    /// Reads the tensors of a checkpoint into a decoder of this config with these heads.
     ///
     /// # Errors
-    /// As [`Decoder::load`].
-    pub fn load_language_model(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
-        Self::load_with(backend, dir, compute, Head::Language)
-    }
-
-    fn load_with(backend: &dyn Backend, dir: &Path, compute: DType, head: Head) -> Result<Self> {
-        folder::check(dir)?;
-        let config = ModelConfig::from_dir(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let mut adoption = Adoption::new(&config, &checkpoint)?;
-        let tensors = adoption.take(&parameters(&config, head))?;
-        adoption.finish();
-        Ok(Self::new(config, upload(backend, &tensors)?, compute))
+    /// As [`Decoder::load`]; a head that the checkpoint lacks.
+    pub fn read(
+        config: ModelConfig,
+        checkpoint: &Checkpoint,
+        heads: &[Head],
+        how: Loading<'_>,
+    ) -> Result<Self> {
+        loading::read(config, checkpoint, heads, how, Headless::Refused)
     }
 
     /// The shape of the model.
@@ -78,7 +77,7 @@ impl Decoder {
 
     /// The same model with other handles to its parameters.
     pub fn with_params(&self, params: Params) -> Self {
-        Self { config: Arc::clone(&self.config), params, compute: self.compute }
+        Self { params, ..self.clone() }
     }
 
     /// The same weights with a changed config.
@@ -338,11 +337,39 @@ impl Decoder {
     /// Returns a frozen copy that computes in `dtype`. Its matrices are held in that type, vectors and heads of
     /// scores in f32. Later updates of the original do not reach it.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
-        let held = |name: &str, shape: &[usize]| match shape.len() < 2 || name == SCORE {
-            true => DType::F32,
-            false => dtype,
-        };
-        let params = self.params.snapshot(held)?;
-        Ok(Self { config: Arc::clone(&self.config), params, compute: dtype })
+        let params = self.params.snapshot(|name, shape| held(name, shape, dtype))?;
+        Ok(Self { params, compute: dtype, ..self.clone() })
+    }
+
+    /// Returns the trained weights by name, as files store them.
+    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut tensors = BTreeMap::new();
+        for parameter in parameters(&self.config, &self.heads) {
+            let host = parameter.turned(self.params.get(&parameter.name)?.read()?)?;
+            tensors.insert(parameter.name, host);
+        }
+        Ok(tensors)
+    }
+
+    /// Overwrites the weights with those of [`Decoder::tensors`].
+    ///
+    /// # Errors
+    /// A weight that is missing or has another shape; no weight has changed then.
+    pub fn restore(&self, mut tensors: BTreeMap<String, HostTensor>) -> Result<()> {
+        let mut fitting = Vec::new();
+        for parameter in parameters(&self.config, &self.heads) {
+            let name = &parameter.name;
+            let missing = || Error::invalid(name, "is missing from the checkpoint");
+            let host = parameter.turned(tensors.remove(name).ok_or_else(missing)?)?;
+            if host.shape() != parameter.shape {
+                let message = format!("has shape {:?}, expected {:?}", host.shape(), parameter.shape);
+                return Err(Error::invalid(name, message));
+            }
+            fitting.push((self.params.get(name)?, host));
+        }
+        for (param, host) in fitting {
+            param.assign(&param.constant(&host)?)?;
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Models: decoders of several families from Hugging Face folders, the reward head on top, and sentence encoders.
+//! Models: decoders of several families from Hugging Face folders, with heads on top, and sentence encoders.
 
 pub mod adoption;
 pub mod bert;
@@ -11,6 +11,8 @@ pub mod family;
 mod fields;
 pub mod folder;
 mod keys;
+pub mod language;
+pub mod loading;
 mod notes;
 pub mod parameters;
 mod quantised;
@@ -23,6 +25,9 @@ pub use bert::Bert;
 pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
+pub use language::LanguageModel;
+pub use loading::{Loading, Precision};
+pub use parameters::Head;
 pub use reward::RewardModel;
 
 use crate::error::Result;

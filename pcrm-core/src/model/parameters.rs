@@ -1,42 +1,40 @@
 //! The parameters of a decoder: names, shapes, random values, and the form in which files store them.
 
-use std::collections::BTreeMap;
-
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::backend::Backend;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::config::ModelConfig;
 use crate::model::family::{Mlp, NormKind, Positions, Qkv};
-use crate::params::Params;
 
 /// The score head of a reward model, `[1, width]`.
 pub const SCORE: &str = "score.weight";
 
-/// The head on top of the decoder.
+/// The head of a critic, `[1, width]`.
+pub const VALUE: &str = "value.weight";
+
+/// A head on top of a decoder, which has any number of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
-    /// Scores: `score.weight`.
-    Score,
-    /// Logits: the family's own head, unless tied.
+    /// Logits of the next token, by the family's own head or, where it is tied, by the embedding.
     Language,
-    /// None: hidden states are wanted.
-    None,
+    /// Scores of sequences, by `score.weight`.
+    Score,
+    /// Values of rows, by `value.weight`.
+    Value,
 }
 
-/// One parameter.
+/// A parameter of a decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
-    /// Its name in the checkpoint.
+    /// The name in the checkpoint.
     pub name: String,
-    /// Its shape here; linear weights are `[out, in]`.
+    /// The shape in memory; linear weights are `[out, in]`.
     pub shape: Vec<usize>,
-    /// Whether files store it with rows and columns exchanged.
+    /// Whether files store it with rows and columns exchanged (Conv1D).
     pub transposed: bool,
     start: Start,
 }
@@ -48,8 +46,8 @@ enum Start {
     Ones,
 }
 
-/// All parameters of a decoder with this head.
-pub fn parameters(config: &ModelConfig, head: Head) -> Vec<Parameter> {
+/// Lists the parameters of a decoder with these heads.
+pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
     let mut list = List { config, all: Vec::new() };
     let family = config.family;
     let (width, std) = (config.width, config.initializer_range);
@@ -94,19 +92,24 @@ pub fn parameters(config: &ModelConfig, head: Head) -> Vec<Parameter> {
         }
     }
     list.norm(family.last_norm, width);
-    match head {
-        Head::Score => list.all.push(score(config)),
-        Head::None => {}
-        Head::Language if config.tied => {}
-        Head::Language => list.matrix(family.language_head.into(), [config.vocabulary, width], std, false),
+    for head in heads {
+        list.all.extend(head.parameter(config));
     }
     list.all
 }
 
-/// The head of a reward model.
-pub fn score(config: &ModelConfig) -> Parameter {
-    let (name, start) = (SCORE.to_owned(), Start::Normal(config.initializer_range));
-    Parameter { name, shape: vec![1, config.width], transposed: false, start }
+impl Head {
+    /// Returns the parameter of this head; `None` where the embedding serves.
+    pub fn parameter(self, config: &ModelConfig) -> Option<Parameter> {
+        let (name, rows) = match self {
+            Self::Language if config.tied => return None,
+            Self::Language => (config.family.language_head, config.vocabulary),
+            Self::Score => (SCORE, 1),
+            Self::Value => (VALUE, 1),
+        };
+        let (shape, start) = (vec![rows, config.width], Start::Normal(config.initializer_range));
+        Some(Parameter { name: name.to_owned(), shape, transposed: false, start })
+    }
 }
 
 struct List<'a> {
@@ -140,7 +143,15 @@ impl List<'_> {
 }
 
 impl Parameter {
-    /// Random values from the seed and the name alone: the same on every backend, whatever else is drawn.
+    /// Exchanges rows and columns where files and memory differ in them; its own inverse.
+    ///
+    /// # Errors
+    /// Such a parameter that is no matrix of floats.
+    pub fn turned(&self, host: HostTensor) -> Result<HostTensor> {
+        if self.transposed { host.transposed() } else { Ok(host) }
+    }
+
+    /// Draws values from the seed and the name alone: the same on every backend, whatever else is drawn.
     ///
     /// # Errors
     /// A standard deviation that is not finite.
@@ -158,16 +169,4 @@ impl Parameter {
         };
         HostTensor::f32(self.shape.clone(), values)
     }
-}
-
-/// Puts parameters on a device, as f32 masters.
-///
-/// # Errors
-/// The backend's.
-pub fn upload(backend: &dyn Backend, tensors: &BTreeMap<String, HostTensor>) -> Result<Params> {
-    let mut params = Params::default();
-    for (name, host) in tensors {
-        params.insert(name.clone(), backend.upload(host, DType::F32)?);
-    }
-    Ok(params)
 }

@@ -1,0 +1,185 @@
+//! A language model: a decoder and its head of logits, in Hugging Face's files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::config::ModelConfig;
+use crate::model::decoder::Decoder;
+use crate::model::loading::{self, Headless, Loading};
+use crate::model::{Head, Rows, weights};
+use crate::params::Params;
+use crate::tensor::Tensor;
+use crate::tree::Packed;
+
+/// The defaults of generation that a folder names beside its model.
+const GENERATION: &str = "generation_config.json";
+
+const HEADS: &[Head] = &[Head::Language];
+
+/// A decoder with a head over the vocabulary: policies, references, models that SFT trains.
+#[derive(Debug, Clone)]
+pub struct LanguageModel {
+    decoder: Decoder,
+    /// `generation_config.json` of the folder that the model came from, which saving writes again.
+    generation: Option<Arc<[u8]>>,
+}
+
+impl LanguageModel {
+    /// Loads a language model as f32 masters, to train it or to compute with it in `compute`.
+    ///
+    /// # Errors
+    /// A missing or broken file, a parameter that is missing or has another shape, a family or a key of `config.json`
+    /// that is not served.
+    pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+        Self::load_as(dir, Loading::masters(backend, compute))
+    }
+
+    /// Loads a language model whose parameters are held as `how` says.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`].
+    pub fn load_as(dir: &Path, how: Loading<'_>) -> Result<Self> {
+        let decoder = loading::read_folder(dir, HEADS, how, Headless::Refused)?;
+        let path = dir.join(GENERATION);
+        let generation = match path.exists() {
+            true => Some(fs::read(&path).map_err(Error::io(&path))?.into()),
+            false => None,
+        };
+        Ok(Self { decoder, generation })
+    }
+
+    /// Creates a language model with random weights.
+    ///
+    /// # Errors
+    /// A standard deviation (`initializer_range`) that is not finite.
+    pub fn random(backend: &dyn Backend, config: ModelConfig, compute: DType, seed: u64) -> Result<Self> {
+        let decoder = loading::random(config, HEADS, Loading::masters(backend, compute), seed)?;
+        Ok(Self { decoder, generation: None })
+    }
+
+    /// Changes the config that is saved with the model: the padding id, notes of the trainer.
+    pub fn with_config(self, change: impl FnOnce(&mut ModelConfig)) -> Self {
+        Self { decoder: self.decoder.with_config(change), generation: self.generation }
+    }
+
+    /// Returns the body.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Returns the shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        self.decoder.config()
+    }
+
+    /// Returns all parameters, the head's included.
+    pub fn params(&self) -> &Params {
+        self.decoder.params()
+    }
+
+    /// Returns handles to the parameters that training changes.
+    pub fn trained(&self) -> Params {
+        self.params().trained()
+    }
+
+    /// Returns the same model with the trained parameters as leaves that get gradients.
+    pub fn trainable(&self) -> Self {
+        self.over(self.decoder.trainable())
+    }
+
+    /// Returns the same weights without history. An optimiser that updates them changes the result too: a reference
+    /// policy needs a [`LanguageModel::snapshot`].
+    pub fn detached(&self) -> Self {
+        self.over(self.decoder.detached())
+    }
+
+    /// Returns a frozen copy that computes in `dtype` and that later updates of the original do not reach.
+    pub fn snapshot(&self, dtype: DType) -> Result<Self> {
+        Ok(self.over(self.decoder.snapshot(dtype)?))
+    }
+
+    fn over(&self, decoder: Decoder) -> Self {
+        Self { decoder, generation: self.generation.clone() }
+    }
+
+    /// Computes the logits at these rows (ascending), `[rows, vocabulary]`.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::forward`]; a config that bounds logits.
+    pub fn logits(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+        self.decoder.logits(&self.decoder.forward(batch, rows)?)
+    }
+
+    /// Computes ln p of each of `targets` as the token after the row of the same index in `rows`, f32 `[targets]`.
+    /// Rows may come in any order and repeat: the last row of a prompt predicts the first token of every answer.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::forward`]; a config that bounds logits; a target outside the vocabulary.
+    pub fn log_probs(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<Tensor> {
+        if rows.len() != targets.len() {
+            let message = format!("{} targets for {} rows", targets.len(), rows.len());
+            return Err(Error::invalid("targets", message));
+        }
+        let (distinct, places) = distinct(rows);
+        let hidden = self.decoder.forward(batch, Rows::Only(&distinct))?;
+        let hidden = match places.iter().enumerate().all(|(at, place)| at == *place as usize) {
+            true => hidden,
+            false => hidden.index_select(0, &hidden.constant(&HostTensor::indices(places))?)?,
+        };
+        self.decoder.log_probs(&hidden, targets)
+    }
+
+    /// Returns the trained weights by name, as files store them.
+    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        self.decoder.tensors()
+    }
+
+    /// Overwrites the trained weights with those of [`LanguageModel::tensors`].
+    ///
+    /// # Errors
+    /// A weight that is missing or has another shape.
+    pub fn restore(&self, tensors: BTreeMap<String, HostTensor>) -> Result<()> {
+        self.decoder.restore(tensors)
+    }
+
+    /// Writes `config.json`, `model.safetensors` and, if the model came with one, `generation_config.json`, such that
+    /// `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written.
+    ///
+    /// # Errors
+    /// A disk that is full or may not be written to.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        weights::write_json(&dir.join("config.json"), &self.config().language_json())?;
+        if let Some(generation) = &self.generation {
+            weights::write(&dir.join(GENERATION), generation)?;
+        }
+        weights::save(&dir.join(weights::SINGLE), &self.tensors()?)
+    }
+}
+
+/// Returns the distinct rows, ascending, and the place of each row among them.
+fn distinct(rows: &[usize]) -> (Vec<usize>, Vec<u32>) {
+    let mut distinct = rows.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let place = |row: &usize| distinct.partition_point(|other| other < row) as u32;
+    let places = rows.iter().map(place).collect();
+    (distinct, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: repeated rows in any order are computed once and find their place.
+    #[test]
+    fn rows_are_computed_once() {
+        assert_eq!(distinct(&[4, 2, 4, 9]), (vec![2, 4, 9], vec![1, 0, 1, 2]));
+        assert_eq!(distinct(&[]), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,139 @@
+//! From a Hugging Face folder to a decoder with heads on a device, one tensor at a time.
+
+use std::path::Path;
+
+use crate::backend::Backend;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::adoption::Adoption;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::ModelConfig;
+use crate::model::decoder::Decoder;
+use crate::model::folder;
+use crate::model::parameters::{Head, Parameter, SCORE, VALUE, parameters};
+use crate::params::Params;
+
+/// The type that a model's parameters are held in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// All are trained f32 masters, cast where a model computes in another type.
+    #[default]
+    Masters,
+    /// All are frozen. Matrices have the type of the computation; vectors and scalar heads, which are small and
+    /// weigh most, are f32.
+    Compute,
+}
+
+/// Where and how a model's parameters are held.
+#[derive(Clone, Copy)]
+pub struct Loading<'a> {
+    /// Their device.
+    pub backend: &'a dyn Backend,
+    /// The type that the model computes in.
+    pub compute: DType,
+    /// The type that they are held in.
+    pub precision: Precision,
+}
+
+impl<'a> Loading<'a> {
+    /// f32 masters, to be trained.
+    pub fn masters(backend: &'a dyn Backend, compute: DType) -> Self {
+        Self { backend, compute, precision: Precision::Masters }
+    }
+
+    /// A frozen model, held in the type that it computes in.
+    pub fn frozen(backend: &'a dyn Backend, compute: DType) -> Self {
+        Self { backend, compute, precision: Precision::Compute }
+    }
+
+    /// Puts a parameter on the device.
+    pub(super) fn put(&self, params: &mut Params, name: &str, host: &HostTensor) -> Result<()> {
+        match self.precision {
+            Precision::Masters => params.insert(name, self.backend.upload(host, DType::F32)?),
+            Precision::Compute => {
+                let dtype = held(name, host.shape(), self.compute);
+                params.insert_frozen(name, self.backend.upload(host, dtype)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the type that a frozen parameter is held in when its model computes in `compute`.
+pub(super) fn held(name: &str, shape: &[usize], compute: DType) -> DType {
+    if shape.len() < 2 || name == SCORE || name == VALUE { DType::F32 } else { compute }
+}
+
+/// The way out where a folder has no score head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Headless {
+    /// An error that names the tensors that may be one.
+    Refused,
+    /// A head drawn from this seed.
+    Drawn(u64),
+}
+
+/// Reads a folder.
+///
+/// # Errors
+/// A missing or broken file, a parameter that is missing or has another shape, a family or a key of `config.json` that
+/// is not served, several labels.
+pub(super) fn read_folder(
+    dir: &Path,
+    heads: &[Head],
+    how: Loading<'_>,
+    headless: Headless,
+) -> Result<Decoder> {
+    folder::check(dir)?;
+    read(ModelConfig::from_dir(dir)?, &Checkpoint::open(dir)?, heads, how, headless)
+}
+
+/// Reads the tensors of a checkpoint into a model of this config.
+///
+/// # Errors
+/// As [`read_folder`].
+pub(super) fn read(
+    mut config: ModelConfig,
+    checkpoint: &Checkpoint,
+    heads: &[Head],
+    how: Loading<'_>,
+    headless: Headless,
+) -> Result<Decoder> {
+    if heads.contains(&Head::Language) && config.tied {
+        config.tied = !Adoption::new(&config, checkpoint)?.has_own_language_head()?;
+    }
+    let mut adoption = Adoption::new(&config, checkpoint)?;
+    let drawn = heads.contains(&Head::Score) && !adoption.has(SCORE);
+    if let Some(labels) =
+        config.labels.filter(|labels| *labels != 1 && !drawn && heads.contains(&Head::Score))
+    {
+        let message = format!("names {labels} labels; a reward model has one");
+        return Err(Error::file(checkpoint.dir().join("config.json"), message));
+    }
+    let (missing, stored): (Vec<Parameter>, Vec<Parameter>) =
+        parameters(&config, heads).into_iter().partition(|parameter| drawn && parameter.name == SCORE);
+    let mut params = Params::default();
+    for head in &missing {
+        let Headless::Drawn(seed) = headless else {
+            return Err(Error::file(checkpoint.dir(), adoption.headless()));
+        };
+        adoption.say_drawn(seed);
+        how.put(&mut params, &head.name, &head.random(seed)?)?;
+    }
+    adoption.take(&stored, |parameter, host| how.put(&mut params, &parameter.name, &host))?;
+    adoption.finish();
+    Ok(Decoder::new(config, params, heads, how.compute))
+}
+
+/// Draws all parameters of a model from a seed.
+///
+/// # Errors
+/// A standard deviation that is not finite.
+pub(super) fn random(config: ModelConfig, heads: &[Head], how: Loading<'_>, seed: u64) -> Result<Decoder> {
+    let mut params = Params::default();
+    for parameter in parameters(&config, heads) {
+        how.put(&mut params, &parameter.name, &parameter.random(seed)?)?;
+    }
+    Ok(Decoder::new(config, params, heads, how.compute))
+}

@@ -1,0 +1,166 @@
+//! Language models: their folders, and log-probabilities of tokens that share rows.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::model::{Checkpoint, LanguageModel, Loading, ModelConfig, RewardModel, Rows};
+use pcrm_core::{Backend, DType, Packed};
+use serde_json::Value;
+
+use crate::subject::every_backend;
+use crate::support::{beside, run_python};
+
+/// A model of each way of naming, tying and storing weights.
+const FAMILIES: [&str; 9] = [
+    "gemma3",
+    "gemma3-linear",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "llama-tied-linear",
+    "mistral-window",
+    "qwen2",
+    "qwen3-yarn",
+];
+
+fn sequence() -> Packed {
+    let mut packed = Packed::default();
+    packed.push(&[5, 9, 31, 7, 44, 12, 8], None).map_or_else(|error| panic!("{error}"), |_| packed)
+}
+
+/// Protects: a saved folder gives the same bits again, has the config of a causal model, keeps the defaults of
+/// generation, and holds a tied head once.
+#[test]
+fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
+    every_backend(|backend| {
+        for family in FAMILIES {
+            let base = beside("golden/models").join(family);
+            let model = LanguageModel::load(backend, &base, DType::F32)?;
+            let dir = tempfile::tempdir()?;
+            model.save(dir.path())?;
+            let again = LanguageModel::load(backend, dir.path(), DType::F32)?;
+            let logits = |model: &LanguageModel| -> Result<Vec<f32>> {
+                Ok(model.logits(&sequence(), Rows::All)?.read()?.into_f32())
+            };
+            backend.check_same(family, &logits(&again)?, &logits(&model)?)?;
+            let stored = Checkpoint::open(dir.path())?;
+            ensure!(stored.names().eq(Checkpoint::open(&base)?.names()), "{family}: other tensors");
+            let read = |name: &str| fs::read(dir.path().join(name));
+            ensure!(read("generation_config.json")? == fs::read(base.join("generation_config.json"))?);
+            let config: Value = serde_json::from_slice(&read("config.json")?)?;
+            ensure!(config["architectures"] == serde_json::json!([model.config().family.language_model]));
+            ensure!(config["tie_word_embeddings"] == model.config().tied, "{family}");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: `transformers` loads what is saved with no weight missing, unexpected or of another shape, and gives the
+/// logits of the golden files; the same for the language model in a reward model's folder.
+#[test]
+fn transformers_loads_what_is_saved() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let root = tempfile::tempdir()?;
+    for family in FAMILIES {
+        let base = beside("golden/models").join(family);
+        LanguageModel::load(&backend, &base, DType::F32)?.save(&root.path().join(family))?;
+    }
+    run_python("golden/models/check_saved.py", &[root.path().as_os_str()])?;
+    Ok(())
+}
+
+/// Protects: a head that is stored beside a config that ties it, with values of its own, is not tied: `transformers`
+/// leaves it alone too.
+#[test]
+fn a_head_with_values_of_its_own_is_not_tied() -> Result<()> {
+    every_backend(|backend| {
+        let base = beside("golden/models/llama");
+        let dir = tempfile::tempdir()?;
+        fs::copy(base.join("model.safetensors"), dir.path().join("model.safetensors"))?;
+        let text = fs::read_to_string(base.join("config.json"))?;
+        let tied = text.replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+        ensure!(tied != text, "the config names no tying");
+        fs::write(dir.path().join("config.json"), tied)?;
+        let (own, base) = (
+            LanguageModel::load(backend, dir.path(), DType::F32)?,
+            LanguageModel::load(backend, &base, DType::F32)?,
+        );
+        ensure!(!own.config().tied && own.params().contains("lm_head.weight"));
+        let logits = |model: &LanguageModel| -> Result<Vec<f32>> {
+            Ok(model.logits(&sequence(), Rows::All)?.read()?.into_f32())
+        };
+        backend.check_same("logits", &logits(&own)?, &logits(&base)?)
+    })
+}
+
+/// Protects: two answers to one prompt ask its last row twice, and get what they get alone.
+#[test]
+fn answers_share_the_row_that_predicts_their_first_token() -> Result<()> {
+    every_backend(|backend| {
+        for family in ["llama", "gpt2"] {
+            let model = LanguageModel::load(backend, &beside("golden/models").join(family), DType::F32)?;
+            let (prompt, answers) = ([5, 9, 31], [[7, 44], [12, 8]]);
+            let mut shared = Packed::default();
+            let root = shared.push(&prompt, None)?;
+            let mut alone = Vec::new();
+            for answer in &answers {
+                shared.push(answer, Some(root))?;
+                let mut single = Packed::default();
+                single.push(&[&prompt[..], answer].concat(), None)?;
+                alone.extend(model.log_probs(&single, &[2, 3], answer)?.read()?.into_f32());
+            }
+            let got = model.log_probs(&shared, &[2, 3, 2, 5], &answers.concat())?;
+            backend.check_close(family, &got.read()?.into_f32(), &alone, 1e-6)?;
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the weights of a checkpoint go back to where they came from, and a set that does not fit changes nothing.
+#[test]
+fn weights_are_restored() -> Result<()> {
+    every_backend(|backend| {
+        let config = ModelConfig::from_dir(&beside("golden/models/gpt2"))?;
+        let one = LanguageModel::random(backend, config.clone(), DType::F32, 1)?;
+        let two = LanguageModel::random(backend, config, DType::F32, 2)?;
+        let mut tensors = one.tensors()?;
+        ensure!(tensors != two.tensors()?);
+        two.restore(tensors.clone())?;
+        ensure!(two.tensors()? == tensors);
+        let before = tensors.clone();
+        tensors.remove("transformer.wpe.weight");
+        let error = two.restore(tensors).map(drop).map_err(|error| error.to_string());
+        ensure!(error == Err("transformer.wpe.weight: is missing from the checkpoint".to_owned()));
+        ensure!(two.tensors()? == before);
+        Ok(())
+    })
+}
+
+/// Protects: a model held in the type of its computation is frozen, and in f32 it gives the bits of the masters.
+#[test]
+fn a_frozen_model_computes_what_masters_compute() -> Result<()> {
+    every_backend(|backend| {
+        let dir = beside("golden/models/gemma3");
+        let model = LanguageModel::load(backend, &dir, DType::F32)?;
+        let frozen = LanguageModel::load_as(&dir, Loading::frozen(backend, DType::F32))?;
+        ensure!(frozen.trained().iter().count() == 0 && model.trained().iter().count() > 10);
+        let logits = |model: &LanguageModel| -> Result<Vec<f32>> {
+            Ok(model.logits(&sequence(), Rows::All)?.read()?.into_f32())
+        };
+        backend.check_same("logits", &logits(&frozen)?, &logits(&model)?)?;
+        if !backend.dtypes().contains(&DType::BF16) {
+            return Ok(());
+        }
+        let frozen = LanguageModel::load_as(&dir, Loading::frozen(backend, DType::BF16))?;
+        let names = |dtype| frozen.params().iter().filter(move |(_, param)| param.dtype() == dtype);
+        ensure!(names(DType::BF16).all(|(_, param)| param.shape().len() == 2));
+        ensure!(names(DType::F32).all(|(_, param)| param.shape().len() == 1));
+        ensure!(frozen.logits(&sequence(), Rows::All)?.read()?.to_f32().iter().all(|x| x.is_finite()));
+        let reward = RewardModel::load_as(
+            &beside("golden/models/gemma3-reward"),
+            Loading::frozen(backend, DType::BF16),
+        )?;
+        ensure!(reward.params().get("score.weight")?.dtype() == DType::F32);
+        Ok(())
+    })
+}
