@@ -30,7 +30,7 @@ fn cases() -> Result<Vec<Case>> {
         kernels::norms()?,
         kernels::activations()?,
         kernels::rotary()?,
-        kernels::log_probs()?,
+        kernels::token_stats()?,
         kernels::attention()?,
     ];
     let mut cases: Vec<Case> = tables.into_iter().flatten().collect();
@@ -52,8 +52,8 @@ fn check_case(backend: &Subject, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Protects: kernels take bf16 operands, compute what they compute in f32 as far as bf16 goes, give bf16 (log
-/// probabilities f32), and their gradients reach the f32 masters through the cast.
+/// Protects: kernels take bf16 operands, compute what they compute in f32 as far as bf16 goes, give bf16 (statistics of
+/// tokens f32), and their gradients reach the f32 masters through the cast.
 #[test]
 fn fused_operations_in_bf16_are_near_those_in_f32() -> Result<()> {
     let cases = cases()?;

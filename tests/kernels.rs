@@ -1,13 +1,13 @@
 //! Each fused operation of every backend against the composed reference, in value and in every gradient.
 
-use anyhow::{Result, ensure};
-use pcrm_core::kernels::{AdamWStep, Attention, Composed, Mask, Slots};
+use anyhow::{Context, Result, ensure};
+use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::Unary;
-use pcrm_core::{Backend, DType, HostTensor, Kernels, SequenceTree, Tensor};
+use pcrm_core::{Backend, DType, Gradients, HostTensor, Kernels, Params, SequenceTree, Tensor};
 
 use crate::cases::kernels::{self, tree};
 use crate::subject::every_backend;
-use crate::support::random;
+use crate::support::{check_gradients, random};
 
 /// Protects: what a backend overrides means what the reference says, in value and in the gradient of every operand.
 #[test]
@@ -49,6 +49,84 @@ fn empty_batches_are_empty_or_refused() -> Result<()> {
     })
 }
 
+/// Protects: the reference itself: its gradients are slopes, with a temperature, a cap and entropies, through a row that
+/// repeats.
+#[test]
+fn the_reference_of_token_stats_has_the_slopes_of_its_value() -> Result<()> {
+    let inputs = [random(&[4, 5], 1)?, random(&[6, 5], 2)?];
+    every_backend(|backend| {
+        check_gradients(backend, &inputs, &|x| {
+            let (temperature, soft_cap) = (0.8, Some(1.5));
+            let ask =
+                Ask { rows: &[2, 0, 2, 3], targets: &[5, 1, 0, 1], temperature, soft_cap, entropy: true };
+            let stats = Composed.token_stats(&x[0], &x[1], &ask)?;
+            let mut parts = vec![&stats.log_probs];
+            parts.extend(&stats.entropy);
+            Tensor::concat(&parts, 0)
+        })
+    })
+}
+
+/// Protects: a token is correct where no other is more likely, which no two backends see differently; what does not
+/// exist is refused by name.
+#[test]
+fn correct_tokens_are_the_most_likely_and_bad_questions_are_refused() -> Result<()> {
+    every_backend(|backend| {
+        let hidden = backend.upload(&HostTensor::f32([2, 2], vec![1.0, 0.0, 0.0, 1.0])?, DType::F32)?;
+        let head =
+            backend.upload(&HostTensor::f32([3, 2], vec![1.0, 2.0, 3.0, 1.0, 1.0, 2.0])?, DType::F32)?;
+        for kernels in [hidden.kernels(), &Composed] {
+            let ask = Ask::log_probs(&[0, 0, 1, 1, 1], &[0, 1, 0, 1, 2]); // logits 1 3 1 and 2 1 2
+            let correct = kernels.token_stats(&hidden, &head, &ask)?.correct.read()?.into_f32();
+            ensure!(correct == [0.0, 1.0, 1.0, 0.0, 1.0], "{}: {correct:?}", kernels.name());
+            for (rows, targets, temperature, message) in [
+                (&[2][..], &[0][..], 1.0, "row 2 is outside the hidden rows"),
+                (&[0], &[3], 1.0, "target 3 is outside the vocabulary"),
+                (&[0, 1], &[0], 1.0, "2 rows and 1 targets"),
+                (&[0], &[0], 0.0, "temperature: 0, expected more than 0"),
+            ] {
+                let ask = Ask { rows, targets, temperature, soft_cap: None, entropy: false };
+                let refusal = kernels.token_stats(&hidden, &head, &ask).err().map(|error| error.to_string());
+                ensure!(refusal.as_ref().is_some_and(|refusal| refusal.contains(message)), "{refusal:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a frozen head or frozen hidden states change no gradient of the other.
+#[test]
+fn token_stats_with_one_operand_frozen_have_the_same_gradient_of_the_other() -> Result<()> {
+    every_backend(|backend| {
+        let upload = |host: &HostTensor| backend.upload(host, DType::F32);
+        let (hidden, head) = (upload(&random(&[200, 12], 1)?)?, upload(&random(&[37, 12], 2)?)?);
+        let rows: Vec<u32> = (0..200).filter(|row| row % 3 > 0).collect();
+        let targets: Vec<u32> = rows.iter().map(|row| row * 7 % 37).collect();
+        let gradients = |[trained_hidden, trained_head]: [bool; 2]| -> Result<Gradients> {
+            let mut params = Params::default();
+            let mut leaf = |name: &str, tensor: &Tensor, trained: bool| match trained {
+                true => {
+                    params.insert(name, tensor.variable());
+                    params.get(name).cloned()
+                }
+                false => Ok(tensor.detach()),
+            };
+            let operands = [leaf("hidden", &hidden, trained_hidden)?, leaf("head", &head, trained_head)?];
+            let ask = Ask { entropy: true, ..Ask::log_probs(&rows, &targets) };
+            let stats = hidden.kernels().token_stats(&operands[0], &operands[1], &ask)?;
+            let entropies = stats.entropy.context("entropies were asked for")?.affine(0.5, 0.0)?;
+            Ok(backend.backward(&stats.log_probs.add(&entropies)?.square()?.sum_all()?, &params)?)
+        };
+        let both = gradients([true, true])?;
+        for (name, alone) in [("hidden", gradients([true, false])?), ("head", gradients([false, true])?)] {
+            ensure!(alone.iter().count() == 1, "one gradient is expected");
+            let [got, want] = [alone.get(name)?, both.get(name)?].map(|gradient| gradient.read());
+            backend.check_same(name, &got?.into_f32(), &want?.into_f32())?;
+        }
+        Ok(())
+    })
+}
+
 /// An operation that works on every row by itself.
 type RowOperation<'a> = &'a dyn Fn(&Tensor) -> pcrm_core::Result<Tensor>;
 
@@ -83,6 +161,26 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                     let part = op(&x.narrow(0, start, rows)?)?.read()?.into_f32();
                     let what = format!("{what}: {rows} rows of {width} from {start}");
                     backend.check_same(&what, &part, &whole[start * width..][..rows * width])?;
+                }
+            }
+        }
+        // Log-probabilities and entropies, over vocabularies that no vector register divides too.
+        for (width, vocabulary) in [(40, 24), (40, 37), (64, 500), (384, 1003), (24, 8192), (8, 40_001)] {
+            let (x, w) = (upload(&random(&[300, width], 1)?)?, upload(&random(&[vocabulary, width], 2)?)?);
+            let stats = |start: u32, rows: u32| -> Result<[Vec<f32>; 2]> {
+                let asked: Vec<u32> = (start..start + rows).collect();
+                let targets: Vec<u32> = asked.iter().map(|row| row * 7 % vocabulary as u32).collect();
+                let ask = Ask { temperature: 0.7, entropy: true, ..Ask::log_probs(&asked, &targets) };
+                let stats = x.kernels().token_stats(&x, &w, &ask)?;
+                let entropies = stats.entropy.context("entropies were asked for")?;
+                Ok([stats.log_probs.read()?.into_f32(), entropies.read()?.into_f32()])
+            };
+            let whole = stats(0, 300)?;
+            for (start, rows) in [(0, 1), (0, 9), (1, 2), (3, 7), (8, 16), (100, 130), (299, 1)] {
+                let part = stats(start, rows)?;
+                for (at, what) in ["log-probabilities", "entropies"].into_iter().enumerate() {
+                    let what = format!("{what} of {vocabulary}: {rows} rows of {width} from {start}");
+                    backend.check_same(&what, &part[at], &whole[at][start as usize..][..rows as usize])?;
                 }
             }
         }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Slots};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Error, Kernels, Result, SequenceTree, Tensor, operands};
 
 use crate::NAME;
 use crate::device_ops::attention::plan::{Plan, Sizes};
 use crate::device_ops::attention::{self, recent};
-use crate::device_ops::{adamw, elementwise, embedding, linear, log_probs, norm, rotary};
+use crate::device_ops::token_stats::Answers;
+use crate::device_ops::{adamw, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::dense;
@@ -136,22 +137,19 @@ impl Kernels for DeviceKernels {
         })))
     }
 
-    fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        const OP: &str = "log_probs";
-        let [hidden, head, targets] = operands::log_probs::<CandleTensor>(NAME, hidden, head, targets)?;
-        let vocabulary = head.value.dims()[0];
-        if let Some(target) = targets.indices(OP)?.iter().find(|target| **target as usize >= vocabulary) {
-            let message = format!("target {target} is outside the vocabulary");
-            return Err(Error::shape(OP, message, &[head.value.dims()]));
-        }
-        let (dense_hidden, dense_head) = (dense(OP, &hidden.value)?, dense(OP, &head.value)?);
-        let targets = dense(OP, &targets.value)?;
+    fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
+        const OP: &str = "token_stats";
         let err = || Error::backend(NAME, OP);
-        let (value, totals) = log_probs::forward(&dense_hidden, &dense_head, &targets).map_err(err())?;
-        Ok(Tensor::new(record(value, &[hidden, head], move |gradient, _| {
-            let gradients = log_probs::backward([&dense_hidden, &dense_head, gradient], &targets, &totals);
-            Ok(gradients.map_err(err())?.map(Some).into())
-        })))
+        let operands = operands::token_stats::<CandleTensor>(NAME, hidden, head, ask)?;
+        let [hidden, head] = [dense(OP, &operands[0].value)?, dense(OP, &operands[1].value)?];
+        let asked = Asked::new(ask);
+        let Answers { joint, correct, rows } = token_stats::forward(&hidden, &head, &asked).map_err(err())?;
+        let joint = record(joint, &operands, move |gradient, wanted| {
+            let wanted = [wanted.operand(0), wanted.operand(1)];
+            let gradients = token_stats::backward([&hidden, &head, gradient], &asked, &rows, wanted);
+            Ok(gradients.map_err(err())?.into())
+        });
+        TokenStats::of_joint(&Tensor::new(joint), Tensor::new(CandleTensor::constant(correct)))
     }
 
     fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {

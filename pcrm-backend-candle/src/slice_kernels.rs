@@ -1,8 +1,7 @@
 //! The fused operations on host slices (f32 on the CPU), and their place on the tape.
 
-use candle_core as ct;
 use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Slots};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
 use pcrm_core::{Attention, Kernels, Result, SequenceTree, Tensor, operands};
 
 use crate::NAME;
@@ -10,7 +9,8 @@ use crate::ops::attention::{Plan, Sizes};
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::{dense, indices};
-use crate::ops::{adamw, attention, elementwise, embedding, linear, log_probs, norm, rotary};
+use crate::ops::token_stats::Answers;
+use crate::ops::{adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::tensor::{CandleTensor, record};
 
 /// candle's fused operations on slices.
@@ -110,17 +110,17 @@ impl Kernels for SliceKernels {
         })))
     }
 
-    fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        const OP: &str = "log_probs";
-        let [hidden, head, targets] = operands::log_probs::<CandleTensor>(NAME, hidden, head, targets)?;
-        let targets = indices(OP, &targets.value)?;
-        let (dense_hidden, dense_head) = (dense(OP, &hidden.value)?, dense(OP, &head.value)?);
-        let (value, totals) = log_probs::forward(&dense_hidden, &dense_head, &targets)?;
-        Ok(Tensor::new(record(value, &[hidden, head], move |gradient, _| {
-            let inputs: [&ct::Tensor; 3] = [&dense_hidden, &dense_head, gradient];
-            let (d_hidden, d_head) = log_probs::backward(inputs, &targets, &totals)?;
-            Ok(vec![Some(d_hidden), Some(d_head)])
-        })))
+    fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
+        const OP: &str = "token_stats";
+        let operands = operands::token_stats::<CandleTensor>(NAME, hidden, head, ask)?;
+        let [hidden, head] = [dense(OP, &operands[0].value)?, dense(OP, &operands[1].value)?];
+        let asked = Asked::new(ask);
+        let Answers { joint, correct, rows } = token_stats::forward(&hidden, &head, &asked)?;
+        let joint = record(joint, &operands, move |gradient, wanted| {
+            let wanted = [wanted.operand(0), wanted.operand(1)];
+            Ok(token_stats::backward([&hidden, &head, gradient], &asked, &rows, wanted)?.into())
+        });
+        TokenStats::of_joint(&Tensor::new(joint), Tensor::new(CandleTensor::constant(correct)))
     }
 
     fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {

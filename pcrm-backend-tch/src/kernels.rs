@@ -1,14 +1,15 @@
 //! Which fused operations this backend overrides, and their place on the tape.
 
 use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Slots};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Kernels, Result, SequenceTree, Tensor, operands};
 use tch::Tensor as Torch;
 
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
-use crate::ops::{Torched, adamw, attention, elementwise, embedding, linear, log_probs, norm, rotary};
+use crate::ops::token_stats::Answers;
+use crate::ops::{Torched, adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::tensor::{TchTensor, record};
 use crate::{NAME, failed};
 
@@ -129,16 +130,19 @@ impl Kernels for TchKernels {
         }))
     }
 
-    fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        const OP: &str = "log_probs";
-        let [hidden, head, targets] = operands::log_probs::<TchTensor>(NAME, hidden, head, targets)?;
-        let operands = [hidden, head];
+    fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
+        const OP: &str = "token_stats";
+        let operands = operands::token_stats::<TchTensor>(NAME, hidden, head, ask)?;
         let [hidden, head] = operands.map(|operand| operand.value.shallow_clone());
-        let targets = targets.value.shallow_clone();
-        let (value, totals) = log_probs::forward(&hidden, &head, &targets).map_err(failed(OP))?;
-        Ok(record(value, &operands, move |gradient, _| {
-            all(OP, log_probs::backward([&hidden, &head, gradient], &targets, &totals))
-        }))
+        let asked = Asked::new(ask);
+        let Answers { joint, correct, rows } =
+            token_stats::forward(&hidden, &head, &asked).map_err(failed(OP))?;
+        let joint = record(joint, &operands, move |gradient, wanted| {
+            let wanted = [wanted.operand(0), wanted.operand(1)];
+            let gradients = token_stats::backward([&hidden, &head, gradient], &asked, &rows, wanted);
+            Ok(gradients.map_err(failed(OP))?.into())
+        });
+        TokenStats::of_joint(&joint, Tensor::new(TchTensor::constant(correct)))
     }
 
     fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {

@@ -3,8 +3,8 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Attention, Mask, Slots};
-use crate::tensor::{Tensor, Unary};
+use crate::kernels::{AdamWStep, Ask, Attention, Mask, Slots, TokenStats};
+use crate::tensor::{Compare, Reduce, Tensor, Unary};
 use crate::tree::SequenceTree;
 
 /// The additive mask of what is not seen. Finite, so that a row of masked scores never gives NaN.
@@ -141,12 +141,28 @@ pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     table.index_select(0, ids)
 }
 
-/// See [`crate::kernels::Kernels::log_probs`].
-pub fn log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let logits = linear(hidden, head, None)?.cast(DType::F32)?; // [rows, vocabulary]
-    let rows = targets.size();
-    let picked = logits.gather(1, &targets.reshape([rows, 1])?)?;
-    picked.sub(&logits.log_sum_exp(1)?)?.reshape([rows])
+/// See [`crate::kernels::Kernels::token_stats`].
+pub fn token_stats(hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
+    ask.check(hidden, head)?;
+    let asked = ask.rows.len();
+    let rows = hidden.index_select(0, &hidden.constant(&HostTensor::indices(ask.rows.to_vec()))?)?;
+    let mut logits = linear(&rows, head, None)?.cast(DType::F32)?; // [asked, vocabulary]
+    if let Some(cap) = ask.soft_cap {
+        logits = logits.affine(1.0 / cap, 0.0)?.unary(Unary::Tanh)?.affine(cap, 0.0)?;
+    }
+    let logits = logits.affine(1.0 / ask.temperature, 0.0)?;
+    let targets = logits.constant(&HostTensor::indices(ask.targets.to_vec()))?;
+    let picked = logits.gather(1, &targets.reshape([asked, 1])?)?;
+    let total = logits.log_sum_exp(1)?;
+    let entropy = || {
+        let log_softmax = logits.sub(&total)?;
+        log_softmax.exp()?.mul(&log_softmax)?.sum(1)?.neg()?.reshape([asked])
+    };
+    Ok(TokenStats {
+        log_probs: picked.sub(&total)?.reshape([asked])?,
+        entropy: ask.entropy.then(entropy).transpose()?,
+        correct: picked.compare(Compare::Ge, &logits.reduce(Reduce::Max, 1)?)?.reshape([asked])?,
+    })
 }
 
 /// See [`crate::kernels::Kernels::adamw`].

@@ -3,6 +3,10 @@
 //! An override must equal the reference in value and in the gradient of every float operand; the test suite
 //! compares each with [`crate::composed`] on every registered backend.
 
+mod ask;
+
+pub use ask::{Ask, Asked, NO_QUESTION, TokenStats};
+
 use crate::composed;
 use crate::error::Result;
 use crate::tensor::{Tensor, Unary};
@@ -109,10 +113,12 @@ pub trait Kernels: Sync {
         composed::embedding(table, ids)
     }
 
-    /// ln softmax(hidden·headᵀ) at `targets`, never holding `[rows, vocabulary]` at once where overridden:
-    /// hidden `[rows, width]`, head `[vocabulary, width]`, targets u32 `[rows]` → f32 `[rows]`.
-    fn log_probs(&self, hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        composed::log_probs(hidden, head, targets)
+    /// Log-probabilities, and on request entropies, of softmax(logits) with logits = hidden·headᵀ, capped and divided
+    /// by the temperature as the question says: hidden `[rows, width]`, head `[vocabulary, width]`. Overrides never
+    /// hold `[rows, vocabulary]` at once. Gradients flow from both statistics to hidden and to the head, each
+    /// computed where it is wanted alone.
+    fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
+        composed::token_stats(hidden, head, ask)
     }
 
     /// Updates a parameter and its moments in place.

@@ -4,7 +4,7 @@
 //! than the one that is named ([`Error::MixedBackends`]).
 
 use crate::error::{Error, Result};
-use crate::kernels::Slots;
+use crate::kernels::{Ask, Slots};
 use crate::tensor::{RawTensor, Tensor};
 
 fn expect(op: &'static str, holds: bool, message: &str, operands: &[&Tensor]) -> Result<()> {
@@ -127,24 +127,19 @@ pub fn embedding<'a, T: RawTensor>(
     Ok([table.downcast(OP, backend)?, ids.downcast(OP, backend)?])
 }
 
-/// hidden `[rows, width]`, head `[vocabulary, width]`, targets `[rows]`.
+/// hidden `[rows, width]` and head `[vocabulary, width]`, checked against the question.
 ///
 /// # Errors
-/// See the module.
-pub fn log_probs<'a, T: RawTensor>(
+/// See the module and [`Ask::check`].
+pub fn token_stats<'a, T: RawTensor>(
     backend: &'static str,
     hidden: &'a Tensor,
     head: &'a Tensor,
-    targets: &'a Tensor,
-) -> Result<[&'a T; 3]> {
-    const OP: &str = "log_probs";
-    let fits = match (&hidden.shape()[..], &head.shape()[..]) {
-        ([rows, a], [_, b]) => a == b && [*rows] == targets.shape()[..],
-        _ => false,
-    };
-    let message = "hidden must be [rows, width], the head [vocabulary, width], the targets [rows]";
-    expect(OP, fits, message, &[hidden, head, targets])?;
-    Ok([hidden.downcast(OP, backend)?, head.downcast(OP, backend)?, targets.downcast(OP, backend)?])
+    ask: &Ask<'_>,
+) -> Result<[&'a T; 2]> {
+    const OP: &str = "token_stats";
+    ask.check(hidden, head)?;
+    Ok([hidden.downcast(OP, backend)?, head.downcast(OP, backend)?])
 }
 
 /// param, mean, variance and gradient of one shape.

@@ -1,7 +1,7 @@
 //! Every fused operation, on shapes where implementations take other ways: few rows, many, ragged trees.
 
 use anyhow::Result;
-use pcrm_core::kernels::{Attention, Mask};
+use pcrm_core::kernels::{Ask, Attention, Mask};
 use pcrm_core::tensor::Unary;
 use pcrm_core::tree::Segment;
 use pcrm_core::{DType, HostTensor, Kernels, SequenceTree, Tensor};
@@ -13,7 +13,7 @@ const TOLERANCE: f32 = 2e-6; // f32 sums in another order
 const LONG: f32 = 2e-5; // sums over hundreds of rows
 
 pub fn all() -> Result<Vec<Case>> {
-    let tables = [linear()?, norms()?, activations()?, rotary()?, embedding()?, log_probs()?, attention()?];
+    let tables = [linear()?, norms()?, activations()?, rotary()?, embedding()?, token_stats()?, attention()?];
     Ok(tables.into_iter().flatten().collect())
 }
 
@@ -75,16 +75,40 @@ pub fn embedding() -> Result<Vec<Case>> {
     })])
 }
 
-/// Fewer rows than a chunk and more.
-pub fn log_probs() -> Result<Vec<Case>> {
-    let case = |rows: usize| {
-        let inputs = [random(&[rows, 12], 1)?, random(&[37, 12], 2)?];
-        let targets: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 37).collect();
-        Ok(Case::new(format!("log_probs of {rows}"), inputs, LONG, move |k, x| {
-            k.log_probs(&x[0], &x[1], &ids(&x[0], &targets)?)
-        }))
-    };
-    [1, 40, 300].into_iter().map(case).collect()
+/// Log-probabilities of fewer rows than a chunk and of more; rows in any order, some of which repeat; temperatures,
+/// caps and entropies.
+pub fn token_stats() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for rows in [1u32, 40, 300, 1100] {
+        let inputs = [random(&[rows as usize, 12], 1)?, random(&[37, 12], 2)?];
+        let every: Vec<u32> = (0..rows).collect();
+        // Half of the rows, the fourth of which predicts three tokens, one of them twice.
+        let some: Vec<u32> = (0..rows).rev().step_by(2).chain([rows / 4, rows / 4, rows / 4]).collect();
+        for (which, asked) in [("every row", every), ("some rows", some)] {
+            let targets: Vec<u32> =
+                (0..asked.len() as u32).map(|at| if at % 5 == 4 { 3 } else { at * 7 % 37 }).collect();
+            let (asked_of, targets_of) = (asked.clone(), targets.clone());
+            let name = format!("token_stats, {which} of {rows}");
+            cases.push(Case::new(format!("{name}, log-probabilities"), &inputs[..], LONG, move |k, x| {
+                Ok(k.token_stats(&x[0], &x[1], &Ask::log_probs(&asked_of, &targets_of))?.log_probs)
+            }));
+            for (temperature, soft_cap, entropy) in
+                [(0.6, None, false), (1.0, Some(1.5), false), (1.0, None, true), (0.8, Some(2.0), true)]
+            {
+                let (rows, targets) = (asked.clone(), targets.clone());
+                let name = format!("{name}, temperature {temperature}, cap {soft_cap:?}, entropy {entropy}");
+                cases.push(Case::new(name, &inputs[..], LONG, move |k, x| {
+                    let ask = Ask { rows: &rows, targets: &targets, temperature, soft_cap, entropy };
+                    let stats = k.token_stats(&x[0], &x[1], &ask)?;
+                    match &stats.entropy {
+                        Some(entropies) => Tensor::concat(&[&stats.log_probs, entropies], 0),
+                        None => Ok(stats.log_probs),
+                    }
+                }));
+            }
+        }
+    }
+    Ok(cases)
 }
 
 /// A tree of segments of these lengths, each with its parent.
@@ -173,7 +197,9 @@ pub fn empty() -> Result<Vec<Case>> {
             k.rotary(&x[0], &angles, &angles)
         }),
         new("embedding", vec![matrix.clone()], |k, x| k.embedding(&x[0], &ids(&x[0], &[])?)),
-        new("log_probs", vec![rows, matrix], |k, x| k.log_probs(&x[0], &x[1], &ids(&x[0], &[])?)),
+        new("token_stats", vec![rows, matrix], |k, x| {
+            Ok(k.token_stats(&x[0], &x[1], &Ask::log_probs(&[], &[]))?.log_probs)
+        }),
         new("attention", vec![wide.clone(), wide.clone(), wide.clone()], |k, x| {
             let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: None };
             k.attention([&x[0], &x[1], &x[2]], &SequenceTree::default(), &how)
@@ -187,5 +213,5 @@ pub fn empty() -> Result<Vec<Case>> {
 
 /// The type in which a fused operation gives its result for operands of this type.
 pub fn result(name: &str, operands: DType) -> DType {
-    if name.starts_with("log_probs") { DType::F32 } else { operands }
+    if name.starts_with("token_stats") { DType::F32 } else { operands }
 }

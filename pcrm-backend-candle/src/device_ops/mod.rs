@@ -10,10 +10,10 @@ pub(crate) mod elementwise;
 pub(crate) mod embedding;
 pub(crate) mod float;
 pub(crate) mod linear;
-pub(crate) mod log_probs;
 pub(crate) mod norm;
 pub(crate) mod rotary;
 pub(crate) mod row_sums;
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod token_stats;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use pcrm_core::kernels::{AdamWStep, Attention, Composed, Mask, Slots};
+use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::{Reduce, Unary};
 use pcrm_core::tree::Segment;
 use pcrm_core::{Backend, DType, Device, Error, HostTensor, Kernels, Params, Result, SequenceTree, Tensor};
@@ -134,11 +134,26 @@ fn activations_rotary_and_embedding_agree() -> Result<()> {
 }
 
 #[test]
-fn log_probs_agree() -> Result<()> {
-    for rows in [1, 40] {
-        let inputs = [random(&[rows, 12], 1)?, random(&[37, 12], 2)?];
-        let targets: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 37).collect();
-        agree("log_probs", &inputs, &|k, x| k.log_probs(&x[0], &x[1], &ids(&x[0], targets.clone())?))?;
+fn token_stats_agree() -> Result<()> {
+    for rows in [1u32, 40] {
+        let inputs = [random(&[rows as usize, 12], 1)?, random(&[37, 12], 2)?];
+        let every: Vec<u32> = (0..rows).collect();
+        let some: Vec<u32> = (0..rows).rev().step_by(2).chain([rows / 4, rows / 4]).collect();
+        for asked in [every, some] {
+            let targets: Vec<u32> = (0..asked.len() as u32).map(|at| at * 7 % 37).collect();
+            agree("log-probabilities", &inputs, &|k, x| {
+                Ok(k.token_stats(&x[0], &x[1], &Ask::log_probs(&asked, &targets))?.log_probs)
+            })?;
+            agree("capped, tempered and with entropies", &inputs, &|k, x| {
+                let [temperature, cap] = [0.8, 2.0];
+                let ask =
+                    Ask { rows: &asked, targets: &targets, temperature, soft_cap: Some(cap), entropy: true };
+                let stats = k.token_stats(&x[0], &x[1], &ask)?;
+                let mut parts = vec![&stats.log_probs];
+                parts.extend(&stats.entropy);
+                Tensor::concat(&parts, 0)
+            })?;
+        }
     }
     Ok(())
 }

@@ -20,17 +20,7 @@ pub(crate) fn forward(x: &ct::Tensor, weight: &ct::Tensor, bias: Option<&ct::Ten
     const OP: &str = "linear";
     let (rows, width, outputs) = (x.dims()[0], x.dims()[1], weight.dims()[0]);
     let (x, weight) = (floats(OP, x)?, floats(OP, weight)?);
-    let mut values = match () {
-        () if outputs < FEW => dots(&x, &weight, rows, width),
-        () if rows < steady_rows(outputs) => {
-            let mut filled = x.to_vec();
-            filled.resize(steady_rows(outputs) * width, 0.0);
-            let mut values = x_times_wt(&filled, &weight, [steady_rows(outputs), width, outputs]);
-            values.truncate(rows * outputs);
-            values
-        }
-        () => x_times_wt(&x, &weight, [rows, width, outputs]),
-    };
+    let mut values = x_times_wt(&x, &weight, [rows, width, outputs]);
     if let Some(bias) = bias {
         let bias = floats(OP, bias)?;
         values.par_chunks_mut(ROWS * outputs).for_each(|rows| {
@@ -42,8 +32,23 @@ pub(crate) fn forward(x: &ct::Tensor, weight: &ct::Tensor, bias: Option<&ct::Ten
     tensor(OP, values, &[rows, outputs])
 }
 
-fn x_times_wt(x: &[f32], weight: &[f32], [rows, width, outputs]: [usize; 3]) -> Vec<f32> {
-    product(Matrix::new(x, rows, width), Matrix::new(weight, outputs, width).transposed(), Cores::All)
+/// x·Wᵀ: x `[rows, width]`, weight `[outputs, width]` → `[rows, outputs]`.
+pub(crate) fn x_times_wt(x: &[f32], weight: &[f32], [rows, width, outputs]: [usize; 3]) -> Vec<f32> {
+    let times = |x: &[f32], rows: usize| {
+        let turned = Matrix::new(weight, outputs, width).transposed();
+        product(Matrix::new(x, rows, width), turned, Cores::All)
+    };
+    match steady_rows(outputs) {
+        _ if outputs < FEW => dots(x, weight, rows, width),
+        steady if rows < steady => {
+            let mut filled = x.to_vec();
+            filled.resize(steady * width, 0.0);
+            let mut values = times(&filled, steady);
+            values.truncate(rows * outputs);
+            values
+        }
+        _ => times(x, rows),
+    }
 }
 
 fn dots(x: &[f32], weight: &[f32], rows: usize, width: usize) -> Vec<f32> {

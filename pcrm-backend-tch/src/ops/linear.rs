@@ -10,7 +10,7 @@ use super::Torched;
 
 /// Rows come in multiples of this: measured with libtorch 2.11 over widths of 40 to 4864, see the test
 /// `a_row_has_the_same_bits_whatever_stands_beside_it`.
-const STEP: i64 = 8;
+pub(crate) const STEP: i64 = 8;
 
 /// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
 pub(crate) fn forward(x: &Torch, weight: &Torch, bias: Option<&Torch>) -> Torched {

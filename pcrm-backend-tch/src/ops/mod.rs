@@ -6,9 +6,9 @@ pub(crate) mod elementwise;
 pub(crate) mod embedding;
 pub(crate) mod history;
 pub(crate) mod linear;
-pub(crate) mod log_probs;
 pub(crate) mod norm;
 pub(crate) mod rotary;
+pub(crate) mod token_stats;
 
 /// What libtorch gives.
 pub(crate) type Torched<T = tch::Tensor> = Result<T, tch::TchError>;

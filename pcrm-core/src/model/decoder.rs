@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{Attention, Mask};
+use crate::kernels::{Ask, Attention, Mask};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{ModelConfig, Residual, Sight};
 use crate::model::family::{EmbeddingScale, Mlp, NormKind, Positions, Qkv};
@@ -112,8 +112,9 @@ impl Decoder {
     /// As [`Decoder::logits`].
     pub fn log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
         self.refuse_cap()?;
-        let targets = hidden.constant(&HostTensor::indices(targets.to_vec()))?;
-        hidden.kernels().log_probs(hidden, &self.language_head()?.cast(self.compute)?, &targets)
+        let rows: Vec<u32> = (0..targets.len() as u32).collect();
+        let head = self.language_head()?.cast(self.compute)?;
+        Ok(hidden.kernels().token_stats(hidden, &head, &Ask::log_probs(&rows, targets))?.log_probs)
     }
 
     /// Refuses logits that the config bounds by tanh.

@@ -1,0 +1,239 @@
+//! Log-probabilities and entropies of the tokens that are asked for, by chunks of rows: `[rows, vocabulary]` never
+//! exists.
+//!
+//! The backward computes a chunk's logits again. With p = softmax(z), H the entropy, and g and e the gradients of a
+//! row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use candle_core as ct;
+use multiversion::multiversion;
+use pcrm_core::Result;
+use pcrm_core::kernels::{Asked, NO_QUESTION};
+use rayon::prelude::*;
+
+use super::lanes::{exp, fold, largest, tanh};
+use super::linear::x_times_wt;
+use super::product::{Cores, Into, Matrix, multiply, product};
+use super::slices::{dense, floats, tensor};
+
+/// Rows whose logits are in memory at once.
+const CHUNK: usize = 128;
+
+/// The answers, and what the backward needs of the rows.
+pub(crate) struct Answers {
+    /// The log-probabilities `[asked]`, or `[2, asked]` with the entropies behind them.
+    pub(crate) joint: ct::Tensor,
+    /// 1 where no token is more likely than the target, `[asked]`.
+    pub(crate) correct: ct::Tensor,
+    /// Of every distinct row.
+    pub(crate) rows: Vec<RowStats>,
+}
+
+/// The statistics of one row's logits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowStats {
+    /// The largest logit.
+    top: f32,
+    /// ln Σ eᶻ
+    total: f32,
+    /// −Σ p ln p; 0 unless it was asked for.
+    entropy: f32,
+}
+
+/// hidden `[rows, width]`, head `[vocabulary, width]`, both contiguous.
+pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> Result<Answers> {
+    const OP: &str = "token_stats";
+    let (width, vocabulary) = (hidden.dims()[1], head.dims()[0]);
+    let (hidden, head) = (floats(OP, hidden)?, floats(OP, head)?);
+    let (mut log_probs, mut entropies, mut correct) =
+        (vec![0.0; asked.len()], vec![0.0; asked.len()], vec![0.0; asked.len()]);
+    let mut rows = Vec::with_capacity(asked.rows.len());
+    for chunk in asked.chunks(CHUNK) {
+        let part = gathered(&hidden, width, asked, &chunk);
+        let mut logits = x_times_wt(&part, &head, [chunk.len(), width, vocabulary]);
+        let stats: Vec<RowStats> =
+            logits.par_chunks_mut(vocabulary).map(|logits| row_stats(logits, asked)).collect();
+        for ((row, stats), logits) in chunk.zip(&stats).zip(logits.chunks(vocabulary)) {
+            for (question, target) in questions(asked, row) {
+                log_probs[question] = logits[target] - stats.total;
+                entropies[question] = stats.entropy;
+                correct[question] = if logits[target] >= stats.top { 1.0 } else { 0.0 };
+            }
+        }
+        rows.extend(stats);
+    }
+    let joint = if asked.entropy {
+        log_probs.extend(entropies);
+        tensor(OP, log_probs, &[2, asked.len()])?
+    } else {
+        tensor(OP, log_probs, &[asked.len()])?
+    };
+    Ok(Answers { joint, correct: tensor(OP, correct, &[asked.len()])?, rows })
+}
+
+/// The gradients of hidden and head, each if it is wanted; `gradient` is that of [`Answers::joint`].
+pub(crate) fn backward(
+    [hidden, head, gradient]: [&ct::Tensor; 3],
+    asked: &Asked,
+    stats: &[RowStats],
+    wanted: [bool; 2],
+) -> Result<[Option<ct::Tensor>; 2]> {
+    const OP: &str = "token_stats backward";
+    let gradient = dense(OP, gradient)?;
+    let (width, vocabulary) = (hidden.dims()[1], head.dims()[0]);
+    let mut d_hidden = vec![0.0; if wanted[0] { hidden.elem_count() } else { 0 }];
+    let mut d_head = vec![0.0; if wanted[1] { head.elem_count() } else { 0 }];
+    {
+        let (hidden, head, gradient) = (floats(OP, hidden)?, floats(OP, head)?, floats(OP, &gradient)?);
+        let (d_log_probs, d_entropies) = gradient.split_at(asked.len());
+        for chunk in asked.chunks(CHUNK) {
+            let part = gathered(&hidden, width, asked, &chunk);
+            let mut logits = x_times_wt(&part, &head, [chunk.len(), width, vocabulary]);
+            let by_row = logits.par_chunks_mut(vocabulary).zip(&stats[chunk.clone()]).enumerate();
+            by_row.for_each(|(at, (logits, stats))| {
+                let row = chunk.start + at;
+                let sum = |of: &[f32]| questions(asked, row).map(|(question, _)| of[question]).sum::<f32>();
+                let slope = if asked.entropy { sum(d_entropies) } else { 0.0 };
+                let at_targets: Vec<(usize, f32)> = questions(asked, row)
+                    .map(|(question, target)| {
+                        (target, d_log_probs[question] * steepness(shaped(logits[target], asked), asked))
+                    })
+                    .collect();
+                to_gradient(logits, *stats, [sum(d_log_probs), slope], asked);
+                at_targets.into_iter().for_each(|(target, gradient)| logits[target] += gradient);
+            });
+            let d_logits = Matrix::new(&logits, chunk.len(), vocabulary);
+            if wanted[0] {
+                let head = Matrix::new(&head, vocabulary, width);
+                match asked.run(&chunk) {
+                    Some(first) => {
+                        let target = &mut d_hidden[first * width..][..chunk.len() * width];
+                        multiply(target, Into::Replace, 1.0, d_logits, head, Cores::All);
+                    }
+                    None => {
+                        let values = product(d_logits, head, Cores::All);
+                        for (row, values) in asked.rows[chunk.clone()].iter().zip(values.chunks(width)) {
+                            d_hidden[*row as usize * width..][..width].copy_from_slice(values);
+                        }
+                    }
+                }
+            }
+            if wanted[1] {
+                let part = Matrix::new(&part, chunk.len(), width);
+                multiply(&mut d_head, Into::Add, 1.0, d_logits.transposed(), part, Cores::All);
+            }
+        }
+    }
+    Ok([
+        wanted[0].then(|| tensor(OP, d_hidden, hidden.dims())).transpose()?,
+        wanted[1].then(|| tensor(OP, d_head, head.dims())).transpose()?,
+    ])
+}
+
+/// The hidden rows of a chunk, one after the other.
+fn gathered<'a>(hidden: &'a [f32], width: usize, asked: &Asked, chunk: &Range<usize>) -> Cow<'a, [f32]> {
+    match asked.run(chunk) {
+        Some(first) => Cow::Borrowed(&hidden[first * width..][..chunk.len() * width]),
+        None => {
+            let rows = asked.rows[chunk.clone()].iter();
+            rows.flat_map(|row| &hidden[*row as usize * width..][..width]).copied().collect()
+        }
+    }
+}
+
+/// The questions of the distinct row `row`, each with its target.
+fn questions(asked: &Asked, row: usize) -> impl Iterator<Item = (usize, usize)> {
+    let places = asked.places_of(&(row..row + 1));
+    let all = asked.questions[places.clone()].iter().zip(&asked.targets[places]);
+    all.filter(|(question, _)| **question != NO_QUESTION)
+        .map(|(question, target)| (*question as usize, *target as usize))
+}
+
+/// Caps and divides a row of logits in place, and sums it up.
+fn row_stats(logits: &mut [f32], asked: &Asked) -> RowStats {
+    if asked.soft_cap.is_some() || asked.temperature != 1.0 {
+        shape(logits, asked.soft_cap.map(|cap| cap as f32), (1.0 / asked.temperature) as f32);
+    }
+    let top = top_of(logits);
+    let sum = exponentials(logits, top);
+    let entropy = if asked.entropy { sum.ln() - weighted(logits, top) / sum } else { 0.0 };
+    RowStats { top, total: top + sum.ln(), entropy }
+}
+
+/// c·tanh(l / c) / T of one logit.
+#[inline(always)]
+fn shaped(logit: f32, asked: &Asked) -> f32 {
+    capped(logit, asked.soft_cap.map(|cap| cap as f32)) * (1.0 / asked.temperature) as f32
+}
+
+#[inline(always)]
+fn capped(logit: f32, cap: Option<f32>) -> f32 {
+    cap.map_or(logit, |cap| cap * tanh(logit / cap))
+}
+
+/// d z / d l where the capped and divided logit is z: (1 − (z·T / c)²) / T.
+fn steepness(z: f32, asked: &Asked) -> f32 {
+    let inverse = (1.0 / asked.temperature) as f32;
+    let Some(cap) = asked.soft_cap else { return inverse };
+    let share = z * (asked.temperature / cap) as f32;
+    (1.0 - share * share) * inverse
+}
+
+/// Turns a row of raw logits into the gradient of the raw logits, but for the targets' own part.
+fn to_gradient(logits: &mut [f32], stats: RowStats, [level, slope]: [f32; 2], asked: &Asked) {
+    let inverse = (1.0 / asked.temperature) as f32;
+    if asked.soft_cap.is_none() && slope == 0.0 {
+        return softmax_times(logits, inverse, stats.total, -level * inverse);
+    }
+    let share = asked.soft_cap.map_or(0.0, |cap| (asked.temperature / cap) as f32);
+    let cap = asked.soft_cap.map(|cap| cap as f32);
+    spread(logits, [cap.unwrap_or(0.0), share, inverse], stats, [level, slope], cap.is_some());
+}
+
+#[multiversion(targets = "simd")]
+fn shape(logits: &mut [f32], cap: Option<f32>, inverse: f32) {
+    for logit in logits {
+        *logit = capped(*logit, cap) * inverse;
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn top_of(logits: &[f32]) -> f32 {
+    largest(logits)
+}
+
+#[multiversion(targets = "simd")]
+fn exponentials(logits: &[f32], top: f32) -> f32 {
+    fold(logits, |x| exp(x - top))
+}
+
+#[multiversion(targets = "simd")]
+fn weighted(logits: &[f32], top: f32) -> f32 {
+    fold(logits, |x| exp(x - top) * (x - top))
+}
+
+#[multiversion(targets = "simd")]
+fn softmax_times(logits: &mut [f32], inverse: f32, total: f32, scale: f32) {
+    for logit in logits {
+        *logit = scale * exp(*logit * inverse - total);
+    }
+}
+
+/// −p·(level + slope·(ln p + H))·d z / d l
+#[multiversion(targets = "simd")]
+fn spread(
+    logits: &mut [f32],
+    [cap, share, inverse]: [f32; 3],
+    stats: RowStats,
+    [level, slope]: [f32; 2],
+    caps: bool,
+) {
+    for logit in logits {
+        let z = if caps { cap * tanh(*logit / cap) * inverse } else { *logit * inverse };
+        let log_p = z - stats.total;
+        let steepness = (1.0 - z * share * (z * share)) * inverse;
+        *logit = -exp(log_p) * (level + slope * (log_p + stats.entropy)) * steepness;
+    }
+}

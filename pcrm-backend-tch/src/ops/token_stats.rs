@@ -1,0 +1,202 @@
+//! Log-probabilities and entropies of the tokens that are asked for, by chunks of rows: `[rows, vocabulary]` never
+//! exists.
+//!
+//! The backward computes a chunk's logits again. With p = softmax(z), H the entropy, and g and e the gradients of a
+//! row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)). The questions of a row stand
+//! side by side, `[rows, per_row]`, so that sums over them have a fixed order.
+
+use std::ops::Range;
+
+use pcrm_core::kernels::{Asked, NO_QUESTION};
+use tch::{Device, Kind, Tensor as Torch};
+
+use super::{Torched, linear};
+
+/// Rows whose logits are in memory at once, where the vocabulary is small.
+const CHUNK: usize = 512;
+/// Logits that are in memory at once, 128 MB in f32, where it is large.
+const AT_ONCE: usize = 1 << 25;
+
+/// The answers, and what the backward needs.
+pub(crate) struct Answers {
+    /// The log-probabilities `[asked]`, or `[2, asked]` with the entropies behind them.
+    pub(crate) joint: Torch,
+    /// 1 where no token is more likely than the target, `[asked]`.
+    pub(crate) correct: Torch,
+    /// Of every distinct row.
+    pub(crate) rows: RowStats,
+}
+
+/// The statistics of the distinct rows' logits, f32 `[rows, 1]`.
+pub(crate) struct RowStats {
+    /// ln Σ eᶻ
+    totals: Torch,
+    /// −Σ p ln p, where it was asked for.
+    entropies: Option<Torch>,
+}
+
+/// hidden `[rows, width]`, head `[vocabulary, width]`.
+pub(crate) fn forward(hidden: &Torch, head: &Torch, asked: &Asked) -> Torched<Answers> {
+    let device = hidden.device();
+    let rows = asked.rows.len() as i64;
+    let column = |width: i64| Torch::f_empty([rows, width], (Kind::Float, device));
+    let per_row = asked.per_row as i64;
+    let (picked, correct, totals) = (column(per_row)?, column(per_row)?, column(1)?);
+    let entropies = asked.entropy.then(|| column(1)).transpose()?;
+    for chunk in chunks(head, asked) {
+        let cut = |x: &Torch| x.f_narrow(0, chunk.start as i64, chunk.len() as i64);
+        let mut logits = shape(logits_of(&part_of(hidden, asked, &chunk)?, head)?, asked)?;
+        let top = logits.f_amax(-1i64, true)?;
+        let at_targets = logits.f_gather(1, &targets(asked, &chunk, device)?, false)?;
+        cut(&correct)?.f_copy_(&at_targets.f_ge_tensor(&top)?)?;
+        let below = logits.f_sub_(&top)?;
+        let (sum, weighted) = sums(&below, asked.entropy)?;
+        let mut log_sum = sum.f_log()?;
+        if let (Some(entropies), Some(weighted)) = (&entropies, weighted) {
+            cut(entropies)?.f_copy_(&log_sum.f_sub(&weighted.f_div(&sum)?)?)?;
+        }
+        let total = log_sum.f_add_(&top)?;
+        cut(&picked)?.f_copy_(&at_targets.f_sub(&total)?)?;
+        cut(&totals)?.f_copy_(&total)?;
+    }
+    let places = index(&asked.places, device)?;
+    let answers = |of: &Torch| of.f_reshape([-1])?.f_index_select(0, &places);
+    let mut joint = answers(&picked)?;
+    if let Some(of_rows) = &entropies {
+        joint = Torch::f_stack(&[joint, answers(&of_rows.f_expand([rows, per_row], false)?)?], 0)?;
+    }
+    Ok(Answers { joint, correct: answers(&correct)?, rows: RowStats { totals, entropies } })
+}
+
+/// The gradients of hidden and head in their types, each if it is wanted; `gradient` is that of [`Answers::joint`].
+pub(crate) fn backward(
+    [hidden, head, gradient]: [&Torch; 3],
+    asked: &Asked,
+    stats: &RowStats,
+    wanted: [bool; 2],
+) -> Torched<[Option<Torch>; 2]> {
+    let device = hidden.device();
+    let zeros = |like: &Torch, kind| Torch::f_zeros(like.size(), (kind, device));
+    let d_hidden = wanted[0].then(|| zeros(hidden, hidden.kind())).transpose()?;
+    // Chunks add up in f32.
+    let mut d_head = wanted[1].then(|| zeros(head, Kind::Float)).transpose()?;
+
+    // The gradients of the questions by row, [rows, per_row], with zeros where a row has fewer.
+    let nothing = asked.len() as u32;
+    let questions: Vec<u32> =
+        asked.questions.iter().map(|at| if *at == NO_QUESTION { nothing } else { *at }).collect();
+    let questions = index(&questions, device)?;
+    let by_row = |of: &Torch| -> Torched {
+        let filled = of.f_to_kind(Kind::Float)?.f_constant_pad_nd([0, 1])?;
+        filled.f_index_select(0, &questions)?.f_reshape([-1, asked.per_row as i64])
+    };
+    let (d_log_probs, slopes) = match &stats.entropies {
+        Some(_) => (by_row(&gradient.f_get(0)?)?, Some(row_sums(&by_row(&gradient.f_get(1)?)?)?)),
+        None => (by_row(gradient)?, None),
+    };
+    let levels = row_sums(&d_log_probs)?;
+
+    for chunk in chunks(head, asked) {
+        let cut = |x: &Torch| x.f_narrow(0, chunk.start as i64, chunk.len() as i64);
+        let part = part_of(hidden, asked, &chunk)?;
+        let z = shape(logits_of(&part, head)?, asked)?;
+        let steepness = steepness(&z, asked)?;
+        let mut log_p = z;
+        let mut log_p = log_p.f_sub_(&cut(&stats.totals)?)?;
+        let mut d_z = match (&stats.entropies, &slopes) {
+            (Some(entropies), Some(slopes)) => {
+                let p = log_p.f_exp()?;
+                let mut slope = log_p.f_add_(&cut(entropies)?)?;
+                slope.f_mul_(&cut(slopes)?)?.f_add_(&cut(&levels)?)?.f_mul_(&p)?.f_neg_()?
+            }
+            _ => log_p.f_exp_()?.f_mul_(&cut(&levels)?.f_neg()?)?,
+        };
+        d_z = d_z.f_scatter_add_(1, &targets(asked, &chunk, device)?, &cut(&d_log_probs)?)?;
+        if let Some(mut steepness) = steepness {
+            d_z = steepness.f_mul_(&d_z)?;
+        }
+        if asked.temperature != 1.0 {
+            d_z = d_z.f_mul_scalar_(1.0 / asked.temperature)?;
+        }
+        let d_logits = d_z.f_to_kind(hidden.kind())?;
+        if let Some(d_hidden) = &d_hidden {
+            let values = d_logits.f_mm(head)?;
+            match asked.run(&chunk) {
+                Some(first) => d_hidden.f_narrow(0, first as i64, chunk.len() as i64)?.f_copy_(&values)?,
+                None => {
+                    let rows = index(&asked.rows[chunk.clone()], device)?;
+                    let _ = d_hidden.shallow_clone().f_index_copy_(0, &rows, &values)?;
+                }
+            }
+        }
+        if let Some(sum) = &mut d_head {
+            *sum = sum.f_add_(&d_logits.f_transpose(0, 1)?.f_mm(&part)?)?;
+        }
+    }
+    Ok([d_hidden, d_head.map(|sum| sum.f_to_kind(head.kind())).transpose()?])
+}
+
+/// Chunks of whole rounds of [`linear::STEP`] rows.
+fn chunks(head: &Torch, asked: &Asked) -> impl Iterator<Item = Range<usize>> + use<> {
+    let step = linear::STEP as usize;
+    let rows = AT_ONCE / (head.size()[0].max(1) as usize);
+    asked.chunks((rows / step * step).clamp(step, CHUNK))
+}
+
+/// The hidden rows of a chunk, one after the other.
+fn part_of(hidden: &Torch, asked: &Asked, chunk: &Range<usize>) -> Torched {
+    match asked.run(chunk) {
+        Some(first) => hidden.f_narrow(0, first as i64, chunk.len() as i64),
+        None => hidden.f_index_select(0, &index(&asked.rows[chunk.clone()], hidden.device())?),
+    }
+}
+
+fn logits_of(part: &Torch, head: &Torch) -> Torched {
+    linear::forward(part, head, None)?.f_to_kind(Kind::Float)
+}
+
+/// Σ eˣ and, for entropies, Σ x·eˣ of every row, `[rows, 1]`.
+fn sums(below: &Torch, weighted: bool) -> Torched<(Torch, Option<Torch>)> {
+    let mut exponentials = below.f_exp()?;
+    let sum = row_sums(&exponentials)?;
+    let weighted = weighted.then(|| row_sums(&exponentials.f_mul_(below)?)).transpose()?;
+    Ok((sum, weighted))
+}
+
+/// Σ over every row, `[rows, 1]`. libtorch divides the sum of a single row among threads, which gives it other bits than
+/// it has among other rows, so it gets company.
+fn row_sums(of: &Torch) -> Torched {
+    let sum = |of: &Torch| of.f_sum_dim_intlist(-1i64, true, None);
+    match of.size()[0] {
+        1 => sum(&Torch::f_cat(&[of, of], 0)?)?.f_narrow(0, 0, 1),
+        _ => sum(of),
+    }
+}
+
+/// z = c·tanh(l / c) / T
+fn shape(mut logits: Torch, asked: &Asked) -> Torched {
+    if let Some(cap) = asked.soft_cap {
+        logits = logits.f_mul_scalar_(1.0 / cap)?.f_tanh_()?.f_mul_scalar_(cap)?;
+    }
+    if asked.temperature != 1.0 {
+        logits = logits.f_mul_scalar_(1.0 / asked.temperature)?;
+    }
+    Ok(logits)
+}
+
+/// 1 − (z·T / c)², the slope of the cap.
+fn steepness(z: &Torch, asked: &Asked) -> Torched<Option<Torch>> {
+    let Some(cap) = asked.soft_cap else { return Ok(None) };
+    let share = z.f_mul_scalar(asked.temperature / cap)?;
+    Ok(Some(share.f_mul(&share)?.f_neg_()?.f_add_scalar_(1.0)?))
+}
+
+/// The targets of a chunk, `[rows, per_row]`.
+fn targets(asked: &Asked, chunk: &Range<usize>, device: Device) -> Torched {
+    index(&asked.targets[asked.places_of(chunk)], device)?.f_reshape([-1, asked.per_row as i64])
+}
+
+fn index(values: &[u32], device: Device) -> Torched {
+    let values: Vec<i64> = values.iter().map(|value| i64::from(*value)).collect();
+    Torch::f_from_slice(&values)?.f_to_device(device)
+}
