@@ -7,9 +7,10 @@
 
 use serde_json::Value;
 
-use super::conversation::{Content, Message, kind_of};
+use super::conversation::{Content, Message, keys_of, kind_of};
 use super::load::{Record, Refusal};
 use super::report::ProblemKind;
+use super::schema::conversation_key;
 
 /// Columns of system messages.
 pub(super) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
@@ -127,11 +128,7 @@ impl<'a> Asked<'a> {
             None => Vec::new(),
             Some(key) => match self.record.get(key).unwrap_or(&Value::Null) {
                 Value::String(text) => vec![Message::new("user", self.with_input(key, text))],
-                Value::Array(list) => list
-                    .iter()
-                    .map(Message::from_sharegpt)
-                    .collect::<Result<_, _>>()
-                    .map_err(|message| malformed(format!("{key:?}: {message}")))?,
+                list @ Value::Array(_) => turns_at(key, list)?,
                 other => {
                     let message =
                         format!("{key:?} is {}; expected text or a list of messages", kind_of(other));
@@ -140,6 +137,19 @@ impl<'a> Asked<'a> {
             },
         };
         join(&mut turns, prompt)?;
+        Ok(turns)
+    }
+
+    /// The record's whole conversation, with the turns before it.
+    ///
+    /// # Errors
+    /// No conversation, and columns of another type.
+    pub(super) fn conversation(&self) -> Result<Vec<Message>, Refusal> {
+        let Some(key) = conversation_key(self.record) else {
+            return Err(malformed(format!("no conversation (keys: {})", keys_of(self.record))));
+        };
+        let mut turns = self.turns_before()?;
+        join(&mut turns, turns_at(key, &self.record[key])?)?;
         Ok(turns)
     }
 
@@ -176,6 +186,23 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// A list of turns, as messages or in ShareGPT's form.
+fn turns_at(key: &str, list: &Value) -> Result<Vec<Message>, Refusal> {
+    let turns = list.as_array().into_iter().flatten().map(Message::from_sharegpt);
+    turns.collect::<Result<_, _>>().map_err(|message| malformed(format!("{key:?}: {message}")))
+}
+
+/// A prompt and the answer beside it: a text that answers turns is the assistant's.
+pub(super) fn beside(prompt: Option<Content>, answer: Content) -> (Option<Content>, Content) {
+    match (prompt, answer) {
+        (Some(Content::Messages(turns)), Content::Text(text)) => {
+            let said = Content::Messages(vec![Message::new("assistant", text)]);
+            (Some(Content::Messages(turns)), said)
+        }
+        other => other,
+    }
+}
+
 /// Puts turns behind those before them. A system message is said once.
 ///
 /// # Errors
@@ -202,9 +229,7 @@ fn history_turns(history: &Value) -> Result<Vec<Message>, Refusal> {
     let exchanges = match history {
         Value::Null => return Ok(Vec::new()),
         Value::Array(_) if is_turns(history) => {
-            let turns = history.as_array().into_iter().flatten().map(Message::from_sharegpt);
-            let turns: Result<Vec<_>, _> = turns.collect();
-            return turns.map_err(|message| malformed(format!("\"history\": {message}")));
+            return turns_at(HISTORY, history);
         }
         Value::Array(exchanges) => exchanges,
         other => {

@@ -1,6 +1,8 @@
 //! Pairs as token ids, cut where the two sequences part.
 
+mod completion;
 mod pair;
+mod prompt;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,10 +15,15 @@ use super::conversation::Content;
 use super::preference::Preference;
 use super::prompt_id::PairId;
 use super::render::{Readable, render};
+use super::report::Origin;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
+pub use completion::{
+    CompletionOptions, CompletionReport, EncodedCompletion, Overlong, TrainOn, encode_completions,
+};
 pub use pair::{EncodedPair, strip_padding};
+pub use prompt::{EncodedPrompt, PromptReport, encode_prompts};
 
 /// What to do with a pair that is longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -172,16 +179,7 @@ fn encode_pair(
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
 ) -> Result<Outcome> {
-    let located = |error: Error| match error {
-        // What no row could mend is said once, without a line.
-        Error::Tokenizer(message) if pair.chosen.is_conversation() && tokenizer.has_chat_template() => {
-            Error::Line { path: pair.origin.file.to_path_buf(), line: pair.origin.line, message }
-        }
-        Error::Invalid { message, .. } => {
-            Error::Line { path: pair.origin.file.to_path_buf(), line: pair.origin.line, message }
-        }
-        other => other,
-    };
+    let located = |error: Error| located(error, &pair.origin, &pair.chosen, tokenizer);
     let sequence = |answer| {
         let rendered = render(pair.prompt.as_ref(), answer, tokenizer)?;
         let tokens = rendered.tokens(tokenizer)?;
@@ -223,6 +221,19 @@ fn encode_pair(
         rejected_text: text.rejected,
     };
     Ok(Outcome::Kept { pair: Box::new(pair), cut: excess > 0 })
+}
+
+/// The error with the row's file and line, where the row is at fault: a missing template is not.
+fn located(error: Error, origin: &Origin, content: &Content, tokenizer: &Tokenizer) -> Error {
+    match error {
+        Error::Tokenizer(message) if content.is_conversation() && tokenizer.has_chat_template() => {
+            Error::Line { path: origin.file.to_path_buf(), line: origin.line, message }
+        }
+        Error::Invalid { message, .. } => {
+            Error::Line { path: origin.file.to_path_buf(), line: origin.line, message }
+        }
+        other => other,
+    }
 }
 
 fn identity(chosen: &str, rejected: &str) -> u64 {

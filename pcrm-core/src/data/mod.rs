@@ -1,15 +1,17 @@
-//! Preference data: from the user's files to token ids.
+//! Training data: from the user's files to token ids.
 //!
 //! [`files`] lists the files to read and [`records`] finds the JSON records in each ([`lines`] streams JSON
 //! lines). [`schema`] detects the meaning of their columns, [`columns`] holds the user's word on it.
-//! [`preference`] and [`texts`] read the records, [`report`] counts those that are left out with the reasons,
-//! and [`encode`] renders and tokenises the rest exactly as TRL's reward trainer does. [`convert`] and
+//! [`preference`] and [`texts`] read the records for reward models, [`completions`], [`prompts`] and [`labelled`]
+//! those for language models. [`report`] counts the records that are left out with the reasons, and [`encode`]
+//! renders and tokenises the rest exactly as TRL's trainers do. [`convert`] and
 //! [`split`] make new files, which [`output`] writes; [`overlap`] finds what two data sets share; [`survey`]
 //! looks for faults before training.
 
 mod arrow_rows;
 mod asked;
 pub mod columns;
+pub mod completions;
 mod container;
 pub mod conversation;
 pub mod convert;
@@ -17,6 +19,7 @@ mod elements;
 pub mod encode;
 pub mod files;
 mod gzip;
+pub mod labelled;
 mod layouts;
 pub mod lines;
 mod load;
@@ -27,6 +30,7 @@ pub mod overlap;
 mod parquet_rows;
 pub mod preference;
 pub mod prompt_id;
+pub mod prompts;
 pub mod records;
 pub mod render;
 pub mod report;

@@ -41,6 +41,23 @@ impl PromptId {
         }
     }
 
+    /// The identity of the prompt of one answer. Without a prompt of its own it is what comes before the last
+    /// turn of a conversation or of a dialogue, and the whole of any other text.
+    pub fn of_answer(prompt: Option<&Content>, answer: &Content) -> Self {
+        let turns = match (prompt, answer) {
+            (Some(prompt), _) => turns_of(prompt),
+            (None, answer) => {
+                let turns = turns_of(answer);
+                let before = turns.len().saturating_sub(1).max(1);
+                turns[..before.min(turns.len())].to_vec()
+            }
+        };
+        if turns.iter().all(|turn| turn.content.trim().is_empty()) {
+            return Self::of_turns(&turns_of(answer));
+        }
+        Self::of_turns(&turns)
+    }
+
     fn of_turns(turns: &[Message]) -> Self {
         Self(xxh3_128(key_of(turns).as_bytes()))
     }
@@ -115,6 +132,13 @@ pub(super) fn prompt_of(pair: &Preference) -> Result<Vec<Message>, &'static str>
             Ok(Turns::apart(prompt, chosen, rejected).prompt)
         }
         _ => Err("a text is beside a conversation"),
+    }
+}
+
+fn turns_of(content: &Content) -> Vec<Message> {
+    match content {
+        Content::Text(text) => text_turns(text),
+        Content::Messages(turns) => turns.clone(),
     }
 }
 

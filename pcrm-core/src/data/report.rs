@@ -251,11 +251,7 @@ impl FileReport {
 
 impl fmt::Display for FileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.schema {
-            Some(schema) if schema.is_many() => "records",
-            Some(schema) if !schema.is_pair() => "texts",
-            _ => "pairs",
-        };
+        let what = self.schema.map_or("pairs", Schema::plural);
         let kept = if self.schema.is_some_and(Schema::is_many) { "pairs made of them" } else { "kept" };
         let file = self.file.display();
         write!(f, "{} {what} from {file}", self.rows)?;

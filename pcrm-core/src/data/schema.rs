@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub(super) use detect::{answers_key, completion_key};
+pub(super) use detect::{answers_key, completion_key, conversation_key};
 pub(super) use labels::LabelKeys;
 
 /// A known shape of records. Each has a [name](Schema::name) by which users choose it.
@@ -66,17 +66,22 @@ pub enum Schema {
     Text,
     /// One text: `prompt` and `completion`, `response` or `answer`; or `question` and `answer`.
     PromptCompletion,
-    /// One conversation: `messages`.
+    /// One conversation: `messages` (`conversations`, `conversation`), as messages or in ShareGPT's form.
     Messages,
     /// One conversation: `prompt` and `completion`, both lists of messages.
     ConversationalPromptCompletion,
     /// One conversation: `instruction`, maybe `input`, and `output`.
     Instruction,
+    /// An answer with a `label` that says if it is desirable, as KTO trains on: `prompt` and `completion`
+    /// (`response`, `answer`), or a conversation that ends with the answer.
+    Kto,
+    /// A prompt without an answer: `prompt` (`question`, `instruction`, `messages`, ..).
+    Prompts,
 }
 
 impl Schema {
     /// All schemas, those of preferences first.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::StandardExplicit,
         Self::StandardImplicit,
         Self::ConversationalExplicit,
@@ -98,6 +103,8 @@ impl Schema {
         Self::Messages,
         Self::ConversationalPromptCompletion,
         Self::Instruction,
+        Self::Kto,
+        Self::Prompts,
     ];
 
     /// The name that users choose it by: the one it is serialised as.
@@ -124,6 +131,8 @@ impl Schema {
             Self::Messages => "messages",
             Self::ConversationalPromptCompletion => "conversational_prompt_completion",
             Self::Instruction => "instruction",
+            Self::Kto => "kto",
+            Self::Prompts => "prompts",
         }
     }
 
@@ -136,12 +145,25 @@ impl Schema {
                 | Self::Messages
                 | Self::ConversationalPromptCompletion
                 | Self::Instruction
+                | Self::Kto
+                | Self::Prompts
         )
     }
 
     /// Returns true if a record may hold any number of pairs.
     pub fn is_many(self) -> bool {
         matches!(self, Self::RewardBench2 | Self::Ranked | Self::OasstTrees | Self::OasstMessages)
+    }
+
+    /// The name of what a record of this schema is, for reports: `pairs`.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Kto => "labelled answers",
+            Self::Prompts => "prompts",
+            _ if self.is_many() => "records",
+            _ if self.is_pair() => "pairs",
+            _ => "texts",
+        }
     }
 
     /// Returns true if a file of this schema may hold a record of `other`: both are read alike.
@@ -175,6 +197,8 @@ impl fmt::Display for Schema {
             Self::Messages => "conversations",
             Self::ConversationalPromptCompletion => "conversational prompts and completions",
             Self::Instruction => "instructions and outputs",
+            Self::Kto => "answers with a label each",
+            Self::Prompts => "prompts alone",
         })
     }
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::asked::Asked;
+use super::asked::{Asked, beside};
 use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
 use super::preference::{
-    Content, Message, Origin, PairFindings, Preference, ProblemKind, Report, content_at, read_pair,
+    Content, Origin, PairFindings, Preference, ProblemKind, Report, content_at, read_pair,
     refuse_template_columns,
 };
 use super::schema::{Schema, completion_key};
@@ -111,25 +111,15 @@ fn read_row(schema: Schema, record: &Record, origin: Origin) -> Result<Row, Refu
     }
     let malformed = |message| (ProblemKind::Malformed, message);
     let asked = Asked::of(record).map_err(malformed)?;
-    let spoken = |text: Content| match text {
-        Content::Text(text) => Content::Messages(vec![Message::new("assistant", text)]),
-        turns => turns,
-    };
     let (prompt, text) = match schema {
-        Schema::Messages => {
-            let before = asked.turns_before()?;
-            ((!before.is_empty()).then_some(Content::Messages(before)), content_at(record, "messages")?)
-        }
+        Schema::Messages => (None, Content::Messages(asked.conversation()?)),
         Schema::PromptCompletion | Schema::ConversationalPromptCompletion => {
             let answer = content_at(record, completion_key(record).unwrap_or("completion"))?;
-            match asked.content(&[])? {
-                Some(Content::Messages(turns)) => (Some(Content::Messages(turns)), spoken(answer)),
-                prompt => (prompt, answer),
-            }
+            beside(asked.content(&[])?, answer)
         }
         Schema::Instruction => {
             let answer = record.get("output").and_then(Value::as_str).unwrap_or_default();
-            (Some(Content::Messages(asked.as_turns()?)), spoken(Content::Text(answer.to_owned())))
+            beside(Some(Content::Messages(asked.as_turns()?)), Content::Text(answer.to_owned()))
         }
         _ => (None, content_at(record, "text")?),
     };

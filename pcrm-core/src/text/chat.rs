@@ -1,13 +1,18 @@
 //! Chat templates, rendered as transformers renders them with jinja2.
 
+mod generation;
 mod percent;
+mod training;
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde_json::Map;
 
+use self::generation::{Tracker, Written, with_calls};
 use self::percent::with_format_filter;
 use super::python;
 use crate::data::conversation::Message;
@@ -25,6 +30,24 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// A compiled chat template.
 pub struct ChatTemplate {
     env: Environment<'static>,
+    /// The template that marks what the assistant says: this one, or a known variant of it.
+    marks: Marks,
+}
+
+/// Where `{% generation %}` marks are found.
+enum Marks {
+    Own,
+    Variant(&'static str),
+    Missing,
+}
+
+/// A rendered conversation, and the parts of it that the assistant wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkedChat {
+    /// The whole text.
+    pub text: String,
+    /// The parts between `{% generation %}` and `{% endgeneration %}`, in characters of the text.
+    pub spans: Vec<Range<usize>>,
 }
 
 /// What `raise_exception` was called with.
@@ -57,10 +80,33 @@ impl ChatTemplate {
                 .with_source(Raised(message)))
         });
         // jinja2 reads every line ending as one.
-        let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let source = with_format_filter(&without_generation_marks(&source));
-        env.add_template_owned(NAME, source).map_err(refused)?;
-        Ok(Self { env })
+        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
+        let (lines, marked) = with_calls(&lines);
+        env.add_template_owned(NAME, with_format_filter(&lines)).map_err(refused)?;
+        let marks = match (marked, training::variant(source)) {
+            (true, _) => Marks::Own,
+            (false, Some(variant)) => Marks::Variant(variant),
+            (false, None) => Marks::Missing,
+        };
+        Ok(Self { env, marks })
+    }
+
+    /// The template that marks the assistant's words: a known variant of this one, or none if this one does so
+    /// itself.
+    ///
+    /// # Errors
+    /// A template without marks that is no known one.
+    pub(super) fn marked_variant(&self) -> Result<Option<Self>> {
+        match self.marks {
+            Marks::Own => Ok(None),
+            Marks::Variant(source) => Self::new(source).map(Some),
+            Marks::Missing => Err(Error::Tokenizer(
+                "the chat template does not mark what the assistant says, so the loss cannot be taken on the \
+                 assistant's turns alone; put {% generation %} before and {% endgeneration %} after the text of an \
+                 assistant's turn, its end-of-turn token included, or train on whole completions"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Renders a conversation. `special` are the named special tokens that templates print, such as
@@ -74,6 +120,19 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         special: &[(String, String)],
     ) -> Result<String> {
+        self.render_marked(messages, add_generation_prompt, special).map(|chat| chat.text)
+    }
+
+    /// As [`ChatTemplate::render`], with the parts that the assistant wrote; a template without marks has none.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_marked(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        special: &[(String, String)],
+    ) -> Result<MarkedChat> {
         let turns: Vec<Value> = messages.iter().map(turn).collect();
         let mut context = vec![
             ("messages".to_owned(), Value::from(turns)),
@@ -82,8 +141,15 @@ impl ChatTemplate {
             ("add_generation_prompt".to_owned(), Value::from(add_generation_prompt)),
         ];
         context.extend(special.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
+        let tracker = Arc::new(Tracker::default());
+        context.extend(tracker.functions());
         let template = self.env.get_template(NAME).map_err(refused)?;
-        template.render(Value::from_pairs(context)).map_err(refused)
+        let mut written = Written { text: Vec::new(), tracker: &tracker };
+        template.render_captured_to(Value::from_pairs(context), &mut written).map_err(refused)?;
+        let text = String::from_utf8(written.text)
+            .map_err(|error| Error::Tokenizer(format!("the chat template writes no UTF-8: {error}")))?;
+        let spans = tracker.in_characters(&text);
+        Ok(MarkedChat { text, spans })
     }
 }
 
@@ -133,33 +199,6 @@ fn to_template(value: &serde_json::Value) -> Value {
             Value::from_pairs(fields.iter().map(|(key, value)| (key.clone(), to_template(value))))
         }
     }
-}
-
-/// Replaces `{% generation %}`, which marks what an assistant said for loss masks, by a block that only
-/// scopes.
-fn without_generation_marks(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let Some(inside) = tag[2..].find("%}").map(|end| &tag[2..end + 2]) else { break };
-        let end = 2 + inside.len();
-        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        match word {
-            "generation" => out.push_str(&format!("{{%{}%}}", inside.replacen(word, "if true", 1))),
-            "endgeneration" => out.push_str(&format!("{{%{}%}}", inside.replacen(word, "endif", 1))),
-            _ => out.push_str(&tag[..end + 2]),
-        }
-        rest = &tag[end + 2..];
-    }
-    // After an unclosed tag, the tag itself; otherwise the text after the last one.
-    if let Some(at) = rest.find("{%") {
-        out.push_str(&rest[at..]);
-    } else {
-        out.push_str(rest);
-    }
-    out
 }
 
 /// The chat template of a tokenizer's files.

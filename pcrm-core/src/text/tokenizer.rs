@@ -1,5 +1,6 @@
 //! The tokenizer of a checkpoint: Hugging Face's `tokenizer.json` and the files beside it.
 
+mod assistant;
 mod facts;
 mod files;
 mod truncated;
@@ -15,7 +16,7 @@ pub use self::files::{TOKENIZER, is_tokenizer_file};
 pub use self::truncated::TruncatedTokenizer;
 
 use self::files::{CONFIG, object, object_at};
-use super::chat::Chat;
+use super::chat::{Chat, MarkedChat};
 use super::loading::{self, Files, Loaded};
 use super::special::{SpecialToken, SpecialTokens, configured_id};
 use crate::data::conversation::Message;
@@ -26,6 +27,8 @@ use crate::guard::guarded;
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    /// The chat template; a variant that marks the assistant's words takes its place for training on them.
+    chat: Arc<Chat>,
 }
 
 /// Said once: every command reads the same tokenizer several times.
@@ -48,7 +51,6 @@ struct Inner {
     /// A text that the class treats in a way that is not served.
     refused: Option<String>,
     vocab_size: usize,
-    chat: Chat,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -153,21 +155,9 @@ impl Tokenizer {
         });
         let vocab_size = hf.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         let chat = Chat::find(&config, &files);
-        let inner = Inner {
-            hf,
-            files,
-            named,
-            bos,
-            eos,
-            pad,
-            prepends_bos,
-            truncates,
-            class,
-            refused,
-            vocab_size,
-            chat,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner =
+            Inner { hf, files, named, bos, eos, pad, prepends_bos, truncates, class, refused, vocab_size };
+        Ok(Self { inner: Arc::new(inner), chat: Arc::new(chat) })
     }
 
     /// Token ids of a text, as transformers' `tokenizer(text)` gives them: with the special tokens that the
@@ -189,13 +179,19 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        if let Some(refused) = self.inner.refused.as_ref().filter(|refused| text.contains(refused.as_str())) {
-            return Err(Error::Tokenizer(format!(
+        self.check(text)?;
+        Ok(self.inner.hf.encode_fast(text, special).map_err(failed)?.get_ids().to_vec())
+    }
+
+    /// Refuses a text that the class treats in a way that is not served.
+    fn check(&self, text: &str) -> Result<()> {
+        match self.inner.refused.as_ref().filter(|refused| text.contains(refused.as_str())) {
+            None => Ok(()),
+            Some(refused) => Err(Error::Tokenizer(format!(
                 "the text holds {refused:?}, which the class {} fills in; that is not served",
                 self.inner.class
-            )));
+            ))),
         }
-        Ok(self.inner.hf.encode_fast(text, special).map_err(failed)?.get_ids().to_vec())
     }
 
     /// The class of transformers whose rules the tokenizer follows: `LlamaTokenizer`, or `TokenizersBackend`,
@@ -242,7 +238,7 @@ impl Tokenizer {
 
     /// Whether conversations can be rendered.
     pub fn has_chat_template(&self) -> bool {
-        matches!(self.inner.chat, Chat::Ready(_))
+        matches!(*self.chat, Chat::Ready(_))
     }
 
     /// Renders a conversation with the chat template.
@@ -250,7 +246,12 @@ impl Tokenizer {
     /// # Errors
     /// No template, no messages, and what the template refuses.
     pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        match &self.inner.chat {
+        self.render_marked(messages, add_generation_prompt).map(|chat| chat.text)
+    }
+
+    /// Renders a conversation with the parts that the assistant wrote.
+    fn render_marked(&self, messages: &[Message], add_generation_prompt: bool) -> Result<MarkedChat> {
+        match &*self.chat {
             Chat::None => Err(Error::Tokenizer(
                 "the rows are conversations but the tokenizer has no chat template; expected one in \
                  tokenizer_config.json or chat_template.jinja"
@@ -260,7 +261,9 @@ impl Tokenizer {
             Chat::Ready(_) if messages.is_empty() => {
                 Err(Error::Tokenizer("a conversation without messages cannot be rendered".to_owned()))
             }
-            Chat::Ready(template) => template.render(messages, add_generation_prompt, &self.inner.named),
+            Chat::Ready(template) => {
+                template.render_marked(messages, add_generation_prompt, &self.inner.named)
+            }
         }
     }
 

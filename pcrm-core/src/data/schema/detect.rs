@@ -115,7 +115,7 @@ impl Schema {
         }
     }
 
-    /// The schema of a record to be scored: a pair, or a single text.
+    /// The schema of a record to be scored or learned from: a pair, or a single text.
     ///
     /// # Errors
     /// The keys found and what was expected.
@@ -145,14 +145,59 @@ impl Schema {
         if has_text(record, "instruction") && has_text(record, "output") {
             return Ok(Self::Instruction);
         }
+        if conversation_key(record).is_some() {
+            return Ok(Self::Messages);
+        }
         match (record.get("messages"), record.get("text")) {
-            (Some(messages), _) if Shape::of(messages) == Shape::Messages => Ok(Self::Messages),
             (Some(messages), _) => Err(mismatch("messages", Some(messages), "a list of messages")),
             (None, Some(Value::String(_))) => Ok(Self::Text),
             (None, Some(text)) => Err(mismatch("text", Some(text), "text")),
             (None, None) => Err(format!(
-                "nothing to score (keys: {}); expected \"chosen\" and \"rejected\", \"text\", \"messages\", or \
+                "no text and no answer (keys: {}); expected \"chosen\" and \"rejected\", \"text\", \"messages\", or \
                  \"prompt\" and \"completion\", \"response\" or \"answer\"",
+                keys_of(record)
+            )),
+        }
+    }
+
+    /// The schema of a record for KTO: an answer with a label, or a pair, which is two of them.
+    ///
+    /// # Errors
+    /// The keys found and what was expected.
+    pub fn of_labelled(record: &Map<String, Value>) -> Result<Self, String> {
+        if record.contains_key("chosen") || record.contains_key("rejected") || of_several(record).is_some() {
+            return Self::of_pair(record);
+        }
+        let answer = completion_key(record).or_else(|| conversation_key(record));
+        match (record.contains_key("label"), answer) {
+            (true, Some(_)) => Ok(Self::Kto),
+            (false, Some(answer)) => Err(format!(
+                "{answer:?} without \"label\" (keys: {}); expected true for a desirable answer and false for an \
+                 undesirable one",
+                keys_of(record)
+            )),
+            (_, None) => Err(format!(
+                "no answer (keys: {}); expected \"prompt\", \"completion\" and \"label\", \"messages\" and \"label\", \
+                 or \"chosen\" and \"rejected\"",
+                keys_of(record)
+            )),
+        }
+    }
+
+    /// The schema of a record whose prompt alone is wanted: a prompt with whatever else, or a pair that contains
+    /// its prompt.
+    ///
+    /// # Errors
+    /// The keys found and what was expected.
+    pub fn of_prompt(record: &Map<String, Value>) -> Result<Self, String> {
+        let asked = Asked::of(record)?;
+        match asked.prompt.map(|key| (key, Shape::of(&record[key]))) {
+            Some((_, Shape::Text | Shape::Messages)) => Ok(Self::Prompts),
+            Some((key, _)) if is_turns(&record[key]) => Ok(Self::Prompts),
+            Some((key, _)) => Err(mismatch(key, record.get(key), "text or a list of messages")),
+            None if record.contains_key("chosen") && record.contains_key("rejected") => Self::of_pair(record),
+            None => Err(format!(
+                "no prompt (keys: {}); expected \"prompt\", \"question\", \"instruction\" or \"messages\"",
                 keys_of(record)
             )),
         }
@@ -202,12 +247,17 @@ impl Schema {
             Self::PromptCompletion => {
                 &[(named, &[Text]), (completion_key(record).unwrap_or("completion"), &[Text])]
             }
-            Self::Messages => &[("messages", &[Messages])],
+            Self::Messages => &[(conversation_key(record).unwrap_or("messages"), &[Messages, List])],
             Self::ConversationalPromptCompletion => &[
                 (named, &[Messages, List]),
                 (completion_key(record).unwrap_or("completion"), &[Messages, Text]),
             ],
             Self::Instruction => &[("instruction", &[Text]), ("output", &[Text])],
+            Self::Kto => match completion_key(record) {
+                Some(answer) => &[(named, &[Text, Messages, List]), (answer, &[Text, Messages])],
+                None => &[(conversation_key(record).unwrap_or("messages"), &[Messages, List])],
+            },
+            Self::Prompts => &[(named, &[Text, Messages, List])],
         };
         for (key, shapes) in columns {
             if !record.get(*key).is_some_and(|value| shapes.contains(&Shape::of(value))) {
@@ -261,6 +311,13 @@ pub(in crate::data) fn answers_key(record: &Map<String, Value>) -> Option<&'stat
 /// The key of a single record's answer.
 pub(in crate::data) fn completion_key(record: &Map<String, Value>) -> Option<&'static str> {
     ["completion", "response", "answer"].into_iter().find(|key| record.contains_key(*key))
+}
+
+/// The key of a record's whole conversation.
+pub(in crate::data) fn conversation_key(record: &Map<String, Value>) -> Option<&'static str> {
+    ["messages", "conversations", "conversation"]
+        .into_iter()
+        .find(|key| record.get(*key).is_some_and(is_turns))
 }
 
 /// Returns true if a conversation begins before the assistant's answer.

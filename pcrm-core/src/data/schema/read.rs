@@ -36,7 +36,13 @@ impl Schema {
             Self::OasstTrees => vec!["prompt"],
             Self::OasstMessages => MESSAGES.to_vec(),
             Self::Text => vec!["text"],
-            Self::Messages => asked.into_iter().chain(["messages"]).collect(),
+            Self::Messages => asked.into_iter().chain(super::conversation_key(record)).collect(),
+            Self::Kto => {
+                let answer = super::completion_key(record).or_else(|| super::conversation_key(record));
+                asked.into_iter().chain(answer).chain(["label"]).collect()
+            }
+            // Rows of prompts carry all columns along.
+            Self::Prompts => record.keys().map(String::as_str).collect(),
             Self::Instruction => asked.into_iter().chain(["output"]).collect(),
             Self::PromptCompletion | Self::ConversationalPromptCompletion => {
                 asked.into_iter().chain(super::completion_key(record)).collect()

@@ -99,7 +99,7 @@ fn misfits_are_explained() {
         ),
         (json!({"chosen": [], "rejected": []}), "\"chosen\" is an empty list"),
         (json!({"prompt": "q", "completion": turns}), "expected two texts or two lists of messages"),
-        (json!({"a": 1, "b": 2}), "nothing to score (keys: a, b)"),
+        (json!({"a": 1, "b": 2}), "no text and no answer (keys: a, b)"),
     ] {
         let said = said(record);
         assert!(said.contains(expected), "{said}");

@@ -1,6 +1,6 @@
 //! Pairs for the tests of surveys.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -36,13 +36,17 @@ pub fn changed(name: &str, fields: &[(&str, Value)], template: Option<&str>) -> 
     Tokenizer::from_dir(dir.path()).unwrap()
 }
 
+/// A file of JSON lines with these records.
+pub fn file_of(records: &[Value]) -> tempfile::NamedTempFile {
+    let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    std::fs::write(file.path(), lines.join("\n")).unwrap();
+    file
+}
+
 /// Pairs read from records.
 pub fn read(records: &[Value]) -> (Vec<Preference>, Report) {
-    let dir = tempfile::tempdir().unwrap();
-    let path: PathBuf = dir.path().join("pairs.jsonl");
-    let lines: Vec<String> = records.iter().map(Value::to_string).collect();
-    std::fs::write(&path, lines.join("\n")).unwrap();
-    load_preferences(&[path], Strictness::Skip).unwrap()
+    load_preferences(&[file_of(records).path().to_path_buf()], Strictness::Skip).unwrap()
 }
 
 /// Pairs read and encoded without a limit.

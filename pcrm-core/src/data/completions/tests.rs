@@ -1,0 +1,101 @@
+//! Completions as they are read.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::data::conversation::Message;
+use crate::data::report::Strictness;
+use crate::data::survey::testing::file_of;
+
+fn read(rows: &[Value]) -> Result<(Vec<Completion>, Report)> {
+    let file = file_of(rows);
+    load_completions(&[file.path().to_path_buf()], Strictness::Refuse)
+}
+
+fn text(text: &str) -> Content {
+    Content::Text(text.to_owned())
+}
+
+fn turns(turns: &[(&str, &str)]) -> Content {
+    Content::Messages(turns.iter().map(|(role, said)| Message::new(*role, *said)).collect())
+}
+
+fn turn(role: &str, said: &str) -> Value {
+    json!({"role": role, "content": said})
+}
+
+/// Protects: each documented form of a record gives its prompt and its completion, and nothing is unread.
+#[test]
+fn completions_are_read_in_every_form() {
+    let (asked, said) = (turns(&[("user", "q")]), turns(&[("assistant", "a")]));
+    let whole = turns(&[("system", "s"), ("user", "q"), ("assistant", "a")]);
+    for (row, prompt, completion) in [
+        (json!({"text": "a"}), None, text("a")),
+        (json!({"prompt": "q", "completion": "a"}), Some(text("q")), text("a")),
+        (json!({"question": "q", "answer": "a"}), Some(text("q")), text("a")),
+        (json!({"prompt": "q", "response": "a"}), Some(text("q")), text("a")),
+        (
+            json!({"prompt": [turn("user", "q")], "completion": [turn("assistant", "a")]}),
+            Some(asked.clone()),
+            said.clone(),
+        ),
+        (json!({"instruction": "q", "input": "", "output": "a"}), Some(asked.clone()), said.clone()),
+        (
+            json!({"instruction": "q", "input": "x", "system": "s", "output": "a"}),
+            Some(turns(&[("system", "s"), ("user", "q\nx")])),
+            said.clone(),
+        ),
+        (
+            json!({"messages": [turn("system", "s"), turn("user", "q"), turn("assistant", "a")]}),
+            None,
+            whole.clone(),
+        ),
+        (
+            json!({"system": "s", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}),
+            None,
+            whole,
+        ),
+    ] {
+        let (rows, report) = read(std::slice::from_ref(&row)).unwrap();
+        assert_eq!((&rows[0].prompt, &rows[0].completion), (&prompt, &completion), "{row}");
+        assert!(report.findings.is_empty() && report.files[0].unread.is_empty(), "{report}");
+    }
+}
+
+/// Protects: of preferences the chosen answer is learned, apart from its prompt, and the report says so.
+#[test]
+fn the_chosen_answer_is_the_completion() {
+    for (row, prompt, completion) in [
+        (json!({"prompt": "q", "chosen": "a", "rejected": "b"}), text("q"), text("a")),
+        (
+            json!({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}),
+            text("\n\nHuman: q\n\nAssistant:"),
+            text(" a"),
+        ),
+        (
+            json!({"chosen": [turn("user", "q"), turn("assistant", "a")],
+                   "rejected": [turn("user", "q"), turn("assistant", "b")]}),
+            turns(&[("user", "q")]),
+            turns(&[("assistant", "a")]),
+        ),
+    ] {
+        let (rows, report) = read(std::slice::from_ref(&row)).unwrap();
+        assert_eq!((rows[0].prompt.as_ref(), &rows[0].completion), (Some(&prompt), &completion), "{row}");
+        assert_eq!((report.findings[0].code, report.findings[0].count), ("chosen_as_completion", Some(1)));
+    }
+}
+
+/// Protects: empty completions, columns for templates and unknown shapes are refused in words, and mixed files
+/// are not guessed at.
+#[test]
+fn unusable_records_are_refused() {
+    let refused = |rows: &[Value]| read(rows).unwrap_err().to_string();
+    let said = refused(&[json!({"prompt": "q", "completion": " "})]);
+    assert!(said.contains("the text to learn is empty"), "{said}");
+    let said = refused(&[json!({"messages": [turn("user", "q")], "tools": [{"name": "f"}]})]);
+    assert!(said.contains("\"tools\" for the chat template is not supported"), "{said}");
+    let said = refused(&[json!({"story": "x"})]);
+    assert!(said.contains("no text and no answer (keys: story)"), "{said}");
+    let said = refused(&[json!({"text": "a"}), json!({"prompt": "q", "completion": "a"})]);
+    assert!(said.contains(":2: mixed schemas"), "{said}");
+}

@@ -1,0 +1,321 @@
+//! Completions as token ids, with the tokens that the loss is taken on, as TRL's SFT trainer makes them.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::located;
+use crate::data::completions::Completion;
+use crate::data::conversation::Content;
+use crate::data::prompt_id::PromptId;
+use crate::data::render::{Rendered, render};
+use crate::data::report::Origin;
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
+
+/// The tokens that a language model is trained to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainOn {
+    /// The completion where a row has a prompt, and all tokens of a text or of a conversation.
+    #[default]
+    Completion,
+    /// What the assistant says, by the chat template's `{% generation %}` marks; of a prompt and its completion
+    /// only what it says in the completion.
+    Assistant,
+    /// All tokens, those of prompts too.
+    Everything,
+}
+
+impl FromStr for TrainOn {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "completion" => Ok(Self::Completion),
+            "assistant" => Ok(Self::Assistant),
+            "everything" => Ok(Self::Everything),
+            _ => Err(Error::invalid(
+                "train-on",
+                format!("{text:?} is unknown; expected completion, assistant or everything"),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for TrainOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completion => "completion",
+            Self::Assistant => "assistant",
+            Self::Everything => "everything",
+        })
+    }
+}
+
+/// The treatment of a sequence that is longer than the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overlong {
+    /// Keep its beginning, as TRL does (`keep_start`).
+    #[default]
+    CutEnd,
+    /// Leave it out.
+    Drop,
+}
+
+impl FromStr for Overlong {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "cut-end" => Ok(Self::CutEnd),
+            "drop" => Ok(Self::Drop),
+            _ => Err(Error::invalid("too-long", format!("{text:?} is unknown; expected cut-end or drop"))),
+        }
+    }
+}
+
+impl fmt::Display for Overlong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CutEnd => "cut-end",
+            Self::Drop => "drop",
+        })
+    }
+}
+
+/// Options of encoding completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompletionOptions {
+    /// The most tokens a sequence may have; none for no limit.
+    pub max_length: Option<usize>,
+    /// The treatment of a longer one.
+    pub too_long: Overlong,
+    /// The tokens that the loss is taken on.
+    pub train_on: TrainOn,
+}
+
+/// A sequence as token ids, and the tokens of it that are learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedCompletion {
+    /// The index of its row among those that were given.
+    pub row: usize,
+    /// Its place.
+    pub origin: Origin,
+    /// The identity of its prompt.
+    pub prompt_id: PromptId,
+    /// All tokens: prompt, completion and what ends it.
+    pub ids: Vec<u32>,
+    /// The tokens that are targets of the loss, as ascending ranges of `ids` that do not touch: never empty. The
+    /// first token is none of them, since nothing comes before it.
+    pub trained: Vec<Range<usize>>,
+}
+
+impl EncodedCompletion {
+    /// The number of tokens that are targets of the loss.
+    pub fn trained_tokens(&self) -> usize {
+        self.trained.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
+/// Counts of encoding completions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CompletionReport {
+    /// The rows that were given.
+    pub rows: usize,
+    /// The rows that were kept.
+    pub kept: usize,
+    /// The rows left out because they are too long.
+    pub dropped_too_long: usize,
+    /// The rows that were cut to the limit and kept.
+    pub cut: usize,
+    /// The rows left out because no token to learn is left: no assistant's turn, or a prompt that alone fills the
+    /// limit.
+    pub nothing_to_learn: usize,
+    /// The rows whose tokens do not begin with those of their prompt: the completion begins where they part.
+    pub prompt_changed: usize,
+    /// The longest sequence that was kept, in tokens.
+    pub longest: usize,
+    /// The tokens of all sequences that were kept.
+    pub tokens: usize,
+    /// The tokens among them that are targets of the loss.
+    pub trained_tokens: usize,
+}
+
+impl fmt::Display for CompletionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} rows", self.kept, self.rows)?;
+        let counts = [
+            (self.dropped_too_long, "too long, left out"),
+            (self.cut, "too long, cut"),
+            (self.nothing_to_learn, "without a token to learn, left out"),
+            (self.prompt_changed, "whose prompt alone has other tokens than within the whole"),
+        ];
+        for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "; {count} {what}")?;
+        }
+        write!(
+            f,
+            "; {} tokens, {} of them learned; longest {}",
+            self.tokens, self.trained_tokens, self.longest
+        )
+    }
+}
+
+/// Renders and tokenises completions, in order, and marks the tokens to learn.
+///
+/// Plain text ends with the EOS, added where it is missing; a conversation is what the chat template writes. The
+/// completion begins where the tokens of the prompt alone (a conversation's with the template's beginning of an
+/// answer) and of the whole part. The same encoding serves answers with labels: `row` finds the label.
+///
+/// # Errors
+/// Plain text where the tokenizer has no EOS, conversations where it has no chat template, what the template
+/// refuses (with file and line), [`TrainOn::Assistant`] with a template without marks or with rows of plain text,
+/// and no row left.
+pub fn encode_completions<R: AsRef<Completion> + Sync>(
+    rows: &[R],
+    tokenizer: &Tokenizer,
+    options: &CompletionOptions,
+) -> Result<(Vec<EncodedCompletion>, CompletionReport)> {
+    let tokenizer = &match options.train_on {
+        TrainOn::Assistant => {
+            let is_text = |row: &&R| !row.as_ref().completion.is_conversation();
+            if let Some(row) = rows.iter().find(is_text) {
+                let Origin { file, line } = &row.as_ref().origin;
+                let message = "a plain text has no assistant's turns to train on; expected a conversation";
+                return Err(Error::Line {
+                    path: file.to_path_buf(),
+                    line: *line,
+                    message: message.to_owned(),
+                });
+            }
+            tokenizer.with_assistant_marks()?
+        }
+        TrainOn::Completion | TrainOn::Everything => tokenizer.clone(),
+    };
+    let encode = |(row, completion): (usize, &R)| {
+        let completion = completion.as_ref();
+        encode_one(row, completion, tokenizer, options)
+            .map_err(|error| located(error, &completion.origin, &completion.completion, tokenizer))
+    };
+    // The parallel map keeps its order, so the error that is returned is the first of the file and not of a
+    // thread.
+    let outcomes: Vec<Result<Outcome>> = rows.par_iter().enumerate().map(encode).collect();
+    let mut report = CompletionReport { rows: rows.len(), ..CompletionReport::default() };
+    let mut encoded = Vec::with_capacity(rows.len());
+    for outcome in outcomes {
+        match outcome? {
+            Outcome::TooLong => report.dropped_too_long += 1,
+            Outcome::NothingToLearn => report.nothing_to_learn += 1,
+            Outcome::Kept { completion, cut, prompt_changed } => {
+                report.cut += usize::from(cut);
+                report.prompt_changed += usize::from(prompt_changed);
+                encoded.push(completion);
+            }
+        }
+    }
+    report.kept = encoded.len();
+    report.longest = encoded.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+    report.tokens = encoded.iter().map(|row| row.ids.len()).sum();
+    report.trained_tokens = encoded.iter().map(EncodedCompletion::trained_tokens).sum();
+    if encoded.is_empty() {
+        return Err(Error::invalid(
+            "data",
+            format!(
+                "no row is left: of {}, {} exceed {} tokens and {} have no token to learn",
+                report.rows,
+                report.dropped_too_long,
+                options.max_length.map_or("any number of".to_owned(), |limit| limit.to_string()),
+                report.nothing_to_learn
+            ),
+        ));
+    }
+    Ok((encoded, report))
+}
+
+enum Outcome {
+    Kept { completion: EncodedCompletion, cut: bool, prompt_changed: bool },
+    TooLong,
+    NothingToLearn,
+}
+
+fn encode_one(
+    row: usize,
+    completion: &Completion,
+    tokenizer: &Tokenizer,
+    options: &CompletionOptions,
+) -> Result<Outcome> {
+    let (mut ids, mut mask) = whole(completion, tokenizer, options.train_on)?;
+    let prompt = match (&completion.prompt, options.train_on) {
+        (Some(prompt), TrainOn::Completion | TrainOn::Assistant) => prompt_ids(prompt, tokenizer)?,
+        _ => Vec::new(),
+    };
+    let shared = prompt.iter().zip(&ids).take_while(|(alone, within)| alone == within).count();
+    // The first token is never a target.
+    mask.iter_mut().take(shared.max(1)).for_each(|token| *token = false);
+    let excess = options.max_length.map_or(0, |limit| ids.len().saturating_sub(limit));
+    if excess > 0 {
+        match options.too_long {
+            Overlong::Drop => return Ok(Outcome::TooLong),
+            Overlong::CutEnd => {
+                ids.truncate(ids.len() - excess);
+                mask.truncate(ids.len());
+            }
+        }
+    }
+    let trained = ranges(&mask);
+    if trained.is_empty() {
+        return Ok(Outcome::NothingToLearn);
+    }
+    let encoded = EncodedCompletion {
+        row,
+        origin: completion.origin.clone(),
+        prompt_id: PromptId::of_answer(completion.prompt.as_ref(), &completion.completion),
+        ids,
+        trained,
+    };
+    Ok(Outcome::Kept { completion: encoded, cut: excess > 0, prompt_changed: shared < prompt.len() })
+}
+
+/// The tokens of prompt and completion, and which of them may be targets.
+fn whole(completion: &Completion, tokenizer: &Tokenizer, on: TrainOn) -> Result<(Vec<u32>, Vec<bool>)> {
+    if let (TrainOn::Assistant, Content::Messages(turns)) = (on, &completion.completion) {
+        let before = match &completion.prompt {
+            Some(Content::Messages(before)) => before.as_slice(),
+            _ => &[],
+        };
+        return tokenizer.encode_chat_marked(&[before, turns].concat());
+    }
+    let ids = render(completion.prompt.as_ref(), &completion.completion, tokenizer)?.tokens(tokenizer)?;
+    let mask = vec![true; ids.len()];
+    Ok((ids, mask))
+}
+
+/// The tokens of a prompt alone; a conversation's with the beginning of an answer.
+pub(super) fn prompt_ids(prompt: &Content, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let rendered = match prompt {
+        Content::Text(text) => Rendered { text: text.clone(), by_template: false },
+        Content::Messages(turns) => Rendered { text: tokenizer.render_chat(turns, true)?, by_template: true },
+    };
+    rendered.tokens(tokenizer)
+}
+
+/// The runs of true.
+fn ranges(mask: &[bool]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for (at, _) in mask.iter().enumerate().filter(|(_, token)| **token) {
+        match ranges.last_mut().filter(|range| range.end == at) {
+            Some(range) => range.end += 1,
+            None => ranges.push(at..at + 1),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests;

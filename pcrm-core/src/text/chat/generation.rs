@@ -1,0 +1,123 @@
+//! The parts of a rendered conversation that the assistant wrote: what a template puts between
+//! `{% generation %}` and `{% endgeneration %}`.
+//!
+//! A mark becomes a call that notes how much text has been written so far, as transformers' `AssistantTracker`
+//! does. The marked block is a scope of its own: names set inside are not seen outside.
+
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::Value;
+
+const BEGINS: &str = "__generation_begins";
+const ENDS: &str = "__generation_ends";
+
+/// Replaces the marks by calls; returns the new source, and true if it has a mark outside of comments.
+pub(super) fn with_calls(source: &str) -> (String, bool) {
+    let mut out = String::with_capacity(source.len());
+    let (mut rest, mut marked) = (source, false);
+    while let Some(at) = next_tag(rest) {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let close = if tag.starts_with("{#") { "#}" } else { "%}" };
+        let Some(end) = tag[2..].find(close).map(|end| end + 4) else {
+            out.push_str(tag);
+            return (out, marked);
+        };
+        let (tag, after) = tag.split_at(end);
+        let inside = &tag[2..end - 2];
+        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let (left, right) = inside.split_once(word).unwrap_or_default();
+        match word {
+            "generation" if close == "%}" => {
+                marked = true;
+                out.push_str(&format!("{{%{left}with %}}{{% if {BEGINS}() {right}%}}"));
+            }
+            "endgeneration" if close == "%}" => {
+                let ends =
+                    format!("{{%{left}if {ENDS}() %}}{{% endif %}}{{% endif %}}{{% endwith {right}%}}");
+                out.push_str(&ends);
+            }
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    (out, marked)
+}
+
+/// The place of the next block tag or comment.
+fn next_tag(source: &str) -> Option<usize> {
+    [source.find("{%"), source.find("{#")].into_iter().flatten().min()
+}
+
+/// Follows one rendering: the text so far, and the marked parts.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    written: AtomicUsize,
+    spans: Mutex<Spans>,
+}
+
+/// Marked parts in bytes of the text; an open one has no end yet.
+#[derive(Debug, Default)]
+struct Spans {
+    open: Vec<usize>,
+    closed: Vec<Range<usize>>,
+}
+
+impl Tracker {
+    /// The functions that the marks call, for a template's context.
+    pub(super) fn functions(self: &Arc<Self>) -> [(String, Value); 2] {
+        let (begins, ends) = (self.clone(), self.clone());
+        let begin = move || {
+            let at = begins.written.load(Ordering::Relaxed);
+            begins.spans.lock().unwrap_or_else(PoisonError::into_inner).open.push(at);
+            true
+        };
+        let end = move || {
+            let at = ends.written.load(Ordering::Relaxed);
+            let mut spans = ends.spans.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(begun) = spans.open.pop() {
+                spans.closed.push(begun..at);
+            }
+            false
+        };
+        [(BEGINS.to_owned(), Value::from_function(begin)), (ENDS.to_owned(), Value::from_function(end))]
+    }
+
+    /// The marked parts, in characters of the text and in its order.
+    pub(super) fn in_characters(&self, text: &str) -> Vec<Range<usize>> {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).closed.clone();
+        spans.sort_by_key(|span| (span.start, span.end));
+        let (mut at, mut characters) = (0, 0);
+        let mut count = |to: usize| {
+            if to < at {
+                (at, characters) = (0, 0);
+            }
+            characters += text.get(at..to).map_or(0, |part| part.chars().count());
+            at = to;
+            characters
+        };
+        spans.into_iter().map(|span| count(span.start)..count(span.end)).collect()
+    }
+}
+
+/// Gathers a rendered text and tells the tracker how long it is.
+pub(super) struct Written<'a> {
+    pub text: Vec<u8>,
+    pub tracker: &'a Tracker,
+}
+
+impl io::Write for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        self.tracker.written.store(self.text.len(), Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Conversations as token ids with a mask of what the assistant said.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Chat, Tokenizer, failed};
+use crate::data::conversation::Message;
+use crate::error::{Error, Result};
+
+impl Tokenizer {
+    /// The same tokenizer with a chat template that marks what the assistant says: its own, or the variant that
+    /// TRL trains with where the template is a published one. A variant may render conversations differently.
+    ///
+    /// # Errors
+    /// No chat template, and one without `{% generation %}` marks.
+    pub fn with_assistant_marks(&self) -> Result<Self> {
+        match &*self.chat {
+            Chat::None => Err(Error::Tokenizer(
+                "no chat template; only conversations have assistant's turns".to_owned(),
+            )),
+            Chat::Broken(message) => Err(Error::Tokenizer(message.clone())),
+            Chat::Ready(template) => Ok(match template.marked_variant()? {
+                None => self.clone(),
+                Some(variant) => {
+                    Self { inner: self.inner.clone(), chat: Arc::new(Chat::Ready(Box::new(variant))) }
+                }
+            }),
+        }
+    }
+
+    /// Renders and tokenises a conversation: token ids, and for each token true if the assistant said it.
+    ///
+    /// This is transformers' `apply_chat_template(return_assistant_tokens_mask=True)`: a token counts that
+    /// overlaps a part between `{% generation %}` and `{% endgeneration %}`. Without marks no token counts.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::render_chat`], and those of the tokenizer.
+    pub fn encode_chat_marked(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>)> {
+        let chat = self.render_marked(messages, false)?;
+        self.check(&chat.text)?;
+        let encoding = self.inner.hf.encode_char_offsets(chat.text.as_str(), false).map_err(failed)?;
+        let mask = overlapping(encoding.get_offsets(), &chat.spans);
+        Ok((encoding.get_ids().to_vec(), mask))
+    }
+}
+
+/// Which tokens overlap a span; both are in the order of the text.
+fn overlapping(offsets: &[(usize, usize)], spans: &[Range<usize>]) -> Vec<bool> {
+    let mut spans = spans.iter().peekable();
+    let overlaps = |&(start, end): &(usize, usize)| {
+        while spans.next_if(|span| start >= span.end).is_some() {}
+        spans.peek().is_some_and(|span| end > span.start)
+    };
+    offsets.iter().map(overlaps).collect()
+}
