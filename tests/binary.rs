@@ -25,8 +25,11 @@ fn pcrm() -> Result<&'static Path> {
             suite.parent().and_then(Path::parent).context("the suite stands in TARGET/PROFILE/deps")?;
         let release = profile.file_name().is_some_and(|name| name == "release");
         let mut cargo = Command::new(env!("CARGO"));
-        // The whole workspace: crates selected otherwise would be compiled anew with other features.
-        cargo.args(["build", "--quiet", "--workspace", "--bin", "pcrm", "--features", "pcrm-cli/tch"]);
+        // The packages and features of the suite: others would compile the dependencies again.
+        cargo.args(["build", "--quiet", "--bin", "pcrm"]);
+        if cfg!(feature = "tch") {
+            cargo.args(["--workspace", "--features", "pcrm-cli/tch,pcrm-tests/tch"]);
+        }
         cargo.arg("--target-dir").arg(profile.parent().context("a target folder")?);
         cargo.args(release.then_some("--release")).current_dir(beside(".."));
         ensure!(cargo.status()?.success(), "cargo build failed");
@@ -57,7 +60,8 @@ impl World {
         });
         let config =
             ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("world"))?;
-        let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu.into())?;
+        let first = registry::all::<BackendPlugin>().into_iter().next().context("a backend")?;
+        let backend = (first.open)(Device::Cpu.into())?;
         RewardModel::random(backend.as_ref(), config, DType::F32, 1)?.save(&base)?;
         Tokenizer::from_dir(&base)?;
         world.write("train.jsonl", &pairs(0..240))?;

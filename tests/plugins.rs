@@ -1,12 +1,19 @@
-//! Which plugins are compiled in. Naming the crates here links them; see `pcrm_core::registry`.
+//! The plugins that are compiled in. Naming the crates here links them; see `pcrm_core::registry`.
 
+#[cfg(feature = "candle")]
 use pcrm_backend_candle as _;
+#[cfg(feature = "tch")]
 use pcrm_backend_tch as _;
 use pcrm_constraints as _;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
 
-/// What the crates above register, by name; a backend of others may be there besides.
-const BACKENDS: &[&str] = &["candle", "tch"];
+/// The backends that the crates above register; a backend of others may be there besides.
+pub const BACKENDS: &[&str] = &[
+    #[cfg(feature = "candle")]
+    "candle",
+    #[cfg(feature = "tch")]
+    "tch",
+];
 const CONSTRAINTS: &[&str] = &[
     "calibrated",
     "combine",
