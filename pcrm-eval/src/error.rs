@@ -1,9 +1,9 @@
-//! The error of this crate: which input, at which position, what was found and what was expected.
+//! The error of this crate: it names the input and the position, what was found and what was expected.
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can be wrong with what a measure is given.
+/// Errors of measures and of report pages.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -47,6 +47,26 @@ pub enum Error {
         /// The set's name in the data.
         id: String,
         /// What was found and what was expected.
+        message: String,
+    },
+    /// Arms of a comparison with different numbers of runs.
+    #[error("{arm} has {runs} runs and {first} has {expected}; expected as many of all")]
+    Runs {
+        /// The arm.
+        arm: String,
+        /// Its number of runs.
+        runs: usize,
+        /// The first arm.
+        first: String,
+        /// The number of runs of the first arm.
+        expected: usize,
+    },
+    /// A part of a report page that cannot be drawn.
+    #[error("{part}: {message}")]
+    Page {
+        /// The part: `plot "scores"`.
+        part: String,
+        /// The fault.
         message: String,
     },
     /// A value outside of what is possible.

@@ -1,10 +1,10 @@
-//! Expected numbers for this crate's tests, made by numpy and scipy (tests/golden/eval/metrics.py).
+//! Expected numbers for this crate's tests, made by numpy and scipy (golden/metrics.py).
 
 use serde_json::Value;
 
 /// The golden numbers.
 pub(crate) fn golden() -> Value {
-    serde_json::from_str(include_str!("../../tests/golden/eval/metrics.json")).unwrap()
+    serde_json::from_str(include_str!("../golden/metrics.json")).unwrap()
 }
 
 /// An array of numbers.

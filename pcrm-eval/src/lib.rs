@@ -25,7 +25,8 @@
 //!
 //! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`], [`histogram`], [`slices`],
 //! [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then [`reward`], which puts them together,
-//! [`findings`], which reads them, and [`table`], which prints.
+//! [`findings`], which reads them, and [`table`], which prints. [`replicates`] and [`comparison`] put runs with several
+//! seeds together, [`report`] makes pages, and [`worlds`] generates pairs whose true reward is known.
 
 pub mod accuracy;
 pub mod answers;
@@ -34,6 +35,7 @@ pub mod bias;
 pub mod bootstrap;
 pub mod calibration;
 pub mod compare;
+pub mod comparison;
 pub mod correlation;
 pub mod error;
 pub mod evaluation;
@@ -46,10 +48,12 @@ pub mod interval;
 pub mod measure;
 pub mod quantiles;
 pub mod replicates;
+pub mod report;
 pub mod reward;
 pub mod scatter;
 pub mod slices;
 pub mod table;
+pub mod worlds;
 
 pub use answers::{AnswerSet, Labels};
 pub use bootstrap::Bootstrap;

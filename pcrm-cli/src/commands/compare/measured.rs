@@ -25,7 +25,7 @@ pub struct Measured {
     pub question: Fingerprint,
     /// Held-out pairs.
     pub pairs: usize,
-    /// The measures, by the names of [`super::outcome::MEASURES`].
+    /// The measures, by the names of [`pcrm_eval::comparison::MEASURES`].
     pub measures: BTreeMap<String, f64>,
 }
 
@@ -77,6 +77,12 @@ impl Measured {
             pairs: scores.len(),
             measures: measures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         })
+    }
+
+    /// The identity of the files of `--eval-data`; none where the run held out pairs of its own.
+    pub fn held_out(&self) -> Option<String> {
+        let files = self.question.get("eval-data")?;
+        files.as_array().is_some_and(|files| !files.is_empty()).then(|| files.to_string())
     }
 
     /// Reads what was measured before.

@@ -3,7 +3,6 @@
 mod arm;
 mod gather;
 mod measured;
-mod outcome;
 mod page;
 mod probabilities;
 mod show;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command};
 use pcrm_core::model::weights;
+use pcrm_eval::comparison::{Outcome, Run};
 use pcrm_rl::checkpoint;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,6 @@ use crate::training::reward::{self, KeepArgs, RewardArgs};
 use crate::usage::usage;
 use arm::Arm;
 use measured::Measured;
-use outcome::Outcome;
 use probabilities::Probabilities;
 
 /// The file of a comparison.
@@ -72,6 +71,21 @@ struct Comparison {
     runs: Vec<Measured>,
 }
 
+impl Comparison {
+    /// Compares the arms over all seeds.
+    fn outcome(&self) -> pcrm_eval::Result<Outcome> {
+        let words: Vec<(String, Option<String>)> =
+            self.runs.iter().map(|run| (run.constraint.to_string(), run.held_out())).collect();
+        let mut runs = Vec::new();
+        for (run, (setting, held_out)) in self.runs.iter().zip(&words) {
+            let held_out = held_out.as_deref();
+            let (arm, pairs, measures) = (run.label.as_str(), run.pairs, &run.measures);
+            runs.push(Run { arm, setting, held_out, pairs, measures });
+        }
+        Outcome::of(&self.labels, &runs)
+    }
+}
+
 /// Trains what is not trained yet, measures, and shows; `command` and `matches` are the verb's, for the config file of
 /// each run.
 ///
@@ -106,7 +120,7 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
 
 /// Writes a comparison, shows it, and makes its page.
 fn finish(dir: &Path, comparison: Comparison) -> Result<()> {
-    let outcome = Outcome::of(&comparison.labels, &comparison.runs)?;
+    let outcome = comparison.outcome()?;
     weights::write_json(&dir.join(FILE), &comparison)?;
     let path = dir.join(report::FILE);
     print!("{}", show::text(&outcome));

@@ -1,8 +1,8 @@
 //! The page of a comparison.
 
+use pcrm_eval::comparison::{Better, Measure, Outcome, Unit};
 use pcrm_eval::interval::FEWEST_REPLICATES;
 
-use super::outcome::{Better, Measure, Outcome, Unit};
 use super::show;
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
@@ -25,7 +25,7 @@ pub fn document(outcome: &Outcome) -> Document {
     let mut constraints = Table::of_text("", &["", "constraint"]);
     for arm in &outcome.arms {
         let row = |constraint: &String| vec![arm.label.clone(), constraint.clone()];
-        constraints.rows.extend(arm.constraints.iter().map(row));
+        constraints.rows.extend(arm.settings.iter().map(row));
     }
     let said = outcome.reading().into_iter().map(Block::Text).collect();
     let mut measures = vec![Block::Table(table)];

@@ -3,10 +3,10 @@
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use pcrm_eval::Interval;
+use pcrm_eval::comparison::{ArmOutcome, HeldOut, Measure, Outcome, Unit};
 use pcrm_eval::interval::FEWEST_REPLICATES;
 use pcrm_eval::table::{percent, percents};
 
-use super::outcome::{ArmOutcome, HeldOut, Measure, Outcome, Unit};
 use crate::paragraph::paragraph;
 use crate::report::count;
 

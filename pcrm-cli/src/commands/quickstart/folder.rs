@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use pcrm_core::model::weights;
+use pcrm_eval::worlds::{Pair, World};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::world::{Pair, World};
 use crate::report;
 
 const MARKER: &str = "quickstart.json";

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::calibration::cross_entropy;
+use pcrm_eval::worlds::Pair;
 use pcrm_eval::{PairScore, RewardReport};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::training::Trained;
-use super::world::Pair;
 
 /// A model as the held-out pairs show it.
 #[derive(Debug, Serialize)]
@@ -106,7 +106,7 @@ impl Measures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::quickstart::world::World;
+    use pcrm_eval::worlds::World;
 
     /// Protects: the labellers' column is the bound that it is shown as: its cross-entropy is the entropy of their
     /// probabilities, and any other margin costs more.

@@ -1,15 +1,12 @@
 //! `pcrm quickstart`: a world whose true reward is known, and what constraints do to reward models learned from it.
 
-mod facts;
 mod folder;
-mod grammar;
 mod measure;
 mod page;
 mod progress;
 mod show;
 mod training;
 mod untrained;
-mod world;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,6 +18,7 @@ use clap::Args;
 use pcrm_core::data::encode::{EncodeOptions, EncodedPair, encode_pairs};
 use pcrm_core::data::preference::{Strictness, load_preferences};
 use pcrm_core::text::Tokenizer;
+use pcrm_eval::worlds::World;
 use serde::Serialize;
 use serde_json::json;
 
@@ -35,7 +33,6 @@ use folder::Folder;
 use measure::{Measured, Measures};
 use progress::Progress;
 use training::Course;
-use world::World;
 
 /// The models: what they are called and their constraint.
 const MODELS: [(&str, &str); 3] = [

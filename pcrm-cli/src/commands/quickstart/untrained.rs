@@ -7,13 +7,12 @@ use anyhow::{Result, anyhow};
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::text::{SpecialTokens, Tokenizer};
 use pcrm_core::{Backend, DType};
+use pcrm_eval::worlds::World;
 use serde_json::{Map, Value, json};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
-
-use super::world::World;
 
 const VOCABULARY: usize = 1024;
 const PAD: &str = "<pad>";

@@ -1,6 +1,5 @@
 //! Documents as pages of HTML: one file, no scripts, nothing fetched.
 
-use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
@@ -9,6 +8,7 @@ use serde::Serialize;
 use super::document::{Block, Document, Fold};
 use super::draw;
 use super::plot::{Layer, Mark, Plot};
+use crate::error::{Error, Result};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -42,16 +42,14 @@ struct ShownSection<'a> {
     blocks: Vec<Shown>,
 }
 
-/// The document as a page.
-///
-/// # Errors
-/// A plot that cannot be drawn.
+/// Renders a document as a page of HTML. Fails if a plot cannot be drawn.
 pub fn render(document: &Document) -> Result<String> {
     let mut environment = Environment::new();
     // All that comes from data and options is text, whatever it looks like.
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.add_template("page", PAGE)?;
+    environment
+        .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template)?);
+    environment.add_template("page", PAGE).map_err(template)?;
     let sections = document.sections.iter().map(|section| {
         Ok(ShownSection {
             title: &section.title,
@@ -60,14 +58,18 @@ pub fn render(document: &Document) -> Result<String> {
         })
     });
     let sections = sections.collect::<Result<Vec<_>>>()?;
-    let page = environment.get_template("page")?.render(context! {
+    let page = environment.get_template("page").map_err(template)?.render(context! {
         document => from_serde(document),
         sections => from_serde(&sections),
         style => Value::from_safe_string(STYLE.to_owned()),
         version => env!("CARGO_PKG_VERSION"),
     });
     // A number and its % stay on one line.
-    Ok(page.context("the page's template")?.replace(" %", "\u{a0}%"))
+    Ok(page.map_err(template)?.replace(" %", "\u{a0}%"))
+}
+
+fn template(error: minijinja::Error) -> Error {
+    Error::Page { part: "the page's template".to_owned(), message: error.to_string() }
 }
 
 fn from_serde(value: impl Serialize) -> Value {

@@ -1,18 +1,32 @@
-//! Runs with several seeds, put together.
+//! Arms of an experiment compared over seeds: means, and differences taken seed by seed.
+//!
+//! An arm is a setting, a run is one seed of it. Runs of one seed share their split, their order and their initial
+//! weights, so that differences between arms are paired.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
-use pcrm_eval::Interval;
-use pcrm_eval::bootstrap::Estimate;
-use pcrm_eval::interval::FEWEST_REPLICATES;
-use pcrm_eval::replicates::Mean;
-use pcrm_eval::table::Signed;
-use serde_json::Value;
+use crate::bootstrap::Estimate;
+use crate::error::{Error, Result};
+use crate::interval::{FEWEST_REPLICATES, Interval};
+use crate::replicates::Mean;
+use crate::table::Signed;
 
-use super::measured::Measured;
+/// The result of one run on its held-out pairs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Run<'a> {
+    /// The arm.
+    pub arm: &'a str,
+    /// The arm's setting in words: seeds may differ in it.
+    pub setting: &'a str,
+    /// The identity of the held-out data if every run is given the same; none if each run holds out its own.
+    pub held_out: Option<&'a str>,
+    /// The number of held-out pairs.
+    pub pairs: usize,
+    /// The measures, by the names of [`MEASURES`].
+    pub measures: &'a BTreeMap<String, f64>,
+}
 
-/// A measure and how to read it.
+/// A measure with its direction and unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measure {
     /// Its name in files.
@@ -98,8 +112,8 @@ pub enum HeldOut {
 pub struct ArmOutcome {
     /// Its name.
     pub label: String,
-    /// The constraints of its runs, the different ones.
-    pub constraints: Vec<String>,
+    /// The different settings of its runs.
+    pub settings: Vec<String>,
     /// The value of every measure, run by run, in the order of [`Outcome::measures`]; none where a run lacks it.
     pub values: Vec<Option<Vec<f64>>>,
     /// The mean of every measure; none where a run lacks it.
@@ -109,29 +123,29 @@ pub struct ArmOutcome {
 }
 
 impl Outcome {
-    /// Puts the runs of these arms together.
-    ///
-    /// # Errors
-    /// Arms with different numbers of runs.
-    pub fn of(labels: &[String], runs: &[Measured]) -> Result<Self> {
-        let of = |label: &String| runs.iter().filter(|run| run.label == *label).collect::<Vec<_>>();
-        let arms: Vec<Vec<&Measured>> = labels.iter().map(of).collect();
+    /// Compares the arms of these labels with the first of them. Fails if arms have different numbers of runs, or
+    /// a measure is not finite.
+    pub fn of(labels: &[String], runs: &[Run<'_>]) -> Result<Self> {
+        let of = |label: &String| runs.iter().filter(|run| run.arm == *label).collect::<Vec<_>>();
+        let arms: Vec<Vec<&Run<'_>>> = labels.iter().map(of).collect();
         let replicates = arms.first().map_or(0, Vec::len);
         for (label, arm) in labels.iter().zip(&arms) {
-            ensure!(
-                arm.len() == replicates,
-                "{label} has {} runs and {} has {replicates}; expected as many of all",
-                arm.len(),
-                labels[0]
-            );
+            if arm.len() != replicates {
+                return Err(Error::Runs {
+                    arm: label.clone(),
+                    runs: arm.len(),
+                    first: labels[0].clone(),
+                    expected: replicates,
+                });
+            }
         }
         let has = |measure: &Measure| runs.iter().any(|run| run.measures.contains_key(measure.name));
         let measures: Vec<Measure> = MEASURES.into_iter().filter(has).collect();
-        let values = |arm: &[&Measured], measure: &Measure| -> Option<Vec<f64>> {
+        let values = |arm: &[&Run<'_>], measure: &Measure| -> Option<Vec<f64>> {
             arm.iter().map(|run| run.measures.get(measure.name).copied()).collect()
         };
         let first = arms.first().cloned().unwrap_or_default();
-        let outcome = |(label, arm): (&String, &Vec<&Measured>)| -> Result<ArmOutcome> {
+        let outcome = |(label, arm): (&String, &Vec<&Run<'_>>)| -> Result<ArmOutcome> {
             let own: Vec<Option<Vec<f64>>> = measures.iter().map(|measure| values(arm, measure)).collect();
             let (mut means, mut differences) = (Vec::new(), Vec::new());
             for (measure, own) in measures.iter().zip(&own) {
@@ -141,9 +155,9 @@ impl Outcome {
                 let both = values(&first, measure).zip(own.as_ref()).filter(|_| *label != labels[0]);
                 differences.push(both.map(|(first, own)| Mean::of_differences(&first, own)).transpose()?);
             }
-            let constraints: BTreeSet<String> = arm.iter().map(|run| run.constraint.to_string()).collect();
-            let constraints = constraints.into_iter().collect();
-            Ok(ArmOutcome { label: label.clone(), constraints, values: own, means, differences })
+            let settings: BTreeSet<&str> = arm.iter().map(|run| run.setting).collect();
+            let settings = settings.into_iter().map(str::to_owned).collect();
+            Ok(ArmOutcome { label: label.clone(), settings, values: own, means, differences })
         };
         Ok(Self {
             arms: labels.iter().zip(&arms).map(outcome).collect::<Result<_>>()?,
@@ -220,13 +234,11 @@ impl Measure {
 }
 
 impl HeldOut {
-    /// The pairs of the runs of one arm. Runs on the same files of `--eval-data` have the same pairs.
-    fn of(runs: &[&Measured]) -> Self {
-        let held_out = |files: &&Value| files.as_array().is_some_and(|files| !files.is_empty());
-        let data = |run: &Measured| run.question.get("eval-data").filter(held_out).cloned();
+    /// The held-out pairs of the runs of one arm.
+    fn of(runs: &[&Run<'_>]) -> Self {
         match runs.split_first() {
             Some((first, others))
-                if data(first).is_some() && others.iter().all(|run| data(run) == data(first)) =>
+                if first.held_out.is_some() && others.iter().all(|run| run.held_out == first.held_out) =>
             {
                 Self::Same(first.pairs)
             }
@@ -237,21 +249,29 @@ impl HeldOut {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::json;
-
     use super::*;
 
-    fn run(label: &str, seed: u64, accuracy: f64, log_loss: f64) -> Measured {
-        Measured {
-            label: label.to_owned(),
-            seed,
-            constraint: json!({"kind": label}),
-            question: BTreeMap::new(),
-            pairs: 100,
-            measures: BTreeMap::from([("accuracy".to_owned(), accuracy), ("log_loss".to_owned(), log_loss)]),
+    /// A run that owns its measures.
+    struct Measured {
+        arm: &'static str,
+        held_out: Option<&'static str>,
+        measures: BTreeMap<String, f64>,
+    }
+
+    fn run(arm: &'static str, accuracy: f64, log_loss: f64) -> Measured {
+        let measures = BTreeMap::from([("accuracy".to_owned(), accuracy), ("log_loss".to_owned(), log_loss)]);
+        Measured { arm, held_out: None, measures }
+    }
+
+    impl Measured {
+        fn run(&self) -> Run<'_> {
+            let Self { arm, held_out, measures } = self;
+            Run { arm, setting: arm, held_out: *held_out, pairs: 100, measures }
         }
+    }
+
+    fn outcome_of(runs: &[Measured]) -> Result<Outcome> {
+        Outcome::of(&labels(), &runs.iter().map(Measured::run).collect::<Vec<_>>())
     }
 
     fn labels() -> [String; 2] {
@@ -264,14 +284,10 @@ mod tests {
     fn differences_are_paired() {
         let seeds = [0.5, 0.6, 0.7];
         let both = |(at, accuracy): (usize, &f64)| {
-            let seed = at as u64;
-            [
-                run("none", seed, *accuracy, 0.9),
-                run("fixed", seed, accuracy + 0.001 * at as f64, 0.6 + 0.01 * at as f64),
-            ]
+            [run("none", *accuracy, 0.9), run("fixed", accuracy + 0.001 * at as f64, 0.6 + 0.01 * at as f64)]
         };
         let runs: Vec<Measured> = seeds.iter().enumerate().flat_map(both).collect();
-        let outcome = Outcome::of(&labels(), &runs).unwrap();
+        let outcome = outcome_of(&runs).unwrap();
         let [accuracy, log_loss] = outcome.arms[1].differences[..] else { panic!("{outcome:?}") };
         assert!(!accuracy.unwrap().excludes_zero() && log_loss.unwrap().excludes_zero());
         assert!((log_loss.unwrap().value + 0.29).abs() < 1e-12);
@@ -287,18 +303,15 @@ mod tests {
     /// neither better nor worse.
     #[test]
     fn every_star_is_in_a_sentence() {
-        let with = |label: &str, seed: u64, std: f64, accuracy: f64| {
-            let mut run = run(label, seed, accuracy, 0.6);
+        let with = |arm: &'static str, std: f64, accuracy: f64| {
+            let mut run = run(arm, accuracy, 0.6);
             run.measures.insert("margin_std".to_owned(), std);
             run
         };
         let arms = |accuracy: f64, std: f64| -> Vec<Measured> {
             let both = |seed: u64| {
                 let wobble = 0.001 * seed as f64;
-                [
-                    with("none", seed, 0.56, 0.6),
-                    with("fixed", seed, 0.56 + std + wobble, 0.6 + accuracy + wobble),
-                ]
+                [with("none", 0.56, 0.6), with("fixed", 0.56 + std + wobble, 0.6 + accuracy + wobble)]
             };
             (0..3).flat_map(both).collect()
         };
@@ -313,7 +326,7 @@ mod tests {
             (0.05, 0.2, "fixed, against none: accuracy better (+5.10 points"),
             (-0.05, -0.001, "fixed, against none: accuracy worse (−4.90 points"),
         ] {
-            let outcome = Outcome::of(&labels(), &arms(accuracy, std)).unwrap();
+            let outcome = outcome_of(&arms(accuracy, std)).unwrap();
             let said = outcome.reading();
             assert!(said[0].starts_with(expected), "{said:?}");
             let stars =
@@ -326,18 +339,17 @@ mod tests {
     /// share are counted once.
     #[test]
     fn few_seeds_and_shared_pairs_are_said() {
-        let seeds = |count: u64, eval_data: &[&str]| -> Outcome {
-            let one = |label: &str, seed: u64| {
-                let mut run = run(label, seed, if seed.is_multiple_of(2) { 0.99 } else { 0.6 }, 0.6);
-                run.question.insert("eval-data".to_owned(), json!(eval_data));
-                run
+        let seeds = |count: u64, held_out: Option<&'static str>| -> Outcome {
+            let one = |arm, seed: u64| {
+                let accuracy = if seed.is_multiple_of(2) { 0.99 } else { 0.6 };
+                Measured { held_out, ..run(arm, accuracy, 0.6) }
             };
             let runs: Vec<Measured> =
                 (0..count).flat_map(|seed| [one("none", seed), one("fixed", seed)]).collect();
-            Outcome::of(&labels(), &runs).unwrap()
+            outcome_of(&runs).unwrap()
         };
         for count in 1..5 {
-            let outcome = seeds(count, &[]);
+            let outcome = seeds(count, None);
             let mean = outcome.arms[0].means[0].unwrap();
             assert_eq!(mean.interval.is_some(), count >= 3, "{count}: {mean:?}");
             assert!(mean.interval.is_none_or(|interval| interval.low() >= 0.0 && interval.high() <= 1.0));
@@ -349,7 +361,7 @@ mod tests {
             );
             assert_eq!(outcome.held_out, HeldOut::Own(100 * count as usize));
         }
-        let same = seeds(3, &["sha256"]);
+        let same = seeds(3, Some("sha256"));
         assert_eq!(same.held_out, HeldOut::Same(100));
         assert!(same.reading()[1].contains("the same pairs"), "{:?}", same.reading());
     }
@@ -357,8 +369,8 @@ mod tests {
     /// Protects: arms that were not run as often cannot be compared by seed.
     #[test]
     fn missing_runs_are_named() {
-        let runs = [run("none", 0, 0.5, 0.7), run("none", 1, 0.5, 0.7), run("fixed", 0, 0.5, 0.7)];
-        let error = Outcome::of(&labels(), &runs).unwrap_err().to_string();
+        let runs = [run("none", 0.5, 0.7), run("none", 0.5, 0.7), run("fixed", 0.5, 0.7)];
+        let error = outcome_of(&runs).unwrap_err().to_string();
         assert_eq!(error, "fixed has 1 runs and none has 2; expected as many of all");
     }
 }

@@ -1,6 +1,5 @@
 //! Plots as SVG, by plotters. Its colours are keys that the page's style sheet replaces, in light and in dark.
 
-use anyhow::{Result, anyhow};
 use plotters::chart::ChartContext;
 use plotters::coord::ranged1d::{BoldPoints, DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
@@ -8,6 +7,7 @@ use plotters::prelude::*;
 
 use super::number::tick;
 use super::plot::{Axis, Ink, Layer, Mark, Plot, Scale, Ticks, Whisker};
+use crate::error::{Error, Result};
 
 /// Size of a plot in the page's pixels: as wide as a phone's column.
 const SIZE: (u32, u32) = (400, 260);
@@ -38,13 +38,13 @@ impl Ink {
     }
 }
 
-/// A plot as an SVG element, without its title and legend.
-///
-/// # Errors
-/// plotters'.
+/// Draws a plot as an SVG element, without its title and legend.
 pub fn svg(plot: &Plot) -> Result<String> {
     let mut text = String::new();
-    paint(&mut text, plot).map_err(|error| anyhow!("plot {:?}: {error}", plot.title))?;
+    paint(&mut text, plot).map_err(|error| Error::Page {
+        part: format!("plot {:?}", plot.title),
+        message: error.to_string(),
+    })?;
     Ok(text.replace(">\n", ">").replace("\n<", "<"))
 }
 

@@ -1,7 +1,8 @@
-//! Plots as axes and layers, free of the crate that draws them.
+//! Plots as axes and layers, independent of the crate that draws them.
 
-use pcrm_eval::Interval;
 use serde::Serialize;
+
+use crate::interval::Interval;
 
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -21,11 +22,11 @@ pub struct Plot {
 /// An axis.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Axis {
-    /// What it measures, with the unit.
+    /// The quantity, with its unit.
     pub label: String,
-    /// How its numbers are written.
+    /// The format of its numbers.
     pub ticks: Ticks,
-    /// Equal steps of it.
+    /// The meaning of equal steps.
     pub scale: Scale,
     /// Its ends; from the layers if none. Values beyond are drawn at the end.
     pub range: Option<(f64, f64)>,
@@ -37,11 +38,11 @@ pub struct Axis {
     pub names: Vec<String>,
 }
 
-/// How the numbers of an axis are written.
+/// The format of an axis's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ticks {
-    /// As they are.
+    /// Plain numbers.
     #[default]
     Number,
     /// Whole numbers.
@@ -50,7 +51,7 @@ pub enum Ticks {
     Percent,
 }
 
-/// What equal steps of an axis are.
+/// The meaning of equal steps along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
@@ -68,7 +69,7 @@ pub struct Layer {
     pub name: String,
     /// Its colour.
     pub ink: Ink,
-    /// What is drawn.
+    /// Its marks.
     pub mark: Mark,
 }
 
@@ -93,7 +94,7 @@ pub enum Ink {
 /// The colours of series, in the order in which they are given out.
 pub const SERIES: [Ink; 5] = [Ink::Blue, Ink::Orange, Ink::Green, Ink::Purple, Ink::Red];
 
-/// What a layer draws.
+/// The marks of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
@@ -189,7 +190,7 @@ impl Layer {
         Self::new("", ink, mark)
     }
 
-    /// Whether anything is drawn.
+    /// Returns true if nothing is drawn.
     pub fn is_empty(&self) -> bool {
         match &self.mark {
             Mark::Line(points)

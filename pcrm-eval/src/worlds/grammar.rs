@@ -1,4 +1,4 @@
-//! Questions and answers, and what an answer is truly worth.
+//! Questions and answers, and the true worth of an answer.
 //!
 //! An answer is a list of sentences, and its true reward is the sum of what they are worth, in log-odds: of two
 //! answers that differ by 1, a fair judge prefers the better one with σ(1) = 73 %.
@@ -32,7 +32,7 @@ const FILLERS: [&str; 10] = [
     "At the end of the day it is so.",
 ];
 /// Values that are wrong for every subject, and the share of wrong statements that use them; the others take the
-/// value of another subject, which only who knows the fact can tell.
+/// value of another subject, so that only knowledge of the fact finds them out.
 const NONSENSE: [&str; 5] = ["the moon", "green cheese", "an old shoe", "a paper bag", "nothing at all"];
 const NONSENSICAL: f64 = 0.7;
 const OPENINGS: [(&str, f64); 6] = [
@@ -118,7 +118,7 @@ impl Answer {
         }
     }
 
-    /// The same answer with one part drawn anew: mostly of like worth and length.
+    /// The same answer with one part drawn again: mostly of similar worth and length.
     pub fn revised(&self, question: &Question, rng: &mut ChaCha8Rng) -> Self {
         let mut revised = self.clone();
         match rng.random_range(0..100) {
@@ -140,12 +140,12 @@ impl Answer {
         revised
     }
 
-    /// Its true reward, in log-odds.
+    /// The true reward, in log-odds.
     pub fn worth(&self) -> f64 {
         self.sentences().map(|sentence| sentence.worth).sum()
     }
 
-    /// Its text, beginning with the space that parts it from the prompt.
+    /// The text, beginning with the space that separates it from the prompt.
     pub fn text(&self) -> String {
         self.sentences().map(|sentence| format!(" {}", sentence.text)).collect()
     }

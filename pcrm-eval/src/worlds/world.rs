@@ -1,5 +1,4 @@
-//! The quickstart's world: preference pairs whose true reward is known, and whose labels are human: noisy, and
-//! fond of length.
+//! A world of questions and answers whose labels are human: noisy, and fond of length.
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -8,43 +7,43 @@ use serde::Serialize;
 
 use super::grammar::{Answer, Question};
 
-/// How much a labeller's log-odds rise with every word that an answer is longer; the true reward knows nothing of it.
+/// The rise of a labeller's log-odds with every word that an answer is longer; the true reward has no such term.
 const PER_WORD: f64 = 0.06;
-/// Share of pairs of which one answer is a revision of the other.
+/// The share of pairs in which one answer is a revision of the other.
 const REVISIONS: f64 = 0.5;
-/// One question of so many is held out for the test.
+/// One question in so many is held out for the test.
 const HELD_OUT: usize = 4;
-/// Pairs to train on for every pair held out.
+/// The number of pairs to train on for every pair held out.
 const TRAIN_PER_TEST: usize = 3;
 
-/// A preference pair in TRL's columns, with what only a generated world knows.
+/// A preference pair in TRL's columns, with the truth about it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pair {
     /// The question.
     pub prompt: String,
     /// The answer that the labeller preferred.
     pub chosen: String,
-    /// The other.
+    /// The answer that the labeller did not prefer.
     pub rejected: String,
     /// The true reward of the preferred answer, in log-odds.
     pub true_chosen: f64,
-    /// That of the other.
+    /// The true reward of the other answer, in log-odds.
     pub true_rejected: f64,
-    /// How probable it was that a labeller would prefer `chosen`.
+    /// The probability that a labeller prefers `chosen`.
     pub preference_probability: f64,
 }
 
 /// Pairs to learn from and pairs to measure on; they share no prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
-    /// To learn from.
+    /// The pairs to learn from.
     pub train: Vec<Pair>,
-    /// To measure on.
+    /// The pairs to measure on.
     pub test: Vec<Pair>,
 }
 
 impl World {
-    /// The world of this seed with `pairs` pairs to train on.
+    /// Generates the world of this seed with `pairs` pairs to train on.
     pub fn new(seed: u64, pairs: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut questions = Question::all();
@@ -83,7 +82,7 @@ fn pair(questions: &[Question], rng: &mut ChaCha8Rng) -> Pair {
     }
 }
 
-/// Sums of tenths, without what binary fractions leave behind: equal rewards are equal.
+/// Rounds a sum of tenths to tenths, so that equal rewards are equal in binary.
 fn rounded(worth: f64) -> f64 {
     (worth * 10.0).round() / 10.0
 }
@@ -101,7 +100,7 @@ mod tests {
         assert_ne!(World::new(7, 200), World::new(8, 200));
     }
 
-    /// Protects: what is measured on was not learned from.
+    /// Protects: no prompt is on both sides of the split.
     #[test]
     fn train_and_test_share_no_prompt() {
         let world = World::new(0, 600);
@@ -135,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Protects: the temptation: labellers prefer length more often than the truth does.
+    /// Protects: labellers prefer the longer answer more often than the true reward does.
     #[test]
     fn labels_favour_length_beyond_the_truth() {
         let world = World::new(2, 5000);

@@ -1,6 +1,6 @@
-//! Numbers as people read them, and the ticks of axes.
+//! Numbers formatted for people, and the ticks of axes.
 
-pub use pcrm_eval::table::percent;
+pub use crate::table::percent;
 
 use super::plot::Ticks;
 

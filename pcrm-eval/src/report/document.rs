@@ -1,4 +1,4 @@
-//! What a report says, free of how it looks: any verb can fill one.
+//! The content of a report, independent of its looks.
 
 use serde::Serialize;
 
@@ -7,9 +7,9 @@ use super::plot::Plot;
 /// A report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Document {
-    /// What it is about: a model, a file.
+    /// Its subject: a model, a file.
     pub title: String,
-    /// What made it, when, of what: one line.
+    /// Its origin in one line: the program, the time, the inputs.
     pub about: String,
     /// Its parts, in order.
     pub sections: Vec<Section>,
@@ -20,20 +20,20 @@ pub struct Document {
 pub struct Section {
     /// Its heading; empty for none.
     pub title: String,
-    /// Whether it is shown at once.
+    /// Its state when the page opens.
     pub fold: Fold,
-    /// What it holds, in order.
+    /// Its content, in order.
     pub blocks: Vec<Block>,
 }
 
-/// Whether a section is shown at once.
+/// The state of a section when the page opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fold {
-    /// It is.
+    /// Shown at once.
     #[default]
     Open,
-    /// The reader opens it.
+    /// Hidden until the reader opens it.
     Closed,
 }
 
@@ -55,13 +55,13 @@ pub enum Block {
     Plots(Vec<Plot>),
 }
 
-/// How much a note matters.
+/// The importance of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Good to know.
     Info,
-    /// To be looked at.
+    /// Worth a look.
     Warning,
     /// Wrong.
     Error,
@@ -70,7 +70,7 @@ pub enum Severity {
 /// A value and its name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Fact {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// The value, with its unit.
     pub value: String,
@@ -94,7 +94,7 @@ impl Fact {
 /// A table. Its first column holds names, the others are aligned as said.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Table {
-    /// What it shows; empty for none.
+    /// Its caption; empty for none.
     pub caption: String,
     /// The columns.
     pub columns: Vec<Column>,
@@ -107,11 +107,11 @@ pub struct Table {
 pub struct Column {
     /// Its heading.
     pub name: String,
-    /// How its cells stand.
+    /// The alignment of its cells.
     pub align: Align,
 }
 
-/// How the cells of a column stand.
+/// The alignment of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Align {
