@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{LanguageModel, RewardModel, weights};
 use pcrm_core::optim::{AdamW, clip_scale};
 use pcrm_core::schedule::Schedule;
 use pcrm_core::{Backend, DType, Gradients, Params};
@@ -13,7 +13,7 @@ use crate::options::TrainerConfig;
 
 /// A model that can be trained, saved and loaded again.
 pub trait Trainable: Sized {
-    /// The parameters that training changes.
+    /// All parameters, frozen ones included; the trained ones are leaves ([`Params::trained`]).
     fn params(&self) -> &Params;
 
     /// The same model over leaves whose gradients are wanted.
@@ -44,35 +44,43 @@ pub trait Trainable: Sized {
     fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self>;
 }
 
-impl Trainable for RewardModel {
-    fn params(&self) -> &Params {
-        self.params()
-    }
+/// Both models of core have these methods under the same names.
+macro_rules! trainable {
+    ($model:ty) => {
+        impl Trainable for $model {
+            fn params(&self) -> &Params {
+                self.params()
+            }
 
-    fn trainable(&self) -> Self {
-        self.trainable()
-    }
+            fn trainable(&self) -> Self {
+                self.trainable()
+            }
 
-    fn detached(&self) -> Self {
-        self.detached()
-    }
+            fn detached(&self) -> Self {
+                self.detached()
+            }
 
-    fn compute(&self) -> DType {
-        self.decoder().compute()
-    }
+            fn compute(&self) -> DType {
+                self.decoder().compute()
+            }
 
-    fn save(&self, dir: &Path) -> Result<()> {
-        Ok(self.save(dir)?)
-    }
+            fn save(&self, dir: &Path) -> Result<()> {
+                Ok(self.save(dir)?)
+            }
 
-    fn restore(&self, dir: &Path) -> Result<()> {
-        Ok(self.restore(pcrm_core::model::weights::load_file(&dir.join("model.safetensors"))?)?)
-    }
+            fn restore(&self, dir: &Path) -> Result<()> {
+                Ok(self.restore(weights::load_file(&dir.join(weights::SINGLE))?)?)
+            }
 
-    fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
-        Ok(Self::load(backend, dir, compute)?)
-    }
+            fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
+                Ok(Self::load(backend, dir, compute)?)
+            }
+        }
+    };
 }
+
+trainable!(RewardModel);
+trainable!(LanguageModel);
 
 /// A model with its optimiser and its learning rate.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! Training reward models with prior constraints, and language models.
 //!
 //! Reading order: [`loss`] has the mathematics, functions of numbers in f64. An [`objective`] asks a model for those
-//! numbers and sends the gradient back: [`objective::reward`] of answers' scores. [`pairs`] and [`batch`] pack answer
+//! numbers and sends the gradient back: [`objective::reward`] of answers' scores, [`objective::sft`] of completions'
+//! log-probabilities. [`pairs`] and [`batch`] pack answer
 //! sets without padding, [`order`] decides which items make which step. [`learner`] updates weights, and [`offline`] runs
 //! the steps by its [`options`]; [`metrics`] are what a step shows, [`tensorboard`] the same for TensorBoard;
 //! [`checkpoint`] is the state to resume from and [`fingerprint`] decides whether a run may; [`score`] applies a trained

@@ -1,6 +1,7 @@
 //! The options of training, as every verb that trains takes them.
 
 mod data;
+pub mod folder;
 pub mod reward;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
+use crate::kernels::{Ask, TokenStats};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::loading::{self, Headless, Loading};
@@ -116,23 +117,19 @@ impl LanguageModel {
         self.decoder.logits(&self.decoder.forward(batch, rows)?)
     }
 
-    /// Computes ln p of each of `targets` as the token after the row of the same index in `rows`, f32 `[targets]`.
-    /// Rows may come in any order and repeat: the last row of a prompt predicts the first token of every answer.
+    /// Computes ln p of each of `targets` as the token after the row of the same index in `rows`, its entropy and whether
+    /// it is the most likely one, at temperature 1. Rows may come in any order and repeat: the last row of a prompt
+    /// predicts the first token of every answer.
     ///
     /// # Errors
-    /// Those of [`Decoder::forward`]; a config that bounds logits; a target outside the vocabulary.
-    pub fn log_probs(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<Tensor> {
-        if rows.len() != targets.len() {
-            let message = format!("{} targets for {} rows", targets.len(), rows.len());
-            return Err(Error::invalid("targets", message));
-        }
+    /// Those of [`Decoder::forward`]; rows and targets of other lengths; a target outside the vocabulary.
+    pub fn token_stats(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<TokenStats> {
         let (distinct, places) = distinct(rows);
         let hidden = self.decoder.forward(batch, Rows::Only(&distinct))?;
-        let hidden = match places.iter().enumerate().all(|(at, place)| at == *place as usize) {
-            true => hidden,
-            false => hidden.index_select(0, &hidden.constant(&HostTensor::indices(places))?)?,
-        };
-        self.decoder.log_probs(&hidden, targets)
+        let head = self.decoder.language_head()?.cast(self.decoder.compute())?;
+        let soft_cap = self.config().logit_cap;
+        let ask = Ask { rows: &places, targets, temperature: 1.0, soft_cap, entropy: true };
+        hidden.kernels().token_stats(&hidden, &head, &ask)
     }
 
     /// Returns the trained weights by name, as files store them.

@@ -4,6 +4,7 @@
 //! number. Micro-batches, backward passes and their sum are written once, here.
 
 pub mod reward;
+pub mod sft;
 
 use pcrm_core::{Backend, Gradients, HostTensor, Tensor};
 use serde::Serialize;

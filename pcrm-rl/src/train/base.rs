@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::{LanguageModel, ModelConfig, RewardModel};
 use pcrm_core::{Backend, DType, digest};
 
 use crate::error::Result;
@@ -33,6 +33,19 @@ impl Base {
                 RewardModel::random(backend, shape, self.dtype, self.seed)?
             }
             false => RewardModel::load_to_train(backend, &self.dir, self.dtype, self.seed)?,
+        })
+    }
+
+    /// The language model, with weights of its own.
+    ///
+    /// # Errors
+    /// Files that cannot be read; a folder without a language model's head.
+    pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
+        Ok(match self.random_init {
+            true => {
+                LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?
+            }
+            false => LanguageModel::load(backend, &self.dir, self.dtype)?,
         })
     }
 

@@ -1,11 +1,36 @@
 //! Training from encoded data to a folder, without a command line.
 //!
-//! [`reward`] trains reward models.
+//! [`reward`] trains reward models, [`sft()`] fine-tunes language models.
 
 mod base;
 pub mod bounds;
 mod fitting;
 pub mod reward;
+mod sft;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use pcrm_core::Backend;
+use pcrm_core::text::Tokenizer;
 
 pub use base::Base;
 pub use reward::{RewardOptions, RewardRun};
+pub use sft::{SftData, sft};
+
+/// What surrounds a run: what computes, the model to begin from, the folder, and what stops it.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// What computes.
+    pub backend: &'a dyn Backend,
+    /// The model to begin from.
+    pub base: &'a Base,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The run's folder.
+    pub dir: &'a Path,
+    /// Resumes the run that is in the folder, its fitted constraint included.
+    pub resume: bool,
+    /// Set from outside to end the run after the step at hand, with a checkpoint.
+    pub stop: &'a AtomicBool,
+}

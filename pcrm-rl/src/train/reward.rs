@@ -1,17 +1,12 @@
 //! Training a reward model: the constraint gets its numbers, the pairs their bounds, and the model is trained on both.
 
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
-
-use pcrm_core::Backend;
 use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::model::RewardModel;
-use pcrm_core::text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Base;
+use super::Setting;
 use super::bounds::bounds;
 use super::fitting::fitted;
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
@@ -46,23 +41,6 @@ impl RewardOptions {
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint::of(&self.trainer, &self.reward)
     }
-}
-
-/// What surrounds a run: what computes, the model to begin from, the folder, and what stops it.
-#[derive(Clone, Copy)]
-pub struct Setting<'a> {
-    /// What computes.
-    pub backend: &'a dyn Backend,
-    /// The model to begin from.
-    pub base: &'a Base,
-    /// Its tokenizer.
-    pub tokenizer: &'a Tokenizer,
-    /// The run's folder.
-    pub dir: &'a Path,
-    /// Resumes the run that is in the folder, its fitted constraint included.
-    pub resume: bool,
-    /// Set from outside to end the run after the step at hand, with a checkpoint.
-    pub stop: &'a AtomicBool,
 }
 
 /// The data of a run, and its constraint, settled ([`Constraint::settle`]) and perhaps still to be fitted.

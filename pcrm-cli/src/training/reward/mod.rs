@@ -6,22 +6,21 @@ mod fitted;
 mod identity;
 mod record;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use pcrm_core::model::{ModelConfig, RewardModel, weights};
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::checkpoint;
 use pcrm_rl::crossfit::MarginCache;
 use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::offline::Outcome;
 use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
-use pcrm_rl::train::RewardRun;
-use pcrm_rl::train::reward::{RewardData, Setting};
+use pcrm_rl::train::reward::RewardData;
+use pcrm_rl::train::{RewardRun, Setting};
 use serde_json::Value;
 
-use super::{Encoded, encoded};
+use super::{Encoded, encoded, folder};
 use crate::dataset::{bound_warnings, padding};
-use crate::interrupt::{self, Interrupted};
+use crate::interrupt;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::report::run::{FittedTo, constraint as shown};
@@ -77,7 +76,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let options = args.options()?;
     let file = constraint::file(&args.constraint);
     let mut constraint = usage(constraint::read(&args.constraint))?;
-    begin_folder(args)?;
+    folder::begin(&args.output, args.resume)?;
     let backend = args.training.machine.open()?;
     let given = args;
     let args = &args.fetched()?;
@@ -162,51 +161,11 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
         Outcome::Finished { .. } => {
             Ok(Trained { constraint: tagged, eval: run.eval, model: trained.model })
         }
-        Outcome::Interrupted { steps, checkpoint } => Err(Interrupted {
-            message: format!(
-                "interrupted after step {steps}; {} is saved: rerun the same command with --resume to continue",
-                checkpoint.display()
-            ),
-        }
-        .into()),
+        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
     }
 }
 
 /// The user's cache of margins that judges gave.
 pub fn margins() -> MarginCache {
     MarginCache::new(dirs::cache_dir().map(|folder| folder.join("pcrm").join("crossfit")))
-}
-
-/// Files that a folder with a model or a tokenizer has.
-const TAKEN: [&str; 6] = [
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "tokenizer.json",
-    "tokenizer_config.json",
-];
-
-/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse their folder. A folder
-/// with neither, as a run leaves that was refused before its first checkpoint, counts as empty.
-fn begin_folder(args: &RewardArgs) -> Result<()> {
-    let dir = &args.output;
-    ensure!(!dir.is_file(), "--output {}: is a file, expected a folder", dir.display());
-    let steps = checkpoint::steps(dir)?;
-    if args.resume {
-        if steps.is_empty() {
-            say(&format!("--resume: {} has no checkpoint yet; the run begins at step 1", dir.display()));
-        }
-        return Ok(());
-    }
-    let taken = TAKEN.iter().find(|name| dir.join(name).exists());
-    let holds = match (steps.last(), taken) {
-        (Some(step), _) => format!("checkpoint-{step} of a run"),
-        (None, Some(file)) => (*file).to_owned(),
-        (None, None) => return Ok(()),
-    };
-    bail!(
-        "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
-        dir.display()
-    )
 }
