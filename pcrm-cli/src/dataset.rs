@@ -53,8 +53,7 @@ impl Reading {
     /// # Errors
     /// Those of [`length`].
     pub fn training_length(&self, model: &ModelConfig) -> Result<usize> {
-        let usual = trained_length(model).unwrap_or(TRAINING_LENGTH);
-        length(self.max_length, usual.min(model.max_positions), model)
+        training_length(self.max_length, model)
     }
 
     /// The most tokens of a sequence that a model scores: all that it has positions for.
@@ -94,6 +93,15 @@ impl Reading {
         say(&report.to_string());
         Ok((encoded, report))
     }
+}
+
+/// The most tokens of a sequence that a model is trained on: as asked for, else as it was trained before, else 1024.
+///
+/// # Errors
+/// Those of [`length`].
+pub fn training_length(asked: Option<usize>, model: &ModelConfig) -> Result<usize> {
+    let usual = trained_length(model).unwrap_or(TRAINING_LENGTH);
+    length(asked, usual.min(model.max_positions), model)
 }
 
 /// The limit on sequences that a model was trained with, as its config notes it.

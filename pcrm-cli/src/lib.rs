@@ -80,6 +80,8 @@ enum Verb {
     Inspect(Box<commands::inspect::InspectArgs>),
     /// Train a reward model on preference pairs
     Reward(Box<commands::reward::RewardArgs>),
+    /// Fine-tune a language model on prompts with completions, conversations or texts
+    Sft(Box<commands::sft::SftArgs>),
     /// Fit a constraint to measured win rates
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
@@ -171,17 +173,20 @@ fn parse(command: &Command) -> Result<ArgMatches> {
     }))
 }
 
+/// The options of a verb as the config file of its run.
+fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
+    match (command.find_subcommand(verb), matches.subcommand()) {
+        (Some(verb), Some((_, matches))) => config::resolved(verb, matches),
+        _ => String::new(),
+    }
+}
+
 fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
     match &cli.verb {
         Verb::Inspect(args) => return Ok(commands::inspect::run(args)),
         Verb::Quickstart(args) => commands::quickstart::run(args),
-        Verb::Reward(args) => {
-            let resolved = match (command.find_subcommand("reward"), matches.subcommand()) {
-                (Some(verb), Some((_, matches))) => config::resolved(verb, matches),
-                _ => String::new(),
-            };
-            commands::reward::run(args, &resolved)
-        }
+        Verb::Reward(args) => commands::reward::run(args, &resolved("reward", command, matches)),
+        Verb::Sft(args) => commands::sft::run(args, &resolved("sft", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
         Verb::Score(args) => commands::score::run(args),

@@ -11,3 +11,4 @@ pub mod plugins;
 pub mod quickstart;
 pub mod reward;
 pub mod score;
+pub mod sft;

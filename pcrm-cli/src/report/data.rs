@@ -19,10 +19,12 @@ pub struct Source {
 
 /// Tables about data: file by file, and as tokens.
 pub fn blocks(sources: &[Source]) -> Vec<Block> {
-    vec![Block::Table(files(sources)), Block::Table(tokens(sources))]
+    let read: Vec<_> = sources.iter().map(|source| (source.role.as_str(), &source.read)).collect();
+    vec![Block::Table(files(&read)), Block::Table(tokens(sources))]
 }
 
-fn files(sources: &[Source]) -> Table {
+/// A table of files as they were read, each report with the purpose of its files.
+pub fn files(read: &[(&str, &Report)]) -> Table {
     let mut table = Table::of_numbers(
         "Files as they were read",
         &["file", "rows", "kept", "left out, and why", "schema", "for"],
@@ -30,8 +32,8 @@ fn files(sources: &[Source]) -> Table {
     for column in &mut table.columns[3..] {
         column.align = super::document::Align::Left;
     }
-    for source in sources {
-        for file in &source.read.files {
+    for (role, report) in read {
+        for file in &report.files {
             let why =
                 file.left_out.iter().map(|(kind, LeftOut { count: left, first_line, first_message })| {
                     let first = if *left == 1 { "line" } else { "first in line" };
@@ -44,7 +46,7 @@ fn files(sources: &[Source]) -> Table {
                 count(file.kept as u64),
                 if why.is_empty() { "none".to_owned() } else { why },
                 file.schema.map_or_else(|| "unknown".to_owned(), |schema| schema.to_string()),
-                source.role.clone(),
+                (*role).to_owned(),
             ]);
         }
     }

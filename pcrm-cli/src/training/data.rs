@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::overlap::overlap;
 use pcrm_core::data::preference::Preference;
+use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
 
@@ -59,9 +60,8 @@ pub fn encoded(
             sources[0].role = "training and held out".to_owned();
             // By the prompt's identity: no prompt on both sides, whatever the order and the schemas of the
             // files.
-            let (eval, train): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|pair| {
-                digest_fraction(&format!("{}\0{}", args.machine.seed, pair.id.prompt)) < share
-            });
+            let (eval, train): (Vec<_>, Vec<_>) =
+                encoded.into_iter().partition(|pair| held_out(args.machine.seed, pair.id.prompt, share));
             ensure!(
                 !eval.is_empty() && !train.is_empty(),
                 "--eval-split {share}: leaves one side without pairs ({} to train on, {} held out)",
@@ -91,6 +91,11 @@ pub fn encoded(
         ));
     }
     Ok(Encoded { train, eval, sources, form, warnings })
+}
+
+/// Returns true for the share of prompts that a seed holds out, by the prompt's identity: no prompt is on both sides.
+pub fn held_out(seed: u64, prompt: PromptId, share: f64) -> bool {
+    digest_fraction(&format!("{seed}\0{prompt}")) < share
 }
 
 /// A number from 0 to 1 from a text's hash.

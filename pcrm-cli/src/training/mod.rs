@@ -18,14 +18,19 @@ use pcrm_rl::options::{TrainerConfig, Warmup};
 use pcrm_rl::order::{BatchSize, Order};
 use pcrm_rl::train::{Base, RewardOptions};
 
-pub use self::data::{Encoded, encoded};
+pub use self::data::{Encoded, encoded, held_out};
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::{positive, real, share, whole};
 use crate::usage::{named, usage};
 
-/// The options that every verb that trains shares: the model, the data, the loss and the steps.
+/// The learning rate of reward models where none is given.
+pub const REWARD_RATE: f64 = 1e-4;
+/// The learning rate of fine-tuning where none is given, as TRL has it.
+pub const SFT_RATE: f64 = 2e-5;
+
+/// The options that every verb that trains reward models shares: the model, the data, the loss and the steps.
 #[derive(Debug, Clone, Args)]
 pub struct TrainingArgs {
     /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, which gets
@@ -101,7 +106,7 @@ pub struct StepArgs {
     /// End after N steps
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_steps: Option<u64>,
-    /// Take this many pairs per step; of ranked answers, prompts
+    /// Take this many pairs per step; of ranked answers, prompts; of pcrm sft, completions
     #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
     /// Take N tokens per step (every prompt once) instead of pairs
@@ -113,9 +118,9 @@ pub struct StepArgs {
     /// Order pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
-    /// Set the largest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 1e-4, value_parser = real)]
-    learning_rate: f64,
+    /// Set the largest learning rate [default: 1e-4; of pcrm sft 2e-5]
+    #[arg(long, value_name = "RATE", value_parser = real)]
+    learning_rate: Option<f64>,
     /// Shape the learning rate after warm-up
     #[arg(long, value_name = "SHAPE", default_value = "linear")]
     schedule: ScheduleChoice,
@@ -254,14 +259,15 @@ impl TrainingArgs {
     pub fn options(&self) -> Result<RewardOptions> {
         usage(self.reading.check())?;
         let reward = usage(self.loss.config())?;
-        let options = RewardOptions { trainer: self.steps.config(self.machine.seed), reward };
+        let options = RewardOptions { trainer: self.steps.config(self.machine.seed, REWARD_RATE), reward };
         usage(options.check(self.evaluates()).map_err(named))?;
         Ok(options)
     }
 }
 
 impl StepArgs {
-    fn config(&self, seed: u64) -> TrainerConfig {
+    /// The options as the trainer takes them, without evaluations and checkpoints; `rate` is the default learning rate.
+    pub fn config(&self, seed: u64, rate: f64) -> TrainerConfig {
         let steps = self;
         TrainerConfig {
             seed,
@@ -274,7 +280,7 @@ impl StepArgs {
                 OrderChoice::File => Order::File,
             },
             micro_tokens: steps.micro_tokens,
-            learning_rate: steps.learning_rate,
+            learning_rate: steps.learning_rate.unwrap_or(rate),
             schedule: match steps.schedule {
                 ScheduleChoice::Constant => Shape::Constant,
                 ScheduleChoice::Linear => Shape::Linear,

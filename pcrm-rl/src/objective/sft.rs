@@ -127,8 +127,7 @@ impl Objective for Sft {
             let mut packed = Packed::default();
             packed.push(&completion.ids, None)?;
             let targets = completion.trained.iter().cloned().flatten();
-            let (rows, ids): (Vec<usize>, Vec<u32>) =
-                targets.map(|at| (at - 1, completion.ids[at])).unzip();
+            let (rows, ids): (Vec<usize>, Vec<u32>) = targets.map(|at| (at - 1, completion.ids[at])).unzip();
             let log_probs = model.token_stats(&packed, &rows, &ids)?.log_probs.read()?.into_f32();
             Ok((completion.origin.to_string(), log_probs.iter().sum()))
         };

@@ -42,9 +42,7 @@ impl Base {
     /// Files that cannot be read; a folder without a language model's head.
     pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         Ok(match self.random_init {
-            true => {
-                LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?
-            }
+            true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
             false => LanguageModel::load(backend, &self.dir, self.dtype)?,
         })
     }

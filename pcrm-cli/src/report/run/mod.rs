@@ -1,5 +1,6 @@
 //! The report of a training run: its course, data, model and options.
 
+pub mod language;
 mod plots;
 mod settings;
 mod summary;

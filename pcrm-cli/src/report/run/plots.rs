@@ -6,6 +6,7 @@ use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
 
 use super::Run;
 use super::summary::bounds;
+use crate::report::curves::Curves;
 
 /// The least span of an axis of losses, in nats: less is noise and not to be blown up.
 const LEAST_NATS: f64 = 0.05;
@@ -15,35 +16,29 @@ pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
     if bounds(run).is_some() {
         plots.extend([bounded_loss(run), beyond(run)]);
     }
-    plots.extend([scores(run), gradient(run), learning_rate(run), speed(run)]);
+    let course = Course::of(run);
+    plots.extend([scores(run), course.gradient(), course.learning_rate(), course.speed()]);
     plots
 }
 
-fn steps() -> Axis {
+pub(super) fn steps() -> Axis {
     Axis::counts("step")
 }
 
-/// A measure of training, pale as it was and smoothed, and of evaluations.
+/// The curves that every trainer has.
+pub(super) struct Course<'a> {
+    pub curves: &'a Curves,
+    /// The gradient norm above which gradients are clipped.
+    pub max_grad_norm: Option<f64>,
+}
+
+/// A metric of a reward model's training and of its evaluations.
 fn both(run: &Run<'_>, name: &str) -> Vec<Layer> {
-    let train = run.curves.train(name);
-    let mut layers = Vec::new();
-    if run.curves.window() > 1 {
-        layers.push(Layer::unnamed(Ink::Blue, Mark::Faint(thin(&train))));
-    }
-    layers.push(Layer::new("training", Ink::Blue, Mark::Line(smooth(&train))));
-    let eval = run.curves.eval(name);
-    if eval.len() > 1 {
-        layers.push(Layer::unnamed(Ink::Orange, Mark::Line(eval.clone())));
-    }
-    layers.push(Layer::new("held out", Ink::Orange, Mark::Dots(eval)));
-    layers
+    Course::of(run).both(name)
 }
 
 fn smoothing(run: &Run<'_>) -> String {
-    match run.curves.window() {
-        1 => String::new(),
-        window => format!("Bold lines are means over {window} logged steps."),
-    }
+    Course::of(run).smoothing()
 }
 
 fn ranking_loss(run: &Run<'_>) -> Plot {
@@ -133,42 +128,75 @@ fn scores(run: &Run<'_>) -> Plot {
     Plot { title: "Scores".into(), about: String::new(), x: steps(), y, layers }
 }
 
-fn gradient(run: &Run<'_>) -> Plot {
-    let norms = run.curves.train("grad_norm");
-    let mut layers = vec![];
-    if run.curves.window() > 1 {
-        layers.push(Layer::unnamed(Ink::Blue, Mark::Faint(thin(&norms))));
+impl<'a> Course<'a> {
+    fn of(run: &'a Run<'_>) -> Self {
+        Self { curves: &run.curves, max_grad_norm: run.max_grad_norm }
     }
-    layers.push(Layer::new("norm", Ink::Blue, Mark::Line(smooth(&norms))));
-    let mut about = String::new();
-    if let Some(most) = run.max_grad_norm {
-        layers.push(Layer::new("clipped above", Ink::Grey, Mark::Across(most)));
-        let clipped = norms.iter().filter(|(_, norm)| *norm > most).count();
-        about =
-            format!("Clipped in {} of {} logged steps.", count(clipped as u64), count(norms.len() as u64));
+
+    /// A metric of training, pale as it was and smoothed, and of evaluations.
+    pub(super) fn both(&self, name: &str) -> Vec<Layer> {
+        let train = self.curves.train(name);
+        let mut layers = Vec::new();
+        if self.curves.window() > 1 {
+            layers.push(Layer::unnamed(Ink::Blue, Mark::Faint(thin(&train))));
+        }
+        layers.push(Layer::new("training", Ink::Blue, Mark::Line(smooth(&train))));
+        let eval = self.curves.eval(name);
+        if eval.len() > 1 {
+            layers.push(Layer::unnamed(Ink::Orange, Mark::Line(eval.clone())));
+        }
+        layers.push(Layer::new("held out", Ink::Orange, Mark::Dots(eval)));
+        layers
     }
-    let y = Axis::new("√Σ g², before clipping");
-    Plot { title: "Gradient norm".into(), about, x: steps(), y, layers }
-}
 
-fn learning_rate(run: &Run<'_>) -> Plot {
-    let rates = thin(&run.curves.train("learning_rate"));
-    let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let y = match highest > 0.0 {
-        true => Axis::new("learning rate").within(0.0, 1.05 * highest),
-        false => Axis::new("learning rate"),
-    };
-    let layers = vec![Layer::unnamed(Ink::Blue, Mark::Line(rates))];
-    Plot { title: "Learning rate".into(), about: String::new(), x: steps(), y, layers }
-}
+    /// Says how bold lines are smoothed.
+    pub(super) fn smoothing(&self) -> String {
+        match self.curves.window() {
+            1 => String::new(),
+            window => format!("Bold lines are means over {window} logged steps."),
+        }
+    }
 
-fn speed(run: &Run<'_>) -> Plot {
-    let speeds = run.curves.train("tokens_per_second");
-    let highest = speeds.iter().map(|(_, speed)| *speed).fold(1.0, f64::max);
-    let layers = vec![
-        Layer::unnamed(Ink::Blue, Mark::Faint(thin(&speeds))),
-        Layer::unnamed(Ink::Blue, Mark::Line(smooth(&speeds))),
-    ];
-    let y = Axis::new("tokens per second, prompts counted twice").within(0.0, 1.05 * highest);
-    Plot { title: "Speed".into(), about: String::new(), x: steps(), y, layers }
+    pub(super) fn gradient(&self) -> Plot {
+        let norms = self.curves.train("grad_norm");
+        let mut layers = vec![];
+        if self.curves.window() > 1 {
+            layers.push(Layer::unnamed(Ink::Blue, Mark::Faint(thin(&norms))));
+        }
+        layers.push(Layer::new("norm", Ink::Blue, Mark::Line(smooth(&norms))));
+        let mut about = String::new();
+        if let Some(most) = self.max_grad_norm {
+            layers.push(Layer::new("clipped above", Ink::Grey, Mark::Across(most)));
+            let clipped = norms.iter().filter(|(_, norm)| *norm > most).count();
+            about = format!(
+                "Clipped in {} of {} logged steps.",
+                count(clipped as u64),
+                count(norms.len() as u64)
+            );
+        }
+        let y = Axis::new("√Σ g², before clipping");
+        Plot { title: "Gradient norm".into(), about, x: steps(), y, layers }
+    }
+
+    pub(super) fn learning_rate(&self) -> Plot {
+        let rates = thin(&self.curves.train("learning_rate"));
+        let highest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+        let y = match highest > 0.0 {
+            true => Axis::new("learning rate").within(0.0, 1.05 * highest),
+            false => Axis::new("learning rate"),
+        };
+        let layers = vec![Layer::unnamed(Ink::Blue, Mark::Line(rates))];
+        Plot { title: "Learning rate".into(), about: String::new(), x: steps(), y, layers }
+    }
+
+    pub(super) fn speed(&self) -> Plot {
+        let speeds = self.curves.train("tokens_per_second");
+        let highest = speeds.iter().map(|(_, speed)| *speed).fold(1.0, f64::max);
+        let layers = vec![
+            Layer::unnamed(Ink::Blue, Mark::Faint(thin(&speeds))),
+            Layer::unnamed(Ink::Blue, Mark::Line(smooth(&speeds))),
+        ];
+        let y = Axis::new("tokens per second, prompts counted twice").within(0.0, 1.05 * highest);
+        Plot { title: "Speed".into(), about: String::new(), x: steps(), y, layers }
+    }
 }

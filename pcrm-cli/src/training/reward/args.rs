@@ -77,6 +77,26 @@ impl KeepArgs {
     }
 }
 
+impl KeepArgs {
+    /// A trainer's options with these.
+    pub fn keep(&self, trainer: TrainerConfig) -> TrainerConfig {
+        TrainerConfig {
+            log_every: self.log_every,
+            eval_every: self.eval_every,
+            save_every: Some(self.save_every),
+            keep: self.keep,
+            patience: self.patience,
+            final_weights: match self.r#final {
+                Some(FinalChoice::Best) => Final::Best,
+                Some(FinalChoice::Last) => Final::Last,
+                None if self.patience.is_some() => Final::Best,
+                None => Final::Last,
+            },
+            ..trainer
+        }
+    }
+}
+
 impl RewardArgs {
     /// The same with local paths in place of the Hub's repositories.
     ///
@@ -91,22 +111,8 @@ impl RewardArgs {
     /// # Errors
     /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
     pub(super) fn options(&self) -> Result<RewardOptions> {
-        let keeping = &self.keeping;
         let RewardOptions { trainer, reward } = self.training.options()?;
-        let trainer = TrainerConfig {
-            log_every: keeping.log_every,
-            eval_every: keeping.eval_every,
-            save_every: Some(keeping.save_every),
-            keep: keeping.keep,
-            patience: keeping.patience,
-            final_weights: match keeping.r#final {
-                Some(FinalChoice::Best) => Final::Best,
-                Some(FinalChoice::Last) => Final::Last,
-                None if keeping.patience.is_some() => Final::Best,
-                None => Final::Last,
-            },
-            ..trainer
-        };
+        let trainer = self.keeping.keep(trainer);
         let options = RewardOptions { trainer, reward };
         usage(options.check(self.training.evaluates()).map_err(named))?;
         Ok(options)

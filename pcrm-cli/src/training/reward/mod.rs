@@ -83,7 +83,8 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let at = || format!("--model {}", args.training.model.display());
     let shape = ModelConfig::from_dir(&args.training.model).with_context(at)?;
     let max_length = usage(args.training.reading.training_length(&shape))?;
-    let mut resolved = config::with_option(resolved, "max-length", max_length as i64)?;
+    let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
+    let mut resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
     if file.is_some() {
         // The file may change or go: the run's config keeps its content.
         resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
@@ -158,9 +159,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     lines.iter().for_each(|line| say(line));
     warnings.repeat();
     match trained.outcome {
-        Outcome::Finished { .. } => {
-            Ok(Trained { constraint: tagged, eval: run.eval, model: trained.model })
-        }
+        Outcome::Finished { .. } => Ok(Trained { constraint: tagged, eval: run.eval, model: trained.model }),
         Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
     }
 }

@@ -1,0 +1,132 @@
+//! The options of `pcrm sft`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use pcrm_core::data::encode::{CompletionOptions, Overlong, TrainOn};
+use pcrm_core::model::ModelConfig;
+use pcrm_rl::options::TrainerConfig;
+use pcrm_rl::train::Base;
+
+use crate::columns::ColumnArgs;
+use crate::dataset::training_length;
+use crate::hub::{Hub, Weights};
+use crate::machine::Machine;
+use crate::numbers::{positive, share};
+use crate::training::reward::KeepArgs;
+use crate::training::{SFT_RATE, StepArgs};
+use crate::usage::{named, usage};
+
+/// Options of `pcrm sft`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES, next_display_order = 10)]
+pub struct SftArgs {
+    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model
+    #[arg(long, value_name = "DIR", display_order = 1)]
+    pub model: PathBuf,
+    /// Learn from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of the
+    /// Hub (org/name, org/name:split): prompts with completions, conversations, texts, or preferences, of which
+    /// the chosen answers are learned
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    pub data: Vec<PathBuf>,
+    /// Write the trained model, its checkpoints and metrics to this folder
+    #[arg(long, value_name = "DIR", display_order = 3)]
+    pub output: PathBuf,
+    /// Continue from the newest checkpoint in --output
+    #[arg(long, display_order = 4)]
+    pub resume: bool,
+    /// Evaluate on these files, folders or data sets
+    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    pub eval_data: Vec<PathBuf>,
+    /// Hold out this share of the prompts of --data to evaluate on
+    #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
+    pub eval_split: Option<f64>,
+    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    #[arg(long)]
+    pub random_init: bool,
+    #[command(flatten)]
+    pub reading: CompletionReading,
+    #[command(flatten)]
+    pub steps: StepArgs,
+    #[command(flatten)]
+    pub keeping: KeepArgs,
+    #[command(flatten)]
+    pub hub: Hub,
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+/// How completions are read.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub struct CompletionReading {
+    /// Limit sequences (prompt and completion) to N tokens [default: 1024, or the model's positions]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub max_length: Option<usize>,
+    /// Treat longer sequences by this rule: cut-end, or drop them
+    #[arg(long, value_name = "RULE", default_value_t = Overlong::CutEnd)]
+    pub too_long: Overlong,
+    /// Learn these tokens: of the completion (of rows without a prompt all), of the assistant's turns (by the
+    /// chat template's {% generation %} marks), or everything
+    #[arg(long, value_name = "TOKENS", default_value_t = TrainOn::Completion)]
+    pub train_on: TrainOn,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+}
+
+impl CompletionReading {
+    /// The options of encoding for a model.
+    ///
+    /// # Errors
+    /// A limit beyond learned positions.
+    pub fn options(&self, model: &ModelConfig) -> Result<CompletionOptions> {
+        let max_length = Some(training_length(self.max_length, model)?);
+        Ok(CompletionOptions { max_length, too_long: self.too_long, train_on: self.train_on })
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm sft --model qwen2 --data instructions.jsonl --eval-split 0.05 --output runs/sft
+  pcrm sft --model qwen2 --data chats.jsonl --train-on assistant --epochs 2 --output runs/sft
+  pcrm sft --config runs/sft/config.toml --resume";
+
+impl SftArgs {
+    /// Returns true if there is held-out data.
+    pub fn evaluates(&self) -> bool {
+        self.eval_split.is_some() || !self.eval_data.is_empty()
+    }
+
+    /// The same with local paths in place of the Hub's repositories.
+    ///
+    /// # Errors
+    /// The Hub's.
+    pub fn fetched(&self) -> Result<Self> {
+        let mut args = self.clone();
+        args.model = self.hub.model("--model", &self.model, Weights::drawn_if(self.random_init))?;
+        args.data = self.hub.data("--data", &self.data)?;
+        args.eval_data = self.hub.data("--eval-data", &self.eval_data)?;
+        Ok(args)
+    }
+
+    /// The options as the trainer takes them, checked.
+    ///
+    /// # Errors
+    /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
+    pub fn trainer(&self) -> Result<TrainerConfig> {
+        let trainer = self.keeping.keep(self.steps.config(self.machine.seed, SFT_RATE));
+        usage(trainer.check(self.evaluates()).map_err(named))?;
+        Ok(trainer)
+    }
+
+    /// The model to begin from.
+    pub fn base(&self) -> Base {
+        Base {
+            dir: self.model.clone(),
+            random_init: self.random_init,
+            dtype: self.machine.dtype,
+            seed: self.machine.seed,
+        }
+    }
+}

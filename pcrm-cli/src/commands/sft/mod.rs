@@ -1,0 +1,198 @@
+//! `pcrm sft`: fine-tunes a language model on completions.
+
+mod args;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+pub use args::SftArgs;
+use pcrm_core::data::completions::load_completions;
+use pcrm_core::data::encode::{CompletionOptions, CompletionReport, EncodedCompletion, encode_completions};
+use pcrm_core::data::files::data_files;
+use pcrm_core::data::preference::Ties;
+use pcrm_core::data::report::MANY_LEFT_OUT;
+use pcrm_core::digest;
+use pcrm_core::model::{ModelConfig, weights};
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::metrics;
+use pcrm_rl::objective::sft::Completions;
+use pcrm_rl::offline::Outcome;
+use pcrm_rl::train::{Setting, SftData, sft};
+use serde_json::json;
+
+use crate::progress::{Watch, say};
+use crate::report::curves::Curves;
+use crate::report::run::language;
+use crate::training::{folder, held_out};
+use crate::usage::{named, usage};
+use crate::warnings::Warnings;
+use crate::{config, interrupt, report};
+
+/// Trains; `resolved` is the config file of this run.
+///
+/// # Errors
+/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
+    let trainer = args.trainer()?;
+    usage(args.reading.columns.columns())?;
+    folder::begin(&args.output, args.resume)?;
+    let backend = args.machine.open()?;
+    let named_model = args.model.display().to_string();
+    let args = &args.fetched()?;
+    let at = || format!("--model {}", args.model.display());
+    let shape = ModelConfig::from_dir(&args.model).with_context(at)?;
+    let options = usage(args.reading.options(&shape))?;
+    let max_length = options.max_length.unwrap_or(shape.max_positions);
+    let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
+    let resolved = config::with_option(&resolved, "learning-rate", trainer.learning_rate)?;
+    let tokenizer = Tokenizer::from_dir(&args.model).with_context(at)?;
+    let mut warnings = Warnings::default();
+    let (train, eval, sources) = completions(args, &tokenizer, &options, &mut warnings)?;
+    let data = SftData { train: Completions::new(train), eval: eval.map(Completions::new), max_length };
+    let identity = identity(args, &options)?;
+    let describe = || -> Result<()> {
+        weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
+        let manifest = json!({
+            "pcrm": env!("CARGO_PKG_VERSION"),
+            "model": args.model,
+            "data": args.data,
+            "eval_data": args.eval_data,
+            "train_completions": data.train.items().len(),
+            "eval_completions": data.eval.as_ref().map(|eval| eval.items().len()),
+            "fingerprint": identity,
+        });
+        Ok(weights::write_json(&args.output.join("manifest.json"), &manifest)?)
+    };
+    // A run that is resumed may be refused: then the files keep describing the run that is there.
+    let resumes = args.resume && args.output.join("manifest.json").exists();
+    if !resumes {
+        describe()?;
+    }
+    say(&format!(
+        "training on {} completions, {} tokens to learn{}",
+        data.train.items().len(),
+        data.train.targets(),
+        data.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.items().len())),
+    ));
+    let base = args.base();
+    let setting = Setting {
+        backend: backend.as_ref(),
+        base: &base,
+        tokenizer: &tokenizer,
+        dir: &args.output,
+        resume: args.resume,
+        stop: interrupt::flag()?,
+    };
+    let trained = sft(setting, &trainer, &data, identity.clone(), &mut Watch::default());
+    let outcome = trained.as_ref().map(|trained| &trained.outcome);
+    if matches!(outcome, Ok(_) | Err(pcrm_rl::Error::NotFinite { .. })) {
+        let path = args.output.join(report::FILE);
+        let page =
+            metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {
+                language::document(&language::Run {
+                    name: args
+                        .output
+                        .file_name()
+                        .map_or_else(String::new, |name| name.to_string_lossy().into()),
+                    base: if args.random_init {
+                        format!("random weights ({named_model})")
+                    } else {
+                        named_model
+                    },
+                    curves: Curves::new(lines),
+                    ending: outcome,
+                    warnings: warnings.all(),
+                    sources: &sources,
+                    max_grad_norm: trainer.max_grad_norm,
+                    options: &resolved,
+                })
+            });
+        if report::write(&path, page) {
+            say(&format!("report: {}", path.display()));
+        }
+    }
+    let outcome = trained.map_err(named)?.outcome;
+    if resumes {
+        describe()?;
+    }
+    folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
+    warnings.repeat();
+    match outcome {
+        Outcome::Finished { .. } => Ok(()),
+        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
+    }
+}
+
+type Split = (Vec<EncodedCompletion>, Option<Vec<EncodedCompletion>>, Vec<language::Source>);
+
+/// Reads, encodes and splits the data.
+fn completions(
+    args: &SftArgs,
+    tokenizer: &Tokenizer,
+    options: &CompletionOptions,
+    warnings: &mut Warnings,
+) -> Result<Split> {
+    let mut sources = Vec::new();
+    let mut read = |paths: &[PathBuf], role: &str| -> Result<Vec<EncodedCompletion>> {
+        let (rows, read) = load_completions(paths, args.reading.columns.options(Ties::Drop)?)?;
+        say(&read.to_string());
+        let (completions, encoded) = encode_completions(&rows, tokenizer, options)?;
+        say(&encoded.to_string());
+        let left_out = [read.shortfall(), shortfall(&encoded)];
+        left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
+        sources.push(language::Source { role: role.to_owned(), read, encoded });
+        Ok(completions)
+    };
+    let train = read(&args.data, "training")?;
+    let (train, eval) = match args.eval_split {
+        Some(share) => {
+            let (eval, train): (Vec<_>, Vec<_>) =
+                train.into_iter().partition(|row| held_out(args.machine.seed, row.prompt_id, share));
+            ensure!(
+                !eval.is_empty() && !train.is_empty(),
+                "--eval-split {share}: leaves one side without completions ({} to train on, {} held out)",
+                train.len(),
+                eval.len()
+            );
+            (train, Some(eval))
+        }
+        None if args.eval_data.is_empty() => (train, None),
+        None => (train, Some(read(&args.eval_data, "evaluation")?)),
+    };
+    Ok((train, eval, sources))
+}
+
+/// The rows that are read and not trained on, where they are many.
+fn shortfall(encoded: &CompletionReport) -> Option<String> {
+    let out = encoded.rows - encoded.kept;
+    let many = out as f64 > MANY_LEFT_OUT * encoded.rows as f64;
+    many.then(|| format!("{out} of {} rows are left out: {encoded}", encoded.rows))
+}
+
+/// The identity of what the run reads, by option name.
+fn identity(args: &SftArgs, options: &CompletionOptions) -> Result<Fingerprint> {
+    let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
+        data_files(paths)?.iter().map(|path| Ok(digest::file(path)?)).collect()
+    };
+    let (machine, columns) = (&args.machine, &args.reading.columns);
+    let own = [
+        ("max-length", json!(options.max_length)),
+        ("too-long", json!(options.too_long)),
+        ("train-on", json!(options.train_on)),
+        ("schema", json!(columns.schema.map(|schema| schema.name()))),
+        ("prompt-field", json!(columns.prompt_field)),
+        ("chosen-field", json!(columns.chosen_field)),
+        ("field", json!(columns.field)),
+        ("eval-split", json!(args.eval_split)),
+        ("backend", json!(machine.backend)),
+        ("device", json!(machine.device.to_string())),
+        ("dtype", json!(machine.dtype.to_string())),
+        ("data", json!(digests(&args.data)?)),
+        ("eval-data", json!(digests(&args.eval_data)?)),
+        ("model", json!(digest::model(&args.model)?)),
+        ("random-init", json!(args.random_init)),
+    ];
+    Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>())
+}

@@ -1,0 +1,160 @@
+//! The report of a language model's training.
+
+use pcrm_core::data::encode::CompletionReport;
+use pcrm_core::data::report::Report;
+use pcrm_rl::offline::Outcome;
+
+use super::options;
+use super::plots::{Course, steps};
+use crate::report::curves::Curves;
+use crate::report::data;
+use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
+use crate::report::number::{count, duration, number, percent};
+use crate::report::plot::{Axis, Plot};
+
+/// Completions that were read for one purpose.
+#[derive(Debug)]
+pub struct Source {
+    /// The purpose.
+    pub role: String,
+    /// The report of reading them.
+    pub read: Report,
+    /// The report of encoding them.
+    pub encoded: CompletionReport,
+}
+
+/// A training run.
+pub struct Run<'a> {
+    /// Its name.
+    pub name: String,
+    /// The base model.
+    pub base: String,
+    /// Its metrics.
+    pub curves: Curves,
+    /// How it ended.
+    pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
+    /// The warnings that it printed.
+    pub warnings: &'a [String],
+    /// The data it read.
+    pub sources: &'a [Source],
+    /// The gradient norm above which gradients are clipped.
+    pub max_grad_norm: Option<f64>,
+    /// All options, as TOML.
+    pub options: &'a str,
+}
+
+/// The report of a run.
+pub fn document(run: &Run<'_>) -> Document {
+    let mut summary = vec![Block::Figures(figures(run))];
+    summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
+    summary.extend(ending(run));
+    let mut sections = vec![Section::open("", summary)];
+    if run.curves.last().is_some() {
+        let course = Course { curves: &run.curves, max_grad_norm: run.max_grad_norm };
+        let metric = |title: &str, name: &str, y: Axis| Plot {
+            title: title.into(),
+            about: course.smoothing(),
+            x: steps(),
+            y,
+            layers: course.both(name),
+        };
+        let plots = vec![
+            metric("Loss", "loss", Axis::new("−ln p, nats per token")),
+            metric(
+                "Token accuracy",
+                "mean_token_accuracy",
+                Axis::shares("share of tokens that are most likely"),
+            ),
+            metric("Entropy", "entropy", Axis::new("nats per token")),
+            course.gradient(),
+            course.learning_rate(),
+            course.speed(),
+        ];
+        let plots = plots.into_iter().filter(|plot| plot.layers.iter().any(|layer| !layer.is_empty()));
+        sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
+    }
+    let files: Vec<_> = run.sources.iter().map(|source| (source.role.as_str(), &source.read)).collect();
+    let data = vec![Block::Table(data::files(&files)), Block::Table(tokens(run.sources))];
+    sections.push(Section::open("Data", data));
+    sections.push(Section::closed("All options", vec![Block::Table(options(run.options))]));
+    Document {
+        title: format!("Language model {}", run.name),
+        about: format!("Fine-tuned from {}.", run.base),
+        sections,
+    }
+}
+
+fn figures(run: &Run<'_>) -> Vec<Fact> {
+    let mut figures = Vec::new();
+    let kept = match run.ending {
+        Ok(Outcome::Finished { saved, .. }) => run.curves.evaluation(*saved),
+        _ => run.curves.last_evaluation(),
+    };
+    let held_out = |name: &str| kept.and_then(|line| line[format!("eval_{name}")].as_f64());
+    if let Some(loss) = held_out("loss") {
+        let note = format!("nats per token; perplexity {}", number(loss.exp()));
+        figures.push(Fact::new("Loss, held out", number(loss)).with_note(note));
+    }
+    if let Some(accuracy) = held_out("mean_token_accuracy") {
+        let note = "of held-out tokens are the most likely";
+        figures.push(Fact::new("Token accuracy, held out", percent(accuracy)).with_note(note));
+    }
+    if let Some(last) = run.curves.last() {
+        let of = |name: &str| last[name].as_f64().unwrap_or(0.0);
+        if held_out("loss").is_none() {
+            figures.push(Fact::new("Loss, last step", number(of("loss"))).with_note("nats per token"));
+        }
+        figures.push(
+            Fact::new("Steps", count(of("step") as u64)).with_note(format!("{:.2} epochs", of("epoch"))),
+        );
+        let time = format!("{} in steps", duration(run.curves.seconds()));
+        figures.push(Fact::new("Tokens", count(of("num_tokens") as u64)).with_note(time));
+    }
+    if let Some(speed) = run.curves.median("tokens_per_second") {
+        let saved = run.curves.median("padding_avoided").unwrap_or(0.0);
+        let note = format!("tokens per second; {:.0} % of padded batches not computed", 100.0 * saved);
+        figures.push(Fact::new("Speed, median", count(speed.round() as u64)).with_note(note));
+    }
+    figures
+}
+
+fn ending(run: &Run<'_>) -> Option<Block> {
+    let (severity, text) = match run.ending {
+        Ok(Outcome::Finished { early: false, .. }) => return None,
+        Ok(Outcome::Finished { early: true, .. }) => (
+            Severity::Info,
+            "Stopped early: evaluations did not improve for as long as --patience allows.".to_owned(),
+        ),
+        Ok(Outcome::Interrupted { .. }) => {
+            (Severity::Warning, "Interrupted: rerun the same command with --resume to continue.".to_owned())
+        }
+        Err(error) => (Severity::Error, format!("Failed: {error}")),
+    };
+    Some(Block::Note(severity, text))
+}
+
+/// A row's label, and its number.
+type Row = (&'static str, fn(&CompletionReport) -> usize);
+
+fn tokens(sources: &[Source]) -> Table {
+    let mut columns = vec![""];
+    columns.extend(sources.iter().map(|source| source.role.as_str()));
+    let mut table = Table::of_numbers("Completions as tokens", &columns);
+    let rows: [Row; 7] = [
+        ("completions", |report| report.kept),
+        ("left out: too long", |report| report.dropped_too_long),
+        ("left out: nothing to learn", |report| report.nothing_to_learn),
+        ("cut to the limit", |report| report.cut),
+        ("tokens", |report| report.tokens),
+        ("tokens to learn", |report| report.trained_tokens),
+        ("longest sequence", |report| report.longest),
+    ];
+    table.rows = rows
+        .into_iter()
+        .map(|(label, of)| {
+            let numbers = sources.iter().map(|source| count(of(&source.encoded) as u64));
+            std::iter::once(label.to_owned()).chain(numbers).collect()
+        })
+        .collect();
+    table
+}
