@@ -123,7 +123,7 @@ pub(super) fn read(
     }
     adoption.take(&stored, |parameter, host| how.put(&mut params, &parameter.name, &host))?;
     adoption.finish();
-    Ok(Decoder::new(config, params, heads, how.compute))
+    Decoder::new(config, params, heads, how.compute)
 }
 
 /// Draws all parameters of a model from a seed.
@@ -135,5 +135,5 @@ pub(super) fn random(config: ModelConfig, heads: &[Head], how: Loading<'_>, seed
     for parameter in parameters(&config, heads) {
         how.put(&mut params, &parameter.name, &parameter.random(seed)?)?;
     }
-    Ok(Decoder::new(config, params, heads, how.compute))
+    Decoder::new(config, params, heads, how.compute)
 }

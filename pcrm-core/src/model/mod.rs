@@ -12,6 +12,7 @@ mod fields;
 pub mod folder;
 mod keys;
 pub mod language;
+mod layers;
 pub mod loading;
 mod notes;
 pub mod parameters;

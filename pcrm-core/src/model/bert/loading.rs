@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::{Bert, BertConfig, Layer, Linear, Norm};
+use super::{Bert, BertConfig, Layer};
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::layers::{Embedding, Linear, Norm, Weight};
 
 /// Loads the weights of a folder.
 ///
@@ -15,7 +16,7 @@ use crate::model::checkpoint::Checkpoint;
 /// A missing or broken file, a weight that is missing or has another shape.
 pub(super) fn load(backend: &dyn Backend, config: BertConfig, dir: &Path, compute: DType) -> Result<Bert> {
     let stored = Stored { checkpoint: Checkpoint::open(dir)?, prefix: config.family.prefix };
-    let up = Upload { stored, backend, compute };
+    let up = Upload { stored, backend, compute, norm_eps: config.norm_eps };
     let family = config.family;
     let width = config.width;
     let mut positions =
@@ -39,8 +40,12 @@ pub(super) fn load(backend: &dyn Backend, config: BertConfig, dir: &Path, comput
     }
     let words = up.stored.take("embeddings.word_embeddings.weight", &[config.vocabulary, width])?;
     Ok(Bert {
-        words: up.upload([config.vocabulary, width], words)?,
-        positions: up.upload([config.position_rows(), width], positions)?,
+        words: up.embedding("embeddings.word_embeddings", [config.vocabulary, width], words)?,
+        positions: up.embedding(
+            "embeddings.position_embeddings",
+            [config.position_rows(), width],
+            positions,
+        )?,
         norm: up.norm("embeddings.LayerNorm", width)?,
         layers,
         config,
@@ -72,11 +77,16 @@ struct Upload<'a> {
     stored: Stored,
     backend: &'a dyn Backend,
     compute: DType,
+    norm_eps: f64,
 }
 
 impl Upload<'_> {
-    fn upload(&self, shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Result<crate::Tensor> {
-        self.backend.upload(&HostTensor::f32(shape, values)?, self.compute)
+    fn upload(&self, name: &str, shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Result<Weight> {
+        Ok(Weight::new(name, self.backend.upload(&HostTensor::f32(shape, values)?, self.compute)?))
+    }
+
+    fn embedding(&self, name: &str, shape: [usize; 2], values: Vec<f32>) -> Result<Embedding> {
+        Ok(Embedding::new(self.upload(&format!("{name}.weight"), shape, values)?))
     }
 
     /// Linear layers that read the same, their outputs one after the other.
@@ -87,7 +97,9 @@ impl Upload<'_> {
             bias.extend(self.stored.take(&format!("{name}.bias"), &[out])?);
         }
         let out = out * names.len();
-        Ok(Linear { weight: self.upload([out, width], weight)?, bias: self.upload([out], bias)? })
+        let name = names.join("+");
+        let bias = self.upload(&format!("{name}.bias"), [out], bias)?;
+        Ok(Linear::new(self.upload(&format!("{name}.weight"), [out, width], weight)?, Some(bias)))
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm> {
@@ -97,8 +109,8 @@ impl Upload<'_> {
                 .stored
                 .take(&format!("{name}.{part}"), &[width])
                 .or_else(|error| self.stored.take(&format!("{name}.{older}"), &[width]).map_err(|_| error))?;
-            self.upload([width], values)
+            self.upload(&format!("{name}.{part}"), [width], values)
         };
-        Ok(Norm { weight: part("weight", "gamma")?, bias: part("bias", "beta")? })
+        Ok(Norm::layer(part("weight", "gamma")?, part("bias", "beta")?, self.norm_eps))
     }
 }

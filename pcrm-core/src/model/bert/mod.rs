@@ -14,8 +14,8 @@ pub use config::BertConfig;
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::host::HostTensor;
 use crate::kernels::{Attention, Mask};
+use crate::model::layers::{Embedding, Linear, Norm};
 use crate::model::{Rows, select};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
@@ -24,23 +24,11 @@ use crate::tree::Packed;
 #[derive(Debug, Clone)]
 pub struct Bert {
     config: BertConfig,
-    words: Tensor,
+    words: Embedding,
     /// Learned positions, the embedding of the first token type added.
-    positions: Tensor,
+    positions: Embedding,
     norm: Norm,
     layers: Vec<Layer>,
-}
-
-#[derive(Debug, Clone)]
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-#[derive(Debug, Clone)]
-struct Norm {
-    weight: Tensor,
-    bias: Tensor,
 }
 
 #[derive(Debug, Clone)]
@@ -52,18 +40,6 @@ struct Layer {
     up: Linear,
     down: Linear,
     norm: Norm,
-}
-
-impl Linear {
-    fn of(&self, x: &Tensor) -> Result<Tensor> {
-        x.kernels().linear(x, &self.weight, Some(&self.bias))
-    }
-}
-
-impl Norm {
-    fn of(&self, x: &Tensor, eps: f64) -> Result<Tensor> {
-        x.kernels().layer_norm(x, &self.weight, &self.bias, eps)
-    }
 }
 
 impl Bert {
@@ -96,7 +72,7 @@ impl Bert {
     }
 
     fn embed(&self, batch: &Packed) -> Result<Tensor> {
-        let BertConfig { vocabulary, max_positions, first_position, norm_eps, .. } = self.config;
+        let BertConfig { vocabulary, max_positions, first_position, .. } = self.config;
         if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
             let message = format!("{id} is outside the encoder's vocabulary of {vocabulary}");
             return Err(Error::invalid("token id", message));
@@ -107,18 +83,14 @@ impl Bert {
             return Err(Error::invalid("text", message));
         }
         positions.iter_mut().for_each(|position| *position += first_position);
-        let rows = |table: &Tensor, ids: Vec<u32>| -> Result<Tensor> {
-            table.kernels().embedding(table, &table.constant(&HostTensor::indices(ids))?)
-        };
-        let x = rows(&self.words, batch.ids.clone())?.add(&rows(&self.positions, positions)?)?;
-        self.norm.of(&x, norm_eps)
+        self.norm.forward(&self.words.forward(batch.ids.clone())?.add(&self.positions.forward(positions)?)?)
     }
 
     /// One layer; x `[rows, width]` → `[wanted rows, width]`.
     fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
-        let BertConfig { width, heads, norm_eps, activation, .. } = self.config;
+        let BertConfig { width, heads, activation, .. } = self.config;
         let dim = width / heads;
-        let all = layer.qkv.of(x)?.reshape([batch.ids.len(), 3 * heads, dim])?;
+        let all = layer.qkv.forward(x)?.reshape([batch.ids.len(), 3 * heads, dim])?;
         let part = |at: usize| all.narrow(1, at * heads, heads);
         let qkv = [select(&part(0)?, rows)?, part(1)?, part(2)?]; // [rows, heads, dim]
         let queries = match rows {
@@ -127,13 +99,13 @@ impl Bert {
         };
         let how = Attention { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::Full, queries };
         let attended = x.kernels().attention(qkv.each_ref(), &batch.tree, &how)?;
-        let attended = layer.output.of(&attended.reshape([attended.shape()[0], width])?)?;
-        let x = layer.attention_norm.of(&attended.add(&select(x, rows)?)?, norm_eps)?;
-        let up = layer.up.of(&x)?;
+        let attended = layer.output.forward(&attended.reshape([attended.shape()[0], width])?)?;
+        let x = layer.attention_norm.forward(&attended.add(&select(x, rows)?)?)?;
+        let up = layer.up.forward(&x)?;
         let up = match activation {
             op @ (Unary::Gelu | Unary::GeluTanh) => up.kernels().gelu(&up, op)?,
             other => up.unary(other)?,
         };
-        layer.norm.of(&layer.down.of(&up)?.add(&x)?, norm_eps)
+        layer.norm.forward(&layer.down.forward(&up)?.add(&x)?)
     }
 }

@@ -1,13 +1,13 @@
-//! Rotary positions: the angles of every row, with the scalings of longer contexts.
+//! Rotary positions: how far angles turn per position, with the scalings of longer contexts.
 
+mod angles;
 mod section;
 
-use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
+pub(super) use self::angles::Angles;
 use self::section::Section;
 use crate::error::Result;
-use crate::host::HostTensor;
 use crate::model::fields::Fields;
 use crate::tree::SequenceTree;
 
@@ -159,25 +159,6 @@ impl Rope {
             Scaling::Dynamic { trained, .. } => Some(trained),
             _ => None,
         }
-    }
-
-    /// cos and sin of every row's angles, each `[rows, dim / 2]`.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn tables(&self, tree: &SequenceTree) -> Result<[HostTensor; 2]> {
-        let (positions, half) = (tree.positions(), self.dim / 2);
-        let count = positions.iter().max().map_or(0, |last| *last as usize + 1);
-        let mut tables = BTreeMap::new(); // by length
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for (position, length) in positions.iter().zip(self.lengths(tree)) {
-            let table = tables.entry(length).or_insert_with(|| self.table(count, length));
-            let row = &table[*position as usize * half..][..half];
-            cos.extend(row.iter().map(|(cos, _)| *cos));
-            sin.extend(row.iter().map(|(_, sin)| *sin));
-        }
-        let shape = [positions.len(), half];
-        Ok([HostTensor::f32(shape, cos)?, HostTensor::f32(shape, sin)?])
     }
 
     /// For every row, the length that its angles depend on; 0 where they do not.

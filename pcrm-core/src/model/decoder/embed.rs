@@ -1,0 +1,58 @@
+//! From token ids to the input of the first layer.
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::model::family::{EmbeddingScale, Positions};
+use crate::model::layers::{Embedding, Weight};
+use crate::params::Params;
+use crate::tensor::Tensor;
+use crate::tree::Packed;
+
+/// The token embedding, and that of positions where they are learned.
+#[derive(Debug, Clone)]
+pub(super) struct Embed {
+    tokens: Embedding,
+    positions: Option<Embedding>,
+}
+
+impl Embed {
+    pub fn of(config: &ModelConfig, params: &Params) -> Result<Self> {
+        let table = |name: &str| Weight::of(params, &format!("{name}.weight")).map(Embedding::new);
+        let positions = match config.family.positions {
+            Positions::Learned(name) => Some(table(name)?),
+            _ => None,
+        };
+        Ok(Self { tokens: table(config.family.embedding)?, positions })
+    }
+
+    pub fn over(&self, params: &Params) -> Self {
+        let positions = self.positions.as_ref().map(|positions| positions.over(params));
+        Self { tokens: self.tokens.over(params), positions }
+    }
+
+    /// The table of tokens, `[vocabulary, width]`.
+    pub fn table(&self) -> &Tensor {
+        self.tokens.table()
+    }
+
+    /// `[rows, width]` in f32.
+    pub fn forward(&self, config: &ModelConfig, batch: &Packed) -> Result<Tensor> {
+        let vocabulary = config.vocabulary;
+        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
+            let message = format!("{id} is outside the model's vocabulary of {vocabulary}");
+            return Err(Error::invalid("token id", message));
+        }
+        let mut x = self.tokens.forward(batch.ids.clone())?.cast(DType::F32)?;
+        if config.family.embedding_scale == EmbeddingScale::RootWidth {
+            x = x.affine((config.width as f64).sqrt(), 0.0)?;
+        }
+        let Some(table) = &self.positions else { return Ok(x) };
+        let positions = batch.tree.positions();
+        if let Some(position) = positions.iter().find(|at| **at as usize >= config.max_positions) {
+            let message = format!("{position} is past the model's last ({})", config.max_positions - 1);
+            return Err(Error::invalid("position", message));
+        }
+        x.add(&table.forward(positions)?.cast(DType::F32)?)
+    }
+}

@@ -1,0 +1,149 @@
+//! Layers over resolved parameters: linear maps, norms and embeddings, which decoders and encoders are made of.
+//!
+//! A layer looks its parameters up once, when the model is made. Masters in f32 are cast to the type of the computation
+//! where a layer uses them, once per forward pass; a parameter that is held in that type is not cast at all.
+
+use std::sync::Arc;
+
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::host::HostTensor;
+use crate::model::family::NormKind;
+use crate::params::Params;
+use crate::tensor::Tensor;
+
+/// A parameter of a layer.
+#[derive(Debug, Clone)]
+pub(super) struct Weight {
+    name: Arc<str>,
+    tensor: Tensor,
+}
+
+impl Weight {
+    pub fn new(name: &str, tensor: Tensor) -> Self {
+        Self { name: name.into(), tensor }
+    }
+
+    /// Looks a parameter up.
+    pub fn of(params: &Params, name: &str) -> Result<Self> {
+        Ok(Self::new(name, params.get(name)?.clone()))
+    }
+
+    /// Looks a parameter up that a model may lack.
+    pub fn find(params: &Params, name: &str) -> Option<Self> {
+        params.find(name).map(|tensor| Self::new(name, tensor.clone()))
+    }
+
+    /// Returns the parameter of this name among `params`, or this one if there is none.
+    pub fn over(&self, params: &Params) -> Self {
+        let tensor = params.find(&self.name).unwrap_or(&self.tensor).clone();
+        Self { name: Arc::clone(&self.name), tensor }
+    }
+
+    pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    fn cast(&self, dtype: DType) -> Result<Tensor> {
+        self.tensor.cast(dtype)
+    }
+}
+
+/// x·Wᵀ + b: W `[out, in]`, b `[out]`.
+#[derive(Debug, Clone)]
+pub(super) struct Linear {
+    weight: Weight,
+    bias: Option<Weight>,
+}
+
+impl Linear {
+    pub fn new(weight: Weight, bias: Option<Weight>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// Looks up `NAME.weight` and, if there is one, `NAME.bias`.
+    pub fn of(params: &Params, name: &str) -> Result<Self> {
+        let weight = Weight::of(params, &format!("{name}.weight"))?;
+        Ok(Self::new(weight, Weight::find(params, &format!("{name}.bias"))))
+    }
+
+    pub fn over(&self, params: &Params) -> Self {
+        Self::new(self.weight.over(params), self.bias.as_ref().map(|bias| bias.over(params)))
+    }
+
+    /// x `[rows, in]` → `[rows, out]`, in the type of x.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|bias| bias.cast(x.dtype())).transpose()?;
+        x.kernels().linear(x, &self.weight.cast(x.dtype())?, bias.as_ref())
+    }
+}
+
+/// A norm over the last dimension.
+#[derive(Debug, Clone)]
+pub(super) struct Norm {
+    kind: NormKind,
+    eps: f64,
+    weight: Weight,
+    /// Of layer norms alone.
+    bias: Option<Weight>,
+}
+
+impl Norm {
+    /// A layer norm, which has a bias.
+    pub fn layer(weight: Weight, bias: Weight, eps: f64) -> Self {
+        Self { kind: NormKind::Layer, eps, weight, bias: Some(bias) }
+    }
+
+    /// Looks up `NAME.weight` and, for a layer norm, `NAME.bias`.
+    pub fn of(params: &Params, name: &str, kind: NormKind, eps: f64) -> Result<Self> {
+        let weight = Weight::of(params, &format!("{name}.weight"))?;
+        let bias = match kind {
+            NormKind::Layer => Some(Weight::of(params, &format!("{name}.bias"))?),
+            NormKind::Rms | NormKind::RmsAroundOne => None,
+        };
+        Ok(Self { kind, eps, weight, bias })
+    }
+
+    pub fn over(&self, params: &Params) -> Self {
+        let bias = self.bias.as_ref().map(|bias| bias.over(params));
+        Self { weight: self.weight.over(params), bias, ..*self }
+    }
+
+    /// x `[rows, width]` → `[rows, width]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let weight = match self.kind {
+            NormKind::RmsAroundOne => self.weight.tensor.affine(1.0, 1.0)?.cast(x.dtype())?,
+            NormKind::Rms | NormKind::Layer => self.weight.cast(x.dtype())?,
+        };
+        match &self.bias {
+            Some(bias) => x.kernels().layer_norm(x, &weight, &bias.cast(x.dtype())?, self.eps),
+            None => x.kernels().rms_norm(x, &weight, self.eps),
+        }
+    }
+}
+
+/// A table with a row per id, `[ids, width]`.
+#[derive(Debug, Clone)]
+pub(super) struct Embedding {
+    table: Weight,
+}
+
+impl Embedding {
+    pub fn new(table: Weight) -> Self {
+        Self { table }
+    }
+
+    pub fn over(&self, params: &Params) -> Self {
+        Self::new(self.table.over(params))
+    }
+
+    pub fn table(&self) -> &Tensor {
+        self.table.tensor()
+    }
+
+    /// Returns the rows of these ids, `[ids, width]`, in the type of the table.
+    pub fn forward(&self, ids: Vec<u32>) -> Result<Tensor> {
+        let table = self.table.tensor();
+        table.kernels().embedding(table, &table.constant(&HostTensor::indices(ids))?)
+    }
+}

@@ -1,0 +1,82 @@
+//! The angles of a model's rotary positions, computed once and kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Rope;
+use crate::error::Result;
+use crate::host::HostTensor;
+use crate::tree::SequenceTree;
+
+/// Tables grow by multiples of this many positions.
+const STEP: usize = 256;
+
+/// cos and sin by position, `[positions, dim / 2]`.
+type Table = Arc<Vec<(f32, f32)>>;
+
+/// A rotary position with the angles that it has computed, up to the longest position asked for.
+#[derive(Debug, Clone)]
+pub(in crate::model) struct Angles {
+    rope: Rope,
+    /// Of sequences within the trained context; the angles of longer ones may depend on their length.
+    kept: Arc<Mutex<Table>>,
+}
+
+impl Angles {
+    pub fn new(rope: Rope) -> Self {
+        Self { rope, kept: Arc::default() }
+    }
+
+    pub fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
+    /// Returns cos and sin of every row's angles, each `[rows, dim / 2]`.
+    pub fn of(&self, tree: &SequenceTree) -> Result<[HostTensor; 2]> {
+        let (positions, half) = (tree.positions(), self.rope.dim / 2);
+        let count = positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let mut tables: BTreeMap<usize, Table> = BTreeMap::new(); // by length
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for (position, length) in positions.iter().zip(self.rope.lengths(tree)) {
+            let table = tables.entry(length).or_insert_with(|| match length {
+                0 => self.table(count),
+                length => Arc::new(self.rope.table(count, length)),
+            });
+            let row = &table[*position as usize * half..][..half];
+            cos.extend(row.iter().map(|(cos, _)| *cos));
+            sin.extend(row.iter().map(|(_, sin)| *sin));
+        }
+        let shape = [positions.len(), half];
+        Ok([HostTensor::f32(shape, cos)?, HostTensor::f32(shape, sin)?])
+    }
+
+    /// Returns the kept table, computed anew if it has fewer than `count` positions.
+    fn table(&self, count: usize) -> Table {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < count * (self.rope.dim / 2) {
+            *kept = Arc::new(self.rope.table(count.next_multiple_of(STEP), 0));
+        }
+        Arc::clone(&kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scaling;
+    use super::*;
+
+    /// Protects: kept tables have the angles of fresh ones, before and after they grow, and lengths beyond the trained
+    /// context do not get into them.
+    #[test]
+    fn kept_angles_are_those_of_fresh_ones() -> Result<()> {
+        let rope = Rope { theta: 100.0, dim: 8, scaling: Scaling::Dynamic { factor: 2.0, trained: 300 } };
+        let angles = Angles::new(rope.clone());
+        for rows in [3, 299, 301, 299, 700, 5] {
+            let tree = SequenceTree::sequence(rows)?;
+            assert_eq!(angles.of(&tree)?, Angles::new(rope.clone()).of(&tree)?, "{rows}");
+        }
+        let kept = angles.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(kept.len(), 4 * 512);
+        Ok(())
+    }
+}
