@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use pcrm_core::kernels::Ask;
 use pcrm_core::model::parameters::parameters;
 use pcrm_core::model::{Checkpoint, Decoder, Head, Loading, ModelConfig, RewardModel, Rows, weights};
 use pcrm_core::{Backend, DType, HostTensor, Packed};
@@ -147,7 +148,9 @@ fn every_gradient_of_a_log_likelihood_is_that_of_torch() -> Result<()> {
         packed.push(&sequence, None)?;
         let rows: Vec<usize> = (0..sequence.len() - 1).collect();
         let hidden = model.forward(&packed, Rows::Only(&rows))?;
-        let total = model.log_probs(&hidden, &sequence[1..])?.sum_all()?;
+        let asked: Vec<u32> = (0..rows.len() as u32).collect();
+        let ask = Ask::log_probs(&asked, &sequence[1..]);
+        let total = model.token_stats(&hidden, &ask)?.log_probs.sum_all()?;
         backend.check_close("Σ log p", &[total.read_scalar()?], &case.tensor("logp.sum")?, 1e-5)?;
         for (name, gradient) in backend.backward(&total, model.params())?.iter() {
             let parameter =

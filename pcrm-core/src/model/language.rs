@@ -23,6 +23,21 @@ const GENERATION: &str = "generation_config.json";
 
 const HEADS: &[Head] = &[Head::Language];
 
+/// The way that tokens are asked about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenQuestions {
+    /// Logits are divided by this number; 1 leaves them alone.
+    pub temperature: f64,
+    /// Whether to compute the entropy of the next token as well.
+    pub entropy: bool,
+}
+
+impl Default for TokenQuestions {
+    fn default() -> Self {
+        Self { temperature: 1.0, entropy: false }
+    }
+}
+
 /// A decoder with a head over the vocabulary: policies, references, models that SFT trains.
 #[derive(Debug, Clone)]
 pub struct LanguageModel {
@@ -117,19 +132,33 @@ impl LanguageModel {
         self.decoder.logits(&self.decoder.forward(batch, rows)?)
     }
 
-    /// Computes ln p of each of `targets` as the token after the row of the same index in `rows`, its entropy and whether
-    /// it is the most likely one, at temperature 1. Rows may come in any order and repeat: the last row of a prompt
-    /// predicts the first token of every answer.
+    /// Computes statistics of each of `targets` as the token after the row of the same index in `rows`. Rows may come
+    /// in any order and repeat: the last row of a prompt predicts the first token of every answer. Logits that the
+    /// config caps are capped.
     ///
     /// # Errors
-    /// Those of [`Decoder::forward`]; rows and targets of other lengths; a target outside the vocabulary.
-    pub fn token_stats(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<TokenStats> {
+    /// Those of [`Decoder::forward`]; as many targets as rows are needed; a target outside the vocabulary; a
+    /// temperature that is not positive.
+    pub fn token_stats(
+        &self,
+        batch: &Packed,
+        rows: &[usize],
+        targets: &[u32],
+        how: TokenQuestions,
+    ) -> Result<TokenStats> {
         let (distinct, places) = distinct(rows);
         let hidden = self.decoder.forward(batch, Rows::Only(&distinct))?;
-        let head = self.decoder.language_head()?.cast(self.decoder.compute())?;
+        let TokenQuestions { temperature, entropy } = how;
         let soft_cap = self.config().logit_cap;
-        let ask = Ask { rows: &places, targets, temperature: 1.0, soft_cap, entropy: true };
-        hidden.kernels().token_stats(&hidden, &head, &ask)
+        self.decoder.token_stats(&hidden, &Ask { rows: &places, targets, temperature, soft_cap, entropy })
+    }
+
+    /// Computes ln p of `targets`, f32 `[targets]`, as [`LanguageModel::token_stats`] does.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::token_stats`].
+    pub fn log_probs(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<Tensor> {
+        Ok(self.token_stats(batch, rows, targets, TokenQuestions::default())?.log_probs)
     }
 
     /// Returns the trained weights by name, as files store them.

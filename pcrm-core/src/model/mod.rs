@@ -26,7 +26,7 @@ pub use bert::Bert;
 pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
 pub use decoder::Decoder;
-pub use language::LanguageModel;
+pub use language::{LanguageModel, TokenQuestions};
 pub use loading::{Loading, Precision};
 pub use parameters::Head;
 pub use reward::RewardModel;

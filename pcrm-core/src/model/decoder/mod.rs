@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::Ask;
+use crate::kernels::{Ask, TokenStats};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::layers::{Norm, Weight};
@@ -216,15 +216,12 @@ impl Decoder {
         hidden.kernels().linear(hidden, &self.language_head()?.cast(self.compute)?, None)
     }
 
-    /// Computes ln p of the targets, `[rows]`, without ever holding the logits.
+    /// Computes statistics of tokens from hidden states, without ever holding the logits.
     ///
     /// # Errors
-    /// As [`Decoder::logits`].
-    pub fn log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
-        self.refuse_cap()?;
-        let rows: Vec<u32> = (0..targets.len() as u32).collect();
-        let head = self.language_head()?.cast(self.compute)?;
-        Ok(hidden.kernels().token_stats(hidden, &head, &Ask::log_probs(&rows, targets))?.log_probs)
+    /// As [`Decoder::language_head`]; a question that does not fit.
+    pub fn token_stats(&self, hidden: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
+        hidden.kernels().token_stats(hidden, &self.language_head()?.cast(self.compute)?, ask)
     }
 
     /// Refuses logits that the config bounds by tanh.
