@@ -2,7 +2,7 @@
 
 use pcrm_core::Packed;
 use pcrm_core::data::encode::EncodedCompletion;
-use pcrm_core::model::LanguageModel;
+use pcrm_core::model::{LanguageModel, TokenQuestions};
 use serde::{Deserialize, Serialize};
 
 use super::{Forward, Objective, Pass, Tokens};
@@ -102,7 +102,8 @@ impl Objective for Sft {
             }
             longest = longest.max(item.ids.len());
         }
-        let stats = model.token_stats(&packed, &rows, &targets)?;
+        let how = TokenQuestions { entropy: true, ..TokenQuestions::default() };
+        let stats = model.token_stats(&packed, &rows, &targets, how)?;
         let count = targets.len() as f64;
         let mean = |values: Vec<f32>| values.into_iter().map(f64::from).sum::<f64>() / count;
         metrics.mean("loss", -mean(stats.log_probs.read()?.into_f32()), count);
@@ -128,7 +129,7 @@ impl Objective for Sft {
             packed.push(&completion.ids, None)?;
             let targets = completion.trained.iter().cloned().flatten();
             let (rows, ids): (Vec<usize>, Vec<u32>) = targets.map(|at| (at - 1, completion.ids[at])).unzip();
-            let log_probs = model.token_stats(&packed, &rows, &ids)?.log_probs.read()?.into_f32();
+            let log_probs = model.log_probs(&packed, &rows, &ids)?.read()?.into_f32();
             Ok((completion.origin.to_string(), log_probs.iter().sum()))
         };
         (0..data.items.len().min(CHECKED)).map(total).collect()
