@@ -1,8 +1,8 @@
 //! Each primitive of every backend: its gradient against finite differences, its corners as documented.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use pcrm_core::tensor::{Binary, Compare, Reduce, Unary};
-use pcrm_core::{Backend, DType, HostTensor};
+use pcrm_core::{Backend, DType, HostTensor, Params, Tensor};
 
 use crate::cases::primitives;
 use crate::subject::every_backend;
@@ -86,11 +86,113 @@ fn a_parameter_without_gradient_is_an_error() -> Result<()> {
     every_backend(|backend| {
         let used = backend.upload(&HostTensor::scalar(1.0), DType::F32)?.variable();
         let unused = backend.upload(&HostTensor::scalar(1.0), DType::F32)?.variable();
-        let mut params = pcrm_core::Params::default();
+        let mut params = Params::default();
         params.insert("used", used.clone());
         params.insert("unused", unused);
         let message = backend.backward(&used.square()?, &params).err().map(|error| error.to_string());
-        anyhow::ensure!(message.as_deref() == Some("no gradient reached unused"), "{message:?}");
+        ensure!(message.as_deref() == Some("no gradient reached unused"), "{message:?}");
+        Ok(())
+    })
+}
+
+/// Protects: a frozen parameter gets no gradient and is not missed; one that is called trained and has no history is.
+#[test]
+fn frozen_parameters_get_no_gradient_and_are_not_missing() -> Result<()> {
+    every_backend(|backend| {
+        let frozen = backend.upload(&HostTensor::scalar(3.0), DType::F32)?;
+        let trained = backend.upload(&HostTensor::scalar(2.0), DType::F32)?.variable();
+        ensure!(trained.has_history() && !frozen.has_history(), "leaves alone have a history");
+        let mut params = Params::default();
+        params.insert_frozen("frozen", frozen.clone());
+        params.insert("trained", trained.clone());
+        let gradients = backend.backward(&trained.mul(&frozen)?, &params)?;
+        let names: Vec<&str> = gradients.iter().map(|(name, _)| name).collect();
+        ensure!(names == ["trained"], "{names:?}");
+        ensure!(gradients.get("trained")?.read_scalar()? == 3.0, "d 3x");
+        params.insert("frozen", frozen.clone());
+        let message = backend.backward(&trained.mul(&frozen)?, &params).err().map(|e| e.to_string());
+        ensure!(message.as_deref() == Some("no gradient reached frozen"), "{message:?}");
+        Ok(())
+    })
+}
+
+/// Protects: a loss computed on the host goes backward from its gradients, through several outputs at once: Σ dᵢ·xᵢ
+/// without forming it, with the same bits.
+#[test]
+fn backward_goes_from_given_gradients_of_several_outputs() -> Result<()> {
+    every_backend(|backend| {
+        let upload = |values: &[f32]| backend.upload(&HostTensor::vector(values.to_vec()), DType::F32);
+        let (d_first, d_second) = (upload(&[0.5, -2.0, 0.0])?, upload(&[1.0, 3.0, -0.25])?);
+        let outputs = || -> Result<(Params, Tensor, Tensor)> {
+            let mut params = Params::default();
+            params.insert("x", upload(&[0.3, -1.5, 2.0])?.variable());
+            let x = params.get("x")?;
+            let shared = x.exp()?;
+            Ok((params.clone(), shared.square()?, shared.add(x)?))
+        };
+        let (params, first, second) = outputs()?;
+        let gradients = backend.backward_from(&[(&first, &d_first), (&second, &d_second)], &params)?;
+        let got = gradients.get("x")?.read()?.into_f32();
+        let again = backend.backward_from(&[(&first, &d_first)], &params).err().map(|e| e.to_string());
+        ensure!(again.is_some_and(|message| message.contains("twice")), "a consumed history goes unnoticed");
+
+        let (params, first, second) = outputs()?;
+        let surrogate = first.mul(&d_first)?.add(&second.mul(&d_second)?)?.sum_all()?;
+        let want = backend.backward(&surrogate, &params)?.get("x")?.read()?.into_f32();
+        backend.check_close("Σ d·x", &got, &want, 1e-6)?;
+
+        let (_, first, _) = outputs()?;
+        let other = backend.upload(&HostTensor::scalar(1.0), DType::F32)?;
+        let refused = Tensor::pull(&[(&first, &other)], &[]).err().map(|e| e.to_string());
+        ensure!(refused.as_ref().is_some_and(|m| m.contains("the shape of its output")), "{refused:?}");
+        let none = Tensor::pull(&[(&first, &d_first)], &[&d_first])?;
+        ensure!(matches!(none.as_slice(), [None]), "a constant has no gradient");
+        Ok(())
+    })
+}
+
+/// Protects: an operation that is written outside the backends is on the tape like any other: it learns which operands
+/// want gradients, its gradients go on, and ones that do not fit are refused.
+#[test]
+fn recorded_operations_have_the_gradients_that_they_say() -> Result<()> {
+    type Answer = fn(&Tensor, &Tensor) -> pcrm_core::Result<Vec<Option<Tensor>>>;
+    every_backend(|backend| {
+        let host = HostTensor::vector(vec![1.0, -2.0, 3.0]);
+        let (leaf, frozen) =
+            (backend.upload(&host, DType::F32)?.variable(), backend.upload(&host, DType::F32)?);
+        let gradient = |answer: Answer| -> Result<Vec<f32>> {
+            let x = leaf.affine(2.0, 0.0)?; // 2, −4, 6
+            let (inside, constant) = (x.detach(), frozen.clone());
+            let value = x.detach().mul(&frozen)?; // x·c
+            let recorded = value.record(&[&x, &frozen], move |gradient, wanted| {
+                assert_eq!(wanted, [true, false]);
+                assert!(!gradient.has_history());
+                answer(&gradient.mul(&constant)?, &inside)
+            })?;
+            ensure!(recorded.has_history(), "the result is not on the tape");
+            let ones = recorded.constant(&HostTensor::vector(vec![1.0; 3]))?;
+            match Tensor::pull(&[(&recorded.square()?, &ones)], &[&leaf])?.as_slice() {
+                [Some(gradient)] => Ok(gradient.read()?.into_f32()),
+                _ => anyhow::bail!("no gradient"),
+            }
+        };
+        // d (2l·c)² / dl = 8·l·c²
+        backend.check_close(
+            "d",
+            &gradient(|d_x, _| Ok(vec![Some(d_x.clone()), None]))?,
+            &[8.0, -64.0, 216.0],
+            1e-6,
+        )?;
+        let answers: [(Answer, &str); 2] = [
+            (|d_x, _| Ok(vec![Some(d_x.clone())]), "1 gradients of 2 operands"),
+            (|d_x, _| Ok(vec![Some(d_x.narrow(0, 0, 2)?), None]), "the shape of its operand"),
+        ];
+        for (answer, message) in answers {
+            let refused = gradient(answer).err().map(|e| e.to_string());
+            ensure!(refused.as_ref().is_some_and(|refused| refused.contains(message)), "{refused:?}");
+        }
+        let off_tape = frozen.record(&[&frozen], |_, _| unreachable!("nothing is wanted"))?;
+        ensure!(!off_tape.has_history(), "constants have no history");
         Ok(())
     })
 }

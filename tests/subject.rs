@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::{Backend, DType, Device, Gradients, HostTensor, Params, Tensor};
+use pcrm_core::{Backend, DType, Device, HostTensor, Tensor};
 
 use crate::support::{check_close, check_norm};
 
@@ -29,10 +29,6 @@ impl Backend for Subject {
 
     fn upload(&self, host: &HostTensor, dtype: DType) -> pcrm_core::Result<Tensor> {
         self.backend.upload(host, dtype)
-    }
-
-    fn backward(&self, loss: &Tensor, params: &Params) -> pcrm_core::Result<Gradients> {
-        self.backend.backward(loss, params)
     }
 
     fn synchronize(&self) -> pcrm_core::Result<()> {

@@ -15,9 +15,7 @@ mod tensor;
 
 use candle_core as ct;
 use pcrm_core::registry::BackendPlugin;
-use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Place, Result, Tensor, tape};
-
-use crate::tensor::CandleTensor;
+use pcrm_core::{Backend, DType, Device, Error, HostTensor, Place, Result, Tensor};
 
 /// The name this backend is registered under.
 pub const NAME: &str = "candle";
@@ -90,18 +88,6 @@ impl Backend for CandleBackend {
             )));
         }
         tensor::upload(host, dtype, &self.opened)
-    }
-
-    fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
-        const OP: &str = "backward";
-        let loss = loss.downcast::<CandleTensor>(OP, NAME)?;
-        if loss.value.elem_count() != 1 {
-            return Err(Error::shape(OP, "the loss must have one element", &[loss.value.dims()]));
-        }
-        let ones = loss.value.ones_like().map_err(Error::backend(NAME, OP))?;
-        let leaves = tape::backward(&loss.node, ones, |a, b| path::add(&a, &b))?;
-        let history = |param: &Tensor| Ok(param.downcast::<CandleTensor>(OP, NAME)?.node.clone());
-        tape::by_name(leaves, params, history, |gradient| Tensor::new(CandleTensor::constant(gradient)))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use candle_core as ct;
-use pcrm_core::tape::{self, History, Node, Wanted};
-use pcrm_core::tensor::{Binary, Compare, RawTensor, Reduce, Unary, View};
+use pcrm_core::tape::{self, History, Node, Taped, Wanted};
+use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary, View};
 use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
 
 use crate::NAME;
@@ -35,6 +35,32 @@ impl CandleTensor {
             Some(indices) => Ok(Arc::clone(indices)),
             None => Ok(slices::indices(op, &self.value)?.into()),
         }
+    }
+}
+
+impl Taped for CandleTensor {
+    type Value = ct::Tensor;
+
+    const BACKEND: &'static str = NAME;
+
+    fn taped(value: ct::Tensor, history: History<ct::Tensor>) -> Self {
+        Self { value, node: history, host: None }
+    }
+
+    fn handle(value: &ct::Tensor) -> ct::Tensor {
+        value.clone()
+    }
+
+    fn value(&self) -> ct::Tensor {
+        self.value.clone()
+    }
+
+    fn history(&self) -> &History<ct::Tensor> {
+        &self.node
+    }
+
+    fn sum(a: ct::Tensor, b: ct::Tensor) -> Result<ct::Tensor> {
+        path::add(&a, &b)
     }
 }
 
@@ -292,6 +318,18 @@ impl RawTensor for CandleTensor {
 
     fn variable(&self) -> Tensor {
         Tensor::new(Self { value: self.value.clone(), node: Some(Node::leaf()), host: None })
+    }
+
+    fn has_history(&self) -> bool {
+        self.node.is_some()
+    }
+
+    fn record(&self, operands: &[&Tensor], backward: CoreBackward) -> Result<Tensor> {
+        tape::record_custom(self, operands, backward)
+    }
+
+    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+        tape::pull::<Self>(outputs, leaves)
     }
 
     fn assign(&self, value: &Tensor) -> Result<()> {

@@ -11,10 +11,8 @@ mod tensor;
 mod workers;
 
 use pcrm_core::registry::BackendPlugin;
-use pcrm_core::{Backend, DType, Device, Error, Gradients, HostTensor, Params, Place, Result, Tensor, tape};
+use pcrm_core::{Backend, DType, Device, Error, HostTensor, Place, Result, Tensor};
 use tch::TchError;
-
-use crate::tensor::TchTensor;
 
 /// The name this backend is registered under.
 pub const NAME: &str = "tch";
@@ -64,18 +62,6 @@ impl Backend for TchBackend {
 
     fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor> {
         tensor::upload(host, dtype, library::device(self.device))
-    }
-
-    fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
-        const OP: &str = "backward";
-        let loss = loss.downcast::<TchTensor>(OP, NAME)?;
-        if loss.value.numel() != 1 {
-            return Err(Error::shape(OP, "the loss must have one element", &[&tensor::shape(&loss.value)]));
-        }
-        let ones = loss.value.f_ones_like().map_err(failed(OP))?;
-        let leaves = tape::backward(&loss.node, ones, |a, b| a.f_add(&b).map_err(failed(OP)))?;
-        let history = |param: &Tensor| Ok(param.downcast::<TchTensor>(OP, NAME)?.node.clone());
-        tape::by_name(leaves, params, history, |gradient| Tensor::new(TchTensor::constant(gradient)))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -3,8 +3,8 @@
 use std::fmt::{self, Debug};
 
 use half::bf16;
-use pcrm_core::tape::{self, History, Node, Wanted};
-use pcrm_core::tensor::{Binary, Compare, RawTensor, Reduce, Unary, View};
+use pcrm_core::tape::{self, History, Node, Taped, Wanted};
+use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary, View};
 use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
 use tch::{Device, Kind, TchError, Tensor as Torch};
 
@@ -28,6 +28,32 @@ impl TchTensor {
     /// A tensor without history.
     pub(crate) fn constant(value: Torch) -> Self {
         Self { value, node: None }
+    }
+}
+
+impl Taped for TchTensor {
+    type Value = Torch;
+
+    const BACKEND: &'static str = NAME;
+
+    fn taped(value: Torch, history: History<Torch>) -> Self {
+        Self { value, node: history }
+    }
+
+    fn handle(value: &Torch) -> Torch {
+        value.shallow_clone()
+    }
+
+    fn value(&self) -> Torch {
+        self.value.shallow_clone()
+    }
+
+    fn history(&self) -> &History<Torch> {
+        &self.node
+    }
+
+    fn sum(a: Torch, b: Torch) -> Result<Torch> {
+        a.f_add(&b).map_err(failed("backward"))
     }
 }
 
@@ -274,6 +300,18 @@ impl RawTensor for TchTensor {
 
     fn variable(&self) -> Tensor {
         Tensor::new(Self { value: self.value.shallow_clone(), node: Some(Node::leaf()) })
+    }
+
+    fn has_history(&self) -> bool {
+        self.node.is_some()
+    }
+
+    fn record(&self, operands: &[&Tensor], backward: CoreBackward) -> Result<Tensor> {
+        tape::record_custom(self, operands, backward)
+    }
+
+    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+        tape::pull::<Self>(outputs, leaves)
     }
 
     fn assign(&self, value: &Tensor) -> Result<()> {

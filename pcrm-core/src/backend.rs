@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
@@ -63,8 +63,36 @@ pub trait Backend: Send {
     /// Computes d loss / d parameter for every trained parameter; the loss has one element. Consumes the history.
     ///
     /// # Errors
-    /// A trained parameter that no gradient reaches ([`crate::Error::MissingGradient`]): the graph is cut.
-    fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients>;
+    /// As [`Backend::backward_from`].
+    fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
+        if loss.size() != 1 {
+            return Err(Error::shape("backward", "the loss must have one element", &[&loss.shape()]));
+        }
+        let one = loss.constant(&HostTensor::f32(loss.shape(), vec![1.0])?)?;
+        self.backward_from(&[(loss, &one)], params)
+    }
+
+    /// Computes d Σ outputs·gradients / d parameter for every trained parameter. Each output comes with its gradient, of
+    /// one shape: d loss / d output, where the loss was computed on the host. Consumes the history.
+    ///
+    /// # Errors
+    /// A trained parameter that no gradient reaches ([`Error::MissingGradient`]): the graph is cut. Shapes that differ; a
+    /// history that an earlier backward pass consumed.
+    fn backward_from(&self, outputs: &[(&Tensor, &Tensor)], params: &Params) -> Result<Gradients> {
+        let leaves: Vec<&Tensor> = params.iter_trained().map(|(_, param)| param).collect();
+        let mut gradients = Gradients::default();
+        let mut missing = Vec::new();
+        for ((name, _), gradient) in params.iter_trained().zip(Tensor::pull(outputs, &leaves)?) {
+            match gradient {
+                Some(gradient) => gradients.insert(name, gradient),
+                None => missing.push(name.to_owned()),
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(gradients),
+            false => Err(Error::MissingGradient { names: missing }),
+        }
+    }
 
     /// Waits until everything asked for is computed.
     ///

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::params::{Gradients, Params};
-use crate::tensor::Tensor;
+use crate::tensor::{CoreBackward, RawTensor, Tensor};
 
 /// Gives the gradient of every operand from that of the result; an operand that wants none may get `None`.
 type Backward<T> = Box<dyn FnOnce(&T, Wanted<'_, T>) -> Result<Vec<Option<T>>> + Send>;
@@ -34,6 +33,11 @@ impl<T> Wanted<'_, T> {
     /// Whether operand `index` wants a gradient.
     pub fn operand(self, index: usize) -> bool {
         self.0[index].is_some()
+    }
+
+    /// Of every operand, whether it wants a gradient.
+    pub fn flags(self) -> Vec<bool> {
+        self.0.iter().map(Option::is_some).collect()
     }
 
     /// The gradient of operand `index` if it wants one.
@@ -77,11 +81,6 @@ impl<T> Node<T> {
     pub fn leaf() -> Arc<Self> {
         Self::new(Vec::new(), None)
     }
-
-    /// The number by which [`backward`] gives a leaf's gradient.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
 }
 
 /// The place of an operation's result: on the tape if any operand is on it.
@@ -92,14 +91,108 @@ pub fn record<T>(
     operands.iter().any(Option::is_some).then(|| Node::new(operands, Some(Box::new(backward))))
 }
 
-/// Walks the tape back from a tensor whose gradient is `ones` and gives the gradient of every leaf, by its number.
+/// A backend's tensor: its library's own, and its place on the tape.
+pub trait Taped: RawTensor + Sized {
+    /// The library's tensor, a handle whose copies share their storage.
+    type Value: Send + 'static;
+
+    /// The name that the backend is registered under.
+    const BACKEND: &'static str;
+
+    /// A tensor at this place of the tape.
+    fn taped(value: Self::Value, history: History<Self::Value>) -> Self;
+
+    /// Another handle to a tensor of the library.
+    fn handle(value: &Self::Value) -> Self::Value;
+
+    /// Another handle to this tensor's value.
+    fn value(&self) -> Self::Value;
+
+    /// Its place on the tape.
+    fn history(&self) -> &History<Self::Value>;
+
+    /// a + b: two gradients of one tensor, both of its shape and type.
+    fn sum(a: Self::Value, b: Self::Value) -> Result<Self::Value>;
+}
+
+/// `value` with a history that the caller writes: [`RawTensor::record`] of every backend.
 ///
 /// # Errors
-/// The operations' own, and a history that an earlier walk consumed.
-pub fn backward<T>(root: &History<T>, ones: T, add: impl Fn(T, T) -> Result<T>) -> Result<HashMap<u64, T>> {
-    let Some(root) = root else { return Ok(HashMap::new()) };
+/// Operands of another backend. In the backward pass also the caller's own, and gradients of another number or shape
+/// than the operands.
+pub fn record_custom<X: Taped>(value: &X, operands: &[&Tensor], backward: CoreBackward) -> Result<Tensor> {
+    const OP: &str = "record";
+    let mut histories = Vec::with_capacity(operands.len());
+    for operand in operands {
+        histories.push(operand.downcast::<X>(OP, X::BACKEND)?.history().clone());
+    }
+    let shapes: Vec<Vec<usize>> = operands.iter().map(|operand| operand.shape()).collect();
+    let history = record(histories, move |gradient: &X::Value, wanted| {
+        let gradient = Tensor::new(X::taped(X::handle(gradient), None));
+        let gradients = backward(&gradient, &wanted.flags())?;
+        if gradients.len() != shapes.len() {
+            let message = format!("{} gradients of {} operands", gradients.len(), shapes.len());
+            return Err(Error::shape(OP, message, &[]));
+        }
+        let own = |(gradient, shape): (Option<Tensor>, &Vec<usize>)| match gradient {
+            Some(gradient) if gradient.shape() == *shape => {
+                Ok(Some(gradient.downcast::<X>(OP, X::BACKEND)?.value()))
+            }
+            Some(gradient) => {
+                let shapes = [&gradient.shape()[..], shape];
+                Err(Error::shape(OP, "a gradient must have the shape of its operand", &shapes))
+            }
+            None => Ok(None),
+        };
+        gradients.into_iter().zip(&shapes).map(own).collect()
+    });
+    Ok(Tensor::new(X::taped(value.value(), history)))
+}
+
+/// d Σ outputs·gradients / d leaf of every leaf, `None` where no gradient arrives: [`RawTensor::pull`] of every backend.
+///
+/// # Errors
+/// Gradients of another shape than their outputs, the operations' own, and a history that an earlier walk consumed.
+pub fn pull<X: Taped>(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+    const OP: &str = "backward";
+    let own = |tensor: &'_ Tensor| -> Result<(X::Value, History<X::Value>)> {
+        let tensor = tensor.downcast::<X>(OP, X::BACKEND)?;
+        Ok((tensor.value(), tensor.history().clone()))
+    };
+    let mut roots = Vec::with_capacity(outputs.len());
+    for (output, gradient) in outputs {
+        let shapes = [&output.shape()[..], &gradient.shape()];
+        if shapes[0] != shapes[1] {
+            return Err(Error::shape(OP, "a gradient must have the shape of its output", &shapes));
+        }
+        if let (_, Some(root)) = own(output)? {
+            roots.push((root, own(&gradient.cast(output.dtype())?)?.0));
+        }
+    }
+    let found = walk(roots, X::sum)?;
+    let mut gradients = Vec::with_capacity(leaves.len());
+    for leaf in leaves {
+        let gradient = own(leaf)?.1.and_then(|leaf| found.get(&leaf.id).map(X::handle));
+        gradients.push(gradient.map(|gradient| Tensor::new(X::taped(gradient, None))));
+    }
+    Ok(gradients)
+}
+
+/// Walks the tape back from tensors whose gradients are known and gives the gradient of every leaf, by its number.
+fn walk<T>(roots: Vec<(Arc<Node<T>>, T)>, add: impl Fn(T, T) -> Result<T>) -> Result<HashMap<u64, T>> {
     // Numbers count up from operands to results, so the largest waiting number has all of its gradient.
-    let mut waiting = BTreeMap::from([(root.id, (Arc::clone(root), ones))]);
+    let mut waiting: BTreeMap<u64, (Arc<Node<T>>, T)> = BTreeMap::new();
+    let arrive = |waiting: &mut BTreeMap<u64, (Arc<Node<T>>, T)>, node: &Arc<Node<T>>, gradient: T| {
+        let gradient = match waiting.remove(&node.id) {
+            Some((_, before)) => add(before, gradient)?,
+            None => gradient,
+        };
+        waiting.insert(node.id, (Arc::clone(node), gradient));
+        Ok::<_, Error>(())
+    };
+    for (root, gradient) in roots {
+        arrive(&mut waiting, &root, gradient)?;
+    }
     let mut leaves = HashMap::new();
     while let Some((id, (node, gradient))) = waiting.pop_last() {
         if node.leaf {
@@ -114,37 +207,10 @@ pub fn backward<T>(root: &History<T>, ones: T, add: impl Fn(T, T) -> Result<T>) 
         let gradients = step(&gradient, Wanted(&node.operands))?;
         drop(gradient);
         for (operand, gradient) in node.operands.iter().zip(gradients) {
-            let (Some(operand), Some(gradient)) = (operand, gradient) else { continue };
-            let gradient = match waiting.remove(&operand.id) {
-                Some((_, before)) => add(before, gradient)?,
-                None => gradient,
-            };
-            waiting.insert(operand.id, (Arc::clone(operand), gradient));
+            if let (Some(operand), Some(gradient)) = (operand, gradient) {
+                arrive(&mut waiting, operand, gradient)?;
+            }
         }
     }
     Ok(leaves)
-}
-
-/// The gradients of [`backward`] by the trained parameters' names.
-///
-/// # Errors
-/// A trained parameter that no gradient reached.
-pub fn by_name<T>(
-    mut leaves: HashMap<u64, T>,
-    params: &Params,
-    history: impl Fn(&Tensor) -> Result<History<T>>,
-    wrap: impl Fn(T) -> Tensor,
-) -> Result<Gradients> {
-    let mut gradients = Gradients::default();
-    let mut missing = Vec::new();
-    for (name, param) in params.iter_trained() {
-        match history(param)?.and_then(|leaf| leaves.remove(&leaf.id)) {
-            Some(gradient) => gradients.insert(name, wrap(gradient)),
-            None => missing.push(name.to_owned()),
-        }
-    }
-    match missing.is_empty() {
-        true => Ok(gradients),
-        false => Err(Error::MissingGradient { names: missing }),
-    }
 }

@@ -13,6 +13,10 @@ use crate::host::HostTensor;
 use crate::kernels::Kernels;
 pub use crate::ops::{Binary, Compare, Reduce, Unary, View};
 
+/// Gives the gradients of the operands from the gradient of the result. The flags say which operands want one; the others
+/// may get `None`.
+pub type CoreBackward = Box<dyn FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send>;
+
 /// What a backend implements: the primitives. Fused operations are [`Kernels`], which all have defaults.
 pub trait RawTensor: Any + Debug + Send {
     /// This backend's fused operations.
@@ -49,6 +53,14 @@ pub trait RawTensor: Any + Debug + Send {
     fn detach(&self) -> Tensor;
     /// A leaf over the same storage, whose gradient is wanted.
     fn variable(&self) -> Tensor;
+    /// Whether a gradient is wanted: a leaf, or computed from one.
+    fn has_history(&self) -> bool;
+    /// These values with a history that the caller writes, in place of their own: `backward` gives the gradients of
+    /// `operands`. Backends have [`crate::tape::record_custom`] for it.
+    fn record(&self, operands: &[&Tensor], backward: CoreBackward) -> Result<Tensor>;
+    /// The gradients of Σ outputs·gradients with respect to `leaves`, whatever this tensor is. Backends have
+    /// [`crate::tape::pull`] for it.
+    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>>;
     /// Overwrites the elements in place, outside any history; every handle sees it.
     fn assign(&self, value: &Tensor) -> Result<()>;
     /// A constant on this tensor's device.
@@ -221,6 +233,36 @@ impl Tensor {
     /// A leaf over the same storage, whose gradient is wanted.
     pub fn variable(&self) -> Tensor {
         self.0.variable()
+    }
+
+    /// Whether a gradient is wanted: a leaf, or computed from one.
+    pub fn has_history(&self) -> bool {
+        self.0.has_history()
+    }
+
+    /// These values with a history that the caller writes, in place of their own: `backward` takes the gradient of the
+    /// result and flags for the operands that want a gradient, and gives the gradients of `operands` in their shapes.
+    ///
+    /// # Errors
+    /// Operands of another backend.
+    pub fn record(
+        &self,
+        operands: &[&Tensor],
+        backward: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + 'static,
+    ) -> Result<Tensor> {
+        self.0.record(operands, Box::new(backward))
+    }
+
+    /// d Σ outputs·gradients / d leaf of every leaf, `None` where no gradient arrives; each output comes with its
+    /// gradient, of one shape. Consumes the history.
+    ///
+    /// # Errors
+    /// Shapes that differ, tensors of another backend, and a history that an earlier backward pass consumed.
+    pub fn pull(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+        match outputs {
+            [] => Ok(leaves.iter().map(|_| None).collect()),
+            [(first, _), ..] => first.0.pull(outputs, leaves),
+        }
     }
 
     /// Overwrites the elements in place, outside any history.

@@ -6,7 +6,7 @@
 pub mod reward;
 pub mod sft;
 
-use pcrm_core::{Backend, Gradients, HostTensor, Tensor};
+use pcrm_core::{Backend, Gradients, HostTensor, Params, Tensor};
 use serde::Serialize;
 
 use crate::batch::within_budget;
@@ -143,23 +143,23 @@ pub fn gradient<O: Objective>(
         let Forward { outputs, tokens } =
             objective.forward(model, batch.data, items, &pass, &mut sum.metrics)?;
         sum.tokens.merge(tokens);
-        let surrogate = surrogate(&outputs)?;
-        drop(outputs);
-        sum.gradients.accumulate(backend.backward(&surrogate, model.params())?)?;
+        sum.gradients.accumulate(backward(backend, &outputs, model.params())?)?;
     }
     Ok(sum)
 }
 
-/// Σ d·number over all outputs: its gradient by the model's parameters is that of the loss.
-fn surrogate(outputs: &[(Tensor, Vec<f64>)]) -> Result<Tensor> {
-    let weighted = |(numbers, slopes): &(Tensor, Vec<f64>)| {
+/// Sends the slopes of the loss, which are of the outputs, back to the trained parameters.
+fn backward(backend: &dyn Backend, outputs: &[(Tensor, Vec<f64>)], params: &Params) -> Result<Gradients> {
+    if outputs.is_empty() {
+        return Err(pcrm_core::Error::invalid("objective", "asked nothing of the model").into());
+    }
+    let slopes = |(numbers, slopes): &(Tensor, Vec<f64>)| {
         let slopes = slopes.iter().map(|slope| *slope as f32).collect();
-        numbers.mul(&numbers.constant(&HostTensor::vector(slopes))?)?.sum_all()
+        numbers.constant(&HostTensor::f32(numbers.shape(), slopes)?)
     };
-    let parts = outputs.iter().map(weighted).collect::<pcrm_core::Result<Vec<_>>>()?;
-    let none = || pcrm_core::Error::invalid("objective", "asked nothing of the model");
-    let (first, rest) = parts.split_first().ok_or_else(none)?;
-    Ok(rest.iter().try_fold(first.clone(), |sum, part| sum.add(part))?)
+    let slopes = outputs.iter().map(slopes).collect::<pcrm_core::Result<Vec<_>>>()?;
+    let pairs: Vec<_> = outputs.iter().map(|(numbers, _)| numbers).zip(&slopes).collect();
+    Ok(backend.backward_from(&pairs, params)?)
 }
 
 /// The metrics of a model on all items of some data, without gradients.
