@@ -14,6 +14,7 @@
 mod allocator;
 mod bound_summary;
 mod card;
+mod chain;
 mod chart;
 mod columns;
 mod commands;
@@ -46,6 +47,7 @@ use clap::error::ContextKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::chain::in_full;
 use crate::commands::bench::BenchVerb;
 use crate::commands::constraint::ConstraintVerb;
 use crate::commands::data::DataVerb;
@@ -129,7 +131,7 @@ pub fn main() -> ExitCode {
     match run(&cli, &command, &matches) {
         Ok(code) => code,
         Err(error) if error.chain().any(|cause| cause.is::<interrupt::Interrupted>()) => {
-            eprintln!("{error:#}");
+            eprintln!("{}", in_full(&error));
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) if error.chain().any(|cause| cause.is::<usage::Usage>()) => {

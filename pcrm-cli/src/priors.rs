@@ -7,6 +7,7 @@ use anyhow::Result;
 use pcrm_core::Error;
 use pcrm_core::constraint::{Folders, Priors, Progress};
 
+use crate::chain::in_full;
 use crate::hub;
 use crate::machine::Machine;
 use crate::progress::{self, bar};
@@ -32,7 +33,7 @@ struct OnHub;
 
 impl Folders for OnHub {
     fn fetch(&self, named: &Path) -> pcrm_core::Result<PathBuf> {
-        hub::encoder(named).map_err(|error| Error::Unsupported(format!("{error:#}")))
+        hub::encoder(named).map_err(|error| Error::Unsupported(in_full(&error)))
     }
 }
 

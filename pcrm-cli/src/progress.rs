@@ -14,6 +14,7 @@ use pcrm_rl::offline::Observer;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::chain::in_full;
 use crate::paragraph::wrapped;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -38,7 +39,7 @@ pub fn say(text: &str) {
 
 /// Prints an error on standard error.
 pub fn fail(error: &anyhow::Error) {
-    print(&format!("error: {error:#}"));
+    print(&format!("error: {}", in_full(error)));
 }
 
 /// Prints text on standard error, broken between words where a terminal would break within them.

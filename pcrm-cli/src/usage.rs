@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::{Error, Result};
 
+use crate::chain::in_full;
 use crate::interrupt::Interrupted;
 
 /// An option, or a combination of options, that cannot be used.
@@ -29,7 +30,7 @@ impl std::error::Error for Usage {}
 /// # Errors
 /// Those of the check, as [`Usage`].
 pub fn usage<T>(checked: Result<T>) -> Result<T> {
-    checked.map_err(|error| Usage { message: format!("{error:#}") }.into())
+    checked.map_err(|error| Usage { message: in_full(&error) }.into())
 }
 
 /// An error of the trainer; one about an option names it as it is typed.

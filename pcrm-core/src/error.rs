@@ -1,4 +1,4 @@
-//! The error of this crate: what was being done, to which file, line, field or shape, and what was expected.
+//! The error of this crate: it names the operation, the file, line, field or shape, and what was expected.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,8 @@ use crate::dtype::DType;
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong below the trainers. Messages are whole: causes stand in them, not behind them.
+/// Errors below the trainers. A message is complete on its own: it contains the text of the cause, which
+/// [`source`](std::error::Error::source) gives as a value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,9 +28,9 @@ pub enum Error {
     DType {
         /// The operation.
         op: &'static str,
-        /// The type that came.
+        /// The type found.
         found: DType,
-        /// The types that serve.
+        /// The accepted types.
         expected: &'static str,
     },
     /// A tensor of one backend met a tensor of another.
@@ -50,6 +51,7 @@ pub enum Error {
         /// The operation.
         op: &'static str,
         /// The library's own error.
+        #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Trained parameters that no gradient reached: the graph is cut somewhere.
@@ -60,20 +62,20 @@ pub enum Error {
     },
 
     // ---- plugins ----
-    /// A name that no plugin carries.
+    /// A name that no plugin has.
     #[error("unknown {what} {name:?}; known: {}", known.join(", "))]
     UnknownPlugin {
-        /// Which sort of plugin was looked for.
+        /// The sort of plugin.
         what: &'static str,
-        /// The name that was asked for.
+        /// The unknown name.
         name: String,
-        /// All names there are, sorted.
+        /// All known names, sorted.
         known: Vec<&'static str>,
     },
     /// Two plugins of one name are compiled in.
     #[error("two {what} plugins are named {name:?}")]
     DuplicatePlugin {
-        /// Which sort of plugin.
+        /// The sort of plugin.
         what: &'static str,
         /// The name.
         name: &'static str,
@@ -81,23 +83,23 @@ pub enum Error {
     /// A plugin refused its configuration.
     #[error("{what} {name:?}: {message}")]
     Plugin {
-        /// Which sort of plugin.
+        /// The sort of plugin.
         what: &'static str,
         /// The plugin's name.
         name: String,
-        /// What is wrong, and what was expected.
+        /// The fault, and what was expected.
         message: String,
     },
     /// A plugin refused one of the pairs that it was given.
     #[error("{what} {name:?}: {message}")]
     Pair {
-        /// Which sort of plugin.
+        /// The sort of plugin.
         what: &'static str,
         /// The plugin's name.
         name: String,
         /// The pair, counted from 0 among those that were given.
         at: usize,
-        /// What is wrong, and what was expected; it calls the pair `pair N`.
+        /// The fault, and what was expected; it calls the pair `pair N`.
         message: String,
     },
     /// A device, element type or option that this build or machine does not have.
@@ -111,6 +113,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
+        #[source]
         cause: std::io::Error,
     },
     /// A file was read but its content is wrong.
@@ -118,7 +121,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what was expected.
+        /// The fault, and what was expected.
         message: String,
     },
     /// One line of a data file is wrong.
@@ -128,7 +131,7 @@ pub enum Error {
         path: PathBuf,
         /// Its line, from 1.
         line: u64,
-        /// What is wrong, and what was expected.
+        /// The fault, and what was expected.
         message: String,
     },
     /// A tokenizer or chat template failed.
@@ -139,13 +142,13 @@ pub enum Error {
     Invalid {
         /// The option or field.
         field: String,
-        /// The value that came and what was expected.
+        /// The value found and what was expected.
         message: String,
     },
 }
 
 impl Error {
-    /// An [`Error::Shape`].
+    /// Makes an [`Error::Shape`].
     pub fn shape(op: &'static str, message: impl Into<String>, shapes: &[&[usize]]) -> Self {
         Self::Shape {
             op,
@@ -154,27 +157,47 @@ impl Error {
         }
     }
 
-    /// An [`Error::Io`] at `path`; made to be used as `.map_err(Error::io(path))`.
+    /// Makes an [`Error::Io`] at `path`, for use as `.map_err(Error::io(path))`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |cause| Self::Io { path, cause }
     }
 
-    /// An [`Error::File`].
+    /// Makes an [`Error::File`].
     pub fn file(path: impl AsRef<Path>, message: impl std::fmt::Display) -> Self {
         Self::File { path: path.as_ref().to_path_buf(), message: message.to_string() }
     }
 
-    /// An [`Error::Invalid`].
+    /// Makes an [`Error::Invalid`].
     pub fn invalid(field: impl Into<String>, message: impl std::fmt::Display) -> Self {
         Self::Invalid { field: field.into(), message: message.to_string() }
     }
 
-    /// An [`Error::Backend`]; made to be used as `.map_err(Error::backend("candle", "matmul"))`.
+    /// Makes an [`Error::Backend`], for use as `.map_err(Error::backend("candle", "matmul"))`.
     pub fn backend<E>(backend: &'static str, op: &'static str) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         move |cause| Self::Backend { backend, op, cause: cause.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::io;
+
+    use super::*;
+
+    /// Protects: a caller can look at the cause as a value, and a reader finds it in the message.
+    #[test]
+    fn causes_are_sources() {
+        let error = Error::io("a.json")(io::ErrorKind::PermissionDenied.into());
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).unwrap();
+        assert_eq!(source.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), format!("a.json: {source}"));
+        let error = Error::backend("candle", "matmul")("no memory");
+        assert_eq!(error.source().unwrap().to_string(), "no memory");
+        assert_eq!(error.to_string(), "candle: matmul: no memory");
     }
 }

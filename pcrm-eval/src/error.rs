@@ -38,7 +38,8 @@ pub enum Error {
     Set {
         /// The set's name in the data.
         id: String,
-        /// What is wrong.
+        /// The fault.
+        #[source]
         cause: Box<Error>,
     },
     /// A set that a benchmark's rules do not provide for.
@@ -100,6 +101,15 @@ pub(crate) fn check_lengths(what: &'static str, left: usize, right: usize) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Protects: the error about a set keeps the fault as a value.
+    #[test]
+    fn the_fault_of_a_set_is_its_source() {
+        use std::error::Error as _;
+        let error = Error::Set { id: "q7".to_owned(), cause: Box::new(Error::Empty { what: "scores" }) };
+        assert_eq!(error.source().unwrap().to_string(), Error::Empty { what: "scores" }.to_string());
+        assert!(error.to_string().starts_with("q7: scores: nothing to measure"));
+    }
 
     /// Protects: a user finds the bad value from the message alone.
     #[test]

@@ -10,6 +10,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use pcrm_core::model::weights::write_json;
 
+use crate::chain::in_full;
 use crate::progress::{Download, say};
 
 /// A repository at one commit.
@@ -58,7 +59,7 @@ impl Repository {
             }
             Ok(Answer::Refuses(why)) => bail!(why),
             Err(error) => {
-                let found = from_cache(format!("{} gives no answer ({error:#})", endpoint()))?;
+                let found = from_cache(format!("{} gives no answer ({})", endpoint(), in_full(&error)))?;
                 say(&format!("{}: reading {name} from the cache", found.unreachable));
                 Ok(found)
             }

@@ -14,6 +14,8 @@ use std::path::Path;
 use anyhow::Result;
 use pcrm_core::model::weights;
 
+use crate::chain::in_full;
+
 pub use pcrm_eval::report::{Document, Fact, count, document, number, percent, plot, render};
 pub use run::{evidence, is_setting, setting};
 
@@ -29,7 +31,7 @@ pub fn write(path: &Path, document: Result<Document>) -> bool {
     match written {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!("no report in {}: {error:#}", path.display());
+            tracing::warn!("no report in {}: {}", path.display(), in_full(&error));
             false
         }
     }

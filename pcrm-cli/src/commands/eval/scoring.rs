@@ -20,6 +20,7 @@ use super::columns::{ColumnsByOrigin, records};
 use super::fields::{Fields, Record};
 use super::items::{Body, Item, Keys, own_lengths};
 use super::sets::{self, Answers};
+use crate::chain::in_full;
 use crate::dataset::{Reading, bounds, say_beyond_training};
 use crate::progress::{Bar, bar, say};
 use crate::report::data::Source;
@@ -168,9 +169,10 @@ impl Scoring<'_> {
         match first_left_out {
             Some(error) if kept == 0 => return Err(error.context("no record can be used")),
             Some(error) => warnings.add(format!(
-                "{}: {kept} of {} sets of answers are kept; {left_out} are left out (first: {error:#})",
+                "{}: {kept} of {} sets of answers are kept; {left_out} are left out (first: {})",
                 path.display(),
-                records.len()
+                records.len(),
+                in_full(&error)
             )),
             None => say(&format!("{}: {kept} sets of answers", path.display())),
         }

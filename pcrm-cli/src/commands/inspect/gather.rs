@@ -25,6 +25,7 @@ use super::examples::{self, Example};
 use super::report::{Inspection, ModelFacts, PairFacts, TokenizerFacts};
 use super::summaries::{self, LengthSummary, LongerPreferred, Saved};
 use crate::bound_summary::BoundSummary;
+use crate::chain::in_full;
 use crate::constraint;
 use crate::dataset;
 use crate::hub::Weights;
@@ -264,7 +265,7 @@ impl Subject<'_> {
                 findings.push(Finding::new(
                     "not_measured",
                     Severity::Note,
-                    format!("no training step could be measured: {error:#}"),
+                    format!("no training step could be measured: {}", in_full(&error)),
                     "With --random-init config.json and a tokenizer are enough; --no-measure asks for no measurement",
                 ));
                 None

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::RewardArgs;
 use crate::card::{self, Card, Form, Written};
+use crate::chain::in_full;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::data::Source;
@@ -57,7 +58,7 @@ impl Record<'_> {
                 Ok(Written::LeftAlone) => {
                     say("README.md is somebody's own and stays; no model card is written")
                 }
-                Err(error) => tracing::warn!("no model card: {error:#}"),
+                Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
             }
         }
         if report::write(&path, run.map(|run| run::document(&run))) {
