@@ -6,6 +6,9 @@
 use pcrm_core::data::encode::EncodeReport;
 use pcrm_core::data::report::MANY_LEFT_OUT;
 
+/// The column with the reason why a row has no score, in files that `pcrm score` writes.
+pub const COLUMN: &str = "left_out";
+
 /// A warning for pairs that were read and not encoded, if they are more than a few per cent.
 pub fn unencoded(report: &EncodeReport, max_length: usize) -> Option<String> {
     let too_long = too_long(report.dropped_too_long, report.pairs, "pairs", max_length);

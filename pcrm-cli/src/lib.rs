@@ -18,6 +18,7 @@ mod chain;
 mod chart;
 mod columns;
 mod commands;
+mod comparison;
 mod config;
 mod constraint;
 mod dataset;
@@ -31,6 +32,7 @@ mod paragraph;
 mod plugins;
 mod priors;
 mod progress;
+mod record;
 mod report;
 mod suggest;
 mod template;
@@ -195,7 +197,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Constraint(verb) => commands::constraint::run(verb),
         Verb::Data(verb) => commands::data::run(verb),
         Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),
-        Verb::Eval(EvalVerb::Comparisons(args)) => commands::compare::gather(args),
+        Verb::Eval(EvalVerb::Comparisons(args)) => commands::eval::comparisons(args),
         Verb::Bench(verb) => commands::bench::run(verb),
         Verb::Plugins => commands::plugins::run(),
         Verb::Completions { shell } => {

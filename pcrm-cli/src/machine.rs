@@ -1,10 +1,12 @@
 //! The options that every verb shares: backend, device, element type, threads, seed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use pcrm_core::model::RewardModel;
 use pcrm_core::registry::{self, BackendPlugin};
+use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device, Engine, Place};
 
 use crate::numbers::{positive, whole};
@@ -49,6 +51,12 @@ impl Machine {
         let backend = usage(self.engine())?.open().context("--device")?;
         usage(self.check_dtype(backend.as_ref()))?;
         Ok(backend)
+    }
+
+    /// Loads a trained reward model with its tokenizer onto an open backend.
+    pub fn trained(&self, backend: &dyn Backend, dir: &Path) -> Result<(RewardModel, Tokenizer)> {
+        RewardModel::open_trained(backend, dir, self.dtype)
+            .with_context(|| format!("--model {}", dir.display()))
     }
 
     fn check_dtype(&self, backend: &dyn Backend) -> Result<()> {

@@ -1,14 +1,14 @@
 //! `pcrm score`: scores texts or pairs with a trained reward model.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::encode::{encode_text, strip_padding};
 use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
 use pcrm_core::data::texts::{Row, SourceRow, load_rows};
-use pcrm_core::model::{RewardModel, folder, weights};
+use pcrm_core::model::weights;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::score::score_sequences;
 use serde_json::{Map, Value};
@@ -63,9 +63,6 @@ Examples:
 /// Rows that are scored and written together.
 const CHUNK: usize = 512;
 
-/// The column with the reason why a row has no score.
-pub const LEFT_OUT: &str = "left_out";
-
 /// Scores every row, and writes a line for each.
 ///
 /// # Errors
@@ -75,7 +72,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let backend = args.machine.open()?;
     let dir = args.hub.model("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
-    let (model, tokenizer) = trained(args.machine.dtype, backend.as_ref(), &dir)?;
+    let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir)?;
     let positions = model.config().max_positions;
     let max_length = usage(length(args.max_length, positions, model.config()))?;
     let scored = Scored { vocabulary: model.config().vocabulary, pad: model.config().pad };
@@ -122,7 +119,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
                 }
                 Err(reason) => {
                     names.iter().for_each(|name| drop(fields.insert(format!("{name}score"), Value::Null)));
-                    fields.insert(LEFT_OUT.to_owned(), reason.into());
+                    fields.insert(left_out::COLUMN.to_owned(), reason.into());
                 }
             }
             serde_json::to_writer(&mut lines, &fields)?;
@@ -147,7 +144,11 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         None => std::io::stdout().write_all(&lines)?,
     }
     if scored < rows.len() {
-        say(&format!("{} rows have no score (null) and the reason in {LEFT_OUT:?}", rows.len() - scored));
+        say(&format!(
+            "{} rows have no score (null) and the reason in {:?}",
+            rows.len() - scored,
+            left_out::COLUMN
+        ));
     }
     warnings.repeat();
     Ok(())
@@ -196,21 +197,6 @@ fn write_score(
         fields.insert(format!("{name}ids"), Value::from(ids.clone()));
     }
     Ok(())
-}
-
-/// A trained reward model with its tokenizer.
-///
-/// # Errors
-/// A path that is no model's folder (what is there instead is named), a folder without a score head.
-pub fn trained(
-    dtype: pcrm_core::DType,
-    backend: &dyn pcrm_core::Backend,
-    dir: &Path,
-) -> Result<(RewardModel, Tokenizer)> {
-    let at = || format!("--model {}", dir.display());
-    folder::check(dir).with_context(at)?;
-    let tokenizer = Tokenizer::from_dir(dir).with_context(at)?;
-    Ok((RewardModel::load(backend, dir, dtype).with_context(at)?, tokenizer))
 }
 
 /// The ids that a model takes, and the one that it never scores.

@@ -19,6 +19,7 @@ pub mod parameters;
 mod quantised;
 pub mod reward;
 pub mod rope;
+mod trained;
 pub mod weights;
 
 pub use adoption::Adoption;

@@ -14,7 +14,6 @@ use pcrm_rl::train::RewardOptions;
 use serde_json::Value;
 
 use super::{EvidenceArgs, agreement};
-use crate::commands::score::trained;
 use crate::hub::Weights;
 use crate::interrupt;
 use crate::progress::{Watch, say};
@@ -67,7 +66,7 @@ impl Judges<'_> {
             cache: margins(),
             stop: interrupt::flag()?,
         };
-        Ok(crossfit.wins(pairs, &mut Watch::default()).map_err(named)?)
+        crossfit.wins(pairs, &mut Watch::default()).map_err(named)
     }
 
     /// Judges with a model's own tokenizer; pairs that are too long for it are left out.
@@ -76,8 +75,7 @@ impl Judges<'_> {
         let dir = training.hub.model("--judge", given, Weights::Read)?;
         self.warn_of_training(&dir)?;
         let backend = training.machine.open()?;
-        let (model, tokenizer) =
-            trained(training.machine.dtype, backend.as_ref(), &dir).context("--judge")?;
+        let (model, tokenizer) = training.machine.trained(backend.as_ref(), &dir).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
         let max_length = training.reading.scoring_length(model.config())?;
         let (own, _) = training.reading.encode(&rows, &tokenizer, model.config().pad, max_length)?;

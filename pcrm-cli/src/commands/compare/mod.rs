@@ -1,36 +1,26 @@
 //! `pcrm compare`: which constraint, how strong? Trains under each, with several seeds, on the same data.
 
 mod arm;
-mod gather;
-mod measured;
-mod page;
 mod probabilities;
-mod show;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command};
 use pcrm_core::model::weights;
-use pcrm_eval::comparison::{Outcome, Run};
 use pcrm_rl::checkpoint;
-use serde::{Deserialize, Serialize};
 
-pub use self::gather::{GatherArgs, gather};
+use crate::comparison::{Comparison, Measured};
 use crate::config;
 use crate::numbers::positive;
 use crate::progress::say;
-use crate::report;
 use crate::training::TrainingArgs;
 use crate::training::reward::{self, KeepArgs, RewardArgs};
 use crate::usage::usage;
 use arm::Arm;
-use measured::Measured;
 use probabilities::Probabilities;
 
-/// The file of a comparison.
-const FILE: &str = "comparison.json";
 /// The file of one run's measures, in its folder.
 const MEASURED: &str = "measured.json";
 
@@ -62,30 +52,6 @@ Examples:
       --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 1}' --constraint calibrated
   pcrm eval comparisons runs/compared runs/compared-2";
 
-/// What `comparison.json` holds: every run, so that comparisons can be put together.
-#[derive(Debug, Serialize, Deserialize)]
-struct Comparison {
-    /// The arms in order; others are compared with the first.
-    labels: Vec<String>,
-    /// The measures of every run.
-    runs: Vec<Measured>,
-}
-
-impl Comparison {
-    /// Compares the arms over all seeds.
-    fn outcome(&self) -> pcrm_eval::Result<Outcome> {
-        let words: Vec<(String, Option<String>)> =
-            self.runs.iter().map(|run| (run.constraint.to_string(), run.held_out())).collect();
-        let mut runs = Vec::new();
-        for (run, (setting, held_out)) in self.runs.iter().zip(&words) {
-            let held_out = held_out.as_deref();
-            let (arm, pairs, measures) = (run.label.as_str(), run.pairs, &run.measures);
-            runs.push(Run { arm, setting, held_out, pairs, measures });
-        }
-        Outcome::of(&self.labels, &runs)
-    }
-}
-
 /// Trains what is not trained yet, measures, and shows; `command` and `matches` are the verb's, for the config file of
 /// each run.
 ///
@@ -115,19 +81,7 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
         }
     }
     let labels = arms.into_iter().map(|arm| arm.label).collect();
-    finish(&args.output, Comparison { labels, runs })
-}
-
-/// Writes a comparison, shows it, and makes its page.
-fn finish(dir: &Path, comparison: Comparison) -> Result<()> {
-    let outcome = comparison.outcome()?;
-    weights::write_json(&dir.join(FILE), &comparison)?;
-    let path = dir.join(report::FILE);
-    print!("{}", show::text(&outcome));
-    if report::write(&path, Ok(page::document(&outcome))) {
-        say(&format!("report: {}", path.display()));
-    }
-    Ok(())
+    Comparison { labels, runs }.finish(&args.output)
 }
 
 /// The measures of one run, which is trained unless it was.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::files::data_files;
 
-use crate::commands::eval::{named, records};
+use crate::record::{named, records};
 use crate::training::TrainingArgs;
 
 /// The probability of every record of what may be held out, by file and line.

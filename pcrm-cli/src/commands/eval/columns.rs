@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use pcrm_core::data::records::Records;
 use pcrm_core::data::report::Origin;
 use serde_json::Value;
 
-use super::fields::{Fields, Record, id};
+use super::fields::{Fields, id};
 use super::items::Keys;
+use crate::record::Record;
 
 /// What a record says beside its texts.
 #[derive(Debug, Clone)]
@@ -26,18 +26,6 @@ pub struct Columns {
 #[derive(Debug, Default)]
 pub struct ColumnsByOrigin {
     by_line: HashMap<(PathBuf, u64), Option<Columns>>,
-}
-
-/// The records of a file, with the line each begins on.
-///
-/// # Errors
-/// A file that cannot be read. Records that are broken are left out: whoever loads the data tells of them.
-pub fn records(path: &Path) -> Result<Vec<(u64, Record)>> {
-    let mut records = Vec::new();
-    for record in Records::open(path)? {
-        records.extend(record);
-    }
-    Ok(records)
 }
 
 impl ColumnsByOrigin {

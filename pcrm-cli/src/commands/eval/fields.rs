@@ -2,10 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// A JSON object, as a record of a file is.
-pub type Record = Map<String, Value>;
+use crate::record::{Record, named};
 
 /// Which columns mean what, where their names do not tell. A name that begins with / is a JSON pointer.
 #[derive(Debug, Clone, Default, Args)]
@@ -103,30 +102,6 @@ fn source_is_prompt(record: &Record) -> bool {
     !has(&PROMPTS) && has(&ANSWERS)
 }
 
-/// A column by name, or by JSON pointer.
-pub fn find<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
-    let Some(path) = field.strip_prefix('/') else { return record.get(field) };
-    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-    let value = record.get(&first.replace("~1", "/").replace("~0", "~"))?;
-    if rest.is_empty() { Some(value) } else { value.pointer(&format!("/{rest}")) }
-}
-
-/// A column that an option names.
-///
-/// # Errors
-/// The keys that are there.
-pub fn named<'a>(record: &'a Record, field: &str, option: &str) -> Result<&'a Value> {
-    match find(record, field) {
-        Some(value) => Ok(value),
-        None => bail!("no {field:?}, which {option} names (keys: {})", keys(record)),
-    }
-}
-
-/// The keys of a record, for messages.
-pub fn keys(record: &Record) -> String {
-    record.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-}
-
 /// A number or a list of numbers, all finite.
 ///
 /// # Errors
@@ -172,16 +147,6 @@ mod tests {
 
     fn record(value: Value) -> Record {
         value.as_object().unwrap().clone()
-    }
-
-    /// Protects: names and pointers find the same, escapes included, and a dot is no path.
-    #[test]
-    fn fields_are_names_or_pointers() {
-        let record = record(json!({"scores": {"a.b": 1, "c/d": [2, 3]}, "x": 4}));
-        assert_eq!(find(&record, "x"), find(&record, "/x"));
-        assert_eq!(find(&record, "/scores/a.b"), Some(&json!(1)));
-        assert_eq!(find(&record, "/scores/c~1d/1"), Some(&json!(3)));
-        assert_eq!(find(&record, "scores.a"), None);
     }
 
     /// Protects: a prompt in "source" is no subset, ranks count from the best, and wrong values are shown.

@@ -7,9 +7,10 @@ use pcrm_core::data::lines::Lines;
 use pcrm_eval::{Labels, LengthUnit, PairScore};
 use serde_json::Value;
 
-use super::fields::{ANSWERS, Fields, Record, find, id, keys, named, numbers};
+use super::fields::{ANSWERS, Fields, id, numbers};
 use super::items::{Body, Item, Keys, own_lengths};
-use crate::commands::score::LEFT_OUT;
+use crate::left_out;
+use crate::record::{self, Record, find, keys, named};
 
 /// Rows of a file with their scores, and what their lengths are counted in.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
         let at = || format!("{}:{}", path.display(), line.number);
         let record: Record = serde_json::from_str(&line.text)
             .map_err(|error| anyhow::anyhow!("{}: expected a JSON object a line: {error}", at()))?;
-        if record.get(LEFT_OUT).is_some_and(Value::is_string) {
+        if record.get(left_out::COLUMN).is_some_and(Value::is_string) {
             given.left_out += 1;
             continue;
         }
@@ -50,7 +51,7 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
             "{}: an answer without a prompt (keys: {}); --group-field names the column that tells which answers belong \
              together",
             at(),
-            self::keys(&record)
+            record::keys(&record)
         );
         given.items.push(Item { key, subset, prompt, body });
     }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod columns;
+mod comparisons;
 mod fields;
 mod given;
 mod items;
@@ -19,13 +20,10 @@ use pcrm_eval::{Bootstrap, LengthUnit, RewardReport};
 use serde_json::Value;
 
 use self::cache::{ScoreCache, users_folder};
-pub use self::columns::records;
+pub use self::comparisons::{EvalComparisonsArgs, comparisons};
 use self::fields::Fields;
-pub use self::fields::named;
 use self::items::{Item, evaluation, in_common_of_all};
 use self::scoring::{Rows, Scorer, Scoring, constraint_of};
-use crate::commands::compare::GatherArgs;
-use crate::commands::score::trained;
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
 use crate::left_out;
@@ -46,7 +44,7 @@ pub enum EvalVerb {
     /// several
     Reward(Box<EvalRewardArgs>),
     /// Merge comparisons that `pcrm compare` made: more seeds, other data
-    Comparisons(GatherArgs),
+    Comparisons(EvalComparisonsArgs),
 }
 
 /// Options of `pcrm eval reward`.
@@ -329,7 +327,7 @@ impl EvalRewardArgs {
     ) -> Result<Scored> {
         let backend = self.machine.open()?;
         let dir = &*self.hub.model(option, model, Weights::Read)?;
-        let (model, tokenizer) = trained(self.machine.dtype, backend.as_ref(), dir)?;
+        let (model, tokenizer) = self.machine.trained(backend.as_ref(), dir)?;
         let (constraint, whose) = constraint_of(&model, self.constraint.as_deref())?;
         let cache = match (&self.cache, self.no_cache) {
             (_, true) => ScoreCache::default(),

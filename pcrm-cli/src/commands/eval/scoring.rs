@@ -16,13 +16,14 @@ use pcrm_rl::batch::within_budget;
 use pcrm_rl::score::{score_pairs, score_sequences};
 
 use super::cache::ScoreCache;
-use super::columns::{ColumnsByOrigin, records};
-use super::fields::{Fields, Record};
+use super::columns::ColumnsByOrigin;
+use super::fields::Fields;
 use super::items::{Body, Item, Keys, own_lengths};
 use super::sets::{self, Answers};
 use crate::chain::in_full;
 use crate::dataset::{Reading, bounds, say_beyond_training};
 use crate::progress::{Bar, bar, say};
+use crate::record::{Record, records};
 use crate::report::data::Source;
 use crate::usage::usage;
 use crate::warnings::Warnings;

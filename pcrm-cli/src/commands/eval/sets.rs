@@ -6,7 +6,8 @@ use pcrm_core::text::Tokenizer;
 use pcrm_eval::Labels;
 use serde_json::Value;
 
-use super::fields::{ANSWERS, Fields, Record, keys};
+use super::fields::{ANSWERS, Fields};
+use crate::record::{Record, keys, named};
 
 /// A record's prompt and answers.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +104,7 @@ impl Answers {
 
 fn prompt(record: &Record, fields: &Fields) -> Result<Content> {
     let value = match &fields.group_field {
-        Some(field) => Some(super::fields::named(record, field, "--group-field")?),
+        Some(field) => Some(named(record, field, "--group-field")?),
         None => super::fields::prompt_column(record),
     };
     let value = value.with_context(|| {

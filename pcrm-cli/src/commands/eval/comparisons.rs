@@ -1,4 +1,4 @@
-//! `pcrm eval comparisons`: comparisons put together, as more replicates of the same arms.
+//! `pcrm eval comparisons`: merges comparisons, as more replicates of the same arms.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::{Comparison, FILE, finish};
+use crate::comparison::{Comparison, FILE};
 use crate::warnings;
 
 /// Options of `pcrm eval comparisons`.
 #[derive(Debug, Clone, Args)]
-pub struct GatherArgs {
+pub struct EvalComparisonsArgs {
     /// Folders of `pcrm compare`, with other seeds, data or models; constraints that all of them have are
     /// combined
     #[arg(value_name = "DIR", required = true, num_args = 2..)]
@@ -26,8 +26,8 @@ pub struct GatherArgs {
 /// seed. Constraints that some folder lacks are left out, and named.
 ///
 /// # Errors
-/// Files that cannot be read; fewer than two constraints in common.
-pub fn gather(args: &GatherArgs) -> Result<()> {
+/// A file that cannot be read; fewer than two constraints in common.
+pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
     let mut all = Vec::new();
     for dir in &args.from {
         let path = dir.join(FILE);
@@ -46,7 +46,7 @@ pub fn gather(args: &GatherArgs) -> Result<()> {
     if !left_out.is_empty() {
         warnings::print(&format!("{}: left out, as not all folders have them", left_out.join(", ")));
     }
-    finish(&args.output, whole)
+    whole.finish(&args.output)
 }
 
 /// The runs of the constraints that all comparisons have, in the order of the first, and the names of the
@@ -68,8 +68,8 @@ mod tests {
     use pcrm_rl::fingerprint::Fingerprint;
     use serde_json::json;
 
-    use super::super::measured::Measured;
     use super::*;
+    use crate::comparison::Measured;
 
     fn comparison(labels: &[&str]) -> Comparison {
         let run = |label: &&str| Measured {
