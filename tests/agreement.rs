@@ -61,7 +61,7 @@ fn trace(backend: &Subject, constraint: &str) -> Result<Trace> {
     let losses: Vec<f64> = lines.iter().filter_map(|line| line["loss"].as_f64()).collect();
     ensure!(losses.len() == STEPS, "metrics.jsonl has {} losses", losses.len());
     let model = RewardModel::load(backend, dir.path(), DType::F32)?;
-    let scores = score_pairs(&model, &held_out.pairs.iter().collect::<Vec<_>>(), 1000)?;
+    let scores = score_pairs(&model, &held_out.sets.iter().collect::<Vec<_>>(), 1000)?;
     Ok(Trace { losses, scores: scores.into_iter().flat_map(|(c, r)| [f64::from(c), f64::from(r)]).collect() })
 }
 

@@ -65,13 +65,13 @@ fn fused_operations_in_bf16_are_near_those_in_f32() -> Result<()> {
 /// Protects: a model trains in bf16 over f32 masters: its scores and every gradient are near those in f32.
 #[test]
 fn a_model_in_bf16_is_near_the_model_in_f32() -> Result<()> {
-    let data = ragged();
-    let all: Vec<usize> = (0..data.pairs.len()).collect();
+    let data = ragged()?;
+    let all: Vec<usize> = (0..data.sets.len()).collect();
     every_backend_with_bf16(|backend| {
         let llama = |dtype| -> Result<_> {
             let (_, model) = models(backend, dtype, CALM)?.into_iter().next().context("no model")?;
-            let pairs: Vec<_> = data.pairs.iter().collect();
-            let scores = score_pairs(&model, &pairs, 1 << 20)?.into_iter().flat_map(<[f32; 2]>::from);
+            let sets: Vec<_> = data.sets.iter().collect();
+            let scores = score_pairs(&model, &sets, 1 << 20)?.into_iter().flat_map(<[f32; 2]>::from);
             let made = gradient(backend, &model, &data, (centred(ScoreAt::Last), &all), 1 << 20)?;
             Ok((scores.collect::<Vec<f32>>(), made.gradients))
         };

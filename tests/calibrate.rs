@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::constraint::{self, PairView, Priors};
-use pcrm_core::data::encode::{EncodeOptions, EncodedPair, encode_pairs};
+use pcrm_core::data::encode::{self, EncodeOptions, EncodedSet, encode_sets};
 use pcrm_core::data::preference::{ReadOptions, load_preferences};
 use pcrm_core::text::Tokenizer;
 use serde_json::{Value, json};
@@ -118,21 +118,18 @@ fn an_interrupted_cross_fit_goes_on() -> Result<()> {
 }
 
 /// The pairs of a file as the binary encodes them.
-fn encoded(world: &World, name: &str) -> Result<Vec<EncodedPair>> {
+fn encoded(world: &World, name: &str) -> Result<Vec<EncodedSet>> {
     let tokenizer = Tokenizer::from_dir(&world.path("base"))?;
     let (rows, _) = load_preferences(&[world.path(name)], ReadOptions::default())?;
-    Ok(encode_pairs(
-        &rows,
-        &tokenizer,
-        &EncodeOptions { max_length: Some(1024), ..EncodeOptions::default() },
-    )?
-    .0)
+    let padding = tokenizer.pad().or(tokenizer.eos()).map(|token| token.id);
+    let options = EncodeOptions { max_length: Some(1024), ..EncodeOptions::new(padding) };
+    Ok(encode_sets(&rows, &tokenizer, &options)?.0)
 }
 
 /// Writes `train.jsonl` as `votes.jsonl`, with shares of annotators by the pair's similarity.
 fn vote(world: &World, share: impl Fn(f64) -> f64) -> Result<()> {
-    let pairs = encoded(world, "train.jsonl")?;
-    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
+    let sets = encoded(world, "train.jsonl")?;
+    let views: Vec<PairView<'_>> = encode::pairs(&sets).map(|pair| pair.view()).collect();
     let length_ratio = constraint::parse("length_ratio")?;
     let similarities = length_ratio.similarities(&views, &Priors::default())?.context("similarities")?;
     let mut lines = world.lines("train.jsonl")?;

@@ -100,8 +100,8 @@ fn several_schemas_are_split_whole() -> Result<()> {
         let files =
             ["hh_dialogues", "standard_explicit", "ranked"].map(|schema| format!("{side}-{schema}.jsonl"));
         let paths = files.map(|file| world.path(&format!("mix/{file}")));
-        let (pairs, report) = load_preferences(&paths, Strictness::Refuse)?;
-        sides.push((report.rows, pairs.iter().map(PromptId::of).collect::<BTreeSet<_>>()));
+        let (sets, report) = load_preferences(&paths, Strictness::Refuse)?;
+        sides.push((report.rows, sets.iter().map(PromptId::of).collect::<BTreeSet<_>>()));
     }
     ensure!(sides[0].0 + sides[1].0 == 60, "{} and {} of 60 records", sides[0].0, sides[1].0);
     ensure!(sides[0].1.is_disjoint(&sides[1].1), "a prompt is on both sides");

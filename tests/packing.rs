@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::data::encode::EncodedPair;
-use pcrm_core::data::preference::InSet;
+use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::data::preference::Comparison;
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::{Backend, DType, Packed, Tensor};
 use pcrm_rl::batch::ScoreAt;
@@ -22,7 +22,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::planted::{gradient, objective, pair};
+use crate::planted::{Drawn, gradient, objective};
 use crate::subject::{Subject, every_backend};
 use crate::support::tokens;
 
@@ -93,19 +93,23 @@ pub fn models(
 const LENGTHS: [(usize, usize, usize); 8] =
     [(5, 3, 7), (0, 4, 2), (9, 1, 1), (70, 5, 3), (3, 67, 2), (64, 65, 66), (0, 1, 9), (12, 6, 6)];
 
-pub fn ragged() -> Pairs {
+pub fn ragged() -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let encoded = |(row, (prompt, chosen, rejected)): (usize, &(usize, usize, usize))| {
         let prompt = tokens(*prompt, VOCABULARY, &mut rng);
         let mut chosen = tokens(*chosen, VOCABULARY, &mut rng);
         let rejected = tokens(*rejected, VOCABULARY, &mut rng);
         chosen[0] = (rejected[0] + 1) % VOCABULARY; // a prompt ends where the sequences part
-        pair(row, prompt, chosen, rejected)
+        Drawn::pair(prompt, chosen, rejected).set(row)
     };
-    let pairs: Vec<EncodedPair> = LENGTHS.iter().enumerate().map(encoded).collect();
-    let bounds = (0..pairs.len()).map(|row| if row % 3 == 1 { f32::INFINITY } else { 0.5 + row as f32 });
-    let bounds = bounds.collect();
-    Pairs::new(pairs, bounds)
+    Ok(bounded(LENGTHS.iter().enumerate().map(encoded).collect::<Result<_>>()?))
+}
+
+/// Sets of whose pairs every third has no bound.
+fn bounded(sets: Vec<EncodedSet>) -> Pairs {
+    let count = sets.iter().map(|set| set.comparisons.len()).sum();
+    let bound = |row| if row % 3 == 1 { f32::INFINITY } else { 0.5 + row as f32 };
+    Pairs::new(sets, (0..count).map(bound).collect())
 }
 
 /// The answers of each ranked set: how many tokens they share with the first one after a prompt of 20, and their own.
@@ -117,35 +121,25 @@ const SETS: [&[(usize, usize)]; 4] = [
 ];
 
 /// Ranked sets with all their pairs, some of whose answers begin alike: their pairs part at different tokens.
-pub fn ranked() -> Pairs {
+pub fn ranked() -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let mut pairs = Vec::new();
-    for (set, answers) in SETS.iter().enumerate() {
+    let encoded = |(row, answers): (usize, &&[(usize, usize)])| {
         let mut drawn = |count| tokens(count, VOCABULARY, &mut rng);
         let prompt = drawn(20);
         let first = drawn(answers[0].1);
-        let mut sequences: Vec<Vec<u32>> = vec![[&prompt[..], &first].concat()];
+        let mut all: Vec<Vec<u32>> = vec![first.clone()];
         for (number, (shared, own)) in answers.iter().enumerate().skip(1) {
             let mut own = drawn(*own);
             // No two answers begin alike by chance.
             own[0] = first.get(*shared).map_or(0, |id| (id + number as u32) % VOCABULARY);
-            sequences.push([&prompt[..], &first[..*shared], &own].concat());
+            all.push([&first[..*shared], &own].concat());
         }
-        for (chosen, left) in sequences.iter().enumerate() {
-            for (rejected, right) in sequences.iter().enumerate().skip(chosen + 1) {
-                let same = left.iter().zip(right).take_while(|(left, right)| left == right).count();
-                let cut = same.min(left.len() - 1).min(right.len() - 1);
-                let mut made =
-                    pair(pairs.len(), left[..cut].to_vec(), left[cut..].to_vec(), right[cut..].to_vec());
-                let [set, chosen, rejected] = [set, chosen, rejected].map(|number| number as u32);
-                made.in_set = Some(InSet { set, chosen, rejected });
-                pairs.push(made);
-            }
-        }
-    }
-    let bounds = (0..pairs.len()).map(|row| if row % 3 == 1 { f32::INFINITY } else { 0.5 + row as f32 });
-    let bounds = bounds.collect();
-    Pairs::new(pairs, bounds)
+        let count = all.len() as u32;
+        let pairs = (0..count).flat_map(|chosen| (chosen + 1..count).map(move |other| (chosen, other)));
+        let comparisons = pairs.map(|(chosen, other)| Comparison::preferring(chosen, other)).collect();
+        Drawn { prompt, answers: all, comparisons }.set(row)
+    };
+    Ok(bounded(SETS.iter().enumerate().map(encoded).collect::<Result<_>>()?))
 }
 
 /// The loss that the checks take.
@@ -170,20 +164,19 @@ fn separately(
     score_at: ScoreAt,
 ) -> Result<(f64, BTreeMap<String, Vec<f32>>)> {
     let (mut loss, mut sums) = (0.0, BTreeMap::<String, Vec<f64>>::new());
-    let of_sets = (0..data.sets()).flat_map(|set| data.range(set).map(move |index| (set, index)));
-    for (set, index) in of_sets {
-        let (pair, bound) = (&data.pairs[index], &data.bounds[index]);
-        let count = (data.sets() * data.range(set).len()) as f64;
+    let of_sets = data.sets.iter().flat_map(|set| set.pairs().map(move |pair| (set, pair)));
+    for ((set, pair), bound) in of_sets.zip(&data.bounds) {
+        let count = (data.sets.len() * set.comparisons.len()) as f64;
         let both = pair.chosen.len().min(pair.rejected.len());
         let scores = |answer: &[u32]| {
-            let ids = [&pair.prompt, answer].concat();
+            let ids = [pair.prompt, answer].concat();
             let rows = match score_at {
                 ScoreAt::Last => ids.len() - 1..ids.len(),
                 ScoreAt::DivergentMean => pair.prompt.len()..pair.prompt.len() + both,
             };
             alone(model, &ids, rows)
         };
-        let (chosen, rejected) = (scores(&pair.chosen)?, scores(&pair.rejected)?);
+        let (chosen, rejected) = (scores(pair.chosen)?, scores(pair.rejected)?);
         let margin = chosen.sub(&rejected)?;
         let centring = chosen.add(&rejected)?.square()?.affine(CENTER, 0.0)?;
         let mut losses = centring.sub(&margin.log_sigmoid()?)?;
@@ -222,8 +215,8 @@ fn check_equal(
 /// cutting a batch into parts.
 #[test]
 fn loss_and_every_gradient_are_those_of_separate_sequences() -> Result<()> {
-    let (single, sets) = (ragged(), ranked());
-    ensure!(single.sets() == single.pairs.len() && sets.sets() == SETS.len(), "{} sets", sets.sets());
+    let (single, sets) = (ragged()?, ranked()?);
+    ensure!(single.sets.len() == single.count() && sets.sets.len() == SETS.len(), "{} sets", sets.sets.len());
     every_backend(|backend| {
         for data in [&single, &sets] {
             equal_separate_sequences(backend, data)?;
@@ -233,7 +226,7 @@ fn loss_and_every_gradient_are_those_of_separate_sequences() -> Result<()> {
 }
 
 fn equal_separate_sequences(backend: &Subject, data: &Pairs) -> Result<()> {
-    let all: Vec<usize> = (0..data.sets()).collect();
+    let all: Vec<usize> = (0..data.sets.len()).collect();
     for (name, model) in models(backend, DType::F32, SPREAD)? {
         for score_at in [ScoreAt::Last, ScoreAt::DivergentMean] {
             let (loss, gradients) = separately(backend, &model, data, score_at)?;
@@ -254,7 +247,7 @@ fn equal_separate_sequences(backend: &Subject, data: &Pairs) -> Result<()> {
 /// Protects: the numbers of tokens that metrics show, against sums by hand over `LENGTHS`.
 #[test]
 fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
-    let data = ragged();
+    let data = ragged()?;
     every_backend(|backend| {
         let model = &models(backend, DType::F32, SPREAD)?[0].1;
         let some = [0, 3, 1]; // prompts of 5, 70 and 0 tokens; the longest sequence has 75
@@ -272,7 +265,7 @@ fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
 /// Protects: of a ranked set every answer is computed once, of which the metrics tell, by hand over `SETS`.
 #[test]
 fn every_answer_of_a_set_is_computed_once() -> Result<()> {
-    let data = ranked();
+    let data = ranked()?;
     every_backend(|backend| {
         let model = &models(backend, DType::F32, SPREAD)?[0].1;
         let tokens = gradient(backend, model, &data, (centred(ScoreAt::Last), &[0]), ALL_AT_ONCE)?.tokens;
@@ -287,22 +280,20 @@ fn every_answer_of_a_set_is_computed_once() -> Result<()> {
 /// Protects: a score depends on its sequence alone: not on the batch, the order, or whether the prompt was shared.
 #[test]
 fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
-    let data = ragged();
-    let mut order: Vec<usize> = (0..data.pairs.len()).collect();
+    let data = ragged()?;
+    let mut order: Vec<usize> = (0..data.sets.len()).collect();
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(8));
-    let whole = |pair: &EncodedPair| {
-        [[&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat()]
-    };
+    let whole = |set: &EncodedSet| set.answers.iter().map(|answer| answer.ids.clone()).collect::<Vec<_>>();
     every_backend(|backend| {
         for (name, model) in models(backend, DType::F32, SPREAD)? {
             let mut want = Vec::new();
-            for ids in data.pairs.iter().flat_map(whole) {
+            for ids in data.sets.iter().flat_map(whole) {
                 want.extend(alone(&model.detached(), &ids, ids.len() - 1..ids.len())?.read()?.into_f32());
             }
             for micro_tokens in [1, 100, 300, ALL_AT_ONCE] {
-                for order in [(0..data.pairs.len()).collect::<Vec<_>>(), order.clone()] {
-                    let pairs: Vec<&EncodedPair> = order.iter().map(|row| &data.pairs[*row]).collect();
-                    let sequences: Vec<Vec<u32>> = pairs.iter().flat_map(|pair| whole(pair)).collect();
+                for order in [(0..data.sets.len()).collect::<Vec<_>>(), order.clone()] {
+                    let pairs: Vec<&EncodedSet> = order.iter().map(|row| &data.sets[*row]).collect();
+                    let sequences: Vec<Vec<u32>> = pairs.iter().flat_map(|set| whole(set)).collect();
                     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
                     let want: Vec<f32> =
                         order.iter().flat_map(|row| [want[2 * row], want[2 * row + 1]]).collect();
@@ -324,7 +315,8 @@ fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
 fn empty_sequences_are_refused() -> Result<()> {
     every_backend(|backend| {
         let model = &models(backend, DType::F32, SPREAD)?[0].1;
-        let empty = pair(0, vec![1, 2], vec![3], vec![]);
+        let mut empty = Drawn::pair(vec![1, 2], vec![3], vec![4]).set(0)?;
+        empty.answers[1].ids.pop();
         ensure!(score_pairs(model, &[&empty], ALL_AT_ONCE).is_err());
         ensure!(score_sequences(model, &[&[1, 2], &[]], ALL_AT_ONCE).is_err());
         backend.check_close("nothing", &score_sequences(model, &[], ALL_AT_ONCE)?, &[], 0.0)

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use pcrm_core::constraint::{self, Constraint, PairView, Priors};
-use pcrm_core::data::encode::EncodedPair;
-use pcrm_core::data::preference::{InSet, Origin, Verdict};
+use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::data::preference::{Comparison, Origin, Verdict};
 use pcrm_core::data::prompt_id::PairId;
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::optim::AdamWConfig;
@@ -31,33 +31,65 @@ use crate::support::{beside, tokens};
 const BETTER: u32 = 30;
 const VOCABULARY: u32 = 32;
 
-/// A pair of these tokens, its origin `planted.jsonl:ROW+1`; in text a token is a word.
-pub fn pair(row: usize, prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> EncodedPair {
-    let text = |ids: &[u32]| ids.iter().map(|id| format!("t{id} ")).collect::<String>();
-    let texts = [&prompt, &chosen, &rejected].map(|ids| text(ids));
-    let [prompt_text, chosen_text, rejected_text] = texts;
-    EncodedPair {
-        row,
-        origin: Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 },
-        id: PairId::of_texts(&prompt_text, &chosen_text, &rejected_text),
-        prompt,
-        chosen,
-        rejected,
-        margin: None,
-        verdict: Verdict::Preferred,
-        in_set: None,
-        identity: row as u64,
-        prompt_text,
-        chosen_text,
-        rejected_text,
+/// A prompt with its answers and their comparisons, drawn at random. The prompt ends where it was drawn to end: the
+/// answers may begin alike by chance.
+pub struct Drawn {
+    pub prompt: Vec<u32>,
+    pub answers: Vec<Vec<u32>>,
+    pub comparisons: Vec<Comparison>,
+}
+
+impl Drawn {
+    /// A pair of these tokens.
+    pub fn pair(prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> Self {
+        Self { prompt, answers: vec![chosen, rejected], comparisons: vec![Comparison::preferring(0, 1)] }
     }
+
+    /// The set as it is trained on, its origin `planted.jsonl:ROW+1`.
+    pub fn set(&self, row: usize) -> Result<EncodedSet> {
+        let origin = Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 };
+        EncodedSet::of_tokens(origin, &self.prompt, &self.answers, &self.comparisons)
+            .context("answers that are the same tokens")
+    }
+}
+
+/// Sets with the bounds that a constraint gives their pairs; in text a token is a word.
+fn bounded(drawn: &[Drawn], constraint: &str, seed: u64) -> Result<Pairs> {
+    let text = |ids: &[u32]| ids.iter().map(|id| format!("t{id} ")).collect::<String>();
+    let pairs = || drawn.iter().flat_map(|set| set.comparisons.iter().map(move |pair| (set, pair)));
+    let texts: Vec<[String; 3]> = pairs()
+        .map(|(set, pair)| {
+            let [chosen, rejected] = [pair.chosen, pair.rejected].map(|at| &set.answers[at as usize]);
+            [&set.prompt, chosen, rejected].map(|ids| text(ids))
+        })
+        .collect();
+    let mut views = Vec::new();
+    for (row, ((set, pair), [prompt, chosen, rejected])) in pairs().zip(&texts).enumerate() {
+        views.push(PairView {
+            identity: row as u64,
+            prompt_id: PairId::of_texts(prompt, chosen, rejected).prompt,
+            prompt,
+            chosen,
+            rejected,
+            chosen_ids: &set.answers[pair.chosen as usize],
+            rejected_ids: &set.answers[pair.rejected as usize],
+            margin: pair.margin,
+        });
+    }
+    let firsts = drawn.iter().scan(0, |next, set| {
+        let first = *next;
+        *next += set.comparisons.len();
+        Some(first)
+    });
+    let sets = firsts.zip(drawn).map(|(row, set)| set.set(row)).collect::<Result<_>>()?;
+    Ok(Pairs::new(sets, bounds(constraint, &views, seed)?))
 }
 
 /// Pairs of random ragged sequences with the planted preference, their bounds from a constraint. The margin is the
 /// share of the preferred answer that makes it better.
 pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |row| {
+    let mut draw = |_| {
         let mut some = |most: usize| {
             let length = rng.random_range(1..=most);
             tokens(length, BETTER, &mut rng)
@@ -67,12 +99,12 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
         chosen[at] = BETTER;
         let better = chosen.iter().filter(|id| **id == BETTER).count();
         let margin = Some(better as f32 / chosen.len() as f32);
-        EncodedPair { margin, ..pair(row, prompt, chosen, rejected) }
+        let mut drawn = Drawn::pair(prompt, chosen, rejected);
+        drawn.comparisons[0].margin = margin;
+        drawn
     };
-    let pairs: Vec<EncodedPair> = (0..count).map(&mut draw).collect();
-    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    let bounds = bounds(constraint, &views, seed)?;
-    Ok(Pairs::new(pairs, bounds))
+    let drawn: Vec<Drawn> = (0..count).map(&mut draw).collect();
+    bounded(&drawn, constraint, seed)
 }
 
 /// Ranked sets of four answers, the better the more often they hold the planted token: three times, twice, and twice
@@ -80,8 +112,7 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
 pub fn sets(count: usize, seed: u64, constraint: &str, with_ties: bool) -> Result<Pairs> {
     const PLANTED: [usize; 4] = [3, 2, 0, 0];
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut pairs: Vec<EncodedPair> = Vec::new();
-    for set in 0..count as u32 {
+    let mut draw = |_| {
         let prompt = tokens(4, BETTER, &mut rng);
         let mut answer = |planted: &usize| {
             let length = rng.random_range(3..=6);
@@ -90,21 +121,16 @@ pub fn sets(count: usize, seed: u64, constraint: &str, with_ties: bool) -> Resul
             ids
         };
         let answers: Vec<Vec<u32>> = PLANTED.iter().map(&mut answer).collect();
-        for (chosen, rejected) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
-            let tied = PLANTED[chosen] == PLANTED[rejected];
-            if tied && !with_ties {
-                continue;
-            }
-            let mut made =
-                pair(pairs.len(), prompt.clone(), answers[chosen].clone(), answers[rejected].clone());
-            made.verdict = if tied { Verdict::Tied } else { Verdict::Preferred };
-            made.in_set = Some(InSet { set, chosen: chosen as u32, rejected: rejected as u32 });
-            pairs.push(made);
-        }
-    }
-    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    let bounds = bounds(constraint, &views, seed)?;
-    Ok(Pairs::new(pairs, bounds))
+        let compared = |(chosen, rejected): (u32, u32)| {
+            let tied = PLANTED[chosen as usize] == PLANTED[rejected as usize];
+            let verdict = if tied { Verdict::Tied } else { Verdict::Preferred };
+            (with_ties || !tied).then_some(Comparison { verdict, ..Comparison::preferring(chosen, rejected) })
+        };
+        let all = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
+        Drawn { prompt, answers, comparisons: all.into_iter().filter_map(compared).collect() }
+    };
+    let drawn: Vec<Drawn> = (0..count).map(&mut draw).collect();
+    bounded(&drawn, constraint, seed)
 }
 
 /// A constraint's bounds; one that is to be fitted is fitted to judges who are the surer the larger a share of the
@@ -125,7 +151,9 @@ fn bounds(constraint: &str, pairs: &[PairView<'_>], seed: u64) -> Result<Vec<f32
 
 /// The same pairs with the worse answer preferred.
 pub fn reversed(mut data: Pairs) -> Pairs {
-    data.pairs.iter_mut().for_each(|pair| std::mem::swap(&mut pair.chosen, &mut pair.rejected));
+    for pair in data.sets.iter_mut().flat_map(|set| &mut set.comparisons) {
+        std::mem::swap(&mut pair.chosen, &mut pair.rejected);
+    }
     data
 }
 

@@ -47,8 +47,8 @@ fn bounds_follow_the_schedule_step_by_step() -> Result<()> {
 #[test]
 fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
     let data = pairs(24, 1, r#"{"kind": "random", "low": 0.1, "high": 0.4}"#)?;
-    let doubled = Pairs::new(data.pairs.clone(), data.bounds.iter().map(|bound| 2.0 * bound).collect());
-    let all: Vec<usize> = (0..data.sets()).collect();
+    let doubled = Pairs::new(data.sets.clone(), data.bounds.iter().map(|bound| 2.0 * bound).collect());
+    let all: Vec<usize> = (0..data.sets.len()).collect();
     // Twice as loose before the first step as at the end.
     let doubling = constraint::parse("schedule")?;
     every_backend(|backend| {

@@ -38,8 +38,8 @@ fn learning() -> TrainerConfig {
 
 fn scored(backend: &dyn Backend, dir: &Path, data: &Pairs) -> Result<Vec<f32>> {
     let model = RewardModel::load_to_train(backend, dir, DType::F32, 0)?;
-    let pairs: Vec<_> = data.pairs.iter().collect();
-    Ok(score_pairs(&model, &pairs, 1000)?.into_iter().map(|(chosen, rejected)| chosen - rejected).collect())
+    let sets: Vec<_> = data.sets.iter().collect();
+    Ok(score_pairs(&model, &sets, 1000)?.into_iter().map(|(chosen, rejected)| chosen - rejected).collect())
 }
 
 /// Protects: with every constraint that is compiled in, training learns what the data say, on pairs never seen.
@@ -95,7 +95,7 @@ fn ranked_sets_are_learned_by_pairs_and_whole_with_and_without_ties() -> Result<
             );
             let margins = scored(backend, dir.path(), &held_out)?;
             let of = |tied: bool| -> Vec<f32> {
-                let pairs = held_out.pairs.iter().zip(&margins);
+                let pairs = held_out.pairs().zip(&margins);
                 pairs
                     .filter(|(pair, _)| (pair.verdict == Verdict::Tied) == tied)
                     .map(|(_, margin)| *margin)
@@ -131,7 +131,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
             ensure!(fs::read_dir(dir.path())?.next().is_none(), "{field}: something was written");
         }
         let mut bench = Bench::new(config(), sets(4, 1, "none", false)?, None);
-        bench.train.pairs[7].margin = Some(1.0);
+        bench.train.sets[1].comparisons[2].margin = Some(1.0);
         bench.reward = RewardConfig { loss: whole, ..RewardConfig::default() };
         let error = bench.run(backend, tempdir()?.path(), &mut Watch::default())?.err();
         let message = error.context("a margin is taken")?.to_string();
@@ -166,7 +166,7 @@ fn margins_go_to_half_the_bound() -> Result<()> {
 #[test]
 fn every_order_and_size_of_batches_uses_each_pair_once_an_epoch() -> Result<()> {
     let train = pairs(50, 1, "none")?;
-    let an_epoch: u64 = train.pairs.iter().map(|pair| pair.tokens() as u64).sum();
+    let an_epoch: u64 = train.pairs().map(|pair| pair.tokens() as u64).sum();
     every_backend(|backend| {
         for batch in [BatchSize::Pairs(8), BatchSize::Tokens(60)] {
             for order in [Order::Shuffled, Order::Bucketed, Order::File] {
@@ -243,7 +243,7 @@ fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
         bench.config =
             TrainerConfig { order: Order::File, save_every: Some(1), eval_every: None, ..config() };
         bench.reward.ignore_margin = false;
-        bench.train.pairs[18].margin = Some(f32::INFINITY);
+        bench.train.sets[18].comparisons[0].margin = Some(f32::INFINITY);
         let dir = tempdir()?;
         let error = complaint(&bench, backend, dir.path(), 2)?;
         for expected in ["step 3:", "loss is inf", "planted.jsonl:17, ", "planted.jsonl:24;"] {

@@ -68,10 +68,13 @@ pub fn preferences(bytes: &[u8]) {
     let columns = Columns::default();
     let keep = ReadOptions { ties: Ties::Keep, ..ReadOptions::default() };
     if let Ok((sources, report)) = check(load_sources(&paths, keep), &world.path) {
-        assert_eq!(report.kept, sources.len(), "the report counts what was kept");
-        for source in &sources {
+        let pairs: usize = sources.iter().map(|source| source.set.comparisons.len()).sum();
+        assert_eq!(report.kept, pairs, "the report counts what was kept");
+        for (source, pair) in
+            sources.iter().flat_map(|source| source.set.pairs().map(move |pair| (source, pair)))
+        {
             for to in TARGETS {
-                if let Ok((record, _)) = convert(source, to, &columns) {
+                if let Ok((record, _)) = convert(source, pair, to, &columns) {
                     assert!(
                         Schema::of_pair(&record).is_ok_and(|found| to.admits(found)),
                         "{record:?} as {to}"
@@ -80,8 +83,8 @@ pub fn preferences(bytes: &[u8]) {
             }
         }
         let _ = split_by_prompt(&sources, 0.5, 0);
-        let pairs: Vec<_> = sources.into_iter().map(|source| source.pair).collect();
-        assert_eq!(overlap(&pairs, &pairs).shared_pairs, pairs.len());
+        let sets: Vec<_> = sources.into_iter().map(|source| source.set).collect();
+        assert_eq!(overlap(&sets, &sets).shared_pairs, pairs);
     }
     for schema in Schema::ALL {
         let columns = Columns::of(Some(schema));

@@ -1,16 +1,15 @@
-//! From the user's files to encoded pairs and their bounds; what is left out is printed.
+//! From the user's files to encoded sets of answers and their bounds, with a line for what is left out.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::constraint::{Constraint, Priors};
-use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedPair, TooLong, encode_pairs};
-use pcrm_core::data::preference::{Preference, Ties, load_preferences};
+use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedSet, Padding, TooLong, encode_sets};
+use pcrm_core::data::preference::{AnswerSet, Ties, load_preferences};
 use pcrm_core::data::report::Report;
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::bounds::Bounds;
-use pcrm_core::data::survey::ends::Padding;
 use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 
@@ -68,28 +67,25 @@ impl Reading {
     ///
     /// # Errors
     /// Those of [`load_preferences`].
-    pub fn preferences(&self, paths: &[PathBuf], ties: Ties) -> Result<(Vec<Preference>, Report)> {
-        let (pairs, report) = load_preferences(paths, self.columns.options(ties)?)?;
+    pub fn preferences(&self, paths: &[PathBuf], ties: Ties) -> Result<(Vec<AnswerSet>, Report)> {
+        let (sets, report) = load_preferences(paths, self.columns.options(ties)?)?;
         say(&report.to_string());
-        Ok((pairs, report))
+        Ok((sets, report))
     }
 
-    /// Encodes pairs for a model, within so many tokens.
+    /// Encodes sets of answers for a model with this padding, within so many tokens.
     ///
     /// # Errors
-    /// Those of [`encode_pairs`]: no pair is left.
+    /// Those of [`encode_sets`]: no pair is left.
     pub fn encode(
         &self,
-        pairs: &[Preference],
+        sets: &[AnswerSet],
         tokenizer: &Tokenizer,
         pad: Option<u32>,
         max_length: usize,
-    ) -> Result<(Vec<EncodedPair>, EncodeReport)> {
-        let options = EncodeOptions { max_length: Some(max_length), too_long: self.too_long };
-        let (mut encoded, report) = encode_pairs(pairs, tokenizer, &options)?;
-        if let Some(pad) = pad {
-            encoded.iter_mut().for_each(|pair| pair.strip_padding(pad));
-        }
+    ) -> Result<(Vec<EncodedSet>, EncodeReport)> {
+        let options = EncodeOptions { max_length: Some(max_length), too_long: self.too_long, padding: pad };
+        let (encoded, report) = encode_sets(sets, tokenizer, &options)?;
         say(&report.to_string());
         Ok((encoded, report))
     }
@@ -145,18 +141,18 @@ pub fn padding(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
     Padding::of(model, tokenizer).id
 }
 
-/// Δ* of every pair.
+/// Δ* of every pair of these sets.
 ///
 /// # Errors
 /// The constraint's, and a bound that is not positive.
-pub fn bounds(constraint: &dyn Constraint, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
-    pcrm_rl::train::bounds::bounds(constraint, pairs, priors).context("--constraint")
+pub fn bounds(constraint: &dyn Constraint, sets: &[EncodedSet], priors: &Priors) -> Result<Vec<f32>> {
+    pcrm_rl::train::bounds::bounds(constraint, sets, priors).context("--constraint")
 }
 
 /// The warnings about bounds that most likely do not do what the user wants: they never act, leave nothing to learn, or
 /// favour the longer answer.
-pub fn bound_warnings(pairs: &[EncodedPair], bounds: &[f32]) -> Vec<String> {
-    let findings = Bounds::of(pairs, bounds, None).findings().into_iter();
+pub fn bound_warnings(sets: &[EncodedSet], bounds: &[f32]) -> Vec<String> {
+    let findings = Bounds::of(sets, bounds, None).findings().into_iter();
     let grave = findings.filter(|finding| finding.severity >= Severity::Warning);
     grave.map(|finding| format!("--constraint: {}. {}", finding.found, finding.advice)).collect()
 }

@@ -1,6 +1,6 @@
 //! Findings about how prompts and answers are joined, printed by every verb that encodes pairs.
 
-use pcrm_core::data::preference::Preference;
+use pcrm_core::data::preference::{AnswerSet, Preference, pairs};
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::template::Template;
 use pcrm_core::text::Tokenizer;
@@ -8,7 +8,12 @@ use pcrm_core::text::Tokenizer;
 use crate::warnings;
 
 /// Prints the warnings that `pcrm inspect` has about the chat template and these pairs.
-pub fn warn(pairs: &[Preference], tokenizer: &Tokenizer) {
+pub fn warn(sets: &[AnswerSet], tokenizer: &Tokenizer) {
+    warn_of_pairs(pairs(sets), tokenizer);
+}
+
+/// As [`warn`] about single pairs.
+pub fn warn_of_pairs<'a>(pairs: impl Iterator<Item = Preference<'a>>, tokenizer: &Tokenizer) {
     for finding in Template::of(pairs, tokenizer).findings() {
         if finding.severity >= Severity::Warning {
             let first = finding.first.map(|origin| format!(" (first: {origin})")).unwrap_or_default();

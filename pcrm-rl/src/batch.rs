@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{EncodedPair, EncodedSet};
+use pcrm_core::data::preference::Verdict;
 #[cfg(doc)]
 use pcrm_core::model::ModelConfig;
 use pcrm_core::{Error, Packed, Result};
 use serde::{Deserialize, Serialize};
-
-use crate::answers::{Answers, Compared};
 
 /// Where the scores that a loss compares are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -62,86 +61,76 @@ pub struct PairBatch {
 }
 
 impl PairBatch {
-    /// Packs sets of pairs in order; every distinct answer of a set is computed once. A set with a sequence longer than
+    /// Packs sets in order; every answer of a set is computed once. A set with a sequence longer than
     /// `shares_up_to` shares no prompt, where the model needs that ([`ModelConfig::shares_up_to`]).
     ///
     /// # Errors
-    /// A pair with an empty answer.
-    pub fn new(sets: &[&[EncodedPair]], score_at: ScoreAt, shares_up_to: Option<usize>) -> Result<Self> {
+    /// An answer without tokens.
+    pub fn new(sets: &[&EncodedSet], score_at: ScoreAt, shares_up_to: Option<usize>) -> Result<Self> {
         let mut batch = Self::default();
-        for pairs in sets {
-            batch.push(pairs, score_at, shares_up_to)?;
+        for set in sets {
+            batch.push(set, score_at, shares_up_to)?;
         }
         Ok(batch)
     }
 
-    fn push(&mut self, pairs: &[EncodedPair], score_at: ScoreAt, shares_up_to: Option<usize>) -> Result<()> {
-        if let Some(pair) = pairs.iter().find(|pair| pair.chosen.is_empty() || pair.rejected.is_empty()) {
-            return Err(Error::invalid("pair", format!("{}: an answer has no tokens", pair.origin)));
+    fn push(&mut self, set: &EncodedSet, score_at: ScoreAt, shares_up_to: Option<usize>) -> Result<()> {
+        if set.answers.iter().any(|answer| set.own(answer).is_empty()) {
+            return Err(Error::invalid("pair", format!("{}: an answer has no tokens", set.origin)));
         }
-        let answers = Answers::of(pairs);
-        let read: Vec<Range<usize>> = pairs
-            .iter()
-            .zip(&answers.compared)
-            .map(|(pair, compared)| read(pair, compared, score_at))
-            .collect();
-        let asked = self.tree(&answers, &read, shares_up_to)?;
-        for ((pair, compared), read) in pairs.iter().zip(&answers.compared).zip(read) {
-            let (chosen, rejected) = (&asked[compared.chosen], &asked[compared.rejected]);
-            let (index, last) = (self.last.len(), (chosen.last(), rejected.last()));
-            let share = 1.0 / pairs.len() as f32;
+        let read: Vec<Range<usize>> = set.pairs().map(|pair| read(pair, set, score_at)).collect();
+        let asked = self.tree(set, &read, shares_up_to)?;
+        let share = 1.0 / set.comparisons.len() as f32;
+        let mut losses = vec![0; set.answers.len()];
+        for (comparison, read) in set.comparisons.iter().zip(read) {
+            let [chosen, rejected] = [comparison.chosen, comparison.rejected].map(|answer| answer as usize);
+            losses[rejected] += usize::from(comparison.verdict == Verdict::Preferred);
+            let (chosen, rejected) = (&asked[chosen], &asked[rejected]);
+            let (pair, last) = (self.last.len(), (chosen.last(), rejected.last()));
             match score_at {
                 ScoreAt::Last => {
-                    self.terms.push(Term { pair: index, chosen: last.0, rejected: last.1, weight: share });
+                    self.terms.push(Term { pair, chosen: last.0, rejected: last.1, weight: share });
                 }
                 ScoreAt::DivergentMean => {
                     let weight = share / read.len() as f32;
-                    let term = |row| Term {
-                        pair: index,
-                        chosen: chosen.at(row),
-                        rejected: rejected.at(row),
-                        weight,
-                    };
+                    let term =
+                        |row| Term { pair, chosen: chosen.at(row), rejected: rejected.at(row), weight };
                     self.terms.extend(read.map(term));
                 }
             }
             self.last.push(last);
-            self.longest = self.longest.max(pair.longest());
         }
-        let ranked = answers.own.iter().zip(&asked);
-        self.sets.push(
-            ranked.map(|(answer, asked)| Ranked { score: asked.last(), losses: answer.losses }).collect(),
-        );
+        self.longest = self.longest.max(set.longest());
+        let ranked = asked.iter().zip(losses).map(|(asked, losses)| Ranked { score: asked.last(), losses });
+        self.sets.push(ranked.collect());
         Ok(())
     }
 
-    /// Appends a set's answers, asking for the rows that `read` says of every pair, and for every last one.
+    /// Appends a set's answers. The rows asked for are each answer's last one and those in `read`, of every
+    /// comparison, counted from where the set's answers part.
     fn tree(
         &mut self,
-        answers: &Answers,
+        set: &EncodedSet,
         read: &[Range<usize>],
         shares_up_to: Option<usize>,
     ) -> Result<Vec<Asked>> {
-        let shares = shares_up_to.is_none_or(|limit| answers.longest <= limit);
+        let mut rows: Vec<Vec<usize>> =
+            set.answers.iter().map(|answer| vec![set.own(answer).len() - 1]).collect();
+        for (comparison, read) in set.comparisons.iter().zip(read) {
+            rows[comparison.chosen as usize].extend(read.clone());
+            rows[comparison.rejected as usize].extend(read.clone());
+        }
+        let shares = shares_up_to.is_none_or(|limit| set.longest() <= limit);
         let mut prompt = None;
-        let mut asked = Vec::with_capacity(answers.own.len());
-        for (number, answer) in answers.own.iter().enumerate() {
-            if !answers.prompt.is_empty() && (number == 0 || !shares) {
-                prompt = Some(self.packed.push(&answers.prompt, None)?);
+        let mut asked = Vec::with_capacity(set.answers.len());
+        for (number, (answer, mut rows)) in set.answers.iter().zip(rows).enumerate() {
+            if set.shared > 0 && (number == 0 || !shares) {
+                prompt = Some(self.packed.push(set.prompt(), None)?);
             }
-            let has_it = |compared: &Compared| compared.chosen == number || compared.rejected == number;
-            let mut rows: Vec<usize> = answers
-                .compared
-                .iter()
-                .zip(read)
-                .filter(|(compared, _)| has_it(compared))
-                .flat_map(|(_, rows)| rows.clone())
-                .chain(answer.ids.len().checked_sub(1))
-                .collect();
             rows.sort_unstable();
             rows.dedup();
             let (start, first) = (self.packed.ids.len(), self.rows.len() as u32);
-            self.packed.push(&answer.ids, prompt)?;
+            self.packed.push(set.own(answer), prompt)?;
             self.rows.extend(rows.iter().map(|row| start + row));
             asked.push(Asked { first, rows });
         }
@@ -169,12 +158,13 @@ impl PairBatch {
     }
 }
 
-/// The rows of both answers, counted from where the set's answers part, at which a pair is compared token by token.
-fn read(pair: &EncodedPair, compared: &Compared, score_at: ScoreAt) -> Range<usize> {
+/// The rows of both answers at which a pair is compared token by token, counted from where the set's answers part.
+fn read(pair: EncodedPair<'_>, set: &EncodedSet, score_at: ScoreAt) -> Range<usize> {
     match score_at {
         ScoreAt::Last => 0..0,
         ScoreAt::DivergentMean => {
-            compared.shared..compared.shared + pair.chosen.len().min(pair.rejected.len())
+            let start = pair.prompt.len() - set.shared;
+            start..start + pair.chosen.len().min(pair.rejected.len())
         }
     }
 }
@@ -197,7 +187,7 @@ impl Asked {
     }
 }
 
-/// Cuts a list of items into runs of at most `budget` tokens; an item over the budget stands alone.
+/// Splits items into runs of at most `budget` tokens; an item over the budget gets a run of its own.
 pub fn within_budget<T>(items: &[T], budget: usize, tokens: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut runs = Vec::new();
     let (mut start, mut sum) = (0, 0);

@@ -11,7 +11,6 @@
 //! Invariants: this crate names no backend and no constraint; the bits of a run depend on its configuration, its data
 //! and the backend, and not on when it was stopped and resumed.
 
-mod answers;
 pub mod batch;
 pub mod checkpoint;
 pub mod crossfit;

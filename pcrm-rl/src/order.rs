@@ -1,4 +1,4 @@
-//! Which pairs or sets make which step: a function of the seed and the epoch alone.
+//! The sets of every step: a function of the seed and the epoch alone.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -10,21 +10,21 @@ use crate::batch::within_budget;
 /// Batches of this many are sorted by length together (as `group_by_length` of transformers).
 const BUCKET: usize = 50;
 
-/// How much one step takes.
+/// The size of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BatchSize {
-    /// This many pairs, or ranked sets of answers.
+    /// This many sets of answers; a pair is a set.
     Pairs(usize),
-    /// As many as fit into this many tokens, every prompt counted once.
+    /// As many sets as fit into this many tokens, every prompt counted once.
     Tokens(usize),
 }
 
-/// The order of pairs within an epoch.
+/// The order of sets within an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Shuffled anew every epoch.
+    /// Shuffled before every epoch.
     #[default]
     Shuffled,
     /// Shuffled, then sorted by length within buckets, and the batches shuffled: steps of even size.
@@ -33,7 +33,7 @@ pub enum Order {
     File,
 }
 
-/// The batches of one epoch, as indices of sets that take so many tokens each.
+/// The batches of one epoch as indices of sets; `unique_tokens` are the tokens of every set.
 pub fn epoch(
     unique_tokens: &[usize],
     size: BatchSize,

@@ -1,83 +1,66 @@
-//! Pairs with the bounds of their margins, and which of them are answers to one prompt.
+//! Data to train on: sets of answers with the bounds of their margins.
 
 use std::ops::Range;
 
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{self, EncodedPair, EncodedSet};
 use pcrm_core::data::preference::Verdict;
 
-use crate::answers::Answers;
-
-/// Pairs with the bounds of their margins.
+/// Sets of answers with a bound for the margin of every comparison.
 ///
-/// Pairs of one ranked set form a set, a pair that stands alone forms one too. A set is computed as one tree, every
-/// distinct answer once, and counts in the loss as one whatever its number of pairs (InstructGPT, arXiv 2203.02155,
-/// §3.5).
+/// A set is computed as one tree, every answer once, and counts in the loss as one whatever its number of
+/// comparisons (InstructGPT, arXiv 2203.02155, §3.5). Comparisons are numbered through all sets.
 #[derive(Debug, Clone, Default)]
 pub struct Pairs {
-    /// The pairs.
-    pub pairs: Vec<EncodedPair>,
-    /// Δ* of every pair, `f32::INFINITY` for none.
+    /// The sets.
+    pub sets: Vec<EncodedSet>,
+    /// Δ* of every comparison, `f32::INFINITY` for none.
     pub bounds: Vec<f32>,
-    sets: Vec<Range<usize>>,
+    ends: Vec<usize>,
     unique_tokens: Vec<usize>,
 }
 
 impl Pairs {
-    /// Pairs that follow each other and come from one ranked set belong together. Ties have no bound, whatever
-    /// `bounds` says of them.
-    pub fn new(pairs: Vec<EncodedPair>, bounds: Vec<f32>) -> Self {
-        let together = |left: &EncodedPair, right: &EncodedPair| {
-            left.origin.file == right.origin.file
-                && left.in_set.is_some()
-                && left.in_set.map(|place| place.set) == right.in_set.map(|place| place.set)
-        };
-        let lengths: Vec<usize> = pairs.chunk_by(together).map(<[_]>::len).collect();
-        Self::cut(pairs, bounds, &lengths)
-    }
-
-    /// Every pair is a set of its own: the same comparisons, each computed apart.
-    pub fn apart(pairs: Vec<EncodedPair>, bounds: Vec<f32>) -> Self {
-        let lengths = vec![1; pairs.len()];
-        Self::cut(pairs, bounds, &lengths)
-    }
-
-    fn cut(pairs: Vec<EncodedPair>, mut bounds: Vec<f32>, lengths: &[usize]) -> Self {
-        for (pair, bound) in pairs.iter().zip(&mut bounds) {
+    /// Sets with the bounds of their comparisons, in order. Ties have no bound, whatever `bounds` says of them.
+    pub fn new(sets: Vec<EncodedSet>, mut bounds: Vec<f32>) -> Self {
+        for (pair, bound) in encode::pairs(&sets).zip(&mut bounds) {
             if pair.verdict == Verdict::Tied {
                 *bound = f32::INFINITY;
             }
         }
-        let ends = lengths.iter().scan(0, |end, length| {
-            *end += length;
+        let ends = sets.iter().scan(0, |end, set| {
+            *end += set.comparisons.len();
             Some(*end)
         });
-        let sets: Vec<Range<usize>> = ends.zip(lengths).map(|(end, length)| end - length..end).collect();
-        let tokens = |set: &Range<usize>| Answers::of(&pairs[set.clone()]).unique_tokens();
-        let unique_tokens = sets.iter().map(tokens).collect();
-        Self { pairs, bounds, sets, unique_tokens }
+        Self {
+            ends: ends.collect(),
+            unique_tokens: sets.iter().map(EncodedSet::unique_tokens).collect(),
+            sets,
+            bounds,
+        }
     }
 
-    /// The number of sets.
-    pub fn sets(&self) -> usize {
-        self.sets.len()
+    /// The same comparisons, each a set of its own that is computed apart from the others.
+    pub fn apart(&self) -> Self {
+        Self::new(self.sets.iter().flat_map(EncodedSet::apart).collect(), self.bounds.clone())
     }
 
-    /// Which pairs a set has.
+    /// The numbers of a set's comparisons.
     pub fn range(&self, set: usize) -> Range<usize> {
-        self.sets[set].clone()
+        let start = set.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[set]
     }
 
-    /// The pairs of a set.
-    pub fn set(&self, set: usize) -> &[EncodedPair] {
-        &self.pairs[self.range(set)]
+    /// The number of comparisons of all sets.
+    pub fn count(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
     }
 
-    /// How many distinct answers a set's pairs compare.
-    pub fn answers(&self, set: usize) -> usize {
-        Answers::of(self.set(set)).own.len()
+    /// The comparisons of all sets, in order.
+    pub fn pairs(&self) -> impl Iterator<Item = EncodedPair<'_>> {
+        encode::pairs(&self.sets)
     }
 
-    /// Tokens that each set takes: what its answers share is counted once, and so is every answer.
+    /// The tokens that are computed of each set: those that all its sequences begin with are counted once.
     pub fn unique_tokens(&self) -> &[usize] {
         &self.unique_tokens
     }
@@ -88,46 +71,36 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use pcrm_core::data::preference::{InSet, Origin};
-    use pcrm_core::data::prompt_id::PairId;
+    use pcrm_core::data::preference::{Comparison, Origin};
 
     use super::*;
 
-    fn pair(line: u64, set: Option<u32>, answers: [u32; 2], verdict: Verdict) -> EncodedPair {
-        EncodedPair {
-            row: 0,
-            origin: Origin { file: Arc::from(Path::new("x")), line },
-            id: PairId::default(),
-            prompt: vec![1, 2],
-            chosen: vec![answers[0], 9],
-            rejected: vec![answers[1], 9],
-            margin: None,
-            verdict,
-            in_set: set.map(|set| InSet { set, chosen: answers[0], rejected: answers[1] }),
-            identity: 0,
-            prompt_text: String::new(),
-            chosen_text: String::new(),
-            rejected_text: String::new(),
-        }
+    fn set(answers: &[u32], verdicts: &[(u32, u32, Verdict)]) -> EncodedSet {
+        let origin = Origin { file: Arc::from(Path::new("x")), line: 1 };
+        let answers: Vec<Vec<u32>> = answers.iter().map(|id| vec![*id, 9]).collect();
+        let comparison = |(chosen, rejected, verdict): &(u32, u32, Verdict)| Comparison {
+            verdict: *verdict,
+            ..Comparison::preferring(*chosen, *rejected)
+        };
+        let comparisons: Vec<Comparison> = verdicts.iter().map(comparison).collect();
+        EncodedSet::of_tokens(origin, &[1, 2], &answers, &comparisons).unwrap()
     }
 
-    /// Protects: what is one set, also where two sets stand in one record, and how many tokens it takes, by hand.
+    /// Protects: which comparisons are a set's, its tokens by hand, and that ties have no bound.
     #[test]
-    fn pairs_of_one_ranked_set_belong_together() {
+    fn comparisons_are_numbered_through_all_sets() {
         let better = Verdict::Preferred;
-        let pairs = vec![
-            pair(1, Some(0), [5, 6], better),
-            pair(1, Some(0), [5, 7], better),
-            pair(1, Some(0), [6, 7], Verdict::Tied),
-            pair(1, Some(1), [5, 6], better),
-            pair(2, None, [5, 6], better),
-            pair(2, None, [5, 6], better),
+        let sets = vec![
+            set(&[5, 6, 7], &[(0, 1, better), (0, 2, better), (1, 2, Verdict::Tied)]),
+            set(&[5, 6], &[(0, 1, better)]),
         ];
-        let data = Pairs::new(pairs.clone(), vec![3.0; 6]);
-        let ranges: Vec<_> = (0..data.sets()).map(|set| data.range(set)).collect();
-        assert_eq!(ranges, [0..3, 3..4, 4..5, 5..6]);
-        assert_eq!(data.unique_tokens()[..2], [2 + 3 * 2, 2 + 2 * 2]);
-        assert_eq!(data.bounds, [3.0, 3.0, f32::INFINITY, 3.0, 3.0, 3.0]);
-        assert_eq!(Pairs::apart(pairs, vec![3.0; 6]).sets(), 6);
+        let data = Pairs::new(sets, vec![3.0; 4]);
+        assert_eq!((data.range(0), data.range(1), data.count()), (0..3, 3..4, 4));
+        assert_eq!(data.unique_tokens(), [2 + 3 * 2, 2 + 2 * 2]);
+        assert_eq!(data.bounds, [3.0, 3.0, f32::INFINITY, 3.0]);
+        let apart = data.apart();
+        assert_eq!((apart.sets.len(), apart.count(), apart.unique_tokens()), (4, 4, &[6, 6, 6, 6][..]));
+        assert_eq!(apart.bounds, data.bounds);
+        assert_eq!(Pairs::default().count(), 0);
     }
 }

@@ -1,9 +1,9 @@
-//! Where a run is in its data: the batch that comes next, and how many there are.
+//! The place of a run in its data: the next batch, and the number of steps.
 
 use crate::options::TrainerConfig;
 use crate::order::{self, BatchSize};
 
-/// Which batch comes next: epoch and place in it.
+/// The next batch: its epoch and its place in it.
 pub(crate) struct Plan<'a> {
     /// The tokens of every item.
     sizes: &'a [usize],

@@ -1,51 +1,47 @@
 //! Scores of a trained model. The same tokens get the same bits in any batch and any order.
 
 use pcrm_core::Packed;
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::RewardModel;
 
 use crate::batch::{PairBatch, ScoreAt, within_budget};
 use crate::error::Result;
 
-/// (preferred, dispreferred) scores of every pair; `micro_tokens` at most are computed at once.
+/// The scores of every comparison of these sets, in order: (preferred, dispreferred). Every answer is scored once;
+/// at most `micro_tokens` are computed at once.
 ///
 /// # Errors
-/// The model's.
+/// The model's; a token that it does not have.
 pub fn score_pairs(
     model: &RewardModel,
-    pairs: &[&EncodedPair],
+    sets: &[&EncodedSet],
     micro_tokens: usize,
 ) -> Result<Vec<(f32, f32)>> {
-    within_vocabulary(pairs.iter().copied(), model.config().vocabulary)?;
+    within_vocabulary(sets.iter().copied(), model.config().vocabulary)?;
     let model = model.detached();
-    let mut all = Vec::with_capacity(pairs.len());
-    for part in within_budget(pairs, micro_tokens, |pair| pair.unique_tokens()) {
-        let sets: Vec<&[EncodedPair]> = part.iter().map(|pair| std::slice::from_ref(*pair)).collect();
-        let batch = PairBatch::new(&sets, ScoreAt::Last, model.config().shares_up_to())?;
+    let mut all = Vec::with_capacity(sets.iter().map(|set| set.comparisons.len()).sum());
+    for part in within_budget(sets, micro_tokens, |set| set.unique_tokens()) {
+        let batch = PairBatch::new(part, ScoreAt::Last, model.config().shares_up_to())?;
         let scores = model.scores(&batch.packed, &batch.rows)?.read()?.into_f32();
-        all.extend(
-            batch
-                .last
-                .iter()
-                .map(|(chosen, rejected)| (scores[*chosen as usize], scores[*rejected as usize])),
-        );
+        let score = |place: u32| scores[place as usize];
+        all.extend(batch.last.iter().map(|(chosen, rejected)| (score(*chosen), score(*rejected))));
     }
     Ok(all)
 }
 
-/// Refuses pairs with token ids that a model of this vocabulary does not have, by their file and line.
+/// Refuses sets with token ids that a model of this vocabulary does not have, by their file and line.
 ///
 /// # Errors
-/// As said.
+/// The first such id.
 pub fn within_vocabulary<'a>(
-    pairs: impl IntoIterator<Item = &'a EncodedPair>,
+    sets: impl IntoIterator<Item = &'a EncodedSet>,
     vocabulary: usize,
 ) -> Result<()> {
-    for pair in pairs {
-        let mut ids = pair.prompt.iter().chain(&pair.chosen).chain(&pair.rejected);
+    for set in sets {
+        let mut ids = set.answers.iter().flat_map(|answer| &answer.ids);
         if let Some(id) = ids.find(|id| **id as usize >= vocabulary) {
             let message = format!("token id {id} is outside the model's vocabulary of {vocabulary}");
-            let (path, line) = (pair.origin.file.to_path_buf(), pair.origin.line);
+            let (path, line) = (set.origin.file.to_path_buf(), set.origin.line);
             return Err(pcrm_core::Error::Line { path, line, message }.into());
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use pcrm_core::data::conversation::Content;
-use pcrm_core::data::encode::EncodedPair;
-use pcrm_core::data::preference::Preference;
+use pcrm_core::data::encode::{EncodedPair, EncodedSet, pairs};
+use pcrm_core::data::preference::AnswerSet;
 use serde::Serialize;
 
 /// The form of prompts and answers.
@@ -44,12 +44,12 @@ const DIALOGUE: (&str, &str) = ("\n\nHuman:", "\n\nAssistant:");
 impl Form {
     /// The form of a run's data: of conversations the first one's, of texts what all share. Nothing of a single text
     /// shows up in it.
-    pub fn of(rows: &[Preference], pairs: &[EncodedPair]) -> Self {
-        if rows.first().is_some_and(|row| row.chosen.is_conversation()) {
+    pub fn of(rows: &[AnswerSet], sets: &[EncodedSet]) -> Self {
+        if rows.first().is_some_and(|row| row.answers.iter().any(Content::is_conversation)) {
             return Self::Conversation { system: rows.first().is_some_and(begins_with_system) };
         }
-        let answers = |pair: &EncodedPair| [pair.chosen_text.clone(), pair.rejected_text.clone()];
-        Self::of_texts(pairs.iter().map(|pair| (pair.prompt_text.clone(), answers(pair))).collect())
+        let answers = |pair: EncodedPair<'_>| [pair.chosen_text, pair.rejected_text].map(str::to_owned);
+        Self::of_texts(pairs(sets).map(|pair| (pair.prompt_text.to_owned(), answers(pair))).collect())
     }
 
     /// The form of prompts with their answers.
@@ -77,12 +77,12 @@ impl Form {
     }
 }
 
-fn begins_with_system(row: &Preference) -> bool {
+fn begins_with_system(row: &AnswerSet) -> bool {
     let role = |content: &Content| match content {
         Content::Messages(messages) => messages.first().is_some_and(|message| message.role == "system"),
         Content::Text(_) => false,
     };
-    row.prompt.as_ref().map_or_else(|| role(&row.chosen), role)
+    row.prompt.as_ref().map_or_else(|| row.answers.first().is_some_and(role), role)
 }
 
 /// The beginning that all texts share, without the part of a word at its end.

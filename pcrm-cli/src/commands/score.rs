@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use pcrm_core::data::encode::{encode_text, strip_padding};
+use pcrm_core::data::encode::encode_text;
 use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
 use pcrm_core::data::texts::{Row, SourceRow, load_rows};
 use pcrm_core::model::weights;
@@ -166,14 +166,14 @@ impl ScoreArgs {
 }
 
 /// Prints how prompts and answers are joined where that is doubtful.
-fn warn_of_joins(rows: &[SourceRow], tokenizer: &Tokenizer) {
-    let pair = |(row, _): &SourceRow| match row {
-        Row::Pair(pair) => Some(pair.clone()),
+fn warn_of_joins<'a>(rows: &'a [SourceRow], tokenizer: &Tokenizer) {
+    let pair = |row: &'a Row| match row {
+        Row::Pair(pair) => pair.pairs().next(),
         Row::Single { origin, prompt, text } => Some(Preference {
-            origin: origin.clone(),
-            prompt: prompt.clone(),
-            chosen: text.clone(),
-            rejected: text.clone(),
+            origin,
+            prompt: prompt.as_ref(),
+            chosen: text,
+            rejected: text,
             margin: None,
             scores: None,
             verdict: Verdict::Tied,
@@ -181,7 +181,7 @@ fn warn_of_joins(rows: &[SourceRow], tokenizer: &Tokenizer) {
         }),
         Row::LeftOut { .. } => None,
     };
-    template::warn(&rows.iter().filter_map(pair).collect::<Vec<_>>(), tokenizer);
+    template::warn_of_pairs(rows.iter().filter_map(|(row, _)| pair(row)), tokenizer);
 }
 
 fn write_score(
@@ -208,10 +208,7 @@ struct Scored {
 /// The sequences of a row: preferred and dispreferred, the only one, or none of a row that is left out.
 fn token_ids(row: &Row, tokenizer: &Tokenizer, scored: &Scored) -> Result<Vec<Vec<u32>>> {
     let encode = |prompt: Option<&_>, text: &_| -> Result<Vec<u32>> {
-        let mut ids = encode_text(prompt, text, tokenizer)?;
-        if let Some(pad) = scored.pad {
-            strip_padding(&mut ids, pad);
-        }
+        let ids = encode_text(prompt, text, tokenizer, scored.pad)?;
         let beyond = ids.iter().find(|id| **id as usize >= scored.vocabulary);
         if let Some(id) = beyond {
             let text = tokenizer.decode(&[*id]).unwrap_or_default();
@@ -221,7 +218,7 @@ fn token_ids(row: &Row, tokenizer: &Tokenizer, scored: &Scored) -> Result<Vec<Ve
     };
     Ok(match row {
         Row::Pair(pair) => {
-            vec![encode(pair.prompt.as_ref(), &pair.chosen)?, encode(pair.prompt.as_ref(), &pair.rejected)?]
+            pair.answers.iter().map(|answer| encode(pair.prompt.as_ref(), answer)).collect::<Result<_>>()?
         }
         Row::Single { prompt, text, .. } => vec![encode(prompt.as_ref(), text)?],
         Row::LeftOut { .. } => Vec::new(),

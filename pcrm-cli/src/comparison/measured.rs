@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use pcrm_core::data::encode::EncodedPair;
 use pcrm_eval::calibration::cross_entropy;
 use pcrm_eval::{PairScore, RewardReport};
 use pcrm_rl::fingerprint::Fingerprint;
@@ -40,19 +41,16 @@ impl Measured {
         (constraint, eval, scores): (&Value, &Pairs, &[(f32, f32)]),
         probabilities: Option<&[f64]>,
     ) -> Result<Self> {
-        let (pairs, bounds) = (&eval.pairs, &eval.bounds);
-        let score = |((pair, bound), (chosen, rejected)): ((&_, &f32), &(f32, f32))| {
-            let pair: &pcrm_core::data::encode::EncodedPair = pair;
-            PairScore {
-                chosen: f64::from(*chosen),
-                rejected: f64::from(*rejected),
-                chosen_tokens: pair.prompt.len() + pair.chosen.len(),
-                rejected_tokens: pair.prompt.len() + pair.rejected.len(),
-                bound: bound.is_finite().then_some(f64::from(*bound)),
-                ..PairScore::default()
-            }
+        let score = |((pair, bound), (chosen, rejected)): ((EncodedPair<'_>, &f32), &(f32, f32))| PairScore {
+            chosen: f64::from(*chosen),
+            rejected: f64::from(*rejected),
+            chosen_tokens: pair.prompt.len() + pair.chosen.len(),
+            rejected_tokens: pair.prompt.len() + pair.rejected.len(),
+            bound: bound.is_finite().then_some(f64::from(*bound)),
+            ..PairScore::default()
         };
-        let scores: Vec<PairScore> = pairs.iter().zip(bounds).zip(scores).map(score).collect();
+        let bounded = eval.pairs().zip(&eval.bounds);
+        let scores: Vec<PairScore> = bounded.zip(scores).map(score).collect();
         let report = RewardReport::new(&scores)?;
         let mut measures = BTreeMap::from([
             ("accuracy", report.accuracy.value),

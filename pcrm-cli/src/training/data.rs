@@ -1,11 +1,11 @@
-//! The data of a run: pairs to learn from and pairs to evaluate on, encoded.
+//! The data of a run: encoded sets of answers to learn from and to evaluate on.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::overlap::overlap;
-use pcrm_core::data::preference::Preference;
+use pcrm_core::data::preference::AnswerSet;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
@@ -21,10 +21,10 @@ const FEW_HELD_OUT: usize = 20;
 
 /// The data of a run.
 pub struct Encoded {
-    /// Pairs to learn from.
-    pub train: Vec<EncodedPair>,
-    /// Pairs to evaluate on.
-    pub eval: Option<Vec<EncodedPair>>,
+    /// Sets to learn from.
+    pub train: Vec<EncodedSet>,
+    /// Sets to evaluate on.
+    pub eval: Option<Vec<EncodedSet>>,
     /// The reports of the files.
     pub sources: Vec<Source>,
     /// The form of the texts.
@@ -44,13 +44,13 @@ pub fn encoded(
     max_length: usize,
 ) -> Result<Encoded> {
     let mut warnings = Warnings::default();
-    let mut read = |paths: &[PathBuf], role: &str| -> Result<(Vec<Preference>, Vec<EncodedPair>, Source)> {
+    let mut read = |paths: &[PathBuf], role: &str| -> Result<(Vec<AnswerSet>, Vec<EncodedSet>, Source)> {
         let (rows, read) = args.reading.preferences(paths, args.kept_ties())?;
-        let (pairs, encoded) = args.reading.encode(&rows, tokenizer, pad, max_length)?;
+        let (sets, encoded) = args.reading.encode(&rows, tokenizer, pad, max_length)?;
         let left_out = [read.shortfall(), left_out::unencoded(&encoded, max_length)];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
         template::warn(&rows, tokenizer);
-        Ok((rows, pairs, Source { role: role.to_owned(), read, encoded }))
+        Ok((rows, sets, Source { role: role.to_owned(), read, encoded }))
     };
     let (rows, encoded, source) = read(&args.data, "training")?;
     let form = Form::of(&rows, &encoded);
@@ -61,12 +61,12 @@ pub fn encoded(
             // By the prompt's identity: no prompt on both sides, whatever the order and the schemas of the
             // files.
             let (eval, train): (Vec<_>, Vec<_>) =
-                encoded.into_iter().partition(|pair| held_out(args.machine.seed, pair.id.prompt, share));
+                encoded.into_iter().partition(|set| held_out(args.machine.seed, set.prompt_id, share));
             ensure!(
                 !eval.is_empty() && !train.is_empty(),
                 "--eval-split {share}: leaves one side without pairs ({} to train on, {} held out)",
-                train.len(),
-                eval.len()
+                pairs(&train),
+                pairs(&eval)
             );
             (train, Some(eval))
         }
@@ -83,10 +83,10 @@ pub fn encoded(
             (encoded, Some(eval))
         }
     };
-    if let Some(count) = eval.as_ref().map(Vec::len).filter(|count| *count < FEW_HELD_OUT) {
-        let pairs = if count == 1 { "pair is" } else { "pairs are" };
+    if let Some(count) = eval.as_deref().map(pairs).filter(|count| *count < FEW_HELD_OUT) {
+        let are = if count == 1 { "pair is" } else { "pairs are" };
         warnings.add(format!(
-            "only {count} {pairs} held out: accuracy and loss of so few are mostly chance (a larger --eval-split, or \
+            "only {count} {are} held out: accuracy and loss of so few are mostly chance (a larger --eval-split, or \
              --eval-data, gives more)"
         ));
     }
@@ -96,6 +96,11 @@ pub fn encoded(
 /// Returns true for the share of prompts that a seed holds out, by the prompt's identity: no prompt is on both sides.
 pub fn held_out(seed: u64, prompt: PromptId, share: f64) -> bool {
     digest_fraction(&format!("{seed}\0{prompt}")) < share
+}
+
+/// The number of pairs of these sets.
+fn pairs(sets: &[EncodedSet]) -> usize {
+    sets.iter().map(|set| set.comparisons.len()).sum()
 }
 
 /// A number from 0 to 1 from a text's hash.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::asked::{Asked, beside};
 use super::conversation::Content;
 use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
-use super::preference::{Preference, content_at, read_pair, refuse_template_columns};
-use super::render::implicit_prompt;
+use super::preference::{AnswerSet, Preference, content_at, read_pair, refuse_template_columns};
+use super::readable::implicit_prompt;
 use super::report::{Origin, ProblemKind, Report};
 use super::schema::{Schema, completion_key};
 use super::survey::{Finding, Severity, Tally, many};
@@ -89,7 +89,7 @@ fn read_completion(schema: Schema, record: &Record, origin: &Origin) -> Result<C
         return Err((ProblemKind::Unsupported, message));
     }
     if schema.is_pair() {
-        let [chosen, _] = answers_of(read_pair(schema, record, origin.clone())?);
+        let [chosen, _] = answers_of(&read_pair(schema, record, origin.clone())?);
         return Ok(chosen);
     }
     let asked = Asked::of(record).map_err(|message| (ProblemKind::Malformed, message))?;
@@ -118,20 +118,20 @@ pub(super) fn checked(row: Completion, record: &Record) -> Result<Completion, Re
 
 /// Both answers of a pair as completions of its prompt, the preferred first. A prompt that both answers contain
 /// is taken out of them, as TRL's `extract_prompt` does.
-pub(super) fn answers_of(pair: Preference) -> [Completion; 2] {
-    let Preference { origin, prompt, chosen, rejected, .. } = pair;
+pub(super) fn answers_of(pair: &AnswerSet) -> [Completion; 2] {
+    let Preference { origin, prompt, chosen, rejected, .. } = pair.view(&pair.comparisons[0]);
     let (prompt, answers) = match (prompt, chosen, rejected) {
         (None, Content::Messages(chosen), Content::Messages(rejected)) => {
-            let turns = Turns::apart(Vec::new(), &chosen, &rejected);
+            let turns = Turns::apart(Vec::new(), chosen, rejected);
             let prompt = (!turns.prompt.is_empty()).then_some(Content::Messages(turns.prompt));
             (prompt, [Content::Messages(turns.chosen), Content::Messages(turns.rejected)])
         }
         (None, Content::Text(chosen), Content::Text(rejected)) => {
-            let cut = implicit_prompt(&chosen, &rejected);
+            let cut = implicit_prompt(&[chosen, rejected]);
             let prompt = (cut > 0).then(|| Content::Text(chosen[..cut].to_owned()));
-            (prompt, [&chosen, &rejected].map(|answer| Content::Text(answer[cut..].to_owned())))
+            (prompt, [chosen, rejected].map(|answer| Content::Text(answer[cut..].to_owned())))
         }
-        (prompt, chosen, rejected) => (prompt, [chosen, rejected]),
+        (prompt, chosen, rejected) => (prompt.cloned(), [chosen.clone(), rejected.clone()]),
     };
     answers.map(|completion| Completion { origin: origin.clone(), prompt: prompt.clone(), completion })
 }

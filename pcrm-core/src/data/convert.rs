@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::columns::Columns;
 use super::conversation::{Content, Message};
-use super::preference::{Preference, SourcePair, Verdict, is_score};
-use super::render::implicit_prompt;
+use super::preference::{Preference, SourceSet, Verdict, is_score};
+use super::readable::implicit_prompt;
 use super::schema::Schema;
 use super::turns::{Turns, dialogue, to_dialogue};
 
@@ -92,20 +92,21 @@ const RESERVED: &[&str] = &[
     "chat_template_kwargs",
 ];
 
-/// Writes a pair in another schema. Columns that no schema reads are carried over as they are.
+/// Writes a pair of a set in another schema. Columns that no schema reads are carried over as they are.
 ///
 /// # Errors
 /// What the schema cannot hold, in words: several turns in texts, roles that dialogues do not have.
 pub fn convert(
-    source: &SourcePair,
+    source: &SourceSet,
+    pair: Preference<'_>,
     to: Schema,
     columns: &Columns,
 ) -> Result<(Map<String, Value>, Vec<Loss>), String> {
     let mut losses = Vec::new();
-    let Value::Object(mut record) = contents(&source.pair, to, &mut losses)? else {
+    let Value::Object(mut record) = contents(pair, to, &mut losses)? else {
         return Err(format!("{} cannot be written", to.name()));
     };
-    carry(source, to, columns, &mut record, &mut losses)?;
+    carry((source, pair), to, columns, &mut record, &mut losses)?;
     match Schema::of_pair(&record) {
         Ok(found) if to.admits(found) => Ok((record, losses)),
         Ok(found) => Err(format!("it would read as {}", found.name())),
@@ -113,7 +114,7 @@ pub fn convert(
     }
 }
 
-fn contents(pair: &Preference, to: Schema, losses: &mut Vec<Loss>) -> Result<Value, String> {
+fn contents(pair: Preference<'_>, to: Schema, losses: &mut Vec<Loss>) -> Result<Value, String> {
     Ok(match to {
         Schema::StandardExplicit => {
             let [prompt, chosen, rejected] = texts(pair, losses)?;
@@ -123,7 +124,7 @@ fn contents(pair: &Preference, to: Schema, losses: &mut Vec<Loss>) -> Result<Val
             let [prompt, chosen, rejected] = texts(pair, losses)?;
             json!({"question": prompt, "chosen": chosen, "rejected": rejected})
         }
-        Schema::StandardImplicit => match (&pair.prompt, &pair.chosen, &pair.rejected) {
+        Schema::StandardImplicit => match (pair.prompt, pair.chosen, pair.rejected) {
             (None, Content::Text(chosen), Content::Text(rejected)) => {
                 json!({"chosen": chosen, "rejected": rejected})
             }
@@ -142,7 +143,7 @@ fn contents(pair: &Preference, to: Schema, losses: &mut Vec<Loss>) -> Result<Val
             let whole = |answer: Vec<Message>| [prompt.clone(), answer].concat();
             json!({"chosen": whole(chosen), "rejected": whole(rejected)})
         }
-        Schema::HhDialogues => match (&pair.prompt, &pair.chosen, &pair.rejected) {
+        Schema::HhDialogues => match (pair.prompt, pair.chosen, pair.rejected) {
             (None, Content::Text(chosen), Content::Text(rejected))
                 if dialogue(chosen).is_ok() && dialogue(rejected).is_ok() =>
             {
@@ -173,13 +174,13 @@ fn contents(pair: &Preference, to: Schema, losses: &mut Vec<Loss>) -> Result<Val
 }
 
 /// Prompt and answers as texts.
-fn texts(pair: &Preference, losses: &mut Vec<Loss>) -> Result<[String; 3], String> {
-    match (&pair.prompt, &pair.chosen, &pair.rejected) {
+fn texts(pair: Preference<'_>, losses: &mut Vec<Loss>) -> Result<[String; 3], String> {
+    match (pair.prompt, pair.chosen, pair.rejected) {
         (Some(Content::Text(prompt)), Content::Text(chosen), Content::Text(rejected)) => {
             Ok([prompt.clone(), chosen.clone(), rejected.clone()])
         }
         (None, Content::Text(chosen), Content::Text(rejected)) => {
-            let cut = implicit_prompt(chosen, rejected);
+            let cut = implicit_prompt(&[chosen, rejected]);
             Ok([chosen[..cut].to_owned(), chosen[cut..].to_owned(), rejected[cut..].to_owned()])
         }
         _ => {
@@ -200,9 +201,9 @@ fn texts(pair: &Preference, losses: &mut Vec<Loss>) -> Result<[String; 3], Strin
 }
 
 /// Prompt and answers as turns.
-fn turns(pair: &Preference, losses: &mut Vec<Loss>) -> Result<Turns, String> {
+fn turns(pair: Preference<'_>, losses: &mut Vec<Loss>) -> Result<Turns, String> {
     let message = |role: &str, text: &str| vec![Message::new(role, text)];
-    match (&pair.prompt, &pair.chosen, &pair.rejected) {
+    match (pair.prompt, pair.chosen, pair.rejected) {
         (prompt, Content::Messages(chosen), Content::Messages(rejected)) => {
             let prompt = match prompt {
                 Some(Content::Messages(prompt)) => prompt.clone(),
@@ -243,7 +244,7 @@ fn note_keys(turns: [&Vec<Message>; 3], losses: &mut Vec<Loss>) {
 
 /// Carries margin, scores and other columns over.
 fn carry(
-    source: &SourcePair,
+    (source, pair): (&SourceSet, Preference<'_>),
     to: Schema,
     columns: &Columns,
     record: &mut Map<String, Value>,
@@ -275,13 +276,13 @@ fn carry(
     }
     if many {
         losses.push(Loss::Grouping);
-        if let Some((chosen, rejected)) = source.pair.scores {
+        if let Some((chosen, rejected)) = pair.scores {
             record.insert("score_chosen".to_owned(), Value::from(chosen));
             record.insert("score_rejected".to_owned(), Value::from(rejected));
         }
     }
     // Neither a rank nor a label says it any more.
-    if source.pair.verdict == Verdict::Tied && source.pair.margin.is_none() && source.pair.scores.is_none() {
+    if pair.verdict == Verdict::Tied && pair.margin.is_none() && pair.scores.is_none() {
         record.insert("margin".to_owned(), Value::from(0));
     }
     Ok(())

@@ -1,8 +1,10 @@
-//! Pairs as token ids, cut where the two sequences part.
+//! Sets of answers as token ids, each answer rendered and tokenised once.
 
 mod completion;
+mod padding;
 mod pair;
 mod prompt;
+mod set;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +13,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::answer_set::AnswerSet;
 use super::conversation::Content;
-use super::preference::Preference;
 use super::prompt_id::PairId;
-use super::render::{Readable, render};
+use super::readable::Readable;
+use super::render::{Rendered, render};
 use super::report::Origin;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -22,8 +25,10 @@ use crate::text::Tokenizer;
 pub use completion::{
     CompletionOptions, CompletionReport, EncodedCompletion, Overlong, TrainOn, encode_completions,
 };
-pub use pair::{EncodedPair, strip_padding};
+pub use padding::{Padding, strip_padding};
+pub use pair::EncodedPair;
 pub use prompt::{EncodedPrompt, PromptReport, encode_prompts};
+pub use set::{EncodedAnswer, EncodedComparison, EncodedSet, Removed, Texts, pairs};
 
 /// What to do with a pair that is longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,36 +62,46 @@ impl fmt::Display for TooLong {
     }
 }
 
-/// How pairs are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Options of encoding. There is no default: whoever encodes for a model has to say what its padding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EncodeOptions {
-    /// The most tokens a sequence may have; none for no limit.
+    /// The most tokens of a sequence, the padding at its end included; `None` for no limit.
     pub max_length: Option<usize>,
-    /// What to do with a pair beyond it.
+    /// The treatment of longer sequences.
     pub too_long: TooLong,
+    /// The id that the model takes for padding ([`Padding::of`]), which is removed from the end of every
+    /// sequence; `None` for a model without one.
+    pub padding: Option<u32>,
 }
 
-/// What came of encoding.
+impl EncodeOptions {
+    /// No limit, for a model with this padding.
+    pub fn new(padding: Option<u32>) -> Self {
+        Self { max_length: None, too_long: TooLong::Drop, padding }
+    }
+}
+
+/// The result of encoding. All counts are of the sequences that are trained on: without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct EncodeReport {
-    /// The pairs that were given.
+    /// The pairs that were given: comparisons of all sets.
     pub pairs: usize,
-    /// Those that were kept.
+    /// The pairs that were kept.
     pub kept: usize,
-    /// Those left out because they are too long.
+    /// The pairs left out because a sequence is too long.
     pub dropped_too_long: usize,
-    /// Those whose prompt was cut.
+    /// The pairs whose prompt was cut.
     pub cut_prompts: usize,
-    /// Those left out because both sequences are the same tokens.
+    /// The pairs left out because both sequences are the same tokens.
     pub identical_after_tokenisation: usize,
-    /// The longest sequence that was kept, in tokens.
+    /// The tokens of the longest sequence that was kept.
     pub longest: usize,
-    /// The tokens of all sequences that were kept, prompts counted twice.
+    /// The tokens of all sequences that were kept, each with a prompt of its own.
     pub tokens: usize,
-    /// The same with prompts counted once.
+    /// The tokens that are computed: those that the sequences of a set begin with are counted once.
     pub unique_tokens: usize,
-    /// The tokens that batches of eight pairs in the file's order would have, padded to their longest.
+    /// The tokens of batches of eight sets in the file's order, padded to their longest sequence.
     pub padded_tokens: usize,
 }
 
@@ -109,118 +124,205 @@ impl fmt::Display for EncodeReport {
     }
 }
 
-/// Renders, tokenises, cuts and filters pairs, in order.
+/// Renders and tokenises the answers of sets, removes what is too long and padding, in order.
 ///
 /// # Errors
-/// Plain text where the tokenizer has no EOS, conversations where it has no chat template, what the template
-/// refuses (with file and line), and no pair left.
-pub fn encode_pairs(
-    pairs: &[Preference],
+/// Plain text where the tokenizer has no EOS, conversations where it has no chat template, a conversation that
+/// the template refuses (with file and line), and no pair left.
+pub fn encode_sets(
+    sets: &[AnswerSet],
     tokenizer: &Tokenizer,
     options: &EncodeOptions,
-) -> Result<(Vec<EncodedPair>, EncodeReport)> {
+) -> Result<(Vec<EncodedSet>, EncodeReport)> {
+    fit(tokenised(sets, tokenizer)?, tokenizer, options)
+}
+
+/// Sets whose answers are tokenised and nothing more: no limit is in force and padding is where it was.
+#[derive(Debug, Clone)]
+pub struct Tokenised {
+    /// The sets, without comparisons of answers that are the same tokens.
+    pub sets: Vec<EncodedSet>,
+    /// The pairs that were given.
+    pub pairs: usize,
+    /// The pairs of two answers that are the same tokens.
+    pub identical: usize,
+}
+
+/// Renders and tokenises the answers of sets: the first half of [`encode_sets`], to look at sequences as the
+/// tokenizer makes them.
+///
+/// # Errors
+/// Those of [`encode_sets`], but for no pair left.
+pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised> {
+    let counts = sets.iter().map(|set| set.comparisons.len());
+    let first_pairs = counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count)));
+    let numbered: Vec<(usize, &AnswerSet)> = first_pairs.zip(sets).collect();
     // The parallel map keeps its order, so the error that is returned is the first of the file and not of a
     // thread.
-    let outcomes: Vec<Result<Outcome>> =
-        pairs.par_iter().enumerate().map(|(row, pair)| encode_pair(row, pair, tokenizer, options)).collect();
-    let mut report = EncodeReport { pairs: pairs.len(), ..EncodeReport::default() };
-    let mut encoded = Vec::with_capacity(pairs.len());
+    let outcomes: Vec<Result<(Option<EncodedSet>, Removed)>> = numbered
+        .par_iter()
+        .enumerate()
+        .map(|(row, (first_pair, set))| {
+            let mut removed = Removed::default();
+            Ok((tokenised_set((row, *first_pair), set, tokenizer)?.tidied(&mut removed), removed))
+        })
+        .collect();
+    let pairs = sets.iter().map(|set| set.comparisons.len()).sum();
+    let mut all = Tokenised { sets: Vec::with_capacity(sets.len()), pairs, identical: 0 };
     for outcome in outcomes {
-        match outcome? {
-            Outcome::TooLong => report.dropped_too_long += 1,
-            Outcome::Identical => report.identical_after_tokenisation += 1,
-            Outcome::Kept { pair, cut } => {
-                report.cut_prompts += usize::from(cut);
-                encoded.push(*pair);
-            }
-        }
+        let (set, removed) = outcome?;
+        all.sets.extend(set);
+        all.identical += removed.identical;
     }
-    report.kept = encoded.len();
-    report.longest = longest(&encoded);
-    report.tokens = encoded.iter().map(EncodedPair::tokens).sum();
-    report.unique_tokens = encoded.iter().map(EncodedPair::unique_tokens).sum();
-    report.padded_tokens = encoded.chunks(8).map(|batch| 2 * batch.len() * longest(batch)).sum();
+    Ok(all)
+}
+
+/// Removes what is too long, and padding: the second half of [`encode_sets`].
+///
+/// # Errors
+/// No pair left.
+pub fn fit(
+    tokenised: Tokenised,
+    tokenizer: &Tokenizer,
+    options: &EncodeOptions,
+) -> Result<(Vec<EncodedSet>, EncodeReport)> {
+    let Tokenised { sets, pairs, identical } = tokenised;
+    let bos = tokenizer.bos().map(|bos| bos.id);
+    let mut removed = Removed { identical, ..Removed::default() };
+    let mut fitting = |set: EncodedSet| {
+        let set = match options.max_length {
+            Some(most) => set.within(most, options.too_long, bos, &mut removed)?,
+            None => set,
+        };
+        match options.padding {
+            Some(pad) => set.without_padding(pad, &mut removed),
+            None => Some(set),
+        }
+    };
+    let encoded: Vec<EncodedSet> = sets.into_iter().filter_map(&mut fitting).collect();
+    let Removed { too_long, identical, cut } = removed;
+    let longest = |sets: &[EncodedSet]| sets.iter().map(EncodedSet::longest).max().unwrap_or(0);
+    let padded =
+        |sets: &[EncodedSet]| sets.iter().map(|set| set.answers.len()).sum::<usize>() * longest(sets);
+    let report = EncodeReport {
+        pairs,
+        kept: encoded.iter().map(|set| set.comparisons.len()).sum(),
+        dropped_too_long: too_long,
+        cut_prompts: cut,
+        identical_after_tokenisation: identical,
+        longest: longest(&encoded),
+        tokens: encoded.iter().map(EncodedSet::tokens).sum(),
+        unique_tokens: encoded.iter().map(EncodedSet::unique_tokens).sum(),
+        padded_tokens: encoded.chunks(8).map(padded).sum(),
+    };
     if encoded.is_empty() {
         return Err(Error::invalid(
             "data",
             format!(
-                "no pair is left: of {}, {} exceed {} tokens and {} are identical as tokens",
-                report.pairs,
-                report.dropped_too_long,
+                "no pair is left: of {pairs}, {too_long} exceed {} tokens and {identical} are identical as tokens",
                 options.max_length.map_or("any number of".to_owned(), |limit| limit.to_string()),
-                report.identical_after_tokenisation
             ),
         ));
     }
     Ok((encoded, report))
 }
 
-fn longest(pairs: &[EncodedPair]) -> usize {
-    pairs.iter().map(EncodedPair::longest).max().unwrap_or(0)
-}
-
-/// The token ids of one text: the same that it gets as half of a pair.
+/// The token ids of one text: those that it gets as an answer of a set, without the model's padding at the end.
 ///
 /// # Errors
-/// As [`encode_pairs`].
-pub fn encode_text(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    render(prompt, text, tokenizer)?.tokens(tokenizer)
-}
-
-enum Outcome {
-    Kept { pair: Box<EncodedPair>, cut: bool },
-    TooLong,
-    Identical,
-}
-
-fn encode_pair(
-    row: usize,
-    pair: &Preference,
+/// As [`encode_sets`].
+pub fn encode_text(
+    prompt: Option<&Content>,
+    text: &Content,
     tokenizer: &Tokenizer,
-    options: &EncodeOptions,
-) -> Result<Outcome> {
-    let located = |error: Error| located(error, &pair.origin, &pair.chosen, tokenizer);
-    let sequence = |answer| {
-        let rendered = render(pair.prompt.as_ref(), answer, tokenizer)?;
-        let tokens = rendered.tokens(tokenizer)?;
-        Ok((rendered.text, tokens))
-    };
-    let (chosen_full, chosen) = sequence(&pair.chosen).map_err(located)?;
-    let (rejected_full, rejected) = sequence(&pair.rejected).map_err(located)?;
-    if chosen.is_empty() || rejected.is_empty() {
-        let message = "an answer renders to no tokens; expected at least one to score".to_owned();
-        return Err(located(Error::invalid("data", message)));
+    padding: Option<u32>,
+) -> Result<Vec<u32>> {
+    let mut ids = render(prompt, text, tokenizer)?.tokens(tokenizer)?;
+    if let Some(pad) = padding {
+        strip_padding(&mut ids, pad);
     }
-    if chosen == rejected {
-        return Ok(Outcome::Identical);
+    Ok(ids)
+}
+
+/// The number of tokens that two sequences begin with.
+pub fn common_prefix(left: &[u32], right: &[u32]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
+}
+
+/// Renders and tokenises the answers of a set that are compared, each once, and its prompt.
+fn tokenised_set(
+    (row, first_pair): (usize, usize),
+    set: &AnswerSet,
+    tokenizer: &Tokenizer,
+) -> Result<EncodedSet> {
+    let AnswerSet { origin, prompt, answers, comparisons, .. } = set;
+    let nothing = Content::Text(String::new());
+    let located = |error: Error| located(error, origin, answers.first().unwrap_or(&nothing), tokenizer);
+    // The answers that are compared, in the order of the file, and the number of each among them.
+    let mut numbers: Vec<Option<u32>> = vec![None; answers.len()];
+    for answer in comparisons.iter().flat_map(|comparison| [comparison.chosen, comparison.rejected]) {
+        let count = answers.len();
+        let beyond = || Error::invalid("data", format!("answer {answer} is compared, of {count} answers"));
+        *numbers.get_mut(answer as usize).ok_or_else(beyond).map_err(located)? = Some(0);
     }
-    let shared = pair::shared(&chosen, &rejected);
-    let mut prompt = chosen[..shared].to_vec();
-    let excess = options.max_length.map_or(0, |limit| chosen.len().max(rejected.len()).saturating_sub(limit));
-    if excess > 0 {
-        let kept = usize::from(tokenizer.bos().is_some_and(|bos| prompt.first() == Some(&bos.id)));
-        if options.too_long == TooLong::Drop || excess > prompt.len() - kept {
-            return Ok(Outcome::TooLong);
+    numbers.iter_mut().flatten().zip(0..).for_each(|(number, next)| *number = next);
+    let compared: Vec<&Content> =
+        answers.iter().zip(&numbers).filter_map(|(answer, number)| number.map(|_| answer)).collect();
+    let sequence = |answer: &&Content| {
+        let rendered = render(prompt.as_ref(), answer, tokenizer)?;
+        let ids = rendered.tokens(tokenizer)?;
+        match ids.is_empty() {
+            true => {
+                let message = "an answer renders to no tokens; expected at least one to score";
+                Err(Error::invalid("data", message))
+            }
+            false => Ok((rendered, ids)),
         }
-        prompt.drain(kept..kept + excess);
-    }
-    let text = Readable::of(pair, &chosen_full, &rejected_full, tokenizer);
-    let pair = EncodedPair {
-        row,
-        origin: pair.origin.clone(),
-        id: PairId::of(pair),
-        prompt,
-        chosen: chosen[shared..].to_vec(),
-        rejected: rejected[shared..].to_vec(),
-        margin: pair.margin,
-        verdict: pair.verdict,
-        in_set: pair.in_set,
-        identity: identity(&chosen_full, &rejected_full),
-        prompt_text: text.prompt,
-        chosen_text: text.chosen,
-        rejected_text: text.rejected,
     };
-    Ok(Outcome::Kept { pair: Box::new(pair), cut: excess > 0 })
+    let sequences: Vec<(Rendered, Vec<u32>)> =
+        compared.iter().map(sequence).collect::<Result<_>>().map_err(located)?;
+    let mut readable = Readable::new(prompt.as_ref(), tokenizer);
+    let everything: Vec<(&Content, &str)> =
+        compared.iter().zip(&sequences).map(|(answer, (rendered, _))| (*answer, &*rendered.text)).collect();
+    let alone = match sequences.first() {
+        Some((rendered, _)) => {
+            let text = readable.prompt(&everything).0.to_string();
+            Rendered { text, by_template: rendered.by_template }.tokens(tokenizer).map_err(located)?
+        }
+        None => Vec::new(),
+    };
+    let ids = PairId::of_set(set);
+    let number = |answer: u32| numbers[answer as usize].unwrap_or_default();
+    let comparisons = comparisons.iter().enumerate().map(|(at, comparison)| {
+        let (chosen, rejected) = (number(comparison.chosen), number(comparison.rejected));
+        let two = [chosen, rejected].map(|answer| everything[answer as usize]);
+        EncodedComparison {
+            chosen,
+            rejected,
+            cut: 0,
+            row: first_pair + at,
+            id: ids[at],
+            identity: identity(two[0].1, two[1].1),
+            verdict: comparison.verdict,
+            margin: comparison.margin,
+            scores: comparison.scores,
+            in_set: set.in_set(comparison),
+            texts: readable.texts([chosen, rejected], two),
+        }
+    });
+    let comparisons = comparisons.collect();
+    let answer = |(_, ids): (Rendered, Vec<u32>)| {
+        let answer_start = common_prefix(&ids, &alone);
+        EncodedAnswer { ids, answer_start }
+    };
+    Ok(EncodedSet {
+        row,
+        origin: origin.clone(),
+        prompt_id: ids.first().map(|id| id.prompt).unwrap_or_default(),
+        shared: 0,
+        answers: sequences.into_iter().map(answer).collect(),
+        comparisons,
+    })
 }
 
 /// The error with the row's file and line, where the row is at fault: a missing template is not.

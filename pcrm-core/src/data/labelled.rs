@@ -106,7 +106,7 @@ fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec
         return Err((ProblemKind::Unsupported, message));
     }
     if schema.is_pair() {
-        let answers = answers_of(read_pair(schema, record, origin.clone())?);
+        let answers = answers_of(&read_pair(schema, record, origin.clone())?);
         let labels = [true, false];
         return Ok(answers
             .into_iter()

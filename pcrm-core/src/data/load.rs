@@ -73,6 +73,11 @@ pub(super) trait Reader {
         Ok(())
     }
 
+    /// The number of pairs that the report counts for a row.
+    fn pairs(&self, _row: &Self::Row) -> usize {
+        1
+    }
+
     /// The row for a record that is left out, where rows are to match records one to one.
     fn placeholder(&mut self, _origin: &Origin, _message: &str) -> Option<Self::Row> {
         None
@@ -108,7 +113,7 @@ pub(super) fn load<R: Reader>(
     for path in data_files(paths)? {
         let file: Arc<Path> = Arc::from(path.as_path());
         report.files.push(FileReport::new(file.clone()));
-        let (before, mut schema, mut rows, mut placeholders) = (kept.len(), None, 0, 0);
+        let (mut schema, mut rows, mut pairs) = (None, 0, 0);
         let mut records = Records::open(&path)?;
         let mut out = Vec::new();
         loop {
@@ -127,14 +132,15 @@ pub(super) fn load<R: Reader>(
             for (origin, outcome) in out.drain(..) {
                 let outcome = outcome.map_err(|(kind, message)| (kind, in_short(message)));
                 match (outcome, options.strictness) {
-                    (Ok(row), _) => kept.push(row),
+                    (Ok(row), _) => {
+                        pairs += reader.pairs(&row);
+                        kept.push(row);
+                    }
                     (Err((kind, message)), Strictness::Refuse) if kind.is_refused() => {
                         return Err(Error::Line { path, line: origin.line, message });
                     }
                     (Err((kind, message)), _) => {
-                        let placeholder = reader.placeholder(&origin, &message);
-                        placeholders += usize::from(placeholder.is_some());
-                        kept.extend(placeholder);
+                        kept.extend(reader.placeholder(&origin, &message));
                         report.add(Problem { kind, origin, message });
                     }
                 }
@@ -152,7 +158,7 @@ pub(super) fn load<R: Reader>(
         }
         report.findings.extend(unread.findings());
         if let Some(last) = report.files.last_mut() {
-            (last.schema, last.rows, last.kept) = (schema, rows, kept.len() - before - placeholders);
+            (last.schema, last.rows, last.kept) = (schema, rows, pairs);
             last.unread = unread.names();
         }
         seen.schemas.extend(schema);

@@ -8,6 +8,7 @@
 //! [`split`] make new files, which [`output`] writes; [`overlap`] finds what two data sets share; [`survey`]
 //! looks for faults before training.
 
+pub mod answer_set;
 mod arrow_rows;
 mod asked;
 pub mod columns;
@@ -31,6 +32,7 @@ mod parquet_rows;
 pub mod preference;
 pub mod prompt_id;
 pub mod prompts;
+mod readable;
 pub mod records;
 pub mod render;
 pub mod report;

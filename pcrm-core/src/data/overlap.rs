@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::preference::Preference;
+use super::answer_set::AnswerSet;
 use super::prompt_id::{PairId, PromptId};
 
 /// The prompts and pairs that data to evaluate on share with data to train on.
@@ -40,10 +40,10 @@ impl fmt::Display for Overlap {
 }
 
 /// Finds what `eval` has in common with `train`.
-pub fn overlap(train: &[Preference], eval: &[Preference]) -> Overlap {
-    let trained: HashSet<PairId> = train.iter().map(PairId::of).collect();
+pub fn overlap(train: &[AnswerSet], eval: &[AnswerSet]) -> Overlap {
+    let trained: HashSet<PairId> = train.iter().flat_map(PairId::of_set).collect();
     let prompts: HashSet<PromptId> = trained.iter().map(|pair| pair.prompt).collect();
-    let evaluated: Vec<PairId> = eval.iter().map(PairId::of).collect();
+    let evaluated: Vec<PairId> = eval.iter().flat_map(PairId::of_set).collect();
     let asked: HashSet<PromptId> = evaluated.iter().map(|pair| pair.prompt).collect();
     Overlap {
         prompts: asked.len(),
@@ -56,9 +56,9 @@ pub fn overlap(train: &[Preference], eval: &[Preference]) -> Overlap {
 
 /// Counts the pairs that are there more than once, the first not counted, and those that are there the other
 /// way round too.
-pub fn repeated(pairs: &[Preference]) -> (usize, usize) {
+pub fn repeated<'a>(sets: impl IntoIterator<Item = &'a AnswerSet>) -> (usize, usize) {
     let mut times: HashMap<PairId, usize> = HashMap::new();
-    pairs.iter().for_each(|pair| *times.entry(PairId::of(pair)).or_default() += 1);
+    sets.into_iter().flat_map(PairId::of_set).for_each(|pair| *times.entry(pair).or_default() += 1);
     let again = times.values().map(|times| times - 1).sum();
     let turned = times.keys().filter(|pair| times.contains_key(&pair.reversed())).count() / 2;
     (again, turned)
@@ -72,7 +72,7 @@ mod tests {
     use crate::data::preference::load_preferences;
     use crate::data::report::Strictness;
 
-    fn pairs(lines: &[&str]) -> Vec<Preference> {
+    fn pairs(lines: &[&str]) -> Vec<AnswerSet> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(lines.join("\n").as_bytes()).unwrap();
         load_preferences(&[file.path().to_path_buf()], Strictness::Refuse).unwrap().0

@@ -1,13 +1,13 @@
-//! Preference pairs from files.
+//! Preferences from files: a record becomes a prompt with its answers and comparisons of them.
 
 mod findings;
 mod oasst;
 mod pair;
 mod several;
-mod verdict;
 
 use std::path::PathBuf;
 
+pub use super::answer_set::{AnswerSet, Comparison, InSet, Preference, Ties, Verdict, pairs};
 pub use super::conversation::{Content, Message};
 pub use super::load::ReadOptions;
 use super::load::{Found, Outcome, Reader, Record, Refusal, load};
@@ -15,39 +15,16 @@ pub use super::report::{Origin, Problem, ProblemKind, Report, Strictness};
 use super::schema::Schema;
 use super::survey::Finding;
 use crate::error::{Error, Result};
-pub use verdict::{InSet, Ties, Verdict};
 
 pub(super) use findings::PairFindings;
 pub(super) use pair::{content_at, is_score, read_pair, refuse_template_columns, score_columns};
 
-/// A prompt's two answers, the first preferred to the second.
+/// A set with the JSON object that it was read from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Preference {
-    /// Its place.
-    pub origin: Origin,
-    /// The prompt; none if both answers contain it.
-    pub prompt: Option<Content>,
-    /// The preferred answer.
-    pub chosen: Content,
-    /// The dispreferred answer.
-    pub rejected: Content,
-    /// By how much the data says that one is better.
-    pub margin: Option<f32>,
-    /// The scores that the data gives both, on a scale of its own.
-    pub scores: Option<(f64, f64)>,
-    /// The verdict of the data: which answer is better, or neither.
-    pub verdict: Verdict,
-    /// The ranked set that the pair comes from; none for a record that is one pair. The pairs of a set follow
-    /// each other: answers 0 and 1, 0 and 2, .., 1 and 2, ..
-    pub in_set: Option<InSet>,
-}
-
-/// A pair with the JSON object that it was read from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SourcePair {
-    /// The pair.
-    pub pair: Preference,
-    /// The number of the object's record: pairs of one record have the same.
+pub struct SourceSet {
+    /// The set.
+    pub set: AnswerSet,
+    /// The number of the object's record: sets of one record (an OpenAssistant tree) have the same.
     pub record_number: usize,
     /// The schema of the object.
     pub schema: Schema,
@@ -55,12 +32,12 @@ pub struct SourcePair {
     pub record: Record,
 }
 
-/// Reads preference pairs from files and folders of JSON lines, JSON or Parquet.
+/// Reads preferences from files and folders of JSON lines, JSON or Parquet. Every set has a comparison.
 ///
 /// Each file's schema is that of its first usable record. Left out, or refused with [`Strictness::Refuse`],
 /// are malformed records, ties (a `margin` of 0, or equal scores), identical answers and empty ones. Ties
 /// among the answers of a set whose other answers differ are left out and never refused. [`Ties::Keep`] keeps
-/// all ties.
+/// all ties. The report counts comparisons as pairs.
 ///
 /// # Errors
 /// A file that cannot be read or has no records, no usable record at all, and with [`Strictness::Refuse`] the
@@ -70,41 +47,41 @@ pub struct SourcePair {
 pub fn load_preferences(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
-) -> Result<(Vec<Preference>, Report)> {
+) -> Result<(Vec<AnswerSet>, Report)> {
     let options = options.into();
-    let (pairs, report) = load(paths, &options, &mut Pairs::new(&options))?;
-    if options.score_margins && pairs.iter().all(|pair| pair.margin.is_none()) {
+    let (sets, report) = load(paths, &options, &mut Preferences::new(&options))?;
+    if options.score_margins && pairs(&sets).all(|pair| pair.margin.is_none()) {
         let message = "no pair has scores of both answers, so none gets a margin of them; expected score_chosen and \
                        score_rejected, or columns named by --field score_chosen=COLUMN";
         return Err(Error::invalid("score-margins", message));
     }
-    Ok((pairs, report))
+    Ok((sets, report))
 }
 
-/// As [`load_preferences`], each pair with its JSON object.
+/// Reads as [`load_preferences`] and returns each set with its JSON object.
 ///
 /// # Errors
 /// As [`load_preferences`].
-pub fn load_sources(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<SourcePair>, Report)> {
+pub fn load_sources(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<SourceSet>, Report)> {
     let options = options.into();
-    load(paths, &options, &mut Sources { pairs: Pairs::new(&options), records: 0 })
+    load(paths, &options, &mut Sources { preferences: Preferences::new(&options), records: 0 })
 }
 
-struct Pairs {
+struct Preferences {
     score_margins: bool,
     sets: several::Sets,
     posts: oasst::Posts,
     findings: PairFindings,
 }
 
-impl Reader for Pairs {
-    type Row = Preference;
+impl Reader for Preferences {
+    type Row = AnswerSet;
 
     fn schema_of(&self, record: &Record) -> Result<Schema, String> {
         Schema::of_pair(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Preference>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<AnswerSet>>) {
         let Found { schema, record, origin, .. } = found;
         self.findings.see_record(schema, record, &origin);
         if let Some(message) = self.score_margins.then(|| pair::score_that_is_none(record)).flatten() {
@@ -114,32 +91,43 @@ impl Reader for Pairs {
         let read = match schema {
             Schema::OasstTrees => oasst::read_tree(record, &origin, &mut self.sets),
             Schema::OasstMessages => self.posts.add(record, &origin).map(|()| Vec::new()),
-            schema if schema.is_many() => several::read_several(schema, record, &origin, &mut self.sets),
-            schema if schema.is_pair() => read_pair(schema, record, origin.clone()).map(|pair| vec![pair]),
+            schema if schema.is_many() => {
+                several::read_several(schema, record, &origin, &mut self.sets).map(|set| vec![set])
+            }
+            schema if schema.is_pair() => read_pair(schema, record, origin.clone()).map(|set| vec![set]),
             schema => Err((ProblemKind::Malformed, format!("{schema}; expected a schema of pairs"))),
         };
         match read {
-            Ok(pairs) => {
-                let checked = pairs.into_iter().map(|pair| (origin.clone(), self.checked(pair)));
-                let from = out.len();
-                out.extend(checked);
-                out[from..]
-                    .iter()
-                    .filter_map(|(_, pair)| pair.as_ref().ok())
-                    .for_each(|p| self.findings.see(p));
+            Ok(sets) => {
+                for set in sets {
+                    if let Some(set) = self.checked(set, out) {
+                        set.pairs().for_each(|pair| self.findings.see(pair));
+                        out.push((set.origin.clone(), Ok(set)));
+                    }
+                }
             }
             Err(refusal) => out.push((origin, Err(refusal))),
         }
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<Preference>>) -> Result<(), String> {
-        let mut pairs = Vec::new();
-        self.posts.pairs(&mut self.sets, &mut pairs);
+    fn end_file(&mut self, out: &mut Vec<Outcome<AnswerSet>>) -> Result<(), String> {
+        let mut sets = Vec::new();
+        self.posts.sets(&mut self.sets, &mut sets);
         self.sets.end_file();
-        let checked =
-            |(origin, pair): Outcome<Preference>| (origin, pair.and_then(|pair| self.checked(pair)));
-        out.extend(pairs.into_iter().map(checked));
+        for (origin, set) in sets {
+            match set {
+                Ok(set) => {
+                    let set = self.checked(set, out);
+                    out.extend(set.map(|set| (set.origin.clone(), Ok(set))));
+                }
+                Err(refusal) => out.push((origin, Err(refusal))),
+            }
+        }
         self.findings.end_file()
+    }
+
+    fn pairs(&self, set: &AnswerSet) -> usize {
+        set.comparisons.len()
     }
 
     fn findings(&self) -> Vec<Finding> {
@@ -147,7 +135,7 @@ impl Reader for Pairs {
     }
 }
 
-impl Pairs {
+impl Preferences {
     fn new(options: &ReadOptions) -> Self {
         Self {
             score_margins: options.score_margins,
@@ -157,23 +145,41 @@ impl Pairs {
         }
     }
 
-    /// Refuses a pair that is well-formed but prefers nothing.
-    fn checked(&self, mut pair: Preference) -> Result<Preference, Refusal> {
+    /// Takes out the comparisons that prefer nothing, and refuses each; `None` if no other is left.
+    fn checked(&self, mut set: AnswerSet, out: &mut Vec<Outcome<AnswerSet>>) -> Option<AnswerSet> {
+        let mut comparisons = std::mem::take(&mut set.comparisons);
+        comparisons.retain(|comparison| match self.refusal(set.view(comparison)) {
+            Some(refusal) => {
+                out.push((set.origin.clone(), Err(refusal)));
+                false
+            }
+            None => true,
+        });
+        for comparison in &mut comparisons {
+            if let (Some((left, right)), None, true) =
+                (comparison.scores, comparison.margin, self.score_margins)
+            {
+                comparison.margin = Some((left - right) as f32);
+            }
+        }
+        set.comparisons = comparisons;
+        (!set.comparisons.is_empty()).then_some(set)
+    }
+
+    /// The reason why a well-formed comparison is not kept.
+    fn refusal(&self, pair: Preference<'_>) -> Option<Refusal> {
         if pair.chosen == pair.rejected {
-            return Err((ProblemKind::Identical, "\"chosen\" and \"rejected\" are the same".to_owned()));
+            return Some((ProblemKind::Identical, "\"chosen\" and \"rejected\" are the same".to_owned()));
         }
         if pair.verdict == Verdict::Tied && self.sets.ties == Ties::Drop {
             let kind = if pair.in_set.is_some() { ProblemKind::TieInSet } else { ProblemKind::Tie };
-            return Err((kind, tie_in_words(&pair)));
+            return Some((kind, tie_in_words(pair)));
         }
-        if let (Some((left, right)), None, true) = (pair.scores, pair.margin, self.score_margins) {
-            pair.margin = Some((left - right) as f32);
-        }
-        Ok(pair)
+        None
     }
 }
 
-fn tie_in_words(pair: &Preference) -> String {
+fn tie_in_words(pair: Preference<'_>) -> String {
     match (pair.margin, pair.scores) {
         (Some(_), _) => "\"margin\" is 0: a tie".to_owned(),
         (None, Some((score, _))) => format!("both answers have the score {score}: a tie"),
@@ -183,37 +189,41 @@ fn tie_in_words(pair: &Preference) -> String {
 }
 
 struct Sources {
-    pairs: Pairs,
+    preferences: Preferences,
     records: usize,
 }
 
 impl Reader for Sources {
-    type Row = SourcePair;
+    type Row = SourceSet;
 
     fn schema_of(&self, record: &Record) -> Result<Schema, String> {
-        self.pairs.schema_of(record)
+        self.preferences.schema_of(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<SourcePair>>) {
-        let (source, schema, mut pairs) = (found.source, found.schema, Vec::new());
-        self.pairs.read(found, &mut pairs);
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<SourceSet>>) {
+        let (source, schema, mut sets) = (found.source, found.schema, Vec::new());
+        self.preferences.read(found, &mut sets);
         let record_number = self.records;
         self.records += 1;
-        let sourced = |pair| SourcePair { pair, record_number, schema, record: source.clone() };
-        out.extend(pairs.into_iter().map(|(origin, pair)| (origin, pair.map(sourced))));
+        let sourced = |set| SourceSet { set, record_number, schema, record: source.clone() };
+        out.extend(sets.into_iter().map(|(origin, set)| (origin, set.map(sourced))));
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<SourcePair>>) -> Result<(), String> {
-        let mut pairs = Vec::new();
-        self.pairs.end_file(&mut pairs)?;
+    fn end_file(&mut self, out: &mut Vec<Outcome<SourceSet>>) -> Result<(), String> {
+        let mut sets = Vec::new();
+        self.preferences.end_file(&mut sets)?;
         let (schema, record_number) = (Schema::OasstMessages, self.records);
-        let sourced = |pair| SourcePair { pair, record_number, schema, record: Record::new() };
-        out.extend(pairs.into_iter().map(|(origin, pair)| (origin, pair.map(sourced))));
+        let sourced = |set| SourceSet { set, record_number, schema, record: Record::new() };
+        out.extend(sets.into_iter().map(|(origin, set)| (origin, set.map(sourced))));
         Ok(())
     }
 
+    fn pairs(&self, source: &SourceSet) -> usize {
+        source.set.comparisons.len()
+    }
+
     fn findings(&self) -> Vec<Finding> {
-        self.pairs.findings()
+        self.preferences.findings()
     }
 }
 

@@ -9,10 +9,10 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::answer_set::{AnswerSet, Preference};
 use super::conversation::{Content, Message};
-use super::preference::Preference;
-use super::render::implicit_prompt;
-use super::turns::{Turns, dialogue};
+use super::readable::implicit_prompt;
+use super::turns::{dialogue, shared_turns};
 
 /// The identity of a prompt: the same for the same turns, whatever schema, file or order they come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -24,20 +24,23 @@ impl PromptId {
         Self::of_turns(&text_turns(prompt))
     }
 
-    /// The identity of a pair's prompt. Where nothing marks the prompt's end it is the text that both answers
-    /// begin with; a pair without any prompt is like no other pair.
-    pub fn of(pair: &Preference) -> Self {
-        match (prompt_of(pair), &pair.chosen, &pair.rejected) {
-            (Ok(turns), ..) if turns.iter().any(|turn| !turn.content.trim().is_empty()) => {
-                Self::of_turns(&turns)
-            }
-            (Err(_), Content::Text(chosen), Content::Text(rejected)) => {
-                match chosen[..implicit_prompt(chosen, rejected)].trim() {
-                    "" => Self::of_answers(pair),
+    /// The identity of a set's prompt. Where nothing marks the prompt's end it is the text that all answers
+    /// begin with; a set without any prompt is like no other set.
+    pub fn of(set: &AnswerSet) -> Self {
+        Self::of_answers(set.prompt.as_ref(), &set.answers.iter().collect::<Vec<_>>())
+    }
+
+    fn of_answers(prompt: Option<&Content>, answers: &[&Content]) -> Self {
+        match prompt_of(prompt, answers) {
+            Ok(turns) if turns.iter().any(|turn| !turn.content.trim().is_empty()) => Self::of_turns(&turns),
+            Err(_) => match texts(answers) {
+                Some(texts) => match texts[0][..implicit_prompt(&texts)].trim() {
+                    "" => Self::without_prompt(answers),
                     prompt => Self::of_text(prompt),
-                }
-            }
-            _ => Self::of_answers(pair),
+                },
+                None => Self::without_prompt(answers),
+            },
+            Ok(_) => Self::without_prompt(answers),
         }
     }
 
@@ -62,11 +65,12 @@ impl PromptId {
         Self(xxh3_128(key_of(turns).as_bytes()))
     }
 
-    /// The identity of a pair that has no prompt: the same whichever of its answers is preferred.
-    fn of_answers(pair: &Preference) -> Self {
-        let mut answers = [answer_of(&pair.chosen), answer_of(&pair.rejected)];
+    /// The identity of answers that have no prompt: the same whichever of them is preferred.
+    fn without_prompt(answers: &[&Content]) -> Self {
+        let mut answers: Vec<String> = answers.iter().map(|answer| answer_of(answer)).collect();
         answers.sort();
-        Self(xxh3_128(format!("\0{}\0{}", answers[0], answers[1]).as_bytes()))
+        let key: String = answers.iter().flat_map(|answer| ["\0", answer]).collect();
+        Self(xxh3_128(key.as_bytes()))
     }
 }
 
@@ -93,9 +97,25 @@ pub struct PairId {
 
 impl PairId {
     /// The identity of a pair.
-    pub fn of(pair: &Preference) -> Self {
-        let answer = |content| xxh3_128(answer_of(content).as_bytes());
-        Self { prompt: PromptId::of(pair), chosen: answer(&pair.chosen), rejected: answer(&pair.rejected) }
+    pub fn of(pair: Preference<'_>) -> Self {
+        let Preference { prompt, chosen, rejected, .. } = pair;
+        Self {
+            prompt: PromptId::of_answers(prompt, &[chosen, rejected]),
+            chosen: hash_of(chosen),
+            rejected: hash_of(rejected),
+        }
+    }
+
+    /// The identities of a set's comparisons, in order: the prompt is that of the whole set.
+    pub fn of_set(set: &AnswerSet) -> Vec<Self> {
+        let prompt = PromptId::of(set);
+        let answers: Vec<u128> = set.answers.iter().map(hash_of).collect();
+        let id = |(chosen, rejected): (u32, u32)| Self {
+            prompt,
+            chosen: answers[chosen as usize],
+            rejected: answers[rejected as usize],
+        };
+        set.comparisons.iter().map(|comparison| id((comparison.chosen, comparison.rejected))).collect()
     }
 
     /// The identity of a pair of texts.
@@ -111,28 +131,47 @@ impl PairId {
     }
 }
 
-/// A pair's prompt as turns: a dialogue's, a conversation's, or a text as one turn of the user's.
+/// The prompt of some answers as turns: a dialogue's, a conversation's, or a text as one turn of the user's.
 ///
 /// # Errors
 /// Answers that contain their prompt, where nothing marks its end.
-pub(super) fn prompt_of(pair: &Preference) -> Result<Vec<Message>, &'static str> {
-    match (&pair.prompt, &pair.chosen, &pair.rejected) {
-        (Some(Content::Text(prompt)), ..) => Ok(text_turns(prompt)),
-        (None, Content::Text(chosen), Content::Text(rejected)) => {
-            match (dialogue(chosen), dialogue(rejected)) {
-                (Ok(chosen), Ok(rejected)) => Ok(Turns::apart(Vec::new(), &chosen, &rejected).prompt),
-                _ => Err("nothing marks where the prompt ends"),
-            }
+pub(super) fn prompt_of(
+    prompt: Option<&Content>,
+    answers: &[&Content],
+) -> Result<Vec<Message>, &'static str> {
+    if let Some(Content::Text(prompt)) = prompt {
+        return Ok(text_turns(prompt));
+    }
+    let messages = |answer: &&Content| match *answer {
+        Content::Messages(turns) => Some(turns.clone()),
+        Content::Text(_) => None,
+    };
+    let (before, turns) = match (prompt, texts(answers)) {
+        (None, Some(texts)) => {
+            let parsed: Result<Vec<_>, _> = texts.iter().map(|text| dialogue(text)).collect();
+            (Vec::new(), parsed.map_err(|_| "nothing marks where the prompt ends")?)
         }
-        (prompt, Content::Messages(chosen), Content::Messages(rejected)) => {
-            let prompt = match prompt {
-                Some(Content::Messages(prompt)) => prompt.clone(),
+        (prompt, _) => {
+            let turns: Option<Vec<Vec<Message>>> = answers.iter().map(messages).collect();
+            let before = match prompt {
+                Some(Content::Messages(turns)) => turns.clone(),
                 _ => Vec::new(),
             };
-            Ok(Turns::apart(prompt, chosen, rejected).prompt)
+            (before, turns.ok_or("a text is beside a conversation")?)
         }
-        _ => Err("a text is beside a conversation"),
-    }
+    };
+    let views: Vec<&[Message]> = turns.iter().map(Vec::as_slice).collect();
+    let shared = views.first().map_or(&[][..], |first| &first[..shared_turns(&views)]);
+    Ok([&before, shared].concat())
+}
+
+/// The answers as texts, if all of them are, and there are any.
+fn texts<'a>(answers: &[&'a Content]) -> Option<Vec<&'a str>> {
+    let text = |answer: &&'a Content| match *answer {
+        Content::Text(text) => Some(text.as_str()),
+        Content::Messages(_) => None,
+    };
+    answers.iter().map(text).collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty())
 }
 
 fn turns_of(content: &Content) -> Vec<Message> {
@@ -161,7 +200,11 @@ fn key_of(turns: &[Message]) -> String {
     })
 }
 
-/// The text that distinguishes a pair's answers: their last turn.
+fn hash_of(answer: &Content) -> u128 {
+    xxh3_128(answer_of(answer).as_bytes())
+}
+
+/// The text that distinguishes an answer from others to its prompt: its last turn.
 fn answer_of(answer: &Content) -> String {
     match answer {
         Content::Messages(turns) => turns.last().map_or(String::new(), |turn| turn.content.trim().to_owned()),
@@ -180,7 +223,7 @@ mod tests {
     use crate::data::survey::testing::read;
 
     fn id(record: Value) -> PairId {
-        PairId::of(&read(std::slice::from_ref(&record)).0[0])
+        PairId::of_set(&read(std::slice::from_ref(&record)).0[0])[0]
     }
 
     /// Protects: one prompt has one identity in every schema, and another prompt, role or system message has

@@ -60,7 +60,7 @@ fn read_prompt(found: Found<'_>, named: &Columns) -> Result<Prompt, Refusal> {
     let prompt = match schema {
         Schema::Prompts => asked.content(&["instruction"])?,
         schema if schema.is_pair() && !schema.is_many() => {
-            let [chosen, _] = answers_of(read_pair(schema, record, origin.clone())?);
+            let [chosen, _] = answers_of(&read_pair(schema, record, origin.clone())?);
             chosen.prompt
         }
         other => return Err((ProblemKind::Unsupported, format!("{other}: expected a prompt of its own"))),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-use super::preference::SourcePair;
+use super::preference::{AnswerSet, SourceSet};
 use super::prompt_id::{PromptId, prompt_of};
 use super::schema::Schema;
 use crate::error::{Error, Result};
@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 /// The sides of a split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// Places of the pairs to train on, as they were given.
+    /// Places of the sets to train on, as they were given.
     pub train: Vec<usize>,
-    /// Places of the pairs that are held out.
+    /// Places of the sets that are held out.
     pub held_out: Vec<usize>,
     /// Prompts there are.
     pub prompts: usize,
@@ -22,7 +22,7 @@ pub struct Split {
     pub held_out_prompts: usize,
 }
 
-/// Splits pairs by prompt: of all prompts, the share `fraction` (one at least) is held out, whichever schemas
+/// Splits sets by prompt: of all prompts, the share `fraction` (one at least) is held out, whichever schemas
 /// they are written in. The seed and the prompts alone decide which, not the order of the records.
 ///
 /// Prompts of one record stay together, and with them every record that has one of them: the prompts of an
@@ -32,12 +32,12 @@ pub struct Split {
 /// # Errors
 /// A fraction that is not between 0 and 1, fewer than two groups of prompts, and records whose prompts are
 /// not marked.
-pub fn split_by_prompt(pairs: &[SourcePair], fraction: f64, seed: u64) -> Result<Split> {
+pub fn split_by_prompt(sets: &[SourceSet], fraction: f64, seed: u64) -> Result<Split> {
     if !(fraction > 0.0 && fraction < 1.0) {
         return Err(Error::invalid("fraction", format!("{fraction}; expected a share between 0 and 1")));
     }
-    let ids = pairs.iter().map(id_of).collect::<Result<Vec<PromptId>>>()?;
-    let groups = groups(pairs, &ids);
+    let ids = sets.iter().map(id_of).collect::<Result<Vec<PromptId>>>()?;
+    let groups = groups(sets, &ids);
     if groups.len() < 2 {
         let message = match ids.iter().collect::<HashSet<_>>().len() {
             0 | 1 => "all pairs have the same prompt; expected two prompts at least",
@@ -61,23 +61,23 @@ pub fn split_by_prompt(pairs: &[SourcePair], fraction: f64, seed: u64) -> Result
         }
         held.extend(group.iter().copied());
     }
-    let (held_out, train) = (0..pairs.len()).partition(|at| held.contains(&ids[*at]));
+    let (held_out, train) = (0..sets.len()).partition(|at| held.contains(&ids[*at]));
     Ok(Split { train, held_out, prompts, held_out_prompts: held.len() })
 }
 
 /// Prompts that stay together, group by group.
-fn groups(pairs: &[SourcePair], ids: &[PromptId]) -> Vec<Vec<PromptId>> {
+fn groups(sets: &[SourceSet], ids: &[PromptId]) -> Vec<Vec<PromptId>> {
     let mut places: HashMap<PromptId, usize> = HashMap::new();
     let mut prompts: Vec<PromptId> = Vec::new();
     let mut above: Vec<usize> = Vec::new();
     let mut first_of_record: HashMap<usize, usize> = HashMap::new();
-    for (pair, id) in pairs.iter().zip(ids) {
+    for (set, id) in sets.iter().zip(ids) {
         let place = *places.entry(*id).or_insert_with(|| {
             prompts.push(*id);
             above.push(above.len());
             above.len() - 1
         });
-        let first = *first_of_record.entry(pair.record_number).or_insert(place);
+        let first = *first_of_record.entry(set.record_number).or_insert(place);
         let (one, other) = (top(&mut above, first), top(&mut above, place));
         above[one] = other;
     }
@@ -97,20 +97,18 @@ fn top(above: &mut [usize], mut place: usize) -> usize {
     place
 }
 
-fn id_of(SourcePair { pair, schema, .. }: &SourcePair) -> Result<PromptId> {
-    let unmarked = |message: String| Error::Line {
-        path: pair.origin.file.to_path_buf(),
-        line: pair.origin.line,
-        message,
-    };
+fn id_of(SourceSet { set, schema, .. }: &SourceSet) -> Result<PromptId> {
+    let AnswerSet { origin, prompt, answers, .. } = set;
+    let unmarked =
+        |message: String| Error::Line { path: origin.file.to_path_buf(), line: origin.line, message };
     if *schema == Schema::OasstMessages {
         return Err(unmarked(
             "OpenAssistant messages are apart from their answers; expected pairs, as `pcrm data convert` makes of them"
                 .to_owned(),
         ));
     }
-    match prompt_of(pair) {
-        Ok(_) => Ok(PromptId::of(pair)),
+    match prompt_of(prompt.as_ref(), &answers.iter().collect::<Vec<_>>()) {
+        Ok(_) => Ok(PromptId::of(set)),
         Err(message) => Err(unmarked(format!(
             "{message}, so it cannot be kept on one side; expected a column for the prompt"
         ))),

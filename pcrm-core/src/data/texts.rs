@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::asked::{Asked, beside};
 use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
 use super::preference::{
-    Content, Origin, PairFindings, Preference, ProblemKind, Report, content_at, read_pair,
+    AnswerSet, Content, Origin, PairFindings, ProblemKind, Report, content_at, read_pair,
     refuse_template_columns,
 };
 use super::schema::{Schema, completion_key};
@@ -17,8 +17,8 @@ use crate::error::Result;
 /// A record to be scored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Row {
-    /// Two answers.
-    Pair(Preference),
+    /// Two answers: a set with one comparison.
+    Pair(AnswerSet),
     /// One text.
     Single {
         /// Its place.
@@ -80,7 +80,7 @@ impl Reader for Rows {
         let row = read_row(found.schema, found.record, found.origin.clone());
         self.refused = row.is_err().then(|| found.source.clone());
         if let Ok(Row::Pair(pair)) = &row {
-            self.findings.see(pair);
+            pair.pairs().for_each(|pair| self.findings.see(pair));
         }
         out.push((found.origin, row.map(|row| (row, found.source.clone()))));
     }
@@ -150,7 +150,7 @@ mod tests {
     fn pairs_without_a_preference_can_be_scored() {
         let line = r#"{"prompt": "q", "chosen": "a", "rejected": "a", "margin": 0, "id": 7}"#;
         let (rows, report) = rows(&[line], Strictness::Refuse).unwrap();
-        assert!(matches!(&rows[0].0, Row::Pair(pair) if pair.margin == Some(0.0)));
+        assert!(matches!(&rows[0].0, Row::Pair(pair) if pair.comparisons[0].margin == Some(0.0)));
         assert_eq!(rows[0].1["id"], 7);
         assert_eq!((report.rows, report.kept), (1, 1));
     }

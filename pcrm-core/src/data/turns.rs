@@ -18,8 +18,7 @@ pub(super) struct Turns {
 impl Turns {
     /// Moves the turns that both answers begin with to the prompt; each answer keeps one at least.
     pub(super) fn apart(mut prompt: Vec<Message>, chosen: &[Message], rejected: &[Message]) -> Self {
-        let most = chosen.len().min(rejected.len()).saturating_sub(1);
-        let shared = chosen.iter().zip(rejected).take(most).take_while(|(left, right)| left == right).count();
+        let shared = shared_turns(&[chosen, rejected]);
         prompt.extend_from_slice(&chosen[..shared]);
         Self { prompt, chosen: chosen[shared..].to_vec(), rejected: rejected[shared..].to_vec() }
     }
@@ -92,6 +91,15 @@ impl Turns {
         }
         Ok(record)
     }
+}
+
+/// The number of turns that all answers begin with; each answer keeps one at least.
+pub(super) fn shared_turns(answers: &[&[Message]]) -> usize {
+    let Some((first, others)) = answers.split_first() else { return 0 };
+    others.iter().fold(first.len().saturating_sub(1), |most, turns| {
+        let same = first.iter().zip(*turns).take_while(|(left, right)| left == right).count();
+        most.min(same).min(turns.len().saturating_sub(1))
+    })
 }
 
 /// The turns of an HH dialogue.

@@ -51,6 +51,9 @@ struct Inner {
     /// A text that the class treats in a way that is not served.
     refused: Option<String>,
     vocab_size: usize,
+    /// The number of texts that were tokenised.
+    #[cfg(test)]
+    calls: std::sync::atomic::AtomicUsize,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -155,8 +158,21 @@ impl Tokenizer {
         });
         let vocab_size = hf.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         let chat = Chat::find(&config, &files);
-        let inner =
-            Inner { hf, files, named, bos, eos, pad, prepends_bos, truncates, class, refused, vocab_size };
+        let inner = Inner {
+            hf,
+            files,
+            named,
+            bos,
+            eos,
+            pad,
+            prepends_bos,
+            truncates,
+            class,
+            refused,
+            vocab_size,
+            #[cfg(test)]
+            calls: Default::default(),
+        };
         Ok(Self { inner: Arc::new(inner), chat: Arc::new(chat) })
     }
 
@@ -180,6 +196,8 @@ impl Tokenizer {
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         self.check(text)?;
+        #[cfg(test)]
+        self.inner.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(self.inner.hf.encode_fast(text, special).map_err(failed)?.get_ids().to_vec())
     }
 
@@ -192,6 +210,12 @@ impl Tokenizer {
                 self.inner.class
             ))),
         }
+    }
+
+    /// The number of texts that this tokenizer has tokenised.
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> usize {
+        self.inner.calls.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// The class of transformers whose rules the tokenizer follows: `LlamaTokenizer`, or `TokenizersBackend`,

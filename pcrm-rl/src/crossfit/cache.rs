@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{EncodedComparison, EncodedSet};
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
@@ -58,8 +58,8 @@ impl MarginCache {
     }
 }
 
-/// The key of a fold's margins: how its judge is trained, on which pairs, and which it judges.
-pub(super) fn key(setting: &str, others: &[EncodedPair], own: &[&EncodedPair]) -> String {
+/// The key of a fold's margins: a hash of how its judge is trained, on which sets, and of the sets that it judges.
+pub(super) fn key(setting: &str, others: &[EncodedSet], own: &[&EncodedSet]) -> String {
     let mut hasher = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());
@@ -67,11 +67,13 @@ pub(super) fn key(setting: &str, others: &[EncodedPair], own: &[&EncodedPair]) -
     };
     add(setting.as_bytes());
     add(&(others.len() as u64).to_le_bytes());
-    for pair in others.iter().chain(own.iter().copied()) {
-        for ids in [&pair.prompt, &pair.chosen, &pair.rejected] {
-            add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+    for set in others.iter().chain(own.iter().copied()) {
+        add(&(set.answers.len() as u64).to_le_bytes());
+        for answer in &set.answers {
+            add(&answer.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
         }
-        add(format!("{:?} {:?} {:?}", pair.margin, pair.verdict, pair.in_set).as_bytes());
+        let compared = |pair: &EncodedComparison| (pair.chosen, pair.rejected, pair.margin, pair.verdict);
+        add(format!("{:?}", set.comparisons.iter().map(compared).collect::<Vec<_>>()).as_bytes());
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

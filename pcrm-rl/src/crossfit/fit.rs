@@ -1,7 +1,7 @@
 //! Constraints whose numbers come from evidence.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{self, EncodedSet};
 use pcrm_core::data::preference::Verdict;
 use pcrm_eval::accuracy::{LEVEL, Share};
 use serde::{Deserialize, Serialize};
@@ -40,12 +40,12 @@ pub struct Fitted {
 /// No pairs, and what the constraint cannot be fitted to.
 pub fn fit(
     constraint: &dyn Constraint,
-    pairs: &[EncodedPair],
+    sets: &[EncodedSet],
     wins: &[f32],
     judges: &str,
     priors: &Priors,
 ) -> Result<Fitted> {
-    let preferred = || pairs.iter().zip(wins).filter(|(pair, _)| pair.verdict != Verdict::Tied);
+    let preferred = || encode::pairs(sets).zip(wins).filter(|(pair, _)| pair.verdict != Verdict::Tied);
     let (views, win_shares): (Vec<PairView<'_>>, Vec<f32>) =
         preferred().map(|(pair, win)| (pair.view(), *win)).unzip();
     let (fitted, calibration) = constraint

@@ -10,7 +10,7 @@ mod fit;
 use std::sync::atomic::AtomicBool;
 
 use pcrm_core::Backend;
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::folds::fold;
 use pcrm_core::model::RewardModel;
@@ -51,7 +51,7 @@ impl Crossfit<'_> {
     ///
     /// # Errors
     /// Fewer than two folds, prompts that all fall into one fold, being interrupted, and all that training may meet.
-    pub fn wins(&self, pairs: &[EncodedPair], observer: &mut dyn Observer) -> Result<Vec<f32>> {
+    pub fn wins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         let folds = self.folds;
         if folds < 2 {
             let message = format!("{folds}: expected at least 2: judges must not know the pairs they judge");
@@ -59,29 +59,29 @@ impl Crossfit<'_> {
         }
         let options = judges_options(self.options);
         let setting = format!("{} {options:?}", self.base.digest(self.backend)?);
-        let mut wins = vec![0.5; pairs.len()];
-        for (held_out, places) in parts(pairs.iter().map(|pair| pair.id.prompt), folds) {
-            let own: Vec<&EncodedPair> = places.iter().map(|at| &pairs[*at]).collect();
-            if own.len() == pairs.len() {
+        let mut wins: Vec<Vec<f32>> = sets.iter().map(|set| vec![0.5; set.comparisons.len()]).collect();
+        for (held_out, places) in parts(sets.iter().map(|set| set.prompt_id), folds) {
+            let own: Vec<&EncodedSet> = places.iter().map(|at| &sets[*at]).collect();
+            if own.len() == sets.len() {
                 let message = format!(
                     "cross-fitting: all {} pairs fall into one of {folds} folds by prompt; expected pairs of several \
                      prompts",
-                    pairs.len()
+                    count(sets)
                 );
                 return Err(pcrm_core::Error::invalid("data", message).into());
             }
             // Places ascend, as parts gives them.
-            let others = (0..pairs.len()).filter(|at| places.binary_search(at).is_err());
-            let others: Vec<EncodedPair> = others.map(|at| pairs[at].clone()).collect();
+            let others = (0..sets.len()).filter(|at| places.binary_search(at).is_err());
+            let others: Vec<EncodedSet> = others.map(|at| sets[at].clone()).collect();
+            let (known, judged) = (count(&others), count(own.iter().copied()));
             let which = format!("cross-fitting, fold {} of {folds}", held_out + 1);
             let key = cache::key(&setting, &others, &own);
-            let margins = match self.cache.get(&key, own.len()) {
+            let margins = match self.cache.get(&key, judged) {
                 Some(margins) => {
-                    observer.note(&format!("{which}: {} pairs were judged before", own.len()));
+                    observer.note(&format!("{which}: {judged} pairs were judged before"));
                     margins
                 }
                 None => {
-                    let (known, judged) = (others.len(), own.len());
                     let line = format!("{which}: a judge is trained on {known} pairs and judges {judged}");
                     observer.note(&line);
                     let margins = self.margins(others, &own, &options, observer)?;
@@ -89,20 +89,23 @@ impl Crossfit<'_> {
                     margins
                 }
             };
-            places.into_iter().zip(margins).for_each(|(at, margin)| wins[at] = win(margin));
+            let mut margins = margins.into_iter();
+            for at in places {
+                wins[at].iter_mut().zip(margins.by_ref()).for_each(|(place, margin)| *place = win(margin));
+            }
         }
-        Ok(wins)
+        Ok(wins.concat())
     }
 
     /// The margins of a fold's pairs, by a judge that knows the others alone.
     fn margins(
         &self,
-        others: Vec<EncodedPair>,
-        own: &[&EncodedPair],
+        others: Vec<EncodedSet>,
+        own: &[&EncodedSet],
         options: &RewardOptions,
         observer: &mut dyn Observer,
     ) -> Result<Vec<f32>> {
-        let bounds = vec![f32::INFINITY; others.len()];
+        let bounds = vec![f32::INFINITY; count(&others)];
         let judge = self.judge(&Pairs::new(others, bounds), options, observer)?;
         margins_by(&judge, own, options.trainer.micro_tokens)
     }
@@ -161,12 +164,17 @@ fn judges_options(options: &RewardOptions) -> RewardOptions {
     RewardOptions { trainer, reward: options.reward }
 }
 
-/// The margins that a model gives pairs.
+/// The number of pairs of these sets.
+fn count<'a>(sets: impl IntoIterator<Item = &'a EncodedSet>) -> usize {
+    sets.into_iter().map(|set| set.comparisons.len()).sum()
+}
+
+/// The margins that a model gives the pairs of these sets.
 ///
 /// # Errors
 /// The model's, and scores that are not finite.
-pub fn margins_by(judge: &RewardModel, pairs: &[&EncodedPair], micro_tokens: usize) -> Result<Vec<f32>> {
-    let scores = score_pairs(judge, pairs, micro_tokens)?;
+pub fn margins_by(judge: &RewardModel, sets: &[&EncodedSet], micro_tokens: usize) -> Result<Vec<f32>> {
+    let scores = score_pairs(judge, sets, micro_tokens)?;
     let margins: Vec<f32> = scores.into_iter().map(|(chosen, rejected)| chosen - rejected).collect();
     match margins.iter().all(|margin| margin.is_finite()) {
         true => Ok(margins),

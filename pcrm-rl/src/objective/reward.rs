@@ -1,7 +1,7 @@
 //! A reward model's objective: scores of the answers of a set, compared as the data and the constraint say.
 
 use pcrm_core::constraint::Constraint;
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{EncodedComparison, EncodedSet};
 use pcrm_core::data::preference::Verdict;
 use pcrm_core::model::RewardModel;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ use crate::options::{number, refuse};
 use crate::pairs::Pairs;
 use crate::score::{score_pairs, within_vocabulary};
 
-/// Pairs whose scores are compared after the saved model was loaded again, and the tokens computed at once for them.
-const CHECKED_PAIRS: usize = 16;
+/// Sets whose scores are compared after the saved model was loaded again, and the tokens computed at once for them.
+const CHECKED_SETS: usize = 16;
 const CHECKED_TOKENS: usize = 8192;
 
 /// The loss of a reward model, and where its scores are read.
@@ -82,21 +82,21 @@ impl RewardConfig {
     /// # Errors
     /// No pairs; ties without a model of them; margins or too many tied answers under Plackett–Luce.
     pub fn check_data(&self, data: &Pairs) -> Result<()> {
-        let (loss, pairs) = (&self.loss, &data.pairs);
-        if pairs.is_empty() {
+        let loss = &self.loss;
+        if data.count() == 0 {
             return refuse("data", "no pair is left to train on".into());
         }
         if loss.ranking == Ranking::Pairs {
             return Ok(());
         }
-        if let Some(pair) = pairs.iter().find(|pair| !self.ignore_margin && pair.margin.is_some()) {
+        if let Some(pair) = data.pairs().find(|pair| !self.ignore_margin && pair.margin.is_some()) {
             let message =
                 format!("is needed: {} has a margin, which plackett-luce does not take", pair.origin);
             return refuse("ignore-margin", message);
         }
-        let too_many = |set: &usize| data.answers(*set) > MOST_WITH_TIES;
-        if let (TieModel::Davidson { .. }, Some(set)) = (loss.ties, (0..data.sets()).find(too_many)) {
-            let origin = &data.set(set)[0].origin;
+        let too_many = |set: &&EncodedSet| set.answers.len() > MOST_WITH_TIES;
+        if let (TieModel::Davidson { .. }, Some(set)) = (loss.ties, data.sets.iter().find(too_many)) {
+            let origin = &set.origin;
             let message =
                 format!("davidson: {origin} ranks more than {MOST_WITH_TIES} answers, too many to tie");
             return refuse("ties", message);
@@ -151,12 +151,12 @@ impl Objective for Reward<'_> {
     }
 
     fn origin(&self, data: &Pairs, set: usize) -> String {
-        data.set(set)[0].origin.to_string()
+        data.sets[set].origin.to_string()
     }
 
     fn check(&self, data: &Pairs, model: &RewardModel) -> Result<()> {
         self.config.check()?;
-        within_vocabulary(&data.pairs, model.config().vocabulary)?;
+        within_vocabulary(&data.sets, model.config().vocabulary)?;
         self.config.check_data(data)
     }
 
@@ -169,7 +169,7 @@ impl Objective for Reward<'_> {
         metrics: &mut Metrics,
     ) -> Result<Forward> {
         let factor = self.factor(pass)?;
-        let of_sets: Vec<&[EncodedPair]> = sets.iter().map(|set| data.set(*set)).collect();
+        let of_sets: Vec<&EncodedSet> = sets.iter().map(|set| &data.sets[*set]).collect();
         let batch = PairBatch::new(&of_sets, self.config.score_at, model.config().shares_up_to())?;
         let scores = model.scores(&batch.packed, &batch.rows)?;
         let host: Vec<f64> = scores.read()?.into_f32().into_iter().map(f64::from).collect();
@@ -177,7 +177,7 @@ impl Objective for Reward<'_> {
             data,
             config: &self.config,
             factor: factor.unwrap_or(1.0),
-            pairs: sets.iter().flat_map(|set| data.range(*set)).collect(),
+            pairs: sets.iter().flat_map(|set| data.range(*set).zip(&data.sets[*set].comparisons)).collect(),
             batch: &batch,
         };
         let loss = packed.loss(&host, pass.share)?;
@@ -202,12 +202,13 @@ impl Objective for Reward<'_> {
     }
 
     fn probe(&self, model: &RewardModel, data: &Pairs) -> Result<Vec<(String, f32)>> {
-        let pairs: Vec<&EncodedPair> = data.pairs.iter().take(CHECKED_PAIRS).collect();
-        let scores = score_pairs(model, &pairs, CHECKED_TOKENS)?;
-        let of_pair = |(pair, (chosen, rejected)): (&&EncodedPair, (f32, f32))| {
-            [(pair.origin.to_string(), chosen), (pair.origin.to_string(), rejected)]
+        let sets: Vec<&EncodedSet> = data.sets.iter().take(CHECKED_SETS).collect();
+        let scores = score_pairs(model, &sets, CHECKED_TOKENS)?;
+        let origins = sets.iter().flat_map(|set| set.comparisons.iter().map(|_| set.origin.to_string()));
+        let of_pair = |(origin, (chosen, rejected)): (String, (f32, f32))| {
+            [(origin.clone(), chosen), (origin, rejected)]
         };
-        Ok(pairs.iter().zip(scores).flat_map(of_pair).collect())
+        Ok(origins.zip(scores).flat_map(of_pair).collect())
     }
 
     fn depends_on_length(&self) -> Option<&'static str> {
@@ -222,8 +223,8 @@ struct Sets<'a> {
     config: &'a RewardConfig,
     /// What bounds are multiplied by.
     factor: f64,
-    /// The pairs of the batch, by their number in the data.
-    pairs: Vec<usize>,
+    /// The pairs of the batch, with their number in the data.
+    pairs: Vec<(usize, &'a EncodedComparison)>,
     batch: &'a PairBatch,
 }
 
@@ -245,8 +246,7 @@ impl Sets<'_> {
         let mut sum = PairLoss::default();
         let mut gradient = vec![0.0; scores.len()];
         for term in &self.batch.terms {
-            let index = self.pairs[term.pair];
-            let pair = &self.data.pairs[index];
+            let (index, pair) = self.pairs[term.pair];
             let comparison = Comparison {
                 chosen: scores[term.chosen as usize],
                 rejected: scores[term.rejected as usize],
@@ -281,8 +281,8 @@ impl Sets<'_> {
 
     /// Records the pairs that one answer wins, by their last scores.
     fn record(&self, scores: &[f64], metrics: &mut Metrics) {
-        for ((chosen, rejected), index) in self.batch.last.iter().zip(&self.pairs) {
-            if self.data.pairs[*index].verdict != Verdict::Preferred {
+        for ((chosen, rejected), (index, pair)) in self.batch.last.iter().zip(&self.pairs) {
+            if pair.verdict != Verdict::Preferred {
                 continue;
             }
             let (chosen, rejected) = (scores[*chosen as usize], scores[*rejected as usize]);

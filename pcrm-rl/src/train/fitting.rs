@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use pcrm_core::constraint::{self, Constraint, Priors};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::weights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,7 +34,7 @@ struct Stored {
 /// Files of another constraint or broken ones, and those of cross-fitting and fitting.
 pub(super) fn fitted(
     crossfit: &Crossfit<'_>,
-    (constraint, pairs): (&dyn Constraint, &[EncodedPair]),
+    (constraint, sets): (&dyn Constraint, &[EncodedSet]),
     priors: &Priors,
     (dir, resume): (&Path, bool),
     observer: &mut dyn Observer,
@@ -43,9 +43,9 @@ pub(super) fn fitted(
     if resume && dir.join(CONSTRAINT).exists() {
         return read(dir, &from);
     }
-    let wins = crossfit.wins(pairs, observer)?;
+    let wins = crossfit.wins(sets, observer)?;
     let judges = format!("cross-fitted in {} folds", crossfit.folds);
-    let fitted = fit(constraint, pairs, &wins, &judges, priors)?;
+    let fitted = fit(constraint, sets, &wins, &judges, priors)?;
     let stored = Stored { from, evidence: fitted.evidence.clone() };
     weights::write_json(&dir.join(EVIDENCE), &stored)?;
     // Last: a folder that has it has both.

@@ -1,7 +1,7 @@
 //! Training a reward model: the constraint gets its numbers, the pairs their bounds, and the model is trained on both.
 
 use pcrm_core::constraint::{Constraint, Priors};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::RewardModel;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,10 +47,10 @@ impl RewardOptions {
 pub struct RewardData {
     /// The bound of margins.
     pub constraint: Box<dyn Constraint>,
-    /// The pairs to learn from.
-    pub train: Vec<EncodedPair>,
-    /// The pairs to evaluate on.
-    pub eval: Option<Vec<EncodedPair>>,
+    /// The sets to learn from.
+    pub train: Vec<EncodedSet>,
+    /// The sets to evaluate on.
+    pub eval: Option<Vec<EncodedSet>>,
     /// The padding id of the saved model: `transformers` scores the token before it.
     pub pad: Option<u32>,
     /// The most tokens of a sequence, which the saved model's config notes.
@@ -98,9 +98,9 @@ impl<'a> RewardRun<'a> {
                 (constraint, Some(evidence))
             }
         };
-        let bounded = |pairs: Vec<EncodedPair>| -> Result<Pairs> {
-            let bounds = bounds(constraint.as_ref(), &pairs, priors)?;
-            Ok(Pairs::new(pairs, bounds))
+        let bounded = |sets: Vec<EncodedSet>| -> Result<Pairs> {
+            let bounds = bounds(constraint.as_ref(), &sets, priors)?;
+            Ok(Pairs::new(sets, bounds))
         };
         let (train, eval) = (bounded(train)?, eval.map(bounded).transpose()?);
         options.reward.check_data(&train)?;

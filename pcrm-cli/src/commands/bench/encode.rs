@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
+use pcrm_core::data::preference::{AnswerSet, Content, Ties, load_preferences};
 use pcrm_core::encoder::{self, longest_first};
 use serde::Serialize;
 
@@ -121,8 +121,8 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     Ok(())
 }
 
-/// The answers of a pair as texts: of dialogues, what the assistant says last.
-fn answers(row: &Preference) -> Vec<String> {
+/// The answers of a set as texts; of dialogues, the last words of the assistant.
+fn answers(row: &AnswerSet) -> Vec<String> {
     const TURN: &str = "\n\nAssistant:";
     let text = |content: &Content| match content {
         Content::Text(text) => {
@@ -130,5 +130,5 @@ fn answers(row: &Preference) -> Vec<String> {
         }
         Content::Messages(turns) => turns.last().map(|turn| turn.content.clone()).unwrap_or_default(),
     };
-    vec![text(&row.chosen), text(&row.rejected)]
+    row.answers.iter().map(text).collect()
 }

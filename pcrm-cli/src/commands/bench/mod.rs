@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use pcrm_core::Backend;
 use pcrm_core::constraint::{Constraint, Priors};
-use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
-use pcrm_core::data::preference::{Content, Preference, Ties, load_preferences};
+use pcrm_core::data::encode::{EncodeOptions, EncodedSet, encode_sets, pairs as pairs_of};
+use pcrm_core::data::preference::{AnswerSet, Content, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
 use pcrm_core::model::family::{Mlp, Qkv};
 use pcrm_core::model::{ModelConfig, RewardModel};
@@ -152,7 +152,7 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let pad = padding(model.config(), &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
     let priors = priors(&args.machine, (!args.random_init).then_some(&dir))?;
-    let Work { data, batches } = fitting(args, &tokenizer, (constraint.as_ref(), &priors))?;
+    let Work { data, batches } = fitting(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
     let mut trainer = Trainer::new(backend.as_ref(), &model)?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());
     for (at, batch) in batches.iter().enumerate() {
@@ -171,10 +171,9 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let peak_rss_mib = peak_rss();
     let gemm = gemm::peak(backend.as_ref(), &args.machine, 1.0)?;
-    let counted: Vec<&EncodedPair> =
-        batches[args.warmup..].iter().flatten().flat_map(|set| data.set(*set)).collect();
-    let separate: usize = counted.iter().map(|pair| pair.tokens()).sum();
-    let (count, steps) = (counted.len() as f64, args.steps as f64);
+    let counted = || pairs_of(batches[args.warmup..].iter().flatten().map(|set| &data.sets[*set]));
+    let separate: usize = counted().map(|pair| pair.tokens()).sum();
+    let (count, steps) = (counted().count() as f64, args.steps as f64);
     let passes = match job {
         Job::Reward => 3.0, // forward, and two products of the same size backward
         Job::Score => 1.0,
@@ -237,10 +236,11 @@ impl<'a> Trainer<'a> {
     }
 
     fn score(&mut self, data: &Pairs, batch: &[usize]) -> Result<Tokens> {
-        let pairs: Vec<&EncodedPair> = batch.iter().flat_map(|set| data.set(*set)).collect();
-        score_pairs(&self.learner.model, &pairs, usize::MAX)?;
-        let unique = pairs.iter().map(|pair| pair.unique_tokens()).sum();
-        Ok(Tokens { unique, sequences: 2 * pairs.len(), ..Tokens::default() })
+        let sets: Vec<&EncodedSet> = batch.iter().map(|set| &data.sets[*set]).collect();
+        score_pairs(&self.learner.model, &sets, usize::MAX)?;
+        let unique = sets.iter().map(|set| set.unique_tokens()).sum();
+        let sequences = sets.iter().map(|set| set.answers.len()).sum();
+        Ok(Tokens { unique, sequences, ..Tokens::default() })
     }
 }
 
@@ -255,6 +255,7 @@ struct Work {
 fn fitting(
     args: &BenchArgs,
     tokenizer: &Tokenizer,
+    padding: Option<u32>,
     (constraint, priors): (&dyn Constraint, &Priors),
 ) -> Result<Work> {
     let (mut rows, report) =
@@ -264,25 +265,21 @@ fn fitting(
     }
     let need = (args.steps + args.warmup) * args.batch;
     // The limit leaves the end token out: a sequence may have max_length tokens with it.
-    let options = EncodeOptions { max_length: Some(args.max_length), too_long: TooLong::Drop };
-    let (pairs, _) = encode_pairs(&rows, tokenizer, &options)?;
-    let together = Pairs::new(pairs, Vec::new());
-    let sets: Vec<&[EncodedPair]> = (0..together.sets())
-        .filter(|set| args.answers.is_none_or(|answers| together.answers(*set) == answers))
-        .map(|set| together.set(set))
-        .take(need)
-        .collect();
+    let options = EncodeOptions { max_length: Some(args.max_length), ..EncodeOptions::new(padding) };
+    let (encoded, _) = encode_sets(&rows, tokenizer, &options)?;
+    let wanted = |set: &EncodedSet| args.answers.is_none_or(|answers| set.answers.len() == answers);
+    let sets: Vec<EncodedSet> = encoded.into_iter().filter(wanted).take(need).collect();
     ensure!(
         sets.len() == need,
         "only {} fit; {need} are needed for --steps, --warmup and --batch",
         sets.len()
     );
-    let lengths: Vec<usize> = sets.iter().map(|pairs| pairs.len()).collect();
-    let pairs = sets.concat();
-    let bounds = bounds(constraint, &pairs, priors)?;
+    let lengths: Vec<usize> = sets.iter().map(|set| set.comparisons.len()).collect();
+    let bounds = bounds(constraint, &sets, priors)?;
+    let together = Pairs::new(sets, bounds);
     let (data, lengths) = match args.apart {
-        true => (Pairs::apart(pairs, bounds), lengths),
-        false => (Pairs::new(pairs, bounds), vec![1; need]),
+        true => (together.apart(), lengths),
+        false => (together, vec![1; need]),
     };
     let mut next = 0..;
     let batches =
@@ -290,9 +287,9 @@ fn fitting(
     Ok(Work { data, batches })
 }
 
-fn shares_turns(row: &Preference) -> bool {
+fn shares_turns(row: &AnswerSet) -> bool {
     const TURN: &str = "\n\nAssistant:";
-    let (Content::Text(chosen), Content::Text(rejected)) = (&row.chosen, &row.rejected) else { return true };
+    let [Content::Text(chosen), Content::Text(rejected)] = &row.answers[..] else { return true };
     let cut = chosen.rfind(TURN).map_or(0, |at| at + TURN.len());
     rejected.as_bytes().get(..cut) == Some(&chosen.as_bytes()[..cut])
 }

@@ -12,7 +12,11 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// A record without the column, a value that is no share, several pairs of one record; each with file and line.
-pub fn shares(files: &[PathBuf], field: &str, pairs: &[EncodedPair]) -> Result<Vec<f32>> {
+pub fn shares<'a>(
+    files: &[PathBuf],
+    field: &str,
+    pairs: impl Iterator<Item = EncodedPair<'a>>,
+) -> Result<Vec<f32>> {
     let mut values: HashMap<(PathBuf, u64), Option<Value>> = HashMap::new();
     for file in files {
         // Records that are broken were told of when the pairs were read.
@@ -23,8 +27,8 @@ pub fn shares(files: &[PathBuf], field: &str, pairs: &[EncodedPair]) -> Result<V
         }
     }
     let mut seen = HashMap::new();
-    let share = |pair: &EncodedPair| {
-        let origin = &pair.origin;
+    let share = |pair: EncodedPair<'_>| {
+        let origin = pair.origin;
         let place = (origin.file.to_path_buf(), origin.line);
         let here = || format!("{origin}: --agreement-field {field}");
         if let Some(other) = seen.insert(place.clone(), pair.row) {
@@ -38,7 +42,7 @@ pub fn shares(files: &[PathBuf], field: &str, pairs: &[EncodedPair]) -> Result<V
         ensure!((0.0..=1.0).contains(&share), "{}: found {share}, expected a share from 0 to 1", here());
         Ok(share as f32)
     };
-    pairs.iter().map(share).collect()
+    pairs.map(share).collect()
 }
 
 fn at(mut record: Map<String, Value>, field: &str) -> Value {

@@ -1,11 +1,11 @@
-//! Who says how often a pair's preferred answer wins: cross-fitted models, a given one, or annotators.
+//! Judges of how often a pair's preferred answer wins: cross-fitted models, a given one, or annotators.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{self, EncodedSet};
 use pcrm_core::data::files::data_files;
 use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
@@ -30,30 +30,30 @@ pub struct Judges<'a> {
 }
 
 impl Judges<'_> {
-    /// The judges in words, the pairs that they judged, and how often the preferred answer of each wins.
+    /// The judges in words, the sets that they judged, and how often the preferred answer of each pair wins.
     ///
     /// # Errors
-    /// What was named and cannot be read, and what cross-fitting meets.
-    pub fn wins(&self, pairs: Vec<EncodedPair>) -> Result<(String, Vec<EncodedPair>, Vec<f32>)> {
+    /// A judge or column that cannot be read, and the errors of cross-fitting.
+    pub fn wins(&self, sets: Vec<EncodedSet>) -> Result<(String, Vec<EncodedSet>, Vec<f32>)> {
         let EvidenceArgs { judge, agreement_field, folds, .. } = self.evidence;
         match (judge, agreement_field) {
             (Some(judge), _) => {
-                let (pairs, wins) = self.of_judge(judge, pairs)?;
-                Ok((format!("judged by {}", judge.display()), pairs, wins))
+                let (sets, wins) = self.of_judge(judge, sets)?;
+                Ok((format!("judged by {}", judge.display()), sets, wins))
             }
             (_, Some(field)) => {
                 let files = data_files(&self.training.data)?;
-                let wins = agreement::shares(&files, field, &pairs)?;
-                Ok((format!("annotators, by column {field}"), pairs, wins))
+                let wins = agreement::shares(&files, field, encode::pairs(&sets))?;
+                Ok((format!("annotators, by column {field}"), sets, wins))
             }
             _ => {
-                let wins = self.crossfitted(&pairs)?;
-                Ok((format!("cross-fitted in {folds} folds"), pairs, wins))
+                let wins = self.crossfitted(&sets)?;
+                Ok((format!("cross-fitted in {folds} folds"), sets, wins))
             }
         }
     }
 
-    fn crossfitted(&self, pairs: &[EncodedPair]) -> Result<Vec<f32>> {
+    fn crossfitted(&self, sets: &[EncodedSet]) -> Result<Vec<f32>> {
         let training = self.training;
         let backend = training.machine.open()?;
         let base = training.base();
@@ -66,11 +66,11 @@ impl Judges<'_> {
             cache: margins(),
             stop: interrupt::flag()?,
         };
-        crossfit.wins(pairs, &mut Watch::default()).map_err(named)
+        crossfit.wins(sets, &mut Watch::default()).map_err(named)
     }
 
     /// Judges with a model's own tokenizer; pairs that are too long for it are left out.
-    fn of_judge(&self, given: &Path, pairs: Vec<EncodedPair>) -> Result<(Vec<EncodedPair>, Vec<f32>)> {
+    fn of_judge(&self, given: &Path, sets: Vec<EncodedSet>) -> Result<(Vec<EncodedSet>, Vec<f32>)> {
         let training = self.training;
         let dir = training.hub.model("--judge", given, Weights::Read)?;
         self.warn_of_training(&dir)?;
@@ -80,18 +80,19 @@ impl Judges<'_> {
         let max_length = training.reading.scoring_length(model.config())?;
         let (own, _) = training.reading.encode(&rows, &tokenizer, model.config().pad, max_length)?;
         let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.options.trainer.micro_tokens)?;
-        let margins: HashMap<usize, f32> = own.iter().map(|pair| pair.row).zip(margins).collect();
-        let before = pairs.len();
-        let judged = pairs.into_iter().filter_map(|pair| {
-            let margin = *margins.get(&pair.row)?;
-            Some((pair, win(margin)))
-        });
-        let (pairs, wins): (Vec<_>, Vec<_>) = judged.unzip();
-        ensure!(!pairs.is_empty(), "--judge {}: none of {before} pairs is left to judge", given.display());
-        if pairs.len() < before {
-            say(&format!("{} pairs are too long for the judge and left out", before - pairs.len()));
+        let margins: HashMap<usize, f32> = encode::pairs(&own).map(|pair| pair.row).zip(margins).collect();
+        let before = encode::pairs(&sets).count();
+        let judged = |set: EncodedSet| set.retained(|pair| margins.contains_key(&pair.row));
+        let sets: Vec<EncodedSet> = sets.into_iter().filter_map(judged).collect();
+        let wins: Vec<f32> = encode::pairs(&sets)
+            .filter_map(|pair| margins.get(&pair.row))
+            .map(|margin| win(*margin))
+            .collect();
+        ensure!(!sets.is_empty(), "--judge {}: none of {before} pairs is left to judge", given.display());
+        if wins.len() < before {
+            say(&format!("{} pairs are too long for the judge and left out", before - wins.len()));
         }
-        Ok((pairs, wins))
+        Ok((sets, wins))
     }
 
     /// A judge that knows the pairs tells what it learned, not how sure one may be of them.

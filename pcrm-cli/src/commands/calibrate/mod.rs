@@ -114,23 +114,23 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let max_length = usage(training.reading.training_length(&model))?;
     let tokenizer = Tokenizer::from_dir(&training.model).with_context(at)?;
     let pad = padding(&model, &tokenizer);
-    let Encoded { train: pairs, sources, warnings, .. } = encoded(training, &tokenizer, pad, max_length)?;
+    let Encoded { train: sets, sources, warnings, .. } = encoded(training, &tokenizer, pad, max_length)?;
     let judges = Judges { training, evidence, options: &options, tokenizer: &tokenizer };
-    let (judges, pairs, wins) = judges.wins(pairs)?;
+    let (judges, sets, wins) = judges.wins(sets)?;
     let priors = priors(&training.machine, Some(&training.model))?;
     for form in &mut forms {
         form.unfitted.settle(&priors).with_context(|| format!("--constraint {}", form.name))?;
     }
     let mut constraints = Vec::new();
     for form in &forms {
-        let fitted = fit(form.unfitted.as_ref(), &pairs, &wins, &judges, &priors)
+        let fitted = fit(form.unfitted.as_ref(), &sets, &wins, &judges, &priors)
             .with_context(|| format!("--constraint {}", form.name))?;
         constraints.push(Calibrated::new(form, fitted, args.file(form, &forms))?);
     }
     for one in &constraints {
         weights::write_json(&one.file, &one.fitted)?;
     }
-    let all = Calibrations::new(judges, &pairs, constraints)?;
+    let all = Calibrations::new(judges, &sets, constraints)?;
     if let Some(dir) = &args.report {
         let path = dir.join(report::FILE);
         if report::write(&path, Ok(page::document(&all, &sources))) {

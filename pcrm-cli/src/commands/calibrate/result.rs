@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_eval::accuracy::Share;
 use pcrm_rl::crossfit::Fitted;
@@ -85,10 +85,11 @@ impl Calibrations {
     ///
     /// # Errors
     /// None was fitted.
-    pub fn new(judges: String, pairs: &[EncodedPair], constraints: Vec<Calibrated>) -> Result<Self> {
+    pub fn new(judges: String, sets: &[EncodedSet], constraints: Vec<Calibrated>) -> Result<Self> {
         let accuracy = constraints.first().context("no constraint was fitted")?.accuracy;
-        let prompts: HashSet<PromptId> = pairs.iter().map(|pair| pair.id.prompt).collect();
-        Ok(Self { judges, pairs: pairs.len(), prompts: prompts.len(), accuracy, constraints })
+        let prompts: HashSet<PromptId> = sets.iter().map(|set| set.prompt_id).collect();
+        let pairs = sets.iter().map(|set| set.comparisons.len()).sum();
+        Ok(Self { judges, pairs, prompts: prompts.len(), accuracy, constraints })
     }
 
     /// Of several, the constraint whose curve foretells wins best on prompts that it was not fitted to, unless a constant

@@ -102,7 +102,7 @@ fn one(
     }
     let trained = reward::train(&run, resolved)?;
     let (eval, scores) = trained.scored(run.training.options()?.trainer.micro_tokens)?;
-    let probabilities = probabilities.map(|known| known.of(&eval.pairs)).transpose()?;
+    let probabilities = probabilities.map(|known| known.of(eval.pairs())).transpose()?;
     let measured = Measured::new(
         (&arm.label, seed),
         question,

@@ -45,11 +45,11 @@ impl Probabilities {
     ///
     /// # Errors
     /// A pair of another file.
-    pub fn of(&self, pairs: &[EncodedPair]) -> Result<Vec<f64>> {
-        let of = |pair: &EncodedPair| {
+    pub fn of<'a>(&self, pairs: impl Iterator<Item = EncodedPair<'a>>) -> Result<Vec<f64>> {
+        let of = |pair: EncodedPair<'_>| {
             let place = (pair.origin.file.to_path_buf(), pair.origin.line);
             self.known.get(&place).copied().with_context(|| pair.origin.to_string())
         };
-        pairs.iter().map(of).collect()
+        pairs.map(of).collect()
     }
 }

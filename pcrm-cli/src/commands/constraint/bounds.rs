@@ -5,13 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ColorChoice};
-use pcrm_core::constraint::PairView;
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{self, EncodedPair, Padding};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::output::{Form, write_records};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::data::survey::bounds::{Bounds, LOOSE, TIGHT, sureness};
-use pcrm_core::data::survey::ends::Padding;
 use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 use serde_json::{Value, json};
@@ -91,18 +89,17 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     let tagged = constraint.to_tagged()?;
     let (rows, _) = args.reading.preferences(&data, Ties::Drop)?;
     let max_length = usage(args.reading.training_length(&model))?;
-    let (pairs, _) =
-        args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id, max_length)?;
-    let bounds = bounds(constraint.as_ref(), &pairs, &priors)?;
-    let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-    let similarities = constraint.similarities(&views, &priors).context("--constraint")?;
+    let (sets, _) = args.reading.encode(&rows, &tokenizer, Padding::of(&model, &tokenizer).id, max_length)?;
+    let bounds = bounds(constraint.as_ref(), &sets, &priors)?;
+    let similarities =
+        constraint.similarities(&pcrm_rl::train::bounds::views(&sets), &priors).context("--constraint")?;
     if let Some(path) = &args.output {
         let s = |at: usize| similarities.as_ref().map(|all| all[at]);
-        let record = |(at, pair): (usize, &EncodedPair)| record(pair, s(at), bounds[at]);
-        write_records(path, &pairs.iter().enumerate().map(record).collect::<Vec<_>>())?;
-        say(&format!("{} bounds in {}", pairs.len(), path.display()));
+        let record = |(at, pair): (usize, EncodedPair<'_>)| record(pair, s(at), bounds[at]);
+        write_records(path, &encode::pairs(&sets).enumerate().map(record).collect::<Vec<_>>())?;
+        say(&format!("{} bounds in {}", bounds.len(), path.display()));
     }
-    let all = Bounds::of(&pairs, &bounds, similarities.as_deref());
+    let all = Bounds::of(&sets, &bounds, similarities.as_deref());
     let summary = BoundSummary::of(tagged, &all)?.context("no pair is left")?;
     let text = match args.json {
         true => serde_json::to_string_pretty(&summary)? + "\n",
@@ -115,7 +112,7 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
-fn record(pair: &EncodedPair, s: Option<f32>, bound: f32) -> Value {
+fn record(pair: EncodedPair<'_>, s: Option<f32>, bound: f32) -> Value {
     let mut record = json!({"file": pair.origin.file.display().to_string(), "line": pair.origin.line});
     if let Some(place) = pair.in_set {
         (record["set"], record["chosen"], record["rejected"]) =

@@ -62,20 +62,21 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let options = args.columns.options(Ties::Keep)?;
     let (sources, report) = load_sources(&args.data, options.clone())?;
     say(&report.to_string());
-    let mut records = Vec::with_capacity(sources.len());
+    let mut records = Vec::with_capacity(report.kept);
     let mut losses: BTreeMap<Loss, usize> = BTreeMap::new();
     let mut refused: BTreeMap<String, (usize, String)> = BTreeMap::new();
-    for source in &sources {
-        match convert(source, args.to, &options.columns) {
+    let pairs = || sources.iter().flat_map(|source| source.set.pairs().map(move |pair| (source, pair)));
+    for (source, pair) in pairs() {
+        match convert(source, pair, args.to, &options.columns) {
             Ok((record, mut lost)) => {
                 records.push(Value::Object(record));
                 lost.sort();
                 lost.dedup();
                 lost.into_iter().for_each(|loss| *losses.entry(loss).or_default() += 1);
             }
-            Err(message) if args.columns.strict => bail!("{}: {message}", source.pair.origin),
+            Err(message) if args.columns.strict => bail!("{}: {message}", pair.origin),
             Err(message) => {
-                let first = || (0, source.pair.origin.to_string());
+                let first = || (0, pair.origin.to_string());
                 refused.entry(message).or_insert_with(first).0 += 1;
             }
         }
@@ -83,7 +84,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let told: Vec<String> = refused
         .iter()
         .map(|(message, (count, first))| {
-            format!("{count} of {} pairs left out: {message} (first: {first})", sources.len())
+            format!("{count} of {} pairs left out: {message} (first: {first})", pairs().count())
         })
         .collect();
     ensure!(!records.is_empty(), "no pair can be written as {}\n{}", args.to.name(), told.join("\n"));

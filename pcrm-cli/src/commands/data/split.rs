@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::output::{Form, write_records};
 use pcrm_core::data::overlap::repeated;
-use pcrm_core::data::preference::{Preference, SourcePair, Ties, load_sources};
+use pcrm_core::data::preference::{SourceSet, Ties, load_sources};
 use pcrm_core::data::schema::Schema;
 use pcrm_core::data::split::split_by_prompt;
 use serde_json::Value;
@@ -85,8 +85,7 @@ pub fn run(args: &SplitArgs) -> Result<()> {
             all("train")
         ));
     }
-    let pairs: Vec<Preference> = sources.into_iter().map(|source| source.pair).collect();
-    let (again, turned) = repeated(&pairs);
+    let (again, turned) = repeated(sources.iter().map(|source| &source.set));
     if again + turned > 0 {
         say(&format!(
             "{again} pairs are there more than once, {turned} the other way round too; each is on one side"
@@ -115,8 +114,8 @@ fn refuse_sides(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The schemas of some pairs, in the order of the files; those that one file may hold are one.
-fn schemas(sources: &[SourcePair]) -> Vec<Schema> {
+/// The schemas of some sets, in the order of the files; those that one file may hold are one.
+fn schemas(sources: &[SourceSet]) -> Vec<Schema> {
     let mut schemas: Vec<Schema> = Vec::new();
     for source in sources {
         if !schemas.iter().any(|known| known.admits(source.schema)) {
@@ -126,8 +125,8 @@ fn schemas(sources: &[SourcePair]) -> Vec<Schema> {
     schemas
 }
 
-/// Each record of some pairs once, as its file has it.
-fn records(sources: &[SourcePair], places: impl Iterator<Item = usize>) -> Vec<Value> {
+/// Each record of some sets once, as its file has it.
+fn records(sources: &[SourceSet], places: impl Iterator<Item = usize>) -> Vec<Value> {
     let mut before = None;
     let mut records = Vec::new();
     for source in places.map(|at| &sources[at]) {

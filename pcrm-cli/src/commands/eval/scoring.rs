@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::constraint::{self, Constraint, Priors};
-use pcrm_core::data::encode::{EncodeReport, EncodedPair, encode_text, strip_padding};
+use pcrm_core::data::encode::{
+    self, EncodeReport, EncodedComparison, EncodedSet, common_prefix, encode_text,
+};
 use pcrm_core::data::files::data_files;
-use pcrm_core::data::preference::{Preference, Ties};
+use pcrm_core::data::preference::{AnswerSet, Ties};
 use pcrm_core::data::report::Report;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
@@ -46,7 +48,7 @@ pub struct Scoring<'a> {
 /// The data as read: pairs, sets of answers, and the columns beside the pairs.
 #[derive(Default)]
 pub struct Rows {
-    pairs: Vec<Preference>,
+    pairs: Vec<AnswerSet>,
     read: Report,
     sets: Vec<(Answers, Item)>,
     columns: ColumnsByOrigin,
@@ -95,14 +97,14 @@ pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<(Box<dy
 }
 
 /// Δ* of every pair; without bounds where those of the constraint that the model was trained with cannot be had.
-fn bounds_of(scorer: &Scorer, pairs: &[EncodedPair], priors: &Priors) -> Result<Vec<f32>> {
-    match (bounds(scorer.constraint.as_ref(), pairs, priors), scorer.whose) {
+fn bounds_of(scorer: &Scorer, sets: &[EncodedSet], priors: &Priors) -> Result<Vec<f32>> {
+    match (bounds(scorer.constraint.as_ref(), sets, priors), scorer.whose) {
         (Err(error), Whose::Models) => {
             let error = error.root_cause();
             tracing::warn!(
                 "the bounds that the model was trained with cannot be computed: {error}; evaluated without bounds"
             );
-            Ok(vec![f32::INFINITY; pairs.len()])
+            Ok(vec![f32::INFINITY; encode::pairs(sets).count()])
         }
         (bounds, _) => bounds,
     }
@@ -213,40 +215,40 @@ impl Scoring<'_> {
         max_length: usize,
     ) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = scorer.model.config().pad;
-        let (pairs, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
-        say_beyond_training(scorer.model.config(), pairs.iter().map(EncodedPair::longest));
-        let bounds = bounds_of(scorer, &pairs, &self.priors)?;
-        let full = |pair: &EncodedPair| {
-            ([&pair.prompt[..], &pair.chosen].concat(), [&pair.prompt[..], &pair.rejected].concat())
-        };
-        let known = |cache: &ScoreCache, pair: &EncodedPair| {
-            let (chosen, rejected) = full(pair);
-            cache.get(&chosen).zip(cache.get(&rejected))
-        };
-        let unknown: Vec<&EncodedPair> =
-            pairs.iter().filter(|pair| known(&scorer.cache, pair).is_none()).collect();
-        let mut pace = Pace::new(unknown.len(), pairs.len());
-        for part in within_budget(&unknown, self.micro_tokens, |pair| pair.unique_tokens()) {
-            for (pair, (chosen, rejected)) in
-                part.iter().zip(score_pairs(&scorer.model, part, self.micro_tokens)?)
-            {
+        let (sets, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
+        let pairs = || encode::pairs(&sets);
+        say_beyond_training(scorer.model.config(), pairs().map(|pair| pair.longest()));
+        let bounds = bounds_of(scorer, &sets, &self.priors)?;
+        let is_unknown =
+            |set: &&EncodedSet| set.answers.iter().any(|answer| scorer.cache.get(&answer.ids).is_none());
+        let unknown: Vec<&EncodedSet> = sets.iter().filter(is_unknown).collect();
+        let count = |sets: &[&EncodedSet]| sets.iter().map(|set| set.comparisons.len()).sum();
+        let mut pace = Pace::new(count(&unknown), pairs().count());
+        for part in within_budget(&unknown, self.micro_tokens, |set| set.unique_tokens()) {
+            let scores = score_pairs(&scorer.model, part, self.micro_tokens)?;
+            let compared = part.iter().flat_map(|set| set.comparisons.iter().map(move |pair| (set, pair)));
+            for ((set, pair), (chosen, rejected)) in compared.zip(scores) {
                 ensure!(chosen.is_finite() && rejected.is_finite(), BROKEN);
-                let (chosen_ids, rejected_ids) = full(pair);
-                scorer.cache.insert(&chosen_ids, chosen);
-                scorer.cache.insert(&rejected_ids, rejected);
+                scorer.cache.insert(&set.answers[pair.chosen as usize].ids, chosen);
+                scorer.cache.insert(&set.answers[pair.rejected as usize].ids, rejected);
             }
-            pace.went(part.len(), &mut scorer.cache);
+            pace.went(count(part), &mut scorer.cache);
         }
         pace.end();
-        let item = |(pair, bound): (&EncodedPair, f32)| {
-            let (chosen, rejected) = known(&scorer.cache, pair).context("a pair was not scored")?;
-            let columns = rows.columns.at(&pair.origin);
+        let compared = sets.iter().flat_map(|set| set.comparisons.iter().map(move |pair| (set, pair)));
+        let score = |set: &EncodedSet, answer: u32| {
+            scorer.cache.get(&set.answers[answer as usize].ids).context("an answer was not scored")
+        };
+        let item = |((set, comparison), bound): ((&EncodedSet, &EncodedComparison), f32)| {
+            let (chosen, rejected) = (score(set, comparison.chosen)?, score(set, comparison.rejected)?);
+            let pair = set.view(comparison);
+            let columns = rows.columns.at(pair.origin);
             let judged = columns.and_then(|columns| columns.judged);
-            let (chosen_tokens, rejected_tokens, similarity) = own_lengths(&pair.chosen, &pair.rejected);
+            let (chosen_tokens, rejected_tokens, similarity) = own_lengths(pair.chosen, pair.rejected);
             Ok(Item {
                 key: columns.map_or(format!("{} {}", pair.origin, pair.row), |columns| columns.key.clone()),
                 subset: columns.and_then(|columns| columns.subset.clone()),
-                prompt: Some(pair.prompt_text.clone()).filter(|text| !text.is_empty()),
+                prompt: Some(pair.prompt_text.to_owned()).filter(|text| !text.is_empty()),
                 body: Body::Pair(PairScore {
                     chosen: chosen.into(),
                     rejected: rejected.into(),
@@ -259,7 +261,7 @@ impl Scoring<'_> {
                 }),
             })
         };
-        Ok((pairs.iter().zip(bounds).map(item).collect::<Result<_>>()?, report))
+        Ok((compared.zip(bounds).map(item).collect::<Result<_>>()?, report))
     }
 
     fn score_sets(
@@ -275,8 +277,7 @@ impl Scoring<'_> {
         for (answers, item) in &rows.sets {
             let ids = |answer: &String| -> Result<Vec<u32>> {
                 let (prompt, text) = answers.contents(answer, tokenizer);
-                let mut ids = encode_text(Some(&prompt), &text, tokenizer)?;
-                pad.iter().for_each(|pad| strip_padding(&mut ids, *pad));
+                let ids = encode_text(Some(&prompt), &text, tokenizer, pad)?;
                 if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
                     let row = &item.key;
                     bail!("{row}: token id {id} is outside the model's vocabulary of {vocabulary}");
@@ -315,7 +316,7 @@ impl Scoring<'_> {
                 // Alone it has nothing to part from.
                 true => vec![tokenizer.encode(&answers.answers[0])?.len()],
                 false => {
-                    let shared = ids.iter().map(|other| shared(&ids[0], other)).min().unwrap_or(0);
+                    let shared = ids.iter().map(|other| common_prefix(&ids[0], other)).min().unwrap_or(0);
                     ids.iter().map(|ids| ids.len() - shared).collect()
                 }
             };
@@ -332,10 +333,6 @@ impl Scoring<'_> {
 }
 
 const BROKEN: &str = "a score is not a finite number: the model's weights are broken";
-
-fn shared(first: &[u32], second: &[u32]) -> usize {
-    first.iter().zip(second).take_while(|(a, b)| a == b).count()
-}
 
 /// Shows how far scoring is, and keeps what is done every now and then.
 struct Pace {

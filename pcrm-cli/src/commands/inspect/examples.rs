@@ -69,7 +69,7 @@ pub fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
 ///
 /// # Errors
 /// The tokenizer's.
-pub fn example(pair: &EncodedPair, tokenizer: &Tokenizer, prior: (Option<f32>, f32)) -> Result<Example> {
+pub fn example(pair: EncodedPair<'_>, tokenizer: &Tokenizer, prior: (Option<f32>, f32)) -> Result<Example> {
     let before = pair.prompt.last().copied();
     let answer = |ids: &[u32]| -> Result<Part> {
         let mut part = part(tokenizer, before, ids, ANSWER)?;
@@ -84,9 +84,9 @@ pub fn example(pair: &EncodedPair, tokenizer: &Tokenizer, prior: (Option<f32>, f
         origin: pair.origin.to_string(),
         similarity: prior.0,
         bound: Some(prior.1).filter(|bound| bound.is_finite()),
-        prompt: part(tokenizer, None, &pair.prompt, PROMPT)?,
-        chosen: answer(&pair.chosen)?,
-        rejected: answer(&pair.rejected)?,
+        prompt: part(tokenizer, None, pair.prompt, PROMPT)?,
+        chosen: answer(pair.chosen)?,
+        rejected: answer(pair.rejected)?,
     })
 }
 

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use pcrm_core::constraint::{Constraint, PairView};
-use pcrm_core::data::encode::{EncodeOptions, EncodedPair, TooLong, encode_pairs};
+use pcrm_core::constraint::Constraint;
+use pcrm_core::data::encode::{
+    self, EncodeOptions, EncodedPair, EncodedSet, Padding, Tokenised, fit, tokenised,
+};
 use pcrm_core::data::files::data_files;
-use pcrm_core::data::preference::{Preference, ReadOptions, Strictness, Ties, load_preferences};
+use pcrm_core::data::preference::{AnswerSet, ReadOptions, Strictness, Ties, load_preferences, pairs};
 use pcrm_core::data::survey::bounds::Bounds;
-use pcrm_core::data::survey::ends::{Ends, Padding};
+use pcrm_core::data::survey::ends::Ends;
 use pcrm_core::data::survey::lengths::{Beyond, Lengths, Limit};
 use pcrm_core::data::survey::repeats::{Overlap, Repeats};
 use pcrm_core::data::survey::sets::Sets;
@@ -67,21 +69,21 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     for path in data_files(&data)? {
         schemas.extend(told(&path, &options.columns)?);
     }
-    let template = Template::of(&rows, &subject.tokenizer);
+    let template = Template::of(pairs(&rows), &subject.tokenizer);
     let mut findings = reading::findings(&report, asked.strictness);
     findings.extend(template.findings());
     let (mut facts, mut overlap, mut cost) = (None, None, None);
     if let Some(all) = subject.encode(&rows, &mut findings) {
-        let (pairs, kept) = subject.survey(&rows, all, &mut findings)?;
+        let ((found, lengths), kept) = subject.survey(&rows, all, &mut findings)?;
         if !args.eval_data.is_empty() {
             overlap = subject.overlap(&options, &kept, &mut findings)?;
         }
-        if !args.steps.no_measure && !kept.pairs.is_empty() {
+        if !args.steps.no_measure && kept.count() > 0 {
             let lengths: Vec<usize> =
-                pairs.1.sequence.chunks(2).filter_map(|two| two.iter().copied().max()).collect();
+                lengths.sequence.chunks(2).filter_map(|two| two.iter().copied().max()).collect();
             cost = subject.measure(backend.as_ref(), &kept, &lengths, &mut findings);
         }
-        facts = Some(pairs.0);
+        facts = Some(found);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let Subject { model, tokenizer, .. } = &subject;
@@ -129,10 +131,14 @@ impl Subject<'_> {
         Limit { max_length: self.max_length, too_long: self.args.reading.too_long }
     }
 
-    /// All pairs as tokens, without a limit; nothing, and a finding, where they cannot be encoded.
-    fn encode(&self, rows: &[Preference], findings: &mut Vec<Finding>) -> Option<Vec<EncodedPair>> {
-        let encoded = match encode_pairs(rows, &self.tokenizer, &EncodeOptions::default()) {
-            Ok((encoded, _)) => encoded,
+    /// All sets as tokens, without a limit and with their padding; `None`, and a finding, where they cannot be
+    /// encoded.
+    fn encode(&self, rows: &[AnswerSet], findings: &mut Vec<Finding>) -> Option<Tokenised> {
+        let options = EncodeOptions::new(None);
+        let all = tokenised(rows, &self.tokenizer)
+            .and_then(|all| fit(all.clone(), &self.tokenizer, &options).map(|_| all));
+        let all = match all {
+            Ok(all) => all,
             Err(error) => {
                 findings.push(Finding::new(
                     "not_encodable",
@@ -144,12 +150,13 @@ impl Subject<'_> {
             }
         };
         let mut same = Tally::default();
-        let mut next = encoded.iter().map(|pair| pair.row).peekable();
-        for (at, row) in rows.iter().enumerate() {
+        let mut next = encode::pairs(&all.sets).map(|pair| pair.row).peekable();
+        for (at, pair) in pairs(rows).enumerate() {
             if next.next_if_eq(&at).is_none() {
-                same.add(&row.origin);
+                same.add(pair.origin);
             }
         }
+        drop(next);
         if !same.is_empty() {
             let found = format!("{} pairs whose answers differ as text but not as tokens", same.count);
             findings.push(
@@ -157,29 +164,28 @@ impl Subject<'_> {
                     .tallied(&same),
             );
         }
-        Some(encoded)
+        Some(all)
     }
 
-    /// What there is to tell of pairs, and those that are trained on, with their bounds.
+    /// The facts about all pairs and their lengths, and the sets that are trained on with their bounds.
     fn survey(
         &self,
-        rows: &[Preference],
-        all: Vec<EncodedPair>,
+        rows: &[AnswerSet],
+        all: Tokenised,
         findings: &mut Vec<Finding>,
     ) -> Result<((PairFacts, Lengths), Pairs)> {
         let (limit, model, tokenizer) = (self.limit(), &self.model, &self.tokenizer);
-        let lengths = Lengths::of(&all);
-        let longest: Vec<usize> = all.iter().map(EncodedPair::longest).collect();
-        let beyond = Beyond::of(&all, limit, model);
+        let lengths = Lengths::of(&all.sets);
+        let longest: Vec<usize> = encode::pairs(&all.sets).map(|pair| pair.longest()).collect();
+        let beyond = Beyond::of(&all.sets, limit, model);
         findings.extend(beyond.findings(limit, model));
-        let mut kept = self.within_limit(rows, all);
-        findings.extend(beyond.unmended(kept.len(), limit));
-        let ends = Ends::of(&kept, rows, tokenizer, model);
+        let padded = self.within_limit(all.clone(), None);
+        findings.extend(beyond.unmended(encode::pairs(&padded).count(), limit));
+        let ends = Ends::of(&padded, rows, tokenizer, model);
+        drop(padded);
         findings.extend(ends.findings(tokenizer, model));
-        if let Some(pad) = Padding::of(model, tokenizer).id {
-            kept.iter_mut().for_each(|pair| pair.strip_padding(pad));
-        }
-        let repeats = Repeats::of(&kept, |pair| rows[pair.row].scores);
+        let kept = self.within_limit(all, Padding::of(model, tokenizer).id);
+        let repeats = Repeats::of(&kept);
         findings.extend(repeats.findings());
         let of_kept = Lengths::of(&kept);
         let longer = LongerPreferred::of(of_kept.longer_preferred())?;
@@ -188,16 +194,17 @@ impl Subject<'_> {
         let told = Bounds::of(&kept, &bounds, similarities.as_deref());
         findings.extend(told.findings());
         let constraint = BoundSummary::of(self.constraint.to_tagged()?, &told)?;
-        let examples: Vec<Example> = examples::spread(kept.len(), self.args.examples)
+        let all: Vec<EncodedPair<'_>> = encode::pairs(&kept).collect();
+        let count = all.len();
+        let examples: Vec<Example> = examples::spread(count, self.args.examples)
             .map(|at| {
                 let s = similarities.as_ref().map(|all| all[at]);
-                examples::example(&kept[at], tokenizer, (s, bounds[at]))
+                examples::example(all[at], tokenizer, (s, bounds[at]))
             })
             .collect::<Result<_>>()?;
-        let count = kept.len();
         let kept = Pairs::new(kept, bounds);
         let facts = PairFacts {
-            read: rows.len(),
+            read: pairs(rows).count(),
             kept: count,
             limit,
             lengths: LengthSummary::of(&lengths, &longest)?,
@@ -211,23 +218,22 @@ impl Subject<'_> {
         Ok(((facts, lengths), kept))
     }
 
-    fn within_limit(&self, rows: &[Preference], all: Vec<EncodedPair>) -> Vec<EncodedPair> {
-        let most = self.max_length;
-        match self.args.reading.too_long {
-            TooLong::CutPrompt if all.iter().any(|pair| pair.longest() > most) => {
-                let options = EncodeOptions { max_length: Some(most), too_long: TooLong::CutPrompt };
-                // The same rows were encoded without a limit: all that can fail now is that none is left.
-                encode_pairs(rows, &self.tokenizer, &options).map_or_else(|_| Vec::new(), |(pairs, _)| pairs)
-            }
-            _ => all.into_iter().filter(|pair| pair.longest() <= most).collect(),
-        }
+    /// The sets within the limit, without this padding; none is a finding of its own.
+    fn within_limit(&self, all: Tokenised, padding: Option<u32>) -> Vec<EncodedSet> {
+        let Limit { max_length, too_long } = self.limit();
+        let options = EncodeOptions { max_length: Some(max_length), too_long, padding };
+        fit(all, &self.tokenizer, &options).map_or_else(|_| Vec::new(), |(sets, _)| sets)
     }
 
-    fn bounds(&self, pairs: &[EncodedPair]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+    fn bounds(&self, sets: &[EncodedSet]) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
         let priors = priors(&self.args.machine, (!self.args.steps.random_init).then_some(&self.dir))?;
-        let bounds = dataset::bounds(self.constraint.as_ref(), pairs, &priors)?;
-        let views: Vec<PairView<'_>> = pairs.iter().map(EncodedPair::view).collect();
-        Ok((bounds, self.constraint.similarities(&views, &priors).context("--constraint")?))
+        let bounds = dataset::bounds(self.constraint.as_ref(), sets, &priors)?;
+        Ok((
+            bounds,
+            self.constraint
+                .similarities(&pcrm_rl::train::bounds::views(sets), &priors)
+                .context("--constraint")?,
+        ))
     }
 
     fn overlap(
@@ -239,9 +245,8 @@ impl Subject<'_> {
         let (rows, _) =
             load_preferences(&self.args.hub.data("--eval-data", &self.args.eval_data)?, options.clone())
                 .context("--eval-data")?;
-        let (pairs, _) =
-            encode_pairs(&rows, &self.tokenizer, &EncodeOptions::default()).context("--eval-data")?;
-        let overlap = Overlap::of(&kept.pairs, &pairs);
+        let held_out = tokenised(&rows, &self.tokenizer).context("--eval-data")?;
+        let overlap = Overlap::of(&kept.sets, &held_out.sets);
         findings.extend(overlap.findings());
         Ok(Some(overlap))
     }

@@ -1,7 +1,8 @@
 //! All that an inspection tells: the document of `--json`, and what the terminal shows.
 
+use pcrm_core::data::encode::Padding;
 use pcrm_core::data::preference::Report;
-use pcrm_core::data::survey::ends::{Ends, Padding};
+use pcrm_core::data::survey::ends::Ends;
 use pcrm_core::data::survey::lengths::Limit;
 use pcrm_core::data::survey::repeats::{Overlap, Repeats};
 use pcrm_core::data::survey::sets::Sets;

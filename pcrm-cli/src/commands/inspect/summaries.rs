@@ -97,7 +97,7 @@ impl Saved {
     pub fn of(pairs: &Pairs, batch: usize, model: &ModelConfig) -> Result<Option<Self>> {
         let mut saved = Self { separate: 0, computed: 0, padded: 0, batch };
         for sets in epoch(pairs.unique_tokens(), BatchSize::Pairs(batch), Order::File, 0, 0) {
-            let sets: Vec<_> = sets.into_iter().map(|set| pairs.set(set)).collect();
+            let sets: Vec<_> = sets.into_iter().map(|set| &pairs.sets[set]).collect();
             let packed = PairBatch::new(&sets, ScoreAt::Last, model.shares_up_to())?;
             saved.separate += packed.tokens();
             saved.computed += packed.unique_tokens();
@@ -159,11 +159,11 @@ impl LongerPreferred {
 pub fn by_length(longest: &[usize], kept: &Pairs, cost: &Cost) -> Vec<ByLength> {
     let most = longest.iter().copied().max().unwrap_or(0);
     let computed: usize = kept.unique_tokens().iter().sum();
-    let whole: usize = kept.pairs.iter().map(|pair| pair.unique_tokens()).sum();
+    let whole: usize = kept.pairs().map(|pair| pair.unique_tokens()).sum();
     // Answers of a ranked set are computed once, not once a pair.
     let together = computed as f64 / whole.max(1) as f64;
     let at = |limit: usize| {
-        let within = || kept.pairs.iter().filter(move |pair| pair.longest() <= limit);
+        let within = || kept.pairs().filter(move |pair| pair.longest() <= limit);
         let tokens = within().map(|pair| pair.unique_tokens()).sum::<usize>() as f64 * together;
         ByLength {
             max_length: limit,

@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use pcrm_core::data::encode::{EncodeOptions, EncodedPair, encode_pairs};
+use pcrm_core::data::encode::{EncodeOptions, EncodedSet, Padding, encode_sets};
 use pcrm_core::data::preference::{Strictness, load_preferences};
+use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 use pcrm_eval::worlds::World;
 use serde::Serialize;
@@ -103,7 +104,9 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     let world = World::new(seed, args.pairs);
     folder.write_world(&world)?;
     let tokenizer = untrained::write(&*backend, &world, seed, &folder.base())?;
-    let (train, test) = (encoded(&folder.train(), &tokenizer)?, encoded(&folder.test(), &tokenizer)?);
+    let padding = Padding::of(&ModelConfig::from_dir(&folder.base())?, &tokenizer).id;
+    let encoded = |path: &Path| encoded(path, &tokenizer, padding);
+    let (train, test) = (encoded(&folder.train())?, encoded(&folder.test())?);
     if !quiet {
         eprint!("{}", introduction(args, &world));
     }
@@ -117,7 +120,7 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
         epochs: args.epochs,
         stop,
     };
-    let held_out: Vec<_> = test.iter().map(|pair| world.test[pair.row].clone()).collect();
+    let held_out: Vec<_> = test.iter().map(|set| world.test[set.row].clone()).collect();
     let (mut models, mut lengths) = (Vec::new(), Vec::new());
     for (name, constraint) in MODELS {
         let trained = course
@@ -146,9 +149,9 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     Ok(text)
 }
 
-fn encoded(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<EncodedPair>> {
-    let (pairs, _) = load_preferences(&[path.to_path_buf()], Strictness::Refuse)?;
-    Ok(encode_pairs(&pairs, tokenizer, &EncodeOptions::default())?.0)
+fn encoded(path: &Path, tokenizer: &Tokenizer, padding: Option<u32>) -> Result<Vec<EncodedSet>> {
+    let (sets, _) = load_preferences(&[path.to_path_buf()], Strictness::Refuse)?;
+    Ok(encode_sets(&sets, tokenizer, &EncodeOptions::new(padding))?.0)
 }
 
 fn introduction(args: &QuickstartArgs, world: &World) -> String {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use pcrm_core::constraint::{self, Priors};
-use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::data::encode::{self, EncodedPair, EncodedSet};
 use pcrm_core::model::RewardModel;
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
@@ -39,9 +39,9 @@ pub struct Course<'a> {
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The pairs to learn from.
-    pub train: &'a [EncodedPair],
+    pub train: &'a [EncodedSet],
     /// The pairs to measure on.
-    pub test: &'a [EncodedPair],
+    pub test: &'a [EncodedSet],
     /// The seed of the order, and of constraints that draw.
     pub seed: u64,
     /// How often the pairs are gone through.
@@ -70,7 +70,7 @@ impl Course<'_> {
         let started = Instant::now();
         let constraint = constraint::parse(constraint)?;
         let priors = Priors::seeded(self.seed);
-        let bounds = |pairs: &[EncodedPair]| bounds(constraint.as_ref(), pairs, &priors);
+        let bounds = |sets: &[EncodedSet]| bounds(constraint.as_ref(), sets, &priors);
         let pairs = Pairs::new(self.train.to_vec(), bounds(self.train)?);
         let model = RewardModel::load_to_train(self.backend, self.base, DType::F32, self.seed)?;
         let constraint_tag = constraint.to_tagged()?;
@@ -94,7 +94,7 @@ impl Course<'_> {
         }
         let seconds = started.elapsed().as_secs_f64();
         let scores = score_pairs(&trained.model, &self.test.iter().collect::<Vec<_>>(), MICRO_TOKENS)?;
-        let scored = |((pair, bound), (chosen, rejected)): ((&EncodedPair, f32), (f32, f32))| PairScore {
+        let scored = |((pair, bound), (chosen, rejected)): ((EncodedPair<'_>, f32), (f32, f32))| PairScore {
             chosen: chosen.into(),
             rejected: rejected.into(),
             chosen_tokens: pair.prompt.len() + pair.chosen.len(),
@@ -102,7 +102,7 @@ impl Course<'_> {
             bound: bound.is_finite().then_some(bound.into()),
             ..PairScore::default()
         };
-        let scores = self.test.iter().zip(bounds(self.test)?).zip(scores).map(scored).collect();
+        let scores = encode::pairs(self.test).zip(bounds(self.test)?).zip(scores).map(scored).collect();
         Ok(Trained { constraint: constraint_tag, scores, seconds })
     }
 

@@ -58,8 +58,8 @@ pub(super) fn manifest(
         "model": args.training.model,
         "data": files(&args.training.data),
         "eval_data": files(&args.training.eval_data),
-        "train_pairs": train.pairs.len(),
-        "eval_pairs": eval.map(|eval| eval.pairs.len()),
+        "train_pairs": train.count(),
+        "eval_pairs": eval.map(Pairs::count),
         "fingerprint": fingerprint,
     })
 }

@@ -50,8 +50,8 @@ impl Trained {
     pub fn scored(&self, micro_tokens: usize) -> Result<(&Pairs, Vec<(f32, f32)>)> {
         let eval = self.eval.as_ref();
         let eval = eval.context("nothing was held out: expected --eval-split or --eval-data")?;
-        let pairs: Vec<_> = eval.pairs.iter().collect();
-        Ok((eval, score_pairs(&self.model, &pairs, micro_tokens)?))
+        let sets: Vec<_> = eval.sets.iter().collect();
+        Ok((eval, score_pairs(&self.model, &sets, micro_tokens)?))
     }
 }
 
@@ -113,7 +113,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     if let Some(evidence) = &run.evidence {
         fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));
     }
-    bound_warnings(&run.train.pairs, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
+    bound_warnings(&run.train.sets, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
     let identity = identity(args, &tagged, max_length)?;
     let describe = || -> Result<()> {
         weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
@@ -130,9 +130,9 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     say(&format!(
         "training {} parameters on {} pair{}{}, constraint {}",
         run.parameters(),
-        run.train.pairs.len(),
-        if run.train.pairs.len() == 1 { "" } else { "s" },
-        run.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.pairs.len())),
+        run.train.count(),
+        if run.train.count() == 1 { "" } else { "s" },
+        run.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.count())),
         shown(&tagged),
     ));
     let record = Record {

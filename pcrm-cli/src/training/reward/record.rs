@@ -93,7 +93,7 @@ impl Record<'_> {
             ending,
             warnings,
             sources: self.sources,
-            pairs: self.train.pairs.len(),
+            pairs: self.train.count(),
             held_out: self.eval.map(held_out),
             bounds: &self.train.bounds,
             parameters: self.parameters,
@@ -191,10 +191,10 @@ fn measures(run: &Run<'_>) -> Vec<Fact> {
 
 /// The held-out pairs that have a preferred answer, and their prompts.
 fn held_out(eval: &Pairs) -> HeldOut {
-    let preferred = || eval.pairs.iter().filter(|pair| pair.verdict == Verdict::Preferred);
+    let preferred = || eval.pairs().filter(|pair| pair.verdict == Verdict::Preferred);
     // A pair without a prompt stands alone.
     let prompts: HashSet<&str> =
-        preferred().map(|pair| pair.prompt_text.as_str()).filter(|text| !text.is_empty()).collect();
+        preferred().map(|pair| pair.prompt_text).filter(|text| !text.is_empty()).collect();
     let alone = preferred().filter(|pair| pair.prompt_text.is_empty()).count();
     HeldOut { pairs: preferred().count(), prompts: prompts.len() + alone }
 }

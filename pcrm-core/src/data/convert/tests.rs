@@ -6,16 +6,21 @@ use super::*;
 use crate::data::load::ReadOptions;
 use crate::data::preference::{Ties, load_sources};
 
-fn sources(text: &str, columns: &Columns) -> Vec<SourcePair> {
+fn sources(text: &str, columns: &Columns) -> Vec<SourceSet> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     let options = ReadOptions { columns: columns.clone(), ties: Ties::Keep, ..ReadOptions::default() };
     load_sources(&[file.path().to_path_buf()], options).unwrap().0
 }
 
+fn first(source: &SourceSet) -> Preference<'_> {
+    source.set.pairs().next().unwrap()
+}
+
 fn converted(text: &str, to: Schema) -> Result<(Value, Vec<String>), String> {
     let columns = Columns::default();
-    let (record, losses) = convert(&sources(text, &columns)[0], to, &columns)?;
+    let source = &sources(text, &columns)[0];
+    let (record, losses) = convert(source, first(source), to, &columns)?;
     Ok((Value::Object(record), losses.iter().map(Loss::to_string).collect()))
 }
 
@@ -106,7 +111,7 @@ fn named_columns_are_converted() {
     columns.name("margin", "gap").unwrap();
     let text = r#"{"ask": "q", "prompt": "old", "gap": 2, "chosen": "a", "rejected": "b"}"#;
     let source = &sources(text, &columns)[0];
-    let (record, losses) = convert(source, Schema::StandardExplicit, &columns).unwrap();
+    let (record, losses) = convert(source, first(source), Schema::StandardExplicit, &columns).unwrap();
     assert_eq!(Value::Object(record), json!({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 2}));
     assert_eq!(losses, [Loss::Column("prompt".to_owned())]);
 }

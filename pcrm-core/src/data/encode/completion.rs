@@ -7,7 +7,7 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::located;
+use super::{common_prefix, located};
 use crate::data::completions::Completion;
 use crate::data::conversation::Content;
 use crate::data::prompt_id::PromptId;
@@ -255,7 +255,7 @@ fn encode_one(
         (Some(prompt), TrainOn::Completion | TrainOn::Assistant) => prompt_ids(prompt, tokenizer)?,
         _ => Vec::new(),
     };
-    let shared = prompt.iter().zip(&ids).take_while(|(alone, within)| alone == within).count();
+    let shared = common_prefix(&prompt, &ids);
     // The first token is never a target.
     mask.iter_mut().take(shared.max(1)).for_each(|token| *token = false);
     let excess = options.max_length.map_or(0, |limit| ids.len().saturating_sub(limit));

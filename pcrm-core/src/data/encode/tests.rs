@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::data::answer_set::Comparison;
 use crate::data::conversation::Message;
-use crate::data::preference::{Origin, Verdict};
 
 fn golden(name: &str) -> std::path::PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text")).join(name)
@@ -21,32 +21,23 @@ fn origin(line: u64) -> Origin {
     Origin { file: Arc::from(Path::new("pairs.jsonl")), line }
 }
 
-fn pair(prompt: Option<&str>, chosen: &str, rejected: &str) -> Preference {
+fn pair(prompt: Option<&str>, chosen: &str, rejected: &str) -> AnswerSet {
     let text = |text: &str| Content::Text(text.to_owned());
-    Preference {
-        origin: origin(1),
-        prompt: prompt.map(text),
-        chosen: text(chosen),
-        rejected: text(rejected),
-        margin: None,
-        scores: None,
-        verdict: Verdict::Preferred,
-        in_set: None,
-    }
+    AnswerSet::pair(origin(1), prompt.map(text), text(chosen), text(rejected))
 }
 
-fn read_pair(row: &Json) -> Preference {
+fn read_pair(row: &Json) -> AnswerSet {
     let content = |key: &str| Content::from_value(&row[key]);
-    Preference {
-        origin: origin(1),
-        prompt: row.get("prompt").map(|_| content("prompt").unwrap()),
-        chosen: content("chosen").unwrap(),
-        rejected: content("rejected").unwrap(),
-        margin: row["margin"].as_f64().map(|margin| margin as f32),
-        scores: None,
-        verdict: Verdict::Preferred,
-        in_set: None,
-    }
+    let prompt = row.get("prompt").map(|_| content("prompt").unwrap());
+    let mut set =
+        AnswerSet::pair(origin(1), prompt, content("chosen").unwrap(), content("rejected").unwrap());
+    set.comparisons[0].margin = row["margin"].as_f64().map(|margin| margin as f32);
+    set
+}
+
+/// Encodes without a limit, for a model without padding.
+fn encoded(sets: &[AnswerSet], tokenizer: &Tokenizer) -> (Vec<EncodedSet>, EncodeReport) {
+    encode_sets(sets, tokenizer, &EncodeOptions::new(None)).unwrap()
 }
 
 fn ids(value: &Json) -> Vec<u32> {
@@ -54,23 +45,23 @@ fn ids(value: &Json) -> Vec<u32> {
 }
 
 /// Checks pairs against the rows that TRL keeps and the ids it makes of them.
-fn agree(name: &str, pairs: &[Preference], encoded: &[EncodedPair], kept: &[Json], tokenizer: &Tokenizer) {
-    let rows: Vec<u64> = encoded.iter().map(|pair| pair.row as u64).collect();
+fn agree(name: &str, sets: &[AnswerSet], encoded: &[EncodedSet], kept: &[Json], tokenizer: &Tokenizer) {
+    let rows: Vec<u64> = encoded.iter().map(|set| set.row as u64).collect();
     let expected: Vec<u64> = kept.iter().map(|row| row["row"].as_u64().unwrap()).collect();
     assert_eq!(rows, expected, "{name}: other rows are kept");
-    for (pair, row) in encoded.iter().zip(kept) {
+    for (pair, row) in pairs(encoded).zip(kept) {
         let (chosen, rejected) = (ids(&row["chosen_ids"]), ids(&row["rejected_ids"]));
-        assert_eq!([pair.prompt.clone(), pair.chosen.clone()].concat(), chosen, "{name}: {row}");
-        assert_eq!([pair.prompt.clone(), pair.rejected.clone()].concat(), rejected, "{name}: {row}");
+        assert_eq!([pair.prompt, pair.chosen].concat(), chosen, "{name}: {row}");
+        assert_eq!([pair.prompt, pair.rejected].concat(), rejected, "{name}: {row}");
         assert!(!pair.chosen.is_empty() && !pair.rejected.is_empty());
         let ended = pair.chosen.len() == 1 || pair.rejected.len() == 1;
         assert!(
             ended || pair.chosen[0] != pair.rejected[0],
             "{name}: the cut is not where they part: {pair:?}"
         );
-        let source = &pairs[pair.row];
-        let alone = |answer| encode_text(source.prompt.as_ref(), answer, tokenizer).unwrap();
-        assert_eq!((alone(&source.chosen), alone(&source.rejected)), (chosen, rejected), "{name}");
+        let source = sets[pair.row].pairs().next().unwrap();
+        let alone = |answer| encode_text(source.prompt, answer, tokenizer, None).unwrap();
+        assert_eq!((alone(source.chosen), alone(source.rejected)), (chosen, rejected), "{name}");
     }
 }
 
@@ -81,14 +72,14 @@ fn sequences_are_those_of_trl() {
     let cases: Json = serde_json::from_slice(&std::fs::read(golden("trl.json")).unwrap()).unwrap();
     for case in cases.as_array().unwrap() {
         let tokenizer = tokenizer(case["tokenizer"].as_str().unwrap());
-        let pairs: Vec<Preference> = case["rows"].as_array().unwrap().iter().map(read_pair).collect();
+        let sets: Vec<AnswerSet> = case["rows"].as_array().unwrap().iter().map(read_pair).collect();
         let max_length = case["max_length"].as_u64().map(|limit| limit as usize);
-        let options = EncodeOptions { max_length, too_long: TooLong::Drop };
-        let (encoded, report) = encode_pairs(&pairs, &tokenizer, &options).unwrap();
+        let options = EncodeOptions { max_length, ..EncodeOptions::new(None) };
+        let (encoded, report) = encode_sets(&sets, &tokenizer, &options).unwrap();
         let kept = case["kept"].as_array().unwrap();
-        agree(case["name"].as_str().unwrap(), &pairs, &encoded, kept, &tokenizer);
-        assert_eq!(report.dropped_too_long, pairs.len() - kept.len());
-        assert!(encoded.iter().all(|pair| pair.margin == pairs[pair.row].margin));
+        agree(case["name"].as_str().unwrap(), &sets, &encoded, kept, &tokenizer);
+        assert_eq!(report.dropped_too_long, sets.len() - kept.len());
+        assert!(pairs(&encoded).all(|pair| pair.margin == sets[pair.row].comparisons[0].margin));
     }
     assert_eq!(cases.as_array().unwrap().len(), 18);
 }
@@ -98,12 +89,13 @@ fn sequences_are_those_of_trl() {
 fn the_cut_leaves_both_answers_a_token() {
     let tokenizer = tokenizer("plain");
     // The rejected sequence is the chosen one and more, EOS included: only the kept last token tells them apart.
-    let pairs = [pair(None, "a</s>", "a</s>b</s>"), pair(None, "x", "y")];
-    let (encoded, report) = encode_pairs(&pairs, &tokenizer, &EncodeOptions::default()).unwrap();
-    assert_eq!(encoded[0].prompt.len(), 1);
-    assert_eq!(encoded[0].chosen, [tokenizer.eos().unwrap().id]);
-    assert_eq!(encoded[0].rejected.len(), 3);
-    assert!(encoded[1].prompt.is_empty());
+    let sets = [pair(None, "a</s>", "a</s>b</s>"), pair(None, "x", "y")];
+    let (encoded, report) = encoded(&sets, &tokenizer);
+    let pairs: Vec<_> = pairs(&encoded).collect();
+    assert_eq!(pairs[0].prompt.len(), 1);
+    assert_eq!(pairs[0].chosen, [tokenizer.eos().unwrap().id]);
+    assert_eq!(pairs[0].rejected.len(), 3);
+    assert!(pairs[1].prompt.is_empty() && encoded[1].shared == 0);
     assert_eq!((report.pairs, report.kept, report.longest), (2, 2, 4));
     assert_eq!((report.tokens, report.unique_tokens, report.padded_tokens), (10, 9, 16));
 }
@@ -111,22 +103,28 @@ fn the_cut_leaves_both_answers_a_token() {
 /// A prompt is cut from its left, its BOS stays, and both sequences then fit exactly.
 #[test]
 fn prompts_are_cut_from_the_left() {
-    let options = |limit| EncodeOptions { max_length: Some(limit), too_long: TooLong::CutPrompt };
+    let options = |limit| EncodeOptions {
+        max_length: Some(limit),
+        too_long: TooLong::CutPrompt,
+        ..EncodeOptions::new(None)
+    };
     for name in ["plain", "bos"] {
         let tokenizer = tokenizer(name);
-        let pairs = [pair(Some("abcdefgh"), "X", "YZ")];
-        let (whole, _) = encode_pairs(&pairs, &tokenizer, &EncodeOptions::default()).unwrap();
-        let (cut, report) = encode_pairs(&pairs, &tokenizer, &options(7)).unwrap();
+        let sets = [pair(Some("abcdefgh"), "X", "YZ")];
+        let (whole, _) = encoded(&sets, &tokenizer);
+        let (cut, report) = encode_sets(&sets, &tokenizer, &options(7)).unwrap();
         assert_eq!((report.cut_prompts, report.longest), (1, 7));
-        assert_eq!((&cut[0].chosen, &cut[0].rejected), (&whole[0].chosen, &whole[0].rejected));
-        assert!(whole[0].prompt.ends_with(&cut[0].prompt[1..]));
+        let (before, after) = (whole[0].pairs().next().unwrap(), cut[0].pairs().next().unwrap());
+        assert_eq!((after.chosen, after.rejected), (before.chosen, before.rejected));
+        assert!(before.prompt.ends_with(&after.prompt[1..]));
         let bos = tokenizer.bos().unwrap().id;
-        assert_eq!(cut[0].prompt[0] == bos, name == "bos");
-        assert_eq!(cut[0].identity, whole[0].identity);
+        assert_eq!(after.prompt[0] == bos, name == "bos");
+        assert_eq!(after.identity, before.identity);
+        assert!(cut[0].answers.iter().all(|answer| answer.answer_start == after.prompt.len()));
         // The answers alone need three tokens, and a BOS one more.
         let least = if name == "bos" { 4 } else { 3 };
-        assert!(encode_pairs(&pairs, &tokenizer, &options(least)).is_ok());
-        let error = encode_pairs(&pairs, &tokenizer, &options(least - 1)).unwrap_err().to_string();
+        assert!(encode_sets(&sets, &tokenizer, &options(least)).is_ok());
+        let error = encode_sets(&sets, &tokenizer, &options(least - 1)).unwrap_err().to_string();
         assert!(error.contains("no pair is left: of 1, 1 exceed"), "{error}");
     }
 }
@@ -135,17 +133,16 @@ fn prompts_are_cut_from_the_left() {
 #[test]
 fn identities_belong_to_the_content() {
     let tokenizer = tokenizer("plain");
-    let mut pairs = vec![pair(Some("q"), "a", "b"), pair(Some("q"), "b", "a"), pair(None, "qa", "qb")];
-    let encode = |pairs: &[Preference]| {
-        let (encoded, _) = encode_pairs(pairs, &tokenizer, &EncodeOptions::default()).unwrap();
-        encoded.iter().map(|pair| pair.identity).collect::<Vec<_>>()
+    let mut sets = vec![pair(Some("q"), "a", "b"), pair(Some("q"), "b", "a"), pair(None, "qa", "qb")];
+    let encode = |sets: &[AnswerSet]| {
+        pairs(&encoded(sets, &tokenizer).0).map(|pair| pair.identity).collect::<Vec<_>>()
     };
-    let first = encode(&pairs);
+    let first = encode(&sets);
     assert_ne!(first[0], first[1]);
     assert_eq!(first[0], first[2], "the same rendered texts");
-    pairs.reverse();
-    pairs[2].origin = origin(99);
-    let mut second = encode(&pairs);
+    sets.reverse();
+    sets[2].origin = origin(99);
+    let mut second = encode(&sets);
     second.reverse();
     assert_eq!(first, second);
 }
@@ -155,19 +152,12 @@ fn identities_belong_to_the_content() {
 fn readable_texts_are_taken_apart() {
     let tokenizer = tokenizer("plain");
     let message = |role: &str, text: &str| Message::new(role, text);
-    let chat = Preference {
-        prompt: None,
-        chosen: Content::Messages(vec![message("user", "q"), message("assistant", "yes")]),
-        rejected: Content::Messages(vec![message("user", "q"), message("assistant", "yeah")]),
-        ..pair(None, "", "")
-    };
+    let answer = |said: &str| Content::Messages(vec![message("user", "q"), message("assistant", said)]);
+    let chat = AnswerSet::pair(origin(1), None, answer("yes"), answer("yeah"));
     let hh = pair(None, "\n\nHuman: q\n\nAssistant: I do", "\n\nHuman: q\n\nAssistant: I am");
-    let (encoded, _) =
-        encode_pairs(&[chat, hh, pair(Some("q "), "a", "b")], &tokenizer, &EncodeOptions::default()).unwrap();
-    let texts: Vec<[&str; 3]> = encoded
-        .iter()
-        .map(|pair| [&pair.prompt_text, &pair.chosen_text, &pair.rejected_text].map(String::as_str))
-        .collect();
+    let (encoded, _) = encoded(&[chat, hh, pair(Some("q "), "a", "b")], &tokenizer);
+    let texts: Vec<[&str; 3]> =
+        pairs(&encoded).map(|pair| [pair.prompt_text, pair.chosen_text, pair.rejected_text]).collect();
     assert_eq!(
         texts,
         [
@@ -178,26 +168,152 @@ fn readable_texts_are_taken_apart() {
     );
 }
 
-/// What cannot be encoded is told: no EOS, no template, a refusing template with its line, nothing but twins.
+/// Errors name the fault: no EOS, no template, a refusing template with its line, nothing but twins.
 #[test]
-fn what_cannot_be_encoded_is_told() {
+fn sets_that_cannot_be_encoded_are_refused() {
     let bare = tempfile::tempdir().unwrap();
     std::fs::copy(golden("plain/tokenizer.json"), bare.path().join("tokenizer.json")).unwrap();
     let bare = Tokenizer::from_dir(bare.path()).unwrap();
-    let said = |pair: Preference, tokenizer: &Tokenizer| {
-        encode_pairs(&[pair], tokenizer, &EncodeOptions::default()).unwrap_err().to_string()
+    let said = |set: AnswerSet, tokenizer: &Tokenizer| {
+        encode_sets(&[set], tokenizer, &EncodeOptions::new(None)).unwrap_err().to_string()
     };
     assert!(said(pair(None, "a", "b"), &bare).starts_with("tokenizer: no EOS token is known"));
-    let chat = |role: &str| Preference {
-        chosen: Content::Messages(vec![Message::new(role, "a")]),
-        rejected: Content::Messages(vec![Message::new(role, "b")]),
-        ..pair(None, "", "")
-    };
+    let turn = |role: &str, said: &str| Content::Messages(vec![Message::new(role, said)]);
+    let chat = |role: &str| AnswerSet::pair(origin(1), None, turn(role, "a"), turn(role, "b"));
     assert!(said(chat("user"), &bare).contains("no chat template"));
     let refused = said(chat("system"), &tokenizer("bos"));
     assert_eq!(refused, "pairs.jsonl:1: the chat template refuses these messages: only user and assistant");
-    let mixed = Preference { prompt: Some(Content::Text("q".to_owned())), ..chat("user") };
+    let mixed = AnswerSet { prompt: Some(Content::Text("q".to_owned())), ..chat("user") };
     assert!(said(mixed, &tokenizer("bos")).starts_with("pairs.jsonl:1: a conversation beside a plain text"));
+    let beyond = AnswerSet { comparisons: vec![Comparison::preferring(0, 2)], ..pair(None, "a", "b") };
+    assert!(said(beyond, &tokenizer("plain")).contains("answer 2 is compared, of 2 answers"));
     assert!(said(pair(None, "a", "a</s>"), &tokenizer("plain")).contains("1 are identical as tokens"));
     assert!("cut".parse::<TooLong>().unwrap_err().to_string().contains("expected drop or cut-prompt"));
+}
+
+/// A ranked set, every answer preferred to those after it.
+fn ranked(prompt: &str, answers: &[&str]) -> AnswerSet {
+    let count = answers.len() as u32;
+    let text = |text: &&str| Content::Text((*text).to_owned());
+    let comparisons = (0..count).flat_map(|chosen| (chosen + 1..count).map(move |other| (chosen, other)));
+    AnswerSet {
+        answers: answers.iter().map(text).collect(),
+        comparisons: comparisons.map(|(chosen, other)| Comparison::preferring(chosen, other)).collect(),
+        ranked: Some(0),
+        ..pair(Some(prompt), "", "")
+    }
+}
+
+/// Protects: a set of K answers is tokenised K times and its prompt once, not once a pair, and the pairs are those
+/// that the answers make when each pair is a record of its own.
+#[test]
+fn every_answer_is_tokenised_once() {
+    let tokenizer = tokenizer("plain");
+    let answers = ["good", "fair", "poor", "bad", "worse"];
+    let set = ranked("q: ", &answers);
+    let before = tokenizer.calls();
+    let (sets, _) = encoded(std::slice::from_ref(&set), &tokenizer);
+    assert_eq!(tokenizer.calls() - before, answers.len() + 1);
+    assert_eq!((sets[0].answers.len(), sets[0].comparisons.len()), (5, 10));
+    for (pair, source) in sets[0].pairs().zip(set.pairs()) {
+        let two = [source.chosen, source.rejected].map(Clone::clone);
+        let [chosen, rejected] = two;
+        let alone = AnswerSet::pair(origin(1), set.prompt.clone(), chosen, rejected);
+        let (alone, _) = encoded(&[alone], &tokenizer);
+        let alone = alone[0].pairs().next().unwrap();
+        assert_eq!(EncodedPair { row: 0, in_set: None, ..pair }, alone);
+    }
+}
+
+/// Protects: answers that are the same tokens are one answer, and pairs of such answers are counted.
+#[test]
+fn equal_sequences_are_one_answer() {
+    let tokenizer = tokenizer("plain");
+    let (sets, report) = encoded(&[ranked("q ", &["a", "b", "a</s>"])], &tokenizer);
+    let compared: Vec<_> = sets[0].comparisons.iter().map(|pair| (pair.chosen, pair.rejected)).collect();
+    assert_eq!((sets[0].answers.len(), compared), (2, vec![(0, 1), (1, 0)]));
+    assert_eq!((report.pairs, report.kept, report.identical_after_tokenisation), (3, 2, 1));
+    assert_eq!(report.tokens, sets[0].tokens());
+}
+
+/// Protects: an answer beyond the limit takes its own comparisons with it and no others; cutting the prompt cuts it
+/// for the whole set, as far as the longest answer that can be kept needs it.
+#[test]
+fn long_answers_leave_their_set() {
+    let tokenizer = tokenizer("plain");
+    let set = [ranked("ABCD", &["X", "YZXYZX", "XYZ"])];
+    let at = |max_length, too_long| {
+        let options = EncodeOptions { max_length: Some(max_length), too_long, ..EncodeOptions::new(None) };
+        let (sets, report) = encode_sets(&set, &tokenizer, &options).unwrap();
+        let lengths: Vec<usize> = sets[0].answers.iter().map(|answer| answer.ids.len()).collect();
+        let in_set = sets[0].pairs().filter_map(|pair| pair.in_set).map(|pair| (pair.chosen, pair.rejected));
+        (lengths, in_set.collect::<Vec<_>>(), report.dropped_too_long, report.cut_prompts)
+    };
+    // Every capital is a token; each answer has an EOS.
+    assert_eq!(at(11, TooLong::Drop), (vec![6, 11, 8], vec![(0, 1), (0, 2), (1, 2)], 0, 0));
+    assert_eq!(at(10, TooLong::Drop), (vec![6, 8], vec![(0, 2)], 2, 0));
+    assert_eq!(at(9, TooLong::CutPrompt), (vec![4, 9, 6], vec![(0, 1), (0, 2), (1, 2)], 0, 3));
+    assert_eq!(at(6, TooLong::CutPrompt), (vec![4, 6], vec![(0, 2)], 2, 1));
+}
+
+/// Protects: padding is removed from the ends alone and before sequences are compared and counted, so that the
+/// report counts what is trained on.
+#[test]
+fn padding_is_removed_while_encoding() {
+    let tokenizer = tokenizer("plain");
+    let eos = tokenizer.eos().unwrap().id;
+    let options = EncodeOptions::new(Some(eos));
+    let sets = [pair(Some("Q"), "X", "Y"), pair(Some("Q"), "X</s></s>", "X"), pair(Some("Q"), "X</s>Y", "Z")];
+    let (encoded, report) = encode_sets(&sets, &tokenizer, &options).unwrap();
+    assert!(encoded.iter().flat_map(|set| &set.answers).all(|answer| answer.ids.last() != Some(&eos)));
+    assert_eq!((report.kept, report.identical_after_tokenisation), (2, 1));
+    assert_eq!(report.tokens, (2 + 2) + (4 + 2));
+    assert_eq!((report.unique_tokens, report.longest), (3 + 5, 4));
+}
+
+/// Protects: sets that another tool has tokenised; sequences part where the tokens do, whatever the prompt is
+/// said to be, and sets with nothing to compare are none.
+#[test]
+fn sets_are_made_of_tokens() {
+    let of = |prompt: &[u32], answers: &[&[u32]]| {
+        let answers: Vec<Vec<u32>> = answers.iter().map(|ids| ids.to_vec()).collect();
+        let count = answers.len() as u32;
+        let comparisons: Vec<Comparison> = (0..count)
+            .flat_map(|chosen| (chosen + 1..count).map(move |other| Comparison::preferring(chosen, other)))
+            .collect();
+        EncodedSet::of_tokens(origin(1), prompt, &answers, &comparisons)
+    };
+    let set = of(&[1, 2], &[&[3, 4], &[3, 5], &[6]]).unwrap();
+    assert_eq!((set.prompt(), set.shared, set.longest()), (&[1, 2][..], 2, 4));
+    let cuts: Vec<_> = set.comparisons.iter().map(|pair| (pair.chosen, pair.rejected, pair.cut)).collect();
+    assert_eq!(cuts, [(0, 1, 3), (0, 2, 2), (1, 2, 2)]);
+    assert_eq!((set.tokens(), set.unique_tokens()), (11, 7));
+    assert!(set.answers.iter().all(|answer| answer.answer_start == 2));
+    let pair = of(&[1], &[&[2, 3], &[2, 4, 5]]).unwrap();
+    let view = pair.pairs().next().unwrap();
+    assert_eq!((view.prompt, view.chosen, view.rejected), (&[1, 2][..], &[3][..], &[4, 5][..]));
+    assert_eq!((view.longest(), view.tokens(), view.unique_tokens()), (4, 7, 5));
+    let apart: Vec<_> = set.apart().map(|set| (set.shared, set.answers.len())).collect();
+    assert_eq!(apart, [(3, 2), (2, 2), (2, 2)]);
+    assert_eq!(of(&[1], &[&[2], &[]]), None);
+    assert_eq!(of(&[1], &[&[2], &[2]]), None);
+}
+
+/// Protects: padding goes from the ends of sequences alone, wherever that leaves the end of what they share.
+#[test]
+fn padding_goes_from_the_ends_alone() {
+    let of = |prompt: &[u32], chosen: &[u32], rejected: &[u32]| {
+        let answers = [chosen.to_vec(), rejected.to_vec()];
+        EncodedSet::of_tokens(origin(1), prompt, &answers, &[Comparison::preferring(0, 1)]).unwrap()
+    };
+    for (set, prompt, chosen, rejected) in [
+        (of(&[1, 9], &[2, 9, 9], &[3, 9]), &[1, 9][..], &[2][..], &[3][..]),
+        (of(&[1, 2], &[9], &[3, 9]), &[1], &[2], &[2, 3]),
+        (of(&[9], &[9], &[3]), &[], &[9], &[9, 3]),
+        (of(&[1], &[9, 2], &[3]), &[1], &[9, 2], &[3]),
+    ] {
+        let stripped = set.without_padding(9, &mut Removed::default()).unwrap();
+        let pair = stripped.pairs().next().unwrap();
+        assert_eq!((pair.prompt, pair.chosen, pair.rejected), (prompt, chosen, rejected));
+    }
 }

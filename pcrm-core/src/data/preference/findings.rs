@@ -35,16 +35,16 @@ impl PairFindings {
     }
 
     /// Looks at a pair that is kept.
-    pub(in crate::data) fn see(&mut self, pair: &Preference) {
+    pub(in crate::data) fn see(&mut self, pair: Preference<'_>) {
         self.pairs += 1;
         match pair.margin {
             Some(_) => self.with_margin += 1,
-            None => self.without_margin.add(&pair.origin),
+            None => self.without_margin.add(pair.origin),
         }
-        if let Some(prompt) = &pair.prompt {
+        if let Some(prompt) = pair.prompt {
             self.prompted += 1;
-            if begins_with(&pair.chosen, prompt) || begins_with(&pair.rejected, prompt) {
-                self.repeated.add(&pair.origin);
+            if begins_with(pair.chosen, prompt) || begins_with(pair.rejected, prompt) {
+                self.repeated.add(pair.origin);
             }
         }
     }

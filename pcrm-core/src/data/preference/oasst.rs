@@ -1,13 +1,13 @@
 //! OpenAssistant's messages: trees of replies, the assistant's replies to one message ranked by people.
 //!
-//! A pair's prompt is the path from the tree's root. Deleted messages are no answers.
+//! The prompt of a set is the path from the tree's root. Deleted messages are no answers.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
 use super::several::{Sets, Standing};
-use super::{Content, Message, Origin, Preference};
+use super::{AnswerSet, Content, Message, Origin};
 use crate::data::load::{Outcome, Record, Refusal};
 use crate::data::report::ProblemKind;
 
@@ -56,16 +56,16 @@ fn ranked<'a>(answers: impl Iterator<Item = &'a Post>) -> Vec<(Content, Standing
         .collect()
 }
 
-/// The pairs of one tree.
+/// The ranked sets of one tree.
 pub(super) fn read_tree(
     record: &Record,
     origin: &Origin,
     sets: &mut Sets,
-) -> Result<Vec<Preference>, Refusal> {
+) -> Result<Vec<AnswerSet>, Refusal> {
     let Some(Value::Object(root)) = record.get("prompt") else {
         return Err(malformed("no \"prompt\"; expected a message with its replies"));
     };
-    let mut pairs = Vec::new();
+    let mut found = Vec::new();
     let mut open = vec![(root, Vec::new())];
     while let Some((fields, mut path)) = open.pop() {
         path.push(post(fields, origin)?.message);
@@ -79,13 +79,13 @@ pub(super) fn read_tree(
         }
         let answers = ranked(replies.iter());
         if answers.len() > 1 {
-            pairs.extend(sets.pairs_of(&Content::Messages(path), &answers, origin));
+            found.push(sets.ranked(Content::Messages(path), answers, origin));
         }
     }
-    if pairs.is_empty() {
+    if found.is_empty() {
         return Err((ProblemKind::Unranked, "the tree has no two ranked answers to one message".to_owned()));
     }
-    Ok(pairs)
+    Ok(found)
 }
 
 /// The messages of a file, until all of them are known.
@@ -102,15 +102,15 @@ impl Posts {
             return Err(malformed("no \"message_id\"; expected text"));
         };
         if let Some(known) = self.by_id.get(id) {
-            return Err(malformed(format!("the message_id {id:?} stands on line {} too", known.origin.line)));
+            return Err(malformed(format!("the message_id {id:?} is on line {} too", known.origin.line)));
         }
         self.by_id.insert(id.to_owned(), post(record, origin)?);
         self.order.push(id.to_owned());
         Ok(())
     }
 
-    /// The pairs of all messages, in the order of the messages that are answered.
-    pub(super) fn pairs(&mut self, sets: &mut Sets, out: &mut Vec<Outcome<Preference>>) {
+    /// The ranked sets of all messages, in the order of the messages that are answered.
+    pub(super) fn sets(&mut self, sets: &mut Sets, out: &mut Vec<Outcome<AnswerSet>>) {
         let posts = std::mem::take(self);
         let mut replies: HashMap<&str, Vec<&Post>> = HashMap::new();
         for post in posts.order.iter().filter_map(|id| posts.by_id.get(id)) {
@@ -137,8 +137,8 @@ impl Posts {
             let Some(asked) = posts.by_id.get(id) else { continue };
             match path(id, &posts.by_id) {
                 Ok(path) => {
-                    let pairs = sets.pairs_of(&Content::Messages(path), &answers, &asked.origin);
-                    out.extend(pairs.into_iter().map(|pair| (pair.origin.clone(), Ok(pair))));
+                    let set = sets.ranked(Content::Messages(path), answers, &asked.origin);
+                    out.push((asked.origin.clone(), Ok(set)));
                 }
                 Err(message) => out.push((asked.origin.clone(), Err(malformed(message)))),
             }

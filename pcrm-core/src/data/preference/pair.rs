@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::{Content, Message, Origin, Preference, Verdict};
+use super::{AnswerSet, Comparison, Content, Message, Origin, Verdict};
 use crate::data::asked::{Asked, join};
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
@@ -32,7 +32,7 @@ pub(in crate::data) fn read_pair(
     schema: Schema,
     record: &Record,
     origin: Origin,
-) -> Result<Preference, Refusal> {
+) -> Result<AnswerSet, Refusal> {
     let content = |key: &str| content_at(record, key);
     let spoken = |key: &str| Content::Messages(vec![Message::new("assistant", text(record, key))]);
     let asked = Asked::of(record).map_err(malformed)?;
@@ -90,7 +90,8 @@ pub(in crate::data) fn read_pair(
     if margin == Some(0.0) || scores.is_some_and(|(chosen, rejected)| chosen == rejected) {
         verdict = Verdict::Tied;
     }
-    Ok(Preference { origin, prompt, chosen, rejected, margin, scores, verdict, in_set: None })
+    let comparison = Comparison { verdict, margin, scores, ..Comparison::preferring(0, 1) };
+    Ok(AnswerSet { comparisons: vec![comparison], ..AnswerSet::pair(origin, prompt, chosen, rejected) })
 }
 
 /// The answers without the system message that the prompt begins with: a whole conversation may repeat it.

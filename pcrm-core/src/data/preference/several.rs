@@ -1,9 +1,9 @@
-//! One record that is several answers to one prompt: each makes a pair with every answer that is worse.
+//! One record that is several answers to one prompt, each compared with every other.
 
 use serde_json::Value;
 
 use super::pair::{INSTRUCTIONS, refuse_template_columns};
-use super::{Content, InSet, Message, Origin, Preference, Ties, Verdict};
+use super::{AnswerSet, Comparison, Content, Message, Origin, Ties, Verdict};
 use crate::data::asked::Asked;
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
@@ -33,7 +33,7 @@ impl Standing {
     }
 }
 
-/// Makes pairs of sets, and numbers the sets of a file.
+/// Makes sets of ranked answers, and numbers the sets of a file.
 pub(super) struct Sets {
     pub ties: Ties,
     next: u32,
@@ -49,59 +49,54 @@ impl Sets {
         self.next = 0;
     }
 
-    /// Every pair of a set's answers, tied ones too, but for those that nobody compared.
-    pub(super) fn pairs_of(
+    /// The set of these answers with a comparison of every two, tied ones too, except those of one class,
+    /// which nobody compared.
+    pub(super) fn ranked(
         &mut self,
-        prompt: &Content,
-        answers: &[(Content, Standing)],
+        prompt: Content,
+        answers: Vec<(Content, Standing)>,
         origin: &Origin,
-    ) -> Vec<Preference> {
-        let set = self.next;
+    ) -> AnswerSet {
+        let number = self.next;
         self.next += 1;
-        let indexed = || (0..).zip(answers);
-        let mut pairs = Vec::new();
-        for (at, first) in indexed() {
-            for (other, second) in indexed().skip(at as usize + 1) {
-                let ordering = first.1.worth().total_cmp(&second.1.worth());
-                if ordering.is_eq() && matches!(first.1, Standing::Class(_)) {
-                    continue;
-                }
-                let verdict = if ordering.is_eq() { Verdict::Tied } else { Verdict::Preferred };
-                let ((chosen, best), (rejected, worst)) = match ordering.is_lt() {
-                    true => ((other, second), (at, first)),
-                    false => ((at, first), (other, second)),
-                };
-                let scores = match (best.1, worst.1) {
-                    (Standing::Score(best), Standing::Score(worst)) => Some((best, worst)),
-                    _ => None,
-                };
-                pairs.push(Preference {
-                    origin: origin.clone(),
-                    prompt: Some(prompt.clone()),
-                    chosen: best.0.clone(),
-                    rejected: worst.0.clone(),
-                    margin: None,
-                    scores,
-                    verdict,
-                    in_set: Some(InSet { set, chosen, rejected }),
-                });
+        let (answers, standings): (Vec<Content>, Vec<Standing>) = answers.into_iter().unzip();
+        let mut comparisons = Vec::new();
+        for (at, first) in (0..).zip(&standings) {
+            for (other, second) in (0..).zip(&standings).skip(at as usize + 1) {
+                comparisons.extend(comparison((at, *first), (other, *second)));
             }
         }
-        pairs
+        AnswerSet { origin: origin.clone(), prompt: Some(prompt), answers, comparisons, ranked: Some(number) }
     }
+}
+
+/// The comparison of two numbered answers; `None` if both are of one class.
+fn comparison(first: (u32, Standing), second: (u32, Standing)) -> Option<Comparison> {
+    let ordering = first.1.worth().total_cmp(&second.1.worth());
+    if ordering.is_eq() && matches!(first.1, Standing::Class(_)) {
+        return None;
+    }
+    let ((chosen, best), (rejected, worst)) =
+        if ordering.is_lt() { (second, first) } else { (first, second) };
+    let scores = match (best, worst) {
+        (Standing::Score(best), Standing::Score(worst)) => Some((best, worst)),
+        _ => None,
+    };
+    let verdict = if ordering.is_eq() { Verdict::Tied } else { Verdict::Preferred };
+    Some(Comparison { chosen, rejected, verdict, margin: None, scores })
 }
 
 fn malformed(message: String) -> Refusal {
     (ProblemKind::Malformed, message)
 }
 
-/// Reads all pairs of a record.
+/// Reads a record of several answers.
 pub(super) fn read_several(
     schema: Schema,
     record: &Record,
     origin: &Origin,
     sets: &mut Sets,
-) -> Result<Vec<Preference>, Refusal> {
+) -> Result<AnswerSet, Refusal> {
     let (prompt, answers) = match schema {
         Schema::RewardBench2 => reward_bench_2(record)?,
         _ => ranked(record)?,
@@ -112,12 +107,12 @@ pub(super) fn read_several(
     if answers.len() < 2 {
         return Err((ProblemKind::Unranked, "fewer than two answers; expected two or more".to_owned()));
     }
-    let pairs = sets.pairs_of(&prompt, &answers, origin);
-    let all_tied = pairs.iter().all(|pair| pair.verdict == Verdict::Tied);
-    if all_tied && (sets.ties == Ties::Drop || pairs.is_empty()) {
+    let set = sets.ranked(prompt, answers, origin);
+    let all_tied = set.comparisons.iter().all(|comparison| comparison.verdict == Verdict::Tied);
+    if all_tied && (sets.ties == Ties::Drop || set.comparisons.is_empty()) {
         return Err((ProblemKind::Tie, "all answers stand alike: a tie".to_owned()));
     }
-    Ok(pairs)
+    Ok(set)
 }
 
 type Ranked = (Content, Vec<(Content, Standing)>);

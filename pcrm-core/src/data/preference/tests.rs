@@ -10,7 +10,7 @@ use std::io::Write;
 use super::*;
 use crate::error::Error;
 
-fn load_text(text: &str, strictness: Strictness) -> Result<(Vec<Preference>, Report)> {
+fn load_text(text: &str, strictness: Strictness) -> Result<(Vec<AnswerSet>, Report)> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     load_preferences(&[file.path().to_path_buf()], strictness)
@@ -39,7 +39,7 @@ fn flaws_are_counted_by_reason() {
 "#;
     let (kept, report) = load_text(text, Strictness::Skip).unwrap();
     assert_eq!(kept.len(), 1);
-    assert_eq!(kept[0].margin, Some(1.5));
+    assert_eq!(kept[0].comparisons[0].margin, Some(1.5));
     assert_eq!(report.schema, Some(Schema::StandardExplicit));
     let counts: Vec<_> = report.counts().into_iter().collect();
     assert_eq!(
@@ -104,13 +104,13 @@ fn other_trainers_shapes_become_conversations() {
     let (pairs, _) = load_text(alpaca, Strictness::Refuse).unwrap();
     let prompt = pairs[0].prompt.as_ref().unwrap();
     assert_eq!(messages(prompt), [("system", "s"), ("user", "h"), ("assistant", "g"), ("user", "i\nn")]);
-    assert_eq!(messages(&pairs[0].chosen), [("assistant", "a")]);
+    assert_eq!(messages(&pairs[0].answers[0]), [("assistant", "a")]);
 
     let sharegpt = r#"[{"conversations": [{"from": "human", "value": "q"}],
         "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}]"#;
     let (pairs, _) = load_text(sharegpt, Strictness::Refuse).unwrap();
     assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("user", "q")]);
-    assert_eq!(messages(&pairs[0].rejected), [("assistant", "b")]);
+    assert_eq!(messages(&pairs[0].answers[1]), [("assistant", "b")]);
 }
 
 /// A text prompt beside conversations is not said twice.

@@ -7,13 +7,13 @@ use super::*;
 use crate::data::preference::load_sources;
 use crate::data::report::Strictness;
 
-fn sources(lines: &[String]) -> Vec<SourcePair> {
+fn sources(lines: &[String]) -> Vec<SourceSet> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(lines.join("\n").as_bytes()).unwrap();
     load_sources(&[file.path().to_path_buf()], Strictness::Refuse).unwrap().0
 }
 
-fn prompts(pairs: &[SourcePair], places: &[usize]) -> BTreeSet<PromptId> {
+fn prompts(pairs: &[SourceSet], places: &[usize]) -> BTreeSet<PromptId> {
     places.iter().map(|at| id_of(&pairs[*at]).unwrap()).collect()
 }
 

@@ -8,8 +8,8 @@ use std::cmp::Ordering;
 use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
-use crate::data::encode::EncodedPair;
-use crate::data::preference::Verdict;
+use crate::data::answer_set::Verdict;
+use crate::data::encode::{EncodedPair, EncodedSet, pairs};
 
 /// A bound that lets the model be surer than this never acts on a margin that training reaches.
 pub const LOOSE: f64 = 0.999;
@@ -109,12 +109,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Bounds {
-    /// Surveys the bounds that a constraint gives these pairs, and their similarities where it has any.
-    pub fn of(pairs: &[EncodedPair], bounds: &[f32], similarities: Option<&[f32]>) -> Self {
-        let preferred = |pair: &EncodedPair| pair.verdict == Verdict::Preferred;
+    /// Surveys the bounds that a constraint gives the pairs of these sets, and their similarities where it has any.
+    pub fn of(sets: &[EncodedSet], bounds: &[f32], similarities: Option<&[f32]>) -> Self {
+        let preferred = |pair: &EncodedPair<'_>| pair.verdict == Verdict::Preferred;
         let mut all = Self::default();
         let (mut longer, mut shorter) = (Vec::new(), Vec::new());
-        for (pair, bound) in pairs.iter().zip(bounds).filter(|(pair, _)| preferred(pair)) {
+        for (pair, bound) in pairs(sets).zip(bounds).filter(|(pair, _)| preferred(pair)) {
             all.pairs += 1;
             let bound = f64::from(*bound);
             match pair.chosen.len().cmp(&pair.rejected.len()) {
@@ -128,14 +128,14 @@ impl Bounds {
             }
             all.bounds.push(bound);
             match sureness(bound) {
-                sure if sure > LOOSE => all.loose.add(&pair.origin),
-                sure if sure < TIGHT => all.tight.add(&pair.origin),
+                sure if sure > LOOSE => all.loose.add(pair.origin),
+                sure if sure < TIGHT => all.tight.add(pair.origin),
                 _ => {}
             }
         }
         all.by_length = ByLength::of(longer, shorter);
         let of_preferred = |values: &[f32]| {
-            pairs.iter().zip(values).filter(|(pair, _)| preferred(pair)).map(|(_, s)| f64::from(*s)).collect()
+            pairs(sets).zip(values).filter(|(pair, _)| preferred(pair)).map(|(_, s)| f64::from(*s)).collect()
         };
         all.similarities = similarities.map(of_preferred);
         all

@@ -5,32 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
-use crate::data::encode::EncodedPair;
-use crate::data::preference::Preference;
+use crate::data::answer_set::AnswerSet;
+use crate::data::encode::{EncodedSet, Padding};
 use crate::model::ModelConfig;
 use crate::text::{SpecialToken, Tokenizer};
 
 /// How many of the tokens that carry scores are named.
 const SCORED: usize = 5;
-
-/// The id that a reward model takes for padding and never scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Padding {
-    /// The id.
-    pub id: Option<u32>,
-    /// Whether a file names it; else it is the EOS, for want of another.
-    pub named: bool,
-}
-
-impl Padding {
-    /// The tokenizer's, else the config's, else EOS, as TRL chooses.
-    pub fn of(config: &ModelConfig, tokenizer: &Tokenizer) -> Self {
-        match tokenizer.pad().map(|token| token.id).or(config.pad) {
-            Some(id) => Self { id: Some(id), named: true },
-            None => Self { id: tokenizer.eos().map(|token| token.id), named: false },
-        }
-    }
-}
 
 /// A token that carries scores, and of how many sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,51 +52,46 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Looks at pairs that were encoded from `rows`, padding not taken off.
-    pub fn of(
-        pairs: &[EncodedPair],
-        rows: &[Preference],
-        tokenizer: &Tokenizer,
-        model: &ModelConfig,
-    ) -> Self {
+    /// Looks at sets that were encoded from `rows` and still have their padding.
+    pub fn of(sets: &[EncodedSet], rows: &[AnswerSet], tokenizer: &Tokenizer, model: &ModelConfig) -> Self {
         let pad = Padding::of(model, tokenizer).id;
         let (bos, eos) = (id(tokenizer.bos()), id(tokenizer.eos()));
         let mut ends = Self { vocabulary: tokenizer.vocab_size(), ..Self::default() };
         let mut scored: BTreeMap<u32, usize> = BTreeMap::new();
-        for pair in pairs {
-            let by_template = rows.get(pair.row).is_some_and(|row| row.chosen.is_conversation());
-            for own in [&pair.chosen, &pair.rejected] {
+        let by_template =
+            |set: &EncodedSet| rows.get(set.row).is_some_and(|row| row.answers[0].is_conversation());
+        for (set, pair) in sets.iter().flat_map(|set| set.pairs().map(move |pair| (set, pair))) {
+            let by_template = by_template(set);
+            for own in [pair.chosen, pair.rejected] {
                 let at = |index: usize| pair.prompt.iter().chain(own).nth(index).copied();
                 ends.sequences += 1;
                 ends.by_template += usize::from(by_template);
                 if bos.is_some() && at(0) == bos && at(1) == bos {
-                    ends.double_bos.add(&pair.origin);
+                    ends.double_bos.add(pair.origin);
                 }
-                let (last, before) = last_two(&pair.prompt, own);
+                let (last, before) = last_two(pair.prompt, own);
                 if eos.is_some() && last == eos && before == eos {
-                    ends.double_eos.add(&pair.origin);
+                    ends.double_eos.add(pair.origin);
                 }
                 if last != eos || eos.is_none() {
-                    ends.without_eos.add(&pair.origin);
+                    ends.without_eos.add(pair.origin);
                 }
                 let (inside, length) = (pair.prompt.iter().chain(own), pair.prompt.len() + own.len());
                 // A BOS that is the same token may begin a text.
                 let mut inside = inside.take(length.saturating_sub(2)).skip(usize::from(bos == eos));
                 if !by_template && eos.is_some() && inside.any(|token| Some(*token) == eos) {
-                    ends.eos_inside.add(&pair.origin);
+                    ends.eos_inside.add(pair.origin);
                 }
-                *scored.entry(scored_token(&pair.prompt, own, pad)).or_default() += 1;
+                *scored.entry(scored_token(pair.prompt, own, pad)).or_default() += 1;
             }
             let any = |wanted: &dyn Fn(u32) -> bool| {
-                [&pair.prompt, &pair.chosen, &pair.rejected]
-                    .iter()
-                    .any(|ids| ids.iter().any(|id| wanted(*id)))
+                [pair.prompt, pair.chosen, pair.rejected].iter().any(|ids| ids.iter().any(|id| wanted(*id)))
             };
             if tokenizer.unk().is_some_and(|unk| any(&|id| id == unk.id)) {
-                ends.unknown.add(&pair.origin);
+                ends.unknown.add(pair.origin);
             }
             if any(&|id| id as usize >= model.vocabulary) {
-                ends.beyond_vocabulary.add(&pair.origin);
+                ends.beyond_vocabulary.add(pair.origin);
             }
         }
         ends.scored_tokens = scored.len();

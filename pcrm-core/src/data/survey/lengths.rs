@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
-use crate::data::encode::{EncodedPair, TooLong};
+use crate::data::encode::{EncodedPair, EncodedSet, TooLong, pairs};
 use crate::data::report::MANY_LEFT_OUT;
 use crate::model::ModelConfig;
 
@@ -22,15 +22,14 @@ pub struct Lengths {
 
 impl Lengths {
     /// The lengths of these pairs.
-    pub fn of(pairs: &[EncodedPair]) -> Self {
-        let column = |of: fn(&EncodedPair) -> usize| pairs.iter().map(of).collect::<Vec<_>>();
+    pub fn of(sets: &[EncodedSet]) -> Self {
+        let column = |of: fn(EncodedPair<'_>) -> usize| pairs(sets).map(of).collect::<Vec<_>>();
         Self {
             prompt: column(|pair| pair.prompt.len()),
             chosen: column(|pair| pair.chosen.len()),
             rejected: column(|pair| pair.rejected.len()),
-            sequence: pairs
-                .iter()
-                .flat_map(|pair| [&pair.chosen, &pair.rejected].map(|own| pair.prompt.len() + own.len()))
+            sequence: pairs(sets)
+                .flat_map(|pair| [pair.chosen, pair.rejected].map(|own| pair.prompt.len() + own.len()))
                 .collect(),
         }
     }
@@ -67,18 +66,19 @@ pub struct Beyond {
 
 impl Beyond {
     /// Looks at pairs that were encoded without a limit.
-    pub fn of(pairs: &[EncodedPair], limit: Limit, model: &ModelConfig) -> Self {
-        let mut beyond = Self { pairs: pairs.len(), ..Self::default() };
-        for pair in pairs {
+    pub fn of(sets: &[EncodedSet], limit: Limit, model: &ModelConfig) -> Self {
+        let mut beyond = Self::default();
+        for pair in pairs(sets) {
+            beyond.pairs += 1;
             let longest = pair.longest();
             beyond.longest = beyond.longest.max(longest);
             if longest > limit.max_length {
-                beyond.limit.add(&pair.origin);
+                beyond.limit.add(pair.origin);
             }
             if longest.min(limit.max_length) > model.max_positions
                 && (longest <= limit.max_length || limit.too_long == TooLong::CutPrompt)
             {
-                beyond.positions.add(&pair.origin);
+                beyond.positions.add(pair.origin);
             }
         }
         beyond
@@ -172,7 +172,7 @@ mod tests {
         ModelConfig::from_json(json.as_object().unwrap().clone(), Path::new("config.json")).unwrap()
     }
 
-    fn pairs(records: &[Value]) -> Vec<EncodedPair> {
+    fn pairs(records: &[Value]) -> Vec<EncodedSet> {
         encoded(records, &tokenizer("plain")).1
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
-use crate::data::encode::EncodedPair;
+use crate::data::encode::{EncodedSet, pairs};
 use crate::data::preference::Verdict;
 use crate::data::prompt_id::{PairId, PromptId};
 
@@ -43,19 +43,20 @@ pub struct Overlap {
 }
 
 impl Repeats {
-    /// Looks at these pairs. `scores` gives the scores that the data have of a pair.
-    pub fn of(pairs: &[EncodedPair], scores: impl Fn(&EncodedPair) -> Option<(f64, f64)>) -> Self {
-        let mut repeats = Self { pairs: pairs.len(), ..Self::default() };
+    /// Looks at the pairs of these sets.
+    pub fn of(sets: &[EncodedSet]) -> Self {
+        let mut repeats = Self::default();
         let mut seen: HashSet<PairId> = HashSet::new();
         let mut prompts: HashMap<PromptId, (&Path, u64, Option<u32>)> = HashMap::new();
         let mut places = HashSet::new();
-        for pair in pairs {
+        for pair in pairs(sets) {
+            repeats.pairs += 1;
             let content = pair.id;
             let preferred = pair.verdict == Verdict::Preferred;
             if preferred && seen.contains(&content) {
-                repeats.repeated.add(&pair.origin);
+                repeats.repeated.add(pair.origin);
             } else if preferred && seen.contains(&content.reversed()) {
-                repeats.contradicted.add(&pair.origin);
+                repeats.contradicted.add(pair.origin);
             }
             if preferred {
                 seen.insert(content);
@@ -63,12 +64,12 @@ impl Repeats {
             let place = (&*pair.origin.file, pair.origin.line, pair.in_set.map(|place| place.set));
             let first = *prompts.entry(content.prompt).or_insert(place);
             if first != place && places.insert(place) {
-                repeats.prompts_again.add(&pair.origin);
+                repeats.prompts_again.add(pair.origin);
             }
             let negative = pair.margin.is_some_and(|margin| margin < 0.0);
-            let lower = scores(pair).is_some_and(|(chosen, rejected)| chosen < rejected);
+            let lower = pair.scores.is_some_and(|(chosen, rejected)| chosen < rejected);
             if preferred && (negative || lower) {
-                repeats.against_scores.add(&pair.origin);
+                repeats.against_scores.add(pair.origin);
             }
         }
         repeats.prompts = prompts.len();
@@ -138,18 +139,19 @@ impl Repeats {
 }
 
 impl Overlap {
-    /// What of `held_out` stands in `train`.
-    pub fn of(train: &[EncodedPair], held_out: &[EncodedPair]) -> Self {
-        let contents: HashSet<PairId> = train.iter().map(|pair| pair.id).collect();
+    /// Counts the held-out pairs and prompts that are in `train`.
+    pub fn of(train: &[EncodedSet], held_out: &[EncodedSet]) -> Self {
+        let contents: HashSet<PairId> = pairs(train).map(|pair| pair.id).collect();
         let prompts: HashSet<PromptId> = contents.iter().map(|content| content.prompt).collect();
-        let mut overlap = Self { pairs: held_out.len(), ..Self::default() };
-        for pair in held_out {
+        let mut overlap = Self::default();
+        for pair in pairs(held_out) {
+            overlap.pairs += 1;
             let content = pair.id;
             if contents.contains(&content) || contents.contains(&content.reversed()) {
-                overlap.same_pairs.add(&pair.origin);
+                overlap.same_pairs.add(pair.origin);
             }
             if prompts.contains(&content.prompt) {
-                overlap.same_prompts.add(&pair.origin);
+                overlap.same_prompts.add(pair.origin);
             }
         }
         overlap
@@ -190,8 +192,7 @@ mod tests {
     }
 
     fn surveyed(records: &[Value]) -> (Repeats, Vec<Finding>) {
-        let (rows, pairs) = encoded(records, &tokenizer("plain"));
-        let repeats = Repeats::of(&pairs, |pair| rows[pair.row].scores);
+        let repeats = Repeats::of(&encoded(records, &tokenizer("plain")).1);
         let findings = repeats.findings();
         (repeats, findings)
     }

@@ -1,11 +1,10 @@
 //! Ranked sets of answers: how large they are, and how many of their comparisons are ties.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
-use crate::data::preference::Preference;
+use crate::data::answer_set::{AnswerSet, Comparison};
 use crate::data::report::{ProblemKind, Report};
 
 /// The ranked sets of data.
@@ -17,29 +16,23 @@ pub struct Sets {
     pub sizes: BTreeMap<usize, usize>,
     /// Pairs of answers of which one is better.
     pub pairs: usize,
-    /// Pairs of answers that stand alike, those of sets that are one tie altogether not counted.
+    /// Pairs of answers that tie; sets whose answers all tie are not counted.
     pub ties: usize,
 }
 
 impl Sets {
-    /// The sets of these pairs, ties left out of them; `None` where no pair comes from a set.
-    pub fn of(rows: &[Preference], report: &Report) -> Option<Self> {
-        let mut answers: HashMap<(&Path, u32), HashSet<u32>> = HashMap::new();
-        let mut pairs = 0;
-        for row in rows {
-            let Some(place) = row.in_set else { continue };
-            pairs += 1;
-            answers.entry((&row.origin.file, place.set)).or_default().extend([place.chosen, place.rejected]);
+    /// Counts the ranked sets, whose ties were left out; `None` where there are none.
+    pub fn of(rows: &[AnswerSet], report: &Report) -> Option<Self> {
+        let mut sets = Self::default();
+        for row in rows.iter().filter(|row| row.ranked.is_some()) {
+            let both = |comparison: &Comparison| [comparison.chosen, comparison.rejected];
+            let answers: HashSet<u32> = row.comparisons.iter().flat_map(both).collect();
+            sets.sets += 1;
+            *sets.sizes.entry(answers.len()).or_default() += 1;
+            sets.pairs += row.comparisons.len();
         }
-        if pairs == 0 {
-            return None;
-        }
-        let mut sizes = BTreeMap::new();
-        for set in answers.values() {
-            *sizes.entry(set.len()).or_default() += 1;
-        }
-        let ties = report.counts().get(&ProblemKind::TieInSet).copied().unwrap_or(0);
-        Some(Self { sets: answers.len(), sizes, pairs, ties })
+        sets.ties = report.counts().get(&ProblemKind::TieInSet).copied().unwrap_or(0);
+        (sets.sets > 0).then_some(sets)
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
-use crate::data::preference::{Content, Message, Preference};
+use crate::data::answer_set::Preference;
+use crate::data::conversation::{Content, Message};
 use crate::text::Tokenizer;
 
 /// Conversations whose prompt is rendered apart to see whether answers follow the generation prompt.
@@ -39,16 +40,16 @@ pub struct Template {
 
 impl Template {
     /// Looks at these pairs.
-    pub fn of(rows: &[Preference], tokenizer: &Tokenizer) -> Self {
+    pub fn of<'a>(rows: impl IntoIterator<Item = Preference<'a>>, tokenizer: &Tokenizer) -> Self {
         let mut template = Self {
             present: tokenizer.has_chat_template(),
             writes_bos: writes_bos(tokenizer),
             tokenizer_adds_bos: tokenizer.prepends_bos(),
-            pairs: rows.len(),
             ..Self::default()
         };
         for row in rows {
-            match (&row.prompt, &row.chosen, &row.rejected) {
+            template.pairs += 1;
+            match (row.prompt, row.chosen, row.rejected) {
                 (_, Content::Messages(chosen), Content::Messages(rejected)) => {
                     template.conversation(row, [chosen, rejected], tokenizer);
                 }
@@ -58,7 +59,7 @@ impl Template {
                         prompt.ends_with(char::is_whitespace) || answer.starts_with(char::is_whitespace)
                     };
                     if !(prompt.is_empty() || parted(chosen) && parted(rejected)) {
-                        template.glued.add(&row.origin);
+                        template.glued.add(row.origin);
                     }
                 }
                 _ => {}
@@ -69,17 +70,17 @@ impl Template {
 
     fn conversation(
         &mut self,
-        row: &Preference,
+        row: Preference<'_>,
         [chosen, rejected]: [&Vec<Message>; 2],
         tokenizer: &Tokenizer,
     ) {
         self.conversations += 1;
         let speaks_last = |turns: &[Message]| turns.last().is_some_and(|turn| turn.role == "assistant");
         if !speaks_last(chosen) || !speaks_last(rejected) {
-            self.not_assistant.add(&row.origin);
+            self.not_assistant.add(row.origin);
             return;
         }
-        let mut prompt = match &row.prompt {
+        let mut prompt = match row.prompt {
             Some(Content::Messages(turns)) => turns.clone(),
             _ => Vec::new(),
         };
@@ -94,7 +95,7 @@ impl Template {
         {
             self.examined += 1;
             if !answered.starts_with(&asked) {
-                self.other_start.add(&row.origin);
+                self.other_start.add(row.origin);
             }
         }
     }
@@ -178,9 +179,10 @@ mod tests {
 
     use super::super::testing::{changed, find, read, tokenizer};
     use super::*;
+    use crate::data::answer_set::pairs;
 
     fn surveyed(records: &[Value], tokenizer: &Tokenizer) -> Vec<Finding> {
-        Template::of(&read(records).0, tokenizer).findings()
+        Template::of(pairs(&read(records).0), tokenizer).findings()
     }
 
     fn chat(role: &str) -> Value {
@@ -236,6 +238,6 @@ mod tests {
         assert_eq!((findings[0].severity, findings[0].count), (Severity::Note, Some(1)));
         let (mut rows, _) = read(&[chat("assistant")]);
         rows.extend(read(&[json!({"prompt": "q ", "chosen": "a", "rejected": "b"})]).0);
-        assert_eq!(codes(&Template::of(&rows, &plain).findings()), ["two_formats"]);
+        assert_eq!(codes(&Template::of(pairs(&rows), &plain).findings()), ["two_formats"]);
     }
 }

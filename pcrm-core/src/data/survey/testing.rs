@@ -1,12 +1,13 @@
-//! Pairs for the tests of surveys.
+//! Sets for the tests of surveys.
 
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::Finding;
-use crate::data::encode::{EncodeOptions, EncodedPair, encode_pairs};
-use crate::data::preference::{Preference, Strictness, load_preferences};
+use crate::data::answer_set::AnswerSet;
+use crate::data::encode::{EncodeOptions, EncodedSet, encode_sets};
+use crate::data::preference::{Strictness, load_preferences};
 use crate::data::report::Report;
 use crate::text::Tokenizer;
 
@@ -44,16 +45,16 @@ pub fn file_of(records: &[Value]) -> tempfile::NamedTempFile {
     file
 }
 
-/// Pairs read from records.
-pub fn read(records: &[Value]) -> (Vec<Preference>, Report) {
+/// Sets read from records.
+pub fn read(records: &[Value]) -> (Vec<AnswerSet>, Report) {
     load_preferences(&[file_of(records).path().to_path_buf()], Strictness::Skip).unwrap()
 }
 
-/// Pairs read and encoded without a limit.
-pub fn encoded(records: &[Value], tokenizer: &Tokenizer) -> (Vec<Preference>, Vec<EncodedPair>) {
-    let (pairs, _) = read(records);
-    let (encoded, _) = encode_pairs(&pairs, tokenizer, &EncodeOptions::default()).unwrap();
-    (pairs, encoded)
+/// Sets read and encoded without a limit, with their padding.
+pub fn encoded(records: &[Value], tokenizer: &Tokenizer) -> (Vec<AnswerSet>, Vec<EncodedSet>) {
+    let (sets, _) = read(records);
+    let (encoded, _) = encode_sets(&sets, tokenizer, &EncodeOptions::new(None)).unwrap();
+    (sets, encoded)
 }
 
 /// The finding of this code.

@@ -27,16 +27,16 @@ fn outcome(folder: &Path, case: &Value) -> Value {
     let here = format!("{}/", folder.display());
     match load_preferences(&paths, ReadOptions { columns, score_margins, ..ReadOptions::default() }) {
         Err(error) => json!({"refuses": error.to_string().replace(&here, "")}),
-        Ok((pairs, report)) => {
+        Ok((sets, report)) => {
             let counts: serde_json::Map<String, Value> =
                 report.counts().into_iter().map(|(kind, count)| (kind.to_string(), json!(count))).collect();
-            let texts = |pair: &Preference| json!([pair.prompt, pair.chosen, pair.rejected]);
+            let texts = |pair: Preference<'_>| json!([pair.prompt, pair.chosen, pair.rejected]);
             json!({
                 "schema": report.schema.map(Schema::name),
                 "rows": report.rows,
                 "kept": report.kept,
-                "pairs": pairs.iter().map(texts).collect::<Vec<_>>(),
-                "margins": pairs.iter().map(|pair| pair.margin).collect::<Vec<_>>(),
+                "pairs": pairs(&sets).map(texts).collect::<Vec<_>>(),
+                "margins": pairs(&sets).map(|pair| pair.margin).collect::<Vec<_>>(),
                 "left_out": counts,
                 "findings": report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>(),
                 "says": report.to_string().replace(&here, ""),

@@ -69,7 +69,7 @@ fn conversations_get_their_system_message() {
     assert_eq!(prompt(implicit), json!([system]));
     let repeated = json!({"system": "s", "chosen": [system, user, good], "rejected": [system, user, bad]});
     let (pairs, _) = load_text(&repeated.to_string(), Strictness::Refuse).unwrap();
-    assert_eq!(messages(&pairs[0].chosen), [("user", "q"), ("assistant", "a")]);
+    assert_eq!(messages(&pairs[0].answers[0]), [("user", "q"), ("assistant", "a")]);
     let other = turn("system", "other");
     let two = json!({"system": "s", "chosen": [other, user, good], "rejected": [other, user, bad]});
     assert!(said(&[two]).contains("a system message in its own column and another in the conversation"));
@@ -167,7 +167,7 @@ fn names_that_do_nothing_are_refused() {
         let options = ReadOptions { columns, ..ReadOptions::default() };
         load_preferences(&[file.path().to_path_buf()], options).map_err(|error| error.to_string())
     };
-    assert_eq!(named("margin", "gap").unwrap().0[0].margin, Some(1.0));
+    assert_eq!(named("margin", "gap").unwrap().0[0].comparisons[0].margin, Some(1.0));
     assert!(named("margin", "gpa").unwrap_err().contains("margin=gpa: no record has a column \"gpa\""));
     let nothing = named("responses", "s").unwrap_err();
     assert!(nothing.contains("responses=s does nothing: records of standard, prompt in"), "{nothing}");
@@ -199,7 +199,7 @@ fn faults_of_kept_pairs_are_found() {
     let packed = json!({"chosen": turns("a").to_string(), "rejected": turns("b").to_string()});
     let (pairs, report) = load_text(&packed.to_string(), Strictness::Skip).unwrap();
     assert_eq!(
-        (report.findings[0].code, messages(&pairs[0].chosen)[1]),
+        (report.findings[0].code, messages(&pairs[0].answers[0])[1]),
         ("packed_messages", ("assistant", "a"))
     );
     let python = json!({"chosen": "[{'role': 'user', 'content': 'q'}]", "rejected": "b"});

@@ -28,9 +28,9 @@ fn published_files_are_read_whole() {
         ("oasst_trees_en100/ranked_sets.jsonl", Schema::Ranked, 212, 754),
         ("oasst_trees_en100/en_100_tree.jsonl", Schema::OasstTrees, 100, 754),
     ] {
-        let (pairs, report) = load_preferences(&[data.join(name)], Strictness::Skip).unwrap();
+        let (sets, report) = load_preferences(&[data.join(name)], Strictness::Skip).unwrap();
         assert_eq!((report.schema, report.rows), (Some(schema), rows), "{name}");
-        assert_eq!((report.kept, pairs.len()), (kept, kept), "{report}");
+        assert_eq!((report.kept, pairs(&sets).count()), (kept, kept), "{report}");
     }
 }
 
@@ -40,10 +40,9 @@ fn parquet_is_read_as_json_is() {
     let Some(data) = crate::data::shared_data() else { return };
     let read = |name: &str| {
         let path = data.join("deepspeed_chat_extension_examples").join(name);
-        let (pairs, _) = load_preferences(&[path], Strictness::Refuse).unwrap();
-        pairs
-            .into_iter()
-            .map(|pair| (pair.prompt, pair.chosen, pair.rejected, pair.scores))
+        let (sets, _) = load_preferences(&[path], Strictness::Refuse).unwrap();
+        pairs(&sets)
+            .map(|pair| (pair.prompt.cloned(), pair.chosen.clone(), pair.rejected.clone(), pair.scores))
             .collect::<Vec<_>>()
     };
     assert_eq!(read("dpo_reward_example.parquet"), read("dpo_reward_example.jsonl"));

@@ -3,15 +3,15 @@
 use super::*;
 
 /// Set, answers and verdict of each pair.
-fn told(pairs: &[Preference]) -> Vec<(u32, u32, u32, Verdict)> {
-    let told = |pair: &Preference| {
+fn told(sets: &[AnswerSet]) -> Vec<(u32, u32, u32, Verdict)> {
+    let told = |pair: Preference<'_>| {
         let InSet { set, chosen, rejected } = pair.in_set.unwrap();
         (set, chosen, rejected, pair.verdict)
     };
-    pairs.iter().map(told).collect()
+    pairs(sets).map(told).collect()
 }
 
-fn with_ties(text: &str, ties: Ties, strictness: Strictness) -> Result<(Vec<Preference>, Report)> {
+fn with_ties(text: &str, ties: Ties, strictness: Strictness) -> Result<(Vec<AnswerSet>, Report)> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     load_preferences(&[file.path().to_path_buf()], ReadOptions { strictness, ties, ..ReadOptions::default() })
@@ -26,9 +26,9 @@ const RANKED: &str = r#"{"prompt": "q", "responses": ["a", "b", "c"], "scores": 
 #[test]
 fn ties_in_sets_are_dropped_and_counted() {
     use Verdict::Preferred;
-    let (pairs, report) = with_ties(RANKED, Ties::Drop, Strictness::Skip).unwrap();
-    assert_eq!(told(&pairs), [(0, 1, 0, Preferred), (0, 1, 2, Preferred), (2, 0, 1, Preferred)]);
-    assert_eq!(pairs[0].scores, Some((3.5, 1.0)));
+    let (sets, report) = with_ties(RANKED, Ties::Drop, Strictness::Skip).unwrap();
+    assert_eq!(told(&sets), [(0, 1, 0, Preferred), (0, 1, 2, Preferred), (2, 0, 1, Preferred)]);
+    assert_eq!(sets[0].comparisons[0].scores, Some((3.5, 1.0)));
     let counts = report.counts();
     assert_eq!((counts[&ProblemKind::TieInSet], counts[&ProblemKind::Tie]), (1, 1));
     let refused = with_ties(RANKED, Ties::Drop, Strictness::Refuse).unwrap_err().to_string();
@@ -39,11 +39,11 @@ fn ties_in_sets_are_dropped_and_counted() {
 #[test]
 fn ties_are_kept_in_their_place() {
     use Verdict::{Preferred, Tied};
-    let (pairs, report) = with_ties(RANKED, Ties::Keep, Strictness::Refuse).unwrap();
+    let (sets, report) = with_ties(RANKED, Ties::Keep, Strictness::Refuse).unwrap();
     let expected =
         [(0, 1, 0, Preferred), (0, 0, 2, Tied), (0, 1, 2, Preferred), (1, 0, 1, Tied), (2, 0, 1, Preferred)];
-    assert_eq!(told(&pairs), expected);
-    assert_eq!(pairs[1].chosen, Content::Text("a".to_owned()));
+    assert_eq!(told(&sets), expected);
+    assert_eq!(pairs(&sets).nth(1).unwrap().chosen, &Content::Text("a".to_owned()));
     assert!(report.counts().is_empty());
 }
 
@@ -53,10 +53,10 @@ fn tied_pairs_are_kept() {
     let text = "{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 0}\n\
                 {\"chosen\": \"c\", \"rejected\": \"d\", \"score_chosen\": 1, \"score_rejected\": 2}\n\
                 {\"chosen\": \"e\", \"rejected\": \"f\", \"score_chosen\": 2, \"score_rejected\": 2}\n";
-    let (pairs, _) = with_ties(text, Ties::Keep, Strictness::Refuse).unwrap();
-    let verdicts: Vec<Verdict> = pairs.iter().map(|pair| pair.verdict).collect();
+    let (sets, _) = with_ties(text, Ties::Keep, Strictness::Refuse).unwrap();
+    let verdicts: Vec<Verdict> = pairs(&sets).map(|pair| pair.verdict).collect();
     assert_eq!(verdicts, [Verdict::Tied, Verdict::Preferred, Verdict::Tied]);
-    assert!(pairs.iter().all(|pair| pair.in_set.is_none()));
+    assert!(pairs(&sets).all(|pair| pair.in_set.is_none()));
 }
 
 /// RewardBench 2 does not compare its rejected answers: they are no ties.
@@ -64,9 +64,9 @@ fn tied_pairs_are_kept() {
 fn answers_of_one_class_are_not_compared() {
     use Verdict::Preferred;
     let text = r#"{"prompt": "q", "chosen": ["a", "b"], "rejected": ["c", "d"], "subset": "Ties"}"#;
-    let (pairs, report) = with_ties(text, Ties::Keep, Strictness::Refuse).unwrap();
+    let (sets, report) = with_ties(text, Ties::Keep, Strictness::Refuse).unwrap();
     let expected = [(0, 0, 2, Preferred), (0, 0, 3, Preferred), (0, 1, 2, Preferred), (0, 1, 3, Preferred)];
-    assert_eq!(told(&pairs), expected);
+    assert_eq!(told(&sets), expected);
     assert_eq!(report.schema, Some(Schema::RewardBench2));
 }
 
@@ -90,11 +90,11 @@ fn trees_and_messages_make_the_same_pairs() {
 {"message_id": "7", "parent_id": "1", "text": "c", "role": "assistant", "rank": 2, "deleted": true}
 "#;
     let read = |text: &str| {
-        let (pairs, _) = load_text(text, Strictness::Refuse).unwrap();
-        let of = |pair: &Preference| {
-            (pair.prompt.clone(), pair.chosen.clone(), pair.rejected.clone(), pair.in_set)
+        let (sets, _) = load_text(text, Strictness::Refuse).unwrap();
+        let of = |pair: Preference<'_>| {
+            (pair.prompt.cloned(), pair.chosen.clone(), pair.rejected.clone(), pair.in_set)
         };
-        pairs.iter().map(of).collect::<Vec<_>>()
+        pairs(&sets).map(of).collect::<Vec<_>>()
     };
     let pairs = read(&tree);
     assert_eq!(pairs, read(messages));

@@ -102,7 +102,7 @@ fn ids_beyond_the_embedding_are_found() {
     assert!(find(&findings, "large_vocabulary").is_none());
     let records = [plain("a", "b")];
     let (_, findings) = surveyed(&records, &tokenizer, &model(ends.vocabulary - 1));
-    let largest = encoded(&records, &tokenizer).1[0].chosen.iter().max().copied().unwrap() as usize;
+    let largest = encoded(&records, &tokenizer).1[0].answers[0].ids.iter().max().copied().unwrap() as usize;
     assert!(largest < ends.vocabulary - 1, "the case needs a tokenizer that can do more");
     assert_eq!(find(&findings, "large_vocabulary").unwrap().severity, Severity::Warning);
 }

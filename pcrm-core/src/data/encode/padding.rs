@@ -1,0 +1,36 @@
+//! The padding token, which no sequence ends with when it is scored.
+
+use serde::Serialize;
+
+use crate::model::ModelConfig;
+use crate::text::Tokenizer;
+
+/// The id that a reward model takes for padding and never scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Padding {
+    /// The id.
+    pub id: Option<u32>,
+    /// Whether a file names it; otherwise it is the EOS.
+    pub named: bool,
+}
+
+impl Padding {
+    /// The padding of the tokenizer, else of the config, else the EOS, as TRL chooses.
+    pub fn of(config: &ModelConfig, tokenizer: &Tokenizer) -> Self {
+        match tokenizer.pad().map(|token| token.id).or(config.pad) {
+            Some(id) => Self { id: Some(id), named: true },
+            None => Self { id: tokenizer.eos().map(|token| token.id), named: false },
+        }
+    }
+}
+
+/// Removes padding ids from the end of a sequence; one token always stays.
+///
+/// `transformers` scores a sequence at its last token that is not padding. Where a tokenizer pads with its EOS,
+/// that is the token before the EOS, and nothing after it counts. Encoding does this by
+/// [`EncodeOptions::padding`](super::EncodeOptions::padding); this is for ids from elsewhere.
+pub fn strip_padding(ids: &mut Vec<u32>, pad: u32) {
+    while ids.len() > 1 && ids.last() == Some(&pad) {
+        ids.pop();
+    }
+}
