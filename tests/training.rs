@@ -135,7 +135,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
         bench.reward = RewardConfig { loss: whole, ..RewardConfig::default() };
         let error = bench.run(backend, tempdir()?.path(), &mut Watch::default())?.err();
         let message = error.context("a margin is taken")?.to_string();
-        ensure!(message.starts_with("ignore-margin: is needed: planted.jsonl:8 "), "{message}");
+        ensure!(message.starts_with("ignore-margin: is needed: planted.jsonl:6 "), "{message}");
         Ok(())
     })
 }

@@ -22,7 +22,7 @@ use crate::warnings;
 /// another limit.
 const TRAINING_LENGTH: usize = 1024;
 
-/// How preference files are read.
+/// Options of reading preference files.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {

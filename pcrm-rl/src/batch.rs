@@ -9,7 +9,7 @@ use pcrm_core::model::ModelConfig;
 use pcrm_core::{Error, Packed, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where the scores that a loss compares are read.
+/// The tokens whose scores a loss compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScoreAt {
@@ -30,7 +30,7 @@ pub struct Term {
     pub chosen: u32,
     /// The dispreferred score's place.
     pub rejected: u32,
-    /// Its share of its set's loss.
+    /// The share of the comparison in the loss of its set.
     pub weight: f32,
 }
 
@@ -39,7 +39,7 @@ pub struct Term {
 pub struct Ranked {
     /// The place of its last score among the scores asked for.
     pub score: u32,
-    /// How many of the set's answers are better. Answers that tie have the same number.
+    /// The number of answers of the set that are better. Answers that tie have the same number.
     pub losses: usize,
 }
 

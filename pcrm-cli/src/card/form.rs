@@ -13,7 +13,7 @@ use serde::Serialize;
 pub enum Form {
     /// Messages, rendered by the tokenizer's chat template.
     Conversation {
-        /// Whether a conversation begins with a system message.
+        /// True if conversations begin with a system message.
         system: bool,
     },
     /// Plain texts: a prompt, and an answer directly behind it.
@@ -24,7 +24,7 @@ pub enum Form {
         after: String,
         /// The white space that all answers begin with.
         gap: String,
-        /// Whether there are prompts at all.
+        /// True if there are prompts at all.
         prompts: bool,
     },
 }

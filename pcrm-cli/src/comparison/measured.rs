@@ -1,4 +1,4 @@
-//! What one run's held-out pairs show.
+//! The measures of one run on its held-out pairs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ pub struct Measured {
     pub seed: u64,
     /// The constraint with all its numbers, fitted where it was to be.
     pub constraint: Value,
-    /// What decides the run.
+    /// The options and data that decide the run.
     pub question: Fingerprint,
     /// Held-out pairs.
     pub pairs: usize,
@@ -92,10 +92,10 @@ impl Measured {
         serde_json::from_str(&fs::read_to_string(path).with_context(at)?).with_context(at)
     }
 
-    /// Whether it answers this question: the same options and data.
+    /// Refuses measures of a run with other options or data.
     ///
     /// # Errors
-    /// What differs.
+    /// The first option that differs.
     pub fn answers(&self, question: &Fingerprint, dir: &Path) -> Result<()> {
         for (name, value) in question {
             let before = self.question.get(name).unwrap_or(&Value::Null);

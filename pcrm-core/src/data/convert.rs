@@ -11,10 +11,10 @@ use super::readable::implicit_prompt;
 use super::schema::Schema;
 use super::turns::{Turns, dialogue, to_dialogue};
 
-/// What a record loses on the way to another schema.
+/// A loss of a record that is written in another schema.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
-    /// A column that would mean something else in the new schema, or that stood for several answers.
+    /// A column that would mean something else in the new schema, or that is about several answers.
     Column(String),
     /// A key of messages that the new schema has no place for.
     MessageKey(String),
@@ -22,9 +22,9 @@ pub enum Loss {
     TextsAsTurns,
     /// Turns are now texts without roles, which no chat template will write.
     TurnsAsTexts,
-    /// Where the prompt ends.
+    /// The mark of the prompt's end.
     PromptEnd,
-    /// Which pairs were answers to one prompt in one record.
+    /// The set that the pair was part of.
     Grouping,
 }
 
@@ -95,7 +95,7 @@ const RESERVED: &[&str] = &[
 /// Writes a pair of a set in another schema. Columns that no schema reads are carried over as they are.
 ///
 /// # Errors
-/// What the schema cannot hold, in words: several turns in texts, roles that dialogues do not have.
+/// A pair that the schema cannot hold, in words: several turns in texts, roles that dialogues do not have.
 pub fn convert(
     source: &SourceSet,
     pair: Preference<'_>,

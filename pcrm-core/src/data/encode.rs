@@ -30,7 +30,7 @@ pub use pair::EncodedPair;
 pub use prompt::{EncodedPrompt, PromptReport, encode_prompts};
 pub use set::{EncodedAnswer, EncodedComparison, EncodedSet, Removed, Texts, pairs};
 
-/// What to do with a pair that is longer than the limit.
+/// The treatment of sequences that are longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TooLong {
@@ -152,7 +152,7 @@ pub struct Tokenised {
 /// tokenizer makes them.
 ///
 /// # Errors
-/// Those of [`encode_sets`], but for no pair left.
+/// As [`encode_sets`].
 pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised> {
     let counts = sets.iter().map(|set| set.comparisons.len());
     let first_pairs = counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count)));
@@ -174,7 +174,10 @@ pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised>
         all.sets.extend(set);
         all.identical += removed.identical;
     }
-    Ok(all)
+    match all.sets.is_empty() {
+        true => Err(nothing_left(pairs, Removed { identical: all.identical, ..Removed::default() }, None)),
+        false => Ok(all),
+    }
 }
 
 /// Removes what is too long, and padding: the second half of [`encode_sets`].
@@ -215,16 +218,19 @@ pub fn fit(
         unique_tokens: encoded.iter().map(EncodedSet::unique_tokens).sum(),
         padded_tokens: encoded.chunks(8).map(padded).sum(),
     };
-    if encoded.is_empty() {
-        return Err(Error::invalid(
-            "data",
-            format!(
-                "no pair is left: of {pairs}, {too_long} exceed {} tokens and {identical} are identical as tokens",
-                options.max_length.map_or("any number of".to_owned(), |limit| limit.to_string()),
-            ),
-        ));
+    match encoded.is_empty() {
+        true => Err(nothing_left(pairs, removed, options.max_length)),
+        false => Ok((encoded, report)),
     }
-    Ok((encoded, report))
+}
+
+fn nothing_left(pairs: usize, removed: Removed, max_length: Option<usize>) -> Error {
+    let Removed { too_long, identical, .. } = removed;
+    let limit = max_length.map_or("any number of".to_owned(), |limit| limit.to_string());
+    let message = format!(
+        "no pair is left: of {pairs}, {too_long} exceed {limit} tokens and {identical} are identical as tokens"
+    );
+    Error::invalid("data", message)
 }
 
 /// The token ids of one text: those that it gets as an answer of a set, without the model's padding at the end.

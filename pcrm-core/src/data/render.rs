@@ -11,15 +11,15 @@ use crate::text::Tokenizer;
 pub struct Rendered {
     /// The whole text: prompt, answer, and what ends it.
     pub text: String,
-    /// Whether a chat template wrote it, special tokens included.
+    /// True if a chat template wrote it, special tokens included.
     pub by_template: bool,
 }
 
 impl Rendered {
-    /// Its token ids.
+    /// Returns the token ids.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// A text that the tokenizer refuses.
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         if self.by_template { tokenizer.encode_rendered(&self.text) } else { tokenizer.encode(&self.text) }
     }

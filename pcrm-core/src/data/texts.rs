@@ -41,7 +41,7 @@ pub enum Row {
 pub type SourceRow = (Row, Map<String, Value>);
 
 impl Row {
-    /// Its place.
+    /// Returns the place of the record.
     pub fn origin(&self) -> &Origin {
         match self {
             Self::Pair(pair) => &pair.origin,

@@ -19,10 +19,10 @@ pub fn shares<'a>(
 ) -> Result<Vec<f32>> {
     let mut values: HashMap<(PathBuf, u64), Option<Value>> = HashMap::new();
     for file in files {
-        // Records that are broken were told of when the pairs were read.
+        // Reading the pairs reported broken records.
         for (line, record) in Records::open(file)?.flatten() {
             let value = at(record, field);
-            // Of two records on a line it could not be told which is which.
+            // Two records on one line cannot be told apart.
             values.entry((file.clone(), line)).and_modify(|value| *value = None).or_insert(Some(value));
         }
     }

@@ -21,7 +21,7 @@ use crate::training::TrainingArgs;
 use crate::training::reward::margins;
 use crate::usage::named;
 
-/// Where wins come from.
+/// The source of wins.
 pub struct Judges<'a> {
     pub training: &'a TrainingArgs,
     pub evidence: &'a EvidenceArgs,
@@ -95,7 +95,7 @@ impl Judges<'_> {
         Ok((sets, wins))
     }
 
-    /// A judge that knows the pairs tells what it learned, not how sure one may be of them.
+    /// Warns that a judge trained on these pairs overstates confidence.
     fn warn_of_training(&self, judge: &Path) -> Result<()> {
         let Ok(text) = fs::read_to_string(judge.join("manifest.json")) else { return Ok(()) };
         let manifest: Value = serde_json::from_str(&text).unwrap_or_default();

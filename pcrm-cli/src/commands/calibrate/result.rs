@@ -1,4 +1,4 @@
-//! What came of calibration, as `--json` prints it.
+//! The result of calibration, as `--json` prints it.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -19,39 +19,39 @@ use crate::report::evidence as told;
 /// All constraints that were fitted to one evidence.
 #[derive(Debug, Serialize)]
 pub struct Calibrations {
-    /// Who judged.
+    /// The judges, in words.
     pub judges: String,
     /// The pairs that were judged.
     pub pairs: usize,
-    /// Their prompts.
+    /// The number of prompts of these pairs.
     pub prompts: usize,
-    /// How often judges prefer the preferred answer.
+    /// The share of pairs whose preferred answer the judges prefer.
     pub accuracy: Share,
-    /// What was fitted, in the order asked for.
+    /// The fitted constraints, in the order asked for.
     pub constraints: Vec<Calibrated>,
 }
 
 /// A constraint that was fitted.
 #[derive(Debug, Serialize)]
 pub struct Calibrated {
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// What was asked for.
+    /// The constraint that was asked for.
     pub asked: Value,
-    /// What was fitted.
+    /// The fitted constraint.
     pub fitted: Value,
-    /// Where that is.
+    /// The file of the fitted constraint.
     pub file: PathBuf,
     /// The verdict in a sentence, where similarity was calibrated.
     pub verdict: Option<String>,
-    /// What was found, where similarity was calibrated.
+    /// The findings, where similarity was calibrated.
     pub calibration: Option<Calibration>,
     #[serde(skip)]
     accuracy: Share,
 }
 
 impl Calibrated {
-    /// What came of a form.
+    /// The result for one form.
     ///
     /// # Errors
     /// A constraint that does not serialise.
@@ -74,7 +74,7 @@ impl Calibrated {
 }
 
 impl Calibrated {
-    /// Whether similarity carries enough information for a curve.
+    /// Returns true if similarity carries enough information for a curve.
     pub fn is_curve(&self) -> bool {
         self.calibration.as_ref().is_some_and(is_curve)
     }
@@ -92,8 +92,8 @@ impl Calibrations {
         Ok(Self { judges, pairs, prompts: prompts.len(), accuracy, constraints })
     }
 
-    /// Of several, the constraint whose curve foretells wins best on prompts that it was not fitted to, unless a constant
-    /// foretells them as well.
+    /// Of several, the constraint whose curve predicts wins best on prompts that it was not fitted to, unless a constant
+    /// predicts them as well.
     pub fn best(&self) -> Option<&Calibrated> {
         let gain = |one: &Calibrated| one.calibration.as_ref().map_or(0.0, |found| found.held_out.gain.value);
         let curves = self.constraints.iter().filter(|one| one.is_curve());

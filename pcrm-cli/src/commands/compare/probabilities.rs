@@ -41,7 +41,7 @@ impl Probabilities {
         Ok(Self { known })
     }
 
-    /// Those of these pairs.
+    /// Returns the probabilities of these pairs.
     ///
     /// # Errors
     /// A pair of another file.

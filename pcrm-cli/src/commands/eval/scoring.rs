@@ -31,17 +31,17 @@ use crate::usage::usage;
 use crate::warnings::Warnings;
 use crate::{left_out, template};
 
-/// What is read, and how it is scored.
+/// The data to read and the options of scoring.
 pub struct Scoring<'a> {
     /// Data files.
     pub data: &'a [PathBuf],
-    /// How they are read.
+    /// The options of reading.
     pub reading: &'a Reading,
-    /// Which columns mean what.
+    /// The meaning of columns.
     pub fields: &'a Fields,
     /// The most tokens computed at once.
     pub micro_tokens: usize,
-    /// What constraints may ask for.
+    /// The context of constraints.
     pub priors: Priors,
 }
 
@@ -58,17 +58,17 @@ pub struct Rows {
 pub struct Scorer {
     /// The model.
     pub model: RewardModel,
-    /// Its tokenizer.
+    /// The model's tokenizer.
     pub tokenizer: Tokenizer,
-    /// What bounds its margins are compared with.
+    /// The constraint whose bounds margins are compared with.
     pub constraint: Box<dyn Constraint>,
-    /// Where the constraint comes from.
+    /// The source of the constraint.
     pub whose: Whose,
     /// Scores that are known.
     pub cache: ScoreCache,
 }
 
-/// Where a constraint comes from.
+/// The source of a constraint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// The user asked for it: without its bounds there is no answer.

@@ -1,4 +1,4 @@
-//! Some pairs as tokens: where prompt and answers part, which tokens are special, and which one carries the score.
+//! Some pairs as tokens: the cut between prompt and answers, special tokens, and the token that carries the score.
 
 use anyhow::Result;
 use pcrm_core::data::encode::EncodedPair;
@@ -11,7 +11,7 @@ const PROMPT: Shown = Shown { first: 24, last: 40 };
 /// Tokens of an answer that are shown.
 const ANSWER: Shown = Shown { first: 56, last: 16 };
 
-/// How much of a long part is shown.
+/// The number of tokens of a long part that are shown.
 #[derive(Clone, Copy)]
 struct Shown {
     first: usize,
@@ -21,13 +21,13 @@ struct Shown {
 /// A pair as tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Example {
-    /// Where it stands: `train.jsonl:12`.
+    /// The place of the record: `train.jsonl:12`.
     pub origin: String,
     /// The similarity of the answers by the constraint, where it has one.
     pub similarity: Option<f32>,
     /// Δ*, where the pair has a bound.
     pub bound: Option<f32>,
-    /// What both sequences begin with.
+    /// The tokens that both sequences begin with.
     pub prompt: Part,
     /// The rest of the preferred one; its last token carries the score.
     pub chosen: Part,
@@ -40,12 +40,12 @@ pub struct Example {
 pub struct Part {
     /// All its tokens.
     pub ids: Vec<u32>,
-    /// What is shown of it.
+    /// The cells that are shown.
     #[serde(rename = "pieces")]
     pub cells: Vec<Cell>,
 }
 
-/// What is shown of a part.
+/// A cell of a part that is shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cell {

@@ -33,10 +33,10 @@ use crate::dataset;
 use crate::hub::Weights;
 use crate::priors::priors;
 
-/// Gathers all that is told.
+/// Gathers the whole inspection.
 ///
 /// # Errors
-/// What leaves nothing to tell: files that cannot be read, no usable record, options that are wrong.
+/// Files that cannot be read, no usable record, options that are wrong.
 pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     args.reading.check()?;
     let constraint = constraint::read(&args.constraint)?;
@@ -62,7 +62,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     }
     let backend = args.machine.open()?;
     let asked = args.reading.columns.options(Ties::Drop)?;
-    // All that is wrong is told, not only the first.
+    // Report every fault, not the first alone.
     let options = ReadOptions { strictness: Strictness::Skip, ..asked.clone() };
     let (rows, report) = load_preferences(&data, options.clone())?;
     let mut schemas = Vec::new();
@@ -115,7 +115,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     })
 }
 
-/// What is inspected.
+/// The model and data under inspection.
 struct Subject<'a> {
     args: &'a InspectArgs,
     /// The most tokens of a sequence.
@@ -134,10 +134,7 @@ impl Subject<'_> {
     /// All sets as tokens, without a limit and with their padding; `None`, and a finding, where they cannot be
     /// encoded.
     fn encode(&self, rows: &[AnswerSet], findings: &mut Vec<Finding>) -> Option<Tokenised> {
-        let options = EncodeOptions::new(None);
-        let all = tokenised(rows, &self.tokenizer)
-            .and_then(|all| fit(all.clone(), &self.tokenizer, &options).map(|_| all));
-        let all = match all {
+        let all = match tokenised(rows, &self.tokenizer) {
             Ok(all) => all,
             Err(error) => {
                 findings.push(Finding::new(
@@ -251,7 +248,7 @@ impl Subject<'_> {
         Ok(Some(overlap))
     }
 
-    /// What training takes; nothing, and a note, where it cannot be measured.
+    /// The cost of training; `None`, and a note, where it cannot be measured.
     fn measure(
         &self,
         backend: &dyn pcrm_core::Backend,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::bars::Bar;
 use super::cost::{ByLength, Cost};
 
-/// Shares of the quantiles that are told of lengths.
+/// The quantiles of lengths that are shown.
 pub const SHARES: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
 
 /// Limits on length that are compared.
@@ -43,7 +43,7 @@ impl Quantiles {
 pub struct LengthSummary {
     /// Pairs there are.
     pub pairs: usize,
-    /// What both sequences of a pair begin with.
+    /// The tokens that both sequences of a pair begin with.
     pub prompt: Quantiles,
     /// Preferred answers, from the first token that differs.
     pub chosen: Quantiles,
@@ -51,7 +51,7 @@ pub struct LengthSummary {
     pub rejected: Quantiles,
     /// Whole sequences.
     pub sequence: Quantiles,
-    /// How many sequences are how long.
+    /// The histogram of sequence lengths.
     pub histogram: Vec<Bar>,
     /// Pairs that each limit would keep: (limit, pairs).
     pub kept_by_limit: Vec<(usize, usize)>,
@@ -107,7 +107,7 @@ impl Saved {
     }
 }
 
-/// How often the longer answer is the preferred one.
+/// The share of pairs whose longer answer is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LongerPreferred {
     /// Pairs whose answers differ in length.
@@ -131,7 +131,7 @@ impl LongerPreferred {
         Ok(Some(Self { pairs, share: Share::wilson(longer as f64, pairs, LEVEL)? }))
     }
 
-    /// Whether length alone foretells the label, beyond chance.
+    /// Returns a finding if length alone predicts the label, beyond chance.
     pub fn finding(&self) -> Option<Finding> {
         let (value, low, high) = (self.share.value, self.share.low(), self.share.high());
         let severity = match () {
@@ -154,7 +154,7 @@ impl LongerPreferred {
     }
 }
 
-/// What an epoch takes with other limits on length, at the speed that was measured. `longest` has every pair's longer
+/// The cost of an epoch with other limits on length, at the speed that was measured. `longest` has every pair's longer
 /// sequence, also of those that the limit at hand leaves out.
 pub fn by_length(longest: &[usize], kept: &Pairs, cost: &Cost) -> Vec<ByLength> {
     let most = longest.iter().copied().max().unwrap_or(0);

@@ -10,7 +10,7 @@ use crate::text::Tokenizer;
 pub struct Padding {
     /// The id.
     pub id: Option<u32>,
-    /// Whether a file names it; otherwise it is the EOS.
+    /// True if a file names it; otherwise it is the EOS.
     pub named: bool,
 }
 

@@ -317,3 +317,33 @@ fn padding_goes_from_the_ends_alone() {
         assert_eq!((pair.prompt, pair.chosen, pair.rejected), (prompt, chosen, rejected));
     }
 }
+
+/// Protects: an answer begins where TRL's SFT trainer begins to learn it, also where a token holds the prompt's end and
+/// the answer's beginning, and whatever the other answer is.
+#[test]
+fn answers_begin_where_trl_learns_them() {
+    let golden: Json = serde_json::from_slice(&std::fs::read(golden("sft.json")).unwrap()).unwrap();
+    let mut checked = 0;
+    for case in golden["cases"].as_array().unwrap() {
+        let prompted = ["completion", "chat"].contains(&case["name"].as_str().unwrap());
+        if !prompted || !case["template"].is_null() || !case["config"]["max_length"].is_null() {
+            continue;
+        }
+        let tokenizer = tokenizer(case["tokenizer"].as_str().unwrap());
+        for kept in case["kept"].as_array().unwrap() {
+            let row = &case["rows"][kept["row"].as_u64().unwrap() as usize];
+            let [prompt, completion] =
+                ["prompt", "completion"].map(|key| Content::from_value(&row[key]).unwrap());
+            let other = match &completion {
+                Content::Text(_) => Content::Text("zebra".to_owned()),
+                Content::Messages(_) => Content::Messages(vec![Message::new("assistant", "zebra")]),
+            };
+            let set = AnswerSet::pair(origin(1), Some(prompt), completion, other);
+            let answer = &encoded(&[set], &tokenizer).0[0].answers[0];
+            let learned = kept["learned"].as_str().unwrap().find('1').unwrap();
+            assert_eq!((&answer.ids, answer.answer_start), (&ids(&kept["ids"]), learned), "{row}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 3 * (5 + 3));
+}

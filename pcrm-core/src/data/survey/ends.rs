@@ -1,4 +1,4 @@
-//! How sequences begin and end, and which of their tokens carries the score.
+//! The first and last tokens of sequences, and the tokens that carry scores.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::data::encode::{EncodedSet, Padding};
 use crate::model::ModelConfig;
 use crate::text::{SpecialToken, Tokenizer};
 
-/// How many of the tokens that carry scores are named.
+/// The number of tokens that are named among those that carry scores.
 const SCORED: usize = 5;
 
-/// A token that carries scores, and of how many sequences.
+/// A token that carries scores, and the number of its sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scored {
-    /// Its id.
+    /// The id.
     pub id: u32,
-    /// Its text.
+    /// The text.
     pub text: String,
     /// Sequences that end with it, padding taken off.
     pub sequences: usize,
@@ -27,9 +27,9 @@ pub struct Scored {
 /// The ends of all sequences, and tokens that should not be there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ends {
-    /// Sequences there are, two a pair.
+    /// The number of sequences, two a pair.
     pub sequences: usize,
-    /// Those that a chat template wrote.
+    /// Sequences that a chat template wrote.
     pub by_template: usize,
     /// Sequences that begin with two BOS.
     pub double_bos: Tally,
@@ -39,13 +39,13 @@ pub struct Ends {
     pub without_eos: Tally,
     /// Plain texts with an EOS before their end.
     pub eos_inside: Tally,
-    /// Pairs with a token that stands for unknown text.
+    /// Pairs with the token for unknown text.
     pub unknown: Tally,
     /// Pairs with a token beyond the model's embedding.
     pub beyond_vocabulary: Tally,
-    /// The ids that the tokenizer may give, one more than the largest.
+    /// The size of the tokenizer's vocabulary: one more than its largest id.
     pub vocabulary: usize,
-    /// How many tokens carry scores.
+    /// The number of different tokens that carry scores.
     pub scored_tokens: usize,
     /// The most frequent of them.
     pub scored: Vec<Scored>,
@@ -103,7 +103,7 @@ impl Ends {
         ends
     }
 
-    /// What to say of it.
+    /// Returns the findings.
     pub fn findings(&self, tokenizer: &Tokenizer, model: &ModelConfig) -> Vec<Finding> {
         let text = |token: Option<&SpecialToken>| token.map_or("none".to_owned(), |token| token.text.clone());
         let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
@@ -183,7 +183,7 @@ impl Ends {
         findings
     }
 
-    /// What ends a sequence where the EOS does not.
+    /// The finding about sequences that do not end with the EOS.
     fn end_findings(&self, eos: &str) -> Option<Finding> {
         if self.without_eos.is_empty() {
             return None;

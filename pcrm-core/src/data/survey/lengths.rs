@@ -1,4 +1,4 @@
-//! How long things are in tokens, what a limit leaves out, and whether labels go with length.
+//! Lengths in tokens, pairs that a limit leaves out, and labels that go with length.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::model::ModelConfig;
 /// Tokens of pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lengths {
-    /// What both sequences of a pair begin with.
+    /// The tokens that both sequences of a pair begin with.
     pub prompt: Vec<usize>,
     /// The preferred answer, from the first token that differs.
     pub chosen: Vec<usize>,
@@ -21,7 +21,7 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// The lengths of these pairs.
+    /// Measures the pairs of these sets.
     pub fn of(sets: &[EncodedSet]) -> Self {
         let column = |of: fn(EncodedPair<'_>) -> usize| pairs(sets).map(of).collect::<Vec<_>>();
         Self {
@@ -34,7 +34,7 @@ impl Lengths {
         }
     }
 
-    /// How often the longer answer is the preferred one, of the pairs whose answers differ in length.
+    /// Returns the number of pairs whose longer answer is preferred, and of pairs whose answers differ in length.
     pub fn longer_preferred(&self) -> (usize, usize) {
         let differ =
             || self.chosen.iter().zip(&self.rejected).filter(|(chosen, rejected)| chosen != rejected);
@@ -42,30 +42,30 @@ impl Lengths {
     }
 }
 
-/// A limit on the length of sequences, and what becomes of longer ones.
+/// A limit on the length of sequences, and the treatment of longer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limit {
     /// The most tokens.
     pub max_length: usize,
-    /// What becomes of a longer pair.
+    /// The treatment of longer sequences.
     pub too_long: TooLong,
 }
 
-/// Pairs that a limit, or the model's positions, concern.
+/// Pairs beyond a limit or beyond the model's positions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Beyond {
-    /// Pairs there are.
+    /// The number of pairs.
     pub pairs: usize,
-    /// Those with a sequence beyond the limit.
+    /// Pairs with a sequence beyond the limit.
     pub limit: Tally,
-    /// Those within the limit, but beyond the positions that the model's config speaks of.
+    /// Pairs within the limit, but beyond the positions in the model's config.
     pub positions: Tally,
     /// The longest sequence.
     pub longest: usize,
 }
 
 impl Beyond {
-    /// Looks at pairs that were encoded without a limit.
+    /// Looks at sets that were encoded without a limit.
     pub fn of(sets: &[EncodedSet], limit: Limit, model: &ModelConfig) -> Self {
         let mut beyond = Self::default();
         for pair in pairs(sets) {
@@ -84,7 +84,7 @@ impl Beyond {
         beyond
     }
 
-    /// What to say of pairs that cutting prompts does not bring within the limit, `kept` being those that are left.
+    /// Returns the finding about pairs that are too long even with a cut prompt; `kept` pairs are left.
     pub fn unmended(&self, kept: usize, limit: Limit) -> Option<Finding> {
         let lost = self.pairs.saturating_sub(kept);
         if limit.too_long == TooLong::Drop || lost == 0 {
@@ -107,7 +107,7 @@ impl Beyond {
         Some(finding)
     }
 
-    /// What to say of it.
+    /// Returns the findings.
     pub fn findings(&self, limit: Limit, model: &ModelConfig) -> Vec<Finding> {
         let mut findings = Vec::new();
         if !self.limit.is_empty() {

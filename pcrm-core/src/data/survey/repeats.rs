@@ -1,5 +1,4 @@
-//! Pairs and prompts that are there more than once, pairs that contradict each other, and those of held-out
-//! data.
+//! Repeated pairs and prompts, pairs that contradict each other, and held-out data that are trained on.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,34 +10,34 @@ use crate::data::encode::{EncodedSet, pairs};
 use crate::data::preference::Verdict;
 use crate::data::prompt_id::{PairId, PromptId};
 
-/// Beyond this share of pairs that stand again, repetition is worth a warning.
+/// Beyond this share of repeated pairs, repetition is worth a warning.
 const MANY_REPEATED: f64 = 0.01;
 
-/// What stands more than once.
+/// Repetitions within data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Repeats {
-    /// Pairs there are.
+    /// The number of pairs.
     pub pairs: usize,
-    /// Different prompts.
+    /// The number of different prompts.
     pub prompts: usize,
-    /// Pairs that stood before, the same answers in the same order.
+    /// Pairs that repeat an earlier one, the same answers in the same order.
     pub repeated: Tally,
-    /// Pairs that stood before the other way round: both answers are preferred to each other.
+    /// Pairs that reverse an earlier one: both answers are preferred to each other.
     pub contradicted: Tally,
-    /// Records, or ranked sets, whose prompt stood in another before.
+    /// Sets whose prompt an earlier set has.
     pub prompts_again: Tally,
     /// Pairs whose rejected answer the data score higher.
     pub against_scores: Tally,
 }
 
-/// What stands in held-out data too.
+/// Held-out data that the training data have too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Overlap {
-    /// Held-out pairs there are.
+    /// The number of held-out pairs.
     pub pairs: usize,
-    /// Those that stand in the training data, whichever way round.
+    /// Held-out pairs that are in the training data, whichever way round.
     pub same_pairs: Tally,
-    /// Those whose prompt stands there.
+    /// Held-out pairs whose prompt is in the training data.
     pub same_prompts: Tally,
 }
 
@@ -76,7 +75,7 @@ impl Repeats {
         repeats
     }
 
-    /// What to say of it.
+    /// Returns the findings.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let pairs =
@@ -157,7 +156,7 @@ impl Overlap {
         overlap
     }
 
-    /// What to say of it.
+    /// Returns the findings.
     pub fn findings(&self) -> Vec<Finding> {
         let pairs = |tally: &Tally| {
             format!("{} ({})", many(tally.count, "held-out pair"), percent(tally.share(self.pairs)))

@@ -1,4 +1,4 @@
-//! Ranked sets of answers: how large they are, and how many of their comparisons are ties.
+//! Ranked sets of answers: their sizes, pairs and ties.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,9 +10,9 @@ use crate::data::report::{ProblemKind, Report};
 /// The ranked sets of data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Sets {
-    /// Sets that yield pairs.
+    /// The number of sets that yield pairs.
     pub sets: usize,
-    /// How many sets have how many answers that are compared.
+    /// The number of sets by the number of their answers that are compared.
     pub sizes: BTreeMap<usize, usize>,
     /// Pairs of answers of which one is better.
     pub pairs: usize,

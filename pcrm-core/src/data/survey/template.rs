@@ -1,4 +1,4 @@
-//! The chat template against the data: whether it is needed, whether it is used, and what it writes around answers.
+//! The chat template against the data: its use, and the tokens that it writes around answers.
 
 use serde::Serialize;
 
@@ -13,24 +13,24 @@ const EXAMINED: usize = 256;
 /// From this share of plain pairs on, answers that stick to their prompt are worth a warning.
 const MANY_GLUED: f64 = 0.5;
 
-/// What a chat template does with these data.
+/// The effect of a chat template on these data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Template {
-    /// Whether the tokenizer has one.
+    /// True if the tokenizer has a template.
     pub present: bool,
-    /// Whether what it writes begins with the BOS.
+    /// True if the template begins with the BOS.
     pub writes_bos: bool,
-    /// Whether the tokenizer begins every text with the BOS.
+    /// True if the tokenizer begins every text with the BOS.
     pub tokenizer_adds_bos: bool,
-    /// Pairs there are.
+    /// The number of pairs.
     pub pairs: usize,
-    /// Those that are conversations.
+    /// Pairs that are conversations.
     pub conversations: usize,
-    /// Conversations in which the one who is judged is not the last to speak.
+    /// Conversations whose last speaker is not the assistant.
     pub not_assistant: Tally,
     /// Conversations whose prompt was rendered with the generation prompt.
     pub examined: usize,
-    /// Those in which the answer does not follow the generation prompt.
+    /// Conversations in which the answer does not follow the generation prompt.
     pub other_start: Tally,
     /// Plain pairs with a prompt of their own in which no blank parts prompt and answer.
     pub glued: Tally,
@@ -100,7 +100,7 @@ impl Template {
         }
     }
 
-    /// What to say of it.
+    /// Returns the findings.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.writes_bos && self.tokenizer_adds_bos {
