@@ -19,10 +19,18 @@ pub(super) struct Readable<'a> {
     tokenizer: &'a Tokenizer,
     /// An explicit prompt that is text.
     explicit: Option<Arc<str>>,
-    /// Prompts with and without the generation prompt, by the turns of the answers that belong to them.
-    rendered: Vec<(Vec<Message>, [Option<Arc<str>>; 2])>,
+    /// Prompts of conversations that were rendered before.
+    rendered: Vec<Chat>,
     /// Texts of answers, by number and cut.
     answers: Vec<(u32, Cut, Arc<str>)>,
+}
+
+/// A conversation's prompt as the template writes it.
+struct Chat {
+    /// The turns of the answers that belong to it.
+    turns: Vec<Message>,
+    /// The text with and without the generation prompt, where the template takes the turns.
+    prompts: [Option<Arc<str>>; 2],
 }
 
 /// The part of an answer that does not belong to its prompt.
@@ -69,18 +77,18 @@ impl<'a> Readable<'a> {
 
     /// A conversation's prompt, `turns` of the answers included.
     fn chat(&mut self, turns: &[Message], answers: &[Sequence<'_>]) -> Arc<str> {
-        let at = self.rendered.iter().position(|(known, _)| known == turns).unwrap_or_else(|| {
+        let at = self.rendered.iter().position(|known| known.turns == turns).unwrap_or_else(|| {
             let mut before = self.prompt.and_then(turns_of).unwrap_or_default().to_vec();
             before.extend_from_slice(turns);
             // Templates may refuse a prompt alone.
             let prompts = [true, false]
                 .map(|generation| self.tokenizer.render_chat(&before, generation).ok().map(Arc::from));
-            self.rendered.push((turns.to_vec(), prompts));
+            self.rendered.push(Chat { turns: turns.to_vec(), prompts });
             self.rendered.len() - 1
         });
         // Templates may write a prompt alone otherwise than within the whole.
         let begins = |text: &&Arc<str>| answers.iter().all(|(_, whole)| whole.starts_with(&***text));
-        match self.rendered[at].1.iter().flatten().find(begins) {
+        match self.rendered[at].prompts.iter().flatten().find(begins) {
             Some(prompt) => prompt.clone(),
             None => {
                 let wholes: Vec<&str> = answers.iter().map(|(_, whole)| *whole).collect();
