@@ -5,7 +5,7 @@
 Tokenizers are the folders of make_golden.py; `templates` holds chat templates by name: `marked` has generation marks,
 the others are published ones, for which TRL trains with a variant that has marks. Cases hold the tokenizer, the
 template (none for the folder's own), SFTConfig's fields, the rows, and for each row that TRL keeps its input_ids and
-the mask of its labels. `prompts` holds prompts with the ids that GRPOTrainer generates from.
+the mask of its labels. `stops` says whether a template marks the end of turns, and `prompts` holds prompts with the ids that GRPOTrainer generates from.
 """
 import json
 import pathlib
@@ -13,7 +13,7 @@ import pathlib
 import transformers as hf
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
-from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.chat_template_utils import get_training_chat_template, has_generation_markers, is_chat_template_stop_token_trained
 import trl
 
 HERE = pathlib.Path(__file__).parent
@@ -76,7 +76,7 @@ MESSAGES = [{"messages": row["prompt"] + row["completion"]} for row in CHAT + TU
 
 
 def main():
-    cases = []
+    cases, stops = [], {}
 
     def case(name, folder, template, rows, **fields):
         made = hf.AutoTokenizer.from_pretrained(HERE / folder)
@@ -89,6 +89,8 @@ def main():
         trainer.chat_template = None
         if config.assistant_only_loss and not has_generation_markers(made.chat_template):
             trainer.chat_template = get_training_chat_template(made)
+        if config.assistant_only_loss and folder == "plain":
+            stops[template] = is_chat_template_stop_token_trained(made, chat_template=trainer.chat_template)
         trainer.completion_only_loss = config.completion_only_loss
         if config.completion_only_loss is None:
             trainer.completion_only_loss = "prompt" in rows[0] and "completion" in rows[0]
@@ -121,7 +123,7 @@ def main():
             chat = isinstance(prompt, list)
             ids = made.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True) if chat else made(prompt)
             prompts.append({"tokenizer": folder, "prompt": prompt, "ids": ids["input_ids"]})
-    text = json.dumps({"templates": TEMPLATES, "prompts": prompts, "cases": cases}, ensure_ascii=False)
+    text = json.dumps({"templates": TEMPLATES, "stops": stops, "prompts": prompts, "cases": cases}, ensure_ascii=False)
     (HERE / "sft.json").write_text(text.replace('}, {"name"', '},\n{"name"') + "\n")
 
 

@@ -145,6 +145,9 @@ pub struct CompletionReport {
     pub tokens: usize,
     /// The tokens among them that are targets of the loss.
     pub trained_tokens: usize,
+    /// True if the assistant's turns are learned without the token that ends them: the chat template's marks leave it
+    /// out, and the model does not learn to stop.
+    pub ends_not_learned: bool,
 }
 
 impl fmt::Display for CompletionReport {
@@ -163,7 +166,14 @@ impl fmt::Display for CompletionReport {
             f,
             "; {} tokens, {} of them learned; longest {}",
             self.tokens, self.trained_tokens, self.longest
-        )
+        )?;
+        if self.ends_not_learned {
+            f.write_str(
+                "\nwarning: the chat template's {% generation %} marks leave out the token that ends an assistant's turn, \
+                 so that the model does not learn to stop. Put {% endgeneration %} after it, or train on whole completions",
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -220,6 +230,7 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
         }
     }
     report.kept = encoded.len();
+    report.ends_not_learned = options.train_on == TrainOn::Assistant && !tokenizer.marks_the_end_of_turns();
     report.longest = encoded.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     report.tokens = encoded.iter().map(|row| row.ids.len()).sum();
     report.trained_tokens = encoded.iter().map(EncodedCompletion::trained_tokens).sum();

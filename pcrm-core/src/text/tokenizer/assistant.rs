@@ -42,6 +42,20 @@ impl Tokenizer {
         let mask = overlapping(encoding.get_offsets(), &chat.spans);
         Ok((encoding.get_ids().to_vec(), mask))
     }
+
+    /// Returns true if the marks of the chat template cover the token that ends an assistant's turn: else a model
+    /// that is trained on what is marked does not learn to stop.
+    ///
+    /// This is TRL's `is_chat_template_stop_token_trained`: of an answer between two questions the last marked token
+    /// that is not blank must be an added one.
+    pub fn marks_the_end_of_turns(&self) -> bool {
+        let turns = ["user", "assistant", "user"].map(|role| Message::new(role, "dummy"));
+        let Ok((ids, mask)) = self.encode_chat_marked(&turns) else { return false };
+        let added = self.inner.hf.get_added_tokens_decoder();
+        let blank = |id: u32| self.decode(&[id]).is_ok_and(|text| text.trim().is_empty());
+        let marked = ids.into_iter().zip(mask).filter(|(_, marked)| *marked).map(|(id, _)| id);
+        marked.rev().find(|id| !blank(*id)).is_some_and(|id| added.contains_key(&id))
+    }
 }
 
 /// Which tokens overlap a span; both are in the order of the text.

@@ -69,7 +69,10 @@ fn learned_tokens_are_those_of_trl() {
         }
         assert_eq!((report.rows, report.kept), (rows.len(), kept.len()), "{name}");
         assert_eq!(report.nothing_to_learn, rows.len() - kept.len(), "{name}");
+        let stops = case["template"].as_str().is_none_or(|template| golden["stops"][template] == true);
+        assert_eq!(report.ends_not_learned, !stops, "{name}");
     }
+    assert_eq!((&golden["stops"]["marked"], &golden["stops"]["split"]), (&json!(true), &json!(false)));
 }
 
 /// Protects: the counts of the report add up, against sums by hand, and each treatment of long rows is counted.
