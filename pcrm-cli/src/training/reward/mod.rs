@@ -107,10 +107,12 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
         stop: interrupt::flag()?,
     };
     let data = RewardData { constraint, train, eval, pad, max_length };
+    // A resumed run keeps the constraint of its folder, which was reported when it was fitted.
+    let keeps_constraint = args.resume && args.output.join("constraint.json").exists();
     let mut watch = Watch::default();
     let run = RewardRun::new(setting, &options, data, (&priors, margins()), &mut watch).map_err(named)?;
     let tagged = run.tagged()?;
-    if let Some(evidence) = &run.evidence {
+    if let Some(evidence) = run.evidence.as_ref().filter(|_| !keeps_constraint) {
         fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));
     }
     bound_warnings(&run.train.sets, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
