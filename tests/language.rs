@@ -130,7 +130,7 @@ fn weights_are_restored() -> Result<()> {
         let before = tensors.clone();
         tensors.remove("transformer.wpe.weight");
         let error = two.restore(tensors).map(drop).map_err(|error| error.to_string());
-        ensure!(error == Err("transformer.wpe.weight: is missing from the checkpoint".to_owned()));
+        ensure!(error == Err("transformer.wpe.weight: is missing from the weights".to_owned()));
         ensure!(two.tensors()? == before);
         Ok(())
     })

@@ -1,6 +1,7 @@
 //! One suite for every backend, golden data, and the binary as users meet it.
 
 mod across; // every operation of each backend against every other backend
+mod adapters; // LoRA against PEFT: what adapters compute, save and train
 mod agreement; // training ends alike on every backend: 50 steps under every constraint against files
 mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in

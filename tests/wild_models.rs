@@ -452,7 +452,7 @@ fn quantised_weights_and_adapters_are_named() -> Result<()> {
                 &["is missing", "GPTQ or AWQ"],
             ),
             (with(None, &[("weight_packed", z("I32", &[32, 4]))]), &["is missing", "compressed-tensors"]),
-            (with(None, &[]), &["q_proj.weight is missing (1 of 29", "no other tensor"]),
+            (with(None, &[]), &["q_proj.weight is missing (1 of 30", "no other tensor"]),
             (
                 with(None, &[("base_layer.weight", z("F32", &[32, 32]))]),
                 &["adapter that is not merged", "base_layer"],
@@ -539,7 +539,7 @@ fn what_is_no_model_is_named() -> Result<()> {
         ("pointer", &["tokenizer.json: is a Git LFS pointer"]),
         ("pickled", &["pytorch_model.bin is there", "save_pretrained"]),
         ("beside", &["PEFT adapter (LORA) beside full weights"]),
-        ("adapter", &["is a PEFT adapter (LORA) of org/base", "merge_and_unload"]),
+        ("adapter", &["is a PEFT adapter (LORA) of org/base", "pcrm merge"]),
         ("multimodal", &["text part of a multimodal checkpoint", "gemma3_text", "ARCHITECTURE.md"]),
     ] {
         for verb in ["score --data test.jsonl", "reward --data train.jsonl --max-steps 1 --output no"] {

@@ -43,6 +43,18 @@ impl Checkpoint {
     /// No weights (the ones in other forms are named), a broken index, a shard that is missing or damaged.
     pub fn open(dir: &Path) -> Result<Self> {
         let (files, placed) = files_and_places(dir)?;
+        Self::read_headers(dir, files, placed)
+    }
+
+    /// Reads the header of one safetensors file of a folder.
+    ///
+    /// # Errors
+    /// No such file, or a damaged one.
+    pub(super) fn open_file(dir: &Path, name: &str) -> Result<Self> {
+        Self::read_headers(dir, vec![dir.join(name)], BTreeMap::new())
+    }
+
+    fn read_headers(dir: &Path, files: Vec<PathBuf>, placed: BTreeMap<String, String>) -> Result<Self> {
         let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
         for (at, file) in files.iter().enumerate() {
             for (name, stored) in header(file, at)? {

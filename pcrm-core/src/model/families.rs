@@ -38,6 +38,7 @@ const LLAMA: Family = Family {
     parallel: None,
     last_norm: "model.norm",
     language_head: "lm_head.weight",
+    lora_targets: &["q_proj", "v_proj"],
     norm: NormKind::Rms,
     biases: Biases {
         qkv: Bias::Flag("attention_bias"),
@@ -127,6 +128,7 @@ const GPT2: Family = Family {
     parallel: None,
     last_norm: "transformer.ln_f",
     language_head: "lm_head.weight",
+    lora_targets: &["c_attn"],
     norm: NormKind::Layer,
     biases: Biases { qkv: Bias::Always, output: Bias::Always, mlp: Bias::Always },
     conv1d: true,
@@ -155,6 +157,7 @@ const GPT_NEOX: Family = Family {
     parallel: Some("use_parallel_residual"),
     last_norm: "gpt_neox.final_layer_norm",
     language_head: "embed_out.weight",
+    lora_targets: &["query_key_value"],
     norm: NormKind::Layer,
     biases: Biases {
         qkv: Bias::Flag("attention_bias"),

@@ -48,6 +48,8 @@ pub struct Family {
     pub last_norm: &'static str,
     /// The head of a language model whose embedding is not tied.
     pub language_head: &'static str,
+    /// The modules that PEFT gives adapters where none are named.
+    pub lora_targets: &'static [&'static str],
     /// Which norm.
     pub norm: NormKind,
     /// Where linear layers have biases.

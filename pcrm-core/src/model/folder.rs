@@ -56,14 +56,12 @@ fn adapter(dir: &Path) -> String {
     let kind = field("peft_type").map_or_else(String::new, |kind| format!(" ({kind})"));
     let base = field("base_model_name_or_path").unwrap_or("its base model");
     let weights = [super::weights::SINGLE, super::weights::INDEX].iter().any(|name| dir.join(name).exists());
-    let merge = format!(
-        "merge it first: in Python, peft.PeftModel.from_pretrained(model, {:?}).merge_and_unload().save_pretrained(..)",
-        dir.display().to_string()
-    );
+    let merge = format!("`pcrm merge {} --output FOLDER` makes a full model of it", dir.display());
     match weights {
         true => format!(
             "holds a PEFT adapter{kind} beside full weights ({ADAPTER}); transformers applies it to them, pcrm does \
-             not. Remove the adapter's files if the weights are what counts, or {merge}"
+             not. Remove the adapter's files if the weights are what counts, or move them to a folder of their own: \
+             {merge}"
         ),
         false => format!("is a PEFT adapter{kind} of {base}, not a model; {merge}"),
     }
@@ -133,7 +131,7 @@ mod tests {
         for (files, parts) in [
             (&[("config.json", "{}")][..], &[][..]),
             (&[], &["has no config.json", "empty"]),
-            (&[(ADAPTER, adapter)], &["is a PEFT adapter (LORA) of org/base", "merge_and_unload"]),
+            (&[(ADAPTER, adapter)], &["is a PEFT adapter (LORA) of org/base", "pcrm merge"]),
             (&[(ADAPTER, "{"), ("adapter_model.safetensors", "")], &["is a PEFT adapter of its base model"]),
             (
                 &[(ADAPTER, adapter), ("config.json", "{}"), ("model.safetensors", "x")],

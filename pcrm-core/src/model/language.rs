@@ -13,7 +13,9 @@ use crate::kernels::{Ask, TokenStats};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::loading::{self, Headless, Loading};
-use crate::model::{Head, Rows, weights};
+use crate::model::lora::peft::{self, AdapterFolder};
+use crate::model::lora::{self, LoraConfig, Values};
+use crate::model::{Head, Rows, folder, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -47,7 +49,8 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// Loads a language model as f32 masters, to train it or to compute with it in `compute`.
+    /// Loads a language model as f32 masters, to train it or to compute with it in `compute`. The folder of a PEFT
+    /// adapter is loaded with the base that it names; training then changes the adapter alone.
     ///
     /// # Errors
     /// A missing or broken file, a parameter that is missing or has another shape, a family or a key of `config.json`
@@ -61,6 +64,9 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::load`].
     pub fn load_as(dir: &Path, how: Loading<'_>) -> Result<Self> {
+        if AdapterFolder::is_alone(dir) {
+            return Self::load_adapter(dir, None, how, 0);
+        }
         let decoder = loading::read_folder(dir, HEADS, how, Headless::Refused)?;
         let path = dir.join(GENERATION);
         let generation = match path.exists() {
@@ -68,6 +74,22 @@ impl LanguageModel {
             false => None,
         };
         Ok(Self { decoder, generation })
+    }
+
+    /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed draws dropout.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`] for the base; an adapter of a reward model, or one that does not fit the base.
+    pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
+        let folder = AdapterFolder::open(dir)?;
+        if folder.is_reward()? {
+            let message = "is the adapter of a reward model (task_type SEQ_CLS), not of a language model";
+            return Err(Error::file(dir, message));
+        }
+        let base_dir = base.map_or_else(|| folder.base(), |base| Ok(base.to_path_buf()))?;
+        folder::check(&base_dir)?;
+        let base = Self::load_as(&base_dir, how)?;
+        Ok(base.over(folder.apply(&base.decoder, Some(base_dir), seed)?))
     }
 
     /// Creates a language model with random weights.
@@ -118,6 +140,37 @@ impl LanguageModel {
     /// Returns a frozen copy that computes in `dtype` and that later updates of the original do not reach.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         Ok(self.over(self.decoder.snapshot(dtype)?))
+    }
+
+    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is computed.
+    pub fn at_step(&self, step: u64) -> Self {
+        self.over(self.decoder.clone().at_step(step))
+    }
+
+    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that the model
+    /// computes what it computed before. `base` is the folder that the saved adapter will name.
+    ///
+    /// # Errors
+    /// A configuration that is not served or matches no module; a model that has adapters already.
+    pub fn with_adapters(&self, config: LoraConfig, base: &Path, seed: u64) -> Result<Self> {
+        config.check_new()?;
+        Ok(self.over(lora::adapt(&self.decoder, config, Some(base.to_path_buf()), seed, Values::Drawn)?))
+    }
+
+    /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn without_adapters(&self) -> Result<Self> {
+        Ok(self.over(lora::without(&self.decoder)?))
+    }
+
+    /// Returns a full model with the adapters merged into its weights.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn merged(&self) -> Result<Self> {
+        Ok(self.over(lora::merged(&self.decoder)?))
     }
 
     fn over(&self, decoder: Decoder) -> Self {
@@ -175,16 +228,20 @@ impl LanguageModel {
     }
 
     /// Writes `config.json`, `model.safetensors` and, if the model came with one, `generation_config.json`, such that
-    /// `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written.
+    /// `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written. A model with adapters
+    /// writes them alone, as PEFT does.
     ///
     /// # Errors
     /// A disk that is full or may not be written to.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        if let Some(adapters) = self.decoder.adapters() {
+            return peft::save(&self.decoder, adapters, dir);
+        }
         weights::write_json(&dir.join("config.json"), &self.config().language_json())?;
         if let Some(generation) = &self.generation {
             weights::write(&dir.join(GENERATION), generation)?;
         }
-        weights::save(&dir.join(weights::SINGLE), &self.tensors()?)
+        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)
     }
 }
 

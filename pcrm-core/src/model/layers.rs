@@ -9,6 +9,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::host::HostTensor;
 use crate::model::family::NormKind;
+use crate::model::lora::{Adapter, Adapters, Noise};
 use crate::params::Params;
 use crate::tensor::Tensor;
 
@@ -49,32 +50,44 @@ impl Weight {
     }
 }
 
-/// x·Wᵀ + b: W `[out, in]`, b `[out]`.
+/// x·Wᵀ + b, and what an adapter adds: W `[out, in]`, b `[out]`.
 #[derive(Debug, Clone)]
 pub(super) struct Linear {
     weight: Weight,
     bias: Option<Weight>,
+    adapter: Option<Adapter>,
 }
 
 impl Linear {
     pub fn new(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, bias }
+        Self { weight, bias, adapter: None }
     }
 
-    /// Looks up `NAME.weight` and, if there is one, `NAME.bias`.
-    pub fn of(params: &Params, name: &str) -> Result<Self> {
-        let weight = Weight::of(params, &format!("{name}.weight"))?;
-        Ok(Self::new(weight, Weight::find(params, &format!("{name}.bias"))))
+    /// Looks up `NAME.weight` and, if the model has them, `NAME.bias` and an adapter.
+    pub fn of(params: &Params, name: &str, adapters: Option<&Adapters>) -> Result<Self> {
+        Ok(Self {
+            weight: Weight::of(params, &format!("{name}.weight"))?,
+            bias: Weight::find(params, &format!("{name}.bias")),
+            adapter: Adapter::find(params, name, adapters)?,
+        })
     }
 
     pub fn over(&self, params: &Params) -> Self {
-        Self::new(self.weight.over(params), self.bias.as_ref().map(|bias| bias.over(params)))
+        Self {
+            weight: self.weight.over(params),
+            bias: self.bias.as_ref().map(|bias| bias.over(params)),
+            adapter: self.adapter.as_ref().map(|adapter| adapter.over(params)),
+        }
     }
 
     /// x `[rows, in]` → `[rows, out]`, in the type of x.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.cast(x.dtype())).transpose()?;
-        x.kernels().linear(x, &self.weight.cast(x.dtype())?, bias.as_ref())
+        let y = x.kernels().linear(x, &self.weight.cast(x.dtype())?, bias.as_ref())?;
+        match &self.adapter {
+            Some(adapter) => adapter.add(x, &y, noise),
+            None => Ok(y),
+        }
     }
 }
 

@@ -72,6 +72,8 @@ pub(super) enum Headless {
     Refused,
     /// A head drawn from this seed.
     Drawn(u64),
+    /// A head of zeros, which an adapter replaces by its own.
+    Given,
 }
 
 /// Reads a folder.
@@ -115,11 +117,15 @@ pub(super) fn read(
         parameters(&config, heads).into_iter().partition(|parameter| drawn && parameter.name == SCORE);
     let mut params = Params::default();
     for head in &missing {
-        let Headless::Drawn(seed) = headless else {
-            return Err(Error::file(checkpoint.dir(), adoption.headless()));
+        let host = match headless {
+            Headless::Refused => return Err(Error::file(checkpoint.dir(), adoption.headless())),
+            Headless::Drawn(seed) => {
+                adoption.say_drawn(seed);
+                head.random(seed)?
+            }
+            Headless::Given => HostTensor::f32([1, config.width], vec![0.0; config.width])?,
         };
-        adoption.say_drawn(seed);
-        how.put(&mut params, &head.name, &head.random(seed)?)?;
+        how.put(&mut params, &head.name, &host)?;
     }
     adoption.take(&stored, |parameter, host| how.put(&mut params, &parameter.name, &host))?;
     adoption.finish();

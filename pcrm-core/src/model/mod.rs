@@ -14,6 +14,7 @@ mod keys;
 pub mod language;
 mod layers;
 pub mod loading;
+pub mod lora;
 mod notes;
 pub mod parameters;
 mod quantised;
@@ -29,6 +30,7 @@ pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use language::{LanguageModel, TokenQuestions};
 pub use loading::{Loading, Precision};
+pub use lora::LoraConfig;
 pub use parameters::Head;
 pub use reward::RewardModel;
 

@@ -1,6 +1,6 @@
 //! The parameters of a decoder: names, shapes, random values, and the form in which files store them.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -36,12 +36,16 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Whether files store it with rows and columns exchanged (Conv1D).
     pub transposed: bool,
+    /// Whether it is the weight of a linear layer of the body.
+    pub linear: bool,
     start: Start,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Start {
     Normal(f64),
+    /// Between −x and x.
+    Uniform(f64),
     Zeros,
     Ones,
 }
@@ -53,9 +57,9 @@ pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
     let (width, std) = (config.width, config.initializer_range);
     // GPT-2 scales what feeds the residual stream by 1/√(2·layers) (its paper, §2.3).
     let residual = if family.conv1d { std / (2.0 * config.layers as f64).sqrt() } else { std };
-    list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, width], std, false);
+    list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, width], std);
     if let Positions::Learned(positions) = family.positions {
-        list.matrix(format!("{positions}.weight"), [config.max_positions, width], std, false);
+        list.matrix(format!("{positions}.weight"), [config.max_positions, width], std);
     }
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     for layer in 0..config.layers {
@@ -108,7 +112,7 @@ impl Head {
             Self::Value => (VALUE, 1),
         };
         let (shape, start) = (vec![rows, config.width], Start::Normal(config.initializer_range));
-        Some(Parameter { name: name.to_owned(), shape, transposed: false, start })
+        Some(Parameter { name: name.to_owned(), shape, transposed: false, linear: false, start })
     }
 }
 
@@ -118,16 +122,25 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    fn matrix(&mut self, name: String, shape: [usize; 2], std: f64, transposed: bool) {
-        self.all.push(Parameter { name, shape: shape.into(), transposed, start: Start::Normal(std) });
+    fn matrix(&mut self, name: String, shape: [usize; 2], std: f64) {
+        let start = Start::Normal(std);
+        self.all.push(Parameter { name, shape: shape.into(), transposed: false, linear: false, start });
     }
 
     fn vector(&mut self, name: String, length: usize, start: Start) {
-        self.all.push(Parameter { name, shape: vec![length], transposed: false, start });
+        self.all.push(Parameter { name, shape: vec![length], transposed: false, linear: false, start });
     }
 
     fn linear(&mut self, name: &str, shape: [usize; 2], bias: bool, std: f64) {
-        self.matrix(format!("{name}.weight"), shape, std, self.config.family.conv1d);
+        let (transposed, start) = (self.config.family.conv1d, Start::Normal(std));
+        let name_of_weight = format!("{name}.weight");
+        self.all.push(Parameter {
+            name: name_of_weight,
+            shape: shape.into(),
+            transposed,
+            linear: true,
+            start,
+        });
         if bias {
             self.vector(format!("{name}.bias"), shape[0], Start::Zeros);
         }
@@ -151,6 +164,54 @@ impl Parameter {
         if self.transposed { host.transposed() } else { Ok(host) }
     }
 
+    /// Returns the module that this is the weight of: the name without `.weight`. `None`: it is a bias.
+    pub fn module(&self) -> Option<&str> {
+        self.name.strip_suffix(".weight")
+    }
+
+    /// Returns matrices A `[rank, in]` and B `[out, rank]` of an adapter of this weight. A is drawn as PEFT draws it:
+    /// uniformly between ±1/√in (Kaiming with a = √5), or from a normal distribution of deviation 1/rank; B is zero.
+    pub(super) fn adapter(&self, rank: usize, gaussian: bool) -> [Self; 2] {
+        let (out, inner) = (self.shape[0], self.shape[1]);
+        let module = self.module().unwrap_or(&self.name);
+        let start = match gaussian {
+            true => Start::Normal(1.0 / rank as f64),
+            false => Start::Uniform(1.0 / (inner as f64).sqrt()),
+        };
+        let part = |part: &str, shape: [usize; 2], start: Start| Self {
+            name: format!("{module}.{part}.weight"),
+            shape: shape.into(),
+            transposed: false,
+            linear: false,
+            start,
+        };
+        [part("lora_A", [rank, inner], start), part("lora_B", [out, rank], Start::Zeros)]
+    }
+
+    /// Returns the weight that a tied language-model head would have if it were untied.
+    pub(super) fn tied_head(config: &ModelConfig) -> Self {
+        let start = Start::Normal(config.initializer_range);
+        let (name, shape) = (config.family.language_head.to_owned(), vec![config.vocabulary, config.width]);
+        Self { name, shape, transposed: false, linear: false, start }
+    }
+
+    /// Takes the values of this parameter from a file into memory's order.
+    ///
+    /// # Errors
+    /// There are none, or they have another shape.
+    pub(super) fn fitting(&self, stored: Option<HostTensor>) -> Result<HostTensor> {
+        let host = stored.ok_or_else(|| Error::invalid(&self.name, "is missing from the weights"))?;
+        let mut expected = self.shape.clone();
+        if self.transposed {
+            expected.reverse();
+        }
+        if host.shape() != expected {
+            let message = format!("has shape {:?}, expected {expected:?}", host.shape());
+            return Err(Error::invalid(&self.name, message));
+        }
+        self.turned(host)
+    }
+
     /// Draws values from the seed and the name alone: the same on every backend, whatever else is drawn.
     ///
     /// # Errors
@@ -160,6 +221,11 @@ impl Parameter {
         let values = match self.start {
             Start::Zeros => vec![0.0; size],
             Start::Ones => vec![1.0; size],
+            Start::Uniform(bound) => {
+                let mut rng = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(self.name.as_bytes(), seed));
+                let bound = bound as f32;
+                (0..size).map(|_| rng.random_range(-bound..bound)).collect()
+            }
             Start::Normal(std) => {
                 let mut rng = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(self.name.as_bytes(), seed));
                 let normal = Normal::new(0.0f32, std as f32)

@@ -12,6 +12,8 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::loading::{self, Headless, Loading};
+use crate::model::lora::peft::{self, AdapterFolder};
+use crate::model::lora::{self, LoraConfig, Values};
 use crate::model::parameters::{Head, SCORE};
 use crate::model::{Rows, weights};
 use crate::params::Params;
@@ -27,7 +29,8 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// Loads a trained reward model as f32 masters.
+    /// Loads a trained reward model as f32 masters. The folder of a PEFT adapter is loaded with the base that it names;
+    /// training then changes the adapter and the head alone.
     ///
     /// # Errors
     /// A folder without the head `score.weight` (the message names the tensors that may be one), a missing or broken
@@ -41,7 +44,27 @@ impl RewardModel {
     /// # Errors
     /// As [`RewardModel::load`].
     pub fn load_as(dir: &Path, how: Loading<'_>) -> Result<Self> {
+        if AdapterFolder::is_alone(dir) {
+            return Self::load_adapter(dir, None, how, 0);
+        }
         Ok(Self { decoder: loading::read_folder(dir, HEADS, how, Headless::Refused)? })
+    }
+
+    /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed draws dropout.
+    /// The head may be the adapter's, on the base of a language model.
+    ///
+    /// # Errors
+    /// As [`RewardModel::load`] for the base; an adapter of a language model, or one that does not fit the base.
+    pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
+        let folder = AdapterFolder::open(dir)?;
+        if !folder.is_reward()? {
+            let message = "is the adapter of a language model (task_type CAUSAL_LM), not of a reward model";
+            return Err(Error::file(dir, message));
+        }
+        let headless = if folder.holds(Head::Score)? { Headless::Given } else { Headless::Refused };
+        let base_dir = base.map_or_else(|| folder.base(), |base| Ok(base.to_path_buf()))?;
+        let base = loading::read_folder(&base_dir, HEADS, how, headless)?;
+        Ok(Self { decoder: folder.apply(&base, Some(base_dir), seed)? })
     }
 
     /// Refuses a folder whose weights lack the head, without reading them; one without any weights passes.
@@ -130,6 +153,41 @@ impl RewardModel {
         Ok(Self { decoder: self.decoder.snapshot(dtype)? })
     }
 
+    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is computed.
+    pub fn at_step(&self, step: u64) -> Self {
+        Self::over(self.decoder.clone().at_step(step))
+    }
+
+    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that the model
+    /// computes what it computed before. `base` is the folder that the saved adapter will name.
+    ///
+    /// # Errors
+    /// A configuration that is not served or matches no module; a model that has adapters already.
+    pub fn with_adapters(&self, config: LoraConfig, base: &Path, seed: u64) -> Result<Self> {
+        config.check_new()?;
+        Ok(Self::over(lora::adapt(&self.decoder, config, Some(base.to_path_buf()), seed, Values::Drawn)?))
+    }
+
+    /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn without_adapters(&self) -> Result<Self> {
+        Ok(Self::over(lora::without(&self.decoder)?))
+    }
+
+    /// Returns a full model with the adapters merged into its weights.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn merged(&self) -> Result<Self> {
+        Ok(Self::over(lora::merged(&self.decoder)?))
+    }
+
+    fn over(decoder: Decoder) -> Self {
+        Self { decoder }
+    }
+
     /// Computes the scores at these rows (ascending), f32 `[rows]`.
     ///
     /// # Errors
@@ -153,12 +211,16 @@ impl RewardModel {
     }
 
     /// Writes `config.json` and `model.safetensors` such that
-    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores.
+    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. A model with adapters writes them
+    /// and its head alone, as PEFT does.
     ///
     /// # Errors
     /// A disk that is full or may not be written to.
     pub fn save(&self, dir: &Path) -> Result<()> {
+        if let Some(adapters) = self.decoder.adapters() {
+            return peft::save(&self.decoder, adapters, dir);
+        }
         weights::write_json(&dir.join("config.json"), &self.config().reward_json())?;
-        weights::save(&dir.join("model.safetensors"), &self.tensors()?)
+        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Serialize;
+use serde_json::{Map, json};
 use tempfile::NamedTempFile;
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::{HostData, HostTensor};
 
@@ -64,39 +66,98 @@ pub(super) fn elements(dtype: Dtype, bytes: &[u8]) -> Option<HostData> {
     })
 }
 
+/// A tensor that a file is to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The name.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The shape.
+    pub shape: Vec<usize>,
+}
+
 /// Writes tensors to a safetensors file, with the metadata that `transformers` looks for.
 ///
 /// # Errors
-/// The disk's; a file that was there before is then as it was.
+/// A disk that is full or may not be written to; a file that was there before is then as it was.
 pub fn save(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
-    let bytes: BTreeMap<&str, (Dtype, &[usize], Vec<u8>)> =
-        tensors.iter().map(|(name, host)| (name.as_str(), to_bytes(host))).collect();
-    let mut views = BTreeMap::new();
-    for (name, (dtype, shape, bytes)) in &bytes {
-        let view =
-            TensorView::new(*dtype, shape.to_vec(), bytes).map_err(|error| Error::file(path, error))?;
-        views.insert(*name, view);
-    }
-    let metadata = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
-    let file = safetensors::serialize(views, Some(metadata)).map_err(|error| Error::file(path, error))?;
-    write(path, &file)
+    let entry = |(name, host): (&String, &HostTensor)| Entry {
+        name: name.clone(),
+        dtype: host.dtype(),
+        shape: host.shape().to_vec(),
+    };
+    let missing = |name: &str| Error::invalid(name, "is no tensor of the file");
+    save_streamed(path, tensors.iter().map(entry).collect(), |name| {
+        tensors.get(name).cloned().ok_or_else(|| missing(name))
+    })
 }
 
-fn to_bytes(host: &HostTensor) -> (Dtype, &[usize], Vec<u8>) {
-    let (dtype, bytes) = match host.data() {
-        HostData::F32(values) => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-        HostData::BF16(values) => {
-            (Dtype::BF16, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+/// Writes a safetensors file as [`save`] does, asking `read` for one tensor at a time: the file is never in memory.
+///
+/// # Errors
+/// As [`save`]; what `read` returns; a tensor that is not what its entry says.
+pub fn save_streamed(
+    path: &Path,
+    mut entries: Vec<Entry>,
+    mut read: impl FnMut(&str) -> Result<HostTensor>,
+) -> Result<()> {
+    // The order of the safetensors library: wide elements first, so that all are aligned.
+    entries.sort_by(|a, b| bytes_of(b.dtype).cmp(&bytes_of(a.dtype)).then_with(|| a.name.cmp(&b.name)));
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut end = 0;
+    for Entry { name, dtype, shape } in &entries {
+        let start = end;
+        end += shape.iter().product::<usize>() * bytes_of(*dtype);
+        let kind = match dtype {
+            DType::F32 => "F32",
+            DType::BF16 => "BF16",
+            DType::U32 => "U32",
+        };
+        header.insert(name.clone(), json!({"dtype": kind, "shape": shape, "data_offsets": [start, end]}));
+    }
+    let mut header = serde_json::to_vec(&header).map_err(|error| Error::file(path, error))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    write_with(path, |file| {
+        let io = |error| Error::Io { path: path.to_path_buf(), cause: error };
+        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        file.write_all(&header).map_err(io)?;
+        for Entry { name, dtype, shape } in &entries {
+            let host = read(name)?;
+            if host.dtype() != *dtype || host.shape() != shape {
+                let message = format!("is {} {:?}, expected {dtype} {shape:?}", host.dtype(), host.shape());
+                return Err(Error::invalid(name, message));
+            }
+            match host.data() {
+                HostData::F32(values) => {
+                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+                }
+                HostData::BF16(values) => {
+                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+                }
+                HostData::U32(values) => {
+                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+                }
+            }
+            .map_err(io)?;
         }
-        HostData::U32(values) => (Dtype::U32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-    };
-    (dtype, host.shape(), bytes)
+        Ok(())
+    })
+}
+
+/// Bytes of an element.
+fn bytes_of(dtype: DType) -> usize {
+    match dtype {
+        DType::F32 | DType::U32 => 4,
+        DType::BF16 => 2,
+    }
 }
 
 /// Writes indented JSON, as [`write()`] does.
 ///
 /// # Errors
-/// The disk's.
+/// A disk that is full or may not be written to.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
     text.push(b'\n');
@@ -106,12 +167,21 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// Writes a file beside its place, makes it durable and renames it: it is there whole or not at all.
 ///
 /// # Errors
-/// The disk's.
+/// A disk that is full or may not be written to.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// Writes a file as [`write()`] does, its content by `fill`.
+fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let mut file = NamedTempFile::new_in(dir).map_err(Error::io(dir))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io(path))?;
+    let file = NamedTempFile::new_in(dir).map_err(Error::io(dir))?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file());
+    fill(&mut writer)?;
+    writer.flush().map_err(Error::io(path))?;
+    drop(writer);
+    file.as_file().sync_all().map_err(Error::io(path))?;
     // Temporary files are private; what a user keeps has the usual permissions.
     #[cfg(unix)]
     {
@@ -125,7 +195,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Makes renames inside a folder durable.
 ///
 /// # Errors
-/// The disk's.
+/// A disk that is full or may not be written to.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }

@@ -16,6 +16,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::kernels::{Attention, Mask};
 use crate::model::layers::{Embedding, Linear, Norm};
+use crate::model::lora::Noise;
 use crate::model::{Rows, select};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
@@ -90,7 +91,7 @@ impl Bert {
     fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let BertConfig { width, heads, activation, .. } = self.config;
         let dim = width / heads;
-        let all = layer.qkv.forward(x)?.reshape([batch.ids.len(), 3 * heads, dim])?;
+        let all = layer.qkv.forward(x, Noise::NONE)?.reshape([batch.ids.len(), 3 * heads, dim])?;
         let part = |at: usize| all.narrow(1, at * heads, heads);
         let qkv = [select(&part(0)?, rows)?, part(1)?, part(2)?]; // [rows, heads, dim]
         let queries = match rows {
@@ -99,13 +100,13 @@ impl Bert {
         };
         let how = Attention { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::Full, queries };
         let attended = x.kernels().attention(qkv.each_ref(), &batch.tree, &how)?;
-        let attended = layer.output.forward(&attended.reshape([attended.shape()[0], width])?)?;
+        let attended = layer.output.forward(&attended.reshape([attended.shape()[0], width])?, Noise::NONE)?;
         let x = layer.attention_norm.forward(&attended.add(&select(x, rows)?)?)?;
-        let up = layer.up.forward(&x)?;
+        let up = layer.up.forward(&x, Noise::NONE)?;
         let up = match activation {
             op @ (Unary::Gelu | Unary::GeluTanh) => up.kernels().gelu(&up, op)?,
             other => up.unary(other)?,
         };
-        layer.norm.forward(&layer.down.forward(&up)?.add(&x)?)
+        layer.norm.forward(&layer.down.forward(&up, Noise::NONE)?.add(&x)?)
     }
 }

@@ -3,7 +3,6 @@
 use super::{Names, Pass};
 use crate::error::Result;
 use crate::kernels::{self, Mask};
-use crate::model::config::ModelConfig;
 use crate::model::family::Qkv;
 use crate::model::layers::{Linear, Norm};
 use crate::model::{Rows, select};
@@ -36,9 +35,10 @@ pub(super) struct Attention {
 
 impl Attention {
     /// Looks up the parameters of a layer; `rope` is its rotary positions' place in the pass.
-    pub fn of(config: &ModelConfig, params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
+    pub fn of(params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
+        let config = at.config;
         let family = config.family;
-        let linear = |name: &str| Linear::of(params, &at.name(name));
+        let linear = |name: &str| Linear::of(params, &at.name(name), at.adapters);
         let norm = |name: &str| Norm::of(params, &at.name(name), family.norm, config.norm_eps);
         let sight = &config.sights[at.layer];
         Ok(Self {
@@ -73,7 +73,7 @@ impl Attention {
 
     /// x `[rows, width]`, normalised → `[wanted rows, width]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass<'_>, rows: Rows<'_>) -> Result<Tensor> {
-        let [mut q, mut k, v] = self.project(x, rows)?;
+        let [mut q, mut k, v] = self.project(x, pass, rows)?;
         if let Some([q_norm, k_norm]) = &self.head_norms {
             q = self.norm_heads(&q, q_norm)?;
             k = self.norm_heads(&k, k_norm)?;
@@ -88,26 +88,28 @@ impl Attention {
         };
         let how = kernels::Attention { scale: self.scale, mask: self.mask, queries };
         let attended = q.kernels().attention([&q, &k, &v], pass.tree, &how)?;
-        self.output.forward(&attended.reshape([attended.shape()[0], self.heads * self.head_dim])?)
+        let joined = attended.reshape([attended.shape()[0], self.heads * self.head_dim])?;
+        self.output.forward(&joined, pass.noise(rows))
     }
 
     /// Queries of the wanted rows, keys and values of all, each `[rows, heads, head_dim]`.
-    fn project(&self, x: &Tensor, rows: Rows<'_>) -> Result<[Tensor; 3]> {
+    fn project(&self, x: &Tensor, pass: &Pass<'_>, rows: Rows<'_>) -> Result<[Tensor; 3]> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
+        let all_rows = pass.noise(Rows::All);
         let split = |x: &Tensor, heads: usize| x.reshape([x.shape()[0], heads, head_dim]);
         match &self.qkv {
             Projections::Separate([q, k, v]) => Ok([
-                split(&q.forward(&select(x, rows)?)?, heads)?,
-                split(&k.forward(x)?, kv_heads)?,
-                split(&v.forward(x)?, kv_heads)?,
+                split(&q.forward(&select(x, rows)?, pass.noise(rows))?, heads)?,
+                split(&k.forward(x, all_rows)?, kv_heads)?,
+                split(&v.forward(x, all_rows)?, kv_heads)?,
             ]),
             Projections::Fused(all) => {
-                let all = all.forward(x)?.reshape([x.shape()[0], 3 * heads, head_dim])?;
+                let all = all.forward(x, all_rows)?.reshape([x.shape()[0], 3 * heads, head_dim])?;
                 let part = |at: usize| all.narrow(1, at * heads, heads);
                 Ok([select(&part(0)?, rows)?, part(1)?, part(2)?])
             }
             Projections::FusedByHead(all) => {
-                let all = all.forward(x)?.reshape([x.shape()[0], heads, 3 * head_dim])?;
+                let all = all.forward(x, all_rows)?.reshape([x.shape()[0], heads, 3 * head_dim])?;
                 let part = |at: usize| all.narrow(2, at * head_dim, head_dim);
                 Ok([select(&part(0)?, rows)?, part(1)?, part(2)?])
             }

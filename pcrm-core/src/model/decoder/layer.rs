@@ -3,9 +3,10 @@
 use super::attention::Attention;
 use super::{Names, Pass};
 use crate::error::Result;
-use crate::model::config::{ModelConfig, Residual};
+use crate::model::config::Residual;
 use crate::model::family::Mlp;
 use crate::model::layers::{Linear, Norm};
+use crate::model::lora::Noise;
 use crate::model::{Rows, select};
 use crate::params::Params;
 use crate::tensor::{Tensor, Unary};
@@ -32,9 +33,10 @@ struct FeedForward {
 
 impl Layer {
     /// Looks up the parameters of a layer; `rope` is its rotary positions' place in the pass.
-    pub fn of(config: &ModelConfig, params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
+    pub fn of(params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
+        let config = at.config;
         let family = config.family;
-        let linear = |name: &str| Linear::of(params, &at.name(name));
+        let linear = |name: &str| Linear::of(params, &at.name(name), at.adapters);
         let norm = |name: &str| Norm::of(params, &at.name(name), family.norm, config.norm_eps);
         let (gate, up, down) = match &family.mlp {
             Mlp::Gated { gate, up, down } => (Some(linear(gate)?), up, down),
@@ -42,7 +44,7 @@ impl Layer {
         };
         Ok(Self {
             attention_norm: norm(family.attention_norm)?,
-            attention: Attention::of(config, params, at, rope)?,
+            attention: Attention::of(params, at, rope)?,
             feed_forward_norm: norm(family.mlp_norm)?,
             feed_forward: FeedForward {
                 gate,
@@ -83,7 +85,9 @@ impl Layer {
             None => Ok(x),
         };
         let attended = post(0, self.attention.forward(&self.attention_norm.forward(x)?, pass, rows)?)?;
-        let fed = |x: &Tensor| post(1, self.feed_forward.forward(&self.feed_forward_norm.forward(x)?)?);
+        let fed = |x: &Tensor| {
+            post(1, self.feed_forward.forward(&self.feed_forward_norm.forward(x)?, pass.noise(rows))?)
+        };
         let x = select(x, rows)?;
         match self.residual {
             Residual::Sequential => {
@@ -97,21 +101,21 @@ impl Layer {
 
 impl FeedForward {
     /// x `[rows, width]`, normalised → `[rows, width]`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let activated = |x: &Tensor| match self.activation {
             op @ (Unary::Gelu | Unary::GeluTanh) => x.kernels().gelu(x, op),
             other => x.unary(other),
         };
         let hidden = match &self.gate {
             Some(gate) => {
-                let (gate, up) = (gate.forward(x)?, self.up.forward(x)?);
+                let (gate, up) = (gate.forward(x, noise)?, self.up.forward(x, noise)?);
                 match self.activation {
                     Unary::Silu => gate.kernels().swiglu(&gate, &up)?,
                     _ => activated(&gate)?.mul(&up)?,
                 }
             }
-            None => activated(&self.up.forward(x)?)?,
+            None => activated(&self.up.forward(x, noise)?)?,
         };
-        self.down.forward(&hidden)
+        self.down.forward(&hidden, noise)
     }
 }

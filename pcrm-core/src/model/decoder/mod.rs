@@ -19,8 +19,10 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::layers::{Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
-use crate::model::parameters::{Head, parameters};
+use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module};
+use crate::model::parameters::{Head, Parameter, parameters};
 use crate::model::rope::Angles;
+use crate::model::weights::{self, Entry};
 use crate::model::{Rows, folder};
 use crate::params::Params;
 use crate::tensor::Tensor;
@@ -38,8 +40,13 @@ pub struct Decoder {
     last_norm: Norm,
     /// The language-model head, unless it is tied or absent.
     language_head: Option<Weight>,
+    /// The adapter of the language-model head.
+    head_adapter: Option<Adapter>,
     /// The rotary positions that layers turn by, each once.
     angles: Vec<Angles>,
+    adapters: Option<Arc<Adapters>>,
+    /// The step of training that dropout is drawn for; `None`: nothing is dropped.
+    step: Option<u64>,
 }
 
 /// State that all layers of one forward pass share.
@@ -47,11 +54,20 @@ struct Pass<'a> {
     tree: &'a SequenceTree,
     /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary positions.
     angles: Vec<[Tensor; 2]>,
+    dropout: Option<Dropout>,
+}
+
+impl Pass<'_> {
+    /// Returns the dropout of a layer that computes these rows.
+    fn noise<'a>(&'a self, rows: Rows<'a>) -> Noise<'a> {
+        Noise::new(self.dropout.as_ref(), rows)
+    }
 }
 
 /// The names of the parameters of one layer.
 struct Names<'a> {
     config: &'a ModelConfig,
+    adapters: Option<&'a Adapters>,
     layer: usize,
 }
 
@@ -67,6 +83,17 @@ impl Decoder {
     /// # Errors
     /// A parameter that is missing.
     pub fn new(config: ModelConfig, params: Params, heads: &[Head], compute: DType) -> Result<Self> {
+        Self::resolved(Arc::new(config), params, heads.into(), compute, None)
+    }
+
+    /// Looks up the parameters of all layers and of their adapters.
+    fn resolved(
+        config: Arc<ModelConfig>,
+        params: Params,
+        heads: Arc<[Head]>,
+        compute: DType,
+        adapters: Option<Arc<Adapters>>,
+    ) -> Result<Self> {
         let mut angles: Vec<Angles> = Vec::new();
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
@@ -76,7 +103,8 @@ impl Decoder {
                     angles.len() - 1
                 })
             });
-            layers.push(Layer::of(&config, &params, &Names { config: &config, layer }, rope)?);
+            let names = Names { config: &config, adapters: adapters.as_deref(), layer };
+            layers.push(Layer::of(&params, &names, rope)?);
         }
         let family = config.family;
         let language_head = match heads.contains(&Head::Language) && !config.tied {
@@ -88,11 +116,17 @@ impl Decoder {
             layers,
             last_norm: Norm::of(&params, family.last_norm, family.norm, config.norm_eps)?,
             language_head,
+            head_adapter: match heads.contains(&Head::Language) {
+                true => Adapter::find(&params, language_module(&config), adapters.as_deref())?,
+                false => None,
+            },
             angles,
-            config: Arc::new(config),
+            config,
             params,
-            heads: heads.into(),
+            heads,
             compute,
+            adapters,
+            step: None,
         })
     }
 
@@ -144,7 +178,10 @@ impl Decoder {
             layers: self.layers.iter().map(|layer| layer.over(&params)).collect(),
             last_norm: self.last_norm.over(&params),
             language_head: self.language_head.as_ref().map(|head| head.over(&params)),
+            head_adapter: self.head_adapter.as_ref().map(|adapter| adapter.over(&params)),
             angles: self.angles.clone(),
+            adapters: self.adapters.clone(),
+            step: self.step,
             params,
         }
     }
@@ -155,21 +192,46 @@ impl Decoder {
         self
     }
 
-    /// Returns the same weights without history. An optimiser that updates them changes the result too.
-    pub fn detached(&self) -> Self {
-        self.with_params(self.params.detached())
+    /// Returns the same model over other parameters and adapters.
+    ///
+    /// # Errors
+    /// A parameter that is missing.
+    pub(super) fn with_adapters(&self, params: Params, adapters: Option<Arc<Adapters>>) -> Result<Self> {
+        Self::resolved(Arc::clone(&self.config), params, Arc::clone(&self.heads), self.compute, adapters)
     }
 
-    /// Returns the same weights, the trained ones as leaves that get gradients.
+    /// Returns the adapters, if the model has any.
+    pub fn adapters(&self) -> Option<&Adapters> {
+        self.adapters.as_deref()
+    }
+
+    /// Returns the heads.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// Returns the same weights without history and dropout. An optimiser that updates them changes the result too.
+    pub fn detached(&self) -> Self {
+        Self { step: None, ..self.with_params(self.params.detached()) }
+    }
+
+    /// Returns the same weights, the trained ones as leaves that get gradients. Adapters drop elements of their inputs
+    /// as their configuration says; [`Decoder::at_step`] names the step.
     pub fn trainable(&self) -> Self {
-        self.with_params(self.params.variables())
+        self.with_params(self.params.variables()).at_step(0)
+    }
+
+    /// Draws dropout for a step of training: the masks of a step are the same whenever it is computed.
+    pub fn at_step(mut self, step: u64) -> Self {
+        self.step = Some(step);
+        self
     }
 
     /// Returns a frozen copy that computes in `dtype`. Its matrices are held in that type, vectors and scalar heads in
     /// f32. Later updates of the original do not reach it.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         let params = self.params.snapshot(|name, shape| held(name, shape, dtype))?;
-        Ok(Self { compute: dtype, ..self.with_params(params) })
+        Ok(Self { compute: dtype, step: None, ..self.with_params(params) })
     }
 
     /// Computes the hidden states after the last norm, `[wanted rows, width]`.
@@ -178,7 +240,7 @@ impl Decoder {
     /// Token ids outside the vocabulary, positions past the model's last one.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let mut x = self.embed.forward(&self.config, batch)?.cast(self.compute)?;
-        let pass = self.pass(&batch.tree, &x)?;
+        let pass = self.pass(batch, &x)?;
         for (at, layer) in self.layers.iter().enumerate() {
             let last = at + 1 == self.layers.len();
             x = layer.forward(&x, &pass, if last { rows } else { Rows::All })?;
@@ -187,12 +249,16 @@ impl Decoder {
     }
 
     /// Prepares what layers share, on the device and in the type of x.
-    fn pass<'a>(&self, tree: &'a SequenceTree, x: &Tensor) -> Result<Pass<'a>> {
+    fn pass<'a>(&self, batch: &'a Packed, x: &Tensor) -> Result<Pass<'a>> {
+        let tree = &batch.tree;
+        let adapters = self.adapters.as_ref().filter(|adapters| adapters.has_dropout());
+        let dropout =
+            adapters.zip(self.step).map(|(adapters, step)| Dropout::new(adapters.seed(), step, batch));
         let tables = |angles: &Angles| {
             let [cos, sin] = angles.of(tree)?;
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
         };
-        Ok(Pass { tree, angles: self.angles.iter().map(tables).collect::<Result<_>>()? })
+        Ok(Pass { tree, angles: self.angles.iter().map(tables).collect::<Result<_>>()?, dropout })
     }
 
     /// Returns the matrix whose product with hidden states gives logits, `[vocabulary, width]`.
@@ -207,13 +273,22 @@ impl Decoder {
         }
     }
 
+    /// Returns the matrix of logits in the type of the computation, with what an adapter changes of it.
+    fn effective_head(&self) -> Result<Tensor> {
+        let head = self.language_head()?;
+        match &self.head_adapter {
+            Some(adapter) => head.cast(DType::F32)?.add(&adapter.change()?)?.cast(self.compute),
+            None => head.cast(self.compute),
+        }
+    }
+
     /// Computes the logits of hidden states, `[rows, vocabulary]`.
     ///
     /// # Errors
     /// As [`Decoder::language_head`]; a config that bounds logits.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.refuse_cap()?;
-        hidden.kernels().linear(hidden, &self.language_head()?.cast(self.compute)?, None)
+        hidden.kernels().linear(hidden, &self.effective_head()?, None)
     }
 
     /// Computes statistics of tokens from hidden states, without ever holding the logits.
@@ -221,7 +296,7 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::language_head`]; a question that does not fit.
     pub fn token_stats(&self, hidden: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
-        hidden.kernels().token_stats(hidden, &self.language_head()?.cast(self.compute)?, ask)
+        hidden.kernels().token_stats(hidden, &self.effective_head()?, ask)
     }
 
     /// Refuses logits that the config bounds by tanh.
@@ -235,14 +310,45 @@ impl Decoder {
         }
     }
 
-    /// Returns the trained weights by name, as files store them.
+    /// Lists the parameters that checkpoints hold: those of the adapters if there are any, else all.
+    fn stored(&self) -> Vec<Parameter> {
+        match &self.adapters {
+            Some(adapters) => adapters.parameters(&self.config, &self.heads),
+            None => parameters(&self.config, &self.heads),
+        }
+    }
+
+    /// Returns the weights that checkpoints hold by name, as files store them: those of the adapters if there are any,
+    /// else all.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
-        for parameter in parameters(&self.config, &self.heads) {
+        for parameter in self.stored() {
             let host = parameter.turned(self.params.get(&parameter.name)?.read()?)?;
             tensors.insert(parameter.name, host);
         }
         Ok(tensors)
+    }
+
+    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, reading one at a time from the device, under
+    /// the names that `named` gives.
+    pub(super) fn write(&self, path: &Path, named: impl Fn(&str) -> String) -> Result<()> {
+        let mut parameters = BTreeMap::new();
+        let mut entries = Vec::new();
+        for parameter in self.stored() {
+            let tensor = self.params.get(&parameter.name)?;
+            let mut shape = tensor.shape();
+            if parameter.transposed {
+                shape.reverse();
+            }
+            let name = named(&parameter.name);
+            entries.push(Entry { name: name.clone(), dtype: tensor.dtype(), shape });
+            parameters.insert(name, parameter);
+        }
+        weights::save_streamed(path, entries, |name| {
+            let missing = || Error::invalid(name, "is no parameter of the model");
+            let parameter = parameters.get(name).ok_or_else(missing)?;
+            parameter.turned(self.params.get(&parameter.name)?.read()?)
+        })
     }
 
     /// Overwrites the weights with those of [`Decoder::tensors`].
@@ -251,15 +357,12 @@ impl Decoder {
     /// A weight that is missing or has another shape; no weight has changed then.
     pub fn restore(&self, mut tensors: BTreeMap<String, HostTensor>) -> Result<()> {
         let mut fitting = Vec::new();
-        for parameter in parameters(&self.config, &self.heads) {
-            let name = &parameter.name;
-            let missing = || Error::invalid(name, "is missing from the checkpoint");
-            let host = parameter.turned(tensors.remove(name).ok_or_else(missing)?)?;
-            if host.shape() != parameter.shape {
-                let message = format!("has shape {:?}, expected {:?}", host.shape(), parameter.shape);
-                return Err(Error::invalid(name, message));
-            }
-            fitting.push((self.params.get(name)?, host));
+        for parameter in self.stored() {
+            let host = parameter.fitting(tensors.remove(&parameter.name))?;
+            fitting.push((self.params.get(&parameter.name)?, host));
+        }
+        if let Some(name) = tensors.keys().next() {
+            return Err(Error::invalid(name, "is not a weight that this model trains"));
         }
         for (param, host) in fitting {
             param.assign(&param.constant(&host)?)?;

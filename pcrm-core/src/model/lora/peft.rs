@@ -1,0 +1,246 @@
+//! Adapter folders of PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::config::{LoraConfig, Modules};
+use super::{Adapters, Values, adapt, language_module};
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::ModelConfig;
+use crate::model::decoder::Decoder;
+use crate::model::parameters::Head;
+use crate::model::{disguise, notes, weights};
+
+/// The configuration of an adapter.
+pub const CONFIG: &str = "adapter_config.json";
+/// The weights of an adapter.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// The prefix of every tensor's name.
+const PREFIX: &str = "base_model.model.";
+
+/// An adapter folder, its configuration read and its weights not yet.
+#[derive(Debug)]
+pub struct AdapterFolder {
+    dir: PathBuf,
+    config: LoraConfig,
+    task: Option<String>,
+}
+
+impl AdapterFolder {
+    /// Returns whether a folder holds an adapter.
+    pub fn is_one(dir: &Path) -> bool {
+        dir.join(CONFIG).is_file()
+    }
+
+    /// Returns whether a folder holds an adapter and no full model beside it.
+    pub fn is_alone(dir: &Path) -> bool {
+        dir.join(CONFIG).is_file() && !dir.join("config.json").exists()
+    }
+
+    /// Reads the configuration of an adapter.
+    ///
+    /// # Errors
+    /// No such file, a method other than LoRA, a key that is not served.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let text = disguise::read_text(&path)?;
+        let json: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error))?;
+        let task = json.get("task_type").and_then(Value::as_str).map(str::to_owned);
+        Ok(Self { dir: dir.to_path_buf(), config: LoraConfig::from_json(&json, &path)?, task })
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// Returns `base_model_name_or_path`: a folder, or the name of a repository.
+    ///
+    /// # Errors
+    /// The configuration names none.
+    pub fn base_name(&self) -> Result<&str> {
+        let name = self.config.other.get("base_model_name_or_path").and_then(Value::as_str);
+        let named = name.filter(|name| !name.is_empty());
+        named.ok_or_else(|| Error::file(self.dir.join(CONFIG), "base_model_name_or_path names no base model"))
+    }
+
+    /// Returns the folder of the base: as it is named, from the working directory or beside the adapter.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn base(&self) -> Result<PathBuf> {
+        let name = self.base_name()?;
+        let places = [PathBuf::from(name), self.dir.join(name)];
+        places.into_iter().find(|place| place.join("config.json").is_file()).ok_or_else(|| {
+            let message = format!(
+                "the base model {name:?} (base_model_name_or_path) is no folder with a config.json here; name its \
+                 folder (`pcrm merge --base FOLDER`)"
+            );
+            Error::file(self.dir.join(CONFIG), message)
+        })
+    }
+
+    /// Returns whether the adapter belongs to a reward model: by `task_type`, else by the head that it holds.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn is_reward(&self) -> Result<bool> {
+        match self.task.as_deref() {
+            Some(task) => Ok(task == "SEQ_CLS"),
+            None => self.holds(Head::Score),
+        }
+    }
+
+    /// Returns whether the adapter holds a head of its own.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn holds(&self, head: Head) -> Result<bool> {
+        let name = match head {
+            Head::Language => "lm_head.weight",
+            Head::Score => crate::model::parameters::SCORE,
+            Head::Value => crate::model::parameters::VALUE,
+        };
+        Ok(self.weights()?.contains(&format!("{PREFIX}{name}")))
+    }
+
+    /// Puts the adapter on its base.
+    ///
+    /// # Errors
+    /// A base that does not fit: modules that it lacks, weights of another shape, weights that are missing or unknown.
+    pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
+        let checkpoint = self.weights()?;
+        let shape = base.config();
+        let mut stored: BTreeMap<String, HostTensor> = BTreeMap::new();
+        let mut unread = Vec::new();
+        for name in checkpoint.names() {
+            match own_name(name, shape) {
+                Some(own) => {
+                    stored.insert(own, checkpoint.read(name)?);
+                }
+                None => unread.push(name.to_owned()),
+            }
+        }
+        let adapted = adapt(base, self.config.clone(), base_dir, seed, Values::Stored(&mut stored)).map_err(
+            |error| {
+                let message = format!("does not fit its base model: {error}");
+                Error::file(&self.dir, message)
+            },
+        )?;
+        // PEFT stores embeddings along when it is not sure of them; a resized one is no longer the base's.
+        for (name, host) in &stored {
+            let base = base.params().find(name).map(|tensor| tensor.shape());
+            match base {
+                Some(shape) if shape == host.shape() => unread.push(name.clone()),
+                Some(shape) => {
+                    let message =
+                        format!("{name} has shape {:?}, the base model's has {shape:?}", host.shape());
+                    return Err(Error::file(&self.dir, message));
+                }
+                None => {
+                    let message = format!("{name} belongs to no adapter that {CONFIG} describes");
+                    return Err(Error::file(&self.dir, message));
+                }
+            }
+        }
+        if !unread.is_empty() {
+            notes::say(&format!("{WEIGHTS}: not read, the base model has its own: {}", unread.join(", ")));
+        }
+        Ok(adapted)
+    }
+
+    fn weights(&self) -> Result<Checkpoint> {
+        if !self.dir.join(WEIGHTS).exists() && self.dir.join("adapter_model.bin").exists() {
+            let message = "adapter_model.bin is there, a pickle: load it in Python with peft and save it again with \
+                           save_pretrained, as safetensors";
+            return Err(Error::file(&self.dir, message));
+        }
+        Checkpoint::open_file(&self.dir, WEIGHTS)
+    }
+}
+
+/// The name that a parameter has here; `None` for the frozen weights of a wrapped layer, which are the base's.
+fn own_name(stored: &str, shape: &ModelConfig) -> Option<String> {
+    let name = stored.strip_prefix(PREFIX).unwrap_or(stored);
+    if name.contains(".base_layer.") {
+        return None;
+    }
+    let name = name.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
+    Some(match name.strip_prefix("lm_head.") {
+        Some(rest) => format!("{}.{rest}", language_module(shape)),
+        None => name,
+    })
+}
+
+/// The name that PEFT has for a parameter.
+fn peft_name(own: &str, shape: &ModelConfig) -> String {
+    match own.strip_prefix(language_module(shape)).filter(|rest| rest.starts_with('.')) {
+        Some(rest) => format!("{PREFIX}lm_head{rest}"),
+        None => format!("{PREFIX}{own}"),
+    }
+}
+
+/// Writes the adapters of a decoder as PEFT does.
+///
+/// # Errors
+/// A disk that is full or may not be written to.
+pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path) -> Result<()> {
+    let shape = decoder.config();
+    weights::write_json(&dir.join(CONFIG), &json(adapters, shape, decoder.heads())?)?;
+    decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))
+}
+
+/// The configuration as PEFT writes it, its keys sorted.
+fn json(adapters: &Adapters, shape: &ModelConfig, heads: &[Head]) -> Result<BTreeMap<String, Value>> {
+    let reward = heads.contains(&Head::Score);
+    let mut config = adapters.config.clone();
+    config.fan_in_fan_out = shape.family.conv1d;
+    config.target_modules = Some(Modules::List(module_names(adapters, shape)));
+    config.exclude_modules = None;
+    if reward {
+        // PEFT names both for every classifier.
+        let mut saved = config.modules_to_save.unwrap_or_default();
+        for name in ["classifier", "score"] {
+            if !saved.iter().any(|saved| saved == name) {
+                saved.push(name.to_owned());
+            }
+        }
+        config.modules_to_save = Some(saved);
+    }
+    let value = serde_json::to_value(&config).map_err(|error| Error::invalid("adapter_config", error))?;
+    let mut json: BTreeMap<String, Value> =
+        value.as_object().cloned().unwrap_or_default().into_iter().collect();
+    json.insert("peft_type".into(), Value::from("LORA"));
+    json.insert("task_type".into(), Value::from(if reward { "SEQ_CLS" } else { "CAUSAL_LM" }));
+    json.insert("inference_mode".into(), Value::from(true));
+    let base = adapters.base.as_ref().map(|base| base.display().to_string());
+    json.insert("base_model_name_or_path".into(), base.map_or(Value::Null, Value::from));
+    json.entry("revision".into()).or_insert(Value::Null);
+    Ok(json)
+}
+
+/// The modules with adapters, by the shortest names that mean these and no others: last parts, else whole names.
+fn module_names(adapters: &Adapters, shape: &ModelConfig) -> Vec<String> {
+    let peft = |own: &String| match own == language_module(shape) {
+        true => "lm_head".to_owned(),
+        false => own.clone(),
+    };
+    let whole: BTreeSet<String> = adapters.targets.adapted.keys().map(peft).collect();
+    let last: BTreeSet<String> =
+        whole.iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect();
+    let mut short = adapters.config.clone();
+    short.target_modules = Some(Modules::List(last.iter().cloned().collect()));
+    short.exclude_modules = None;
+    let heads: &[Head] = match adapters.targets.saved.contains(crate::model::parameters::SCORE) {
+        true => &[Head::Score],
+        false => &[Head::Language],
+    };
+    let same = super::Targets::find(&short, shape, heads).is_ok_and(|found| found == adapters.targets);
+    if same { last } else { whole }.into_iter().collect()
+}

@@ -1,0 +1,259 @@
+//! The modules that adapters sit on, by PEFT's rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config::{LoraConfig, Modules};
+use super::language_module;
+use super::patterns::Pattern;
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::model::parameters::{Head, parameters};
+
+/// The name that PEFT knows the language-model head by, in every family.
+const LANGUAGE_HEAD: &str = "lm_head";
+
+/// The most module names that a message lists.
+const LISTED: usize = 12;
+
+/// The rank and scale of one module's adapter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Target {
+    pub rank: usize,
+    pub scale: f64,
+}
+
+/// Modules with adapters, and parameters that are trained whole.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Targets {
+    /// By module: a parameter's name without `.weight`.
+    pub adapted: BTreeMap<String, Target>,
+    /// By parameter.
+    pub saved: BTreeSet<String>,
+}
+
+impl Targets {
+    /// Finds the targets of a configuration in a model.
+    ///
+    /// # Errors
+    /// Modules that cannot have adapters, patterns that are none, a configuration that matches nothing.
+    pub fn find(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<Self> {
+        config.check()?;
+        let linear = linear_modules(shape, heads);
+        let saved = saved(config, shape, heads)?;
+        let wanted = Wanted::new(config, shape)?;
+        let mut adapted = BTreeMap::new();
+        for (peft, own) in &linear {
+            let module_saved = saved.iter().any(|name| name.starts_with(&format!("{own}.")));
+            if module_saved || !wanted.matches(peft)? {
+                continue;
+            }
+            if *peft == LANGUAGE_HEAD && config.lora_dropout > 0.0 {
+                let message = "names lm_head together with lora_dropout; the adapter of a head over the vocabulary \
+                               has none here: set lora_dropout to 0 or leave lm_head out";
+                return Err(Error::invalid("target_modules", message));
+            }
+            adapted.insert(own.clone(), Target { rank: wanted.rank(peft)?, scale: wanted.scale(peft)? });
+        }
+        for table in embeddings(shape) {
+            if wanted.matches(&table)? && !matches!(wanted.targets, Names::AllLinear) {
+                let message = format!(
+                    "names {table}, an embedding; adapters sit on linear layers here (modules_to_save trains an \
+                     embedding whole)"
+                );
+                return Err(Error::invalid("target_modules", message));
+            }
+        }
+        if adapted.is_empty() {
+            let names: Vec<&str> = linear.iter().map(|(peft, _)| peft.as_str()).take(LISTED).collect();
+            let message = format!(
+                "{} matches no linear layer of the model; it has {}, ..",
+                wanted.described(),
+                names.join(", ")
+            );
+            return Err(Error::invalid("target_modules", message));
+        }
+        Ok(Self { adapted, saved })
+    }
+}
+
+/// Linear modules by the names that PEFT and parameters have for them, which differ for the language-model head.
+fn linear_modules(shape: &ModelConfig, heads: &[Head]) -> Vec<(String, String)> {
+    let mut modules = Vec::new();
+    for parameter in parameters(shape, heads).iter().filter(|parameter| parameter.linear) {
+        if let Some(module) = parameter.module() {
+            modules.push((module.to_owned(), module.to_owned()));
+        }
+    }
+    if heads.contains(&Head::Language) {
+        modules.push((LANGUAGE_HEAD.to_owned(), language_module(shape).to_owned()));
+    }
+    modules
+}
+
+/// The modules that look rows up in a table.
+fn embeddings(shape: &ModelConfig) -> Vec<String> {
+    let tables = parameters(shape, &[]).into_iter().filter(|parameter| !parameter.linear);
+    let matrices = tables.filter(|parameter| parameter.shape.len() == 2);
+    matrices.filter_map(|parameter| parameter.module().map(str::to_owned)).collect()
+}
+
+/// The parameters of `modules_to_save`; of a reward model always those of its head, as PEFT has it.
+fn saved(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<BTreeSet<String>> {
+    let scalar = heads.iter().filter(|head| matches!(head, Head::Score | Head::Value));
+    let mut saved: BTreeSet<String> =
+        scalar.filter_map(|head| head.parameter(shape)).map(|parameter| parameter.name).collect();
+    for module in config.modules_to_save.iter().flatten().map(String::as_str) {
+        let mut found = false;
+        for parameter in parameters(shape, heads) {
+            let own = match parameter.name == shape.family.language_head {
+                true => format!("{LANGUAGE_HEAD}.weight"),
+                false => parameter.name.clone(),
+            };
+            let mut parts = own.rmatch_indices('.').map(|(dot, _)| &own[..dot]);
+            if parts.any(|prefix| prefix.ends_with(module)) {
+                saved.insert(parameter.name);
+                found = true;
+            }
+        }
+        let tied = shape.tied && LANGUAGE_HEAD.ends_with(module) && heads.contains(&Head::Language);
+        if tied {
+            let message = "names lm_head, which is the embedding (tie_word_embeddings): name the embedding, with \
+                           ensure_weight_tying";
+            return Err(Error::invalid("modules_to_save", message));
+        }
+        // PEFT names both for every classifier.
+        if !found && !["classifier", "score"].contains(&module) {
+            let message = format!("{module:?} is no module of the model");
+            return Err(Error::invalid("modules_to_save", message));
+        }
+    }
+    let embedding = format!("{}.weight", shape.family.embedding);
+    let splits = shape.tied && heads.contains(&Head::Language) && saved.contains(&embedding);
+    if splits && !config.ensure_weight_tying {
+        let message = "names the embedding, which is also the language-model head (tie_word_embeddings): set \
+                       ensure_weight_tying to train both as one";
+        return Err(Error::invalid("modules_to_save", message));
+    }
+    Ok(saved)
+}
+
+/// The rules of a configuration, compiled.
+struct Wanted<'a> {
+    config: &'a LoraConfig,
+    targets: Names,
+    excluded: Names,
+    layers: Option<Vec<usize>>,
+    ranks: Vec<(Pattern, f64)>,
+    alphas: Vec<(Pattern, f64)>,
+    layer_patterns: Vec<String>,
+}
+
+/// A rule by which modules are chosen.
+enum Names {
+    None,
+    AllLinear,
+    List(Vec<String>),
+    Pattern(Pattern),
+}
+
+impl Names {
+    fn new(field: &str, modules: Option<&Modules>) -> Result<Self> {
+        Ok(match modules {
+            None => Self::None,
+            Some(Modules::Pattern(text)) if text.to_lowercase() == "all-linear" => Self::AllLinear,
+            Some(Modules::Pattern(text)) => Self::Pattern(Pattern::whole(field, text)?),
+            Some(Modules::List(names)) => Self::List(names.clone()),
+        })
+    }
+
+    fn matches(&self, module: &str) -> Result<bool> {
+        match self {
+            Self::None => Ok(false),
+            Self::AllLinear => Ok(module != LANGUAGE_HEAD),
+            Self::List(names) => Ok(names.iter().any(|name| {
+                module == name || module.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            })),
+            Self::Pattern(pattern) => pattern.matches(module),
+        }
+    }
+}
+
+impl<'a> Wanted<'a> {
+    fn new(config: &'a LoraConfig, shape: &ModelConfig) -> Result<Self> {
+        let default =
+            Modules::List(shape.family.lora_targets.iter().map(|name| (*name).to_owned()).collect());
+        let table = |field: &str, table: &serde_json::Map<String, serde_json::Value>| {
+            let entry = |(key, value): (&String, &serde_json::Value)| {
+                let wrong = || {
+                    Error::invalid(
+                        format!("{field}.{key}"),
+                        format!("is {value}; expected a positive number"),
+                    )
+                };
+                let positive = value.as_f64().filter(|value| *value > 0.0);
+                let value =
+                    positive.filter(|x| x.fract() == 0.0 || field != "rank_pattern").ok_or_else(wrong)?;
+                Ok((Pattern::ending(field, key)?, value))
+            };
+            table.iter().map(entry).collect::<Result<Vec<_>>>()
+        };
+        Ok(Self {
+            targets: Names::new("target_modules", Some(config.target_modules.as_ref().unwrap_or(&default)))?,
+            excluded: Names::new("exclude_modules", config.exclude_modules.as_ref())?,
+            layers: config.layers_to_transform.as_ref().map(|layers| layers.list()),
+            ranks: table("rank_pattern", &config.rank_pattern)?,
+            alphas: table("alpha_pattern", &config.alpha_pattern)?,
+            layer_patterns: config.layers_pattern.as_ref().map_or_else(Vec::new, |patterns| patterns.list()),
+            config,
+        })
+    }
+
+    fn matches(&self, module: &str) -> Result<bool> {
+        if self.excluded.matches(module)? || !self.targets.matches(module)? {
+            return Ok(false);
+        }
+        // PEFT takes layers_to_transform with lists of names alone.
+        let (Some(layers), Names::List(_)) = (&self.layers, &self.targets) else { return Ok(true) };
+        Ok(self.layer(module).is_some_and(|layer| layers.contains(&layer)))
+    }
+
+    /// Returns the number of the layer in a module's name.
+    fn layer(&self, module: &str) -> Option<usize> {
+        let parts: Vec<&str> = module.split('.').collect();
+        let numbered = (1..parts.len() - 1).filter_map(|at| Some((at, parts[at].parse::<usize>().ok()?)));
+        let mut fitting = numbered.filter(|(at, _)| match self.layer_patterns.as_slice() {
+            [] => *at >= 2,
+            names => names.iter().any(|name| parts[at - 1] == name),
+        });
+        fitting.next().map(|(_, layer)| layer)
+    }
+
+    fn rank(&self, module: &str) -> Result<usize> {
+        Ok(first(&self.ranks, module)?.map_or(self.config.r, |rank| rank as usize))
+    }
+
+    /// α/r, or α/√r with rank-stabilised scales (arXiv 2312.03732).
+    fn scale(&self, module: &str) -> Result<f64> {
+        let alpha = first(&self.alphas, module)?.unwrap_or(self.config.lora_alpha);
+        let rank = self.rank(module)? as f64;
+        Ok(alpha / if self.config.use_rslora { rank.sqrt() } else { rank })
+    }
+
+    fn described(&self) -> String {
+        match &self.config.target_modules {
+            Some(Modules::Pattern(pattern)) => format!("{pattern:?}"),
+            Some(Modules::List(names)) => format!("{names:?}"),
+            None => "the default of the family".to_owned(),
+        }
+    }
+}
+
+/// The value of the first pattern that matches.
+fn first(patterns: &[(Pattern, f64)], module: &str) -> Result<Option<f64>> {
+    for (pattern, value) in patterns {
+        if pattern.matches(module)? {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
+}

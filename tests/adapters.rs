@@ -1,0 +1,320 @@
+//! Adapters against PEFT: what they compute, what they save, and what training changes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::model::{LanguageModel, Loading, LoraConfig, RewardModel, Rows, weights};
+use pcrm_core::optim::{AdamW, AdamWConfig};
+use pcrm_core::{Backend, DType, HostTensor, Packed};
+use serde_json::{Value, json};
+
+use crate::subject::{Subject, every_backend};
+use crate::support::{beside, run_python};
+
+/// The adapters of `golden/adapters`, which PEFT made.
+const ADAPTERS: [&str; 6] =
+    ["gemma3-layers", "gpt2-patterns", "gpt_neox-reward", "llama-default", "qwen2-tied-head", "qwen3-reward"];
+
+/// A model of either sort, as adapters see it.
+enum Model {
+    Language(LanguageModel),
+    Reward(RewardModel),
+}
+
+impl Model {
+    fn load(dir: &Path, how: Loading<'_>) -> Result<Self> {
+        Ok(match AdapterFolder::open(dir)?.is_reward()? {
+            true => Self::Reward(RewardModel::load_as(dir, how)?),
+            false => Self::Language(LanguageModel::load_as(dir, how)?),
+        })
+    }
+
+    /// Logits of all rows, or scores after all rows.
+    fn computed(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut packed = Packed::default();
+        packed.push(ids, None)?;
+        let all: Vec<usize> = (0..ids.len()).collect();
+        Ok(match self {
+            Self::Language(model) => model.logits(&packed, Rows::All)?.read()?.to_f32(),
+            Self::Reward(model) => model.scores(&packed, &all)?.read()?.to_f32(),
+        })
+    }
+
+    fn merged(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Language(model) => Self::Language(model.merged()?),
+            Self::Reward(model) => Self::Reward(model.merged()?),
+        })
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        Ok(match self {
+            Self::Language(model) => model.save(dir)?,
+            Self::Reward(model) => model.save(dir)?,
+        })
+    }
+
+    fn reload_full(&self, backend: &Subject, dir: &Path) -> Result<Self> {
+        Ok(match self {
+            Self::Language(_) => Self::Language(LanguageModel::load(backend, dir, DType::F32)?),
+            Self::Reward(_) => Self::Reward(RewardModel::load(backend, dir, DType::F32)?),
+        })
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    beside("golden/adapters").join(name)
+}
+
+/// The token ids of a golden adapter, and what PEFT computed.
+fn expected(name: &str) -> Result<(Vec<u32>, Vec<f32>)> {
+    let mut tensors = weights::load_file(&folder(name).join("expected.safetensors"))?;
+    let ids =
+        tensors.remove("input_ids").context("input_ids")?.to_f32().iter().map(|id| *id as u32).collect();
+    let (_, values) = tensors.pop_first().context("logits or scores")?;
+    Ok((ids, values.to_f32()))
+}
+
+/// Protects: adapters that PEFT saved compute what PEFT computes: by name, pattern and layer, on Conv1D and on a tied
+/// head, beside modules that are trained whole; merged into the weights, and merged, saved and loaded, they still do.
+#[test]
+fn adapters_of_peft_compute_the_same_alone_and_merged() -> Result<()> {
+    every_backend(|backend| {
+        for name in ADAPTERS {
+            let (ids, want) = expected(name)?;
+            for how in [Loading::masters(backend, DType::F32), Loading::frozen(backend, DType::F32)] {
+                let model = Model::load(&folder(name), how).with_context(|| name.to_owned())?;
+                backend.check_close(name, &model.computed(&ids)?, &want, 1e-5)?;
+                let merged = model.merged()?;
+                backend.check_close(name, &merged.computed(&ids)?, &want, 1e-5)?;
+                let dir = tempfile::tempdir()?;
+                merged.save(dir.path())?;
+                let again = model.reload_full(backend, dir.path())?;
+                backend.check_same(name, &again.computed(&ids)?, &merged.computed(&ids)?)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a saved adapter has the tensors and the settings of the one that was loaded, and loads again with the
+/// same bits.
+#[test]
+fn adapters_are_saved_as_peft_saves_them() -> Result<()> {
+    every_backend(|backend| {
+        for name in ADAPTERS {
+            let how = Loading::masters(backend, DType::F32);
+            let model = Model::load(&folder(name), how)?;
+            let dir = tempfile::tempdir()?;
+            model.save(dir.path())?;
+            let tensors = |dir: &Path| weights::load_file(&dir.join("adapter_model.safetensors"));
+            ensure!(tensors(dir.path())? == tensors(&folder(name))?, "{name}: other tensors");
+            let read = |dir: &Path| -> Result<BTreeMap<String, Value>> {
+                Ok(serde_json::from_str(&fs::read_to_string(dir.join("adapter_config.json"))?)?)
+            };
+            let (ours, theirs) = (read(dir.path())?, read(&folder(name))?);
+            ensure!(ours.keys().eq(theirs.keys()), "{name}: {:?}", ours.keys());
+            for (key, value) in &ours {
+                let differs =
+                    ["base_model_name_or_path", "target_modules", "exclude_modules"].contains(&key.as_str());
+                let sets = key == "modules_to_save";
+                ensure!(
+                    differs || sets || *value == theirs[key],
+                    "{name}: {key} is {value}, not {}",
+                    theirs[key]
+                );
+            }
+            let again = Model::load(dir.path(), how)?;
+            let (ids, _) = expected(name)?;
+            backend.check_same(name, &again.computed(&ids)?, &model.computed(&ids)?)?;
+        }
+        Ok(())
+    })
+}
+
+fn config(fields: Value) -> Result<LoraConfig> {
+    Ok(serde_json::from_value(fields)?)
+}
+
+/// A language model and a reward model with new adapters after three steps of training.
+fn trained(backend: &Subject, fields: Value) -> Result<(LanguageModel, RewardModel)> {
+    let base = beside("golden/models/gpt2");
+    let how = Loading::frozen(backend, DType::F32);
+    let language = LanguageModel::load_as(&base, how)?.with_adapters(config(fields.clone())?, &base, 5)?;
+    let base = beside("golden/models/qwen2");
+    let reward = RewardModel::load_to_train_as(&base, how, 5)?.with_adapters(config(fields)?, &base, 5)?;
+    let (language, reward) = (language.trainable(), reward.trainable());
+    let ids = [5, 9, 31, 7, 44, 12, 8];
+    let mut packed = Packed::default();
+    packed.push(&ids, None)?;
+    let rows: Vec<usize> = (0..ids.len() - 1).collect();
+    let mut one = AdamW::new(AdamWConfig::default(), &language.trained())?;
+    let mut two = AdamW::new(AdamWConfig::default(), &reward.trained())?;
+    for step in 0..3 {
+        let loss = language.at_step(step).log_probs(&packed, &rows, &ids[1..])?.sum_all()?.neg()?;
+        one.step(&backend.backward(&loss, &language.trained())?, 0.05, 1.0)?;
+        let loss = reward.at_step(step).scores(&packed, &[6])?.sum_all()?.neg()?;
+        two.step(&backend.backward(&loss, &reward.trained())?, 0.05, 1.0)?;
+    }
+    Ok((language.detached(), reward.detached()))
+}
+
+/// Protects: `peft` loads adapters that were trained here and computes the same, and merged models are those of
+/// `transformers`.
+#[test]
+fn peft_loads_what_is_saved() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let root = tempfile::tempdir()?;
+    let ids: Vec<u32> = vec![5, 9, 31, 7, 44, 12, 8, 33];
+    let cases = [
+        ("default", json!({})),
+        ("all-linear", json!({"r": 3, "lora_alpha": 7, "use_rslora": true, "target_modules": "all-linear"})),
+        ("pattern", json!({"target_modules": ".*(c_fc|up_proj|q_proj)", "lora_dropout": 0.2, "r": 2})),
+    ];
+    for (name, fields) in cases {
+        let (language, reward) = trained(&backend, fields)?;
+        for (sort, model) in [("language", Model::Language(language)), ("reward", Model::Reward(reward))] {
+            let dir = root.path().join(format!("{name}-{sort}"));
+            model.save(&dir.join("adapter"))?;
+            model.merged()?.save(&dir.join("merged"))?;
+            let values = HostTensor::vector(model.computed(&ids)?);
+            let values = match sort {
+                "language" => HostTensor::f32([ids.len(), values.len() / ids.len()], values.into_f32())?,
+                _ => values,
+            };
+            let expected = BTreeMap::from([
+                ("input_ids".to_owned(), HostTensor::indices(ids.clone())),
+                ("values".to_owned(), values),
+            ]);
+            weights::save(&dir.join("expected.safetensors"), &expected)?;
+        }
+    }
+    run_python("golden/adapters/check_saved.py", &[root.path().as_os_str()])?;
+    Ok(())
+}
+
+/// Protects: new adapters change nothing; training changes them alone; the base is what it was, without gradients,
+/// moments or masters; a checkpoint holds the adapters and puts them back.
+#[test]
+fn training_changes_adapters_alone() -> Result<()> {
+    every_backend(|backend| {
+        let base_dir = beside("golden/models/llama");
+        let base = LanguageModel::load_as(&base_dir, Loading::frozen(backend, DType::F32))?;
+        let fields = json!({"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"]});
+        let model = base.with_adapters(config(fields)?, &base_dir, 3)?.trainable();
+        let ids = [5, 9, 31, 7, 44, 12, 8];
+        let mut packed = Packed::default();
+        packed.push(&ids, None)?;
+        let logits = |model: &LanguageModel| -> Result<Vec<f32>> {
+            Ok(model.logits(&packed, Rows::All)?.read()?.to_f32())
+        };
+        let before = logits(&base)?;
+        ensure!(logits(&model)? == before, "B is zero at first");
+        let names: Vec<String> = model.trained().iter().map(|(name, _)| name.to_owned()).collect();
+        ensure!(names.len() == 8 && names.iter().all(|name| name.contains(".lora_")), "{names:?}");
+        let mut optimiser = AdamW::new(AdamWConfig::default(), &model.trained())?;
+        ensure!(optimiser.state()?.len() == 16);
+        let rows: Vec<usize> = (0..6).collect();
+        for _ in 0..2 {
+            let loss = model.log_probs(&packed, &rows, &ids[1..])?.sum_all()?.neg()?;
+            optimiser.step(&backend.backward(&loss, &model.trained())?, 0.05, 1.0)?;
+        }
+        let after = logits(&model)?;
+        ensure!(after != before && logits(&base)? == before);
+        ensure!(logits(&model.without_adapters()?)? == before, "the reference is the base");
+        let kept = model.tensors()?;
+        ensure!(kept.keys().cloned().collect::<Vec<_>>() == names);
+        let fields = json!({"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"]});
+        let fresh = base.with_adapters(config(fields)?, &base_dir, 3)?;
+        fresh.restore(kept)?;
+        ensure!(logits(&fresh)? == after, "a checkpoint puts the adapters back");
+        Ok(())
+    })
+}
+
+/// Protects: dropout is a function of the step; detached models have none; gradients at one step repeat bit by bit.
+#[test]
+fn dropout_is_drawn_by_step() -> Result<()> {
+    every_backend(|backend| {
+        let base_dir = beside("golden/models/qwen2");
+        let base = RewardModel::load_to_train_as(&base_dir, Loading::frozen(backend, DType::F32), 1)?;
+        let fields = json!({"lora_dropout": 0.5, "target_modules": "all-linear"});
+        let model = base.with_adapters(config(fields)?, &base_dir, 3)?.trainable();
+        let mut packed = Packed::default();
+        let root = packed.push(&[5, 9, 31], None)?;
+        packed.push(&[7, 44], Some(root))?;
+        packed.push(&[12], Some(root))?;
+        let gradients = |step: u64| -> Result<Vec<f32>> {
+            let loss = model.at_step(step).scores(&packed, &[4, 5])?.sum_all()?;
+            let mut all = Vec::new();
+            for (_, gradient) in backend.backward(&loss, &model.trained())?.iter() {
+                all.extend(gradient.read()?.to_f32());
+            }
+            Ok(all)
+        };
+        backend.check_same("the same step", &gradients(1)?, &gradients(1)?)?;
+        ensure!(gradients(1)? != gradients(2)?, "two steps have the same masks");
+        // B is zero, so that only gradients show masks; give it values for scores to show them.
+        for (name, param) in model.params().iter().filter(|(name, _)| name.ends_with("lora_B.weight")) {
+            param.assign(&param.constant(&crate::support::random(&param.shape(), name.len() as u64)?)?)?;
+        }
+        let scores = |model: &RewardModel| -> Result<Vec<f32>> {
+            Ok(model.scores(&packed, &[4, 5])?.read()?.to_f32())
+        };
+        ensure!(scores(&model.at_step(1))? != scores(&model.at_step(2))?);
+        ensure!(scores(&model.at_step(1).detached())? == scores(&model.at_step(2).detached())?);
+        let mut alone = Packed::default();
+        alone.push(&[5, 9, 31, 12], None)?;
+        let single = model.at_step(1).scores(&alone, &[3])?.read()?.to_f32();
+        backend.check_same("a row alone", &single, &scores(&model.at_step(1))?[1..])
+    })
+}
+
+/// Protects: adapters that do not fit, and configurations that are not served, are refused by name.
+#[test]
+fn adapters_that_do_not_fit_are_refused() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let how = Loading::masters(&backend, DType::F32);
+    let base_dir = beside("golden/models/llama");
+    let base = LanguageModel::load_as(&base_dir, how)?;
+    let refusal = |fields: Value| -> Result<String> {
+        let made = base.with_adapters(config(fields)?, &base_dir, 0);
+        Ok(made.map(drop).err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    for (fields, said) in [
+        (
+            json!({"target_modules": ["c_attn"]}),
+            "matches no linear layer of the model; it has model.layers.0.self_attn.q_proj",
+        ),
+        (json!({"target_modules": ["embed_tokens", "q_proj"]}), "model.embed_tokens, an embedding"),
+        (json!({"target_modules": "("}), "is no regular expression"),
+        (json!({"use_dora": true}), "use_dora: is true: weight-decomposed adapters (DoRA) are not served"),
+        (json!({"bias": "all"}), "only \"none\" is served"),
+        (json!({"r": 0}), "r: is 0"),
+        (json!({"lora_dropout": 1.0}), "lora_dropout: is 1"),
+        (json!({"init_lora_weights": "pissa"}), "changes the base"),
+        (json!({"modules_to_save": ["classifer"]}), "\"classifer\" is no module of the model"),
+        (json!({"rank_pattern": {"q_proj": 2.5}}), "rank_pattern.q_proj: is 2.5"),
+        (
+            json!({"target_modules": ["lm_head"], "lora_dropout": 0.1}),
+            "names lm_head together with lora_dropout",
+        ),
+    ] {
+        let found = refusal(fields.clone())?;
+        ensure!(found.contains(said), "{fields}: {found:?}");
+    }
+    let wrong =
+        LanguageModel::load_adapter(&folder("llama-default"), Some(&beside("golden/models/gpt2")), how, 0);
+    let wrong = wrong.map(drop).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(wrong.contains("does not fit its base model"), "{wrong:?}");
+    let wrong =
+        LanguageModel::load_adapter(&folder("llama-default"), Some(&beside("golden/models/llama3")), how, 0);
+    let wrong = wrong.map(drop).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(wrong.contains("lora_A.weight: has shape"), "{wrong:?}");
+    let reward = LanguageModel::load_as(&folder("qwen3-reward"), how).map(drop);
+    ensure!(reward.is_err_and(|error| error.to_string().contains("the adapter of a reward model")));
+    Ok(())
+}
