@@ -2,8 +2,8 @@
 
 use anyhow::Error;
 
-/// Joins an error and its causes by colons. A cause that a message before it contains is left out: messages of the
-/// libraries are complete on their own.
+/// Joins an error and its causes by colons. A cause that a message before it contains is left out: messages
+/// of the libraries are complete on their own.
 pub fn in_full(error: &Error) -> String {
     let mut text = String::new();
     for message in error.chain().map(ToString::to_string) {

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 /// A record of a file: a JSON object.
 pub type Record = Map<String, Value>;
 
-/// Reads the records of a file, each with the line that it begins on. Broken records are left out: the loader of the data
-/// reports them.
+/// Reads the records of a file, each with the line that it begins on. Broken records are left out: the loader
+/// of the data reports them.
 pub fn records(path: &Path) -> Result<Vec<(u64, Record)>> {
     let mut records = Vec::new();
     for record in Records::open(path)? {

@@ -1,7 +1,7 @@
 //! Arms of an experiment compared over seeds: means, and differences taken seed by seed.
 //!
-//! An arm is a setting, a run is one seed of it. Runs of one seed share their split, their order and their initial
-//! weights, so that differences between arms are paired.
+//! An arm is a setting, a run is one seed of it. Runs of one seed share their split, their order and their
+//! initial weights, so that differences between arms are paired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,7 +114,8 @@ pub struct ArmOutcome {
     pub label: String,
     /// The different settings of its runs.
     pub settings: Vec<String>,
-    /// The value of every measure, run by run, in the order of [`Outcome::measures`]; none where a run lacks it.
+    /// The value of every measure, run by run, in the order of [`Outcome::measures`]; none where a run lacks
+    /// it.
     pub values: Vec<Option<Vec<f64>>>,
     /// The mean of every measure; none where a run lacks it.
     pub means: Vec<Option<Mean>>,
@@ -123,8 +124,8 @@ pub struct ArmOutcome {
 }
 
 impl Outcome {
-    /// Compares the arms of these labels with the first of them. Fails if arms have different numbers of runs, or
-    /// a measure is not finite.
+    /// Compares the arms of these labels with the first of them. Fails if arms have different numbers of
+    /// runs, or a measure is not finite.
     pub fn of(labels: &[String], runs: &[Run<'_>]) -> Result<Self> {
         let of = |label: &String| runs.iter().filter(|run| run.arm == *label).collect::<Vec<_>>();
         let arms: Vec<Vec<&Run<'_>>> = labels.iter().map(of).collect();
@@ -185,7 +186,8 @@ impl Outcome {
         said
     }
 
-    /// The significant differences of an arm: those of quality first, then those that only describe the scores.
+    /// The significant differences of an arm: those of quality first, then those that only describe the
+    /// scores.
     fn sentence(&self, arm: &ArmOutcome, first: &str) -> String {
         let (mut quality, mut other) = (Vec::new(), Vec::new());
         for (measure, difference) in self.measures.iter().zip(&arm.differences) {
@@ -278,8 +280,8 @@ mod tests {
         ["none", "fixed"].map(str::to_owned)
     }
 
-    /// Protects: differences are taken seed by seed, so that an effect of the seed on all arms does not hide them; and the
-    /// sentence has their direction.
+    /// Protects: differences are taken seed by seed, so that an effect of the seed on all arms does not hide
+    /// them; and the sentence has their direction.
     #[test]
     fn differences_are_paired() {
         let seeds = [0.5, 0.6, 0.7];
@@ -299,8 +301,8 @@ mod tests {
         );
     }
 
-    /// Protects: a star and its sentence agree: every significant difference is in the sentence, also of measures that are
-    /// neither better nor worse.
+    /// Protects: a star and its sentence agree: every significant difference is in the sentence, also of
+    /// measures that are neither better nor worse.
     #[test]
     fn every_star_is_in_a_sentence() {
         let with = |arm: &'static str, std: f64, accuracy: f64| {
@@ -335,8 +337,8 @@ mod tests {
         }
     }
 
-    /// Protects: fewer than three seeds give no intervals and say so; shares stay within 0 and 100 %; pairs that all seeds
-    /// share are counted once.
+    /// Protects: fewer than three seeds give no intervals and say so; shares stay within 0 and 100 %; pairs
+    /// that all seeds share are counted once.
     #[test]
     fn few_seeds_and_shared_pairs_are_said() {
         let seeds = |count: u64, held_out: Option<&'static str>| -> Outcome {

@@ -1,8 +1,8 @@
 //! Measures of reward models: pure functions on slices of numbers, and the report made of them.
 //!
-//! Scores are in whatever unit a model gives them; a margin is Δ = score(chosen) − score(rejected), and σ(Δ) is
-//! read as the probability that the chosen answer is preferred. Nothing here knows of models or files: a caller
-//! scores its pairs, fills [`PairScore`]s and asks for a [`RewardReport`].
+//! Scores are in whatever unit a model gives them; a margin is Δ = score(chosen) − score(rejected), and σ(Δ)
+//! is read as the probability that the chosen answer is preferred. Nothing here knows of models or files: a
+//! caller scores its pairs, fills [`PairScore`]s and asks for a [`RewardReport`].
 //!
 //! ```
 //! use pcrm_eval::{PairScore, RewardReport, side_by_side};
@@ -14,19 +14,20 @@
 //! # Ok::<(), pcrm_eval::Error>(())
 //! ```
 //!
-//! An undefined measure (the correlation with a constant) is `None`, `null` in JSON and a dash in tables; empty input
-//! and NaN are errors that name the position. NaN never comes out. An [`Interval`] is computed, never written down: where
-//! nothing was drawn, there is none.
+//! An undefined measure (the correlation with a constant) is `None`, `null` in JSON and a dash in tables;
+//! empty input and NaN are errors that name the position. NaN never comes out. An [`Interval`] is computed,
+//! never written down: where nothing was drawn, there is none.
 //!
-//! An [`Evaluation`] holds pairs, subsets, prompts, and sets of several answers with human scores or with right and
-//! wrong ones. Its report ([`RewardReport::of`]) adds accuracy by subset and by decile, agreement with people, best-of-n
-//! accuracy and the scores of published [`benchmarks`]; [`RewardReport::beside`] compares models. A seed decides every
-//! draw.
+//! An [`Evaluation`] holds pairs, subsets, prompts, and sets of several answers with human scores or with
+//! right and wrong ones. Its report ([`RewardReport::of`]) adds accuracy by subset and by decile, agreement
+//! with people, best-of-n accuracy and the scores of published [`benchmarks`]; [`RewardReport::beside`]
+//! compares models. A seed decides every draw.
 //!
-//! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`], [`histogram`], [`slices`],
-//! [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then [`reward`], which puts them together,
-//! [`findings`], which reads them, and [`table`], which prints. [`replicates`] and [`comparison`] put runs with several
-//! seeds together, [`report`] makes pages, and [`worlds`] generates pairs whose true reward is known.
+//! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`],
+//! [`histogram`], [`slices`], [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then
+//! [`reward`], which puts them together, [`findings`], which reads them, and [`table`], which prints.
+//! [`replicates`] and [`comparison`] put runs with several seeds together, [`report`] makes pages, and
+//! [`worlds`] generates pairs whose true reward is known.
 
 pub mod accuracy;
 pub mod answers;

@@ -33,8 +33,8 @@ impl AsRef<Completion> for Completion {
 /// Reads completions from files and folders of JSON lines, JSON or Parquet.
 ///
 /// Rows have a prompt and a completion (`prompt` and `completion`, `response` or `answer`; `question` and
-/// `answer`; `instruction`, `input` and `output`), a conversation (`messages`, `conversations`) or a `text`. Of
-/// preference pairs the chosen answer is the completion, which the report says.
+/// `answer`; `instruction`, `input` and `output`), a conversation (`messages`, `conversations`) or a `text`.
+/// Of preference pairs the chosen answer is the completion, which the report says.
 ///
 /// # Errors
 /// As [`load_preferences`](super::preference::load_preferences).
@@ -116,8 +116,8 @@ pub(super) fn checked(row: Completion, record: &Record) -> Result<Completion, Re
     Ok(row)
 }
 
-/// Both answers of a pair as completions of its prompt, the preferred first. A prompt that both answers contain
-/// is taken out of them, as TRL's `extract_prompt` does.
+/// Both answers of a pair as completions of its prompt, the preferred first. A prompt that both answers
+/// contain is taken out of them, as TRL's `extract_prompt` does.
 pub(super) fn answers_of(pair: &AnswerSet) -> [Completion; 2] {
     let Preference { origin, prompt, chosen, rejected, .. } = pair.view(&pair.comparisons[0]);
     let (prompt, answers) = match (prompt, chosen, rejected) {

@@ -31,9 +31,9 @@ impl AsRef<Completion> for Labelled {
 
 /// Reads labelled answers from files and folders of JSON lines, JSON or Parquet.
 ///
-/// Rows have `prompt`, `completion` (`response`, `answer`) and `label`, or a conversation (`messages`) that ends
-/// with the answer, and `label`. A preference pair is two rows, its chosen answer desirable and its rejected
-/// answer not, as TRL's KTO trainer takes it; the report says so.
+/// Rows have `prompt`, `completion` (`response`, `answer`) and `label`, or a conversation (`messages`) that
+/// ends with the answer, and `label`. A preference pair is two rows, its chosen answer desirable and its
+/// rejected answer not, as TRL's KTO trainer takes it; the report says so.
 ///
 /// # Errors
 /// As [`load_preferences`](super::preference::load_preferences).

@@ -2,11 +2,11 @@
 //!
 //! [`files`] lists the files to read and [`records`] finds the JSON records in each ([`lines`] streams JSON
 //! lines). [`schema`] detects the meaning of their columns, [`columns`] holds the user's word on it.
-//! [`preference`] and [`texts`] read the records for reward models, [`completions`], [`prompts`] and [`labelled`]
-//! those for language models. [`report`] counts the records that are left out with the reasons, and [`encode`]
-//! renders and tokenises the rest exactly as TRL's trainers do. [`convert`] and
-//! [`split`] make new files, which [`output`] writes; [`overlap`] finds what two data sets share; [`survey`]
-//! looks for faults before training.
+//! [`preference`] and [`texts`] read the records for reward models, [`completions`], [`prompts`] and
+//! [`labelled`] those for language models. [`report`] counts the records that are left out with the reasons,
+//! and [`encode`] renders and tokenises the rest exactly as TRL's trainers do. [`convert`] and [`split`] make
+//! new files, which [`output`] writes; [`overlap`] finds what two data sets share; [`survey`] looks for
+//! faults before training.
 
 pub mod answer_set;
 mod arrow_rows;

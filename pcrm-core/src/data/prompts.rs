@@ -25,8 +25,8 @@ pub struct Prompt {
 
 /// Reads prompts from files and folders of JSON lines, JSON or Parquet.
 ///
-/// A prompt is text or turns in `prompt`, `question`, `instruction` or `messages`, with a `system` message and a
-/// `history` in columns of their own. Pairs that contain their prompt give it as well.
+/// A prompt is text or turns in `prompt`, `question`, `instruction` or `messages`, with a `system` message
+/// and a `history` in columns of their own. Pairs that contain their prompt give it as well.
 ///
 /// # Errors
 /// As [`load_preferences`](super::preference::load_preferences).

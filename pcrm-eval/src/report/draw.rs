@@ -1,4 +1,5 @@
-//! Plots as SVG, by plotters. Its colours are keys that the page's style sheet replaces, in light and in dark.
+//! Plots as SVG, by plotters. Its colours are keys that the page's style sheet replaces, in light and in
+//! dark.
 
 use plotters::chart::ChartContext;
 use plotters::coord::ranged1d::{BoldPoints, DefaultFormatting, KeyPointHint, Ranged};
@@ -392,8 +393,8 @@ mod tests {
         }
     }
 
-    /// Protects: an axis of zeros has readable ticks, shares stay between 0 and 100 %, and a difference in the third digit
-    /// does not fill a plot that asks for a least span.
+    /// Protects: an axis of zeros has readable ticks, shares stay between 0 and 100 %, and a difference in
+    /// the third digit does not fill a plot that asks for a least span.
     #[test]
     fn axes_have_a_sensible_span() {
         let labels = |x: Axis, values: &[f64]| -> Vec<String> {

@@ -59,7 +59,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// The label of a tick at `value` where ticks are about `step` apart; empty for what is no whole number among counts.
+/// The label of a tick at `value` where ticks are about `step` apart; empty for what is no whole number among
+/// counts.
 pub fn tick(value: f64, step: f64, ticks: Ticks) -> String {
     let step = step.abs().max(1e-300);
     // Ticks are sums of steps: what should be 0 is 1e-17.

@@ -117,7 +117,8 @@ mod tests {
     use crate::report::document::{Fact, Section, Severity, Table};
     use crate::report::plot::{Axis, Ink};
 
-    /// Protects: whatever stands in data, names and paths stays text in the page, in every place that takes text.
+    /// Protects: whatever stands in data, names and paths stays text in the page, in every place that takes
+    /// text.
     #[test]
     fn hostile_text_stays_text() {
         let bad = || "</style><script>alert(1)</script>\"'&<img src=x onerror=y>".to_owned();

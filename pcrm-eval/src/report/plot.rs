@@ -30,11 +30,11 @@ pub struct Axis {
     pub scale: Scale,
     /// Its ends; from the layers if none. Values beyond are drawn at the end.
     pub range: Option<(f64, f64)>,
-    /// The least span where the ends come from the layers: a difference in the third digit must not fill the plot. In
-    /// units of the axis, 0 for any.
+    /// The least span where the ends come from the layers: a difference in the third digit must not fill the
+    /// plot. In units of the axis, 0 for any.
     pub least: f64,
-    /// Names that stand for the numbers 0, 1, … from the origin on; none for an axis of numbers. A vertical axis of
-    /// names is as high as they need.
+    /// Names that stand for the numbers 0, 1, … from the origin on; none for an axis of numbers. A vertical
+    /// axis of names is as high as they need.
     pub names: Vec<String>,
 }
 

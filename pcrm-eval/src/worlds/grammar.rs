@@ -1,7 +1,7 @@
 //! Questions and answers, and the true worth of an answer.
 //!
-//! An answer is a list of sentences, and its true reward is the sum of what they are worth, in log-odds: of two
-//! answers that differ by 1, a fair judge prefers the better one with σ(1) = 73 %.
+//! An answer is a list of sentences, and its true reward is the sum of what they are worth, in log-odds: of
+//! two answers that differ by 1, a fair judge prefers the better one with σ(1) = 73 %.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -31,8 +31,8 @@ const FILLERS: [&str; 10] = [
     "Books have been written about it.",
     "At the end of the day it is so.",
 ];
-/// Values that are wrong for every subject, and the share of wrong statements that use them; the others take the
-/// value of another subject, so that only knowledge of the fact finds them out.
+/// Values that are wrong for every subject, and the share of wrong statements that use them; the others take
+/// the value of another subject, so that only knowledge of the fact finds them out.
 const NONSENSE: [&str; 5] = ["the moon", "green cheese", "an old shoe", "a paper bag", "nothing at all"];
 const NONSENSICAL: f64 = 0.7;
 const OPENINGS: [(&str, f64); 6] = [

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::grammar::{Answer, Question};
 
-/// The rise of a labeller's log-odds with every word that an answer is longer; the true reward has no such term.
+/// The rise of a labeller's log-odds with every word that an answer is longer; the true reward has no such
+/// term.
 const PER_WORD: f64 = 0.06;
 /// The share of pairs in which one answer is a revision of the other.
 const REVISIONS: f64 = 0.5;
@@ -110,8 +111,8 @@ mod tests {
         assert!(world.train.iter().all(|pair| pair.chosen != pair.rejected));
     }
 
-    /// Protects: labels are as noisy as their column says. Of pairs labelled with probability p the more probable
-    /// answer wins in a share of max(p, 1 − p), up to what chance does to 20 000 pairs.
+    /// Protects: labels are as noisy as their column says. Of pairs labelled with probability p the more
+    /// probable answer wins in a share of max(p, 1 − p), up to what chance does to 20 000 pairs.
     #[test]
     fn labels_have_the_stated_noise() {
         let world = World::new(1, 20_000);
@@ -151,7 +152,8 @@ mod tests {
         assert!(by_labels / pairs > by_truth / pairs + 0.05, "{} {}", by_labels / pairs, by_truth / pairs);
     }
 
-    /// Protects: pairs of near-equal worth are frequent, and pairs of like length differ less: the prior is true.
+    /// Protects: pairs of near-equal worth are frequent, and pairs of like length differ less: the prior is
+    /// true.
     #[test]
     fn similar_lengths_mean_similar_worth() {
         let world = World::new(3, 5000);

@@ -85,8 +85,8 @@ fn the_chosen_answer_is_the_completion() {
     }
 }
 
-/// Protects: empty completions, columns for templates and unknown shapes are refused in words, and mixed files
-/// are not guessed at.
+/// Protects: empty completions, columns for templates and unknown shapes are refused in words, and mixed
+/// files are not guessed at.
 #[test]
 fn unusable_records_are_refused() {
     let refused = |rows: &[Value]| read(rows).unwrap_err().to_string();

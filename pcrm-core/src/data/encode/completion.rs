@@ -23,8 +23,8 @@ pub enum TrainOn {
     /// The completion where a row has a prompt, and all tokens of a text or of a conversation.
     #[default]
     Completion,
-    /// What the assistant says, by the chat template's `{% generation %}` marks; of a prompt and its completion
-    /// only what it says in the completion.
+    /// What the assistant says, by the chat template's `{% generation %}` marks; of a prompt and its
+    /// completion only what it says in the completion.
     Assistant,
     /// All tokens, those of prompts too.
     Everything,
@@ -111,8 +111,8 @@ pub struct EncodedCompletion {
     pub prompt_id: PromptId,
     /// All tokens: prompt, completion and what ends it.
     pub ids: Vec<u32>,
-    /// The tokens that are targets of the loss, as ascending ranges of `ids` that do not touch: never empty. The
-    /// first token is none of them, since nothing comes before it.
+    /// The tokens that are targets of the loss, as ascending ranges of `ids` that do not touch: never empty.
+    /// The first token is none of them, since nothing comes before it.
     pub trained: Vec<Range<usize>>,
 }
 
@@ -134,8 +134,8 @@ pub struct CompletionReport {
     pub dropped_too_long: usize,
     /// The rows that were cut to the limit and kept.
     pub cut: usize,
-    /// The rows left out because no token to learn is left: no assistant's turn, or a prompt that alone fills the
-    /// limit.
+    /// The rows left out because no token to learn is left: no assistant's turn, or a prompt that alone fills
+    /// the limit.
     pub nothing_to_learn: usize,
     /// The rows whose tokens do not begin with those of their prompt: the completion begins where they part.
     pub prompt_changed: usize,
@@ -145,8 +145,8 @@ pub struct CompletionReport {
     pub tokens: usize,
     /// The tokens among them that are targets of the loss.
     pub trained_tokens: usize,
-    /// True if the assistant's turns are learned without the token that ends them: the chat template's marks leave it
-    /// out, and the model does not learn to stop.
+    /// True if the assistant's turns are learned without the token that ends them: the chat template's marks
+    /// leave it out, and the model does not learn to stop.
     pub ends_not_learned: bool,
 }
 
@@ -169,8 +169,9 @@ impl fmt::Display for CompletionReport {
         )?;
         if self.ends_not_learned {
             f.write_str(
-                "\nwarning: the chat template's {% generation %} marks leave out the token that ends an assistant's turn, \
-                 so that the model does not learn to stop. Put {% endgeneration %} after it, or train on whole completions",
+                "\nwarning: the chat template's {% generation %} marks leave out the token that ends an \
+                 assistant's turn, so that the model does not learn to stop. Put {% endgeneration %} after it, or \
+                 train on whole completions",
             )?;
         }
         Ok(())
@@ -179,14 +180,14 @@ impl fmt::Display for CompletionReport {
 
 /// Renders and tokenises completions, in order, and marks the tokens to learn.
 ///
-/// Plain text ends with the EOS, added where it is missing; a conversation is what the chat template writes. The
-/// completion begins where the tokens of the prompt alone (a conversation's with the template's beginning of an
-/// answer) and of the whole part. The same encoding serves answers with labels: `row` finds the label.
+/// Plain text ends with the EOS, added where it is missing; a conversation is what the chat template writes.
+/// The completion begins where the tokens of the prompt alone (a conversation's with the template's beginning
+/// of an answer) and of the whole part. The same encoding serves answers with labels: `row` finds the label.
 ///
 /// # Errors
 /// Plain text where the tokenizer has no EOS, conversations where it has no chat template, what the template
-/// refuses (with file and line), [`TrainOn::Assistant`] with a template without marks or with rows of plain text,
-/// and no row left.
+/// refuses (with file and line), [`TrainOn::Assistant`] with a template without marks or with rows of plain
+/// text, and no row left.
 pub fn encode_completions<R: AsRef<Completion> + Sync>(
     rows: &[R],
     tokenizer: &Tokenizer,

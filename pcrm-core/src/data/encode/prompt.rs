@@ -106,8 +106,8 @@ mod tests {
         Prompt { origin, prompt, columns: serde_json::Map::new() }
     }
 
-    /// Protects: prompts have the ids that TRL generates from: texts as they are, conversations with the beginning
-    /// of an answer.
+    /// Protects: prompts have the ids that TRL generates from: texts as they are, conversations with the
+    /// beginning of an answer.
     #[test]
     fn prompts_are_those_of_trl() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text/sft.json");

@@ -1,8 +1,8 @@
 //! The parts of a rendered conversation that the assistant wrote: what a template puts between
 //! `{% generation %}` and `{% endgeneration %}`.
 //!
-//! A mark becomes a call that notes how much text has been written so far, as transformers' `AssistantTracker`
-//! does. The marked block is a scope of its own: names set inside are not seen outside.
+//! A mark becomes a call that notes how much text has been written so far, as transformers'
+//! `AssistantTracker` does. The marked block is a scope of its own: names set inside are not seen outside.
 
 use std::io;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Variants of published chat templates that mark what the assistant says, as TRL uses them for training.
 //!
-//! The files are those of TRL 1.16 (Apache License 2.0, `trl/chat_templates/*_training.jinja`). A variant applies
-//! to one template alone, letter by letter.
+//! The files are those of TRL 1.16 (Apache License 2.0, `trl/chat_templates/*_training.jinja`). A variant
+//! applies to one template alone, letter by letter.
 
 use xxhash_rust::xxh3::xxh3_128;
 

@@ -8,8 +8,9 @@ use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 
 impl Tokenizer {
-    /// The same tokenizer with a chat template that marks what the assistant says: its own, or the variant that
-    /// TRL trains with where the template is a published one. A variant may render conversations differently.
+    /// The same tokenizer with a chat template that marks what the assistant says: its own, or the variant
+    /// that TRL trains with where the template is a published one. A variant may render conversations
+    /// differently.
     ///
     /// # Errors
     /// No chat template, and one without `{% generation %}` marks.
@@ -43,11 +44,11 @@ impl Tokenizer {
         Ok((encoding.get_ids().to_vec(), mask))
     }
 
-    /// Returns true if the marks of the chat template cover the token that ends an assistant's turn: else a model
-    /// that is trained on what is marked does not learn to stop.
+    /// Returns true if the marks of the chat template cover the token that ends an assistant's turn: else a
+    /// model that is trained on what is marked does not learn to stop.
     ///
-    /// This is TRL's `is_chat_template_stop_token_trained`: of an answer between two questions the last marked token
-    /// that is not blank must be an added one.
+    /// This is TRL's `is_chat_template_stop_token_trained`: of an answer between two questions the last
+    /// marked token that is not blank must be an added one.
     pub fn marks_the_end_of_turns(&self) -> bool {
         let turns = ["user", "assistant", "user"].map(|role| Message::new(role, "dummy"));
         let Ok((ids, mask)) = self.encode_chat_marked(&turns) else { return false };

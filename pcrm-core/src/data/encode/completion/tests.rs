@@ -28,8 +28,9 @@ fn encoded(
     encode_completions(&rows.iter().map(completion).collect::<Vec<_>>(), tokenizer, options)
 }
 
-/// Protects: rows that are kept, token ids and learned tokens are those of TRL's SFT trainer: texts, prompts with
-/// completions, conversations, assistant's turns by marks and by TRL's own templates, limits, three tokenizers.
+/// Protects: rows that are kept, token ids and learned tokens are those of TRL's SFT trainer: texts, prompts
+/// with completions, conversations, assistant's turns by marks and by TRL's own templates, limits, three
+/// tokenizers.
 #[test]
 fn learned_tokens_are_those_of_trl() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text/sft.json");
@@ -75,7 +76,8 @@ fn learned_tokens_are_those_of_trl() {
     assert_eq!((&golden["stops"]["marked"], &golden["stops"]["split"]), (&json!(true), &json!(false)));
 }
 
-/// Protects: the counts of the report add up, against sums by hand, and each treatment of long rows is counted.
+/// Protects: the counts of the report add up, against sums by hand, and each treatment of long rows is
+/// counted.
 #[test]
 fn reports_count_what_was_cut_and_left_out() {
     let rows = [
@@ -98,8 +100,8 @@ fn reports_count_what_was_cut_and_left_out() {
     assert!(said.contains("no row is left: of 1, 0 exceed 8 tokens and 1 have no token to learn"), "{said}");
 }
 
-/// Protects: nobody trains on whole conversations who asked for the assistant's turns: a template without marks is
-/// refused with what to add, and so is plain text.
+/// Protects: nobody trains on whole conversations who asked for the assistant's turns: a template without
+/// marks is refused with what to add, and so is plain text.
 #[test]
 fn assistant_turns_need_marks() {
     let options = CompletionOptions { train_on: TrainOn::Assistant, ..CompletionOptions::default() };
