@@ -90,6 +90,8 @@ enum Verb {
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
+    /// Merge a PEFT adapter into its base model
+    Merge(commands::merge::MergeArgs),
     /// Score texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
     /// List, explain and apply constraints
@@ -193,6 +195,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Sft(args) => commands::sft::run(args, &resolved("sft", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
+        Verb::Merge(args) => commands::merge::run(args),
         Verb::Score(args) => commands::score::run(args),
         Verb::Constraint(verb) => commands::constraint::run(verb),
         Verb::Data(verb) => commands::data::run(verb),

@@ -7,6 +7,7 @@ pub mod constraint;
 pub mod data;
 pub mod eval;
 pub mod inspect;
+pub mod merge;
 pub mod plugins;
 pub mod quickstart;
 pub mod reward;

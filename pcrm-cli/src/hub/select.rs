@@ -32,7 +32,7 @@ impl Weights {
 pub fn model_files(all: &[String], weights: Weights) -> Result<Vec<String>> {
     ensure!(
         all.iter().any(|file| file == CONFIG) || !all.iter().any(|file| file == ADAPTER),
-        "the repository is a PEFT adapter, not a model ({ADAPTER} without {CONFIG}); merge it into its base model first"
+        "the repository is a PEFT adapter, not a model ({ADAPTER} without {CONFIG}); fetch it and run `pcrm merge` on its folder first"
     );
     ensure!(
         all.iter().any(|file| file == CONFIG),

@@ -1,0 +1,114 @@
+//! `pcrm merge`: makes a full model of a PEFT adapter and its base.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::model::{LanguageModel, Loading, RewardModel};
+use pcrm_core::registry::{self, BackendPlugin};
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{DType, Device};
+
+use crate::hub::{Hub, Weights};
+use crate::plugins;
+use crate::progress::say;
+use crate::usage::usage;
+
+/// Options of `pcrm merge`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct MergeArgs {
+    /// Merge the PEFT adapter (LoRA) in this folder: of a reward model or of a language model
+    #[arg(value_name = "ADAPTER")]
+    adapter: PathBuf,
+    /// Merge it into the model in this folder, or its repository on the Hugging Face Hub (org/name)
+    /// [default: the base that adapter_config.json names]
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// Write the full model to this folder, with the tokenizer
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    hub: Hub,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm merge runs/adapter --output runs/merged
+  pcrm merge runs/adapter --base models/qwen2 --output runs/merged && pcrm score --model runs/merged --data pairs.jsonl";
+
+/// Merges the adapter.
+///
+/// # Errors
+/// An output folder that holds a model already; a folder that is no adapter; a base that is missing or does not fit.
+pub fn run(args: &MergeArgs) -> Result<()> {
+    usage(args.check())?;
+    let at = || args.adapter.display().to_string();
+    let folder = AdapterFolder::open(&args.adapter).with_context(at)?;
+    let base = args.base_dir(&folder)?;
+    let plugin = registry::find::<BackendPlugin>(plugins::DEFAULT_BACKEND)?;
+    let backend = (plugin.open)(Device::Cpu.into())?;
+    let how = Loading::masters(backend.as_ref(), DType::F32);
+    let reward = folder.is_reward()?;
+    match reward {
+        true => {
+            RewardModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
+        }
+        false => {
+            LanguageModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
+        }
+    }
+    let tokenizer =
+        [args.adapter.as_path(), &base].into_iter().find(|dir| dir.join("tokenizer.json").exists());
+    match tokenizer {
+        // Classes are chosen by the model's config.json, which an adapter lacks.
+        Some(dir) if dir == base => Tokenizer::from_dir(dir)?.save_to(&args.output)?,
+        Some(dir) => copy_tokenizer(dir, &args.output)?,
+        None => say("neither the adapter nor its base has a tokenizer: none is written"),
+    }
+    let kind = if reward { "reward model" } else { "language model" };
+    say(&format!("{}: a {kind}, merged into {}", args.output.display(), base.display()));
+    Ok(())
+}
+
+/// Copies the files of a tokenizer from a folder without a model.
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let wanted = name.to_str().is_some_and(pcrm_core::text::tokenizer::is_tokenizer_file);
+        if wanted && entry.path().is_file() {
+            let bytes = std::fs::read(entry.path()).with_context(|| entry.path().display().to_string())?;
+            pcrm_core::model::weights::write(&to.join(&name), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+impl MergeArgs {
+    fn check(&self) -> Result<()> {
+        ensure!(
+            AdapterFolder::is_one(&self.adapter),
+            "{}: no adapter_config.json is there; expected the folder of a PEFT adapter",
+            self.adapter.display()
+        );
+        let taken = ["config.json", "adapter_config.json"].iter().any(|name| self.output.join(name).exists());
+        ensure!(!taken, "--output {}: a model is there already", self.output.display());
+        Ok(())
+    }
+
+    /// The folder of the base: the one that is named here, or by the adapter.
+    fn base_dir(&self, folder: &AdapterFolder) -> Result<PathBuf> {
+        if let Some(base) = &self.base {
+            return self.hub.model("--base", base, Weights::Read);
+        }
+        match folder.base() {
+            Ok(base) => Ok(base),
+            // Not on this disk: a repository of the Hub.
+            Err(_) => {
+                self.hub.model("base_model_name_or_path", Path::new(folder.base_name()?), Weights::Read)
+            }
+        }
+    }
+}
