@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pcrm_core::model::{LanguageModel, RewardModel, weights};
+use pcrm_core::model::{LanguageModel, RewardModel};
 use pcrm_core::optim::{AdamW, clip_scale};
 use pcrm_core::schedule::Schedule;
 use pcrm_core::{Backend, DType, Gradients, Params};
@@ -21,6 +21,9 @@ pub trait Trainable: Sized {
 
     /// The same storage without history: an update changes it too.
     fn detached(&self) -> Self;
+
+    /// The same model with the dropout of a step of training, which is a function of the seed and the step.
+    fn at_step(&self, step: u64) -> Self;
 
     /// The element type that it computes in.
     fn compute(&self) -> DType;
@@ -60,6 +63,10 @@ macro_rules! trainable {
                 self.detached()
             }
 
+            fn at_step(&self, step: u64) -> Self {
+                self.at_step(step)
+            }
+
             fn compute(&self) -> DType {
                 self.decoder().compute()
             }
@@ -69,7 +76,7 @@ macro_rules! trainable {
             }
 
             fn restore(&self, dir: &Path) -> Result<()> {
-                Ok(self.restore(weights::load_file(&dir.join(weights::SINGLE))?)?)
+                Ok(self.restore_from(dir)?)
             }
 
             fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
@@ -130,7 +137,8 @@ impl<M: Trainable> Learner<M> {
         batch: &Batch<'_, O>,
         progress: f64,
     ) -> Result<(Gradient, Update)> {
-        let made = gradient(backend, objective, &self.model, batch, progress)?;
+        let model = self.model.at_step(self.optimiser.steps());
+        let made = gradient(backend, objective, &model, batch, progress)?;
         let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
         let value = made.metrics.summary().loss();
         if !value.is_finite() {

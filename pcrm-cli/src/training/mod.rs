@@ -2,6 +2,7 @@
 
 mod data;
 pub mod folder;
+mod lora;
 pub mod reward;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use pcrm_rl::order::{BatchSize, Order};
 use pcrm_rl::train::{Base, RewardOptions};
 
 pub use self::data::{Encoded, encoded, held_out};
+pub use self::lora::LoraArgs;
 use crate::dataset::Reading;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
@@ -56,6 +58,8 @@ pub struct TrainingArgs {
     pub loss: LossArgs,
     #[command(flatten)]
     pub steps: StepArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
     #[command(flatten)]
     pub hub: Hub,
     #[command(flatten)]
@@ -231,6 +235,7 @@ impl TrainingArgs {
             random_init: self.random_init,
             dtype: self.machine.dtype,
             seed: self.machine.seed,
+            lora: self.lora.config(),
         }
     }
 

@@ -227,6 +227,14 @@ impl LanguageModel {
         self.decoder.restore(tensors)
     }
 
+    /// Overwrites the trained weights with those of a folder that [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a weight that is missing or has another shape.
+    pub fn restore_from(&self, dir: &Path) -> Result<()> {
+        self.decoder.restore_from(dir)
+    }
+
     /// Writes `config.json`, `model.safetensors` and, if the model came with one, `generation_config.json`, such that
     /// `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written. A model with adapters
     /// writes them alone, as PEFT does.

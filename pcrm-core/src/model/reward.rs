@@ -210,6 +210,14 @@ impl RewardModel {
         self.decoder.restore(tensors)
     }
 
+    /// Overwrites the trained weights with those of a folder that [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a weight that is missing or has another shape.
+    pub fn restore_from(&self, dir: &Path) -> Result<()> {
+        self.decoder.restore_from(dir)
+    }
+
     /// Writes `config.json` and `model.safetensors` such that
     /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. A model with adapters writes them
     /// and its head alone, as PEFT does.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use pcrm_core::model::{LanguageModel, ModelConfig, RewardModel};
+use pcrm_core::model::lora::LoraConfig;
+use pcrm_core::model::{LanguageModel, Loading, ModelConfig, RewardModel};
 use pcrm_core::{Backend, DType, digest};
 
 use crate::error::Result;
@@ -19,32 +20,49 @@ pub struct Base {
     pub dtype: DType,
     /// Seed of the weights that are drawn.
     pub seed: u64,
+    /// Adapters to train on the frozen model, in place of the model.
+    pub lora: Option<LoraConfig>,
 }
 
 impl Base {
-    /// The model, with weights of its own.
+    /// The reward model, with weights of its own; a head that the folder lacks is drawn.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// Files that cannot be read, adapters that do not fit.
     pub fn open(&self, backend: &dyn Backend) -> Result<RewardModel> {
-        Ok(match self.random_init {
-            true => {
-                let shape = ModelConfig::from_dir(&self.dir)?;
-                RewardModel::random(backend, shape, self.dtype, self.seed)?
-            }
-            false => RewardModel::load_to_train(backend, &self.dir, self.dtype, self.seed)?,
-        })
+        let model = match self.random_init {
+            true => RewardModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
+            false => RewardModel::load_to_train_as(&self.dir, self.loading(backend), self.seed)?,
+        };
+        match &self.lora {
+            Some(lora) => Ok(model.with_adapters(lora.clone(), &self.dir, self.seed)?),
+            None => Ok(model),
+        }
     }
 
     /// The language model, with weights of its own.
     ///
     /// # Errors
-    /// Files that cannot be read; a folder without a language model's head.
+    /// Files that cannot be read; a folder without a language model's head; adapters that do not fit.
     pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
-        Ok(match self.random_init {
-            true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
-            false => LanguageModel::load(backend, &self.dir, self.dtype)?,
-        })
+        let model = match self.random_init {
+            true => {
+                LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?
+            }
+            false => LanguageModel::load_as(&self.dir, self.loading(backend))?,
+        };
+        match &self.lora {
+            Some(lora) => Ok(model.with_adapters(lora.clone(), &self.dir, self.seed)?),
+            None => Ok(model),
+        }
+    }
+
+    /// What adapters are put on is frozen, and held in the type that it computes in.
+    fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
+        match self.lora {
+            Some(_) => Loading::frozen(backend, self.dtype),
+            None => Loading::masters(backend, self.dtype),
+        }
     }
 
     /// A text that tells it from other models, and from the same one computed otherwise.
@@ -52,9 +70,10 @@ impl Base {
     /// # Errors
     /// Files that cannot be read.
     pub(crate) fn digest(&self, backend: &dyn Backend) -> Result<String> {
-        let Self { random_init, dtype, seed, .. } = self;
+        let Self { random_init, dtype, seed, lora, .. } = self;
         let (version, model) = (env!("CARGO_PKG_VERSION"), digest::model(&self.dir)?);
         let (backend, device) = (backend.name(), backend.device());
-        Ok(format!("{version} {backend} {device} {model} {random_init} {dtype} {seed}"))
+        let adapters = lora.as_ref().map_or_else(String::new, |lora| format!(" {lora:?}"));
+        Ok(format!("{version} {backend} {device} {model} {random_init} {dtype} {seed}{adapters}"))
     }
 }

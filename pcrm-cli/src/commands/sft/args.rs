@@ -15,7 +15,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::{positive, share};
 use crate::training::reward::KeepArgs;
-use crate::training::{SFT_RATE, StepArgs};
+use crate::training::{LoraArgs, SFT_RATE, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm sft`.
@@ -49,6 +49,8 @@ pub struct SftArgs {
     pub reading: CompletionReading,
     #[command(flatten)]
     pub steps: StepArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
     #[command(flatten)]
     pub keeping: KeepArgs,
     #[command(flatten)]
@@ -127,6 +129,7 @@ impl SftArgs {
             random_init: self.random_init,
             dtype: self.machine.dtype,
             seed: self.machine.seed,
+            lora: self.lora.config(),
         }
     }
 }

@@ -193,6 +193,7 @@ fn identity(args: &SftArgs, options: &CompletionOptions) -> Result<Fingerprint> 
         ("eval-data", json!(digests(&args.eval_data)?)),
         ("model", json!(digest::model(&args.model)?)),
         ("random-init", json!(args.random_init)),
+        ("lora", json!(args.lora.config())),
     ];
     Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>())
 }

@@ -41,6 +41,7 @@ pub(super) fn identity(args: &RewardArgs, constraint: &Value, max_length: usize)
         ("eval-data", json!(digests(&training.eval_data)?)),
         ("model", json!(digest::model(&training.model)?)),
         ("random-init", json!(training.random_init)),
+        ("lora", json!(training.lora.config())),
     ];
     Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -19,7 +19,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::layers::{Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
-use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module};
+use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module, peft};
 use crate::model::parameters::{Head, Parameter, parameters};
 use crate::model::rope::Angles;
 use crate::model::weights::{self, Entry};
@@ -368,5 +368,17 @@ impl Decoder {
             param.assign(&param.constant(&host)?)?;
         }
         Ok(())
+    }
+
+    /// Overwrites the trained weights with those of a folder that the model was saved to: of a model with adapters, the
+    /// adapters.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a weight that is missing or has another shape.
+    pub fn restore_from(&self, dir: &Path) -> Result<()> {
+        self.restore(match self.adapters() {
+            Some(_) => peft::saved(dir, self.config())?,
+            None => weights::load_file(&dir.join(weights::SINGLE))?,
+        })
     }
 }

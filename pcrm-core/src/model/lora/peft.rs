@@ -196,6 +196,16 @@ pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path)
     decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))
 }
 
+/// Reads the weights that [`save`] wrote, under the names that a decoder has for them.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(in crate::model) fn saved(dir: &Path, shape: &ModelConfig) -> Result<BTreeMap<String, HostTensor>> {
+    let checkpoint = Checkpoint::open_file(dir, WEIGHTS)?;
+    let own = checkpoint.names().filter_map(|name| Some((own_name(name, shape)?, name)));
+    own.map(|(own, name)| Ok((own, checkpoint.read(name)?))).collect()
+}
+
 /// The configuration as PEFT writes it, its keys sorted.
 fn json(adapters: &Adapters, shape: &ModelConfig, heads: &[Head]) -> Result<BTreeMap<String, Value>> {
     let reward = heads.contains(&Head::Score);
