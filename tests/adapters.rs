@@ -318,3 +318,31 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
     ensure!(reward.is_err_and(|error| error.to_string().contains("the adapter of a reward model")));
     Ok(())
 }
+
+/// Protects: `pcrm merge` writes a full model that scores as the adapter does, with the tokenizer of the base, and
+/// refuses folders that are no adapter and an output that is a model.
+#[test]
+fn merging_makes_a_full_model() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let world = crate::binary::World::new()?;
+    let base = RewardModel::load(&backend, &world.path("base"), DType::F32)?;
+    let model = base.with_adapters(config(json!({"target_modules": "all-linear"}))?, Path::new("base"), 3)?;
+    for (name, param) in model.params().iter().filter(|(name, _)| name.ends_with("lora_B.weight")) {
+        param.assign(&param.constant(&crate::support::random(&param.shape(), name.len() as u64)?)?)?;
+    }
+    model.save(&world.path("adapter"))?;
+    world.run("merge adapter --output merged")?;
+    let merged = Model::Reward(RewardModel::load(&backend, &world.path("merged"), DType::F32)?);
+    let ids = [5, 9, 31, 7, 44, 12, 8];
+    let want = Model::Reward(model).computed(&ids)?;
+    backend.check_close("merged", &merged.computed(&ids)?, &want, 1e-5)?;
+    ensure!(want != Model::Reward(base).computed(&ids)?, "the adapter does nothing");
+    ensure!(world.read("merged/tokenizer.json")? == world.read("base/tokenizer.json")?);
+    world.run("merge adapter --base base --output again")?;
+    ensure!(world.read("again/model.safetensors")? == world.read("merged/model.safetensors")?);
+    world.run("score --model merged --data test.jsonl --output scored.jsonl")?;
+    world.refuses("merge base --output other", &["base: no adapter_config.json is there"])?;
+    world.refuses("merge adapter --output merged", &["--output merged: a model is there already"])?;
+    world.refuses("merge adapter --base nowhere --output other", &["--base nowhere", "no such folder"])?;
+    world.refuses("score --model adapter --data test.jsonl", &["is a PEFT adapter", "pcrm merge adapter"])
+}
