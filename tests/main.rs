@@ -36,6 +36,7 @@ mod rankings; // ties and whole rankings against torch in float64, in value and 
 mod reports; // what runs and evaluations leave for people: pages, events, a model card
 mod resuming; // stopped, killed and damaged runs end as if nothing had happened
 mod scheduling; // bounds that change over training: what is in force when
+mod sft; // fine-tuning: loss and gradients against transformers, runs that learn and resume
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways
 mod training; // what a run learns, writes, keeps and refuses

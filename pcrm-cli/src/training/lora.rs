@@ -10,7 +10,7 @@ use crate::numbers::{positive, real};
 #[command(next_help_heading = "LoRA")]
 pub struct LoraArgs {
     /// Train adapters of rank N on the frozen model, saved as PEFT loads them; `pcrm merge` makes a full model of them
-    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    #[arg(long, value_name = "N", conflicts_with = "random_init", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
     /// Scale adapters by ALPHA / N [default: twice the rank]
     #[arg(long, value_name = "ALPHA", requires = "lora_r", value_parser = real)]

@@ -46,9 +46,7 @@ impl Base {
     /// Files that cannot be read; a folder without a language model's head; adapters that do not fit.
     pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
-            true => {
-                LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?
-            }
+            true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
             false => LanguageModel::load_as(&self.dir, self.loading(backend))?,
         };
         match &self.lora {
