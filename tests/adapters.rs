@@ -78,8 +78,9 @@ fn expected(name: &str) -> Result<(Vec<u32>, Vec<f32>)> {
     Ok((ids, values.to_f32()))
 }
 
-/// Protects: adapters that PEFT saved compute what PEFT computes: by name, pattern and layer, on Conv1D and on a tied
-/// head, beside modules that are trained whole; merged into the weights, and merged, saved and loaded, they still do.
+/// Protects: adapters that PEFT saved compute what PEFT computes: by name, pattern and layer, on Conv1D and
+/// on a tied head, beside modules that are trained whole; merged into the weights, and merged, saved and
+/// loaded, they still do.
 #[test]
 fn adapters_of_peft_compute_the_same_alone_and_merged() -> Result<()> {
     every_backend(|backend| {
@@ -100,8 +101,8 @@ fn adapters_of_peft_compute_the_same_alone_and_merged() -> Result<()> {
     })
 }
 
-/// Protects: a saved adapter has the tensors and the settings of the one that was loaded, and loads again with the
-/// same bits.
+/// Protects: a saved adapter has the tensors and the settings of the one that was loaded, and loads again
+/// with the same bits.
 #[test]
 fn adapters_are_saved_as_peft_saves_them() -> Result<()> {
     every_backend(|backend| {
@@ -162,8 +163,8 @@ fn trained(backend: &Subject, fields: Value) -> Result<(LanguageModel, RewardMod
     Ok((language.detached(), reward.detached()))
 }
 
-/// Protects: `peft` loads adapters that were trained here and computes the same, and merged models are those of
-/// `transformers`.
+/// Protects: `peft` loads adapters that were trained here and computes the same, and merged models are those
+/// of `transformers`.
 #[test]
 fn peft_loads_what_is_saved() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
@@ -196,8 +197,8 @@ fn peft_loads_what_is_saved() -> Result<()> {
     Ok(())
 }
 
-/// Protects: new adapters change nothing; training changes them alone; the base is what it was, without gradients,
-/// moments or masters; a checkpoint holds the adapters and puts them back.
+/// Protects: new adapters change nothing; training changes them alone; the base is what it was, without
+/// gradients, moments or masters; a checkpoint holds the adapters and puts them back.
 #[test]
 fn training_changes_adapters_alone() -> Result<()> {
     every_backend(|backend| {
@@ -235,7 +236,8 @@ fn training_changes_adapters_alone() -> Result<()> {
     })
 }
 
-/// Protects: dropout is a function of the step; detached models have none; gradients at one step repeat bit by bit.
+/// Protects: dropout is a function of the step; detached models have none; gradients at one step repeat bit
+/// by bit.
 #[test]
 fn dropout_is_drawn_by_step() -> Result<()> {
     every_backend(|backend| {
@@ -319,8 +321,8 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm merge` writes a full model that scores as the adapter does, with the tokenizer of the base, and
-/// refuses folders that are no adapter and an output that is a model.
+/// Protects: `pcrm merge` writes a full model that scores as the adapter does, with the tokenizer of the
+/// base, and refuses folders that are no adapter and an output that is a model.
 #[test]
 fn merging_makes_a_full_model() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;

@@ -28,8 +28,8 @@ fn sequence() -> Packed {
     packed.push(&[5, 9, 31, 7, 44, 12, 8], None).map_or_else(|error| panic!("{error}"), |_| packed)
 }
 
-/// Protects: a saved folder gives the same bits again, has the config of a causal model, keeps the defaults of
-/// generation, and holds a tied head once.
+/// Protects: a saved folder gives the same bits again, has the config of a causal model, keeps the defaults
+/// of generation, and holds a tied head once.
 #[test]
 fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
     every_backend(|backend| {
@@ -55,8 +55,8 @@ fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
     })
 }
 
-/// Protects: `transformers` loads what is saved with no weight missing, unexpected or of another shape, and gives the
-/// logits of the golden files; the same for the language model in a reward model's folder.
+/// Protects: `transformers` loads what is saved with no weight missing, unexpected or of another shape, and
+/// gives the logits of the golden files; the same for the language model in a reward model's folder.
 #[test]
 fn transformers_loads_what_is_saved() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
@@ -69,8 +69,8 @@ fn transformers_loads_what_is_saved() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a head that is stored beside a config that ties it, with values of its own, is not tied: `transformers`
-/// leaves it alone too.
+/// Protects: a head that is stored beside a config that ties it, with values of its own, is not tied:
+/// `transformers` leaves it alone too.
 #[test]
 fn a_head_with_values_of_its_own_is_not_tied() -> Result<()> {
     every_backend(|backend| {
@@ -116,7 +116,8 @@ fn answers_share_the_row_that_predicts_their_first_token() -> Result<()> {
     })
 }
 
-/// Protects: the weights of a checkpoint go back to where they came from, and a set that does not fit changes nothing.
+/// Protects: the weights of a checkpoint go back to where they came from, and a set that does not fit changes
+/// nothing.
 #[test]
 fn weights_are_restored() -> Result<()> {
     every_backend(|backend| {
@@ -136,7 +137,8 @@ fn weights_are_restored() -> Result<()> {
     })
 }
 
-/// Protects: a model held in the type of its computation is frozen, and in f32 it gives the bits of the masters.
+/// Protects: a model held in the type of its computation is frozen, and in f32 it gives the bits of the
+/// masters.
 #[test]
 fn a_frozen_model_computes_what_masters_compute() -> Result<()> {
     every_backend(|backend| {

@@ -30,8 +30,8 @@ impl Default for AdamWConfig {
     }
 }
 
-/// Returns the factor by which gradients of this global norm are multiplied so that it becomes at most `max_norm`
-/// (`torch.nn.utils.clip_grad_norm_`).
+/// Returns the factor by which gradients of this global norm are multiplied so that it becomes at most
+/// `max_norm` (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
@@ -74,8 +74,8 @@ impl AdamW {
     /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No parameter
-    /// has changed then.
+    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No
+    /// parameter has changed then.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         if let Some((name, _)) = gradients.iter().find(|(name, _)| !self.slots.contains_key(*name)) {
             return Err(Error::invalid(name, "has a gradient, but the optimiser does not train it"));

@@ -74,8 +74,8 @@ impl Params {
         self.0.values().map(|param| param.tensor.size()).sum()
     }
 
-    /// Returns the same storage without history. An optimiser that updates these parameters in place changes the
-    /// result too; [`Params::snapshot`] makes a copy.
+    /// Returns the same storage without history. An optimiser that updates these parameters in place changes
+    /// the result too; [`Params::snapshot`] makes a copy.
     pub fn detached(&self) -> Self {
         self.map(|_, param| Param { tensor: param.tensor.detach(), ..*param })
     }
@@ -93,8 +93,8 @@ impl Params {
         self.map(|name, param| Param { tensor: param.tensor.detach(), trained: trained(name) })
     }
 
-    /// Returns a frozen copy, each parameter in the type that `dtype` gives by name and shape. Later updates of the
-    /// original do not reach it.
+    /// Returns a frozen copy, each parameter in the type that `dtype` gives by name and shape. Later updates
+    /// of the original do not reach it.
     pub fn snapshot(&self, dtype: impl Fn(&str, &[usize]) -> DType) -> Result<Self> {
         let copy = |(name, param): (&String, &Param)| {
             let tensor = param.tensor.detach().copied(dtype(name, &param.tensor.shape()))?;

@@ -41,7 +41,8 @@ Examples:
 /// Merges the adapter.
 ///
 /// # Errors
-/// An output folder that holds a model already; a folder that is no adapter; a base that is missing or does not fit.
+/// An output folder that holds a model already; a folder that is no adapter; a base that is missing or does
+/// not fit.
 pub fn run(args: &MergeArgs) -> Result<()> {
     usage(args.check())?;
     let at = || args.adapter.display().to_string();

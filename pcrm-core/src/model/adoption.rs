@@ -10,8 +10,8 @@ use crate::model::config::ModelConfig;
 use crate::model::notes;
 use crate::model::parameters::{Parameter, SCORE};
 
-/// Prefixes that wrappers put before each name: DataParallel, torch.compile, PEFT, FSDP, DeepSpeed, a model in a
-/// model.
+/// Prefixes that wrappers put before each name: DataParallel, torch.compile, PEFT, FSDP, DeepSpeed, a model
+/// in a model.
 const WRAPPERS: [&str; 6] =
     ["module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.", "_forward_module.", "model."];
 
@@ -46,8 +46,8 @@ pub struct Adoption<'a> {
 }
 
 impl<'a> Adoption<'a> {
-    /// Finds out how the names of a checkpoint differ from those of the family: by nothing, by lacking its prefix
-    /// (`model.`, `transformer.`), or by the prefix of a wrapper before each (`module.`, `_orig_mod.`,
+    /// Finds out how the names of a checkpoint differ from those of the family: by nothing, by lacking its
+    /// prefix (`model.`, `transformer.`), or by the prefix of a wrapper before each (`module.`, `_orig_mod.`,
     /// `base_model.model.` and others), which is logged.
     ///
     /// # Errors
@@ -68,12 +68,12 @@ impl<'a> Adoption<'a> {
         Ok(Self { config, checkpoint, lead, bare, used: BTreeSet::new() })
     }
 
-    /// Hands over the tensors of these parameters, as the model has them, one at a time. All are checked before the
-    /// first is read.
+    /// Hands over the tensors of these parameters, as the model has them, one at a time. All are checked
+    /// before the first is read.
     ///
     /// # Errors
-    /// Parameters that are missing (the nearest names that are there are given), have another shape, or are not
-    /// floats; what `give` returns.
+    /// Parameters that are missing (the nearest names that are there are given), have another shape, or are
+    /// not floats; what `give` returns.
     pub fn take(
         &mut self,
         list: &[Parameter],
@@ -114,8 +114,8 @@ impl<'a> Adoption<'a> {
         self.checkpoint.contains(&self.stored(name))
     }
 
-    /// Returns whether the checkpoint stores a language-model head whose values are not those of the embedding.
-    /// `transformers` then leaves the two untied, whatever the config says.
+    /// Returns whether the checkpoint stores a language-model head whose values are not those of the
+    /// embedding. `transformers` then leaves the two untied, whatever the config says.
     pub(super) fn has_own_language_head(&self) -> Result<bool> {
         let family = self.config.family;
         let (head, embedding) =

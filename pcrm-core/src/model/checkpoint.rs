@@ -1,4 +1,5 @@
-//! The weights of a Hugging Face folder: names, types and shapes are read at once, elements when they are used.
+//! The weights of a Hugging Face folder: names, types and shapes are read at once, elements when they are
+//! used.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -239,8 +240,8 @@ mod tests {
         dir
     }
 
-    /// Protects: tensors of any type load with a file, floats can be used, and the others are refused by name and
-    /// type once they are.
+    /// Protects: tensors of any type load with a file, floats can be used, and the others are refused by name
+    /// and type once they are.
     #[test]
     fn only_tensors_that_are_used_must_be_floats() -> Result<()> {
         let others = [
@@ -271,7 +272,8 @@ mod tests {
         Ok(())
     }
 
-    /// Protects: of two shards with the same tensor the index chooses, and one that it misplaces is known as such.
+    /// Protects: of two shards with the same tensor the index chooses, and one that it misplaces is known as
+    /// such.
     #[test]
     fn the_index_places_tensors() -> Result<()> {
         let (one, two) = (file(&[("a", Dtype::F32, 1)]), file(&[("a", Dtype::F32, 2), ("b", Dtype::F32, 1)]));

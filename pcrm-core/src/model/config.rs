@@ -75,8 +75,8 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
-    /// Padding id, which `transformers` never scores; `None` where the config has null or a negative id, so that
-    /// the last token carries the score, whatever it is.
+    /// Padding id, which `transformers` never scores; `None` where the config has null or a negative id, so
+    /// that the last token carries the score, whatever it is.
     pub pad: Option<u32>,
     /// Number of labels that the config names; `None`: it names none.
     pub labels: Option<usize>,
@@ -90,8 +90,8 @@ impl ModelConfig {
     /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// No such file, no JSON, a family that is not served (the known ones are listed), a missing or wrong field, a
-    /// key that changes scores and is not served.
+    /// No such file, no JSON, a family that is not served (the known ones are listed), a missing or wrong
+    /// field, a key that changes scores and is not served.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = disguise::read_text(&path)?;
@@ -179,8 +179,8 @@ impl ModelConfig {
         })
     }
 
-    /// The longest sequences that may share a prompt with others: beyond it their length changes the angles of all
-    /// their rows. `None`: any may.
+    /// The longest sequences that may share a prompt with others: beyond it their length changes the angles
+    /// of all their rows. `None`: any may.
     pub fn shares_up_to(&self) -> Option<usize> {
         self.sights.iter().filter_map(|sight| sight.rope.as_ref().and_then(Rope::trained)).min()
     }
@@ -190,7 +190,8 @@ impl ModelConfig {
         self.sights.iter().all(|sight| sight.rope.is_none())
     }
 
-    /// Whether `architectures` names a model with a head of scores or classes (`...ForSequenceClassification`).
+    /// Whether `architectures` names a model with a head of scores or classes
+    /// (`...ForSequenceClassification`).
     pub fn claims_head(&self) -> bool {
         let names = self.raw.get("architectures").and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"))

@@ -39,10 +39,11 @@ pub struct Family {
     pub mlp_norm: &'static str,
     /// The feed-forward network.
     pub mlp: Mlp,
-    /// The norms after attention and after the feed-forward network, before each is added; `None`: there are none.
+    /// The norms after attention and after the feed-forward network, before each is added; `None`: there are
+    /// none.
     pub post_norms: Option<[&'static str; 2]>,
-    /// The flag of the config by which attention and the feed-forward network read the same input, as they do where
-    /// it is missing; `None`: they never do.
+    /// The flag of the config by which attention and the feed-forward network read the same input, as they do
+    /// where it is missing; `None`: they never do.
     pub parallel: Option<&'static str>,
     /// The last norm.
     pub last_norm: &'static str,
@@ -131,8 +132,8 @@ pub enum Positions {
     Rotary,
     /// Rotary, over whole heads, with angles of their own (`rope_local_base_freq`) in layers with a window.
     LocalRotary,
-    /// Rotary, over the first dimensions of a head: the share that `partial_rotary_factor` of the config names, or
-    /// `rotary_pct` in the spelling of transformers 4.
+    /// Rotary, over the first dimensions of a head: the share that `partial_rotary_factor` of the config
+    /// names, or `rotary_pct` in the spelling of transformers 4.
     PartialRotary,
 }
 

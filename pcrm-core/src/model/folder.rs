@@ -24,8 +24,8 @@ const LOOKED_AT: [&str; 6] = [
 /// Refuses a path that is no model's folder, by what is there instead.
 ///
 /// # Errors
-/// No such folder; a file; an adapter, alone or beside weights; no `config.json`; a page of HTML, a Git LFS pointer or
-/// an archive in the place of one of the model's files.
+/// No such folder; a file; an adapter, alone or beside weights; no `config.json`; a page of HTML, a Git LFS
+/// pointer or an archive in the place of one of the model's files.
 pub fn check(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Err(Error::file(dir, "no such folder"));

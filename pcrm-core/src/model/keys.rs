@@ -1,5 +1,5 @@
-//! Keys of `config.json`: for each family the ones that are read, the ones of which only some values are served, and
-//! the ones that change no score.
+//! Keys of `config.json`: for each family the ones that are read, the ones of which only some values are
+//! served, and the ones that change no score.
 //!
 //! `config_keys.json` is the table. `scripts/check-config-keys.py` holds it against the config classes of
 //! `transformers`: every field is in the table, and a key that is left out has the class's default here too.
@@ -151,7 +151,8 @@ mod tests {
         }
     }
 
-    /// Protects: a value that is not served is refused by name, and an unknown key is reported, in any family.
+    /// Protects: a value that is not served is refused by name, and an unknown key is reported, in any
+    /// family.
     #[test]
     fn keys_are_served_refused_or_reported() -> Result<()> {
         let path = Path::new("config.json");

@@ -49,12 +49,12 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// Loads a language model as f32 masters, to train it or to compute with it in `compute`. The folder of a PEFT
-    /// adapter is loaded with the base that it names; training then changes the adapter alone.
+    /// Loads a language model as f32 masters, to train it or to compute with it in `compute`. The folder of a
+    /// PEFT adapter is loaded with the base that it names; training then changes the adapter alone.
     ///
     /// # Errors
-    /// A missing or broken file, a parameter that is missing or has another shape, a family or a key of `config.json`
-    /// that is not served.
+    /// A missing or broken file, a parameter that is missing or has another shape, a family or a key of
+    /// `config.json` that is not served.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         Self::load_as(dir, Loading::masters(backend, compute))
     }
@@ -76,10 +76,12 @@ impl LanguageModel {
         Ok(Self { decoder, generation })
     }
 
-    /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed draws dropout.
+    /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed
+    /// draws dropout.
     ///
     /// # Errors
-    /// As [`LanguageModel::load`] for the base; an adapter of a reward model, or one that does not fit the base.
+    /// As [`LanguageModel::load`] for the base; an adapter of a reward model, or one that does not fit the
+    /// base.
     pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
         let folder = AdapterFolder::open(dir)?;
         if folder.is_reward()? {
@@ -131,8 +133,8 @@ impl LanguageModel {
         self.over(self.decoder.trainable())
     }
 
-    /// Returns the same weights without history. An optimiser that updates them changes the result too: a reference
-    /// policy needs a [`LanguageModel::snapshot`].
+    /// Returns the same weights without history. An optimiser that updates them changes the result too: a
+    /// reference policy needs a [`LanguageModel::snapshot`].
     pub fn detached(&self) -> Self {
         self.over(self.decoder.detached())
     }
@@ -142,13 +144,14 @@ impl LanguageModel {
         Ok(self.over(self.decoder.snapshot(dtype)?))
     }
 
-    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is computed.
+    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is
+    /// computed.
     pub fn at_step(&self, step: u64) -> Self {
         self.over(self.decoder.clone().at_step(step))
     }
 
-    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that the model
-    /// computes what it computed before. `base` is the folder that the saved adapter will name.
+    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that
+    /// the model computes what it computed before. `base` is the folder that the saved adapter will name.
     ///
     /// # Errors
     /// A configuration that is not served or matches no module; a model that has adapters already.
@@ -185,9 +188,9 @@ impl LanguageModel {
         self.decoder.logits(&self.decoder.forward(batch, rows)?)
     }
 
-    /// Computes statistics of each of `targets` as the token after the row of the same index in `rows`. Rows may come
-    /// in any order and repeat: the last row of a prompt predicts the first token of every answer. Logits that the
-    /// config caps are capped.
+    /// Computes statistics of each of `targets` as the token after the row of the same index in `rows`. Rows
+    /// may come in any order and repeat: the last row of a prompt predicts the first token of every answer.
+    /// Logits that the config caps are capped.
     ///
     /// # Errors
     /// Those of [`Decoder::forward`]; as many targets as rows are needed; a target outside the vocabulary; a
@@ -235,9 +238,9 @@ impl LanguageModel {
         self.decoder.restore_from(dir)
     }
 
-    /// Writes `config.json`, `model.safetensors` and, if the model came with one, `generation_config.json`, such that
-    /// `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written. A model with adapters
-    /// writes them alone, as PEFT does.
+    /// Writes `config.json`, `model.safetensors` and, if the model came with one, `generation_config.json`,
+    /// such that `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written. A
+    /// model with adapters writes them alone, as PEFT does.
     ///
     /// # Errors
     /// A disk that is full or may not be written to.

@@ -1,7 +1,9 @@
-//! Layers over resolved parameters: linear maps, norms and embeddings, which decoders and encoders are made of.
+//! Layers over resolved parameters: linear maps, norms and embeddings, which decoders and encoders are made
+//! of.
 //!
-//! A layer looks its parameters up once, when the model is made. Masters in f32 are cast to the type of the computation
-//! where a layer uses them, once per forward pass; a parameter that is held in that type is not cast at all.
+//! A layer looks its parameters up once, when the model is made. Masters in f32 are cast to the type of the
+//! computation where a layer uses them, once per forward pass; a parameter that is held in that type is not
+//! cast at all.
 
 use std::sync::Arc;
 

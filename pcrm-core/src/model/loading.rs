@@ -20,8 +20,8 @@ pub enum Precision {
     /// All are trained f32 masters, cast where a model computes in another type.
     #[default]
     Masters,
-    /// All are frozen. Matrices have the type of the computation; vectors and scalar heads, which are small and
-    /// weigh most, are f32.
+    /// All are frozen. Matrices have the type of the computation; vectors and scalar heads, which are small
+    /// and weigh most, are f32.
     Compute,
 }
 
@@ -79,8 +79,8 @@ pub(super) enum Headless {
 /// Reads a folder.
 ///
 /// # Errors
-/// A missing or broken file, a parameter that is missing or has another shape, a family or a key of `config.json` that
-/// is not served, several labels.
+/// A missing or broken file, a parameter that is missing or has another shape, a family or a key of
+/// `config.json` that is not served, several labels.
 pub(super) fn read_folder(
     dir: &Path,
     heads: &[Head],

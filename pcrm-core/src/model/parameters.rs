@@ -169,8 +169,9 @@ impl Parameter {
         self.name.strip_suffix(".weight")
     }
 
-    /// Returns matrices A `[rank, in]` and B `[out, rank]` of an adapter of this weight. A is drawn as PEFT draws it:
-    /// uniformly between ±1/√in (Kaiming with a = √5), or from a normal distribution of deviation 1/rank; B is zero.
+    /// Returns matrices A `[rank, in]` and B `[out, rank]` of an adapter of this weight. A is drawn as PEFT
+    /// draws it: uniformly between ±1/√in (Kaiming with a = √5), or from a normal distribution of deviation
+    /// 1/rank; B is zero.
     pub(super) fn adapter(&self, rank: usize, gaussian: bool) -> [Self; 2] {
         let (out, inner) = (self.shape[0], self.shape[1]);
         let module = self.module().unwrap_or(&self.name);

@@ -29,12 +29,13 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// Loads a trained reward model as f32 masters. The folder of a PEFT adapter is loaded with the base that it names;
-    /// training then changes the adapter and the head alone.
+    /// Loads a trained reward model as f32 masters. The folder of a PEFT adapter is loaded with the base that
+    /// it names; training then changes the adapter and the head alone.
     ///
     /// # Errors
-    /// A folder without the head `score.weight` (the message names the tensors that may be one), a missing or broken
-    /// file, a parameter that is missing or has another shape, a family or a key of `config.json` that is not served.
+    /// A folder without the head `score.weight` (the message names the tensors that may be one), a missing or
+    /// broken file, a parameter that is missing or has another shape, a family or a key of `config.json` that
+    /// is not served.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         Self::load_as(dir, Loading::masters(backend, compute))
     }
@@ -50,11 +51,12 @@ impl RewardModel {
         Ok(Self { decoder: loading::read_folder(dir, HEADS, how, Headless::Refused)? })
     }
 
-    /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed draws dropout.
-    /// The head may be the adapter's, on the base of a language model.
+    /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed
+    /// draws dropout. The head may be the adapter's, on the base of a language model.
     ///
     /// # Errors
-    /// As [`RewardModel::load`] for the base; an adapter of a language model, or one that does not fit the base.
+    /// As [`RewardModel::load`] for the base; an adapter of a language model, or one that does not fit the
+    /// base.
     pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
         let folder = AdapterFolder::open(dir)?;
         if !folder.is_reward()? {
@@ -83,10 +85,11 @@ impl RewardModel {
         }
     }
 
-    /// Loads a model to train: a reward model with its head, or a language model that gets a head drawn from `seed`.
+    /// Loads a model to train: a reward model with its head, or a language model that gets a head drawn from
+    /// `seed`.
     ///
-    /// A head that is drawn although `config.json` names a `...ForSequenceClassification`, or although a tensor looks
-    /// like one, is logged as a warning.
+    /// A head that is drawn although `config.json` names a `...ForSequenceClassification`, or although a
+    /// tensor looks like one, is logged as a warning.
     ///
     /// # Errors
     /// As [`RewardModel::load`], but for the head.
@@ -94,8 +97,8 @@ impl RewardModel {
         Self::load_to_train_as(dir, Loading::masters(backend, compute), seed)
     }
 
-    /// Loads a model to train as [`RewardModel::load_to_train`] does, its parameters held as `how` says: adapters may
-    /// be put on a frozen one.
+    /// Loads a model to train as [`RewardModel::load_to_train`] does, its parameters held as `how` says:
+    /// adapters may be put on a frozen one.
     ///
     /// # Errors
     /// As [`RewardModel::load_to_train`].
@@ -142,8 +145,8 @@ impl RewardModel {
         Self { decoder: self.decoder.trainable() }
     }
 
-    /// Returns the same weights without history. An optimiser that updates them changes the result too: a reference
-    /// that must stay as it is needs a [`RewardModel::snapshot`].
+    /// Returns the same weights without history. An optimiser that updates them changes the result too: a
+    /// reference that must stay as it is needs a [`RewardModel::snapshot`].
     pub fn detached(&self) -> Self {
         Self { decoder: self.decoder.detached() }
     }
@@ -153,13 +156,14 @@ impl RewardModel {
         Ok(Self { decoder: self.decoder.snapshot(dtype)? })
     }
 
-    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is computed.
+    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is
+    /// computed.
     pub fn at_step(&self, step: u64) -> Self {
         Self::over(self.decoder.clone().at_step(step))
     }
 
-    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that the model
-    /// computes what it computed before. `base` is the folder that the saved adapter will name.
+    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that
+    /// the model computes what it computed before. `base` is the folder that the saved adapter will name.
     ///
     /// # Errors
     /// A configuration that is not served or matches no module; a model that has adapters already.
@@ -219,8 +223,8 @@ impl RewardModel {
     }
 
     /// Writes `config.json` and `model.safetensors` such that
-    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. A model with adapters writes them
-    /// and its head alone, as PEFT does.
+    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. A model with adapters
+    /// writes them and its head alone, as PEFT does.
     ///
     /// # Errors
     /// A disk that is full or may not be written to.

@@ -93,7 +93,8 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
     })
 }
 
-/// Writes a safetensors file as [`save`] does, asking `read` for one tensor at a time: the file is never in memory.
+/// Writes a safetensors file as [`save`] does, asking `read` for one tensor at a time: the file is never in
+/// memory.
 ///
 /// # Errors
 /// As [`save`]; what `read` returns; a tensor that is not what its entry says.

@@ -54,7 +54,8 @@ impl BertConfig {
     /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// No such file, no JSON, a model that is not served (those that are, are listed), a missing or wrong field.
+    /// No such file, no JSON, a model that is not served (those that are, are listed), a missing or wrong
+    /// field.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = disguise::read_text(&path)?;

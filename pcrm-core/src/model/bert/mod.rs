@@ -44,12 +44,12 @@ struct Layer {
 }
 
 impl Bert {
-    /// Loads the encoder of a Hugging Face folder, which computes in `compute`. Heads in the checkpoint (a pooler, one
-    /// for masked words) are not needed.
+    /// Loads the encoder of a Hugging Face folder, which computes in `compute`. Heads in the checkpoint (a
+    /// pooler, one for masked words) are not needed.
     ///
     /// # Errors
-    /// A missing or broken file, a model that is not served (those that are, are listed), a weight that is missing or
-    /// has another shape.
+    /// A missing or broken file, a model that is not served (those that are, are listed), a weight that is
+    /// missing or has another shape.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         loading::load(backend, BertConfig::from_dir(dir)?, dir, compute)
     }

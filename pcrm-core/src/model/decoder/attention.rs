@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 /// The projections of queries, keys and values, which families name and arrange as [`Qkv`] says.
 #[derive(Debug, Clone)]
 enum Projections {
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
     Fused(Linear),
     FusedByHead(Linear),
 }
@@ -43,7 +43,9 @@ impl Attention {
         let sight = &config.sights[at.layer];
         Ok(Self {
             qkv: match &family.qkv {
-                Qkv::Separate([q, k, v]) => Projections::Separate([linear(q)?, linear(k)?, linear(v)?]),
+                Qkv::Separate([q, k, v]) => {
+                    Projections::Separate(Box::new([linear(q)?, linear(k)?, linear(v)?]))
+                }
                 Qkv::Fused(name) => Projections::Fused(linear(name)?),
                 Qkv::FusedByHead(name) => Projections::FusedByHead(linear(name)?),
             },
@@ -63,7 +65,9 @@ impl Attention {
 
     pub fn over(&self, params: &Params) -> Self {
         let qkv = match &self.qkv {
-            Projections::Separate(qkv) => Projections::Separate(qkv.each_ref().map(|one| one.over(params))),
+            Projections::Separate(qkv) => {
+                Projections::Separate(Box::new(qkv.each_ref().map(|one| one.over(params))))
+            }
             Projections::Fused(all) => Projections::Fused(all.over(params)),
             Projections::FusedByHead(all) => Projections::FusedByHead(all.over(params)),
         };
@@ -98,11 +102,14 @@ impl Attention {
         let all_rows = pass.noise(Rows::All);
         let split = |x: &Tensor, heads: usize| x.reshape([x.shape()[0], heads, head_dim]);
         match &self.qkv {
-            Projections::Separate([q, k, v]) => Ok([
-                split(&q.forward(&select(x, rows)?, pass.noise(rows))?, heads)?,
-                split(&k.forward(x, all_rows)?, kv_heads)?,
-                split(&v.forward(x, all_rows)?, kv_heads)?,
-            ]),
+            Projections::Separate(separate) => {
+                let [q, k, v] = separate.as_ref();
+                Ok([
+                    split(&q.forward(&select(x, rows)?, pass.noise(rows))?, heads)?,
+                    split(&k.forward(x, all_rows)?, kv_heads)?,
+                    split(&v.forward(x, all_rows)?, kv_heads)?,
+                ])
+            }
             Projections::Fused(all) => {
                 let all = all.forward(x, all_rows)?.reshape([x.shape()[0], 3 * heads, head_dim])?;
                 let part = |at: usize| all.narrow(1, at * heads, heads);

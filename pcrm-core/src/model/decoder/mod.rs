@@ -45,6 +45,8 @@ pub struct Decoder {
     /// The rotary positions that layers turn by, each once.
     angles: Vec<Angles>,
     adapters: Option<Arc<Adapters>>,
+    /// The modules that adapters save, as the base has them.
+    originals: Params,
     /// The step of training that dropout is drawn for; `None`: nothing is dropped.
     step: Option<u64>,
 }
@@ -52,7 +54,8 @@ pub struct Decoder {
 /// State that all layers of one forward pass share.
 struct Pass<'a> {
     tree: &'a SequenceTree,
-    /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary positions.
+    /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary
+    /// positions.
     angles: Vec<[Tensor; 2]>,
     dropout: Option<Dropout>,
 }
@@ -126,6 +129,7 @@ impl Decoder {
             heads,
             compute,
             adapters,
+            originals: Params::default(),
             step: None,
         })
     }
@@ -181,6 +185,7 @@ impl Decoder {
             head_adapter: self.head_adapter.as_ref().map(|adapter| adapter.over(&params)),
             angles: self.angles.clone(),
             adapters: self.adapters.clone(),
+            originals: self.originals.clone(),
             step: self.step,
             params,
         }
@@ -192,12 +197,24 @@ impl Decoder {
         self
     }
 
-    /// Returns the same model over other parameters and adapters.
+    /// Returns the same model over other parameters and adapters; `originals` are the modules to save as the
+    /// base has them.
     ///
     /// # Errors
     /// A parameter that is missing.
-    pub(super) fn with_adapters(&self, params: Params, adapters: Option<Arc<Adapters>>) -> Result<Self> {
-        Self::resolved(Arc::clone(&self.config), params, Arc::clone(&self.heads), self.compute, adapters)
+    pub(super) fn with_adapters(
+        &self,
+        params: Params,
+        adapters: Option<Arc<Adapters>>,
+        originals: Params,
+    ) -> Result<Self> {
+        let (config, heads) = (Arc::clone(&self.config), Arc::clone(&self.heads));
+        Ok(Self { originals, ..Self::resolved(config, params, heads, self.compute, adapters)? })
+    }
+
+    /// Returns the modules that adapters save, as the base has them.
+    pub(super) fn originals(&self) -> &Params {
+        &self.originals
     }
 
     /// Returns the adapters, if the model has any.
@@ -210,13 +227,14 @@ impl Decoder {
         &self.heads
     }
 
-    /// Returns the same weights without history and dropout. An optimiser that updates them changes the result too.
+    /// Returns the same weights without history and dropout. An optimiser that updates them changes the
+    /// result too.
     pub fn detached(&self) -> Self {
         Self { step: None, ..self.with_params(self.params.detached()) }
     }
 
-    /// Returns the same weights, the trained ones as leaves that get gradients. Adapters drop elements of their inputs
-    /// as their configuration says; [`Decoder::at_step`] names the step.
+    /// Returns the same weights, the trained ones as leaves that get gradients. Adapters drop elements of
+    /// their inputs as their configuration says; [`Decoder::at_step`] names the step.
     pub fn trainable(&self) -> Self {
         self.with_params(self.params.variables()).at_step(0)
     }
@@ -227,8 +245,8 @@ impl Decoder {
         self
     }
 
-    /// Returns a frozen copy that computes in `dtype`. Its matrices are held in that type, vectors and scalar heads in
-    /// f32. Later updates of the original do not reach it.
+    /// Returns a frozen copy that computes in `dtype`. Its matrices are held in that type, vectors and scalar
+    /// heads in f32. Later updates of the original do not reach it.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         let params = self.params.snapshot(|name, shape| held(name, shape, dtype))?;
         Ok(Self { compute: dtype, step: None, ..self.with_params(params) })
@@ -318,8 +336,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the weights that checkpoints hold by name, as files store them: those of the adapters if there are any,
-    /// else all.
+    /// Returns the weights that checkpoints hold by name, as files store them: those of the adapters if there
+    /// are any, else all.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
         for parameter in self.stored() {
@@ -329,8 +347,8 @@ impl Decoder {
         Ok(tensors)
     }
 
-    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, reading one at a time from the device, under
-    /// the names that `named` gives.
+    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, reading one at a time from the
+    /// device, under the names that `named` gives.
     pub(super) fn write(&self, path: &Path, named: impl Fn(&str) -> String) -> Result<()> {
         let mut parameters = BTreeMap::new();
         let mut entries = Vec::new();
@@ -370,8 +388,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Overwrites the trained weights with those of a folder that the model was saved to: of a model with adapters, the
-    /// adapters.
+    /// Overwrites the trained weights with those of a folder that the model was saved to: of a model with
+    /// adapters, the adapters.
     ///
     /// # Errors
     /// A file that cannot be read; a weight that is missing or has another shape.

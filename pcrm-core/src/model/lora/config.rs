@@ -155,7 +155,8 @@ impl LoraConfig {
     /// Reads `adapter_config.json`; `path` is named in errors.
     ///
     /// # Errors
-    /// A method other than LoRA, a key that changes the function and is not served, a value of the wrong type.
+    /// A method other than LoRA, a key that changes the function and is not served, a value of the wrong
+    /// type.
     pub(super) fn from_json(json: &Map<String, Value>, path: &Path) -> Result<Self> {
         match json.get("peft_type").and_then(Value::as_str) {
             Some("LORA") => {}

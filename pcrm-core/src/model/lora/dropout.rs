@@ -1,7 +1,7 @@
 //! Dropout by counter: a mask is a function of the seed, the step, the layer and the tokens up to a row.
 //!
-//! A run that is resumed, a layer that is computed again for its gradient, and a prompt that several answers share get
-//! the masks that they would get alone, in whatever batch.
+//! A run that is resumed, a layer that is computed again for its gradient, and a prompt that several answers
+//! share get the masks that they would get alone, in whatever batch.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -48,8 +48,8 @@ impl<'a> Noise<'a> {
         Self { dropout, rows }
     }
 
-    /// Returns the mask of a layer's input, `[rows, width]`: 0 with probability `p`, 1 / (1 − p) otherwise. `None`:
-    /// nothing is dropped.
+    /// Returns the mask of a layer's input, `[rows, width]`: 0 with probability `p`, 1 / (1 − p) otherwise.
+    /// `None`: nothing is dropped.
     pub(super) fn mask(self, layer: &str, p: f64, width: usize) -> Result<Option<HostTensor>> {
         let Some(dropout) = self.dropout.filter(|_| p > 0.0) else { return Ok(None) };
         let layer = xxh3_64_with_seed(layer.as_bytes(), dropout.seed);
@@ -91,8 +91,8 @@ mod tests {
         Ok(mask.map_or_else(Vec::new, HostTensor::into_f32).chunks(64).map(<[f32]>::to_vec).collect())
     }
 
-    /// Protects: a row's mask is the same alone, packed, behind a shared prompt and among selected rows, and differs by
-    /// layer, step and seed.
+    /// Protects: a row's mask is the same alone, packed, behind a shared prompt and among selected rows, and
+    /// differs by layer, step and seed.
     #[test]
     fn masks_depend_on_a_rows_own_sequence() -> Result<()> {
         let mut shared = Packed::default();

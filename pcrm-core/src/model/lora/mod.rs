@@ -1,8 +1,8 @@
 //! Low-rank adapters (LoRA, arXiv 2106.09685): y = x·Wᵀ + s·(dropout(x)·Aᵀ)·Bᵀ over a frozen W.
 //!
-//! Adapters are ordinary parameters beside those of the base, `NAME.lora_A.weight` `[r, in]` and `NAME.lora_B.weight`
-//! `[out, r]`, so that optimiser, gradients and checkpoints know nothing of them. Names, scales, targets and files are
-//! those of PEFT.
+//! Adapters are ordinary parameters beside those of the base, `NAME.lora_A.weight` `[r, in]` and
+//! `NAME.lora_B.weight` `[out, r]`, so that optimiser, gradients and checkpoints know nothing of them. Names,
+//! scales, targets and files are those of PEFT.
 
 pub mod config;
 mod dropout;
@@ -37,8 +37,6 @@ pub struct Adapters {
     /// Seeds the masks of dropout.
     seed: u64,
     targets: Targets,
-    /// The parameters of `modules_to_save` as the base has them.
-    originals: Params,
 }
 
 impl Adapters {
@@ -123,8 +121,8 @@ impl Adapter {
         Self { module: Arc::clone(&self.module), a: self.a.over(params), b: self.b.over(params), ..*self }
     }
 
-    /// Adds s·(dropout(x)·Aᵀ)·Bᵀ to y; the sum has the type of y. A and B are f32, and so is their arithmetic, as in
-    /// PEFT.
+    /// Adds s·(dropout(x)·Aᵀ)·Bᵀ to y; the sum has the type of y. A and B are f32, and so is their
+    /// arithmetic, as in PEFT.
     pub fn add(&self, x: &Tensor, y: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let mut x = x.cast(DType::F32)?;
         if let Some(mask) = noise.mask(&self.module, self.dropout, x.shape()[1])? {
@@ -149,7 +147,8 @@ pub(super) enum Values<'a> {
     Stored(&'a mut BTreeMap<String, HostTensor>),
 }
 
-/// Puts adapters on a decoder. The base is frozen, and the modules to save become f32 copies that are trained.
+/// Puts adapters on a decoder. The base is frozen, and the modules to save become f32 copies that are
+/// trained.
 ///
 /// # Errors
 /// A configuration that is not served or matches no module; values that are missing or have another shape.
@@ -172,7 +171,7 @@ pub(super) fn adapt(
         params.insert(name.clone(), original.copied(DType::F32)?);
         originals.insert_frozen(name.clone(), original);
     }
-    let adapters = Adapters { config, base, seed, targets, originals };
+    let adapters = Adapters { config, base, seed, targets };
     let device = params.iter().next().map(|(_, tensor)| tensor.clone());
     let device = device.ok_or_else(|| Error::invalid("adapter", "the model has no parameters"))?;
     for parameter in adapters.parameters(shape, decoder.heads()) {
@@ -185,23 +184,26 @@ pub(super) fn adapt(
         };
         params.insert(name.clone(), device.constant(&host)?.cast(DType::F32)?);
     }
-    decoder.with_adapters(params, Some(Arc::new(adapters)))
+    decoder.with_adapters(params, Some(Arc::new(adapters)), originals)
 }
 
-/// Returns the base without its adapters: the same storage, frozen. It is the reference policy of a new adapter.
+/// Returns the base without its adapters: the same storage, frozen. It is the reference policy of a new
+/// adapter.
 pub(super) fn without(decoder: &Decoder) -> Result<Decoder> {
-    let Some(adapters) = decoder.adapters() else { return Ok(decoder.detached()) };
+    if decoder.adapters().is_none() {
+        return Ok(decoder.detached());
+    }
     let mut params = Params::default();
     for parameter in parameters(decoder.config(), decoder.heads()) {
-        let own = adapters.originals.find(&parameter.name);
+        let own = decoder.originals().find(&parameter.name);
         let tensor = own.map_or_else(|| decoder.params().get(&parameter.name), Ok)?;
         params.insert_frozen(parameter.name, tensor.detach());
     }
-    decoder.with_adapters(params, None)
+    decoder.with_adapters(params, None, Params::default())
 }
 
-/// Returns a model of its own with W + s·B·A in the place of every adapted W, all of it trained. A tied language-model
-/// head that has an adapter is untied, so that the embedding stays as it is.
+/// Returns a model of its own with W + s·B·A in the place of every adapted W, all of it trained. A tied
+/// language-model head that has an adapter is untied, so that the embedding stays as it is.
 pub(super) fn merged(decoder: &Decoder) -> Result<Decoder> {
     let Some(adapters) = decoder.adapters() else { return Ok(decoder.clone()) };
     let mut config = decoder.config().clone();

@@ -113,7 +113,8 @@ impl AdapterFolder {
     /// Puts the adapter on its base.
     ///
     /// # Errors
-    /// A base that does not fit: modules that it lacks, weights of another shape, weights that are missing or unknown.
+    /// A base that does not fit: modules that it lacks, weights of another shape, weights that are missing or
+    /// unknown.
     pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
         let shape = base.config();
@@ -165,7 +166,8 @@ impl AdapterFolder {
     }
 }
 
-/// The name that a parameter has here; `None` for the frozen weights of a wrapped layer, which are the base's.
+/// The name that a parameter has here; `None` for the frozen weights of a wrapped layer, which are the
+/// base's.
 fn own_name(stored: &str, shape: &ModelConfig) -> Option<String> {
     let name = stored.strip_prefix(PREFIX).unwrap_or(stored);
     if name.contains(".base_layer.") {
@@ -235,7 +237,8 @@ fn json(adapters: &Adapters, shape: &ModelConfig, heads: &[Head]) -> Result<BTre
     Ok(json)
 }
 
-/// The modules with adapters, by the shortest names that mean these and no others: last parts, else whole names.
+/// The modules with adapters, by the shortest names that mean these and no others: last parts, else whole
+/// names.
 fn module_names(adapters: &Adapters, shape: &ModelConfig) -> Vec<String> {
     let peft = |own: &String| match own == language_module(shape) {
         true => "lm_head".to_owned(),

@@ -76,7 +76,8 @@ impl Targets {
     }
 }
 
-/// Linear modules by the names that PEFT and parameters have for them, which differ for the language-model head.
+/// Linear modules by the names that PEFT and parameters have for them, which differ for the language-model
+/// head.
 fn linear_modules(shape: &ModelConfig, heads: &[Head]) -> Vec<(String, String)> {
     let mut modules = Vec::new();
     for parameter in parameters(shape, heads).iter().filter(|parameter| parameter.linear) {

@@ -65,8 +65,8 @@ mod tests {
     use super::super::Scaling;
     use super::*;
 
-    /// Protects: kept tables have the angles of fresh ones, before and after they grow, and lengths beyond the trained
-    /// context do not get into them.
+    /// Protects: kept tables have the angles of fresh ones, before and after they grow, and lengths beyond
+    /// the trained context do not get into them.
     #[test]
     fn kept_angles_are_those_of_fresh_ones() -> Result<()> {
         let rope = Rope { theta: 100.0, dim: 8, scaling: Scaling::Dynamic { factor: 2.0, trained: 300 } };

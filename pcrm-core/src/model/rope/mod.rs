@@ -35,8 +35,9 @@ pub enum Scaling {
     /// NTK-aware, by the length n of the sequence: beyond the trained context t, θ is multiplied by
     /// (factor·n/t − factor + 1)^(dim/(dim − 2)) (arXiv 2309.00071, §3.3; as `transformers` writes it).
     ///
-    /// n is the longest sequence of a row's own tree: what else stands in the batch changes nothing. Sequences of
-    /// different lengths beyond t share no angles, so they must not share a prompt (see [`Rope::trained`]).
+    /// n is the longest sequence of a row's own tree: what else stands in the batch changes nothing.
+    /// Sequences of different lengths beyond t share no angles, so they must not share a prompt (see
+    /// [`Rope::trained`]).
     Dynamic {
         /// The factor.
         factor: f64,
@@ -54,8 +55,8 @@ pub enum Scaling {
         /// The context trained on.
         original: f64,
     },
-    /// YaRN (arXiv 2309.00071): late pairs divided by a factor, early pairs kept, a ramp between by the pair's
-    /// number; cos and sin multiplied by a magnitude, so that scores of attention grow by its square.
+    /// YaRN (arXiv 2309.00071): late pairs divided by a factor, early pairs kept, a ramp between by the
+    /// pair's number; cos and sin multiplied by a magnitude, so that scores of attention grow by its square.
     Yarn {
         /// The factor.
         factor: f64,
@@ -84,12 +85,12 @@ impl Ropes {
         Self { far: None, near: None, unread: Vec::new() }
     }
 
-    /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (transformers 4), of heads of
-    /// `dim` dimensions that turn whole.
+    /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (transformers 4), of
+    /// heads of `dim` dimensions that turn whole.
     ///
     /// # Errors
-    /// A scaling of a type that is not served, an entry that is missing or of the wrong type, heads that turn in
-    /// part.
+    /// A scaling of a type that is not served, an entry that is missing or of the wrong type, heads that turn
+    /// in part.
     pub fn whole(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
         let section = Section::of_model(fields)?;
         refuse_share(fields, section.share()?)?;
@@ -114,9 +115,9 @@ impl Ropes {
         Ok(Self::alike(section.rope("rotary_emb_base", turning, max_positions)?, section.unread()))
     }
 
-    /// The angles of layers that see all and of layers with a window: `full_attention` and `sliding_attention` of
-    /// `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and `rope_local_base_freq` without
-    /// (transformers 4).
+    /// The angles of layers that see all and of layers with a window: `full_attention` and
+    /// `sliding_attention` of `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and
+    /// `rope_local_base_freq` without (transformers 4).
     ///
     /// # Errors
     /// As [`Ropes::whole`].

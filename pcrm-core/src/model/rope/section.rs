@@ -1,4 +1,5 @@
-//! The part of a config that describes rotary positions: `rope_parameters`, or `rope_scaling` of transformers 4.
+//! The part of a config that describes rotary positions: `rope_parameters`, or `rope_scaling` of transformers
+//! 4.
 
 use std::f64::consts::PI;
 
