@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use pcrm_core::DType;
 use pcrm_core::data::encode::EncodedCompletion;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::data::report::Origin;
 use pcrm_core::model::parameters::parameters;
 use pcrm_core::model::{Head, LanguageModel, weights};
-use pcrm_core::DType;
 use pcrm_rl::objective::sft::{Completions, Sft};
 use pcrm_rl::objective::{Batch, evaluate, gradient};
 use serde_json::Value;

@@ -21,8 +21,8 @@ import make as models  # noqa: E402
 
 FAMILIES = ["gemma3", "gpt2", "llama", "qwen2"]
 SEQUENCES = [
-    {"ids": [3, 17, 9, 22, 5, 11, 8], "trained": [[3, 5], [6, 7]]},
-    {"ids": [6, 2, 19, 4], "trained": [[1, 4]]},
+    {"ids": [13, 17, 9, 22, 15, 11, 8], "trained": [[3, 5], [6, 7]]},
+    {"ids": [16, 12, 19, 14], "trained": [[1, 4]]},
 ]
 
 
