@@ -33,6 +33,7 @@ mod planted; // a preference that is known, and tiny runs that learn it
 mod plugins; // exactly which plugins are compiled in
 mod primitives; // each primitive against finite differences and torch
 mod rankings; // ties and whole rankings against torch in float64, in value and gradient
+mod recomputing; // gradient checkpointing: the same gradients from fewer activations
 mod reports; // what runs and evaluations leave for people: pages, events, a model card
 mod resuming; // stopped, killed and damaged runs end as if nothing had happened
 mod scheduling; // bounds that change over training: what is in force when

@@ -69,6 +69,12 @@ impl Params {
         Self(trained.map(|(name, param)| (name.clone(), param.clone())).collect())
     }
 
+    /// Returns handles to the parameters of these names.
+    pub fn only(&self, names: impl Fn(&str) -> bool) -> Self {
+        let named = self.0.iter().filter(|(name, _)| names(name));
+        Self(named.map(|(name, param)| (name.clone(), param.clone())).collect())
+    }
+
     /// Returns the number of elements of all parameters.
     pub fn elements(&self) -> usize {
         self.0.values().map(|param| param.tensor.size()).sum()

@@ -15,7 +15,7 @@ use crate::model::decoder::Decoder;
 use crate::model::loading::{self, Headless, Loading};
 use crate::model::lora::peft::{self, AdapterFolder};
 use crate::model::lora::{self, LoraConfig, Values};
-use crate::model::{Head, Rows, folder, weights};
+use crate::model::{Checkpointing, Head, Rows, folder, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -174,6 +174,11 @@ impl LanguageModel {
     /// The backend's.
     pub fn merged(&self) -> Result<Self> {
         Ok(self.over(lora::merged(&self.decoder)?))
+    }
+
+    /// Returns the same model, whose layers run again in the backward pass; see [`Decoder::checkpointing`].
+    pub fn checkpointing(self, checkpointing: Checkpointing) -> Self {
+        Self { decoder: self.decoder.checkpointing(checkpointing), generation: self.generation }
     }
 
     fn over(&self, decoder: Decoder) -> Self {

@@ -18,6 +18,7 @@ pub mod lora;
 mod notes;
 pub mod parameters;
 mod quantised;
+pub mod recompute;
 pub mod reward;
 pub mod rope;
 mod trained;
@@ -32,6 +33,7 @@ pub use language::{LanguageModel, TokenQuestions};
 pub use loading::{Loading, Precision};
 pub use lora::LoraConfig;
 pub use parameters::Head;
+pub use recompute::Checkpointing;
 pub use reward::RewardModel;
 
 use crate::error::Result;

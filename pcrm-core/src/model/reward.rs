@@ -15,7 +15,7 @@ use crate::model::loading::{self, Headless, Loading};
 use crate::model::lora::peft::{self, AdapterFolder};
 use crate::model::lora::{self, LoraConfig, Values};
 use crate::model::parameters::{Head, SCORE};
-use crate::model::{Rows, weights};
+use crate::model::{Checkpointing, Rows, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -143,6 +143,11 @@ impl RewardModel {
     /// Returns the same model with the trained parameters as leaves that get gradients.
     pub fn trainable(&self) -> Self {
         Self { decoder: self.decoder.trainable() }
+    }
+
+    /// Returns the same model, whose layers run again in the backward pass; see [`Decoder::checkpointing`].
+    pub fn checkpointing(self, checkpointing: Checkpointing) -> Self {
+        Self { decoder: self.decoder.checkpointing(checkpointing) }
     }
 
     /// Returns the same weights without history. An optimiser that updates them changes the result too: a

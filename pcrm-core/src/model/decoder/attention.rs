@@ -76,7 +76,7 @@ impl Attention {
     }
 
     /// x `[rows, width]`, normalised → `[wanted rows, width]`.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>, rows: Rows<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
         let [mut q, mut k, v] = self.project(x, pass, rows)?;
         if let Some([q_norm, k_norm]) = &self.head_norms {
             q = self.norm_heads(&q, q_norm)?;
@@ -91,13 +91,13 @@ impl Attention {
             Rows::Only(rows) => Some(rows),
         };
         let how = kernels::Attention { scale: self.scale, mask: self.mask, queries };
-        let attended = q.kernels().attention([&q, &k, &v], pass.tree, &how)?;
+        let attended = q.kernels().attention([&q, &k, &v], &pass.tree, &how)?;
         let joined = attended.reshape([attended.shape()[0], self.heads * self.head_dim])?;
         self.output.forward(&joined, pass.noise(rows))
     }
 
     /// Queries of the wanted rows, keys and values of all, each `[rows, heads, head_dim]`.
-    fn project(&self, x: &Tensor, pass: &Pass<'_>, rows: Rows<'_>) -> Result<[Tensor; 3]> {
+    fn project(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<[Tensor; 3]> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let all_rows = pass.noise(Rows::All);
         let split = |x: &Tensor, heads: usize| x.reshape([x.shape()[0], heads, head_dim]);

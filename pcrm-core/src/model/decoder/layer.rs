@@ -79,7 +79,7 @@ impl Layer {
     }
 
     /// x `[rows, width]` → `[wanted rows, width]`.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>, rows: Rows<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
         let post = |at: usize, x: Tensor| match &self.post_norms {
             Some(norms) => norms[at].forward(&x),
             None => Ok(x),

@@ -5,6 +5,7 @@ mod embed;
 mod layer;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::model::layers::{Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
 use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module, peft};
 use crate::model::parameters::{Head, Parameter, parameters};
+use crate::model::recompute::{Checkpointing, recomputed};
 use crate::model::rope::Angles;
 use crate::model::weights::{self, Entry};
 use crate::model::{Rows, folder};
@@ -49,21 +51,23 @@ pub struct Decoder {
     originals: Params,
     /// The step of training that dropout is drawn for; `None`: nothing is dropped.
     step: Option<u64>,
+    checkpointing: Checkpointing,
 }
 
 /// State that all layers of one forward pass share.
-struct Pass<'a> {
-    tree: &'a SequenceTree,
+#[derive(Clone)]
+struct Pass {
+    tree: Arc<SequenceTree>,
     /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary
     /// positions.
     angles: Vec<[Tensor; 2]>,
-    dropout: Option<Dropout>,
+    dropout: Option<Arc<Dropout>>,
 }
 
-impl Pass<'_> {
+impl Pass {
     /// Returns the dropout of a layer that computes these rows.
     fn noise<'a>(&'a self, rows: Rows<'a>) -> Noise<'a> {
-        Noise::new(self.dropout.as_ref(), rows)
+        Noise::new(self.dropout.as_deref(), rows)
     }
 }
 
@@ -131,6 +135,7 @@ impl Decoder {
             adapters,
             originals: Params::default(),
             step: None,
+            checkpointing: Checkpointing::Off,
         })
     }
 
@@ -187,6 +192,7 @@ impl Decoder {
             adapters: self.adapters.clone(),
             originals: self.originals.clone(),
             step: self.step,
+            checkpointing: self.checkpointing,
             params,
         }
     }
@@ -209,7 +215,8 @@ impl Decoder {
         originals: Params,
     ) -> Result<Self> {
         let (config, heads) = (Arc::clone(&self.config), Arc::clone(&self.heads));
-        Ok(Self { originals, ..Self::resolved(config, params, heads, self.compute, adapters)? })
+        let resolved = Self::resolved(config, params, heads, self.compute, adapters)?;
+        Ok(Self { originals, checkpointing: self.checkpointing, ..resolved })
     }
 
     /// Returns the modules that adapters save, as the base has them.
@@ -225,6 +232,13 @@ impl Decoder {
     /// Returns the heads.
     pub fn heads(&self) -> &[Head] {
         &self.heads
+    }
+
+    /// Returns the same model, whose layers run again in the backward pass instead of keeping what it needs. Gradients
+    /// have the same bits on a CPU.
+    pub fn checkpointing(mut self, checkpointing: Checkpointing) -> Self {
+        self.checkpointing = checkpointing;
+        self
     }
 
     /// Returns the same weights without history and dropout. An optimiser that updates them changes the
@@ -259,24 +273,54 @@ impl Decoder {
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let mut x = self.embed.forward(&self.config, batch)?.cast(self.compute)?;
         let pass = self.pass(batch, &x)?;
-        for (at, layer) in self.layers.iter().enumerate() {
+        // The last segment's activations are needed at once, so it keeps them.
+        let kept = match self.checkpointing.segment(self.layers.len()) {
+            Some(segment) if self.params.iter_trained().any(|(_, param)| param.has_history()) => {
+                let last = (self.layers.len() - 1) / segment * segment;
+                for start in (0..last).step_by(segment) {
+                    x = self.recomputed(start..start + segment, &x, &pass)?;
+                }
+                last
+            }
+            _ => 0,
+        };
+        for (at, layer) in self.layers.iter().enumerate().skip(kept) {
             let last = at + 1 == self.layers.len();
             x = layer.forward(&x, &pass, if last { rows } else { Rows::All })?;
         }
         self.last_norm.forward(&x)
     }
 
+    /// Runs some layers without history, and again in the backward pass.
+    fn recomputed(&self, layers: Range<usize>, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let of = |name: &str| {
+            let behind = name.strip_prefix(self.config.family.layers);
+            let layer = behind.and_then(|name| name.split('.').next()).and_then(|at| at.parse().ok());
+            layer.is_some_and(|layer| layers.contains(&layer))
+        };
+        let params = self.params.only(of);
+        let (layers, pass) = (self.layers[layers.clone()].to_vec(), pass.clone());
+        recomputed(x, params, move |x, params| {
+            let mut x = x.clone();
+            for layer in &layers {
+                x = layer.over(params).forward(&x, &pass, Rows::All)?;
+            }
+            Ok(x)
+        })
+    }
+
     /// Prepares what layers share, on the device and in the type of x.
-    fn pass<'a>(&self, batch: &'a Packed, x: &Tensor) -> Result<Pass<'a>> {
-        let tree = &batch.tree;
+    fn pass(&self, batch: &Packed, x: &Tensor) -> Result<Pass> {
         let adapters = self.adapters.as_ref().filter(|adapters| adapters.has_dropout());
-        let dropout =
-            adapters.zip(self.step).map(|(adapters, step)| Dropout::new(adapters.seed(), step, batch));
+        let dropout = adapters
+            .zip(self.step)
+            .map(|(adapters, step)| Arc::new(Dropout::new(adapters.seed(), step, batch)));
         let tables = |angles: &Angles| {
-            let [cos, sin] = angles.of(tree)?;
+            let [cos, sin] = angles.of(&batch.tree)?;
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
         };
-        Ok(Pass { tree, angles: self.angles.iter().map(tables).collect::<Result<_>>()?, dropout })
+        let angles = self.angles.iter().map(tables).collect::<Result<_>>()?;
+        Ok(Pass { tree: Arc::new(batch.tree.clone()), angles, dropout })
     }
 
     /// Returns the matrix whose product with hidden states gives logits, `[vocabulary, width]`.
