@@ -24,29 +24,19 @@ pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) ->
     let [q, k, v] = qkv;
     let (heads, kv_heads) = attention_heads(qkv, tree, how)?;
     let mut outputs = Vec::with_capacity(tree.segments().len());
-    let mut asked = 0;
-    for (index, segment) in tree.segments().iter().enumerate() {
-        let position = |row: &usize| tree.start(index) + row - segment.rows.start;
-        let positions: Vec<usize> = match how.queries {
-            None => segment.rows.clone().map(|row| position(&row)).collect(),
-            Some(queries) => queries.iter().filter(|row| segment.rows.contains(row)).map(position).collect(),
-        };
-        if positions.is_empty() {
-            continue;
-        }
-        let chain = tree.chain(index);
+    for asking in tree.asking(how.queries) {
+        let chain = tree.chain(asking.segment);
         let rows_of = |x: &Tensor| -> Result<Tensor> {
             let parts =
                 chain.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<Vec<_>>>()?;
             Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
         };
-        let queries = q.narrow(0, asked, positions.len())?.permute([1, 0, 2])?; // [heads, n, dim]
+        let queries = q.narrow(0, asking.rows.start, asking.rows.len())?.permute([1, 0, 2])?; // [heads, n, dim]
         let keys = repeat_heads(&rows_of(k)?.permute([1, 0, 2])?, heads / kv_heads)?; // [heads, m, dim]
         let values = repeat_heads(&rows_of(v)?.permute([1, 0, 2])?, heads / kv_heads)?;
-        let mask = q.constant(&visibility(&positions, keys.shape()[1], how.mask)?)?; // [1, n, m]
+        let mask = q.constant(&visibility(&asking.positions, keys.shape()[1], how.mask)?)?; // [1, n, m]
         let scores = queries.matmul(&keys.transpose()?)?.affine(how.scale, 0.0)?.add(&mask)?;
         outputs.push(scores.softmax(2)?.matmul(&values)?.permute([1, 0, 2])?); // [n, heads, dim]
-        asked += positions.len();
     }
     Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 0)
 }

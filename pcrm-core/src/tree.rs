@@ -17,6 +17,19 @@ pub struct Segment {
     pub parent: Option<usize>,
 }
 
+/// The rows of one segment that attend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    /// The segment.
+    pub segment: usize,
+    /// Its tree, counted as [`SequenceTree::trees`] does.
+    pub tree: usize,
+    /// The rows of q: all asking rows are counted in order.
+    pub rows: Range<usize>,
+    /// The position of each, ascending.
+    pub positions: Vec<usize>,
+}
+
 /// Segments that fill `0..rows` in order. Every parent comes before its children.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SequenceTree {
@@ -110,6 +123,46 @@ impl SequenceTree {
         chain
     }
 
+    /// The rows that ask, by segment: those of `queries`, ascending, or all. Segments without any are left out.
+    pub fn asking(&self, queries: Option<&[usize]>) -> Vec<Asking> {
+        let mut all = Vec::with_capacity(self.segments.len());
+        let (mut trees, mut roots): (usize, Vec<usize>) = (0, Vec::with_capacity(self.segments.len()));
+        let mut next = 0;
+        for (index, segment) in self.segments.iter().enumerate() {
+            let tree = match segment.parent {
+                Some(parent) => roots[parent],
+                None => {
+                    trees += 1;
+                    trees - 1
+                }
+            };
+            roots.push(tree);
+            let position = |row: usize| self.starts[index] + row - segment.rows.start;
+            let positions: Vec<usize> = match queries {
+                None => segment.rows.clone().map(position).collect(),
+                Some(queries) => {
+                    let rest = queries[next..].iter();
+                    rest.take_while(|row| **row < segment.rows.end).map(|row| position(*row)).collect()
+                }
+            };
+            let rows = next..next + positions.len();
+            next = rows.end;
+            if !positions.is_empty() {
+                all.push(Asking { segment: index, tree, rows, positions });
+            }
+        }
+        all
+    }
+
+    /// The asking rows of every tree that has any; trees share no rows.
+    pub fn asking_by_tree(&self, queries: Option<&[usize]>) -> Vec<Vec<Asking>> {
+        let roots = self.segments.iter().filter(|segment| segment.parent.is_none()).count();
+        let mut trees = vec![Vec::new(); roots];
+        self.asking(queries).into_iter().for_each(|asking| trees[asking.tree].push(asking));
+        trees.retain(|asking| !asking.is_empty());
+        trees
+    }
+
     /// The segments of every tree (a root with all that descends from it), each in order of rows.
     pub fn trees(&self) -> Vec<Vec<usize>> {
         let mut roots = Vec::with_capacity(self.segments.len());
@@ -177,6 +230,32 @@ mod tests {
         assert_eq!(packed.tree.chain(rejected), [0..3, 4..6]);
         assert_eq!(packed.tree.trees(), [vec![0, 1, 2], vec![3]]);
         assert_eq!(packed.tree.unshared_rows(), 4 + 5 + 2);
+        Ok(())
+    }
+
+    #[test]
+    fn asking_rows_are_counted_in_order_and_stand_at_their_depth() -> Result<()> {
+        let mut packed = Packed::default();
+        let prompt = packed.push(&[1, 2, 3], None)?;
+        packed.push(&[4, 5], Some(prompt))?;
+        packed.push(&[6, 7], Some(prompt))?;
+        packed.push(&[8, 9], None)?;
+        let of = |segment, tree, rows, positions: &[usize]| Asking {
+            segment,
+            tree,
+            rows,
+            positions: positions.into(),
+        };
+        let all = [
+            of(0, 0, 0..3, &[0, 1, 2]),
+            of(1, 0, 3..5, &[3, 4]),
+            of(2, 0, 5..7, &[3, 4]),
+            of(3, 1, 7..9, &[0, 1]),
+        ];
+        assert_eq!(packed.tree.asking(None), all);
+        let some = [of(0, 0, 0..1, &[2]), of(2, 0, 1..3, &[3, 4]), of(3, 1, 3..4, &[0])];
+        assert_eq!(packed.tree.asking(Some(&[2, 5, 6, 7])), some);
+        assert!(packed.tree.asking(Some(&[])).is_empty());
         Ok(())
     }
 

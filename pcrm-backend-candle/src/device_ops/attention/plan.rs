@@ -119,18 +119,10 @@ impl Plan {
 
 fn cut(tree: &SequenceTree, how: &Attention<'_>, most: usize) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut asked = 0;
-    let mut queries = how.queries.map(|queries| queries.iter().copied().peekable());
-    for (at, segment) in tree.segments().iter().enumerate() {
-        let position = |row: usize| tree.start(at) + row - segment.rows.start;
-        let positions: Vec<usize> = match &mut queries {
-            None => segment.rows.clone().map(position).collect(),
-            Some(queries) => {
-                std::iter::from_fn(|| queries.next_if(|row| *row < segment.rows.end)).map(position).collect()
-            }
-        };
-        let chain = tree.chain(at);
-        for positions in positions.chunks(most) {
+    for asking in tree.asking(how.queries) {
+        let mut asked = asking.rows.start;
+        let chain = tree.chain(asking.segment);
+        for positions in asking.positions.chunks(most) {
             let (first, last) = (positions[0], positions[positions.len() - 1]);
             let (start, end) = match how.mask {
                 Mask::Causal { window } => {

@@ -110,9 +110,6 @@ fn forward_task(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32];
     let group = plan.group();
     let mut done = Vec::new();
     for part in parts {
-        if part.asking.is_empty() {
-            continue;
-        }
         let keys = along(&part.chain, k, kv_head, [kv_heads, dim]);
         let values = along(&part.chain, v, kv_head, [kv_heads, dim]);
         for (asking, seen) in tiles(part, plan.mask) {
@@ -153,7 +150,7 @@ fn backward_task<'a>(
     let Sizes { heads, kv_heads, dim } = plan.sizes;
     let group = plan.group();
     let mut done = Vec::new();
-    for part in parts.iter().filter(|part| !part.asking.is_empty()) {
+    for part in parts {
         let keys = along(&part.chain, k, kv_head, [kv_heads, dim]);
         let own_values = along(&part.chain, v, kv_head, [kv_heads, dim]);
         let (mut d_keys, mut d_values) = (vec![0.0; keys.len()], vec![0.0; keys.len()]);

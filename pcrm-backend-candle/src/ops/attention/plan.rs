@@ -1,5 +1,6 @@
 //! The work of a call: trees, the rows that ask, tiles, and what is gathered for one.
 
+use pcrm_core::tree::Asking;
 use pcrm_core::{Attention, Mask, SequenceTree};
 
 use super::super::product::steady_rows;
@@ -38,29 +39,13 @@ pub(super) struct Part {
 impl Plan {
     /// Lays out the work for a tree.
     pub(crate) fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
-        let mut next = 0;
-        let mut asking_of = |index: usize| -> Vec<(usize, usize)> {
-            let rows = tree.segments()[index].rows.clone();
-            let position = |row: usize| tree.start(index) + row - rows.start;
-            match how.queries {
-                None => rows.clone().map(|row| (row, position(row))).collect(),
-                Some(queries) => {
-                    let first = next;
-                    while queries.get(next).is_some_and(|row| *row < rows.end) {
-                        next += 1;
-                    }
-                    (first..next).map(|at| (at, position(queries[at]))).collect()
-                }
-            }
+        let part = |asking: Asking| Part {
+            chain: tree.chain(asking.segment),
+            asking: asking.rows.zip(asking.positions).collect(),
         };
-        let asking: Vec<_> = (0..tree.segments().len()).map(&mut asking_of).collect();
-        let part = |index: usize| Part { chain: tree.chain(index), asking: asking[index].clone() };
+        let trees = tree.asking_by_tree(how.queries).into_iter();
         Self {
-            trees: tree
-                .trees()
-                .into_iter()
-                .map(|segments| segments.into_iter().map(part).collect())
-                .collect(),
+            trees: trees.map(|asking| asking.into_iter().map(part).collect()).collect(),
             queries: how.queries.map_or(tree.rows(), <[usize]>::len),
             sizes,
             scale: how.scale as f32,

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use pcrm_core::tree::Asking;
 use pcrm_core::{Attention, Mask, SequenceTree};
 
 /// Positions of a tile.
@@ -53,42 +54,23 @@ pub(super) struct Plan {
 impl Plan {
     /// A plan for a tree.
     pub(super) fn new(tree: &SequenceTree, how: &Attention<'_>) -> Self {
-        let mut tree_of = vec![0; tree.segments().len()];
-        let mut trees: Vec<Vec<Part>> = Vec::new();
-        for (at, members) in tree.trees().into_iter().enumerate() {
-            members.into_iter().for_each(|segment| tree_of[segment] = at);
-            trees.push(Vec::new());
-        }
-        let mut asked = 0;
-        for (index, segment) in tree.segments().iter().enumerate() {
-            let position = |row: usize| tree.start(index) + row - segment.rows.start;
-            let positions: Vec<usize> = match how.queries {
-                None => segment.rows.clone().map(position).collect(),
-                Some(all) => {
-                    let rest = &all[asked..];
-                    rest.iter().take_while(|row| **row < segment.rows.end).map(|row| position(*row)).collect()
-                }
-            };
-            let mut tiles = Vec::new();
-            let chain = joined(tree.chain(index));
-            match how.mask {
+        let part = |asking: Asking| {
+            let chain = joined(tree.chain(asking.segment));
+            let tiles = match how.mask {
                 Mask::Causal { window } => {
-                    for block in positions.chunk_by(|a, b| a / TILE == b / TILE) {
-                        tiles.push(Tile::causal(asked, block, window));
-                        asked += block.len();
-                    }
+                    let mut next = asking.rows.start;
+                    let tile = |block: &[usize]| {
+                        next += block.len();
+                        Tile::causal(next - block.len(), block, window)
+                    };
+                    asking.positions.chunk_by(|a, b| a / TILE == b / TILE).map(tile).collect()
                 }
-                Mask::Full if positions.is_empty() => {}
-                Mask::Full => {
-                    tiles.push(Tile::full(asked..asked + positions.len(), length(&chain)));
-                    asked += positions.len();
-                }
-            }
-            if !tiles.is_empty() {
-                trees[tree_of[index]].push(Part { chain, tiles });
-            }
-        }
-        trees.retain(|parts| !parts.is_empty());
+                Mask::Full => vec![Tile::full(asking.rows, length(&chain))],
+            };
+            Part { chain, tiles }
+        };
+        let trees = tree.asking_by_tree(how.queries).into_iter();
+        let trees = trees.map(|asking| asking.into_iter().map(part).collect()).collect();
         Self { trees, scale: how.scale, mask: how.mask }
     }
 

@@ -28,22 +28,11 @@ pub(super) fn forward(
 fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> Torched {
     let times = q.size()[1] / k.size()[1];
     let mut outputs = Vec::with_capacity(tree.segments().len());
-    let mut asked = 0;
-    for (index, segment) in tree.segments().iter().enumerate() {
-        let start = tree.start(index);
-        let positions: Vec<i64> = match how.queries {
-            None => (start..start + segment.rows.len()).map(|position| position as i64).collect(),
-            Some(all) => {
-                let own = all[asked..].iter().take_while(|row| **row < segment.rows.end);
-                own.map(|row| (start + row - segment.rows.start) as i64).collect()
-            }
-        };
-        if positions.is_empty() {
-            continue;
-        }
-        let rows = positions.len() as i64;
-        let queries = heads_first(&q.f_narrow(0, asked as i64, rows)?)?; // [1, heads, n, dim]
-        let chain = tree.chain(index);
+    for asking in tree.asking(how.queries) {
+        let segment = &tree.segments()[asking.segment];
+        let positions: Vec<i64> = asking.positions.iter().map(|position| *position as i64).collect();
+        let queries = heads_first(&q.f_narrow(0, asking.rows.start as i64, positions.len() as i64)?)?; // [1, heads, n, dim]
+        let chain = tree.chain(asking.segment);
         let (mut keys, mut values) = (heads_first(&along(k, &chain)?)?, heads_first(&along(v, &chain)?)?);
         let whole = segment.parent.is_none() && positions.len() == segment.rows.len();
         let (causal, mask) = match how.mask {
@@ -68,7 +57,6 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
             times > 1 && !repeated,
         )?;
         outputs.push(out.f_squeeze_dim(0)?.f_transpose(0, 1)?); // [n, heads, dim]
-        asked += positions.len();
     }
     Torch::f_cat(&outputs, 0)
 }
