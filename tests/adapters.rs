@@ -51,10 +51,11 @@ impl Model {
     }
 
     fn save(&self, dir: &Path) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::Language(model) => model.save(dir)?,
             Self::Reward(model) => model.save(dir)?,
-        })
+        }
+        Ok(())
     }
 
     fn reload_full(&self, backend: &Subject, dir: &Path) -> Result<Self> {

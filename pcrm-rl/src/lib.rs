@@ -8,6 +8,30 @@
 //! [`checkpoint`] is the state to resume from and [`fingerprint`] decides whether a run may; [`score`] applies a trained
 //! model.
 //!
+//! A run in a few lines, of which `examples/reward.rs` is a whole program; a backend and constraints are linked by naming
+//! their crates:
+//!
+//! ```no_run
+//! # use std::{path::PathBuf, sync::atomic::AtomicBool};
+//! # use pcrm_core::{DType, Device, constraint::{Priors, parse}, registry::{self, BackendPlugin}};
+//! # use pcrm_rl::{crossfit::MarginCache, fingerprint::Fingerprint, offline::Silent};
+//! # use pcrm_rl::train::{Base, RewardOptions, RewardRun, Setting, reward::RewardData};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu.into())?;
+//! let base = Base::new("qwen2".into(), DType::F32, 0);
+//! let tokenizer = base.tokenizer()?;
+//! let files = [PathBuf::from("pairs.jsonl")];
+//! let data = RewardData::read(&base, &tokenizer, &files, parse("length_ratio")?, 1024)?;
+//! let (options, stop) = (RewardOptions::default(), AtomicBool::new(false));
+//! let (backend, dir) = (backend.as_ref(), "runs/rm".as_ref());
+//! let setting = Setting { backend, base: &base, tokenizer: &tokenizer, dir, resume: false, stop: &stop };
+//! let priors = (&Priors::seeded(0), MarginCache::default());
+//! let run = RewardRun::new(setting, &options, data, priors, &mut Silent)?;
+//! println!("{:?}", run.train(Fingerprint::new(), &mut Silent)?.outcome);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Invariants: this crate names no backend and no constraint; the bits of a run depend on its configuration, its data
 //! and the backend, and not on when it was stopped and resumed.
 

@@ -5,11 +5,13 @@ pub mod folder;
 mod lora;
 pub mod reward;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use pcrm_core::data::preference::Ties;
+use pcrm_core::model::Checkpointing;
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use pcrm_rl::batch::ScoreAt;
@@ -119,6 +121,10 @@ pub struct StepArgs {
     /// Compute at most N tokens at once; larger batches are accumulated, with the same result
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
+    /// Keep activations of every N-th layer alone and compute the others again in the backward pass, with the same
+    /// result; without N, of every √layers-th
+    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = positive::<usize>)]
+    gradient_checkpointing: Option<Option<usize>>,
     /// Order pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
@@ -236,6 +242,7 @@ impl TrainingArgs {
             dtype: self.machine.dtype,
             seed: self.machine.seed,
             lora: self.lora.config(),
+            checkpointing: self.steps.checkpointing(),
         }
     }
 
@@ -271,6 +278,15 @@ impl TrainingArgs {
 }
 
 impl StepArgs {
+    /// The layers that the backward pass computes again.
+    pub fn checkpointing(&self) -> Checkpointing {
+        match self.gradient_checkpointing.map(|layers| layers.and_then(NonZeroUsize::new)) {
+            None => Checkpointing::Off,
+            Some(None) => Checkpointing::Root,
+            Some(Some(layers)) => Checkpointing::Every(layers),
+        }
+    }
+
     /// The options as the trainer takes them, without evaluations and checkpoints; `rate` is the default learning rate.
     pub fn config(&self, seed: u64, rate: f64) -> TrainerConfig {
         let steps = self;

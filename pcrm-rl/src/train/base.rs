@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use pcrm_core::model::lora::LoraConfig;
-use pcrm_core::model::{LanguageModel, Loading, ModelConfig, RewardModel};
+use pcrm_core::model::{Checkpointing, LanguageModel, Loading, ModelConfig, RewardModel};
+use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, digest};
 
 use crate::error::Result;
@@ -22,9 +23,24 @@ pub struct Base {
     pub seed: u64,
     /// Adapters to train on the frozen model, in place of the model.
     pub lora: Option<LoraConfig>,
+    /// Runs layers again in the backward pass, which saves their activations and changes no number.
+    pub checkpointing: Checkpointing,
 }
 
 impl Base {
+    /// A folder's weights, all of them trained; what they lack is drawn from the seed.
+    pub fn new(dir: PathBuf, dtype: DType, seed: u64) -> Self {
+        Self { dir, random_init: false, dtype, seed, lora: None, checkpointing: Checkpointing::Off }
+    }
+
+    /// The tokenizer of the folder.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(Tokenizer::from_dir(&self.dir)?)
+    }
+
     /// The reward model, with weights of its own; a head that the folder lacks is drawn.
     ///
     /// # Errors
@@ -34,10 +50,11 @@ impl Base {
             true => RewardModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
             false => RewardModel::load_to_train_as(&self.dir, self.loading(backend), self.seed)?,
         };
-        match &self.lora {
-            Some(lora) => Ok(model.with_adapters(lora.clone(), &self.dir, self.seed)?),
-            None => Ok(model),
-        }
+        let model = match &self.lora {
+            Some(lora) => model.with_adapters(lora.clone(), &self.dir, self.seed)?,
+            None => model,
+        };
+        Ok(model.checkpointing(self.checkpointing))
     }
 
     /// The language model, with weights of its own.
@@ -49,10 +66,11 @@ impl Base {
             true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
             false => LanguageModel::load_as(&self.dir, self.loading(backend))?,
         };
-        match &self.lora {
-            Some(lora) => Ok(model.with_adapters(lora.clone(), &self.dir, self.seed)?),
-            None => Ok(model),
-        }
+        let model = match &self.lora {
+            Some(lora) => model.with_adapters(lora.clone(), &self.dir, self.seed)?,
+            None => model,
+        };
+        Ok(model.checkpointing(self.checkpointing))
     }
 
     /// What adapters are put on is frozen, and held in the type that it computes in.

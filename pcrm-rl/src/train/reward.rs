@@ -1,14 +1,18 @@
 //! Training a reward model: the constraint gets its numbers, the pairs their bounds, and the model is trained on both.
 
+use std::path::PathBuf;
+
 use pcrm_core::constraint::{Constraint, Priors};
-use pcrm_core::data::encode::EncodedSet;
-use pcrm_core::model::RewardModel;
+use pcrm_core::data::encode::{EncodeOptions, EncodedSet, Padding, encode_sets};
+use pcrm_core::data::preference::{ReadOptions, load_preferences};
+use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::text::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Setting;
 use super::bounds::bounds;
 use super::fitting::fitted;
+use super::{Base, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
 use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
@@ -55,6 +59,26 @@ pub struct RewardData {
     pub pad: Option<u32>,
     /// The most tokens of a sequence, which the saved model's config notes.
     pub max_length: usize,
+}
+
+impl RewardData {
+    /// Reads preference files, all to learn from, their sequences within `max_length` tokens.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and no usable pair.
+    pub fn read(
+        base: &Base,
+        tokenizer: &Tokenizer,
+        files: &[PathBuf],
+        constraint: Box<dyn Constraint>,
+        max_length: usize,
+    ) -> Result<Self> {
+        let pad = Padding::of(&ModelConfig::from_dir(&base.dir)?, tokenizer).id;
+        let options = EncodeOptions { max_length: Some(max_length), ..EncodeOptions::new(pad) };
+        let (sets, _) = load_preferences(files, ReadOptions::default())?;
+        let (train, _) = encode_sets(&sets, tokenizer, &options)?;
+        Ok(Self { constraint, train, eval: None, pad, max_length })
+    }
 }
 
 /// A run with all its numbers, before the first step.

@@ -130,6 +130,7 @@ impl SftArgs {
             dtype: self.machine.dtype,
             seed: self.machine.seed,
             lora: self.lora.config(),
+            checkpointing: self.steps.checkpointing(),
         }
     }
 }
