@@ -2,6 +2,7 @@
 
 mod encode;
 mod gemm;
+mod sft;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -41,6 +42,8 @@ pub enum BenchVerb {
     Reward(BenchArgs),
     /// Time the scoring of pairs
     Score(BenchArgs),
+    /// Time training steps of a language model on the preferred answers of pairs
+    Sft(sft::SftArgs),
     /// Time a sentence encoder on the answers of pairs
     Encode(encode::EncodeArgs),
     /// Time matrix products: the machine's peak
@@ -51,6 +54,22 @@ pub enum BenchVerb {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
+    #[command(flatten)]
+    work: WorkArgs,
+    /// Take only ranked sets of K answers
+    #[arg(long, value_name = "K", value_parser = positive::<usize>)]
+    answers: Option<usize>,
+    /// Compute every pair of a ranked set apart, as if it were alone
+    #[arg(long)]
+    apart: bool,
+    /// Train with this constraint: a name, JSON, or a JSON file
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio")]
+    constraint: String,
+}
+
+/// The model and the pairs that steps are timed on.
+#[derive(Debug, Args)]
+struct WorkArgs {
     /// Time the model in this Hugging Face folder, or repository of the Hub (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -70,18 +89,9 @@ pub struct BenchArgs {
     /// Take this many pairs per step; of ranked answers, prompts
     #[arg(long, value_name = "PAIRS", default_value_t = 8, value_parser = positive::<usize>)]
     batch: usize,
-    /// Take only ranked sets of K answers
-    #[arg(long, value_name = "K", value_parser = positive::<usize>)]
-    answers: Option<usize>,
-    /// Compute every pair of a ranked set apart, as if it were alone
-    #[arg(long)]
-    apart: bool,
     /// Pass over pairs with a sequence of N tokens or more (end token not counted)
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive::<usize>)]
     max_length: usize,
-    /// Train with this constraint: a name, JSON, or a JSON file
-    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio")]
-    constraint: String,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -124,6 +134,7 @@ pub fn run(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Reward(args) => pairs(args, Job::Reward),
         BenchVerb::Score(args) => pairs(args, Job::Score),
+        BenchVerb::Sft(args) => sft::run(args),
         BenchVerb::Encode(args) => encode::run(args),
         BenchVerb::Gemm(args) => gemm::run(args),
     }
@@ -140,23 +151,24 @@ fn system(backend: &dyn Backend) -> String {
 }
 
 fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
+    let work = &args.work;
     let constraint = usage(constraint::read(&args.constraint))?;
-    let backend = args.machine.open()?;
-    let dir = args.hub.model("--model", &args.model, Weights::drawn_if(args.random_init))?;
+    let backend = work.machine.open()?;
+    let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
-    let Machine { dtype, seed, .. } = args.machine;
-    let model = match args.random_init {
+    let Machine { dtype, seed, .. } = work.machine;
+    let model = match work.random_init {
         true => RewardModel::random(backend.as_ref(), ModelConfig::from_dir(&dir)?, dtype, seed)?,
         false => RewardModel::load_to_train(backend.as_ref(), &dir, dtype, seed)?,
     };
     let pad = padding(model.config(), &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
-    let priors = priors(&args.machine, (!args.random_init).then_some(&dir))?;
-    let Work { data, batches } = fitting(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
+    let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
+    let Work { data, batches } = bounded(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
     let mut trainer = Trainer::new(backend.as_ref(), &model)?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());
     for (at, batch) in batches.iter().enumerate() {
-        if at == args.warmup {
+        if at == work.warmup {
             backend.synchronize()?;
             (started, tokens) = (Instant::now(), Tokens::default());
         }
@@ -170,10 +182,10 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     backend.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     let peak_rss_mib = peak_rss();
-    let gemm = gemm::peak(backend.as_ref(), &args.machine, 1.0)?;
-    let counted = || pairs_of(batches[args.warmup..].iter().flatten().map(|set| &data.sets[*set]));
+    let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
+    let counted = || pairs_of(batches[work.warmup..].iter().flatten().map(|set| &data.sets[*set]));
     let separate: usize = counted().map(|pair| pair.tokens()).sum();
-    let (count, steps) = (counted().count() as f64, args.steps as f64);
+    let (count, steps) = (counted().count() as f64, work.steps as f64);
     let passes = match job {
         Job::Reward => 3.0, // forward, and two products of the same size backward
         Job::Score => 1.0,
@@ -186,12 +198,12 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
             Job::Reward => "reward",
             Job::Score => "score",
         },
-        device: args.machine.device.to_string(),
-        dtype: args.machine.dtype.to_string(),
+        device: work.machine.device.to_string(),
+        dtype: work.machine.dtype.to_string(),
         pairs_per_s: round(count / seconds, 3),
         tokens_per_s: round(separate as f64 / seconds, 1),
         s_per_step: round(seconds / steps, 4),
-        batch: args.batch,
+        batch: work.batch,
         mean_tokens_per_pair: round(separate as f64 / count, 1),
         unique_tokens_per_pair: round(tokens.unique as f64 / count, 1),
         peak_rss_mib,
@@ -199,7 +211,7 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
         gemm_gflop_per_s: round(gemm, 1),
         share_of_gemm_peak: round(flops / gemm, 3),
     };
-    match args.json {
+    match work.json {
         true => println!("{}", serde_json::to_string(&timing)?),
         false => println!(
             "{:.2} pairs/s, {:.0} tokens/s, {:.3} s a step, {} MiB; {:.0} of {:.0} GFLOP/s ({:.0} % of the matrix peak)",
@@ -250,31 +262,16 @@ struct Work {
     batches: Vec<Vec<usize>>,
 }
 
-/// The first pairs or ranked sets that fit, in the file's order; HH dialogues are cut after the last
-/// assistant turn they share.
-fn fitting(
+/// The pairs that the steps are made of, with their bounds.
+fn bounded(
     args: &BenchArgs,
     tokenizer: &Tokenizer,
     padding: Option<u32>,
     (constraint, priors): (&dyn Constraint, &Priors),
 ) -> Result<Work> {
-    let (mut rows, report) =
-        load_preferences(&args.hub.data("--data", &args.data)?, args.columns.options(Ties::Drop)?)?;
-    if report.schema == Some(Schema::HhDialogues) {
-        rows.retain(shares_turns);
-    }
-    let need = (args.steps + args.warmup) * args.batch;
-    // The limit leaves the end token out: a sequence may have max_length tokens with it.
-    let options = EncodeOptions { max_length: Some(args.max_length), ..EncodeOptions::new(padding) };
-    let (encoded, _) = encode_sets(&rows, tokenizer, &options)?;
-    let wanted = |set: &EncodedSet| args.answers.is_none_or(|answers| set.answers.len() == answers);
-    let sets: Vec<EncodedSet> = encoded.into_iter().filter(wanted).take(need).collect();
-    ensure!(
-        sets.len() == need,
-        "only {} fit; {need} are needed for --steps, --warmup and --batch",
-        sets.len()
-    );
-    let lengths: Vec<usize> = sets.iter().map(|set| set.comparisons.len()).collect();
+    let sets = args.work.fitting(tokenizer, padding, args.answers)?;
+    let (need, lengths): (usize, Vec<usize>) =
+        (sets.len(), sets.iter().map(|set| set.comparisons.len()).collect());
     let bounds = bounds(constraint, &sets, priors)?;
     let together = Pairs::new(sets, bounds);
     let (data, lengths) = match args.apart {
@@ -282,9 +279,40 @@ fn fitting(
         false => (together, vec![1; need]),
     };
     let mut next = 0..;
-    let batches =
-        lengths.chunks(args.batch).map(|sets| next.by_ref().take(sets.iter().sum()).collect()).collect();
+    let batches = lengths
+        .chunks(args.work.batch)
+        .map(|sets| next.by_ref().take(sets.iter().sum()).collect())
+        .collect();
     Ok(Work { data, batches })
+}
+
+impl WorkArgs {
+    /// The first pairs or ranked sets that fit, in the file's order; HH dialogues are cut after the last assistant turn
+    /// they share.
+    fn fitting(
+        &self,
+        tokenizer: &Tokenizer,
+        padding: Option<u32>,
+        answers: Option<usize>,
+    ) -> Result<Vec<EncodedSet>> {
+        let files = self.hub.data("--data", &self.data)?;
+        let (mut rows, report) = load_preferences(&files, self.columns.options(Ties::Drop)?)?;
+        if report.schema == Some(Schema::HhDialogues) {
+            rows.retain(shares_turns);
+        }
+        let need = (self.steps + self.warmup) * self.batch;
+        // The limit leaves the end token out: a sequence may have max_length tokens with it.
+        let options = EncodeOptions { max_length: Some(self.max_length), ..EncodeOptions::new(padding) };
+        let (encoded, _) = encode_sets(&rows, tokenizer, &options)?;
+        let wanted = |set: &EncodedSet| answers.is_none_or(|answers| set.answers.len() == answers);
+        let sets: Vec<EncodedSet> = encoded.into_iter().filter(wanted).take(need).collect();
+        ensure!(
+            sets.len() == need,
+            "only {} fit; {need} are needed for --steps, --warmup and --batch",
+            sets.len()
+        );
+        Ok(sets)
+    }
 }
 
 fn shares_turns(row: &AnswerSet) -> bool {
