@@ -67,7 +67,7 @@ fn flatten(path: String, value: Value, print: &mut Fingerprint) {
     }
 }
 
-/// What a resumed run is compared with.
+/// A run to resume, and the options that it is compared with.
 pub(crate) struct Resumed<'a> {
     /// The fingerprint of the run that is there.
     pub before: &'a Fingerprint,

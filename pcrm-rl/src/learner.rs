@@ -100,7 +100,7 @@ pub struct Learner<M> {
     max_grad_norm: Option<f64>,
 }
 
-/// What an update did.
+/// The figures of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
     /// √Σ g², before clipping.

@@ -22,7 +22,7 @@ use crate::plan::{Plan, total_steps};
 pub struct Run<'a, O: Objective> {
     /// The backend.
     pub backend: &'a dyn Backend,
-    /// What is minimised.
+    /// The loss.
     pub objective: &'a O,
     /// The model, with the weights to begin with.
     pub model: O::Model,
@@ -63,7 +63,7 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// All steps were made, or patience ran out.
@@ -89,7 +89,7 @@ pub enum Outcome {
 /// A run that ended.
 #[derive(Debug)]
 pub struct Trained<M> {
-    /// How it ended.
+    /// Its end.
     pub outcome: Outcome,
     /// The model, with the weights that are in the run's folder; of an interrupted run, those of its last step.
     pub model: M,

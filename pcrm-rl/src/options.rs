@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::order::{BatchSize, Order};
 
-/// How long warm-up lasts.
+/// The length of warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Warmup {
@@ -31,10 +31,10 @@ impl Warmup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Final {
-    /// Those of the last step.
+    /// The weights of the last step.
     #[default]
     Last,
-    /// Those of the best evaluation.
+    /// The weights of the best evaluation.
     Best,
 }
 

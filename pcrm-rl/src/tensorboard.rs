@@ -25,7 +25,7 @@ use crate::error::Result;
 pub const FOLDER: &str = "tensorboard";
 const PREFIX: &str = "events.out.tfevents.";
 
-/// What TensorBoard is told at once.
+/// The events that are written at once.
 #[derive(Clone, PartialEq, Message)]
 pub struct Event {
     /// Seconds since 1970.
@@ -62,7 +62,7 @@ pub struct Scalar {
 }
 
 impl Event {
-    /// What a line of `metrics.jsonl` says; nothing if it has no step.
+    /// The events of a line of `metrics.jsonl`; none if it has no step.
     pub fn of(line: &Value, wall_time: f64) -> Option<Self> {
         let step = line["step"].as_i64()?;
         let fields = line.as_object()?.iter().filter(|(name, _)| *name != "step");
@@ -87,7 +87,7 @@ impl Event {
         frame
     }
 
-    /// What tells an event from the others of its run: evaluations share their step with training.
+    /// The key of an event within its run: evaluations share their step with training.
     fn place(&self) -> (i64, bool) {
         let values = self.summary.iter().flat_map(|summary| &summary.value);
         (self.step, values.into_iter().any(|value| value.tag.starts_with("eval/")))

@@ -27,17 +27,17 @@ use crate::train::{Base, RewardOptions};
 pub use cache::MarginCache;
 pub use fit::{Evidence, Fitted, fit};
 
-/// How judges are trained.
+/// Cross-fitting: the setting in which judges are trained.
 pub struct Crossfit<'a> {
-    /// What computes.
+    /// The backend.
     pub backend: &'a dyn Backend,
-    /// What every judge begins from.
+    /// The model that every judge begins from.
     pub base: &'a Base,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The options of training; evaluations and checkpoints are left out.
     pub options: &'a RewardOptions,
-    /// How many folds; as many judges are trained.
+    /// The number of folds, and of judges.
     pub folds: usize,
     /// Where margins are kept.
     pub cache: MarginCache,
@@ -182,7 +182,7 @@ pub fn margins_by(judge: &RewardModel, sets: &[&EncodedSet], micro_tokens: usize
     }
 }
 
-/// How a judge's margin counts: 1, 0, or ½ for none.
+/// The win of a judge's margin: 1, 0, or ½ for none.
 pub fn win(margin: f32) -> f32 {
     match margin {
         margin if margin > 0.0 => 1.0,

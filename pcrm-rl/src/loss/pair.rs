@@ -7,7 +7,7 @@ use super::Slope;
 use super::constraint::beyond_bound;
 use super::ties::TieModel;
 
-/// What training learns from a ranked set. Of two answers both are Bradley–Terry.
+/// The lesson of a ranked set. Of two answers both are Bradley–Terry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ranking {
@@ -22,7 +22,7 @@ pub enum Ranking {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LossConfig {
-    /// What training learns from a ranked set.
+    /// The lesson of a ranked set.
     pub ranking: Ranking,
     /// The model of ties.
     pub ties: TieModel,

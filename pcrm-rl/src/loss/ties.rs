@@ -1,4 +1,4 @@
-//! How likely a tie is: two models that extend Bradley–Terry's.
+//! Two models of ties, which extend Bradley–Terry's.
 
 use serde::{Deserialize, Serialize};
 

@@ -113,7 +113,7 @@ impl Summary {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// What training minimises; NaN where no loss was recorded.
+    /// The loss, which training minimises; NaN where no loss was recorded.
     pub fn loss(&self) -> f64 {
         self.get("loss").unwrap_or(f64::NAN)
     }

@@ -1,4 +1,4 @@
-//! What a run minimises: the mean loss of items, each a part of a packed batch.
+//! Objectives: the mean loss that a run minimises, over items that are each a part of a packed batch.
 //!
 //! An [`Objective`] runs the model over a few items and gives, for every number that it asked of the model, d loss / d
 //! number. Micro-batches, backward passes and their sum are written once, here.
@@ -16,15 +16,12 @@ use crate::metrics::Metrics;
 
 /// A loss over items of some data, and the numbers it needs of a model.
 pub trait Objective {
-    /// What is trained.
+    /// The model that is trained.
     type Model: Trainable;
-    /// What is learned from, a list of items.
+    /// The data that are learned from, a list of items.
     type Data;
     /// The options of the loss. Those that an older run does not know had the values of `Default`.
     type Config: Serialize + Default;
-
-    /// The name of the item in messages: `pair`, `completion`.
-    const ITEM: &'static str;
 
     /// The tokens that each item takes in a packed batch. Batches and micro-batches are cut by them.
     fn sizes<'d>(&self, data: &'d Self::Data) -> &'d [usize];
@@ -68,16 +65,16 @@ pub trait Objective {
     }
 }
 
-/// What one pass over items is for.
+/// The purpose of one pass over items.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pass {
-    /// What an item's weight is multiplied by: 1 / Σ weights of the whole batch.
+    /// The factor of an item's weight: 1 / Σ weights of the whole batch.
     pub share: f64,
     /// The share of all steps that is made; `None` in an evaluation.
     pub progress: Option<f64>,
 }
 
-/// What an objective asked of the model, and the gradient of the loss by it.
+/// The numbers that an objective asked of the model, and the gradient of the loss by them.
 #[derive(Debug)]
 pub struct Forward {
     /// Numbers of the model, f32 `[n]`, each with d loss / d number.

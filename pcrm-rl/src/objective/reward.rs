@@ -124,7 +124,7 @@ pub struct Reward<'a> {
 }
 
 impl Reward<'_> {
-    /// What the bounds of a pass are multiplied by.
+    /// The factor by which the bounds of a pass are looser.
     fn factor(&self, pass: &Pass) -> Result<Option<f64>> {
         let Some(progress) = pass.progress else { return Ok(None) };
         let factor = self.schedule.and_then(|constraint| constraint.factor(progress));
@@ -143,8 +143,6 @@ impl Objective for Reward<'_> {
     type Model = RewardModel;
     type Data = Pairs;
     type Config = RewardConfig;
-
-    const ITEM: &'static str = "pair";
 
     fn sizes<'d>(&self, data: &'d Pairs) -> &'d [usize] {
         data.unique_tokens()
@@ -221,7 +219,7 @@ impl Objective for Reward<'_> {
 struct Sets<'a> {
     data: &'a Pairs,
     config: &'a RewardConfig,
-    /// What bounds are multiplied by.
+    /// The factor by which bounds are looser.
     factor: f64,
     /// The pairs of the batch, with their number in the data.
     pairs: Vec<(usize, &'a EncodedComparison)>,

@@ -53,8 +53,6 @@ impl Objective for Sft {
     type Data = Completions;
     type Config = SftConfig;
 
-    const ITEM: &'static str = "completion";
-
     fn sizes<'d>(&self, data: &'d Completions) -> &'d [usize] {
         &data.sizes
     }

@@ -73,7 +73,7 @@ impl Base {
         Ok(model.checkpointing(self.checkpointing))
     }
 
-    /// What adapters are put on is frozen, and held in the type that it computes in.
+    /// A model under adapters is frozen, and held in the type that it computes in.
     fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         match self.lora {
             Some(_) => Loading::frozen(backend, self.dtype),

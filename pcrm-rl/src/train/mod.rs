@@ -18,10 +18,10 @@ pub use base::Base;
 pub use reward::{RewardOptions, RewardRun};
 pub use sft::{SftData, sft};
 
-/// What surrounds a run: what computes, the model to begin from, the folder, and what stops it.
+/// The surroundings of a run: the backend, the model to begin from, the folder, and the flag that stops it.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
-    /// What computes.
+    /// The backend.
     pub backend: &'a dyn Backend,
     /// The model to begin from.
     pub base: &'a Base,

@@ -1,4 +1,4 @@
-//! What a run leaves for people besides its model: `report.html` and a model card.
+//! The files that a run leaves for people besides its model: `report.html` and a model card.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) struct Record<'a> {
     pub given: &'a RewardArgs,
     pub config: &'a TrainerConfig,
     pub constraint: &'a Value,
-    /// What the constraint was fitted from, where the run fitted it.
+    /// The constraint that was asked for and the evidence, where the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     pub resolved: &'a str,
     pub max_length: usize,
