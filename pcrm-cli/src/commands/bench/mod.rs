@@ -279,10 +279,8 @@ fn bounded(
         false => (together, vec![1; need]),
     };
     let mut next = 0..;
-    let batches = lengths
-        .chunks(args.work.batch)
-        .map(|sets| next.by_ref().take(sets.iter().sum()).collect())
-        .collect();
+    let batches =
+        lengths.chunks(args.work.batch).map(|sets| next.by_ref().take(sets.iter().sum()).collect()).collect();
     Ok(Work { data, batches })
 }
 

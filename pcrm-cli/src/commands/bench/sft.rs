@@ -73,8 +73,7 @@ pub fn run(args: &SftArgs) -> Result<()> {
         },
         ..Base::new(dir, work.machine.dtype, work.machine.seed)
     };
-    let config =
-        TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
+    let config = TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
     let mut learner = Learner::new(&base.open_language(backend.as_ref())?, &config, u64::MAX)?;
     let items: Vec<usize> = (0..data.items().len()).collect();
     let (mut started, mut tokens) = (Instant::now(), 0);
