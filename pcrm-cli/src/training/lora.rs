@@ -15,9 +15,9 @@ pub struct LoraArgs {
     /// Scale adapters by ALPHA / N [default: twice the rank]
     #[arg(long, value_name = "ALPHA", requires = "lora_r", value_parser = real)]
     lora_alpha: Option<f64>,
-    /// Drop this share of an adapter's input in training
-    #[arg(long, value_name = "P", requires = "lora_r", default_value_t = 0.0, value_parser = real)]
-    lora_dropout: f64,
+    /// Drop this share of an adapter's input in training [default: 0]
+    #[arg(long, value_name = "P", requires = "lora_r", value_parser = real)]
+    lora_dropout: Option<f64>,
     /// Put adapters on these modules: names or ends of names, one regular expression, or all-linear [default: as
     /// PEFT chooses for the family, queries and values]
     #[arg(long, value_name = "MODULE", requires = "lora_r", num_args = 1..)]
@@ -45,7 +45,7 @@ impl LoraArgs {
         Some(LoraConfig {
             r,
             lora_alpha: self.lora_alpha.unwrap_or(2.0 * r as f64),
-            lora_dropout: self.lora_dropout,
+            lora_dropout: self.lora_dropout.unwrap_or(0.0),
             use_rslora: self.use_rslora,
             target_modules,
             modules_to_save: (!saved.is_empty()).then(|| saved.clone()),
