@@ -122,9 +122,9 @@ pub struct StepArgs {
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
     /// Keep activations of every N-th layer alone and compute the others again in the backward pass, with the same
-    /// result; without N, of every √layers-th
-    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = positive::<usize>)]
-    gradient_checkpointing: Option<Option<usize>>,
+    /// result; without N, or with 0, of every √layers-th
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", value_parser = whole::<usize>)]
+    gradient_checkpointing: Option<usize>,
     /// Order pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
@@ -280,7 +280,7 @@ impl TrainingArgs {
 impl StepArgs {
     /// The layers that the backward pass computes again.
     pub fn checkpointing(&self) -> Checkpointing {
-        match self.gradient_checkpointing.map(|layers| layers.and_then(NonZeroUsize::new)) {
+        match self.gradient_checkpointing.map(NonZeroUsize::new) {
             None => Checkpointing::Off,
             Some(None) => Checkpointing::Root,
             Some(Some(layers)) => Checkpointing::Every(layers),
