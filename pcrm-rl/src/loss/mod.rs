@@ -1,7 +1,7 @@
 //! Losses as functions of numbers, in f64 on the host, with their gradients.
 //!
 //! A trainer asks the model for a few numbers per sequence: scores, or log-probabilities of answer tokens. A loss
-//! gives its value and d loss / d number for each, and the trainer sends Σ d·number backward through the model. So no
+//! gives its value and d loss / d number for each, and the trainer sends those backward through the model. So no
 //! loss knows of tensors, every backend minimises exactly the same, and a gradient is checked by finite differences.
 
 pub mod constraint;
