@@ -2,6 +2,7 @@
 
 use pcrm_core::constraint::Priors;
 use pcrm_core::model::Rows;
+use pcrm_core::tree::within_budget;
 use pcrm_core::{Backend, DType, Error, Packed, Result, Tensor};
 
 /// Tokens that are computed at once, unless one text has more. More would leave the caches of a CPU.
@@ -55,10 +56,7 @@ impl Kept {
         forward: impl Fn(&Packed, Rows<'_>) -> Result<Tensor>,
     ) -> Result<Vec<Vec<f32>>> {
         let mut states = Vec::with_capacity(texts.len());
-        let mut rest = texts;
-        while !rest.is_empty() {
-            let (part, others) = rest.split_at(within_budget(rest));
-            rest = others;
+        for part in within_budget(texts, BUDGET, Vec::len) {
             let mut batch = Packed::default();
             let mut rows = Vec::new();
             for ids in part {
@@ -83,14 +81,4 @@ impl Kept {
         }
         Ok(states)
     }
-}
-
-/// How many of the first texts fit into the budget, at least one.
-fn within_budget(texts: &[Vec<u32>]) -> usize {
-    let mut tokens = 0;
-    let beyond = texts.iter().position(|ids| {
-        tokens += ids.len();
-        tokens > BUDGET
-    });
-    beyond.map_or(texts.len(), |at| at.max(1))
 }

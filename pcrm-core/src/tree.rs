@@ -215,6 +215,24 @@ impl Packed {
     }
 }
 
+/// Splits items into runs of at most `budget` tokens; an item over the budget gets a run of its own.
+pub fn within_budget<T>(items: &[T], budget: usize, tokens: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut runs = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (at, item) in items.iter().enumerate() {
+        let size = tokens(item);
+        if at > start && sum + size > budget {
+            runs.push(&items[start..at]);
+            (start, sum) = (at, 0);
+        }
+        sum += size;
+    }
+    if start < items.len() {
+        runs.push(&items[start..]);
+    }
+    runs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,5 +282,14 @@ mod tests {
         assert!(SequenceTree::sequence(0).is_err());
         assert!(SequenceTree::new(vec![Segment { rows: 1..2, parent: None }]).is_err());
         assert!(SequenceTree::new(vec![Segment { rows: 0..2, parent: Some(0) }]).is_err());
+    }
+
+    /// Protects: a budget is kept where it can be, and no item is lost.
+    #[test]
+    fn budgets_are_kept_and_no_item_is_lost() {
+        let sizes = [3, 3, 5, 9, 1, 1];
+        let runs = within_budget(&sizes, 8, |size| *size);
+        assert_eq!(runs, [&[3, 3][..], &[5], &[9], &[1, 1]]);
+        assert!(within_budget(&[] as &[usize], 8, |size| *size).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::within_budget;
+use pcrm_core::tree::within_budget;
 
 /// Batches of this many are sorted by length together (as `group_by_length` of transformers).
 const BUCKET: usize = 50;

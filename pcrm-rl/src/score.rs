@@ -4,8 +4,9 @@ use pcrm_core::Packed;
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::RewardModel;
 
-use crate::batch::{PairBatch, ScoreAt, within_budget};
+use crate::batch::{PairBatch, ScoreAt};
 use crate::error::Result;
+use pcrm_core::tree::within_budget;
 
 /// The scores of every comparison of these sets, in order: (preferred, dispreferred). Every answer is scored once;
 /// at most `micro_tokens` are computed at once.

@@ -9,10 +9,10 @@ pub mod sft;
 use pcrm_core::{Backend, Gradients, HostTensor, Params, Tensor};
 use serde::Serialize;
 
-use crate::batch::within_budget;
 use crate::error::Result;
 use crate::learner::Trainable;
 use crate::metrics::Metrics;
+use pcrm_core::tree::within_budget;
 
 /// A loss over items of some data, and the numbers it needs of a model.
 pub trait Objective {

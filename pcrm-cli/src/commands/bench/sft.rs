@@ -1,6 +1,5 @@
 //! `pcrm bench sft`: times the fine-tuning of a language model.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -119,6 +118,6 @@ fn preferred(set: EncodedSet) -> Result<EncodedCompletion> {
     let chosen = set.comparisons.first().context("a set without comparisons")?.chosen as usize;
     let answer = &set.answers[chosen];
     let ids = answer.ids.to_vec();
-    let trained: Vec<Range<usize>> = vec![answer.answer_start.max(1)..ids.len()];
+    let trained = std::iter::once(answer.answer_start.max(1)..ids.len()).collect();
     Ok(EncodedCompletion { row: set.row, origin: set.origin, prompt_id: set.prompt_id, ids, trained })
 }

@@ -13,8 +13,8 @@ use pcrm_core::data::preference::{AnswerSet, Ties};
 use pcrm_core::data::report::Report;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
+use pcrm_core::tree::within_budget;
 use pcrm_eval::{Labels, PairScore};
-use pcrm_rl::batch::within_budget;
 use pcrm_rl::score::{score_pairs, score_sequences};
 
 use super::cache::ScoreCache;

@@ -145,7 +145,8 @@ fn completions(
         sources.push(language::Source { role: role.to_owned(), read, encoded });
         Ok(completions)
     };
-    let train = read(&args.data, "training")?;
+    let both = args.eval_split.is_some();
+    let train = read(&args.data, if both { "training and held out" } else { "training" })?;
     let (train, eval) = match args.eval_split {
         Some(share) => {
             let (eval, train): (Vec<_>, Vec<_>) =

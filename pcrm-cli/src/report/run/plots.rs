@@ -196,7 +196,7 @@ impl<'a> Course<'a> {
             Layer::unnamed(Ink::Blue, Mark::Faint(thin(&speeds))),
             Layer::unnamed(Ink::Blue, Mark::Line(smooth(&speeds))),
         ];
-        let y = Axis::new("tokens per second, prompts counted twice").within(0.0, 1.05 * highest);
+        let y = Axis::new("tokens per second, padding not counted").within(0.0, 1.05 * highest);
         Plot { title: "Speed".into(), about: String::new(), x: steps(), y, layers }
     }
 }
