@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Error, Result, bail, ensure};
+use pcrm_core::model::weights;
 use pcrm_rl::checkpoint;
 use pcrm_rl::offline::Outcome;
+use serde_json::Value;
 
 use crate::interrupt::Interrupted;
 use crate::progress::say;
+
+const MANIFEST: &str = "manifest.json";
 
 /// Files that a folder with a model or a tokenizer has.
 const TAKEN: [&str; 6] = [
@@ -43,6 +47,44 @@ pub fn begin(dir: &Path, resume: bool) -> Result<()> {
         "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
         dir.display()
     )
+}
+
+/// The files that describe a run: its options in `config.toml`, and what it read in `manifest.json`.
+pub struct Description<'a> {
+    dir: &'a Path,
+    config: &'a str,
+    manifest: Value,
+    /// True if the folder describes the run that is resumed.
+    resumes: bool,
+}
+
+impl<'a> Description<'a> {
+    /// The description of a run in this folder.
+    pub fn new(dir: &'a Path, resume: bool, config: &'a str, manifest: Value) -> Self {
+        Self { dir, config, manifest, resumes: resume && dir.join(MANIFEST).exists() }
+    }
+
+    /// Writes it before the first step. A run that is resumed may be refused: then the files keep describing the run
+    /// that is there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn begin(&self) -> Result<()> {
+        if self.resumes { Ok(()) } else { self.write() }
+    }
+
+    /// Writes it after the last step, if it was not written before the first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn end(&self) -> Result<()> {
+        if self.resumes { self.write() } else { Ok(()) }
+    }
+
+    fn write(&self) -> Result<()> {
+        weights::write(&self.dir.join("config.toml"), self.config.as_bytes())?;
+        Ok(weights::write_json(&self.dir.join(MANIFEST), &self.manifest)?)
+    }
 }
 
 /// The error of a run that was stopped, which says how to continue.

@@ -4,6 +4,7 @@ mod data;
 pub mod folder;
 mod lora;
 pub mod reward;
+mod source;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -19,12 +20,13 @@ use pcrm_rl::loss::{LossConfig, Ranking, TieModel};
 use pcrm_rl::objective::reward::RewardConfig;
 use pcrm_rl::options::{TrainerConfig, Warmup};
 use pcrm_rl::order::{BatchSize, Order};
-use pcrm_rl::train::{Base, RewardOptions};
+use pcrm_rl::train::RewardOptions;
 
 pub use self::data::{Encoded, encoded, held_out};
 pub use self::lora::LoraArgs;
+pub use self::source::{Fetched, Source};
 use crate::dataset::Reading;
-use crate::hub::{Hub, Weights};
+use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, real, share, whole};
 use crate::usage::{named, usage};
@@ -234,21 +236,25 @@ impl TrainingArgs {
         }
     }
 
-    /// The model to begin from.
-    pub fn base(&self) -> Base {
-        Base {
-            dir: self.model.clone(),
+    /// The options that say what a run reads.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            model: &self.model,
             random_init: self.random_init,
-            dtype: self.machine.dtype,
-            seed: self.machine.seed,
+            data: &self.data,
+            eval_data: &self.eval_data,
+            eval_split: self.eval_split,
+            columns: &self.reading.columns,
             lora: self.lora.config(),
             checkpointing: self.steps.checkpointing(),
+            hub: &self.hub,
+            machine: &self.machine,
         }
     }
 
     /// Returns true if there is held-out data.
     pub fn evaluates(&self) -> bool {
-        self.eval_split.is_some() || !self.eval_data.is_empty()
+        self.source().evaluates()
     }
 
     /// The same with local paths in place of the Hub's repositories.
@@ -256,11 +262,8 @@ impl TrainingArgs {
     /// # Errors
     /// The Hub's.
     pub fn fetched(&self) -> Result<Self> {
-        let mut args = self.clone();
-        args.model = self.hub.model("--model", &self.model, Weights::drawn_if(self.random_init))?;
-        args.data = self.hub.data("--data", &self.data)?;
-        args.eval_data = self.hub.data("--eval-data", &self.eval_data)?;
-        Ok(args)
+        let Fetched { model, data, eval_data } = self.source().fetched()?;
+        Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
     /// The options as the trainer takes them, checked: one evaluation, at the end, and no checkpoint before

@@ -56,7 +56,7 @@ impl Judges<'_> {
     fn crossfitted(&self, sets: &[EncodedSet]) -> Result<Vec<f32>> {
         let training = self.training;
         let backend = training.machine.open()?;
-        let base = training.base();
+        let base = training.source().base();
         let crossfit = Crossfit {
             backend: backend.as_ref(),
             base: &base,

@@ -7,15 +7,14 @@ use clap::Args;
 use pcrm_core::data::encode::{CompletionOptions, Overlong, TrainOn};
 use pcrm_core::model::ModelConfig;
 use pcrm_rl::options::TrainerConfig;
-use pcrm_rl::train::Base;
 
 use crate::columns::ColumnArgs;
 use crate::dataset::training_length;
-use crate::hub::{Hub, Weights};
+use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, share};
 use crate::training::reward::KeepArgs;
-use crate::training::{LoraArgs, SFT_RATE, StepArgs};
+use crate::training::{Fetched, LoraArgs, SFT_RATE, Source, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm sft`.
@@ -59,7 +58,7 @@ pub struct SftArgs {
     pub machine: Machine,
 }
 
-/// How completions are read.
+/// The options of reading completions.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct CompletionReading {
@@ -95,9 +94,20 @@ Examples:
   pcrm sft --config runs/sft/config.toml --resume";
 
 impl SftArgs {
-    /// Returns true if there is held-out data.
-    pub fn evaluates(&self) -> bool {
-        self.eval_split.is_some() || !self.eval_data.is_empty()
+    /// The options that say what a run reads.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            model: &self.model,
+            random_init: self.random_init,
+            data: &self.data,
+            eval_data: &self.eval_data,
+            eval_split: self.eval_split,
+            columns: &self.reading.columns,
+            lora: self.lora.config(),
+            checkpointing: self.steps.checkpointing(),
+            hub: &self.hub,
+            machine: &self.machine,
+        }
     }
 
     /// The same with local paths in place of the Hub's repositories.
@@ -105,11 +115,8 @@ impl SftArgs {
     /// # Errors
     /// The Hub's.
     pub fn fetched(&self) -> Result<Self> {
-        let mut args = self.clone();
-        args.model = self.hub.model("--model", &self.model, Weights::drawn_if(self.random_init))?;
-        args.data = self.hub.data("--data", &self.data)?;
-        args.eval_data = self.hub.data("--eval-data", &self.eval_data)?;
-        Ok(args)
+        let Fetched { model, data, eval_data } = self.source().fetched()?;
+        Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
     /// The options as the trainer takes them, checked.
@@ -118,19 +125,7 @@ impl SftArgs {
     /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
     pub fn trainer(&self) -> Result<TrainerConfig> {
         let trainer = self.keeping.keep(self.steps.config(self.machine.seed, SFT_RATE));
-        usage(trainer.check(self.evaluates()).map_err(named))?;
+        usage(trainer.check(self.source().evaluates()).map_err(named))?;
         Ok(trainer)
-    }
-
-    /// The model to begin from.
-    pub fn base(&self) -> Base {
-        Base {
-            dir: self.model.clone(),
-            random_init: self.random_init,
-            dtype: self.machine.dtype,
-            seed: self.machine.seed,
-            lora: self.lora.config(),
-            checkpointing: self.steps.checkpointing(),
-        }
     }
 }

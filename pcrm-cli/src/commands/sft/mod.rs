@@ -2,20 +2,16 @@
 
 mod args;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 pub use args::SftArgs;
 use pcrm_core::data::completions::load_completions;
 use pcrm_core::data::encode::{CompletionOptions, CompletionReport, EncodedCompletion, encode_completions};
-use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::Ties;
 use pcrm_core::data::report::MANY_LEFT_OUT;
-use pcrm_core::digest;
-use pcrm_core::model::{ModelConfig, weights};
+use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::objective::sft::Completions;
 use pcrm_rl::offline::Outcome;
@@ -51,32 +47,29 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let mut warnings = Warnings::default();
     let (train, eval, sources) = completions(args, &tokenizer, &options, &mut warnings)?;
     let data = SftData { train: Completions::new(train), eval: eval.map(Completions::new), max_length };
-    let identity = identity(args, &options)?;
-    let describe = || -> Result<()> {
-        weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
-        let manifest = json!({
-            "pcrm": env!("CARGO_PKG_VERSION"),
-            "model": args.model,
-            "data": args.data,
-            "eval_data": args.eval_data,
-            "train_completions": data.train.items().len(),
-            "eval_completions": data.eval.as_ref().map(|eval| eval.items().len()),
-            "fingerprint": identity,
-        });
-        Ok(weights::write_json(&args.output.join("manifest.json"), &manifest)?)
-    };
-    // A run that is resumed may be refused: then the files keep describing the run that is there.
-    let resumes = args.resume && args.output.join("manifest.json").exists();
-    if !resumes {
-        describe()?;
-    }
+    let identity = args.source().identity([
+        ("max-length", json!(options.max_length)),
+        ("too-long", json!(options.too_long)),
+        ("train-on", json!(options.train_on)),
+    ])?;
+    let manifest = json!({
+        "pcrm": env!("CARGO_PKG_VERSION"),
+        "model": args.model,
+        "data": args.data,
+        "eval_data": args.eval_data,
+        "train_completions": data.train.items().len(),
+        "eval_completions": data.eval.as_ref().map(|eval| eval.items().len()),
+        "fingerprint": identity,
+    });
+    let description = folder::Description::new(&args.output, args.resume, &resolved, manifest);
+    description.begin()?;
     say(&format!(
         "training on {} completions, {} tokens to learn{}",
         data.train.items().len(),
         data.train.targets(),
         data.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.items().len())),
     ));
-    let base = args.base();
+    let base = args.source().base();
     let setting = Setting {
         backend: backend.as_ref(),
         base: &base,
@@ -114,9 +107,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         }
     }
     let outcome = trained.map_err(named)?.outcome;
-    if resumes {
-        describe()?;
-    }
+    description.end()?;
     folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
     warnings.repeat();
     match outcome {
@@ -170,31 +161,4 @@ fn shortfall(encoded: &CompletionReport) -> Option<String> {
     let out = encoded.rows - encoded.kept;
     let many = out as f64 > MANY_LEFT_OUT * encoded.rows as f64;
     many.then(|| format!("{out} of {} rows are left out: {encoded}", encoded.rows))
-}
-
-/// The identity of what the run reads, by option name.
-fn identity(args: &SftArgs, options: &CompletionOptions) -> Result<Fingerprint> {
-    let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
-        data_files(paths)?.iter().map(|path| Ok(digest::file(path)?)).collect()
-    };
-    let (machine, columns) = (&args.machine, &args.reading.columns);
-    let own = [
-        ("max-length", json!(options.max_length)),
-        ("too-long", json!(options.too_long)),
-        ("train-on", json!(options.train_on)),
-        ("schema", json!(columns.schema.map(|schema| schema.name()))),
-        ("prompt-field", json!(columns.prompt_field)),
-        ("chosen-field", json!(columns.chosen_field)),
-        ("field", json!(columns.field)),
-        ("eval-split", json!(args.eval_split)),
-        ("backend", json!(machine.backend)),
-        ("device", json!(machine.device.to_string())),
-        ("dtype", json!(machine.dtype.to_string())),
-        ("data", json!(digests(&args.data)?)),
-        ("eval-data", json!(digests(&args.eval_data)?)),
-        ("model", json!(digest::model(&args.model)?)),
-        ("random-init", json!(args.random_init)),
-        ("lora", json!(args.lora.config())),
-    ];
-    Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>())
 }

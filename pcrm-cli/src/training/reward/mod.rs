@@ -7,7 +7,7 @@ mod identity;
 mod record;
 
 use anyhow::{Context, Result};
-use pcrm_core::model::{ModelConfig, RewardModel, weights};
+use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::crossfit::MarginCache;
 use pcrm_rl::fingerprint::Fingerprint;
@@ -93,7 +93,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let priors = priors(&args.training.machine, whole)?;
     constraint.settle(&priors).context("--constraint")?;
     let tokenizer = Tokenizer::from_dir(&args.training.model).with_context(at)?;
-    let base = args.training.base();
+    let base = args.training.source().base();
     let pad = padding(&shape, &tokenizer);
     let Encoded { train, eval, sources, form, mut warnings } =
         encoded(&args.training, &tokenizer, pad, max_length)?;
@@ -117,18 +117,11 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     }
     bound_warnings(&run.train.sets, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
     let identity = identity(args, &tagged, max_length)?;
-    let describe = || -> Result<()> {
-        weights::write(&args.output.join("config.toml"), resolved.as_bytes())?;
-        let mut fingerprint = options.fingerprint();
-        fingerprint.extend(identity.clone());
-        let manifest = manifest(args, &fingerprint, &run.train, run.eval.as_ref());
-        Ok(weights::write_json(&args.output.join("manifest.json"), &manifest)?)
-    };
-    // A run that is resumed may be refused: then the files keep describing the run that is there.
-    let resumes = args.resume && args.output.join("manifest.json").exists();
-    if !resumes {
-        describe()?;
-    }
+    let mut fingerprint = options.fingerprint();
+    fingerprint.extend(identity.clone());
+    let manifest = manifest(args, &fingerprint, &run.train, run.eval.as_ref());
+    let description = folder::Description::new(&args.output, args.resume, &resolved, manifest);
+    description.begin()?;
     say(&format!(
         "training {} parameters on {} pair{}{}, constraint {}",
         run.parameters(),
@@ -151,13 +144,11 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
         train: &run.train,
         eval: run.eval.as_ref(),
     };
-    let trained = run.train(identity.clone(), &mut watch);
+    let trained = run.train(identity, &mut watch);
     let lines = trained.as_ref().map_or_else(|_| Vec::new(), |end| closing(end, &args.output, &mut warnings));
     record.leave(trained.as_ref().map(|trained| &trained.outcome), warnings.all());
     let trained = trained.map_err(named)?;
-    if resumes {
-        describe()?;
-    }
+    description.end()?;
     lines.iter().for_each(|line| say(line));
     warnings.repeat();
     match trained.outcome {

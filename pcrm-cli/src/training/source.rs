@@ -1,0 +1,96 @@
+//! The model and the data of a run, as every verb that trains takes them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use pcrm_core::data::files::data_files;
+use pcrm_core::digest;
+use pcrm_core::model::Checkpointing;
+use pcrm_core::model::lora::LoraConfig;
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::train::Base;
+use serde_json::{Value, json};
+
+use crate::columns::ColumnArgs;
+use crate::hub::{Hub, Weights};
+use crate::machine::Machine;
+
+/// The options that say what a run reads, borrowed from a verb's own.
+pub struct Source<'a> {
+    pub model: &'a PathBuf,
+    pub random_init: bool,
+    pub data: &'a [PathBuf],
+    pub eval_data: &'a [PathBuf],
+    pub eval_split: Option<f64>,
+    pub columns: &'a ColumnArgs,
+    pub lora: Option<LoraConfig>,
+    pub checkpointing: Checkpointing,
+    pub hub: &'a Hub,
+    pub machine: &'a Machine,
+}
+
+/// Local paths in the place of names of the Hub.
+pub struct Fetched {
+    pub model: PathBuf,
+    pub data: Vec<PathBuf>,
+    pub eval_data: Vec<PathBuf>,
+}
+
+impl Source<'_> {
+    /// Returns true if there is held-out data.
+    pub fn evaluates(&self) -> bool {
+        self.eval_split.is_some() || !self.eval_data.is_empty()
+    }
+
+    /// Fetches what the Hub has.
+    ///
+    /// # Errors
+    /// The Hub's.
+    pub fn fetched(&self) -> Result<Fetched> {
+        Ok(Fetched {
+            model: self.hub.model("--model", self.model, Weights::drawn_if(self.random_init))?,
+            data: self.hub.data("--data", self.data)?,
+            eval_data: self.hub.data("--eval-data", self.eval_data)?,
+        })
+    }
+
+    /// The model to begin from.
+    pub fn base(&self) -> Base {
+        Base {
+            dir: self.model.clone(),
+            random_init: self.random_init,
+            dtype: self.machine.dtype,
+            seed: self.machine.seed,
+            lora: self.lora.clone(),
+            checkpointing: self.checkpointing,
+        }
+    }
+
+    /// The identity of what the run reads, by option name, digests of the data and the model among it; `own` are the
+    /// verb's further options that change a number.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn identity(&self, own: impl IntoIterator<Item = (&'static str, Value)>) -> Result<Fingerprint> {
+        let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
+            data_files(paths)?.iter().map(|path| Ok(digest::file(path)?)).collect()
+        };
+        let (machine, columns) = (self.machine, self.columns);
+        let shared = [
+            ("schema", json!(columns.schema.map(|schema| schema.name()))),
+            ("prompt-field", json!(columns.prompt_field)),
+            ("chosen-field", json!(columns.chosen_field)),
+            ("field", json!(columns.field)),
+            ("eval-split", json!(self.eval_split)),
+            ("backend", json!(machine.backend)),
+            ("device", json!(machine.device.to_string())),
+            ("dtype", json!(machine.dtype.to_string())),
+            ("data", json!(digests(self.data)?)),
+            ("eval-data", json!(digests(self.eval_data)?)),
+            ("model", json!(digest::model(self.model)?)),
+            ("random-init", json!(self.random_init)),
+            ("lora", json!(self.lora)),
+        ];
+        Ok(shared.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+}
