@@ -106,7 +106,7 @@ impl Constraint for Calibrated {
     }
 
     fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
-        self.constraint(&self.calibrate(pairs, wins, priors)?)
+        Ok(self.fitted_with_evidence(pairs, wins, priors)?.0)
     }
 
     fn fitted_with_evidence(

@@ -54,6 +54,7 @@ pub fn model(dir: &Path) -> Result<String> {
     Ok(text(&parts.join(" ")))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Writes bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

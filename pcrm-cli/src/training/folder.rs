@@ -115,6 +115,13 @@ pub fn closing(outcome: &Outcome, dir: &Path) -> Vec<String> {
     lines
 }
 
+/// The last part of a path, without the folders before it.
+pub fn name_of(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let name = whole.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use pcrm_rl::checkpoint::Best;

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use pcrm_core::data::encode::{EncodedComparison, EncodedSet};
+use pcrm_core::digest::hex;
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
@@ -75,7 +76,7 @@ pub(super) fn key(setting: &str, others: &[EncodedSet], own: &[&EncodedSet]) -> 
         let compared = |pair: &EncodedComparison| (pair.chosen, pair.rejected, pair.margin, pair.verdict);
         add(format!("{:?}", set.comparisons.iter().map(compared).collect::<Vec<_>>()).as_bytes());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 fn file(folder: &Path, key: &str) -> PathBuf {

@@ -85,10 +85,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         let page =
             metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {
                 language::document(&language::Run {
-                    name: args
-                        .output
-                        .file_name()
-                        .map_or_else(String::new, |name| name.to_string_lossy().into()),
+                    name: folder::name_of(&args.output),
                     base: if args.random_init {
                         format!("random weights ({named_model})")
                     } else {

@@ -13,6 +13,7 @@ use pcrm_rl::order::BatchSize;
 use pcrm_rl::pairs::Pairs;
 use serde_json::Value;
 
+use super::super::folder::name_of;
 use super::RewardArgs;
 use crate::card::{self, Card, Form, Written};
 use crate::chain::in_full;
@@ -224,11 +225,4 @@ fn constraint_text(tagged: &Value) -> String {
         }
     }
     shortened(tagged).to_string()
-}
-
-/// The last part of a path, without the folders before it.
-fn name_of(path: &Path) -> String {
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let name = whole.file_name().unwrap_or(path.as_os_str());
-    name.to_string_lossy().into_owned()
 }
