@@ -11,8 +11,8 @@ use pcrm_core::optim::{AdamW, AdamWConfig};
 use pcrm_core::{Backend, DType, HostTensor, Packed};
 use serde_json::{Value, json};
 
-use crate::subject::{Subject, every_backend};
-use crate::support::{beside, run_python};
+use crate::subject::{Subject, every_backend, every_backend_with_bf16};
+use crate::support::{beside, check_norm, run_python};
 
 /// The adapters of `golden/adapters`, which PEFT made.
 const ADAPTERS: [&str; 6] =
@@ -234,6 +234,46 @@ fn training_changes_adapters_alone() -> Result<()> {
         fresh.restore(kept)?;
         ensure!(logits(&fresh)? == after, "a checkpoint puts the adapters back");
         Ok(())
+    })
+}
+
+/// Protects: adapters are trained in f32 on a base that is held in bf16 alone; their gradients are near those on a base
+/// in f32, and the model is near its merged one.
+#[test]
+fn adapters_are_trained_on_a_base_in_bf16() -> Result<()> {
+    every_backend_with_bf16(|backend| {
+        let base_dir = beside("golden/models/qwen2");
+        let ids = [5, 9, 31, 7, 44, 12, 8];
+        let mut packed = Packed::default();
+        packed.push(&ids, None)?;
+        let rows: Vec<usize> = (0..6).collect();
+        let trained = |dtype: DType| -> Result<[Vec<f32>; 2]> {
+            let base = LanguageModel::load_as(&base_dir, Loading::frozen(backend, dtype))?;
+            let fields = json!({"target_modules": "all-linear", "lora_dropout": 0.2});
+            let model = base.with_adapters(config(fields)?, &base_dir, 3)?.trainable();
+            for (name, param) in model.params().iter() {
+                let adapter = name.contains(".lora_");
+                let held = if adapter || param.shape().len() < 2 { DType::F32 } else { dtype };
+                ensure!(param.dtype() == held, "{name} is held in {}", param.dtype());
+                if name.ends_with("lora_B.weight") {
+                    let small = crate::support::random(&param.shape(), name.len() as u64)?;
+                    param.assign(&param.constant(&small)?.affine(0.01, 0.0)?)?;
+                }
+            }
+            let loss = model.log_probs(&packed, &rows, &ids[1..])?.sum_all()?.neg()?;
+            let gradients = backend.backward(&loss, &model.trained())?;
+            let mut all = Vec::new();
+            for (_, gradient) in gradients.iter() {
+                all.extend(gradient.read()?.to_f32());
+            }
+            let logits = model.detached().logits(&packed, Rows::All)?.read()?.to_f32();
+            let merged = model.detached().merged()?.logits(&packed, Rows::All)?.read()?.to_f32();
+            check_norm("merged", &merged, &logits, 2e-2)?;
+            Ok([all, logits])
+        };
+        let ([got, logits], [want, exact]) = (trained(DType::BF16)?, trained(DType::F32)?);
+        check_norm("gradients of adapters", &got, &want, 3e-2)?;
+        check_norm("logits", &logits, &exact, 3e-2)
     })
 }
 

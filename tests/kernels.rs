@@ -199,7 +199,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
             ];
             let qkv = [upload(&qkv[0])?, upload(&qkv[1])?, upload(&qkv[2])?];
             let how = Attention { scale: 0.35, mask: Mask::Causal { window: None }, queries: None };
-            let packed = qkv[0].kernels().attention(qkv.each_ref(), &shared, &how)?;
+            let packed = qkv[0].kernels().attention(qkv.each_ref(), &shared.clone().into(), &how)?;
             let prompt_rows = 9..9 + prompt;
             let alone_rows = |answer: std::ops::Range<usize>| -> Result<[Tensor; 3]> {
                 let cut = |x: &Tensor| -> pcrm_core::Result<Tensor> {
@@ -212,7 +212,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
             for answer in [begin..begin + first, begin + first..begin + first + second] {
                 let alone = alone_rows(answer.clone())?;
                 let sequence = SequenceTree::sequence(prompt + answer.len())?;
-                let values = qkv[0].kernels().attention(alone.each_ref(), &sequence, &how)?;
+                let values = qkv[0].kernels().attention(alone.each_ref(), &sequence.into(), &how)?;
                 let got = packed.narrow(0, answer.start, answer.len())?.read()?.into_f32();
                 let want = values.narrow(0, prompt, answer.len())?.read()?.into_f32();
                 let what = format!(
@@ -237,13 +237,13 @@ fn a_text_under_a_full_mask_has_the_same_bits_beside_others() -> Result<()> {
                 Ok(backend.upload(&random(&[flat.rows(), heads, dim], seed)?, DType::F32)?)
             };
             let qkv = [upload(heads, 1)?, upload(kv_heads, 2)?, upload(kv_heads, 3)?];
-            let packed = qkv[0].kernels().attention(qkv.each_ref(), &flat, &how)?;
+            let packed = qkv[0].kernels().attention(qkv.each_ref(), &flat.clone().into(), &how)?;
             for segment in flat.segments() {
                 let (start, rows) = (segment.rows.start, segment.rows.len());
                 let cut = |x: &Tensor| x.narrow(0, start, rows);
                 let own = [cut(&qkv[0])?, cut(&qkv[1])?, cut(&qkv[2])?];
-                let alone =
-                    own[0].kernels().attention(own.each_ref(), &SequenceTree::sequence(rows)?, &how)?;
+                let sequence = SequenceTree::sequence(rows)?.into();
+                let alone = own[0].kernels().attention(own.each_ref(), &sequence, &how)?;
                 let (got, want) = (cut(&packed)?.read()?.into_f32(), alone.read()?.into_f32());
                 backend.check_same(
                     &format!("{rows} rows, {heads}/{kv_heads} heads of {dim}"),

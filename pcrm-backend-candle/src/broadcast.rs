@@ -15,35 +15,55 @@ pub(crate) fn binary(op: Binary, a: &ct::Tensor, b: &ct::Tensor) -> ct::Result<c
     }
 }
 
-/// The gradients of both operands in the shape of the result `g`: [`reduce_to`] brings them back to their own.
-pub(crate) fn binary_gradients(
-    op: Binary,
-    [a, b]: [&ct::Tensor; 2],
-    g: &ct::Tensor,
-) -> ct::Result<[ct::Tensor; 2]> {
-    // Where the two are equal each gets half.
-    let share = |first: ct::Tensor, tie: ct::Tensor| -> ct::Result<ct::Tensor> {
-        let ties = tie.to_dtype(g.dtype())?.affine(0.5, 0.0)?;
-        g.mul(&first.to_dtype(g.dtype())?.add(&ties)?)
-    };
-    Ok(match op {
-        Binary::Add => [g.clone(), g.clone()],
-        Binary::Sub => [g.clone(), g.neg()?],
-        Binary::Mul => [g.broadcast_mul(b)?, g.broadcast_mul(a)?],
-        Binary::Div => {
-            let over = g.broadcast_div(b)?;
-            let d_b = over.broadcast_mul(a)?.broadcast_div(b)?.neg()?;
-            [over, d_b]
+/// The operands that the backward pass of an operation of two reads. A sum reads neither, so they are freed.
+pub(crate) enum Kept {
+    Sum,
+    Difference,
+    Product([ct::Tensor; 2]),
+    Quotient([ct::Tensor; 2]),
+    Maximum([ct::Tensor; 2]),
+    Minimum([ct::Tensor; 2]),
+}
+
+impl Kept {
+    pub(crate) fn new(op: Binary, operands: [&ct::Tensor; 2]) -> Self {
+        let both = || operands.map(ct::Tensor::clone);
+        match op {
+            Binary::Add => Self::Sum,
+            Binary::Sub => Self::Difference,
+            Binary::Mul => Self::Product(both()),
+            Binary::Div => Self::Quotient(both()),
+            Binary::Maximum => Self::Maximum(both()),
+            Binary::Minimum => Self::Minimum(both()),
         }
-        Binary::Maximum => {
-            let tie = a.broadcast_eq(b)?;
-            [share(a.broadcast_gt(b)?, tie.clone())?, share(a.broadcast_lt(b)?, tie)?]
-        }
-        Binary::Minimum => {
-            let tie = a.broadcast_eq(b)?;
-            [share(a.broadcast_lt(b)?, tie.clone())?, share(a.broadcast_gt(b)?, tie)?]
-        }
-    })
+    }
+
+    /// Returns the gradients of both operands in the shape of the result, before broadcasting is summed back.
+    pub(crate) fn gradients(&self, gradient: &ct::Tensor) -> ct::Result<[ct::Tensor; 2]> {
+        // Where the two are equal each gets half.
+        let share = |first: ct::Tensor, tie: &ct::Tensor| -> ct::Result<ct::Tensor> {
+            let ties = tie.to_dtype(gradient.dtype())?.affine(0.5, 0.0)?;
+            gradient.mul(&first.to_dtype(gradient.dtype())?.add(&ties)?)
+        };
+        Ok(match self {
+            Self::Sum => [gradient.clone(), gradient.clone()],
+            Self::Difference => [gradient.clone(), gradient.neg()?],
+            Self::Product([a, b]) => [gradient.broadcast_mul(b)?, gradient.broadcast_mul(a)?],
+            Self::Quotient([a, b]) => {
+                let over = gradient.broadcast_div(b)?;
+                let d_b = over.broadcast_mul(a)?.broadcast_div(b)?.neg()?;
+                [over, d_b]
+            }
+            Self::Maximum([a, b]) => {
+                let tie = a.broadcast_eq(b)?;
+                [share(a.broadcast_gt(b)?, &tie)?, share(a.broadcast_lt(b)?, &tie)?]
+            }
+            Self::Minimum([a, b]) => {
+                let tie = a.broadcast_eq(b)?;
+                [share(a.broadcast_lt(b)?, &tie)?, share(a.broadcast_gt(b)?, &tie)?]
+            }
+        })
+    }
 }
 
 /// Adds up what broadcasting repeated, back to `shape`.

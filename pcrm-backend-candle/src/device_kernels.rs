@@ -5,11 +5,11 @@ use std::sync::Arc;
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
 use pcrm_core::tensor::Unary;
-use pcrm_core::{Attention, Error, Kernels, Result, SequenceTree, Tensor, operands};
+use pcrm_core::{Attention, Error, Kernels, PlannedTree, Result, Tensor, operands};
 
 use crate::NAME;
+use crate::device_ops::attention;
 use crate::device_ops::attention::plan::{Plan, Sizes};
-use crate::device_ops::attention::{self, recent};
 use crate::device_ops::token_stats::Answers;
 use crate::device_ops::{adamw, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::ops::norm::Norm;
@@ -49,10 +49,12 @@ impl Kernels for DeviceKernels {
         let mut operands = vec![x, weight];
         operands.extend(bias);
         let has_bias = bias.is_some();
+        // A frozen weight's gradient is never computed, so its input is freed.
+        let kept_x = weight.node.is_some().then_some(dense_x);
         Ok(Tensor::new(record(value, &operands, move |gradient, wanted| {
             let mut gradients = vec![
                 wanted.then(0, || linear::backward_x(gradient, &dense_w).map_err(err()))?,
-                wanted.then(1, || linear::backward_weight(gradient, &dense_x).map_err(err()))?,
+                kept_x.map(|x| linear::backward_weight(gradient, &x).map_err(err())).transpose()?,
             ];
             if has_bias {
                 gradients.push(wanted.then(2, || linear::backward_bias(gradient).map_err(err()))?);
@@ -61,11 +63,11 @@ impl Kernels for DeviceKernels {
         })))
     }
 
-    fn attention(&self, qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+    fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         const OP: &str = "attention";
         let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
         let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
-        let plan = recent::plan(tree, how, sizes, qkv[0].downcast::<CandleTensor>(OP, NAME)?.value.device());
+        let plan = Plan::shared(tree, how, sizes, qkv[0].downcast::<CandleTensor>(OP, NAME)?.value.device());
         attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
     }
 

@@ -2,7 +2,7 @@
 
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
-use pcrm_core::{Attention, Kernels, Result, SequenceTree, Tensor, operands};
+use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
 
 use crate::NAME;
 use crate::ops::attention::{Plan, Sizes};
@@ -30,10 +30,12 @@ impl Kernels for SliceKernels {
         let mut operands = vec![x, weight];
         operands.extend(bias);
         let has_bias = bias.is_some();
+        // A frozen weight's gradient is never computed, so its input is freed.
+        let kept_x = weight.node.is_some().then_some(dense_x);
         Ok(Tensor::new(record(value, &operands, move |gradient, wanted| {
             let mut gradients = vec![
                 wanted.then(0, || linear::backward_x(gradient, &dense_w))?,
-                wanted.then(1, || linear::backward_weight(gradient, &dense_x))?,
+                kept_x.map(|x| linear::backward_weight(gradient, &x)).transpose()?,
             ];
             if has_bias {
                 gradients.push(wanted.then(2, || linear::backward_bias(gradient))?);
@@ -42,13 +44,13 @@ impl Kernels for SliceKernels {
         })))
     }
 
-    fn attention(&self, qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+    fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         const OP: &str = "attention";
         let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
         let dim = qkv[0].shape()[2];
         let [q, k, v] = operands::attention::<CandleTensor>(NAME, qkv)?;
         let inputs = [dense(OP, &q.value)?, dense(OP, &k.value)?, dense(OP, &v.value)?];
-        let plan = Plan::new(tree, how, Sizes { heads, kv_heads, dim });
+        let plan = Plan::shared(tree, how, Sizes { heads, kv_heads, dim });
         let (value, totals) = attention::forward(&plan, inputs.each_ref())?;
         let attended = value.clone();
         Ok(Tensor::new(record(value, &[q, k, v], move |gradient, _| {

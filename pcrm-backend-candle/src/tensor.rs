@@ -8,7 +8,7 @@ use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary,
 use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
 
 use crate::NAME;
-use crate::broadcast::{binary, binary_gradients, reduce_to};
+use crate::broadcast::{Kept, binary, reduce_to};
 use crate::device_kernels::DeviceKernels;
 use crate::ops::slices;
 use crate::path::{self, on_slices};
@@ -145,16 +145,18 @@ impl RawTensor for CandleTensor {
     fn binary(&self, op: Binary, rhs: &Tensor) -> Result<Tensor> {
         let err = || Error::backend(NAME, "binary");
         let rhs = other("binary", rhs)?;
-        let (a, b) = (self.value.clone(), rhs.value.clone());
+        let (a, b) = (&self.value, &rhs.value);
         let value = match op {
-            Binary::Add if a.dims() == b.dims() => path::add(&a, &b)?,
-            _ => binary(op, &a, &b).map_err(err())?,
+            Binary::Add if a.dims() == b.dims() => path::add(a, b)?,
+            _ => binary(op, a, b).map_err(err())?,
         };
+        let dims = [a.dims().to_vec(), b.dims().to_vec()];
+        let kept = Kept::new(op, [a, b]);
         Ok(Tensor::new(record(value, &[self, rhs], move |gradient, wanted| {
-            let [d_a, d_b] = binary_gradients(op, [&a, &b], gradient).map_err(err())?;
+            let [d_a, d_b] = kept.gradients(gradient).map_err(err())?;
             Ok(vec![
-                wanted.then(0, || reduce_to(&d_a, a.dims()).map_err(err()))?,
-                wanted.then(1, || reduce_to(&d_b, b.dims()).map_err(err()))?,
+                wanted.then(0, || reduce_to(&d_a, &dims[0]).map_err(err()))?,
+                wanted.then(1, || reduce_to(&d_b, &dims[1]).map_err(err()))?,
             ])
         })))
     }

@@ -17,23 +17,53 @@ pub(crate) fn binary(op: Binary, a: &Torch, b: &Torch) -> Torched {
     }
 }
 
-/// The gradients of both operands, in the broadcast shape.
-pub(crate) fn binary_gradients(op: Binary, [a, b]: [&Torch; 2], gradient: &Torch) -> Torched<[Torch; 2]> {
-    // Where the two are equal each gets half.
-    let share = |first: Torch| -> Torched {
-        let ties = a.f_eq_tensor(b)?.f_to_kind(gradient.kind())?.f_mul_scalar(0.5)?;
-        gradient.f_mul(&first.f_to_kind(gradient.kind())?.f_add(&ties)?)
-    };
-    Ok(match op {
-        Binary::Add => [gradient.shallow_clone(), gradient.shallow_clone()],
-        Binary::Sub => [gradient.shallow_clone(), gradient.f_neg()?],
-        Binary::Mul => [gradient.f_mul(b)?, gradient.f_mul(a)?],
-        Binary::Div => {
-            let over = gradient.f_div(b)?;
-            let d_b = over.f_mul(a)?.f_div(b)?.f_neg()?;
-            [over, d_b]
+/// The operands that the backward pass of an operation of two reads. A sum reads neither, so they are freed.
+pub(crate) enum Kept {
+    Sum,
+    Difference,
+    Product([Torch; 2]),
+    Quotient([Torch; 2]),
+    Maximum([Torch; 2]),
+    Minimum([Torch; 2]),
+}
+
+impl Kept {
+    pub(crate) fn new(op: Binary, operands: [&Torch; 2]) -> Self {
+        let both = || operands.map(Torch::shallow_clone);
+        match op {
+            Binary::Add => Self::Sum,
+            Binary::Sub => Self::Difference,
+            Binary::Mul => Self::Product(both()),
+            Binary::Div => Self::Quotient(both()),
+            Binary::Maximum => Self::Maximum(both()),
+            Binary::Minimum => Self::Minimum(both()),
         }
-        Binary::Maximum => [share(a.f_gt_tensor(b)?)?, share(a.f_lt_tensor(b)?)?],
-        Binary::Minimum => [share(a.f_lt_tensor(b)?)?, share(a.f_gt_tensor(b)?)?],
-    })
+    }
+
+    /// Returns the gradients of both operands in the shape of the result, before broadcasting is summed back.
+    pub(crate) fn gradients(&self, gradient: &Torch) -> Torched<[Torch; 2]> {
+        // Where the two are equal each gets half.
+        let share = |first: Torch, tie: &Torch| -> Torched {
+            let ties = tie.f_to_kind(gradient.kind())?.f_mul_scalar(0.5)?;
+            gradient.f_mul(&first.f_to_kind(gradient.kind())?.f_add(&ties)?)
+        };
+        Ok(match self {
+            Self::Sum => [gradient.shallow_clone(), gradient.shallow_clone()],
+            Self::Difference => [gradient.shallow_clone(), gradient.f_neg()?],
+            Self::Product([a, b]) => [gradient.f_mul(b)?, gradient.f_mul(a)?],
+            Self::Quotient([a, b]) => {
+                let over = gradient.f_div(b)?;
+                let d_b = over.f_mul(a)?.f_div(b)?.f_neg()?;
+                [over, d_b]
+            }
+            Self::Maximum([a, b]) => {
+                let tie = a.f_eq_tensor(b)?;
+                [share(a.f_gt_tensor(b)?, &tie)?, share(a.f_lt_tensor(b)?, &tie)?]
+            }
+            Self::Minimum([a, b]) => {
+                let tie = a.f_eq_tensor(b)?;
+                [share(a.f_lt_tensor(b)?, &tie)?, share(a.f_gt_tensor(b)?, &tie)?]
+            }
+        })
+    }
 }

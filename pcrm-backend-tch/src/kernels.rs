@@ -3,7 +3,7 @@
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
 use pcrm_core::tensor::Unary;
-use pcrm_core::{Attention, Kernels, Result, SequenceTree, Tensor, operands};
+use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
 use tch::Tensor as Torch;
 
 use crate::ops::norm::Norm;
@@ -48,11 +48,13 @@ impl Kernels for TchKernels {
         let mut operands = vec![x, weight];
         operands.extend(bias);
         let has_bias = bias.is_some();
-        let (x, weight) = (x.value.shallow_clone(), weight.value.shallow_clone());
+        // A frozen weight's gradient is never computed, so its input is freed.
+        let kept_x = weight.node.is_some().then(|| x.value.shallow_clone());
+        let weight = weight.value.shallow_clone();
         Ok(record(value, &operands, move |gradient, wanted| {
             let mut gradients = vec![
                 wanted.then(0, || linear::backward_x(gradient, &weight).map_err(failed(OP)))?,
-                wanted.then(1, || linear::backward_weight(gradient, &x).map_err(failed(OP)))?,
+                kept_x.map(|x| linear::backward_weight(gradient, &x).map_err(failed(OP))).transpose()?,
             ];
             if has_bias {
                 gradients.push(wanted.then(2, || linear::backward_bias(gradient).map_err(failed(OP)))?);
@@ -61,7 +63,7 @@ impl Kernels for TchKernels {
         }))
     }
 
-    fn attention(&self, qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+    fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         const OP: &str = "attention";
         composed::attention_heads(qkv, tree, how)?;
         let operands = operands::attention::<TchTensor>(NAME, qkv)?;

@@ -8,9 +8,10 @@ use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary,
 use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
 use tch::{Device, Kind, TchError, Tensor as Torch};
 
+use crate::broadcast::{self, Kept};
 use crate::kernels::TchKernels;
 use crate::ops::elementwise;
-use crate::{NAME, broadcast, failed};
+use crate::{NAME, failed};
 
 /// A libtorch tensor and its place on the tape. libtorch itself sees no history.
 pub(crate) struct TchTensor {
@@ -146,14 +147,16 @@ impl RawTensor for TchTensor {
 
     fn binary(&self, op: Binary, rhs: &Tensor) -> Result<Tensor> {
         let rhs = other("binary", rhs)?;
-        let (a, b) = (self.value.shallow_clone(), rhs.value.shallow_clone());
-        let value = broadcast::binary(op, &a, &b).map_err(failed("binary"))?;
+        let (a, b) = (&self.value, &rhs.value);
+        let value = broadcast::binary(op, a, b).map_err(failed("binary"))?;
+        let sizes = [a.size(), b.size()];
+        let kept = Kept::new(op, [a, b]);
         Ok(record(value, &[self, rhs], move |gradient, wanted| {
             let err = || failed("binary backward");
-            let [d_a, d_b] = broadcast::binary_gradients(op, [&a, &b], gradient).map_err(err())?;
+            let [d_a, d_b] = kept.gradients(gradient).map_err(err())?;
             Ok(vec![
-                wanted.then(0, || d_a.f_sum_to_size(a.size()).map_err(err()))?,
-                wanted.then(1, || d_b.f_sum_to_size(b.size()).map_err(err()))?,
+                wanted.then(0, || d_a.f_sum_to_size(&sizes[0]).map_err(err()))?,
+                wanted.then(1, || d_b.f_sum_to_size(&sizes[1]).map_err(err()))?,
             ])
         }))
     }

@@ -4,13 +4,14 @@
 //! compares each with [`crate::composed`] on every registered backend.
 
 mod ask;
+mod plans;
 
 pub use ask::{Ask, Asked, NO_QUESTION, TokenStats};
+pub use plans::PlannedTree;
 
 use crate::composed;
 use crate::error::Result;
 use crate::tensor::{Tensor, Unary};
-use crate::tree::SequenceTree;
 
 /// How rows attend.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,8 +78,9 @@ pub trait Kernels: Sync {
     }
 
     /// Softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]`, heads a
-    /// multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) → `[queries, heads, dim]`.
-    fn attention(&self, qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) -> Result<Tensor> {
+    /// multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) → `[queries, heads, dim]`. The tree keeps the
+    /// plan that an override makes, for the other layers of the pass.
+    fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         composed::attention(qkv, tree, how)
     }
 

@@ -43,7 +43,7 @@ pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use host::{HostData, HostTensor};
-pub use kernels::{Attention, Kernels, Mask};
+pub use kernels::{Attention, Kernels, Mask, PlannedTree};
 pub use params::{Gradients, Params};
 pub use tensor::Tensor;
 pub use tree::{Packed, SequenceTree};

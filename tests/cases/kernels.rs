@@ -165,7 +165,7 @@ pub fn attention() -> Result<Vec<Case>> {
                     let tree = tree.clone();
                     cases.push(Case::new(name, inputs, LONG, move |k, x| {
                         let how = Attention { scale: 0.7, mask, queries: asked.as_deref() };
-                        k.attention([&x[0], &x[1], &x[2]], &tree, &how)
+                        k.attention([&x[0], &x[1], &x[2]], &tree.clone().into(), &how)
                     }));
                 }
             }
@@ -202,11 +202,11 @@ pub fn empty() -> Result<Vec<Case>> {
         }),
         new("attention", vec![wide.clone(), wide.clone(), wide.clone()], |k, x| {
             let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: None };
-            k.attention([&x[0], &x[1], &x[2]], &SequenceTree::default(), &how)
+            k.attention([&x[0], &x[1], &x[2]], &SequenceTree::default().into(), &how)
         }),
         new("attention with queries", vec![wide, heads.clone(), heads], |k, x| {
             let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: Some(&[]) };
-            k.attention([&x[0], &x[1], &x[2]], &SequenceTree::sequence(3)?, &how)
+            k.attention([&x[0], &x[1], &x[2]], &SequenceTree::sequence(3)?.into(), &how)
         }),
     ])
 }

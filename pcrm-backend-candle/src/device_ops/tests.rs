@@ -7,7 +7,9 @@ use std::sync::Arc;
 use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::{Reduce, Unary};
 use pcrm_core::tree::Segment;
-use pcrm_core::{Backend, DType, Device, Error, HostTensor, Kernels, Params, Result, SequenceTree, Tensor};
+use pcrm_core::{
+    Backend, DType, Device, Error, HostTensor, Kernels, Params, PlannedTree, Result, SequenceTree, Tensor,
+};
 
 use super::attention::plan::{Limits, Plan, Sizes};
 use crate::device_kernels::{DeviceKernels, attend};
@@ -258,7 +260,7 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
                                 Arc::new(plan.map_err(Error::backend(NAME, "plan"))?),
                             )
                         }
-                        _ => k.attention([&x[0], &x[1], &x[2]], &tree, &how),
+                        _ => k.attention([&x[0], &x[1], &x[2]], &tree.clone().into(), &how),
                     })?;
                 }
             }
@@ -272,6 +274,7 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
 fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
     let trees =
         [tree(&[(4, None), (3, Some(0)), (2, Some(0))])?, tree(&[(4, None), (2, Some(0)), (3, Some(0))])?];
+    let trees = trees.map(PlannedTree::new);
     let qkv = [random(&[9, 2, 8], 1)?, random(&[9, 1, 8], 2)?, random(&[9, 1, 8], 3)?];
     for _ in 0..2 {
         for tree in &trees {

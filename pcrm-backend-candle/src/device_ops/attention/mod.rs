@@ -4,7 +4,6 @@
 //! and values are never repeated. Of the scores only ln Σ eˣ of each row is kept; the backward computes them anew.
 
 pub(crate) mod plan;
-pub(crate) mod recent;
 
 use candle_core as ct;
 use pcrm_core::Mask;

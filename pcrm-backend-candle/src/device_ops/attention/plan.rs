@@ -4,8 +4,10 @@
 //! size make one group, filled up to the largest; a group is one batched product, so the number of launches follows
 //! from how many sizes there are and not from the number of segments.
 
+use std::sync::Arc;
+
 use candle_core as ct;
-use pcrm_core::{Attention, Mask, SequenceTree};
+use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 
 use crate::device_ops::row_sums::{NOTHING, RowSums, index};
 
@@ -79,6 +81,17 @@ struct Block {
 }
 
 impl Plan {
+    /// Returns the plan that all layers of a pass share.
+    pub(crate) fn shared(
+        tree: &PlannedTree,
+        how: &Attention<'_>,
+        sizes: Sizes,
+        device: &ct::Device,
+    ) -> ct::Result<Arc<Self>> {
+        let key = (how.queries.map(<[usize]>::to_vec), how.mask, how.scale, sizes, device.location());
+        tree.plan(key, || Self::new(tree, how, sizes, Limits::GPU, device))
+    }
+
     /// Cuts a batch up; the operands of attention must have been checked.
     pub(crate) fn new(
         tree: &SequenceTree,

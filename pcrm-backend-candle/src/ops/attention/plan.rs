@@ -1,7 +1,10 @@
 //! The work of a call: trees, the rows that ask, tiles, and what is gathered for one.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use pcrm_core::tree::Asking;
-use pcrm_core::{Attention, Mask, SequenceTree};
+use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 
 use super::super::product::steady_rows;
 
@@ -9,15 +12,14 @@ use super::super::product::steady_rows;
 pub(super) const TILE: usize = 64;
 
 /// The sizes that attention works with.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Sizes {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) dim: usize,
 }
 
-/// How a call attends, owned so that the backward can keep it.
-#[derive(Clone)]
+/// The work of a call, which its backward keeps.
 pub(crate) struct Plan {
     trees: Vec<Vec<Part>>,
     /// Rows of q (all rows, or those asked for).
@@ -27,8 +29,7 @@ pub(crate) struct Plan {
     pub(super) mask: Mask,
 }
 
-/// One segment: what it sees and which of its rows ask.
-#[derive(Clone)]
+/// One segment: the rows it sees and its own rows that ask.
 pub(super) struct Part {
     /// Rows of the stream seen by the segment's last row, the segment's own last.
     pub(super) chain: Vec<std::ops::Range<usize>>,
@@ -37,6 +38,13 @@ pub(super) struct Part {
 }
 
 impl Plan {
+    /// Returns the plan that all layers of a pass share.
+    pub(crate) fn shared(tree: &PlannedTree, how: &Attention<'_>, sizes: Sizes) -> Arc<Self> {
+        let key = (how.queries.map(<[usize]>::to_vec), how.mask, how.scale, sizes);
+        let Ok(plan) = tree.plan(key, || Ok::<_, Infallible>(Self::new(tree, how, sizes)));
+        plan
+    }
+
     /// Lays out the work for a tree.
     pub(crate) fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
         let part = |asking: Asking| Part {

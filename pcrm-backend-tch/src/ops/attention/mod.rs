@@ -6,7 +6,9 @@
 mod plan;
 mod segments;
 
-use pcrm_core::{Attention, Mask, SequenceTree};
+use std::sync::Arc;
+
+use pcrm_core::{Attention, Mask, PlannedTree};
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
@@ -19,7 +21,7 @@ type SavedTiles = Vec<Vec<[Torch; 2]>>;
 
 /// A plan and what its forward kept.
 pub(crate) struct Tiles {
-    plan: Plan,
+    plan: Arc<Plan>,
     saved: SavedTiles,
 }
 
@@ -34,7 +36,7 @@ pub(crate) enum Saved {
 /// q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`. `None` is saved unless `keeps`.
 pub(crate) fn forward(
     qkv: [&Torch; 3],
-    tree: &SequenceTree,
+    tree: &PlannedTree,
     how: &Attention<'_>,
     keeps: bool,
 ) -> Torched<(Torch, Option<Saved>)> {
@@ -42,7 +44,7 @@ pub(crate) fn forward(
         let (value, graph) = segments::forward(qkv, tree, how, keeps)?;
         return Ok((value, graph.map(Saved::Segments)));
     }
-    let plan = Plan::new(tree, how);
+    let plan = Plan::shared(tree, how);
     let (value, saved) = forward_tiles(&plan, qkv, keeps)?;
     Ok((value, keeps.then_some(Saved::Tiles(Tiles { plan, saved }))))
 }

@@ -4,10 +4,12 @@
 //! its chain up to the tile's end, rounded up to whole tiles; what it must not see is masked. So the sums of a row
 //! depend on its position alone, and a row has the same bits whether its prompt is shared or not.
 
+use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::Arc;
 
 use pcrm_core::tree::Asking;
-use pcrm_core::{Attention, Mask, SequenceTree};
+use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 
 /// Positions of a tile.
 pub(super) const TILE: usize = 64;
@@ -52,6 +54,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Returns the plan that all layers of a pass share.
+    pub(super) fn shared(tree: &PlannedTree, how: &Attention<'_>) -> Arc<Self> {
+        let key = (how.queries.map(<[usize]>::to_vec), how.mask, how.scale);
+        let Ok(plan) = tree.plan(key, || Ok::<_, Infallible>(Self::new(tree, how)));
+        plan
+    }
+
     /// A plan for a tree.
     pub(super) fn new(tree: &SequenceTree, how: &Attention<'_>) -> Self {
         let part = |asking: Asking| {

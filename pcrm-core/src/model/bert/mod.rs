@@ -14,7 +14,7 @@ pub use config::BertConfig;
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::kernels::{Attention, Mask};
+use crate::kernels::{Attention, Mask, PlannedTree};
 use crate::model::layers::{Embedding, Linear, Norm};
 use crate::model::lora::Noise;
 use crate::model::{Rows, select};
@@ -65,9 +65,10 @@ impl Bert {
     /// Token ids outside the vocabulary, texts longer than there are positions, the backend's errors.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
+        let tree = PlannedTree::new(batch.tree.clone());
         for (at, layer) in self.layers.iter().enumerate() {
             let rows = if at + 1 == self.layers.len() { rows } else { Rows::All };
-            x = self.layer(layer, &x, batch, rows)?;
+            x = self.layer(layer, &x, &tree, rows)?;
         }
         Ok(x)
     }
@@ -88,10 +89,10 @@ impl Bert {
     }
 
     /// One layer; x `[rows, width]` → `[wanted rows, width]`.
-    fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+    fn layer(&self, layer: &Layer, x: &Tensor, tree: &PlannedTree, rows: Rows<'_>) -> Result<Tensor> {
         let BertConfig { width, heads, activation, .. } = self.config;
         let dim = width / heads;
-        let all = layer.qkv.forward(x, Noise::NONE)?.reshape([batch.ids.len(), 3 * heads, dim])?;
+        let all = layer.qkv.forward(x, Noise::NONE)?.reshape([tree.rows(), 3 * heads, dim])?;
         let part = |at: usize| all.narrow(1, at * heads, heads);
         let qkv = [select(&part(0)?, rows)?, part(1)?, part(2)?]; // [rows, heads, dim]
         let queries = match rows {
@@ -99,7 +100,7 @@ impl Bert {
             Rows::Only(rows) => Some(rows),
         };
         let how = Attention { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::Full, queries };
-        let attended = x.kernels().attention(qkv.each_ref(), &batch.tree, &how)?;
+        let attended = x.kernels().attention(qkv.each_ref(), tree, &how)?;
         let attended = layer.output.forward(&attended.reshape([attended.shape()[0], width])?, Noise::NONE)?;
         let x = layer.attention_norm.forward(&attended.add(&select(x, rows)?)?)?;
         let up = layer.up.forward(&x, Noise::NONE)?;

@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{Ask, TokenStats};
+use crate::kernels::{Ask, PlannedTree, TokenStats};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::layers::{Norm, Weight};
@@ -28,7 +28,7 @@ use crate::model::weights::{self, Entry};
 use crate::model::{Rows, folder};
 use crate::params::Params;
 use crate::tensor::Tensor;
-use crate::tree::{Packed, SequenceTree};
+use crate::tree::Packed;
 
 /// A decoder-only transformer.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct Decoder {
 /// State that all layers of one forward pass share.
 #[derive(Clone)]
 struct Pass {
-    tree: Arc<SequenceTree>,
+    tree: Arc<PlannedTree>,
     /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary
     /// positions.
     angles: Vec<[Tensor; 2]>,
@@ -320,7 +320,7 @@ impl Decoder {
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
         };
         let angles = self.angles.iter().map(tables).collect::<Result<_>>()?;
-        Ok(Pass { tree: Arc::new(batch.tree.clone()), angles, dropout })
+        Ok(Pass { tree: Arc::new(PlannedTree::new(batch.tree.clone())), angles, dropout })
     }
 
     /// Returns the matrix whose product with hidden states gives logits, `[vocabulary, width]`.

@@ -121,15 +121,15 @@ impl Adapter {
         Self { module: Arc::clone(&self.module), a: self.a.over(params), b: self.b.over(params), ..*self }
     }
 
-    /// Adds s·(dropout(x)·Aᵀ)·Bᵀ to y; the sum has the type of y. A and B are f32, and so is their
+    /// Adds (s·dropout(x)·Aᵀ)·Bᵀ to y; the sum has the type of y. A and B are f32, and so is their
     /// arithmetic, as in PEFT.
     pub fn add(&self, x: &Tensor, y: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let mut x = x.cast(DType::F32)?;
         if let Some(mask) = noise.mask(&self.module, self.dropout, x.shape()[1])? {
             x = x.mul(&x.constant(&mask)?)?;
         }
-        let low = x.kernels().linear(&x, self.a.tensor(), None)?;
-        let change = low.kernels().linear(&low, self.b.tensor(), None)?.affine(self.scale, 0.0)?;
+        let low = x.kernels().linear(&x, self.a.tensor(), None)?.affine(self.scale, 0.0)?;
+        let change = low.kernels().linear(&low, self.b.tensor(), None)?;
         y.add(&change.cast(y.dtype())?)
     }
 

@@ -1,0 +1,91 @@
+//! The tree of a forward pass, with the plans by which a backend attends over it.
+
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::tree::SequenceTree;
+
+/// A tree and the plans that backends make of it.
+///
+/// All layers of a model attend in one of a few ways, so a plan (rows, tiles, indices on the device) is made by the
+/// first layer that asks for it and serves the others and their backward. Plans live as long as the pass.
+#[derive(Default)]
+pub struct PlannedTree {
+    tree: SequenceTree,
+    /// Keys and plans, each of a type of the backend's.
+    plans: Mutex<Vec<(Box<dyn Any + Send>, Arc<dyn Any + Send + Sync>)>>,
+}
+
+impl PlannedTree {
+    /// Returns a tree without plans.
+    pub fn new(tree: SequenceTree) -> Self {
+        Self { tree, plans: Mutex::default() }
+    }
+
+    /// Returns the plan of this key, made by `make` if there is none. The key holds all that the plan follows from
+    /// besides the tree.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn plan<K, P, E>(&self, key: K, make: impl FnOnce() -> Result<P, E>) -> Result<Arc<P>, E>
+    where
+        K: PartialEq + Send + 'static,
+        P: Send + Sync + 'static,
+    {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = plans.iter().filter(|(known, _)| known.downcast_ref::<K>() == Some(&key));
+        if let Some(plan) = known.filter_map(|(_, plan)| Arc::clone(plan).downcast().ok()).next() {
+            return Ok(plan);
+        }
+        let plan = Arc::new(make()?);
+        let shared: Arc<dyn Any + Send + Sync> = Arc::<P>::clone(&plan);
+        plans.push((Box::new(key), shared));
+        Ok(plan)
+    }
+}
+
+impl Deref for PlannedTree {
+    type Target = SequenceTree;
+
+    fn deref(&self) -> &SequenceTree {
+        &self.tree
+    }
+}
+
+impl From<SequenceTree> for PlannedTree {
+    fn from(tree: SequenceTree) -> Self {
+        Self::new(tree)
+    }
+}
+
+impl Debug for PlannedTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tree.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a plan is made once for a key, and another key or another kind of plan gets its own.
+    #[test]
+    fn plans_are_made_once_for_each_key() {
+        let tree = PlannedTree::default();
+        let mut made = 0;
+        let mut plan = |key: (u32, f64)| {
+            let plan = tree.plan(key, || {
+                made += 1;
+                Ok::<_, ()>(made)
+            });
+            plan.map(|plan| *plan)
+        };
+        let numbers = [plan((1, 0.5)), plan((2, 0.5)), plan((1, 0.25)), plan((1, 0.5))];
+        assert_eq!(numbers, [Ok(1), Ok(2), Ok(3), Ok(1)]);
+        assert_eq!(tree.plan((1_u32, 0.5), || Ok::<_, ()>("text")).as_deref(), Ok(&"text"));
+        assert_eq!(tree.plan(7_u8, || Err::<u8, _>("no")), Err("no"));
+        assert_eq!(tree.plan(7_u8, || Ok::<u8, ()>(1)).as_deref(), Ok(&1));
+    }
+}
