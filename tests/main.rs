@@ -40,5 +40,6 @@ mod scheduling; // bounds that change over training: what is in force when
 mod sft; // fine-tuning: loss and gradients against transformers, runs that learn and resume
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways
+mod threads; // the same bits with any number of threads and on any instruction set
 mod training; // what a run learns, writes, keeps and refuses
 mod wild_models; // checkpoints as people have them: configs, prefixes, heads, buffers, quantised weights, adapters

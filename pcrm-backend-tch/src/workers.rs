@@ -21,7 +21,22 @@ use crate::ops::Torched;
 const PIECE: i64 = 64 * 1024;
 
 /// Does every piece, each on one thread; the results are in the order of the pieces.
+///
+/// A single piece is on one thread too: libtorch would divide it among threads in a way that follows from their number,
+/// and the last elements of a share get other bits. Elsewhere than on the CPU the calling thread does all pieces.
 pub(crate) fn each<P: Send, R: Send>(
+    device: Device,
+    pieces: Vec<P>,
+    work: impl Fn(P) -> Torched<R> + Sync,
+) -> Torched<Vec<R>> {
+    match device {
+        Device::Cpu => spread(pieces, work, threads()),
+        _ => pieces.into_iter().map(work).collect(),
+    }
+}
+
+/// As [`each`] on the CPU, but libtorch may divide a single piece: for operations that get the same bits either way.
+pub(crate) fn each_or_divided<P: Send, R: Send>(
     pieces: Vec<P>,
     work: impl Fn(P) -> Torched<R> + Sync,
 ) -> Torched<Vec<R>> {
@@ -29,16 +44,8 @@ pub(crate) fn each<P: Send, R: Send>(
     spread(pieces, work, threads)
 }
 
-/// As [`each`], also where there is one piece alone, which libtorch would divide among threads: small products whose
-/// sizes are no multiples of its vectors then get other bits.
-pub(crate) fn each_undivided<P: Send, R: Send>(
-    pieces: Vec<P>,
-    work: impl Fn(P) -> Torched<R> + Sync,
-) -> Torched<Vec<R>> {
-    spread(pieces, work, threads())
-}
-
-fn threads() -> usize {
+/// Returns the number of threads that libtorch computes with.
+pub(crate) fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 

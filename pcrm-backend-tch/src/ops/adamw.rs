@@ -16,7 +16,7 @@ pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&Torch; 3], gradi
         let cut = |x: &Torch| x.f_narrow(0, start, length);
         pieces.push(([cut(&param)?, cut(&mean)?, cut(&variance)?], cut(&gradient)?));
     }
-    workers::each(pieces, |(slots, gradient)| update(step, slots, &gradient))?;
+    workers::each(param.device(), pieces, |(slots, gradient)| update(step, slots, &gradient))?;
     Ok(())
 }
 
@@ -39,13 +39,19 @@ fn update(
 
 /// Σ x² in f64 over all tensors, read once.
 pub(crate) fn sum_of_squares(tensors: &[&Torch]) -> Torched<f64> {
-    let mut norms = Vec::with_capacity(tensors.len());
+    // Pieces have a fixed size, so threads do not change the order of additions.
+    let mut pieces = Vec::new();
     for x in tensors {
-        norms.push(x.f_norm()?.f_to_kind(Kind::Double)?);
+        let flat = x.f_reshape([-1])?;
+        for (start, length) in workers::elements(&flat) {
+            pieces.push(flat.f_narrow(0, start, length)?);
+        }
     }
-    if norms.is_empty() {
+    if pieces.is_empty() {
         return Ok(0.0);
     }
+    let norm = |piece: Torch| piece.f_norm()?.f_to_kind(Kind::Double);
+    let norms = workers::each(pieces[0].device(), pieces, norm)?;
     let norms = Torch::f_stack(&norms, 0)?;
-    norms.f_dot(&norms)?.f_double_value(&[])
+    norms.f_mul(&norms)?.f_sum(Kind::Double)?.f_double_value(&[])
 }

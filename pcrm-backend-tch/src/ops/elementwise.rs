@@ -1,10 +1,11 @@
 //! Element-wise functions of one tensor, and silu(gate)·up.
 //!
-//! An element gets the same bits wherever it stands: libtorch computes the last few elements of a thread's share with
-//! other instructions, whose exponential differs, so activations are filled up until nobody's share has such a rest.
+//! An element gets the same bits wherever it stands and however many threads there are: libtorch computes the last few
+//! elements of a thread's share with other instructions, whose exponential differs, so shares are pieces of a fixed
+//! size here, the last one filled up.
 
 use pcrm_core::tensor::Unary;
-use tch::{Device, Kind, Tensor as Torch};
+use tch::{Device, Kind, TchError, Tensor as Torch};
 
 use super::Torched;
 use crate::workers;
@@ -22,31 +23,52 @@ pub(crate) fn unary(op: Unary, x: &Torch) -> Torched {
         Unary::Sigmoid => x.f_sigmoid(),
         Unary::Softplus => x.f_softplus(),
         Unary::Relu => x.f_relu(),
-        Unary::Silu => steady(x, Torch::f_silu),
-        Unary::Gelu => steady(x, |x| x.f_gelu("none")),
-        Unary::GeluTanh => steady(x, |x| x.f_gelu("tanh")),
+        Unary::Silu => steady([x], |[x]| x.f_silu()),
+        Unary::Gelu => steady([x], |[x]| x.f_gelu("none")),
+        Unary::GeluTanh => steady([x], |[x]| x.f_gelu("tanh")),
     }
 }
 
 /// Elements of one round of libtorch's vector loops: two AVX-512 registers of f32.
 const ROUND: i64 = 32;
-/// Elements below which libtorch employs no further thread (`at::internal::GRAIN_SIZE`).
-const GRAIN: i64 = 32 * 1024;
 
-/// An activation in f32 on the CPU over elements filled up to whole rounds for every thread.
-fn steady(x: &Torch, op: impl Fn(&Torch) -> Torched) -> Torched {
+/// An element-wise function in f32 on the CPU, in pieces of whole rounds that one thread computes each.
+fn steady<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torched + Sync) -> Torched {
+    let x = inputs[0];
     if x.kind() != Kind::Float || x.device() != Device::Cpu {
-        return op(x);
+        return op(inputs);
     }
-    let elements = x.numel() as i64;
-    let threads = i64::from(tch::get_num_threads()).min((elements + GRAIN - 1) / GRAIN).max(1);
-    let rest = elements % (ROUND * threads);
-    if rest == 0 && x.is_contiguous() {
-        return op(x);
+    let out = Torch::f_empty(x.size(), (x.kind(), x.device()))?;
+    let flat_out = out.f_view([-1])?;
+    let mut flat = Vec::with_capacity(N);
+    for input in inputs {
+        flat.push(input.f_reshape([-1])?);
     }
-    let fill = if rest == 0 { 0 } else { ROUND * threads - rest };
-    let filled = op(&x.f_reshape([-1])?.f_constant_pad_nd([0, fill])?)?;
-    filled.f_narrow(0, 0, elements)?.f_reshape(x.size())
+    let mut pieces = Vec::new();
+    for (start, length) in workers::elements(&flat_out) {
+        let cut = |x: &Torch| x.f_narrow(0, start, length);
+        pieces.push((cut(&flat_out)?, flat.iter().map(cut).collect::<Torched<Vec<_>>>()?));
+    }
+    workers::each(Device::Cpu, pieces, |(mut out, inputs)| {
+        let inputs: [Torch; N] =
+            inputs.try_into().map_err(|_| TchError::Shape("as many pieces as inputs".to_owned()))?;
+        out.f_copy_(&in_rounds(inputs.each_ref(), &op)?)
+    })?;
+    Ok(out)
+}
+
+/// An element-wise function of a piece, filled up to whole rounds.
+fn in_rounds<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torched) -> Torched {
+    let elements = inputs[0].numel() as i64;
+    let fill = (ROUND - elements % ROUND) % ROUND;
+    if fill == 0 || inputs[0].kind() != Kind::Float {
+        return op(inputs);
+    }
+    let mut filled = inputs.map(Torch::shallow_clone);
+    for input in &mut filled {
+        *input = input.f_reshape([-1])?.f_constant_pad_nd([0, fill])?;
+    }
+    op(filled.each_ref())?.f_narrow(0, 0, elements)?.f_reshape(inputs[0].size())
 }
 
 /// The gradient of x from that of op(x).
@@ -62,9 +84,9 @@ pub(crate) fn unary_backward(op: Unary, x: &Torch, gradient: &Torch) -> Torched 
         Unary::Sigmoid => Torch::f_sigmoid_backward(gradient, &x.f_sigmoid()?),
         Unary::Softplus => gradient.f_mul(&x.f_sigmoid()?),
         Unary::Relu => x.f_threshold_backward(gradient, 0.0),
-        Unary::Silu => x.f_silu_backward(gradient),
-        Unary::Gelu => x.f_gelu_backward(gradient, "none"),
-        Unary::GeluTanh => x.f_gelu_backward(gradient, "tanh"),
+        Unary::Silu => steady([x, gradient], |[x, gradient]| x.f_silu_backward(gradient)),
+        Unary::Gelu => steady([x, gradient], |[x, gradient]| x.f_gelu_backward(gradient, "none")),
+        Unary::GeluTanh => steady([x, gradient], |[x, gradient]| x.f_gelu_backward(gradient, "tanh")),
     }
 }
 
@@ -76,7 +98,9 @@ pub(crate) fn swiglu(gate: &Torch, up: &Torch) -> Torched {
         let cut = |x: &Torch| x.f_narrow(0, start, rows);
         pieces.push((cut(&value)?, [cut(gate)?, cut(up)?]));
     }
-    workers::each(pieces, |(value, [gate, up])| unary(Unary::Silu, &gate)?.f_mul_out(&value, &up))?;
+    workers::each(gate.device(), pieces, |(value, [gate, up])| {
+        in_rounds([&gate], |[gate]| gate.f_silu())?.f_mul_out(&value, &up)
+    })?;
     Ok(value)
 }
 
@@ -89,7 +113,7 @@ pub(crate) fn swiglu_backward(gate: &Torch, up: &Torch, gradient: &Torch) -> Tor
         let cut = |x: &Torch| x.f_narrow(0, start, rows);
         pieces.push(([cut(&d_gate)?, cut(&d_up)?], [cut(gate)?, cut(up)?, cut(gradient)?]));
     }
-    workers::each(pieces, |([d_gate, d_up], [gate, up, gradient])| {
+    workers::each(gate.device(), pieces, |([d_gate, d_up], [gate, up, gradient])| {
         let _ = gate.f_silu()?.f_mul_out(&d_up, &gradient)?;
         gate.f_silu_backward_grad_input(&d_gate, &gradient.f_mul(&up)?)
     })?;

@@ -1,51 +1,151 @@
-//! x·Wᵀ + b.
+//! x·Wᵀ + b, and its gradients.
 //!
-//! In f32 on the CPU a row gets the same bits whatever stands beside it: libtorch's product has other paths for the
-//! last few of a number of rows that is no multiple of [`STEP`], so those rows go through a product of their own,
-//! filled up with zeros.
+//! In f32 on the CPU a row gets the same bits whatever stands beside it and however many threads there are. libtorch
+//! divides a product among threads in ways that follow from its size and their number, and sums differ with the way.
+//! So a product is cut here into shares that one thread computes each: whole rounds of [`STEP`] rows, and of
+//! [`COLUMNS`] columns where there are too few rows for all threads. The last rows are filled up to a round with zeros.
 
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
+use crate::workers;
 
 /// Rows come in multiples of this: measured with libtorch 2.11 over widths of 40 to 4864, see the test
 /// `a_row_has_the_same_bits_whatever_stands_beside_it`.
 pub(crate) const STEP: i64 = 8;
+/// Columns of a share come in multiples of this, but for the last ones.
+const COLUMNS: i64 = 64;
 
 /// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
 pub(crate) fn forward(x: &Torch, weight: &Torch, bias: Option<&Torch>) -> Torched {
-    let rows = x.size()[0];
-    let rest = rows % STEP;
-    if rest == 0 || x.kind() != Kind::Float || x.device() != Device::Cpu {
-        return x.f_linear(weight, bias);
+    match in_shares(x) {
+        true => product(x, &weight.f_transpose(0, 1)?, bias),
+        false => x.f_linear(weight, bias),
     }
-    let filled = x.f_narrow(0, rows - rest, rest)?.f_constant_pad_nd([0, 0, 0, STEP - rest])?;
-    let last = filled.f_linear(weight, bias)?.f_narrow(0, 0, rest)?;
-    if rest == rows {
-        return Ok(last);
-    }
-    let out = Torch::f_empty([rows, weight.size()[0]], (x.kind(), x.device()))?;
-    let (whole, turned) = (rows - rest, weight.f_transpose(0, 1)?);
-    let first = out.f_narrow(0, 0, whole)?;
-    let _ = match bias {
-        Some(bias) => bias.f_addmm_out(&first, &x.f_narrow(0, 0, whole)?, &turned)?,
-        None => x.f_narrow(0, 0, whole)?.f_mm_out(&first, &turned)?,
-    };
-    out.f_narrow(0, whole, rest)?.f_copy_(&last)?;
-    Ok(out)
 }
 
 /// g·W `[rows, in]`: the gradient of x.
 pub(crate) fn backward_x(gradient: &Torch, weight: &Torch) -> Torched {
-    gradient.f_mm(weight)
+    match in_shares(gradient) {
+        true => product(gradient, weight, None),
+        false => gradient.f_mm(weight),
+    }
 }
 
 /// gᵀ·x `[out, in]`: the gradient of W.
 pub(crate) fn backward_weight(gradient: &Torch, x: &Torch) -> Torched {
-    gradient.f_transpose(0, 1)?.f_mm(x)
+    let gradient = gradient.f_transpose(0, 1)?;
+    match in_shares(x) {
+        true => product(&gradient, x, None),
+        false => gradient.f_mm(x),
+    }
 }
 
 /// Σ g over the rows `[out]`: the gradient of b.
 pub(crate) fn backward_bias(gradient: &Torch) -> Torched {
     gradient.f_sum_dim_intlist(0i64, false, None)
+}
+
+fn in_shares(x: &Torch) -> bool {
+    x.kind() == Kind::Float && x.device() == Device::Cpu
+}
+
+/// a `[rows, inner]` · b `[inner, columns]` + bias `[columns]`.
+fn product(a: &Torch, b: &Torch, bias: Option<&Torch>) -> Torched {
+    let (rows, columns) = (a.size()[0], b.size()[1]);
+    let out = Torch::f_empty([rows, columns], (Kind::Float, Device::Cpu))?;
+    let (whole, rest) = (rows - rows % STEP, rows % STEP);
+    let threads = workers::threads() as i64;
+    let mut pieces = Vec::new();
+    let mut cut = |a: &Torch, out: &Torch, parts: i64| -> Torched<()> {
+        for (start, length) in shares(columns, parts, COLUMNS) {
+            let of = |x: &Torch, dim: i64| x.f_narrow(dim, start, length);
+            let bias = bias.map(|bias| of(bias, 0)).transpose()?;
+            pieces.push((a.shallow_clone(), of(b, 1)?, bias, of(out, 1)?));
+        }
+        Ok(())
+    };
+    let by_rows = shares(whole, threads, STEP);
+    let by_columns = threads / (by_rows.len().max(1) as i64);
+    for (start, length) in by_rows {
+        cut(&a.f_narrow(0, start, length)?, &out.f_narrow(0, start, length)?, by_columns)?;
+    }
+    let last = Torch::f_empty([if rest == 0 { 0 } else { STEP }, columns], (Kind::Float, Device::Cpu))?;
+    if rest != 0 {
+        cut(&a.f_narrow(0, whole, rest)?.f_constant_pad_nd([0, 0, 0, STEP - rest])?, &last, threads)?;
+    }
+    workers::each(Device::Cpu, pieces, |(a, b, bias, out)| match bias {
+        Some(bias) => bias.f_addmm_out(&out, &a, &b),
+        None => a.f_mm_out(&out, &b),
+    })?;
+    if rest != 0 {
+        out.f_narrow(0, whole, rest)?.f_copy_(&last.f_narrow(0, 0, rest)?)?;
+    }
+    Ok(out)
+}
+
+/// Cuts `length` into at most so many shares of whole steps, as (start, length); the last has what is left over.
+fn shares(length: i64, parts: i64, step: i64) -> Vec<(i64, i64)> {
+    let steps = length / step;
+    let parts = parts.clamp(1, steps.max(1));
+    let mut shares = Vec::with_capacity(parts as usize);
+    let mut start = 0;
+    for part in 0..parts {
+        let end = if part + 1 == parts { length } else { steps * (part + 1) / parts * step };
+        if end > start {
+            shares.push((start, end - start));
+        }
+        start = end;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: shares cover all, are whole steps but for the last, and are as many as asked where there is enough.
+    #[test]
+    fn shares_are_whole_steps_that_cover_all() {
+        assert_eq!(shares(24, 2, 8), [(0, 8), (8, 16)]);
+        assert_eq!(shares(131, 2, 64), [(0, 64), (64, 67)]);
+        assert_eq!(shares(7, 4, 64), [(0, 7)]);
+        assert_eq!(shares(0, 4, 8), []);
+        for (length, parts) in [(8 * 100, 3), (8 * 5, 16), (64, 4)] {
+            let cut = shares(length, parts, 8);
+            assert_eq!(cut.len() as i64, parts.min(length / 8));
+            let mut next = 0;
+            for (start, size) in cut {
+                assert!(start == next && size % 8 == 0, "{length} in {parts}");
+                next += size;
+            }
+            assert_eq!(next, length);
+        }
+    }
+
+    /// Protects: products have the same bits with any number of threads, and those of one thread.
+    #[test]
+    fn products_have_the_same_bits_with_any_number_of_threads() -> Torched<()> {
+        tch::manual_seed(3);
+        let before = tch::get_num_threads();
+        for (rows, inner, columns) in [(3, 40, 130), (8, 384, 1003), (129, 96, 65), (200, 600, 1)] {
+            let x = Torch::randn([rows, inner], tch::kind::FLOAT_CPU);
+            let w = Torch::randn([columns, inner], tch::kind::FLOAT_CPU);
+            let bias = Torch::randn([columns], tch::kind::FLOAT_CPU);
+            let all = |threads: i32| -> Torched<[Torch; 3]> {
+                tch::set_num_threads(threads);
+                let y = forward(&x, &w, Some(&bias))?;
+                Ok([backward_x(&y, &w)?, backward_weight(&y, &x)?, y])
+            };
+            let want = all(1)?;
+            for threads in [2, 3, 4, 8, 16] {
+                for (got, want) in all(threads)?.iter().zip(&want) {
+                    assert!(got.equal(want), "{rows}·{inner}·{columns} on {threads} threads");
+                }
+            }
+            assert!((&want[2] - (x.matmul(&w.tr()) + &bias)).abs().max().double_value(&[]) < 1e-3);
+        }
+        tch::set_num_threads(before);
+        Ok(())
+    }
 }

@@ -82,7 +82,7 @@ fn rms(x: &Torch, weight: &Torch, eps: f64) -> Torched<(Torch, Moments)> {
         let cut = |x: &Torch| x.f_narrow(0, start, rows);
         pieces.push((cut(&value)?, cut(&flat)?, weight.f_to_kind(Kind::Float)?));
     }
-    let inverses = workers::each(pieces, |(mut value, x, weight)| {
+    let inverses = workers::each(x.device(), pieces, |(mut value, x, weight)| {
         let wide = x.f_to_kind(Kind::Float)?;
         let inverse = wide.f_mul(&wide)?.f_mean_dim(-1i64, true, None)?.f_add_scalar_(eps)?.f_rsqrt_()?;
         value.f_copy_(&wide.f_mul(&inverse)?.f_mul_(&weight)?)?;
@@ -104,8 +104,9 @@ fn in_pieces(x: &Torch, weight: &Torch, gradient: &Torch, moments: &Moments) -> 
         let inputs = [cut(&flat)?, weight.f_to_kind(Kind::Float)?, cut(&gradient)?];
         pieces.push((cut(&d_x)?, inputs, Moments { mean, inverse: cut(&moments.inverse)? }));
     }
-    let sums =
-        workers::each(pieces, |(d_x, inputs, moments)| backward_rows(&d_x, inputs.each_ref(), &moments))?;
+    let sums = workers::each(x.device(), pieces, |(d_x, inputs, moments)| {
+        backward_rows(&d_x, inputs.each_ref(), &moments)
+    })?;
     // Pieces have a fixed size, so threads do not change the order of additions.
     let sum = |at: usize| -> Torched {
         let parts: Vec<&Torch> = sums.iter().map(|sums| &sums[at]).collect();

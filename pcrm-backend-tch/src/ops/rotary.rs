@@ -22,7 +22,9 @@ pub(crate) fn rotate(x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched
         let cut = |x: &Torch| x.f_narrow(0, start, rows);
         pieces.push((cut(&turned)?, [cut(x)?, cut(cos)?, cut(sin)?]));
     }
-    workers::each(pieces, |(turned, [x, cos, sin])| rotate_into(&turned, &x, [&cos, &sin], turn))?;
+    workers::each(x.device(), pieces, |(turned, [x, cos, sin])| {
+        rotate_into(&turned, &x, [&cos, &sin], turn)
+    })?;
     Ok(turned)
 }
 

@@ -120,7 +120,7 @@ pub(crate) fn backward(
         }
         let d_logits = d_z.f_to_kind(hidden.kind())?;
         if let Some(d_hidden) = &d_hidden {
-            let values = d_logits.f_mm(head)?;
+            let values = linear::backward_x(&d_logits, head)?;
             match asked.run(&chunk) {
                 Some(first) => d_hidden.f_narrow(0, first as i64, chunk.len() as i64)?.f_copy_(&values)?,
                 None => {
@@ -130,7 +130,7 @@ pub(crate) fn backward(
             }
         }
         if let Some(sum) = &mut d_head {
-            *sum = sum.f_add_(&d_logits.f_transpose(0, 1)?.f_mm(&part)?)?;
+            *sum = sum.f_add_(&linear::backward_weight(&d_logits, &part)?)?;
         }
     }
     Ok([d_hidden, d_head.map(|sum| sum.f_to_kind(head.kind())).transpose()?])

@@ -86,9 +86,9 @@ fn forward_tiles(plan: &Plan, [q, k, v]: [&Torch; 3], keeps: bool) -> Torched<(T
         Ok(saved)
     };
     let saved = match plan.mask {
-        Mask::Causal { .. } => workers::each(tasks, attend)?,
+        Mask::Causal { .. } => workers::each_or_divided(tasks, attend)?,
         // Tiles are not filled up.
-        Mask::Full => workers::each_undivided(tasks, attend)?,
+        Mask::Full => workers::each(Device::Cpu, tasks, attend)?,
     };
     Ok((out, saved))
 }
@@ -109,7 +109,7 @@ fn backward_tiles(
         let targets = (d_q.shallow_clone(), d_k.share(), d_v.share());
         tasks.push((parts, saved, inputs.share(), gradient.shallow_clone(), targets));
     }
-    workers::each(tasks, |(parts, saved, inputs, gradient, (d_q, d_k, d_v))| {
+    workers::each_or_divided(tasks, |(parts, saved, inputs, gradient, (d_q, d_k, d_v))| {
         let mut saved = saved.into_iter();
         for part in parts {
             let (keys, values) = (inputs.k.of(part)?, inputs.v.of(part)?);
