@@ -10,12 +10,14 @@ mod cases; // tables of operations with their operands
 mod cli; // the verbs as users meet them
 mod compare; // constraints and seeds side by side
 mod constraint; // constraints as files, told and counted, and what a schedule does
+mod divergence; // weights and evaluations that are no numbers are not kept
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // what a model or a file of scores is worth
 mod formats; // data in every format, and what their columns are said to mean
 mod freezing; // trained and frozen parameters, copies and handles
 mod fuzzing; // the fuzz targets on a small seeded corpus
 mod golden; // logits, scores and every gradient against PyTorch, for every family
+mod holding; // a folder is one run's, and its records describe the model that lies beside them
 mod hub; // models and data by the names of repositories, from a hub on the loopback interface
 mod human_ratings; // rank correlations on human ratings, against scipy
 mod inspect; // what is told of data before training, and by which exit code
@@ -38,6 +40,7 @@ mod reports; // what runs and evaluations leave for people: pages, events, a mod
 mod resuming; // stopped, killed and damaged runs end as if nothing had happened
 mod scheduling; // bounds that change over training: what is in force when
 mod sft; // fine-tuning: loss and gradients against transformers, runs that learn and resume
+mod speechless; // runs whose terminal, pipe or log goes away
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways
 mod threads; // the same bits with any number of threads and on any instruction set

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use pcrm_core::Backend;
 use pcrm_core::schedule::Shape;
-use pcrm_rl::metrics;
 use pcrm_rl::offline::{Final, Outcome};
+use pcrm_rl::{checkpoint, metrics};
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -179,6 +179,37 @@ fn a_broken_checkpoint_is_passed_over_for_an_older_one() -> Result<()> {
             bench.config.save_every = Some(5);
             check_same(&finished(&bench, backend, dir.path())?, &want).context(name)?;
         }
+        Ok(())
+    })
+}
+
+/// Protects: no bit of a state changes unnoticed, nor does a checkpoint under another step's name; an older whole one is taken
+/// in its place. A state that an older version wrote, without a hash, is read.
+#[test]
+fn a_state_is_what_was_written_or_passed_over() -> Result<()> {
+    every_backend(|backend| {
+        let (mut bench, dir) = (Bench::usual()?, tempdir()?);
+        bench.config.keep = 3;
+        bench.stopped_after(11, backend, dir.path())?;
+        let newest = || -> Result<u64> { Ok(checkpoint::newest(dir.path())?.context("none")?.1.step) };
+        let path = dir.path().join("checkpoint-11/state.json");
+        let bytes = fs::read(&path)?;
+        for bit in (0..8 * bytes.len()).step_by(7) {
+            let mut harmed = bytes.clone();
+            harmed[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, harmed)?;
+            ensure!(newest()? == 10, "bit {bit} changed unnoticed");
+        }
+        let mut state: Value = serde_json::from_slice(&bytes)?;
+        state.as_object_mut().context("an object")?.shift_remove("hash");
+        fs::write(&path, state.to_string())?;
+        ensure!(newest()? == 11, "a state without a hash is refused");
+        state["unknown"] = Value::Null;
+        fs::write(&path, state.to_string())?;
+        ensure!(newest()? == 10, "a field that nobody knows is taken");
+        fs::write(&path, &bytes)?;
+        fs::rename(dir.path().join("checkpoint-11"), dir.path().join("checkpoint-13"))?;
+        ensure!(newest()? == 10, "the state of step 11 is taken for that of step 13");
         Ok(())
     })
 }

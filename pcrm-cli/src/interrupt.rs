@@ -1,13 +1,14 @@
-//! Ctrl-C and SIGTERM: the first asks to stop after the step at hand, the second ends at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks to stop after the step at hand, the second ends at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, OnceLock};
+use std::thread;
 
 use anyhow::{Result, bail};
 
 use crate::progress::say;
 
-/// What a shell expects of a command that SIGINT ended.
+/// The exit code that a shell expects of a command that SIGINT ended.
 pub const EXIT_CODE: u8 = 130;
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));
@@ -16,7 +17,7 @@ static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
 /// A run that the user stopped.
 #[derive(Debug)]
 pub struct Interrupted {
-    /// What was saved and how to go on.
+    /// The files that are saved, and how to continue.
     pub message: String,
 }
 
@@ -33,17 +34,44 @@ impl std::error::Error for Interrupted {}
 /// # Errors
 /// The handler cannot be installed.
 pub fn flag() -> Result<&'static AtomicBool> {
-    let installed = INSTALLED.get_or_init(|| {
-        let handler = || {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(EXIT_CODE));
-            }
-            say("stopping after this step (once more to stop at once)");
-        };
-        ctrlc::set_handler(handler).map_err(|error| error.to_string())
-    });
-    match installed {
+    match INSTALLED.get_or_init(listen) {
         Ok(()) => Ok(&STOP),
         Err(error) => bail!("cannot listen for interrupts: {error}"),
     }
+}
+
+/// Sets the flag at the first signal and ends the process at the second.
+fn stop() {
+    if STOP.swap(true, Ordering::Relaxed) {
+        std::process::exit(i32::from(EXIT_CODE));
+    }
+    // Standard error may be a pipe that nobody empties: the thread that hears signals must not wait for it.
+    let _ = thread::Builder::new().spawn(|| say("stopping after this step (once more to stop at once)"));
+}
+
+#[cfg(unix)]
+fn listen() -> Result<(), String> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    let mut heard = vec![SIGINT, SIGTERM];
+    // Under nohup the end of a terminal is no reason to stop.
+    heard.extend((!is_ignored(SIGHUP)).then_some(SIGHUP));
+    let mut signals = Signals::new(heard).map_err(|error| error.to_string())?;
+    let listen = move || signals.forever().for_each(|_| stop());
+    thread::Builder::new().name("signals".into()).spawn(listen).map(drop).map_err(|error| error.to_string())
+}
+
+/// Returns true if this process ignores a signal, where the system says so (Linux).
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(not(unix))]
+fn listen() -> Result<(), String> {
+    ctrlc::set_handler(stop).map_err(|error| error.to_string())
 }

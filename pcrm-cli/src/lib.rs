@@ -11,6 +11,9 @@
 //!
 //! The library sets the binary's allocator (mimalloc).
 
+// Printing panics where nobody reads; `terminal` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod allocator;
 mod bound_summary;
 mod card;
@@ -36,12 +39,12 @@ mod record;
 mod report;
 mod suggest;
 mod template;
+mod terminal;
 mod training;
 mod usage;
 mod warnings;
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -122,32 +125,30 @@ pub fn main() -> ExitCode {
     let matches = match parse(&command) {
         Ok(matches) => matches,
         Err(error) => {
+            if let Some(answer) = error.downcast_ref::<clap::Error>() {
+                return terminal::answer(answer);
+            }
             progress::fail(&error);
             return ExitCode::from(usage::EXIT_CODE);
         }
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        Err(error) => return terminal::answer(&error),
     };
     progress::set_quiet(cli.quiet);
     progress::start_logging();
     match run(&cli, &command, &matches) {
         Ok(code) => code,
         Err(error) if error.chain().any(|cause| cause.is::<interrupt::Interrupted>()) => {
-            eprintln!("{}", in_full(&error));
+            terminal::message(&in_full(&error));
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) if error.chain().any(|cause| cause.is::<usage::Usage>()) => {
             progress::fail(&error);
             ExitCode::from(usage::EXIT_CODE)
         }
-        // The reader of our output went away, as `head` does.
-        Err(error)
-            if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
-        {
-            ExitCode::SUCCESS
-        }
+        Err(error) if error.is::<terminal::ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             progress::fail(&error);
             ExitCode::FAILURE
@@ -168,15 +169,15 @@ fn with_negative_numbers(command: Command) -> Command {
 fn parse(command: &Command) -> Result<ArgMatches> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let (all, file) = config::with_config(command, typed)?;
-    Ok(command.clone().try_get_matches_from(&all).unwrap_or_else(|error| {
+    Ok(command.clone().try_get_matches_from(&all).map_err(|error| {
         let mut error = suggest::improved(error, command, &all);
         if let (Some(file), true) = (file, error.use_stderr()) {
-            eprintln!("with the options of {}:", file.display());
+            terminal::message(&format!("with the options of {}:", file.display()));
             // It would list every option of the file.
             error.remove(ContextKind::Usage);
         }
-        error.exit()
-    }))
+        error
+    })?)
 }
 
 /// The options of a verb as the config file of its run.
@@ -204,8 +205,10 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Bench(verb) => commands::bench::run(verb),
         Verb::Plugins => commands::plugins::run(),
         Verb::Completions { shell } => {
-            clap_complete::generate(*shell, &mut command.clone(), "pcrm", &mut io::stdout());
-            Ok(())
+            // The generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command.clone(), "pcrm", &mut script);
+            terminal::result(&String::from_utf8_lossy(&script))
         }
     }?;
     Ok(ExitCode::SUCCESS)

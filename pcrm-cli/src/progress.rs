@@ -2,13 +2,12 @@
 //! nothing with `--quiet`.
 
 use std::cell::Cell;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pcrm_rl::metrics::{StepMetrics, Summary};
 use pcrm_rl::offline::Observer;
 use tracing_subscriber::EnvFilter;
@@ -16,16 +15,17 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::chain::in_full;
 use crate::paragraph::wrapped;
+use crate::terminal::{self, BARS, shows_messages};
+use crate::training::folder::Description;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Silences everything but errors.
 pub fn set_quiet(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
 }
 
-/// Whether `--quiet` was given.
+/// Returns true if `--quiet` was given.
 pub fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
@@ -44,13 +44,12 @@ pub fn fail(error: &anyhow::Error) {
 
 /// Prints text on standard error, broken between words where a terminal would break within them.
 fn print(text: &str) {
-    let width = io::stderr().is_terminal().then(columns);
+    let width = shows_messages().then(columns);
     let lines = text.lines().map(|line| match width {
         Some(width) if line.chars().count() > width => wrapped("", line, width).trim_end().to_owned(),
         _ => line.to_owned(),
     });
-    let lines = lines.collect::<Vec<_>>().join("\n");
-    BARS.suspend(|| eprintln!("{lines}"));
+    terminal::message(&lines.collect::<Vec<_>>().join("\n"));
 }
 
 /// The columns of the terminal.
@@ -65,10 +64,10 @@ pub fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveBars).without_time();
     // A logger that is there already stays.
-    let _ = format.with_target(false).with_ansi(io::stderr().is_terminal()).try_init();
+    let _ = format.with_target(false).with_ansi(shows_messages()).try_init();
 }
 
-/// Writes above bars without tearing them.
+/// Writes logs above bars. A logger complains of errors on standard error, so there are none.
 struct AboveBars;
 
 impl<'a> MakeWriter<'a> for AboveBars {
@@ -81,11 +80,12 @@ impl<'a> MakeWriter<'a> for AboveBars {
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write(bytes))
+        terminal::bytes(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 
@@ -93,7 +93,7 @@ impl Write for AboveBars {
 pub fn bar(total: u64, what: &str) -> Bar {
     Bar {
         bar: styled(total, what, "{prefix} [{bar:8}] {pos}/{len} {elapsed}<{eta} {wide_msg}"),
-        plain: !quiet() && !io::stderr().is_terminal(),
+        plain: !quiet() && !shows_messages(),
         due: Cell::new(Instant::now() + PLAIN_AFTER),
     }
 }
@@ -133,7 +133,7 @@ impl Bar {
 fn styled(total: u64, what: &str, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template);
     let bar = ProgressBar::new(total).with_prefix(what.to_owned());
-    if quiet() || !io::stderr().is_terminal() {
+    if quiet() || !shows_messages() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         return bar;
     }
@@ -143,6 +143,11 @@ fn styled(total: u64, what: &str, template: &str) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
+}
+
+/// A bar of a style of the caller's, for a terminal.
+pub fn plain_bar(total: u64) -> ProgressBar {
+    BARS.add(ProgressBar::new(total))
 }
 
 /// Shows a file on its way from the Hub.
@@ -161,7 +166,7 @@ impl Download {
 impl hf_hub::api::Progress for Download {
     fn init(&mut self, size: usize, _: &str) {
         let bar = self.bar.get_or_insert_with(|| {
-            if !io::stderr().is_terminal() {
+            if !shows_messages() {
                 say(&format!("fetching {} ({})", self.name, HumanBytes(size as u64)));
             }
             let template = "{prefix} [{bar:16}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
@@ -186,16 +191,25 @@ pub struct Watch {
     shown: Option<Instant>,
     /// The line of the newest step, until it is printed.
     unprinted: Option<String>,
-    /// Whether an evaluation was made before.
+    /// True if an evaluation was made before.
     evaluated: bool,
     total: u64,
+    /// Called once the run is accepted, before it makes a step.
+    accepted: Option<Description>,
+}
+
+impl Watch {
+    /// Describes the run in its folder once it is accepted.
+    pub fn describing(&mut self, description: Description) {
+        self.accepted = Some(description);
+    }
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        let plain = !quiet() && !io::stderr().is_terminal();
+        let plain = !quiet() && !shows_messages();
         let bar = ProgressBar::hidden();
-        Self { bar, plain, shown: None, unprinted: None, evaluated: false, total: 0 }
+        Self { bar, plain, shown: None, unprinted: None, evaluated: false, total: 0, accepted: None }
     }
 }
 
@@ -231,6 +245,10 @@ fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Observer for Watch {
+    fn accepted(&mut self) -> pcrm_rl::Result<()> {
+        self.accepted.take().map_or(Ok(()), |describe| describe())
+    }
+
     fn begin(&mut self, done: u64, total: u64) {
         self.total = total;
         self.evaluated = done > 0;

@@ -106,6 +106,17 @@ pub enum Error {
     #[error("{0}")]
     Unsupported(String),
 
+    /// A weight or moment that would be saved is no number: training has diverged.
+    #[error("{name}: {count} of {of} numbers are NaN or infinite")]
+    NotFinite {
+        /// The weight or moment.
+        name: String,
+        /// Its elements that are not finite.
+        count: usize,
+        /// All its elements.
+        of: usize,
+    },
+
     // ---- files ----
     /// Reading or writing failed.
     #[error("{}: {cause}", path.display())]

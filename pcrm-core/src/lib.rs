@@ -7,7 +7,8 @@
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];
 //! * the method: [`constraint`], and the [`encoder`]s it may ask;
-//! * plugins: [`registry`], made from [`tagged`] data.
+//! * plugins: [`registry`], made from [`tagged`] data;
+//! * files that runs leave: [`disk`].
 //!
 //! Invariants: this crate knows no tensor library and no plugin; nothing here is padded.
 
@@ -17,6 +18,7 @@ pub mod constraint;
 pub mod data;
 pub mod device;
 pub mod digest;
+pub mod disk;
 pub mod dtype;
 pub mod encoder;
 pub mod error;

@@ -2,15 +2,16 @@
 //!
 //! A checkpoint is a folder `checkpoint-STEP`. Its first model lies in the folder itself, so that `transformers` or `peft`
 //! loads it; further models (a critic) lie in folders of their names, each with its optimiser's moments in
-//! `optimizer.safetensors`. `state.json` has the run's counters and a hash of every other file. The folder is written under a
-//! temporary name, made durable and renamed: a folder of that name is whole, unless the disk harmed it, which the hashes
-//! show.
+//! `optimizer.safetensors`. `state.json` has the run's counters, a hash of every other file and one of itself. The folder is
+//! written under a temporary name, made durable and renamed: a folder of that name is whole, unless the disk harmed it,
+//! which the hashes show.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use pcrm_core::disk::sealed::{self, Seal};
 use pcrm_core::model::weights;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -27,6 +28,7 @@ pub const MAIN: &str = "";
 
 /// The counters of a run, beside its weights and moments.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct State {
     /// Steps made.
     pub step: u64,
@@ -39,6 +41,9 @@ pub struct State {
     /// True if the run was stopped where an evaluation was due: resuming makes it first.
     #[serde(default)]
     pub evaluation_owed: bool,
+    /// Lines of `metrics.jsonl` up to this step; none in checkpoints of versions that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_lines: Option<u64>,
     /// The options, data and base model of the run.
     pub fingerprint: Fingerprint,
     /// Small states of an algorithm by name: a KL coefficient, running means.
@@ -109,7 +114,7 @@ pub fn save(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Resul
         part.write(&dir.join(name))?;
     }
     state.files = hashes(dir)?;
-    weights::write_json(&dir.join(STATE), state)?;
+    sealed::write(&dir.join(STATE), state)?;
     open_to_readers(dir)?;
     let old = run.join(format!(".old-{PREFIX}{}", state.step));
     if target.exists() {
@@ -187,7 +192,7 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// The newest checkpoint that is whole; broken ones are warned of, passed over and left where they are.
+/// Returns the newest checkpoint that is whole; broken ones are warned of, passed over and left where they are.
 ///
 /// # Errors
 /// Checkpoints exist and none is whole.
@@ -215,10 +220,13 @@ pub fn newest(run: &Path) -> Result<Option<(PathBuf, State)>> {
 fn check(dir: &Path) -> Result<State> {
     let path = dir.join(STATE);
     let refuse = |path: &Path, message: String| Error::Checkpoint { path: path.to_path_buf(), message };
-    let file = File::open(&path).map_err(pcrm_core::Error::io(&path))?;
-    let state: State = serde_json::from_reader(file).map_err(|error| refuse(&path, error.to_string()))?;
-    if !state.files.contains_key(OPTIMISER) {
-        return Err(refuse(&path, format!("has no hash of {OPTIMISER}")));
+    let (state, seal): (State, Seal) = sealed::read(&path)?;
+    if folder(Path::new(""), state.step) != Path::new(dir.file_name().unwrap_or_default()) {
+        return Err(refuse(&path, format!("is the state after {} steps", state.step)));
+    }
+    let weights = state.files.keys().any(|file| file.ends_with(".safetensors") && file != OPTIMISER);
+    if !state.files.contains_key(OPTIMISER) || !weights {
+        return Err(refuse(&path, format!("does not have the hashes of {OPTIMISER} and of a model")));
     }
     for (name, expected) in &state.files {
         let path = dir.join(name);
@@ -227,6 +235,12 @@ fn check(dir: &Path) -> Result<State> {
             let message = format!("is corrupt: its hash is {found}, {expected} was written");
             return Err(refuse(&path, message));
         }
+    }
+    if seal == Seal::Absent {
+        tracing::warn!(
+            "{}: an older pcrm wrote it without a hash of its own; damage to its numbers would not be noticed",
+            path.display()
+        );
     }
     Ok(state)
 }
@@ -267,6 +281,23 @@ pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()
         let dir = folder(run, *step);
         fs::remove_dir_all(&dir).map_err(pcrm_core::Error::io(&dir))?;
     }
+    sweep(run)
+}
+
+/// Removes all checkpoints of a run that is finished, and what interrupted writes left.
+///
+/// # Errors
+/// The disk's.
+pub fn remove_all(run: &Path) -> Result<()> {
+    for step in steps(run)? {
+        let dir = folder(run, step);
+        fs::remove_dir_all(&dir).map_err(pcrm_core::Error::io(&dir))?;
+    }
+    sweep(run)
+}
+
+/// Removes what interrupted writes left.
+fn sweep(run: &Path) -> Result<()> {
     for entry in fs::read_dir(run).map_err(pcrm_core::Error::io(run))? {
         let entry = entry.map_err(pcrm_core::Error::io(run))?;
         let name = entry.file_name();

@@ -27,6 +27,14 @@ pub enum Error {
         /// File and line of every pair of the batch.
         rows: Vec<String>,
     },
+    /// Weights, moments or an evaluation stopped being numbers.
+    #[error("step {step}: {message}; the last checkpoint is untouched")]
+    Diverged {
+        /// Steps made.
+        step: u64,
+        /// The fault.
+        message: String,
+    },
     /// An option has a value that training cannot use.
     #[error("{field}: {message}")]
     Invalid {
@@ -61,4 +69,11 @@ pub enum Error {
         /// The score after loading.
         reloaded: f32,
     },
+}
+
+impl Error {
+    /// Returns true if training diverged: a loss, a gradient, a weight or an evaluation is no number.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::Diverged { .. })
+    }
 }

@@ -5,7 +5,7 @@
 //! log-probabilities. [`pairs`] and [`batch`] pack answer
 //! sets without padding, [`order`] decides which items make which step. [`learner`] updates weights, and [`offline`] runs
 //! the steps by its [`options`]; [`metrics`] are what a step shows, [`tensorboard`] the same for TensorBoard;
-//! [`checkpoint`] is the state to resume from and [`fingerprint`] decides whether a run may; [`score`] applies a trained
+//! [`checkpoint`] is the state to resume from and [`fingerprint`] decides whether a run may, by its [`manifest`] too; [`score`] applies a trained
 //! model.
 //!
 //! A run in a few lines, of which `examples/reward.rs` is a whole program; a backend and constraints are linked by naming
@@ -42,6 +42,7 @@ pub mod error;
 pub mod fingerprint;
 pub mod learner;
 pub mod loss;
+pub mod manifest;
 pub mod metrics;
 pub mod objective;
 pub mod offline;

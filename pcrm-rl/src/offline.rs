@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Best, MAIN, State};
 use crate::error::{Error, Result};
 use crate::fingerprint::{self, Fingerprint, Resumed};
 use crate::learner::{Learner, Trainable};
+use crate::manifest;
 use crate::metrics::{MetricsFile, StepMetrics, Summary};
 use crate::objective::{Batch, Gradient, Objective, evaluate};
 pub use crate::options::{Final, TrainerConfig, Warmup};
@@ -32,7 +33,7 @@ pub struct Run<'a, O: Objective> {
     pub train: &'a O::Data,
     /// The items to evaluate on.
     pub eval: Option<&'a O::Data>,
-    /// The run's folder.
+    /// The run's folder. A program that may run twice holds it by [`pcrm_core::disk::FolderLock`].
     pub dir: &'a Path,
     /// The options and data that decide the run's numbers; a run resumes only with the same
     /// ([`crate::fingerprint`]).
@@ -43,6 +44,13 @@ pub struct Run<'a, O: Objective> {
 
 /// Watches a run.
 pub trait Observer {
+    /// The folder and its checkpoints fit the run, which changes nothing before this returns; an error ends it.
+    ///
+    /// # Errors
+    /// The observer's.
+    fn accepted(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The run begins: `done` of `total` steps were made before.
     fn begin(&mut self, _done: u64, _total: u64) {}
     /// A step was made; called for every step, logged or not.
@@ -108,8 +116,8 @@ struct EvalLine {
 /// Trains, evaluates, saves; continues from the newest checkpoint in the run's folder if there is one.
 ///
 /// # Errors
-/// Options that cannot be used, a loss or gradient that is not finite, a checkpoint of another run or none that is
-/// whole, the disk's and the backend's errors.
+/// Options that cannot be used; a loss, gradient, weight or evaluation that is not finite; a checkpoint or manifest of
+/// another run, or no checkpoint that is whole; a folder that is deleted meanwhile; the disk's and the backend's errors.
 pub fn train<O: Objective>(
     run: Run<'_, O>,
     config: &TrainerConfig,
@@ -118,11 +126,12 @@ pub fn train<O: Objective>(
     config.check(run.eval.is_some())?;
     run.objective.check(run.train, &run.model)?;
     run.eval.map_or(Ok(()), |eval| run.objective.check(eval, &run.model))?;
-    let mut training = Training::begin(&run, config)?;
+    let mut training = Training::begin(&run, config, observer)?;
     observer.begin(training.state.step, training.total);
     let stopped = training.make_steps(observer);
     observer.end();
-    match stopped? {
+    // In a folder that is gone everything fails, and this is why.
+    match stopped.map_err(|error| training.metrics.still_there().err().unwrap_or(error))? {
         Stop::Finished { early } => training.finish(early),
         Stop::Interrupted { checkpoint } => {
             let outcome = Outcome::Interrupted { steps: training.state.step, checkpoint };
@@ -150,22 +159,33 @@ struct Training<'a, O: Objective> {
 
 impl<'a, O: Objective> Training<'a, O> {
     /// From the newest checkpoint, or from the beginning.
-    fn begin(run: &'a Run<'a, O>, config: &'a TrainerConfig) -> Result<Self> {
+    fn begin(run: &'a Run<'a, O>, config: &'a TrainerConfig, observer: &mut dyn Observer) -> Result<Self> {
         let sizes = run.objective.sizes(run.train);
         let total = total_steps(sizes, config);
         let mut learner = Learner::new(&run.model, config, total)?;
         let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
-        if let Some((dir, saved)) = checkpoint::newest(run.dir)? {
-            let defaults = fingerprint::of(&TrainerConfig::default(), &O::Config::default());
+        let newest = checkpoint::newest(run.dir)?;
+        let before = manifest::fingerprint(run.dir, newest.is_some())?;
+        let manifest = before.map(|before| (run.dir.join(manifest::FILE), before));
+        let saved = newest.as_ref().map(|(dir, saved)| (dir.clone(), saved.fingerprint.clone()));
+        let defaults = fingerprint::of(&TrainerConfig::default(), &O::Config::default());
+        for (path, before) in saved.into_iter().chain(manifest) {
+            let mut now = run.fingerprint.clone();
+            if !before.contains_key("seed") {
+                // An older `pcrm sft` wrote no options of the trainer.
+                now.retain(|name, _| before.contains_key(name));
+            }
             let resumed = Resumed {
-                before: &saved.fingerprint,
-                now: &run.fingerprint,
+                before: &before,
+                now: &now,
                 defaults: &defaults,
                 depends_on_length: run.objective.depends_on_length(),
             };
             if let Some(message) = resumed.refusal(config) {
-                return Err(Error::Checkpoint { path: dir, message });
+                return Err(Error::Checkpoint { path, message });
             }
+        }
+        if let Some((dir, saved)) = newest {
             if saved.step > total {
                 let message =
                     format!("has made {} steps, more than the {total} that are asked for", saved.step);
@@ -175,7 +195,18 @@ impl<'a, O: Objective> Training<'a, O> {
             tracing::info!("resuming from {}", dir.display());
             state = State { fingerprint: run.fingerprint.clone(), ..saved };
         }
-        let metrics = MetricsFile::open(&run.dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
+        observer.accepted()?;
+        let path = run.dir.join("metrics.jsonl");
+        let metrics = MetricsFile::open(&path, state.step, state.evaluation_owed)?;
+        if let Some(lost) = state.metrics_lines.and_then(|lines| lines.checked_sub(metrics.lines()))
+            && lost > 0
+        {
+            tracing::warn!(
+                "{}: {lost} lines up to step {} are lost; curves have a gap there",
+                path.display(),
+                state.step
+            );
+        }
         let mut plan = Plan::new(sizes, config);
         (0..state.step).for_each(|_| {
             plan.next();
@@ -248,10 +279,14 @@ impl<'a, O: Objective> Training<'a, O> {
         let state = &mut self.state;
         let metrics =
             evaluate(self.run.objective, &self.learner.model, eval, self.config.micro_tokens)?.summary();
+        if let Some((name, value)) = metrics.iter().find(|(_, value)| !value.is_finite()) {
+            let message = format!("the evaluation's {name} is {value}");
+            return Err(Error::Diverged { step: state.step, message });
+        }
         let (epoch, line) = (self.plan.epochs_made(), metrics.prefixed("eval_"));
         self.metrics.line(&EvalLine { step: state.step, epoch, metrics: line })?;
         let loss = metrics.loss();
-        let is_best = loss.is_finite() && state.best.is_none_or(|best| loss < best.loss);
+        let is_best = state.best.is_none_or(|best| loss < best.loss);
         if is_best {
             state.best = Some(Best { step: state.step, loss });
             state.evaluations_without_gain = 0;
@@ -264,7 +299,10 @@ impl<'a, O: Objective> Training<'a, O> {
 
     /// Writes a checkpoint and removes those that are no longer wanted.
     fn save(&mut self) -> Result<PathBuf> {
-        let path = checkpoint::save(self.run.dir, &[(MAIN, &self.learner)], &mut self.state)?;
+        self.metrics.still_there()?;
+        self.state.metrics_lines = Some(self.metrics.lines());
+        let saved = checkpoint::save(self.run.dir, &[(MAIN, &self.learner)], &mut self.state);
+        let path = saved.map_err(|error| diverged(error, self.state.step))?;
         let best = self.state.best.map(|best| best.step);
         checkpoint::prune(self.run.dir, self.config.keep, self.state.step, best)?;
         Ok(path)
@@ -281,19 +319,26 @@ impl<'a, O: Objective> Training<'a, O> {
         if saved != steps {
             checkpoint::restore_weights(&checkpoint::folder(self.run.dir, saved), &model)?;
         }
-        model.save(self.run.dir)?;
+        let numbers = self.run.objective.probe(&model, self.run.eval.unwrap_or(self.run.train))?;
+        if let Some((row, number)) = numbers.iter().find(|(_, number)| !number.is_finite()) {
+            let message = format!("the model gives {number} for {row}; no model is written");
+            return Err(Error::Diverged { step: saved, message });
+        }
+        self.metrics.still_there()?;
+        model.save(self.run.dir).map_err(|error| diverged(error, steps))?;
         self.run.tokenizer.save_to(self.run.dir)?;
-        let probe = reload(self.run, &model)?;
+        self.metrics.still_there()?;
+        let probe = reload(self.run, &model, &numbers)?;
         Ok(Trained { outcome: Outcome::Finished { steps, best, early, saved }, model, probe })
     }
 }
 
 /// Loads the saved model and returns its numbers of a few items; a folder that gives others than the trained model is an
 /// error.
-fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model) -> Result<Vec<f32>> {
+fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model, trained: &[(String, f32)]) -> Result<Vec<f32>> {
     let data = run.eval.unwrap_or(run.train);
     let loaded = O::Model::load(run.backend, run.dir, model.compute())?;
-    let (trained, reloaded) = (run.objective.probe(model, data)?, run.objective.probe(&loaded, data)?);
+    let reloaded = run.objective.probe(&loaded, data)?;
     for ((row, trained), (_, reloaded)) in trained.iter().zip(&reloaded) {
         if trained.to_bits() != reloaded.to_bits() {
             let (path, row) = (run.dir.to_path_buf(), row.clone());
@@ -301,6 +346,16 @@ fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model) -> Result<Vec<f32>> 
         }
     }
     Ok(reloaded.into_iter().map(|(_, number)| number).collect())
+}
+
+/// Weights or moments that are no numbers, by the step that made them.
+fn diverged(error: Error, step: u64) -> Error {
+    match error {
+        Error::Core(error @ pcrm_core::Error::NotFinite { .. }) => {
+            Error::Diverged { step, message: format!("the update gave weights that are no numbers: {error}") }
+        }
+        other => other,
+    }
 }
 
 fn due(step: u64, every: Option<u64>) -> bool {

@@ -119,10 +119,21 @@ impl TrainerConfig {
             number("warmup-ratio", ratio, (0.0..=1.0).contains(&ratio), "a number between 0 and 1")?;
         }
         number("weight-decay", adamw.weight_decay, adamw.weight_decay >= 0.0, FROM_ZERO)?;
-        for (field, beta) in [("adam-beta1", adamw.beta1), ("adam-beta2", adamw.beta2)] {
-            number(field, beta, (0.0..1.0).contains(&beta), "a number from 0 to below 1")?;
+        let decayed = self.learning_rate * adamw.weight_decay;
+        if decayed > 1.0 {
+            let message = format!(
+                "{}: at --learning-rate {} a step takes {decayed} of each weight off it; expected at most {}",
+                adamw.weight_decay,
+                self.learning_rate,
+                1.0 / self.learning_rate
+            );
+            return refuse("weight-decay", message);
         }
-        number("adam-epsilon", adamw.eps, adamw.eps > 0.0, POSITIVE)?;
+        for (field, beta) in [("adam-beta1", adamw.beta1), ("adam-beta2", adamw.beta2)] {
+            // Moments are f32: a number that is 1 there is no decay.
+            number(field, beta, beta >= 0.0 && (beta as f32) < 1.0, "a number from 0 to below 1")?;
+        }
+        number("adam-epsilon", adamw.eps, adamw.eps as f32 > 0.0, POSITIVE)?;
         if let Some(most) = self.max_grad_norm {
             number("max-grad-norm", most, most > 0.0, "a positive number, or 0 for no clipping")?;
         }
@@ -165,9 +176,9 @@ impl TrainerConfig {
     }
 }
 
-/// Refuses a number that is infinite, not a number, or not `fitting`.
+/// Refuses a number that is infinite (as f32 too, in which weights are), not a number, or not `fitting`.
 pub(crate) fn number(field: &'static str, value: f64, fitting: bool, expected: &str) -> Result<()> {
-    match fitting && value.is_finite() {
+    match fitting && (value as f32).is_finite() {
         true => Ok(()),
         false => refuse(field, format!("{value}: expected {expected}")),
     }
@@ -201,7 +212,7 @@ mod tests {
     #[test]
     fn numbers_outside_their_range_are_refused() {
         type Change = fn(&mut TrainerConfig);
-        let cases: [(&str, Change); 19] = [
+        let cases: [(&str, Change); 23] = [
             ("epochs: 0: ", |config| config.epochs = 0.0),
             ("epochs: inf: ", |config| config.epochs = f64::INFINITY),
             ("epochs: NaN: ", |config| config.epochs = f64::NAN),
@@ -210,9 +221,15 @@ mod tests {
             ("warmup-ratio: 1.5: ", |config| config.warmup = Warmup::Ratio(1.5)),
             ("warmup-ratio: -0.1: ", |config| config.warmup = Warmup::Ratio(-0.1)),
             ("weight-decay: -0.1: ", |config| config.adamw.weight_decay = -0.1),
+            ("weight-decay: 20000: at --learning-rate 0.0001", |config| config.adamw.weight_decay = 2e4),
+            ("weight-decay: 1000", |config| config.adamw.weight_decay = 1e300),
             ("adam-beta1: 1: ", |config| config.adamw.beta1 = 1.0),
+            ("adam-beta1: 0.99999999999: ", |config| config.adamw.beta1 = 0.999_999_999_99),
             ("adam-beta2: -0.5: ", |config| config.adamw.beta2 = -0.5),
             ("adam-epsilon: 0: ", |config| config.adamw.eps = 0.0),
+            ("adam-epsilon: 0.000000000000000000000000000000000000000000000000001: ", |config| {
+                config.adamw.eps = 1e-51;
+            }),
             ("max-grad-norm: -1: ", |config| config.max_grad_norm = Some(-1.0)),
             ("batch: 0: ", |config| config.batch = BatchSize::Pairs(0)),
             ("batch-tokens: 0: ", |config| config.batch = BatchSize::Tokens(0)),

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use pcrm_core::disk::FolderLock;
+use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::{LanguageModel, Loading, RewardModel};
 use pcrm_core::registry::{self, BackendPlugin};
@@ -52,14 +54,9 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let backend = (plugin.open)(Device::Cpu.into())?;
     let how = Loading::masters(backend.as_ref(), DType::F32);
     let reward = folder.is_reward()?;
-    match reward {
-        true => {
-            RewardModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
-        }
-        false => {
-            LanguageModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
-        }
-    }
+    let held = FolderLock::take(&args.output).context("--output")?;
+    args.check_output(held.was_left())?;
+    sweep_own(&args.output)?;
     let tokenizer =
         [args.adapter.as_path(), &base].into_iter().find(|dir| dir.join("tokenizer.json").exists());
     match tokenizer {
@@ -68,6 +65,16 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         Some(dir) => copy_tokenizer(dir, &args.output)?,
         None => say("neither the adapter nor its base has a tokenizer: none is written"),
     }
+    // After the tokenizer: a folder with a model is complete.
+    match reward {
+        true => {
+            RewardModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
+        }
+        false => {
+            LanguageModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
+        }
+    }
+    held.still_there().context("--output")?;
     let kind = if reward { "reward model" } else { "language model" };
     say(&format!("{}: a {kind}, merged into {}", args.output.display(), base.display()));
     Ok(())
@@ -94,8 +101,18 @@ impl MergeArgs {
             "{}: no adapter_config.json is there; expected the folder of a PEFT adapter",
             self.adapter.display()
         );
-        let taken = ["config.json", "adapter_config.json"].iter().any(|name| self.output.join(name).exists());
-        ensure!(!taken, "--output {}: a model is there already", self.output.display());
+        self.check_output(true)
+    }
+
+    /// Refuses a folder with a model. `unfinished` says that a merge was killed there, which leaves weights without a
+    /// config.
+    fn check_output(&self, unfinished: bool) -> Result<()> {
+        let names: &[&str] = match unfinished {
+            true => &["config.json", "adapter_config.json"],
+            false => &["config.json", "adapter_config.json", "model.safetensors"],
+        };
+        let taken = names.iter().find(|name| self.output.join(name).exists());
+        ensure!(taken.is_none(), "--output {}: a model is there already", self.output.display());
         Ok(())
     }
 

@@ -3,16 +3,18 @@
 use anyhow::Result;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
 
+use crate::terminal;
+
 /// Prints all plugins.
 pub fn run() -> Result<()> {
-    list::<BackendPlugin>();
-    list::<ConstraintPlugin>();
-    list::<EncoderPlugin>();
-    Ok(())
+    let parts = [list::<BackendPlugin>(), list::<ConstraintPlugin>(), list::<EncoderPlugin>()];
+    terminal::result(&parts.concat())
 }
 
-fn list<P: Plugin>() {
+fn list<P: Plugin>() -> String {
+    let mut lines = String::new();
     for plugin in registry::all::<P>() {
-        println!("{:<11} {:<14} {}", P::WHAT, plugin.name(), plugin.about());
+        lines.push_str(&format!("{:<11} {:<14} {}\n", P::WHAT, plugin.name(), plugin.about()));
     }
+    lines
 }

@@ -1,6 +1,5 @@
 //! `pcrm score`: scores texts or pairs with a trained reward model.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +7,7 @@ use clap::Args;
 use pcrm_core::data::encode::encode_text;
 use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
 use pcrm_core::data::texts::{Row, SourceRow, load_rows};
+use pcrm_core::disk::whole::{folder_of, sweep};
 use pcrm_core::model::weights;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::score::score_sequences;
@@ -21,7 +21,7 @@ use crate::numbers::positive;
 use crate::progress::{bar, say};
 use crate::usage::usage;
 use crate::warnings::Warnings;
-use crate::{left_out, template};
+use crate::{left_out, template, terminal};
 
 /// Options of `pcrm score`.
 #[derive(Debug, Args)]
@@ -138,10 +138,11 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let scored = report.kept - too_long;
     match &args.output {
         Some(path) => {
+            sweep(folder_of(path))?;
             weights::write(path, &lines)?;
             say(&format!("{scored} of {} rows scored into {}", rows.len(), path.display()));
         }
-        None => std::io::stdout().write_all(&lines)?,
+        None => terminal::result(&String::from_utf8_lossy(&lines))?,
     }
     if scored < rows.len() {
         say(&format!(

@@ -1,11 +1,11 @@
 //! The measures of one run on its held-out pairs.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
+use pcrm_core::disk::sealed;
 use pcrm_eval::calibration::cross_entropy;
 use pcrm_eval::{PairScore, RewardReport};
 use pcrm_rl::fingerprint::Fingerprint;
@@ -86,10 +86,9 @@ impl Measured {
     /// Reads what was measured before.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file that cannot be read, or that its own hash does not confirm.
     pub fn read(path: &Path) -> Result<Self> {
-        let at = || path.display().to_string();
-        serde_json::from_str(&fs::read_to_string(path).with_context(at)?).with_context(at)
+        Ok(sealed::read(path)?.0)
     }
 
     /// Refuses measures of a run with other options or data.

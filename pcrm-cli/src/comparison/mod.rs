@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use measured::Measured;
 
 use crate::progress::say;
-use crate::report;
+use crate::{report, terminal};
 
 /// The file of a comparison.
 pub const FILE: &str = "comparison.json";
@@ -48,10 +48,10 @@ impl Comparison {
         let outcome = self.outcome()?;
         weights::write_json(&dir.join(FILE), self)?;
         let path = dir.join(report::FILE);
-        print!("{}", show::text(&outcome));
         if report::write(&path, Ok(page::document(&outcome))) {
             say(&format!("report: {}", path.display()));
         }
-        Ok(())
+        // Last: a reader that went away ends the verb.
+        terminal::result(&show::text(&outcome))
     }
 }

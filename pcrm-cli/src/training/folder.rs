@@ -1,89 +1,135 @@
-//! The folder of a run: who may begin in it, and what a run that ended says of it.
+//! The folder of a run: who may begin in it, who holds it, and what a run that ended says of it.
 
-use std::path::Path;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Error, Result, bail, ensure};
-use pcrm_core::model::weights;
+use anyhow::{Context, Error, Result, bail, ensure};
+use pcrm_core::disk::FolderLock;
+use pcrm_core::disk::whole::{self, sweep_own};
 use pcrm_rl::checkpoint;
+use pcrm_rl::manifest;
 use pcrm_rl::offline::Outcome;
+use pcrm_rl::train::discard_fitted;
 use serde_json::Value;
 
 use crate::interrupt::Interrupted;
 use crate::progress::say;
 
-const MANIFEST: &str = "manifest.json";
-
 /// Files that a folder with a model or a tokenizer has.
-const TAKEN: [&str; 6] = [
+const TAKEN: [&str; 8] = [
     "config.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
 ];
 
-/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse their folder. A folder
-/// with neither, as a run leaves that was refused before its first checkpoint, counts as empty.
+/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse the folder of a run. A folder with
+/// neither, as a run leaves that was killed before its first checkpoint, counts as empty. `base` is the model to begin
+/// from, which no run overwrites.
 ///
 /// # Errors
-/// A file, or a folder that holds another run.
-pub fn begin(dir: &Path, resume: bool) -> Result<()> {
+/// A file, the base model's folder, a folder that holds another run or, with `--resume`, none.
+pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
     ensure!(!dir.is_file(), "--output {}: is a file, expected a folder", dir.display());
+    let same = dir.canonicalize().is_ok_and(|dir| base.canonicalize().is_ok_and(|base| base == dir));
+    ensure!(
+        !same,
+        "--output {}: is the folder of --model, whose weights the run would overwrite; name another folder",
+        dir.display()
+    );
     let steps = checkpoint::steps(dir)?;
-    if resume {
-        if steps.is_empty() {
-            say(&format!("--resume: {} has no checkpoint yet; the run begins at step 1", dir.display()));
-        }
-        return Ok(());
-    }
     let taken = TAKEN.iter().find(|name| dir.join(name).exists());
     let holds = match (steps.last(), taken) {
         (Some(step), _) => format!("checkpoint-{step} of a run"),
         (None, Some(file)) => (*file).to_owned(),
         (None, None) => return Ok(()),
     };
-    bail!(
-        "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
-        dir.display()
-    )
+    if !resume {
+        bail!(
+            "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
+            dir.display()
+        );
+    }
+    ensure!(
+        !steps.is_empty() || dir.join(manifest::FILE).exists(),
+        "--resume: {} holds {holds} and neither a checkpoint nor {}: there is no run to continue, and what is there \
+         would be overwritten; name another folder",
+        dir.display(),
+        manifest::FILE
+    );
+    Ok(())
 }
 
-/// The files that describe a run: its options in `config.toml`, and what it read in `manifest.json`.
-pub struct Description<'a> {
-    dir: &'a Path,
-    config: &'a str,
-    manifest: Value,
-    /// True if the folder describes the run that is resumed.
+/// The folder of a run, which this process alone writes to while this is there.
+#[derive(Debug)]
+pub struct RunFolder {
+    dir: PathBuf,
+    lock: FolderLock,
     resumes: bool,
 }
 
-impl<'a> Description<'a> {
-    /// The description of a run in this folder.
-    pub fn new(dir: &'a Path, resume: bool, config: &'a str, manifest: Value) -> Self {
-        Self { dir, config, manifest, resumes: resume && dir.join(MANIFEST).exists() }
-    }
-
-    /// Writes it before the first step. A run that is resumed may be refused: then the files keep describing the run
-    /// that is there.
+impl RunFolder {
+    /// Takes the folder, made if it is not there, and tidies up behind a process that was killed: temporary files, and, of
+    /// a run that is not resumed, the files that describe it.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn begin(&self) -> Result<()> {
-        if self.resumes { Ok(()) } else { self.write() }
+    /// Those of [`check`]; another process that writes to the folder; the disk's.
+    pub fn take(dir: &Path, resume: bool, base: &Path) -> Result<Self> {
+        let lock = FolderLock::take(dir).context("--output")?;
+        // Another run may have ended here in the meantime.
+        check(dir, resume, base)?;
+        sweep_own(dir)?;
+        sweep_own(&dir.join(pcrm_rl::tensorboard::FOLDER))?;
+        let has_checkpoint = !checkpoint::steps(dir)?.is_empty();
+        if resume && !has_checkpoint {
+            say(&format!("{} has no checkpoint yet; the run begins at step 1", dir.display()));
+        }
+        if !resume {
+            discard_fitted(dir)?;
+            remove(&dir.join(manifest::FILE))?;
+        }
+        let resumes = resume && (has_checkpoint || dir.join(manifest::FILE).exists());
+        Ok(Self { dir: dir.to_path_buf(), lock, resumes })
     }
 
-    /// Writes it after the last step, if it was not written before the first.
+    /// Returns true if the folder has the run that is to be resumed, and false if the run begins here.
+    pub fn resumes(&self) -> bool {
+        self.resumes
+    }
+
+    /// Writes the files that describe the run: its options in `config.toml`, and what it read in `manifest.json`. The
+    /// trainer calls it once it knows that what is in the folder is this run, and before it makes a step.
+    pub fn description(&self, config: &str, manifest: Value) -> Description {
+        let (dir, config) = (self.dir.clone(), config.to_owned());
+        Box::new(move || {
+            whole::write(&dir.join("config.toml"), config.as_bytes())?;
+            manifest::write(&dir, &manifest)
+        })
+    }
+
+    /// Ends the writing to the folder.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn end(&self) -> Result<()> {
-        if self.resumes { self.write() } else { Ok(()) }
+    /// A folder that was deleted or moved meanwhile.
+    pub fn end(self) -> Result<()> {
+        self.lock.still_there().context("--output")
     }
+}
 
-    fn write(&self) -> Result<()> {
-        weights::write(&self.dir.join("config.toml"), self.config.as_bytes())?;
-        Ok(weights::write_json(&self.dir.join(MANIFEST), &self.manifest)?)
+/// Writes the description of a run.
+pub type Description = Box<dyn FnOnce() -> pcrm_rl::Result<()>>;
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| path.display().to_string())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod folder;
 mod lora;
 pub mod reward;
 mod source;
+mod unread;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

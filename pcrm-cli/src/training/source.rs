@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::columns::ColumnArgs;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::training::unread::Unread;
 
 /// The options that say what a run reads, borrowed from a verb's own.
 pub struct Source<'a> {
@@ -52,6 +53,15 @@ impl Source<'_> {
             data: self.hub.data("--data", self.data)?,
             eval_data: self.hub.data("--eval-data", self.eval_data)?,
         })
+    }
+
+    /// Notes the state of all files before they are read.
+    ///
+    /// # Errors
+    /// Files that are not there.
+    pub fn unread(&self) -> Result<Unread> {
+        let data = data_files(self.data)?.into_iter().chain(data_files(self.eval_data)?);
+        Unread::note(data, self.model)
     }
 
     /// The model to begin from.

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use pcrm_core::disk::whole::{folder_of, sweep};
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
@@ -81,7 +82,8 @@ impl Store {
         }
         let digest = Sha256::digest(&bytes);
         bytes.extend(digest);
-        match weights::write(path, &bytes) {
+        let written = sweep(folder_of(path)).and_then(|()| weights::write(path, &bytes));
+        match written {
             Ok(()) => self.changed = false,
             Err(error) => tracing::warn!("embeddings are not kept: {error}"),
         }

@@ -11,6 +11,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
+use crate::disk::whole::{folder_of, sweep};
 use crate::error::{Error, Result};
 use crate::model::weights;
 
@@ -74,6 +75,7 @@ impl Form {
 /// # Errors
 /// A name that asks for none, what Parquet has no type for, and the disk's.
 pub fn write_records(path: &Path, records: &[Value]) -> Result<()> {
+    sweep(folder_of(path))?;
     let bytes = match Form::of(path)? {
         Form::Lines(packing) => packed(packing, |out| {
             records.iter().try_for_each(|record| {

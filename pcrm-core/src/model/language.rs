@@ -253,11 +253,12 @@ impl LanguageModel {
         if let Some(adapters) = self.decoder.adapters() {
             return peft::save(&self.decoder, adapters, dir);
         }
-        weights::write_json(&dir.join("config.json"), &self.config().language_json())?;
+        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)?;
         if let Some(generation) = &self.generation {
             weights::write(&dir.join(GENERATION), generation)?;
         }
-        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)
+        // Last: a folder with a config has the weights too.
+        weights::write_json(&dir.join("config.json"), &self.config().language_json())
     }
 }
 

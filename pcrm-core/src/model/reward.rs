@@ -237,7 +237,8 @@ impl RewardModel {
         if let Some(adapters) = self.decoder.adapters() {
             return peft::save(&self.decoder, adapters, dir);
         }
-        weights::write_json(&dir.join("config.json"), &self.config().reward_json())?;
-        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)
+        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)?;
+        // Last: a folder with a config has the weights too.
+        weights::write_json(&dir.join("config.json"), &self.config().reward_json())
     }
 }

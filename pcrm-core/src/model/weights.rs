@@ -1,16 +1,16 @@
 //! safetensors files that pcrm writes and reads back; written whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
-use serde::Serialize;
 use serde_json::{Map, json};
-use tempfile::NamedTempFile;
 
+use crate::disk::whole::write_with;
+pub use crate::disk::whole::{sync_dir, write, write_json};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::{HostData, HostTensor};
@@ -97,7 +97,7 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
 /// memory.
 ///
 /// # Errors
-/// As [`save`]; what `read` returns; a tensor that is not what its entry says.
+/// As [`save`]; what `read` returns; a tensor that is not what its entry says, or with an element that is not finite.
 pub fn save_streamed(
     path: &Path,
     mut entries: Vec<Entry>,
@@ -130,21 +130,42 @@ pub fn save_streamed(
                 let message = format!("is {} {:?}, expected {dtype} {shape:?}", host.dtype(), host.shape());
                 return Err(Error::invalid(name, message));
             }
-            match host.data() {
+            let broken = match host.data() {
                 HostData::F32(values) => {
-                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+                    in_pieces(file, values, f32::to_le_bytes).map_err(io)?;
+                    values.iter().filter(|value| !value.is_finite()).count()
                 }
                 HostData::BF16(values) => {
-                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+                    in_pieces(file, values, bf16::to_le_bytes).map_err(io)?;
+                    values.iter().filter(|value| !value.is_finite()).count()
                 }
                 HostData::U32(values) => {
-                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+                    in_pieces(file, values, u32::to_le_bytes).map_err(io)?;
+                    0
                 }
+            };
+            if broken > 0 {
+                return Err(Error::NotFinite { name: name.clone(), count: broken, of: host.len() });
             }
-            .map_err(io)?;
         }
         Ok(())
     })
+}
+
+/// Writes elements, many at a time.
+fn in_pieces<T: Copy, const N: usize>(
+    file: &mut impl Write,
+    values: &[T],
+    bytes: impl Fn(T) -> [u8; N],
+) -> std::io::Result<()> {
+    const PIECE: usize = 1 << 16;
+    let mut piece = Vec::with_capacity(N * PIECE.min(values.len()));
+    for part in values.chunks(PIECE) {
+        piece.clear();
+        part.iter().for_each(|value| piece.extend(bytes(*value)));
+        file.write_all(&piece)?;
+    }
+    Ok(())
 }
 
 /// Bytes of an element.
@@ -153,50 +174,4 @@ fn bytes_of(dtype: DType) -> usize {
         DType::F32 | DType::U32 => 4,
         DType::BF16 => 2,
     }
-}
-
-/// Writes indented JSON, as [`write()`] does.
-///
-/// # Errors
-/// A disk that is full or may not be written to.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
-    text.push(b'\n');
-    write(path, &text)
-}
-
-/// Writes a file beside its place, makes it durable and renames it: it is there whole or not at all.
-///
-/// # Errors
-/// A disk that is full or may not be written to.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
-}
-
-/// Writes a file as [`write()`] does, its content by `fill`.
-fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let file = NamedTempFile::new_in(dir).map_err(Error::io(dir))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file());
-    fill(&mut writer)?;
-    writer.flush().map_err(Error::io(path))?;
-    drop(writer);
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    // Temporary files are private; what a user keeps has the usual permissions.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(Error::io(path))?;
-    }
-    file.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), cause: error.error })?;
-    sync_dir(dir)
-}
-
-/// Makes renames inside a folder durable.
-///
-/// # Errors
-/// A disk that is full or may not be written to.
-pub fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pcrm_core::data::encode::{EncodedComparison, EncodedSet};
 use pcrm_core::digest::hex;
+use pcrm_core::disk::whole;
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
@@ -24,6 +25,14 @@ impl MarginCache {
     /// A cache in this folder, which need not exist; without a folder nothing is kept.
     pub fn new(folder: Option<PathBuf>) -> Self {
         Self { folder }
+    }
+
+    /// Removes what writers left that died.
+    pub(super) fn sweep(&self) {
+        let swept = self.folder.as_ref().map_or(Ok(()), |folder| whole::sweep(folder));
+        if let Err(error) = swept {
+            tracing::warn!("temporary files of margins stay: {error}");
+        }
     }
 
     /// Returns the margins under this key, if they are there. A truncated or damaged file is reported and recomputed.

@@ -2,16 +2,21 @@
 //!
 //! Pairs are parted by prompt ([`pcrm_core::folds`]); for every fold a Bradley–Terry model is trained on the other folds
 //! as the run itself would be, and scores the fold. Judges are trained in a temporary folder (`TMPDIR` says where) and
-//! leave nothing but the margins they gave, which are kept by content.
+//! leave nothing but the margins they gave, which are kept by content. What a killed process left there goes when the next
+//! judge is trained.
 
 mod cache;
 mod fit;
 
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use pcrm_core::Backend;
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::prompt_id::PromptId;
+use pcrm_core::disk::FolderLock;
 use pcrm_core::folds::fold;
 use pcrm_core::model::RewardModel;
 use pcrm_core::text::Tokenizer;
@@ -26,6 +31,11 @@ use crate::train::{Base, RewardOptions};
 
 pub use cache::MarginCache;
 pub use fit::{Evidence, Fitted, fit};
+
+/// The beginning of the names of judges' folders.
+const JUDGE: &str = "pcrm-judge-";
+/// The age from which a folder of a judge that nobody holds is nobody's.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// Cross-fitting: the setting in which judges are trained.
 pub struct Crossfit<'a> {
@@ -57,6 +67,7 @@ impl Crossfit<'_> {
             let message = format!("{folds}: expected at least 2: judges must not know the pairs they judge");
             return Err(Error::Invalid { field: "folds", message });
         }
+        self.cache.sweep();
         let options = judges_options(self.options);
         let setting = format!("{} {options:?}", self.base.digest(self.backend)?);
         let mut wins: Vec<Vec<f32>> = sets.iter().map(|set| vec![0.5; set.comparisons.len()]).collect();
@@ -117,8 +128,10 @@ impl Crossfit<'_> {
         observer: &mut dyn Observer,
     ) -> Result<RewardModel> {
         let temporary = std::env::temp_dir();
-        let dir = tempfile::Builder::new().prefix("pcrm-judge-").tempdir();
+        sweep(&temporary);
+        let dir = tempfile::Builder::new().prefix(JUDGE).tempdir();
         let dir = dir.map_err(pcrm_core::Error::io(&temporary))?;
+        let _held = FolderLock::take(dir.path())?;
         let objective = Reward { config: options.reward, schedule: None };
         let run = Run {
             backend: self.backend,
@@ -140,6 +153,24 @@ impl Crossfit<'_> {
             ));
         }
         Ok(trained.model)
+    }
+}
+
+/// Removes the folders of judges whose process was killed. What cannot be removed stays.
+fn sweep(temporary: &Path) {
+    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_judge = name.to_str().is_some_and(|name| name.starts_with(JUDGE));
+        if !is_judge || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        // A new folder may not be locked yet.
+        let changed = entry.metadata().and_then(|found| found.modified()).ok();
+        let is_old = changed.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > SETTLED);
+        if is_old && let Ok(held) = FolderLock::take(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+            drop(held);
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The files that keep metrics: `metrics.jsonl`, and events for TensorBoard made of the same lines.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use pcrm_core::Error;
+use pcrm_core::{Error, disk};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,47 +17,72 @@ use crate::tensorboard::{self, EventFile};
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
+    lines: u64,
     events: Option<EventFile>,
 }
 
 impl MetricsFile {
     /// Opens the file of a run that has made `step` steps, and drops lines of later steps: they will come again.
-    /// So will an evaluation of this step where it is owed.
+    /// So will an evaluation of this step where it is owed. Lines that are no JSON are dropped too.
     ///
     /// # Errors
     /// The disk's.
     pub fn open(path: &Path, step: u64, evaluation_owed: bool) -> Result<Self> {
         let mut kept = Vec::new();
-        if let Ok(file) = File::open(path) {
-            for line in BufReader::new(file).lines() {
-                let line = line.map_err(Error::io(path))?;
-                let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
-                let again = evaluation_owed && value.get("eval_loss").is_some();
-                let stays = |made: u64| made < step || (made == step && !again);
-                if value["step"].as_u64().is_some_and(stays) {
-                    kept.push(line);
+        let mut text = String::new();
+        match File::open(path) {
+            Ok(file) => {
+                for line in BufReader::new(file).split(b'\n') {
+                    let line = line.map_err(Error::io(path))?;
+                    let Ok(line) = str::from_utf8(&line) else { continue };
+                    let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+                    let again = evaluation_owed && value.get("eval_loss").is_some();
+                    let stays = |made: u64| made < step || (made == step && !again);
+                    if value["step"].as_u64().is_some_and(stays) {
+                        text.push_str(line);
+                        text.push('\n');
+                        kept.push(value);
+                    }
                 }
             }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io(path)(error).into()),
         }
-        let mut text = kept.join("\n");
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        pcrm_core::model::weights::write(path, text.as_bytes())?;
+        disk::whole::write(path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
-        let kept: Vec<Value> = kept.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept);
         let events = events.map_err(|error| tracing::warn!("no events for TensorBoard: {error}")).ok();
-        Ok(Self { path: path.to_path_buf(), file, events })
+        Ok(Self { path: path.to_path_buf(), file, lines: kept.len() as u64, events })
+    }
+
+    /// The number of lines in the file.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Refuses a file that was deleted, moved or replaced since it was opened, as when somebody deletes the folder of a run.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn still_there(&self) -> Result<()> {
+        match disk::leads_to(&self.path, &self.file) {
+            true => Ok(()),
+            false => {
+                let message = "was deleted, moved or replaced while the run was writing to it";
+                Err(Error::file(&self.path, message).into())
+            }
+        }
     }
 
     /// Appends a line; what cannot be written for TensorBoard is a warning.
     ///
     /// # Errors
-    /// The disk's.
+    /// A file that is no longer there; the disk's.
     pub fn line(&mut self, value: &impl Serialize) -> Result<()> {
+        self.still_there()?;
         let value = serde_json::to_value(value).map_err(|error| Error::file(&self.path, error))?;
         self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        self.lines += 1;
         if let Some(events) = &mut self.events
             && let Err(error) = events.line(&value)
         {

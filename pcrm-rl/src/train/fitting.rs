@@ -1,10 +1,12 @@
 //! Constraints that a run fits to its own training pairs, and finds again when it is resumed.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use pcrm_core::constraint::{self, Constraint, Priors};
 use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::disk::sealed;
 use pcrm_core::model::weights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,14 +49,34 @@ pub(super) fn fitted(
     let judges = format!("cross-fitted in {} folds", crossfit.folds);
     let fitted = fit(constraint, sets, &wins, &judges, priors)?;
     let stored = Stored { from, evidence: fitted.evidence.clone() };
-    weights::write_json(&dir.join(EVIDENCE), &stored)?;
+    sealed::write(&dir.join(EVIDENCE), &stored)?;
     // Last: a folder that has it has both.
     weights::write_json(&dir.join(CONSTRAINT), &fitted.constraint.to_tagged()?)?;
     Ok(fitted)
 }
 
+/// Removes what [`fitted`] left in a folder in which another run begins.
+///
+/// # Errors
+/// The disk's.
+pub fn discard_fitted(dir: &Path) -> Result<()> {
+    // Without evidence the constraint may be a file of the user's.
+    if sealed::read::<Stored>(&dir.join(EVIDENCE)).is_err() {
+        return Ok(());
+    }
+    for path in [CONSTRAINT, EVIDENCE].map(|name| dir.join(name)) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(pcrm_core::Error::io(&path)(error).into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn read(dir: &Path, from: &Value) -> Result<Fitted> {
-    let Stored { from: before, evidence } = json(&dir.join(EVIDENCE))?;
+    let (Stored { from: before, evidence }, _) = sealed::read(&dir.join(EVIDENCE))?;
     let path = dir.join(CONSTRAINT);
     if before != *from {
         let message = format!(

@@ -2,11 +2,11 @@
 //!
 //! [`reward`] trains reward models, [`sft()`] fine-tunes language models.
 
-mod base;
 pub mod bounds;
 mod fitting;
 pub mod reward;
 mod sft;
+mod starting_model;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -14,9 +14,10 @@ use std::sync::atomic::AtomicBool;
 use pcrm_core::Backend;
 use pcrm_core::text::Tokenizer;
 
-pub use base::Base;
+pub use fitting::discard_fitted;
 pub use reward::{RewardOptions, RewardRun};
 pub use sft::{SftData, sft};
+pub use starting_model::Base;
 
 /// The surroundings of a run: the backend, the model to begin from, the folder, and the flag that stops it.
 #[derive(Clone, Copy)]

@@ -15,6 +15,7 @@ use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::priors::priors;
+use crate::terminal;
 use crate::usage::usage;
 
 /// Options of `pcrm bench encode`.
@@ -108,17 +109,16 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         peak_rss_mib: peak_rss(),
     };
     match args.json {
-        true => println!("{}", serde_json::to_string(&speed)?),
-        false => println!(
-            "{:.1} sentences/s, {} tokens/s, {} MiB ({} sentences{})",
+        true => terminal::result(&(serde_json::to_string(&speed)? + "\n")),
+        false => terminal::result(&format!(
+            "{:.1} sentences/s, {} tokens/s, {} MiB ({} sentences{})\n",
             speed.sentences_per_s,
             speed.tokens_per_s.map_or("?".to_owned(), |speed| format!("{speed:.0}")),
             speed.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
             speed.sentences,
             speed.mean_tokens.map_or(String::new(), |mean| format!(" of {mean:.0} tokens")),
-        ),
+        )),
     }
-    Ok(())
 }
 
 /// The answers of a set as texts; of dialogues, the last words of the assistant.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::system;
 use crate::machine::Machine;
 use crate::numbers::real;
+use crate::terminal;
 
 /// Options of `pcrm bench gemm`.
 #[derive(Debug, Args)]
@@ -68,12 +69,12 @@ pub fn run(args: &GemmArgs) -> Result<()> {
         shape: shape(args.machine.device),
     };
     match args.json {
-        true => println!("{}", serde_json::to_string(&peak)?),
-        false => {
-            println!("{:.1} GFLOP/s, {} on {} ({:?})", peak.gflop_per_s, peak.dtype, peak.device, peak.shape)
-        }
+        true => terminal::result(&(serde_json::to_string(&peak)? + "\n")),
+        false => terminal::result(&format!(
+            "{:.1} GFLOP/s, {} on {} ({:?})\n",
+            peak.gflop_per_s, peak.dtype, peak.device, peak.shape
+        )),
     }
-    Ok(())
 }
 
 /// The fastest of many products, in GFLOP/s.

@@ -33,6 +33,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::{positive, whole};
 use crate::priors::priors;
+use crate::terminal;
 use crate::usage::usage;
 
 /// Subcommands of `pcrm bench`.
@@ -212,9 +213,9 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
         share_of_gemm_peak: round(flops / gemm, 3),
     };
     match work.json {
-        true => println!("{}", serde_json::to_string(&timing)?),
-        false => println!(
-            "{:.2} pairs/s, {:.0} tokens/s, {:.3} s a step, {} MiB; {:.0} of {:.0} GFLOP/s ({:.0} % of the matrix peak)",
+        true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
+        false => terminal::result(&format!(
+            "{:.2} pairs/s, {:.0} tokens/s, {:.3} s a step, {} MiB; {:.0} of {:.0} GFLOP/s ({:.0} % of the matrix peak)\n",
             timing.pairs_per_s,
             timing.tokens_per_s,
             timing.s_per_step,
@@ -222,9 +223,8 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
             timing.gflop_per_s,
             timing.gemm_gflop_per_s,
             100.0 * timing.share_of_gemm_peak
-        ),
+        )),
     }
-    Ok(())
 }
 
 struct Trainer<'a> {

@@ -19,6 +19,7 @@ use super::{WorkArgs, peak_rss, round, system};
 use crate::dataset::padding;
 use crate::hub::Weights;
 use crate::numbers::positive;
+use crate::terminal;
 use crate::training::LoraArgs;
 
 /// Options of `pcrm bench sft`.
@@ -101,16 +102,15 @@ pub fn run(args: &SftArgs) -> Result<()> {
         peak_rss_mib: peak_rss(),
     };
     match work.json {
-        true => println!("{}", serde_json::to_string(&timing)?),
-        false => println!(
-            "{:.2} completions/s, {:.0} tokens/s, {:.3} s a step, {} MiB",
+        true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
+        false => terminal::result(&format!(
+            "{:.2} completions/s, {:.0} tokens/s, {:.3} s a step, {} MiB\n",
             timing.pairs_per_s,
             timing.tokens_per_s,
             timing.s_per_step,
             timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
-        ),
+        )),
     }
-    Ok(())
 }
 
 /// The preferred answer of a pair as the completion of its prompt.

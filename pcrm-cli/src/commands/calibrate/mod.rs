@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use pcrm_core::disk::whole::{folder_of, sweep};
 use pcrm_core::model::{ModelConfig, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::crossfit::fit;
@@ -21,9 +22,9 @@ use self::result::{Calibrated, Calibrations};
 use crate::dataset::padding;
 use crate::priors::priors;
 use crate::progress::say;
-use crate::report;
 use crate::training::{Encoded, TrainingArgs, encoded};
 use crate::usage::usage;
+use crate::{report, terminal};
 
 /// Options of `pcrm calibrate`.
 #[derive(Debug, Args)]
@@ -121,6 +122,8 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     for form in &mut forms {
         form.unfitted.settle(&priors).with_context(|| format!("--constraint {}", form.name))?;
     }
+    let folder = if forms.len() == 1 { folder_of(&args.output) } else { &args.output };
+    sweep(folder)?;
     let mut constraints = Vec::new();
     for form in &forms {
         let fitted = fit(form.unfitted.as_ref(), &sets, &wins, &judges, &priors)
@@ -138,8 +141,8 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         }
     }
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&all)?),
-        false => print!("{}", show::text(&all)),
+        true => terminal::result(&(serde_json::to_string_pretty(&all)? + "\n"))?,
+        false => terminal::result(&show::text(&all))?,
     }
     warnings.repeat();
     Ok(())

@@ -3,13 +3,13 @@
 mod arm;
 mod probabilities;
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command};
-use pcrm_core::model::weights;
-use pcrm_rl::checkpoint;
+use pcrm_core::disk::whole::sweep_own;
+use pcrm_core::disk::{FolderLock, sealed};
+use pcrm_rl::{checkpoint, manifest};
 
 use crate::comparison::{Comparison, Measured};
 use crate::config;
@@ -63,6 +63,8 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
     args.training.options()?;
     let arms = usage(Arm::all(&args.constraints))?;
     let args = &CompareArgs { training: args.training.fetched()?, ..args.clone() };
+    let held = FolderLock::take(&args.output).context("--output")?;
+    sweep_own(&args.output)?;
     let probabilities = match &args.probability_field {
         Some(field) => Some(Probabilities::read(&args.training, field)?),
         None => None,
@@ -81,6 +83,7 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
         }
     }
     let labels = arms.into_iter().map(|arm| arm.label).collect();
+    held.still_there().context("--output")?;
     Comparison { labels, runs }.finish(&args.output)
 }
 
@@ -97,6 +100,7 @@ fn one(
     if dir.join(MEASURED).exists() {
         let measured = Measured::read(&dir.join(MEASURED))?;
         measured.answers(&question, &dir)?;
+        tidy(&dir)?;
         say(&format!("measured before: {}", dir.display()));
         return Ok(measured);
     }
@@ -109,19 +113,22 @@ fn one(
         (&trained.constraint, eval, &scores),
         probabilities.as_deref(),
     )?;
-    weights::write_json(&dir.join(MEASURED), &measured)?;
-    // What going on would need is not needed any more.
-    for step in checkpoint::steps(&dir)? {
-        let folder = checkpoint::folder(&dir, step);
-        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    }
+    sealed::write(&dir.join(MEASURED), &measured)?;
+    tidy(&dir)?;
     Ok(measured)
+}
+
+/// Removes what only a run that is not finished needs, and what a process left that was killed.
+fn tidy(dir: &Path) -> Result<()> {
+    let _held = FolderLock::take(dir)?;
+    sweep_own(dir)?;
+    Ok(checkpoint::remove_all(dir)?)
 }
 
 fn reward_args(args: &CompareArgs, arm: &Arm, seed: u64, output: PathBuf) -> Result<RewardArgs> {
     let mut training = args.training.clone();
     training.machine.seed = seed;
-    let resume = !checkpoint::steps(&output)?.is_empty();
+    let resume = !checkpoint::steps(&output)?.is_empty() || output.join(manifest::FILE).exists();
     Ok(RewardArgs {
         training,
         output,

@@ -1,6 +1,5 @@
 //! `pcrm constraint bounds`: what a constraint makes of pairs.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +23,7 @@ use crate::page::Page;
 use crate::priors::priors;
 use crate::progress::say;
 use crate::report::{number, percent, run::constraint as told};
+use crate::terminal;
 use crate::usage::usage;
 
 /// Options of `pcrm constraint bounds`.
@@ -104,12 +104,12 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     let text = match args.json {
         true => serde_json::to_string_pretty(&summary)? + "\n",
         false => {
-            let mut page = Page::on(&io::stdout(), args.color);
+            let mut page = Page::on(&terminal::output(), args.color);
             show(&summary, &mut page);
             page.text().to_owned()
         }
     };
-    Ok(io::stdout().write_all(text.as_bytes())?)
+    terminal::result(&text)
 }
 
 fn record(pair: EncodedPair<'_>, s: Option<f32>, bound: f32) -> Value {

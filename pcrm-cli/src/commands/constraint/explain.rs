@@ -1,6 +1,5 @@
 //! `pcrm constraint explain`: what one constraint does.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anstyle::AnsiColor;
@@ -15,7 +14,7 @@ use super::report::document;
 use crate::page::{Page, coloured};
 use crate::progress::say;
 use crate::report::{self, number, percent};
-use crate::{chart, constraint};
+use crate::{chart, constraint, terminal};
 
 /// Options of `pcrm constraint explain`.
 #[derive(Debug, Args)]
@@ -64,12 +63,12 @@ pub fn run(args: &ExplainArgs) -> Result<()> {
     let text = match args.json {
         true => serde_json::to_string_pretty(&told)? + "\n",
         false => {
-            let mut page = Page::on(&io::stdout(), args.color);
+            let mut page = Page::on(&terminal::output(), args.color);
             show(&told, told.kind(), &mut page);
             page.text().to_owned()
         }
     };
-    Ok(io::stdout().write_all(text.as_bytes())?)
+    terminal::result(&text)
 }
 
 fn show(told: &Explanation, title: &str, page: &mut Page) {

@@ -1,7 +1,5 @@
 //! `pcrm constraint list`: the kinds, with formula and defaults.
 
-use std::io::{self, Write};
-
 use anstyle::Style;
 use anyhow::Result;
 use clap::{Args, ColorChoice};
@@ -11,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::page::{Page, padded};
 use crate::report::{is_setting, setting};
+use crate::terminal;
 
 /// Options of `pcrm constraint list`.
 #[derive(Debug, Args)]
@@ -64,13 +63,11 @@ impl Kind {
 /// Standard output's.
 pub fn run(args: &ListArgs) -> Result<()> {
     let kinds: Vec<Kind> = registry::all::<ConstraintPlugin>().into_iter().map(Kind::of).collect();
-    let mut out = io::stdout().lock();
     if args.json {
         let all: Vec<Value> = kinds.iter().map(Kind::json).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
-        return Ok(());
+        return terminal::result(&(serde_json::to_string_pretty(&all)? + "\n"));
     }
-    let mut page = Page::on(&io::stdout(), args.color);
+    let mut page = Page::on(&terminal::output(), args.color);
     let indent = kinds.iter().map(|kind| kind.plugin.name.len() + 2).max().unwrap_or(0);
     for kind in &kinds {
         let name = page.paint.styled(&padded(kind.plugin.name, indent), Style::new().bold());
@@ -87,5 +84,5 @@ pub fn run(args: &ListArgs) -> Result<()> {
             Err(needs) => page.labelled("", indent, needs),
         }
     }
-    Ok(out.write_all(page.text().as_bytes())?)
+    terminal::result(page.text())
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use pcrm_core::disk::whole::{folder_of, sweep};
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
@@ -72,7 +73,8 @@ impl ScoreCache {
             bytes.extend(score.to_le_bytes());
         }
         bytes.extend(Sha256::digest(&bytes));
-        match weights::write(path, &bytes) {
+        let written = sweep(folder_of(path)).and_then(|()| weights::write(path, &bytes));
+        match written {
             Ok(()) => self.changed = false,
             Err(error) => tracing::warn!("scores are not kept: {error}"),
         }

@@ -34,6 +34,7 @@ use crate::progress::say;
 use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
+use crate::terminal;
 use crate::usage::usage;
 use crate::warnings::Warnings;
 
@@ -203,13 +204,13 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
         say(&format!("the report is in {}", path.display()));
     }
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&json)?),
+        true => terminal::result(&(serde_json::to_string_pretty(&json)? + "\n")),
         false => {
             let names = std::iter::once(&name).chain(&other_names).map(String::as_str);
-            print!("{}{}", warnings.paragraphs(), report.table(&names.collect::<Vec<_>>()));
+            let table = report.table(&names.collect::<Vec<_>>());
+            terminal::result(&format!("{}{table}", warnings.paragraphs()))
         }
     }
-    Ok(())
 }
 
 /// The rows with one model's scores.

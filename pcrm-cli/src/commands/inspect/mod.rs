@@ -9,7 +9,6 @@ mod show;
 mod summaries;
 mod tokens;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,6 +22,7 @@ use crate::machine::Machine;
 use crate::numbers::{positive, whole};
 use crate::page::Page;
 use crate::progress;
+use crate::terminal::{self, ReaderGone};
 use report::Inspection;
 
 /// Options of `pcrm inspect`.
@@ -109,17 +109,17 @@ pub fn run(args: &InspectArgs) -> ExitCode {
 }
 
 fn print(args: &InspectArgs, inspection: &Inspection) -> Result<()> {
-    let printed = match args.json {
-        true => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(inspection)?),
+    let text = match args.json {
+        true => serde_json::to_string_pretty(inspection)? + "\n",
         false => {
-            let mut page = Page::on(&io::stdout(), args.color);
+            let mut page = Page::on(&terminal::output(), args.color);
             show::show(inspection, &mut page);
-            io::stdout().write_all(page.text().as_bytes())
+            page.text().to_owned()
         }
     };
-    match printed {
-        // The reader went away, as `head` does; what was found still counts.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
+    match terminal::result(&text) {
+        // The findings still count.
+        Err(error) if error.is::<ReaderGone>() => Ok(()),
+        printed => printed,
     }
 }

@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use pcrm_core::disk::FolderLock;
+use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::model::weights;
 use pcrm_eval::worlds::{Pair, World};
 use serde::Serialize;
@@ -14,23 +16,27 @@ use crate::report;
 
 const MARKER: &str = "quickstart.json";
 const MADE_BY: &str = "pcrm quickstart";
-const FILES: [&str; 5] = ["train.jsonl", "test.jsonl", "report.json", report::FILE, MARKER];
+const FILES: [&str; 4] = ["train.jsonl", "test.jsonl", "report.json", report::FILE];
 
 /// Where the quickstart writes.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    lock: FolderLock,
 }
 
 impl Folder {
     /// Makes the folder, or empties one that an earlier quickstart made; files of others in it stay.
     ///
     /// # Errors
-    /// A folder with something in it that no quickstart made; the disk's.
+    /// A folder with something in it that no quickstart made, or that another process writes to; the disk's.
     pub fn claim(root: &Path, models: &[&str], settings: &Value) -> Result<Self> {
-        let folder = Self { root: root.to_path_buf() };
-        if folder.is_owned()? {
-            // The marker goes last, so that an interrupted cleaning can be repeated.
+        refuse_others(root)?;
+        let lock = FolderLock::take(root).context("--output")?;
+        let folder = Self { root: root.to_path_buf(), lock };
+        sweep_own(root)?;
+        if refuse_others(root)? {
+            // The marker stays: it says whose folder this is, whenever the process dies.
             for name in ["base"].iter().chain(models).chain(&FILES) {
                 remove(&root.join(name))?;
             }
@@ -38,6 +44,14 @@ impl Folder {
         let marker = json!({"made_by": MADE_BY, "version": env!("CARGO_PKG_VERSION"), "settings": settings});
         weights::write_json(&folder.root.join(MARKER), &marker)?;
         Ok(folder)
+    }
+
+    /// Refuses a folder that was deleted or moved meanwhile.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn still_there(&self) -> Result<()> {
+        self.lock.still_there().context("--output")
     }
 
     /// The folder that the models begin from.
@@ -86,25 +100,29 @@ impl Folder {
     pub fn write_report(&self, report: &impl Serialize) -> Result<()> {
         Ok(weights::write_json(&self.report(), report)?)
     }
+}
 
-    /// Whether there is something here and a quickstart made it; an empty folder and none are nobody's.
-    fn is_owned(&self) -> Result<bool> {
-        let shown = self.root.display();
-        let mut entries = match fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error).with_context(|| format!("--output {shown}")),
-        };
-        if entries.next().is_none() {
-            return Ok(false);
-        }
-        let marker = fs::read(self.root.join(MARKER)).ok();
-        let marker = marker.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        if marker.is_some_and(|marker| marker["made_by"] == MADE_BY) {
-            return Ok(true);
-        }
-        bail!("--output {shown}: holds files that no quickstart made; choose another folder")
+/// Refuses a folder that is not the quickstart's, and returns true if it is. A folder in which there is nothing, or nothing
+/// but what a process leaves that is killed before the first file, is nobody's.
+fn refuse_others(root: &Path) -> Result<bool> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("--output {}", root.display())),
+    };
+    let hidden = |name: &str| name.starts_with(".pcrm");
+    let is_of_others = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| !entry.file_name().to_str().is_some_and(hidden))
+    };
+    if !entries.into_iter().any(is_of_others) {
+        return Ok(false);
     }
+    let marker = fs::read(root.join(MARKER)).ok();
+    let marker = marker.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    if marker.is_some_and(|marker| marker["made_by"] == MADE_BY) {
+        return Ok(true);
+    }
+    bail!("--output {}: holds files that no quickstart made; choose another folder", root.display())
 }
 
 fn write_lines(path: &Path, pairs: &[Pair]) -> Result<()> {

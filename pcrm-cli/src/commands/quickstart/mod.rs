@@ -8,7 +8,6 @@ mod show;
 mod training;
 mod untrained;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -28,8 +27,8 @@ use crate::machine::Machine;
 use crate::numbers::{real, whole};
 use crate::paragraph::paragraph;
 use crate::progress::quiet;
-use crate::report;
 use crate::usage::usage;
+use crate::{report, terminal};
 use folder::Folder;
 use measure::{Measured, Measures};
 use progress::Progress;
@@ -80,8 +79,7 @@ struct Report<'a> {
 /// # Errors
 /// Invalid options, a folder that is not a quickstart's, interruption, training errors.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
-    let text = play(args, interrupt::flag()?, quiet())?;
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    terminal::result(&play(args, interrupt::flag()?, quiet())?)
 }
 
 impl QuickstartArgs {
@@ -108,7 +106,7 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     let encoded = |path: &Path| encoded(path, &tokenizer, padding);
     let (train, test) = (encoded(&folder.train())?, encoded(&folder.test())?);
     if !quiet {
-        eprint!("{}", introduction(args, &world));
+        terminal::message(&introduction(args, &world));
     }
     let course = Course {
         backend: &*backend,
@@ -140,6 +138,7 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     };
     folder.write_report(&report)?;
     report::write(&folder.page(), page::document(&models, &labellers, LEGEND));
+    folder.still_there()?;
     let mut text =
         format!("\n{} held-out pairs, {:.0} s in all\n", test.len(), began.elapsed().as_secs_f64());
     text.push_str(&show::table(&models, &labellers));
@@ -175,7 +174,7 @@ fn introduction(args: &QuickstartArgs, world: &World) -> String {
             100.0 * p
         ));
     }
-    text + "\n"
+    text
 }
 
 fn next(folder: &Folder, output: &Path) -> String {

@@ -1,10 +1,11 @@
 //! How far a model's training is: a bar on a terminal, a line per tenth elsewhere.
 
-use std::io::{IsTerminal, stderr};
-
 use indicatif::{ProgressBar, ProgressStyle};
 use pcrm_rl::metrics::StepMetrics;
 use pcrm_rl::offline::Observer;
+
+use crate::progress::plain_bar;
+use crate::terminal;
 
 /// Weight of a step in the running means that are shown: single batches jump.
 const SMOOTHING: f64 = 0.05;
@@ -22,7 +23,7 @@ pub struct Progress {
 impl Progress {
     /// Watches the model of this name; silently if `quiet`.
     pub fn new(name: &str, quiet: bool) -> Self {
-        let bar = (!quiet && stderr().is_terminal()).then(|| ProgressBar::new(0));
+        let bar = (!quiet && terminal::shows_messages()).then(|| plain_bar(0));
         Self { name: name.to_owned(), bar, total: 0, shown: if quiet { u64::MAX } else { 0 }, means: None }
     }
 
@@ -60,7 +61,8 @@ impl Observer for Progress {
             }
             None if tenth > self.shown => {
                 self.shown = tenth;
-                eprintln!("{:<14} {:>4}/{:<4} {}", self.name, metrics.step, self.total, self.says());
+                let (step, total) = (metrics.step, self.total);
+                terminal::message(&format!("{:<14} {step:>4}/{total:<4} {}", self.name, self.says()));
             }
             None => {}
         }

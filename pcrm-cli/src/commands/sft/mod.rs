@@ -12,15 +12,16 @@ use pcrm_core::data::preference::Ties;
 use pcrm_core::data::report::MANY_LEFT_OUT;
 use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::metrics;
-use pcrm_rl::objective::sft::Completions;
+use pcrm_rl::objective::sft::{Completions, SftConfig};
 use pcrm_rl::offline::Outcome;
 use pcrm_rl::train::{Setting, SftData, sft};
+use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
+use crate::training::folder::RunFolder;
 use crate::training::{folder, held_out};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
@@ -33,10 +34,11 @@ use crate::{config, interrupt, report};
 pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let trainer = args.trainer()?;
     usage(args.reading.columns.columns())?;
-    folder::begin(&args.output, args.resume)?;
+    folder::check(&args.output, args.resume, &args.model)?;
     let backend = args.machine.open()?;
     let named_model = args.model.display().to_string();
     let args = &args.fetched()?;
+    let unread = args.source().unread()?;
     let at = || format!("--model {}", args.model.display());
     let shape = ModelConfig::from_dir(&args.model).with_context(at)?;
     let options = usage(args.reading.options(&shape))?;
@@ -52,6 +54,9 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         ("too-long", json!(options.too_long)),
         ("train-on", json!(options.train_on)),
     ])?;
+    unread.unchanged()?;
+    let mut fingerprint = fingerprint::of(&trainer, &SftConfig::default());
+    fingerprint.extend(identity.clone());
     let manifest = json!({
         "pcrm": env!("CARGO_PKG_VERSION"),
         "model": args.model,
@@ -59,10 +64,11 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         "eval_data": args.eval_data,
         "train_completions": data.train.items().len(),
         "eval_completions": data.eval.as_ref().map(|eval| eval.items().len()),
-        "fingerprint": identity,
+        "fingerprint": fingerprint,
     });
-    let description = folder::Description::new(&args.output, args.resume, &resolved, manifest);
-    description.begin()?;
+    let held = RunFolder::take(&args.output, args.resume, &args.model)?;
+    let mut watch = Watch::default();
+    watch.describing(held.description(&resolved, manifest));
     say(&format!(
         "training on {} completions, {} tokens to learn{}",
         data.train.items().len(),
@@ -75,12 +81,12 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         base: &base,
         tokenizer: &tokenizer,
         dir: &args.output,
-        resume: args.resume,
+        resume: held.resumes(),
         stop: interrupt::flag()?,
     };
-    let trained = sft(setting, &trainer, &data, identity.clone(), &mut Watch::default());
+    let trained = sft(setting, &trainer, &data, identity, &mut watch);
     let outcome = trained.as_ref().map(|trained| &trained.outcome);
-    if matches!(outcome, Ok(_) | Err(pcrm_rl::Error::NotFinite { .. })) {
+    if !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let page =
             metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {
@@ -104,7 +110,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         }
     }
     let outcome = trained.map_err(named)?.outcome;
-    description.end()?;
+    held.end()?;
     folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
     warnings.repeat();
     match outcome {

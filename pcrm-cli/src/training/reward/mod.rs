@@ -18,6 +18,7 @@ use pcrm_rl::train::reward::RewardData;
 use pcrm_rl::train::{RewardRun, Setting};
 use serde_json::Value;
 
+use super::folder::RunFolder;
 use super::{Encoded, encoded, folder};
 use crate::dataset::{bound_warnings, padding};
 use crate::interrupt;
@@ -76,10 +77,11 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let options = args.options()?;
     let file = constraint::file(&args.constraint);
     let mut constraint = usage(constraint::read(&args.constraint))?;
-    folder::begin(&args.output, args.resume)?;
+    folder::check(&args.output, args.resume, &args.training.model)?;
     let backend = args.training.machine.open()?;
     let given = args;
     let args = &args.fetched()?;
+    let unread = args.training.source().unread()?;
     let at = || format!("--model {}", args.training.model.display());
     let shape = ModelConfig::from_dir(&args.training.model).with_context(at)?;
     let max_length = usage(args.training.reading.training_length(&shape))?;
@@ -98,17 +100,18 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let Encoded { train, eval, sources, form, mut warnings } =
         encoded(&args.training, &tokenizer, pad, max_length)?;
     let asked = constraint.to_tagged()?;
+    let held = RunFolder::take(&args.output, args.resume, &args.training.model)?;
     let setting = Setting {
         backend: backend.as_ref(),
         base: &base,
         tokenizer: &tokenizer,
         dir: &args.output,
-        resume: args.resume,
+        resume: held.resumes(),
         stop: interrupt::flag()?,
     };
     let data = RewardData { constraint, train, eval, pad, max_length };
     // A resumed run keeps the constraint of its folder, which was reported when it was fitted.
-    let keeps_constraint = args.resume && args.output.join("constraint.json").exists();
+    let keeps_constraint = held.resumes() && args.output.join("constraint.json").exists();
     let mut watch = Watch::default();
     let run = RewardRun::new(setting, &options, data, (&priors, margins()), &mut watch).map_err(named)?;
     let tagged = run.tagged()?;
@@ -117,11 +120,11 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     }
     bound_warnings(&run.train.sets, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
     let identity = identity(args, &tagged, max_length)?;
+    unread.unchanged()?;
     let mut fingerprint = options.fingerprint();
     fingerprint.extend(identity.clone());
     let manifest = manifest(args, &fingerprint, &run.train, run.eval.as_ref());
-    let description = folder::Description::new(&args.output, args.resume, &resolved, manifest);
-    description.begin()?;
+    watch.describing(held.description(&resolved, manifest));
     say(&format!(
         "training {} parameters on {} pair{}{}, constraint {}",
         run.parameters(),
@@ -148,7 +151,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let lines = trained.as_ref().map_or_else(|_| Vec::new(), |end| closing(end, &args.output, &mut warnings));
     record.leave(trained.as_ref().map(|trained| &trained.outcome), warnings.all());
     let trained = trained.map_err(named)?;
-    description.end()?;
+    held.end()?;
     lines.iter().for_each(|line| say(line));
     warnings.repeat();
     match trained.outcome {

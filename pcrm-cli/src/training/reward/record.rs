@@ -47,7 +47,7 @@ impl Record<'_> {
     pub fn leave(&self, outcome: Result<&Outcome, &pcrm_rl::Error>, warnings: &[String]) {
         let path = self.args.output.join(report::FILE);
         // A run refused before its first step must not overwrite an earlier report.
-        if !matches!(outcome, Ok(_) | Err(pcrm_rl::Error::NotFinite { .. })) {
+        if outcome.is_err_and(|error| !error.is_divergence()) {
             return;
         }
         let lines = metrics::read(&self.args.output.join("metrics.jsonl")).map_err(Error::from);

@@ -194,8 +194,10 @@ fn peft_name(own: &str, shape: &ModelConfig) -> String {
 /// A disk that is full or may not be written to.
 pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path) -> Result<()> {
     let shape = decoder.config();
-    weights::write_json(&dir.join(CONFIG), &json(adapters, shape, decoder.heads())?)?;
-    decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))
+    let config = json(adapters, shape, decoder.heads())?;
+    decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))?;
+    // Last: a folder with a config has the weights too.
+    weights::write_json(&dir.join(CONFIG), &config)
 }
 
 /// Reads the weights that [`save`] wrote, under the names that a decoder has for them.

@@ -1,0 +1,25 @@
+//! Files that survive what happens to processes: written whole ([`whole`]), in folders that one process holds ([`lock`]),
+//! with a hash of themselves where a later run believes them ([`sealed`]).
+
+pub mod lock;
+pub mod sealed;
+pub mod whole;
+
+use std::fs::File;
+use std::path::Path;
+
+pub use lock::FolderLock;
+
+/// Returns true if a path still leads to this open file: neither was deleted, moved or replaced.
+pub fn leads_to(path: &Path, file: &File) -> bool {
+    let (Ok(named), Ok(open)) = (path.metadata(), file.metadata()) else { return false };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (named.dev(), named.ino()) == (open.dev(), open.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        named.is_file() == open.is_file()
+    }
+}

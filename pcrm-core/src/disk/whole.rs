@@ -1,0 +1,144 @@
+//! Files that are there whole or not at all: written beside their place, made durable and renamed.
+//!
+//! A writer locks its temporary file. One that is not locked was left by a writer that died, and [`sweep`] removes it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use super::leads_to;
+use crate::error::{Error, Result};
+
+/// The beginning of the names of temporary files.
+const PREFIX: &str = ".pcrm-";
+/// Tries to make a temporary file: a sweep may take a new one before its writer locks it.
+const TRIES: usize = 8;
+
+/// Writes indented JSON, as [`write()`] does.
+///
+/// # Errors
+/// A disk that is full or may not be written to.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
+    text.push(b'\n');
+    write(path, &text)
+}
+
+/// Writes a file beside its place, makes it durable and renames it: it is there whole or not at all.
+///
+/// # Errors
+/// A disk that is full or may not be written to.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// Writes a file as [`write()`] does, its content by `fill`.
+pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    let dir = folder_of(path);
+    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let file = temporary(dir)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file());
+    fill(&mut writer)?;
+    writer.flush().map_err(Error::io(path))?;
+    drop(writer);
+    file.as_file().sync_all().map_err(Error::io(path))?;
+    // Temporary files are private; what a user keeps has the usual permissions.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(Error::io(path))?;
+    }
+    file.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), cause: error.error })?;
+    sync_dir(dir)
+}
+
+/// The folder that a file lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A temporary file that this process holds locked. File systems without locks have none to sweep by.
+fn temporary(dir: &Path) -> Result<NamedTempFile> {
+    for _ in 0..TRIES {
+        let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(dir).map_err(Error::io(dir))?;
+        let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
+        if !taken && leads_to(file.path(), file.as_file()) {
+            return Ok(file);
+        }
+    }
+    Err(Error::file(dir, "temporary files vanish as they are made"))
+}
+
+/// Makes renames inside a folder durable.
+///
+/// # Errors
+/// A disk that is full or may not be written to.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
+}
+
+/// Removes the temporary files that writers left in a folder when they died. A folder that is not there has none.
+///
+/// # Errors
+/// A folder that cannot be read or changed.
+pub fn sweep(dir: &Path) -> Result<()> {
+    sweep_where(dir, |name| name.starts_with(PREFIX))
+}
+
+/// Removes temporary files as [`sweep`] does, and those of versions that named them `.tmp` and six letters, from a folder
+/// that nobody else writes to.
+///
+/// # Errors
+/// A folder that cannot be read or changed.
+pub fn sweep_own(dir: &Path) -> Result<()> {
+    let is_older = |name: &str| {
+        let letters = name.strip_prefix(".tmp").unwrap_or_default();
+        letters.len() == 6 && letters.chars().all(|letter| letter.is_ascii_alphanumeric())
+    };
+    sweep_where(dir, |name| name.starts_with(PREFIX) || is_older(name))
+}
+
+fn sweep_where(dir: &Path, is_temporary: impl Fn(&str) -> bool) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io(dir))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io(dir))?;
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !entry.file_name().to_str().is_some_and(&is_temporary) {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() && leads_to(&path, &file) {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: what a dead writer left is removed; what a living one writes, and files of others, stay.
+    #[test]
+    fn only_what_dead_writers_left_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in [".pcrm-AbC123", ".tmpAbC123", ".tmpfile", "data.jsonl"] {
+            fs::write(path(name), "half of it").unwrap();
+        }
+        let living = temporary(dir.path()).unwrap();
+        sweep(dir.path()).unwrap();
+        assert!(!path(".pcrm-AbC123").exists() && path(".tmpAbC123").exists() && living.path().exists());
+        sweep_own(dir.path()).unwrap();
+        assert!(!path(".tmpAbC123").exists() && path(".tmpfile").exists() && path("data.jsonl").exists());
+        assert!(living.path().exists());
+        sweep(&path("absent")).unwrap();
+    }
+}

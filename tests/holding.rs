@@ -1,0 +1,198 @@
+//! A folder is one run's while it is written, and its records describe the model that lies beside them.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::binary::{World, stderr};
+
+const TRAIN: &str = "reward --model base --data train.jsonl --batch 8 --threads 1";
+
+fn started(world: &World, arguments: &str, file: &str) -> Result<Child> {
+    let child = world.command(arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    wait_for(world, file)?;
+    Ok(child)
+}
+
+fn wait_for(world: &World, file: &str) -> Result<()> {
+    let begun = Instant::now();
+    while !world.path(file).exists() {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "{file} was not written in a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn manifest(world: &World, run: &str) -> Result<Value> {
+    Ok(serde_json::from_slice(&world.read(&format!("{run}/manifest.json"))?)?)
+}
+
+fn hidden(world: &World, run: &str) -> Result<Vec<String>> {
+    let names = fs::read_dir(world.path(run))?.flatten().map(|entry| entry.file_name().into_string());
+    Ok(names.filter_map(Result::ok).filter(|name| name.starts_with('.')).collect())
+}
+
+/// Protects: a second run in a folder is refused and names the process that is in it; a process that was killed there keeps
+/// nobody out, and what it left is swept.
+#[test]
+fn a_second_run_is_refused_while_the_first_is_there() -> Result<()> {
+    let world = World::new()?;
+    let first = format!("{TRAIN} --epochs 50 --seed 1 --output run");
+    let mut child = started(&world, &first, "run/metrics.jsonl")?;
+    let process = format!("process {}, which began", child.id());
+    world.refuses(&format!("{TRAIN} --max-steps 3 --seed 2 --output run"), &[&process, "writing to this"])?;
+    world.refuses(&format!("{TRAIN} --max-steps 3 --seed 2 --output run --resume"), &[&process])?;
+    child.kill()?;
+    child.wait()?;
+    ensure!(manifest(&world, "run")?["fingerprint"]["seed"] == 1, "the records are the second run's");
+    fs::write(world.path("run/.tmpAb12Cd"), "half of a file")?;
+    fs::write(world.path("run/.pcrm-Ab12Cd"), "half of a file")?;
+    world.run(&format!("{TRAIN} --max-steps 3 --seed 2 --output run"))?;
+    ensure!(manifest(&world, "run")?["fingerprint"]["seed"] == 2, "the records are the first run's");
+    ensure!(hidden(&world, "run")?.is_empty(), "{:?}", hidden(&world, "run")?);
+    Ok(())
+}
+
+/// Protects: resuming is held to the options that a folder's manifest records, with and without checkpoints; records and
+/// model are then as they were.
+#[test]
+fn resuming_is_held_to_the_manifest() -> Result<()> {
+    let world = World::new()?;
+    let rare = "--save-every 100000 --epochs 50";
+    let mut child =
+        started(&world, &format!("{TRAIN} {rare} --seed 1 --output killed"), "killed/metrics.jsonl")?;
+    child.kill()?;
+    child.wait()?;
+    world.refuses(
+        &format!("{TRAIN} {rare} --seed 2 --learning-rate 1e-3 --output killed --resume"),
+        &["killed/manifest.json", "--seed was 1 and is now 2", "--learning-rate was 0.0001 and is now 0.001"],
+    )?;
+    world.run(&format!("{TRAIN} --max-steps 3 --output done"))?;
+    let (model, records) = (world.read("done/model.safetensors")?, world.read("done/manifest.json")?);
+    fs::remove_dir_all(world.path("done/checkpoint-3"))?;
+    world.refuses(&format!("{TRAIN} --max-steps 3 --seed 2 --output done --resume"), &["--seed was 0"])?;
+    world.refuses(
+        "reward --model base --data test.jsonl --batch 8 --threads 1 --max-steps 3 --output done --resume",
+        &["--data was"],
+    )?;
+    ensure!(world.read("done/model.safetensors")? == model, "the model was overwritten");
+    ensure!(world.read("done/manifest.json")? == records, "the records were overwritten");
+    world.run(&format!("{TRAIN} --max-steps 3 --output done --resume"))?;
+    ensure!(world.read("done/model.safetensors")? == model, "the same run ends with another model");
+    Ok(())
+}
+
+/// Protects: the same for fine-tuning, whose manifest has all options.
+#[test]
+fn fine_tuning_is_held_to_its_manifest() -> Result<()> {
+    let world = World::new()?;
+    let train = "sft --model base --random-init --data train.jsonl --batch 8 --threads 1 --max-steps 3";
+    world.run(&format!("{train} --learning-rate 1e-3 --output tuned"))?;
+    ensure!(manifest(&world, "tuned")?["fingerprint"]["learning-rate"] == 1e-3, "no options in the manifest");
+    fs::remove_dir_all(world.path("tuned/checkpoint-3"))?;
+    world.refuses(
+        &format!("{train} --learning-rate 2e-3 --output tuned --resume"),
+        &["--learning-rate was 0.001 and is now 0.002"],
+    )
+}
+
+/// Protects: a base model is never overwritten, nor a model that no run of pcrm made, whatever they are called.
+#[test]
+fn models_of_others_are_never_overwritten() -> Result<()> {
+    let world = World::new()?;
+    let before = world.read("base/model.safetensors")?;
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(world.path("base"), world.path("other-name"))?;
+    for output in ["base", "base/../base", "other-name"] {
+        for resume in ["", "--resume"] {
+            world.refuses(
+                &format!("{TRAIN} --max-steps 1 --output {output} {resume}"),
+                &["is the folder of --model"],
+            )?;
+        }
+    }
+    fs::create_dir(world.path("copy"))?;
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(world.path(&format!("base/{name}")), world.path(&format!("copy/{name}")))?;
+    }
+    world.refuses(
+        &format!("{TRAIN} --max-steps 1 --output copy --resume"),
+        &["neither a checkpoint nor manifest.json"],
+    )?;
+    for folder in ["base", "copy"] {
+        ensure!(world.read(&format!("{folder}/model.safetensors"))? == before, "{folder} was overwritten");
+        ensure!(hidden(&world, folder)?.is_empty(), "{folder}: {:?}", hidden(&world, folder)?);
+    }
+    Ok(())
+}
+
+/// Protects: a folder that is deleted or moved while a run writes to it ends the run with an error, quiet or not, and is not
+/// made again.
+#[test]
+fn a_folder_that_is_deleted_is_an_error() -> Result<()> {
+    let world = World::new()?;
+    for (run, options) in [("loud", ""), ("quiet", "--quiet")] {
+        let arguments = format!("{options} {TRAIN} --epochs 50 --save-every 5 --output {run}");
+        let child = world.command(&arguments)?.stdout(Stdio::null()).spawn()?;
+        wait_for(&world, &format!("{run}/checkpoint-5"))?;
+        fs::rename(world.path(run), world.path(&format!("{run}-moved")))?;
+        let output = child.wait_with_output()?;
+        let said = stderr(&output);
+        ensure!(output.status.code() == Some(1) && said.contains("was deleted, moved or replaced"), "{said}");
+        ensure!(!world.path(&format!("{run}/model.safetensors")).exists(), "{run} was made again");
+    }
+    Ok(())
+}
+
+/// Protects: a line of metrics.jsonl that is no text blocks no run; lines that are lost are said.
+#[test]
+fn harmed_metrics_are_said_and_block_nothing() -> Result<()> {
+    let world = World::new()?;
+    let train = format!("{TRAIN} --schedule constant --output run");
+    world.run(&format!("{train} --max-steps 6"))?;
+    let mut lines = world.read("run/metrics.jsonl")?;
+    lines[3] = 0xff;
+    fs::write(world.path("run/metrics.jsonl"), &lines)?;
+    let output = world.command(&format!("{train} --max-steps 8 --resume"))?.output()?;
+    let said = stderr(&output);
+    ensure!(output.status.success(), "{said}");
+    ensure!(said.contains("1 lines up to step 6 are lost"), "{said}");
+    let steps = world.lines("run/metrics.jsonl")?;
+    let steps: Vec<u64> = steps.iter().filter_map(|line| line["step"].as_u64()).collect();
+    ensure!(steps == [2, 3, 4, 5, 6, 7, 8], "{steps:?}");
+    Ok(())
+}
+
+/// Protects: `pcrm compare` continues after a kill at any moment: before the first checkpoint of an arm, and between its
+/// measures and the end of its tidying.
+#[test]
+fn a_killed_comparison_continues() -> Result<()> {
+    let world = World::new()?;
+    let compare = "compare --model base --data train.jsonl --eval-split 0.3 --seeds 1 --max-steps 8 --batch 8 --threads 1 \
+                   --constraint none --constraint fixed";
+    let whole = world.run(&format!("{compare} --output whole"))?;
+    for file in ["none-0/.pcrm.lock", "none-0/manifest.json", "none-0/metrics.jsonl", "fixed-0/config.json"] {
+        let mut child = started(&world, &format!("{compare} --output killed"), &format!("killed/{file}"))?;
+        child.kill()?;
+        child.wait()?;
+    }
+    fs::create_dir_all(world.path("killed/none-0/checkpoint-8"))?;
+    let text = world.run(&format!("{compare} --output killed"))?;
+    ensure!(text == whole, "{text}\n{whole}");
+    for file in ["comparison.json", "none-0/model.safetensors", "fixed-0/measured.json"] {
+        let of = |run: &str| world.read(&format!("{run}/{file}"));
+        ensure!(of("whole")? == of("killed")?, "{file} differs");
+    }
+    ensure!(!world.path("killed/none-0/checkpoint-8").exists(), "a checkpoint is left");
+    ensure!(hidden(&world, "killed/none-0")?.is_empty(), "{:?}", hidden(&world, "killed/none-0")?);
+    let measured = "killed/fixed-0/measured.json";
+    let text = String::from_utf8(world.read(measured)?)?;
+    let (at, digit) =
+        text.char_indices().rev().find(|(_, digit)| digit.is_ascii_digit()).context("a digit")?;
+    let other = if digit == '1' { "2" } else { "1" };
+    world.write(measured, &format!("{}{other}{}", &text[..at], &text[at + 1..]))?;
+    world.refuses(&format!("{compare} --output killed"), &["measured.json", "is damaged"])
+}
