@@ -132,15 +132,15 @@ pub fn save_streamed(
             }
             let broken = match host.data() {
                 HostData::F32(values) => {
-                    in_pieces(file, values, f32::to_le_bytes).map_err(io)?;
+                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())).map_err(io)?;
                     values.iter().filter(|value| !value.is_finite()).count()
                 }
                 HostData::BF16(values) => {
-                    in_pieces(file, values, bf16::to_le_bytes).map_err(io)?;
+                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())).map_err(io)?;
                     values.iter().filter(|value| !value.is_finite()).count()
                 }
                 HostData::U32(values) => {
-                    in_pieces(file, values, u32::to_le_bytes).map_err(io)?;
+                    values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())).map_err(io)?;
                     0
                 }
             };
@@ -150,22 +150,6 @@ pub fn save_streamed(
         }
         Ok(())
     })
-}
-
-/// Writes elements, many at a time.
-fn in_pieces<T: Copy, const N: usize>(
-    file: &mut impl Write,
-    values: &[T],
-    bytes: impl Fn(T) -> [u8; N],
-) -> std::io::Result<()> {
-    const PIECE: usize = 1 << 16;
-    let mut piece = Vec::with_capacity(N * PIECE.min(values.len()));
-    for part in values.chunks(PIECE) {
-        piece.clear();
-        part.iter().for_each(|value| piece.extend(bytes(*value)));
-        file.write_all(&piece)?;
-    }
-    Ok(())
 }
 
 /// Bytes of an element.
