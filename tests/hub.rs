@@ -34,6 +34,18 @@ struct Holding {
 /// Repositories by the path of their pages: `org/name`, `datasets/org/name`.
 type Holdings = BTreeMap<&'static str, Holding>;
 
+/// What a hub answers to a request for a file, where it lies.
+#[derive(Clone, Default)]
+struct Lies {
+    commit: Option<String>,
+    etag: Option<String>,
+    linked_etag: Option<String>,
+    /// Send this many bytes of a file and hang up.
+    breaks_off: Option<usize>,
+    /// Send requests for files there.
+    redirects: Option<String>,
+}
+
 /// A hub on the loopback interface: what `huggingface.co` answers to the client, for a few repositories.
 struct LocalHub {
     endpoint: String,
@@ -42,15 +54,19 @@ struct LocalHub {
 
 impl LocalHub {
     fn start(holdings: Holdings) -> Result<Self> {
+        Self::lying(holdings, Lies::default())
+    }
+
+    fn lying(holdings: Holdings, lies: Lies) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (holdings, log) = (Arc::new(holdings), Arc::clone(&seen));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (holdings, log) = (Arc::clone(&holdings), Arc::clone(&log));
+                let (holdings, log, lies) = (Arc::clone(&holdings), Arc::clone(&log), lies.clone());
                 // A client that went away is no matter of the hub's.
-                thread::spawn(move || serve(stream, &holdings, &log).ok());
+                thread::spawn(move || serve(stream, &holdings, &lies, &log).ok());
             }
         });
         Ok(Self { endpoint, seen })
@@ -62,7 +78,7 @@ impl LocalHub {
     }
 }
 
-fn serve(stream: TcpStream, holdings: &Holdings, log: &Mutex<Vec<String>>) -> Result<()> {
+fn serve(stream: TcpStream, holdings: &Holdings, lies: &Lies, log: &Mutex<Vec<String>>) -> Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().context("a request")??;
     let path = first.split(' ').nth(1).context("a path")?.to_owned();
@@ -81,16 +97,32 @@ fn serve(stream: TcpStream, holdings: &Holdings, log: &Mutex<Vec<String>>) -> Re
     log.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
     let answer = answer(&path, known, holdings);
     let mut head = format!("HTTP/1.1 {}\r\nconnection: close\r\n", answer.status);
-    let body = match answer.file {
+    let mut body = match answer.file {
         true => {
             let (total, end) = (answer.body.len(), end.min(answer.body.len() - 1));
-            head += &format!("x-repo-commit: {COMMIT}\r\netag: \"{}\"\r\n", path.replace('/', "_"));
+            let usual = || pcrm_core::digest::text(&path)[..40].to_owned();
+            let etag = lies.etag.clone().unwrap_or_else(usual);
+            let commit = lies.commit.as_deref().unwrap_or(COMMIT);
+            head += &format!("x-repo-commit: {commit}\r\netag: \"{etag}\"\r\n");
+            if let Some(etag) = &lies.linked_etag {
+                head += &format!("x-linked-etag: \"{etag}\"\r\n");
+            }
             head += &format!("content-range: bytes {start}-{end}/{total}\r\n");
             &answer.body[start..=end]
         }
         false => &answer.body[..],
     };
     head += &format!("{}content-length: {}\r\n\r\n", answer.headers, body.len());
+    match (&lies.redirects, lies.breaks_off) {
+        (Some(place), _) if answer.file => {
+            head = format!(
+                "HTTP/1.1 302 Found\r\nconnection: close\r\nlocation: {place}\r\ncontent-length: 0\r\n\r\n"
+            );
+            body = &[];
+        }
+        (_, Some(bytes)) if answer.file && start == 0 => body = &body[..bytes.min(body.len())],
+        _ => {}
+    }
     let mut stream = stream;
     stream.write_all(head.as_bytes())?;
     Ok(stream.write_all(body)?)
@@ -140,6 +172,11 @@ fn answer(path: &str, known: bool, holdings: &Holdings) -> Answer {
 
 /// A hub with the world's model and data under names of their own.
 fn hub_of(world: &World) -> Result<LocalHub> {
+    hub_that(world, Lies::default())
+}
+
+/// The same hub, lying about files.
+fn hub_that(world: &World, lies: Lies) -> Result<LocalHub> {
     let files = |names: &[(&str, &str)]| -> Result<BTreeMap<String, Vec<u8>>> {
         names.iter().map(|(file, stored)| Ok(((*file).to_owned(), world.read(stored)?))).collect()
     };
@@ -158,12 +195,13 @@ fn hub_of(world: &World) -> Result<LocalHub> {
         ("data/train-00000-of-00001.jsonl", "train.jsonl"),
         ("data/test-00000-of-00001.jsonl", "test.jsonl"),
     ])?;
-    LocalHub::start(BTreeMap::from([
+    let holdings = BTreeMap::from([
         ("acme/nano", Holding { access: Access::All, files: model()? }),
         ("acme/gated", Holding { access: Access::Gated, files: model()? }),
         ("acme/private", Holding { access: Access::Private, files: model()? }),
         ("datasets/acme/pairs", Holding { access: Access::All, files: data }),
-    ]))
+    ]);
+    LocalHub::lying(holdings, lies)
 }
 
 /// `pcrm` with this hub and a cache in the world.
@@ -327,4 +365,113 @@ fn what_cannot_be_had_is_told_with_all_that_was_tried() -> Result<()> {
     check_refusal(data("acme/absent.jsonl")?, &["acme/absent.jsonl"])?;
     ensure!(hub.requests().is_empty(), "a misspelt file was looked for on the network");
     Ok(())
+}
+
+/// Every file and link below a folder, by its path and content.
+fn all_below(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(at)? {
+            let path = entry?.path();
+            match path.symlink_metadata()?.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let content = std::fs::read(&path).unwrap_or_default();
+                    all.insert(path.strip_prefix(folder)?.display().to_string(), content);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Protects: nothing that a hub says becomes a path. A file that was there is as it was, nothing lies outside the
+/// cache, and the cache holds nothing that could be taken for a model.
+#[test]
+fn no_header_of_a_hub_becomes_a_path() -> Result<()> {
+    let world = World::new()?;
+    std::fs::write(world.path("authorized_keys"), "original")?;
+    let (target, before) = (world.path("authorized_keys"), all_below(&world.path(""))?);
+    let target = target.to_str().context("a path of UTF-8")?;
+    let etag = |etag: &str| Lies { etag: Some(etag.to_owned()), ..Lies::default() };
+    let linked = |etag: &str| Lies { linked_etag: Some(etag.to_owned()), ..Lies::default() };
+    let commit = |commit: &str| Lies { commit: Some(commit.to_owned()), ..Lies::default() };
+    let redirects = |place: &str| Lies { redirects: Some(place.to_owned()), ..Lies::default() };
+    for (lies, said) in [
+        (etag(target), "expected letters and digits"),
+        (etag("../../../../evil.json"), "expected letters and digits"),
+        (etag(".."), "expected letters and digits"),
+        (linked(target), "expected letters and digits"),
+        (linked(&"ab".repeat(32)), "which is not that of its etag"),
+        (commit(target), "expected 0123456789abcdef"),
+        (commit("../../../../evil"), "expected 0123456789abcdef"),
+        (commit(&"f".repeat(40)), "expected 0123456789abcdef"),
+        (commit(""), "expected 0123456789abcdef"),
+        (redirects("file:///etc/passwd"), "a redirection to \"file:///etc/passwd\""),
+        (redirects("/acme/nano/resolve/main/config.json"), "more than 10 redirections"),
+    ] {
+        let hub = hub_that(&world, lies)?;
+        let score = command(&world, &hub.endpoint, "score --model acme/nano --data test.jsonl")?;
+        check_refusal(score, &[" of acme/nano on ", said])?;
+        let mut after = all_below(&world.path(""))?;
+        after.retain(|path, _| {
+            !(path.starts_with("hf/hub/models--acme--nano/.pcrm/") && path.ends_with(".lock"))
+        });
+        ensure!(after == before, "{said}: {:?}", after.keys().collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+/// Protects: a commit that was asked for is the one that comes, and a revision is no path.
+#[test]
+fn the_commit_is_the_one_asked_for() -> Result<()> {
+    let world = World::new()?;
+    let hub = hub_of(&world)?;
+    let score = |revision: &str| {
+        command(
+            &world,
+            &hub.endpoint,
+            &format!("score --model acme/nano --data test.jsonl --revision {revision}"),
+        )
+    };
+    done(&score(COMMIT)?.output()?)?;
+    check_refusal(score("../../evil")?, &["\"../../evil\" is no revision"])?;
+    check_refusal(score("/tmp/evil")?, &["is no revision"])
+}
+
+/// Protects: a file whose connection breaks is no file, and the next try takes up where it broke.
+#[test]
+fn a_broken_download_is_taken_up() -> Result<()> {
+    let world = World::new()?;
+    let holdings = || -> Result<Holdings> {
+        let names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+        let files = names.iter().map(|name| Ok(((*name).to_owned(), world.read(&format!("base/{name}"))?)));
+        Ok(BTreeMap::from([(
+            "acme/nano",
+            Holding { access: Access::All, files: files.collect::<Result<_>>()? },
+        )]))
+    };
+    world.run("score --model base --data test.jsonl --output want.jsonl")?;
+    let breaking = LocalHub::lying(holdings()?, Lies { breaks_off: Some(100), ..Lies::default() })?;
+    let score = "score --model acme/nano --data test.jsonl --output got.jsonl";
+    check_refusal(command(&world, &breaking.endpoint, score)?, &[" of acme/nano on "])?;
+    ensure!(
+        !world.path(&format!("hf/hub/models--acme--nano/snapshots/{COMMIT}/config.json")).exists(),
+        "half a file"
+    );
+    let whole = LocalHub::start(holdings()?)?;
+    done(&command(&world, &whole.endpoint, score)?.output()?)?;
+    ensure!(world.read("got.jsonl")? == world.read("want.jsonl")?, "the parts do not make the whole");
+    Ok(())
+}
+
+/// Protects: plain http to another machine is warned of.
+#[test]
+fn plain_http_is_warned_of() -> Result<()> {
+    let world = World::new()?;
+    // Reserved for documentation: there is no such machine. The proxy is this one, where nobody listens.
+    let mut score = command(&world, "http://192.0.2.1:9", "score --model acme/nano --data test.jsonl")?;
+    score.env("HF_TOKEN", TOKEN).env("ALL_PROXY", "http://127.0.0.1:1");
+    check_refusal(score, &["over plain http", "the token is not sent", "gives no answer"])
 }

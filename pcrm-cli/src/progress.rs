@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pcrm_core::text::visible;
 use pcrm_rl::metrics::{StepMetrics, Summary};
 use pcrm_rl::offline::Observer;
 use tracing_subscriber::EnvFilter;
@@ -42,8 +43,10 @@ pub fn fail(error: &anyhow::Error) {
     print(&format!("error: {}", in_full(error)));
 }
 
-/// Prints text on standard error, broken between words where a terminal would break within them.
+/// Prints text on standard error, broken between words where a terminal would break within them. Nothing that a
+/// terminal obeys passes: names and values from files are part of messages.
 fn print(text: &str) {
+    let text = &visible(text);
     let width = shows_messages().then(columns);
     let lines = text.lines().map(|line| match width {
         Some(width) if line.chars().count() > width => wrapped("", line, width).trim_end().to_owned(),
@@ -80,7 +83,10 @@ impl<'a> MakeWriter<'a> for AboveBars {
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        terminal::bytes(bytes);
+        // The escapes of the log's own colours stay; those in messages are no more by now.
+        let text = String::from_utf8_lossy(bytes);
+        let shown: Vec<_> = text.split('\u{1b}').map(visible).collect();
+        terminal::bytes(shown.join("\u{1b}").as_bytes());
         Ok(bytes.len())
     }
 
@@ -132,7 +138,7 @@ impl Bar {
 
 fn styled(total: u64, what: &str, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template);
-    let bar = ProgressBar::new(total).with_prefix(what.to_owned());
+    let bar = ProgressBar::new(total).with_prefix(visible(what).into_owned());
     if quiet() || !shows_messages() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         return bar;
@@ -161,25 +167,25 @@ impl Download {
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), bar: None }
     }
-}
 
-impl hf_hub::api::Progress for Download {
-    fn init(&mut self, size: usize, _: &str) {
-        let bar = self.bar.get_or_insert_with(|| {
-            if !shows_messages() {
-                say(&format!("fetching {} ({})", self.name, HumanBytes(size as u64)));
-            }
-            let template = "{prefix} [{bar:16}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-            styled(size as u64, &self.name, template)
-        });
-        bar.set_position(0);
+    /// Begins a download of `size` bytes, of which `done` are there.
+    pub fn begin(&mut self, size: u64, done: u64) {
+        if !shows_messages() {
+            say(&format!("fetching {} ({})", self.name, HumanBytes(size)));
+        }
+        let template = "{prefix} [{bar:16}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let bar = styled(size, &self.name, template);
+        bar.set_position(done);
+        self.bar = Some(bar);
     }
 
-    fn update(&mut self, size: usize) {
-        self.bar.iter().for_each(|bar| bar.inc(size as u64));
+    /// Shows that so many bytes more have arrived.
+    pub fn advance(&self, bytes: u64) {
+        self.bar.iter().for_each(|bar| bar.inc(bytes));
     }
 
-    fn finish(&mut self) {
+    /// Removes the bar.
+    pub fn finish(&self) {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
 }

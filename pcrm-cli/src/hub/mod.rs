@@ -1,9 +1,14 @@
 //! `--model org/name` and `--data org/name:part`: repositories of the Hugging Face Hub in place of local paths.
 //!
 //! Whatever exists on the disk goes before. A repository's files land in the cache that `huggingface_hub` uses too, and
-//! everything behind this module sees paths into it. Environment: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`,
+//! everything behind this module sees paths into it. A Hub is not trusted: nothing that it says becomes a path before
+//! it is checked (`cache.rs`), and an answer is believed for the commit alone that was asked for (`download.rs`).
+//! Environment: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`,
 //! `HF_HUB_CACHE`, `HF_HUB_OFFLINE`.
 
+mod cache;
+mod client;
+mod download;
 mod repository;
 mod select;
 
@@ -12,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use hf_hub::RepoType;
 use pcrm_core::model::folder;
 
 pub use self::select::Weights;
+use crate::hub::cache::Kind;
 use crate::hub::repository::Repository;
 use crate::progress::say;
 
@@ -43,7 +48,7 @@ impl Hub {
             return Ok(given.to_path_buf());
         };
         let fetch = || -> Result<PathBuf> {
-            let mut repository = Repository::open(&name.repository, RepoType::Model, &self.revision)?;
+            let mut repository = Repository::open(&name.repository, Kind::Model, &self.revision)?;
             let folder = repository.folder();
             repository.fetch(&select::model_files(repository.files(), weights)?)?;
             if weights == Weights::Read {
@@ -68,8 +73,7 @@ impl Hub {
                 continue;
             };
             let fetch = || -> Result<Vec<PathBuf>> {
-                let mut repository =
-                    Repository::open(&name.repository, RepoType::Dataset, &self.data_revision)?;
+                let mut repository = Repository::open(&name.repository, Kind::Dataset, &self.data_revision)?;
                 let files = select::data_files(repository.files(), name.part.as_deref())?;
                 repository.fetch(&files)?;
                 repository.keep()?;
@@ -94,7 +98,7 @@ pub fn encoder(given: &Path) -> Result<PathBuf> {
         return Ok(std::path::absolute(given)?);
     };
     let fetch = || -> Result<PathBuf> {
-        let mut repository = Repository::open(&name.repository, RepoType::Model, "main")?;
+        let mut repository = Repository::open(&name.repository, Kind::Model, "main")?;
         repository.fetch(&select::encoder_files(repository.files())?)?;
         repository.keep()?;
         Ok(repository.folder())

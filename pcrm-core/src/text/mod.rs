@@ -7,7 +7,9 @@ pub mod pieces;
 mod python;
 pub mod special;
 pub mod tokenizer;
+pub mod visible;
 
 pub use chat::ChatTemplate;
 pub use special::{SpecialToken, SpecialTokens};
 pub use tokenizer::{Tokenizer, TruncatedTokenizer};
+pub use visible::{visible, visible_line};

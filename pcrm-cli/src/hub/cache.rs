@@ -1,0 +1,211 @@
+//! The cache of repositories on the disk, in the layout that `huggingface_hub` uses too: `blobs` by etag, `snapshots`
+//! of links to them by commit, `refs` from branches and tags to commits.
+//!
+//! A server names etags, commits and files. None of them becomes part of a path before it is a [`Word`] or a path
+//! that [`is_inside`] accepts.
+
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result};
+use pcrm_core::model::weights;
+
+/// A sort of repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A model, or an encoder.
+    Model,
+    /// A data set.
+    Dataset,
+}
+
+impl Kind {
+    /// Names the sort in messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Dataset => "data set",
+        }
+    }
+}
+
+/// A repository by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repo {
+    /// `org/name`.
+    pub name: String,
+    /// Its sort.
+    pub kind: Kind,
+}
+
+/// A commit or etag that is safe as a file's name: at most 128 ASCII letters, digits, `-` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word(String);
+
+impl Word {
+    /// Returns the word that a text is; `None`: it is none.
+    pub fn new(text: &str) -> Option<Self> {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let fits = (1..=128).contains(&text.len());
+        (fits && text.bytes().all(safe)).then(|| Self(text.to_owned()))
+    }
+
+    /// Returns the word as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Repo {
+    /// Returns the path of the repository's page on a Hub.
+    pub fn page(&self) -> String {
+        match self.kind {
+            Kind::Model => self.name.clone(),
+            Kind::Dataset => format!("datasets/{}", self.name),
+        }
+    }
+
+    /// Returns the path of what a Hub says about a revision.
+    pub fn listing_page(&self, revision: &str) -> String {
+        let sort = match self.kind {
+            Kind::Model => "models",
+            Kind::Dataset => "datasets",
+        };
+        format!("api/{sort}/{}/revision/{revision}", self.name)
+    }
+
+    /// Returns the folder of a commit's files.
+    pub fn snapshot(&self, commit: &Word) -> PathBuf {
+        self.folder().join("snapshots").join(commit.as_str())
+    }
+
+    /// Returns the place of the content with this etag.
+    pub fn blob(&self, etag: &Word) -> PathBuf {
+        self.folder().join("blobs").join(etag.as_str())
+    }
+
+    /// Returns the folder that pcrm has for itself: lists of files, and parts of files on their way.
+    fn own(&self) -> PathBuf {
+        self.folder().join(".pcrm")
+    }
+
+    /// Returns the place of a file on its way from the Hub, without an ending.
+    pub fn on_its_way(&self, commit: &Word, file: &str) -> PathBuf {
+        self.own().join(pcrm_core::digest::text(&format!("{commit}/{file}")))
+    }
+
+    /// Returns the place of the list of a commit's files: the cache may hold some of them only.
+    pub fn listing(&self, commit: &Word) -> PathBuf {
+        self.own().join(format!("{commit}.json"))
+    }
+
+    /// Returns the commit that a revision was when it was last kept, or that it is itself.
+    pub fn commit(&self, revision: &str) -> Option<Word> {
+        if !is_inside(revision) {
+            return None;
+        }
+        match fs::read_to_string(self.folder().join("refs").join(revision)) {
+            Ok(commit) => Word::new(commit.trim()),
+            Err(_) => Word::new(revision),
+        }
+    }
+
+    /// Notes the commit of a revision.
+    ///
+    /// # Errors
+    /// A disk that is full or may not be written to.
+    pub fn keep(&self, revision: &str, commit: &Word) -> Result<()> {
+        let path = self.folder().join("refs").join(revision);
+        Ok(weights::write(&path, commit.as_str().as_bytes())?)
+    }
+
+    /// Links a file of a commit to its content, which is in the cache.
+    ///
+    /// # Errors
+    /// A disk that is full or may not be written to.
+    pub fn link(&self, commit: &Word, file: &str, etag: &Word) -> Result<()> {
+        let link = self.snapshot(commit).join(file);
+        let place = || link.display().to_string();
+        let folder = link.parent().context("the file of a commit has a folder")?;
+        fs::create_dir_all(folder).with_context(place)?;
+        // A link to content that was removed.
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).with_context(place)?;
+        }
+        #[cfg(unix)]
+        {
+            // From snapshots/COMMIT and the file's own folders.
+            let up = "../".repeat(1 + Path::new(file).components().count());
+            std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &link).with_context(place)?;
+        }
+        #[cfg(not(unix))]
+        fs::copy(self.blob(etag), &link).with_context(place)?;
+        Ok(())
+    }
+
+    fn folder(&self) -> PathBuf {
+        let sort = match self.kind {
+            Kind::Model => "models",
+            Kind::Dataset => "datasets",
+        };
+        root().join(format!("{sort}--{}", self.name.replace('/', "--")))
+    }
+}
+
+/// Returns the folder of the cache: `HF_HUB_CACHE`, else `hub` in the folder of [`home`].
+pub fn root() -> &'static Path {
+    static ROOT: LazyLock<PathBuf> =
+        LazyLock::new(|| set("HF_HUB_CACHE").map_or_else(|| home().join("hub"), PathBuf::from));
+    &ROOT
+}
+
+/// Returns `HF_TOKEN`, or the token that `hf auth login` has kept.
+pub fn token() -> Option<String> {
+    let kept = || fs::read_to_string(home().join("token")).ok();
+    let token = set("HF_TOKEN").or_else(kept)?.trim().to_owned();
+    (!token.is_empty()).then_some(token)
+}
+
+/// Returns `HF_HOME`, else `~/.cache/huggingface`.
+fn home() -> PathBuf {
+    let usual = || dirs::home_dir().unwrap_or_default().join(".cache/huggingface");
+    set("HF_HOME").map_or_else(usual, PathBuf::from)
+}
+
+/// Returns an environment variable that is set to something.
+pub fn set(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Returns whether a path stays in the folder that it is relative to.
+pub fn is_inside(file: &str) -> bool {
+    !file.is_empty() && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: nothing that a server says leads out of the cache.
+    #[test]
+    fn words_and_paths_stay_inside() {
+        for word in ["0123abc", "4-5f_A", "d41d8cd98f00b204e9800998ecf8427e-12"] {
+            assert_eq!(Word::new(word).map(|word| word.to_string()).as_deref(), Some(word));
+        }
+        for text in ["", "/etc/passwd", "..", "a/b", "a.b", "a b", "W/\"a\"", "\u{e9}", &"a".repeat(129)] {
+            assert_eq!(Word::new(text), None, "{text:?}");
+        }
+        assert!(is_inside("data/train.jsonl") && is_inside("..a"));
+        for path in ["", "/a", "../a", "a/../../b", "..", "./"] {
+            assert!(!is_inside(path), "{path:?}");
+        }
+    }
+}

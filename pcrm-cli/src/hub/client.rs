@@ -1,0 +1,211 @@
+//! Requests to a Hub: where it is, who may see the token, and whose headers count.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ureq::http::header::{LOCATION, RANGE};
+use ureq::http::{HeaderMap, Response, Uri};
+use ureq::{Agent, Body};
+
+use super::cache::{set, token};
+
+/// As many redirections are followed.
+const REDIRECTIONS: usize = 10;
+
+/// A server that is silent for so long is taken for gone.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The Hub that the environment names.
+pub struct Client {
+    agent: Agent,
+    endpoint: Uri,
+    token: Option<String>,
+}
+
+/// An answer.
+pub struct Answer {
+    /// The answer of the host that has the content, which may be another one than the Hub.
+    pub response: Response<Body>,
+    /// The headers of the Hub itself, of its last answer that names a commit.
+    pub own: Option<HeaderMap>,
+}
+
+impl Answer {
+    /// Returns a header of the host that answers.
+    pub fn header(&self, key: &str) -> Option<&str> {
+        header(self.response.headers(), key)
+    }
+
+    /// Returns a header of the Hub itself.
+    pub fn own_header(&self, key: &str) -> Option<&str> {
+        header(self.own.as_ref()?, key)
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
+    headers.get(key).and_then(|value| value.to_str().ok())
+}
+
+impl Client {
+    /// Makes a client of `HF_ENDPOINT`. Over plain http to another machine it sends no token and logs a warning.
+    ///
+    /// # Errors
+    /// An endpoint that is no address.
+    pub fn new() -> Result<Self> {
+        let text = endpoint();
+        let parsed = text.parse::<Uri>().ok().filter(|uri| {
+            uri.host().is_some() && uri.query().is_none() && ["http", "https"].contains(&scheme(uri))
+        });
+        let endpoint = parsed.with_context(|| {
+            format!("HF_ENDPOINT is {text:?}; expected an address such as https://huggingface.co")
+        })?;
+        let mut token = token();
+        if scheme(&endpoint) == "http" && !is_loopback(&endpoint) {
+            static SAID: Once = Once::new();
+            let withheld = token.take().map_or("", |_| "; the token is not sent");
+            SAID.call_once(|| {
+                tracing::warn!(
+                    "HF_ENDPOINT is {text}: over plain http, anyone on the way can read and change what is \
+                     fetched{withheld}; prefer https"
+                );
+            });
+        }
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // Followed here: headers count by the host that sends them.
+            .max_redirects(0)
+            .user_agent(concat!("pcrm/", env!("CARGO_PKG_VERSION")))
+            // Lengths are those of the content.
+            .accept_encoding("identity")
+            .timeout_connect(Some(PATIENCE))
+            .timeout_per_read(Some(PATIENCE))
+            .build();
+        Ok(Self { agent: agent.into(), endpoint, token })
+    }
+
+    /// Asks for a path of the Hub, from byte `start` on, and follows redirections. The token goes to the Hub alone.
+    ///
+    /// # Errors
+    /// No answer; redirections without end, from https to http, or to what is no address.
+    pub fn get(&self, path: &str, start: u64) -> Result<Answer> {
+        let mut at: Uri = format!("{}/{path}", endpoint()).parse().context("an address")?;
+        let mut own = None;
+        for _ in 0..=REDIRECTIONS {
+            let is_own = same_host(&at, &self.endpoint);
+            let mut request = self.agent.get(&at);
+            if let Some(token) = self.token.as_ref().filter(|_| is_own) {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            if start > 0 {
+                request = request.header(RANGE, format!("bytes={start}-"));
+            }
+            let response = request.call()?;
+            if is_own && response.headers().contains_key("x-repo-commit") {
+                own = Some(response.headers().clone());
+            }
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(Answer { response, own });
+            }
+            at = redirected(&at, header(response.headers(), LOCATION.as_str()).unwrap_or_default())?;
+        }
+        bail!("more than {REDIRECTIONS} redirections")
+    }
+}
+
+/// The address that an answer of `at` redirects to.
+fn redirected(at: &Uri, location: &str) -> Result<Uri> {
+    let target = location.parse::<Uri>().ok();
+    let target = match target {
+        Some(uri) if uri.host().is_none() && location.starts_with('/') => {
+            let mut parts = at.clone().into_parts();
+            parts.path_and_query = uri.into_parts().path_and_query;
+            Uri::from_parts(parts).ok()
+        }
+        other => other.filter(|uri| uri.host().is_some()),
+    };
+    let target = target.filter(|uri| ["http", "https"].contains(&scheme(uri)));
+    let target = target.with_context(|| format!("a redirection to {location:?}, which is no address"))?;
+    ensure!(scheme(at) == "http" || scheme(&target) == "https", "a redirection from https to {target}");
+    Ok(target)
+}
+
+fn scheme(uri: &Uri) -> &str {
+    uri.scheme_str().unwrap_or_default()
+}
+
+fn same_host(a: &Uri, b: &Uri) -> bool {
+    let port = |uri: &Uri| uri.port_u16().unwrap_or(if scheme(uri) == "https" { 443 } else { 80 });
+    let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
+    scheme(a) == scheme(b) && host(a) == host(b) && port(a) == port(b)
+}
+
+/// Whether an address is this machine's own.
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let number = host.parse::<std::net::IpAddr>();
+    number.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+}
+
+/// Returns the address of the Hub.
+pub fn endpoint() -> String {
+    set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()).trim_end_matches('/').to_owned()
+}
+
+/// Returns a text as part of a path of an address: all but letters, digits, `-._~` and the bytes of `kept` as `%XX`.
+pub fn encoded(text: &str, kept: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || kept.contains(&byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    /// Protects: the token goes to the same scheme, host and port alone, and stays off the network in the clear.
+    #[test]
+    fn hosts_are_told_apart() {
+        assert!(same_host(&uri("https://HF.co/a"), &uri("https://hf.co:443")));
+        for other in ["http://hf.co", "https://hf.co:444", "https://hf.co.evil.org", "https://evil.org/hf.co"]
+        {
+            assert!(!same_host(&uri("https://hf.co"), &uri(other)), "{other}");
+        }
+        for own in ["http://localhost:80", "http://127.0.0.1:9", "http://127.8.9.1", "http://[::1]:8"] {
+            assert!(is_loopback(&uri(own)), "{own}");
+        }
+        for other in ["http://mirror", "http://10.0.0.1", "http://127.0.0.1.evil.org", "http://localhost.org"]
+        {
+            assert!(!is_loopback(&uri(other)), "{other}");
+        }
+    }
+
+    /// Protects: a redirection stays on the host or names one, and never gives up TLS.
+    #[test]
+    fn redirections_lead_to_addresses() {
+        let at = uri("https://hf.co/a/b");
+        let to = |location| redirected(&at, location).map(|uri| uri.to_string()).ok();
+        assert_eq!(to("/c?d=1").as_deref(), Some("https://hf.co/c?d=1"));
+        assert_eq!(to("https://cdn.org/x").as_deref(), Some("https://cdn.org/x"));
+        for location in ["http://cdn.org/x", "file:///etc/passwd", "ftp://a/b", "", "c"] {
+            assert_eq!(to(location), None, "{location:?}");
+        }
+        assert!(redirected(&uri("http://localhost/a"), "http://localhost/b").is_ok());
+    }
+
+    /// Protects: a file's name cannot ask for another file.
+    #[test]
+    fn names_are_encoded() {
+        assert_eq!(encoded("a/b c?d#e%2f.json", b"/"), "a/b%20c%3Fd%23e%252f.json");
+        assert_eq!(encoded("refs/pr/1", b""), "refs%2Fpr%2F1");
+    }
+}
