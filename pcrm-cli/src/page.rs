@@ -4,6 +4,7 @@ use anstream::AutoStream;
 use anstream::stream::RawStream;
 use anstyle::{AnsiColor, Color, Style};
 use clap::ColorChoice;
+use pcrm_core::text::visible;
 use terminal_size::terminal_size;
 use unicode_width::UnicodeWidthStr;
 
@@ -70,9 +71,21 @@ impl Page {
         Self { width, paint: Paint::Plain, text: String::new() }
     }
 
-    /// What was written.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// What was written. Nothing that a terminal obeys is in it but the styles of [`Paint`].
+    pub fn text(&self) -> String {
+        let mut parts = self.text.split('\u{1b}');
+        let mut shown = visible(parts.next().unwrap_or_default()).into_owned();
+        for part in parts {
+            let style = part.split_once('m').filter(|(codes, _)| {
+                self.paint == Paint::Coloured
+                    && codes
+                        .strip_prefix('[')
+                        .is_some_and(|codes| codes.bytes().all(|byte| byte.is_ascii_digit()))
+            });
+            shown.push_str(if style.is_some() { "\u{1b}" } else { "\\u001b" });
+            shown.push_str(&visible(part));
+        }
+        shown
     }
 
     /// A heading, a blank line before it.
@@ -160,7 +173,8 @@ mod tests {
             "a sentence that is long enough to need more than a single line of sixty columns",
         );
         page.columns(&[vec!["a".into(), "1".into()], vec!["long".into(), "100".into()]]);
-        let lines: Vec<&str> = page.text().lines().collect();
+        let text = page.text();
+        let lines: Vec<&str> = text.lines().collect();
         assert!(lines.iter().all(|line| line.width() <= 60), "{lines:#?}");
         assert_eq!(lines[0].width(), 60);
         assert!(lines[1].starts_with("warning   a sentence") && lines[2].starts_with("          "));

@@ -9,6 +9,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result};
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+use pcrm_core::text::visible;
+
+use crate::page::Page;
 
 /// Bars, which messages are printed above.
 pub static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
@@ -27,18 +30,30 @@ impl std::fmt::Display for ReaderGone {
 
 impl std::error::Error for ReaderGone {}
 
-/// Prints a result on standard output.
+/// Prints a result on standard output. Nothing that a terminal obeys passes: names and values from files are part of it.
 ///
 /// # Errors
 /// [`ReaderGone`]; a disk that is full.
 pub fn result(text: &str) -> Result<()> {
+    as_is(&visible(text))
+}
+
+/// Prints a page, which has colours of its own, on standard output.
+///
+/// # Errors
+/// As [`result`].
+pub fn page(page: &Page) -> Result<()> {
+    as_is(&page.text())
+}
+
+fn as_is(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     checked(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Prints a message on standard error, on lines of its own.
+/// Prints a message on standard error, on lines of its own, as [`result`] does.
 pub fn message(text: &str) {
-    bytes(format!("{text}\n").as_bytes());
+    bytes(format!("{}\n", visible(text)).as_bytes());
 }
 
 /// Writes to standard error above any bar; what cannot be written is dropped.
@@ -48,9 +63,14 @@ pub fn bytes(bytes: &[u8]) {
 
 /// Prints the answer of the parser of the command line: help and versions as results, mistakes as messages.
 pub fn answer(answer: &clap::Error) -> ExitCode {
+    if answer.use_stderr() {
+        // Its values may be those of a config file.
+        message(answer.render().to_string().trim_end());
+        return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1));
+    }
     let printed = answer.print().and_then(|()| io::stdout().flush());
     match checked(printed) {
-        Err(error) if !answer.use_stderr() && !error.is::<ReaderGone>() => {
+        Err(error) if !error.is::<ReaderGone>() => {
             message(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }

@@ -4,6 +4,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::text::visible_line;
+
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
@@ -162,7 +164,19 @@ pub(crate) fn keys_of(fields: &Map<String, Value>) -> String {
     if fields.is_empty() {
         return "none".to_owned();
     }
-    fields.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    const LISTED: usize = 20;
+    let shown = |key: &String| {
+        let key = visible_line(key);
+        match key.char_indices().nth(80) {
+            Some((end, _)) => format!("{}..", &key[..end]),
+            None => key.into_owned(),
+        }
+    };
+    let mut keys: Vec<String> = fields.keys().take(LISTED).map(shown).collect();
+    if fields.len() > LISTED {
+        keys.push(format!("{} more", fields.len() - LISTED));
+    }
+    keys.join(", ")
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ Examples:
 /// Everything that the user's files and options can cause; no constraint is then written.
 pub fn run(args: &CalibrateArgs) -> Result<()> {
     let evidence = &args.evidence;
-    ensure!(evidence.folds >= 2, "--folds {}: expected at least 2", evidence.folds);
+    ensure!((2..=1000).contains(&evidence.folds), "--folds {}: expected 2 to 1000", evidence.folds);
     ensure!(
         args.training.eval_data.is_empty(),
         "--eval-data: nothing is evaluated here; --eval-split leaves out what pcrm reward would hold out"

@@ -101,15 +101,14 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     }
     let all = Bounds::of(&sets, &bounds, similarities.as_deref());
     let summary = BoundSummary::of(tagged, &all)?.context("no pair is left")?;
-    let text = match args.json {
-        true => serde_json::to_string_pretty(&summary)? + "\n",
+    match args.json {
+        true => terminal::result(&(serde_json::to_string_pretty(&summary)? + "\n")),
         false => {
             let mut page = Page::on(&terminal::output(), args.color);
             show(&summary, &mut page);
-            page.text().to_owned()
+            terminal::page(&page)
         }
-    };
-    terminal::result(&text)
+    }
 }
 
 fn record(pair: EncodedPair<'_>, s: Option<f32>, bound: f32) -> Value {

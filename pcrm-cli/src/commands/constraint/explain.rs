@@ -60,15 +60,14 @@ pub fn run(args: &ExplainArgs) -> Result<()> {
         pcrm_core::model::weights::write(&path, page.as_bytes()).context("--report")?;
         say(&format!("report: {}", path.display()));
     }
-    let text = match args.json {
-        true => serde_json::to_string_pretty(&told)? + "\n",
+    match args.json {
+        true => terminal::result(&(serde_json::to_string_pretty(&told)? + "\n")),
         false => {
             let mut page = Page::on(&terminal::output(), args.color);
             show(&told, told.kind(), &mut page);
-            page.text().to_owned()
+            terminal::page(&page)
         }
-    };
-    terminal::result(&text)
+    }
 }
 
 fn show(told: &Explanation, title: &str, page: &mut Page) {

@@ -84,5 +84,5 @@ pub fn run(args: &ListArgs) -> Result<()> {
             Err(needs) => page.labelled("", indent, needs),
         }
     }
-    terminal::result(page.text())
+    terminal::page(&page)
 }

@@ -109,15 +109,15 @@ pub fn run(args: &InspectArgs) -> ExitCode {
 }
 
 fn print(args: &InspectArgs, inspection: &Inspection) -> Result<()> {
-    let text = match args.json {
-        true => serde_json::to_string_pretty(inspection)? + "\n",
+    let printed = match args.json {
+        true => terminal::result(&(serde_json::to_string_pretty(inspection)? + "\n")),
         false => {
             let mut page = Page::on(&terminal::output(), args.color);
             show::show(inspection, &mut page);
-            page.text().to_owned()
+            terminal::page(&page)
         }
     };
-    match terminal::result(&text) {
+    match printed {
         // The findings still count.
         Err(error) if error.is::<ReaderGone>() => Ok(()),
         printed => printed,
