@@ -18,6 +18,7 @@ mod freezing; // trained and frozen parameters, copies and handles
 mod fuzzing; // the fuzz targets on a small seeded corpus
 mod golden; // logits, scores and every gradient against PyTorch, for every family
 mod holding; // a folder is one run's, and its records describe the model that lies beside them
+mod hostile; // files made to do harm: wrong types, bombs, escapes, pipes
 mod hub; // models and data by the names of repositories, from a hub on the loopback interface
 mod human_ratings; // rank correlations on human ratings, against scipy
 mod inspect; // what is told of data before training, and by which exit code

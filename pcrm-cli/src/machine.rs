@@ -34,8 +34,17 @@ pub struct Machine {
     #[arg(long, default_value = "f32")]
     pub dtype: DType,
     /// Compute with N threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// A number of threads: each is a stack and a queue that the machine must have.
+fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    positive::<usize>(text).and_then(|threads| match threads <= MOST {
+        true => Ok(threads),
+        false => Err(format!("expected at most {MOST} threads")),
+    })
 }
 
 impl Machine {

@@ -147,6 +147,12 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
+/// The most folds: each is a model to train.
+const MOST_FOLDS: u64 = 1000;
+
+/// The most draws of the bootstrap.
+const MOST_DRAWS: u64 = 1_000_000;
+
 fn refused(message: String) -> Error {
     Error::Plugin { what: "constraint", name: "calibrated".to_owned(), message }
 }
@@ -194,9 +200,14 @@ impl TryFrom<Fields> for Calibrated {
             let message = format!("found {beta2}, expected a number above 0 or \"fitted\"");
             return Err(Error::invalid("beta2", message));
         }
-        let at_least = |field: &'static str, least: u64, value: u64| match value >= least {
-            true => Ok(value as usize),
-            false => Err(Error::invalid(field, format!("found {value}, expected at least {least}"))),
+        let within = |field: &'static str, least: u64, most: u64, value: u64| match value {
+            _ if value < least => {
+                Err(Error::invalid(field, format!("found {value}, expected at least {least}")))
+            }
+            _ if value > most => {
+                Err(Error::invalid(field, format!("found {value}, expected at most {most}")))
+            }
+            _ => Ok(value as usize),
         };
         let level = fields.level.finite("level", 0.95)?;
         if !(level > 0.0 && level < 1.0) {
@@ -207,8 +218,8 @@ impl TryFrom<Fields> for Calibrated {
         Ok(Self {
             of,
             beta2,
-            folds: at_least("folds", 2, fields.folds.whole("folds", 5)?)?,
-            bootstrap: at_least("bootstrap", fewest, fields.bootstrap.whole("bootstrap", 1000)?)?,
+            folds: within("folds", 2, MOST_FOLDS, fields.folds.whole("folds", 5)?)?,
+            bootstrap: within("bootstrap", fewest, MOST_DRAWS, fields.bootstrap.whole("bootstrap", 1000)?)?,
             level,
         })
     }
@@ -318,6 +329,8 @@ mod tests {
             (r#""beta2": 0"#, "beta2: found 0, expected a number above 0 or \"fitted\""),
             (r#""beta2": "best""#, "beta2: found \"best\", expected a finite number"),
             (r#""folds": 1"#, "folds: found 1, expected at least 2"),
+            (r#""folds": 1000000000000"#, "folds: found 1000000000000, expected at most 1000"),
+            (r#""bootstrap": 1000000000000"#, "bootstrap: found 1000000000000, expected at most 1000000"),
             (r#""folds": 2.5"#, "folds: found 2.5, expected a whole number"),
             (r#""bootstrap": 10"#, "bootstrap: found 10, expected at least 100"),
             (r#""level": 95"#, "level: found 95, expected a number between 0 and 1"),

@@ -148,6 +148,9 @@ pub enum Error {
     /// A tokenizer or chat template failed.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A tokenizer or chat template failed on one text; whoever knows the record names it.
+    #[error("tokenizer: {0}")]
+    Text(String),
     /// An option or argument has a value that cannot be used.
     #[error("{field}: {message}")]
     Invalid {

@@ -2,7 +2,7 @@
 //!
 //! Reading order:
 //! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`] with their [`operands`] and their
-//!   reference [`composed`], a [`backend`] with its [`tape`], named [`params`], [`optim`] and [`schedule`];
+//!   reference [`composed`], a [`backend`] with its [`tape`], [`memory`] that it takes, named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];
@@ -27,6 +27,7 @@ mod guard;
 pub mod host;
 pub mod kernels;
 pub mod math;
+pub mod memory;
 pub mod model;
 pub mod operands;
 pub mod ops;

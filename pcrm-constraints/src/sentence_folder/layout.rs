@@ -1,10 +1,9 @@
 //! What the files of a sentence-transformers folder say, of any of its releases.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use pcrm_core::model::folder;
 use pcrm_core::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -108,6 +107,14 @@ impl Modules {
         // Classes have moved between Python modules; their names have not changed.
         let classes = listed.iter().map(|module| module.kind.rsplit('.').next().unwrap_or_default());
         for (at, (module, class)) in listed.iter().zip(classes).enumerate() {
+            if !Path::new(&module.path)
+                .components()
+                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+            {
+                let message =
+                    format!("module {at} has the path {:?}; expected a folder in this one", module.path);
+                return Err(Error::file(path, message));
+            }
             let folder = root.join(&module.path);
             match (at, class) {
                 (0, "Transformer") => modules.transformer = folder,
@@ -135,6 +142,10 @@ fn read_pooling(folder: &Path, prompt: &str) -> Result<Option<Pooling>> {
         let message = format!("found {found}, expected one pooling of cls, mean, max and lasttoken");
         Err(Error::file(&path, message))
     };
+    let flags = config.iter().filter(|(key, _)| *key == "include_prompt" || key.starts_with("pooling_mode_"));
+    for (key, value) in flags {
+        expect(&path, key, value, Value::is_boolean, "true or false")?;
+    }
     if !prompt.is_empty() && config.get("include_prompt") == Some(&Value::Bool(false)) {
         return refuse(format!("\"include_prompt\": false beside the prompt {prompt:?}"));
     }
@@ -190,9 +201,10 @@ impl Settings {
 fn own_limit(transformer: &Path) -> Result<usize> {
     let number = |file: &str, key: &str| -> Result<Option<usize>> {
         let config = read_json::<Map<String, Value>>(&transformer.join(file))?;
-        let value = config.as_ref().and_then(|config| config.get(key)).and_then(Value::as_f64);
+        let value = config.as_ref().and_then(|config| config.get(key)).unwrap_or(&Value::Null);
+        expect(&transformer.join(file), key, value, Value::is_number, "a number or null")?;
         // transformers writes 1e30 for "none".
-        Ok(value.filter(|limit| (1.0..1e9).contains(limit)).map(|limit| limit as usize))
+        Ok(value.as_f64().filter(|limit| (1.0..1e9).contains(limit)).map(|limit| limit as usize))
     };
     let limits = [
         number("tokenizer_config.json", "model_max_length")?,
@@ -212,6 +224,9 @@ fn own_limit(transformer: &Path) -> Result<usize> {
 fn read_prompt(root: &Path) -> Result<String> {
     let path = root.join("config_sentence_transformers.json");
     let config = read_json::<Map<String, Value>>(&path)?.unwrap_or_default();
+    if let Some(name) = config.get("default_prompt_name") {
+        expect(&path, "default_prompt_name", name, Value::is_string, "text or null")?;
+    }
     let Some(name) = config.get("default_prompt_name").and_then(Value::as_str) else {
         return Ok(String::new());
     };
@@ -227,11 +242,20 @@ fn read_prompt(root: &Path) -> Result<String> {
 
 /// A file's content, or nothing where there is no file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => {
+    match path.try_exists() {
+        Ok(true) => {
+            let bytes = folder::read(path)?;
             serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::file(path, error.to_string()))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Ok(false) => Ok(None),
         Err(cause) => Err(Error::Io { path: path.to_path_buf(), cause }),
+    }
+}
+
+/// Refuses a value that is neither null nor of its key's type.
+fn expect(path: &Path, key: &str, value: &Value, holds: fn(&Value) -> bool, expected: &str) -> Result<()> {
+    match value.is_null() || holds(value) {
+        true => Ok(()),
+        false => Err(Error::file(path, format!("{key} is {value}; expected {expected}"))),
     }
 }

@@ -91,11 +91,16 @@ impl SentenceFolder {
     /// Those of the tokenizer, and a text without tokens.
     pub fn tokens(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         let encode = |text: &&str| {
-            let ids = self.tokenizer.encode(&self.layout.prepared(text))?;
+            let begins = || text.chars().take(80).collect::<String>();
+            let ids = self.tokenizer.encode(&self.layout.prepared(text)).map_err(|error| match error {
+                Error::Text(message) => Error::Text(format!("{message} (it begins {:?})", begins())),
+                other => other,
+            })?;
             match ids.is_empty() {
-                true => {
-                    Err(Error::Tokenizer(format!("no tokens for the text {text:?}, expected at least one")))
-                }
+                true => Err(Error::Tokenizer(format!(
+                    "no tokens for the text {:?}, expected at least one",
+                    begins()
+                ))),
                 false => Ok(ids),
             }
         };

@@ -153,6 +153,38 @@ fn what_is_not_served_is_named() {
     assert!(refusal(&[("modules.json", json!({"a": 1}))]).starts_with("modules.json: "));
 }
 
+/// Protects: no module lies outside the folder, and settings of a wrong type are refused.
+#[test]
+fn modules_stay_inside_and_settings_have_types() {
+    for path in ["../elsewhere", "/etc", "1_Pooling/../../elsewhere"] {
+        let listed = json!([
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": path, "type": "sentence_transformers.models.Pooling"},
+        ]);
+        let expected = format!("modules.json: module 1 has the path {path:?}; expected a folder in this one");
+        assert_eq!(refusal(&[("modules.json", listed)]), expected);
+    }
+    for (file, config, expected) in [
+        (
+            "1_Pooling/config.json",
+            json!({"pooling_mode_mean_tokens": "true"}),
+            "pooling_mode_mean_tokens is \"true\"; expected true or false",
+        ),
+        (
+            "1_Pooling/config.json",
+            json!({"pooling_mode_mean_tokens": true, "include_prompt": 0}),
+            "include_prompt is 0; expected true or false",
+        ),
+        (
+            "config_sentence_transformers.json",
+            json!({"default_prompt_name": 3}),
+            "default_prompt_name is 3; expected text or null",
+        ),
+    ] {
+        assert_eq!(refusal(&[(file, config)]), format!("{file}: {expected}"));
+    }
+}
+
 /// Protects: a default prompt stands before every text.
 #[test]
 fn the_default_prompt_is_put_before() {

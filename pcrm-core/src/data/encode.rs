@@ -337,7 +337,7 @@ fn located(error: Error, origin: &Origin, content: &Content, tokenizer: &Tokeniz
         Error::Tokenizer(message) if content.is_conversation() && tokenizer.has_chat_template() => {
             Error::Line { path: origin.file.to_path_buf(), line: origin.line, message }
         }
-        Error::Invalid { message, .. } => {
+        Error::Text(message) | Error::Invalid { message, .. } => {
             Error::Line { path: origin.file.to_path_buf(), line: origin.line, message }
         }
         other => other,

@@ -68,17 +68,12 @@ impl<'a> Adoption<'a> {
         Ok(Self { config, checkpoint, lead, bare, used: BTreeSet::new() })
     }
 
-    /// Hands over the tensors of these parameters, as the model has them, one at a time. All are checked
-    /// before the first is read.
+    /// Checks that the tensors of these parameters are there, before any is read.
     ///
     /// # Errors
     /// Parameters that are missing (the nearest names that are there are given), have another shape, or are
-    /// not floats; what `give` returns.
-    pub fn take(
-        &mut self,
-        list: &[Parameter],
-        mut give: impl FnMut(&Parameter, HostTensor) -> Result<()>,
-    ) -> Result<()> {
+    /// not floats.
+    pub fn check(&self, list: &[Parameter]) -> Result<()> {
         let missing: Vec<&Parameter> = list
             .iter()
             .filter(|parameter| !self.checkpoint.contains(&self.stored(&parameter.name)))
@@ -101,6 +96,20 @@ impl<'a> Adoption<'a> {
                 );
             }
         }
+        Ok(())
+    }
+
+    /// Hands over the tensors of these parameters, as the model has them, one at a time. All are checked
+    /// before the first is read.
+    ///
+    /// # Errors
+    /// As [`Adoption::check`]; what `give` returns.
+    pub fn take(
+        &mut self,
+        list: &[Parameter],
+        mut give: impl FnMut(&Parameter, HostTensor) -> Result<()>,
+    ) -> Result<()> {
+        self.check(list)?;
         for parameter in list {
             let stored = self.stored(&parameter.name);
             give(parameter, parameter.turned(self.checkpoint.read(&stored)?)?)?;

@@ -2,7 +2,6 @@
 //! used.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -12,10 +11,15 @@ use serde_json::Value;
 use super::{disguise, folder, quantised};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
+use crate::memory;
+use crate::model::types::shown;
 use crate::model::weights::{self, INDEX, SINGLE};
 
 /// Headers beyond this size are taken for damage, as the safetensors library does.
 const LARGEST_HEADER: u64 = 100_000_000;
+
+/// Tensors of this many bytes are weighed against the memory that is free: a file may claim to be as large as it likes.
+const LARGE: usize = 1 << 30;
 
 /// The tensors of a model folder.
 #[derive(Debug)]
@@ -102,8 +106,11 @@ impl Checkpoint {
     pub fn read(&self, name: &str) -> Result<HostTensor> {
         let stored = self.floats(name)?;
         let path = &self.files[stored.file];
+        if stored.bytes >= LARGE {
+            memory::require(&format!("{}: {name}", path.display()), Some(stored.bytes as u64))?;
+        }
         let mut bytes = vec![0; stored.bytes];
-        let mut file = File::open(path).map_err(Error::io(path))?;
+        let mut file = disguise::open(path)?;
         file.seek(SeekFrom::Start(stored.start)).map_err(Error::io(path))?;
         file.read_exact(&mut bytes).map_err(Error::io(path))?;
         let data = weights::elements(stored.dtype, &bytes)
@@ -160,7 +167,7 @@ fn files_and_places(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, String
         let shard = plain.ok_or_else(|| {
             Error::file(
                 &index,
-                format!("weight_map.{name} is {shard}; expected the name of a file beside it"),
+                format!("weight_map.{name} is {}; expected the name of a file beside it", shown(shard)),
             )
         })?;
         placed.insert(name.clone(), shard.to_owned());
@@ -172,7 +179,8 @@ fn files_and_places(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, String
         shards.iter().filter(|shard| !dir.join(shard).exists()).map(|shard| shard.as_str()).collect();
     if !missing.is_empty() {
         let (named, lost) = (shards.len(), missing.len());
-        let message = format!("names {named} shards, of which {lost} are missing: {}", missing.join(", "));
+        let message =
+            format!("names {named} shards, of which {lost} are missing: {}", folder::some(&missing));
         return Err(Error::file(&index, message));
     }
     Ok((shards.into_iter().map(|shard| dir.join(shard)).collect(), placed))
@@ -191,12 +199,12 @@ fn header(path: &Path, file: usize) -> Result<Vec<(String, Stored)>> {
     disguise::check(path)?;
     let broken =
         |why: &dyn std::fmt::Display| Error::file(path, format!("is not a whole safetensors file: {why}"));
-    let mut opened = File::open(path).map_err(Error::io(path))?;
+    let mut opened = disguise::open(path)?;
     let size = opened.metadata().map_err(Error::io(path))?.len();
     let mut length = [0; 8];
     opened.read_exact(&mut length).map_err(|error| broken(&error))?;
     let length = u64::from_le_bytes(length);
-    if length > LARGEST_HEADER.min(size - 8) {
+    if length > LARGEST_HEADER.min(size.saturating_sub(8)) {
         return Err(broken(&format!("a header of {length} bytes in a file of {size}")));
     }
     let mut json = vec![0; length as usize];

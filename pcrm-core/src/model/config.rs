@@ -12,6 +12,7 @@ use crate::model::fields::Fields;
 use crate::model::keys::FamilyKeys;
 use crate::model::quantised;
 use crate::model::rope::{Rope, Ropes};
+use crate::model::types;
 use crate::tensor::Unary;
 
 /// Input of a layer's feed-forward network.
@@ -117,6 +118,7 @@ impl ModelConfig {
         let keys = FamilyKeys::of(family.model_type)
             .ok_or_else(|| Error::file(path, format!("no keys are known of {}", family.model_type)))?;
         let mut unknown_keys = keys.check(raw, path)?;
+        types::check(raw, path, |key| keys.knows(key))?;
         let full = keys.complete(raw, path)?;
         let fields = Fields::new(raw, &full, path, |key| keys.default(key));
         let keys = &family.keys;
@@ -126,7 +128,11 @@ impl ModelConfig {
             Qkv::Separate(_) => fields.positive_or("num_key_value_heads", heads)?,
             Qkv::Fused(_) | Qkv::FusedByHead(_) => heads,
         };
+        if heads > width {
+            return Err(fields.wrong(keys.heads, &format!("at most {width}, the width of the model")));
+        }
         let head_dim = head_dim(&fields, family, width, heads)?;
+        let layers = fields.layers(keys.layers)?;
         let ffn = match keys.ffn {
             (key, Some(widths)) => fields.positive_or(key, widths * width)?,
             (key, None) => fields.positive(key)?,
@@ -153,7 +159,7 @@ impl ModelConfig {
             family,
             vocabulary: fields.positive("vocab_size")?,
             width,
-            layers: fields.positive(keys.layers)?,
+            layers,
             heads,
             kv_heads,
             head_dim,
@@ -267,7 +273,7 @@ fn head_dim(fields: &Fields<'_>, family: &Family, width: usize, heads: usize) ->
 
 /// Attention of each layer, and the entries about positions that are not read.
 fn sights(fields: &Fields<'_>, family: &Family, head_dim: usize) -> Result<(Vec<Sight>, Vec<String>)> {
-    let windows = fields.windows(family.windows, fields.positive(family.keys.layers)?)?;
+    let windows = fields.windows(family.windows, fields.layers(family.keys.layers)?)?;
     let max_positions = fields.positive(family.keys.max_positions)?;
     let Ropes { far, near, unread } = match family.positions {
         Positions::Learned(_) => Ropes::none(),

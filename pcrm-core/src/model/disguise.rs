@@ -32,13 +32,28 @@ pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// Opens a regular file. A pipe or a device has no end that one could wait for.
+///
+/// # Errors
+/// As said; a file that cannot be opened.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let found = fs::metadata(path).map_err(Error::io(path))?;
+    if found.is_dir() {
+        return Err(Error::file(path, "is a folder; expected a file"));
+    }
+    if !found.is_file() {
+        return Err(Error::file(path, "is a pipe, socket or device; expected a regular file"));
+    }
+    File::open(path).map_err(Error::io(path))
+}
+
 /// Refuses a file that is something else than its name says.
 ///
 /// # Errors
 /// As said; a file that cannot be read.
 pub(super) fn check(path: &Path) -> Result<()> {
     let mut head = Vec::new();
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = open(path)?;
     file.take(HEAD as u64).read_to_end(&mut head).map_err(Error::io(path))?;
     match named(&head) {
         Some(named) => Err(Error::file(path, named)),
@@ -81,5 +96,23 @@ mod tests {
         {
             assert_eq!(named(head), None);
         }
+    }
+
+    /// Protects: what is no regular file is refused before it is opened, which would wait for its other end.
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_read() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let socket = dir.path().join("config.json");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket)?;
+        for (path, said) in [
+            (socket.as_path(), "is a pipe, socket or device; expected a regular file"),
+            (Path::new("/dev/zero"), "is a pipe, socket or device; expected a regular file"),
+            (dir.path(), "is a folder; expected a file"),
+        ] {
+            let error = read_text(path).map_err(|error| error.to_string());
+            assert_eq!(error, Err(format!("{}: {said}", path.display())));
+        }
+        Ok(())
     }
 }

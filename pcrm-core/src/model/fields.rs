@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::model::family::Windows;
+use crate::model::types::shown;
 use crate::tensor::Unary;
 
 /// The fields of one file.
@@ -17,6 +18,9 @@ pub(super) struct Fields<'a> {
     path: &'a Path,
     default: Box<dyn Fn(&str) -> &'static Value + 'a>,
 }
+
+/// The most layers that a model may have.
+const MOST_LAYERS: usize = 10_000;
 
 static NULL: Value = Value::Null;
 
@@ -33,7 +37,8 @@ impl<'a> Fields<'a> {
 
     /// An error about a key.
     pub(super) fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = self.raw.get(key).map_or_else(|| "is missing".to_owned(), |value| format!("is {value}"));
+        let found =
+            self.raw.get(key).map_or_else(|| "is missing".to_owned(), |value| format!("is {}", shown(value)));
         Error::file(self.path, format!("{key} {found}; expected {expected}"))
     }
 
@@ -55,6 +60,15 @@ impl<'a> Fields<'a> {
     pub(super) fn positive(&self, key: &str) -> Result<usize> {
         let value = self.value(key).as_u64().filter(|value| *value > 0 && *value < 1 << 32);
         value.map(|value| value as usize).ok_or_else(|| self.wrong(key, "a positive integer"))
+    }
+
+    /// A number of layers: all that a model has per layer is made before its weights are looked at.
+    pub(super) fn layers(&self, key: &str) -> Result<usize> {
+        let layers = self.positive(key)?;
+        match layers <= MOST_LAYERS {
+            true => Ok(layers),
+            false => Err(self.wrong(key, &format!("at most {MOST_LAYERS}"))),
+        }
     }
 
     /// A positive integer, or `otherwise` for null where null is the default.

@@ -1,6 +1,7 @@
 //! The folder of a model: whether it is one, and what it holds instead.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -41,7 +42,7 @@ pub fn check(dir: &Path) -> Result<()> {
     }
     for name in LOOKED_AT {
         let path = dir.join(name);
-        if path.is_file() {
+        if path.exists() {
             disguise::check(&path)?;
         }
     }
@@ -50,7 +51,7 @@ pub fn check(dir: &Path) -> Result<()> {
 
 /// A refusal of a folder with an adapter.
 fn adapter(dir: &Path) -> String {
-    let text = fs::read_to_string(dir.join(ADAPTER)).unwrap_or_default();
+    let text = disguise::read_text(&dir.join(ADAPTER)).unwrap_or_default();
     let config: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
     let field = |key: &str| config.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
     let kind = field("peft_type").map_or_else(String::new, |kind| format!(" ({kind})"));
@@ -105,10 +106,27 @@ fn holds(dir: &Path) -> String {
         _ if names.iter().any(|name| name == "config.json") => {
             "no weights are there in any form; --random-init draws them, where a verb trains".to_owned()
         }
-        names if names.len() > 8 => {
-            format!("it holds {} and {} more", names[..8].join(", "), names.len() - 8)
-        }
-        names => format!("it holds {}", names.join(", ")),
+        names => format!("it holds {}", some(names)),
+    }
+}
+
+/// Reads a file of a model's folder, which must be a regular one: a pipe or a device may have no end.
+///
+/// # Errors
+/// A file that is none or cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    disguise::open(path)?.read_to_end(&mut bytes).map_err(Error::io(path))?;
+    Ok(bytes)
+}
+
+/// Lists the first of many names.
+pub(crate) fn some<T: AsRef<str>>(names: &[T]) -> String {
+    const LISTED: usize = 8;
+    let listed: Vec<&str> = names.iter().take(LISTED).map(AsRef::as_ref).collect();
+    match names.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", listed.join(", ")),
+        None => listed.join(", "),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::model::types::shown;
 
 /// The keys of one family, or of every family.
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +64,7 @@ impl FamilyKeys {
         for (alias, name) in &self.own.aliases {
             let Some(value) = full.remove(alias) else { continue };
             if let Some(other) = raw.get(name).filter(|other| **other != value) {
+                let (value, other) = (shown(&value), shown(other));
                 let message = format!("{alias} is {value} and {name} is {other}; expected one value of both");
                 return Err(Error::file(path, message));
             }
@@ -92,7 +94,8 @@ impl FamilyKeys {
                 if !served.contains(value) {
                     let served: Vec<String> = served.iter().map(Value::to_string).collect();
                     let message = format!(
-                        "{key} is {value}; expected {}: no other value is served for {}",
+                        "{key} is {}; expected {}: no other value is served for {}",
+                        shown(value),
                         served.join(" or "),
                         self.model_type
                     );
@@ -105,7 +108,8 @@ impl FamilyKeys {
         Ok(unknown)
     }
 
-    fn knows(&self, key: &str) -> bool {
+    /// Returns whether the table has a key in any row.
+    pub(super) fn knows(&self, key: &str) -> bool {
         [self.own, self.every].iter().any(|keys| {
             let listed = |list: &[String]| list.iter().any(|known| known == key);
             keys.read.contains_key(key)

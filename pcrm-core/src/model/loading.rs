@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use crate::backend::Backend;
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
+use crate::memory;
 use crate::model::adoption::Adoption;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
@@ -127,18 +129,46 @@ pub(super) fn read(
         };
         how.put(&mut params, &head.name, &host)?;
     }
+    adoption.check(&stored)?;
+    weigh(&stored, how)?;
     adoption.take(&stored, |parameter, host| how.put(&mut params, &parameter.name, &host))?;
     adoption.finish();
     Decoder::new(config, params, heads, how.compute)
 }
 
+/// Refuses parameters that do not fit into the memory that is free: all of them on the CPU, elsewhere the largest,
+/// which passes through the host.
+///
+/// # Errors
+/// As said.
+fn weigh(list: &[Parameter], how: Loading<'_>) -> Result<()> {
+    let bytes = |parameter: &Parameter| {
+        let held = match how.precision {
+            Precision::Masters => DType::F32,
+            Precision::Compute => held(&parameter.name, &parameter.shape, how.compute),
+        };
+        let element = if held == DType::BF16 { 2 } else { 4 };
+        parameter.shape.iter().try_fold(element, |bytes: u64, size| bytes.checked_mul(*size as u64))
+    };
+    let all = list.iter().map(bytes);
+    match how.backend.device() {
+        Device::Cpu => memory::require(
+            "a model of this shape",
+            all.into_iter().try_fold(0_u64, |sum, bytes| sum.checked_add(bytes?)),
+        ),
+        _ => list.iter().map(bytes).try_for_each(|bytes| memory::require("a parameter of this model", bytes)),
+    }
+}
+
 /// Draws all parameters of a model from a seed.
 ///
 /// # Errors
-/// A standard deviation that is not finite.
+/// A standard deviation that is not finite, a model that does not fit into memory.
 pub(super) fn random(config: ModelConfig, heads: &[Head], how: Loading<'_>, seed: u64) -> Result<Decoder> {
     let mut params = Params::default();
-    for parameter in parameters(&config, heads) {
+    let list = parameters(&config, heads);
+    weigh(&list, how)?;
+    for parameter in list {
         how.put(&mut params, &parameter.name, &parameter.random(seed)?)?;
     }
     Decoder::new(config, params, heads, how.compute)

@@ -22,6 +22,7 @@ pub mod recompute;
 pub mod reward;
 pub mod rope;
 mod trained;
+pub(crate) mod types;
 pub mod weights;
 
 pub use adoption::Adoption;

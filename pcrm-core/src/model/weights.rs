@@ -14,6 +14,7 @@ pub use crate::disk::whole::{sync_dir, write, write_json};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::{HostData, HostTensor};
+use crate::model::folder;
 
 /// The weights of a model in one file.
 pub const SINGLE: &str = "model.safetensors";
@@ -25,7 +26,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// # Errors
 /// A file that cannot be read or is broken, an element type not served.
 pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let bytes = folder::read(path)?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| Error::file(path, format!("is not a whole safetensors file: {error}")))?;
     let mut tensors = BTreeMap::new();

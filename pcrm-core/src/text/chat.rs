@@ -1,7 +1,11 @@
 //! Chat templates, rendered as transformers renders them with jinja2.
 
+mod bounds;
 mod generation;
+mod operators;
 mod percent;
+mod shape;
+mod tags;
 mod training;
 
 use std::fmt;
@@ -12,11 +16,15 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde_json::Map;
 
+use self::bounds::TooMuch;
 use self::generation::{Tracker, Written, with_calls};
+use self::operators::with_bounds;
 use self::percent::with_format_filter;
+use self::tags::tags;
 use super::python;
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
+use crate::model::types::shown;
 
 /// The steps that rendering may take: a long conversation takes a thousandth, an endless template all of
 /// them.
@@ -66,8 +74,9 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// A template with a mistake, with its line.
+    /// A template with a mistake, with its line; one of more than 1 MiB, or with expressions nested without end.
     pub fn new(source: &str) -> Result<Self> {
+        shape::check_length(source).map_err(Error::Tokenizer)?;
         let mut env = Environment::new();
         env.set_fuel(Some(STEPS));
         let syntax =
@@ -75,14 +84,21 @@ impl ChatTemplate {
         env.set_syntax(syntax);
         env.set_auto_escape_callback(|_| AutoEscape::None);
         python::install(&mut env);
+        let originals = env.clone();
+        bounds::install(&mut env, originals);
+        env.set_formatter(|out, state, value| {
+            bounds::write(value)?;
+            python::print(out, state, value)
+        });
         env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception")
                 .with_source(Raised(message)))
         });
         // jinja2 reads every line ending as one.
         let lines = source.replace("\r\n", "\n").replace('\r', "\n");
+        shape::check_depth(&lines, &tags(&lines)).map_err(Error::Tokenizer)?;
         let (lines, marked) = with_calls(&lines);
-        env.add_template_owned(NAME, with_format_filter(&lines)).map_err(refused)?;
+        env.add_template_owned(NAME, with_bounds(&with_format_filter(&lines))).map_err(refused)?;
         let marks = match (marked, training::variant(source)) {
             (true, _) => Marks::Own,
             (false, Some(variant)) => Marks::Variant(variant),
@@ -143,6 +159,7 @@ impl ChatTemplate {
         context.extend(special.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
         let tracker = Arc::new(Tracker::default());
         context.extend(tracker.functions());
+        bounds::begin();
         let template = self.env.get_template(NAME).map_err(refused)?;
         let mut written = Written { text: Vec::new(), tracker: &tracker };
         template.render_captured_to(Value::from_pairs(context), &mut written).map_err(refused)?;
@@ -163,14 +180,35 @@ fn refused(error: minijinja::Error) -> Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
-            return Error::Tokenizer(format!("the chat template refuses these messages: {message}"));
+            return Error::Tokenizer(format!(
+                "the chat template refuses these messages: {}",
+                in_short(message)
+            ));
+        }
+        if let Some(much) = cause.downcast_ref::<TooMuch>() {
+            return Error::Tokenizer(format!("the chat template {much}"));
         }
         source = cause.source();
     }
     if error.kind() == ErrorKind::OutOfFuel {
         return Error::Tokenizer(format!("the chat template does not end within {STEPS} steps"));
     }
-    Error::Tokenizer(format!("the chat template fails: {error}"))
+    if error.kind() == ErrorKind::WriteFailure {
+        return Error::Tokenizer(format!(
+            "the chat template makes a text of more than {} MiB",
+            bounds::LARGEST >> 20
+        ));
+    }
+    Error::Tokenizer(format!("the chat template fails: {}", in_short(&error.to_string())))
+}
+
+/// A message that a template or a library makes of what it was given, cut where it is long.
+fn in_short(message: &str) -> String {
+    const LONGEST: usize = 1000;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}..", &message[..end]),
+        None => message.to_owned(),
+    }
 }
 
 /// A message as templates see it: nulls left out, reasoning under its usual names.
@@ -239,21 +277,31 @@ impl Chat {
                 None | Some(serde_json::Value::Null) => return Self::None,
                 Some(serde_json::Value::String(source)) => named.push(("default".to_owned(), source)),
                 Some(serde_json::Value::Array(templates)) => {
-                    named.extend(templates.iter().filter_map(|template| {
-                        Some((
-                            template["name"].as_str()?.to_owned(),
-                            template["template"].as_str()?.to_owned(),
-                        ))
-                    }));
+                    for template in &templates {
+                        let (Some(name), Some(source)) =
+                            (template["name"].as_str(), template["template"].as_str())
+                        else {
+                            let found = shown(template);
+                            return Self::Broken(format!(
+                                "chat_template has the entry {found}; expected an object with texts \"name\" and \
+                                 \"template\""
+                            ));
+                        };
+                        named.push((name.to_owned(), source.to_owned()));
+                    }
                 }
                 Some(serde_json::Value::Object(templates)) => {
-                    named.extend(
-                        templates
-                            .into_iter()
-                            .filter_map(|(name, template)| Some((name, template.as_str()?.to_owned()))),
-                    );
+                    for (name, template) in templates {
+                        let serde_json::Value::String(source) = template else {
+                            let found = shown(&template);
+                            return Self::Broken(format!("chat_template.{name} is {found}; expected text"));
+                        };
+                        named.push((name, source));
+                    }
                 }
-                Some(other) => return Self::Broken(format!("chat_template is {other}; expected text")),
+                Some(other) => {
+                    return Self::Broken(format!("chat_template is {}; expected text", shown(&other)));
+                }
             }
         }
         let Some((_, source)) = named.iter().rfind(|(name, _)| name == "default") else {

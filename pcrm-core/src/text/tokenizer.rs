@@ -17,11 +17,12 @@ pub use self::truncated::TruncatedTokenizer;
 
 use self::files::{CONFIG, object, object_at};
 use super::chat::{Chat, MarkedChat};
-use super::loading::{self, Files, Loaded};
+use super::loading::{self, Files, Growth, Loaded};
 use super::special::{SpecialToken, SpecialTokens, configured_id};
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
+use crate::model::types;
 
 /// A tokenizer with its special tokens and chat template. Clones share it.
 #[derive(Clone)]
@@ -51,6 +52,8 @@ struct Inner {
     /// A text that the class treats in a way that is not served.
     refused: Option<String>,
     vocab_size: usize,
+    /// How much longer the normalizer makes texts.
+    growth: Growth,
     /// The number of texts that were tokenised.
     #[cfg(test)]
     calls: std::sync::atomic::AtomicUsize,
@@ -80,8 +83,15 @@ impl Tokenizer {
     /// No `tokenizer.json`, files that cannot be read, and a class that is not served.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let files = files::read(dir)?;
-        let model_config = object_at(&dir.join("config.json"))?;
-        let generation = object_at(&dir.join("generation_config.json"))?;
+        let [model_config, generation] = ["config.json", "generation_config.json"].map(|name| {
+            let path = dir.join(name);
+            let object = object_at(&path)?;
+            let read =
+                |key: &str| key.ends_with("_token_id") || key == "tokenizer_class" || key == "model_type";
+            object.iter().try_for_each(|object| types::check(object, &path, read))?;
+            Ok::<_, Error>(object)
+        });
+        let (model_config, generation) = (model_config?, generation?);
         Self::assemble(dir, files, model_config.as_ref(), generation.as_ref())
     }
 
@@ -129,7 +139,7 @@ impl Tokenizer {
             model_config,
         };
         let wrong = |message: String| located(dir, &files, &message);
-        let Loaded { hf, named, truncates, class, refused, overrules } =
+        let Loaded { hf, named, truncates, class, refused, overrules, growth } =
             guarded(|| loading::load(&read)).map_err(wrong)?.map_err(wrong)?;
 
         // What pcrm has written was said when its source was read.
@@ -149,8 +159,11 @@ impl Tokenizer {
             Some(SpecialToken { id: hf.token_to_id(&text)?, text })
         };
         let (bos, eos, pad) = (special("bos_token"), special("eos_token"), special("pad_token"));
-        let ids = |special: bool| guarded(|| hf.encode("a", special)).ok().and_then(std::result::Result::ok);
-        let prepends_bos = bos.as_ref().is_some_and(|bos| match (ids(false), ids(true)) {
+        // A tokenizer on which the library panics, whatever the text.
+        let ids = |special: bool| guarded(|| hf.encode("a", special)).map(std::result::Result::ok);
+        let broken = |message: String| wrong(format!("{TOKENIZER}: cannot encode a text: {message}"));
+        let (bare, dressed) = (ids(false).map_err(broken)?, ids(true).map_err(broken)?);
+        let prepends_bos = bos.as_ref().is_some_and(|bos| match (bare, dressed) {
             (Some(bare), Some(dressed)) => {
                 dressed.get_ids().first() == Some(&bos.id) && bare.get_ids().first() != Some(&bos.id)
             }
@@ -170,6 +183,7 @@ impl Tokenizer {
             class,
             refused,
             vocab_size,
+            growth,
             #[cfg(test)]
             calls: Default::default(),
         };
@@ -198,11 +212,13 @@ impl Tokenizer {
         self.check(text)?;
         #[cfg(test)]
         self.inner.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Ok(self.inner.hf.encode_fast(text, special).map_err(failed)?.get_ids().to_vec())
+        let encoded = guarded(|| self.inner.hf.encode_fast(text, special)).map_err(panicked)?;
+        Ok(encoded.map_err(failed)?.get_ids().to_vec())
     }
 
-    /// Refuses a text that the class treats in a way that is not served.
+    /// Refuses a text that the class treats in a way that is not served, or that may grow without limit.
     fn check(&self, text: &str) -> Result<()> {
+        self.inner.growth.check(text).map_err(Error::Text)?;
         match self.inner.refused.as_ref().filter(|refused| text.contains(refused.as_str())) {
             None => Ok(()),
             Some(refused) => Err(Error::Tokenizer(format!(
@@ -229,7 +245,7 @@ impl Tokenizer {
     /// # Errors
     /// Those of the tokenizer.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.hf.decode(ids, false).map_err(failed)
+        self.decoded(ids, false)
     }
 
     /// The text of token ids without special tokens.
@@ -237,7 +253,11 @@ impl Tokenizer {
     /// # Errors
     /// Those of the tokenizer.
     pub fn decode_plain(&self, ids: &[u32]) -> Result<String> {
-        self.inner.hf.decode(ids, true).map_err(failed)
+        self.decoded(ids, true)
+    }
+
+    fn decoded(&self, ids: &[u32], plain: bool) -> Result<String> {
+        guarded(|| self.inner.hf.decode(ids, plain)).map_err(panicked)?.map_err(failed)
     }
 
     /// The token that ends a text.
@@ -316,6 +336,12 @@ fn located(dir: &Path, files: &[(String, Vec<u8>)], message: &str) -> Error {
             Error::file(dir.join(if has_settings { CONFIG } else { TOKENIZER }), message)
         }
     }
+}
+
+/// The error of a text on which the library panicked.
+fn panicked(message: String) -> Error {
+    let message = message.replace("retry-limit-in-match over", "its regular expression takes too many steps");
+    Error::Text(format!("the tokenizer cannot encode this text: {message}"))
 }
 
 fn failed(error: tokenizers::Error) -> Error {

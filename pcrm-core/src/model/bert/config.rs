@@ -9,6 +9,7 @@ use super::families::{FAMILIES, Family};
 use crate::error::{Error, Result};
 use crate::model::disguise;
 use crate::model::fields::Fields;
+use crate::model::types;
 use crate::tensor::Unary;
 
 /// Values of keys that a file leaves out.
@@ -77,6 +78,7 @@ impl BertConfig {
             fields.wrong("model_type", &format!("an encoder, one of {}", known.join(", ")))
         })?;
         let [width, layers, heads, ffn, activation] = family.keys;
+        types::check(raw, path, |_| true)?;
         fields.refuse("is_decoder", !fields.flag("is_decoder")?)?;
         let kind = raw.get("position_embedding_type").and_then(Value::as_str);
         fields.refuse("position_embedding_type", kind.is_none_or(|kind| kind == "absolute"))?;
@@ -84,7 +86,7 @@ impl BertConfig {
             family,
             vocabulary: fields.positive("vocab_size")?,
             width: fields.positive(width)?,
-            layers: fields.positive(layers)?,
+            layers: fields.layers(layers)?,
             heads: fields.positive(heads)?,
             ffn: fields.positive(ffn)?,
             max_positions: fields.positive("max_position_embeddings")?,
@@ -100,8 +102,8 @@ impl BertConfig {
         if !family.after_padding {
             return Ok(config);
         }
-        let first = raw.get("pad_token_id").and_then(Value::as_u64).unwrap_or(1) + 1;
-        match config.max_positions.checked_sub(first as usize).filter(|left| *left > 0) {
+        let first = fields.token_id("pad_token_id")?.unwrap_or(1) as usize + 1;
+        match config.max_positions.checked_sub(first).filter(|left| *left > 0) {
             Some(left) => Ok(Self { max_positions: left, first_position: first as u32, ..config }),
             None => Err(fields.wrong("pad_token_id", "an id below max_position_embeddings")),
         }

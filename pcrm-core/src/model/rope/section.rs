@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{Rope, Scaling};
 use crate::error::{Error, Result};
 use crate::model::fields::Fields;
+use crate::model::types::shown;
 
 const ORIGINAL: &str = "original_max_position_embeddings";
 
@@ -241,7 +242,8 @@ impl<'a> Section<'a> {
     }
 
     fn wrong(&self, field: &str, expected: &str) -> Error {
-        let found = self.entries.get(field).map_or("is missing".to_owned(), |value| format!("is {value}"));
+        let found =
+            self.entries.get(field).map_or("is missing".to_owned(), |value| format!("is {}", shown(value)));
         self.fields.error(&format!("{}.{field} {found}; expected {expected}", self.key))
     }
 }

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::Value;
 
+use super::bounds::LARGEST;
+
 const BEGINS: &str = "__generation_begins";
 const ENDS: &str = "__generation_ends";
 
@@ -50,7 +52,8 @@ pub(super) fn with_calls(source: &str) -> (String, bool) {
 
 /// The place of the next block tag or comment.
 fn next_tag(source: &str) -> Option<usize> {
-    [source.find("{%"), source.find("{#")].into_iter().flatten().min()
+    let is_tag = |at: &usize| matches!(source.as_bytes().get(at + 1), Some(b'%' | b'#'));
+    source.match_indices('{').map(|(at, _)| at).find(is_tag)
 }
 
 /// Follows one rendering: the text so far, and the marked parts.
@@ -112,6 +115,9 @@ pub(super) struct Written<'a> {
 
 impl io::Write for Written<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.text.len() + bytes.len()) as u64 > LARGEST {
+            return Err(io::Error::other("the text is too long"));
+        }
         self.text.extend_from_slice(bytes);
         self.tracker.written.store(self.text.len(), Ordering::Relaxed);
         Ok(bytes.len())

@@ -154,3 +154,112 @@ fn published_templates_render_as_with_jinja2() {
     assert!(failures.is_empty(), "{} of {} differ\n{}", failures.len(), cases.len(), failures.join("\n"));
     assert_eq!(cases.len(), 300);
 }
+
+/// What a template says where it fails: at its compilation, or at its rendering.
+fn failure(template: &str) -> String {
+    let rendered = ChatTemplate::new(template).and_then(|template| template.render(&[], false, &[]));
+    rendered.map_or_else(|error| error.to_string(), |text| panic!("{} bytes", text.len()))
+}
+
+/// Protects: a template that is nested without end is refused before the compiler recurses into it.
+#[test]
+fn deep_templates_are_refused() {
+    let chain =
+        |one: &str, before: &str, after: &str| format!("{{{{ {before}{}{after} }}}}", one.repeat(20_000));
+    for template in [
+        chain("-", "", "1"),
+        chain("not ", "", "1"),
+        chain("+1", "1", ""),
+        chain("~1", "1", ""),
+        chain("**2", "1", ""),
+        chain(" and 1", "1", ""),
+        chain(".a", "messages", ""),
+        chain("|string", "1", ""),
+        chain("1 if 1 else ", "", "1"),
+        chain("()", "messages", ""),
+        chain("[0]", "messages", ""),
+        chain("(", "", "1"),
+        chain(" is defined", "1", ""),
+        chain("'%s' % (", "", "1"),
+        format!("\n{{{{ {}1 }}}}", "-".repeat(1001)),
+    ] {
+        let said = failure(&template);
+        assert!(said.contains("words and signs in line"), "{said}");
+    }
+    let branches = format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(20_000));
+    assert!(failure(&branches).contains("an if of more than 300 branches in line 1"));
+    assert!(failure(&"a".repeat((1 << 20) + 1)).contains("has 1048577 bytes; expected at most 1048576"));
+    assert_eq!(render(&format!("{{{{ {}1 }}}}", "-".repeat(900))), "1");
+}
+
+/// Protects: a template cannot take all memory, by any of the ways that make text of text.
+#[test]
+fn texts_without_end_are_refused() {
+    let doubling = |set: &str, start: &str| {
+        format!(
+            "{{% set ns = namespace(s={start}) %}}{{% for i in range(60) %}}{{% set ns.s = {set} %}}{{% endfor %}}{{{{ ns.s }}}}"
+        )
+    };
+    for template in [
+        doubling("ns.s + ns.s", "'xxxxxxxxxx'"),
+        doubling("ns.s ~ ns.s", "'xxxxxxxxxx'"),
+        doubling("ns.s ~ ''", "'xxxxxxxxxx' * 1000000000"),
+        doubling("ns.s * 2", "'xxxxxxxxxx'"),
+        doubling("2 * 3 * ns.s", "'xxxxxxxxxx'"),
+        doubling("ns.s + ns.s", "[1, 2, 3]"),
+        doubling("[ns.s, ns.s]", "'x'"),
+        doubling("[ns.s, ns.s] ~ ''", "'x'"),
+        doubling("[ns.s, ns.s]|string", "'x'"),
+        doubling("ns.s|list|string", "'xxxxxxxxxx'"),
+        doubling("ns.s.replace('x', 'xx')", "'xxxxxxxxxx'"),
+        doubling("ns.s|replace('x', 'xx')", "'xxxxxxxxxx'"),
+        doubling("ns.s.join([ns.s, ns.s, ns.s])", "'x'"),
+        doubling("'%s%s' % (ns.s, ns.s)", "'x'"),
+        doubling("'{0}{0}'.format(ns.s)", "'x'"),
+        "{{ range(100000)|join('x' * 100000) }}".to_owned(),
+        "{{ '%1000000000s'|format('a') }}".to_owned(),
+        "{{ '%*s'|format(1000000000, 'a') }}".to_owned(),
+        "{{ '{:>1000000000}'.format('a') }}".to_owned(),
+        "{{ 'a'|indent(1000000) }}".to_owned(),
+        "{{ 'a'|indent(width=1000000000, first=true) }}".to_owned(),
+        "{{ ['a']|map('indent', 1000000000, true)|join }}".to_owned(),
+        "{{ messages|slice(10000000000)|list }}".to_owned(),
+        "{{ [1]|batch(10000000000, 'x')|list }}".to_owned(),
+        "{{ 'a' * 100000000 ~ 'a' * 100000000 ~ 'a' * 100000000 }}".to_owned(),
+        // In a set block nothing reaches the output.
+        format!(
+            "{{% set x %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}{{{{ x|length }}}}",
+            "0123456789".repeat(10_000)
+        ),
+        format!(
+            "{{% macro m() %}}{}{{% endmacro %}}{{% set x %}}{{% for i in range(100000) %}}{{{{ m() }}}}{{% endfor %}}{{% endset %}}",
+            "0123456789".repeat(10_000)
+        ),
+        "{% set ns = namespace() %}{% macro m(s) %}{{ m(s + s) }}{% endmacro %}{{ m('xxxxxxxxxx') }}"
+            .to_owned(),
+        format!("{{% for i in range(100000) %}}{}{{% endfor %}}", "0123456789".repeat(10_000)),
+        "{% for i in range(100000) %}{{ 'x' * 100000 }}{% endfor %}".to_owned(),
+    ] {
+        let said = failure(&template);
+        let bounded = ["MiB", "expected at most", "too large", "deep in each other"]
+            .iter()
+            .any(|part| said.contains(part));
+        assert!(bounded && said.len() < 400, "{}: {said}", &template[..template.len().min(300)]);
+    }
+    assert!(failure("{{ raise_exception('x' * 10000000) }}").len() < 1200);
+}
+
+/// Protects: bounds change nothing that a template writes.
+#[test]
+fn bounds_change_nothing() {
+    assert_eq!(
+        render(
+            "{% set x = 'a' * 3 ~ 1 %}{{ x }}{{ [1] + [2] }}|{{ 2 * 3 * 4 + 1 }}|{{ '=' * 2 * 2 }}|{{ [0] * 2 }}|\
+             {{ 'a' ~ undefined_name ~ none }}|{{ ('a', 'b')|join('-')|upper }}|{{ 'a\nb'|indent(2) }}|\
+             {{ 'a b'.replace(' ', '_') }}|{{ '{}-{}'.format(1, 'x') }}|{{ '%5.1f' % 2.25 }}|{{ [3, 1]|sum }}"
+        ),
+        "aaa1[1, 2]|25|====|[0, 0]|aNone|A-B|a\n  b|a_b|1-x|  2.2|4"
+    );
+    assert_eq!(render("a\n  {%- for x in [1, 2] -%}\n {{ x }}\n{%- endfor +%}\n b"), "a12\n b");
+    assert_eq!(render("a\n  {% for x in [1, 2] %}\n {{ x }}\n  {% endfor %}\nb"), "a\n 1\n 2\nb");
+}

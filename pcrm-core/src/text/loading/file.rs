@@ -19,6 +19,8 @@ pub(in crate::text) struct File<'a> {
     #[serde(default)]
     pub post_processor: Value,
     #[serde(default)]
+    pub decoder: Value,
+    #[serde(default)]
     pub padding: Value,
     #[serde(default)]
     pub truncation: Value,

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod file;
+mod limits;
 mod settings;
 mod token;
 
@@ -13,6 +14,7 @@ use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as HfTokenizer, Tru
 use self::arguments::STANDARD;
 pub(super) use self::arguments::{Arguments, Named};
 pub(super) use self::file::{Bpe, File};
+pub(super) use self::limits::Growth;
 use self::settings::{Settings, Sources};
 pub(super) use self::token::Token;
 use super::classes::{self, Again, Build, Built, Class, Dressing, Ending};
@@ -44,6 +46,8 @@ pub(super) struct Loaded {
     pub refused: Option<String>,
     /// Whether the class splits text into bytes or words otherwise than tokenizer.json says.
     pub overrules: bool,
+    /// How much longer the normalizer makes texts.
+    pub growth: Growth,
 }
 
 /// Loads a tokenizer.
@@ -53,6 +57,7 @@ pub(super) struct Loaded {
 pub(super) fn load(files: &Files<'_>) -> Result<Loaded, String> {
     let not_one = |error: &dyn std::fmt::Display| format!("tokenizer.json: not a tokenizer: {error}");
     let file: File<'_> = serde_json::from_slice(files.tokenizer).map_err(|error| not_one(&error))?;
+    let growth = limits::check(&file)?;
     let mentions = |text: &[u8]| files.tokenizer.windows(text.len()).any(|window| window == text);
     let name = classes::choose(files.config, files.model_config, || mentions(br#""ByteLevel""#))?;
     let class = classes::find(&name)?;
@@ -83,7 +88,7 @@ pub(super) fn load(files: &Files<'_>) -> Result<Loaded, String> {
         }
     };
     let loading = Loading { class, arguments, added, file, hf, named: Vec::new(), extra: Vec::new() };
-    Ok(Loaded { overrules, ..loading.finish(files.model_config)? })
+    Ok(Loaded { overrules, growth, ..loading.finish(files.model_config)? })
 }
 
 /// The steps of `TokenizersBackend.__init__`.
@@ -117,7 +122,15 @@ impl Loading<'_> {
         let refused = ending.refused.clone();
         self.end(ending, updates)?;
         let named = self.named.into_iter().map(|(key, token)| (key, token.text().to_owned())).collect();
-        Ok(Loaded { hf: self.hf, named, truncates, class: self.class.name, refused, overrules: false })
+        Ok(Loaded {
+            hf: self.hf,
+            named,
+            truncates,
+            class: self.class.name,
+            refused,
+            overrules: false,
+            growth: Growth::NONE,
+        })
     }
 
     /// The side on which texts are cut; a `pad_token` that only the file's padding names is taken, too.

@@ -7,12 +7,11 @@ mod numbers;
 
 use minijinja::Environment;
 
-pub(super) use self::numbers::value as float;
+pub(super) use self::numbers::{print, value as float};
 
 /// Gives an environment what jinja2's has in transformers.
 pub(super) fn install(env: &mut Environment<'static>) {
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    env.set_formatter(numbers::print);
     env.add_filter("tojson", json::tojson);
     env.add_filter("string", numbers::string);
     env.add_filter("join", numbers::join);

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Chat, Tokenizer, failed};
+use super::{Chat, Tokenizer, failed, panicked};
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 
 impl Tokenizer {
     /// The same tokenizer with a chat template that marks what the assistant says: its own, or the variant
@@ -39,7 +40,8 @@ impl Tokenizer {
     pub fn encode_chat_marked(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>)> {
         let chat = self.render_marked(messages, false)?;
         self.check(&chat.text)?;
-        let encoding = self.inner.hf.encode_char_offsets(chat.text.as_str(), false).map_err(failed)?;
+        let encoding = guarded(|| self.inner.hf.encode_char_offsets(chat.text.as_str(), false));
+        let encoding = encoding.map_err(panicked)?.map_err(failed)?;
         let mask = overlapping(encoding.get_offsets(), &chat.spans);
         Ok((encoding.get_ids().to_vec(), mask))
     }

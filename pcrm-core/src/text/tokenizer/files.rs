@@ -1,12 +1,11 @@
 //! The files of a tokenizer: which ones a folder has, and what goes along when it is saved.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::model::disguise;
+use crate::model::{disguise, folder};
 
 /// The file that holds a tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -80,7 +79,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for name in names {
         let path = dir.join(&name);
-        let bytes = std::fs::read(&path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
+        let bytes = folder::read(&path)?;
         if let (Some(disguise), true) = (disguise::named(&bytes), is_read(&name)) {
             return Err(Error::file(path, disguise));
         }
@@ -94,9 +93,9 @@ pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 /// # Errors
 /// A file that cannot be read, or holds no JSON object.
 pub(super) fn object_at(path: &Path) -> Result<Option<Map<String, Value>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => object(path, &bytes).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+    match path.try_exists() {
+        Ok(true) => object(path, &folder::read(path)?).map(Some),
+        Ok(false) => Ok(None),
         Err(cause) => Err(Error::Io { path: path.to_path_buf(), cause }),
     }
 }

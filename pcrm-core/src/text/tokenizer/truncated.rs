@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokenizers::{Tokenizer as HfTokenizer, TruncationParams};
 
-use super::{Tokenizer, failed};
+use super::{Growth, Tokenizer, failed, panicked};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
@@ -14,6 +14,7 @@ use crate::guard::guarded;
 pub struct TruncatedTokenizer {
     hf: HfTokenizer,
     max_tokens: usize,
+    growth: Growth,
 }
 
 impl fmt::Debug for TruncatedTokenizer {
@@ -29,7 +30,7 @@ impl Tokenizer {
     /// A limit that leaves no room for text beside the special tokens.
     pub fn truncated(&self, max_tokens: usize) -> Result<TruncatedTokenizer> {
         let mut hf = self.inner.hf.clone();
-        let added = hf.encode_fast("", true).map_err(failed)?.len();
+        let added = guarded(|| hf.encode_fast("", true)).map_err(panicked)?.map_err(failed)?.len();
         if max_tokens <= added {
             let message =
                 format!("found {max_tokens}, expected more than the {added} special tokens of every text");
@@ -38,7 +39,7 @@ impl Tokenizer {
         let direction = self.inner.truncates;
         let cut = TruncationParams { max_length: max_tokens, direction, ..TruncationParams::default() };
         hf.with_truncation(Some(cut)).map_err(failed)?;
-        Ok(TruncatedTokenizer { hf, max_tokens })
+        Ok(TruncatedTokenizer { hf, max_tokens, growth: self.inner.growth })
     }
 }
 
@@ -48,7 +49,8 @@ impl TruncatedTokenizer {
     /// # Errors
     /// Those of the tokenizer.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoded = guarded(|| self.hf.encode_fast(text, true)).map_err(Error::Tokenizer)?;
+        self.growth.check(text).map_err(Error::Text)?;
+        let encoded = guarded(|| self.hf.encode_fast(text, true)).map_err(panicked)?;
         Ok(encoded.map_err(failed)?.get_ids().to_vec())
     }
 

@@ -1,0 +1,284 @@
+//! Limits of what tokenizer.json may ask for, checked before the tokenizers library sees it: an allocation that fails
+//! ends the process, and no error can be made of it.
+
+use serde_json::Value;
+
+use super::File;
+use crate::model::folder;
+
+/// The most bytes of an added token.
+const LONGEST_TOKEN: usize = 4096;
+/// The most bytes of all added tokens together.
+const LONGEST_TOKENS: usize = 16 << 20;
+/// The most pieces of a post-processor.
+const MOST_PIECES: usize = 1000;
+/// The most parts of a sequence of normalizers, decoders or post-processors.
+const MOST_PARTS: usize = 100;
+/// The most bytes that a byte of text may become.
+const MOST_GROWTH: usize = 10_000;
+/// The most bytes that may be put before every text.
+const LONGEST_PREFIX: usize = 1 << 20;
+/// The most bytes that a text may become.
+const LONGEST_TEXT: usize = 256 << 20;
+
+/// How much longer a normalizer makes texts, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::text) struct Growth {
+    /// Bytes that each byte may become.
+    factor: usize,
+    /// Bytes that are put before every text.
+    prefix: usize,
+}
+
+impl Growth {
+    /// None at all.
+    pub const NONE: Self = Self { factor: 1, prefix: 0 };
+
+    /// Refuses a text that may grow beyond 256 MiB.
+    ///
+    /// # Errors
+    /// A text saying so.
+    pub fn check(self, text: &str) -> Result<(), String> {
+        match text.len().saturating_mul(self.factor).saturating_add(self.prefix) {
+            grown if grown <= LONGEST_TEXT => Ok(()),
+            _ => Err(format!(
+                "a text of {} bytes may become {} times as long by the tokenizer's normalizer; expected at most {} MiB",
+                text.len(),
+                self.factor,
+                LONGEST_TEXT >> 20
+            )),
+        }
+    }
+
+    /// The growth of a part of tokenizer.json: a normalizer or a decoder.
+    fn of(part: &Value, depth: usize) -> Result<Self, String> {
+        if depth > MOST_PARTS {
+            return Err(format!("holds sequences in each other, more than {MOST_PARTS} deep"));
+        }
+        let mut all = Self::NONE;
+        let parts = ["normalizers", "decoders"].iter().find_map(|key| part[*key].as_array());
+        let parts = parts.map_or([].as_slice(), Vec::as_slice);
+        if parts.len() > MOST_PARTS {
+            return Err(format!("is a sequence of {}; expected at most {MOST_PARTS}", parts.len()));
+        }
+        for part in parts {
+            let next = Self::of(part, depth + 1)?;
+            all.factor = all.factor.saturating_mul(next.factor);
+            all.prefix = all.prefix.saturating_mul(next.factor).saturating_add(next.prefix);
+            all.within()?;
+        }
+        let length = |key: &str| part[key].as_str().map_or(0, str::len);
+        match part["type"].as_str() {
+            Some("Replace") => {
+                // A regular expression may match a single byte, or nothing.
+                let pattern = part["pattern"]["String"].as_str();
+                all.factor = match pattern.map_or(0, str::len) {
+                    0 => length("content") + 1,
+                    matched => length("content").div_ceil(matched).max(1),
+                };
+            }
+            Some("Prepend") => all.prefix = length("prepend"),
+            Some("Precompiled") => check_charsmap(part["precompiled_charsmap"].as_str().unwrap_or_default())?,
+            _ => {}
+        }
+        all.within()?;
+        Ok(all)
+    }
+
+    fn within(self) -> Result<(), String> {
+        match self.factor <= MOST_GROWTH && self.prefix <= LONGEST_PREFIX {
+            true => Ok(()),
+            false => Err(format!(
+                "makes texts {} times as long and puts {} bytes before them; expected at most {MOST_GROWTH} times and \
+                 {LONGEST_PREFIX} bytes",
+                self.factor, self.prefix
+            )),
+        }
+    }
+}
+
+/// Checks the parts of tokenizer.json; returns how much its normalizer makes texts grow.
+///
+/// # Errors
+/// A text naming the part, what it asks for and what was expected.
+pub(super) fn check(file: &File<'_>) -> Result<Growth, String> {
+    let mut all = 0;
+    for token in &file.added_tokens {
+        let length = token["content"].as_str().map_or(0, str::len);
+        all += length;
+        if length > LONGEST_TOKEN || all > LONGEST_TOKENS {
+            return Err(format!(
+                "tokenizer.json: added_tokens: a token has {length} bytes, all so far {all}; expected at most \
+                 {LONGEST_TOKEN} of one and {LONGEST_TOKENS} of all"
+            ));
+        }
+    }
+    let at = |part: &'static str| move |message: String| format!("tokenizer.json: the {part} {message}");
+    check_processor(&file.post_processor, 0).map_err(at("post_processor"))?;
+    Growth::of(&file.decoder, 0).map_err(at("decoder"))?;
+    Growth::of(&file.normalizer, 0).map_err(at("normalizer"))
+}
+
+/// Checks a post-processor: the library looks up every piece without asking whether it is there, and writes a text
+/// as often as it is named.
+fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
+    if depth > MOST_PARTS {
+        return Err(format!("holds sequences in each other, more than {MOST_PARTS} deep"));
+    }
+    if let Some(parts) = part["processors"].as_array() {
+        if parts.len() > MOST_PARTS {
+            return Err(format!("is a sequence of {}; expected at most {MOST_PARTS}", parts.len()));
+        }
+        parts.iter().try_for_each(|part| check_processor(part, depth + 1))?;
+    }
+    if part["type"] != "TemplateProcessing" {
+        return Ok(());
+    }
+    for key in ["single", "pair"] {
+        let pieces = part[key].as_array().map_or([].as_slice(), Vec::as_slice);
+        if pieces.len() > MOST_PIECES {
+            return Err(format!("has {} pieces in {key:?}; expected at most {MOST_PIECES}", pieces.len()));
+        }
+        for piece in pieces {
+            let Some(name) = piece["SpecialToken"]["id"].as_str() else { continue };
+            let Some(token) = part["special_tokens"].get(name) else {
+                return Err(format!(
+                    "names the token {name:?} in {key:?}; expected one of its special_tokens"
+                ));
+            };
+            let ids = token["ids"].as_array().map_or(0, Vec::len);
+            if ids > MOST_PIECES {
+                return Err(format!("has the token {name:?} of {ids} ids; expected at most {MOST_PIECES}"));
+            }
+        }
+        let texts = pieces.iter().filter(|piece| piece.get("Sequence").is_some());
+        let names: Vec<&str> = texts.map(|piece| piece["Sequence"]["id"].as_str().unwrap_or("?")).collect();
+        let expected: &[&[&str]] =
+            if key == "single" { &[&["A"]] } else { &[&[], &["A"], &["A", "B"], &["B", "A"]] };
+        if !expected.contains(&names.as_slice()) {
+            let found = folder::some(&names);
+            return Err(format!(
+                "writes the texts [{found}] in {key:?}; expected A once, and in \"pair\" B once"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a compiled character map has the trie that its first four bytes announce, which the library makes room
+/// for at once.
+fn check_charsmap(base64: &str) -> Result<(), String> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Option<Vec<u8>> = base64.bytes().take(6).map(digit).collect();
+    let digits = digits.filter(|digits| digits.len() == 6);
+    let digits = digits.ok_or("has a precompiled_charsmap that is no base64 of at least 4 bytes")?;
+    // 36 bits, of which the first 32 are the length, lowest byte first.
+    let bits = digits.iter().fold(0_u64, |bits, digit| bits << 6 | u64::from(*digit)) >> 4;
+    let announced = u64::from((bits as u32).swap_bytes());
+    let there = base64.trim_end_matches('=').len() as u64 * 3 / 4;
+    match announced.checked_add(4).is_some_and(|needed| needed <= there) {
+        true => Ok(()),
+        false => Err(format!(
+            "has a precompiled_charsmap of {there} bytes that announces {announced} more; expected a whole one"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(part: Value) -> Result<Growth, String> {
+        let text = json!({"model": {"vocab": {}}})
+            .as_object()
+            .into_iter()
+            .flatten()
+            .chain(part.as_object().into_iter().flatten())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<serde_json::Map<_, _>>();
+        let text = serde_json::to_string(&text).map_err(|error| error.to_string())?;
+        check(&serde_json::from_str(&text).map_err(|error| error.to_string())?)
+    }
+
+    fn template(single: Value, pair: Value) -> Value {
+        json!({"post_processor": {"type": "Sequence", "processors": [{"type": "TemplateProcessing",
+            "single": single, "pair": pair, "special_tokens": {"X": {"id": "X", "ids": [0], "tokens": ["a"]}}}]}})
+    }
+
+    /// Protects: what real tokenizers have passes, with how much they grow.
+    #[test]
+    fn real_parts_pass() {
+        let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+        let x = json!({"SpecialToken": {"id": "X", "type_id": 0}});
+        let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+        let llama = json!({"type": "Sequence", "normalizers":
+            [{"type": "Prepend", "prepend": "▁"}, replace(json!({"String": " "}), "▁")]});
+        assert_eq!(read(json!({"normalizer": llama})), Ok(Growth { factor: 3, prefix: 9 }));
+        let albert = json!({"type": "Sequence", "normalizers":
+            [replace(json!({"String": "``"}), "\""), replace(json!({"Regex": " {2,}"}), " "), {"type": "NFKD"}]});
+        assert_eq!(read(json!({"normalizer": albert})), Ok(Growth { factor: 2, prefix: 0 }));
+        assert_eq!(
+            read(template(json!([x, text("A"), x]), json!([x, text("A"), x, text("B")]))),
+            Ok(Growth::NONE)
+        );
+        // A trie of 4 bytes and an empty string: 04 00 00 00, 00 00 00 00, 00.
+        let charsmap = json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAAA"}});
+        assert_eq!(read(charsmap), Ok(Growth::NONE));
+        assert!(Growth { factor: 3, prefix: 9 }.check("text").is_ok());
+    }
+
+    /// Protects: what takes all memory or panics in the library is refused by part.
+    #[test]
+    fn bombs_are_refused() {
+        let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(1000)});
+        let prepend = json!({"type": "Prepend", "prepend": "a".repeat(1 << 20)});
+        let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+        let [a, b] = ["A", "B"].map(text);
+        let y = json!({"SpecialToken": {"id": "Y", "type_id": 0}});
+        for (part, said) in [
+            (
+                json!({"normalizer": {"type": "Sequence", "normalizers": vec![&replace; 6]}}),
+                "1000000 times as long",
+            ),
+            (
+                json!({"normalizer": {"type": "Sequence", "normalizers": vec![&prepend; 50]}}),
+                "puts 2097152 bytes",
+            ),
+            (
+                json!({"normalizer": {"type": "Sequence", "normalizers": vec![json!({}); 101]}}),
+                "a sequence of 101",
+            ),
+            (
+                json!({"decoder": {"type": "Sequence", "decoders": vec![&replace; 6]}}),
+                "the decoder makes texts",
+            ),
+            (json!({"added_tokens": [{"content": "a".repeat(50_000_000)}]}), "a token has 50000000 bytes"),
+            (template(json!(vec![&a; 100_000]), json!([])), "has 100000 pieces"),
+            (template(json!([a, a]), json!([])), "writes the texts [A, A] in \"single\""),
+            (template(json!([b]), json!([])), "writes the texts [B] in \"single\""),
+            (template(json!([y, a]), json!([])), "names the token \"Y\" in \"single\""),
+            (
+                json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}}),
+                "announces 4294967295 more",
+            ),
+            (json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "!"}}), "no base64"),
+        ] {
+            let error = read(part).unwrap_err();
+            assert!(
+                error.contains(said) && error.starts_with("tokenizer.json: ") && error.len() < 400,
+                "{error}"
+            );
+        }
+        let long = "a".repeat(30 << 20);
+        assert!(Growth { factor: 10, prefix: 0 }.check(&long).is_err());
+    }
+}
