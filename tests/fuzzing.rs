@@ -1,4 +1,4 @@
-//! The entries of the fuzz targets on a small seeded corpus, so that they hold without a nightly compiler.
+//! The entries of the fuzz targets on a small seeded corpus, so that they hold without libFuzzer.
 
 #[path = "../fuzz/src/entries.rs"]
 mod entries;
@@ -9,6 +9,7 @@ use anyhow::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::binary::{World, stderr};
 use crate::support::beside;
 
 /// Runs an entry on a seed and on seeded changes of it: bits, holes, repetitions, other seeds' bytes.
@@ -93,5 +94,42 @@ fn models() -> Result<()> {
     fuzz(entries::config, &fs::read(folder.join("config.json"))?, 300);
     fuzz(entries::safetensors, &fs::read(folder.join("model.safetensors"))?, 100);
     fuzz(entries::safetensors, br#"{"weight_map": {"a": "model-1.safetensors", "b": "../x", "c": 3}}"#, 100);
+    Ok(())
+}
+
+#[test]
+fn constraints_checkpoints_and_metrics() {
+    let learned =
+        br#"{"kind": "combine", "of": [{"kind": "calibrated", "of": "cosine", "folds": 5, "bootstrap": 1000},
+        {"kind": "schedule", "of": {"kind": "fixed", "bound": 3}, "start": 2}], "how": "min"}"#;
+    fuzz(entries::constraint, br#"{"kind": "length_ratio", "beta1": 20, "beta2": 1.5, "beta3": 1e-3}"#, 300);
+    fuzz(entries::constraint, learned, 300);
+    let state =
+        br#"{"step": 3, "num_tokens": 120, "best": {"step": 2, "loss": 0.5}, "evaluations_without_gain": 0,
+        "fingerprint": {"seed": 0}, "files": {"optimizer.safetensors": "99aa06d3014798d86001c324468d497f"}}"#;
+    fuzz(entries::checkpoint, state, 200);
+    fuzz(
+        entries::metrics,
+        b"{\"step\": 1, \"loss\": 0.5}\n{\"step\": 5, \"eval_loss\": 0.25}\n{\"step\": 9}\n",
+        200,
+    );
+}
+
+/// Protects: a config file of options is read or refused, whatever is in it.
+#[test]
+fn config_files() -> Result<()> {
+    let world = World::new()?;
+    let seed = b"model = \"base\"\ndata = [\"train.jsonl\"]\nmax-steps = 1\nlearning-rate = 1e-4\nconstraint = { kind = \"fixed\", bound = 3 }\n";
+    let run = |bytes: &[u8]| {
+        std::fs::write(world.path("options.toml"), bytes).unwrap();
+        let output = world
+            .command("constraint bounds --config options.toml --backend none")
+            .unwrap()
+            .output()
+            .unwrap();
+        let code = output.status.code();
+        assert!(matches!(code, Some(1 | 2)), "{code:?}: {}", stderr(&output));
+    };
+    fuzz(run, seed, 40);
     Ok(())
 }

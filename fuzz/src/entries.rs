@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pcrm_core::constraint;
 use pcrm_core::data::columns::Columns;
 use pcrm_core::data::conversation::Message;
 use pcrm_core::data::convert::{TARGETS, convert};
@@ -14,6 +15,9 @@ use pcrm_core::data::texts::load_rows;
 use pcrm_core::model::{Checkpoint, ModelConfig, weights};
 use pcrm_core::text::{ChatTemplate, Tokenizer};
 use pcrm_core::{Error, Result};
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::metrics::MetricsFile;
+use pcrm_rl::{checkpoint, metrics};
 use serde_json::{Map, Value};
 
 /// A folder with one file, gone when dropped.
@@ -140,4 +144,46 @@ pub fn safetensors(bytes: &[u8]) {
     let _ = check(weights::load_file(&world.path), &world.path);
     let index = World::new("model.safetensors.index.json", bytes);
     let _ = Checkpoint::open(index.dir());
+}
+
+/// A file with a constraint, and what it makes of itself read again.
+pub fn constraint(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
+    match constraint::from_tagged(value) {
+        Ok(made) => {
+            let tagged = made.to_tagged().expect("a constraint is data");
+            let again = constraint::from_tagged(tagged.clone()).and_then(|again| again.to_tagged());
+            assert_eq!(again.ok(), Some(tagged), "a constraint is what it says that it is");
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 4000, "an error of {} bytes", error.to_string().len())
+        }
+    }
+}
+
+/// The state.json of a checkpoint whose other files are empty.
+pub fn checkpoint(bytes: &[u8]) {
+    let world = World::new("run", b"");
+    let run = world.dir();
+    let dir = checkpoint::folder(run, 3);
+    std::fs::create_dir(&dir).expect("a folder");
+    for name in ["config.json", "model.safetensors", "optimizer.safetensors"] {
+        std::fs::write(dir.join(name), b"").expect("a temporary file");
+    }
+    std::fs::write(dir.join("state.json"), bytes).expect("a temporary file");
+    if let Ok(Some((found, state))) = checkpoint::newest(run) {
+        assert_eq!(found, dir);
+        let _ = state.fingerprint == Fingerprint::default();
+    }
+}
+
+/// A metrics.jsonl, read whole and opened to go on.
+pub fn metrics(bytes: &[u8]) {
+    let world = World::new("metrics.jsonl", bytes);
+    let _ = metrics::read(&world.path);
+    if let Ok(mut file) = MetricsFile::open(&world.path, 5, bytes.len().is_multiple_of(2)) {
+        file.line(&serde_json::json!({"step": 5, "loss": 0.5})).expect("a line");
+        let lines = metrics::read(&world.path).expect("lines that can be read again");
+        assert!(lines.iter().all(|line| line["step"].as_u64().is_some_and(|step| step <= 5)));
+    }
 }

@@ -1,3 +1,6 @@
-//! Fuzz targets for everything that reads a user's files: `cargo +nightly fuzz run preferences`.
+//! Fuzz targets for everything that reads a user's files: `scripts/fuzz 60` runs each for a minute.
+
+// Constraints register themselves.
+use pcrm_constraints as _;
 
 pub mod entries;
