@@ -1,7 +1,6 @@
 //! safetensors files that pcrm writes and reads back; written whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
