@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use pcrm_core::data::preference::Verdict;
 use pcrm_core::model::RewardModel;
+use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::{Schedule, Shape};
 use pcrm_core::{Backend, DType};
 use pcrm_rl::batch::ScoreAt;
@@ -253,7 +254,8 @@ fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
         bench.reward.ignore_margin = true; // margins that are not used do no harm
         bench.finish(backend, tempdir()?.path())?;
         // Weights beyond all measure: the scores of the second step are no numbers.
-        bench.config = TrainerConfig { learning_rate: 1e30, warmup: Warmup::Steps(0), ..bench.config };
+        let adamw = AdamWConfig::default(); // no decay, which would be more than the whole weight
+        bench.config = TrainerConfig { learning_rate: 1e30, warmup: Warmup::Steps(0), adamw, ..bench.config };
         let dir = tempdir()?;
         let error = complaint(&bench, backend, dir.path(), 1)?;
         ensure!(error.contains("step 2:") && error.contains("planted.jsonl:9, "), "{error}");

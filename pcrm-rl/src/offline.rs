@@ -202,7 +202,7 @@ impl<'a, O: Objective> Training<'a, O> {
             && lost > 0
         {
             tracing::warn!(
-                "{}: {lost} lines up to step {} are lost; curves have a gap there",
+                "{}: lost are {lost} of the lines up to step {}; curves have a gap there",
                 path.display(),
                 state.step
             );

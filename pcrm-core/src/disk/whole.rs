@@ -80,7 +80,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }
 
-/// Removes the temporary files that writers left in a folder when they died. A folder that is not there has none.
+/// Removes the temporary files that writers left in a folder when they died. A folder that is not there or is none has none.
 ///
 /// # Errors
 /// A folder that cannot be read or changed.
@@ -103,7 +103,7 @@ pub fn sweep_own(dir: &Path) -> Result<()> {
 
 fn sweep_where(dir: &Path, is_temporary: impl Fn(&str) -> bool) -> Result<()> {
     let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         entries => entries.map_err(Error::io(dir))?,
     };
     for entry in entries {

@@ -38,10 +38,10 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let backend = args.machine.open()?;
     let named_model = args.model.display().to_string();
     let args = &args.fetched()?;
-    let unread = args.source().unread()?;
     let at = || format!("--model {}", args.model.display());
     let shape = ModelConfig::from_dir(&args.model).with_context(at)?;
     let options = usage(args.reading.options(&shape))?;
+    let unread = args.source().unread()?;
     let max_length = options.max_length.unwrap_or(shape.max_positions);
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let resolved = config::with_option(&resolved, "learning-rate", trainer.learning_rate)?;

@@ -81,10 +81,10 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let backend = args.training.machine.open()?;
     let given = args;
     let args = &args.fetched()?;
-    let unread = args.training.source().unread()?;
     let at = || format!("--model {}", args.training.model.display());
     let shape = ModelConfig::from_dir(&args.training.model).with_context(at)?;
     let max_length = usage(args.training.reading.training_length(&shape))?;
+    let unread = args.training.source().unread()?;
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let mut resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
     if file.is_some() {
