@@ -14,8 +14,13 @@ use crate::tree::SequenceTree;
 #[derive(Default)]
 pub struct PlannedTree {
     tree: SequenceTree,
-    /// Keys and plans, each of a type of the backend's.
-    plans: Mutex<Vec<(Box<dyn Any + Send>, Arc<dyn Any + Send + Sync>)>>,
+    plans: Mutex<Vec<Kept>>,
+}
+
+/// A plan and the key that it is found by, both of types of the backend's.
+struct Kept {
+    key: Box<dyn Any + Send>,
+    plan: Arc<dyn Any + Send + Sync>,
 }
 
 impl PlannedTree {
@@ -35,13 +40,12 @@ impl PlannedTree {
         P: Send + Sync + 'static,
     {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = plans.iter().filter(|(known, _)| known.downcast_ref::<K>() == Some(&key));
-        if let Some(plan) = known.filter_map(|(_, plan)| Arc::clone(plan).downcast().ok()).next() {
+        let same = plans.iter().filter(|kept| kept.key.downcast_ref::<K>() == Some(&key));
+        if let Some(plan) = same.filter_map(|kept| Arc::clone(&kept.plan).downcast().ok()).next() {
             return Ok(plan);
         }
         let plan = Arc::new(make()?);
-        let shared: Arc<dyn Any + Send + Sync> = Arc::<P>::clone(&plan);
-        plans.push((Box::new(key), shared));
+        plans.push(Kept { key: Box::new(key), plan: Arc::<P>::clone(&plan) });
         Ok(plan)
     }
 }
