@@ -193,7 +193,12 @@ fn escapes_do_not_reach_the_terminal() -> Result<()> {
     let many: Map<String, Value> =
         (0..200_000).map(|at| (format!("t{at}"), json!(format!("{evil}{at}.safetensors")))).collect();
     world.write("index/model.safetensors.index.json", &json!({"weight_map": many}).to_string())?;
+    let subset =
+        |at: usize| json!({"prompt": "q", "chosen": format!("good {at}"), "rejected": "b", "kind": evil});
+    world.write("subset.jsonl", &(0..40).map(|at| format!("{}\n", subset(at))).collect::<String>())?;
     for command in [
+        "eval reward --model base --data subset.jsonl --subset-field kind",
+        "eval reward --model base --data subset.jsonl --subset-field kind --json",
         "data convert --data keys.jsonl --to conversational_explicit --output o.jsonl",
         "score --model base --data keys.jsonl",
         "inspect --model base --data column.jsonl --no-measure",

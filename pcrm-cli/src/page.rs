@@ -162,6 +162,20 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// Protects: a page has its own styles and nothing else that a terminal obeys, whatever it is given.
+    #[test]
+    fn only_styles_pass() {
+        for paint in [Paint::Plain, Paint::Coloured] {
+            let mut page = Page { width: 80, paint, text: String::new() };
+            page.line(&format!(
+                "{} \u{1b}[2J\u{1b}]0;a\u{7}\u{9b}",
+                paint.styled("bold", Style::new().bold())
+            ));
+            let bold = if paint == Paint::Coloured { "\u{1b}[1mbold\u{1b}[0m" } else { "bold" };
+            assert_eq!(page.text(), format!("{bold} \\u001b[2J\\u001b]0;a\\u0007\\u009b\n"));
+        }
+    }
+
     /// Protects: nothing is wider than the page, labels stand once, and columns line up.
     #[test]
     fn pages_keep_their_width() {

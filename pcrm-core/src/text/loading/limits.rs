@@ -134,35 +134,29 @@ fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
     if part["type"] != "TemplateProcessing" {
         return Ok(());
     }
-    for key in ["single", "pair"] {
-        let pieces = part[key].as_array().map_or([].as_slice(), Vec::as_slice);
-        if pieces.len() > MOST_PIECES {
-            return Err(format!("has {} pieces in {key:?}; expected at most {MOST_PIECES}", pieces.len()));
-        }
-        for piece in pieces {
-            let Some(name) = piece["SpecialToken"]["id"].as_str() else { continue };
-            let Some(token) = part["special_tokens"].get(name) else {
-                return Err(format!(
-                    "names the token {name:?} in {key:?}; expected one of its special_tokens"
-                ));
-            };
-            let ids = token["ids"].as_array().map_or(0, Vec::len);
-            if ids > MOST_PIECES {
-                return Err(format!("has the token {name:?} of {ids} ids; expected at most {MOST_PIECES}"));
-            }
-        }
-        let texts = pieces.iter().filter(|piece| piece.get("Sequence").is_some());
-        let names: Vec<&str> = texts.map(|piece| piece["Sequence"]["id"].as_str().unwrap_or("?")).collect();
-        let expected: &[&[&str]] =
-            if key == "single" { &[&["A"]] } else { &[&[], &["A"], &["A", "B"], &["B", "A"]] };
-        if !expected.contains(&names.as_slice()) {
-            let found = folder::some(&names);
+    // Pairs of texts are encoded nowhere.
+    let pieces = part["single"].as_array().map_or([].as_slice(), Vec::as_slice);
+    if pieces.len() > MOST_PIECES {
+        return Err(format!("has {} pieces in \"single\"; expected at most {MOST_PIECES}", pieces.len()));
+    }
+    for piece in pieces {
+        let Some(name) = piece["SpecialToken"]["id"].as_str() else { continue };
+        let Some(token) = part["special_tokens"].get(name) else {
             return Err(format!(
-                "writes the texts [{found}] in {key:?}; expected A once, and in \"pair\" B once"
+                "names the token {name:?} in \"single\"; expected one of its special_tokens"
             ));
+        };
+        let ids = token["ids"].as_array().map_or(0, Vec::len);
+        if ids > MOST_PIECES {
+            return Err(format!("has the token {name:?} of {ids} ids; expected at most {MOST_PIECES}"));
         }
     }
-    Ok(())
+    let texts = pieces.iter().filter_map(|piece| piece.get("Sequence"));
+    let names: Vec<&str> = texts.map(|text| text["id"].as_str().unwrap_or("?")).collect();
+    match names.as_slice() {
+        ["A"] => Ok(()),
+        _ => Err(format!("writes the texts [{}] in \"single\"; expected A, once", folder::some(&names))),
+    }
 }
 
 /// Checks that a compiled character map has the trie that its first four bytes announce, which the library makes room
