@@ -1,0 +1,321 @@
+//! The loss of pairs by the log-probabilities of answer tokens, and its gradient by each of them.
+
+use super::config::{PreferenceConfig, WeightedLoss};
+use super::names::PreferenceLoss;
+use crate::loss::beyond_bound;
+
+/// The log-probabilities of an answer's tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answer<'a> {
+    /// ln π of the answer's tokens, the end of the answer included.
+    pub policy: &'a [f64],
+    /// ln π_ref of the same tokens; empty without a reference.
+    pub reference: &'a [f64],
+    /// ln π of the prompt's tokens after its first; empty unless they are learned
+    /// ([`PreferenceConfig::learns_prompts`]).
+    pub prompt: &'a [f64],
+    /// The mean of ln π(token) − ln Σ π² over the answer's tokens, by which WPO weighs; 0 without it.
+    pub alignment: f64,
+}
+
+/// A comparison of two answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// The place of the preferred answer.
+    pub chosen: usize,
+    /// The place of the other.
+    pub rejected: usize,
+    /// Δ*, infinite for no bound.
+    pub bound: f64,
+    /// The pair's weight in the loss: 1, or its share in a set of several comparisons.
+    pub weight: f64,
+}
+
+/// Sums over an answer's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Sums {
+    /// Σ ln π
+    pub policy: f64,
+    /// Σ ln π_ref
+    pub reference: f64,
+    /// The number of tokens.
+    pub tokens: f64,
+}
+
+impl Sums {
+    /// ln π − ln π_ref of the answer.
+    pub fn log_ratio(&self) -> f64 {
+        self.policy - self.reference
+    }
+}
+
+/// The figures of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Judged {
+    /// Σ ln π of the preferred answer and of the other, tokens beyond the shorter one's length weighed by `ld_alpha`.
+    pub log_probs: [f64; 2],
+    /// The implicit rewards β·lr of both; without a reference β·ln π, by token where the loss is by token.
+    pub rewards: [f64; 2],
+    /// Δ, the argument of the first loss that has one; else the difference of the rewards.
+    pub margin: f64,
+}
+
+/// The loss of some pairs, and its gradient.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evaluation {
+    /// All parts together: what training minimises.
+    pub total: f64,
+    /// The losses of the pairs without their bounds.
+    pub ranking: f64,
+    /// The constraint's terms.
+    pub constraint: f64,
+    /// −ln π of learned tokens, weighted as the losses say (`sft`, `cpo`, `orpo`).
+    pub likelihood: f64,
+    /// d total / d ln π of every answer's tokens.
+    pub gradient: Vec<Vec<f64>>,
+    /// d total / d ln π of the prompt's tokens before every answer; empty unless they are learned.
+    pub prompt_gradient: Vec<Vec<f64>>,
+    /// The figures of every pair.
+    pub judged: Vec<Judged>,
+}
+
+impl PreferenceConfig {
+    /// The loss of these pairs: Σ share·weight·(Σ_k w_k·(ℓ_k + bound's term)) + Σ_k w_k·(mean of −ln π by token).
+    ///
+    /// `share` is 1 / (number of items of the step). `learned` counts the tokens that −ln π is a mean over, of the whole
+    /// step: those of preferred answers, and those with their prompts, each by its pair's weight.
+    pub fn evaluate(
+        &self,
+        answers: &[Answer<'_>],
+        pairs: &[Pair],
+        share: f64,
+        learned: [f64; 2],
+    ) -> Evaluation {
+        let mut sum = Evaluation {
+            gradient: answers.iter().map(|answer| vec![0.0; answer.policy.len()]).collect(),
+            prompt_gradient: answers.iter().map(|answer| vec![0.0; answer.prompt.len()]).collect(),
+            ..Evaluation::default()
+        };
+        let sums: Vec<(Sums, Sums)> = pairs.iter().map(|pair| self.sums(answers, pair)).collect();
+        for WeightedLoss { loss, weight } in &self.loss {
+            let ranks = if loss.sorts() { self.sorted(*loss, &sums) } else { Vec::new() };
+            for (at, (pair, (chosen, rejected))) in pairs.iter().zip(&sums).enumerate() {
+                let part = match (ranks.get(at), self.margin(*loss, chosen, rejected)) {
+                    (Some(rank), _) => Part::of(rank.value, [rank.d_chosen, rank.d_rejected]),
+                    (None, Some(margin)) => {
+                        let of = self.at(*loss, margin.value).unwrap_or_default();
+                        let bound = beyond_bound(margin.value, pair.bound);
+                        let slope = of.slope + bound.slope;
+                        Part {
+                            ranking: of.value,
+                            constraint: bound.value,
+                            slopes: [slope * margin.by_chosen, slope * margin.by_rejected],
+                        }
+                    }
+                    (None, None) => match self.apart(*loss, chosen, rejected) {
+                        Some(of) => Part::of(of.value, [of.d_chosen, of.d_rejected]),
+                        None => continue, // −ln π alone, which is added below
+                    },
+                };
+                let factor = share * weight * pair.weight * self.likely(answers, pair);
+                sum.ranking += factor * part.ranking;
+                sum.constraint += factor * part.constraint;
+                self.spread(answers, pair, part.slopes.map(|slope| factor * slope), &mut sum.gradient);
+            }
+        }
+        self.add_likelihoods(answers, pairs, learned, &mut sum);
+        sum.total = sum.ranking + sum.constraint + sum.likelihood;
+        sum.judged = sums.iter().map(|(chosen, rejected)| self.judged(chosen, rejected)).collect();
+        sum
+    }
+
+    /// The figures of these pairs.
+    pub fn judge(&self, answers: &[Answer<'_>], pairs: &[Pair]) -> Vec<Judged> {
+        let figures = |pair: &Pair| {
+            let (chosen, rejected) = self.sums(answers, pair);
+            self.judged(&chosen, &rejected)
+        };
+        pairs.iter().map(figures).collect()
+    }
+
+    /// The sums of a pair's two answers; tokens beyond the shorter one's length weigh `ld_alpha`.
+    fn sums(&self, answers: &[Answer<'_>], pair: &Pair) -> (Sums, Sums) {
+        let two = [pair.chosen, pair.rejected].map(|place| &answers[place]);
+        let shorter = two[0].policy.len().min(two[1].policy.len());
+        let total = |numbers: &[f64]| match self.ld_alpha {
+            None => numbers.iter().sum(),
+            Some(alpha) => {
+                let (both, tail) = numbers.split_at(shorter.min(numbers.len()));
+                both.iter().sum::<f64>() + alpha * tail.iter().sum::<f64>()
+            }
+        };
+        let sums = |answer: &Answer<'_>| Sums {
+            policy: total(answer.policy),
+            reference: total(answer.reference),
+            tokens: answer.policy.len() as f64,
+        };
+        (sums(two[0]), sums(two[1]))
+    }
+
+    /// WPO's weight of a pair: how likely its answers are, each by its mean over tokens.
+    fn likely(&self, answers: &[Answer<'_>], pair: &Pair) -> f64 {
+        match self.use_weighting {
+            true => (answers[pair.chosen].alignment + answers[pair.rejected].alignment).exp(),
+            false => 1.0,
+        }
+    }
+
+    /// Gives every token of both answers the slope by its answer's sum.
+    fn spread(&self, answers: &[Answer<'_>], pair: &Pair, slopes: [f64; 2], gradient: &mut [Vec<f64>]) {
+        let places = [pair.chosen, pair.rejected];
+        let shorter = places.map(|place| answers[place].policy.len()).into_iter().min().unwrap_or(0);
+        for (place, slope) in places.into_iter().zip(slopes) {
+            for (at, token) in gradient[place].iter_mut().enumerate() {
+                *token += if at < shorter { slope } else { self.ld_alpha.unwrap_or(1.0) * slope };
+            }
+        }
+    }
+
+    /// Adds the mean of −ln π over the tokens of preferred answers, and over these with their prompts.
+    fn add_likelihoods(
+        &self,
+        answers: &[Answer<'_>],
+        pairs: &[Pair],
+        learned: [f64; 2],
+        sum: &mut Evaluation,
+    ) {
+        let [alone, with_prompt] = self.likelihoods();
+        let by_token = |weight: f64, tokens: f64| if weight == 0.0 { 0.0 } else { weight / tokens };
+        let (alone, whole) = (by_token(alone, learned[0]), by_token(with_prompt, learned[1]));
+        if alone + whole == 0.0 {
+            return;
+        }
+        for pair in pairs {
+            let answer = &answers[pair.chosen];
+            let (own, prompt) = (pair.weight * (alone + whole), pair.weight * whole);
+            sum.likelihood -= own * answer.policy.iter().sum::<f64>();
+            sum.likelihood -= prompt * answer.prompt.iter().sum::<f64>();
+            sum.gradient[pair.chosen].iter_mut().for_each(|token| *token -= own);
+            sum.prompt_gradient[pair.chosen].iter_mut().for_each(|token| *token -= prompt);
+        }
+    }
+
+    fn judged(&self, chosen: &Sums, rejected: &Sums) -> Judged {
+        use PreferenceLoss as L;
+        let leading = self.losses().find(|loss| *loss != L::Sft).unwrap_or(L::Sft);
+        let reward = |sums: &Sums| {
+            self.beta
+                * match leading {
+                    L::Simpo | L::Orpo => sums.policy / sums.tokens.max(1.0),
+                    L::Cpo => sums.policy,
+                    _ => sums.log_ratio(),
+                }
+        };
+        let rewards = [reward(chosen), reward(rejected)];
+        let margin = self.losses().find_map(|loss| self.margin(loss, chosen, rejected));
+        Judged {
+            log_probs: [chosen.policy, rejected.policy],
+            rewards,
+            margin: margin.map_or(rewards[0] - rewards[1], |margin| margin.value),
+        }
+    }
+}
+
+/// The loss of one pair, and its derivatives by both sums.
+struct Part {
+    ranking: f64,
+    constraint: f64,
+    slopes: [f64; 2],
+}
+
+impl Part {
+    fn of(ranking: f64, slopes: [f64; 2]) -> Self {
+        Self { ranking, constraint: 0.0, slopes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer<'a>(policy: &'a [f64], reference: &'a [f64], prompt: &'a [f64]) -> Answer<'a> {
+        Answer { policy, reference, prompt, alignment: -0.3 }
+    }
+
+    /// Protects: the gradient by every token of every loss, weighted, bounded where it may be, with every option, by
+    /// differences.
+    #[test]
+    fn gradients_are_differences_for_every_token() {
+        const STEP: f64 = 1e-6;
+        let start = [-0.7, -1.9, -0.2, -2.5, -0.4, -1.1, -0.3, -0.9, -1.4, -0.6];
+        let reference = [-0.9, -1.2, -0.6, -2.2, -0.8, -1.0, -0.5];
+        let learned = [3.5, 6.0];
+        let pairs = [
+            Pair { chosen: 0, rejected: 1, bound: 0.4, weight: 1.0 },
+            Pair { chosen: 2, rejected: 1, bound: f64::INFINITY, weight: 0.5 },
+        ];
+        for (loss, name) in super::super::names::ALL {
+            for (ld_alpha, use_weighting) in [(None, false), (Some(0.3), false), (None, true)] {
+                let config = PreferenceConfig {
+                    label_smoothing: 0.1,
+                    ld_alpha,
+                    use_weighting: use_weighting && !loss.sorts(),
+                    beta: 0.7,
+                    ..PreferenceConfig::of(loss)
+                };
+                let at = |numbers: &[f64]| {
+                    let answers = [
+                        answer(&numbers[..3], &reference[..3], &numbers[7..8]),
+                        answer(&numbers[3..5], &reference[3..5], &numbers[8..9]),
+                        answer(&numbers[5..7], &reference[5..7], &numbers[9..]),
+                    ];
+                    config.evaluate(&answers, &pairs, 0.5, learned)
+                };
+                let found = at(&start);
+                let slopes: Vec<f64> =
+                    found.gradient.concat().into_iter().chain(found.prompt_gradient.concat()).collect();
+                for token in 0..start.len() {
+                    // Differences across a rank would not be derivatives; weights of pairs differ under sorting.
+                    if loss.sorts() {
+                        continue;
+                    }
+                    let moved = |by: f64| {
+                        let mut numbers = start;
+                        numbers[token] += by;
+                        at(&numbers).total
+                    };
+                    let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+                    assert!(
+                        (slopes[token] - difference).abs() < 1e-7,
+                        "{name}, token {token}: {} {difference}",
+                        slopes[token]
+                    );
+                }
+            }
+        }
+    }
+
+    /// Protects: PCDPO (arXiv 2404.00978, §5.7.2): L = −ln σ(Δ) − ln σ(Δ* − Δ) with
+    /// dL/d ln π_w = β·(σ(Δ − Δ*) − σ(−Δ)), smallest at Δ = Δ*/2.
+    #[test]
+    fn a_bounded_pair_is_drawn_to_half_its_bound() {
+        let config = PreferenceConfig::default();
+        let bound = 3.0;
+        let at = |margin: f64| {
+            let (chosen, rejected) = ([margin / config.beta - 1.0], [-1.0]);
+            let answers = [answer(&chosen, &[0.0], &[]), answer(&rejected, &[0.0], &[])];
+            config.evaluate(&answers, &[Pair { chosen: 0, rejected: 1, bound, weight: 1.0 }], 1.0, [0.0; 2])
+        };
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        for margin in [-4.0, 0.0, 1.4, 1.6, 2.9, 8.0] {
+            let found = at(margin);
+            let closed = config.beta * (sigmoid(margin - bound) - sigmoid(-margin));
+            assert!((found.judged[0].margin - margin).abs() < 1e-12);
+            assert!((found.gradient[0][0] - closed).abs() < 1e-12, "{margin}: {found:?} {closed}");
+            assert!((found.gradient[1][0] + closed).abs() < 1e-12);
+            let value = (1.0 + (-margin).exp()).ln() + (1.0 + (margin - bound).exp()).ln();
+            assert!((found.total - value).abs() < 1e-12 && found.total >= at(bound / 2.0).total);
+        }
+        assert!(at(bound / 2.0).gradient[0][0].abs() < 1e-15);
+    }
+}
