@@ -9,20 +9,28 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::DType;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{LanguageModel, RewardModel};
 use pcrm_core::registry::{self, ConstraintPlugin};
+use pcrm_rl::learner::Learner;
+use pcrm_rl::loss::preference::PreferenceConfig;
 use pcrm_rl::metrics;
+use pcrm_rl::objective::Batch;
+use pcrm_rl::objective::dpo::{Dpo, Preferences};
 use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::BatchSize;
+use pcrm_rl::pairs::Pairs;
+use pcrm_rl::reference::{AnswerLogProbs, token_log_probs};
 use pcrm_rl::score::score_pairs;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::planted::{Bench, config, pairs};
+use crate::planted::{Bench, config, language_model, pairs};
 use crate::subject::{Subject, across, every_backend};
 use crate::support::beside;
 
 const STEPS: usize = 50;
+/// β of policies.
+const BETA: f64 = 0.5;
 /// Of the loss. Sums in another order move losses by up to 4e-7, initial weights that are off by 1e-7 by 2.5e-6, by
 /// 1e-5 by 1.7e-4.
 const LOSSES: f64 = 1e-4;
@@ -63,6 +71,35 @@ fn trace(backend: &Subject, constraint: &str) -> Result<Trace> {
     let model = RewardModel::load(backend, dir.path(), DType::F32)?;
     let scores = score_pairs(&model, &held_out.sets.iter().collect::<Vec<_>>(), 1000)?;
     Ok(Trace { losses, scores: scores.into_iter().flat_map(|(c, r)| [f64::from(c), f64::from(r)]).collect() })
+}
+
+/// The same of a policy that DPO trains under a constraint; the scores are its implicit rewards.
+fn policy_trace(backend: &Subject, constraint: &str) -> Result<Trace> {
+    let start = language_model(backend, 2)?;
+    let log_probs = |model: &LanguageModel, pairs: &Pairs| -> Result<AnswerLogProbs> {
+        pairs.sets.iter().map(|set| Ok(token_log_probs(&model.detached(), &[set])?)).collect()
+    };
+    let (pairs, held_out) = (pairs(160, 1, constraint)?, pairs(16, 2, "none")?);
+    let before = log_probs(&start, &held_out)?;
+    let reference = log_probs(&start, &pairs)?;
+    let data = Preferences::new(pairs, Some(reference))?;
+    let schedule = pcrm_core::constraint::parse(constraint)?;
+    let config = PreferenceConfig { beta: BETA, ..PreferenceConfig::default() };
+    let objective = Dpo { config, schedule: Some(schedule.as_ref()) };
+    let trainer = learning();
+    let mut learner = Learner::new(&start, &trainer, STEPS as u64)?;
+    let mut losses = Vec::with_capacity(STEPS);
+    for step in 0..STEPS {
+        let items: Vec<usize> = (0..16).map(|at| (16 * step + at) % 160).collect();
+        let batch = Batch { data: &data, items: &items, micro_tokens: trainer.micro_tokens };
+        let (gradient, _) = learner.step(backend, &objective, &batch, step as f64 / STEPS as f64)?;
+        losses.push(gradient.metrics.summary().loss());
+    }
+    let after = log_probs(&learner.model, &held_out)?;
+    let sum = |of: &Vec<f32>| of.iter().copied().map(f64::from).sum::<f64>();
+    let reward = |(after, before)| BETA * (sum(after) - sum(before));
+    let scores = after.iter().flatten().zip(before.iter().flatten()).map(reward).collect();
+    Ok(Trace { losses, scores })
 }
 
 fn check_traces(got: &Trace, want: &Trace) -> Result<()> {
@@ -112,6 +149,36 @@ fn check_learned(trace: &Trace) -> Result<()> {
     ensure!(last < first - 0.1, "the loss went from {first} to {last}");
     let right = trace.scores.chunks(2).filter(|pair| pair[0] > pair[1]).count();
     ensure!(right * 10 > trace.scores.len() / 2 * 8, "only {right} of {} pairs", trace.scores.len() / 2);
+    Ok(())
+}
+
+/// The constraints under which policies are compared.
+const POLICIES: [&str; 2] = ["none", "length_ratio"];
+
+/// Protects: DPO gives the same losses and the same policy on every backend, device and machine, bounded and not.
+#[test]
+fn every_policy_is_the_one_on_file() -> Result<()> {
+    let writes = std::env::var_os("PCRM_WRITE_AGREEMENT").is_some_and(|value| value == "1");
+    every_backend(|backend| {
+        for constraint in POLICIES {
+            let (name, got) = (format!("dpo-{constraint}"), policy_trace(backend, constraint)?);
+            check_learned(&got).with_context(|| name.clone())?;
+            if writes && backend.title == WRITER {
+                write(&name, &got)?;
+            }
+            check_traces(&got, &stored(&name)?).with_context(|| name.clone())?;
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the same directly between backends.
+#[test]
+fn every_policy_is_that_of_other_backends() -> Result<()> {
+    for constraint in POLICIES {
+        across(|backend| policy_trace(backend, constraint), |_, [got, want]| check_traces(got, want))
+            .with_context(|| constraint.to_owned())?;
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod cli; // the verbs as users meet them
 mod compare; // constraints and seeds side by side
 mod constraint; // constraints as files, told and counted, and what a schedule does
 mod divergence; // weights and evaluations that are no numbers are not kept
+mod dpo; // policies on preferences: gradients against transformers, packing, runs that resume
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // what a model or a file of scores is worth
 mod formats; // data in every format, and what their columns are said to mean

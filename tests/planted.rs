@@ -9,7 +9,7 @@ use pcrm_core::constraint::{self, Constraint, PairView, Priors};
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::preference::{Comparison, Origin, Verdict};
 use pcrm_core::data::prompt_id::PairId;
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::{LanguageModel, ModelConfig, RewardModel};
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
@@ -157,16 +157,24 @@ pub fn reversed(mut data: Pairs) -> Pairs {
     data
 }
 
-/// A reward model of so many layers with random weights.
-pub fn model(backend: &dyn Backend, layers: usize) -> Result<RewardModel> {
+/// The shape of a small model of so many layers.
+fn shape(layers: usize) -> Result<ModelConfig> {
     let config = json!({
         "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
         "num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 31,
         "max_position_embeddings": 64, "initializer_range": 0.2, "architectures": ["LlamaForCausalLM"]
     });
-    let config =
-        ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("planted"))?;
-    Ok(RewardModel::random(backend, config, DType::F32, 4)?)
+    Ok(ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("planted"))?)
+}
+
+/// A reward model of so many layers with random weights.
+pub fn model(backend: &dyn Backend, layers: usize) -> Result<RewardModel> {
+    Ok(RewardModel::random(backend, shape(layers)?, DType::F32, 4)?)
+}
+
+/// A language model of so many layers with random weights.
+pub fn language_model(backend: &dyn Backend, layers: usize) -> Result<LanguageModel> {
+    Ok(LanguageModel::random(backend, shape(layers)?, DType::F32, 4)?)
 }
 
 /// The loss of planted runs: their margins are for fitting constraints alone.

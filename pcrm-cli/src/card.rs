@@ -17,12 +17,26 @@ use pcrm_core::digest;
 
 pub use form::Form;
 
-const TEMPLATE: &str = include_str!("card.md");
+const REWARD_MODEL: &str = include_str!("card.md");
+const POLICY: &str = include_str!("card/policy.md");
 const MARK: &str = "<!-- pcrm model card ";
+
+/// The kind of model that a card is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A reward model.
+    #[default]
+    RewardModel,
+    /// A language model trained on preferences.
+    Policy,
+}
 
 /// The contents of a card.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Card {
+    /// The kind of model.
+    pub kind: Kind,
     /// The model's name.
     pub name: String,
     /// The repository of the Hub that it was trained from; none of a local folder, whose name may be another's there.
@@ -80,7 +94,11 @@ fn render(card: &Card) -> Result<String> {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.add_filter("code", |text: String| code(&text));
     environment.add_filter("quoted", |text: String| quoted(&text));
-    environment.add_template("card", TEMPLATE)?;
+    let template = match card.kind {
+        Kind::RewardModel => REWARD_MODEL,
+        Kind::Policy => POLICY,
+    };
+    environment.add_template("card", template)?;
     let text = environment
         .get_template("card")?
         .render(context! { card => Value::from(Serde(card)), version => env!("CARGO_PKG_VERSION") })

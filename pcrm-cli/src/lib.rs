@@ -89,6 +89,10 @@ enum Verb {
     Reward(Box<commands::reward::RewardArgs>),
     /// Fine-tune a language model on prompts with completions, conversations or texts
     Sft(Box<commands::sft::SftArgs>),
+    /// Train a language model on preferences (DPO), with bounded margins if wanted
+    Dpo(Box<commands::dpo::DpoArgs>),
+    /// Train a language model on single answers that are desirable or not (KTO)
+    Kto(Box<commands::kto::KtoArgs>),
     /// Fit a constraint to measured win rates
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
@@ -194,6 +198,8 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Quickstart(args) => commands::quickstart::run(args),
         Verb::Reward(args) => commands::reward::run(args, &resolved("reward", command, matches)),
         Verb::Sft(args) => commands::sft::run(args, &resolved("sft", command, matches)),
+        Verb::Dpo(args) => commands::dpo::run(args, &resolved("dpo", command, matches)),
+        Verb::Kto(args) => commands::kto::run(args, &resolved("kto", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
         Verb::Merge(args) => commands::merge::run(args),
@@ -201,6 +207,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Constraint(verb) => commands::constraint::run(verb),
         Verb::Data(verb) => commands::data::run(verb),
         Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),
+        Verb::Eval(EvalVerb::Dpo(args)) => commands::eval::dpo(args),
         Verb::Eval(EvalVerb::Comparisons(args)) => commands::eval::comparisons(args),
         Verb::Bench(verb) => commands::bench::run(verb),
         Verb::Plugins => commands::plugins::run(),

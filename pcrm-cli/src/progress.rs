@@ -225,7 +225,7 @@ fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
     let beside = |coin: &str| metrics.get(coin).map_or(String::new(), |coin| format!(" (a coin {coin:.4})"));
     let value = |name| metrics.get(name).unwrap_or(f64::NAN);
     let mut line = format!("evaluation after step {step}: ");
-    match metrics.get("ranking_loss") {
+    match metrics.get("ranking_loss").filter(|_| metrics.get("min_reward").is_some()) {
         Some(ranking) => {
             line.push_str(&format!(
                 "ranking loss {ranking:.4}{}, accuracy {:.3}, margin {:.3}, scores {:.2} to {:.2}",
@@ -312,11 +312,14 @@ impl Observer for Watch {
 const BESIDE: usize = 40;
 
 /// The metrics that a line shows, under these names and with so many digits, the most important first.
-const SHOWN: [(&str, &str, usize); 6] = [
+const SHOWN: [(&str, &str, usize); 9] = [
     ("loss", "loss", 4),
     ("accuracy", "acc", 2),
-    ("mean_token_accuracy", "acc", 3),
+    ("rewards/accuracies", "acc", 2),
+    ("mean_token_accuracy", "token acc", 3),
     ("margin", "margin", 3),
+    ("rewards/margins", "margin", 3),
+    ("rewards/chosen", "chosen", 3),
     ("entropy", "entropy", 3),
     ("beyond_bound", "beyond", 2),
 ];

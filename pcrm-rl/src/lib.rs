@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`loss`] has the mathematics, functions of numbers in f64. An [`objective`] asks a model for those
 //! numbers and sends the gradient back: [`objective::reward`] of answers' scores, [`objective::sft`] of completions'
-//! log-probabilities. [`pairs`] and [`batch`] pack answer
-//! sets without padding, [`order`] decides which items make which step. [`learner`] updates weights, and [`offline`] runs
+//! log-probabilities, [`objective::dpo`] of both answers' beside those of a [`reference`]. [`pairs`], [`batch`] and
+//! [`answers`] pack answer sets without padding, [`order`] decides which items make which step. [`learner`] updates weights, and [`offline`] runs
 //! the steps by its [`options`]; [`metrics`] are what a step shows, [`tensorboard`] the same for TensorBoard;
 //! [`checkpoint`] is the state to resume from and [`fingerprint`] decides whether a run may, by its [`manifest`] too; [`score`] applies a trained
 //! model.
@@ -35,6 +35,7 @@
 //! Invariants: this crate names no backend and no constraint; the bits of a run depend on its configuration, its data
 //! and the backend, and not on when it was stopped and resumed.
 
+pub mod answers;
 pub mod batch;
 pub mod checkpoint;
 pub mod crossfit;
@@ -50,6 +51,7 @@ pub mod options;
 pub mod order;
 pub mod pairs;
 mod plan;
+pub mod reference;
 pub mod score;
 pub mod tensorboard;
 pub mod train;

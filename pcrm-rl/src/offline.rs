@@ -59,6 +59,8 @@ pub trait Observer {
     fn evaluated(&mut self, _step: u64, _metrics: &Summary, _is_best: bool) {}
     /// A line for whoever watches: a fold of cross-fitting begins.
     fn note(&mut self, _line: &str) {}
+    /// Numbers of this many of `total` answers were computed before training.
+    fn precomputed(&mut self, _done: u64, _total: u64) {}
     /// A checkpoint was written.
     fn saved(&mut self, _path: &Path) {}
     /// The run ends.

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use pcrm_core::model::folder;
+use pcrm_core::model::lora::peft::AdapterFolder;
 
 pub use self::select::Weights;
 use crate::hub::cache::Kind;
@@ -59,6 +60,17 @@ impl Hub {
             Ok(folder)
         };
         fetch().with_context(|| format!("{option} {name}: no such folder here; as a repository of the Hub"))
+    }
+
+    /// The folder of a language model, or of a PEFT adapter with its base, which is loaded with it.
+    ///
+    /// # Errors
+    /// As [`Hub::model`].
+    pub fn model_or_adapter(&self, option: &str, given: &Path, weights: Weights) -> Result<PathBuf> {
+        match AdapterFolder::is_alone(given) {
+            true => Ok(given.to_path_buf()),
+            false => self.model(option, given, weights),
+        }
     }
 
     /// The files of data: every path that exists, and the cached files of every repository that is named.

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::overlap::overlap;
-use pcrm_core::data::preference::AnswerSet;
+use pcrm_core::data::preference::{AnswerSet, Ties};
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
 
-use super::TrainingArgs;
+use super::Source;
 use crate::card::Form;
-use crate::report::data::Source;
+use crate::dataset::Reading;
+use crate::report::data;
 use crate::warnings::Warnings;
 use crate::{left_out, template};
 
@@ -26,42 +27,43 @@ pub struct Encoded {
     /// Sets to evaluate on.
     pub eval: Option<Vec<EncodedSet>>,
     /// The reports of the files.
-    pub sources: Vec<Source>,
+    pub sources: Vec<data::Source>,
     /// The form of the texts.
     pub form: Form,
     /// Warnings about the data, to be repeated beside the run's figures.
     pub warnings: Warnings,
 }
 
-/// Reads, encodes and splits the data, sequences within `max_length` tokens.
+/// Reads, encodes and splits the data, sequences within `max_length` tokens and without `pad` at their end.
 ///
 /// # Errors
 /// Files that cannot be read, no usable pair, a split that leaves one side without pairs.
 pub fn encoded(
-    args: &TrainingArgs,
+    source: &Source<'_>,
+    (reading, ties): (&Reading, Ties),
     tokenizer: &Tokenizer,
-    pad: Option<u32>,
-    max_length: usize,
+    (pad, max_length): (Option<u32>, usize),
 ) -> Result<Encoded> {
     let mut warnings = Warnings::default();
-    let mut read = |paths: &[PathBuf], role: &str| -> Result<(Vec<AnswerSet>, Vec<EncodedSet>, Source)> {
-        let (rows, read) = args.reading.preferences(paths, args.kept_ties())?;
-        let (sets, encoded) = args.reading.encode(&rows, tokenizer, pad, max_length)?;
-        let left_out = [read.shortfall(), left_out::unencoded(&encoded, max_length)];
-        left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
-        template::warn(&rows, tokenizer);
-        Ok((rows, sets, Source { role: role.to_owned(), read, encoded }))
-    };
-    let (rows, encoded, source) = read(&args.data, "training")?;
+    let mut read =
+        |paths: &[PathBuf], role: &str| -> Result<(Vec<AnswerSet>, Vec<EncodedSet>, data::Source)> {
+            let (rows, read) = reading.preferences(paths, ties)?;
+            let (sets, encoded) = reading.encode(&rows, tokenizer, pad, max_length)?;
+            let left_out = [read.shortfall(), left_out::unencoded(&encoded, max_length)];
+            left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
+            template::warn(&rows, tokenizer);
+            Ok((rows, sets, data::Source { role: role.to_owned(), read, encoded }))
+        };
+    let (rows, encoded, read_first) = read(source.data, "training")?;
     let form = Form::of(&rows, &encoded);
-    let mut sources = vec![source];
-    let (train, eval) = match args.eval_split {
+    let mut sources = vec![read_first];
+    let (train, eval) = match source.eval_split {
         Some(share) => {
             sources[0].role = "training and held out".to_owned();
             // By the prompt's identity: no prompt on both sides, whatever the order and the schemas of the
             // files.
             let (eval, train): (Vec<_>, Vec<_>) =
-                encoded.into_iter().partition(|set| held_out(args.machine.seed, set.prompt_id, share));
+                encoded.into_iter().partition(|set| held_out(source.machine.seed, set.prompt_id, share));
             ensure!(
                 !eval.is_empty() && !train.is_empty(),
                 "--eval-split {share}: leaves one side without pairs ({} to train on, {} held out)",
@@ -70,16 +72,16 @@ pub fn encoded(
             );
             (train, Some(eval))
         }
-        None if args.eval_data.is_empty() => (encoded, None),
+        None if source.eval_data.is_empty() => (encoded, None),
         None => {
-            let (eval_rows, eval, source) = read(&args.eval_data, "evaluation")?;
+            let (eval_rows, eval, read_second) = read(source.eval_data, "evaluation")?;
             let shared = overlap(&rows, &eval_rows);
             if !shared.is_empty() {
                 warnings.add(format!(
                     "{shared} of --eval-data are in --data too: evaluations measure memory as well"
                 ));
             }
-            sources.push(source);
+            sources.push(read_second);
             (encoded, Some(eval))
         }
     };

@@ -1,8 +1,10 @@
 //! The options of training, as every verb that trains takes them.
 
+mod completions;
 mod data;
 pub mod folder;
 mod lora;
+pub mod policy;
 pub mod reward;
 mod source;
 mod unread;
@@ -16,6 +18,7 @@ use pcrm_core::data::preference::Ties;
 use pcrm_core::model::Checkpointing;
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
+use pcrm_core::text::Tokenizer;
 use pcrm_rl::batch::ScoreAt;
 use pcrm_rl::loss::{LossConfig, Ranking, TieModel};
 use pcrm_rl::objective::reward::RewardConfig;
@@ -23,6 +26,7 @@ use pcrm_rl::options::{TrainerConfig, Warmup};
 use pcrm_rl::order::{BatchSize, Order};
 use pcrm_rl::train::RewardOptions;
 
+pub use self::completions::{CompletionReading, shortfall as completion_shortfall};
 pub use self::data::{Encoded, encoded, held_out};
 pub use self::lora::LoraArgs;
 pub use self::source::{Fetched, Source};
@@ -34,6 +38,8 @@ use crate::usage::{named, usage};
 
 /// The learning rate of reward models where none is given.
 pub const REWARD_RATE: f64 = 1e-4;
+/// The learning rate of `pcrm dpo` and `pcrm kto` where none is given, as TRL has it.
+pub const DPO_RATE: f64 = 1e-6;
 /// The learning rate of fine-tuning where none is given, as TRL has it.
 pub const SFT_RATE: f64 = 2e-5;
 
@@ -131,7 +137,7 @@ pub struct StepArgs {
     /// Order pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
-    /// Set the largest learning rate [default: 1e-4; of pcrm sft 2e-5]
+    /// Set the largest learning rate [default: 1e-4; of pcrm sft 2e-5, of pcrm dpo and kto 1e-6]
     #[arg(long, value_name = "RATE", value_parser = real)]
     learning_rate: Option<f64>,
     /// Shape the learning rate after warm-up
@@ -256,6 +262,14 @@ impl TrainingArgs {
     /// Returns true if there is held-out data.
     pub fn evaluates(&self) -> bool {
         self.source().evaluates()
+    }
+
+    /// Reads, encodes and splits the data, for a model with this padding.
+    ///
+    /// # Errors
+    /// Those of [`encoded`].
+    pub fn encoded(&self, tokenizer: &Tokenizer, pad: Option<u32>, max_length: usize) -> Result<Encoded> {
+        encoded(&self.source(), (&self.reading, self.kept_ties()), tokenizer, (pad, max_length))
     }
 
     /// The same with local paths in place of the Hub's repositories.

@@ -3,6 +3,10 @@
 //! An [`Objective`] runs the model over a few items and gives, for every number that it asked of the model, d loss / d
 //! number. Micro-batches, backward passes and their sum are written once, here.
 
+mod bounds;
+pub mod dpo;
+mod head;
+pub mod kto;
 pub mod reward;
 pub mod sft;
 
@@ -49,7 +53,7 @@ pub trait Objective {
         model: &Self::Model,
         data: &Self::Data,
         items: &[usize],
-        pass: &Pass,
+        pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward>;
 
@@ -59,6 +63,12 @@ pub trait Objective {
     /// The model's.
     fn probe(&self, model: &Self::Model, data: &Self::Data) -> Result<Vec<(String, f32)>>;
 
+    /// Returns true if the loss couples the items of a step (it sorts them), which are then computed at once whatever
+    /// the limit on tokens. Evaluations are cut as ever: there each part is a batch of its own.
+    fn at_once(&self) -> bool {
+        false
+    }
+
     /// The reason why a step's loss depends on the number of all steps; `None` if it does not.
     fn depends_on_length(&self) -> Option<&'static str> {
         None
@@ -67,7 +77,9 @@ pub trait Objective {
 
 /// The purpose of one pass over items.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pass {
+pub struct Pass<'a> {
+    /// All items of the batch, of which a pass may have a part.
+    pub batch: &'a [usize],
     /// The factor of an item's weight: 1 / Σ weights of the whole batch.
     pub share: f64,
     /// The share of all steps that is made; `None` in an evaluation.
@@ -133,10 +145,11 @@ pub fn gradient<O: Objective>(
     batch: &Batch<'_, O>,
     progress: f64,
 ) -> Result<Gradient> {
-    let pass = Pass { share: batch.share(objective), progress: Some(progress) };
+    let pass = Pass { batch: batch.items, share: batch.share(objective), progress: Some(progress) };
     let mut sum =
         Gradient { gradients: Gradients::default(), metrics: Metrics::default(), tokens: Tokens::default() };
-    for items in batch.parts(objective) {
+    let parts = if objective.at_once() { vec![batch.items] } else { batch.parts(objective) };
+    for items in parts {
         let Forward { outputs, tokens } =
             objective.forward(model, batch.data, items, &pass, &mut sum.metrics)?;
         sum.tokens.merge(tokens);
@@ -172,7 +185,7 @@ pub fn evaluate<O: Objective>(
     let model = model.detached();
     let items: Vec<usize> = (0..objective.sizes(data).len()).collect();
     let batch = Batch { data, items: &items, micro_tokens };
-    let pass = Pass { share: batch.share(objective), progress: None };
+    let pass = Pass { batch: &items, share: batch.share(objective), progress: None };
     let mut metrics = Metrics::default();
     for part in batch.parts(objective) {
         objective.forward(&model, data, part, &pass, &mut metrics)?;

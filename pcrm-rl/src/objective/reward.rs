@@ -6,9 +6,9 @@ use pcrm_core::data::preference::Verdict;
 use pcrm_core::model::RewardModel;
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Objective, Pass, Tokens};
+use super::{Forward, Objective, Pass, Tokens, bounds};
 use crate::batch::{PairBatch, ScoreAt};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::loss::plackett_luce::{MOST_WITH_TIES, choice_loss, choices};
 use crate::loss::{Comparison, LossConfig, PairLoss, Ranking, TieModel};
 use crate::metrics::Metrics;
@@ -123,22 +123,6 @@ pub struct Reward<'a> {
     pub schedule: Option<&'a dyn Constraint>,
 }
 
-impl Reward<'_> {
-    /// The factor by which the bounds of a pass are looser.
-    fn factor(&self, pass: &Pass) -> Result<Option<f64>> {
-        let Some(progress) = pass.progress else { return Ok(None) };
-        let factor = self.schedule.and_then(|constraint| constraint.factor(progress));
-        match factor {
-            Some(factor) if !((factor as f32).is_finite() && factor as f32 > 0.0) => {
-                let message =
-                    format!("is {factor} after {progress} of the steps, expected a positive number");
-                Err(Error::Invalid { field: "factor of the bounds", message })
-            }
-            factor => Ok(factor),
-        }
-    }
-}
-
 impl Objective for Reward<'_> {
     type Model = RewardModel;
     type Data = Pairs;
@@ -163,10 +147,10 @@ impl Objective for Reward<'_> {
         model: &RewardModel,
         data: &Pairs,
         sets: &[usize],
-        pass: &Pass,
+        pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let factor = self.factor(pass)?;
+        let factor = bounds::factor(self.schedule, pass)?;
         let of_sets: Vec<&EncodedSet> = sets.iter().map(|set| &data.sets[*set]).collect();
         let batch = PairBatch::new(&of_sets, self.config.score_at, model.config().shares_up_to())?;
         let scores = model.scores(&batch.packed, &batch.rows)?;
@@ -210,8 +194,7 @@ impl Objective for Reward<'_> {
     }
 
     fn depends_on_length(&self) -> Option<&'static str> {
-        let changes = self.schedule.is_some_and(|constraint| constraint.factor(0.0).is_some());
-        changes.then_some("the constraint's bounds change over the length of the run")
+        bounds::depends_on_length(self.schedule)
     }
 }
 

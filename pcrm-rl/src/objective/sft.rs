@@ -85,7 +85,7 @@ impl Objective for Sft {
         model: &LanguageModel,
         data: &Completions,
         items: &[usize],
-        pass: &Pass,
+        pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
         let mut packed = Packed::default();

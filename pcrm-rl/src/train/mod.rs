@@ -1,9 +1,12 @@
 //! Training from encoded data to a folder, without a command line.
 //!
-//! [`reward`] trains reward models, [`sft()`] fine-tunes language models.
+//! [`reward`] trains reward models, [`sft()`] fine-tunes language models, [`dpo`] trains them on
+//! preferences, [`kto()`] on labelled answers.
 
 pub mod bounds;
+pub mod dpo;
 mod fitting;
+mod kto;
 pub mod reward;
 mod sft;
 mod starting_model;
@@ -14,7 +17,9 @@ use std::sync::atomic::AtomicBool;
 use pcrm_core::Backend;
 use pcrm_core::text::Tokenizer;
 
+pub use dpo::{DpoOptions, DpoRun};
 pub use fitting::discard_fitted;
+pub use kto::{KtoData, KtoOptions, kto};
 pub use reward::{RewardOptions, RewardRun};
 pub use sft::{SftData, sft};
 pub use starting_model::Base;

@@ -73,6 +73,18 @@ impl Base {
         Ok(model.checkpointing(self.checkpointing))
     }
 
+    /// The language model as it is, frozen: a reference.
+    ///
+    /// # Errors
+    /// As [`Base::open_language`].
+    pub fn open_reference(&self, backend: &dyn Backend) -> Result<LanguageModel> {
+        let model = match self.random_init {
+            true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
+            false => LanguageModel::load_as(&self.dir, Loading::frozen(backend, self.dtype))?,
+        };
+        Ok(model.detached())
+    }
+
     /// A model under adapters is frozen, and held in the type that it computes in.
     fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         match self.lora {

@@ -1,5 +1,6 @@
 //! `pcrm bench`: how fast this machine trains and scores, and what share of its matrix peak that is.
 
+mod dpo;
 mod encode;
 mod gemm;
 mod sft;
@@ -45,6 +46,8 @@ pub enum BenchVerb {
     Score(BenchArgs),
     /// Time training steps of a language model on the preferred answers of pairs
     Sft(sft::SftArgs),
+    /// Time training steps of a policy on pairs, its reference included
+    Dpo(dpo::DpoArgs),
     /// Time a sentence encoder on the answers of pairs
     Encode(encode::EncodeArgs),
     /// Time matrix products: the machine's peak
@@ -136,6 +139,7 @@ pub fn run(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Reward(args) => pairs(args, Job::Reward),
         BenchVerb::Score(args) => pairs(args, Job::Score),
         BenchVerb::Sft(args) => sft::run(args),
+        BenchVerb::Dpo(args) => dpo::run(args),
         BenchVerb::Encode(args) => encode::run(args),
         BenchVerb::Gemm(args) => gemm::run(args),
     }

@@ -22,7 +22,7 @@ use self::result::{Calibrated, Calibrations};
 use crate::dataset::padding;
 use crate::priors::priors;
 use crate::progress::say;
-use crate::training::{Encoded, TrainingArgs, encoded};
+use crate::training::{Encoded, TrainingArgs};
 use crate::usage::usage;
 use crate::{report, terminal};
 
@@ -115,7 +115,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let max_length = usage(training.reading.training_length(&model))?;
     let tokenizer = Tokenizer::from_dir(&training.model).with_context(at)?;
     let pad = padding(&model, &tokenizer);
-    let Encoded { train: sets, sources, warnings, .. } = encoded(training, &tokenizer, pad, max_length)?;
+    let Encoded { train: sets, sources, warnings, .. } = training.encoded(&tokenizer, pad, max_length)?;
     let judges = Judges { training, evidence, options: &options, tokenizer: &tokenizer };
     let (judges, sets, wins) = judges.wins(sets)?;
     let priors = priors(&training.machine, Some(&training.model))?;

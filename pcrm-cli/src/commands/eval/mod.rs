@@ -3,6 +3,7 @@
 mod cache;
 mod columns;
 mod comparisons;
+mod dpo;
 mod fields;
 mod given;
 mod items;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use self::cache::{ScoreCache, users_folder};
 pub use self::comparisons::{EvalComparisonsArgs, comparisons};
+pub use self::dpo::{EvalDpoArgs, dpo};
 use self::fields::Fields;
 use self::items::{Item, evaluation, in_common_of_all};
 use self::scoring::{Rows, Scorer, Scoring, constraint_of};
@@ -44,6 +46,8 @@ pub enum EvalVerb {
     /// Evaluate a reward model: accuracy, calibration, bias, agreement with people, benchmarks; compare
     /// several
     Reward(Box<EvalRewardArgs>),
+    /// Evaluate a policy by its implicit reward: accuracy, calibration, length, KL to its reference
+    Dpo(Box<EvalDpoArgs>),
     /// Merge comparisons that `pcrm compare` made: more seeds, other data
     Comparisons(EvalComparisonsArgs),
 }

@@ -4,17 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use pcrm_core::data::encode::{CompletionOptions, Overlong, TrainOn};
-use pcrm_core::model::ModelConfig;
 use pcrm_rl::options::TrainerConfig;
 
-use crate::columns::ColumnArgs;
-use crate::dataset::training_length;
 use crate::hub::Hub;
 use crate::machine::Machine;
-use crate::numbers::{positive, share};
+use crate::numbers::share;
 use crate::training::reward::KeepArgs;
-use crate::training::{Fetched, LoraArgs, SFT_RATE, Source, StepArgs};
+use crate::training::{CompletionReading, Fetched, LoraArgs, SFT_RATE, Source, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm sft`.
@@ -56,35 +52,6 @@ pub struct SftArgs {
     pub hub: Hub,
     #[command(flatten)]
     pub machine: Machine,
-}
-
-/// The options of reading completions.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Data")]
-pub struct CompletionReading {
-    /// Limit sequences (prompt and completion) to N tokens [default: 1024, or the model's positions]
-    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
-    pub max_length: Option<usize>,
-    /// Treat longer sequences by this rule: cut-end, or drop them
-    #[arg(long, value_name = "RULE", default_value_t = Overlong::CutEnd)]
-    pub too_long: Overlong,
-    /// Learn these tokens: of the completion (of rows without a prompt all), of the assistant's turns (by the
-    /// chat template's {% generation %} marks), or everything
-    #[arg(long, value_name = "TOKENS", default_value_t = TrainOn::Completion)]
-    pub train_on: TrainOn,
-    #[command(flatten)]
-    pub columns: ColumnArgs,
-}
-
-impl CompletionReading {
-    /// The options of encoding for a model.
-    ///
-    /// # Errors
-    /// A limit beyond learned positions.
-    pub fn options(&self, model: &ModelConfig) -> Result<CompletionOptions> {
-        let max_length = Some(training_length(self.max_length, model)?);
-        Ok(CompletionOptions { max_length, too_long: self.too_long, train_on: self.train_on })
-    }
 }
 
 const EXAMPLES: &str = "\

@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 pub use args::SftArgs;
 use pcrm_core::data::completions::load_completions;
-use pcrm_core::data::encode::{CompletionOptions, CompletionReport, EncodedCompletion, encode_completions};
+use pcrm_core::data::encode::{CompletionOptions, EncodedCompletion, encode_completions};
 use pcrm_core::data::preference::Ties;
-use pcrm_core::data::report::MANY_LEFT_OUT;
 use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::objective::sft::{Completions, SftConfig};
@@ -22,7 +21,7 @@ use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
-use crate::training::{folder, held_out};
+use crate::training::{completion_shortfall, folder, held_out};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, interrupt, report};
@@ -103,6 +102,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
                     sources: &sources,
                     max_grad_norm: trainer.max_grad_norm,
                     options: &resolved,
+                    kind: language::Kind::FineTuned,
                 })
             });
         if report::write(&path, page) {
@@ -134,7 +134,7 @@ fn completions(
         say(&read.to_string());
         let (completions, encoded) = encode_completions(&rows, tokenizer, options)?;
         say(&encoded.to_string());
-        let left_out = [read.shortfall(), shortfall(&encoded)];
+        let left_out = [read.shortfall(), completion_shortfall(&encoded)];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
         sources.push(language::Source { role: role.to_owned(), read, encoded });
         Ok(completions)
@@ -157,11 +157,4 @@ fn completions(
         None => (train, Some(read(&args.eval_data, "evaluation")?)),
     };
     Ok((train, eval, sources))
-}
-
-/// The rows that are read and not trained on, where they are many.
-fn shortfall(encoded: &CompletionReport) -> Option<String> {
-    let out = encoded.rows - encoded.kept;
-    let many = out as f64 > MANY_LEFT_OUT * encoded.rows as f64;
-    many.then(|| format!("{out} of {} rows are left out: {encoded}", encoded.rows))
 }

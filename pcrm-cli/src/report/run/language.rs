@@ -23,6 +23,15 @@ pub struct Source {
     pub encoded: CompletionReport,
 }
 
+/// The training of a language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// On completions.
+    FineTuned,
+    /// On answers that are desirable or not, beside a reference.
+    Labelled,
+}
+
 /// A training run.
 pub struct Run<'a> {
     /// Its name.
@@ -41,6 +50,8 @@ pub struct Run<'a> {
     pub max_grad_norm: Option<f64>,
     /// All options, as TOML.
     pub options: &'a str,
+    /// The kind of training.
+    pub kind: Kind,
 }
 
 /// The report of a run.
@@ -59,7 +70,18 @@ pub fn document(run: &Run<'_>) -> Document {
             layers: course.both(name),
         };
         let plots = vec![
-            metric("Loss", "loss", Axis::new("−ln p, nats per token")),
+            metric(
+                "Loss",
+                "loss",
+                Axis::new(match run.kind {
+                    Kind::FineTuned => "−ln p, nats per token",
+                    Kind::Labelled => "loss per answer",
+                }),
+            ),
+            metric("Margin", "rewards/margins", Axis::new("reward of desirable answers − of others")),
+            metric("Reward of desirable answers", "rewards/chosen", Axis::new("β·(ln π − ln π_ref)")),
+            metric("Reward of other answers", "rewards/rejected", Axis::new("β·(ln π − ln π_ref)")),
+            metric("KL to the reference", "kl", Axis::new("nats per mismatched answer")),
             metric(
                 "Token accuracy",
                 "mean_token_accuracy",
@@ -79,7 +101,12 @@ pub fn document(run: &Run<'_>) -> Document {
     sections.push(Section::closed("All options", vec![Block::Table(options(run.options))]));
     Document {
         title: format!("Language model {}", run.name),
-        about: format!("Fine-tuned from {}.", run.base),
+        about: match run.kind {
+            Kind::FineTuned => format!("Fine-tuned from {}.", run.base),
+            Kind::Labelled => {
+                format!("Trained from {} on answers that are desirable or not (KTO).", run.base)
+            }
+        },
         sections,
     }
 }
@@ -92,8 +119,15 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     };
     let held_out = |name: &str| kept.and_then(|line| line[format!("eval_{name}")].as_f64());
     if let Some(loss) = held_out("loss") {
-        let note = format!("nats per token; perplexity {}", number(loss.exp()));
+        let note = match run.kind {
+            Kind::FineTuned => format!("nats per token; perplexity {}", number(loss.exp())),
+            Kind::Labelled => "per answer".to_owned(),
+        };
         figures.push(Fact::new("Loss, held out", number(loss)).with_note(note));
+    }
+    if let Some(margin) = held_out("rewards/margins") {
+        let note = "reward of desirable answers − of others";
+        figures.push(Fact::new("Margin, held out", number(margin)).with_note(note));
     }
     if let Some(accuracy) = held_out("mean_token_accuracy") {
         let note = "of held-out tokens are the most likely";
@@ -102,7 +136,8 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     if let Some(last) = run.curves.last() {
         let of = |name: &str| last[name].as_f64().unwrap_or(0.0);
         if held_out("loss").is_none() {
-            figures.push(Fact::new("Loss, last step", number(of("loss"))).with_note("nats per token"));
+            let unit = if run.kind == Kind::FineTuned { "nats per token" } else { "per answer" };
+            figures.push(Fact::new("Loss, last step", number(of("loss"))).with_note(unit));
         }
         figures.push(
             Fact::new("Steps", count(of("step") as u64)).with_note(format!("{:.2} epochs", of("epoch"))),

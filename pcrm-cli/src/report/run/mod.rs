@@ -2,12 +2,17 @@
 
 pub mod language;
 mod plots;
+pub mod preference;
 mod settings;
 mod summary;
 
+use std::collections::HashSet;
+
+use pcrm_core::data::preference::Verdict;
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::table::percents;
 use pcrm_rl::crossfit::Evidence;
+use pcrm_rl::pairs::Pairs;
 use serde_json::Value;
 
 use self::plots::plots;
@@ -43,6 +48,16 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
+    /// The held-out pairs that have a preferred answer, and their prompts.
+    pub fn of(eval: &Pairs) -> Self {
+        let preferred = || eval.pairs().filter(|pair| pair.verdict == Verdict::Preferred);
+        // A pair without a prompt stands alone.
+        let prompts: HashSet<&str> =
+            preferred().map(|pair| pair.prompt_text).filter(|text| !text.is_empty()).collect();
+        let alone = preferred().filter(|pair| pair.prompt_text.is_empty()).count();
+        Self { pairs: preferred().count(), prompts: prompts.len() + alone }
+    }
+
     /// A share of the pairs with its interval. Pairs of one prompt are not independent: where they share prompts, the
     /// interval is that of as many trials as there are prompts, the widest that such data can need.
     pub fn share(&self, share: f64) -> Option<Share> {

@@ -19,7 +19,7 @@ use pcrm_rl::train::{RewardRun, Setting};
 use serde_json::Value;
 
 use super::folder::RunFolder;
-use super::{Encoded, encoded, folder};
+use super::{Encoded, folder};
 use crate::dataset::{bound_warnings, padding};
 use crate::interrupt;
 use crate::priors::priors;
@@ -98,7 +98,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let base = args.training.source().base();
     let pad = padding(&shape, &tokenizer);
     let Encoded { train, eval, sources, form, mut warnings } =
-        encoded(&args.training, &tokenizer, pad, max_length)?;
+        args.training.encoded(&tokenizer, pad, max_length)?;
     let asked = constraint.to_tagged()?;
     let held = RunFolder::take(&args.output, args.resume, &args.training.model)?;
     let setting = Setting {

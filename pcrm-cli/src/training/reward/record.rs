@@ -1,10 +1,8 @@
 //! The files that a run leaves for people besides its model: `report.html` and a model card.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Error;
-use pcrm_core::data::preference::Verdict;
 use pcrm_core::registry::{self, ConstraintPlugin};
 use pcrm_eval::table::percents;
 use pcrm_rl::metrics;
@@ -95,7 +93,7 @@ impl Record<'_> {
             warnings,
             sources: self.sources,
             pairs: self.train.count(),
-            held_out: self.eval.map(held_out),
+            held_out: self.eval.map(HeldOut::of),
             bounds: &self.train.bounds,
             parameters: self.parameters,
             max_grad_norm: self.config.max_grad_norm,
@@ -116,6 +114,7 @@ impl Record<'_> {
             )
         };
         Card {
+            kind: card::Kind::RewardModel,
             name: run.name.clone(),
             base: base.clone().filter(|_| !args.training.random_init),
             begun_from: match (base, args.training.random_init) {
@@ -188,16 +187,6 @@ fn measures(run: &Run<'_>) -> Vec<Fact> {
     measures
         .extend(of("eval_beyond_bound").map(|share| Fact::new("Margins beyond their bound", percent(share))));
     measures
-}
-
-/// The held-out pairs that have a preferred answer, and their prompts.
-fn held_out(eval: &Pairs) -> HeldOut {
-    let preferred = || eval.pairs().filter(|pair| pair.verdict == Verdict::Preferred);
-    // A pair without a prompt stands alone.
-    let prompts: HashSet<&str> =
-        preferred().map(|pair| pair.prompt_text).filter(|text| !text.is_empty()).collect();
-    let alone = preferred().filter(|pair| pair.prompt_text.is_empty()).count();
-    HeldOut { pairs: preferred().count(), prompts: prompts.len() + alone }
 }
 
 /// The step of the saved weights, and of the best evaluation where it is another.

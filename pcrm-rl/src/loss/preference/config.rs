@@ -142,21 +142,19 @@ impl PreferenceConfig {
         }
         number("simpo-gamma", self.simpo_gamma, self.simpo_gamma >= 0.0, "a number from 0 up")?;
         number("cpo-alpha", self.cpo_alpha, self.cpo_alpha >= 0.0, "a number from 0 up")?;
-        if self.f_divergence_type != Divergence::ReverseKl {
-            if let Some(loss) = self.losses().find(|loss| !loss.takes_divergences()) {
-                let message = format!(
-                    "{}: is not defined for {loss}, in which the divergence's normalising constant does not cancel; \
-                     expected reverse_kl",
-                    self.f_divergence_type
-                );
-                return refuse("f-divergence-type", message);
-            }
+        let off_kl = self.f_divergence_type != Divergence::ReverseKl;
+        if let Some(loss) = self.losses().find(|loss| off_kl && !loss.takes_divergences()) {
+            let message = format!(
+                "{}: is not defined for {loss}, in which the divergence's normalising constant does not cancel; \
+                 expected reverse_kl",
+                self.f_divergence_type
+            );
+            return refuse("f-divergence-type", message);
         }
-        if self.use_weighting {
-            if let Some(loss) = self.losses().find(|loss| loss.sorts() || *loss == L::Sft) {
-                let message = format!("weighs pairs, and {loss} is not a sum over pairs");
-                return refuse("use-weighting", message);
-            }
+        let weighed = |loss: &L| self.use_weighting && (loss.sorts() || *loss == L::Sft);
+        if let Some(loss) = self.losses().find(weighed) {
+            let message = format!("weighs pairs, and {loss} is not a sum over pairs");
+            return refuse("use-weighting", message);
         }
         if bounded {
             self.check_bound()?;

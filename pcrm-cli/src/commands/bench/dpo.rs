@@ -1,0 +1,164 @@
+//! `pcrm bench dpo`: times the training of a policy on pairs, its reference included.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::schedule::Shape;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::learner::Learner;
+use pcrm_rl::loss::preference::PreferenceConfig;
+use pcrm_rl::objective::Batch;
+use pcrm_rl::objective::dpo::{Dpo, Preferences};
+use pcrm_rl::offline::Silent;
+use pcrm_rl::options::TrainerConfig;
+use pcrm_rl::pairs::Pairs;
+use pcrm_rl::reference::{LogProbCache, Reference, log_probs, token_log_probs};
+use pcrm_rl::train::Base;
+use pcrm_rl::train::bounds::bounds;
+use serde::Serialize;
+
+use super::{WorkArgs, peak_rss, round, system};
+use crate::constraint;
+use crate::hub::Weights;
+use crate::numbers::positive;
+use crate::priors::priors;
+use crate::terminal;
+use crate::training::LoraArgs;
+use crate::usage::usage;
+
+/// Options of `pcrm bench dpo`.
+#[derive(Debug, Args)]
+pub struct DpoArgs {
+    #[command(flatten)]
+    work: WorkArgs,
+    /// Compute the reference before the clock starts, as a run does that finds it kept
+    #[arg(long)]
+    cached_reference: bool,
+    /// Train with this constraint: a name, JSON, or a JSON file
+    #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
+    constraint: String,
+    /// Compute at most N tokens at once [default: a whole step]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    micro_tokens: Option<usize>,
+    #[command(flatten)]
+    lora: LoraArgs,
+    /// Compute layers again in the backward pass, in segments of √layers
+    #[arg(long)]
+    gradient_checkpointing: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Timing {
+    system: String,
+    job: &'static str,
+    device: String,
+    dtype: String,
+    reference: &'static str,
+    pairs_per_s: f64,
+    tokens_per_s: f64,
+    s_per_step: f64,
+    batch: usize,
+    mean_tokens_per_pair: f64,
+    unique_tokens_per_pair: f64,
+    peak_rss_mib: Option<u64>,
+}
+
+/// Times steps on the first pairs that fit. Nothing is read from a cache.
+///
+/// # Errors
+/// Files that cannot be read, too few pairs that fit, the backend's.
+pub fn run(args: &DpoArgs) -> Result<()> {
+    let work = &args.work;
+    let constraint = usage(constraint::read(&args.constraint))?;
+    let backend = work.machine.open()?;
+    let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
+    let tokenizer = Tokenizer::from_dir(&dir)?;
+    // The end of an answer is learned, so nothing is taken for padding.
+    let sets = work.fitting(&tokenizer, None, None)?;
+    let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
+    let bounds = bounds(constraint.as_ref(), &sets, &priors)?;
+    let base = Base {
+        random_init: work.random_init,
+        lora: args.lora.config(),
+        checkpointing: match args.gradient_checkpointing {
+            true => pcrm_core::model::Checkpointing::Root,
+            false => pcrm_core::model::Checkpointing::Off,
+        },
+        ..Base::new(dir, work.machine.dtype, work.machine.seed)
+    };
+    let micro_tokens = args.micro_tokens.unwrap_or(usize::MAX);
+    let of_reference = Reference::Start.base(&base)?.unwrap_or_else(|| base.clone());
+    let all: Vec<&EncodedSet> = sets.iter().collect();
+    let known = match args.cached_reference {
+        true => {
+            let cache = LogProbCache::default();
+            let at_once = micro_tokens.min(1 << 14);
+            Some(log_probs(backend.as_ref(), &of_reference, &all, at_once, &cache, &mut Silent)?.0)
+        }
+        false => None,
+    };
+    let reference = match args.cached_reference {
+        true => None,
+        false => Some(of_reference.open_reference(backend.as_ref())?),
+    };
+    let config = TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
+    let mut learner = Learner::new(&base.open_language(backend.as_ref())?, &config, u64::MAX)?;
+    let objective = Dpo { config: PreferenceConfig::default(), schedule: None };
+    let (mut started, mut separate, mut unique) = (Instant::now(), 0, 0);
+    for (step, of_step) in sets.chunks(work.batch).enumerate() {
+        if step == work.warmup {
+            backend.synchronize()?;
+            (started, separate, unique) = (Instant::now(), 0, 0);
+        }
+        let first = step * work.batch;
+        let places = first..first + of_step.len();
+        let numbers = match (&known, &reference) {
+            (Some(known), _) => known[places.clone()].to_vec(),
+            (None, Some(reference)) => {
+                let mut answers = token_log_probs(reference, &all[places.clone()])?.into_iter();
+                of_step.iter().map(|set| answers.by_ref().take(set.answers.len()).collect()).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        // A set has one comparison or several: its bounds follow those of the sets before it.
+        let skipped: usize = sets[..first].iter().map(|set| set.comparisons.len()).sum();
+        let count: usize = of_step.iter().map(|set| set.comparisons.len()).sum();
+        let pairs = Pairs::new(of_step.to_vec(), bounds[skipped..skipped + count].to_vec());
+        let data = Preferences::new(pairs, Some(numbers))?;
+        let items: Vec<usize> = (0..of_step.len()).collect();
+        let batch = Batch { data: &data, items: &items, micro_tokens };
+        let (gradient, _) = learner.step(backend.as_ref(), &objective, &batch, 0.0)?;
+        separate += gradient.tokens.separate;
+        unique += gradient.tokens.unique;
+    }
+    backend.synchronize()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let count = (work.steps * work.batch) as f64;
+    let timing = Timing {
+        system: system(backend.as_ref()),
+        job: "dpo",
+        device: work.machine.device.to_string(),
+        dtype: work.machine.dtype.to_string(),
+        reference: if args.cached_reference { "cached" } else { "computed" },
+        pairs_per_s: round(count / seconds, 3),
+        tokens_per_s: round(separate as f64 / seconds, 1),
+        s_per_step: round(seconds / work.steps as f64, 4),
+        batch: work.batch,
+        mean_tokens_per_pair: round(separate as f64 / count, 1),
+        unique_tokens_per_pair: round(unique as f64 / count, 1),
+        peak_rss_mib: peak_rss(),
+    };
+    match work.json {
+        true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
+        false => terminal::result(&format!(
+            "{:.2} pairs/s (reference {}), {:.0} tokens/s, {:.3} s a step, {} MiB\n",
+            timing.pairs_per_s,
+            timing.reference,
+            timing.tokens_per_s,
+            timing.s_per_step,
+            timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
+        )),
+    }
+}

@@ -1,0 +1,156 @@
+//! The files that a run leaves for people besides its model: `report.html` and a model card.
+
+use anyhow::Error;
+use pcrm_rl::metrics;
+use pcrm_rl::offline::Outcome;
+use pcrm_rl::order::BatchSize;
+use pcrm_rl::pairs::Pairs;
+use pcrm_rl::train::DpoOptions;
+use serde_json::Value;
+
+use super::DpoArgs;
+use crate::card::{self, Card, Kind, Written};
+use crate::chain::in_full;
+use crate::progress::say;
+use crate::report::curves::Curves;
+use crate::report::data::Source;
+use crate::report::run::{FittedTo, HeldOut, preference};
+use crate::report::{self, Fact, count};
+use crate::training::folder::name_of;
+use crate::warnings::Warnings;
+
+/// A run, with what its report says of it.
+pub(super) struct Record<'a> {
+    pub args: &'a DpoArgs,
+    /// The options as given, with repositories of the Hub by their names.
+    pub given: &'a DpoArgs,
+    pub options: &'a DpoOptions,
+    pub constraint: &'a Value,
+    /// True if the policy is compared with a reference.
+    pub has_reference: bool,
+    /// The constraint that was asked for and the evidence, where the run fitted it.
+    pub fitted: Option<FittedTo<'a>>,
+    pub resolved: &'a str,
+    pub max_length: usize,
+    pub sources: &'a [Source],
+    pub parameters: usize,
+    pub train: &'a Pairs,
+    pub eval: Option<&'a Pairs>,
+}
+
+impl Record<'_> {
+    /// Writes both over all steps in `metrics.jsonl`, those before a resume included, and adds a warning where preferred
+    /// answers became less likely. A file that cannot be written is a warning.
+    pub fn leave(&self, outcome: Result<&Outcome, &pcrm_rl::Error>, warnings: &mut Warnings) {
+        // A run refused before its first step must not overwrite an earlier report.
+        if outcome.is_err_and(|error| !error.is_divergence()) {
+            return;
+        }
+        let path = self.args.output.join(report::FILE);
+        let lines = metrics::read(&self.args.output.join("metrics.jsonl")).map_err(Error::from);
+        let curves = lines.map(Curves::new);
+        if let Ok(curves) = &curves {
+            let beta = self.has_reference.then_some(self.options.preference.beta);
+            preference::falling(curves, beta).into_iter().for_each(|text| warnings.keep(text));
+        }
+        let run = curves.map(|curves| preference::Run {
+            name: name_of(&self.args.output),
+            base: match self.args.random_init {
+                true => format!("random weights ({})", self.given.model.display()),
+                false => self.given.model.display().to_string(),
+            },
+            losses: self.losses(),
+            reference: match (&self.args.reference, self.has_reference) {
+                (Some(named), _) => named.clone(),
+                (None, true) => "start: the model before training".to_owned(),
+                (None, false) => "none".to_owned(),
+            },
+            constraint: self.constraint,
+            fitted: self.fitted,
+            curves,
+            ending: outcome,
+            warnings: warnings.all(),
+            sources: self.sources,
+            pairs: self.train,
+            held_out: self.eval.map(HeldOut::of),
+            parameters: self.parameters,
+            max_grad_norm: self.options.trainer.max_grad_norm,
+            options: self.resolved,
+        });
+        let card = run.as_ref().ok().filter(|_| matches!(outcome, Ok(Outcome::Finished { .. })));
+        if let Some(written) = card.map(|run| card::write(&self.args.output, &self.card(run))) {
+            match written {
+                Ok(Written::Yes) => {}
+                Ok(Written::LeftAlone) => {
+                    say("README.md is somebody's own and stays; no model card is written")
+                }
+                Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
+            }
+        }
+        if report::write(&path, run.map(|run| preference::document(&run))) {
+            say(&format!("report: {}", path.display()));
+        }
+    }
+
+    fn losses(&self) -> String {
+        let loss = &self.options.preference.loss;
+        let shown = loss.iter().map(|of| match (loss.len(), of.weight) {
+            (1, _) => of.loss.to_string(),
+            (_, weight) => format!("{weight}·{}", of.loss),
+        });
+        shown.collect::<Vec<_>>().join(" + ")
+    }
+
+    fn card(&self, run: &preference::Run<'_>) -> Card {
+        let (args, given) = (self.args, self.given);
+        let base = card::repository(&given.model);
+        let file = |file: &pcrm_core::data::report::FileReport| {
+            format!(
+                "{}: {} of {} rows",
+                name_of(&file.file),
+                count(file.kept as u64),
+                count(file.rows as u64)
+            )
+        };
+        Card {
+            kind: Kind::Policy,
+            name: run.name.clone(),
+            base: base.clone().filter(|_| !args.random_init),
+            begun_from: match (base, args.random_init) {
+                (Some(name), _) => name,
+                (None, false) => name_of(&args.model),
+                (None, true) => String::new(),
+            },
+            license: if args.random_init { Vec::new() } else { card::license(&args.model) },
+            datasets: given.data.iter().filter_map(|path| card::repository(path)).collect(),
+            files: self.sources.iter().flat_map(|source| &source.read.files).map(file).collect(),
+            constraint: self.constraint["kind"].as_str().unwrap_or_default().to_owned(),
+            settings: report::run::constraint(self.constraint),
+            training: self.training(run),
+            measures: preference::measures(run),
+            ..Card::default()
+        }
+    }
+
+    fn training(&self, run: &preference::Run<'_>) -> Vec<Fact> {
+        let (trainer, last) = (&self.options.trainer, run.curves.last());
+        let of = |name: &str| last.and_then(|line| line[name].as_f64()).unwrap_or(0.0);
+        let batch = match trainer.batch {
+            BatchSize::Pairs(pairs) => count(pairs as u64),
+            BatchSize::Tokens(tokens) => format!("up to {} tokens", count(tokens as u64)),
+        };
+        vec![
+            Fact::new("Loss", run.losses.clone()),
+            Fact::new("beta", self.options.preference.beta.to_string()),
+            Fact::new("Reference", run.reference.clone()),
+            Fact::new("Training pairs", count(self.train.count() as u64)),
+            Fact::new("Parameters", count(self.parameters as u64)),
+            Fact::new("Steps", format!("{} ({:.2} epochs)", count(of("step") as u64), of("epoch"))),
+            Fact::new("Pairs per step", batch),
+            Fact::new("Learning rate", format!("{:e}", trainer.learning_rate)),
+            Fact::new("Max. sequence length, tokens", count(self.max_length as u64)),
+            Fact::new("dtype", self.args.machine.dtype.to_string()),
+            Fact::new("Seed", trainer.seed.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,140 @@
+//! The options of `pcrm kto`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use pcrm_rl::loss::preference::kto::{KtoConfig, KtoLoss};
+use pcrm_rl::train::KtoOptions;
+
+use crate::hub::Hub;
+use crate::machine::Machine;
+use crate::numbers::{real, share};
+use crate::training::policy;
+use crate::training::reward::KeepArgs;
+use crate::training::{CompletionReading, DPO_RATE, Fetched, LoraArgs, Source, StepArgs};
+use crate::usage::{named, usage};
+
+/// Options of `pcrm kto`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES, next_display_order = 10)]
+pub struct KtoArgs {
+    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, usually fine-tuned,
+    /// or a PEFT adapter of one
+    #[arg(long, value_name = "DIR", display_order = 1)]
+    pub model: PathBuf,
+    /// Learn from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of the Hub:
+    /// prompts with a completion and a label, true for a desirable one; a preference pair is two such rows
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    pub data: Vec<PathBuf>,
+    /// Write the trained model, its checkpoints and metrics to this folder
+    #[arg(long, value_name = "DIR", display_order = 3)]
+    pub output: PathBuf,
+    /// Continue from the newest checkpoint in --output
+    #[arg(long, display_order = 4)]
+    pub resume: bool,
+    /// Compare the policy with this model: start (the policy before training), base (the model under the adapters in
+    /// --model), none, or a folder [default: start]
+    #[arg(long, value_name = "MODEL", display_order = 5)]
+    pub reference: Option<String>,
+    /// Evaluate on these files, folders or data sets
+    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    pub eval_data: Vec<PathBuf>,
+    /// Hold out this share of the prompts of --data to evaluate on
+    #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
+    pub eval_split: Option<f64>,
+    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    #[arg(long)]
+    pub random_init: bool,
+    #[command(flatten)]
+    pub loss: LossArgs,
+    #[command(flatten)]
+    pub reading: CompletionReading,
+    #[command(flatten)]
+    pub steps: StepArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
+    #[command(flatten)]
+    pub keeping: KeepArgs,
+    #[command(flatten)]
+    pub hub: Hub,
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm kto --model runs/sft --data labelled.jsonl --eval-split 0.05 --output runs/kto
+  pcrm kto --model runs/sft --data labelled.jsonl --desirable-weight 1.33 --output runs/kto
+  pcrm kto --config runs/kto/config.toml --resume";
+
+/// The loss, under the names and with the defaults of TRL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+pub struct LossArgs {
+    /// Minimise this loss
+    #[arg(long, value_name = "NAME", default_value = "kto")]
+    pub loss: LossChoice,
+    /// Set β, the strength of the reference: the larger, the nearer the policy stays to it
+    #[arg(long, value_name = "B", default_value_t = 0.1, value_parser = real)]
+    pub beta: f64,
+    /// Weigh desirable answers by W
+    #[arg(long, value_name = "W", default_value_t = 1.0, value_parser = real)]
+    pub desirable_weight: f64,
+    /// Weigh the other answers by W
+    #[arg(long, value_name = "W", default_value_t = 1.0, value_parser = real)]
+    pub undesirable_weight: f64,
+}
+
+/// A loss of labelled answers.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum LossChoice {
+    Kto,
+    ApoZeroUnpaired,
+}
+
+impl KtoArgs {
+    /// The options that say what a run reads.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            model: &self.model,
+            random_init: self.random_init,
+            data: &self.data,
+            eval_data: &self.eval_data,
+            eval_split: self.eval_split,
+            columns: &self.reading.columns,
+            lora: self.lora.config(),
+            checkpointing: self.steps.checkpointing(),
+            hub: &self.hub,
+            machine: &self.machine,
+        }
+    }
+
+    /// The same with local paths in place of the Hub's repositories.
+    ///
+    /// # Errors
+    /// The Hub's.
+    pub fn fetched(&self) -> Result<Self> {
+        let Fetched { model, data, eval_data } = policy::fetched(&self.source())?;
+        Ok(Self { model, data, eval_data, ..self.clone() })
+    }
+
+    /// The options as the trainer takes them, checked.
+    ///
+    /// # Errors
+    /// Numbers out of range, options that do not go together, as errors of usage.
+    pub fn options(&self) -> Result<KtoOptions> {
+        let LossArgs { loss, beta, desirable_weight, undesirable_weight } = self.loss;
+        let kto_loss = match loss {
+            LossChoice::Kto => KtoLoss::Kto,
+            LossChoice::ApoZeroUnpaired => KtoLoss::ApoZeroUnpaired,
+        };
+        let options = KtoOptions {
+            trainer: self.keeping.keep(self.steps.config(self.machine.seed, DPO_RATE)),
+            kto: KtoConfig { kto_loss, beta, desirable_weight, undesirable_weight },
+        };
+        usage(options.check(self.source().evaluates()).map_err(named))?;
+        Ok(options)
+    }
+}

@@ -1,0 +1,47 @@
+//! The options of reading completions, as every verb takes them that learns from single answers.
+
+use anyhow::Result;
+use clap::Args;
+use pcrm_core::data::encode::{CompletionOptions, CompletionReport, Overlong, TrainOn};
+use pcrm_core::data::report::MANY_LEFT_OUT;
+use pcrm_core::model::ModelConfig;
+
+use crate::columns::ColumnArgs;
+use crate::dataset::training_length;
+use crate::numbers::positive;
+
+/// The options of reading completions.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub struct CompletionReading {
+    /// Limit sequences (prompt and completion) to N tokens [default: 1024, or the model's positions]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub max_length: Option<usize>,
+    /// Treat longer sequences by this rule: cut-end, or drop them
+    #[arg(long, value_name = "RULE", default_value_t = Overlong::CutEnd)]
+    pub too_long: Overlong,
+    /// Learn these tokens: of the completion (of rows without a prompt all), of the assistant's turns (by the
+    /// chat template's {% generation %} marks), or everything
+    #[arg(long, value_name = "TOKENS", default_value_t = TrainOn::Completion)]
+    pub train_on: TrainOn,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+}
+
+impl CompletionReading {
+    /// The options of encoding for a model.
+    ///
+    /// # Errors
+    /// A limit beyond learned positions.
+    pub fn options(&self, model: &ModelConfig) -> Result<CompletionOptions> {
+        let max_length = Some(training_length(self.max_length, model)?);
+        Ok(CompletionOptions { max_length, too_long: self.too_long, train_on: self.train_on })
+    }
+}
+
+/// The rows that are read and not trained on, where they are many.
+pub fn shortfall(encoded: &CompletionReport) -> Option<String> {
+    let out = encoded.rows - encoded.kept;
+    let many = out as f64 > MANY_LEFT_OUT * encoded.rows as f64;
+    many.then(|| format!("{out} of {} rows are left out: {encoded}", encoded.rows))
+}

@@ -1,0 +1,211 @@
+//! KTO: single answers that are desirable or not, beside a reference (arXiv 2402.01306).
+
+use pcrm_core::data::encode::{EncodedAnswer, EncodedCompletion, EncodedSet};
+use pcrm_core::model::LanguageModel;
+
+use super::head::{self, Told};
+use super::{Forward, Objective, Pass, Tokens};
+use crate::answers::{AnswerBatch, predicted};
+use crate::error::Result;
+use crate::loss::preference::kto::{KtoConfig, KtoLoss};
+use crate::metrics::Metrics;
+use crate::options::refuse;
+use crate::reference::{AnswerLogProbs, token_log_probs};
+use crate::score::within_vocabulary;
+
+/// Answers whose log-probabilities are compared after the saved model was loaded again.
+const CHECKED: usize = 4;
+
+/// Answers with their labels; and for each prompt the answer to another one, by which the divergence from the reference is
+/// estimated.
+#[derive(Debug, Clone, Default)]
+pub struct LabelledAnswers {
+    /// The answers, each a set of one.
+    pub own: Vec<EncodedSet>,
+    /// The same prompts, each with the answer of the row before it (the first with the last row's), as TRL pairs them.
+    pub mismatched: Vec<EncodedSet>,
+    /// True for a desirable answer.
+    pub desirable: Vec<bool>,
+    reference: [AnswerLogProbs; 2],
+    sizes: Vec<usize>,
+}
+
+impl LabelledAnswers {
+    /// Answers in the order of their files, each with its label; mismatched sequences have at most `most` tokens.
+    pub fn new(items: &[EncodedCompletion], desirable: Vec<bool>, most: usize) -> Self {
+        let own: Vec<EncodedSet> = items.iter().map(|item| alone(item, item.ids.clone())).collect();
+        let mismatched = items.iter().enumerate().map(|(at, item)| {
+            let other = &items[(at + items.len() - 1) % items.len()];
+            let mut ids = [&item.ids[..begin(item)], &other.ids[begin(other)..]].concat();
+            ids.truncate(most.max(begin(item) + 1));
+            alone(item, ids)
+        });
+        Self {
+            mismatched: mismatched.collect(),
+            sizes: items.iter().map(|item| item.ids.len()).collect(),
+            own,
+            desirable,
+            reference: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// The same with what the reference says of the answers, and of the mismatched ones.
+    ///
+    /// # Errors
+    /// A reference of other answers.
+    pub fn beside(mut self, own: AnswerLogProbs, mismatched: AnswerLogProbs) -> Result<Self> {
+        for (sets, numbers) in [(&self.own, &own), (&self.mismatched, &mismatched)] {
+            let fits = |(set, of): (&EncodedSet, &Vec<Vec<f32>>)| {
+                of.len() == 1 && of[0].len() == predicted(&set.answers[0]).len()
+            };
+            if numbers.len() != sets.len() || !sets.iter().zip(numbers).all(fits) {
+                refuse("reference", "has log-probabilities of other answers than the data".into())?;
+            }
+        }
+        self.reference = [own, mismatched];
+        Ok(self)
+    }
+
+    /// The number of desirable answers, and of the others.
+    pub fn counts(&self) -> [usize; 2] {
+        let desirable = self.desirable.iter().filter(|label| **label).count();
+        [desirable, self.desirable.len() - desirable]
+    }
+}
+
+/// Where a completion's tokens begin.
+fn begin(item: &EncodedCompletion) -> usize {
+    item.trained.first().map_or(item.ids.len(), |range| range.start)
+}
+
+fn alone(item: &EncodedCompletion, ids: Vec<u32>) -> EncodedSet {
+    EncodedSet {
+        row: item.row,
+        origin: item.origin.clone(),
+        prompt_id: item.prompt_id,
+        shared: 0,
+        answers: vec![EncodedAnswer { ids, answer_start: begin(item) }],
+        comparisons: Vec::new(),
+    }
+}
+
+/// The objective of `pcrm kto`: the mean loss over the answers of a step. The reference point is estimated on the step's
+/// mismatched answers, without gradient.
+#[derive(Debug, Clone, Default)]
+pub struct Kto {
+    /// The loss.
+    pub config: KtoConfig,
+}
+
+impl Objective for Kto {
+    type Model = LanguageModel;
+    type Data = LabelledAnswers;
+    type Config = KtoConfig;
+
+    fn sizes<'d>(&self, data: &'d LabelledAnswers) -> &'d [usize] {
+        &data.sizes
+    }
+
+    fn origin(&self, data: &LabelledAnswers, item: usize) -> String {
+        data.own[item].origin.to_string()
+    }
+
+    fn check(&self, data: &LabelledAnswers, model: &LanguageModel) -> Result<()> {
+        if data.own.is_empty() {
+            return refuse("data", "no answer is left to train on".into());
+        }
+        if data.own.len() == 1 && self.config.kto_loss == KtoLoss::Kto {
+            let message =
+                "has one answer; kto needs the answer to another prompt to estimate its reference point";
+            return refuse("data", message.into());
+        }
+        within_vocabulary(&data.own, model.config().vocabulary)
+    }
+
+    fn forward(
+        &self,
+        model: &LanguageModel,
+        data: &LabelledAnswers,
+        items: &[usize],
+        pass: &Pass<'_>,
+        metrics: &mut Metrics,
+    ) -> Result<Forward> {
+        let kl = match self.config.kto_loss {
+            KtoLoss::Kto => self.reference_point(model, data, items)?,
+            KtoLoss::ApoZeroUnpaired => 0.0,
+        };
+        let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.own[*item]).collect();
+        let batch = AnswerBatch::new(&sets, false, model.config().shares_up_to())?;
+        let Told { stats, mean_logits, .. } = head::ask(model, &batch, false)?;
+        let log_probs = stats.log_probs.read()?.into_f32();
+        let entropies = stats.entropy.map(|entropy| entropy.read()).transpose()?;
+        let entropies = entropies.map_or_else(Vec::new, |entropy| entropy.into_f32());
+        let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>();
+        let mut slopes = vec![0.0; log_probs.len()];
+        let mut total = 0.0;
+        let mut rewards = [(0.0, 0.0); 2];
+        for (item, range) in items.iter().zip(&batch.answers) {
+            let policy = sum(&log_probs[range.clone()]);
+            let reference = data.reference[0].get(*item).map_or(0.0, |of| sum(&of[0]));
+            let desirable = data.desirable[*item];
+            let loss = self.config.answer(policy - reference, desirable, kl);
+            total += loss.value;
+            slopes[range.clone()].iter_mut().for_each(|slope| *slope = pass.share * loss.slope);
+            let reward = self.config.beta * (policy - reference);
+            let (sum_of, count) = &mut rewards[usize::from(!desirable)];
+            (*sum_of, *count) = (*sum_of + reward, *count + 1.0);
+            let [named_rewards, named_log_probs, named_logits] = match desirable {
+                true => ["rewards/chosen", "logps/chosen", "logits/chosen"],
+                false => ["rewards/rejected", "logps/rejected", "logits/rejected"],
+            };
+            metrics.mean(named_rewards, reward, 1.0);
+            metrics.mean(named_log_probs, policy, 1.0);
+            let tokens = range.len().max(1) as f64;
+            for (name, values) in [(named_logits, &mean_logits), ("entropy", &entropies)] {
+                if let Some(values) = values.get(range.clone()) {
+                    metrics.mean(name, sum(values) / tokens, tokens);
+                }
+            }
+        }
+        metrics.mean("loss", total / items.len() as f64, items.len() as f64);
+        if rewards.iter().all(|(_, count)| *count > 0.0) {
+            let [chosen, rejected] = rewards.map(|(sum, count)| sum / count);
+            metrics.mean("rewards/margins", chosen - rejected, items.len() as f64);
+        }
+        metrics.mean("kl", kl, items.len() as f64);
+        let tokens = Tokens {
+            separate: batch.packed.tree.unshared_rows(),
+            unique: batch.packed.ids.len(),
+            longest: batch.longest,
+            sequences: batch.answers.len(),
+        };
+        Ok(Forward { outputs: vec![(stats.log_probs, slopes)], tokens })
+    }
+
+    fn probe(&self, model: &LanguageModel, data: &LabelledAnswers) -> Result<Vec<(String, f32)>> {
+        let model = model.detached();
+        let of = |set: &EncodedSet| {
+            let answers = token_log_probs(&model, &[set])?;
+            Ok((set.origin.to_string(), answers.concat().iter().sum()))
+        };
+        data.own.iter().take(CHECKED).map(of).collect()
+    }
+
+    fn at_once(&self) -> bool {
+        self.config.kto_loss == KtoLoss::Kto
+    }
+}
+
+impl Kto {
+    /// z of these answers: the mean log-ratio of their mismatched ones.
+    fn reference_point(&self, model: &LanguageModel, data: &LabelledAnswers, items: &[usize]) -> Result<f64> {
+        let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.mismatched[*item]).collect();
+        let policy = token_log_probs(&model.detached(), &sets)?;
+        let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>();
+        let ratio = |(item, of): (&usize, &Vec<f32>)| {
+            sum(of) - data.reference[1].get(*item).map_or(0.0, |of| sum(&of[0]))
+        };
+        let ratios: Vec<f64> = items.iter().zip(&policy).map(ratio).collect();
+        Ok(self.config.reference_point(&ratios))
+    }
+}

@@ -1,0 +1,200 @@
+//! Training a policy on pairs of answers: bounds, the reference's log-probabilities, and the run.
+
+use pcrm_core::constraint::{Constraint, Priors};
+use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::model::LanguageModel;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::bounds::bounds;
+use super::fitting::fitted;
+use super::{RewardOptions, Setting};
+use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
+use crate::error::Result;
+use crate::fingerprint::{self, Fingerprint};
+use crate::loss::preference::PreferenceConfig;
+use crate::objective::dpo::{Dpo, Preferences};
+use crate::objective::reward::RewardConfig;
+use crate::offline::{Observer, Run, Trained, train};
+use crate::options::{TrainerConfig, refuse};
+use crate::pairs::Pairs;
+use crate::reference::{Computed, LogProbCache, Reference, log_probs};
+
+/// The options of a policy's training: of its steps and of its loss.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DpoOptions {
+    /// The steps.
+    pub trainer: TrainerConfig,
+    /// The loss.
+    pub preference: PreferenceConfig,
+}
+
+impl DpoOptions {
+    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data, `bounded`
+    /// whether it has a constraint.
+    ///
+    /// # Errors
+    /// A number outside its range, options that do not go together.
+    pub fn check(&self, evaluates: bool, bounded: bool) -> Result<()> {
+        self.trainer.check(evaluates)?;
+        self.preference.check(bounded)
+    }
+
+    /// The options as a fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint::of(&self.trainer, &self.preference)
+    }
+}
+
+/// The data of a run, its constraint, settled and perhaps still to be fitted, and its reference.
+pub struct DpoData {
+    /// The bound of margins.
+    pub constraint: Box<dyn Constraint>,
+    /// The model that the policy is compared with.
+    pub reference: Reference,
+    /// The sets to learn from.
+    pub train: Vec<EncodedSet>,
+    /// The sets to evaluate on.
+    pub eval: Option<Vec<EncodedSet>>,
+    /// The most tokens of a sequence, which the saved model's config notes.
+    pub max_length: usize,
+}
+
+/// What a run keeps for later ones: margins of judges, log-probabilities of references.
+#[derive(Debug, Clone, Default)]
+pub struct Caches {
+    /// Margins of cross-fitted judges.
+    pub margins: MarginCache,
+    /// Log-probabilities of references.
+    pub log_probs: LogProbCache,
+}
+
+/// A run with all its numbers, before the first step.
+pub struct DpoRun<'a> {
+    setting: Setting<'a>,
+    options: &'a DpoOptions,
+    model: LanguageModel,
+    /// The constraint that bounds the pairs.
+    pub constraint: Box<dyn Constraint>,
+    /// The evidence that the run fitted it to, where it did.
+    pub evidence: Option<Evidence>,
+    /// The pairs to learn from, with their bounds and their reference.
+    pub train: Preferences,
+    /// The pairs to evaluate on.
+    pub eval: Option<Preferences>,
+    /// How many answers the reference was run for.
+    pub computed: Computed,
+}
+
+impl<'a> DpoRun<'a> {
+    /// Fits the constraint where it has no numbers yet, bounds the pairs, computes what the reference says of all answers,
+    /// and opens the policy.
+    ///
+    /// A constraint is fitted to the wins of reward models that begin from the same model and are trained on the other
+    /// folds, with this run's steps and `judges_rate` as their learning rate.
+    ///
+    /// # Errors
+    /// A constraint that cannot be fitted or cannot bound the pairs, a reference that is needed and not there, models that
+    /// cannot be opened.
+    pub fn new(
+        setting: Setting<'a>,
+        options: &'a DpoOptions,
+        data: DpoData,
+        (priors, caches, judges_rate): (&Priors, Caches, f64),
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let Setting { backend, base, tokenizer, dir, resume, stop } = setting;
+        let DpoData { constraint, reference, train, eval, max_length } = data;
+        let micro_tokens = options.trainer.micro_tokens;
+        let (constraint, evidence) = match constraint.is_unfitted() {
+            false => (constraint, None),
+            true => {
+                let judges = RewardOptions {
+                    trainer: TrainerConfig { learning_rate: judges_rate, ..options.trainer.clone() },
+                    reward: RewardConfig::default(),
+                };
+                let (folds, cache) = (constraint.folds(), caches.margins);
+                let crossfit = Crossfit { backend, base, tokenizer, options: &judges, folds, cache, stop };
+                observer.note("judges of the constraint are reward models, cross-fitted from the same model");
+                let asked = (constraint.as_ref(), train.as_slice());
+                let Fitted { constraint, evidence } =
+                    fitted(&crossfit, asked, priors, (dir, resume), observer)?;
+                (constraint, Some(evidence))
+            }
+        };
+        let compared = reference.base(base)?.filter(|_| !options.preference.is_without_reference());
+        if compared.is_none() && !options.preference.is_without_reference() && reference != Reference::None {
+            refuse("reference", "is needed by this loss".into())?;
+        }
+        let mut computed = Computed::default();
+        let mut preferences = |sets: Vec<EncodedSet>, observer: &mut dyn Observer| -> Result<Preferences> {
+            let bounds = bounds(constraint.as_ref(), &sets, priors)?;
+            let reference = match &compared {
+                Some(base) => {
+                    let sets: Vec<&EncodedSet> = sets.iter().collect();
+                    let (numbers, counts) =
+                        log_probs(backend, base, &sets, micro_tokens, &caches.log_probs, observer)?;
+                    computed.answers += counts.answers;
+                    computed.computed += counts.computed;
+                    Some(numbers)
+                }
+                None => None,
+            };
+            Preferences::new(Pairs::new(sets, bounds), reference)
+        };
+        let train = preferences(train, observer)?;
+        let eval = eval.map(|sets| preferences(sets, observer)).transpose()?;
+        let mut notes = json!({
+            "constraint": constraint.to_tagged()?,
+            "loss": options.preference,
+            "reference": match &reference {
+                Reference::Start => "start".to_owned(),
+                Reference::Base => "base".to_owned(),
+                Reference::Folder(dir) => dir.display().to_string(),
+                Reference::None => "none".to_owned(),
+            },
+            "max_length": max_length,
+        });
+        if let Some(evidence) = &evidence {
+            notes["evidence"] = evidence.summary();
+        }
+        let model = base.open_language(backend)?.with_config(|config| {
+            config.raw.insert("pcrm".into(), notes);
+        });
+        Ok(Self { setting, options, model, constraint, evidence, train, eval, computed })
+    }
+
+    /// The number of the model's parameters.
+    pub fn parameters(&self) -> usize {
+        self.model.params().elements()
+    }
+
+    /// Trains the policy and saves it in the run's folder. `identity` names what the run reads (data, model, constraint,
+    /// reference); a run resumes only with the same options and identity.
+    ///
+    /// # Errors
+    /// Those of [`train`].
+    pub fn train(
+        &self,
+        identity: Fingerprint,
+        observer: &mut dyn Observer,
+    ) -> Result<Trained<LanguageModel>> {
+        let mut fingerprint = self.options.fingerprint();
+        fingerprint.extend(identity);
+        let objective =
+            Dpo { config: self.options.preference.clone(), schedule: Some(self.constraint.as_ref()) };
+        let run = Run {
+            backend: self.setting.backend,
+            objective: &objective,
+            model: self.model.clone(),
+            tokenizer: self.setting.tokenizer,
+            train: &self.train,
+            eval: self.eval.as_ref(),
+            dir: self.setting.dir,
+            fingerprint,
+            stop: self.setting.stop,
+        };
+        train(run, &self.options.trainer, observer)
+    }
+}
