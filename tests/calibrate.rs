@@ -254,7 +254,7 @@ fn wrong_calibrations_are_refused() -> Result<()> {
             &["--constraint fixed", "no beta1, beta2 and beta3", "length_ratio"],
         ),
         ("--data train.jsonl --constraint lenght", &["\"lenght\"", "calibrated, combine"]),
-        ("--data train.jsonl --folds 1", &["--folds 1", "at least 2"]),
+        ("--data train.jsonl --folds 1", &["--folds 1", "expected 2 to 1000"]),
         ("--data train.jsonl --bootstrap 3", &["bootstrap", "found 3", "at least 100"]),
         ("--data train.jsonl --level 95", &["level", "found 95", "between 0 and 1"]),
         ("--data train.jsonl --judge nowhere", &["--judge", "nowhere", "no such folder"]),
