@@ -1,12 +1,13 @@
 //! Training reward models with prior constraints, and language models.
 //!
-//! Reading order: [`loss`] has the mathematics, functions of numbers in f64. An [`objective`] asks a model for those
-//! numbers and sends the gradient back: [`objective::reward`] of answers' scores, [`objective::sft`] of completions'
-//! log-probabilities, [`objective::dpo`] of both answers' beside those of a [`reference`]. [`pairs`], [`batch`] and
-//! [`answers`] pack answer sets without padding, [`order`] decides which items make which step. [`learner`] updates weights, and [`offline`] runs
-//! the steps by its [`options`]; [`metrics`] are what a step shows, [`tensorboard`] the same for TensorBoard;
-//! [`checkpoint`] is the state to resume from and [`fingerprint`] decides whether a run may, by its [`manifest`] too; [`score`] applies a trained
-//! model.
+//! Reading order: [`loss`] has the mathematics, functions of numbers in f64. An [`objective`] asks a model
+//! for those numbers and sends the gradient back: [`objective::reward`] of answers' scores,
+//! [`objective::sft`] of completions' log-probabilities, [`objective::dpo`] of both answers' beside those of
+//! a [`mod@reference`]. [`pairs`], [`batch`] and [`answers`] pack answer sets without padding, [`order`]
+//! decides which items make which step. [`learner`] updates weights, and [`offline`] runs the steps by its
+//! [`options`]; [`metrics`] are what a step shows, [`tensorboard`] the same for TensorBoard; [`checkpoint`]
+//! is the state to resume from and [`fingerprint`] decides whether a run may, by its [`manifest`] too;
+//! [`score`] applies a trained model.
 //!
 //! A run in a few lines, of which `examples/reward.rs` is a whole program; a backend and constraints are linked by naming
 //! their crates:

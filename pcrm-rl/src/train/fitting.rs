@@ -55,7 +55,7 @@ pub(super) fn fitted(
     Ok(fitted)
 }
 
-/// Removes what [`fitted`] left in a folder in which another run begins.
+/// Removes the fitted constraint that a run left in a folder in which another run begins.
 ///
 /// # Errors
 /// The disk's.
