@@ -77,8 +77,9 @@ fn plain(value: f64, step: f64) -> String {
     if size == 0.0 {
         return "0".to_owned();
     }
-    if step < 1e-4 {
-        let text = format!("{size:.2e}");
+    if step < 1e-4 && size < 1e-2 {
+        let digits = (size / step).log10().ceil().clamp(0.0, 6.0) as usize;
+        let text = format!("{size:.digits$e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{sign}{}e{exponent}", trimmed(mantissa));
     }
@@ -87,7 +88,7 @@ fn plain(value: f64, step: f64) -> String {
         size if size >= 1e4 => (1e3, "k"),
         _ => (1.0, ""),
     };
-    let decimals = (-(step / scaled).log10()).ceil().clamp(0.0, 6.0) as usize;
+    let decimals = (-(step / scaled).log10()).ceil().clamp(0.0, 9.0) as usize;
     format!("{sign}{}{unit}", trimmed(&format!("{:.decimals$}", size / scaled)))
 }
 
@@ -117,5 +118,7 @@ mod tests {
         assert_eq!(tick(15_000.0, 5_000.0, Ticks::Count), "15k");
         assert_eq!(tick(2.5e6, 5e5, Ticks::Number), "2.5M");
         assert_eq!(tick(8e-5, 2e-5, Ticks::Number), "8e-5");
+        assert_eq!(tick(1.2345e-3, 1e-7, Ticks::Number), "1.2345e-3");
+        assert_eq!([6.91795, 6.918].map(|at| tick(at, 5e-5, Ticks::Number)), ["6.91795", "6.918"]);
     }
 }
