@@ -71,7 +71,7 @@ impl Page {
         Self { width, paint: Paint::Plain, text: String::new() }
     }
 
-    /// What was written. Nothing that a terminal obeys is in it but the styles of [`Paint`].
+    /// The written text. Nothing that a terminal obeys is in it but the styles of [`Paint`].
     pub fn text(&self) -> String {
         let mut parts = self.text.split('\u{1b}');
         let mut shown = visible(parts.next().unwrap_or_default()).into_owned();

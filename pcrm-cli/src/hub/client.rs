@@ -140,7 +140,7 @@ fn same_host(a: &Uri, b: &Uri) -> bool {
     scheme(a) == scheme(b) && host(a) == host(b) && port(a) == port(b)
 }
 
-/// Whether an address is this machine's own.
+/// Returns true for an address of this machine itself.
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let number = host.parse::<std::net::IpAddr>();

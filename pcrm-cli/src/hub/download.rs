@@ -12,7 +12,7 @@ use super::cache::{Repo, Word};
 use super::client::{Answer, Client, encoded};
 use crate::progress::{Download, say};
 
-/// What a Hub says about a file.
+/// The facts that a Hub gives about a file.
 #[derive(Debug, PartialEq, Eq)]
 struct Facts {
     etag: Word,

@@ -122,7 +122,7 @@ enum Listing {
     Refuses(String),
 }
 
-/// What a Hub says about a revision.
+/// The facts that a Hub gives about a revision.
 #[derive(Deserialize)]
 struct Info {
     sha: String,

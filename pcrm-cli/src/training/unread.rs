@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 #[derive(Debug)]
 pub struct Unread(Vec<(PathBuf, State)>);
 
-/// What a change to a file changes too.
+/// Facts of a file that change with its content.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     length: u64,

@@ -52,7 +52,7 @@ struct Inner {
     /// A text that the class treats in a way that is not served.
     refused: Option<String>,
     vocab_size: usize,
-    /// How much longer the normalizer makes texts.
+    /// The factor by which the normalizer lengthens texts.
     growth: Growth,
     /// The number of texts that were tokenised.
     #[cfg(test)]

@@ -220,7 +220,7 @@ impl EvalDpoArgs {
     }
 }
 
-/// What a run's folder says of the training of its policy.
+/// The record of a policy's training in its run's folder.
 struct Trained {
     config: PreferenceConfig,
     constraint: Option<Value>,

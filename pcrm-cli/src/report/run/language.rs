@@ -40,7 +40,7 @@ pub struct Run<'a> {
     pub base: String,
     /// Its metrics.
     pub curves: Curves,
-    /// How it ended.
+    /// The way it ended.
     pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
     /// The warnings that it printed.
     pub warnings: &'a [String],

@@ -103,7 +103,7 @@ pub struct Run<'a> {
     pub curves: Curves,
     /// The step whose weights are the model.
     pub kept: Option<u64>,
-    /// How it ended.
+    /// The way it ended.
     pub ending: Ending,
     /// The warnings that it printed.
     pub warnings: &'a [String],

@@ -33,7 +33,7 @@ pub struct Run<'a> {
     pub fitted: Option<FittedTo<'a>>,
     /// Its metrics.
     pub curves: Curves,
-    /// How it ended.
+    /// The way it ended.
     pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
     /// The warnings that it printed.
     pub warnings: &'a [String],

@@ -1,4 +1,4 @@
-//! What verbs that train policies share: the reference, what is kept of it, and signs that it does not fit.
+//! Shared by verbs that train policies: the reference, its kept log-probabilities, and signs that it does not fit.
 
 mod watch;
 
@@ -33,7 +33,7 @@ pub fn reference(given: Option<&str>, hub: &Hub) -> Result<Reference> {
     })
 }
 
-/// What tells a reference from others: the content of its folder, or its name.
+/// The identity of a reference: the content of its folder, or its name.
 ///
 /// # Errors
 /// Files that cannot be read.
@@ -66,7 +66,7 @@ pub fn tokenizer_dir(dir: &Path) -> Result<PathBuf> {
     if has_own { Ok(dir.to_path_buf()) } else { base_dir(dir) }
 }
 
-/// What a run of a policy reads, with local paths in place of names of the Hub; --model may be an adapter.
+/// The files that a run of a policy reads, with local paths in place of names of the Hub; --model may be an adapter.
 ///
 /// # Errors
 /// The Hub's.

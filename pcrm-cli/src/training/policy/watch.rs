@@ -22,7 +22,7 @@ pub struct Watching {
     precomputing: Option<Bar>,
     /// An update was made at a positive learning rate.
     updated: bool,
-    /// What was found.
+    /// The findings.
     same: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl Watching {
         self.shown.describing(description);
     }
 
-    /// What was found on the way.
+    /// Findings on the way.
     pub fn warnings(&self) -> Option<String> {
         self.same.clone()
     }

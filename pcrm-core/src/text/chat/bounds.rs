@@ -18,7 +18,7 @@ const BUDGET: u64 = 1 << 30;
 /// Bytes that a value, and the rendered text, may have.
 pub(super) const LARGEST: u64 = 256 << 20;
 
-/// How deep values may lie in each other.
+/// The most values that may lie in each other.
 const DEEPEST: usize = 100;
 
 /// The largest number that a filter may take for a width or a count.

@@ -155,7 +155,7 @@ fn published_templates_render_as_with_jinja2() {
     assert_eq!(cases.len(), 300);
 }
 
-/// What a template says where it fails: at its compilation, or at its rendering.
+/// The message of a template that fails, at its compilation or at its rendering.
 fn failure(template: &str) -> String {
     let rendered = ChatTemplate::new(template).and_then(|template| template.render(&[], false, &[]));
     rendered.map_or_else(|error| error.to_string(), |text| panic!("{} bytes", text.len()))

@@ -21,7 +21,7 @@ const LONGEST_PREFIX: usize = 1 << 20;
 /// The most bytes that a text may become.
 const LONGEST_TEXT: usize = 256 << 20;
 
-/// How much longer a normalizer makes texts, at most.
+/// The most by which a normalizer may lengthen texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::text) struct Growth {
     /// Bytes that each byte may become.

@@ -46,7 +46,7 @@ pub(super) struct Loaded {
     pub refused: Option<String>,
     /// Whether the class splits text into bytes or words otherwise than tokenizer.json says.
     pub overrules: bool,
-    /// How much longer the normalizer makes texts.
+    /// The factor by which the normalizer lengthens texts.
     pub growth: Growth,
 }
 
