@@ -5,27 +5,22 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use pcrm_core::data::encode::EncodedSet;
-use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::learner::Learner;
 use pcrm_rl::loss::preference::PreferenceConfig;
 use pcrm_rl::objective::Batch;
 use pcrm_rl::objective::dpo::{Dpo, Preferences};
 use pcrm_rl::offline::Silent;
-use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::pairs::Pairs;
 use pcrm_rl::reference::{LogProbCache, Reference, log_probs, token_log_probs};
-use pcrm_rl::train::Base;
 use pcrm_rl::train::bounds::bounds;
 use serde::Serialize;
 
-use super::{WorkArgs, peak_rss, round, system};
+use super::pace::{Pace, PolicyArgs};
+use super::{WorkArgs, round};
 use crate::constraint;
 use crate::hub::Weights;
-use crate::numbers::positive;
 use crate::priors::priors;
 use crate::terminal;
-use crate::training::LoraArgs;
 use crate::usage::usage;
 
 /// Options of `pcrm bench dpo`.
@@ -39,30 +34,16 @@ pub struct DpoArgs {
     /// Train with this constraint: a name, JSON, or a JSON file
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     constraint: String,
-    /// Compute at most N tokens at once [default: a whole step]
-    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
-    micro_tokens: Option<usize>,
     #[command(flatten)]
-    lora: LoraArgs,
-    /// Compute layers again in the backward pass, in segments of √layers
-    #[arg(long)]
-    gradient_checkpointing: bool,
+    policy: PolicyArgs,
 }
 
 #[derive(Debug, Serialize)]
 struct Timing {
-    system: String,
-    job: &'static str,
-    device: String,
-    dtype: String,
+    #[serde(flatten)]
+    pace: Pace,
     reference: &'static str,
-    pairs_per_s: f64,
-    tokens_per_s: f64,
-    s_per_step: f64,
-    batch: usize,
-    mean_tokens_per_pair: f64,
     unique_tokens_per_pair: f64,
-    peak_rss_mib: Option<u64>,
 }
 
 /// Times steps on the first pairs that fit. Nothing is read from a cache.
@@ -79,16 +60,8 @@ pub fn run(args: &DpoArgs) -> Result<()> {
     let sets = work.fitting(&tokenizer, None, None)?;
     let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
     let bounds = bounds(constraint.as_ref(), &sets, &priors)?;
-    let base = Base {
-        random_init: work.random_init,
-        lora: args.lora.config(),
-        checkpointing: match args.gradient_checkpointing {
-            true => pcrm_core::model::Checkpointing::Root,
-            false => pcrm_core::model::Checkpointing::Off,
-        },
-        ..Base::new(dir, work.machine.dtype, work.machine.seed)
-    };
-    let micro_tokens = args.micro_tokens.unwrap_or(usize::MAX);
+    let base = args.policy.base(work, dir);
+    let micro_tokens = args.policy.micro_tokens();
     let of_reference = Reference::Start.base(&base)?.unwrap_or_else(|| base.clone());
     let all: Vec<&EncodedSet> = sets.iter().collect();
     let known = match args.cached_reference {
@@ -103,8 +76,7 @@ pub fn run(args: &DpoArgs) -> Result<()> {
         true => None,
         false => Some(of_reference.open_reference(backend.as_ref())?),
     };
-    let config = TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
-    let mut learner = Learner::new(&base.open_language(backend.as_ref())?, &config, u64::MAX)?;
+    let mut learner = PolicyArgs::learner(&base, backend.as_ref())?;
     let objective = Dpo { config: PreferenceConfig::default(), schedule: None };
     let (mut started, mut separate, mut unique) = (Instant::now(), 0, 0);
     for (step, of_step) in sets.chunks(work.batch).enumerate() {
@@ -137,28 +109,17 @@ pub fn run(args: &DpoArgs) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let count = (work.steps * work.batch) as f64;
     let timing = Timing {
-        system: system(backend.as_ref()),
-        job: "dpo",
-        device: work.machine.device.to_string(),
-        dtype: work.machine.dtype.to_string(),
+        pace: Pace::new(work, backend.as_ref(), "dpo", (count, separate), seconds),
         reference: if args.cached_reference { "cached" } else { "computed" },
-        pairs_per_s: round(count / seconds, 3),
-        tokens_per_s: round(separate as f64 / seconds, 1),
-        s_per_step: round(seconds / work.steps as f64, 4),
-        batch: work.batch,
-        mean_tokens_per_pair: round(separate as f64 / count, 1),
         unique_tokens_per_pair: round(unique as f64 / count, 1),
-        peak_rss_mib: peak_rss(),
     };
     match work.json {
         true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
         false => terminal::result(&format!(
-            "{:.2} pairs/s (reference {}), {:.0} tokens/s, {:.3} s a step, {} MiB\n",
-            timing.pairs_per_s,
+            "{:.2} pairs/s (reference {}), {}\n",
+            timing.pace.pairs_per_s,
             timing.reference,
-            timing.tokens_per_s,
-            timing.s_per_step,
-            timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
+            timing.pace.text(),
         )),
     }
 }

@@ -3,6 +3,7 @@
 mod dpo;
 mod encode;
 mod gemm;
+mod pace;
 mod sft;
 
 use std::path::PathBuf;
@@ -17,16 +18,15 @@ use pcrm_core::data::preference::{AnswerSet, Content, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
 use pcrm_core::model::family::{Mlp, Qkv};
 use pcrm_core::model::{ModelConfig, RewardModel};
-use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::learner::Learner;
 use pcrm_rl::objective::reward::{Reward, RewardConfig};
 use pcrm_rl::objective::{Batch, Tokens};
-use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
 use serde::Serialize;
 
+use self::pace::Pace;
 use crate::columns::ColumnArgs;
 use crate::constraint;
 use crate::dataset::{bounds, padding};
@@ -114,17 +114,9 @@ Examples:
 
 #[derive(Debug, Serialize)]
 struct Timing {
-    system: String,
-    job: &'static str,
-    device: String,
-    dtype: String,
-    pairs_per_s: f64,
-    tokens_per_s: f64,
-    s_per_step: f64,
-    batch: usize,
-    mean_tokens_per_pair: f64,
+    #[serde(flatten)]
+    pace: Pace,
     unique_tokens_per_pair: f64,
-    peak_rss_mib: Option<u64>,
     gflop_per_s: f64,
     gemm_gflop_per_s: f64,
     share_of_gemm_peak: f64,
@@ -186,11 +178,16 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     }
     backend.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
-    let peak_rss_mib = peak_rss();
-    let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
     let counted = || pairs_of(batches[work.warmup..].iter().flatten().map(|set| &data.sets[*set]));
     let separate: usize = counted().map(|pair| pair.tokens()).sum();
-    let (count, steps) = (counted().count() as f64, work.steps as f64);
+    let count = counted().count() as f64;
+    let name = match job {
+        Job::Reward => "reward",
+        Job::Score => "score",
+    };
+    // Before the matrix peak is measured, which takes memory of its own.
+    let pace = Pace::new(work, backend.as_ref(), name, (count, separate), seconds);
+    let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
     let passes = match job {
         Job::Reward => 3.0, // forward, and two products of the same size backward
         Job::Score => 1.0,
@@ -198,20 +195,8 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let flops =
         passes * products(trainer.learner.model.config(), tokens.unique, tokens.sequences) / seconds / 1e9;
     let timing = Timing {
-        system: system(backend.as_ref()),
-        job: match job {
-            Job::Reward => "reward",
-            Job::Score => "score",
-        },
-        device: work.machine.device.to_string(),
-        dtype: work.machine.dtype.to_string(),
-        pairs_per_s: round(count / seconds, 3),
-        tokens_per_s: round(separate as f64 / seconds, 1),
-        s_per_step: round(seconds / steps, 4),
-        batch: work.batch,
-        mean_tokens_per_pair: round(separate as f64 / count, 1),
+        pace,
         unique_tokens_per_pair: round(tokens.unique as f64 / count, 1),
-        peak_rss_mib,
         gflop_per_s: round(flops, 1),
         gemm_gflop_per_s: round(gemm, 1),
         share_of_gemm_peak: round(flops / gemm, 3),
@@ -219,11 +204,9 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     match work.json {
         true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
         false => terminal::result(&format!(
-            "{:.2} pairs/s, {:.0} tokens/s, {:.3} s a step, {} MiB; {:.0} of {:.0} GFLOP/s ({:.0} % of the matrix peak)\n",
-            timing.pairs_per_s,
-            timing.tokens_per_s,
-            timing.s_per_step,
-            timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
+            "{:.2} pairs/s, {}; {:.0} of {:.0} GFLOP/s ({:.0} % of the matrix peak)\n",
+            timing.pace.pairs_per_s,
+            timing.pace.text(),
             timing.gflop_per_s,
             timing.gemm_gflop_per_s,
             100.0 * timing.share_of_gemm_peak
@@ -238,9 +221,7 @@ struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     fn new(backend: &'a dyn Backend, model: &RewardModel) -> Result<Self> {
-        let config =
-            TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
-        Ok(Self { backend, learner: Learner::new(model, &config, u64::MAX)? })
+        Ok(Self { backend, learner: pace::learner(model)? })
     }
 
     fn step(&mut self, data: &Pairs, items: &[usize]) -> Result<Tokens> {

@@ -1,0 +1,106 @@
+//! The pace of timed steps, in the fields of the peers' scripts, and the model that a policy's steps train.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use pcrm_core::Backend;
+use pcrm_core::model::{Checkpointing, LanguageModel};
+use pcrm_core::schedule::Shape;
+use pcrm_rl::learner::{Learner, Trainable};
+use pcrm_rl::options::TrainerConfig;
+use pcrm_rl::train::Base;
+use serde::Serialize;
+
+use super::{WorkArgs, peak_rss, round, system};
+use crate::numbers::positive;
+use crate::training::LoraArgs;
+
+/// Figures that every job has.
+#[derive(Debug, Serialize)]
+pub(super) struct Pace {
+    pub system: String,
+    pub job: &'static str,
+    pub device: String,
+    pub dtype: String,
+    pub pairs_per_s: f64,
+    pub tokens_per_s: f64,
+    pub s_per_step: f64,
+    pub batch: usize,
+    pub mean_tokens_per_pair: f64,
+    pub peak_rss_mib: Option<u64>,
+}
+
+impl Pace {
+    /// The pace of `count` pairs with so many tokens, prompts counted for each answer, in so many seconds.
+    pub fn new(
+        work: &WorkArgs,
+        backend: &dyn Backend,
+        job: &'static str,
+        (count, tokens): (f64, usize),
+        seconds: f64,
+    ) -> Self {
+        Self {
+            system: system(backend),
+            job,
+            device: work.machine.device.to_string(),
+            dtype: work.machine.dtype.to_string(),
+            pairs_per_s: round(count / seconds, 3),
+            tokens_per_s: round(tokens as f64 / seconds, 1),
+            s_per_step: round(seconds / work.steps as f64, 4),
+            batch: work.batch,
+            mean_tokens_per_pair: round(tokens as f64 / count, 1),
+            peak_rss_mib: peak_rss(),
+        }
+    }
+
+    /// Tokens a second, seconds a step and peak memory, for people.
+    pub fn text(&self) -> String {
+        let peak = self.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());
+        format!("{:.0} tokens/s, {:.3} s a step, {peak} MiB", self.tokens_per_s, self.s_per_step)
+    }
+}
+
+/// A learner that makes any number of steps at one rate.
+pub(super) fn learner<M: Trainable>(model: &M) -> Result<Learner<M>> {
+    let config = TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
+    Ok(Learner::new(model, &config, u64::MAX)?)
+}
+
+/// The options of benchmarks that train a language model.
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    /// Compute at most N tokens at once [default: a whole step]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    micro_tokens: Option<usize>,
+    #[command(flatten)]
+    lora: LoraArgs,
+    /// Compute layers again in the backward pass, in segments of √layers
+    #[arg(long)]
+    gradient_checkpointing: bool,
+}
+
+impl PolicyArgs {
+    /// The most tokens computed at once.
+    pub fn micro_tokens(&self) -> usize {
+        self.micro_tokens.unwrap_or(usize::MAX)
+    }
+
+    /// The model in a folder, as these options train it.
+    pub fn base(&self, work: &WorkArgs, dir: PathBuf) -> Base {
+        Base {
+            random_init: work.random_init,
+            lora: self.lora.config(),
+            checkpointing: match self.gradient_checkpointing {
+                true => Checkpointing::Root,
+                false => Checkpointing::Off,
+            },
+            ..Base::new(dir, work.machine.dtype, work.machine.seed)
+        }
+    }
+
+    /// A learner of that model.
+    pub fn learner(base: &Base, backend: &dyn Backend) -> Result<Learner<LanguageModel>> {
+        learner(&base.open_language(backend)?)
+    }
+}
