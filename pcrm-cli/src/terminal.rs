@@ -163,7 +163,7 @@ impl TermLike for Screen {
 mod tests {
     use super::*;
 
-    /// Protects: a reader that went away is told from a disk that is full.
+    /// Protects: a reader that went away and a full disk are two errors.
     #[test]
     fn a_reader_that_went_away_is_no_error_of_the_disk() {
         let gone = checked(Err(ErrorKind::BrokenPipe.into())).unwrap_err();

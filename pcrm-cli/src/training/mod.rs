@@ -267,7 +267,7 @@ impl TrainingArgs {
     /// Reads, encodes and splits the data, for a model with this padding.
     ///
     /// # Errors
-    /// Those of [`encoded`].
+    /// Data that cannot be read or encoded, as [`encoded`] says.
     pub fn encoded(&self, tokenizer: &Tokenizer, pad: Option<u32>, max_length: usize) -> Result<Encoded> {
         encoded(&self.source(), (&self.reading, self.kept_ties()), tokenizer, (pad, max_length))
     }

@@ -80,7 +80,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }
 
-/// Removes the temporary files that writers left in a folder when they died. A folder that is not there or is none has none.
+/// Removes the temporary files of writers that died from a folder. Does nothing where there is no such folder.
 ///
 /// # Errors
 /// A folder that cannot be read or changed.

@@ -6,7 +6,7 @@ use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::LanguageModel;
 
-use super::head::{self, Told};
+use super::head::{self, HeadStats};
 use super::{Forward, Objective, Pass, Tokens, bounds};
 use crate::answers::{AnswerBatch, predicted};
 use crate::error::Result;
@@ -124,7 +124,7 @@ impl Objective for Dpo<'_> {
         let factor = bounds::factor(self.schedule, pass)?;
         let of_sets: Vec<&EncodedSet> = sets.iter().map(|set| &data.pairs.sets[*set]).collect();
         let batch = AnswerBatch::new(&of_sets, self.config.learns_prompts(), model.config().shares_up_to())?;
-        let Told { stats, mean_logits, log_sum_squares } =
+        let HeadStats { stats, mean_logits, log_sum_squares } =
             head::ask(model, &batch, self.config.use_weighting)?;
         let host = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
         let log_probs = host(stats.log_probs.read()?.into_f32());

@@ -1,4 +1,4 @@
-//! What the head of a language model says of answer tokens: their statistics with history, and numbers about whole
+//! Asks the head of a language model about answer tokens: for their statistics with history, and for numbers about whole
 //! distributions without it, by chunks of rows.
 
 use pcrm_core::kernels::{Ask, TokenStats};
@@ -13,7 +13,7 @@ use crate::error::Result;
 const AT_ONCE: usize = 1 << 22;
 
 /// Statistics of the tokens that a batch asks about, in its order.
-pub(super) struct Told {
+pub(super) struct HeadStats {
     /// Log-probabilities with history, entropies, and hits.
     pub stats: TokenStats,
     /// The mean logit over the vocabulary, where the head is a plain matrix; else empty.
@@ -26,7 +26,7 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// The model's.
-pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> Result<Told> {
+pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> Result<HeadStats> {
     let mut rows = batch.rows.clone();
     rows.sort_unstable();
     rows.dedup();
@@ -44,7 +44,7 @@ pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> 
     let plain = soft_cap.is_none() && decoder.adapters().is_none_or(|adapters| leaves_head(model, adapters));
     let mean_logits = if plain { of_places(mean_logits(model, &hidden)?) } else { Vec::new() };
     let log_sum_squares = if squares { of_places(log_sum_squares(model, &hidden)?) } else { Vec::new() };
-    Ok(Told { stats, mean_logits, log_sum_squares })
+    Ok(HeadStats { stats, mean_logits, log_sum_squares })
 }
 
 /// Returns true if adapters are on no head, as far as their targets say.

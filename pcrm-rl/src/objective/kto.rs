@@ -3,7 +3,7 @@
 use pcrm_core::data::encode::{EncodedAnswer, EncodedCompletion, EncodedSet};
 use pcrm_core::model::LanguageModel;
 
-use super::head::{self, Told};
+use super::head::{self, HeadStats};
 use super::{Forward, Objective, Pass, Tokens};
 use crate::answers::{AnswerBatch, predicted};
 use crate::error::Result;
@@ -136,7 +136,7 @@ impl Objective for Kto {
         };
         let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.own[*item]).collect();
         let batch = AnswerBatch::new(&sets, false, model.config().shares_up_to())?;
-        let Told { stats, mean_logits, .. } = head::ask(model, &batch, false)?;
+        let HeadStats { stats, mean_logits, .. } = head::ask(model, &batch, false)?;
         let log_probs = stats.log_probs.read()?.into_f32();
         let entropies = stats.entropy.map(|entropy| entropy.read()).transpose()?;
         let entropies = entropies.map_or_else(Vec::new, |entropy| entropy.into_f32());
