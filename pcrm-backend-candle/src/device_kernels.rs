@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
+use pcrm_core::composed::{self, TensorCache};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Error, Kernels, PlannedTree, Result, Tensor, operands};
 
@@ -69,6 +69,13 @@ impl Kernels for DeviceKernels {
         let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
         let plan = Plan::shared(tree, how, sizes, qkv[0].downcast::<CandleTensor>(OP, NAME)?.value.device());
         attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
+    }
+
+    fn cache(&self, like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
+        let attend = |qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>| {
+            qkv[0].kernels().attention(qkv, tree, how)
+        };
+        Ok(Box::new(TensorCache::new(like, shape, attend)?))
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

@@ -1,14 +1,15 @@
 //! The fused operations on host slices (f32 on the CPU), and their place on the tape.
 
 use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
+use pcrm_core::slices::HostCache;
+use pcrm_core::slices::attention::{Plan, Sizes};
 use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
 
 use crate::NAME;
-use crate::ops::attention::{Plan, Sizes};
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
-use crate::ops::slices::{dense, indices};
+use crate::ops::slices::{Pool, dense, indices};
 use crate::ops::token_stats::Answers;
 use crate::ops::{adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::tensor::{CandleTensor, record};
@@ -57,6 +58,11 @@ impl Kernels for SliceKernels {
             let gradients = attention::backward(&plan, inputs.each_ref(), [&attended, gradient], &totals)?;
             Ok(gradients.map(Some).into())
         })))
+    }
+
+    fn cache(&self, like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
+        like.downcast::<CandleTensor>("cache", NAME)?;
+        Ok(Box::new(HostCache::new(shape, Pool)))
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

@@ -342,6 +342,19 @@ impl RawTensor for CandleTensor {
         }
     }
 
+    fn write_rows(&self, at: &[u32], value: &Tensor) -> Result<()> {
+        const OP: &str = "write_rows";
+        let err = || Error::backend(NAME, OP);
+        let value = other(OP, value)?.value.contiguous().map_err(err())?;
+        let mut start = 0;
+        for run in at.chunk_by(|a, b| a + 1 == *b) {
+            let rows = value.narrow(0, start, run.len()).and_then(|rows| rows.copy()).map_err(err())?;
+            self.value.slice_set(&rows, 0, run[0] as usize).map_err(err())?;
+            start += run.len();
+        }
+        Ok(())
+    }
+
     fn constant(&self, host: &HostTensor) -> Result<Tensor> {
         upload(host, host.dtype(), self.value.device())
     }

@@ -1,13 +1,16 @@
 //! Which fused operations this backend overrides, and their place on the tape.
 
-use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, Slots, TokenStats};
+use pcrm_core::composed::{self, TensorCache};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
+use pcrm_core::slices::HostCache;
+use pcrm_core::slices::attention::Sizes;
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
-use tch::Tensor as Torch;
+use tch::{Device, Tensor as Torch};
 
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
+use crate::ops::slices::Workers;
 use crate::ops::token_stats::Answers;
 use crate::ops::{Torched, adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::tensor::{TchTensor, record};
@@ -64,15 +67,25 @@ impl Kernels for TchKernels {
     }
 
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
-        const OP: &str = "attention";
-        composed::attention_heads(qkv, tree, how)?;
+        let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
+        let sizes = Sizes { heads, kv_heads, dim: qkv[0].shape()[2] };
         let operands = operands::attention::<TchTensor>(NAME, qkv)?;
         let inputs = operands.map(|operand| operand.value.shallow_clone());
-        let (value, saved) =
-            attention::forward(inputs.each_ref(), tree, how, keeps(&operands)).map_err(failed(OP))?;
-        Ok(record(value, &operands, move |gradient, _| {
-            of_saved(OP, saved.map(|saved| attention::backward(saved, inputs.each_ref(), gradient)))
+        let (value, saved) = attention::forward(inputs.each_ref(), tree, how, sizes, keeps(&operands))?;
+        Ok(record(value, &operands, move |gradient, _| match saved {
+            Some(saved) => Ok(attention::backward(saved, inputs.each_ref(), gradient)?.map(Some).into()),
+            None => Ok(Vec::new()),
         }))
+    }
+
+    fn cache(&self, like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
+        if like.downcast::<TchTensor>("cache", NAME)?.value.device() == Device::Cpu {
+            return Ok(Box::new(HostCache::new(shape, Workers)));
+        }
+        let attend = |qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>| {
+            qkv[0].kernels().attention(qkv, tree, how)
+        };
+        Ok(Box::new(TensorCache::new(like, shape, attend)?))
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

@@ -326,6 +326,17 @@ impl RawTensor for TchTensor {
         self.value.shallow_clone().f_copy_(value).map_err(failed("assign"))
     }
 
+    fn write_rows(&self, at: &[u32], value: &Tensor) -> Result<()> {
+        const OP: &str = "write_rows";
+        let value = &other(OP, value)?.value;
+        let at: Vec<i64> = at.iter().map(|row| i64::from(*row)).collect();
+        let write = || -> Result<Torch, TchError> {
+            let at = Torch::f_from_slice(&at)?.f_to_device(self.value.device())?;
+            self.value.shallow_clone().f_index_copy_(0, &at, value)
+        };
+        write().map(|_| ()).map_err(failed(OP))
+    }
+
     fn constant(&self, host: &HostTensor) -> Result<Tensor> {
         let dtype = if host.dtype() == DType::U32 { DType::U32 } else { DType::F32 };
         upload(host, dtype, self.value.device())

@@ -35,15 +35,6 @@ pub(crate) fn each<P: Send, R: Send>(
     }
 }
 
-/// As [`each`] on the CPU, but libtorch may divide a single piece: for operations that get the same bits either way.
-pub(crate) fn each_or_divided<P: Send, R: Send>(
-    pieces: Vec<P>,
-    work: impl Fn(P) -> Torched<R> + Sync,
-) -> Torched<Vec<R>> {
-    let threads = threads().min(pieces.len());
-    spread(pieces, work, threads)
-}
-
 /// Returns the number of threads that libtorch computes with.
 pub(crate) fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)

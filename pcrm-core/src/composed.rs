@@ -1,9 +1,12 @@
 //! The reference of every fused operation, written with the primitives alone: slow, plain, and the specification.
 
+mod cache;
+
+pub use self::cache::TensorCache;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Ask, Attention, Mask, Slots, TokenStats};
+use crate::kernels::{AdamWStep, Ask, Attention, CacheShape, LayerCache, Mask, Slots, TokenStats};
 use crate::tensor::{Compare, Reduce, Tensor, Unary};
 use crate::tree::SequenceTree;
 
@@ -39,6 +42,11 @@ pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) ->
         outputs.push(scores.softmax(2)?.matmul(&values)?.permute([1, 0, 2])?); // [n, heads, dim]
     }
     Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 0)
+}
+
+/// See [`crate::kernels::Kernels::cache`].
+pub fn cache(like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
+    Ok(Box::new(TensorCache::new(like, shape, |qkv, tree, how| attention(qkv, tree, how))?))
 }
 
 /// Checks the operands of attention and gives the number of heads and of kv heads.

@@ -4,9 +4,11 @@
 //! compares each with [`crate::composed`] on every registered backend.
 
 mod ask;
+mod cache;
 mod plans;
 
 pub use ask::{Ask, Asked, NO_QUESTION, TokenStats};
+pub use cache::{BLOCK, CacheShape, CachedRow, CachedRows, LayerCache};
 pub use plans::PlannedTree;
 
 use crate::composed;
@@ -82,6 +84,12 @@ pub trait Kernels: Sync {
     /// plan that an override makes, for the other layers of the pass.
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         composed::attention(qkv, tree, how)
+    }
+
+    /// Makes room for the keys and values of one layer, on the device of `like`. An override lays them out as its
+    /// [`LayerCache::attend`] reads them.
+    fn cache(&self, like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
+        composed::cache(like, shape)
     }
 
     /// x / √(mean(x²) + eps) · w over the last dimension (arXiv 1910.07467): x `[rows, width]`, w `[width]`.

@@ -35,6 +35,7 @@ pub mod optim;
 pub mod params;
 pub mod registry;
 pub mod schedule;
+pub mod slices;
 pub mod tagged;
 pub mod tape;
 pub mod tensor;

@@ -63,6 +63,8 @@ pub trait RawTensor: Any + Debug + Send {
     fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>>;
     /// Overwrites the elements in place, outside any history; every handle sees it.
     fn assign(&self, value: &Tensor) -> Result<()>;
+    /// Overwrites these slices of the first dimension in place, outside any history; `value` has one for each.
+    fn write_rows(&self, at: &[u32], value: &Tensor) -> Result<()>;
     /// A constant on this tensor's device.
     fn constant(&self, host: &HostTensor) -> Result<Tensor>;
     /// The elements, on the host.
@@ -268,6 +270,21 @@ impl Tensor {
     /// Overwrites the elements in place, outside any history.
     pub fn assign(&self, value: &Tensor) -> Result<()> {
         self.0.assign(value)
+    }
+
+    /// Overwrites the slices `at` of the first dimension in place, outside any history; every handle sees it. `value`
+    /// is `[at, ..]`.
+    ///
+    /// # Errors
+    /// Other shapes, a slice that is not there, another element type.
+    pub fn write_rows(&self, at: &[u32], value: &Tensor) -> Result<()> {
+        let (shape, given) = (self.shape(), value.shape());
+        let fits = given.len() == shape.len() && given.first() == Some(&at.len()) && given[1..] == shape[1..];
+        if !fits || at.iter().any(|row| *row as usize >= shape[0]) || self.dtype() != value.dtype() {
+            let message = format!("{} rows inside the tensor, in {}, are needed", at.len(), self.dtype());
+            return Err(Error::shape("write_rows", message, &[&shape, &given]));
+        }
+        self.0.write_rows(at, value)
     }
 
     /// A constant on this tensor's device.

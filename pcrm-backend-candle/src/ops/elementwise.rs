@@ -6,8 +6,8 @@ use pcrm_core::tensor::Unary;
 use pcrm_core::{Error, Result};
 use rayon::prelude::*;
 
-use super::lanes;
 use super::slices::{dense, floats, tensor};
+use pcrm_core::slices::lanes;
 
 /// Elements that one task works on: large enough to hide the hand-over, small enough to stay in cache.
 pub(crate) const GRAIN: usize = 16 * 1024;

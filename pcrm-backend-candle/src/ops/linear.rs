@@ -8,9 +8,9 @@ use multiversion::multiversion;
 use pcrm_core::Result;
 use rayon::prelude::*;
 
-use super::lanes::fold2;
-use super::product::{Cores, Matrix, product, steady_rows};
 use super::slices::{dense, floats, tensor};
+use pcrm_core::slices::lanes::fold2;
+use pcrm_core::slices::product::{Cores, Matrix, product, steady_rows};
 
 const FEW: usize = 8;
 const ROWS: usize = 64;

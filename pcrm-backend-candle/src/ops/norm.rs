@@ -5,8 +5,8 @@ use multiversion::multiversion;
 use pcrm_core::Result;
 use rayon::prelude::*;
 
-use super::lanes::{fold, fold2};
 use super::slices::{dense, floats, tensor};
+use pcrm_core::slices::lanes::{fold, fold2};
 
 /// Rows that one task works on; also the unit in which gradients of weights are summed, so it must not depend on
 /// the number of threads.

@@ -3,7 +3,19 @@
 use std::ops::{Deref, Range};
 
 use candle_core as ct;
+use pcrm_core::slices::Spread;
 use pcrm_core::{Error, Result};
+use rayon::prelude::*;
+
+/// The threads that this backend computes with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pool;
+
+impl Spread for Pool {
+    fn each<P: Send, R: Send>(&self, pieces: Vec<P>, work: impl Fn(P) -> R + Send + Sync) -> Result<Vec<R>> {
+        Ok(pieces.into_par_iter().map(work).collect())
+    }
+}
 
 /// The elements of a contiguous f32 tensor in CPU memory, held for reading.
 pub(crate) struct Floats<'a> {

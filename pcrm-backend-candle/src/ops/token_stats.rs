@@ -13,10 +13,10 @@ use pcrm_core::Result;
 use pcrm_core::kernels::{Asked, NO_QUESTION};
 use rayon::prelude::*;
 
-use super::lanes::{exp, fold, largest, tanh};
 use super::linear::x_times_wt;
-use super::product::{Cores, Into, Matrix, multiply, product};
 use super::slices::{dense, floats, tensor};
+use pcrm_core::slices::lanes::{exp, fold, largest, tanh};
+use pcrm_core::slices::product::{Cores, Into, Matrix, multiply, product};
 
 /// Rows whose logits are in memory at once.
 const CHUNK: usize = 128;

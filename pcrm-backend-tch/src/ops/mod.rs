@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod rotary;
+pub(crate) mod slices;
 pub(crate) mod token_stats;
 
 /// What libtorch gives.

@@ -97,8 +97,9 @@ fn mask(positions: &[i64], keys: i64, window: Option<usize>, like: &Torch) -> To
 
 #[cfg(test)]
 mod tests {
-    use super::super::{backward_tiles, forward_tiles, plan::Plan};
+    use super::super::{self as attention, Sizes};
     use super::*;
+    use pcrm_core::PlannedTree;
     use pcrm_core::tree::Packed;
 
     fn difference(a: &Torch, b: &Torch) -> f64 {
@@ -127,11 +128,12 @@ mod tests {
                     let (rows, gradient) = (rows as i64, normal(asked, heads));
                     let qkv = [normal(asked, heads), normal(rows, kv_heads), normal(rows, kv_heads)];
                     let (value, graph) = forward(qkv.each_ref(), &batch.tree, &how, true)?;
-                    let plan = Plan::new(&batch.tree, &how);
-                    let (want, saved) = forward_tiles(&plan, qkv.each_ref(), true)?;
+                    let tree = PlannedTree::new(batch.tree.clone());
+                    let sizes = Sizes { heads: heads as usize, kv_heads: kv_heads as usize, dim: 16 };
+                    let (want, saved) = attention::forward(qkv.each_ref(), &tree, &how, sizes, true)?;
                     assert!(difference(&value, &want) < 1e-5, "{how:?}");
                     let gradients = graph.ok_or("a graph")?.backward::<3>(&gradient)?;
-                    let want = backward_tiles(&plan, qkv.each_ref(), &gradient, saved)?;
+                    let want = attention::backward(saved.ok_or("kept")?, qkv.each_ref(), &gradient)?;
                     for (got, want) in gradients.iter().zip(&want) {
                         assert!(difference(got, want) < 1e-5, "{how:?}");
                     }

@@ -5,7 +5,7 @@ const LANES: usize = 16;
 
 /// Σ f(a, b) over two slices of one length, in [`LANES`] running sums.
 #[inline(always)]
-pub(crate) fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (heads_a, tail_a) = a.as_chunks::<LANES>();
     let (heads_b, tail_b) = b.as_chunks::<LANES>();
@@ -22,13 +22,13 @@ pub(crate) fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Σ f(a) over a slice.
 #[inline(always)]
-pub(crate) fn fold(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub fn fold(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     fold2(a, a, |x, _| f(x))
 }
 
 /// The largest element; −∞ of none.
 #[inline(always)]
-pub(crate) fn largest(a: &[f32]) -> f32 {
+pub fn largest(a: &[f32]) -> f32 {
     let mut tops = [f32::NEG_INFINITY; LANES];
     let (heads, tail) = a.as_chunks::<LANES>();
     for x in heads {
@@ -54,7 +54,7 @@ fn halve(mut sums: [f32; LANES]) -> f32 {
 /// eˣ within two units in the last place, without branches (Cephes' reduction and polynomial): 0 below −87.3,
 /// and the largest finite values above 88.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -75,13 +75,13 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// 1 / (1 + e⁻ˣ)
 #[inline(always)]
-pub(crate) fn sigmoid(x: f32) -> f32 {
+pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// tanh x = 1 − 2 / (e²ˣ + 1), with a short series where that would cancel.
 #[inline(always)]
-pub(crate) fn tanh(x: f32) -> f32 {
+pub fn tanh(x: f32) -> f32 {
     let square = x * x;
     let series = x * (1.0 + square * (-1.0 / 3.0 + square * (2.0 / 15.0 - square * (17.0 / 315.0))));
     let value = 1.0 - 2.0 / (exp(2.0 * x) + 1.0);

@@ -1,4 +1,4 @@
-//! Matrix products on slices: the one place that calls the gemm crate (the one candle itself uses).
+//! Matrix products on slices, by the gemm crate.
 
 #![allow(unsafe_code, reason = "gemm takes pointers")]
 
@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 /// A matrix inside a slice: element (r, c) stands at `r * rows_apart + c * columns_apart`.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
+pub struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
@@ -16,13 +16,30 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Rows one after the other.
-    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    ///
+    /// # Panics
+    /// Too few values.
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert!(values.len() >= rows * columns, "{} elements are no {rows} × {columns} matrix", values.len());
         Self { values, rows, columns, rows_apart: columns, columns_apart: 1 }
     }
 
+    /// The columns from `start`, `count` of them, without a copy.
+    ///
+    /// # Panics
+    /// Columns that the matrix does not have; one that is transposed.
+    pub fn columns(self, start: usize, count: usize) -> Self {
+        assert!(
+            self.columns_apart == 1 && start + count <= self.columns,
+            "columns {start}..{} of {}",
+            start + count,
+            self.columns
+        );
+        Self { values: &self.values[start..], columns: count, ..self }
+    }
+
     /// Rows and columns exchanged, without a copy.
-    pub(crate) fn transposed(self) -> Self {
+    pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -35,13 +52,13 @@ impl<'a> Matrix<'a> {
 
 /// The fewest rows for which a product of this many columns gives a row the same bits at any height. The gemm crate
 /// takes other paths, which add in another order, for a single row, for up to 256 elements, and for up to 64 × 64.
-pub(crate) fn steady_rows(columns: usize) -> usize {
+pub fn steady_rows(columns: usize) -> usize {
     if columns <= 64 { 65 } else { 8 }
 }
 
 /// Over how many cores a product is spread.
 #[derive(Clone, Copy)]
-pub(crate) enum Cores {
+pub enum Cores {
     /// One: the caller runs in parallel already.
     One,
     /// All threads of the pool.
@@ -50,7 +67,7 @@ pub(crate) enum Cores {
 
 /// What a product does with the elements that stand in its target.
 #[derive(Clone, Copy)]
-pub(crate) enum Into {
+pub enum Into {
     /// target ← scale·a·b
     Replace,
     /// target ← target + scale·a·b
@@ -58,22 +75,21 @@ pub(crate) enum Into {
 }
 
 /// target ← scale·a·b, or adds to it; target is row-major.
-pub(crate) fn multiply(
-    target: &mut [f32],
-    into: Into,
-    scale: f32,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    cores: Cores,
-) {
+///
+/// # Panics
+/// Shapes that do not fit.
+pub fn multiply(target: &mut [f32], into: Into, scale: f32, a: Matrix<'_>, b: Matrix<'_>, cores: Cores) {
     assert!(a.columns == b.rows && target.len() >= a.rows * b.columns, "product: shapes do not fit");
     let keep = matches!(into, Into::Add);
     // SAFETY: the target is initialised and holds a.rows × b.columns elements.
     unsafe { gemm_into(target.as_mut_ptr(), keep, scale, a, b, cores) }
 }
 
-/// a·b as new elements, row-major.
-pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, cores: Cores) -> Vec<f32> {
+/// Returns a·b, row-major.
+///
+/// # Panics
+/// Shapes that do not fit.
+pub fn product(a: Matrix<'_>, b: Matrix<'_>, cores: Cores) -> Vec<f32> {
     assert!(a.columns == b.rows, "product: shapes do not fit");
     let size = a.rows * b.columns;
     if a.columns == 0 {

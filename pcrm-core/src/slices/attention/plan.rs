@@ -3,24 +3,26 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use pcrm_core::tree::Asking;
-use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
-
-use super::super::product::steady_rows;
+use crate::kernels::{Attention, Mask, PlannedTree};
+use crate::tree::{Asking, SequenceTree};
 
 /// Positions of a tile.
-pub(super) const TILE: usize = 64;
+pub const TILE: usize = crate::kernels::BLOCK;
 
 /// The sizes that attention works with.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) struct Sizes {
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) dim: usize,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub dim: usize,
 }
 
 /// The work of a call, which its backward keeps.
-pub(crate) struct Plan {
+#[derive(Debug)]
+pub struct Plan {
     trees: Vec<Vec<Part>>,
     /// Rows of q (all rows, or those asked for).
     pub(super) queries: usize,
@@ -30,6 +32,7 @@ pub(crate) struct Plan {
 }
 
 /// One segment: the rows it sees and its own rows that ask.
+#[derive(Debug)]
 pub(super) struct Part {
     /// Rows of the stream seen by the segment's last row, the segment's own last.
     pub(super) chain: Vec<std::ops::Range<usize>>,
@@ -39,14 +42,14 @@ pub(super) struct Part {
 
 impl Plan {
     /// Returns the plan that all layers of a pass share.
-    pub(crate) fn shared(tree: &PlannedTree, how: &Attention<'_>, sizes: Sizes) -> Arc<Self> {
+    pub fn shared(tree: &PlannedTree, how: &Attention<'_>, sizes: Sizes) -> Arc<Self> {
         let key = (how.queries.map(<[usize]>::to_vec), how.mask, how.scale, sizes);
         let Ok(plan) = tree.plan(key, || Ok::<_, Infallible>(Self::new(tree, how, sizes)));
         plan
     }
 
     /// Lays out the work for a tree.
-    pub(crate) fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
+    pub fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
         let part = |asking: Asking| Part {
             chain: tree.chain(asking.segment),
             asking: asking.rows.zip(asking.positions).collect(),
@@ -114,26 +117,21 @@ pub(super) fn along(
     rows
 }
 
-/// The fewest rows of a tile's products. Heads alone never exceed 64 rows, so they always take one path; see
-/// [`steady_rows`].
-fn least_rows(group: usize, dim: usize) -> usize {
-    if group == 1 { 8 } else { steady_rows(dim) }
-}
-
-/// The tile's rows of a tensor `[queries, heads, dim]`, filled with zeros to [`least_rows`].
+/// The tile's rows of a tensor `[queries, heads, dim]`, filled with zeros to `least` rows.
 pub(super) fn gather(
     asking: &[(usize, usize)],
     x: &[f32],
     kv_head: usize,
     group: usize,
     [heads, dim]: [usize; 2],
+    least: usize,
 ) -> Vec<f32> {
     let rows = asking.len() * group;
-    let mut gathered = Vec::with_capacity(rows.max(least_rows(group, dim)) * dim);
+    let mut gathered = Vec::with_capacity(rows.max(least) * dim);
     for (row, _) in asking {
         gathered.extend_from_slice(&x[(row * heads + kv_head * group) * dim..][..group * dim]);
     }
-    gathered.resize(rows.max(least_rows(group, dim)) * dim, 0.0);
+    gathered.resize(rows.max(least) * dim, 0.0);
     gathered
 }
 

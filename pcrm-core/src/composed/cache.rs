@@ -1,0 +1,119 @@
+//! A cache of keys and values in two tensors, whose rows are gathered into a tree for every step.
+
+use crate::error::Result;
+use crate::host::HostTensor;
+use crate::kernels::{Attention, BLOCK, CacheShape, CachedRow, CachedRows, LayerCache, Mask, PlannedTree};
+use crate::tensor::Tensor;
+use crate::tree::SequenceTree;
+
+/// Attention over a tree.
+pub type Attend = fn([&Tensor; 3], &PlannedTree, &Attention<'_>) -> Result<Tensor>;
+
+/// Keys and values `[slots, kv_heads, dim]`.
+#[derive(Debug)]
+pub struct TensorCache {
+    shape: CacheShape,
+    keys: Tensor,
+    values: Tensor,
+    attend: Attend,
+}
+
+impl TensorCache {
+    /// Makes room on the device and in the type of `like`; `attend` attends over what is gathered.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(like: &Tensor, shape: CacheShape, attend: Attend) -> Result<Self> {
+        let sizes = [shape.slots(), shape.kv_heads, shape.dim];
+        let zeros = || {
+            let host = HostTensor::f32(sizes, vec![0.0; sizes.iter().product()])?;
+            like.constant(&host)?.copied(like.dtype())
+        };
+        Ok(Self { shape, keys: zeros()?, values: zeros()?, attend })
+    }
+}
+
+impl LayerCache for TensorCache {
+    fn write(&mut self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()> {
+        self.shape.check_write(slots, k, v)?;
+        self.keys.write_rows(slots, k)?;
+        self.values.write_rows(slots, v)
+    }
+
+    fn attend(&self, q: &Tensor, rows: &CachedRows, scale: f64, mask: Mask) -> Result<Tensor> {
+        self.shape.check_attend(q, rows, mask)?;
+        let gathered = Gathered::new(rows)?;
+        let slots = q.constant(&HostTensor::indices(gathered.slots))?;
+        let (k, v) = (self.keys.index_select(0, &slots)?, self.values.index_select(0, &slots)?);
+        let how = Attention { scale, mask, queries: Some(&gathered.queries) };
+        (self.attend)([q, &k, &v], &PlannedTree::new(gathered.tree), &how)
+    }
+}
+
+/// The slots that rows see, as a tree.
+struct Gathered {
+    slots: Vec<u32>,
+    tree: SequenceTree,
+    /// The row of the tree of every row that asks, ascending.
+    queries: Vec<usize>,
+}
+
+impl Gathered {
+    /// Neighbours whose first blocks are the same share them.
+    fn new(rows: &CachedRows) -> Result<Self> {
+        let mut gathered = Self { slots: Vec::new(), tree: SequenceTree::default(), queries: Vec::new() };
+        for group in rows.chunk_by(|a, b| a.blocks[0] == b.blocks[0] && a.position.min(b.position) >= BLOCK) {
+            let shared = match group {
+                [_] => 0,
+                // A row's own block is never shared.
+                _ => (0..group.iter().map(|row| row.position / BLOCK).min().unwrap_or(0))
+                    .take_while(|at| group.iter().all(|row| row.blocks[*at] == group[0].blocks[*at]))
+                    .count(),
+            };
+            let parent = match shared {
+                0 => None,
+                _ => Some(gathered.push(&group[0], 0..shared * BLOCK, None)?),
+            };
+            for row in group {
+                gathered.push(row, shared * BLOCK..row.position + 1, parent)?;
+                gathered.queries.push(gathered.tree.rows() - 1);
+            }
+        }
+        Ok(gathered)
+    }
+
+    fn push(
+        &mut self,
+        row: &CachedRow,
+        positions: std::ops::Range<usize>,
+        parent: Option<usize>,
+    ) -> Result<usize> {
+        let segment = self.tree.push(positions.len(), parent)?;
+        self.slots.extend(
+            positions.map(|position| row.blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32),
+        );
+        Ok(segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: neighbours with one beginning share it, and no row loses a key.
+    #[test]
+    fn what_rows_share_is_gathered_once() -> Result<()> {
+        let row = |position, blocks: &[u32]| CachedRow { position, blocks: blocks.into() };
+        let rows = [row(70, &[3, 1]), row(130, &[3, 4, 0]), row(5, &[2]), row(64, &[6, 5]), row(9, &[6])];
+        let gathered = Gathered::new(&rows)?;
+        // The first two share block 3; a row inside a block shares nothing.
+        assert_eq!(gathered.tree.rows(), 64 + 7 + 67 + 6 + 65 + 10);
+        assert_eq!(gathered.queries, [70, 137, 143, 208, 218]);
+        let positions = gathered.tree.positions();
+        let ends: Vec<u32> = gathered.queries.iter().map(|query| positions[*query]).collect();
+        assert_eq!(ends, [70, 130, 5, 64, 9]);
+        assert_eq!(gathered.slots[..2], [192, 193]);
+        assert_eq!(gathered.slots[70], 64 + 6);
+        Ok(())
+    }
+}

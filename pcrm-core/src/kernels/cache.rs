@@ -1,0 +1,118 @@
+//! Keys and values that outlive a pass, for generation: blocks of slots, and the rows that read them.
+//!
+//! A block holds [`BLOCK`] consecutive positions of a sequence, from a multiple of [`BLOCK`] on: position p of a
+//! sequence is slot `blocks[p / BLOCK] · BLOCK + p % BLOCK` of a cache, where `blocks` is the sequence's own list.
+//! Sequences that begin alike share the blocks of their beginning, so a prompt's keys are kept once for all its
+//! samples. A block is a tile of attention, so that a row meets its keys in the order in which training adds them up.
+
+use std::fmt::Debug;
+
+use super::Mask;
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Positions of a block.
+pub const BLOCK: usize = 64;
+
+/// The size of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheShape {
+    /// The number of blocks.
+    pub blocks: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub dim: usize,
+}
+
+impl CacheShape {
+    /// The number of slots.
+    pub fn slots(&self) -> usize {
+        self.blocks * BLOCK
+    }
+
+    /// Checks the operands of [`LayerCache::write`].
+    ///
+    /// # Errors
+    /// Shapes other than `[slots, kv_heads, dim]`, a slot that is not there.
+    pub fn check_write(&self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()> {
+        let wanted = [slots.len(), self.kv_heads, self.dim];
+        let inside = slots.iter().all(|slot| (*slot as usize) < self.slots());
+        match inside && k.shape() == wanted && v.shape() == wanted {
+            true => Ok(()),
+            false => {
+                let message = format!("k and v must be {wanted:?}, slots below {}", self.slots());
+                Err(Error::shape("cache write", message, &[&k.shape(), &v.shape()]))
+            }
+        }
+    }
+
+    /// Checks the operands of [`LayerCache::attend`] and returns the number of heads.
+    ///
+    /// # Errors
+    /// Queries other than `[rows, heads, dim]`, rows whose blocks do not reach their position, a mask that is not
+    /// causal.
+    pub fn check_attend(&self, q: &Tensor, rows: &CachedRows, mask: Mask) -> Result<usize> {
+        let shape = q.shape();
+        let reaches = |row: &CachedRow| {
+            row.blocks.len() > row.position / BLOCK
+                && row.blocks.iter().all(|block| (*block as usize) < self.blocks)
+        };
+        match shape.as_slice() {
+            [count, heads, dim]
+                if *count == rows.len()
+                    && heads % self.kv_heads == 0
+                    && *dim == self.dim
+                    && rows.iter().all(reaches)
+                    && matches!(mask, Mask::Causal { .. }) =>
+            {
+                Ok(*heads)
+            }
+            _ => {
+                let message =
+                    format!("q must be [{}, heads, {}], rows inside their blocks", rows.len(), self.dim);
+                Err(Error::shape("cache attend", message, &[&shape]))
+            }
+        }
+    }
+}
+
+/// A row that reads a cache.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CachedRow {
+    /// Its position: it sees this one and those before, which are all written.
+    pub position: usize,
+    /// The blocks of its sequence, in order, at least up to its position.
+    pub blocks: Vec<u32>,
+}
+
+impl CachedRow {
+    /// The slot of its own position.
+    pub fn slot(&self) -> u32 {
+        self.blocks[self.position / BLOCK] * BLOCK as u32 + (self.position % BLOCK) as u32
+    }
+
+    /// The blocks that it sees, the last one in part.
+    pub fn seen(&self) -> &[u32] {
+        &self.blocks[..=self.position / BLOCK]
+    }
+}
+
+/// The rows of a step. Rows that share their first blocks are best neighbours: backends read what is shared once.
+pub type CachedRows = [CachedRow];
+
+/// The keys and values of one layer.
+pub trait LayerCache: Debug + Send {
+    /// Writes keys and values `[slots, kv_heads, dim]` to these slots, each named once.
+    ///
+    /// # Errors
+    /// As [`CacheShape::check_write`]; a tensor of another backend.
+    fn write(&mut self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()>;
+
+    /// Softmax attention of one row of every sequence over its keys, its own included: q `[rows, heads, dim]` →
+    /// `[rows, heads, dim]`, as [`Kernels::attention`](super::Kernels::attention) computes it over the whole sequence.
+    ///
+    /// # Errors
+    /// As [`CacheShape::check_attend`]; a tensor of another backend.
+    fn attend(&self, q: &Tensor, rows: &CachedRows, scale: f64, mask: Mask) -> Result<Tensor>;
+}

@@ -1,0 +1,48 @@
+//! A cache of keys and values in the host's memory, for tensors on a CPU.
+
+use std::fmt::{self, Debug};
+
+use super::Spread;
+use super::attention::{Blocks, Step};
+use crate::error::Result;
+use crate::host::HostTensor;
+use crate::kernels::{CacheShape, CachedRows, LayerCache, Mask};
+use crate::tensor::Tensor;
+
+/// Keys and values in f32, whatever the type of the tensors is, read where they lie.
+pub struct HostCache<S> {
+    blocks: Blocks,
+    spread: S,
+}
+
+impl<S> Debug for HostCache<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostCache {:?}", self.blocks.shape())
+    }
+}
+
+impl<S: Spread> HostCache<S> {
+    /// Makes room.
+    pub fn new(shape: CacheShape, spread: S) -> Self {
+        Self { blocks: Blocks::new(shape), spread }
+    }
+}
+
+impl<S: Spread> LayerCache for HostCache<S> {
+    fn write(&mut self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()> {
+        self.blocks.shape().check_write(slots, k, v)?;
+        self.blocks.write(slots, &k.read()?.into_f32(), &v.read()?.into_f32());
+        Ok(())
+    }
+
+    fn attend(&self, q: &Tensor, rows: &CachedRows, scale: f64, mask: Mask) -> Result<Tensor> {
+        let heads = self.blocks.shape().check_attend(q, rows, mask)?;
+        let window = match mask {
+            Mask::Causal { window } => window,
+            Mask::Full => None, // refused by the check
+        };
+        let step = Step { rows, heads, scale: scale as f32, window };
+        let values = self.blocks.attend(&self.spread, &q.read()?.into_f32(), step)?;
+        q.constant(&HostTensor::f32(q.shape(), values)?)?.cast(q.dtype())
+    }
+}
