@@ -1,7 +1,7 @@
 //! The fused operations on host slices (f32 on the CPU), and their place on the tape.
 
 use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats};
 use pcrm_core::slices::HostCache;
 use pcrm_core::slices::attention::{Plan, Sizes};
 use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
@@ -116,6 +116,12 @@ impl Kernels for SliceKernels {
         Ok(Tensor::new(record(value, &[table], move |gradient, _| {
             Ok(vec![Some(embedding::backward(gradient, &ids, vocabulary)?)])
         })))
+    }
+
+    fn sample(&self, hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
+        const OP: &str = "sample";
+        let [hidden, head] = operands::sample::<CandleTensor>(NAME, hidden, head, how)?;
+        token_stats::sample(&dense(OP, &hidden.value)?, &dense(OP, &head.value)?, how)
     }
 
     fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {

@@ -1,7 +1,7 @@
 //! Which fused operations this backend overrides, and their place on the tape.
 
 use pcrm_core::composed::{self, TensorCache};
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
+use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats};
 use pcrm_core::slices::HostCache;
 use pcrm_core::slices::attention::Sizes;
 use pcrm_core::tensor::Unary;
@@ -143,6 +143,14 @@ impl Kernels for TchKernels {
         Ok(record(value, &[table], move |gradient, _| {
             all(OP, embedding::backward(gradient, &ids, vocabulary).map(|d_table| [d_table]))
         }))
+    }
+
+    fn sample(&self, hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
+        let [of_hidden, of_head] = operands::sample::<TchTensor>(NAME, hidden, head, how)?;
+        match of_hidden.value.device() {
+            Device::Cpu => token_stats::sample(&of_hidden.value, &of_head.value, how),
+            _ => composed::sample(hidden, head, how),
+        }
     }
 
     fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {

@@ -1,8 +1,10 @@
 //! The reference of every fused operation, written with the primitives alone: slow, plain, and the specification.
 
 mod cache;
+mod sampling;
 
 pub use self::cache::TensorCache;
+pub use self::sampling::sample;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;

@@ -6,10 +6,12 @@
 mod ask;
 mod cache;
 mod plans;
+mod sample;
 
 pub use ask::{Ask, Asked, NO_QUESTION, TokenStats};
 pub use cache::{BLOCK, CacheShape, CachedRow, CachedRows, LayerCache};
 pub use plans::PlannedTree;
+pub use sample::{Draw, Drawn, Filters};
 
 use crate::composed;
 use crate::error::Result;
@@ -121,6 +123,13 @@ pub trait Kernels: Sync {
     /// Rows of a table: table `[vocabulary, width]`, ids u32 `[rows]` → `[rows, width]`.
     fn embedding(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor> {
         composed::embedding(table, ids)
+    }
+
+    /// Draws a token for every row of hidden `[rows, width]` from softmax(hidden·headᵀ), capped, divided by the
+    /// temperature and filtered as `how` says; head `[vocabulary, width]`. A row's token depends on its own logits and
+    /// its own number alone. Unfiltered log-probabilities are those of [`Kernels::token_stats`].
+    fn sample(&self, hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
+        composed::sample(hidden, head, how)
     }
 
     /// Log-probabilities, and on request entropies, of softmax(logits) with logits = hidden·headᵀ, capped and divided

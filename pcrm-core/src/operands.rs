@@ -4,7 +4,7 @@
 //! than the one that is named ([`Error::MixedBackends`]).
 
 use crate::error::{Error, Result};
-use crate::kernels::{Ask, Slots};
+use crate::kernels::{Ask, Draw, Slots};
 use crate::tensor::{RawTensor, Tensor};
 
 fn expect(op: &'static str, holds: bool, message: &str, operands: &[&Tensor]) -> Result<()> {
@@ -139,6 +139,21 @@ pub fn token_stats<'a, T: RawTensor>(
 ) -> Result<[&'a T; 2]> {
     const OP: &str = "token_stats";
     ask.check(hidden, head)?;
+    Ok([hidden.downcast(OP, backend)?, head.downcast(OP, backend)?])
+}
+
+/// hidden `[rows, width]` and head `[vocabulary, width]`, checked against the rows to draw for.
+///
+/// # Errors
+/// See the module and [`Draw::check`].
+pub fn sample<'a, T: RawTensor>(
+    backend: &'static str,
+    hidden: &'a Tensor,
+    head: &'a Tensor,
+    how: &Draw<'_>,
+) -> Result<[&'a T; 2]> {
+    const OP: &str = "sample";
+    how.check(hidden, head)?;
     Ok([hidden.downcast(OP, backend)?, head.downcast(OP, backend)?])
 }
 

@@ -53,6 +53,7 @@ pub mod order;
 pub mod pairs;
 mod plan;
 pub mod reference;
+pub mod rollout;
 pub mod score;
 pub mod tensorboard;
 pub mod train;

@@ -10,7 +10,8 @@ use std::ops::Range;
 use candle_core as ct;
 use multiversion::multiversion;
 use pcrm_core::Result;
-use pcrm_core::kernels::{Asked, NO_QUESTION};
+use pcrm_core::kernels::{Asked, Draw, Drawn, NO_QUESTION};
+use pcrm_core::slices::sampling::{Row, draw};
 use rayon::prelude::*;
 
 use super::linear::x_times_wt;
@@ -50,11 +51,14 @@ pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> 
     let (mut log_probs, mut entropies, mut correct) =
         (vec![0.0; asked.len()], vec![0.0; asked.len()], vec![0.0; asked.len()]);
     let mut rows = Vec::with_capacity(asked.rows.len());
+    let scale = Scale::of(asked.soft_cap, asked.temperature);
     for chunk in asked.chunks(CHUNK) {
         let part = gathered(&hidden, width, asked, &chunk);
         let mut logits = x_times_wt(&part, &head, [chunk.len(), width, vocabulary]);
-        let stats: Vec<RowStats> =
-            logits.par_chunks_mut(vocabulary).map(|logits| row_stats(logits, asked)).collect();
+        let stats: Vec<RowStats> = logits
+            .par_chunks_mut(vocabulary)
+            .map(|logits| row_stats(logits, &scale, asked.entropy))
+            .collect();
         for ((row, stats), logits) in chunk.zip(&stats).zip(logits.chunks(vocabulary)) {
             for (question, target) in questions(asked, row) {
                 log_probs[question] = logits[target] - stats.total;
@@ -151,14 +155,46 @@ fn questions(asked: &Asked, row: usize) -> impl Iterator<Item = (usize, usize)> 
         .map(|(question, target)| (*question as usize, *target as usize))
 }
 
+/// Draws a token for every row; hidden `[rows, width]`, head `[vocabulary, width]`, both contiguous.
+pub(crate) fn sample(hidden: &ct::Tensor, head: &ct::Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
+    const OP: &str = "sample";
+    let (rows, width, vocabulary) = (hidden.dims()[0], hidden.dims()[1], head.dims()[0]);
+    let (hidden, head) = (floats(OP, hidden)?, floats(OP, head)?);
+    let scale = Scale::of(how.soft_cap, how.filters.stated_temperature());
+    let mut drawn = Vec::with_capacity(rows);
+    for start in (0..rows).step_by(CHUNK) {
+        let count = CHUNK.min(rows - start);
+        let part = &hidden[start * width..][..count * width];
+        let mut logits = x_times_wt(part, &head, [count, width, vocabulary]);
+        drawn.par_extend(logits.par_chunks_mut(vocabulary).enumerate().map(|(at, logits)| {
+            let RowStats { top, total, .. } = row_stats(logits, &scale, false);
+            let row = Row { logits, total, top, penalised: how.penalised(start + at) };
+            draw(&row, &how.filters, how.uniforms[start + at])
+        }));
+    }
+    Ok(drawn)
+}
+
+/// The cap and the factor of logits.
+struct Scale {
+    cap: Option<f32>,
+    inverse: f32,
+}
+
+impl Scale {
+    fn of(soft_cap: Option<f64>, temperature: f64) -> Self {
+        Self { cap: soft_cap.map(|cap| cap as f32), inverse: (1.0 / temperature) as f32 }
+    }
+}
+
 /// Caps and divides a row of logits in place, and sums it up.
-fn row_stats(logits: &mut [f32], asked: &Asked) -> RowStats {
-    if asked.soft_cap.is_some() || asked.temperature != 1.0 {
-        shape(logits, asked.soft_cap.map(|cap| cap as f32), (1.0 / asked.temperature) as f32);
+fn row_stats(logits: &mut [f32], scale: &Scale, entropy: bool) -> RowStats {
+    if scale.cap.is_some() || scale.inverse != 1.0 {
+        shape(logits, scale.cap, scale.inverse);
     }
     let top = top_of(logits);
     let sum = exponentials(logits, top);
-    let entropy = if asked.entropy { sum.ln() - weighted(logits, top) / sum } else { 0.0 };
+    let entropy = if entropy { sum.ln() - weighted(logits, top) / sum } else { 0.0 };
     RowStats { top, total: top + sum.ln(), entropy }
 }
 

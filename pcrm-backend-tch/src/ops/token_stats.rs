@@ -7,9 +7,12 @@
 
 use std::ops::Range;
 
-use pcrm_core::kernels::{Asked, NO_QUESTION};
+use pcrm_core::kernels::{Ask, Asked, Draw, Drawn, NO_QUESTION};
+use pcrm_core::slices::Spread;
+use pcrm_core::slices::sampling::{Row, draw};
 use tch::{Device, Kind, Tensor as Torch};
 
+use super::slices::{Floats, Workers};
 use super::{Torched, linear};
 
 /// Rows whose logits are in memory at once, where the vocabulary is small.
@@ -134,6 +137,37 @@ pub(crate) fn backward(
         }
     }
     Ok([d_hidden, d_head.map(|sum| sum.f_to_kind(head.kind())).transpose()?])
+}
+
+/// Draws a token for every row of hidden `[rows, width]` on the CPU; head `[vocabulary, width]`.
+pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core::Result<Vec<Drawn>> {
+    let err = || crate::failed("sample");
+    let rows: Vec<u32> = (0..hidden.size()[0] as u32).collect();
+    let (temperature, soft_cap) = (how.filters.stated_temperature(), how.soft_cap);
+    let ask = Ask { rows: &rows, targets: &vec![0; rows.len()], temperature, soft_cap, entropy: false };
+    let asked = Asked::new(&ask);
+    let mut drawn = Vec::with_capacity(rows.len());
+    for chunk in chunks(head, &asked) {
+        // The totals are made as `forward` makes them, so that log-probabilities have its bits.
+        let stats = || -> Torched<[Torch; 3]> {
+            let logits = shape(logits_of(&part_of(hidden, &asked, &chunk)?, head)?, &asked)?;
+            let top = logits.f_amax(-1i64, true)?;
+            let (sum, _) = sums(&logits.f_sub(&top)?, false)?;
+            Ok([logits, sum.f_log()?.f_add(&top)?, top])
+        };
+        let [logits, totals, tops] = stats().map_err(err())?;
+        let held = [Floats::of(&logits)?, Floats::of(&totals)?, Floats::of(&tops)?];
+        let [logits, totals, tops]: [&[f32]; 3] = held.each_ref().map(|floats| &**floats);
+        let vocabulary = logits.len() / chunk.len();
+        let rows: Vec<usize> = (0..chunk.len()).collect();
+        drawn.extend(Workers.each(rows, |at| {
+            let penalised = how.penalised(chunk.start + at);
+            let row_logits = &logits[at * vocabulary..][..vocabulary];
+            let row = Row { logits: row_logits, total: totals[at], top: tops[at], penalised };
+            draw(&row, &how.filters, how.uniforms[chunk.start + at])
+        })?);
+    }
+    Ok(drawn)
 }
 
 /// Chunks of whole rounds of [`linear::STEP`] rows.

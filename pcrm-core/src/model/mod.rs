@@ -29,7 +29,7 @@ pub use adoption::Adoption;
 pub use bert::Bert;
 pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Filled, KeyValueCache};
 pub use language::{LanguageModel, TokenQuestions};
 pub use loading::{Loading, Precision};
 pub use lora::LoraConfig;

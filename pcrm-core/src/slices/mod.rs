@@ -8,6 +8,7 @@ pub mod attention;
 mod cache;
 pub mod lanes;
 pub mod product;
+pub mod sampling;
 
 pub use self::cache::HostCache;
 use crate::error::Result;

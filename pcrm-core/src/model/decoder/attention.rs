@@ -1,5 +1,6 @@
 //! The attention of one layer.
 
+use super::cached::Memory;
 use super::{Names, Pass};
 use crate::error::Result;
 use crate::kernels::{self, Mask};
@@ -76,7 +77,7 @@ impl Attention {
     }
 
     /// x `[rows, width]`, normalised → `[wanted rows, width]`.
-    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>, memory: Memory<'_>) -> Result<Tensor> {
         let [mut q, mut k, v] = self.project(x, pass, rows)?;
         if let Some([q_norm, k_norm]) = &self.head_norms {
             q = self.norm_heads(&q, q_norm)?;
@@ -91,7 +92,17 @@ impl Attention {
             Rows::Only(rows) => Some(rows),
         };
         let how = kernels::Attention { scale: self.scale, mask: self.mask, queries };
-        let attended = q.kernels().attention([&q, &k, &v], &pass.tree, &how)?;
+        let attended = match memory {
+            Memory::None => q.kernels().attention([&q, &k, &v], &pass.tree, &how)?,
+            Memory::Fill { cache, rows, slots } => {
+                cache.write(slots, &select(&k, Rows::Only(rows))?, &select(&v, Rows::Only(rows))?)?;
+                q.kernels().attention([&q, &k, &v], &pass.tree, &how)?
+            }
+            Memory::Step { cache, rows, slots } => {
+                cache.write(slots, &k, &v)?;
+                cache.attend(&q, rows, self.scale, self.mask)?
+            }
+        };
         let joined = attended.reshape([attended.shape()[0], self.heads * self.head_dim])?;
         self.output.forward(&joined, pass.noise(rows))
     }

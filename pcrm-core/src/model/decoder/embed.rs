@@ -7,7 +7,6 @@ use crate::model::family::{EmbeddingScale, Positions};
 use crate::model::layers::{Embedding, Weight};
 use crate::params::Params;
 use crate::tensor::Tensor;
-use crate::tree::Packed;
 
 /// The token embedding, and that of positions where they are learned.
 #[derive(Debug, Clone)]
@@ -36,19 +35,18 @@ impl Embed {
         self.tokens.table()
     }
 
-    /// `[rows, width]` in f32.
-    pub fn forward(&self, config: &ModelConfig, batch: &Packed) -> Result<Tensor> {
+    /// Embeds tokens at these positions: `[rows, width]` in f32.
+    pub fn forward(&self, config: &ModelConfig, ids: &[u32], positions: Vec<u32>) -> Result<Tensor> {
         let vocabulary = config.vocabulary;
-        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
             let message = format!("{id} is outside the model's vocabulary of {vocabulary}");
             return Err(Error::invalid("token id", message));
         }
-        let mut x = self.tokens.forward(batch.ids.clone())?.cast(DType::F32)?;
+        let mut x = self.tokens.forward(ids.to_vec())?.cast(DType::F32)?;
         if config.family.embedding_scale == EmbeddingScale::RootWidth {
             x = x.affine((config.width as f64).sqrt(), 0.0)?;
         }
         let Some(table) = &self.positions else { return Ok(x) };
-        let positions = batch.tree.positions();
         if let Some(position) = positions.iter().find(|at| **at as usize >= config.max_positions) {
             let message = format!("{position} is past the model's last ({})", config.max_positions - 1);
             return Err(Error::invalid("position", message));

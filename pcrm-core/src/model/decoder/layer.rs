@@ -1,6 +1,7 @@
 //! One layer: attention and a feed-forward network around a residual stream.
 
 use super::attention::Attention;
+use super::cached::Memory;
 use super::{Names, Pass};
 use crate::error::Result;
 use crate::model::config::Residual;
@@ -79,12 +80,13 @@ impl Layer {
     }
 
     /// x `[rows, width]` → `[wanted rows, width]`.
-    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>, memory: Memory<'_>) -> Result<Tensor> {
         let post = |at: usize, x: Tensor| match &self.post_norms {
             Some(norms) => norms[at].forward(&x),
             None => Ok(x),
         };
-        let attended = post(0, self.attention.forward(&self.attention_norm.forward(x)?, pass, rows)?)?;
+        let normed = self.attention_norm.forward(x)?;
+        let attended = post(0, self.attention.forward(&normed, pass, rows, memory)?)?;
         let fed = |x: &Tensor| {
             post(1, self.feed_forward.forward(&self.feed_forward_norm.forward(x)?, pass.noise(rows))?)
         };

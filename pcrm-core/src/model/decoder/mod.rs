@@ -1,30 +1,31 @@
 //! The decoder, written once: families differ in data, backends in kernels.
 
 mod attention;
+mod cached;
 mod embed;
 mod layer;
+mod stored;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::cached::Memory;
+pub use self::cached::{Filled, KeyValueCache};
 use self::embed::Embed;
 use self::layer::Layer;
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::host::HostTensor;
 use crate::kernels::{Ask, PlannedTree, TokenStats};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::layers::{Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
-use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module, peft};
-use crate::model::parameters::{Head, Parameter, parameters};
+use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module};
+use crate::model::parameters::Head;
 use crate::model::recompute::{Checkpointing, recomputed};
 use crate::model::rope::Angles;
-use crate::model::weights::{self, Entry};
 use crate::model::{Rows, folder};
 use crate::params::Params;
 use crate::tensor::Tensor;
@@ -271,7 +272,8 @@ impl Decoder {
     /// # Errors
     /// Token ids outside the vocabulary, positions past the model's last one.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
-        let mut x = self.embed.forward(&self.config, batch)?.cast(self.compute)?;
+        let positions = batch.tree.positions();
+        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
         let pass = self.pass(batch, &x)?;
         // The last segment's activations are needed at once, so it keeps them.
         let kept = match self.checkpointing.segment(self.layers.len()) {
@@ -286,7 +288,7 @@ impl Decoder {
         };
         for (at, layer) in self.layers.iter().enumerate().skip(kept) {
             let last = at + 1 == self.layers.len();
-            x = layer.forward(&x, &pass, if last { rows } else { Rows::All })?;
+            x = layer.forward(&x, &pass, if last { rows } else { Rows::All }, Memory::None)?;
         }
         self.last_norm.forward(&x)
     }
@@ -303,7 +305,7 @@ impl Decoder {
         recomputed(x, params, move |x, params| {
             let mut x = x.clone();
             for layer in &layers {
-                x = layer.over(params).forward(&x, &pass, Rows::All)?;
+                x = layer.over(params).forward(&x, &pass, Rows::All, Memory::None)?;
             }
             Ok(x)
         })
@@ -370,77 +372,5 @@ impl Decoder {
                 format!("{cap}; logits that are capped are not served"),
             )),
         }
-    }
-
-    /// Lists the parameters that checkpoints hold: those of the adapters if there are any, else all.
-    fn stored(&self) -> Vec<Parameter> {
-        match &self.adapters {
-            Some(adapters) => adapters.parameters(&self.config, &self.heads),
-            None => parameters(&self.config, &self.heads),
-        }
-    }
-
-    /// Returns the weights that checkpoints hold by name, as files store them: those of the adapters if there
-    /// are any, else all.
-    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
-        let mut tensors = BTreeMap::new();
-        for parameter in self.stored() {
-            let host = parameter.turned(self.params.get(&parameter.name)?.read()?)?;
-            tensors.insert(parameter.name, host);
-        }
-        Ok(tensors)
-    }
-
-    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, reading one at a time from the
-    /// device, under the names that `named` gives.
-    pub(super) fn write(&self, path: &Path, named: impl Fn(&str) -> String) -> Result<()> {
-        let mut parameters = BTreeMap::new();
-        let mut entries = Vec::new();
-        for parameter in self.stored() {
-            let tensor = self.params.get(&parameter.name)?;
-            let mut shape = tensor.shape();
-            if parameter.transposed {
-                shape.reverse();
-            }
-            let name = named(&parameter.name);
-            entries.push(Entry { name: name.clone(), dtype: tensor.dtype(), shape });
-            parameters.insert(name, parameter);
-        }
-        weights::save_streamed(path, entries, |name| {
-            let missing = || Error::invalid(name, "is no parameter of the model");
-            let parameter = parameters.get(name).ok_or_else(missing)?;
-            parameter.turned(self.params.get(&parameter.name)?.read()?)
-        })
-    }
-
-    /// Overwrites the weights with those of [`Decoder::tensors`].
-    ///
-    /// # Errors
-    /// A weight that is missing or has another shape; no weight has changed then.
-    pub fn restore(&self, mut tensors: BTreeMap<String, HostTensor>) -> Result<()> {
-        let mut fitting = Vec::new();
-        for parameter in self.stored() {
-            let host = parameter.fitting(tensors.remove(&parameter.name))?;
-            fitting.push((self.params.get(&parameter.name)?, host));
-        }
-        if let Some(name) = tensors.keys().next() {
-            return Err(Error::invalid(name, "is not a weight that this model trains"));
-        }
-        for (param, host) in fitting {
-            param.assign(&param.constant(&host)?)?;
-        }
-        Ok(())
-    }
-
-    /// Overwrites the trained weights with those of a folder that the model was saved to: of a model with
-    /// adapters, the adapters.
-    ///
-    /// # Errors
-    /// A file that cannot be read; a weight that is missing or has another shape.
-    pub fn restore_from(&self, dir: &Path) -> Result<()> {
-        self.restore(match self.adapters() {
-            Some(_) => peft::saved(dir, self.config())?,
-            None => weights::load_file(&dir.join(weights::SINGLE))?,
-        })
     }
 }

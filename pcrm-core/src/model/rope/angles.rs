@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Rope;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::tree::SequenceTree;
 
@@ -33,14 +33,34 @@ impl Angles {
 
     /// Returns cos and sin of every row's angles, each `[rows, dim / 2]`.
     pub fn of(&self, tree: &SequenceTree) -> Result<[HostTensor; 2]> {
-        let (positions, half) = (tree.positions(), self.rope.dim / 2);
+        self.turned(&tree.positions(), &self.rope.lengths(tree))
+    }
+
+    /// Returns cos and sin at these positions of sequences within the trained context, each `[rows, dim / 2]`.
+    ///
+    /// # Errors
+    /// A position beyond the trained context of angles that depend on the length of the sequence.
+    pub fn at(&self, positions: &[u32]) -> Result<[HostTensor; 2]> {
+        let trained = self.rope.trained().unwrap_or(usize::MAX);
+        if let Some(position) = positions.iter().find(|position| **position as usize >= trained) {
+            let message = format!(
+                "dynamic: position {position} is past the trained context of {trained}, where all angles change with \
+                 the length of the sequence; keys that are kept cannot follow"
+            );
+            return Err(Error::invalid("rope_scaling", message));
+        }
+        self.turned(positions, &vec![0; positions.len()])
+    }
+
+    fn turned(&self, positions: &[u32], lengths: &[usize]) -> Result<[HostTensor; 2]> {
+        let half = self.rope.dim / 2;
         let count = positions.iter().max().map_or(0, |last| *last as usize + 1);
         let mut tables: BTreeMap<usize, Table> = BTreeMap::new(); // by length
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for (position, length) in positions.iter().zip(self.rope.lengths(tree)) {
-            let table = tables.entry(length).or_insert_with(|| match length {
+        for (position, length) in positions.iter().zip(lengths) {
+            let table = tables.entry(*length).or_insert_with(|| match length {
                 0 => self.table(count),
-                length => Arc::new(self.rope.table(count, length)),
+                length => Arc::new(self.rope.table(count, *length)),
             });
             let row = &table[*position as usize * half..][..half];
             cos.extend(row.iter().map(|(cos, _)| *cos));

@@ -1,0 +1,136 @@
+//! Passes that keep keys and values: a prompt's, and one token of every sequence after it.
+//!
+//! Both run the layers of training. In f32 on a CPU the hidden states of a step have the bits that a pass over the whole
+//! sequence gives them.
+
+use std::sync::Arc;
+
+use super::{Decoder, Pass};
+use crate::error::{Error, Result};
+use crate::kernels::{CacheShape, CachedRow, CachedRows, Draw, Drawn, Filters, LayerCache, PlannedTree};
+use crate::model::{ModelConfig, Rows};
+use crate::tensor::Tensor;
+use crate::tree::Packed;
+
+/// The keys and values of all layers.
+#[derive(Debug)]
+pub struct KeyValueCache {
+    layers: Vec<Box<dyn LayerCache>>,
+    shape: CacheShape,
+}
+
+impl KeyValueCache {
+    /// The size of every layer's cache.
+    pub fn shape(&self) -> CacheShape {
+        self.shape
+    }
+}
+
+/// Rows of a batch and the slots that keep their keys and values. A row may fill several slots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Rows of the batch, ascending.
+    pub rows: Vec<usize>,
+    /// A slot for each.
+    pub slots: Vec<u32>,
+}
+
+/// The use that a layer makes of its cache.
+pub(super) enum Memory<'a> {
+    /// None.
+    None,
+    /// Keys and values of some rows are written.
+    Fill { cache: &'a mut dyn LayerCache, rows: &'a [usize], slots: &'a [u32] },
+    /// Every row continues a sequence in the cache; its own slot is the one of the same index.
+    Step { cache: &'a mut dyn LayerCache, rows: &'a CachedRows, slots: &'a [u32] },
+}
+
+impl Decoder {
+    /// Makes room for so many blocks of keys and values in every layer, see [`kernels::cache`](crate::kernels::BLOCK).
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn cache(&self, blocks: usize) -> Result<KeyValueCache> {
+        let shape = CacheShape { blocks, kv_heads: self.config.kv_heads, dim: self.config.head_dim };
+        let like = self.embed.table().detach().narrow(0, 0, 1)?.cast(self.compute)?;
+        let layers = self.layers.iter().map(|_| like.kernels().cache(&like, shape)).collect::<Result<_>>()?;
+        Ok(KeyValueCache { layers, shape })
+    }
+
+    /// Returns the bytes that a block takes in the caches of all layers, in the type that they keep.
+    pub fn block_bytes(&self, element: usize) -> usize {
+        let ModelConfig { kv_heads, head_dim, .. } = self.config();
+        2 * self.layers.len() * kv_heads * head_dim * crate::kernels::BLOCK * element
+    }
+
+    /// Returns the most tokens of a sequence that a cache can keep; `None`: any number.
+    pub fn keeps_up_to(&self) -> Option<usize> {
+        let learned = self.config.has_learned_positions().then_some(self.config.max_positions);
+        [learned, self.config.shares_up_to()].into_iter().flatten().min()
+    }
+
+    /// Computes the hidden states of `rows` after the last norm, as [`Decoder::forward`] does without history, and keeps
+    /// keys and values.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`]; a sequence longer than [`Decoder::keeps_up_to`]; a slot that is not there.
+    pub fn prefill(
+        &self,
+        batch: &Packed,
+        rows: Rows<'_>,
+        cache: &mut KeyValueCache,
+        filled: &Filled,
+    ) -> Result<Tensor> {
+        let positions = batch.tree.positions();
+        let longest = positions.iter().max().map_or(0, |last| *last as usize + 1);
+        if let Some(most) = self.keeps_up_to().filter(|most| longest > *most) {
+            let message = format!("a sequence has {longest} tokens; the model keeps keys of at most {most}");
+            return Err(Error::invalid("positions", message));
+        }
+        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
+        let pass = self.pass(batch, &x)?;
+        for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
+            let wanted = if at + 1 == self.layers.len() { rows } else { Rows::All };
+            let memory = Memory::Fill { cache: cache.as_mut(), rows: &filled.rows, slots: &filled.slots };
+            x = layer.forward(&x, &pass, wanted, memory)?;
+        }
+        self.last_norm.forward(&x)
+    }
+
+    /// Computes the hidden states of one token of every sequence after the last norm, `[rows, width]`, and keeps its keys
+    /// and values.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, positions past the model's last one, a block that is not there.
+    pub fn step(&self, ids: &[u32], rows: &CachedRows, cache: &mut KeyValueCache) -> Result<Tensor> {
+        let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
+        let slots: Vec<u32> = rows.iter().map(CachedRow::slot).collect();
+        let mut x = self.embed.forward(&self.config, ids, positions.clone())?.cast(self.compute)?;
+        let angles = self.angles.iter().map(|angles| {
+            let [cos, sin] = angles.at(&positions)?;
+            Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
+        });
+        let angles = angles.collect::<Result<_>>()?;
+        let pass = Pass { tree: Arc::new(PlannedTree::default()), angles, dropout: None };
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+            let memory = Memory::Step { cache: cache.as_mut(), rows, slots: &slots };
+            x = layer.forward(&x, &pass, Rows::All, memory)?;
+        }
+        self.last_norm.forward(&x)
+    }
+
+    /// Draws a token for every row of hidden states `[rows, width]`; logits that the config caps are capped.
+    ///
+    /// # Errors
+    /// As [`Decoder::language_head`]; as many numbers as rows are needed; filters out of range.
+    pub fn sample(
+        &self,
+        hidden: &Tensor,
+        filters: Filters,
+        uniforms: &[f64],
+        tokens: &[&[u32]],
+    ) -> Result<Vec<Drawn>> {
+        let how = Draw { filters, soft_cap: self.config.logit_cap, uniforms, tokens };
+        hidden.kernels().sample(hidden, &self.effective_head()?, &how)
+    }
+}

@@ -1,0 +1,85 @@
+//! The weights of a decoder in files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Decoder;
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::model::lora::peft;
+use crate::model::parameters::{Parameter, parameters};
+use crate::model::weights::{self, Entry};
+
+impl Decoder {
+    /// Lists the parameters that checkpoints hold: those of the adapters if there are any, else all.
+    fn stored(&self) -> Vec<Parameter> {
+        match &self.adapters {
+            Some(adapters) => adapters.parameters(&self.config, &self.heads),
+            None => parameters(&self.config, &self.heads),
+        }
+    }
+
+    /// Returns the weights that checkpoints hold by name, as files store them: those of the adapters if there
+    /// are any, else all.
+    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut tensors = BTreeMap::new();
+        for parameter in self.stored() {
+            let host = parameter.turned(self.params.get(&parameter.name)?.read()?)?;
+            tensors.insert(parameter.name, host);
+        }
+        Ok(tensors)
+    }
+
+    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, reading one at a time from the
+    /// device, under the names that `named` gives.
+    pub(in crate::model) fn write(&self, path: &Path, named: impl Fn(&str) -> String) -> Result<()> {
+        let mut parameters = BTreeMap::new();
+        let mut entries = Vec::new();
+        for parameter in self.stored() {
+            let tensor = self.params.get(&parameter.name)?;
+            let mut shape = tensor.shape();
+            if parameter.transposed {
+                shape.reverse();
+            }
+            let name = named(&parameter.name);
+            entries.push(Entry { name: name.clone(), dtype: tensor.dtype(), shape });
+            parameters.insert(name, parameter);
+        }
+        weights::save_streamed(path, entries, |name| {
+            let missing = || Error::invalid(name, "is no parameter of the model");
+            let parameter = parameters.get(name).ok_or_else(missing)?;
+            parameter.turned(self.params.get(&parameter.name)?.read()?)
+        })
+    }
+
+    /// Overwrites the weights with those of [`Decoder::tensors`].
+    ///
+    /// # Errors
+    /// A weight that is missing or has another shape; no weight has changed then.
+    pub fn restore(&self, mut tensors: BTreeMap<String, HostTensor>) -> Result<()> {
+        let mut fitting = Vec::new();
+        for parameter in self.stored() {
+            let host = parameter.fitting(tensors.remove(&parameter.name))?;
+            fitting.push((self.params.get(&parameter.name)?, host));
+        }
+        if let Some(name) = tensors.keys().next() {
+            return Err(Error::invalid(name, "is not a weight that this model trains"));
+        }
+        for (param, host) in fitting {
+            param.assign(&param.constant(&host)?)?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites the trained weights with those of a folder that the model was saved to: of a model with
+    /// adapters, the adapters.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a weight that is missing or has another shape.
+    pub fn restore_from(&self, dir: &Path) -> Result<()> {
+        self.restore(match self.adapters() {
+            Some(_) => peft::saved(dir, self.config())?,
+            None => weights::load_file(&dir.join(weights::SINGLE))?,
+        })
+    }
+}

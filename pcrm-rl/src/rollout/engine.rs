@@ -1,0 +1,352 @@
+//! Continuous batching: waiting prompts enter as samples end, and all active samples decode a token together.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use pcrm_core::kernels::{BLOCK, CachedRow, Filters};
+use pcrm_core::model::{Decoder, KeyValueCache};
+use serde::{Deserialize, Serialize};
+
+use super::admission::{Admitted, Waiting};
+use super::blocks::Blocks;
+use super::results::Results;
+use super::{Prompt, Sample, Sampling, Stop, uniform};
+use crate::error::{Error, Result};
+use crate::options::refuse;
+
+/// What decoding may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// Tokens whose keys and values are kept at once.
+    pub cache_tokens: usize,
+    /// Tokens of prompts that are computed at once.
+    pub prefill_tokens: usize,
+    /// Samples that decode at once.
+    pub rows: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { cache_tokens: 128 * 1024, prefill_tokens: 2048, rows: 256 }
+    }
+}
+
+impl Budget {
+    /// Returns the number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.cache_tokens.div_ceil(BLOCK)
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// A budget of nothing, by name.
+    pub fn check(&self) -> Result<()> {
+        let fields = [
+            ("cache_tokens", self.cache_tokens),
+            ("prefill_tokens", self.prefill_tokens),
+            ("rows", self.rows),
+        ];
+        match fields.into_iter().find(|(_, value)| *value == 0) {
+            Some((field, _)) => refuse(field, "0, expected at least 1".into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Counts of a run so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Prompts whose samples have all ended.
+    pub prompts: usize,
+    /// Samples that have ended.
+    pub samples: usize,
+    /// Samples that are decoding.
+    pub active: usize,
+    /// Tokens of prompts that were computed, again those of preempted samples.
+    pub prompt_tokens: usize,
+    /// Tokens that were sampled.
+    pub sampled: usize,
+    /// Steps of decoding.
+    pub steps: usize,
+    /// Samples that were thrown out of the cache, to be computed again.
+    pub preempted: usize,
+}
+
+/// Follows a run.
+pub trait Watch {
+    /// A prompt's samples have all ended. Prompts are delivered in their order.
+    ///
+    /// # Errors
+    /// Those of the watcher, which end the run.
+    fn done(&mut self, prompt: usize, samples: Vec<Sample>) -> Result<()>;
+
+    /// A token was sampled; the place of its prompt, and the number of its sample.
+    fn token(&mut self, prompt: usize, sample: usize, id: u32) {
+        let _ = (prompt, sample, id);
+    }
+
+    /// A step was made. Breaking ends the run with [`Error::Interrupted`].
+    fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
+        let _ = progress;
+        ControlFlow::Continue(())
+    }
+}
+
+/// A sample that decodes.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// The place of its prompt.
+    pub prompt: usize,
+    /// Its number among the prompt's samples.
+    pub sample: usize,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// The blocks of its sequence; the first ones may be shared.
+    pub blocks: Vec<u32>,
+    pub made: Made,
+}
+
+/// The tokens of a sample so far.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Made {
+    pub ids: Vec<u32>,
+    pub log_probs: Vec<f32>,
+    pub filtered: Vec<f32>,
+}
+
+impl Active {
+    /// The position of its last token, whose keys are not kept yet.
+    fn position(&self) -> usize {
+        self.prompt_tokens + self.made.ids.len() - 1
+    }
+}
+
+/// Decodes samples over a cache that it keeps from run to run.
+#[derive(Debug)]
+pub struct Engine {
+    budget: Budget,
+    cache: KeyValueCache,
+}
+
+/// The state of a run.
+pub(super) struct Run<'a> {
+    pub decoder: &'a Decoder,
+    pub prompts: &'a [Prompt],
+    pub sampling: Sampling,
+    pub stop: &'a Stop<'a>,
+    pub budget: Budget,
+    pub blocks: Blocks,
+    pub waiting: VecDeque<Waiting>,
+    pub active: Vec<Active>,
+    pub results: Results,
+    pub progress: Progress,
+}
+
+impl Engine {
+    /// Makes room for keys and values of models of this shape.
+    ///
+    /// # Errors
+    /// A budget of nothing; no memory.
+    pub fn new(decoder: &Decoder, budget: Budget) -> Result<Self> {
+        budget.check()?;
+        Ok(Self { cache: decoder.cache(budget.blocks())?, budget })
+    }
+
+    /// Samples so many answers of every prompt. `decoder` has the shape that the engine was made for; it computes
+    /// without history.
+    ///
+    /// # Errors
+    /// An empty prompt, one that does not fit with its answer into the cache or among the model's positions; a token
+    /// outside the vocabulary; a log-probability that is no number; an interruption.
+    pub fn run(
+        &mut self,
+        decoder: &Decoder,
+        prompts: &[Prompt],
+        samples: usize,
+        sampling: &Sampling,
+        stop: &Stop<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<Progress> {
+        sampling.check()?;
+        self.check(decoder, prompts, sampling)?;
+        let decoder = &decoder.detached();
+        let waiting = (0..prompts.len()).map(|prompt| Waiting::whole(prompt, samples));
+        let mut run = Run {
+            decoder,
+            prompts,
+            sampling: *sampling,
+            stop,
+            budget: self.budget,
+            blocks: Blocks::new(self.budget.blocks()),
+            waiting: if samples == 0 { VecDeque::new() } else { waiting.collect() },
+            active: Vec::new(),
+            results: Results::new(prompts.len(), samples),
+            progress: Progress::default(),
+        };
+        while !(run.waiting.is_empty() && run.active.is_empty()) {
+            while let Some(admitted) = run.admit() {
+                run.prefill(admitted, &mut self.cache, watch)?;
+            }
+            run.deliver(watch)?;
+            run.step(&mut self.cache, watch)?;
+            run.deliver(watch)?;
+            run.progress.active = run.active.len();
+            if watch.step(&run.progress).is_break() {
+                let (done, all) = (run.progress.prompts, prompts.len());
+                return Err(Error::Interrupted(format!("stopped after {done} of {all} prompts")));
+            }
+        }
+        Ok(run.progress)
+    }
+
+    /// Refuses prompts that cannot be continued.
+    fn check(&self, decoder: &Decoder, prompts: &[Prompt], sampling: &Sampling) -> Result<()> {
+        let most = decoder.keeps_up_to().unwrap_or(usize::MAX);
+        for (at, prompt) in prompts.iter().enumerate() {
+            let tokens = prompt.ids.len() + sampling.max_tokens;
+            let fault = if prompt.ids.is_empty() {
+                "has no token; expected at least one to continue".to_owned()
+            } else if tokens > most {
+                format!(
+                    "{} tokens and an answer of at most {} are more than the {most} positions of the model",
+                    prompt.ids.len(),
+                    sampling.max_tokens
+                )
+            } else if tokens.div_ceil(BLOCK) > self.budget.blocks() {
+                format!(
+                    "{} tokens and an answer of at most {} do not fit into a cache of {} tokens",
+                    prompt.ids.len(),
+                    sampling.max_tokens,
+                    self.budget.cache_tokens
+                )
+            } else {
+                continue;
+            };
+            return refuse("prompt", format!("{}: {fault}", at + 1));
+        }
+        Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// Decodes the next token of every active sample.
+    fn step(&mut self, cache: &mut KeyValueCache, watch: &mut dyn Watch) -> Result<()> {
+        self.grow();
+        if self.active.is_empty() {
+            return Ok(());
+        }
+        let last = |active: &Active| active.made.ids.last().copied().unwrap_or_default();
+        let ids: Vec<u32> = self.active.iter().map(last).collect();
+        let rows: Vec<CachedRow> = self
+            .active
+            .iter()
+            .map(|active| CachedRow { position: active.position(), blocks: active.blocks.clone() })
+            .collect();
+        let hidden = self.decoder.step(&ids, &rows, cache)?;
+        self.progress.steps += 1;
+        let active = std::mem::take(&mut self.active);
+        self.active = self.draw(active, &hidden, watch)?;
+        Ok(())
+    }
+
+    /// Draws a token for each of `active`, in the order of the rows of `hidden`, and returns those that go on.
+    pub(super) fn draw(
+        &mut self,
+        active: Vec<Active>,
+        hidden: &pcrm_core::Tensor,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Active>> {
+        let Sampling { filters, max_tokens, seed } = self.sampling;
+        let number = |active: &Active| {
+            let (prompt, position) = (self.prompts[active.prompt].number, active.made.ids.len() as u64);
+            uniform(seed, prompt, active.sample as u64, position)
+        };
+        let uniforms: Vec<f64> = active.iter().map(number).collect();
+        let sequences: Vec<Vec<u32>> = match filters.repetition_penalty == 1.0 {
+            true => Vec::new(),
+            false => {
+                active.iter().map(|one| [&self.prompts[one.prompt].ids[..], &one.made.ids].concat()).collect()
+            }
+        };
+        let tokens: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let drawn = self.decoder.sample(hidden, filters, &uniforms, &tokens)?;
+        let mut left = Vec::with_capacity(active.len());
+        for (mut one, drawn) in active.into_iter().zip(drawn) {
+            if !drawn.log_prob.is_finite() {
+                let (prompt, position) = (one.prompt + 1, one.made.ids.len() + 1);
+                let message =
+                    format!("prompt {prompt}: the log-probability of token {position} is {}", drawn.log_prob);
+                refuse("model", message)?;
+            }
+            one.made.push(drawn, filters);
+            self.progress.sampled += 1;
+            watch.token(one.prompt, one.sample, drawn.id);
+            match self.stop.finish(&one.made.ids, max_tokens) {
+                Some(finish) => {
+                    self.blocks.release(&one.blocks);
+                    self.progress.samples += 1;
+                    self.results.add(one.prompt, one.sample, one.made.into_sample(finish));
+                }
+                None => left.push(one),
+            }
+        }
+        Ok(left)
+    }
+
+    /// Gives every active sample the block of its next position. Where there is none, the sample that entered last is
+    /// thrown out, to be computed again when there is room.
+    fn grow(&mut self) {
+        let mut at = 0;
+        while at < self.active.len() {
+            let needed = self.active[at].position() / BLOCK + 1;
+            if self.active[at].blocks.len() >= needed {
+                at += 1;
+                continue;
+            }
+            match self.blocks.take(1) {
+                Some(block) => self.active[at].blocks.push(block),
+                None => {
+                    if let Some(out) = self.active.pop() {
+                        self.blocks.release(&out.blocks);
+                        self.progress.preempted += 1;
+                        self.waiting.push_front(Waiting::again(out));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over the prompts that are complete.
+    fn deliver(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        while let Some((prompt, samples)) = self.results.next() {
+            self.progress.prompts += 1;
+            watch.done(prompt, samples)?;
+        }
+        Ok(())
+    }
+}
+
+impl Made {
+    fn push(&mut self, drawn: pcrm_core::kernels::Drawn, filters: Filters) {
+        self.ids.push(drawn.id);
+        self.log_probs.push(drawn.log_prob);
+        if filters.is_filtered() || filters.is_greedy() {
+            self.filtered.push(drawn.filtered);
+        }
+    }
+
+    fn into_sample(self, finish: super::Finish) -> Sample {
+        let Self { ids, log_probs, filtered } = self;
+        let filtered = (!filtered.is_empty()).then_some(filtered);
+        Sample { ids, log_probs, filtered, finish }
+    }
+}
+
+impl Run<'_> {
+    /// Chooses prompts to compute next; `None` if there is no room or nothing waits.
+    fn admit(&mut self) -> Option<Admitted> {
+        Admitted::choose(self)
+    }
+}

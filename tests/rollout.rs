@@ -1,0 +1,244 @@
+//! Samples have the log-probabilities of training, and depend on nothing but themselves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::kernels::{Composed, Draw, Filters};
+use pcrm_core::model::{LanguageModel, LoraConfig, ModelConfig, TokenQuestions};
+use pcrm_core::{Backend, DType, Kernels, Packed};
+use pcrm_rl::rollout::{Budget, Engine, Finish, Progress, Prompt, Sample, Sampling, Stop, Watch};
+
+use crate::subject::{Subject, every_backend};
+use crate::support::{beside, random};
+
+/// A model of each way of turning positions, sharing heads and looking back.
+const FAMILIES: [&str; 10] = [
+    "gemma3",
+    "gemma3-linear",
+    "gpt2",
+    "gpt_neox-yarn",
+    "llama",
+    "llama-tied-linear",
+    "mistral-window",
+    "qwen2-window",
+    "qwen3-yarn",
+    "llama3",
+];
+
+/// Collects samples by prompt.
+#[derive(Default)]
+struct Collected(Vec<Vec<Sample>>);
+
+impl Watch for Collected {
+    fn done(&mut self, prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
+        assert_eq!(prompt, self.0.len(), "prompts come in order");
+        self.0.push(samples);
+        Ok(())
+    }
+}
+
+fn load(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
+    Ok(LanguageModel::load(backend, &beside("golden/models").join(family), DType::F32)?)
+}
+
+/// A model with adapters that change what it computes.
+fn adapted(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
+    let config = LoraConfig { r: 4, ..LoraConfig::default() };
+    let model = load(backend, family)?.with_adapters(config, Path::new("base"), 3)?;
+    for (at, (_, param)) in model.params().iter_trained().enumerate() {
+        param.assign(&param.constant(&random(&param.shape(), at as u64)?)?)?;
+    }
+    Ok(model)
+}
+
+/// Prompts of several lengths, around those of a block, as the model's positions allow.
+fn prompts(config: &ModelConfig, answer: usize) -> Vec<Prompt> {
+    let most = config.max_positions.min(256) - answer;
+    let lengths = [3, 63, 64, 65, 40, 130, 1, 100].map(|length: usize| length.min(most));
+    let id = |number: usize, at: usize| ((at * 31 + number * 7) % 60) as u32 + 5;
+    let prompt = |(number, length): (usize, usize)| Prompt {
+        number: number as u64,
+        ids: (0..length).map(|at| id(number, at)).collect(),
+    };
+    lengths.into_iter().enumerate().map(prompt).collect()
+}
+
+fn sample(
+    model: &LanguageModel,
+    prompts: &[Prompt],
+    samples: usize,
+    how: &Sampling,
+    budget: Budget,
+) -> Result<(Vec<Vec<Sample>>, Progress)> {
+    let mut collected = Collected::default();
+    let mut engine = Engine::new(model.decoder(), budget)?;
+    let stop = Stop::at([2]);
+    let progress = engine.run(model.decoder(), prompts, samples, how, &stop, &mut collected)?;
+    Ok((collected.0, progress))
+}
+
+/// ln p of every token of a prompt's samples in one tree, as training computes it.
+fn trained(model: &LanguageModel, prompt: &Prompt, samples: &[Sample], temperature: f64) -> Result<Vec<Vec<f32>>> {
+    let mut batch = Packed::default();
+    let segment = batch.push(&prompt.ids, None)?;
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for sample in samples {
+        let start = batch.ids.len();
+        batch.push(&sample.ids, Some(segment))?;
+        rows.push(prompt.ids.len() - 1);
+        rows.extend(start..batch.ids.len() - 1);
+        targets.extend(&sample.ids);
+    }
+    let how = TokenQuestions { temperature, entropy: false };
+    let all = model.trainable().token_stats(&batch, &rows, &targets, how)?.log_probs.read()?.into_f32();
+    let mut all = all.into_iter();
+    Ok(samples.iter().map(|sample| all.by_ref().take(sample.ids.len()).collect()).collect())
+}
+
+fn check(subject: &Subject, what: &str, got: &[Vec<Sample>], want: &[Vec<Sample>]) -> Result<()> {
+    if subject.exact() {
+        ensure!(got == want, "{what}: other samples");
+    }
+    Ok(())
+}
+
+/// Protects: the importance ratio of a first update is exactly 1: sampled tokens have the log-probabilities of the
+/// training pass over the same trees, to the bit, for every family and with adapters.
+#[test]
+fn sampled_tokens_have_the_log_probabilities_of_training() -> Result<()> {
+    every_backend(|backend| {
+        for (family, with_adapters) in FAMILIES.into_iter().map(|family| (family, false)).chain([("qwen2", true)]) {
+            let model = if with_adapters { adapted(backend, family)? } else { load(backend, family)? };
+            let answer = 24;
+            let prompts = prompts(model.config(), answer);
+            let filters = Filters { temperature: 1.3, ..Filters::default() };
+            let how = Sampling { filters, max_tokens: answer, seed: 5 };
+            let (samples, _) = sample(&model, &prompts, 3, &how, Budget::default())?;
+            let mut lengths = BTreeMap::new();
+            for (prompt, samples) in prompts.iter().zip(&samples) {
+                ensure!(samples.len() == 3, "{family}: {} samples", samples.len());
+                let want = trained(&model, prompt, samples, filters.temperature)?;
+                for (sample, want) in samples.iter().zip(&want) {
+                    let what = format!("{family}, a prompt of {}", prompt.ids.len());
+                    match backend.exact() {
+                        true => ensure!(
+                            sample.log_probs == *want,
+                            "{what}: ratios {:?}",
+                            sample.log_probs.iter().zip(want).map(|(a, b)| a - b).collect::<Vec<_>>()
+                        ),
+                        false => backend.check_close(&what, &sample.log_probs, want, 1e-4)?,
+                    }
+                    ensure!(sample.filtered.is_none());
+                    let ended = sample.ids.last() == Some(&2);
+                    ensure!(sample.finish == if ended { Finish::Token(2) } else { Finish::Length });
+                    ensure!(ended || sample.ids.len() == answer);
+                    *lengths.entry(sample.ids.len()).or_insert(0) += 1;
+                }
+            }
+            ensure!(lengths.len() > 1, "{family}: no sample left before the others");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a sample is the same alone, among others, in another order, in small passes, with a cache so small that
+/// samples are thrown out and computed again, and with few rows at a time.
+#[test]
+fn a_sample_depends_on_nothing_beside_it() -> Result<()> {
+    every_backend(|backend| {
+        let filters = Filters { top_p: 0.95, repetition_penalty: 1.1, ..Filters::default() };
+        for family in ["qwen2", "gemma3", "gpt2"] {
+            let model = load(backend, family)?;
+            let answer = 30;
+            let how = Sampling { filters, max_tokens: answer, seed: 9 };
+            let prompts = prompts(model.config(), answer);
+            let (want, _) = sample(&model, &prompts, 4, &how, Budget::default())?;
+            let tight = Budget { cache_tokens: 320, ..Budget::default() };
+            let (small, progress) = sample(&model, &prompts, 4, &how, tight)?;
+            if family != "gpt2" {
+                ensure!(progress.preempted > 0, "{family}: nothing was thrown out");
+            }
+            check(backend, &format!("{family}, a cache of 320"), &small, &want)?;
+            for budget in [Budget { rows: 3, ..tight }, Budget { prefill_tokens: 1, rows: 1, ..tight }] {
+                let (got, _) = sample(&model, &prompts, 4, &how, budget)?;
+                check(backend, &format!("{family}, {budget:?}"), &got, &want)?;
+            }
+            let mut order: Vec<usize> = (0..prompts.len()).collect();
+            order.reverse();
+            let turned: Vec<Prompt> = order.iter().map(|at| prompts[*at].clone()).collect();
+            let (got, _) = sample(&model, &turned, 4, &how, Budget::default())?;
+            let back: Vec<Vec<Sample>> = got.into_iter().rev().collect();
+            check(backend, &format!("{family}, in another order"), &back, &want)?;
+            for (prompt, want) in prompts.iter().zip(&want) {
+                let (alone, _) = sample(&model, std::slice::from_ref(prompt), 1, &how, Budget::default())?;
+                check(backend, &format!("{family}, alone"), &alone, &[vec![want[0].clone()]])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: what a backend draws is what the reference draws, with every filter.
+#[test]
+fn tokens_are_drawn_as_the_reference_draws_them() -> Result<()> {
+    let all = Filters::default();
+    let filters = [
+        all,
+        Filters::GREEDY,
+        Filters { temperature: 0.5, ..all },
+        Filters { top_k: 5, ..all },
+        Filters { top_p: 0.6, ..all },
+        Filters { min_p: 0.1, ..all },
+        Filters { repetition_penalty: 1.5, ..all },
+        Filters { repetition_penalty: 1.5, ..Filters::GREEDY },
+    ];
+    every_backend(|backend| {
+        let rows = 140;
+        let hidden = backend.upload(&random(&[rows, 24], 1)?, DType::F32)?;
+        let head = backend.upload(&random(&[600, 24], 2)?, DType::F32)?;
+        let uniforms: Vec<f64> = (0..rows).map(|row| (row as f64 + 0.37) / rows as f64).collect();
+        let seen: Vec<Vec<u32>> = (0..rows as u32).map(|row| vec![row, 2 * row, 599]).collect();
+        let tokens: Vec<&[u32]> = seen.iter().map(Vec::as_slice).collect();
+        for filters in filters {
+            for soft_cap in [None, Some(2.0)] {
+                let how = Draw { filters, soft_cap, uniforms: &uniforms, tokens: &tokens };
+                let got = hidden.kernels().sample(&hidden, &head, &how)?;
+                let want = Composed.sample(&hidden, &head, &how)?;
+                let others = got.iter().zip(&want).filter(|(got, want)| got.id != want.id).count();
+                // A number may fall between two ways of adding up.
+                ensure!(others <= 1, "{filters:?}: {others} other tokens");
+                for (got, want) in got.iter().zip(&want).filter(|(got, want)| got.id == want.id) {
+                    let of = |drawn: &pcrm_core::kernels::Drawn| [drawn.log_prob, drawn.filtered];
+                    backend.check_close(&format!("{filters:?}"), &of(got), &of(want), 1e-5)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: what cannot be continued is refused by name.
+#[test]
+fn prompts_that_do_not_fit_are_refused() -> Result<()> {
+    every_backend(|backend| {
+        let refusal = |family: &str, ids: Vec<u32>, how: &Sampling, budget: Budget| -> Result<String> {
+            let prompts = [Prompt { number: 0, ids }];
+            let found = sample(&load(backend, family)?, &prompts, 1, how, budget);
+            Ok(found.err().context("a refusal")?.to_string())
+        };
+        let how = Sampling { max_tokens: 10, ..Sampling::default() };
+        let small = Budget { cache_tokens: 64, ..Budget::default() };
+        let cases = [
+            (refusal("llama", vec![], &how, Budget::default())?, "prompt: 1: has no token"),
+            (refusal("gpt2", vec![5; 50], &how, Budget::default())?, "the 56 positions of the model"),
+            (refusal("llama-dynamic", vec![5; 15], &how, Budget::default())?, "the 20 positions of the model"),
+            (refusal("llama", vec![5; 60], &how, small)?, "do not fit into a cache of 64 tokens"),
+            (refusal("llama", vec![99], &how, Budget::default())?, "99 is outside the model's vocabulary"),
+        ];
+        for (found, want) in cases {
+            ensure!(found.contains(want), "{found:?} has no {want:?}");
+        }
+        Ok(())
+    })
+}
