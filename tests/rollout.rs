@@ -79,7 +79,12 @@ fn sample(
 }
 
 /// ln p of every token of a prompt's samples in one tree, as training computes it.
-fn trained(model: &LanguageModel, prompt: &Prompt, samples: &[Sample], temperature: f64) -> Result<Vec<Vec<f32>>> {
+fn trained(
+    model: &LanguageModel,
+    prompt: &Prompt,
+    samples: &[Sample],
+    temperature: f64,
+) -> Result<Vec<Vec<f32>>> {
     let mut batch = Packed::default();
     let segment = batch.push(&prompt.ids, None)?;
     let (mut rows, mut targets) = (Vec::new(), Vec::new());
@@ -108,7 +113,9 @@ fn check(subject: &Subject, what: &str, got: &[Vec<Sample>], want: &[Vec<Sample>
 #[test]
 fn sampled_tokens_have_the_log_probabilities_of_training() -> Result<()> {
     every_backend(|backend| {
-        for (family, with_adapters) in FAMILIES.into_iter().map(|family| (family, false)).chain([("qwen2", true)]) {
+        for (family, with_adapters) in
+            FAMILIES.into_iter().map(|family| (family, false)).chain([("qwen2", true)])
+        {
             let model = if with_adapters { adapted(backend, family)? } else { load(backend, family)? };
             let answer = 24;
             let prompts = prompts(model.config(), answer);
@@ -232,7 +239,10 @@ fn prompts_that_do_not_fit_are_refused() -> Result<()> {
         let cases = [
             (refusal("llama", vec![], &how, Budget::default())?, "prompt: 1: has no token"),
             (refusal("gpt2", vec![5; 50], &how, Budget::default())?, "the 56 positions of the model"),
-            (refusal("llama-dynamic", vec![5; 15], &how, Budget::default())?, "the 20 positions of the model"),
+            (
+                refusal("llama-dynamic", vec![5; 15], &how, Budget::default())?,
+                "the 20 positions of the model",
+            ),
             (refusal("llama", vec![5; 60], &how, small)?, "do not fit into a cache of 64 tokens"),
             (refusal("llama", vec![99], &how, Budget::default())?, "99 is outside the model's vocabulary"),
         ];

@@ -25,6 +25,7 @@ mod comparison;
 mod config;
 mod constraint;
 mod dataset;
+mod generation;
 mod hub;
 mod interrupt;
 mod left_out;
@@ -97,6 +98,8 @@ enum Verb {
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
+    /// Sample answers from a language model
+    Generate(Box<commands::generate::GenerateArgs>),
     /// Merge a PEFT adapter into its base model
     Merge(commands::merge::MergeArgs),
     /// Score texts or pairs with a trained reward model
@@ -202,6 +205,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Kto(args) => commands::kto::run(args, &resolved("kto", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
+        Verb::Generate(args) => commands::generate::run(args),
         Verb::Merge(args) => commands::merge::run(args),
         Verb::Score(args) => commands::score::run(args),
         Verb::Constraint(verb) => commands::constraint::run(verb),

@@ -130,6 +130,11 @@ impl Bar {
         }
     }
 
+    /// Shows a note at the end of the bar.
+    pub fn note(&self, text: &str) {
+        self.bar.set_message(visible(text).into_owned());
+    }
+
     /// Removes the bar.
     pub fn finish_and_clear(&self) {
         self.bar.finish_and_clear();

@@ -7,6 +7,7 @@ pub mod constraint;
 pub mod data;
 pub mod dpo;
 pub mod eval;
+pub mod generate;
 pub mod inspect;
 pub mod kto;
 pub mod merge;

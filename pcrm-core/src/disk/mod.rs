@@ -1,6 +1,7 @@
 //! Files that survive what happens to processes: written whole ([`whole`]), in folders that one process holds ([`lock`]),
-//! with a hash of themselves where a later run believes them ([`sealed`]).
+//! with a hash of themselves where a later run believes them ([`sealed`]), or grown line by line ([`growing`]).
 
+pub mod growing;
 pub mod lock;
 pub mod sealed;
 pub mod whole;
@@ -8,6 +9,7 @@ pub mod whole;
 use std::fs::File;
 use std::path::Path;
 
+pub use growing::{GrowingFile, Origins};
 pub use lock::FolderLock;
 
 /// Returns true if a path still leads to this open file: neither was deleted, moved or replaced.

@@ -181,6 +181,11 @@ impl LanguageModel {
         Self { decoder: self.decoder.checkpointing(checkpointing), generation: self.generation }
     }
 
+    /// Returns the bytes of the folder's `generation_config.json`.
+    pub(super) fn generation_bytes(&self) -> Option<&[u8]> {
+        self.generation.as_deref()
+    }
+
     fn over(&self, decoder: Decoder) -> Self {
         Self { decoder, generation: self.generation.clone() }
     }

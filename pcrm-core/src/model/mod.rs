@@ -10,6 +10,7 @@ pub mod families;
 pub mod family;
 mod fields;
 pub mod folder;
+mod generation;
 mod keys;
 pub mod language;
 mod layers;

@@ -13,7 +13,10 @@ mod random;
 mod results;
 mod stop;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use self::engine::{Budget, Engine, Progress, Watch};
 pub use self::random::uniform;
@@ -94,4 +97,18 @@ impl Finish {
     pub fn is_ended(&self) -> bool {
         *self != Self::Length
     }
+}
+
+/// Numbers prompts by their tokens, those that repeat by how often they came before: a prompt has the same samples
+/// whatever prompts are beside it.
+pub fn numbered(prompts: impl IntoIterator<Item = Vec<u32>>) -> Vec<Prompt> {
+    let mut before: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut number = |ids: &[u32]| {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let hash = xxh3_64(&bytes);
+        let count = before.entry(hash).or_insert(0);
+        *count += 1;
+        xxh3_64_with_seed(&hash.to_le_bytes(), *count)
+    };
+    prompts.into_iter().map(|ids| Prompt { number: number(&ids), ids }).collect()
 }

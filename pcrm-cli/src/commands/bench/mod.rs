@@ -3,6 +3,7 @@
 mod dpo;
 mod encode;
 mod gemm;
+mod generate;
 mod pace;
 mod sft;
 
@@ -48,6 +49,8 @@ pub enum BenchVerb {
     Sft(sft::SftArgs),
     /// Time training steps of a policy on pairs, its reference included
     Dpo(dpo::DpoArgs),
+    /// Time the sampling of answers
+    Generate(generate::GenerateArgs),
     /// Time a sentence encoder on the answers of pairs
     Encode(encode::EncodeArgs),
     /// Time matrix products: the machine's peak
@@ -132,6 +135,7 @@ pub fn run(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Score(args) => pairs(args, Job::Score),
         BenchVerb::Sft(args) => sft::run(args),
         BenchVerb::Dpo(args) => dpo::run(args),
+        BenchVerb::Generate(args) => generate::run(args),
         BenchVerb::Encode(args) => encode::run(args),
         BenchVerb::Gemm(args) => gemm::run(args),
     }

@@ -1,0 +1,120 @@
+//! `pcrm generate --chat`: a conversation with a model.
+
+use std::io::{self, BufRead};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use pcrm_core::data::conversation::{Content, Message};
+use pcrm_core::data::encode::encode_prompts;
+use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::data::report::Origin;
+use pcrm_rl::rollout::{Engine, Progress, Sample, Watch, numbered};
+
+use crate::generation::{Policy, SamplingArgs};
+use crate::interrupt;
+use crate::progress::say;
+use crate::terminal;
+
+/// Answers every line of standard input until it ends.
+///
+/// # Errors
+/// A conversation that the template refuses or that is longer than the model's positions.
+pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
+    let mut sampling = args.sampling(&policy.model, seed)?;
+    let decode = |ids: &[u32]| policy.text(ids);
+    let stop = policy.stop(args, &decode)?;
+    let interrupted = interrupt::flag()?;
+    let templated = policy.tokenizer.has_chat_template();
+    say(match templated {
+        true => "a line is a message; /clear forgets the conversation, Ctrl-D or /quit ends",
+        false => "the model has no chat template: a line is a text to continue; Ctrl-D or /quit ends",
+    });
+    let mut engine = Engine::new(policy.model.decoder(), args.budget())?;
+    let mut turns: Vec<Message> = Vec::new();
+    for line in io::stdin().lock().lines() {
+        let line = line.context("standard input")?;
+        match line.trim() {
+            "" => continue,
+            "/quit" => break,
+            "/clear" => {
+                turns.clear();
+                say("the conversation is forgotten");
+                continue;
+            }
+            _ => {}
+        }
+        let prompt = match templated {
+            true => {
+                turns.push(Message::new("user", line.as_str()));
+                Content::Messages(turns.clone())
+            }
+            false => Content::Text(line.clone()),
+        };
+        let origin = Origin { file: std::path::Path::new("standard input").into(), line: 1 };
+        let asked = [Asked { origin, prompt, columns: serde_json::Map::new() }];
+        let (encoded, _) = encode_prompts(&asked, &policy.tokenizer, None)?;
+        let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
+        let mut talk =
+            Talk { policy, shown: 0, ids: Vec::new(), answer: String::new(), interrupted, failure: None };
+        let ran = engine.run(policy.model.decoder(), &prompts, 1, &sampling, &stop, &mut talk);
+        if let Some(failure) = talk.failure {
+            return Err(failure);
+        }
+        terminal::result("\n")?;
+        match ran {
+            Err(pcrm_rl::Error::Interrupted(_)) => break,
+            Err(error) if turns.len() > 1 => {
+                turns.pop();
+                say(&format!("{error}; /clear forgets the conversation"));
+            }
+            ran => {
+                ran?;
+                turns.push(Message::new("assistant", talk.answer.as_str()));
+            }
+        }
+        // The same message again gets another answer.
+        sampling.seed = sampling.seed.wrapping_add(1);
+    }
+    Ok(())
+}
+
+/// Prints an answer as it is sampled.
+struct Talk<'a> {
+    policy: &'a Policy,
+    /// Bytes of the text that are printed.
+    shown: usize,
+    ids: Vec<u32>,
+    answer: String,
+    interrupted: &'static AtomicBool,
+    failure: Option<anyhow::Error>,
+}
+
+impl Watch for Talk<'_> {
+    fn done(&mut self, _prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
+        self.answer = samples.first().map(|sample| self.policy.answer(sample)).unwrap_or_default();
+        let rest = self.answer.get(self.shown..).unwrap_or_default().to_owned();
+        self.failure = self.failure.take().or_else(|| terminal::result(&rest).err());
+        Ok(())
+    }
+
+    fn token(&mut self, _prompt: usize, _sample: usize, id: u32) {
+        self.ids.push(id);
+        let text = self.policy.text(&self.ids);
+        // A character of several tokens is complete when its last one is there.
+        if text.ends_with(char::REPLACEMENT_CHARACTER) {
+            return;
+        }
+        if let Some(piece) = text.get(self.shown..) {
+            self.failure = self.failure.take().or_else(|| terminal::result(piece).err());
+            self.shown = text.len();
+        }
+    }
+
+    fn step(&mut self, _progress: &Progress) -> ControlFlow<()> {
+        match self.failure.is_some() || self.interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}

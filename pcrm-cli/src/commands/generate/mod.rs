@@ -1,0 +1,256 @@
+//! `pcrm generate`: samples answers from a policy.
+
+mod chat;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::digest;
+use pcrm_core::disk::GrowingFile;
+use pcrm_rl::rollout::{Engine, Finish, Progress, Sample, Watch, numbered};
+use serde_json::{Value, json};
+
+use crate::generation::{Judge, Policy, PromptArgs, SamplingArgs, record};
+use crate::hub::Hub;
+use crate::interrupt::{self, Interrupted};
+use crate::machine::Machine;
+use crate::numbers::positive;
+use crate::progress::{Bar, bar, say};
+use crate::terminal;
+use crate::usage::usage;
+
+/// Options of `pcrm generate`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct GenerateArgs {
+    /// Answer with the language model or PEFT adapter in this folder, or its repository on the Hugging Face Hub (org/name)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    #[command(flatten)]
+    prompts: PromptArgs,
+    /// Sample N answers of each prompt
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
+    samples: usize,
+    /// Write this JSONL file [default: standard output]: a line for each answer, in the order of prompts
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Take up the lines that a stopped run left beside --output
+    #[arg(long, requires = "output")]
+    resume: bool,
+    /// Write the token ids of every answer and their log-probabilities too
+    #[arg(long)]
+    log_probs: bool,
+    /// Score every answer with the reward model in this folder, or its repository on the Hub
+    #[arg(long, value_name = "DIR")]
+    score_with: Option<PathBuf>,
+    /// Talk to the model: every line is a message, the answer appears as it is sampled; Ctrl-D ends
+    #[arg(long, conflicts_with_all = ["prompt", "data", "output", "score_with", "samples", "log_probs"])]
+    chat: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    hub: Hub,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm generate --model runs/sft --prompt 'Once upon a time' --max-tokens 60
+  pcrm generate --model runs/sft --data prompts.jsonl --samples 4 --score-with runs/rm --output answers.jsonl
+  pcrm generate --model runs/sft --chat";
+
+/// Samples and writes answers.
+///
+/// # Errors
+/// Options that cannot be used, a model that is no language model, prompts that do not fit, Ctrl-C.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    usage(args.check())?;
+    let backend = args.machine.open()?;
+    let policy = Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model)?;
+    if args.chat {
+        return chat::run(&policy, &args.sampling, args.machine.seed);
+    }
+    let judge = match &args.score_with {
+        Some(dir) => {
+            let tokenizer = &policy.tokenizer;
+            Some(Judge::open(&args.machine, &args.hub, backend.as_ref(), "--score-with", dir, tokenizer)?)
+        }
+        None => None,
+    };
+    let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;
+    let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
+    let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();
+    let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
+    let mut origins = args.sampling.origins(&sampling)?;
+    origins.extend(policy.origins(&args.machine));
+    origins.insert("samples".to_owned(), json!(args.samples));
+    origins.insert("log-probs".to_owned(), json!(args.log_probs));
+    origins.insert("score-with".to_owned(), judge.as_ref().map_or(Value::Null, Judge::origin));
+    let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
+    origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
+    let file = args.output.as_ref().map(|path| GrowingFile::open(path, &origins, args.samples, args.resume));
+    let file = file.transpose()?;
+    let begun = file.as_ref().map_or(0, GrowingFile::groups).min(prompts.len());
+    let decode = |ids: &[u32]| policy.text(ids);
+    let stop = policy.stop(&args.sampling, &decode)?;
+    say(&format!("answers end at {}", ends(&policy, &stop.ids)));
+    if begun > 0 {
+        say(&format!("{begun} of {} prompts were answered before", prompts.len()));
+    }
+    let mut writer = Writer {
+        policy: &policy,
+        judge: judge.as_ref(),
+        asked: rows[begun..].iter().map(|row| &asked[*row]).collect(),
+        log_probs: args.log_probs,
+        file,
+        bar: bar((prompts.len() - begun) as u64, "prompts"),
+        interrupted: interrupt::flag()?,
+        failure: None,
+        truncated: 0,
+    };
+    let started = Instant::now();
+    let mut engine = Engine::new(policy.model.decoder(), args.sampling.budget())?;
+    let ran =
+        engine.run(policy.model.decoder(), &prompts[begun..], args.samples, &sampling, &stop, &mut writer);
+    writer.bar.finish_and_clear();
+    if let Some(failure) = writer.failure {
+        return Err(failure);
+    }
+    let progress = match ran {
+        Err(pcrm_rl::Error::Interrupted(message)) => {
+            let kept = match &args.output {
+                Some(_) => "; --resume goes on from there",
+                None => "",
+            };
+            return Err(Interrupted { message: format!("{message}{kept}") }.into());
+        }
+        ran => ran?,
+    };
+    if let Some(file) = writer.file {
+        file.finish()?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let tokens = progress.sampled as f64;
+    say(&format!(
+        "{} answers, {} tokens in {seconds:.1} s ({:.0} tokens/s){}",
+        progress.samples,
+        progress.sampled,
+        tokens / seconds.max(1e-9),
+        match writer.truncated {
+            0 => String::new(),
+            count => format!("; {count} were cut off at --max-tokens {}", sampling.max_tokens),
+        }
+    ));
+    if let Some(path) = &args.output {
+        say(&format!("answers: {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Names the tokens that end answers.
+fn ends(policy: &Policy, ids: &std::collections::BTreeSet<u32>) -> String {
+    let name = |id: &u32| format!("{:?} ({id})", policy.tokenizer.decode(&[*id]).unwrap_or_default());
+    let names: Vec<String> = ids.iter().map(name).collect();
+    if names.is_empty() { "no token, but for --max-tokens".to_owned() } else { names.join(", ") }
+}
+
+impl GenerateArgs {
+    fn check(&self) -> Result<()> {
+        self.sampling.check()?;
+        if !self.chat {
+            self.prompts.check()?;
+        }
+        ensure!(
+            self.output.as_ref() != Some(&self.model),
+            "--output: the model's own folder; expected a file"
+        );
+        Ok(())
+    }
+}
+
+/// Writes answers as they come.
+struct Writer<'a> {
+    policy: &'a Policy,
+    judge: Option<&'a Judge>,
+    /// The prompts of the engine.
+    asked: Vec<&'a Asked>,
+    log_probs: bool,
+    file: Option<GrowingFile>,
+    bar: Bar,
+    interrupted: &'static AtomicBool,
+    failure: Option<anyhow::Error>,
+    truncated: usize,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, prompt: usize, samples: &[Sample]) -> Result<()> {
+        let asked = self.asked[prompt];
+        let answers: Vec<String> = samples.iter().map(|sample| self.policy.answer(sample)).collect();
+        let scores = match self.judge {
+            Some(judge) => {
+                let pairs: Vec<_> = answers.iter().map(|answer| (&asked.prompt, answer.as_str())).collect();
+                Some(judge.scores(&pairs)?)
+            }
+            None => None,
+        };
+        let mut lines = String::new();
+        for (at, (sample, answer)) in samples.iter().zip(&answers).enumerate() {
+            let mut record = record(asked, answer);
+            record.insert("sample".to_owned(), json!(at));
+            record
+                .insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
+            record.insert("tokens".to_owned(), json!(sample.ids.len()));
+            self.truncated += usize::from(sample.finish == Finish::Length);
+            if let Some(scores) = &scores {
+                record.insert("score".to_owned(), decimal(scores[at])?);
+            }
+            if self.log_probs {
+                record.insert("ids".to_owned(), json!(sample.ids));
+                record.insert("log_probs".to_owned(), decimals(&sample.log_probs)?);
+                if let Some(filtered) = &sample.filtered {
+                    record.insert("filtered_log_probs".to_owned(), decimals(filtered)?);
+                }
+            }
+            lines.push_str(&serde_json::to_string(&record)?);
+            lines.push('\n');
+        }
+        match &mut self.file {
+            Some(file) => file.append(&lines)?,
+            None => terminal::result(&lines)?,
+        }
+        self.bar.inc(1);
+        Ok(())
+    }
+}
+
+impl Watch for Writer<'_> {
+    fn done(&mut self, prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
+        if self.failure.is_none() {
+            self.failure = self.write(prompt, &samples).err();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
+        self.bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
+        match self.failure.is_some() || self.interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// The shortest decimal that is this f32 again.
+fn decimal(value: f32) -> Result<Value> {
+    Ok(serde_json::from_str(&value.to_string())?)
+}
+
+fn decimals(values: &[f32]) -> Result<Value> {
+    values.iter().map(|value| decimal(*value)).collect()
+}

@@ -1,0 +1,274 @@
+//! What verbs that sample answers share: the options, the policy, its prompts, and answers as text.
+
+mod judge;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::data::conversation::{Content, Message};
+use pcrm_core::data::encode::{EncodedPrompt, encode_prompts};
+use pcrm_core::data::preference::Ties;
+use pcrm_core::data::prompts::{Prompt as Asked, load_prompts};
+use pcrm_core::data::report::Origin;
+use pcrm_core::disk::Origins;
+use pcrm_core::kernels::Filters;
+use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::model::{LanguageModel, Loading};
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Backend, digest};
+use pcrm_rl::rollout::{Budget, Finish, Sample, Sampling, Stop};
+use serde_json::{Value, json};
+
+pub use self::judge::Judge;
+use crate::columns::ColumnArgs;
+use crate::hub::{Hub, Weights};
+use crate::machine::Machine;
+use crate::numbers::positive;
+use crate::progress::say;
+use crate::usage::usage;
+
+/// How answers are sampled.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Sample at most N tokens of each answer
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
+    max_tokens: usize,
+    /// Divide logits by T; 0 takes the most likely token
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    temperature: f64,
+    /// Draw from the K most likely tokens only; 0: from all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Draw from the most likely tokens whose probabilities reach P; 1: from all
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// Draw from tokens at least P times as likely as the most likely one; 0: from all
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f64,
+    /// Divide the logits of tokens that are there already by X
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Take temperature, top-k, top-p, min-p and the penalty from the model's generation_config.json
+    #[arg(long)]
+    as_configured: bool,
+    /// End an answer where its text has this string, which is cut off; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// End an answer at this token too, besides those of generation_config.json, config.json and the tokenizer
+    #[arg(long, value_name = "ID")]
+    stop_token: Vec<u32>,
+    /// Keep the keys and values of at most N tokens
+    #[arg(long, value_name = "N", default_value_t = Budget::default().cache_tokens, value_parser = positive::<usize>)]
+    cache_tokens: usize,
+    /// Decode at most N samples at once; what is sampled does not depend on it
+    #[arg(long, value_name = "N", default_value_t = Budget::default().rows, value_parser = positive::<usize>)]
+    rows: usize,
+}
+
+impl SamplingArgs {
+    /// Checks the options, before anything is read.
+    ///
+    /// # Errors
+    /// A value out of its range.
+    pub fn check(&self) -> Result<()> {
+        Ok(self.typed(0).check()?)
+    }
+
+    fn typed(&self, seed: u64) -> Sampling {
+        let Self { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *self;
+        let filters = Filters { temperature, top_k, top_p, min_p, repetition_penalty };
+        Sampling { filters, max_tokens: self.max_tokens, seed }
+    }
+
+    /// Returns the sampling of a model.
+    ///
+    /// # Errors
+    /// `--as-configured` and a model without `generation_config.json`.
+    pub fn sampling(&self, model: &LanguageModel, seed: u64) -> Result<Sampling> {
+        let mut sampling = self.typed(seed);
+        if self.as_configured {
+            let suggested = model.suggested_filters()?;
+            sampling.filters =
+                suggested.context("--as-configured: the model has no generation_config.json")?;
+        }
+        Ok(sampling)
+    }
+
+    /// Returns what the cache and a step may hold.
+    pub fn budget(&self) -> Budget {
+        Budget { cache_tokens: self.cache_tokens, rows: self.rows, ..Budget::default() }
+    }
+
+    /// Names the options that answers follow from.
+    pub fn origins(&self, sampling: &Sampling) -> Result<Origins> {
+        Ok(Origins::from([
+            ("sampling".to_owned(), serde_json::to_value(sampling)?),
+            ("stop".to_owned(), json!(self.stop)),
+            ("stop-token".to_owned(), json!(self.stop_token)),
+        ]))
+    }
+}
+
+/// A policy that answers, with its tokenizer.
+pub struct Policy {
+    /// The model, frozen in the type that it computes in.
+    pub model: LanguageModel,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The digest of its files.
+    digest: String,
+}
+
+impl Policy {
+    /// Loads a model or an adapter with its base.
+    ///
+    /// # Errors
+    /// A folder that is no language model's, files that cannot be read.
+    pub fn open(machine: &Machine, hub: &Hub, backend: &dyn Backend, model: &PathBuf) -> Result<Self> {
+        let dir = hub.model_or_adapter("--model", model, Weights::Read)?;
+        let at = || format!("--model {}", dir.display());
+        let how = Loading::frozen(backend, machine.dtype);
+        let model = LanguageModel::load_as(&dir, how).with_context(at)?;
+        let tokenizer = match Tokenizer::from_dir(&dir) {
+            Ok(tokenizer) => tokenizer,
+            Err(error) if AdapterFolder::is_alone(&dir) => {
+                let base = AdapterFolder::open(&dir)?.base()?;
+                Tokenizer::from_dir(&base).map_err(|_| error).with_context(at)?
+            }
+            Err(error) => return Err(error).with_context(at),
+        };
+        Ok(Self { model, tokenizer, digest: digest::model(&dir)? })
+    }
+
+    /// Returns what ends this policy's answers; `decode` gives the text of tokens.
+    ///
+    /// # Errors
+    /// An end token that is outside the vocabulary.
+    pub fn stop<'a>(
+        &self,
+        args: &SamplingArgs,
+        decode: &'a (dyn Fn(&[u32]) -> String + 'a),
+    ) -> Result<Stop<'a>> {
+        let mut ids = self.model.stop_ids()?;
+        ids.extend(self.tokenizer.eos().map(|eos| eos.id));
+        ids.extend(&args.stop_token);
+        let vocabulary = self.model.config().vocabulary;
+        if let Some(id) = args.stop_token.iter().find(|id| **id as usize >= vocabulary) {
+            return usage(Err(anyhow::anyhow!("--stop-token {id}: the vocabulary has {vocabulary} tokens")));
+        }
+        let stop = Stop::at(ids);
+        Ok(if args.stop.is_empty() { stop } else { stop.and_strings(&args.stop, decode) })
+    }
+
+    /// Returns the text of tokens; bytes that are no text become replacement characters.
+    pub fn text(&self, ids: &[u32]) -> String {
+        self.tokenizer.decode_plain(ids).unwrap_or_default()
+    }
+
+    /// Returns the text of an answer, without the string that ended it.
+    pub fn answer(&self, sample: &Sample) -> String {
+        let text = self.text(&sample.ids);
+        match &sample.finish {
+            Finish::Text(end) => text.find(end.as_str()).map_or(text.clone(), |at| text[..at].to_owned()),
+            _ => text,
+        }
+    }
+
+    /// Names the files that answers follow from.
+    pub fn origins(&self, machine: &Machine) -> Origins {
+        Origins::from([
+            ("model".to_owned(), json!(self.digest)),
+            ("backend".to_owned(), json!(machine.backend)),
+            ("device".to_owned(), json!(machine.device.to_string())),
+            ("dtype".to_owned(), json!(machine.dtype.to_string())),
+        ])
+    }
+}
+
+/// The prompts to answer.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Prompts")]
+pub struct PromptArgs {
+    /// Answer this prompt; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    prompt: Vec<String>,
+    /// Answer the prompts of these files, folders or data sets of the Hub (org/name, org/name:split): text or messages
+    /// in prompt, or preferences, whose prompts are taken
+    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    data: Vec<PathBuf>,
+    /// Take the first N prompts only
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    limit: Option<usize>,
+    /// Leave out prompts of more than N tokens
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    max_prompt: Option<usize>,
+    #[command(flatten)]
+    columns: ColumnArgs,
+}
+
+impl PromptArgs {
+    /// Checks the options, before anything is read.
+    ///
+    /// # Errors
+    /// No prompt.
+    pub fn check(&self) -> Result<()> {
+        ensure!(!(self.prompt.is_empty() && self.data.is_empty()), "expected --prompt or --data");
+        self.columns.options(Ties::Keep).map(|_| ())
+    }
+
+    /// Reads and encodes the prompts. A typed prompt is a user's message where the model has a chat template.
+    ///
+    /// # Errors
+    /// Files that cannot be read, prompts that the template refuses, no prompt that is left.
+    pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<Asked>, Vec<EncodedPrompt>)> {
+        let origin = Origin { file: std::path::Path::new("--prompt").into(), line: 1 };
+        let typed = |(at, text): (usize, &String)| Asked {
+            origin: Origin { line: at as u64 + 1, ..origin.clone() },
+            prompt: match tokenizer.has_chat_template() {
+                true => Content::Messages(vec![Message::new("user", text.as_str())]),
+                false => Content::Text(text.clone()),
+            },
+            columns: serde_json::Map::new(),
+        };
+        let mut rows: Vec<Asked> = self.prompt.iter().enumerate().map(typed).collect();
+        if !self.data.is_empty() {
+            let data = hub.data("--data", &self.data)?;
+            let (read, report) = load_prompts(&data, self.columns.options(Ties::Keep)?)?;
+            say(&report.to_string());
+            rows.extend(read);
+        }
+        rows.truncate(self.limit.unwrap_or(usize::MAX));
+        let (encoded, report) = encode_prompts(&rows, tokenizer, self.max_prompt)?;
+        say(&report.to_string());
+        Ok((rows, encoded))
+    }
+}
+
+/// Returns the record of an answer: the prompt's own columns, the prompt, and the answer in the form of the prompt.
+pub fn record(asked: &Asked, answer: &str) -> serde_json::Map<String, Value> {
+    let mut record = asked.columns.clone();
+    for key in ["chosen", "rejected", "messages"] {
+        record.remove(key);
+    }
+    record.insert("prompt".to_owned(), content(&asked.prompt));
+    record.insert("completion".to_owned(), completion(&asked.prompt, answer));
+    record
+}
+
+/// Returns an answer as text, or as the assistant's message behind messages.
+pub fn completion(prompt: &Content, answer: &str) -> Value {
+    match prompt {
+        Content::Text(_) => json!(answer),
+        Content::Messages(_) => json!([{"role": "assistant", "content": answer}]),
+    }
+}
+
+/// Returns a prompt as its file has it.
+pub fn content(prompt: &Content) -> Value {
+    match prompt {
+        Content::Text(text) => json!(text),
+        Content::Messages(turns) => turns.iter().map(|turn| Value::Object(turn.fields())).collect(),
+    }
+}

@@ -1,0 +1,186 @@
+//! A file of lines that grows beside its place, survives a killed process, and is renamed when it is whole.
+//!
+//! Lines come in groups of a fixed size, such as the samples of a prompt: what a killed process left is taken up after
+//! its last whole group. Beside the lines lies what they were made by, and other lines are never continued.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::sealed;
+use super::whole::{folder_of, sync_dir};
+use crate::error::{Error, Result};
+
+/// What the lines follow from, by option.
+pub type Origins = BTreeMap<String, Value>;
+
+/// A file of lines that is being written.
+#[derive(Debug)]
+pub struct GrowingFile {
+    path: PathBuf,
+    file: File,
+    groups: usize,
+}
+
+impl GrowingFile {
+    /// Begins the lines of `path`, or takes up those of the same origins that a stopped process left.
+    ///
+    /// # Errors
+    /// A file that is there already; lines of other origins, or any without `resume`; another process that writes them.
+    pub fn open(path: &Path, origins: &Origins, group: usize, resume: bool) -> Result<Self> {
+        let (lines, notes) = (beside(path, "part"), beside(path, "part.json"));
+        if path.exists() {
+            return Err(Error::file(path, "is there already; expected a new file"));
+        }
+        let begun = lines.exists();
+        if begun && !resume {
+            let message = "a stopped run left it; --resume takes it up, or remove it";
+            return Err(Error::file(&lines, message));
+        }
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&lines).map_err(Error::io(&lines))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::file(&lines, "another process writes it")),
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!("{}: cannot be locked ({error})", lines.display())
+            }
+        }
+        if begun && notes.exists() {
+            let (found, _): (Origins, _) = sealed::read(&notes)?;
+            if let Some(message) = difference(&found, origins) {
+                return Err(Error::file(&lines, message));
+            }
+        } else {
+            // Nothing says what lines without notes follow from: they are made again.
+            file.set_len(0).map_err(Error::io(&lines))?;
+            sealed::write(&notes, origins)?;
+        }
+        let (groups, bytes) = whole_groups(&file, group).map_err(Error::io(&lines))?;
+        file.set_len(bytes).map_err(Error::io(&lines))?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).map_err(Error::io(&lines))?;
+        Ok(Self { path: path.to_path_buf(), file, groups })
+    }
+
+    /// Returns the number of groups that are there.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Appends a group, its lines ended.
+    ///
+    /// # Errors
+    /// A disk that is full.
+    pub fn append(&mut self, group: &str) -> Result<()> {
+        self.groups += 1;
+        self.file.write_all(group.as_bytes()).map_err(Error::io(beside(&self.path, "part")))
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn finish(self) -> Result<()> {
+        let (lines, notes) = (beside(&self.path, "part"), beside(&self.path, "part.json"));
+        self.file.sync_all().map_err(Error::io(&lines))?;
+        fs::rename(&lines, &self.path).map_err(Error::io(&self.path))?;
+        fs::remove_file(&notes).map_err(Error::io(&notes))?;
+        sync_dir(folder_of(&self.path))
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Says in what lines that are there differ from those to be made.
+fn difference(found: &Origins, wanted: &Origins) -> Option<String> {
+    let keys = found.keys().chain(wanted.keys());
+    let key = keys.into_iter().find(|key| found.get(*key) != wanted.get(*key))?;
+    let of = |origins: &Origins| origins.get(key).map_or("nothing".to_owned(), ToString::to_string);
+    Some(format!(
+        "a stopped run left it with {key} {}, not {}; remove it to begin again",
+        of(found),
+        of(wanted)
+    ))
+}
+
+/// The whole groups of a file, and the bytes that they take.
+fn whole_groups(file: &File, group: usize) -> std::io::Result<(usize, u64)> {
+    let mut reader = BufReader::new(file);
+    let (mut lines, mut bytes, mut whole) = (0usize, 0u64, 0u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)?;
+        if read == 0 || line.last() != Some(&b'\n') {
+            return Ok((lines / group, whole));
+        }
+        (lines, bytes) = (lines + 1, bytes + read as u64);
+        if lines.is_multiple_of(group) {
+            whole = bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origins(seed: u64) -> Origins {
+        Origins::from([("seed".to_owned(), seed.into())])
+    }
+
+    /// Protects: what a stopped process left is taken up after its last whole group, and ends as if nothing had happened.
+    #[test]
+    fn lines_are_taken_up_after_the_last_whole_group() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("temp"))?;
+        let path = dir.path().join("out.jsonl");
+        let mut file = GrowingFile::open(&path, &origins(1), 2, false)?;
+        file.append("a1\na2\n")?;
+        file.append("b1\nb2\n")?;
+        drop(file);
+        for torn in ["c1\nc2", "c1\n", "c"] {
+            let part = beside(&path, "part");
+            fs::write(&part, format!("a1\na2\nb1\nb2\n{torn}")).map_err(Error::io(&part))?;
+            let file = GrowingFile::open(&path, &origins(1), 2, true)?;
+            assert_eq!(file.groups(), 2, "{torn:?}");
+        }
+        let mut file = GrowingFile::open(&path, &origins(1), 2, true)?;
+        file.append("c1\nc2\n")?;
+        file.finish()?;
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a1\na2\nb1\nb2\nc1\nc2\n");
+        let names = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 1, "nothing is left beside the file");
+        Ok(())
+    }
+
+    /// Protects: lines are not continued by chance: not without being asked, not with other options, not by two.
+    #[test]
+    fn other_lines_are_not_continued() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("temp"))?;
+        let path = dir.path().join("out.jsonl");
+        let refusal = |seed: u64, resume: bool| {
+            GrowingFile::open(&path, &origins(seed), 1, resume)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        let mut file = GrowingFile::open(&path, &origins(1), 1, false)?;
+        file.append("a\n")?;
+        assert!(refusal(1, true).contains("another process writes it"));
+        drop(file);
+        assert!(refusal(1, false).contains("--resume takes it up"));
+        assert!(refusal(2, true).contains("with seed 1, not 2"), "{}", refusal(2, true));
+        GrowingFile::open(&path, &origins(1), 1, true)?.finish()?;
+        assert!(refusal(1, true).contains("is there already"));
+        Ok(())
+    }
+}
