@@ -252,3 +252,36 @@ fn prompts_that_do_not_fit_are_refused() -> Result<()> {
         Ok(())
     })
 }
+
+/// Protects: greedy answers are those of `transformers.generate`, token for token: in one batch, over windows, with the
+/// penalty for repetition, and with several end tokens.
+#[test]
+fn greedy_answers_are_those_of_transformers() -> Result<()> {
+    let golden: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(beside("golden/generation/greedy.json"))?)?;
+    let runs = golden["runs"].as_array().context("runs")?;
+    let ids = |value: &serde_json::Value| -> Result<Vec<u32>> { Ok(serde_json::from_value(value.clone())?) };
+    every_backend(|backend| {
+        let mut answers = 0;
+        for run in runs {
+            let family = run["family"].as_str().context("a family")?;
+            let model = load(backend, family)?;
+            let cases = run["cases"].as_array().context("cases")?;
+            let prompts = cases.iter().map(|case| ids(&case["prompt"])).collect::<Result<Vec<_>>>()?;
+            let prompts = pcrm_rl::rollout::numbered(prompts);
+            let penalty = run["penalty"].as_f64().context("a penalty")?;
+            let filters = Filters { repetition_penalty: penalty, ..Filters::GREEDY };
+            let how = Sampling { filters, max_tokens: 20, seed: 0 };
+            let mut engine = Engine::new(model.decoder(), Budget::default())?;
+            let (stop, mut got) = (Stop::at(ids(&run["ends"])?), Collected::default());
+            engine.run(model.decoder(), &prompts, 1, &how, &stop, &mut got)?;
+            for (case, got) in cases.iter().zip(got.0) {
+                let (got, want) = (&got[0].ids, ids(&case["new"])?);
+                ensure!(*got == want, "{family}, {case}: {got:?}");
+                answers += 1;
+            }
+        }
+        ensure!(answers > 600, "{answers} answers");
+        Ok(())
+    })
+}

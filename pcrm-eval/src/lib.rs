@@ -32,6 +32,7 @@
 pub mod accuracy;
 pub mod answers;
 pub mod benchmarks;
+pub mod best_of_n;
 pub mod bias;
 pub mod bootstrap;
 pub mod calibration;
