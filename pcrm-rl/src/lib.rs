@@ -36,6 +36,7 @@
 //! Invariants: this crate names no backend and no constraint; the bits of a run depend on its configuration, its data
 //! and the backend, and not on when it was stopped and resumed.
 
+pub mod advantage;
 pub mod answers;
 pub mod batch;
 pub mod checkpoint;

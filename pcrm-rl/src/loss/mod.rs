@@ -7,6 +7,7 @@
 pub mod constraint;
 pub mod pair;
 pub mod plackett_luce;
+pub mod policy;
 pub mod preference;
 pub mod ties;
 

@@ -8,42 +8,56 @@
 
 mod file;
 
+use std::borrow::Cow;
+
 use serde::{Serialize, Serializer};
 
 pub use file::{MetricsFile, read};
 
 /// Sums of metrics, in the order in which they were first recorded.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics(Vec<(&'static str, Accumulator)>);
+pub struct Metrics(Vec<(Cow<'static, str>, Accumulator)>);
 
 /// The running value of one metric.
 #[derive(Debug, Clone, Copy)]
 enum Accumulator {
     Mean { sum: f64, weight: f64 },
+    Sum(f64),
     Min(f64),
     Max(f64),
     Std(Spread),
+    Variance(Spread),
 }
 
 impl Metrics {
     /// Adds a value to a weighted mean.
-    pub fn mean(&mut self, name: &'static str, value: f64, weight: f64) {
-        self.add(name, Accumulator::Mean { sum: weight * value, weight });
+    pub fn mean(&mut self, name: impl Into<Cow<'static, str>>, value: f64, weight: f64) {
+        self.add(name.into(), Accumulator::Mean { sum: weight * value, weight });
+    }
+
+    /// Adds a value to a sum, as counts are.
+    pub fn sum(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
+        self.add(name.into(), Accumulator::Sum(value));
     }
 
     /// Adds a value to a minimum.
-    pub fn min(&mut self, name: &'static str, value: f64) {
-        self.add(name, Accumulator::Min(value));
+    pub fn min(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
+        self.add(name.into(), Accumulator::Min(value));
     }
 
     /// Adds a value to a maximum.
-    pub fn max(&mut self, name: &'static str, value: f64) {
-        self.add(name, Accumulator::Max(value));
+    pub fn max(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
+        self.add(name.into(), Accumulator::Max(value));
     }
 
     /// Adds a value to a standard deviation, which divides by the number of values.
-    pub fn std(&mut self, name: &'static str, value: f64) {
-        self.add(name, Accumulator::Std(Spread { count: 1.0, mean: value, squares: 0.0 }));
+    pub fn std(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
+        self.add(name.into(), Accumulator::Std(Spread::of(value)));
+    }
+
+    /// Adds a value to an unbiased variance, which divides by the number of values less one; a single value has none.
+    pub fn variance(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
+        self.add(name.into(), Accumulator::Variance(Spread::of(value)));
     }
 
     /// Adds all that other metrics hold: the result is that of recording both.
@@ -51,7 +65,7 @@ impl Metrics {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
     }
 
-    fn add(&mut self, name: &'static str, more: Accumulator) {
+    fn add(&mut self, name: Cow<'static, str>, more: Accumulator) {
         let Some((_, held)) = self.0.iter_mut().find(|(known, _)| *known == name) else {
             self.0.push((name, more));
             return;
@@ -60,9 +74,11 @@ impl Metrics {
             (Accumulator::Mean { sum, weight }, Accumulator::Mean { sum: s, weight: w }) => {
                 Accumulator::Mean { sum: sum + s, weight: weight + w }
             }
+            (Accumulator::Sum(a), Accumulator::Sum(b)) => Accumulator::Sum(a + b),
             (Accumulator::Min(a), Accumulator::Min(b)) => Accumulator::Min(a.min(b)),
             (Accumulator::Max(a), Accumulator::Max(b)) => Accumulator::Max(a.max(b)),
             (Accumulator::Std(a), Accumulator::Std(b)) => Accumulator::Std(a.merged(b)),
+            (Accumulator::Variance(a), Accumulator::Variance(b)) => Accumulator::Variance(a.merged(b)),
             // A name has one kind; the first recording decides it.
             (held, _) => held,
         };
@@ -72,10 +88,11 @@ impl Metrics {
     pub fn summary(&self) -> Summary {
         let value = |accumulator: &Accumulator| match *accumulator {
             Accumulator::Mean { sum, weight } => (weight != 0.0).then(|| sum / weight),
-            Accumulator::Min(value) | Accumulator::Max(value) => Some(value),
+            Accumulator::Sum(value) | Accumulator::Min(value) | Accumulator::Max(value) => Some(value),
             Accumulator::Std(spread) => Some(spread.std()),
+            Accumulator::Variance(spread) => spread.variance(),
         };
-        Summary(self.0.iter().filter_map(|(name, held)| Some((*name, value(held)?))).collect())
+        Summary(self.0.iter().filter_map(|(name, held)| Some((name.clone(), value(held)?))).collect())
     }
 }
 
@@ -88,6 +105,10 @@ struct Spread {
 }
 
 impl Spread {
+    fn of(value: f64) -> Self {
+        Self { count: 1.0, mean: value, squares: 0.0 }
+    }
+
     fn merged(self, other: Self) -> Self {
         let count = self.count + other.count;
         let apart = other.mean - self.mean;
@@ -101,11 +122,15 @@ impl Spread {
     fn std(self) -> f64 {
         (self.squares / self.count.max(1.0)).sqrt()
     }
+
+    fn variance(self) -> Option<f64> {
+        (self.count > 1.0).then(|| self.squares / (self.count - 1.0))
+    }
 }
 
 /// The values of metrics by name.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Summary(Vec<(&'static str, f64)>);
+pub struct Summary(Vec<(Cow<'static, str>, f64)>);
 
 impl Summary {
     /// The value of this name.
@@ -119,8 +144,8 @@ impl Summary {
     }
 
     /// All names and values, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        self.0.iter().copied()
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
     /// The same under names with a prefix, as evaluations have them: `eval_loss`.
@@ -168,6 +193,8 @@ mod tests {
             metrics.min("low", *value);
             metrics.max("high", *value);
             metrics.std("std", *value);
+            metrics.sum("sum", *value);
+            metrics.variance("variance", *value);
         }
         metrics
     }
@@ -176,10 +203,18 @@ mod tests {
     #[test]
     fn metrics_are_what_their_names_say() {
         let summary = recorded(&[1.0, -3.0]).summary();
-        let expected = [("mean", -5.0 / 3.0), ("low", -3.0), ("high", 1.0), ("std", 2.0)];
+        let expected = [
+            ("mean", -5.0 / 3.0),
+            ("low", -3.0),
+            ("high", 1.0),
+            ("std", 2.0),
+            ("sum", -2.0),
+            ("variance", 8.0),
+        ];
         assert!(summary.iter().eq(expected), "{summary:?}");
         assert_eq!(summary.get("none"), None);
         assert!(summary.loss().is_nan());
+        assert_eq!(recorded(&[1.0]).summary().get("variance"), None);
         let mut unweighted = Metrics::default();
         unweighted.mean("bound", 3.0, 0.0);
         assert_eq!(unweighted.summary(), Summary::default());
@@ -195,6 +230,8 @@ mod tests {
             part.min("low", *value);
             part.max("high", *value);
             part.std("std", *value);
+            part.sum("sum", *value);
+            part.variance("variance", *value);
             parts.merge(part);
         }
         for ((name, merged), (_, whole)) in parts.summary().iter().zip(recorded(&values).summary().iter()) {

@@ -1,0 +1,130 @@
+//! From scores to advantages of tokens, as PPO does it: KL penalties, scores, whitening, estimation.
+
+use super::shaping::token_rewards;
+use super::whiten;
+use crate::error::Result;
+use crate::loss::policy::{KlPlace, PpoConfig};
+use crate::metrics::Metrics;
+use crate::options::refuse;
+
+/// A sampled answer with its score and the critic's values.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Episode<'a> {
+    /// ln π of the answer's tokens at the time of sampling.
+    pub log_probs: &'a [f64],
+    /// ln π_ref of the tokens; empty without a reference.
+    pub reference: &'a [f64],
+    /// The critic's value before each token.
+    pub values: &'a [f64],
+    /// The score of the answer.
+    pub score: f64,
+    /// True if the answer has an end token.
+    pub ended: bool,
+}
+
+/// The advantages and returns of the tokens of a batch of answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Returns {
+    /// The advantage of every token of every answer.
+    pub advantages: Vec<Vec<f64>>,
+    /// The return that the critic is to predict at every token; not whitened.
+    pub returns: Vec<Vec<f64>>,
+    /// The mean over answers of the KL divergence, summed over tokens, by which an adaptive coefficient is steered.
+    pub kl: f64,
+}
+
+impl PpoConfig {
+    /// The advantages and returns of a batch of answers, at this coefficient of the KL penalty.
+    ///
+    /// The score of an answer is shaped ([`ScoreShaping`](super::ScoreShaping)) and added at its last token to
+    /// −coefficient·kl_t; rewards are whitened without shifting their mean, if so asked; advantages are estimated
+    /// ([`Gae`](super::Gae)) and whitened over all tokens of the batch. Answers that are masked are left out of whitening and
+    /// have advantages of 0.
+    ///
+    /// Records `objective/{kl,entropy,non_score_reward,rlhf_reward,scores}` and `val/contain_eos_token`.
+    ///
+    /// # Errors
+    /// Columns of different lengths, and numbers that are not finite, by answer and token.
+    pub fn returns(
+        &self,
+        episodes: &[Episode<'_>],
+        coefficient: f64,
+        metrics: &mut Metrics,
+    ) -> Result<Returns> {
+        let in_reward = self.kl_in == KlPlace::Reward;
+        let mut rewards = Vec::with_capacity(episodes.len());
+        let mut found = Returns::default();
+        let mut clamped = 0;
+        for (at, episode) in episodes.iter().enumerate() {
+            check(at, episode, coefficient != 0.0)?;
+            let score = self.shaping.shaped(episode.score, episode.ended);
+            let estimates = episode.log_probs.iter().zip(episode.reference).map(|(log_prob, reference)| {
+                let estimate = self.kl_estimator.in_reward(*log_prob, *reference);
+                clamped += usize::from(estimate.clamped);
+                estimate.value
+            });
+            let mut kl: Vec<f64> = estimates.collect();
+            let sum: f64 = kl.iter().sum();
+            kl.resize(episode.log_probs.len(), 0.0); // without a reference
+            let taken = if in_reward { coefficient } else { 0.0 };
+            rewards.push(token_rewards(&kl, taken, score));
+            found.kl += sum / episodes.len() as f64;
+            metrics.mean("objective/kl", sum, 1.0);
+            metrics.mean("objective/entropy", -episode.log_probs.iter().sum::<f64>(), 1.0);
+            metrics.mean("objective/non_score_reward", -taken * sum, 1.0);
+            metrics.mean("objective/rlhf_reward", score - taken * sum, 1.0);
+            metrics.mean("objective/scores", score, 1.0);
+            metrics.mean("val/contain_eos_token", f64::from(u8::from(episode.ended)), 1.0);
+        }
+        metrics.sum("clamps/kl", clamped as f64);
+        let masked = |episode: &Episode<'_>| self.mask_truncated_completions && !episode.ended;
+        if self.whiten_rewards {
+            self.whiten_kept(episodes, &mut rewards, false);
+        }
+        for (episode, rewards) in episodes.iter().zip(&rewards) {
+            let (advantages, returns) = self.gae().of(rewards, episode.values);
+            found.advantages.push(advantages);
+            found.returns.push(returns);
+        }
+        if self.whiten_advantages {
+            self.whiten_kept(episodes, &mut found.advantages, true);
+        }
+        for (episode, advantages) in episodes.iter().zip(&mut found.advantages) {
+            if masked(episode) {
+                advantages.fill(0.0);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whitens the rows of answers that are not masked.
+    fn whiten_kept(&self, episodes: &[Episode<'_>], rows: &mut [Vec<f64>], shift_mean: bool) {
+        let kept = |at: usize| !self.mask_truncated_completions || episodes[at].ended;
+        let places: Vec<usize> = (0..rows.len()).filter(|at| kept(*at)).collect();
+        let mut of_kept: Vec<Vec<f64>> = places.iter().map(|at| std::mem::take(&mut rows[*at])).collect();
+        whiten(&mut of_kept, shift_mean);
+        for (at, row) in places.into_iter().zip(of_kept) {
+            rows[at] = row;
+        }
+    }
+}
+
+fn check(at: usize, episode: &Episode<'_>, penalised: bool) -> Result<()> {
+    let expected = episode.log_probs.len();
+    let columns =
+        [("log_probs", episode.log_probs), ("reference", episode.reference), ("values", episode.values)];
+    for (name, numbers) in columns {
+        let absent = name == "reference" && numbers.is_empty() && !penalised;
+        if numbers.len() != expected && !absent {
+            return refuse(name, format!("answer {at} has {}; expected {expected}", numbers.len()));
+        }
+        if let Some(token) = numbers.iter().position(|number| !number.is_finite()) {
+            let message = format!("answer {at}, token {token}: {}; expected a finite number", numbers[token]);
+            return refuse(name, message);
+        }
+    }
+    match episode.score.is_finite() {
+        true => Ok(()),
+        false => refuse("reward", format!("answer {at} has {}; expected a finite number", episode.score)),
+    }
+}

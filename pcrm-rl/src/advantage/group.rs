@@ -1,0 +1,148 @@
+//! Advantages within a group: each answer to a prompt against the other answers to it (GRPO, arXiv 2402.03300).
+
+use serde::{Deserialize, Serialize};
+
+use super::rewards::weighted;
+use super::{Advantages, EPSILON, Moments, Rewards, check_groups};
+use crate::error::Result;
+use crate::metrics::Metrics;
+
+/// The standard deviation that advantages are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleRewards {
+    /// That of the answers to the same prompt.
+    #[default]
+    Group,
+    /// That of all answers of the batch (arXiv 2508.08221).
+    Batch,
+    /// None (Dr. GRPO, arXiv 2503.20783).
+    None,
+}
+
+/// The order in which several rewards are added and normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MultiObjective {
+    /// The weighted sum of the rewards is normalised.
+    #[default]
+    SumThenNormalize,
+    /// Each reward is normalised within its group, and their weighted sum over the batch (GDPO, arXiv 2601.05242).
+    NormalizeThenSum,
+}
+
+/// The advantages of GRPO, under TRL's names and with its defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GroupAdvantages {
+    /// The standard deviation that advantages are divided by.
+    pub scale_rewards: ScaleRewards,
+    /// The order in which several rewards are added and normalised.
+    pub multi_objective_aggregation: MultiObjective,
+}
+
+impl GroupAdvantages {
+    /// The advantages of answers that lie in groups of `group`, one group after the other.
+    ///
+    /// `sum_then_normalize`: A = (r − mean of the group) / (std + 1e-4), with r = Σ w·reward. `normalize_then_sum`: every
+    /// reward is normalised so within its group, and A is the same of their weighted sum over the whole batch; it has no
+    /// `scale_rewards`. Standard deviations are unbiased; an answer that has none to be compared with gets 0.
+    ///
+    /// # Errors
+    /// A group size that does not divide the number of answers.
+    pub fn of(&self, rewards: &Rewards, group: usize) -> Result<Advantages> {
+        check_groups(rewards.len(), group)?;
+        Ok(match self.multi_objective_aggregation {
+            MultiObjective::SumThenNormalize => self.sum_then_normalize(rewards, group),
+            MultiObjective::NormalizeThenSum => normalize_then_sum(rewards, group),
+        })
+    }
+
+    fn sum_then_normalize(&self, rewards: &Rewards, group: usize) -> Advantages {
+        let totals = rewards.totals();
+        let batch = Moments::of(totals.iter().copied().flatten());
+        let mut values = Vec::with_capacity(totals.len());
+        let mut equal = 0;
+        for of_group in totals.chunks(group) {
+            let own = Moments::of(of_group.iter().copied().flatten());
+            let scale = if self.scale_rewards == ScaleRewards::Batch { batch } else { own };
+            equal += if scale.is_some_and(Moments::is_constant) { of_group.len() } else { 0 };
+            let advantage = |reward: &Option<f64>| {
+                let apart = (*reward)? - own?.mean;
+                match self.scale_rewards {
+                    ScaleRewards::None => Some(apart),
+                    ScaleRewards::Group | ScaleRewards::Batch => Some(apart / (scale?.std? + EPSILON)),
+                }
+            };
+            values.extend(of_group.iter().map(|reward| advantage(reward).unwrap_or(0.0)));
+        }
+        Advantages { zero_std: share(equal, totals.len()), values, rewards: totals }
+    }
+}
+
+fn normalize_then_sum(rewards: &Rewards, group: usize) -> Advantages {
+    let mut normalised = Vec::with_capacity(rewards.len());
+    for rows in rewards.rows().chunks(group) {
+        let moments: Vec<Option<Moments>> = (0..rewards.weights().len())
+            .map(|function| Moments::of(rows.iter().filter_map(|row| row[function])))
+            .collect();
+        normalised.extend(rows.iter().map(|row| {
+            let of = |(value, moments): (&Option<f64>, &Option<Moments>)| (*moments)?.normalise((*value)?);
+            let normal: Vec<Option<f64>> = row.iter().zip(&moments).map(of).collect();
+            // A reward that was alone in its group counts nothing, but its answer was scored.
+            let scored = row.iter().any(Option::is_some);
+            scored.then(|| weighted(&normal, rewards.weights()).unwrap_or(0.0))
+        }));
+    }
+    let batch = Moments::of(normalised.iter().copied().flatten());
+    let advantage = |value: &Option<f64>| batch.and_then(|batch| batch.normalise((*value)?)).unwrap_or(0.0);
+    let equal = if batch.is_some_and(Moments::is_constant) { rewards.len() } else { 0 };
+    Advantages {
+        values: normalised.iter().map(advantage).collect(),
+        rewards: rewards.totals(),
+        zero_std: share(equal, rewards.len()),
+    }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+impl Advantages {
+    /// Records `frac_reward_zero_std`.
+    pub fn record(&self, metrics: &mut Metrics) {
+        metrics.mean("frac_reward_zero_std", self.zero_std, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewards(rows: &[Option<f64>]) -> Result<Rewards> {
+        Rewards::new(vec!["r".into()], vec![1.0], rows.iter().map(|value| vec![*value]).collect())
+    }
+
+    /// Protects: groups without signal, without rewards and with a single reward give 0, never a NaN.
+    #[test]
+    fn groups_without_signal_give_nothing() -> Result<()> {
+        let rows = [Some(2.0), Some(2.0), None, None, Some(1.0), None, Some(0.0), Some(1.0)];
+        for scale_rewards in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
+            let found =
+                GroupAdvantages { scale_rewards, ..GroupAdvantages::default() }.of(&rewards(&rows)?, 2)?;
+            assert_eq!(found.values[..6], [0.0; 6], "{scale_rewards:?}");
+            assert!(found.values[6] < 0.0 && found.values[7] == -found.values[6], "{scale_rewards:?}");
+            assert_eq!(found.zero_std, if scale_rewards == ScaleRewards::Batch { 0.0 } else { 0.25 });
+        }
+        let none = rewards(&[None, None])?;
+        for multi_objective_aggregation in
+            [MultiObjective::SumThenNormalize, MultiObjective::NormalizeThenSum]
+        {
+            let options = GroupAdvantages { multi_objective_aggregation, ..GroupAdvantages::default() };
+            assert_eq!(options.of(&none, 2)?.values, [0.0, 0.0]);
+        }
+        let message = GroupAdvantages::default().of(&none, 3).err().map(|error| error.to_string());
+        assert!(message.unwrap_or_default().starts_with("num-generations: 3: "));
+        Ok(())
+    }
+}

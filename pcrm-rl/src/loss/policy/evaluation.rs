@@ -1,0 +1,302 @@
+//! The loss of sampled answers, and its gradient by every log-probability and entropy.
+
+use super::correction::{self, Correction};
+use super::entropy::quantile;
+use super::kl::{FAR, KlEstimator};
+use super::record::{Family, Seen};
+use super::rows::{self, Needs, Row, Totals};
+use super::surrogate::{Surrogate, Term};
+use crate::error::Result;
+use crate::metrics::Metrics;
+
+/// The importance ratio of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ratio {
+    /// π(token) / π_old(token).
+    Token,
+    /// The geometric mean of these over the answer, for all of its tokens (GSPO).
+    SequenceMean,
+    /// Their product, for all of the answer's tokens (RLOO).
+    SequenceSum,
+}
+
+/// The weight of a token in the loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Aggregation {
+    /// The mean over answers of the means over their tokens.
+    MeanOfRows,
+    /// The mean over answers of the sums over their tokens.
+    SumOfRows,
+    /// The mean over all tokens of the step.
+    Tokens,
+    /// The sum by the tokens of the rollout ([`Totals::generated`]).
+    Generated,
+    /// The sum by a constant for every answer.
+    Constant(f64),
+}
+
+impl Aggregation {
+    fn weight(self, tokens: usize, totals: &Totals) -> f64 {
+        let rows = totals.rows.max(1.0);
+        1.0 / match self {
+            Self::MeanOfRows => rows * tokens.max(1) as f64,
+            Self::SumOfRows => rows,
+            Self::Tokens => totals.tokens.max(1.0),
+            Self::Generated => totals.generated.max(1.0),
+            Self::Constant(length) => rows * length,
+        }
+    }
+}
+
+/// The KL term of a loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Penalty {
+    pub coefficient: f64,
+    pub estimator: KlEstimator,
+    /// Weighs k3 by ρ, which makes its gradient unbiased.
+    pub corrected: bool,
+}
+
+/// A policy loss, ready to evaluate: of [`GrpoConfig`](super::GrpoConfig), [`PpoConfig`](super::PpoConfig) or
+/// [`RlooConfig`](super::RlooConfig).
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyLoss {
+    pub(super) ratio: Ratio,
+    pub(super) surrogate: Surrogate,
+    pub(super) aggregation: Aggregation,
+    pub(super) penalty: Option<Penalty>,
+    pub(super) correction: Option<Correction>,
+    pub(super) mask_truncated: bool,
+    /// The share of tokens, by entropy from above, that are learned from.
+    pub(super) top_entropy: f64,
+    pub(super) off_policy_threshold: Option<f64>,
+    pub(super) entropy_coefficient: f64,
+    pub(super) family: Family,
+}
+
+/// The loss of a part of a step, and its gradient. Parts add up to the step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evaluation {
+    /// All parts together: what training minimises.
+    pub total: f64,
+    /// The loss without the entropy bonus.
+    pub policy: f64,
+    /// The KL term, with its coefficient; a part of `policy`.
+    pub kl: f64,
+    /// d total / d ln π of every answer's tokens.
+    pub d_log_probs: Vec<Vec<f64>>,
+    /// d total / d entropy of every answer's tokens; empty without a bonus.
+    pub d_entropy: Vec<Vec<f64>>,
+    /// Tokens, or answers, whose log-ratio was brought to ±20.
+    pub clamped_ratios: usize,
+    /// Tokens whose difference to the reference was brought to ±20.
+    pub clamped_kl: usize,
+}
+
+/// The ratio of a token, or of a whole answer.
+#[derive(Debug, Clone, Copy)]
+struct Weighed {
+    /// ln ρ
+    log: f64,
+    ratio: f64,
+    clamped: bool,
+}
+
+impl Weighed {
+    fn of(log: f64) -> Self {
+        let near = log.clamp(-FAR, FAR);
+        Self { log: near, ratio: near.exp(), clamped: near != log }
+    }
+}
+
+impl PolicyLoss {
+    /// The same with another coefficient of the entropy bonus, as an adaptive one has at every step.
+    pub fn with_entropy_coefficient(mut self, coefficient: f64) -> Self {
+        self.entropy_coefficient = coefficient;
+        self
+    }
+
+    /// The same with another coefficient of the KL term, as an adaptive one has at every step; without effect on a loss
+    /// that has no such term.
+    pub fn with_kl_coefficient(mut self, coefficient: f64) -> Self {
+        self.penalty = self.penalty.map(|penalty| Penalty { coefficient, ..penalty });
+        self
+    }
+
+    /// Returns true if the loss compares the policy with a reference.
+    pub fn needs_reference(&self) -> bool {
+        self.penalty.is_some()
+    }
+
+    /// Returns true if the loss reads entropies: for a bonus, or to choose tokens by them.
+    pub fn needs_entropy(&self) -> bool {
+        self.entropy_coefficient != 0.0 || self.top_entropy < 1.0
+    }
+
+    /// Returns true if the loss asks for the entropies of a whole step before any part of it is computed.
+    pub fn needs_threshold(&self) -> bool {
+        self.top_entropy < 1.0
+    }
+
+    /// The counts of a whole step, by which its parts are divided. Their entropies are read where tokens are chosen by
+    /// them.
+    ///
+    /// # Errors
+    /// Rows of columns that do not fit together, and numbers that are not finite.
+    pub fn totals(&self, rows: &[Row<'_>]) -> Result<Totals> {
+        rows::check(rows, Needs { reference: false, entropy: self.needs_threshold() })?;
+        let kept = || rows.iter().filter(|row| !self.is_masked(row));
+        let tokens = kept().map(|row| row.log_probs.len()).sum::<usize>() as f64;
+        let mut totals =
+            Totals { rows: rows.len() as f64, tokens, active: tokens, generated: tokens, threshold: None };
+        if self.needs_threshold() {
+            let entropies = || kept().flat_map(|row| row.entropy.unwrap_or_default()).copied();
+            let threshold = quantile(entropies().collect(), 1.0 - self.top_entropy);
+            totals.threshold = threshold;
+            totals.active = entropies().filter(|entropy| Some(*entropy) >= threshold).count() as f64;
+        }
+        Ok(totals)
+    }
+
+    fn is_masked(&self, row: &Row<'_>) -> bool {
+        self.mask_truncated && row.truncated
+    }
+
+    /// The loss of some answers of a step and its gradient; `totals` are those of the whole step, so that the losses and
+    /// gradients of its parts add up. A masked answer adds nothing.
+    ///
+    /// # Errors
+    /// Rows that lack a column or whose columns do not fit together, and numbers that are not finite.
+    pub fn evaluate(&self, rows: &[Row<'_>], totals: &Totals, metrics: &mut Metrics) -> Result<Evaluation> {
+        rows::check(rows, Needs { reference: self.needs_reference(), entropy: self.needs_entropy() })?;
+        if self.needs_threshold() && totals.threshold.is_none() && totals.tokens > 0.0 {
+            let message = "totals have none; expected those of PolicyLoss::totals, over the whole step";
+            crate::options::refuse("top-entropy-quantile", message.into())?;
+        }
+        let mut sum = Evaluation::default();
+        for row in rows {
+            sum.d_log_probs.push(vec![0.0; row.log_probs.len()]);
+            if self.entropy_coefficient != 0.0 {
+                sum.d_entropy.push(vec![0.0; row.log_probs.len()]);
+            }
+            match self.is_masked(row) || row.log_probs.is_empty() {
+                true => self.family.record_masked(metrics),
+                false => self.add(row, totals, &mut sum, metrics),
+            }
+        }
+        sum.total += sum.policy;
+        self.family.record_loss(rows.len(), totals, &sum, self.entropy_coefficient, metrics);
+        Ok(sum)
+    }
+
+    /// Adds a row that is not masked; its gradient goes to the last place.
+    fn add(&self, row: &Row<'_>, totals: &Totals, sum: &mut Evaluation, metrics: &mut Metrics) {
+        let tokens = row.log_probs.len();
+        let differences = || row.log_probs.iter().zip(row.old()).map(|(now, before)| now - before);
+        // One ratio for each token, or one for all.
+        let by_row = match self.ratio {
+            Ratio::Token => None,
+            Ratio::SequenceMean => Some((differences().sum::<f64>() / tokens as f64, 1.0 / tokens as f64)),
+            Ratio::SequenceSum => Some((differences().sum::<f64>(), 1.0)),
+        };
+        let ratios: Vec<Weighed> = match by_row {
+            None => differences().map(Weighed::of).collect(),
+            Some((log, _)) => vec![Weighed::of(log)],
+        };
+        sum.clamped_ratios += ratios.iter().filter(|of| of.clamped).count();
+        let corrections =
+            self.correction.zip(row.sampling).map(|(of, sampling)| (of, of.weights(row.old(), sampling)));
+        let (weight, share) =
+            (self.answer_weight(row, corrections.as_ref()), self.aggregation.weight(tokens, totals));
+        let drifted = self.off_policy_threshold.is_some_and(|threshold| correction::drifted(row, threshold));
+        let mut through_row = 0.0;
+        let mut seen = Seen::new(row, self.ratio == Ratio::Token);
+        let at = sum.d_log_probs.len() - 1;
+        for token in 0..tokens {
+            let of = ratios[if by_row.is_none() { token } else { 0 }];
+            let (log_prob, advantage) = (row.log_probs[token], row.advantage.at(token));
+            let active = self.is_active(row, token, totals);
+            let held = match &corrections {
+                Some((_, weights)) if !matches!(self.surrogate, Surrogate::Vespo { .. }) => weights[token],
+                _ => 1.0,
+            };
+            let kept = f64::from(u8::from(active && !(drifted && advantage < 0.0))) * held;
+            let mut term = self.surrogate.term(of.ratio, log_prob, advantage, weight);
+            term = Term {
+                value: kept * term.value,
+                by_ratio: kept * term.by_ratio,
+                by_log_prob: kept * term.by_log_prob,
+            };
+            if let Some(penalty) = self.penalty {
+                let (kl, clamped) = self.penalised(penalty, &mut term, row, token, of);
+                sum.clamped_kl += usize::from(clamped);
+                sum.kl += share * penalty.coefficient * kl;
+                seen.kl(kl);
+            }
+            sum.policy += share * term.value;
+            let by_ratio = if of.clamped { 0.0 } else { share * term.by_ratio };
+            sum.d_log_probs[at][token] += share * term.by_log_prob;
+            match by_row {
+                None => sum.d_log_probs[at][token] += by_ratio,
+                Some(_) => through_row += by_ratio,
+            }
+            if self.entropy_coefficient != 0.0 && active {
+                let weight = self.entropy_coefficient / totals.active.max(1.0);
+                sum.total -= weight * row.entropy.map_or(0.0, |entropy| entropy[token]);
+                sum.d_entropy[at][token] -= weight;
+            }
+            seen.token(&self.surrogate, of.ratio, of.log, advantage);
+        }
+        if let Some((_, by_token)) = by_row {
+            sum.d_log_probs[at].iter_mut().for_each(|slope| *slope += through_row * by_token);
+        }
+        if matches!(self.surrogate, Surrogate::Vespo { .. }) {
+            seen.phi(self.surrogate.phi(row.advantage.at(0), weight));
+        }
+        self.family.record_row(row, &seen, metrics);
+        correction::record_differences(row, metrics);
+        if let Some((correction, weights)) = &corrections {
+            correction.record(weights, metrics);
+        }
+    }
+
+    /// Adds the KL term to a token's term. Gives the estimate, and true if it was clamped.
+    fn penalised(
+        &self,
+        penalty: Penalty,
+        term: &mut Term,
+        row: &Row<'_>,
+        token: usize,
+        of: Weighed,
+    ) -> (f64, bool) {
+        let reference = row.reference.map_or(row.log_probs[token], |reference| reference[token]);
+        let (kl, clamped) = penalty.estimator.in_loss(row.log_probs[token], reference);
+        let weighs = penalty.corrected && penalty.estimator == KlEstimator::K3;
+        let ratio = if weighs { of.ratio } else { 1.0 };
+        let value = ratio * kl.value;
+        term.value += penalty.coefficient * value;
+        term.by_log_prob += penalty.coefficient * ratio * kl.slope;
+        term.by_ratio += if weighs { penalty.coefficient * value } else { 0.0 };
+        (value, clamped)
+    }
+
+    /// Returns true if a token's entropy is in the upper share.
+    fn is_active(&self, row: &Row<'_>, token: usize, totals: &Totals) -> bool {
+        match (totals.threshold, row.entropy) {
+            (Some(threshold), Some(entropy)) if self.needs_threshold() => entropy[token] >= threshold,
+            _ => true,
+        }
+    }
+
+    /// ln w of `vespo`: Σ of the tokens' log-ratios and of the logarithms of their corrections, between ln 1e-8 and 20.
+    fn answer_weight(&self, row: &Row<'_>, corrections: Option<&(Correction, Vec<f64>)>) -> f64 {
+        if !matches!(self.surrogate, Surrogate::Vespo { .. }) {
+            return 0.0;
+        }
+        let least = 1e-8_f64.ln();
+        let ratios = row.log_probs.iter().zip(row.old()).map(|(now, before)| (now - before).clamp(-FAR, FAR));
+        let corrections = corrections.map_or(&[][..], |(_, weights)| weights);
+        let corrected: f64 = corrections.iter().map(|weight| weight.ln().clamp(least, FAR)).sum();
+        (ratios.sum::<f64>() + corrected).clamp(least, FAR)
+    }
+}

@@ -1,0 +1,296 @@
+//! GRPO and the losses that grew from it: options, their ranges, and what does not go together.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::correction::Correction;
+use super::entropy::EntropyControl;
+use super::evaluation::{Aggregation, Penalty, PolicyLoss, Ratio};
+use super::kl::KlEstimator;
+use super::record::Family;
+use super::surrogate::Surrogate;
+use crate::advantage::GroupAdvantages;
+use crate::error::Result;
+use crate::options::{number, refuse};
+
+/// A loss of sampled answers, by the name that TRL gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrpoLoss {
+    /// The mean over answers of the means over their tokens (arXiv 2402.03300).
+    Grpo,
+    /// The mean over the tokens of the step.
+    Bnpo,
+    /// The sum by the longest length that an answer may have (arXiv 2503.20783).
+    DrGrpo,
+    /// The sum by the tokens of the rollout (arXiv 2503.14476).
+    #[default]
+    Dapo,
+    /// Clipped weights of log-probabilities (MiniMax-M1, arXiv 2506.13585).
+    Cispo,
+    /// A soft gate in place of the clip (arXiv 2511.20347).
+    Sapo,
+    /// The mean over answers of the sums over their tokens (arXiv 2602.05261).
+    Luspo,
+    /// Weights of whole answers by a gamma kernel (arXiv 2602.10693).
+    Vespo,
+}
+
+/// All losses with their names.
+const ALL: [(GrpoLoss, &str); 8] = [
+    (GrpoLoss::Grpo, "grpo"),
+    (GrpoLoss::Bnpo, "bnpo"),
+    (GrpoLoss::DrGrpo, "dr_grpo"),
+    (GrpoLoss::Dapo, "dapo"),
+    (GrpoLoss::Cispo, "cispo"),
+    (GrpoLoss::Sapo, "sapo"),
+    (GrpoLoss::Luspo, "luspo"),
+    (GrpoLoss::Vespo, "vespo"),
+];
+
+impl GrpoLoss {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        ALL.iter().find(|(loss, _)| *loss == self).map_or("", |(_, name)| name)
+    }
+
+    /// Returns true if the loss clips ratios on both sides.
+    fn clips(self) -> bool {
+        !matches!(self, Self::Cispo | Self::Sapo | Self::Vespo)
+    }
+}
+
+impl FromStr for GrpoLoss {
+    type Err = pcrm_core::Error;
+
+    fn from_str(text: &str) -> pcrm_core::Result<Self> {
+        ALL.iter().find(|(_, name)| *name == text).map(|(loss, _)| *loss).ok_or_else(|| {
+            let known = ALL.map(|(_, name)| name).join(", ");
+            pcrm_core::Error::invalid("loss-type", format!("{text:?} is unknown; expected one of {known}"))
+        })
+    }
+}
+
+impl fmt::Display for GrpoLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The tokens that an importance ratio is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportanceLevel {
+    /// One token.
+    #[default]
+    Token,
+    /// The whole answer, by the mean of its log-ratios (GSPO, arXiv 2507.18071).
+    Sequence,
+}
+
+/// The options of GRPO's loss and advantages. Names and defaults are those of TRL's `GRPOConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GrpoConfig {
+    /// The loss.
+    pub loss_type: GrpoLoss,
+    /// β, the weight of the KL divergence from the reference; 0 for no reference.
+    pub beta: f64,
+    /// The estimator of the KL divergence in the loss.
+    pub kl_estimator: KlEstimator,
+    /// Weighs k3 by the importance ratio, which makes its gradient unbiased.
+    pub use_bias_correction_kl: bool,
+    /// The clip of ratios is from 1 − `epsilon`.
+    pub epsilon: f64,
+    /// The clip is up to 1 + `epsilon_high`, and of `cispo` up to `epsilon_high`; `None` for `epsilon`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon_high: Option<f64>,
+    /// The highest ratio, also where the clip does not hold it (INTELLECT-2, arXiv 2505.07291).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<f64>,
+    /// The tokens that an importance ratio is of.
+    pub importance_sampling_level: ImportanceLevel,
+    /// τ of `sapo` for positive advantages.
+    pub sapo_temperature_pos: f64,
+    /// τ of `sapo` for the others.
+    pub sapo_temperature_neg: f64,
+    /// k of `vespo` for advantages from 0 up.
+    pub vespo_k_pos: f64,
+    /// λ of `vespo` for advantages from 0 up.
+    pub vespo_lambda_pos: f64,
+    /// k of `vespo` for negative advantages.
+    pub vespo_k_neg: f64,
+    /// λ of `vespo` for negative advantages.
+    pub vespo_lambda_neg: f64,
+    /// Leaves answers out that were cut off before their end.
+    pub mask_truncated_completions: bool,
+    /// The share of tokens, those of highest entropy, that are learned from (arXiv 2506.01939).
+    pub top_entropy_quantile: f64,
+    /// Answers with a negative advantage are left out if the policy has moved further than this from the one that
+    /// sampled them, by mean log-ratio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub off_policy_mask_threshold: Option<f64>,
+    /// The correction of samples of another engine; `None` for samples of our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout_correction: Option<Correction>,
+    /// The entropy bonus.
+    #[serde(flatten)]
+    pub entropy: EntropyControl,
+    /// The advantages.
+    #[serde(flatten)]
+    pub advantages: GroupAdvantages,
+}
+
+impl Default for GrpoConfig {
+    fn default() -> Self {
+        Self {
+            loss_type: GrpoLoss::Dapo,
+            beta: 0.0,
+            kl_estimator: KlEstimator::K3,
+            use_bias_correction_kl: true,
+            epsilon: 0.2,
+            epsilon_high: None,
+            delta: None,
+            importance_sampling_level: ImportanceLevel::Token,
+            sapo_temperature_pos: 1.0,
+            sapo_temperature_neg: 1.05,
+            vespo_k_pos: 2.0,
+            vespo_lambda_pos: 3.0,
+            vespo_k_neg: 3.0,
+            vespo_lambda_neg: 2.0,
+            mask_truncated_completions: false,
+            top_entropy_quantile: 1.0,
+            off_policy_mask_threshold: None,
+            rollout_correction: None,
+            entropy: EntropyControl::default(),
+            advantages: GroupAdvantages::default(),
+        }
+    }
+}
+
+impl GrpoConfig {
+    /// The loss; `longest` is the most tokens that an answer may have, by which `dr_grpo` divides. The entropy
+    /// coefficient is the one that is not adaptive: see [`PolicyLoss::with_entropy_coefficient`].
+    pub fn loss(&self, longest: usize) -> PolicyLoss {
+        use GrpoLoss as L;
+        let high = self.epsilon_high.unwrap_or(self.epsilon);
+        let (surrogate, family) = match self.loss_type {
+            L::Cispo => (Surrogate::Cispo { most: high }, Family::Cispo),
+            L::Sapo => {
+                let (positive, negative) = (self.sapo_temperature_pos, self.sapo_temperature_neg);
+                (Surrogate::Sapo { positive, negative }, Family::Sapo)
+            }
+            L::Vespo => {
+                let k = [self.vespo_k_pos, self.vespo_k_neg];
+                (
+                    Surrogate::Vespo { k, lambda: [self.vespo_lambda_pos, self.vespo_lambda_neg] },
+                    Family::Vespo,
+                )
+            }
+            L::Grpo | L::Bnpo | L::DrGrpo | L::Dapo | L::Luspo => {
+                (Surrogate::Clipped { low: self.epsilon, high, most: self.delta, dual: None }, Family::Grpo)
+            }
+        };
+        let aggregation = match self.loss_type {
+            L::Grpo | L::Sapo => Aggregation::MeanOfRows,
+            L::Bnpo => Aggregation::Tokens,
+            L::DrGrpo => Aggregation::Constant(longest as f64),
+            L::Dapo | L::Cispo | L::Vespo => Aggregation::Generated,
+            L::Luspo => Aggregation::SumOfRows,
+        };
+        let penalty = Penalty {
+            coefficient: self.beta,
+            estimator: self.kl_estimator,
+            corrected: self.use_bias_correction_kl,
+        };
+        PolicyLoss {
+            ratio: match self.importance_sampling_level {
+                ImportanceLevel::Token => Ratio::Token,
+                ImportanceLevel::Sequence => Ratio::SequenceMean,
+            },
+            surrogate,
+            aggregation,
+            penalty: (self.beta != 0.0).then_some(penalty),
+            correction: self.rollout_correction,
+            mask_truncated: self.mask_truncated_completions,
+            top_entropy: self.top_entropy_quantile,
+            off_policy_threshold: self.off_policy_mask_threshold,
+            entropy_coefficient: self.entropy.applied(self.entropy.start()),
+            family,
+        }
+    }
+
+    /// Refuses numbers out of range, options without effect, and options that do not go together. Errors name options as
+    /// the command line does.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check(&self) -> Result<()> {
+        const POSITIVE: &str = "a positive number";
+        let loss = self.loss_type;
+        number("beta", self.beta, self.beta >= 0.0, "a number from 0 up")?;
+        self.kl_estimator.check_in_loss()?;
+        number("epsilon", self.epsilon, (0.0..1.0).contains(&self.epsilon), "a number from 0 to below 1")?;
+        if let Some(high) = self.epsilon_high {
+            number("epsilon-high", high, high > 0.0, POSITIVE)?;
+        }
+        if let Some(delta) = self.delta {
+            number("delta", delta, delta > 1.0, "a number above 1")?;
+            if !loss.clips() {
+                return refuse("delta", format!("{delta}: has no effect on {loss}; expected none"));
+            }
+        }
+        for (field, value) in [
+            ("sapo-temperature-pos", self.sapo_temperature_pos),
+            ("sapo-temperature-neg", self.sapo_temperature_neg),
+            ("vespo-k-pos", self.vespo_k_pos),
+            ("vespo-lambda-pos", self.vespo_lambda_pos),
+            ("vespo-k-neg", self.vespo_k_neg),
+            ("vespo-lambda-neg", self.vespo_lambda_neg),
+        ] {
+            number(field, value, value > 0.0, POSITIVE)?;
+        }
+        let share = self.top_entropy_quantile;
+        number("top-entropy-quantile", share, share > 0.0 && share <= 1.0, "a number above 0, at most 1")?;
+        if let Some(threshold) = self.off_policy_mask_threshold {
+            number("off-policy-mask-threshold", threshold, threshold > 0.0, POSITIVE)?;
+        }
+        if loss == GrpoLoss::Vespo && self.importance_sampling_level == ImportanceLevel::Sequence {
+            let message = "sequence: vespo weighs whole answers already; expected token";
+            return refuse("importance-sampling-level", message.into());
+        }
+        if let Some(correction) = &self.rollout_correction {
+            correction.check()?;
+            if loss == GrpoLoss::Vespo && !correction.importance_sampling_mode.is_by_token() {
+                let message = "vespo adds up corrections by token; expected token_truncate or token_mask";
+                return refuse("importance-sampling-mode", message.into());
+            }
+        }
+        self.entropy.check()
+    }
+
+    /// Sentences about options that are allowed and seldom meant.
+    pub fn warnings(&self) -> Vec<String> {
+        use GrpoLoss as L;
+        let sequence = self.importance_sampling_level == ImportanceLevel::Sequence;
+        let mut said = Vec::new();
+        if sequence && matches!(self.loss_type, L::Bnpo | L::DrGrpo | L::Dapo | L::Cispo) {
+            said.push(format!(
+                "importance-sampling-level sequence with {} weighs an answer by its length; GSPO is loss-type grpo",
+                self.loss_type
+            ));
+        }
+        if self.loss_type == L::Luspo && !sequence {
+            said.push("luspo is meant for importance-sampling-level sequence".into());
+        }
+        if self.loss_type == L::Cispo && self.epsilon_high.unwrap_or(self.epsilon) < 1.0 {
+            said.push(
+                "cispo cuts ratios at epsilon-high, and below 1 it cuts those of every token; 5 is usual"
+                    .into(),
+            );
+        }
+        said
+    }
+}

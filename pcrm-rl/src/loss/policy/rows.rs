@@ -1,0 +1,158 @@
+//! The numbers of sampled answers that a policy loss is a function of, and the counts of a step that it divides by.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::options::refuse;
+
+/// The advantage of an answer, or of each of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Advantage<'a> {
+    /// One for all tokens.
+    OfRow(f64),
+    /// One for each token.
+    OfTokens(&'a [f64]),
+}
+
+impl Default for Advantage<'_> {
+    fn default() -> Self {
+        Self::OfRow(0.0)
+    }
+}
+
+impl Advantage<'_> {
+    pub(super) fn at(&self, token: usize) -> f64 {
+        match self {
+            Self::OfRow(advantage) => *advantage,
+            Self::OfTokens(advantages) => advantages[token],
+        }
+    }
+}
+
+/// A sampled answer: numbers of the tokens that the policy chose itself, the end of the answer included.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Row<'a> {
+    /// ln π of the tokens, by which the gradient is taken.
+    pub log_probs: &'a [f64],
+    /// ln π at the time of sampling; `None` where the policy has not moved since, and every ratio is 1.
+    pub old_log_probs: Option<&'a [f64]>,
+    /// ln π_ref of the tokens.
+    pub reference: Option<&'a [f64]>,
+    /// The entropies of the distributions that the tokens were drawn from.
+    pub entropy: Option<&'a [f64]>,
+    /// ln π as another engine said while it sampled; NaN where it did not. `None` for samples of our own.
+    pub sampling: Option<&'a [f64]>,
+    /// How much better than expected the answer, or each token, was.
+    pub advantage: Advantage<'a>,
+    /// True if sampling was cut off before the answer ended.
+    pub truncated: bool,
+}
+
+impl Row<'_> {
+    /// ln π at the time of sampling.
+    pub(super) fn old(&self) -> &[f64] {
+        self.old_log_probs.unwrap_or(self.log_probs)
+    }
+}
+
+/// Counts over all answers of a step, by which a part of it is divided, so that parts add up to the step.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// The answers, masked ones included.
+    pub rows: f64,
+    /// The tokens of answers that are not masked.
+    pub tokens: f64,
+    /// The tokens among them whose entropy is in the upper share; all without `top_entropy_quantile`.
+    pub active: f64,
+    /// The tokens that `dapo`, `cispo` and `vespo` divide by: those of the whole rollout, by the number of steps made of it.
+    pub generated: f64,
+    /// The entropy from which on a token is in the upper share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+}
+
+impl Totals {
+    /// The same for a step that is one of `steps` made of a rollout of `tokens` tokens that are not masked.
+    pub fn of_rollout(self, tokens: f64, steps: f64) -> Self {
+        Self { generated: tokens / steps, ..self }
+    }
+}
+
+/// The columns that a loss reads besides log-probabilities and advantages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Needs {
+    pub reference: bool,
+    pub entropy: bool,
+}
+
+/// Refuses rows whose columns have other lengths than their log-probabilities, lack a column that the loss reads, or hold
+/// numbers that are not finite; names the row and the token.
+pub(super) fn check(rows: &[Row<'_>], needs: Needs) -> Result<()> {
+    for (at, row) in rows.iter().enumerate() {
+        let advantages = match &row.advantage {
+            Advantage::OfRow(advantage) => std::slice::from_ref(advantage),
+            Advantage::OfTokens(advantages) => advantages,
+        };
+        if let Advantage::OfTokens(advantages) = row.advantage {
+            same_length("advantage", at, advantages, row.log_probs)?;
+        }
+        let columns = [
+            ("log_probs", Some(row.log_probs), false),
+            ("old_log_probs", row.old_log_probs, false),
+            ("reference", row.reference, needs.reference),
+            ("entropy", row.entropy, needs.entropy),
+            ("sampling", row.sampling, false),
+        ];
+        for (name, numbers, needed) in columns {
+            match numbers {
+                Some(numbers) => same_length(name, at, numbers, row.log_probs)?,
+                None if needed => refuse(name, format!("answer {at} has none, and the loss reads them"))?,
+                None => {}
+            }
+        }
+        let columns = columns.map(|(name, numbers, _)| (name, numbers.unwrap_or_default()));
+        for (name, numbers) in columns.into_iter().chain([("advantage", advantages)]) {
+            // An engine may leave single tokens unscored; these have no correction.
+            let fits = |number: &f64| number.is_finite() || (name == "sampling" && number.is_nan());
+            if let Some(token) = numbers.iter().position(|number| !fits(number)) {
+                let message =
+                    format!("answer {at}, token {token}: {}; expected a finite number", numbers[token]);
+                refuse(name, message)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_length(name: &'static str, row: usize, numbers: &[f64], log_probs: &[f64]) -> Result<()> {
+    match numbers.len() == log_probs.len() {
+        true => Ok(()),
+        false => {
+            let message = format!("answer {row} has {}; expected {}", numbers.len(), log_probs.len());
+            refuse(name, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a number that is none, a missing column and a column of another answer are named, not computed with.
+    #[test]
+    fn faulty_rows_are_named() {
+        let usual = Row { log_probs: &[-1.0, -2.0], ..Row::default() };
+        let said = |row, needs| check(&[usual, row], needs).err().map(|e| e.to_string()).unwrap_or_default();
+        let none = Needs::default();
+        let nan = Row { log_probs: &[-1.0, f64::NAN], ..usual };
+        assert_eq!(said(nan, none), "log_probs: answer 1, token 1: NaN; expected a finite number");
+        let short = Row { reference: Some(&[-1.0]), ..usual };
+        assert_eq!(said(short, none), "reference: answer 1 has 1; expected 2");
+        let needs = Needs { reference: true, ..none };
+        assert_eq!(said(usual, needs), "reference: answer 0 has none, and the loss reads them");
+        let endless = Row { advantage: Advantage::OfRow(f64::INFINITY), ..usual };
+        assert!(said(endless, none).starts_with("advantage: answer 1, token 0: inf"));
+        let unscored = Row { sampling: Some(&[f64::NAN, -2.0]), ..usual };
+        assert_eq!(said(unscored, none) + &said(usual, none), "");
+    }
+}
