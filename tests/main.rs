@@ -35,6 +35,7 @@ mod options; // options that cannot be used, refused before anything is made; re
 mod packing; // packed, prefix-shared batches against separate sequences
 mod planted; // a preference that is known, and tiny runs that learn it
 mod plugins; // exactly which plugins are compiled in
+mod policies; // losses and advantages of policies against TRL, in value and gradient
 mod preferences; // losses of log-probabilities against TRL, in value and gradient
 mod primitives; // each primitive against finite differences and torch
 mod rankings; // ties and whole rankings against torch in float64, in value and gradient

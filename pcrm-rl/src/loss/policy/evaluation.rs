@@ -87,7 +87,7 @@ pub struct Evaluation {
     pub d_log_probs: Vec<Vec<f64>>,
     /// d total / d entropy of every answer's tokens; empty without a bonus.
     pub d_entropy: Vec<Vec<f64>>,
-    /// Tokens, or answers, whose log-ratio was brought to ±20.
+    /// Tokens, or answers, whose log-ratio was brought to 20.
     pub clamped_ratios: usize,
     /// Tokens whose difference to the reference was brought to ±20.
     pub clamped_kl: usize,
@@ -103,8 +103,9 @@ struct Weighed {
 }
 
 impl Weighed {
+    /// The ratio, which is held at e^20, so that no product overflows. One near 0 needs no hold.
     fn of(log: f64) -> Self {
-        let near = log.clamp(-FAR, FAR);
+        let near = log.min(FAR);
         Self { log: near, ratio: near.exp(), clamped: near != log }
     }
 }

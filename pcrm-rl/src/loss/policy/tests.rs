@@ -197,7 +197,7 @@ fn answers_at_the_edges_stay_finite() {
         let found = loss.evaluate(&all, &loss.totals(&all).unwrap(), &mut metrics).unwrap();
         assert!(found.total.is_finite(), "{name}: {found:?}");
         assert!(found.d_log_probs.concat().iter().all(|slope| slope.is_finite()), "{name}: {found:?}");
-        assert_eq!(metrics.summary().get("clamps/log_ratio"), Some(4.0), "{name}");
+        assert_eq!(metrics.summary().get("clamps/log_ratio"), Some(2.0), "{name}");
         let none = loss.evaluate(&[], &loss.totals(&[]).unwrap(), &mut metrics).unwrap();
         assert_eq!((none.total, none.d_log_probs.len()), (0.0, 0));
         let empty = [numbers(&[], &[], &[], 1.0)];
