@@ -5,11 +5,13 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_rl::advantage::{Advantages, Episode, Rewards, TiedSamples, best_and_worst};
+use pcrm_rl::advantage::{Advantages, Episode, Rewards, ScoreShaping, TiedSamples, best_and_worst};
 use pcrm_rl::loss::policy::{
-    Advantage, Correction, Evaluation, GrpoConfig, PolicyLoss, PpoConfig, RlooConfig, Row, Sampled, ValueRow,
+    Advantage, Correction, Evaluation, GrpoConfig, PolicyLoss, PpoConfig, RlooConfig, Row, Sampled, Totals,
+    ValueRow,
 };
-use pcrm_rl::metrics::{Metrics, Summary};
+use pcrm_rl::loss::preference::{Answer, Pair, PreferenceConfig, PreferenceLoss};
+use pcrm_rl::metrics::{Completion, Metrics, Outcome, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::support::beside;
@@ -181,12 +183,7 @@ fn check_case(golden: &Value, case: &Value) -> Result<()> {
 }
 
 /// Fails unless the step, an answer at a time, adds up to the step at once.
-fn check_parts(
-    loss: &PolicyLoss,
-    rows: &[Row<'_>],
-    totals: &pcrm_rl::loss::policy::Totals,
-    whole: &Evaluation,
-) -> Result<()> {
+fn check_parts(loss: &PolicyLoss, rows: &[Row<'_>], totals: &Totals, whole: &Evaluation) -> Result<()> {
     let mut sum = 0.0;
     for (at, row) in rows.iter().enumerate() {
         let part = loss.evaluate(std::slice::from_ref(row), totals, &mut Metrics::default())?;
@@ -235,7 +232,7 @@ fn check_advantages(golden: &Value, case: &Value) -> Result<()> {
             let config: RlooConfig = serde_json::from_value(options.into())?;
             config.check()?;
             let [log_probs, reference] =
-                ["log_probs", "reference"].map(|name| crate::policies::rows(&golden["rloo_answers"][name]));
+                ["log_probs", "reference"].map(|name| self::rows(&golden["rloo_answers"][name]));
             let answer = |at: usize| match config.beta == 0.0 {
                 true => Sampled { ended: true, ..Sampled::default() },
                 false => Sampled { log_probs: &log_probs[at], reference: &reference[at], ended: true },
@@ -335,10 +332,80 @@ fn pairs_of_samples_are_those_of_trl() -> Result<()> {
     let golden = golden()?;
     let rewards: Vec<Option<f64>> = list(&golden["pairs"]["rewards"]).map(Value::as_f64).collect();
     let found = best_and_worst(&rewards, 2, TiedSamples::Keep)?;
-    let places =
-        |of: fn(&pcrm_rl::loss::preference::Pair) -> usize| found.pairs.iter().map(of).collect::<Vec<_>>();
+    let places = |of: fn(&Pair) -> usize| found.pairs.iter().map(of).collect::<Vec<_>>();
     ensure!(json!(places(|pair| pair.chosen)) == golden["pairs"]["chosen"]);
     ensure!(json!(places(|pair| pair.rejected)) == golden["pairs"]["rejected"]);
     ensure!(found.tied == 1 && best_and_worst(&rewards, 2, TiedSamples::Drop)?.pairs.len() == 3);
     Ok(())
+}
+
+fn check_online(answers: &Value, case: &Value) -> Result<()> {
+    let [log_probs, reference] = ["log_probs", "reference"].map(|name| rows(&answers[name]));
+    let ended: Vec<bool> = list(&answers["ended"]).map(|ended| *ended == true).collect();
+    let beta = case["beta"].as_f64().context("beta")?;
+    let shaping =
+        ScoreShaping { missing_eos_penalty: case["missing_eos_penalty"].as_f64(), ..ScoreShaping::default() };
+    let scores: Vec<f64> = numbers(&answers["rewards"])
+        .into_iter()
+        .zip(&ended)
+        .map(|(score, ended)| shaping.shaped(score, *ended))
+        .collect();
+    let rewards: Vec<Option<f64>> = scores.iter().copied().map(Some).collect();
+    let sampled = best_and_worst(&rewards, 2, TiedSamples::Keep)?;
+    let loss = if case["loss_type"] == "ipo" { PreferenceLoss::IpoSum } else { PreferenceLoss::Sigmoid };
+    let config = PreferenceConfig { beta, ..PreferenceConfig::of(loss) };
+    config.check(true)?;
+    let of = |(policy, reference)| Answer { policy, reference, ..Answer::default() };
+    let answers: Vec<Answer<'_>> =
+        log_probs.iter().map(|row| &row[..]).zip(reference.iter().map(|row| &row[..])).map(of).collect();
+    let found = config.evaluate(&answers, &sampled.pairs, 1.0 / sampled.pairs.len() as f64, [0.0; 2]);
+    check_number("loss", found.total, &case["loss"])?;
+    check_rows("gradient", &found.gradient, &case["gradient"])?;
+    let mut metrics = Metrics::default();
+    sampled.record(&mut metrics);
+    for at in 0..scores.len() {
+        let surprise = -log_probs[at].iter().sum::<f64>();
+        let kl = -surprise - reference[at].iter().sum::<f64>();
+        let (score, ended) = (scores[at], ended[at]);
+        metrics.outcome(&Outcome { score, kl, surprise, coefficient: beta, ended });
+    }
+    for judged in &found.judged {
+        metrics.mean("logps/chosen", judged.log_probs[0], 1.0);
+        metrics.mean("logps/rejected", judged.log_probs[1], 1.0);
+        metrics.mean("rewards/chosen", judged.rewards[0], 1.0);
+        metrics.mean("rewards/rejected", judged.rewards[1], 1.0);
+        metrics.mean("rewards/margins", judged.rewards[0] - judged.rewards[1], 1.0);
+        let right = f64::from(u8::from(judged.rewards[0] > judged.rewards[1]));
+        metrics.mean("rewards/accuracies", right, 1.0);
+    }
+    metrics.mean("beta", beta, 1.0);
+    check_metrics(&metrics.summary(), &case["metrics"], false)
+}
+
+/// Protects: sampled answers, their shaped scores, the pairs they make, the loss of these and its gradient are those of TRL's
+/// online DPO, and so are its metrics.
+#[test]
+fn online_dpo_is_that_of_trl() -> Result<()> {
+    let golden = golden()?;
+    let cases = golden["online"].as_array().context("online")?;
+    ensure!(cases.len() >= 3, "losses.json has {} cases of online DPO", cases.len());
+    cases.iter().try_for_each(|case| {
+        check_online(&golden["online_answers"], case).with_context(|| case["name"].to_string())
+    })
+}
+
+/// Protects: the figures of answers' lengths and ends are TRL's.
+#[test]
+fn lengths_of_completions_are_those_of_trl() -> Result<()> {
+    let case = &golden()?["completions"];
+    let mut metrics = Metrics::default();
+    let of = |(tokens, ended): (f64, &Value)| Completion {
+        tokens: tokens as usize,
+        ended: *ended == true,
+        reward: None,
+    };
+    let answers: Vec<Completion> =
+        numbers(&case["lengths"]).into_iter().zip(list(&case["ended"])).map(of).collect();
+    metrics.completions(&answers);
+    check_metrics(&metrics.summary(), &case["metrics"], false)
 }

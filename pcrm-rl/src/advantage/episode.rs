@@ -4,7 +4,7 @@ use super::shaping::token_rewards;
 use super::whiten;
 use crate::error::Result;
 use crate::loss::policy::{KlPlace, PpoConfig};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::options::refuse;
 
 /// A sampled answer with its score and the critic's values.
@@ -69,12 +69,13 @@ impl PpoConfig {
             let taken = if in_reward { coefficient } else { 0.0 };
             rewards.push(token_rewards(&kl, taken, score));
             found.kl += sum / episodes.len() as f64;
-            metrics.mean("objective/kl", sum, 1.0);
-            metrics.mean("objective/entropy", -episode.log_probs.iter().sum::<f64>(), 1.0);
-            metrics.mean("objective/non_score_reward", -taken * sum, 1.0);
-            metrics.mean("objective/rlhf_reward", score - taken * sum, 1.0);
-            metrics.mean("objective/scores", score, 1.0);
-            metrics.mean("val/contain_eos_token", f64::from(u8::from(episode.ended)), 1.0);
+            metrics.outcome(&Outcome {
+                score,
+                kl: sum,
+                surprise: -episode.log_probs.iter().sum::<f64>(),
+                coefficient: taken,
+                ended: episode.ended,
+            });
         }
         metrics.sum("clamps/kl", clamped as f64);
         let masked = |episode: &Episode<'_>| self.mask_truncated_completions && !episode.ended;

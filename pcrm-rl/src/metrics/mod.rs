@@ -7,12 +7,14 @@
 //! a model that guesses (equal scores) on the same pairs under the same bounds.
 
 mod file;
+mod rollout;
 
 use std::borrow::Cow;
 
 use serde::{Serialize, Serializer};
 
 pub use file::{MetricsFile, read};
+pub use rollout::{Completion, Outcome};
 
 /// Sums of metrics, in the order in which they were first recorded.
 #[derive(Debug, Clone, Default)]

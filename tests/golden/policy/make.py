@@ -369,9 +369,55 @@ def pairs():
             "rejected": place(space["rejected_indices"])}
 
 
+ONLINE_ANSWERS = {  # two to each prompt, side by side
+    "log_probs": [[-0.7, -1.9], [-2.4], [-0.9, -0.4, -1.1], [-1.3], [-0.2, -0.6], [-1.0, -0.1]],
+    "reference": [[-1.0, -1.5], [-3.0], [-0.7, -0.4, -2.0], [-1.7], [-0.3, -0.6], [-0.4, -0.2]],
+    "rewards": [1.0, 0.5, -2.0, 1.0, 0.75, 0.75],
+    "ended": [True, True, True, False, True, True],
+}
+
+
+def online_dpo(loss_type, beta, penalty):
+    order = [0, 2, 4, 1, 3, 5]  # TRL has the first answers of all prompts, then the second ones
+    batch = {key: [ONLINE_ANSWERS[key][at] for at in order] for key in ONLINE_ANSWERS}
+    log_probs, mask = padded(batch["log_probs"])
+    reference, _ = padded(batch["reference"])
+    log_probs.requires_grad_(True)
+    args = SimpleNamespace(loss_type=loss_type, missing_eos_penalty=penalty)
+    trainer = SimpleNamespace(args=args, beta=beta, accelerator=accelerator(), stats=defaultdict(list), reward_funcs=[None])
+    space = {"torch": torch, "F": torch.nn.functional, "self": trainer, "batch_size": 3, "device": "cpu",
+             "rewards": T(batch["rewards"]), "contain_eos_token": torch.tensor(batch["ended"]), "logprobs": log_probs,
+             "ref_logprobs": reference, "completion_mask": mask}
+    exec(lines(OnlineDPOTrainer.training_step, "# Apply missing EOS penalty if configured",
+               "self.args.torch_empty_cache_steps is not None").rsplit("if (", 1)[0], space)
+    space["loss"].backward()
+    gradient = unpadded(log_probs.grad, [len(row) for row in batch["log_probs"]])
+    return {"name": f"online DPO, {loss_type}, {beta}", "loss_type": loss_type, "beta": beta, "missing_eos_penalty": penalty,
+            "loss": space["loss"].item(), "gradient": [gradient[order.index(at)] for at in range(6)],
+            "metrics": {name: values[0] for name, values in trainer.stats.items()}}
+
+
+def online_cases():
+    yield online_dpo("sigmoid", 0.1, None)
+    yield online_dpo("ipo", 0.3, None)
+    yield online_dpo("sigmoid", 0.5, 2.5)
+
+
+def completions(lengths, ended):
+    metrics = {"train": defaultdict(list)}
+    space = {"torch": torch, "self": SimpleNamespace(_metrics=metrics, eos_token_ids=[0], accelerator=accelerator(),
+                                                     _tokenizer=SimpleNamespace(pad_token_id=1)),
+             "mode": "train", "device": "cpu", "agg_completion_lengths": torch.tensor(lengths),
+             "completion_ids": [[2] * (length - 1) + [0 if end else 2] for length, end in zip(lengths, ended)]}
+    exec(lines(GRPOTrainer._generate, "# Log completion lengths, mean, min, max", "if self.tools:"), space)
+    return {"lengths": lengths, "ended": ended, "metrics": shown(metrics)}
+
+
 out = {"longest": LONGEST, "batches": BATCHES, "cases": list(losses()), "rewards": REWARDS, "weights": WEIGHTS,
        "rloo_answers": RLOO_ANSWERS, "advantages": list(advantages()), "ppo_answers": PPO_ANSWERS,
-       "ppo": list(ppo_cases(sys.argv[1])), "pairs": pairs()}
+       "ppo": list(ppo_cases(sys.argv[1])), "pairs": pairs(),
+       "online_answers": ONLINE_ANSWERS, "online": list(online_cases()),
+       "completions": completions([4, 8, 2, 6], [True, False, True, True])}
 text = json.dumps(out, allow_nan=False).replace('{"name"', '\n{"name"')
 (Path(__file__).parent / "losses.json").write_text(text + "\n")
 print(len(out["cases"]), "losses,", len(out["advantages"]), "advantages,", len(text), "bytes")

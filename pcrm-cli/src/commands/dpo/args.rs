@@ -82,8 +82,8 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct PreferenceArgs {
-    /// Minimise these losses, added up: sigmoid (DPO), cdpo, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard,
-    /// aot, aot_unpaired, apo_zero, apo_down, discopop, sft, sigmoid_norm; without a reference simpo, cpo, orpo
+    /// Minimise these losses, added up: sigmoid (DPO), cdpo, hinge, ipo (by token), ipo_sum, exo_pair, nca_pair, robust,
+    /// bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft, sigmoid_norm; without a reference simpo, cpo, orpo
     #[arg(long, value_name = "NAME", num_args = 1.., action = clap::ArgAction::Append, default_values_t = [PreferenceLoss::Sigmoid])]
     pub loss: Vec<PreferenceLoss>,
     /// Weigh the losses by these numbers, in their order [default: 1 each]

@@ -18,6 +18,8 @@ pub enum PreferenceLoss {
     Hinge,
     /// IPO, by token (arXiv 2310.12036).
     Ipo,
+    /// IPO of whole answers, as TRL's online DPO has it.
+    IpoSum,
     /// EXO (arXiv 2402.00856).
     ExoPair,
     /// NCA (arXiv 2402.05369).
@@ -51,11 +53,12 @@ pub enum PreferenceLoss {
 }
 
 /// All losses with their names.
-pub(super) const ALL: [(PreferenceLoss, &str); 19] = [
+pub(super) const ALL: [(PreferenceLoss, &str); 20] = [
     (PreferenceLoss::Sigmoid, "sigmoid"),
     (PreferenceLoss::Cdpo, "cdpo"),
     (PreferenceLoss::Hinge, "hinge"),
     (PreferenceLoss::Ipo, "ipo"),
+    (PreferenceLoss::IpoSum, "ipo_sum"),
     (PreferenceLoss::ExoPair, "exo_pair"),
     (PreferenceLoss::NcaPair, "nca_pair"),
     (PreferenceLoss::Robust, "robust"),
@@ -87,6 +90,7 @@ impl PreferenceLoss {
                 | Self::Cdpo
                 | Self::Hinge
                 | Self::Ipo
+                | Self::IpoSum
                 | Self::ExoPair
                 | Self::Robust
                 | Self::Discopop
@@ -125,6 +129,7 @@ impl PreferenceLoss {
                 | Self::SigmoidNorm
                 | Self::Hinge
                 | Self::Ipo
+                | Self::IpoSum
                 | Self::ExoPair
                 | Self::Robust
                 | Self::Discopop
