@@ -7,8 +7,8 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use pcrm_rl::advantage::{Advantages, Episode, Rewards, ScoreShaping, TiedSamples, best_and_worst};
 use pcrm_rl::loss::policy::{
-    Advantage, Correction, Evaluation, GrpoConfig, PolicyLoss, PpoConfig, RlooConfig, Row, Sampled, Totals,
-    ValueRow,
+    Advantage, Correction, EntropyControl, Evaluation, GrpoConfig, PolicyLoss, PpoConfig, RlooConfig, Row,
+    Sampled, Totals, ValueRow,
 };
 use pcrm_rl::loss::preference::{Answer, Pair, PreferenceConfig, PreferenceLoss};
 use pcrm_rl::metrics::{Completion, Metrics, Outcome, Summary};
@@ -336,6 +336,43 @@ fn pairs_of_samples_are_those_of_trl() -> Result<()> {
     ensure!(json!(places(|pair| pair.chosen)) == golden["pairs"]["chosen"]);
     ensure!(json!(places(|pair| pair.rejected)) == golden["pairs"]["rejected"]);
     ensure!(found.tied == 1 && best_and_worst(&rewards, 2, TiedSamples::Drop)?.pairs.len() == 3);
+    Ok(())
+}
+
+/// Protects: the dual clip and the KL terms of PPO's loss are their formulas, in value and gradient.
+#[test]
+fn options_that_trl_has_not_are_their_formulas() -> Result<()> {
+    let golden = golden()?;
+    let batch = Batch::of(&golden["batches"]["mixed"]);
+    let rows = batch.rows(true, false);
+    let cases = golden["written"].as_array().context("written")?;
+    ensure!(cases.len() == 3);
+    for case in cases {
+        let config: PpoConfig = serde_json::from_value(options(case).into())?;
+        config.check()?;
+        let loss = config.loss();
+        let found = loss.evaluate(&rows, &loss.totals(&rows)?, &mut Metrics::default())?;
+        check_number("loss", found.total, &case["loss"])?;
+        check_rows("gradient", &found.d_log_probs, &case["gradient"])?;
+    }
+    Ok(())
+}
+
+/// Protects: the adaptive coefficient of the entropy bonus takes TRL's values, step by step.
+#[test]
+fn the_entropy_coefficient_is_that_of_trl() -> Result<()> {
+    let case = &golden()?["adaptive_entropy"];
+    let mut options = options(case);
+    options.insert("use-adaptive-entropy".into(), true.into());
+    let control: EntropyControl = serde_json::from_value(options.into())?;
+    control.check()?;
+    let mut state = control.start();
+    let [entropies, applied, after] = ["entropies", "applied", "after"].map(|name| numbers(&case[name]));
+    for (step, entropy) in entropies.iter().enumerate() {
+        check("applied", control.applied(state), applied[step])?;
+        state = control.next(state, *entropy);
+        check("after", state.value, after[step])?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Training reward models with prior constraints, and language models.
 //!
-//! Reading order: [`loss`] has the mathematics, functions of numbers in f64. An [`objective`] asks a model
+//! Reading order: [`loss`] has the mathematics, functions of numbers in f64, and [`advantage`] that of rewards. An [`objective`] asks a model
 //! for those numbers and sends the gradient back: [`objective::reward`] of answers' scores,
 //! [`objective::sft`] of completions' log-probabilities, [`objective::dpo`] of both answers' beside those of
 //! a [`mod@reference`]. [`pairs`], [`batch`] and [`answers`] pack answer sets without padding, [`order`]

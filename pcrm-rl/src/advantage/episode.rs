@@ -78,7 +78,6 @@ impl PpoConfig {
             });
         }
         metrics.sum("clamps/kl", clamped as f64);
-        let masked = |episode: &Episode<'_>| self.mask_truncated_completions && !episode.ended;
         if self.whiten_rewards {
             self.whiten_kept(episodes, &mut rewards, false);
         }
@@ -91,7 +90,7 @@ impl PpoConfig {
             self.whiten_kept(episodes, &mut found.advantages, true);
         }
         for (episode, advantages) in episodes.iter().zip(&mut found.advantages) {
-            if masked(episode) {
+            if self.masks(episode.ended) {
                 advantages.fill(0.0);
             }
         }
@@ -100,8 +99,7 @@ impl PpoConfig {
 
     /// Whitens the rows of answers that are not masked.
     fn whiten_kept(&self, episodes: &[Episode<'_>], rows: &mut [Vec<f64>], shift_mean: bool) {
-        let kept = |at: usize| !self.mask_truncated_completions || episodes[at].ended;
-        let places: Vec<usize> = (0..rows.len()).filter(|at| kept(*at)).collect();
+        let places: Vec<usize> = (0..rows.len()).filter(|at| !self.masks(episodes[*at].ended)).collect();
         let mut of_kept: Vec<Vec<f64>> = places.iter().map(|at| std::mem::take(&mut rows[*at])).collect();
         whiten(&mut of_kept, shift_mean);
         for (at, row) in places.into_iter().zip(of_kept) {
@@ -127,5 +125,45 @@ fn check(at: usize, episode: &Episode<'_>, penalised: bool) -> Result<()> {
     match episode.score.is_finite() {
         true => Ok(()),
         false => refuse("reward", format!("answer {at} has {}; expected a finite number", episode.score)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advantage::{KlControl, ScoreShaping};
+
+    /// Protects: answers that are masked move neither the policy nor the whitening of others; faulty columns are named; an
+    /// answer without a reference has no penalty.
+    #[test]
+    fn masked_answers_are_left_out() -> Result<()> {
+        let config = PpoConfig {
+            mask_truncated_completions: true,
+            whiten_rewards: true,
+            kl: KlControl { kl_coef: 0.0, ..KlControl::default() },
+            shaping: ScoreShaping { reward_clip_range: Some([-5.0, 5.0]), ..ScoreShaping::default() },
+            ..PpoConfig::default()
+        };
+        let episode = |values, score, ended| Episode {
+            log_probs: &[-1.0, -2.0],
+            values,
+            score,
+            ended,
+            ..Episode::default()
+        };
+        let kept = [episode(&[0.5, 1.0], 2.0, true), episode(&[-0.5, 0.0], 1.0, true)];
+        let cut = episode(&[7.0, -9.0], 100.0, false);
+        let mut metrics = Metrics::default();
+        let alone = config.returns(&kept, 0.0, &mut metrics)?;
+        let beside = config.returns(&[kept[0], cut, kept[1]], 0.0, &mut metrics)?;
+        assert_eq!(alone.advantages, [beside.advantages[0].clone(), beside.advantages[2].clone()]);
+        assert_eq!(beside.advantages[1], [0.0, 0.0]);
+        assert_eq!(metrics.summary().get("objective/scores"), Some((3.0 + 8.0) / 5.0));
+        let message = config.returns(&kept, 0.1, &mut metrics).err().map(|error| error.to_string());
+        assert_eq!(message.as_deref(), Some("reference: answer 0 has 0; expected 2"));
+        let nan = [episode(&[0.5, f64::NAN], 2.0, true)];
+        let message = config.returns(&nan, 0.0, &mut metrics).err().map(|error| error.to_string());
+        assert_eq!(message.as_deref(), Some("values: answer 0, token 1: NaN; expected a finite number"));
+        Ok(())
     }
 }

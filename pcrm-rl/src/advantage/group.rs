@@ -132,6 +132,7 @@ mod tests {
                 GroupAdvantages { scale_rewards, ..GroupAdvantages::default() }.of(&rewards(&rows)?, 2)?;
             assert_eq!(found.values[..6], [0.0; 6], "{scale_rewards:?}");
             assert!(found.values[6] < 0.0 && found.values[7] == -found.values[6], "{scale_rewards:?}");
+            assert_eq!(found.signals(2), [false, false, false, true]);
             assert_eq!(found.zero_std, if scale_rewards == ScaleRewards::Batch { 0.0 } else { 0.25 });
         }
         let none = rewards(&[None, None])?;

@@ -49,6 +49,14 @@ pub struct Advantages {
     pub zero_std: f64,
 }
 
+impl Advantages {
+    /// Returns, for every group of `group` answers, true if an advantage in it is not 0: the others teach nothing, and
+    /// dynamic sampling puts new groups in their place (DAPO, arXiv 2503.14476).
+    pub fn signals(&self, group: usize) -> Vec<bool> {
+        self.values.chunks(group.max(1)).map(|values| values.iter().any(|value| *value != 0.0)).collect()
+    }
+}
+
 /// The mean and the unbiased standard deviation of the numbers that are there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Moments {

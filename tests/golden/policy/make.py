@@ -5,8 +5,9 @@
 
 losses.json: `batches` has the numbers of sampled answers; `cases` has, for a batch and the options of a loss, the loss, its
 derivative by every log-probability and entropy, and the metrics that TRL logs. `advantages` has rewards and what GRPO and
-RLOO make of them, `ppo` the advantages, returns and losses of PPO, `pairs` the pairs of online DPO. `null` stands for what
-TRL gives no finite number for, and for rewards that are not there.
+RLOO make of them, `ppo` the advantages, returns and losses of PPO, `pairs` the pairs of online DPO and `online` its loss.
+`null` stands for what TRL gives no finite number for, and for rewards that are not there. TRL has neither a dual clip nor KL
+terms in PPO's loss: these are `written` here, from their formulas.
 
 Losses are those of `GRPOTrainer._compute_loss` and `RLOOTrainer._compute_loss`, over a model that returns these
 log-probabilities. Advantages and importance weights stand in the middle of long methods: their lines are taken from the
@@ -359,6 +360,53 @@ def ppo_cases(folder):
     yield ppo(source, "missing end", missing_eos_penalty=1.0, lam=1.0)
 
 
+def written(name, **options):
+    """PPO's policy loss with options that TRL's has not, from their formulas: the dual clip and a KL term."""
+    of = {"cliprange": 0.2, "dual_clip": None, "kl_in": "reward", "kl_estimator": "k1", "kl_coef": 0.05, **options}
+    batch = BATCHES["mixed"]
+    log_probs, mask = padded(batch["log_probs"])
+    log_probs.requires_grad_(True)
+    advantages = T(batch["advantages"])[:, None]
+    ratio = (log_probs - padded(batch["old"])[0]).exp()
+    clipped = ratio.clamp(1 - of["cliprange"], 1 + of["cliprange"])
+    loss = torch.max(-advantages * ratio, -advantages * clipped)
+    if of["dual_clip"] is not None:
+        loss = torch.where(advantages < 0, torch.min(loss, -advantages * of["dual_clip"]), loss)
+    if of["kl_in"] == "loss":
+        apart = padded(batch["reference"])[0] - log_probs
+        kl = 0.5 * apart**2 if of["kl_estimator"] == "k2" else ratio * (apart.exp() - apart - 1)
+        loss = loss + of["kl_coef"] * kl
+    loss = (loss * mask).sum() / mask.sum()
+    loss.backward()
+    lengths = [len(row) for row in batch["log_probs"]]
+    return {"name": name, "options": options, "loss": loss.item(), "gradient": unpadded(log_probs.grad, lengths)}
+
+
+def written_cases():
+    yield written("dual clip", dual_clip=1.4, cliprange=0.1)
+    yield written("k2 in the loss", kl_in="loss", kl_estimator="k2", kl_coef=0.3)
+    yield written("k3 in the loss", kl_in="loss", kl_estimator="k3", kl_coef=0.3, dual_clip=1.4)
+
+
+def adaptive_entropy():
+    """The coefficients of GRPOTrainer's adaptive entropy bonus, over steps of these mean entropies."""
+    options = {"entropy_coef": 0.01, "entropy_coef_min": 0.004, "entropy_coef_max": 0.014, "entropy_coef_delta": 0.003,
+               "entropy_target": 0.3}
+    entropies = [0.5, 0.2, 0.1, 0.3, 0.9, 0.9, 0.9, 0.9]
+    state = SimpleNamespace(entropy_coef=options["entropy_coef"], use_adaptive_entropy=True, args=SimpleNamespace(**options),
+                            _last_world_entropy=float("inf"), _entropy_window_stats=None, accelerator=accelerator())
+    apply = lines(GRPOTrainer._compute_loss, "if self.use_adaptive_entropy:", "loss = loss - apply_coef * entropy_loss")
+    update = lines(GRPOTrainer._compute_loss, "# Adaptive update. Gated on train mode", "# Log entropy_coef on train")
+    applied, after = [], []
+    for entropy in entropies:
+        space = {"self": state, "mode": "train", "torch": torch, "entropies": T([entropy]), "effective_mask": T([1.0])}
+        exec(apply, space)
+        exec(update, space)
+        applied.append(space["apply_coef"])
+        after.append(state.entropy_coef)
+    return {"options": options, "entropies": entropies, "applied": applied, "after": after}
+
+
 def pairs():
     first, second = [1.0, -2.0, 0.5, 3.0], [0.5, 1.0, 0.5, 3.5]
     space = {"torch": torch, "rewards": T(first + second), "batch_size": 4, "device": "cpu"}
@@ -417,6 +465,7 @@ out = {"longest": LONGEST, "batches": BATCHES, "cases": list(losses()), "rewards
        "rloo_answers": RLOO_ANSWERS, "advantages": list(advantages()), "ppo_answers": PPO_ANSWERS,
        "ppo": list(ppo_cases(sys.argv[1])), "pairs": pairs(),
        "online_answers": ONLINE_ANSWERS, "online": list(online_cases()),
+       "written": list(written_cases()), "adaptive_entropy": adaptive_entropy(),
        "completions": completions([4, 8, 2, 6], [True, False, True, True])}
 text = json.dumps(out, allow_nan=False).replace('{"name"', '\n{"name"')
 (Path(__file__).parent / "losses.json").write_text(text + "\n")

@@ -108,6 +108,12 @@ impl PpoConfig {
         }
     }
 
+    /// Returns true if an answer is left out: of the policy's loss by [`PolicyLoss`], of the critic's by the caller, who
+    /// gives no row of it.
+    pub fn masks(&self, ended: bool) -> bool {
+        self.mask_truncated_completions && !ended
+    }
+
     /// The critic's loss.
     pub fn value_loss(&self) -> ValueLoss {
         let cliprange_value = (self.cliprange_value != 0.0).then_some(self.cliprange_value);
