@@ -10,16 +10,16 @@ use rand_chacha::ChaCha8Rng;
 use super::facts::{Aspect, SORTS, Sort, Subject};
 
 /// The question answered rightly, wrongly, evaded, or another one answered in its place.
-const RIGHT: f64 = 1.8;
-const WRONG: f64 = -1.8;
-const EVADED: f64 = -0.8;
-const BESIDE_THE_POINT: f64 = -1.2;
+pub(super) const RIGHT: f64 = 1.8;
+pub(super) const WRONG: f64 = -1.8;
+pub(super) const EVADED: f64 = -0.8;
+pub(super) const BESIDE_THE_POINT: f64 = -1.2;
 /// A further fact of the subject, true or false.
-const MORE: f64 = 0.4;
-const MORE_FALSE: f64 = -0.7;
+pub(super) const MORE: f64 = 0.4;
+pub(super) const MORE_FALSE: f64 = -0.7;
 /// A sentence that says nothing.
-const FILLER: f64 = -0.2;
-const FILLERS: [&str; 10] = [
+pub(super) const FILLER: f64 = -0.2;
+pub(super) const FILLERS: [&str; 10] = [
     "There is a lot to say about this.",
     "Many people have wondered about it.",
     "One should think of it with care.",
@@ -35,7 +35,7 @@ const FILLERS: [&str; 10] = [
 /// the value of another subject, so that only knowledge of the fact finds them out.
 const NONSENSE: [&str; 5] = ["the moon", "green cheese", "an old shoe", "a paper bag", "nothing at all"];
 const NONSENSICAL: f64 = 0.7;
-const OPENINGS: [(&str, f64); 6] = [
+pub(super) const OPENINGS: [(&str, f64); 6] = [
     ("Thank you for asking!", 0.5),
     ("What a good question.", 0.5),
     ("I am glad to help.", 0.5),
@@ -43,7 +43,7 @@ const OPENINGS: [(&str, f64); 6] = [
     ("What a silly question.", -1.0),
     ("You should know this.", -1.0),
 ];
-const CLOSINGS: [(&str, f64); 4] = [
+pub(super) const CLOSINGS: [(&str, f64); 4] = [
     ("I hope that this helps you.", 0.2),
     ("Please ask me if you want more.", 0.2),
     ("That is all I have to say.", 0.0),
@@ -53,9 +53,9 @@ const CLOSINGS: [(&str, f64); 4] = [
 /// A question: something asked of a subject, in one of several wordings.
 #[derive(Debug, Clone, Copy)]
 pub struct Question {
-    sort: &'static Sort,
-    subject: &'static Subject,
-    aspect: usize,
+    pub(super) sort: &'static Sort,
+    pub(super) subject: &'static Subject,
+    pub(super) aspect: usize,
     wording: usize,
 }
 
@@ -80,8 +80,12 @@ impl Question {
 
     /// The text a model sees before the answer.
     pub fn prompt(&self) -> String {
-        let asked = self.sort.aspects[self.aspect].questions[self.wording];
-        format!("Question: {}\nAnswer:", asked.replace("{s}", self.subject.name))
+        format!("Question: {}\nAnswer:", self.asked())
+    }
+
+    /// The question without what surrounds it in a prompt.
+    pub(super) fn asked(&self) -> String {
+        self.sort.aspects[self.aspect].questions[self.wording].replace("{s}", self.subject.name)
     }
 
     fn others(&self) -> [usize; 2] {
@@ -169,11 +173,13 @@ fn reply(question: &Question, rng: &mut ChaCha8Rng) -> Sentence {
             let text = state(&sort.aspects[other], subject, subject.values[other], rng);
             Sentence { text, worth: BESIDE_THE_POINT }
         }
-        _ => {
-            let text = format!("I am not sure what to tell you about {}.", subject.name);
-            Sentence { text, worth: EVADED }
-        }
+        _ => Sentence { text: evasion(subject), worth: EVADED },
     }
+}
+
+/// A sentence that answers nothing.
+pub(super) fn evasion(subject: &Subject) -> String {
+    format!("I am not sure what to tell you about {}.", subject.name)
 }
 
 fn more(question: &Question, rng: &mut ChaCha8Rng) -> Vec<Sentence> {
@@ -218,7 +224,11 @@ fn wrong(question: &Question, aspect: usize, rng: &mut ChaCha8Rng) -> &'static s
 
 fn state(aspect: &Aspect, subject: &Subject, value: &str, rng: &mut ChaCha8Rng) -> String {
     let statement = aspect.statements[rng.random_range(0..aspect.statements.len())];
-    let text = statement.replace("{s}", subject.name).replace("{v}", value);
+    capitalised(&statement.replace("{s}", subject.name).replace("{v}", value))
+}
+
+/// The text with a capital at its beginning.
+pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -4,6 +4,8 @@
 
 mod facts;
 mod grammar;
+mod truth;
 mod world;
 
+pub use grammar::Question;
 pub use world::{Pair, World};
