@@ -34,6 +34,17 @@ fn plugins_are_listed_a_line_each() -> Result<()> {
         "encoder bert",
         "encoder onnx",
         "encoder policy",
+        "reward command",
+        "reward exact",
+        "reward format",
+        "reward http",
+        "reward json",
+        "reward length",
+        "reward overlong",
+        "reward python",
+        "reward regex",
+        "reward repetition",
+        "reward world",
     ];
     let expected = backends.chain(expected.map(str::to_owned));
     ensure!(names.iter().map(|words| words.join(" ")).eq(expected), "{printed}");

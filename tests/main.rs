@@ -42,6 +42,7 @@ mod rankings; // ties and whole rankings against torch in float64, in value and 
 mod recomputing; // gradient checkpointing: the same gradients from fewer activations
 mod reports; // what runs and evaluations leave for people: pages, events, a model card
 mod resuming; // stopped, killed and damaged runs end as if nothing had happened
+mod rewards; // a saved reward model as the reward of a policy's answers
 mod rollout; // samples have the log-probabilities of training and depend on nothing beside them
 mod scheduling; // bounds that change over training: what is in force when
 mod sft; // fine-tuning: loss and gradients against transformers, runs that learn and resume

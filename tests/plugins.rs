@@ -6,6 +6,7 @@ use pcrm_backend_candle as _;
 use pcrm_backend_tch as _;
 use pcrm_constraints as _;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
+use pcrm_rl::reward_source::RewardPlugin;
 
 /// The backends that the crates above register; a backend of others may be there besides.
 pub const BACKENDS: &[&str] = &[
@@ -28,6 +29,19 @@ const CONSTRAINTS: &[&str] = &[
     "score_gap",
 ];
 const ENCODERS: &[&str] = &["bag-of-words", "bert", "onnx", "policy"];
+const REWARDS: &[&str] = &[
+    "command",
+    "exact",
+    "format",
+    "http",
+    "json",
+    "length",
+    "overlong",
+    "python",
+    "regex",
+    "repetition",
+    "world",
+];
 
 fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()
@@ -50,6 +64,12 @@ fn all_constraints_are_linked_and_no_others() {
 #[test]
 fn all_encoders_are_linked_and_no_others() {
     assert_eq!(linked::<EncoderPlugin>(), ENCODERS);
+}
+
+/// Protects: the same of reward sources.
+#[test]
+fn all_rewards_are_linked_and_no_others() {
+    assert_eq!(linked::<RewardPlugin>(), REWARDS);
 }
 
 /// Protects: who mistypes a backend is told what there is.

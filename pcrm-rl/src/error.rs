@@ -51,6 +51,14 @@ pub enum Error {
         /// The fault.
         message: String,
     },
+    /// A reward source that cannot be used, or whose rewards cannot.
+    #[error("reward {name:?}: {message}")]
+    Reward {
+        /// The source.
+        name: String,
+        /// The fault, the row where it is one row's, and what was expected.
+        message: String,
+    },
     /// The work was stopped from outside; the message says what is kept.
     #[error("{0}")]
     Interrupted(String),
@@ -72,6 +80,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the error of a reward source.
+    pub fn reward(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Reward { name: name.into(), message: message.into() }
+    }
+
     /// Returns true if training diverged: a loss, a gradient, a weight or an evaluation is no number.
     pub fn is_divergence(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::Diverged { .. })

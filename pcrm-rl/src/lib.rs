@@ -7,7 +7,7 @@
 //! decides which items make which step. [`learner`] updates weights, and [`offline`] runs the steps by its
 //! [`options`]; [`metrics`] are what a step shows, [`tensorboard`] the same for TensorBoard; [`checkpoint`]
 //! is the state to resume from and [`fingerprint`] decides whether a run may, by its [`manifest`] too;
-//! [`score`] applies a trained model.
+//! [`score`] applies a trained model, and [`reward_source`] gives the answers of a policy their rewards.
 //!
 //! A run in a few lines, of which `examples/reward.rs` is a whole program; a backend and constraints are linked by naming
 //! their crates:
@@ -54,6 +54,7 @@ pub mod order;
 pub mod pairs;
 mod plan;
 pub mod reference;
+pub mod reward_source;
 pub mod rollout;
 pub mod score;
 pub mod tensorboard;

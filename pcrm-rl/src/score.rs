@@ -1,7 +1,7 @@
 //! Scores of a trained model. The same tokens get the same bits in any batch and any order.
 
 use pcrm_core::Packed;
-use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::data::encode::{EncodedSet, common_prefix};
 use pcrm_core::model::RewardModel;
 
 use crate::batch::{PairBatch, ScoreAt};
@@ -66,4 +66,57 @@ pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: 
         all.extend(model.scores(&packed, &last)?.read()?.into_f32());
     }
     Ok(all)
+}
+
+/// The scores of sequences at their last tokens, by group: the answers to one prompt, whose common tokens are computed once.
+/// The bits are those of [`score_sequences`].
+///
+/// # Errors
+/// The model's; an empty sequence.
+pub fn score_answers(
+    model: &RewardModel,
+    groups: &[Vec<&[u32]>],
+    micro_tokens: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let model = model.detached();
+    let limit = model.config().shares_up_to();
+    let pieces = groups.iter().enumerate().flat_map(|(group, sequences)| {
+        let parts = within_budget(sequences, micro_tokens, |ids| ids.len());
+        parts.into_iter().map(move |part| (group, part, shared(part, limit)))
+    });
+    let pieces: Vec<(usize, &[&[u32]], usize)> = pieces.collect();
+    let size = |(_, part, shared): &(usize, &[&[u32]], usize)| {
+        part.iter().map(|ids| ids.len() - shared).sum::<usize>() + shared
+    };
+    let mut all = vec![Vec::new(); groups.len()];
+    for run in within_budget(&pieces, micro_tokens, size) {
+        let (mut packed, mut last, mut owners) = (Packed::default(), Vec::new(), Vec::new());
+        for (group, part, shared) in run {
+            let prompt = match *shared {
+                0 => None,
+                shared => Some(packed.push(&part[0][..shared], None)?),
+            };
+            for ids in *part {
+                packed.push(&ids[*shared..], prompt)?;
+                last.push(packed.ids.len() - 1);
+                owners.push(*group);
+            }
+        }
+        let scores = model.scores(&packed, &last)?.read()?.into_f32();
+        owners.into_iter().zip(scores).for_each(|(group, score)| all[group].push(score));
+    }
+    Ok(all)
+}
+
+/// The number of tokens that sequences begin with, each of which keeps a last one of its own; 0 where they may share none.
+fn shared(sequences: &[&[u32]], limit: Option<usize>) -> usize {
+    let may_share = |ids: &&[u32]| limit.is_none_or(|limit| ids.len() <= limit);
+    match sequences.split_first() {
+        Some((first, rest)) if !rest.is_empty() && sequences.iter().all(may_share) => {
+            let most = first.len().saturating_sub(1);
+            rest.iter()
+                .fold(most, |most, ids| most.min(common_prefix(first, ids)).min(ids.len().saturating_sub(1)))
+        }
+        _ => 0,
+    }
 }

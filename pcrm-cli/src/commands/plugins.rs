@@ -2,12 +2,18 @@
 
 use anyhow::Result;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
+use pcrm_rl::reward_source::RewardPlugin;
 
 use crate::terminal;
 
 /// Prints all plugins.
 pub fn run() -> Result<()> {
-    let parts = [list::<BackendPlugin>(), list::<ConstraintPlugin>(), list::<EncoderPlugin>()];
+    let parts = [
+        list::<BackendPlugin>(),
+        list::<ConstraintPlugin>(),
+        list::<EncoderPlugin>(),
+        list::<RewardPlugin>(),
+    ];
     terminal::result(&parts.concat())
 }
 

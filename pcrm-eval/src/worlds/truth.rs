@@ -17,10 +17,11 @@ impl Question {
 
     /// Returns the true reward of a text as an answer, in log-odds, to tenths.
     ///
-    /// Of a generated answer this is the worth that it was made with. Other texts, which policies write, are read sentence
-    /// by sentence by the same worths:
+    /// Of a generated answer this is the worth that it was made with. Other texts, which policies write, are
+    /// read sentence by sentence by the same worths:
     ///
-    /// * a greeting counts at the beginning and a farewell at the end; elsewhere they are filler, or worse if they are rude;
+    /// * a greeting counts at the beginning and a farewell at the end; elsewhere they are filler, or worse
+    ///   if they are rude;
     /// * the first statement about the subject is the reply; without one the question is evaded;
     /// * a further fact of the subject counts once, and said again it is filler;
     /// * a sentence that the world does not know costs 0.7, and so do words after the last full stop.
@@ -90,7 +91,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A statement after the reply. The asked fact is worth nothing more there: a hedged answer is no right one.
+    /// A statement after the reply. The asked fact is worth nothing more there: a hedged answer is no right
+    /// one.
     fn further(&mut self, aspect: usize, is_true: bool) -> f64 {
         match is_true {
             true if aspect == self.question.aspect || self.known[aspect] => FILLER,
@@ -126,7 +128,8 @@ mod tests {
     use super::super::World;
     use super::*;
 
-    /// Protects: the reward that is read from a text is the one that the text was made with, for every answer of a world.
+    /// Protects: the reward that is read from a text is the one that the text was made with, for every answer
+    /// of a world.
     #[test]
     fn generated_answers_have_the_worth_they_were_made_with() {
         let world = World::new(11, 9000);
@@ -137,7 +140,8 @@ mod tests {
         }
     }
 
-    /// Protects: texts that the world never makes, by hand: nothing is gained by saying it twice, hedging or babbling.
+    /// Protects: texts that the world never makes, by hand: nothing is gained by saying it twice, hedging or
+    /// babbling.
     #[test]
     fn other_texts_are_read_sentence_by_sentence() {
         let question = Question::of_prompt("Question: Where does the otter live?\nAnswer:").unwrap();
@@ -172,12 +176,13 @@ mod tests {
         }
     }
 
-    /// Protects: no order of the world's own sentences is worth more than a right answer with every courtesy and fact.
+    /// Protects: no order of the world's own sentences is worth more than a right answer with every courtesy
+    /// and fact.
     #[test]
     fn repeating_what_pays_pays_nothing() {
         let question = Question::of_prompt("Where does the otter live?").unwrap();
-        let best = " Thank you for asking! The otter lives in clear rivers. The otter eats fish. The young of the otter is \
-                    called a whelp. I hope that this helps you.";
+        let best = " Thank you for asking! The otter lives in clear rivers. The otter eats fish. The young \
+                    of the otter is called a whelp. I hope that this helps you.";
         assert_eq!(question.true_reward(best), 3.3);
         assert!(question.true_reward(&best.repeat(2)) < 3.3);
     }

@@ -1,0 +1,121 @@
+//! A batch of answers as reward sources see it.
+
+use pcrm_core::data::conversation::{Content, Message};
+use pcrm_core::data::prompts::Prompt;
+use pcrm_core::text::Tokenizer;
+use serde_json::Value;
+
+use crate::error::Result;
+
+/// An answer of a policy, with its prompt.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// The prompt as the data have it, with its place and the other columns of its record.
+    pub prompt: &'a Prompt,
+    /// The texts that the policy read and wrote.
+    pub texts: &'a AnswerTexts,
+    /// The tokens that the policy wrote, the one that ends the answer included.
+    pub completion_ids: &'a [u32],
+    /// True if the answer has an end; false if the limit on tokens cut it off.
+    pub ended: bool,
+}
+
+/// The texts of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AnswerTexts {
+    /// The prompt as the policy read it: a conversation by the policy's template, special tokens included.
+    pub prompt: String,
+    /// The answer without special tokens.
+    pub completion: String,
+    /// Prompt and answer, special tokens included.
+    pub sequence: String,
+}
+
+/// A batch of answers. Answers to the same prompt are neighbours.
+#[derive(Debug, Clone, Copy)]
+pub struct Answers<'a> {
+    /// The number of updates made before the answers were written.
+    pub step: u64,
+    /// The answers.
+    pub rows: &'a [Answer<'a>],
+}
+
+impl AnswerTexts {
+    /// Returns the texts of these tokens.
+    ///
+    /// An answer is the rest of the decoded sequence after the decoded prompt: decoded alone it would lose
+    /// the space that SentencePiece tokenizers write into its first token.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn decode(tokenizer: &Tokenizer, prompt: &[u32], completion: &[u32]) -> Result<Self> {
+        let all = [prompt, completion].concat();
+        let (plain_prompt, plain) = (tokenizer.decode_plain(prompt)?, tokenizer.decode_plain(&all)?);
+        let rest = match plain.strip_prefix(plain_prompt.as_str()) {
+            Some(rest) => rest.to_owned(),
+            None => tokenizer.decode_plain(completion)?,
+        };
+        let (prompt, sequence) = (tokenizer.decode(prompt)?, tokenizer.decode(&all)?);
+        Ok(Self { prompt, completion: rest, sequence })
+    }
+}
+
+impl Answer<'_> {
+    /// Returns the answer's text.
+    pub fn completion(&self) -> &str {
+        &self.texts.completion
+    }
+
+    /// Returns a column of the record that the prompt comes from.
+    pub fn column(&self, name: &str) -> Option<&Value> {
+        self.prompt.columns.get(name)
+    }
+
+    /// Returns the answer in the form of its prompt: a text, or a message of the assistant.
+    pub fn content(&self) -> Content {
+        let text = self.texts.completion.clone();
+        match &self.prompt.prompt {
+            Content::Text(_) => Content::Text(text),
+            Content::Messages(_) => Content::Messages(vec![Message::new("assistant", text)]),
+        }
+    }
+
+    /// Returns true if bytes of the answer are no text: the tokens end within a character, or make none.
+    pub fn is_broken(&self) -> bool {
+        self.texts.completion.contains(char::REPLACEMENT_CHARACTER)
+    }
+}
+
+impl Answers<'_> {
+    /// Names a row for messages: `answer 3 of 64 (prompts.jsonl:17)`, counted from 1.
+    pub fn place(&self, row: usize) -> String {
+        let of = self.rows.len();
+        let origin = self.rows.get(row).map(|answer| format!(" ({})", answer.prompt.origin));
+        format!("answer {} of {of}{}", row + 1, origin.unwrap_or_default())
+    }
+
+    /// Returns the names of all columns of the prompts' records, in the order in which they come.
+    pub fn columns(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for answer in self.rows {
+            for name in answer.prompt.columns.keys() {
+                if !names.contains(&name.as_str()) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Returns the runs of neighbours that answer the same prompt.
+    pub fn by_prompt(&self) -> Vec<std::ops::Range<usize>> {
+        let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+        for (row, answer) in self.rows.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if self.rows[run.start].prompt.prompt == answer.prompt.prompt => run.end = row + 1,
+                _ => runs.push(row..row + 1),
+            }
+        }
+        runs
+    }
+}

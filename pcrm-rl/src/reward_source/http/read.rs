@@ -1,0 +1,145 @@
+//! The protocols of reward servers: what is read.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::protocol::{Part, Protocol};
+use crate::reward_source::{Answers, Scored};
+
+impl Protocol {
+    /// Reads the answer to a request.
+    ///
+    /// # Errors
+    /// No JSON, another form than the protocol's, a wrong count, a reward that is no finite number.
+    pub fn read(self, text: &str, part: &Part, batch: &Answers<'_>) -> Result<Scored, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let not_finite = ["NaN", "Infinity"].iter().any(|token| text.contains(token));
+            let hint = if not_finite { "; JSON has no NaN and no Infinity" } else { "" };
+            format!("the answer is no JSON: {error}{hint}: {}", cut(text))
+        })?;
+        let count = part.rows.len();
+        let found = self.found(&value, count).map_err(|message| format!("{message}: {}", cut(text)))?;
+        if found.len() != count {
+            return Err(format!("gave {} rewards for {count} answers; expected one per answer", found.len()));
+        }
+        let reward = |(row, value): (&usize, &Value)| match (self, value) {
+            (Self::OpenRlhf, Value::Null) => Ok(None),
+            (_, value) => match number(value) {
+                Some(reward) => Ok(Some(reward)),
+                None => {
+                    let value = cut(&value.to_string());
+                    Err(format!("{}: the reward is {value}; expected one finite number", batch.place(*row)))
+                }
+            },
+        };
+        let rewards = part.rows.iter().zip(found).map(reward).collect::<Result<_, String>>()?;
+        let logs = if self == Self::OpenRlhf { logs(&value)? } else { BTreeMap::new() };
+        Ok(Scored { rewards, logs, ..Scored::default() })
+    }
+
+    /// Finds the values of all answers, in order.
+    fn found(self, value: &Value, count: usize) -> Result<Vec<&Value>, String> {
+        let list = |value| as_list(value).ok_or_else(|| self.expected());
+        match self {
+            Self::OpenRlhf => Ok(list(&value["rewards"])?.iter().collect()),
+            Self::Classify => ordered(list(&value["data"])?, "probs", count),
+            Self::Pooling => ordered(list(&value["data"])?, "data", count),
+            Self::Embeddings => ordered(list(&value["data"])?, "embedding", count),
+            Self::Score => ordered(list(&value["data"])?, "score", count),
+            Self::TeiRerank => ordered(list(value)?, "score", count),
+            Self::Rerank => ordered(list(&value["results"])?, "relevance_score", count),
+            Self::Sglang => match value {
+                Value::Array(all) => Ok(all.iter().map(|one| &one["embedding"]).collect()),
+                one => Ok(vec![&one["embedding"]]),
+            },
+            Self::Predict => list(value)?.iter().map(label).collect(),
+        }
+    }
+
+    fn expected(self) -> String {
+        let form = match self {
+            Self::OpenRlhf => "{\"rewards\": [..]}",
+            Self::Classify => "{\"data\": [{\"index\": 0, \"probs\": [..]}]}",
+            Self::Pooling => "{\"data\": [{\"index\": 0, \"data\": [..]}]}",
+            Self::Embeddings => "{\"data\": [{\"index\": 0, \"embedding\": [..]}]}",
+            Self::Score => "{\"data\": [{\"index\": 0, \"score\": ..}]}",
+            Self::TeiRerank => "[{\"index\": 0, \"score\": ..}]",
+            Self::Rerank => "{\"results\": [{\"index\": 0, \"relevance_score\": ..}]}",
+            Self::Sglang => "[{\"embedding\": [..]}]",
+            Self::Predict => "[[{\"score\": .., \"label\": ..}]]",
+        };
+        format!("the answer has another form than {form}")
+    }
+}
+
+fn as_list(value: &Value) -> Option<&Vec<Value>> {
+    value.as_array()
+}
+
+/// Returns a key of every element, in the order of their indices.
+fn ordered<'a>(all: &'a [Value], key: &str, count: usize) -> Result<Vec<&'a Value>, String> {
+    if all.len() != count {
+        return Err(format!("gave {} rewards for {count} answers; expected one per answer", all.len()));
+    }
+    let mut places = vec![None; count];
+    for one in all {
+        let index = one["index"].as_u64().and_then(|index| usize::try_from(index).ok());
+        match index.and_then(|index| places.get_mut(index)) {
+            Some(place @ None) => *place = Some(&one[key]),
+            _ => return Err(format!("the index {} of {count} comes twice or is none", one["index"])),
+        }
+    }
+    Ok(places.into_iter().flatten().collect())
+}
+
+/// Returns the score of the only label of a text.
+fn label(value: &Value) -> Result<&Value, String> {
+    match value {
+        Value::Array(labels) => match labels.as_slice() {
+            [label] => Ok(&label["score"]),
+            labels => Err(format!("the model has {} labels; expected a reward model with one", labels.len())),
+        },
+        label => Ok(&label["score"]),
+    }
+}
+
+/// Returns a finite number, which may stand alone in a list.
+fn number(value: &Value) -> Option<f32> {
+    match value {
+        Value::Array(all) => match all.as_slice() {
+            [one] => one.as_f64(),
+            _ => None,
+        },
+        value => value.as_f64(),
+    }
+    .map(|number| number as f32)
+    .filter(|number| number.is_finite())
+}
+
+/// Returns OpenRLHF's further numbers: its scores and what stands in `extra_logs`.
+fn logs(value: &Value) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    let extra = value["extra_logs"].as_object().into_iter().flatten();
+    let scores = value.get("scores").filter(|scores| !scores.is_null());
+    let mut logs = BTreeMap::new();
+    for (name, values) in
+        extra.map(|(name, values)| (name.as_str(), values)).chain(scores.map(|all| ("scores", all)))
+    {
+        let values = as_list(values).map_or(std::slice::from_ref(values), Vec::as_slice);
+        let values = values.iter().map(|value| {
+            number(value).ok_or_else(|| format!("the log {name:?} has {value}; expected finite numbers"))
+        });
+        logs.insert(name.to_owned(), values.collect::<Result<_, _>>()?);
+    }
+    Ok(logs)
+}
+
+/// Returns a text for a message, cut where it is long.
+pub fn cut(text: &str) -> String {
+    const MOST: usize = 300;
+    let text = pcrm_core::text::visible_line(text);
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.into_owned(),
+    }
+}

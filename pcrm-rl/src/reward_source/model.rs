@@ -1,0 +1,176 @@
+//! A saved reward model as a reward source: it reads texts by its own tokenizer and template.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use pcrm_core::data::encode::encode_text;
+use pcrm_core::model::RewardModel;
+use pcrm_core::text::Tokenizer;
+
+use super::{Answer, Answers, Preparation, RewardSource, Scored};
+use crate::error::{Error, Result};
+use crate::score::score_answers;
+
+/// The score that a reward model gives to the text of a prompt with its answer.
+///
+/// A conversation and its answer are rendered by the reward model's template, a text is followed by the
+/// answer and the reward model's EOS, as in its training. The answers to a prompt are one tree, whose common
+/// tokens are computed once; a score has the same bits in any batch.
+///
+/// An answer is not scored, and said in the log, if it is longer than the model can read, or if bytes of it
+/// are no text, so that the model would read something else than what the policy wrote. The logs `too_long`
+/// and `broken` are 1 for these.
+pub struct ModelReward {
+    name: String,
+    model: RewardModel,
+    tokenizer: Tokenizer,
+    options: ModelOptions,
+    /// The reasons that were said already: a long run would say them at every step.
+    said: [bool; 2],
+}
+
+/// Options of a reward model as a reward source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// The most tokens that are computed at once. Scores do not depend on it.
+    pub micro_tokens: usize,
+    /// The most tokens of prompt and answer; `None`: all positions of the model.
+    pub max_length: Option<usize>,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { micro_tokens: 8192, max_length: None }
+    }
+}
+
+impl ModelReward {
+    /// Makes a source of a loaded model. Writes into the log if its tokenizer, and so its tokens, are others
+    /// than those of the policy.
+    ///
+    /// # Errors
+    /// A limit on tokens that the model does not reach.
+    pub fn new(
+        name: impl Into<String>,
+        model: &RewardModel,
+        tokenizer: Tokenizer,
+        policy: &Tokenizer,
+        options: ModelOptions,
+    ) -> Result<Self> {
+        let (name, positions) = (name.into(), model.config().max_positions);
+        if let Some(most) = options.max_length.filter(|most| !(1..=positions).contains(most)) {
+            let message =
+                format!("a limit of {most} tokens; expected 1 to {positions}, the model's positions");
+            return Err(Error::reward(name, message));
+        }
+        if !is_same(&tokenizer, policy) {
+            tracing::info!(
+                "reward {name:?}: its tokenizer is another one than the policy's; it reads the answers as \
+                 text, by its own tokenizer and template"
+            );
+        }
+        Ok(Self { name, model: model.detached(), tokenizer, options, said: [false; 2] })
+    }
+
+    /// Returns the token ids that are scored of an answer.
+    ///
+    /// # Errors
+    /// What the tokenizer or the template refuses; a token that the model does not have.
+    pub fn token_ids(&self, answer: &Answer<'_>) -> Result<Vec<u32>> {
+        let config = self.model.config();
+        let prompt = &answer.prompt.prompt;
+        let ids = encode_text(Some(prompt), &answer.content(), &self.tokenizer, config.pad)?;
+        let size = config.vocabulary;
+        match ids.iter().find(|id| **id as usize >= size) {
+            Some(id) => {
+                let message = format!("token id {id} is outside the model's vocabulary of {size}");
+                Err(Error::reward(&self.name, message))
+            }
+            None if ids.is_empty() => Err(Error::reward(&self.name, "the text has no tokens")),
+            None => Ok(ids),
+        }
+    }
+
+    fn located(&self, place: &str, error: &Error) -> Error {
+        let message = match error {
+            Error::Reward { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        Error::reward(&self.name, format!("{place}: {message}"))
+    }
+
+    /// Says once that answers are not scored.
+    fn say(&mut self, reason: usize, count: usize, place: &str) {
+        if count == 0 || std::mem::replace(&mut self.said[reason], true) {
+            return;
+        }
+        let most = self.most();
+        let why = match reason {
+            0 => format!("longer than {most} tokens with their prompts"),
+            _ => "no valid UTF-8, so that no text says what the policy wrote".to_owned(),
+        };
+        tracing::warn!(
+            "reward {:?}: {count} answers of this batch are not scored (the first is {place}): {why}; later \
+             ones are counted in the metrics",
+            self.name
+        );
+    }
+
+    fn most(&self) -> usize {
+        self.options.max_length.unwrap_or(self.model.config().max_positions)
+    }
+}
+
+/// Returns true for tokenizers that give every text the same tokens, and every conversation the same text.
+fn is_same(left: &Tokenizer, right: &Tokenizer) -> bool {
+    let files = |tokenizer: &Tokenizer| -> BTreeMap<String, Vec<u8>> {
+        tokenizer.files().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
+    };
+    files(left) == files(right)
+}
+
+impl RewardSource for ModelReward {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn prepare(&mut self, run: &Preparation<'_>) -> Result<()> {
+        if run.prompts.iter().any(|prompt| prompt.prompt.is_conversation())
+            && !self.tokenizer.has_chat_template()
+        {
+            let message =
+                "the prompts are conversations, and the reward model has no chat template to read them by";
+            return Err(Error::reward(&self.name, message));
+        }
+        Ok(())
+    }
+
+    fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
+        let (count, most) = (batch.rows.len(), self.most());
+        let broken: Vec<bool> = batch.rows.iter().map(Answer::is_broken).collect();
+        let mut ids: Vec<Vec<u32>> = Vec::with_capacity(count);
+        for (row, answer) in batch.rows.iter().enumerate() {
+            let ids_of = self.token_ids(answer).map_err(|error| self.located(&batch.place(row), &error))?;
+            ids.push(ids_of);
+        }
+        let too_long: Vec<bool> = ids.iter().map(|ids| ids.len() > most).collect();
+        for (reason, rows) in [&too_long, &broken].into_iter().enumerate() {
+            let first = rows.iter().position(|bad| *bad).map(|row| batch.place(row)).unwrap_or_default();
+            self.say(reason, rows.iter().filter(|bad| **bad).count(), &first);
+        }
+        let is_read = |row: &usize| !too_long[*row] && !broken[*row];
+        let groups: Vec<Vec<usize>> =
+            batch.by_prompt().into_iter().map(|run: Range<usize>| run.filter(is_read).collect()).collect();
+        let sequences: Vec<Vec<&[u32]>> =
+            groups.iter().map(|rows| rows.iter().map(|row| ids[*row].as_slice()).collect()).collect();
+        let scores = score_answers(&self.model, &sequences, self.options.micro_tokens)?;
+        let mut rewards = vec![None; count];
+        for (row, score) in groups.iter().flatten().zip(scores.into_iter().flatten()) {
+            rewards[*row] = Some(score);
+        }
+        let share = |rows: &[bool]| rows.iter().map(|bad| f32::from(u8::from(*bad))).collect();
+        let logs = [("too_long", share(&too_long)), ("broken", share(&broken))];
+        let logs = logs.into_iter().map(|(name, values)| (name.to_owned(), values)).collect();
+        Ok(Scored { rewards, logs, ..Scored::default() })
+    }
+}

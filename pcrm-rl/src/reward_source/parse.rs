@@ -1,0 +1,314 @@
+//! Reward sources as users write them: `length:0.5`, `model:runs/rm`, `command:./score --fast`,
+//! `python:reward.py:score:.venv/bin/python`, `https://host/get_reward`, or tagged data as JSON.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use pcrm_core::registry;
+use serde::de::{Deserializer, Error as _};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::RewardPlugin;
+use crate::error::{Error, Result};
+
+/// A reward source with its weight.
+///
+/// As text it may end with `:WEIGHT`, a number. As tagged data it takes the keys `weight` and `name` beside
+/// its own; a saved model is `{"kind": "model", "path": ".."}`. It serialises to its tagged data, which name
+/// the same source again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// The source.
+    pub place: Place,
+    /// The weight of its rewards in the sum.
+    pub weight: f64,
+    /// The name in messages and metrics; `None`: the source's own.
+    pub name: Option<String>,
+}
+
+/// The place where rewards come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// A saved reward model, by its folder or the name of its repository.
+    Model(PathBuf),
+    /// The tagged data of a plugin: `{"kind": "length", "target": 100}`.
+    Tagged(Value),
+}
+
+impl FromStr for Spec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim();
+        let (body, weight) = match is_address(text) {
+            true => split_address(text)?,
+            false => split_weight(text),
+        };
+        let mut spec = if body.starts_with('{') {
+            let value = serde_json::from_str(body)
+                .map_err(|error| invalid(format!("{body} is not valid JSON: {error}")))?;
+            Self::from_tagged(value)?
+        } else {
+            Self { place: place(body)?, weight: 1.0, name: None }
+        };
+        if let Some(weight) = weight {
+            spec.weight = weight;
+        }
+        check(&spec)?;
+        Ok(spec)
+    }
+}
+
+impl Spec {
+    /// Returns the spec of tagged data with the optional keys `weight` and `name`.
+    ///
+    /// # Errors
+    /// No object, no kind, an unknown kind, a weight that is no finite number.
+    pub fn from_tagged(value: Value) -> Result<Self> {
+        let Value::Object(mut fields) = value else {
+            return Err(invalid(format!("{value} is no object; expected {{\"kind\": .., ..}}")));
+        };
+        let weight = match fields.shift_remove("weight") {
+            None => 1.0,
+            Some(value) => {
+                let found = || invalid(format!("the weight is {value}; expected a number"));
+                value.as_f64().ok_or_else(found)?
+            }
+        };
+        let name = match fields.shift_remove("name") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) if !name.trim().is_empty() => Some(name),
+            Some(other) => return Err(invalid(format!("the name is {other}; expected a text"))),
+        };
+        let place = match fields.get("kind").and_then(Value::as_str) {
+            Some("model") => model(&fields)?,
+            _ => Place::Tagged(Value::Object(fields)),
+        };
+        let spec = Self { place, weight, name };
+        check(&spec)?;
+        Ok(spec)
+    }
+
+    /// Returns the tagged data of the spec.
+    pub fn to_tagged(&self) -> Value {
+        let mut tagged = match &self.place {
+            Place::Model(path) => json!({"kind": "model", "path": path}),
+            Place::Tagged(tagged) => tagged.clone(),
+        };
+        tagged["weight"] = self.weight.into();
+        if let Some(name) = &self.name {
+            tagged["name"] = name.as_str().into();
+        }
+        tagged
+    }
+}
+
+impl Serialize for Spec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_tagged().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => text.parse(),
+            value => Self::from_tagged(value),
+        }
+        .map_err(D::Error::custom)
+    }
+}
+
+fn model(fields: &Map<String, Value>) -> Result<Place> {
+    let unknown = fields.keys().find(|key| !["kind", "path"].contains(&key.as_str()));
+    match (fields.get("path").and_then(Value::as_str), unknown) {
+        (Some(path), None) if !path.is_empty() => Ok(Place::Model(path.into())),
+        (_, Some(key)) => Err(invalid(format!("model: unknown key {key:?}; expected \"path\""))),
+        _ => Err(invalid("model: no \"path\"; expected {\"kind\": \"model\", \"path\": \"runs/rm\"}")),
+    }
+}
+
+/// Refuses kinds that no plugin has, and weights that are no finite numbers.
+fn check(spec: &Spec) -> Result<()> {
+    if !spec.weight.is_finite() {
+        return Err(invalid(format!("the weight is {}; expected a finite number", spec.weight)));
+    }
+    match &spec.place {
+        Place::Tagged(tagged) => match tagged["kind"].as_str() {
+            Some(kind) => Ok(registry::find::<RewardPlugin>(kind).map(drop)?),
+            None => Err(invalid(format!("no \"kind\" in {tagged}; expected the name of a reward"))),
+        },
+        Place::Model(_) => Ok(()),
+    }
+}
+
+fn place(text: &str) -> Result<Place> {
+    if is_address(text) {
+        return Ok(Place::Tagged(json!({"kind": "http", "url": text})));
+    }
+    let (kind, rest) = text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
+    let rest = rest.map(str::trim).filter(|rest| !rest.is_empty());
+    match (kind, rest) {
+        ("model", Some(path)) => Ok(Place::Model(path.into())),
+        ("model", None) => Err(invalid("model: no folder; expected model:DIR, such as model:runs/rm")),
+        ("command", Some(command)) => Ok(Place::Tagged(json!({"kind": "command", "command": command}))),
+        ("command", None) => {
+            Err(invalid("command: no program; expected command:CMD, such as command:./score"))
+        }
+        ("python", Some(rest)) => python(rest),
+        ("python", None) => Err(no_function("")),
+        (_, None) => Ok(Place::Tagged(json!({"kind": kind}))),
+        (_, Some(rest)) => {
+            registry::find::<RewardPlugin>(kind)?;
+            Err(invalid(format!(
+                "{text}: {rest:?} is no weight; write parameters as JSON: {{\"kind\": \"{kind}\", ..}}"
+            )))
+        }
+    }
+}
+
+/// `FILE.py:FUNCTION[:INTERPRETER]`; the file may have colons in its path.
+fn python(text: &str) -> Result<Place> {
+    let ends = text.match_indices(".py:").map(|(at, _)| at + 3);
+    // A module, `trl.rewards:think_format_reward`, has no colon in its name.
+    let end = ends.last().or_else(|| text.find(':'));
+    let (file, rest) = end.map_or((text, ""), |end| (&text[..end], &text[end + 1..]));
+    let (function, interpreter) = rest.split_once(':').map_or((rest, None), |(f, i)| (f, Some(i)));
+    if file.is_empty() || function.is_empty() || interpreter.is_some_and(str::is_empty) {
+        return Err(no_function(text));
+    }
+    let mut tagged = json!({"kind": "python", "file": file, "function": function});
+    if let Some(interpreter) = interpreter {
+        tagged["interpreter"] = interpreter.into();
+    }
+    Ok(Place::Tagged(tagged))
+}
+
+fn no_function(text: &str) -> Error {
+    invalid(format!("python:{text}: expected python:FILE.py:FUNCTION or python:FILE.py:FUNCTION:INTERPRETER"))
+}
+
+/// Takes a weight off the end: `:0.5`.
+fn split_weight(text: &str) -> (&str, Option<f64>) {
+    let split = text.rsplit_once(':').filter(|(body, _)| !body.is_empty());
+    match split.and_then(|(body, tail)| Some((body, number(tail)?))) {
+        Some((body, weight)) => (body, Some(weight)),
+        None => (text, None),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// Takes a weight off the end of an address whose port is not taken for one.
+fn split_address(text: &str) -> Result<(&str, Option<f64>)> {
+    let has_path = text.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    match has_path {
+        true => Ok(split_weight(text)),
+        false => Err(invalid(format!(
+            "{text}: the path of the address says which protocol the server speaks; expected one such as \
+             {text}/get_reward"
+        ))),
+    }
+}
+
+fn number(text: &str) -> Option<f64> {
+    let is_number = |text: &str| text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    Some(text).filter(|text| is_number(text)).and_then(|text| text.parse().ok())
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::Invalid { field: "reward", message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tagged(text: &str) -> (Value, f64) {
+        let spec: Spec = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        match spec.place {
+            Place::Tagged(tagged) => (tagged, spec.weight),
+            Place::Model(path) => (json!({"model": path}), spec.weight),
+        }
+    }
+
+    /// Protects: which part of a text is the weight, and which is a port, an option or an interpreter.
+    #[test]
+    fn weights_are_the_last_part() {
+        let python = json!({"kind": "python", "file": "a:b/r.py", "function": "f"});
+        let with = json!({"kind": "python", "file": "r.py", "function": "f", "interpreter": "/v/bin/python"});
+        let module = json!({"kind": "python", "file": "trl.rewards", "function": "think_format_reward"});
+        for (text, value, weight) in [
+            ("world", json!({"kind": "world"}), 1.0),
+            ("repetition:-0.5", json!({"kind": "repetition"}), -0.5),
+            ("model:runs/rm:2e-1", json!({"model": "runs/rm"}), 0.2),
+            ("model:org/name", json!({"model": "org/name"}), 1.0),
+            ("command:./score --at 3", json!({"kind": "command", "command": "./score --at 3"}), 1.0),
+            ("command:curl http://h/x", json!({"kind": "command", "command": "curl http://h/x"}), 1.0),
+            ("python:a:b/r.py:f:0.25", python.clone(), 0.25),
+            ("python:a:b/r.py:f", python, 1.0),
+            ("python:r.py:f:/v/bin/python:3", with, 3.0),
+            ("python:trl.rewards:think_format_reward", module, 1.0),
+            (r#"{"kind": "length", "target": 7}:0.5"#, json!({"kind": "length", "target": 7}), 0.5),
+            (r#"{"kind": "length", "target": 7, "weight": 2}"#, json!({"kind": "length", "target": 7}), 2.0),
+        ] {
+            assert_eq!(tagged(text), (value, weight), "{text}");
+        }
+    }
+
+    /// Protects: the port of an address is no weight.
+    #[test]
+    #[cfg(feature = "http")]
+    fn ports_are_no_weights() {
+        for (text, url, weight) in [
+            ("http://h:8000/get_reward", "http://h:8000/get_reward", 1.0),
+            ("http://h:8000/get_reward:0.5", "http://h:8000/get_reward", 0.5),
+            ("http://h:8000/", "http://h:8000/", 1.0),
+            ("https://[::1]:8/score:2", "https://[::1]:8/score", 2.0),
+        ] {
+            assert_eq!(tagged(text), (json!({"kind": "http", "url": url}), weight), "{text}");
+        }
+    }
+
+    /// Protects: mistakes are said in words that help.
+    #[test]
+    fn mistakes_are_said() {
+        for (text, said) in [
+            ("lenght", "unknown reward \"lenght\"; known: "),
+            ("lenght:x", "unknown reward \"lenght\""),
+            (
+                "length:target",
+                "\"target\" is no weight; write parameters as JSON: {\"kind\": \"length\", ..}",
+            ),
+            ("model:", "expected model:DIR"),
+            ("command:", "expected command:CMD"),
+            ("python:r.py", "expected python:FILE.py:FUNCTION"),
+            ("http://h:8000", "expected one such as http://h:8000/get_reward"),
+            ("{\"kind\"", "is not valid JSON"),
+            ("{}", "no \"kind\" in {}"),
+            ("{\"kind\": \"world\", \"weight\": \"x\"}", "the weight is \"x\"; expected a number"),
+            ("world:1e999", "the weight is inf; expected a finite number"),
+            ("{\"kind\": \"model\", \"dir\": \"x\"}", "unknown key \"dir\""),
+        ] {
+            let error = text.parse::<Spec>().expect_err(text).to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    /// Protects: the tagged data of a spec name the same source again, as texts or as JSON in a file of
+    /// options.
+    #[test]
+    fn specs_come_back() {
+        for text in ["world:0.5", "model:runs/rm", r#"{"kind": "length", "target": 7, "name": "short"}"#] {
+            let spec: Spec = text.parse().unwrap();
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec, "{json}");
+            let quoted = serde_json::to_string(text).unwrap();
+            assert_eq!(serde_json::from_str::<Spec>(&quoted).unwrap(), spec);
+        }
+    }
+}

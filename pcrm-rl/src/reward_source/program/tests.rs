@@ -1,0 +1,389 @@
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::reward_source::testing::{Rows, rewards, sources};
+use crate::reward_source::{Preparation, Rewards, Spec, Weighted};
+use crate::{Error, Result};
+
+/// The interpreter for tests: `PCRM_PYTHON`, or the system's. Tests that need one say so and pass where there
+/// is none.
+fn python() -> Option<String> {
+    let python = std::env::var("PCRM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let is_there = Command::new(&python).arg("--version").output().is_ok_and(|out| out.status.success());
+    if !is_there {
+        println!("skipped: no Python ({python}); set PCRM_PYTHON");
+    }
+    is_there.then_some(python)
+}
+
+/// A shell script that answers batches: `$line` is the batch, `$n` its number from 0.
+fn script(body: &str) -> Value {
+    let command = format!("echo '{{\"ready\": true}}'; n=0; while read -r line; do {body}; n=$((n+1)); done");
+    json!({"kind": "command", "command": command, "timeout": 20})
+}
+
+fn said(config: &Value, rows: &Rows) -> String {
+    match rewards(&config.to_string(), rows) {
+        Ok(rewards) => panic!("{config}: {rewards:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn twice(sources: &mut Weighted, rows: &Rows) -> [Result<Rewards, Error>; 2] {
+    [rows.weighed_by(sources), rows.weighed_by(sources)]
+}
+
+/// Protects: batches and answers go back and forth in order; null is not scored, and logs and columns arrive.
+#[test]
+fn programs_answer_line_by_line() {
+    let rows = Rows::of(&["x", "y"]);
+    let further = r#"\"logs\": {\"a\": [1, $n]}, \"columns\": {\"c\": [\"u\", 2]}"#;
+    let body = format!(r#"echo "{{\"id\": $n, \"rewards\": [0.5, null], {further}}}""#);
+    let mut source = sources(&[&script(&body).to_string()]).unwrap();
+    for (n, rewards) in twice(&mut source, &rows).into_iter().enumerate() {
+        let rewards = rewards.unwrap();
+        assert_eq!(rewards.total, [Some(0.5), None]);
+        assert_eq!(rewards.logs["echo/a"], [1.0, n as f32]);
+        assert_eq!(rewards.columns["echo/c"], [json!("u"), json!(2)]);
+    }
+}
+
+/// Protects: what a program reads is what the module's documentation says.
+#[test]
+fn batches_have_the_documented_keys() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("seen");
+    let mut config = script(&format!(
+        "printf '%s\\n' \"$line\" > {}; echo '{{\"id\": 0, \"rewards\": [1]}}'",
+        file.display()
+    ));
+    config["name"] = "seen".into();
+    let mut rows = Rows::default();
+    let prompt = json!([{"role": "user", "content": "q"}]);
+    rows.add(prompt.clone(), json!({"gold": {"a": [1, "ä\n"]}}), "b");
+    assert_eq!(rewards(&config.to_string(), &rows).unwrap(), [Some(1.0)]);
+    let seen: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let wanted = json!({
+        "id": 0, "step": 3, "prompts": [prompt], "completions": ["b"], "completion_ids": [[98]],
+        "columns": {"gold": [{"a": [1, "ä\n"]}]}, "prompt_texts": ["<user>q"], "sequences": ["<user>qb<eos>"],
+        "ended": [true]
+    });
+    assert_eq!(seen, wanted);
+}
+
+/// Protects: no fault of a program becomes a reward: wrong counts, NaN, noise, wrong ids, errors of its own.
+#[test]
+fn faults_of_answers_are_errors() {
+    let rows = Rows::of(&["x", "y"]);
+    for (reply, message) in [
+        (r#"{"id": 0, "rewards": [1]}"#, "gave 1 rewards for 2 answers"),
+        (r#"{"id": 0}"#, "gave 0 rewards for 2 answers"),
+        (r#"{"id": 0, "rewards": [1, NaN]}"#, "JSON has no NaN"),
+        (r#"{"id": 0, "rewards": [1, "nan"]}"#, "answer 2 of 2 (rows.jsonl:2): the reward is \"nan\""),
+        (
+            r#"{"id": 0, "rewards": [1, 1e39]}"#,
+            "answer 2 of 2 (rows.jsonl:2): the reward is 1e+39; expected a finite",
+        ),
+        (r#"{"id": 0, "rewards": [1, true]}"#, "the reward is true"),
+        (r#"{"id": 1, "rewards": [1, 1]}"#, "it answers batch 1, and batch 0 was asked for"),
+        (r#"{"id": 0, "scores": [1, 1]}"#, "unknown field `scores`"),
+        (r#"{"id": 0, "error": "no CUDA"}"#, "reward \"echo\": no CUDA"),
+        ("Loading checkpoint shards", "it wrote \"Loading checkpoint shards\", which is no answer"),
+        ("", "it wrote \"\", which is no answer"),
+    ] {
+        let config = script(&format!("echo noise >&2; echo '{reply}'"));
+        let said = said(&config, &rows);
+        assert!(said.contains(message) && said.contains("standard error:\n  noise"), "{reply}: {said}");
+    }
+}
+
+/// Protects: a program that dies is started again once, with the same batch; if it dies again, its last words
+/// are shown.
+#[test]
+fn a_program_that_dies_is_started_again_once() {
+    let dir = TempDir::new().unwrap();
+    let flag = dir.path().join("died");
+    let answer = r#"echo "{\"id\": 0, \"rewards\": [2]}""#;
+    let rows = Rows::of(&["x"]);
+    let once = script(&format!("if [ ! -e {0} ]; then touch {0}; exit 3; fi; {answer}", flag.display()));
+    assert_eq!(rewards(&once.to_string(), &rows).unwrap(), [Some(2.0)]);
+    let said = said(&script("for i in $(seq 30); do echo last $i >&2; done; exit 3"), &rows);
+    // The tail is the last twenty lines.
+    assert!(said.contains("last 30") && said.contains("last 11\n") && !said.contains("last 10\n"), "{said}");
+    assert!(said.starts_with("reward \"echo\": it ended (exit status: 3) before it could answer"), "{said}");
+    assert!(said.contains("started again for this batch"), "{said}");
+}
+
+/// Protects: a program that hangs is killed with all that it started, and so is one whose run is over.
+#[test]
+fn processes_do_not_outlive_their_source() {
+    let dir = TempDir::new().unwrap();
+    let pids = dir.path().join("pids");
+    let rows = Rows::of(&["x"]);
+    let mut hangs = script(&format!("sleep 1000 & echo $! $$ >> {}; wait", pids.display()));
+    hangs["timeout"] = 0.5.into();
+    let began = Instant::now();
+    let said = said(&hangs, &rows);
+    assert!(said.contains("it did not answer within 0.5 s") && said.contains("started again"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let started = std::fs::read_to_string(&pids).unwrap();
+    assert_eq!(started.split_whitespace().count(), 4, "{started}");
+    let is_alive = |pid: &str| {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !state.is_empty() && !state.contains(") Z ")
+    };
+    if Path::new("/proc/self/stat").exists() {
+        let gone = || !started.split_whitespace().any(is_alive);
+        let until = Instant::now() + Duration::from_secs(5);
+        while !gone() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(gone(), "{started}");
+    }
+    // One that ends when its input does needs no signal.
+    let done = dir.path().join("done");
+    let command = format!("echo '{{\"ready\": true}}'; cat > /dev/null; touch {}", done.display());
+    let mut idle = sources(&[&json!({"kind": "command", "command": command}).to_string()]).unwrap();
+    idle.prepare(&Preparation { prompts: rows.prompts(), logs: None }).unwrap();
+    drop(idle);
+    assert!(done.exists());
+}
+
+/// Protects: slow answers within the limit are taken, batches larger than a pipe too, and a program that
+/// never gets ready is an error before the first rollout.
+#[test]
+fn slow_and_large_are_no_faults() {
+    let long = "x".repeat(1 << 20);
+    let rows = Rows::of(&[&long]);
+    let slow = script(r#"sleep 0.3; echo "{\"id\": 0, \"rewards\": [1]}""#);
+    assert_eq!(rewards(&slow.to_string(), &rows).unwrap(), [Some(1.0)]);
+    let never = json!({"kind": "command", "command": "sleep 1000", "start_timeout": 0.3});
+    assert!(said(&never, &rows).contains("it did not get ready within 0.3 s"));
+    let deaf = json!({"kind": "command", "command": "echo '{\"ready\": true}'; sleep 1000", "timeout": 0.3});
+    assert!(said(&deaf, &rows).contains("it did not answer within 0.3 s"));
+    let wrong = json!({"kind": "command", "command": "echo hello; sleep 1000"});
+    assert!(said(&wrong, &rows).contains("it wrote \"hello\"; expected {\"ready\": true} as its first line"));
+    let unknown = json!({"kind": "command", "command": "no-such-program-here"});
+    let unknown = said(&unknown, &rows);
+    assert!(unknown.contains("exit status: 127") && unknown.contains("no-such-program-here: "), "{unknown}");
+}
+
+/// Protects: standard error is kept whole beside the run.
+#[test]
+fn standard_error_is_kept() {
+    let (dir, rows) = (TempDir::new().unwrap(), Rows::of(&["x"]));
+    let body = r#"echo "batch $n" >&2; echo "{\"id\": $n, \"rewards\": [1]}""#;
+    let mut source = sources(&[&script(body).to_string()]).unwrap();
+    source.prepare(&Preparation { prompts: rows.prompts(), logs: Some(dir.path()) }).unwrap();
+    twice(&mut source, &rows).into_iter().for_each(|rewards| drop(rewards.unwrap()));
+    drop(source);
+    let text = std::fs::read_to_string(dir.path().join("reward-echo.log")).unwrap();
+    assert_eq!(text, "batch 0\nbatch 1\n");
+}
+
+/// A Python file in a folder of its own.
+fn file(code: &str) -> (TempDir, String) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("reward.py");
+    std::fs::write(&path, code).unwrap();
+    let path = path.display().to_string();
+    (dir, path)
+}
+
+fn function(python: &str, path: &str, function: &str) -> Spec {
+    format!("python:{path}:{function}:{python}").parse().unwrap()
+}
+
+fn weighed(spec: &Spec, rows: &Rows) -> Result<Rewards> {
+    let mut sources = sources(&[&spec.to_tagged().to_string()])?;
+    sources.prepare(&Preparation { prompts: rows.prompts(), logs: None })?;
+    rows.weighed_by(&mut sources)
+}
+
+const FORMS: &str = r#"
+import sys
+print("import time")
+
+def trl_text(prompts, completions, completion_ids, gold, **kwargs):
+    print("noise on stdout")
+    assert prompts == ["q", "q"] and completion_ids == [[49], [50]], (prompts, completion_ids)
+    assert kwargs["trainer_state"].global_step == 3
+    kwargs["log_metric"]("hits", 0.5)
+    kwargs["log_metric"]("undefined", float("nan"))
+    kwargs["log_extra"]("seen", completions)
+    kwargs["log_extra"]("odd", [float("nan"), {"a": 1}])
+    return [1.0 if c == g else None for c, g in zip(completions, gold)]
+
+def trl_chat(completions, **kwargs):
+    return [float(c[0]["content"]) if c[0]["role"] == "assistant" else -1 for c in completions]
+
+async def trl_async(completions, gold):
+    return [len(c) for c in completions]
+
+class Scalar:
+    def __init__(self, value): self.value = value
+    def tolist(self): return self.value
+
+def openrlhf(queries, prompts, labels):
+    assert queries == ["q1<eos>", "q2<eos>"] and prompts == ["q", "q"], (queries, prompts)
+    rewards = Scalar([float(label == "1") for label in labels])
+    return {"rewards": rewards, "scores": rewards, "extra_logs": {"n": Scalar([2, 3])}}
+
+def verl(data_source, solution_str, ground_truth, extra_info=None):
+    assert data_source == "d" and extra_info["i"] == 1
+    right = solution_str == ground_truth
+    return {"score": float(right), "acc": right, "pred": solution_str}
+
+def verl_batch(data_sources, solution_strs, ground_truths, extra_infos):
+    return [float(s == g) for s, g in zip(solution_strs, ground_truths)]
+
+def failing(completions, **kwargs):
+    return inner(completions)
+
+def inner(completions):
+    raise ValueError("no such unit: parsec")
+
+def leaving(completions, **kwargs):
+    sys.exit(4)
+
+def dying(completions, **kwargs):
+    import os
+    os._exit(4)
+
+def nan(completions, **kwargs):
+    return [float("nan")] * len(completions)
+
+def short(completions, **kwargs):
+    return [1.0]
+
+def strange(a, b):
+    return [1.0]
+
+number = 7
+"#;
+
+/// Protects: functions of TRL, OpenRLHF and verl are called unchanged, by the names of their parameters;
+/// their prints do no harm.
+#[test]
+fn functions_of_three_trainers_work_unchanged() {
+    let Some(python) = python() else { return };
+    let (_dir, path) = file(FORMS);
+    let mut rows = Rows::default();
+    let columns = json!({"gold": "1", "label": "1", "data_source": "d", "extra_info": {"i": 1},
+                         "reward_model": {"style": "rule", "ground_truth": "1"}});
+    rows.add(json!("q"), columns.clone(), "1");
+    rows.add(json!("q"), columns, "2");
+    for (name, wanted) in [
+        ("trl_text", [Some(1.0), None]),
+        ("trl_async", [Some(1.0), Some(1.0)]),
+        ("openrlhf", [Some(1.0), Some(1.0)]),
+        ("verl", [Some(1.0), Some(0.0)]),
+        ("verl_batch", [Some(1.0), Some(0.0)]),
+    ] {
+        let rewards =
+            weighed(&function(&python, &path, name), &rows).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(rewards.total, wanted, "{name}");
+        match name {
+            "trl_text" => {
+                assert_eq!(rewards.logs["trl_text/hits"], [0.5]);
+                assert!(rewards.logs["trl_text/undefined"].is_empty());
+                assert_eq!(rewards.columns["trl_text/seen"], [json!("1"), json!("2")]);
+                assert_eq!(rewards.columns["trl_text/odd"], [json!("nan"), json!("{'a': 1}")]);
+            }
+            "openrlhf" => assert_eq!(rewards.logs["openrlhf/n"], [2.0, 3.0]),
+            "verl" => assert_eq!(rewards.logs["verl/acc"], [1.0, 0.0]),
+            _ => {}
+        }
+    }
+    let mut chat = Rows::default();
+    chat.add(json!([{"role": "user", "content": "q"}]), json!({}), "0.25");
+    assert_eq!(weighed(&function(&python, &path, "trl_chat"), &chat).unwrap().total, [Some(0.25)]);
+    let mut labelled = function(&python, &path, "verl_batch").to_tagged();
+    labelled["label"] = "gold".into();
+    assert_eq!(rewards(&labelled.to_string(), &rows).unwrap(), [Some(1.0), Some(0.0)]);
+    labelled["label"] = "golden".into();
+    assert!(said(&labelled, &rows).contains("rows.jsonl:1: no column \"golden\", which is to be the label"));
+}
+
+/// Protects: a fault in Python reaches the user with its traceback, at the line where it is, and stops the
+/// run.
+#[test]
+fn faults_in_python_are_shown() {
+    let Some(python) = python() else { return };
+    let (_dir, path) = file(FORMS);
+    let rows = Rows::of(&["x", "y"]);
+    for (name, parts) in [
+        ("failing", &["in inner\n", "ValueError: no such unit: parsec", "reward.py\", line"][..]),
+        ("leaving", &["SystemExit: 4", "in leaving"]),
+        ("dying", &["it ended (exit status: 4) before it could answer", "after it was started again"]),
+        ("nan", &["answer 1 of 2 (rows.jsonl:1): the reward is \"nan\""]),
+        ("short", &["gave 1 rewards for 2 answers"]),
+        (
+            "strange",
+            &["the function takes (a, b); expected a function of TRL's parameters (prompts, completions"],
+        ),
+        ("number", &["number is int; expected a function"]),
+        ("absent", &["reward.py has no absent; it has: ", "trl_text"]),
+        ("verl", &["expected a column reward_model with ground_truth, or ground_truth (columns: none)"]),
+        ("trl_text", &["cannot be called: missing a required argument: 'gold'"]),
+    ] {
+        let error = weighed(&function(&python, &path, name), &rows).expect_err(name).to_string();
+        for part in parts {
+            assert!(error.contains(part), "{name}: {part:?} is not in\n{error}");
+        }
+        assert!(!error.contains("File \"<string>\""), "{error}");
+    }
+    let (_other, broken) = file("def f(:\n");
+    let said = weighed(&function(&python, &broken, "f"), &rows).unwrap_err().to_string();
+    assert!(said.contains("SyntaxError") && said.contains("reward.py"), "{said}");
+}
+
+/// Protects: what is missing is said: the file, the interpreter.
+#[test]
+fn missing_files_and_interpreters_are_said() {
+    let rows = Rows::of(&["x"]);
+    let absent = weighed(&function("python3", "/nowhere/reward.py", "f"), &rows).unwrap_err().to_string();
+    assert!(absent.contains("/nowhere/reward.py: no such file"), "{absent}");
+    let (_dir, path) = file("def f(completions): return [0.0]\n");
+    let said = weighed(&function("/nowhere/python", &path, "f"), &rows).unwrap_err().to_string();
+    assert!(
+        said.contains("cannot start \"/nowhere/python\"") && said.contains("FUNCTION:/path/to/python"),
+        "{said}"
+    );
+}
+
+/// Protects: TRL's own reward functions, from its installed package, give what Python gets when it calls
+/// them. Runs where Python has TRL.
+#[test]
+fn rewards_of_trl_itself_work() {
+    let Some(python) = python() else { return };
+    let has_trl = Command::new(&python).args(["-c", "import trl.rewards"]).output();
+    if !has_trl.is_ok_and(|out| out.status.success()) {
+        println!("skipped: {python} has no TRL");
+        return;
+    }
+    let code = "from trl.rewards import *\n\
+                repeats = get_repetition_penalty_reward(ngram_size=1, max_penalty=-1.0)\n\
+                overlong = get_soft_overlong_punishment(max_completion_len=20, soft_punish_cache=15)\n";
+    let (_dir, path) = file(code);
+    let mut rows = Rows::default();
+    for answer in ["<think>a</think>b", "aaaa", ""] {
+        rows.add(json!([{"role": "user", "content": "q"}]), json!({"solution": "x"}), answer);
+    }
+    for (file, name, wanted) in [
+        ("trl.rewards", "think_format_reward", [1.0, 0.0, 0.0]),
+        (&path, "think_format_reward", [1.0, 0.0, 0.0]),
+        // 17 bytes of 10 sorts, and 4 of 1.
+        (&path, "repeats", [-(1.0 - 10.0 / 17.0), -0.75, 0.0]),
+        (&path, "overlong", [-12.0 / 15.0, 0.0, 0.0]),
+    ] {
+        let rewards =
+            weighed(&function(&python, file, name), &rows).unwrap_or_else(|error| panic!("{error}"));
+        let given: Vec<f32> = rewards.total.into_iter().flatten().collect();
+        assert_eq!(given, wanted.map(|reward: f64| reward as f32), "{name}");
+    }
+}

@@ -1,0 +1,39 @@
+//! The true reward of the generated world.
+
+use pcrm_core::data::conversation::Content;
+use pcrm_core::data::prompts::Prompt;
+use pcrm_eval::worlds::Question;
+use serde::Deserialize;
+
+use super::{Answer, Rule, plugin};
+
+/// The true reward of an answer to a question of the generated world ([`Question::true_reward`]), in
+/// log-odds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct World {}
+
+plugin!(
+    World,
+    "the true reward of answers to questions of the generated world (pcrm quickstart), in log-odds"
+);
+
+impl Rule for World {
+    const NAME: &'static str = "world";
+
+    fn accept(&self, prompt: &Prompt) -> Result<(), String> {
+        asked(prompt).map(drop)
+    }
+
+    fn reward(&self, answer: &Answer<'_>) -> Result<Option<f64>, String> {
+        Ok(Some(asked(answer.prompt)?.true_reward(answer.completion())))
+    }
+}
+
+fn asked(prompt: &Prompt) -> Result<Question, String> {
+    let text = match &prompt.prompt {
+        Content::Text(text) => text,
+        Content::Messages(turns) => turns.last().map_or("", |turn| &turn.content),
+    };
+    Question::of_prompt(text).ok_or_else(|| format!("{text:?} is no question of the generated world"))
+}

@@ -1,0 +1,77 @@
+use serde_json::json;
+
+use super::testing::{Rows, sources};
+use super::*;
+
+/// A source that gives what it was made with.
+struct Given(&'static str, Scored);
+
+impl RewardSource for Given {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn score(&mut self, _: &Answers<'_>) -> Result<Scored> {
+        Ok(self.1.clone())
+    }
+}
+
+fn given(name: &'static str, rewards: &[Option<f32>]) -> Box<dyn RewardSource> {
+    Box::new(Given(name, Scored::of(rewards.to_vec())))
+}
+
+/// Protects: TRL's sum: `torch.nansum` of weight·reward, and nothing where no source scores an answer.
+/// Expected numbers are those of `torch.nansum(torch.tensor(rows) * torch.tensor([1.0, 0.5]), dim=1)`.
+#[test]
+fn sums_leave_out_what_is_not_scored() {
+    let mut both = Weighted::default();
+    both.push(given("a", &[Some(1.0), None, Some(-0.25), None]), 1.0, None);
+    both.push(given("a", &[Some(3.0), Some(3.0), None, None]), 0.5, None);
+    let rewards = Rows::of(&["w", "x", "y", "z"]).weighed_by(&mut both).unwrap();
+    assert_eq!(rewards.total, [Some(2.5), Some(1.5), Some(-0.25), None]);
+    let names: Vec<&str> = rewards.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["a", "a_2"]);
+    // torch.tensor([1.0, -0.25]).mean() and .std()
+    let (mean, std) = rewards.sources[0].mean_and_std().unwrap();
+    assert!((mean - 0.375).abs() < 1e-12 && (std - 0.883_883_476).abs() < 1e-8, "{mean} {std}");
+}
+
+/// Protects: rewards that are no rewards stop the run and name the source and the row.
+#[test]
+fn bad_rewards_are_errors() {
+    let rows = Rows::of(&["x", "y"]);
+    let said = |scored: Scored| rows.scored_by(&mut Given("mine", scored)).unwrap_err().to_string();
+    for (rewards, message) in [
+        (vec![Some(1.0)], "gave 1 rewards for 2 answers; expected one per answer"),
+        (vec![Some(1.0); 3], "gave 3 rewards for 2 answers"),
+        (
+            vec![None, Some(f32::NAN)],
+            "answer 2 of 2 (rows.jsonl:2): the reward is NaN; expected a finite number",
+        ),
+        (vec![Some(f32::NEG_INFINITY), None], "answer 1 of 2 (rows.jsonl:1): the reward is -inf"),
+    ] {
+        let said = said(Scored::of(rewards));
+        assert!(said.starts_with("reward \"mine\": ") && said.contains(message), "{said}");
+    }
+    let mut scored = Scored::of(vec![None, None]);
+    scored.logs.insert("a".to_owned(), vec![f32::INFINITY]);
+    assert!(said(scored).contains("the log \"a\" has the value inf"));
+    let mut scored = Scored::of(vec![None, None]);
+    scored.columns.insert("c".to_owned(), vec![json!("x")]);
+    assert!(said(scored).contains("the column \"c\" has 1 values for 2 answers"));
+    let mut large = Weighted::default();
+    large.push(given("a", &[Some(3e38), None]), 10.0, None);
+    assert!(rows.weighed_by(&mut large).unwrap_err().to_string().contains("beyond f32"));
+}
+
+/// Protects: weights and names reach the sum from the text, and no source at all is refused.
+#[test]
+fn texts_become_sources() {
+    let text = r#"{"kind": "length", "per_unit": 1, "name": "long"}:-2"#;
+    let mut both = sources(&[text, "repetition"]).unwrap();
+    assert_eq!(both.weights().collect::<Vec<_>>(), [("long", -2.0), ("repetition", 1.0)]);
+    let rewards = Rows::of(&["abc", ""]).weighed_by(&mut both).unwrap();
+    assert_eq!(rewards.total, [Some(-6.0), Some(0.0)]);
+    let said = sources(&[]).err().map(|error| error.to_string());
+    assert_eq!(said.as_deref(), Some("reward: none is given; expected one"));
+}

@@ -1,0 +1,137 @@
+//! Several reward sources as one, by TRL's rule: a weighted sum in which answers that a source does not score
+//! are left out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Answers, Place, Preparation, RewardPlugin, RewardSource, Spec};
+use crate::error::{Error, Result};
+
+/// Makes the source of a saved reward model, of which the folder or the name is given.
+pub type OpenModel<'a> = dyn FnMut(&Path) -> Result<Box<dyn RewardSource>> + 'a;
+
+/// Opens sources: plugins by their tagged data, saved reward models by `model`.
+///
+/// # Errors
+/// No spec; an unknown kind (the known ones are listed), a refused configuration; those of `model`.
+pub fn open(specs: &[Spec], model: &mut OpenModel<'_>) -> Result<Weighted> {
+    let mut all = Weighted { sources: Vec::with_capacity(specs.len()) };
+    for spec in specs {
+        let source = match &spec.place {
+            Place::Model(path) => model(path)?,
+            Place::Tagged(tagged) => pcrm_core::tagged::from_value::<RewardPlugin>(tagged.clone())?,
+        };
+        all.push(source, spec.weight, spec.name.as_deref());
+    }
+    match all.sources.is_empty() {
+        true => Err(Error::Invalid { field: "reward", message: "none is given; expected one".to_owned() }),
+        false => Ok(all),
+    }
+}
+
+/// Reward sources with their weights.
+#[derive(Default)]
+pub struct Weighted {
+    sources: Vec<Named>,
+}
+
+struct Named {
+    name: String,
+    weight: f64,
+    source: Box<dyn RewardSource>,
+}
+
+/// The rewards of a batch by source, and their sums.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Rewards {
+    /// Σ weight·reward of every answer over the sources that score it; `None` where none does. Such an answer
+    /// takes no part in training.
+    pub total: Vec<Option<f32>>,
+    /// The rewards of every source, unweighted.
+    pub sources: Vec<SourceRewards>,
+    /// The sources' logs, as `SOURCE/NAME`.
+    pub logs: BTreeMap<String, Vec<f32>>,
+    /// The sources' columns for a table of samples, as `SOURCE/NAME`.
+    pub columns: BTreeMap<String, Vec<Value>>,
+}
+
+/// The rewards of one source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceRewards {
+    /// The source, by a name that no other has.
+    pub name: String,
+    /// Its weight in the sum.
+    pub weight: f64,
+    /// The reward of every answer; `None`: not scored.
+    pub rewards: Vec<Option<f32>>,
+}
+
+impl SourceRewards {
+    /// Returns mean and standard deviation (the unbiased one, as `torch.std`) of the rewards that there are,
+    /// as TRL logs them under `rewards/NAME/mean` and `rewards/NAME/std`; `None` where nothing is scored. The
+    /// deviation of one is 0.
+    pub fn mean_and_std(&self) -> Option<(f64, f64)> {
+        let values: Vec<f64> = self.rewards.iter().flatten().map(|reward| f64::from(*reward)).collect();
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        (!values.is_empty()).then(|| (mean, (squares / (count - 1.0).max(1.0)).sqrt()))
+    }
+}
+
+impl Weighted {
+    /// Adds a source. One whose name is taken gets a number: `regex`, `regex_2`.
+    pub fn push(&mut self, source: Box<dyn RewardSource>, weight: f64, name: Option<&str>) {
+        let own = name.unwrap_or(source.name()).to_owned();
+        let is_taken = |name: &str| self.sources.iter().any(|known| known.name == name);
+        let numbered = (2..).map(|number| format!("{own}_{number}"));
+        let name = std::iter::once(own.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(own);
+        self.sources.push(Named { name, weight, source });
+    }
+
+    /// Returns the names of all sources with their weights.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.sources.iter().map(|named| (named.name.as_str(), named.weight))
+    }
+
+    /// Prepares every source for a run.
+    ///
+    /// # Errors
+    /// The first of [`RewardSource::prepare`].
+    pub fn prepare(&mut self, run: &Preparation<'_>) -> Result<()> {
+        self.sources.iter_mut().try_for_each(|named| named.source.prepare(run))
+    }
+
+    /// Scores a batch by every source, in their order.
+    ///
+    /// # Errors
+    /// The first source that fails, or whose rewards are not one finite number or `None` per answer; a sum
+    /// beyond f32.
+    pub fn score(&mut self, batch: &Answers<'_>) -> Result<Rewards> {
+        let mut all = Rewards::default();
+        for Named { name, weight, source } in &mut self.sources {
+            let scored = source.checked_score(batch)?;
+            let key = |log: String| format!("{name}/{log}");
+            all.logs.extend(scored.logs.into_iter().map(|(log, values)| (key(log), values)));
+            all.columns.extend(scored.columns.into_iter().map(|(column, values)| (key(column), values)));
+            let (name, weight) = (name.clone(), *weight);
+            all.sources.push(SourceRewards { name, weight, rewards: scored.rewards });
+        }
+        all.total = (0..batch.rows.len()).map(|row| sum(&all.sources, row)).collect();
+        match all.total.iter().position(|total| total.is_some_and(|total| !total.is_finite())) {
+            Some(row) => {
+                let message = format!("{}: the weighted sum is beyond f32", batch.place(row));
+                Err(Error::reward("sum", message))
+            }
+            None => Ok(all),
+        }
+    }
+}
+
+/// The weighted sum of the rewards that this row has.
+fn sum(sources: &[SourceRewards], row: usize) -> Option<f32> {
+    let parts = sources.iter().filter_map(|source| Some(source.weight * f64::from(source.rewards[row]?)));
+    parts.fold(None, |sum: Option<f64>, part| Some(sum.unwrap_or(0.0) + part)).map(|sum| sum as f32)
+}
