@@ -98,8 +98,14 @@ enum Verb {
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
+    /// Train a policy on its own answers, rewarded in groups (GRPO and its kin)
+    Grpo(Box<commands::online::GrpoArgs>),
+    /// Train a policy on its own answers, each against the mean of the others (RLOO)
+    Rloo(Box<commands::online::RlooArgs>),
     /// Sample answers from a language model
     Generate(Box<commands::generate::GenerateArgs>),
+    /// Sample n answers of each prompt and keep the best by a reward
+    BestOfN(Box<commands::best_of_n::BestArgs>),
     /// Merge a PEFT adapter into its base model
     Merge(commands::merge::MergeArgs),
     /// Score texts or pairs with a trained reward model
@@ -205,6 +211,9 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Kto(args) => commands::kto::run(args, &resolved("kto", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
+        Verb::Grpo(args) => commands::online::grpo(args, &resolved("grpo", command, matches)),
+        Verb::Rloo(args) => commands::online::rloo(args, &resolved("rloo", command, matches)),
+        Verb::BestOfN(args) => commands::best_of_n::run(args),
         Verb::Generate(args) => commands::generate::run(args),
         Verb::Merge(args) => commands::merge::run(args),
         Verb::Score(args) => commands::score::run(args),

@@ -317,8 +317,11 @@ impl Observer for Watch {
 const BESIDE: usize = 40;
 
 /// The metrics that a line shows, under these names and with so many digits, the most important first.
-const SHOWN: [(&str, &str, usize); 9] = [
+const SHOWN: [(&str, &str, usize); 12] = [
+    ("reward", "reward", 3),
     ("loss", "loss", 4),
+    ("kl", "kl", 4),
+    ("completions/mean_length", "length", 1),
     ("accuracy", "acc", 2),
     ("rewards/accuracies", "acc", 2),
     ("mean_token_accuracy", "token acc", 3),

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Best, MAIN, State};
 use crate::error::{Error, Result};
-use crate::fingerprint::{self, Fingerprint, Resumed};
+use crate::fingerprint::{self, Fingerprint};
 use crate::learner::{Learner, Trainable};
-use crate::manifest;
 use crate::metrics::{MetricsFile, StepMetrics, Summary};
 use crate::objective::{Batch, Gradient, Objective, evaluate};
 pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::plan::{Plan, total_steps};
+use crate::resume::Candidate;
 
 /// A run before it is made.
 pub struct Run<'a, O: Objective> {
@@ -166,33 +166,14 @@ impl<'a, O: Objective> Training<'a, O> {
         let total = total_steps(sizes, config);
         let mut learner = Learner::new(&run.model, config, total)?;
         let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
-        let newest = checkpoint::newest(run.dir)?;
-        let before = manifest::fingerprint(run.dir, newest.is_some())?;
-        let manifest = before.map(|before| (run.dir.join(manifest::FILE), before));
-        let saved = newest.as_ref().map(|(dir, saved)| (dir.clone(), saved.fingerprint.clone()));
-        let defaults = fingerprint::of(&TrainerConfig::default(), &O::Config::default());
-        for (path, before) in saved.into_iter().chain(manifest) {
-            let mut now = run.fingerprint.clone();
-            if !before.contains_key("seed") {
-                // An older `pcrm sft` wrote no options of the trainer.
-                now.retain(|name, _| before.contains_key(name));
-            }
-            let resumed = Resumed {
-                before: &before,
-                now: &now,
-                defaults: &defaults,
-                depends_on_length: run.objective.depends_on_length(),
-            };
-            if let Some(message) = resumed.refusal(config) {
-                return Err(Error::Checkpoint { path, message });
-            }
-        }
-        if let Some((dir, saved)) = newest {
-            if saved.step > total {
-                let message =
-                    format!("has made {} steps, more than the {total} that are asked for", saved.step);
-                return Err(Error::Checkpoint { path: dir, message });
-            }
+        let candidate = Candidate {
+            dir: run.dir,
+            fingerprint: &run.fingerprint,
+            defaults: &fingerprint::of(&TrainerConfig::default(), &O::Config::default()),
+            depends_on_length: run.objective.depends_on_length(),
+            total,
+        };
+        if let Some((dir, saved)) = candidate.newest(config)? {
             checkpoint::restore(&dir, &saved, &mut [(MAIN, &mut learner)])?;
             tracing::info!("resuming from {}", dir.display());
             state = State { fingerprint: run.fingerprint.clone(), ..saved };
@@ -351,7 +332,7 @@ fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model, trained: &[(String, 
 }
 
 /// Weights or moments that are no numbers, by the step that made them.
-fn diverged(error: Error, step: u64) -> Error {
+pub(crate) fn diverged(error: Error, step: u64) -> Error {
     match error {
         Error::Core(error @ pcrm_core::Error::NotFinite { .. }) => {
             Error::Diverged { step, message: format!("the update gave weights that are no numbers: {error}") }
@@ -360,6 +341,6 @@ fn diverged(error: Error, step: u64) -> Error {
     }
 }
 
-fn due(step: u64, every: Option<u64>) -> bool {
+pub(crate) fn due(step: u64, every: Option<u64>) -> bool {
     every.is_some_and(|every| step.is_multiple_of(every.max(1)))
 }

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub mod bench;
+pub mod best_of_n;
 pub mod calibrate;
 pub mod compare;
 pub mod constraint;
@@ -11,6 +12,7 @@ pub mod generate;
 pub mod inspect;
 pub mod kto;
 pub mod merge;
+pub mod online;
 pub mod plugins;
 pub mod quickstart;
 pub mod reward;

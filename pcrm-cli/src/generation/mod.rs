@@ -1,6 +1,6 @@
 //! What verbs that sample answers share: the options, the policy, its prompts, and answers as text.
 
-mod judge;
+pub mod rewards;
 
 use std::path::PathBuf;
 
@@ -20,7 +20,6 @@ use pcrm_core::{Backend, digest};
 use pcrm_rl::rollout::{Budget, Finish, Sample, Sampling, Stop};
 use serde_json::{Value, json};
 
-pub use self::judge::Judge;
 use crate::columns::ColumnArgs;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;

@@ -80,6 +80,15 @@ impl GrowingFile {
         self.file.write_all(group.as_bytes()).map_err(Error::io(beside(&self.path, "part")))
     }
 
+    /// Returns the lines so far.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn text(&self) -> Result<String> {
+        let lines = beside(&self.path, "part");
+        fs::read_to_string(&lines).map_err(Error::io(&lines))
+    }
+
     /// Gives the file its name.
     ///
     /// # Errors

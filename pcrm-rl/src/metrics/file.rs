@@ -28,31 +28,19 @@ impl MetricsFile {
     /// # Errors
     /// The disk's.
     pub fn open(path: &Path, step: u64, evaluation_owed: bool) -> Result<Self> {
-        let mut kept = Vec::new();
-        let mut text = String::new();
-        match File::open(path) {
-            Ok(file) => {
-                for line in BufReader::new(file).split(b'\n') {
-                    let line = line.map_err(Error::io(path))?;
-                    let Ok(line) = str::from_utf8(&line) else { continue };
-                    let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
-                    let again = evaluation_owed && value.get("eval_loss").is_some();
-                    let stays = |made: u64| made < step || (made == step && !again);
-                    if value["step"].as_u64().is_some_and(stays) {
-                        text.push_str(line);
-                        text.push('\n');
-                        kept.push(value);
-                    }
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io(path)(error).into()),
-        }
-        disk::whole::write(path, text.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+        let (file, kept) = taken_up(path, step, evaluation_owed)?;
         let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept);
         let events = events.map_err(|error| tracing::warn!("no events for TensorBoard: {error}")).ok();
         Ok(Self { path: path.to_path_buf(), file, lines: kept.len() as u64, events })
+    }
+
+    /// Opens a file of lines with a `step`, as [`MetricsFile::open`] does, without events.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn plain(path: &Path, step: u64) -> Result<Self> {
+        let (file, kept) = taken_up(path, step, false)?;
+        Ok(Self { path: path.to_path_buf(), file, lines: kept.len() as u64, events: None })
     }
 
     /// The number of lines in the file.
@@ -91,6 +79,33 @@ impl MetricsFile {
         }
         Ok(())
     }
+}
+
+/// Drops the lines of later steps, and opens the file to append to it. Gives the lines that stay.
+fn taken_up(path: &Path, step: u64, evaluation_owed: bool) -> Result<(File, Vec<Value>)> {
+    let mut kept = Vec::new();
+    let mut text = String::new();
+    match File::open(path) {
+        Ok(file) => {
+            for line in BufReader::new(file).split(b'\n') {
+                let line = line.map_err(Error::io(path))?;
+                let Ok(line) = str::from_utf8(&line) else { continue };
+                let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+                let again = evaluation_owed && value.get("eval_loss").is_some();
+                let stays = |made: u64| made < step || (made == step && !again);
+                if value["step"].as_u64().is_some_and(stays) {
+                    text.push_str(line);
+                    text.push('\n');
+                    kept.push(value);
+                }
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io(path)(error).into()),
+    }
+    disk::whole::write(path, text.as_bytes())?;
+    let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+    Ok((file, kept))
 }
 
 /// All lines of a metrics file.

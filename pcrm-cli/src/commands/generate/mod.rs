@@ -12,10 +12,11 @@ use clap::Args;
 use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::digest;
 use pcrm_core::disk::GrowingFile;
-use pcrm_rl::rollout::{Engine, Finish, Progress, Sample, Watch, numbered};
+use pcrm_rl::reward_source::{Place, Spec, Weighted};
+use pcrm_rl::rollout::{Engine, Finish, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Value, json};
 
-use crate::generation::{Judge, Policy, PromptArgs, SamplingArgs, record};
+use crate::generation::{Policy, PromptArgs, SamplingArgs, record, rewards};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -76,12 +77,17 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     if args.chat {
         return chat::run(&policy, &args.sampling, args.machine.seed);
     }
-    let judge = match &args.score_with {
-        Some(dir) => {
-            let tokenizer = &policy.tokenizer;
-            Some(Judge::open(&args.machine, &args.hub, backend.as_ref(), "--score-with", dir, tokenizer)?)
+    let specs: Vec<Spec> = args
+        .score_with
+        .iter()
+        .map(|dir| Spec { place: Place::Model(dir.clone()), weight: 1.0, name: None })
+        .collect();
+    let mut judge = match specs.as_slice() {
+        [] => None,
+        specs => {
+            let (machine, tokenizer) = (&args.machine, &policy.tokenizer);
+            Some(rewards::open("--score-with", specs, machine, &args.hub, backend.as_ref(), tokenizer)?)
         }
-        None => None,
     };
     let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;
     let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
@@ -91,7 +97,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     origins.extend(policy.origins(&args.machine));
     origins.insert("samples".to_owned(), json!(args.samples));
     origins.insert("log-probs".to_owned(), json!(args.log_probs));
-    origins.insert("score-with".to_owned(), judge.as_ref().map_or(Value::Null, Judge::origin));
+    origins.insert("score-with".to_owned(), rewards::identity(&specs)?);
     let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
     origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
     let file = args.output.as_ref().map(|path| GrowingFile::open(path, &origins, args.samples, args.resume));
@@ -105,7 +111,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     }
     let mut writer = Writer {
         policy: &policy,
-        judge: judge.as_ref(),
+        judge: judge.as_mut(),
+        prompts: &prompts[begun..],
         asked: rows[begun..].iter().map(|row| &asked[*row]).collect(),
         log_probs: args.log_probs,
         file,
@@ -177,7 +184,8 @@ impl GenerateArgs {
 /// Writes answers as they come.
 struct Writer<'a> {
     policy: &'a Policy,
-    judge: Option<&'a Judge>,
+    judge: Option<&'a mut Weighted>,
+    prompts: &'a [Prompt],
     /// The prompts of the engine.
     asked: Vec<&'a Asked>,
     log_probs: bool,
@@ -192,10 +200,10 @@ impl Writer<'_> {
     fn write(&mut self, prompt: usize, samples: &[Sample]) -> Result<()> {
         let asked = self.asked[prompt];
         let answers: Vec<String> = samples.iter().map(|sample| self.policy.answer(sample)).collect();
-        let scores = match self.judge {
+        let scores = match &mut self.judge {
             Some(judge) => {
-                let pairs: Vec<_> = answers.iter().map(|answer| (&asked.prompt, answer.as_str())).collect();
-                Some(judge.scores(&pairs)?)
+                let prompt = (asked, self.prompts[prompt].ids.as_slice());
+                Some(rewards::score(judge, &self.policy.tokenizer, prompt, samples)?.total)
             }
             None => None,
         };
@@ -208,7 +216,7 @@ impl Writer<'_> {
             record.insert("tokens".to_owned(), json!(sample.ids.len()));
             self.truncated += usize::from(sample.finish == Finish::Length);
             if let Some(scores) = &scores {
-                record.insert("score".to_owned(), decimal(scores[at])?);
+                record.insert("score".to_owned(), scores[at].map_or(Ok(Value::Null), decimal)?);
             }
             if self.log_probs {
                 record.insert("ids".to_owned(), json!(sample.ids));

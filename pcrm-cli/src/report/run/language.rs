@@ -30,6 +30,8 @@ pub enum Kind {
     FineTuned,
     /// On answers that are desirable or not, beside a reference.
     Labelled,
+    /// On its own answers, by their rewards.
+    Rewarded,
 }
 
 /// A training run.
@@ -76,12 +78,26 @@ pub fn document(run: &Run<'_>) -> Document {
                 Axis::new(match run.kind {
                     Kind::FineTuned => "−ln p, nats per token",
                     Kind::Labelled => "loss per answer",
+                    Kind::Rewarded => "policy loss",
                 }),
             ),
+            metric("Reward", "reward", Axis::new("mean reward of sampled answers")),
+            metric("Spread of rewards", "reward_std", Axis::new("standard deviation")),
+            metric("Groups without signal", "frac_reward_zero_std", Axis::shares("groups of one reward")),
+            metric("Length", "completions/mean_length", Axis::new("tokens of an answer")),
+            metric("Answers cut off", "completions/clipped_ratio", Axis::shares("share of answers")),
+            metric("Time of a rollout", "time/rollout", Axis::new("seconds")),
             metric("Margin", "rewards/margins", Axis::new("reward of desirable answers − of others")),
             metric("Reward of desirable answers", "rewards/chosen", Axis::new("β·(ln π − ln π_ref)")),
             metric("Reward of other answers", "rewards/rejected", Axis::new("β·(ln π − ln π_ref)")),
-            metric("KL to the reference", "kl", Axis::new("nats per mismatched answer")),
+            metric(
+                "KL to the reference",
+                "kl",
+                Axis::new(match run.kind {
+                    Kind::Rewarded => "nats per token",
+                    _ => "nats per mismatched answer",
+                }),
+            ),
             metric(
                 "Token accuracy",
                 "mean_token_accuracy",
@@ -96,8 +112,10 @@ pub fn document(run: &Run<'_>) -> Document {
         sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
     }
     let files: Vec<_> = run.sources.iter().map(|source| (source.role.as_str(), &source.read)).collect();
-    let data = vec![Block::Table(data::files(&files)), Block::Table(tokens(run.sources))];
-    sections.push(Section::open("Data", data));
+    if !files.is_empty() {
+        let data = vec![Block::Table(data::files(&files)), Block::Table(tokens(run.sources))];
+        sections.push(Section::open("Data", data));
+    }
     sections.push(Section::closed("All options", vec![Block::Table(options(run.options))]));
     Document {
         title: format!("Language model {}", run.name),
@@ -106,6 +124,7 @@ pub fn document(run: &Run<'_>) -> Document {
             Kind::Labelled => {
                 format!("Trained from {} on answers that are desirable or not (KTO).", run.base)
             }
+            Kind::Rewarded => format!("Trained from {} on its own answers, by their rewards.", run.base),
         },
         sections,
     }
@@ -121,9 +140,17 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     if let Some(loss) = held_out("loss") {
         let note = match run.kind {
             Kind::FineTuned => format!("nats per token; perplexity {}", number(loss.exp())),
-            Kind::Labelled => "per answer".to_owned(),
+            Kind::Labelled | Kind::Rewarded => "per answer".to_owned(),
         };
-        figures.push(Fact::new("Loss, held out", number(loss)).with_note(note));
+        match run.kind {
+            Kind::Rewarded => {
+                let before = run.curves.train("reward").first().map(|(_, reward)| *reward);
+                let note = before
+                    .map_or(String::new(), |before| format!("the first rollout had {}", number(before)));
+                figures.push(Fact::new("Reward, held out", number(-loss)).with_note(note));
+            }
+            _ => figures.push(Fact::new("Loss, held out", number(loss)).with_note(note)),
+        }
     }
     if let Some(margin) = held_out("rewards/margins") {
         let note = "reward of desirable answers − of others";

@@ -1,0 +1,349 @@
+//! `pcrm best-of-n`: samples n answers of each prompt and keeps the best by a reward.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::digest;
+use pcrm_core::disk::{FolderLock, GrowingFile, whole};
+use pcrm_eval::Bootstrap;
+use pcrm_eval::best_of_n::{Answers, Point, curve};
+use pcrm_rl::reward_source::{Spec, Weighted};
+use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
+use serde_json::{Map, Value, json};
+
+use crate::generation::{Policy, PromptArgs, SamplingArgs, record, rewards};
+use crate::hub::Hub;
+use crate::interrupt::{self, Interrupted};
+use crate::machine::Machine;
+use crate::numbers::positive;
+use crate::progress::{Bar, bar, say};
+use crate::report;
+use crate::report::document::{Block, Document, Section, Table};
+use crate::report::number;
+use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
+use crate::terminal;
+use crate::usage::usage;
+
+/// Options of `pcrm best-of-n`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct BestArgs {
+    /// Answer with the language model or PEFT adapter in this folder, or its repository on the Hugging Face Hub (org/name)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Choose by this reward, added up over all that are given: model:DIR, length, regex, exact, json, repetition,
+    /// command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; :WEIGHT at the end weighs it
+    #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append)]
+    reward: Vec<String>,
+    /// Measure what is chosen by this source, which is not seen by the choice: the true reward of a generated world
+    /// (world), a stronger model
+    #[arg(long, value_name = "SOURCE")]
+    truth: Option<String>,
+    #[command(flatten)]
+    prompts: PromptArgs,
+    /// Sample N answers of each prompt
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 16, value_parser = positive::<usize>)]
+    n: usize,
+    /// Write to this folder: samples.jsonl (all answers with their scores), best.jsonl (prompt and completion, as pcrm sft
+    /// and TRL read them), pairs.jsonl (the best as chosen, the worst as rejected), curve.json and report.html
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Take up what a stopped run left in --output
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    hub: Hub,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm best-of-n --model runs/sft --reward model:runs/rm --data prompts.jsonl -n 16 --output runs/best
+  pcrm best-of-n --model runs/sft --reward model:runs/rm --data prompts.jsonl --output runs/best && pcrm sft --model runs/sft --data runs/best/best.jsonl --output runs/rejection
+  pcrm best-of-n --model runs/sft --reward model:runs/rm --data prompts.jsonl --output runs/best && pcrm dpo --model runs/sft --data runs/best/pairs.jsonl --output runs/dpo";
+
+/// Samples, scores and chooses.
+///
+/// # Errors
+/// Options that cannot be used, prompts that do not fit, rewards that fail, Ctrl-C.
+pub fn run(args: &BestArgs) -> Result<()> {
+    let (specs, truth) = usage(args.check())?;
+    let backend = args.machine.open()?;
+    let policy = Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model)?;
+    let tokenizer = &policy.tokenizer;
+    let open = |option: &str, specs: &[Spec]| {
+        rewards::open(option, specs, &args.machine, &args.hub, backend.as_ref(), tokenizer)
+    };
+    let mut proxy = open("--reward", &specs)?;
+    let mut truths = truth.as_ref().map(|spec| open("--truth", std::slice::from_ref(spec))).transpose()?;
+    let (asked, encoded) = args.prompts.read(&args.hub, tokenizer)?;
+    for source in std::iter::once(&mut proxy).chain(&mut truths) {
+        source.prepare(&pcrm_rl::reward_source::Preparation { prompts: &asked, logs: None })?;
+    }
+    let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();
+    let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
+    let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
+    let mut origins = args.sampling.origins(&sampling)?;
+    origins.extend(policy.origins(&args.machine));
+    origins.insert("n".to_owned(), json!(args.n));
+    origins.insert("reward".to_owned(), rewards::identity(&specs)?);
+    origins.insert("truth".to_owned(), rewards::identity(truth.as_slice())?);
+    let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
+    origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
+    let _held = FolderLock::take(&args.output).context("--output")?;
+    let file = GrowingFile::open(&args.output.join("samples.jsonl"), &origins, args.n, args.resume)?;
+    let begun = file.groups().min(prompts.len());
+    if begun > 0 {
+        say(&format!("{begun} of {} prompts were answered before", prompts.len()));
+    }
+    let decode = |ids: &[u32]| policy.text(ids);
+    let stop = policy.stop(&args.sampling, &decode)?;
+    let mut writer = Writer {
+        policy: &policy,
+        proxy: &mut proxy,
+        truth: truths.as_mut(),
+        asked: rows[begun..].iter().map(|row| &asked[*row]).collect(),
+        prompts: &prompts[begun..],
+        file,
+        bar: bar((prompts.len() - begun) as u64, "prompts"),
+        interrupted: interrupt::flag()?,
+        failure: None,
+    };
+    let mut engine = Engine::new(policy.model.decoder(), args.sampling.budget())?;
+    let ran = engine.run(policy.model.decoder(), &prompts[begun..], args.n, &sampling, &stop, &mut writer);
+    writer.bar.finish_and_clear();
+    if let Some(failure) = writer.failure {
+        return Err(failure);
+    }
+    match ran {
+        Err(pcrm_rl::Error::Interrupted(message)) => {
+            return Err(Interrupted { message: format!("{message}; --resume goes on from there") }.into());
+        }
+        ran => drop(ran?),
+    }
+    let file = writer.file;
+    leave(&args.output, &file.text()?, args.n)?;
+    file.finish()?;
+    say(&format!("answers, pairs, curve and report: {}", args.output.display()));
+    Ok(())
+}
+
+impl BestArgs {
+    fn check(&self) -> Result<(Vec<Spec>, Option<Spec>)> {
+        self.sampling.check()?;
+        self.prompts.check()?;
+        ensure!(self.n >= 2, "-n {}: expected at least 2 to choose from", self.n);
+        let parse = |text: &String| Ok(text.parse::<Spec>()?);
+        let specs = self.reward.iter().map(parse).collect::<Result<_>>()?;
+        Ok((specs, self.truth.as_ref().map(parse).transpose()?))
+    }
+}
+
+/// Writes scored answers as they come.
+struct Writer<'a> {
+    policy: &'a Policy,
+    proxy: &'a mut Weighted,
+    truth: Option<&'a mut Weighted>,
+    /// The prompts of the engine.
+    asked: Vec<&'a Asked>,
+    prompts: &'a [Prompt],
+    file: GrowingFile,
+    bar: Bar,
+    interrupted: &'static AtomicBool,
+    failure: Option<anyhow::Error>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, at: usize, samples: &[Sample]) -> Result<()> {
+        let (asked, tokenizer) = (self.asked[at], &self.policy.tokenizer);
+        let prompt = (asked, self.prompts[at].ids.as_slice());
+        let scores = rewards::score(self.proxy, tokenizer, prompt, samples)?;
+        let truths = match &mut self.truth {
+            Some(truth) => Some(rewards::score(truth, tokenizer, prompt, samples)?.total),
+            None => None,
+        };
+        let mut lines = String::new();
+        for (number, sample) in samples.iter().enumerate() {
+            let mut record = record(asked, &self.policy.answer(sample));
+            record.insert("sample".to_owned(), json!(number));
+            record
+                .insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
+            record.insert("tokens".to_owned(), json!(sample.ids.len()));
+            record.insert("score".to_owned(), decimal(scores.total[number])?);
+            if scores.sources.len() > 1 {
+                let each = scores
+                    .sources
+                    .iter()
+                    .map(|source| Ok((source.name.clone(), decimal(source.rewards[number])?)));
+                record.insert("scores".to_owned(), Value::Object(each.collect::<Result<Map<_, _>>>()?));
+            }
+            if let Some(truths) = &truths {
+                record.insert("true_reward".to_owned(), decimal(truths[number])?);
+            }
+            lines.push_str(&serde_json::to_string(&record)?);
+            lines.push('\n');
+        }
+        self.file.append(&lines)?;
+        self.bar.inc(1);
+        Ok(())
+    }
+}
+
+impl Watch for Writer<'_> {
+    fn done(&mut self, prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
+        if self.failure.is_none() {
+            self.failure = self.write(prompt, &samples).err();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
+        self.bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
+        match self.failure.is_some() || self.interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn decimal(value: Option<f32>) -> Result<Value> {
+    Ok(match value {
+        Some(value) => serde_json::from_str(&value.to_string())?,
+        None => Value::Null,
+    })
+}
+
+/// Writes what follows from the samples: the best answers, pairs of the best and the worst, the curve and the page.
+fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
+    let records: Vec<Map<String, Value>> =
+        lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("samples.jsonl")?;
+    let (mut best, mut pairs, mut answers) = (String::new(), String::new(), Vec::new());
+    let mut unscored = 0;
+    for samples in records.chunks(n) {
+        let score = |record: &Map<String, Value>| record["score"].as_f64();
+        let scored: Vec<&Map<String, Value>> =
+            samples.iter().filter(|record| score(record).is_some()).collect();
+        unscored += samples.len() - scored.len();
+        let by_score = |a: &&&Map<String, Value>, b: &&&Map<String, Value>| {
+            score(a).unwrap_or_default().total_cmp(&score(b).unwrap_or_default())
+        };
+        // Of equal scores the first sample.
+        let Some(top) = scored.iter().rev().max_by(by_score) else { continue };
+        let Some(low) = scored.iter().min_by(by_score) else { continue };
+        let mut record: Map<String, Value> = (*top).clone();
+        record.remove("scores");
+        best.push_str(&(serde_json::to_string(&record)? + "\n"));
+        if score(top) > score(low) && top["completion"] != low["completion"] {
+            let pair = json!({
+                "prompt": top["prompt"],
+                "chosen": top["completion"],
+                "rejected": low["completion"],
+                "score_chosen": top["score"],
+                "score_rejected": low["score"],
+            });
+            pairs.push_str(&(serde_json::to_string(&pair)? + "\n"));
+        }
+        if scored.len() == n {
+            let of = |key: &str| -> Vec<f64> {
+                samples.iter().filter_map(|record| record.get(key)?.as_f64()).collect()
+            };
+            answers.push(Answers { scores: of("score"), truths: of("true_reward") });
+        }
+    }
+    let points = match answers.is_empty() {
+        true => Vec::new(),
+        false => curve(&answers, &Bootstrap::default())?,
+    };
+    if unscored > 0 {
+        say(&format!("{unscored} answers have no score; prompts with any are left out of the curve"));
+    }
+    whole::write(&dir.join("best.jsonl"), best.as_bytes())?;
+    whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;
+    whole::write_json(&dir.join("curve.json"), &json!({ "prompts": answers.len(), "points": points }))?;
+    report::write(&dir.join(report::FILE), Ok(page(dir, &points, answers.len(), &records)));
+    let mut shown = String::from("     n      KL     score       true\n");
+    for point in &points {
+        let truth = point.truth.map_or("-".to_owned(), |truth| format!("{:.3}", truth.value));
+        shown.push_str(&format!(
+            "{:>6}  {:>6.3}  {:>8.3}  {truth:>9}\n",
+            point.n, point.kl, point.score.value
+        ));
+    }
+    terminal::result(&shown)
+}
+
+fn page(dir: &Path, points: &[Point], prompts: usize, records: &[Map<String, Value>]) -> Document {
+    let at = |point: &Point, estimate: &pcrm_eval::bootstrap::Estimate| {
+        Whisker::new((point.kl, estimate.value), estimate.interval)
+    };
+    let line = |of: fn(&Point) -> Option<&pcrm_eval::bootstrap::Estimate>| -> Vec<(f64, f64)> {
+        points.iter().filter_map(|point| Some((point.kl, of(point)?.value))).collect()
+    };
+    let plot =
+        |title: &str, label: &str, ink, of: fn(&Point) -> Option<&pcrm_eval::bootstrap::Estimate>| Plot {
+            title: title.to_owned(),
+            about: "Mean over all subsets of the samples, with 95 % intervals over prompts.".to_owned(),
+            x: Axis::new("KL = ln n − (n − 1) / n, nats"),
+            y: Axis::new(label),
+            layers: vec![
+                Layer::unnamed(ink, Mark::Line(line(of))),
+                Layer::unnamed(
+                    ink,
+                    Mark::Intervals(points.iter().filter_map(|point| Some(at(point, of(point)?))).collect()),
+                ),
+            ],
+        };
+    let mut plots = vec![plot("Score of the best", "score", Ink::Blue, |point| Some(&point.score))];
+    if points.iter().any(|point| point.truth.is_some()) {
+        plots.push(plot("True reward of the best", "true reward", Ink::Orange, |point| point.truth.as_ref()));
+    }
+    let mut table = Table::of_numbers("The best of n", &["n", "KL", "score", "true reward"]);
+    for point in points {
+        let truth = point.truth.map_or("–".to_owned(), |truth| number(truth.value));
+        table.rows.push(vec![point.n.to_string(), number(point.kl), number(point.score.value), truth]);
+    }
+    let mut samples = Table::of_text("Answers by score, highest first", &["score", "prompt", "answer"]);
+    let mut order: Vec<&Map<String, Value>> =
+        records.iter().filter(|record| record["score"].is_f64()).collect();
+    order.sort_by(|a, b| {
+        b["score"].as_f64().unwrap_or_default().total_cmp(&a["score"].as_f64().unwrap_or_default())
+    });
+    let edge = 8.min(order.len() / 2);
+    let shown = order[..edge].iter().chain(&order[order.len() - edge..]);
+    for record in shown {
+        samples.rows.push(vec![
+            number(record["score"].as_f64().unwrap_or_default()),
+            text(&record["prompt"]),
+            text(&record["completion"]),
+        ]);
+    }
+    Document {
+        title: format!("Best of n: {}", crate::training::folder::name_of(dir)),
+        about: format!("Answers of one policy to {prompts} prompts, chosen by a reward."),
+        sections: vec![
+            Section::open("", vec![Block::Plots(plots)]),
+            Section::open("Numbers", vec![Block::Table(table)]),
+            Section::open("Answers", vec![Block::Table(samples)]),
+        ],
+    }
+}
+
+/// A prompt or an answer as text, shortened.
+fn text(value: &Value) -> String {
+    let whole = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(turns) => {
+            turns.iter().filter_map(|turn| turn["content"].as_str()).collect::<Vec<_>>().join("\n")
+        }
+        other => other.to_string(),
+    };
+    let short: String = whole.chars().take(400).collect();
+    if short.len() < whole.len() { format!("{short} …") } else { short }
+}

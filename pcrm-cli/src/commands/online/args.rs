@@ -1,0 +1,361 @@
+//! The options of `pcrm grpo` and `pcrm rloo`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+use pcrm_core::data::preference::Ties;
+use pcrm_core::kernels::Filters;
+use pcrm_rl::advantage::{GroupAdvantages, MultiObjective, ScaleRewards, ScoreShaping};
+use pcrm_rl::loss::policy::{EntropyControl, GrpoConfig, GrpoLoss, ImportanceLevel, KlEstimator, RlooConfig};
+use pcrm_rl::online::{Algorithm, OnlineConfig};
+use pcrm_rl::options::TrainerConfig;
+use pcrm_rl::reward_source::Spec;
+use pcrm_rl::rollout::{Budget, Sampling};
+
+use crate::columns::ColumnArgs;
+use crate::hub::Hub;
+use crate::machine::Machine;
+use crate::numbers::{positive, real, share};
+use crate::training::policy;
+use crate::training::reward::KeepArgs;
+use crate::training::{DPO_RATE, Fetched, LoraArgs, Source, StepArgs};
+use crate::usage::{named, usage};
+
+/// Options of `pcrm grpo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = GRPO_EXAMPLES, next_display_order = 10)]
+pub struct GrpoArgs {
+    #[command(flatten)]
+    pub online: OnlineArgs,
+    #[command(flatten)]
+    loss: GrpoLossArgs,
+}
+
+/// Options of `pcrm rloo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = RLOO_EXAMPLES, next_display_order = 10)]
+pub struct RlooArgs {
+    #[command(flatten)]
+    pub online: OnlineArgs,
+    #[command(flatten)]
+    loss: RlooLossArgs,
+}
+
+const GRPO_EXAMPLES: &str = "\
+Examples:
+  pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/grpo
+  pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --reward length:0.1 --beta 0.04 --output runs/grpo
+  pcrm grpo --model qwen2 --data prompts.jsonl --reward python:rewards.py:correct --lora-r 16 --learning-rate 1e-5 --output runs/grpo";
+
+const RLOO_EXAMPLES: &str = "\
+Examples:
+  pcrm rloo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/rloo
+  pcrm rloo --model runs/sft --data prompts.jsonl --reward command:./score --num-generations 4 --output runs/rloo";
+
+/// The options that algorithms share.
+#[derive(Debug, Clone, Args)]
+pub struct OnlineArgs {
+    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, usually fine-tuned,
+    /// or a PEFT adapter of one
+    #[arg(long, value_name = "DIR", display_order = 1)]
+    pub model: PathBuf,
+    /// Answer the prompts of these files, folders or data sets of the Hub (org/name, org/name:split): text or messages
+    /// in prompt, with any other columns for rewards; of preferences the prompts are taken
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    pub data: Vec<PathBuf>,
+    /// Reward answers by this source, added up over all that are given: model:DIR, length, regex, exact, json, repetition,
+    /// world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; :WEIGHT at the end weighs it
+    #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append, display_order = 3)]
+    pub reward: Vec<String>,
+    /// Write the trained model, its checkpoints, metrics and samples to this folder
+    #[arg(long, value_name = "DIR", display_order = 4)]
+    pub output: PathBuf,
+    /// Continue from the newest checkpoint in --output
+    #[arg(long, display_order = 5)]
+    pub resume: bool,
+    /// Compare the policy with this model, where --beta is not 0: start (the policy before training), base (the model
+    /// under the adapters in --model), or a folder [default: start]
+    #[arg(long, value_name = "MODEL", display_order = 6)]
+    pub reference: Option<String>,
+    /// Evaluate on the prompts of these files, folders or data sets
+    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    pub eval_data: Vec<PathBuf>,
+    /// Hold out this share of the prompts of --data to evaluate on
+    #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
+    pub eval_split: Option<f64>,
+    #[command(flatten)]
+    pub rollout: RolloutArgs,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub steps: StepArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
+    #[command(flatten)]
+    pub keeping: KeepArgs,
+    #[command(flatten)]
+    pub hub: Hub,
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+/// How answers are sampled, and how often they are learned from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rollout")]
+pub struct RolloutArgs {
+    /// Sample N answers of each prompt
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive::<usize>)]
+    pub num_generations: usize,
+    /// Sample at most N tokens of each answer
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
+    pub max_completion_length: usize,
+    /// Leave out prompts of more than N tokens
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub max_prompt_length: Option<usize>,
+    /// Divide logits by T, in sampling and in training
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Pass N times over each rollout
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
+    pub num_iterations: usize,
+    /// Make N updates of each pass, each on a part of the prompts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
+    pub num_mini_batches: usize,
+    /// End an answer at this token too, besides those of generation_config.json, config.json and the tokenizer
+    #[arg(long, value_name = "ID")]
+    pub stop_token: Vec<u32>,
+    /// Keep the keys and values of at most N tokens
+    #[arg(long, value_name = "N", default_value_t = Budget::default().cache_tokens, value_parser = positive::<usize>)]
+    pub cache_tokens: usize,
+    /// Decode at most N samples at once; what is sampled does not depend on it
+    #[arg(long, value_name = "N", default_value_t = Budget::default().rows, value_parser = positive::<usize>)]
+    pub rows: usize,
+}
+
+/// GRPO's loss and advantages, under the names and with the defaults of TRL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+struct GrpoLossArgs {
+    /// Minimise this loss: grpo, bnpo, dr_grpo, dapo, cispo, sapo, luspo, vespo
+    #[arg(long, value_name = "NAME", default_value_t = GrpoLoss::Dapo)]
+    loss_type: GrpoLoss,
+    /// Weigh the KL divergence from the reference by B; 0 for no reference
+    #[arg(long, value_name = "B", default_value_t = 0.0, value_parser = real)]
+    beta: f64,
+    /// Estimate the KL divergence by k2 or k3
+    #[arg(long, value_name = "NAME", default_value = "k3")]
+    kl_estimator: KlChoice,
+    /// Leave k3 unweighed by the importance ratio
+    #[arg(long)]
+    no_bias_correction_kl: bool,
+    /// Clip importance ratios at 1 ± E
+    #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
+    epsilon: f64,
+    /// Clip them above at 1 + E; of cispo at E [default: --epsilon]
+    #[arg(long, value_name = "E", value_parser = real)]
+    epsilon_high: Option<f64>,
+    /// Hold ratios at D also where the clip does not
+    #[arg(long, value_name = "D", value_parser = real)]
+    delta: Option<f64>,
+    /// Take importance ratios of tokens, or of whole answers (GSPO)
+    #[arg(long, value_name = "LEVEL", default_value = "token")]
+    importance_sampling_level: LevelChoice,
+    /// Divide advantages by the standard deviation of the group, of the batch, or not
+    #[arg(long, value_name = "BY", default_value = "group")]
+    scale_rewards: ScaleChoice,
+    /// Add several rewards before they are normalised, or after
+    #[arg(long, value_name = "ORDER", default_value = "sum_then_normalize")]
+    multi_objective_aggregation: AggregationChoice,
+    /// Leave out answers that were cut off before their end
+    #[arg(long)]
+    mask_truncated_completions: bool,
+    /// Weigh an entropy bonus by X
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
+    entropy_coef: f64,
+}
+
+/// RLOO's loss and advantages, under the names and with the defaults of TRL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+struct RlooLossArgs {
+    /// Take B times the KL divergence from the reference off rewards; 0 for no reference
+    #[arg(long, value_name = "B", default_value_t = 0.05, value_parser = real)]
+    beta: f64,
+    /// Clip importance ratios at 1 ± E
+    #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
+    epsilon: f64,
+    /// Clip them above at 1 + E [default: --epsilon]
+    #[arg(long, value_name = "E", value_parser = real)]
+    epsilon_high: Option<f64>,
+    /// Normalise the advantages of the batch
+    #[arg(long)]
+    normalize_advantages: bool,
+    /// Bring rewards into this range
+    #[arg(long, value_name = "R", num_args = 2, value_parser = real, allow_negative_numbers = true)]
+    reward_clip_range: Vec<f64>,
+    /// Take X off the reward of an answer without an end
+    #[arg(long, value_name = "X", value_parser = real)]
+    missing_eos_penalty: Option<f64>,
+    /// Leave out answers that were cut off before their end
+    #[arg(long)]
+    mask_truncated_completions: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KlChoice {
+    K2,
+    K3,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LevelChoice {
+    Token,
+    Sequence,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ScaleChoice {
+    Group,
+    Batch,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum AggregationChoice {
+    SumThenNormalize,
+    NormalizeThenSum,
+}
+
+impl GrpoArgs {
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        let loss = &self.loss;
+        Algorithm::Grpo(GrpoConfig {
+            loss_type: loss.loss_type,
+            beta: loss.beta,
+            kl_estimator: match loss.kl_estimator {
+                KlChoice::K2 => KlEstimator::K2,
+                KlChoice::K3 => KlEstimator::K3,
+            },
+            use_bias_correction_kl: !loss.no_bias_correction_kl,
+            epsilon: loss.epsilon,
+            epsilon_high: loss.epsilon_high,
+            delta: loss.delta,
+            importance_sampling_level: match loss.importance_sampling_level {
+                LevelChoice::Token => ImportanceLevel::Token,
+                LevelChoice::Sequence => ImportanceLevel::Sequence,
+            },
+            mask_truncated_completions: loss.mask_truncated_completions,
+            entropy: EntropyControl { entropy_coef: loss.entropy_coef, ..EntropyControl::default() },
+            advantages: GroupAdvantages {
+                scale_rewards: match loss.scale_rewards {
+                    ScaleChoice::Group => ScaleRewards::Group,
+                    ScaleChoice::Batch => ScaleRewards::Batch,
+                    ScaleChoice::None => ScaleRewards::None,
+                },
+                multi_objective_aggregation: match loss.multi_objective_aggregation {
+                    AggregationChoice::SumThenNormalize => MultiObjective::SumThenNormalize,
+                    AggregationChoice::NormalizeThenSum => MultiObjective::NormalizeThenSum,
+                },
+            },
+            ..GrpoConfig::default()
+        })
+    }
+}
+
+impl RlooArgs {
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        let loss = &self.loss;
+        Algorithm::Rloo(RlooConfig {
+            beta: loss.beta,
+            epsilon: loss.epsilon,
+            epsilon_high: loss.epsilon_high,
+            normalize_advantages: loss.normalize_advantages,
+            mask_truncated_completions: loss.mask_truncated_completions,
+            shaping: ScoreShaping {
+                reward_clip_range: <[f64; 2]>::try_from(loss.reward_clip_range.as_slice()).ok(),
+                missing_eos_penalty: loss.missing_eos_penalty,
+            },
+            ..RlooConfig::default()
+        })
+    }
+}
+
+impl OnlineArgs {
+    /// The options that say what a run reads.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            model: &self.model,
+            random_init: false,
+            data: &self.data,
+            eval_data: &self.eval_data,
+            eval_split: self.eval_split,
+            columns: &self.columns,
+            lora: self.lora.config(),
+            checkpointing: self.steps.checkpointing(),
+            hub: &self.hub,
+            machine: &self.machine,
+        }
+    }
+
+    /// The same with local paths in place of the Hub's repositories.
+    ///
+    /// # Errors
+    /// The Hub's.
+    pub fn fetched(&self) -> Result<Self> {
+        let Fetched { model, data, eval_data } = policy::fetched(&self.source())?;
+        Ok(Self { model, data, eval_data, ..self.clone() })
+    }
+
+    /// The reward sources.
+    ///
+    /// # Errors
+    /// A source that is unknown or misspelt.
+    pub fn rewards(&self) -> Result<Vec<Spec>> {
+        usage(self.reward.iter().map(|text| Ok(text.parse::<Spec>()?)).collect::<Result<_>>())
+    }
+
+    /// What the cache and a step of decoding may hold.
+    pub fn budget(&self) -> Budget {
+        Budget { cache_tokens: self.rollout.cache_tokens, rows: self.rollout.rows, ..Budget::default() }
+    }
+
+    /// The options as the trainer takes them, checked.
+    ///
+    /// # Errors
+    /// Numbers out of range, options that do not go together, as errors of usage.
+    pub fn options(&self, algorithm: Algorithm) -> Result<(TrainerConfig, OnlineConfig)> {
+        let RolloutArgs { num_generations, num_iterations, num_mini_batches, .. } = self.rollout;
+        let filters = Filters { temperature: self.rollout.temperature, ..Filters::default() };
+        let config = OnlineConfig {
+            algorithm,
+            num_generations,
+            num_iterations,
+            num_mini_batches,
+            sampling: Sampling {
+                filters,
+                max_tokens: self.rollout.max_completion_length,
+                seed: self.machine.seed,
+            },
+        };
+        let trainer = self.keeping.keep(self.steps.config(self.machine.seed, DPO_RATE));
+        usage(config.check(&trainer, &self.budget()).map_err(named))?;
+        usage(trainer.check(self.source().evaluates()).map_err(named))?;
+        usage(self.columns.options(Ties::Keep).map(|_| ()))?;
+        usage((|| {
+            ensure!(
+                self.reference.is_none() || config.algorithm.needs_reference(),
+                "--reference has no effect with --beta 0"
+            );
+            ensure!(
+                self.reference.as_deref() != Some("none"),
+                "--reference none: --beta 0 trains without one"
+            );
+            Ok(())
+        })())?;
+        Ok((trainer, config))
+    }
+}

@@ -1,0 +1,220 @@
+//! `pcrm grpo` and `pcrm rloo`: train a policy on answers that it samples, by their rewards.
+
+mod args;
+
+use anyhow::{Context, Result, ensure};
+pub use args::{GrpoArgs, OnlineArgs, RlooArgs};
+use pcrm_core::data::encode::encode_prompts;
+use pcrm_core::data::preference::Ties;
+use pcrm_core::data::prompts::load_prompts;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::fingerprint;
+use pcrm_rl::metrics;
+use pcrm_rl::offline::Outcome;
+use pcrm_rl::online::{Algorithm, OnlineRun, Prompts, train};
+use pcrm_rl::rollout::Stop;
+use serde_json::{Value, json};
+
+use crate::generation::rewards;
+use crate::progress::{Watch, say};
+use crate::report::curves::Curves;
+use crate::report::run::language;
+use crate::training::folder::RunFolder;
+use crate::training::{folder, held_out, policy};
+use crate::usage::named;
+use crate::warnings::Warnings;
+use crate::{config, interrupt, report};
+
+/// Trains by GRPO.
+///
+/// # Errors
+/// As [`rloo`].
+pub fn grpo(args: &GrpoArgs, resolved: &str) -> Result<()> {
+    run(&args.online, args.algorithm(), resolved)
+}
+
+/// Trains by RLOO; `resolved` is the config file of this run.
+///
+/// # Errors
+/// Options that cannot be used, a folder that holds another run, files that cannot be read, rewards that fail, training
+/// errors, Ctrl-C.
+pub fn rloo(args: &RlooArgs, resolved: &str) -> Result<()> {
+    run(&args.online, args.algorithm(), resolved)
+}
+
+fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
+    let (trainer, online) = args.options(algorithm)?;
+    let specs = args.rewards()?;
+    folder::check(&args.output, args.resume, &args.model)?;
+    let backend = args.machine.open()?;
+    let named_model = args.model.display().to_string();
+    let args = &args.fetched()?;
+    let unread = args.source().unread()?;
+    let at = || format!("--model {}", args.model.display());
+    let resolved = config::with_option(resolved, "learning-rate", trainer.learning_rate)?;
+    let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
+    let mut warnings = Warnings::default();
+    let (train_prompts, eval_prompts) = prompts(args, &tokenizer, &mut warnings)?;
+    let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
+    let base = args.source().base();
+    let model = base.open_language(backend.as_ref()).with_context(at)?;
+    let reference_model = match online.algorithm.needs_reference() {
+        true => match reference.base(&base)? {
+            Some(base) => Some(base.open_reference(backend.as_ref())?),
+            None => None,
+        },
+        false => None,
+    };
+    let (machine, hub) = (&args.machine, &args.hub);
+    let mut sources = rewards::open("--reward", &specs, machine, hub, backend.as_ref(), &tokenizer)?;
+    let mut ends = model.stop_ids()?;
+    ends.extend(tokenizer.eos().map(|eos| eos.id));
+    ends.extend(&args.rollout.stop_token);
+    let names: Vec<String> =
+        ends.iter().map(|id| format!("{:?} ({id})", tokenizer.decode(&[*id]).unwrap_or_default())).collect();
+    ensure!(!ends.is_empty(), "the model names no token that ends an answer; --stop-token gives one");
+    let identity = args.source().identity([
+        ("reference", policy::identity(&reference)?),
+        ("reward", rewards::identity(&specs)?),
+        ("max-prompt-length", json!(args.rollout.max_prompt_length)),
+        ("stop-tokens", json!(ends)),
+    ])?;
+    unread.unchanged()?;
+    let mut fingerprint = fingerprint::of(&trainer, &online);
+    fingerprint.extend(identity);
+    let manifest = json!({
+        "pcrm": env!("CARGO_PKG_VERSION"),
+        "model": args.model,
+        "data": args.data,
+        "eval_data": args.eval_data,
+        "rewards": specs,
+        "train_prompts": train_prompts.numbered.len(),
+        "eval_prompts": eval_prompts.as_ref().map(|eval| eval.numbered.len()),
+        "fingerprint": fingerprint,
+    });
+    let held = RunFolder::take(&args.output, args.resume, &args.model)?;
+    let mut watch = Watch::default();
+    watch.describing(held.description(&resolved, manifest));
+    say(&format!(
+        "training on {} prompts, {} answers of each{}; answers end at {}",
+        train_prompts.numbered.len(),
+        online.num_generations,
+        eval_prompts
+            .as_ref()
+            .map_or(String::new(), |eval| format!(", evaluating on {}", eval.numbered.len())),
+        names.join(", ")
+    ));
+    let stop = Stop::at(ends);
+    let notes = json!({ "algorithm": online, "rewards": specs });
+    let model = model.with_config(|config| {
+        config.raw.insert("pcrm".into(), notes);
+    });
+    let run = OnlineRun {
+        backend: backend.as_ref(),
+        model,
+        reference: reference_model,
+        tokenizer: &tokenizer,
+        train: train_prompts,
+        eval: eval_prompts,
+        ends: &stop,
+        rewards: &mut sources,
+        budget: args.budget(),
+        dir: &args.output,
+        fingerprint,
+        stop: interrupt::flag()?,
+    };
+    let trained = train(run, &online, &trainer, &mut watch);
+    let outcome = trained.as_ref().map(|trained| &trained.outcome);
+    if !outcome.is_err_and(|error| !error.is_divergence()) {
+        let path = args.output.join(report::FILE);
+        let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
+        let page = lines.map(|lines| {
+            findings(&lines).into_iter().for_each(|text| warnings.add(text));
+            language::document(&language::Run {
+                name: folder::name_of(&args.output),
+                base: named_model,
+                curves: Curves::new(lines),
+                ending: outcome,
+                warnings: warnings.all(),
+                sources: &[],
+                max_grad_norm: trainer.max_grad_norm,
+                options: &resolved,
+                kind: language::Kind::Rewarded,
+            })
+        });
+        if report::write(&path, page) {
+            say(&format!("report: {}", path.display()));
+        }
+    }
+    let outcome = trained.map_err(named)?.outcome;
+    held.end()?;
+    folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
+    warnings.repeat();
+    match outcome {
+        Outcome::Finished { .. } => Ok(()),
+        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
+    }
+}
+
+/// Reads, encodes and splits the prompts.
+fn prompts(
+    args: &OnlineArgs,
+    tokenizer: &Tokenizer,
+    warnings: &mut Warnings,
+) -> Result<(Prompts, Option<Prompts>)> {
+    let mut read = |paths: &[std::path::PathBuf], role: &str| -> Result<Prompts> {
+        let (rows, report) = load_prompts(paths, args.columns.options(Ties::Keep)?)?;
+        say(&report.to_string());
+        report.shortfall().into_iter().for_each(|text| warnings.add(format!("{role}: {text}")));
+        let (encoded, report) = encode_prompts(&rows, tokenizer, args.rollout.max_prompt_length)?;
+        say(&report.to_string());
+        Ok(Prompts::new(rows, encoded))
+    };
+    let all = read(&args.data, "training")?;
+    match args.eval_split {
+        Some(share) => {
+            let (eval, train): (Vec<_>, Vec<_>) = all
+                .encoded
+                .into_iter()
+                .partition(|prompt| held_out(args.machine.seed, prompt.prompt_id, share));
+            ensure!(
+                !eval.is_empty() && !train.is_empty(),
+                "--eval-split {share}: leaves one side without prompts ({} to train on, {} held out)",
+                train.len(),
+                eval.len()
+            );
+            Ok((Prompts::new(all.records.clone(), train), Some(Prompts::new(all.records, eval))))
+        }
+        None if args.eval_data.is_empty() => Ok((all, None)),
+        None => Ok((all, Some(read(&args.eval_data, "evaluation")?))),
+    }
+}
+
+/// Sentences about a run that learns little, by the means of its steps.
+fn findings(lines: &[Value]) -> Vec<String> {
+    let mean = |name: &str| {
+        let values: Vec<f64> = lines.iter().filter_map(|line| line[name].as_f64()).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    let mut found = Vec::new();
+    if let Some(share) = mean("frac_reward_zero_std").filter(|share| *share > 0.5) {
+        found.push(format!(
+            "in {:.0} % of the groups all answers had one reward, from which nothing is learned: a higher --temperature, \
+             more --num-generations, or a reward with more grades helps",
+            100.0 * share
+        ));
+    }
+    if let Some(share) = mean("completions/clipped_ratio").filter(|share| *share > 0.2) {
+        found.push(format!(
+            "{:.0} % of the answers were cut off at --max-completion-length before their end: their rewards are those of \
+             halves; a larger limit or --mask-truncated-completions helps",
+            100.0 * share
+        ));
+    }
+    if let Some(r) = mean("completions/reward_length_correlation").filter(|r| r.abs() > 0.7) {
+        found.push(format!(
+            "rewards go with the length of answers (r = {r:.2}): longer is not better by itself"
+        ));
+    }
+    found
+}

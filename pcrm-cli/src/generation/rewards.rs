@@ -1,0 +1,83 @@
+//! Reward sources of the command line: opened, named in a run's origins, and asked for sampled answers.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pcrm_core::Backend;
+use pcrm_core::data::prompts::Prompt;
+use pcrm_core::model::RewardModel;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::reward_source::{
+    self, Answer, AnswerTexts, Answers, ModelOptions, ModelReward, Place, RewardSource, Rewards, Spec,
+    Weighted,
+};
+use pcrm_rl::rollout::Sample;
+use serde_json::{Value, json};
+
+use crate::hub::{Hub, Weights};
+use crate::machine::Machine;
+use crate::training::folder;
+
+/// Opens reward sources; `policy` is the tokenizer of the answers.
+///
+/// # Errors
+/// A source that is unknown or does not start, a folder that is no reward model's; `option` is named.
+pub fn open(
+    option: &str,
+    specs: &[Spec],
+    machine: &Machine,
+    hub: &Hub,
+    backend: &dyn Backend,
+    policy: &Tokenizer,
+) -> Result<Weighted> {
+    let mut model = |path: &Path| -> pcrm_rl::Result<Box<dyn RewardSource>> {
+        let failed = |error: anyhow::Error| {
+            pcrm_rl::Error::from(pcrm_core::Error::invalid("model", format!("{error:#}")))
+        };
+        let dir = hub.model(option, path, Weights::Read).map_err(failed)?;
+        let (model, own) = RewardModel::open_trained(backend, &dir, machine.dtype)?;
+        let name = folder::name_of(path);
+        Ok(Box::new(ModelReward::new(name, &model, own, policy, ModelOptions::default())?))
+    };
+    reward_source::open(specs, &mut model).with_context(|| option.to_owned())
+}
+
+/// Returns what names the rewards in a run's identity: of saved models the digest of their files.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn identity(specs: &[Spec]) -> Result<Value> {
+    let of = |spec: &Spec| -> Result<Value> {
+        let mut tagged = spec.to_tagged();
+        if let Place::Model(path) = &spec.place
+            && path.exists()
+        {
+            tagged["path"] = json!(pcrm_core::digest::model(path)?);
+        }
+        Ok(tagged)
+    };
+    specs.iter().map(of).collect()
+}
+
+/// Scores the samples of a prompt.
+///
+/// # Errors
+/// Those of the sources.
+pub fn score(
+    rewards: &mut Weighted,
+    tokenizer: &Tokenizer,
+    (prompt, ids): (&Prompt, &[u32]),
+    samples: &[Sample],
+) -> Result<Rewards> {
+    let texts = samples.iter().map(|sample| AnswerTexts::decode(tokenizer, ids, &sample.ids));
+    let texts = texts.collect::<pcrm_rl::Result<Vec<_>>>()?;
+    let answer = |(sample, texts): (&'_ Sample, &'_ AnswerTexts)| {
+        (sample.ids.clone(), texts.clone(), sample.finish.is_ended())
+    };
+    let owned: Vec<_> = samples.iter().zip(&texts).map(answer).collect();
+    let rows: Vec<Answer<'_>> = owned
+        .iter()
+        .map(|(ids, texts, ended)| Answer { prompt, texts, completion_ids: ids, ended: *ended })
+        .collect();
+    Ok(rewards.score(&Answers { step: 0, rows: &rows })?)
+}

@@ -1,0 +1,47 @@
+//! Evaluation on held-out prompts: the rewards of answers that are drawn the same way every time.
+
+use pcrm_core::model::LanguageModel;
+
+use super::rollout::{Prompts, Roller};
+use crate::error::Result;
+use crate::metrics::{Completion, Metrics};
+use crate::rollout::{Engine, Sampling};
+
+/// Answers every prompt once and returns the rewards, `reward` and `loss` = −reward among them.
+pub(super) fn evaluate(
+    roller: &mut Roller<'_>,
+    engine: &mut Engine,
+    policy: &LanguageModel,
+    prompts: &Prompts,
+    (sampling, step): (Sampling, u64),
+) -> Result<Metrics> {
+    let items: Vec<usize> = (0..prompts.numbered.len()).collect();
+    let samples = roller.sample(engine, policy, prompts, &items, (1, sampling))?;
+    let scored = roller.score(prompts, &items, &samples, step)?;
+    let mut metrics = Metrics::default();
+    for source in &scored.rewards.sources {
+        for reward in source.rewards.iter().flatten() {
+            metrics.mean(format!("rewards/{}/mean", source.name), f64::from(*reward), 1.0);
+        }
+    }
+    let totals: Vec<f64> = scored.rewards.total.iter().flatten().map(|total| f64::from(*total)).collect();
+    for total in &totals {
+        metrics.mean("reward", *total, 1.0);
+        metrics.mean("loss", -total, 1.0);
+    }
+    let answers = samples.iter().flatten().zip(&scored.rewards.total);
+    let completions: Vec<Completion> = answers
+        .map(|(sample, reward)| Completion {
+            tokens: sample.ids.len(),
+            ended: sample.finish.is_ended(),
+            reward: reward.map(f64::from),
+        })
+        .collect();
+    metrics.completions(&completions);
+    if let Some(reference) = roller.reference {
+        for kl in roller.divergences(prompts, &items, samples, reference)? {
+            metrics.mean("kl", kl, 1.0);
+        }
+    }
+    Ok(metrics)
+}
