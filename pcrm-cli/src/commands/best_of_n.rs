@@ -171,7 +171,7 @@ impl Writer<'_> {
         };
         let mut lines = String::new();
         for (number, sample) in samples.iter().enumerate() {
-            let mut record = record(asked, &self.policy.answer(sample));
+            let mut record = record(asked, &self.policy.answer(prompt.1, sample)?);
             record.insert("sample".to_owned(), json!(number));
             record
                 .insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));

@@ -17,6 +17,7 @@ use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::{LanguageModel, Loading};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, digest};
+use pcrm_rl::reward_source::AnswerTexts;
 use pcrm_rl::rollout::{Budget, Finish, Sample, Sampling, Stop};
 use serde_json::{Value, json};
 
@@ -166,13 +167,16 @@ impl Policy {
         self.tokenizer.decode_plain(ids).unwrap_or_default()
     }
 
-    /// Returns the text of an answer, without the string that ended it.
-    pub fn answer(&self, sample: &Sample) -> String {
-        let text = self.text(&sample.ids);
-        match &sample.finish {
+    /// Returns the text of an answer to a prompt, without the string that ended it.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn answer(&self, prompt: &[u32], sample: &Sample) -> Result<String> {
+        let text = AnswerTexts::decode(&self.tokenizer, prompt, &sample.ids)?.completion;
+        Ok(match &sample.finish {
             Finish::Text(end) => text.find(end.as_str()).map_or(text.clone(), |at| text[..at].to_owned()),
             _ => text,
-        }
+        })
     }
 
     /// Names the files that answers follow from.

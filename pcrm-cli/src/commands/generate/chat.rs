@@ -9,6 +9,7 @@ use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::encode::encode_prompts;
 use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::data::report::Origin;
+use pcrm_rl::reward_source::AnswerTexts;
 use pcrm_rl::rollout::{Engine, Progress, Sample, Watch, numbered};
 
 use crate::generation::{Policy, SamplingArgs};
@@ -55,8 +56,15 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
         let asked = [Asked { origin, prompt, columns: serde_json::Map::new() }];
         let (encoded, _) = encode_prompts(&asked, &policy.tokenizer, None)?;
         let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
-        let mut talk =
-            Talk { policy, shown: 0, ids: Vec::new(), answer: String::new(), interrupted, failure: None };
+        let mut talk = Talk {
+            policy,
+            prompt: prompts[0].ids.clone(),
+            shown: 0,
+            ids: Vec::new(),
+            answer: String::new(),
+            interrupted,
+            failure: None,
+        };
         let ran = engine.run(policy.model.decoder(), &prompts, 1, &sampling, &stop, &mut talk);
         if let Some(failure) = talk.failure {
             return Err(failure);
@@ -82,6 +90,7 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
 /// Prints an answer as it is sampled.
 struct Talk<'a> {
     policy: &'a Policy,
+    prompt: Vec<u32>,
     /// Bytes of the text that are printed.
     shown: usize,
     ids: Vec<u32>,
@@ -92,7 +101,11 @@ struct Talk<'a> {
 
 impl Watch for Talk<'_> {
     fn done(&mut self, _prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
-        self.answer = samples.first().map(|sample| self.policy.answer(sample)).unwrap_or_default();
+        let answer = samples.first().map(|sample| self.policy.answer(&self.prompt, sample));
+        match answer.transpose() {
+            Ok(answer) => self.answer = answer.unwrap_or_default(),
+            Err(error) => self.failure = Some(error),
+        }
         let rest = self.answer.get(self.shown..).unwrap_or_default().to_owned();
         self.failure = self.failure.take().or_else(|| terminal::result(&rest).err());
         Ok(())
@@ -100,7 +113,8 @@ impl Watch for Talk<'_> {
 
     fn token(&mut self, _prompt: usize, _sample: usize, id: u32) {
         self.ids.push(id);
-        let text = self.policy.text(&self.ids);
+        let Ok(texts) = AnswerTexts::decode(&self.policy.tokenizer, &self.prompt, &self.ids) else { return };
+        let text = texts.completion;
         // A character of several tokens is complete when its last one is there.
         if text.ends_with(char::REPLACEMENT_CHARACTER) {
             return;

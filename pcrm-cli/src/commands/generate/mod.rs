@@ -199,12 +199,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, prompt: usize, samples: &[Sample]) -> Result<()> {
         let asked = self.asked[prompt];
-        let answers: Vec<String> = samples.iter().map(|sample| self.policy.answer(sample)).collect();
+        let ids = self.prompts[prompt].ids.as_slice();
+        let answers =
+            samples.iter().map(|sample| self.policy.answer(ids, sample)).collect::<Result<Vec<_>>>()?;
         let scores = match &mut self.judge {
-            Some(judge) => {
-                let prompt = (asked, self.prompts[prompt].ids.as_slice());
-                Some(rewards::score(judge, &self.policy.tokenizer, prompt, samples)?.total)
-            }
+            Some(judge) => Some(rewards::score(judge, &self.policy.tokenizer, (asked, ids), samples)?.total),
             None => None,
         };
         let mut lines = String::new();

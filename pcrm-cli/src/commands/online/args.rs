@@ -84,6 +84,9 @@ pub struct OnlineArgs {
     /// Hold out this share of the prompts of --data to evaluate on
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
+    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    #[arg(long)]
+    pub random_init: bool,
     #[command(flatten)]
     pub rollout: RolloutArgs,
     #[command(flatten)]
@@ -289,7 +292,7 @@ impl OnlineArgs {
     pub fn source(&self) -> Source<'_> {
         Source {
             model: &self.model,
-            random_init: false,
+            random_init: self.random_init,
             data: &self.data,
             eval_data: &self.eval_data,
             eval_split: self.eval_split,

@@ -132,7 +132,10 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
             findings(&lines).into_iter().for_each(|text| warnings.add(text));
             language::document(&language::Run {
                 name: folder::name_of(&args.output),
-                base: named_model,
+                base: match args.random_init {
+                    true => format!("random weights ({named_model})"),
+                    false => named_model,
+                },
                 curves: Curves::new(lines),
                 ending: outcome,
                 warnings: warnings.all(),
