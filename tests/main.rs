@@ -30,6 +30,7 @@ mod language; // language models: what they save is what transformers loads
 mod left_out; // rows that are left out, and limits on length, said beside the figures
 mod losses; // the losses of pairs against torch in float64, in value and gradient
 mod malformed; // a hundred broken files, and giants
+mod online; // policies on their own answers: ratios of 1, resumed runs, rewards that rise
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod options; // options that cannot be used, refused before anything is made; resuming and extending
 mod packing; // packed, prefix-shared batches against separate sequences

@@ -2,7 +2,7 @@
 
 pub mod rewards;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -126,7 +126,7 @@ impl Policy {
     ///
     /// # Errors
     /// A folder that is no language model's, files that cannot be read.
-    pub fn open(machine: &Machine, hub: &Hub, backend: &dyn Backend, model: &PathBuf) -> Result<Self> {
+    pub fn open(machine: &Machine, hub: &Hub, backend: &dyn Backend, model: &Path) -> Result<Self> {
         let dir = hub.model_or_adapter("--model", model, Weights::Read)?;
         let at = || format!("--model {}", dir.display());
         let how = Loading::frozen(backend, machine.dtype);
@@ -226,7 +226,7 @@ impl PromptArgs {
     /// # Errors
     /// Files that cannot be read, prompts that the template refuses, no prompt that is left.
     pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<Asked>, Vec<EncodedPrompt>)> {
-        let origin = Origin { file: std::path::Path::new("--prompt").into(), line: 1 };
+        let origin = Origin { file: Path::new("--prompt").into(), line: 1 };
         let typed = |(at, text): (usize, &String)| Asked {
             origin: Origin { line: at as u64 + 1, ..origin.clone() },
             prompt: match tokenizer.has_chat_template() {

@@ -2,8 +2,8 @@
 
   python dump.py   (torch and transformers; reads ../models)
 
-Every golden model continues prompts of several lengths in padded batches, with the penalty for repetition off and on, and
-with two end tokens. A prompt is kept if no step's two most likely tokens are nearer than 1e-4, so that f32 finds the same.
+Every golden model continues prompts of several lengths, each alone (padded to the left, eager attention in float64 gives NaN
+to rows that are all masked), with the penalty for repetition off and on, and with two end tokens. A prompt is kept if no step's two most likely tokens are nearer than 1e-4, so that f32 finds the same.
 """
 import json, pathlib, torch, transformers
 
@@ -25,16 +25,15 @@ def prompts(most):
 
 
 def run(model, rows, ends, penalty):
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    with torch.inference_mode():
-        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, eos_token_id=ends,
-                             pad_token_id=0, repetition_penalty=penalty, output_scores=True, return_dict_in_generate=True)
-    for at, row in enumerate(rows):
+    for row in rows:
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False,
+                                 eos_token_id=ends, pad_token_id=0, repetition_penalty=penalty, output_scores=True,
+                                 return_dict_in_generate=True)
         new, near = [], 9.0
-        for step, token in enumerate(out.sequences[at, width:].tolist()):
-            top = out.scores[step][at].topk(2).values
+        for step, token in enumerate(out.sequences[0, len(row):].tolist()):
+            top = out.scores[step][0].topk(2).values
             near = min(near, float(top[0] - top[1]))
             new.append(token)
             if token in ends:

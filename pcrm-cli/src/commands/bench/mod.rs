@@ -4,6 +4,7 @@ mod dpo;
 mod encode;
 mod gemm;
 mod generate;
+mod grpo;
 mod pace;
 mod sft;
 
@@ -51,6 +52,8 @@ pub enum BenchVerb {
     Dpo(dpo::DpoArgs),
     /// Time the sampling of answers
     Generate(generate::GenerateArgs),
+    /// Time on-policy steps: sampled answers and an update on them
+    Grpo(grpo::GrpoArgs),
     /// Time a sentence encoder on the answers of pairs
     Encode(encode::EncodeArgs),
     /// Time matrix products: the machine's peak
@@ -136,6 +139,7 @@ pub fn run(verb: &BenchVerb) -> Result<()> {
         BenchVerb::Sft(args) => sft::run(args),
         BenchVerb::Dpo(args) => dpo::run(args),
         BenchVerb::Generate(args) => generate::run(args),
+        BenchVerb::Grpo(args) => grpo::run(args),
         BenchVerb::Encode(args) => encode::run(args),
         BenchVerb::Gemm(args) => gemm::run(args),
     }

@@ -1,0 +1,258 @@
+//! On-policy training: ratios of 1, trees that equal separate sequences, runs that resume, rewards that rise.
+
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::data::encode::encode_prompts;
+use pcrm_core::data::preference::Strictness;
+use pcrm_core::data::prompts::load_prompts;
+use pcrm_core::model::{LanguageModel, LoraConfig};
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Backend, DType};
+use pcrm_rl::fingerprint::{self, Fingerprint};
+use pcrm_rl::loss::policy::{GrpoConfig, GrpoLoss, RlooConfig};
+use pcrm_rl::metrics::StepMetrics;
+use pcrm_rl::objective::{Batch, gradient};
+use pcrm_rl::offline::{Observer, Outcome};
+use pcrm_rl::online::{Algorithm, Answer, OnlineConfig, OnlineRun, PolicyStep, Prompts, Step, Tree, train};
+use pcrm_rl::options::TrainerConfig;
+use pcrm_rl::order::BatchSize;
+use pcrm_rl::reward_source::{self, Weighted};
+use pcrm_rl::rollout::{Budget, Sampling, Stop};
+
+use crate::subject::every_backend;
+use crate::support::beside;
+
+/// Rewards by a rule that answers of a small random model differ in.
+fn rewards() -> Result<Weighted> {
+    let specs = [r#"{"kind": "repetition", "ngram": 1, "unit": "characters"}"#.parse()?];
+    let mut none =
+        |_: &std::path::Path| Err(pcrm_rl::Error::from(pcrm_core::Error::invalid("model", "none")));
+    Ok(reward_source::open(&specs, &mut none)?)
+}
+
+/// The model `llama` of the golden files, which knows the first 67 tokens of the tokenizer: capitals and digits.
+fn policy(backend: &dyn Backend) -> Result<LanguageModel> {
+    Ok(LanguageModel::load(backend, &beside("golden/models/llama"), DType::F32)?)
+}
+
+fn tokenizer() -> Result<Tokenizer> {
+    Ok(Tokenizer::from_dir(&beside("golden/text/plain"))?)
+}
+
+fn prompts(tokenizer: &Tokenizer) -> Result<Prompts> {
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile()?;
+    let lines: Vec<String> =
+        (0..10).map(|at| format!("{{\"prompt\": \"{}\"}}", ["AB", "BCA", "C", "7A9BC"][at % 4])).collect();
+    fs::write(file.path(), lines.join("\n"))?;
+    let (rows, _) = load_prompts(&[file.path().to_path_buf()], Strictness::Refuse)?;
+    let (encoded, _) = encode_prompts(&rows, tokenizer, None)?;
+    Ok(Prompts::new(rows, encoded))
+}
+
+fn trainer() -> TrainerConfig {
+    TrainerConfig {
+        epochs: 2.0,
+        batch: BatchSize::Pairs(4),
+        learning_rate: 5e-3,
+        micro_tokens: 64,
+        save_every: Some(2),
+        ..TrainerConfig::default()
+    }
+}
+
+fn config(algorithm: Algorithm) -> OnlineConfig {
+    OnlineConfig {
+        algorithm,
+        num_generations: 4,
+        sampling: Sampling { max_tokens: 12, ..Sampling::default() },
+        ..OnlineConfig::default()
+    }
+}
+
+/// Stops a run after so many steps, and keeps the metrics of all.
+#[derive(Default)]
+struct Seen<'a> {
+    steps: Vec<StepMetrics>,
+    stop_after: Option<(u64, &'a AtomicBool)>,
+}
+
+impl Observer for Seen<'_> {
+    fn step(&mut self, metrics: &StepMetrics) {
+        self.steps.push(metrics.clone());
+        if let Some((after, stop)) = self.stop_after.filter(|(after, _)| *after == metrics.step) {
+            let _ = after;
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs in a folder and returns the end, the metrics and the weights.
+fn run(
+    backend: &dyn Backend,
+    dir: &std::path::Path,
+    (config, trainer): (&OnlineConfig, &TrainerConfig),
+    lora: bool,
+    stop_after: Option<u64>,
+) -> Result<(Outcome, Vec<StepMetrics>, LanguageModel)> {
+    let tokenizer = tokenizer()?;
+    let stop = AtomicBool::new(false);
+    let mut seen = Seen { stop_after: stop_after.map(|after| (after, &stop)), ..Seen::default() };
+    let base = beside("golden/models/llama");
+    let model = match lora {
+        true => policy(backend)?.with_adapters(LoraConfig { r: 4, ..LoraConfig::default() }, &base, 3)?,
+        false => policy(backend)?,
+    };
+    let reference = config.algorithm.needs_reference().then(|| policy(backend)).transpose()?;
+    let fingerprint: Fingerprint = fingerprint::of(trainer, config);
+    let (mut rewards, ends) = (rewards()?, Stop::at([2]));
+    let run = OnlineRun {
+        backend,
+        model,
+        reference,
+        tokenizer: &tokenizer,
+        train: prompts(&tokenizer)?,
+        eval: Some(prompts(&tokenizer)?),
+        ends: &ends,
+        rewards: &mut rewards,
+        budget: Budget::default(),
+        dir,
+        fingerprint,
+        stop: &stop,
+    };
+    let trained = train(run, config, trainer, &mut seen)?;
+    Ok((trained.outcome, seen.steps, trained.model))
+}
+
+/// The samples that a run left, but for the names of their files.
+fn samples(dir: &std::path::Path) -> Result<Vec<serde_json::Value>> {
+    let text = fs::read_to_string(dir.join("samples.jsonl"))?;
+    let mut lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
+    lines.iter_mut().filter_map(|line| line.as_object_mut()).for_each(|line| drop(line.remove("origin")));
+    Ok(lines)
+}
+
+fn algorithms() -> [Algorithm; 3] {
+    [
+        Algorithm::Grpo(GrpoConfig { beta: 0.04, ..GrpoConfig::default() }),
+        Algorithm::Grpo(GrpoConfig { loss_type: GrpoLoss::Grpo, ..GrpoConfig::default() }),
+        Algorithm::Rloo(RlooConfig::default()),
+    ]
+}
+
+/// Protects: at the first update of every rollout the importance ratio of every token is exactly 1, with adapters too, and
+/// a policy that has not moved has no divergence.
+#[test]
+fn ratios_are_one_at_the_first_update() -> Result<()> {
+    every_backend(|backend| {
+        for (algorithm, lora) in algorithms().into_iter().zip([false, true, false]) {
+            let dir = tempfile::tempdir()?;
+            let (_, steps, _) = run(backend, dir.path(), (&config(algorithm), &trainer()), lora, None)?;
+            ensure!(steps.len() == 6, "{} steps", steps.len());
+            for step in &steps {
+                let of = |name: &str| step.metrics.get(name);
+                if backend.exact() {
+                    let difference = of("sampling/sampling_logp_difference/max");
+                    ensure!(difference == Some(0.0), "step {}: {difference:?}", step.step);
+                }
+                ensure!(of("clip_ratio/region_mean") == Some(0.0), "step {}: clipped", step.step);
+            }
+            if let Some(kl) = steps[0].metrics.get("kl") {
+                ensure!(kl.abs() < 1e-9, "a KL of {kl} before the first update");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: a run that is stopped anywhere and resumed ends in the same bits, with several updates a rollout.
+#[test]
+fn a_resumed_run_is_the_same_run() -> Result<()> {
+    every_backend(|backend| {
+        let mut config = config(algorithms()[0].clone());
+        (config.num_iterations, config.num_mini_batches) = (2, 2);
+        let trainer = TrainerConfig { epochs: 1.0, save_every: Some(4), ..trainer() };
+        let whole = tempfile::tempdir()?;
+        let (_, steps, want) = run(backend, whole.path(), (&config, &trainer), false, None)?;
+        for after in [1, 5, 8] {
+            let dir = tempfile::tempdir()?;
+            let (outcome, _, _) = run(backend, dir.path(), (&config, &trainer), false, Some(after))?;
+            ensure!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+            let (outcome, rest, got) = run(backend, dir.path(), (&config, &trainer), false, None)?;
+            ensure!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+            ensure!(got.tensors()? == want.tensors()?, "other weights after a stop at step {after}");
+            ensure!(rest.len() < steps.len() && !rest.is_empty());
+            ensure!(
+                samples(dir.path())? == samples(whole.path())?,
+                "other samples after a stop at step {after}"
+            );
+        }
+        Ok(())
+    })
+}
+
+/// Protects: the policy learns: the reward of sampled answers rises.
+#[test]
+fn the_reward_rises() -> Result<()> {
+    every_backend(|backend| {
+        let trainer = TrainerConfig { epochs: 8.0, learning_rate: 2e-2, ..trainer() };
+        for algorithm in
+            [algorithms()[1].clone(), Algorithm::Rloo(RlooConfig { beta: 0.0, ..RlooConfig::default() })]
+        {
+            let dir = tempfile::tempdir()?;
+            let (_, steps, _) = run(backend, dir.path(), (&config(algorithm), &trainer), false, None)?;
+            let reward = |steps: &[StepMetrics]| {
+                steps.iter().filter_map(|step| step.metrics.get("reward")).sum::<f64>() / steps.len() as f64
+            };
+            let (first, last) = (reward(&steps[..4]), reward(&steps[steps.len() - 4..]));
+            ensure!(last > first + 0.02, "the reward went from {first} to {last}");
+        }
+        Ok(())
+    })
+}
+
+/// Protects: samples as one tree have the loss and gradients of separate sequences, and micro-batches those of the whole.
+#[test]
+fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
+    every_backend(|backend| {
+        let model = policy(backend)?.trainable();
+        let answer = |at: usize| Answer {
+            ids: (0..3 + at % 4).map(|token| ((token * 7 + at * 11) % 60) as u32 + 5).collect(),
+            sampled: vec![-3.0; 3 + at % 4],
+            old_log_probs: Some(vec![-3.9; 3 + at % 4]),
+            reference: Some(vec![-4.2; 3 + at % 4]),
+            advantage: [1.0, -0.5, 0.3, -1.2][at % 4],
+            ended: at % 3 > 0,
+        };
+        let prompt =
+            |at: usize| (0..9 + at).map(|token| ((token * 5 + at) % 60) as u32 + 5).collect::<Vec<u32>>();
+        let tree =
+            |at: usize, answers: Vec<Answer>| Tree { origin: String::new(), prompt: prompt(at), answers };
+        let shared = vec![tree(0, (0..4).map(answer).collect()), tree(1, (4..8).map(answer).collect())];
+        let apart = (0..8).map(|at| tree(at / 4, vec![answer(at)])).collect::<Vec<_>>();
+        for loss_type in [GrpoLoss::Dapo, GrpoLoss::Grpo, GrpoLoss::Cispo] {
+            let loss = GrpoConfig { loss_type, beta: 0.1, ..GrpoConfig::default() }.loss(8);
+            let objective = PolicyStep { loss, temperature: 0.9 };
+            let of = |trees: &[Tree], micro_tokens: usize| -> Result<Vec<(String, Vec<f32>)>> {
+                let mut step = Step::new(trees.to_vec());
+                let items: Vec<usize> = (0..trees.len()).collect();
+                step.counted(&objective.loss, &items, 1)?;
+                let batch = Batch { data: &step, items: &items, micro_tokens };
+                let made = gradient(backend, &objective, &model, &batch, 0.0)?;
+                let of = |(name, gradient): (&str, &pcrm_core::Tensor)| {
+                    Ok((name.to_owned(), gradient.read()?.into_f32()))
+                };
+                made.gradients.iter().map(of).collect()
+            };
+            let want = of(&apart, usize::MAX)?;
+            for (what, got) in [("a tree", of(&shared, usize::MAX)?), ("micro-batches", of(&shared, 1)?)] {
+                for ((name, got), (_, want)) in got.iter().zip(&want) {
+                    backend.check_norm(&format!("{what}, {loss_type}: {name}"), got, want, 1e-5)?;
+                }
+            }
+        }
+        Ok(())
+    })
+    .context("gradients of trees")
+}
