@@ -119,3 +119,36 @@ impl Answers<'_> {
         runs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Protects: the space that a SentencePiece tokenizer writes into a first token stays in the answer,
+    /// special tokens are in the sequence alone, and an answer that ends within a character is found.
+    #[test]
+    fn answers_keep_their_first_space() {
+        let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text"));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(golden.join("bases/sentence.json"), dir.path().join("tokenizer.json")).unwrap();
+        let config = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+        let [prompt, answer] = ["the", "old"].map(|text| tokenizer.encode_rendered(text).unwrap());
+        assert_eq!(tokenizer.decode_plain(&answer).unwrap(), "old");
+        let texts = AnswerTexts::decode(&tokenizer, &prompt, &answer).unwrap();
+        assert_eq!((texts.prompt.as_str(), texts.completion.as_str()), ("the", " old"));
+
+        let bytes = Tokenizer::from_dir(&golden.join("qwen2")).unwrap();
+        let (prompt, mut answer) = (bytes.encode("q").unwrap(), bytes.encode("a €").unwrap());
+        answer.push(bytes.eos().unwrap().id);
+        let texts = AnswerTexts::decode(&bytes, &prompt, &answer).unwrap();
+        assert_eq!((texts.completion.as_str(), texts.sequence.as_str()), ("a €", "qa €</s>"));
+        let cut = AnswerTexts::decode(&bytes, &prompt, &answer[..answer.len() - 2]).unwrap();
+        assert!(cut.completion.starts_with("a ") && cut.completion.contains('\u{fffd}'), "{cut:?}");
+    }
+}

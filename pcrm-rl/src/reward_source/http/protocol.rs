@@ -167,6 +167,8 @@ impl Protocol {
         }
         if self == Self::Pooling {
             body["encoding_format"] = "float".into();
+            // Without it vLLM scores every token.
+            body["task"] = "classify".into();
         }
         body
     }

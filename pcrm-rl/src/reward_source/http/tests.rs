@@ -128,7 +128,7 @@ fn protocols_are_those_of_the_servers() {
         (
             "/pooling",
             data("data", [json!([0.5]), json!([-2])]),
-            quiet(json!({"input": ["qa", "qb"], "encoding_format": "float"})),
+            quiet(json!({"input": ["qa", "qb"], "encoding_format": "float", "task": "classify"})),
         ),
         (
             "/v1/score",

@@ -39,6 +39,8 @@ def load(path, name):
         path = os.path.abspath(path)
         sys.path.insert(0, os.path.dirname(path))
         stem = os.path.splitext(os.path.basename(path))[0]
+        if stem in sys.modules or stem in getattr(sys, "stdlib_module_names", ()):
+            stem = f"reward_{stem}"  # A file json.py takes no module's place.
         spec = importlib.util.spec_from_file_location(stem, path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[stem] = module

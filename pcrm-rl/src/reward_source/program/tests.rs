@@ -337,6 +337,11 @@ fn faults_in_python_are_shown() {
         }
         assert!(!error.contains("File \"<string>\""), "{error}");
     }
+    let (dir, _) = file("");
+    let json = dir.path().join("json.py");
+    std::fs::write(&json, "def f(completions):\n    return [2.0] * len(completions)\n").unwrap();
+    let rewards = weighed(&function(&python, &json.display().to_string(), "f"), &rows).unwrap();
+    assert_eq!(rewards.total, [Some(2.0), Some(2.0)]);
     let (_other, broken) = file("def f(:\n");
     let said = weighed(&function(&python, &broken, "f"), &rows).unwrap_err().to_string();
     assert!(said.contains("SyntaxError") && said.contains("reward.py"), "{said}");
