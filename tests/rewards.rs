@@ -126,7 +126,9 @@ fn rewards_are_the_scores_of_the_text() -> Result<()> {
             let want = alone(&model, &rows, &tokenizer("qwen2")?)?;
             for micro_tokens in [1, 40, 70, 8192] {
                 let options = ModelOptions { micro_tokens, ..ModelOptions::default() };
-                let given = batch.scored_by(&mut source(&model, "qwen2", policy, options)?)?.rewards;
+                let mut source = source(&model, "qwen2", policy, options)?;
+                ensure!(source.notes().is_empty(), "{:?}", source.notes());
+                let given = batch.scored_by(&mut source)?.rewards;
                 match backend.exact() {
                     true => ensure!(bits(&given) == bits(&want), "{given:?} {want:?}"),
                     false => backend.check_close(
@@ -152,7 +154,9 @@ fn another_tokenizer_is_no_other_text() -> Result<()> {
         let want = alone(&model, &rows, &tokenizer("qwen2")?)?;
         let batch = Batch::new(&tokenizer("bos")?, &rows)?;
         ensure!(batch.texts[1].completion == " Über alles €.", "{:?}", batch.texts);
-        let given = batch.scored_by(&mut source(&model, "qwen2", "bos", ModelOptions::default())?)?.rewards;
+        let mut source = source(&model, "qwen2", "bos", ModelOptions::default())?;
+        ensure!(source.notes().len() == 1 && source.notes()[0].contains("reads answers as text"));
+        let given = batch.scored_by(&mut source)?.rewards;
         backend.check_close(
             "rewards",
             &given.into_iter().flatten().collect::<Vec<_>>(),

@@ -57,6 +57,11 @@ pub trait RewardSource: Send {
         Ok(())
     }
 
+    /// Returns what users should know of the source, for the log of a run; after [`RewardSource::prepare`].
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Scores a batch of answers.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub struct ModelReward {
     model: RewardModel,
     tokenizer: Tokenizer,
     options: ModelOptions,
+    /// True if the policy has other tokens or another template.
+    reads_text: bool,
     /// The reasons that were said already: a long run would say them at every step.
     said: [bool; 2],
 }
@@ -45,8 +47,7 @@ impl Default for ModelOptions {
 }
 
 impl ModelReward {
-    /// Makes a source of a loaded model. Writes into the log if its tokenizer, and so its tokens, are others
-    /// than those of the policy.
+    /// Makes a source of a loaded model. Its notes say if the policy's tokenizer or template is another one.
     ///
     /// # Errors
     /// A limit on tokens that the model does not reach.
@@ -63,13 +64,8 @@ impl ModelReward {
                 format!("a limit of {most} tokens; expected 1 to {positions}, the model's positions");
             return Err(Error::reward(name, message));
         }
-        if !is_same(&tokenizer, policy) {
-            tracing::info!(
-                "reward {name:?}: its tokenizer is another one than the policy's; it reads the answers as \
-                 text, by its own tokenizer and template"
-            );
-        }
-        Ok(Self { name, model: model.detached(), tokenizer, options, said: [false; 2] })
+        let reads_text = !is_same(&tokenizer, policy);
+        Ok(Self { name, model: model.detached(), tokenizer, options, reads_text, said: [false; 2] })
     }
 
     /// Returns the token ids that are scored of an answer.
@@ -143,6 +139,11 @@ impl RewardSource for ModelReward {
             return Err(Error::reward(&self.name, message));
         }
         Ok(())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let note = "its tokenizer or template is another one than the policy's; it reads answers as text";
+        if self.reads_text { vec![note.to_owned()] } else { Vec::new() }
     }
 
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {

@@ -137,10 +137,22 @@ fn check(spec: &Spec) -> Result<()> {
     }
     match &spec.place {
         Place::Tagged(tagged) => match tagged["kind"].as_str() {
-            Some(kind) => Ok(registry::find::<RewardPlugin>(kind).map(drop)?),
+            Some(kind) => known(kind),
             None => Err(invalid(format!("no \"kind\" in {tagged}; expected the name of a reward"))),
         },
         Place::Model(_) => Ok(()),
+    }
+}
+
+/// Refuses a kind that no plugin has; `model`, which is none, is listed among the known ones.
+fn known(kind: &str) -> Result<()> {
+    match registry::find::<RewardPlugin>(kind) {
+        Err(pcrm_core::Error::UnknownPlugin { what, name, mut known }) => {
+            known.push("model");
+            known.sort_unstable();
+            Err(pcrm_core::Error::UnknownPlugin { what, name, known }.into())
+        }
+        found => Ok(found.map(drop)?),
     }
 }
 
@@ -161,7 +173,7 @@ fn place(text: &str) -> Result<Place> {
         ("python", None) => Err(no_function("")),
         (_, None) => Ok(Place::Tagged(json!({"kind": kind}))),
         (_, Some(rest)) => {
-            registry::find::<RewardPlugin>(kind)?;
+            known(kind)?;
             Err(invalid(format!(
                 "{text}: {rest:?} is no weight; write parameters as JSON: {{\"kind\": \"{kind}\", ..}}"
             )))
@@ -279,7 +291,7 @@ mod tests {
     fn mistakes_are_said() {
         for (text, said) in [
             ("lenght", "unknown reward \"lenght\"; known: "),
-            ("lenght:x", "unknown reward \"lenght\""),
+            ("mdoel:runs/rm", "json, length, model, overlong, "),
             (
                 "length:target",
                 "\"target\" is no weight; write parameters as JSON: {\"kind\": \"length\", ..}",

@@ -104,6 +104,15 @@ impl Weighted {
         self.sources.iter_mut().try_for_each(|named| named.source.prepare(run))
     }
 
+    /// Returns what users should know of the sources, a line each: `NAME: ..`.
+    pub fn notes(&self) -> Vec<String> {
+        let of = |named: &Named| {
+            let notes = named.source.notes().into_iter();
+            notes.map(|note| format!("{}: {note}", named.name)).collect::<Vec<_>>()
+        };
+        self.sources.iter().flat_map(of).collect()
+    }
+
     /// Scores a batch by every source, in their order.
     ///
     /// # Errors

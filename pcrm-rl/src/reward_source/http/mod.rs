@@ -180,6 +180,10 @@ impl RewardSource for HttpReward {
         })
     }
 
+    fn notes(&self) -> Vec<String> {
+        vec![format!("{} is spoken to in the protocol of {}", self.config.url, self.protocol)]
+    }
+
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
         let refuse = |message: String| Error::reward(&self.name, message);
         let parts = self.protocol.parts(batch, &self.texts, &self.config).map_err(refuse)?;

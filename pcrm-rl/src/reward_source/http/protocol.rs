@@ -29,6 +29,22 @@ pub enum Protocol {
     Rerank,
 }
 
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OpenRlhf => "OpenRLHF (/get_reward)",
+            Self::Classify => "vLLM (/classify, no activation)",
+            Self::Sglang => "SGLang (/classify)",
+            Self::Pooling => "vLLM (/pooling, no activation)",
+            Self::Score => "vLLM (/score, no activation)",
+            Self::Embeddings => "OpenAI's embeddings, of one number",
+            Self::Predict => "TEI (/predict, raw scores)",
+            Self::TeiRerank => "TEI (/rerank, raw scores)",
+            Self::Rerank => "vLLM and Jina (/rerank, no activation)",
+        })
+    }
+}
+
 /// One request: the rows of the batch that it asks for, and its body.
 #[derive(Debug)]
 pub struct Part {

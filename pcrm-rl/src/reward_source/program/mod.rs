@@ -66,12 +66,14 @@ struct Program {
     child: Option<Child>,
     next_id: u64,
     log: Option<PathBuf>,
+    /// The form in which a function is called, as the program said last.
+    form: Option<String>,
 }
 
 impl Program {
     fn new(name: String, program: impl Into<OsString>, arguments: Vec<OsString>, limits: Limits) -> Self {
         let program = program.into();
-        Self { name, program, arguments, limits, hint: "", child: None, next_id: 0, log: None }
+        Self { name, program, arguments, limits, hint: "", child: None, next_id: 0, log: None, form: None }
     }
 
     /// Starts the program, so that what it says of itself is known before the first rollout.
@@ -122,7 +124,7 @@ impl Program {
         Ok(self.child.insert(child))
     }
 
-    fn start(&self) -> Result<Child, Failure> {
+    fn start(&mut self) -> Result<Child, Failure> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
         let mut child = Child::start(command, self.log.as_deref()).map_err(|error| {
@@ -131,7 +133,10 @@ impl Program {
         })?;
         let line = child.line(Duration::from_secs_f64(self.limits.start_timeout), "get ready")?;
         match reply::ready(&line) {
-            Ok(()) => Ok(child),
+            Ok(form) => {
+                self.form = form;
+                Ok(child)
+            }
             Err(message) => Err(Failure::Said(child.abandoned(message))),
         }
     }

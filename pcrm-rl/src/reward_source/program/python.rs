@@ -61,6 +61,19 @@ impl RewardSource for PythonReward {
         self.program.prepare(run)
     }
 
+    fn notes(&self) -> Vec<String> {
+        let form = match self.program.form.as_deref() {
+            Some("trl") => "TRL's (prompts, completions, completion_ids, the columns)",
+            Some("openrlhf") => "OpenRLHF's (queries, prompts, labels)",
+            Some("verl") => "verl's (data_source, solution_str, ground_truth, extra_info)",
+            Some("verl-batch") => {
+                "verl's for batches (data_sources, solution_strs, ground_truths, extra_infos)"
+            }
+            _ => return Vec::new(),
+        };
+        vec![format!("{}: the function is called in the form of {form}", self.file)]
+    }
+
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
         self.program.score(batch)
     }

@@ -22,13 +22,14 @@ struct Reply {
     error: Option<String>,
 }
 
-/// Reads the first line: `{"ready": true}`.
-pub fn ready(line: &str) -> Result<(), String> {
+/// Reads the first line: `{"ready": true}`. Returns the form in which a function is called, where the line
+/// has one.
+pub fn ready(line: &str) -> Result<Option<String>, String> {
     let expected = "expected {\"ready\": true} as its first line";
     let value: Value =
         serde_json::from_str(line).map_err(|_| format!("it wrote {}; {expected}", shown(line)))?;
     match (&value["ready"], value["error"].as_str()) {
-        (Value::Bool(true), _) => Ok(()),
+        (Value::Bool(true), _) => Ok(value["form"].as_str().map(str::to_owned)),
         (_, Some(error)) => Err(error.to_owned()),
         _ => Err(format!("it wrote {}; {expected}", shown(line))),
     }

@@ -299,6 +299,13 @@ fn functions_of_three_trainers_work_unchanged() {
             _ => {}
         }
     }
+    let spec = function(&python, &path, "openrlhf").to_tagged().to_string();
+    let mut noted = sources(&[&spec]).unwrap();
+    noted.prepare(&Preparation { prompts: rows.prompts(), logs: None }).unwrap();
+    let notes = noted.notes();
+    assert!(
+        notes.len() == 1 && notes[0].starts_with("openrlhf: ") && notes[0].contains("OpenRLHF's (queries")
+    );
     let mut chat = Rows::default();
     chat.add(json!([{"role": "user", "content": "q"}]), json!({}), "0.25");
     assert_eq!(weighed(&function(&python, &path, "trl_chat"), &chat).unwrap().total, [Some(0.25)]);
