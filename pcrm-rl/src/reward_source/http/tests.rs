@@ -55,8 +55,9 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, reply: &Reply, asked: &Mutex<Vec<(String, Value)>>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+/// Reads a request: path and headers, body.
+fn request(stream: &TcpStream) -> (String, Value) {
+    let mut reader = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
@@ -71,7 +72,12 @@ fn serve(stream: TcpStream, reply: &Reply, asked: &Mutex<Vec<(String, Value)>>) 
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    asked.lock().unwrap().push((head, serde_json::from_slice(&body).unwrap()));
+    (head, serde_json::from_slice(&body).unwrap())
+}
+
+fn serve(stream: TcpStream, reply: &Reply, asked: &Mutex<Vec<(String, Value)>>) {
+    let (head, body) = request(&stream);
+    asked.lock().unwrap().push((head, body));
     let mut stream = stream;
     match reply {
         Reply::Hang => thread::sleep(Duration::from_secs(30)),
@@ -303,21 +309,7 @@ fn batches_are_cut_and_put_together() {
         for stream in listener.incoming().flatten() {
             let seen = Arc::clone(&seen);
             thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let (mut head, mut length) = (String::new(), 0);
-                loop {
-                    let mut line = String::new();
-                    reader.read_line(&mut line).unwrap();
-                    let lower = line.to_ascii_lowercase();
-                    lower.strip_prefix("content-length:").inspect(|n| length = n.trim().parse().unwrap());
-                    if line.trim().is_empty() {
-                        break;
-                    }
-                    head += &line;
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                let body: Value = serde_json::from_slice(&body).unwrap();
+                let (head, body) = request(&stream);
                 let numbers: Vec<f64> = body["query"]
                     .as_array()
                     .unwrap()
