@@ -84,8 +84,10 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let mut proxy = open("--reward", &specs)?;
     let mut truths = truth.as_ref().map(|spec| open("--truth", std::slice::from_ref(spec))).transpose()?;
     let (asked, encoded) = args.prompts.read(&args.hub, tokenizer)?;
+    let _held = FolderLock::take(&args.output).context("--output")?;
     for source in std::iter::once(&mut proxy).chain(&mut truths) {
-        source.prepare(&pcrm_rl::reward_source::Preparation { prompts: &asked, logs: None })?;
+        source.prepare(&pcrm_rl::reward_source::Preparation { prompts: &asked, logs: Some(&args.output) })?;
+        source.notes().iter().for_each(|note| say(note));
     }
     let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();
     let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
@@ -97,7 +99,6 @@ pub fn run(args: &BestArgs) -> Result<()> {
     origins.insert("truth".to_owned(), rewards::identity(truth.as_slice())?);
     let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
     origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
-    let _held = FolderLock::take(&args.output).context("--output")?;
     let file = GrowingFile::open(&args.output.join("samples.jsonl"), &origins, args.n, args.resume)?;
     let begun = file.groups().min(prompts.len());
     if begun > 0 {

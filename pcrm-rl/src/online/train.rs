@@ -107,7 +107,10 @@ pub fn train(
     }
     let all: Vec<_> =
         train.records.iter().chain(eval.into_iter().flat_map(|eval| &eval.records)).cloned().collect();
-    rewards.prepare(&Preparation { prompts: &all, logs: None })?;
+    rewards.prepare(&Preparation { prompts: &all, logs: Some(dir) })?;
+    for note in rewards.notes() {
+        observer.note(&note);
+    }
     observer.accepted()?;
     let metrics = MetricsFile::open(&dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
     let samples = MetricsFile::plain(&dir.join(SAMPLES), state.step)?;
