@@ -3,7 +3,7 @@
 
 const LANES: usize = 16;
 
-/// Σ f(a, b) over two slices of one length, in [`LANES`] running sums.
+/// Σ f(a, b) over two slices of one length, in 16 running sums.
 #[inline(always)]
 pub fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
