@@ -17,6 +17,7 @@ mod eval; // what a model or a file of scores is worth
 mod formats; // data in every format, and what their columns are said to mean
 mod freezing; // trained and frozen parameters, copies and handles
 mod fuzzing; // the fuzz targets on a small seeded corpus
+mod generating; // generate, best-of-n and grpo as a user runs them
 mod golden; // logits, scores and every gradient against PyTorch, for every family
 mod holding; // a folder is one run's, and its records describe the model that lies beside them
 mod hostile; // files made to do harm: wrong types, bombs, escapes, pipes

@@ -223,7 +223,7 @@ fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
             old_log_probs: Some(vec![-3.9; 3 + at % 4]),
             reference: Some(vec![-4.2; 3 + at % 4]),
             advantage: [1.0, -0.5, 0.3, -1.2][at % 4],
-            ended: at % 3 > 0,
+            ended: !at.is_multiple_of(3),
         };
         let prompt =
             |at: usize| (0..9 + at).map(|token| ((token * 5 + at) % 60) as u32 + 5).collect::<Vec<u32>>();

@@ -39,8 +39,10 @@ pub(super) fn evaluate(
         .collect();
     metrics.completions(&completions);
     if let Some(reference) = roller.reference {
-        for kl in roller.divergences(prompts, &items, samples, reference)? {
-            metrics.mean("kl", kl, 1.0);
+        let tokens: Vec<f64> = samples.iter().flatten().map(|sample| sample.ids.len() as f64).collect();
+        for (kl, tokens) in roller.divergences(prompts, &items, samples, reference)?.into_iter().zip(tokens) {
+            metrics.mean("kl", kl / tokens.max(1.0), tokens);
+            metrics.mean("objective/kl", kl, 1.0);
         }
     }
     Ok(metrics)

@@ -6,6 +6,7 @@
 
 mod config;
 mod evaluation;
+mod iteration;
 mod rollout;
 mod step;
 mod train;

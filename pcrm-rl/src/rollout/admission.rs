@@ -8,7 +8,8 @@ use pcrm_core::model::{Filled, KeyValueCache, Rows};
 use pcrm_core::tree::Packed;
 use pcrm_core::{HostTensor, Tensor};
 
-use super::engine::{Active, Made, Run, Watch};
+use super::engine::{Run, Watch};
+use super::sequence::{Active, Made};
 use crate::error::Result;
 
 /// Samples of a prompt that are not in the cache.

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use pcrm_core::kernels::{BLOCK, CachedRow, Filters};
+use pcrm_core::kernels::{BLOCK, CachedRow};
 use pcrm_core::model::{Decoder, KeyValueCache};
 use serde::{Deserialize, Serialize};
 
 use super::admission::{Admitted, Waiting};
 use super::blocks::Blocks;
 use super::results::Results;
+use super::sequence::Active;
 use super::{Prompt, Sample, Sampling, Stop, uniform};
 use crate::error::{Error, Result};
 use crate::options::refuse;
@@ -91,35 +92,6 @@ pub trait Watch {
     fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())
-    }
-}
-
-/// A sample that decodes.
-#[derive(Debug)]
-pub(super) struct Active {
-    /// The place of its prompt.
-    pub prompt: usize,
-    /// Its number among the prompt's samples.
-    pub sample: usize,
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// The blocks of its sequence; the first ones may be shared.
-    pub blocks: Vec<u32>,
-    pub made: Made,
-}
-
-/// The tokens of a sample so far.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Made {
-    pub ids: Vec<u32>,
-    pub log_probs: Vec<f32>,
-    pub filtered: Vec<f32>,
-}
-
-impl Active {
-    /// The position of its last token, whose keys are not kept yet.
-    fn position(&self) -> usize {
-        self.prompt_tokens + self.made.ids.len() - 1
     }
 }
 
@@ -325,22 +297,6 @@ impl Run<'_> {
             watch.done(prompt, samples)?;
         }
         Ok(())
-    }
-}
-
-impl Made {
-    fn push(&mut self, drawn: pcrm_core::kernels::Drawn, filters: Filters) {
-        self.ids.push(drawn.id);
-        self.log_probs.push(drawn.log_prob);
-        if filters.is_filtered() || filters.is_greedy() {
-            self.filtered.push(drawn.filtered);
-        }
-    }
-
-    fn into_sample(self, finish: super::Finish) -> Sample {
-        let Self { ids, log_probs, filtered } = self;
-        let filtered = (!filtered.is_empty()).then_some(filtered);
-        Sample { ids, log_probs, filtered, finish }
     }
 }
 

@@ -11,6 +11,7 @@ mod blocks;
 mod engine;
 mod random;
 mod results;
+mod sequence;
 mod stop;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,9 @@
 //! `pcrm grpo` and `pcrm rloo`: train a policy on answers that it samples, by their rewards.
 
 mod args;
+mod loss;
+
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 pub use args::{GrpoArgs, OnlineArgs, RlooArgs};
@@ -11,19 +14,23 @@ use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
-use pcrm_rl::online::{Algorithm, OnlineRun, Prompts, train};
+use pcrm_rl::online::{Algorithm, OnlineRun, Prompts, SAMPLES, train};
 use pcrm_rl::rollout::Stop;
 use serde_json::{Value, json};
 
 use crate::generation::rewards;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
+use crate::report::document::Table;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
 use crate::training::{folder, held_out, policy};
 use crate::usage::named;
 use crate::warnings::Warnings;
 use crate::{config, interrupt, report};
+
+/// Answers on the page.
+const SHOWN: usize = 12;
 
 /// Trains by GRPO.
 ///
@@ -143,6 +150,7 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
                 max_grad_norm: trainer.max_grad_norm,
                 options: &resolved,
                 kind: language::Kind::Rewarded,
+                answers: answers(&args.output),
             })
         });
         if report::write(&path, page) {
@@ -191,6 +199,23 @@ fn prompts(
         None if args.eval_data.is_empty() => Ok((all, None)),
         None => Ok((all, Some(read(&args.eval_data, "evaluation")?))),
     }
+}
+
+/// The best and worst answers of the last rollouts, the newest first.
+fn answers(dir: &Path) -> Option<Table> {
+    let lines = metrics::read(&dir.join(SAMPLES)).ok()?;
+    let caption = "Best and worst answers of the last rollouts, the newest first";
+    let mut table = Table::of_text(caption, &["step", "which", "reward", "prompt", "answer"]);
+    let shown = lines.iter().rev().filter(|line| line["what"] != "first").take(SHOWN);
+    for line in shown {
+        let text = |key: &str| match &line[key] {
+            Value::String(text) => text.chars().take(400).collect(),
+            Value::Number(number) => number.as_f64().map(report::number).unwrap_or_default(),
+            other => other.to_string(),
+        };
+        table.rows.push(["step", "what", "reward", "prompt", "completion"].map(text).into());
+    }
+    (!table.rows.is_empty()).then_some(table)
 }
 
 /// Sentences about a run that learns little, by the means of its steps.

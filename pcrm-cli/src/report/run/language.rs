@@ -54,6 +54,8 @@ pub struct Run<'a> {
     pub options: &'a str,
     /// The kind of training.
     pub kind: Kind,
+    /// Sampled answers; `None` of a run that samples none.
+    pub answers: Option<Table>,
 }
 
 /// The report of a run.
@@ -71,7 +73,7 @@ pub fn document(run: &Run<'_>) -> Document {
             y,
             layers: course.both(name),
         };
-        let plots = vec![
+        let mut plots = vec![
             metric(
                 "Loss",
                 "loss",
@@ -108,9 +110,14 @@ pub fn document(run: &Run<'_>) -> Document {
             course.learning_rate(),
             course.speed(),
         ];
+        if run.kind == Kind::Rewarded {
+            // An evaluation has no loss but −reward.
+            plots.remove(0);
+        }
         let plots = plots.into_iter().filter(|plot| plot.layers.iter().any(|layer| !layer.is_empty()));
         sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
     }
+    sections.extend(run.answers.clone().map(|table| Section::open("Answers", vec![Block::Table(table)])));
     let files: Vec<_> = run.sources.iter().map(|source| (source.role.as_str(), &source.read)).collect();
     if !files.is_empty() {
         let data = vec![Block::Table(data::files(&files)), Block::Table(tokens(run.sources))];

@@ -1,5 +1,7 @@
 //! `pcrm best-of-n`: samples n answers of each prompt and keeps the best by a reward.
 
+mod page;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +12,7 @@ use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::digest;
 use pcrm_core::disk::{FolderLock, GrowingFile, whole};
 use pcrm_eval::Bootstrap;
-use pcrm_eval::best_of_n::{Answers, Point, curve};
+use pcrm_eval::best_of_n::{Answers, curve};
 use pcrm_rl::reward_source::{Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Map, Value, json};
@@ -22,9 +24,6 @@ use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::progress::{Bar, bar, say};
 use crate::report;
-use crate::report::document::{Block, Document, Section, Table};
-use crate::report::number;
-use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 use crate::terminal;
 use crate::usage::usage;
 
@@ -268,7 +267,7 @@ fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
     whole::write(&dir.join("best.jsonl"), best.as_bytes())?;
     whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;
     whole::write_json(&dir.join("curve.json"), &json!({ "prompts": answers.len(), "points": points }))?;
-    report::write(&dir.join(report::FILE), Ok(page(dir, &points, answers.len(), &records)));
+    report::write(&dir.join(report::FILE), Ok(page::document(dir, &points, answers.len(), &records)));
     let mut shown = String::from("     n      KL     score       true\n");
     for point in &points {
         let truth = point.truth.map_or("-".to_owned(), |truth| format!("{:.3}", truth.value));
@@ -278,73 +277,4 @@ fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
         ));
     }
     terminal::result(&shown)
-}
-
-fn page(dir: &Path, points: &[Point], prompts: usize, records: &[Map<String, Value>]) -> Document {
-    let at = |point: &Point, estimate: &pcrm_eval::bootstrap::Estimate| {
-        Whisker::new((point.kl, estimate.value), estimate.interval)
-    };
-    let line = |of: fn(&Point) -> Option<&pcrm_eval::bootstrap::Estimate>| -> Vec<(f64, f64)> {
-        points.iter().filter_map(|point| Some((point.kl, of(point)?.value))).collect()
-    };
-    let plot =
-        |title: &str, label: &str, ink, of: fn(&Point) -> Option<&pcrm_eval::bootstrap::Estimate>| Plot {
-            title: title.to_owned(),
-            about: "Mean over all subsets of the samples, with 95 % intervals over prompts.".to_owned(),
-            x: Axis::new("KL = ln n − (n − 1) / n, nats"),
-            y: Axis::new(label),
-            layers: vec![
-                Layer::unnamed(ink, Mark::Line(line(of))),
-                Layer::unnamed(
-                    ink,
-                    Mark::Intervals(points.iter().filter_map(|point| Some(at(point, of(point)?))).collect()),
-                ),
-            ],
-        };
-    let mut plots = vec![plot("Score of the best", "score", Ink::Blue, |point| Some(&point.score))];
-    if points.iter().any(|point| point.truth.is_some()) {
-        plots.push(plot("True reward of the best", "true reward", Ink::Orange, |point| point.truth.as_ref()));
-    }
-    let mut table = Table::of_numbers("The best of n", &["n", "KL", "score", "true reward"]);
-    for point in points {
-        let truth = point.truth.map_or("–".to_owned(), |truth| number(truth.value));
-        table.rows.push(vec![point.n.to_string(), number(point.kl), number(point.score.value), truth]);
-    }
-    let mut samples = Table::of_text("Answers by score, highest first", &["score", "prompt", "answer"]);
-    let mut order: Vec<&Map<String, Value>> =
-        records.iter().filter(|record| record["score"].is_f64()).collect();
-    order.sort_by(|a, b| {
-        b["score"].as_f64().unwrap_or_default().total_cmp(&a["score"].as_f64().unwrap_or_default())
-    });
-    let edge = 8.min(order.len() / 2);
-    let shown = order[..edge].iter().chain(&order[order.len() - edge..]);
-    for record in shown {
-        samples.rows.push(vec![
-            number(record["score"].as_f64().unwrap_or_default()),
-            text(&record["prompt"]),
-            text(&record["completion"]),
-        ]);
-    }
-    Document {
-        title: format!("Best of n: {}", crate::training::folder::name_of(dir)),
-        about: format!("Answers of one policy to {prompts} prompts, chosen by a reward."),
-        sections: vec![
-            Section::open("", vec![Block::Plots(plots)]),
-            Section::open("Numbers", vec![Block::Table(table)]),
-            Section::open("Answers", vec![Block::Table(samples)]),
-        ],
-    }
-}
-
-/// A prompt or an answer as text, shortened.
-fn text(value: &Value) -> String {
-    let whole = match value {
-        Value::String(text) => text.clone(),
-        Value::Array(turns) => {
-            turns.iter().filter_map(|turn| turn["content"].as_str()).collect::<Vec<_>>().join("\n")
-        }
-        other => other.to_string(),
-    };
-    let short: String = whole.chars().take(400).collect();
-    if short.len() < whole.len() { format!("{short} …") } else { short }
 }

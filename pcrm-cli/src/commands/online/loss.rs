@@ -1,0 +1,159 @@
+//! The losses of `pcrm grpo` and `pcrm rloo` as options.
+
+use clap::{Args, ValueEnum};
+use pcrm_rl::advantage::{GroupAdvantages, MultiObjective, ScaleRewards, ScoreShaping};
+use pcrm_rl::loss::policy::{EntropyControl, GrpoConfig, GrpoLoss, ImportanceLevel, KlEstimator, RlooConfig};
+use pcrm_rl::online::Algorithm;
+
+use crate::numbers::real;
+
+/// GRPO's loss and advantages, under the names and with the defaults of TRL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+pub struct GrpoLossArgs {
+    /// Minimise this loss: grpo, bnpo, dr_grpo, dapo, cispo, sapo, luspo, vespo
+    #[arg(long, value_name = "NAME", default_value_t = GrpoLoss::Dapo)]
+    loss_type: GrpoLoss,
+    /// Weigh the KL divergence from the reference by B; 0 for no reference
+    #[arg(long, value_name = "B", default_value_t = 0.0, value_parser = real)]
+    beta: f64,
+    /// Estimate the KL divergence by k2 or k3
+    #[arg(long, value_name = "NAME", default_value = "k3")]
+    kl_estimator: KlChoice,
+    /// Leave k3 unweighed by the importance ratio
+    #[arg(long)]
+    no_bias_correction_kl: bool,
+    /// Clip importance ratios at 1 ± E
+    #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
+    epsilon: f64,
+    /// Clip them above at 1 + E; of cispo at E [default: --epsilon]
+    #[arg(long, value_name = "E", value_parser = real)]
+    epsilon_high: Option<f64>,
+    /// Hold ratios at D also where the clip does not
+    #[arg(long, value_name = "D", value_parser = real)]
+    delta: Option<f64>,
+    /// Take importance ratios of tokens, or of whole answers (GSPO)
+    #[arg(long, value_name = "LEVEL", default_value = "token")]
+    importance_sampling_level: LevelChoice,
+    /// Divide advantages by the standard deviation of the group, of the batch, or not
+    #[arg(long, value_name = "BY", default_value = "group")]
+    scale_rewards: ScaleChoice,
+    /// Add several rewards before they are normalised, or after
+    #[arg(long, value_name = "ORDER", default_value = "sum_then_normalize")]
+    multi_objective_aggregation: AggregationChoice,
+    /// Leave out answers that were cut off before their end
+    #[arg(long)]
+    mask_truncated_completions: bool,
+    /// Weigh an entropy bonus by X
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
+    entropy_coef: f64,
+}
+
+/// RLOO's loss and advantages, under the names and with the defaults of TRL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+pub struct RlooLossArgs {
+    /// Take B times the KL divergence from the reference off rewards; 0 for no reference
+    #[arg(long, value_name = "B", default_value_t = 0.05, value_parser = real)]
+    beta: f64,
+    /// Clip importance ratios at 1 ± E
+    #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
+    epsilon: f64,
+    /// Clip them above at 1 + E [default: --epsilon]
+    #[arg(long, value_name = "E", value_parser = real)]
+    epsilon_high: Option<f64>,
+    /// Normalise the advantages of the batch
+    #[arg(long)]
+    normalize_advantages: bool,
+    /// Bring rewards into this range
+    #[arg(long, value_name = "R", num_args = 2, value_parser = real, allow_negative_numbers = true)]
+    reward_clip_range: Vec<f64>,
+    /// Take X off the reward of an answer without an end
+    #[arg(long, value_name = "X", value_parser = real)]
+    missing_eos_penalty: Option<f64>,
+    /// Leave out answers that were cut off before their end
+    #[arg(long)]
+    mask_truncated_completions: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KlChoice {
+    K2,
+    K3,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LevelChoice {
+    Token,
+    Sequence,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ScaleChoice {
+    Group,
+    Batch,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum AggregationChoice {
+    SumThenNormalize,
+    NormalizeThenSum,
+}
+
+impl GrpoLossArgs {
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        let loss = self;
+        Algorithm::Grpo(GrpoConfig {
+            loss_type: loss.loss_type,
+            beta: loss.beta,
+            kl_estimator: match loss.kl_estimator {
+                KlChoice::K2 => KlEstimator::K2,
+                KlChoice::K3 => KlEstimator::K3,
+            },
+            use_bias_correction_kl: !loss.no_bias_correction_kl,
+            epsilon: loss.epsilon,
+            epsilon_high: loss.epsilon_high,
+            delta: loss.delta,
+            importance_sampling_level: match loss.importance_sampling_level {
+                LevelChoice::Token => ImportanceLevel::Token,
+                LevelChoice::Sequence => ImportanceLevel::Sequence,
+            },
+            mask_truncated_completions: loss.mask_truncated_completions,
+            entropy: EntropyControl { entropy_coef: loss.entropy_coef, ..EntropyControl::default() },
+            advantages: GroupAdvantages {
+                scale_rewards: match loss.scale_rewards {
+                    ScaleChoice::Group => ScaleRewards::Group,
+                    ScaleChoice::Batch => ScaleRewards::Batch,
+                    ScaleChoice::None => ScaleRewards::None,
+                },
+                multi_objective_aggregation: match loss.multi_objective_aggregation {
+                    AggregationChoice::SumThenNormalize => MultiObjective::SumThenNormalize,
+                    AggregationChoice::NormalizeThenSum => MultiObjective::NormalizeThenSum,
+                },
+            },
+            ..GrpoConfig::default()
+        })
+    }
+}
+
+impl RlooLossArgs {
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        let loss = self;
+        Algorithm::Rloo(RlooConfig {
+            beta: loss.beta,
+            epsilon: loss.epsilon,
+            epsilon_high: loss.epsilon_high,
+            normalize_advantages: loss.normalize_advantages,
+            mask_truncated_completions: loss.mask_truncated_completions,
+            shaping: ScoreShaping {
+                reward_clip_range: <[f64; 2]>::try_from(loss.reward_clip_range.as_slice()).ok(),
+                missing_eos_penalty: loss.missing_eos_penalty,
+            },
+            ..RlooConfig::default()
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! The verbs that sample answers, as a user runs them: generate, best-of-n, grpo.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::binary::World;
+
+const SAMPLE: &str = "--model policy --data test.jsonl --limit 12 --max-tokens 12";
+
+/// Trains a language model of the base's shape a little.
+fn policy(world: &World) -> Result<()> {
+    world
+        .run("sft --model base --random-init --data train.jsonl --max-steps 8 --learning-rate 3e-3 --output policy")
+        .map(drop)
+}
+
+/// Protects: answers do not depend on how many decode at once or on the room in the cache, and go on where a killed run
+/// left them.
+#[test]
+fn answers_are_the_same_however_they_are_made() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    let run = |options: &str, output: &str| {
+        world.run(&format!("generate {SAMPLE} --samples 3 --log-probs {options} --output {output}"))
+    };
+    run("", "a.jsonl")?;
+    let want = world.read("a.jsonl")?;
+    for (at, options) in ["--rows 1", "--cache-tokens 256", "--threads 1"].iter().enumerate() {
+        run(options, &format!("b{at}.jsonl"))?;
+        ensure!(world.read(&format!("b{at}.jsonl"))? == want, "other answers with {options}");
+    }
+    let lines = world.lines("a.jsonl")?;
+    ensure!(lines.len() == 36, "{} lines", lines.len());
+    for line in &lines {
+        let count = |key: &str| line[key].as_array().map(Vec::len);
+        ensure!(
+            count("ids") == count("log_probs") && count("ids") == line["tokens"].as_u64().map(|n| n as usize)
+        );
+        ensure!(line["completion"].is_string() && line["prompt"].is_string(), "{line}");
+    }
+    world.refuses(&format!("generate {SAMPLE} --output a.jsonl"), &["a.jsonl", "is there already"])?;
+    // As if a process had been killed within a line.
+    let options = "--samples 3 --log-probs";
+    std::fs::remove_file(world.path("a.jsonl"))?;
+    let stopped = world.command(&format!("generate {SAMPLE} {options} --output a.jsonl --rows 3"))?.spawn();
+    let mut stopped = stopped.context("a run")?;
+    let part = world.path("a.jsonl.part");
+    while std::fs::metadata(&part).map_or(0, |file| file.len()) == 0 && stopped.try_wait()?.is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let _ = stopped.kill();
+    stopped.wait()?;
+    if part.exists() {
+        let mut torn = std::fs::read(&part)?;
+        torn.extend(&want[torn.len()..][..(want.len() - torn.len()).min(17)]);
+        std::fs::write(&part, torn)?;
+        world.refuses(&format!("generate {SAMPLE} {options} --output a.jsonl"), &["--resume"])?;
+        world.refuses(
+            &format!("generate {SAMPLE} {options} --temperature 0.5 --output a.jsonl --resume"),
+            &["sampling", "remove it to begin again"],
+        )?;
+        world.run(&format!("generate {SAMPLE} {options} --output a.jsonl --resume"))?;
+    }
+    ensure!(world.read("a.jsonl")? == want, "a resumed run ends otherwise");
+    Ok(())
+}
+
+/// Protects: the best of n has the highest score, pairs are read by `pcrm dpo`, and what is not seen by the choice is beside
+/// the score.
+#[test]
+fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
+    let shown = world.run(
+        "best-of-n --model policy --reward model:rm --truth repetition --data test.jsonl --limit 10 --max-tokens 16 -n 4 \
+         --output best",
+    )?;
+    ensure!(shown.contains("true reward"), "{shown}");
+    let (samples, best) = (world.lines("best/samples.jsonl")?, world.lines("best/best.jsonl")?);
+    ensure!(samples.len() == 40 && best.len() == 10, "{} and {}", samples.len(), best.len());
+    for (samples, best) in samples.chunks(4).zip(&best) {
+        let score = |line: &Value| line["score"].as_f64().unwrap_or(f64::NAN);
+        let top = samples.iter().map(score).fold(f64::MIN, f64::max);
+        ensure!(score(best) == top, "{best} has not the highest score, {top}");
+        ensure!(samples.iter().all(|line| line["true_reward"].is_f64() || line["true_reward"].is_i64()));
+    }
+    // The scores are those of `pcrm score` on the same text.
+    world.run("score --model rm --data best/best.jsonl --output scored.jsonl")?;
+    for (best, scored) in best.iter().zip(world.lines("scored.jsonl")?) {
+        ensure!(best["score"] == scored["score"], "{best} is scored {}", scored["score"]);
+    }
+    let curve: Value = serde_json::from_slice(&world.read("best/curve.json")?)?;
+    let points = curve["points"].as_array().context("points")?;
+    let scores: Vec<f64> = points.iter().filter_map(|point| point["score"]["value"].as_f64()).collect();
+    ensure!(scores.len() == 3 && scores.windows(2).all(|pair| pair[0] <= pair[1]), "{scores:?}");
+    world.run("dpo --model policy --data best/pairs.jsonl --max-steps 1 --output dpo").map(drop)
+}
+
+/// Protects: `pcrm grpo` trains by a reward model, leaves samples and a page, loads as a model, and is refused what would
+/// bias it.
+#[test]
+fn a_policy_is_trained_by_a_reward_model() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
+    let train = "grpo --model policy --data test.jsonl --reward model:rm --num-generations 4 --max-completion-length 12 \
+                 --batch 4 --max-steps 3 --learning-rate 1e-3 --beta 0.04";
+    world.run(&format!("{train} --eval-split 0.3 --output grpo"))?;
+    let lines = world.lines("grpo/metrics.jsonl")?;
+    let steps: Vec<&Value> = lines.iter().filter(|line| line.get("reward").is_some()).collect();
+    ensure!(steps.len() == 3, "{} steps", steps.len());
+    ensure!(
+        steps.iter().all(|line| line["sampling/sampling_logp_difference/max"] == 0.0),
+        "ratios are not 1"
+    );
+    ensure!(lines.iter().any(|line| line["eval_reward"].is_f64()));
+    ensure!(world.lines("grpo/samples.jsonl")?.len() == 9);
+    ensure!(world.path("grpo/report.html").exists());
+    world.run("generate --model grpo --prompt hello --max-tokens 4")?;
+    world.run(&format!(
+        "rloo {} --output rloo",
+        train.trim_start_matches("grpo ").replace(" --beta 0.04", "")
+    ))?;
+    for (options, parts) in [
+        ("--temperature 0", ["temperature", "drawn"]),
+        ("--num-generations 1", ["num-generations", "at least 2"]),
+        ("--reward nonsense", ["nonsense", "known: command"]),
+        ("--reference base --beta 0", ["--reference", "no effect"]),
+    ] {
+        let train = match options.starts_with("--num") {
+            true => train.replace(" --num-generations 4", ""),
+            false => train.to_owned(),
+        };
+        let train = if options.contains("--beta 0") { train.replace(" --beta 0.04", "") } else { train };
+        world.refuses(&format!("{train} {options} --output refused"), &parts)?;
+    }
+    Ok(())
+}
