@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use crate::binary::World;
 
-const SAMPLE: &str = "--model policy --data test.jsonl --limit 12 --max-tokens 12";
+const SAMPLE: &str = "--model policy --data test.jsonl --limit 6 --max-tokens 8";
 
 /// Trains a language model of the base's shape a little.
 fn policy(world: &World) -> Result<()> {
     world
-        .run("sft --model base --random-init --data train.jsonl --max-steps 8 --learning-rate 3e-3 --output policy")
+        .run("sft --model base --random-init --data train.jsonl --epochs 3 --learning-rate 1e-2 --output policy")
         .map(drop)
 }
 
@@ -21,7 +21,7 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
     let world = World::new()?;
     policy(&world)?;
     let run = |options: &str, output: &str| {
-        world.run(&format!("generate {SAMPLE} --samples 3 --log-probs {options} --output {output}"))
+        world.run(&format!("generate {SAMPLE} --samples 2 --log-probs {options} --output {output}"))
     };
     run("", "a.jsonl")?;
     let want = world.read("a.jsonl")?;
@@ -30,7 +30,7 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
         ensure!(world.read(&format!("b{at}.jsonl"))? == want, "other answers with {options}");
     }
     let lines = world.lines("a.jsonl")?;
-    ensure!(lines.len() == 36, "{} lines", lines.len());
+    ensure!(lines.len() == 12, "{} lines", lines.len());
     for line in &lines {
         let count = |key: &str| line[key].as_array().map(Vec::len);
         ensure!(
@@ -40,9 +40,9 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
     }
     world.refuses(&format!("generate {SAMPLE} --output a.jsonl"), &["a.jsonl", "is there already"])?;
     // As if a process had been killed within a line.
-    let options = "--samples 3 --log-probs";
+    let options = "--samples 2 --log-probs";
     std::fs::remove_file(world.path("a.jsonl"))?;
-    let stopped = world.command(&format!("generate {SAMPLE} {options} --output a.jsonl --rows 3"))?.spawn();
+    let stopped = world.command(&format!("generate {SAMPLE} {options} --output a.jsonl --rows 2"))?.spawn();
     let mut stopped = stopped.context("a run")?;
     let part = world.path("a.jsonl.part");
     while std::fs::metadata(&part).map_or(0, |file| file.len()) == 0 && stopped.try_wait()?.is_none() {
@@ -73,7 +73,7 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     policy(&world)?;
     world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
     let shown = world.run(
-        "best-of-n --model policy --reward model:rm --truth repetition --data test.jsonl --limit 10 --max-tokens 16 -n 4 \
+        "best-of-n --model policy --reward model:rm --truth repetition --data test.jsonl --limit 10 --max-tokens 8 -n 4 \
          --output best",
     )?;
     ensure!(shown.contains("true reward"), "{shown}");
@@ -105,10 +105,10 @@ fn a_policy_is_trained_by_a_reward_model() -> Result<()> {
     policy(&world)?;
     world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
     let train = "grpo --model policy --data test.jsonl --reward model:rm --num-generations 4 --max-completion-length 12 \
-                 --batch 4 --max-steps 3 --learning-rate 1e-3 --beta 0.04";
+                 --batch 4 --epochs 9 --max-steps 3 --learning-rate 1e-3 --beta 0.04";
     world.run(&format!("{train} --eval-split 0.3 --output grpo"))?;
     let lines = world.lines("grpo/metrics.jsonl")?;
-    let steps: Vec<&Value> = lines.iter().filter(|line| line.get("reward").is_some()).collect();
+    let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
     ensure!(steps.len() == 3, "{} steps", steps.len());
     ensure!(
         steps.iter().all(|line| line["sampling/sampling_logp_difference/max"] == 0.0),

@@ -268,13 +268,11 @@ fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
     whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;
     whole::write_json(&dir.join("curve.json"), &json!({ "prompts": answers.len(), "points": points }))?;
     report::write(&dir.join(report::FILE), Ok(page::document(dir, &points, answers.len(), &records)));
-    let mut shown = String::from("     n      KL     score       true\n");
+    let known = points.iter().any(|point| point.truth.is_some());
+    let mut shown = format!("     n      KL     score{}\n", if known { "  true reward" } else { "" });
     for point in &points {
-        let truth = point.truth.map_or("-".to_owned(), |truth| format!("{:.3}", truth.value));
-        shown.push_str(&format!(
-            "{:>6}  {:>6.3}  {:>8.3}  {truth:>9}\n",
-            point.n, point.kl, point.score.value
-        ));
+        let truth = point.truth.map_or(String::new(), |truth| format!("  {:>11.3}", truth.value));
+        shown.push_str(&format!("{:>6}  {:>6.3}  {:>8.3}{truth}\n", point.n, point.kl, point.score.value));
     }
     terminal::result(&shown)
 }
