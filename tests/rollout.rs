@@ -285,3 +285,83 @@ fn greedy_answers_are_those_of_transformers() -> Result<()> {
         Ok(())
     })
 }
+
+/// The probabilities of the next token, by the definitions of the filters, in f64.
+fn distribution(logits: &[f32], filters: &Filters) -> Vec<f64> {
+    let scaled: Vec<f64> = logits.iter().map(|logit| f64::from(*logit) / filters.temperature).collect();
+    let mut order: Vec<usize> = (0..scaled.len()).collect();
+    order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
+    let softmax = |kept: &[usize]| -> Vec<f64> {
+        let weight = |id: usize| (scaled[id] - scaled[order[0]]).exp();
+        let total: f64 = kept.iter().map(|id| weight(*id)).sum();
+        (0..scaled.len()).map(|id| if kept.contains(&id) { weight(id) / total } else { 0.0 }).collect()
+    };
+    let mut kept = order.clone();
+    if filters.top_k > 0 {
+        kept.truncate(filters.top_k);
+    }
+    let p = softmax(&kept);
+    let mut sum = 0.0;
+    kept.retain(|id| {
+        let before = sum;
+        sum += p[*id];
+        before < filters.top_p
+    });
+    let p = softmax(&kept);
+    kept.retain(|id| p[*id] >= filters.min_p * p[order[0]]);
+    softmax(&kept)
+}
+
+/// Protects: tokens are sampled as often as they are likely, at every temperature and with every filter, and one that has no
+/// probability is never sampled.
+#[test]
+fn sampled_tokens_have_their_frequencies() -> Result<()> {
+    let all = Filters::default();
+    let filters = [
+        Filters { temperature: 0.5, ..all },
+        all,
+        Filters { temperature: 1.5, ..all },
+        Filters { top_k: 6, ..all },
+        Filters { top_p: 0.5, ..all },
+        Filters { min_p: 0.3, temperature: 1.2, ..all },
+        Filters { top_k: 20, top_p: 0.8, min_p: 0.1, ..all },
+    ];
+    every_backend(|backend| {
+        let model = load(backend, "llama")?;
+        let prompt = Prompt { number: 3, ids: vec![5, 9, 31] };
+        let mut batch = Packed::default();
+        batch.push(&prompt.ids, None)?;
+        let logits = model.logits(&batch, pcrm_core::model::Rows::Only(&[2]))?.read()?.into_f32();
+        let count = 4000;
+        for filters in filters {
+            let how = Sampling { filters, max_tokens: 1, seed: 11 };
+            let (samples, _) = sample(&model, std::slice::from_ref(&prompt), count, &how, Budget::default())?;
+            let mut found = vec![0.0; logits.len()];
+            samples[0].iter().for_each(|sample| found[sample.ids[0] as usize] += 1.0);
+            let want = distribution(&logits, &filters);
+            let (mut chi, mut bins) = (0.0, 0.0);
+            let mut rest = [0.0, 0.0];
+            for (found, want) in found.iter().zip(&want) {
+                ensure!(*want > 0.0 || *found == 0.0, "{filters:?}: an impossible token was sampled");
+                let expected = want * count as f64;
+                if expected >= 5.0 {
+                    chi += (found - expected) * (found - expected) / expected;
+                    bins += 1.0;
+                } else {
+                    rest = [rest[0] + found, rest[1] + expected];
+                }
+            }
+            if rest[1] >= 5.0 {
+                chi += (rest[0] - rest[1]).powi(2) / rest[1];
+                bins += 1.0;
+            }
+            // χ² of k bins has mean k − 1 and variance 2 (k − 1): five deviations.
+            let degrees: f64 = bins - 1.0;
+            ensure!(
+                chi < degrees + 5.0 * (2.0 * degrees).sqrt(),
+                "{filters:?}: χ² {chi} of {degrees} degrees"
+            );
+        }
+        Ok(())
+    })
+}

@@ -65,8 +65,8 @@ pub struct BestArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm best-of-n --model runs/sft --reward model:runs/rm --data prompts.jsonl -n 16 --output runs/best
-  pcrm best-of-n --model runs/sft --reward model:runs/rm --data prompts.jsonl --output runs/best && pcrm sft --model runs/sft --data runs/best/best.jsonl --output runs/rejection
-  pcrm best-of-n --model runs/sft --reward model:runs/rm --data prompts.jsonl --output runs/best && pcrm dpo --model runs/sft --data runs/best/pairs.jsonl --output runs/dpo";
+  pcrm sft --model runs/sft --data runs/best/best.jsonl --output runs/rejection    # rejection sampling
+  pcrm dpo --model runs/sft --data runs/best/pairs.jsonl --output runs/dpo";
 
 /// Samples, scores and chooses.
 ///

@@ -44,7 +44,7 @@ pub struct RlooArgs {
 const GRPO_EXAMPLES: &str = "\
 Examples:
   pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/grpo
-  pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --reward length:0.1 --beta 0.04 --output runs/grpo
+  pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --reward repetition:0.1 --beta 0.04 --output runs/grpo
   pcrm grpo --model qwen2 --data prompts.jsonl --reward python:rewards.py:correct --lora-r 16 --learning-rate 1e-5 --output runs/grpo";
 
 const RLOO_EXAMPLES: &str = "\
