@@ -1,8 +1,10 @@
-//! What verbs that sample answers share: the options, the policy, its prompts, and answers as text.
+//! Shared by verbs that sample answers: the options, the policy, its prompts, and answers as text.
 
 pub mod rewards;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -18,17 +20,17 @@ use pcrm_core::model::{LanguageModel, Loading};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, digest};
 use pcrm_rl::reward_source::AnswerTexts;
-use pcrm_rl::rollout::{Budget, Finish, Sample, Sampling, Stop};
+use pcrm_rl::rollout::{Budget, Finish, Progress, Sample, Sampling, Stop};
 use serde_json::{Value, json};
 
 use crate::columns::ColumnArgs;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
-use crate::progress::say;
+use crate::progress::{Bar, say};
 use crate::usage::usage;
 
-/// How answers are sampled.
+/// Options of sampling.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
@@ -96,7 +98,7 @@ impl SamplingArgs {
         Ok(sampling)
     }
 
-    /// Returns what the cache and a step may hold.
+    /// Returns the limits of the cache and of a step.
     pub fn budget(&self) -> Budget {
         Budget { cache_tokens: self.cache_tokens, rows: self.rows, ..Budget::default() }
     }
@@ -142,7 +144,7 @@ impl Policy {
         Ok(Self { model, tokenizer, digest: digest::model(&dir)? })
     }
 
-    /// Returns what ends this policy's answers; `decode` gives the text of tokens.
+    /// Returns the ends of this policy's answers; `decode` gives the text of tokens.
     ///
     /// # Errors
     /// An end token that is outside the vocabulary.
@@ -274,4 +276,21 @@ pub fn content(prompt: &Content) -> Value {
         Content::Text(text) => json!(text),
         Content::Messages(turns) => turns.iter().map(|turn| Value::Object(turn.fields())).collect(),
     }
+}
+
+/// Shows a run's progress on its bar, and ends the run where it failed or was interrupted.
+pub fn follow(bar: &Bar, progress: &Progress, failed: bool, interrupted: &AtomicBool) -> ControlFlow<()> {
+    bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
+    match failed || interrupted.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// Returns the shortest decimal that is this f32 again; null for an answer without a score.
+pub fn decimal(value: Option<f32>) -> Result<Value> {
+    Ok(match value {
+        Some(value) => serde_json::from_str(&value.to_string())?,
+        None => Value::Null,
+    })
 }

@@ -14,7 +14,7 @@ use super::sealed;
 use super::whole::{folder_of, sync_dir};
 use crate::error::{Error, Result};
 
-/// What the lines follow from, by option.
+/// The options and files that lines follow from.
 pub type Origins = BTreeMap<String, Value>;
 
 /// A file of lines that is being written.

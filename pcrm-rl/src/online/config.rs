@@ -62,7 +62,7 @@ pub struct OnlineConfig {
     pub num_iterations: usize,
     /// Updates of a pass, each on a part of the prompts.
     pub num_mini_batches: usize,
-    /// How answers are sampled; its seed is the trainer's.
+    /// The sampling of answers; its seed is the trainer's.
     #[serde(flatten)]
     pub sampling: Sampling,
 }

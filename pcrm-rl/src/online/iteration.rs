@@ -117,7 +117,7 @@ impl Training<'_> {
             DType::F32 => self.learner.model.detached(),
             other => self.learner.model.snapshot(other)?,
         };
-        // Every rollout draws anew.
+        // Every rollout has draws of its own.
         let seed = self.trainer.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (made + 1);
         let sampling = Sampling { seed, ..self.config.sampling };
         let how = (self.config.num_generations, sampling);

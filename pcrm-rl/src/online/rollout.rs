@@ -44,7 +44,7 @@ impl Prompts {
     }
 }
 
-/// What a rollout needs besides the policy.
+/// The parts of a rollout besides the policy.
 pub(super) struct Roller<'a> {
     pub config: &'a OnlineConfig,
     pub tokenizer: &'a Tokenizer,

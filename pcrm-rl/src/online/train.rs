@@ -41,11 +41,11 @@ pub struct OnlineRun<'a> {
     pub train: Prompts,
     /// The prompts to evaluate on.
     pub eval: Option<Prompts>,
-    /// What ends answers.
+    /// The ends of answers.
     pub ends: &'a Stop<'a>,
     /// The rewards.
     pub rewards: &'a mut Weighted,
-    /// What the cache and a step of decoding may hold.
+    /// The limits of the cache and of a step of decoding.
     pub budget: Budget,
     /// The run's folder.
     pub dir: &'a Path,

@@ -1,7 +1,7 @@
 //! Prompts that wait, those that enter, and their first pass.
 //!
 //! The full blocks of a prompt are shared by its samples. The rest of its tokens is kept by each sample in a block of
-//! its own, which goes on with the answer: so the block of a position follows from the position.
+//! its own, which the answer continues: so the block of a position follows from the position.
 
 use pcrm_core::kernels::BLOCK;
 use pcrm_core::model::{Filled, KeyValueCache, Rows};

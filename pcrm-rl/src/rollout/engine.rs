@@ -15,7 +15,7 @@ use super::{Prompt, Sample, Sampling, Stop, uniform};
 use crate::error::{Error, Result};
 use crate::options::refuse;
 
-/// What decoding may take.
+/// The limits of decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Budget {

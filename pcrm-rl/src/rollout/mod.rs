@@ -35,7 +35,7 @@ pub struct Prompt {
     pub ids: Vec<u32>,
 }
 
-/// How answers are sampled.
+/// The sampling of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {

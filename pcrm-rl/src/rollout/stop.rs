@@ -8,7 +8,7 @@ use super::Finish;
 /// The text of tokens.
 pub type Decode<'a> = dyn Fn(&[u32]) -> String + 'a;
 
-/// What ends an answer besides its length.
+/// The ends of an answer besides its length.
 #[derive(Default)]
 pub struct Stop<'a> {
     /// Tokens.

@@ -1,56 +1,37 @@
 //! `pcrm bench grpo`: times on-policy steps, rollout and update.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
-use pcrm_core::data::encode::encode_prompts;
-use pcrm_core::data::preference::Ties;
-use pcrm_core::data::prompts::load_prompts;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::advantage::{GroupAdvantages, Rewards};
 use pcrm_rl::loss::policy::GrpoConfig;
 use pcrm_rl::objective::Batch;
 use pcrm_rl::online::{Answer, PolicyStep, Step, Tree};
-use pcrm_rl::rollout::{Budget, Engine, Prompt, Sample, Sampling, Stop, Watch, numbered};
+use pcrm_rl::rollout::{Engine, Prompt, Sample, Sampling, Stop, Watch};
 use pcrm_rl::train::Base;
 use serde::Serialize;
 
 use super::pace::learner;
+use super::prompts::SampleArgs;
 use super::{peak_rss, round, system};
-use crate::columns::ColumnArgs;
-use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::{positive, whole};
 use crate::terminal;
 use crate::training::LoraArgs;
-use crate::usage::usage;
 
 /// Options of `pcrm bench grpo`.
 #[derive(Debug, Args)]
 pub struct GrpoArgs {
-    /// Time the model in this Hugging Face folder, or repository of the Hub (org/name)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// Draw random weights: the folder needs a config.json and a tokenizer only
-    #[arg(long)]
-    random_init: bool,
-    /// Take the first prompts that fit, in order, from these files of prompts or preferences
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
-    data: Vec<PathBuf>,
+    #[command(flatten)]
+    sampled: SampleArgs,
     /// Answer N prompts a step
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive::<usize>)]
     prompts: usize,
     /// Sample N answers of each prompt
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive::<usize>)]
     samples: usize,
-    /// Sample N tokens of each answer; nothing ends it before
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive::<usize>)]
-    new_tokens: usize,
-    /// Pass over prompts of more than N tokens
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
-    max_prompt: usize,
     /// Time N steps
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive::<usize>)]
     steps: usize,
@@ -62,15 +43,6 @@ pub struct GrpoArgs {
     micro_tokens: usize,
     #[command(flatten)]
     lora: LoraArgs,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    columns: ColumnArgs,
-    #[command(flatten)]
-    hub: Hub,
-    #[command(flatten)]
-    machine: Machine,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,24 +73,19 @@ impl Watch for Collected {
 /// # Errors
 /// Files that cannot be read, too few prompts that fit, the backend's.
 pub fn run(args: &GrpoArgs) -> Result<()> {
-    let options = usage(args.columns.options(Ties::Keep))?;
-    let backend = args.machine.open()?;
-    let dir = args.hub.model("--model", &args.model, Weights::drawn_if(args.random_init))?;
-    let Machine { dtype, seed, .. } = args.machine;
-    let tokenizer = Tokenizer::from_dir(&dir)?;
+    let sampled = &args.sampled;
+    let options = sampled.reading()?;
+    let backend = sampled.machine.open()?;
+    let (dir, tokenizer) = sampled.opened()?;
+    let Machine { dtype, seed, .. } = sampled.machine;
     let base =
-        Base { random_init: args.random_init, lora: args.lora.config(), ..Base::new(dir, dtype, seed) };
-    let (rows, _) = load_prompts(&args.hub.data("--data", &args.data)?, options)?;
-    let (encoded, _) = encode_prompts(&rows, &tokenizer, Some(args.max_prompt))?;
-    let needed = args.prompts * (args.steps + args.warmup);
-    ensure!(encoded.len() >= needed, "{} prompts fit; {needed} are needed", encoded.len());
-    let prompts = numbered(encoded.into_iter().take(needed).map(|prompt| prompt.ids));
-    let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0) + args.new_tokens;
+        Base { random_init: sampled.random_init, lora: args.lora.config(), ..Base::new(dir, dtype, seed) };
     let rows = args.prompts * args.samples;
-    let budget = Budget { cache_tokens: rows * (longest + 64), rows, ..Budget::default() };
+    let needed = args.prompts * (args.steps + args.warmup);
+    let (prompts, budget) = sampled.prompts(options, &tokenizer, needed, rows)?;
     let mut learner = learner(&base.open_language(backend.as_ref())?)?;
     let mut engine = Engine::new(learner.model.decoder(), budget)?;
-    let objective = PolicyStep { loss: GrpoConfig::default().loss(args.new_tokens), temperature: 1.0 };
+    let objective = PolicyStep { loss: GrpoConfig::default().loss(sampled.new_tokens), temperature: 1.0 };
     let (mut started, mut rolling) = (Instant::now(), 0.0);
     for (at, asked) in prompts.chunks(args.prompts).enumerate() {
         if at == args.warmup {
@@ -127,7 +94,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
         }
         let begun = Instant::now();
         let sampling =
-            Sampling { max_tokens: args.new_tokens, seed: seed ^ at as u64, ..Sampling::default() };
+            Sampling { max_tokens: sampled.new_tokens, seed: seed ^ at as u64, ..Sampling::default() };
         let policy = match dtype {
             pcrm_core::DType::F32 => learner.model.detached(),
             other => learner.model.snapshot(other)?,
@@ -147,7 +114,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
     let timing = Timing {
         system: system(backend.as_ref()),
         job: "grpo",
-        device: args.machine.device.to_string(),
+        device: sampled.machine.device.to_string(),
         dtype: dtype.to_string(),
         steps_per_s: round(steps / seconds, 4),
         samples_per_s: round(steps * rows as f64 / seconds, 3),
@@ -155,7 +122,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
         s_rollout: round(rolling / steps, 3),
         peak_rss_mib: peak_rss(),
     };
-    match args.json {
+    match sampled.json {
         true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
         false => {
             let peak = timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());

@@ -6,6 +6,7 @@ mod gemm;
 mod generate;
 mod grpo;
 mod pace;
+mod prompts;
 mod sft;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ mod page;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -17,7 +17,7 @@ use pcrm_rl::reward_source::{Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Map, Value, json};
 
-use crate::generation::{Policy, PromptArgs, SamplingArgs, record, rewards};
+use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, follow, record, rewards};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -124,7 +124,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     }
     match ran {
         Err(pcrm_rl::Error::Interrupted(message)) => {
-            return Err(Interrupted { message: format!("{message}; --resume goes on from there") }.into());
+            return Err(Interrupted { message: format!("{message}; --resume takes it up") }.into());
         }
         ran => drop(ran?),
     }
@@ -205,19 +205,8 @@ impl Watch for Writer<'_> {
     }
 
     fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
-        self.bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
-        match self.failure.is_some() || self.interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        follow(&self.bar, progress, self.failure.is_some(), self.interrupted)
     }
-}
-
-fn decimal(value: Option<f32>) -> Result<Value> {
-    Ok(match value {
-        Some(value) => serde_json::from_str(&value.to_string())?,
-        None => Value::Null,
-    })
 }
 
 /// Writes what follows from the samples: the best answers, pairs of the best and the worst, the curve and the page.

@@ -4,7 +4,7 @@ mod chat;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -16,7 +16,7 @@ use pcrm_rl::reward_source::{Place, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Finish, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Value, json};
 
-use crate::generation::{Policy, PromptArgs, SamplingArgs, record, rewards};
+use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, follow, record, rewards};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -132,7 +132,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let progress = match ran {
         Err(pcrm_rl::Error::Interrupted(message)) => {
             let kept = match &args.output {
-                Some(_) => "; --resume goes on from there",
+                Some(_) => "; --resume takes it up",
                 None => "",
             };
             return Err(Interrupted { message: format!("{message}{kept}") }.into());
@@ -215,7 +215,7 @@ impl Writer<'_> {
             record.insert("tokens".to_owned(), json!(sample.ids.len()));
             self.truncated += usize::from(sample.finish == Finish::Length);
             if let Some(scores) = &scores {
-                record.insert("score".to_owned(), scores[at].map_or(Ok(Value::Null), decimal)?);
+                record.insert("score".to_owned(), decimal(scores[at])?);
             }
             if self.log_probs {
                 record.insert("ids".to_owned(), json!(sample.ids));
@@ -245,19 +245,10 @@ impl Watch for Writer<'_> {
     }
 
     fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
-        self.bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
-        match self.failure.is_some() || self.interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        follow(&self.bar, progress, self.failure.is_some(), self.interrupted)
     }
 }
 
-/// The shortest decimal that is this f32 again.
-fn decimal(value: f32) -> Result<Value> {
-    Ok(serde_json::from_str(&value.to_string())?)
-}
-
 fn decimals(values: &[f32]) -> Result<Value> {
-    values.iter().map(|value| decimal(*value)).collect()
+    values.iter().map(|value| decimal(Some(*value))).collect()
 }

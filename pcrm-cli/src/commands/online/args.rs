@@ -102,7 +102,7 @@ pub struct OnlineArgs {
     pub machine: Machine,
 }
 
-/// How answers are sampled, and how often they are learned from.
+/// Options of rollouts: sampling, and the number of updates made of them.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rollout")]
 pub struct RolloutArgs {
@@ -183,7 +183,7 @@ impl OnlineArgs {
         usage(self.reward.iter().map(|text| Ok(text.parse::<Spec>()?)).collect::<Result<_>>())
     }
 
-    /// What the cache and a step of decoding may hold.
+    /// The limits of the cache and of a step of decoding.
     pub fn budget(&self) -> Budget {
         Budget { cache_tokens: self.rollout.cache_tokens, rows: self.rollout.rows, ..Budget::default() }
     }

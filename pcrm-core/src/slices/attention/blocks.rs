@@ -24,7 +24,7 @@ pub struct Blocks {
     values: Vec<f32>,
 }
 
-/// How the rows of a step attend.
+/// The rows of a step and their way of attending.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
     /// The rows.
