@@ -90,6 +90,18 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     for (best, scored) in best.iter().zip(world.lines("scored.jsonl")?) {
         ensure!(best["score"] == scored["score"], "{best} is scored {}", scored["score"]);
     }
+    // A string that ends an answer is neither written nor scored.
+    let sampled = "generate --model policy --data test.jsonl --limit 10 --max-tokens 12 --samples 2 --stop oo --score-with rm";
+    world.run(&format!("{sampled} --output cut.jsonl"))?;
+    world.run("score --model rm --data cut.jsonl --output scored.jsonl")?;
+    for (cut, scored) in world.lines("cut.jsonl")?.iter().zip(world.lines("scored.jsonl")?) {
+        ensure!(cut["completion"].as_str().is_some_and(|text| !text.contains("oo")), "{cut}");
+        ensure!(
+            scored["score"].is_null() || cut["score"] == scored["score"],
+            "{cut} is scored {}",
+            scored["score"]
+        );
+    }
     let curve: Value = serde_json::from_slice(&world.read("best/curve.json")?)?;
     let points = curve["points"].as_array().context("points")?;
     let scores: Vec<f64> = points.iter().filter_map(|point| point["score"]["value"].as_f64()).collect();

@@ -72,10 +72,7 @@ impl Kernels for DeviceKernels {
     }
 
     fn cache(&self, like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
-        let attend = |qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>| {
-            qkv[0].kernels().attention(qkv, tree, how)
-        };
-        Ok(Box::new(TensorCache::new(like, shape, attend)?))
+        Ok(Box::new(TensorCache::of_backend(like, shape)?))
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

@@ -82,10 +82,7 @@ impl Kernels for TchKernels {
         if like.downcast::<TchTensor>("cache", NAME)?.value.device() == Device::Cpu {
             return Ok(Box::new(HostCache::new(shape, Workers)));
         }
-        let attend = |qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>| {
-            qkv[0].kernels().attention(qkv, tree, how)
-        };
-        Ok(Box::new(TensorCache::new(like, shape, attend)?))
+        Ok(Box::new(TensorCache::of_backend(like, shape)?))
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

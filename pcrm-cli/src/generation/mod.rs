@@ -169,16 +169,21 @@ impl Policy {
         self.tokenizer.decode_plain(ids).unwrap_or_default()
     }
 
-    /// Returns the text of an answer to a prompt, without the string that ended it.
+    /// Returns the texts of a prompt's answers, the completion without the string that ended it.
     ///
     /// # Errors
-    /// Those of the tokenizer.
-    pub fn answer(&self, prompt: &[u32], sample: &Sample) -> Result<String> {
-        let text = AnswerTexts::decode(&self.tokenizer, prompt, &sample.ids)?.completion;
-        Ok(match &sample.finish {
-            Finish::Text(end) => text.find(end.as_str()).map_or(text.clone(), |at| text[..at].to_owned()),
-            _ => text,
-        })
+    /// A token that the tokenizer does not have.
+    pub fn texts(&self, prompt: &[u32], samples: &[Sample]) -> Result<Vec<AnswerTexts>> {
+        let of = |sample: &Sample| {
+            let mut texts = AnswerTexts::decode(&self.tokenizer, prompt, &sample.ids)?;
+            if let Finish::Text(end) = &sample.finish
+                && let Some(at) = texts.completion.find(end.as_str())
+            {
+                texts.completion.truncate(at);
+            }
+            Ok(texts)
+        };
+        samples.iter().map(of).collect()
     }
 
     /// Names the files that answers follow from.
@@ -251,19 +256,27 @@ impl PromptArgs {
     }
 }
 
-/// Returns the record of an answer: the prompt's own columns, the prompt, and the answer in the form of the prompt.
-pub fn record(asked: &Asked, answer: &str) -> serde_json::Map<String, Value> {
+/// Returns the record of a prompt's answer of this number: the prompt's own columns, the prompt, the answer in the form of
+/// the prompt, and its end.
+pub fn record(
+    asked: &Asked,
+    answer: &str,
+    (number, sample): (usize, &Sample),
+) -> serde_json::Map<String, Value> {
     let mut record = asked.columns.clone();
     for key in ["chosen", "rejected", "messages"] {
         record.remove(key);
     }
     record.insert("prompt".to_owned(), content(&asked.prompt));
     record.insert("completion".to_owned(), completion(&asked.prompt, answer));
+    record.insert("sample".to_owned(), json!(number));
+    record.insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
+    record.insert("tokens".to_owned(), json!(sample.ids.len()));
     record
 }
 
 /// Returns an answer as text, or as the assistant's message behind messages.
-pub fn completion(prompt: &Content, answer: &str) -> Value {
+fn completion(prompt: &Content, answer: &str) -> Value {
     match prompt {
         Content::Text(_) => json!(answer),
         Content::Messages(_) => json!([{"role": "assistant", "content": answer}]),
@@ -271,7 +284,7 @@ pub fn completion(prompt: &Content, answer: &str) -> Value {
 }
 
 /// Returns a prompt as its file has it.
-pub fn content(prompt: &Content) -> Value {
+fn content(prompt: &Content) -> Value {
     match prompt {
         Content::Text(text) => json!(text),
         Content::Messages(turns) => turns.iter().map(|turn| Value::Object(turn.fields())).collect(),

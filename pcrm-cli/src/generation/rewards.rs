@@ -59,25 +59,20 @@ pub fn identity(specs: &[Spec]) -> Result<Value> {
     specs.iter().map(of).collect()
 }
 
-/// Scores the samples of a prompt.
+/// Scores the samples of a prompt by their texts.
 ///
 /// # Errors
-/// Those of the sources.
+/// A source that fails.
 pub fn score(
     rewards: &mut Weighted,
-    tokenizer: &Tokenizer,
-    (prompt, ids): (&Prompt, &[u32]),
+    prompt: &Prompt,
     samples: &[Sample],
+    texts: &[AnswerTexts],
 ) -> Result<Rewards> {
-    let texts = samples.iter().map(|sample| AnswerTexts::decode(tokenizer, ids, &sample.ids));
-    let texts = texts.collect::<pcrm_rl::Result<Vec<_>>>()?;
-    let answer = |(sample, texts): (&'_ Sample, &'_ AnswerTexts)| {
-        (sample.ids.clone(), texts.clone(), sample.finish.is_ended())
+    let answer = |(sample, texts)| {
+        let Sample { ids, finish, .. }: &Sample = sample;
+        Answer { prompt, texts, completion_ids: ids, ended: finish.is_ended() }
     };
-    let owned: Vec<_> = samples.iter().zip(&texts).map(answer).collect();
-    let rows: Vec<Answer<'_>> = owned
-        .iter()
-        .map(|(ids, texts, ended)| Answer { prompt, texts, completion_ids: ids, ended: *ended })
-        .collect();
+    let rows: Vec<Answer<'_>> = samples.iter().zip(texts).map(answer).collect();
     Ok(rewards.score(&Answers { step: 0, rows: &rows })?)
 }

@@ -33,6 +33,16 @@ impl TensorCache {
     }
 }
 
+impl TensorCache {
+    /// Makes room for a backend whose own attention attends over what is gathered.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn of_backend(like: &Tensor, shape: CacheShape) -> Result<Self> {
+        Self::new(like, shape, |qkv, tree, how| qkv[0].kernels().attention(qkv, tree, how))
+    }
+}
+
 impl LayerCache for TensorCache {
     fn write(&mut self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()> {
         self.shape.check_write(slots, k, v)?;

@@ -144,6 +144,18 @@ impl LanguageModel {
         Ok(self.over(self.decoder.snapshot(dtype)?))
     }
 
+    /// Returns the same weights without history, held in the type that the model computes in: to sample many tokens, for
+    /// which weights would be cast again and again.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn for_sampling(&self) -> Result<Self> {
+        match self.decoder.compute() {
+            DType::F32 => Ok(self.detached()),
+            other => self.snapshot(other),
+        }
+    }
+
     /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is
     /// computed.
     pub fn at_step(&self, step: u64) -> Self {

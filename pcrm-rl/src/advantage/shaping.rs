@@ -1,4 +1,4 @@
-//! What is done to an answer's score before it is a reward: clipping, and a penalty for answers without an end.
+//! Shapes an answer's score before it is a reward: clipping, and a penalty for answers without an end.
 
 use serde::{Deserialize, Serialize};
 

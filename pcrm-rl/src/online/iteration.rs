@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use pcrm_core::Backend;
 use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
-use pcrm_core::{Backend, DType};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -113,10 +113,7 @@ impl Training<'_> {
         let made = self.state.step;
         let items = self.plan.next().to_vec();
         let mut metrics = Metrics::default();
-        let policy = match self.learner.model.decoder().compute() {
-            DType::F32 => self.learner.model.detached(),
-            other => self.learner.model.snapshot(other)?,
-        };
+        let policy = self.learner.model.for_sampling()?;
         // Every rollout has draws of its own.
         let seed = self.trainer.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (made + 1);
         let sampling = Sampling { seed, ..self.config.sampling };
@@ -220,10 +217,7 @@ impl Training<'_> {
 
     /// Evaluates, writes the line, and returns true if it is the best so far.
     fn evaluate(&mut self, eval: &Prompts, observer: &mut dyn Observer) -> Result<bool> {
-        let policy = match self.learner.model.decoder().compute() {
-            DType::F32 => self.learner.model.detached(),
-            other => self.learner.model.snapshot(other)?,
-        };
+        let policy = self.learner.model.for_sampling()?;
         let how = (Sampling { seed: self.trainer.seed, ..self.config.sampling }, self.state.step);
         let found = evaluate(&mut self.roller, &mut self.engine, &policy, eval, how)?.summary();
         let (epoch, line) = (self.plan.epochs_made(), found.prefixed("eval_"));

@@ -47,7 +47,7 @@ impl AnswerTexts {
     /// the space that SentencePiece tokenizers write into its first token.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// A token that the tokenizer does not have.
     pub fn decode(tokenizer: &Tokenizer, prompt: &[u32], completion: &[u32]) -> Result<Self> {
         let all = [prompt, completion].concat();
         let (plain_prompt, plain) = (tokenizer.decode_plain(prompt)?, tokenizer.decode_plain(&all)?);

@@ -158,7 +158,7 @@ impl Engine {
             progress: Progress::default(),
         };
         while !(run.waiting.is_empty() && run.active.is_empty()) {
-            while let Some(admitted) = run.admit() {
+            while let Some(admitted) = Admitted::choose(&mut run) {
                 run.prefill(admitted, &mut self.cache, watch)?;
             }
             run.deliver(watch)?;
@@ -297,12 +297,5 @@ impl Run<'_> {
             watch.done(prompt, samples)?;
         }
         Ok(())
-    }
-}
-
-impl Run<'_> {
-    /// Chooses prompts to compute next; `None` if there is no room or nothing waits.
-    fn admit(&mut self) -> Option<Admitted> {
-        Admitted::choose(self)
     }
 }

@@ -95,10 +95,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
         let begun = Instant::now();
         let sampling =
             Sampling { max_tokens: sampled.new_tokens, seed: seed ^ at as u64, ..Sampling::default() };
-        let policy = match dtype {
-            pcrm_core::DType::F32 => learner.model.detached(),
-            other => learner.model.snapshot(other)?,
-        };
+        let policy = learner.model.for_sampling()?;
         let mut collected = Collected::default();
         engine.run(policy.decoder(), asked, args.samples, &sampling, &Stop::default(), &mut collected)?;
         rolling += begun.elapsed().as_secs_f64();

@@ -162,20 +162,16 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn write(&mut self, at: usize, samples: &[Sample]) -> Result<()> {
-        let (asked, tokenizer) = (self.asked[at], &self.policy.tokenizer);
-        let prompt = (asked, self.prompts[at].ids.as_slice());
-        let scores = rewards::score(self.proxy, tokenizer, prompt, samples)?;
+        let asked = self.asked[at];
+        let texts = self.policy.texts(&self.prompts[at].ids, samples)?;
+        let scores = rewards::score(self.proxy, asked, samples, &texts)?;
         let truths = match &mut self.truth {
-            Some(truth) => Some(rewards::score(truth, tokenizer, prompt, samples)?.total),
+            Some(truth) => Some(rewards::score(truth, asked, samples, &texts)?.total),
             None => None,
         };
         let mut lines = String::new();
-        for (number, sample) in samples.iter().enumerate() {
-            let mut record = record(asked, &self.policy.answer(prompt.1, sample)?);
-            record.insert("sample".to_owned(), json!(number));
-            record
-                .insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
-            record.insert("tokens".to_owned(), json!(sample.ids.len()));
+        for (number, (sample, texts)) in samples.iter().zip(&texts).enumerate() {
+            let mut record = record(asked, &texts.completion, (number, sample));
             record.insert("score".to_owned(), decimal(scores.total[number])?);
             if scores.sources.len() > 1 {
                 let each = scores

@@ -101,9 +101,10 @@ struct Talk<'a> {
 
 impl Watch for Talk<'_> {
     fn done(&mut self, _prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
-        let answer = samples.first().map(|sample| self.policy.answer(&self.prompt, sample));
-        match answer.transpose() {
-            Ok(answer) => self.answer = answer.unwrap_or_default(),
+        match self.policy.texts(&self.prompt, &samples) {
+            Ok(texts) => {
+                self.answer = texts.into_iter().map(|texts| texts.completion).next().unwrap_or_default()
+            }
             Err(error) => self.failure = Some(error),
         }
         let rest = self.answer.get(self.shown..).unwrap_or_default().to_owned();

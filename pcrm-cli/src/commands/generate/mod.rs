@@ -199,20 +199,14 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, prompt: usize, samples: &[Sample]) -> Result<()> {
         let asked = self.asked[prompt];
-        let ids = self.prompts[prompt].ids.as_slice();
-        let answers =
-            samples.iter().map(|sample| self.policy.answer(ids, sample)).collect::<Result<Vec<_>>>()?;
+        let texts = self.policy.texts(&self.prompts[prompt].ids, samples)?;
         let scores = match &mut self.judge {
-            Some(judge) => Some(rewards::score(judge, &self.policy.tokenizer, (asked, ids), samples)?.total),
+            Some(judge) => Some(rewards::score(judge, asked, samples, &texts)?.total),
             None => None,
         };
         let mut lines = String::new();
-        for (at, (sample, answer)) in samples.iter().zip(&answers).enumerate() {
-            let mut record = record(asked, answer);
-            record.insert("sample".to_owned(), json!(at));
-            record
-                .insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
-            record.insert("tokens".to_owned(), json!(sample.ids.len()));
+        for (at, (sample, texts)) in samples.iter().zip(&texts).enumerate() {
+            let mut record = record(asked, &texts.completion, (at, sample));
             self.truncated += usize::from(sample.finish == Finish::Length);
             if let Some(scores) = &scores {
                 record.insert("score".to_owned(), decimal(scores[at])?);

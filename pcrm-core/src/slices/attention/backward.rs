@@ -12,7 +12,7 @@ use crate::slices::product::{Cores, Into, Matrix, multiply, steady_rows};
 /// Computes the gradients of q, k and v from the attended values, their gradient and ln Σ eˣ.
 ///
 /// # Errors
-/// Those of `spread`.
+/// A piece of work that panicked.
 pub fn backward(
     plan: &Plan,
     spread: &impl Spread,

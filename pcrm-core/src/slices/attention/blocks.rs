@@ -71,7 +71,7 @@ impl Blocks {
     /// Attends: q `[rows, heads, dim]` → `[rows, heads, dim]`.
     ///
     /// # Errors
-    /// Those of `spread`.
+    /// A piece of work that panicked.
     ///
     /// # Panics
     /// Too few elements; a block that is not there.

@@ -10,7 +10,7 @@ use crate::slices::product::{Cores, Into, Matrix, multiply};
 /// `[queries, heads, dim]` and ln Σ eˣ of every row's scores, `[queries, heads]`.
 ///
 /// # Errors
-/// Those of `spread`.
+/// A piece of work that panicked.
 pub fn forward(plan: &Plan, spread: &impl Spread, [q, k, v]: [&[f32]; 3]) -> Result<(Vec<f32>, Vec<f32>)> {
     let Sizes { heads, dim, .. } = plan.sizes;
     let mut values = vec![0.0; plan.queries * heads * dim];
