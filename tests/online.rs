@@ -4,18 +4,23 @@ use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
+use pcrm_core::constraint::{self, Priors};
 use pcrm_core::data::encode::encode_prompts;
 use pcrm_core::data::preference::Strictness;
 use pcrm_core::data::prompts::load_prompts;
-use pcrm_core::model::{LanguageModel, LoraConfig};
+use pcrm_core::model::{LanguageModel, LoraConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
+use pcrm_rl::advantage::{KlControl, ScoreShaping};
 use pcrm_rl::fingerprint::{self, Fingerprint};
-use pcrm_rl::loss::policy::{GrpoConfig, GrpoLoss, RlooConfig};
+use pcrm_rl::loss::policy::{EntropyControl, GrpoConfig, GrpoLoss, PpoConfig, RlooConfig};
 use pcrm_rl::metrics::StepMetrics;
 use pcrm_rl::objective::{Batch, gradient};
 use pcrm_rl::offline::{Observer, Outcome};
-use pcrm_rl::online::{Algorithm, Answer, OnlineConfig, OnlineRun, PolicyStep, Prompts, Step, Tree, train};
+use pcrm_rl::online::{
+    Algorithm, Answer, Bounding, CRITIC, OnlineConfig, OnlineDpoConfig, OnlineRun, PolicyStep, Prompts, Step,
+    Tree, train,
+};
 use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::BatchSize;
 use pcrm_rl::reward_source::{self, Weighted};
@@ -35,6 +40,12 @@ fn rewards() -> Result<Weighted> {
 /// The model `llama` of the golden files, which knows the first 67 tokens of the tokenizer: capitals and digits.
 fn policy(backend: &dyn Backend) -> Result<LanguageModel> {
     Ok(LanguageModel::load(backend, &beside("golden/models/llama"), DType::F32)?)
+}
+
+/// A critic of the same body, which scores every prefix 0.
+fn critic(backend: &dyn Backend) -> Result<RewardModel> {
+    let model = RewardModel::load_to_train(backend, &beside("golden/models/llama"), DType::F32, 1)?;
+    Ok(model.with_head_of_zeros()?)
 }
 
 fn tokenizer() -> Result<Tokenizer> {
@@ -104,13 +115,18 @@ fn run(
         true => policy(backend)?.with_adapters(LoraConfig { r: 4, ..LoraConfig::default() }, &base, 3)?,
         false => policy(backend)?,
     };
-    let reference = config.algorithm.needs_reference().then(|| policy(backend)).transpose()?;
+    let reference = config.needs_reference().then(|| policy(backend)).transpose()?;
+    let critic = config.algorithm.needs_critic().then(|| critic(backend)).transpose()?;
+    let (constraint, priors) = (constraint::parse("length_ratio")?, Priors::seeded(1));
+    let pairs = matches!(config.algorithm, Algorithm::OnlineDpo(_));
     let fingerprint: Fingerprint = fingerprint::of(trainer, config);
     let (mut rewards, ends) = (rewards()?, Stop::at([2]));
     let run = OnlineRun {
         backend,
         model,
         reference,
+        critic,
+        bounding: pairs.then_some(Bounding { constraint: constraint.as_ref(), priors: &priors }),
         tokenizer: &tokenizer,
         train: prompts(&tokenizer)?,
         eval: Some(prompts(&tokenizer)?),
@@ -133,11 +149,17 @@ fn samples(dir: &std::path::Path) -> Result<Vec<serde_json::Value>> {
     Ok(lines)
 }
 
-fn algorithms() -> [Algorithm; 3] {
+fn algorithms() -> [Algorithm; 5] {
     [
         Algorithm::Grpo(GrpoConfig { beta: 0.04, ..GrpoConfig::default() }),
         Algorithm::Grpo(GrpoConfig { loss_type: GrpoLoss::Grpo, ..GrpoConfig::default() }),
         Algorithm::Rloo(RlooConfig::default()),
+        Algorithm::Ppo(PpoConfig {
+            kl: KlControl { kl_target: Some(1.0), kl_horizon: 64.0, ..KlControl::default() },
+            shaping: ScoreShaping { reward_clip_range: Some([-5.0, 5.0]), missing_eos_penalty: Some(0.1) },
+            ..PpoConfig::default()
+        }),
+        Algorithm::OnlineDpo(OnlineDpoConfig::default()),
     ]
 }
 
@@ -146,7 +168,7 @@ fn algorithms() -> [Algorithm; 3] {
 #[test]
 fn ratios_are_one_at_the_first_update() -> Result<()> {
     every_backend(|backend| {
-        for (algorithm, lora) in algorithms().into_iter().zip([false, true, false]) {
+        for (algorithm, lora) in algorithms().into_iter().zip([false, true, false, true, false]) {
             let dir = tempfile::tempdir()?;
             let (_, steps, _) = run(backend, dir.path(), (&config(algorithm), &trainer()), lora, None)?;
             ensure!(steps.len() == 6, "{} steps", steps.len());
@@ -156,10 +178,17 @@ fn ratios_are_one_at_the_first_update() -> Result<()> {
                     let difference = of("sampling/sampling_logp_difference/max");
                     ensure!(difference == Some(0.0), "step {}: {difference:?}", step.step);
                 }
-                ensure!(of("clip_ratio/region_mean") == Some(0.0), "step {}: clipped", step.step);
+                for name in ["clip_ratio/region_mean", "policy/clipfrac_avg", "val/clipfrac_avg"] {
+                    ensure!(of(name).is_none_or(|share| share == 0.0), "step {}: {name}", step.step);
+                }
+                if let Some(ratio) = of("val/ratio").filter(|_| backend.exact()) {
+                    ensure!(ratio == 1.0, "step {}: a ratio of {ratio}", step.step);
+                }
             }
-            if let Some(kl) = steps[0].metrics.get("kl") {
-                ensure!(kl.abs() < 1e-9, "a KL of {kl} before the first update");
+            for name in ["kl", "objective/kl", "rewards/margins"] {
+                if let Some(kl) = steps[0].metrics.get(name) {
+                    ensure!(kl.abs() < 1e-5, "{name} is {kl} before the first update");
+                }
             }
         }
         Ok(())
@@ -170,23 +199,51 @@ fn ratios_are_one_at_the_first_update() -> Result<()> {
 #[test]
 fn a_resumed_run_is_the_same_run() -> Result<()> {
     every_backend(|backend| {
-        let mut config = config(algorithms()[0].clone());
-        (config.num_iterations, config.num_mini_batches) = (2, 2);
-        let trainer = TrainerConfig { epochs: 1.0, save_every: Some(4), ..trainer() };
-        let whole = tempfile::tempdir()?;
-        let (_, steps, want) = run(backend, whole.path(), (&config, &trainer), false, None)?;
-        for after in [1, 5, 8] {
-            let dir = tempfile::tempdir()?;
-            let (outcome, _, _) = run(backend, dir.path(), (&config, &trainer), false, Some(after))?;
-            ensure!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
-            let (outcome, rest, got) = run(backend, dir.path(), (&config, &trainer), false, None)?;
-            ensure!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
-            ensure!(got.tensors()? == want.tensors()?, "other weights after a stop at step {after}");
-            ensure!(rest.len() < steps.len() && !rest.is_empty());
-            ensure!(
-                samples(dir.path())? == samples(whole.path())?,
-                "other samples after a stop at step {after}"
-            );
+        for (algorithm, dynamic_sampling) in [
+            (algorithms()[3].clone(), None),
+            (algorithms()[4].clone(), None),
+            (
+                Algorithm::Grpo(GrpoConfig {
+                    beta: 0.04,
+                    top_entropy_quantile: 0.5,
+                    entropy: EntropyControl {
+                        use_adaptive_entropy: true,
+                        entropy_coef: 0.01,
+                        entropy_target: 3.5,
+                        ..EntropyControl::default()
+                    },
+                    ..GrpoConfig::default()
+                }),
+                Some(2),
+            ),
+        ] {
+            let mut config = config(algorithm);
+            config.dynamic_sampling = dynamic_sampling;
+            (config.num_iterations, config.num_mini_batches) = (2, 2);
+            let trainer = TrainerConfig { epochs: 1.0, save_every: Some(4), ..trainer() };
+            let whole = tempfile::tempdir()?;
+            let (_, steps, want) = run(backend, whole.path(), (&config, &trainer), false, None)?;
+            for after in [1, 5, 8] {
+                let dir = tempfile::tempdir()?;
+                let (outcome, _, _) = run(backend, dir.path(), (&config, &trainer), false, Some(after))?;
+                ensure!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+                let (outcome, rest, got) = run(backend, dir.path(), (&config, &trainer), false, None)?;
+                ensure!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+                ensure!(got.tensors()? == want.tensors()?, "other weights after a stop at step {after}");
+                ensure!(rest.len() < steps.len() && !rest.is_empty());
+                ensure!(
+                    samples(dir.path())? == samples(whole.path())?,
+                    "other samples after a stop at step {after}"
+                );
+                if config.algorithm.needs_critic() {
+                    let of = |dir: &std::path::Path| fs::read(dir.join(CRITIC).join("model.safetensors"));
+                    ensure!(
+                        of(dir.path())? == of(whole.path())?,
+                        "another critic after a stop at step {after}"
+                    );
+                    RewardModel::load(backend, &dir.path().join(CRITIC), DType::F32)?;
+                }
+            }
         }
         Ok(())
     })
@@ -197,9 +254,12 @@ fn a_resumed_run_is_the_same_run() -> Result<()> {
 fn the_reward_rises() -> Result<()> {
     every_backend(|backend| {
         let trainer = TrainerConfig { epochs: 8.0, learning_rate: 2e-2, ..trainer() };
-        for algorithm in
-            [algorithms()[1].clone(), Algorithm::Rloo(RlooConfig { beta: 0.0, ..RlooConfig::default() })]
-        {
+        for algorithm in [
+            algorithms()[1].clone(),
+            Algorithm::Rloo(RlooConfig { beta: 0.0, ..RlooConfig::default() }),
+            algorithms()[3].clone(),
+            algorithms()[4].clone(),
+        ] {
             let dir = tempfile::tempdir()?;
             let (_, steps, _) = run(backend, dir.path(), (&config(algorithm), &trainer), false, None)?;
             let reward = |steps: &[StepMetrics]| {
@@ -224,11 +284,11 @@ fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
             reference: Some(vec![-4.2; 3 + at % 4]),
             advantage: [1.0, -0.5, 0.3, -1.2][at % 4],
             ended: !at.is_multiple_of(3),
+            ..Answer::default()
         };
         let prompt =
             |at: usize| (0..9 + at).map(|token| ((token * 5 + at) % 60) as u32 + 5).collect::<Vec<u32>>();
-        let tree =
-            |at: usize, answers: Vec<Answer>| Tree { origin: String::new(), prompt: prompt(at), answers };
+        let tree = |at: usize, answers: Vec<Answer>| Tree { prompt: prompt(at), answers, ..Tree::default() };
         let shared = vec![tree(0, (0..4).map(answer).collect()), tree(1, (4..8).map(answer).collect())];
         let apart = (0..8).map(|at| tree(at / 4, vec![answer(at)])).collect::<Vec<_>>();
         for loss_type in [GrpoLoss::Dapo, GrpoLoss::Grpo, GrpoLoss::Cispo] {
@@ -237,7 +297,7 @@ fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
             let of = |trees: &[Tree], micro_tokens: usize| -> Result<Vec<(String, Vec<f32>)>> {
                 let mut step = Step::new(trees.to_vec());
                 let items: Vec<usize> = (0..trees.len()).collect();
-                step.counted(&objective.loss, &items, 1)?;
+                step.counted(&objective.loss, &items, 1, None)?;
                 let batch = Batch { data: &step, items: &items, micro_tokens };
                 let made = gradient(backend, &objective, &model, &batch, 0.0)?;
                 let of = |(name, gradient): (&str, &pcrm_core::Tensor)| {

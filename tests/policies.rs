@@ -139,6 +139,7 @@ impl Batch {
             sampling: sampling.then(|| &self.sampling[at][..]),
             advantage: Advantage::OfRow(self.advantages[at]),
             truncated: self.truncated[at],
+            unscored: false,
         };
         (0..self.log_probs.len()).map(row).collect()
     }

@@ -98,10 +98,14 @@ enum Verb {
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
+    /// Train a policy on its own answers beside a critic (PPO)
+    Ppo(Box<commands::online::PpoArgs>),
     /// Train a policy on its own answers, rewarded in groups (GRPO and its kin)
     Grpo(Box<commands::online::GrpoArgs>),
     /// Train a policy on its own answers, each against the mean of the others (RLOO)
     Rloo(Box<commands::online::RlooArgs>),
+    /// Train a policy on pairs of its own answers (online DPO), with bounded margins if wanted
+    OnlineDpo(Box<commands::online::OnlineDpoArgs>),
     /// Sample answers from a language model
     Generate(Box<commands::generate::GenerateArgs>),
     /// Sample n answers of each prompt and keep the best by a reward
@@ -211,6 +215,10 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Kto(args) => commands::kto::run(args, &resolved("kto", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
+        Verb::Ppo(args) => commands::online::ppo(args, &resolved("ppo", command, matches)),
+        Verb::OnlineDpo(args) => {
+            commands::online::online_dpo(args, &resolved("online-dpo", command, matches))
+        }
         Verb::Grpo(args) => commands::online::grpo(args, &resolved("grpo", command, matches)),
         Verb::Rloo(args) => commands::online::rloo(args, &resolved("rloo", command, matches)),
         Verb::BestOfN(args) => commands::best_of_n::run(args),

@@ -185,7 +185,7 @@ pub(crate) fn number(field: &'static str, value: f64, fitting: bool, expected: &
 }
 
 /// Refuses an option by its name.
-pub(crate) fn refuse(field: &'static str, message: String) -> Result<()> {
+pub(crate) fn refuse<T>(field: &'static str, message: String) -> Result<T> {
     Err(Error::Invalid { field, message })
 }
 

@@ -30,11 +30,6 @@ impl<'a> Plan<'a> {
         &self.batches[self.next - 1]
     }
 
-    /// Goes back to the batch before, which comes again.
-    pub(crate) fn back(&mut self) {
-        self.next = self.next.saturating_sub(1);
-    }
-
     pub(crate) fn epochs_made(&self) -> f64 {
         self.epoch as f64 + self.next as f64 / self.batches.len() as f64
     }

@@ -197,6 +197,20 @@ impl RewardModel {
         Self { decoder }
     }
 
+    /// Returns the same model with a head of zeros, which scores every sequence 0: a critic that knows nothing yet.
+    ///
+    /// # Errors
+    /// A head that is frozen; the backend's.
+    pub fn with_head_of_zeros(self) -> Result<Self> {
+        let mut tensors = self.tensors()?;
+        let Some(head) = tensors.get_mut(SCORE) else {
+            return Err(Error::invalid(SCORE, "is not among the trained parameters"));
+        };
+        *head = HostTensor::f32(head.shape(), vec![0.0; head.shape().iter().product()])?;
+        self.restore(tensors)?;
+        Ok(self)
+    }
+
     /// Computes the scores at these rows (ascending), f32 `[rows]`.
     ///
     /// # Errors

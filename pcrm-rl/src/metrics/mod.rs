@@ -67,6 +67,12 @@ impl Metrics {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
     }
 
+    /// The same without the metric of this name.
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(known, _)| known != name);
+        self
+    }
+
     fn add(&mut self, name: Cow<'static, str>, more: Accumulator) {
         let Some((_, held)) = self.0.iter_mut().find(|(known, _)| *known == name) else {
             self.0.push((name, more));

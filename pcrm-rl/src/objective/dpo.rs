@@ -240,9 +240,9 @@ fn placed(data: &Preferences, sets: &[usize], factor: Option<f64>) -> Vec<Pair> 
     pairs
 }
 
-/// The metrics of pairs, under TRL's names.
-fn record(found: &Evaluation, pairs: &[Pair], metrics: &mut Metrics) {
-    for (judged, pair) in found.judged.iter().zip(pairs) {
+/// Records the metrics of pairs, under TRL's names; a pair without weight is passed over.
+pub(crate) fn record(found: &Evaluation, pairs: &[Pair], metrics: &mut Metrics) {
+    for (judged, pair) in found.judged.iter().zip(pairs).filter(|(_, pair)| pair.weight > 0.0) {
         let [chosen, rejected] = judged.rewards;
         metrics.mean("rewards/chosen", chosen, 1.0);
         metrics.mean("rewards/rejected", rejected, 1.0);

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pairs::{OnlineDpoConfig, PairStep};
+use super::step::PolicyStep;
+use super::update::Update;
 use crate::error::Result;
-use crate::loss::policy::{GrpoConfig, PolicyLoss, RlooConfig};
-use crate::options::{TrainerConfig, refuse};
+use crate::loss::policy::{GrpoConfig, PpoConfig, RlooConfig};
+use crate::options::{TrainerConfig, number, refuse};
 use crate::order::BatchSize;
 use crate::rollout::{Budget, Sampling};
 
@@ -16,6 +19,10 @@ pub enum Algorithm {
     Grpo(GrpoConfig),
     /// RLOO.
     Rloo(RlooConfig),
+    /// PPO, beside a critic.
+    Ppo(PpoConfig),
+    /// DPO on pairs of sampled answers.
+    OnlineDpo(OnlineDpoConfig),
 }
 
 impl Default for Algorithm {
@@ -25,11 +32,13 @@ impl Default for Algorithm {
 }
 
 impl Algorithm {
-    /// The loss of answers of at most `longest` tokens.
-    pub(super) fn loss(&self, longest: usize) -> PolicyLoss {
+    /// The objective of an update on answers of at most `longest` tokens, sampled at this temperature.
+    pub(super) fn update(&self, longest: usize, temperature: f64) -> Update {
         match self {
-            Self::Grpo(config) => config.loss(longest),
-            Self::Rloo(config) => config.loss(),
+            Self::Grpo(config) => Update::Policy(PolicyStep { loss: config.loss(longest), temperature }),
+            Self::Rloo(config) => Update::Policy(PolicyStep { loss: config.loss(), temperature }),
+            Self::Ppo(config) => Update::Policy(PolicyStep { loss: config.loss(), temperature }),
+            Self::OnlineDpo(config) => Update::Pairs(PairStep { loss: config.preference.clone() }),
         }
     }
 
@@ -38,13 +47,27 @@ impl Algorithm {
         match self {
             Self::Grpo(config) => config.beta != 0.0,
             Self::Rloo(config) => config.beta != 0.0,
+            Self::Ppo(config) => config.kl.kl_coef != 0.0,
+            Self::OnlineDpo(config) => !config.preference.is_without_reference(),
         }
+    }
+
+    /// Returns true if answers are judged by a critic.
+    pub fn needs_critic(&self) -> bool {
+        matches!(self, Self::Ppo(_))
+    }
+
+    /// The fewest samples of a prompt: most algorithms compare them with each other.
+    fn fewest(&self) -> usize {
+        if self.needs_critic() { 1 } else { 2 }
     }
 
     fn check(&self) -> Result<()> {
         match self {
             Self::Grpo(config) => config.check(),
             Self::Rloo(config) => config.check(),
+            Self::Ppo(config) => config.check(),
+            Self::OnlineDpo(config) => config.check(),
         }
     }
 }
@@ -62,6 +85,19 @@ pub struct OnlineConfig {
     pub num_iterations: usize,
     /// Updates of a pass, each on a part of the prompts.
     pub num_mini_batches: usize,
+    /// Replaces groups of equal rewards by new prompts, which are drawn at most so many times more for a rollout (DAPO,
+    /// arXiv 2503.14476); `None` keeps them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic_sampling: Option<usize>,
+    /// Ends the run after a rollout whose answers diverge from the reference by more, in nats summed over tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_kl: Option<f64>,
+    /// Ends the run after a rollout whose mean reward is higher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_score: Option<f64>,
+    /// The peak learning rate of the critic; `None` for the policy's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic_learning_rate: Option<f64>,
     /// The sampling of answers; its seed is the trainer's.
     #[serde(flatten)]
     pub sampling: Sampling,
@@ -74,6 +110,10 @@ impl Default for OnlineConfig {
             num_generations: 8,
             num_iterations: 1,
             num_mini_batches: 1,
+            dynamic_sampling: None,
+            stop_kl: None,
+            stop_score: None,
+            critic_learning_rate: None,
             sampling: Sampling::default(),
         }
     }
@@ -83,6 +123,11 @@ impl OnlineConfig {
     /// Updates that are made of a rollout.
     pub fn updates(&self) -> u64 {
         (self.num_iterations * self.num_mini_batches) as u64
+    }
+
+    /// Returns true if the policy is compared with a reference: by the algorithm, or to end the run by its divergence.
+    pub fn needs_reference(&self) -> bool {
+        self.algorithm.needs_reference() || self.stop_kl.is_some()
     }
 
     /// Checks ranges and combinations.
@@ -105,12 +150,32 @@ impl OnlineConfig {
                            one whose gradient is taken; expected none of them";
             refuse("sampling", message.into())?;
         }
-        if self.num_generations < 2 {
-            let message = format!(
-                "{}: answers are compared with each other; expected at least 2",
-                self.num_generations
-            );
+        let fewest = self.algorithm.fewest();
+        if self.num_generations < fewest {
+            let compared = if fewest > 1 { "answers are compared with each other; " } else { "" };
+            let message = format!("{}: {compared}expected at least {fewest}", self.num_generations);
             refuse("num-generations", message)?;
+        }
+        match (self.dynamic_sampling, &self.algorithm) {
+            (None, _) | (Some(1..), Algorithm::Grpo(_)) => {}
+            (Some(0), _) => refuse("dynamic-sampling", "0: expected at least 1".into())?,
+            (Some(_), _) => {
+                let message =
+                    "replaces groups of equal rewards, from which GRPO alone learns nothing; expected none";
+                refuse("dynamic-sampling", message.into())?;
+            }
+        }
+        if let Some(kl) = self.stop_kl {
+            number("stop-kl", kl, kl > 0.0, "a positive number")?;
+        }
+        if let Some(score) = self.stop_score {
+            number("stop-score", score, true, "a finite number")?;
+        }
+        if let Some(rate) = self.critic_learning_rate {
+            if !self.algorithm.needs_critic() {
+                refuse("critic-learning-rate", "is given, and only PPO has a critic; expected none".into())?;
+            }
+            number("critic-learning-rate", rate, rate > 0.0, "a positive number")?;
         }
         for (field, value) in
             [("num-iterations", self.num_iterations), ("num-mini-batches", self.num_mini_batches)]

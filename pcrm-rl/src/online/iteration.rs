@@ -10,15 +10,18 @@ use pcrm_core::text::Tokenizer;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::config::OnlineConfig;
+use super::config::{Algorithm, OnlineConfig};
+use super::critic::{CRITIC, Critic};
 use super::evaluation::evaluate;
-use super::rollout::{Prompts, Roller, Scored, log_probs};
-use super::step::{PolicyStep, Step};
+use super::rollout::{Prompts, Roller, Rollout, Scored};
+use super::steering::Steering;
+use super::tree::{Step, Tree};
+use super::update::{Part, Update};
 use crate::checkpoint::{self, Best, MAIN, State};
 use crate::error::{Error, Result};
-use crate::learner::{Learner, Trainable};
+use crate::learner::{self, Learner, Trainable};
 use crate::metrics::{Metrics, MetricsFile, StepMetrics};
-use crate::objective::{Batch, Objective};
+use crate::objective::{Batch, Gradient};
 use crate::offline::{Observer, Outcome, Trained, diverged, due};
 use crate::options::TrainerConfig;
 use crate::plan::Plan;
@@ -37,11 +40,19 @@ pub(super) struct Training<'a> {
     pub backend: &'a dyn Backend,
     pub config: &'a OnlineConfig,
     pub trainer: &'a TrainerConfig,
-    pub objective: PolicyStep,
+    pub update: Update,
     pub learner: Learner<LanguageModel>,
+    pub critic: Option<Critic>,
+    pub steering: Steering,
     pub state: State,
     pub total: u64,
     pub plan: Plan<'a>,
+    /// Batches of the plan that were drawn.
+    pub drawn: u64,
+    /// Seconds that the rewards of the rollout at hand took.
+    pub scoring: f64,
+    /// The limit that ended the run, in words.
+    pub halted: Option<String>,
     pub metrics: MetricsFile,
     pub samples: MetricsFile,
     pub engine: Engine,
@@ -70,8 +81,8 @@ impl Training<'_> {
             }
             let step = self.state.step;
             let stopped = self.roller.interrupted.load(Ordering::Relaxed) && step < self.total;
-            let evaluates =
-                self.eval.is_some() && (self.is_due(self.trainer.eval_every) || step == self.total);
+            let evaluates = self.eval.is_some()
+                && (self.is_due(self.trainer.eval_every) || step == self.total || self.halted.is_some());
             self.state.evaluation_owed = evaluates && stopped;
             let mut is_best = false;
             if let Some(eval) = self.eval.filter(|_| evaluates && !stopped) {
@@ -85,6 +96,10 @@ impl Training<'_> {
             }
             let patience = self.trainer.patience;
             early = patience.is_some_and(|patience| self.state.evaluations_without_gain >= patience.max(1));
+            if let Some(limit) = self.halted.take() {
+                observer.note(&format!("ended after step {step}: {limit}"));
+                early = true;
+            }
             if self.is_due(self.trainer.save_every)
                 || is_best
                 || owed
@@ -110,47 +125,23 @@ impl Training<'_> {
     /// A rollout and its updates.
     fn iterate(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let started = Instant::now();
-        let made = self.state.step;
-        let items = self.plan.next().to_vec();
         let mut metrics = Metrics::default();
         let policy = self.learner.model.for_sampling()?;
-        // Every rollout has draws of its own.
-        let seed = self.trainer.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (made + 1);
-        let sampling = Sampling { seed, ..self.config.sampling };
-        let how = (self.config.num_generations, sampling);
-        let rolled = self.roller.sample(&mut self.engine, &policy, self.train, &items, how);
-        let samples = rolled.inspect_err(|_| self.plan.back())?;
+        self.scoring = 0.0;
+        let rollout = self.roll_out(&policy, &mut metrics)?;
         let sampled = started.elapsed().as_secs_f64();
-        let scored = self.roller.score(self.train, &items, &samples, made)?;
-        let rewarded = started.elapsed().as_secs_f64();
-        let mut trees = self.roller.trees(self.train, &items, samples, &scored, &mut metrics)?;
-        let updates = self.config.updates();
-        let (temperature, micro_tokens) = (self.objective.temperature, self.trainer.micro_tokens);
-        if self.exact {
-            for answer in trees.iter_mut().flat_map(|tree| &mut tree.answers) {
-                answer.old_log_probs = Some(answer.sampled.clone());
-            }
-        } else if updates > 1 {
-            let mut old = log_probs(&policy, &trees, temperature, micro_tokens)?.into_iter();
-            trees
-                .iter_mut()
-                .flat_map(|tree| &mut tree.answers)
-                .for_each(|answer| answer.old_log_probs = old.next());
-        }
+        self.roller.record(&rollout, &mut metrics)?;
+        let trees = self.judged(&policy, &rollout, &mut metrics)?;
         let compared = started.elapsed().as_secs_f64();
         let mut step = Step::new(trees);
-        self.objective.check(&step, &policy)?;
-        let places: Vec<usize> = (0..items.len()).collect();
-        let size = places.len().div_ceil(self.config.num_mini_batches);
-        let mut times = Some([sampled, rewarded - sampled, compared - rewarded]);
+        super::step::check(&step)?;
+        let places: Vec<usize> = (0..step.trees().len()).collect();
+        let mut times = Some([sampled - self.scoring, self.scoring, compared - sampled]);
         for _ in 0..self.config.num_iterations {
-            for part in places.chunks(size) {
+            for number in 0..self.config.num_mini_batches {
+                let part = nth_part(&places, number, self.config.num_mini_batches);
                 let begun = Instant::now();
-                step.counted(&self.objective.loss, part, self.config.num_mini_batches)?;
-                let batch = Batch { data: &step, items: part, micro_tokens };
-                let progress = self.state.step as f64 / self.total as f64;
-                let (gradient, update) =
-                    self.learner.step(self.backend, &self.objective, &batch, progress)?;
+                let (gradient, update) = self.update(&mut step, part, &mut metrics)?;
                 self.state.step += 1;
                 self.state.num_tokens += gradient.tokens.separate as u64;
                 let mut of_update = std::mem::take(&mut metrics);
@@ -182,10 +173,86 @@ impl Training<'_> {
             }
         }
         if self.is_due(Some(self.trainer.log_every)) || self.state.step == self.total {
-            self.keep_samples(&step, &scored)?;
+            self.keep_samples(&step, &rollout.scored)?;
         }
         self.last = step;
         Ok(())
+    }
+
+    /// Trees of a rollout with all that an update reads: log-probabilities before it, those of the reference, the critic's
+    /// values, and the credit of every answer.
+    fn judged(
+        &mut self,
+        policy: &LanguageModel,
+        rollout: &Rollout,
+        metrics: &mut Metrics,
+    ) -> Result<Vec<Tree>> {
+        let (roller, config) = (&self.roller, self.config);
+        let mut trees = roller.bare(self.train, &rollout.items, rollout.samples.clone());
+        if let Algorithm::OnlineDpo(config) = &config.algorithm {
+            roller.pair_up(config, self.train, rollout, &mut trees, metrics)?;
+        }
+        let temperature = self.update.temperature();
+        let as_sampled = self.exact && temperature == config.sampling.filters.temperature;
+        let one_pass = config.updates() == 1 && !config.algorithm.needs_critic();
+        if as_sampled {
+            for answer in trees.iter_mut().flat_map(|tree| &mut tree.answers) {
+                answer.old_log_probs = Some(answer.sampled.clone());
+            }
+        } else if !one_pass || self.exact {
+            let mut old = roller.log_probs(policy, &trees, temperature)?.into_iter();
+            for answer in trees.iter_mut().flat_map(|tree| &mut tree.answers) {
+                answer.old_log_probs = old.next();
+            }
+        }
+        if let Some(reference) = roller.reference {
+            let mut numbers = roller.log_probs(reference, &trees, temperature)?.into_iter();
+            for answer in trees.iter_mut().flat_map(|tree| &mut tree.answers) {
+                answer.reference = numbers.next();
+            }
+        }
+        let critic = self.critic.as_ref().map(|critic| &critic.learner.model);
+        let kl = roller.credit(rollout, &mut trees, critic, self.steering.kl(), metrics)?;
+        if let Some(kl) = kl {
+            self.steering.rolled_out(kl, rollout.samples.iter().map(Vec::len).sum());
+        }
+        self.halted = self.reached(rollout, kl);
+        Ok(trees)
+    }
+
+    /// The limit that this rollout has reached, in words; `None` if it has reached none.
+    fn reached(&self, rollout: &Rollout, kl: Option<f64>) -> Option<String> {
+        if let (Some(most), Some(kl)) = (self.config.stop_kl, kl.filter(|kl| Some(*kl) > self.config.stop_kl))
+        {
+            return Some(format!(
+                "the policy is {kl:.2} nats per answer from its reference, more than --stop-kl {most}"
+            ));
+        }
+        let most = self.config.stop_score?;
+        let scores: Vec<f64> =
+            rollout.scored.rewards.total.iter().flatten().map(|of| f64::from(*of)).collect();
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        (mean > most).then(|| format!("the mean reward is {mean:.4}, more than --stop-score {most}"))
+    }
+
+    /// An update of the policy on a part of a rollout, and of the critic.
+    fn update(
+        &mut self,
+        step: &mut Step,
+        items: &[usize],
+        metrics: &mut Metrics,
+    ) -> Result<(Gradient, learner::Update)> {
+        let micro_tokens = self.trainer.micro_tokens;
+        let progress = self.state.step as f64 / self.total as f64;
+        let part = Part { items, updates: self.config.num_mini_batches, micro_tokens, progress };
+        let made = self.update.make(self.backend, &mut self.learner, step, &part, &self.steering)?;
+        let summary = made.0.metrics.summary();
+        self.steering.updated(summary.get("entropy").or(summary.get("policy/entropy_avg")));
+        if let Some(critic) = &mut self.critic {
+            let batch = Batch { data: &*step, items, micro_tokens };
+            critic.update(self.backend, &batch, progress, metrics)?;
+        }
+        Ok(made)
     }
 
     /// Writes the best, the worst and the first answer of a rollout.
@@ -238,7 +305,10 @@ impl Training<'_> {
     fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.metrics.still_there()?;
         self.state.metrics_lines = Some(self.metrics.lines());
-        let saved = checkpoint::save(self.dir, &[(MAIN, &self.learner)], &mut self.state);
+        self.steering.keep(&mut self.state.states);
+        let mut parts: Vec<(&str, &dyn checkpoint::Part)> = vec![(MAIN, &self.learner)];
+        parts.extend(self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::Part)));
+        let saved = checkpoint::save(self.dir, &parts, &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;
         let best = self.state.best.map(|best| best.step);
         checkpoint::prune(self.dir, self.trainer.keep, self.state.step, best)?;
@@ -254,15 +324,23 @@ impl Training<'_> {
             _ => steps,
         };
         let model = self.learner.model.detached();
+        let critic = self.critic.as_ref().map(|critic| critic.learner.model.detached());
         if saved != steps {
-            checkpoint::restore_weights(&checkpoint::folder(self.dir, saved), &model)?;
+            let folder = checkpoint::folder(self.dir, saved);
+            checkpoint::restore_weights(&folder, &model)?;
+            critic.iter().try_for_each(|critic| critic.restore_from(&folder.join(CRITIC)))?;
         }
-        let numbers = self.objective.probe(&model, &self.last)?;
+        let numbers = self.update.probe(&model, &self.last)?;
         self.metrics.still_there()?;
+        if let Some(critic) = &critic {
+            let folder = self.dir.join(CRITIC);
+            Trainable::save(critic, &folder).map_err(|error| diverged(error, steps))?;
+            tokenizer.save_to(&folder)?;
+        }
         Trainable::save(&model, self.dir).map_err(|error| diverged(error, steps))?;
         tokenizer.save_to(self.dir)?;
         let loaded = <LanguageModel as Trainable>::load(self.backend, self.dir, model.decoder().compute())?;
-        let reloaded = self.objective.probe(&loaded, &self.last)?;
+        let reloaded = self.update.probe(&loaded, &self.last)?;
         for ((row, trained), (_, reloaded)) in numbers.iter().zip(&reloaded) {
             if trained.to_bits() != reloaded.to_bits() {
                 let (path, row) = (self.dir.to_path_buf(), row.clone());
@@ -275,5 +353,30 @@ impl Training<'_> {
             model,
             probe,
         })
+    }
+}
+
+/// The `number`th of `parts` equal parts. Of fewer items than parts, one after the other comes again.
+fn nth_part(items: &[usize], number: usize, parts: usize) -> &[usize] {
+    let count = items.len();
+    match count >= parts {
+        true => &items[number * count / parts..(number + 1) * count / parts],
+        false => &items[number % count..=number % count],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nth_part;
+
+    /// Protects: a rollout of any size makes as many updates as the options say, and every item takes part.
+    #[test]
+    fn every_update_has_items() {
+        for (count, parts) in [(8, 2), (5, 4), (3, 3), (1, 2), (2, 5)] {
+            let items: Vec<usize> = (0..count).collect();
+            let of: Vec<&[usize]> = (0..parts).map(|number| nth_part(&items, number, parts)).collect();
+            assert!(of.iter().all(|part| !part.is_empty()), "{of:?}");
+            assert!(items.iter().all(|item| of.iter().any(|part| part.contains(item))), "{of:?}");
+        }
     }
 }

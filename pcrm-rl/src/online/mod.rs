@@ -5,13 +5,23 @@
 //! rollout are those of training, so the importance ratio of a first update is exactly 1 and costs no pass.
 
 mod config;
+mod credit;
+mod critic;
 mod evaluation;
 mod iteration;
+mod pairs;
+mod refill;
 mod rollout;
+mod steering;
 mod step;
 mod train;
+mod tree;
+mod update;
 
 pub use config::{Algorithm, OnlineConfig};
+pub use critic::CRITIC;
+pub use pairs::{Bounding, OnlineDpoConfig, PairStep};
 pub use rollout::Prompts;
-pub use step::{Answer, PolicyStep, Step, Tree};
+pub use step::PolicyStep;
 pub use train::{OnlineRun, SAMPLES, train};
+pub use tree::{Answer, Judged, Step, Tree};

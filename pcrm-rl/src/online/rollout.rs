@@ -8,15 +8,12 @@ use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
 
-use super::config::{Algorithm, OnlineConfig};
-use super::step::{Answer, Asked as Batch, Tree};
-use crate::advantage::{Advantages, Rewards};
+use super::config::OnlineConfig;
+use super::pairs::Bounding;
+use super::tree::{Answer, Questions, Tree};
 use crate::error::Result;
-use crate::loss::policy::Sampled;
-use crate::metrics::{Completion, Metrics};
 use crate::reward_source::{self, AnswerTexts, Answers, Weighted};
 use crate::rollout::{Engine, Progress, Prompt, Sample, Sampling, Stop, Watch};
-use pcrm_core::tree::within_budget;
 
 /// The prompts of a run: their records and their tokens.
 #[derive(Debug, Clone, Default)]
@@ -52,10 +49,22 @@ pub(super) struct Roller<'a> {
     pub rewards: &'a mut Weighted,
     pub reference: Option<&'a LanguageModel>,
     pub micro_tokens: usize,
+    pub bounding: Option<Bounding<'a>>,
     pub interrupted: &'a AtomicBool,
 }
 
+/// Prompts with their samples, scored.
+#[derive(Clone, Default)]
+pub(super) struct Rollout {
+    /// The numbers of the prompts.
+    pub items: Vec<usize>,
+    /// The samples of every prompt.
+    pub samples: Vec<Vec<Sample>>,
+    pub scored: Scored,
+}
+
 /// The texts and rewards of a rollout's answers.
+#[derive(Clone, Default)]
 pub(super) struct Scored {
     pub texts: Vec<AnswerTexts>,
     pub rewards: reward_source::Rewards,
@@ -125,34 +134,6 @@ impl Roller<'_> {
         Ok(Scored { texts, rewards })
     }
 
-    /// Makes trees of samples, with the reference's log-probabilities and the advantages.
-    pub fn trees(
-        &self,
-        prompts: &Prompts,
-        items: &[usize],
-        samples: Vec<Vec<Sample>>,
-        scored: &Scored,
-        metrics: &mut Metrics,
-    ) -> Result<Vec<Tree>> {
-        let mut trees = self.bare(prompts, items, samples);
-        if let Some(reference) = self.reference {
-            let temperature = self.config.sampling.filters.temperature;
-            let numbers = log_probs(reference, &trees, temperature, self.micro_tokens)?;
-            let mut numbers = numbers.into_iter();
-            trees
-                .iter_mut()
-                .flat_map(|tree| &mut tree.answers)
-                .for_each(|answer| answer.reference = numbers.next());
-        }
-        let advantages = self.advantages(&trees, scored, metrics)?;
-        let mut values = advantages.values.into_iter();
-        trees
-            .iter_mut()
-            .flat_map(|tree| &mut tree.answers)
-            .for_each(|answer| answer.advantage = values.next().unwrap_or_default());
-        Ok(trees)
-    }
-
     /// ln π − ln π_ref of every answer, summed over its tokens: estimates of the KL divergence.
     pub fn divergences(
         &self,
@@ -162,8 +143,7 @@ impl Roller<'_> {
         reference: &LanguageModel,
     ) -> Result<Vec<f64>> {
         let trees = self.bare(prompts, items, samples);
-        let numbers =
-            log_probs(reference, &trees, self.config.sampling.filters.temperature, self.micro_tokens)?;
+        let numbers = self.log_probs(reference, &trees, self.config.sampling.filters.temperature)?;
         let answers = trees.iter().flat_map(|tree| &tree.answers);
         Ok(answers
             .zip(numbers)
@@ -171,8 +151,19 @@ impl Roller<'_> {
             .collect())
     }
 
+    /// ln π of the tokens of every answer of these trees, without history.
+    pub fn log_probs(
+        &self,
+        model: &LanguageModel,
+        trees: &[Tree],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f64>>> {
+        let trees: Vec<&Tree> = trees.iter().collect();
+        Questions { trees: &trees, temperature, micro_tokens: self.micro_tokens }.log_probs(model)
+    }
+
     /// Trees of samples, without rewards.
-    fn bare(&self, prompts: &Prompts, items: &[usize], samples: Vec<Vec<Sample>>) -> Vec<Tree> {
+    pub fn bare(&self, prompts: &Prompts, items: &[usize], samples: Vec<Vec<Sample>>) -> Vec<Tree> {
         let answer = |sample: Sample| Answer {
             sampled: sample.log_probs.iter().map(|p| f64::from(*p)).collect(),
             ended: sample.finish.is_ended(),
@@ -183,71 +174,8 @@ impl Roller<'_> {
             origin: prompts.record(*item).origin.to_string(),
             prompt: prompts.numbered[*item].ids.clone(),
             answers: samples.into_iter().map(answer).collect(),
+            pair: None,
         };
         items.iter().zip(samples).map(tree).collect()
     }
-
-    fn advantages(&self, trees: &[Tree], scored: &Scored, metrics: &mut Metrics) -> Result<Advantages> {
-        let sources = &scored.rewards.sources;
-        let count = scored.texts.len();
-        let rows =
-            (0..count).map(|row| sources.iter().map(|source| source.rewards[row].map(f64::from)).collect());
-        let rewards = Rewards::new(
-            sources.iter().map(|source| source.name.clone()).collect(),
-            sources.iter().map(|source| source.weight).collect(),
-            rows.collect(),
-        )?;
-        let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
-        let completions: Vec<Completion> = answers
-            .iter()
-            .zip(&scored.rewards.total)
-            .map(|(answer, reward)| Completion {
-                tokens: answer.ids.len(),
-                ended: answer.ended,
-                reward: reward.map(f64::from),
-            })
-            .collect();
-        metrics.completions(&completions);
-        for (name, values) in &scored.rewards.logs {
-            values.iter().for_each(|value| metrics.mean(name.clone(), f64::from(*value), 1.0));
-        }
-        let group = self.config.num_generations;
-        match &self.config.algorithm {
-            Algorithm::Grpo(config) => {
-                let found = config.advantages.of(&rewards, group)?;
-                rewards.record(metrics);
-                found.record(metrics);
-                Ok(found)
-            }
-            Algorithm::Rloo(config) => {
-                let sampled: Vec<Sampled<'_>> = answers
-                    .iter()
-                    .map(|answer| Sampled {
-                        log_probs: &answer.sampled,
-                        reference: answer.reference.as_deref().unwrap_or_default(),
-                        ended: answer.ended,
-                    })
-                    .collect();
-                config.advantages(&rewards, &sampled, group, metrics)
-            }
-        }
-    }
-}
-
-/// ln π of the tokens of every answer of these trees, without history.
-pub(super) fn log_probs(
-    model: &LanguageModel,
-    trees: &[Tree],
-    temperature: f64,
-    micro_tokens: usize,
-) -> Result<Vec<Vec<f64>>> {
-    let model = model.detached();
-    let size =
-        |tree: &Tree| tree.prompt.len() + tree.answers.iter().map(|answer| answer.ids.len()).sum::<usize>();
-    let mut all = Vec::new();
-    for part in within_budget(trees, micro_tokens, size) {
-        let of_part: Vec<&Tree> = part.iter().collect();
-        all.extend(Batch::new(&of_part, model.config().shares_up_to())?.log_probs(&model, temperature)?);
-    }
-    Ok(all)
 }

@@ -4,21 +4,25 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use pcrm_core::kernels::BLOCK;
-use pcrm_core::model::LanguageModel;
+use pcrm_core::model::{LanguageModel, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device};
 
-use super::config::OnlineConfig;
+use super::config::{Algorithm, OnlineConfig};
+use super::critic::{CRITIC, Critic, ValueStep};
 use super::iteration::Training;
+use super::pairs::Bounding;
+use super::refill::DRAWN;
 use super::rollout::{Prompts, Roller};
-use super::step::{PolicyStep, Step};
+use super::steering::Steering;
+use super::tree::Step;
 use crate::checkpoint::{self, MAIN, State};
 use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
 use crate::learner::Learner;
 use crate::metrics::MetricsFile;
 use crate::offline::{Observer, Outcome, Trained};
-use crate::options::TrainerConfig;
+use crate::options::{TrainerConfig, refuse};
 use crate::plan::{Plan, total_steps};
 use crate::resume::Candidate;
 use crate::reward_source::{Preparation, Weighted};
@@ -35,6 +39,12 @@ pub struct OnlineRun<'a> {
     pub model: LanguageModel,
     /// The model that the policy is compared with, where the algorithm has a KL term.
     pub reference: Option<LanguageModel>,
+    /// The critic, with the weights to begin with, where the algorithm has one ([`Algorithm::needs_critic`]).
+    ///
+    /// [`Algorithm::needs_critic`]: super::Algorithm::needs_critic
+    pub critic: Option<RewardModel>,
+    /// Bounds the margins of pairs, where the algorithm makes pairs.
+    pub bounding: Option<Bounding<'a>>,
     /// The policy's tokenizer, saved with it.
     pub tokenizer: &'a Tokenizer,
     /// The prompts to learn on.
@@ -70,16 +80,33 @@ pub fn train(
     trainer.check(run.eval.is_some())?;
     config.check(trainer, &run.budget)?;
     let OnlineRun {
-        backend, model, reference, tokenizer, train, eval, ends, rewards, budget, dir, stop, ..
+        backend,
+        model,
+        reference,
+        critic,
+        bounding,
+        tokenizer,
+        train,
+        eval,
+        ends,
+        rewards,
+        budget,
+        dir,
+        stop,
+        ..
     } = run;
+    if config.algorithm.needs_critic() && critic.is_none() {
+        refuse("critic", "none is given, and PPO needs one".into())?;
+    }
+    if bounding.is_some() && !matches!(config.algorithm, Algorithm::OnlineDpo(_)) {
+        refuse("constraint", "bounds the margins of pairs, which only online DPO makes".into())?;
+    }
     let (train, eval) = (&train, eval.as_ref());
     let rollouts = total_steps(&train.sizes, trainer);
     let (updates, total) = (config.updates(), rollouts * config.updates());
-    let objective = PolicyStep {
-        loss: config.algorithm.loss(config.sampling.max_tokens),
-        temperature: config.sampling.filters.temperature,
-    };
+    let update = config.algorithm.update(config.sampling.max_tokens, config.sampling.filters.temperature);
     let mut learner = Learner::new(&model, trainer, total)?;
+    let mut critic = critic.map(|critic| critic_of(&critic, config, trainer, total)).transpose()?;
     let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
     let candidate = Candidate {
         dir,
@@ -89,7 +116,10 @@ pub fn train(
         total,
     };
     if let Some((path, saved)) = candidate.newest(trainer)? {
-        checkpoint::restore(&path, &saved, &mut [(MAIN, &mut learner)])?;
+        let mut parts: Vec<(&str, &mut dyn checkpoint::Part)> = vec![(MAIN, &mut learner)];
+        parts
+            .extend(critic.as_mut().map(|critic| (CRITIC, &mut critic.learner as &mut dyn checkpoint::Part)));
+        checkpoint::restore(&path, &saved, &mut parts)?;
         tracing::info!("resuming from {}", path.display());
         state = State { fingerprint: run.fingerprint.clone(), ..saved };
     }
@@ -103,7 +133,9 @@ pub fn train(
     let metrics = MetricsFile::open(&dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
     let samples = MetricsFile::plain(&dir.join(SAMPLES), state.step)?;
     let mut plan = Plan::new(&train.sizes, trainer);
-    (0..state.step / updates).for_each(|_| {
+    let kept = state.states.get(DRAWN).and_then(serde_json::Value::as_u64);
+    let drawn = kept.unwrap_or(state.step / updates);
+    (0..drawn).for_each(|_| {
         plan.next();
     });
     let exact = backend.device() == Device::Cpu && model.decoder().compute() == DType::F32;
@@ -115,17 +147,23 @@ pub fn train(
         rewards,
         reference: reference.as_ref(),
         micro_tokens: trainer.micro_tokens,
+        bounding,
         interrupted: stop,
     };
     let mut training = Training {
         backend,
         config,
         trainer,
-        objective,
+        steering: Steering::new(&config.algorithm, &state.states),
+        update,
         learner,
+        critic,
         state,
         total,
         plan,
+        drawn,
+        scoring: 0.0,
+        halted: None,
         metrics,
         samples,
         engine,
@@ -146,6 +184,21 @@ pub fn train(
         }
         None => training.finish(tokenizer),
     }
+}
+
+/// The critic with its optimiser, at its own learning rate.
+fn critic_of(
+    model: &RewardModel,
+    config: &OnlineConfig,
+    trainer: &TrainerConfig,
+    total: u64,
+) -> Result<Critic> {
+    let Algorithm::Ppo(ppo) = &config.algorithm else {
+        return refuse("critic", "is given, and only PPO has one".into());
+    };
+    let learning_rate = config.critic_learning_rate.unwrap_or(trainer.learning_rate);
+    let learner = Learner::new(model, &TrainerConfig { learning_rate, ..trainer.clone() }, total)?;
+    Ok(Critic { learner, objective: ValueStep { loss: ppo.value_loss() } })
 }
 
 /// A cache that is no larger than the run can fill.

@@ -38,7 +38,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 
 pub use answers::{Answer, AnswerTexts, Answers};
-pub use model::{ModelOptions, ModelReward};
+pub use model::{ModelOptions, ModelReward, has_same_tokens};
 pub use parse::{Place, Spec};
 pub use plugin::RewardPlugin;
 pub use weighted::{Rewards, SourceRewards, Weighted, open};

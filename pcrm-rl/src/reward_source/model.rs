@@ -64,7 +64,7 @@ impl ModelReward {
                 format!("a limit of {most} tokens; expected 1 to {positions}, the model's positions");
             return Err(Error::reward(name, message));
         }
-        let reads_text = !is_same(&tokenizer, policy);
+        let reads_text = !has_same_tokens(&tokenizer, policy);
         Ok(Self { name, model: model.detached(), tokenizer, options, reads_text, said: [false; 2] })
     }
 
@@ -118,7 +118,7 @@ impl ModelReward {
 }
 
 /// Returns true for tokenizers that give every text the same tokens, and every conversation the same text.
-fn is_same(left: &Tokenizer, right: &Tokenizer) -> bool {
+pub fn has_same_tokens(left: &Tokenizer, right: &Tokenizer) -> bool {
     let files = |tokenizer: &Tokenizer| -> BTreeMap<String, Vec<u8>> {
         tokenizer.files().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
     };

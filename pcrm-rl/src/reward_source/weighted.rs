@@ -81,6 +81,35 @@ impl SourceRewards {
     }
 }
 
+impl Rewards {
+    /// Returns the rewards of the answers whose places are `true`; logs stay those of all.
+    pub fn kept(mut self, keep: &[bool]) -> Self {
+        fn of<T>(values: &mut Vec<T>, keep: &[bool]) {
+            let mut at = keep.iter();
+            values.retain(|_| at.next().copied().unwrap_or(true));
+        }
+        of(&mut self.total, keep);
+        self.sources.iter_mut().for_each(|source| of(&mut source.rewards, keep));
+        self.columns.values_mut().for_each(|column| of(column, keep));
+        self
+    }
+
+    /// Adds the rewards of further answers by the same sources.
+    pub fn append(&mut self, more: Self) {
+        self.total.extend(more.total);
+        for source in more.sources {
+            match self.sources.iter_mut().find(|known| known.name == source.name) {
+                Some(known) => known.rewards.extend(source.rewards),
+                None => self.sources.push(source),
+            }
+        }
+        more.logs.into_iter().for_each(|(log, values)| self.logs.entry(log).or_default().extend(values));
+        for (column, values) in more.columns {
+            self.columns.entry(column).or_default().extend(values);
+        }
+    }
+}
+
 impl Weighted {
     /// Adds a source. One whose name is taken gets a number: `regex`, `regex_2`.
     pub fn push(&mut self, source: Box<dyn RewardSource>, weight: f64, name: Option<&str>) {

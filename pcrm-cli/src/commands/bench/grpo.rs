@@ -101,7 +101,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
         rolling += begun.elapsed().as_secs_f64();
         let mut step = step(args, &tokenizer, asked, collected.0)?;
         let items: Vec<usize> = (0..asked.len()).collect();
-        step.counted(&objective.loss, &items, 1)?;
+        step.counted(&objective.loss, &items, 1, None)?;
         let batch = Batch { data: &step, items: &items, micro_tokens: args.micro_tokens };
         learner.step(backend.as_ref(), &objective, &batch, 0.0)?;
     }
@@ -150,6 +150,7 @@ fn step(args: &GrpoArgs, tokenizer: &Tokenizer, asked: &[Prompt], samples: Vec<V
         origin: String::new(),
         prompt: prompt.ids.clone(),
         answers: samples.into_iter().map(&mut answer).collect(),
+        pair: None,
     };
     Ok(Step::new(asked.iter().zip(samples).map(&mut tree).collect()))
 }

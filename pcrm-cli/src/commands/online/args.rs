@@ -1,4 +1,4 @@
-//! The options of `pcrm grpo` and `pcrm rloo`.
+//! The options of verbs that train on sampled answers.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,12 @@ use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::reward_source::Spec;
 use pcrm_rl::rollout::{Budget, Sampling};
 
-use super::loss::{GrpoLossArgs, RlooLossArgs};
+use super::critic::CriticArgs;
+use super::loss::{GrpoLossArgs, OnlineDpoLossArgs, PpoLossArgs, RlooLossArgs};
 use crate::columns::ColumnArgs;
 use crate::hub::Hub;
 use crate::machine::Machine;
-use crate::numbers::{positive, share};
+use crate::numbers::{positive, real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
 use crate::training::{DPO_RATE, Fetched, LoraArgs, Source, StepArgs};
@@ -41,6 +42,33 @@ pub struct RlooArgs {
     loss: RlooLossArgs,
 }
 
+/// Options of `pcrm ppo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = PPO_EXAMPLES, next_display_order = 10)]
+pub struct PpoArgs {
+    #[command(flatten)]
+    pub online: OnlineArgs,
+    #[command(flatten)]
+    loss: PpoLossArgs,
+    #[command(flatten)]
+    critic: CriticArgs,
+}
+
+/// Options of `pcrm online-dpo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = ONLINE_DPO_EXAMPLES, next_display_order = 10)]
+pub struct OnlineDpoArgs {
+    #[command(flatten)]
+    pub online: OnlineArgs,
+    #[command(flatten)]
+    loss: OnlineDpoLossArgs,
+}
+
+/// The learning rate of PPO unless one is given; TRL's.
+const PPO_RATE: f64 = 3e-6;
+/// The learning rate of online DPO unless one is given; TRL's.
+const ONLINE_DPO_RATE: f64 = 5e-7;
+
 const GRPO_EXAMPLES: &str = "\
 Examples:
   pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/grpo
@@ -51,6 +79,48 @@ const RLOO_EXAMPLES: &str = "\
 Examples:
   pcrm rloo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/rloo
   pcrm rloo --model runs/sft --data prompts.jsonl --reward command:./score --num-generations 4 --output runs/rloo";
+
+const PPO_EXAMPLES: &str = "\
+Examples:
+  pcrm ppo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/ppo
+  pcrm ppo --model runs/sft --data prompts.jsonl --reward model:runs/rm --kl-target 6 --stop-kl 30 --output runs/ppo
+  pcrm ppo --config recipes/ppo-paper.toml --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/ppo";
+
+const ONLINE_DPO_EXAMPLES: &str = "\
+Examples:
+  pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/online-dpo
+  pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --constraint length_ratio --output runs/online-pcdpo";
+
+/// The algorithm of a verb, with the defaults that it has for shared options.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    pub algorithm: Algorithm,
+    /// Samples of a prompt.
+    pub generations: usize,
+    /// Passes over a rollout.
+    pub iterations: usize,
+    pub learning_rate: f64,
+    /// Batches of prompts that replace groups of equal rewards.
+    pub dynamic_sampling: Option<usize>,
+    /// The critic, where the algorithm has one.
+    pub critic: Option<CriticArgs>,
+    /// The bound of margins, where the algorithm makes pairs.
+    pub constraint: Option<String>,
+}
+
+impl Chosen {
+    fn new(algorithm: Algorithm, generations: usize, learning_rate: f64) -> Self {
+        Self {
+            algorithm,
+            generations,
+            iterations: 1,
+            learning_rate,
+            dynamic_sampling: None,
+            critic: None,
+            constraint: None,
+        }
+    }
+}
 
 /// The options that algorithms share.
 #[derive(Debug, Clone, Args)]
@@ -73,8 +143,8 @@ pub struct OnlineArgs {
     /// Continue from the newest checkpoint in --output
     #[arg(long, display_order = 5)]
     pub resume: bool,
-    /// Compare the policy with this model, where --beta is not 0: start (the policy before training), base (the model
-    /// under the adapters in --model), or a folder [default: start]
+    /// Compare the policy with this model, where the KL penalty or --stop-kl asks for it: start (the policy before
+    /// training), base (the model under the adapters in --model), or a folder [default: start]
     #[arg(long, value_name = "MODEL", display_order = 6)]
     pub reference: Option<String>,
     /// Evaluate on the prompts of these files, folders or data sets
@@ -106,9 +176,9 @@ pub struct OnlineArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rollout")]
 pub struct RolloutArgs {
-    /// Sample N answers of each prompt
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive::<usize>)]
-    pub num_generations: usize,
+    /// Sample N answers of each prompt [default: 8 in grpo, 2 in rloo and online-dpo, 1 in ppo]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub num_generations: Option<usize>,
     /// Sample at most N tokens of each answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
     pub max_completion_length: usize,
@@ -118,12 +188,18 @@ pub struct RolloutArgs {
     /// Divide logits by T, in sampling and in training
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     pub temperature: f64,
-    /// Pass N times over each rollout
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
-    pub num_iterations: usize,
+    /// Pass N times over each rollout [default: 1, in ppo 4]
+    #[arg(long, value_name = "N", alias = "num-ppo-epochs", value_parser = positive::<usize>)]
+    pub num_iterations: Option<usize>,
     /// Make N updates of each pass, each on a part of the prompts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     pub num_mini_batches: usize,
+    /// End the run when answers are more than K nats from the reference, summed over their tokens
+    #[arg(long, value_name = "K", value_parser = real)]
+    pub stop_kl: Option<f64>,
+    /// End the run when the mean reward of a rollout is more than R
+    #[arg(long, value_name = "R", value_parser = real, allow_negative_numbers = true)]
+    pub stop_score: Option<f64>,
     /// End an answer at this token too, besides those of generation_config.json, config.json and the tokenizer
     #[arg(long, value_name = "ID")]
     pub stop_token: Vec<u32>,
@@ -137,15 +213,41 @@ pub struct RolloutArgs {
 
 impl GrpoArgs {
     /// The algorithm.
-    pub fn algorithm(&self) -> Algorithm {
-        self.loss.algorithm()
+    pub fn chosen(&self) -> Chosen {
+        Chosen {
+            dynamic_sampling: self.loss.dynamic_sampling,
+            ..Chosen::new(self.loss.algorithm(), 8, DPO_RATE)
+        }
     }
 }
 
 impl RlooArgs {
     /// The algorithm.
-    pub fn algorithm(&self) -> Algorithm {
-        self.loss.algorithm()
+    pub fn chosen(&self) -> Chosen {
+        Chosen::new(self.loss.algorithm(), 2, DPO_RATE)
+    }
+}
+
+impl PpoArgs {
+    /// The algorithm.
+    pub fn chosen(&self) -> Chosen {
+        Chosen {
+            iterations: 4,
+            critic: Some(self.critic.clone()),
+            ..Chosen::new(self.loss.algorithm(), 1, PPO_RATE)
+        }
+    }
+}
+
+impl OnlineDpoArgs {
+    /// The algorithm.
+    ///
+    /// # Errors
+    /// Losses and weights that do not go together.
+    pub fn chosen(&self) -> Result<Chosen> {
+        let algorithm = usage(self.loss.algorithm())?;
+        let constraint = Some(self.loss.constraint.clone());
+        Ok(Chosen { constraint, ..Chosen::new(algorithm, 2, ONLINE_DPO_RATE) })
     }
 }
 
@@ -192,32 +294,36 @@ impl OnlineArgs {
     ///
     /// # Errors
     /// Numbers out of range, options that do not go together, as errors of usage.
-    pub fn options(&self, algorithm: Algorithm) -> Result<(TrainerConfig, OnlineConfig)> {
-        let RolloutArgs { num_generations, num_iterations, num_mini_batches, .. } = self.rollout;
-        let filters = Filters { temperature: self.rollout.temperature, ..Filters::default() };
+    pub fn options(&self, chosen: &Chosen) -> Result<(TrainerConfig, OnlineConfig)> {
+        let rollout = &self.rollout;
+        let filters = Filters { temperature: rollout.temperature, ..Filters::default() };
         let config = OnlineConfig {
-            algorithm,
-            num_generations,
-            num_iterations,
-            num_mini_batches,
+            algorithm: chosen.algorithm.clone(),
+            num_generations: rollout.num_generations.unwrap_or(chosen.generations),
+            num_iterations: rollout.num_iterations.unwrap_or(chosen.iterations),
+            num_mini_batches: rollout.num_mini_batches,
+            dynamic_sampling: chosen.dynamic_sampling,
+            stop_kl: rollout.stop_kl,
+            stop_score: rollout.stop_score,
+            critic_learning_rate: chosen.critic.as_ref().and_then(|critic| critic.critic_learning_rate),
             sampling: Sampling {
                 filters,
-                max_tokens: self.rollout.max_completion_length,
+                max_tokens: rollout.max_completion_length,
                 seed: self.machine.seed,
             },
         };
-        let trainer = self.keeping.keep(self.steps.config(self.machine.seed, DPO_RATE));
+        let trainer = self.keeping.keep(self.steps.config(self.machine.seed, chosen.learning_rate));
         usage(config.check(&trainer, &self.budget()).map_err(named))?;
         usage(trainer.check(self.source().evaluates()).map_err(named))?;
         usage(self.columns.options(Ties::Keep).map(|_| ()))?;
         usage((|| {
             ensure!(
-                self.reference.is_none() || config.algorithm.needs_reference(),
-                "--reference has no effect with --beta 0"
+                self.reference.is_none() || config.needs_reference(),
+                "--reference has no effect without a KL penalty and without --stop-kl"
             );
             ensure!(
                 self.reference.as_deref() != Some("none"),
-                "--reference none: --beta 0 trains without one"
+                "--reference none: a KL penalty of 0 trains without one"
             );
             Ok(())
         })())?;

@@ -1,12 +1,14 @@
-//! `pcrm grpo` and `pcrm rloo`: train a policy on answers that it samples, by their rewards.
+//! `pcrm ppo`, `rloo`, `grpo` and `online-dpo`: train a policy on answers that it samples, by their rewards.
 
 mod args;
+mod critic;
 mod loss;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-pub use args::{GrpoArgs, OnlineArgs, RlooArgs};
+pub use args::{Chosen, GrpoArgs, OnlineArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
+use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::encode_prompts;
 use pcrm_core::data::preference::Ties;
 use pcrm_core::data::prompts::load_prompts;
@@ -14,20 +16,21 @@ use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
-use pcrm_rl::online::{Algorithm, OnlineRun, Prompts, SAMPLES, train};
+use pcrm_rl::online::{Algorithm, Bounding, OnlineRun, Prompts, SAMPLES, train};
 use pcrm_rl::rollout::Stop;
 use serde_json::{Value, json};
 
 use crate::generation::rewards;
+use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::document::Table;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
 use crate::training::{folder, held_out, policy};
-use crate::usage::named;
+use crate::usage::{named, usage};
 use crate::warnings::Warnings;
-use crate::{config, interrupt, report};
+use crate::{config, constraint, interrupt, report};
 
 /// Answers on the page.
 const SHOWN: usize = 12;
@@ -37,7 +40,7 @@ const SHOWN: usize = 12;
 /// # Errors
 /// As [`rloo`].
 pub fn grpo(args: &GrpoArgs, resolved: &str) -> Result<()> {
-    run(&args.online, args.algorithm(), resolved)
+    run(&args.online, &args.chosen(), resolved)
 }
 
 /// Trains by RLOO; `resolved` is the config file of this run.
@@ -46,11 +49,28 @@ pub fn grpo(args: &GrpoArgs, resolved: &str) -> Result<()> {
 /// Options that cannot be used, a folder that holds another run, files that cannot be read, rewards that fail, training
 /// errors, Ctrl-C.
 pub fn rloo(args: &RlooArgs, resolved: &str) -> Result<()> {
-    run(&args.online, args.algorithm(), resolved)
+    run(&args.online, &args.chosen(), resolved)
 }
 
-fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
-    let (trainer, online) = args.options(algorithm)?;
+/// Trains by PPO.
+///
+/// # Errors
+/// As [`rloo`], and a critic that cannot be opened.
+pub fn ppo(args: &PpoArgs, resolved: &str) -> Result<()> {
+    run(&args.online, &args.chosen(), resolved)
+}
+
+/// Trains by online DPO.
+///
+/// # Errors
+/// As [`rloo`], and a constraint that cannot bound the pairs.
+pub fn online_dpo(args: &OnlineDpoArgs, resolved: &str) -> Result<()> {
+    run(&args.online, &args.chosen()?, resolved)
+}
+
+fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
+    let mut bound = bound(chosen)?;
+    let (trainer, online) = args.options(chosen)?;
     let specs = args.rewards()?;
     folder::check(&args.output, args.resume, &args.model)?;
     let backend = args.machine.open()?;
@@ -65,7 +85,7 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
     let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
     let base = args.source().base();
     let model = base.open_language(backend.as_ref()).with_context(at)?;
-    let reference_model = match online.algorithm.needs_reference() {
+    let reference_model = match online.needs_reference() {
         true => match reference.base(&base)? {
             Some(base) => Some(base.open_reference(backend.as_ref())?),
             None => None,
@@ -74,6 +94,15 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
     };
     let (machine, hub) = (&args.machine, &args.hub);
     let mut sources = rewards::open("--reward", &specs, machine, hub, backend.as_ref(), &tokenizer)?;
+    let critic = match &chosen.critic {
+        Some(critic) => Some(critic.origin(&specs, &tokenizer, &args.hub)?),
+        None => None,
+    };
+    let critic_model = critic.as_ref().map(|origin| origin.open(&base, backend.as_ref())).transpose()?;
+    let priors = priors(&args.machine, (!args.random_init).then_some(&args.model))?;
+    if let Some(bound) = &mut bound {
+        bound.settle(&priors).context("--constraint")?;
+    }
     let mut ends = model.stop_ids()?;
     ends.extend(tokenizer.eos().map(|eos| eos.id));
     ends.extend(&args.rollout.stop_token);
@@ -85,6 +114,8 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
         ("reward", rewards::identity(&specs)?),
         ("max-prompt-length", json!(args.rollout.max_prompt_length)),
         ("stop-tokens", json!(ends)),
+        ("critic", critic.as_ref().map(critic::Origin::identity).transpose()?.unwrap_or_default()),
+        ("constraint", bound.as_ref().map(|bound| bound.to_tagged()).transpose()?.unwrap_or_default()),
     ])?;
     unread.unchanged()?;
     let mut fingerprint = fingerprint::of(&trainer, &online);
@@ -111,8 +142,14 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
             .map_or(String::new(), |eval| format!(", evaluating on {}", eval.numbered.len())),
         names.join(", ")
     ));
+    if let Some(origin) = &critic {
+        say(&format!("the critic begins from {}", origin.name()));
+    }
     let stop = Stop::at(ends);
-    let notes = json!({ "algorithm": online, "rewards": specs });
+    let mut notes = json!({ "algorithm": online, "rewards": specs });
+    if let Some(bound) = &bound {
+        notes["constraint"] = bound.to_tagged()?;
+    }
     let model = model.with_config(|config| {
         config.raw.insert("pcrm".into(), notes);
     });
@@ -120,6 +157,8 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
         backend: backend.as_ref(),
         model,
         reference: reference_model,
+        critic: critic_model,
+        bounding: bound.as_deref().map(|constraint| Bounding { constraint, priors: &priors }),
         tokenizer: &tokenizer,
         train: train_prompts,
         eval: eval_prompts,
@@ -165,6 +204,27 @@ fn run(args: &OnlineArgs, algorithm: Algorithm, resolved: &str) -> Result<()> {
         Outcome::Finished { .. } => Ok(()),
         Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
     }
+}
+
+/// The constraint that bounds margins; `None` for no bound.
+fn bound(chosen: &Chosen) -> Result<Option<Box<dyn Constraint>>> {
+    let Some(text) = &chosen.constraint else { return Ok(None) };
+    usage((|| {
+        let constraint = constraint::read(text)?;
+        if constraint.kind() == "none" {
+            return Ok(None);
+        }
+        ensure!(
+            !constraint.is_unfitted(),
+            "--constraint {}: has no numbers before it is fitted to pairs; `pcrm calibrate` fits one and writes the file \
+             to give here",
+            constraint.kind()
+        );
+        if let Algorithm::OnlineDpo(config) = &chosen.algorithm {
+            config.preference.check(true).map_err(named)?;
+        }
+        Ok(Some(constraint))
+    })())
 }
 
 /// Reads, encodes and splits the prompts.

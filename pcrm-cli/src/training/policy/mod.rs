@@ -1,5 +1,6 @@
 //! Shared by verbs that train policies: the reference, its kept log-probabilities, and signs that it does not fit.
 
+mod loss;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::hub::{Hub, Weights};
 use crate::progress::say;
 use crate::training::{Fetched, Source};
 
+pub use loss::PreferenceArgs;
 pub use watch::{Watching, other_reference};
 
 /// The reference that an option's text means, its folder fetched where the Hub has it.

@@ -159,8 +159,13 @@ impl PolicyLoss {
         Ok(totals)
     }
 
+    /// Returns true if the loss leaves an answer out.
+    pub fn leaves_out(&self, ended: bool, unscored: bool) -> bool {
+        unscored || (self.mask_truncated && !ended)
+    }
+
     fn is_masked(&self, row: &Row<'_>) -> bool {
-        self.mask_truncated && row.truncated
+        self.leaves_out(!row.truncated, row.unscored)
     }
 
     /// The loss of some answers of a step and its gradient; `totals` are those of the whole step, so that the losses and

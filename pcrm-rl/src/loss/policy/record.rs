@@ -119,14 +119,14 @@ impl Family {
         let rows = rows as f64;
         // Parts of a step add up: each is its share of the step's loss.
         let of_step = |value: f64| value * totals.rows / rows;
+        metrics.mean("loss", of_step(found.total), rows);
         if self == Self::Ppo {
             metrics.mean("loss/policy_avg", of_step(found.policy), rows);
-        } else {
-            metrics.mean("loss", of_step(found.total), rows);
-            if entropy_coefficient != 0.0 {
-                metrics.mean("policy_loss", of_step(found.policy), rows);
-                metrics.mean("entropy_coef", entropy_coefficient, rows);
-            }
+        } else if entropy_coefficient != 0.0 {
+            metrics.mean("policy_loss", of_step(found.policy), rows);
+        }
+        if entropy_coefficient != 0.0 {
+            metrics.mean("entropy_coef", entropy_coefficient, rows);
         }
         metrics.sum("clamps/log_ratio", found.clamped_ratios as f64);
         metrics.sum("clamps/kl", found.clamped_kl as f64);

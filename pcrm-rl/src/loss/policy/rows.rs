@@ -46,6 +46,8 @@ pub struct Row<'a> {
     pub advantage: Advantage<'a>,
     /// True if sampling was cut off before the answer ended.
     pub truncated: bool,
+    /// True of an answer without a score, which is left out of the loss whatever the options.
+    pub unscored: bool,
 }
 
 impl Row<'_> {

@@ -52,6 +52,7 @@ fn row(of: &Numbers, by_token: bool) -> Row<'_> {
             false => Advantage::OfRow(of.advantages.first().copied().unwrap_or(1.0)),
         },
         truncated: of.truncated,
+        unscored: false,
     }
 }
 

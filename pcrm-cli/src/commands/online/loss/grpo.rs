@@ -1,11 +1,12 @@
-//! The losses of `pcrm grpo` and `pcrm rloo` as options.
+//! GRPO's loss as options.
 
 use clap::{Args, ValueEnum};
-use pcrm_rl::advantage::{GroupAdvantages, MultiObjective, ScaleRewards, ScoreShaping};
-use pcrm_rl::loss::policy::{EntropyControl, GrpoConfig, GrpoLoss, ImportanceLevel, KlEstimator, RlooConfig};
+use pcrm_rl::advantage::{GroupAdvantages, MultiObjective, ScaleRewards};
+use pcrm_rl::loss::policy::{GrpoConfig, GrpoLoss, ImportanceLevel, KlEstimator};
 use pcrm_rl::online::Algorithm;
 
-use crate::numbers::real;
+use super::EntropyArgs;
+use crate::numbers::{positive, real};
 
 /// GRPO's loss and advantages, under the names and with the defaults of TRL.
 #[derive(Debug, Clone, Args)]
@@ -44,36 +45,14 @@ pub struct GrpoLossArgs {
     /// Leave out answers that were cut off before their end
     #[arg(long)]
     mask_truncated_completions: bool,
-    /// Weigh an entropy bonus by X
-    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
-    entropy_coef: f64,
-}
-
-/// RLOO's loss and advantages, under the names and with the defaults of TRL.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Loss")]
-pub struct RlooLossArgs {
-    /// Take B times the KL divergence from the reference off rewards; 0 for no reference
-    #[arg(long, value_name = "B", default_value_t = 0.05, value_parser = real)]
-    beta: f64,
-    /// Clip importance ratios at 1 ± E
-    #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
-    epsilon: f64,
-    /// Clip them above at 1 + E [default: --epsilon]
-    #[arg(long, value_name = "E", value_parser = real)]
-    epsilon_high: Option<f64>,
-    /// Normalise the advantages of the batch
-    #[arg(long)]
-    normalize_advantages: bool,
-    /// Bring rewards into this range
-    #[arg(long, value_name = "R", num_args = 2, value_parser = real, allow_negative_numbers = true)]
-    reward_clip_range: Vec<f64>,
-    /// Take X off the reward of an answer without an end
-    #[arg(long, value_name = "X", value_parser = real)]
-    missing_eos_penalty: Option<f64>,
-    /// Leave out answers that were cut off before their end
-    #[arg(long)]
-    mask_truncated_completions: bool,
+    /// Learn from the share S of tokens of the highest entropy alone
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = real)]
+    top_entropy_quantile: f64,
+    /// Replace groups of equal rewards by the prompts of further batches, at most N for a rollout (DAPO)
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub dynamic_sampling: Option<usize>,
+    #[command(flatten)]
+    entropy: EntropyArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -122,7 +101,8 @@ impl GrpoLossArgs {
                 LevelChoice::Sequence => ImportanceLevel::Sequence,
             },
             mask_truncated_completions: loss.mask_truncated_completions,
-            entropy: EntropyControl { entropy_coef: loss.entropy_coef, ..EntropyControl::default() },
+            top_entropy_quantile: loss.top_entropy_quantile,
+            entropy: loss.entropy.control(),
             advantages: GroupAdvantages {
                 scale_rewards: match loss.scale_rewards {
                     ScaleChoice::Group => ScaleRewards::Group,
@@ -135,25 +115,6 @@ impl GrpoLossArgs {
                 },
             },
             ..GrpoConfig::default()
-        })
-    }
-}
-
-impl RlooLossArgs {
-    /// The algorithm.
-    pub fn algorithm(&self) -> Algorithm {
-        let loss = self;
-        Algorithm::Rloo(RlooConfig {
-            beta: loss.beta,
-            epsilon: loss.epsilon,
-            epsilon_high: loss.epsilon_high,
-            normalize_advantages: loss.normalize_advantages,
-            mask_truncated_completions: loss.mask_truncated_completions,
-            shaping: ScoreShaping {
-                reward_clip_range: <[f64; 2]>::try_from(loss.reward_clip_range.as_slice()).ok(),
-                missing_eos_penalty: loss.missing_eos_penalty,
-            },
-            ..RlooConfig::default()
         })
     }
 }

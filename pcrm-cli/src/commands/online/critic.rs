@@ -1,0 +1,121 @@
+//! The critic of PPO: its options, and the model that it begins from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use pcrm_core::model::RewardModel;
+use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::text::Tokenizer;
+use pcrm_core::{Backend, digest};
+use pcrm_rl::reward_source::{Place, Spec, has_same_tokens};
+use pcrm_rl::train::Base;
+use serde_json::{Value, json};
+
+use crate::hub::{Hub, Weights};
+use crate::numbers::real;
+
+/// Options of the critic.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Critic")]
+pub struct CriticArgs {
+    /// Begin the critic from this: reward (the reward model), policy (the policy with a head of zeros), or a folder
+    /// [default: reward, where it has the policy's tokens, else policy]
+    #[arg(long, value_name = "MODEL")]
+    pub critic: Option<String>,
+    /// Set the peak learning rate of the critic [default: --learning-rate]
+    #[arg(long, value_name = "RATE", value_parser = real)]
+    pub critic_learning_rate: Option<f64>,
+}
+
+/// The model that a critic begins from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A reward model, or a critic of another run.
+    Folder(PathBuf),
+    /// The policy, with a head of zeros.
+    Policy,
+}
+
+impl CriticArgs {
+    /// The model to begin from, its files fetched where the Hub has them.
+    ///
+    /// # Errors
+    /// A reward model that is asked for and not there, or whose tokens are not the policy's.
+    pub fn origin(&self, rewards: &[Spec], policy: &Tokenizer, hub: &Hub) -> Result<Origin> {
+        let models = || {
+            rewards.iter().filter_map(|spec| match &spec.place {
+                Place::Model(path) => Some(path),
+                Place::Tagged(_) => None,
+            })
+        };
+        let fits = |dir: &Path| -> Result<bool> { Ok(has_same_tokens(&Tokenizer::from_dir(dir)?, policy)) };
+        match self.critic.as_deref() {
+            Some("policy") => Ok(Origin::Policy),
+            Some("") => bail!("--critic: is empty; expected reward, policy or a folder"),
+            None => match models().next() {
+                Some(path) => {
+                    let dir = hub.model("--reward", path, Weights::Read)?;
+                    Ok(if fits(&dir)? { Origin::Folder(dir) } else { Origin::Policy })
+                }
+                None => Ok(Origin::Policy),
+            },
+            Some(given) => {
+                let path = match given {
+                    "reward" => models().next().context("--critic reward: no --reward is a model")?.clone(),
+                    folder => PathBuf::from(folder),
+                };
+                let dir = hub.model("--critic", &path, Weights::Read)?;
+                ensure!(
+                    fits(&dir)?,
+                    "--critic {given}: its tokenizer is another than the policy's, whose tokens a critic reads; expected \
+                     a model with the policy's tokenizer, or --critic policy"
+                );
+                Ok(Origin::Folder(dir))
+            }
+        }
+    }
+}
+
+impl Origin {
+    /// The critic, with adapters where the policy has them.
+    ///
+    /// # Errors
+    /// Files that cannot be read; a folder without a head; adapters as the policy.
+    pub fn open(&self, policy: &Base, backend: &dyn Backend) -> Result<RewardModel> {
+        match self {
+            Self::Folder(dir) => {
+                RewardModel::check_head(dir).with_context(|| format!("--critic {}", dir.display()))?;
+                let base = Base { dir: dir.clone(), random_init: false, ..policy.clone() };
+                base.open(backend).with_context(|| format!("--critic {}", dir.display()))
+            }
+            Self::Policy => {
+                ensure!(
+                    !AdapterFolder::is_alone(&policy.dir),
+                    "--critic policy: --model is an adapter; expected --critic with a folder, or --model merged by \
+                     `pcrm merge`"
+                );
+                Ok(policy.open(backend)?.with_head_of_zeros()?)
+            }
+        }
+    }
+
+    /// The identity of the critic's origin: the content of its folder, or its name.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn identity(&self) -> Result<Value> {
+        Ok(match self {
+            Self::Folder(dir) => json!(digest::model(dir)?),
+            Self::Policy => json!("policy"),
+        })
+    }
+
+    /// The origin in words.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Folder(dir) => dir.display().to_string(),
+            Self::Policy => "the policy, with a head of zeros".to_owned(),
+        }
+    }
+}

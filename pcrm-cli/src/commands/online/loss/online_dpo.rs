@@ -1,0 +1,41 @@
+//! Online DPO's loss as options.
+
+use anyhow::Result;
+use clap::Args;
+use pcrm_rl::advantage::TiedSamples;
+use pcrm_rl::online::{Algorithm, OnlineDpoConfig};
+
+use super::ShapingArgs;
+use crate::training::policy::PreferenceArgs;
+
+/// The loss of online DPO and the bound of its margins.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+pub struct OnlineDpoLossArgs {
+    /// Bound the margins Δ = β·(log-ratio of the best answer − that of the worst) by this prior constraint: a name, JSON
+    /// with its parameters, or a JSON file
+    #[arg(long, value_name = "KIND", default_value = "none")]
+    pub constraint: String,
+    #[command(flatten)]
+    preference: PreferenceArgs,
+    /// Learn from prompts whose best and worst answers have equal rewards too, the first answer as the preferred one, as
+    /// TRL does
+    #[arg(long)]
+    keep_ties: bool,
+    #[command(flatten)]
+    shaping: ShapingArgs,
+}
+
+impl OnlineDpoLossArgs {
+    /// The algorithm.
+    ///
+    /// # Errors
+    /// Losses and weights that do not go together.
+    pub fn algorithm(&self) -> Result<Algorithm> {
+        Ok(Algorithm::OnlineDpo(OnlineDpoConfig {
+            preference: self.preference.config()?,
+            tied_samples: if self.keep_ties { TiedSamples::Keep } else { TiedSamples::Drop },
+            shaping: self.shaping.shaping(),
+        }))
+    }
+}

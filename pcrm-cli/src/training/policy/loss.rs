@@ -1,0 +1,95 @@
+//! Preference losses as options.
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use pcrm_rl::loss::preference::{Divergence, PreferenceConfig, PreferenceLoss, WeightedLoss};
+
+use crate::numbers::real;
+
+/// The loss, under the names and with the defaults of TRL.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+pub struct PreferenceArgs {
+    /// Minimise these losses, added up: sigmoid (DPO), cdpo, hinge, ipo (by token), ipo_sum, exo_pair, nca_pair, robust,
+    /// bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft, sigmoid_norm; without a reference simpo, cpo, orpo
+    #[arg(long, value_name = "NAME", num_args = 1.., action = clap::ArgAction::Append, default_values_t = [PreferenceLoss::Sigmoid])]
+    pub loss: Vec<PreferenceLoss>,
+    /// Weigh the losses by these numbers, in their order [default: 1 each]
+    #[arg(long, value_name = "W", num_args = 1.., action = clap::ArgAction::Append, value_parser = real)]
+    pub loss_weights: Vec<f64>,
+    /// Set β, the strength of the reference: the larger, the nearer the policy stays to it
+    #[arg(long, value_name = "B", default_value_t = 0.1, value_parser = real)]
+    pub beta: f64,
+    /// Take this share of labels to be wrong: of cdpo, exo_pair, robust, aot, aot_unpaired, simpo, cpo
+    #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
+    pub label_smoothing: f64,
+    /// Keep the policy near the reference by this divergence: reverse_kl, forward_kl, js_divergence, alpha_divergence
+    #[arg(long, value_name = "NAME", default_value_t = Divergence::ReverseKl)]
+    pub f_divergence_type: Divergence,
+    /// Set α of alpha_divergence [default: 0.5]
+    #[arg(long, value_name = "A", value_parser = real)]
+    pub f_alpha_divergence_coef: Option<f64>,
+    /// Set τ of discopop [default: 0.05]
+    #[arg(long, value_name = "T", value_parser = real)]
+    pub discopop_tau: Option<f64>,
+    /// Weigh tokens beyond the length of the shorter answer by A (LD-DPO)
+    #[arg(long, value_name = "A", value_parser = real)]
+    pub ld_alpha: Option<f64>,
+    /// Weigh pairs by how likely their answers are under the policy (WPO)
+    #[arg(long)]
+    pub use_weighting: bool,
+    /// Set γ of simpo, the margin that is aimed for [default: 0.5]
+    #[arg(long, value_name = "G", value_parser = real)]
+    pub simpo_gamma: Option<f64>,
+    /// Weigh −ln π of preferred answers by A in cpo [default: 1]
+    #[arg(long, value_name = "A", value_parser = real)]
+    pub cpo_alpha: Option<f64>,
+}
+
+impl PreferenceArgs {
+    /// The loss.
+    ///
+    /// # Errors
+    /// Weights for another number of losses, options of losses that are not chosen.
+    pub fn config(&self) -> Result<PreferenceConfig> {
+        let Self { loss, loss_weights, .. } = self;
+        ensure!(
+            loss_weights.is_empty() || loss_weights.len() == loss.len(),
+            "--loss-weights: {} numbers for {} losses; expected one for each",
+            loss_weights.len(),
+            loss.len()
+        );
+        let of = |wanted: PreferenceLoss| loss.contains(&wanted);
+        for (option, given, served, needs) in [
+            ("simpo-gamma", self.simpo_gamma.is_some(), of(PreferenceLoss::Simpo), "--loss simpo"),
+            ("cpo-alpha", self.cpo_alpha.is_some(), of(PreferenceLoss::Cpo), "--loss cpo"),
+            ("discopop-tau", self.discopop_tau.is_some(), of(PreferenceLoss::Discopop), "--loss discopop"),
+            (
+                "f-alpha-divergence-coef",
+                self.f_alpha_divergence_coef.is_some(),
+                self.f_divergence_type == Divergence::AlphaDivergence,
+                "--f-divergence-type alpha_divergence",
+            ),
+        ] {
+            ensure!(!given || served, "--{option} has no effect without {needs}");
+        }
+        let weights = loss_weights.iter().copied().chain(std::iter::repeat(1.0));
+        let usual = PreferenceConfig::default();
+        Ok(PreferenceConfig {
+            loss: loss
+                .iter()
+                .zip(weights)
+                .map(|(loss, weight)| WeightedLoss { loss: *loss, weight })
+                .collect(),
+            beta: self.beta,
+            label_smoothing: self.label_smoothing,
+            f_divergence_type: self.f_divergence_type,
+            f_alpha_divergence_coef: self.f_alpha_divergence_coef.unwrap_or(usual.f_alpha_divergence_coef),
+            discopop_tau: self.discopop_tau.unwrap_or(usual.discopop_tau),
+            ld_alpha: self.ld_alpha,
+            use_weighting: self.use_weighting,
+            simpo_gamma: self.simpo_gamma.unwrap_or(usual.simpo_gamma),
+            cpo_alpha: self.cpo_alpha.unwrap_or(usual.cpo_alpha),
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! The prompts of a rollout: a batch of the plan, or batch after batch until enough groups teach something.
+
+use pcrm_core::model::LanguageModel;
+
+use super::config::Algorithm;
+use super::credit::by_source;
+use super::iteration::Training;
+use super::rollout::{Rollout, Scored};
+use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::rollout::Sampling;
+
+/// The state under which a checkpoint keeps the number of batches drawn.
+pub(super) const DRAWN: &str = "drawn";
+
+impl Training<'_> {
+    /// Samples and scores the prompts of the next rollout, and records the batches that it took.
+    ///
+    /// With dynamic sampling, groups whose advantages are all 0 give their place to prompts of further batches, at most as
+    /// many as the option says. Where none of them has a signal, the first batch is taken as it is.
+    pub fn roll_out(&mut self, policy: &LanguageModel, metrics: &mut Metrics) -> Result<Rollout> {
+        let first = self.draw(policy, 0)?;
+        let (Some(more), Algorithm::Grpo(config)) = (self.config.dynamic_sampling, &self.config.algorithm)
+        else {
+            return Ok(first);
+        };
+        let (wanted, group) = (first.items.len(), self.config.num_generations);
+        let signals = |rollout: &Rollout| -> Result<Vec<bool>> {
+            Ok(config.advantages.of(&by_source(rollout)?, group)?.signals(group))
+        };
+        let (mut found, mut dropped, mut draws) = (Rollout::default(), 0, 1);
+        let mut batch = first.clone();
+        loop {
+            let keep = signals(&batch)?;
+            dropped += keep.iter().filter(|signal| !**signal).count();
+            found.append(batch.kept(&keep, group));
+            if found.items.len() >= wanted || draws > more {
+                break;
+            }
+            batch = self.draw(policy, draws as u64)?;
+            draws += 1;
+        }
+        metrics.mean("dynamic_sampling/batches", draws as f64, 1.0);
+        metrics.sum("dynamic_sampling/groups_without_signal", dropped as f64);
+        self.state.states.insert(DRAWN.to_owned(), self.drawn.into());
+        Ok(if found.items.is_empty() { first } else { found.first(wanted, group) })
+    }
+
+    /// Samples and scores the next batch of the plan, the `number`th of this rollout.
+    fn draw(&mut self, policy: &LanguageModel, number: u64) -> Result<Rollout> {
+        let made = self.state.step;
+        let items = self.plan.next().to_vec();
+        self.drawn += 1;
+        // Every batch has draws of its own.
+        let seed = self.trainer.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ (made + 1)
+            ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03);
+        let how = (self.config.num_generations, Sampling { seed, ..self.config.sampling });
+        let samples = self.roller.sample(&mut self.engine, policy, self.train, &items, how)?;
+        let started = std::time::Instant::now();
+        let scored = self.roller.score(self.train, &items, &samples, made)?;
+        self.scoring += started.elapsed().as_secs_f64();
+        Ok(Rollout { items, samples, scored })
+    }
+}
+
+impl Rollout {
+    /// Adds another one.
+    fn append(&mut self, more: Self) {
+        self.items.extend(more.items);
+        self.samples.extend(more.samples);
+        self.scored.texts.extend(more.scored.texts);
+        self.scored.rewards.append(more.scored.rewards);
+    }
+
+    /// Returns the groups of `group` answers whose places are `true`.
+    fn kept(self, keep: &[bool], group: usize) -> Self {
+        fn of<T>(values: Vec<T>, keep: impl Fn(usize) -> bool) -> Vec<T> {
+            let numbered = values.into_iter().enumerate();
+            numbered.filter(|(at, _)| keep(*at)).map(|(_, value)| value).collect()
+        }
+        let rows: Vec<bool> = keep.iter().flat_map(|keep| std::iter::repeat_n(*keep, group)).collect();
+        Self {
+            items: of(self.items, |at| keep[at]),
+            samples: of(self.samples, |at| keep[at]),
+            scored: Scored {
+                texts: of(self.scored.texts, |at| rows[at]),
+                rewards: self.scored.rewards.kept(&rows),
+            },
+        }
+    }
+
+    /// Returns the first `wanted` groups.
+    fn first(self, wanted: usize, group: usize) -> Self {
+        let keep: Vec<bool> = (0..self.items.len()).map(|at| at < wanted).collect();
+        self.kept(&keep, group)
+    }
+}

@@ -1,0 +1,78 @@
+//! The update of a policy by whichever objective its algorithm has.
+
+use pcrm_core::Backend;
+use pcrm_core::model::LanguageModel;
+
+use super::pairs::PairStep;
+use super::steering::Steering;
+use super::step::{self, PolicyStep};
+use super::tree::{Questions, Step, Tree};
+use crate::error::Result;
+use crate::learner::{self, Learner};
+use crate::objective::{Batch, Gradient};
+
+/// The objective of an update.
+#[derive(Debug, Clone)]
+pub(super) enum Update {
+    /// A loss of sampled answers by their advantages.
+    Policy(PolicyStep),
+    /// A loss of pairs of sampled answers.
+    Pairs(PairStep),
+}
+
+/// The part of a rollout that an update is made on.
+pub(super) struct Part<'a> {
+    pub items: &'a [usize],
+    /// The updates of a pass over the rollout.
+    pub updates: usize,
+    pub micro_tokens: usize,
+    /// The share of all steps that is made.
+    pub progress: f64,
+}
+
+impl Update {
+    /// The temperature at which log-probabilities are taken: that of sampling, or 1 for pairs, whose implicit rewards are
+    /// of the policy itself.
+    pub fn temperature(&self) -> f64 {
+        match self {
+            Self::Policy(step) => step.temperature,
+            Self::Pairs(_) => 1.0,
+        }
+    }
+
+    /// Updates the policy on a part of a rollout, under the coefficients in force.
+    pub fn make(
+        &self,
+        backend: &dyn Backend,
+        learner: &mut Learner<LanguageModel>,
+        rollout: &mut Step,
+        part: &Part<'_>,
+        steering: &Steering,
+    ) -> Result<(Gradient, learner::Update)> {
+        let Part { items, updates, micro_tokens, progress } = *part;
+        match self {
+            Self::Policy(PolicyStep { loss, temperature }) => {
+                let loss = steering.applied(loss);
+                let entropies = match loss.needs_threshold() {
+                    true => {
+                        let trees: Vec<&Tree> = items.iter().map(|at| &rollout.trees()[*at]).collect();
+                        let questions = Questions { trees: &trees, temperature: *temperature, micro_tokens };
+                        Some(questions.entropies(&learner.model)?)
+                    }
+                    false => None,
+                };
+                rollout.counted(&loss, items, updates, entropies.as_deref())?;
+                let objective = PolicyStep { loss, temperature: *temperature };
+                learner.step(backend, &objective, &Batch { data: rollout, items, micro_tokens }, progress)
+            }
+            Self::Pairs(objective) => {
+                learner.step(backend, objective, &Batch { data: rollout, items, micro_tokens }, progress)
+            }
+        }
+    }
+
+    /// Numbers by which a saved model is compared with the trained one.
+    pub fn probe(&self, model: &LanguageModel, rollout: &Step) -> Result<Vec<(String, f32)>> {
+        step::probe(model, rollout, self.temperature())
+    }
+}
