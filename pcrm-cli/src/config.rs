@@ -89,8 +89,12 @@ fn flags(verb: &Command, matches: &ArgMatches, table: &Table, file: &Path) -> Re
         match value {
             Value::Array(values) => {
                 ensure!(many, wrong("one value"));
-                for value in values {
-                    flags.push(flag.clone());
+                // An option of exactly so many values takes them at once.
+                let together = arg.get_num_args().is_some_and(|count| count.min_values() > 1);
+                for (at, value) in values.iter().enumerate() {
+                    if at == 0 || !together {
+                        flags.push(flag.clone());
+                    }
                     flags.push(text_of(value).with_context(|| wrong("strings or numbers"))?.into());
                 }
             }

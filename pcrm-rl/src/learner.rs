@@ -7,6 +7,8 @@ use pcrm_core::optim::{AdamW, clip_scale};
 use pcrm_core::schedule::Schedule;
 use pcrm_core::{Backend, DType, Gradients, Params};
 
+use serde_json::{Map, Value};
+
 use crate::error::{Error, Result};
 use crate::objective::{Batch, Gradient, Objective, gradient};
 use crate::options::TrainerConfig;
@@ -27,6 +29,9 @@ pub trait Trainable: Sized {
 
     /// The element type that it computes in.
     fn compute(&self) -> DType;
+
+    /// The same with a note about the model, which its `config.json` keeps under `pcrm`.
+    fn noted(self, name: &str, note: Value) -> Self;
 
     /// Writes the folder that `transformers` or `peft` loads.
     ///
@@ -69,6 +74,15 @@ macro_rules! trainable {
 
             fn compute(&self) -> DType {
                 self.decoder().compute()
+            }
+
+            fn noted(self, name: &str, note: Value) -> Self {
+                self.with_config(|config| {
+                    let notes = config.raw.entry("pcrm").or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(notes) = notes {
+                        notes.insert(name.to_owned(), note);
+                    }
+                })
             }
 
             fn save(&self, dir: &Path) -> Result<()> {

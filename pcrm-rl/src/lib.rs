@@ -59,6 +59,7 @@ mod resume;
 pub mod reward_source;
 pub mod rollout;
 pub mod score;
+pub mod score_range;
 pub mod tensorboard;
 pub mod train;
 

@@ -307,6 +307,10 @@ impl<'a, O: Objective> Training<'a, O> {
             let message = format!("the model gives {number} for {row}; no model is written");
             return Err(Error::Diverged { step: saved, message });
         }
+        let model = match self.run.objective.note(&model, self.run.eval.unwrap_or(self.run.train))? {
+            Some((name, note)) => model.noted(name, note),
+            None => model,
+        };
         self.metrics.still_there()?;
         model.save(self.run.dir).map_err(|error| diverged(error, steps))?;
         self.run.tokenizer.save_to(self.run.dir)?;

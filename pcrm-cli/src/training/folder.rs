@@ -145,7 +145,7 @@ pub fn interrupted(steps: u64, checkpoint: &Path) -> Error {
 /// The closing lines of a run that ended: after how many steps, and which weights its folder holds.
 pub fn closing(outcome: &Outcome, dir: &Path) -> Vec<String> {
     let Outcome::Finished { steps, best, early, saved } = outcome else { return Vec::new() };
-    let why = if *early { ", as patience ran out" } else { "" };
+    let why = if *early { " before the last one" } else { "" };
     let made = if *steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
     let mut lines = vec![format!("finished after {made}{why}; the model is in {}", dir.display())];
     if let Some(best) = best.filter(|best| best.step != *steps) {

@@ -63,6 +63,18 @@ pub trait Objective {
     /// The model's.
     fn probe(&self, model: &Self::Model, data: &Self::Data) -> Result<Vec<(String, f32)>>;
 
+    /// A note about the trained model, with its name, that is saved with it; `None` for none.
+    ///
+    /// # Errors
+    /// The model's.
+    fn note(
+        &self,
+        _model: &Self::Model,
+        _data: &Self::Data,
+    ) -> Result<Option<(&'static str, serde_json::Value)>> {
+        Ok(None)
+    }
+
     /// Returns true if the loss couples the items of a step (it sorts them), which are then computed at once whatever
     /// the limit on tokens. Evaluations are cut as ever: there each part is a batch of its own.
     fn at_once(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::options::{number, refuse};
 use crate::pairs::Pairs;
 use crate::score::{score_pairs, within_vocabulary};
+use crate::score_range::{self, ScoreRange};
 
 /// Sets whose scores are compared after the saved model was loaded again, and the tokens computed at once for them.
 const CHECKED_SETS: usize = 16;
@@ -191,6 +192,15 @@ impl Objective for Reward<'_> {
             [(origin.clone(), chosen), (origin, rejected)]
         };
         Ok(origins.zip(scores).flat_map(of_pair).collect())
+    }
+
+    fn note(&self, model: &RewardModel, data: &Pairs) -> Result<Option<(&'static str, serde_json::Value)>> {
+        let sets: Vec<&EncodedSet> = data.sets.iter().take(score_range::SETS).collect();
+        let scores = score_pairs(model, &sets, CHECKED_TOKENS)?;
+        let scores: Vec<f64> = scores.into_iter().flat_map(|(a, b)| [f64::from(a), f64::from(b)]).collect();
+        let range = ScoreRange::of(&scores, &data.bounds);
+        let note = range.and_then(|range| serde_json::to_value(range).ok());
+        Ok(note.map(|note| (score_range::NOTE, note)))
     }
 
     fn depends_on_length(&self) -> Option<&'static str> {

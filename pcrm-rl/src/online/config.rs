@@ -38,7 +38,9 @@ impl Algorithm {
             Self::Grpo(config) => Update::Policy(PolicyStep { loss: config.loss(longest), temperature }),
             Self::Rloo(config) => Update::Policy(PolicyStep { loss: config.loss(), temperature }),
             Self::Ppo(config) => Update::Policy(PolicyStep { loss: config.loss(), temperature }),
-            Self::OnlineDpo(config) => Update::Pairs(PairStep { loss: config.preference.clone() }),
+            Self::OnlineDpo(config) => {
+                Update::Pairs(PairStep { loss: config.preference.clone(), sampled_at: temperature })
+            }
         }
     }
 

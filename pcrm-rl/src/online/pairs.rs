@@ -109,6 +109,8 @@ fn identity(texts: [&String; 3]) -> u64 {
 pub struct PairStep {
     /// The loss of a pair.
     pub loss: PreferenceConfig,
+    /// The temperature that answers were sampled at.
+    pub sampled_at: f64,
 }
 
 impl PairStep {
@@ -159,7 +161,8 @@ impl Objective for PairStep {
         let stats = model.token_stats(&asked.packed, &asked.rows, &asked.targets, how)?;
         let log_probs = host(stats.log_probs.read()?.into_f32());
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
-        for (answer, range) in answers.iter().zip(&asked.answers) {
+        // At another temperature the sampler's numbers are those of another distribution.
+        for (answer, range) in answers.iter().zip(&asked.answers).filter(|_| self.sampled_at == 1.0) {
             mismatch(
                 &answer.sampled,
                 answer.old_log_probs.as_deref().unwrap_or(&log_probs[range.clone()]),

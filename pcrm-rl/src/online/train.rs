@@ -102,8 +102,12 @@ pub fn train(
         refuse("constraint", "bounds the margins of pairs, which only online DPO makes".into())?;
     }
     let (train, eval) = (&train, eval.as_ref());
-    let rollouts = total_steps(&train.sizes, trainer);
-    let (updates, total) = (config.updates(), rollouts * config.updates());
+    let updates = config.updates();
+    let all = TrainerConfig { max_steps: None, ..trainer.clone() };
+    let rollouts = total_steps(&train.sizes, &all);
+    // A rollout makes all of its updates.
+    let most = trainer.max_steps.map_or(rollouts, |steps| steps.div_ceil(updates));
+    let total = rollouts.min(most) * updates;
     let update = config.algorithm.update(config.sampling.max_tokens, config.sampling.filters.temperature);
     let mut learner = Learner::new(&model, trainer, total)?;
     let mut critic = critic.map(|critic| critic_of(&critic, config, trainer, total)).transpose()?;

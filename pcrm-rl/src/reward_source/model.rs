@@ -10,6 +10,7 @@ use pcrm_core::text::Tokenizer;
 use super::{Answer, Answers, Preparation, RewardSource, Scored};
 use crate::error::{Error, Result};
 use crate::score::score_answers;
+use crate::score_range::ScoreRange;
 
 /// The score that a reward model gives to the text of a prompt with its answer.
 ///
@@ -27,6 +28,8 @@ pub struct ModelReward {
     options: ModelOptions,
     /// True if the policy has other tokens or another template.
     reads_text: bool,
+    /// The scores of its own data, where its folder notes them.
+    range: Option<ScoreRange>,
     /// The reasons that were said already: a long run would say them at every step.
     said: [bool; 2],
 }
@@ -65,7 +68,8 @@ impl ModelReward {
             return Err(Error::reward(name, message));
         }
         let reads_text = !has_same_tokens(&tokenizer, policy);
-        Ok(Self { name, model: model.detached(), tokenizer, options, reads_text, said: [false; 2] })
+        let range = ScoreRange::noted(model.config());
+        Ok(Self { name, model: model.detached(), tokenizer, options, reads_text, range, said: [false; 2] })
     }
 
     /// Returns the token ids that are scored of an answer.
@@ -125,6 +129,27 @@ pub fn has_same_tokens(left: &Tokenizer, right: &Tokenizer) -> bool {
     files(left) == files(right)
 }
 
+/// The drift of scores from those of the model's own data: `beyond_range`, 1 for a score that is lower or higher than all of
+/// them; `drift`, their standard deviations from the mean; and where training bounded margins, `beyond_bound`, 1 for a prompt
+/// whose best and worst answers are further apart than the largest bound.
+fn drift(range: &ScoreRange, rewards: &[Option<f32>], groups: &[Vec<usize>]) -> BTreeMap<String, Vec<f32>> {
+    let scores = || rewards.iter().flatten().map(|score| f64::from(*score));
+    let flag = |is: bool| f32::from(u8::from(is));
+    let mut logs = BTreeMap::from([
+        ("beyond_range".to_owned(), scores().map(|score| flag(range.is_beyond(score))).collect()),
+        ("drift".to_owned(), scores().map(|score| range.standard(score) as f32).collect()),
+    ]);
+    if let Some(bound) = range.largest_bound {
+        let beyond = |rows: &Vec<usize>| {
+            let scores = || rows.iter().filter_map(|row| rewards[*row]).map(f64::from);
+            let (best, worst) = (scores().reduce(f64::max)?, scores().reduce(f64::min)?);
+            (rows.len() > 1).then(|| flag(best - worst > bound))
+        };
+        logs.insert("beyond_bound".to_owned(), groups.iter().filter_map(beyond).collect());
+    }
+    logs
+}
+
 impl RewardSource for ModelReward {
     fn name(&self) -> &str {
         &self.name
@@ -142,8 +167,23 @@ impl RewardSource for ModelReward {
     }
 
     fn notes(&self) -> Vec<String> {
-        let note = "its tokenizer or template is another one than the policy's; it reads answers as text";
-        if self.reads_text { vec![note.to_owned()] } else { Vec::new() }
+        let mut notes = Vec::new();
+        if self.reads_text {
+            notes.push(
+                "its tokenizer or template is another one than the policy's; it reads answers as text".into(),
+            );
+        }
+        notes.push(match &self.range {
+            Some(range) => format!(
+                "scores of its own data are from {:.3} to {:.3}; those beyond are counted",
+                range.low, range.high
+            ),
+            None => {
+                "its folder does not note the scores of its own data, so that none can be counted as beyond"
+                    .into()
+            }
+        });
+        notes
     }
 
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
@@ -171,7 +211,11 @@ impl RewardSource for ModelReward {
         }
         let share = |rows: &[bool]| rows.iter().map(|bad| f32::from(u8::from(*bad))).collect();
         let logs = [("too_long", share(&too_long)), ("broken", share(&broken))];
-        let logs = logs.into_iter().map(|(name, values)| (name.to_owned(), values)).collect();
+        let mut logs: BTreeMap<String, Vec<f32>> =
+            logs.into_iter().map(|(name, values)| (name.to_owned(), values)).collect();
+        if let Some(range) = &self.range {
+            logs.extend(drift(range, &rewards, &groups));
+        }
         Ok(Scored { rewards, logs, ..Scored::default() })
     }
 }

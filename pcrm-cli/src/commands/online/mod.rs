@@ -3,8 +3,7 @@
 mod args;
 mod critic;
 mod loss;
-
-use std::path::Path;
+mod signs;
 
 use anyhow::{Context, Result, ensure};
 pub use args::{Chosen, GrpoArgs, OnlineArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
@@ -16,24 +15,20 @@ use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
-use pcrm_rl::online::{Algorithm, Bounding, OnlineRun, Prompts, SAMPLES, train};
+use pcrm_rl::online::{Algorithm, Bounding, OnlineRun, Prompts, train};
 use pcrm_rl::rollout::Stop;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::generation::rewards;
 use crate::priors::priors;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
-use crate::report::document::Table;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
 use crate::training::{folder, held_out, policy};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, constraint, interrupt, report};
-
-/// Answers on the page.
-const SHOWN: usize = 12;
 
 /// Trains by GRPO.
 ///
@@ -175,7 +170,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         let path = args.output.join(report::FILE);
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
         let page = lines.map(|lines| {
-            findings(&lines).into_iter().for_each(|text| warnings.add(text));
+            signs::findings(&lines).into_iter().for_each(|text| warnings.add(text));
             language::document(&language::Run {
                 name: folder::name_of(&args.output),
                 base: match args.random_init {
@@ -189,7 +184,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
                 max_grad_norm: trainer.max_grad_norm,
                 options: &resolved,
                 kind: language::Kind::Rewarded,
-                answers: answers(&args.output),
+                answers: signs::answers(&args.output),
             })
         });
         if report::write(&path, page) {
@@ -259,50 +254,4 @@ fn prompts(
         None if args.eval_data.is_empty() => Ok((all, None)),
         None => Ok((all, Some(read(&args.eval_data, "evaluation")?))),
     }
-}
-
-/// The best and worst answers of the last rollouts, the newest first.
-fn answers(dir: &Path) -> Option<Table> {
-    let lines = metrics::read(&dir.join(SAMPLES)).ok()?;
-    let caption = "Best and worst answers of the last rollouts, the newest first";
-    let mut table = Table::of_text(caption, &["step", "which", "reward", "prompt", "answer"]);
-    let shown = lines.iter().rev().filter(|line| line["what"] != "first").take(SHOWN);
-    for line in shown {
-        let text = |key: &str| match &line[key] {
-            Value::String(text) => text.chars().take(400).collect(),
-            Value::Number(number) => number.as_f64().map(report::number).unwrap_or_default(),
-            other => other.to_string(),
-        };
-        table.rows.push(["step", "what", "reward", "prompt", "completion"].map(text).into());
-    }
-    (!table.rows.is_empty()).then_some(table)
-}
-
-/// Sentences about a run that learns little, by the means of its steps.
-fn findings(lines: &[Value]) -> Vec<String> {
-    let mean = |name: &str| {
-        let values: Vec<f64> = lines.iter().filter_map(|line| line[name].as_f64()).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
-    let mut found = Vec::new();
-    if let Some(share) = mean("frac_reward_zero_std").filter(|share| *share > 0.5) {
-        found.push(format!(
-            "in {:.0} % of the groups all answers had one reward, from which nothing is learned: a higher --temperature, \
-             more --num-generations, or a reward with more grades helps",
-            100.0 * share
-        ));
-    }
-    if let Some(share) = mean("completions/clipped_ratio").filter(|share| *share > 0.2) {
-        found.push(format!(
-            "{:.0} % of the answers were cut off at --max-completion-length before their end: their rewards are those of \
-             halves; a larger limit or --mask-truncated-completions helps",
-            100.0 * share
-        ));
-    }
-    if let Some(r) = mean("completions/reward_length_correlation").filter(|r| r.abs() > 0.7) {
-        found.push(format!(
-            "rewards go with the length of answers (r = {r:.2}): longer is not better by itself"
-        ));
-    }
-    found
 }

@@ -85,6 +85,21 @@ pub fn document(run: &Run<'_>) -> Document {
             ),
             metric("Reward", "reward", Axis::new("mean reward of sampled answers")),
             metric("Spread of rewards", "reward_std", Axis::new("standard deviation")),
+            metric(
+                "Divergence from the reference",
+                "objective/kl",
+                Axis::new("nats per answer, Σ ln π − ln π_ref"),
+            ),
+            metric("Weight of the KL penalty", "objective/kl_coef", Axis::new("coefficient")),
+            metric("Best answer − worst", "objective/scores_margin", Axis::new("difference of rewards")),
+            metric("Critic's loss", "loss/value_avg", Axis::new("½ (V − R)², mean by token")),
+            metric(
+                "Variance that the critic explains",
+                "val/explained_variance",
+                Axis::new("1 − var(R − V) / var(R)"),
+            ),
+            metric("Clipped tokens", "policy/clipfrac_avg", Axis::shares("share of tokens")),
+            metric("Clipped tokens", "clip_ratio/region_mean", Axis::shares("share of tokens")),
             metric("Groups without signal", "frac_reward_zero_std", Axis::shares("groups of one reward")),
             metric("Length", "completions/mean_length", Axis::new("tokens of an answer")),
             metric("Answers cut off", "completions/clipped_ratio", Axis::shares("share of answers")),
@@ -106,6 +121,7 @@ pub fn document(run: &Run<'_>) -> Document {
                 Axis::shares("share of tokens that are most likely"),
             ),
             metric("Entropy", "entropy", Axis::new("nats per token")),
+            metric("Entropy", "policy/entropy_avg", Axis::new("nats per token")),
             course.gradient(),
             course.learning_rate(),
             course.speed(),
@@ -114,6 +130,26 @@ pub fn document(run: &Run<'_>) -> Document {
             // An evaluation has no loss but −reward.
             plots.remove(0);
         }
+        plots.extend(drift(&run.curves).into_iter().map(|name| {
+            let (source, of) = name.rsplit_once('/').unwrap_or(("", name.as_str()));
+            match of {
+                "drift" => metric(
+                    &format!("Drift of scores, {source}"),
+                    &name,
+                    Axis::new("standard deviations from its own data's mean"),
+                ),
+                "beyond_range" => metric(
+                    &format!("Scores beyond its own data, {source}"),
+                    &name,
+                    Axis::shares("share of answers"),
+                ),
+                _ => metric(
+                    &format!("Margins beyond the largest bound, {source}"),
+                    &name,
+                    Axis::shares("share of prompts"),
+                ),
+            }
+        }));
         let plots = plots.into_iter().filter(|plot| plot.layers.iter().any(|layer| !layer.is_empty()));
         sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
     }
@@ -135,6 +171,16 @@ pub fn document(run: &Run<'_>) -> Document {
         },
         sections,
     }
+}
+
+/// The names of metrics that say how far scores are from those of a reward model's own data.
+fn drift(curves: &Curves) -> Vec<String> {
+    let names = curves.last().and_then(serde_json::Value::as_object).into_iter().flat_map(|line| line.keys());
+    let is_one = |name: &&String| {
+        !name.starts_with("eval_")
+            && ["/drift", "/beyond_range", "/beyond_bound"].iter().any(|end| name.ends_with(end))
+    };
+    names.filter(is_one).cloned().collect()
 }
 
 fn figures(run: &Run<'_>) -> Vec<Fact> {
@@ -192,7 +238,8 @@ fn ending(run: &Run<'_>) -> Option<Block> {
         Ok(Outcome::Finished { early: false, .. }) => return None,
         Ok(Outcome::Finished { early: true, .. }) => (
             Severity::Info,
-            "Stopped early: evaluations did not improve for as long as --patience allows.".to_owned(),
+            "Stopped early: evaluations did not improve for as long as --patience allows, or a --stop limit was reached."
+                .to_owned(),
         ),
         Ok(Outcome::Interrupted { .. }) => {
             (Severity::Warning, "Interrupted: rerun the same command with --resume to continue.".to_owned())
