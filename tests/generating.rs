@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::binary::World;
+use crate::binary::{World, stderr};
+use crate::support::beside;
 
 const SAMPLE: &str = "--model policy --data test.jsonl --limit 6 --max-tokens 8";
 
@@ -12,6 +13,13 @@ fn policy(world: &World) -> Result<()> {
     world
         .run("sft --model base --random-init --data train.jsonl --epochs 3 --learning-rate 1e-2 --output policy")
         .map(drop)
+}
+
+/// Runs a command and returns its messages.
+fn messages(world: &World, arguments: &str) -> Result<String> {
+    let output = world.command(arguments)?.output()?;
+    ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
+    Ok(stderr(&output))
 }
 
 /// Protects: answers do not depend on how many decode at once or on the room in the cache, and go on where a killed run
@@ -145,6 +153,90 @@ fn a_policy_is_trained_by_a_reward_model() -> Result<()> {
             false => train.to_owned(),
         };
         let train = if options.contains("--beta 0") { train.replace(" --beta 0.04", "") } else { train };
+        world.refuses(&format!("{train} {options} --output refused"), &parts)?;
+    }
+    Ok(())
+}
+
+/// Protects: `pcrm ppo` trains a policy and a critic that begins from the reward model, by the paper's recipe too; the critic
+/// loads as a model and begins another run; drift from the reward model's own data is counted; limits end a run; and
+/// what makes no sense is refused.
+#[test]
+fn a_policy_is_trained_beside_a_critic() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --constraint fixed --output rm")?;
+    let config: Value = serde_json::from_slice(&world.read("rm/config.json")?)?;
+    let range = &config["pcrm"]["scores"];
+    ensure!(
+        range["low"].as_f64() <= range["mean"].as_f64() && range["mean"].as_f64() <= range["high"].as_f64()
+    );
+    let train = "ppo --model policy --data test.jsonl --reward model:rm --max-completion-length 12 --batch 4 --epochs 9";
+    let recipe = beside("../recipes/ppo-paper.toml").display().to_string();
+    let ppo = format!("{train} --num-generations 2 --num-mini-batches 2 --max-steps 16 --learning-rate 1e-3");
+    let said = messages(&world, &format!("{ppo} --ptx-data train.jsonl --eval-split 0.3 --output ppo"))?;
+    ensure!(said.contains("the critic begins from rm") && said.contains("scores of its own data"), "{said}");
+    let lines = world.lines("ppo/metrics.jsonl")?;
+    let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
+    ensure!(steps.len() == 16, "{} steps", steps.len());
+    let names = [
+        "objective/kl",
+        "objective/scores",
+        "val/explained_variance",
+        "loss/value_avg",
+        "loss/policy_avg",
+        "rm/beyond_range",
+        "rm/drift",
+        "rm/beyond_bound",
+        "critic/grad_norm",
+        "ptx/loss",
+    ];
+    for name in names {
+        ensure!(steps[0][name].is_f64(), "{name} is not in {}", steps[0]);
+    }
+    ensure!(steps[0]["val/ratio"] == 1.0, "{}", steps[0]["val/ratio"]);
+    world.run("score --model ppo/critic --data test.jsonl --output scores.jsonl")?;
+    world.run(&format!("{ppo} --critic ppo/critic --critic-learning-rate 1e-4 --output again"))?;
+    world.run(&format!("{train} --critic policy --max-steps 1 --config '{recipe}' --output paper"))?;
+    let said = messages(&world, &format!("{ppo} --stop-score -1e9 --output limited"))?;
+    ensure!(said.contains("more than --stop-score"), "{said}");
+    ensure!(world.lines("limited/metrics.jsonl")?.len() == 8, "a limit did not end the run");
+    for (options, parts) in [
+        ("--kl-in loss --kl-estimator k1", ["kl-estimator", "k1"]),
+        ("--critic base", ["base", "score.weight"]),
+        ("--cliprange 2", ["cliprange", "2"]),
+        ("--kl-target 6 --kl-coef 0", ["kl-coef", "0"]),
+        ("--kl-coef 0 --reference base", ["--reference", "no effect"]),
+    ] {
+        world.refuses(&format!("{ppo} {options} --output refused"), &parts)?;
+    }
+    Ok(())
+}
+
+/// Protects: `pcrm online-dpo` learns from pairs of its own answers, with a bound on their margins, and refuses constraints
+/// without numbers and losses that are not of pairs.
+#[test]
+fn a_policy_is_trained_on_pairs_of_its_answers() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
+    let train = "online-dpo --model policy --data test.jsonl --reward model:rm --max-completion-length 12 --batch 4 --epochs 9 \
+                 --max-steps 4 --learning-rate 1e-3";
+    world.run(&format!("{train} --num-generations 3 --constraint length_ratio --output dpo"))?;
+    let steps = world.lines("dpo/metrics.jsonl")?;
+    let names = ["objective/scores_margin", "rewards/margins", "rewards/accuracies", "bound", "objective/kl"];
+    for name in names {
+        ensure!(steps[0][name].is_f64(), "{name} is not in {}", steps[0]);
+    }
+    ensure!(steps[0]["sampling/sampling_logp_difference/max"] == 0.0, "ratios are not 1");
+    world.run("generate --model dpo --prompt hello --max-tokens 4")?;
+    world.run(&format!("{train} --loss simpo --beta 2 --temperature 0.9 --output simpo"))?;
+    for (options, parts) in [
+        ("--constraint calibrated", ["--constraint", "pcrm calibrate"]),
+        ("--loss aot", ["loss", "sorts the pairs"]),
+        ("--loss bco_pair --constraint fixed", ["bco_pair", "one difference"]),
+        ("--num-generations 1", ["num-generations", "at least 2"]),
+    ] {
         world.refuses(&format!("{train} {options} --output refused"), &parts)?;
     }
     Ok(())

@@ -126,6 +126,7 @@ fn run(
         model,
         reference,
         critic,
+        mix: None,
         bounding: pairs.then_some(Bounding { constraint: constraint.as_ref(), priors: &priors }),
         tokenizer: &tokenizer,
         train: prompts(&tokenizer)?,

@@ -151,6 +151,23 @@ impl<M: Trainable> Learner<M> {
         batch: &Batch<'_, O>,
         progress: f64,
     ) -> Result<(Gradient, Update)> {
+        let made = self.gradient(backend, objective, batch, progress)?;
+        let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
+        let update = self.update(&made.gradients, rows)?;
+        Ok((made, update))
+    }
+
+    /// The gradient of a batch at the step at hand.
+    ///
+    /// # Errors
+    /// A loss that is not finite; the objective's and the backend's.
+    pub fn gradient<O: Objective<Model = M>>(
+        &self,
+        backend: &dyn Backend,
+        objective: &O,
+        batch: &Batch<'_, O>,
+        progress: f64,
+    ) -> Result<Gradient> {
         let model = self.model.at_step(self.optimiser.steps());
         let made = gradient(backend, objective, &model, batch, progress)?;
         let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
@@ -159,8 +176,7 @@ impl<M: Trainable> Learner<M> {
             let step = self.optimiser.steps() + 1;
             return Err(Error::NotFinite { step, what: "loss", value, rows: rows() });
         }
-        let update = self.update(&made.gradients, rows)?;
-        Ok((made, update))
+        Ok(made)
     }
 
     /// Clips gradients by their global norm and updates the weights at the learning rate of this step.

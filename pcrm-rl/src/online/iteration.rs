@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::config::{Algorithm, OnlineConfig};
 use super::critic::{CRITIC, Critic};
 use super::evaluation::evaluate;
+use super::mix::Mixing;
 use super::rollout::{Prompts, Roller, Rollout, Scored};
 use super::steering::Steering;
 use super::tree::{Step, Tree};
@@ -43,6 +44,7 @@ pub(super) struct Training<'a> {
     pub update: Update,
     pub learner: Learner<LanguageModel>,
     pub critic: Option<Critic>,
+    pub mixing: Option<Mixing<'a>>,
     pub steering: Steering,
     pub state: State,
     pub total: u64,
@@ -245,14 +247,19 @@ impl Training<'_> {
         let micro_tokens = self.trainer.micro_tokens;
         let progress = self.state.step as f64 / self.total as f64;
         let part = Part { items, updates: self.config.num_mini_batches, micro_tokens, progress };
-        let made = self.update.make(self.backend, &mut self.learner, step, &part, &self.steering)?;
-        let summary = made.0.metrics.summary();
+        let mut made = self.update.gradient(self.backend, &self.learner, step, &part, &self.steering)?;
+        if let Some(mixing) = &mut self.mixing {
+            mixing.add(self.backend, &self.learner, progress, &mut made)?;
+        }
+        let rows = || items.iter().map(|item| step.trees()[*item].origin.clone()).collect();
+        let update = self.learner.update(&made.gradients, rows)?;
+        let summary = made.metrics.summary();
         self.steering.updated(summary.get("entropy").or(summary.get("policy/entropy_avg")));
         if let Some(critic) = &mut self.critic {
             let batch = Batch { data: &*step, items, micro_tokens };
             critic.update(self.backend, &batch, progress, metrics)?;
         }
-        Ok(made)
+        Ok((made, update))
     }
 
     /// Writes the best, the worst and the first answer of a rollout.

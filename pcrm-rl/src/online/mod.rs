@@ -9,6 +9,7 @@ mod credit;
 mod critic;
 mod evaluation;
 mod iteration;
+mod mix;
 mod pairs;
 mod refill;
 mod rollout;
@@ -20,6 +21,7 @@ mod update;
 
 pub use config::{Algorithm, OnlineConfig};
 pub use critic::CRITIC;
+pub use mix::Mix;
 pub use pairs::{Bounding, OnlineDpoConfig, PairStep};
 pub use rollout::Prompts;
 pub use step::PolicyStep;

@@ -11,6 +11,7 @@ use pcrm_core::{Backend, DType, Device};
 use super::config::{Algorithm, OnlineConfig};
 use super::critic::{CRITIC, Critic, ValueStep};
 use super::iteration::Training;
+use super::mix::{Mix, Mixing};
 use super::pairs::Bounding;
 use super::refill::DRAWN;
 use super::rollout::{Prompts, Roller};
@@ -21,8 +22,11 @@ use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
 use crate::learner::Learner;
 use crate::metrics::MetricsFile;
+use crate::objective::Objective;
+use crate::objective::sft::Sft;
 use crate::offline::{Observer, Outcome, Trained};
 use crate::options::{TrainerConfig, refuse};
+use crate::order::BatchSize;
 use crate::plan::{Plan, total_steps};
 use crate::resume::Candidate;
 use crate::reward_source::{Preparation, Weighted};
@@ -43,6 +47,8 @@ pub struct OnlineRun<'a> {
     ///
     /// [`Algorithm::needs_critic`]: super::Algorithm::needs_critic
     pub critic: Option<RewardModel>,
+    /// Texts to learn beside the policy's own answers.
+    pub mix: Option<Mix<'a>>,
     /// Bounds the margins of pairs, where the algorithm makes pairs.
     pub bounding: Option<Bounding<'a>>,
     /// The policy's tokenizer, saved with it.
@@ -84,6 +90,7 @@ pub fn train(
         model,
         reference,
         critic,
+        mix,
         bounding,
         tokenizer,
         train,
@@ -142,6 +149,18 @@ pub fn train(
     (0..drawn).for_each(|_| {
         plan.next();
     });
+    let texts = of_texts(trainer, config);
+    let mixing = match mix {
+        Some(mix) => {
+            Sft.check(mix.data, &model)?;
+            let mut plan = Plan::new(Sft.sizes(mix.data), &texts);
+            (0..state.step).for_each(|_| {
+                plan.next();
+            });
+            Some(Mixing { mix, plan, micro_tokens: trainer.micro_tokens })
+        }
+        None => None,
+    };
     let exact = backend.device() == Device::Cpu && model.decoder().compute() == DType::F32;
     let engine = Engine::new(model.decoder(), fitting(budget, config, train, eval))?;
     let roller = Roller {
@@ -162,6 +181,7 @@ pub fn train(
         update,
         learner,
         critic,
+        mixing,
         state,
         total,
         plan,
@@ -188,6 +208,15 @@ pub fn train(
         }
         None => training.finish(tokenizer),
     }
+}
+
+/// The batches of texts that are learned beside answers: as many texts as prompts in an update.
+fn of_texts(trainer: &TrainerConfig, config: &OnlineConfig) -> TrainerConfig {
+    let batch = match trainer.batch {
+        BatchSize::Pairs(prompts) => BatchSize::Pairs((prompts / config.num_mini_batches).max(1)),
+        tokens => tokens,
+    };
+    TrainerConfig { batch, ..trainer.clone() }
 }
 
 /// The critic with its optimiser, at its own learning rate.

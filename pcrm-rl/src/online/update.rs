@@ -8,7 +8,7 @@ use super::steering::Steering;
 use super::step::{self, PolicyStep};
 use super::tree::{Questions, Step, Tree};
 use crate::error::Result;
-use crate::learner::{self, Learner};
+use crate::learner::Learner;
 use crate::objective::{Batch, Gradient};
 
 /// The objective of an update.
@@ -40,15 +40,15 @@ impl Update {
         }
     }
 
-    /// Updates the policy on a part of a rollout, under the coefficients in force.
-    pub fn make(
+    /// The gradient of a part of a rollout, under the coefficients in force.
+    pub fn gradient(
         &self,
         backend: &dyn Backend,
-        learner: &mut Learner<LanguageModel>,
+        learner: &Learner<LanguageModel>,
         rollout: &mut Step,
         part: &Part<'_>,
         steering: &Steering,
-    ) -> Result<(Gradient, learner::Update)> {
+    ) -> Result<Gradient> {
         let Part { items, updates, micro_tokens, progress } = *part;
         match self {
             Self::Policy(PolicyStep { loss, temperature }) => {
@@ -63,10 +63,10 @@ impl Update {
                 };
                 rollout.counted(&loss, items, updates, entropies.as_deref())?;
                 let objective = PolicyStep { loss, temperature: *temperature };
-                learner.step(backend, &objective, &Batch { data: rollout, items, micro_tokens }, progress)
+                learner.gradient(backend, &objective, &Batch { data: rollout, items, micro_tokens }, progress)
             }
             Self::Pairs(objective) => {
-                learner.step(backend, objective, &Batch { data: rollout, items, micro_tokens }, progress)
+                learner.gradient(backend, objective, &Batch { data: rollout, items, micro_tokens }, progress)
             }
         }
     }

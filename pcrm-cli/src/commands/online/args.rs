@@ -13,6 +13,7 @@ use pcrm_rl::rollout::{Budget, Sampling};
 
 use super::critic::CriticArgs;
 use super::loss::{GrpoLossArgs, OnlineDpoLossArgs, PpoLossArgs, RlooLossArgs};
+use super::mix::MixArgs;
 use crate::columns::ColumnArgs;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -52,6 +53,8 @@ pub struct PpoArgs {
     loss: PpoLossArgs,
     #[command(flatten)]
     critic: CriticArgs,
+    #[command(flatten)]
+    mix: MixArgs,
 }
 
 /// Options of `pcrm online-dpo`.
@@ -104,6 +107,8 @@ pub struct Chosen {
     pub dynamic_sampling: Option<usize>,
     /// The critic, where the algorithm has one.
     pub critic: Option<CriticArgs>,
+    /// The texts that are learned beside answers.
+    pub mix: Option<MixArgs>,
     /// The bound of margins, where the algorithm makes pairs.
     pub constraint: Option<String>,
 }
@@ -117,6 +122,7 @@ impl Chosen {
             learning_rate,
             dynamic_sampling: None,
             critic: None,
+            mix: None,
             constraint: None,
         }
     }
@@ -234,6 +240,7 @@ impl PpoArgs {
         Chosen {
             iterations: 4,
             critic: Some(self.critic.clone()),
+            mix: (!self.mix.ptx_data.is_empty()).then(|| self.mix.clone()),
             ..Chosen::new(self.loss.algorithm(), 1, PPO_RATE)
         }
     }

@@ -3,6 +3,7 @@
 mod args;
 mod critic;
 mod loss;
+mod mix;
 mod signs;
 
 use anyhow::{Context, Result, ensure};
@@ -11,11 +12,12 @@ use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::encode_prompts;
 use pcrm_core::data::preference::Ties;
 use pcrm_core::data::prompts::load_prompts;
+use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
-use pcrm_rl::online::{Algorithm, Bounding, OnlineRun, Prompts, train};
+use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
 use pcrm_rl::rollout::Stop;
 use serde_json::json;
 
@@ -77,6 +79,13 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
     let mut warnings = Warnings::default();
     let (train_prompts, eval_prompts) = prompts(args, &tokenizer, &mut warnings)?;
+    let texts = match &chosen.mix {
+        Some(mix) => {
+            let shape = ModelConfig::from_dir(&policy::base_dir(&args.model)?).with_context(at)?;
+            Some((mix.texts(args, &shape, &tokenizer, &mut warnings)?, mix))
+        }
+        None => None,
+    };
     let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
     let base = args.source().base();
     let model = base.open_language(backend.as_ref()).with_context(at)?;
@@ -110,6 +119,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         ("max-prompt-length", json!(args.rollout.max_prompt_length)),
         ("stop-tokens", json!(ends)),
         ("critic", critic.as_ref().map(critic::Origin::identity).transpose()?.unwrap_or_default()),
+        ("ptx", chosen.mix.as_ref().map(mix::MixArgs::identity).transpose()?.unwrap_or_default()),
         ("constraint", bound.as_ref().map(|bound| bound.to_tagged()).transpose()?.unwrap_or_default()),
     ])?;
     unread.unchanged()?;
@@ -153,6 +163,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         model,
         reference: reference_model,
         critic: critic_model,
+        mix: texts.as_ref().map(|(data, mix)| Mix { data, coefficient: mix.ptx_coef }),
         bounding: bound.as_deref().map(|constraint| Bounding { constraint, priors: &priors }),
         tokenizer: &tokenizer,
         train: train_prompts,

@@ -1,0 +1,74 @@
+//! Texts that PPO learns beside a policy's own answers: their options, and their reading.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use pcrm_core::data::completions::load_completions;
+use pcrm_core::data::encode::{CompletionOptions, Overlong, TrainOn, encode_completions};
+use pcrm_core::data::files::data_files;
+use pcrm_core::data::preference::Ties;
+use pcrm_core::digest;
+use pcrm_core::model::ModelConfig;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::objective::sft::Completions;
+use serde_json::{Value, json};
+
+use super::args::OnlineArgs;
+use crate::dataset::training_length;
+use crate::numbers::real;
+use crate::progress::say;
+use crate::training::completion_shortfall;
+use crate::warnings::Warnings;
+
+/// Options of texts beside answers.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Pre-training mix")]
+pub struct MixArgs {
+    /// Learn these texts too (prompts with completions, conversations or texts), as many in each update as it has prompts
+    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    pub ptx_data: Vec<PathBuf>,
+    /// Weigh their loss, −ln p by token, by C
+    #[arg(long, value_name = "C", default_value_t = 0.05, value_parser = real, requires = "ptx_data")]
+    pub ptx_coef: f64,
+}
+
+impl MixArgs {
+    /// Reads and encodes the texts.
+    ///
+    /// # Errors
+    /// Files that cannot be read, a weight that is not positive, no text that is left.
+    pub fn texts(
+        &self,
+        args: &OnlineArgs,
+        model: &ModelConfig,
+        tokenizer: &Tokenizer,
+        warnings: &mut Warnings,
+    ) -> Result<Completions> {
+        let paths = args.hub.data("--ptx-data", &self.ptx_data)?;
+        let (rows, report) = load_completions(&paths, args.columns.options(Ties::Keep)?)?;
+        say(&report.to_string());
+        let options = CompletionOptions {
+            max_length: Some(training_length(None, model)?),
+            too_long: Overlong::CutEnd,
+            train_on: TrainOn::Completion,
+        };
+        let (encoded, report) = encode_completions(&rows, tokenizer, &options)?;
+        say(&report.to_string());
+        completion_shortfall(&report)
+            .into_iter()
+            .for_each(|text| warnings.add(format!("--ptx-data: {text}")));
+        ensure!(!encoded.is_empty(), "--ptx-data: no text is left to learn");
+        Ok(Completions::new(encoded))
+    }
+
+    /// The identity of the texts and their weight.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn identity(&self) -> Result<Value> {
+        let digests: Result<Vec<String>> =
+            data_files(&self.ptx_data)?.iter().map(|path| Ok(digest::file(path)?)).collect();
+        Ok(json!([digests?, self.ptx_coef]))
+    }
+}
