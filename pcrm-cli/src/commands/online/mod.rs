@@ -18,6 +18,7 @@ use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
 use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
+use pcrm_rl::reference::Reference;
 use pcrm_rl::rollout::Stop;
 use serde_json::json;
 
@@ -90,6 +91,8 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let base = args.source().base();
     let model = base.open_language(backend.as_ref()).with_context(at)?;
     let reference_model = match online.needs_reference() {
+        // New adapters change nothing of their base, which both then share.
+        true if reference == Reference::Start && base.lora.is_some() => Some(model.without_adapters()?),
         true => match reference.base(&base)? {
             Some(base) => Some(base.open_reference(backend.as_ref())?),
             None => None,
