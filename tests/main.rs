@@ -47,6 +47,8 @@ mod resuming; // stopped, killed and damaged runs end as if nothing had happened
 mod rewards; // a saved reward model as the reward of a policy's answers
 mod rollout; // samples have the log-probabilities of training and depend on nothing beside them
 mod scheduling; // bounds that change over training: what is in force when
+mod server; // pcrm serve on a free port, and requests to it
+mod serving; // the server of reward models as its clients meet it
 mod sft; // fine-tuning: loss and gradients against transformers, runs that learn and resume
 mod speechless; // runs whose terminal, pipe or log goes away
 mod subject; // every backend on every device it opens on

@@ -38,6 +38,8 @@ mod priors;
 mod progress;
 mod record;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod suggest;
 mod template;
 mod terminal;
@@ -114,6 +116,9 @@ enum Verb {
     Merge(commands::merge::MergeArgs),
     /// Score texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
+    /// Serve reward models by the HTTP protocols of OpenRLHF, vLLM, SGLang and TEI
+    #[cfg(feature = "serve")]
+    Serve(Box<commands::serve::ServeArgs>),
     /// List, explain and apply constraints
     #[command(subcommand)]
     Constraint(ConstraintVerb),
@@ -225,6 +230,8 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Generate(args) => commands::generate::run(args),
         Verb::Merge(args) => commands::merge::run(args),
         Verb::Score(args) => commands::score::run(args),
+        #[cfg(feature = "serve")]
+        Verb::Serve(args) => commands::serve::run(args),
         Verb::Constraint(verb) => commands::constraint::run(verb),
         Verb::Data(verb) => commands::data::run(verb),
         Verb::Eval(EvalVerb::Reward(args)) => commands::eval::reward(args),

@@ -60,6 +60,7 @@ pub mod reward_source;
 pub mod rollout;
 pub mod score;
 pub mod score_range;
+pub mod sharing;
 pub mod tensorboard;
 pub mod train;
 

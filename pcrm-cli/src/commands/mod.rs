@@ -17,4 +17,6 @@ pub mod plugins;
 pub mod quickstart;
 pub mod reward;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sft;

@@ -1,0 +1,34 @@
+//! The scores of a request, and the names that answers carry.
+
+/// The scores of a request, in the order of its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Rewards, or σ of them, as the request asked.
+    pub scores: Vec<f32>,
+    /// The tokens that each score was computed from.
+    pub tokens: Vec<usize>,
+}
+
+/// The names that an answer carries.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The name of this answer.
+    pub id: &'a str,
+    /// The name of the model.
+    pub model: &'a str,
+    /// The name of the model's only label.
+    pub label: &'a str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The seconds that the request took.
+    pub seconds: f64,
+}
+
+impl Answer {
+    /// Returns the places of all scores from the highest down; equal scores keep their order.
+    pub fn ranked(&self) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.scores.len()).collect();
+        places.sort_by(|left, right| self.scores[*right].total_cmp(&self.scores[*left]));
+        places
+    }
+}

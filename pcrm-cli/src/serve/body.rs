@@ -1,0 +1,76 @@
+//! The bodies of requests, within limits of bytes and time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::refusal::{Kind, Refusal};
+
+/// The bytes of all requests that are being answered.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    /// A permit is a KiB.
+    free: Arc<Semaphore>,
+}
+
+/// A body, which counts among the bytes that are held until it is dropped.
+#[derive(Debug, Default)]
+pub struct Held {
+    pub bytes: Vec<u8>,
+    permits: Option<OwnedSemaphorePermit>,
+}
+
+impl Bytes {
+    /// Holds at most so many bytes.
+    pub fn new(most: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(most.div_ceil(1024))) }
+    }
+
+    /// Reads a body of at most `most` bytes within `time`.
+    ///
+    /// # Errors
+    /// A body that is too large, that takes too long or that breaks off; bodies that are too large together.
+    pub async fn read(&self, body: Body, most: usize, time: Duration) -> Result<Held, Refusal> {
+        match timeout(time, self.frames(body, most)).await {
+            Ok(read) => read,
+            Err(_) => {
+                let message = format!("the body did not arrive within {} seconds", time.as_secs_f64());
+                Err(Refusal::new(Kind::Slow, message))
+            }
+        }
+    }
+
+    async fn frames(&self, mut body: Body, most: usize) -> Result<Held, Refusal> {
+        let mut held = Held::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| Refusal::new(Kind::Malformed, format!("the body breaks off: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if held.bytes.len() + data.len() > most {
+                let message = format!(
+                    "the body has more than {most} bytes, the most that are taken (--max-body-bytes)"
+                );
+                return Err(Refusal::new(Kind::TooLarge, message));
+            }
+            let more = (held.bytes.len() + data.len()).div_ceil(1024) - held.bytes.len().div_ceil(1024);
+            let permits =
+                Arc::clone(&self.free).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX));
+            let permits = permits.map_err(|_| {
+                Refusal::new(
+                    Kind::Overloaded,
+                    "the requests that wait hold too many bytes; send this one again",
+                )
+            })?;
+            match &mut held.permits {
+                Some(all) => all.merge(permits),
+                None => held.permits = Some(permits),
+            }
+            held.bytes.extend_from_slice(&data);
+        }
+        Ok(held)
+    }
+}

@@ -1,0 +1,133 @@
+//! Connections: accepted within limits, served with timeouts, drained at the end.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::app::App;
+use super::tls::Tls;
+
+/// The limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// The most that are open at once; others wait to be accepted.
+    pub most: usize,
+    /// The time that a request's head may take, and that a connection may be idle.
+    pub head_time: Duration,
+    /// The time that requests on their way have once the server stops.
+    pub drain_time: Duration,
+}
+
+/// The bytes of a request's head.
+const HEAD_BYTES: usize = 64 << 10;
+/// The time in which clients of open connections hear that these close.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The time without a new connection after which none is on its way.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Serves connections until `stop` is there, then answers what is on its way. Returns false where requests were still
+/// unanswered at the end of their time.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    limits: Connections,
+    stop: impl Future<Output = ()>,
+) -> bool {
+    let doors = Doors { app: Arc::clone(&app), router, tls, limits, graceful: GracefulShutdown::new() };
+    let free = Arc::new(Semaphore::new(limits.most));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            next = accepted(&listener, &free) => next,
+        };
+        doors.open(next);
+    }
+    app.stopping.store(true, Ordering::Relaxed);
+    // Clients that the system has let in already are served too; those that come later find no server.
+    let until = Instant::now() + FAREWELL.min(limits.drain_time);
+    while let Ok(next) = timeout_at(until.min(Instant::now() + QUIET), accepted(&listener, &free)).await {
+        doors.open(next);
+    }
+    drop(listener);
+    // Answers from now on close their connection, so that no client sends a request into a closing one.
+    tokio::time::sleep_until(until).await;
+    timeout(limits.drain_time, doors.graceful.shutdown()).await.is_ok()
+}
+
+/// Waits for a connection, and for room for it.
+async fn accepted(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    let permit = Arc::clone(free).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) => {
+                // The client is gone already, or the system has no more files for now.
+                tracing::warn!("a connection could not be accepted: {error}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// What new connections get.
+struct Doors {
+    app: Arc<App>,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    limits: Connections,
+    graceful: GracefulShutdown,
+}
+
+impl Doors {
+    fn open(&self, (stream, permit): (TcpStream, Option<OwnedSemaphorePermit>)) {
+        let _ = stream.set_nodelay(true);
+        let (app, router, head_time) = (Arc::clone(&self.app), self.router.clone(), self.limits.head_time);
+        let watcher = self.graceful.watcher();
+        let acceptor = self.tls.as_ref().map(|tls| tls.acceptor());
+        tokio::spawn(async move {
+            app.metrics.connections.fetch_add(1, Ordering::Relaxed);
+            match acceptor {
+                None => serve_one(stream, router, head_time, watcher).await,
+                Some(acceptor) => {
+                    if let Ok(Ok(stream)) = timeout(head_time, acceptor.accept(stream)).await {
+                        serve_one(stream, router, head_time, watcher).await;
+                    }
+                }
+            }
+            app.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        });
+    }
+}
+
+async fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    head_time: Duration,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(HEAD_BYTES);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!("a connection ended: {error}");
+    }
+}

@@ -1,0 +1,192 @@
+//! A reward model as it is served: how requests become its tokens.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use pcrm_core::data::conversation::{Content, Message};
+use pcrm_core::data::encode::{encode_text, strip_padding};
+use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::sharing::{SharedScores, score_shared};
+
+use super::ask::{Input, Side, TooLong};
+use super::ending::Ending;
+use super::refusal::{Kind, Refusal};
+use super::scores::Range;
+
+/// A model whose scores are computed on one thread.
+pub trait Scorer: Send {
+    /// Computes the score of every sequence, in one pass.
+    ///
+    /// # Errors
+    /// The model's.
+    fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores>;
+}
+
+impl Scorer for RewardModel {
+    fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
+        Ok(score_shared(self, sequences)?)
+    }
+}
+
+/// A model under its name. A reload makes another one; requests keep the one that they were tokenised for.
+pub struct Model {
+    pub name: String,
+    pub dir: PathBuf,
+    /// The digest of the folder's files.
+    pub sha: String,
+    /// The name of the only label, from `config.json`.
+    pub label: String,
+    /// The most tokens of a sequence.
+    pub most: usize,
+    /// The range of scores in training, where it is known.
+    pub range: Option<Range>,
+    tokenizer: Tokenizer,
+    ending: Ending,
+    vocabulary: usize,
+    pad: Option<u32>,
+    scorer: Mutex<Box<dyn Scorer>>,
+}
+
+/// How texts of which protocols are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Close {
+    /// Queries of OpenRLHF end as in training; other texts are scored as they are
+    #[default]
+    Openrlhf,
+    /// All texts end as in training
+    All,
+    /// All texts are scored as they are
+    None,
+}
+
+/// What a model's folder says.
+pub struct Folder {
+    pub name: String,
+    pub dir: PathBuf,
+    pub sha: String,
+    pub range: Option<Range>,
+}
+
+impl Model {
+    /// Puts a model's parts together.
+    pub fn new(
+        folder: Folder,
+        config: &ModelConfig,
+        tokenizer: Tokenizer,
+        most: usize,
+        scorer: Box<dyn Scorer>,
+    ) -> Self {
+        let label = label(&folder.dir).unwrap_or_else(|| "LABEL_0".to_owned());
+        Self {
+            name: folder.name,
+            dir: folder.dir,
+            sha: folder.sha,
+            label,
+            most,
+            range: folder.range,
+            ending: Ending::of(&tokenizer),
+            tokenizer,
+            vocabulary: config.vocabulary,
+            pad: config.pad,
+            scorer: Mutex::new(scorer),
+        }
+    }
+
+    /// Computes the scores of sequences.
+    ///
+    /// # Errors
+    /// The model's.
+    pub fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
+        let scorer = self.scorer.lock().map_err(|_| anyhow::anyhow!("the model's thread ended"))?;
+        scorer.scores(sequences)
+    }
+
+    /// Returns the token ids of an input.
+    ///
+    /// # Errors
+    /// What the tokenizer or the template refuses; a sequence without tokens, with one that the model does not have, or
+    /// with too many.
+    pub fn tokens(&self, input: &Input, too_long: TooLong, close: Close) -> Result<Vec<u32>, Refusal> {
+        let mut ids =
+            self.encoded(input, close).map_err(|error| Refusal::new(Kind::Invalid, error.to_string()))?;
+        if let Some(pad) = self.pad {
+            strip_padding(&mut ids, pad);
+        }
+        if ids.is_empty() {
+            return Err(Refusal::new(Kind::Empty, "the text has no tokens; expected at least one"));
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            let message = format!("token id {id} is outside the model's vocabulary of {}", self.vocabulary);
+            return Err(Refusal::new(Kind::Invalid, message));
+        }
+        self.cut(&mut ids, too_long)?;
+        Ok(ids)
+    }
+
+    fn encoded(&self, input: &Input, close: Close) -> pcrm_core::Result<Vec<u32>> {
+        let tokenizer = &self.tokenizer;
+        match input {
+            Input::Ids(ids) => Ok(ids.clone()),
+            Input::Text { text, closed, .. } if *closed && close != Close::None || close == Close::All => {
+                let ended = self.ending.end(text);
+                match ended.is_whole {
+                    true => tokenizer.encode_rendered(&ended.text),
+                    false => tokenizer.encode(&ended.text),
+                }
+            }
+            Input::Text { text, bare, .. } => match *bare || self.ending.has_bos(text) {
+                true => tokenizer.encode_rendered(text),
+                false => tokenizer.encode(text),
+            },
+            Input::Chat { messages, generation_prompt: false } => {
+                encode_text(None, &Content::Messages(messages.clone()), tokenizer, self.pad)
+            }
+            Input::Chat { messages, generation_prompt: true } => {
+                tokenizer.encode_rendered(&tokenizer.render_chat(messages, true)?)
+            }
+            Input::Pair { prompt, answer } if tokenizer.has_chat_template() => {
+                let turns = vec![Message::new("user", prompt), Message::new("assistant", answer)];
+                encode_text(None, &Content::Messages(turns), tokenizer, self.pad)
+            }
+            Input::Pair { prompt, answer } => {
+                let [prompt, answer] = [prompt, answer].map(|text| Content::Text(text.clone()));
+                encode_text(Some(&prompt), &answer, tokenizer, self.pad)
+            }
+        }
+    }
+
+    /// Refuses a sequence of too many tokens, or cuts it.
+    fn cut(&self, ids: &mut Vec<u32>, too_long: TooLong) -> Result<(), Refusal> {
+        let (length, most) = (ids.len(), self.most);
+        match too_long {
+            TooLong::Cut { to: Some(to), .. } if to > most => {
+                let message =
+                    format_args!("it is {to}; expected at most {most}, which is what the model reads");
+                Err(Refusal::field("truncate_prompt_tokens", message))
+            }
+            TooLong::Cut { side, to } => {
+                let kept = to.unwrap_or(most).min(length);
+                match side {
+                    Side::Left => drop(ids.drain(..length - kept)),
+                    Side::Right => ids.truncate(kept),
+                }
+                Ok(())
+            }
+            TooLong::Refuse if length > most => {
+                let message = format!(
+                    "the text has {length} tokens; expected at most {most} (ask to cut it, or shorten it)"
+                );
+                Err(Refusal::new(Kind::Invalid, message))
+            }
+            TooLong::Refuse => Ok(()),
+        }
+    }
+}
+
+/// The name of the only label in `config.json`.
+fn label(dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(dir.join("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+    config["id2label"]["0"].as_str().map(str::to_owned)
+}

@@ -1,0 +1,111 @@
+//! The thread that has the models: it computes one batch after the other.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tokio::sync::oneshot;
+
+use super::metrics::Metrics;
+use super::queue::{BatchLimits, Job, Queue, Waiting};
+use super::refusal::{Kind, Refusal};
+
+/// Starts the thread. The receiver hears when it ended, however it did.
+///
+/// # Errors
+/// A system without another thread.
+pub fn start(
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+    limits: BatchLimits,
+) -> Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
+    let (ended, ends) = oneshot::channel();
+    let run = move || {
+        let _end = End { queue: Arc::clone(&queue), ended: Some(ended) };
+        while let Some(batch) = queue.next(limits) {
+            compute(&batch, &metrics);
+        }
+    };
+    let handle = thread::Builder::new().name("model".into()).spawn(run).context("the model's thread")?;
+    Ok((handle, ends))
+}
+
+/// Refuses all that waits once the thread ends, by a panic too.
+struct End {
+    queue: Arc<Queue>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.queue
+            .refuse_all(&Refusal::new(Kind::Failed, "the model's thread ended; the server is stopping"));
+        if let Some(ended) = self.ended.take() {
+            let _ = ended.send(());
+        }
+    }
+}
+
+/// Computes a batch. Where it fails, each of its sequences is computed alone, so that one harms no other.
+fn compute(batch: &[Job], metrics: &Metrics) {
+    let requests = requests(batch);
+    requests.iter().for_each(|request| request.begin());
+    let begun = Instant::now();
+    match pass(batch, metrics) {
+        Ok(scores) => {
+            requests.iter().for_each(|request| request.computed(begun.elapsed()));
+            batch.iter().zip(scores).for_each(|(job, score)| give(job, score));
+        }
+        Err(error) if batch.len() > 1 => {
+            tracing::warn!(
+                "a batch of {} sequences failed, and each is computed alone: {error:#}",
+                batch.len()
+            );
+            for job in batch.chunks(1) {
+                let begun = Instant::now();
+                match pass(job, metrics) {
+                    Ok(scores) => {
+                        job[0].request.computed(begun.elapsed());
+                        scores.into_iter().for_each(|score| give(&job[0], score));
+                    }
+                    Err(error) => fail(&job[0], &error),
+                }
+            }
+        }
+        Err(error) => batch.iter().for_each(|job| fail(job, &error)),
+    }
+}
+
+fn pass(batch: &[Job], metrics: &Metrics) -> Result<Vec<f32>> {
+    let Some(first) = batch.first() else { return Ok(Vec::new()) };
+    let sequences: Vec<&[u32]> = batch.iter().map(|job| &job.ids[..]).collect();
+    let begun = Instant::now();
+    let shared = first.model.scores(&sequences)?;
+    let tokens: usize = sequences.iter().map(|ids| ids.len()).sum();
+    metrics.batch(&first.model.name, &shared, tokens, begun.elapsed());
+    Ok(shared.scores)
+}
+
+fn give(job: &Job, score: f32) {
+    match score.is_finite() {
+        true => job.request.score(job.place, score),
+        false => {
+            let message = format!("the score is {score}: the model's weights are broken");
+            job.request.refuse(&Refusal::new(Kind::Failed, message));
+        }
+    }
+}
+
+fn fail(job: &Job, error: &anyhow::Error) {
+    tracing::error!("a sequence of {} tokens has no score: {error:#}", job.ids.len());
+    job.request.refuse(&Refusal::new(Kind::Failed, format!("the model failed: {error:#}")));
+}
+
+/// The requests of a batch, each once.
+fn requests(batch: &[Job]) -> Vec<Arc<Waiting>> {
+    let mut known = HashSet::new();
+    let requests = batch.iter().map(|job| &job.request);
+    requests.filter(|request| known.insert(Arc::as_ptr(request))).cloned().collect()
+}

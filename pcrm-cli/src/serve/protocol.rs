@@ -1,0 +1,201 @@
+//! The protocols, told apart by the path and the fields of a request.
+
+use serde_json::Value;
+
+use super::answer::{Answer, Named};
+use super::ask::Ask;
+use super::refusal::{Kind, Refusal};
+use super::vllm::Ranking;
+use super::{openrlhf, sglang, tei, vllm};
+
+/// A family of clients: it decides how refusals are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    OpenRlhf,
+    Vllm,
+    Sglang,
+    Tei,
+}
+
+/// The family that paths and fields which two families share belong to: `/v1/classify` and `/v1/rerank`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Dialect {
+    /// σ of scores unless `use_activation` is false, and vLLM's form of a ranking
+    #[default]
+    Vllm,
+    /// Raw scores, and SGLang's form of a ranking
+    Sglang,
+}
+
+/// A route that scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    GetReward,
+    Classify,
+    V1Classify,
+    Pooling,
+    Score,
+    V1Score,
+    Rerank,
+    V1Rerank,
+    Embeddings,
+    Predict,
+}
+
+/// Every path that scores, with its route.
+pub const PATHS: [(&str, Route); 14] = [
+    ("/get_reward", Route::GetReward),
+    ("/", Route::GetReward),
+    ("/classify", Route::Classify),
+    ("/v1/classify", Route::V1Classify),
+    ("/pooling", Route::Pooling),
+    ("/v1/pooling", Route::Pooling),
+    ("/score", Route::Score),
+    ("/v1/score", Route::V1Score),
+    ("/rerank", Route::Rerank),
+    ("/v1/rerank", Route::V1Rerank),
+    ("/v2/rerank", Route::Rerank),
+    ("/embeddings", Route::Embeddings),
+    ("/v1/embeddings", Route::Embeddings),
+    ("/predict", Route::Predict),
+];
+
+/// A request: what it asks for, and how its answer is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub ask: Ask,
+    pub form: Form,
+}
+
+/// The forms of answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Form {
+    OpenRlhf,
+    VllmClasses,
+    VllmPooled { is_base64: bool },
+    VllmScores,
+    VllmRanked(Ranking),
+    SglangClasses { single: bool },
+    SglangRanked(Ranking),
+    Embeddings { is_base64: bool },
+    TeiPredictions { single: bool },
+    TeiRanked(Option<Vec<String>>),
+}
+
+impl Family {
+    /// Returns the family of a request, by its path and the names of its fields.
+    pub fn of(route: Route, body: &Value, dialect: Dialect) -> Self {
+        let has = |name: &str| body.get(name).is_some();
+        match route {
+            Route::GetReward => Self::OpenRlhf,
+            Route::Classify if has("text") || has("input_ids") => Self::Sglang,
+            Route::Classify | Route::V1Classify if has("inputs") => Self::Tei,
+            Route::Rerank | Route::V1Rerank if has("texts") => Self::Tei,
+            Route::V1Score if has("label_token_ids") => Self::Sglang,
+            Route::V1Classify | Route::V1Rerank if dialect == Dialect::Sglang => Self::Sglang,
+            Route::Classify | Route::V1Classify | Route::Pooling | Route::Score | Route::V1Score => {
+                Self::Vllm
+            }
+            Route::Rerank | Route::V1Rerank => Self::Vllm,
+            Route::Embeddings => Self::Sglang,
+            Route::Predict => Self::Tei,
+        }
+    }
+
+    /// Writes a refusal: its status and its body.
+    pub fn refuse(self, refusal: &Refusal) -> (u16, Value) {
+        match self {
+            Self::OpenRlhf => openrlhf::refuse(refusal),
+            Self::Vllm => vllm::refuse(refusal),
+            Self::Sglang => sglang::refuse(refusal),
+            Self::Tei => tei::refuse(refusal),
+        }
+    }
+}
+
+impl Request {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// A body that is no request of the route.
+    pub fn read(route: Route, family: Family, body: &Value) -> Result<Self, Refusal> {
+        let (ask, form) = match (route, family) {
+            (Route::GetReward, _) => (openrlhf::read(body)?, Form::OpenRlhf),
+            (Route::Classify | Route::V1Classify | Route::Predict, Family::Tei) => {
+                let (ask, single) = tei::read_predict(body)?;
+                (ask, Form::TeiPredictions { single })
+            }
+            (Route::Rerank | Route::V1Rerank, Family::Tei) => {
+                let (ask, texts) = tei::read_rerank(body)?;
+                (ask, Form::TeiRanked(texts))
+            }
+            (Route::Classify, Family::Sglang) => {
+                let (ask, single) = sglang::read_classify(body)?;
+                (ask, Form::SglangClasses { single })
+            }
+            (Route::V1Classify, Family::Sglang) => {
+                let ask = vllm::read_inputs(body)?;
+                let raw = body.get("use_activation") != Some(&Value::Bool(true));
+                (Ask { raw, ..ask }, Form::VllmClasses)
+            }
+            (Route::V1Rerank, Family::Sglang) => {
+                let (ask, ranking) = sglang::read_ranking(body)?;
+                (ask, Form::SglangRanked(ranking))
+            }
+            (Route::V1Score, Family::Sglang) => {
+                let message = "label_token_ids: probabilities of tokens are a language model's; this is a reward model: \
+                               use /v1/classify or /v1/embeddings";
+                return Err(Refusal::new(Kind::Invalid, message));
+            }
+            (Route::Pooling, _) => {
+                let is_base64 = vllm::is_base64(body)?;
+                (vllm::read_inputs(body)?, Form::VllmPooled { is_base64 })
+            }
+            (Route::Classify | Route::V1Classify, _) => (vllm::read_inputs(body)?, Form::VllmClasses),
+            (Route::Score | Route::V1Score, _) => (vllm::read_pairs(body)?, Form::VllmScores),
+            (Route::Rerank | Route::V1Rerank, _) => {
+                let (ask, ranking) = vllm::read_rerank(body)?;
+                (ask, Form::VllmRanked(ranking))
+            }
+            (Route::Embeddings, _) => {
+                let is_base64 = vllm::is_base64(body)?;
+                (sglang::read_embeddings(body)?, Form::Embeddings { is_base64 })
+            }
+            (Route::Predict, _) => return Err(Refusal::new(Kind::Malformed, "no request of /predict")),
+        };
+        match ask.inputs.is_empty() {
+            true => Err(Refusal::new(Kind::Empty, "the request has nothing to score")),
+            false => Ok(Self { ask, form }),
+        }
+    }
+}
+
+impl Form {
+    /// The family of clients that read the form.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::OpenRlhf => Family::OpenRlhf,
+            Self::VllmClasses | Self::VllmPooled { .. } | Self::VllmScores | Self::VllmRanked(_) => {
+                Family::Vllm
+            }
+            Self::SglangClasses { .. } | Self::SglangRanked(_) | Self::Embeddings { .. } => Family::Sglang,
+            Self::TeiPredictions { .. } | Self::TeiRanked(_) => Family::Tei,
+        }
+    }
+
+    /// Writes an answer.
+    pub fn write(&self, answer: &Answer, named: &Named<'_>) -> Value {
+        match self {
+            Self::OpenRlhf => openrlhf::write(&answer.scores),
+            Self::VllmClasses => vllm::write_classes(answer, named),
+            Self::VllmPooled { is_base64 } => vllm::write_pooled(answer, named, *is_base64),
+            Self::VllmScores => vllm::write_scores(answer, named),
+            Self::VllmRanked(ranking) => vllm::write_ranked(answer, named, ranking),
+            Self::SglangClasses { single } => sglang::write_classes(answer, named, *single),
+            Self::SglangRanked(ranking) => sglang::write_ranked(answer, named, ranking),
+            Self::Embeddings { is_base64 } => sglang::write_embeddings(answer, named, *is_base64),
+            Self::TeiPredictions { single } => tei::write_predictions(answer, named, *single),
+            Self::TeiRanked(texts) => tei::write_ranked(answer, texts.as_deref()),
+        }
+    }
+}

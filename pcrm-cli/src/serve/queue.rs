@@ -1,0 +1,226 @@
+//! The queue between requests and the thread that has the models.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pcrm_core::data::encode::common_prefix;
+use tokio::sync::oneshot;
+
+use super::model::Model;
+use super::refusal::{Kind, Refusal};
+
+/// One sequence that waits for its score.
+pub struct Job {
+    pub model: Arc<Model>,
+    pub ids: Arc<[u32]>,
+    /// The number of the sequence in its request.
+    pub place: usize,
+    pub request: Arc<Waiting>,
+}
+
+/// A request whose scores are awaited.
+pub struct Waiting {
+    pub queued: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    scores: Vec<f32>,
+    open: usize,
+    /// The seconds from queueing to the first batch, and those of computing.
+    timing: Timing,
+    client: Option<oneshot::Sender<Result<Computed, Refusal>>>,
+}
+
+/// The time that a request waited, and the time of the batches that computed it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Timing {
+    pub waited: Option<Duration>,
+    pub computing: Duration,
+}
+
+/// The scores of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Computed {
+    pub scores: Vec<f32>,
+    pub timing: Timing,
+}
+
+impl Waiting {
+    /// A request of so many sequences, and where its scores arrive.
+    pub fn new(count: usize) -> (Arc<Self>, oneshot::Receiver<Result<Computed, Refusal>>) {
+        let (client, scores) = oneshot::channel();
+        let state =
+            State { scores: vec![0.0; count], open: count, timing: Timing::default(), client: Some(client) };
+        (Arc::new(Self { queued: Instant::now(), state: Mutex::new(state) }), scores)
+    }
+
+    /// Returns true if nobody waits any more.
+    pub fn is_gone(&self) -> bool {
+        held(&self.state).client.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Notes that a batch with sequences of the request begins.
+    pub fn begin(&self) {
+        held(&self.state).timing.waited.get_or_insert(self.queued.elapsed());
+    }
+
+    /// Takes the score of a sequence; the last one sends the answer.
+    pub fn score(&self, place: usize, score: f32) {
+        let mut state = held(&self.state);
+        if let Some(slot) = state.scores.get_mut(place) {
+            *slot = score;
+            state.open -= 1;
+        }
+        if state.open == 0
+            && let Some(client) = state.client.take()
+        {
+            let scores = std::mem::take(&mut state.scores);
+            // The client may be gone.
+            let _ = client.send(Ok(Computed { scores, timing: state.timing }));
+        }
+    }
+
+    /// Adds the time of a batch.
+    pub fn computed(&self, time: Duration) {
+        held(&self.state).timing.computing += time;
+    }
+
+    /// Refuses the request.
+    pub fn refuse(&self, refusal: &Refusal) {
+        if let Some(client) = held(&self.state).client.take() {
+            let _ = client.send(Err(refusal.clone()));
+        }
+    }
+}
+
+/// What a batch may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// The most tokens, those that sequences begin with alike counted once.
+    pub tokens: usize,
+    /// The most sequences.
+    pub sequences: usize,
+    /// How long a batch waits for more after its first sequence.
+    pub wait: Duration,
+}
+
+/// Sequences in the order of their arrival.
+#[derive(Default)]
+pub struct Queue {
+    jobs: Mutex<Jobs>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    closed: bool,
+}
+
+/// The fewest tokens in common that count, as in [`pcrm_rl::sharing`].
+const LEAST_SHARED: usize = 16;
+
+impl Queue {
+    /// Adds the sequences of a request.
+    ///
+    /// # Errors
+    /// A queue that is closed.
+    pub fn push(&self, jobs: Vec<Job>) -> Result<(), Refusal> {
+        let mut held = held(&self.jobs);
+        if held.closed {
+            return Err(Refusal::new(Kind::Stopping, "the server is stopping"));
+        }
+        held.waiting.extend(jobs);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The number of sequences that wait.
+    pub fn len(&self) -> usize {
+        held(&self.jobs).waiting.len()
+    }
+
+    /// Takes no more sequences; the batches that are waiting are still given.
+    pub fn close(&self) {
+        held(&self.jobs).closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Takes no more sequences and refuses those that wait.
+    pub fn refuse_all(&self, refusal: &Refusal) {
+        let mut jobs = held(&self.jobs);
+        jobs.closed = true;
+        jobs.waiting.drain(..).for_each(|job| job.request.refuse(refusal));
+    }
+
+    /// Waits for the next batch: sequences of one model in the order of their arrival, without those whose client is gone;
+    /// `None` once the queue is closed and empty.
+    pub fn next(&self, limits: BatchLimits) -> Option<Vec<Job>> {
+        let mut jobs = held(&self.jobs);
+        loop {
+            let has_waited = !jobs.waiting.is_empty();
+            if has_waited {
+                if !limits.wait.is_zero() && !jobs.closed {
+                    drop(jobs);
+                    std::thread::sleep(limits.wait);
+                    jobs = held(&self.jobs);
+                }
+                let batch = jobs.batch(limits);
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+                continue;
+            }
+            if jobs.closed {
+                return None;
+            }
+            jobs = self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Jobs {
+    fn batch(&mut self, limits: BatchLimits) -> Vec<Job> {
+        let mut batch: Vec<Job> = Vec::new();
+        let (mut seen, mut tokens) = (BTreeSet::new(), 0);
+        let mut others = Vec::new();
+        while batch.len() < limits.sequences {
+            let Some(job) = self.waiting.pop_front() else { break };
+            if job.request.is_gone() {
+                continue;
+            }
+            if batch.first().is_some_and(|first| !Arc::ptr_eq(&first.model, &job.model)) {
+                others.push(job);
+                continue;
+            }
+            let new = new_tokens(&seen, &job.ids);
+            if !batch.is_empty() && tokens + new > limits.tokens {
+                self.waiting.push_front(job);
+                break;
+            }
+            tokens += new;
+            seen.insert(job.ids.clone());
+            batch.push(job);
+        }
+        others.into_iter().rev().for_each(|job| self.waiting.push_front(job));
+        batch
+    }
+}
+
+/// The tokens of a sequence that no sequence of the batch begins with.
+fn new_tokens(seen: &BTreeSet<Arc<[u32]>>, ids: &Arc<[u32]>) -> usize {
+    if seen.contains(ids) {
+        return 0;
+    }
+    let before = seen.range::<[u32], _>((Bound::Unbounded, Bound::Excluded(&ids[..]))).next_back();
+    let behind = seen.range::<[u32], _>((Bound::Excluded(&ids[..]), Bound::Unbounded)).next();
+    let shared = before.into_iter().chain(behind).map(|other| common_prefix(other, ids)).max().unwrap_or(0);
+    ids.len() - if shared >= LEAST_SHARED { shared } else { 0 }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,138 @@
+//! The scores that a model gave, beside the scores that it gave in training.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+/// The range of a model's scores in training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Range {
+    pub low: f64,
+    /// The mean, where it is known.
+    pub mean: Option<f64>,
+    pub high: f64,
+    /// Where the range is from.
+    pub source: String,
+}
+
+impl Range {
+    /// A range that the user gave.
+    pub fn given(low: f64, high: f64) -> Self {
+        Self { low, mean: None, high, source: "--range".to_owned() }
+    }
+
+    /// Reads the range from the metrics that training left in a model's folder: that of its last evaluation, or else of its
+    /// last steps.
+    pub fn of_folder(dir: &Path) -> Option<Self> {
+        const STEPS: usize = 50;
+        let text = fs::read_to_string(dir.join("metrics.jsonl")).ok()?;
+        let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let read = |line: &Value, prefix: &str| {
+            let of = |name: &str| {
+                line[format!("{prefix}{name}_reward")].as_f64().filter(|value| value.is_finite())
+            };
+            Some((of("min")?, of("mean")?, of("max")?))
+        };
+        if let Some((low, mean, high)) = lines.iter().rev().find_map(|line| read(line, "eval_")) {
+            let source = "metrics.jsonl, the last evaluation".to_owned();
+            return Some(Self { low, mean: Some(mean), high, source });
+        }
+        let steps: Vec<_> = lines.iter().rev().filter_map(|line| read(line, "")).take(STEPS).collect();
+        let low = steps.iter().map(|(low, ..)| *low).reduce(f64::min)?;
+        let high = steps.iter().map(|(.., high)| *high).reduce(f64::max)?;
+        let mean = steps.iter().map(|(_, mean, _)| mean).sum::<f64>() / steps.len() as f64;
+        let source = format!("metrics.jsonl, the last {} steps", steps.len());
+        Some(Self { low, mean: Some(mean), high, source })
+    }
+
+    /// The middle that drift is measured from.
+    pub fn middle(&self) -> f64 {
+        self.mean.unwrap_or((self.low + self.high) / 2.0)
+    }
+}
+
+/// The last scores of a model.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<VecDeque<f32>>);
+
+/// A summary of scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    pub count: usize,
+    pub mean: f64,
+    /// The standard deviation of the scores.
+    pub deviation: f64,
+    /// The share of scores outside the range of training, where that is known.
+    pub outside: Option<f64>,
+    /// The distance of the mean from training's, in half widths of the range, where that is known.
+    pub drift: Option<f64>,
+}
+
+impl Recent {
+    /// The number of scores that are kept.
+    const KEPT: usize = 4096;
+
+    pub fn add(&self, scores: impl IntoIterator<Item = f32>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(scores);
+        let surplus = kept.len().saturating_sub(Self::KEPT);
+        kept.drain(..surplus);
+    }
+
+    /// Summarises the last scores; none before the first.
+    pub fn summary(&self, range: Option<&Range>) -> Option<Summary> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_empty() {
+            return None;
+        }
+        let count = kept.len() as f64;
+        let mean = kept.iter().map(|score| f64::from(*score)).sum::<f64>() / count;
+        let square = kept.iter().map(|score| (f64::from(*score) - mean).powi(2)).sum::<f64>() / count;
+        let is_outside = |range: &Range, score: f32| !(range.low..=range.high).contains(&f64::from(score));
+        let outside =
+            range.map(|range| kept.iter().filter(|score| is_outside(range, **score)).count() as f64 / count);
+        let half = |range: &Range| (range.high - range.low) / 2.0;
+        let drift =
+            range.filter(|range| half(range) > 0.0).map(|range| (mean - range.middle()) / half(range));
+        Some(Summary { count: kept.len(), mean, deviation: square.sqrt(), outside, drift })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the last evaluation is the range, or else the last steps, and a folder without either has none.
+    #[test]
+    fn ranges_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Range::of_folder(dir.path()), None);
+        let step = |low: f64| format!("{{\"min_reward\":{low},\"mean_reward\":0.5,\"max_reward\":1}}\n");
+        let steps = step(-1.0) + &step(-3.0) + "{\"loss\": 1}\nbroken\n";
+        fs::write(dir.path().join("metrics.jsonl"), &steps).unwrap();
+        let range = Range::of_folder(dir.path()).unwrap();
+        assert_eq!((range.low, range.mean, range.high), (-3.0, Some(0.5), 1.0));
+        let evaluated =
+            steps + "{\"eval_min_reward\":-2,\"eval_mean_reward\":0,\"eval_max_reward\":2}\n" + &step(-9.0);
+        fs::write(dir.path().join("metrics.jsonl"), evaluated).unwrap();
+        let range = Range::of_folder(dir.path()).unwrap();
+        assert_eq!((range.low, range.mean, range.high), (-2.0, Some(0.0), 2.0));
+    }
+
+    /// Protects: the summary forgets old scores and counts what is outside.
+    #[test]
+    fn recent_scores_are_summarised() {
+        let recent = Recent::default();
+        assert_eq!(recent.summary(None), None);
+        recent.add(std::iter::repeat_n(100.0, Recent::KEPT));
+        recent.add(std::iter::repeat_n(1.0, Recent::KEPT / 2));
+        recent.add(std::iter::repeat_n(3.0, Recent::KEPT / 2));
+        let summary = recent.summary(Some(&Range::given(-2.0, 2.0))).unwrap();
+        let expected =
+            Summary { count: 4096, mean: 2.0, deviation: 1.0, outside: Some(0.5), drift: Some(1.0) };
+        assert_eq!(summary, expected);
+    }
+}

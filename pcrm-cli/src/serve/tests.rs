@@ -1,0 +1,186 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use pcrm_core::model::ModelConfig;
+use pcrm_core::text::Tokenizer;
+use pcrm_rl::sharing::SharedScores;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+
+use super::app::App;
+use super::ending::Ending;
+use super::model::{Close, Folder, Model, Scorer};
+use super::models::{Load, Models};
+use super::owner;
+use super::protocol::Dialect;
+use super::queue::{BatchLimits, Job, Queue, Waiting};
+use super::refusal::Kind;
+use super::{Rules, routes};
+
+/// A scorer that gives the last token's id.
+pub struct Fake {
+    /// True to fail where the last token is one of those below.
+    fails: bool,
+}
+
+/// The last token on which the scorer fails, and those on which it gives no number and panics.
+const FAILS: u32 = 7;
+const NO_NUMBER: u32 = 8;
+const PANICS: u32 = 9;
+
+impl Scorer for Fake {
+    fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
+        let last = |ids: &&[u32]| ids.last().copied().unwrap_or_default() + if self.fails { 0 } else { 1000 };
+        anyhow::ensure!(!sequences.iter().any(|ids| last(ids) == FAILS), "no memory");
+        assert!(!sequences.iter().any(|ids| last(ids) == PANICS), "a broken kernel");
+        let score = |ids: &&[u32]| if last(ids) == NO_NUMBER { f32::NAN } else { last(ids) as f32 };
+        let rows = sequences.iter().map(|ids| ids.len()).sum();
+        Ok(SharedScores { scores: sequences.iter().map(score).collect(), rows })
+    }
+}
+
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text")).join(name)
+}
+
+fn model(name: &str, fails: bool) -> Model {
+    let config = json!({
+        "model_type": "llama", "vocab_size": 384, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "max_position_embeddings": 64
+    });
+    let config = ModelConfig::from_json(config.as_object().cloned().unwrap(), Path::new("x")).unwrap();
+    let dir = golden("plain");
+    let tokenizer = Tokenizer::from_dir(&dir).unwrap();
+    let folder = Folder { name: name.to_owned(), dir, sha: "0".to_owned(), range: None };
+    Model::new(folder, &config, tokenizer, 64, Box::new(Fake { fails }))
+}
+
+pub fn rules() -> Rules {
+    Rules {
+        requests: 64,
+        inputs: 16,
+        body_bytes: 20_000,
+        body_time: Duration::from_secs(5),
+        batch_tokens: 256,
+        batch_sequences: 16,
+        dialect: Dialect::Vllm,
+        close: Close::Openrlhf,
+        raw: false,
+        cut: false,
+    }
+}
+
+pub const LIMITS: BatchLimits = BatchLimits { tokens: 256, sequences: 16, wait: Duration::ZERO };
+
+/// An app over fake models, and the news of its model thread's end.
+pub fn app(names: &[&str], fails: bool) -> (Arc<App>, oneshot::Receiver<()>) {
+    let load: Load = Box::new(move |name, _| Ok(model(name, fails)));
+    let names: Vec<(String, PathBuf)> =
+        names.iter().map(|name| ((*name).to_owned(), golden("plain"))).collect();
+    let models = Models::load(&names, load).unwrap();
+    let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());
+    let (_, ended) = owner::start(Arc::clone(&queue), Arc::clone(&metrics), LIMITS).unwrap();
+    (Arc::new(App::new(models, queue, metrics, Default::default(), rules())), ended)
+}
+
+async fn post(app: &Arc<App>, path: &str, body: &Value) -> (u16, Value) {
+    let request = Request::post(path).body(Body::from(body.to_string())).unwrap();
+    let response = routes::router(Arc::clone(app)).oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap())
+}
+
+/// Protects: a sequence that fails, or whose score is no number, harms no other of its batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_that_fails_harms_no_other() {
+    let (app, _ended) = app(&["m"], true);
+    let send = |id: u32| {
+        let app = Arc::clone(&app);
+        async move { post(&app, "/classify", &json!({"input": [5, id], "use_activation": false})).await }
+    };
+    for _ in 0..20 {
+        let (fails, number, nothing) = tokio::join!(send(FAILS), send(33), send(NO_NUMBER));
+        assert_eq!((fails.0, nothing.0), (500, 500));
+        assert!(fails.1["error"]["message"].as_str().unwrap().contains("no memory"), "{fails:?}");
+        assert!(nothing.1["error"]["message"].as_str().unwrap().contains("NaN"), "{nothing:?}");
+        assert_eq!(number.1["data"][0]["probs"][0], 33.0, "{number:?}");
+    }
+    let (status, answer) = post(&app, "/predict", &json!({"inputs": "a"})).await;
+    assert_eq!((status, answer[0]["label"].as_str()), (200, Some("LABEL_0")), "{answer}");
+}
+
+/// Protects: the end of the model's thread is heard, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_models_thread_is_heard() {
+    let (app, ended) = app(&["m"], true);
+    let (status, answer) = post(&app, "/classify", &json!({"input": [5, PANICS]})).await;
+    assert_eq!(status, 500, "{answer}");
+    ended.await.unwrap();
+    let (status, answer) = post(&app, "/classify", &json!({"input": [5, 6]})).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer["error"]["message"].is_string());
+}
+
+/// Protects: batches are of one model, in the order of arrival, within tokens that count what is common once, and without
+/// those whose client is gone.
+#[test]
+fn batches_are_of_one_model_and_within_their_tokens() {
+    let [first, second] = ["a", "b"].map(|name| Arc::new(model(name, true)));
+    let queue = Queue::default();
+    let mut clients = Vec::new();
+    let mut push = |model: &Arc<Model>, ids: Vec<u32>| {
+        let (request, client) = Waiting::new(1);
+        clients.push(Some(client));
+        queue.push(vec![Job { model: Arc::clone(model), ids: ids.into(), place: 0, request }]).unwrap();
+    };
+    let prompt: Vec<u32> = (0..200).map(|at| at % 50).collect();
+    let with = |last: u32| [prompt.as_slice(), &[last; 20]].concat();
+    push(&first, with(1));
+    push(&second, vec![1, 2]);
+    push(&first, with(2));
+    push(&first, with(1));
+    push(&first, with(3));
+    push(&second, vec![1, 3]);
+    clients[5] = None;
+    let taken = |batch: Option<Vec<Job>>| -> Vec<(String, u32)> {
+        let jobs = batch.into_iter().flatten();
+        jobs.map(|job| (job.model.name.clone(), *job.ids.last().unwrap())).collect()
+    };
+    let named = |name: &str, all: &[u32]| all.iter().map(|last| (name.to_owned(), *last)).collect::<Vec<_>>();
+    // 220 tokens, 20 more, none, and 20 that are too many.
+    assert_eq!(taken(queue.next(LIMITS)), named("a", &[1, 2, 1]));
+    assert_eq!(taken(queue.next(LIMITS)), named("b", &[2]));
+    assert_eq!(taken(queue.next(LIMITS)), named("a", &[3]));
+    queue.close();
+    assert!(queue.next(LIMITS).is_none());
+    let (request, _client) = Waiting::new(1);
+    let job = Job { model: first, ids: vec![1].into(), place: 0, request };
+    assert_eq!(queue.push(vec![job]).unwrap_err().kind, Kind::Stopping);
+}
+
+/// Protects: what ends a text is taken off and put on again as training has it, in the template and outside of it.
+#[test]
+fn texts_end_as_in_training() {
+    let ending = Ending::of(&Tokenizer::from_dir(&golden("plain")).unwrap());
+    let end = |text: &str| ending.end(text);
+    let chat = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na";
+    for tail in ["", "</s>", "<|im_end|>", "<|im_end|>\n", "<|im_end|>\n</s><pad><pad>", "<|im_end|></s>"] {
+        let ended = end(&format!("{chat}{tail}"));
+        assert_eq!(
+            (ended.text.as_str(), ended.is_whole),
+            (&*format!("{chat}<|im_end|>\n"), true),
+            "{tail:?}"
+        );
+    }
+    for (text, whole) in [("q a", false), ("q a</s>", false), ("<s>q a</s><pad>", true)] {
+        let expected = if whole { "<s>q a</s>" } else { "q a</s>" };
+        let ended = end(text);
+        assert_eq!((ended.text.as_str(), ended.is_whole), (expected, whole), "{text:?}");
+    }
+}

@@ -1,0 +1,54 @@
+//! The bearer token that clients have to show.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use pcrm_core::digest;
+
+use super::refusal::{Kind, Refusal};
+
+/// Tokens that let a client in; none: everybody is let in.
+#[derive(Debug, Clone, Default)]
+pub struct Tokens {
+    /// Digests: equal lengths, and a comparison whose time says nothing of the token.
+    digests: Vec<String>,
+}
+
+impl Tokens {
+    pub fn new(tokens: &[String]) -> Self {
+        Self { digests: tokens.iter().map(|token| digest::text(token)).collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
+
+    /// Refuses a request without a right token.
+    ///
+    /// # Errors
+    /// No token, or another one.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let refusal = |message: &str| Err(Refusal::new(Kind::Unauthorised, message));
+        let Some(header) = headers.get(AUTHORIZATION) else {
+            return refusal("no token; expected the header `Authorization: Bearer TOKEN`");
+        };
+        let given = header.to_str().ok().and_then(|text| text.split_once(' '));
+        match given {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                let given = digest::text(token.trim());
+                // Folded, so that the time says nothing of where they differ.
+                let same = |known: &String| {
+                    known.bytes().zip(given.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+                };
+                if self.digests.iter().any(same) {
+                    Ok(())
+                } else {
+                    refusal("the token is not one of this server's")
+                }
+            }
+            _ => refusal("the header Authorization has another form than `Bearer TOKEN`"),
+        }
+    }
+}
