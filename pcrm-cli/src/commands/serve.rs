@@ -108,7 +108,7 @@ struct Reading {
     /// Read N tokens of a text at most [default: all positions of the model]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     max_length: Option<usize>,
-    /// Compare scores with this range in the metrics [default: that of the metrics in the model's folder]
+    /// Compare scores with this range in the metrics [default: the one that the model's folder notes]
     #[arg(long, value_names = ["LOW", "HIGH"], num_args = 2, value_parser = real)]
     range: Option<Vec<f64>>,
 }
@@ -191,7 +191,7 @@ fn load(
     let (model, tokenizer) = machine.trained(backend, dir)?;
     let most = length(max_length, model.config().max_positions, model.config())?;
     let sha = digest::model(dir)?;
-    let range = range.cloned().or_else(|| Range::of_folder(dir));
+    let range = range.cloned().or_else(|| Range::of(model.config(), dir));
     let folder = Folder { name: name.to_owned(), dir: dir.to_path_buf(), sha, range };
     let config = model.config().clone();
     Ok(Model::new(folder, &config, tokenizer, most, Box::new(model)))

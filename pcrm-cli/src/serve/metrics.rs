@@ -196,6 +196,9 @@ impl Metrics {
         write("pcrm_score_training_high", "The highest score in training.", &|at| {
             range(at).map(|range| range.high)
         });
+        write("pcrm_score_training_std", "The standard deviation of scores in training.", &|at| {
+            range(at)?.deviation
+        });
         write("pcrm_score_recent_mean", "The mean of the last 4096 scores.", &|at| Some(recent(at)?.mean));
         write("pcrm_score_recent_std", "The standard deviation of the last 4096 scores.", &|at| {
             Some(recent(at)?.deviation)
@@ -205,7 +208,7 @@ impl Metrics {
             "The share of the last 4096 scores outside training's range.",
             &|at| recent(at)?.outside,
         );
-        let help = "The mean of the last 4096 scores minus training's, in half widths of training's range.";
+        let help = "The mean of the last 4096 scores minus training's, in training's standard deviations or half widths.";
         write("pcrm_score_drift", help, &|at| recent(at)?.drift);
     }
 }

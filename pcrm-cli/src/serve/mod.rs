@@ -133,8 +133,8 @@ fn say_ranges(models: &Models) {
                 model.name, range.low, range.high, range.source
             )),
             None => say(&format!(
-                "{}: its folder has no metrics.jsonl with the range of scores in training, so /metrics has no drift; \
-                 --range LOW HIGH gives one",
+                "{}: its folder notes no range of scores in training (config.json, metrics.jsonl), so /metrics has no \
+                 drift; --range LOW HIGH gives one",
                 model.name
             )),
         }

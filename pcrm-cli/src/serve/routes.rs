@@ -215,7 +215,7 @@ fn info(app: &App) -> Value {
         |name: &str| app.about.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
     let one = |model: &Arc<Model>| {
         let range = model.range.as_ref().map(
-            |range| json!({"low": range.low, "mean": range.mean, "high": range.high, "source": range.source}),
+            |range| json!({"low": range.low, "mean": range.mean, "high": range.high, "std": range.deviation, "source": range.source}),
         );
         let recent = app.metrics.recent(&model.name).summary(model.range.as_ref()).map(|recent| {
             json!({

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use pcrm_core::model::ModelConfig;
+use pcrm_rl::score_range::ScoreRange;
 use serde_json::Value;
 
 /// The range of a model's scores in training.
@@ -14,6 +16,8 @@ pub struct Range {
     /// The mean, where it is known.
     pub mean: Option<f64>,
     pub high: f64,
+    /// The standard deviation, where it is known.
+    pub deviation: Option<f64>,
     /// Where the range is from.
     pub source: String,
 }
@@ -21,12 +25,24 @@ pub struct Range {
 impl Range {
     /// A range that the user gave.
     pub fn given(low: f64, high: f64) -> Self {
-        Self { low, mean: None, high, source: "--range".to_owned() }
+        Self { low, mean: None, high, deviation: None, source: "--range".to_owned() }
     }
 
-    /// Reads the range from the metrics that training left in a model's folder: that of its last evaluation, or else of its
-    /// last steps.
-    pub fn of_folder(dir: &Path) -> Option<Self> {
+    /// Reads the range of a model: the one that its `config.json` notes, or else that of the metrics which training left in
+    /// its folder.
+    pub fn of(config: &ModelConfig, dir: &Path) -> Option<Self> {
+        let noted = ScoreRange::noted(config).map(|noted| Self {
+            low: noted.low,
+            mean: Some(noted.mean),
+            high: noted.high,
+            deviation: Some(noted.std),
+            source: "config.json".to_owned(),
+        });
+        noted.or_else(|| Self::of_metrics(dir))
+    }
+
+    /// Reads the range of the last evaluation in `metrics.jsonl`, or else of the last steps.
+    fn of_metrics(dir: &Path) -> Option<Self> {
         const STEPS: usize = 50;
         let text = fs::read_to_string(dir.join("metrics.jsonl")).ok()?;
         let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -38,19 +54,24 @@ impl Range {
         };
         if let Some((low, mean, high)) = lines.iter().rev().find_map(|line| read(line, "eval_")) {
             let source = "metrics.jsonl, the last evaluation".to_owned();
-            return Some(Self { low, mean: Some(mean), high, source });
+            return Some(Self { low, mean: Some(mean), high, deviation: None, source });
         }
         let steps: Vec<_> = lines.iter().rev().filter_map(|line| read(line, "")).take(STEPS).collect();
         let low = steps.iter().map(|(low, ..)| *low).reduce(f64::min)?;
         let high = steps.iter().map(|(.., high)| *high).reduce(f64::max)?;
         let mean = steps.iter().map(|(_, mean, _)| mean).sum::<f64>() / steps.len() as f64;
         let source = format!("metrics.jsonl, the last {} steps", steps.len());
-        Some(Self { low, mean: Some(mean), high, source })
+        Some(Self { low, mean: Some(mean), high, deviation: None, source })
     }
 
     /// The middle that drift is measured from.
     pub fn middle(&self) -> f64 {
         self.mean.unwrap_or((self.low + self.high) / 2.0)
+    }
+
+    /// The unit of drift: training's standard deviation, or else half the width of the range.
+    pub fn unit(&self) -> f64 {
+        self.deviation.filter(|deviation| *deviation > 0.0).unwrap_or((self.high - self.low) / 2.0)
     }
 }
 
@@ -67,7 +88,7 @@ pub struct Summary {
     pub deviation: f64,
     /// The share of scores outside the range of training, where that is known.
     pub outside: Option<f64>,
-    /// The distance of the mean from training's, in half widths of the range, where that is known.
+    /// The distance of the mean from training's, in [units](Range::unit), where that is known.
     pub drift: Option<f64>,
 }
 
@@ -94,9 +115,8 @@ impl Recent {
         let is_outside = |range: &Range, score: f32| !(range.low..=range.high).contains(&f64::from(score));
         let outside =
             range.map(|range| kept.iter().filter(|score| is_outside(range, **score)).count() as f64 / count);
-        let half = |range: &Range| (range.high - range.low) / 2.0;
         let drift =
-            range.filter(|range| half(range) > 0.0).map(|range| (mean - range.middle()) / half(range));
+            range.filter(|range| range.unit() > 0.0).map(|range| (mean - range.middle()) / range.unit());
         Some(Summary { count: kept.len(), mean, deviation: square.sqrt(), outside, drift })
     }
 }
@@ -109,16 +129,16 @@ mod tests {
     #[test]
     fn ranges_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Range::of_folder(dir.path()), None);
+        assert_eq!(Range::of_metrics(dir.path()), None);
         let step = |low: f64| format!("{{\"min_reward\":{low},\"mean_reward\":0.5,\"max_reward\":1}}\n");
         let steps = step(-1.0) + &step(-3.0) + "{\"loss\": 1}\nbroken\n";
         fs::write(dir.path().join("metrics.jsonl"), &steps).unwrap();
-        let range = Range::of_folder(dir.path()).unwrap();
+        let range = Range::of_metrics(dir.path()).unwrap();
         assert_eq!((range.low, range.mean, range.high), (-3.0, Some(0.5), 1.0));
         let evaluated =
             steps + "{\"eval_min_reward\":-2,\"eval_mean_reward\":0,\"eval_max_reward\":2}\n" + &step(-9.0);
         fs::write(dir.path().join("metrics.jsonl"), evaluated).unwrap();
-        let range = Range::of_folder(dir.path()).unwrap();
+        let range = Range::of_metrics(dir.path()).unwrap();
         assert_eq!((range.low, range.mean, range.high), (-2.0, Some(0.0), 2.0));
     }
 
