@@ -26,6 +26,7 @@
 //! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`],
 //! [`histogram`], [`slices`], [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then
 //! [`reward`], which puts them together, [`findings`], which reads them, and [`table`], which prints.
+//! [`temperature`] tells scale from order, [`judging`] holds pairwise judgements of policies.
 //! [`replicates`] and [`comparison`] put runs with several seeds together, [`report`] makes pages, and
 //! [`worlds`] generates pairs whose true reward is known.
 
@@ -47,6 +48,7 @@ mod golden;
 pub mod histogram;
 pub mod human;
 pub mod interval;
+pub mod judging;
 pub mod measure;
 pub mod quantiles;
 pub mod replicates;
@@ -55,6 +57,7 @@ pub mod reward;
 pub mod scatter;
 pub mod slices;
 pub mod table;
+pub mod temperature;
 pub mod worlds;
 
 pub use answers::{AnswerSet, Labels};

@@ -27,6 +27,9 @@ impl Measure {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Accuracy, Self::LogLoss, Self::Brier, Self::Ece, Self::MeanMargin];
 
+    /// Those that a temperature changes and that are shown after one.
+    pub const SCALED: [Self; 3] = [Self::LogLoss, Self::Brier, Self::Ece];
+
     /// Its name in tables and sentences.
     pub fn name(self) -> &'static str {
         match self {
