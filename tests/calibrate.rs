@@ -277,3 +277,76 @@ fn wrong_calibrations_are_refused() -> Result<()> {
     ensure!(!world.path("bound.json").exists(), "a constraint was written");
     Ok(())
 }
+
+/// Protects: a temperature is the one of least loss on the pairs it is fitted to, the scaled model is a folder like any other
+/// whose scores are the old ones divided by it, in the same order, and its losses are those that were foretold.
+#[test]
+fn a_temperature_divides_the_head() -> Result<()> {
+    let world = World::new()?;
+    let noisy: String = world
+        .lines("test.jsonl")?
+        .into_iter()
+        .enumerate()
+        .map(|(at, mut pair)| {
+            if at % 4 == 0 {
+                let (chosen, rejected) = (pair["chosen"].clone(), pair["rejected"].clone());
+                (pair["chosen"], pair["rejected"]) = (rejected, chosen);
+            }
+            pair.to_string() + "\n"
+        })
+        .collect();
+    world.write("noisy.jsonl", &noisy)?;
+    world.run("reward --model base --data train.jsonl --max-steps 30 --learning-rate 1e-3 --output rm")?;
+    let calibrate = "calibrate --temperature --model rm --data noisy.jsonl --bootstrap 100";
+    let told = json_of(&world.run(&format!("{calibrate} --output scaled --json"))?)?;
+    let temperature = told["scaled"]["temperature"].as_f64().context("temperature")?;
+    let margins = |model: &str| -> Result<Vec<(f64, f64)>> {
+        world.run(&format!("score --model {model} --data noisy.jsonl --output {model}.jsonl"))?;
+        let score = |line: &Value, key: &str| line[key].as_f64().context("a score");
+        let of = |line: &Value| Ok((score(line, "chosen_score")?, score(line, "rejected_score")?));
+        world.lines(&format!("{model}.jsonl"))?.iter().map(of).collect()
+    };
+    let (before, after) = (margins("rm")?, margins("scaled")?);
+    ensure!(before.len() == 60);
+    for ((a, b), (x, y)) in before.iter().zip(&after) {
+        ensure!((a / temperature - x).abs() < 1e-5 * (1.0 + x.abs()), "{a} / {temperature} is not {x}");
+        ensure!((b / temperature - y).abs() < 1e-5 * (1.0 + y.abs()), "{b} / {temperature} is not {y}");
+    }
+    let loss = |by: f64| -> f64 {
+        before.iter().map(|(a, b)| (1.0 + (-(a - b) / by).exp()).ln()).sum::<f64>() / before.len() as f64
+    };
+    ensure!(loss(temperature) < loss(temperature * 1.01) && loss(temperature) < loss(temperature / 1.01));
+    ensure!((loss(1.0) - told["plain"]["log_loss"]["value"].as_f64().context("loss")?).abs() < 1e-6);
+    let eval =
+        |model: &str| json_of(&world.run(&format!("eval reward --model {model} --data noisy.jsonl --json"))?);
+    let (first, second) = (eval("rm")?, eval("scaled")?);
+    ensure!(
+        (second["log_loss"].as_f64().context("loss")? - loss(temperature)).abs() < 1e-5,
+        "{}",
+        second["log_loss"]
+    );
+    ensure!(first["accuracy"]["value"] == second["accuracy"]["value"], "another order");
+    // The same folds of the same prompts: the same figures, whatever the scale was.
+    let scaled = |report: &Value| report["scaled"]["log_loss"]["value"].as_f64().context("scaled");
+    ensure!(
+        (scaled(&first)? - scaled(&second)?).abs() < 1e-6,
+        "{} and {}",
+        first["scaled"],
+        second["scaled"]
+    );
+    ensure!((scaled(&first)? - told["scaled"]["log_loss"]["value"].as_f64().context("told")?).abs() < 1e-9);
+    ensure!((second["scaled"]["temperature"].as_f64().context("temperature")? - 1.0).abs() < 1e-4);
+    let config = json_of(&String::from_utf8(world.read("scaled/config.json")?)?)?;
+    ensure!(
+        config["pcrm"]["temperature"]["value"] == temperature && config["pcrm"]["constraint"].is_null(),
+        "{config}"
+    );
+    let card = String::from_utf8(world.read("scaled/README.md")?)?;
+    ensure!(card.contains("divided by a temperature") && card.contains(&format!("{temperature}")), "{card}");
+    world.refuses(&format!("{calibrate} --output scaled"), &["a model is there already"])?;
+    world.refuses(
+        &format!("{calibrate} --output new --constraint edit"),
+        &["--temperature", "--constraint"],
+    )?;
+    Ok(())
+}

@@ -19,6 +19,7 @@ pub use form::Form;
 
 const REWARD_MODEL: &str = include_str!("card.md");
 const POLICY: &str = include_str!("card/policy.md");
+const SCALED: &str = include_str!("card/scaled.md");
 const MARK: &str = "<!-- pcrm model card ";
 
 /// The kind of model that a card is about.
@@ -30,6 +31,8 @@ pub enum Kind {
     RewardModel,
     /// A language model trained on preferences.
     Policy,
+    /// A reward model whose head is divided by a temperature.
+    Scaled,
 }
 
 /// The contents of a card.
@@ -97,6 +100,7 @@ fn render(card: &Card) -> Result<String> {
     let template = match card.kind {
         Kind::RewardModel => REWARD_MODEL,
         Kind::Policy => POLICY,
+        Kind::Scaled => SCALED,
     };
     environment.add_template("card", template)?;
     let text = environment

@@ -12,6 +12,7 @@ use crate::evaluation::Evaluation;
 use crate::human::{HumanDifference, human_difference};
 use crate::measure::Measure;
 use crate::reward::PairScore;
+use crate::temperature::cross_fitted;
 
 /// How two models order the same pairs; a tie counts as wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,10 @@ pub struct Comparison {
     pub mcnemar: McNemar,
     /// Second − first of every measure, by the paired bootstrap over prompts.
     pub differences: BTreeMap<Measure, Difference>,
+    /// Second − first of log loss, Brier score and calibration error after each model's own cross-fitted temperature:
+    /// differences of order, free of scale. Empty where either has no temperature.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scaled: BTreeMap<Measure, Difference>,
     /// Second − first of the rank correlation with human scores; absent where there are none.
     pub human: Option<HumanDifference>,
     /// Pearson's r of both models' scores over all answers of the pairs; absent where one is constant.
@@ -86,14 +91,22 @@ impl Comparison {
         }
         let (ours, theirs) = (first.margins(), second.margins());
         let clusters = Clusters::of(first.prompts());
-        let mut differences = BTreeMap::new();
-        for measure in Measure::ALL {
-            let of = |margins: &[f64], positions: &[usize]| {
-                measure.of(&positions.iter().map(|at| margins[*at]).collect::<Vec<_>>()).map(Some)
-            };
-            let difference = bootstrap.difference(&clusters, |at| of(&ours, at), |at| of(&theirs, at))?;
-            differences.extend(difference.map(|difference| (measure, difference)));
-        }
+        let differences = |measures: &[Measure], ours: &[f64], theirs: &[f64]| {
+            let mut all = BTreeMap::new();
+            for measure in measures {
+                let of = |margins: &[f64], positions: &[usize]| {
+                    measure.of(&positions.iter().map(|at| margins[*at]).collect::<Vec<_>>()).map(Some)
+                };
+                let difference = bootstrap.difference(&clusters, |at| of(ours, at), |at| of(theirs, at))?;
+                all.extend(difference.map(|difference| (*measure, difference)));
+            }
+            Ok::<_, Error>(all)
+        };
+        let folds = first.folds();
+        let scaled = match (cross_fitted(&ours, &folds)?, cross_fitted(&theirs, &folds)?) {
+            (Some(ours), Some(theirs)) => differences(&Measure::SCALED, &ours.margins, &theirs.margins)?,
+            _ => BTreeMap::new(),
+        };
         let scores = |pairs: &[PairScore]| -> Vec<f64> {
             pairs.iter().flat_map(|pair| [pair.chosen, pair.rejected]).collect()
         };
@@ -102,7 +115,8 @@ impl Comparison {
             pairs: ours.len(),
             prompts: clusters.len(),
             mcnemar: McNemar::of(&ours, &theirs)?,
-            differences,
+            differences: differences(&Measure::ALL, &ours, &theirs)?,
+            scaled,
             human: human_difference(first.sets(), second.sets(), bootstrap)?,
             pearson: pearson(&x, &y)?,
             spearman: spearman(&x, &y)?,

@@ -69,12 +69,16 @@ impl Unit {
 }
 
 /// All measures, the most telling first.
-pub const MEASURES: [Measure; 9] = [
+pub const MEASURES: [Measure; 13] = [
     measure("accuracy", "accuracy", Better::Higher, Unit::Share),
     measure("cross_entropy", "log loss, true p", Better::Lower, Unit::Loss),
     measure("log_loss", "log loss", Better::Lower, Unit::Loss),
     measure("brier", "Brier", Better::Lower, Unit::Loss),
     measure("ece", "ECE", Better::Lower, Unit::Loss),
+    measure("log_loss_scaled", "log loss, scaled", Better::Lower, Unit::Loss),
+    measure("brier_scaled", "Brier, scaled", Better::Lower, Unit::Loss),
+    measure("ece_scaled", "ECE, scaled", Better::Lower, Unit::Loss),
+    measure("temperature", "temperature", Better::Neither, Unit::Score),
     measure("score_range", "score range", Better::Neither, Unit::Score),
     measure("margin_std", "margin std", Better::Neither, Unit::Score),
     measure("mean_bound", "mean bound", Better::Neither, Unit::Score),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::answers::AnswerSet;
 use crate::error::Result;
 use crate::reward::PairScore;
+use crate::temperature;
 
 /// What lengths are counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Evaluation {
     sets: Vec<AnswerSet>,
     numbers: HashMap<String, usize>,
     next: usize,
+    /// The folds of prompts, by their number, where they are known.
+    folds: HashMap<usize, usize>,
     /// What lengths are counted in.
     pub unit: LengthUnit,
 }
@@ -100,6 +103,17 @@ impl Evaluation {
     /// The number of every pair's prompt.
     pub fn prompts(&self) -> &[usize] {
         &self.prompts
+    }
+
+    /// Puts prompts into folds by their texts, for temperatures that are fitted across folds.
+    pub fn fold_prompts(&mut self, of: impl Fn(&str) -> usize) {
+        self.folds = self.numbers.iter().map(|(text, number)| (*number, of(text))).collect();
+    }
+
+    /// Every pair's fold: that of its prompt, or, where it is unknown, by the prompt's number.
+    pub fn folds(&self) -> Vec<usize> {
+        let of = |prompt: &usize| self.folds.get(prompt).copied().unwrap_or(prompt % temperature::FOLDS);
+        self.prompts.iter().map(of).collect()
     }
 
     /// The sets of answers.

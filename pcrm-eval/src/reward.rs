@@ -21,6 +21,7 @@ use crate::measure::Measure;
 use crate::quantiles::{Summary, mean};
 use crate::scatter::{Bins, Point, thinned};
 use crate::slices::{Decile, Subset, by_decile, by_subset};
+use crate::temperature::Scaled;
 
 /// One preference pair as a model scored it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -99,6 +100,10 @@ pub struct RewardReport {
     pub log_loss: f64,
     /// Expected calibration error of σ(Δ), 15 bins.
     pub ece: f64,
+    /// The same three after a temperature fitted on other prompts, which tells order from scale; absent where there is no
+    /// temperature: every pair is ordered as labelled, or the margins do not favour the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
     /// The reliability table behind `ece`.
     pub reliability: Vec<Bin>,
     /// Correlation of score and length over all answers.
@@ -206,6 +211,7 @@ impl RewardReport {
             brier: brier(&margins)?,
             log_loss: log_loss(&margins)?,
             ece: expected_calibration_error(&reliability)?,
+            scaled: Scaled::of(&margins, &evaluation.folds(), &clusters, bootstrap)?,
             reliability,
             length: score_length(&scores, &[chosen_tokens.as_slice(), &rejected_tokens].concat())?,
             longer_preferred: longer_preferred(&margins, &chosen_tokens, &rejected_tokens)?,

@@ -6,8 +6,11 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::disk::sealed;
+use pcrm_core::folds::fold;
+use pcrm_eval::bootstrap::Clusters;
 use pcrm_eval::calibration::cross_entropy;
-use pcrm_eval::{PairScore, RewardReport};
+use pcrm_eval::temperature::{FOLDS, Scaled};
+use pcrm_eval::{Bootstrap, PairScore, RewardReport};
 use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::pairs::Pairs;
 use serde::{Deserialize, Serialize};
@@ -52,6 +55,11 @@ impl Measured {
         let bounded = eval.pairs().zip(&eval.bounds);
         let scores: Vec<PairScore> = bounded.zip(scores).map(score).collect();
         let report = RewardReport::new(&scores)?;
+        let margins: Vec<f64> = scores.iter().map(PairScore::margin).collect();
+        let folds: Vec<usize> = eval.pairs().map(|pair| fold(pair.id.prompt, FOLDS)).collect();
+        let clusters = Clusters::alone(margins.len());
+        let none = Bootstrap { resamples: 0, ..Bootstrap::default() };
+        let scaled = Scaled::of(&margins, &folds, &clusters, &none)?;
         let mut measures = BTreeMap::from([
             ("accuracy", report.accuracy.value),
             ("log_loss", report.log_loss),
@@ -63,8 +71,15 @@ impl Measured {
         if let Some(bounds) = report.bounds {
             measures.extend([("mean_bound", bounds.mean), ("beyond_bound", bounds.beyond)]);
         }
+        if let Some(scaled) = scaled {
+            measures.extend([
+                ("log_loss_scaled", scaled.log_loss.value),
+                ("brier_scaled", scaled.brier.value),
+                ("ece_scaled", scaled.ece.value),
+                ("temperature", scaled.temperature),
+            ]);
+        }
         if let Some(known) = probabilities {
-            let margins: Vec<f64> = scores.iter().map(PairScore::margin).collect();
             measures.insert("cross_entropy", cross_entropy(&margins, known)?);
         }
         Ok(Self {

@@ -141,7 +141,8 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
             (column..size).max_by(|a, b| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs()))?;
         matrix.swap(column, pivot);
         right.swap(column, pivot);
-        if !(matrix[column][column].abs() > 1e-300) {
+        let pivot = matrix[column][column].abs();
+        if pivot <= 1e-300 || pivot.is_nan() {
             return None;
         }
         for row in column + 1..size {

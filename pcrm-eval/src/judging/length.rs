@@ -84,7 +84,7 @@ fn shares(matches: &[Match], positions: &[usize]) -> Option<(Shares, f64)> {
     let squares: f64 = gaps.iter().map(|gap| (gap - centre).powi(2)).sum();
     // pandas' standard deviation, as in alpaca_eval.
     let std = (squares / (gaps.len() as f64 - 1.0)).sqrt();
-    if !(std > 0.0) {
+    if std <= 0.0 || std.is_nan() {
         return None;
     }
     let features = gaps.iter().map(|gap| vec![1.0, (gap / std).tanh()]).collect();
@@ -166,8 +166,8 @@ mod tests {
             prompt,
             a: 0,
             b: 1,
-            forward: Some((prompt % 3 == 0) as u8 as f64),
-            backward: Some((prompt % 4 == 0) as u8 as f64),
+            forward: Some(f64::from(u8::from(prompt.is_multiple_of(3)))),
+            backward: Some(f64::from(u8::from(prompt.is_multiple_of(4)))),
             length_a: 100 + gap(prompt),
             length_b: 100,
         };

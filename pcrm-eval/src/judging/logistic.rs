@@ -11,7 +11,8 @@ pub struct Shares {
     pub targets: Vec<f64>,
 }
 
-/// The penalties that scikit-learn's `LogisticRegressionCV` tries: ten values of C from 1e-4 to 1e4 in equal ratios.
+/// The penalties that scikit-learn's `LogisticRegressionCV` tries: ten values of C from 1e-4 to 1e4, in equal
+/// ratios.
 pub fn usual_penalties() -> Vec<f64> {
     (0..10).map(|at| 10f64.powf(-4.0 + 8.0 * f64::from(at) / 9.0)).collect()
 }

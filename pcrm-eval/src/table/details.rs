@@ -63,6 +63,9 @@ pub(super) fn comparison(comparison: &Comparison, first: &str, second: &str) -> 
             Measure::Accuracy => add("accuracy, points", difference, (POINTS, 1)),
             measure => add(measure.name(), difference, (1.0, 3)),
         }
+        if let Some(difference) = comparison.scaled.get(measure) {
+            add("  scaled", difference, (1.0, 3));
+        }
     }
     for (name, difference) in [
         ("human ρ, pooled", comparison.human.and_then(|human| human.pooled_spearman)),

@@ -6,6 +6,7 @@ mod judges;
 mod page;
 mod result;
 mod show;
+mod temperature;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,10 @@ pub struct CalibrateArgs {
     /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name, JSON or file
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio", action = clap::ArgAction::Append)]
     constraint: Vec<String>,
+    /// Fit no constraint but a temperature: divide the head of the reward model --model by one number, fitted to --data,
+    /// which the model must not have been trained on, and write it to the folder --output
+    #[arg(long, conflicts_with_all = ["constraint", "judge", "agreement_field", "beta2"])]
+    temperature: bool,
     /// JSON file for the fitted constraint, which --constraint takes; with several constraints a folder of such files
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -84,6 +89,7 @@ Examples:
   pcrm reward --model qwen2 --data train.jsonl --epochs 2 --constraint bound.json --output runs/rm
   pcrm calibrate --model qwen2 --data train.jsonl --constraint length_ratio --constraint cosine --output bounds
   pcrm calibrate --model qwen2 --data votes.jsonl --agreement-field agreement --output bound.json
+  pcrm calibrate --temperature --model runs/rm --data held-out.jsonl --output runs/rm-scaled
   pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint edit --beta2 fitted --output bound.json";
 
 /// Gathers evidence, fits, tells and writes.
@@ -97,6 +103,9 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         args.training.eval_data.is_empty(),
         "--eval-data: nothing is evaluated here; --eval-split leaves out what pcrm reward would hold out"
     );
+    if args.temperature {
+        return temperature::run(args);
+    }
     let options = args.training.options()?;
     let mut forms = Form::of_all(&args.constraint, evidence)?;
     ensure!(

@@ -53,7 +53,7 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
             at(),
             record::keys(&record)
         );
-        given.items.push(Item { key, subset, prompt, body });
+        given.items.push(Item { key, subset, prompt, prompt_id: None, body });
     }
     ensure!(!given.items.is_empty(), "{}: has no rows; expected JSON objects with scores", path.display());
     Ok(given)

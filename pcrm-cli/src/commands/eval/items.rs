@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
+use pcrm_core::data::prompt_id::PromptId;
+use pcrm_core::folds::fold;
+use pcrm_eval::temperature::FOLDS;
 use pcrm_eval::{AnswerSet, Evaluation, Labels, LengthUnit, PairScore};
 
 /// A row of the data with its scores.
@@ -14,6 +17,8 @@ pub struct Item {
     pub subset: Option<String>,
     /// Its prompt.
     pub prompt: Option<String>,
+    /// The identity of its prompt, where the prompt is rendered and says less.
+    pub prompt_id: Option<PromptId>,
     /// Its scores.
     pub body: Body,
 }
@@ -101,6 +106,11 @@ pub fn evaluation(items: &[Item], unit: LengthUnit) -> Result<Evaluation> {
         }
     }
     gathered.into_iter().try_for_each(|set| evaluation.add_set(set))?;
+    let known = items.iter().filter_map(|item| Some((item.prompt.as_deref()?, item.prompt_id?)));
+    let known: HashMap<&str, PromptId> = known.collect();
+    evaluation.fold_prompts(|prompt| {
+        fold(known.get(prompt).copied().unwrap_or_else(|| PromptId::of_text(prompt)), FOLDS)
+    });
     Ok(evaluation)
 }
 
@@ -163,7 +173,13 @@ mod tests {
 
     fn answer(prompt: &str, number: usize, score: f64) -> Item {
         let body = Body::Answer { score, length: 3, human: number as f64 };
-        Item { key: format!("row {number}"), subset: None, prompt: Some(prompt.to_owned()), body }
+        Item {
+            key: format!("row {number}"),
+            subset: None,
+            prompt: Some(prompt.to_owned()),
+            prompt_id: None,
+            body,
+        }
     }
 
     /// Protects: answers of a prompt are one set wherever they stand, and sets keep their own ids.
@@ -174,7 +190,7 @@ mod tests {
         let body = Body::Set { scores: vec![1.0, 0.0], lengths: Vec::new(), labels };
         let subset = Some("Ties".to_owned());
         let key = Keys::default().key(subset.as_deref(), Some("ref:4"), 9);
-        items.push(Item { key, subset, prompt: None, body });
+        items.push(Item { key, subset, prompt: None, prompt_id: None, body });
         let evaluation = evaluation(&items, LengthUnit::Tokens).unwrap();
         let ids: Vec<&str> = evaluation.sets().iter().map(|set| set.id.as_str()).collect();
         assert_eq!(ids, ["ref:4", "row 0", "row 1"]);

@@ -161,7 +161,7 @@ impl Scoring<'_> {
                     // The scores follow when there are any.
                     let labels = answers.labels.clone();
                     let body = Body::Set { scores: Vec::new(), lengths: Vec::new(), labels };
-                    rows.sets.push((answers, Item { key, subset, prompt, body }));
+                    rows.sets.push((answers, Item { key, subset, prompt, prompt_id: None, body }));
                 }
                 Err(error) if self.reading.columns.strict => return Err(error),
                 Err(error) => first_left_out = first_left_out.or(Some(error)),
@@ -249,6 +249,7 @@ impl Scoring<'_> {
                 key: columns.map_or(format!("{} {}", pair.origin, pair.row), |columns| columns.key.clone()),
                 subset: columns.and_then(|columns| columns.subset.clone()),
                 prompt: Some(pair.prompt_text.to_owned()).filter(|text| !text.is_empty()),
+                prompt_id: Some(pair.id.prompt),
                 body: Body::Pair(PairScore {
                     chosen: chosen.into(),
                     rejected: rejected.into(),

@@ -71,6 +71,11 @@ fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
         let value = |value| value_of(*measure, value);
         add(measure.name(), of, &value, difference_of(*measure, &of.difference));
     }
+    for (measure, of) in &comparison.scaled {
+        let value = |value| value_of(*measure, value);
+        let name = format!("{} after a temperature", measure.name());
+        add(&name, of, &value, difference_of(*measure, &of.difference));
+    }
     let human = comparison.human;
     for (name, of) in [
         ("human scores, Spearman's ρ", human.and_then(|human| human.pooled_spearman)),

@@ -165,6 +165,16 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
         Fact::new("Mean margin", number(report.margins.mean))
             .with_note(format!("± {} (std)", number(report.margins.std))),
     ]);
+    if let Some(scaled) = report.scaled {
+        let interval = scaled
+            .log_loss
+            .interval
+            .map_or_else(String::new, |interval| format!("95 %: {}; ", ends_of(Measure::LogLoss, &interval)));
+        figures.push(Fact::new("Log loss, scaled", number(scaled.log_loss.value)).with_note(format!(
+            "{interval}after a temperature fitted on other prompts (all: {}): order without scale",
+            number(scaled.temperature)
+        )));
+    }
     if let Some(rank) = report.length.spearman {
         figures.push(
             Fact::new("Score with length", number(rank)).with_note("Spearman's ρ; 0 is no length bias"),

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use pcrm_eval::accuracy::{LEVEL, Share, accuracy};
 use pcrm_eval::bootstrap::Estimate;
+use pcrm_eval::measure::Measure;
 use pcrm_eval::table::{Signed, percents};
 use pcrm_eval::{PairScore, RewardReport};
 
@@ -20,6 +21,15 @@ pub fn measures(report: &RewardReport) -> Option<Table> {
         let Some(interval) = &estimate.interval else { continue };
         let value = value_of(*measure, estimate.value);
         table.rows.push(vec![measure.name().to_owned(), value, ends_of(*measure, interval)]);
+    }
+    if let Some(scaled) = &report.scaled {
+        for (measure, estimate) in
+            Measure::SCALED.into_iter().zip([scaled.log_loss, scaled.brier, scaled.ece])
+        {
+            let Some(interval) = &estimate.interval else { continue };
+            let name = format!("{} after a temperature", measure.name());
+            table.rows.push(vec![name, value_of(measure, estimate.value), ends_of(measure, interval)]);
+        }
     }
     (!table.rows.is_empty()).then_some(table)
 }

@@ -1,0 +1,231 @@
+//! `pcrm calibrate --temperature`: a reward model whose scores are divided by one number, so that σ(Δ) is as likely as can
+//! be on pairs that the model was not trained on. The order of answers does not change.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::data::encode::pairs;
+use pcrm_core::data::preference::Verdict;
+use pcrm_core::disk::FolderLock;
+use pcrm_core::disk::whole::sweep_own;
+use pcrm_core::folds::fold;
+use pcrm_core::model::RewardModel;
+use pcrm_core::text::Tokenizer;
+use pcrm_eval::bootstrap::{Bootstrap, Clusters, Estimate};
+use pcrm_eval::measure::Measure;
+use pcrm_eval::temperature::Scaled;
+use pcrm_rl::score::score_pairs;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::CalibrateArgs;
+use crate::card::{self, Card};
+use crate::dataset::padding;
+use crate::hub::Weights;
+use crate::paragraph::paragraph;
+use crate::progress::say;
+use crate::report::{Fact, count, number};
+use crate::terminal;
+use crate::training::Encoded;
+use crate::training::folder::name_of;
+use crate::usage::usage;
+
+/// The head that is divided.
+const HEAD: &str = "score.weight";
+
+/// What a temperature does to a model's losses.
+#[derive(Debug, Serialize)]
+struct Fitted {
+    /// The pairs that it was fitted to.
+    pairs: usize,
+    /// Their prompts.
+    prompts: usize,
+    /// The losses as they were.
+    plain: Losses,
+    /// The temperature, and the losses after temperatures that other folds of prompts gave.
+    scaled: Scaled,
+}
+
+/// Losses with their intervals.
+#[derive(Debug, Serialize)]
+struct Losses {
+    log_loss: Estimate,
+    brier: Estimate,
+    ece: Estimate,
+}
+
+/// Fits the temperature and writes the model.
+///
+/// # Errors
+/// A folder that is no reward model's or that has no head of its own, pairs that give no temperature, an output folder
+/// that holds a model.
+pub fn run(args: &CalibrateArgs) -> Result<()> {
+    usage(check(args))?;
+    let training = &args.training;
+    let dir = &*training.hub.model("--model", &training.model, Weights::Read)?;
+    let at = || format!("--model {}", dir.display());
+    let backend = training.machine.open()?;
+    let model = RewardModel::load(backend.as_ref(), dir, training.machine.dtype).with_context(at)?;
+    let mut tensors = model.tensors().with_context(at)?;
+    ensure!(
+        tensors.contains_key(HEAD),
+        "--model {}: its head belongs to its base; make one model of both first: pcrm merge",
+        dir.display()
+    );
+    let tokenizer = Tokenizer::from_dir(dir).with_context(at)?;
+    let pad = padding(model.config(), &tokenizer);
+    let max_length = usage(training.reading.training_length(model.config()))?;
+    let Encoded { train: sets, sources, warnings, form, .. } =
+        training.encoded(&tokenizer, pad, max_length)?;
+    let micro_tokens = training.options()?.trainer.micro_tokens;
+    let scores = score_pairs(&model, &sets.iter().collect::<Vec<_>>(), micro_tokens)?;
+    let decided = pairs(&sets).zip(&scores).filter(|(pair, _)| pair.verdict != Verdict::Tied);
+    let (mut margins, mut folds, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers = std::collections::HashMap::new();
+    for (pair, (chosen, rejected)) in decided {
+        let next = numbers.len();
+        prompts.push(*numbers.entry(pair.id.prompt).or_insert(next));
+        folds.push(fold(pair.id.prompt, args.evidence.folds));
+        margins.push(f64::from(*chosen) - f64::from(*rejected));
+    }
+    let fitted = fit(args, &margins, &folds, &prompts)?;
+    let held = FolderLock::take(&args.output).context("--output")?;
+    check_output(&args.output)?;
+    sweep_own(&args.output)?;
+    let temperature = fitted.scaled.temperature;
+    if let Some(head) = tensors.get_mut(HEAD) {
+        let scaled = head.to_f32().iter().map(|weight| (f64::from(*weight) / temperature) as f32).collect();
+        *head = pcrm_core::HostTensor::f32(head.shape(), scaled)?;
+    }
+    model.restore(tensors)?;
+    let model = model.with_config(|config| {
+        let mut notes = config.raw.get("pcrm").and_then(Value::as_object).cloned().unwrap_or_default();
+        config.raw.insert("pcrm".to_owned(), Value::Object(noted(&mut notes, temperature)));
+    });
+    tokenizer.save_to(&args.output)?;
+    let files = sources.iter().flat_map(|source| &source.read.files);
+    let card = Card {
+        kind: card::Kind::Scaled,
+        name: name_of(&args.output),
+        base: card::repository(&training.model),
+        begun_from: name_of(&training.model),
+        license: card::license(dir),
+        files: files
+            .map(|file| format!("{}: {} of {} rows", name_of(&file.file), file.kept, file.rows))
+            .collect(),
+        training: vec![
+            Fact::new("Temperature", format!("{temperature}")),
+            Fact::new("Pairs that it was fitted to", count(fitted.pairs as u64)),
+        ],
+        measures: measures(&fitted),
+        form,
+        ..Card::default()
+    };
+    card::write(&args.output, &card)?;
+    // Last: a folder with a config is a whole model.
+    model.save(&args.output)?;
+    held.still_there().context("--output")?;
+    match args.json {
+        true => terminal::result(&(serde_json::to_string_pretty(&fitted)? + "\n"))?,
+        false => terminal::result(&text(&fitted))?,
+    }
+    say(&format!("{}: the same order, scores divided by {}", args.output.display(), number(temperature)));
+    warnings.repeat();
+    Ok(())
+}
+
+fn check(args: &CalibrateArgs) -> Result<()> {
+    ensure!(
+        !args.output.is_file(),
+        "--output {}: is a file; with --temperature a folder is expected",
+        args.output.display()
+    );
+    ensure!(
+        args.report.is_none(),
+        "--report: --temperature has no page; pcrm eval reward makes one of the model it writes"
+    );
+    ensure!(!args.training.random_init, "--random-init: expected a trained reward model");
+    check_output(&args.output)
+}
+
+/// Refuses a folder with a model.
+fn check_output(dir: &Path) -> Result<()> {
+    let taken = ["config.json", "adapter_config.json"].iter().any(|name| dir.join(name).exists());
+    ensure!(!taken, "--output {}: a model is there already", dir.display());
+    Ok(())
+}
+
+fn fit(args: &CalibrateArgs, margins: &[f64], folds: &[usize], prompts: &[usize]) -> Result<Fitted> {
+    let clusters = Clusters::of(prompts);
+    let bootstrap = Bootstrap {
+        resamples: args.evidence.bootstrap,
+        seed: args.training.machine.seed,
+        level: args.evidence.level,
+    };
+    let plain = |measure: Measure| -> Result<Estimate> {
+        let of = |positions: &[usize]| {
+            measure.of(&positions.iter().map(|at| margins[*at]).collect::<Vec<_>>()).map(Some)
+        };
+        bootstrap.estimate(&clusters, of)?.context("no pairs")
+    };
+    let scaled = Scaled::of(margins, folds, &clusters, &bootstrap)?.context(
+        "no temperature: in some fold of prompts the model orders every pair as labelled, or its margins do not favour the \
+         preferred answers; expected more held-out pairs, or a better model",
+    )?;
+    Ok(Fitted {
+        pairs: margins.len(),
+        prompts: clusters.len(),
+        plain: Losses {
+            log_loss: plain(Measure::LogLoss)?,
+            brier: plain(Measure::Brier)?,
+            ece: plain(Measure::Ece)?,
+        },
+        scaled,
+    })
+}
+
+/// The notes of a scaled model: bounds on margins of the unscaled scores are no bounds of its own.
+fn noted(notes: &mut Map<String, Value>, temperature: f64) -> Map<String, Value> {
+    let before = notes.get("temperature").and_then(|notes| notes["value"].as_f64()).unwrap_or(1.0);
+    let constraint = notes.shift_remove("constraint");
+    let constraint = constraint.or_else(|| notes.get("temperature")?.get("constraint").cloned());
+    notes.insert("temperature".to_owned(), json!({"value": before * temperature, "constraint": constraint}));
+    notes.clone()
+}
+
+fn measures(fitted: &Fitted) -> Vec<Fact> {
+    let ends = |estimate: &Estimate| {
+        estimate.interval.map_or_else(String::new, |interval| {
+            format!("{} to {}", number(interval.low()), number(interval.high()))
+        })
+    };
+    let fact =
+        |name: &str, estimate: &Estimate| Fact::new(name, number(estimate.value)).with_note(ends(estimate));
+    let (plain, scaled) = (&fitted.plain, &fitted.scaled);
+    vec![
+        fact("Log loss before", &plain.log_loss),
+        fact("Log loss after", &scaled.log_loss),
+        fact("Brier score before", &plain.brier),
+        fact("Brier score after", &scaled.brier),
+        fact("Calibration error before", &plain.ece),
+        fact("Calibration error after", &scaled.ece),
+    ]
+}
+
+fn text(fitted: &Fitted) -> String {
+    let mut text = paragraph(
+        "",
+        &format!(
+            "Temperature {} on {} pairs of {} prompts. Losses after a temperature are those of prompts that it was not \
+             fitted to.",
+            number(fitted.scaled.temperature),
+            count(fitted.pairs as u64),
+            count(fitted.prompts as u64)
+        ),
+    );
+    for fact in measures(fitted) {
+        let interval = if fact.note.is_empty() { String::new() } else { format!("  ({})", fact.note) };
+        text.push_str(&format!("  {:<26}{:>7}{interval}\n", fact.name, fact.value));
+    }
+    text
+}
