@@ -96,6 +96,9 @@ impl World {
         command.args(words(arguments)).current_dir(self.folder.path()).env_remove("RUST_LOG");
         // What a verb keeps for its user is not this user's.
         command.env("XDG_CACHE_HOME", self.path("cache")).env("HOME", self.folder.path());
+        for name in ["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"] {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
     }

@@ -25,6 +25,7 @@ mod hub; // models and data by the names of repositories, from a hub on the loop
 mod human_ratings; // rank correlations on human ratings, against scipy
 mod inspect; // what is told of data before training, and by which exit code
 mod judgebench; // five published reward models' scores, against scipy
+mod judging; // policies judged pair by pair: faults, budgets, killed runs, and the other judges
 mod kernels; // each fused operation against the composed reference, in value and gradient
 mod killing; // runs killed, interrupted, harmed, and taken up again
 mod language; // language models: what they save is what transformers loads

@@ -112,6 +112,8 @@ enum Verb {
     Generate(Box<commands::generate::GenerateArgs>),
     /// Sample n answers of each prompt and keep the best by a reward
     BestOfN(Box<commands::best_of_n::BestArgs>),
+    /// Compare the answers of policies pair by pair, by a judge
+    Judge(Box<commands::judge::JudgeArgs>),
     /// Merge a PEFT adapter into its base model
     Merge(commands::merge::MergeArgs),
     /// Score texts or pairs with a trained reward model
@@ -228,6 +230,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Rloo(args) => commands::online::rloo(args, &resolved("rloo", command, matches)),
         Verb::BestOfN(args) => commands::best_of_n::run(args),
         Verb::Generate(args) => commands::generate::run(args),
+        Verb::Judge(args) => commands::judge::run(args),
         Verb::Merge(args) => commands::merge::run(args),
         Verb::Score(args) => commands::score::run(args),
         #[cfg(feature = "serve")]

@@ -59,6 +59,14 @@ pub enum Error {
         /// The fault, the row where it is one row's, and what was expected.
         message: String,
     },
+    /// A judge that cannot be used, or that cannot go on.
+    #[error("judge {name:?}: {message}")]
+    Judge {
+        /// The judge.
+        name: String,
+        /// The fault, and what is kept.
+        message: String,
+    },
     /// The work was stopped from outside; the message says what is kept.
     #[error("{0}")]
     Interrupted(String),
@@ -83,6 +91,11 @@ impl Error {
     /// Returns the error of a reward source.
     pub fn reward(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Reward { name: name.into(), message: message.into() }
+    }
+
+    /// Returns the error of a judge.
+    pub fn judge(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Judge { name: name.into(), message: message.into() }
     }
 
     /// Returns true if training diverged: a loss, a gradient, a weight or an evaluation is no number.

@@ -43,6 +43,7 @@ pub mod checkpoint;
 pub mod crossfit;
 pub mod error;
 pub mod fingerprint;
+pub mod judge;
 pub mod learner;
 pub mod loss;
 pub mod manifest;
@@ -63,6 +64,8 @@ pub mod score_range;
 pub mod sharing;
 pub mod tensorboard;
 pub mod train;
+#[cfg(feature = "http")]
+mod transport;
 
 pub use error::{Error, Result};
 pub use learner::{Learner, Trainable};

@@ -10,6 +10,7 @@ pub mod dpo;
 pub mod eval;
 pub mod generate;
 pub mod inspect;
+pub mod judge;
 pub mod kto;
 pub mod merge;
 pub mod online;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
+use pcrm_rl::judge::JudgePlugin;
 use pcrm_rl::reward_source::RewardPlugin;
 
 use crate::terminal;
@@ -12,6 +13,7 @@ pub fn run() -> Result<()> {
         list::<BackendPlugin>(),
         list::<ConstraintPlugin>(),
         list::<EncoderPlugin>(),
+        list::<JudgePlugin>(),
         list::<RewardPlugin>(),
     ];
     terminal::result(&parts.concat())

@@ -219,12 +219,22 @@ pub struct PromptArgs {
 }
 
 impl PromptArgs {
+    /// Returns true if any prompts are given.
+    pub fn is_given(&self) -> bool {
+        !(self.prompt.is_empty() && self.data.is_empty())
+    }
+
+    /// Returns the most prompts that are taken.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
     /// Checks the options, before anything is read.
     ///
     /// # Errors
     /// No prompt.
     pub fn check(&self) -> Result<()> {
-        ensure!(!(self.prompt.is_empty() && self.data.is_empty()), "expected --prompt or --data");
+        ensure!(self.is_given(), "expected --prompt or --data");
         self.columns.options(Ties::Keep).map(|_| ())
     }
 

@@ -25,7 +25,7 @@ mod http;
 mod model;
 mod parse;
 mod plugin;
-mod program;
+pub(crate) mod program;
 mod rules;
 mod weighted;
 

@@ -23,7 +23,6 @@
 mod protocol;
 mod read;
 mod text;
-mod transport;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -35,9 +34,9 @@ use serde::de::Error as _;
 
 use self::protocol::{Part, Protocol};
 use self::text::Texts;
-use self::transport::Client;
 use super::{Answers, Preparation, RewardPlugin, RewardSource, Scored};
 use crate::error::{Error, Result};
+use crate::transport::{Client, Connection, Failed, Nobody};
 
 /// The configuration of a server.
 #[derive(Debug, Clone, Deserialize)]
@@ -108,6 +107,22 @@ impl Config {
             None => Ok(()),
         }
     }
+
+    /// The server, with the key of the environment.
+    fn connection(&self) -> Result<Connection, String> {
+        let key = self.api_key_env.as_ref().map(|name| {
+            let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());
+            key.ok_or_else(|| format!("api_key_env is {name}, which the environment does not have"))
+        });
+        Ok(Connection {
+            // What follows # chooses the protocol.
+            url: self.url.split('#').next().unwrap_or_default().to_owned(),
+            key: key.transpose()?,
+            timeout: self.timeout,
+            attempts: self.attempts,
+            backoff: self.backoff,
+        })
+    }
 }
 
 struct HttpReward {
@@ -122,7 +137,7 @@ impl HttpReward {
     fn new(config: Config) -> Result<Self, String> {
         config.check()?;
         let protocol = Protocol::of(&config.url)?;
-        let client = Client::new(&config)?;
+        let client = Client::new(config.connection()?);
         let texts = Texts::new(config.tokenizer.as_deref(), config.label.clone())?;
         let host = config.url.split_once("://").map_or("", |(_, rest)| rest);
         let name = host.split(['/', ':', '#', '?']).next().filter(|name| !name.is_empty()).unwrap_or("http");
@@ -138,8 +153,11 @@ impl HttpReward {
             while failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none() {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(part) = parts.get(at) else { return };
-                let scored =
-                    self.client.post(&part.body).and_then(|text| self.protocol.read(&text, part, batch));
+                let text = self.client.post(&part.body, &Nobody, Ok).map_err(|failed| match failed {
+                    Failed::Tried { .. } => format!("{failed}; the batch stays unscored"),
+                    failed => failed.to_string(),
+                });
+                let scored = text.and_then(|text| self.protocol.read(&text, part, batch));
                 match scored {
                     Ok(scored) => answers.lock().unwrap_or_else(lock)[at] = Some(scored),
                     Err(message) => {

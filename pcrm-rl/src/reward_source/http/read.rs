@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::protocol::{Part, Protocol};
 use crate::reward_source::{Answers, Scored};
+use crate::transport::cut;
 
 impl Protocol {
     /// Reads the answer to a request.
@@ -132,14 +133,4 @@ fn logs(value: &Value) -> Result<BTreeMap<String, Vec<f32>>, String> {
         logs.insert(name.to_owned(), values.collect::<Result<_, _>>()?);
     }
     Ok(logs)
-}
-
-/// Returns a text for a message, cut where it is long.
-pub fn cut(text: &str) -> String {
-    const MOST: usize = 300;
-    let text = pcrm_core::text::visible_line(text);
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}..", &text[..end]),
-        None => text.into_owned(),
-    }
 }

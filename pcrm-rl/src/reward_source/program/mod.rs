@@ -13,10 +13,10 @@
 //! `prompt_texts` and `sequences` are what the policy read and wrote, special tokens included. Anything else
 //! on standard output is an error; standard error is free.
 
-mod child;
+pub(crate) mod child;
 mod command;
 mod python;
-mod reply;
+pub(crate) mod reply;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,225 @@
+//! The answers of policies, and the prompts that all have answered.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use pcrm_core::data::conversation::Content;
+use pcrm_core::data::preference::{ReadOptions, Strictness};
+use pcrm_core::data::prompt_id::PromptId;
+use pcrm_core::data::prompts::{Prompt, load_prompts};
+use serde_json::Value;
+
+use crate::training::folder;
+
+/// The columns that hold an answer, the first that is there.
+const COLUMNS: [&str; 5] = ["completion", "output", "response", "answer", "generation"];
+
+/// A policy with its answers.
+pub struct Policy {
+    /// Its name.
+    pub label: String,
+    /// The file of its answers.
+    pub file: PathBuf,
+    /// Prompts with their answers, in the order of the file.
+    pub rows: Vec<(Prompt, String)>,
+}
+
+/// Two answers to a prompt.
+#[derive(Debug, Clone, Copy)]
+pub struct Pairing {
+    /// The number of the prompt in [`Field::prompts`].
+    pub prompt: usize,
+    /// The number of the first policy.
+    pub a: usize,
+    /// The number of the second policy.
+    pub b: usize,
+    /// The row of the first policy.
+    pub row_a: usize,
+    /// The row of the second policy.
+    pub row_b: usize,
+}
+
+/// Everything that is judged.
+pub struct Field {
+    /// The prompts that all policies answered.
+    pub prompts: Vec<Prompt>,
+    /// The answers of every policy, row by row.
+    pub answers: Vec<Vec<String>>,
+    /// All pairs of policies on all prompts.
+    pub pairings: Vec<Pairing>,
+    /// Prompts of each policy that others have not answered, or not as often.
+    pub left_out: Vec<usize>,
+}
+
+/// Splits a label from what it names.
+pub fn labelled(named: &str) -> (Option<&str>, &Path) {
+    match named.split_once('=') {
+        Some((label, path)) if !label.is_empty() && !label.contains(['/', '\\']) => {
+            (Some(label), Path::new(path))
+        }
+        _ => (None, Path::new(named)),
+    }
+}
+
+impl Policy {
+    /// Reads the answers in a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a record without a prompt or an answer, with its line.
+    pub fn read(named: &str) -> Result<Self> {
+        let (label, path) = labelled(named);
+        let name = folder::name_of(path);
+        let stem = name.split('.').next().unwrap_or(&name).to_owned();
+        Self::of(label.map_or(stem, str::to_owned), path)
+    }
+
+    /// Reads the answers in a file under this label.
+    ///
+    /// # Errors
+    /// As [`Policy::read`].
+    pub fn of(label: String, path: &Path) -> Result<Self> {
+        let options: ReadOptions = Strictness::Refuse.into();
+        let (prompts, _) = load_prompts(&[path.to_path_buf()], options)?;
+        let mut rows = Vec::new();
+        for mut prompt in prompts {
+            let Some(column) = COLUMNS.iter().find(|column| prompt.columns.contains_key(**column)) else {
+                bail!("{}: no answer; expected a column {}", prompt.origin, COLUMNS.join(", "));
+            };
+            let value = prompt.columns.shift_remove(*column).unwrap_or_default();
+            let Some(answer) = text(&value) else {
+                bail!(
+                    "{}: {column} is {value}; expected a text, or messages that end with the assistant's",
+                    prompt.origin
+                );
+            };
+            rows.push((prompt, answer));
+        }
+        Ok(Self { label, file: path.to_path_buf(), rows })
+    }
+
+    /// The mean length of its answers, in characters.
+    pub fn mean_length(&self) -> f64 {
+        let all: usize = self.rows.iter().map(|(_, answer)| answer.chars().count()).sum();
+        all as f64 / self.rows.len().max(1) as f64
+    }
+}
+
+/// An answer as text: itself, or the content of the last message.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(turns) => {
+            let last = turns.last()?;
+            let is_answer = last["role"].as_str().is_none_or(|role| role == "assistant");
+            last["content"].as_str().filter(|_| is_answer).map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+/// Refuses labels that two policies carry.
+///
+/// # Errors
+/// The label.
+pub fn check_labels(policies: &[Policy]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for policy in policies {
+        ensure!(
+            seen.insert(&policy.label),
+            "two policies are named {:?}; name them apart: --answers one={} other=..",
+            policy.label,
+            policy.file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Pairs the answers of all policies, prompt by prompt: the n-th answer of one to a prompt with the n-th of the other.
+///
+/// # Errors
+/// No prompt that all policies answered.
+pub fn matched(policies: &[Policy], limit: Option<usize>) -> Result<Field> {
+    let rows: Vec<HashMap<PromptId, Vec<usize>>> = policies
+        .iter()
+        .map(|policy| {
+            let mut rows: HashMap<PromptId, Vec<usize>> = HashMap::new();
+            for (at, (prompt, _)) in policy.rows.iter().enumerate() {
+                rows.entry(id(prompt)).or_default().push(at);
+            }
+            rows
+        })
+        .collect();
+    let of = |policy: &Policy| policy.rows.iter().map(|(_, answer)| answer.clone()).collect();
+    let mut field = Field {
+        prompts: Vec::new(),
+        answers: policies.iter().map(of).collect(),
+        pairings: Vec::new(),
+        left_out: vec![0; policies.len()],
+    };
+    let mut seen = BTreeSet::new();
+    for (prompt, _) in policies.first().map(|policy| policy.rows.as_slice()).unwrap_or_default() {
+        let id = id(prompt);
+        let answers: Vec<&[usize]> =
+            rows.iter().filter_map(|rows| rows.get(&id).map(Vec::as_slice)).collect();
+        if !seen.insert(id) || answers.len() < policies.len() {
+            continue;
+        }
+        if limit.is_some_and(|limit| field.prompts.len() >= limit) {
+            break;
+        }
+        let number = field.prompts.len();
+        field.prompts.push(prompt.clone());
+        let samples = answers.iter().map(|rows| rows.len()).min().unwrap_or(0);
+        for sample in 0..samples {
+            let rows: Vec<usize> = answers.iter().map(|rows| rows[sample]).collect();
+            for a in 0..policies.len() {
+                for b in a + 1..policies.len() {
+                    let (row_a, row_b) = (rows[a], rows[b]);
+                    field.pairings.push(Pairing { prompt: number, a, b, row_a, row_b });
+                }
+            }
+        }
+    }
+    if field.prompts.is_empty() {
+        let files: Vec<String> = policies.iter().map(|policy| policy.file.display().to_string()).collect();
+        bail!("no prompt is answered in all of {}", files.join(", "));
+    }
+    let used = |policy: usize| -> BTreeSet<usize> {
+        let rows = field.pairings.iter().filter_map(|one| match policy {
+            _ if one.a == policy => Some(one.row_a),
+            _ if one.b == policy => Some(one.row_b),
+            _ => None,
+        });
+        rows.collect()
+    };
+    field.left_out =
+        policies.iter().enumerate().map(|(at, policy)| policy.rows.len() - used(at).len()).collect();
+    Ok(field)
+}
+
+/// The identity of a prompt.
+fn id(prompt: &Prompt) -> PromptId {
+    PromptId::of_answer(Some(&prompt.prompt), &Content::Text(String::new()))
+}
+
+impl Field {
+    /// Returns the answer in a row of a policy.
+    pub fn answer(&self, policy: usize, row: usize) -> &str {
+        &self.answers[policy][row]
+    }
+
+    /// Says what is compared and what is left out.
+    pub fn remarks(&self, policies: &[Policy]) -> Vec<String> {
+        let mut remarks =
+            vec![format!("{} pairs of answers to {} prompts", self.pairings.len(), self.prompts.len())];
+        for (policy, left_out) in policies.iter().zip(&self.left_out).filter(|(_, count)| **count > 0) {
+            remarks.push(format!(
+                "{left_out} of {} answers of {} are not compared: other policies lack them, or --limit",
+                policy.rows.len(),
+                policy.label
+            ));
+        }
+        remarks
+    }
+}

@@ -1,0 +1,255 @@
+//! The judges of the command line: their tagged data, the questions, the replies.
+
+use anyhow::{Context, Result, ensure};
+use pcrm_core::model::RewardModel;
+use pcrm_core::tagged;
+use pcrm_eval::judging::Match;
+use pcrm_rl::judge::{
+    Asked, Budget, Judge, JudgePlugin, Kept, OpenJudge, Opening, Prices, Question, Reply, Usage, ask, parse,
+};
+use pcrm_rl::reward_source::{ModelOptions, ModelReward, Place, RewardSource, Spec};
+use serde_json::{Value, json};
+
+use super::JudgeArgs;
+use super::answers::{Field, Pairing};
+use crate::hub::Weights;
+use crate::interrupt::{self, Interrupted};
+use crate::progress::{bar, say};
+use crate::training::folder;
+
+/// All judges, the first of whom gives the win rates.
+pub struct Panel {
+    judges: Vec<Box<dyn OpenJudge>>,
+}
+
+/// What all judges are asked about.
+pub struct Judging<'a> {
+    /// The options.
+    pub args: &'a JudgeArgs,
+    /// The pairs of answers.
+    pub field: &'a Field,
+    /// Replies that were paid for.
+    pub kept: Kept,
+}
+
+/// The verdicts of one judge.
+pub struct Verdicts {
+    /// The judge's name.
+    pub name: String,
+    /// The replies with the first policy's answer shown first, pairing by pairing.
+    pub forward: Vec<Reply>,
+    /// The replies in the other order; empty for a judge that sees none.
+    pub backward: Vec<Reply>,
+    /// Pairings whose answers are identical.
+    pub identical: usize,
+    /// Replies that were there before.
+    pub kept: usize,
+    /// What the others cost.
+    pub usage: Usage,
+    /// The prices that cost follows from.
+    pub prices: Option<Prices>,
+}
+
+impl Panel {
+    /// Makes the judges of the options.
+    ///
+    /// # Errors
+    /// Data that are no judge's.
+    pub fn of(args: &JudgeArgs) -> Result<Self> {
+        let mut all = Vec::new();
+        let named = std::iter::once(("--judge", &args.judge));
+        for (option, text) in named.chain(args.against.iter().map(|text| ("--against", text))) {
+            let tagged = parse(text).with_context(|| option.to_owned())?;
+            for tagged in args.service.completed(tagged)? {
+                let judge = tagged::from_value::<JudgePlugin>(tagged).with_context(|| option.to_owned())?;
+                all.push(judge);
+            }
+        }
+        if let Some(file) = &args.human {
+            ensure!(file.is_file(), "--human {}: is no file", file.display());
+            let tagged = json!({ "kind": "replay", "file": file, "symmetric": true });
+            all.push(tagged::from_value::<JudgePlugin>(tagged).context("--human")?);
+        }
+        Ok(Self { judges: all })
+    }
+
+    /// Asks every judge everything.
+    ///
+    /// # Errors
+    /// A judge that cannot be opened or cannot go on.
+    pub fn judge(&mut self, judging: &mut Judging<'_>) -> Result<Vec<Verdicts>> {
+        let mut all: Vec<Verdicts> = Vec::new();
+        for judge in &self.judges {
+            let mut verdicts =
+                judging.open(judge.as_ref()).and_then(|mut judge| judging.ask(judge.as_mut()))?;
+            let taken = all.iter().filter(|other| other.name == verdicts.name).count();
+            if taken > 0 {
+                verdicts.name = format!("{} #{}", verdicts.name, taken + 1);
+            }
+            all.push(verdicts);
+        }
+        Ok(all)
+    }
+}
+
+impl super::Service {
+    /// Adds the service to the data of a judge that asks one, once for every template.
+    fn completed(&self, mut tagged: Value) -> Result<Vec<Value>> {
+        if tagged["kind"] != "openai" {
+            return Ok(vec![tagged]);
+        }
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let mut fill = |key: &str, value: Option<Value>| {
+            if let (true, Some(value)) = (tagged.get(key).is_none(), value) {
+                tagged[key] = value;
+            }
+        };
+        fill("model", self.judge_model.clone().or_else(|| variable("OPENAI_MODEL")).map(Value::from));
+        fill("base_url", self.judge_url.clone().or_else(|| variable("OPENAI_BASE_URL")).map(Value::from));
+        fill("concurrency", self.concurrency.map(Value::from));
+        ensure!(
+            tagged.get("model").is_some(),
+            "openai: no model; expected openai:MODEL, --judge-model NAME or OPENAI_MODEL in the environment"
+        );
+        if tagged.get("template").is_some() || self.template.is_empty() {
+            return Ok(vec![tagged]);
+        }
+        let with = |template: &String| {
+            let mut tagged = tagged.clone();
+            tagged["template"] = template.as_str().into();
+            tagged
+        };
+        Ok(self.template.iter().map(with).collect())
+    }
+
+    fn key(&self) -> Option<String> {
+        let given = self.api_key.clone().or_else(|| std::env::var("OPENAI_API_KEY").ok());
+        given.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty())
+    }
+
+    fn prices(&self) -> Option<Prices> {
+        let known = self.input_price.is_some() || self.output_price.is_some();
+        let price = |price: Option<f64>| price.unwrap_or(0.0);
+        known.then(|| Prices { input: price(self.input_price), output: price(self.output_price) })
+    }
+}
+
+impl Judging<'_> {
+    fn open(&self, judge: &dyn OpenJudge) -> Result<Box<dyn Judge>> {
+        let args = self.args;
+        let mut rewards = |specs: &[Spec]| {
+            let failed = |error: anyhow::Error| {
+                pcrm_rl::Error::from(pcrm_core::Error::invalid("judge", format!("{error:#}")))
+            };
+            // Rules need no backend: it is opened for saved models alone.
+            let backend = match specs.iter().any(|spec| matches!(spec.place, Place::Model(_))) {
+                true => Some(args.machine.open().map_err(failed)?),
+                false => None,
+            };
+            let mut model = |path: &std::path::Path| -> pcrm_rl::Result<Box<dyn RewardSource>> {
+                let dir = args.hub.model("--judge", path, Weights::Read).map_err(failed)?;
+                let Some(backend) = &backend else {
+                    return Err(pcrm_core::Error::invalid("judge", "no backend is open").into());
+                };
+                let (model, own) = RewardModel::open_trained(backend.as_ref(), &dir, args.machine.dtype)?;
+                let policy = own.clone();
+                let name = folder::name_of(path);
+                Ok(Box::new(ModelReward::new(name, &model, own, &policy, ModelOptions::default())?))
+            };
+            pcrm_rl::reward_source::open(specs, &mut model)
+        };
+        let service = &args.service;
+        let budget = Budget {
+            calls: service.max_calls,
+            tokens: service.max_spent_tokens,
+            cost: service.max_cost,
+            prices: service.prices().unwrap_or_default(),
+        };
+        let mut opening = Opening { api_key: service.key(), budget, rewards: &mut rewards };
+        let judge = judge.open(&mut opening)?;
+        judge.notes().iter().for_each(|note| say(note));
+        Ok(judge)
+    }
+
+    fn ask(&mut self, judge: &mut dyn Judge) -> Result<Verdicts> {
+        let (name, is_symmetric) = (judge.name().to_owned(), judge.is_symmetric());
+        let pairings = &self.field.pairings;
+        let mut questions: Vec<Question<'_>> = Vec::new();
+        for pairing in pairings {
+            let question = self.field.question(pairing);
+            questions.push(question);
+            if !is_symmetric {
+                questions.push(Question { first: question.second, second: question.first, ..question });
+            }
+        }
+        let bar = bar(questions.len() as u64, "verdicts");
+        let stop = interrupt::flag()?;
+        let asked =
+            ask(judge, &questions, Some(&mut self.kept), stop, &mut |done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        let Asked { replies, identical, kept, usage } = asked.map_err(|error| match error {
+            pcrm_rl::Error::Interrupted(message) => anyhow::Error::from(Interrupted {
+                message: format!("{name}: {message}; the same command continues"),
+            }),
+            error => anyhow::Error::from(error).context("the same command continues with what is kept"),
+        })?;
+        if kept > 0 {
+            say(&format!("{name}: {kept} of {} replies were there before", replies.len()));
+        }
+        let each = if is_symmetric { 1 } else { 2 };
+        let of = |order: usize| replies.iter().skip(order).step_by(each).cloned().collect::<Vec<_>>();
+        Ok(Verdicts {
+            name,
+            forward: of(0),
+            backward: if is_symmetric { Vec::new() } else { of(1) },
+            identical: identical / each,
+            kept,
+            usage,
+            prices: self.args.service.prices(),
+        })
+    }
+}
+
+impl Field {
+    /// Returns a pairing as a question, the first policy's answer first.
+    pub fn question(&self, pairing: &Pairing) -> Question<'_> {
+        Question {
+            prompt: &self.prompts[pairing.prompt],
+            first: self.answer(pairing.a, pairing.row_a),
+            second: self.answer(pairing.b, pairing.row_b),
+        }
+    }
+}
+
+impl Verdicts {
+    /// Returns the matches. One that lacks a verdict in any order that was asked has none: half of its verdicts would
+    /// favour a position.
+    pub fn matches(&self, field: &Field) -> Vec<Match> {
+        let of = |(at, pairing): (usize, &Pairing)| {
+            let Question { first, second, .. } = field.question(pairing);
+            let forward = self.forward[at].verdict.as_ref().ok().copied();
+            let backward = self.backward.get(at).map(|reply| reply.verdict.as_ref().ok().map(|p| 1.0 - p));
+            let (forward, backward) = match (forward, backward) {
+                (forward, None) => (forward, None),
+                (Some(forward), Some(Some(backward))) => (Some(forward), Some(backward)),
+                _ => (None, None),
+            };
+            Match {
+                prompt: pairing.prompt,
+                a: pairing.a,
+                b: pairing.b,
+                forward,
+                backward,
+                length_a: first.chars().count(),
+                length_b: second.chars().count(),
+            }
+        };
+        field.pairings.iter().enumerate().map(of).collect()
+    }
+
+    /// Returns all replies with their pairing and whether the first policy's answer was shown first.
+    pub fn replies(&self) -> impl Iterator<Item = (usize, bool, &Reply)> {
+        let forward = self.forward.iter().enumerate().map(|(at, reply)| (at, true, reply));
+        forward.chain(self.backward.iter().enumerate().map(|(at, reply)| (at, false, reply)))
+    }
+}

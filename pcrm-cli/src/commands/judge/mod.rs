@@ -1,0 +1,196 @@
+//! `pcrm judge`: compares the answers of policies pair by pair, by a judge.
+
+mod answers;
+mod judges;
+mod page;
+mod result;
+mod sampled;
+mod show;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use pcrm_core::disk::{FolderLock, whole};
+use pcrm_eval::Bootstrap;
+use pcrm_rl::judge::Kept;
+
+use crate::generation::{PromptArgs, SamplingArgs};
+use crate::hub::Hub;
+use crate::machine::Machine;
+use crate::numbers::{positive, real, whole as whole_number};
+use crate::progress::say;
+use crate::report;
+use crate::terminal;
+use crate::usage::usage;
+
+use answers::{Policy, matched};
+use judges::{Judging, Panel};
+use result::Judged;
+
+/// The file of all verdicts in `--output`.
+const VERDICTS: &str = "verdicts.jsonl";
+/// The file of all figures in `--output`.
+const RESULT: &str = "result.json";
+
+/// Options of `pcrm judge`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct JudgeArgs {
+    /// Compare the answers in these JSONL files, as pcrm generate writes them (prompt and completion, output or response),
+    /// with a label before a file if wanted (dpo=answers.jsonl)
+    #[arg(long, value_name = "[LABEL=]FILE", num_args = 1.., action = clap::ArgAction::Append)]
+    answers: Vec<String>,
+    /// Compare the answers of this language model or PEFT adapter, sampled into --output; may be repeated
+    #[arg(long, value_name = "[LABEL=]DIR", action = clap::ArgAction::Append)]
+    model: Vec<String>,
+    /// Judge by openai[:MODEL], reward:SOURCE (model:DIR, a rule, a server), gold, replay:FILE, command:CMD, or JSON
+    #[arg(long, value_name = "JUDGE")]
+    judge: String,
+    /// Judge by these too, and measure how far judges agree; may be repeated
+    #[arg(long, value_name = "JUDGE", action = clap::ArgAction::Append)]
+    against: Vec<String>,
+    /// Measure how far judges agree with the verdicts of people in this file: prompt, first, second, verdict
+    #[arg(long, value_name = "FILE")]
+    human: Option<PathBuf>,
+    #[command(flatten)]
+    service: Service,
+    /// Keep replies that are paid for in this folder [default: pcrm/verdicts in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Draw N bootstrap samples of prompts for intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole_number::<usize>)]
+    bootstrap: usize,
+    /// Write to this folder: verdicts.jsonl (which replay reads), result.json and report.html
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    hub: Hub,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// The service that judges of the kind `openai` ask, and what may be spent there.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Language models as judges")]
+pub struct Service {
+    /// Ask this model [default: OPENAI_MODEL of the environment]
+    #[arg(long, value_name = "NAME")]
+    judge_model: Option<String>,
+    /// Ask the server at this address, to which /chat/completions is added [default: OPENAI_BASE_URL of the environment,
+    /// or https://api.openai.com/v1]
+    #[arg(long, value_name = "URL")]
+    judge_url: Option<String>,
+    /// Ask in the words of this template: alpaca_eval (the default), mt_bench, dialogue, summary, or a file; several are
+    /// as many judges
+    #[arg(long, value_name = "NAME|FILE", action = clap::ArgAction::Append)]
+    template: Vec<String>,
+    /// Send this key, which is written nowhere [default: OPENAI_API_KEY of the environment, which other users cannot see
+    /// in the list of processes]
+    #[arg(long, value_name = "KEY", hide_default_value = true)]
+    api_key: Option<String>,
+    /// Keep N requests under way at once
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    concurrency: Option<usize>,
+    /// Send at most N requests in this call, those included that are sent again
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
+    max_calls: Option<u64>,
+    /// Spend at most N tokens in this call, read and written
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
+    max_spent_tokens: Option<u64>,
+    /// Spend at most this much money in this call, in the currency of the prices
+    #[arg(long, value_name = "X", value_parser = real, requires = "input_price", requires = "output_price")]
+    max_cost: Option<f64>,
+    /// Count X for a million tokens that the judge reads
+    #[arg(long, value_name = "X", value_parser = real)]
+    input_price: Option<f64>,
+    /// Count X for a million tokens that the judge writes
+    #[arg(long, value_name = "X", value_parser = real)]
+    output_price: Option<f64>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm judge --answers dpo.jsonl sft.jsonl --judge openai:gpt-4o --template dialogue --max-calls 1000 --output runs/judged
+  pcrm judge --answers a.jsonl b.jsonl c.jsonl --judge reward:model:runs/rm
+  pcrm judge --answers a.jsonl b.jsonl --judge openai --judge-url http://localhost:8000/v1 --judge-model qwen \\
+      --template mt_bench --template alpaca_eval --human verdicts.jsonl
+  pcrm judge --model runs/ppo --model runs/sft --data prompts.jsonl --max-tokens 64 --judge gold --output runs/judged
+
+Every pair of answers is judged in both orders; a judge that changes its mind gives a tie. Identical answers are a tie
+without asking. Replies of paid judges are kept as they come: the same command continues where it stopped, and pays for
+no reply twice. Exit code 1 where a budget is spent.";
+
+/// Judges.
+///
+/// # Errors
+/// Options that cannot be used, answers that have no prompt in common, a judge that cannot go on, Ctrl-C.
+pub fn run(args: &JudgeArgs) -> Result<()> {
+    let mut panel = usage(args.check())?;
+    let _held = args.output.as_ref().map(|dir| FolderLock::take(dir)).transpose().context("--output")?;
+    let mut policies = Vec::new();
+    for named in &args.answers {
+        policies.push(Policy::read(named)?);
+    }
+    for named in &args.model {
+        policies.push(sampled::policy(args, named)?);
+    }
+    answers::check_labels(&policies)?;
+    let field = matched(&policies, args.prompts.limit())?;
+    field.remarks(&policies).iter().for_each(|remark| say(remark));
+    let cache = match &args.cache {
+        Some(dir) => dir.clone(),
+        None => dirs::cache_dir()
+            .context("this user has no cache folder; give --cache DIR")?
+            .join("pcrm/verdicts"),
+    };
+    let mut judging = Judging { args, field: &field, kept: Kept::open(&cache).context("--cache")? };
+    let verdicts = panel.judge(&mut judging)?;
+    let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.machine.seed, ..Bootstrap::default() };
+    let judged = Judged::of(&policies, &field, &verdicts, &bootstrap)?;
+    if let Some(dir) = &args.output {
+        whole::write(&dir.join(VERDICTS), result::lines(&policies, &field, &verdicts)?.as_bytes())?;
+        whole::write_json(&dir.join(RESULT), &judged)?;
+        report::write(&dir.join(report::FILE), Ok(page::document(&judged, &policies, &field, &verdicts)));
+        say(&format!("verdicts, figures and report: {}", dir.display()));
+    }
+    match args.json {
+        true => terminal::result(&(serde_json::to_string_pretty(&judged)? + "\n")),
+        false => terminal::result(&show::text(&judged)),
+    }
+}
+
+impl JudgeArgs {
+    /// Checks the options, and returns the judges.
+    fn check(&self) -> Result<Panel> {
+        let policies = self.answers.len() + self.model.len();
+        ensure!(
+            policies >= 2,
+            "{policies} policies to compare; expected at least two of --answers and --model"
+        );
+        if self.model.is_empty() {
+            ensure!(!self.prompts.is_given(), "--prompt and --data: prompts are answered by --model alone");
+        } else {
+            self.prompts.check()?;
+            self.sampling.check()?;
+            ensure!(self.output.is_some(), "--model: expected --output, where the answers are kept");
+        }
+        for (name, value) in [
+            ("max-cost", self.service.max_cost),
+            ("input-price", self.service.input_price),
+            ("output-price", self.service.output_price),
+        ] {
+            if let Some(value) = value.filter(|value| !(*value >= 0.0 && value.is_finite())) {
+                anyhow::bail!("--{name} {value}: expected a number, 0 or more");
+            }
+        }
+        Panel::of(self)
+    }
+}

@@ -1,0 +1,154 @@
+//! `command`: a program that judges: a long-lived process that reads and writes JSON, an object per line.
+//!
+//! The process first writes `{"ready": true}`. For every question it reads `{"id": 7, "prompt": .., "first": "..",
+//! "second": "..", "columns": {..}}` and writes `{"id": 7, "verdict": "first"}`: `"first"`, `"second"`, `"tie"`, or a number
+//! from 0 to 1, the preference for the first; `null` gives no verdict.
+
+use std::process::Command as Process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pcrm_core::erased_serde;
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::{Value, json};
+
+use super::replay::preference;
+use super::{Judge, JudgePlugin, OpenJudge, Opening, Preference, Question, Reply, Take, Usage};
+use crate::error::{Error, Result};
+use crate::reward_source::program::child::Child;
+use crate::reward_source::program::reply::ready;
+
+/// The configuration of a program.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// The command, run by the shell.
+    command: String,
+    /// The seconds that one verdict may take.
+    #[serde(default = "timeout")]
+    timeout: f64,
+    /// The seconds from the start to the line that says that the program is ready.
+    #[serde(default = "start_timeout")]
+    start_timeout: f64,
+}
+
+fn timeout() -> f64 {
+    180.0
+}
+
+fn start_timeout() -> f64 {
+    300.0
+}
+
+struct CommandJudge {
+    name: String,
+    config: Config,
+}
+
+impl OpenJudge for Config {
+    fn open(&self, _: &mut Opening<'_>) -> Result<Box<dyn Judge>> {
+        let program = self.command.split_whitespace().next().unwrap_or_default();
+        let name = program.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        Ok(Box::new(CommandJudge { name, config: self.clone() }))
+    }
+}
+
+impl CommandJudge {
+    fn start(&self) -> Result<Child, String> {
+        let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+        let mut command = Process::new(shell);
+        command.args([option, &self.config.command]);
+        let mut child = Child::start(command, None).map_err(|error| format!("cannot start: {error}"))?;
+        let wait = Duration::from_secs_f64(self.config.start_timeout);
+        let line = child.line(wait, "get ready").map_err(|failure| failure.message())?;
+        match ready(&line) {
+            Ok(_) => Ok(child),
+            Err(message) => Err(child.abandoned(message)),
+        }
+    }
+}
+
+impl Judge for CommandJudge {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn content(&self, question: &Question<'_>) -> Result<Option<Value>> {
+        Ok(Some(json!({ "command": self.config.command, "question": line(0, question) })))
+    }
+
+    fn read(&self, text: &str) -> Result<Preference, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match &value["verdict"] {
+            Value::Null => Err("the program gave no verdict".to_owned()),
+            verdict => preference(verdict),
+        }
+    }
+
+    fn judge(&mut self, questions: &[Question<'_>], stop: &AtomicBool, take: &mut Take<'_>) -> Result<()> {
+        if questions.is_empty() {
+            return Ok(());
+        }
+        let mut child = self.start().map_err(|message| Error::judge(&self.name, message))?;
+        for (at, question) in questions.iter().enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted("stopped".to_owned()));
+            }
+            let refuse = |message: String| {
+                Err(Error::judge(&self.name, format!("{}: {message}", question.prompt.origin)))
+            };
+            let wait = Duration::from_secs_f64(self.config.timeout);
+            let text = match child.exchange(&line(at, question).to_string(), wait) {
+                Ok(text) => text,
+                Err(failure) => return refuse(failure.message()),
+            };
+            let value: Value = serde_json::from_str(&text).unwrap_or_default();
+            if value["id"].as_u64() != Some(at as u64) || value.get("verdict").is_none() {
+                let message = format!(
+                    "it wrote {:?}; expected {{\"id\": {at}, \"verdict\": ..}}",
+                    pcrm_core::text::visible_line(&text)
+                );
+                return refuse(child.abandoned(message));
+            }
+            let verdict = match self.read(&text) {
+                Err(message) if !value["verdict"].is_null() => return refuse(child.abandoned(message)),
+                verdict => verdict,
+            };
+            take(at, Reply { verdict, text: Some(text), usage: Usage::default() })?;
+        }
+        Ok(())
+    }
+}
+
+fn line(id: usize, question: &Question<'_>) -> Value {
+    json!({
+        "id": id,
+        "prompt": question.prompt.prompt,
+        "first": question.first,
+        "second": question.second,
+        "columns": question.prompt.columns,
+    })
+}
+
+fn build(data: &mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<dyn OpenJudge>> {
+    let config: Config = erased_serde::deserialize(data)?;
+    if config.command.trim().is_empty() {
+        return Err(erased_serde::Error::custom("the command is empty; expected a program"));
+    }
+    for (name, seconds) in [("timeout", config.timeout), ("start_timeout", config.start_timeout)] {
+        if !(seconds > 0.0 && seconds <= 1e9) {
+            let message = format!("{name} is {seconds}; expected a positive number of seconds");
+            return Err(erased_serde::Error::custom(message));
+        }
+    }
+    Ok(Box::new(config))
+}
+
+pcrm_core::inventory::submit! {
+    JudgePlugin {
+        name: "command",
+        about: "a program (command) that reads and writes JSON lines; timeout 180 s, start_timeout 300 s",
+        build,
+    }
+}

@@ -1,0 +1,339 @@
+//! `openai`: a language model behind OpenAI's protocol, `/chat/completions`: OpenAI itself, vLLM, SGLang, llama.cpp,
+//! `transformers serve`, `pcrm serve` and others.
+//!
+//! Connection errors, time-outs, 429, 5xx and answers that are no reply of the protocol are tried again after a pause that
+//! doubles or that `Retry-After` names. A request that the server refuses for what it says (400, 413, 422: too long,
+//! filtered) leaves its question without a verdict; any other refusal (a wrong key, an unknown model) ends the run.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+
+use pcrm_core::erased_serde;
+use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::budget::Purse;
+use super::{Judge, JudgePlugin, OpenJudge, Opening, Preference, Question, Reply, Take, Template, Usage};
+use crate::error::{Error, Result};
+use crate::transport::{Client, Connection, Failed, Watcher};
+
+/// The configuration of a language model as a judge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// The model's name.
+    model: String,
+    /// The address without `/chat/completions`.
+    #[serde(default = "base_url")]
+    base_url: String,
+    /// A built-in template or a file.
+    #[serde(default = "template")]
+    template: String,
+    /// The environment variable with the key.
+    #[serde(default)]
+    api_key_env: Option<String>,
+    /// The sampling temperature.
+    #[serde(default)]
+    temperature: f64,
+    /// The most tokens of a reply.
+    #[serde(default = "max_tokens")]
+    max_tokens: u64,
+    /// The field of the request that limits tokens: `max_tokens`, or `max_completion_tokens` for newer models.
+    #[serde(default = "limit_field")]
+    limit_field: String,
+    /// Further fields of the request.
+    #[serde(default)]
+    extra: Map<String, Value>,
+    /// The seconds that one request may take.
+    #[serde(default = "timeout")]
+    timeout: f64,
+    /// The times that a request is sent at most.
+    #[serde(default = "attempts")]
+    attempts: u32,
+    /// The pause in seconds after the first failure; it doubles.
+    #[serde(default = "backoff")]
+    backoff: f64,
+    /// The requests under way at once.
+    #[serde(default = "concurrency")]
+    concurrency: usize,
+}
+
+fn base_url() -> String {
+    "https://api.openai.com/v1".to_owned()
+}
+
+fn template() -> String {
+    "alpaca_eval".to_owned()
+}
+
+fn max_tokens() -> u64 {
+    1024
+}
+
+fn limit_field() -> String {
+    "max_tokens".to_owned()
+}
+
+fn timeout() -> f64 {
+    120.0
+}
+
+fn attempts() -> u32 {
+    6
+}
+
+fn backoff() -> f64 {
+    1.0
+}
+
+fn concurrency() -> usize {
+    4
+}
+
+impl Config {
+    fn check(&self) -> Result<(), String> {
+        for (name, value, least) in [
+            ("timeout", self.timeout, 1e-3),
+            ("backoff", self.backoff, 0.0),
+            ("temperature", self.temperature, 0.0),
+        ] {
+            if !(value >= least && value <= 1e9) {
+                return Err(format!("{name} is {value}; expected a number, {least} or more"));
+            }
+        }
+        for (name, count) in [
+            ("attempts", u64::from(self.attempts)),
+            ("concurrency", self.concurrency as u64),
+            ("max_tokens", self.max_tokens),
+        ] {
+            if count == 0 {
+                return Err(format!("{name} is 0; expected 1 or more"));
+            }
+        }
+        if self.model.trim().is_empty() {
+            return Err("the model is empty; expected its name".to_owned());
+        }
+        match self.base_url.starts_with("http://") || self.base_url.starts_with("https://") {
+            true => Template::open(&self.template).map(drop),
+            false => Err(format!("base_url is {:?}; expected http:// or https://", self.base_url)),
+        }
+    }
+
+    /// The key: that of `api_key_env`, or else the one that is given, which over plain http goes to this machine alone.
+    fn key(&self, given: Option<&String>) -> Result<Option<String>, String> {
+        if let Some(name) = &self.api_key_env {
+            let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());
+            return key
+                .map(Some)
+                .ok_or(format!("api_key_env is {name}, which the environment does not have"));
+        }
+        let host = self.base_url.trim_start_matches("http://");
+        let here = ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local));
+        match given {
+            Some(_) if self.base_url.starts_with("http://") && !here => Err(format!(
+                "a key would go to {} unencrypted; use https, or name the key's variable by api_key_env if that is meant",
+                self.base_url
+            )),
+            given => Ok(given.cloned()),
+        }
+    }
+}
+
+impl OpenJudge for Config {
+    fn open(&self, with: &mut Opening<'_>) -> Result<Box<dyn Judge>> {
+        let template = Template::open(&self.template).map_err(|message| Error::judge("openai", message))?;
+        let name = format!("{} ({})", self.model, template.name());
+        let key = self.key(with.api_key.as_ref()).map_err(|message| Error::judge(&name, message))?;
+        let client = Client::new(Connection {
+            url: format!("{}/chat/completions", self.base_url.trim_end_matches('/')),
+            key,
+            timeout: self.timeout,
+            attempts: self.attempts,
+            backoff: self.backoff,
+        });
+        Ok(Box::new(OpenAi { name, config: self.clone(), template, client, purse: Purse::new(with.budget) }))
+    }
+}
+
+struct OpenAi {
+    name: String,
+    config: Config,
+    template: Template,
+    client: Client,
+    purse: Purse,
+}
+
+/// A request under way: what it holds back, and whether it is to end.
+struct Request<'a> {
+    purse: &'a Purse,
+    most: Usage,
+    stop: &'a AtomicBool,
+    failed: &'a AtomicBool,
+    retries: AtomicUsize,
+}
+
+impl Watcher for Request<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    fn may_retry(&self) -> bool {
+        let again = Usage { calls: 1, ..Usage::default() };
+        let may = self.purse.hold(again);
+        if may {
+            self.purse.pay(again, again);
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        may
+    }
+}
+
+impl OpenAi {
+    fn body(&self, question: &Question<'_>) -> Result<Value> {
+        let messages = self
+            .template
+            .messages(question)
+            .map_err(|message| Error::judge(&self.name, format!("{}: {message}", question.prompt.origin)))?;
+        let mut body = json!({
+            "model": self.config.model,
+            "messages": messages,
+            "temperature": self.config.temperature,
+        });
+        body[self.config.limit_field.as_str()] = self.config.max_tokens.into();
+        for (name, value) in &self.config.extra {
+            body[name.as_str()] = value.clone();
+        }
+        Ok(body)
+    }
+
+    /// Sends a question. `Ok(None)`: stopped, or the budget is spent.
+    fn send(&self, body: &Value, stop: &AtomicBool, failed: &AtomicBool) -> Result<Option<Reply>, String> {
+        // A token has at least one byte.
+        let most = Usage { calls: 1, input: body.to_string().len() as u64, output: self.config.max_tokens };
+        if !self.purse.hold(most) {
+            return Ok(None);
+        }
+        let request = Request { purse: &self.purse, most, stop, failed, retries: AtomicUsize::new(0) };
+        let answer = self.client.post(body, &request, |text| said(&text));
+        let calls = 1 + request.retries.load(Ordering::Relaxed) as u64;
+        let (text, usage) = match answer {
+            Ok((text, usage)) => {
+                let unknown = usage.input + usage.output == 0 && self.purse.counts_tokens();
+                let usage = if unknown { request.most } else { usage };
+                self.purse.pay(most, Usage { calls: 1, ..usage });
+                (text, Usage { calls, ..usage })
+            }
+            Err(failure) => {
+                self.purse.pay(most, Usage { calls: 1, ..Usage::default() });
+                return match failure {
+                    Failed::Stopped => Ok(None),
+                    Failed::Refused { status: Some(400 | 413 | 422), message } => Ok(Some(Reply {
+                        verdict: Err(format!("the server refused the request: {message}")),
+                        text: None,
+                        usage: Usage { calls, ..Usage::default() },
+                    })),
+                    failure => Err(failure.to_string()),
+                };
+            }
+        };
+        Ok(Some(Reply { verdict: self.read(&text), text: Some(text), usage }))
+    }
+}
+
+/// Reads a reply of the protocol: its text, and the tokens that it took.
+fn said(text: &str) -> Result<(String, Usage), String> {
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| format!("the answer is no JSON: {error}: {}", crate::transport::cut(text)))?;
+    let message = &value["choices"][0]["message"];
+    let words = match (&message["content"], &message["refusal"]) {
+        (Value::String(words), _) => words.clone(),
+        // A refusal is the model's reply: it holds no verdict.
+        (Value::Null, Value::String(refusal)) => refusal.clone(),
+        _ => {
+            let text = crate::transport::cut(text);
+            return Err(format!("the answer has no choices[0].message.content: {text}"));
+        }
+    };
+    let count = |name: &str| value["usage"][name].as_u64().unwrap_or(0);
+    Ok((words, Usage { calls: 1, input: count("prompt_tokens"), output: count("completion_tokens") }))
+}
+
+impl Judge for OpenAi {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn content(&self, question: &Question<'_>) -> Result<Option<Value>> {
+        Ok(Some(json!({ "url": self.config.base_url, "body": self.body(question)? })))
+    }
+
+    fn read(&self, text: &str) -> Result<Preference, String> {
+        self.template.read(text)
+    }
+
+    fn judge(&mut self, questions: &[Question<'_>], stop: &AtomicBool, take: &mut Take<'_>) -> Result<()> {
+        let this = &*self;
+        let bodies: Vec<Value> =
+            questions.iter().map(|question| this.body(question)).collect::<Result<_>>()?;
+        let (next, failed, fault) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
+        let (to, from) = mpsc::channel();
+        let work = |to: mpsc::Sender<(usize, Reply)>| {
+            while !failed.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(body) = bodies.get(at) else { return };
+                match this.send(body, stop, &failed) {
+                    // The reader ends with an error of its own.
+                    Ok(Some(reply)) => drop(to.send((at, reply))),
+                    Ok(None) => return,
+                    Err(message) => {
+                        fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+                        failed.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        };
+        let taken = std::thread::scope(|scope| {
+            for _ in 0..this.config.concurrency.min(bodies.len()) {
+                let to = to.clone();
+                scope.spawn(|| work(to));
+            }
+            drop(to);
+            let mut taken = Ok(());
+            // Replies that are under way when one cannot be kept are taken too: they are paid for.
+            for (at, reply) in from {
+                let kept = take(at, reply);
+                if kept.is_err() {
+                    failed.store(true, Ordering::Relaxed);
+                }
+                taken = taken.and(kept);
+            }
+            taken
+        });
+        taken?;
+        if let Some(message) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(Error::judge(&this.name, format!("{}: {message}", this.config.base_url)));
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted("stopped".to_owned()));
+        }
+        match this.purse.ended() {
+            Some(limit) => Err(Error::judge(&this.name, format!("{limit} is spent"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn build(data: &mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<dyn OpenJudge>> {
+    let config: Config = erased_serde::deserialize(data)?;
+    config.check().map_err(erased_serde::Error::custom)?;
+    Ok(Box::new(config))
+}
+
+pcrm_core::inventory::submit! {
+    JudgePlugin {
+        name: "openai",
+        about: "a language model (model) of a server (base_url) of OpenAI's protocol; template, temperature, ..",
+        build,
+    }
+}
