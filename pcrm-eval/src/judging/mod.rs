@@ -5,7 +5,7 @@
 //! [`value`](Match::value) is the mean over the orders: a judge that changes its mind with the order gives a
 //! tie, as in MT-Bench (L. Zheng et al., 2023, §3.4). Intervals come from the bootstrap over prompts.
 //!
-//! Reading order: this file, [`win_rate`], [`position`], [`length`] with [`logistic`], [`league`], [`kappa`].
+//! Reading order: this file, [`mod@win_rate`], [`position`], [`length`] with [`logistic`], [`mod@league`], [`kappa`].
 
 pub mod kappa;
 pub mod league;

@@ -132,7 +132,7 @@ impl Template {
     /// Reads the verdict of a reply.
     ///
     /// # Errors
-    /// As [`Form::read`].
+    /// A reply that holds no verdict in the form of the template, and one that holds several that differ.
     pub fn read(&self, reply: &str) -> Result<Preference, String> {
         self.form.read(&self.labels, reply)
     }
