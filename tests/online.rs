@@ -26,7 +26,7 @@ use pcrm_rl::order::BatchSize;
 use pcrm_rl::reward_source::{self, Weighted};
 use pcrm_rl::rollout::{Budget, Sampling, Stop};
 
-use crate::subject::every_backend;
+use crate::subject::{Subject, across, every_backend};
 use crate::support::beside;
 
 /// Rewards by a rule that answers of a small random model differ in.
@@ -316,4 +316,31 @@ fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
         Ok(())
     })
     .context("gradients of trees")
+}
+
+/// Protects: backends sample the same answers at first, and make the same first update of them.
+#[test]
+fn backends_begin_the_same_run() -> Result<()> {
+    let first = |backend: &Subject| -> Result<Vec<StepMetrics>> {
+        let trainer = TrainerConfig { max_steps: Some(1), ..trainer() };
+        let step = |algorithm| {
+            let dir = tempfile::tempdir()?;
+            let (_, mut steps, _) = run(backend, dir.path(), (&config(algorithm), &trainer), false, None)?;
+            Ok(steps.remove(0))
+        };
+        algorithms().into_iter().map(step).collect()
+    };
+    across(first, |subjects, made| {
+        // On a GPU a draw at the edge of two tokens may fall on the other one.
+        if !subjects.iter().all(|subject| subject.exact()) {
+            return Ok(());
+        }
+        for (at, (left, right)) in made[0].iter().zip(made[1]).enumerate() {
+            for ((name, want), (other, got)) in left.metrics.iter().zip(right.metrics.iter()) {
+                let near = (want - got).abs() <= 1e-3 * (1.0 + want.abs()) || name.contains("time");
+                ensure!(name == other && near, "algorithm {at}: {name} is {want}, {other} is {got}");
+            }
+        }
+        Ok(())
+    })
 }
