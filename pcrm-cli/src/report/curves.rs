@@ -1,5 +1,7 @@
 //! Curves of a run, from the lines of its `metrics.jsonl`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 /// The most points that a line is drawn with.
@@ -24,6 +26,12 @@ impl Curves {
     /// A measure over the steps of training.
     pub fn train(&self, name: &str) -> Vec<(f64, f64)> {
         points(&self.train, name)
+    }
+
+    /// The names of all measures of training.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let lines = self.train.iter().filter_map(Value::as_object);
+        lines.flat_map(|line| line.keys().map(String::as_str)).collect()
     }
 
     /// The same over evaluations.

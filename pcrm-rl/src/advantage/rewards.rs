@@ -88,9 +88,12 @@ impl Rewards {
     }
 }
 
-/// Σ weight·reward over the rewards that are there; `None` where none is.
+/// Σ weight·reward over the rewards that are there; `None` where none is. A function without weight, which is only watched,
+/// makes no answer a scored one beside others that have some.
 pub(super) fn weighted(row: &[Option<f64>], weights: &[f64]) -> Option<f64> {
-    let mut there = row.iter().zip(weights).filter_map(|(value, weight)| value.map(|value| weight * value));
+    let watched = weights.iter().any(|weight| *weight != 0.0);
+    let counted = row.iter().zip(weights).filter(|(_, weight)| !watched || **weight != 0.0);
+    let mut there = counted.filter_map(|(value, weight)| value.map(|value| weight * value));
     there.next().map(|first| first + there.sum::<f64>())
 }
 
@@ -101,6 +104,9 @@ mod tests {
     /// Protects: rewards that are not there change neither sums nor figures, and faulty ones are named.
     #[test]
     fn missing_rewards_are_left_out() -> Result<()> {
+        assert_eq!(weighted(&[None, Some(3.0)], &[1.0, 0.0]), None);
+        assert_eq!(weighted(&[Some(2.0), Some(3.0)], &[1.0, 0.0]), Some(2.0));
+        assert_eq!(weighted(&[None, Some(3.0)], &[0.0, 0.0]), Some(0.0));
         let names = || vec!["length".to_owned(), "exact".to_owned()];
         let rows = vec![vec![Some(1.0), Some(2.0)], vec![None, Some(4.0)], vec![None, None]];
         let rewards = Rewards::new(names(), vec![1.0, 0.5], rows)?;

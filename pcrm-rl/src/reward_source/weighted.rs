@@ -168,8 +168,11 @@ impl Weighted {
     }
 }
 
-/// The weighted sum of the rewards that this row has.
+/// The weighted sum of the rewards that this row has. A source without weight, which is only watched, makes no answer a scored
+/// one beside others that have some.
 fn sum(sources: &[SourceRewards], row: usize) -> Option<f32> {
-    let parts = sources.iter().filter_map(|source| Some(source.weight * f64::from(source.rewards[row]?)));
+    let watched = sources.iter().any(|source| source.weight != 0.0);
+    let counted = sources.iter().filter(|source| !watched || source.weight != 0.0);
+    let parts = counted.filter_map(|source| Some(source.weight * f64::from(source.rewards[row]?)));
     parts.fold(None, |sum: Option<f64>, part| Some(sum.unwrap_or(0.0) + part)).map(|sum| sum as f32)
 }

@@ -90,7 +90,7 @@ pub fn document(run: &Run<'_>) -> Document {
                 "objective/kl",
                 Axis::new("nats per answer, Σ ln π − ln π_ref"),
             ),
-            metric("Weight of the KL penalty", "objective/kl_coef", Axis::new("coefficient")),
+            metric(STEERED, "objective/kl_coef", Axis::new("coefficient")),
             metric("Best answer − worst", "objective/scores_margin", Axis::new("difference of rewards")),
             metric("Critic's loss", "loss/value_avg", Axis::new("½ (V − R)², mean by token")),
             metric(
@@ -130,9 +130,13 @@ pub fn document(run: &Run<'_>) -> Document {
             // An evaluation has no loss but −reward.
             plots.remove(0);
         }
-        plots.extend(drift(&run.curves).into_iter().map(|name| {
+        plots.extend(of_sources(&run.curves).into_iter().map(|name| {
             let (source, of) = name.rsplit_once('/').unwrap_or(("", name.as_str()));
             match of {
+                "mean" => {
+                    let source = source.trim_start_matches("rewards/");
+                    metric(&format!("Reward, {source}"), &name, Axis::new("mean, without its weight"))
+                }
                 "drift" => metric(
                     &format!("Drift of scores, {source}"),
                     &name,
@@ -150,6 +154,9 @@ pub fn document(run: &Run<'_>) -> Document {
                 ),
             }
         }));
+        if !is_steered(&run.curves) {
+            plots.retain(|plot| plot.title != STEERED);
+        }
         let plots = plots.into_iter().filter(|plot| plot.layers.iter().any(|layer| !layer.is_empty()));
         sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
     }
@@ -173,14 +180,25 @@ pub fn document(run: &Run<'_>) -> Document {
     }
 }
 
-/// The names of metrics that say how far scores are from those of a reward model's own data.
-fn drift(curves: &Curves) -> Vec<String> {
-    let names = curves.last().and_then(serde_json::Value::as_object).into_iter().flat_map(|line| line.keys());
-    let is_one = |name: &&String| {
-        !name.starts_with("eval_")
-            && ["/drift", "/beyond_range", "/beyond_bound"].iter().any(|end| name.ends_with(end))
+/// The title of a plot that is shown where its measure moves.
+const STEERED: &str = "Weight of the KL penalty";
+
+/// Returns true if the weight of the KL penalty follows a target.
+fn is_steered(curves: &Curves) -> bool {
+    curves.train("objective/kl_coef").windows(2).any(|pair| pair[0].1 != pair[1].1)
+}
+
+/// The names of metrics by reward source: the rewards of several sources, and the drift of a reward model's scores from those
+/// of its own data.
+fn of_sources(curves: &Curves) -> Vec<String> {
+    let names = curves.names();
+    let of = |name: &str| {
+        let is_reward = name.starts_with("rewards/") && name.ends_with("/mean");
+        is_reward || ["/drift", "/beyond_range", "/beyond_bound"].iter().any(|end| name.ends_with(end))
     };
-    names.filter(is_one).cloned().collect()
+    let found: Vec<&str> = names.into_iter().filter(|name| of(name)).collect();
+    let several = found.iter().filter(|name| name.ends_with("/mean")).count() > 1;
+    found.into_iter().filter(|name| several || !name.ends_with("/mean")).map(str::to_owned).collect()
 }
 
 fn figures(run: &Run<'_>) -> Vec<Fact> {
