@@ -218,10 +218,10 @@ fn a_policy_is_trained_beside_a_critic() -> Result<()> {
 #[test]
 fn a_policy_is_trained_on_pairs_of_its_answers() -> Result<()> {
     let world = World::new()?;
-    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
     // Answers of random weights differ.
-    let train = "online-dpo --model base --random-init --data test.jsonl --reward model:rm --max-completion-length 12 --batch 4 --epochs 9 \
-                 --max-steps 4 --learning-rate 1e-3";
+    let train = r#"online-dpo --model base --random-init --data test.jsonl
+                 --reward '{"kind": "repetition", "ngram": 1, "unit": "characters"}' --max-completion-length 12 --batch 4 --epochs 9 
+                 --max-steps 4 --learning-rate 1e-3"#;
     world.run(&format!("{train} --num-generations 3 --constraint length_ratio --output dpo"))?;
     let steps = world.lines("dpo/metrics.jsonl")?;
     let names = ["objective/scores_margin", "rewards/margins", "rewards/accuracies", "bound", "objective/kl"];
