@@ -9,6 +9,7 @@ mod credit;
 mod critic;
 mod evaluation;
 mod iteration;
+mod kept;
 mod mix;
 mod pairs;
 mod refill;

@@ -5,9 +5,10 @@ mod critic;
 mod loss;
 mod mix;
 mod signs;
+mod verbs;
 
 use anyhow::{Context, Result, ensure};
-pub use args::{Chosen, GrpoArgs, OnlineArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
+pub use args::OnlineArgs;
 use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::encode_prompts;
 use pcrm_core::data::preference::Ties;
@@ -21,6 +22,7 @@ use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
 use pcrm_rl::reference::Reference;
 use pcrm_rl::rollout::Stop;
 use serde_json::json;
+pub use verbs::{Chosen, GrpoArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
 
 use crate::generation::rewards;
 use crate::priors::priors;
