@@ -11,7 +11,7 @@ use crate::error::{Result, check_lengths};
 pub struct Agreement {
     /// The matches that both judged.
     pub matches: usize,
-    /// How often each pair of outcomes occurred: rows are the first judge's win, tie and loss, columns the second's.
+    /// The count of each pair of outcomes: rows are the first judge's win, tie and loss, columns the second's.
     pub table: [[usize; 3]; 3],
     /// The share of matches with the same outcome, ties included.
     pub agreement: f64,

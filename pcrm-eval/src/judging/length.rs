@@ -18,7 +18,7 @@ use crate::quantiles::mean;
 const FOLDS: usize = 5;
 /// The fewest matches that a fit is made of.
 const FEWEST: usize = 2 * FOLDS;
-/// How much the length term may multiply the variance of θ before the rate is called not identified.
+/// The largest factor by which the length term multiplies the variance of θ in a rate that is identified.
 const INFLATION: f64 = 10.0;
 
 /// A length-controlled win rate.
@@ -34,7 +34,7 @@ pub struct LengthControlled {
     pub penalty: f64,
     /// The standard deviation of the difference of lengths, in characters.
     pub std: f64,
-    /// How much the length term multiplies the variance of θ; 1 where lengths say nothing of the policy. Absent
+    /// The factor by which the length term multiplies the variance of θ; 1 where lengths say nothing of the policy. Absent
     /// where it has no limit.
     pub inflation: Option<f64>,
     /// The reason not to trust the rate; absent where it is identified.

@@ -15,7 +15,7 @@ pub struct Asked {
     pub identical: usize,
     /// Questions whose reply was kept before.
     pub kept: usize,
-    /// What the others cost.
+    /// The cost of the other replies.
     pub usage: Usage,
 }
 

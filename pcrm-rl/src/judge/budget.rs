@@ -1,4 +1,4 @@
-//! What judges may spend: calls, tokens and money.
+//! The budget of judges: calls, tokens and money.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -26,7 +26,7 @@ pub struct Prices {
     pub output: f64,
 }
 
-/// What was spent.
+/// The calls, tokens and money that were spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Requests sent.

@@ -56,7 +56,7 @@ pub struct Reply {
     pub verdict: Result<Preference, String>,
     /// The judge's words, where it has any.
     pub text: Option<String>,
-    /// What the reply cost.
+    /// The cost of the reply.
     pub usage: Usage,
 }
 
@@ -65,7 +65,7 @@ pub struct Reply {
 pub struct Words {
     /// The reply.
     pub text: String,
-    /// What it cost.
+    /// Its cost.
     #[serde(default)]
     pub usage: Usage,
 }

@@ -26,7 +26,7 @@ pub trait OpenJudge {
     /// Opens the judge.
     ///
     /// # Errors
-    /// What it needs and does not find.
+    /// A model, file or program that it needs and does not find.
     fn open(&self, with: &mut Opening<'_>) -> Result<Box<dyn Judge>>;
 }
 

@@ -124,7 +124,7 @@ impl Template {
     /// Returns the messages that ask a question.
     ///
     /// # Errors
-    /// What the template cannot render.
+    /// A question or an answer that the template cannot render.
     pub fn messages(&self, question: &Question<'_>) -> Result<Value, String> {
         self.rendered(&question.prompt.prompt, &question.prompt.columns, question.first, question.second)
     }

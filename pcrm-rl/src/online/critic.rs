@@ -3,12 +3,12 @@
 use pcrm_core::Backend;
 use pcrm_core::model::RewardModel;
 
-use super::tree::{Answer, Asked, Step, Tree, host};
+use super::tree::{Answer, Asked, Step, host};
 use crate::error::Result;
 use crate::learner::Learner;
 use crate::loss::policy::{ValueLoss, ValueRow};
 use crate::metrics::Metrics;
-use crate::objective::{Batch, Forward, Objective, Pass, Tokens};
+use crate::objective::{Batch, Forward, Objective, Pass};
 
 /// The name of the critic's folder, in a run's folder and in its checkpoints.
 pub const CRITIC: &str = "critic";
@@ -68,8 +68,7 @@ impl Objective for ValueStep {
         _pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let trees: Vec<&Tree> = items.iter().map(|item| &data.trees()[*item]).collect();
-        let asked = Asked::new(&trees, model.config().shares_up_to())?;
+        let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
         let (rows, places) = asked.distinct_rows();
         let scores = model.scores(&asked.packed, &rows)?;
         let of_rows = host(scores.read()?.into_f32());
@@ -94,13 +93,7 @@ impl Objective for ValueStep {
                 slopes[*place] += slope;
             }
         }
-        let tokens = Tokens {
-            separate: asked.separate,
-            unique: asked.packed.ids.len(),
-            longest: asked.longest,
-            sequences: answers.len(),
-        };
-        Ok(Forward { outputs: vec![(scores, slopes)], tokens })
+        Ok(Forward { outputs: vec![(scores, slopes)], tokens: asked.tokens() })
     }
 
     fn probe(&self, _model: &RewardModel, _data: &Step) -> Result<Vec<(String, f32)>> {

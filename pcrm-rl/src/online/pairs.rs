@@ -2,17 +2,17 @@
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::data::prompt_id::PromptId;
-use pcrm_core::model::{LanguageModel, TokenQuestions};
+use pcrm_core::model::LanguageModel;
 use serde::{Deserialize, Serialize};
 
 use super::step::{check, mismatch, probe};
-use super::tree::{Answer, Asked, Step, Tree, host};
+use super::tree::{Answer, Asked, AskedStats, Step, Tree};
 use crate::advantage::{ScoreShaping, TiedSamples};
 use crate::error::Result;
 use crate::loss::preference::{Answer as LogProbs, Pair, PreferenceConfig};
 use crate::metrics::Metrics;
 use crate::objective::dpo::record;
-use crate::objective::{Forward, Objective, Pass, Tokens};
+use crate::objective::{Forward, Objective, Pass};
 use crate::options::refuse;
 use crate::reward_source::AnswerTexts;
 
@@ -155,11 +155,8 @@ impl Objective for PairStep {
         pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let trees: Vec<&Tree> = items.iter().map(|item| &data.trees()[*item]).collect();
-        let asked = Asked::new(&trees, model.config().shares_up_to())?;
-        let how = TokenQuestions { temperature: 1.0, entropy: true };
-        let stats = model.token_stats(&asked.packed, &asked.rows, &asked.targets, how)?;
-        let log_probs = host(stats.log_probs.read()?.into_f32());
+        let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
+        let AskedStats { stats, log_probs, entropies } = asked.ask(model, 1.0)?;
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         // At another temperature the sampler's numbers are those of another distribution.
         for (answer, range) in answers.iter().zip(&asked.answers).filter(|_| self.sampled_at == 1.0) {
@@ -195,19 +192,10 @@ impl Objective for PairStep {
         metrics.mean("ranking_loss", of_step(found.ranking), weight);
         metrics.mean("constraint_loss", of_step(found.constraint), weight);
         record(&found, &pairs, metrics);
-        if let Some(entropy) = &stats.entropy {
-            let entropies = host(entropy.read()?.into_f32());
-            let tokens = entropies.len() as f64;
-            metrics.mean("entropy", entropies.iter().sum::<f64>() / tokens.max(1.0), tokens);
-        }
+        let tokens = entropies.len() as f64;
+        metrics.mean("entropy", entropies.iter().sum::<f64>() / tokens.max(1.0), tokens);
         let slopes = found.gradient.iter().flatten().copied().collect();
-        let tokens = Tokens {
-            separate: asked.separate,
-            unique: asked.packed.ids.len(),
-            longest: asked.longest,
-            sequences: answers.len(),
-        };
-        Ok(Forward { outputs: vec![(stats.log_probs, slopes)], tokens })
+        Ok(Forward { outputs: vec![(stats.log_probs, slopes)], tokens: asked.tokens() })
     }
 
     fn probe(&self, model: &LanguageModel, data: &Step) -> Result<Vec<(String, f32)>> {

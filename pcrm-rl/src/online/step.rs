@@ -1,12 +1,12 @@
 //! The objective of an update: a policy loss over trees of prompts and their sampled answers.
 
-use pcrm_core::model::{LanguageModel, TokenQuestions};
+use pcrm_core::model::LanguageModel;
 
-use super::tree::{Answer, Asked, Questions, Step, Tree, host};
+use super::tree::{Answer, Asked, AskedStats, Questions, Step};
 use crate::error::Result;
 use crate::loss::policy::{PolicyLoss, Row};
 use crate::metrics::Metrics;
-use crate::objective::{Forward, Objective, Pass, Tokens};
+use crate::objective::{Forward, Objective, Pass};
 use crate::options::refuse;
 
 /// Trees whose answers are compared after the saved model was loaded again.
@@ -46,15 +46,8 @@ impl Objective for PolicyStep {
         _pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let trees: Vec<&Tree> = items.iter().map(|item| &data.trees()[*item]).collect();
-        let asked = Asked::new(&trees, model.config().shares_up_to())?;
-        let how = TokenQuestions { temperature: self.temperature, entropy: true };
-        let stats = model.token_stats(&asked.packed, &asked.rows, &asked.targets, how)?;
-        let log_probs = host(stats.log_probs.read()?.into_f32());
-        let entropies = match &stats.entropy {
-            Some(entropy) => host(entropy.read()?.into_f32()),
-            None => vec![0.0; log_probs.len()],
-        };
+        let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
+        let AskedStats { stats, log_probs, entropies } = asked.ask(model, self.temperature)?;
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         let rows: Vec<Row<'_>> = answers
             .iter()
@@ -74,13 +67,7 @@ impl Objective for PolicyStep {
         if let Some(entropy) = stats.entropy.filter(|_| !found.d_entropy.is_empty()) {
             outputs.push((entropy, flat(&found.d_entropy)));
         }
-        let tokens = Tokens {
-            separate: asked.separate,
-            unique: asked.packed.ids.len(),
-            longest: asked.longest,
-            sequences: answers.len(),
-        };
-        Ok(Forward { outputs, tokens })
+        Ok(Forward { outputs, tokens: asked.tokens() })
     }
 
     fn probe(&self, model: &LanguageModel, data: &Step) -> Result<Vec<(String, f32)>> {

@@ -1,11 +1,13 @@
 //! A rollout as training sees it: trees of prompts and their sampled answers.
 
+use pcrm_core::kernels::TokenStats;
 use pcrm_core::model::{LanguageModel, RewardModel, TokenQuestions};
 use pcrm_core::tree::{Packed, within_budget};
 
 use crate::error::Result;
 use crate::loss::policy::{Advantage, PolicyLoss, Row, Totals};
 use crate::loss::preference::Pair;
+use crate::objective::Tokens;
 
 /// A prompt and its sampled answers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -182,6 +184,39 @@ impl Asked {
         Ok(asked)
     }
 
+    /// The trees of a rollout with these numbers, as one batch.
+    pub fn of_items<'a>(
+        step: &'a Step,
+        items: &[usize],
+        shares_up_to: Option<usize>,
+    ) -> Result<(Vec<&'a Tree>, Self)> {
+        let trees: Vec<&Tree> = items.iter().map(|item| &step.trees[*item]).collect();
+        let asked = Self::new(&trees, shares_up_to)?;
+        Ok((trees, asked))
+    }
+
+    /// Asks for statistics of the answers' tokens, with history.
+    pub fn ask(&self, model: &LanguageModel, temperature: f64) -> Result<AskedStats> {
+        let how = TokenQuestions { temperature, entropy: true };
+        let stats = model.token_stats(&self.packed, &self.rows, &self.targets, how)?;
+        let log_probs = host(stats.log_probs.read()?.into_f32());
+        let entropies = match &stats.entropy {
+            Some(entropy) => host(entropy.read()?.into_f32()),
+            None => vec![0.0; log_probs.len()],
+        };
+        Ok(AskedStats { stats, log_probs, entropies })
+    }
+
+    /// Counts of the batch's tokens.
+    pub fn tokens(&self) -> Tokens {
+        Tokens {
+            separate: self.separate,
+            unique: self.packed.ids.len(),
+            longest: self.longest,
+            sequences: self.answers.len(),
+        }
+    }
+
     /// These numbers, which are those of all answers one after the other, by answer.
     pub fn by_answer(&self, all: &[f64]) -> Vec<Vec<f64>> {
         self.answers.iter().map(|range| all[range.clone()].to_vec()).collect()
@@ -196,6 +231,15 @@ impl Asked {
         let places = self.rows.iter().map(|row| rows.partition_point(|other| other < row)).collect();
         (rows, places)
     }
+}
+
+/// Statistics of the tokens of a batch's answers, and their numbers on the host.
+pub(super) struct AskedStats {
+    pub stats: TokenStats,
+    /// ln π of every token.
+    pub log_probs: Vec<f64>,
+    /// The entropy of the distribution that every token was drawn from.
+    pub entropies: Vec<f64>,
 }
 
 /// Numbers of models that are asked about the answers of trees, without history and a part of the trees at a time.

@@ -33,7 +33,7 @@ use crate::usage::usage;
 /// The head that is divided.
 const HEAD: &str = "score.weight";
 
-/// What a temperature does to a model's losses.
+/// The losses of a model before and after division by a temperature.
 #[derive(Debug, Serialize)]
 struct Fitted {
     /// The pairs that it was fitted to.

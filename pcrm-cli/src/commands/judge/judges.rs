@@ -22,7 +22,7 @@ pub struct Panel {
     judges: Vec<Box<dyn OpenJudge>>,
 }
 
-/// What all judges are asked about.
+/// The matches that all judges are asked about.
 pub struct Judging<'a> {
     /// The options.
     pub args: &'a JudgeArgs,
@@ -44,7 +44,7 @@ pub struct Verdicts {
     pub identical: usize,
     /// Replies that were there before.
     pub kept: usize,
-    /// What the others cost.
+    /// The cost of the other replies.
     pub usage: Usage,
     /// The prices that cost follows from.
     pub prices: Option<Prices>,

@@ -12,9 +12,9 @@ use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 use crate::report::{count, number};
 
-/// How many matches of every outcome are shown.
+/// The most matches of every outcome that are shown.
 const SHOWN: usize = 4;
-/// How much of a text is shown.
+/// The most characters of a text that are shown.
 const LENGTH: usize = 600;
 
 /// Returns the page: win rates, what to know of them, agreement, and matches side by side.
@@ -134,7 +134,7 @@ fn plot(judge: &JudgeFigures) -> Plot {
     }
 }
 
-/// How far from its name's place a dot is.
+/// The distance of a dot from its name's place.
 const ASIDE: f64 = 0.12;
 
 /// Matches of the first two policies side by side: some of every outcome.

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::answers::{Field, Pairing, Policy};
 use super::judges::Verdicts;
 
-/// How many replies without a verdict are shown.
+/// The most replies without a verdict that are shown.
 const EXAMPLES: usize = 5;
-/// How much of a reply is shown.
+/// The most characters of a reply that are shown.
 const SHOWN: usize = 160;
 
 /// Everything that was measured.
@@ -72,7 +72,7 @@ pub struct Replies {
     pub identical: usize,
     /// Replies that were kept before.
     pub kept: usize,
-    /// What the other replies cost.
+    /// The cost of the other replies.
     pub usage: Usage,
     /// Their cost, where prices are known.
     pub cost: Option<f64>,

@@ -111,7 +111,7 @@ pub fn agreement_rows(judged: &Judged) -> Vec<Vec<String>> {
     judged.agreement.iter().map(row).collect()
 }
 
-/// What to know of a judge's figures.
+/// Returns the reservations about a judge's figures.
 pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
     let mut said = Vec::new();
     if let Some(position) = &judge.position {
