@@ -350,3 +350,46 @@ fn a_temperature_divides_the_head() -> Result<()> {
     )?;
     Ok(())
 }
+
+/// Protects: where labels are flipped, a run asked to estimate the share finds it above none, trains with it, notes it, and a
+/// resumed run trains the same model; a run that is given the number trains that model too.
+#[test]
+fn a_share_of_wrong_labels_is_estimated() -> Result<()> {
+    let world = World::new()?;
+    let flipped: String = world
+        .lines("train.jsonl")?
+        .into_iter()
+        .enumerate()
+        .map(|(at, mut pair)| {
+            if at % 5 == 0 {
+                let (chosen, rejected) = (pair["chosen"].clone(), pair["rejected"].clone());
+                (pair["chosen"], pair["rejected"]) = (rejected, chosen);
+            }
+            pair.to_string() + "\n"
+        })
+        .collect();
+    world.write("flipped.jsonl", &flipped)?;
+    let steps = "--max-steps 20 --batch 8 --learning-rate 2e-3 --loss robust";
+    let reward = format!("reward --model base --data flipped.jsonl {steps}");
+    world.run(&format!("{reward} --label-smoothing estimate --save-every 10 --output rm"))?;
+    let config = json_of(&String::from_utf8(world.read("rm/config.json")?)?)?;
+    let found = &config["pcrm"]["wrong_labels"];
+    let share = found["share"].as_f64().context("share")?;
+    ensure!(share > 0.02 && share < 0.45, "{found}");
+    ensure!(found["likelihood_ratio"].as_f64().context("ratio")? > 0.0, "{found}");
+    world.run(&format!("{reward} --label-smoothing {share} --output given"))?;
+    let weights = |run: &str| world.read(&format!("{run}/model.safetensors"));
+    ensure!(
+        weights("rm")? == weights("given")?,
+        "the estimated share trains another model than the same number"
+    );
+    let before = weights("rm")?;
+    world
+        .run(&format!("{reward} --label-smoothing estimate --save-every 10 --output rm --resume"))?;
+    ensure!(weights("rm")? == before, "a resumed run ends elsewhere");
+    world.refuses(
+        &format!("{reward} --label-smoothing 0.1 --output rm --resume"),
+        &["--label-smoothing was", "estimate"],
+    )?;
+    Ok(())
+}

@@ -5,7 +5,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_rl::loss::{Comparison, LossConfig, PairLoss};
+use pcrm_rl::loss::{Comparison, Form, LossConfig, PairLoss, WrongShare};
 use serde_json::Value;
 
 use crate::support::beside;
@@ -36,7 +36,10 @@ fn check_case(case: &Value) -> Result<()> {
     let bounds = numbers(case, "bound", count, f64::INFINITY);
     let margins = numbers(case, "margin", count, 0.0);
     let config = LossConfig {
-        label_smoothing: case["label_smoothing"].as_f64().unwrap_or(0.0),
+        form: match case["label_smoothing"].as_f64() {
+            Some(share) => Form::Smoothed { label_smoothing: WrongShare::Given(share) },
+            None => Form::Bt,
+        },
         center_rewards: case["center"].as_f64().unwrap_or(0.0),
         ..LossConfig::default()
     };

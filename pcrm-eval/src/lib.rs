@@ -59,6 +59,7 @@ pub mod slices;
 pub mod table;
 pub mod temperature;
 pub mod worlds;
+pub mod wrong_labels;
 
 pub use answers::{AnswerSet, Labels};
 pub use bootstrap::Bootstrap;

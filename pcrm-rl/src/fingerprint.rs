@@ -18,7 +18,7 @@ const WITHOUT_EFFECT: [&str; 4] = ["log-every", "save-every", "keep", "final-wei
 const LENGTH: [&str; 2] = ["epochs", "max-steps"];
 
 /// Options whose names on the command line are not those of their fields.
-const NAMES: [(&str, &str); 11] = [
+const NAMES: [(&str, &str); 12] = [
     ("batch/pairs", "batch"),
     ("batch/tokens", "batch-tokens"),
     ("warmup/steps", "warmup-steps"),
@@ -28,6 +28,7 @@ const NAMES: [(&str, &str); 11] = [
     ("adamw/beta2", "adam-beta2"),
     ("adamw/eps", "adam-epsilon"),
     ("score-at", "score"),
+    ("loss/form", "loss"),
     ("loss/ties/davidson/nu", "tie-strength"),
     ("loss/ties/rao-kupper/theta", "tie-strength"),
 ];
@@ -47,14 +48,36 @@ pub fn of(trainer: &TrainerConfig, objective: &impl Serialize) -> Fingerprint {
     print
 }
 
+/// A fingerprint of a reward model's run from before `--loss`, by the options of today: `--robust E` and a smoothing on
+/// its own named the form.
+pub(crate) fn with_named_loss(mut before: Fingerprint) -> Fingerprint {
+    let Some(robust) = before.remove("robust") else { return before };
+    let smoothed = before.get("label-smoothing").is_some_and(|share| share.as_f64() != Some(0.0));
+    let form = match (robust.as_f64() == Some(0.0), smoothed, before.contains_key("floor")) {
+        (false, ..) => {
+            before.insert("label-smoothing".to_owned(), robust);
+            "robust"
+        }
+        (true, true, _) => "smoothed",
+        (true, false, has_floor) => {
+            before.remove("label-smoothing");
+            if has_floor { "floor" } else { "bt" }
+        }
+    };
+    before.insert("loss".to_owned(), form.into());
+    before
+}
+
 /// Adds every value of a config under the name of its option.
 fn flatten(path: String, value: Value, print: &mut Fingerprint) {
     match value {
         Value::Object(fields) => {
             for (field, value) in fields {
                 let inner = if path.is_empty() { field.clone() } else { format!("{path}/{field}") };
-                if path == "loss/ties" {
-                    print.insert("ties".to_owned(), field.into());
+                match path.as_str() {
+                    "loss/ties" => drop(print.insert("ties".to_owned(), field.into())),
+                    "loss/form" => drop(print.insert("loss".to_owned(), field.into())),
+                    _ => {}
                 }
                 flatten(inner, value, print);
             }
@@ -148,7 +171,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::loss::{LossConfig, TieModel};
+    use crate::loss::{Form, LossConfig, TieModel, WrongShare};
     use crate::objective::reward::RewardConfig;
     use crate::order::BatchSize;
 
@@ -251,15 +274,45 @@ mod tests {
     #[test]
     fn options_that_a_run_did_not_know_had_their_defaults() {
         let mut before = print(&constant());
-        before.remove("robust");
+        before.remove("center-rewards");
         before.extend([("batch-tokens".to_owned(), Value::Null), ("tie-strength".to_owned(), Value::Null)]);
         let (now, defaults) = (print(&constant()), print(&TrainerConfig::default()));
         let resumed = Resumed { before: &before, now: &now, defaults: &defaults, depends_on_length: None };
         assert_eq!(resumed.refusal(&constant()), None);
-        let robust = LossConfig { robust: 0.1, ..LossConfig::default() };
+        let form = Form::Robust { label_smoothing: WrongShare::Given(0.1) };
+        let robust = LossConfig { form, ..LossConfig::default() };
         let now = of(&constant(), &RewardConfig { loss: robust, ..RewardConfig::default() });
         let resumed = Resumed { before: &before, now: &now, defaults: &defaults, depends_on_length: None };
         let message = resumed.refusal(&constant()).unwrap_or_default();
-        assert!(message.contains("--robust was 0.0 and is now 0.1"), "{message:?}");
+        assert!(message.contains("--loss was bt and is now robust"), "{message:?}");
+    }
+
+    /// Protects: runs of versions that had `--robust`, and smoothing without a name, are resumed under the loss they had.
+    #[test]
+    fn losses_before_they_had_names_are_read() {
+        let older = |robust: f64, smoothing: f64, floor: Option<f64>| {
+            let mut before = print(&constant());
+            before.remove("loss");
+            before.extend([
+                ("robust".to_owned(), json!(robust)),
+                ("label-smoothing".to_owned(), json!(smoothing)),
+            ]);
+            before.extend(floor.map(|floor| ("floor".to_owned(), json!(floor))));
+            with_named_loss(before)
+        };
+        let given = WrongShare::Given;
+        for (before, form) in [
+            (older(0.0, 0.0, None), Form::Bt),
+            (older(0.2, 0.0, None), Form::Robust { label_smoothing: given(0.2) }),
+            (older(0.0, 0.1, None), Form::Smoothed { label_smoothing: given(0.1) }),
+            (older(0.0, 0.0, Some(-0.5)), Form::Floor { floor: -0.5 }),
+        ] {
+            let loss = LossConfig { form, ..LossConfig::default() };
+            assert_eq!(
+                before,
+                of(&constant(), &RewardConfig { loss, ..RewardConfig::default() }),
+                "{form:?}"
+            );
+        }
     }
 }

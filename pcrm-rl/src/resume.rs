@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
-use crate::fingerprint::{Fingerprint, Resumed};
+use crate::fingerprint::{Fingerprint, Resumed, with_named_loss};
 use crate::manifest;
 use crate::options::TrainerConfig;
 
@@ -33,6 +33,7 @@ impl Candidate<'_> {
         let manifest = before.map(|before| (self.dir.join(manifest::FILE), before));
         let saved = newest.as_ref().map(|(dir, saved)| (dir.clone(), saved.fingerprint.clone()));
         for (path, before) in saved.into_iter().chain(manifest) {
+            let before = with_named_loss(before);
             let mut now = self.fingerprint.clone();
             if !before.contains_key("seed") {
                 // An older `pcrm sft` wrote no options of the trainer.

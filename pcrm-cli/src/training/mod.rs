@@ -4,6 +4,7 @@ mod completions;
 mod data;
 pub mod folder;
 mod lora;
+mod loss;
 pub mod policy;
 pub mod reward;
 mod source;
@@ -12,16 +13,13 @@ mod unread;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::model::Checkpointing;
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
-use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::{LossConfig, Ranking, TieModel};
-use pcrm_rl::objective::reward::RewardConfig;
 use pcrm_rl::options::{TrainerConfig, Warmup};
 use pcrm_rl::order::{BatchSize, Order};
 use pcrm_rl::train::RewardOptions;
@@ -29,6 +27,7 @@ use pcrm_rl::train::RewardOptions;
 pub use self::completions::{CompletionReading, shortfall as completion_shortfall};
 pub use self::data::{Encoded, encoded, held_out};
 pub use self::lora::LoraArgs;
+pub use self::loss::LossArgs;
 pub use self::source::{Fetched, Source};
 use crate::dataset::Reading;
 use crate::hub::Hub;
@@ -75,40 +74,6 @@ pub struct TrainingArgs {
     pub hub: Hub,
     #[command(flatten)]
     pub machine: Machine,
-}
-
-/// The loss.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Loss")]
-pub struct LossArgs {
-    /// Compare scores at the last token, or at every token from the first that differs (their mean)
-    #[arg(long, value_name = "WHERE", default_value = "last")]
-    score: ScoreChoice,
-    /// Learn several ranked answers by all their pairs (mean), or by the whole order (plackett-luce)
-    #[arg(long, value_name = "HOW", default_value = "pairs")]
-    ranking: RankingChoice,
-    /// Drop pairs of answers that tie, or learn from them by the model of davidson or rao-kupper
-    #[arg(long, value_name = "HOW", default_value = "drop")]
-    ties: TiesChoice,
-    /// Set how common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with
-    /// either default equal answers tie in a third of all cases
-    #[arg(long, value_name = "X", value_parser = real)]
-    tie_strength: Option<f64>,
-    /// Leave the data's margin column out of the loss
-    #[arg(long)]
-    ignore_margin: bool,
-    /// Soften labels as if this share were wrong: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ)
-    #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
-    label_smoothing: f64,
-    /// Correct for this share of wrong labels: (−(1−ε)·ln σ(Δ) + ε·ln σ(−Δ)) / (1−2ε)
-    #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
-    robust: f64,
-    /// Stop the pull of pairs that the model disagrees with more strongly than this: −ln σ(max(Δ, X))
-    #[arg(long, value_name = "X", value_parser = real, allow_negative_numbers = true)]
-    floor: Option<f64>,
-    /// Add C·(r_w + r_l)² to keep scores around 0
-    #[arg(long, value_name = "C", default_value_t = 0.0, value_parser = real)]
-    center_rewards: f64,
 }
 
 /// The steps.
@@ -167,25 +132,6 @@ pub struct StepArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum ScoreChoice {
-    Last,
-    DivergentMean,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RankingChoice {
-    Pairs,
-    PlackettLuce,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TiesChoice {
-    Drop,
-    Davidson,
-    RaoKupper,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum OrderChoice {
     Shuffled,
     Bucketed,
@@ -199,48 +145,10 @@ enum ScheduleChoice {
     Cosine,
 }
 
-impl LossArgs {
-    fn config(&self) -> Result<RewardConfig> {
-        Ok(RewardConfig {
-            score_at: match self.score {
-                ScoreChoice::Last => ScoreAt::Last,
-                ScoreChoice::DivergentMean => ScoreAt::DivergentMean,
-            },
-            loss: LossConfig {
-                ranking: match self.ranking {
-                    RankingChoice::Pairs => Ranking::Pairs,
-                    RankingChoice::PlackettLuce => Ranking::PlackettLuce,
-                },
-                ties: self.tie_model()?,
-                label_smoothing: self.label_smoothing,
-                robust: self.robust,
-                floor: self.floor,
-                center_rewards: self.center_rewards,
-            },
-            ignore_margin: self.ignore_margin,
-        })
-    }
-
-    fn tie_model(&self) -> Result<TieModel> {
-        ensure!(
-            self.ties != TiesChoice::Drop || self.tie_strength.is_none(),
-            "--tie-strength needs --ties davidson or rao-kupper"
-        );
-        Ok(match self.ties {
-            TiesChoice::Drop => TieModel::None,
-            TiesChoice::Davidson => TieModel::Davidson { nu: self.tie_strength.unwrap_or(1.0) },
-            TiesChoice::RaoKupper => TieModel::RaoKupper { theta: self.tie_strength.unwrap_or(2.0) },
-        })
-    }
-}
-
 impl TrainingArgs {
     /// The treatment of ties in the data.
     pub fn kept_ties(&self) -> Ties {
-        match self.loss.ties {
-            TiesChoice::Drop => Ties::Drop,
-            TiesChoice::Davidson | TiesChoice::RaoKupper => Ties::Keep,
-        }
+        self.loss.kept_ties()
     }
 
     /// The options that say what a run reads.

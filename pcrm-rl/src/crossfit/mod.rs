@@ -56,12 +56,20 @@ pub struct Crossfit<'a> {
 }
 
 impl Crossfit<'_> {
-    /// For every pair the share of judges, of those that were not trained on its prompt, who prefer its preferred answer:
-    /// there is one such judge, so 1 or 0, and ½ where it scores both alike.
+    /// Returns for every pair the share of judges, of those that were not trained on its prompt, who prefer its preferred
+    /// answer: there is one such judge, so 1 or 0, and ½ where it scores both alike.
+    ///
+    /// # Errors
+    /// Those of [`Crossfit::margins`].
+    pub fn wins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
+        Ok(self.margins(sets, observer)?.into_iter().map(win).collect())
+    }
+
+    /// Returns for every pair the margin that the judge gives it who was not trained on its prompt.
     ///
     /// # Errors
     /// Fewer than two folds, prompts that all fall into one fold, being interrupted, and all that training may meet.
-    pub fn wins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
+    pub fn margins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         let folds = self.folds;
         if folds < 2 {
             let message = format!("{folds}: expected at least 2: judges must not know the pairs they judge");
@@ -70,7 +78,7 @@ impl Crossfit<'_> {
         self.cache.sweep();
         let options = judges_options(self.options);
         let setting = format!("{} {options:?}", self.base.digest(self.backend)?);
-        let mut wins: Vec<Vec<f32>> = sets.iter().map(|set| vec![0.5; set.comparisons.len()]).collect();
+        let mut all: Vec<Vec<f32>> = sets.iter().map(|set| vec![0.0; set.comparisons.len()]).collect();
         for (held_out, places) in parts(sets.iter().map(|set| set.prompt_id), folds) {
             let own: Vec<&EncodedSet> = places.iter().map(|at| &sets[*at]).collect();
             if own.len() == sets.len() {
@@ -95,21 +103,21 @@ impl Crossfit<'_> {
                 None => {
                     let line = format!("{which}: a judge is trained on {known} pairs and judges {judged}");
                     observer.note(&line);
-                    let margins = self.margins(others, &own, &options, observer)?;
+                    let margins = self.fold_margins(others, &own, &options, observer)?;
                     self.cache.put(&key, &margins);
                     margins
                 }
             };
             let mut margins = margins.into_iter();
             for at in places {
-                wins[at].iter_mut().zip(margins.by_ref()).for_each(|(place, margin)| *place = win(margin));
+                all[at].iter_mut().zip(margins.by_ref()).for_each(|(place, margin)| *place = margin);
             }
         }
-        Ok(wins.concat())
+        Ok(all.concat())
     }
 
     /// The margins of a fold's pairs, by a judge that knows the others alone.
-    fn margins(
+    fn fold_margins(
         &self,
         others: Vec<EncodedSet>,
         own: &[&EncodedSet],

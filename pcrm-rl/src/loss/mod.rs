@@ -5,6 +5,7 @@
 //! loss knows of tensors, every backend minimises exactly the same, and a gradient is checked by finite differences.
 
 pub mod constraint;
+pub mod form;
 pub mod pair;
 pub mod plackett_luce;
 pub mod policy;
@@ -12,6 +13,7 @@ pub mod preference;
 pub mod ties;
 
 pub use constraint::beyond_bound;
+pub use form::{Form, WrongShare};
 pub use pair::{Comparison, LossConfig, PairLoss, Ranking};
 pub use ties::TieModel;
 

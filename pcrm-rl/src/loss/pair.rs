@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Slope;
 use super::constraint::beyond_bound;
+use super::form::Form;
 use super::ties::TieModel;
 
 /// The lesson of a ranked set. Of two answers both are Bradley–Terry.
@@ -26,14 +27,8 @@ pub struct LossConfig {
     pub ranking: Ranking,
     /// The model of ties.
     pub ties: TieModel,
-    /// ε of conservative labels: the ranking loss is (1 − ε)·ℓ(Δ) + ε·ℓ(−Δ), ℓ = −ln σ; 0 for none.
-    pub label_smoothing: f64,
-    /// ε of labels of which this share is wrong: the ranking loss is ((1 − ε)·ℓ(Δ) − ε·ℓ(−Δ)) / (1 − 2ε), whose
-    /// expectation is ℓ under true labels (Natarajan et al. 2013; rDPO, arXiv 2403.00409); 0 for none.
-    pub robust: f64,
-    /// The ranking loss is ℓ(max(Δ, floor)): pairs that the model disagrees with more strongly do not pull on it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub floor: Option<f64>,
+    /// The form of the ranking loss of a pair.
+    pub form: Form,
     /// c: adds c·(r_w + r_l)², which keeps scores around 0 (arXiv 2312.09244); 0 for none.
     pub center_rewards: f64,
 }
@@ -81,7 +76,7 @@ impl LossConfig {
             true => self.ties.tie(margin).ok_or_else(|| {
                 Error::invalid("ties", "a comparison is a tie, and the loss has no model of ties")
             })?,
-            false => self.win(margin - comparison.margin),
+            false => self.form.of(margin - comparison.margin, self.ties),
         };
         Ok(self.with_priors(ranking, comparison))
     }
@@ -89,20 +84,6 @@ impl LossConfig {
     /// As [`LossConfig::pair`] without a ranking part: what a comparison adds where its set is ranked as a whole.
     pub fn priors(&self, comparison: &Comparison) -> PairLoss {
         self.with_priors(Slope::default(), comparison)
-    }
-
-    /// The ranking loss of a preferred answer at Δ − m.
-    fn win(&self, margin: f64) -> Slope {
-        let (forward, backward) = (self.ties.win(margin), self.ties.win(-margin).mirrored());
-        match (self.label_smoothing, self.robust, self.floor) {
-            (_, _, Some(floor)) if margin < floor => Slope { value: self.ties.win(floor).value, slope: 0.0 },
-            (_, _, Some(_)) | (0.0, 0.0, None) => forward,
-            (0.0, wrong, None) => {
-                let scale = 1.0 / (1.0 - 2.0 * wrong);
-                forward.mixed((1.0 - wrong) * scale, backward, -wrong * scale)
-            }
-            (smoothing, _, None) => forward.mixed(1.0 - smoothing, backward, smoothing),
-        }
     }
 
     fn with_priors(&self, ranking: Slope, comparison: &Comparison) -> PairLoss {
@@ -123,17 +104,26 @@ impl LossConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::form::WrongShare;
     use crate::loss::testing::check_slope;
+
+    fn smoothed(share: f64) -> Form {
+        Form::Smoothed { label_smoothing: WrongShare::Given(share) }
+    }
+
+    fn robust(share: f64) -> Form {
+        Form::Robust { label_smoothing: WrongShare::Given(share) }
+    }
 
     fn configs() -> Vec<LossConfig> {
         let usual = LossConfig::default();
         let ties = TieModel::Davidson { nu: 0.8 };
         vec![
             usual,
-            LossConfig { label_smoothing: 0.1, center_rewards: 0.02, ..usual },
-            LossConfig { robust: 0.3, ..usual },
-            LossConfig { floor: Some(-0.5), ..usual },
-            LossConfig { ties, robust: 0.1, center_rewards: 0.01, ..usual },
+            LossConfig { form: smoothed(0.1), center_rewards: 0.02, ..usual },
+            LossConfig { form: robust(0.3), ..usual },
+            LossConfig { form: Form::Floor { floor: -0.5 }, ..usual },
+            LossConfig { ties, form: robust(0.1), center_rewards: 0.01, ..usual },
             LossConfig { ties: TieModel::RaoKupper { theta: 1.7 }, ..usual },
         ]
     }
@@ -171,12 +161,12 @@ mod tests {
                 Comparison { chosen: margin, rejected: 0.0, bound: f64::INFINITY, margin: 0.0, tied: false };
             config.pair(&comparison).unwrap_or_default()
         };
-        let robust = LossConfig { robust: 0.3, ..LossConfig::default() };
+        let robust = LossConfig { form: robust(0.3), ..LossConfig::default() };
         for margin in [-3.0, 0.1, 2.0] {
             let expected = 0.7 * at(robust, margin).total + 0.3 * at(robust, -margin).total;
             assert!((expected - at(LossConfig::default(), margin).total).abs() < 1e-12);
         }
-        let floored = LossConfig { floor: Some(-0.5), ..LossConfig::default() };
+        let floored = LossConfig { form: Form::Floor { floor: -0.5 }, ..LossConfig::default() };
         assert_eq!(at(floored, -9.0).d_chosen, 0.0);
         assert_eq!(at(floored, -9.0).total, at(LossConfig::default(), -0.5).total);
         assert_eq!(at(floored, 1.0), at(LossConfig::default(), 1.0));

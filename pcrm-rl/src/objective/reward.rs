@@ -10,7 +10,7 @@ use super::{Forward, Objective, Pass, Tokens, bounds};
 use crate::batch::{PairBatch, ScoreAt};
 use crate::error::Result;
 use crate::loss::plackett_luce::{MOST_WITH_TIES, choice_loss, choices};
-use crate::loss::{Comparison, LossConfig, PairLoss, Ranking, TieModel};
+use crate::loss::{Comparison, Form, LossConfig, PairLoss, Ranking, TieModel, WrongShare};
 use crate::metrics::Metrics;
 use crate::options::{number, refuse};
 use crate::pairs::Pairs;
@@ -41,28 +41,17 @@ impl RewardConfig {
     pub fn check(&self) -> Result<()> {
         const SHARE: &str = "a number from 0 to below 0.5";
         let loss = &self.loss;
-        for (field, share) in [("label-smoothing", loss.label_smoothing), ("robust", loss.robust)] {
-            number(field, share, (0.0..0.5).contains(&share), SHARE)?;
+        if let Some(WrongShare::Given(share)) = loss.form.wrong_share() {
+            number("label-smoothing", share, (0.0..0.5).contains(&share), SHARE)?;
         }
-        loss.floor.map_or(Ok(()), |floor| number("floor", floor, true, "a number"))?;
+        if let Form::Floor { floor } = loss.form {
+            number("floor", floor, floor.is_finite(), "a number")?;
+        }
         number("center-rewards", loss.center_rewards, loss.center_rewards >= 0.0, "a number from 0 up")?;
         match loss.ties {
             TieModel::None => {}
             TieModel::Davidson { nu } => number("tie-strength", nu, nu > 0.0, "a positive ν")?,
             TieModel::RaoKupper { theta } => number("tie-strength", theta, theta > 1.0, "θ greater than 1")?,
-        }
-        let forms = [
-            ("label-smoothing", loss.label_smoothing != 0.0),
-            ("robust", loss.robust != 0.0),
-            ("floor", loss.floor.is_some()),
-        ];
-        let mut chosen = forms.iter().filter(|(_, chosen)| *chosen).map(|(name, _)| *name);
-        let (form, other) = (chosen.next(), chosen.next());
-        if let (Some(form), Some(other)) = (form, other) {
-            return refuse(
-                form,
-                format!("changes the loss in another way than {other}; expected one of them"),
-            );
         }
         if loss.ranking == Ranking::Pairs {
             return Ok(());
@@ -75,7 +64,13 @@ impl RewardConfig {
             let message = "divergent-mean: plackett-luce ranks answers by their last token; expected last";
             return refuse("score", message.into());
         }
-        form.map_or(Ok(()), |form| refuse(form, "is defined for pairs only, not for plackett-luce".into()))
+        match loss.form {
+            Form::Bt => Ok(()),
+            _ => refuse(
+                "loss",
+                "expected bt: other forms are defined for pairs only, not for plackett-luce".into(),
+            ),
+        }
     }
 
     /// Refuses data that the loss cannot be computed on.
@@ -311,22 +306,24 @@ mod tests {
     #[test]
     fn undefined_losses_are_refused() {
         let usual = LossConfig::default();
+        let smoothed = |share| Form::Smoothed { label_smoothing: WrongShare::Given(share) };
+        let robust = |share| Form::Robust { label_smoothing: WrongShare::Given(share) };
+        let form = |form| LossConfig { form, ..usual };
         let whole = LossConfig { ranking: Ranking::PlackettLuce, ..usual };
         let rao = TieModel::RaoKupper { theta: 2.0 };
         for (loss, expected) in [
-            (LossConfig { label_smoothing: 0.7, ..usual }, "label-smoothing: 0.7: "),
-            (LossConfig { robust: 0.5, ..usual }, "robust: 0.5: "),
-            (LossConfig { floor: Some(f64::NAN), ..usual }, "floor: NaN: "),
+            (form(smoothed(0.7)), "label-smoothing: 0.7: "),
+            (form(robust(0.5)), "label-smoothing: 0.5: "),
+            (form(Form::Floor { floor: f64::NAN }), "floor: NaN: "),
             (LossConfig { center_rewards: -1.0, ..usual }, "center-rewards: -1: "),
             (LossConfig { ties: TieModel::Davidson { nu: -2.0 }, ..usual }, "tie-strength: -2: "),
-            (LossConfig { robust: 0.1, floor: Some(0.0), ..usual }, "robust: changes the loss"),
             (LossConfig { ties: rao, ..whole }, "ties: "),
-            (LossConfig { label_smoothing: 0.1, ..whole }, "label-smoothing: is defined for pairs"),
-            (LossConfig { floor: Some(-0.5), ..whole }, "floor: is defined for pairs"),
+            (LossConfig { form: smoothed(0.1), ..whole }, "loss: expected bt"),
+            (LossConfig { form: Form::Floor { floor: -0.5 }, ..whole }, "loss: expected bt"),
         ] {
             assert!(refused(loss).starts_with(expected), "{:?}, not {expected:?}", refused(loss));
         }
-        assert_eq!(refused(LossConfig { robust: 0.3, ..usual }), "");
+        assert_eq!(refused(form(robust(0.3))), "");
     }
 
     /// Protects: equal scores are a collapse at any size, and close ones are not.

@@ -5,9 +5,11 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use pcrm_core::constraint::{self, Constraint, Priors};
-use pcrm_core::data::encode::EncodedSet;
+use pcrm_core::data::encode::{self, EncodedSet};
+use pcrm_core::data::preference::Verdict;
 use pcrm_core::disk::sealed;
 use pcrm_core::model::weights;
+use pcrm_eval::wrong_labels::WrongLabels;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,6 +55,30 @@ pub(super) fn fitted(
     // Last: a folder that has it has both.
     weights::write_json(&dir.join(CONSTRAINT), &fitted.constraint.to_tagged()?)?;
     Ok(fitted)
+}
+
+/// Finds the share of wrong labels from the margins of judges that were not trained on a pair's prompt. A resumed run finds
+/// the same, from the kept margins or from judges trained once more.
+///
+/// # Errors
+/// Those of cross-fitting, and judges that do not favour the preferred answers.
+pub(super) fn wrong_labels(
+    crossfit: &Crossfit<'_>,
+    sets: &[EncodedSet],
+    observer: &mut dyn Observer,
+) -> Result<WrongLabels> {
+    let margins = crossfit.margins(sets, observer)?;
+    let decided = encode::pairs(sets).zip(margins).filter(|(pair, _)| pair.verdict != Verdict::Tied);
+    let margins: Vec<f64> = decided.map(|(_, margin)| f64::from(margin)).collect();
+    let found = WrongLabels::of(&margins).map_err(|error| pcrm_core::Error::invalid("judges", error))?;
+    found.ok_or_else(|| Error::Invalid {
+        field: "label-smoothing",
+        message: format!(
+            "estimate: judges trained on the other pairs do not favour the preferred answers of these {} pairs, so no \
+             share of wrong labels can be told; expected more pairs, or a number",
+            margins.len()
+        ),
+    })
 }
 
 /// Removes the fitted constraint that a run left in a folder in which another run begins.

@@ -7,19 +7,24 @@ use pcrm_core::data::encode::{EncodeOptions, EncodedSet, Padding, encode_sets};
 use pcrm_core::data::preference::{ReadOptions, load_preferences};
 use pcrm_core::model::{ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
+use pcrm_eval::wrong_labels::WrongLabels;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::bounds::bounds;
-use super::fitting::fitted;
+use super::fitting::{fitted, wrong_labels};
 use super::{Base, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fingerprint::{self, Fingerprint};
+use crate::loss::{Form, WrongShare};
 use crate::objective::reward::{Reward, RewardConfig};
 use crate::offline::{Observer, Run, Trained, train};
 use crate::options::TrainerConfig;
 use crate::pairs::Pairs;
+
+/// The judges that a share of wrong labels is found with.
+const FOLDS: usize = 5;
 
 /// The options of a reward model's training: of its steps and of its loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -84,12 +89,17 @@ impl RewardData {
 /// A run with all its numbers, before the first step.
 pub struct RewardRun<'a> {
     setting: Setting<'a>,
-    options: &'a RewardOptions,
+    /// The options as asked, which the run's fingerprint keeps.
+    asked: &'a RewardOptions,
+    /// The options with the share of wrong labels that was found.
+    options: RewardOptions,
     model: RewardModel,
     /// The constraint that bounds the pairs.
     pub constraint: Box<dyn Constraint>,
     /// The evidence that the run fitted it to, where it did.
     pub evidence: Option<Evidence>,
+    /// The share of wrong labels that the run found in its pairs, where it was asked to.
+    pub wrong_labels: Option<WrongLabels>,
     /// The pairs to learn from, with their bounds.
     pub train: Pairs,
     /// The pairs to evaluate on, with their bounds.
@@ -111,10 +121,25 @@ impl<'a> RewardRun<'a> {
     ) -> Result<Self> {
         let Setting { backend, base, tokenizer, dir, resume, stop } = setting;
         let RewardData { constraint, train, eval, pad, max_length } = data;
+        let asked = options;
+        let mut options = asked.clone();
+        let wrong_labels = match asked.reward.loss.form.wrong_share() {
+            Some(WrongShare::Asked(_)) => {
+                options.reward.loss.form = Form::Bt;
+                let (options, cache) = (&options, cache.clone());
+                let crossfit = Crossfit { backend, base, tokenizer, options, folds: FOLDS, cache, stop };
+                Some(wrong_labels(&crossfit, &train, observer)?)
+            }
+            _ => None,
+        };
+        options.reward.loss.form = match &wrong_labels {
+            Some(found) => asked.reward.loss.form.with_wrong_share(found.share),
+            None => asked.reward.loss.form,
+        };
         let (constraint, evidence) = match constraint.is_unfitted() {
             false => (constraint, None),
             true => {
-                let folds = constraint.folds();
+                let (options, folds) = (&options, constraint.folds());
                 let crossfit = Crossfit { backend, base, tokenizer, options, folds, cache, stop };
                 let asked = (constraint.as_ref(), train.as_slice());
                 let Fitted { constraint, evidence } =
@@ -136,11 +161,15 @@ impl<'a> RewardRun<'a> {
         if let Some(evidence) = &evidence {
             notes["evidence"] = evidence.summary();
         }
+        if let Some(found) = &wrong_labels {
+            notes["wrong_labels"] = serde_json::to_value(found)
+                .map_err(|error| Error::Invalid { field: "label-smoothing", message: error.to_string() })?;
+        }
         let model = base.open(backend)?.with_config(|config| {
             config.pad = pad;
             config.raw.insert("pcrm".into(), notes);
         });
-        Ok(Self { setting, options, model, constraint, evidence, train, eval })
+        Ok(Self { setting, asked, options, model, constraint, evidence, wrong_labels, train, eval })
     }
 
     /// The number of the model's parameters.
@@ -162,7 +191,7 @@ impl<'a> RewardRun<'a> {
     /// # Errors
     /// Those of [`train`].
     pub fn train(&self, identity: Fingerprint, observer: &mut dyn Observer) -> Result<Trained<RewardModel>> {
-        let mut fingerprint = self.options.fingerprint();
+        let mut fingerprint = self.asked.fingerprint();
         fingerprint.extend(identity);
         let objective = Reward { config: self.options.reward, schedule: Some(self.constraint.as_ref()) };
         let run = Run {

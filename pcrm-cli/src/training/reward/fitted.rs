@@ -1,5 +1,6 @@
-//! A fitted constraint in words.
+//! A fitted constraint, and a share of wrong labels, in words.
 
+use pcrm_eval::wrong_labels::WrongLabels;
 use pcrm_rl::crossfit::Evidence;
 use serde_json::Value;
 
@@ -22,4 +23,17 @@ pub fn fitted_lines(tagged: &Value, evidence: &Evidence) -> Vec<String> {
     lines.extend(found(tagged));
     lines.push(format!("fitted: {}", constraint(tagged)));
     lines
+}
+
+/// The share of wrong labels that a run found, and whether chance explains it.
+pub fn wrong_labels_line(found: &WrongLabels) -> String {
+    let chance = match found.likelihood_ratio > 2.71 {
+        true => "more than chance",
+        false => "within chance of none",
+    };
+    format!(
+        "label-smoothing {:.4}: the share of wrong labels that explains the margins of judges trained on other prompts best, \
+         {chance} (likelihood ratio {:.2}, {} pairs, temperature {:.3})",
+        found.share, found.likelihood_ratio, found.pairs, found.temperature
+    )
 }

@@ -30,6 +30,7 @@ use crate::{config, constraint};
 pub use args::{KeepArgs, RewardArgs};
 use closing::closing;
 pub use fitted::fitted_lines;
+use fitted::wrong_labels_line;
 use identity::{identity, manifest};
 use record::Record;
 
@@ -118,6 +119,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     if let Some(evidence) = run.evidence.as_ref().filter(|_| !keeps_constraint) {
         fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));
     }
+    run.wrong_labels.iter().for_each(|found| say(&wrong_labels_line(found)));
     bound_warnings(&run.train.sets, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
     let identity = identity(args, &tagged, max_length)?;
     unread.unchanged()?;

@@ -1,0 +1,151 @@
+//! The loss of a reward model as options.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use pcrm_core::data::preference::Ties;
+use pcrm_rl::batch::ScoreAt;
+use pcrm_rl::loss::{Form, LossConfig, Ranking, TieModel, WrongShare};
+use pcrm_rl::objective::reward::RewardConfig;
+
+use crate::numbers::real;
+
+/// The loss.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loss")]
+pub struct LossArgs {
+    /// Compare scores at the last token, or at every token from the first that differs (their mean)
+    #[arg(long, value_name = "WHERE", default_value = "last")]
+    score: ScoreChoice,
+    /// Learn several ranked answers by all their pairs (mean), or by the whole order (plackett-luce)
+    #[arg(long, value_name = "HOW", default_value = "pairs")]
+    ranking: RankingChoice,
+    /// Drop pairs of answers that tie, or learn from them by the model of davidson or rao-kupper
+    #[arg(long, value_name = "HOW", default_value = "drop")]
+    ties: TiesChoice,
+    /// Set how common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with
+    /// either default equal answers tie in a third of all cases
+    #[arg(long, value_name = "X", value_parser = real)]
+    tie_strength: Option<f64>,
+    /// Leave the data's margin column out of the loss
+    #[arg(long)]
+    ignore_margin: bool,
+    /// Minimise −ln σ(Δ) (bt), or a loss for labels of which some are wrong: smoothed, robust, floor
+    ///
+    /// smoothed: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ), margins settle at ln((1−ε)/ε); robust: (−(1−ε)·ln σ(Δ) + ε·ln σ(−Δ)) / (1−2ε), the
+    /// loss of true labels on average, margins grow (pcrm calibrate --temperature mends scale); floor: −ln σ(max(Δ, X)), pairs
+    /// that the model strongly disagrees with do not pull
+    #[arg(long, value_name = "NAME", default_value = "bt")]
+    loss: FormChoice,
+    /// Set ε of smoothed and robust, the share of labels taken to be wrong: a number, or estimate, which finds it by judges
+    /// that were not trained on the pairs they judge
+    #[arg(long, value_name = "E", value_parser = wrong_share)]
+    label_smoothing: Option<WrongShare>,
+    /// Set X of floor [default: -0.5]
+    #[arg(long, value_name = "X", value_parser = real, allow_negative_numbers = true)]
+    floor: Option<f64>,
+    /// Add C·(r_w + r_l)² to keep scores around 0
+    #[arg(long, value_name = "C", default_value_t = 0.0, value_parser = real)]
+    center_rewards: f64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ScoreChoice {
+    Last,
+    DivergentMean,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormChoice {
+    Bt,
+    Smoothed,
+    Robust,
+    Floor,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RankingChoice {
+    Pairs,
+    PlackettLuce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TiesChoice {
+    Drop,
+    Davidson,
+    RaoKupper,
+}
+
+impl LossArgs {
+    /// The treatment of ties in the data.
+    pub(super) fn kept_ties(&self) -> Ties {
+        match self.ties {
+            TiesChoice::Drop => Ties::Drop,
+            TiesChoice::Davidson | TiesChoice::RaoKupper => Ties::Keep,
+        }
+    }
+
+    /// The loss.
+    ///
+    /// # Errors
+    /// Options of forms that are not chosen, and forms without their number.
+    pub(super) fn config(&self) -> Result<RewardConfig> {
+        Ok(RewardConfig {
+            score_at: match self.score {
+                ScoreChoice::Last => ScoreAt::Last,
+                ScoreChoice::DivergentMean => ScoreAt::DivergentMean,
+            },
+            loss: LossConfig {
+                ranking: match self.ranking {
+                    RankingChoice::Pairs => Ranking::Pairs,
+                    RankingChoice::PlackettLuce => Ranking::PlackettLuce,
+                },
+                ties: self.tie_model()?,
+                form: self.form()?,
+                center_rewards: self.center_rewards,
+            },
+            ignore_margin: self.ignore_margin,
+        })
+    }
+
+    fn form(&self) -> Result<Form> {
+        let takes_share = matches!(self.loss, FormChoice::Smoothed | FormChoice::Robust);
+        ensure!(
+            takes_share || self.label_smoothing.is_none(),
+            "--label-smoothing needs --loss smoothed or --loss robust"
+        );
+        ensure!(self.loss == FormChoice::Floor || self.floor.is_none(), "--floor needs --loss floor");
+        let share = || {
+            self.label_smoothing.context(
+                "--loss smoothed and --loss robust need --label-smoothing: the share of labels taken to be wrong, such as \
+                 0.1, or estimate",
+            )
+        };
+        Ok(match self.loss {
+            FormChoice::Bt => Form::Bt,
+            FormChoice::Smoothed => Form::Smoothed { label_smoothing: share()? },
+            FormChoice::Robust => Form::Robust { label_smoothing: share()? },
+            FormChoice::Floor => Form::Floor { floor: self.floor.unwrap_or(-0.5) },
+        })
+    }
+
+    fn tie_model(&self) -> Result<TieModel> {
+        ensure!(
+            self.ties != TiesChoice::Drop || self.tie_strength.is_none(),
+            "--tie-strength needs --ties davidson or rao-kupper"
+        );
+        Ok(match self.ties {
+            TiesChoice::Drop => TieModel::None,
+            TiesChoice::Davidson => TieModel::Davidson { nu: self.tie_strength.unwrap_or(1.0) },
+            TiesChoice::RaoKupper => TieModel::RaoKupper { theta: self.tie_strength.unwrap_or(2.0) },
+        })
+    }
+}
+
+/// ε as a number or as `estimate`.
+fn wrong_share(text: &str) -> Result<WrongShare, String> {
+    match (text, text.parse()) {
+        ("estimate", _) => Ok(WrongShare::ESTIMATE),
+        (_, Ok(share)) => Ok(WrongShare::Given(share)),
+        _ => Err("expected a number from 0 to below 0.5, or estimate".to_owned()),
+    }
+}

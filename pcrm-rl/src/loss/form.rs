@@ -1,0 +1,101 @@
+//! The form of the ranking loss of a pair: Bradley–Terry, or a form for labels of which some are wrong.
+
+use serde::{Deserialize, Serialize};
+
+use super::Slope;
+use super::ties::TieModel;
+
+/// The form of the ranking loss, ℓ = −ln σ or −ln P(win) of the model of ties.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// ℓ(Δ), Bradley–Terry.
+    #[default]
+    Bt,
+    /// (1 − ε)·ℓ(Δ) + ε·ℓ(−Δ), conservative labels: margins settle at ln((1 − ε)/ε).
+    Smoothed {
+        /// ε
+        label_smoothing: WrongShare,
+    },
+    /// ((1 − ε)·ℓ(Δ) − ε·ℓ(−Δ)) / (1 − 2ε), whose expectation over labels of which a share ε is wrong is ℓ under true ones
+    /// (Natarajan et al. 2013; rDPO, arXiv 2403.00409).
+    Robust {
+        /// ε
+        label_smoothing: WrongShare,
+    },
+    /// ℓ(max(Δ, floor)): pairs that the model disagrees with more strongly do not pull on it.
+    Floor {
+        /// The margin below which the loss is flat.
+        floor: f64,
+    },
+}
+
+/// ε, the share of labels taken to be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WrongShare {
+    /// This share.
+    Given(f64),
+    /// The share that the run estimates from its own pairs before the first step.
+    Asked(Asked),
+}
+
+/// The word that asks for a share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asked {
+    /// `estimate`
+    Estimate,
+}
+
+impl WrongShare {
+    /// A share that is to be estimated.
+    pub const ESTIMATE: Self = Self::Asked(Asked::Estimate);
+
+    /// ε; NaN, which no training survives, where it is not estimated yet.
+    fn value(self) -> f64 {
+        match self {
+            Self::Given(share) => share,
+            Self::Asked(Asked::Estimate) => f64::NAN,
+        }
+    }
+}
+
+impl Form {
+    /// The ranking loss of a preferred answer at its margin, under a model of ties.
+    pub(super) fn of(self, margin: f64, ties: TieModel) -> Slope {
+        let (forward, backward) = (ties.win(margin), ties.win(-margin).mirrored());
+        match self {
+            Self::Floor { floor } if margin < floor => Slope { value: ties.win(floor).value, slope: 0.0 },
+            Self::Bt | Self::Floor { .. } => forward,
+            Self::Smoothed { label_smoothing } => {
+                let wrong = label_smoothing.value();
+                forward.mixed(1.0 - wrong, backward, wrong)
+            }
+            Self::Robust { label_smoothing } => {
+                let wrong = label_smoothing.value();
+                let scale = 1.0 / (1.0 - 2.0 * wrong);
+                forward.mixed((1.0 - wrong) * scale, backward, -wrong * scale)
+            }
+        }
+    }
+
+    /// ε, where the form has one.
+    pub fn wrong_share(&self) -> Option<WrongShare> {
+        match self {
+            Self::Smoothed { label_smoothing } | Self::Robust { label_smoothing } => Some(*label_smoothing),
+            Self::Bt | Self::Floor { .. } => None,
+        }
+    }
+
+    /// This form with another ε, where it has one.
+    #[must_use]
+    pub fn with_wrong_share(self, share: f64) -> Self {
+        let label_smoothing = WrongShare::Given(share);
+        match self {
+            Self::Smoothed { .. } => Self::Smoothed { label_smoothing },
+            Self::Robust { .. } => Self::Robust { label_smoothing },
+            Self::Bt | Self::Floor { .. } => self,
+        }
+    }
+}
