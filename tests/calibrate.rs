@@ -384,8 +384,7 @@ fn a_share_of_wrong_labels_is_estimated() -> Result<()> {
         "the estimated share trains another model than the same number"
     );
     let before = weights("rm")?;
-    world
-        .run(&format!("{reward} --label-smoothing estimate --save-every 10 --output rm --resume"))?;
+    world.run(&format!("{reward} --label-smoothing estimate --save-every 10 --output rm --resume"))?;
     ensure!(weights("rm")? == before, "a resumed run ends elsewhere");
     world.refuses(
         &format!("{reward} --label-smoothing 0.1 --output rm --resume"),

@@ -15,6 +15,7 @@ use pcrm_core::data::texts::load_rows;
 use pcrm_core::model::{Checkpoint, ModelConfig, weights};
 use pcrm_core::text::{ChatTemplate, Tokenizer};
 use pcrm_core::{Error, Result};
+use pcrm_rl::checkpoint::State;
 use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::metrics::MetricsFile;
 use pcrm_rl::{checkpoint, metrics};
@@ -181,7 +182,8 @@ pub fn checkpoint(bytes: &[u8]) {
 pub fn metrics(bytes: &[u8]) {
     let world = World::new("metrics.jsonl", bytes);
     let _ = metrics::read(&world.path);
-    if let Ok(mut file) = MetricsFile::open(&world.path, 5, bytes.len().is_multiple_of(2)) {
+    let state = State { step: 5, evaluation_owed: bytes.len().is_multiple_of(2), ..State::default() };
+    if let Ok(mut file) = MetricsFile::open(&world.path, &state) {
         file.line(&serde_json::json!({"step": 5, "loss": 0.5})).expect("a line");
         let lines = metrics::read(&world.path).expect("lines that can be read again");
         assert!(lines.iter().all(|line| line["step"].as_u64().is_some_and(|step| step <= 5)));

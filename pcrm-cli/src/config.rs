@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,7 +25,7 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsStr
     let mut path = Vec::new();
     let (verb, matches) = innermost(command, &matches, &mut path);
     let Ok(Some(file)) = matches.try_get_one::<PathBuf>("config") else { return Ok((typed, None)) };
-    let text = fs::read_to_string(file).with_context(|| format!("--config {}", file.display()))?;
+    let text = text(file).with_context(|| format!("--config {}", file.display()))?;
     let table: Table = text.parse().with_context(|| format!("--config {}", file.display()))?;
     let from_file = flags(verb, matches, &table, file)?;
     // The verb's words come first: what follows them is its options.
@@ -33,6 +34,15 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsStr
     all.extend(from_file);
     all.extend_from_slice(&typed[at..]);
     Ok((all, Some(file.clone())))
+}
+
+/// The text of a config file; of a pipe too, but no endless one's.
+fn text(path: &Path) -> Result<String> {
+    const MOST: u64 = 1 << 20;
+    let mut text = String::new();
+    fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= MOST, "has more than {MOST} bytes; expected options as TOML");
+    Ok(text)
 }
 
 fn innermost<'a>(
@@ -175,3 +185,6 @@ fn value_of(text: &str) -> Value {
         _ => Value::String(text.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod fuzzing;

@@ -145,7 +145,7 @@ enum Verb {
 /// Entry point: parses the arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     allocator::keep_pages();
-    let command = with_negative_numbers(Cli::command().args_override_self(true));
+    let command = command();
     let matches = match parse(&command) {
         Ok(matches) => matches,
         Err(error) => {
@@ -178,6 +178,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line: every verb with its options.
+fn command() -> Command {
+    with_negative_numbers(Cli::command().args_override_self(true))
 }
 
 /// Values such as -1 belong to the option before them, so that errors are about the value.

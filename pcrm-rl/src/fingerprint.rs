@@ -195,7 +195,8 @@ mod tests {
     /// Protects: every option has a key of its own, named as on the command line.
     #[test]
     fn options_are_named_as_they_are_typed() {
-        let loss = LossConfig { ties: TieModel::Davidson { nu: 1.5 }, ..LossConfig::default() };
+        let form = Form::Robust { label_smoothing: WrongShare::Given(0.2) };
+        let loss = LossConfig { ties: TieModel::Davidson { nu: 1.5 }, form, ..LossConfig::default() };
         let reward = RewardConfig { loss, ..RewardConfig::default() };
         let print = of(&TrainerConfig { max_steps: Some(7), ..TrainerConfig::default() }, &reward);
         for (name, value) in [
@@ -208,7 +209,8 @@ mod tests {
             ("ties", json!("davidson")),
             ("tie-strength", json!(1.5)),
             ("ignore-margin", json!(false)),
-            ("label-smoothing", json!(0.0)),
+            ("loss", json!("robust")),
+            ("label-smoothing", json!(0.2)),
         ] {
             assert_eq!(print[name], value, "{name}");
         }

@@ -180,16 +180,7 @@ impl<'a, O: Objective> Training<'a, O> {
         }
         observer.accepted()?;
         let path = run.dir.join("metrics.jsonl");
-        let metrics = MetricsFile::open(&path, state.step, state.evaluation_owed)?;
-        if let Some(lost) = state.metrics_lines.and_then(|lines| lines.checked_sub(metrics.lines()))
-            && lost > 0
-        {
-            tracing::warn!(
-                "{}: lost are {lost} of the lines up to step {}; curves have a gap there",
-                path.display(),
-                state.step
-            );
-        }
+        let metrics = MetricsFile::open(&path, &state)?;
         let mut plan = Plan::new(sizes, config);
         (0..state.step).for_each(|_| {
             plan.next();
@@ -283,7 +274,7 @@ impl<'a, O: Objective> Training<'a, O> {
     /// Writes a checkpoint and removes those that are no longer wanted.
     fn save(&mut self) -> Result<PathBuf> {
         self.metrics.still_there()?;
-        self.state.metrics_lines = Some(self.metrics.lines());
+        self.metrics.note(&mut self.state);
         let saved = checkpoint::save(self.run.dir, &[(MAIN, &self.learner)], &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;
         let best = self.state.best.map(|best| best.step);

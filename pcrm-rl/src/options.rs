@@ -122,10 +122,11 @@ impl TrainerConfig {
         let decayed = self.learning_rate * adamw.weight_decay;
         if decayed > 1.0 {
             let message = format!(
-                "{}: at --learning-rate {} a step takes {decayed} of each weight off it; expected at most {}",
-                adamw.weight_decay,
-                self.learning_rate,
-                1.0 / self.learning_rate
+                "{}: at --learning-rate {} a step takes {} of each weight off it; expected at most {}",
+                shown(adamw.weight_decay),
+                shown(self.learning_rate),
+                shown(decayed),
+                shown(1.0 / self.learning_rate)
             );
             return refuse("weight-decay", message);
         }
@@ -180,7 +181,15 @@ impl TrainerConfig {
 pub(crate) fn number(field: &'static str, value: f64, fitting: bool, expected: &str) -> Result<()> {
     match fitting && (value as f32).is_finite() {
         true => Ok(()),
-        false => refuse(field, format!("{value}: expected {expected}")),
+        false => refuse(field, format!("{}: expected {expected}", shown(value))),
+    }
+}
+
+/// A number in few digits: 1e300, not three hundred of them.
+pub(crate) fn shown(value: f64) -> String {
+    match value == 0.0 || !value.is_finite() || (1e-7..1e16).contains(&value.abs()) {
+        true => value.to_string(),
+        false => format!("{value:e}"),
     }
 }
 
@@ -222,12 +231,12 @@ mod tests {
             ("warmup-ratio: -0.1: ", |config| config.warmup = Warmup::Ratio(-0.1)),
             ("weight-decay: -0.1: ", |config| config.adamw.weight_decay = -0.1),
             ("weight-decay: 20000: at --learning-rate 0.0001", |config| config.adamw.weight_decay = 2e4),
-            ("weight-decay: 1000", |config| config.adamw.weight_decay = 1e300),
+            ("weight-decay: 1e300: expected", |config| config.adamw.weight_decay = 1e300),
             ("adam-beta1: 1: ", |config| config.adamw.beta1 = 1.0),
             ("adam-beta1: 0.99999999999: ", |config| config.adamw.beta1 = 0.999_999_999_99),
             ("adam-beta2: -0.5: ", |config| config.adamw.beta2 = -0.5),
             ("adam-epsilon: 0: ", |config| config.adamw.eps = 0.0),
-            ("adam-epsilon: 0.000000000000000000000000000000000000000000000000001: ", |config| {
+            ("adam-epsilon: 1e-51: ", |config| {
                 config.adamw.eps = 1e-51;
             }),
             ("max-grad-norm: -1: ", |config| config.max_grad_norm = Some(-1.0)),

@@ -9,6 +9,7 @@ use arrow_json::reader::infer_json_schema_from_iterator;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::disk::whole::{folder_of, sweep};
@@ -75,21 +76,65 @@ impl Form {
 /// # Errors
 /// A name that asks for none, what Parquet has no type for, and the disk's.
 pub fn write_records(path: &Path, records: &[Value]) -> Result<()> {
-    sweep(folder_of(path))?;
-    let bytes = match Form::of(path)? {
-        Form::Lines(packing) => packed(packing, |out| {
-            records.iter().try_for_each(|record| {
-                serde_json::to_writer(&mut *out, record)?;
+    let mut lines = RecordLines::default();
+    records.iter().try_for_each(|record| lines.push(record)).map_err(Error::io(path))?;
+    lines.write(path)
+}
+
+/// Records in a few bytes each: as the JSON lines that they will mostly be written as.
+#[derive(Debug, Default)]
+pub struct RecordLines {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl RecordLines {
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// A value that has no JSON.
+    pub fn push(&mut self, record: &impl Serialize) -> std::io::Result<()> {
+        serde_json::to_writer(&mut self.bytes, record)?;
+        self.bytes.push(b'\n');
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True without records.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Writes the records in the form that the file's name asks for.
+    ///
+    /// # Errors
+    /// As [`write_records`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        sweep(folder_of(path))?;
+        let bytes = match Form::of(path)? {
+            Form::Lines(Packing::Plain) => return weights::write(path, &self.bytes),
+            Form::Lines(packing) => packed(packing, |out| out.write_all(&self.bytes)),
+            Form::Array(packing) => packed(packing, |out| {
+                serde_json::to_writer_pretty(&mut *out, &self.records()?)?;
                 out.write_all(b"\n")
-            })
-        }),
-        Form::Array(packing) => packed(packing, |out| {
-            serde_json::to_writer_pretty(&mut *out, records)?;
-            out.write_all(b"\n")
-        }),
-        Form::Parquet => return weights::write(path, &parquet(path, records)?),
-    };
-    weights::write(path, &bytes.map_err(Error::io(path))?)
+            }),
+            Form::Parquet => {
+                let records = self.records().map_err(Error::io(path))?;
+                return weights::write(path, &parquet(path, &records)?);
+            }
+        };
+        weights::write(path, &bytes.map_err(Error::io(path))?)
+    }
+
+    fn records(&self) -> std::io::Result<Vec<Value>> {
+        let lines = serde_json::Deserializer::from_slice(&self.bytes).into_iter();
+        Ok(lines.collect::<serde_json::Result<_>>()?)
+    }
 }
 
 fn packed(

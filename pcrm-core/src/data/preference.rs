@@ -63,8 +63,24 @@ pub fn load_preferences(
 /// # Errors
 /// As [`load_preferences`].
 pub fn load_sources(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<SourceSet>, Report)> {
+    let mut sources = Vec::new();
+    let report = each_source(paths, options, &mut |source| sources.push(source))?;
+    Ok((sources, report))
+}
+
+/// Reads as [`load_preferences`] and hands each set with its JSON object over as soon as it is read, so that a file larger
+/// than memory can be gone through. What follows a set in the files may still be an error.
+///
+/// # Errors
+/// As [`load_preferences`].
+pub fn each_source(
+    paths: &[PathBuf],
+    options: impl Into<ReadOptions>,
+    take: &mut dyn FnMut(SourceSet),
+) -> Result<Report> {
     let options = options.into();
-    load(paths, &options, &mut Sources { preferences: Preferences::new(&options), records: 0 })
+    let mut sources = Sources { preferences: Preferences::new(&options), records: 0, take };
+    Ok(load(paths, &options, &mut sources)?.1)
 }
 
 struct Preferences {
@@ -188,42 +204,60 @@ fn tie_in_words(pair: Preference<'_>) -> String {
     }
 }
 
-struct Sources {
+struct Sources<'a> {
     preferences: Preferences,
     records: usize,
+    take: &'a mut dyn FnMut(SourceSet),
 }
 
-impl Reader for Sources {
-    type Row = SourceSet;
+impl Reader for Sources<'_> {
+    /// The comparisons of a set that was handed over.
+    type Row = usize;
 
     fn schema_of(&self, record: &Record) -> Result<Schema, String> {
         self.preferences.schema_of(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<SourceSet>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<usize>>) {
         let (source, schema, mut sets) = (found.source, found.schema, Vec::new());
         self.preferences.read(found, &mut sets);
         let record_number = self.records;
         self.records += 1;
-        let sourced = |set| SourceSet { set, record_number, schema, record: source.clone() };
-        out.extend(sets.into_iter().map(|(origin, set)| (origin, set.map(sourced))));
+        self.hand_over(sets, out, |set| SourceSet { set, record_number, schema, record: source.clone() });
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<SourceSet>>) -> Result<(), String> {
+    fn end_file(&mut self, out: &mut Vec<Outcome<usize>>) -> Result<(), String> {
         let mut sets = Vec::new();
         self.preferences.end_file(&mut sets)?;
         let (schema, record_number) = (Schema::OasstMessages, self.records);
-        let sourced = |set| SourceSet { set, record_number, schema, record: Record::new() };
-        out.extend(sets.into_iter().map(|(origin, set)| (origin, set.map(sourced))));
+        self.hand_over(sets, out, |set| SourceSet { set, record_number, schema, record: Record::new() });
         Ok(())
     }
 
-    fn pairs(&self, source: &SourceSet) -> usize {
-        source.set.comparisons.len()
+    fn pairs(&self, comparisons: &usize) -> usize {
+        *comparisons
     }
 
     fn findings(&self) -> Vec<Finding> {
         self.preferences.findings()
+    }
+}
+
+impl Sources<'_> {
+    fn hand_over(
+        &mut self,
+        sets: Vec<Outcome<AnswerSet>>,
+        out: &mut Vec<Outcome<usize>>,
+        sourced: impl Fn(AnswerSet) -> SourceSet,
+    ) {
+        for (origin, set) in sets {
+            let taken = set.map(|set| {
+                let comparisons = set.comparisons.len();
+                (self.take)(sourced(set));
+                comparisons
+            });
+            out.push((origin, taken));
+        }
     }
 }
 

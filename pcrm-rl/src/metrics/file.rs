@@ -1,5 +1,6 @@
 //! The files that keep metrics: `metrics.jsonl`, and events for TensorBoard made of the same lines.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -7,31 +8,74 @@ use std::path::{Path, PathBuf};
 use pcrm_core::{Error, disk};
 use serde::Serialize;
 use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
 
+use crate::checkpoint::State;
 use crate::error::Result;
 use crate::tensorboard::{self, EventFile};
 
 /// `metrics.jsonl`: a line per logged step and per evaluation; and the same for TensorBoard, in the folder
 /// `tensorboard` beside it.
-#[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
     lines: u64,
+    /// Of all lines.
+    hash: Xxh3,
     events: Option<EventFile>,
 }
 
+/// The lines that stay in a file, as text and as values.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl fmt::Debug for MetricsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsFile")
+            .field("path", &self.path)
+            .field("lines", &self.lines)
+            .finish_non_exhaustive()
+    }
+}
+
 impl MetricsFile {
-    /// Opens the file of a run that has made `step` steps, and drops lines of later steps: they will come again.
-    /// So will an evaluation of this step where it is owed. Lines that are no JSON are dropped too.
+    /// Opens the file of a run in this state, and drops lines of later steps: they will come again. So will an evaluation of
+    /// this step where it is owed. Lines that are no JSON are dropped too. A warning says so where lines up to the state's
+    /// step are lost, or are not those that the run wrote.
     ///
     /// # Errors
     /// The disk's.
-    pub fn open(path: &Path, step: u64, evaluation_owed: bool) -> Result<Self> {
-        let (file, kept) = taken_up(path, step, evaluation_owed)?;
-        let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept);
+    pub fn open(path: &Path, state: &State) -> Result<Self> {
+        let (file, kept) = taken_up(path, state.step, state.evaluation_owed)?;
+        let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept.values);
         let events = events.map_err(|error| tracing::warn!("no events for TensorBoard: {error}")).ok();
-        Ok(Self { path: path.to_path_buf(), file, lines: kept.len() as u64, events })
+        let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events };
+        for line in &kept.lines {
+            opened.count(line);
+            if state.metrics_lines == Some(opened.lines)
+                && state.metrics_digest.as_ref().is_some_and(|digest| *digest != opened.digest())
+            {
+                tracing::warn!(
+                    "{}: its lines up to step {} are not those that the run wrote; they are kept as they are, and curves \
+                     show them",
+                    path.display(),
+                    state.step
+                );
+            }
+        }
+        if let Some(lost) = state.metrics_lines.and_then(|lines| lines.checked_sub(opened.lines))
+            && lost > 0
+        {
+            tracing::warn!(
+                "{}: {lost} of the lines up to step {} are lost; curves have a gap there",
+                path.display(),
+                state.step
+            );
+        }
+        Ok(opened)
     }
 
     /// Opens a file of lines with a `step`, as [`MetricsFile::open`] does, without events.
@@ -40,12 +84,26 @@ impl MetricsFile {
     /// The disk's.
     pub fn plain(path: &Path, step: u64) -> Result<Self> {
         let (file, kept) = taken_up(path, step, false)?;
-        Ok(Self { path: path.to_path_buf(), file, lines: kept.len() as u64, events: None })
+        let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events: None };
+        kept.lines.iter().for_each(|line| opened.count(line));
+        Ok(opened)
     }
 
-    /// The number of lines in the file.
-    pub fn lines(&self) -> u64 {
-        self.lines
+    /// Notes the lines so far in the state that a checkpoint keeps.
+    pub fn note(&self, state: &mut State) {
+        state.metrics_lines = Some(self.lines);
+        state.metrics_digest = Some(self.digest());
+    }
+
+    /// Returns the hash (XXH3, 128 bits) of all lines.
+    fn digest(&self) -> String {
+        format!("{:032x}", self.hash.digest128())
+    }
+
+    fn count(&mut self, line: &str) {
+        self.hash.update(line.as_bytes());
+        self.hash.update(b"\n");
+        self.lines += 1;
     }
 
     /// Refuses a file that was deleted, moved or replaced since it was opened, as when somebody deletes the folder of a run.
@@ -69,8 +127,9 @@ impl MetricsFile {
     pub fn line(&mut self, value: &impl Serialize) -> Result<()> {
         self.still_there()?;
         let value = serde_json::to_value(value).map_err(|error| Error::file(&self.path, error))?;
-        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path))?;
-        self.lines += 1;
+        let line = value.to_string();
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        self.count(&line);
         if let Some(events) = &mut self.events
             && let Err(error) = events.line(&value)
         {
@@ -82,9 +141,8 @@ impl MetricsFile {
 }
 
 /// Drops the lines of later steps, and opens the file to append to it. Gives the lines that stay.
-fn taken_up(path: &Path, step: u64, evaluation_owed: bool) -> Result<(File, Vec<Value>)> {
-    let mut kept = Vec::new();
-    let mut text = String::new();
+fn taken_up(path: &Path, step: u64, evaluation_owed: bool) -> Result<(File, Kept)> {
+    let mut kept = Kept::default();
     match File::open(path) {
         Ok(file) => {
             for line in BufReader::new(file).split(b'\n') {
@@ -94,15 +152,15 @@ fn taken_up(path: &Path, step: u64, evaluation_owed: bool) -> Result<(File, Vec<
                 let again = evaluation_owed && value.get("eval_loss").is_some();
                 let stays = |made: u64| made < step || (made == step && !again);
                 if value["step"].as_u64().is_some_and(stays) {
-                    text.push_str(line);
-                    text.push('\n');
-                    kept.push(value);
+                    kept.lines.push(line.to_owned());
+                    kept.values.push(value);
                 }
             }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io(path)(error).into()),
     }
+    let text: String = kept.lines.iter().flat_map(|line| [line, "\n"]).collect();
     disk::whole::write(path, text.as_bytes())?;
     let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
     Ok((file, kept))

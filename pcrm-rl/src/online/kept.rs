@@ -45,7 +45,7 @@ impl Training<'_> {
     /// Writes a checkpoint and removes those that are no longer wanted.
     pub(super) fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.metrics.still_there()?;
-        self.state.metrics_lines = Some(self.metrics.lines());
+        self.metrics.note(&mut self.state);
         self.steering.keep(&mut self.state.states);
         let mut parts: Vec<(&str, &dyn checkpoint::Part)> = vec![(MAIN, &self.learner)];
         parts.extend(self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::Part)));

@@ -141,7 +141,7 @@ pub fn train(
         observer.note(&note);
     }
     observer.accepted()?;
-    let metrics = MetricsFile::open(&dir.join("metrics.jsonl"), state.step, state.evaluation_owed)?;
+    let metrics = MetricsFile::open(&dir.join("metrics.jsonl"), &state)?;
     let samples = MetricsFile::plain(&dir.join(SAMPLES), state.step)?;
     let mut plan = Plan::new(&train.sizes, trainer);
     let kept = state.states.get(DRAWN).and_then(serde_json::Value::as_u64);

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
 use clap::Args;
 use pcrm_core::data::convert::{Loss, TARGETS, convert};
 use pcrm_core::data::files::data_files;
-use pcrm_core::data::output::{Form, write_records};
-use pcrm_core::data::preference::{Ties, load_sources};
+use pcrm_core::data::output::{Form, RecordLines};
+use pcrm_core::data::preference::{SourceSet, Ties, each_source};
 use pcrm_core::data::schema::Schema;
-use serde_json::Value;
 
 use crate::columns::ColumnArgs;
 use crate::progress::say;
@@ -60,42 +59,48 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         args.output.display()
     );
     let options = args.columns.options(Ties::Keep)?;
-    let (sources, report) = load_sources(&args.data, options.clone())?;
-    say(&report.to_string());
-    let mut records = Vec::with_capacity(report.kept);
+    let mut lines = RecordLines::default();
     let mut losses: BTreeMap<Loss, usize> = BTreeMap::new();
     let mut refused: BTreeMap<String, (usize, String)> = BTreeMap::new();
-    let pairs = || sources.iter().flat_map(|source| source.set.pairs().map(move |pair| (source, pair)));
-    for (source, pair) in pairs() {
-        match convert(source, pair, args.to, &options.columns) {
-            Ok((record, mut lost)) => {
-                records.push(Value::Object(record));
-                lost.sort();
-                lost.dedup();
-                lost.into_iter().for_each(|loss| *losses.entry(loss).or_default() += 1);
-            }
-            Err(message) if args.columns.strict => bail!("{}: {message}", pair.origin),
-            Err(message) => {
-                let first = || (0, pair.origin.to_string());
-                refused.entry(message).or_insert_with(first).0 += 1;
+    let mut failed = None;
+    let mut take = |source: SourceSet| {
+        for pair in source.set.pairs() {
+            match convert(&source, pair, args.to, &options.columns) {
+                Ok((record, mut lost)) => {
+                    failed = failed.take().or_else(|| lines.push(&record).err().map(Error::from));
+                    lost.sort();
+                    lost.dedup();
+                    lost.into_iter().for_each(|loss| *losses.entry(loss).or_default() += 1);
+                }
+                Err(message) if args.columns.strict => {
+                    failed = failed.take().or_else(|| Some(anyhow!("{}: {message}", pair.origin)));
+                }
+                Err(message) => {
+                    let first = || (0, pair.origin.to_string());
+                    refused.entry(message).or_insert_with(first).0 += 1;
+                }
             }
         }
-    }
+    };
+    let report = each_source(&args.data, options.clone(), &mut take)?;
+    say(&report.to_string());
+    failed.map_or(Ok(()), Err)?;
+    let pairs = lines.len() + refused.values().map(|(count, _)| count).sum::<usize>();
     let told: Vec<String> = refused
         .iter()
         .map(|(message, (count, first))| {
-            format!("{count} of {} pairs left out: {message} (first: {first})", pairs().count())
+            format!("{count} of {pairs} pairs left out: {message} (first: {first})")
         })
         .collect();
-    ensure!(!records.is_empty(), "no pair can be written as {}\n{}", args.to.name(), told.join("\n"));
-    write_records(&args.output, &records)?;
+    ensure!(!lines.is_empty(), "no pair can be written as {}\n{}", args.to.name(), told.join("\n"));
+    lines.write(&args.output)?;
     told.iter().for_each(|line| say(line));
     for (loss, count) in &losses {
-        say(&format!("lost in {count} of {} pairs: {loss}", records.len()));
+        say(&format!("lost in {count} of {} pairs: {loss}", lines.len()));
     }
     if losses.is_empty() && refused.is_empty() {
         say("nothing is lost of these pairs");
     }
-    say(&format!("{} pairs as {} are in {}", records.len(), args.to.name(), args.output.display()));
+    say(&format!("{} pairs as {} are in {}", lines.len(), args.to.name(), args.output.display()));
     Ok(())
 }
