@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the table of config.json's keys against the config classes of transformers.
+"""Compares the table of config.json's keys with the config classes of transformers.
 
     python scripts/check-config-keys.py
 
