@@ -58,7 +58,7 @@ impl Training<'_> {
     }
 
     /// Saves the weights that the options ask for, and verifies that they load.
-    pub fn finish(self, tokenizer: &Tokenizer) -> Result<Trained<LanguageModel>> {
+    pub fn finish(mut self, tokenizer: &Tokenizer) -> Result<Trained<LanguageModel>> {
         let State { step: steps, best, .. } = self.state;
         let saved = match (self.trainer.final_weights, best) {
             (crate::options::Final::Best, Some(best)) => best.step,
@@ -73,6 +73,7 @@ impl Training<'_> {
         }
         let numbers = self.update.probe(&model, &self.last)?;
         self.metrics.still_there()?;
+        self.keep_changes(&model.for_sampling()?)?;
         if let Some(critic) = &critic {
             let folder = self.dir.join(CRITIC);
             Trainable::save(critic, &folder).map_err(|error| diverged(error, steps))?;

@@ -4,6 +4,7 @@
 //! one tree, in the rollout as in training: the prompt is computed once. In f32 on a CPU the log-probabilities of the
 //! rollout are those of training, so the importance ratio of a first update is exactly 1 and costs no pass.
 
+mod changes;
 mod config;
 mod credit;
 mod critic;
@@ -20,6 +21,7 @@ mod train;
 mod tree;
 mod update;
 
+pub use changes::{CHANGES, Change};
 pub use config::{Algorithm, OnlineConfig};
 pub use critic::CRITIC;
 pub use mix::Mix;

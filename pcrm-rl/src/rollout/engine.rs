@@ -126,6 +126,11 @@ impl Engine {
         Ok(Self { cache: decoder.cache(budget.blocks())?, budget })
     }
 
+    /// The limits of the cache and of a step of decoding.
+    pub fn budget(&self) -> Budget {
+        self.budget
+    }
+
     /// Samples so many answers of every prompt. `decoder` has the shape that the engine was made for; it computes
     /// without history.
     ///

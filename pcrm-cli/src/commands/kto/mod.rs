@@ -126,7 +126,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
                 max_grad_norm: options.trainer.max_grad_norm,
                 options: &resolved,
                 kind: language::Kind::Labelled,
-                answers: None,
+                answers: Vec::new(),
             })
         });
         if report::write(&path, page) {

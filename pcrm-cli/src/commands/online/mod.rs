@@ -200,7 +200,10 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
                 max_grad_norm: trainer.max_grad_norm,
                 options: &resolved,
                 kind: language::Kind::Rewarded,
-                answers: signs::answers(&args.output),
+                answers: [signs::changes(&args.output), signs::answers(&args.output)]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
             })
         });
         if report::write(&path, page) {

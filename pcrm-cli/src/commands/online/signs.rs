@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pcrm_rl::metrics;
-use pcrm_rl::online::SAMPLES;
+use pcrm_rl::online::{CHANGES, Change, SAMPLES};
 use serde_json::Value;
 
 use crate::report;
@@ -28,6 +28,39 @@ pub fn answers(dir: &Path) -> Option<Table> {
             other => other.to_string(),
         };
         table.rows.push(["step", "what", "reward", "prompt", "completion"].map(text).into());
+    }
+    (!table.rows.is_empty()).then_some(table)
+}
+
+/// The held-out prompts whose answers gained and lost most reward by training, side by side.
+pub fn changes(dir: &Path) -> Option<Table> {
+    let lines = metrics::read(&dir.join(CHANGES)).ok()?;
+    let mut changes: Vec<Change> =
+        lines.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().ok()?;
+    changes.retain(|change| change.before != change.after && change.rise().is_some());
+    changes.sort_by(|a, b| b.rise().unwrap_or_default().total_cmp(&a.rise().unwrap_or_default()));
+    let half = SHOWN / 2;
+    let shown: Vec<&Change> = match changes.len() > SHOWN {
+        true => changes[..half].iter().chain(&changes[changes.len() - half..]).collect(),
+        false => changes.iter().collect(),
+    };
+    let caption = "Held-out prompts whose answers changed most in reward: the reference's answer and the policy's, with the same \
+                   draws; the largest gains first, the largest losses last";
+    let headings =
+        ["reward before", "after", "nats from the reference", "prompt", "answer before", "answer after"];
+    let mut table = Table::of_text(caption, &headings);
+    for change in shown {
+        let number =
+            |reward: Option<f32>| reward.map(|reward| report::number(reward.into())).unwrap_or_default();
+        let text = |text: &str| text.chars().take(400).collect();
+        table.rows.push(vec![
+            number(change.reward_before),
+            number(change.reward_after),
+            report::number(change.kl),
+            text(&change.prompt),
+            text(&change.before),
+            text(&change.after),
+        ]);
     }
     (!table.rows.is_empty()).then_some(table)
 }

@@ -103,7 +103,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
                     max_grad_norm: trainer.max_grad_norm,
                     options: &resolved,
                     kind: language::Kind::FineTuned,
-                    answers: None,
+                    answers: Vec::new(),
                 })
             });
         if report::write(&path, page) {

@@ -54,8 +54,8 @@ pub struct Run<'a> {
     pub options: &'a str,
     /// The kind of training.
     pub kind: Kind,
-    /// Sampled answers; `None` of a run that samples none.
-    pub answers: Option<Table>,
+    /// Tables of sampled answers.
+    pub answers: Vec<Table>,
 }
 
 /// The report of a run.
@@ -160,7 +160,9 @@ pub fn document(run: &Run<'_>) -> Document {
         let plots = plots.into_iter().filter(|plot| plot.layers.iter().any(|layer| !layer.is_empty()));
         sections.push(Section::open("Course of training", vec![Block::Plots(plots.collect())]));
     }
-    sections.extend(run.answers.clone().map(|table| Section::open("Answers", vec![Block::Table(table)])));
+    if !run.answers.is_empty() {
+        sections.push(Section::open("Answers", run.answers.iter().cloned().map(Block::Table).collect()));
+    }
     let files: Vec<_> = run.sources.iter().map(|source| (source.role.as_str(), &source.read)).collect();
     if !files.is_empty() {
         let data = vec![Block::Table(data::files(&files)), Block::Table(tokens(run.sources))];

@@ -81,7 +81,7 @@ fn wild_files_are_read_or_refused() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Protects: the layouts of the Hub's preference sets, and the README's table of them, which is made of these
+/// Protects: the layouts of the Hub's preference sets, and the docs' table of them, which is made of these
 /// cases.
 #[test]
 fn layouts_of_the_hub_are_understood() {
@@ -89,10 +89,14 @@ fn layouts_of_the_hub_are_understood() {
     let cases = cases(&folder);
     let wrong: Vec<String> = cases.iter().filter_map(|case| check(&folder, case).err()).collect();
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
-    let readme = std::fs::read_to_string(golden("../../README.md")).unwrap();
+    let page = std::fs::read_to_string(golden("../../docs/src/hub-sets.md")).unwrap();
     let rows = cases.iter().map(|case| table_row(&folder, case));
-    let missing: Vec<String> = rows.filter(|row| !readme.contains(row)).collect();
-    assert!(missing.is_empty(), "README.md lacks these rows, or has others:\n{}", missing.join("\n"));
+    let missing: Vec<String> = rows.filter(|row| !page.contains(row)).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/src/hub-sets.md lacks these rows, or has others:\n{}",
+        missing.join("\n")
+    );
 }
 
 /// A data set's row in the README's table: its name, the columns that are read, the schema or why there is

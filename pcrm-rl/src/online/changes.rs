@@ -1,0 +1,86 @@
+//! Answers before and after: held-out prompts answered by the reference and by the policy, with the same draws.
+
+use pcrm_core::model::LanguageModel;
+use serde::{Deserialize, Serialize};
+
+use super::iteration::Training;
+use super::rollout::Prompts;
+use crate::error::Result;
+use crate::metrics::MetricsFile;
+use crate::rollout::{Engine, Sampling};
+
+/// Table of held-out prompts with their answers before and after training, in the run's folder.
+pub const CHANGES: &str = "changes.jsonl";
+
+/// The most prompts of the table.
+const MOST: usize = 256;
+
+/// A held-out prompt, answered before and after training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Updates that the policy has made.
+    pub step: u64,
+    /// The place of the prompt: file and line.
+    pub origin: String,
+    /// The prompt.
+    pub prompt: String,
+    /// The reference's answer.
+    pub before: String,
+    /// The policy's answer.
+    pub after: String,
+    /// The reward of the reference's answer; none where it is not scored.
+    pub reward_before: Option<f32>,
+    /// The reward of the policy's answer.
+    pub reward_after: Option<f32>,
+    /// ln π − ln π_ref of the policy's answer, summed over its tokens.
+    pub kl: f64,
+}
+
+impl Change {
+    /// The rise of the reward, where both answers have one.
+    pub fn rise(&self) -> Option<f32> {
+        Some(self.reward_after? - self.reward_before?)
+    }
+}
+
+impl Training<'_> {
+    /// Answers held-out prompts by the reference and by the trained policy, and writes both answers of each. Without
+    /// held-out prompts or a reference there is no table.
+    pub(super) fn keep_changes(&mut self, policy: &LanguageModel) -> Result<()> {
+        let (Some(eval), Some(reference)) = (self.eval, self.roller.reference) else { return Ok(()) };
+        let items: Vec<usize> = (0..eval.numbered.len().min(MOST)).collect();
+        let sampling = Sampling { seed: self.trainer.seed, ..self.config.sampling };
+        let step = self.state.step;
+        let reference_engine = || Engine::new(reference.decoder(), self.engine.budget());
+        let before = answered(self, &mut reference_engine()?, reference, (eval, &items), sampling)?;
+        let mut engine = Engine::new(policy.decoder(), self.engine.budget())?;
+        let after = answered(self, &mut engine, policy, (eval, &items), sampling)?;
+        let (scored_before, scored_after) =
+            (self.roller.score(eval, &items, &before, step)?, self.roller.score(eval, &items, &after, step)?);
+        let kl = self.roller.divergences(eval, &items, after, reference)?;
+        let mut file = MetricsFile::plain(&self.dir.join(CHANGES), 0)?;
+        for (at, item) in items.iter().enumerate() {
+            file.line(&Change {
+                step,
+                origin: eval.record(*item).origin.to_string(),
+                prompt: scored_before.texts[at].prompt.clone(),
+                before: scored_before.texts[at].completion.clone(),
+                after: scored_after.texts[at].completion.clone(),
+                reward_before: scored_before.rewards.total[at],
+                reward_after: scored_after.rewards.total[at],
+                kl: kl[at],
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn answered(
+    training: &Training<'_>,
+    engine: &mut Engine,
+    model: &LanguageModel,
+    (prompts, items): (&Prompts, &[usize]),
+    sampling: Sampling,
+) -> Result<Vec<Vec<crate::rollout::Sample>>> {
+    training.roller.sample(engine, model, prompts, items, (1, sampling))
+}
