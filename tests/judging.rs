@@ -408,10 +408,7 @@ fn judges_of_other_kinds() -> Result<()> {
         "judge --answers a.jsonl b.jsonl --judge '{\"kind\": \"reward\", \"reward\": \"repetition\"}'",
         &["repetition counts tokens"],
     )?;
-    world.refuses(
-        "judge --answers a.jsonl b.jsonl --judge gold",
-        &["is no question of the generated world"],
-    )?;
+    world.refuses("judge --answers a.jsonl b.jsonl --judge gold", &["is no prompt of a generated world"])?;
 
     // A judge that always prefers what it sees first.
     let first = "echo \"{\\\"ready\\\": true}\"; n=0; while IFS= read -r line; do \

@@ -27,7 +27,7 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsStr
     let Ok(Some(file)) = matches.try_get_one::<PathBuf>("config") else { return Ok((typed, None)) };
     let text = text(file).with_context(|| format!("--config {}", file.display()))?;
     let table: Table = text.parse().with_context(|| format!("--config {}", file.display()))?;
-    let from_file = flags(verb, matches, &table, file)?;
+    let from_file = flags(verb, matches, &table, &format!("--config {}", file.display()))?;
     // The verb's words come first: what follows them is its options.
     let at = position_after(&typed, &path);
     let mut all = typed[..at].to_vec();
@@ -70,7 +70,26 @@ fn position_after(typed: &[OsString], path: &[String]) -> usize {
     at
 }
 
-fn flags(verb: &Command, matches: &ArgMatches, table: &Table, file: &Path) -> Result<Vec<OsString>> {
+/// Checks options as [`with_config`] would for a verb of these words, without running it.
+///
+/// # Errors
+/// An option that the verb does not have, or that does not take this value; options that do not go together.
+pub fn check(command: &Command, verb: &[String], options: &Table) -> Result<()> {
+    let mut typed: Vec<OsString> = vec![command.get_name().into()];
+    typed.extend(verb.iter().map(OsString::from));
+    let matches = command.clone().ignore_errors(true).try_get_matches_from(&typed)?;
+    let (verb, matches) = innermost(command, &matches, &mut Vec::new());
+    typed.extend(flags(verb, matches, options, "options")?);
+    match command.clone().try_get_matches_from(&typed) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            bail!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        }
+    }
+}
+
+fn flags(verb: &Command, matches: &ArgMatches, table: &Table, place: &str) -> Result<Vec<OsString>> {
     let mut flags = Vec::new();
     for (name, value) in table {
         let arg = verb.get_arguments().find(|arg| arg.get_long() == Some(name) && name != "config");
@@ -80,15 +99,14 @@ fn flags(verb: &Command, matches: &ArgMatches, table: &Table, file: &Path) -> Re
             let meant = suggest::option(name, &known);
             let meant = meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
             let known = suggest::sorted(name, &known).join(", ");
-            bail!("--config {}: unknown option {name:?}{meant}; known: {known}", file.display());
+            bail!("{place}: unknown option {name:?}{meant}; known: {known}");
         };
         let typed = matches.try_contains_id(arg.get_id().as_str()).unwrap_or(false)
             && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
         if typed {
             continue;
         }
-        let wrong =
-            |expected: &str| format!("--config {}: {name} = {value}: expected {expected}", file.display());
+        let wrong = |expected: &str| format!("{place}: {name} = {value}: expected {expected}");
         let flag = OsString::from(format!("--{name}"));
         if matches!(arg.get_action(), ArgAction::SetTrue) {
             let on = value.as_bool().with_context(|| wrong("true or false"))?;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -10,6 +11,11 @@ use crate::progress::say;
 
 /// The exit code that a shell expects of a command that SIGINT ended.
 pub const EXIT_CODE: u8 = 130;
+
+/// The variable by which a process asks one that it starts to stop when its input ends: the number of the asking process.
+pub const PARENT: &str = "PCRM_STOP_WITH_INPUT_OF";
+/// How long a verb may take to stop after its input ended.
+const GRACE: Duration = Duration::from_secs(5);
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));
 static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
@@ -38,6 +44,25 @@ pub fn flag() -> Result<&'static AtomicBool> {
         Ok(()) => Ok(&STOP),
         Err(error) => bail!("cannot listen for interrupts: {error}"),
     }
+}
+
+/// Where the process that started this one asks for it ([`PARENT`]): stops as an interrupt does when standard input ends,
+/// which it does at the latest when that process ends, however it ends.
+pub fn follow_parent() {
+    let asked = std::env::var(PARENT).ok().and_then(|number| number.parse::<u32>().ok());
+    // The variable is inherited; the input is not.
+    #[cfg(unix)]
+    let asked = asked.filter(|number| *number == std::os::unix::process::parent_id());
+    if asked.is_none() {
+        return;
+    }
+    let wait = || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        STOP.store(true, Ordering::Relaxed);
+        thread::sleep(GRACE);
+        std::process::exit(i32::from(EXIT_CODE));
+    };
+    let _ = thread::Builder::new().name("parent".into()).spawn(wait);
 }
 
 /// Sets the flag at the first signal and ends the process at the second.

@@ -44,6 +44,7 @@ mod suggest;
 mod template;
 mod terminal;
 mod training;
+mod untrained;
 mod usage;
 mod warnings;
 
@@ -108,6 +109,8 @@ enum Verb {
     Rloo(Box<commands::online::RlooArgs>),
     /// Train a policy on pairs of its own answers (online DPO), with bounded margins if wanted
     OnlineDpo(Box<commands::online::OnlineDpoArgs>),
+    /// Run an experiment from a recipe: many runs side by side, one report
+    Study(commands::study::StudyArgs),
     /// Sample answers from a language model
     Generate(Box<commands::generate::GenerateArgs>),
     /// Sample n answers of each prompt and keep the best by a reward
@@ -124,7 +127,7 @@ enum Verb {
     /// List, explain and apply constraints
     #[command(subcommand)]
     Constraint(ConstraintVerb),
-    /// Convert and split preference files
+    /// Convert, split and generate preference files
     #[command(subcommand)]
     Data(DataVerb),
     /// Evaluate a reward model
@@ -145,6 +148,7 @@ enum Verb {
 /// Entry point: parses the arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     allocator::keep_pages();
+    interrupt::follow_parent();
     let command = command();
     let matches = match parse(&command) {
         Ok(matches) => matches,
@@ -227,6 +231,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Kto(args) => commands::kto::run(args, &resolved("kto", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
+        Verb::Study(args) => commands::study::run(args, command),
         Verb::Ppo(args) => commands::online::ppo(args, &resolved("ppo", command, matches)),
         Verb::OnlineDpo(args) => {
             commands::online::online_dpo(args, &resolved("online-dpo", command, matches))

@@ -27,7 +27,8 @@
 //! [`histogram`], [`slices`], [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then
 //! [`reward`], which puts them together, [`findings`], which reads them, and [`table`], which prints.
 //! [`temperature`] tells scale from order, [`judging`] holds pairwise judgements of policies.
-//! [`replicates`] and [`comparison`] put runs with several seeds together, [`report`] makes pages, and
+//! [`replicates`] and [`comparison`] put runs with several seeds together, [`study`] plans and reads experiments, [`report`]
+//! makes pages, and
 //! [`worlds`] generates pairs whose true reward is known.
 
 pub mod accuracy;
@@ -56,6 +57,7 @@ pub mod report;
 pub mod reward;
 pub mod scatter;
 pub mod slices;
+pub mod study;
 pub mod table;
 pub mod temperature;
 pub mod worlds;

@@ -21,3 +21,4 @@ pub mod score;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod sft;
+pub mod study;

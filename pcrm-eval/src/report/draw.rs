@@ -5,6 +5,7 @@ use plotters::chart::ChartContext;
 use plotters::coord::ranged1d::{BoldPoints, DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::number::tick;
 use super::plot::{Axis, Ink, Layer, Mark, Plot, Scale, Ticks, Whisker};
@@ -155,6 +156,25 @@ fn draw_layer(
             chart.draw_series(points.iter().filter_map(line).map(whisker))?;
             chart.draw_series(points.iter().map(dot))?;
         }
+        Mark::Cells(tiles) => {
+            let most = tiles
+                .iter()
+                .map(|tile| tile.shade.abs())
+                .filter(|shade| shade.is_finite())
+                .fold(0.0, f64::max);
+            for tile in tiles {
+                let (across, up) = (tile.at.0 as f64, tile.at.1 as f64);
+                let ends = [at((across - 0.48, up - 0.48)), at((across + 0.48, up + 0.48))];
+                let ink = if tile.shade < 0.0 { Ink::Red } else { Ink::Blue }.key();
+                let strength =
+                    if most > 0.0 && tile.shade.is_finite() { tile.shade.abs() / most } else { 0.0 };
+                chart.draw_series([Rectangle::new(ends, ink.mix(0.06 + 0.54 * strength).filled())])?;
+                let style = TextStyle::from(("sans-serif", f64::from(TEXT * FINE)).into_font())
+                    .color(&TEXT_COLOUR)
+                    .pos(Pos::new(HPos::Center, VPos::Center));
+                chart.draw_series([Text::new(tile.text.clone(), at((across, up)), style)])?;
+            }
+        }
         Mark::Bars(bars) => {
             // A hair of ground between bars.
             let hair = (x.high - x.low) / f64::from(SIZE.0);
@@ -299,6 +319,7 @@ fn xs(layer: &Layer, take: &mut dyn FnMut(f64)) {
         Mark::Bars(bars) => {
             bars.iter().for_each(|(left, right, _)| [*left, *right].into_iter().for_each(&mut *take));
         }
+        Mark::Cells(tiles) => tiles.iter().for_each(|tile| take(tile.at.0 as f64)),
         Mark::Across(_) => {}
         Mark::Upright(x) => take(*x),
     }
@@ -321,6 +342,7 @@ fn ys(layer: &Layer, take: &mut dyn FnMut(f64)) {
             take(0.0);
             bars.iter().for_each(|(.., height)| take(*height));
         }
+        Mark::Cells(tiles) => tiles.iter().for_each(|tile| take(tile.at.1 as f64)),
         Mark::Across(y) => take(*y),
         Mark::Upright(_) => {}
     }

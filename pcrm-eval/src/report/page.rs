@@ -106,7 +106,7 @@ fn key(layer: &Layer) -> Key<'_> {
         Mark::Dots(_) | Mark::Crowd(_) => "dot",
         Mark::Intervals(_) => "interval",
         Mark::Lying(_) => "lying",
-        Mark::Bars(_) => "bar",
+        Mark::Bars(_) | Mark::Cells(_) => "bar",
     };
     Key { name: &layer.name, colour: format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2), mark }
 }

@@ -116,10 +116,23 @@ pub enum Mark {
     Lying(Vec<Whisker>),
     /// Bars from 0: (left, right, height).
     Bars(Vec<(f64, f64, f64)>),
+    /// Shaded tiles with their numbers, on two axes of names: a heat map.
+    Cells(Vec<Tile>),
     /// A dashed line across the plot at y.
     Across(f64),
     /// A dashed line from bottom to top at x.
     Upright(f64),
+}
+
+/// A tile of a heat map.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tile {
+    /// Its place among the names of either axis.
+    pub at: (usize, usize),
+    /// Its shade: blue above 0, red below, the stronger the further from 0 among the tiles of its layer.
+    pub shade: f64,
+    /// Its text.
+    pub text: String,
 }
 
 /// A dot and its interval; without an interval it is a dot alone.
@@ -200,6 +213,7 @@ impl Layer {
             | Mark::Crowd(points) => points.is_empty(),
             Mark::Band(points) | Mark::Bars(points) => points.is_empty(),
             Mark::Intervals(points) | Mark::Lying(points) => points.is_empty(),
+            Mark::Cells(tiles) => tiles.is_empty(),
             Mark::Across(_) | Mark::Upright(_) => false,
         }
     }

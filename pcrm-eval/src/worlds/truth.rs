@@ -106,7 +106,7 @@ impl Reader<'_> {
 }
 
 /// Splits a text after full stops, question and exclamation marks that white space or the end follows.
-fn sentences(text: &str) -> Vec<&str> {
+pub(super) fn sentences(text: &str) -> Vec<&str> {
     let mut sentences = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {

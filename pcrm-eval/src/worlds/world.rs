@@ -1,10 +1,12 @@
-//! A world of questions and answers whose labels are human: noisy, and fond of length.
+//! Worlds of prompts and answers whose labels are human: noisy, and fond of what the truth is not.
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use super::domain::{Domain, Task};
+use super::domains::DOMAINS;
 use super::grammar::{Answer, Question};
 
 /// The rise of a labeller's log-odds with every word that an answer is longer; the true reward has no such
@@ -16,6 +18,13 @@ const REVISIONS: f64 = 0.5;
 const HELD_OUT: usize = 4;
 /// The number of pairs to train on for every pair held out.
 const TRAIN_PER_TEST: usize = 3;
+
+/// The world of the quickstart, which is written as code.
+const QUESTIONS: (&str, &str) = (
+    "questions",
+    "A question is answered. The right fact is worth 1.8, courtesy and further facts a little; labellers like every word \
+     (length). The world of pcrm quickstart.",
+);
 
 /// A preference pair in TRL's columns, with the truth about it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,6 +63,82 @@ impl World {
         let test = (0..pairs.div_ceil(TRAIN_PER_TEST)).map(|_| pair(test, &mut rng)).collect();
         Self { train, test }
     }
+
+    /// Generates the world of this name and seed; `None` where no world has the name ([`World::all`]).
+    pub fn named(name: &str, seed: u64, pairs: usize) -> Option<Self> {
+        if name == QUESTIONS.0 {
+            return Some(Self::new(seed, pairs));
+        }
+        let domain = DOMAINS.into_iter().find(|domain| domain.name == name)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut tasks = Task::all(domain);
+        tasks.shuffle(&mut rng);
+        let (test, train) = tasks.split_at(tasks.len() / HELD_OUT);
+        let train = (0..pairs).map(|_| pair_of(domain, train, &mut rng)).collect();
+        let test = (0..pairs.div_ceil(TRAIN_PER_TEST)).map(|_| pair_of(domain, test, &mut rng)).collect();
+        Some(Self { train, test })
+    }
+
+    /// Returns the names of all worlds with what is worth and what is liked in them.
+    pub fn all() -> Vec<(&'static str, &'static str)> {
+        let domains = DOMAINS.into_iter().map(|domain| (domain.name, domain.about));
+        std::iter::once(QUESTIONS).chain(domains).collect()
+    }
+}
+
+/// A prompt of any of the worlds.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked {
+    /// Of the world of questions.
+    Question(Question),
+    /// Of a world that is written as data.
+    Task(Task),
+}
+
+impl Asked {
+    /// Returns what a prompt asks; `None` where it is no world's.
+    pub fn of_prompt(prompt: &str) -> Option<Self> {
+        if let Some(question) = Question::of_prompt(prompt) {
+            return Some(Self::Question(question));
+        }
+        let prompt = prompt.trim();
+        let tasks = DOMAINS.into_iter().flat_map(Task::all);
+        tasks.into_iter().find(|task| task.prompt() == prompt).map(Self::Task)
+    }
+
+    /// Returns the true reward of a text as an answer, in log-odds, to tenths.
+    pub fn true_reward(&self, answer: &str) -> f64 {
+        match self {
+            Self::Question(question) => question.true_reward(answer),
+            Self::Task(task) => task.true_reward(answer),
+        }
+    }
+}
+
+fn pair_of(domain: &Domain, tasks: &[Task], rng: &mut ChaCha8Rng) -> Pair {
+    let task = &tasks[rng.random_range(0..tasks.len())];
+    let first = task.draw(rng);
+    let (first_text, second, second_text) = loop {
+        let other = match rng.random_bool(REVISIONS) {
+            true => task.revised(&first, rng),
+            false => task.draw(rng),
+        };
+        let (a, b) = (task.text(&first), task.text(&other));
+        if a != b {
+            break (a, other, b);
+        }
+    };
+    let ((worth, liked), (other_worth, other_liked)) =
+        (task.worth_and_liking(&first), task.worth_and_liking(&second));
+    let factor = domain.strength.factor(&first_text, &second_text);
+    let logit = factor * (worth - other_worth + liked - other_liked);
+    let probability = 1.0 / (1.0 + (-logit).exp());
+    let first_wins = rng.random_bool(probability);
+    let by = |first: f64, second: f64| if first_wins { (first, second) } else { (second, first) };
+    let (true_chosen, true_rejected) = by(worth, other_worth);
+    let (preference_probability, _) = by(probability, 1.0 - probability);
+    let (chosen, rejected) = if first_wins { (first_text, second_text) } else { (second_text, first_text) };
+    Pair { prompt: task.prompt(), chosen, rejected, true_chosen, true_rejected, preference_probability }
 }
 
 fn pair(questions: &[Question], rng: &mut ChaCha8Rng) -> Pair {

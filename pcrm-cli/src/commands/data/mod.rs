@@ -1,7 +1,8 @@
-//! `pcrm data`: files of preferences into other files.
+//! `pcrm data`: files of preferences, converted, split and generated.
 
 mod convert;
 mod split;
+mod world;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -13,9 +14,11 @@ pub enum DataVerb {
     Convert(convert::ConvertArgs),
     /// Splits files by prompt: no prompt is on both sides
     Split(split::SplitArgs),
+    /// Generates preference pairs whose true reward is known, and an untrained model for them
+    World(world::WorldArgs),
 }
 
-/// Converts or splits.
+/// Converts, splits or generates.
 ///
 /// # Errors
 /// Everything that the user's files and options can cause; nothing is then written.
@@ -23,5 +26,6 @@ pub fn run(verb: &DataVerb) -> Result<()> {
     match verb {
         DataVerb::Convert(args) => convert::run(args),
         DataVerb::Split(args) => split::run(args),
+        DataVerb::World(args) => world::run(args),
     }
 }

@@ -99,7 +99,7 @@ fn the_worlds_truth_is_a_reward() {
     assert_eq!(rewards("world:0.5", &rows).unwrap(), [Some(0.9), Some(-0.9)]);
     rows.add(json!("Why?"), json!({}), "x");
     let said = rewards("world", &rows).unwrap_err().to_string();
-    assert_eq!(said, "reward \"world\": rows.jsonl:3: \"Why?\" is no question of the generated world");
+    assert_eq!(said, "reward \"world\": rows.jsonl:3: \"Why?\" is no prompt of a generated world");
 }
 
 /// Protects: parameters that make no rule are refused with what was expected.

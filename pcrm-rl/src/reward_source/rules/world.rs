@@ -1,21 +1,20 @@
-//! The true reward of the generated world.
+//! The true reward of the generated worlds.
 
 use pcrm_core::data::conversation::Content;
 use pcrm_core::data::prompts::Prompt;
-use pcrm_eval::worlds::Question;
+use pcrm_eval::worlds::Asked;
 use serde::Deserialize;
 
 use super::{Answer, Rule, plugin};
 
-/// The true reward of an answer to a question of the generated world ([`Question::true_reward`]), in
-/// log-odds.
+/// The true reward of an answer to a prompt of a generated world ([`Asked::true_reward`]), in log-odds.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct World {}
 
 plugin!(
     World,
-    "the true reward of answers to questions of the generated world (pcrm quickstart), in log-odds"
+    "the true reward of answers in generated worlds (pcrm quickstart, pcrm data world), in log-odds"
 );
 
 impl Rule for World {
@@ -30,10 +29,10 @@ impl Rule for World {
     }
 }
 
-fn asked(prompt: &Prompt) -> Result<Question, String> {
+fn asked(prompt: &Prompt) -> Result<Asked, String> {
     let text = match &prompt.prompt {
         Content::Text(text) => text,
         Content::Messages(turns) => turns.last().map_or("", |turn| &turn.content),
     };
-    Question::of_prompt(text).ok_or_else(|| format!("{text:?} is no question of the generated world"))
+    Asked::of_prompt(text).ok_or_else(|| format!("{text:?} is no prompt of a generated world"))
 }

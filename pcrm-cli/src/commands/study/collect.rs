@@ -1,0 +1,287 @@
+//! Reads what runs left into the cells of a study.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use pcrm_eval::study::curve::{self, Point};
+use pcrm_eval::study::measures::{Scored, measures};
+use pcrm_eval::study::plan::{follow_of, model_of, slug};
+use pcrm_eval::study::recipe::{Arm, Follow, Verb};
+use pcrm_eval::study::results::{Sample, WorldFound};
+use pcrm_eval::study::{Cell, Plan, Recipe};
+use pcrm_eval::worlds::{Carried, Likeness, World};
+use serde_json::Value;
+
+use super::runner::State;
+
+/// Prompts whose answers are shown.
+const SHOWN: usize = 2;
+/// Pairs by which a world is tested for strength.
+const PAIRS: usize = 1200;
+
+/// The results of a plan's jobs that are done, in the order of the plan.
+pub struct Collector<'a> {
+    pub recipe: &'a Recipe,
+    pub plan: &'a Plan,
+    pub state: &'a State,
+    pub output: &'a Path,
+}
+
+/// A held-out pair: its prompt by number, its true margin, the labellers' probability.
+type Pair = (usize, f64, f64);
+
+impl Collector<'_> {
+    /// Every arm in every world with every seed.
+    pub fn cells(&self) -> Result<Vec<Cell>> {
+        let mut cells: Vec<Cell> = Vec::new();
+        let mut pairs: HashMap<(String, u64), Vec<Pair>> = HashMap::new();
+        for job in &self.plan.jobs {
+            let Some(arm) = &job.arm else { continue };
+            let is_new = |cell: &Cell| (&cell.arm, &cell.world, cell.seed) != (arm, &job.world, job.seed);
+            if !cells.iter().all(is_new) {
+                continue;
+            }
+            let Some(of) = self.recipe.arms.iter().find(|known| known.name.get_ref() == arm) else {
+                continue;
+            };
+            let folder = format!("{}/seed-{}", slug(&job.world), job.seed);
+            let key = (job.world.clone(), job.seed);
+            if !pairs.contains_key(&key) && self.is_done(&format!("{folder}/world")) {
+                pairs.insert(key.clone(), read_pairs(&self.output.join(&folder).join("world/test.jsonl"))?);
+            }
+            let Some(pairs) = pairs.get(&key) else { continue };
+            let mut cell =
+                Cell { arm: arm.clone(), world: job.world.clone(), seed: job.seed, ..Cell::default() };
+            match of.dpo.is_some() {
+                true => self.policy(&folder, arm, &mut cell)?,
+                false => {
+                    self.model(&folder, of, pairs, &mut cell)?;
+                    self.recipe
+                        .follow
+                        .iter()
+                        .try_for_each(|follow| self.follow(&folder, follow, &mut cell))?;
+                }
+            }
+            if !cell.figures.is_empty() {
+                cells.push(cell);
+            }
+        }
+        Ok(cells)
+    }
+
+    /// Answers of the first world and seed by every arm.
+    pub fn samples(&self) -> Result<Vec<Sample>> {
+        let mut samples = Vec::new();
+        let Some(first) = self.plan.jobs.first() else { return Ok(samples) };
+        let folder = format!("{}/seed-{}", slug(&first.world), first.seed);
+        let best: Vec<&Follow> =
+            self.recipe.follow.iter().filter(|follow| follow.verb == Verb::BestOfN).collect();
+        for arm in &self.recipe.arms {
+            let name = arm.name.get_ref();
+            let places = match arm.dpo.is_some() {
+                true => {
+                    vec![("its own answer".to_owned(), format!("answers-of-{}", slug(name)), "samples.jsonl")]
+                }
+                false => best
+                    .iter()
+                    .map(|follow| (follow.name.clone(), follow_of(&follow.name, name), "best.jsonl"))
+                    .collect(),
+            };
+            for (from, place, file) in places {
+                let place = format!("{folder}/{place}");
+                if !self.is_done(&place) {
+                    continue;
+                }
+                let mut prompts = Vec::new();
+                for line in lines(&self.output.join(&place).join(file))? {
+                    let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+                    let prompt = text("prompt");
+                    if prompts.contains(&prompt) {
+                        continue;
+                    }
+                    if prompts.len() == SHOWN {
+                        break;
+                    }
+                    prompts.push(prompt.clone());
+                    // A policy's own answer is chosen by no one: the world's reward is then its score.
+                    let truth = line["true_reward"]
+                        .as_f64()
+                        .or_else(|| line["score"].as_f64().filter(|_| arm.dpo.is_some()));
+                    let (from, arm) = (from.clone(), name.clone());
+                    samples.push(Sample { from, arm, prompt, answer: text("completion"), truth });
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    fn is_done(&self, name: &str) -> bool {
+        let at = self.plan.jobs.iter().position(|job| job.name == name);
+        at.is_some_and(|at| self.state.done[at])
+    }
+
+    /// The measures of an arm's reward model: of the mean of their scores where it has several.
+    fn model(&self, folder: &str, arm: &Arm, pairs: &[Pair], cell: &mut Cell) -> Result<()> {
+        let name = model_of(arm.name.get_ref());
+        let names: Vec<String> = match arm.mean_of {
+            None => vec![format!("{folder}/{name}.scores.jsonl")],
+            Some(members) => (0..members).map(|at| format!("{folder}/{name}-{at}.scores.jsonl")).collect(),
+        };
+        if !names.iter().all(|name| self.is_done(name)) {
+            return Ok(());
+        }
+        let mut margins = vec![0.0; pairs.len()];
+        for name in &names {
+            let path = self.output.join(name);
+            let scored = lines(&path)?;
+            ensure!(
+                scored.len() == pairs.len(),
+                "{}: {} rows, expected {}",
+                path.display(),
+                scored.len(),
+                pairs.len()
+            );
+            for (margin, row) in margins.iter_mut().zip(&scored) {
+                let score =
+                    |key: &str| row[key].as_f64().with_context(|| format!("{}: no {key}", path.display()));
+                *margin += (score("chosen_score")? - score("rejected_score")?) / names.len() as f64;
+            }
+        }
+        let scored: Vec<Scored> = pairs
+            .iter()
+            .zip(margins)
+            .map(|((prompt, true_margin, probability), margin)| Scored {
+                prompt: *prompt,
+                margin,
+                true_margin: *true_margin,
+                probability: *probability,
+            })
+            .collect();
+        cell.figures.extend(measures(&scored)?);
+        Ok(())
+    }
+
+    fn follow(&self, folder: &str, follow: &Follow, cell: &mut Cell) -> Result<()> {
+        let name = format!("{folder}/{}", follow_of(&follow.name, &cell.arm));
+        if !self.is_done(&name) {
+            return Ok(());
+        }
+        let place = self.output.join(&name);
+        let mut add = |name: String, value: f64| {
+            cell.figures.insert(format!("{}/{name}", follow.name), value);
+        };
+        if follow.verb == Verb::BestOfN {
+            let points = best_points(&place)?;
+            points.iter().for_each(|[n, _, _, truth]| add(format!("truth@{n}"), *truth));
+            if let Some([_, _, score, truth]) = points.last() {
+                add("truth".to_owned(), *truth);
+                add("proxy".to_owned(), *score);
+            }
+            cell.best.insert(follow.name.clone(), points);
+            return Ok(());
+        }
+        let mut points = Vec::new();
+        for line in lines(&place.join("metrics.jsonl"))? {
+            let of = |key: &str| line[key].as_f64();
+            let Some(kl) = of("eval_objective/kl") else { continue };
+            points.push(Point {
+                step: line["step"].as_u64().unwrap_or_default(),
+                kl,
+                proxy: of("eval_reward").with_context(|| format!("{name}: no eval_reward"))?,
+                truth: of("eval_rewards/world/mean").with_context(|| format!("{name}: no true reward"))?,
+                length: of("eval_completions/mean_length").unwrap_or_default(),
+            });
+        }
+        curve::figures(&points, &follow.kl).into_iter().for_each(|(name, value)| add(name, value));
+        cell.courses.insert(follow.name.clone(), points);
+        Ok(())
+    }
+
+    /// The measures of a policy trained on preferences, and the true reward of its own answers.
+    fn policy(&self, folder: &str, arm: &str, cell: &mut Cell) -> Result<()> {
+        let measured = format!("{folder}/dpo-{}.measured.json", slug(arm));
+        if self.is_done(&measured) {
+            let path = self.output.join(&measured);
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let report: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+            let found = [
+                ("accuracy", &report["accuracy"]["value"]),
+                ("log_loss", &report["log_loss"]),
+                ("ece", &report["ece"]),
+                ("log_loss_scaled", &report["scaled"]["log_loss"]["value"]),
+                ("temperature", &report["scaled"]["temperature"]),
+                ("kl_per_token", &report["policy"]["kl_per_token"]),
+            ];
+            for (name, value) in found {
+                cell.figures.extend(value.as_f64().map(|value| (name.to_owned(), value)));
+            }
+        }
+        let answers = format!("{folder}/answers-of-{}", slug(arm));
+        if self.is_done(&answers) {
+            // The mean of all answers is the best of one by any score: here the truth is the score.
+            let points = curve_points(&self.output.join(&answers))?;
+            let one = points.iter().find(|point| point["n"] == 1);
+            cell.figures.extend(
+                one.and_then(|point| point["score"]["value"].as_f64()).map(|mean| ("truth".to_owned(), mean)),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The worlds of a plan, tested.
+pub fn worlds(plan: &Plan) -> Result<Vec<WorldFound>> {
+    let mut names: Vec<&str> = Vec::new();
+    for job in &plan.jobs {
+        if !names.contains(&job.world.as_str()) {
+            names.push(&job.world);
+        }
+    }
+    let found = |name: &str| -> Result<WorldFound> {
+        let about = World::all().into_iter().find(|(known, _)| *known == name).context("a world")?.1;
+        let world = World::named(name, 0, PAIRS).context("a world")?;
+        let carried = Likeness::ALL.map(|likeness| Carried::of(likeness, &world.train));
+        let carried = carried.into_iter().collect::<pcrm_eval::Result<_>>()?;
+        Ok(WorldFound { name: name.to_owned(), about: about.to_owned(), carried })
+    };
+    names.into_iter().map(found).collect()
+}
+
+fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let pair = |line: Value| -> Result<Pair> {
+        let number = |key: &str| line[key].as_f64().with_context(|| format!("{}: no {key}", path.display()));
+        let next = numbers.len();
+        let prompt = *numbers.entry(line["prompt"].as_str().unwrap_or_default().to_owned()).or_insert(next);
+        Ok((prompt, number("true_chosen")? - number("true_rejected")?, number("preference_probability")?))
+    };
+    lines(path)?.into_iter().map(pair).collect()
+}
+
+/// n, KL, score and true reward of every point.
+fn best_points(place: &Path) -> Result<Vec<[f64; 4]>> {
+    let of = |point: &Value| {
+        let number = |value: &Value| value.as_f64();
+        Some([
+            number(&point["n"])?,
+            number(&point["kl"])?,
+            number(&point["score"]["value"])?,
+            number(&point["truth"]["value"])?,
+        ])
+    };
+    Ok(curve_points(place)?.iter().filter_map(of).collect())
+}
+
+fn curve_points(place: &Path) -> Result<Vec<Value>> {
+    let path = place.join("curve.json");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let curve: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(curve["points"].as_array().cloned().unwrap_or_default())
+}
+
+fn lines(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| path.display().to_string())).collect()
+}

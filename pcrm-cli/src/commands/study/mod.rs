@@ -1,0 +1,192 @@
+//! `pcrm study`: an experiment from a recipe, as runs of this program side by side, with one report.
+
+mod collect;
+mod recipes;
+mod runner;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Command};
+use pcrm_core::disk::whole::sweep_own;
+use pcrm_core::disk::{FolderLock, sealed};
+use pcrm_eval::study::recipe::Size;
+use pcrm_eval::study::{Job, Plan, Recipe};
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::interrupt::Interrupted;
+use crate::numbers::positive;
+use crate::paragraph::paragraph;
+use crate::progress::say;
+use crate::terminal;
+use crate::usage::usage;
+use runner::Runner;
+
+/// Options of `pcrm study`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct StudyArgs {
+    /// The study: one of --list, or a TOML file of the same form
+    #[arg(value_name = "RECIPE", required_unless_present_any = ["list", "show"])]
+    recipe: Option<String>,
+    /// Write the runs, the results and the report to this folder; the same command continues in it
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["list", "show", "plan"])]
+    output: Option<PathBuf>,
+    /// Run the smaller sizes of the recipe
+    #[arg(long)]
+    quick: bool,
+    /// Run N seeds, from 0 on [default: the recipe's]
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
+    seeds: Option<u64>,
+    /// Run N jobs side by side, each on one thread [default: one a core]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    jobs: Option<usize>,
+    /// List the studies that are built in
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// Print a built-in recipe, to change it
+    #[arg(long, value_name = "NAME", exclusive = true)]
+    show: Option<String>,
+    /// Print what would be run, and run nothing
+    #[arg(long)]
+    plan: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm study --list
+  pcrm study ablation --quick --output runs/ablation
+  pcrm study --show strength > mine.toml; pcrm study mine.toml --seeds 3 --output runs/mine";
+
+/// The file that says which study a folder is.
+const MARKER: &str = "study-options.json";
+
+/// What decides a study's runs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    title: String,
+    quick: bool,
+}
+
+/// Runs what is not done yet of a study, and writes its report.
+///
+/// # Errors
+/// A recipe that cannot be read, options that a verb does not have, a folder of another study, runs that fail, Ctrl-C.
+pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
+    if args.list {
+        return terminal::result(&recipes::list()?);
+    }
+    if let Some(name) = &args.show {
+        let text = recipes::built_in(name).with_context(|| format!("--show {name}: {}", recipes::known()));
+        return terminal::result(usage(text)?);
+    }
+    let name = args.recipe.as_deref().context("RECIPE")?;
+    let recipe = usage(recipes::read(name))?;
+    let size = recipe.size(args.quick);
+    let seeds = args.seeds.unwrap_or(size.seeds);
+    let left_out = usage(checked(&recipe, size, name, command))?;
+    let skipped: Vec<String> = left_out.iter().map(|(arm, _)| arm.clone()).collect();
+    let plan = Plan::of(&recipe, size, seeds, &skipped);
+    if args.plan {
+        return terminal::result(&(introduction(&recipe, &plan, seeds, &left_out) + &listing(&plan)));
+    }
+    let output = args.output.as_deref().context("--output")?;
+    let held = FolderLock::take(output).context("--output")?;
+    sweep_own(output)?;
+    claim(output, &recipe, args.quick)?;
+    say(&introduction(&recipe, &plan, seeds, &left_out));
+    let study = write::Study { recipe: &recipe, quick: args.quick, seeds, plan: &plan, left_out: &left_out };
+    let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let mut runner = Runner::new(output, &plan, jobs)?;
+    let ended = runner.run(|state| study.write(output, state).map(drop));
+    let page = study.write(output, runner.state())?;
+    held.still_there().context("--output")?;
+    ended?;
+    let failed = runner.state().failed.len();
+    terminal::result(&page)?;
+    say(&format!("report: {}", output.join(crate::report::FILE).display()));
+    match failed {
+        0 => Ok(()),
+        failed => bail!("{failed} runs failed; the report says which, and the same command tries them again"),
+    }
+}
+
+/// Refuses a folder that holds another study or something else.
+fn claim(output: &Path, recipe: &Recipe, quick: bool) -> Result<()> {
+    let path = output.join(MARKER);
+    if path.exists() {
+        let (found, _): (Marker, _) = sealed::read(&path)?;
+        ensure!(
+            found.title == recipe.title && found.quick == quick,
+            "--output {}: holds the study {:?}{}; name another folder",
+            output.display(),
+            found.title,
+            if found.quick { " with --quick" } else { "" }
+        );
+        return Ok(());
+    }
+    let others = std::fs::read_dir(output).with_context(|| output.display().to_string())?;
+    let is_other = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with(".pcrm"))
+    };
+    ensure!(
+        !others.into_iter().any(is_other),
+        "--output {}: holds files that no study made; name another folder",
+        output.display()
+    );
+    Ok(sealed::write(&path, &Marker { title: recipe.title.clone(), quick })?)
+}
+
+/// Checks the options of every kind of run before any; gives the optional arms that this program cannot run, with the reason.
+fn checked(recipe: &Recipe, size: &Size, name: &str, command: &Command) -> Result<Vec<(String, String)>> {
+    let one = Plan::of(recipe, size, 1, &[]);
+    let first = one.jobs.first().map(|job| job.world.clone());
+    let mut left_out: Vec<(String, String)> = Vec::new();
+    for job in one.jobs.iter().filter(|job| Some(&job.world) == first.as_ref()) {
+        let of_arm = job.arm.clone().unwrap_or_default();
+        if left_out.iter().any(|(arm, _)| *arm == of_arm) {
+            continue;
+        }
+        match config::check(command, &job.verb, &job.options) {
+            Ok(()) => {}
+            Err(error) if job.optional => left_out.push((of_arm, format!("{error:#}"))),
+            Err(error) => {
+                let arm = job.arm.as_ref().map_or(String::new(), |arm| format!(", arm {arm:?}"));
+                return Err(error.context(format!("{name}: {}{arm}", job.verb.join(" "))));
+            }
+        }
+    }
+    Ok(left_out)
+}
+
+/// What is asked and expected, before anything runs.
+fn introduction(recipe: &Recipe, plan: &Plan, seeds: u64, left_out: &[(String, String)]) -> String {
+    let mut text = format!("{}\n", recipe.title);
+    text.push_str(&paragraph("Question: ", &recipe.question));
+    for (at, hypothesis) in recipe.hypotheses.iter().enumerate() {
+        text.push_str(&paragraph(&format!("Hypothesis {}: ", at + 1), hypothesis));
+    }
+    text.push_str(&paragraph("Primary figure: ", &recipe.primary.words));
+    for (arm, why) in left_out {
+        text.push_str(&paragraph("Left out: ", &format!("{arm} ({why})")));
+    }
+    for missing in &recipe.missing {
+        text.push_str(&paragraph("Left out: ", missing));
+    }
+    text.push_str(&format!("{} runs, {seeds} seeds\n", plan.jobs.len()));
+    text
+}
+
+fn listing(plan: &Plan) -> String {
+    let line = |job: &Job| format!("  {}  ({})\n", job.name, job.verb.join(" "));
+    plan.jobs.iter().map(line).collect()
+}
+
+/// The error of a study that was stopped.
+fn stopped(done: usize, all: usize) -> anyhow::Error {
+    let message = format!("stopped after {done} of {all} runs; the same command continues");
+    Interrupted { message }.into()
+}

@@ -1,0 +1,51 @@
+//! Writes what a study found: its results as JSON, its report as a page and as Markdown.
+
+use std::path::Path;
+
+use anyhow::Result;
+use pcrm_core::disk::whole;
+use pcrm_eval::study::{Outcome, Plan, Recipe, Results, markdown, page};
+use serde_json::json;
+
+use super::collect::{self, Collector};
+use super::runner::State;
+use crate::report;
+
+/// The file of the results.
+const RESULTS: &str = "study.json";
+/// The file of the report in Markdown.
+const MARKDOWN: &str = "report.md";
+
+/// A study and what decides its runs.
+pub struct Study<'a> {
+    pub recipe: &'a Recipe,
+    pub quick: bool,
+    pub seeds: u64,
+    pub plan: &'a Plan,
+    pub left_out: &'a [(String, String)],
+}
+
+impl Study<'_> {
+    /// Reads what is done and writes the three files; returns the report as text.
+    pub fn write(&self, output: &Path, state: &State) -> Result<String> {
+        let collector = Collector { recipe: self.recipe, plan: self.plan, state, output };
+        let results = Results {
+            recipe: self.recipe.clone(),
+            quick: self.quick,
+            seeds: self.seeds,
+            done: state.count(),
+            runs: self.plan.jobs.len(),
+            left_out: self.left_out.to_vec(),
+            failed: state.failed.clone(),
+            worlds: collect::worlds(self.plan)?,
+            cells: collector.cells()?,
+            samples: collector.samples()?,
+        };
+        let outcome = Outcome::of(&results)?;
+        let text = markdown::text(&results, &outcome);
+        whole::write_json(&output.join(RESULTS), &json!({ "results": results, "outcome": outcome }))?;
+        whole::write(&output.join(MARKDOWN), text.as_bytes())?;
+        report::write(&output.join(report::FILE), Ok(page::document(&results, &outcome)));
+        Ok(text)
+    }
+}

@@ -1,0 +1,57 @@
+//! Options of runs: tables laid over each other, and numbers put where a grid names an axis.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+/// Options that a study sets for its runs and a recipe does not.
+const WIRED: [&str; 11] = [
+    "model",
+    "data",
+    "eval-data",
+    "output",
+    "seed",
+    "threads",
+    "resume",
+    "config",
+    "truth",
+    "random-init",
+    "reference",
+];
+
+/// Returns true if the study itself sets an option.
+pub fn is_wired(option: &str) -> bool {
+    WIRED.contains(&option)
+}
+
+/// Lays tables over each other, the last on top.
+pub fn layered<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Table {
+    let mut all = Table::new();
+    for table in tables {
+        all.extend(table.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    all
+}
+
+/// Puts numbers where a text has `{axis}`.
+pub fn text(text: &str, at: &BTreeMap<String, f64>) -> String {
+    at.iter()
+        .fold(text.to_owned(), |text, (axis, value)| text.replace(&format!("{{{axis}}}"), &value.to_string()))
+}
+
+/// Puts numbers where a value of a table is `"{axis}"`.
+pub fn table(table: &Table, at: &BTreeMap<String, f64>) -> Table {
+    table.iter().map(|(key, value)| (key.clone(), filled(value, at))).collect()
+}
+
+fn filled(value: &Value, at: &BTreeMap<String, f64>) -> Value {
+    match value {
+        Value::String(text) => {
+            let axis = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+            axis.and_then(|axis| at.get(axis)).map_or_else(|| value.clone(), |number| Value::Float(*number))
+        }
+        Value::Array(values) => Value::Array(values.iter().map(|value| filled(value, at)).collect()),
+        Value::Table(inner) => Value::Table(table(inner, at)),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,84 @@
+//! What a study's intervals say, in two or three sentences.
+
+use super::map;
+use super::outcome::{Found, Outcome};
+use super::results::Results;
+use super::show::{difference, fixed, heading, listed};
+use crate::interval::FEWEST_REPLICATES;
+
+/// The sentences: the primary figure, the same at an equal coefficient where policies ran to their end, and the best of a
+/// sweep.
+pub fn learned(results: &Results, outcome: &Outcome) -> Vec<String> {
+    let Some(world) = outcome.main_world() else {
+        return vec!["No run is done yet.".to_owned()];
+    };
+    let primary = &results.recipe.primary;
+    let mut said = vec![sentence(results, outcome, world, &primary.figure, primary.lower_is_better)];
+    if let Some(figure) = at_the_end(results, &primary.figure) {
+        said.push(sentence(results, outcome, world, &figure, false));
+    }
+    said.extend(map::sentence(results, outcome, world));
+    said
+}
+
+/// The true reward at the end of policies that are held by a coefficient alone.
+fn at_the_end(results: &Results, primary: &str) -> Option<String> {
+    let follow = results.recipe.follow.iter().find(|follow| {
+        follow.kl.is_empty()
+            && follow.verb != super::recipe::Verb::BestOfN
+            && !primary.starts_with(&format!("{}/", follow.name))
+    })?;
+    Some(format!("{}/truth", follow.name))
+}
+
+fn sentence(results: &Results, outcome: &Outcome, world: &str, figure: &str, lower: bool) -> String {
+    let words = heading(&results.recipe, figure);
+    let base = &outcome.baseline;
+    let Some(of_base) = outcome.found(world, figure, base) else {
+        return format!("{}: no run of {base} has this figure yet.", capital(&words));
+    };
+    let others = outcome.arms.iter().filter(|arm| *arm != base);
+    let found: Vec<(&String, &Found)> =
+        others.filter_map(|arm| Some((arm, outcome.found(world, figure, arm)?))).collect();
+    let with_interval =
+        found.iter().any(|(_, found)| found.difference.is_some_and(|mean| mean.interval.is_some()));
+    let start = format!("{} ({base}: {})", capital(&words), fixed(of_base.mean.value));
+    if !with_interval {
+        return format!(
+            "{start}: {} seeds cannot show what is chance; intervals take at least {FEWEST_REPLICATES}.",
+            of_base.mean.replicates
+        );
+    }
+    let (mut better, mut worse, mut open, mut thin) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (arm, found) in found {
+        match found.difference {
+            Some(mean) if mean.excludes_zero() => {
+                let text = format!("{arm} ({})", difference(&mean).trim_end_matches(" *"));
+                if (mean.value > 0.0) == lower { &mut worse } else { &mut better }.push(text);
+            }
+            Some(mean) if mean.interval.is_some() => open.push(arm.clone()),
+            _ => thin.push(arm.clone()),
+        }
+    }
+    let mut parts = Vec::new();
+    if better.is_empty() {
+        parts.push("no arm is better beyond chance".to_owned());
+    } else {
+        parts.push(format!("better: {}", listed(&better)));
+    }
+    if !worse.is_empty() {
+        parts.push(format!("worse: {}", listed(&worse)));
+    }
+    if !open.is_empty() && !(better.is_empty() && worse.is_empty()) {
+        parts.push(format!("no difference beyond chance: {}", listed(&open)));
+    }
+    if !thin.is_empty() {
+        parts.push(format!("too few seeds: {}", listed(&thin)));
+    }
+    format!("{start}, 95 % intervals over {} replicates: {}.", of_base.mean.replicates, parts.join("; "))
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

@@ -1,0 +1,87 @@
+//! The measures of a reward model on held-out pairs of a world: plain, and after a temperature that other prompts gave, so
+//! that scale and order are apart.
+
+use std::collections::BTreeMap;
+
+use crate::bootstrap::{Bootstrap, Clusters};
+use crate::calibration::cross_entropy;
+use crate::error::Result;
+use crate::measure::Measure;
+use crate::temperature::{FOLDS, Scaled};
+
+/// The measures of models with their headings.
+pub const NAMES: [(&str, &str); 9] = [
+    ("accuracy", "accuracy"),
+    ("accuracy_truth", "accuracy by truth"),
+    ("log_loss", "log loss"),
+    ("log_loss_scaled", "log loss, scaled"),
+    ("cross_entropy", "log loss, true p"),
+    ("ece", "ECE"),
+    ("ece_scaled", "ECE, scaled"),
+    ("temperature", "temperature"),
+    ("kl_per_token", "KL per token"),
+];
+
+/// A held-out pair and what a model says of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// The number of its prompt.
+    pub prompt: usize,
+    /// score(chosen) − score(rejected).
+    pub margin: f64,
+    /// The true reward of the chosen answer minus that of the other.
+    pub true_margin: f64,
+    /// The probability that a labeller prefers the chosen answer.
+    pub probability: f64,
+}
+
+/// Returns the measures of pairs by the names of [`NAMES`]. A measure that does not exist is left out: a temperature where
+/// no margin is wrong, the order of the truth where no pair has one.
+///
+/// # Errors
+/// No pairs, and numbers that are not finite.
+pub fn measures(pairs: &[Scored]) -> Result<BTreeMap<String, f64>> {
+    let margins: Vec<f64> = pairs.iter().map(|pair| pair.margin).collect();
+    let probabilities: Vec<f64> = pairs.iter().map(|pair| pair.probability).collect();
+    let mut found = BTreeMap::from([
+        ("accuracy", Measure::Accuracy.of(&margins)?),
+        ("log_loss", Measure::LogLoss.of(&margins)?),
+        ("ece", Measure::Ece.of(&margins)?),
+        ("cross_entropy", cross_entropy(&margins, &probabilities)?),
+    ]);
+    let ordered = pairs.iter().filter(|pair| pair.true_margin != 0.0);
+    let by_truth: Vec<f64> = ordered.map(|pair| pair.margin * pair.true_margin.signum()).collect();
+    if !by_truth.is_empty() {
+        found.insert("accuracy_truth", Measure::Accuracy.of(&by_truth)?);
+    }
+    let folds: Vec<usize> = pairs.iter().map(|pair| pair.prompt % FOLDS).collect();
+    let none = Bootstrap { resamples: 0, ..Bootstrap::default() };
+    if let Some(scaled) = Scaled::of(&margins, &folds, &Clusters::alone(margins.len()), &none)? {
+        found.extend([
+            ("log_loss_scaled", scaled.log_loss.value),
+            ("ece_scaled", scaled.ece.value),
+            ("temperature", scaled.temperature),
+        ]);
+    }
+    Ok(found.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the two accuracies differ by what labels have of noise, ties in the truth are left out, and a model without
+    /// a temperature has no scaled loss.
+    #[test]
+    fn labels_and_truth_are_two_things() {
+        let pair = |prompt, margin, true_margin| Scored { prompt, margin, true_margin, probability: 0.7 };
+        let pairs = [pair(0, 1.0, 0.5), pair(1, 1.0, -0.5), pair(2, -1.0, -2.0), pair(3, 0.5, 0.0)];
+        let found = measures(&pairs).unwrap();
+        assert_eq!(found["accuracy"], 0.75);
+        assert_eq!(found["accuracy_truth"], 2.0 / 3.0);
+        let right = measures(&pairs[..2]).unwrap();
+        assert!(right.contains_key("log_loss") && !right.contains_key("log_loss_scaled"));
+        assert!(measures(&[]).is_err());
+        assert!(measures(&[pair(0, f64::NAN, 1.0)]).is_err());
+    }
+}

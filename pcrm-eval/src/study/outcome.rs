@@ -1,0 +1,123 @@
+//! Results put together: means over seeds, and differences from the baseline seed by seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::results::{Cell, Results};
+use crate::error::Result;
+use crate::replicates::Mean;
+
+/// A figure of an arm in a world.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// The mean over the seeds that have the figure.
+    pub mean: Mean,
+    /// Seeds whose runs are done and do not have it: a policy that never reached this KL divergence.
+    pub without: usize,
+    /// The mean difference from the baseline, over seeds in which both have the figure; none of the baseline.
+    pub difference: Option<Mean>,
+}
+
+/// The figures of a study, by world, figure and arm. A study of several worlds has them together too, as [`TOGETHER`]: every
+/// world and seed is a replicate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The worlds, those together last.
+    pub worlds: Vec<String>,
+    /// The arms, in the recipe's order.
+    pub arms: Vec<String>,
+    /// The baseline.
+    pub baseline: String,
+    /// Figures by world, name and arm.
+    pub figures: BTreeMap<String, BTreeMap<String, BTreeMap<String, Found>>>,
+}
+
+/// The name of all worlds together.
+pub const TOGETHER: &str = "all worlds";
+
+impl Outcome {
+    /// Puts results together.
+    ///
+    /// # Errors
+    /// Figures that are not finite.
+    pub fn of(results: &Results) -> Result<Self> {
+        let found: BTreeSet<&str> = results.cells.iter().map(|cell| cell.world.as_str()).collect();
+        let in_order = results.worlds.iter().map(|world| world.name.as_str());
+        let mut worlds: Vec<String> =
+            in_order.filter(|name| found.contains(name)).map(str::to_owned).collect();
+        if worlds.len() > 1 {
+            worlds.push(TOGETHER.to_owned());
+        }
+        let has = |arm: &str| results.cells.iter().any(|cell| cell.arm == arm);
+        let size = results.recipe.size(results.quick);
+        let arms = results.recipe.arms_of(size).into_iter().map(|arm| arm.name.get_ref().clone());
+        let arms: Vec<String> = arms.filter(|arm| has(arm)).collect();
+        let baseline = results.recipe.baseline.clone();
+        let mut figures = BTreeMap::new();
+        for world in &worlds {
+            let cells: Vec<&Cell> =
+                results.cells.iter().filter(|cell| *world == TOGETHER || cell.world == *world).collect();
+            figures.insert(world.clone(), of_world(&cells, &arms, &baseline)?);
+        }
+        Ok(Self { worlds, arms, baseline, figures })
+    }
+
+    /// A figure of an arm in a world.
+    pub fn found(&self, world: &str, figure: &str, arm: &str) -> Option<&Found> {
+        self.figures.get(world)?.get(figure)?.get(arm)
+    }
+
+    /// The world whose figures answer the question: the only one, or all together.
+    pub fn main_world(&self) -> Option<&str> {
+        self.worlds.last().map(String::as_str)
+    }
+}
+
+fn of_world(
+    cells: &[&Cell],
+    arms: &[String],
+    baseline: &str,
+) -> Result<BTreeMap<String, BTreeMap<String, Found>>> {
+    let names: BTreeSet<&String> = cells.iter().flat_map(|cell| cell.figures.keys()).collect();
+    let mut all = BTreeMap::new();
+    for name in names {
+        let mut by_arm = BTreeMap::new();
+        for arm in arms {
+            if let Some(found) = of_arm(cells, name, arm, baseline)? {
+                by_arm.insert(arm.clone(), found);
+            }
+        }
+        all.insert(name.clone(), by_arm);
+    }
+    Ok(all)
+}
+
+fn of_arm(cells: &[&Cell], name: &str, arm: &str, baseline: &str) -> Result<Option<Found>> {
+    let own: Vec<&&Cell> = cells.iter().filter(|cell| cell.arm == arm).collect();
+    let values: Vec<f64> = own.iter().filter_map(|cell| cell.figures.get(name).copied()).collect();
+    if values.is_empty() {
+        return Ok(None);
+    }
+    // A cell without any figure of this follow-up is not done yet.
+    let begun = name.split_once('/').map(|(follow, _)| format!("{follow}/"));
+    let is_done = |cell: &&&&Cell| {
+        begun.as_ref().is_none_or(|begun| cell.figures.keys().any(|key| key.starts_with(begun.as_str())))
+    };
+    let without = own.iter().filter(is_done).count() - values.len();
+    let of_base = |cell: &Cell| {
+        let same =
+            |other: &&&Cell| other.arm == baseline && other.world == cell.world && other.seed == cell.seed;
+        cells.iter().find(same)?.figures.get(name).copied()
+    };
+    let pairs: Vec<(f64, f64)> =
+        own.iter().filter_map(|cell| Some((of_base(cell)?, *cell.figures.get(name)?))).collect();
+    let difference = match arm == baseline || pairs.is_empty() {
+        true => None,
+        false => {
+            let (base, own): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+            Some(Mean::of_differences(&base, &own)?)
+        }
+    };
+    Ok(Some(Found { mean: Mean::of(&values)?, without, difference }))
+}

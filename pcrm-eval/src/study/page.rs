@@ -1,0 +1,349 @@
+//! The report of a study as a document: what was learned first, then what was asked, curves, tables, samples.
+
+use std::collections::BTreeSet;
+
+use super::curve::{Point, at_kl};
+use super::learned::learned;
+use super::map;
+use super::outcome::{Outcome, TOGETHER};
+use super::results::Results;
+use super::show::{difference, fixed, heading, mean, short};
+use crate::interval::FEWEST_REPLICATES;
+use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
+use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
+use crate::worlds::Verdict;
+
+/// Arms in one plot of courses, beside the baseline.
+const TOGETHER_IN_A_PLOT: usize = 4;
+/// Places along the axis of KL divergences at which courses are averaged.
+const PLACES: usize = 24;
+
+/// The report.
+pub fn document(results: &Results, outcome: &Outcome) -> Document {
+    let recipe = &results.recipe;
+    let state = match results.done == results.runs {
+        true => format!("{} runs", results.runs),
+        false => format!("{} of {} runs are done: this is part of the study", results.done, results.runs),
+    };
+    let size = if results.quick { "the quick sizes" } else { "the full sizes" };
+    let mut sections = vec![Section::open(
+        "What was learned",
+        learned(results, outcome).into_iter().map(Block::Text).collect(),
+    )];
+    sections.push(differences(results, outcome));
+    sections.push(asked(results));
+    sections.extend(strengths(results, outcome));
+    sections.extend(courses(results, outcome));
+    sections.extend(outcome.worlds.iter().rev().map(|world| tables(results, outcome, world)));
+    sections.push(worlds(results));
+    sections.extend(samples(results));
+    sections.push(settings(results));
+    Document {
+        title: recipe.title.clone(),
+        about: format!("{state}, {} seeds, {size}", results.seeds),
+        sections: sections.into_iter().filter(|section| !section.blocks.is_empty()).collect(),
+    }
+}
+
+/// The question, what was expected and the primary figure: written down before any run.
+fn asked(results: &Results) -> Section {
+    let recipe = &results.recipe;
+    let mut blocks = vec![Block::Text(recipe.question.clone())];
+    let expected = recipe.hypotheses.iter().enumerate();
+    blocks.extend(expected.map(|(at, said)| Block::Text(format!("Hypothesis {}: {said}", at + 1))));
+    blocks.push(Block::Text(format!("Primary figure: {}", recipe.primary.words)));
+    for (arm, why) in &results.left_out {
+        blocks.push(Block::Note(Severity::Warning, format!("{arm} is left out: {why}")));
+    }
+    blocks.extend(recipe.missing.iter().map(|said| Block::Note(Severity::Info, format!("Left out: {said}"))));
+    for (run, why) in &results.failed {
+        blocks.push(Block::Note(Severity::Error, format!("{run} failed: {why}")));
+    }
+    Section::open("Written down before the runs", blocks)
+}
+
+/// The difference of every arm from the baseline in the primary figure.
+fn differences(results: &Results, outcome: &Outcome) -> Section {
+    let recipe = &results.recipe;
+    let plot = |world: &String| {
+        let by_arm = outcome.figures.get(world)?.get(&recipe.primary.figure)?;
+        let arms: Vec<&String> = outcome.arms.iter().rev().filter(|arm| **arm != outcome.baseline).collect();
+        let marks = arms.iter().enumerate().filter_map(|(at, arm)| {
+            let mean = by_arm.get(*arm)?.difference?;
+            Some(Whisker::new((mean.value, at as f64), mean.interval))
+        });
+        let marks: Vec<Whisker> = marks.collect();
+        let better = if recipe.primary.lower_is_better { "lower is better" } else { "higher is better" };
+        let figure = heading(recipe, &recipe.primary.figure);
+        (!marks.is_empty()).then(|| Plot {
+            title: format!("{world}: minus {} ({better})", outcome.baseline),
+            about: figure,
+            x: Axis::new("").spanning(0.1),
+            y: Axis::of_names(arms.into_iter().cloned().collect()),
+            layers: vec![
+                Layer::new(outcome.baseline.clone(), Ink::Grey, Mark::Upright(0.0)),
+                Layer::new("mean difference, 95 % interval over seeds", Ink::Blue, Mark::Lying(marks)),
+            ],
+        })
+    };
+    let plots: Vec<Plot> = outcome.worlds.iter().rev().filter_map(plot).collect();
+    let blocks = if plots.is_empty() { Vec::new() } else { vec![Block::Plots(plots)] };
+    Section::open("The primary figure", blocks)
+}
+
+/// True reward against KL divergence, mean of the seeds whose policy is there.
+fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
+    let recipe = &results.recipe;
+    let mut sections = Vec::new();
+    for follow in recipe.follow.iter().filter(|follow| !follow.kl.is_empty()) {
+        let furthest = follow.kl.iter().copied().fold(0.0, f64::max) * 1.5;
+        let mut plots = Vec::new();
+        for world in
+            outcome.worlds.iter().rev().filter(|world| *world != TOGETHER || outcome.worlds.len() == 1)
+        {
+            let line = |arm: &str| -> Vec<(f64, f64)> {
+                let cells = results.cells.iter().filter(|cell| cell.arm == arm && cell.world == *world);
+                let all: Vec<&Vec<Point>> = cells.filter_map(|cell| cell.courses.get(&follow.name)).collect();
+                let at = |place: usize| {
+                    let kl = furthest * place as f64 / PLACES as f64;
+                    let there: Vec<f64> =
+                        all.iter().filter_map(|points| at_kl(points, kl, |point| point.truth)).collect();
+                    // A mean over ever fewer seeds would bend by who is left.
+                    (2 * there.len() > all.len())
+                        .then(|| (kl, there.iter().sum::<f64>() / there.len() as f64))
+                };
+                (0..=PLACES).filter_map(at).collect()
+            };
+            let base = line(&outcome.baseline);
+            let others: Vec<&String> = outcome.arms.iter().filter(|arm| **arm != outcome.baseline).collect();
+            for arms in others.chunks(TOGETHER_IN_A_PLOT) {
+                let mut layers =
+                    vec![Layer::new(outcome.baseline.clone(), Ink::Grey, Mark::Dashes(base.clone()))];
+                layers.extend(
+                    arms.iter()
+                        .zip(SERIES)
+                        .map(|(arm, ink)| Layer::new((*arm).clone(), ink, Mark::Line(line(arm)))),
+                );
+                if layers.iter().any(|layer| matches!(&layer.mark, Mark::Line(points) if !points.is_empty()))
+                {
+                    plots.push(Plot {
+                        title: format!("{world}, {}: true reward", follow.name),
+                        about: "Mean over the seeds whose policy gets there, as long as most do.".to_owned(),
+                        x: Axis::new("KL divergence from the policy before, nats an answer")
+                            .within(0.0, furthest),
+                        y: Axis::new("").spanning(0.2),
+                        layers,
+                    });
+                }
+            }
+        }
+        if !plots.is_empty() {
+            sections.push(Section::open(
+                format!("How far {} can be pushed", follow.name),
+                vec![Block::Plots(plots)],
+            ));
+        }
+    }
+    sections
+}
+
+/// The tables of a world: means, and differences from the baseline, for models and for each follow-up.
+fn tables(results: &Results, outcome: &Outcome, world: &str) -> Section {
+    let recipe = &results.recipe;
+    let names: BTreeSet<&String> =
+        outcome.figures.get(world).into_iter().flat_map(|figures| figures.keys()).collect();
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    let known = super::measures::NAMES.iter().map(|(name, _)| (*name).to_owned()).chain(["truth".to_owned()]);
+    groups.push(("models".to_owned(), known.filter(|name| names.contains(name)).collect()));
+    for follow in &recipe.follow {
+        let of = |name: &&&String| name.split_once('/').is_some_and(|(own, _)| own == follow.name);
+        let mut own: Vec<String> = names.iter().filter(of).map(|name| (**name).clone()).collect();
+        own.sort_by(|a, b| order(a).total_cmp(&order(b)));
+        groups.push((follow.name.clone(), own));
+    }
+    let mut blocks = Vec::new();
+    for (group, figures) in groups.iter().filter(|(_, figures)| !figures.is_empty()) {
+        let headings: Vec<String> = figures
+            .iter()
+            .map(|figure| {
+                figure
+                    .split_once('/')
+                    .map_or_else(|| heading(recipe, figure), |(follow, rest)| short(recipe, follow, rest))
+            })
+            .collect();
+        let mut columns = vec![""];
+        columns.extend(headings.iter().map(String::as_str));
+        let mut means = Table::of_numbers(format!("{world}, {group}: means over seeds"), &columns);
+        let base = &outcome.baseline;
+        let mut apart = Table::of_numbers(format!("{world}, {group}: minus {base}, seed by seed"), &columns);
+        for arm in &outcome.arms {
+            let cells = |of: &dyn Fn(&super::outcome::Found) -> Option<String>| -> Vec<String> {
+                let cell = |figure: &String| {
+                    outcome.found(world, figure, arm).and_then(of).unwrap_or_else(|| "–".to_owned())
+                };
+                figures.iter().map(cell).collect()
+            };
+            let own = cells(&|found| Some(mean(found)));
+            if own.iter().all(|cell| cell == "–") {
+                continue;
+            }
+            means.rows.push([vec![arm.clone()], own].concat());
+            if arm != base {
+                let own = cells(&|found| found.difference.as_ref().map(difference));
+                apart.rows.push([vec![arm.clone()], own].concat());
+            }
+        }
+        blocks.push(Block::Table(means));
+        if !apart.rows.is_empty() {
+            blocks.push(Block::Table(apart));
+        }
+    }
+    if !blocks.is_empty() && results.seeds as usize >= FEWEST_REPLICATES {
+        blocks.push(Block::Text(
+            "A star marks a difference whose 95 % interval excludes 0; of twenty that are chance, one has a star.".to_owned(),
+        ));
+    }
+    match outcome.main_world() == Some(world) {
+        true => Section::open(format!("Tables: {world}"), blocks),
+        false => Section::closed(format!("Tables: {world}"), blocks),
+    }
+}
+
+/// Figures at KL divergences in their order, then those at the end.
+fn order(figure: &str) -> f64 {
+    let at = figure.split_once('@').and_then(|(_, at)| at.parse::<f64>().ok());
+    at.unwrap_or_else(|| match figure.rsplit('/').next() {
+        Some("truth") => 1e9,
+        Some("proxy") => 2e9,
+        Some("kl") => 3e9,
+        _ => 4e9,
+    })
+}
+
+/// Sweeps: a line for one axis, a map of cells for two and more; and the best of each.
+fn strengths(results: &Results, outcome: &Outcome) -> Vec<Section> {
+    let recipe = &results.recipe;
+    let size = recipe.size(results.quick);
+    let swept: Vec<_> = recipe.arms_of(size).into_iter().filter(|arm| !arm.at.is_empty()).collect();
+    let Some(first) = swept.first() else { return Vec::new() };
+    let axes: Vec<&String> = first.at.keys().collect();
+    let mut plots = Vec::new();
+    for world in &outcome.worlds {
+        plots.extend(match axes[..] {
+            [axis] => super::map::line_plots(results, outcome, world, axis),
+            _ => super::map::cell_plots(results, outcome, world, &axes),
+        });
+    }
+    let mut blocks = if plots.is_empty() { Vec::new() } else { vec![Block::Plots(plots)] };
+    let base = &outcome.baseline;
+    let automatic = recipe.automatic.clone().unwrap_or_default();
+    let mut columns = vec!["world", "best arm", "its mean"];
+    let over = format!("chosen on other seeds, minus {base}");
+    let own = format!("{automatic}, minus that choice");
+    columns.push(&over);
+    if !automatic.is_empty() {
+        columns.push(&own);
+    }
+    let mut table = Table::of_numbers(
+        format!("Best of the sweep by {}", heading(recipe, &recipe.primary.figure)),
+        &columns,
+    );
+    for best in map::best(results).unwrap_or_default() {
+        let shown =
+            |mean: &Option<crate::replicates::Mean>| mean.as_ref().map_or_else(|| "–".to_owned(), difference);
+        let mut row =
+            vec![best.world.clone(), best.arm.clone(), fixed(best.mean), shown(&best.over_baseline)];
+        if !automatic.is_empty() {
+            row.push(shown(&best.automatic_over_best));
+        }
+        table.rows.push(row);
+    }
+    if !table.rows.is_empty() {
+        blocks.push(Block::Table(table));
+    }
+    vec![Section::open("The sweep", blocks)]
+}
+
+/// The worlds, and whether likeness of answers carries preference strength in them.
+fn worlds(results: &Results) -> Section {
+    let mut table = Table::of_text(
+        "Likeness: the share of the variance of preference strength |ln p/(1 − p)| that it explains, cross-fitted over prompts, \
+         95 % interval.",
+        &["world", "what is worth, what is liked", "likeness in length", "likeness in words"],
+    );
+    for world in &results.worlds {
+        let mut row = vec![world.name.clone(), world.about.clone()];
+        row.extend(world.carried.iter().map(|carried| {
+            let verdict = match carried.verdict() {
+                Verdict::Carries => "carries strength",
+                Verdict::DoesNot => "does not carry strength",
+                Verdict::Open => "may carry some",
+            };
+            let explained = &carried.explained;
+            let ends = explained.interval.map_or(String::new(), |interval| {
+                format!(" [{}, {}]", fixed(interval.low()), fixed(interval.high()))
+            });
+            format!("{verdict}: {}{ends}", fixed(explained.value))
+        }));
+        table.rows.push(row);
+    }
+    Section::open("The worlds", vec![Block::Table(table)])
+}
+
+/// Answers of every arm side by side.
+fn samples(results: &Results) -> Option<Section> {
+    let mut prompts: Vec<&String> = Vec::new();
+    for sample in &results.samples {
+        if !prompts.contains(&&sample.prompt) {
+            prompts.push(&sample.prompt);
+        }
+    }
+    let table = |prompt: &&String| {
+        let mut table = Table::of_text((*prompt).clone(), &["arm", "by", "true reward", "answer"]);
+        let of = results.samples.iter().filter(|sample| sample.prompt == **prompt);
+        table.rows.extend(of.map(|sample| {
+            let truth = sample.truth.map_or_else(|| "–".to_owned(), fixed);
+            vec![sample.arm.clone(), sample.from.clone(), truth, sample.answer.trim().to_owned()]
+        }));
+        Block::Table(table)
+    };
+    (!prompts.is_empty()).then(|| Section::closed("Answers", prompts.iter().map(table).collect()))
+}
+
+/// The arms and options.
+fn settings(results: &Results) -> Section {
+    let recipe = &results.recipe;
+    let size = recipe.size(results.quick);
+    let mut arms = Table::of_text("", &["arm", "options"]);
+    for arm in recipe.arms_of(size) {
+        let shown = |table: &toml::Table| table.to_string().trim().replace('\n', ", ");
+        let options = match (&arm.reward, &arm.dpo, &arm.temperature_of) {
+            (Some(options), ..) => {
+                let members = arm.mean_of.map_or(String::new(), |members| format!("the mean of {members}; "));
+                format!("{members}pcrm reward: {}", shown(options))
+            }
+            (_, Some(options), _) => format!("pcrm dpo: {}", shown(options)),
+            (_, _, Some(of)) => format!("{of}, its scores divided by a temperature fitted on held-out pairs"),
+            _ => String::new(),
+        };
+        arms.rows.push(vec![arm.name.get_ref().clone(), options]);
+    }
+    let mut verbs = Table::of_text("", &["verb", "options"]);
+    let mut all: BTreeSet<&String> = recipe.options.keys().collect();
+    all.extend(size.options.keys());
+    for verb in all {
+        let both = [&recipe.options, &size.options].into_iter().filter_map(|options| options.get(verb));
+        let table = super::fill::layered(both);
+        verbs.rows.push(vec![verb.clone(), table.to_string().trim().replace('\n', ", ")]);
+    }
+    for follow in &recipe.follow {
+        let own = follow.options.to_string().trim().replace('\n', ", ");
+        verbs.rows.push(vec![format!("{} (pcrm {})", follow.name, follow.verb.name()), own]);
+    }
+    let facts = vec![
+        Fact::new("Pairs to train on", size.pairs.to_string()),
+        Fact::new("Answers of a held-out prompt", size.answers.to_string()),
+    ];
+    let blocks = vec![Block::Facts(facts), Block::Table(arms), Block::Table(verbs)];
+    Section::closed("Arms and options", blocks)
+}

@@ -1,0 +1,252 @@
+//! The runs that a study takes, in an order that completes whole seeds early.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::fill::layered;
+use super::recipe::{Arm, Follow, Recipe, Size, Verb};
+
+/// In options of jobs: the folder of the study.
+pub const ROOT: &str = "{study}";
+
+/// One run of a verb.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name, which is its place in the study's folder: `questions/seed-0/ppo-bt`.
+    pub name: String,
+    /// The world.
+    pub world: String,
+    /// The seed.
+    pub seed: u64,
+    /// The arm; none of what arms share.
+    pub arm: Option<String>,
+    /// The verb, in words.
+    pub verb: Vec<String>,
+    /// Its options. [`ROOT`] stands for the study's folder.
+    pub options: Table,
+    /// The jobs that must be done before, by place in the plan.
+    pub needs: Vec<usize>,
+    /// True if the verb takes up what a stopped run left by `--resume`.
+    pub resumes: bool,
+    /// True if an arm may be left out where the program lacks one of its options.
+    pub optional: bool,
+}
+
+/// All runs of a study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The jobs, those that are needed before those that need them.
+    pub jobs: Vec<Job>,
+}
+
+/// Makes a name a name of a folder.
+pub fn slug(name: &str) -> String {
+    let letters =
+        name.chars().map(|letter| if letter.is_alphanumeric() || letter == '.' { letter } else { '-' });
+    let text: String = letters.collect();
+    let parts: Vec<&str> = text.split('-').filter(|part| !part.is_empty()).collect();
+    parts.join("-").trim_matches('.').to_lowercase()
+}
+
+/// The folder of an arm's reward model, relative to that of its world and seed.
+pub fn model_of(arm: &str) -> String {
+    format!("rm-{}", slug(arm))
+}
+
+/// The folder of what follows from an arm, relative to that of its world and seed.
+pub fn follow_of(follow: &str, arm: &str) -> String {
+    format!("{}-of-{}", slug(follow), slug(arm))
+}
+
+impl Plan {
+    /// Plans a study of so many seeds; `skipped` names arms that are left out.
+    pub fn of(recipe: &Recipe, size: &Size, seeds: u64, skipped: &[String]) -> Self {
+        let mut jobs = Vec::new();
+        for seed in 0..seeds {
+            for world in recipe.worlds_of(size) {
+                Seed { recipe, size, world: &world, seed, jobs: &mut jobs, places: HashMap::new() }
+                    .plan(skipped);
+            }
+        }
+        Self { jobs }
+    }
+}
+
+/// Plans a world and a seed.
+struct Seed<'a> {
+    recipe: &'a Recipe,
+    size: &'a Size,
+    world: &'a str,
+    seed: u64,
+    jobs: &'a mut Vec<Job>,
+    /// Jobs by their folder.
+    places: HashMap<String, usize>,
+}
+
+impl Seed<'_> {
+    fn plan(&mut self, skipped: &[String]) {
+        let mut world = Table::new();
+        world.insert("name".into(), self.world.into());
+        world.insert("pairs".into(), (self.size.pairs as i64).into());
+        world.insert("answers".into(), (self.size.answers as i64).into());
+        self.add("world", "data world", None, world, &[]);
+        let mut sft = self.options("sft", &Table::new());
+        sft.insert("model".into(), self.path("world/base"));
+        sft.insert("random-init".into(), true.into());
+        sft.insert("data".into(), self.path("world/train.jsonl"));
+        self.add("sft", "sft", None, sft, &["world"]);
+        let arms: Vec<Arm> = self.recipe.arms_of(self.size).into_iter().cloned().collect();
+        let arms = || arms.iter().filter(|arm| !skipped.contains(arm.name.get_ref()));
+        // Temperatures come after the models they divide.
+        let scaled = arms().filter(|arm| arm.temperature_of.is_some());
+        for arm in arms().filter(|arm| arm.temperature_of.is_none()).chain(scaled) {
+            if let Some(own) = &arm.dpo {
+                self.dpo(arm, own);
+                continue;
+            }
+            let models = self.models(arm);
+            for model in &models {
+                self.score(arm, model);
+            }
+            for follow in &self.recipe.follow {
+                if follow.arms.is_empty() || follow.arms.contains(arm.name.get_ref()) {
+                    self.follow(arm, follow, &models);
+                }
+            }
+        }
+    }
+
+    /// The reward models of an arm, by folder.
+    fn models(&mut self, arm: &Arm) -> Vec<String> {
+        let name = model_of(arm.name.get_ref());
+        if let Some(of) = &arm.temperature_of {
+            let mut options = Table::new();
+            options.insert("temperature".into(), true.into());
+            options.insert("model".into(), self.path(&model_of(of)));
+            options.insert("data".into(), self.path("world/calibration.jsonl"));
+            self.add(&name, "calibrate", Some(arm), options, &["world", &model_of(of)]);
+            return vec![name];
+        }
+        let members = arm.mean_of.unwrap_or(1);
+        let mut names = Vec::new();
+        for member in 0..members {
+            let name = if members == 1 { name.clone() } else { format!("{name}-{member}") };
+            let mut options = self.options("reward", arm.reward.as_ref().unwrap_or(&Table::new()));
+            options.insert("model".into(), self.path("world/base"));
+            options.insert("data".into(), self.path("world/train.jsonl"));
+            self.add(&name, "reward", Some(arm), options, &["world"]);
+            if member > 0 {
+                // Members differ in their order and in the weights of their heads.
+                let seed = self.seed as i64 + 1_000_003 * member as i64;
+                if let Some(job) = self.jobs.last_mut() {
+                    job.options.insert("seed".into(), seed.into());
+                }
+            }
+            names.push(name);
+        }
+        names
+    }
+
+    fn score(&mut self, arm: &Arm, model: &str) {
+        let mut options = self.options("score", &Table::new());
+        options.insert("model".into(), self.path(model));
+        options.insert("data".into(), self.path("world/test.jsonl"));
+        self.add(&format!("{model}.scores.jsonl"), "score", Some(arm), options, &["world", model]);
+    }
+
+    fn follow(&mut self, arm: &Arm, follow: &Follow, models: &[String]) {
+        let mut options = self.options(follow.verb.name(), &follow.options);
+        options.insert("model".into(), self.path("sft"));
+        let weight = 1.0 / models.len() as f64;
+        let mut rewards: Vec<Value> = models
+            .iter()
+            .map(|model| format!("model:{ROOT}/{}/{model}:{weight}", self.folder()).into())
+            .collect();
+        let mut needs: Vec<&str> = vec!["world", "sft"];
+        needs.extend(models.iter().map(String::as_str));
+        match follow.verb {
+            Verb::BestOfN => {
+                options.insert("data".into(), self.path("world/asked.jsonl"));
+                options.insert("truth".into(), "world".into());
+            }
+            Verb::Ppo | Verb::Grpo | Verb::Rloo => {
+                options.insert("data".into(), self.path("world/learn.jsonl"));
+                options.insert("eval-data".into(), self.path("world/prompts.jsonl"));
+                rewards.push("world:0".into());
+            }
+        }
+        options.insert("reward".into(), Value::Array(rewards));
+        self.add(
+            &follow_of(&follow.name, arm.name.get_ref()),
+            follow.verb.name(),
+            Some(arm),
+            options,
+            &needs,
+        );
+    }
+
+    fn dpo(&mut self, arm: &Arm, own: &Table) {
+        let policy = format!("dpo-{}", slug(arm.name.get_ref()));
+        let mut options = self.options("dpo", own);
+        options.insert("model".into(), self.path("sft"));
+        options.insert("data".into(), self.path("world/train.jsonl"));
+        self.add(&policy, "dpo", Some(arm), options, &["world", "sft"]);
+        let mut options = Table::new();
+        options.insert("model".into(), self.path(&policy));
+        options.insert("reference".into(), self.path("sft"));
+        options.insert("data".into(), self.path("world/test.jsonl"));
+        options.insert("bootstrap".into(), 0.into());
+        self.add(&format!("{policy}.measured.json"), "eval dpo", Some(arm), options, &[&policy]);
+        let mut options = self.options("best-of-n", &Table::new());
+        options.insert("n".into(), (self.size.answers.max(2) as i64).into());
+        options.insert("model".into(), self.path(&policy));
+        options.insert("reward".into(), "world".into());
+        options.insert("data".into(), self.path("world/asked.jsonl"));
+        self.add(
+            &format!("answers-of-{}", slug(arm.name.get_ref())),
+            "best-of-n",
+            Some(arm),
+            options,
+            &[&policy],
+        );
+    }
+
+    /// The options of a verb: the recipe's, the size's, its own.
+    fn options(&self, verb: &str, own: &Table) -> Table {
+        let empty = Table::new();
+        let of = |all: &'_ std::collections::BTreeMap<String, Table>| all.get(verb).cloned();
+        let (recipe, size) = (of(&self.recipe.options), of(&self.size.options));
+        layered([recipe.as_ref().unwrap_or(&empty), size.as_ref().unwrap_or(&empty), own])
+    }
+
+    fn folder(&self) -> String {
+        format!("{}/seed-{}", slug(self.world), self.seed)
+    }
+
+    fn path(&self, inside: &str) -> Value {
+        format!("{ROOT}/{}/{inside}", self.folder()).into()
+    }
+
+    fn add(&mut self, place: &str, verb: &str, arm: Option<&Arm>, mut options: Table, needs: &[&str]) {
+        if !options.contains_key("seed") {
+            options.insert("seed".into(), (self.seed as i64).into());
+        }
+        options.insert("threads".into(), 1.into());
+        options.insert("output".into(), self.path(place));
+        let needs = needs.iter().filter_map(|need| self.places.get(*need).copied()).collect();
+        self.places.insert(place.to_owned(), self.jobs.len());
+        self.jobs.push(Job {
+            name: format!("{}/{place}", self.folder()),
+            world: self.world.to_owned(),
+            seed: self.seed,
+            arm: arm.map(|arm| arm.name.get_ref().clone()),
+            verb: verb.split(' ').map(str::to_owned).collect(),
+            options,
+            needs,
+            resumes: matches!(verb, "sft" | "reward" | "dpo" | "ppo" | "grpo" | "rloo" | "best-of-n"),
+            optional: arm.is_some_and(|arm| arm.optional),
+        });
+    }
+}

@@ -1,0 +1,340 @@
+//! A study as data: what is asked, what is expected, and which arms answer it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use toml::{Spanned, Table};
+
+use super::fill;
+use super::plan::slug;
+use crate::worlds::World;
+
+/// A study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// Its title.
+    pub title: String,
+    /// The question, in words.
+    pub question: String,
+    /// What is expected, written down before any run.
+    pub hypotheses: Vec<String>,
+    /// The figure by which the question is answered.
+    pub primary: Primary,
+    /// The arm that all others are compared with.
+    pub baseline: String,
+    /// The arm that finds its strength itself, against which the best of a sweep is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<String>,
+    /// The generated worlds.
+    #[serde(default)]
+    pub worlds: Vec<String>,
+    /// The sizes of the whole study.
+    pub full: Size,
+    /// The sizes with `--quick`.
+    pub quick: Size,
+    /// Options of every run of a verb, by verb.
+    #[serde(default)]
+    pub options: BTreeMap<String, Table>,
+    /// The arms.
+    #[serde(default, rename = "arm")]
+    pub arms: Vec<Arm>,
+    /// Arms for all combinations of numbers.
+    #[serde(default, rename = "grid", skip_serializing)]
+    pub grids: Vec<Grid>,
+    /// What is done with every reward model.
+    #[serde(default)]
+    pub follow: Vec<Follow>,
+    /// What the study leaves out and why, in words.
+    #[serde(default)]
+    pub missing: Vec<String>,
+}
+
+/// The primary figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Primary {
+    /// Its name: `accuracy`, or `FOLLOW/FIGURE` such as `ppo/truth@4`.
+    pub figure: String,
+    /// The figure in words.
+    pub words: String,
+    /// True if lower is better.
+    #[serde(default)]
+    pub lower_is_better: bool,
+}
+
+/// How large a study is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Size {
+    /// Seeds, from 0 on.
+    pub seeds: u64,
+    /// Pairs to train on.
+    pub pairs: usize,
+    /// Answers of each held-out prompt where a policy is measured.
+    pub answers: usize,
+    /// The worlds, where they are fewer than the recipe's.
+    #[serde(default)]
+    pub worlds: Option<Vec<String>>,
+    /// The arms, where they are fewer than the recipe's.
+    #[serde(default)]
+    pub arms: Option<Vec<String>>,
+    /// Options of every run of a verb, over those of the recipe.
+    #[serde(default)]
+    pub options: BTreeMap<String, Table>,
+}
+
+/// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of` is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Arm {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Options of `pcrm reward`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Table>,
+    /// Options of `pcrm dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<Table>,
+    /// The arm whose scores are divided by a temperature, fitted on held-out pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_of: Option<String>,
+    /// With `reward`: the mean of so many models, which differ in their seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_of: Option<u64>,
+    /// Where it lies on the axes of a map, by axis.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub at: BTreeMap<String, f64>,
+    /// True if the arm is left out, with a word, where this program lacks one of its options.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// Arms for all combinations of values; a text `{axis}` in the name or the options stands for the value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Grid {
+    /// The arms' name.
+    pub name: String,
+    /// The values, by axis.
+    pub values: BTreeMap<String, Vec<f64>>,
+    /// Options of `pcrm reward`.
+    #[serde(default)]
+    pub reward: Option<Table>,
+    /// Options of `pcrm dpo`.
+    #[serde(default)]
+    pub dpo: Option<Table>,
+}
+
+/// What is done with every reward model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Follow {
+    /// Its name.
+    pub name: String,
+    /// The verb.
+    pub verb: Verb,
+    /// The verb's options.
+    #[serde(default)]
+    pub options: Table,
+    /// KL divergences, in nats, at which the true reward is read off a policy's course.
+    #[serde(default)]
+    pub kl: Vec<f64>,
+    /// The arms that it is done with; all where none is named.
+    #[serde(default)]
+    pub arms: Vec<String>,
+}
+
+/// A verb that makes answers by a reward model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// `pcrm best-of-n`.
+    BestOfN,
+    /// `pcrm ppo`.
+    Ppo,
+    /// `pcrm grpo`.
+    Grpo,
+    /// `pcrm rloo`.
+    Rloo,
+}
+
+impl Verb {
+    /// The verb as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BestOfN => "best-of-n",
+            Self::Ppo => "ppo",
+            Self::Grpo => "grpo",
+            Self::Rloo => "rloo",
+        }
+    }
+}
+
+/// The verbs that options may be given for.
+const VERBS: [&str; 8] = ["sft", "reward", "dpo", "best-of-n", "ppo", "grpo", "rloo", "score"];
+
+impl Recipe {
+    /// Reads a recipe; `place` names it in messages.
+    ///
+    /// # Errors
+    /// What is no TOML, has an unknown key or a value of a wrong type (with line and column); names that are not
+    /// known or not unique, sizes of nothing, arms of no kind or of two (with their line).
+    pub fn parse(text: &str, place: &str) -> Result<Self, String> {
+        let mut recipe: Self =
+            toml::from_str(text).map_err(|error| format!("{place}: {}", error.to_string().trim()))?;
+        for grid in std::mem::take(&mut recipe.grids) {
+            recipe.arms.extend(grid.arms().map_err(|message| format!("{place}: {message}"))?);
+        }
+        recipe.check(
+            &|at| format!("{place}:{}", 1 + text[..at.min(text.len())].matches('\n').count()),
+            place,
+        )?;
+        Ok(recipe)
+    }
+
+    /// The size with or without `--quick`.
+    pub fn size(&self, quick: bool) -> &Size {
+        if quick { &self.quick } else { &self.full }
+    }
+
+    /// The worlds of a size.
+    pub fn worlds_of(&self, size: &Size) -> Vec<String> {
+        size.worlds.clone().unwrap_or_else(|| self.worlds.clone())
+    }
+
+    /// The arms of a size.
+    pub fn arms_of(&self, size: &Size) -> Vec<&Arm> {
+        let wanted = |arm: &&Arm| size.arms.as_ref().is_none_or(|names| names.contains(arm.name.get_ref()));
+        self.arms.iter().filter(wanted).collect()
+    }
+
+    fn check(&self, line: &dyn Fn(usize) -> String, place: &str) -> Result<(), String> {
+        let mut slugs = BTreeMap::new();
+        for arm in &self.arms {
+            let (at, name) = (line(arm.name.span().start), arm.name.get_ref());
+            let kinds = [arm.reward.is_some(), arm.dpo.is_some(), arm.temperature_of.is_some()];
+            if kinds.iter().filter(|kind| **kind).count() != 1 {
+                return Err(format!("{at}: arm {name:?}: expected one of reward, dpo and temperature-of"));
+            }
+            if arm.mean_of.is_some_and(|members| members < 2 || arm.reward.is_none()) {
+                return Err(format!("{at}: arm {name:?}: mean-of expects reward and at least 2"));
+            }
+            if slug(name).is_empty() {
+                return Err(format!("{at}: arm {name:?}: expected a letter or a digit in its name"));
+            }
+            if let Some(other) = slugs.insert(slug(name), name) {
+                return Err(format!("{at}: arm {name:?}: the arm {other:?} has that name already"));
+            }
+            if let Some(of) = &arm.temperature_of {
+                let found = self.arms.iter().find(|other| other.name.get_ref() == of);
+                if found.is_none_or(|other| other.reward.is_none() || other.mean_of.is_some()) {
+                    return Err(format!(
+                        "{at}: arm {name:?}: temperature-of = {of:?}: expected an arm with reward"
+                    ));
+                }
+            }
+        }
+        let fail = |message: String| Err(format!("{place}: {message}"));
+        let names: Vec<&str> = self.arms.iter().map(|arm| arm.name.get_ref().as_str()).collect();
+        if !names.contains(&self.baseline.as_str()) {
+            return fail(format!(
+                "baseline = {:?}: no arm has this name; arms: {}",
+                self.baseline,
+                names.join(", ")
+            ));
+        }
+        if let Some(automatic) = self.automatic.as_ref().filter(|name| !names.contains(&name.as_str())) {
+            return fail(format!("automatic = {automatic:?}: no arm has this name"));
+        }
+        let mut follows = std::collections::BTreeSet::new();
+        for follow in &self.follow {
+            if !follows.insert(slug(&follow.name)) || slug(&follow.name).is_empty() {
+                return fail(format!("follow {:?}: expected a name of its own", follow.name));
+            }
+            if follow.kl.iter().any(|kl| !(*kl > 0.0 && kl.is_finite())) {
+                return fail(format!(
+                    "follow {:?}: kl = {:?}: expected positive numbers",
+                    follow.name, follow.kl
+                ));
+            }
+            if let Some(unknown) = follow.arms.iter().find(|arm| !names.contains(&arm.as_str())) {
+                return fail(format!("follow {:?}: no arm is called {unknown:?}", follow.name));
+            }
+        }
+        for size in [&self.full, &self.quick] {
+            if size.seeds == 0 || size.answers == 0 || size.pairs < 30 {
+                return fail("full, quick: expected at least 1 seed, 1 answer and 30 pairs".to_owned());
+            }
+            let known: Vec<&str> = World::all().into_iter().map(|(name, _)| name).collect();
+            let worlds = self.worlds_of(size);
+            if worlds.is_empty() {
+                return fail("worlds: expected at least one".to_owned());
+            }
+            if let Some(unknown) = worlds.iter().find(|world| !known.contains(&world.as_str())) {
+                return fail(format!("worlds: {unknown:?} is none; expected some of {}", known.join(", ")));
+            }
+            let of_size = size.arms.iter().flatten();
+            if let Some(unknown) = of_size.clone().find(|arm| !names.contains(&arm.as_str())) {
+                return fail(format!("arms of a size: no arm is called {unknown:?}"));
+            }
+            if size.arms.is_some() && !of_size.clone().any(|arm| *arm == self.baseline) {
+                return fail("arms of a size: expected the baseline among them".to_owned());
+            }
+            for (verb, table) in self.options.iter().chain(&size.options) {
+                if !VERBS.contains(&verb.as_str()) {
+                    return fail(format!(
+                        "options.{verb}: no such verb here; expected one of {}",
+                        VERBS.join(", ")
+                    ));
+                }
+                if let Some(own) = table.keys().find(|key| fill::is_wired(key)) {
+                    return fail(format!("options.{verb}.{own}: is set by the study itself"));
+                }
+            }
+        }
+        let figure = &self.primary.figure;
+        let known = match figure.split_once('/') {
+            None => super::measures::NAMES.iter().any(|(name, _)| name == figure) || figure == "truth",
+            Some((follow, _)) => self.follow.iter().any(|known| known.name == follow),
+        };
+        match known {
+            true => Ok(()),
+            false => fail(format!(
+                "primary.figure = {figure:?}: expected a measure of models ({}) or FOLLOW/FIGURE",
+                super::measures::NAMES.map(|(name, _)| name).join(", ")
+            )),
+        }
+    }
+}
+
+impl Grid {
+    /// The arms of all combinations.
+    fn arms(&self) -> Result<Vec<Arm>, String> {
+        if self.values.is_empty() || self.values.values().any(Vec::is_empty) {
+            return Err(format!("grid {:?}: expected values for its axes", self.name));
+        }
+        let mut all: Vec<BTreeMap<String, f64>> = vec![BTreeMap::new()];
+        for (axis, values) in &self.values {
+            let grown = |at: &BTreeMap<String, f64>| {
+                let grow = |value: &f64| {
+                    let mut at = at.clone();
+                    at.insert(axis.clone(), *value);
+                    at
+                };
+                values.iter().map(grow).collect::<Vec<_>>()
+            };
+            all = all.iter().flat_map(grown).collect();
+        }
+        let arm = |at: BTreeMap<String, f64>| Arm {
+            name: Spanned::new(0..0, fill::text(&self.name, &at)),
+            reward: self.reward.as_ref().map(|table| fill::table(table, &at)),
+            dpo: self.dpo.as_ref().map(|table| fill::table(table, &at)),
+            temperature_of: None,
+            mean_of: None,
+            at,
+            optional: false,
+        };
+        Ok(all.into_iter().map(arm).collect())
+    }
+}
