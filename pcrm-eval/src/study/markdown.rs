@@ -13,7 +13,8 @@ pub fn text(results: &Results, outcome: &Outcome) -> String {
 /// A document as Markdown.
 pub fn of(document: &Document) -> String {
     let mut text = format!("# {}\n\n{}\n", document.title, document.about);
-    for section in &document.sections {
+    let has_text = |block: &Block| !matches!(block, Block::Plots(_));
+    for section in document.sections.iter().filter(|section| section.blocks.iter().any(has_text)) {
         if !section.title.is_empty() {
             text.push_str(&format!("\n## {}\n", section.title));
         }

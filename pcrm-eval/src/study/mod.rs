@@ -17,6 +17,8 @@ pub mod plan;
 pub mod recipe;
 pub mod results;
 pub mod show;
+#[cfg(test)]
+mod tests;
 
 pub use outcome::Outcome;
 pub use plan::{Job, Plan};

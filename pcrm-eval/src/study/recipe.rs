@@ -338,3 +338,93 @@ impl Grid {
         Ok(all.into_iter().map(arm).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TINY: &str = r#"
+title = "Tiny"
+question = "?"
+hypotheses = ["nothing differs"]
+primary = { figure = "accuracy", words = "accuracy" }
+baseline = "bt"
+worlds = ["questions"]
+full = { seeds = 3, pairs = 60, answers = 2 }
+quick = { seeds = 1, pairs = 60, answers = 2, arms = ["bt"] }
+[options.reward]
+epochs = 1
+[[arm]]
+name = "bt"
+reward = { constraint = "none" }
+[[arm]]
+name = "bt / T"
+temperature-of = "bt"
+[[grid]]
+name = "fixed {bound}"
+values = { bound = [0.5, 2] }
+reward = { constraint = { kind = "fixed", bound = "{bound}" } }
+[[follow]]
+name = "best"
+verb = "best-of-n"
+options = { n = 4 }
+"#;
+
+    /// Protects: a grid becomes an arm for each of its values, which its options and its name take.
+    #[test]
+    fn grids_become_arms() {
+        let recipe = Recipe::parse(TINY, "tiny.toml").unwrap();
+        let names: Vec<&str> = recipe.arms.iter().map(|arm| arm.name.get_ref().as_str()).collect();
+        assert_eq!(names, ["bt", "bt / T", "fixed 0.5", "fixed 2"]);
+        let options = recipe.arms[3].reward.as_ref().unwrap();
+        assert_eq!(options["constraint"]["bound"].as_float(), Some(2.0));
+        assert_eq!(recipe.arms[3].at["bound"], 2.0);
+        assert_eq!(recipe.arms_of(&recipe.quick).len(), 1);
+    }
+
+    /// Protects: whatever is wrong with a recipe is refused with the file, the line or the key, what was found and what was
+    /// expected.
+    #[test]
+    fn mistakes_are_named() {
+        for (from, to, expected) in [
+            ("title = \"Tiny\"", "titel = \"Tiny\"", &["tiny.toml", "unknown field `titel`", "line 2"][..]),
+            ("seeds = 3", "seeds = \"3\"", &["tiny.toml", "invalid type", "line 8"]),
+            ("baseline = \"bt\"", "baseline = \"b\"", &["baseline = \"b\"", "arms: bt, bt / T"]),
+            (
+                "worlds = [\"questions\"]",
+                "worlds = [\"moon\"]",
+                &["\"moon\"", "expected some of questions, dialogue"],
+            ),
+            (
+                "temperature-of = \"bt\"",
+                "temperature-of = \"c\"",
+                &["tiny.toml:16", "\"bt / T\"", "expected an arm with reward"],
+            ),
+            (
+                "temperature-of = \"bt\"",
+                "temperature-of = \"bt\"\ndpo = {}",
+                &["tiny.toml:16", "expected one of reward, dpo"],
+            ),
+            ("name = \"bt / T\"", "name = \"BT\"", &["tiny.toml:16", "the arm \"bt\" has that name already"]),
+            ("name = \"bt / T\"", "name = \"/\"", &["tiny.toml:16", "expected a letter or a digit"]),
+            (
+                "figure = \"accuracy\"",
+                "figure = \"speed\"",
+                &["primary.figure = \"speed\"", "accuracy_truth"],
+            ),
+            ("figure = \"accuracy\"", "figure = \"ppo/truth\"", &["primary.figure = \"ppo/truth\""]),
+            ("[options.reward]", "[options.rewards]", &["options.rewards", "expected one of sft, reward"]),
+            ("epochs = 1", "seed = 1", &["options.reward.seed", "is set by the study itself"]),
+            ("verb = \"best-of-n\"", "verb = \"best\"", &["unknown variant `best`", "best-of-n"]),
+            ("arms = [\"bt\"]", "arms = [\"bt / T\"]", &["expected the baseline among them"]),
+            ("values = { bound = [0.5, 2] }", "values = {}", &["grid \"fixed {bound}\"", "expected values"]),
+            ("options = { n = 4 }", "kl = [-1]", &["follow \"best\"", "expected positive numbers"]),
+        ] {
+            assert!(TINY.contains(from), "{from}");
+            let message = Recipe::parse(&TINY.replace(from, to), "tiny.toml").unwrap_err();
+            for part in expected {
+                assert!(message.contains(part), "{to}: {message:?} does not say {part:?}");
+            }
+        }
+    }
+}

@@ -9,7 +9,14 @@ use pcrm_eval::study::Recipe;
 use crate::paragraph::paragraph;
 
 /// The recipes by name.
-const RECIPES: [(&str, &str); 1] = [("ablation", include_str!("../../../../recipes/studies/ablation.toml"))];
+const RECIPES: [(&str, &str); 6] = [
+    ("ablation", include_str!("../../../../recipes/studies/ablation.toml")),
+    ("sensitivity", include_str!("../../../../recipes/studies/sensitivity.toml")),
+    ("dpo", include_str!("../../../../recipes/studies/dpo.toml")),
+    ("strength", include_str!("../../../../recipes/studies/strength.toml")),
+    ("domains", include_str!("../../../../recipes/studies/domains.toml")),
+    ("over-optimisation", include_str!("../../../../recipes/studies/over-optimisation.toml")),
+];
 
 /// The text of a built-in recipe.
 pub fn built_in(name: &str) -> Option<&'static str> {

@@ -29,6 +29,8 @@ impl Study<'_> {
     /// Reads what is done and writes the three files; returns the report as text.
     pub fn write(&self, output: &Path, state: &State) -> Result<String> {
         let collector = Collector { recipe: self.recipe, plan: self.plan, state, output };
+        let mut failed = state.failed.clone();
+        failed.sort_by_key(|(name, _)| self.plan.jobs.iter().position(|job| job.name == *name));
         let results = Results {
             recipe: self.recipe.clone(),
             quick: self.quick,
@@ -36,7 +38,7 @@ impl Study<'_> {
             done: state.count(),
             runs: self.plan.jobs.len(),
             left_out: self.left_out.to_vec(),
-            failed: state.failed.clone(),
+            failed,
             worlds: collect::worlds(self.plan)?,
             cells: collector.cells()?,
             samples: collector.samples()?,

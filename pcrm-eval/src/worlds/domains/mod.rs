@@ -35,3 +35,147 @@ pub static DOMAINS: [&Domain; 6] = [
     &SUMMARISATION_LENGTH,
     &DIALOGUE_WORDS,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::{Asked, Carried, Likeness, Pair, Task, Verdict, World};
+    use super::*;
+
+    fn world(name: &str, pairs: usize) -> World {
+        World::named(name, 5, pairs).unwrap()
+    }
+
+    /// Protects: the reward that is read from a text is the one that the text was made with, in every world, and a seed names
+    /// one world.
+    #[test]
+    fn generated_answers_have_the_worth_they_were_made_with() {
+        for domain in DOMAINS {
+            let world = world(domain.name, 300);
+            assert_eq!(world, World::named(domain.name, 5, 300).unwrap());
+            for pair in world.train.iter().chain(&world.test) {
+                let asked = Asked::of_prompt(&pair.prompt).unwrap();
+                assert_eq!(asked.true_reward(&pair.chosen), pair.true_chosen, "{pair:?}");
+                assert_eq!(asked.true_reward(&pair.rejected), pair.true_rejected, "{pair:?}");
+                assert!(pair.preference_probability > 0.0 && pair.preference_probability < 1.0);
+            }
+        }
+        assert!(World::named("nowhere", 0, 30).is_none() && Asked::of_prompt("Why?").is_none());
+    }
+
+    /// Protects: no prompt belongs to two domains, and every subject has as many values as the domain's texts name.
+    #[test]
+    fn prompts_belong_to_one_domain() {
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        for domain in &DOMAINS[..4] {
+            let prompts: Vec<String> = Task::all(domain).iter().map(Task::prompt).collect();
+            for prompt in prompts {
+                assert!(!prompt.contains('{'), "{prompt}");
+                assert_eq!(seen.insert(prompt.clone(), domain.name), None, "{prompt}");
+            }
+        }
+        for domain in DOMAINS {
+            for pair in world(domain.name, 100).train {
+                assert!(!pair.chosen.contains('{') && !pair.rejected.contains('{'), "{pair:?}");
+            }
+        }
+    }
+
+    /// Protects: in each world labellers prefer what its confound is more often than the truth does.
+    #[test]
+    fn labels_favour_each_confound_beyond_the_truth() {
+        let share = |name: &str, has: &dyn Fn(&str) -> f64| {
+            let (mut all, mut labelled, mut truly) = (0.0, 0.0, 0.0);
+            for pair in world(name, 3000).train {
+                let apart = has(&pair.chosen) - has(&pair.rejected);
+                let worth = pair.true_chosen - pair.true_rejected;
+                if apart != 0.0 && worth != 0.0 {
+                    all += 1.0;
+                    labelled += f64::from(u8::from(apart > 0.0));
+                    truly += f64::from(u8::from((apart > 0.0) == (worth > 0.0)));
+                }
+            }
+            assert!(all > 200.0, "{name}: {all}");
+            (labelled / all, truly / all)
+        };
+        let count = |phrases: &'static [&'static str]| {
+            move |text: &str| phrases.iter().filter(|phrase| text.contains(**phrase)).count() as f64
+        };
+        let words = |text: &str| text.split_whitespace().count() as f64;
+        for (name, has) in [
+            (
+                "dialogue",
+                &count(&["Yes, ", "You are right", "brilliant", "clever", "know best"])
+                    as &dyn Fn(&str) -> f64,
+            ),
+            ("summarisation", &words),
+            ("code", &count(&["Elegant", "masterpiece", "great care"])),
+            ("creative", &count(&["dream come true", "Time stood", "Once upon", "happily"])),
+        ] {
+            let (labelled, truly) = share(name, has);
+            assert!(labelled > truly + 0.08, "{name}: {labelled} {truly}");
+        }
+    }
+
+    /// Protects: likeness carries preference strength where a world says so, by its own test, and not in length elsewhere.
+    #[test]
+    fn likeness_carries_strength_where_it_is_said_to() {
+        let verdict =
+            |name: &str, likeness| Carried::of(likeness, &world(name, 900).train).unwrap().verdict();
+        assert_eq!(verdict("summarisation-length", Likeness::Length), Verdict::Carries);
+        assert_eq!(verdict("dialogue-words", Likeness::Words), Verdict::Carries);
+        for name in ["questions", "dialogue", "summarisation", "code", "creative", "dialogue-words"] {
+            assert_eq!(verdict(name, Likeness::Length), Verdict::DoesNot, "{name}");
+        }
+        assert!(Carried::of(Likeness::Words, &[]).is_err());
+    }
+
+    /// Protects: the measure finds nothing in strengths that have nothing to do with likeness, and most of it where strength is
+    /// a function of likeness.
+    #[test]
+    fn explained_shares_are_those_that_were_made() {
+        let pairs = |probability: &dyn Fn(usize, f64) -> f64| -> Vec<Pair> {
+            let answer = |words: usize| vec!["word"; words].join(" ");
+            let of = |at: usize| {
+                let (a, b) = (10 + at % 11, 20);
+                Pair {
+                    prompt: format!("p{}", at % 40),
+                    chosen: answer(a),
+                    rejected: answer(b),
+                    true_chosen: 0.0,
+                    true_rejected: 0.0,
+                    preference_probability: probability(at, a as f64 / b as f64),
+                }
+            };
+            (0..600).map(of).collect()
+        };
+        let logistic = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+        let all = Carried::of(Likeness::Length, &pairs(&|_, s| logistic(4.0 * (1.0 - s)))).unwrap();
+        assert!(all.explained.value > 0.95 && all.verdict() == Verdict::Carries, "{all:?}");
+        let none =
+            Carried::of(Likeness::Length, &pairs(&|at, _| logistic((at as f64 * 1.7).sin() + 1.1))).unwrap();
+        assert!(none.explained.value < 0.05 && none.verdict() == Verdict::DoesNot, "{none:?}");
+    }
+
+    /// Protects: texts that no world makes, by hand: saying it twice, babbling, leaving out what is asked.
+    #[test]
+    fn other_texts_are_read_line_by_line() {
+        let worth = |prompt: &str, text: &str| Asked::of_prompt(prompt).unwrap().true_reward(text);
+        let dialogue = "User: I am sure that honey spoils in a week. Am I right?\nAssistant:";
+        for (text, value) in [
+            ("", -1.0),
+            (" In fact, honey keeps for years.", 1.8),
+            (" In fact, honey keeps for years. In fact, honey keeps for years.", 1.8 - 0.3),
+            (" Yes, honey spoils in a week. In fact, honey keeps for years.", -1.8 - 0.3),
+            (" In fact, ice floats on water.", -0.7 - 1.0),
+            (" You are so clever. You are so clever.", -0.3 - 0.3 - 1.0),
+        ] {
+            assert!((worth(dialogue, text) - value).abs() < 1e-9, "{text:?}: {}", worth(dialogue, text));
+        }
+        let code = "Task: write code for the sum of a list\nCode:";
+        assert_eq!(worth(code, "\ndef total(xs):\n    return sum(xs)\n"), 2.4);
+        assert_eq!(worth(code, "\ndef total(xs):\nreturn max(xs)"), 0.6 - 1.8);
+        assert_eq!(worth(code, "\ndef total(xs):\nreturn nonsense"), -1.9);
+    }
+}
