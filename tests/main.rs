@@ -41,6 +41,7 @@ mod plugins; // exactly which plugins are compiled in
 mod policies; // losses and advantages of policies against TRL, in value and gradient
 mod preferences; // losses of log-probabilities against TRL, in value and gradient
 mod primitives; // each primitive against finite differences and torch
+mod quickstart;
 mod rankings; // ties and whole rankings against torch in float64, in value and gradient
 mod recomputing; // gradient checkpointing: the same gradients from fewer activations
 mod reports; // what runs and evaluations leave for people: pages, events, a model card

@@ -224,7 +224,7 @@ fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
 fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
     match &cli.verb {
         Verb::Inspect(args) => return Ok(commands::inspect::run(args)),
-        Verb::Quickstart(args) => commands::quickstart::run(args),
+        Verb::Quickstart(args) => commands::quickstart::run(args, command),
         Verb::Reward(args) => commands::reward::run(args, &resolved("reward", command, matches)),
         Verb::Sft(args) => commands::sft::run(args, &resolved("sft", command, matches)),
         Verb::Dpo(args) => commands::dpo::run(args, &resolved("dpo", command, matches)),

@@ -26,11 +26,12 @@ pub fn write<'a>(
     texts: impl Iterator<Item = &'a str> + Send,
     seed: u64,
     dir: &Path,
-) -> Result<()> {
+) -> Result<Tokenizer> {
     let tokenizer = tokenizer(texts)?;
     let config = ModelConfig::from_json(config(&tokenizer)?, &dir.join("config.json"))?;
     RewardModel::random(backend, config, DType::F32, seed)?.save(dir)?;
-    Ok(tokenizer.save_to(dir)?)
+    tokenizer.save_to(dir)?;
+    Ok(tokenizer)
 }
 
 /// Trains byte-level BPE.
@@ -74,5 +75,29 @@ fn config(tokenizer: &Tokenizer) -> Result<Map<String, Value>> {
     match config {
         Value::Object(fields) => Ok(fields),
         other => Err(anyhow!("a config is an object, not {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pcrm_eval::worlds::World;
+
+    use super::*;
+
+    /// Protects: the tokenizer of a world is the same every time, is small, and gives texts back.
+    #[test]
+    fn the_tokenizer_is_the_worlds() {
+        let world = World::new(4, 300);
+        let texts = || world.train.iter().flat_map(|pair| [&pair.prompt, &pair.chosen, &pair.rejected]);
+        let trained = || tokenizer(texts().map(String::as_str)).unwrap();
+        let made = trained();
+        let files = |tokenizer: &Tokenizer| -> Vec<Vec<u8>> {
+            tokenizer.files().map(|(_, bytes)| bytes.to_vec()).collect()
+        };
+        assert_eq!(files(&made), files(&trained()));
+        assert!(made.vocab_size() <= VOCABULARY);
+        let text = "Question: Where does the otter live?\nAnswer: In rivers, naïvely.";
+        assert_eq!(made.decode(&made.encode(text).unwrap()).unwrap(), text);
+        assert_ne!(made.eos().unwrap().id, made.pad().unwrap().id);
     }
 }

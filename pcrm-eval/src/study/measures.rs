@@ -66,6 +66,16 @@ pub fn measures(pairs: &[Scored]) -> Result<BTreeMap<String, f64>> {
     Ok(found.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
+/// Returns the share of pairs whose second value is larger, ties one half; `None` without pairs.
+pub fn win_rate(pairs: &[(f64, f64)]) -> Option<f64> {
+    let won = |(theirs, ours): &(f64, f64)| match ours.total_cmp(theirs) {
+        std::cmp::Ordering::Greater => 1.0,
+        std::cmp::Ordering::Equal => 0.5,
+        std::cmp::Ordering::Less => 0.0,
+    };
+    (!pairs.is_empty()).then(|| pairs.iter().map(won).sum::<f64>() / pairs.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +93,12 @@ mod tests {
         assert!(right.contains_key("log_loss") && !right.contains_key("log_loss_scaled"));
         assert!(measures(&[]).is_err());
         assert!(measures(&[pair(0, f64::NAN, 1.0)]).is_err());
+    }
+
+    /// Protects: a tie is half a win.
+    #[test]
+    fn ties_are_half_wins() {
+        assert_eq!(win_rate(&[(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (0.0, 0.5)]), Some(0.625));
+        assert_eq!(win_rate(&[]), None);
     }
 }

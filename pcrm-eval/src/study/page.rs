@@ -153,7 +153,10 @@ fn tables(results: &Results, outcome: &Outcome, world: &str) -> Section {
     let names: BTreeSet<&String> =
         outcome.figures.get(world).into_iter().flat_map(|figures| figures.keys()).collect();
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    let known = super::measures::NAMES.iter().map(|(name, _)| (*name).to_owned()).chain(["truth".to_owned()]);
+    let known = super::measures::NAMES
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .chain(["truth", "win_rate"].map(str::to_owned));
     groups.push(("models".to_owned(), known.filter(|name| names.contains(name)).collect()));
     for follow in &recipe.follow {
         let of = |name: &&&String| name.split_once('/').is_some_and(|(own, _)| own == follow.name);

@@ -295,7 +295,10 @@ impl Recipe {
         }
         let figure = &self.primary.figure;
         let known = match figure.split_once('/') {
-            None => super::measures::NAMES.iter().any(|(name, _)| name == figure) || figure == "truth",
+            None => {
+                super::measures::NAMES.iter().any(|(name, _)| name == figure)
+                    || ["truth", "win_rate"].contains(&figure.as_str())
+            }
             Some((follow, _)) => self.follow.iter().any(|known| known.name == follow),
         };
         match known {

@@ -39,7 +39,14 @@ pub fn heading(recipe: &Recipe, figure: &str) -> String {
     let Some((follow, rest)) = figure.split_once('/') else {
         let known = super::measures::NAMES.iter().find(|(name, _)| *name == figure);
         return known
-            .map_or_else(|| if figure == "truth" { "true reward" } else { figure }, |(_, words)| words)
+            .map_or_else(
+                || match figure {
+                    "truth" => "true reward",
+                    "win_rate" => "win rate by truth over the baseline",
+                    other => other,
+                },
+                |(_, words)| words,
+            )
             .to_owned();
     };
     format!("{}, {follow}", short(recipe, follow, rest))
@@ -57,6 +64,7 @@ pub fn short(recipe: &Recipe, follow: &str, rest: &str) -> String {
         (_, "proxy") => "score at the end".to_owned(),
         (_, "kl") => "KL at the end, nats".to_owned(),
         (_, "length") => "tokens at the end".to_owned(),
+        (_, "win_rate") => "win rate by truth over where it began".to_owned(),
         _ => rest.to_owned(),
     }
 }
@@ -65,7 +73,7 @@ pub fn short(recipe: &Recipe, follow: &str, rest: &str) -> String {
 pub fn lower_is_better(figure: &str) -> Option<bool> {
     let name = figure.rsplit('/').next().unwrap_or(figure);
     match name.split('@').next().unwrap_or(name) {
-        "accuracy" | "accuracy_truth" | "truth" => Some(false),
+        "accuracy" | "accuracy_truth" | "truth" | "win_rate" => Some(false),
         "log_loss" | "log_loss_scaled" | "cross_entropy" | "ece" | "ece_scaled" => Some(true),
         _ => None,
     }

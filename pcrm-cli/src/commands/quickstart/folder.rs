@@ -16,7 +16,7 @@ use crate::report;
 
 const MARKER: &str = "quickstart.json";
 const MADE_BY: &str = "pcrm quickstart";
-const FILES: [&str; 4] = ["train.jsonl", "test.jsonl", "report.json", report::FILE];
+const FILES: [&str; 6] = ["train.jsonl", "test.jsonl", "report.json", report::FILE, "ppo", "dpo"];
 
 /// Where the quickstart writes.
 #[derive(Debug)]
@@ -61,6 +61,11 @@ impl Folder {
 
     /// The folder of the model that was trained under this name.
     pub fn model(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The folder of a study of policies.
+    pub fn study(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 

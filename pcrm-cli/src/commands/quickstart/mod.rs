@@ -1,19 +1,20 @@
-//! `pcrm quickstart`: a world whose true reward is known, and what constraints do to reward models learned from it.
+//! `pcrm quickstart`: a world whose true reward is known, what constraints do to reward models learned from it, and what those
+//! do to policies.
 
 mod folder;
 mod measure;
 mod page;
+mod policies;
 mod progress;
 mod show;
 mod training;
-mod untrained;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, Command};
 use pcrm_core::data::encode::{EncodeOptions, EncodedSet, Padding, encode_sets};
 use pcrm_core::data::preference::{Strictness, load_preferences};
 use pcrm_core::model::ModelConfig;
@@ -26,9 +27,9 @@ use crate::interrupt;
 use crate::machine::Machine;
 use crate::numbers::{real, whole};
 use crate::paragraph::paragraph;
-use crate::progress::quiet;
+use crate::progress::{quiet, say};
 use crate::usage::usage;
-use crate::{report, terminal};
+use crate::{report, terminal, untrained};
 use folder::Folder;
 use measure::{Measured, Measures};
 use progress::Progress;
@@ -60,6 +61,10 @@ pub struct QuickstartArgs {
     /// Pass X times over the pairs
     #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = real)]
     epochs: f64,
+    /// Then train policies by PPO and DPO, with and without bounds: in five worlds (full), in a small one to see that all
+    /// runs (quick), or not at all (none)
+    #[arg(long, value_name = "SIZE", default_value = "full")]
+    policies: policies::Size,
     #[command(flatten)]
     machine: Machine,
 }
@@ -74,12 +79,12 @@ struct Report<'a> {
     labellers: &'a Measures,
 }
 
-/// Generates the world, trains the models and prints them side by side.
+/// Generates the world, trains the models and prints them side by side; then trains policies by the program's own verbs.
 ///
 /// # Errors
 /// Invalid options, a folder that is not a quickstart's, interruption, training errors.
-pub fn run(args: &QuickstartArgs) -> Result<()> {
-    terminal::result(&play(args, interrupt::flag()?, quiet())?)
+pub fn run(args: &QuickstartArgs, command: &Command) -> Result<()> {
+    terminal::result(&play(args, Some(command), interrupt::flag()?, quiet())?)
 }
 
 impl QuickstartArgs {
@@ -91,8 +96,8 @@ impl QuickstartArgs {
     }
 }
 
-/// Does everything, and returns the text to print.
-fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String> {
+/// Does everything, and returns the text to print. Policies need the program's command line.
+fn play(args: &QuickstartArgs, command: Option<&Command>, stop: &AtomicBool, quiet: bool) -> Result<String> {
     let began = Instant::now();
     usage(args.check())?;
     let backend = args.machine.open()?;
@@ -101,7 +106,8 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
     let folder = Folder::claim(&args.output, &MODELS.map(|(name, _)| name), &settings)?;
     let world = World::new(seed, args.pairs);
     folder.write_world(&world)?;
-    let tokenizer = untrained::write(&*backend, &world, seed, &folder.base())?;
+    let texts = || world.train.iter().flat_map(|pair| [&pair.prompt, &pair.chosen, &pair.rejected]);
+    let tokenizer = untrained::write(&*backend, texts().map(String::as_str), seed, &folder.base())?;
     let padding = Padding::of(&ModelConfig::from_dir(&folder.base())?, &tokenizer).id;
     let encoded = |path: &Path| encoded(path, &tokenizer, padding);
     let (train, test) = (encoded(&folder.train())?, encoded(&folder.test())?);
@@ -137,15 +143,28 @@ fn play(args: &QuickstartArgs, stop: &AtomicBool, quiet: bool) -> Result<String>
         labellers: &labellers,
     };
     folder.write_report(&report)?;
-    report::write(&folder.page(), page::document(&models, &labellers, LEGEND));
+    let page = || page::document(&models, &labellers, LEGEND);
+    report::write(&folder.page(), page());
     folder.still_there()?;
-    let mut text =
-        format!("\n{} held-out pairs, {:.0} s in all\n", test.len(), began.elapsed().as_secs_f64());
-    text.push_str(&show::table(&models, &labellers));
+    let mut text = show::table(&models, &labellers);
     text.push_str(&paragraph("", LEGEND));
-    text.extend(show::reading(&models, &labellers).iter().map(|said| paragraph("* ", said)));
-    text.push_str(&next(&folder, &args.output));
-    Ok(text)
+    let mut reading = show::reading(&models, &labellers).into_iter();
+    let mut first: Vec<String> = reading.next().into_iter().collect();
+    text.extend(reading.map(|said| paragraph("* ", &said)));
+    if let (Some(command), false) = (command, args.policies == policies::Size::None) {
+        say(&format!("{:.0} s so far; policies follow", began.elapsed().as_secs_f64()));
+        let played = policies::play(args.policies, &folder, command)?;
+        report::write(&folder.page(), page().map(|page| policies::beside(page, &played)));
+        folder.still_there()?;
+        first.extend(policies::learned(&played));
+        text.push_str(&policies::text(&played));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let mut all = format!("\n{} held-out pairs, {seconds:.0} s in all\n", test.len());
+    all.extend(first.iter().map(|said| paragraph("", said)));
+    all.push_str(&text);
+    all.push_str(&next(&folder, &args.output));
+    Ok(all)
 }
 
 fn encoded(path: &Path, tokenizer: &Tokenizer, padding: Option<u32>) -> Result<Vec<EncodedSet>> {

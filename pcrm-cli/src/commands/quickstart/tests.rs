@@ -26,7 +26,7 @@ fn a_small_run_leaves_what_it_promises() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out");
     let args = args(&output, &["--seed", "3"]);
-    let text = play(&args, &AtomicBool::new(false), true).unwrap();
+    let text = play(&args, None, &AtomicBool::new(false), true).unwrap();
     let read =
         || -> Value { serde_json::from_slice(&fs::read(output.join("report.json")).unwrap()).unwrap() };
     let first = read();
@@ -46,7 +46,7 @@ fn a_small_run_leaves_what_it_promises() {
     }
 
     fs::write(output.join("notes.txt"), "mine").unwrap();
-    play(&args, &AtomicBool::new(false), true).unwrap();
+    play(&args, None, &AtomicBool::new(false), true).unwrap();
     assert!(output.join("notes.txt").exists());
     let second = read();
     for model in 0..MODELS.len() {
@@ -59,7 +59,7 @@ fn a_small_run_leaves_what_it_promises() {
 fn other_folders_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.tex"), "all of it").unwrap();
-    let error = play(&args(dir.path(), &[]), &AtomicBool::new(false), true).unwrap_err().to_string();
+    let error = play(&args(dir.path(), &[]), None, &AtomicBool::new(false), true).unwrap_err().to_string();
     assert!(error.contains("choose another folder"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
@@ -69,9 +69,9 @@ fn other_folders_are_left_alone() {
 fn stopping_is_said_and_can_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let args = args(dir.path(), &[]);
-    let error = play(&args, &AtomicBool::new(true), true).unwrap_err();
+    let error = play(&args, None, &AtomicBool::new(true), true).unwrap_err();
     assert!(format!("{error:#}").contains("none: stopped after step 1;"), "{error:#}");
-    play(&args, &AtomicBool::new(false), true).unwrap();
+    play(&args, None, &AtomicBool::new(false), true).unwrap();
 }
 
 /// Protects: numbers that cannot be meant are refused with what was expected.
@@ -85,7 +85,7 @@ fn impossible_options_are_refused() {
         let output = dir.path().to_str().unwrap();
         let all = ["quickstart", "--output", output];
         let args = Alone::parse_from(all.iter().chain(&more)).args;
-        assert_eq!(play(&args, &AtomicBool::new(false), true).unwrap_err().to_string(), expected);
+        assert_eq!(play(&args, None, &AtomicBool::new(false), true).unwrap_err().to_string(), expected);
     }
 }
 

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_eval::study::curve::{self, Point};
-use pcrm_eval::study::measures::{Scored, measures};
+use pcrm_eval::study::measures::{Scored, measures, win_rate};
 use pcrm_eval::study::plan::{follow_of, model_of, slug};
 use pcrm_eval::study::recipe::{Arm, Follow, Verb};
 use pcrm_eval::study::results::{Sample, WorldFound};
 use pcrm_eval::study::{Cell, Plan, Recipe};
-use pcrm_eval::worlds::{Carried, Likeness, World};
+use pcrm_eval::worlds::{Asked, Carried, Likeness, World};
+use pcrm_rl::online::{CHANGES, Change};
 use serde_json::Value;
 
 use super::runner::State;
@@ -195,6 +196,9 @@ impl Collector<'_> {
             });
         }
         curve::figures(&points, &follow.kl).into_iter().for_each(|(name, value)| add(name, value));
+        if let Some(rate) = win_rate(&before_and_after(&place.join(CHANGES))?) {
+            add("win_rate".to_owned(), rate);
+        }
         cell.courses.insert(follow.name.clone(), points);
         Ok(())
     }
@@ -226,6 +230,12 @@ impl Collector<'_> {
             cell.figures.extend(
                 one.and_then(|point| point["score"]["value"].as_f64()).map(|mean| ("truth".to_owned(), mean)),
             );
+            let baseline = format!("{folder}/answers-of-{}", slug(&self.recipe.baseline));
+            if baseline != answers && self.is_done(&baseline) {
+                let truths = |name: &str| truths_of_samples(&self.output.join(name).join("samples.jsonl"));
+                let pairs: Vec<(f64, f64)> = truths(&baseline)?.into_iter().zip(truths(&answers)?).collect();
+                cell.figures.extend(win_rate(&pairs).map(|rate| ("win_rate".to_owned(), rate)));
+            }
         }
         Ok(())
     }
@@ -247,6 +257,25 @@ pub fn worlds(plan: &Plan) -> Result<Vec<WorldFound>> {
         Ok(WorldFound { name: name.to_owned(), about: about.to_owned(), carried })
     };
     names.into_iter().map(found).collect()
+}
+
+/// The true rewards of answers to the same prompts before and after training.
+fn before_and_after(path: &Path) -> Result<Vec<(f64, f64)>> {
+    let mut asked: HashMap<String, Option<Asked>> = HashMap::new();
+    let mut pairs = Vec::new();
+    for line in lines(path)? {
+        let change: Change = serde_json::from_value(line).with_context(|| path.display().to_string())?;
+        let asked = asked.entry(change.prompt).or_insert_with_key(|prompt| Asked::of_prompt(prompt));
+        let of = asked.as_ref().with_context(|| format!("{}: a prompt of no world", path.display()))?;
+        pairs.push((of.true_reward(&change.before), of.true_reward(&change.after)));
+    }
+    Ok(pairs)
+}
+
+/// The true rewards of answers whose score is the truth, in the order of prompts and samples.
+fn truths_of_samples(path: &Path) -> Result<Vec<f64>> {
+    let score = |line: Value| line["score"].as_f64().with_context(|| format!("{}: no score", path.display()));
+    lines(path)?.into_iter().map(score).collect()
 }
 
 fn read_pairs(path: &Path) -> Result<Vec<Pair>> {

@@ -24,6 +24,7 @@ use crate::progress::say;
 use crate::terminal;
 use crate::usage::usage;
 use runner::Runner;
+pub use write::Written;
 
 /// Options of `pcrm study`.
 #[derive(Debug, Clone, Args)]
@@ -84,33 +85,80 @@ pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
         return terminal::result(usage(text)?);
     }
     let name = args.recipe.as_deref().context("RECIPE")?;
-    let recipe = usage(recipes::read(name))?;
-    let size = recipe.size(args.quick);
-    let seeds = args.seeds.unwrap_or(size.seeds);
-    let left_out = usage(checked(&recipe, size, name, command))?;
-    let skipped: Vec<String> = left_out.iter().map(|(arm, _)| arm.clone()).collect();
-    let plan = Plan::of(&recipe, size, seeds, &skipped);
+    let study = Chosen::of(name, (args.quick, args.seeds, args.jobs), command)?;
     if args.plan {
-        return terminal::result(&(introduction(&recipe, &plan, seeds, &left_out) + &listing(&plan)));
+        return terminal::result(&(study.introduction() + &listing(&study.plan)));
     }
     let output = args.output.as_deref().context("--output")?;
-    let held = FolderLock::take(output).context("--output")?;
-    sweep_own(output)?;
-    claim(output, &recipe, args.quick)?;
-    say(&introduction(&recipe, &plan, seeds, &left_out));
-    let study = write::Study { recipe: &recipe, quick: args.quick, seeds, plan: &plan, left_out: &left_out };
-    let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let mut runner = Runner::new(output, &plan, jobs)?;
-    let ended = runner.run(|state| study.write(output, state).map(drop));
-    let page = study.write(output, runner.state())?;
-    held.still_there().context("--output")?;
-    ended?;
-    let failed = runner.state().failed.len();
-    terminal::result(&page)?;
+    let played = study.play(output)?;
+    terminal::result(&played.written.text)?;
     say(&format!("report: {}", output.join(crate::report::FILE).display()));
-    match failed {
+    match played.failed {
         0 => Ok(()),
         failed => bail!("{failed} runs failed; the report says which, and the same command tries them again"),
+    }
+}
+
+/// A study with its size and its plan.
+pub struct Chosen {
+    recipe: Recipe,
+    quick: bool,
+    seeds: u64,
+    jobs: usize,
+    plan: Plan,
+    left_out: Vec<(String, String)>,
+}
+
+/// A study that was run.
+pub struct Played {
+    /// Its report.
+    pub written: Written,
+    /// The runs that failed.
+    pub failed: usize,
+}
+
+impl Chosen {
+    /// Plans a recipe by name or path: its smaller sizes with `quick`, the recipe's seeds and a job a core where no numbers
+    /// are given.
+    ///
+    /// # Errors
+    /// A recipe that cannot be read, options that a verb does not have.
+    pub fn of(
+        name: &str,
+        (quick, seeds, jobs): (bool, Option<u64>, Option<usize>),
+        command: &Command,
+    ) -> Result<Self> {
+        let recipe = usage(recipes::read(name))?;
+        let size = recipe.size(quick);
+        let seeds = seeds.unwrap_or(size.seeds);
+        let left_out = usage(checked(&recipe, size, name, command))?;
+        let skipped: Vec<String> = left_out.iter().map(|(arm, _)| arm.clone()).collect();
+        let plan = Plan::of(&recipe, size, seeds, &skipped);
+        let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        Ok(Self { recipe, quick, seeds, jobs, plan, left_out })
+    }
+
+    /// Runs what is not done yet in this folder, and writes the report there.
+    ///
+    /// # Errors
+    /// A folder of another study, runs that others need and that fail, Ctrl-C.
+    pub fn play(&self, output: &Path) -> Result<Played> {
+        let held = FolderLock::take(output).context("--output")?;
+        sweep_own(output)?;
+        claim(output, &self.recipe, self.quick)?;
+        say(&self.introduction());
+        let Self { recipe, quick, seeds, plan, left_out, .. } = self;
+        let study = write::Study { recipe, quick: *quick, seeds: *seeds, plan, left_out };
+        let mut runner = Runner::new(output, plan, self.jobs)?;
+        let ended = runner.run(|state| study.write(output, state).map(drop));
+        let written = study.write(output, runner.state())?;
+        held.still_there().context("--output")?;
+        ended?;
+        Ok(Played { written, failed: runner.state().failed.len() })
+    }
+
+    fn introduction(&self) -> String {
+        introduction(&self.recipe, &self.plan, self.seeds, &self.left_out)
     }
 }
 

@@ -9,13 +9,15 @@ use pcrm_eval::study::Recipe;
 use crate::paragraph::paragraph;
 
 /// The recipes by name.
-const RECIPES: [(&str, &str); 6] = [
+const RECIPES: [(&str, &str); 8] = [
     ("ablation", include_str!("../../../../recipes/studies/ablation.toml")),
     ("sensitivity", include_str!("../../../../recipes/studies/sensitivity.toml")),
     ("dpo", include_str!("../../../../recipes/studies/dpo.toml")),
     ("strength", include_str!("../../../../recipes/studies/strength.toml")),
     ("domains", include_str!("../../../../recipes/studies/domains.toml")),
     ("over-optimisation", include_str!("../../../../recipes/studies/over-optimisation.toml")),
+    ("quickstart", include_str!("../../../../recipes/studies/quickstart.toml")),
+    ("quickstart-dpo", include_str!("../../../../recipes/studies/quickstart-dpo.toml")),
 ];
 
 /// The text of a built-in recipe.

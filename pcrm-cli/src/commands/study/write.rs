@@ -4,12 +4,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use pcrm_core::disk::whole;
+use pcrm_eval::study::learned::learned;
 use pcrm_eval::study::{Outcome, Plan, Recipe, Results, markdown, page};
 use serde_json::json;
 
 use super::collect::{self, Collector};
 use super::runner::State;
-use crate::report;
+use crate::report::{self, Document};
 
 /// The file of the results.
 const RESULTS: &str = "study.json";
@@ -25,9 +26,19 @@ pub struct Study<'a> {
     pub left_out: &'a [(String, String)],
 }
 
+/// The report of a study.
+pub struct Written {
+    /// As Markdown.
+    pub text: String,
+    /// The two or three sentences that it begins with.
+    pub learned: Vec<String>,
+    /// As a page.
+    pub page: Document,
+}
+
 impl Study<'_> {
-    /// Reads what is done and writes the three files; returns the report as text.
-    pub fn write(&self, output: &Path, state: &State) -> Result<String> {
+    /// Reads what is done and writes the three files.
+    pub fn write(&self, output: &Path, state: &State) -> Result<Written> {
         let collector = Collector { recipe: self.recipe, plan: self.plan, state, output };
         let mut failed = state.failed.clone();
         failed.sort_by_key(|(name, _)| self.plan.jobs.iter().position(|job| job.name == *name));
@@ -47,7 +58,9 @@ impl Study<'_> {
         let text = markdown::text(&results, &outcome);
         whole::write_json(&output.join(RESULTS), &json!({ "results": results, "outcome": outcome }))?;
         whole::write(&output.join(MARKDOWN), text.as_bytes())?;
-        report::write(&output.join(report::FILE), Ok(page::document(&results, &outcome)));
-        Ok(text)
+        let page = page::document(&results, &outcome);
+        let learned = learned(&results, &outcome);
+        report::write(&output.join(report::FILE), Ok(page.clone()));
+        Ok(Written { text, learned, page })
     }
 }

@@ -1,0 +1,65 @@
+//! The second act of the quickstart: policies by reward models with and without bounds, and by DPO with and without, as two
+//! built-in studies.
+
+use anyhow::Result;
+use clap::{Command, ValueEnum};
+
+use super::folder::Folder;
+use crate::commands::study::{Chosen, Played};
+use crate::paragraph::paragraph;
+use crate::report::Document;
+use crate::report::document::{Block, Section};
+
+/// The studies: their recipe, and their folder in that of the quickstart.
+const STUDIES: [(&str, &str); 2] = [("quickstart", "ppo"), ("quickstart-dpo", "dpo")];
+
+/// How much is done with policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// Five worlds.
+    Full,
+    /// One small world.
+    Quick,
+    /// Nothing.
+    None,
+}
+
+/// Runs the studies, one after the other.
+///
+/// # Errors
+/// Runs that others need and that fail, Ctrl-C.
+pub fn play(size: Size, folder: &Folder, command: &Command) -> Result<Vec<Played>> {
+    let play = |(recipe, place): (&str, &str)| {
+        Chosen::of(recipe, (size == Size::Quick, None, None), command)?.play(&folder.study(place))
+    };
+    STUDIES.into_iter().map(play).collect()
+}
+
+/// The first sentence of each study.
+pub fn learned(played: &[Played]) -> Vec<String> {
+    played.iter().filter_map(|study| study.written.learned.first().cloned()).collect()
+}
+
+/// All sentences of the studies.
+pub fn text(played: &[Played]) -> String {
+    let said = played.iter().flat_map(|study| study.written.learned.iter().skip(1));
+    let mut text: String = said.map(|said| paragraph("* ", said)).collect();
+    for study in played.iter().filter(|study| study.failed > 0) {
+        text.push_str(&paragraph(
+            "* ",
+            &format!("{}: {} runs failed", study.written.page.title, study.failed),
+        ));
+    }
+    text
+}
+
+/// The quickstart's page with the studies below.
+pub fn beside(mut page: Document, played: &[Played]) -> Document {
+    let said = learned(played).into_iter().map(Block::Text).collect();
+    page.sections.insert(1.min(page.sections.len()), Section::open("Policies", said));
+    for study in played {
+        page.sections.push(Section::open(study.written.page.title.clone(), Vec::new()));
+        page.sections.extend(study.written.page.sections.clone());
+    }
+    page
+}
