@@ -23,6 +23,7 @@ pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
             "is an error message of the Hub and not the file itself; download it again"
         }
         [b'P', b'K', 3 | 5, ..] => "is a zip archive, as torch.save writes them; expected safetensors",
+        _ if is_safetensors(head) => return None,
         [0x80, 2..=5, ..] => "is a Python pickle, as torch.save writes them; expected safetensors",
         [b'G', b'G', b'U', b'F', ..] => "is a GGUF file of llama.cpp; expected safetensors",
         [0x1f, 0x8b, ..] => "is compressed by gzip; unpack it first",
@@ -30,6 +31,11 @@ pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
         [] => "is empty",
         _ => return None,
     })
+}
+
+/// A length in eight bytes, the last four of them zero, before an object of JSON: its first bytes may be those of a pickle.
+fn is_safetensors(head: &[u8]) -> bool {
+    matches!(head, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
 /// Opens a regular file. A pipe or a device has no end that one could wait for.
@@ -91,9 +97,12 @@ mod tests {
         ] {
             assert!(named(head).is_some_and(|named| named.contains(said)), "{said}");
         }
-        for head in
-            [&b"{\"model_type\": \"llama\"}"[..], b"\x40\x1f\0\0\0\0\0\0{\"a\":{}}", b"\x80\0\0\0\0\0\0\0{"]
-        {
+        for head in [
+            &b"{\"model_type\": \"llama\"}"[..],
+            b"\x40\x1f\0\0\0\0\0\0{\"a\":{}}",
+            b"\x80\0\0\0\0\0\0\0{",
+            b"\x80\x02\0\0\0\0\0\0{\"a\"",
+        ] {
             assert_eq!(named(head), None);
         }
     }
