@@ -26,7 +26,7 @@ TABLE = Path(__file__).parent.parent / "pcrm-core" / "src" / "model" / "config_k
 # Shape of the model: pcrm guesses none of these.
 WANTED = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "n_embd", "n_layer", "n_head",
+    "n_embd", "n_layer", "n_head", "ffn_dim",
 }  # fmt: skip
 # Attributes and methods of config objects that no file sets, and fields of the multimodal gemma3 in gemma3's code.
 NOT_KEYS = {
@@ -53,6 +53,9 @@ def main():
     known_anywhere = {key for part in [every, *table.values()] for rows in part.values() for key in rows}
     problems = []
     for family, own in table.items():
+        if family not in CONFIG_MAPPING:
+            print(f"{family} is not part of transformers: its keys are those of its own code")
+            continue
         cls = CONFIG_MAPPING[family]
         known = set()
         for part in (own, every):
@@ -69,7 +72,7 @@ def main():
             if default != fields[key]:
                 problems.append(f"{family}: {key} left out is {fields[key]!r}, in the table {default!r}")
         for alias, name in own.get("aliases", {}).items():
-            if cls.attribute_map.get(alias) != name:
+            if cls.attribute_map.get(alias) != name and cls.attribute_map.get(name) != alias:
                 problems.append(f"{family}: {alias} is not another name of {name}")
     print(f"transformers {transformers.__version__}: {len(table)} families, {len(problems)} problems")
     for problem in problems:

@@ -15,8 +15,16 @@ use crate::subject::{Subject, every_backend, every_backend_with_bf16};
 use crate::support::{beside, check_norm, run_python};
 
 /// The adapters of `golden/adapters`, which PEFT made.
-const ADAPTERS: [&str; 6] =
-    ["gemma3-layers", "gpt2-patterns", "gpt_neox-reward", "llama-default", "qwen2-tied-head", "qwen3-reward"];
+const ADAPTERS: [&str; 8] = [
+    "gemma3-layers",
+    "gpt2-patterns",
+    "gpt_neox-reward",
+    "llama-default",
+    "olmo2-reward",
+    "phi3-fused",
+    "qwen2-tied-head",
+    "qwen3-reward",
+];
 
 /// A model of either sort, as adapters see it.
 enum Model {

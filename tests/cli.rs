@@ -325,7 +325,7 @@ fn wrong_models_are_told_by_file() -> Result<()> {
     world.write("strange/config.json", "{\"model_type\": \"mamba\"}")?;
     world.refuses(
         &train("strange"),
-        &["strange/config.json", "mamba", "gemma3_text, gpt2, gpt_neox, llama, mistral, qwen2, qwen3"],
+        &["strange/config.json", "mamba", "gemma3_text, glm4, gpt2, gpt_neox, granite, internlm2, llama"],
     )?;
     world.refuses(&train("absent"), &["absent"])?;
     ensure!(!world.path("x").exists(), "a refused run left a folder");

@@ -198,7 +198,8 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                 random(&[rows, kv_heads, dim], 3)?,
             ];
             let qkv = [upload(&qkv[0])?, upload(&qkv[1])?, upload(&qkv[2])?];
-            let how = Attention { scale: 0.35, mask: Mask::Causal { window: None }, queries: None };
+            let how =
+                Attention { scale: 0.35, cap: None, mask: Mask::Causal { window: None }, queries: None };
             let packed = qkv[0].kernels().attention(qkv.each_ref(), &shared.clone().into(), &how)?;
             let prompt_rows = 9..9 + prompt;
             let alone_rows = |answer: std::ops::Range<usize>| -> Result<[Tensor; 3]> {
@@ -231,7 +232,7 @@ fn a_text_under_a_full_mask_has_the_same_bits_beside_others() -> Result<()> {
     every_backend(|backend| {
         let lengths = [1, 5, 9, 30, 63, 64, 65, 8, 300, 2];
         let flat = tree(&lengths.map(|length| (length, None)))?;
-        let how = Attention { scale: 0.35, mask: Mask::Full, queries: None };
+        let how = Attention { scale: 0.35, cap: None, mask: Mask::Full, queries: None };
         for (heads, kv_heads, dim) in [(12, 12, 32), (4, 2, 8), (4, 2, 6), (3, 1, 80)] {
             let upload = |heads: usize, seed| -> Result<Tensor> {
                 Ok(backend.upload(&random(&[flat.rows(), heads, dim], seed)?, DType::F32)?)

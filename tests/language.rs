@@ -11,16 +11,32 @@ use crate::subject::every_backend;
 use crate::support::{beside, run_python};
 
 /// A model of each way of naming, tying and storing weights.
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 25] = [
+    "cohere2",
+    "gemma",
+    "gemma2",
     "gemma3",
     "gemma3-linear",
+    "glm4",
     "gpt2",
     "gpt_neox",
+    "granite",
     "llama",
     "llama-tied-linear",
+    "ministral",
     "mistral-window",
+    "mixtral",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "phi3",
+    "phi3-long",
     "qwen2",
+    "qwen2_moe",
     "qwen3-yarn",
+    "qwen3_moe",
+    "smollm3",
 ];
 
 fn sequence() -> Packed {

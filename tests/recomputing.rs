@@ -14,8 +14,20 @@ use serde_json::json;
 use crate::subject::{Subject, every_backend};
 use crate::support::beside;
 
-const FAMILIES: [&str; 7] =
-    ["gemma3", "gpt2", "gpt_neox", "llama-dynamic", "mistral-window", "qwen2", "qwen3"];
+const FAMILIES: [&str; 12] = [
+    "cohere2",
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "gpt_neox",
+    "llama-dynamic",
+    "mistral-window",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+];
 
 /// A prompt with two answers and a text.
 fn batch() -> Result<Packed> {

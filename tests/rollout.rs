@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::kernels::{Composed, Draw, Filters};
+use pcrm_core::model::lora::Modules;
 use pcrm_core::model::{LanguageModel, LoraConfig, ModelConfig, TokenQuestions};
 use pcrm_core::{Backend, DType, Kernels, Packed};
 use pcrm_rl::rollout::{Budget, Engine, Finish, Progress, Prompt, Sample, Sampling, Stop, Watch};
@@ -13,18 +14,36 @@ use crate::subject::{Subject, every_backend};
 use crate::support::{beside, random};
 
 /// A model of each way of turning positions, sharing heads and looking back.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 25] = [
+    "cohere2",
+    "gemma",
+    "gemma2",
     "gemma3",
     "gemma3-linear",
+    "glm4",
     "gpt2",
     "gpt_neox-yarn",
+    "granite",
     "llama",
     "llama-tied-linear",
-    "mistral-window",
-    "qwen2-window",
-    "qwen3-yarn",
     "llama3",
+    "ministral",
+    "mistral-window",
+    "mixtral",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "phi3",
+    "qwen2-window",
+    "qwen2_moe",
+    "qwen3-yarn",
+    "qwen3_moe",
+    "smollm3",
 ];
+
+/// Of those, models with adapters on every linear layer: each way of projecting, and experts.
+const ADAPTED: [&str; 7] = ["gemma2", "glm4", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3_moe"];
 
 /// Collects samples by prompt.
 #[derive(Default)]
@@ -44,7 +63,8 @@ fn load(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
 
 /// A model with adapters that change what it computes.
 fn adapted(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
-    let config = LoraConfig { r: 4, ..LoraConfig::default() };
+    let targets = Some(Modules::Pattern("all-linear".to_owned()));
+    let config = LoraConfig { r: 4, target_modules: targets, ..LoraConfig::default() };
     let model = load(backend, family)?.with_adapters(config, Path::new("base"), 3)?;
     for (at, (_, param)) in model.params().iter_trained().enumerate() {
         param.assign(&param.constant(&random(&param.shape(), at as u64)?)?)?;
@@ -114,7 +134,7 @@ fn check(subject: &Subject, what: &str, got: &[Vec<Sample>], want: &[Vec<Sample>
 fn sampled_tokens_have_the_log_probabilities_of_training() -> Result<()> {
     every_backend(|backend| {
         for (family, with_adapters) in
-            FAMILIES.into_iter().map(|family| (family, false)).chain([("qwen2", true)])
+            FAMILIES.into_iter().map(|family| (family, false)).chain(ADAPTED.map(|family| (family, true)))
         {
             let model = if with_adapters { adapted(backend, family)? } else { load(backend, family)? };
             let answer = 24;

@@ -82,7 +82,7 @@ fn formula(name: &str, shape: &[usize], gemma: bool) -> Vec<f32> {
 /// The files of a reward model by the formula.
 fn tensors(config: &Map<String, Value>) -> Result<Tensors> {
     let config = ModelConfig::from_json(config.clone(), Path::new("config.json"))?;
-    let gemma = config.family.model_type == "gemma3_text";
+    let gemma = config.family.model_type.starts_with("gemma");
     let stored = parameters(&config, &[Head::Score]).into_iter().map(|parameter| {
         let mut shape = parameter.shape;
         if parameter.transposed {
@@ -468,6 +468,89 @@ fn quantised_weights_and_adapters_are_named() -> Result<()> {
     })
 }
 
+/// Protects: heads under the names of OpenRLHF and InternLM2 count where config.json says that the checkpoint is a reward
+/// model, and give the scores of `score.weight`; one with a bias does not, and a gating network is refused by name.
+#[test]
+fn heads_of_published_reward_models_are_read() -> Result<()> {
+    let (config, want) = Golden::open()?.base("llama")?;
+    let plain = tensors(&config)?;
+    let under = |name: &str| {
+        let mut other = plain.clone();
+        if let Some(head) = other.remove("score.weight") {
+            other.insert(name.to_owned(), head);
+        }
+        other
+    };
+    let named = |key: &str, value: Value| {
+        let mut other = config.clone();
+        other.insert(key.to_owned(), value);
+        other
+    };
+    every_backend(|backend| {
+        for (key, value, head) in [
+            ("architectures", json!(["LlamaForRewardModel"]), "value_head.weight"),
+            ("architectures", json!(["RewardModel"]), "value_head.weight"),
+            ("architectures", json!(["InternLM2ForRewardModel"]), "v_head.weight"),
+            ("value_head_prefix", json!("judge"), "judge.weight"),
+            ("value_head_prefix", json!("score"), "score.weight"),
+        ] {
+            check(backend, head, (&named(key, value), &under(head)), Ok(&want))?;
+        }
+        let reward = named("architectures", json!(["LlamaForRewardModel"]));
+        let mut biased = under("value_head.weight");
+        biased.insert("value_head.bias".into(), Stored::zeros("F32", &[1]));
+        check(backend, "a bias", (&reward, &biased), Err(&["score.weight [1, 32]", "value_head.weight"]))?;
+        let mixed = named("architectures", json!(["LlamaForRewardModelWithGating"]));
+        check(
+            backend,
+            "a gate",
+            (&mixed, &plain),
+            Err(&["LlamaForRewardModelWithGating", "gating network"]),
+        )?;
+        Ok(())
+    })
+}
+
+/// Protects: a model with a token of its own for scores reads them there, whether the sequence has it or not, in shared
+/// trees too; an id that it lacks is refused.
+#[test]
+fn scores_are_read_at_the_token_that_a_model_names() -> Result<()> {
+    let (config, _) = Golden::open()?.base("llama")?;
+    let weights = tensors(&config)?;
+    let mut closing = config.clone();
+    closing.insert("reward_token_id".into(), json!(9));
+    let root = tempfile::tempdir()?;
+    write(&root.path().join("plain"), &config, &weights)?;
+    write(&root.path().join("closing"), &closing, &weights)?;
+    closing.insert("reward_token_id".into(), json!(384));
+    write(&root.path().join("beyond"), &closing, &weights)?;
+    every_backend(|backend| {
+        let load = |name: &str| RewardModel::load(backend, &root.path().join(name), DType::F32);
+        let (plain, closing) = (load("plain")?, load("closing")?);
+        let mut with = Packed::default();
+        let mut rows = Vec::new();
+        for ids in [&[5, 6, 7, 9][..], &[5, 6, 8, 3, 9], &[4, 9]] {
+            with.push(ids, None)?;
+            rows.push(with.ids.len() - 1);
+        }
+        let want = plain.scores(&with, &rows)?.read()?.into_f32();
+        let mut without = Packed::default();
+        let prompt = without.push(&[5, 6], None)?;
+        without.push(&[7, 9], Some(prompt))?;
+        without.push(&[8, 3], Some(prompt))?;
+        without.push(&[4], None)?;
+        let got = closing.scores(&without, &[3, 5, 6])?.read()?.into_f32();
+        backend.check_same("scores", &got, &want)?;
+        let inside = closing.scores(&without, &[0]).map(drop).map_err(|error| error.to_string());
+        ensure!(inside.is_err_and(|error| error.contains("ends no sequence")));
+        let beyond = load("beyond").map(drop).map_err(|error| error.to_string());
+        ensure!(
+            beyond.is_err_and(|error| error.contains("reward_token_id is 384; expected an id below 384"))
+        );
+        Ok(())
+    })
+}
+
 /// Protects: every verb that scores refuses a model without its head, and training says that it draws one.
 #[test]
 fn no_verb_scores_with_a_random_head() -> Result<()> {
@@ -530,7 +613,7 @@ fn what_is_no_model_is_named() -> Result<()> {
         r#"{"peft_type": "LORA", "base_model_name_or_path": "org/base"}"#,
     )?;
     make("multimodal")?;
-    world.write("multimodal/config.json", r#"{"model_type": "gemma3", "text_config": {}}"#)?;
+    world.write("multimodal/config.json", r#"{"model_type": "qwen2_vl", "text_config": {}}"#)?;
     for (model, parts) in [
         ("/nope", &["/nope: no such folder"][..]),
         ("./runs", &["no such folder"]),
@@ -540,7 +623,7 @@ fn what_is_no_model_is_named() -> Result<()> {
         ("pickled", &["pytorch_model.bin is there", "save_pretrained"]),
         ("beside", &["PEFT adapter (LORA) beside full weights"]),
         ("adapter", &["is a PEFT adapter (LORA) of org/base", "pcrm merge"]),
-        ("multimodal", &["text part of a multimodal checkpoint", "gemma3_text", "ARCHITECTURE.md"]),
+        ("multimodal", &["text part of this multimodal checkpoint", "gemma3_text", "ARCHITECTURE.md"]),
     ] {
         for verb in ["score --data test.jsonl", "reward --data train.jsonl --max-steps 1 --output no"] {
             world.refuses(&format!("{verb} --model {model}"), parts)?;

@@ -66,6 +66,9 @@ impl Kernels for DeviceKernels {
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         const OP: &str = "attention";
         let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
+        if how.cap.is_some() {
+            return composed::attention(qkv, tree, how);
+        }
         let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
         let plan = Plan::shared(tree, how, sizes, qkv[0].downcast::<CandleTensor>(OP, NAME)?.value.device());
         attend(qkv, plan.map_err(Error::backend(NAME, OP))?)

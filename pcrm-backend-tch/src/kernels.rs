@@ -70,6 +70,10 @@ impl Kernels for TchKernels {
         let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
         let sizes = Sizes { heads, kv_heads, dim: qkv[0].shape()[2] };
         let operands = operands::attention::<TchTensor>(NAME, qkv)?;
+        // libtorch's own kernels, which attend off the CPU, know no bound of scores.
+        if how.cap.is_some() && operands[0].value.device() != Device::Cpu {
+            return composed::attention(qkv, tree, how);
+        }
         let inputs = operands.map(|operand| operand.value.shallow_clone());
         let (value, saved) = attention::forward(inputs.each_ref(), tree, how, sizes, keeps(&operands))?;
         Ok(record(value, &operands, move |gradient, _| match saved {

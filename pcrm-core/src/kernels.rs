@@ -20,8 +20,10 @@ use crate::tensor::{Tensor, Unary};
 /// How rows attend.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention<'a> {
-    /// What q·k is multiplied with, 1/√dim in all families served.
+    /// What q·k is multiplied with.
     pub scale: f64,
+    /// Scores s, after the factor, become c·tanh(s / c) (Gemma 2, arXiv 2408.00118); `None`: they stay as they are.
+    pub cap: Option<f64>,
     /// Which rows each sees.
     pub mask: Mask,
     /// The rows of the tree that ask, ascending; q has these rows alone. `None`: all of them. The last layer of a

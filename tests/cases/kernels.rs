@@ -152,7 +152,9 @@ pub fn attention() -> Result<Vec<Case>> {
             for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(6) }, Mask::Full] {
                 let rows = tree.rows();
                 let asked: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
-                for asked in [None, Some(asked)] {
+                for (asked, cap) in
+                    [(None, None), (Some(asked.clone()), None), (None, Some(1.5)), (Some(asked), Some(3.0))]
+                {
                     let queries = asked.as_ref().map_or(rows, Vec::len);
                     let inputs = [
                         random(&[queries, heads, 8], 1)?,
@@ -160,11 +162,12 @@ pub fn attention() -> Result<Vec<Case>> {
                         random(&[rows, kv_heads, 8], 3)?,
                     ];
                     let which = if asked.is_some() { "some" } else { "all" };
-                    let name =
-                        format!("attention, {name}, {heads}/{kv_heads} heads, {mask:?}, {which} queries");
+                    let name = format!(
+                        "attention, {name}, {heads}/{kv_heads} heads, {mask:?}, {which} queries, cap {cap:?}"
+                    );
                     let tree = tree.clone();
                     cases.push(Case::new(name, inputs, LONG, move |k, x| {
-                        let how = Attention { scale: 0.7, mask, queries: asked.as_deref() };
+                        let how = Attention { scale: 0.7, cap, mask, queries: asked.as_deref() };
                         k.attention([&x[0], &x[1], &x[2]], &tree.clone().into(), &how)
                     }));
                 }
@@ -201,11 +204,12 @@ pub fn empty() -> Result<Vec<Case>> {
             Ok(k.token_stats(&x[0], &x[1], &Ask::log_probs(&[], &[]))?.log_probs)
         }),
         new("attention", vec![wide.clone(), wide.clone(), wide.clone()], |k, x| {
-            let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: None };
+            let how = Attention { scale: 0.7, cap: None, mask: Mask::Causal { window: None }, queries: None };
             k.attention([&x[0], &x[1], &x[2]], &SequenceTree::default().into(), &how)
         }),
         new("attention with queries", vec![wide, heads.clone(), heads], |k, x| {
-            let how = Attention { scale: 0.7, mask: Mask::Causal { window: None }, queries: Some(&[]) };
+            let how =
+                Attention { scale: 0.7, cap: None, mask: Mask::Causal { window: None }, queries: Some(&[]) };
             k.attention([&x[0], &x[1], &x[2]], &SequenceTree::sequence(3)?.into(), &how)
         }),
     ])

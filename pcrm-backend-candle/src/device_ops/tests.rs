@@ -243,7 +243,7 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
                 (full, Some(&thirds)),
             ] {
                 let queries = queries.map(Vec::as_slice);
-                let how = Attention { scale: 0.7, mask, queries };
+                let how = Attention { scale: 0.7, cap: None, mask, queries };
                 let qkv = [
                     random(&[queries.map_or(rows, <[usize]>::len), heads, 8], 1)?,
                     random(&[rows, kv_heads, 8], 2)?,
@@ -280,7 +280,7 @@ fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
         for tree in &trees {
             let masks = [Mask::Causal { window: None }, Mask::Causal { window: Some(2) }, Mask::Full];
             for (mask, scale) in [(masks[0], 0.7), (masks[1], 0.7), (masks[2], 0.7), (masks[0], 0.3)] {
-                let how = Attention { scale, mask, queries: None };
+                let how = Attention { scale, cap: None, mask, queries: None };
                 agree("attention", &qkv, &|k, x| k.attention([&x[0], &x[1], &x[2]], tree, &how))?;
             }
         }
@@ -299,7 +299,7 @@ fn blocks_of_like_size_are_computed_together() -> Result<()> {
         })
         .collect();
     let tree = tree(&parts)?;
-    let how = Attention { scale: 1.0, mask: Mask::Causal { window: None }, queries: None };
+    let how = Attention { scale: 1.0, cap: None, mask: Mask::Causal { window: None }, queries: None };
     let sizes = Sizes { kv_heads: 2, group: 7, dim: 64 };
     let plan = Plan::new(&tree, &how, sizes, Limits::GPU, &device()?);
     let plan = plan.map_err(Error::backend(NAME, "plan"))?;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::host::HostTensor;
-use crate::kernels::{Attention, BLOCK, CacheShape, CachedRow, CachedRows, LayerCache, Mask, PlannedTree};
+use crate::kernels::{Attention, BLOCK, CacheShape, CachedRow, CachedRows, LayerCache, PlannedTree};
 use crate::tensor::Tensor;
 use crate::tree::SequenceTree;
 
@@ -50,12 +50,12 @@ impl LayerCache for TensorCache {
         self.values.write_rows(slots, v)
     }
 
-    fn attend(&self, q: &Tensor, rows: &CachedRows, scale: f64, mask: Mask) -> Result<Tensor> {
-        self.shape.check_attend(q, rows, mask)?;
+    fn attend(&self, q: &Tensor, rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor> {
+        self.shape.check_attend(q, rows, how.mask)?;
         let gathered = Gathered::new(rows)?;
         let slots = q.constant(&HostTensor::indices(gathered.slots))?;
         let (k, v) = (self.keys.index_select(0, &slots)?, self.values.index_select(0, &slots)?);
-        let how = Attention { scale, mask, queries: Some(&gathered.queries) };
+        let how = Attention { queries: Some(&gathered.queries), ..*how };
         (self.attend)([q, &k, &v], &PlannedTree::new(gathered.tree), &how)
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt::Debug;
 
-use super::Mask;
+use super::{Attention, Mask};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -111,8 +111,9 @@ pub trait LayerCache: Debug + Send {
 
     /// Softmax attention of one row of every sequence over its keys, its own included: q `[rows, heads, dim]` →
     /// `[rows, heads, dim]`, as [`Kernels::attention`](super::Kernels::attention) computes it over the whole sequence.
+    /// `how` names no queries: all rows ask.
     ///
     /// # Errors
     /// As [`CacheShape::check_attend`]; a tensor of another backend.
-    fn attend(&self, q: &Tensor, rows: &CachedRows, scale: f64, mask: Mask) -> Result<Tensor>;
+    fn attend(&self, q: &Tensor, rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor>;
 }

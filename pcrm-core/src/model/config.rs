@@ -7,13 +7,19 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::model::disguise;
 use crate::model::families::{FAMILIES, UNSERVED};
-use crate::model::family::{Bias, Family, HeadDim, Positions, Qkv};
+use crate::model::family::{Bias, EmbeddingScale, Family, LogitScale, Parallel, Positions};
 use crate::model::fields::Fields;
 use crate::model::keys::FamilyKeys;
+use crate::model::mixture::Mixture;
+use crate::model::multimodal::{self, MULTIMODAL};
+use crate::model::published;
 use crate::model::quantised;
-use crate::model::rope::{Rope, Ropes};
+use crate::model::rope::Rope;
+use crate::model::sights::{head_dim, sights};
 use crate::model::types;
 use crate::tensor::Unary;
+
+pub use crate::model::sights::Sight;
 
 /// Input of a layer's feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +28,6 @@ pub enum Residual {
     Sequential,
     /// The same input as attention: x ← x + attention(x) + mlp(x).
     Parallel,
-}
-
-/// Attention of one layer: which rows see each other, and how strongly.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sight {
-    /// Only this many positions back, their own included (sliding window); `None`: all.
-    pub window: Option<usize>,
-    /// Rotary positions; `None` where they are learned.
-    pub rope: Option<Rope>,
-    /// Factor of q·k: 1/√head_dim unless the config says otherwise.
-    pub scale: f64,
 }
 
 /// The shape of a decoder. The original JSON is kept and written back with what changed.
@@ -64,8 +59,16 @@ pub struct ModelConfig {
     pub sights: Vec<Sight>,
     /// Order of a layer's sums.
     pub residual: Residual,
+    /// The factor of what layers add to the residual stream.
+    pub residual_scale: f64,
+    /// The factor of embeddings.
+    pub embedding_scale: f64,
+    /// The experts of the layers that have some.
+    pub mixture: Option<Mixture>,
     /// Whether the language-model head is the embedding.
     pub tied: bool,
+    /// The factor of a language model's logits, before the bound; scores have none.
+    pub logit_scale: f64,
     /// Bound c of a language model's logits, c·tanh(x/c); scores have none.
     pub logit_cap: Option<f64>,
     /// Bias on queries, keys, values.
@@ -79,11 +82,15 @@ pub struct ModelConfig {
     /// Padding id, which `transformers` never scores; `None` where the config has null or a negative id, so
     /// that the last token carries the score, whatever it is.
     pub pad: Option<u32>,
+    /// The token that ends every sequence of a reward model, where it says so: scores are read at it.
+    pub closing: Option<u32>,
     /// Number of labels that the config names; `None`: it names none.
     pub labels: Option<usize>,
+    /// The multimodal model that this is the text part of; `None`: it is a model of its own.
+    pub text_of: Option<&'static str>,
     /// Keys of the file that are neither read nor known to change no score.
     pub unknown_keys: Vec<String>,
-    /// The file as it was read.
+    /// The file as it was read; of a multimodal model, its text part.
     pub raw: Map<String, Value>,
 }
 
@@ -105,8 +112,14 @@ impl ModelConfig {
     /// # Errors
     /// As [`ModelConfig::from_dir`].
     pub fn from_json(raw: Map<String, Value>, path: &Path) -> Result<Self> {
+        let (raw, whole) = match multimodal::text_part(&raw, path)? {
+            Some((text, whole)) => (text, Some(whole.model_type)),
+            None => (raw, None),
+        };
         let mut config = Self::read(&raw, path)?;
+        config.text_of = whole;
         config.raw = raw;
+        config.closing = published::closing_token(&config, path)?;
         Ok(config)
     }
 
@@ -124,9 +137,9 @@ impl ModelConfig {
         let keys = &family.keys;
         let width = fields.positive(keys.width)?;
         let heads = fields.positive(keys.heads)?;
-        let kv_heads = match family.qkv {
-            Qkv::Separate(_) => fields.positive_or("num_key_value_heads", heads)?,
-            Qkv::Fused(_) | Qkv::FusedByHead(_) => heads,
+        let kv_heads = match keys.kv_heads {
+            Some(key) => fields.positive_or(key, heads)?,
+            None => heads,
         };
         if heads > width {
             return Err(fields.wrong(keys.heads, &format!("at most {width}, the width of the model")));
@@ -145,11 +158,15 @@ impl ModelConfig {
             Bias::Always => Ok(true),
             Bias::Flag(key) => fields.flag(key),
         };
-        let residual = match family.parallel.map_or(Ok(false), |key| fields.flag(key))? {
-            true => Residual::Parallel,
-            false => Residual::Sequential,
+        let residual = match family.parallel {
+            Parallel::Always => Residual::Parallel,
+            Parallel::Flag(key) if fields.flag(key)? => Residual::Parallel,
+            Parallel::Flag(_) | Parallel::Never => Residual::Sequential,
         };
         let (sights, unread) = sights(&fields, family, head_dim)?;
+        if fields.states("word_embed_proj_dim") && fields.positive("word_embed_proj_dim")? != width {
+            return Err(fields.wrong("word_embed_proj_dim", &format!("{width}, the width of the model")));
+        }
         unknown_keys.extend(unread);
         let labels = labels(&fields)?;
         if labels == Some(1) && fields.value("problem_type").as_str() == Some("single_label_classification") {
@@ -165,21 +182,39 @@ impl ModelConfig {
             head_dim,
             ffn,
             max_positions: fields.positive(keys.max_positions)?,
-            norm_eps: fields.number(keys.norm_eps)?,
-            activation: fields.activation(keys.activation)?,
+            norm_eps: keys.norm_eps.map_or(Ok(1e-5), |key| fields.number(key))?,
+            activation: match fields.activation(keys.activation)? {
+                Unary::Gelu if keys.gelu_is_tanh => Unary::GeluTanh,
+                activation => activation,
+            },
             sights,
             residual,
-            tied: fields.flag("tie_word_embeddings")?,
-            logit_cap: match fields.value("final_logit_softcapping") {
-                Value::Null => None,
-                _ => Some(fields.number("final_logit_softcapping")?),
+            residual_scale: family.residual_scale.map_or(Ok(1.0), |key| fields.number(key))?,
+            embedding_scale: match family.embedding_scale {
+                EmbeddingScale::One => 1.0,
+                EmbeddingScale::RootWidth => (width as f64).sqrt(),
+                EmbeddingScale::Key(key) => fields.number(key)?,
             },
+            mixture: family
+                .experts
+                .as_ref()
+                .map(|experts| Mixture::read(&fields, experts, layers))
+                .transpose()?,
+            tied: fields.flag("tie_word_embeddings")?,
+            logit_scale: match family.logit_scale {
+                LogitScale::One => 1.0,
+                LogitScale::Times(key) => fields.above_zero(key)?,
+                LogitScale::Over(key) => 1.0 / fields.above_zero(key)?,
+            },
+            logit_cap: fields.cap("final_logit_softcapping")?,
             qkv_bias: bias(family.biases.qkv)?,
             output_bias: bias(family.biases.output)?,
             mlp_bias: bias(family.biases.mlp)?,
-            initializer_range: fields.number("initializer_range")?,
+            initializer_range: fields.number(keys.deviation)?,
             pad: fields.token_id("pad_token_id")?,
+            closing: None,
             labels,
+            text_of: None,
             unknown_keys,
             raw: Map::new(),
         })
@@ -193,7 +228,7 @@ impl ModelConfig {
 
     /// Whether positions are learned, so that there are none beyond [`ModelConfig::max_positions`].
     pub fn has_learned_positions(&self) -> bool {
-        self.sights.iter().all(|sight| sight.rope.is_none())
+        matches!(self.family.positions, Positions::Learned { .. })
     }
 
     /// Whether `architectures` names a model with a head of scores or classes
@@ -246,59 +281,14 @@ fn family(raw: &Map<String, Value>, path: &Path) -> Result<&'static Family> {
     let found = raw.get("model_type").map_or("is missing".to_owned(), |value| format!("is {value}"));
     let advice = UNSERVED.iter().find(|(unserved, _)| name == Some(unserved));
     let advice = advice.map_or(String::new(), |(_, advice)| format!("; {advice}"));
+    let wholes: Vec<&str> = MULTIMODAL.iter().map(|whole| whole.model_type).collect();
     let message = format!(
-        "model_type {found}; expected one of {}{advice} (to add one, \
+        "model_type {found}; expected one of {}, or {} for their text part{advice} (to add one, \
          see \"A family of decoders\" in ARCHITECTURE.md)",
-        known.join(", ")
+        known.join(", "),
+        wholes.join(" and "),
     );
     Err(Error::file(path, message))
-}
-
-/// Width of a head.
-fn head_dim(fields: &Fields<'_>, family: &Family, width: usize, heads: usize) -> Result<usize> {
-    match family.head_dim {
-        HeadDim::Key => fields.positive_or("head_dim", width / heads),
-        HeadDim::Divided => {
-            if !width.is_multiple_of(heads) {
-                return Err(fields.wrong(family.keys.width, &format!("a multiple of {heads} heads")));
-            }
-            let given = fields.value("head_dim");
-            match given.is_null() || given.as_u64() == Some((width / heads) as u64) {
-                true => Ok(width / heads),
-                false => Err(fields.wrong("head_dim", &format!("{}, width / heads", width / heads))),
-            }
-        }
-    }
-}
-
-/// Attention of each layer, and the entries about positions that are not read.
-fn sights(fields: &Fields<'_>, family: &Family, head_dim: usize) -> Result<(Vec<Sight>, Vec<String>)> {
-    let windows = fields.windows(family.windows, fields.layers(family.keys.layers)?)?;
-    let max_positions = fields.positive(family.keys.max_positions)?;
-    let Ropes { far, near, unread } = match family.positions {
-        Positions::Learned(_) => Ropes::none(),
-        Positions::Rotary => Ropes::whole(fields, head_dim, max_positions)?,
-        Positions::PartialRotary => Ropes::partial(fields, head_dim, max_positions)?,
-        Positions::LocalRotary => Ropes::by_layer(fields, head_dim, max_positions)?,
-    };
-    let mut scale = 1.0 / (head_dim as f64).sqrt();
-    if let Some(key) = family.scale.square {
-        let of = fields.number(key)?;
-        if of <= 0.0 {
-            return Err(fields.wrong(key, "a positive number"));
-        }
-        scale = 1.0 / of.sqrt();
-    }
-    if family.scale.on.map_or(Ok(false), |key| fields.flag(key).map(|on| !on))? {
-        scale = 1.0;
-    }
-    let by_layer = family.scale.by_layer.map_or(Ok(false), |key| fields.flag(key))?;
-    let sight = |(layer, window): (usize, Option<usize>)| Sight {
-        window,
-        rope: if window.is_some() { near.clone() } else { far.clone() },
-        scale: if by_layer { scale / (layer + 1) as f64 } else { scale },
-    };
-    Ok((windows.into_iter().enumerate().map(sight).collect(), unread))
 }
 
 /// Number of labels, as `transformers` counts them: `num_labels`, else the entries of `id2label`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::model::family::Windows;
+use crate::model::family::{Every, Windows};
 use crate::model::types::shown;
 use crate::tensor::Unary;
 
@@ -84,6 +84,30 @@ impl<'a> Fields<'a> {
         value.ok_or_else(|| self.wrong(key, "a number"))
     }
 
+    /// A number above 0.
+    pub(super) fn above_zero(&self, key: &str) -> Result<f64> {
+        let value = self.number(key)?;
+        if value > 0.0 { Ok(value) } else { Err(self.wrong(key, "a positive number")) }
+    }
+
+    /// A bound, c·tanh(x/c); `None` for null.
+    pub(super) fn cap(&self, key: &str) -> Result<Option<f64>> {
+        if self.value(key).is_null() { Ok(None) } else { self.above_zero(key).map(Some) }
+    }
+
+    /// The layers that turn by their positions: those whose entry of the list is not 0, or, where there is no list, all
+    /// but every n-th.
+    pub(super) fn turning(&self, list: &str, every: &str, layers: usize) -> Result<Vec<bool>> {
+        if self.value(list).is_null() {
+            let every = self.positive(every)?;
+            return Ok((0..layers).map(|layer| !(layer + 1).is_multiple_of(every)).collect());
+        }
+        let entries = self.value(list).as_array().filter(|entries| entries.len() == layers);
+        let entry = |entry: &Value| entry.as_u64().filter(|entry| *entry < 2).map(|entry| entry == 1);
+        let turns = entries.and_then(|entries| entries.iter().map(entry).collect());
+        turns.ok_or_else(|| self.wrong(list, &format!("{layers} times 0 or 1")))
+    }
+
     pub(super) fn flag(&self, key: &str) -> Result<bool> {
         self.value(key).as_bool().ok_or_else(|| self.wrong(key, "true or false"))
     }
@@ -113,7 +137,7 @@ impl<'a> Fields<'a> {
         let on = match windows {
             Windows::Never => false,
             Windows::Late => self.flag("use_sliding_window")?,
-            Windows::Everywhere | Windows::AllButEvery => true,
+            Windows::Everywhere | Windows::AllUnlessListed | Windows::AllButEvery(_) => true,
         };
         let window = match on && !self.value("sliding_window").is_null() {
             true => Some(self.positive("sliding_window")?),
@@ -123,14 +147,20 @@ impl<'a> Fields<'a> {
         let slides: Vec<bool> = match windows {
             Windows::Never => vec![false; layers],
             Windows::Everywhere => vec![window.is_some(); layers],
-            Windows::Late | Windows::AllButEvery if listed.is_some() => listed.clone().unwrap_or_default(),
+            Windows::AllUnlessListed | Windows::Late | Windows::AllButEvery(_) if listed.is_some() => {
+                listed.clone().unwrap_or_default()
+            }
+            Windows::AllUnlessListed => vec![window.is_some(); layers],
             Windows::Late => {
                 let first = self.value("max_window_layers").as_u64();
                 let first = first.ok_or_else(|| self.wrong("max_window_layers", "a number of layers"))?;
                 (0..layers).map(|layer| window.is_some() && layer as u64 >= first).collect()
             }
-            Windows::AllButEvery => {
-                let every = self.positive("sliding_window_pattern")?;
+            Windows::AllButEvery(every) => {
+                let every = match every {
+                    Every::Number(every) => every,
+                    Every::Key(key) => self.positive(key)?,
+                };
                 (0..layers).map(|layer| !(layer + 1).is_multiple_of(every)).collect()
             }
         };

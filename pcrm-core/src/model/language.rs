@@ -224,11 +224,43 @@ impl LanguageModel {
         targets: &[u32],
         how: TokenQuestions,
     ) -> Result<TokenStats> {
+        Ok(self.balanced_stats(batch, rows, targets, how, false)?.0)
+    }
+
+    /// Computes statistics of tokens as [`LanguageModel::token_stats`] does and, if the config asks for it by
+    /// `output_router_logits`, the routers' loss of [`Decoder::forward_balanced`] times its coefficient.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::token_stats`].
+    pub fn trained_stats(
+        &self,
+        batch: &Packed,
+        rows: &[usize],
+        targets: &[u32],
+        how: TokenQuestions,
+    ) -> Result<(TokenStats, Option<Tensor>)> {
+        let factor = self.config().mixture.as_ref().map_or(0.0, |mixture| mixture.balance);
+        let (stats, balance) = self.balanced_stats(batch, rows, targets, how, factor != 0.0)?;
+        Ok((stats, balance.map(|balance| balance.affine(factor, 0.0)).transpose()?))
+    }
+
+    fn balanced_stats(
+        &self,
+        batch: &Packed,
+        rows: &[usize],
+        targets: &[u32],
+        how: TokenQuestions,
+        balanced: bool,
+    ) -> Result<(TokenStats, Option<Tensor>)> {
         let (distinct, places) = distinct(rows);
-        let hidden = self.decoder.forward(batch, Rows::Only(&distinct))?;
+        let (hidden, balance) = match balanced {
+            true => self.decoder.forward_balanced(batch, Rows::Only(&distinct))?,
+            false => (self.decoder.forward(batch, Rows::Only(&distinct))?, None),
+        };
         let TokenQuestions { temperature, entropy } = how;
         let soft_cap = self.config().logit_cap;
-        self.decoder.token_stats(&hidden, &Ask { rows: &places, targets, temperature, soft_cap, entropy })
+        let ask = Ask { rows: &places, targets, temperature, soft_cap, entropy };
+        Ok((self.decoder.token_stats(&hidden, &ask)?, balance))
     }
 
     /// Computes ln p of `targets`, f32 `[targets]`, as [`LanguageModel::token_stats`] does.

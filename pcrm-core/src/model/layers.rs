@@ -82,6 +82,13 @@ impl Linear {
         }
     }
 
+    /// Adds the weights, those of the adapter included, whose gradients are wanted.
+    pub fn trained(&self, all: &mut Vec<Tensor>) {
+        let own = std::iter::once(&self.weight).chain(&self.bias).map(Weight::tensor);
+        let all_of_it = own.chain(self.adapter.iter().flat_map(Adapter::tensors));
+        all.extend(all_of_it.filter(|tensor| tensor.has_history()).cloned());
+    }
+
     /// x `[rows, in]` → `[rows, out]`, in the type of x.
     pub fn forward(&self, x: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.cast(x.dtype())).transpose()?;
@@ -114,7 +121,7 @@ impl Norm {
         let weight = Weight::of(params, &format!("{name}.weight"))?;
         let bias = match kind {
             NormKind::Layer => Some(Weight::of(params, &format!("{name}.bias"))?),
-            NormKind::Rms | NormKind::RmsAroundOne => None,
+            NormKind::Rms | NormKind::RmsAroundOne | NormKind::LayerUnbiased => None,
         };
         Ok(Self { kind, eps, weight, bias })
     }
@@ -128,11 +135,16 @@ impl Norm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = match self.kind {
             NormKind::RmsAroundOne => self.weight.tensor.affine(1.0, 1.0)?.cast(x.dtype())?,
-            NormKind::Rms | NormKind::Layer => self.weight.cast(x.dtype())?,
+            NormKind::Rms | NormKind::Layer | NormKind::LayerUnbiased => self.weight.cast(x.dtype())?,
         };
-        match &self.bias {
-            Some(bias) => x.kernels().layer_norm(x, &weight, &bias.cast(x.dtype())?, self.eps),
-            None => x.kernels().rms_norm(x, &weight, self.eps),
+        match (&self.bias, self.kind) {
+            (Some(bias), _) => x.kernels().layer_norm(x, &weight, &bias.cast(x.dtype())?, self.eps),
+            (None, NormKind::LayerUnbiased) => {
+                let width = self.weight.tensor.size();
+                let zeros = x.constant(&HostTensor::f32([width], vec![0.0; width])?)?.cast(x.dtype())?;
+                x.kernels().layer_norm(x, &weight, &zeros, self.eps)
+            }
+            (None, _) => x.kernels().rms_norm(x, &weight, self.eps),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::folder;
 use crate::model::parameters::{Head, Parameter, SCORE, VALUE, parameters};
+use crate::model::published;
 use crate::params::Params;
 
 /// The type that a model's parameters are held in.
@@ -106,6 +107,9 @@ pub(super) fn read(
 ) -> Result<Decoder> {
     if heads.contains(&Head::Language) && config.tied {
         config.tied = !Adoption::new(&config, checkpoint)?.has_own_language_head()?;
+    }
+    if heads.contains(&Head::Score) {
+        published::check(&config, checkpoint.dir())?;
     }
     let mut adoption = Adoption::new(&config, checkpoint)?;
     let drawn = heads.contains(&Head::Score) && !adoption.has(SCORE);

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::config::ModelConfig;
-use crate::model::family::{Mlp, NormKind, Positions, Qkv};
+use crate::model::family::{Gated, Mlp, NormKind, Positions, QkNorms, Qkv};
 
 /// The score head of a reward model, `[1, width]`.
 pub const SCORE: &str = "score.weight";
@@ -58,42 +58,41 @@ pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
     // GPT-2 scales what feeds the residual stream by 1/√(2·layers) (its paper, §2.3).
     let residual = if family.conv1d { std / (2.0 * config.layers as f64).sqrt() } else { std };
     list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, width], std);
-    if let Positions::Learned(positions) = family.positions {
-        list.matrix(format!("{positions}.weight"), [config.max_positions, width], std);
+    if let Positions::Learned { table, first } = family.positions {
+        list.matrix(format!("{table}.weight"), [config.max_positions + first, width], std);
     }
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     for layer in 0..config.layers {
         let at = |name: &str| format!("{}{layer}.{name}", family.layers);
-        list.norm(&at(family.attention_norm), width);
+        if let Some(name) = family.attention_norm {
+            list.norm(&at(name), width);
+        }
         match &family.qkv {
             Qkv::Separate(names) => {
                 for (name, out) in names.iter().zip([q, kv, kv]) {
                     list.linear(&at(name), [out, width], config.qkv_bias, std);
                 }
             }
-            Qkv::Fused(name) | Qkv::FusedByHead(name) => {
+            Qkv::Fused(name) | Qkv::FusedByGroup(name) => {
                 list.linear(&at(name), [q + 2 * kv, width], config.qkv_bias, std)
             }
         }
-        for name in family.head_norms.iter().flatten() {
-            list.norm(&at(name), config.head_dim);
+        let (qk_norms, widths) = match family.qk_norms {
+            Some(QkNorms::ByHead(names)) => (Some(names), [config.head_dim; 2]),
+            Some(QkNorms::Whole(names)) => (Some(names), [q, kv]),
+            None => (None, [0; 2]),
+        };
+        for (name, width) in qk_norms.iter().flatten().zip(widths) {
+            list.norm(&at(name), width);
         }
         list.linear(&at(family.output), [width, q], config.output_bias, residual);
         for name in family.post_norms.iter().flatten() {
             list.norm(&at(name), width);
         }
-        list.norm(&at(family.mlp_norm), width);
-        match &family.mlp {
-            Mlp::Gated { gate, up, down } => {
-                list.linear(&at(gate), [config.ffn, width], config.mlp_bias, std);
-                list.linear(&at(up), [config.ffn, width], config.mlp_bias, std);
-                list.linear(&at(down), [width, config.ffn], config.mlp_bias, std);
-            }
-            Mlp::Plain { up, down } => {
-                list.linear(&at(up), [config.ffn, width], config.mlp_bias, std);
-                list.linear(&at(down), [width, config.ffn], config.mlp_bias, residual);
-            }
+        if let Some(name) = family.mlp_norm {
+            list.norm(&at(name), width);
         }
+        list.feed_forward(&at, layer, residual);
     }
     list.norm(family.last_norm, width);
     for head in heads {
@@ -122,6 +121,43 @@ struct List<'a> {
 }
 
 impl List<'_> {
+    /// The network of a layer, or its experts.
+    fn feed_forward(&mut self, at: &dyn Fn(&str) -> String, layer: usize, residual: f64) {
+        let ModelConfig { width, ffn, mlp_bias: bias, initializer_range: std, .. } = *self.config;
+        let family = self.config.family;
+        let mixture = self.config.mixture.as_ref().filter(|mixture| mixture.is_in(layer));
+        if let (Some(experts), Some(mixture)) = (&family.experts, mixture) {
+            self.matrix(at(&format!("{}.weight", experts.router)), [mixture.experts, width], std);
+            for expert in 0..mixture.experts {
+                let at = |name: &str| at(&format!("{}{expert}.{name}", experts.prefix));
+                self.gated(&at, experts.expert, mixture.width, false);
+            }
+            if let Some(shared) = experts.shared {
+                self.matrix(at(&format!("{}.weight", shared.gate)), [1, width], std);
+                self.gated(at, shared.network, mixture.shared, false);
+            }
+            return;
+        }
+        match &family.mlp {
+            Mlp::Gated(names) => self.gated(at, *names, ffn, bias),
+            Mlp::GatedByOne { gate_up, down } => {
+                self.linear(&at(gate_up), [2 * ffn, width], bias, std);
+                self.linear(&at(down), [width, ffn], bias, std);
+            }
+            Mlp::Plain { up, down } => {
+                self.linear(&at(up), [ffn, width], bias, std);
+                self.linear(&at(down), [width, ffn], bias, residual);
+            }
+        }
+    }
+
+    fn gated(&mut self, at: &dyn Fn(&str) -> String, names: Gated, ffn: usize, bias: bool) {
+        let (width, std) = (self.config.width, self.config.initializer_range);
+        self.linear(&at(names.gate), [ffn, width], bias, std);
+        self.linear(&at(names.up), [ffn, width], bias, std);
+        self.linear(&at(names.down), [width, ffn], bias, std);
+    }
+
     fn matrix(&mut self, name: String, shape: [usize; 2], std: f64) {
         let start = Start::Normal(std);
         self.all.push(Parameter { name, shape: shape.into(), transposed: false, linear: false, start });

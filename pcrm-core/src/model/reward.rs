@@ -15,7 +15,7 @@ use crate::model::loading::{self, Headless, Loading};
 use crate::model::lora::peft::{self, AdapterFolder};
 use crate::model::lora::{self, LoraConfig, Values};
 use crate::model::parameters::{Head, SCORE};
-use crate::model::{Checkpointing, Rows, weights};
+use crate::model::{Checkpointing, Rows, published, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -78,6 +78,7 @@ impl RewardModel {
             return Ok(());
         }
         let (config, checkpoint) = (ModelConfig::from_dir(dir)?, Checkpoint::open(dir)?);
+        published::check(&config, dir)?;
         let adoption = Adoption::new(&config, &checkpoint)?;
         match adoption.has(SCORE) {
             true => Ok(()),
@@ -211,11 +212,22 @@ impl RewardModel {
         Ok(self)
     }
 
-    /// Computes the scores at these rows (ascending), f32 `[rows]`.
+    /// Computes the scores at these rows (ascending), f32 `[rows]`; at the token that closes a sequence, if the model has
+    /// one ([`ModelConfig::closing`]), which is then added after each of the rows that is not it.
     ///
     /// # Errors
-    /// Those of [`Decoder::forward`].
+    /// Those of [`Decoder::forward`]; of a model with a closing token, a row that ends no segment.
     pub fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
+        if let Some(token) = self.config().closing {
+            let (batch, rows) = closed(batch, rows, token)?;
+            let order = HostTensor::indices(rows.order);
+            let scores = self.scored(&batch, &rows.ascending)?;
+            return scores.index_select(0, &scores.constant(&order)?);
+        }
+        self.scored(batch, rows)
+    }
+
+    fn scored(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
         let hidden = self.decoder.forward(batch, Rows::Only(rows))?.cast(DType::F32)?;
         hidden.kernels().linear(&hidden, self.params().get(SCORE)?, None)?.reshape([rows.len()])
     }
@@ -251,8 +263,42 @@ impl RewardModel {
         if let Some(adapters) = self.decoder.adapters() {
             return peft::save(&self.decoder, adapters, dir);
         }
-        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)?;
+        let head = self.config().family.score_head;
+        let named = |name: &str| if name == SCORE { head.to_owned() } else { name.to_owned() };
+        self.decoder.write(&dir.join(weights::SINGLE), named)?;
         // Last: a folder with a config has the weights too.
         weights::write_json(&dir.join("config.json"), &self.config().reward_json())
     }
+}
+
+/// Rows to be scored, ascending, and for each one asked for its place among them.
+struct Closed {
+    ascending: Vec<usize>,
+    order: Vec<u32>,
+}
+
+/// Adds a token after each of these rows that is not it.
+///
+/// # Errors
+/// A row that ends no segment.
+fn closed(batch: &Packed, rows: &[usize], token: u32) -> Result<(Packed, Closed)> {
+    let mut longer = batch.clone();
+    let mut places = Vec::with_capacity(rows.len());
+    for row in rows {
+        if batch.ids.get(*row) == Some(&token) {
+            places.push(*row);
+            continue;
+        }
+        let ends = |segment: &crate::tree::Segment| segment.rows.end == row + 1;
+        let segment = batch.tree.segments().iter().position(ends).ok_or_else(|| {
+            let message = format!("row {row} ends no sequence; this model scores whole sequences alone");
+            Error::invalid("reward_token_id", message)
+        })?;
+        places.push(longer.ids.len());
+        longer.push(&[token], Some(segment))?;
+    }
+    let mut ascending = places.clone();
+    ascending.sort_unstable();
+    let order = places.iter().map(|place| ascending.partition_point(|other| other < place) as u32).collect();
+    Ok((longer, Closed { ascending, order }))
 }

@@ -6,7 +6,7 @@ use super::Spread;
 use super::attention::{Blocks, Step};
 use crate::error::Result;
 use crate::host::HostTensor;
-use crate::kernels::{CacheShape, CachedRows, LayerCache, Mask};
+use crate::kernels::{Attention, CacheShape, CachedRows, LayerCache, Mask};
 use crate::tensor::Tensor;
 
 /// Keys and values in f32, whatever the type of the tensors is, read where they lie.
@@ -35,13 +35,14 @@ impl<S: Spread> LayerCache for HostCache<S> {
         Ok(())
     }
 
-    fn attend(&self, q: &Tensor, rows: &CachedRows, scale: f64, mask: Mask) -> Result<Tensor> {
-        let heads = self.blocks.shape().check_attend(q, rows, mask)?;
-        let window = match mask {
+    fn attend(&self, q: &Tensor, rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor> {
+        let heads = self.blocks.shape().check_attend(q, rows, how.mask)?;
+        let window = match how.mask {
             Mask::Causal { window } => window,
             Mask::Full => None, // refused by the check
         };
-        let step = Step { rows, heads, scale: scale as f32, window };
+        let cap = how.cap.map(|cap| cap as f32);
+        let step = Step { rows, heads, scale: how.scale as f32, cap, window };
         let values = self.blocks.attend(&self.spread, &q.read()?.into_f32(), step)?;
         q.constant(&HostTensor::f32(q.shape(), values)?)?.cast(q.dtype())
     }

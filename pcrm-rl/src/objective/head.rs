@@ -62,7 +62,7 @@ fn mean_logits(model: &LanguageModel, hidden: &Tensor) -> Result<Vec<f32>> {
     let head = model.decoder().language_head()?.detach();
     let sum = head.cast(DType::F32)?.sum(0)?; // [1, width]
     let products = hidden.cast(DType::F32)?.mul(&sum)?.sum(1)?;
-    let share = 1.0 / model.config().vocabulary as f64;
+    let share = model.config().logit_scale / model.config().vocabulary as f64;
     Ok(products.affine(share, 0.0)?.read()?.into_f32())
 }
 

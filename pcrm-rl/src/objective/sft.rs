@@ -45,6 +45,9 @@ pub struct SftConfig {}
 
 /// The objective of `pcrm sft`: L = −Σ ln p(token | all before it) / number of tokens, over the tokens of a step that are
 /// learned (TRL's `nll`). A step's mean is over its tokens, whatever micro-batches it is computed in.
+///
+/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient, as `transformers`
+/// does: that of each micro-batch, weighed by its tokens.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sft;
 
@@ -101,7 +104,7 @@ impl Objective for Sft {
             longest = longest.max(item.ids.len());
         }
         let how = TokenQuestions { entropy: true, ..TokenQuestions::default() };
-        let stats = model.token_stats(&packed, &rows, &targets, how)?;
+        let (stats, balance) = model.trained_stats(&packed, &rows, &targets, how)?;
         let count = targets.len() as f64;
         let mean = |values: Vec<f32>| values.into_iter().map(f64::from).sum::<f64>() / count;
         metrics.mean("loss", -mean(stats.log_probs.read()?.into_f32()), count);
@@ -116,7 +119,12 @@ impl Objective for Sft {
             sequences: items.len(),
         };
         // d loss / d ln p of a token: every token has the same share.
-        Ok(Forward { outputs: vec![(stats.log_probs, vec![-pass.share; targets.len()])], tokens })
+        let mut outputs = vec![(stats.log_probs, vec![-pass.share; targets.len()])];
+        if let Some(balance) = balance {
+            metrics.mean("aux_loss", f64::from(balance.read_scalar()?), count);
+            outputs.push((balance, vec![count * pass.share]));
+        }
+        Ok(Forward { outputs, tokens })
     }
 
     fn probe(&self, model: &LanguageModel, data: &Completions) -> Result<Vec<(String, f32)>> {

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent / "models"))
 import make as models  # noqa: E402  (takes the casts out of the norms)
+import make_compact as compact  # noqa: E402
 
 LANGUAGE = dict(task_type="CAUSAL_LM")
 REWARD = dict(task_type="SEQ_CLS")
@@ -58,6 +59,9 @@ ADAPTERS = {
             modules_to_save=["q_norm", "lm_head"],
         ),
     ),
+    # Matrices that project several things at once.
+    "phi3-fused": ("phi3", LoraConfig(**LANGUAGE, r=2, target_modules="all-linear")),
+    "olmo2-reward": ("olmo2", LoraConfig(**REWARD, r=2, target_modules=["k_proj", "o_proj", "gate_proj"])),
     "gpt_neox-reward": ("gpt_neox", LoraConfig(**REWARD, r=2, target_modules="all-linear")),
     "qwen3-reward": (
         "qwen3",
@@ -86,6 +90,7 @@ def make(name, base, config, out):
     (out / name / "README.md").unlink(missing_ok=True)
 
     model = model.double().eval()
+    compact.without_casts(model)
     tokens = models.ids(24, rng)
     with torch.no_grad():
         if config.task_type == "SEQ_CLS":

@@ -99,7 +99,7 @@ REFUSED = [
     ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
     ("llama", {"rope_scaling": "linear"}, 'rope_scaling is "linear"; expected an object'),
     ("llama", {"rope_scaling": {"type": "su", "factor": 2.0}}, 'rope_scaling.type is "su"'),
-    ("llama", {"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, "rope_scaling.rope_type"),
+    ("llama", {"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, "rope_scaling.short_factor"),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor is missing"),
     ("llama", {"rope_scaling": {**LLAMA3, "high_freq_factor": 1.0}}, "rope_scaling.high_freq_factor is 1.0"),
     ("llama", {"rope_scaling": {**YARN, "truncate": None}}, "rope_scaling.truncate is null"),

@@ -121,7 +121,7 @@ mod tests {
         for (heads, kv_heads) in [(2, 2), (6, 2)] {
             for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(20) }, Mask::Full] {
                 for queries in [None, Some(&some[..])] {
-                    let how = Attention { scale: 0.3, mask, queries };
+                    let how = Attention { scale: 0.3, cap: None, mask, queries };
                     let asked = queries.map_or(rows, <[usize]>::len) as i64;
                     let normal =
                         |rows: i64, heads: i64| Torch::randn([rows, heads, 16], tch::kind::FLOAT_CPU);

@@ -320,14 +320,18 @@ fn shares_turns(row: &AnswerSet) -> bool {
 fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let matrices = match config.family.mlp {
-        Mlp::Gated { .. } => 3,
+        Mlp::Gated(_) | Mlp::GatedByOne { .. } => 3,
         Mlp::Plain { .. } => 2,
     };
+    // Of a mixture, what a row passes through; its layers are taken to be alike.
+    let network = config.mixture.as_ref().map_or(matrices * config.ffn, |mixture| {
+        3 * (mixture.taken * mixture.width + mixture.shared) + mixture.experts
+    });
     let (for_all, for_asking) = match config.family.qkv {
         Qkv::Separate(_) => (2 * kv, q),
-        Qkv::Fused(_) | Qkv::FusedByHead(_) => (q + 2 * kv, 0),
+        Qkv::Fused(_) | Qkv::FusedByGroup(_) => (q + 2 * kv, 0),
     };
-    let (seen, asking) = (config.width * for_all, config.width * (for_asking + q + matrices * config.ffn));
+    let (seen, asking) = (config.width * for_all, config.width * (for_asking + q + network));
     let whole = (config.layers - 1) * (seen + asking) * rows;
     2.0 * (whole + seen * rows + asking * scored) as f64
 }

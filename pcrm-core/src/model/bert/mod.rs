@@ -99,7 +99,7 @@ impl Bert {
             Rows::All => None,
             Rows::Only(rows) => Some(rows),
         };
-        let how = Attention { scale: 1.0 / (dim as f64).sqrt(), mask: Mask::Full, queries };
+        let how = Attention { scale: 1.0 / (dim as f64).sqrt(), cap: None, mask: Mask::Full, queries };
         let attended = x.kernels().attention(qkv.each_ref(), tree, &how)?;
         let attended = layer.output.forward(&attended.reshape([attended.shape()[0], width])?, Noise::NONE)?;
         let x = layer.attention_norm.forward(&attended.add(&select(x, rows)?)?)?;

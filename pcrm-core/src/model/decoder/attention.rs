@@ -4,7 +4,7 @@ use super::cached::Memory;
 use super::{Names, Pass};
 use crate::error::Result;
 use crate::kernels::{self, Mask};
-use crate::model::family::Qkv;
+use crate::model::family::{Pairs, QkNorms, Qkv};
 use crate::model::layers::{Linear, Norm};
 use crate::model::{Rows, select};
 use crate::params::Params;
@@ -15,21 +15,23 @@ use crate::tensor::Tensor;
 enum Projections {
     Separate(Box<[Linear; 3]>),
     Fused(Linear),
-    FusedByHead(Linear),
+    FusedByGroup(Linear),
 }
 
 /// Attention from the normalised input of a layer to what its residual stream gets.
 #[derive(Debug, Clone)]
 pub(super) struct Attention {
     qkv: Projections,
-    /// The norms of every head's queries and keys.
-    head_norms: Option<[Norm; 2]>,
+    /// The norms of queries and keys, and whether each head has its own.
+    qk_norms: Option<([Norm; 2], bool)>,
     output: Linear,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
     scale: f64,
+    cap: Option<f64>,
     mask: Mask,
+    pairs: Pairs,
     /// The rotary positions among those of the pass.
     rope: Option<usize>,
 }
@@ -48,10 +50,11 @@ impl Attention {
                     Projections::Separate(Box::new([linear(q)?, linear(k)?, linear(v)?]))
                 }
                 Qkv::Fused(name) => Projections::Fused(linear(name)?),
-                Qkv::FusedByHead(name) => Projections::FusedByHead(linear(name)?),
+                Qkv::FusedByGroup(name) => Projections::FusedByGroup(linear(name)?),
             },
-            head_norms: match family.head_norms {
-                Some([q, k]) => Some([norm(q)?, norm(k)?]),
+            qk_norms: match family.qk_norms {
+                Some(QkNorms::ByHead([q, k])) => Some(([norm(q)?, norm(k)?], true)),
+                Some(QkNorms::Whole([q, k])) => Some(([norm(q)?, norm(k)?], false)),
                 None => None,
             },
             output: linear(family.output)?,
@@ -59,6 +62,8 @@ impl Attention {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             scale: sight.scale,
+            cap: sight.cap,
+            pairs: family.pairs,
             mask: Mask::Causal { window: sight.window },
             rope,
         })
@@ -70,28 +75,29 @@ impl Attention {
                 Projections::Separate(Box::new(qkv.each_ref().map(|one| one.over(params))))
             }
             Projections::Fused(all) => Projections::Fused(all.over(params)),
-            Projections::FusedByHead(all) => Projections::FusedByHead(all.over(params)),
+            Projections::FusedByGroup(all) => Projections::FusedByGroup(all.over(params)),
         };
-        let head_norms = self.head_norms.as_ref().map(|norms| norms.each_ref().map(|norm| norm.over(params)));
-        Self { qkv, head_norms, output: self.output.over(params), ..*self }
+        let over = |norms: &[Norm; 2]| norms.each_ref().map(|norm| norm.over(params));
+        let qk_norms = self.qk_norms.as_ref().map(|(norms, by_head)| (over(norms), *by_head));
+        Self { qkv, qk_norms, output: self.output.over(params), ..*self }
     }
 
     /// x `[rows, width]`, normalised → `[wanted rows, width]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>, memory: Memory<'_>) -> Result<Tensor> {
         let [mut q, mut k, v] = self.project(x, pass, rows)?;
-        if let Some([q_norm, k_norm]) = &self.head_norms {
-            q = self.norm_heads(&q, q_norm)?;
-            k = self.norm_heads(&k, k_norm)?;
+        if let Some(([q_norm, k_norm], by_head)) = &self.qk_norms {
+            q = normed(&q, q_norm, *by_head)?;
+            k = normed(&k, k_norm, *by_head)?;
         }
         if let Some([cos, sin]) = self.rope.map(|rope| &pass.angles[rope]) {
-            q = rotate(&q, &select(cos, rows)?, &select(sin, rows)?)?;
-            k = rotate(&k, cos, sin)?;
+            q = rotate(&q, &select(cos, rows)?, &select(sin, rows)?, self.pairs)?;
+            k = rotate(&k, cos, sin, self.pairs)?;
         }
         let queries = match rows {
             Rows::All => None,
             Rows::Only(rows) => Some(rows),
         };
-        let how = kernels::Attention { scale: self.scale, mask: self.mask, queries };
+        let how = kernels::Attention { scale: self.scale, cap: self.cap, mask: self.mask, queries };
         let attended = match memory {
             Memory::None => q.kernels().attention([&q, &k, &v], &pass.tree, &how)?,
             Memory::Fill { cache, rows, slots } => {
@@ -100,7 +106,7 @@ impl Attention {
             }
             Memory::Step { cache, rows, slots } => {
                 cache.write(slots, &k, &v)?;
-                cache.attend(&q, rows, self.scale, self.mask)?
+                cache.attend(&q, rows, &how)?
             }
         };
         let joined = attended.reshape([attended.shape()[0], self.heads * self.head_dim])?;
@@ -122,31 +128,46 @@ impl Attention {
                 ])
             }
             Projections::Fused(all) => {
-                let all = all.forward(x, all_rows)?.reshape([x.shape()[0], 3 * heads, head_dim])?;
-                let part = |at: usize| all.narrow(1, at * heads, heads);
-                Ok([select(&part(0)?, rows)?, part(1)?, part(2)?])
+                let all = all.forward(x, all_rows)?;
+                let all = all.reshape([x.shape()[0], heads + 2 * kv_heads, head_dim])?;
+                let q = select(&all.narrow(1, 0, heads)?, rows)?;
+                Ok([q, all.narrow(1, heads, kv_heads)?, all.narrow(1, heads + kv_heads, kv_heads)?])
             }
-            Projections::FusedByHead(all) => {
-                let all = all.forward(x, all_rows)?.reshape([x.shape()[0], heads, 3 * head_dim])?;
-                let part = |at: usize| all.narrow(2, at * head_dim, head_dim);
-                Ok([select(&part(0)?, rows)?, part(1)?, part(2)?])
+            Projections::FusedByGroup(all) => {
+                let group = heads / kv_heads;
+                let all = all.forward(x, all_rows)?;
+                let all = all.reshape([x.shape()[0], kv_heads, (group + 2) * head_dim])?;
+                let part = |at: usize, count: usize| all.narrow(2, at * head_dim, count * head_dim);
+                Ok([split(&select(&part(0, group)?, rows)?, heads)?, part(group, 1)?, part(group + 1, 1)?])
             }
         }
     }
+}
 
-    /// The norm of every head on its own, x `[rows, heads, head_dim]`.
-    fn norm_heads(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
-        let (shape, dim) = (x.shape(), self.head_dim);
-        norm.forward(&x.reshape([x.size() / dim, dim])?)?.reshape(shape)
-    }
+/// The norm of every head on its own, or of all together; x `[rows, heads, head_dim]`.
+fn normed(x: &Tensor, norm: &Norm, by_head: bool) -> Result<Tensor> {
+    let shape = x.shape();
+    let width = if by_head { shape[2] } else { shape[1] * shape[2] };
+    norm.forward(&x.reshape([x.size() / width, width])?)?.reshape(shape)
 }
 
 /// Turns as many of every head's first dimensions as there are angles for; x `[rows, heads, head_dim]`.
-fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let (dim, turning) = (x.shape()[2], 2 * cos.shape()[1]);
-    if turning == dim {
-        return x.kernels().rotary(x, cos, sin);
+///
+/// Neighbours that turn together come out in halves, of queries and of keys alike, which leaves q·k as it is.
+fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: Pairs) -> Result<Tensor> {
+    let shape = x.shape();
+    let (dim, half) = (shape[2], cos.shape()[1]);
+    let turning = if 2 * half == dim { x.clone() } else { x.narrow(2, 0, 2 * half)? };
+    let turning = match pairs {
+        Pairs::Halves => turning,
+        Pairs::Neighbours => {
+            let apart = turning.reshape([shape[0], shape[1], half, 2])?.permute([0, 1, 3, 2])?;
+            apart.reshape([shape[0], shape[1], 2 * half])?
+        }
+    };
+    let turned = x.kernels().rotary(&turning, cos, sin)?;
+    match 2 * half == dim {
+        true => Ok(turned),
+        false => Tensor::concat(&[&turned, &x.narrow(2, 2 * half, dim - 2 * half)?], 2),
     }
-    let turned = x.kernels().rotary(&x.narrow(2, 0, turning)?, cos, sin)?;
-    Tensor::concat(&[&turned, &x.narrow(2, turning, dim - turning)?], 2)
 }

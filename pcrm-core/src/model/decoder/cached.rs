@@ -111,7 +111,7 @@ impl Decoder {
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
         });
         let angles = angles.collect::<Result<_>>()?;
-        let pass = Pass { tree: Arc::new(PlannedTree::default()), angles, dropout: None };
+        let pass = Pass { tree: Arc::new(PlannedTree::default()), angles, dropout: None, routed: None };
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
             let memory = Memory::Step { cache: cache.as_mut(), rows, slots: &slots };
             x = layer.forward(&x, &pass, Rows::All, memory)?;
@@ -131,6 +131,7 @@ impl Decoder {
         tokens: &[&[u32]],
     ) -> Result<Vec<Drawn>> {
         let how = Draw { filters, soft_cap: self.config.logit_cap, uniforms, tokens };
-        hidden.kernels().sample(hidden, &self.effective_head()?, &how)
+        let hidden = self.scaled(hidden)?;
+        hidden.kernels().sample(&hidden, &self.effective_head()?, &how)
     }
 }

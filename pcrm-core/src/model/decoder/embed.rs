@@ -3,7 +3,7 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
-use crate::model::family::{EmbeddingScale, Positions};
+use crate::model::family::Positions;
 use crate::model::layers::{Embedding, Weight};
 use crate::params::Params;
 use crate::tensor::Tensor;
@@ -19,7 +19,7 @@ impl Embed {
     pub fn of(config: &ModelConfig, params: &Params) -> Result<Self> {
         let table = |name: &str| Weight::of(params, &format!("{name}.weight")).map(Embedding::new);
         let positions = match config.family.positions {
-            Positions::Learned(name) => Some(table(name)?),
+            Positions::Learned { table: name, .. } => Some(table(name)?),
             _ => None,
         };
         Ok(Self { tokens: table(config.family.embedding)?, positions })
@@ -43,14 +43,18 @@ impl Embed {
             return Err(Error::invalid("token id", message));
         }
         let mut x = self.tokens.forward(ids.to_vec())?.cast(DType::F32)?;
-        if config.family.embedding_scale == EmbeddingScale::RootWidth {
-            x = x.affine((config.width as f64).sqrt(), 0.0)?;
+        if config.embedding_scale != 1.0 {
+            x = x.affine(config.embedding_scale, 0.0)?;
         }
-        let Some(table) = &self.positions else { return Ok(x) };
+        let (Some(table), Positions::Learned { first, .. }) = (&self.positions, config.family.positions)
+        else {
+            return Ok(x);
+        };
         if let Some(position) = positions.iter().find(|at| **at as usize >= config.max_positions) {
             let message = format!("{position} is past the model's last ({})", config.max_positions - 1);
             return Err(Error::invalid("position", message));
         }
-        x.add(&table.forward(positions)?.cast(DType::F32)?)
+        let rows = positions.into_iter().map(|position| position + first as u32).collect();
+        x.add(&table.forward(rows)?.cast(DType::F32)?)
     }
 }

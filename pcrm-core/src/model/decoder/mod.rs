@@ -3,33 +3,33 @@
 mod attention;
 mod cached;
 mod embed;
+mod experts;
+mod feed_forward;
+mod head;
 mod layer;
+mod pass;
 mod stored;
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::cached::Memory;
 pub use self::cached::{Filled, KeyValueCache};
 use self::embed::Embed;
 use self::layer::Layer;
+use self::pass::Pass;
 use crate::backend::Backend;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
-use crate::kernels::{Ask, PlannedTree, TokenStats};
+use crate::error::Result;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
+use crate::model::folder;
 use crate::model::layers::{Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
-use crate::model::lora::{Adapter, Adapters, Dropout, Noise, language_module};
+use crate::model::lora::{Adapter, Adapters, language_module};
 use crate::model::parameters::Head;
-use crate::model::recompute::{Checkpointing, recomputed};
+use crate::model::recompute::Checkpointing;
 use crate::model::rope::Angles;
-use crate::model::{Rows, folder};
 use crate::params::Params;
-use crate::tensor::Tensor;
-use crate::tree::Packed;
 
 /// A decoder-only transformer.
 #[derive(Debug, Clone)]
@@ -53,23 +53,6 @@ pub struct Decoder {
     /// The step of training that dropout is drawn for; `None`: nothing is dropped.
     step: Option<u64>,
     checkpointing: Checkpointing,
-}
-
-/// State that all layers of one forward pass share.
-#[derive(Clone)]
-struct Pass {
-    tree: Arc<PlannedTree>,
-    /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary
-    /// positions.
-    angles: Vec<[Tensor; 2]>,
-    dropout: Option<Arc<Dropout>>,
-}
-
-impl Pass {
-    /// Returns the dropout of a layer that computes these rows.
-    fn noise<'a>(&'a self, rows: Rows<'a>) -> Noise<'a> {
-        Noise::new(self.dropout.as_deref(), rows)
-    }
 }
 
 /// The names of the parameters of one layer.
@@ -265,112 +248,5 @@ impl Decoder {
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         let params = self.params.snapshot(|name, shape| held(name, shape, dtype))?;
         Ok(Self { compute: dtype, step: None, ..self.with_params(params) })
-    }
-
-    /// Computes the hidden states after the last norm, `[wanted rows, width]`.
-    ///
-    /// # Errors
-    /// Token ids outside the vocabulary, positions past the model's last one.
-    pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
-        let positions = batch.tree.positions();
-        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
-        let pass = self.pass(batch, &x)?;
-        // The last segment's activations are needed at once, so it keeps them.
-        let kept = match self.checkpointing.segment(self.layers.len()) {
-            Some(segment) if self.params.iter_trained().any(|(_, param)| param.has_history()) => {
-                let last = (self.layers.len() - 1) / segment * segment;
-                for start in (0..last).step_by(segment) {
-                    x = self.recomputed(start..start + segment, &x, &pass)?;
-                }
-                last
-            }
-            _ => 0,
-        };
-        for (at, layer) in self.layers.iter().enumerate().skip(kept) {
-            let last = at + 1 == self.layers.len();
-            x = layer.forward(&x, &pass, if last { rows } else { Rows::All }, Memory::None)?;
-        }
-        self.last_norm.forward(&x)
-    }
-
-    /// Runs some layers without history, and again in the backward pass.
-    fn recomputed(&self, layers: Range<usize>, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let of = |name: &str| {
-            let behind = name.strip_prefix(self.config.family.layers);
-            let layer = behind.and_then(|name| name.split('.').next()).and_then(|at| at.parse().ok());
-            layer.is_some_and(|layer| layers.contains(&layer))
-        };
-        let params = self.params.only(of);
-        let (layers, pass) = (self.layers[layers.clone()].to_vec(), pass.clone());
-        recomputed(x, params, move |x, params| {
-            let mut x = x.clone();
-            for layer in &layers {
-                x = layer.over(params).forward(&x, &pass, Rows::All, Memory::None)?;
-            }
-            Ok(x)
-        })
-    }
-
-    /// Prepares what layers share, on the device and in the type of x.
-    fn pass(&self, batch: &Packed, x: &Tensor) -> Result<Pass> {
-        let adapters = self.adapters.as_ref().filter(|adapters| adapters.has_dropout());
-        let dropout = adapters
-            .zip(self.step)
-            .map(|(adapters, step)| Arc::new(Dropout::new(adapters.seed(), step, batch)));
-        let tables = |angles: &Angles| {
-            let [cos, sin] = angles.of(&batch.tree)?;
-            Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
-        };
-        let angles = self.angles.iter().map(tables).collect::<Result<_>>()?;
-        Ok(Pass { tree: Arc::new(PlannedTree::new(batch.tree.clone())), angles, dropout })
-    }
-
-    /// Returns the matrix whose product with hidden states gives logits, `[vocabulary, width]`.
-    ///
-    /// # Errors
-    /// The model was loaded without a language-model head.
-    pub fn language_head(&self) -> Result<&Tensor> {
-        match &self.language_head {
-            Some(head) => Ok(head.tensor()),
-            None if self.config.tied => Ok(self.embed.table()),
-            None => Err(Error::invalid(self.config.family.language_head, "the model was loaded without it")),
-        }
-    }
-
-    /// Returns the matrix of logits in the type of the computation, with what an adapter changes of it.
-    fn effective_head(&self) -> Result<Tensor> {
-        let head = self.language_head()?;
-        match &self.head_adapter {
-            Some(adapter) => head.cast(DType::F32)?.add(&adapter.change()?)?.cast(self.compute),
-            None => head.cast(self.compute),
-        }
-    }
-
-    /// Computes the logits of hidden states, `[rows, vocabulary]`.
-    ///
-    /// # Errors
-    /// As [`Decoder::language_head`]; a config that bounds logits.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.refuse_cap()?;
-        hidden.kernels().linear(hidden, &self.effective_head()?, None)
-    }
-
-    /// Computes statistics of tokens from hidden states, without ever holding the logits.
-    ///
-    /// # Errors
-    /// As [`Decoder::language_head`]; a question that does not fit.
-    pub fn token_stats(&self, hidden: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
-        hidden.kernels().token_stats(hidden, &self.effective_head()?, ask)
-    }
-
-    /// Refuses logits that the config bounds by tanh.
-    fn refuse_cap(&self) -> Result<()> {
-        match self.config.logit_cap {
-            None => Ok(()),
-            Some(cap) => Err(Error::invalid(
-                "final_logit_softcapping",
-                format!("{cap}; logits that are capped are not served"),
-            )),
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::Decoder;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::lora::peft;
-use crate::model::parameters::{Parameter, parameters};
+use crate::model::parameters::{Parameter, SCORE, parameters};
 use crate::model::weights::{self, Entry};
 
 impl Decoder {
@@ -79,7 +79,13 @@ impl Decoder {
     pub fn restore_from(&self, dir: &Path) -> Result<()> {
         self.restore(match self.adapters() {
             Some(_) => peft::saved(dir, self.config())?,
-            None => weights::load_file(&dir.join(weights::SINGLE))?,
+            None => {
+                let mut tensors = weights::load_file(&dir.join(weights::SINGLE))?;
+                if let Some(head) = tensors.remove(self.config().family.score_head) {
+                    tensors.insert(SCORE.to_owned(), head);
+                }
+                tensors
+            }
         })
     }
 }

@@ -121,6 +121,11 @@ impl Adapter {
         Self { module: Arc::clone(&self.module), a: self.a.over(params), b: self.b.over(params), ..*self }
     }
 
+    /// A and B.
+    pub fn tensors(&self) -> [&Tensor; 2] {
+        [self.a.tensor(), self.b.tensor()]
+    }
+
     /// Adds (s·dropout(x)·Aᵀ)·Bᵀ to y; the sum has the type of y. A and B are f32, and so is their
     /// arithmetic, as in PEFT.
     pub fn add(&self, x: &Tensor, y: &Tensor, noise: Noise<'_>) -> Result<Tensor> {

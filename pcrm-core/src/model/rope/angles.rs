@@ -43,8 +43,9 @@ impl Angles {
     pub fn at(&self, positions: &[u32]) -> Result<[HostTensor; 2]> {
         let trained = self.rope.trained().unwrap_or(usize::MAX);
         if let Some(position) = positions.iter().find(|position| **position as usize >= trained) {
+            let kind = self.rope.scaling.kind();
             let message = format!(
-                "dynamic: position {position} is past the trained context of {trained}, where all angles change with \
+                "{kind}: position {position} is past the trained context of {trained}, where all angles change with \
                  the length of the sequence; keys that are kept cannot follow"
             );
             return Err(Error::invalid("rope_scaling", message));

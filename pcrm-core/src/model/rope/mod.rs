@@ -23,7 +23,7 @@ pub struct Rope {
 }
 
 /// How angles are stretched for contexts longer than those trained on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
     /// Not at all.
     None,
@@ -67,11 +67,39 @@ pub enum Scaling {
         /// What cos and sin are multiplied by, 0.1·ln(factor) + 1 unless the config says otherwise.
         magnitude: f64,
     },
+    /// LongRoPE (arXiv 2402.13753): every pair divided by a number of its own, one for sequences within the context
+    /// trained on and one for longer ones; cos and sin multiplied by a magnitude.
+    ///
+    /// The length of a sequence is that of the longest in its tree, as for `Dynamic`.
+    Long {
+        /// The divisors of sequences within the context trained on.
+        short: Vec<f64>,
+        /// The divisors of longer sequences.
+        long: Vec<f64>,
+        /// The context trained on.
+        trained: usize,
+        /// What cos and sin are multiplied by, √(1 + ln(factor) / ln(trained)) unless the config says otherwise.
+        magnitude: f64,
+    },
+}
+
+impl Scaling {
+    /// The name that configs have for it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "default",
+            Self::Linear { .. } => "linear",
+            Self::Dynamic { .. } => "dynamic",
+            Self::Llama3 { .. } => "llama3",
+            Self::Yarn { .. } => "yarn",
+            Self::Long { .. } => "longrope",
+        }
+    }
 }
 
 /// Rotary positions of a model's layers.
 pub(super) struct Ropes {
-    /// Of layers that see all; `None`: positions are learned.
+    /// Of layers that see all; `None`: they have none.
     pub far: Option<Rope>,
     /// Of layers with a window.
     pub near: Option<Rope>,
@@ -97,38 +125,43 @@ impl Ropes {
         Ok(Self::alike(section.rope("rope_theta", dim, max_positions)?, section.unread()))
     }
 
-    /// As [`Ropes::whole`] for heads that turn in part: `partial_rotary_factor` beside θ (transformers 5), or
-    /// `rotary_pct` and `rotary_emb_base` (transformers 4).
+    /// As [`Ropes::whole`] for heads that turn in part: `partial_rotary_factor` beside θ (transformers 5), or these
+    /// keys of the share and of θ (transformers 4).
     ///
     /// # Errors
     /// As [`Ropes::whole`]; a share that is none.
-    pub fn partial(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
+    pub fn partial(
+        fields: &Fields<'_>,
+        [share_key, theta]: [&str; 2],
+        dim: usize,
+        max_positions: usize,
+    ) -> Result<Self> {
         let section = Section::of_model(fields)?;
         let share = match section.share()? {
             Some(share) => share,
-            None => fields.number("rotary_pct")?,
+            None => fields.number(share_key)?,
         };
         if share <= 0.0 || share > 1.0 {
-            return Err(fields.wrong("rotary_pct", "more than 0, at most 1"));
+            return Err(fields.wrong(share_key, "more than 0, at most 1"));
         }
         let turning = (dim as f64 * share) as usize;
-        Ok(Self::alike(section.rope("rotary_emb_base", turning, max_positions)?, section.unread()))
+        Ok(Self::alike(section.rope(theta, turning, max_positions)?, section.unread()))
     }
 
     /// The angles of layers that see all and of layers with a window: `full_attention` and
-    /// `sliding_attention` of `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and
-    /// `rope_local_base_freq` without (transformers 4).
+    /// `sliding_attention` of `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and the key
+    /// `local` without (transformers 4).
     ///
     /// # Errors
     /// As [`Ropes::whole`].
-    pub fn by_layer(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
+    pub fn by_layer(fields: &Fields<'_>, local: &str, dim: usize, max_positions: usize) -> Result<Self> {
         let [far, near] = Section::by_layer(fields)?;
         for section in [&far, &near] {
             refuse_share(fields, section.share()?)?;
         }
         Ok(Self {
             far: Some(far.rope("rope_theta", dim, max_positions)?),
-            near: Some(near.rope("rope_local_base_freq", dim, max_positions)?),
+            near: Some(near.rope(local, dim, max_positions)?),
             unread: [far.unread(), near.unread()].concat(),
         })
     }
@@ -157,7 +190,7 @@ impl Rope {
     /// The context beyond which angles depend on the length of the sequence; `None`: they never do.
     pub fn trained(&self) -> Option<usize> {
         match self.scaling {
-            Scaling::Dynamic { trained, .. } => Some(trained),
+            Scaling::Dynamic { trained, .. } | Scaling::Long { trained, .. } => Some(trained),
             _ => None,
         }
     }
@@ -180,7 +213,7 @@ impl Rope {
     fn table(&self, count: usize, length: usize) -> Vec<(f32, f32)> {
         let (turns, half) = (self.turns(length), self.dim / 2);
         let magnitude = match self.scaling {
-            Scaling::Yarn { magnitude, .. } => magnitude,
+            Scaling::Yarn { magnitude, .. } | Scaling::Long { magnitude, .. } => magnitude,
             _ => 1.0,
         };
         // The product is rounded to f32 first, as transformers computes it.
@@ -203,6 +236,9 @@ impl Rope {
             let turn = theta.powf(-2.0 * pair as f64 / dim);
             let (kept, factor) = match self.scaling {
                 Scaling::None | Scaling::Dynamic { .. } => return turn,
+                Scaling::Long { ref short, ref long, trained, .. } => {
+                    return turn / if length > trained { long[pair] } else { short[pair] };
+                }
                 Scaling::Linear { factor } => return turn / factor,
                 Scaling::Llama3 { factor, low, high, original } => {
                     let waves = original * turn / (2.0 * PI); // wavelengths that fit into the original context

@@ -27,9 +27,9 @@ impl<'a> Section<'a> {
     /// # Errors
     /// Two sections that differ, or one by layers.
     pub fn of_model(fields: &'a Fields<'a>) -> Result<Self> {
-        let original = match fields.states(ORIGINAL) {
-            true => Some(fields.positive(ORIGINAL)? as f64),
-            false => None,
+        let original = match fields.value(ORIGINAL).is_null() {
+            true => None,
+            false => Some(fields.positive(ORIGINAL)? as f64),
         };
         let (scaling, parameters) = (fields.object("rope_scaling")?, fields.object("rope_parameters")?);
         let (key, entries) = match (scaling, parameters) {
@@ -127,6 +127,7 @@ impl<'a> Section<'a> {
         let own: &[&str] = match self.kind() {
             Ok("linear" | "dynamic") => &["factor"],
             Ok("llama3") => &["factor", "low_freq_factor", "high_freq_factor", ORIGINAL],
+            Ok("longrope") => &["factor", "attention_factor", "short_factor", "long_factor", ORIGINAL],
             Ok("yarn") => &[
                 "factor",
                 "attention_factor",
@@ -148,6 +149,10 @@ impl<'a> Section<'a> {
         let key = if self.entries.contains_key("rope_type") { "rope_type" } else { "type" };
         match self.entries.get(key) {
             None => Ok("default"),
+            // Names that Phi-3's first checkpoints have for it.
+            Some(kind) if self.entries.contains_key("short_factor") && (kind == "su" || kind == "yarn") => {
+                Ok("longrope")
+            }
             Some(kind) => kind.as_str().ok_or_else(|| self.wrong(key, KINDS)),
         }
     }
@@ -169,6 +174,7 @@ impl<'a> Section<'a> {
                 Ok(Scaling::Llama3 { factor: self.number("factor")?, low, high, original })
             }
             "yarn" => self.yarn(theta, dim, max_positions),
+            "longrope" => self.long(dim, max_positions),
             _ => {
                 let key = if self.entries.contains_key("rope_type") { "rope_type" } else { "type" };
                 Err(self.wrong(key, KINDS))
@@ -205,6 +211,27 @@ impl<'a> Section<'a> {
             factor,
             kept,
             divided: if divided == kept { kept + 0.001 } else { divided },
+            magnitude: self.number_or("attention_factor", default)?,
+        })
+    }
+
+    /// The factor is that of the contexts unless the section has one.
+    fn long(&self, dim: usize, max_positions: usize) -> Result<Scaling> {
+        let original = self.original(max_positions)?;
+        let divisors = |field: &str| {
+            let list = self.entries.get(field).and_then(Value::as_array).filter(|list| list.len() == dim / 2);
+            let divisor = |value: &Value| value.as_f64().filter(|value| *value > 0.0);
+            let list: Option<Vec<f64>> = list.and_then(|list| list.iter().map(divisor).collect());
+            list.ok_or_else(|| {
+                self.wrong(field, &format!("{} positive numbers, one for every pair", dim / 2))
+            })
+        };
+        let factor = self.number_or("factor", max_positions as f64 / original)?;
+        let default = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() };
+        Ok(Scaling::Long {
+            short: divisors("short_factor")?,
+            long: divisors("long_factor")?,
+            trained: original as usize,
             magnitude: self.number_or("attention_factor", default)?,
         })
     }
@@ -248,4 +275,4 @@ impl<'a> Section<'a> {
     }
 }
 
-const KINDS: &str = "one of default, dynamic, linear, llama3, yarn";
+const KINDS: &str = "one of default, dynamic, linear, llama3, longrope, yarn";

@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::plan::{Part, along, gather, tiles};
-use super::{Plan, Sizes, Tile};
+use super::{Plan, Sizes, Tile, bound};
 use crate::error::Result;
 use crate::slices::Spread;
 use crate::slices::lanes::{exp, fold2};
@@ -86,6 +86,10 @@ fn backward_task<'a>(
 
             let mut scores = vec![0.0; rows * seen];
             multiply(&mut scores, Into::Replace, plan.scale, query_rows, seen_keys.transposed(), Cores::One);
+            if let Some(cap) = plan.cap {
+                bound(&mut scores, cap);
+            }
+            let bounded = plan.cap.map(|cap| (cap, scores.clone()));
             let mut d_scores = vec![0.0; rows * seen];
             multiply(&mut d_scores, Into::Replace, 1.0, d_output_rows, seen_values.transposed(), Cores::One);
             for at in 0..rows {
@@ -104,6 +108,9 @@ fn backward_task<'a>(
                         d_scores.fill(0.0);
                     }
                 }
+            }
+            if let Some((cap, bounded)) = &bounded {
+                bound_backward(&mut d_scores, bounded, *cap);
             }
             let (probs, d_scores) = (Matrix::new(&scores, rows, seen), Matrix::new(&d_scores, rows, seen));
             let mut d_queries = vec![0.0; rows * dim];
@@ -147,6 +154,15 @@ fn probabilities(scores: &mut [f32], visible: std::ops::Range<usize>, total: f32
 fn softmax_backward(d_scores: &mut [f32], probs: &[f32], along: f32, scale: f32) {
     for (d_score, prob) in d_scores.iter_mut().zip(probs) {
         *d_score = prob * (*d_score - along) * scale;
+    }
+}
+
+/// d scores ← d scores·(1 − (b / cap)²), b being the bounded scores.
+#[multiversion(targets = "simd")]
+fn bound_backward(d_scores: &mut [f32], bounded: &[f32], cap: f32) {
+    for (d_score, bounded) in d_scores.iter_mut().zip(bounded) {
+        let share = bounded / cap;
+        *d_score *= 1.0 - share * share;
     }
 }
 

@@ -6,7 +6,7 @@
 
 use multiversion::multiversion;
 
-use super::{Sizes, TILE, softmax};
+use super::{Sizes, TILE, bound, softmax};
 use crate::error::Result;
 use crate::kernels::{CacheShape, CachedRow, CachedRows};
 use crate::slices::Spread;
@@ -33,6 +33,8 @@ pub struct Step<'a> {
     pub heads: usize,
     /// The number that q·k is multiplied by.
     pub scale: f32,
+    /// The bound of scores.
+    pub cap: Option<f32>,
     /// Positions that a row sees back, its own included; `None`: all.
     pub window: Option<usize>,
 }
@@ -120,6 +122,9 @@ impl Blocks {
                     let query = &q[(at * heads + kv_head * group + head) * dim..][..dim];
                     let target = &mut scores[(at * group + head) * widest + tile * TILE..][..TILE];
                     score(target, query, keys, step.scale, fused);
+                    if let Some(cap) = step.cap {
+                        bound(target, cap);
+                    }
                 }
             }
         }
@@ -228,14 +233,16 @@ mod tests {
     fn a_cached_row_has_the_bits_of_the_whole_sequence() -> Result<()> {
         for (heads, kv_heads, dim) in [(6, 2, 64), (4, 4, 16), (4, 1, 80), (2, 2, 128), (3, 1, 24), (2, 1, 6)]
         {
-            for window in [None, Some(5), Some(70)] {
+            for (window, cap) in
+                [(None, None), (Some(5), None), (Some(70), None), (None, Some(0.4)), (Some(70), Some(2.0))]
+            {
                 let rows = 200;
                 let sizes = Sizes { heads, kv_heads, dim };
                 let [q, k, v] = [heads, kv_heads, kv_heads].map(|count| {
                     noise(rows * count * dim, (count * dim) as u64 + window.unwrap_or(0) as u64)
                 });
                 let mask = Mask::Causal { window };
-                let how = Attention { scale: 0.3, mask, queries: None };
+                let how = Attention { scale: 0.3, cap, mask, queries: None };
                 let plan = Plan::new(&SequenceTree::sequence(rows)?, &how, sizes);
                 let (want, _) = forward(&plan, &OneThread, [&q, &k, &v])?;
 
@@ -249,7 +256,13 @@ mod tests {
                     let at = position * width;
                     cache.write(&[reader(position).slot()], &k[at..at + width], &v[at..at + width]);
                     let row = reader(position);
-                    let step = Step { rows: std::slice::from_ref(&row), heads, scale: 0.3, window };
+                    let step = Step {
+                        rows: std::slice::from_ref(&row),
+                        heads,
+                        scale: 0.3,
+                        cap: how.cap.map(|cap| cap as f32),
+                        window,
+                    };
                     let got = cache.attend(&OneThread, &q[position * wide..][..wide], step)?;
                     assert_eq!(got, &want[position * wide..][..wide], "{sizes:?} {window:?} at {position}");
                 }
@@ -257,7 +270,8 @@ mod tests {
                 let order: Vec<usize> = (0..rows).map(|at| at * 7 % rows).collect();
                 let readers: Vec<CachedRow> = order.iter().map(|position| reader(*position)).collect();
                 let queries: Vec<f32> = order.iter().flat_map(|at| q[at * wide..][..wide].to_vec()).collect();
-                let step = Step { rows: &readers, heads, scale: 0.3, window };
+                let step =
+                    Step { rows: &readers, heads, scale: 0.3, cap: how.cap.map(|cap| cap as f32), window };
                 let got = cache.attend(&OneThread, &queries, step)?;
                 for (got, position) in got.chunks(wide).zip(&order) {
                     assert_eq!(got, &want[position * wide..][..wide], "{sizes:?} {window:?} at {position}");

@@ -1,7 +1,7 @@
 //! Attended values, tile by tile.
 
 use super::plan::{Part, TILE, along, gather, tiles};
-use super::{Plan, STEADY, Sizes, Tile, softmax};
+use super::{Plan, STEADY, Sizes, Tile, bound, softmax};
 use crate::error::Result;
 use crate::slices::Spread;
 use crate::slices::product::{Cores, Into, Matrix, multiply};
@@ -42,6 +42,9 @@ fn attend(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32]; 3]) -
             let keys = Matrix::new(&keys[..seen * dim], seen, dim).transposed();
             let query_rows = Matrix::new(&queries, rows, dim);
             multiply(&mut scores, Into::Replace, plan.scale, query_rows, keys, Cores::One);
+            if let Some(cap) = plan.cap {
+                bound(&mut scores, cap);
+            }
             let mut totals = Vec::with_capacity(rows);
             for (at, scores) in scores.chunks_exact_mut(seen).enumerate() {
                 // The rows that fill up see the first key, for want of a position.

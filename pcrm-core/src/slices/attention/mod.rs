@@ -17,7 +17,7 @@ pub use self::backward::backward;
 pub use self::blocks::{Blocks, Step};
 pub use self::forward::forward;
 pub use self::plan::{Plan, Sizes, TILE};
-use super::lanes::{exp, fold, largest};
+use super::lanes::{exp, fold, largest, tanh};
 
 /// The fewest rows of a product in a forward pass, for which gemm adds up every element in the order of the keys.
 const STEADY: usize = 8;
@@ -33,6 +33,14 @@ impl Tile {
     /// (row of q, head) of every row of the tile.
     fn members(&self, group: usize, kv_head: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.rows.iter().flat_map(move |row| (0..group).map(move |head| (*row, kv_head * group + head)))
+    }
+}
+
+/// Bounds scores: s ← cap·tanh(s / cap), each by itself.
+#[multiversion(targets = "simd")]
+fn bound(scores: &mut [f32], cap: f32) {
+    for score in scores.iter_mut() {
+        *score = cap * tanh(*score / cap);
     }
 }
 

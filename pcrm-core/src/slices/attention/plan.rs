@@ -28,6 +28,7 @@ pub struct Plan {
     pub(super) queries: usize,
     pub(super) sizes: Sizes,
     pub(super) scale: f32,
+    pub(super) cap: Option<f32>,
     pub(super) mask: Mask,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Part {
 impl Plan {
     /// Returns the plan that all layers of a pass share.
     pub fn shared(tree: &PlannedTree, how: &Attention<'_>, sizes: Sizes) -> Arc<Self> {
-        let key = (how.queries.map(<[usize]>::to_vec), how.mask, how.scale, sizes);
+        let key = (how.queries.map(<[usize]>::to_vec), how.mask, [Some(how.scale), how.cap], sizes);
         let Ok(plan) = tree.plan(key, || Ok::<_, Infallible>(Self::new(tree, how, sizes)));
         plan
     }
@@ -60,6 +61,7 @@ impl Plan {
             queries: how.queries.map_or(tree.rows(), <[usize]>::len),
             sizes,
             scale: how.scale as f32,
+            cap: how.cap.map(|cap| cap as f32),
             mask: how.mask,
         }
     }

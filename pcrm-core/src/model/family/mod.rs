@@ -1,11 +1,17 @@
 //! Families of decoders as data: how they name their weights and where they differ.
 
+mod experts;
+mod sight;
+
+pub use experts::{ExpertLayers, Experts, Normalised, SharedExpert};
+pub use sight::{Every, Pairs, Positions, Windows};
+
 /// One family of decoders.
 #[derive(Debug)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The class that `transformers` loads a reward model as.
+    /// The class that `transformers` loads a reward model as. (It has none for granite and cohere2.)
     pub classifier: &'static str,
     /// The class that `transformers` loads the language model as.
     pub language_model: &'static str,
@@ -15,14 +21,16 @@ pub struct Family {
     pub keys: Keys,
     /// The token embedding.
     pub embedding: &'static str,
-    /// Whether embeddings are multiplied by √width.
+    /// The factor of embeddings.
     pub embedding_scale: EmbeddingScale,
     /// Positions.
     pub positions: Positions,
+    /// The dimensions that rotary positions turn together.
+    pub pairs: Pairs,
     /// What the names of layer N begin with, before N.
     pub layers: &'static str,
-    /// The norm before attention.
-    pub attention_norm: &'static str,
+    /// The norm before attention; `None`: attention reads the residual stream as it is.
+    pub attention_norm: Option<&'static str>,
     /// Which layers have a sliding window.
     pub windows: Windows,
     /// Queries, keys and values.
@@ -31,24 +39,34 @@ pub struct Family {
     pub head_dim: HeadDim,
     /// Keys of the config that change the factor of q·k.
     pub scale: AttentionScale,
-    /// The norms of every head's queries and keys over head_dim, before rotary; `None`: there are none.
-    pub head_norms: Option<[&'static str; 2]>,
+    /// The key of a bound c of attention's scores, which become c·tanh(s/c); `None`: the family has no such key.
+    pub score_cap: Option<&'static str>,
+    /// The norms of queries and keys, before rotary; `None`: there are none.
+    pub qk_norms: Option<QkNorms>,
     /// The projection after attention.
     pub output: &'static str,
-    /// The norm before the feed-forward network.
-    pub mlp_norm: &'static str,
+    /// The norm before the feed-forward network; `None`: the network reads what attention reads where the two are
+    /// parallel, and the residual stream as it is where they are not.
+    pub mlp_norm: Option<&'static str>,
     /// The feed-forward network.
     pub mlp: Mlp,
+    /// The mixture of experts that takes the network's place in some layers or all; `None`: there is none.
+    pub experts: Option<Experts>,
     /// The norms after attention and after the feed-forward network, before each is added; `None`: there are
     /// none.
     pub post_norms: Option<[&'static str; 2]>,
-    /// The flag of the config by which attention and the feed-forward network read the same input, as they do
-    /// where it is missing; `None`: they never do.
-    pub parallel: Option<&'static str>,
+    /// Whether attention and the feed-forward network are parallel.
+    pub parallel: Parallel,
+    /// The key of a factor of what a layer adds to the residual stream; `None`: the family has no such key.
+    pub residual_scale: Option<&'static str>,
     /// The last norm.
     pub last_norm: &'static str,
     /// The head of a language model whose embedding is not tied.
     pub language_head: &'static str,
+    /// The head of scores as its files name it.
+    pub score_head: &'static str,
+    /// The factor of a language model's logits, before they are capped.
+    pub logit_scale: LogitScale,
     /// The modules that PEFT gives adapters where none are named.
     pub lora_targets: &'static [&'static str],
     /// Which norm.
@@ -68,14 +86,20 @@ pub struct Keys {
     pub layers: &'static str,
     /// Query heads.
     pub heads: &'static str,
+    /// Key and value heads, as many as query heads where left out; `None`: always as many.
+    pub kv_heads: Option<&'static str>,
     /// Width of the feed-forward network; that many widths where left out, an error where `None`.
     pub ffn: (&'static str, Option<usize>),
     /// The longest sequence.
     pub max_positions: &'static str,
-    /// ε of the norms.
-    pub norm_eps: &'static str,
+    /// ε of the norms; `None`: 1e-5, whatever the config says.
+    pub norm_eps: Option<&'static str>,
     /// The activation of the feed-forward network.
     pub activation: &'static str,
+    /// The standard deviation of random weights.
+    pub deviation: &'static str,
+    /// Whether `gelu` means the one by tanh, as in Gemma's first configs.
+    pub gelu_is_tanh: bool,
 }
 
 /// Width of a head.
@@ -92,49 +116,54 @@ pub enum HeadDim {
 pub struct AttentionScale {
     /// A number x: the factor is 1/√x.
     pub square: Option<&'static str>,
+    /// A number: the factor itself.
+    pub factor: Option<&'static str>,
     /// A flag: the factor is 1 where it is false.
     pub on: Option<&'static str>,
     /// A flag: the factor of layer i, from 0, is divided by i + 1 where it is true.
     pub by_layer: Option<&'static str>,
 }
 
-/// What embeddings are multiplied by.
+/// The factor of embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmbeddingScale {
-    /// Nothing.
+    /// 1.
     One,
     /// √width.
     RootWidth,
+    /// The number of this key.
+    Key(&'static str),
 }
 
-/// Which layers have a sliding window; a `sliding_window` of null means that no layer has one.
-///
-/// `layer_types` of the config overrides the rule of `Late` and `AllButEvery`. The other two take none in
-/// `transformers`, so a list that contradicts them is refused.
+/// The factor of logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Windows {
-    /// None.
+pub enum LogitScale {
+    /// 1.
+    One,
+    /// The number of this key.
+    Times(&'static str),
+    /// One over the number of this key.
+    Over(&'static str),
+}
+
+/// Whether attention and the feed-forward network of a layer read the same input, x ← x + attention(x) + mlp(x).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    /// The network reads the sum after attention.
     Never,
-    /// All.
-    Everywhere,
-    /// With `use_sliding_window`, those from `max_window_layers` on.
-    Late,
-    /// All but every n-th: n is `sliding_window_pattern`.
-    AllButEvery,
+    /// They do.
+    Always,
+    /// They do where this flag of the config is true.
+    Flag(&'static str),
 }
 
-/// Where positions enter.
+/// The norms of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Positions {
-    /// Learned, in this table; added to the embedding.
-    Learned(&'static str),
-    /// Rotary, over whole heads.
-    Rotary,
-    /// Rotary, over whole heads, with angles of their own (`rope_local_base_freq`) in layers with a window.
-    LocalRotary,
-    /// Rotary, over the first dimensions of a head: the share that `partial_rotary_factor` of the config
-    /// names, or `rotary_pct` in the spelling of transformers 4.
-    PartialRotary,
+pub enum QkNorms {
+    /// Over each head on its own.
+    ByHead([&'static str; 2]),
+    /// Over all heads together.
+    Whole([&'static str; 2]),
 }
 
 /// How queries, keys and values are projected.
@@ -144,19 +173,19 @@ pub enum Qkv {
     Separate([&'static str; 3]),
     /// By one: all queries, all keys, all values.
     Fused(&'static str),
-    /// By one: queries, keys and values of the first head, then of the second, and so on.
-    FusedByHead(&'static str),
+    /// By one: for every key head the queries that read it, the key and the value.
+    FusedByGroup(&'static str),
 }
 
 /// The feed-forward network.
 #[derive(Debug)]
 pub enum Mlp {
     /// down(act(gate(x))·up(x))
-    Gated {
-        /// The gate.
-        gate: &'static str,
-        /// What is gated.
-        up: &'static str,
+    Gated(Gated),
+    /// As `Gated`, the gate and what is gated by one matrix, in this order.
+    GatedByOne {
+        /// Both, `[2·network, width]`.
+        gate_up: &'static str,
         /// Back to the model's width.
         down: &'static str,
     },
@@ -169,6 +198,17 @@ pub enum Mlp {
     },
 }
 
+/// The matrices of a gated network.
+#[derive(Debug, Clone, Copy)]
+pub struct Gated {
+    /// The gate.
+    pub gate: &'static str,
+    /// What is gated.
+    pub up: &'static str,
+    /// Back to the model's width.
+    pub down: &'static str,
+}
+
 /// Which norm, and with it whether it has a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
@@ -178,6 +218,8 @@ pub enum NormKind {
     RmsAroundOne,
     /// Layer norm, with bias.
     Layer,
+    /// Layer norm without bias.
+    LayerUnbiased,
 }
 
 /// Where linear layers have biases.

@@ -1,19 +1,18 @@
 //! From the tensors of a checkpoint to the parameters of a model: names, prefixes, shapes, and the head.
 
+mod naming;
+
 use std::collections::BTreeSet;
 use std::fs;
 
+use self::naming::naming;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::notes;
 use crate::model::parameters::{Parameter, SCORE};
-
-/// Prefixes that wrappers put before each name: DataParallel, torch.compile, PEFT, FSDP, DeepSpeed, a model
-/// in a model.
-const WRAPPERS: [&str; 6] =
-    ["module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.", "_forward_module.", "model."];
+use crate::model::published;
 
 /// Parts of the names of tensors that only an adapter has that was not merged.
 const UNMERGED: [&str; 6] = [
@@ -43,6 +42,8 @@ pub struct Adoption<'a> {
     /// Whether names lack the family's own prefix.
     bare: bool,
     used: BTreeSet<String>,
+    /// The names that the head of scores may have, see [`published::score_names`].
+    scores: Vec<String>,
 }
 
 impl<'a> Adoption<'a> {
@@ -62,10 +63,19 @@ impl<'a> Adoption<'a> {
             return Err(Error::file(checkpoint.dir(), message));
         }
         let (lead, bare) = naming(config, checkpoint)?;
-        if !lead.is_empty() {
+        if let Some(whole) = config.text_of {
+            notes::say(&format!("{whole} is a multimodal model, of which the text part alone is read"));
+        } else if !lead.is_empty() {
             notes::say(&format!("the names of all tensors begin with {lead:?}, which is taken off"));
         }
-        Ok(Self { config, checkpoint, lead, bare, used: BTreeSet::new() })
+        let scores = published::score_names(config);
+        let adoption = Self { config, checkpoint, lead, bare, used: BTreeSet::new(), scores };
+        if let Some(head) =
+            adoption.head_elsewhere().filter(|_| !checkpoint.contains(&adoption.stored_as(SCORE)))
+        {
+            notes::say(&format!("the head of scores is {head}, as config.json says"));
+        }
+        Ok(adoption)
     }
 
     /// Checks that the tensors of these parameters are there, before any is read.
@@ -226,6 +236,28 @@ impl<'a> Adoption<'a> {
 
     /// The name that the checkpoint has for a parameter.
     fn stored(&self, name: &str) -> String {
+        let stored = self.stored_as(name);
+        match name == SCORE && !self.checkpoint.contains(&stored) {
+            true => self.head_elsewhere().unwrap_or(stored),
+            false => stored,
+        }
+    }
+
+    /// The head of scores under another name that the config vouches for, without a bias, which would shift scores.
+    fn head_elsewhere(&self) -> Option<String> {
+        let shape = [1, self.config.width];
+        let fits = |name: &String| {
+            let bias = name.replace(".weight", ".bias");
+            self.checkpoint.shape(name).is_some_and(|found| found == shape)
+                && !self.checkpoint.contains(&bias)
+        };
+        let places =
+            self.scores.iter().skip(1).flat_map(|name| [name.clone(), format!("{}{name}", self.lead)]);
+        places.into_iter().find(fits)
+    }
+
+    /// The name by the rules of prefixes alone.
+    fn stored_as(&self, name: &str) -> String {
         let short = name.strip_prefix(self.config.family.prefix).unwrap_or(name);
         let (own, other) = if self.bare { (short, name) } else { (name, short) };
         let mut stored = format!("{}{own}", self.lead);
@@ -233,7 +265,10 @@ impl<'a> Adoption<'a> {
             stored = format!("{}{other}", self.lead);
         }
         // transformers takes its own prefix off where it stands twice, and leaves a head without it alone.
-        match name == SCORE && self.lead == self.config.family.prefix && !self.checkpoint.contains(&stored) {
+        let bare_head = name == SCORE && self.lead == self.config.family.prefix;
+        // Heads of multimodal models may stand outside their text part.
+        let outside = self.config.text_of.is_some() && self.checkpoint.contains(name);
+        match (bare_head || outside) && !self.checkpoint.contains(&stored) {
             true => name.to_owned(),
             false => stored,
         }
@@ -262,54 +297,6 @@ impl<'a> Adoption<'a> {
     fn error(&self, message: String) -> Error {
         Error::file(self.checkpoint.dir(), message)
     }
-}
-
-/// Finds the wrapper prefix, and whether names lack the family's own, from the name of the embedding.
-fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(String, bool)> {
-    let family = config.family;
-    let full = format!("{}.weight", family.embedding);
-    let bare = full.strip_prefix(family.prefix).unwrap_or(&full);
-    let split = |name: &str| {
-        let lead = |end: &str| {
-            name.strip_suffix(end).filter(|lead| lead.is_empty() || lead.ends_with('.')).map(str::to_owned)
-        };
-        lead(&full).map(|lead| (lead, false)).or_else(|| lead(bare).map(|lead| (lead, true)))
-    };
-    let found: BTreeSet<(String, bool)> = checkpoint.names().filter_map(split).collect();
-    // Sorted: no lead before any other, and the full name before the bare one.
-    let Some((lead, is_bare)) = found.first().cloned() else { return Ok((String::new(), false)) };
-    if lead.is_empty() {
-        return Ok((lead, is_bare));
-    }
-    let refuse = |why: String| Err(Error::file(checkpoint.dir(), why));
-    if found.len() > 1 {
-        let leads: Vec<String> = found.iter().map(|(lead, _)| format!("{lead:?}")).collect();
-        return refuse(format!(
-            "the weights hold several models, whose names begin with {}; expected one",
-            leads.join(" and ")
-        ));
-    }
-    let mut rest = lead.as_str();
-    while let Some(shorter) =
-        WRAPPERS.iter().chain([&family.prefix]).find_map(|wrapper| rest.strip_prefix(wrapper))
-    {
-        rest = shorter;
-    }
-    if !rest.is_empty() {
-        let known = WRAPPERS.join(", ");
-        return refuse(format!(
-            "the embedding is {lead}{full}, expected {full}; of prefixes before all names {known} are taken off, \
-             {lead:?} is not known: rename the tensors",
-            full = if is_bare { bare } else { &full }
-        ));
-    }
-    let own = |name: &&str| !name.starts_with(&lead) && *name != SCORE;
-    let outside: Vec<&str> = checkpoint.names().filter(own).collect();
-    if outside.is_empty() { Ok((lead, is_bare)) } else { refuse(mixed(&lead, &outside)) }
-}
-
-fn mixed(lead: &str, outside: &[&str]) -> String {
-    format!("some names begin with {lead:?} and others do not ({}); expected all or none", some(outside))
 }
 
 /// The first of many names.

@@ -1,0 +1,123 @@
+//! Forward passes over whole batches.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Decoder;
+use super::cached::Memory;
+use crate::error::Result;
+use crate::kernels::PlannedTree;
+use crate::model::lora::{Dropout, Noise};
+use crate::model::recompute::recomputed;
+use crate::model::rope::Angles;
+use crate::model::routing::Routes;
+use crate::model::{Rows, select};
+use crate::tensor::Tensor;
+use crate::tree::Packed;
+
+/// The logits of routers with what they made of them, by layer.
+pub(super) type Routed = Arc<Mutex<Vec<(Tensor, Routes)>>>;
+
+/// State that all layers of one forward pass share.
+#[derive(Clone)]
+pub(super) struct Pass {
+    pub(super) tree: Arc<PlannedTree>,
+    /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary
+    /// positions.
+    pub(super) angles: Vec<[Tensor; 2]>,
+    pub(super) dropout: Option<Arc<Dropout>>,
+    /// The routers' logits of every layer with experts, where they are wanted.
+    pub(super) routed: Option<Routed>,
+}
+
+impl Pass {
+    /// Returns the dropout of a layer that computes these rows.
+    pub(super) fn noise<'a>(&'a self, rows: Rows<'a>) -> Noise<'a> {
+        Noise::new(self.dropout.as_deref(), rows)
+    }
+
+    /// Keeps a router's logits where they are wanted.
+    pub(super) fn note(&self, logits: &Tensor, routes: &Routes) {
+        if let Some(routed) = &self.routed {
+            routed.lock().unwrap_or_else(PoisonError::into_inner).push((logits.clone(), routes.clone()));
+        }
+    }
+}
+
+impl Decoder {
+    /// Computes the hidden states after the last norm, `[wanted rows, width]`.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, positions past the model's last one.
+    pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+        let positions = batch.tree.positions();
+        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
+        let pass = self.pass(batch, &x)?;
+        // The last segment's activations are needed at once, so it keeps them.
+        let kept = match self.checkpointing.segment(self.layers.len()) {
+            Some(segment) if self.params.iter_trained().any(|(_, param)| param.has_history()) => {
+                let last = (self.layers.len() - 1) / segment * segment;
+                for start in (0..last).step_by(segment) {
+                    x = self.recomputed(start..start + segment, &x, &pass)?;
+                }
+                last
+            }
+            _ => 0,
+        };
+        for (at, layer) in self.layers.iter().enumerate().skip(kept) {
+            let last = at + 1 == self.layers.len();
+            x = layer.forward(&x, &pass, if last { rows } else { Rows::All }, Memory::None)?;
+        }
+        self.last_norm.forward(&x)
+    }
+
+    /// Computes the hidden states as [`Decoder::forward`] does, and the routers' loss over all rows and layers (Fedus et
+    /// al., arXiv 2101.03961): a scalar, `None` where no layer has experts. All layers keep what their backward pass
+    /// needs.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn forward_balanced(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<Tensor>)> {
+        let positions = batch.tree.positions();
+        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
+        let routed = Routed::default();
+        let pass = Pass { routed: Some(Arc::clone(&routed)), ..self.pass(batch, &x)? };
+        for layer in &self.layers {
+            x = layer.forward(&x, &pass, Rows::All, Memory::None)?;
+        }
+        let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((self.last_norm.forward(&select(&x, rows)?)?, Routes::balance(&routed)?))
+    }
+
+    /// Runs some layers without history, and again in the backward pass.
+    fn recomputed(&self, layers: Range<usize>, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let of = |name: &str| {
+            let behind = name.strip_prefix(self.config.family.layers);
+            let layer = behind.and_then(|name| name.split('.').next()).and_then(|at| at.parse().ok());
+            layer.is_some_and(|layer| layers.contains(&layer))
+        };
+        let params = self.params.only(of);
+        let (layers, pass) = (self.layers[layers.clone()].to_vec(), pass.clone());
+        recomputed(x, params, move |x, params| {
+            let mut x = x.clone();
+            for layer in &layers {
+                x = layer.over(params).forward(&x, &pass, Rows::All, Memory::None)?;
+            }
+            Ok(x)
+        })
+    }
+
+    /// Prepares what layers share, on the device and in the type of x.
+    pub(super) fn pass(&self, batch: &Packed, x: &Tensor) -> Result<Pass> {
+        let adapters = self.adapters.as_ref().filter(|adapters| adapters.has_dropout());
+        let dropout = adapters
+            .zip(self.step)
+            .map(|(adapters, step)| Arc::new(Dropout::new(adapters.seed(), step, batch)));
+        let tables = |angles: &Angles| {
+            let [cos, sin] = angles.of(&batch.tree)?;
+            Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
+        };
+        let angles = self.angles.iter().map(tables).collect::<Result<_>>()?;
+        Ok(Pass { tree: Arc::new(PlannedTree::new(batch.tree.clone())), angles, dropout, routed: None })
+    }
+}

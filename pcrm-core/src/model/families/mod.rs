@@ -1,0 +1,55 @@
+//! All families of decoders.
+
+mod experts;
+mod fused;
+mod gemma;
+mod gpt;
+mod llama;
+
+use self::{experts as moe, fused as joint};
+use crate::model::family::Family;
+
+/// All families, by name.
+pub static FAMILIES: [Family; 23] = [
+    joint::COHERE2,
+    gemma::GEMMA,
+    gemma::GEMMA2,
+    gemma::GEMMA3,
+    joint::GLM4,
+    gpt::GPT2,
+    gpt::GPT_NEOX,
+    llama::GRANITE,
+    joint::INTERNLM2,
+    llama::LLAMA,
+    llama::MINISTRAL,
+    llama::MISTRAL,
+    moe::MIXTRAL,
+    llama::OLMO2,
+    llama::OLMO3,
+    moe::OLMOE,
+    gpt::OPT,
+    joint::PHI3,
+    llama::QWEN2,
+    moe::QWEN2_MOE,
+    llama::QWEN3,
+    moe::QWEN3_MOE,
+    llama::SMOLLM3,
+];
+
+/// Families that are asked for and not served, with what to do instead.
+pub static UNSERVED: [(&str, &str); 14] = [
+    ("phi", "phi3 (Phi-3, Phi-3.5 and Phi-4) is served"),
+    ("olmo", "olmo2 and olmo3 are served"),
+    ("cohere", "cohere2 is served"),
+    ("qwen2_vl", "the text part of this multimodal checkpoint is not read; qwen2 is served"),
+    ("qwen2_5_vl", "the text part of this multimodal checkpoint is not read; qwen2 is served"),
+    ("llama4", "llama (Llama 2 and 3) is served"),
+    ("deepseek_v3", "of the mixtures of experts, qwen3_moe, qwen2_moe, mixtral and olmoe are served"),
+    ("gpt_oss", "of the mixtures of experts, qwen3_moe, qwen2_moe, mixtral and olmoe are served"),
+    ("granitemoe", "of the mixtures of experts, qwen3_moe, qwen2_moe, mixtral and olmoe are served"),
+    ("bert", "encoders serve the constraint cosine alone, not as reward models"),
+    ("roberta", "encoders serve the constraint cosine alone, not as reward models"),
+    ("deberta-v2", "encoders are not served as reward models"),
+    ("modernbert", "encoders are not served as reward models"),
+    ("gemma3n", "gemma3_text and the text part of gemma3 are served"),
+];
