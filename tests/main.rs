@@ -53,6 +53,7 @@ mod server; // pcrm serve on a free port, and requests to it
 mod serving; // the server of reward models as its clients meet it
 mod sft; // fine-tuning: loss and gradients against transformers, runs that learn and resume
 mod speechless; // runs whose terminal, pipe or log goes away
+mod studying; // studies from recipes: killed and resumed, mistakes named, tables that follow from results
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways
 mod threads; // the same bits with any number of threads and on any instruction set

@@ -44,9 +44,13 @@ fn sentence(results: &Results, outcome: &Outcome, world: &str, figure: &str, low
         found.iter().any(|(_, found)| found.difference.is_some_and(|mean| mean.interval.is_some()));
     let start = format!("{} ({base}: {})", capital(&words), fixed(of_base.mean.value));
     if !with_interval {
+        let seeds = match of_base.mean.replicates {
+            1 => "one seed",
+            2 => "two seeds",
+            _ => "seeds that agree",
+        };
         return format!(
-            "{start}: {} seeds cannot show what is chance; intervals take at least {FEWEST_REPLICATES}.",
-            of_base.mean.replicates
+            "{start}: {seeds} cannot show what is chance; intervals take at least {FEWEST_REPLICATES}."
         );
     }
     let (mut better, mut worse, mut open, mut thin) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

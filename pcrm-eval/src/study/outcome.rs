@@ -99,10 +99,10 @@ fn of_arm(cells: &[&Cell], name: &str, arm: &str, baseline: &str) -> Result<Opti
     if values.is_empty() {
         return Ok(None);
     }
-    // A cell without any figure of this follow-up is not done yet.
-    let begun = name.split_once('/').map(|(follow, _)| format!("{follow}/"));
+    // A follow-up that is not done yet is not without its figures.
     let is_done = |cell: &&&&Cell| {
-        begun.as_ref().is_none_or(|begun| cell.figures.keys().any(|key| key.starts_with(begun.as_str())))
+        name.split_once('/')
+            .is_none_or(|(follow, _)| cell.courses.contains_key(follow) || cell.best.contains_key(follow))
     };
     let without = own.iter().filter(is_done).count() - values.len();
     let of_base = |cell: &Cell| {

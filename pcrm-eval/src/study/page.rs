@@ -26,6 +26,7 @@ pub fn document(results: &Results, outcome: &Outcome) -> Document {
         false => format!("{} of {} runs are done: this is part of the study", results.done, results.runs),
     };
     let size = if results.quick { "the quick sizes" } else { "the full sizes" };
+    let seeds = if results.seeds == 1 { "one seed".to_owned() } else { format!("{} seeds", results.seeds) };
     let mut sections = vec![Section::open(
         "What was learned",
         learned(results, outcome).into_iter().map(Block::Text).collect(),
@@ -40,7 +41,7 @@ pub fn document(results: &Results, outcome: &Outcome) -> Document {
     sections.push(settings(results));
     Document {
         title: recipe.title.clone(),
-        about: format!("{state}, {} seeds, {size}", results.seeds),
+        about: format!("{state}, {seeds}, {size}"),
         sections: sections.into_iter().filter(|section| !section.blocks.is_empty()).collect(),
     }
 }
@@ -75,6 +76,10 @@ fn differences(results: &Results, outcome: &Outcome) -> Section {
         let marks: Vec<Whisker> = marks.collect();
         let better = if recipe.primary.lower_is_better { "lower is better" } else { "higher is better" };
         let figure = heading(recipe, &recipe.primary.figure);
+        let marker = match results.seeds as usize >= FEWEST_REPLICATES {
+            true => "mean difference, 95 % interval over seeds",
+            false => "mean difference",
+        };
         (!marks.is_empty()).then(|| Plot {
             title: format!("{world}: minus {} ({better})", outcome.baseline),
             about: figure,
@@ -82,7 +87,7 @@ fn differences(results: &Results, outcome: &Outcome) -> Section {
             y: Axis::of_names(arms.into_iter().cloned().collect()),
             layers: vec![
                 Layer::new(outcome.baseline.clone(), Ink::Grey, Mark::Upright(0.0)),
-                Layer::new("mean difference, 95 % interval over seeds", Ink::Blue, Mark::Lying(marks)),
+                Layer::new(marker, Ink::Blue, Mark::Lying(marks)),
             ],
         })
     };

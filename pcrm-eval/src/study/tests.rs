@@ -60,7 +60,7 @@ fn results(seeds: u64) -> Results {
         done: 9,
         runs: 10,
         left_out: vec![("floor".to_owned(), "no --floor".to_owned())],
-        failed: vec![("a/b".to_owned(), "no temperature".to_owned())],
+        failed: vec![("a run".to_owned(), "no temperature".to_owned())],
         worlds: vec![super::results::WorldFound {
             name: "questions".to_owned(),
             about: "a".to_owned(),
@@ -146,7 +146,7 @@ fn sentences_follow_from_intervals() {
     }
     let found = said(&null);
     assert!(found[0].contains("no arm is better beyond chance"), "{found:?}");
-    assert!(said(&results(2))[0].contains("2 seeds cannot show what is chance"));
+    assert!(said(&results(2))[0].contains("two seeds cannot show what is chance"));
     let mut none = results(4);
     none.cells.clear();
     assert_eq!(said(&none), ["No run is done yet."]);
@@ -159,7 +159,8 @@ fn pages_say_what_is_missing() {
     for results in [whole.clone(), Results { cells: Vec::new(), ..whole.clone() }, results(1)] {
         let outcome = Outcome::of(&results).unwrap();
         let page = render(&page::document(&results, &outcome)).unwrap();
-        for part in ["9 of 10 runs are done", "floor is left out: no --floor", "a/b failed: no temperature"] {
+        for part in ["9 of 10 runs are done", "floor is left out: no --floor", "a run failed: no temperature"]
+        {
             assert!(page.contains(part), "{part}");
         }
     }
