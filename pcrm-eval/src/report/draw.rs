@@ -294,6 +294,10 @@ impl<'a> Extent<'a> {
         let step = (self.high - self.low) / TICKS as f64;
         match self.scale {
             Scale::Linear => tick(value, step, self.ticks),
+            // Below 10 a whole number would be that of another place.
+            Scale::Log if self.ticks == Ticks::Number && value.exp2() < 9.5 => {
+                tick(value.exp2(), value.exp2() / 10.0, self.ticks)
+            }
             Scale::Log => tick(value.exp2().round(), 1.0, self.ticks),
         }
     }
