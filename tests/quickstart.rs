@@ -33,6 +33,8 @@ fn the_whole_story_is_one_command() -> Result<()> {
     let page = String::from_utf8(world.read("story/report.html")?)?;
     ensure!(told.replace('\n', " ").contains(&shown) && page.contains(&shown), "{shown}: {told}");
     ensure!(page.contains("Quickstart: DPO with and without a bound"), "the page lacks the second study");
+    let sft = "sft --model story/base --data story/train.jsonl --output sft";
+    world.refuses(sft, &["lm_head.weight", "holds a reward model", "--random-init"])?;
     world.run(&run.replace("quick --", "none --"))?;
     ensure!(!world.path("story/ppo").exists() && world.path("story/report.html").exists());
     Ok(())
