@@ -182,7 +182,7 @@ fn tables_follow_from_results(world: &World) -> Result<()> {
     };
     let number = |value: f64, sign: bool| {
         let text = format!("{:.3}", value.abs());
-        let minus = value < 0.0 && text.trim_matches(['0', '.']) != "";
+        let minus = value < 0.0 && !text.trim_matches(['0', '.']).is_empty();
         format!(
             "{}{text}",
             if minus {

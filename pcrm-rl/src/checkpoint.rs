@@ -44,7 +44,7 @@ pub struct State {
     /// Lines of `metrics.jsonl` up to this step; none in checkpoints of versions that did not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_lines: Option<u64>,
-    /// The hash of these lines (XXH3, 128 bits).
+    /// The hash of these lines without their times (XXH3, 128 bits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_digest: Option<String>,
     /// The options, data and base model of the run.

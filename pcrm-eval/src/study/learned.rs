@@ -73,7 +73,8 @@ fn sentence(results: &Results, outcome: &Outcome, world: &str, figure: &str, low
     if !worse.is_empty() {
         parts.push(format!("worse: {}", listed(&worse)));
     }
-    if !open.is_empty() && !(better.is_empty() && worse.is_empty()) {
+    let differs = !better.is_empty() || !worse.is_empty();
+    if differs && !open.is_empty() {
         parts.push(format!("no difference beyond chance: {}", listed(&open)));
     }
     if !thin.is_empty() {

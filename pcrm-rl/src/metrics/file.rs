@@ -20,7 +20,7 @@ pub struct MetricsFile {
     path: PathBuf,
     file: File,
     lines: u64,
-    /// Of all lines.
+    /// Of all lines, without their times.
     hash: Xxh3,
     events: Option<EventFile>,
 }
@@ -53,7 +53,7 @@ impl MetricsFile {
         let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept.values);
         let events = events.map_err(|error| tracing::warn!("no events for TensorBoard: {error}")).ok();
         let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events };
-        for line in &kept.lines {
+        for line in &kept.values {
             opened.count(line);
             if state.metrics_lines == Some(opened.lines)
                 && state.metrics_digest.as_ref().is_some_and(|digest| *digest != opened.digest())
@@ -85,7 +85,7 @@ impl MetricsFile {
     pub fn plain(path: &Path, step: u64) -> Result<Self> {
         let (file, kept) = taken_up(path, step, false)?;
         let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events: None };
-        kept.lines.iter().for_each(|line| opened.count(line));
+        kept.values.iter().for_each(|line| opened.count(line));
         Ok(opened)
     }
 
@@ -95,13 +95,18 @@ impl MetricsFile {
         state.metrics_digest = Some(self.digest());
     }
 
-    /// Returns the hash (XXH3, 128 bits) of all lines.
+    /// Returns the hash (XXH3, 128 bits) of all lines without their times.
     fn digest(&self) -> String {
         format!("{:032x}", self.hash.digest128())
     }
 
-    fn count(&mut self, line: &str) {
-        self.hash.update(line.as_bytes());
+    /// Counts a line, and hashes it without its times, which no two runs share.
+    fn count(&mut self, line: &Value) {
+        let is_time =
+            |name: &str| name == "tokens_per_second" || name == "step_time" || name.starts_with("time/");
+        for (name, value) in line.as_object().into_iter().flatten().filter(|(name, _)| !is_time(name)) {
+            self.hash.update(format!("{name:?}: {value},").as_bytes());
+        }
         self.hash.update(b"\n");
         self.lines += 1;
     }
@@ -127,9 +132,8 @@ impl MetricsFile {
     pub fn line(&mut self, value: &impl Serialize) -> Result<()> {
         self.still_there()?;
         let value = serde_json::to_value(value).map_err(|error| Error::file(&self.path, error))?;
-        let line = value.to_string();
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
-        self.count(&line);
+        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        self.count(&value);
         if let Some(events) = &mut self.events
             && let Err(error) = events.line(&value)
         {
