@@ -175,6 +175,7 @@ fn tables_follow_from_results(world: &World) -> Result<()> {
         ("true reward at the end", "ppo/truth"),
         ("KL at the end, nats", "ppo/kl"),
         ("tokens at the end", "ppo/length"),
+        ("win rate by truth over where it began", "ppo/win_rate"),
     ]);
     let by_seed = |arm: &str, figure: &str| -> BTreeMap<u64, f64> {
         let own = cells.iter().filter(|cell| cell["arm"] == arm);
@@ -195,7 +196,9 @@ fn tables_follow_from_results(world: &World) -> Result<()> {
         )
     };
     let mut checked = 0;
-    for (caption, columns, rows) in tables(&text) {
+    let of_figures =
+        |caption: &str| caption.ends_with("means over seeds") || caption.ends_with("seed by seed");
+    for (caption, columns, rows) in tables(&text).into_iter().filter(|(caption, ..)| of_figures(caption)) {
         let follow = if caption.contains(", ppo:") { "ppo" } else { "best" };
         for row in rows {
             for (column, shown) in columns.iter().zip(&row).skip(1) {
