@@ -61,12 +61,14 @@ fn steady<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torch
 fn in_rounds<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torched) -> Torched {
     let elements = inputs[0].numel() as i64;
     let fill = (ROUND - elements % ROUND) % ROUND;
-    if fill == 0 || inputs[0].kind() != Kind::Float {
+    if inputs[0].kind() != Kind::Float {
         return op(inputs);
     }
     let mut filled = inputs.map(Torch::shallow_clone);
     for input in &mut filled {
-        *input = input.f_reshape([-1])?.f_constant_pad_nd([0, fill])?;
+        // Halves of a fused projection have gaps between rows, over which libtorch's loops go row by row.
+        let flat = input.f_reshape([-1])?;
+        *input = if fill == 0 { flat } else { flat.f_constant_pad_nd([0, fill])? };
     }
     op(filled.each_ref())?.f_narrow(0, 0, elements)?.f_reshape(inputs[0].size())
 }

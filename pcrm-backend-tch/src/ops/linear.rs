@@ -13,6 +13,8 @@ use crate::workers;
 /// Rows come in multiples of this: measured with libtorch 2.11 over widths of 40 to 4864, see the test
 /// `a_row_has_the_same_bits_whatever_stands_beside_it`.
 pub(crate) const STEP: i64 = 8;
+/// Products of fewer columns are filled up to so many: their sums follow from the place of a row and its alignment.
+const NARROW: i64 = 16;
 /// Columns of a share come in multiples of this, but for the last ones.
 const COLUMNS: i64 = 64;
 
@@ -52,6 +54,12 @@ fn in_shares(x: &Torch) -> bool {
 
 /// a `[rows, inner]` · b `[inner, columns]` + bias `[columns]`.
 fn product(a: &Torch, b: &Torch, bias: Option<&Torch>) -> Torched {
+    let fill = NARROW - b.size()[1];
+    if fill > 0 {
+        let bias = bias.map(|bias| bias.f_constant_pad_nd([0, fill])).transpose()?;
+        let wide = product(a, &b.f_constant_pad_nd([0, fill])?, bias.as_ref())?;
+        return wide.f_narrow(1, 0, b.size()[1])?.f_contiguous();
+    }
     let (rows, columns) = (a.size()[0], b.size()[1]);
     let out = Torch::f_empty([rows, columns], (Kind::Float, Device::Cpu))?;
     let (whole, rest) = (rows - rows % STEP, rows % STEP);
