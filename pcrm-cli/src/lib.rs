@@ -40,6 +40,7 @@ mod record;
 mod report;
 #[cfg(feature = "serve")]
 mod serve;
+mod study;
 mod suggest;
 mod template;
 mod terminal;

@@ -5,10 +5,10 @@ use anyhow::Result;
 use clap::{Command, ValueEnum};
 
 use super::folder::Folder;
-use crate::commands::study::{Chosen, Played};
 use crate::paragraph::paragraph;
 use crate::report::Document;
 use crate::report::document::{Block, Section};
+use crate::study::{Chosen, Played};
 
 /// The studies: their recipe, and their folder in that of the quickstart.
 const STUDIES: [(&str, &str); 2] = [("quickstart", "ppo"), ("quickstart-dpo", "dpo")];

@@ -10,14 +10,14 @@ use crate::paragraph::paragraph;
 
 /// The recipes by name.
 const RECIPES: [(&str, &str); 8] = [
-    ("ablation", include_str!("../../../../recipes/studies/ablation.toml")),
-    ("sensitivity", include_str!("../../../../recipes/studies/sensitivity.toml")),
-    ("dpo", include_str!("../../../../recipes/studies/dpo.toml")),
-    ("strength", include_str!("../../../../recipes/studies/strength.toml")),
-    ("domains", include_str!("../../../../recipes/studies/domains.toml")),
-    ("over-optimisation", include_str!("../../../../recipes/studies/over-optimisation.toml")),
-    ("quickstart", include_str!("../../../../recipes/studies/quickstart.toml")),
-    ("quickstart-dpo", include_str!("../../../../recipes/studies/quickstart-dpo.toml")),
+    ("ablation", include_str!("../../../recipes/studies/ablation.toml")),
+    ("sensitivity", include_str!("../../../recipes/studies/sensitivity.toml")),
+    ("dpo", include_str!("../../../recipes/studies/dpo.toml")),
+    ("strength", include_str!("../../../recipes/studies/strength.toml")),
+    ("domains", include_str!("../../../recipes/studies/domains.toml")),
+    ("over-optimisation", include_str!("../../../recipes/studies/over-optimisation.toml")),
+    ("quickstart", include_str!("../../../recipes/studies/quickstart.toml")),
+    ("quickstart-dpo", include_str!("../../../recipes/studies/quickstart-dpo.toml")),
 ];
 
 /// The text of a built-in recipe.

@@ -1,0 +1,75 @@
+//! `pcrm study`: an experiment from a recipe, as runs of this program side by side, with one report.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Command};
+
+use crate::numbers::positive;
+use crate::progress::say;
+use crate::study::{Chosen, recipes};
+use crate::terminal;
+use crate::usage::usage;
+
+/// Options of `pcrm study`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct StudyArgs {
+    /// The study: one of --list, or a TOML file of the same form
+    #[arg(value_name = "RECIPE", required_unless_present_any = ["list", "show"])]
+    recipe: Option<String>,
+    /// Write the runs, the results and the report to this folder; the same command continues in it
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["list", "show", "plan"])]
+    output: Option<PathBuf>,
+    /// Run the smaller sizes of the recipe
+    #[arg(long)]
+    quick: bool,
+    /// Run N seeds, from 0 on [default: the recipe's]
+    #[arg(long, value_name = "N", value_parser = positive::<u64>)]
+    seeds: Option<u64>,
+    /// Run N jobs side by side, each on one thread [default: one a core]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    jobs: Option<usize>,
+    /// List the studies that are built in
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// Print a built-in recipe, to change it
+    #[arg(long, value_name = "NAME", exclusive = true)]
+    show: Option<String>,
+    /// Print what would be run, and run nothing
+    #[arg(long)]
+    plan: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm study --list
+  pcrm study ablation --quick --output runs/ablation
+  pcrm study --show strength > mine.toml; pcrm study mine.toml --seeds 3 --output runs/mine";
+
+/// Runs what is not done yet of a study, and writes its report.
+///
+/// # Errors
+/// A recipe that cannot be read, options that a verb does not have, a folder of another study, runs that fail, Ctrl-C.
+pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
+    if args.list {
+        return terminal::result(&recipes::list()?);
+    }
+    if let Some(name) = &args.show {
+        let text = recipes::built_in(name).with_context(|| format!("--show {name}: {}", recipes::known()));
+        return terminal::result(usage(text)?);
+    }
+    let name = args.recipe.as_deref().context("RECIPE")?;
+    let study = Chosen::of(name, (args.quick, args.seeds, args.jobs), command)?;
+    if args.plan {
+        return terminal::result(&(study.introduction() + &study.listing()));
+    }
+    let output = args.output.as_deref().context("--output")?;
+    let played = study.play(output)?;
+    terminal::result(&played.written.text)?;
+    say(&format!("report: {}", output.join(crate::report::FILE).display()));
+    match played.failed {
+        0 => Ok(()),
+        failed => bail!("{failed} runs failed; the report says which, and the same command tries them again"),
+    }
+}
