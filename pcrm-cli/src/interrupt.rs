@@ -14,7 +14,7 @@ pub const EXIT_CODE: u8 = 130;
 
 /// The variable by which a process asks one that it starts to stop when its input ends: the number of the asking process.
 pub const PARENT: &str = "PCRM_STOP_WITH_INPUT_OF";
-/// How long a verb may take to stop after its input ended.
+/// The time that a verb has to stop after its input ended.
 const GRACE: Duration = Duration::from_secs(5);
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));

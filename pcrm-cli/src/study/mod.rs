@@ -28,7 +28,7 @@ pub use write::Written;
 /// The file that says which study a folder is.
 const MARKER: &str = "study-options.json";
 
-/// What decides a study's runs.
+/// The options that decide a study's runs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
     title: String,
@@ -152,7 +152,7 @@ fn checked(recipe: &Recipe, size: &Size, name: &str, command: &Command) -> Resul
     Ok(left_out)
 }
 
-/// What is asked and expected, before anything runs.
+/// The question and the expectations, before anything runs.
 fn introduction(recipe: &Recipe, plan: &Plan, seeds: u64, left_out: &[(String, String)]) -> String {
     let mut text = format!("{}\n", recipe.title);
     text.push_str(&paragraph("Question: ", &recipe.question));

@@ -21,11 +21,11 @@ use crate::progress::say;
 
 /// The folder of options and marks of jobs, in that of the study.
 const JOBS: &str = "jobs";
-/// How often children are looked at.
+/// The pause between two looks at children.
 const PAUSE: Duration = Duration::from_millis(30);
-/// How long a process of a killed study may take to leave a folder.
+/// The time that a process of a killed study has to leave a folder.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How much of a failed run's messages is kept.
+/// The letters of a failed run's messages that are kept.
 const MESSAGE: usize = 600;
 
 /// The state of a job.
@@ -37,7 +37,7 @@ enum Stage {
     Failed,
 }
 
-/// What is known of a plan's jobs.
+/// The progress of a plan's jobs.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// True where a job is done, by place in the plan.
@@ -47,7 +47,7 @@ pub struct State {
 }
 
 impl State {
-    /// How many jobs are done.
+    /// The number of jobs that are done.
     pub fn count(&self) -> usize {
         self.done.iter().filter(|done| **done).count()
     }
@@ -129,7 +129,7 @@ impl<'a> Runner<'a> {
         Ok(runner)
     }
 
-    /// What is known of the jobs.
+    /// The progress of the jobs.
     pub fn state(&self) -> &State {
         &self.state
     }

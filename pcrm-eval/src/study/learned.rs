@@ -1,4 +1,4 @@
-//! What a study's intervals say, in two or three sentences.
+//! The findings of a study in two or three sentences, by its intervals.
 
 use super::map;
 use super::outcome::{Found, Outcome};

@@ -13,7 +13,7 @@ use crate::study::{Chosen, Played};
 /// The studies: their recipe, and their folder in that of the quickstart.
 const STUDIES: [(&str, &str); 2] = [("quickstart", "ppo"), ("quickstart-dpo", "dpo")];
 
-/// How much is done with policies.
+/// The extent of the second act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Size {
     /// Five worlds.
