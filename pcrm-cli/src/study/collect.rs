@@ -55,7 +55,7 @@ impl Collector<'_> {
             let Some(pairs) = pairs.get(&key) else { continue };
             let mut cell =
                 Cell { arm: arm.clone(), world: job.world.clone(), seed: job.seed, ..Cell::default() };
-            match of.dpo.is_some() {
+            match of.is_policy() {
                 true => self.policy(&folder, arm, &mut cell)?,
                 false => {
                     self.model(&folder, of, pairs, &mut cell)?;
@@ -81,7 +81,7 @@ impl Collector<'_> {
             self.recipe.follow.iter().filter(|follow| follow.verb == Verb::BestOfN).collect();
         for arm in &self.recipe.arms {
             let name = arm.name.get_ref();
-            let places = match arm.dpo.is_some() {
+            let places = match arm.is_policy() {
                 true => {
                     vec![("its own answer".to_owned(), format!("answers-of-{}", slug(name)), "samples.jsonl")]
                 }
@@ -109,7 +109,7 @@ impl Collector<'_> {
                     // A policy's own answer is chosen by no one: the world's reward is then its score.
                     let truth = line["true_reward"]
                         .as_f64()
-                        .or_else(|| line["score"].as_f64().filter(|_| arm.dpo.is_some()));
+                        .or_else(|| line["score"].as_f64().filter(|_| arm.is_policy()));
                     let (from, arm) = (from.clone(), name.clone());
                     samples.push(Sample { from, arm, prompt, answer: text("completion"), truth });
                 }

@@ -24,6 +24,7 @@ use self::tags::tags;
 use super::python;
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 use crate::model::types::shown;
 
 /// The steps that rendering may take: a long conversation takes a thousandth, an endless template all of
@@ -98,7 +99,8 @@ impl ChatTemplate {
         let lines = source.replace("\r\n", "\n").replace('\r', "\n");
         shape::check_depth(&lines, &tags(&lines)).map_err(Error::Tokenizer)?;
         let (lines, marked) = with_calls(&lines);
-        env.add_template_owned(NAME, with_bounds(&with_format_filter(&lines))).map_err(refused)?;
+        let bounded = with_bounds(&with_format_filter(&lines));
+        guarded(|| env.add_template_owned(NAME, bounded)).map_err(panicked)?.map_err(refused)?;
         let marks = match (marked, training::variant(source)) {
             (true, _) => Marks::Own,
             (false, Some(variant)) => Marks::Variant(variant),
@@ -162,7 +164,10 @@ impl ChatTemplate {
         bounds::begin();
         let template = self.env.get_template(NAME).map_err(refused)?;
         let mut written = Written { text: Vec::new(), tracker: &tracker };
-        template.render_captured_to(Value::from_pairs(context), &mut written).map_err(refused)?;
+        let context = Value::from_pairs(context);
+        guarded(|| template.render_captured_to(context, &mut written).map(drop))
+            .map_err(panicked)?
+            .map_err(refused)?;
         let text = String::from_utf8(written.text)
             .map_err(|error| Error::Tokenizer(format!("the chat template writes no UTF-8: {error}")))?;
         let spans = tracker.in_characters(&text);
@@ -174,6 +179,11 @@ impl fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChatTemplate").finish_non_exhaustive()
     }
+}
+
+/// The engine's arithmetic overflows on some templates, such as `{{ [1, 2][:2:-1] }}`.
+fn panicked(message: String) -> Error {
+    Error::Tokenizer(format!("the chat template breaks the template engine: {message}"))
 }
 
 fn refused(error: minijinja::Error) -> Error {

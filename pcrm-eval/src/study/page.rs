@@ -332,7 +332,7 @@ fn settings(results: &Results) -> Section {
             }
             (_, Some(options), _) => format!("pcrm dpo: {}", shown(options)),
             (_, _, Some(of)) => format!("{of}, its scores divided by a temperature fitted on held-out pairs"),
-            _ => String::new(),
+            _ => "the policy that training begins from".to_owned(),
         };
         arms.rows.push(vec![arm.name.get_ref().clone(), options]);
     }

@@ -106,6 +106,10 @@ impl Seed<'_> {
                 self.dpo(arm, own);
                 continue;
             }
+            if arm.untrained {
+                self.answers(arm, "sft");
+                continue;
+            }
             let models = self.models(arm);
             for model in &models {
                 self.score(arm, model);
@@ -199,9 +203,14 @@ impl Seed<'_> {
         options.insert("data".into(), self.path("world/test.jsonl"));
         options.insert("bootstrap".into(), 0.into());
         self.add(&format!("{policy}.measured.json"), "eval dpo", Some(arm), options, &[&policy]);
+        self.answers(arm, &policy);
+    }
+
+    /// Samples a policy's answers; their score is the true reward.
+    fn answers(&mut self, arm: &Arm, policy: &str) {
         let mut options = self.options("best-of-n", &Table::new());
         options.insert("n".into(), (self.size.answers.max(2) as i64).into());
-        options.insert("model".into(), self.path(&policy));
+        options.insert("model".into(), self.path(policy));
         options.insert("reward".into(), "world".into());
         options.insert("data".into(), self.path("world/asked.jsonl"));
         self.add(
@@ -209,7 +218,7 @@ impl Seed<'_> {
             "best-of-n",
             Some(arm),
             options,
-            &[&policy],
+            &["world", policy],
         );
     }
 
@@ -281,6 +290,9 @@ reward = {}
 [[arm]]
 name = "dpo"
 dpo = {}
+[[arm]]
+name = "sft"
+untrained = true
 [[follow]]
 name = "ppo"
 verb = "ppo"
@@ -309,6 +321,7 @@ kl = [4]
                 .collect()
         };
         assert_eq!(needs("questions/seed-0/rm-bt-t"), ["world", "rm-bt"]);
+        assert_eq!(needs("questions/seed-0/answers-of-sft"), ["world", "sft"]);
         assert_eq!(needs("questions/seed-1/ppo-of-mean"), ["world", "sft", "rm-mean-0", "rm-mean-1"]);
         let ppo = |arm: &str| &of(&format!("dialogue/seed-1/ppo-of-{arm}")).options;
         for key in ["model", "data", "eval-data", "seed", "max-steps"] {

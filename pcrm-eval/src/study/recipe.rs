@@ -84,7 +84,8 @@ pub struct Size {
     pub options: BTreeMap<String, Table>,
 }
 
-/// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of` is given.
+/// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of`, `untrained`
+/// is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Arm {
@@ -99,6 +100,9 @@ pub struct Arm {
     /// The arm whose scores are divided by a temperature, fitted on held-out pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature_of: Option<String>,
+    /// True for the policy that DPO begins from, as it is: a row to compare trained policies with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untrained: bool,
     /// With `reward`: the mean of so many models, which differ in their seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_of: Option<u64>,
@@ -108,6 +112,13 @@ pub struct Arm {
     /// True if the arm is left out, with a word, where this program lacks one of its options.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+}
+
+impl Arm {
+    /// Returns true if the arm is a policy without a reward model.
+    pub fn is_policy(&self) -> bool {
+        self.dpo.is_some() || self.untrained
+    }
 }
 
 /// Arms for all combinations of values; a text `{axis}` in the name or the options stands for the value.
@@ -213,9 +224,12 @@ impl Recipe {
         let mut slugs = BTreeMap::new();
         for arm in &self.arms {
             let (at, name) = (line(arm.name.span().start), arm.name.get_ref());
-            let kinds = [arm.reward.is_some(), arm.dpo.is_some(), arm.temperature_of.is_some()];
+            let kinds =
+                [arm.reward.is_some(), arm.dpo.is_some(), arm.temperature_of.is_some(), arm.untrained];
             if kinds.iter().filter(|kind| **kind).count() != 1 {
-                return Err(format!("{at}: arm {name:?}: expected one of reward, dpo and temperature-of"));
+                return Err(format!(
+                    "{at}: arm {name:?}: expected one of reward, dpo, temperature-of and untrained"
+                ));
             }
             if arm.mean_of.is_some_and(|members| members < 2 || arm.reward.is_none()) {
                 return Err(format!("{at}: arm {name:?}: mean-of expects reward and at least 2"));
@@ -334,6 +348,7 @@ impl Grid {
             reward: self.reward.as_ref().map(|table| fill::table(table, &at)),
             dpo: self.dpo.as_ref().map(|table| fill::table(table, &at)),
             temperature_of: None,
+            untrained: false,
             mean_of: None,
             at,
             optional: false,

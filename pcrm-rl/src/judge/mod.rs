@@ -9,7 +9,7 @@
 //! answered is never paid for twice, and a [`Budget`] ends the calls before it is passed. A reply that holds no verdict
 //! is no verdict: it is counted and shown, and never taken for a tie.
 //!
-//! Reading order: this file, `ask.rs`, `kept.rs`, `budget.rs`; `verdict.rs` and `template.rs`; then the kinds.
+//! Reading order: this file, `ask.rs`, `kept.rs`, `budget.rs`, `purse.rs`; `verdict.rs` and `template.rs`; then the kinds.
 
 mod ask;
 mod budget;
@@ -18,6 +18,8 @@ mod kept;
 #[cfg(feature = "http")]
 mod openai;
 mod plugin;
+#[cfg(feature = "http")]
+mod purse;
 mod replay;
 mod reward;
 mod template;

@@ -13,7 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::budget::Purse;
+use super::purse::Purse;
 use super::{Judge, JudgePlugin, OpenJudge, Opening, Preference, Question, Reply, Take, Template, Usage};
 use crate::error::{Error, Result};
 use crate::transport::{Client, Connection, Failed, Watcher};
