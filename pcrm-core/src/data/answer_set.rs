@@ -1,66 +1,66 @@
-//! The unit of preference data: a prompt, its answers, and comparisons of them.
+//! The unit of preference data: a prompt, its answers, and the comparisons between them.
 
 use serde::{Deserialize, Serialize};
 
 use super::conversation::Content;
 use super::report::Origin;
 
-/// A prompt with its answers. A pair is a set of two: answer 0 is preferred, answer 1 is not.
+/// A prompt with its answers. A pair is a set of two answers: 0 is preferred to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerSet {
-    /// The place of the record.
+    /// The file and line of the record.
     pub origin: Origin,
     /// The prompt; `None` if every answer contains it.
     pub prompt: Option<Content>,
-    /// The answers, in the order of the file; those of a pair, preferred first.
+    /// The answers in file order; in a pair, the preferred answer comes first.
     pub answers: Vec<Content>,
-    /// The comparisons, at most one for any two answers, ordered by the smaller and then the larger of their
-    /// numbers: 0 and 1, 0 and 2, .., 1 and 2, ..
+    /// The comparisons, at most one per two answers, ordered by the smaller and then the larger index: 0 and
+    /// 1, 0 and 2, .., 1 and 2, ..
     pub comparisons: Vec<Comparison>,
-    /// The number of a ranked set among those of its file, from 0; sets that are left out have numbers too.
-    /// `None` for a record that is one pair.
+    /// The number of a ranked set within its file, from 0, counting sets that are left out; `None` for a
+    /// record that is one pair.
     pub ranked: Option<u32>,
 }
 
 /// A comparison of two answers of a set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
-    /// The index of the preferred answer; of a tie, of the first.
+    /// The index of the preferred answer, or of the first answer of a tie.
     pub chosen: u32,
     /// The index of the other answer.
     pub rejected: u32,
-    /// The verdict of the data.
+    /// The verdict in the data.
     pub verdict: Verdict,
-    /// How much better the preferred answer is, where the data say so.
+    /// The margin of the preferred answer, if the data give one.
     pub margin: Option<f32>,
-    /// The scores of both answers in the data, preferred first, on a scale of the data's own.
+    /// The scores of both answers in the data, preferred first, on the data's own scale.
     pub scores: Option<(f64, f64)>,
 }
 
 impl Comparison {
-    /// A comparison that the first answer wins, without a margin and scores.
+    /// Creates a comparison that the first answer wins, without a margin or scores.
     pub fn preferring(chosen: u32, rejected: u32) -> Self {
         Self { chosen, rejected, verdict: Verdict::Preferred, margin: None, scores: None }
     }
 }
 
-/// The verdict of the data on two answers.
+/// The verdict in the data on two answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The first answer is better.
     #[default]
     Preferred,
-    /// Neither is better: a margin of 0, or equal scores or ranks. The file's first answer comes first.
+    /// Neither is better: a margin of 0, or equal scores or ranks. The first answer in the file comes first.
     Tied,
 }
 
-/// The answers of a ranked set that a pair compares.
+/// The two answers of a ranked set that a pair compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InSet {
-    /// The number of the set within its file, from 0. Sets that yield no pair have numbers too.
+    /// The number of the set within its file, from 0, counting sets that yield no pair.
     pub set: u32,
-    /// The index of the preferred answer, in the order of the file.
+    /// The index of the preferred answer, in file order.
     pub chosen: u32,
     /// The index of the other answer.
     pub rejected: u32,
@@ -79,7 +79,7 @@ pub enum Ties {
 /// One comparison of a set as a pair: a view that copies no text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preference<'a> {
-    /// The place of the record.
+    /// The file and line of the record.
     pub origin: &'a Origin,
     /// The prompt; `None` if both answers contain it.
     pub prompt: Option<&'a Content>,
@@ -87,27 +87,28 @@ pub struct Preference<'a> {
     pub chosen: &'a Content,
     /// The other answer.
     pub rejected: &'a Content,
-    /// How much better the preferred answer is, where the data say so.
+    /// The margin of the preferred answer, if the data give one.
     pub margin: Option<f32>,
-    /// The scores of both answers in the data, on a scale of the data's own.
+    /// The scores of both answers in the data, on the data's own scale.
     pub scores: Option<(f64, f64)>,
-    /// The verdict of the data.
+    /// The verdict in the data.
     pub verdict: Verdict,
-    /// The place in a ranked set; `None` for a record that is one pair.
+    /// The position in a ranked set; `None` for a record that is one pair.
     pub in_set: Option<InSet>,
 }
 
 impl AnswerSet {
-    /// A pair whose first answer is preferred, without a margin and scores.
+    /// Creates a pair whose first answer is preferred, without a margin or scores.
     pub fn pair(origin: Origin, prompt: Option<Content>, chosen: Content, rejected: Content) -> Self {
         let comparisons = vec![Comparison::preferring(0, 1)];
         Self { origin, prompt, answers: vec![chosen, rejected], comparisons, ranked: None }
     }
 
-    /// The view of a comparison of this set's answers.
+    /// Returns a comparison of this set's answers as a pair.
     ///
     /// # Panics
-    /// An index beyond the answers; [`encode_sets`](super::encode::encode_sets) refuses such a set.
+    /// Panics if an index is beyond the answers; [`encode_sets`](super::encode::encode_sets) refuses such a
+    /// set.
     pub fn view(&self, comparison: &Comparison) -> Preference<'_> {
         let Comparison { chosen, rejected, verdict, margin, scores } = *comparison;
         Preference {
@@ -122,7 +123,7 @@ impl AnswerSet {
         }
     }
 
-    /// The views of all comparisons, in order.
+    /// Returns all comparisons as pairs, in order.
     pub fn pairs(&self) -> impl Iterator<Item = Preference<'_>> {
         self.comparisons.iter().map(|comparison| self.view(comparison))
     }
@@ -133,7 +134,7 @@ impl AnswerSet {
     }
 }
 
-/// The views of all comparisons of some sets, in order.
+/// Returns all comparisons of the sets as pairs, in order.
 pub fn pairs(sets: &[AnswerSet]) -> impl Iterator<Item = Preference<'_>> {
     sets.iter().flat_map(AnswerSet::pairs)
 }

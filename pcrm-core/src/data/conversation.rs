@@ -1,4 +1,4 @@
-//! Messages, and what an answer or a prompt is made of.
+//! Messages, and the content of prompts and answers.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,22 +9,22 @@ use crate::text::visible_line;
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Who speaks: `user`, `assistant`, `system`, `tool`, or whatever the template knows.
+    /// The speaker: `user`, `assistant`, `system`, `tool`, or any role that the template knows.
     pub role: String,
-    /// What is said, as plain text.
+    /// The message as plain text.
     pub content: String,
-    /// The message's other keys, for the chat template. A `content` here (null, or a list of text parts) is the
-    /// original that [`Message::content`] is the plain text of.
+    /// The message's other keys, for the chat template. A `content` here (null, or a list of text parts) is
+    /// the original from which [`Message::content`] was taken.
     pub extra: Map<String, Value>,
 }
 
 impl Message {
-    /// A message of a role and a text.
+    /// Creates a message from a role and a text.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into(), extra: Map::new() }
     }
 
-    /// All keys, as the file had them.
+    /// Returns all keys as they are in the file.
     pub fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         fields.insert("role".to_owned(), Value::from(self.role.as_str()));
@@ -36,7 +36,7 @@ impl Message {
     /// Reads `{"role": .., "content": ..}`.
     ///
     /// # Errors
-    /// What is wrong, in words: not an object, no role, content that is not text.
+    /// Fails if the value is not an object, has no role, or has content that is not text.
     pub fn from_value(value: &Value) -> Result<Self, String> {
         let Value::Object(fields) = value else {
             return Err(format!("a message is {}; expected an object", kind_of(value)));
@@ -53,7 +53,7 @@ impl Message {
                 text.clone()
             }
             Some(Value::Array(parts)) => parts.iter().map(text_part).collect::<Result<String, _>>()?,
-            // Calls of tools carry no content.
+            // Tool calls have no content.
             None | Some(Value::Null) if extra.keys().any(|key| key != "content") => {
                 extra.insert("content".to_owned(), Value::Null);
                 String::new()
@@ -64,10 +64,10 @@ impl Message {
         Ok(Self { role, content, extra })
     }
 
-    /// Reads `{"from": .., "value": ..}`, ShareGPT's form, with its names of the roles.
+    /// Reads `{"from": .., "value": ..}`, ShareGPT's form, and maps its role names.
     ///
     /// # Errors
-    /// As [`Message::from_value`].
+    /// Fails in the same cases as [`Message::from_value`].
     pub fn from_sharegpt(value: &Value) -> Result<Self, String> {
         let (Some(from), Some(text)) = (value["from"].as_str(), value["value"].as_str()) else {
             return Self::from_value(value);
@@ -118,7 +118,7 @@ impl Content {
     /// Reads a string or a list of messages.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// Fails if the value is neither a string nor a list of valid messages.
     pub fn from_value(value: &Value) -> Result<Self, String> {
         match value {
             Value::String(text) => Ok(Self::Text(text.clone())),
@@ -129,7 +129,7 @@ impl Content {
         }
     }
 
-    /// Whether nothing is said: blank text, no messages, or a last message that is blank and calls no tool.
+    /// Returns true for blank text, no messages, or a last message that is blank and calls no tool.
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Text(text) => text.trim().is_empty(),
@@ -139,13 +139,13 @@ impl Content {
         }
     }
 
-    /// Whether these are turns, which need a chat template.
+    /// Returns true if the content is a list of messages, which needs a chat template.
     pub fn is_conversation(&self) -> bool {
         matches!(self, Self::Messages(_))
     }
 }
 
-/// A JSON value's type, for messages: "a number".
+/// Returns the type of a JSON value for error messages, such as "a number".
 pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -159,7 +159,7 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// An object's keys, for messages.
+/// Returns an object's keys for error messages.
 pub(crate) fn keys_of(fields: &Map<String, Value>) -> String {
     if fields.is_empty() {
         return "none".to_owned();
@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// What a template could read is kept, in order, and written back as it came.
+    /// Every key that a template could read is kept in order and written back unchanged.
     #[test]
     fn messages_keep_their_other_keys() {
         for value in [
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(Message::from_value(&parts).unwrap().content, "ab");
     }
 
-    /// Wrong messages say what was found.
+    /// Errors about malformed messages describe the value found.
     #[test]
     fn wrong_messages_are_explained() {
         let said = |value: Value| Message::from_value(&value).unwrap_err();

@@ -1,4 +1,4 @@
-//! Sets of answers as token ids, each answer rendered and tokenised once.
+//! Encodes sets of answers as token ids; each answer is rendered and tokenised once.
 
 mod completion;
 mod padding;
@@ -30,14 +30,14 @@ pub use pair::EncodedPair;
 pub use prompt::{EncodedPrompt, PromptReport, encode_prompts};
 pub use set::{EncodedAnswer, EncodedComparison, EncodedSet, Removed, Texts, pairs};
 
-/// The treatment of sequences that are longer than the limit.
+/// The treatment of sequences longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TooLong {
-    /// Leave it out, as TRL does.
+    /// Leave the pair out, as TRL does.
     #[default]
     Drop,
-    /// Take tokens from the left of the prompt; a BOS stays.
+    /// Remove tokens from the left of the prompt but keep a BOS.
     CutPrompt,
 }
 
@@ -62,46 +62,46 @@ impl fmt::Display for TooLong {
     }
 }
 
-/// Options of encoding. There is no default: whoever encodes for a model has to say what its padding is.
+/// Options of encoding. There is no default, because the caller must state the model's padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncodeOptions {
-    /// The most tokens of a sequence, the padding at its end included; `None` for no limit.
+    /// The maximum number of tokens in a sequence, including padding at its end; `None` for no limit.
     pub max_length: Option<usize>,
     /// The treatment of longer sequences.
     pub too_long: TooLong,
-    /// The id that the model takes for padding ([`Padding::of`]), which is removed from the end of every
-    /// sequence; `None` for a model without one.
+    /// The model's padding id ([`Padding::of`]), which is removed from the end of every sequence; `None` for
+    /// a model without one.
     pub padding: Option<u32>,
 }
 
 impl EncodeOptions {
-    /// No limit, for a model with this padding.
+    /// Returns options without a limit, for a model with this padding.
     pub fn new(padding: Option<u32>) -> Self {
         Self { max_length: None, too_long: TooLong::Drop, padding }
     }
 }
 
-/// The result of encoding. All counts are of the sequences that are trained on: without padding.
+/// The result of encoding. All counts are of training sequences, without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct EncodeReport {
-    /// The pairs that were given: comparisons of all sets.
+    /// The pairs given: the comparisons of all sets.
     pub pairs: usize,
-    /// The pairs that were kept.
+    /// The pairs kept.
     pub kept: usize,
     /// The pairs left out because a sequence is too long.
     pub dropped_too_long: usize,
-    /// The pairs whose prompt was cut.
+    /// The pairs kept with a cut prompt.
     pub cut_prompts: usize,
-    /// The pairs left out because both sequences are the same tokens.
+    /// The pairs left out because both sequences have the same tokens.
     pub identical_after_tokenisation: usize,
-    /// The tokens of the longest sequence that was kept.
+    /// The number of tokens in the longest sequence kept.
     pub longest: usize,
-    /// The tokens of all sequences that were kept, each with a prompt of its own.
+    /// The tokens of all sequences kept, with the prompt counted in each.
     pub tokens: usize,
-    /// The tokens that are computed: those that the sequences of a set begin with are counted once.
+    /// The tokens computed: the common prefix of a set's sequences is counted once.
     pub unique_tokens: usize,
-    /// The tokens of batches of eight sets in the file's order, padded to their longest sequence.
+    /// The tokens of batches of eight sets in file order, padded to their longest sequence.
     pub padded_tokens: usize,
 }
 
@@ -124,11 +124,11 @@ impl fmt::Display for EncodeReport {
     }
 }
 
-/// Renders and tokenises the answers of sets, removes what is too long and padding, in order.
+/// Renders and tokenises the answers of sets in order, then removes overlong sequences and padding.
 ///
 /// # Errors
-/// Plain text where the tokenizer has no EOS, conversations where it has no chat template, a conversation that
-/// the template refuses (with file and line), and no pair left.
+/// Fails if the tokenizer has no EOS for plain text or no chat template for conversations, if the template
+/// refuses a conversation (with file and line), or if no pair is left.
 pub fn encode_sets(
     sets: &[AnswerSet],
     tokenizer: &Tokenizer,
@@ -137,28 +137,27 @@ pub fn encode_sets(
     fit(tokenised(sets, tokenizer)?, tokenizer, options)
 }
 
-/// Sets whose answers are tokenised and nothing more: no limit is in force and padding is where it was.
+/// Tokenised sets before the length limit is applied and padding is removed.
 #[derive(Debug, Clone)]
 pub struct Tokenised {
-    /// The sets, without comparisons of answers that are the same tokens.
+    /// The sets, without comparisons of answers that have the same tokens.
     pub sets: Vec<EncodedSet>,
-    /// The pairs that were given.
+    /// The pairs given.
     pub pairs: usize,
-    /// The pairs of two answers that are the same tokens.
+    /// The pairs of two answers that have the same tokens.
     pub identical: usize,
 }
 
-/// Renders and tokenises the answers of sets: the first half of [`encode_sets`], to look at sequences as the
-/// tokenizer makes them.
+/// Renders and tokenises the answers of sets: the first half of [`encode_sets`], for inspecting the
+/// tokenizer's sequences.
 ///
 /// # Errors
-/// As [`encode_sets`].
+/// Fails in the same cases as [`encode_sets`].
 pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised> {
     let counts = sets.iter().map(|set| set.comparisons.len());
     let first_pairs = counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count)));
     let numbered: Vec<(usize, &AnswerSet)> = first_pairs.zip(sets).collect();
-    // The parallel map keeps its order, so the error that is returned is the first of the file and not of a
-    // thread.
+    // The parallel map keeps the order, so the error returned is the first in file order.
     let outcomes: Vec<Result<(Option<EncodedSet>, Removed)>> = numbered
         .par_iter()
         .enumerate()
@@ -180,10 +179,10 @@ pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised>
     }
 }
 
-/// Removes what is too long, and padding: the second half of [`encode_sets`].
+/// Removes overlong sequences and padding: the second half of [`encode_sets`].
 ///
 /// # Errors
-/// No pair left.
+/// Fails if no pair is left.
 pub fn fit(
     tokenised: Tokenised,
     tokenizer: &Tokenizer,
@@ -228,15 +227,16 @@ fn nothing_left(pairs: usize, removed: Removed, max_length: Option<usize>) -> Er
     let Removed { too_long, identical, .. } = removed;
     let limit = max_length.map_or("any number of".to_owned(), |limit| limit.to_string());
     let message = format!(
-        "no pair is left: of {pairs}, {too_long} exceed {limit} tokens and {identical} are identical as tokens"
+        "no pair is left: of {pairs}, {too_long} exceed {limit} tokens and {identical} are identical as \
+         tokens"
     );
     Error::invalid("data", message)
 }
 
-/// The token ids of one text: those that it gets as an answer of a set, without the model's padding at the end.
+/// Returns the token ids of one text, the same as for an answer of a set, without padding at the end.
 ///
 /// # Errors
-/// As [`encode_sets`].
+/// Fails in the same cases as [`encode_sets`].
 pub fn encode_text(
     prompt: Option<&Content>,
     text: &Content,
@@ -250,12 +250,12 @@ pub fn encode_text(
     Ok(ids)
 }
 
-/// The number of tokens that two sequences begin with.
+/// Returns the length of the longest common prefix of two sequences.
 pub fn common_prefix(left: &[u32], right: &[u32]) -> usize {
     left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }
 
-/// Renders and tokenises the answers of a set that are compared, each once, and its prompt.
+/// Renders and tokenises a set's prompt and, once each, the answers that are compared.
 fn tokenised_set(
     (row, first_pair): (usize, usize),
     set: &AnswerSet,
@@ -264,7 +264,7 @@ fn tokenised_set(
     let AnswerSet { origin, prompt, answers, comparisons, .. } = set;
     let nothing = Content::Text(String::new());
     let located = |error: Error| located(error, origin, answers.first().unwrap_or(&nothing), tokenizer);
-    // The answers that are compared, in the order of the file, and the number of each among them.
+    // For each answer in file order, its index among the answers that are compared.
     let mut numbers: Vec<Option<u32>> = vec![None; answers.len()];
     for answer in comparisons.iter().flat_map(|comparison| [comparison.chosen, comparison.rejected]) {
         let count = answers.len();
@@ -331,7 +331,7 @@ fn tokenised_set(
     })
 }
 
-/// The error with the row's file and line, where the row is at fault: a missing template is not.
+/// Adds the row's file and line to an error that the row causes. A missing template is not the row's fault.
 fn located(error: Error, origin: &Origin, content: &Content, tokenizer: &Tokenizer) -> Error {
     match error {
         Error::Tokenizer(message) if content.is_conversation() && tokenizer.has_chat_template() => {
@@ -346,7 +346,7 @@ fn located(error: Error, origin: &Origin, content: &Content, tokenizer: &Tokeniz
 
 fn identity(chosen: &str, rejected: &str) -> u64 {
     let mut hash = Xxh3::new();
-    // Without the length, "ab" and "c" would be "a" and "bc".
+    // Without the length, "ab" and "c" would hash like "a" and "bc".
     hash.update(&(chosen.len() as u64).to_le_bytes());
     hash.update(chosen.as_bytes());
     hash.update(rejected.as_bytes());

@@ -1,4 +1,4 @@
-//! Answers that each have a label, desirable or not: the rows that KTO trains on.
+//! Answers labelled desirable or undesirable, the rows that KTO trains on.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::schema::{Schema, completion_key};
 use super::survey::{Finding, Severity, Tally, many};
 use crate::error::Result;
 
-/// An answer to a prompt, and the verdict on it.
+/// An answer to a prompt and its label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Labelled {
     /// The answer with its prompt.
@@ -32,16 +32,16 @@ impl AsRef<Completion> for Labelled {
 /// Reads labelled answers from files and folders of JSON lines, JSON or Parquet.
 ///
 /// Rows have `prompt`, `completion` (`response`, `answer`) and `label`, or a conversation (`messages`) that
-/// ends with the answer, and `label`. A preference pair is two rows, its chosen answer desirable and its
-/// rejected answer not, as TRL's KTO trainer takes it; the report says so.
+/// ends with the answer, and `label`. A preference pair is read as two rows, the chosen answer desirable and
+/// the rejected one undesirable, as TRL's KTO trainer does; the report contains a note about it.
 ///
 /// # Errors
-/// As [`load_preferences`](super::preference::load_preferences).
+/// Fails in the same cases as [`load_preferences`](super::preference::load_preferences).
 pub fn load_labelled(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<Labelled>, Report)> {
     load(paths, &options.into(), &mut Answers::default())
 }
 
-/// Reads labelled answers, and counts labels and pairs.
+/// Reader of labelled answers that counts labels and pairs.
 #[derive(Default)]
 struct Answers {
     desirable: usize,
@@ -101,7 +101,8 @@ impl Reader for Answers {
 fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec<Labelled>, Refusal> {
     if schema.is_many() {
         let message = format!(
-            "{schema}: several answers a record; expected one with a label, or pairs as `pcrm data convert` writes"
+            "{schema}: several answers a record; expected one with a label, or pairs as `pcrm data convert` \
+             writes"
         );
         return Err((ProblemKind::Unsupported, message));
     }
@@ -125,7 +126,7 @@ fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec
     Ok(vec![Labelled { completion, desirable }])
 }
 
-/// A conversation's last turn, which is the answer, behind the others.
+/// Splits the last turn of a conversation, the answer, from the turns before it.
 fn last_answer(asked: &Asked<'_>) -> Result<(Option<Content>, Content), Refusal> {
     let mut turns = asked.conversation()?;
     match turns.pop() {
@@ -142,7 +143,7 @@ fn last_answer(asked: &Asked<'_>) -> Result<(Option<Content>, Content), Refusal>
     }
 }
 
-/// The label of a record: true or false, or 1 or 0 as tables without booleans keep them.
+/// Returns the label of a record: true or false, or 1 or 0 as written by tables without booleans.
 fn label(record: &Record) -> Result<bool, String> {
     match record.get("label").unwrap_or(&Value::Null) {
         Value::Bool(label) => Ok(*label),
@@ -202,7 +203,8 @@ mod tests {
         }
     }
 
-    /// Protects: a pair is two rows, and the report says so; data of one label alone are warned of.
+    /// Protects: a pair is read as two rows and the report notes it; data with a single label raise a
+    /// warning.
     #[test]
     fn pairs_are_two_labelled_answers() {
         let (rows, report) = read(&[json!({"prompt": "q", "chosen": "a", "rejected": "b"})]).unwrap();
@@ -214,7 +216,7 @@ mod tests {
         assert!(report.files[0].unread.is_empty(), "{report}");
     }
 
-    /// Protects: a missing label, a label of another kind and a conversation without an answer are refused.
+    /// Protects: a missing label, a label of another type and a conversation without an answer are refused.
     #[test]
     fn labels_and_answers_are_checked() {
         let refused = |row: Value| read(&[row]).unwrap_err().to_string();

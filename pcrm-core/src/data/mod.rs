@@ -1,12 +1,12 @@
 //! Training data: from the user's files to token ids.
 //!
 //! [`files`] lists the files to read and [`records`] finds the JSON records in each ([`lines`] streams JSON
-//! lines). [`schema`] detects the meaning of their columns, [`columns`] holds the user's word on it.
-//! [`preference`] and [`texts`] read the records for reward models, [`completions`], [`prompts`] and
-//! [`labelled`] those for language models. [`report`] counts the records that are left out with the reasons,
-//! and [`encode`] renders and tokenises the rest exactly as TRL's trainers do. [`convert`] and [`split`] make
-//! new files, which [`output`] writes; [`overlap`] finds what two data sets share; [`survey`] looks for
-//! faults before training.
+//! lines). [`schema`] detects the meaning of their columns; [`columns`] holds the columns that the user
+//! names. [`preference`] and [`texts`] read records for reward models; [`completions`], [`prompts`] and
+//! [`labelled`] read records for language models. [`report`] counts the records left out and gives the
+//! reasons. [`encode`] renders and tokenises the others exactly as TRL's trainers do. [`convert`] and
+//! [`split`] make new files, which [`output`] writes. [`overlap`] finds the prompts and pairs that two data
+//! sets share, and [`survey`] looks for faults before training.
 
 pub mod answer_set;
 mod arrow_rows;
@@ -46,7 +46,7 @@ pub mod texts;
 mod turns;
 mod unread;
 
-/// The shared test data, or a line that says where it was looked for.
+/// Returns the folder of shared test data; if there is none, prints the path it looked at.
 #[cfg(test)]
 pub(crate) fn shared_data() -> Option<std::path::PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");

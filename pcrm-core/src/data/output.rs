@@ -1,4 +1,5 @@
-//! Records as a file: JSON lines, one JSON array or Parquet, as its name says; whole or not at all.
+//! Writes records as JSON lines, a JSON array or Parquet, chosen by the file name; a file is written whole or
+//! not at all.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,25 +17,25 @@ use crate::disk::whole::{folder_of, sweep};
 use crate::error::{Error, Result};
 use crate::model::weights;
 
-/// What a file of records is to be.
+/// The format of a file of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Lines(Packing),
     /// One JSON array.
     Array(Packing),
-    /// Parquet, its pages packed with zstd.
+    /// Parquet with zstd-compressed pages.
     Parquet,
 }
 
-/// How text is packed.
+/// Compression of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Not at all.
+    /// No compression.
     Plain,
-    /// By gzip.
+    /// gzip.
     Gzip,
-    /// By zstd.
+    /// zstd.
     Zstd,
 }
 
@@ -49,14 +50,14 @@ const ENDINGS: [(&str, Form); 8] = [
     (".parquet", Form::Parquet),
 ];
 
-/// Rows that are turned into columns at once.
+/// Rows converted to columns at a time.
 const ROWS_AT_ONCE: usize = 1024;
 
 impl Form {
-    /// The form that a file's name asks for.
+    /// Returns the format that a file's extension names.
     ///
     /// # Errors
-    /// Another ending than the known ones.
+    /// Fails if the extension is not a known one.
     pub fn of(path: &Path) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let found =
@@ -65,23 +66,23 @@ impl Form {
             let known = ENDINGS.map(|(ending, _)| ending).join(", ");
             Error::file(
                 path,
-                format!("its name does not say what to write; expected one that ends in {known}"),
+                format!("the file name has no known extension; expected one that ends in {known}"),
             )
         })
     }
 }
 
-/// Writes records in the form that the file's name asks for.
+/// Writes records in the format that the file's extension names.
 ///
 /// # Errors
-/// A name that asks for none, what Parquet has no type for, and the disk's.
+/// Fails if the extension is unknown, if Parquet has no type for a column, or if the file cannot be written.
 pub fn write_records(path: &Path, records: &[Value]) -> Result<()> {
     let mut lines = RecordLines::default();
     records.iter().try_for_each(|record| lines.push(record)).map_err(Error::io(path))?;
     lines.write(path)
 }
 
-/// Records in a few bytes each: as the JSON lines that they will mostly be written as.
+/// Records kept compactly as JSON lines, the form in which most are written.
 #[derive(Debug, Default)]
 pub struct RecordLines {
     bytes: Vec<u8>,
@@ -92,7 +93,7 @@ impl RecordLines {
     /// Adds a record.
     ///
     /// # Errors
-    /// A value that has no JSON.
+    /// Fails if the value cannot be serialised as JSON.
     pub fn push(&mut self, record: &impl Serialize) -> std::io::Result<()> {
         serde_json::to_writer(&mut self.bytes, record)?;
         self.bytes.push(b'\n');
@@ -100,20 +101,20 @@ impl RecordLines {
         Ok(())
     }
 
-    /// The number of records.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// True without records.
+    /// Returns true if there are no records.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Writes the records in the form that the file's name asks for.
+    /// Writes the records in the format that the file's extension names.
     ///
     /// # Errors
-    /// As [`write_records`].
+    /// Fails in the same cases as [`write_records`].
     pub fn write(&self, path: &Path) -> Result<()> {
         sweep(folder_of(path))?;
         let bytes = match Form::of(path)? {
@@ -162,7 +163,7 @@ fn packed(
 
 fn parquet(path: &Path, records: &[Value]) -> Result<Vec<u8>> {
     let wrong = |error: &dyn std::fmt::Display| {
-        let message = format!("Parquet has no type for these columns ({error}); JSON lines hold any");
+        let message = format!("Parquet has no type for these columns ({error}); write JSON lines instead");
         Error::file(path, message)
     };
     let schema = infer_json_schema_from_iterator(records.iter().map(Ok)).map_err(|error| wrong(&error))?;
@@ -192,7 +193,7 @@ mod tests {
         Records::open(path).unwrap().map(|record| Value::Object(record.unwrap().1)).collect()
     }
 
-    /// What is written in any form is read back the same; Parquet gives what a record lacks as null.
+    /// Records written in any format are read back unchanged; Parquet returns missing fields as null.
     #[test]
     fn every_form_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(read(&path), [json!({"a": "x", "b": null}), json!({"a": null, "b": 1})]);
     }
 
-    /// A name or a column that cannot be served is told, and nothing is written.
+    /// An unknown extension or an unsupported column is an error, and no file is written.
     #[test]
     fn what_cannot_be_written_is_told() {
         let folder = tempfile::tempdir().unwrap();

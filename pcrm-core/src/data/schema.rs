@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub(super) use detect::{answers_key, completion_key, conversation_key};
 pub(super) use labels::LabelKeys;
 
-/// A known shape of records. Each has a [name](Schema::name) by which users choose it.
+/// A known layout of records. Users choose one by its [name](Schema::name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -27,7 +27,8 @@ pub enum Schema {
     ConversationalExplicit,
     /// `chosen` and `rejected`: whole conversations.
     ConversationalImplicit,
-    /// As [`Schema::ConversationalImplicit`] or [`Schema::ConversationalExplicit`], the prompt given as text.
+    /// As [`Schema::ConversationalImplicit`] or [`Schema::ConversationalExplicit`], but with the prompt as
+    /// text.
     ConversationalTextPrompt,
     /// `chosen` and `rejected`: dialogues marked `\n\nHuman:` and `\n\nAssistant:`.
     HhDialogues,
@@ -36,13 +37,13 @@ pub enum Schema {
     /// `chosen` and `rejected` text; the prompt is a list of messages (`prompt`, `messages`, `context`, ..),
     /// or text with a `system` message or a `history` in columns of their own.
     Chat,
-    /// LLaMA-Factory: `instruction`, maybe `input`, `system` and `history`; `chosen` and `rejected` text.
+    /// LLaMA-Factory: `instruction`, optional `input`, `system` and `history`; `chosen` and `rejected` text.
     Alpaca,
     /// LLaMA-Factory: `conversations` (or `messages`) and one message each in `chosen` and `rejected`.
     #[serde(rename = "sharegpt")]
     ShareGpt,
-    /// Two answers in columns of their own (`output_1` and `output_2`, `response_A` and `response_B`, ..) and
-    /// a `label` (`winner`, `preference`, ..) that says which is better.
+    /// Two answers in separate columns (`output_1` and `output_2`, `response_A` and `response_B`, ..) and a
+    /// `label` (`winner`, `preference`, ..) that names the better one.
     Labelled,
     /// RewardBench: `prompt`, `chosen`, `rejected` text for a chat template, with `subset` and `id`.
     #[serde(rename = "reward_bench")]
@@ -52,14 +53,14 @@ pub enum Schema {
     #[serde(rename = "reward_bench_2")]
     RewardBench2,
     /// `prompt` (`question`, `instruction`) and a list of answers in `responses` (`answers`, `outputs`,
-    /// `completions`) with a list `scores` or `ranks`, or with a score or rank in each answer's object, as
-    /// UltraFeedback has; every answer beats those that rank below it.
+    /// `completions`), with a list `scores` or `ranks`, or with a score or rank in each answer's object as in
+    /// UltraFeedback; every answer beats those ranked below it.
     Ranked,
-    /// OpenAssistant: one tree of messages a record, replies in replies; ranked replies of the assistant make
-    /// pairs.
+    /// OpenAssistant: one tree of messages per record, with nested replies; ranked replies of the assistant
+    /// make pairs.
     #[serde(rename = "oasst_trees")]
     OasstTrees,
-    /// OpenAssistant: one message a record, `message_id`, `parent_id`, `text`, `role`, `rank`.
+    /// OpenAssistant: one message per record, with `message_id`, `parent_id`, `text`, `role`, `rank`.
     #[serde(rename = "oasst_messages")]
     OasstMessages,
     /// One text: `text`.
@@ -70,17 +71,17 @@ pub enum Schema {
     Messages,
     /// One conversation: `prompt` and `completion`, both lists of messages.
     ConversationalPromptCompletion,
-    /// One conversation: `instruction`, maybe `input`, and `output`.
+    /// One conversation: `instruction`, optional `input`, and `output`.
     Instruction,
-    /// An answer with a `label` that says if it is desirable, as KTO trains on: `prompt` and `completion`
-    /// (`response`, `answer`), or a conversation that ends with the answer.
+    /// An answer with a `label`, true if it is desirable, for KTO: `prompt` and `completion` (`response`,
+    /// `answer`), or a conversation that ends with the answer.
     Kto,
     /// A prompt without an answer: `prompt` (`question`, `instruction`, `messages`, ..).
     Prompts,
 }
 
 impl Schema {
-    /// All schemas, those of preferences first.
+    /// All schemas; preference schemas come first.
     pub const ALL: [Self; 23] = [
         Self::StandardExplicit,
         Self::StandardImplicit,
@@ -107,7 +108,7 @@ impl Schema {
         Self::Prompts,
     ];
 
-    /// The name that users choose it by: the one it is serialised as.
+    /// Returns the name by which users choose the schema, which is also its serialised form.
     pub fn name(self) -> &'static str {
         match self {
             Self::StandardExplicit => "standard_explicit",
@@ -155,7 +156,7 @@ impl Schema {
         matches!(self, Self::RewardBench2 | Self::Ranked | Self::OasstTrees | Self::OasstMessages)
     }
 
-    /// The name of what a record of this schema is, for reports: `pairs`.
+    /// Returns the plural noun for records of this schema in reports, such as `pairs`.
     pub(super) fn plural(self) -> &'static str {
         match self {
             Self::Kto => "labelled answers",
@@ -166,7 +167,7 @@ impl Schema {
         }
     }
 
-    /// Returns true if a file of this schema may hold a record of `other`: both are read alike.
+    /// Returns true if a file of this schema may also hold records of `other`, because both are read alike.
     pub fn admits(self, other: Self) -> bool {
         let dialogue = |schema| matches!(schema, Self::HhDialogues | Self::StandardImplicit);
         self == other || (dialogue(self) && dialogue(other))

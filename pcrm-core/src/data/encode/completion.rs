@@ -1,4 +1,4 @@
-//! Completions as token ids, with the tokens that the loss is taken on, as TRL's SFT trainer makes them.
+//! Completions as token ids, with the tokens that count in the loss, as in TRL's SFT trainer.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,17 +16,17 @@ use crate::data::report::Origin;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
-/// The tokens that a language model is trained to write.
+/// The tokens that a language model is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainOn {
-    /// The completion where a row has a prompt, and all tokens of a text or of a conversation.
+    /// The completion if a row has a prompt, otherwise all tokens of a text or conversation.
     #[default]
     Completion,
-    /// What the assistant says, by the chat template's `{% generation %}` marks; of a prompt and its
-    /// completion only what it says in the completion.
+    /// The assistant's turns, marked by `{% generation %}` in the chat template; in a row with a prompt and a
+    /// completion, only the turns of the completion.
     Assistant,
-    /// All tokens, those of prompts too.
+    /// All tokens, including those of prompts.
     Everything,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for TrainOn {
     }
 }
 
-/// The treatment of a sequence that is longer than the limit.
+/// The treatment of a sequence longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overlong {
@@ -92,32 +92,32 @@ impl fmt::Display for Overlong {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompletionOptions {
-    /// The most tokens a sequence may have; none for no limit.
+    /// The maximum number of tokens in a sequence; `None` for no limit.
     pub max_length: Option<usize>,
-    /// The treatment of a longer one.
+    /// The treatment of longer sequences.
     pub too_long: Overlong,
-    /// The tokens that the loss is taken on.
+    /// The tokens that count in the loss.
     pub train_on: TrainOn,
 }
 
-/// A sequence as token ids, and the tokens of it that are learned.
+/// A sequence as token ids with the ranges to train on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedCompletion {
-    /// The index of its row among those that were given.
+    /// The index of its row among the rows given.
     pub row: usize,
-    /// Its place.
+    /// The file and line of the row.
     pub origin: Origin,
-    /// The identity of its prompt.
+    /// The identity of the prompt.
     pub prompt_id: PromptId,
-    /// All tokens: prompt, completion and what ends it.
+    /// All tokens: the prompt, the completion and its end token.
     pub ids: Vec<u32>,
-    /// The tokens that are targets of the loss, as ascending ranges of `ids` that do not touch: never empty.
-    /// The first token is none of them, since nothing comes before it.
+    /// The tokens that are targets of the loss, as ascending ranges of `ids` that do not touch; never empty.
+    /// The first token is never a target, because no token comes before it.
     pub trained: Vec<Range<usize>>,
 }
 
 impl EncodedCompletion {
-    /// The number of tokens that are targets of the loss.
+    /// Returns the number of tokens that are targets of the loss.
     pub fn trained_tokens(&self) -> usize {
         self.trained.iter().map(ExactSizeIterator::len).sum()
     }
@@ -126,27 +126,28 @@ impl EncodedCompletion {
 /// Counts of encoding completions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CompletionReport {
-    /// The rows that were given.
+    /// The rows given.
     pub rows: usize,
-    /// The rows that were kept.
+    /// The rows kept.
     pub kept: usize,
     /// The rows left out because they are too long.
     pub dropped_too_long: usize,
     /// The rows that were cut to the limit and kept.
     pub cut: usize,
-    /// The rows left out because no token to learn is left: no assistant's turn, or a prompt that alone fills
-    /// the limit.
+    /// The rows left out because no token is left to train on: there is no assistant's turn, or the prompt
+    /// alone fills the limit.
     pub nothing_to_learn: usize,
-    /// The rows whose tokens do not begin with those of their prompt: the completion begins where they part.
+    /// The rows whose tokens do not begin with those of their prompt; the completion begins where they
+    /// differ.
     pub prompt_changed: usize,
-    /// The longest sequence that was kept, in tokens.
+    /// The length of the longest sequence kept, in tokens.
     pub longest: usize,
-    /// The tokens of all sequences that were kept.
+    /// The tokens of all sequences kept.
     pub tokens: usize,
     /// The tokens among them that are targets of the loss.
     pub trained_tokens: usize,
-    /// True if the assistant's turns are learned without the token that ends them: the chat template's marks
-    /// leave it out, and the model does not learn to stop.
+    /// True if the end token of the assistant's turns is not trained on: the chat template's marks exclude
+    /// it, so the model does not learn to stop.
     pub ends_not_learned: bool,
 }
 
@@ -170,24 +171,25 @@ impl fmt::Display for CompletionReport {
         if self.ends_not_learned {
             f.write_str(
                 "\nwarning: the chat template's {% generation %} marks leave out the token that ends an \
-                 assistant's turn, so that the model does not learn to stop. Put {% endgeneration %} after it, or \
-                 train on whole completions",
+                 assistant's turn, so that the model does not learn to stop. Put {% endgeneration %} after \
+                 it, or train on whole completions",
             )?;
         }
         Ok(())
     }
 }
 
-/// Renders and tokenises completions, in order, and marks the tokens to learn.
+/// Renders and tokenises completions in order, and marks the tokens to train on.
 ///
-/// Plain text ends with the EOS, added where it is missing; a conversation is what the chat template writes.
-/// The completion begins where the tokens of the prompt alone (a conversation's with the template's beginning
-/// of an answer) and of the whole part. The same encoding serves answers with labels: `row` finds the label.
+/// Plain text ends with the EOS, which is added if missing; a conversation ends as the chat template writes
+/// it. The completion begins where the tokens of the whole differ from those of the prompt alone (for a
+/// conversation, the prompt includes the template's beginning of an answer). Answers with labels are encoded
+/// the same way; `row` finds the label.
 ///
 /// # Errors
-/// Plain text where the tokenizer has no EOS, conversations where it has no chat template, what the template
-/// refuses (with file and line), [`TrainOn::Assistant`] with a template without marks or with rows of plain
-/// text, and no row left.
+/// Fails if the tokenizer has no EOS for plain text or no chat template for conversations, if the template
+/// refuses a row (with file and line), if [`TrainOn::Assistant`] meets a template without marks or a row of
+/// plain text, or if no row is left.
 pub fn encode_completions<R: AsRef<Completion> + Sync>(
     rows: &[R],
     tokenizer: &Tokenizer,
@@ -214,8 +216,7 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
         encode_one(row, completion, tokenizer, options)
             .map_err(|error| located(error, &completion.origin, &completion.completion, tokenizer))
     };
-    // The parallel map keeps its order, so the error that is returned is the first of the file and not of a
-    // thread.
+    // The parallel map keeps the order, so the error returned is the first in file order.
     let outcomes: Vec<Result<Outcome>> = rows.par_iter().enumerate().map(encode).collect();
     let mut report = CompletionReport { rows: rows.len(), ..CompletionReport::default() };
     let mut encoded = Vec::with_capacity(rows.len());
@@ -294,7 +295,7 @@ fn encode_one(
     Ok(Outcome::Kept { completion: encoded, cut: excess > 0, prompt_changed: shared < prompt.len() })
 }
 
-/// The tokens of prompt and completion, and which of them may be targets.
+/// Returns the tokens of prompt and completion, and a mask of those that may be targets.
 fn whole(completion: &Completion, tokenizer: &Tokenizer, on: TrainOn) -> Result<(Vec<u32>, Vec<bool>)> {
     if let (TrainOn::Assistant, Content::Messages(turns)) = (on, &completion.completion) {
         let before = match &completion.prompt {
@@ -308,7 +309,7 @@ fn whole(completion: &Completion, tokenizer: &Tokenizer, on: TrainOn) -> Result<
     Ok((ids, mask))
 }
 
-/// The tokens of a prompt alone; a conversation's with the beginning of an answer.
+/// Returns the tokens of a prompt alone; a conversation's prompt ends with the beginning of an answer.
 pub(super) fn prompt_ids(prompt: &Content, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let rendered = match prompt {
         Content::Text(text) => Rendered { text: text.clone(), by_template: false },
@@ -317,7 +318,7 @@ pub(super) fn prompt_ids(prompt: &Content, tokenizer: &Tokenizer) -> Result<Vec<
     rendered.tokens(tokenizer)
 }
 
-/// The runs of true.
+/// Returns the ranges of consecutive `true` values.
 fn ranges(mask: &[bool]) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for (at, _) in mask.iter().enumerate().filter(|(_, token)| **token) {

@@ -1,21 +1,21 @@
-//! The padding token, which no sequence ends with when it is scored.
+//! The padding token, which is removed from the end of every scored sequence.
 
 use serde::Serialize;
 
 use crate::model::ModelConfig;
 use crate::text::Tokenizer;
 
-/// The id that a reward model takes for padding and never scores.
+/// The id that a reward model treats as padding and never scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Padding {
-    /// The id.
+    /// The id, if the model has one.
     pub id: Option<u32>,
     /// True if a file names it; otherwise it is the EOS.
     pub named: bool,
 }
 
 impl Padding {
-    /// The padding of the tokenizer, else of the config, else the EOS, as TRL chooses.
+    /// Returns the padding of the tokenizer, else of the config, else the EOS, as TRL does.
     pub fn of(config: &ModelConfig, tokenizer: &Tokenizer) -> Self {
         match tokenizer.pad().map(|token| token.id).or(config.pad) {
             Some(id) => Self { id: Some(id), named: true },
@@ -24,11 +24,11 @@ impl Padding {
     }
 }
 
-/// Removes padding ids from the end of a sequence; one token always stays.
+/// Removes padding ids from the end of a sequence but always keeps one token.
 ///
-/// `transformers` scores a sequence at its last token that is not padding. Where a tokenizer pads with its EOS,
-/// that is the token before the EOS, and nothing after it counts. Encoding does this by
-/// [`EncodeOptions::padding`](super::EncodeOptions::padding); this is for ids from elsewhere.
+/// `transformers` scores a sequence at its last token that is not padding. If a tokenizer pads with its EOS,
+/// that is the token before the EOS. Encoding removes padding when
+/// [`EncodeOptions::padding`](super::EncodeOptions::padding) is set; call this for ids from elsewhere.
 pub fn strip_padding(ids: &mut Vec<u32>, pad: u32) {
     while ids.len() > 1 && ids.last() == Some(&pad) {
         ids.pop();

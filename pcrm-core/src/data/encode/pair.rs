@@ -6,30 +6,30 @@ use crate::data::answer_set::{InSet, Verdict};
 use crate::data::prompt_id::PairId;
 use crate::data::report::Origin;
 
-/// A pair as token ids: a prompt that both sequences share, then the rest of each.
+/// A pair as token ids: the common prefix of both sequences, then the rest of each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EncodedPair<'a> {
-    /// The index of the comparison among all that were given.
+    /// The index of the comparison among all comparisons given.
     pub row: usize,
-    /// The place of the record.
+    /// The file and line of the record.
     pub origin: &'a Origin,
     /// The identity of the content, the same in every schema.
     pub id: PairId,
-    /// The tokens that both sequences begin with; may be empty.
+    /// The common prefix of both sequences; may be empty.
     pub prompt: &'a [u32],
-    /// The rest of the preferred sequence: never empty.
+    /// The rest of the preferred sequence; never empty.
     pub chosen: &'a [u32],
-    /// The rest of the other sequence: never empty.
+    /// The rest of the other sequence; never empty.
     pub rejected: &'a [u32],
-    /// How much better the preferred answer is, where the data say so.
+    /// The margin of the preferred answer, if the data give one.
     pub margin: Option<f32>,
-    /// The scores of both answers in the data, on a scale of the data's own.
+    /// The scores of both answers in the data, on the data's own scale.
     pub scores: Option<(f64, f64)>,
-    /// The verdict of the data.
+    /// The verdict in the data.
     pub verdict: Verdict,
-    /// The place in a ranked set.
+    /// The position in a ranked set.
     pub in_set: Option<InSet>,
-    /// A hash of both rendered texts: the same in any order, in any file and at any batch size.
+    /// A hash of both rendered texts, independent of order, file and batch size.
     pub identity: u64,
     /// The prompt's text with templates applied.
     pub prompt_text: &'a str,
@@ -40,7 +40,7 @@ pub struct EncodedPair<'a> {
 }
 
 impl<'a> EncodedPair<'a> {
-    /// The view of a comparison of this set's answers.
+    /// Returns a comparison of this set's answers as a pair.
     pub(super) fn of(set: &'a EncodedSet, comparison: &'a EncodedComparison) -> Self {
         let ids = |answer: u32| set.answers[answer as usize].ids.split_at(comparison.cut);
         let ((prompt, chosen), (_, rejected)) = (ids(comparison.chosen), ids(comparison.rejected));
@@ -62,7 +62,7 @@ impl<'a> EncodedPair<'a> {
         }
     }
 
-    /// The part that constraints may look at.
+    /// Returns the part that constraints may read.
     pub fn view(&self) -> PairView<'a> {
         PairView {
             identity: self.identity,
@@ -76,17 +76,17 @@ impl<'a> EncodedPair<'a> {
         }
     }
 
-    /// Tokens of the longer sequence, as padding would have both.
+    /// Returns the number of tokens in the longer sequence.
     pub fn longest(&self) -> usize {
         self.prompt.len() + self.chosen.len().max(self.rejected.len())
     }
 
-    /// Tokens of both sequences, the prompt counted twice.
+    /// Returns the tokens of both sequences, with the prompt counted twice.
     pub fn tokens(&self) -> usize {
         self.prompt.len() + self.unique_tokens()
     }
 
-    /// Tokens of both sequences, the prompt counted once.
+    /// Returns the tokens of both sequences, with the prompt counted once.
     pub fn unique_tokens(&self) -> usize {
         self.prompt.len() + self.chosen.len() + self.rejected.len()
     }

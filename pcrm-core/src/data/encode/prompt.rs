@@ -1,4 +1,4 @@
-//! Prompts as token ids, ready to be answered.
+//! Prompts as token ids, ready for generation.
 
 use std::fmt;
 
@@ -13,31 +13,32 @@ use crate::data::report::Origin;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
-/// A prompt as token ids: a text as it is, a conversation with the chat template's beginning of an answer.
+/// A prompt as token ids: plain text unchanged, a conversation with the chat template's beginning of an
+/// answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
-    /// The index of its row among those that were given.
+    /// The index of its row among the rows given.
     pub row: usize,
-    /// Its place.
+    /// The file and line of the prompt.
     pub origin: Origin,
     /// The identity of the prompt.
     pub prompt_id: PromptId,
-    /// The tokens: never empty.
+    /// The tokens; never empty.
     pub ids: Vec<u32>,
 }
 
 /// Counts of encoding prompts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PromptReport {
-    /// The prompts that were given.
+    /// The prompts given.
     pub rows: usize,
-    /// The prompts that were kept.
+    /// The prompts kept.
     pub kept: usize,
     /// The prompts left out because they are too long.
     pub dropped_too_long: usize,
-    /// The longest prompt that was kept, in tokens.
+    /// The length of the longest prompt kept, in tokens.
     pub longest: usize,
-    /// The tokens of all prompts that were kept.
+    /// The tokens of all prompts kept.
     pub tokens: usize,
 }
 
@@ -51,11 +52,11 @@ impl fmt::Display for PromptReport {
     }
 }
 
-/// Renders and tokenises prompts, in order; leaves out those of more than `max_length` tokens.
+/// Renders and tokenises prompts in order; leaves out prompts of more than `max_length` tokens.
 ///
 /// # Errors
-/// Conversations where the tokenizer has no chat template, what the template refuses (with file and line), a
-/// prompt without tokens, and no prompt left.
+/// Fails if the tokenizer has no chat template for conversations, if the template refuses a prompt (with file
+/// and line), if a prompt has no tokens, or if no prompt is left.
 pub fn encode_prompts(
     rows: &[Prompt],
     tokenizer: &Tokenizer,
@@ -106,7 +107,7 @@ mod tests {
         Prompt { origin, prompt, columns: serde_json::Map::new() }
     }
 
-    /// Protects: prompts have the ids that TRL generates from: texts as they are, conversations with the
+    /// Protects: prompts have the ids from which TRL generates: texts unchanged, conversations with the
     /// beginning of an answer.
     #[test]
     fn prompts_are_those_of_trl() {

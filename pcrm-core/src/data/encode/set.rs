@@ -1,4 +1,4 @@
-//! A set of answers as token ids: what all sequences begin with, each sequence, and the comparisons.
+//! A set of answers as token ids: the common prefix, each sequence, and the comparisons.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::data::report::Origin;
 
 /// A prompt with its answers as token ids.
 ///
-/// Every answer is in a comparison and no two answers are the same tokens; answers are numbered in the order in
-/// which the comparisons name them, preferred first.
+/// Every answer is in a comparison and no two answers have the same tokens; answers are numbered in the order
+/// in which the comparisons name them, preferred first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncodedSet {
-    /// The index of the set among those that were given.
+    /// The index of the set among the sets given.
     pub row: usize,
-    /// The place of the record.
+    /// The file and line of the record.
     pub origin: Origin,
     /// The identity of the prompt, the same in every schema.
     pub prompt_id: PromptId,
-    /// The number of tokens that all sequences begin with; may be 0. Each sequence has at least one more. This
-    /// may reach into the answers; [`EncodedAnswer::answer_start`] is where an answer begins.
+    /// The length of the common prefix of all sequences; may be 0. Each sequence has at least one more token.
+    /// The prefix may extend into the answers; [`EncodedAnswer::answer_start`] is the beginning of an answer.
     pub shared: usize,
     /// The answers.
     pub answers: Vec<EncodedAnswer>,
@@ -31,14 +31,14 @@ pub struct EncodedSet {
     pub comparisons: Vec<EncodedComparison>,
 }
 
-/// An answer as token ids, its prompt included.
+/// An answer as token ids, including its prompt.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EncodedAnswer {
-    /// The whole sequence: prompt, answer, and what ends it. Never empty.
+    /// The whole sequence: the prompt, the answer and its end token. Never empty.
     pub ids: Vec<u32>,
-    /// The index of the answer's first token: the length of the longest prefix that the sequence shares with the
-    /// tokens of its prompt alone, as TRL masks prompts (`common_prefix_length`). A token that holds the end of the
-    /// prompt and the beginning of the answer belongs to the answer.
+    /// The index of the answer's first token: the length of the longest common prefix of the sequence and the
+    /// tokens of its prompt alone, as TRL masks prompts (`common_prefix_length`). A token that covers the end
+    /// of the prompt and the beginning of the answer belongs to the answer.
     pub answer_start: usize,
 }
 
@@ -49,23 +49,23 @@ pub struct EncodedComparison {
     pub chosen: u32,
     /// The index of the other answer.
     pub rejected: u32,
-    /// The number of tokens that these two sequences begin with. Each has at least one more.
+    /// The length of the common prefix of the two sequences. Each has at least one more token.
     pub cut: usize,
-    /// The index of the comparison among all that were given.
+    /// The index of the comparison among all comparisons given.
     pub row: usize,
     /// The identity of the content, the same in every schema.
     pub id: PairId,
-    /// A hash of both rendered texts: the same in any order, in any file and at any batch size.
+    /// A hash of both rendered texts, independent of order, file and batch size.
     pub identity: u64,
-    /// The verdict of the data.
+    /// The verdict in the data.
     pub verdict: Verdict,
-    /// How much better the preferred answer is, where the data say so.
+    /// The margin of the preferred answer, if the data give one.
     pub margin: Option<f32>,
-    /// The scores of both answers in the data, on a scale of the data's own.
+    /// The scores of both answers in the data, on the data's own scale.
     pub scores: Option<(f64, f64)>,
-    /// The place in a ranked set, by the numbers of the file.
+    /// The position in a ranked set, with indices of the file.
     pub in_set: Option<InSet>,
-    /// Prompt and answers for people and sentence encoders. Comparisons of a set share them.
+    /// The prompt and answers for people and sentence encoders. Comparisons of a set share them.
     pub texts: Texts,
 }
 
@@ -80,21 +80,21 @@ pub struct Texts {
     pub rejected: Arc<str>,
 }
 
-/// Comparisons that a change of a set took away.
+/// Counts of the comparisons that a step removed or changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Comparisons with a sequence beyond the limit.
+    /// Comparisons with a sequence longer than the limit.
     pub too_long: usize,
-    /// Comparisons of two answers that are the same tokens.
+    /// Comparisons of two answers that have the same tokens.
     pub identical: usize,
-    /// Comparisons that were kept and whose prompt was cut.
+    /// Comparisons kept with a cut prompt.
     pub cut: usize,
 }
 
 impl EncodedSet {
-    /// A set of token sequences without texts, such as data that another tool has tokenised: `prompt` precedes
-    /// every answer, `comparisons` are of the answers by their index. `None` if no comparison of two different
-    /// answers with tokens is among them.
+    /// Creates a set from token sequences without texts, such as data tokenised by another tool: `prompt`
+    /// precedes every answer, and `comparisons` refer to answers by index. Returns `None` if no comparison of
+    /// two different non-empty answers is left.
     pub fn of_tokens(
         origin: Origin,
         prompt: &[u32],
@@ -132,48 +132,48 @@ impl EncodedSet {
         set.tidied(&mut Removed::default())
     }
 
-    /// The tokens that all sequences begin with.
+    /// Returns the common prefix of all sequences.
     pub fn prompt(&self) -> &[u32] {
         self.answers.first().map_or(&[], |answer| &answer.ids[..self.shared])
     }
 
-    /// The tokens of an answer after those that all sequences begin with.
+    /// Returns the tokens of an answer after the common prefix of all sequences.
     pub fn own<'a>(&self, answer: &'a EncodedAnswer) -> &'a [u32] {
         answer.ids.get(self.shared..).unwrap_or_default()
     }
 
-    /// The view of a comparison of this set.
+    /// Returns a comparison of this set as a pair.
     pub fn view<'a>(&'a self, comparison: &'a EncodedComparison) -> EncodedPair<'a> {
         EncodedPair::of(self, comparison)
     }
 
-    /// The views of all comparisons, in order.
+    /// Returns all comparisons as pairs, in order.
     pub fn pairs(&self) -> impl Iterator<Item = EncodedPair<'_>> {
         self.comparisons.iter().map(|comparison| self.view(comparison))
     }
 
-    /// Tokens of the longest sequence, as padding would have all.
+    /// Returns the number of tokens in the longest sequence.
     pub fn longest(&self) -> usize {
         self.answers.iter().map(|answer| answer.ids.len()).max().unwrap_or(0)
     }
 
-    /// Tokens of all sequences, each with a prompt of its own.
+    /// Returns the tokens of all sequences, with the prompt counted in each.
     pub fn tokens(&self) -> usize {
         self.answers.iter().map(|answer| answer.ids.len()).sum()
     }
 
-    /// Tokens of a packed batch, in which what all sequences begin with is computed once.
+    /// Returns the tokens of a packed batch, in which the common prefix is computed once.
     pub fn unique_tokens(&self) -> usize {
         self.tokens() - self.shared * self.answers.len().saturating_sub(1)
     }
 
-    /// The set with some of its comparisons and the answers in them; `None` if no comparison is left.
+    /// Keeps some of the comparisons and the answers in them; returns `None` if no comparison is left.
     pub fn retained(mut self, keep: impl FnMut(&EncodedComparison) -> bool) -> Option<Self> {
         self.comparisons.retain(keep);
         self.tidied(&mut Removed::default())
     }
 
-    /// Every comparison as a set of its own, which computes its two answers apart from the others.
+    /// Returns each comparison as a set with its two answers.
     pub fn apart(&self) -> impl Iterator<Item = Self> {
         self.comparisons.iter().map(|comparison| {
             let answers = [comparison.chosen, comparison.rejected];
@@ -187,11 +187,11 @@ impl EncodedSet {
         })
     }
 
-    /// The set within a limit on the tokens of a sequence; `None` if no comparison is left.
+    /// Applies a limit on the tokens of a sequence; returns `None` if no comparison is left.
     ///
-    /// [`TooLong::Drop`] removes the comparisons of longer answers. [`TooLong::CutPrompt`] cuts as many tokens
-    /// from the left of what all sequences share as the longest of them is too long, and removes the comparisons
-    /// of an answer that is too long even so. A `bos` at the beginning stays.
+    /// [`TooLong::Drop`] removes the comparisons of longer answers. [`TooLong::CutPrompt`] shortens the
+    /// common prefix from the left by the excess of the longest sequence, and removes the comparisons of an
+    /// answer that is still too long. A `bos` at the beginning stays.
     pub fn within(
         mut self,
         most: usize,
@@ -211,7 +211,7 @@ impl EncodedSet {
                 removed.cut += if excess > 0 { self.comparisons.len() } else { 0 };
                 return Some(self);
             }
-            // Without the longest answer the others may share more.
+            // Without the longest answer, the others may have a longer common prefix.
             let longest = if rule == TooLong::Drop { most + 1 } else { self.longest() };
             let is_short = |answer: u32| self.answers[answer as usize].ids.len() < longest;
             let count = self.comparisons.len();
@@ -223,7 +223,7 @@ impl EncodedSet {
         }
     }
 
-    /// Removes tokens from all prompts after the first `kept`.
+    /// Removes `count` tokens from all prompts after the first `kept`.
     fn cut(&mut self, kept: usize, count: usize) {
         for answer in &mut self.answers {
             answer.ids.drain(kept..kept + count);
@@ -233,8 +233,8 @@ impl EncodedSet {
         self.comparisons.iter_mut().for_each(|comparison| comparison.cut -= count);
     }
 
-    /// The set without padding at the end of its sequences, as a model scores them; `None` if no comparison is
-    /// left.
+    /// Removes padding from the end of all sequences, as models do before scoring; returns `None` if no
+    /// comparison is left.
     pub fn without_padding(mut self, pad: u32, removed: &mut Removed) -> Option<Self> {
         if self.answers.iter().all(|answer| answer.ids.last() != Some(&pad)) {
             return Some(self);
@@ -246,8 +246,8 @@ impl EncodedSet {
         self.tidied(removed)
     }
 
-    /// Makes one answer of equal sequences, removes comparisons of an answer with itself and answers that are in
-    /// no comparison, and finds again where sequences part.
+    /// Merges answers with equal tokens, removes comparisons of an answer with itself and answers that no
+    /// comparison names, and recomputes the common prefixes.
     pub(super) fn tidied(mut self, removed: &mut Removed) -> Option<Self> {
         let Self { answers, comparisons, .. } = &mut self;
         let mut numbers: HashMap<&[u32], u32> = HashMap::new();
@@ -279,7 +279,7 @@ impl EncodedSet {
     }
 }
 
-/// The number of tokens that all sequences begin with, each of which keeps a last one of its own to be scored.
+/// Returns the length of the common prefix of all sequences, leaving each at least one token to score.
 fn shared<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> usize {
     let mut sequences = sequences.into_iter();
     let Some(first) = sequences.next() else { return 0 };
@@ -288,7 +288,7 @@ fn shared<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> usize {
     })
 }
 
-/// The views of all comparisons of some sets, in order.
+/// Returns all comparisons of the sets as pairs, in order.
 pub fn pairs<'a>(sets: impl IntoIterator<Item = &'a EncodedSet>) -> impl Iterator<Item = EncodedPair<'a>> {
     sets.into_iter().flat_map(EncodedSet::pairs)
 }

@@ -1,4 +1,4 @@
-//! Encoding against TRL, and the promises of the cut.
+//! Encoding compared with TRL, and the guarantees of cutting.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn read_pair(row: &Json) -> AnswerSet {
     set
 }
 
-/// Encodes without a limit, for a model without padding.
+/// Encodes without a limit for a model without padding.
 fn encoded(sets: &[AnswerSet], tokenizer: &Tokenizer) -> (Vec<EncodedSet>, EncodeReport) {
     encode_sets(sets, tokenizer, &EncodeOptions::new(None)).unwrap()
 }
@@ -44,7 +44,7 @@ fn ids(value: &Json) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// Checks pairs against the rows that TRL keeps and the ids it makes of them.
+/// Compares pairs with the rows that TRL keeps and their ids.
 fn agree(name: &str, sets: &[AnswerSet], encoded: &[EncodedSet], kept: &[Json], tokenizer: &Tokenizer) {
     let rows: Vec<u64> = encoded.iter().map(|set| set.row as u64).collect();
     let expected: Vec<u64> = kept.iter().map(|row| row["row"].as_u64().unwrap()).collect();
@@ -65,8 +65,8 @@ fn agree(name: &str, sets: &[AnswerSet], encoded: &[EncodedSet], kept: &[Json], 
     }
 }
 
-/// Ids and kept rows are those of TRL's reward trainer: dialogues, explicit prompts, conversations, limits, three
-/// tokenizers.
+/// Ids and kept rows equal those of TRL's reward trainer for dialogues, explicit prompts, conversations,
+/// limits and three tokenizers.
 #[test]
 fn sequences_are_those_of_trl() {
     let cases: Json = serde_json::from_slice(&std::fs::read(golden("trl.json")).unwrap()).unwrap();
@@ -84,11 +84,12 @@ fn sequences_are_those_of_trl() {
     assert_eq!(cases.as_array().unwrap().len(), 18);
 }
 
-/// One sequence that begins with the other, and sequences that differ at once: no part that must exist is empty.
+/// When one sequence begins with the other, or both differ at once, each answer keeps at least one token.
 #[test]
 fn the_cut_leaves_both_answers_a_token() {
     let tokenizer = tokenizer("plain");
-    // The rejected sequence is the chosen one and more, EOS included: only the kept last token tells them apart.
+    // The rejected sequence extends the chosen one, EOS included: only the reserved last token tells them
+    // apart.
     let sets = [pair(None, "a</s>", "a</s>b</s>"), pair(None, "x", "y")];
     let (encoded, report) = encoded(&sets, &tokenizer);
     let pairs: Vec<_> = pairs(&encoded).collect();
@@ -100,7 +101,7 @@ fn the_cut_leaves_both_answers_a_token() {
     assert_eq!((report.tokens, report.unique_tokens, report.padded_tokens), (10, 9, 16));
 }
 
-/// A prompt is cut from its left, its BOS stays, and both sequences then fit exactly.
+/// A prompt is cut from its left, its BOS stays, and both sequences then fit the limit exactly.
 #[test]
 fn prompts_are_cut_from_the_left() {
     let options = |limit| EncodeOptions {
@@ -129,7 +130,7 @@ fn prompts_are_cut_from_the_left() {
     }
 }
 
-/// The identity is the content's: not the file's, not the order's, and not the reversed pair's.
+/// The identity depends on the content, not on the file or the order, and differs for the reversed pair.
 #[test]
 fn identities_belong_to_the_content() {
     let tokenizer = tokenizer("plain");
@@ -147,7 +148,7 @@ fn identities_belong_to_the_content() {
     assert_eq!(first, second);
 }
 
-/// Texts for people and sentence encoders: templates in the prompt, none in the answers.
+/// Texts for people and sentence encoders have templates in the prompt and none in the answers.
 #[test]
 fn readable_texts_are_taken_apart() {
     let tokenizer = tokenizer("plain");
@@ -168,7 +169,8 @@ fn readable_texts_are_taken_apart() {
     );
 }
 
-/// Errors name the fault: no EOS, no template, a refusing template with its line, nothing but twins.
+/// Errors name the fault: no EOS, no template, a refusal by the template with its line, only identical
+/// answers.
 #[test]
 fn sets_that_cannot_be_encoded_are_refused() {
     let bare = tempfile::tempdir().unwrap();
@@ -191,7 +193,7 @@ fn sets_that_cannot_be_encoded_are_refused() {
     assert!("cut".parse::<TooLong>().unwrap_err().to_string().contains("expected drop or cut-prompt"));
 }
 
-/// A ranked set, every answer preferred to those after it.
+/// Creates a ranked set in which every answer is preferred to those after it.
 fn ranked(prompt: &str, answers: &[&str]) -> AnswerSet {
     let count = answers.len() as u32;
     let text = |text: &&str| Content::Text((*text).to_owned());
@@ -204,8 +206,8 @@ fn ranked(prompt: &str, answers: &[&str]) -> AnswerSet {
     }
 }
 
-/// Protects: a set of K answers is tokenised K times and its prompt once, not once a pair, and the pairs are those
-/// that the answers make when each pair is a record of its own.
+/// Protects: a set of K answers takes K tokenisations of answers and one of the prompt, and gives the same
+/// pairs as separate records.
 #[test]
 fn every_answer_is_tokenised_once() {
     let tokenizer = tokenizer("plain");
@@ -225,7 +227,7 @@ fn every_answer_is_tokenised_once() {
     }
 }
 
-/// Protects: answers that are the same tokens are one answer, and pairs of such answers are counted.
+/// Protects: answers with the same tokens become one answer, and pairs of such answers are counted.
 #[test]
 fn equal_sequences_are_one_answer() {
     let tokenizer = tokenizer("plain");
@@ -236,8 +238,8 @@ fn equal_sequences_are_one_answer() {
     assert_eq!(report.tokens, sets[0].tokens());
 }
 
-/// Protects: an answer beyond the limit takes its own comparisons with it and no others; cutting the prompt cuts it
-/// for the whole set, as far as the longest answer that can be kept needs it.
+/// Protects: an answer beyond the limit removes its own comparisons only; a prompt is cut once for the whole
+/// set, as far as the longest answer that can be kept requires.
 #[test]
 fn long_answers_leave_their_set() {
     let tokenizer = tokenizer("plain");
@@ -256,8 +258,8 @@ fn long_answers_leave_their_set() {
     assert_eq!(at(6, TooLong::CutPrompt), (vec![4, 6], vec![(0, 2)], 2, 1));
 }
 
-/// Protects: padding is removed from the ends alone and before sequences are compared and counted, so that the
-/// report counts what is trained on.
+/// Protects: padding is removed from the ends only, and before sequences are compared and counted, so the
+/// report counts training tokens.
 #[test]
 fn padding_is_removed_while_encoding() {
     let tokenizer = tokenizer("plain");
@@ -271,8 +273,8 @@ fn padding_is_removed_while_encoding() {
     assert_eq!((report.unique_tokens, report.longest), (3 + 5, 4));
 }
 
-/// Protects: sets that another tool has tokenised; sequences part where the tokens do, whatever the prompt is
-/// said to be, and sets with nothing to compare are none.
+/// Protects: sets from another tool's tokens; sequences part where the tokens do, regardless of the given
+/// prompt, and sets without a valid comparison are dropped.
 #[test]
 fn sets_are_made_of_tokens() {
     let of = |prompt: &[u32], answers: &[&[u32]]| {
@@ -299,7 +301,7 @@ fn sets_are_made_of_tokens() {
     assert_eq!(of(&[1], &[&[2], &[2]]), None);
 }
 
-/// Protects: padding goes from the ends of sequences alone, wherever that leaves the end of what they share.
+/// Protects: padding is removed from the ends of sequences only, even where that shortens the common prefix.
 #[test]
 fn padding_goes_from_the_ends_alone() {
     let of = |prompt: &[u32], chosen: &[u32], rejected: &[u32]| {
@@ -318,8 +320,8 @@ fn padding_goes_from_the_ends_alone() {
     }
 }
 
-/// Protects: an answer begins where TRL's SFT trainer begins to learn it, also where a token holds the prompt's end and
-/// the answer's beginning, and whatever the other answer is.
+/// Protects: an answer begins where TRL's SFT trainer starts training on it, even if a token covers the end
+/// of the prompt and the beginning of the answer, and regardless of the other answer.
 #[test]
 fn answers_begin_where_trl_learns_them() {
     let golden: Json = serde_json::from_slice(&std::fs::read(golden("sft.json")).unwrap()).unwrap();

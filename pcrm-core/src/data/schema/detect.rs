@@ -8,10 +8,10 @@ use crate::data::asked::{Asked, is_turns};
 use crate::data::conversation::{keys_of, kind_of};
 
 impl Schema {
-    /// The schema of a record of preferences.
+    /// Returns the schema of a preference record.
     ///
     /// # Errors
-    /// The keys found and what was expected.
+    /// Fails if no schema fits; the message lists the keys found and those expected.
     pub fn of_pair(record: &Map<String, Value>) -> Result<Self, String> {
         let several = of_several(record);
         let (Some(chosen), Some(rejected)) = (record.get("chosen"), record.get("rejected")) else {
@@ -20,33 +20,37 @@ impl Schema {
             }
             if let Some(key) = answers_key(record) {
                 return Err(format!(
-                    "{key:?} without what ranks its answers (keys: {}); expected \"scores\" or \"ranks\", as long as \
-                     {key:?}, or a score in each",
+                    "{key:?} without scores or ranks (keys: {}); expected \"scores\" or \"ranks\" of the \
+                     same length as {key:?}, or a score in each answer",
                     keys_of(record)
                 ));
             }
             if record.get("label").is_some_and(Value::is_boolean) {
                 return Err(format!(
-                    "one answer with a label, as KTO wants (keys: {}); expected pairs: \"chosen\" and \"rejected\"",
+                    "one answer with a label, as for KTO (keys: {}); expected pairs: \"chosen\" and \
+                     \"rejected\"",
                     keys_of(record)
                 ));
             }
             if record.contains_key("response") && record.get("helpfulness").is_some_and(Value::is_number) {
                 return Err(format!(
-                    "one rated answer a record (keys: {}); expected pairs: two answers to a prompt in one record",
+                    "one rated answer a record (keys: {}); expected pairs: two answers to a prompt in one \
+                     record",
                     keys_of(record)
                 ));
             }
             let missing = if record.contains_key("chosen") { "\"rejected\"" } else { "\"chosen\"" };
             return Err(format!(
-                "no {missing} (keys: {}); expected \"chosen\" and \"rejected\", and maybe \"prompt\", \"question\" or \
-                 \"instruction\"; or \"prompt\", \"responses\" and \"scores\" or \"ranks\"; or OpenAssistant messages",
+                "no {missing} (keys: {}); expected \"chosen\" and \"rejected\", optionally with \"prompt\", \
+                 \"question\" or \"instruction\"; or \"prompt\", \"responses\" and \"scores\" or \"ranks\"; \
+                 or OpenAssistant messages",
                 keys_of(record)
             ));
         };
         if let Some(several) = several {
             return Err(format!(
-                "columns of two schemas (keys: {}); choose {:?} or that of \"chosen\" and \"rejected\" by its name",
+                "columns of two schemas (keys: {}); choose a schema by name: {:?} or one with \"chosen\" and \
+                 \"rejected\"",
                 keys_of(record),
                 several.name()
             ));
@@ -60,15 +64,18 @@ impl Schema {
                 (_, Some(Shape::Text)) if asked.has_turns_before() => Ok(Self::Chat),
                 (_, Some(Shape::Messages)) => Ok(Self::Chat),
                 (_, Some(Shape::List)) if prompt.is_some_and(is_turns) => Ok(Self::Chat),
-                (Some("prompt"), Some(Shape::Text)) if has_text(record, "subset") && record.contains_key("id") => {
+                (Some("prompt"), Some(Shape::Text))
+                    if has_text(record, "subset") && record.contains_key("id") =>
+                {
                     Ok(Self::RewardBench)
                 }
                 (Some("prompt"), Some(Shape::Text)) => Ok(Self::StandardExplicit),
                 (_, Some(Shape::Text)) => Ok(Self::Question),
                 (_, Some(_)) => Err(mismatch(named, prompt, "text or a list of messages")),
                 (_, None) if asked.says_before() => Err(format!(
-                    "a system message or a history without a prompt (keys: {}); name its column by --prompt-field, or \
-                     choose standard_implicit by its name if the answers contain the prompt",
+                    "a system message or a history without a prompt (keys: {}); name its column with \
+                     --prompt-field, or choose the schema standard_implicit if the answers contain the \
+                     prompt",
                     keys_of(record)
                 )),
                 (_, None) if is_dialogue(chosen) && is_dialogue(rejected) => Ok(Self::HhDialogues),
@@ -77,17 +84,17 @@ impl Schema {
             (Shape::Texts, Shape::Texts) => match (asked.prompt, prompt.map(Shape::of)) {
                 (Some("prompt"), Some(Shape::Text)) => Ok(Self::RewardBench2),
                 (_, Some(Shape::Texts)) => Err(format!(
-                    "{named:?}, \"chosen\" and \"rejected\" are lists of texts: whole columns, as Dataset.to_dict() gives; \
-                     expected one record a pair, as Dataset.to_json() writes"
+                    "{named:?}, \"chosen\" and \"rejected\" are lists of texts: whole columns, as \
+                     Dataset.to_dict() gives; expected one record per pair, as Dataset.to_json() writes"
                 )),
                 (Some(other), _) => Err(format!(
-                    "\"chosen\" is a list of texts beside {other:?}; expected one text in each, or the prompt in \"prompt\" \
-                     as RewardBench 2 has it (--prompt-field {other})"
+                    "\"chosen\" is a list of texts beside {other:?}; expected one text in each, or the \
+                     prompt in \"prompt\" as in RewardBench 2 (--prompt-field {other})"
                 )),
                 (None, _) => Err(mismatch("prompt", None, "text, since \"chosen\" is a list of texts")),
             },
             (Shape::Messages, Shape::Messages) => match prompt.map(Shape::of) {
-                // A whole conversation needs no prompt of another column than "prompt".
+                // A whole conversation ignores prompt columns of any name but "prompt".
                 Some(_) if asked.prompt != Some("prompt") && begins_with_question(chosen) => {
                     Ok(Self::ConversationalImplicit)
                 }
@@ -106,8 +113,8 @@ impl Schema {
                 )),
             },
             (Shape::ByRow, _) => Err(
-                "\"chosen\" holds its values under row numbers, as pandas' to_json() writes; expected one record a pair: \
-                 to_json(orient=\"records\", lines=True)"
+                "\"chosen\" holds its values under row numbers, as pandas' to_json() writes; expected one \
+                 record per pair: to_json(orient=\"records\", lines=True)"
                     .to_owned(),
             ),
             (Shape::Other, _) => Err(mismatch("chosen", Some(chosen), "text or a list of messages")),
@@ -115,10 +122,10 @@ impl Schema {
         }
     }
 
-    /// The schema of a record to be scored or learned from: a pair, or a single text.
+    /// Returns the schema of a record to score or train on: a pair or a single text.
     ///
     /// # Errors
-    /// The keys found and what was expected.
+    /// Fails if no schema fits; the message lists the keys found and those expected.
     pub fn of_row(record: &Map<String, Value>) -> Result<Self, String> {
         if record.contains_key("chosen") || record.contains_key("rejected") || of_several(record).is_some() {
             return Self::of_pair(record);
@@ -153,17 +160,17 @@ impl Schema {
             (None, Some(Value::String(_))) => Ok(Self::Text),
             (None, Some(text)) => Err(mismatch("text", Some(text), "text")),
             (None, None) => Err(format!(
-                "no text and no answer (keys: {}); expected \"chosen\" and \"rejected\", \"text\", \"messages\", or \
-                 \"prompt\" and \"completion\", \"response\" or \"answer\"",
+                "no text and no answer (keys: {}); expected \"chosen\" and \"rejected\", \"text\", \
+                 \"messages\", or \"prompt\" and \"completion\", \"response\" or \"answer\"",
                 keys_of(record)
             )),
         }
     }
 
-    /// The schema of a record for KTO: an answer with a label, or a pair, which is two of them.
+    /// Returns the schema of a KTO record: an answer with a label, or a pair, which is read as two answers.
     ///
     /// # Errors
-    /// The keys found and what was expected.
+    /// Fails if no schema fits; the message lists the keys found and those expected.
     pub fn of_labelled(record: &Map<String, Value>) -> Result<Self, String> {
         if record.contains_key("chosen") || record.contains_key("rejected") || of_several(record).is_some() {
             return Self::of_pair(record);
@@ -172,23 +179,23 @@ impl Schema {
         match (record.contains_key("label"), answer) {
             (true, Some(_)) => Ok(Self::Kto),
             (false, Some(answer)) => Err(format!(
-                "{answer:?} without \"label\" (keys: {}); expected true for a desirable answer and false for an \
-                 undesirable one",
+                "{answer:?} without \"label\" (keys: {}); expected true for a desirable answer and false for \
+                 an undesirable one",
                 keys_of(record)
             )),
             (_, None) => Err(format!(
-                "no answer (keys: {}); expected \"prompt\", \"completion\" and \"label\", \"messages\" and \"label\", \
-                 or \"chosen\" and \"rejected\"",
+                "no answer (keys: {}); expected \"prompt\", \"completion\" and \"label\", \"messages\" and \
+                 \"label\", or \"chosen\" and \"rejected\"",
                 keys_of(record)
             )),
         }
     }
 
-    /// The schema of a record whose prompt alone is wanted: a prompt with whatever else, or a pair that contains
-    /// its prompt.
+    /// Returns the schema of a record that is read for its prompt only: a record with a prompt column, or a
+    /// pair that contains its prompt.
     ///
     /// # Errors
-    /// The keys found and what was expected.
+    /// Fails if no schema fits; the message lists the keys found and those expected.
     pub fn of_prompt(record: &Map<String, Value>) -> Result<Self, String> {
         let asked = Asked::of(record)?;
         match asked.prompt.map(|key| (key, Shape::of(&record[key]))) {
@@ -203,10 +210,10 @@ impl Schema {
         }
     }
 
-    /// Checks that a record has the columns of this schema, which was chosen by name.
+    /// Checks that a record has the columns of this schema, which the user chose by name.
     ///
     /// # Errors
-    /// The column that is missing or of a wrong type.
+    /// Fails if a column is missing or has the wrong type.
     pub fn check(self, record: &Map<String, Value>) -> Result<(), String> {
         use Shape::{List, Messages, Text, Texts, Tree, Turn};
         let named = Asked::of(record)?.prompt.unwrap_or(match self {
@@ -263,7 +270,7 @@ impl Schema {
             if !record.get(*key).is_some_and(|value| shapes.contains(&Shape::of(value))) {
                 let expected: Vec<&str> = shapes.iter().map(|shape| shape.words()).collect();
                 return Err(format!(
-                    "{} (keys: {}), the schema being {}",
+                    "{} (keys: {}); schema: {}",
                     mismatch(key, record.get(*key), &expected.join(" or ")),
                     keys_of(record),
                     self.name()
@@ -274,7 +281,7 @@ impl Schema {
     }
 }
 
-/// The schema of a record that may hold several pairs, but for RewardBench 2's.
+/// Returns the schema of a record that may hold several pairs, except RewardBench 2.
 fn of_several(record: &Map<String, Value>) -> Option<Schema> {
     let shape = |key: &str| record.get(key).map(Shape::of);
     if record.contains_key("message_tree_id") && shape("prompt") == Some(Shape::Tree) {
@@ -301,26 +308,26 @@ fn of_several(record: &Map<String, Value>) -> Option<Schema> {
     ranked.then_some(Schema::Ranked)
 }
 
-/// The key of a record's list of answers.
+/// Returns the key of a record's list of answers.
 pub(in crate::data) fn answers_key(record: &Map<String, Value>) -> Option<&'static str> {
     ["responses", "answers", "outputs", "completions"]
         .into_iter()
         .find(|key| record.get(*key).is_some_and(Value::is_array))
 }
 
-/// The key of a single record's answer.
+/// Returns the key of a single record's answer.
 pub(in crate::data) fn completion_key(record: &Map<String, Value>) -> Option<&'static str> {
     ["completion", "response", "answer"].into_iter().find(|key| record.contains_key(*key))
 }
 
-/// The key of a record's whole conversation.
+/// Returns the key of a record's whole conversation.
 pub(in crate::data) fn conversation_key(record: &Map<String, Value>) -> Option<&'static str> {
     ["messages", "conversations", "conversation"]
         .into_iter()
         .find(|key| record.get(*key).is_some_and(is_turns))
 }
 
-/// Returns true if a conversation begins before the assistant's answer.
+/// Returns true if the first turn of a conversation is not the assistant's.
 fn begins_with_question(turns: &Value) -> bool {
     turns[0]["role"].as_str().is_some_and(|role| role != "assistant")
 }

@@ -1,10 +1,10 @@
-//! Two answers in columns of their own, and a label that says which is better.
+//! Two answers in separate columns, and a label that names the better one.
 
 use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-/// Columns of two answers, as data sets name them.
+/// Column names of two answers in published data sets.
 const ANSWERS: [(&str, &str); 10] = [
     ("output_1", "output_2"),
     ("response_A", "response_B"),
@@ -18,10 +18,10 @@ const ANSWERS: [(&str, &str); 10] = [
     ("conversation_a", "conversation_b"),
 ];
 
-/// Columns of labels.
+/// Column names of labels.
 const LABELS: [&str; 6] = ["label", "winner", "preference", "better_response_id", SIGNED[0], SIGNED[1]];
 
-/// Columns of numbers whose sign is the label: negative where the first answer is better (HelpSteer 2 and 3).
+/// Columns of numbers whose sign is the label: negative if the first answer is better (HelpSteer 2 and 3).
 const SIGNED: [&str; 2] = ["overall_preference", "preference_strength"];
 
 /// The columns of a record that hold its answers and its label.
@@ -32,7 +32,7 @@ pub(in crate::data) struct LabelKeys {
 }
 
 impl LabelKeys {
-    /// The columns of a record; none if it is not of this kind.
+    /// Returns the columns of a record, or `None` if it has no two answers with a label.
     pub(in crate::data) fn of(record: &Map<String, Value>) -> Option<Self> {
         let has = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
         let answers = ANSWERS.into_iter().find(|(first, second)| has(first) && has(second))?;
@@ -40,9 +40,9 @@ impl LabelKeys {
         Some(Self { answers, label })
     }
 
-    /// Says why the label of a record cannot be one of these answers: a number that others of its kind begin
-    /// or end with. The labels 0 and 1 beside `output_1` and `output_2` would call the first answer better
-    /// where the second is.
+    /// Explains why a numeric label names neither answer: no answer column ends with that number. If a file
+    /// labels `output_1` and `output_2` with 0 and 1, its label 1 means the second answer but names the
+    /// first.
     pub(in crate::data) fn misfit(self, record: &Map<String, Value>) -> Option<String> {
         let label = record.get(self.label)?;
         let number = label.as_f64().or_else(|| label.as_str()?.trim().parse().ok())?;
@@ -52,8 +52,9 @@ impl LabelKeys {
         let index = [0.0, 1.0, 2.0].contains(&number);
         (index && !fits).then(|| {
             format!(
-                "{:?} is {label}, which is neither {first:?} nor {second:?}: the labels of this file do not fit its \
-                 columns, and those that seem to fit may mean the other answer; expected {:?} or {:?}",
+                "{:?} is {label}, which is neither {first:?} nor {second:?}: the labels of this file do \
+                 not fit its columns, and those that seem to fit may mean the other answer; expected {:?} or \
+                 {:?}",
                 self.label,
                 end_of(first),
                 end_of(second)
@@ -61,17 +62,17 @@ impl LabelKeys {
         })
     }
 
-    /// Returns the answer that the label calls better: `Greater` for the first, `Equal` for a tie.
+    /// Returns the label's verdict: `Greater` if the first answer is better, `Equal` for a tie.
     ///
     /// # Errors
-    /// A label of another kind, with what was expected.
+    /// Fails if the label is of an unknown kind; the message lists the expected labels.
     pub(in crate::data) fn verdict(self, record: &Map<String, Value>) -> Result<Ordering, String> {
         let value = record.get(self.label).unwrap_or(&Value::Null);
         let unknown = || {
             let (first, second) = self.answers;
             format!(
-                "{:?} is {value}; expected which of {first:?} and {second:?} is better: {:?} or {:?}, \"A>B\", \"model_a\" \
-                 or \"tie\"",
+                "{:?} is {value}; expected the better of {first:?} and {second:?}: {:?} or {:?}, \"A>B\", \
+                 \"model_a\" or \"tie\"",
                 self.label,
                 end_of(first),
                 end_of(second)
@@ -100,7 +101,7 @@ impl LabelKeys {
     }
 }
 
-/// The part in which a column differs from its twin: its last letter or digit.
+/// Returns the part in which a column name differs from its twin's: the last letter or digit.
 fn end_of(key: &str) -> &str {
     key.char_indices().next_back().map_or(key, |(at, _)| &key[at..])
 }
@@ -136,12 +137,12 @@ mod tests {
         }
     }
 
-    /// Protects: an unknown label is refused with the labels that are expected.
+    /// Protects: an unknown label is refused, and the message lists the expected labels.
     #[test]
     fn other_labels_are_told() {
         let said = verdict(json!({"output_1": "x", "output_2": "y", "label": 0})).unwrap_err();
         assert!(
-            said.starts_with("\"label\" is 0; expected which of \"output_1\" and \"output_2\""),
+            said.starts_with("\"label\" is 0; expected the better of \"output_1\" and \"output_2\""),
             "{said}"
         );
         assert!(verdict(json!({"output_1": "x", "output_2": "y", "label": true})).is_err());

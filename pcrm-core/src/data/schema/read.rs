@@ -1,4 +1,4 @@
-//! The columns of a record that its schema reads.
+//! The columns that each schema reads.
 
 use super::Schema;
 use super::detect::answers_key;
@@ -10,15 +10,15 @@ use crate::data::preference::{is_score, score_columns};
 /// Columns that rank the answers of [`Schema::Ranked`].
 const RANKS: [&str; 4] = ["scores", "ranks", "rank", "ranking"];
 
-/// Columns that the messages of [`Schema::OasstMessages`] are read from.
+/// Columns of the messages of [`Schema::OasstMessages`].
 const MESSAGES: [&str; 6] = ["message_id", "parent_id", "text", "role", "rank", "deleted"];
 
-/// Columns that are read, to refuse what they ask for.
+/// Columns that are read only to refuse features that are not supported.
 const TEMPLATE: [&str; 2] = ["tools", "chat_template_kwargs"];
 
 impl Schema {
-    /// Returns the columns that a record of this schema is read from, those of scores, margins and for chat
-    /// templates included; a record need not have all of them.
+    /// Returns the columns that this schema reads from a record, including scores, margins and chat template
+    /// columns; a record need not have all of them.
     pub(in crate::data) fn reads(self, record: &Record) -> Vec<&str> {
         let asked: Vec<&str> = Asked::of(record).map(|asked| asked.columns().collect()).unwrap_or_default();
         let mut read = match self {
@@ -41,7 +41,7 @@ impl Schema {
                 let answer = super::completion_key(record).or_else(|| super::conversation_key(record));
                 asked.into_iter().chain(answer).chain(["label"]).collect()
             }
-            // Rows of prompts carry all columns along.
+            // Prompt rows keep all columns.
             Self::Prompts => record.keys().map(String::as_str).collect(),
             Self::Instruction => asked.into_iter().chain(["output"]).collect(),
             Self::PromptCompletion | Self::ConversationalPromptCompletion => {
@@ -65,7 +65,7 @@ impl Schema {
         read
     }
 
-    /// Returns true if a column may be read from some record of this schema.
+    /// Returns true if some record of this schema may use the column.
     pub(in crate::data) fn may_read(self, column: &str, record: &Record) -> bool {
         let prompts = || TEXTS.into_iter().chain(LISTS).chain(SYSTEM).chain([HISTORY]);
         let optional = match self {

@@ -1,4 +1,4 @@
-//! Detection of schemas by columns, and messages about other columns.
+//! Schema detection by columns, and the messages for records that fit none.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn said(value: Value) -> String {
     Schema::of_row(&record).map_or_else(|message| message, |schema| schema.to_string())
 }
 
-/// Each documented shape is recognised, extra columns or not.
+/// Each documented layout is recognised, with or without extra columns.
 #[test]
 fn shapes_are_recognised() {
     let turns = json!([{"role": "user", "content": "q"}]);
@@ -59,7 +59,7 @@ fn shapes_are_recognised() {
     }
 }
 
-/// Protects: records that fit no schema are refused with what was found and what was expected.
+/// Protects: records that fit no schema are refused with the keys found and those expected.
 #[test]
 fn misfits_are_explained() {
     let turns = json!([{"role": "user", "content": "q"}]);

@@ -1,4 +1,4 @@
-//! Completions against TRL's SFT trainer.
+//! Completions compared with TRL's SFT trainer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ fn encoded(
     encode_completions(&rows.iter().map(completion).collect::<Vec<_>>(), tokenizer, options)
 }
 
-/// Protects: rows that are kept, token ids and learned tokens are those of TRL's SFT trainer: texts, prompts
-/// with completions, conversations, assistant's turns by marks and by TRL's own templates, limits, three
+/// Protects: kept rows, token ids and trained tokens equal those of TRL's SFT trainer for texts, prompts with
+/// completions, conversations, assistant's turns by marks and by TRL's own templates, limits and three
 /// tokenizers.
 #[test]
 fn learned_tokens_are_those_of_trl() {
@@ -64,7 +64,7 @@ fn learned_tokens_are_those_of_trl() {
             assert_eq!(row.ids, ids, "{name}: {expected}");
             let learned = |at: usize| row.trained.iter().any(|range| range.contains(&at));
             let mask: String = (0..ids.len()).map(|at| if learned(at) { '1' } else { '0' }).collect();
-            // TRL shifts labels by one, so that its first is never used.
+            // TRL shifts labels by one, so its first label is never used.
             assert_eq!(mask[1..], expected["learned"].as_str().unwrap()[1..], "{name}: {expected}");
             assert!(mask.starts_with('0'));
         }
@@ -76,7 +76,7 @@ fn learned_tokens_are_those_of_trl() {
     assert_eq!((&golden["stops"]["marked"], &golden["stops"]["split"]), (&json!(true), &json!(false)));
 }
 
-/// Protects: the counts of the report add up, against sums by hand, and each treatment of long rows is
+/// Protects: the counts of the report equal sums computed by hand, and each treatment of long rows is
 /// counted.
 #[test]
 fn reports_count_what_was_cut_and_left_out() {
@@ -100,8 +100,8 @@ fn reports_count_what_was_cut_and_left_out() {
     assert!(said.contains("no row is left: of 1, 0 exceed 8 tokens and 1 have no token to learn"), "{said}");
 }
 
-/// Protects: nobody trains on whole conversations who asked for the assistant's turns: a template without
-/// marks is refused with what to add, and so is plain text.
+/// Protects: training on the assistant's turns never falls back to whole conversations: a template without
+/// marks is refused with advice, and so is plain text.
 #[test]
 fn assistant_turns_need_marks() {
     let options = CompletionOptions { train_on: TrainOn::Assistant, ..CompletionOptions::default() };
@@ -118,7 +118,7 @@ fn assistant_turns_need_marks() {
     assert_eq!((kept[0].row, report.nothing_to_learn), (1, 1), "a row without a marked token is left out");
 }
 
-/// Protects: splits keep the rows of one prompt together, whatever their shape.
+/// Protects: splits keep the rows of one prompt together, regardless of their layout.
 #[test]
 fn rows_of_one_prompt_have_one_identity() {
     let turn = |role: &str, said: &str| json!({"role": role, "content": said});

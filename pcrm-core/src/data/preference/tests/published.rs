@@ -56,10 +56,7 @@ fn parquet_is_read_as_json_is() {
 fn files_that_are_no_preferences_are_told() {
     let Some(data) = crate::data::shared_data() else { return };
     for (name, expected) in [
-        (
-            "llamafactory_demo/kto_en_demo.json",
-            "one answer with a label, as KTO wants (keys: messages, label)",
-        ),
+        ("llamafactory_demo/kto_en_demo.json", "one answer with a label, as for KTO (keys: messages, label)"),
         ("llamafactory_demo/alpaca_en_demo.json", "no \"chosen\" (keys: instruction, input, output)"),
         ("llamafactory_demo/c4_demo.jsonl", "no \"chosen\" (keys: text)"),
         ("tinyshakespeare/input.txt", "broken JSON"),
