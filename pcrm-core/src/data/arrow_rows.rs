@@ -1,4 +1,4 @@
-//! The rows of a file in Arrow's IPC format, as `datasets` keeps it on the disk, as JSON objects.
+//! Reads the rows of an Arrow IPC file, the format in which `datasets` stores data, as JSON objects.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -18,25 +18,25 @@ use super::records::Parsed;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// The rows of a file, one batch in memory at a time. The first error ends the iteration.
+/// The rows of a file, with one batch in memory at a time. The first error ends the iteration.
 pub(super) struct ArrowRows {
     path: PathBuf,
     batches: Option<StreamReader<BufReader<File>>>,
     batch: Option<RecordBatch>,
-    /// The next row of the batch.
+    /// The index of the next row in the batch.
     at: usize,
     number: u64,
     limit: usize,
 }
 
-/// A row as JSON text, with its columns that hold no finite number, for which JSON has null.
+/// A row as JSON text and its columns that hold NaN or infinite numbers, which are null in the JSON.
 type Row = (Vec<u8>, Vec<NotFinite>);
 
 impl ArrowRows {
     /// Reads a file's schema.
     ///
     /// # Errors
-    /// A file that is damaged, cut short or compressed.
+    /// Fails if the file is damaged, cut short or compressed.
     pub(super) fn open(path: &Path, mut file: File, limit: usize) -> Result<Self> {
         let wrong = |message: String| Error::file(path, format!("a damaged Arrow file: {message}"));
         let open = || {
@@ -50,15 +50,16 @@ impl ArrowRows {
 
     fn wrong(&mut self, message: &str) -> Error {
         self.batches = None;
-        // The reader names the Cargo feature that it was built without.
+        // The reader names the Cargo feature it was built without.
         if message.contains("feature") && message.contains("compress") {
-            let message = "an Arrow file with compressed buffers, which is not supported; write it uncompressed or as Parquet";
+            let message = "an Arrow file with compressed buffers, which is not supported; write it \
+                           uncompressed, or as Parquet";
             return Error::file(&self.path, message);
         }
         Error::file(&self.path, format!("a damaged Arrow file, after row {}: {message}", self.number))
     }
 
-    /// The next row.
+    /// Returns the next row.
     fn row(&mut self) -> Result<Option<Row>, ArrowError> {
         let Some(batches) = &mut self.batches else { return Ok(None) };
         while self.batch.as_ref().is_none_or(|batch| self.at >= batch.num_rows()) {
@@ -78,7 +79,7 @@ impl ArrowRows {
     }
 }
 
-/// The columns of a batch of one row that hold a float without a finite value.
+/// Returns the columns of a one-row batch that hold a NaN or infinite float.
 fn not_finite(row: &RecordBatch) -> Vec<NotFinite> {
     let schema = row.schema();
     let columns = schema.fields().iter().zip(row.columns()).filter(|(_, column)| column.is_valid(0));
@@ -92,8 +93,8 @@ fn not_finite(row: &RecordBatch) -> Vec<NotFinite> {
     found.collect()
 }
 
-/// Checks that every message of a file ends within it, since readers trust the lengths that it states, and
-/// returns where the messages begin. A file with a footer holds a stream too, behind eight bytes of its own.
+/// Checks that every message of a file ends within it, since readers trust the stated lengths, and returns
+/// the offset of the first message. A file with a footer also holds a stream, after eight bytes.
 fn check(file: &mut File) -> Result<u64, ArrowError> {
     let broken = |message: &str| ArrowError::IpcError(message.to_owned());
     let length = file.seek(SeekFrom::End(0))?;
@@ -107,7 +108,7 @@ fn check(file: &mut File) -> Result<u64, ArrowError> {
         let mut word = [0; 4];
         let mut prefix = 4;
         if at + 8 > length {
-            // A stream may end without its end-of-stream mark.
+            // The end-of-stream mark of a stream is optional.
             return if at == length { Ok(begins) } else { Err(broken("it ends within a message")) };
         }
         file.read_exact(&mut word)?;
@@ -130,7 +131,7 @@ fn check(file: &mut File) -> Result<u64, ArrowError> {
             u64::try_from(message.bodyLength()).map_err(|_| broken("a message has a negative length"))?;
         at = at.checked_add(prefix + metadata).and_then(|at| at.checked_add(body)).unwrap_or(u64::MAX);
         if at > length {
-            return Err(broken("it is cut short: a message is longer than what is left of the file"));
+            return Err(broken("it is cut short: a message is longer than the rest of the file"));
         }
     }
 }
@@ -154,7 +155,7 @@ impl Iterator for ArrowRows {
         let parsed = parsed.and_then(|text| not_finite::parse(text).map_err(|error| error.to_string()));
         Some(match parsed {
             Ok((Value::Object(record), _)) => Ok(((number, record), found)),
-            // A batch of no columns writes no object.
+            // A batch without columns writes no object.
             Ok(_) => Ok(((number, Map::new()), Vec::new())),
             Err(message) => line(message),
         })

@@ -1,9 +1,9 @@
-//! The prompt of a record: its column, and the system message and the earlier turns in columns beside it.
+//! The prompt of a record: its column, and the columns of the system message and the earlier turns.
 //!
-//! A text prompt stays text unless the record has a column for a system message or for earlier turns: those
-//! are turns of a conversation, so the prompt becomes the user's turn behind them and a chat template writes
-//! all of it. axolotl reads the same columns (`intel`, `icr`) that way. A column that is there counts
-//! although a record leaves it empty, so that all records of a file are of one kind.
+//! A text prompt stays text unless the record has a column for a system message or for earlier turns. Those
+//! are turns of a conversation, so the prompt becomes the user's turn after them and a chat template renders
+//! all of it, as axolotl does with the same columns (`intel`, `icr`). A column counts even if it is empty in
+//! a record, so that all records of a file are treated alike.
 
 use serde_json::Value;
 
@@ -15,18 +15,18 @@ use super::schema::conversation_key;
 /// Columns of system messages.
 pub(super) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
 
-/// Columns of prompts that are text; `input` belongs to an `instruction` beside it.
+/// Columns of text prompts; `input` belongs to an `instruction` in the same record.
 pub(super) const TEXTS: [&str; 5] = ["prompt", "question", "instruction", "input", "query"];
 
 /// Columns of prompts that are lists of turns.
 pub(super) const LISTS: [&str; 8] =
     ["prompt", "messages", "conversations", "conversation", "trajectory", "context", "input", "query"];
 
-/// Earlier turns; a text under this name is a prompt where there is no other, as in the Stanford Human
-/// Preferences.
+/// The column of earlier turns. A text in this column is the prompt if there is no other, as in the Stanford
+/// Human Preferences.
 pub(super) const HISTORY: &str = "history";
 
-/// Where the prompt of a record is.
+/// The columns that make up the prompt of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
     record: &'a Record,
@@ -50,7 +50,7 @@ impl<'a> Asked<'a> {
     /// Finds the columns.
     ///
     /// # Errors
-    /// Two columns that may each be the prompt, in words.
+    /// Fails with a message if two columns could each be the prompt.
     pub(super) fn of(record: &'a Record) -> Result<Self, String> {
         let text = |key: &&str| record.get(*key).is_some_and(Value::is_string);
         let turns = |key: &&str| record.get(*key).is_some_and(is_turns);
@@ -68,7 +68,7 @@ impl<'a> Asked<'a> {
             return match texts.next() {
                 None => Ok(found(Some(first))),
                 Some(second) => Err(format!(
-                    "two prompts, {first:?} and {second:?}; expected one: name it by --prompt-field"
+                    "two prompts, {first:?} and {second:?}; expected one: name it with --prompt-field"
                 )),
             };
         }
@@ -77,19 +77,19 @@ impl<'a> Asked<'a> {
         Ok(found(LISTS.into_iter().find(turns).or(alone).or(null)))
     }
 
-    /// The columns that the prompt is read from.
+    /// Returns the columns from which the prompt is read.
     pub(super) fn columns(&self) -> impl Iterator<Item = &'static str> {
         let beside = (self.prompt == Some("instruction")).then_some("input");
         let history = (self.prompt != Some(HISTORY)).then_some(HISTORY);
         self.prompt.into_iter().chain(beside).chain(self.system).chain(history)
     }
 
-    /// Returns true if the record has a system message or earlier turns, or a column for them.
+    /// Returns true if the record has a column for a system message or for earlier turns.
     pub(super) fn has_turns_before(&self) -> bool {
         self.system.is_some() || (self.prompt != Some(HISTORY) && self.record.contains_key(HISTORY))
     }
 
-    /// Returns true if the record has a system message or earlier turns that are not empty.
+    /// Returns true if the record has a non-empty system message or earlier turns.
     pub(super) fn says_before(&self) -> bool {
         self.has_turns_before() && self.turns_before().is_ok_and(|turns| !turns.is_empty())
     }
@@ -99,10 +99,10 @@ impl<'a> Asked<'a> {
         self.prompt.and_then(|key| self.record.get(key)).is_some_and(Value::is_array)
     }
 
-    /// The turns before the prompt: the system message, then the history.
+    /// Returns the turns before the prompt: the system message, then the history.
     ///
     /// # Errors
-    /// Columns of another type.
+    /// Fails if a column has the wrong type.
     pub(super) fn turns_before(&self) -> Result<Vec<Message>, Refusal> {
         let mut turns = Vec::new();
         match self.system.and_then(|key| Some((key, self.record.get(key)?))) {
@@ -118,10 +118,10 @@ impl<'a> Asked<'a> {
         Ok(turns)
     }
 
-    /// The prompt as turns, with those before it.
+    /// Returns the prompt as turns, including those before it.
     ///
     /// # Errors
-    /// Columns of another type.
+    /// Fails if a column has the wrong type.
     pub(super) fn as_turns(&self) -> Result<Vec<Message>, Refusal> {
         let mut turns = self.turns_before()?;
         let prompt = match self.prompt {
@@ -140,10 +140,10 @@ impl<'a> Asked<'a> {
         Ok(turns)
     }
 
-    /// The record's whole conversation, with the turns before it.
+    /// Returns the record's whole conversation, including the turns before it.
     ///
     /// # Errors
-    /// No conversation, and columns of another type.
+    /// Fails if there is no conversation or a column has the wrong type.
     pub(super) fn conversation(&self) -> Result<Vec<Message>, Refusal> {
         let Some(key) = conversation_key(self.record) else {
             return Err(malformed(format!("no conversation (keys: {})", keys_of(self.record))));
@@ -153,11 +153,11 @@ impl<'a> Asked<'a> {
         Ok(turns)
     }
 
-    /// The prompt: turns where it is a list, where turns come before it and where it is named an instruction;
-    /// else text. None where the record has none.
+    /// Returns the prompt: turns if it is a list, follows other turns or is in an instruction column;
+    /// otherwise text. Returns `None` if the record has no prompt.
     ///
     /// # Errors
-    /// Columns of another type.
+    /// Fails if a column has the wrong type.
     pub(super) fn content(&self, instructions: &[&str]) -> Result<Option<Content>, Refusal> {
         let Some(key) = self.prompt else {
             let turns = self.turns_before()?;
@@ -174,7 +174,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// An instruction with its input on the next line, as LLaMA-Factory joins them.
+    /// Appends an instruction's input on the next line, as LLaMA-Factory does.
     fn with_input(&self, key: &str, text: &str) -> String {
         let input = self.record.get("input").and_then(Value::as_str).filter(|_| key == "instruction");
         [Some(text), input]
@@ -186,13 +186,13 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// A list of turns, as messages or in ShareGPT's form.
+/// Reads a list of turns, as messages or in ShareGPT's form.
 fn turns_at(key: &str, list: &Value) -> Result<Vec<Message>, Refusal> {
     let turns = list.as_array().into_iter().flatten().map(Message::from_sharegpt);
     turns.collect::<Result<_, _>>().map_err(|message| malformed(format!("{key:?}: {message}")))
 }
 
-/// A prompt and the answer beside it: a text that answers turns is the assistant's.
+/// Pairs a prompt with its answer: a text that answers turns becomes the assistant's turn.
 pub(super) fn beside(prompt: Option<Content>, answer: Content) -> (Option<Content>, Content) {
     match (prompt, answer) {
         (Some(Content::Messages(turns)), Content::Text(text)) => {
@@ -203,10 +203,10 @@ pub(super) fn beside(prompt: Option<Content>, answer: Content) -> (Option<Conten
     }
 }
 
-/// Puts turns behind those before them. A system message is said once.
+/// Appends turns to those before them. An equal system message is not repeated.
 ///
 /// # Errors
-/// Two system messages that differ.
+/// Fails if two system messages differ.
 pub(super) fn join(before: &mut Vec<Message>, mut turns: Vec<Message>) -> Result<(), Refusal> {
     let is_system = |turn: &Message| turn.role == "system";
     if let (Some(first), Some(second)) = (before.first(), turns.first())
@@ -224,7 +224,7 @@ pub(super) fn join(before: &mut Vec<Message>, mut turns: Vec<Message>) -> Result
     Ok(())
 }
 
-/// Earlier turns: exchanges `["asked", "answered"]`, or messages.
+/// Reads earlier turns: exchanges `["asked", "answered"]`, or messages.
 fn history_turns(history: &Value) -> Result<Vec<Message>, Refusal> {
     let exchanges = match history {
         Value::Null => return Ok(Vec::new()),

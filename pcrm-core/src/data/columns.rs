@@ -1,4 +1,4 @@
-//! Columns as the user names them, where their own names do not say what they are.
+//! Columns that the user names because their own names do not show their meaning.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use super::load::Record;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
-/// The columns that schemas know, whose place columns of other names may take.
+/// The columns that schemas know, to which columns of other names may be mapped.
 pub const KNOWN: [&str; 25] = [
     "prompt",
     "chosen",
@@ -37,41 +37,42 @@ pub const KNOWN: [&str; 25] = [
     "id",
 ];
 
-/// Names of columns that are used for the known ones, and the schema if the user chose one.
+/// A mapping of column names to the known ones, and the schema if the user chose one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// The known name and the file's own.
+    /// Pairs of a known name and the file's name.
     renames: Vec<(&'static str, String)>,
     /// The schema of every record.
     pub schema: Option<Schema>,
 }
 
 impl Columns {
-    /// The known names, with a schema that the user chose or without.
+    /// Returns an empty mapping, with a schema if the user chose one.
     pub fn of(schema: Option<Schema>) -> Self {
         Self { renames: Vec::new(), schema }
     }
 
-    /// The file's column `own` is the one that schemas know as `known`.
+    /// Maps the file's column `own` to the name `known`, which schemas know.
     ///
     /// # Errors
-    /// A name that no schema knows, and one that is given twice.
+    /// Fails if no schema knows the name or if it is mapped twice.
     pub fn name(&mut self, known: &str, own: impl Into<String>) -> Result<()> {
         let Some(known) = KNOWN.into_iter().find(|name| *name == known) else {
-            let message = format!("{known:?} is no column of any schema; known: {}", KNOWN.join(", "));
+            let message = format!("{known:?} is not a column of any schema; known: {}", KNOWN.join(", "));
             return Err(Error::invalid("field", message));
         };
         if let Some((_, before)) = self.renames.iter().find(|(name, _)| *name == known) {
             return Err(Error::invalid(
                 "field",
-                format!("{known} is to be both {before:?} and {:?}", own.into()),
+                format!("{known} cannot be both {before:?} and {:?}", own.into()),
             ));
         }
         self.renames.push((known, own.into()));
         Ok(())
     }
 
-    /// The record with its columns under the known names; a column that had such a name is out of the way.
+    /// Returns the record with its columns under the known names; an unmapped column of such a name is
+    /// removed.
     pub(super) fn rename<'a>(&self, source: &'a Record) -> Result<Cow<'a, Record>, String> {
         if self.renames.is_empty() {
             return Ok(Cow::Borrowed(source));
@@ -88,31 +89,28 @@ impl Columns {
                 }
                 None if is_optional(known) => {}
                 None => {
-                    return Err(format!(
-                        "no {own:?}, which is to be the {known} (keys: {})",
-                        keys_of(source)
-                    ));
+                    return Err(format!("no column {own:?} for {known} (keys: {})", keys_of(source)));
                 }
             }
         }
         Ok(Cow::Owned(record))
     }
 
-    /// The name that schemas know a column of the file by.
+    /// Returns the known name of a column of the file.
     pub(super) fn known<'a>(&'a self, own: &'a str) -> &'a str {
         self.renames.iter().find(|(_, name)| name == own).map_or(own, |(known, _)| known)
     }
 
-    /// The names that the user gave: the known one, and the file's own.
+    /// Returns the pairs of a known name and the file's name that the user gave.
     pub(super) fn renames(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.renames.iter().map(|(known, own)| (*known, own.as_str()))
     }
 
-    /// The record with the columns of a schema: under the known names, as a published layout means them, and
-    /// with turns that were JSON inside of a text unpacked, which the flag says.
+    /// Returns the record with the columns of a schema: under the known names, in the form of a published
+    /// layout, and with turns unpacked from JSON text. The flag is true if turns were unpacked.
     ///
     /// # Errors
-    /// A column that was named and is not there, and a broken record of a published layout.
+    /// Fails if a column named by the user is missing or a record of a published layout is malformed.
     pub(super) fn view<'a>(&self, source: &'a Record) -> Result<(Cow<'a, Record>, bool), String> {
         let mut record = self.rename(source)?;
         let unpacked = layouts::unpacked(&record)?;
@@ -126,14 +124,14 @@ impl Columns {
         Ok((record, was_packed))
     }
 
-    /// Columns of a record that another took the place of.
+    /// Returns the columns of a record that another column replaced.
     pub(super) fn displaced<'a>(&'a self, source: &'a Record) -> impl Iterator<Item = &'a str> {
         let is_own = |name: &str| self.renames.iter().any(|(_, own)| own == name);
         let known = self.renames.iter().map(|(known, _)| *known);
         known.filter(move |known| source.contains_key(*known) && !is_own(known))
     }
 
-    /// The schema of a record: the chosen one if its columns fit, else what `detect` says.
+    /// Returns the schema of a record: the chosen one if its columns fit, otherwise the result of `detect`.
     pub(super) fn schema_of(
         &self,
         record: &Record,
@@ -146,7 +144,7 @@ impl Columns {
     }
 }
 
-/// Returns true if records may lack a column: data sets leave out empty ones.
+/// Returns true if records may lack a column, since data sets omit empty ones.
 fn is_optional(known: &str) -> bool {
     matches!(known, "margin" | "input" | "context" | "system" | "history" | "tools" | "subset" | "id")
 }
@@ -162,7 +160,7 @@ mod tests {
         record
     }
 
-    /// Columns get their known names, two may change places, and one that is in the way makes way.
+    /// Columns get their known names, two columns may swap, and a column in the way is removed.
     #[test]
     fn columns_get_their_known_names() {
         let mut columns = Columns::default();
@@ -175,7 +173,8 @@ mod tests {
         assert_eq!(columns.displaced(&source).collect::<Vec<_>>(), ["prompt"]);
     }
 
-    /// Protects: unknown names are refused with the known ones, and missing columns with those of the record.
+    /// Protects: unknown names are refused with the list of known ones, and missing columns with the record's
+    /// keys.
     #[test]
     fn wrong_names_are_told() {
         let mut columns = Columns::default();
@@ -185,6 +184,6 @@ mod tests {
         columns.name("prompt", "q").unwrap();
         assert!(columns.name("prompt", "p").unwrap_err().to_string().contains("both \"q\" and \"p\""));
         let said = columns.rename(&record(json!({"a": 1}))).unwrap_err();
-        assert_eq!(said, "no \"q\", which is to be the prompt (keys: a)");
+        assert_eq!(said, "no column \"q\" for prompt (keys: a)");
     }
 }

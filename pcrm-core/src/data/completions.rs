@@ -1,4 +1,4 @@
-//! Texts that a language model learns to write: prompts with completions, conversations, plain texts.
+//! Texts for language model training: prompts with completions, conversations, plain texts.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ use super::survey::{Finding, Severity, Tally, many};
 use super::turns::Turns;
 use crate::error::Result;
 
-/// A completion, and the prompt that it completes.
+/// A completion and its prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
-    /// Its place.
+    /// The file and line of the record.
     pub origin: Origin,
-    /// The prompt; none for a plain text and for a whole conversation.
+    /// The prompt; `None` for a plain text or a whole conversation.
     pub prompt: Option<Content>,
     /// The completion, the text or the conversation.
     pub completion: Content,
@@ -34,10 +34,10 @@ impl AsRef<Completion> for Completion {
 ///
 /// Rows have a prompt and a completion (`prompt` and `completion`, `response` or `answer`; `question` and
 /// `answer`; `instruction`, `input` and `output`), a conversation (`messages`, `conversations`) or a `text`.
-/// Of preference pairs the chosen answer is the completion, which the report says.
+/// In preference pairs the chosen answer is the completion; the report contains a note about it.
 ///
 /// # Errors
-/// As [`load_preferences`](super::preference::load_preferences).
+/// Fails in the same cases as [`load_preferences`](super::preference::load_preferences).
 pub fn load_completions(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
@@ -45,7 +45,7 @@ pub fn load_completions(
     load(paths, &options.into(), &mut Completions::default())
 }
 
-/// Reads completions, and counts those that come from pairs.
+/// Reader of completions that counts those taken from pairs.
 #[derive(Default)]
 struct Completions {
     chosen: Tally,
@@ -84,7 +84,7 @@ impl Reader for Completions {
 fn read_completion(schema: Schema, record: &Record, origin: &Origin) -> Result<Completion, Refusal> {
     if schema.is_many() {
         let message = format!(
-            "{schema}: several answers a record; expected one, or pairs as `pcrm data convert` writes"
+            "{schema}: several answers per record; expected one, or pairs as written by `pcrm data convert`"
         );
         return Err((ProblemKind::Unsupported, message));
     }
@@ -104,20 +104,20 @@ fn read_completion(schema: Schema, record: &Record, origin: &Origin) -> Result<C
     checked(Completion { origin: origin.clone(), prompt, completion }, record)
 }
 
-/// The completion, unless it is empty or asks for what is not supported.
+/// Returns the completion, or refuses it if it is empty or needs unsupported features.
 pub(super) fn checked(row: Completion, record: &Record) -> Result<Completion, Refusal> {
     if row.completion.is_conversation() {
         refuse_template_columns(record)?;
     }
     if row.completion.is_blank() {
-        let message = "the text to learn is empty; expected at least one word".to_owned();
+        let message = "the text to train on is empty; expected at least one word".to_owned();
         return Err((ProblemKind::EmptyAnswer, message));
     }
     Ok(row)
 }
 
-/// Both answers of a pair as completions of its prompt, the preferred first. A prompt that both answers
-/// contain is taken out of them, as TRL's `extract_prompt` does.
+/// Returns both answers of a pair as completions of its prompt, the preferred first. A prompt that both
+/// answers contain is separated from them, as TRL's `extract_prompt` does.
 pub(super) fn answers_of(pair: &AnswerSet) -> [Completion; 2] {
     let Preference { origin, prompt, chosen, rejected, .. } = pair.view(&pair.comparisons[0]);
     let (prompt, answers) = match (prompt, chosen, rejected) {

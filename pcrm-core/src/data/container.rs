@@ -1,6 +1,7 @@
-//! The bytes of a file, unpacked where gzip or zstd packed them.
+//! Opens a file and decompresses gzip and zstd.
 //!
-//! File types are recognised by their first bytes, since names lie. Archives are unpacked as they are read.
+//! Formats are detected from the first bytes, because extensions are not reliable. Compressed files are
+//! decompressed while they are read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,32 +13,32 @@ use crate::error::{Error, Result};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// Frames of zstd that hold no data of their own: the first byte is 0x50 to 0x5f.
+/// Skippable zstd frames, which hold no data; the first byte is 0x50 to 0x5f.
 const SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 const PARQUET: &[u8] = b"PAR1";
 const ARROW_FILE: &[u8] = b"ARROW1";
 const ARROW_STREAM: &[u8] = &[0xff; 4];
 const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
 const BUFFER: usize = 1 << 16;
-/// The most layers that a file may be packed in.
+/// The maximum number of nested compression layers.
 const LAYERS: usize = 3;
 
 type Bytes = Box<dyn BufRead + Send>;
 
 /// The content of a file.
 pub(super) enum Container {
-    /// Text, unpacked, without a byte order mark.
+    /// Text, decompressed and without a byte order mark.
     Text(Bytes),
-    /// Parquet, which is read by seeking.
+    /// Parquet, which requires seeking.
     Parquet(File),
-    /// Arrow's IPC format, as a stream or as a file with a footer.
+    /// Arrow IPC, as a stream or as a file with a footer.
     Arrow(File),
 }
 
-/// Opens a file and recognises its content.
+/// Opens a file and detects its content.
 ///
 /// # Errors
-/// A file that cannot be opened, and one that holds no records: an archive, a page, text that is not UTF-8.
+/// Fails if the file cannot be opened or holds no records: an archive, a web page, text that is not UTF-8.
 pub(super) fn open(path: &Path) -> Result<Container> {
     let file = File::open(path).map_err(Error::io(path))?;
     let raw: Bytes = Box::new(BufReader::with_capacity(BUFFER, file));
@@ -85,14 +86,14 @@ fn is_arrow(head: &[u8]) -> bool {
     head.starts_with(ARROW_FILE) || (head.len() > 8 && head.starts_with(ARROW_STREAM))
 }
 
-/// The first bytes of a reader, and the reader from its beginning.
+/// Returns the first bytes of a reader, and the reader from its beginning.
 fn peek(mut reader: Bytes) -> io::Result<(Vec<u8>, Bytes)> {
     let head = head(&mut reader, signature::LENGTH)?;
     let whole = io::Cursor::new(head.clone()).chain(reader);
     Ok((head, Box::new(whole)))
 }
 
-/// The first bytes of a reader, fewer where it has fewer; they are consumed.
+/// Reads the first bytes, or fewer if the reader has fewer; they are consumed.
 pub(super) fn head(reader: &mut dyn BufRead, bytes: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(bytes);
     reader.take(bytes as u64).read_to_end(&mut head)?;
@@ -126,8 +127,7 @@ mod tests {
         packed
     }
 
-    /// Protects: zstd is read whole, frame after frame, and frames that hold no data are skipped wherever
-    /// they are.
+    /// Protects: all zstd frames are read, and skippable frames are ignored at any position.
     #[test]
     fn zstd_is_read_whole() {
         let skippable = [&[0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
@@ -135,8 +135,8 @@ mod tests {
         assert_eq!(text_of(&frames).unwrap(), "one\ntwo\n");
     }
 
-    /// Protects: what was packed twice is unpacked twice; a byte order mark inside is left out; a Parquet
-    /// file or an archive in gzip is named.
+    /// Protects: a file compressed twice is decompressed twice, an inner byte order mark is removed, and a
+    /// Parquet file or an archive in gzip is refused by name.
     #[test]
     fn layers_are_unpacked() {
         assert_eq!(text_of(&gzip(&gzip("\u{feff}text".as_bytes()))).unwrap(), "text");

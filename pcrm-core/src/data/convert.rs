@@ -1,4 +1,4 @@
-//! Pairs written in another schema, with what that loses.
+//! Converts pairs to another schema and reports the losses.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use super::readable::implicit_prompt;
 use super::schema::Schema;
 use super::turns::{Turns, dialogue, to_dialogue};
 
-/// A loss of a record that is written in another schema.
+/// A loss in converting a record to another schema.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
-    /// A column that would mean something else in the new schema, or that is about several answers.
+    /// A column that would have another meaning in the new schema, or that refers to several answers.
     Column(String),
-    /// A key of messages that the new schema has no place for.
+    /// A key of messages that the new schema cannot hold.
     MessageKey(String),
-    /// Texts are now turns of a user and an assistant, which a chat template will write.
+    /// Texts converted to user and assistant turns, to which a chat template will apply.
     TextsAsTurns,
-    /// Turns are now texts without roles, which no chat template will write.
+    /// Turns converted to texts without roles, to which no chat template will apply.
     TurnsAsTexts,
-    /// The mark of the prompt's end.
+    /// The mark of the end of the prompt.
     PromptEnd,
-    /// The set that the pair was part of.
+    /// The set to which the pair belonged.
     Grouping,
 }
 
@@ -35,13 +35,13 @@ impl fmt::Display for Loss {
             Self::MessageKey(name) => write!(f, "key {name:?} of messages dropped"),
             Self::TextsAsTurns => f.write_str("texts became turns of user and assistant"),
             Self::TurnsAsTexts => f.write_str("turns became texts without roles"),
-            Self::PromptEnd => f.write_str("where the prompt ends is no longer marked"),
-            Self::Grouping => f.write_str("pairs of one record became records of their own"),
+            Self::PromptEnd => f.write_str("the end of the prompt is no longer marked"),
+            Self::Grouping => f.write_str("pairs of one record became separate records"),
         }
     }
 }
 
-/// The schemas that pairs can be written in.
+/// The schemas in which pairs can be written.
 pub const TARGETS: [Schema; 8] = [
     Schema::StandardExplicit,
     Schema::StandardImplicit,
@@ -53,7 +53,7 @@ pub const TARGETS: [Schema; 8] = [
     Schema::ShareGpt,
 ];
 
-/// Columns that some schema reads: they are not carried over, for they would mean something else.
+/// Columns with a meaning in some schema, which are not copied to the new record.
 const RESERVED: &[&str] = &[
     "prompt",
     "chosen",
@@ -92,10 +92,11 @@ const RESERVED: &[&str] = &[
     "chat_template_kwargs",
 ];
 
-/// Writes a pair of a set in another schema. Columns that no schema reads are carried over as they are.
+/// Converts a pair of a set to another schema. Columns that no schema reads are copied unchanged.
 ///
 /// # Errors
-/// A pair that the schema cannot hold, in words: several turns in texts, roles that dialogues do not have.
+/// Fails with a message if the schema cannot hold the pair: several turns in texts, roles that dialogues
+/// lack.
 pub fn convert(
     source: &SourceSet,
     pair: Preference<'_>,
@@ -109,7 +110,7 @@ pub fn convert(
     carry((source, pair), to, columns, &mut record, &mut losses)?;
     match Schema::of_pair(&record) {
         Ok(found) if to.admits(found) => Ok((record, losses)),
-        Ok(found) => Err(format!("it would read as {}", found.name())),
+        Ok(found) => Err(format!("it would be read as {}", found.name())),
         Err(message) => Err(message),
     }
 }
@@ -173,7 +174,7 @@ fn contents(pair: Preference<'_>, to: Schema, losses: &mut Vec<Loss>) -> Result<
     })
 }
 
-/// Prompt and answers as texts.
+/// Returns the prompt and answers as texts.
 fn texts(pair: Preference<'_>, losses: &mut Vec<Loss>) -> Result<[String; 3], String> {
     match (pair.prompt, pair.chosen, pair.rejected) {
         (Some(Content::Text(prompt)), Content::Text(chosen), Content::Text(rejected)) => {
@@ -200,7 +201,7 @@ fn texts(pair: Preference<'_>, losses: &mut Vec<Loss>) -> Result<[String; 3], St
     }
 }
 
-/// Prompt and answers as turns.
+/// Returns the prompt and answers as turns.
 fn turns(pair: Preference<'_>, losses: &mut Vec<Loss>) -> Result<Turns, String> {
     let message = |role: &str, text: &str| vec![Message::new(role, text)];
     match (pair.prompt, pair.chosen, pair.rejected) {
@@ -242,7 +243,7 @@ fn note_keys(turns: [&Vec<Message>; 3], losses: &mut Vec<Loss>) {
     losses.extend(keys.map(|key| Loss::MessageKey(key.clone())));
 }
 
-/// Carries margin, scores and other columns over.
+/// Copies the margin, scores and other columns.
 fn carry(
     (source, pair): (&SourceSet, Preference<'_>),
     to: Schema,
@@ -257,7 +258,7 @@ fn carry(
     let is_beside = |key: &str| beside.contains(&key) || is_score(key);
     let consumed = |key: &str| read.contains(&key) && !is_beside(key);
     let many = source.schema.is_many();
-    // Both together would make RewardBench of it.
+    // Both columns together would make it a RewardBench record.
     let bench = to == Schema::StandardExplicit && source.record.contains_key("subset");
     losses.extend(columns.displaced(&source.record).map(|key| Loss::Column(key.to_owned())));
     for (key, value) in renamed {
@@ -281,7 +282,7 @@ fn carry(
             record.insert("score_rejected".to_owned(), Value::from(rejected));
         }
     }
-    // Neither a rank nor a label says it any more.
+    // The rank or label that marked the tie is gone.
     if pair.verdict == Verdict::Tied && pair.margin.is_none() && pair.scores.is_none() {
         record.insert("margin".to_owned(), Value::from(0));
     }

@@ -1,7 +1,7 @@
-//! The elements of one JSON array, or of the list in a JSON object, cut out of a stream of bytes.
+//! Reads the elements of a JSON array, or of the list in a JSON object, from a stream of bytes.
 //!
-//! Strings and brackets are followed byte by byte, so a file may hold more than memory does, on one line or
-//! on many; an element keeps the number of the line it begins on.
+//! Strings and brackets are scanned byte by byte, so a file may be larger than memory, on one line or many;
+//! an element keeps the number of its first line.
 
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::error::{Error, Result};
 /// The keys under which an object may hold its records.
 pub(super) const LIST_KEYS: &[&str] = &["data", "rows", "records", "examples", "instances", "items", "train"];
 
-/// The elements of an array; as with [`Lines`](super::lines::Lines), an [`Error::Line`] concerns one element
+/// The elements of an array. As with [`Lines`](super::lines::Lines), an [`Error::Line`] is about one element
 /// unless the iteration ends with it.
 pub(super) struct Elements {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
     limit: usize,
     line: u64,
-    /// The key of the array, if it is in an object.
+    /// The key of the array if it is in an object.
     key: Option<Vec<u8>>,
     state: State,
 }
@@ -32,11 +32,11 @@ enum State {
     Ended,
 }
 
-/// Finds where the records of a text begin that starts with `head`: behind the bracket of an array or of an
-/// object's list. None if it is neither.
+/// Returns the offset of the first record in a text that begins with `head`: after the bracket of an array or
+/// of an object's list. Returns `None` if the text is neither.
 ///
 /// # Errors
-/// An object with another list of objects before that list, in words.
+/// Fails with a message if another list of objects comes before that list.
 pub(super) fn list_begins(head: &[u8]) -> Result<Option<usize>, String> {
     let Some(first) = head.iter().position(|byte| !byte.is_ascii_whitespace()) else { return Ok(None) };
     match head[first] {
@@ -70,17 +70,17 @@ pub(super) fn list_begins(head: &[u8]) -> Result<Option<usize>, String> {
     }
 }
 
-/// Why a file with two lists of objects is refused: it cannot be known which of them is meant.
+/// Returns the error for a file with two lists of objects, which is refused as ambiguous.
 fn two_lists(first: &[u8], second: &[u8]) -> String {
     format!(
-        "two lists of objects, {:?} and {:?}; expected one list a file: write the one that is meant, as a split, to a \
-         file of its own",
+        "two lists of objects, {:?} and {:?}; expected one list per file: write each split to \
+         a separate file",
         String::from_utf8_lossy(first),
         String::from_utf8_lossy(second)
     )
 }
 
-/// The last string of a text, without its quotes.
+/// Returns the last string of a text without its quotes.
 fn last_string(text: &[u8]) -> &[u8] {
     let (mut scan, mut begins, mut last) = (Scan::default(), 0, &text[..0]);
     for (at, byte) in text.iter().enumerate() {
@@ -100,8 +100,8 @@ fn is_list_key(key: &[u8]) -> bool {
 }
 
 impl Elements {
-    /// The elements behind what [`list_begins`] found: `prefix` is the text before them, which was read from
-    /// `reader`.
+    /// Reads the elements after the offset found by [`list_begins`]; `prefix` is the text before them,
+    /// already read from `reader`.
     pub(super) fn behind(
         prefix: &[u8],
         path: PathBuf,
@@ -123,7 +123,7 @@ impl Elements {
         error
     }
 
-    /// The next byte.
+    /// Reads the next byte.
     fn byte(&mut self) -> Result<Option<u8>> {
         let next = self.reader.fill_buf().map(|buffer| buffer.first().copied());
         match next {
@@ -189,7 +189,7 @@ impl Elements {
         }
     }
 
-    /// Reads the text behind the array: nothing, or the rest of its object.
+    /// Reads the text after the array: nothing, or the rest of its object.
     fn rest(&mut self) -> Result<()> {
         let own = self.key.take();
         let mut scan = Scan::at_depth(usize::from(own.is_some()));

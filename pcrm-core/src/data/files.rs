@@ -1,4 +1,4 @@
-//! The files that are meant: those that were named, and the data files of a folder.
+//! Finds the input files: named files, and the data files of a folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Endings of the names of data files; `.gz` and `.zst` may follow them.
+/// Extensions of data files; `.gz` or `.zst` may follow them.
 const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow"];
 
-/// Files that the `datasets` library writes beside data.
+/// Files other than data that the `datasets` library writes.
 const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", STATE, SPLITS];
 
-/// The file by which `save_to_disk` names a data set's files.
+/// The file in which `save_to_disk` lists a data set's files.
 const STATE: &str = "state.json";
 
-/// The file by which `save_to_disk` names the folders of splits.
+/// The file in which `save_to_disk` lists the folders of splits.
 const SPLITS: &str = "dataset_dict.json";
 
-/// Words in names of files by which `datasets` distinguishes splits, and those of `pcrm data split`.
+/// Words in file names by which `datasets` and `pcrm data split` distinguish splits.
 const SPLIT_WORDS: [(&str, &str); 12] = [
     ("train", "train"),
     ("training", "train"),
@@ -36,12 +36,12 @@ const SPLIT_WORDS: [(&str, &str); 12] = [
     ("heldout", "held_out"),
 ];
 
-/// Returns the files that these paths mean: a file itself, and for a folder the data files in it, sorted by
-/// name. Folders in a folder are not entered: they are splits more often than parts.
+/// Returns the files at these paths: a file itself, and for a folder its data files, sorted by name.
+/// Subfolders are not searched, because they are usually splits.
 ///
 /// # Errors
-/// A folder that cannot be read, that has no data file, or that has files of several splits: nobody means to
-/// train on the test split. A dash, which elsewhere means standard input.
+/// Fails if a folder cannot be read, has no data file, or has files of several splits, since training on a
+/// test split is a mistake. Also fails for `-`, the usual name of standard input.
 pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -83,10 +83,11 @@ fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {
         return Err(Error::file(
             folder,
             format!(
-                "a folder without data files; expected names that end in {}, maybe with .gz or .zst{}{}",
+                "a folder without data files; expected names that end in {}, optionally followed by .gz or \
+                 .zst{}{}",
                 ENDINGS.join(", "),
-                named("its folders are not entered", folders),
-                named("its files are", others)
+                named("subfolders are not searched", folders),
+                named("files found", others)
             ),
         ));
     }
@@ -95,7 +96,7 @@ fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files of a folder that `save_to_disk` wrote; none if it is no such folder.
+/// Returns the files of a folder written by `save_to_disk`, or `None` for any other folder.
 fn saved(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     let read = |name: &str| -> Result<Option<Value>> {
         let path = folder.join(name);
@@ -111,7 +112,8 @@ fn saved(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
         return Err(Error::file(
             folder,
             format!(
-                "a DatasetDict that save_to_disk wrote, with the splits {}; name the folder of one, as {}",
+                "a DatasetDict written by save_to_disk with the splits {}; name the folder of one, such as \
+                 {}",
                 names.join(", "),
                 folder.join(first).display()
             ),
@@ -120,13 +122,13 @@ fn saved(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     let Some(state) = read(STATE)? else { return Ok(None) };
     let Some(files) = state["_data_files"].as_array() else { return Ok(None) };
     let names = files.iter().filter_map(|file| file["filename"].as_str());
-    // A name with a path would lead out of the folder.
+    // A name with a path could lead out of the folder.
     let files: Vec<PathBuf> =
         names.filter(|name| !name.contains(['/', '\\'])).map(|name| folder.join(name)).collect();
     Ok((!files.is_empty()).then_some(files))
 }
 
-/// Refuses files of several splits.
+/// Refuses a folder with files of several splits.
 fn refuse_splits(folder: &Path, files: &[PathBuf]) -> Result<()> {
     let mut splits: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for file in files {
@@ -146,14 +148,14 @@ fn refuse_splits(folder: &Path, files: &[PathBuf]) -> Result<()> {
     Err(Error::file(
         folder,
         format!(
-            "a folder with files of several splits: {}; name the files of one, as {}",
+            "a folder with files of several splits: {}; name the files of one, such as {}",
             listed.collect::<Vec<_>>().join(", "),
             first.map_or_else(String::new, |name| folder.join(name).display().to_string())
         ),
     ))
 }
 
-/// The split that a file's name names; none if it names none or several.
+/// Returns the split that a file name contains, or `None` if it contains none or several.
 fn split_of(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphabetic()).collect();
@@ -175,7 +177,7 @@ fn is_data(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: a folder means its data files in the order of their names, and nothing else in it.
+    /// Protects: a folder stands for its data files in name order, and for no other files.
     #[test]
     fn a_folder_stands_for_its_data_files() {
         let folder = tempfile::tempdir().unwrap();
@@ -187,7 +189,8 @@ mod tests {
         assert_eq!(names, ["a.parquet", "b.jsonl.gz", "c.json"]);
     }
 
-    /// Protects: a folder with several splits is refused and names them; other words in names are no splits.
+    /// Protects: a folder with several splits is refused with their names; other words in names are no
+    /// splits.
     #[test]
     fn splits_in_one_folder_are_refused() {
         let read = |names: &[&str]| {
@@ -231,14 +234,14 @@ mod tests {
         );
     }
 
-    /// A repository's top folder holds no data: its folders are named.
+    /// The top folder of a repository holds no data: its subfolders are listed.
     #[test]
     fn a_folder_without_data_names_its_folders() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("data")).unwrap();
         let error = data_files(&[folder.path().to_path_buf()]).unwrap_err().to_string();
         assert!(
-            error.contains("without data files") && error.contains("(its folders are not entered: data)"),
+            error.contains("without data files") && error.contains("(subfolders are not searched: data)"),
             "{error}"
         );
     }

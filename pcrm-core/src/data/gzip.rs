@@ -1,18 +1,17 @@
-//! The members of a gzip file, one after the other, with the padding that tapes and downloads leave behind
-//! them.
+//! Reads all members of a gzip file, and ignores the padding that tapes and downloads add.
 
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// The bytes of all members. Zeros behind a member are padding, as for Python's gzip and for gzip itself;
-/// other bytes that begin no member are an error.
+/// A reader of the bytes of all members. Zeros after a member are padding, as in Python's gzip and in gzip
+/// itself; any other bytes that begin no member are an error.
 pub(super) struct Gzip<R> {
     member: Option<GzDecoder<R>>,
 }
 
 impl<R: BufRead> Gzip<R> {
-    /// Reads from the first byte of a member.
+    /// Creates a reader that starts at the first byte of a member.
     pub(super) fn new(reader: R) -> Self {
         Self { member: Some(GzDecoder::new(reader)) }
     }
@@ -33,7 +32,8 @@ impl<R: BufRead> Read for Gzip<R> {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         format!(
-                            "behind the gzip data is the byte {byte:#04x}; expected the end, zeros or more gzip data"
+                            "the gzip data are followed by the byte {byte:#04x}; expected the end, zeros or \
+                             more gzip data"
                         ),
                     ));
                 }
@@ -43,7 +43,7 @@ impl<R: BufRead> Read for Gzip<R> {
     }
 }
 
-/// The first byte that is not zero, which is not consumed; the zeros are.
+/// Consumes zeros and returns the first other byte without consuming it.
 fn first_after_zeros(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;
@@ -73,13 +73,13 @@ mod tests {
 
     fn unpacked(bytes: &[u8]) -> io::Result<String> {
         let mut text = String::new();
-        // A small buffer: members and zeros then end anywhere in it.
+        // With a small buffer, members and zeros end at every position in it.
         Gzip::new(io::BufReader::with_capacity(7, bytes)).read_to_string(&mut text)?;
         Ok(text)
     }
 
-    /// Protects: all members are read, with zeros between and behind them; anything else behind is an error,
-    /// and so is a member that ends early.
+    /// Protects: all members are read, with zeros between and after them; other trailing bytes and a
+    /// truncated member are errors.
     #[test]
     fn members_and_padding_are_read() {
         let (one, two, zeros) = (packed("one\n"), packed("two\n"), vec![0; 1000]);

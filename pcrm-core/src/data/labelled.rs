@@ -101,8 +101,8 @@ impl Reader for Answers {
 fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec<Labelled>, Refusal> {
     if schema.is_many() {
         let message = format!(
-            "{schema}: several answers a record; expected one with a label, or pairs as `pcrm data convert` \
-             writes"
+            "{schema}: several answers per record; expected one with a label, or pairs as written by \
+             `pcrm data convert`"
         );
         return Err((ProblemKind::Unsupported, message));
     }

@@ -1,13 +1,13 @@
-//! Layouts of published data sets, as columns that schemas know.
+//! Layouts of published data sets, mapped to columns that the schemas know.
 //!
-//! Each names its answers or its label in its own way, which no option could map. Its record is seen as one
-//! with the columns of a schema; other columns stay as they are.
+//! Each layout has names for its answers or labels that no option could map. A record in such a layout is
+//! presented with the columns of a schema; its other columns stay unchanged.
 
 use serde_json::{Map, Value, json};
 
 use super::load::Record;
 
-/// Columns of a better and a worse answer.
+/// Columns of a preferred and a rejected answer.
 const ANSWERS: [(&str, &str); 4] = [
     ("chosen_response", "rejected_response"),
     ("response_j", "response_k"),
@@ -15,15 +15,15 @@ const ANSWERS: [(&str, &str); 4] = [
     ("chosen_answer", "rejected_answer"),
 ];
 
-/// A layout: how a record of it is seen, if it is one.
+/// A layout: maps a record to the columns of a schema, or returns `None` if the record has another layout.
 type Layout = fn(&Record) -> Option<Result<Record, String>>;
 
 const LAYOUTS: [Layout; 7] = [openai, swift, summaries, web_gpt, stanford, arena_55k, answers];
 
-/// The record as a schema knows it; `None` where it is of no such layout.
+/// Maps the record to the columns of a schema; returns `None` if it has none of these layouts.
 ///
 /// # Errors
-/// A record of one of them that is broken, in words.
+/// Fails with a message if a record has one of the layouts but is malformed.
 pub(super) fn view(record: &Record) -> Option<Result<Record, String>> {
     if record.contains_key("chosen") && record.contains_key("rejected") {
         return steps(record).map(Ok);
@@ -31,7 +31,7 @@ pub(super) fn view(record: &Record) -> Option<Result<Record, String>> {
     LAYOUTS.iter().find_map(|layout| layout(record))
 }
 
-/// A record without these columns and with others.
+/// Returns the record without the columns `gone` and with the new `columns`.
 fn replaced(record: &Record, gone: &[&str], columns: Value) -> Record {
     let mut seen: Record = record.clone();
     gone.iter().for_each(|key| {
@@ -43,7 +43,7 @@ fn replaced(record: &Record, gone: &[&str], columns: Value) -> Record {
     seen
 }
 
-/// Step-DPO's pairs: the answers go on from the same `initial_reason_steps`.
+/// Step-DPO's pairs: both answers continue the same `initial_reason_steps`.
 fn steps(record: &Record) -> Option<Record> {
     let text = |key: &str| record.get(key).and_then(Value::as_str);
     let (steps, chosen, rejected) = (text("initial_reason_steps")?, text("chosen")?, text("rejected")?);
@@ -51,7 +51,7 @@ fn steps(record: &Record) -> Option<Record> {
     Some(replaced(record, &["initial_reason_steps"], columns))
 }
 
-/// Answers under other names: argilla's, StackExchange's pairs (`response_j` has more votes), OpenAI's.
+/// Answers under other names: argilla's, StackExchange's (`response_j` has more votes), OpenAI's.
 fn answers(record: &Record) -> Option<Result<Record, String>> {
     let (chosen, rejected) = ANSWERS
         .into_iter()
@@ -72,8 +72,8 @@ fn openai(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["input", "preferred_output", "non_preferred_output"], columns)))
 }
 
-/// ms-swift's: `messages` with the better answer as its last turn, and the other in `rejected_response` or as
-/// a whole conversation in `rejected_messages`.
+/// The ms-swift format: `messages` with the preferred answer as its last turn, and the rejected answer in
+/// `rejected_response`, or as a whole conversation in `rejected_messages`.
 fn swift(record: &Record) -> Option<Result<Record, String>> {
     let messages = record.get("messages")?.as_array()?;
     if let Some(rejected) = record.get("rejected_messages").filter(|value| value.is_array()) {
@@ -87,8 +87,8 @@ fn swift(record: &Record) -> Option<Result<Record, String>> {
     let (last, before) = messages.split_last()?;
     if last["role"] != "assistant" || before.is_empty() {
         return Some(Err(
-            "\"rejected_response\" beside \"messages\" that do not end with an answer; expected the assistant's last, as \
-             ms-swift has it"
+            "\"rejected_response\" beside \"messages\" that do not end with an answer; expected the \
+             assistant's last, as in ms-swift"
                 .to_owned(),
         ));
     }
@@ -98,8 +98,8 @@ fn swift(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &["messages", "rejected_response"], columns)))
 }
 
-/// OpenAI's summaries: a post in `info`, two `summaries` and the `choice` between them. The prompt is that of
-/// the paper.
+/// OpenAI's summaries: a post in `info`, two `summaries` and the `choice` between them. The prompt is the
+/// paper's.
 fn summaries(record: &Record) -> Option<Result<Record, String>> {
     let (info, texts) = (record.get("info")?.as_object()?, record.get("summaries")?.as_array()?);
     let choice = record.get("choice")?;
@@ -193,7 +193,7 @@ fn arena_55k(record: &Record) -> Option<Result<Record, String>> {
     Some(Ok(replaced(record, &gone, columns)))
 }
 
-/// A conversation of questions and answers, each a list of texts, or such a list as JSON in a text.
+/// Builds a conversation from questions and answers, each a list of texts, or such a list as JSON text.
 fn turns_of(asked: &Value, answered: &Value, key: &str) -> Result<Vec<Value>, String> {
     let list = |value: &Value, key: &str| -> Result<Vec<String>, String> {
         let parsed = match value {
@@ -213,7 +213,7 @@ fn turns_of(asked: &Value, answered: &Value, key: &str) -> Result<Vec<Value>, St
     let (asked, answered) = (list(asked, "prompt")?, list(answered, key)?);
     if asked.len() != answered.len() {
         return Err(format!(
-            "\"prompt\" has {} turns and {key:?} has {}; expected as many",
+            "\"prompt\" has {} turns and {key:?} has {}; expected equal numbers",
             asked.len(),
             answered.len()
         ));
@@ -223,7 +223,7 @@ fn turns_of(asked: &Value, answered: &Value, key: &str) -> Result<Vec<Value>, St
     Ok(pairs.flat_map(|(asked, answered)| [turn("user", asked), turn("assistant", answered)]).collect())
 }
 
-/// Columns that may hold turns as JSON inside of a text.
+/// Columns that may hold turns as JSON text.
 const PACKED: [&str; 14] = [
     "prompt",
     "chosen",
@@ -241,11 +241,10 @@ const PACKED: [&str; 14] = [
     "conversation_b",
 ];
 
-/// Unpacks turns that are JSON inside of a text, as CSV files and databases keep them; `None` where there are
-/// none.
+/// Unpacks turns stored as JSON text, as in CSV files and databases; returns `None` if there are none.
 ///
 /// # Errors
-/// Turns as Python prints them, in words.
+/// Fails with a message if the turns are in Python's print format.
 pub(super) fn unpacked(record: &Record) -> Result<Option<Record>, String> {
     let mut unpacked: Option<Map<String, Value>> = None;
     for key in PACKED {
@@ -268,19 +267,21 @@ pub(super) fn unpacked(record: &Record) -> Result<Option<Record>, String> {
         };
         if begins('\'') {
             return Err(format!(
-                "{key:?} is a list of messages as Python prints it, inside a text; expected a list, or JSON (json.dumps)"
+                "{key:?} is a list of messages as Python prints it, inside a text; expected a list or JSON \
+                 (json.dumps)"
             ));
         }
         if trimmed.starts_with('[') && begins('"') && serde_json::from_str::<Value>(trimmed).is_err() {
             return Err(format!(
-                "{key:?} is a list of messages as JSON inside a text, and broken; expected a list"
+                "{key:?} is a list of messages as JSON inside a text, and broken; expected a list or valid \
+                 JSON"
             ));
         }
     }
     Ok(unpacked)
 }
 
-/// Turns as JSON: a list of them, or one.
+/// Parses a list of turns, or one turn, from JSON text.
 fn turns(text: &str) -> Option<Value> {
     let is_turn = |value: &Value| {
         (value["role"].is_string() && value.get("content").is_some())

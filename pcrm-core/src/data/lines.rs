@@ -1,6 +1,6 @@
-//! A file as numbered lines: plain, gzip or zstd, in bounded memory.
+//! Reads a file as numbered lines: plain, gzip or zstd, in bounded memory.
 //!
-//! No line is ever held beyond the limit, so a small archive that unpacks to terabytes costs time and not
+//! No line is held beyond the limit, so a small file that decompresses to terabytes costs time but not
 //! memory.
 
 use std::io::{self, BufRead};
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use super::container::{self, Container};
 use crate::error::{Error, Result};
 
-/// The longest line that is read unless one says otherwise: 64 MiB.
+/// The default maximum length of a line: 64 MiB.
 pub const MAX_LINE: usize = 64 << 20;
 
-/// One line of a file that is not blank.
+/// A line of a file that is not blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its number, from 1; blank lines count.
+    /// The line number, from 1; blank lines count.
     pub number: u64,
-    /// Its text, without the line ending.
+    /// The text without the line ending.
     pub text: String,
 }
 
 /// The lines of a file.
 ///
-/// An [`Error::Line`] is about that line alone and the next call goes on after it; any other error ends the
+/// An [`Error::Line`] is about one line, and the next call continues after it; any other error ends the
 /// iteration.
 pub struct Lines {
     path: PathBuf,
@@ -34,10 +34,10 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens a file with the usual limit, [`MAX_LINE`].
+    /// Opens a file with the default limit, [`MAX_LINE`].
     ///
     /// # Errors
-    /// A file that cannot be opened, and a Parquet file.
+    /// Fails if the file cannot be opened or is a Parquet or Arrow file.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, MAX_LINE)
     }
@@ -45,7 +45,7 @@ impl Lines {
     /// Opens a file; lines longer than `max_line` bytes are errors.
     ///
     /// # Errors
-    /// As [`Lines::open`].
+    /// Fails in the same cases as [`Lines::open`].
     pub fn open_with(path: &Path, max_line: usize) -> Result<Self> {
         match container::open(path)? {
             Container::Text(reader) => Ok(Self::of(path.to_path_buf(), reader, max_line)),
@@ -54,12 +54,12 @@ impl Lines {
         }
     }
 
-    /// The lines of a reader, said to be of the file at `path`.
+    /// Reads the lines of the file at `path` from a reader.
     pub(super) fn of(path: PathBuf, reader: Box<dyn BufRead + Send>, max_line: usize) -> Self {
         Self { path, reader, max_line, number: 0, ended: false }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -68,7 +68,7 @@ impl Lines {
         Error::Line { path: self.path.clone(), line: self.number, message: message.into() }
     }
 
-    /// The next line's bytes, or `None` at the end; the flag says whether the line was longer than the limit.
+    /// Returns the next line's bytes, or `None` at the end; the flag is true if the line exceeds the limit.
     fn read_raw(&mut self) -> io::Result<Option<(Vec<u8>, bool)>> {
         let (mut bytes, mut too_long, mut any) = (Vec::new(), false, false);
         loop {
@@ -110,7 +110,7 @@ impl Lines {
             self.number += 1;
             if too_long {
                 return Err(self.line_error(format!(
-                    "longer than {} bytes; expected one JSON record a line",
+                    "longer than {} bytes; expected one JSON record per line",
                     self.max_line
                 )));
             }
@@ -174,7 +174,7 @@ mod tests {
             .collect()
     }
 
-    /// Every container gives the same numbered lines, whatever the name; gzip members and zstd frames
+    /// Every container yields the same numbered lines regardless of its name; gzip members and zstd frames
     /// concatenate.
     #[test]
     fn the_container_is_told_by_its_bytes() {
@@ -187,13 +187,13 @@ mod tests {
         assert_eq!(read(b""), vec![]);
     }
 
-    /// A mark that editors write does not reach the JSON parser, and only the file's first bytes are a mark.
+    /// A byte order mark does not reach the JSON parser, but only at the start of the file.
     #[test]
     fn a_byte_order_mark_is_skipped_on_the_first_line_only() {
         assert_eq!(read(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"), vec![(1, "a".into()), (2, "\u{feff}b".into())]);
     }
 
-    /// Bad lines are errors of their own line, and reading goes on after them.
+    /// A bad line is an error of that line, and reading continues after it.
     #[test]
     fn bad_lines_do_not_end_the_file() {
         let file = file(b"ok\nlonger than ten\n\xff\xfe\nfine\n");
@@ -205,7 +205,8 @@ mod tests {
         assert_eq!(results[3].as_ref().unwrap().text, "fine");
     }
 
-    /// A bomb: 32 MiB of one character in a few kilobytes is refused without being held.
+    /// A decompression bomb: 32 MiB of one character in a few kilobytes is refused without being held in
+    /// memory.
     #[test]
     fn a_compressed_bomb_is_one_error() {
         let file = file(&gzip(&vec![b'x'; 32 << 20]));
@@ -214,7 +215,7 @@ mod tests {
         assert!(results[0].is_err());
     }
 
-    /// A download cut short is an error that names the file, not a shorter data set.
+    /// A truncated download is an error that names the file, not a shorter data set.
     #[test]
     fn a_truncated_archive_is_an_error() {
         let mut bytes = gzip(b"a\nb\nc\n");

@@ -1,4 +1,4 @@
-//! The loop that all readers of data files share: schema, strictness, counting.
+//! The loop shared by all readers of data files: schema detection, strictness, counting.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::survey::{Finding, Severity, Tally, many};
 use super::unread::Unread;
 use crate::error::{Error, Result};
 
-/// Why a record is not kept.
+/// The reason why a record is not kept.
 pub(super) type Refusal = (ProblemKind, String);
 
-/// A JSON object, as a record of a file is.
+/// A JSON object, one record of a file.
 pub(super) type Record = Map<String, Value>;
 
 /// Options of reading files.
@@ -29,7 +29,7 @@ pub struct ReadOptions {
     pub strictness: Strictness,
     /// The columns that the user named.
     pub columns: Columns,
-    /// Takes the difference of a pair's scores as its margin where the data have none.
+    /// Use the difference of a pair's scores as its margin if the data have none.
     pub score_margins: bool,
     /// The treatment of ties.
     pub ties: Ties,
@@ -44,59 +44,59 @@ impl From<Strictness> for ReadOptions {
 /// A record whose schema is known.
 pub(super) struct Found<'a> {
     pub schema: Schema,
-    /// Its columns under the names of the schema.
+    /// The columns under the names of the schema.
     pub record: &'a Record,
-    /// Its columns as the file has them.
+    /// The columns as they are in the file.
     pub source: &'a Record,
     pub origin: Origin,
 }
 
-/// The outcome of a record: its place, and a row or why there is none.
+/// The outcome of a record: its file and line, and a row or the reason why there is none.
 pub(super) type Outcome<T> = (Origin, Result<T, Refusal>);
 
-/// Recognises and reads records of one sort.
+/// Detects the schema of records and reads them as one type of row.
 pub(super) trait Reader {
-    /// The row that a record becomes.
+    /// The row type.
     type Row;
 
-    /// The schema of a record.
+    /// Returns the schema of a record.
     fn schema_of(&self, record: &Record) -> Result<Schema, String>;
 
     /// Reads a record into any number of rows.
     fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Self::Row>>);
 
-    /// Reads what needed the whole file.
+    /// Adds the rows that need the whole file.
     ///
     /// # Errors
-    /// Why the file as a whole is refused.
+    /// Fails with the reason if the file as a whole is refused.
     fn end_file(&mut self, _out: &mut Vec<Outcome<Self::Row>>) -> Result<(), String> {
         Ok(())
     }
 
-    /// The number of pairs that the report counts for a row.
+    /// Returns the number of pairs that the report counts for a row.
     fn pairs(&self, _row: &Self::Row) -> usize {
         1
     }
 
-    /// The row for a record that is left out, where rows are to match records one to one.
+    /// Returns a row for a record that is left out, if rows must match records one to one.
     fn placeholder(&mut self, _origin: &Origin, _message: &str) -> Option<Self::Row> {
         None
     }
 
-    /// Findings about the rows that were read.
+    /// Returns findings about the rows read.
     fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
 }
 
-/// Notes about the records of all files, beside their rows.
+/// Notes about the records of all files.
 #[derive(Default)]
 struct Seen {
-    /// Columns of the present file that nothing is read from.
+    /// Unread columns of the current file.
     unread: Unread,
-    /// Records with turns that were JSON inside of a text.
+    /// Records with turns unpacked from JSON text.
     packed: Tally,
-    /// The named columns that some record has, and that its schema reads, by their known names.
+    /// The known names of the user's columns that exist in some record.
     found: Vec<&'static str>,
     used: Vec<&'static str>,
     schemas: Vec<Schema>,
@@ -150,7 +150,7 @@ pub(super) fn load<R: Reader>(
             }
         }
         if rows == 0 {
-            return Err(Error::file(path, "has no records; expected one JSON object a line"));
+            return Err(Error::file(path, "has no records; expected one JSON object per line"));
         }
         let unread = std::mem::take(&mut seen.unread);
         if let Some(message) = unread.refusal().filter(|_| options.columns.schema.is_none()) {
@@ -174,7 +174,7 @@ pub(super) fn load<R: Reader>(
 }
 
 impl Seen {
-    /// Refuses names of columns that change nothing.
+    /// Refuses user-given column names that have no effect.
     fn check_names(&self, options: &ReadOptions) -> Result<()> {
         for (known, own) in options.columns.renames() {
             if !self.found.contains(&known) {
@@ -197,15 +197,15 @@ impl Seen {
     fn finding(&self) -> Option<Finding> {
         (!self.packed.is_empty()).then(|| {
             let found = format!(
-                "{} with messages as JSON inside a text; they are read as messages",
+                "{} with messages stored as JSON text; they are read as messages",
                 many(self.packed.count, "record")
             );
-            let advice = "Write messages as lists, so that other tools read them so too";
+            let advice = "Write messages as lists so that other tools read them too";
             Finding::new("packed_messages", Severity::Warning, found, advice).tallied(&self.packed)
         })
     }
 
-    /// Takes note of a record and of its columns.
+    /// Records statistics of a record and its columns.
     fn note(
         &mut self,
         schema: Schema,
@@ -226,7 +226,7 @@ impl Seen {
     }
 }
 
-/// Messages quote records, which may be of any length.
+/// Shortens a message, since messages may quote records of any length.
 fn in_short(mut message: String) -> String {
     const LONGEST: usize = 800;
     if message.len() > LONGEST {

@@ -1,19 +1,19 @@
-//! `NaN`, `Infinity` and numbers beyond f64, which Python's json writes and JSON does not have.
+//! `NaN`, `Infinity` and numbers beyond f64, which Python's json writes although JSON does not allow them.
 
 use serde_json::Value;
 
 use super::scan::Scan;
 
-/// A column of a record whose value is no finite number.
+/// A column of a record whose value is not a finite number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NotFinite {
     /// The column.
     pub key: String,
-    /// Its value, as the file has it.
+    /// The value as written in the file.
     pub value: String,
 }
 
-/// Writes null for each of them, and names the columns of the record that they are the values of.
+/// Replaces each such number by null and returns the columns of the record in which it is the value.
 pub(super) fn nulled(text: &str) -> (String, Vec<NotFinite>) {
     let bytes = text.as_bytes();
     let (mut out, mut found) = (String::with_capacity(text.len()), Vec::new());
@@ -47,7 +47,7 @@ pub(super) fn nulled(text: &str) -> (String, Vec<NotFinite>) {
     (out, found)
 }
 
-/// The length of what is no finite number at the start of a text.
+/// Returns the length of a non-finite number at the start of a text.
 fn token(text: &str) -> Option<usize> {
     let names = ["NaN", "-NaN", "Infinity", "-Infinity"];
     if let Some(name) = names.into_iter().find(|name| text.starts_with(name)) {
@@ -58,23 +58,23 @@ fn token(text: &str) -> Option<usize> {
     text[..length].parse::<f64>().is_ok_and(f64::is_infinite).then_some(length)
 }
 
-/// Returns true if a value may begin there: behind a bracket, a colon, a comma or a space.
+/// Returns true if a value may begin at this position: after a bracket, a colon, a comma or a space.
 fn begins_token(bytes: &[u8], at: usize) -> bool {
     at.checked_sub(1)
         .is_some_and(|before| matches!(bytes[before], b':' | b',' | b'[' | b' ' | b'\t' | b'\n' | b'\r'))
 }
 
-/// A column of floats whose value is no finite number; [`Value`] makes null of it.
+/// Returns the column if its float is not finite; [`Value`] turns such a float into null.
 pub(super) fn float(key: &str, number: f64) -> Option<NotFinite> {
     (!number.is_finite())
         .then(|| NotFinite { key: key.to_owned(), value: format!("{number}").replace("inf", "Infinity") })
 }
 
-/// Parses a record that may hold such numbers.
+/// Parses a record that may contain such numbers.
 pub(super) fn parse(text: &str) -> serde_json::Result<(Value, Vec<NotFinite>)> {
     serde_json::from_str(text).map(|value| (value, Vec::new())).or_else(|error| {
         let (nulled, found) = nulled(text);
-        // The error speaks of the text as the file has it.
+        // The first error refers to the original text.
         serde_json::from_str(&nulled).map(|value| (value, found)).map_err(|_| error)
     })
 }
@@ -85,8 +85,8 @@ mod tests {
 
     use super::*;
 
-    /// Protects: numbers that JSON lacks are null wherever they are, the columns that hold one are named, and
-    /// texts that look like one stay.
+    /// Protects: non-finite numbers become null at any depth, their columns are named, and texts that look
+    /// like one are unchanged.
     #[test]
     fn numbers_that_json_lacks_are_null() {
         let text = r#"{"chosen": "NaN, Infinity", "margin" :NaN,"meta": {"x":[-Infinity, 1e999, 2.5]}, "score\"": -1e400}"#;

@@ -1,4 +1,4 @@
-//! JSON objects that follow each other in a text, each over as many lines as it likes, as `jq` writes them.
+//! Reads consecutive JSON objects that may each span several lines, as `jq` writes them.
 
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -7,18 +7,19 @@ use super::lines::Line;
 use super::scan::Scan;
 use crate::error::{Error, Result};
 
-/// The layout of the objects of a text that begins with `{`.
+/// The layout of the objects in a text that begins with `{`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// One on each line.
+    /// One object per line.
     OnLines,
-    /// Over several lines, or several on one line.
+    /// Objects over several lines, or several on one line.
     Spread,
-    /// Behind each other with commas, without the brackets of an array.
+    /// Objects separated by commas, without the brackets of an array.
     Commas,
 }
 
-/// Finds the layout by the first object of a text that begins with `head`, which is all of it or a part.
+/// Detects the layout from the first object of a text that begins with `head`; `is_all` is true if `head` is
+/// the whole text.
 pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
     let first = head.iter().position(|byte| !byte.is_ascii_whitespace());
     let Some(first) = first.filter(|at| head[*at] == b'{') else { return Layout::OnLines };
@@ -26,7 +27,7 @@ pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
     for (at, byte) in head.iter().enumerate().skip(first) {
         scan.feed(*byte);
         if *byte == b'\n' {
-            // Strings hold no line breaks, so a line that ends inside one is a broken line.
+            // Strings hold no line breaks, so a line that ends inside a string is broken.
             if scan.in_string {
                 return Layout::OnLines;
             }
@@ -52,7 +53,7 @@ pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
     if spread && !is_all && !broken() { Layout::Spread } else { Layout::OnLines }
 }
 
-/// The objects of a text, cut at their brackets. An [`Error::Line`] concerns one object.
+/// The objects of a text, split at their brackets. An [`Error::Line`] is about one object.
 pub(super) struct Objects {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
@@ -62,7 +63,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// The objects of a reader, said to be of the file at `path`; none is longer than `limit` bytes.
+    /// Reads the objects of the file at `path` from a reader; an object may have at most `limit` bytes.
     pub(super) fn of(path: PathBuf, reader: Box<dyn BufRead + Send>, limit: usize) -> Self {
         Self { path, reader, limit, line: 1, ended: false }
     }
@@ -111,7 +112,7 @@ impl Objects {
             } else if !too_long {
                 text.push(byte);
             }
-            // Text outside of brackets is one broken record a line.
+            // Text outside brackets is one broken record per line.
             let ends = if text.first() == Some(&b'{') || too_long { scan.outside() } else { byte == b'\n' };
             if ends && too_long {
                 let message = format!("a record longer than {} bytes; expected less", self.limit);

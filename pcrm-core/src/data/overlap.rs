@@ -1,4 +1,4 @@
-//! Prompts and pairs that are in two data sets, or twice in one, however their schemas write them.
+//! Finds prompts and pairs that occur in two data sets, or twice in one, regardless of their schemas.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -6,23 +6,23 @@ use std::fmt;
 use super::answer_set::AnswerSet;
 use super::prompt_id::{PairId, PromptId};
 
-/// The prompts and pairs that data to evaluate on share with data to train on.
+/// The prompts and pairs that evaluation data share with training data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overlap {
     /// Prompts of the evaluation data.
     pub prompts: usize,
-    /// Prompts that the training data have too.
+    /// Prompts that are also in the training data.
     pub shared_prompts: usize,
     /// Pairs of the evaluation data.
     pub pairs: usize,
-    /// Pairs that the training data have too.
+    /// Pairs that are also in the training data.
     pub shared_pairs: usize,
-    /// Pairs that the training data have the other way round.
+    /// Pairs that are in the training data with the preference reversed.
     pub contradictions: usize,
 }
 
 impl Overlap {
-    /// Returns true if they share nothing.
+    /// Returns true if the data share nothing.
     pub fn is_empty(&self) -> bool {
         self.shared_prompts + self.shared_pairs + self.contradictions == 0
     }
@@ -39,7 +39,7 @@ impl fmt::Display for Overlap {
     }
 }
 
-/// Finds what `eval` has in common with `train`.
+/// Finds the prompts and pairs of `eval` that are also in `train`.
 pub fn overlap(train: &[AnswerSet], eval: &[AnswerSet]) -> Overlap {
     let trained: HashSet<PairId> = train.iter().flat_map(PairId::of_set).collect();
     let prompts: HashSet<PromptId> = trained.iter().map(|pair| pair.prompt).collect();
@@ -54,8 +54,8 @@ pub fn overlap(train: &[AnswerSet], eval: &[AnswerSet]) -> Overlap {
     }
 }
 
-/// Counts the pairs that are there more than once, the first not counted, and those that are there the other
-/// way round too.
+/// Counts the repetitions of pairs, not counting their first occurrence, and the pairs that also occur with
+/// the preference reversed.
 pub fn repeated<'a>(sets: impl IntoIterator<Item = &'a AnswerSet>) -> (usize, usize) {
     let mut times: HashMap<PairId, usize> = HashMap::new();
     sets.into_iter().flat_map(PairId::of_set).for_each(|pair| *times.entry(pair).or_default() += 1);
@@ -78,7 +78,8 @@ mod tests {
         load_preferences(&[file.path().to_path_buf()], Strictness::Refuse).unwrap().0
     }
 
-    /// The same pair is found in another schema, a turned one too, and a shared prompt with other answers.
+    /// An equal pair is found in another schema, as are a reversed pair and a shared prompt with other
+    /// answers.
     #[test]
     fn pairs_are_found_in_other_schemas() {
         let train = pairs(&[
@@ -100,7 +101,7 @@ mod tests {
         assert!(overlap(&train[..1], &eval[3..]).is_empty());
     }
 
-    /// Protects: a dialogue is its turns, with the prompt in a column of its own or without.
+    /// Protects: a dialogue equals its turns, with or without a separate prompt column.
     #[test]
     fn dialogues_are_their_turns() {
         let whole = pairs(&[
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(overlap(&whole, &apart).shared_pairs, 1);
     }
 
-    /// Repetitions and contradictions are counted once each.
+    /// Each repetition and each contradiction is counted once.
     #[test]
     fn repetitions_are_counted() {
         let line = r#"{"prompt": "q", "chosen": "a", "rejected": "b"}"#;

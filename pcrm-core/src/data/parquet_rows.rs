@@ -1,4 +1,4 @@
-//! The rows of a Parquet file as JSON objects, one page of each column in memory at a time.
+//! Reads the rows of a Parquet file as JSON objects, with one page of each column in memory at a time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::records::Parsed;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// The rows of a file. The first error ends the iteration: behind a damaged page no row can be found again.
+/// The rows of a file. The first error ends the iteration, because no row can be found after a damaged page.
 pub(super) struct ParquetRows {
     path: PathBuf,
     rows: Option<RowIter<'static>>,
@@ -29,8 +29,8 @@ impl ParquetRows {
     /// Reads a file's footer.
     ///
     /// # Errors
-    /// A file that is damaged or cut short, whose columns cannot be read as rows, or whose compression is not
-    /// supported.
+    /// Fails if the file is damaged or cut short, if its columns cannot be read as rows, or if its
+    /// compression is not supported.
     pub(super) fn open(path: &Path, file: File, limit: usize) -> Result<Self> {
         let wrong = |message: String| Error::file(path, format!("a damaged Parquet file: {message}"));
         let open = || {
@@ -46,8 +46,8 @@ impl ParquetRows {
             return Err(Error::file(
                 path,
                 format!(
-                    "a Parquet file compressed with {packing}, which is not supported; write it again with zstd, snappy, \
-                     gzip, lz4 or none"
+                    "a Parquet file compressed with {packing}, which is not supported; write it again with \
+                     zstd, snappy, gzip, lz4 or none"
                 ),
             ));
         }
@@ -79,7 +79,7 @@ impl Iterator for ParquetRows {
             }
             Ok(Some(Err(error))) => Some(Err(self.wrong(&error.to_string()))),
             Ok(None) if self.number as i64 != self.expected => {
-                let message = format!("the footer promises {} rows", self.expected);
+                let message = format!("the footer states {} rows", self.expected);
                 Some(Err(self.wrong(&message)))
             }
             Ok(None) => {
@@ -91,7 +91,7 @@ impl Iterator for ParquetRows {
     }
 }
 
-/// Refuses columns that unpack to a thousand times their size and more than memory should hold.
+/// Refuses columns that decompress to a thousand times their size and to more than memory should hold.
 fn refuse_bombs(metadata: &ParquetMetaData) -> Result<(), ParquetError> {
     const RATIO: i64 = 1000;
     const LARGE: i64 = 1 << 28;
@@ -99,7 +99,8 @@ fn refuse_bombs(metadata: &ParquetMetaData) -> Result<(), ParquetError> {
         let (packed, unpacked) = (column.compressed_size(), column.uncompressed_size());
         if unpacked > LARGE && unpacked / RATIO > packed {
             return Err(ParquetError::General(format!(
-                "the column {} unpacks from {packed} to {unpacked} bytes; expected less than {RATIO} times as many",
+                "the column {} unpacks from {packed} to {unpacked} bytes; expected less than {RATIO} times \
+                 as many",
                 column.column_path().string()
             )));
         }
@@ -107,7 +108,7 @@ fn refuse_bombs(metadata: &ParquetMetaData) -> Result<(), ParquetError> {
     Ok(())
 }
 
-/// The compression of a file's columns, if one of them has a compression that is not built in.
+/// Returns the name of the first compression among a file's columns that is not built in.
 fn unsupported(metadata: &ParquetMetaData) -> Option<&'static str> {
     let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
     columns.map(|column| column.compression()).find_map(|packing| match packing {
@@ -117,7 +118,7 @@ fn unsupported(metadata: &ParquetMetaData) -> Option<&'static str> {
     })
 }
 
-/// The columns of a row that hold a float without a finite value.
+/// Returns the columns of a row that hold a NaN or infinite float.
 fn not_finite(row: &Row) -> Vec<NotFinite> {
     let found = row.get_column_iter().filter_map(|(name, field)| match field {
         Field::Float16(number) => not_finite::float(name, f64::from(f32::from(*number))),
@@ -128,7 +129,7 @@ fn not_finite(row: &Row) -> Vec<NotFinite> {
     found.collect()
 }
 
-/// About how many bytes a value takes.
+/// Estimates the size of a value in bytes.
 fn size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
@@ -142,7 +143,8 @@ fn object(row: Row) -> Map<String, Value> {
     row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
 }
 
-/// A field as JSON; numbers that JSON lacks (NaN) are null, and what JSON has no type for is text.
+/// Converts a field to JSON; numbers that JSON lacks (NaN) become null, and types that JSON lacks become
+/// text.
 fn value(field: Field) -> Value {
     match field {
         Field::Null => Value::Null,
@@ -176,7 +178,7 @@ fn value(field: Field) -> Value {
     }
 }
 
-/// A decimal as a number, or as its text where JSON has no such number.
+/// Returns a decimal as a number, or as text if JSON has no such number.
 fn number(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(number @ Value::Number(_)) => number,

@@ -1,8 +1,8 @@
-//! The identity of prompts and of pairs, however a schema writes them.
+//! The identity of prompts and of pairs, independent of the schema.
 //!
-//! Splits, folds, held-out shares, repeats and overlaps all ask here, so that one prompt is one prompt to all
-//! of them: its turns, with their roles, without the space around them. A text is a user's turn; an HH
-//! dialogue is its turns.
+//! Splits, folds, held-out shares, repeats and overlaps all use it, so they agree on which prompts are equal.
+//! A prompt is its turns with their roles, without surrounding space. A text is one user turn; an HH dialogue
+//! is its turns.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use super::conversation::{Content, Message};
 use super::readable::implicit_prompt;
 use super::turns::{dialogue, shared_turns};
 
-/// The identity of a prompt: the same for the same turns, whatever schema, file or order they come in.
+/// The identity of a prompt: equal for equal turns, regardless of schema, file or order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PromptId(u128);
 
 impl PromptId {
-    /// The identity of a prompt that is a text.
+    /// Returns the identity of a text prompt.
     pub fn of_text(prompt: &str) -> Self {
         Self::of_turns(&text_turns(prompt))
     }
 
-    /// The identity of a set's prompt. Where nothing marks the prompt's end it is the text that all answers
-    /// begin with; a set without any prompt is like no other set.
+    /// Returns the identity of a set's prompt. If nothing marks the end of the prompt, it is the text with
+    /// which all answers begin; a set without any prompt differs from every other set.
     pub fn of(set: &AnswerSet) -> Self {
         Self::of_answers(set.prompt.as_ref(), &set.answers.iter().collect::<Vec<_>>())
     }
@@ -44,8 +44,8 @@ impl PromptId {
         }
     }
 
-    /// The identity of the prompt of one answer. Without a prompt of its own it is what comes before the last
-    /// turn of a conversation or of a dialogue, and the whole of any other text.
+    /// Returns the identity of the prompt of one answer. Without a separate prompt, it is everything before
+    /// the last turn of a conversation or dialogue, or the whole of any other text.
     pub fn of_answer(prompt: Option<&Content>, answer: &Content) -> Self {
         let turns = match (prompt, answer) {
             (Some(prompt), _) => turns_of(prompt),
@@ -65,7 +65,7 @@ impl PromptId {
         Self(xxh3_128(key_of(turns).as_bytes()))
     }
 
-    /// The identity of answers that have no prompt: the same whichever of them is preferred.
+    /// Returns the identity of answers that have no prompt, independent of which one is preferred.
     fn without_prompt(answers: &[&Content]) -> Self {
         let mut answers: Vec<String> = answers.iter().map(|answer| answer_of(answer)).collect();
         answers.sort();
@@ -86,7 +86,7 @@ impl Serialize for PromptId {
     }
 }
 
-/// The identity of a pair: its prompt, and the last turn of both answers.
+/// The identity of a pair: its prompt and the last turns of both answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PairId {
     /// The prompt.
@@ -96,7 +96,7 @@ pub struct PairId {
 }
 
 impl PairId {
-    /// The identity of a pair.
+    /// Returns the identity of a pair.
     pub fn of(pair: Preference<'_>) -> Self {
         let Preference { prompt, chosen, rejected, .. } = pair;
         Self {
@@ -106,7 +106,7 @@ impl PairId {
         }
     }
 
-    /// The identities of a set's comparisons, in order: the prompt is that of the whole set.
+    /// Returns the identities of a set's comparisons, in order; the prompt is that of the whole set.
     pub fn of_set(set: &AnswerSet) -> Vec<Self> {
         let prompt = PromptId::of(set);
         let answers: Vec<u128> = set.answers.iter().map(hash_of).collect();
@@ -118,23 +118,23 @@ impl PairId {
         set.comparisons.iter().map(|comparison| id((comparison.chosen, comparison.rejected))).collect()
     }
 
-    /// The identity of a pair of texts.
+    /// Returns the identity of a pair of texts.
     pub fn of_texts(prompt: &str, chosen: &str, rejected: &str) -> Self {
         let answer = |text: &str| xxh3_128(text.trim().as_bytes());
         Self { prompt: PromptId::of_text(prompt), chosen: answer(chosen), rejected: answer(rejected) }
     }
 
-    /// The identity of the pair with its answers the other way round.
+    /// Returns the identity of the pair with its answers swapped.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { chosen: self.rejected, rejected: self.chosen, ..self }
     }
 }
 
-/// The prompt of some answers as turns: a dialogue's, a conversation's, or a text as one turn of the user's.
+/// Returns the prompt of some answers as turns: a dialogue's, a conversation's, or a text as one user turn.
 ///
 /// # Errors
-/// Answers that contain their prompt, where nothing marks its end.
+/// Fails if the answers contain their prompt and nothing marks its end.
 pub(super) fn prompt_of(
     prompt: Option<&Content>,
     answers: &[&Content],
@@ -165,7 +165,7 @@ pub(super) fn prompt_of(
     Ok([&before, shared].concat())
 }
 
-/// The answers as texts, if all of them are, and there are any.
+/// Returns the answers as texts if there are any and all of them are texts.
 fn texts<'a>(answers: &[&'a Content]) -> Option<Vec<&'a str>> {
     let text = |answer: &&'a Content| match *answer {
         Content::Text(text) => Some(text.as_str()),
@@ -188,11 +188,11 @@ fn text_turns(prompt: &str) -> Vec<Message> {
     }
 }
 
-/// Turns as one text that other turns do not have; space around a turn does not count.
+/// Encodes turns as a text that is unique to them, ignoring space around each turn.
 fn key_of(turns: &[Message]) -> String {
     turns.iter().fold(String::new(), |mut key, turn| {
         let said = turn.content.trim();
-        // A turn without words marks an answer to come.
+        // An empty turn marks an answer to come.
         if !said.is_empty() {
             key.push_str(&format!("{}\0{}\0\0", turn.role, said));
         }
@@ -204,7 +204,7 @@ fn hash_of(answer: &Content) -> u128 {
     xxh3_128(answer_of(answer).as_bytes())
 }
 
-/// The text that distinguishes an answer from others to its prompt: its last turn.
+/// Returns the text that distinguishes an answer from others to its prompt: its last turn.
 fn answer_of(answer: &Content) -> String {
     match answer {
         Content::Messages(turns) => turns.last().map_or(String::new(), |turn| turn.content.trim().to_owned()),
@@ -226,8 +226,8 @@ mod tests {
         PairId::of_set(&read(std::slice::from_ref(&record)).0[0])[0]
     }
 
-    /// Protects: one prompt has one identity in every schema, and another prompt, role or system message has
-    /// another.
+    /// Protects: a prompt has one identity in every schema; another prompt, role or system message has a
+    /// different one.
     #[test]
     fn a_prompt_is_one_in_every_schema() {
         let turn = |role: &str, said: &str| json!({"role": role, "content": said});
@@ -260,7 +260,7 @@ mod tests {
         assert!(turned != expected && turned.reversed() == expected);
     }
 
-    /// Protects: pairs without a prompt are not taken for pairs of one prompt.
+    /// Protects: pairs without a prompt are not treated as pairs of one prompt.
     #[test]
     fn pairs_without_a_prompt_are_their_own() {
         let bare = |chosen: &str| id(json!({"chosen": chosen, "rejected": "x"}));

@@ -1,4 +1,4 @@
-//! Prompts without answers, with the other columns of their records: what a policy answers while it trains.
+//! Prompts without answers, with the other columns of their records, for on-policy training.
 
 use std::path::PathBuf;
 
@@ -12,24 +12,24 @@ use super::report::{Origin, ProblemKind, Report};
 use super::schema::Schema;
 use crate::error::Result;
 
-/// A prompt, and the rest of its record.
+/// A prompt and the other columns of its record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
-    /// Its place.
+    /// The file and line of the record.
     pub origin: Origin,
     /// The prompt.
     pub prompt: Content,
-    /// The record's other columns as the file has them, for reward functions.
+    /// The record's other columns as they are in the file, for reward functions.
     pub columns: Record,
 }
 
 /// Reads prompts from files and folders of JSON lines, JSON or Parquet.
 ///
-/// A prompt is text or turns in `prompt`, `question`, `instruction` or `messages`, with a `system` message
-/// and a `history` in columns of their own. Pairs that contain their prompt give it as well.
+/// A prompt is text or turns in `prompt`, `question`, `instruction` or `messages`, optionally with `system`
+/// and `history` columns. Pairs that contain their prompt are read as well.
 ///
 /// # Errors
-/// As [`load_preferences`](super::preference::load_preferences).
+/// Fails in the same cases as [`load_preferences`](super::preference::load_preferences).
 pub fn load_prompts(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<Prompt>, Report)> {
     let options = options.into();
     load(paths, &options, &mut Prompts { named: options.columns.clone() })
@@ -63,7 +63,9 @@ fn read_prompt(found: Found<'_>, named: &Columns) -> Result<Prompt, Refusal> {
             let [chosen, _] = answers_of(&read_pair(schema, record, origin.clone())?);
             chosen.prompt
         }
-        other => return Err((ProblemKind::Unsupported, format!("{other}: expected a prompt of its own"))),
+        other => {
+            return Err((ProblemKind::Unsupported, format!("{other}; expected a record with one prompt")));
+        }
     };
     let Some(prompt) = prompt.filter(|prompt| !prompt.is_blank()) else {
         return Err((ProblemKind::Malformed, "the prompt is empty; expected a question".to_owned()));
@@ -71,7 +73,7 @@ fn read_prompt(found: Found<'_>, named: &Columns) -> Result<Prompt, Refusal> {
     if let Content::Messages(turns) = &prompt {
         refuse_template_columns(record)?;
         if turns.last().is_some_and(|turn| turn.role == "assistant") {
-            let message = "the prompt ends with the assistant's turn; expected one that is to be answered";
+            let message = "the prompt ends with the assistant's turn; expected a turn to answer";
             return Err(malformed(message.to_owned()));
         }
     }
@@ -95,7 +97,7 @@ mod tests {
         load_prompts(&[file.path().to_path_buf()], options)
     }
 
-    /// Protects: a prompt is found in every documented form, and all other columns come along unchanged.
+    /// Protects: a prompt is found in every documented form, and all other columns are kept unchanged.
     #[test]
     fn prompts_keep_their_other_columns() {
         let user = |said: &str| Content::Messages(vec![Message::new("user", said)]);
@@ -131,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Protects: a named column is the prompt, and no copy of it is left among the others.
+    /// Protects: a column named by the user is the prompt, and no copy of it remains among the others.
     #[test]
     fn a_named_prompt_is_no_other_column() {
         let mut options = ReadOptions::default();
@@ -141,7 +143,8 @@ mod tests {
         assert_eq!(Value::Object(rows[0].columns.clone()), json!({"answer": "4"}));
     }
 
-    /// Protects: a record without a prompt, and one that is already answered, are refused in words.
+    /// Protects: a record without a prompt, or with a prompt that is already answered, is refused with a
+    /// message.
     #[test]
     fn what_cannot_be_answered_is_refused() {
         let refused = |row: Value| read(&[row], Strictness::Refuse).unwrap_err().to_string();

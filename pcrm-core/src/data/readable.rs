@@ -1,4 +1,4 @@
-//! Prompts and answers as people and sentence encoders read them: templates in the prompt, none in the answers.
+//! Prompts and answers for people and sentence encoders: templates in the prompt, none in the answers.
 
 use std::sync::Arc;
 
@@ -6,57 +6,59 @@ use super::conversation::{Content, Message};
 use super::encode::Texts;
 use crate::text::Tokenizer;
 
-/// A whole sequence: an answer, and the text that it was rendered to with its prompt.
+/// An answer and its whole rendered text, including the prompt.
 type Sequence<'a> = (&'a Content, &'a str);
 
-/// Separates the prompt of a set from its answers. Comparisons share the texts that they have in common.
+/// Separates the prompt of a set from its answers. Comparisons share the texts they have in common.
 ///
-/// An explicit prompt is itself. Turns that the answers at hand begin with belong to the prompt, which the chat
-/// template writes with its generation prompt if all sequences begin so, else without, else as far as the
-/// sequences are the same text. A text that contains its prompt is cut by [`implicit_prompt`].
+/// An explicit prompt is used unchanged. Turns common to the start of the answers belong to the prompt. The
+/// chat template renders it with its generation prompt if all sequences begin with that text, otherwise
+/// without; if neither fits, the prompt is the common beginning of the sequences. A text that contains its
+/// prompt is cut by [`implicit_prompt`].
 pub(super) struct Readable<'a> {
     prompt: Option<&'a Content>,
     tokenizer: &'a Tokenizer,
-    /// An explicit prompt that is text.
+    /// The explicit prompt, if it is text.
     explicit: Option<Arc<str>>,
-    /// Prompts of conversations that were rendered before.
+    /// Conversation prompts rendered so far.
     rendered: Vec<Chat>,
-    /// Texts of answers, by number and cut.
+    /// Texts of answers, by index and cut.
     answers: Vec<(u32, Cut, Arc<str>)>,
 }
 
-/// A conversation's prompt as the template writes it.
+/// A conversation's prompt as rendered by the template.
 struct Chat {
-    /// The turns of the answers that belong to it.
+    /// The turns of the answers that belong to the prompt.
     turns: Vec<Message>,
-    /// The text with and without the generation prompt, where the template takes the turns.
+    /// The text with and without the generation prompt, if the template accepts the turns.
     prompts: [Option<Arc<str>>; 2],
 }
 
-/// The part of an answer that does not belong to its prompt.
+/// The start of the part of an answer that does not belong to its prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// From this byte of a text.
+    /// A byte offset in a text.
     Byte(usize),
-    /// From this turn of a conversation.
+    /// A turn index in a conversation.
     Turn(usize),
 }
 
 impl<'a> Readable<'a> {
-    /// Reads answers to this prompt.
+    /// Creates a reader of answers to this prompt.
     pub(super) fn new(prompt: Option<&'a Content>, tokenizer: &'a Tokenizer) -> Self {
         let explicit = prompt.and_then(text_of).map(Arc::from);
         Self { prompt, tokenizer, explicit, rendered: Vec::new(), answers: Vec::new() }
     }
 
-    /// The texts of two answers, which have numbers of their own in the set.
+    /// Returns the texts of two answers, which have the given indices in the set.
     pub(super) fn texts(&mut self, numbers: [u32; 2], two: [Sequence<'_>; 2]) -> Texts {
         let (prompt, cut) = self.prompt(&two);
         let [chosen, rejected] = [0, 1].map(|at| self.answer(numbers[at], two[at].0, cut));
         Texts { prompt, chosen, rejected }
     }
 
-    /// The prompt of some answers with templates applied, and the cut that separates it from each of them.
+    /// Returns the prompt of some answers with templates applied, and the cut that separates it from each of
+    /// them.
     pub(super) fn prompt(&mut self, answers: &[Sequence<'_>]) -> (Arc<str>, Cut) {
         let turns: Option<Vec<&[Message]>> = answers.iter().map(|(answer, _)| turns_of(answer)).collect();
         if let Some(turns) = turns {
@@ -75,18 +77,18 @@ impl<'a> Readable<'a> {
         }
     }
 
-    /// A conversation's prompt, `turns` of the answers included.
+    /// Renders a conversation's prompt, including the `turns` taken from the answers.
     fn chat(&mut self, turns: &[Message], answers: &[Sequence<'_>]) -> Arc<str> {
         let at = self.rendered.iter().position(|known| known.turns == turns).unwrap_or_else(|| {
             let mut before = self.prompt.and_then(turns_of).unwrap_or_default().to_vec();
             before.extend_from_slice(turns);
-            // Templates may refuse a prompt alone.
+            // Some templates refuse a prompt alone.
             let prompts = [true, false]
                 .map(|generation| self.tokenizer.render_chat(&before, generation).ok().map(Arc::from));
             self.rendered.push(Chat { turns: turns.to_vec(), prompts });
             self.rendered.len() - 1
         });
-        // Templates may write a prompt alone otherwise than within the whole.
+        // Some templates render a prompt alone differently than within the whole.
         let begins = |text: &&Arc<str>| answers.iter().all(|(_, whole)| whole.starts_with(&***text));
         match self.rendered[at].prompts.iter().flatten().find(begins) {
             Some(prompt) => prompt.clone(),
@@ -97,7 +99,7 @@ impl<'a> Readable<'a> {
         }
     }
 
-    /// The text of an answer without its prompt; turns are joined by blank lines.
+    /// Returns the text of an answer without its prompt; turns are joined by blank lines.
     fn answer(&mut self, number: u32, answer: &Content, cut: Cut) -> Arc<str> {
         let known = self.answers.iter().find(|(other, at, _)| *other == number && *at == cut);
         if let Some((_, _, text)) = known {
@@ -131,7 +133,7 @@ fn text_of(content: &Content) -> Option<&str> {
     }
 }
 
-/// The number of turns that all answers begin with, which may be all of an answer.
+/// Returns the number of equal turns at the start of all answers, up to a whole answer.
 fn same_turns(answers: &[&[Message]]) -> usize {
     let Some((first, others)) = answers.split_first() else { return 0 };
     others.iter().fold(first.len(), |most, turns| {
@@ -139,8 +141,8 @@ fn same_turns(answers: &[&[Message]]) -> usize {
     })
 }
 
-/// Where the prompt ends in texts that all contain it: after the last speaker's mark they share, or, without
-/// marks, where they first differ; the space before an answer stays with the answer, as TRL keeps it.
+/// Returns the end of the prompt in texts that all contain it: after their last common speaker mark, or,
+/// without marks, where they first differ. The space before an answer belongs to the answer, as in TRL.
 pub(super) fn implicit_prompt(texts: &[&str]) -> usize {
     const MARK: &str = "\n\nAssistant:";
     let Some(first) = texts.first() else { return 0 };
@@ -151,7 +153,7 @@ pub(super) fn implicit_prompt(texts: &[&str]) -> usize {
     if first[..shared].ends_with(' ') { shared - 1 } else { shared }
 }
 
-/// The length in bytes of the longest prefix that all texts share and that ends between characters.
+/// Returns the length in bytes of the longest common prefix of all texts that ends between characters.
 fn shared_text(texts: &[&str]) -> usize {
     let Some((first, others)) = texts.split_first() else { return 0 };
     others.iter().fold(first.len(), |most, other| {
@@ -167,7 +169,8 @@ fn shared_text(texts: &[&str]) -> usize {
 mod tests {
     use super::*;
 
-    /// Dialogues are cut after the speaker's mark although the answers begin alike; other texts where they differ.
+    /// Dialogues are cut after the speaker's mark even if the answers begin alike; other texts where they
+    /// differ.
     #[test]
     fn implicit_prompts_are_found() {
         let cut = |left: &str, right: &str| left[..implicit_prompt(&[left, right])].to_owned();

@@ -1,5 +1,5 @@
-//! A file as JSON objects: JSON lines, objects one after the other, one JSON array or an object with a list,
-//! Parquet, Arrow; recognised by its content.
+//! Reads a file as JSON objects: JSON lines, consecutive objects, one JSON array or an object with a list,
+//! Parquet or Arrow. The format is detected from the content.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Cursor, Read};
@@ -18,22 +18,22 @@ use super::parquet_rows::ParquetRows;
 use super::tables::table;
 use crate::error::{Error, Result};
 
-/// A record with its number: the line it begins on, or its row in a Parquet or Arrow file.
+/// A record with its number: its first line, or its row in a Parquet or Arrow file.
 pub type Numbered = (u64, Map<String, Value>);
 
-/// A record with its number, and its columns that hold no finite number.
+/// A record with its number and its columns that hold NaN or infinite numbers.
 pub(super) type Parsed = (Numbered, Vec<NotFinite>);
 
-/// The bytes that are read to recognise the form of a text.
+/// The number of bytes read to detect the format of a text.
 const HEAD: usize = 1 << 16;
 
 /// The records of a file.
 ///
-/// An [`Error::Line`] concerns one record unless the iteration ends with it.
+/// An [`Error::Line`] is about one record, unless the iteration ends with it.
 pub struct Records {
     path: PathBuf,
     form: Form,
-    /// Records of the last line that was read, where it holds several.
+    /// The remaining records of the last line read, if it holds several.
     waiting: VecDeque<Parsed>,
     not_finite: Vec<NotFinite>,
 }
@@ -47,19 +47,19 @@ enum Form {
 }
 
 impl Records {
-    /// Opens a file; no record may be longer than [`MAX_LINE`].
+    /// Opens a file; a record may have at most [`MAX_LINE`] bytes.
     ///
     /// # Errors
-    /// A file that cannot be opened, and one that holds no records pcrm can read: an archive, a table,
+    /// Fails if the file cannot be opened or holds no records that pcrm can read: an archive, a table,
     /// several lists, a damaged Parquet file.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, MAX_LINE)
     }
 
-    /// Opens a file; no record may be longer than `limit` bytes.
+    /// Opens a file; a record may have at most `limit` bytes.
     ///
     /// # Errors
-    /// As [`Records::open`].
+    /// Fails in the same cases as [`Records::open`].
     pub fn open_with(path: &Path, limit: usize) -> Result<Self> {
         let form = match container::open(path)? {
             Container::Parquet(file) => Form::Parquet(ParquetRows::open(path, file, limit)?),
@@ -69,7 +69,7 @@ impl Records {
         Ok(Self { path: path.to_path_buf(), form, waiting: VecDeque::new(), not_finite: Vec::new() })
     }
 
-    /// The columns of the record that came last whose value is NaN or infinite: the record has null for it.
+    /// Returns the columns of the last record whose value is NaN or infinite; the record has null there.
     pub(super) fn not_finite(&self) -> &[NotFinite] {
         &self.not_finite
     }
@@ -89,7 +89,7 @@ impl Records {
             Ok(records) => {
                 let numbered = records.into_iter().map(|(record, found)| ((number, record), found));
                 self.waiting.extend(numbered);
-                // A line that parses holds one record at least.
+                // A line that parses holds at least one record.
                 let empty = || ((number, Map::new()), Vec::new());
                 Ok(self.waiting.pop_front().unwrap_or_else(empty))
             }
@@ -98,7 +98,7 @@ impl Records {
     }
 }
 
-/// The form of a text, recognised by its beginning.
+/// Detects the format of a text from its beginning.
 fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Result<Form> {
     let mut head = container::head(&mut reader, HEAD).map_err(|error| Error::file(path, error))?;
     if let Some(at) = list_begins(&head).map_err(|message| Error::file(path, message))? {
@@ -116,8 +116,8 @@ fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Resul
         Layout::Spread => Ok(Form::Spread(Objects::of(path.to_path_buf(), reader, limit))),
         Layout::Commas => Err(Error::file(
             path,
-            "a comma behind the first object, and no bracket before it; expected JSON lines, without commas, or one \
-             array in [ ]",
+            "a comma after the first object and no bracket before it; expected JSON lines without commas, or \
+             one array in [ ]",
         )),
     }
 }
@@ -136,9 +136,9 @@ impl Iterator for Records {
 
 type Object = (Map<String, Value>, Vec<NotFinite>);
 
-/// The objects of a line: one, or several where lines were glued together.
+/// Parses the objects of a line: one, or several if lines were joined without a line break.
 fn parse(text: &str) -> Result<Vec<Object>, String> {
-    // Files that were joined keep their byte order marks.
+    // Concatenated files keep their byte order marks.
     let text = text.trim_start_matches('\u{feff}');
     let error = match not_finite::parse(text) {
         Ok((Value::Object(record), found)) => return Ok(vec![(record, found)]),
@@ -148,22 +148,22 @@ fn parse(text: &str) -> Result<Vec<Object>, String> {
     if let Some(glued) = glued(text) {
         return Ok(glued);
     }
-    // The error's own line counts within the record, which misleads beside the file's.
+    // The parser counts lines within the record, which would mislead beside the file's line number.
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or(&said);
     let hint = match text.trim() {
         "{" => format!(
-            "; expected one JSON object a line, one array, or an object with a list under {}",
+            "; expected one JSON object per line, one array, or an object with a list under {}",
             LIST_KEYS.join(", ")
         ),
-        text if text.starts_with("{'") => "; single quotes are Python's way to print, not JSON".to_owned(),
-        text if text.ends_with("},") => "; expected no comma behind the object".to_owned(),
+        text if text.starts_with("{'") => "; single quotes are Python syntax, not JSON".to_owned(),
+        text if text.ends_with("},") => "; expected no comma after the object".to_owned(),
         _ => String::new(),
     };
     Err(format!("broken JSON: {said} (column {}){hint}", error.column()))
 }
 
-/// The objects of a text that is several objects behind each other.
+/// Parses a text of several consecutive objects.
 fn glued(text: &str) -> Option<Vec<Object>> {
     let (text, _) = not_finite::nulled(text);
     let mut objects = Vec::new();

@@ -1,6 +1,7 @@
-//! Contents as the texts that are tokenised, by TRL's rules.
+//! Renders content to the texts that are tokenised, by TRL's rules.
 //!
-//! Plain text ends with the EOS, added where it is missing; a conversation is what the chat template writes.
+//! Plain text ends with the EOS, which is added if missing; a conversation ends as the chat template writes
+//! it.
 
 use super::conversation::{Content, Message};
 use crate::error::{Error, Result};
@@ -9,9 +10,9 @@ use crate::text::Tokenizer;
 /// One sequence, ready for the tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// The whole text: prompt, answer, and what ends it.
+    /// The whole text: the prompt, the answer and its end.
     pub text: String,
-    /// True if a chat template wrote it, special tokens included.
+    /// True if a chat template wrote the text, including special tokens.
     pub by_template: bool,
 }
 
@@ -19,25 +20,25 @@ impl Rendered {
     /// Returns the token ids.
     ///
     /// # Errors
-    /// A text that the tokenizer refuses.
+    /// Fails if the tokenizer refuses the text.
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         if self.by_template { tokenizer.encode_rendered(&self.text) } else { tokenizer.encode(&self.text) }
     }
 }
 
-/// Renders one sequence: a prompt, if there is one, and what follows it.
+/// Renders one sequence: an optional prompt and the text that follows it.
 ///
 /// # Errors
-/// Text where the tokenizer has no EOS, conversations where it has no chat template, one of the two beside the
-/// other, and what the template refuses.
+/// Fails if the tokenizer has no EOS for text or no chat template for conversations, if text and conversation
+/// are mixed, or if the template refuses the conversation.
 pub fn render(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -> Result<Rendered> {
     match (prompt, text) {
         (None | Some(Content::Text(_)), Content::Text(answer)) => {
             let Some(eos) = tokenizer.eos() else {
                 return Err(Error::Tokenizer(
-                    "no EOS token is known, so no token of a plain text can carry its score; expected \"eos_token\" \
-                     in tokenizer_config.json or \"eos_token_id\" in config.json (or conversations and a chat \
-                     template)"
+                    "no EOS token is known, so no token of a plain text can carry its score; expected \
+                     \"eos_token\" in tokenizer_config.json or \"eos_token_id\" in config.json (or \
+                     conversations and a chat template)"
                         .to_owned(),
                 ));
             };

@@ -1,4 +1,4 @@
-//! The result of reading data files: how many records were kept, and why the others were not.
+//! The result of reading data files: the number of records kept, and the reasons why others were not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,12 @@ use serde::{Serialize, Serializer};
 use super::schema::Schema;
 use super::survey::Finding;
 
-/// The place of a record.
+/// The file and line of a record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The file.
     pub file: Arc<Path>,
-    /// Its line, from 1.
+    /// The line, from 1.
     pub line: u64,
 }
 
@@ -34,43 +34,42 @@ impl Serialize for Origin {
 /// The treatment of a record that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strictness {
-    /// Leave it out, count it and name it in the report.
+    /// Leave it out, count it and list it in the report.
     #[default]
     Skip,
     /// Fail with its file and line.
     Refuse,
 }
 
-/// Why a record cannot be used.
+/// The reason why a record cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ProblemKind {
     /// Broken JSON, missing keys, wrong types, or another schema than the file's.
     Malformed,
-    /// The file says that neither answer is better: a margin of 0, or equal scores.
+    /// Neither answer is better in the file: a margin of 0, or equal scores.
     Tie,
-    /// Two answers of a set that rank the same, while others of the set do not: the set is used without the
-    /// pair.
+    /// Two answers that rank the same in a set with other comparisons; the set is used without the pair.
     TieInSet,
     /// Both answers are the same.
     Identical,
-    /// Fewer than two answers that people ranked.
+    /// Fewer than two answers ranked by people.
     Unranked,
-    /// An answer that says nothing.
+    /// A blank answer.
     EmptyAnswer,
-    /// Well-formed, but asking for what is not supported (tools, images).
+    /// A well-formed record that needs an unsupported feature (tools, images).
     Unsupported,
 }
 
 impl ProblemKind {
-    /// Returns true if a record that is left out for it is lost: ties within a set and records that rank
-    /// nothing are not.
+    /// Returns true if a record left out for this reason is lost; ties within a set and unranked records are
+    /// not.
     fn is_loss(self) -> bool {
         !matches!(self, Self::TieInSet | Self::Unranked)
     }
 
-    /// Returns true if [`Strictness::Refuse`] refuses it: a ranked set may hold ties.
+    /// Returns true if [`Strictness::Refuse`] refuses it; ties in a ranked set are allowed.
     pub(super) fn is_refused(self) -> bool {
         self != Self::TieInSet
     }
@@ -93,11 +92,11 @@ impl fmt::Display for ProblemKind {
 /// A record that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Why.
+    /// The reason.
     pub kind: ProblemKind,
-    /// Its place.
+    /// The file and line of the record.
     pub origin: Origin,
-    /// The fault, and what was expected.
+    /// The fault and the expected content.
     pub message: String,
 }
 
@@ -107,15 +106,15 @@ pub struct FileReport {
     /// The file.
     #[serde(serialize_with = "as_text")]
     pub file: Arc<Path>,
-    /// The schema of its records; none if no record has a known one.
+    /// The schema of its records; `None` if no record has a known one.
     pub schema: Option<Schema>,
-    /// The records it has.
+    /// The number of records.
     pub rows: usize,
-    /// The rows that were kept: records, or pairs made of them.
+    /// The number of rows kept: records, or pairs made from them.
     pub kept: usize,
     /// The records that were not kept, by reason.
     pub left_out: BTreeMap<ProblemKind, LeftOut>,
-    /// Columns that hold something and that nothing is read from.
+    /// Columns that are not empty and not read.
     pub unread: Vec<String>,
 }
 
@@ -123,27 +122,27 @@ fn as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(&path.display())
 }
 
-/// The records of a file that were not kept for one reason.
+/// The records of a file left out for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// Their number.
+    /// The number of records.
     pub count: usize,
-    /// The line of the first.
+    /// The line of the first record.
     pub first_line: u64,
-    /// The fault of the first, and what was expected.
+    /// The fault in the first record and the expected content.
     pub first_message: String,
 }
 
-/// The records of all files that were not kept for one reason.
+/// The records of all files left out for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// Why.
+    /// The reason.
     pub kind: ProblemKind,
-    /// Their number.
+    /// The number of records.
     pub count: usize,
-    /// The place of the first.
+    /// The file and line of the first record.
     pub first: Origin,
-    /// The fault of the first, and what was expected.
+    /// The fault in the first record and the expected content.
     pub message: String,
 }
 
@@ -160,31 +159,31 @@ impl fmt::Display for Reason {
 pub struct Report {
     /// The schema of the records, if all files agree.
     pub schema: Option<Schema>,
-    /// The records there are.
+    /// The number of records.
     pub rows: usize,
-    /// The rows that were kept: records, or pairs made of them.
+    /// The number of rows kept: records, or pairs made from them.
     pub kept: usize,
-    /// The first few records that were not kept, for each reason.
+    /// The first few records left out, for each reason.
     pub problems: Vec<Problem>,
-    /// The same, file by file.
+    /// The same counts for each file.
     pub files: Vec<FileReport>,
-    /// Findings about the records that were kept: each is printed with the report.
+    /// Findings about the records kept, printed with the report.
     pub findings: Vec<Finding>,
 }
 
-/// The number of problems of one kind that are kept in full.
+/// The number of problems of each kind that are kept in full.
 const FIRST_FEW: usize = 5;
 
-/// Beyond this share of records or pairs, leaving them out is worth a warning.
+/// The share of records or pairs left out above which a warning is issued.
 pub const MANY_LEFT_OUT: f64 = 0.02;
 
 impl Report {
-    /// Returns the number of records that were not kept, by reason.
+    /// Returns the number of records left out, by reason.
     pub fn counts(&self) -> BTreeMap<ProblemKind, usize> {
         self.left_out().into_iter().map(|reason| (reason.kind, reason.count)).collect()
     }
 
-    /// Returns the records that were not kept, by reason, with the first of each.
+    /// Returns the reasons why records were left out, each with its first record.
     pub fn left_out(&self) -> Vec<Reason> {
         let mut reasons: BTreeMap<ProblemKind, Reason> = BTreeMap::new();
         for file in &self.files {
@@ -197,16 +196,16 @@ impl Report {
         reasons.into_values().collect()
     }
 
-    /// Returns the share of the records that were left out, from 0 to 1. Ranked sets are used without their
-    /// ties, and a record that ranks nothing has nothing to lose: neither counts.
+    /// Returns the share of the records that were left out, from 0 to 1. Ties in ranked sets and unranked
+    /// records do not count.
     pub fn share_left_out(&self) -> f64 {
         let counted = |reason: &Reason| reason.kind.is_loss().then_some(reason.count);
         let count: usize = self.left_out().iter().filter_map(counted).sum();
         if self.rows == 0 { 0.0 } else { (count as f64 / self.rows as f64).min(1.0) }
     }
 
-    /// Returns a sentence about the records that were left out, with the reasons, where they are more than
-    /// [`MANY_LEFT_OUT`] of all: `12 % of the records are left out: 5 malformed (first: a.jsonl:3: ..)`.
+    /// Returns a sentence about the records left out, with the reasons, if they exceed [`MANY_LEFT_OUT`] of
+    /// all: `12 % of the records are left out: 5 malformed (first: a.jsonl:3: ..)`.
     pub fn shortfall(&self) -> Option<String> {
         let share = self.share_left_out();
         (share > MANY_LEFT_OUT).then(|| {
@@ -216,7 +215,7 @@ impl Report {
         })
     }
 
-    /// Takes note of a record of the last file that is not kept.
+    /// Counts a record of the last file that is left out.
     pub(super) fn add(&mut self, problem: Problem) {
         if let Some(file) = self.files.last_mut() {
             file.left_out.entry(problem.kind).and_modify(|left_out| left_out.count += 1).or_insert_with(
@@ -232,7 +231,7 @@ impl Report {
         }
     }
 
-    /// Sums the files up.
+    /// Sums the counts of all files.
     pub(super) fn finish(&mut self) {
         self.rows = self.files.iter().map(|file| file.rows).sum();
         self.kept = self.files.iter().map(|file| file.kept).sum();
@@ -243,7 +242,7 @@ impl Report {
 }
 
 impl FileReport {
-    /// Nothing is known of the file yet.
+    /// Creates an empty report of a file.
     pub(super) fn new(file: Arc<Path>) -> Self {
         Self { file, schema: None, rows: 0, kept: 0, left_out: BTreeMap::new(), unread: Vec::new() }
     }
@@ -287,10 +286,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// The number of unread columns that a report names.
+/// The maximum number of unread columns named in a report.
 const NAMED: usize = 8;
 
-/// A message that fits a line of a report.
+/// Shortens a message to fit a line of a report.
 fn in_a_line(message: &str) -> String {
     const LONGEST: usize = 240;
     let message = message.replace('\n', " ");

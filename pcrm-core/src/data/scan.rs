@@ -1,9 +1,9 @@
-//! A position in JSON text: inside a string or not, and how many brackets deep.
+//! Tracks the position in JSON text: string or not, and the depth of brackets.
 
-/// The position of a scan that is fed byte by byte.
+/// The state of a scan that is fed byte by byte.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Brackets that are open.
+    /// The number of open brackets.
     pub depth: usize,
     /// True if the next byte is inside a string.
     pub in_string: bool,
@@ -11,12 +11,12 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// A position inside of so many brackets.
+    /// Returns a position inside `depth` brackets.
     pub(super) fn at_depth(depth: usize) -> Self {
         Self { depth, ..Self::default() }
     }
 
-    /// Takes the next byte.
+    /// Processes the next byte.
     pub(super) fn feed(&mut self, byte: u8) {
         if self.in_string {
             match byte {

@@ -1,9 +1,9 @@
-//! Files that hold no records pcrm can read, recognised by their first bytes, each with the way out.
+//! Detects files without readable records from their first bytes, with advice on how to convert them.
 
-/// The number of bytes that [`foreign`] looks at.
+/// The number of leading bytes that [`foreign`] examines.
 pub(super) const LENGTH: usize = 512;
 
-/// The place of the bytes, the bytes, the kind of file, and the way out.
+/// The offset of the bytes, the bytes, the kind of file, and the advice.
 type Signature = (usize, &'static [u8], &'static str, &'static str);
 
 const UNPACK: &str = "unpack it, and name the files in it";
@@ -46,7 +46,7 @@ const SIGNATURES: &[Signature] = &[
     ),
 ];
 
-/// Says what a file is that holds no records, by its first bytes, and what to do; `None` where they may be
+/// Describes a file that holds no records, from its first bytes, with advice; returns `None` if it may hold
 /// records.
 pub(super) fn foreign(head: &[u8]) -> Option<String> {
     if let Some(archive) = zip_of(head) {
@@ -59,15 +59,15 @@ pub(super) fn foreign(head: &[u8]) -> Option<String> {
     }
     if let Some(page) = page(head) {
         return Some(format!(
-            "{page}, not data: a download may have answered with it; fetch the file again and look at what arrives"
+            "{page}, not data: the download may have failed; fetch the file again and check its content"
         ));
     }
     encoding(head)
         .map(|encoding| format!("{encoding}; expected UTF-8"))
-        .or_else(|| is_binary(head).then(|| format!("a binary file of no known format; {NO_DATA}")))
+        .or_else(|| is_binary(head).then(|| format!("a binary file of unknown format; {NO_DATA}")))
 }
 
-/// Names what programs keep in zip archives under names of their own.
+/// Names program formats that are zip archives.
 fn zip_of(head: &[u8]) -> Option<&'static str> {
     let holds = |name: &str| head.windows(name.len()).any(|window| window == name.as_bytes());
     if !head.starts_with(b"PK\x03\x04") {
@@ -91,7 +91,7 @@ fn page(head: &[u8]) -> Option<&'static str> {
     (begins("<?xml") || begins("<error>")).then_some("an XML document")
 }
 
-/// Other encodings than UTF-8, by their byte order marks or by the zeros beside ASCII letters.
+/// Detects encodings other than UTF-8 from their byte order marks or from zeros beside ASCII letters.
 fn encoding(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(&[0xff, 0xfe, 0, 0]) || head.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Some("text in UTF-32 (by its byte order mark)");
@@ -107,7 +107,7 @@ fn encoding(head: &[u8]) -> Option<&'static str> {
     one_sided.then_some("text in UTF-16 (every other byte is zero)")
 }
 
-/// Returns true if many of the bytes are control characters, which text does not have.
+/// Returns true if many of the bytes are control characters, which text does not contain.
 fn is_binary(head: &[u8]) -> bool {
     let control = |byte: &&u8| **byte < 0x20 && !matches!(**byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b);
     let count = head.iter().filter(control).count();
@@ -118,7 +118,7 @@ fn is_binary(head: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: foreign files are named for what they are, with what to do.
+    /// Protects: files without records are named by their format, with advice.
     #[test]
     fn foreign_files_are_named() {
         let tar = [vec![b'x'; 257], b"ustar\x0000".to_vec()].concat();
@@ -138,7 +138,7 @@ mod tests {
             (b"<?xml version='1.0'?><Error>", "an XML document"),
             (b"\xff\xfe{\0", "text in UTF-16 (by its byte order mark); expected UTF-8"),
             (&wide, "text in UTF-16 (every other byte is zero)"),
-            (b"\0\x01\x02\x03\x04\x05\x06{}", "a binary file of no known format"),
+            (b"\0\x01\x02\x03\x04\x05\x06{}", "a binary file of unknown format"),
         ] {
             let said = foreign(head).unwrap_or_default();
             assert!(said.starts_with(expected), "{said}");

@@ -1,4 +1,4 @@
-//! Splitting data by prompt, so that no prompt is on both sides.
+//! Splits data by prompt, so that no prompt is on both sides.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,29 +9,28 @@ use super::prompt_id::{PromptId, prompt_of};
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
-/// The sides of a split.
+/// The two sides of a split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// Places of the sets to train on, as they were given.
+    /// Indices of the training sets.
     pub train: Vec<usize>,
-    /// Places of the sets that are held out.
+    /// Indices of the held-out sets.
     pub held_out: Vec<usize>,
-    /// Prompts there are.
+    /// The number of prompts.
     pub prompts: usize,
-    /// Prompts that are held out.
+    /// The number of held-out prompts.
     pub held_out_prompts: usize,
 }
 
-/// Splits sets by prompt: of all prompts, the share `fraction` (one at least) is held out, whichever schemas
-/// they are written in. The seed and the prompts alone decide which, not the order of the records.
+/// Splits sets by prompt: holds out the share `fraction` of all prompts, at least one, regardless of their
+/// schemas. The choice depends on the seed and the prompts only, not on the order of the records.
 ///
-/// Prompts of one record stay together, and with them every record that has one of them: the prompts of an
-/// OpenAssistant tree, and sets of answers that were made of it. Such groups may take the share beyond
-/// `fraction`.
+/// Prompts of one record stay together with every record that has one of them: for example the prompts of an
+/// OpenAssistant tree and the sets of answers made from it. Such groups may make the share exceed `fraction`.
 ///
 /// # Errors
-/// A fraction that is not between 0 and 1, fewer than two groups of prompts, and records whose prompts are
-/// not marked.
+/// Fails if the fraction is not between 0 and 1, if there are fewer than two groups of prompts, or if a
+/// record does not mark where its prompt ends.
 pub fn split_by_prompt(sets: &[SourceSet], fraction: f64, seed: u64) -> Result<Split> {
     if !(fraction > 0.0 && fraction < 1.0) {
         return Err(Error::invalid("fraction", format!("{fraction}; expected a share between 0 and 1")));
@@ -40,15 +39,16 @@ pub fn split_by_prompt(sets: &[SourceSet], fraction: f64, seed: u64) -> Result<S
     let groups = groups(sets, &ids);
     if groups.len() < 2 {
         let message = match ids.iter().collect::<HashSet<_>>().len() {
-            0 | 1 => "all pairs have the same prompt; expected two prompts at least",
+            0 | 1 => "all pairs have the same prompt; expected at least two prompts",
             _ => {
-                "all prompts are in one record, or in records that share prompts; expected two groups at least"
+                "all prompts are in one record, or in records that share prompts; expected at least two \
+                 groups"
             }
         };
         return Err(Error::invalid("data", message));
     }
     let drawn = |id: &PromptId| Sha256::digest(format!("{seed}\0{id}").as_bytes()).to_vec();
-    // A group is drawn as its first prompt in the order that the seed gives.
+    // Groups are drawn in the order of their first prompts, which the seed determines.
     let mut drawn: Vec<(Vec<u8>, Vec<PromptId>)> =
         groups.into_iter().map(|group| (group.iter().map(drawn).min().unwrap_or_default(), group)).collect();
     drawn.sort();
@@ -65,7 +65,7 @@ pub fn split_by_prompt(sets: &[SourceSet], fraction: f64, seed: u64) -> Result<S
     Ok(Split { train, held_out, prompts, held_out_prompts: held.len() })
 }
 
-/// Prompts that stay together, group by group.
+/// Groups the prompts that must stay together.
 fn groups(sets: &[SourceSet], ids: &[PromptId]) -> Vec<Vec<PromptId>> {
     let mut places: HashMap<PromptId, usize> = HashMap::new();
     let mut prompts: Vec<PromptId> = Vec::new();
@@ -88,7 +88,7 @@ fn groups(sets: &[SourceSet], ids: &[PromptId]) -> Vec<Vec<PromptId>> {
     groups.into_values().collect()
 }
 
-/// The place that a group is known by; the way there gets shorter.
+/// Returns the representative of a group, and shortens the path to it.
 fn top(above: &mut [usize], mut place: usize) -> usize {
     while above[place] != place {
         above[place] = above[above[place]];
@@ -103,15 +103,16 @@ fn id_of(SourceSet { set, schema, .. }: &SourceSet) -> Result<PromptId> {
         |message: String| Error::Line { path: origin.file.to_path_buf(), line: origin.line, message };
     if *schema == Schema::OasstMessages {
         return Err(unmarked(
-            "OpenAssistant messages are apart from their answers; expected pairs, as `pcrm data convert` makes of them"
+            "OpenAssistant messages are not grouped with their answers; expected pairs, as written by `pcrm \
+             data convert`"
                 .to_owned(),
         ));
     }
     match prompt_of(prompt.as_ref(), &answers.iter().collect::<Vec<_>>()) {
         Ok(_) => Ok(PromptId::of(set)),
-        Err(message) => Err(unmarked(format!(
-            "{message}, so it cannot be kept on one side; expected a column for the prompt"
-        ))),
+        Err(message) => {
+            Err(unmarked(format!("{message}, so it cannot be kept on one side; expected a prompt column")))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Texts that are tables, which pcrm does not read: values between commas or tabs, and YAML.
+//! Detects tables, which pcrm does not read: CSV, TSV and YAML.
 
-/// Says what a text is whose head is no JSON, and what to do; `None` where it may be JSON.
+/// Describes a text that is not JSON and how to convert it; returns `None` if it may be JSON.
 pub(super) fn table(head: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
@@ -11,7 +11,7 @@ pub(super) fn table(head: &[u8]) -> Option<String> {
     }
     for (separator, name, pandas) in [
         (',', "CSV", ""),
-        ('\t', "TSV (columns between tabs)", ", sep='\\t'"),
+        ('\t', "TSV (tab-separated columns)", ", sep='\\t'"),
         (';', "CSV with semicolons", ", sep=';'"),
     ] {
         let columns: Vec<&str> =
@@ -19,7 +19,8 @@ pub(super) fn table(head: &[u8]) -> Option<String> {
         if columns.len() > 1 && columns.iter().all(|column| is_name(column)) {
             return Some(format!(
                 "{name}, with the columns {}; expected JSON lines, JSON or Parquet: with Python's pandas, \
-                 read_csv(\"in\"{pandas}).to_json(\"out.jsonl\", orient=\"records\", lines=True) writes JSON lines",
+                 read_csv(\"in\"{pandas}).to_json(\"out.jsonl\", orient=\"records\", lines=True) writes JSON \
+                 lines",
                 columns.join(", ")
             ));
         }
@@ -28,7 +29,7 @@ pub(super) fn table(head: &[u8]) -> Option<String> {
     yaml.then(|| "YAML; expected JSON lines, JSON or Parquet".to_owned())
 }
 
-/// Returns true if a table may name a column so.
+/// Returns true if a table could have a column with this name.
 fn is_name(column: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ' | '.' | '/');
     !column.is_empty() && column.len() <= 64 && column.split(' ').count() <= 4 && column.chars().all(plain)
@@ -38,7 +39,8 @@ fn is_name(column: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: tables are named with their columns and a way to JSON lines; prose and JSON are no tables.
+    /// Protects: tables are named with their columns and the conversion to JSON lines; prose and JSON are not
+    /// tables.
     #[test]
     fn tables_are_named() {
         for (text, expected) in [
@@ -46,7 +48,7 @@ mod tests {
             ("\"prompt\",\"chosen\"\n\"q, r\",a\n", "CSV, with the columns prompt, chosen;"),
             (
                 "prompt\tchosen\trejected\r\nq\ta\tb\r\n",
-                "TSV (columns between tabs), with the columns prompt",
+                "TSV (tab-separated columns), with the columns prompt",
             ),
             ("prompt;chosen\nq;a\n", "CSV with semicolons, with the columns prompt, chosen;"),
             ("- prompt: q\n  chosen: a\n", "YAML;"),

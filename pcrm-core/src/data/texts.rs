@@ -1,4 +1,4 @@
-//! Rows to score: pairs, and single texts.
+//! Rows to score: pairs and single texts.
 
 use std::path::PathBuf;
 
@@ -14,34 +14,34 @@ use super::schema::{Schema, completion_key};
 use super::survey::Finding;
 use crate::error::Result;
 
-/// A record to be scored.
+/// A record to score.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Row {
     /// Two answers: a set with one comparison.
     Pair(AnswerSet),
     /// One text.
     Single {
-        /// Its place.
+        /// The file and line of the record.
         origin: Origin,
-        /// The prompt; none if the text contains it.
+        /// The prompt; `None` if the text contains it.
         prompt: Option<Content>,
-        /// The text, or the answer.
+        /// The text or the answer.
         text: Content,
     },
     /// A record that cannot be scored.
     LeftOut {
-        /// The record's place.
+        /// The file and line of the record.
         origin: Origin,
-        /// The fault, and what was expected.
+        /// The fault and the expected content.
         reason: String,
     },
 }
 
-/// A record to be scored, with the JSON object that it was read from.
+/// A record to score, with the JSON object it was read from.
 pub type SourceRow = (Row, Map<String, Value>);
 
 impl Row {
-    /// Returns the place of the record.
+    /// Returns the file and line of the record.
     pub fn origin(&self) -> &Origin {
         match self {
             Self::Pair(pair) => &pair.origin,
@@ -50,18 +50,18 @@ impl Row {
     }
 }
 
-/// Reads records to be scored, each with its JSON object, so that output can carry the object through.
+/// Reads records to score, each with its JSON object, which output can include.
 ///
-/// Ties and identical answers are kept: they can be scored. A record that cannot be scored is a
-/// [`Row::LeftOut`], so that rows match records one to one; its object is empty where it could not be read.
+/// Ties and identical answers are kept, because they can be scored. A record that cannot be scored becomes a
+/// [`Row::LeftOut`], so that rows match records one to one; its object is empty if it could not be read.
 ///
 /// # Errors
-/// As [`load_preferences`](super::preference::load_preferences).
+/// Fails in the same cases as [`load_preferences`](super::preference::load_preferences).
 pub fn load_rows(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<SourceRow>, Report)> {
     load(paths, &options.into(), &mut Rows::default())
 }
 
-/// Reads rows; holds the object of a record that was refused until its placeholder takes it.
+/// Reader of rows; holds the object of a refused record until its placeholder takes it.
 #[derive(Default)]
 struct Rows {
     refused: Option<Map<String, Value>>,
@@ -102,7 +102,7 @@ impl Reader for Rows {
 fn read_row(schema: Schema, record: &Record, origin: Origin) -> Result<Row, Refusal> {
     if schema.is_many() {
         let message = format!(
-            "{schema}: more answers than two a record; expected pairs, as `pcrm data convert` writes"
+            "{schema}: more than two answers per record; expected pairs, as written by `pcrm data convert`"
         );
         return Err((ProblemKind::Unsupported, message));
     }
@@ -145,7 +145,7 @@ mod tests {
         load_rows(&[file.path().to_path_buf()], strictness)
     }
 
-    /// Scoring needs no preference: ties and identical answers are rows, and each keeps its own object.
+    /// Scoring needs no preference: ties and identical answers are rows, and each keeps its object.
     #[test]
     fn pairs_without_a_preference_can_be_scored() {
         let line = r#"{"prompt": "q", "chosen": "a", "rejected": "a", "margin": 0, "id": 7}"#;
@@ -170,7 +170,7 @@ mod tests {
         assert!(matches!(&chat[0].0, Row::Single { prompt: Some(Content::Messages(_)), .. }));
     }
 
-    /// Protects: another shape in the middle of a file is left out with its reason, not guessed at.
+    /// Protects: a record of another layout in the middle of a file is left out with its reason.
     #[test]
     fn mixed_files_are_told() {
         let lines = [r#"{"text": "a"}"#, r#"{"prompt": "q", "response": "a"}"#, r#"{"text": " "}"#];

@@ -1,4 +1,4 @@
-//! A pair as turns, and the forms in which other projects write turns.
+//! Pairs as turns, and the formats in which other projects write turns.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::conversation::Message;
 const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
 
-/// A pair whose prompt ends where its answers part.
+/// A pair whose prompt ends where its answers differ.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turns {
     pub prompt: Vec<Message>,
@@ -16,14 +16,14 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Moves the turns that both answers begin with to the prompt; each answer keeps one at least.
+    /// Moves the common leading turns of both answers to the prompt; each answer keeps at least one.
     pub(super) fn apart(mut prompt: Vec<Message>, chosen: &[Message], rejected: &[Message]) -> Self {
         let shared = shared_turns(&[chosen, rejected]);
         prompt.extend_from_slice(&chosen[..shared]);
         Self { prompt, chosen: chosen[shared..].to_vec(), rejected: rejected[shared..].to_vec() }
     }
 
-    /// The one message of each answer.
+    /// Returns the single message of each answer.
     fn answers(&self) -> Result<[&Message; 2], String> {
         match (&self.chosen[..], &self.rejected[..]) {
             ([chosen], [rejected]) => Ok([chosen, rejected]),
@@ -31,7 +31,7 @@ impl Turns {
         }
     }
 
-    /// The system's text, if the prompt begins with it, and the turns behind it.
+    /// Returns the system text if the prompt begins with one, and the turns after it.
     fn system(&self) -> (Option<&str>, &[Message]) {
         match self.prompt.split_first() {
             Some((first, rest)) if first.role == "system" => (Some(&first.content), rest),
@@ -39,7 +39,7 @@ impl Turns {
         }
     }
 
-    /// LLaMA-Factory's alpaca form.
+    /// Returns the pair in LLaMA-Factory's alpaca format.
     pub(super) fn alpaca(&self) -> Result<Value, String> {
         let (system, turns) = self.system();
         let Some((asked, before)) = turns.split_last() else {
@@ -48,7 +48,7 @@ impl Turns {
         let roles =
             |turn: &[Message]| turn.len() == 2 && turn[0].role == "user" && turn[1].role == "assistant";
         if asked.role != "user" || !before.chunks(2).all(roles) {
-            return Err("the prompt's turns are not user and assistant by turns; expected that".to_owned());
+            return Err("the prompt's turns do not alternate; expected user and assistant in turn".to_owned());
         }
         let [chosen, rejected] = self.answers()?;
         if chosen.role != "assistant" || rejected.role != "assistant" {
@@ -68,7 +68,7 @@ impl Turns {
         Ok(record)
     }
 
-    /// LLaMA-Factory's sharegpt form.
+    /// Returns the pair in LLaMA-Factory's sharegpt format.
     pub(super) fn sharegpt(&self) -> Result<Value, String> {
         let (system, turns) = self.system();
         if turns.is_empty() {
@@ -93,7 +93,7 @@ impl Turns {
     }
 }
 
-/// The number of turns that all answers begin with; each answer keeps one at least.
+/// Returns the number of equal leading turns of all answers; each answer keeps at least one.
 pub(super) fn shared_turns(answers: &[&[Message]]) -> usize {
     let Some((first, others)) = answers.split_first() else { return 0 };
     others.iter().fold(first.len().saturating_sub(1), |most, turns| {
@@ -102,10 +102,10 @@ pub(super) fn shared_turns(answers: &[&[Message]]) -> usize {
     })
 }
 
-/// The turns of an HH dialogue.
+/// Parses the turns of an HH dialogue.
 ///
 /// # Errors
-/// A text that does not begin with a speaker's mark.
+/// Fails if the text does not begin with a speaker's mark.
 pub(super) fn dialogue(text: &str) -> Result<Vec<Message>, String> {
     let mut rest = text;
     let mut turns = Vec::new();
@@ -114,8 +114,9 @@ pub(super) fn dialogue(text: &str) -> Result<Vec<Message>, String> {
             (Some(said), _) => ("user", said),
             (_, Some(said)) => ("assistant", said),
             _ => {
-                return Err("a text without a prompt of its own; expected \"\\n\\nHuman: ..\" at its start"
-                    .to_owned());
+                return Err(
+                    "a text without a separate prompt; expected \"\\n\\nHuman: ..\" at its start".to_owned()
+                );
             }
         };
         let ends = [said.find(HUMAN), said.find(ASSISTANT)].into_iter().flatten().min().unwrap_or(said.len());
@@ -126,10 +127,10 @@ pub(super) fn dialogue(text: &str) -> Result<Vec<Message>, String> {
     Ok(turns)
 }
 
-/// Turns as an HH dialogue.
+/// Writes turns as an HH dialogue.
 ///
 /// # Errors
-/// A role that dialogues do not have, and a text that holds a speaker's mark.
+/// Fails if a role does not exist in dialogues or a text contains a speaker's mark.
 pub(super) fn to_dialogue<'a>(turns: impl Iterator<Item = &'a Message>) -> Result<String, String> {
     let mut text = String::new();
     for turn in turns {
@@ -137,11 +138,11 @@ pub(super) fn to_dialogue<'a>(turns: impl Iterator<Item = &'a Message>) -> Resul
             "user" => HUMAN,
             "assistant" => ASSISTANT,
             other => {
-                return Err(format!("a turn of {other:?}; HH dialogues have users and assistants alone"));
+                return Err(format!("a turn of {other:?}; HH dialogues have only users and assistants"));
             }
         };
         if turn.content.contains(HUMAN) || turn.content.contains(ASSISTANT) {
-            return Err("a turn that holds a speaker's mark".to_owned());
+            return Err("a turn that contains a speaker's mark".to_owned());
         }
         text.push_str(mark);
         text.push(' ');

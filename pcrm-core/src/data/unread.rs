@@ -1,5 +1,4 @@
-//! Columns that hold text and that nothing is read from: where answers have no prompt, one of them is likely
-//! to be it.
+//! Columns that hold text but are not read: if answers have no prompt, one of them is probably the prompt.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +11,7 @@ use super::report::Origin;
 use super::schema::Schema;
 use super::survey::{Finding, Severity, Tally};
 
-/// Words in names of columns that hold what is answered.
+/// Words in the names of columns that hold prompts.
 const PROMPT_LIKE: [&str; 26] = [
     "prompt",
     "prompts",
@@ -42,7 +41,7 @@ const PROMPT_LIKE: [&str; 26] = [
     "problem",
 ];
 
-/// Words in names of columns that are about a record and no part of it.
+/// Words in the names of columns that hold metadata.
 const ABOUT: [&str; 46] = [
     "id",
     "ids",
@@ -92,33 +91,33 @@ const ABOUT: [&str; 46] = [
     "rationale",
 ];
 
-/// The least number of words that both answers of a pair share where they contain their prompt.
+/// The minimum number of leading words that both answers of a pair share if they contain their prompt.
 const PROMPT_WORDS: usize = 3;
 
 /// Counts over the records of a file.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     rows: usize,
-    /// Rows whose answers have no prompt.
+    /// Rows with answers but no prompt.
     bare: usize,
     columns: BTreeMap<String, Column>,
-    /// Columns in the order of the file.
+    /// Columns in file order.
     order: Vec<String>,
 }
 
 #[derive(Debug, Default)]
 struct Column {
-    /// Rows where it holds text or turns.
+    /// Rows in which the column holds text or turns.
     texts: Tally,
-    /// Texts with a space in them.
+    /// Texts that contain a space.
     prose: usize,
-    /// Texts that what is read contains too.
+    /// Texts that also appear in the columns that are read.
     contained: usize,
     distinct: HashSet<u64>,
 }
 
 impl Unread {
-    /// Looks at a record under the names of its schema.
+    /// Counts the columns of a record under the names of its schema.
     pub(super) fn see(&mut self, schema: Schema, record: &Record, origin: &Origin) {
         self.rows += 1;
         let read = schema.reads(record);
@@ -156,12 +155,12 @@ impl Unread {
         }
     }
 
-    /// The columns that nothing is read from, in the order of the file.
+    /// Returns the columns that are not read, in file order.
     pub(super) fn names(&self) -> Vec<String> {
         self.order.clone()
     }
 
-    /// The columns that may be prompts, those named like one first.
+    /// Returns the columns that may be prompts; those with a prompt-like name come first.
     fn suspects(&self, like_prompts_alone: bool) -> Vec<&str> {
         let mut suspects: Vec<(bool, &str)> = Vec::new();
         for name in &self.order {
@@ -179,7 +178,7 @@ impl Unread {
         suspects.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// Says why the file is refused: its answers have no prompt, and a column may be it.
+    /// Returns the reason to refuse the file if its answers have no prompt and an unread column may hold it.
     pub(super) fn refusal(&self) -> Option<String> {
         let suspects = if 2 * self.bare > self.rows { self.suspects(false) } else { Vec::new() };
         let first = suspects.first()?;
@@ -188,25 +187,29 @@ impl Unread {
             _ => format!(" (nor are {})", suspects[1..].join(", ")),
         };
         Some(format!(
-            "the answers have no prompt, and the column {first:?} is not read{others}; if it is the prompt, say --prompt-field \
-             {first}; if the answers contain their prompts, choose the schema by name, as --schema standard_implicit"
+            "the answers have no prompt, and the column {first:?} is not read{others}; if it is the prompt, \
+             pass --prompt-field {first}; if the answers contain their prompts, choose the schema with \
+             --schema standard_implicit"
         ))
     }
 
-    /// Returns a finding for each column that is named like a prompt, varies and is not read.
+    /// Returns a finding for each unread column whose name is prompt-like and whose values vary.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let finding = |name: &str| {
             let column = &self.columns[name];
-            let found = format!("the column {name:?} is not read, and its texts are nowhere in what is read");
-            let advice = "If the answers depend on it, name it by --prompt-field, or by --field system=COLUMN for a system \
-                          message; else leave it out";
+            let found = format!(
+                "the column {name:?} is not read, and its texts appear in no column that is \
+                                 read"
+            );
+            let advice = "If the answers depend on it, name it with --prompt-field, or with --field \
+                          system=COLUMN for a system message; otherwise remove the column";
             Finding::new("unread_column", Severity::Warning, found, advice).tallied(&column.texts)
         };
         self.suspects(true).into_iter().map(finding).collect()
     }
 }
 
-/// Returns true if one of a name's words is among these: `user_prompt` has the words `user` and `prompt`.
+/// Returns true if a word of the name is in `words`: `user_prompt` has the words `user` and `prompt`.
 fn has_word(name: &str, words: &[&str]) -> bool {
     let name = name.to_lowercase();
     name.split(|c: char| !c.is_alphanumeric()).any(|word| words.contains(&word))
@@ -221,7 +224,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// All texts in a value.
+/// Returns all texts in a value.
 fn said(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -234,7 +237,7 @@ fn said(value: &Value) -> String {
     }
 }
 
-/// Returns true if a pair's answers have no prompt, neither in a column nor as words that both begin with.
+/// Returns true if a pair's answers have no prompt, neither in a column nor as a common beginning.
 fn is_bare(schema: Schema, record: &Record) -> bool {
     let (chosen, rejected) = match schema {
         Schema::StandardImplicit | Schema::ConversationalImplicit => ("chosen", "rejected"),

@@ -1,4 +1,4 @@
-//! Completions as they are read.
+//! Tests of reading completions.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn turn(role: &str, said: &str) -> Value {
     json!({"role": role, "content": said})
 }
 
-/// Protects: each documented form of a record gives its prompt and its completion, and nothing is unread.
+/// Protects: each documented form of a record gives its prompt and its completion, and no column is unread.
 #[test]
 fn completions_are_read_in_every_form() {
     let (asked, said) = (turns(&[("user", "q")]), turns(&[("assistant", "a")]));
@@ -62,7 +62,7 @@ fn completions_are_read_in_every_form() {
     }
 }
 
-/// Protects: of preferences the chosen answer is learned, apart from its prompt, and the report says so.
+/// Protects: the chosen answer of a preference is trained on, without its prompt, and the report notes it.
 #[test]
 fn the_chosen_answer_is_the_completion() {
     for (row, prompt, completion) in [
@@ -85,13 +85,13 @@ fn the_chosen_answer_is_the_completion() {
     }
 }
 
-/// Protects: empty completions, columns for templates and unknown shapes are refused in words, and mixed
-/// files are not guessed at.
+/// Protects: empty completions, columns for templates and unknown layouts are refused with a message, and
+/// mixed files are refused.
 #[test]
 fn unusable_records_are_refused() {
     let refused = |rows: &[Value]| read(rows).unwrap_err().to_string();
     let said = refused(&[json!({"prompt": "q", "completion": " "})]);
-    assert!(said.contains("the text to learn is empty"), "{said}");
+    assert!(said.contains("the text to train on is empty"), "{said}");
     let said = refused(&[json!({"messages": [turn("user", "q")], "tools": [{"name": "f"}]})]);
     assert!(said.contains("\"tools\" for the chat template is not supported"), "{said}");
     let said = refused(&[json!({"story": "x"})]);

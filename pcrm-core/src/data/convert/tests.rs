@@ -1,4 +1,4 @@
-//! Round trips, and what is told where nothing can come back.
+//! Round trips, and the losses reported where nothing can be restored.
 
 use std::io::Write;
 
@@ -24,7 +24,7 @@ fn converted(text: &str, to: Schema) -> Result<(Value, Vec<String>), String> {
     Ok((Value::Object(record), losses.iter().map(Loss::to_string).collect()))
 }
 
-/// There and back again: schemas of turns hold the same conversations, and other columns go along.
+/// Round trip: schemas of turns keep the same conversations, and other columns are kept.
 #[test]
 fn conversations_come_back() {
     let turn = |role: &str, said: &str| json!({"role": role, "content": said});
@@ -46,7 +46,7 @@ fn conversations_come_back() {
     }
 }
 
-/// Every schema that can be written is read as what it was written as.
+/// Every schema that can be written is detected again when read.
 #[test]
 fn targets_are_read_as_themselves() {
     let text = r#"{"prompt": "q", "chosen": "a", "rejected": "b", "id": 1}"#;
@@ -58,7 +58,7 @@ fn targets_are_read_as_themselves() {
     }
 }
 
-/// What is lost is said: marks of prompts, names of messages, columns that would be misread, sets.
+/// Losses are reported: prompt marks, message keys, columns that would be misread, sets.
 #[test]
 fn losses_are_said() {
     let (record, losses) = converted(
@@ -67,7 +67,7 @@ fn losses_are_said() {
     )
     .unwrap();
     assert_eq!(record, json!({"chosen": "q a", "rejected": "q b"}));
-    assert_eq!(losses, ["where the prompt ends is no longer marked", "column \"text\" dropped"]);
+    assert_eq!(losses, ["the end of the prompt is no longer marked", "column \"text\" dropped"]);
 
     let named = r#"{"prompt": [{"role": "user", "content": "q", "name": "Ada"}],
         "chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}"#;
@@ -78,10 +78,10 @@ fn losses_are_said() {
     let (record, losses) = converted(set, Schema::StandardExplicit).unwrap();
     let expected = json!({"prompt": "q", "chosen": "b", "rejected": "a", "lang": "en", "score_chosen": 2.0, "score_rejected": 1.0});
     assert_eq!(record, expected);
-    assert_eq!(losses, ["column \"scores\" dropped", "pairs of one record became records of their own"]);
+    assert_eq!(losses, ["column \"scores\" dropped", "pairs of one record became separate records"]);
 }
 
-/// Ties stay ties, by a margin of 0 where no score says it.
+/// Ties stay ties, marked by a margin of 0 if no score shows it.
 #[test]
 fn ties_stay_ties() {
     let set = r#"{"prompt": "q", "responses": ["a", "b"], "ranks": [1, 1]}"#;
@@ -91,7 +91,7 @@ fn ties_stay_ties() {
     assert_eq!(converted(label, Schema::Question).unwrap().0["margin"], 0);
 }
 
-/// What a schema cannot hold is an error, not a guess.
+/// Content that a schema cannot hold is an error, not a guess.
 #[test]
 fn what_does_not_fit_is_refused() {
     let turns = r#"{"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}, {"role": "user", "content": "s"}],
@@ -103,7 +103,7 @@ fn what_does_not_fit_is_refused() {
     assert!(converted(system, Schema::HhDialogues).unwrap_err().contains("a turn of \"system\""));
 }
 
-/// Columns that the user named are written under the known names, and one that stood there is told.
+/// Columns that the user named are written under the known names, and a replaced column is reported.
 #[test]
 fn named_columns_are_converted() {
     let mut columns = Columns::default();

@@ -18,7 +18,7 @@ fn ok(line: u64, text: &str) -> Result<(u64, String), String> {
     Ok((line, text.to_owned()))
 }
 
-/// The same records from either form, with the line each begins on, brackets and quotes in strings included.
+/// Both formats yield the same records and first lines, with brackets and quotes in strings.
 #[test]
 fn arrays_and_lines_give_the_same_records() {
     assert_eq!(read("{\"a\":1}\n\n{\"a\":2}\n"), vec![ok(1, "{\"a\":1}"), ok(3, "{\"a\":2}")]);
@@ -28,7 +28,7 @@ fn arrays_and_lines_give_the_same_records() {
     assert_eq!(read("[]"), vec![]);
 }
 
-/// A download cut short must not read as a shorter data set.
+/// A truncated download must not be read as a shorter data set.
 #[test]
 fn an_array_that_does_not_close_is_an_error() {
     let records = read("[{\"a\":1},\n{\"a\":");
@@ -36,8 +36,8 @@ fn an_array_that_does_not_close_is_an_error() {
     assert!(records[1].as_ref().unwrap_err().contains(":2: the file ends inside its array"), "{records:?}");
 }
 
-/// Protects: objects over several lines, or several on a line, are records, as `datasets` reads them; a
-/// broken one among them is reported with its line and the others are kept.
+/// Protects: objects over several lines, or several on a line, are read as `datasets` reads them; a broken
+/// one among them is reported with its line and the others are kept.
 #[test]
 fn objects_may_be_spread_or_glued() {
     assert_eq!(
@@ -48,7 +48,7 @@ fn objects_may_be_spread_or_glued() {
         read("{\"a\":1}{\"a\":2} {\"a\":3}\n"),
         (1..4).map(|n| ok(1, &format!("{{\"a\":{n}}}"))).collect::<Vec<_>>()
     );
-    // Joined without a line break between, in the middle of a file.
+    // Lines joined without a line break in the middle of a file.
     assert_eq!(read("{\"a\":1}\n{\"a\":2}\u{feff}{\"a\":3}\n").len(), 2);
     assert_eq!(read("{\"a\":1}\n{\"a\":2}{\"a\":3}\n")[1..], [ok(2, "{\"a\":2}"), ok(2, "{\"a\":3}")]);
     let broken = read("{\n \"a\": 1\n}\n{\n \"a\": x\n}\n{\n \"a\": 2\n}\n{\"a\":");
@@ -57,7 +57,7 @@ fn objects_may_be_spread_or_glued() {
     assert!(broken[3].as_ref().unwrap_err().contains(":10: the file ends inside an object"), "{broken:?}");
 }
 
-/// Protects: a line that breaks off stays one broken line, whatever follows it.
+/// Protects: a truncated line is one broken record, regardless of the lines after it.
 #[test]
 fn broken_lines_do_not_swallow_their_neighbours() {
     for first in ["{\"a\": \"cut", "{\"a\": [1,", "{\"a\":1}}", "# made by hand"] {
@@ -80,8 +80,8 @@ fn refusal(text: &str) -> String {
     }
 }
 
-/// Protects: a file with two lists is refused, wherever the second is, and so are objects with commas
-/// between.
+/// Protects: a file with two lists is refused regardless of the second's position, and so are objects
+/// separated by commas.
 #[test]
 fn lists_are_not_chosen_among() {
     for text in [
@@ -97,6 +97,6 @@ fn lists_are_not_chosen_among() {
         vec![ok(1, "{\"a\":[{}]}")]
     );
     let commas = refusal("{\"a\": 1},\n{\"a\": 2}\n");
-    assert!(commas.contains("a comma behind the first object"), "{commas}");
-    assert!(refusal("{\n\"a\": 1\n},\n{\"a\": 2}\n").contains("a comma behind the first object"));
+    assert!(commas.contains("a comma after the first object"), "{commas}");
+    assert!(refusal("{\n\"a\": 1\n},\n{\"a\": 2}\n").contains("a comma after the first object"));
 }

@@ -78,7 +78,7 @@ fn misfits_are_explained() {
         ),
         (
             json!({"question": "q", "input": "i", "chosen": "a", "rejected": "b"}),
-            "two prompts, \"question\" and \"input\"; expected one: name it by --prompt-field",
+            "two prompts, \"question\" and \"input\"; expected one: name it with --prompt-field",
         ),
         (
             json!({"system": "s", "chosen": "a", "rejected": "b"}),

@@ -1,4 +1,4 @@
-//! The sides that pairs are put on.
+//! Tests of splitting by prompt.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -17,7 +17,7 @@ fn prompts(pairs: &[SourceSet], places: &[usize]) -> BTreeSet<PromptId> {
     places.iter().map(|at| id_of(&pairs[*at]).unwrap()).collect()
 }
 
-/// No prompt stands on both sides, the share is that of prompts, and order changes nothing.
+/// No prompt is on both sides, the share is of prompts, and order has no effect.
 #[test]
 fn prompts_stand_on_one_side() {
     let mut lines: Vec<String> = (0..120)
@@ -38,7 +38,7 @@ fn prompts_stand_on_one_side() {
     assert_ne!(prompts(&pairs, &other.held_out), held);
 }
 
-/// What cannot be split is told.
+/// Data that cannot be split are refused with a message.
 #[test]
 fn what_cannot_be_split_is_told() {
     let said = |lines: &[&str], fraction: f64| {
@@ -65,8 +65,8 @@ fn published_dialogues_are_split() {
     assert_eq!(held.len(), (split.prompts as f64 * 0.1).round() as usize);
 }
 
-/// Protects: trees and the sets that were made of them share prompts, and each prompt is on one side,
-/// whichever of the two it is written in; a tree is not torn.
+/// Protects: trees and the sets made from them share prompts, each prompt is on one side in either form, and
+/// a tree is not divided.
 #[test]
 fn trees_and_their_sets_are_split_alike() {
     let Some(data) = crate::data::shared_data() else { return };
@@ -82,7 +82,7 @@ fn trees_and_their_sets_are_split_alike() {
     assert!(records(&split.train).is_disjoint(&records(&split.held_out)));
     let share = held.len() as f64 / 212.0;
     assert!((0.15..0.3).contains(&share), "{share}");
-    // Every pair is there twice, so both sides have as many of either.
+    // Every pair is present in both forms, so each side has as many of either.
     let of =
         |schema: Schema, places: &[usize]| places.iter().filter(|at| pairs[**at].schema == schema).count();
     assert_eq!(of(Schema::OasstTrees, &split.held_out), of(Schema::Ranked, &split.held_out));
