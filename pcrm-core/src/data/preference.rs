@@ -1,4 +1,4 @@
-//! Preferences from files: a record becomes a prompt with its answers and comparisons of them.
+//! Reads preferences from files: a record becomes a prompt with its answers and comparisons.
 
 mod findings;
 mod oasst;
@@ -24,26 +24,26 @@ pub(super) use pair::{content_at, is_score, read_pair, refuse_template_columns, 
 pub struct SourceSet {
     /// The set.
     pub set: AnswerSet,
-    /// The number of the object's record: sets of one record (an OpenAssistant tree) have the same.
+    /// The number of the source record: sets of one record (an OpenAssistant tree) have the same number.
     pub record_number: usize,
     /// The schema of the object.
     pub schema: Schema,
-    /// The object as the file has it; empty for OpenAssistant messages, which have none of their own.
+    /// The object as in the file; empty for OpenAssistant messages, whose sets have no single record.
     pub record: Record,
 }
 
 /// Reads preferences from files and folders of JSON lines, JSON or Parquet. Every set has a comparison.
 ///
-/// Each file's schema is that of its first usable record. Left out, or refused with [`Strictness::Refuse`],
-/// are malformed records, ties (a `margin` of 0, or equal scores), identical answers and empty ones. Ties
-/// among the answers of a set whose other answers differ are left out and never refused. [`Ties::Keep`] keeps
-/// all ties. The report counts comparisons as pairs.
+/// Each file's schema is that of its first usable record. Malformed records, ties (a `margin` of 0, or equal
+/// scores), identical answers and empty answers are left out, or refused under [`Strictness::Refuse`]. Ties
+/// in a set with other comparisons are left out and never refused. [`Ties::Keep`] keeps all ties. The report
+/// counts comparisons as pairs.
 ///
 /// # Errors
-/// A file that cannot be read or has no records, no usable record at all, and with [`Strictness::Refuse`] the
-/// first unusable one. Answers without a prompt beside a column of texts that is not read, labels that do not
-/// fit the columns of their answers, a named column that no record has or no schema reads, and
-/// `score_margins` where no pair has scores.
+/// Fails if a file cannot be read or has no records, if no record is usable, and under [`Strictness::Refuse`]
+/// at the first unusable record. Also fails for answers without a prompt beside an unread column of texts,
+/// for labels that do not fit the columns of their answers, for a named column that no record has or no
+/// schema reads, and for `score_margins` if no pair has scores.
 pub fn load_preferences(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
@@ -51,28 +51,28 @@ pub fn load_preferences(
     let options = options.into();
     let (sets, report) = load(paths, &options, &mut Preferences::new(&options))?;
     if options.score_margins && pairs(&sets).all(|pair| pair.margin.is_none()) {
-        let message = "no pair has scores of both answers, so none gets a margin of them; expected score_chosen and \
-                       score_rejected, or columns named by --field score_chosen=COLUMN";
+        let message = "no pair has scores of both answers, so no margin can be computed; expected \
+                       score_chosen and score_rejected, or columns named by --field score_chosen=COLUMN";
         return Err(Error::invalid("score-margins", message));
     }
     Ok((sets, report))
 }
 
-/// Reads as [`load_preferences`] and returns each set with its JSON object.
+/// Reads preferences like [`load_preferences`] and returns each set with its JSON object.
 ///
 /// # Errors
-/// As [`load_preferences`].
+/// Fails in the same cases as [`load_preferences`].
 pub fn load_sources(paths: &[PathBuf], options: impl Into<ReadOptions>) -> Result<(Vec<SourceSet>, Report)> {
     let mut sources = Vec::new();
     let report = each_source(paths, options, &mut |source| sources.push(source))?;
     Ok((sources, report))
 }
 
-/// Reads as [`load_preferences`] and hands each set with its JSON object over as soon as it is read, so that a file larger
-/// than memory can be gone through. What follows a set in the files may still be an error.
+/// Reads preferences like [`load_preferences`] and passes each set with its JSON object to `take` as soon as
+/// it is read, so a file larger than memory can be processed. A later record may still cause an error.
 ///
 /// # Errors
-/// As [`load_preferences`].
+/// Fails in the same cases as [`load_preferences`].
 pub fn each_source(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
@@ -161,7 +161,8 @@ impl Preferences {
         }
     }
 
-    /// Takes out the comparisons that prefer nothing, and refuses each; `None` if no other is left.
+    /// Removes the comparisons without a preference and adds a refusal for each; returns `None` if no other
+    /// is left.
     fn checked(&self, mut set: AnswerSet, out: &mut Vec<Outcome<AnswerSet>>) -> Option<AnswerSet> {
         let mut comparisons = std::mem::take(&mut set.comparisons);
         comparisons.retain(|comparison| match self.refusal(set.view(comparison)) {
@@ -182,7 +183,7 @@ impl Preferences {
         (!set.comparisons.is_empty()).then_some(set)
     }
 
-    /// The reason why a well-formed comparison is not kept.
+    /// Returns the reason why a well-formed comparison is not kept.
     fn refusal(&self, pair: Preference<'_>) -> Option<Refusal> {
         if pair.chosen == pair.rejected {
             return Some((ProblemKind::Identical, "\"chosen\" and \"rejected\" are the same".to_owned()));
@@ -211,7 +212,7 @@ struct Sources<'a> {
 }
 
 impl Reader for Sources<'_> {
-    /// The comparisons of a set that was handed over.
+    /// The number of comparisons in a set that was passed on.
     type Row = usize;
 
     fn schema_of(&self, record: &Record) -> Result<Schema, String> {

@@ -1,5 +1,5 @@
-//! Findings about pairs as they are read: margins in some alone, prompts said twice, scores as text, labels
-//! that do not fit.
+//! Findings about pairs while they are read: missing margins, repeated prompts, scores as text, labels that
+//! do not fit.
 
 use super::{Content, Origin, Preference};
 use crate::data::load::Record;
@@ -7,10 +7,10 @@ use crate::data::preference::pair::score_that_is_none;
 use crate::data::schema::{LabelKeys, Schema};
 use crate::data::survey::{Finding, Severity, Tally, many};
 
-/// From this share of the pairs on, answers that begin with their prompt are no chance.
+/// The share of pairs from which answers that begin with their prompt are no coincidence.
 const MANY: f64 = 0.5;
 
-/// Counts while pairs are read.
+/// Counts kept while pairs are read.
 #[derive(Debug, Default)]
 pub(in crate::data) struct PairFindings {
     pairs: usize,
@@ -23,7 +23,7 @@ pub(in crate::data) struct PairFindings {
 }
 
 impl PairFindings {
-    /// Looks at a record that is read by this schema.
+    /// Counts a record read with this schema.
     pub(in crate::data) fn see_record(&mut self, schema: Schema, record: &Record, origin: &Origin) {
         if schema == Schema::Labelled && self.misfit.is_none() {
             let misfit = LabelKeys::of(record).and_then(|keys| keys.misfit(record));
@@ -34,7 +34,7 @@ impl PairFindings {
         }
     }
 
-    /// Looks at a pair that is kept.
+    /// Counts a pair that is kept.
     pub(in crate::data) fn see(&mut self, pair: Preference<'_>) {
         self.pairs += 1;
         match pair.margin {
@@ -52,7 +52,7 @@ impl PairFindings {
     /// Ends a file.
     ///
     /// # Errors
-    /// Labels that do not fit the columns of the answers.
+    /// Fails if labels do not fit the columns of the answers.
     pub(in crate::data) fn end_file(&mut self) -> Result<(), String> {
         match self.misfit.take() {
             Some((origin, message)) => Err(format!("line {}: {message}", origin.line)),
@@ -69,7 +69,7 @@ impl PairFindings {
                 self.without_margin.count, self.pairs
             );
             let advice =
-                "The loss takes a missing margin as 0; give every pair a margin, or leave the column out";
+                "The loss takes a missing margin as 0; give every pair a margin, or remove the column";
             findings.push(
                 Finding::new("margins_missing", Severity::Warning, found, advice)
                     .tallied(&self.without_margin),
@@ -80,14 +80,15 @@ impl PairFindings {
                 "in {} of {} pairs an answer begins with the prompt",
                 self.repeated.count, self.prompted
             );
-            let advice = "The model reads the prompt twice; take the prompt out of the answers, or leave the prompt's column out";
+            let advice = "The model reads the prompt twice; remove the prompt from the answers, or remove \
+                          the prompt column";
             findings.push(
                 Finding::new("prompt_repeated", Severity::Warning, found, advice).tallied(&self.repeated),
             );
         }
         if !self.score_as_text.is_empty() {
             let found = format!(
-                "{} with a score that is no number, which is not read",
+                "{} with a score that is not a number and is not read",
                 many(self.score_as_text.count, "record")
             );
             let advice = "Write scores as numbers, without quotes";
@@ -99,15 +100,15 @@ impl PairFindings {
     }
 }
 
-/// Returns true if a text says another before anything else. A short text may begin another by chance, and a
-/// word may continue.
+/// Returns true if an answer begins with the prompt. A short prompt may match by coincidence, and a word that
+/// continues does not match.
 fn says_first(answer: &str, prompt: &str) -> bool {
     let prompt = prompt.trim();
     let rest = answer.trim_start().strip_prefix(prompt);
     prompt.len() >= 8 && rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }
 
-/// Returns true if an answer says the whole prompt before anything else.
+/// Returns true if an answer begins with the whole prompt.
 fn begins_with(answer: &Content, prompt: &Content) -> bool {
     match (answer, prompt) {
         (Content::Text(answer), Content::Text(prompt)) => says_first(answer, prompt),

@@ -1,6 +1,6 @@
-//! OpenAssistant's messages: trees of replies, the assistant's replies to one message ranked by people.
+//! OpenAssistant messages: trees of replies, with the assistant's replies to a message ranked by people.
 //!
-//! The prompt of a set is the path from the tree's root. Deleted messages are no answers.
+//! The prompt of a set is the path from the tree's root. Deleted messages are not answers.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::{AnswerSet, Content, Message, Origin};
 use crate::data::load::{Outcome, Record, Refusal};
 use crate::data::report::ProblemKind;
 
-/// The longest path from a root; a longer one is a circle.
+/// The maximum depth of a tree; a longer path is a cycle.
 const DEEPEST: usize = 1000;
 
 fn malformed(message: impl Into<String>) -> Refusal {
@@ -56,7 +56,7 @@ fn ranked<'a>(answers: impl Iterator<Item = &'a Post>) -> Vec<(Content, Standing
         .collect()
 }
 
-/// The ranked sets of one tree.
+/// Returns the ranked sets of one tree.
 pub(super) fn read_tree(
     record: &Record,
     origin: &Origin,
@@ -72,7 +72,7 @@ pub(super) fn read_tree(
         let mut replies = Vec::new();
         for reply in fields.get("replies").and_then(Value::as_array).into_iter().flatten() {
             let Value::Object(reply) = reply else {
-                return Err(malformed("\"replies\" has what is no message; expected objects"));
+                return Err(malformed("\"replies\" has an element that is not a message; expected objects"));
             };
             replies.push(post(reply, origin)?);
             open.push((reply, path.clone()));
@@ -88,7 +88,7 @@ pub(super) fn read_tree(
     Ok(found)
 }
 
-/// The messages of a file, until all of them are known.
+/// The messages of a file, collected until all of them are known.
 #[derive(Debug, Default)]
 pub(super) struct Posts {
     order: Vec<String>,
@@ -96,20 +96,20 @@ pub(super) struct Posts {
 }
 
 impl Posts {
-    /// Takes a message.
+    /// Adds a message.
     pub(super) fn add(&mut self, record: &Record, origin: &Origin) -> Result<(), Refusal> {
         let Some(id) = record.get("message_id").and_then(Value::as_str) else {
             return Err(malformed("no \"message_id\"; expected text"));
         };
         if let Some(known) = self.by_id.get(id) {
-            return Err(malformed(format!("the message_id {id:?} is on line {} too", known.origin.line)));
+            return Err(malformed(format!("the message_id {id:?} is also on line {}", known.origin.line)));
         }
         self.by_id.insert(id.to_owned(), post(record, origin)?);
         self.order.push(id.to_owned());
         Ok(())
     }
 
-    /// The ranked sets of all messages, in the order of the messages that are answered.
+    /// Adds the ranked sets of all messages, in the order of the messages they answer.
     pub(super) fn sets(&mut self, sets: &mut Sets, out: &mut Vec<Outcome<AnswerSet>>) {
         let posts = std::mem::take(self);
         let mut replies: HashMap<&str, Vec<&Post>> = HashMap::new();
@@ -126,7 +126,7 @@ impl Posts {
         }
         missing.sort();
         for (origin, parent) in missing {
-            let message = format!("the parent_id {parent:?} is no message of the file");
+            let message = format!("the parent_id {parent:?} is not a message of the file");
             out.push((origin.clone(), Err(malformed(message))));
         }
         for id in &posts.order {
@@ -146,17 +146,20 @@ impl Posts {
     }
 }
 
-/// The messages from the root to the one that is answered.
+/// Returns the messages from the root to the given message.
 fn path(id: &str, posts: &HashMap<String, Post>) -> Result<Vec<Message>, String> {
     let mut path = Vec::new();
     let mut at = Some(id);
     while let Some(id) = at {
         let Some(post) = posts.get(id) else {
-            return Err(format!("the parent_id {id:?} is no message of the file"));
+            return Err(format!("the parent_id {id:?} is not a message of the file"));
         };
         path.push(post.message.clone());
         if path.len() > DEEPEST {
-            return Err(format!("no root above the message: {DEEPEST} parents, or a circle"));
+            return Err(format!(
+                "no root above the message within {DEEPEST} parents; expected a tree without \
+                                cycles"
+            ));
         }
         at = post.parent.as_deref();
     }

@@ -1,4 +1,4 @@
-//! One record that is one pair.
+//! Records that hold one pair.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
 use crate::data::schema::{LabelKeys, Schema};
 
-/// Columns of scores, as data sets name them: of the preferred answer and of the other.
+/// Column names of scores in published data sets: of the preferred answer and of the other.
 const SCORES: [(&str, &str); 8] = [
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
@@ -27,7 +27,7 @@ fn malformed(message: String) -> Refusal {
     (ProblemKind::Malformed, message)
 }
 
-/// Reads a pair whose schema is known and holds one pair a record.
+/// Reads a pair from a record whose schema is known and has one pair per record.
 pub(in crate::data) fn read_pair(
     schema: Schema,
     record: &Record,
@@ -94,7 +94,7 @@ pub(in crate::data) fn read_pair(
     Ok(AnswerSet { comparisons: vec![comparison], ..AnswerSet::pair(origin, prompt, chosen, rejected) })
 }
 
-/// The answers without the system message that the prompt begins with: a whole conversation may repeat it.
+/// Removes the prompt's system message from the answers, since a whole conversation may repeat it.
 fn one_system(prompt: Option<&Content>, answers: [Content; 2]) -> Result<[Content; 2], Refusal> {
     let Some(Content::Messages(turns)) = prompt else { return Ok(answers) };
     let Some(system) = turns.first().filter(|turn| turn.role == "system" && turns.len() == 1) else {
@@ -114,7 +114,7 @@ fn one_system(prompt: Option<&Content>, answers: [Content; 2]) -> Result<[Conten
 
 type Labelled = (Option<Content>, Content, Content, Verdict);
 
-/// Prompt, better answer, other answer. A prompt in a column named for instructions is a user's turn.
+/// Returns prompt, preferred answer and other answer. A prompt in an instruction column is a user turn.
 fn labelled(record: &Record) -> Result<Labelled, Refusal> {
     let Some(keys) = LabelKeys::of(record) else {
         return Err(malformed(format!("no two answers with a label (keys: {})", keys_of(record))));
@@ -125,7 +125,7 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
         Content::Messages(turns) => turns.first().is_some_and(|turn| turn.role != "assistant"),
         Content::Text(_) => false,
     };
-    // Whole conversations need no prompt besides: the text in its column is their first question.
+    // Whole conversations need no separate prompt: a text prompt is their first question.
     let prompt = match whole(&first) && whole(&second) && !asked.is_list() {
         true => {
             let before = asked.turns_before()?;
@@ -147,7 +147,7 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
     }
 }
 
-/// Columns of prompts that are a user's turn although they are text.
+/// Prompt columns that are user turns although they hold text.
 pub(super) const INSTRUCTIONS: &[&str] = &["instruction", "input"];
 
 fn margin(record: &Record) -> Result<Option<f32>, Refusal> {
@@ -160,7 +160,7 @@ fn margin(record: &Record) -> Result<Option<f32>, Refusal> {
     }
 }
 
-/// The first score of a record that is no number, with what it is.
+/// Describes the first score of a record that is not a number.
 pub(in crate::data) fn score_that_is_none(record: &Record) -> Option<String> {
     let columns = SCORES.iter().flat_map(|(chosen, rejected)| [chosen, rejected]);
     columns.into_iter().find_map(|key| match record.get(*key) {
@@ -169,13 +169,13 @@ pub(in crate::data) fn score_that_is_none(record: &Record) -> Option<String> {
     })
 }
 
-/// The scores beside a pair, under whichever names.
+/// Returns the scores of a pair, under any of their names.
 fn scores(record: &Record) -> Option<(f64, f64)> {
     let score = |key: &str| record.get(key).and_then(Value::as_f64).filter(|score| score.is_finite());
     SCORES.iter().find_map(|(chosen, rejected)| Some((score(chosen)?, score(rejected)?)))
 }
 
-/// The columns of both answers' scores, where a record has them.
+/// Returns the columns of both answers' scores if the record has them.
 pub(in crate::data) fn score_columns(record: &Record) -> Option<[&'static str; 2]> {
     let has = |key: &str| record.contains_key(key);
     SCORES
@@ -184,13 +184,13 @@ pub(in crate::data) fn score_columns(record: &Record) -> Option<[&'static str; 2
         .map(|(chosen, rejected)| [*chosen, *rejected])
 }
 
-/// Returns true if a column has the name of a score of a pair.
+/// Returns true if the column has the name of a pair's score.
 pub(in crate::data) fn is_score(column: &str) -> bool {
     SCORES.iter().any(|(chosen, rejected)| column == *chosen || column == *rejected)
 }
 
-/// Columns that TRL hands to the chat template, and those of images and sounds; ignoring them would train on
-/// other text.
+/// Refuses columns that TRL passes to the chat template, and those of images, videos and audio; ignoring them
+/// would train on other text.
 pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Refusal> {
     for key in ["tools", "chat_template_kwargs"] {
         let blank = match record.get(key) {
@@ -224,8 +224,8 @@ pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Re
     Ok(())
 }
 
-/// A prompt given as text beside conversations: one of their turns, or, where they hold the answer alone, the
-/// user's turn before it.
+/// Reads a text prompt beside conversations: one of their turns, or, if they hold only the answer, the user
+/// turn before it.
 fn text_prompt(asked: &Asked<'_>, chosen: &Content) -> Result<Option<Content>, Refusal> {
     let Content::Messages(turns) = chosen else { return Ok(None) };
     let (mut before, prompt) = (asked.turns_before()?, asked.as_turns()?);
@@ -241,8 +241,8 @@ fn text_prompt(asked: &Asked<'_>, chosen: &Content) -> Result<Option<Content>, R
     }
     if let Some(turn) = first.filter(|turn| turn.role != "assistant") {
         return Err(malformed(format!(
-            "{:?} is none of the turns of \"chosen\", which begins with the {}'s; expected the question that is answered, or \
-             no such column (--schema conversational_implicit leaves it out)",
+            "{:?} is not among the turns of \"chosen\", which begin with the {}'s; expected the question \
+             that is answered, or no such column (--schema conversational_implicit ignores it)",
             asked.prompt.unwrap_or("prompt"),
             turn.role
         )));
@@ -255,7 +255,7 @@ fn text(record: &Record, key: &str) -> String {
     record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Text or turns under a key that the schema promises.
+/// Returns the text or turns under a key that the schema guarantees.
 pub(in crate::data) fn content_at(record: &Record, key: &str) -> Result<Content, Refusal> {
     let value = record.get(key).unwrap_or(&Value::Null);
     Content::from_value(value)

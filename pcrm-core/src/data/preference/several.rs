@@ -1,4 +1,4 @@
-//! One record that is several answers to one prompt, each compared with every other.
+//! Records with several answers to one prompt, each compared with every other.
 
 use serde_json::Value;
 
@@ -10,20 +10,20 @@ use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
 use crate::data::schema::{Schema, answers_key};
 
-/// The worth of an answer among those of its prompt.
+/// The rank of an answer among those of its prompt.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Standing {
-    /// The higher the better.
+    /// Higher is better.
     Score(f64),
-    /// The lower the better.
+    /// Lower is better.
     Rank(f64),
-    /// The lower the better, and those of one class were not compared.
+    /// Lower is better, and answers of one class were not compared.
     Class(u8),
 }
 
 impl Standing {
     fn worth(self) -> f64 {
-        // 0 and -0 are one score.
+        // 0 and -0 are the same score.
         let worth = match self {
             Self::Score(score) => score,
             Self::Rank(rank) => -rank,
@@ -33,7 +33,7 @@ impl Standing {
     }
 }
 
-/// Makes sets of ranked answers, and numbers the sets of a file.
+/// Builder of ranked sets that numbers the sets of a file.
 pub(super) struct Sets {
     pub ties: Ties,
     next: u32,
@@ -44,13 +44,13 @@ impl Sets {
         Self { ties, next: 0 }
     }
 
-    /// Starts numbering again.
+    /// Restarts the numbering.
     pub(super) fn end_file(&mut self) {
         self.next = 0;
     }
 
-    /// The set of these answers with a comparison of every two, tied ones too, except those of one class,
-    /// which nobody compared.
+    /// Returns the set of these answers with a comparison of every two, including ties, except for two of one
+    /// class, which were not compared.
     pub(super) fn ranked(
         &mut self,
         prompt: Content,
@@ -70,7 +70,7 @@ impl Sets {
     }
 }
 
-/// The comparison of two numbered answers; `None` if both are of one class.
+/// Compares two numbered answers; returns `None` if both are of one class.
 fn comparison(first: (u32, Standing), second: (u32, Standing)) -> Option<Comparison> {
     let ordering = first.1.worth().total_cmp(&second.1.worth());
     if ordering.is_eq() && matches!(first.1, Standing::Class(_)) {
@@ -90,7 +90,7 @@ fn malformed(message: String) -> Refusal {
     (ProblemKind::Malformed, message)
 }
 
-/// Reads a record of several answers.
+/// Reads a record with several answers.
 pub(super) fn read_several(
     schema: Schema,
     record: &Record,
@@ -110,14 +110,15 @@ pub(super) fn read_several(
     let set = sets.ranked(prompt, answers, origin);
     let all_tied = set.comparisons.iter().all(|comparison| comparison.verdict == Verdict::Tied);
     if all_tied && (sets.ties == Ties::Drop || set.comparisons.is_empty()) {
-        return Err((ProblemKind::Tie, "all answers stand alike: a tie".to_owned()));
+        return Err((ProblemKind::Tie, "all answers rank equally: a tie".to_owned()));
     }
     Ok(set)
 }
 
 type Ranked = (Content, Vec<(Content, Standing)>);
 
-/// RewardBench 2: what is chosen beats what is rejected. Its texts are for a chat template.
+/// Reads a RewardBench 2 record: each chosen answer beats each rejected one. Its texts are for a chat
+/// template.
 fn reward_bench_2(record: &Record) -> Result<Ranked, Refusal> {
     let texts = |key: &str| record.get(key).and_then(Value::as_array).into_iter().flatten();
     let answers = |key: &str, class: u8| -> Result<Vec<_>, Refusal> {
@@ -155,7 +156,7 @@ fn ranked(record: &Record) -> Result<Ranked, Refusal> {
     Ok((prompt, contents.into_iter().zip(standings).collect()))
 }
 
-/// An answer of the prompt's own sort: text beside text, messages beside messages.
+/// Reads an answer in the format of the prompt: text beside text, messages beside messages.
 fn content(answer: &Value, key: &str, prompt: &Content) -> Result<Content, Refusal> {
     let fields = ["response", "answer", "text", "content", "output", "completion"];
     let said = match answer {
@@ -181,7 +182,7 @@ fn content(answer: &Value, key: &str, prompt: &Content) -> Result<Content, Refus
     }
 }
 
-/// The mean of UltraFeedback's ratings of one answer, `annotations.*.Rating`, where "N/A" counts for nothing.
+/// Returns the mean of UltraFeedback's ratings of one answer, `annotations.*.Rating`, ignoring "N/A".
 fn mean_rating(answer: &Value) -> Option<Value> {
     let aspects = answer.get("annotations")?.as_object()?;
     let rating = |aspect: &Value| {
@@ -195,7 +196,8 @@ fn mean_rating(answer: &Value) -> Option<Value> {
     (!ratings.is_empty()).then(|| Value::from(ratings.iter().sum::<f64>() / ratings.len() as f64))
 }
 
-/// The standing of each answer: by a list beside the answers, or by a number in each answer's object.
+/// Returns the standing of each answer: from a list beside the answers, or from a number in each answer's
+/// object.
 fn standings(record: &Record, key: &str, answers: &[Value]) -> Result<Vec<Standing>, Refusal> {
     let list = |name: &&str| record.get(*name).and_then(Value::as_array).map(|list| (name.to_string(), list));
     let scores = ["scores"].iter().find_map(list);
@@ -229,14 +231,15 @@ fn standings(record: &Record, key: &str, answers: &[Value]) -> Result<Vec<Standi
             let found = found.or_else(annotated);
             found.ok_or_else(|| {
                 malformed(format!(
-                    "nothing ranks {key:?}; expected \"scores\" or \"ranks\", or both in each answer"
+                    "no scores or ranks for {key:?}; expected \"scores\" or \"ranks\", or a score or rank in \
+                     each answer"
                 ))
             })?
         }
     };
     if numbers.len() != answers.len() {
         return Err(malformed(format!(
-            "{name:?} has {} numbers for {} answers in {key:?}; expected as many",
+            "{name:?} has {} numbers for {} answers in {key:?}; expected equal numbers",
             numbers.len(),
             answers.len()
         )));

@@ -1,4 +1,4 @@
-//! Reading pairs: every shape, every reason to leave one out, and the published files.
+//! Reading pairs: every layout, every reason to leave one out, and published files.
 
 mod cases;
 mod columns;
@@ -21,7 +21,7 @@ fn messages(content: &Content) -> Vec<(&str, &str)> {
     turns.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())).collect()
 }
 
-/// One file with every flaw: what is good is kept, the rest is counted under its reason with its line.
+/// One file with every fault: valid records are kept, the others are counted by reason with their line.
 #[test]
 fn flaws_are_counted_by_reason() {
     let text = r#"{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1.5, "metadata": {"x": 1}}
@@ -67,7 +67,7 @@ fn flaws_are_counted_by_reason() {
     assert!(said.contains("1 identical (/") && said.contains(":6: "), "{said}");
 }
 
-/// Strictness names the file and the line of the first flaw.
+/// Strict reading fails with the file and the line of the first fault.
 #[test]
 fn refusing_names_the_line() {
     let text = "{\"chosen\": \"a\", \"rejected\": \"b\"}\n{\"chosen\": \"a\", \"rejected\": \"a\"}\n";
@@ -80,7 +80,7 @@ fn refusing_names_the_line() {
     }
 }
 
-/// Nothing to train on is an error, never an empty data set.
+/// No usable record is an error, never an empty data set.
 #[test]
 fn nothing_usable_is_an_error() {
     let empty = load_text("\n \n", Strictness::Skip).unwrap_err().to_string();
@@ -97,7 +97,7 @@ fn nothing_usable_is_an_error() {
     ));
 }
 
-/// The shapes that are not TRL's become what their own trainers make of them.
+/// Layouts that are not TRL's are read as by their own trainers.
 #[test]
 fn other_trainers_shapes_become_conversations() {
     let alpaca = r#"{"system": "s", "history": [["h", "g"]], "instruction": "i", "input": "n", "chosen": "a", "rejected": "b"}"#;
@@ -113,7 +113,7 @@ fn other_trainers_shapes_become_conversations() {
     assert_eq!(messages(&pairs[0].answers[1]), [("assistant", "b")]);
 }
 
-/// A text prompt beside conversations is not said twice.
+/// A text prompt that conversations contain is not repeated.
 #[test]
 fn a_repeated_text_prompt_is_dropped() {
     let turns = |answer: &str| {
@@ -126,7 +126,7 @@ fn a_repeated_text_prompt_is_dropped() {
     assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("user", "q")]);
 }
 
-/// Tools change what a template renders: such records are told, not trained on as other text.
+/// Tools change the rendered text: such records are reported, not trained on without them.
 #[test]
 fn tools_are_unsupported_and_said_so() {
     let row = |tools: &str| {

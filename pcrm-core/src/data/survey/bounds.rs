@@ -1,7 +1,8 @@
-//! Survey of a constraint's bounds Δ* on these data: loose ones, tight ones, and bounds that lean on length.
+//! Surveys a constraint's bounds Δ* on the data: loose bounds, tight bounds, and bounds that depend on
+//! length.
 //!
-//! The loss of a pair, −ln σ(Δ) − ln σ(Δ* − Δ), is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound
-//! draws P(y_w ≻ y_l) towards σ(Δ*/2): see [`sureness`].
+//! The loss of a pair, −ln σ(Δ) − ln σ(Δ* − Δ), has its minimum at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a
+//! bound pulls P(y_w ≻ y_l) towards σ(Δ*/2): see [`sureness`].
 
 use std::cmp::Ordering;
 
@@ -11,13 +12,13 @@ use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::answer_set::Verdict;
 use crate::data::encode::{EncodedPair, EncodedSet, pairs};
 
-/// A bound that lets the model be surer than this never acts on a margin that training reaches.
+/// The sureness above which a bound never acts on a margin that training reaches.
 pub const LOOSE: f64 = 0.999;
 
-/// A bound that lets the model be no surer than this leaves next to nothing to learn.
+/// The sureness below which a bound leaves almost nothing to learn.
 pub const TIGHT: f64 = 0.6;
 
-/// Returns how sure of a pair a bound lets the model be: σ(Δ*/2), where the pair's loss is least.
+/// Returns the sureness that a bound allows: σ(Δ*/2), where the pair's loss has its minimum.
 pub fn sureness(bound: f64) -> f64 {
     1.0 / (1.0 + (-bound / 2.0).exp())
 }
@@ -25,27 +26,27 @@ pub fn sureness(bound: f64) -> f64 {
 /// The bounds of pairs. Ties have no bound and are not counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Bounds {
-    /// Number of pairs.
+    /// The number of pairs.
     pub pairs: usize,
     /// Pairs without a bound.
     pub unbounded: usize,
     /// Pairs whose bound never acts.
     pub loose: Tally,
-    /// Pairs whose bound leaves next to nothing to learn.
+    /// Pairs whose bound leaves almost nothing to learn.
     pub tight: Tally,
-    /// Bounds by which answer is longer; `None` where one of the two groups is empty.
+    /// Bounds by the longer answer; `None` if one of the two groups is empty.
     pub by_length: Option<ByLength>,
-    /// Δ* where it is finite.
+    /// The finite bounds Δ*.
     #[serde(skip)]
     pub bounds: Vec<f64>,
-    /// The prior s behind every bound, where the constraint has one.
+    /// The prior s of every bound, if the constraint has one.
     #[serde(skip)]
     pub similarities: Option<Vec<f64>>,
 }
 
-/// Bounds of the pairs whose longer answer is preferred, beside those whose shorter one is.
+/// Bounds of pairs whose longer answer is preferred, compared with those of the other pairs.
 ///
-/// Answers are compared in tokens after their common prefix; pairs of equal length are in neither group.
+/// Lengths are counted in tokens after the common prefix; pairs of equal length are in neither group.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ByLength {
     /// Pairs whose longer answer is preferred.
@@ -56,18 +57,18 @@ pub struct ByLength {
     pub sure_of_longer: f64,
     /// Median sureness of the second group.
     pub sure_of_shorter: f64,
-    /// Probability that a pair of the first group has a looser bound than one of the second (Mann–Whitney U
-    /// over the number of comparisons, ties half); 0.5 where bounds ignore which answer is longer.
+    /// The probability that a pair of the first group has a looser bound than one of the second (Mann–Whitney
+    /// U over the number of comparisons, ties half); 0.5 if bounds do not depend on which answer is longer.
     pub looser_for_longer: f64,
 }
 
-/// Groups smaller than this say nothing about a constraint.
+/// The minimum size of a group for a finding.
 const FEWEST: usize = 20;
 
-/// The distance of [`ByLength::looser_for_longer`] from 0.5 from which on it is a warning.
+/// The distance of [`ByLength::looser_for_longer`] from 0.5 at which a warning is issued.
 const LEAN: f64 = 0.1;
 
-/// The distance of the two medians of sureness from which on it is a warning.
+/// The distance of the two median sureness values at which a warning is issued.
 const APART: f64 = 0.05;
 
 impl ByLength {
@@ -94,7 +95,7 @@ impl ByLength {
         })
     }
 
-    /// Returns whether bounds differ so much by length that they teach it.
+    /// Returns true if bounds differ so much by length that the model would learn it.
     fn leans(&self) -> bool {
         self.longer.min(self.shorter) >= FEWEST
             && (self.looser_for_longer - 0.5).abs() >= LEAN
@@ -102,14 +103,14 @@ impl ByLength {
     }
 }
 
-/// The middle value, or the lower of the two middle ones, as infinite bounds have no mean.
+/// Returns the median, or the lower of the two middle values, because infinite bounds have no mean.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[(values.len() - 1) / 2]
 }
 
 impl Bounds {
-    /// Surveys the bounds that a constraint gives the pairs of these sets, and their similarities where it has any.
+    /// Surveys a constraint's bounds on the pairs of these sets, and their similarities if it has any.
     pub fn of(sets: &[EncodedSet], bounds: &[f32], similarities: Option<&[f32]>) -> Self {
         let preferred = |pair: &EncodedPair<'_>| pair.verdict == Verdict::Preferred;
         let mut all = Self::default();
@@ -141,7 +142,7 @@ impl Bounds {
         all
     }
 
-    /// Returns the findings: loose bounds, tight bounds, bounds that lean on length.
+    /// Returns the findings: loose bounds, tight bounds, bounds that depend on length.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let pairs =
@@ -150,12 +151,12 @@ impl Bounds {
             let severity =
                 if self.loose.share(self.pairs) > 0.5 { Severity::Warning } else { Severity::Note };
             let found = format!(
-                "{} have a bound so loose that it hardly ever acts: it lets the model be more than {} sure",
+                "{} have a bound so loose that it rarely acts: it lets the model be more than {} sure",
                 pairs(&self.loose),
                 percent(LOOSE)
             );
             let advice = match severity {
-                Severity::Note => "They train as with Bradley-Terry",
+                Severity::Note => "These pairs train as with Bradley-Terry",
                 _ => "Most pairs train as with Bradley-Terry; a smaller beta1 or beta3 tightens bounds",
             };
             findings.push(Finding::new("loose_bounds", severity, found, advice).tallied(&self.loose));
@@ -168,8 +169,8 @@ impl Bounds {
                 pairs(&self.tight),
                 percent(TIGHT)
             );
-            let advice = "The model learns next to nothing from them; a larger beta1 or beta3, or a larger fixed bound, \
-                          loosens bounds";
+            let advice = "The model learns almost nothing from them; a larger beta1 or beta3, or a larger \
+                          fixed bound, loosens bounds";
             findings.push(Finding::new("tight_bounds", severity, found, advice).tallied(&self.tight));
         }
         findings.extend(self.by_length.as_ref().filter(|by| by.leans()).map(length_finding));
@@ -183,16 +184,16 @@ fn length_finding(by: &ByLength) -> Finding {
         false => ("shorter", "less"),
     };
     let found = format!(
-        "the bounds favour the {favoured} answer: the median lets the model be {} sure where the longer answer is \
-         preferred ({}), and {} sure where the shorter one is ({})",
+        "the bounds favour the {favoured} answer: the median lets the model be {} sure where the longer \
+         answer is preferred ({}), and {} sure where the shorter one is ({})",
         percent(by.sure_of_longer),
         many(by.longer, "pair"),
         percent(by.sure_of_shorter),
         many(by.shorter, "pair"),
     );
     let advice = format!(
-        "The model will like length {way} than the labels do; use a constraint whose bounds do not depend on which \
-         answer is longer"
+        "The model will prefer length {way} than the labels do; use a constraint whose bounds do not depend \
+         on which answer is longer"
     );
     Finding::new("length_bounds", Severity::Warning, found, advice)
 }
@@ -211,8 +212,8 @@ mod tests {
         assert!((sureness(2.0 * 3f64.ln()) - 0.75).abs() < 1e-12);
     }
 
-    /// Protects: which bounds are called loose and tight, at which share that is a warning, and what is not a
-    /// bound.
+    /// Protects: the classification of bounds as loose and tight, the share that raises a warning, and values
+    /// that are not bounds.
     #[test]
     fn loose_and_tight_bounds_are_counted() {
         let record = |row: usize| json!({"prompt": format!("{row}"), "chosen": "a", "rejected": "b"});
@@ -233,8 +234,8 @@ mod tests {
         assert_eq!((bounds.unbounded, bounds.similarities), (4, Some(vec![0.5; 4])));
     }
 
-    /// Protects: bounds that are looser where the longer answer wins are a warning, in either direction;
-    /// bounds that ignore length, small groups and small differences are not.
+    /// Protects: bounds that are looser for one length raise a warning, in either direction; bounds that
+    /// ignore length, small groups and small differences do not.
     #[test]
     fn bounds_that_lean_on_length_are_a_warning() {
         let record = |row: usize| match row % 2 {
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(survey(1, 3.0, 3.0).by_length, None);
     }
 
-    /// Protects: the share of looser bounds against counting all comparisons by hand, ties half.
+    /// Protects: the share of looser bounds equals a count of all comparisons by hand, ties half.
     #[test]
     fn the_share_of_looser_bounds_is_counted_by_hand() {
         let by = ByLength::of(vec![1.0, 3.0, 3.0], vec![2.0, 3.0]).unwrap();

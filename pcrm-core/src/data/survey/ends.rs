@@ -1,4 +1,4 @@
-//! The first and last tokens of sequences, and the tokens that carry scores.
+//! Checks the first and last tokens of sequences, and the tokens at which scores are read.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use crate::data::encode::{EncodedSet, Padding};
 use crate::model::ModelConfig;
 use crate::text::{SpecialToken, Tokenizer};
 
-/// The number of tokens that are named among those that carry scores.
+/// The number of scored tokens that a finding lists.
 const SCORED: usize = 5;
 
-/// A token that carries scores, and the number of its sequences.
+/// A token at which scores are read, and the number of its sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scored {
     /// The id.
     pub id: u32,
     /// The text.
     pub text: String,
-    /// Sequences that end with it, padding taken off.
+    /// Sequences that end with it, without padding.
     pub sequences: usize,
 }
 
-/// The ends of all sequences, and tokens that should not be there.
+/// Counts of sequence ends, and of tokens that should not occur.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ends {
-    /// The number of sequences, two a pair.
+    /// The number of sequences, two per pair.
     pub sequences: usize,
-    /// Sequences that a chat template wrote.
+    /// Sequences rendered by a chat template.
     pub by_template: usize,
     /// Sequences that begin with two BOS.
     pub double_bos: Tally,
@@ -45,14 +45,14 @@ pub struct Ends {
     pub beyond_vocabulary: Tally,
     /// The size of the tokenizer's vocabulary: one more than its largest id.
     pub vocabulary: usize,
-    /// The number of different tokens that carry scores.
+    /// The number of different tokens at which scores are read.
     pub scored_tokens: usize,
-    /// The most frequent of them.
+    /// The most frequent of these tokens.
     pub scored: Vec<Scored>,
 }
 
 impl Ends {
-    /// Looks at sets that were encoded from `rows` and still have their padding.
+    /// Counts the ends of sets that were encoded from `rows` and still have their padding.
     pub fn of(sets: &[EncodedSet], rows: &[AnswerSet], tokenizer: &Tokenizer, model: &ModelConfig) -> Self {
         let pad = Padding::of(model, tokenizer).id;
         let (bos, eos) = (id(tokenizer.bos()), id(tokenizer.eos()));
@@ -77,7 +77,7 @@ impl Ends {
                     ends.without_eos.add(pair.origin);
                 }
                 let (inside, length) = (pair.prompt.iter().chain(own), pair.prompt.len() + own.len());
-                // A BOS that is the same token may begin a text.
+                // If BOS and EOS are the same token, it may begin a text.
                 let mut inside = inside.take(length.saturating_sub(2)).skip(usize::from(bos == eos));
                 if !by_template && eos.is_some() && inside.any(|token| Some(*token) == eos) {
                     ends.eos_inside.add(pair.origin);
@@ -122,15 +122,15 @@ impl Ends {
             "double_bos",
             Severity::Warning,
             format!("{} begin with {bos} twice", sequences(&self.double_bos)),
-            "Take it out of the texts, or out of the chat template".to_owned(),
+            "Remove it from the texts or from the chat template".to_owned(),
         );
         say(
             &self.double_eos,
             "double_eos",
             Severity::Warning,
             format!("{} end with {eos} twice", sequences(&self.double_eos)),
-            "The tokenizer adds one to those that have one: take it out of the texts or of tokenizer.json's \
-             post-processor"
+            "The tokenizer adds one to texts that already have one: remove it from the texts or from \
+             tokenizer.json's post-processor"
                 .to_owned(),
         );
         say(
@@ -138,8 +138,7 @@ impl Ends {
             "eos_inside",
             Severity::Warning,
             format!("{} of plain text have {eos} before their end", sequences(&self.eos_inside)),
-            "Texts that hold special tokens as text often come of a template that was applied already"
-                .to_owned(),
+            "Special tokens within a text often mean that a template was already applied".to_owned(),
         );
         say(
             &self.unknown,
@@ -150,7 +149,7 @@ impl Ends {
                 many(self.unknown.count, "pair"),
                 percent(self.unknown.share(pairs))
             ),
-            format!("The model sees {} in its place", text(tokenizer.unk().as_ref())),
+            format!("The model sees {} instead", text(tokenizer.unk().as_ref())),
         );
         say(
             &self.beyond_vocabulary,
@@ -162,7 +161,8 @@ impl Ends {
                 model.vocabulary
             ),
             format!(
-                "The tokenizer gives ids up to {}: it is another model's, or tokens were added to it alone",
+                "The tokenizer gives ids up to {}: it belongs to another model, or tokens were added to the \
+                 tokenizer only",
                 self.vocabulary.saturating_sub(1)
             ),
         );
@@ -176,14 +176,14 @@ impl Ends {
                     self.vocabulary.saturating_sub(1),
                     model.vocabulary
                 ),
-                "These data use none of the ids beyond; others may, and then fail",
+                "These data use none of the higher ids; other data may, and then fail",
             ));
         }
         findings.extend(padding_finding(Padding::of(model, tokenizer), tokenizer));
         findings
     }
 
-    /// The finding about sequences that do not end with the EOS.
+    /// Returns the finding about sequences that do not end with the EOS.
     fn end_findings(&self, eos: &str) -> Option<Finding> {
         if self.without_eos.is_empty() {
             return None;
@@ -193,14 +193,14 @@ impl Ends {
             1 => (
                 Severity::Note,
                 "all of them with the same token",
-                "A score is read at the last token; the same one everywhere will do. Whoever scores with the model must \
-                 end texts likewise",
+                "A score is read at the last token, and the same token everywhere is enough. Texts scored \
+                 later must end the same way",
             ),
             _ => (
                 Severity::Warning,
                 "with various tokens",
-                "A score is read at the last token: where it belongs to the answer's text nothing tells the model that \
-                 the answer is over. Let the chat template end every answer with one token",
+                "A score is read at the last token: if it is part of the answer's text, nothing shows the \
+                 model that the answer is complete. Let the chat template end every answer with one token",
             ),
         };
         let scored: Vec<String> = self.scored.iter().map(said).collect();
@@ -225,13 +225,13 @@ fn padding_finding(padding: Padding, tokenizer: &Tokenizer) -> Option<Finding> {
     }
     let found = match padding.named {
         true => format!("padding is the EOS {}", eos.text),
-        false => format!("no padding token is named, so the EOS {} is taken for it", eos.text),
+        false => format!("no padding token is named, so the EOS {} is used", eos.text),
     };
     Some(Finding::new(
         "pad_is_eos",
         Severity::Warning,
         format!("{found}: scores are read at the token before it"),
-        "transformers and TRL never score padding, and pcrm does as they do. A token of its own as \"pad_token\" in \
+        "transformers and TRL never score padding, and neither does pcrm. A separate \"pad_token\" in \
          tokenizer_config.json lets the EOS carry the score",
     ))
 }
@@ -245,7 +245,7 @@ fn last_two(prompt: &[u32], own: &[u32]) -> (Option<u32>, Option<u32>) {
     (back.next(), back.next())
 }
 
-/// The last token that is no padding, or the first of all.
+/// Returns the last token that is not padding, or the first token if all are padding.
 fn scored_token(prompt: &[u32], own: &[u32], pad: Option<u32>) -> u32 {
     let all = || prompt.iter().chain(own).copied();
     all().rev().find(|id| Some(*id) != pad).or_else(|| all().next()).unwrap_or(0)

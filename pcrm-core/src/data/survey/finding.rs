@@ -1,4 +1,4 @@
-//! What is worth saying of data: how grave it is, what was found, where and how often, and what to do.
+//! Findings about data: severity, description, count, first place, and advice.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use crate::data::report::Origin;
 
-/// How grave a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know.
+    /// Information only.
     Note,
-    /// Training works, and may teach something else than was meant.
+    /// Training works but may teach something other than intended.
     Warning,
-    /// Training fails, or teaches something else than was meant.
+    /// Training fails or teaches something other than intended.
     Error,
 }
 
@@ -28,52 +28,53 @@ impl fmt::Display for Severity {
     }
 }
 
-/// How often something was seen, and where first.
+/// A count of occurrences and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// How often.
+    /// The number of occurrences.
     pub count: usize,
-    /// Where the first stands.
+    /// The file and line of the first occurrence.
     pub first: Option<Origin>,
 }
 
 impl Tally {
-    /// Counts one more.
+    /// Counts one occurrence.
     pub fn add(&mut self, origin: &Origin) {
         self.count += 1;
         self.first.get_or_insert_with(|| origin.clone());
     }
 
-    /// Whether nothing was counted.
+    /// Returns true if nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The share of `all`; 0 of nothing.
+    /// Returns the share of `all`, or 0 if `all` is 0.
     pub fn share(&self, all: usize) -> f64 {
         if all == 0 { 0.0 } else { self.count as f64 / all as f64 }
     }
 }
 
-/// One thing that was found.
+/// A finding about the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// A name that does not change: `double_bos`.
+    /// A stable name, such as `double_bos`.
     pub code: &'static str,
-    /// How grave it is.
+    /// The severity.
     pub severity: Severity,
-    /// What was found, in a sentence without its full stop.
+    /// The description, a sentence without its full stop.
     pub found: String,
-    /// How many records, pairs or sequences it concerns; none where it concerns all or is not of that kind.
+    /// The number of records, pairs or sequences concerned; `None` if the finding concerns all or is of
+    /// another kind.
     pub count: Option<usize>,
-    /// Where the first of them stands.
+    /// The file and line of the first of them.
     pub first: Option<Origin>,
-    /// What to do, or what comes of doing nothing.
+    /// The advice, or the consequence of ignoring the finding.
     pub advice: String,
 }
 
 impl Finding {
-    /// A finding that is not of single records.
+    /// Creates a finding that is not about single records.
     pub fn new(
         code: &'static str,
         severity: Severity,
@@ -83,7 +84,7 @@ impl Finding {
         Self { code, severity, found: found.into(), count: None, first: None, advice: advice.into() }
     }
 
-    /// The same finding, with how often it was made and where first.
+    /// Adds the count and the first occurrence to the finding.
     pub fn tallied(mut self, tally: &Tally) -> Self {
         self.count = Some(tally.count);
         self.first = tally.first.clone();
@@ -91,7 +92,7 @@ impl Finding {
     }
 }
 
-/// A share in per cent, for findings: `0.4 %`, `37 %`.
+/// Formats a share in per cent for findings: `0.4 %`, `37 %`.
 pub(super) fn percent(share: f64) -> String {
     match 100.0 * share {
         all if (all > 0.0 && all < 9.95) || (all > 99.0 && all < 100.0) => format!("{all:.1} %"),
@@ -99,7 +100,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// A number of things: `1 pair`, `2 pairs`.
+/// Formats a count of things: `1 pair`, `2 pairs`.
 pub(in crate::data) fn many(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

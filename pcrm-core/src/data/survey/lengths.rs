@@ -1,4 +1,4 @@
-//! Lengths in tokens, pairs that a limit leaves out, and labels that go with length.
+//! Lengths in tokens, pairs left out by a limit, and labels that correlate with length.
 
 use serde::Serialize;
 
@@ -7,16 +7,16 @@ use crate::data::encode::{EncodedPair, EncodedSet, TooLong, pairs};
 use crate::data::report::MANY_LEFT_OUT;
 use crate::model::ModelConfig;
 
-/// Tokens of pairs.
+/// Token counts of pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lengths {
-    /// The tokens that both sequences of a pair begin with.
+    /// The length of the common prefix of a pair's sequences.
     pub prompt: Vec<usize>,
-    /// The preferred answer, from the first token that differs.
+    /// The length of the preferred answer from the first token that differs.
     pub chosen: Vec<usize>,
-    /// The other answer, likewise.
+    /// The length of the other answer from the first token that differs.
     pub rejected: Vec<usize>,
-    /// Each of both sequences, whole.
+    /// The length of each whole sequence, two per pair.
     pub sequence: Vec<usize>,
 }
 
@@ -45,27 +45,27 @@ impl Lengths {
 /// A limit on the length of sequences, and the treatment of longer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limit {
-    /// The most tokens.
+    /// The maximum number of tokens.
     pub max_length: usize,
     /// The treatment of longer sequences.
     pub too_long: TooLong,
 }
 
-/// Pairs beyond a limit or beyond the model's positions.
+/// Pairs that exceed a limit or the model's positions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Beyond {
     /// The number of pairs.
     pub pairs: usize,
-    /// Pairs with a sequence beyond the limit.
+    /// Pairs with a sequence longer than the limit.
     pub limit: Tally,
-    /// Pairs within the limit, but beyond the positions in the model's config.
+    /// Pairs within the limit that exceed the positions in the model's config.
     pub positions: Tally,
-    /// The longest sequence.
+    /// The length of the longest sequence.
     pub longest: usize,
 }
 
 impl Beyond {
-    /// Looks at sets that were encoded without a limit.
+    /// Counts the pairs of sets that were encoded without a limit.
     pub fn of(sets: &[EncodedSet], limit: Limit, model: &ModelConfig) -> Self {
         let mut beyond = Self::default();
         for pair in pairs(sets) {
@@ -84,7 +84,8 @@ impl Beyond {
         beyond
     }
 
-    /// Returns the finding about pairs that are too long even with a cut prompt; `kept` pairs are left.
+    /// Returns the finding about pairs that are too long even with a cut prompt; `kept` is the number of
+    /// pairs kept.
     pub fn unmended(&self, kept: usize, limit: Limit) -> Option<Finding> {
         let lost = self.pairs.saturating_sub(kept);
         if limit.too_long == TooLong::Drop || lost == 0 {
@@ -92,7 +93,7 @@ impl Beyond {
         }
         let severity = if kept == 0 { Severity::Error } else { Severity::Warning };
         let found = format!(
-            "{} ({}) left out, as their answers alone exceed {} tokens",
+            "{} ({}) left out because their answers alone exceed {} tokens",
             many(lost, "pair"),
             percent(lost as f64 / self.pairs as f64),
             limit.max_length
@@ -129,8 +130,8 @@ impl Beyond {
             );
             let advice = match limit.too_long {
                 TooLong::Drop => {
-                    "A larger --max-length keeps them, --too-long cut-prompt cuts them; what is left out is not a fair \
-                     sample: it is the long conversations"
+                    "A larger --max-length keeps them, --too-long cut-prompt cuts them; the pairs left out \
+                     are not a random sample but the long conversations"
                 }
                 TooLong::CutPrompt => "Answers are judged without the beginning of their conversation",
             };
@@ -139,14 +140,14 @@ impl Beyond {
         if !self.positions.is_empty() {
             let (severity, what) = match model.has_learned_positions() {
                 true => (Severity::Error, "has learned; it has no others, and training will fail"),
-                false => (Severity::Warning, "was made for; what it makes of later ones was never trained"),
+                false => (Severity::Warning, "was made for; later positions were never trained"),
             };
             let found = format!(
                 "{} longer than the {} positions that the model {what}",
                 many(self.positions.count, "pair"),
                 model.max_positions
             );
-            let advice = format!("--max-length {} keeps within them", model.max_positions);
+            let advice = format!("--max-length {} keeps sequences within them", model.max_positions);
             findings.push(Finding::new("beyond_positions", severity, found, advice).tallied(&self.positions));
         }
         findings
@@ -180,7 +181,7 @@ mod tests {
         (0..40).map(|row| json!({"prompt": "q", "chosen": "x".repeat(row + 1), "rejected": "yz"})).collect()
     }
 
-    /// Protects: what each column counts; these capitals are a token each, and each answer gets its EOS.
+    /// Protects: the counts in each column; each of these capitals is a token, and each answer gets its EOS.
     #[test]
     fn lengths_are_counted_by_hand() {
         let lengths = Lengths::of(&pairs(&[
@@ -194,7 +195,8 @@ mod tests {
         assert_eq!(lengths.longer_preferred(), (1, 2));
     }
 
-    /// Protects: the limit's finding grows with its share, is an error where nothing is left, and is absent within it.
+    /// Protects: the limit's finding depends on its share, is an error if nothing is left, and is absent
+    /// within the limit.
     #[test]
     fn limits_are_graded_by_what_they_take() {
         let (pairs, model) = (pairs(&records()), model("llama", 2048));
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!(at(2, TooLong::Drop), Some((Severity::Error, 40)));
     }
 
-    /// Protects: cutting prompts does not help long answers, and that is told.
+    /// Protects: cutting prompts does not help long answers, and a finding says so.
     #[test]
     fn answers_beyond_the_limit_are_told() {
         let beyond = Beyond { pairs: 10, ..Beyond::default() };
@@ -222,8 +224,8 @@ mod tests {
         assert_eq!(at(0, TooLong::CutPrompt), Some((Severity::Error, Some(10))));
     }
 
-    /// Protects: positions that a model lacks are an error where they are learned and a warning where they turn; pairs
-    /// that are left out anyway are not counted.
+    /// Protects: missing positions are an error for learned ones and a warning for rotary ones; pairs that
+    /// are left out anyway are not counted.
     #[test]
     fn positions_beyond_the_model_are_found() {
         let pairs = pairs(&records());

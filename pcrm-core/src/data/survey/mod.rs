@@ -1,10 +1,10 @@
-//! Survey of preference data before training: facts as counts, and findings with advice.
+//! Surveys preference data before training: counts, and findings with advice.
 //!
-//! No model is run here. [`told`] describes each file, its schema and its columns; [`reading`] turns the report
-//! on reading into findings; [`lengths`] counts tokens; [`ends`] checks how sequences begin and end, [`template`]
-//! the chat template; [`repeats`] finds repeated pairs and prompts; [`sets`] counts ranked sets; [`bounds`]
-//! surveys a constraint's bounds. Each has `findings`, a list of [`Finding`]s; their thresholds are constants of
-//! their modules.
+//! No model runs here. [`told`] describes each file, its schema and its columns. [`reading`] turns the report
+//! on reading into findings. [`lengths`] counts tokens, [`ends`] checks how sequences begin and end, and
+//! [`template`] checks the chat template. [`repeats`] finds repeated pairs and prompts, [`sets`] counts
+//! ranked sets, and [`bounds`] surveys a constraint's bounds. Each has `findings`, a list of [`Finding`]s;
+//! the thresholds are constants of the modules.
 
 pub mod bounds;
 pub mod ends;

@@ -1,17 +1,18 @@
-//! Findings of the report on reading: what was left out and why.
+//! Findings about reading: the records left out and the reasons.
 
 use std::sync::Arc;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::report::{Origin, ProblemKind, Report, Strictness};
 
-/// From this share of all records on, malformed ones are an error: the file is not what it was taken for.
+/// The share of malformed records from which they are an error: the file probably has another format.
 pub const TOO_MANY_MALFORMED: f64 = 0.1;
 
-/// Up to this share, answers that are empty or the same are good to know and no more.
+/// The share up to which empty or identical answers are only a note.
 pub const FEW: f64 = 0.01;
 
-/// What to say of a report. With [`Strictness::Refuse`] what training would refuse is an error.
+/// Returns the findings of a report. Under [`Strictness::Refuse`], a record that training would refuse is an
+/// error.
 pub fn findings(report: &Report, strictness: Strictness) -> Vec<Finding> {
     let mut findings: Vec<Finding> = report
         .counts()
@@ -41,9 +42,9 @@ pub fn findings(report: &Report, strictness: Strictness) -> Vec<Finding> {
         findings.push(Finding::new(
             "several_schemas",
             Severity::Note,
-            format!("the files are of {} schemas: {}", schemas.len(), schemas.join("; ")),
-            "Each file is read by its own schema; where one is plain text and one conversations, the model sees two \
-             formats",
+            format!("the files have {} schemas: {}", schemas.len(), schemas.join("; ")),
+            "Each file is read by its own schema; if some hold plain text and some conversations, the model \
+             sees two formats",
         ));
     }
     findings
@@ -93,24 +94,24 @@ fn in_words(kind: ProblemKind, count: usize, rows: usize) -> String {
             format!("{}{share} without two answers that were ranked", many(count, "record"))
         }
         ProblemKind::EmptyAnswer => {
-            format!("{}{share} with an answer that says nothing", many(count, "record"))
+            format!("{}{share} with a blank answer", many(count, "record"))
         }
         ProblemKind::Unsupported => {
-            format!("{}{share} that ask for what is not supported", many(count, "record"))
+            format!("{}{share} that need unsupported features", many(count, "record"))
         }
     }
 }
 
 fn advice(kind: ProblemKind) -> &'static str {
     match kind {
-        ProblemKind::Malformed => "They are left out (--strict refuses them); mend or remove them",
+        ProblemKind::Malformed => "They are left out (--strict refuses them); fix or remove them",
         ProblemKind::Tie | ProblemKind::TieInSet => {
             "They are left out; pcrm reward --ties davidson or rao-kupper learns from ties"
         }
-        ProblemKind::Identical => "They are left out: nothing can be learned of them",
-        ProblemKind::Unranked => "They are left out: nothing says which answer is better",
+        ProblemKind::Identical => "They are left out: nothing can be learned from them",
+        ProblemKind::Unranked => "They are left out: they do not show which answer is better",
         ProblemKind::EmptyAnswer => {
-            "They are left out; an answer that was lost on the way is usually an error of whoever wrote the file"
+            "They are left out; a missing answer is usually a fault of the program that wrote the file"
         }
         ProblemKind::Unsupported => "They are left out; remove tools and images, or train on other records",
     }
@@ -123,8 +124,8 @@ mod tests {
     use super::super::testing::{find, read};
     use super::*;
 
-    /// Protects: every reason for leaving a record out is a finding with its count and first line, and good
-    /// files have none.
+    /// Protects: each reason for leaving a record out is a finding with its count and first line, and valid
+    /// files have no findings.
     #[test]
     fn what_was_left_out_is_found() {
         let good = json!({"prompt": "q", "chosen": "a", "rejected": "b"});
@@ -152,7 +153,7 @@ mod tests {
         assert!(strict.iter().all(|finding| finding.severity == Severity::Error), "{strict:?}");
     }
 
-    /// Protects: a file of which much is malformed is an error, a single bad line is not.
+    /// Protects: a file with many malformed records is an error; a single malformed line is not.
     #[test]
     fn many_malformed_records_are_an_error() {
         let good = json!({"prompt": "q", "chosen": "a", "rejected": "b"});

@@ -1,4 +1,4 @@
-//! Repeated pairs and prompts, pairs that contradict each other, and held-out data that are trained on.
+//! Finds repeated pairs and prompts, contradictory pairs, and held-out data that are also training data.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::data::encode::{EncodedSet, pairs};
 use crate::data::preference::Verdict;
 use crate::data::prompt_id::{PairId, PromptId};
 
-/// Beyond this share of repeated pairs, repetition is worth a warning.
+/// The share of repeated pairs above which a warning is issued.
 const MANY_REPEATED: f64 = 0.01;
 
 /// Repetitions within data.
@@ -20,29 +20,29 @@ pub struct Repeats {
     pub pairs: usize,
     /// The number of different prompts.
     pub prompts: usize,
-    /// Pairs that repeat an earlier one, the same answers in the same order.
+    /// Pairs that repeat an earlier pair, with the same preference.
     pub repeated: Tally,
-    /// Pairs that reverse an earlier one: both answers are preferred to each other.
+    /// Pairs that reverse an earlier pair, so that each answer is preferred to the other.
     pub contradicted: Tally,
-    /// Sets whose prompt an earlier set has.
+    /// Sets whose prompt is the prompt of an earlier set.
     pub prompts_again: Tally,
-    /// Pairs whose rejected answer the data score higher.
+    /// Pairs whose rejected answer has the higher score in the data.
     pub against_scores: Tally,
 }
 
-/// Held-out data that the training data have too.
+/// Held-out data that are also in the training data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Overlap {
     /// The number of held-out pairs.
     pub pairs: usize,
-    /// Held-out pairs that are in the training data, whichever way round.
+    /// Held-out pairs that are in the training data, with either preference.
     pub same_pairs: Tally,
     /// Held-out pairs whose prompt is in the training data.
     pub same_prompts: Tally,
 }
 
 impl Repeats {
-    /// Looks at the pairs of these sets.
+    /// Counts the repetitions in the pairs of these sets.
     pub fn of(sets: &[EncodedSet]) -> Self {
         let mut repeats = Self::default();
         let mut seen: HashSet<PairId> = HashSet::new();
@@ -85,9 +85,13 @@ impl Repeats {
                 Finding::new(
                     "contradicted",
                     Severity::Warning,
-                    format!("{} contradict another: each answer is preferred to the other", pairs(&self.contradicted)),
-                    "Bradley-Terry learns that the two are alike; if labellers differ that is right, if labels were mixed \
-                     up it is not",
+                    format!(
+                        "{} contradict another pair: each answer is preferred to the \
+                             other",
+                        pairs(&self.contradicted)
+                    ),
+                    "Bradley-Terry learns that the two are equal; that is right if labellers disagree and \
+                     wrong if labels were mixed up",
                 )
                 .tallied(&self.contradicted),
             );
@@ -115,8 +119,8 @@ impl Repeats {
                 Finding::new(
                     "repeated",
                     severity,
-                    format!("{} stand in the data before, answers and all", pairs(&self.repeated)),
-                    "They weigh double; remove them unless that is meant",
+                    format!("{} repeat an earlier pair, including its answers", pairs(&self.repeated)),
+                    "They count double; remove them unless that is intended",
                 )
                 .tallied(&self.repeated),
             );
@@ -126,9 +130,12 @@ impl Repeats {
                 Finding::new(
                     "prompts_again",
                     Severity::Note,
-                    format!("{} with a prompt that another had before", many(self.prompts_again.count, "record")),
-                    "Hold data out by prompt (--eval-split and pcrm data split do), or the same prompts are learned and \
-                     evaluated",
+                    format!(
+                        "{} with the prompt of an earlier record",
+                        many(self.prompts_again.count, "record")
+                    ),
+                    "Split by prompt, as --eval-split and pcrm data split do, or the same prompts are \
+                     trained on and evaluated",
                 )
                 .tallied(&self.prompts_again),
             );
@@ -138,7 +145,7 @@ impl Repeats {
 }
 
 impl Overlap {
-    /// Counts the held-out pairs and prompts that are in `train`.
+    /// Counts the held-out pairs and prompts that are also in `train`.
     pub fn of(train: &[EncodedSet], held_out: &[EncodedSet]) -> Self {
         let contents: HashSet<PairId> = pairs(train).map(|pair| pair.id).collect();
         let prompts: HashSet<PromptId> = contents.iter().map(|content| content.prompt).collect();
@@ -163,14 +170,18 @@ impl Overlap {
         };
         let mut findings = Vec::new();
         if !self.same_pairs.is_empty() {
-            let found = format!("{} stand in the training data too", pairs(&self.same_pairs));
-            let advice = "What is measured on them is memory; remove them from one side";
+            let found = format!("{} are also in the training data", pairs(&self.same_pairs));
+            let advice = "They measure memorisation; remove them from one side";
             findings
                 .push(Finding::new("eval_pairs", Severity::Error, found, advice).tallied(&self.same_pairs));
         }
         if self.same_prompts.count > self.same_pairs.count {
-            let found = format!("{} have a prompt of the training data", pairs(&self.same_prompts));
-            let advice = "Accuracy on them says little of new prompts; split by prompt";
+            let found = format!(
+                "{} have a prompt that is also in the training \
+                                 data",
+                pairs(&self.same_prompts)
+            );
+            let advice = "Accuracy on them says little about new prompts; split by prompt";
             findings.push(
                 Finding::new("eval_prompts", Severity::Warning, found, advice).tallied(&self.same_prompts),
             );
@@ -196,14 +207,14 @@ mod tests {
         (repeats, findings)
     }
 
-    /// Protects: different prompts with the same answers are nothing to speak of.
+    /// Protects: different prompts with the same answers raise no finding.
     #[test]
     fn different_pairs_are_found_nothing_of() {
         let (repeats, findings) = surveyed(&[pair("q", "a", "b"), pair("r", "a", "b"), pair("s", "b", "a")]);
         assert_eq!((findings, repeats.prompts), (vec![], 3));
     }
 
-    /// Protects: the same pair, the pair turned round, the same prompt; each counted where it stands again.
+    /// Protects: an equal pair, a reversed pair and an equal prompt are each counted at their repetition.
     #[test]
     fn repetition_and_contradiction_are_told_apart() {
         let records = [
@@ -224,8 +235,8 @@ mod tests {
         assert_eq!(repeats.prompts, 2);
     }
 
-    /// Protects: the pairs of one ranked set share their prompt by nature; two sets that do are one prompt
-    /// again.
+    /// Protects: the pairs of one ranked set share their prompt by design and are not repetitions; two sets
+    /// with one prompt are.
     #[test]
     fn a_ranked_set_does_not_repeat_itself() {
         let set = json!({"prompt": "q", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]});
@@ -234,7 +245,7 @@ mod tests {
         assert_eq!(surveyed(&[set, other]).0.prompts_again.count, 1);
     }
 
-    /// Protects: labels that the data's own scores or margins deny.
+    /// Protects: labels that contradict the data's own scores or margins are counted.
     #[test]
     fn labels_against_scores_are_found() {
         let scored = |chosen: f64| json!({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": chosen, "score_rejected": 2.0});
@@ -244,7 +255,7 @@ mod tests {
         assert_eq!(find(&surveyed(&[margin]).1, "against_scores").unwrap().count, Some(1));
     }
 
-    /// Protects: what is held out is looked for by prompt and by pair, whichever way round.
+    /// Protects: held-out data are searched by prompt and by pair, with either preference.
     #[test]
     fn overlap_with_held_out_data_is_found() {
         let tokenizer = tokenizer("plain");

@@ -7,21 +7,21 @@ use serde::Serialize;
 use crate::data::answer_set::{AnswerSet, Comparison};
 use crate::data::report::{ProblemKind, Report};
 
-/// The ranked sets of data.
+/// Counts of the ranked sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Sets {
     /// The number of sets that yield pairs.
     pub sets: usize,
-    /// The number of sets by the number of their answers that are compared.
+    /// The number of sets by the number of their compared answers.
     pub sizes: BTreeMap<usize, usize>,
-    /// Pairs of answers of which one is better.
+    /// Pairs of answers with a preferred one.
     pub pairs: usize,
     /// Pairs of answers that tie; sets whose answers all tie are not counted.
     pub ties: usize,
 }
 
 impl Sets {
-    /// Counts the ranked sets, whose ties were left out; `None` where there are none.
+    /// Counts the ranked sets, whose ties were left out; returns `None` if there are none.
     pub fn of(rows: &[AnswerSet], report: &Report) -> Option<Self> {
         let mut sets = Self::default();
         for row in rows.iter().filter(|row| row.ranked.is_some()) {
@@ -43,7 +43,7 @@ mod tests {
     use super::super::testing::read;
     use super::*;
 
-    /// Protects: sizes, pairs and ties of hand-made sets; single pairs are no sets.
+    /// Protects: sizes, pairs and ties of hand-made sets; single pairs are not sets.
     #[test]
     fn sets_are_counted_by_hand() {
         let (rows, report) = read(&[

@@ -1,4 +1,4 @@
-//! The chat template against the data: its use, and the tokens that it writes around answers.
+//! Checks the chat template against the data: its use, and the tokens that it writes around answers.
 
 use serde::Serialize;
 
@@ -7,10 +7,11 @@ use crate::data::answer_set::Preference;
 use crate::data::conversation::{Content, Message};
 use crate::text::Tokenizer;
 
-/// Conversations whose prompt is rendered apart to see whether answers follow the generation prompt.
+/// The number of conversations whose prompt is rendered separately to see if answers follow the generation
+/// prompt.
 const EXAMINED: usize = 256;
 
-/// From this share of plain pairs on, answers that stick to their prompt are worth a warning.
+/// The share of plain pairs without a blank after the prompt from which a warning is issued.
 const MANY_GLUED: f64 = 0.5;
 
 /// The effect of a chat template on these data.
@@ -32,14 +33,14 @@ pub struct Template {
     pub examined: usize,
     /// Conversations in which the answer does not follow the generation prompt.
     pub other_start: Tally,
-    /// Plain pairs with a prompt of their own in which no blank parts prompt and answer.
+    /// Plain pairs with a separate prompt and no blank between prompt and answer.
     pub glued: Tally,
-    /// Plain pairs with a prompt of their own.
+    /// Plain pairs with a separate prompt.
     pub prompted: usize,
 }
 
 impl Template {
-    /// Looks at these pairs.
+    /// Examines these pairs.
     pub fn of<'a>(rows: impl IntoIterator<Item = Preference<'a>>, tokenizer: &Tokenizer) -> Self {
         let mut template = Self {
             present: tokenizer.has_chat_template(),
@@ -108,16 +109,17 @@ impl Template {
                 "template_writes_bos",
                 if self.conversations > 0 { Severity::Warning } else { Severity::Note },
                 "the chat template writes the BOS and the tokenizer adds one",
-                "pcrm tokenises what a template writes as it is, as apply_chat_template does, so there is one; whoever \
-                 renders with tokenize=False and tokenises the text again gets two, and other scores",
+                "pcrm tokenises the template's text unchanged, as apply_chat_template does, so there is one; \
+                 rendering with tokenize=False and tokenising the text again gives two, and other scores",
             ));
         }
         if self.present && self.conversations == 0 && self.pairs > 0 {
             findings.push(Finding::new(
                 "template_unused",
                 Severity::Note,
-                "the tokenizer has a chat template and the data are plain text, which it is not applied to",
-                "If the model was tuned on conversations, or is to judge them, give messages (pcrm data convert)",
+                "the tokenizer has a chat template, but these data are plain text and it is not applied",
+                "If the model was tuned on conversations, or will judge them, use messages (pcrm data \
+                 convert)",
             ));
         }
         if self.conversations > 0 && self.conversations < self.pairs {
@@ -135,7 +137,7 @@ impl Template {
         }
         if !self.not_assistant.is_empty() {
             let found = format!(
-                "{} in which the last to speak is not the assistant",
+                "{} in which the last turn is not the assistant's",
                 many(self.not_assistant.count, "conversation")
             );
             let advice = "The score judges the last turn; check the roles";
@@ -145,10 +147,11 @@ impl Template {
         }
         if !self.other_start.is_empty() {
             let found = format!(
-                "in {} of {} conversations examined the answer does not follow the template's generation prompt",
+                "in {} of {} conversations examined the answer does not follow the template's generation \
+                 prompt",
                 self.other_start.count, self.examined
             );
-            let advice = "A policy that generates behind that prompt is judged on other tokens than it wrote";
+            let advice = "A policy that generates after that prompt is judged on other tokens than it wrote";
             findings.push(
                 Finding::new("generation_prompt", Severity::Note, found, advice).tallied(&self.other_start),
             );
@@ -159,8 +162,8 @@ impl Template {
                 many(self.glued.count, "pair"),
                 percent(self.glued.share(self.prompted))
             );
-            let advice = "Plain prompts and answers are joined as they are: nothing shows the model where the prompt ends. \
-                          Messages and a chat template do, or a mark at the prompt's end";
+            let advice = "Plain prompts and answers are joined unchanged, and nothing shows the model where \
+                          the prompt ends. Use messages with a chat template, or a mark at the prompt's end";
             findings.push(Finding::new("glued", Severity::Warning, found, advice).tallied(&self.glued));
         }
         findings
@@ -194,13 +197,14 @@ mod tests {
         findings.iter().map(|finding| finding.code).collect()
     }
 
-    /// Protects: a template that goes with its data is found nothing of.
+    /// Protects: a template that fits its data raises no finding.
     #[test]
     fn a_template_that_fits_is_found_nothing_of() {
         assert_eq!(surveyed(&[chat("assistant")], &tokenizer("plain")), []);
     }
 
-    /// Protects: a BOS of the template beside one of the tokenizer; grave where conversations are rendered.
+    /// Protects: a BOS from both the template and the tokenizer is found; it is severe if conversations are
+    /// rendered.
     #[test]
     fn a_bos_from_two_hands_is_found() {
         let bos = tokenizer("bos");
@@ -216,7 +220,8 @@ mod tests {
         assert!(find(&surveyed(&[chat("assistant")], &alone), "template_writes_bos").is_none());
     }
 
-    /// Protects: plain text beside a template is noted, prompts that touch their answers are warned of.
+    /// Protects: plain text beside a template is a note, and prompts that touch their answers raise a
+    /// warning.
     #[test]
     fn plain_text_is_looked_at() {
         let text = |prompt: &str| json!({"prompt": prompt, "chosen": "a", "rejected": "b"});
@@ -226,7 +231,8 @@ mod tests {
         assert_eq!(codes(&surveyed(&[text("q"), text("q "), text("q\n")], &plain)), ["template_unused"]);
     }
 
-    /// Protects: who speaks last, both formats in one set, and answers that do not follow the generation prompt.
+    /// Protects: the last speaker, both formats in one set, and answers that do not follow the generation
+    /// prompt.
     #[test]
     fn conversations_are_looked_at() {
         let plain = tokenizer("plain");

@@ -1,4 +1,4 @@
-//! Sets for the tests of surveys.
+//! Test fixtures of the surveys.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::data::preference::{Strictness, load_preferences};
 use crate::data::report::Report;
 use crate::text::Tokenizer;
 
-/// A golden tokenizer: `plain`, `bos` or `qwen2`.
+/// Loads a golden tokenizer: `plain`, `bos` or `qwen2`.
 pub fn tokenizer(name: &str) -> Tokenizer {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text")).join(name);
     Tokenizer::from_dir(&dir).unwrap()
 }
 
-/// A golden tokenizer with fields of its `tokenizer_config.json` changed, or taken away where null.
+/// Loads a golden tokenizer with fields of its `tokenizer_config.json` changed, or removed if null.
 pub fn changed(name: &str, fields: &[(&str, Value)], template: Option<&str>) -> Tokenizer {
     let dir = tempfile::tempdir().unwrap();
     tokenizer(name).save_to(dir.path()).unwrap();
@@ -37,7 +37,7 @@ pub fn changed(name: &str, fields: &[(&str, Value)], template: Option<&str>) -> 
     Tokenizer::from_dir(dir.path()).unwrap()
 }
 
-/// A file of JSON lines with these records.
+/// Writes the records to a file of JSON lines.
 pub fn file_of(records: &[Value]) -> tempfile::NamedTempFile {
     let lines: Vec<String> = records.iter().map(Value::to_string).collect();
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
@@ -45,19 +45,19 @@ pub fn file_of(records: &[Value]) -> tempfile::NamedTempFile {
     file
 }
 
-/// Sets read from records.
+/// Reads sets from records.
 pub fn read(records: &[Value]) -> (Vec<AnswerSet>, Report) {
     load_preferences(&[file_of(records).path().to_path_buf()], Strictness::Skip).unwrap()
 }
 
-/// Sets read and encoded without a limit, with their padding.
+/// Reads sets and encodes them without a limit, with their padding.
 pub fn encoded(records: &[Value], tokenizer: &Tokenizer) -> (Vec<AnswerSet>, Vec<EncodedSet>) {
     let (sets, _) = read(records);
     let (encoded, _) = encode_sets(&sets, tokenizer, &EncodeOptions::new(None)).unwrap();
     (sets, encoded)
 }
 
-/// The finding of this code.
+/// Returns the finding with this code.
 pub fn find<'a>(findings: &'a [Finding], code: &str) -> Option<&'a Finding> {
     findings.iter().find(|finding| finding.code == code)
 }

@@ -1,4 +1,4 @@
-//! What a file's records are, and by which columns that was told.
+//! Describes a file: the schema of its records, and the columns it was detected from.
 
 use std::path::Path;
 
@@ -10,39 +10,39 @@ use crate::data::records::Records;
 use crate::data::schema::Schema;
 use crate::error::Result;
 
-/// A column of a record and what it holds.
+/// A column of a record and the type of its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it holds: `text`, `a list of messages`.
+    /// The type of the value: `text`, `a list of messages`.
     pub holds: &'static str,
 }
 
-/// What a file is, told by its first record of a known shape.
+/// A description of a file, from its first record with a known schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Told {
     /// The file.
     pub file: String,
     /// The line of that record.
     pub line: u64,
-    /// What the record is.
+    /// The schema of the record.
     pub schema: Schema,
     /// The columns that are read.
     pub read: Vec<Column>,
-    /// Those that are not.
+    /// The columns that are not read.
     pub unread: Vec<Column>,
-    /// Whether the schema was chosen by name.
+    /// True if the user chose the schema by name.
     pub chosen: bool,
 }
 
-/// Tells what a file is; `None` where no record has a known shape.
+/// Describes a file; returns `None` if no record has a known schema.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// Fails if the file cannot be read.
 pub fn told(path: &Path, columns: &Columns) -> Result<Option<Told>> {
     for record in Records::open(path)? {
-        // What is wrong with single records is the report's to say.
+        // Faults in single records appear in the report.
         let Ok((line, source)) = record else { continue };
         let Ok((record, _)) = columns.view(&source) else { continue };
         let Ok(schema) = columns.schema_of(&record, Schema::of_pair) else { continue };
@@ -76,11 +76,12 @@ mod tests {
         columns.iter().map(|column| (column.name.as_str(), column.holds)).collect()
     }
 
-    /// Protects: the first usable record tells, and columns that nothing is read from are named.
+    /// Protects: the first usable record determines the description, and unread columns are named.
     #[test]
     fn read_and_unread_columns_are_told_apart() {
         let told = told_of(
-            "{broken\n{\"id\": 3, \"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 1}\n",
+            "{broken\n{\"id\": 3, \"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"margin\": \
+             1}\n",
         )
         .unwrap();
         assert_eq!((told.line, told.schema), (2, Schema::StandardExplicit));
@@ -89,7 +90,8 @@ mod tests {
         assert_eq!(names(&told.unread), [("id", "a number")]);
     }
 
-    /// Protects: what is no preference is nothing, and ranks count as read where they are.
+    /// Protects: records without preferences have no description, and ranks count as read in records that
+    /// have them.
     #[test]
     fn other_files_are_not_guessed_at() {
         assert_eq!(told_of("{\"text\": \"a\"}\n"), None);

@@ -1,9 +1,9 @@
-//! Small files in the layouts and with the faults that people have, each with what must come of it.
+//! Small files with common layouts and faults, each with the expected result.
 //!
-//! A folder holds files and `expected.json`: a list of cases, each with `data` and what is expected: the
-//! `schema`, how many `rows`, the `pairs` (prompt, chosen, rejected) or how many are `kept`, how many are
-//! `left_out` by reason, the `findings` by code, words that the report `says`, or words that an error
-//! `refuses` the data with.
+//! A folder holds files and `expected.json`: a list of cases, each with `data` and the expectations: the
+//! `schema`, the number of `rows`, the `pairs` (prompt, chosen, rejected) or the number `kept`, the number
+//! `left_out` by reason, the `findings` by code, words that the report `says`, or words of the error that
+//! `refuses` the data.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::data::columns::Columns;
 
-/// Reads a case's data: everything that an expectation may be about.
+/// Reads a case's data and returns every value that an expectation may cover.
 fn outcome(folder: &Path, case: &Value) -> Value {
     let names: Vec<&str> = match &case["data"] {
         Value::String(name) => vec![name],
@@ -64,7 +64,7 @@ fn check(folder: &Path, case: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The cases of a folder under `tests/golden`.
+/// Returns the cases of a folder under `tests/golden`.
 fn cases(folder: &Path) -> Vec<Value> {
     serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap()
 }
@@ -73,7 +73,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(name)
 }
 
-/// Protects: files of public bug reports are read as their authors meant, or refused with what they are.
+/// Protects: files from public bug reports are read as their authors intended, or refused with their format.
 #[test]
 fn wild_files_are_read_or_refused() {
     let folder = golden("wild/data");
@@ -81,8 +81,8 @@ fn wild_files_are_read_or_refused() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Protects: the layouts of the Hub's preference sets, and the docs' table of them, which is made of these
-/// cases.
+/// Protects: the layouts of the Hub's preference sets, and the table of them in the docs, which is generated
+/// from these cases.
 #[test]
 fn layouts_of_the_hub_are_understood() {
     let folder = golden("hub-layouts");
@@ -99,8 +99,8 @@ fn layouts_of_the_hub_are_understood() {
     );
 }
 
-/// A data set's row in the README's table: its name, the columns that are read, the schema or why there is
-/// none.
+/// Returns a data set's row of the table in the docs: its name, the columns that are read, and the schema or
+/// the reason for the refusal.
 fn table_row(folder: &Path, case: &Value) -> String {
     let path = folder.join(case["data"].as_str().unwrap());
     let note = case["note"].as_str().map_or(String::new(), |note| format!("; {note}"));

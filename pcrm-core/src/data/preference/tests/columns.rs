@@ -1,4 +1,4 @@
-//! Columns that hold the prompt, columns that nothing is read from, and what is said of them.
+//! Prompt columns, unread columns, and the messages about them.
 
 use serde_json::{Value, json};
 
@@ -23,8 +23,7 @@ fn prompt(record: Value) -> Value {
     json!(pairs[0].prompt)
 }
 
-/// Protects: a prompt is read from whichever column has it, with the system message and the history beside
-/// it.
+/// Protects: a prompt is read from any of its columns, with the system message and the history.
 #[test]
 fn prompts_are_read_from_their_columns() {
     let turn = |role: &str, said: &str| json!({"role": role, "content": said});
@@ -57,7 +56,7 @@ fn prompts_are_read_from_their_columns() {
     );
 }
 
-/// Protects: a system message goes before conversations too, once; two that differ are told.
+/// Protects: a system message also precedes conversations, once; two that differ are refused.
 #[test]
 fn conversations_get_their_system_message() {
     let turn = |role: &str, said: &str| json!({"role": role, "content": said});
@@ -77,8 +76,9 @@ fn conversations_get_their_system_message() {
     assert_eq!(prompt(apart), json!([user]));
 }
 
-/// Protects: answers without a prompt are refused where a column may be it, with the flag that names it;
-/// nothing is said where the column is about the record, is in the answers, or the user chose the schema.
+/// Protects: answers without a prompt are refused if a column may hold it, and the message names the option
+/// for it; no message is issued if the column is metadata, is part of the answers, or the user chose the
+/// schema.
 #[test]
 fn prompts_that_are_not_read_are_refused() {
     let row = |name: &str, text: &str, at: usize| {
@@ -115,7 +115,7 @@ fn prompts_that_are_not_read_are_refused() {
     let hh = |said: &str| format!("\n\nHuman: q\n\nAssistant: {said}");
     let system = json!({"system": "Be brief.", "chosen": hh("a"), "rejected": hh("b")});
     assert!(said(&[system]).contains("a system message or a history without a prompt"));
-    // Labels do not save answers without a prompt.
+    // Labels do not excuse answers without a prompt.
     let labelled =
         json!({"task_description": "Name a prime.", "response_a": "97", "response_b": "98", "label": "A"});
     assert!(said(&[labelled]).contains("--prompt-field task_description"));
@@ -130,8 +130,8 @@ fn prompts_that_are_not_read_are_refused() {
     assert_eq!(findings(&[implicit(1), implicit(2)]), [""; 0]);
 }
 
-/// Protects: beside a prompt, a column named like one that varies and is not read is a finding, and every
-/// column that is not read is named.
+/// Protects: beside a prompt, an unread column with a prompt-like name and varying values is a finding, and
+/// every unread column is named.
 #[test]
 fn columns_that_are_not_read_are_named() {
     let row = |at: usize| {
@@ -147,7 +147,7 @@ fn columns_that_are_not_read_are_named() {
         text.contains("2 kept; not read: context, note\nwarning: the column \"context\" is not read"),
         "{text}"
     );
-    // What the prompt says already is nothing lost.
+    // A column whose text is in the prompt loses nothing.
     let twice = |at: usize| {
         let (prompt, input) = (format!("Q: q{at}"), format!("q{at}"));
         json!({"prompt": prompt, "input": input, "chosen": "a", "rejected": "b"})
@@ -155,7 +155,7 @@ fn columns_that_are_not_read_are_named() {
     assert_eq!(findings(&[twice(1), twice(2)]), [""; 0]);
 }
 
-/// Protects: a name for a column that no schema reads, or that no record has, is refused.
+/// Protects: a name for a column that no schema reads or no record has is refused.
 #[test]
 fn names_that_do_nothing_are_refused() {
     let record = json!({"question": "q", "chosen": "a", "rejected": "b", "gap": 1, "s": "x"});
@@ -172,13 +172,13 @@ fn names_that_do_nothing_are_refused() {
     let nothing = named("responses", "s").unwrap_err();
     assert!(nothing.contains("responses=s does nothing: records of standard, prompt in"), "{nothing}");
     assert!(named("subset", "s").unwrap_err().contains("subset=s does nothing"));
-    // A system message makes a chat of it, so the name does something.
+    // A system message turns the record into a chat, so the name has an effect.
     let (pairs, _) = named("system", "s").unwrap();
     assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("system", "x"), ("user", "q")]);
 }
 
-/// Protects: margins in some pairs, prompts said twice, and messages inside of texts are findings; scores as
-/// texts too, or, where they are to be margins, the record's fault.
+/// Protects: margins in only some pairs, repeated prompts, and messages stored as text are findings; so are
+/// scores as text, which are record errors if margins need them.
 #[test]
 fn faults_of_kept_pairs_are_found() {
     let pair = |prompt: &str, more: &str| json!({"prompt": prompt, "chosen": format!("{more}a"), "rejected": format!("{more}b")});
@@ -227,7 +227,7 @@ fn faults_of_kept_pairs_are_found() {
     assert!(margins(&pair("q", "")).unwrap_err().contains("no pair has scores of both answers"));
 }
 
-/// Protects: labels of another range than the columns they choose between refuse the file, although some fit.
+/// Protects: labels outside the range of their answer columns refuse the file, even if some fit.
 #[test]
 fn labels_that_do_not_fit_refuse_the_file() {
     let row = |label: Value| json!({"prompt": "q", "output_1": "a", "output_2": "b", "label": label});
@@ -243,8 +243,8 @@ fn labels_that_do_not_fit_refuse_the_file() {
     assert_eq!((pairs.len(), report.counts()[&ProblemKind::Malformed]), (1, 1));
 }
 
-/// Protects: the share that was left out is a sentence with its reasons, beyond a few in a hundred; a few are
-/// none.
+/// Protects: the share left out is a sentence with its reasons if it exceeds a few per cent; a few records
+/// raise none.
 #[test]
 fn many_left_out_are_a_sentence() {
     let report = |bad: usize| {

@@ -1,9 +1,9 @@
-//! Published files, where this machine has them.
+//! Published files, if this machine has them.
 
 use super::*;
 
-/// HH, UltraFeedback, LLaMA-Factory's demos, LLMBar, JudgeBench, OpenAssistant: counts of
-/// records and pairs, made with Python from the files.
+/// HH, UltraFeedback, LLaMA-Factory's demos, LLMBar, JudgeBench, OpenAssistant: counts of records and pairs
+/// equal those computed with Python.
 #[test]
 fn published_files_are_read_whole() {
     let Some(data) = crate::data::shared_data() else { return };
@@ -34,7 +34,7 @@ fn published_files_are_read_whole() {
     }
 }
 
-/// The same rows as Parquet and as JSON lines are the same pairs, scores included.
+/// The same rows as Parquet and as JSON lines give the same pairs, including scores.
 #[test]
 fn parquet_is_read_as_json_is() {
     let Some(data) = crate::data::shared_data() else { return };
@@ -51,7 +51,7 @@ fn parquet_is_read_as_json_is() {
     assert!(scored.iter().all(|(.., scores)| scores.is_some()));
 }
 
-/// Files of other things are refused with what they are.
+/// Files of other formats are refused with their format.
 #[test]
 fn files_that_are_no_preferences_are_told() {
     let Some(data) = crate::data::shared_data() else { return };

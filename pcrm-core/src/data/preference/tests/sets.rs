@@ -1,8 +1,8 @@
-//! Sets of answers: which pairs they make, in which order, and what becomes of ties.
+//! Sets of answers: their pairs, the order of pairs, and the treatment of ties.
 
 use super::*;
 
-/// Set, answers and verdict of each pair.
+/// Returns the set, answers and verdict of each pair.
 fn told(sets: &[AnswerSet]) -> Vec<(u32, u32, u32, Verdict)> {
     let told = |pair: Preference<'_>| {
         let InSet { set, chosen, rejected } = pair.in_set.unwrap();
@@ -22,7 +22,7 @@ const RANKED: &str = r#"{"prompt": "q", "responses": ["a", "b", "c"], "scores": 
 {"prompt": "o", "responses": ["f", "g"], "ranks": [1, 2]}
 "#;
 
-/// Ties among answers are counted; a set of nothing else is one problem; numbers of sets count all.
+/// Ties among answers are counted; a set of only ties is one problem; numbers count all sets.
 #[test]
 fn ties_in_sets_are_dropped_and_counted() {
     use Verdict::Preferred;
@@ -32,10 +32,10 @@ fn ties_in_sets_are_dropped_and_counted() {
     let counts = report.counts();
     assert_eq!((counts[&ProblemKind::TieInSet], counts[&ProblemKind::Tie]), (1, 1));
     let refused = with_ties(RANKED, Ties::Drop, Strictness::Refuse).unwrap_err().to_string();
-    assert!(refused.contains(":2: all answers stand alike"), "{refused}");
+    assert!(refused.contains(":2: all answers rank equally"), "{refused}");
 }
 
-/// Kept ties stand in their place, the first answer as `chosen`, and sets that are nothing else are kept too.
+/// Kept ties stay in order with the first answer as `chosen`, and sets of only ties are kept too.
 #[test]
 fn ties_are_kept_in_their_place() {
     use Verdict::{Preferred, Tied};
@@ -47,7 +47,7 @@ fn ties_are_kept_in_their_place() {
     assert!(report.counts().is_empty());
 }
 
-/// A pair of its own may be a tie too.
+/// A record that is one pair may also be a tie.
 #[test]
 fn tied_pairs_are_kept() {
     let text = "{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 0}\n\
@@ -59,7 +59,7 @@ fn tied_pairs_are_kept() {
     assert!(pairs(&sets).all(|pair| pair.in_set.is_none()));
 }
 
-/// RewardBench 2 does not compare its rejected answers: they are no ties.
+/// RewardBench 2 does not compare its rejected answers with each other: they are not ties.
 #[test]
 fn answers_of_one_class_are_not_compared() {
     use Verdict::Preferred;
@@ -70,7 +70,7 @@ fn answers_of_one_class_are_not_compared() {
     assert_eq!(report.schema, Some(Schema::RewardBench2));
 }
 
-/// A tree of messages and its messages one by one make the same pairs.
+/// A tree of messages and its separate messages give the same pairs.
 #[test]
 fn trees_and_messages_make_the_same_pairs() {
     let tree = r#"{"message_tree_id": "1", "prompt": {"message_id": "1", "text": "q", "role": "prompter", "replies": [

@@ -1,4 +1,4 @@
-//! Pairs that provoke each finding, and pairs that do not.
+//! Pairs that raise each finding, and pairs that do not.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn chat(answer: &str) -> Value {
         "rejected": [{"role": "assistant", "content": "no"}]})
 }
 
-/// Protects: pairs with nothing wrong are found nothing of, and their score stands at the EOS.
+/// Protects: valid pairs raise no finding, and their score is read at the EOS.
 #[test]
 fn good_texts_are_found_nothing_of() {
     let tokenizer = tokenizer("plain");
@@ -41,7 +41,7 @@ fn good_texts_are_found_nothing_of() {
     assert_eq!((ends.sequences, ends.by_template), (2, 0));
 }
 
-/// Protects: doubled BOS and EOS, and an EOS within a text, each with its count and line.
+/// Protects: doubled BOS and EOS, and an EOS within a text, are found with count and line.
 #[test]
 fn special_tokens_out_of_place_are_found() {
     let records = [
@@ -63,8 +63,8 @@ fn special_tokens_out_of_place_are_found() {
     assert_eq!(findings.len(), 3);
 }
 
-/// Protects: a template whose answers end alike is a note, one that leaves answers open is a warning, and one that
-/// writes the EOS is neither.
+/// Protects: a template that ends all answers with one token is a note, one that leaves answers open is a
+/// warning, and one that writes the EOS is neither.
 #[test]
 fn ends_without_eos_are_graded() {
     let severity = |template: Option<&str>| {
@@ -79,7 +79,8 @@ fn ends_without_eos_are_graded() {
     assert_eq!(severity(Some(closed)), None);
 }
 
-/// Protects: padding that is the EOS moves the score to the token before, whether it was named or taken.
+/// Protects: padding with the EOS moves the score to the token before, whether the padding is named or a
+/// fallback.
 #[test]
 fn padding_that_is_the_eos_moves_the_score() {
     for pad in [json!("</s>"), Value::Null] {
@@ -93,7 +94,7 @@ fn padding_that_is_the_eos_moves_the_score() {
     }
 }
 
-/// Protects: ids beyond the embedding are an error where data have them and a warning where they only could.
+/// Protects: ids beyond the embedding are an error if the data have them and a warning if they only could.
 #[test]
 fn ids_beyond_the_embedding_are_found() {
     let tokenizer = tokenizer("plain");
