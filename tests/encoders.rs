@@ -218,7 +218,7 @@ fn what_is_missing_is_told() -> Result<()> {
     every_backend(|backend| {
         let error = refusal(&bert("nowhere".into()), &priors(backend, DType::F32)?);
         ensure!(
-            error.ends_with("nowhere: is not a folder; expected one as sentence-transformers writes it"),
+            error.ends_with("nowhere: is not a folder; expected a sentence-transformers folder"),
             "{error}"
         );
         let error = refusal(&bert(beside("golden/encoders/policy")), &priors(backend, DType::F32)?);

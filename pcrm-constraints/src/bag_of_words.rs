@@ -1,4 +1,4 @@
-//! The encoder `bag-of-words`: hashed tf-idf, which needs no weights.
+//! The encoder `bag-of-words`: hashed tf-idf, without weights.
 
 use std::collections::HashMap;
 
@@ -12,28 +12,29 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::number::Number;
 
-/// Hashed tf-idf vectors of length 1: word w adds ±tf(w)·idf(w) to place h(w) mod `width`, h and the sign by
-/// XXH3 (Weinberger et al., arXiv 0902.2206, §2: signs keep inner products unbiased where words collide).
+/// Hashed tf-idf vectors of length 1: word w adds ±tf(w)·idf(w) to component h(w) mod `width`; h and the sign
+/// come from XXH3 (Weinberger et al., arXiv 0902.2206, §2: signs keep inner products unbiased when words
+/// collide).
 ///
-/// tf is the count in the text, idf(w) = ln((1 + n)/(1 + n_w)) + 1 over the n different texts that are encoded
-/// together, n_w of which have w (scikit-learn's smoothed idf). So a vector depends on the data set it stands in.
-/// Words are maximal runs of letters and digits, in lower case. A text without words gives zeros.
+/// tf is the count in the text; idf(w) = ln((1 + n)/(1 + n_w)) + 1 over the n distinct texts that are encoded
+/// together, n_w of which contain w (scikit-learn's smoothed idf). So a vector depends on its data set. Words
+/// are maximal runs of letters and digits, in lower case. A text without words gives zeros.
 ///
-/// As data: `{"kind": "bag-of-words", "width": 1024}`, this being the default.
+/// As data: `{"kind": "bag-of-words", "width": 1024}`, which is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct BagOfWords {
     width: usize,
 }
 
-/// The widest vector: 64 KiB a text.
+/// The largest width: 64 KiB per text.
 const WIDEST: usize = 1 << 14;
 
 impl BagOfWords {
-    /// Vectors of this many numbers.
+    /// Creates the encoder with vectors of `width` numbers.
     ///
     /// # Errors
-    /// A width of 0, and one above 16384.
+    /// Fails if the width is 0 or above 16384.
     pub fn new(width: usize) -> Result<Self> {
         match width {
             1..=WIDEST => Ok(Self { width }),
@@ -44,7 +45,7 @@ impl BagOfWords {
         }
     }
 
-    /// How many numbers a vector has.
+    /// Returns the length of a vector.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -74,7 +75,7 @@ impl Encoder for BagOfWords {
     }
 }
 
-/// What was counted over the texts at hand.
+/// Word counts over the texts of one call.
 struct Counted {
     width: usize,
     texts: usize,
@@ -85,7 +86,7 @@ impl Counted {
     fn vector(&self, text: &str) -> Vec<f32> {
         let mut counts = HashMap::new();
         words(text).for_each(|word| *counts.entry(word).or_insert(0_u32) += 1);
-        // Sums of floats depend on their order, and a hash map's differs from run to run.
+        // Sums of floats depend on their order, and a hash map's order differs from run to run.
         let mut counts: Vec<(u64, u32)> = counts.into_iter().collect();
         counts.sort_unstable();
         let mut vector = vec![0.0_f64; self.width];
@@ -112,7 +113,7 @@ impl Embedder for Counted {
     }
 }
 
-/// In how many texts each word stands.
+/// Counts the texts that contain each word.
 fn texts_with(texts: &[&str]) -> HashMap<u64, u32> {
     let count = |mut with: HashMap<u64, u32>, text: &&str| {
         let mut found: Vec<u64> = words(text).collect();
@@ -127,7 +128,7 @@ fn texts_with(texts: &[&str]) -> HashMap<u64, u32> {
     })
 }
 
-/// Hashes of a text's words, in order.
+/// Hashes a text's words, in order.
 fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
     text.split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
@@ -165,8 +166,8 @@ mod tests {
         a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
     }
 
-    /// Protects: tf, idf and the norm, against scikit-learn's formula worked out with Python's `math`; at this
-    /// width none of the words collide, so that the inner products are tf-idf's own.
+    /// Protects: tf, idf and the norm, against scikit-learn's formula computed with Python's `math`; at this
+    /// width no words collide, so the inner products are exactly those of tf-idf.
     #[test]
     fn inner_products_are_those_of_tf_idf() {
         let vectors = embed(16384, &["the cat sat", "The cat, the dog", "a mouse"]);
@@ -180,7 +181,8 @@ mod tests {
         assert!(vectors.iter().all(|vector| (dot(vector, vector) - 1.0).abs() < 1e-6));
     }
 
-    /// Protects: a text without words is zeros and not NaN, and words that collide still give a finite vector.
+    /// Protects: a text without words gives zeros rather than NaN, and colliding words still give a finite
+    /// vector.
     #[test]
     fn corner_cases_stay_finite() {
         let vectors = embed(1, &["", "?! ...", "two words", "Ünïcode 漢字"]);
@@ -189,7 +191,7 @@ mod tests {
         assert!(vectors.iter().flatten().all(|x| x.is_finite()));
     }
 
-    /// Protects: widths that make no vector are refused by name.
+    /// Protects: unusable widths are refused by name.
     #[test]
     fn refuses_widths() {
         let refusal = |text: &str| parse(text).unwrap_err().to_string();

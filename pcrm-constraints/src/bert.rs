@@ -1,4 +1,4 @@
-//! The encoder `bert`: sentence encoders of the BERT family, in Hugging Face's files, on the run's backend.
+//! The encoder `bert`: sentence encoders of the BERT family, from Hugging Face files, on the run's backend.
 
 use pcrm_core::constraint::Priors;
 use pcrm_core::encoder::{Embedder, Encoder};
@@ -11,11 +11,11 @@ use crate::pooling::Pooling;
 use crate::sentence_folder::{FolderOptions, SentenceFolder};
 use crate::texts_on_backend::{Kept, Opened};
 
-/// Sentence embeddings of an encoder in the BERT family (bert, camembert, distilbert, roberta, xlm-roberta), from a
-/// folder as sentence-transformers writes it: tokens' hidden states after the last layer, pooled as the folder says.
+/// Sentence embeddings of an encoder in the BERT family (bert, camembert, distilbert, roberta, xlm-roberta),
+/// read from a sentence-transformers folder: the last layer's hidden states, pooled as the folder specifies.
 ///
-/// As data: `{"kind": "bert", "path": "all-MiniLM-L6-v2"}`; `pooling`, `normalize` and `max_tokens` stand in for
-/// the folder's own.
+/// As data: `{"kind": "bert", "path": "all-MiniLM-L6-v2"}`; `pooling`, `normalize` and `max_tokens` override
+/// the folder's settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bert {

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::{Number, check_finite};
 
-/// Δ*(s) = β1 / (s + β2) + β3 for a similarity s in \[0, 1\] (arXiv 2404.00978, §4.1); no unit.
+/// Δ*(s) = β1 / (s + β2) + β3 for a similarity s in \[0, 1\] (arXiv 2404.00978, §4.1); unitless.
 ///
-/// With β1 > 0 similar answers (s near 1) get a tight bound and different answers a loose one. Every value of
-/// this type has finite β, β2 > 0, and Δ* positive and finite (as `f32`) for all s in \[0, 1\].
+/// With β1 > 0, similar answers (s near 1) get a tight bound and different answers a loose one. Every value
+/// of this type has finite β, β2 > 0, and a Δ* that is positive and finite (as `f32`) for all s in \[0, 1\].
 ///
-/// As data it is `{"beta1": 20, "beta2": 0.001, "beta3": -15}`; absent fields take these values, unknown ones
+/// As data: `{"beta1": 20, "beta2": 0.001, "beta3": -15}`; absent fields take these values, unknown fields
 /// are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
@@ -21,11 +21,11 @@ pub struct Hyperbola {
 }
 
 impl Hyperbola {
-    /// The map with these β.
+    /// Creates the map with these β.
     ///
     /// # Errors
-    /// A β that is not finite, β2 ≤ 0, and β whose Δ* is not positive and finite somewhere in \[0, 1\], with the
-    /// s where that happens and the value there.
+    /// Fails if a β is not finite, if β2 ≤ 0, or if Δ* is not positive and finite everywhere in \[0, 1\]; the
+    /// error has the s where it fails and the value there.
     pub fn new(beta1: f64, beta2: f64, beta3: f64) -> Result<Self> {
         check_finite("beta1", beta1)?;
         check_finite("beta2", beta2)?;
@@ -34,7 +34,7 @@ impl Hyperbola {
             return Err(Error::invalid("beta2", format!("found {beta2}, expected a number above 0")));
         }
         let map = Self { beta1, beta2, beta3 };
-        // Δ* is monotone in s, so its smallest and largest values stand at the ends.
+        // Δ* is monotone in s, so its extremes are at the ends.
         for s in [0.0, 1.0] {
             let value = map.at(s);
             if !(value.is_finite() && value > 0.0) {
@@ -50,41 +50,41 @@ impl Hyperbola {
         Ok(map)
     }
 
-    /// What the fields mean, for [`pcrm_core::constraint::Constraint::parameters`].
+    /// The meanings of the fields, for [`pcrm_core::constraint::Constraint::parameters`].
     pub(crate) const PARAMETERS: [(&str, &str); 3] = [
         ("beta1", "how fast the bound loosens as the answers differ more"),
         ("beta2", "keeps the bound finite at s = 0; above 0"),
         ("beta3", "shifts all bounds; none may become negative"),
     ];
 
-    /// The map with these β, which stand in this crate's code and are known to be good.
+    /// Creates the map with these β unchecked; for literals in this crate that are known to be valid.
     pub(crate) const fn literal(beta1: f64, beta2: f64, beta3: f64) -> Self {
         Self { beta1, beta2, beta3 }
     }
 
-    /// β1: how fast the bound loosens as the answers differ more.
+    /// Returns β1: how fast the bound loosens as the answers differ more.
     pub fn beta1(&self) -> f64 {
         self.beta1
     }
 
-    /// β2: keeps the bound finite at s = 0.
+    /// Returns β2, which keeps the bound finite at s = 0.
     pub fn beta2(&self) -> f64 {
         self.beta2
     }
 
-    /// β3: shifts all bounds.
+    /// Returns β3, which shifts all bounds.
     pub fn beta3(&self) -> f64 {
         self.beta3
     }
 
-    /// Δ*(s). An s outside \[0, 1\] (a cosine of 1 + rounding) counts as the nearer end; NaN gives NaN.
+    /// Computes Δ*(s). An s outside \[0, 1\] (a cosine of 1 + rounding) is clamped; NaN gives NaN.
     pub fn at(&self, s: f64) -> f32 {
         (self.beta1 / (s.clamp(0.0, 1.0) + self.beta2) + self.beta3) as f32
     }
 }
 
 impl Default for Hyperbola {
-    /// β = (20, 0.001, −15), the paper's setting for dialogue.
+    /// Returns β = (20, 0.001, −15), the paper's setting for dialogue.
     fn default() -> Self {
         Self { beta1: 20.0, beta2: 0.001, beta3: -15.0 }
     }
@@ -118,7 +118,7 @@ impl TryFrom<Fields> for Hyperbola {
 mod tests {
     use super::*;
 
-    /// Protects: the formula, against numbers of Python's `decimal`, and clamping of s.
+    /// Protects: the formula, against numbers from Python's `decimal`, and clamping of s.
     #[test]
     fn gives_the_papers_bounds() {
         let map = Hyperbola::default();
@@ -150,10 +150,10 @@ mod tests {
         let error = Hyperbola::new(10.0, 0.001, -15.0).unwrap_err().to_string();
         assert!(error.contains("is -5.00999 at s = 1 "), "{error}");
         assert!(error.contains("beta3 = -15"), "{error}");
-        // A negative β1 turns the map around: the smallest bound is then at s = 0.
+        // A negative β1 reverses the map: the smallest bound is then at s = 0.
         let error = Hyperbola::new(-1.0, 0.5, 1.0).unwrap_err().to_string();
         assert!(error.contains("is -1 at s = 0 "), "{error}");
-        // Exactly zero is no bound that a margin could stay under.
+        // No margin can stay under a bound of exactly zero.
         assert!(Hyperbola::new(2.0, 1.0, -1.0).unwrap_err().to_string().contains("is 0 at s = 1 "));
         assert!(Hyperbola::new(1e300, 1e-300, 0.0).unwrap_err().to_string().contains("is inf at s = 0 "));
     }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(error, "beta1: found inf, expected a finite number");
     }
 
-    /// Protects: defaults of absent fields, and validation while parsing, so that bad β never get further.
+    /// Protects: defaults of absent fields, and validation while parsing, so that invalid β get no further.
     #[test]
     fn parsing_fills_defaults_and_validates() {
         let map: Hyperbola = serde_json::from_str(r#"{"beta1": 30, "beta3": -25}"#).unwrap();

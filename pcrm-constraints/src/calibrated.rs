@@ -1,4 +1,4 @@
-//! The calibrated constraint: another constraint's similarity, with β fitted to how often preferred answers win.
+//! The calibrated constraint: another constraint's similarity, with β fitted to measured win rates.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors, from_tagged, parse};
 use pcrm_core::registry::ConstraintPlugin;
@@ -12,13 +12,15 @@ use crate::number::Number;
 
 pub use crate::calibration::Calibration;
 
-/// Asks to fit Δ*(s) = β1/(s + β2) + β3, s being the similarity of the constraint `of`, to how often judges that do not
-/// know a pair prefer its preferred answer; β2 is given, or `"fitted"` too. What is fitted is `of` with those β, or `fixed` where s says
-/// nothing of use (see [`Calibration`]). Until then there are no bounds.
+/// A request to fit Δ*(s) = β1/(s + β2) + β3 to win rates, where s is the similarity of the constraint `of`
+/// and the wins come from judges that were not trained on the pair. β2 is given, or `"fitted"` too. The fit
+/// results in `of` with those β, or in `fixed` if s is not informative (see [`Calibration`]). Until then
+/// there are no bounds.
 ///
-/// As data: `{"kind": "calibrated", "of": "length_ratio", "beta2": 0.001, "folds": 5, "bootstrap": 1000, "level": 0.95}`.
-/// `of` is a name or an object of a kind that has β (the default is `length_ratio`), `beta2` by default that of `of`;
-/// folds, by prompt, are those of cross-fitting and of the comparison on prompts that were not fitted to.
+/// As data: `{"kind": "calibrated", "of": "length_ratio", "beta2": 0.001, "folds": 5, "bootstrap": 1000,
+/// "level": 0.95}`. `of` is a name or an object of a kind that has β (default `length_ratio`); `beta2`
+/// defaults to that of `of`. The same folds, by prompt, serve cross-fitting and the comparison on held-out
+/// prompts.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Calibrated {
@@ -40,10 +42,11 @@ inventory::submit! {
 }
 
 impl Calibrated {
-    /// What the wins say about Δ*(s).
+    /// Calibrates Δ*(s) against the wins of these pairs.
     ///
     /// # Errors
-    /// Similarities that cannot be computed, wins outside \[0, 1\], no pairs, and prompts that all fall into one fold.
+    /// Fails if similarities cannot be computed, if a win is outside \[0, 1\], without pairs, and if all
+    /// prompts fall into one fold.
     pub fn calibrate(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Calibration> {
         let Some(similarities) = self.of.similarities(pairs, priors)? else {
             let message = format!("found {:?}, which has no similarities", self.of.kind());
@@ -55,10 +58,10 @@ impl Calibrated {
         Calibration::of(&seen, &Settings { beta2, bootstrap, level, seed: priors.seed })
     }
 
-    /// The constraint that follows: `of` with the fitted β, or `fixed`.
+    /// Returns the resulting constraint: `of` with the fitted β, or `fixed`.
     ///
     /// # Errors
-    /// Judges no better than a coin.
+    /// Fails if the judges are no better than a coin.
     pub fn constraint(&self, calibration: &Calibration) -> Result<Box<dyn Constraint>> {
         match calibration.verdict {
             Verdict::Chance => Err(refused(calibration.sentence())),
@@ -91,8 +94,8 @@ impl Constraint for Calibrated {
 
     fn bounds(&self, _pairs: &[PairView<'_>], _priors: &Priors) -> Result<Vec<f32>> {
         Err(refused(
-            "is not fitted yet and has no bounds; `pcrm reward` fits it when it trains, `pcrm calibrate` writes what it \
-             fits to a file that --constraint takes"
+            "is not fitted yet and has no bounds; `pcrm reward` fits it before training, `pcrm calibrate` \
+             writes the fitted constraint to a file for --constraint"
                 .to_owned(),
         ))
     }
@@ -127,30 +130,31 @@ impl Constraint for Calibrated {
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("of", "whose similarity it is: a name or an object"),
-            ("beta2", "as in \"of\", another number, or \"fitted\""),
-            ("folds", "how many judges cross-fitting trains, each on all folds of prompts but one"),
-            ("bootstrap", "resamples of prompts that intervals are made of"),
-            ("level", "of the intervals"),
+            ("of", "the constraint whose similarity is used: a name or an object"),
+            ("beta2", "that of \"of\" by default, another number, or \"fitted\""),
+            ("folds", "number of cross-fitted judges, each trained on all folds of prompts but one"),
+            ("bootstrap", "number of bootstrap resamples of prompts, for intervals"),
+            ("level", "confidence level of the intervals"),
         ]
     }
 
     fn formula(&self) -> Option<&'static str> {
         Some(
-            "Δ* = beta1/(s + beta2) + beta3, s as in \"of\", beta1 and beta3 fitted so that σ(Δ*/2) is how often preferred answers win",
+            "Δ* = beta1/(s + beta2) + beta3, s as in \"of\", beta1 and beta3 fitted so that σ(Δ*/2) is the \
+             win rate of preferred answers",
         )
     }
 }
 
-/// More places than evidence has, and fewer than a page.
+/// Rounds to six decimals: more than the evidence supports, yet readable.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// The most folds: each is a model to train.
+/// The most folds; each trains a model.
 const MOST_FOLDS: u64 = 1000;
 
-/// The most draws of the bootstrap.
+/// The most bootstrap draws.
 const MOST_DRAWS: u64 = 1_000_000;
 
 fn refused(message: String) -> Error {
@@ -184,8 +188,8 @@ impl TryFrom<Fields> for Calibrated {
         let [beta1, beta2, beta3] = ["beta1", "beta2", "beta3"].map(|name| tagged[name].as_f64());
         let (Some(_), Some(beta2), Some(_)) = (beta1, beta2, beta3) else {
             let message = format!(
-                "found {:?}, which has no beta1, beta2 and beta3 to fit; expected such as length_ratio, cosine, edit or \
-                 score_gap",
+                "found {:?}, which has no beta1, beta2 and beta3 to fit; expected a kind like length_ratio, \
+                 cosine, edit or score_gap",
                 of.kind()
             );
             return Err(Error::invalid("of", message));
@@ -247,7 +251,8 @@ mod tests {
     use super::*;
     use crate::testing::pair_of_lengths;
 
-    /// Wins of pairs whose answers have `lengths` tokens, each its own prompt, under P(win) = `p(s)`.
+    /// Fits the constraint `text` to simulated wins with P(win) = `p(s)`, for pairs with random answer
+    /// lengths, each with its own prompt.
     fn fitted(text: &str, p: impl Fn(f64) -> f64) -> Result<Value> {
         let mut rng = ChaCha8Rng::seed_from_u64(9);
         let tokens = [7; 40];
@@ -272,8 +277,8 @@ mod tests {
         constraint.to_tagged()
     }
 
-    /// Protects: where similarity tells how strong preferences are, the result is the constraint itself with β near
-    /// those that made the data, its other fields kept.
+    /// Protects: where similarity predicts the strength of preferences, the result is the constraint itself
+    /// with β near those that generated the data and its other fields kept.
     #[test]
     fn fits_the_constraint_it_names() {
         let p = |s: f64| 1.0 / (1.0 + (-(0.8 / (s + 0.1) - 0.2) / 2.0).exp());
@@ -284,12 +289,12 @@ mod tests {
         assert!((beta("beta1") - 0.8).abs() < 0.3 && (beta("beta3") + 0.2).abs() < 0.4, "{found}");
         let cosine =
             r#"{"kind": "calibrated", "of": {"kind": "cosine", "similarity": "angular"}, "bootstrap": 100}"#;
-        // Both texts are the same for every pair: there is one s alone.
+        // Both texts are the same for every pair, so there is only one s.
         assert_eq!(fitted(cosine, p).unwrap()["kind"], "fixed");
     }
 
-    /// Protects: where it does not, one bound for all pairs, 2·logit of the share of wins; and none from judges that
-    /// know nothing.
+    /// Protects: an uninformative similarity gives one bound for all pairs, 2·logit of the share of wins, and
+    /// judges at chance give none.
     #[test]
     fn fits_fixed_or_nothing() {
         let found = fitted(r#"{"kind": "calibrated", "bootstrap": 200}"#, |_| 0.75).unwrap();
@@ -300,7 +305,8 @@ mod tests {
         assert!(error.starts_with("constraint \"calibrated\": the judges prefer"), "{error}");
     }
 
-    /// Protects: the unfitted form bounds nothing and says what does; its tagged form round-trips, β2 taken from `of`.
+    /// Protects: the unfitted form has no bounds and points to the commands that fit it; its tagged form
+    /// round-trips, with β2 taken from `of`.
     #[test]
     fn the_form_is_unfitted() {
         let form =
@@ -319,7 +325,7 @@ mod tests {
         assert_eq!((form.folds(), &tagged["bootstrap"]), (3, &json!(1000)));
     }
 
-    /// Protects: refusals name the field and what was expected.
+    /// Protects: refusals name the field and the expectation.
     #[test]
     fn refusals_say_what_was_expected() {
         for (fields, expected) in [

@@ -1,4 +1,4 @@
-//! The combined constraint: one bound from those of several others.
+//! The combined constraint: one bound from the bounds of several other constraints.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors, from_tagged, parse};
 use pcrm_core::registry::ConstraintPlugin;
@@ -9,24 +9,24 @@ use serde_json::{Value, json};
 
 use crate::number::check_positive;
 
-/// How bounds become one.
+/// The way to combine several bounds into one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum How {
-    /// min Δ*ᵢ: the strictest.
+    /// min Δ*ᵢ, the strictest bound.
     Min,
-    /// Σ Δ*ᵢ / n; no bound where any part has none.
+    /// Σ Δ*ᵢ / n; unbounded if any part is.
     Mean,
-    /// Π Δ*ᵢ; a part near 1 changes little, so that `fixed` below 1 scales another constraint.
+    /// Π Δ*ᵢ; a part near 1 changes little, so `fixed` with a bound below 1 scales another constraint.
     Product,
-    /// Σ wᵢ·Δ*ᵢ with these wᵢ > 0, which need not sum to 1; no bound where any part has none.
+    /// Σ wᵢ·Δ*ᵢ with these wᵢ > 0, which need not sum to 1; unbounded if any part is.
     Sum(Vec<f64>),
 }
 
-/// Δ* from the Δ* of other constraints, which may be combined ones themselves; no unit besides theirs.
+/// Δ* from the Δ* of other constraints, which may be combined themselves; in the unit of the parts.
 ///
-/// As data: `{"kind": "combine", "how": "min", "of": ["length_ratio", {"kind": "fixed", "bound": 4}]}`. `how` is
-/// `min` (the default), `mean`, `product` or `sum`; `sum` takes `weights`, a number per part. `of` is what is
-/// combined, by name or as an object; by default `length_ratio` and `edit`.
+/// As data: `{"kind": "combine", "how": "min", "of": ["length_ratio", {"kind": "fixed", "bound": 4}]}`. `how`
+/// is `min` (the default), `mean`, `product` or `sum`; `sum` takes `weights`, a number per part. `of` lists
+/// the parts, by name or as objects; the default is `length_ratio` and `edit`.
 #[derive(Debug)]
 pub struct Combine {
     how: How,
@@ -34,10 +34,11 @@ pub struct Combine {
 }
 
 impl Combine {
-    /// These constraints combined.
+    /// Combines these constraints.
     ///
     /// # Errors
-    /// No constraint, one that changes over training, and weights that are not a positive finite number (as `f32`) for each.
+    /// Fails without constraints, with a constraint that changes during training, and unless every part has a
+    /// weight that is positive and finite (as `f32`).
     pub fn new(how: How, of: Vec<Box<dyn Constraint>>) -> Result<Self> {
         if of.is_empty() {
             return Err(Error::invalid("of", "found no constraint, expected at least one"));
@@ -46,8 +47,8 @@ impl Combine {
             return Err(Error::invalid(
                 "of",
                 format!(
-                    "part {at}: {:?} changes over training, which a part cannot; make it the whole: a schedule of \
-                     combine",
+                    "part {at}: {:?} changes over training, which a part may not; use a schedule of combine \
+                     instead",
                     of[at].kind()
                 ),
             ));
@@ -64,12 +65,12 @@ impl Combine {
         Ok(Self { how, of })
     }
 
-    /// How bounds become one.
+    /// Returns the way the bounds are combined.
     pub fn how(&self) -> &How {
         &self.how
     }
 
-    /// What is combined.
+    /// Returns the combined constraints.
     pub fn of(&self) -> &[Box<dyn Constraint>] {
         &self.of
     }
@@ -102,7 +103,8 @@ impl Constraint for Combine {
     }
 
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
-        // Each part is checked, so that a NaN is laid to the constraint that gave it and `min` hides none.
+        // Each part is checked, so that a NaN is attributed to the constraint that gave it and `min` hides
+        // none.
         let parts =
             self.of.iter().map(|part| part.checked_bounds(pairs, priors)).collect::<Result<Vec<_>>>()?;
         Ok((0..pairs.len()).map(|at| self.one(parts.iter().map(|part| f64::from(part[at]))) as f32).collect())
@@ -138,9 +140,9 @@ impl Constraint for Combine {
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("how", "how bounds become one: min, mean, product or sum"),
-            ("weights", "of sum: a positive number per part"),
-            ("of", "what is combined: names or objects"),
+            ("how", "combination of the bounds: min, mean, product or sum"),
+            ("weights", "for sum: a positive number per part"),
+            ("of", "the combined constraints: names or objects"),
         ]
     }
 
@@ -175,7 +177,7 @@ impl<'de> Deserialize<'de> for Combine {
     }
 }
 
-/// Fields are read as whatever they are and judged by name, for the sake of the messages.
+/// The fields as any values, which are then checked by name, for better messages.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -224,7 +226,7 @@ impl Fields {
     }
 }
 
-/// A constraint by its name or its tagged object.
+/// Parses a constraint from its name or its tagged object.
 pub(crate) fn named_or_tagged(value: Value) -> Result<Box<dyn Constraint>> {
     match &value {
         Value::String(name) => parse(name),
@@ -254,7 +256,7 @@ mod tests {
         parse(text).unwrap_err().to_string()
     }
 
-    /// Protects: each way to combine, per pair (`length_ratio` gives 18.277870 and 4.980020 here).
+    /// Protects: each combination, pair by pair (`length_ratio` gives 18.277870 and 4.980020 here).
     #[test]
     fn bounds_are_combined_pair_by_pair() {
         for (how, expected) in [
@@ -271,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Protects: nesting, and "no bound" as the largest of all.
+    /// Protects: nesting, and that "no bound" is the largest bound.
     #[test]
     fn parts_may_be_combined_and_unbounded() {
         let nested = r#"{"kind": "combine", "of": ["none",
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!((&defaults["how"], &defaults["of"][1]["kind"]), (&json!("min"), &json!("edit")));
     }
 
-    /// Protects: refusals name the field, the part and what was expected.
+    /// Protects: refusals name the field, the part and the expectation.
     #[test]
     fn refusals_say_what_was_expected() {
         let of = r#""of": ["fixed", "none"]"#;

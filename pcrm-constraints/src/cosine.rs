@@ -1,4 +1,4 @@
-//! The cosine constraint: answers that mean much the same get a tight bound.
+//! The cosine constraint: answers with similar meaning get a tight bound.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::encoder::{self, Encoder};
@@ -14,26 +14,27 @@ use crate::number::Number;
 
 /// Δ* = β1 / (s + β2) + β3 with s a similarity of the answers' sentence embeddings (arXiv 2404.00978, §4.1).
 ///
-/// As data: `{"kind": "cosine", "encoder": "bag-of-words", "similarity": "raw", "text": "answer", "beta1": 20,
-/// "beta2": 0.001, "beta3": -15}`, these being the defaults. `encoder` is a name or a tagged object. `preset`
-/// changes the defaults of the other fields to the published code's: `paper` (reward models: `angular`,
-/// β = (20, 0.001, −15)) or `paper-dpo` (`raw`, β = (30, 0.001, −25)); it is written back as those fields.
+/// As data: `{"kind": "cosine", "encoder": "bag-of-words", "similarity": "raw", "text": "answer", "beta1":
+/// 20, "beta2": 0.001, "beta3": -15}`, which are the defaults. `encoder` is a name or a tagged object.
+/// `preset` changes the defaults of the other fields to those of the published code: `paper` (reward models:
+/// `angular`, β = (20, 0.001, −15)) or `paper-dpo` (`raw`, β = (30, 0.001, −25)); it is stored as the
+/// resulting fields.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Cosine {
-    /// What makes vectors of texts.
+    /// The sentence encoder.
     #[serde(serialize_with = "tagged")]
     pub encoder: Box<dyn Encoder>,
-    /// How the cosine becomes s.
+    /// The map from the cosine to s.
     pub similarity: Similarity,
-    /// What is encoded.
+    /// The encoded text.
     pub text: Encoded,
     /// The map from s to Δ*.
     #[serde(flatten)]
     pub map: Hyperbola,
 }
 
-/// How the cosine c of two embeddings becomes a similarity in \[0, 1\]. Angles above 90° count as 90°.
+/// The map from the cosine c of two embeddings to a similarity in \[0, 1\]. Angles above 90° count as 90°.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Similarity {
@@ -44,21 +45,21 @@ pub enum Similarity {
     Angular,
 }
 
-/// What of a pair is encoded.
+/// The part of a pair that is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoded {
     /// Each answer alone.
     #[default]
     Answer,
-    /// The prompt with each answer after it.
+    /// The prompt followed by each answer.
     PromptAndAnswer,
 }
 
 impl Similarity {
-    /// s of a cosine.
+    /// Computes s from a cosine.
     pub fn of(self, cosine: f64) -> f64 {
-        // max(0, NaN) would be 0; no NaN comes out of finite embeddings.
+        // max(0, NaN) would be 0, but finite embeddings give no NaN.
         let cosine = cosine.clamp(0.0, 1.0);
         match self {
             Self::Raw => cosine,
@@ -126,9 +127,9 @@ impl Constraint for Cosine {
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("encoder", "what makes vectors of texts: pcrm plugins lists encoders"),
-            ("similarity", "how the cosine becomes s: raw or angular"),
-            ("text", "what is encoded: answer, or prompt-and-answer"),
+            ("encoder", "the sentence encoder: pcrm plugins lists them"),
+            ("similarity", "map from the cosine to s: raw or angular"),
+            ("text", "the encoded text: answer, or prompt-and-answer"),
             Hyperbola::PARAMETERS[0],
             Hyperbola::PARAMETERS[1],
             Hyperbola::PARAMETERS[2],
@@ -206,7 +207,7 @@ mod tests {
         PairView { prompt, chosen, rejected, ..pair_of_lengths(1, &[1], &[2]) }
     }
 
-    /// Protects: s of a cosine against Python's `math.acos`, the ends and rounding beyond them.
+    /// Protects: s of a cosine against Python's `math.acos`, at the ends and just beyond them.
     #[test]
     fn similarity_of_a_cosine() {
         for (cosine, raw, angular) in [
@@ -222,8 +223,8 @@ mod tests {
         }
     }
 
-    /// Protects: equal answers get the tightest bound, answers without a common word the loosest, and the prompt
-    /// counts where it is asked for.
+    /// Protects: equal answers get the tightest bound, answers without a common word the loosest, and the
+    /// prompt counts if requested.
     #[test]
     fn bounds_follow_the_words() {
         let pairs = [
@@ -244,7 +245,7 @@ mod tests {
         assert!(with_prompt[2] > 0.0 && with_prompt[1] > s[1], "{with_prompt:?} {s:?}");
     }
 
-    /// Protects: defaults, presets, that fields override them, and that what is written back means the same.
+    /// Protects: defaults, presets, fields that override them, and that the stored form means the same.
     #[test]
     fn presets_are_resolved() {
         let resolved = |value| from_tagged(value).unwrap().to_tagged().unwrap();
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(resolved(paper.clone()), paper);
     }
 
-    /// Protects: wrong values are refused while parsing, and unknown names list the known.
+    /// Protects: wrong values are refused while parsing, and errors about unknown names list the known ones.
     #[test]
     fn refuses_by_name() {
         let refusal =

@@ -1,4 +1,4 @@
-//! The edit constraint: answers that few edits turn into each other get a tight bound.
+//! The edit constraint: answers that few edits apart get a tight bound.
 
 use pcrm_core::Result;
 use pcrm_core::constraint::{Constraint, PairView, Priors};
@@ -8,13 +8,14 @@ use strsim::generic_levenshtein;
 
 use crate::bound::Hyperbola;
 
-/// Δ* = β1 / (s + β2) + β3 with s = 1 − d / longer, the Levenshtein ratio: d is the least number of tokens to
-/// insert, delete or replace that makes one answer the other, and both are taken from the first token where
-/// they differ, as `length_ratio` takes them (the map is that of arXiv 2404.00978, §4.1).
+/// Δ* = β1 / (s + β2) + β3 with s = 1 − d / longer, the Levenshtein ratio: d is the least number of token
+/// insertions, deletions and replacements that turn one answer into the other. Both answers start at the
+/// first token where they differ, as in `length_ratio` (the map is that of arXiv 2404.00978, §4.1).
 ///
-/// Two answers with no differing token have s = 1; an answer that ends where the other goes on has s = 0. The
-/// time is the product of the two lengths: about a millisecond for a pair of a thousand tokens each. As data:
-/// `{"kind": "edit", "beta1": 20, "beta2": 0.001, "beta3": -15}`, these being the defaults.
+/// Two answers without a differing token have s = 1; an answer that ends where the other continues has s = 0.
+/// The time is proportional to the product of the two lengths: about a millisecond for two answers of a
+/// thousand tokens. As data: `{"kind": "edit", "beta1": 20, "beta2": 0.001, "beta3": -15}`, which are the
+/// defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Edit {
@@ -44,9 +45,7 @@ impl Constraint for Edit {
     }
 
     fn formula(&self) -> Option<&'static str> {
-        Some(
-            "Δ* = beta1/(s + beta2) + beta3, s = 1 - edits/longer, in tokens from the first one that differs",
-        )
+        Some("Δ* = beta1/(s + beta2) + beta3, s = 1 - edits/longer, in tokens from the first that differs")
     }
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
@@ -59,7 +58,7 @@ impl Constraint for Edit {
 }
 
 fn similarity(pair: &PairView<'_>) -> f64 {
-    // strsim wants something sized whose reference iterates, which a slice is not.
+    // strsim needs a sized type whose reference iterates, so a slice does not do.
     let (chosen, rejected) = (pair.chosen_ids.to_vec(), pair.rejected_ids.to_vec());
     match chosen.len().max(rejected.len()) {
         0 => 1.0,
@@ -75,8 +74,8 @@ mod tests {
     use super::*;
     use crate::testing::pair_of_lengths;
 
-    /// Protects: s of insertions, deletions and replacements, either way round: the textbook's distances
-    /// (kitten to sitting 3, flaw to lawn 2), and Δ* against numbers of Python's `decimal`.
+    /// Protects: s of insertions, deletions and replacements, in either order, on textbook distances (kitten
+    /// to sitting 3, flaw to lawn 2), and Δ* against numbers from Python's `decimal`.
     #[test]
     fn bounds_follow_the_edits() {
         let ids = |word: &str| word.bytes().map(u32::from).collect::<Vec<_>>();

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::{Number, check_positive};
 
-/// Δ* = c for every pair: the paper's control for constraints that look at the answers (arXiv 2404.00978).
+/// Δ* = c for every pair: the paper's control for constraints that depend on the answers (arXiv 2404.00978).
 ///
-/// As data: `{"kind": "fixed", "bound": 3.0}`; 3.0 is the paper's and the default, 4.5 its other setting.
+/// As data: `{"kind": "fixed", "bound": 3.0}`; 3.0 is the paper's value and the default, 4.5 the paper's
+/// other setting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Fixed {
@@ -17,15 +18,15 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// This bound for every pair.
+    /// Creates the constraint with this bound for every pair.
     ///
     /// # Errors
-    /// A bound that is not positive and finite (as `f32`).
+    /// Fails if the bound is not positive and finite (as `f32`).
     pub fn new(bound: f64) -> Result<Self> {
         Ok(Self { bound: check_positive("bound", bound)? })
     }
 
-    /// The bound, a margin of scores.
+    /// Returns the bound, a margin of scores.
     pub fn bound(&self) -> f64 {
         self.bound
     }
@@ -59,7 +60,7 @@ impl Constraint for Fixed {
     }
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
-        &[("bound", "Δ*: the margin of scores that no pair is to go beyond")]
+        &[("bound", "Δ*: the upper bound on every pair's margin")]
     }
 
     fn bound_at(&self, _s: f64) -> Option<f32> {
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use crate::testing::pair_of_lengths;
 
-    /// Protects: the default, a given bound, and that a fixed bound claims no similarity.
+    /// Protects: the default, a given bound, and that a fixed bound has no similarity.
     #[test]
     fn every_pair_gets_the_bound() {
         let pairs = [pair_of_lengths(1, &[1], &[2]), pair_of_lengths(2, &[1, 2], &[])];
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(default.to_tagged().unwrap(), json!({"kind": "fixed", "bound": 3.0}));
     }
 
-    /// Protects: bounds that cannot be used are refused while parsing, by name.
+    /// Protects: unusable bounds are refused while parsing, by name.
     #[test]
     fn refuses_bounds_that_are_not_positive() {
         for (bound, found) in [("0", "0"), ("-3", "-3"), ("1e300", "1000")] {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::bound::Hyperbola;
 
-/// Δ* = β1 / (s + β2) + β3 with s = shorter / longer answer, in tokens from the first one where the two differ
-/// (arXiv 2404.00978, §4.1).
+/// Δ* = β1 / (s + β2) + β3 with s = shorter / longer answer, in tokens from the first one that differs (arXiv
+/// 2404.00978, §4.1).
 ///
-/// Two answers with no differing token have s = 1; an answer that ends where the other goes on has s = 0. As
-/// data: `{"kind": "length_ratio", "beta1": 20, "beta2": 0.001, "beta3": -15}`, these being the defaults.
+/// Two answers without a differing token have s = 1; an answer that ends where the other continues has s = 0.
+/// As data: `{"kind": "length_ratio", "beta1": 20, "beta2": 0.001, "beta3": -15}`, which are the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LengthRatio {
@@ -41,7 +41,7 @@ impl Constraint for LengthRatio {
     }
 
     fn formula(&self) -> Option<&'static str> {
-        Some("Δ* = beta1/(s + beta2) + beta3, s = shorter/longer, in tokens from the first one that differs")
+        Some("Δ* = beta1/(s + beta2) + beta3, s = shorter/longer, in tokens from the first that differs")
     }
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::testing::pair_of_lengths;
 
-    /// Protects: s and Δ*, either answer being the longer, against numbers of Python's `decimal`.
+    /// Protects: s and Δ* with either answer the longer one, against numbers from Python's `decimal`.
     #[test]
     fn bounds_follow_the_lengths() {
         let constraint = parse("length_ratio").unwrap();
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(parse("length_ratio").unwrap().to_tagged().unwrap(), defaults);
     }
 
-    /// Protects: what users read when they mistype: the known fields, the wrong value, the s that fails.
+    /// Protects: the errors for mistyped configurations: the known fields, the wrong value, the s that fails.
     #[test]
     fn refusals_say_what_was_expected() {
         let refusal = |text: &str| parse(text).unwrap_err().to_string();

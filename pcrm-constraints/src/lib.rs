@@ -1,9 +1,9 @@
-//! Prior constraints: what may be known of a preference pair's margin before training.
+//! Prior constraints: bounds on the margins of preference pairs, known before training.
 //!
 //! PCRM (arXiv 2404.00978, §4.1) trains a reward model with L = −log σ(Δ) − log σ(Δ* − Δ), where
-//! Δ = r(chosen) − r(rejected). A constraint gives the Δ* of each pair, once, without gradient. The loss of one
-//! pair is smallest at Δ = Δ*/2, so a constraint says how sure one may be of a pair: P(chosen ≻ rejected) is
-//! drawn towards σ(Δ*/2).
+//! Δ = r(chosen) − r(rejected). A constraint computes the Δ* of each pair once, without gradient. The loss of
+//! one pair is smallest at Δ = Δ*/2, so a constraint states a confidence in each pair: P(chosen ≻ rejected)
+//! is drawn towards σ(Δ*/2).
 //!
 //! | kind | Δ* | fields and defaults | source |
 //! |---|---|---|---|
@@ -11,24 +11,28 @@
 //! | `cosine` | the same, s from the cosine of the answers' sentence embeddings | `encoder` bag-of-words, `similarity` raw, `text` answer, `beta1` 20, `beta2` 0.001, `beta3` −15; `preset` | arXiv 2404.00978 §4.1 |
 //! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
 //! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
-//! | `calibrated` | as `of`, with β1 and β3 fitted to how often preferred answers win | `of` length_ratio, `beta2` that of `of` (or "fitted"), `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
-//! | `learned` | 2·softplus(f), f of several priors at once, fitted to how often judges agree | `features` length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
-//! | `combine` | min, mean, product or weighted sum of others' | `how` min, `of` length_ratio and edit, `weights` | |
-//! | `schedule` | f(t)·Δ* of another, t the share of steps made | `of` length_ratio, `from` 2, `to` 1, `shape` linear, `over` 1 | |
+//! | `calibrated` | as `of`, with β1 and β3 fitted to measured win rates | `of` length_ratio, `beta2` that of
+//! `of` (or "fitted"), `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
+//! | `learned` | 2·softplus(f), f of several priors at once, fitted to the agreement of judges | `features`
+//! length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
+//! | `combine` | min, mean, product or weighted sum of other constraints' Δ* | `how` min, `of` length_ratio
+//! and edit, `weights` | |
+//! | `schedule` | f(t)·Δ* of another constraint, t the share of completed steps | `of` length_ratio, `from`
+//! 2, `to` 1, `shape` linear, `over` 1 | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |
 //!
-//! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it. A
-//! configuration that could give a bound ≤ 0 for some pair is refused there, before any training.
+//! A constraint is data, `{"kind": "length_ratio", "beta1": 20}`; [`pcrm_core::constraint::parse`] builds it
+//! and refuses a configuration that could give a bound ≤ 0 for some pair, before any training.
 //!
-//! `cosine` asks a sentence encoder, a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`, `onnx`, `policy`. Each
-//! different text is encoded once, and vectors are kept on disk ([`embeddings`]).
+//! `cosine` uses a sentence encoder, which is a plugin too ([`pcrm_core::encoder`]): `bag-of-words`, `bert`,
+//! `onnx` or `policy`. Each distinct text is encoded once, and its vector is cached on disk ([`embeddings`]).
 //!
-//! # Adding one
+//! # Adding a constraint
 //!
-//! A struct, its Δ*, and a line that registers it; nothing else needs to change, and it may live in any crate
-//! that the binary links (`use that_crate as _;`):
+//! A constraint is a struct, its Δ* and a registration; nothing else changes. It may live in any crate that
+//! the binary links (`use that_crate as _;`):
 //!
 //! ```
 //! use pcrm_core::constraint::{Constraint, PairView, Priors, parse};
@@ -56,8 +60,8 @@
 //! # Ok::<(), pcrm_core::Error>(())
 //! ```
 //!
-//! Reading order: [`bound`] is the paper's map from a similarity to Δ*; then a file per constraint, of which
-//! [`length_ratio`] is the paper's own; [`cosine`] with [`embeddings`], and a file per encoder.
+//! Reading order: [`bound`], the paper's map from a similarity to Δ*; then a file per constraint, of which
+//! [`length_ratio`] is the paper's own; then [`cosine`] with [`embeddings`], and a file per encoder.
 
 pub mod bag_of_words;
 pub mod bert;
@@ -108,7 +112,7 @@ pub use sentence_folder::{FolderOptions, SentenceFolder};
 mod tests {
     use pcrm_core::registry::{ConstraintPlugin, all};
 
-    /// Protects: every constraint of this crate is registered, once, under the kind it calls itself.
+    /// Protects: every constraint of this crate is registered exactly once, under its own kind.
     #[test]
     fn all_constraints_are_registered() {
         let names: Vec<_> = all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
@@ -133,14 +137,14 @@ mod tests {
         }
     }
 
-    /// Protects: an unknown kind is answered with the known ones.
+    /// Protects: the error for an unknown kind lists the known kinds.
     #[test]
     fn unknown_kinds_list_the_known() {
         let error = pcrm_core::constraint::parse("lenght_ratio").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, learned, length_ratio, \
-             none, random, schedule, score_gap"
+            "unknown constraint \"lenght_ratio\"; known: calibrated, combine, cosine, edit, fixed, learned, \
+            length_ratio, none, random, schedule, score_gap"
         );
     }
 }

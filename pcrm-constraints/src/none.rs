@@ -5,7 +5,7 @@ use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::registry::ConstraintPlugin;
 use serde::{Deserialize, Serialize};
 
-/// Δ* = ∞ for every pair, which leaves the Bradley–Terry loss −log σ(Δ) alone: the baseline.
+/// Δ* = ∞ for every pair, which reduces the loss to Bradley–Terry, −log σ(Δ): the baseline.
 ///
 /// As data: `{"kind": "none"}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
     use crate::testing::pair_of_lengths;
 
-    /// Protects: infinity is what trainers read as "no bound", and the checks let it through.
+    /// Protects: infinity means "no bound" to trainers, and the checks accept it.
     #[test]
     fn no_pair_is_bounded() {
         let none = parse("none").unwrap();
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(none.to_tagged().unwrap(), json!({"kind": "none"}));
     }
 
-    /// Protects: a bound given to the constraint that has none is a mistake worth hearing of.
+    /// Protects: a bound given to the constraint that takes none is reported.
     #[test]
     fn takes_no_fields() {
         let error = parse(r#"{"kind": "none", "bound": 3}"#).unwrap_err().to_string();

@@ -1,19 +1,19 @@
-//! A number of a constraint's configuration, refused under its field's name.
+//! A number in a constraint's configuration, refused under its field's name.
 
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// What the configuration held for one field: any value, or nothing where the field was absent.
+/// The value of one configuration field: any JSON value, or nothing if the field was absent.
 ///
-/// serde's own refusal of a wrong type (`invalid type: string "3", expected f64`) does not say which field it
-/// was; so a field is read as whatever it is, and [`Number::finite`] judges it knowing its name.
+/// serde's own error for a wrong type (`invalid type: string "3", expected f64`) does not name the field. So
+/// a field is read as any value, and [`Number::finite`], which knows the name, checks it.
 #[derive(Debug, Default)]
 pub(crate) struct Number(Option<Value>);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not `Option<Value>`: a `null` is what NaN becomes in JSON, and must not pass as an absent field.
+        // Not `Option<Value>`: NaN becomes `null` in JSON, and a `null` must not pass as an absent field.
         Ok(Self(Some(Value::deserialize(deserializer)?)))
     }
 }
@@ -25,10 +25,10 @@ impl From<Value> for Number {
 }
 
 impl Number {
-    /// The number, or `default` where the field was absent.
+    /// Returns the number, or `default` if the field was absent.
     ///
     /// # Errors
-    /// A value that is not a number or not finite, with the field's name and the value.
+    /// Fails with the field's name and the value if the value is not a finite number.
     pub(crate) fn finite(&self, field: &'static str, default: f64) -> Result<f64> {
         let Some(value) = &self.0 else { return Ok(default) };
         match value.as_f64() {
@@ -37,15 +37,15 @@ impl Number {
         }
     }
 
-    /// Whether it is this word, which a field may take instead of a number.
+    /// Returns whether the value is this word, which a field may accept instead of a number.
     pub(crate) fn is(&self, word: &str) -> bool {
         self.0.as_ref().is_some_and(|value| value == word)
     }
 
-    /// The whole number, or `default` where the field was absent.
+    /// Returns the whole number, or `default` if the field was absent.
     ///
     /// # Errors
-    /// A value that is not a whole number from 0, with the field's name and the value.
+    /// Fails with the field's name and the value if the value is not a whole number from 0.
     pub(crate) fn whole(&self, field: &'static str, default: u64) -> Result<u64> {
         let Some(value) = &self.0 else { return Ok(default) };
         value
@@ -54,7 +54,7 @@ impl Number {
     }
 }
 
-/// `value`, if it is neither infinite nor NaN.
+/// Returns `value` if it is neither infinite nor NaN.
 pub(crate) fn check_finite(field: &'static str, value: f64) -> Result<f64> {
     if value.is_finite() {
         return Ok(value);
@@ -62,7 +62,7 @@ pub(crate) fn check_finite(field: &'static str, value: f64) -> Result<f64> {
     Err(Error::invalid(field, format!("found {value}, expected a finite number")))
 }
 
-/// `value`, if it is finite and above zero, also as the `f32` that bounds are.
+/// Returns `value` if it is finite and above zero, also as `f32`, the type of bounds.
 pub(crate) fn check_positive(field: &'static str, value: f64) -> Result<f64> {
     let narrow = value as f32;
     if narrow.is_finite() && narrow > 0.0 {
@@ -79,7 +79,7 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    /// Protects: defaults serve absent fields only; null (JSON's NaN) is refused, not replaced.
+    /// Protects: defaults apply to absent fields only; null (JSON's NaN) is refused, not replaced.
     #[test]
     fn only_an_absent_field_takes_the_default() {
         assert_eq!(Number::default().finite("beta1", 20.0).unwrap(), 20.0);
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(error, "beta1: found null, expected a finite number");
     }
 
-    /// Protects: a refusal names the field, the value and what was expected.
+    /// Protects: a refusal names the field, the value and the expectation.
     #[test]
     fn refusals_name_field_and_value() {
         let error = read("\"3\"").finite("bound", 3.0).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The encoder `policy`: hidden states of the model that is to be trained, as it is before.
+//! The encoder `policy`: hidden states of the model to be trained, in its initial state.
 
 use std::path::PathBuf;
 
@@ -15,31 +15,31 @@ use crate::pooling::Pooling;
 use crate::sentence_folder::digest_of;
 use crate::texts_on_backend::{Kept, Opened};
 
-/// The hidden states of a decoder after its last norm, of a text's tokens as its tokenizer gives them.
+/// Hidden states of a decoder after its last norm, for a text's tokens as its tokenizer gives them.
 ///
-/// As data: `{"kind": "policy", "pooling": "mean"}`, the default, or `"last"`. The decoder is the model that is to be
-/// trained, frozen at the start, or that in the folder `model`; what is trained keeps the folder's name beside it, so
-/// that bounds of a trained model are those that it was trained with. Of a text beyond the model's positions
-/// (`max_position_embeddings`) the first tokens count. A text without tokens gives zeros.
+/// As data: `{"kind": "policy", "pooling": "mean"}`, the default, or `"last"`. The decoder is the model to be
+/// trained, frozen in its initial state, or the one in the folder `model`. A trained model records the
+/// folder's name, so that its bounds stay those it was trained with. Texts are truncated to the model's
+/// positions (`max_position_embeddings`). A text without tokens gives zeros.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// How tokens' states become one vector.
+    /// The pooling of the tokens' states into one vector.
     #[serde(default)]
     pub pooling: StatePooling,
-    /// The model's folder instead of the one to be trained.
+    /// The folder of a model to use instead of the one to be trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
 }
 
-/// Which hidden states of a text count.
+/// The hidden states of a text that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatePooling {
     /// The mean over all tokens.
     #[default]
     Mean,
-    /// The last token's, which alone has seen the whole text.
+    /// The last token's, the only one that has seen the whole text.
     Last,
 }
 
@@ -59,9 +59,9 @@ impl Policy {
             (None, None) => Err(Error::Plugin {
                 what: "encoder",
                 name: "policy".to_owned(),
-                message: "there is no model whose hidden states could be taken (a model of random weights has no \
-                          folder, and some commands have no model); expected one, or \"model\": \"FOLDER\" in the \
-                          encoder's configuration"
+                message: "there is no model to take hidden states from (a model of random weights has no \
+                          folder, and some commands have no model); expected one, or \"model\": \"FOLDER\" \
+                          in the encoder's configuration"
                     .to_owned(),
             }),
         }
@@ -83,7 +83,7 @@ impl Encoder for Policy {
         if !dir.is_dir() {
             return Err(Error::file(
                 dir,
-                "is not a folder; expected that of the model whose hidden states are taken",
+                "is not a folder; expected the folder of the model to take hidden states from",
             ));
         }
         let on = Opened::new("policy", priors)?;
@@ -105,7 +105,7 @@ impl Encoder for Policy {
     }
 }
 
-/// The decoder, frozen.
+/// The frozen decoder.
 struct Ready {
     model: Decoder,
     tokenizer: Tokenizer,

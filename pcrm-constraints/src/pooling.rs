@@ -1,26 +1,26 @@
-//! Pooling: from a vector for every token to one for the text, as sentence-transformers does it.
+//! Pooling: from one vector per token to one per text, as in sentence-transformers.
 
 use serde::{Deserialize, Serialize};
 
-/// How the token vectors h_1 .. h_n of a text, padding left out, become one.
+/// The way the token vectors h_1 .. h_n of a text, without padding, become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// h_1: that of `[CLS]`, where the tokenizer puts one first.
+    /// h_1, the vector of `[CLS]` if the tokenizer puts one first.
     Cls,
     /// (h_1 + .. + h_n) / n, special tokens included.
     Mean,
-    /// The greatest of every place.
+    /// The maximum of each component.
     Max,
     /// h_n.
     LastToken,
 }
 
 impl Pooling {
-    /// The vector of a text from its tokens' vectors, `rows` \[tokens, width\], end to end.
+    /// Pools a text's token vectors, `rows` \[tokens, width\] in row-major order.
     ///
     /// # Panics
-    /// No rows, and rows that are not of this width.
+    /// Panics without rows, and if `rows` is not a multiple of `width` long.
     pub fn of(self, rows: &[f32], width: usize) -> Vec<f32> {
         assert!(width > 0 && !rows.is_empty() && rows.len().is_multiple_of(width), "rows of width {width}");
         match self {
@@ -30,13 +30,13 @@ impl Pooling {
                 let count = (rows.len() / width) as f32;
                 fold(rows, width, |sum, x| sum + x).into_iter().map(|sum| sum / count).collect()
             }
-            // NaN must not be lost among numbers.
+            // NaN must win over numbers, so that it is not lost.
             Self::Max => fold(rows, width, |most, x| if x > most || x.is_nan() { x } else { most }),
         }
     }
 }
 
-/// Divides a vector by its length, at least 1e-12, which is sentence-transformers' `Normalize`.
+/// Divides a vector by its length, which counts as at least 1e-12, like sentence-transformers' `Normalize`.
 pub fn normalize(vector: &mut [f32]) {
     let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-12);
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
@@ -55,7 +55,7 @@ fn fold(rows: &[f32], width: usize, with: impl Fn(f32, f32) -> f32) -> Vec<f32> 
 mod tests {
     use super::*;
 
-    /// Protects: each pooling, on numbers that tell them apart, and on a text of one token.
+    /// Protects: each pooling, on numbers for which they differ, and on a text of one token.
     #[test]
     fn each_pooling_by_hand() {
         let rows = [1.0, -2.0, 4.0, 0.0, -8.0, -1.0];
@@ -68,7 +68,7 @@ mod tests {
         }
     }
 
-    /// Protects: NaN in a token's vector reaches the text's, where it is refused.
+    /// Protects: NaN in a token's vector reaches the text's vector, where it is refused.
     #[test]
     fn nan_is_not_pooled_away() {
         for rows in [[1.0, f32::NAN, 2.0], [f32::NAN, 1.0, 2.0]] {
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Protects: vectors get length 1, those of great and small numbers too; zeros stay zeros.
+    /// Protects: vectors get length 1, even with very large and very small numbers; zeros stay zeros.
     #[test]
     fn normalised_vectors_have_length_one() {
         let mut vector = [3.0, 0.0, -4.0];

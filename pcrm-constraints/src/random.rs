@@ -1,4 +1,4 @@
-//! The random constraint: a bound drawn per pair, the same whenever the pair is met.
+//! The random constraint: a bound drawn per pair, always the same for the same pair.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::registry::ConstraintPlugin;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::{Number, check_positive};
 
-/// Δ* ~ U(low, high), drawn from the run's seed and the pair's identity and nothing else, so that order, file
-/// and batch size do not change it (arXiv 2404.00978: the control that has no prior).
+/// Δ* ~ U(low, high), drawn from the run's seed and the pair's identity alone, so that order, file and batch
+/// size do not change it (arXiv 2404.00978: the control without a prior).
 ///
-/// As data: `{"kind": "random", "low": 1, "high": 2}`, these being the defaults; 0 < low ≤ high.
+/// As data: `{"kind": "random", "low": 1, "high": 2}`, which are the defaults; 0 < low ≤ high.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Random {
@@ -21,10 +21,10 @@ pub struct Random {
 }
 
 impl Random {
-    /// Bounds uniform between `low` and `high`.
+    /// Creates the constraint with bounds uniform between `low` and `high`.
     ///
     /// # Errors
-    /// A `low` or `high` that is not positive and finite (as `f32`), and `low` above `high`.
+    /// Fails if `low` or `high` is not positive and finite (as `f32`), or if `low` is above `high`.
     pub fn new(low: f64, high: f64) -> Result<Self> {
         check_positive("low", low)?;
         check_positive("high", high)?;
@@ -37,18 +37,18 @@ impl Random {
         Ok(Self { low, high })
     }
 
-    /// The smallest bound.
+    /// Returns the smallest bound.
     pub fn low(&self) -> f64 {
         self.low
     }
 
-    /// The largest bound.
+    /// Returns the largest bound.
     pub fn high(&self) -> f64 {
         self.high
     }
 
     fn draw(&self, seed: u64, identity: u64) -> f32 {
-        // The key holds both numbers whole: mixing them into one word could make two pairs share a stream.
+        // The key holds both numbers in full: mixed into one word, two pairs could share a stream.
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&identity.to_le_bytes());
@@ -121,8 +121,8 @@ mod tests {
         constraint.bounds(&pairs, &Priors::seeded(seed)).unwrap()
     }
 
-    /// Protects: runs stay reproducible across releases and platforms; the expected numbers come from ChaCha8
-    /// written out in Python (tests/golden/constraints/random.py).
+    /// Protects: runs stay reproducible across releases and platforms; the expected numbers come from a
+    /// ChaCha8 written in Python (tests/golden/constraints/random.py).
     #[test]
     fn draws_equal_an_independent_chacha() {
         let golden: Vec<Value> =
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Protects: a pair's bound depends on seed and identity alone, not on what stands beside it.
+    /// Protects: a pair's bound depends on seed and identity alone, not on its neighbours.
     #[test]
     fn order_and_batch_size_change_nothing() {
         let random = Random::default();
@@ -147,11 +147,11 @@ mod tests {
         }
         assert_ne!(together[0], together[1]);
         assert_ne!(bounds(&random, 8, &[3]), [together[0]]);
-        // Seed and identity have their own places in the key.
+        // Seed and identity have separate places in the key.
         assert_ne!(bounds(&random, 3, &[7]), [together[0]]);
     }
 
-    /// Protects: the distribution is U(low, high), also for identities that count up.
+    /// Protects: the distribution is U(low, high), also for consecutive identities.
     #[test]
     fn draws_are_uniform() {
         let random = Random::new(3.0, 4.0).unwrap();
@@ -166,7 +166,7 @@ mod tests {
         assert!(distance < 1.95 / 20_000_f64.sqrt(), "distance {distance}");
     }
 
-    /// Protects: equal ends are a constant, turned ends and ends that are not positive are refused by name.
+    /// Protects: equal ends give a constant; reversed and non-positive ends are refused by name.
     #[test]
     fn ends_are_checked() {
         assert_eq!(bounds(&Random::new(2.0, 2.0).unwrap(), 5, &[9]), [2.0]);

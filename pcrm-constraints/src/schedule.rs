@@ -1,4 +1,4 @@
-//! The scheduled constraint: another one's bounds, tightened or loosened while the model is trained.
+//! The scheduled constraint: another constraint's bounds, tightened or loosened during training.
 
 use std::f64::consts::PI;
 
@@ -11,29 +11,29 @@ use serde_json::{Value, json};
 use crate::combine::named_or_tagged;
 use crate::number::{Number, check_positive};
 
-/// How the factor goes from its first value to its last.
+/// The path of the factor from its first value to its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// In a straight line.
+    /// A straight line.
     #[default]
     Linear,
-    /// In half a cosine: slowly at both ends.
+    /// Half a cosine, slow at both ends.
     Cosine,
-    /// At once, when it is to be there.
+    /// A single jump at `over`.
     Step,
 }
 
-/// Δ*(t) = f(t)·Δ* of another constraint, t the share of a run's steps that is made: f goes from `from` to `to`
-/// while t goes from 0 to `over`, and stays there.
+/// Δ*(t) = f(t)·Δ* of another constraint, where t is the share of completed steps: f goes from `from` to `to`
+/// while t goes from 0 to `over`, then stays constant.
 ///
-/// [`Constraint::bounds`] are those of the end, `to`·Δ*, so that whatever looks at a trained model sees the bounds
-/// that it ended with; [`Constraint::factor`] is f(t)/`to`. `from` above `to` tightens, below loosens. A scheduled
-/// constraint can be no part of `combine` and cannot be scheduled again.
+/// [`Constraint::bounds`] returns the final bounds, `to`·Δ*, so that every consumer of a trained model sees
+/// the bounds it ended with; [`Constraint::factor`] is f(t)/`to`. A `from` above `to` tightens, one below
+/// loosens. A scheduled constraint can neither be part of `combine` nor be scheduled again.
 ///
-/// As data: `{"kind": "schedule", "of": "length_ratio", "from": 2, "to": 1, "shape": "linear", "over": 1}`, these
-/// being the defaults. `of` is a name or an object; `shape` is `linear`, `cosine` or `step`; 0 < `over` ≤ 1, and
-/// below 1 for `step`.
+/// As data: `{"kind": "schedule", "of": "length_ratio", "from": 2, "to": 1, "shape": "linear", "over": 1}`,
+/// which are the defaults. `of` is a name or an object; `shape` is `linear`, `cosine` or `step`; 0 < `over` ≤
+/// 1, and `over` < 1 for `step`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Schedule {
@@ -46,15 +46,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// This constraint, its bounds times a factor that goes `from` one number `to` another over a share of the steps.
+    /// Creates the constraint whose bounds are those of `of` times a factor between `from` and `to`.
     ///
     /// # Errors
-    /// A constraint that changes over training itself, factors that are not positive and finite (as `f32`), and a
-    /// share that is not above 0 and at most 1, or below 1 for a step.
+    /// Fails if `of` itself changes during training, if a factor is not positive and finite (as `f32`), or if
+    /// `over` is outside (0, 1], or not below 1 for a step.
     pub fn new(of: Box<dyn Constraint>, (from, to): (f64, f64), (shape, over): (Shape, f64)) -> Result<Self> {
         if of.factor(0.0).is_some() {
             let message = format!(
-                "{:?} changes over training already; expected a constraint whose bounds stay as they are",
+                "{:?} changes over training already; expected a constraint with constant bounds",
                 of.kind()
             );
             return Err(Error::invalid("of", message));
@@ -71,7 +71,7 @@ impl Schedule {
         Ok(Self { of, from, to, shape, over })
     }
 
-    /// f(t): what the other constraint's bounds are multiplied by.
+    /// Computes f(t), the factor on the other constraint's bounds.
     pub fn times(&self, progress: f64) -> f64 {
         let t = progress / self.over;
         if t >= 1.0 {
@@ -142,17 +142,18 @@ impl Constraint for Schedule {
 
     fn formula(&self) -> Option<&'static str> {
         Some(
-            "Δ*(t) = f(t)·(Δ* of the part), f from `from` to `to` while t, the share of steps made, goes from 0 to `over`",
+            "Δ*(t) = f(t)·(Δ* of the part); f goes from `from` to `to` while t, the share of completed \
+             steps, goes from 0 to `over`",
         )
     }
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("of", "whose bounds change: a name or an object"),
-            ("from", "what they are multiplied by at first"),
-            ("to", "what they are multiplied by at last, and in evaluations"),
-            ("shape", "how the factor goes there: linear, cosine or step"),
-            ("over", "the share of a run's steps after which it is there"),
+            ("of", "the scheduled constraint: a name or an object"),
+            ("from", "factor at the start"),
+            ("to", "factor at the end, and in evaluations"),
+            ("shape", "path of the factor: linear, cosine or step"),
+            ("over", "share of a run's steps after which the factor is `to`"),
         ]
     }
 
@@ -221,7 +222,7 @@ mod tests {
         parse(&format!(r#"{{"kind": "schedule", {fields}}}"#)).unwrap()
     }
 
-    /// Protects: the factor at the beginning, on the way, at the end and after it, of every shape, by hand: f/`to`.
+    /// Protects: f/`to` of every shape at the start, on the way, at the end and after it, computed by hand.
     #[test]
     fn factors_go_where_they_are_told() {
         let linear = r#""from": 2, "to": 0.5, "over": 0.5"#;
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(parse("length_ratio").unwrap().factor(0.3), None);
     }
 
-    /// Protects: bounds are those of the end, also where they are shown over s; similarities are the part's.
+    /// Protects: bounds are the final ones, also where they are shown over s; similarities are the part's.
     #[test]
     fn bounds_are_those_of_the_end() {
         let ids = [7; 8];
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(from_tagged(tagged.clone()).unwrap().to_tagged().unwrap(), tagged);
     }
 
-    /// Protects: refusals name the field and what was expected.
+    /// Protects: refusals name the field and the expectation.
     #[test]
     fn refusals_say_what_was_expected() {
         for (fields, expected) in [

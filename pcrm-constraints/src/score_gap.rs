@@ -1,4 +1,4 @@
-//! The score-gap constraint: answers that were rated alike get a tight bound.
+//! The score-gap constraint: answers with similar ratings get a tight bound.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::registry::ConstraintPlugin;
@@ -11,12 +11,12 @@ use crate::number::{Number, check_positive};
 /// Δ* = β1 / (s + β2) + β3 with s = 1 / (1 + g / scale), where g is the pair's margin: how much better raters
 /// scored the preferred answer, in the data's own units.
 ///
-/// s falls from 1 (rated alike) to 0, and 1/2 is a gap of `scale`. With β2 near 0 the bound is a line,
-/// Δ* ≈ β1 + β3 + β1·g/scale, so a small gap gives a small bound and the bound grows as fast as the gap. A
-/// margin below 0 (raters' scores against the label) counts as 0.
+/// s falls from 1 (equal ratings) to 0, and is 1/2 at a gap of `scale`. With β2 near 0 the bound is nearly
+/// linear, Δ* ≈ β1 + β3 + β1·g/scale, so it grows in proportion to the gap. A margin below 0 (raters' scores
+/// contradict the label) counts as 0.
 ///
-/// As data: `{"kind": "score_gap", "scale": 1, "beta1": 5, "beta2": 0.001, "beta3": -2}`, these being the
-/// defaults: Δ* is about 3 where g = 0, the paper's fixed bound, and 8 where g = `scale`.
+/// As data: `{"kind": "score_gap", "scale": 1, "beta1": 5, "beta2": 0.001, "beta3": -2}`, which are the
+/// defaults: Δ* is about 3 where g = 0, the paper's fixed bound, and about 8 where g = `scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct ScoreGap {
@@ -26,20 +26,20 @@ pub struct ScoreGap {
 }
 
 impl ScoreGap {
-    /// The constraint whose s is 1/2 at a gap of `scale`.
+    /// Creates the constraint whose s is 1/2 at a gap of `scale`.
     ///
     /// # Errors
-    /// A `scale` that is not positive and finite (as `f32`).
+    /// Fails if `scale` is not positive and finite (as `f32`).
     pub fn new(scale: f64, map: Hyperbola) -> Result<Self> {
         Ok(Self { scale: check_positive("scale", scale)?, map })
     }
 
-    /// The gap whose s is 1/2, in the units of the data's scores.
+    /// Returns the gap at which s is 1/2, in the units of the data's scores.
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// The map from s to Δ*.
+    /// Returns the map from s to Δ*.
     pub fn map(&self) -> Hyperbola {
         self.map
     }
@@ -150,7 +150,8 @@ mod tests {
         margins.iter().map(|&margin| PairView { margin, ..pair_of_lengths(1, &[1], &[2]) }).collect()
     }
 
-    /// Protects: s and Δ* of gaps in the data's units, against numbers of Python's `decimal`; margins below 0.
+    /// Protects: s and Δ* of gaps in the data's units, against numbers from Python's `decimal`; margins below
+    /// 0.
     #[test]
     fn bounds_grow_with_the_gap() {
         let constraint = parse(r#"{"kind": "score_gap", "scale": 2}"#).unwrap();
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(similarities, Some(vec![1.0, 0.5, 0.25, 1.0]));
     }
 
-    /// Protects: a pair without a usable margin is named, not given a bound out of nothing.
+    /// Protects: a pair without a usable margin is named and gets no made-up bound.
     #[test]
     fn pairs_without_a_margin_are_named() {
         let constraint = parse("score_gap").unwrap();

@@ -1,21 +1,21 @@
-//! Texts through a model on a backend: opened from what the run computes on, packed into batches of few tokens.
+//! Runs texts through a model on the run's backend, packed into batches of few tokens.
 
 use pcrm_core::constraint::Priors;
 use pcrm_core::model::Rows;
 use pcrm_core::tree::within_budget;
 use pcrm_core::{Backend, DType, Error, Packed, Result, Tensor};
 
-/// Tokens that are computed at once, unless one text has more. More would leave the caches of a CPU.
+/// Most tokens of a batch, unless one text alone has more. A larger batch would not fit a CPU's caches.
 const BUDGET: usize = 2048;
 
-/// A backend for an encoder, and what it computes in.
+/// An encoder's backend and its dtype.
 pub(crate) struct Opened {
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) dtype: DType,
 }
 
 impl Opened {
-    /// Opens the run's backend; `kind` is named in errors.
+    /// Opens the run's backend; errors name `kind`.
     pub(crate) fn new(kind: &str, priors: &Priors) -> Result<Self> {
         let refuse = |message: String| Error::Plugin { what: "encoder", name: kind.to_owned(), message };
         let engine = priors.engine.ok_or_else(|| {
@@ -33,14 +33,15 @@ impl Opened {
         Ok(Self { backend, dtype: engine.dtype })
     }
 
-    /// What vectors depend on: `content`, a digest of the encoder's files, and what computes.
+    /// Returns the digest of everything that vectors depend on: `content`, a digest of the encoder's files,
+    /// and the backend that computes.
     pub(crate) fn digest(&self, content: &str) -> String {
         let (version, name, device) = (env!("CARGO_PKG_VERSION"), self.backend.name(), self.backend.device());
         format!("{version} {name} {device} {} {content}", self.dtype)
     }
 }
 
-/// The tokens of a text whose hidden states are wanted.
+/// The tokens of a text whose hidden states are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
     All,
@@ -49,7 +50,8 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    /// The hidden states of every text's kept tokens in f32, `[kept tokens, width]` each; no text may be empty.
+    /// Returns the hidden states of every text's kept tokens in f32, `[kept tokens, width]` each; no text may
+    /// be empty.
     pub(crate) fn states(
         self,
         texts: &[Vec<u32>],

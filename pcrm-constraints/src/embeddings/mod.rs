@@ -1,4 +1,5 @@
-//! Embeddings of many texts: each different text once, by length, from the disk where they are known.
+//! Embeddings of many texts: each distinct text is encoded once, sorted by length, or read from the disk
+//! cache.
 
 mod store;
 
@@ -10,18 +11,19 @@ use pcrm_core::{Error, Result};
 
 use self::store::Store;
 
-/// Vectors of texts, found by the text.
+/// Vectors of texts, keyed by text.
 #[derive(Debug)]
 pub struct Embeddings<'a> {
     vectors: HashMap<&'a str, Vec<f32>>,
 }
 
 impl<'a> Embeddings<'a> {
-    /// Encodes every different text once, longest first, in batches of similar length. With a cache folder in
-    /// `priors`, vectors that it holds are not computed, and new ones are kept there.
+    /// Encodes every distinct text once, longest first, in batches of similar length. With a cache folder in
+    /// `priors`, cached vectors are not recomputed and new ones are added to the cache.
     ///
     /// # Errors
-    /// What the encoder meets, and vectors that cannot be used: none or too many, of different lengths, not finite.
+    /// Fails with the encoder's errors, and on unusable vectors: too few or too many, of different lengths,
+    /// not finite.
     pub fn compute(
         encoder: &dyn Encoder,
         texts: impl IntoIterator<Item = &'a str>,
@@ -59,12 +61,13 @@ impl<'a> Embeddings<'a> {
         Ok(Self { vectors })
     }
 
-    /// The cosine of the angle between the vectors of two texts that were encoded, in \[−1, 1\].
+    /// Returns the cosine of the angle between the vectors of two encoded texts, in \[−1, 1\].
     ///
-    /// Where a vector is zero (a text without words) there is no angle: equal vectors have 1, others 0.
+    /// A zero vector (a text without words) has no angle: the result is then 1 for equal vectors and 0 for
+    /// others.
     ///
     /// # Panics
-    /// A text that was not among those encoded.
+    /// Panics if a text was not encoded.
     pub fn cosine(&self, left: &str, right: &str) -> f64 {
         let (left, right) = (&self.vectors[left], &self.vectors[right]);
         if left == right {

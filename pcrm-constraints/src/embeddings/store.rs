@@ -1,7 +1,8 @@
-//! Embeddings that were computed before: one file per encoder, found by content, trusted only when whole.
+//! The disk cache of embeddings: one file per encoder, found by digest, used only if complete.
 //!
-//! A file is `pcrm embeddings 1\n`, the numbers a vector has (u32), the count of vectors (u64), each as 16 bytes of
-//! the text's SHA-256 and its f32s, and the SHA-256 of all that, numbers little-endian.
+//! A file holds `pcrm embeddings 1\n`, the length of a vector (u32), the number of vectors (u64), each vector
+//! as 16 bytes of the text's SHA-256 and its f32s, and the SHA-256 of everything before; numbers are
+//! little-endian.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ const KEY: usize = 16;
 
 type Key = [u8; KEY];
 
-/// The embeddings of one encoder.
+/// The cached embeddings of one encoder.
 #[derive(Debug, Default)]
 pub struct Store {
     path: Option<PathBuf>,
@@ -28,22 +29,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of the encoder with this digest; a file that is not whole is said so and begun anew.
+    /// Opens the store of the encoder with this digest; an incomplete file is reported and replaced.
     pub fn open(folder: &Path, kind: &str, digest: &str) -> Self {
         let name: String =
             Sha256::digest(digest).iter().take(KEY).map(|byte| format!("{byte:02x}")).collect();
         let path = folder.join(format!("{kind}-{name}.embeddings"));
         let vectors = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).unwrap_or_else(|| {
-                tracing::warn!(
-                    "{}: is damaged or cut short; all embeddings are computed anew",
-                    path.display()
-                );
+                tracing::warn!("{}: is damaged or truncated; recomputing all embeddings", path.display());
                 BTreeMap::new()
             }),
             Err(error) => {
                 if error.kind() != ErrorKind::NotFound {
-                    tracing::warn!("{}: {error}; all embeddings are computed anew", path.display());
+                    tracing::warn!("{}: {error}; recomputing all embeddings", path.display());
                 }
                 BTreeMap::new()
             }
@@ -51,7 +49,7 @@ impl Store {
         Self { path: Some(path), vectors, changed: false }
     }
 
-    /// The vector of this text, if it is known.
+    /// Returns the vector of this text if it is cached.
     pub fn get(&self, text: &str) -> Option<&[f32]> {
         if self.vectors.is_empty() {
             return None;
@@ -59,7 +57,7 @@ impl Store {
         self.vectors.get(&key(text)).map(Vec::as_slice)
     }
 
-    /// Takes note of a vector, if there is a file to keep it in.
+    /// Adds a vector, if there is a file to store it in.
     pub fn insert(&mut self, text: &str, vector: &[f32]) {
         if self.path.is_some() {
             self.changed = true;
@@ -67,8 +65,8 @@ impl Store {
         }
     }
 
-    /// Writes the file, whole or not at all, if there is anything new. A file that cannot be written is a
-    /// warning: the embeddings are there.
+    /// Writes the file atomically if there is anything new. A failed write is only a warning, because the
+    /// embeddings are in memory.
     pub fn save(&mut self) {
         let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return };
         let width = self.vectors.values().next().map_or(0, Vec::len);
@@ -85,7 +83,7 @@ impl Store {
         let written = sweep(folder_of(path)).and_then(|()| weights::write(path, &bytes));
         match written {
             Ok(()) => self.changed = false,
-            Err(error) => tracing::warn!("embeddings are not kept: {error}"),
+            Err(error) => tracing::warn!("cannot cache the embeddings: {error}"),
         }
     }
 }
@@ -96,7 +94,7 @@ fn key(text: &str) -> Key {
     key
 }
 
-/// The vectors of a file, or nothing if it is not whole.
+/// Parses a file's vectors; `None` if the file is incomplete.
 fn parse(bytes: &[u8]) -> Option<BTreeMap<Key, Vec<f32>>> {
     let (content, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST)?)?;
     if Sha256::digest(content)[..] != *digest {

@@ -1,4 +1,4 @@
-//! Encoding is asked for once per text, and what the disk gives back is what was computed.
+//! Each text is encoded once, and vectors from the disk equal the computed ones.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::*;
 
-/// Vectors of a text's length and first letter; counts what it is asked.
+/// An encoder whose vectors are a text's length and first letter, and which counts its calls.
 #[derive(Debug, Default, Clone, Serialize)]
 struct Counting {
     #[serde(skip)]
@@ -64,7 +64,8 @@ fn only_file(folder: &std::path::Path) -> PathBuf {
     files.remove(0)
 }
 
-/// Protects: a second run computes nothing, also for other data that share texts; another encoder shares nothing.
+/// Protects: a second run computes nothing, even for other data that share texts; another encoder shares
+/// nothing.
 #[test]
 fn a_second_run_computes_what_is_new() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,7 +83,7 @@ fn a_second_run_computes_what_is_new() {
     assert_eq!(other.asked(), 1);
 }
 
-/// Protects: a file that is cut short or changed anywhere is computed anew and then whole again.
+/// Protects: a truncated or changed file is recomputed and then complete again.
 #[test]
 fn a_damaged_file_is_computed_anew() {
     let folder = tempfile::tempdir().unwrap();
@@ -109,7 +110,7 @@ fn a_damaged_file_is_computed_anew() {
     assert_eq!(encoder.asked(), 0);
 }
 
-/// Protects: vectors that would poison bounds are refused with the text they came for, and are not kept.
+/// Protects: unusable vectors are refused with their text, and are not cached.
 #[test]
 fn unusable_vectors_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +125,7 @@ fn unusable_vectors_are_refused() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// Protects: cosines, that of zero vectors included.
+/// Protects: cosines, including those of zero vectors.
 #[test]
 fn cosines_of_all_sorts() {
     let vectors =

@@ -1,11 +1,12 @@
-//! Rectangles of tokens without padding: texts of one length together, as many as a budget of tokens holds.
+//! Rectangular batches without padding: texts of equal length, as many as a token budget allows.
 
 use std::ops::Range;
 
-/// Divides texts, of which these are the lengths in tokens, into batches of one length and at most `budget` tokens; a
-/// longer text is a batch of its own. Gives the order, longest first, and the batches as ranges of it.
+/// Divides texts with these lengths in tokens into batches of equal length and at most `budget` tokens; a
+/// longer text is a batch of its own. Returns the order of the texts, longest first, and the batches as
+/// ranges of it.
 ///
-/// Texts of one length keep their order, so that batches depend on the texts alone.
+/// Texts of equal length keep their order, so that batches depend on the texts alone.
 pub fn batches(lengths: &[usize], budget: usize) -> (Vec<usize>, Vec<Range<usize>>) {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&at| std::cmp::Reverse(lengths[at]));
@@ -25,8 +26,8 @@ pub fn batches(lengths: &[usize], budget: usize) -> (Vec<usize>, Vec<Range<usize
 mod tests {
     use super::*;
 
-    /// Protects: every text stands in one batch, longest first, beside its likes; no batch is beyond the budget but a
-    /// text alone.
+    /// Protects: every text is in exactly one batch, longest first, with texts of its length; only a single
+    /// text may exceed the budget.
     #[test]
     fn batches_hold_what_the_budget_allows() {
         let lengths = [3, 9, 1, 30, 4, 4, 9, 1, 4, 4, 4];

@@ -1,4 +1,4 @@
-//! A sentence encoder's graph: its inputs and outputs by name, and running it on a rectangle of tokens.
+//! A sentence encoder's ONNX graph: its inputs and outputs by name, run on a rectangle of tokens.
 
 use std::path::{Path, PathBuf};
 
@@ -9,28 +9,28 @@ use pcrm_core::{Error, Result};
 
 use super::library;
 
-/// Where exporters put the graph, in the transformer's folder.
+/// Paths in the transformer's folder where exporters put the graph.
 const PLACES: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 const TYPES: &str = "token_type_ids";
-/// Outputs with a vector for every token, and with one for the text, the best first.
+/// Names of outputs with a vector per token or one per text, in order of preference.
 const OUTPUTS: [(&str, Output); 3] = [
     ("last_hidden_state", Output::Tokens),
     ("token_embeddings", Output::Tokens),
     ("sentence_embedding", Output::Text),
 ];
 
-/// What an output holds.
+/// The content of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// \[texts, tokens, width\].
     Tokens,
-    /// \[texts, width\]: the graph pools.
+    /// \[texts, width\]: the graph pools by itself.
     Text,
 }
 
-/// A graph that is ready to run.
+/// A loaded graph.
 pub struct Graph {
     path: PathBuf,
     session: Session,
@@ -39,15 +39,15 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The file of the graph in a transformer's folder.
+    /// Returns the path of the graph in a transformer's folder.
     ///
     /// # Errors
-    /// No such file.
+    /// Fails if there is no such file.
     pub fn find(folder: &Path) -> Result<PathBuf> {
         let found = PLACES.iter().map(|place| folder.join(place)).find(|path| path.is_file());
         found.ok_or_else(|| {
             let message = format!(
-                "no ONNX graph: looked for {}; `scripts/sentence-encoder --export` makes one, and so does \
+                "no ONNX graph: looked for {}; `scripts/sentence-encoder --export` creates one, and so does \
                  sentence-transformers with backend=\"onnx\"",
                 PLACES.join(" and ")
             );
@@ -55,10 +55,11 @@ impl Graph {
         })
     }
 
-    /// Loads a graph on which so many threads compute.
+    /// Loads a graph that computes on this many threads.
     ///
     /// # Errors
-    /// No library, a file that is no graph, and inputs or outputs of other names than sentence encoders have.
+    /// Fails without the library, if the file is not a graph, and if inputs or outputs do not have the names
+    /// of a sentence encoder's.
     pub fn load(path: &Path, threads: usize) -> Result<Self> {
         let refuse = |error: ort::Error| Error::file(path, format!("ONNX Runtime cannot load it: {error}"));
         let builder =
@@ -87,16 +88,16 @@ impl Graph {
         Ok(Self { path: path.to_path_buf(), session, inputs, output })
     }
 
-    /// What [`Graph::run`] gives.
+    /// Returns the kind of output that [`Graph::run`] computes.
     pub fn output(&self) -> Output {
         self.output.1
     }
 
-    /// Runs texts of ids, all of one length; `take` gets the place of each text, its numbers (of all its tokens, or of the
+    /// Runs texts of equal length; `take` gets each text's index, its numbers (of all its tokens, or of the
     /// text) and the width of a vector.
     ///
     /// # Errors
-    /// What the library meets, outputs of another shape, and what `take` says.
+    /// Fails with the library's errors, with outputs of an unexpected shape, and with the errors of `take`.
     pub fn run(
         &mut self,
         texts: &[&[u32]],

@@ -1,4 +1,4 @@
-//! ONNX Runtime, a shared library that is looked for when it is first needed.
+//! ONNX Runtime, a shared library that is loaded on first use.
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use pcrm_core::{Error, Result};
 
-/// The variable that names the library's file, and then it alone.
+/// The variable that names the library's file; if set, no other place is searched.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The process's one environment of the library, loaded on the first call.
+/// Returns the process-wide environment of the library, loading it on the first call.
 ///
-/// Looked for in this order: the file that `ORT_DYLIB_PATH` names, and then nothing else; beside the running binary
-/// and in a folder `onnxruntime` there; in the folder that `scripts/onnxruntime` fills, where this was built; where
-/// the system keeps libraries.
+/// Search order: the file that `ORT_DYLIB_PATH` names, and then nothing else; beside the running binary and
+/// in a folder `onnxruntime` there; in the folder that `scripts/onnxruntime` fills, in the source tree; in
+/// the system's library paths.
 ///
 /// # Errors
-/// No library, and none that is new enough: what was tried, and how to get one.
+/// Fails if no library is found or none is new enough; the error lists the places and ways to get one.
 pub fn environment() -> Result<&'static Environment> {
     static OPENED: OnceLock<Result<Environment, String>> = OnceLock::new();
     let opened = OPENED.get_or_init(|| match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
@@ -31,7 +31,7 @@ pub fn environment() -> Result<&'static Environment> {
 fn open(places: &[PathBuf]) -> Result<Environment, String> {
     let mut tried = Vec::new();
     for place in places {
-        // A name alone is the system's business: there is no file to look at.
+        // A bare name is resolved by the system's loader, so there is no file to check.
         if place.components().count() > 1 && !place.is_file() {
             tried.push(format!("{}: no such file", place.display()));
             continue;
@@ -44,19 +44,19 @@ fn open(places: &[PathBuf]) -> Result<Environment, String> {
             }
         };
         let environment = built.map_err(|error| format!("{}: {error}", place.display()))?;
-        // What matters comes back as an error.
+        // Problems that matter are returned as errors.
         environment.set_log_level(LogLevel::Fatal);
         return Ok(environment);
     }
     Err(format!(
-        "ONNX Runtime is not here: {}; `scripts/onnxruntime` of the project fetches it from PyPI, or {VARIABLE} names \
-         the {DLL_PREFIX}onnxruntime{DLL_SUFFIX} of release 1.{} or later",
+        "ONNX Runtime was not found: {}; `scripts/onnxruntime` of the project fetches it from PyPI, or set \
+         {VARIABLE} to the {DLL_PREFIX}onnxruntime{DLL_SUFFIX} of release 1.{} or later",
         tried.join("; "),
         ort::MINOR_VERSION
     ))
 }
 
-/// The loader's own words, which begin with the path.
+/// Returns the loader's own message, which begins with the path.
 fn reason(place: &Path, error: &ort::LoadDynamicError) -> String {
     match error {
         ort::LoadDynamicError::Dlopen { error, .. } => {
@@ -91,8 +91,8 @@ fn places() -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Protects: a library that is missing, is none, or is another, is told with where it was looked for and what
-    /// would help; nothing panics.
+    /// Protects: a library that is missing, invalid or of the wrong version is reported with the searched
+    /// places and the remedy; nothing panics.
     #[test]
     fn what_is_no_library_is_told() {
         let folder = tempfile::tempdir().unwrap();

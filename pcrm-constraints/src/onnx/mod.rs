@@ -1,4 +1,4 @@
-//! The encoder `onnx`: a sentence-transformers folder with an ONNX graph, computed by ONNX Runtime on the CPU.
+//! The encoder `onnx`: a sentence-transformers folder with an ONNX graph, run by ONNX Runtime on the CPU.
 
 mod batches;
 mod graph;
@@ -18,19 +18,19 @@ use self::graph::{Graph, Output};
 use self::workers::Workers;
 use crate::sentence_folder::{FolderOptions, SentenceFolder};
 
-/// A sentence encoder by its ONNX graph.
+/// A sentence encoder from its ONNX graph.
 ///
-/// As data: `{"kind": "onnx", "path": "all-MiniLM-L6-v2"}` and what else [`FolderOptions`] has. The graph,
-/// `model.onnx` or `onnx/model.onnx`, takes `input_ids` and, where it has them, `attention_mask` and
-/// `token_type_ids`; it gives `last_hidden_state` or `token_embeddings`, which are pooled as the folder says, or
-/// `sentence_embedding`.
+/// As data: `{"kind": "onnx", "path": "all-MiniLM-L6-v2"}` and the other fields of [`FolderOptions`]. The
+/// graph, `model.onnx` or `onnx/model.onnx`, takes `input_ids` and optionally `attention_mask` and
+/// `token_type_ids`; it outputs `last_hidden_state` or `token_embeddings`, which are pooled as the folder
+/// specifies, or `sentence_embedding`.
 ///
-/// Graphs take rectangles: texts of one length in tokens are computed together, and nothing is filled up. So a text's
-/// vector depends on what stands beside it by rounding at most, where the library picks its algorithms by size.
+/// Graphs take rectangles: texts with equal token counts are computed together, without padding. So a text's
+/// vector depends on its batch by rounding at most, because the library picks its algorithms by size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Onnx {
-    /// The folder, and what stands in for its files.
+    /// The folder, and overrides of its settings.
     pub folder: FolderOptions,
 }
 
@@ -64,10 +64,11 @@ impl Encoder for Onnx {
     }
 }
 
-/// Tokens that are computed at once, unless one text has more: enough to keep cores busy; more would leave their caches.
+/// Most tokens of a batch, unless one text alone has more: enough to keep the cores busy; more would not fit
+/// their caches.
 const BUDGET: usize = 1024;
 
-/// Texts that are looked at together: enough to find some of one length, and no more than some seconds' work.
+/// Most texts per call: enough to find some of equal length, and at most a few seconds' work.
 const AT_ONCE: usize = 512;
 
 struct Opened {
@@ -119,7 +120,7 @@ impl Embedder for Opened {
     }
 }
 
-/// The graph's files: its own and those of weights that it keeps outside, `model.onnx_data` and the like.
+/// Returns the graph's files: the graph itself and files of external weights, such as `model.onnx_data`.
 fn graph_files(path: &Path) -> Result<Vec<PathBuf>> {
     let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default().to_owned());
     let mut files = Vec::new();

@@ -1,5 +1,5 @@
-//! Against sentence-transformers' own vectors, and what is refused. What runs a graph needs ONNX Runtime: where there
-//! is none, it says so and is skipped.
+//! Compares vectors with those of sentence-transformers, and checks refusals. Tests that run a graph need
+//! ONNX Runtime; without it they print a note and are skipped.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn runs() -> bool {
     opened.is_ok()
 }
 
-/// A copy of the golden folder with this graph, or none.
+/// Copies the golden folder, with this graph or without one.
 fn folder(graph: Option<&[u8]>) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("1_Pooling")).unwrap();
@@ -65,7 +65,8 @@ fn furthest(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
     left.iter().zip(right).map(apart).fold(0.0, f32::max)
 }
 
-/// Protects: vectors are sentence-transformers', with each pooling, empty, cut and uneven texts side by side.
+/// Protects: vectors equal those of sentence-transformers, with each pooling, for empty, truncated and uneven
+/// texts.
 #[test]
 fn vectors_are_those_of_sentence_transformers() {
     if !runs() {
@@ -89,7 +90,7 @@ fn vectors_are_those_of_sentence_transformers() {
     }
 }
 
-/// Protects: a vector is the text's, whatever stands beside it, and however many do.
+/// Protects: a text's vector does not depend on the other texts of its batch, nor on their number.
 #[test]
 fn neighbours_change_nothing_but_rounding() {
     if !runs() {
@@ -105,7 +106,8 @@ fn neighbours_change_nothing_but_rounding() {
     assert!(apart < 1e-5, "{apart}");
 }
 
-/// Protects: a graph that pools needs no pooling from the folder, and no text is filled up: it has no mask.
+/// Protects: a graph that pools needs no pooling configuration, and works without a mask because nothing is
+/// padded.
 #[test]
 fn a_graph_may_pool_by_itself() {
     if !runs() {
@@ -123,7 +125,7 @@ fn a_graph_may_pool_by_itself() {
     assert_eq!(vectors, by_hand);
 }
 
-/// Protects: what decides vectors is in the digest, by which they are kept.
+/// Protects: everything that determines vectors is in the digest, which is the cache key.
 #[test]
 fn another_graph_is_another_encoder() {
     if !runs() {
@@ -138,16 +140,13 @@ fn another_graph_is_another_encoder() {
     assert_ne!(before, digest(nan.path()));
 }
 
-/// Protects: folders and configurations that cannot serve are refused, by file or field, before the library is asked.
+/// Protects: unusable folders and configurations are refused, by file or field, before the library is loaded.
 #[test]
 fn folders_without_what_is_needed_are_refused() {
     let error = refusal(folder(None).path());
     assert!(error.contains("no ONNX graph: looked for model.onnx and onnx/model.onnx"), "{error}");
     let error = refusal(&golden().join("nowhere"));
-    assert!(
-        error.ends_with("nowhere: is not a folder; expected one as sentence-transformers writes it"),
-        "{error}"
-    );
+    assert!(error.ends_with("nowhere: is not a folder; expected a sentence-transformers folder"), "{error}");
     let error = parse("onnx").unwrap_err().to_string();
     assert_eq!(error, "encoder \"onnx\": missing field `path`");
     let error = parse(r#"{"kind": "onnx", "path": "a", "pooling": "sum"}"#).unwrap_err().to_string();
@@ -159,7 +158,7 @@ fn folders_without_what_is_needed_are_refused() {
     assert_eq!(encoder.to_tagged().unwrap(), json!({"kind": "onnx", "path": "a", "pooling": "lasttoken"}));
 }
 
-/// Protects: graphs that are damaged or of another kind are refused with what was found.
+/// Protects: damaged and unsuitable graphs are refused with the finding.
 #[test]
 fn graphs_that_do_not_serve_are_refused() {
     if !runs() {
@@ -187,7 +186,8 @@ fn graphs_that_do_not_serve_are_refused() {
     assert!(error.contains("no pooling configuration: looked for"), "{error}");
 }
 
-/// Protects: numbers that would poison bounds are refused with their text, and shapes that are not vectors.
+/// Protects: non-finite numbers, which would corrupt bounds, are refused with their text, as are wrong output
+/// shapes.
 #[test]
 fn outputs_that_are_no_vectors_are_refused() {
     if !runs() {

@@ -1,4 +1,4 @@
-//! Several copies of a graph that run batches beside each other: a batch of short texts is too little work for all cores.
+//! Several copies of a graph that run batches in parallel: a batch of short texts cannot occupy all cores.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,19 +10,20 @@ use pcrm_core::Result;
 
 use super::graph::{Graph, Output};
 
-/// The most copies: each holds the weights.
+/// The most copies; each holds the weights.
 const MOST: usize = 4;
 
-/// Copies of a graph.
+/// A pool of copies of a graph.
 pub struct Workers {
     graphs: Vec<Graph>,
 }
 
 impl Workers {
-    /// Loads a graph as often as `threads` (`None`: one a core) allow, and shares the threads out.
+    /// Loads as many copies of a graph as `threads` (`None`: one per core) allow, and divides the threads
+    /// among them.
     ///
     /// # Errors
-    /// Those of [`Graph::load`].
+    /// Fails as [`Graph::load`] does.
     pub fn load(path: &Path, threads: Option<usize>) -> Result<Self> {
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = threads.unwrap_or_else(cores).max(1);
@@ -31,15 +32,16 @@ impl Workers {
         Ok(Self { graphs })
     }
 
-    /// What the graph gives.
+    /// Returns the kind of output of the graph.
     pub fn output(&self) -> Output {
         self.graphs[0].output()
     }
 
-    /// What `run` makes of each of `count` pieces of work, in their order; a copy that is free takes the next.
+    /// Applies `run` to each of `count` work items and returns the results in order; an idle copy takes the
+    /// next item.
     ///
     /// # Errors
-    /// The error of the first piece that has one.
+    /// Returns the error of the first item that failed.
     pub fn each<T: Send>(
         &mut self,
         count: usize,
@@ -56,7 +58,7 @@ impl Workers {
                             break;
                         }
                         let made = run(graph, at);
-                        // Nobody needs what comes after an error.
+                        // After an error the remaining items are not needed.
                         if made.is_err() {
                             next.store(count, Ordering::Relaxed);
                         }

@@ -1,4 +1,4 @@
-//! What the files of a sentence-transformers folder say, of any of its releases.
+//! The settings in the files of a sentence-transformers folder, of any release.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::FolderOptions;
 use crate::pooling::Pooling;
 
-/// Names of the transformer's own settings; sentence-transformers looks for them in this order.
+/// File names of the transformer's own settings, in the order in which sentence-transformers looks for them.
 const TRANSFORMER_SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -31,7 +31,7 @@ pub(super) struct Layout {
     pub normalize: bool,
     pub max_tokens: usize,
     lowercase: bool,
-    /// What stands before every text.
+    /// The prefix of every text.
     prompt: String,
 }
 
@@ -39,7 +39,7 @@ impl Layout {
     pub fn read(options: &FolderOptions) -> Result<Self> {
         let root = options.path.clone();
         if !root.is_dir() {
-            let message = "is not a folder; expected one as sentence-transformers writes it";
+            let message = "is not a folder; expected a sentence-transformers folder";
             return Err(Error::file(root, message));
         }
         let modules = Modules::read(&root)?;
@@ -65,7 +65,7 @@ impl Layout {
         })
     }
 
-    /// A text as the tokenizer gets it.
+    /// Returns a text as the tokenizer gets it.
     pub fn prepared<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let text = match self.prompt.as_str() {
             "" => Cow::Borrowed(text),
@@ -74,13 +74,13 @@ impl Layout {
         if self.lowercase { Cow::Owned(text.to_lowercase()) } else { text }
     }
 
-    /// All that changes vectors.
+    /// Returns all settings that change vectors.
     pub fn settings(&self) -> impl std::fmt::Debug {
         (self.pooling, self.normalize, self.max_tokens, self.lowercase, self.prompt.clone())
     }
 }
 
-/// The folder's modules, in the only order that is served: a transformer, pooling, perhaps normalisation.
+/// The folder's modules, in the only supported order: a transformer, pooling, optional normalisation.
 struct Modules {
     transformer: PathBuf,
     pooling: Option<PathBuf>,
@@ -98,7 +98,7 @@ impl Modules {
     fn read(root: &Path) -> Result<Self> {
         let path = root.join("modules.json");
         let Some(listed) = read_json::<Vec<Module>>(&path)? else {
-            // Without a list, what stands at the usual places.
+            // Without modules.json, use the default places.
             let pooling = root.join("1_Pooling");
             let pooling = pooling.is_dir().then_some(pooling);
             return Ok(Self { transformer: root.to_path_buf(), pooling, normalize: false });
@@ -111,8 +111,7 @@ impl Modules {
                 .components()
                 .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
             {
-                let message =
-                    format!("module {at} has the path {:?}; expected a folder in this one", module.path);
+                let message = format!("module {at} has the path {:?}; expected a subfolder", module.path);
                 return Err(Error::file(path, message));
             }
             let folder = root.join(&module.path);
@@ -122,8 +121,8 @@ impl Modules {
                 (2, "Normalize") => modules.normalize = true,
                 _ => {
                     let message = format!(
-                        "module {at} is {:?}; expected a Transformer, a Pooling and perhaps a Normalize, in this \
-                         order and nothing else",
+                        "module {at} is {:?}; expected a Transformer, a Pooling and optionally a Normalize, \
+                         in this order",
                         module.kind
                     );
                     return Err(Error::file(path, message));
@@ -134,7 +133,7 @@ impl Modules {
     }
 }
 
-/// The pooling that a module's `config.json` asks for; nothing where there is no such file.
+/// Reads the pooling from a module's `config.json`; `None` if there is no such file.
 fn read_pooling(folder: &Path, prompt: &str) -> Result<Option<Pooling>> {
     let path = folder.join("config.json");
     let Some(config) = read_json::<Map<String, Value>>(&path)? else { return Ok(None) };
@@ -149,7 +148,7 @@ fn read_pooling(folder: &Path, prompt: &str) -> Result<Option<Pooling>> {
     if !prompt.is_empty() && config.get("include_prompt") == Some(&Value::Bool(false)) {
         return refuse(format!("\"include_prompt\": false beside the prompt {prompt:?}"));
     }
-    // One name or several since release 5, before that a flag for each.
+    // Since release 5 one name or several; before that a flag for each.
     let named: Vec<&str> = match config.get("pooling_mode") {
         Some(Value::String(mode)) => vec![mode.as_str()],
         Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().unwrap_or("?")).collect(),
@@ -197,7 +196,8 @@ impl Settings {
     }
 }
 
-/// The limit where no setting has one: the tokenizer's, and the model's positions.
+/// Returns the token limit if no setting has one: the smaller of the tokenizer's limit and the model's
+/// positions.
 fn own_limit(transformer: &Path) -> Result<usize> {
     let number = |file: &str, key: &str| -> Result<Option<usize>> {
         let config = read_json::<Map<String, Value>>(&transformer.join(file))?;
@@ -214,13 +214,13 @@ fn own_limit(transformer: &Path) -> Result<usize> {
         Error::file(
             transformer,
             "no limit of tokens: looked for max_seq_length in sentence_bert_config.json, model_max_length in \
-             tokenizer_config.json and max_position_embeddings in config.json; expected one, or \"max_tokens\" in the \
-             encoder's own configuration",
+             tokenizer_config.json and max_position_embeddings in config.json; expected one, or \
+             \"max_tokens\" in the encoder's own configuration",
         )
     })
 }
 
-/// The prompt that the folder puts before every text unless another is asked for.
+/// Reads the prompt that the folder puts before every text by default.
 fn read_prompt(root: &Path) -> Result<String> {
     let path = root.join("config_sentence_transformers.json");
     let config = read_json::<Map<String, Value>>(&path)?.unwrap_or_default();
@@ -240,7 +240,7 @@ fn read_prompt(root: &Path) -> Result<String> {
     }
 }
 
-/// A file's content, or nothing where there is no file.
+/// Reads a file's content; `None` if there is no file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match path.try_exists() {
         Ok(true) => {
@@ -252,7 +252,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-/// Refuses a value that is neither null nor of its key's type.
+/// Fails if a value is neither null nor of its key's type.
 fn expect(path: &Path, key: &str, value: &Value, holds: fn(&Value) -> bool, expected: &str) -> Result<()> {
     match value.is_null() || holds(value) {
         true => Ok(()),

@@ -1,5 +1,5 @@
-//! A folder as sentence-transformers writes it: tokenizer, how tokens' vectors are pooled, whether the result is
-//! normalised. Weights are the encoder's that reads it.
+//! A sentence-transformers folder: tokenizer, pooling, normalisation. The weights are left to the encoder
+//! that reads the folder.
 
 mod layout;
 
@@ -16,28 +16,27 @@ use sha2::{Digest, Sha256};
 use self::layout::Layout;
 use crate::pooling::{Pooling, normalize};
 
-/// Which folder, and what stands in for its own files or overrides them; the configuration of every encoder that
-/// reads such folders.
+/// A folder and overrides of its settings; the configuration of every encoder that reads such folders.
 ///
-/// As data: `{"path": "all-MiniLM-L6-v2", "pooling": "mean", "normalize": true, "max_tokens": 256}`, all but the
-/// path optional.
+/// As data: `{"path": "all-MiniLM-L6-v2", "pooling": "mean", "normalize": true, "max_tokens": 256}`; only the
+/// path is required.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderOptions {
     /// The folder.
     pub path: PathBuf,
-    /// Instead of `1_Pooling/config.json`.
+    /// The pooling; overrides `1_Pooling/config.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Whether vectors get length 1, instead of whether `modules.json` has a `Normalize`.
+    /// Normalisation to length 1; overrides the presence of a `Normalize` in `modules.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
-    /// The most tokens of a text, special ones included, instead of the folder's own limit.
+    /// The most tokens of a text, special ones included; overrides the folder's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
 }
 
-/// A folder that was read.
+/// An opened folder.
 #[derive(Debug)]
 pub struct SentenceFolder {
     layout: Layout,
@@ -46,12 +45,12 @@ pub struct SentenceFolder {
 }
 
 impl SentenceFolder {
-    /// Reads all but the weights.
+    /// Reads everything but the weights.
     ///
     /// # Errors
-    /// A folder that is none, files that are malformed, modules and poolings that are not served (named), no
-    /// tokenizer, no limit of tokens. A folder that does not say how to pool is refused by
-    /// [`SentenceFolder::pooling`] alone: a graph may do it itself.
+    /// Fails if the path is not a folder, if files are malformed, if a module or pooling is not supported
+    /// (the error names it), without a tokenizer, and without a token limit. A missing pooling configuration
+    /// fails only in [`SentenceFolder::pooling`], because a graph may pool by itself.
     pub fn open(options: &FolderOptions) -> Result<Self> {
         let layout = Layout::read(options)?;
         let tokenizer = Tokenizer::from_dir(&layout.transformer)?;
@@ -60,35 +59,35 @@ impl SentenceFolder {
         Ok(Self { tokenizer: tokenizer.truncated(layout.max_tokens)?, tokenizer_files, layout })
     }
 
-    /// Where the transformer's own files are: `config.json`, weights, tokenizer.
+    /// Returns the path of the transformer's own files: `config.json`, weights, tokenizer.
     pub fn transformer(&self) -> &Path {
         &self.layout.transformer
     }
 
-    /// The most tokens of a text.
+    /// Returns the most tokens of a text.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
 
-    /// How tokens' vectors become one.
+    /// Returns the pooling of tokens' vectors.
     ///
     /// # Errors
-    /// The folder does not say, and neither did the options.
+    /// Fails if neither the folder nor the options specify one.
     pub fn pooling(&self) -> Result<Pooling> {
         self.layout.pooling.ok_or_else(|| {
             Error::file(
                 &self.layout.root,
                 "no pooling configuration: looked for a Pooling module in modules.json and for \
-                 1_Pooling/config.json, as sentence-transformers writes them; expected one, or \"pooling\": \"cls\", \
-                 \"mean\", \"max\" or \"lasttoken\" in the encoder's own configuration",
+                 1_Pooling/config.json; expected one of them, or \"pooling\": \"cls\", \"mean\", \"max\" or \
+                 \"lasttoken\" in the encoder's own configuration",
             )
         })
     }
 
-    /// Token ids of texts, in order, on all threads of rayon.
+    /// Tokenizes texts in parallel on rayon's threads and returns their ids in order.
     ///
     /// # Errors
-    /// Those of the tokenizer, and a text without tokens.
+    /// Fails with the tokenizer's errors, and if a text has no tokens.
     pub fn tokens(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         let encode = |text: &&str| {
             let begins = || text.chars().take(80).collect::<String>();
@@ -107,16 +106,16 @@ impl SentenceFolder {
         texts.par_iter().map(encode).collect()
     }
 
-    /// The vector of a text: its tokens' vectors, `rows` \[tokens, width\], pooled, and normalised where the folder
-    /// says so.
+    /// Returns the vector of a text: its tokens' vectors, `rows` \[tokens, width\], pooled, and normalised if
+    /// the folder specifies it.
     ///
     /// # Errors
-    /// As [`SentenceFolder::pooling`].
+    /// Fails as [`SentenceFolder::pooling`] does.
     pub fn pooled(&self, rows: &[f32], width: usize) -> Result<Vec<f32>> {
         Ok(self.finished(self.pooling()?.of(rows, width)))
     }
 
-    /// What the folder does to a vector that is pooled already.
+    /// Normalises an already pooled vector if the folder specifies it.
     pub fn finished(&self, mut vector: Vec<f32>) -> Vec<f32> {
         if self.layout.normalize {
             normalize(&mut vector);
@@ -124,11 +123,11 @@ impl SentenceFolder {
         vector
     }
 
-    /// What vectors depend on in this folder, besides what computes them: the content of the tokenizer's files and
-    /// of `others` (weights, their configuration), pooling, normalisation, limit, prompt.
+    /// Returns the digest of everything in this folder that vectors depend on: the content of the tokenizer's
+    /// files and of `others` (weights, their configuration), pooling, normalisation, limit, prompt.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// Fails if a file cannot be read.
     pub fn digest(&self, others: &[PathBuf]) -> Result<String> {
         let mut whole = Sha256::new();
         whole.update(format!("{:?}", self.layout.settings()));
@@ -143,7 +142,7 @@ impl SentenceFolder {
     }
 }
 
-/// SHA-256 of a file's content.
+/// Computes the SHA-256 of a file's content.
 pub(crate) fn digest_of(path: &Path) -> io::Result<[u8; 32]> {
     let mut digest = Hashing(Sha256::new());
     io::copy(&mut File::open(path)?, &mut digest)?;

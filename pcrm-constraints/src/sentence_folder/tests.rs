@@ -1,4 +1,4 @@
-//! Folders of old and new releases of sentence-transformers, and folders that cannot serve.
+//! Folders written by old and new releases of sentence-transformers, and unusable folders.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn options(path: &Path) -> FolderOptions {
     FolderOptions { path: path.to_path_buf(), pooling: None, normalize: None, max_tokens: None }
 }
 
-/// A copy of the golden folder without weights, with some files written over, or removed where null.
+/// Copies the golden folder without weights, with these files overwritten, or removed if null.
 fn changed(files: &[(&str, Value)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let tiny = golden().join("tiny");
@@ -55,7 +55,8 @@ fn read(name: &str) -> Value {
     serde_json::from_slice(&fs::read(golden().join(name)).unwrap()).unwrap()
 }
 
-/// Protects: ids are those of transformers with truncation, whatever padding and truncation the file has.
+/// Protects: ids equal those of transformers with truncation, whatever padding and truncation the file
+/// configures.
 #[test]
 fn tokens_are_those_of_transformers() {
     let expected = read("expected.json");
@@ -66,7 +67,7 @@ fn tokens_are_those_of_transformers() {
     assert_eq!(json!(folder.tokens(&texts).unwrap()), expected["ids"]);
 }
 
-/// Protects: what the old releases wrote means the same as what the new ones write.
+/// Protects: configurations of old releases mean the same as those of new ones.
 #[test]
 fn old_layouts_are_read() {
     let flags =
@@ -88,7 +89,7 @@ fn old_layouts_are_read() {
     assert_eq!((folder.max_tokens(), folder.layout.normalize), (20, false));
 }
 
-/// Protects: the limit of tokens from each place that may have it, and the option that goes before all.
+/// Protects: the token limit from each possible source, and the option that overrides all of them.
 #[test]
 fn limits_come_from_settings_tokenizer_or_positions() {
     assert_eq!(open(&[("tokenizer_config.json", json!({}))]).max_tokens(), 32);
@@ -107,7 +108,8 @@ fn limits_come_from_settings_tokenizer_or_positions() {
     );
 }
 
-/// Protects: a folder that does not say how to pool says what was looked for, and options stand in for it.
+/// Protects: the error for a folder without a pooling configuration lists the searched places, and options
+/// replace it.
 #[test]
 fn a_folder_without_pooling_is_told_what_would_help() {
     let bare = [("modules.json", Value::Null), ("1_Pooling/config.json", Value::Null)];
@@ -121,7 +123,7 @@ fn a_folder_without_pooling_is_told_what_would_help() {
     assert_eq!(folder.pooled(&[3.0, -1.0, 1.0, 4.0], 2).unwrap(), [0.6, 0.8]);
 }
 
-/// Protects: modules and poolings that would give other vectors are refused by name.
+/// Protects: unsupported modules and poolings, which would give other vectors, are refused by name.
 #[test]
 fn what_is_not_served_is_named() {
     let module = |path: &str, class: &str| json!({"path": path, "type": format!("sentence_transformers.models.{class}")});
@@ -148,12 +150,12 @@ fn what_is_not_served_is_named() {
         );
     }
     let error = SentenceFolder::open(&options(Path::new("nowhere"))).unwrap_err().to_string();
-    assert_eq!(error, "nowhere: is not a folder; expected one as sentence-transformers writes it");
+    assert_eq!(error, "nowhere: is not a folder; expected a sentence-transformers folder");
     assert!(refusal(&[("tokenizer.json", Value::Null)]).starts_with("tokenizer.json: not found; "));
     assert!(refusal(&[("modules.json", json!({"a": 1}))]).starts_with("modules.json: "));
 }
 
-/// Protects: no module lies outside the folder, and settings of a wrong type are refused.
+/// Protects: modules outside the folder and settings of a wrong type are refused.
 #[test]
 fn modules_stay_inside_and_settings_have_types() {
     for path in ["../elsewhere", "/etc", "1_Pooling/../../elsewhere"] {
@@ -161,7 +163,7 @@ fn modules_stay_inside_and_settings_have_types() {
             {"path": "", "type": "sentence_transformers.models.Transformer"},
             {"path": path, "type": "sentence_transformers.models.Pooling"},
         ]);
-        let expected = format!("modules.json: module 1 has the path {path:?}; expected a folder in this one");
+        let expected = format!("modules.json: module 1 has the path {path:?}; expected a subfolder");
         assert_eq!(refusal(&[("modules.json", listed)]), expected);
     }
     for (file, config, expected) in [
@@ -185,7 +187,7 @@ fn modules_stay_inside_and_settings_have_types() {
     }
 }
 
-/// Protects: a default prompt stands before every text.
+/// Protects: a default prompt is prepended to every text.
 #[test]
 fn the_default_prompt_is_put_before() {
     let prompts = |name: &str| json!({"default_prompt_name": name, "prompts": {"query": "the dog "}});
@@ -196,7 +198,7 @@ fn the_default_prompt_is_put_before() {
     assert!(refusal(&[(config, prompts("passage"))]).starts_with("config_sentence_transformers.json: "));
 }
 
-/// Protects: whatever changes vectors changes the digest, and nothing else does.
+/// Protects: everything that changes vectors changes the digest, and nothing else does.
 #[test]
 fn digests_follow_content() {
     let digest = |files: &[(&str, Value)]| open(files).digest(&[]).unwrap();
