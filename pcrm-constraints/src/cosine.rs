@@ -119,8 +119,8 @@ impl Constraint for Cosine {
                 "Δ* = beta1/(s + beta2) + beta3, s = max(0, c), c the cosine of the embeddings"
             }
             Similarity::Angular => {
-                "Δ* = beta1/(s + beta2) + beta3, s = 1 - arccos(max(0, c))/π from 1/2 to 1, c the cosine of the \
-                 embeddings"
+                "Δ* = beta1/(s + beta2) + beta3, s = 1 - arccos(max(0, c))/π from 1/2 to 1, c the cosine of \
+                 the embeddings"
             }
         })
     }

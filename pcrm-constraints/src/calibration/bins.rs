@@ -1,33 +1,34 @@
-//! Pairs by similarity: what is shown beside a curve.
+//! Bins of pairs by similarity, shown beside a curve.
 
 use serde::{Deserialize, Serialize};
 
 use super::Observation;
 use super::logistic::sigmoid;
 
-/// About as many bins are made.
+/// The approximate number of bins.
 const BINS: usize = 10;
 
-/// Pairs of like similarity; all probabilities are means over them.
+/// A bin of pairs with similar s; all probabilities are means over its pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
-    /// The least similarity.
+    /// The smallest similarity.
     pub low: f64,
-    /// The greatest.
+    /// The largest similarity.
     pub high: f64,
-    /// The mean one.
+    /// The mean similarity.
     pub s: f64,
-    /// How many pairs.
+    /// The number of pairs.
     pub pairs: usize,
-    /// How often the preferred answer wins.
+    /// The share of pairs whose preferred answer wins.
     pub win: f64,
-    /// σ(Δ*/2) as fitted.
+    /// The fitted σ(Δ*/2).
     pub fitted: f64,
-    /// σ(Δ*/2) as it was before.
+    /// σ(Δ*/2) before calibration.
     pub given: f64,
 }
 
-/// Deciles of similarity, the least first. Pairs of one similarity stay together, so that there may be fewer.
+/// Returns deciles of similarity in increasing order. Pairs of equal similarity stay together, so there may
+/// be fewer.
 pub(super) fn bins(observations: &[Observation], fitted: impl Fn(f64) -> f64) -> Vec<Bin> {
     let mut sorted: Vec<&Observation> = observations.iter().collect();
     sorted.sort_by(|a, b| a.s.total_cmp(&b.s));

@@ -1,7 +1,8 @@
-//! The bootstrap over prompts: draws of as many prompts as there are, with replacement, all pairs of a prompt together.
+//! The bootstrap over prompts: as many prompts as in the data are drawn with replacement, each with all its
+//! pairs.
 //!
-//! (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13.) Draw number i is made by stream i of
-//! one seeded generator: results depend on the seed alone and not on threads.
+//! (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13.) Draw number i uses stream
+//! i of one seeded generator: results depend on the seed alone and not on threads.
 
 use pcrm_core::{Error, Result};
 use rand::{RngExt, SeedableRng};
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 pub struct Interval {
     /// The estimate.
     pub value: f64,
-    /// The interval's ends; absent where the draws cannot show any: all agree, or there are too few prompts.
+    /// The ends of the interval; absent if the draws determine none: all are equal, or there are too few
+    /// prompts.
     #[serde(flatten)]
     pub ends: Option<Ends>,
 }
 
-/// The ends of an interval and what they come from.
+/// The ends of an interval and their origin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ends {
     /// The lower end.
@@ -43,18 +45,18 @@ pub enum Method {
 }
 
 impl Interval {
-    /// Whether the whole interval is above `value`; not where there is none.
+    /// Returns whether the whole interval is above `value`; false without an interval.
     pub fn is_above(&self, value: f64) -> bool {
         self.ends.is_some_and(|ends| ends.low > value)
     }
 
-    /// Whether the whole interval is below `value`; not where there is none.
+    /// Returns whether the whole interval is below `value`; false without an interval.
     pub fn is_below(&self, value: f64) -> bool {
         self.ends.is_some_and(|ends| ends.high < value)
     }
 }
 
-/// Which pairs belong to which prompt, and how draws are made.
+/// The pairs of each prompt and the settings of the draws.
 #[derive(Debug)]
 pub struct Draws {
     members: Vec<Vec<usize>>,
@@ -65,19 +67,20 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// `number` draws of pairs whose prompts have these numbers, from 0 on; `level` is the intervals'.
+    /// Prepares `number` draws of pairs, given each pair's prompt as a number from 0; `level` is that of the
+    /// intervals.
     pub fn new(prompts: &[usize], number: usize, seed: u64, level: f64) -> Self {
         let mut members = vec![Vec::new(); prompts.iter().max().map_or(0, |most| most + 1)];
         prompts.iter().enumerate().for_each(|(at, prompt)| members[*prompt].push(at));
         Self { members, pairs: prompts.len(), number, seed, level }
     }
 
-    /// How many prompts.
+    /// Returns the number of prompts.
     pub fn prompts(&self) -> usize {
         self.members.len()
     }
 
-    /// A statistic of every draw, given how often each pair counts in it.
+    /// Computes a statistic of every draw, given each pair's count in it.
     pub fn map<T: Send>(&self, statistic: impl Fn(&[f64]) -> T + Sync) -> Vec<T> {
         (0..self.number).into_par_iter().map(|number| statistic(&self.counts(number))).collect()
     }
@@ -94,12 +97,12 @@ impl Draws {
         counts
     }
 
-    /// The interval between the two quantiles of these draws that leave out 1 − level (linear between order
-    /// statistics). There is none with fewer than 2/(1 − level) − 1 draws, with so few prompts that all of them agree by
-    /// chance more often than 1 − level, and where all draws agree.
+    /// Returns the interval between the two quantiles of these draws that leave out 1 − level (linear between
+    /// order statistics). There is none with fewer than 2/(1 − level) − 1 draws, with so few prompts that all
+    /// of them agree by chance more often than 1 − level, and if all draws are equal.
     ///
     /// # Errors
-    /// A statistic that is not a number.
+    /// Fails if a draw is NaN.
     pub fn interval(&self, value: f64, mut drawn: Vec<f64>) -> Result<Interval> {
         if let Some(other) = drawn.iter().find(|drawn| drawn.is_nan()) {
             return Err(Error::invalid("bootstrap", format!("a draw gave {other}, expected a number")));
@@ -135,7 +138,7 @@ impl Draws {
 mod tests {
     use super::*;
 
-    /// Protects: too few draws or prompts, and draws that agree, have no interval instead of one without width.
+    /// Protects: too few draws or prompts, and equal draws, give no interval rather than one of zero width.
     #[test]
     fn what_draws_cannot_show_has_no_interval() {
         let numbers = |count: usize| (0..count).map(|at| at as f64).collect::<Vec<_>>();

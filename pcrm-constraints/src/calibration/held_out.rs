@@ -1,4 +1,4 @@
-//! How well bounds foretell wins on prompts that they were not fitted to.
+//! How well bounds predict wins on held-out prompts.
 
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ pub struct HeldOut {
     pub curve: f64,
     /// Under the constant fitted to the other folds.
     pub constant: f64,
-    /// Under the bounds as they were before, which nothing is fitted for.
+    /// Under the bounds before calibration, for which nothing is fitted.
     pub given: f64,
     /// Under ½ for every pair: −ln 2.
     pub coin: f64,
@@ -22,10 +22,10 @@ pub struct HeldOut {
     pub gain: Interval,
 }
 
-/// Fits to all folds but one and measures on that, for each fold.
+/// Fits to all folds but one and evaluates on that fold, for each fold.
 ///
 /// # Errors
-/// Prompts that all fall into one fold.
+/// Fails if all prompts fall into one fold.
 pub(super) fn measure(
     observations: &[Observation],
     candidates: &Candidates,

@@ -1,22 +1,23 @@
 //! Logistic regression of wins on one number: P(win) = σ(Δ*/2), Δ* = β1·v + d, by maximum likelihood.
 //!
-//! L(β1, d) = Σ kᵢ [wᵢ ln σ(zᵢ) + (1 − wᵢ) ln(1 − σ(zᵢ))], zᵢ = (β1·vᵢ + d)/2, is concave; wᵢ may be any share in
-//! \[0, 1\] and kᵢ says how often an observation counts. Newton's method with halved steps finds the greatest L. Over
-//! β1 ≥ 0, d ≥ [`LEAST`] that is where it is, or on the border of that quadrant, whose two sides are tried.
+//! L(β1, d) = Σ kᵢ [wᵢ ln σ(zᵢ) + (1 − wᵢ) ln(1 − σ(zᵢ))], zᵢ = (β1·vᵢ + d)/2, is concave; wᵢ may be any
+//! share in \[0, 1\] and kᵢ is the count of an observation. Newton's method with step halving maximises L.
+//! Under β1 ≥ 0 and d ≥ [`LEAST`] the maximum is that of L itself, or on one of the two borders of that
+//! quadrant, which are both tried.
 
-/// The smallest d, and so the smallest bound, that is fitted.
+/// The smallest fitted d, and so the smallest fitted bound.
 pub const LEAST: f64 = 0.01;
-/// No fit takes as many steps.
+/// An upper limit on Newton steps that no fit reaches.
 const STEPS: usize = 60;
 
-/// Observations and how often each counts.
+/// Observations and their counts.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
-    /// What wins depend on, at least 0.
+    /// The variable that predicts wins, at least 0.
     pub v: &'a [f64],
     /// Shares of wins.
     pub wins: &'a [f64],
-    /// How often each counts.
+    /// The counts of the observations.
     pub counts: &'a [f64],
 }
 
@@ -25,23 +26,23 @@ pub struct Sample<'a> {
 pub struct Line {
     /// β1.
     pub slope: f64,
-    /// d, which is Δ* where v = 0.
+    /// d, the Δ* at v = 0.
     pub end: f64,
 }
 
 impl Line {
-    /// Δ* at v.
+    /// Computes Δ* at v.
     pub fn at(&self, v: f64) -> f64 {
         self.slope * v + self.end
     }
 
-    /// The line of greatest likelihood, any sign allowed. Where wins are told apart perfectly there is none; this is then
-    /// a steep one. Without two different v the slope is 0.
+    /// Returns the line of greatest likelihood, with any signs. Perfectly separated wins have no maximum; the
+    /// result is then a steep line. Without two different v the slope is 0.
     pub fn free(sample: &Sample<'_>) -> Self {
         let total: f64 = sample.counts.iter().sum();
         let mean = sample.sum(|v, _| v) / total;
         let scale = (sample.sum(|v, _| (v - mean).powi(2)) / total).sqrt();
-        // Rounding makes 1e-17 of equal numbers.
+        // Rounding turns equal numbers into differences of about 1e-17.
         if scale.is_nan() || scale <= 1e-12 * mean.abs() {
             return Self { slope: 0.0, end: constant(sample) };
         }
@@ -50,7 +51,7 @@ impl Line {
         Self { slope: 2.0 * b / scale, end: 2.0 * (a - b * mean / scale) }
     }
 
-    /// The line of greatest likelihood with β1 ≥ 0 and d ≥ [`LEAST`].
+    /// Returns the line of greatest likelihood with β1 ≥ 0 and d ≥ [`LEAST`].
     pub fn bounded(sample: &Sample<'_>, free: Self) -> Self {
         if free.slope >= 0.0 && free.end >= LEAST {
             return free;
@@ -65,14 +66,14 @@ impl Line {
         if steep.likelihood(sample) > flat.likelihood(sample) { steep } else { flat }
     }
 
-    /// Σ k [w ln σ(Δ*/2) + (1 − w) ln(1 − σ(Δ*/2))], in nats.
+    /// Computes Σ k [w ln σ(Δ*/2) + (1 − w) ln(1 − σ(Δ*/2))], in nats.
     pub fn likelihood(&self, sample: &Sample<'_>) -> f64 {
         sample.sum(|v, win| log_likelihood(self.at(v) / 2.0, win))
     }
 }
 
 impl Sample<'_> {
-    /// The mean share of wins.
+    /// Returns the mean share of wins.
     pub fn mean_win(&self) -> f64 {
         self.sum(|_, win| win) / self.counts.iter().sum::<f64>()
     }
@@ -83,20 +84,21 @@ impl Sample<'_> {
     }
 }
 
-/// The one bound for all: c = 2·logit(mean win). Shares of 0 and 1 count as half a win more or less.
+/// Returns the single bound for all pairs: c = 2·logit(mean win). Shares of 0 and 1 are moved inwards by half
+/// a win.
 pub fn constant(sample: &Sample<'_>) -> f64 {
     let half = 0.5 / sample.counts.iter().sum::<f64>().max(1.0);
     2.0 * logit(sample.mean_win().clamp(half, 1.0 - half))
 }
 
-/// w ln σ(z) + (1 − w) ln(1 − σ(z)), in nats; exact for any z.
+/// Computes w ln σ(z) + (1 − w) ln(1 − σ(z)), in nats; exact for any z.
 pub fn log_likelihood(z: f64, win: f64) -> f64 {
-    // 0 · ∞ is no number.
+    // 0 · ∞ would be NaN.
     let cost = |share: f64, cost: f64| if share == 0.0 { 0.0 } else { share * cost };
     -cost(win, softplus(-z)) - cost(1.0 - win, softplus(z))
 }
 
-/// 1 / (1 + e^−z).
+/// Computes 1 / (1 + e^−z).
 pub fn sigmoid(z: f64) -> f64 {
     if z >= 0.0 { 1.0 / (1.0 + (-z).exp()) } else { z.exp() / (1.0 + z.exp()) }
 }
@@ -110,8 +112,8 @@ fn logit(p: f64) -> f64 {
     (p / (1.0 - p)).ln()
 }
 
-/// The θ of greatest likelihood of z = θ·features + offset, by Newton's method from `start`. A feature that is 0 everywhere
-/// keeps its θ.
+/// Maximises the likelihood of z = θ·features + offset over θ, by Newton's method from `start`. A feature
+/// that is 0 everywhere keeps its θ.
 fn climb(sample: &Sample<'_>, start: [f64; 2], features: impl Fn(f64) -> [f64; 2], offset: f64) -> [f64; 2] {
     let z = |theta: [f64; 2], v: f64| {
         let [f, g] = features(v);
@@ -131,7 +133,8 @@ fn climb(sample: &Sample<'_>, start: [f64; 2], features: impl Fn(f64) -> [f64; 2
             bend = [bend[0] + spread * f * f, bend[1] + spread * f * g, bend[2] + spread * g * g];
         }
         let Some(step) = solve(bend, slope) else { break };
-        // The quadratic promises a gain that rounding hides: its last step is right to the square of that.
+        // Below this the quadratic promises a gain smaller than rounding; by quadratic convergence its last
+        // step is exact enough.
         if slope[0] * step[0] + slope[1] * step[1] < 1e-11 * (1.0 + best.abs()) {
             theta = [theta[0] + step[0], theta[1] + step[1]];
             break;
@@ -149,7 +152,7 @@ fn climb(sample: &Sample<'_>, start: [f64; 2], features: impl Fn(f64) -> [f64; 2
     theta
 }
 
-/// x of A x = b, A symmetric as (a, b, c) of [[a, b], [b, c]]; a row of zeros gives 0.
+/// Solves A x = b with a symmetric A given as (a, b, c) of [[a, b], [b, c]]; a row of zeros gives 0.
 fn solve([a, b, c]: [f64; 3], [p, q]: [f64; 2]) -> Option<[f64; 2]> {
     if c == 0.0 {
         return (a > 0.0).then(|| [p / a, 0.0]);

@@ -1,10 +1,12 @@
-//! Calibration of bounds: which Δ*(s) agrees with how sure one may be of pairs of similarity s.
+//! Calibration of bounds: finds the Δ*(s) that agrees with measured win rates at similarity s.
 //!
-//! The loss of a pair is least at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound states P(y_w ≻ y_l) = σ(Δ*/2). Judges that
-//! were not trained on a pair say how often its preferred answer wins; [`Calibration::of`] finds the paper's map
-//! Δ*(s) = β1/(s + β2) + β3 under which those wins are most likely, and whether it is worth anything.
+//! The loss of a pair is smallest at Δ = Δ*/2 (arXiv 2404.00978, §4.1), so a bound states P(y_w ≻ y_l) =
+//! σ(Δ*/2). Judges that were not trained on a pair measure how often its preferred answer wins;
+//! [`Calibration::of`] finds the map Δ*(s) = β1/(s + β2) + β3 of the paper that maximises the likelihood of
+//! those wins, and whether it is useful.
 //!
-//! [`logistic`] fits, [`draws`] draws prompts, [`held_out`] measures on prompts that were not fitted to, [`bins`] shows.
+//! [`logistic`] fits, [`draws`] resamples prompts, [`held_out`] evaluates on held-out prompts, [`bins`]
+//! groups pairs for display.
 
 pub mod bins;
 pub mod draws;
@@ -26,7 +28,7 @@ use self::draws::{Draws, Ends, Interval};
 use self::held_out::HeldOut;
 use self::logistic::{LEAST, Line, Sample, constant, sigmoid};
 
-/// How many s in \[0, 1\] the band is given at, ends included.
+/// The number of s in \[0, 1\] at which the band is given, ends included.
 const GRID: usize = 101;
 
 /// A pair as evidence.
@@ -34,70 +36,71 @@ const GRID: usize = 101;
 pub struct Observation {
     /// The similarity of its answers.
     pub s: f64,
-    /// The share of judges who prefer the preferred answer.
+    /// The share of judges that prefer the preferred answer.
     pub win: f64,
-    /// Δ* before calibration, which is compared with.
+    /// Δ* before calibration, for comparison.
     pub given: f64,
-    /// The number of its prompt.
+    /// The index of its prompt.
     pub prompt: usize,
     /// The fold of its prompt.
     pub fold: usize,
 }
 
-/// Where β2 comes from.
+/// The source of β2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Beta2 {
-    /// It is given.
+    /// A given value.
     Given(f64),
-    /// It is that of [`BETA2`] under which wins are most likely. Intervals are those of the other two numbers, β2 being
-    /// known; what is held out has no part in the choice.
+    /// The value of [`BETA2`] with the greatest likelihood of the wins. Intervals of the other two numbers
+    /// treat β2 as known; held-out folds take no part in the choice.
     Fitted,
 }
 
-/// The β2 that are tried: from the paper's, with which s = 0 stands far apart, to one with which Δ* is nearly a line.
+/// The candidates for β2: from the paper's, with a steep rise near s = 0, to one with which Δ* is nearly
+/// linear.
 pub const BETA2: [f64; 6] = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0];
 
-/// How calibration is done.
+/// The settings of a calibration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Where β2 comes from.
+    /// The source of β2.
     pub beta2: Beta2,
-    /// Draws of the bootstrap.
+    /// The number of bootstrap draws.
     pub bootstrap: usize,
-    /// The level of confidence of intervals.
+    /// The confidence level of intervals.
     pub level: f64,
-    /// The seed of draws.
+    /// The seed of the draws.
     pub seed: u64,
 }
 
-/// What evidence says about Δ*(s).
+/// The evidence about Δ*(s).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The pairs there are.
+    /// The number of pairs.
     pub pairs: usize,
-    /// Their prompts.
+    /// The number of prompts.
     pub prompts: usize,
     /// β2, given or fitted.
     pub beta2: f64,
-    /// The level of confidence of intervals.
+    /// The confidence level of intervals.
     pub level: f64,
-    /// How often the preferred answer wins.
+    /// The share of pairs whose preferred answer wins.
     pub mean_win: Interval,
-    /// β1 where any sign is allowed.
+    /// β1 fitted with any sign.
     pub slope: Interval,
     /// β1 ≥ 0 of the curve.
     pub beta1: f64,
     /// Δ*(1) > 0 of the curve.
     pub end: f64,
-    /// The one bound for all pairs.
+    /// The single bound for all pairs.
     pub constant: f64,
-    /// Log-likelihoods of pairs whose prompt was not fitted to.
+    /// Log-likelihoods on held-out prompts.
     pub held_out: HeldOut,
     /// σ(Δ*(s)/2) of the curve with its interval, for s from 0 to 1.
     pub band: Vec<Point>,
     /// Pairs by similarity.
     pub bins: Vec<Bin>,
-    /// What follows.
+    /// The conclusion.
     pub verdict: Verdict,
 }
 
@@ -111,26 +114,26 @@ pub struct Point {
     pub p: Interval,
 }
 
-/// What follows from the evidence.
+/// The conclusion from the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The less similar, the surer: the curve is used.
+    /// Confidence grows as similarity falls: the curve is used.
     Informative,
-    /// The interval of β1 holds 0: the constant is used.
+    /// The interval of β1 contains 0: the constant is used.
     Flat,
-    /// The more similar, the surer, which the curve cannot be: the constant is used.
+    /// Confidence grows with similarity, which the curve cannot express: the constant is used.
     Reversed,
-    /// The curve is no better than the constant on prompts it was not fitted to: the constant is used.
+    /// The curve is no better than the constant on held-out prompts: the constant is used.
     NoGain,
-    /// Judges prefer the preferred answer no more often than a coin: nothing can be used.
+    /// Judges prefer the preferred answer no more often than a coin: nothing is usable.
     Chance,
 }
 
-/// Evidence from pairs: `similarities`, `wins` and `given` bounds are one for each.
+/// Builds the evidence of pairs; `similarities`, `wins` and `given` bounds have one number per pair.
 ///
 /// # Errors
-/// A similarity or a share of wins outside \[0, 1\], with the pair's position.
+/// Fails with the pair's position if a similarity or a share of wins is outside \[0, 1\].
 pub fn observations(
     pairs: &[PairView<'_>],
     similarities: &[f32],
@@ -168,10 +171,10 @@ pub fn observations(
 }
 
 impl Calibration {
-    /// Calibrates.
+    /// Calibrates the map against these observations.
     ///
     /// # Errors
-    /// No observations, and prompts that all fall into one fold.
+    /// Fails without observations, and if all prompts fall into one fold.
     pub fn of(observations: &[Observation], settings: &Settings) -> Result<Self> {
         if observations.is_empty() {
             return Err(Error::invalid("calibrated", "there are no pairs to fit to"));
@@ -230,12 +233,12 @@ impl Calibration {
         })
     }
 
-    /// β3 of the curve: Δ*(1) − β1/(1 + β2).
+    /// Returns β3 of the curve: Δ*(1) − β1/(1 + β2).
     pub fn beta3(&self) -> f64 {
         self.end - self.beta1 / (1.0 + self.beta2)
     }
 
-    /// The verdict in a sentence, and where judges may be no better than a coin, that.
+    /// Returns the verdict in a sentence, with a warning if the judges may be no better than a coin.
     pub fn sentence(&self) -> String {
         let verdict = self.follows();
         let Some(Ends { low, high, .. }) = self.mean_win.ends else { return verdict };
@@ -243,8 +246,8 @@ impl Calibration {
             return verdict;
         }
         format!(
-            "{verdict}; but the preferred answer wins in {:.1} to {:.1} %, so that these judges may be no better than a \
-             coin: a bound this tight lets a model learn next to nothing",
+            "{verdict}; but the preferred answer wins in {:.1} to {:.1} %, so these judges may be no better \
+             than a coin: a bound this tight lets a model learn next to nothing",
             100.0 * low,
             100.0 * high
         )
@@ -261,26 +264,28 @@ impl Calibration {
         let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);
         match self.verdict {
             Verdict::Informative => format!(
-                "the less similar two answers are, the surer is the preference ({slope}, beta2 {}): the curve is fitted",
+                "preferences are clearer between less similar answers ({slope}, beta2 {}): the curve is \
+                 fitted",
                 self.beta2
             ),
             Verdict::Flat => format!(
-                "this similarity carries no usable information about how strong preferences are in these data \
-                 ({slope}{}): {fixed}",
+                "this similarity carries no usable information about the strength of preferences in these \
+                 data ({slope}{}): {fixed}",
                 if self.slope.ends.is_some() { ", which includes 0" } else { "" }
             ),
             Verdict::Reversed => format!(
-                "here it goes the other way round: the more similar two answers are, the surer is the preference ({slope}), \
-                 which a bound that loosens with difference cannot say: {fixed}"
+                "here the relation is the other way round: preferences are clearer between more similar \
+                 answers ({slope}), which a bound that loosens with difference cannot express: {fixed}"
             ),
             Verdict::NoGain => format!(
-                "the curve is no better than a constant on prompts it was not fitted to ({:.4} against {:.4} nats per pair): \
-                 {fixed}",
+                "the curve is no better than a constant on held-out prompts ({:.4} against {:.4} nats per \
+                 pair): {fixed}",
                 self.held_out.curve, self.held_out.constant
             ),
             Verdict::Chance => format!(
-                "the judges prefer the preferred answer of {:.1} % of {} pairs, no better than a coin: nothing can be \
-                 fitted to them; better judges are needed (more training, another model) or more pairs",
+                "the judges prefer the preferred answer of {:.1} % of {} pairs, no better than a coin: \
+                 nothing can be fitted to them; use better judges (more training, another model) or more \
+                 pairs",
                 100.0 * self.mean_win.value,
                 self.pairs
             ),
@@ -288,7 +293,7 @@ impl Calibration {
     }
 }
 
-/// The β2 that may be, and v of every pair under each.
+/// The candidates for β2, and v of every pair under each.
 #[derive(Debug)]
 struct Candidates {
     beta2: Vec<f64>,
@@ -305,7 +310,8 @@ impl Candidates {
         Self { v: beta2.iter().map(v).collect(), beta2 }
     }
 
-    /// The place of the β2 under which wins are most likely, and the curve; the first of several.
+    /// Returns the index of the β2 with the greatest likelihood, and its curve; the first if several are
+    /// equal.
     fn best(&self, wins: &[f64], counts: &[f64]) -> (usize, Line) {
         let curve = |v: &Vec<f64>| {
             let sample = Sample { v, wins, counts };
@@ -323,12 +329,12 @@ impl Candidates {
     }
 }
 
-/// σ(Δ*/2): how sure a bound says that one may be of a pair.
+/// Computes σ(Δ*/2), the confidence in a pair that a bound states.
 pub fn bound_probability(bound: f64) -> f64 {
     sigmoid(bound / 2.0)
 }
 
-/// v(s) = 1/(s + β2) − 1/(1 + β2), by which Δ*(s) = β1·v + Δ*(1).
+/// Computes v(s) = 1/(s + β2) − 1/(1 + β2), with which Δ*(s) = β1·v + Δ*(1).
 fn abscissa(s: f64, beta2: f64) -> f64 {
     1.0 / (s + beta2) - 1.0 / (1.0 + beta2)
 }

@@ -1,4 +1,4 @@
-//! Fits against scipy, and what is found in data whose curve is known.
+//! Fits compared with scipy, and calibrations of data from a known curve.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,7 +14,7 @@ fn settings(bootstrap: usize) -> Settings {
     Settings { beta2: Beta2::Given(KNOWN_BETA2), bootstrap, level: 0.95, seed: 1 }
 }
 
-/// Whether an interval holds a value.
+/// Returns whether an interval contains a value.
 fn holds(interval: Interval, value: f64) -> bool {
     interval.ends.is_some_and(|ends| (ends.low..=ends.high).contains(&value))
 }
@@ -23,7 +23,7 @@ fn chance(s: f64) -> f64 {
     sigmoid((KNOWN.0 * abscissa(s, KNOWN_BETA2) + KNOWN.1) / 2.0)
 }
 
-/// Pairs of s in (0, 1), three of a prompt, each won with probability `p(s)`.
+/// Simulates pairs with s in (0, 1), three per prompt, each won with probability `p(s)`.
 fn simulated(count: usize, seed: u64, p: impl Fn(f64) -> f64) -> Vec<Observation> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut one = |at: usize| {
@@ -34,8 +34,8 @@ fn simulated(count: usize, seed: u64, p: impl Fn(f64) -> f64) -> Vec<Observation
     (0..count).map(&mut one).collect()
 }
 
-/// Protects: the fits, free and bounded, on either border and inside, with shares and counts, against scipy's optimisers
-/// (tests/golden/constraints/calibration.py).
+/// Protects: free and bounded fits, on either border and inside, with shares and counts, equal those of
+/// scipy's optimisers (tests/golden/constraints/calibration.py).
 #[test]
 fn fits_equal_scipy() {
     let golden = include_str!("../../../tests/golden/constraints/calibration.json");
@@ -60,7 +60,8 @@ fn fits_equal_scipy() {
     }
 }
 
-/// Protects: a known curve is found again, β within a few standard errors, the truth inside the band, and used.
+/// Protects: a known curve is recovered and used, with β within a few standard errors and the truth inside
+/// the band.
 #[test]
 fn a_known_curve_is_recovered() {
     let found = Calibration::of(&simulated(6000, 2, chance), &settings(400)).unwrap();
@@ -78,8 +79,8 @@ fn a_known_curve_is_recovered() {
     );
 }
 
-/// Protects: β2 is found among those that are tried: that which made the data, or a neighbour of nearly its likelihood; the
-/// paper's, with which a few pairs of s near 0 decide all, foretells other prompts worse.
+/// Protects: the fitted β2 is the candidate that generated the data, or a neighbour of nearly equal
+/// likelihood; the paper's, with which a few pairs of s near 0 dominate, predicts other prompts worse.
 #[test]
 fn beta2_is_fitted_where_asked() {
     let seen = simulated(6000, 2, chance);
@@ -91,7 +92,7 @@ fn beta2_is_fitted_where_asked() {
     assert_eq!(found.held_out.constant, papers.held_out.constant);
 }
 
-/// Protects: the band's promise: over many worlds it holds the truth about as often as its level says. (The binomial's
+/// Protects: over many worlds the band contains the truth about as often as its level states. (The binomial's
 /// standard deviation is 1.8 % of 150 worlds.)
 #[test]
 fn the_band_covers_the_truth_as_often_as_it_says() {
@@ -110,8 +111,8 @@ fn the_band_covers_the_truth_as_often_as_it_says() {
     }
 }
 
-/// Protects: where s says nothing the curve is not used, but for about as many worlds as the level leaves out at one
-/// end; the constant is then what the wins say.
+/// Protects: with an uninformative s the curve is used in no more worlds than the level leaves out at one
+/// end; the constant then follows from the wins.
 #[test]
 fn what_says_nothing_is_not_used() {
     let verdicts: Vec<Verdict> = (0..80)
@@ -127,7 +128,7 @@ fn what_says_nothing_is_not_used() {
     assert!(used <= 6 && flat >= 68, "{used} used, {flat} flat");
 }
 
-/// Protects: a relation the other way round is said to be one, and never becomes a curve.
+/// Protects: a reversed relation is reported and never becomes a curve.
 #[test]
 fn the_other_way_round_is_said() {
     let found = Calibration::of(&simulated(3000, 3, |s| 0.55 + 0.4 * s * s), &settings(200)).unwrap();
@@ -136,7 +137,7 @@ fn the_other_way_round_is_said() {
     assert!(found.sentence().contains("the other way round"), "{}", found.sentence());
 }
 
-/// Protects: judges no better than a coin are refused in words, however the wins vary with s.
+/// Protects: judges no better than a coin are refused with a message, however the wins vary with s.
 #[test]
 fn chance_is_told_from_evidence() {
     let found = Calibration::of(&simulated(900, 4, |s| 0.6 - 0.3 * s), &settings(100)).unwrap();
@@ -144,7 +145,7 @@ fn chance_is_told_from_evidence() {
     assert!(found.sentence().contains("no better than a coin"), "{}", found.sentence());
 }
 
-/// Protects: judges that cannot be told from a coin are told of, others not.
+/// Protects: judges that may be no better than a coin cause a warning, others do not.
 #[test]
 fn doubtful_judges_are_told_of() {
     let doubtful = |p: f64| {
@@ -154,15 +155,15 @@ fn doubtful_judges_are_told_of() {
     assert_eq!((doubtful(0.53), doubtful(0.7)), ((true, true), (false, false)));
 }
 
-/// Protects: the log-likelihoods, by hand: four pairs in two folds. Fitted to one fold with wins 1 and ½ the constant has
-/// p = ¾, which the other fold gets.
+/// Protects: the log-likelihoods of four pairs in two folds, computed by hand. Fitted to a fold with wins 1
+/// and ½, the constant has p = ¾, which is evaluated on the other fold.
 #[test]
 fn held_out_likelihoods_by_hand() {
     let seen = |win, prompt, fold| Observation { s: 0.5, win, given: 2.0 * 4_f64.ln(), prompt, fold };
     let observations = [seen(1.0, 0, 0), seen(0.5, 1, 0), seen(1.0, 2, 1), seen(0.5, 3, 1)];
     let found = Calibration::of(&observations, &settings(100)).unwrap().held_out;
     let three_quarters = (2.0 * 0.75_f64.ln() + 0.75_f64.ln() + 0.25_f64.ln()) / 4.0;
-    // No two similarities: the curve is the constant.
+    // All similarities are equal, so the curve is the constant.
     assert!((found.constant - three_quarters).abs() < 1e-9, "{found:?}");
     assert!((found.curve - three_quarters).abs() < 1e-9, "{found:?}");
     // Δ* = 2 ln 4 states 4/5.
@@ -176,7 +177,7 @@ fn held_out_likelihoods_by_hand() {
     assert!(Calibration::of(&[], &settings(100)).is_err());
 }
 
-/// Protects: wins that s tells apart perfectly, or that are all alike, give finite numbers.
+/// Protects: wins that s separates perfectly, or that are all equal, give finite numbers.
 #[test]
 fn separable_data_stay_finite() {
     for wins in [|at: usize| f64::from(u8::from(at < 20)), |_| 1.0] {
@@ -200,7 +201,8 @@ fn separable_data_stay_finite() {
     }
 }
 
-/// Protects: all pairs of a prompt are drawn together: thirty copies of each pair tell no more than one.
+/// Protects: all pairs of a prompt are drawn together, so thirty copies of each pair carry no more
+/// information than one.
 #[test]
 fn prompts_are_drawn_whole() {
     let once: Vec<Observation> = simulated(200, 5, chance)
@@ -216,7 +218,7 @@ fn prompts_are_drawn_whole() {
     assert!((width(&copied) / width(&once) - 1.0).abs() < 1e-6);
 }
 
-/// Protects: the seed decides, threads do not.
+/// Protects: results depend on the seed, not on threads.
 #[test]
 fn threads_change_nothing() {
     let seen = simulated(300, 6, chance);
@@ -229,7 +231,7 @@ fn threads_change_nothing() {
     assert_ne!(run(1).slope.ends, other.slope.ends);
 }
 
-/// Protects: deciles by hand; equal similarities stay together.
+/// Protects: deciles computed by hand; equal similarities stay together.
 #[test]
 fn deciles_keep_equal_similarities_together() {
     let seen = |at: usize, s: f64| Observation { s, win: at as f64 % 2.0, given: 0.0, prompt: at, fold: 0 };
@@ -243,7 +245,7 @@ fn deciles_keep_equal_similarities_together() {
     assert_eq!(pairs, [13, 7]);
 }
 
-/// Protects: evidence is checked pair by pair, and pairs of one prompt are one prompt.
+/// Protects: evidence is checked pair by pair, and pairs with the same prompt count as one prompt.
 #[test]
 fn observations_are_checked() {
     let pairs = [crate::testing::pair_of_lengths(1, &[1], &[2]); 3];

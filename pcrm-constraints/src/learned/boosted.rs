@@ -1,9 +1,9 @@
-//! f as a sum of small trees, monotone where that was asked for.
+//! f as a sum of small trees, monotone where requested.
 //!
-//! Gradient boosting with second-order leaves and monotone splits as in XGBoost (T. Chen, C. Guestrin, arXiv 1603.02754,
-//! §2 and §3.2): a split is taken where it lowers the loss most among those whose leaves stand in the order asked for,
-//! and the branches below it keep to their side of the middle. The curvature is Fisher's information, as the loss is not
-//! convex in f.
+//! Gradient boosting with second-order leaves and monotone splits as in XGBoost (T. Chen, C. Guestrin, arXiv
+//! 1603.02754, §2 and §3.2): of the splits whose leaves are in the requested order, the one that lowers the
+//! loss most is taken, and the branches below it stay on their side of the midpoint. The curvature is
+//! Fisher's information, because the loss is not convex in f.
 
 use pcrm_core::constraint::Direction;
 use serde::Serialize;
@@ -18,33 +18,33 @@ use super::tree::{Split, Tree};
 pub struct Boosted {
     /// f before any tree.
     pub intercept: f64,
-    /// The features' names, in the order in which trees count them.
+    /// The names of the features, in the order of the trees' indices.
     pub inputs: Vec<String>,
-    /// In the order in which they were grown; how many, held-out likelihood chose.
+    /// The trees in the order of growth; held-out likelihood chose their number.
     pub trees: Vec<Tree>,
 }
 
 /// The most trees.
 pub(super) const TREES: usize = 100;
 const DEPTH: usize = 2;
-/// What is taken of every leaf's best value.
+/// The learning rate: the factor on every leaf's best value.
 const RATE: f64 = 0.1;
-/// Pairs in a leaf, at least.
+/// The fewest pairs in a leaf.
 const FEWEST: usize = 20;
-/// L2 penalty of a leaf's value.
+/// The L2 penalty of a leaf's value.
 const PENALTY: f64 = 1.0;
-/// No leaf's value is larger, before it is multiplied by the rate.
+/// The largest value of a leaf, before the learning rate.
 const LARGEST: f64 = 4.0;
-/// Places where a feature may be split, at most.
+/// The most cuts of a feature.
 const CUTS: usize = 31;
 
 impl Boosted {
-    /// f of a pair's features.
+    /// Computes f from a pair's features.
     pub fn at(&self, x: &[f64]) -> f64 {
         self.intercept + self.trees.iter().map(|tree| tree.at(x)).sum::<f64>()
     }
 
-    /// What `trees` trees make of these rows.
+    /// Fits `trees` trees to these rows.
     pub(super) fn fit(
         table: &Table,
         names: &[&str],
@@ -73,7 +73,7 @@ impl Boosted {
     }
 }
 
-/// A feature with its values counted into bins: bin b is below cut b and not below cut b − 1.
+/// A feature with its values assigned to bins: bin b is below cut b and not below cut b − 1.
 struct Binned {
     cuts: Vec<f64>,
     bins: Vec<u8>,
@@ -87,7 +87,7 @@ impl Binned {
             .map(|at| sorted[at * (sorted.len() - 1) / (CUTS + 1)])
             .filter_map(|value| {
                 let next = sorted[sorted.partition_point(|other| *other <= value)..].first()?;
-                // Rounding may make the middle the lower of two neighbours, which must be below it.
+                // Rounding may make the midpoint equal the lower of two neighbours, which must be below it.
                 Some((value + (next - value) / 2.0).max(value.next_up()))
             })
             .collect();
@@ -97,7 +97,7 @@ impl Binned {
     }
 }
 
-/// Sums over some pairs.
+/// Sums over a set of pairs.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     slope: f64,
@@ -122,12 +122,12 @@ impl Sums {
         }
     }
 
-    /// The best value of a leaf between these ends.
+    /// Returns the best value of a leaf between these ends.
     fn leaf(self, (low, high): (f64, f64)) -> f64 {
         (-self.slope / (self.information + PENALTY)).clamp(low, high)
     }
 
-    /// By how much a leaf of this value lowers the loss.
+    /// Returns the decrease in loss from a leaf of this value.
     fn gain(self, leaf: f64) -> f64 {
         -(self.slope * leaf + (self.information + PENALTY) / 2.0 * leaf * leaf)
     }
@@ -166,7 +166,7 @@ impl Grower<'_> {
         }))
     }
 
-    /// The feature and the cut that lower the loss most, if any do: the first of equals.
+    /// Returns the feature and the cut that lower the loss most, if any do; the first of equals.
     fn best(&self, rows: &[usize], all: Sums, ends: (f64, f64), without: f64) -> Option<(usize, usize)> {
         let mut best = (without + 1e-9, None);
         for (feature, binned) in self.binned.iter().enumerate() {

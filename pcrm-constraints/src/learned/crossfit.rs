@@ -1,4 +1,4 @@
-//! Cross-fitting: a model per fold, fitted without it, and what the features bring to pairs that no model saw.
+//! Cross-fitting: one model per fold, fitted without it, and the value of the features on held-out pairs.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use super::linear::constant;
 use super::model::{Model, Shape};
 use super::table::{Table, moments};
 
-/// A model for every fold, fitted to the pairs of the other folds alone: their scaling, their strength (which held-out
-/// likelihood chooses, each of the other folds being held out in turn) and their numbers.
+/// Fits a model for every fold to the pairs of the other folds alone: its scaling, its strength (chosen by
+/// held-out likelihood, with each of the other folds held out in turn) and its parameters.
 pub(super) fn models(shape: &Shape<'_>, table: &Table, folds: usize) -> Vec<Model> {
-    // Who chooses for one fold with another held out, and who chooses for the other, fit to the same pairs.
+    // Choosing for fold a with b held out and for b with a held out fits the same pairs, so each two folds
+    // are fitted once.
     let twos: Vec<[usize; 2]> = (0..folds).flat_map(|a| (0..a).map(move |b| [a, b])).collect();
     let tried: Vec<Option<[Vec<f64>; 2]>> =
         twos.par_iter().map(|two| try_without(shape, table, *two)).collect();
@@ -23,12 +24,12 @@ pub(super) fn models(shape: &Shape<'_>, table: &Table, folds: usize) -> Vec<Mode
         for (two, losses) in twos.iter().zip(&tried) {
             let Some(at) = two.iter().position(|of| *of == fold) else { continue };
             let Some(losses) = losses else { continue };
-            // Those of the pairs of the other one.
+            // The losses on the pairs of the other fold.
             let losses = &losses[1 - at];
             totals.resize(losses.len(), 0.0);
             totals.iter_mut().zip(losses).for_each(|(total, loss)| *total += loss);
         }
-        // The first of equals: the weakest fit.
+        // The first of equals is the weakest fit.
         let best = totals.iter().enumerate().fold((0, f64::INFINITY), |best, (strength, &loss)| {
             if loss < best.1 { (strength, loss) } else { best }
         });
@@ -38,7 +39,7 @@ pub(super) fn models(shape: &Shape<'_>, table: &Table, folds: usize) -> Vec<Mode
     (0..folds).into_par_iter().map(model).collect()
 }
 
-/// What the models' wins were, and how well each fold's model foretells its fold.
+/// Computes how well each fold's model predicts its fold, with a summary of the wins and features.
 pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Evidence {
     let count = table.wins.len() as f64;
     let constants: Vec<f64> =
@@ -55,7 +56,8 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Ev
     }
     let [learned, constant] = totals.map(|total| total / count);
     let mean = learned - constant;
-    // Pairs of one prompt are not independent: the sandwich estimate of the mean's variance, by prompt.
+    // Pairs of one prompt are not independent: this is the sandwich estimate of the mean's variance, by
+    // prompt.
     let variance: f64 =
         gains.values().map(|(sum, pairs)| (sum - pairs * mean).powi(2)).sum::<f64>() / (count * count);
     let half = 1.96 * variance.sqrt();
@@ -84,7 +86,7 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Ev
     }
 }
 
-/// The losses on the pairs of each of two folds of what is fitted without both, if there are any pairs to fit to.
+/// Fits without both folds and returns the losses on each of them; `None` if no pairs remain to fit to.
 fn try_without(shape: &Shape<'_>, table: &Table, two: [usize; 2]) -> Option<[Vec<f64>; 2]> {
     let rows = table.rows(|of| !two.contains(&of));
     let held_out = two.map(|fold| table.rows(|of| of == fold));

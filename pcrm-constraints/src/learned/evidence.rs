@@ -1,35 +1,35 @@
-//! What a fitted constraint remembers of the pairs that it was fitted to.
+//! A fitted constraint's record of the pairs it was fitted to.
 
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// What was fitted to, and what came of it.
+/// A summary of the data and the quality of the fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// How many pairs.
+    /// The number of pairs.
     pub pairs: u64,
-    /// How many different prompts.
+    /// The number of distinct prompts.
     pub prompts: u64,
-    /// How often judges preferred the preferred answer.
+    /// The share of judgements in favour of the preferred answer.
     pub mean_win: f64,
-    /// Of a pair's win under models that did not see its fold.
+    /// The log-likelihoods of wins under models that did not see the pair's fold.
     pub log_likelihood: LogLikelihood,
-    /// What the features bring: by how much that of `learned` exceeds that of `constant`.
+    /// The value of the features: the excess of `learned` over `constant`.
     pub gain: Gain,
-    /// A feature each, in order.
+    /// The statistics of the features, in order.
     pub features: Vec<Seen>,
 }
 
-/// Mean log-likelihood per pair, natural logarithms.
+/// Mean log-likelihoods per pair, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogLikelihood {
-    /// Of the models.
+    /// Under the models.
     pub learned: f64,
-    /// Of one P for all pairs, fitted without the pair's fold.
+    /// Under one P for all pairs, fitted without the pair's fold.
     pub constant: f64,
-    /// Of P = ½.
+    /// Under P = ½.
     pub coin: f64,
 }
 
@@ -62,7 +62,7 @@ pub enum GainMethod {
     Normal,
 }
 
-/// A feature over all pairs, for showing; models have their own.
+/// The statistics of a feature over all pairs, for display; models keep their own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
@@ -79,10 +79,10 @@ pub struct Seen {
 }
 
 impl Evidence {
-    /// Itself, if it is of these features.
+    /// Returns the evidence if it is about these features.
     ///
     /// # Errors
-    /// Other features.
+    /// Fails if the features differ.
     pub(super) fn checked(self, names: &[&str]) -> Result<Self> {
         let found: Vec<&str> = self.features.iter().map(|seen| seen.feature.as_str()).collect();
         if found == names {

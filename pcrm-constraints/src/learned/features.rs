@@ -1,15 +1,16 @@
-//! The features of a pair that f reads: similarities of other constraints, the gap of lengths, the gap of scores.
+//! The features of a pair that f depends on: similarities of other constraints, the length gap, the score
+//! gap.
 
 use pcrm_core::constraint::{self, Constraint, Direction, PairView, Priors};
 use pcrm_core::{Error, Result};
 use serde_json::{Value, json};
 
-/// One number of every pair.
+/// A feature: one number per pair.
 ///
-/// As data: `"length_gap"` (ln((1 + chosen)/(1 + rejected)), lengths in tokens from the first one that differs),
-/// `"score_gap"` (the margin in the data, in its own units, below 0 where the scores speak against the label), or a
-/// constraint whose similarity it is, by name or as an object. `"name"` in such an object is what the feature is
-/// called, the kind by default.
+/// As data: `"length_gap"` (ln((1 + chosen)/(1 + rejected)), lengths in tokens from the first that differs),
+/// `"score_gap"` (the margin in the data, in its own units, below 0 if the scores contradict the label), or a
+/// constraint, by name or as an object, for its similarity. `"name"` in such an object sets the feature's
+/// name, which defaults to the kind.
 #[derive(Debug)]
 pub struct Feature {
     name: String,
@@ -26,27 +27,28 @@ enum Source {
 const LENGTH_GAP: &str = "length_gap";
 const SCORE_GAP: &str = "score_gap";
 
-/// The default features, the last only where every pair has a margin.
+/// The default features, the last one only if every pair has a margin.
 ///
-/// Lengths are not among them: judges prefer longer answers more often than labels do, and bounds that grow with
-/// `length_gap`, or fall with `length_ratio`, hand that preference on to the model (BENCHMARKS.md has figures).
+/// Lengths are excluded: judges prefer longer answers more often than labels do, and bounds that grow with
+/// `length_gap`, or fall with `length_ratio`, pass that preference on to the model (BENCHMARKS.md has
+/// figures).
 pub(super) const USUAL: [&str; 3] = ["cosine", "edit", SCORE_GAP];
 
 impl Feature {
-    /// Returns the default features that these pairs have: [`USUAL`], without `score_gap` where a margin is missing.
+    /// Returns the default features of these pairs: [`USUAL`], without `score_gap` if a margin is missing.
     ///
     /// # Errors
-    /// Fails where a constraint of that name is not linked into the binary.
+    /// Fails if a constraint of that name is not linked into the binary.
     pub(super) fn usual(pairs: &[PairView<'_>]) -> Result<Vec<Self>> {
         let with_margins = pairs.iter().all(|pair| pair.margin.is_some());
         let there = USUAL.into_iter().filter(|name| with_margins || *name != SCORE_GAP);
         there.map(|name| Self::from_value(json!(name))).collect()
     }
 
-    /// Reads one.
+    /// Parses a feature.
     ///
     /// # Errors
-    /// What is neither a feature's name nor a constraint.
+    /// Fails if the value is neither a feature's name nor a constraint.
     pub(super) fn from_value(value: Value) -> Result<Self> {
         let own = |name: &str, source| Ok(Self { name: name.to_owned(), source });
         match value {
@@ -57,7 +59,10 @@ impl Feature {
                     let of = constraint::parse(name).map_err(|error| {
                         Error::invalid(
                             "features",
-                            format!("found {name:?}, expected {LENGTH_GAP}, {SCORE_GAP} or a constraint's name: {error}"),
+                            format!(
+                                "found {name:?}, expected {LENGTH_GAP}, {SCORE_GAP} or a constraint's \
+                                     name: {error}"
+                            ),
                         )
                     })?;
                     own(name, Source::Similarity(of))
@@ -83,7 +88,7 @@ impl Feature {
         }
     }
 
-    /// As data.
+    /// Returns the feature as data.
     pub(super) fn to_value(&self) -> Result<Value> {
         let Source::Similarity(of) = &self.source else { return Ok(json!(self.name)) };
         let mut value = of.to_tagged()?;
@@ -93,10 +98,10 @@ impl Feature {
         Ok(value)
     }
 
-    /// What [`Constraint::settle`] does, for the constraint whose similarity it is.
+    /// Settles the underlying constraint; see [`Constraint::settle`].
     ///
     /// # Errors
-    /// That constraint's.
+    /// Fails with that constraint's errors.
     pub(super) fn settle(&mut self, priors: &Priors) -> Result<()> {
         match &mut self.source {
             Source::Similarity(of) => of.settle(priors),
@@ -104,13 +109,13 @@ impl Feature {
         }
     }
 
-    /// What it is called.
+    /// Returns the feature's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Which way Δ* goes with it where nobody says: answers more alike get tighter bounds, larger gaps of scores looser
-    /// ones, and which answer is longer may mean anything.
+    /// Returns the default direction of Δ*: more similar answers get tighter bounds, larger score gaps looser
+    /// ones, and length gaps may act either way.
     pub(super) fn usual_direction(&self) -> Direction {
         match self.source {
             Source::LengthGap => Direction::Free,
@@ -119,21 +124,23 @@ impl Feature {
         }
     }
 
-    /// Its value for every pair.
+    /// Computes the feature of every pair.
     ///
     /// # Errors
-    /// A pair that lacks what it needs, by position, and a constraint that has no similarity.
+    /// Fails with the position of a pair without the needed data, and if a constraint has no similarity.
     pub(super) fn of_each(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f64>> {
         let values = match &self.source {
             Source::LengthGap => pairs.iter().map(length_gap).collect(),
             Source::ScoreGap => {
-                let margin = |(at, pair): (usize, &PairView<'_>)| {
-                    pair.margin.map(f64::from).ok_or_else(|| {
-                        self.refuse_pair(at, &format!(
-                            "pair {at} has no margin, expected a \"margin\" column, or columns of both answers' scores"
+                let margin =
+                    |(at, pair): (usize, &PairView<'_>)| {
+                        pair.margin.map(f64::from).ok_or_else(|| {
+                            self.refuse_pair(at, &format!(
+                            "pair {at} has no margin, expected a \"margin\" column, or columns of both \
+                             answers' scores"
                         ))
-                    })
-                };
+                        })
+                    };
                 pairs.iter().enumerate().map(margin).collect::<Result<Vec<_>>>()?
             }
             Source::Similarity(of) => {

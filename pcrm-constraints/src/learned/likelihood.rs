@@ -1,25 +1,26 @@
-//! The likelihood of wins under a bound: what f is fitted by.
+//! The likelihood of wins under a bound, by which f is fitted.
 //!
-//! With Δ*/2 = softplus(f) the loss of PCRM draws P(chosen ≻ rejected) to P(f) = σ(softplus(f)) = (1 + eᶠ)/(2 + eᶠ),
-//! which lies between ½ and 1. A win w in \[0, 1\] has ln L = w·ln P + (1 − w)·ln(1 − P) = w·softplus(f) − ln(2 + eᶠ).
+//! With Δ*/2 = softplus(f) the loss of PCRM draws P(chosen ≻ rejected) to P(f) = σ(softplus(f)) = (1 + eᶠ)/(2
+//! + eᶠ), which is between ½ and 1. A win w in \[0, 1\] has ln L = w·ln P + (1 − w)·ln(1 − P) = w·softplus(f)
+//! − ln(2 + eᶠ).
 
-/// ln(1 + eᶠ) without overflow: Δ*/2.
+/// Computes ln(1 + eᶠ), which is Δ*/2, without overflow.
 pub(super) fn softplus(f: f64) -> f64 {
     f.max(0.0) + (-f.abs()).exp().ln_1p()
 }
 
-/// P(f), from ½ to 1.
+/// Computes P(f), from ½ to 1.
 pub(super) fn probability(f: f64) -> f64 {
     let e = (-f.abs()).exp();
     if f > 0.0 { (e + 1.0) / (2.0 * e + 1.0) } else { (1.0 + e) / (2.0 + e) }
 }
 
-/// The f whose P is `p`; −∞ at ½ and below, ∞ at 1.
+/// Returns the f with P(f) = `p`; −∞ at ½ and below, ∞ at 1.
 pub(super) fn inverse(p: f64) -> f64 {
     ((2.0 * p - 1.0).max(0.0) / (1.0 - p)).ln()
 }
 
-/// −ln L of a win, or of a share of wins: ln(2 + eᶠ) − w·softplus(f). Not convex in f where w < ½.
+/// Computes −ln L of a win or a share of wins: ln(2 + eᶠ) − w·softplus(f). Not convex in f for w < ½.
 pub(super) fn loss(f: f64, win: f64) -> f64 {
     let e = (-f.abs()).exp();
     let (two_plus, half) =
@@ -27,8 +28,8 @@ pub(super) fn loss(f: f64, win: f64) -> f64 {
     two_plus - win * half
 }
 
-/// d(−ln L)/df = (P − w)·σ(f), and Fisher's information about f in one win, P·(1 − P)·σ(f)²: the second derivative
-/// where w is P, and never negative.
+/// Computes d(−ln L)/df = (P − w)·σ(f) and Fisher's information about f in one win, P·(1 − P)·σ(f)²: the
+/// second derivative at w = P, and never negative.
 pub(super) fn slope_and_information(f: f64, win: f64) -> (f64, f64) {
     let (p, of_f) = (probability(f), sigmoid(f));
     ((p - win) * of_f, p * (1.0 - p) * of_f * of_f)
@@ -45,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: P and −ln L against scipy's, far out too.
+    /// Protects: P and −ln L equal those of scipy, for extreme f too.
     #[test]
     fn losses_are_scipys() {
         let golden: Value =
@@ -66,7 +67,7 @@ mod tests {
         }
     }
 
-    /// Protects: the slope is the loss's, and the information the slope's own slope where the win is P.
+    /// Protects: the slope is the loss's derivative, and the information is the slope's derivative at w = P.
     #[test]
     fn derivatives_are_those_of_finite_differences() {
         let step = 1e-5;

@@ -1,4 +1,4 @@
-//! f as a linear function of standardised features, its weights of the signs that were asked for.
+//! f as a linear function of standardised features, with weights of the requested signs.
 
 use pcrm_core::constraint::Direction;
 use serde::Serialize;
@@ -10,11 +10,11 @@ use super::table::{Table, moments};
 /// f(x) = intercept + Σ weightⱼ·(xⱼ − meanⱼ)/stdⱼ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Linear {
-    /// The penalty λ that held-out likelihood chose.
+    /// The penalty λ, chosen by held-out likelihood.
     pub penalty: f64,
-    /// f where all features are at their means.
+    /// f with all features at their means.
     pub intercept: f64,
-    /// A feature each, in order.
+    /// The features, in order.
     pub inputs: Vec<Input>,
 }
 
@@ -23,33 +23,33 @@ pub struct Linear {
 pub struct Input {
     /// The feature's name.
     pub feature: String,
-    /// Its mean over the pairs that were fitted to.
+    /// Its mean over the fitted pairs.
     pub mean: f64,
-    /// Its standard deviation there, 1 where it has none.
+    /// Its standard deviation over the fitted pairs, or 1 if it is constant.
     pub std: f64,
-    /// What a standard deviation of it adds to f.
+    /// The change of f per standard deviation.
     pub weight: f64,
 }
 
-/// λ from strict to lax; which of them is chosen by held-out likelihood.
+/// Candidates for λ, from strict to lax; held-out likelihood chooses.
 pub(super) const PENALTIES: [f64; 10] = [100.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4];
 
-/// P(intercept) is ½ to seven digits here; without an end, wins below ½ would send it to −∞.
+/// The lower end of the intercept, where P is ½ to seven digits; wins below ½ would drive it to −∞.
 const LEAST_INTERCEPT: f64 = -15.0;
 
 impl Linear {
-    /// f of a pair's features.
+    /// Computes f from a pair's features.
     pub fn at(&self, x: &[f64]) -> f64 {
         let term = |(input, x): (&Input, &f64)| input.weight * (x - input.mean) / input.std;
         self.intercept + self.inputs.iter().zip(x).map(term).sum::<f64>()
     }
 
-    /// For each λ, from strict to lax, what is fitted to these rows: it minimises
+    /// Fits these rows for each λ, from strict to lax, by minimising
     ///
     /// Σᵢ −ln L(f(xᵢ), wᵢ) / (n + 1) − ln L(intercept, ½) / (n + 1) + λ/2·Σ weightⱼ²
     ///
-    /// with weightⱼ ≥ 0 where Δ* is to increase with a feature, ≤ 0 where it is to decrease. The middle term, a pair of
-    /// mean features that is won half the time, keeps the intercept finite where all pairs are won.
+    /// with weightⱼ ≥ 0 if Δ* must increase with a feature, and ≤ 0 if it must decrease. The middle term, a
+    /// pair of mean features that is won half the time, keeps the intercept finite when all pairs are won.
     pub(super) fn path(table: &Table, names: &[&str], directions: &[Direction], rows: &[usize]) -> Vec<Self> {
         let inputs = |weights: &[f64], moments: &[(f64, f64)]| {
             let input = |((name, &weight), &(mean, std)): ((&&str, &f64), &(f64, f64))| Input {
@@ -64,7 +64,7 @@ impl Linear {
             .columns
             .iter()
             .map(|column| match moments(column, rows) {
-                // A column of one value may have a deviation of rounding.
+                // A constant column may have a deviation from rounding.
                 (mean, std) if std <= 1e-12 * mean.abs().max(1e-12) => (mean, 1.0),
                 moments => moments,
             })
@@ -90,12 +90,12 @@ impl Linear {
     }
 }
 
-/// f of a model that looks at nothing: the same P for every pair, fitted to these rows.
+/// Returns f of a model without features: the same P for every pair, fitted to these rows.
 pub(super) fn constant(table: &Table, rows: &[usize]) -> f64 {
     Likelihood::new(table, rows, &[]).constant()
 }
 
-/// What is minimised: rows of standardised features, 1 first, one after another.
+/// The objective: rows of standardised features, each with a leading 1, concatenated.
 struct Likelihood {
     x: Vec<f64>,
     wins: Vec<f64>,
@@ -118,7 +118,7 @@ impl Likelihood {
         self.x.chunks_exact(size).zip(self.wins.iter().copied())
     }
 
-    /// The intercept that is best where all weights are 0.
+    /// Returns the best intercept if all weights are 0.
     fn constant(&self) -> f64 {
         let mean = (self.wins.iter().sum::<f64>() + 0.5) / (self.wins.len() as f64 + 1.0);
         inverse(mean).max(LEAST_INTERCEPT)
@@ -192,8 +192,8 @@ mod tests {
         }
     }
 
-    /// Protects: what is fitted, against scipy's minimum of the same loss over many starts: free and of given signs, at
-    /// three penalties.
+    /// Protects: fits equal scipy's minimum of the same loss over many starts, with free and with fixed
+    /// signs, at three penalties.
     #[test]
     fn fits_are_scipys() {
         let table = table();
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// Protects: the whole gradient, penalty and pseudo-pair included, is the objective's.
+    /// Protects: the gradient, including penalty and pseudo-pair, is that of the objective.
     #[test]
     fn the_gradient_is_that_of_finite_differences() {
         let table = table();

@@ -1,31 +1,31 @@
-//! A smooth function of a few numbers, minimised where each of them may have a least and a largest value.
+//! Minimisation of a smooth function of a few variables with box constraints.
 //!
-//! Projected Newton steps (D. P. Bertsekas, SIAM J. Control Optim. 20(2), 1982): numbers that stand at an end which the
-//! gradient pushes against stay; the others take a step by the curvature, shortened and projected until it helps.
+//! Projected Newton steps (D. P. Bertsekas, SIAM J. Control Optim. 20(2), 1982): variables at an end that the
+//! gradient pushes against stay there; the others take a Newton step, shortened and projected until it helps.
 
-/// What is minimised.
+/// A function to minimise.
 pub(super) trait Objective {
-    /// Its value.
+    /// Returns its value.
     fn value(&self, x: &[f64]) -> f64;
-    /// Its gradient and a positive semi-definite stand-in for its second derivatives.
+    /// Returns its gradient and a positive semi-definite approximation of its second derivatives.
     fn at(&self, x: &[f64]) -> Point;
 }
 
-/// An objective near one place.
+/// The derivatives of an objective at one point.
 pub(super) struct Point {
     pub gradient: Vec<f64>,
-    /// Its lower triangle; nothing else is read.
+    /// The curvature's lower triangle; nothing else is read.
     pub curvature: Vec<Vec<f64>>,
 }
 
 const STEPS: usize = 300;
-/// How much of what the gradient promises a step must bring.
+/// The share of the decrease promised by the gradient that a step must achieve.
 const ENOUGH: f64 = 1e-4;
-/// Of a value, what its rounding may amount to.
+/// The relative rounding error of a value.
 const ROUNDING: f64 = 1e-15;
 
-/// Where the objective is least, or as near as rounding lets one come, from a start within the ends. A local minimum
-/// where the objective is not convex.
+/// Minimises the objective from a start within the ends, as precisely as rounding allows; a local minimum if
+/// the objective is not convex.
 pub(super) fn minimise(
     objective: &impl Objective,
     start: Vec<f64>,
@@ -52,10 +52,10 @@ pub(super) fn minimise(
         let step = newton(&curvature, &free, &downhill);
         let (there, promised) = moved(&step, 1.0);
         if promised <= 0.0 && promised > -rounding {
-            // Values can no longer tell whether this helps.
+            // The expected change is below rounding, so values cannot confirm it.
             return there;
         }
-        // Where a Newton step runs into an end it may lead uphill; the gradient itself never does.
+        // A Newton step projected at an end may lead uphill; a projected gradient step never does.
         let found = [step, downhill].into_iter().find_map(|step| {
             let shorter = |length: f64| {
                 let (there, promised) = moved(&step, length);
@@ -73,7 +73,7 @@ pub(super) fn minimise(
     x
 }
 
-/// The step s with C·s = downhill over the free numbers, by Cholesky's decomposition.
+/// Solves C·s = downhill over the free variables by Cholesky decomposition.
 fn newton(curvature: &[Vec<f64>], free: &[usize], downhill: &[f64]) -> Vec<f64> {
     let size = free.len();
     let mut root = vec![vec![0.0; size]; size];
@@ -81,7 +81,7 @@ fn newton(curvature: &[Vec<f64>], free: &[usize], downhill: &[f64]) -> Vec<f64> 
         for k in 0..=j {
             let before: f64 = (0..k).map(|i| root[j][i] * root[k][i]).sum();
             let left = curvature[free[j]][free[k]] - before;
-            // The floor serves directions that the objective knows nothing of.
+            // The floor handles directions in which the objective is flat.
             root[j][k] = if j == k { left.max(1e-12).sqrt() } else { left / root[k][k] };
         }
     }

@@ -1,4 +1,5 @@
-//! The learned constraint: a bound from several priors at once, fitted to how often judges agree with the labels.
+//! The learned constraint: a bound from several priors at once, fitted to the agreement of judges with the
+//! labels.
 
 mod boosted;
 mod crossfit;
@@ -29,54 +30,55 @@ pub use tree::{Split, Tree};
 use self::model::Shape;
 use self::table::Table;
 
-/// Δ* = 2·softplus(f(x)), x being features of the pair: the loss of PCRM (arXiv 2404.00978, §4.1) is least at Δ*/2, so
-/// that the bound draws P(chosen ≻ rejected) to σ(softplus(f)), from ½ on. No unit.
+/// Δ* = 2·softplus(f(x)), where x are features of the pair: the loss of PCRM (arXiv 2404.00978, §4.1) is
+/// smallest at Δ*/2, so the bound draws P(chosen ≻ rejected) to σ(softplus(f)), which is at least ½.
+/// Unitless.
 ///
 /// f is fitted to wins by maximum likelihood, Σ w·ln σ(Δ*/2) + (1 − w)·ln σ(−Δ*/2), once per fold of prompts
-/// ([`pcrm_core::folds`]) and without that fold; a pair is bounded by the model of its prompt's fold, so that no pair is
-/// bounded by numbers which it, or another answer to its prompt, took part in.
+/// ([`pcrm_core::folds`]) and without that fold. The model of its prompt's fold bounds a pair, so no pair is
+/// bounded by a fit that it, or another answer to its prompt, took part in.
 ///
-/// As data: `{"kind": "learned", "features": ["length_ratio", {"kind": "cosine", "encoder": "bag-of-words"}, "edit"],
-/// "monotone": {"cosine": "decreasing"}, "folds": 5, "form": "linear"}`. `features` are names or objects ([`Feature`]);
-/// the default is `cosine` and `edit` with their constraints' defaults, and `score_gap` where every pair has a margin.
-/// `length_gap` and `length_ratio` have to be asked for, since their bounds teach the model to prefer longer answers.
-/// `monotone` says `increasing`, `decreasing` or `free` of features by name; by default bounds decrease in
-/// similarities, increase in `score_gap`, and are free in `length_gap`. `folds` is from 3 to 20; `form` is `linear` or
-/// `boosted` (a sum of small trees). A fitted one has `models`, one per fold, and `evidence` besides, and a `digest` by
-/// which changes by hand are told.
+/// As data: `{"kind": "learned", "features": ["length_ratio", {"kind": "cosine", "encoder": "bag-of-words"},
+/// "edit"], "monotone": {"cosine": "decreasing"}, "folds": 5, "form": "linear"}`. `features` are names or
+/// objects ([`Feature`]); the default is `cosine` and `edit` with their constraints' defaults, and
+/// `score_gap` if every pair has a margin. `length_gap` and `length_ratio` must be requested, because their
+/// bounds teach the model to prefer longer answers. `monotone` maps features to `increasing`, `decreasing` or
+/// `free`; by default bounds decrease in similarities, increase in `score_gap`, and are free in `length_gap`.
+/// `folds` is from 3 to 20; `form` is `linear` or `boosted` (a sum of small trees). A fitted constraint also
+/// has `models`, one per fold, `evidence`, and a `digest` that detects manual edits.
 #[derive(Debug)]
 pub struct Learned {
-    /// `None`: the usual ones, not yet fitted.
+    /// The features; `None` means the default ones, not yet fitted.
     features: Option<Vec<Feature>>,
-    /// What was asked for; once fitted, of every feature.
+    /// The requested directions; after fitting, those of every feature.
     monotone: BTreeMap<String, Direction>,
     folds: usize,
     form: Form,
     fit: Option<Fit>,
 }
 
-/// What was fitted.
+/// The result of a fit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// A model per fold, fitted without it.
+    /// The models, one per fold, fitted without it.
     pub models: Vec<Model>,
-    /// What they were fitted to.
+    /// The evidence behind the fit.
     pub evidence: Evidence,
 }
 
-/// Points of an effect.
+/// The number of points of an effect curve.
 const POINTS: usize = 41;
 
 inventory::submit! {
     ConstraintPlugin {
         name: "learned",
-        about: "bound from several priors at once, fitted to how often judges agree with the labels",
+        about: "bound from several priors at once, fitted to the agreement of judges with the labels",
         build: |data| Ok(Box::new(erased_serde::deserialize::<Learned>(data)?)),
     }
 }
 
 impl Learned {
-    /// What was fitted, if it was.
+    /// Returns the fit, if the constraint is fitted.
     pub fn fit(&self) -> Option<&Fit> {
         self.fit.as_ref()
     }
@@ -85,8 +87,8 @@ impl Learned {
         match (&self.features, &self.fit) {
             (Some(features), Some(fit)) => Ok((features, fit)),
             _ => Err(refused(
-                "is not fitted yet: `pcrm calibrate --constraint learned` writes a fitted one, and `pcrm reward` fits it \
-                 before it trains",
+                "is not fitted yet: `pcrm calibrate --constraint learned` writes a fitted one, and `pcrm \
+                 reward` fits it before training",
             )),
         }
     }
@@ -102,14 +104,14 @@ impl Learned {
         }
     }
 
-    /// The features, or the usual ones for these pairs; both may be kept by another constraint.
+    /// Returns copies of the features, or the default features of these pairs.
     fn features_for(&self, pairs: &[PairView<'_>]) -> Result<Vec<Feature>> {
         let Some(features) = &self.features else {
             let features = Feature::usual(pairs)?;
             let known: Vec<&str> = features.iter().map(Feature::name).collect();
             return match self.monotone.keys().find(|name| !known.contains(&name.as_str())) {
                 Some(name) => Err(refused(format!(
-                    "monotone: {name:?} is no feature of these pairs, which have {}",
+                    "monotone: {name:?} is not a feature of these pairs; features: {}",
                     known.join(", ")
                 ))),
                 None => Ok(features),
@@ -134,7 +136,7 @@ impl Constraint for Learned {
             features.iter().map(|feature| feature.of_each(pairs, priors)).collect::<Result<_>>()?;
         let bound = |(at, pair): (usize, &PairView<'_>)| {
             let x: Vec<f64> = columns.iter().map(|column| column[at]).collect();
-            // softplus may be too small for an f32, and a bound must be positive.
+            // softplus may underflow as f32, and a bound must be positive.
             (fit.models[fold(pair.prompt_id, self.folds)].bound(&x) as f32).max(f32::MIN_POSITIVE)
         };
         Ok(pairs.iter().enumerate().map(bound).collect())
@@ -176,10 +178,10 @@ impl Constraint for Learned {
 
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("features", "what f looks at: length_gap, score_gap, or constraints whose similarity it is"),
-            ("monotone", "which way the bound may go in a feature: increasing, decreasing or free"),
-            ("folds", "how many models there are, each for the prompts of the fold it was fitted without"),
-            ("form", "what f is: linear, or boosted (a sum of small trees)"),
+            ("features", "features: length_gap, score_gap, or constraints whose similarity is used"),
+            ("monotone", "direction of the bound in a feature: increasing, decreasing or free"),
+            ("folds", "number of models, each for the prompts of the fold it was fitted without"),
+            ("form", "form of f: linear, or boosted (a sum of small trees)"),
         ]
     }
 
@@ -210,7 +212,7 @@ impl Constraint for Learned {
     }
 }
 
-/// The weight of one feature over the folds' models, where they have weights.
+/// Returns a feature's weight over the folds' models, if they have weights.
 fn weight(models: &[Model], at: usize) -> Option<Weight> {
     let of = |model: &Model| match model {
         Model::Linear(linear) => Some(linear.inputs[at].weight),

@@ -1,4 +1,4 @@
-//! The model of f, in one of two forms.
+//! The fitted model of f, in one of two forms.
 
 use pcrm_core::constraint::Direction;
 use pcrm_core::{Error, Result};
@@ -12,7 +12,7 @@ use super::table::Table;
 use super::tree::Tree;
 use crate::number::Number;
 
-/// What f is.
+/// The form of f.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
@@ -23,17 +23,17 @@ pub enum Form {
     Boosted,
 }
 
-/// f, fitted.
+/// A fitted f.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Model {
-    /// In the form `linear`.
+    /// The form `linear`.
     Linear(Linear),
-    /// In the form `boosted`.
+    /// The form `boosted`.
     Boosted(Boosted),
 }
 
-/// What is fitted: the form, and the features' names and directions, in order.
+/// The specification of a fit: the form, and the features' names and directions, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Shape<'a> {
     pub form: Form,
@@ -42,7 +42,8 @@ pub(super) struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// What is fitted to `rows`, for each strength of the fit from weak to strong: the loss on each list of others.
+    /// Fits to `rows` at each strength, from weak to strong, and returns the losses on each list of held-out
+    /// rows.
     pub fn losses<const N: usize>(
         &self,
         table: &Table,
@@ -77,7 +78,7 @@ impl Shape<'_> {
         }
     }
 
-    /// What is fitted to `rows` with this strength.
+    /// Fits to `rows` at this strength.
     pub fn fit(&self, table: &Table, rows: &[usize], strength: usize) -> Model {
         match self.form {
             Form::Linear => {
@@ -90,10 +91,11 @@ impl Shape<'_> {
         }
     }
 
-    /// Reads a model of this shape.
+    /// Parses a model of this shape.
     ///
     /// # Errors
-    /// Other features or fields, numbers that are not finite, and what goes against a feature's direction.
+    /// Fails on other features or fields, on non-finite numbers, and if a model contradicts a feature's
+    /// direction.
     pub fn model(&self, value: &Value) -> Result<Model> {
         match self.form {
             Form::Linear => self.linear(value).map(Model::Linear),
@@ -118,7 +120,7 @@ impl Shape<'_> {
                     let direction = if weight < 0.0 { "increasing" } else { "decreasing" };
                     return Err(Error::invalid(
                         "weight",
-                        format!("found {weight}, where the bound is to be {direction}"),
+                        format!("found {weight}, where the bound must be {direction}"),
                     ));
                 }
                 if std <= 0.0 {
@@ -159,7 +161,7 @@ impl Shape<'_> {
             return Ok(());
         }
         let message = format!(
-            "fitted to {} features ({}), but the constraint has {} ({}): this is a fit of other features",
+            "fitted to {} features ({}), but the constraint has {} ({}); the fit is of other features",
             found.len(),
             found.join(", "),
             self.names.len(),
@@ -170,7 +172,7 @@ impl Shape<'_> {
 }
 
 impl Model {
-    /// f of a pair's features.
+    /// Computes f from a pair's features.
     pub fn at(&self, x: &[f64]) -> f64 {
         match self {
             Self::Linear(model) => model.at(x),
@@ -178,7 +180,7 @@ impl Model {
         }
     }
 
-    /// Δ* = 2·softplus(f).
+    /// Computes Δ* = 2·softplus(f).
     pub fn bound(&self, x: &[f64]) -> f64 {
         2.0 * softplus(self.at(x))
     }

@@ -1,4 +1,4 @@
-//! The learned constraint as data: read, judged, written.
+//! The learned constraint as data: parsing, validation, writing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use super::model::Form;
 use super::{Fit, Learned};
 use crate::number::Number;
 
-/// Fewer leave nothing to choose a penalty by.
+/// The allowed numbers of folds; with fewer there is no fold to choose a penalty by.
 const FOLDS: std::ops::RangeInclusive<u64> = 3..=20;
 const USUAL_FOLDS: u64 = 5;
 
@@ -88,7 +88,7 @@ impl Learned {
                 ));
             }
         };
-        // Last, as it says least of what is wrong.
+        // Last, because it is the least specific error.
         digests.check(learned.fit.is_some())?;
         Ok(learned)
     }
@@ -112,7 +112,7 @@ impl Learned {
     }
 }
 
-/// Fields are read as whatever they are and judged by name, for the sake of the messages.
+/// The fields as any values, which are then checked by name, for better messages.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -140,7 +140,7 @@ fn features(value: Value) -> Result<Vec<Feature>> {
     }
     for (at, feature) in features.iter().enumerate() {
         if features[..at].iter().any(|other| other.name() == feature.name()) {
-            let message = format!("two are called {:?}; a \"name\" tells them apart", feature.name());
+            let message = format!("two are called {:?}; give one a \"name\"", feature.name());
             return Err(Error::invalid("features", message));
         }
     }
@@ -162,7 +162,7 @@ fn monotone(fields: Map<String, Value>, names: &[&str]) -> Result<BTreeMap<Strin
     fields.into_iter().map(direction).collect()
 }
 
-/// The hash that the data carry, and the one that they have.
+/// The digest in the data and the computed one.
 struct Digests {
     stated: Option<Value>,
     actual: String,
@@ -176,9 +176,9 @@ impl Digests {
             Some(_) if !is_fitted => refuse("found one, but no models".to_owned()),
             Some(Value::String(stated)) if stated == self.actual => Ok(()),
             other => refuse(format!(
-                "found {}, expected \"{}\": features or numbers were changed since they were fitted, stem from \
-                 different files, or were fitted by a version that identified prompts by their rendered text; fit the \
-                 constraint again",
+                "found {}, expected \"{}\": features or numbers were changed after fitting, come from \
+                 different files, or were fitted by a version that identified prompts by their rendered \
+                 text; fit the constraint again",
                 other.unwrap_or_default(),
                 self.actual
             )),
@@ -186,8 +186,8 @@ impl Digests {
     }
 }
 
-/// A hash of fields that does not depend on their order, nor on how numbers are written. It also hashes the rule by which
-/// prompts are in folds: under another rule a model may bound a pair that it was fitted to.
+/// Hashes fields, independent of their order and number formatting. The rule that assigns prompts to folds is
+/// hashed too: under another rule a model may bound a pair that it was fitted to.
 fn digest(fields: &Map<String, Value>) -> String {
     let mut text = "folds by PromptId;".to_owned();
     canonical(&Value::Object(fields.clone()), &mut text);

@@ -1,4 +1,4 @@
-//! Features and wins of pairs as columns, and which pairs are held out together.
+//! Features and wins of pairs as columns, with the fold of each pair.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +9,25 @@ use pcrm_core::folds::fold;
 
 use super::features::Feature;
 
-/// What is fitted to.
+/// The data of a fit.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Of every feature its value for every pair.
+    /// The columns: per feature, its value for every pair.
     pub columns: Vec<Vec<f64>>,
-    /// How often judges that were not trained on the pair prefer its preferred answer.
+    /// The shares of judges not trained on the pair that prefer its preferred answer.
     pub wins: Vec<f64>,
-    /// Of every pair.
+    /// The prompts of the pairs.
     pub prompts: Vec<PromptId>,
-    /// Of every pair.
+    /// The folds of the pairs.
     pub folds: Vec<usize>,
 }
 
 impl Table {
-    /// The features of these pairs, by prompt in `folds` folds.
+    /// Computes the features of these pairs and assigns pairs to `folds` folds by prompt.
     ///
     /// # Errors
-    /// No pair, wins that are not one number in \[0, 1\] for each, wins no better than chance, prompts in fewer than
-    /// three folds, and what features meet.
+    /// Fails without pairs, if `wins` is not one number in \[0, 1\] per pair, if wins are no better than
+    /// chance, if prompts fall into fewer than three folds, and with the features' errors.
     pub fn new(
         features: &[Feature],
         pairs: &[PairView<'_>],
@@ -48,25 +48,25 @@ impl Table {
         if filled < 3 {
             let prompts = table.prompts.iter().collect::<BTreeSet<_>>().len();
             return Err(super::refused(format!(
-                "the pairs have {prompts} prompts, which fall into {filled} of {folds} folds, expected at least 3: \
-                 more prompts are needed"
+                "the pairs have {prompts} prompts, which fall into {filled} of {folds} folds, expected at \
+                 least 3: use more prompts"
             )));
         }
         Ok(table)
     }
 
-    /// Pairs whose fold is as asked.
+    /// Returns the rows of pairs whose fold satisfies `keep`.
     pub fn rows(&self, keep: impl Fn(usize) -> bool) -> Vec<usize> {
         (0..self.wins.len()).filter(|&row| keep(self.folds[row])).collect()
     }
 
-    /// The features of one pair.
+    /// Returns the features of one pair.
     pub fn row(&self, row: usize) -> Vec<f64> {
         self.columns.iter().map(|column| column[row]).collect()
     }
 }
 
-/// Mean and standard deviation (of the population) of some of a column.
+/// Computes the mean and (population) standard deviation of a column over these rows.
 pub(super) fn moments(column: &[f64], rows: &[usize]) -> (f64, f64) {
     let count = rows.len() as f64;
     let mean = rows.iter().map(|&row| column[row]).sum::<f64>() / count;
@@ -90,8 +90,8 @@ fn check_wins(pairs: usize, wins: &[f32]) -> Result<()> {
     let mean = wins.iter().copied().map(f64::from).sum::<f64>() / pairs as f64;
     if mean <= 0.5 {
         return Err(super::refused(format!(
-            "judges prefer the preferred answer in {:.1} % of cases over {pairs} pairs, which is no better than chance: \
-             they cannot tell how sure one may be of a pair. More data or better judges are needed",
+            "judges prefer the preferred answer in {:.1} % of cases over {pairs} pairs, which is no better \
+             than chance: they cannot measure the confidence in a pair; use more data or better judges",
             100.0 * mean
         )));
     }

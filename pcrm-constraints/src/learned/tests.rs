@@ -14,7 +14,7 @@ use crate::testing::pair_of_lengths;
 const GAPS: &str = r#"{"kind": "learned", "features": ["score_gap", "length_gap"]}"#;
 const BOOSTED: &str = r#"{"kind": "learned", "form": "boosted", "features": ["score_gap", "length_gap"]}"#;
 
-/// Pairs with gaps of scores and of lengths, and how often judges prefer the preferred answer.
+/// Pairs with score and length gaps, and the share of judges that prefer the preferred answer.
 struct World {
     prompts: Vec<String>,
     lengths: Vec<[usize; 2]>,
@@ -25,7 +25,8 @@ struct World {
 const IDS: [u32; 40] = [7; 40];
 
 impl World {
-    /// `pairs` pairs, two per prompt, each judged `judges` times with P of `f(score gap, length gap)`.
+    /// Simulates `pairs` pairs, two per prompt, each judged `judges` times with P of `f(score gap, length
+    /// gap)`.
     fn new(pairs: usize, judges: u32, f: impl Fn(f64, f64) -> f64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let lengths: Vec<[usize; 2]> =
@@ -85,8 +86,8 @@ fn learned(constraint: &dyn Constraint) -> Learned {
     serde_json::from_value(value).unwrap()
 }
 
-/// Protects: the bounds mean what they say: where f is known, σ(Δ*/2) comes near the true probabilities, in either form
-/// and much nearer than one probability for all; the linear form finds the weights themselves.
+/// Protects: with a known f, σ(Δ*/2) is close to the true probabilities in either form, and much closer than
+/// one probability for all; the linear form recovers the weights themselves.
 #[test]
 fn a_known_f_is_recovered() {
     let world = World::new(2000, 8, known);
@@ -107,8 +108,7 @@ fn a_known_f_is_recovered() {
     }
 }
 
-/// Protects: a direction is kept where the data pull the other way, in either form; and a free feature goes where they
-/// pull.
+/// Protects: a direction holds against the data, in either form; a free feature follows the data.
 #[test]
 fn directions_are_kept_against_the_data() {
     let world = World::new(800, 6, |score, length| 1.5 - 0.9 * score + 0.8 * length);
@@ -129,7 +129,8 @@ fn directions_are_kept_against_the_data() {
     }
 }
 
-/// Protects: trees keep to a direction all along where the truth goes up and down, for every value of the other feature.
+/// Protects: trees keep a direction everywhere, for every value of the other feature, though the truth goes
+/// up and down.
 #[test]
 fn trees_are_monotone_everywhere() {
     let world = World::new(800, 6, |score, length| 2.0 * (3.0 * score).sin() + 2.0 * score * length);
@@ -144,8 +145,8 @@ fn trees_are_monotone_everywhere() {
     }
 }
 
-/// Protects: no pair is bounded by numbers that it took part in. What a fold's pairs are like and how they were judged
-/// changes every model but the one that bounds them.
+/// Protects: no pair is bounded by a fit it took part in. Changing a fold's pairs and wins changes every
+/// model except the one that bounds them.
 #[test]
 fn no_fold_takes_part_in_its_own_model() {
     for constraint in [GAPS, BOOSTED] {
@@ -163,7 +164,7 @@ fn no_fold_takes_part_in_its_own_model() {
         for (at, (before, after)) in models[0].iter().zip(&models[1]).enumerate() {
             assert_eq!(before == after, at == 2, "model {at}");
         }
-        // And it is that model which bounds them.
+        // That model bounds them.
         let bounds = world.bounds(after.as_ref());
         for &at in &held {
             let [chosen, rejected] = world.lengths[at].map(|length| 1.0 + length as f64);
@@ -173,7 +174,8 @@ fn no_fold_takes_part_in_its_own_model() {
     }
 }
 
-/// Protects: the same pairs and wins give the same bits, and a fitted constraint survives text bit by bit.
+/// Protects: the same pairs and wins give the same bits, and a fitted constraint round-trips through text bit
+/// by bit.
 #[test]
 fn fits_are_deterministic_and_round_trip() {
     let world = World::new(400, 4, known);
@@ -192,7 +194,7 @@ fn fits_are_deterministic_and_round_trip() {
     }
 }
 
-/// Protects: the evidence is that of pairs which no model saw, and says both when features help and when they do not.
+/// Protects: evidence comes from held-out pairs, and shows both that features help and that they do not.
 #[test]
 fn evidence_tells_what_the_features_bring() {
     let world = World::new(1200, 1, known);
@@ -211,7 +213,7 @@ fn evidence_tells_what_the_features_bring() {
     assert!(gain.low < 0.0 && gain.mean.abs() < 3e-3, "{gain:?}");
 }
 
-/// Protects: what is shown of a feature: the range it has, its units, and Δ* along it.
+/// Protects: the displayed effect of a feature: its range, its units, and Δ* along it.
 #[test]
 fn effects_are_in_the_features_units() {
     let world = World::new(2000, 8, known);
@@ -232,7 +234,7 @@ fn effects_are_in_the_features_units() {
     assert!(parse(GAPS).unwrap().effects().is_empty());
 }
 
-/// Protects: pairs that are always won, and features of one value, give finite bounds.
+/// Protects: finite bounds for pairs that are always won and for constant features.
 #[test]
 fn corner_cases_stay_finite() {
     let mut world = World::new(200, 4, known);
@@ -241,14 +243,14 @@ fn corner_cases_stay_finite() {
         world.wins.fill(1.0);
         let bounds = world.bounds(world.fitted(constraint).as_ref());
         assert!(bounds.iter().all(|bound| (5.0..40.0).contains(bound)), "{bounds:?}");
-        // Hardly better than chance, and worse than it in some folds.
+        // Slightly better than chance, and worse than it in some folds.
         world.wins = (0..200).map(|at| if at % 50 < 26 { 1.0 } else { 0.0 }).collect();
         let bounds = world.bounds(world.fitted(constraint).as_ref());
         assert!(bounds.iter().all(|bound| *bound < 4.0), "{bounds:?}");
     }
 }
 
-/// Protects: a combined constraint fits the parts that need it, and leaves the others as they are.
+/// Protects: a combined constraint fits the parts that need it, and leaves the others unchanged.
 #[test]
 fn parts_of_a_combined_one_are_fitted() {
     let world = World::new(200, 4, known);
@@ -263,8 +265,8 @@ fn parts_of_a_combined_one_are_fitted() {
     assert!(!parse(&combined.replace(GAPS, fixed)).unwrap().is_unfitted());
 }
 
-/// Protects: the usual features, with the gap of scores where all pairs have one; similarities of any constraint, under
-/// names of one's own.
+/// Protects: the default features, with the score gap if all pairs have one; similarities of any constraint,
+/// under custom names.
 #[test]
 fn features_are_the_usual_ones_or_those_asked_for() {
     let world = World::new(60, 4, known);
@@ -285,18 +287,19 @@ fn features_are_the_usual_ones_or_those_asked_for() {
     assert_eq!(tagged, json!({"kind": "learned", "monotone": {}, "folds": 5, "form": "linear"}));
 }
 
-/// Protects: configurations that cannot be fitted are refused while parsing, by field.
+/// Protects: unusable configurations are refused while parsing, by field.
 #[test]
 fn refuses_configurations() {
     for (fields, expected) in [
         (
             r#""features": ["lenght_gap"]"#,
-            "features: found \"lenght_gap\", expected length_gap, score_gap or a constraint's name: unknown constraint",
+            "features: found \"lenght_gap\", expected length_gap, score_gap or a constraint's name: unknown \
+             constraint",
         ),
         (r#""features": "edit""#, "features: found \"edit\", expected a list"),
         (r#""features": []"#, "features: found none"),
         (r#""features": [3]"#, "features: found 3, expected a name or an object"),
-        (r#""features": ["edit", "edit"]"#, "features: two are called \"edit\"; a \"name\""),
+        (r#""features": ["edit", "edit"]"#, "features: two are called \"edit\"; give one a \"name\""),
         (
             r#""features": [{"kind": "edit", "beta4": 1}]"#,
             "features: constraint \"edit\": unknown field `beta4`",
@@ -319,7 +322,7 @@ fn refuses_configurations() {
     }
 }
 
-/// Protects: pairs and wins that cannot be fitted to, or bounded, are refused with what is missing.
+/// Protects: pairs and wins that cannot be fitted or bounded are refused with the missing item.
 #[test]
 fn refuses_evidence() {
     let world = World::new(60, 4, known);
@@ -341,7 +344,8 @@ fn refuses_evidence() {
         (refusal(GAPS, &pairs, &broken), "pair 7 has the win NaN, expected a number in [0, 1]"),
         (
             refusal(GAPS, &pairs, &[0.5; 60]),
-            "judges prefer the preferred answer in 50.0 % of cases over 60 pairs, which is no better than chance",
+            "judges prefer the preferred answer in 50.0 % of cases over 60 pairs, which is no better than \
+             chance",
         ),
         (refusal(GAPS, &one_prompt, &world.wins), "the pairs have 1 prompts, which fall into 1 of 5 folds"),
         (
@@ -354,7 +358,7 @@ fn refuses_evidence() {
         ),
         (
             refusal(asked, &without_margin, &world.wins),
-            "monotone: \"score_gap\" is no feature of these pairs, which have cosine",
+            "monotone: \"score_gap\" is not a feature of these pairs; features: cosine",
         ),
         (
             world.fitted(GAPS).bounds(&without_margin, &priors).unwrap_err().to_string(),
@@ -369,7 +373,7 @@ fn refuses_evidence() {
     }
 }
 
-/// Protects: a fitted file whose features and numbers do not belong together is refused, with what does not agree.
+/// Protects: a fitted file whose features and numbers do not match is refused with the mismatch.
 #[test]
 fn refuses_fits_of_other_features() {
     let world = World::new(200, 4, known);
@@ -390,7 +394,8 @@ fn refuses_fits_of_other_features() {
         (
             GAPS,
             &|v| v["features"] = json!(["score_gap", "length_gap", "edit"]),
-            "models: model 0: inputs: fitted to 2 features (score_gap, length_gap), but the constraint has 3 (score_gap, length_gap, edit)",
+            "models: model 0: inputs: fitted to 2 features (score_gap, length_gap), but the constraint has 3 \
+             (score_gap, length_gap, edit)",
         ),
         (
             GAPS,
@@ -405,7 +410,7 @@ fn refuses_fits_of_other_features() {
         (
             GAPS,
             &|v| v["models"][1]["inputs"][0]["weight"] = json!(-0.1),
-            "models: model 1: inputs: score_gap: weight: found -0.1, where the bound is to be increasing",
+            "models: model 1: inputs: score_gap: weight: found -0.1, where the bound must be increasing",
         ),
         (
             GAPS,

@@ -1,4 +1,4 @@
-//! A small tree of splits, as data: a number is a leaf, an object a split.
+//! A small decision tree, as data: a number is a leaf, an object a split.
 
 use pcrm_core::constraint::Direction;
 use pcrm_core::{Error, Result};
@@ -7,31 +7,31 @@ use serde_json::Value;
 
 use crate::number::Number;
 
-/// A function that is constant in boxes.
+/// A piecewise constant function.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Tree {
-    /// This value.
+    /// A constant.
     Leaf(f64),
-    /// One of two trees.
+    /// A choice between two trees.
     Split(Box<Split>),
 }
 
-/// Two trees, and how one tells which.
+/// Two trees and the condition that selects one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Split {
-    /// Which feature, from 0.
+    /// The index of the feature.
     pub feature: usize,
-    /// Where it is parted.
+    /// The threshold.
     pub at: f64,
-    /// Where the feature is below that.
+    /// The tree for values below the threshold.
     pub below: Tree,
-    /// Where it is not.
+    /// The tree for all other values.
     pub above: Tree,
 }
 
 impl Tree {
-    /// Its value at these features.
+    /// Returns the value at these features.
     pub fn at(&self, x: &[f64]) -> f64 {
         match self {
             Self::Leaf(value) => *value,
@@ -40,7 +40,7 @@ impl Tree {
         }
     }
 
-    /// The tree with all values multiplied by a positive number.
+    /// Returns the tree with all values multiplied by a positive number.
     pub(super) fn scaled(self, by: f64) -> Self {
         match self {
             Self::Leaf(value) => Self::Leaf(value * by),
@@ -52,10 +52,11 @@ impl Tree {
         }
     }
 
-    /// Reads a tree over so many features that keeps to their directions.
+    /// Parses a tree over features with these directions.
     ///
     /// # Errors
-    /// Numbers that are not finite, features that there are not, and splits against their feature's direction.
+    /// Fails on non-finite numbers, on indices of unknown features, and on splits against a feature's
+    /// direction.
     pub(super) fn from_value(value: &Value, directions: &[Direction]) -> Result<Self> {
         if !value.is_object() {
             return Ok(Self::Leaf(Number::from(value.clone()).finite("trees", 0.0)?));
@@ -92,7 +93,7 @@ impl Tree {
         Ok(Self::Split(Box::new(split)))
     }
 
-    /// The least and the largest value.
+    /// Returns the smallest and the largest value.
     fn ends(&self) -> [f64; 2] {
         match self {
             Self::Leaf(value) => [*value; 2],

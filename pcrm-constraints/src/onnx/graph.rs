@@ -73,7 +73,7 @@ impl Graph {
         let inputs: Vec<&str> = inputs.collect();
         if inputs.len() < found.len() || !inputs.contains(&IDS) {
             let message = format!(
-                "the graph's inputs are {}; expected {IDS} and perhaps {MASK} and {TYPES}",
+                "the graph's inputs are {}; expected {IDS} and optionally {MASK} and {TYPES}",
                 found.join(", ")
             );
             return Err(Error::file(path, message));
