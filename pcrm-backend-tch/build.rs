@@ -1,4 +1,4 @@
-//! Tells binaries where libtorch is, for their rpath.
+//! Passes the location of libtorch to binaries, for their rpath.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -3,7 +3,7 @@
 use candle_core as ct;
 use pcrm_core::tensor::Binary;
 
-/// a and b combined element by element.
+/// Combines a and b element by element, with broadcasting.
 pub(crate) fn binary(op: Binary, a: &ct::Tensor, b: &ct::Tensor) -> ct::Result<ct::Tensor> {
     match op {
         Binary::Add => a.broadcast_add(b),
@@ -15,7 +15,7 @@ pub(crate) fn binary(op: Binary, a: &ct::Tensor, b: &ct::Tensor) -> ct::Result<c
     }
 }
 
-/// The operands that the backward pass of an operation of two reads. A sum reads neither, so they are freed.
+/// The operands that the backward pass of a binary operation reads. A sum reads neither, so they are freed.
 pub(crate) enum Kept {
     Sum,
     Difference,
@@ -40,7 +40,7 @@ impl Kept {
 
     /// Returns the gradients of both operands in the shape of the result, before broadcasting is summed back.
     pub(crate) fn gradients(&self, gradient: &ct::Tensor) -> ct::Result<[ct::Tensor; 2]> {
-        // Where the two are equal each gets half.
+        // Where the two are equal, each gets half.
         let share = |first: ct::Tensor, tie: &ct::Tensor| -> ct::Result<ct::Tensor> {
             let ties = tie.to_dtype(gradient.dtype())?.affine(0.5, 0.0)?;
             gradient.mul(&first.to_dtype(gradient.dtype())?.add(&ties)?)
@@ -66,7 +66,7 @@ impl Kept {
     }
 }
 
-/// Adds up what broadcasting repeated, back to `shape`.
+/// Sums the elements that broadcasting repeated, back to `shape`.
 pub(crate) fn reduce_to(gradient: &ct::Tensor, shape: &[usize]) -> ct::Result<ct::Tensor> {
     let mut sum = gradient.clone();
     while sum.rank() > shape.len() {

@@ -1,4 +1,4 @@
-//! The fused operations on any device and in any float type, and their place on the tape.
+//! The fused operations on any device and in any float type, recorded on the tape.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::ops::rotary::Turn;
 use crate::ops::slices::dense;
 use crate::tensor::{CandleTensor, record};
 
-/// candle's fused operations, of tensor operations.
+/// The fused operations, built from candle's tensor operations.
 #[derive(Debug)]
 pub(crate) struct DeviceKernels;
 
-/// Attention as a plan cuts it; the operands must have been checked.
+/// Computes attention according to a plan; the operands must have been checked.
 pub(crate) fn attend(qkv: [&Tensor; 3], plan: Arc<Plan>) -> Result<Tensor> {
     const OP: &str = "attention";
     let err = || Error::backend(NAME, OP);

@@ -1,9 +1,11 @@
-//! PCRM on candle: f32 on the CPU in pure Rust, every core busy, and f32 and bf16 on NVIDIA GPUs (feature `cuda`).
+//! PCRM on candle: f32 on the CPU in pure Rust on all cores, and f32 and bf16 on NVIDIA GPUs (feature
+//! `cuda`).
 //!
-//! candle supplies storage, views, reductions and its matrix product; the tape is core's and the fused operations
-//! are this crate's, twice: on host slices for f32 on the CPU, and of candle's tensor operations for all else
-//! (`path.rs` chooses). candle's own autograd is not used: it adds every gradient to a tensor of zeros,
-//! computes gradients of frozen operands and cuts the graph silently at its fused operations.
+//! candle supplies storage, views, reductions and the matrix product; the tape is core's. This crate
+//! implements the fused operations twice: on host slices for f32 on the CPU, and with candle's tensor
+//! operations for everything else (`path.rs` chooses). candle's own autograd is not used: it adds every
+//! gradient to a tensor of zeros, computes gradients of frozen operands, and silently cuts the graph at its
+//! fused operations.
 
 mod broadcast;
 mod device_kernels;
@@ -29,7 +31,7 @@ const ABOUT: &str = match cfg!(feature = "cuda") {
     false => "candle, pure Rust: f32 on the CPU",
 };
 
-/// candle, opened on a device.
+/// The candle backend, opened on a device.
 #[derive(Debug, Clone)]
 pub struct CandleBackend {
     device: Device,
@@ -40,7 +42,7 @@ impl CandleBackend {
     /// Opens the backend.
     ///
     /// # Errors
-    /// A GPU in a build without the feature `cuda`, and a GPU that is not there.
+    /// Fails for a GPU in a build without the feature `cuda`, and if the GPU does not exist.
     pub fn open(place: Place) -> Result<Box<dyn Backend>> {
         let device = place.device;
         let opened = match device {
@@ -48,15 +50,13 @@ impl CandleBackend {
             Device::Cuda(index) if cfg!(feature = "cuda") => ct::Device::new_cuda(index).map_err(|e| {
                 let why = e.to_string();
                 let why = why.lines().next().unwrap_or_default(); // a backtrace may follow
-                Error::Unsupported(format!(
-                    "candle cannot open {device}: {why}; nvidia-smi lists the GPUs that are there"
-                ))
+                Error::Unsupported(format!("candle cannot open {device}: {why}; nvidia-smi lists the GPUs"))
             })?,
             Device::Cuda(_) => {
                 return Err(Error::Unsupported(format!(
                     "the candle backend of this build serves the device cpu, not {device}; NVIDIA GPUs need \
                      `cargo build --release -p pcrm-cli --features candle-cuda` (scripts/candle-cuda sets up \
-                     what that takes)"
+                     the build)"
                 )));
             }
         };

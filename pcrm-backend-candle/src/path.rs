@@ -1,5 +1,6 @@
-//! Which of the two paths serves a tensor: host slices for f32 on the CPU, candle's tensor operations for all else.
-//! The fused operations choose by [`pcrm_core::Tensor::kernels`], the primitives here.
+//! The choice between the two implementations of a tensor operation: host slices for f32 on the CPU, candle's
+//! tensor operations for everything else. Fused operations choose by [`pcrm_core::Tensor::kernels`],
+//! primitives choose here.
 
 use candle_core as ct;
 use pcrm_core::tensor::Unary;
@@ -8,12 +9,12 @@ use pcrm_core::{Error, Result};
 use crate::device_ops::float;
 use crate::{NAME, device_ops, ops};
 
-/// Whether a tensor is served by the operations on host slices.
+/// Returns whether the operations on host slices serve a tensor.
 pub(crate) fn on_slices(x: &ct::Tensor) -> bool {
     x.device().is_cpu() && x.dtype() != ct::DType::BF16
 }
 
-/// f(x) of every element.
+/// Computes f(x) of every element.
 pub(crate) fn unary(op: Unary, x: &ct::Tensor) -> Result<ct::Tensor> {
     match on_slices(x) {
         true => ops::elementwise::unary(op, x),
@@ -21,7 +22,7 @@ pub(crate) fn unary(op: Unary, x: &ct::Tensor) -> Result<ct::Tensor> {
     }
 }
 
-/// g·f'(x) of every element.
+/// Computes g·f'(x) of every element.
 pub(crate) fn unary_backward(op: Unary, x: &ct::Tensor, gradient: &ct::Tensor) -> Result<ct::Tensor> {
     match on_slices(x) {
         true => ops::elementwise::unary_backward(op, x, gradient),
@@ -30,7 +31,7 @@ pub(crate) fn unary_backward(op: Unary, x: &ct::Tensor, gradient: &ct::Tensor) -
     }
 }
 
-/// a + b of one shape.
+/// Computes a + b for equal shapes.
 pub(crate) fn add(a: &ct::Tensor, b: &ct::Tensor) -> Result<ct::Tensor> {
     match on_slices(a) {
         true => ops::elementwise::add(a, b),
@@ -38,7 +39,7 @@ pub(crate) fn add(a: &ct::Tensor, b: &ct::Tensor) -> Result<ct::Tensor> {
     }
 }
 
-/// scale·x + shift
+/// Computes scale·x + shift.
 pub(crate) fn affine(x: &ct::Tensor, scale: f64, shift: f64) -> ct::Result<ct::Tensor> {
     match on_slices(x) {
         true => x.affine(scale, shift),
@@ -46,7 +47,7 @@ pub(crate) fn affine(x: &ct::Tensor, scale: f64, shift: f64) -> ct::Result<ct::T
     }
 }
 
-/// The first of the largest elements along `dim`, u32.
+/// Returns the first of the largest elements along `dim`, as u32.
 pub(crate) fn arg_max(x: &ct::Tensor, dim: usize) -> ct::Result<ct::Tensor> {
     match on_slices(x) {
         true => x.argmax_keepdim(dim),

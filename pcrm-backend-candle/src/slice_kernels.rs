@@ -1,4 +1,4 @@
-//! The fused operations on host slices (f32 on the CPU), and their place on the tape.
+//! The fused operations on host slices (f32 on the CPU), recorded on the tape.
 
 use pcrm_core::composed;
 use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats};
@@ -14,7 +14,7 @@ use crate::ops::token_stats::Answers;
 use crate::ops::{adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::tensor::{CandleTensor, record};
 
-/// candle's fused operations on slices.
+/// The fused operations on slices.
 #[derive(Debug)]
 pub(crate) struct SliceKernels;
 

@@ -19,17 +19,17 @@ use crate::slice_kernels::SliceKernels;
 pub(crate) struct CandleTensor {
     pub(crate) value: ct::Tensor,
     pub(crate) node: History<ct::Tensor>,
-    /// Uploaded indices, kept on the host too: reading them back waits for all that a GPU was asked for.
+    /// Uploaded indices, also kept on the host: reading them back would wait for all pending GPU work.
     host: Option<Arc<[u32]>>,
 }
 
 impl CandleTensor {
-    /// A tensor without history.
+    /// Wraps a tensor without history.
     pub(crate) fn constant(value: ct::Tensor) -> Self {
         Self { value, node: None, host: None }
     }
 
-    /// Token ids or indices, on the host.
+    /// Returns token ids or indices on the host.
     pub(crate) fn indices(&self, op: &'static str) -> Result<Arc<[u32]>> {
         match &self.host {
             Some(indices) => Ok(Arc::clone(indices)),
@@ -64,7 +64,7 @@ impl Taped for CandleTensor {
     }
 }
 
-/// The result of an operation, put on the tape if any operand is on it.
+/// Wraps the result of an operation, and records it on the tape if any operand is on it.
 pub(crate) fn record(
     value: ct::Tensor,
     operands: &[&CandleTensor],
@@ -74,7 +74,7 @@ pub(crate) fn record(
     CandleTensor { value, node, host: None }
 }
 
-/// A tensor with these elements in this type.
+/// Uploads these elements as this type.
 pub(crate) fn upload(host: &HostTensor, dtype: DType, device: &ct::Device) -> Result<Tensor> {
     let shape = host.shape();
     let value = match (dtype, host.data()) {
@@ -338,7 +338,7 @@ impl RawTensor for CandleTensor {
         let value = &other("assign", value)?.value;
         match value.dims() == self.value.dims() {
             true => path::assign(&self.value, value),
-            false => Err(Error::shape("assign", "one shape is needed", &[self.value.dims(), value.dims()])),
+            false => Err(Error::shape("assign", "expected equal shapes", &[self.value.dims(), value.dims()])),
         }
     }
 

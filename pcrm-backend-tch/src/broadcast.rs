@@ -5,7 +5,7 @@ use tch::Tensor as Torch;
 
 use crate::ops::Torched;
 
-/// The value, broadcast.
+/// Combines a and b element by element, with broadcasting.
 pub(crate) fn binary(op: Binary, a: &Torch, b: &Torch) -> Torched {
     match op {
         Binary::Add => a.f_add(b),
@@ -17,7 +17,7 @@ pub(crate) fn binary(op: Binary, a: &Torch, b: &Torch) -> Torched {
     }
 }
 
-/// The operands that the backward pass of an operation of two reads. A sum reads neither, so they are freed.
+/// The operands that the backward pass of a binary operation reads. A sum reads neither, so they are freed.
 pub(crate) enum Kept {
     Sum,
     Difference,
@@ -42,7 +42,7 @@ impl Kept {
 
     /// Returns the gradients of both operands in the shape of the result, before broadcasting is summed back.
     pub(crate) fn gradients(&self, gradient: &Torch) -> Torched<[Torch; 2]> {
-        // Where the two are equal each gets half.
+        // Where the two are equal, each gets half.
         let share = |first: Torch, tie: &Torch| -> Torched {
             let ties = tie.f_to_kind(gradient.kind())?.f_mul_scalar(0.5)?;
             gradient.f_mul(&first.f_to_kind(gradient.kind())?.f_add(&ties)?)

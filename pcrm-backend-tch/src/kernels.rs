@@ -1,4 +1,4 @@
-//! Which fused operations this backend overrides, and their place on the tape.
+//! The fused operations that this backend overrides, recorded on the tape.
 
 use pcrm_core::composed::{self, TensorCache};
 use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats};
@@ -16,21 +16,21 @@ use crate::ops::{Torched, adamw, attention, elementwise, embedding, linear, norm
 use crate::tensor::{TchTensor, record};
 use crate::{NAME, failed};
 
-/// libtorch's fused operations.
+/// The fused operations on libtorch.
 #[derive(Debug)]
 pub(crate) struct TchKernels;
 
-/// Whether an operation's history is wanted.
+/// Returns whether an operation must record its history.
 fn keeps(operands: &[&TchTensor]) -> bool {
     operands.iter().any(|operand| operand.node.is_some())
 }
 
-/// The gradients of all operands.
+/// Wraps the gradients of all operands.
 fn all(op: &'static str, gradients: Torched<impl IntoIterator<Item = Torch>>) -> Result<Vec<Option<Torch>>> {
     Ok(gradients.map_err(failed(op))?.into_iter().map(Some).collect())
 }
 
-/// The gradients of all operands, of what was kept for a backward.
+/// Computes the gradients of all operands from the saved state of the forward.
 fn of_saved(
     op: &'static str,
     gradients: Option<Torched<impl IntoIterator<Item = Torch>>>,
@@ -70,7 +70,7 @@ impl Kernels for TchKernels {
         let (heads, kv_heads) = composed::attention_heads(qkv, tree, how)?;
         let sizes = Sizes { heads, kv_heads, dim: qkv[0].shape()[2] };
         let operands = operands::attention::<TchTensor>(NAME, qkv)?;
-        // libtorch's own kernels, which attend off the CPU, know no bound of scores.
+        // libtorch's own kernels, which compute attention off the CPU, do not support capped scores.
         if how.cap.is_some() && operands[0].value.device() != Device::Cpu {
             return composed::attention(qkv, tree, how);
         }

@@ -1,7 +1,7 @@
 //! PCRM on libtorch: f32 and bf16, on the CPU and on CUDA.
 //!
-//! libtorch supplies storage, kernels and the matrix product; the tape is core's. libtorch's own autograd serves
-//! attention on CUDA alone (see `ops/attention`).
+//! libtorch supplies storage, kernels and the matrix product; the tape is core's. libtorch's own autograd is
+//! used only for attention on CUDA (see `ops/attention`).
 
 mod broadcast;
 mod kernels;
@@ -21,7 +21,7 @@ inventory::submit! {
     BackendPlugin { name: NAME, about: "libtorch: f32 and bf16, on the CPU and on CUDA", open: TchBackend::open }
 }
 
-/// libtorch, opened on a device.
+/// The libtorch backend, opened on a device.
 #[derive(Debug, Clone, Copy)]
 pub struct TchBackend {
     device: Device,
@@ -31,7 +31,7 @@ impl TchBackend {
     /// Opens the backend.
     ///
     /// # Errors
-    /// A GPU that is not there, or a libtorch without CUDA.
+    /// Fails if the GPU does not exist or libtorch has no CUDA.
     pub fn open(place: Place) -> Result<Box<dyn Backend>> {
         library::prepare();
         if let Device::Cuda(index) = place.device {
@@ -72,7 +72,7 @@ impl Backend for TchBackend {
     }
 }
 
-/// libtorch's error as core's, without the C++ stack that follows the message.
+/// Converts libtorch's error to core's, without the C++ stack trace that follows the message.
 pub(crate) fn failed(op: &'static str) -> impl FnOnce(TchError) -> Error {
     move |error| {
         let message = error.to_string();

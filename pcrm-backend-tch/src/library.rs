@@ -1,4 +1,4 @@
-//! libtorch as a shared library: which parts are loaded, and what devices it then has.
+//! libtorch as a shared library: loads its parts and checks its devices.
 
 #![allow(
     unsafe_code,
@@ -9,8 +9,8 @@ use std::sync::Once;
 
 use pcrm_core::{Device, Error, Result};
 
-/// Loads libtorch's CUDA part where there is one, before anything asks about devices: nothing links to it, so that
-/// one binary serves machines with and without it. Also keeps freed memory for the next step.
+/// Loads libtorch's CUDA part if it is installed, before any query about devices: nothing links to it, so
+/// that one binary serves machines with and without it. Also keeps freed memory for the next step.
 pub(crate) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -22,10 +22,10 @@ pub(crate) fn prepare() {
 #[cfg(unix)]
 fn load_cuda() {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: libtorch_cuda's initialisers register kernels with the libtorch that is linked; both are of one release,
-    // as its soname is looked for where that libtorch lies.
+    // SAFETY: libtorch_cuda's initialisers register kernels with the linked libtorch; both are of one
+    // release, because its soname is searched in the folder of that libtorch.
     if let Ok(library) = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
-        // Kernels are registered for good: it must never be unloaded.
+        // Kernels are registered permanently, so the library must never be unloaded.
         std::mem::forget(library);
     }
 }
@@ -33,7 +33,8 @@ fn load_cuda() {
 #[cfg(not(unix))]
 fn load_cuda() {}
 
-/// Tensors of the CPU come and go by the megabyte through malloc; fresh pages from the system cost a good part of a step.
+/// Makes malloc keep freed pages: CPU tensors allocate megabytes at a time, and fresh pages from the system
+/// would cost a considerable part of a step.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn keep_pages() {
     const KEPT: libc::c_int = 1 << 30;
@@ -50,12 +51,12 @@ fn keep_pages() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_pages() {}
 
-/// Whether the GPU of this index can be used.
+/// Fails if the GPU of this index cannot be used.
 pub(crate) fn check_cuda(index: usize) -> Result<()> {
     let device = Device::Cuda(index);
     if !tch::utils::has_cudart() {
         return Err(Error::Unsupported(format!(
-            "{device}: the libtorch at hand has no CUDA; `scripts/libtorch --cuda` installs one that has"
+            "{device}: this libtorch has no CUDA; run `scripts/libtorch --cuda` to install one that has"
         )));
     }
     match tch::Cuda::device_count() {
@@ -70,7 +71,7 @@ pub(crate) fn check_cuda(index: usize) -> Result<()> {
     }
 }
 
-/// libtorch's name of a device.
+/// Returns libtorch's name of a device.
 pub(crate) fn device(device: Device) -> tch::Device {
     match device {
         Device::Cpu => tch::Device::Cpu,

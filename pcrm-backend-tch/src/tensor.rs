@@ -13,7 +13,7 @@ use crate::kernels::TchKernels;
 use crate::ops::elementwise;
 use crate::{NAME, failed};
 
-/// A libtorch tensor and its place on the tape. libtorch itself sees no history.
+/// A libtorch tensor and its place on the tape. libtorch's own autograd sees no history.
 pub(crate) struct TchTensor {
     pub(crate) value: Torch,
     pub(crate) node: History<Torch>,
@@ -26,7 +26,7 @@ impl Debug for TchTensor {
 }
 
 impl TchTensor {
-    /// A tensor without history.
+    /// Wraps a tensor without history.
     pub(crate) fn constant(value: Torch) -> Self {
         Self { value, node: None }
     }
@@ -58,7 +58,7 @@ impl Taped for TchTensor {
     }
 }
 
-/// The result of an operation, put on the tape if any operand is on it.
+/// Wraps the result of an operation, and records it on the tape if any operand is on it.
 pub(crate) fn record(
     value: Torch,
     operands: &[&TchTensor],
@@ -68,7 +68,7 @@ pub(crate) fn record(
     Tensor::new(TchTensor { value, node })
 }
 
-/// The result of an operation of one operand.
+/// Wraps the result of a unary operation.
 fn record_one(
     op: &'static str,
     x: &TchTensor,
@@ -80,7 +80,7 @@ fn record_one(
     }))
 }
 
-/// A tensor with these elements in this type.
+/// Uploads these elements as this type.
 pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<Tensor> {
     let kind = match dtype {
         DType::F32 => Kind::Float,
@@ -89,7 +89,7 @@ pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<
     };
     let flat = match host.data() {
         HostData::F32(values) => Torch::f_from_slice(values),
-        // tch gives half's bf16 another kind.
+        // tch maps half's bf16 to another kind.
         HostData::BF16(_) => Torch::f_from_slice(&host.to_f32()),
         HostData::U32(ids) => Torch::f_from_slice(&ids.iter().map(|id| i64::from(*id)).collect::<Vec<i64>>()),
     };
@@ -98,12 +98,12 @@ pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<
     Ok(Tensor::new(TchTensor::constant(value.map_err(failed("upload"))?)))
 }
 
-/// A shape in libtorch's type.
+/// Converts a shape to libtorch's type.
 pub(crate) fn sizes(shape: &[usize]) -> Vec<i64> {
     shape.iter().map(|length| *length as i64).collect()
 }
 
-/// The shape of a libtorch tensor.
+/// Returns the shape of a libtorch tensor.
 pub(crate) fn shape(value: &Torch) -> Vec<usize> {
     value.size().into_iter().map(|length| length as usize).collect()
 }
@@ -112,7 +112,7 @@ fn other<'a>(op: &'static str, tensor: &'a Tensor) -> Result<&'a TchTensor> {
     tensor.downcast(op, NAME)
 }
 
-/// A dimension in libtorch's type; one that is not there stays out of range there.
+/// Converts a dimension to libtorch's type; an invalid one stays out of range.
 fn at(dim: usize) -> i64 {
     dim as i64
 }
@@ -321,7 +321,7 @@ impl RawTensor for TchTensor {
         let value = &other("assign", value)?.value;
         if value.size() != self.value.size() {
             let shapes = [&shape(&self.value)[..], &shape(value)];
-            return Err(Error::shape("assign", "one shape is needed", &shapes));
+            return Err(Error::shape("assign", "expected equal shapes", &shapes));
         }
         self.value.shallow_clone().f_copy_(value).map_err(failed("assign"))
     }

@@ -1,11 +1,12 @@
-//! Many small pieces of work on the CPU, one thread each.
+//! Many small work items on the CPU, one thread each.
 //!
 //! libtorch divides every operation among all threads and waits for the last of them. For operations of a few
-//! microseconds the waiting costs as much as the work, and their operands leave the cache between one operation and the
-//! next. So what is made of many small operations is cut into pieces, and a thread does all operations of its piece.
+//! microseconds the waiting costs as much as the work, and operands leave the cache between operations. So a
+//! sequence of small operations is divided into pieces, and one thread does all operations of a piece.
 //!
-//! The threads are libtorch's own, those of GNU's OpenMP: other threads would compete with them, as they spin for a
-//! while after every operation. Within such a region libtorch knows that it is in one and does not divide again.
+//! The threads are libtorch's own, those of GNU's OpenMP: other threads would compete with them, because they
+//! spin for a while after every operation. libtorch detects that it is inside a parallel region and does not
+//! divide again.
 
 #![allow(unsafe_code, reason = "a parallel region of OpenMP is a C function that takes a C function")]
 
@@ -20,10 +21,10 @@ use crate::ops::Torched;
 /// Elements of a piece: a handful of tensors of this length fit the second-level cache.
 const PIECE: i64 = 64 * 1024;
 
-/// Does every piece, each on one thread; the results are in the order of the pieces.
+/// Processes every piece on one thread and returns the results in the order of the pieces.
 ///
-/// A single piece is on one thread too: libtorch would divide it among threads in a way that follows from their number,
-/// and the last elements of a share get other bits. Elsewhere than on the CPU the calling thread does all pieces.
+/// A single piece runs on one thread too: libtorch would divide it according to the number of threads, and
+/// the last elements of a share get other bits. Off the CPU, the calling thread processes all pieces.
 pub(crate) fn each<P: Send, R: Send>(
     device: Device,
     pieces: Vec<P>,
@@ -55,12 +56,12 @@ fn spread<P: Send, R: Send>(
     }
 }
 
-/// The elements of a vector in pieces, as (start, length); a single piece elsewhere than on the CPU.
+/// Divides the elements of a vector into pieces (start, length); a single piece off the CPU.
 pub(crate) fn elements(x: &Torch) -> Vec<(i64, i64)> {
     pieces(x, 1)
 }
 
-/// The rows of `[rows, ..]` in pieces, as (start, length); a single piece elsewhere than on the CPU.
+/// Divides the rows of `[rows, ..]` into pieces (start, length); a single piece off the CPU.
 pub(crate) fn rows(x: &Torch) -> Vec<(i64, i64)> {
     pieces(x, x.numel() as i64 / x.size()[0].max(1))
 }
@@ -73,15 +74,15 @@ fn pieces(x: &Torch, width: i64) -> Vec<(i64, i64)> {
 
 type Region = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
 
-/// `GOMP_parallel` of the libgomp that libtorch brought, or `None` where it uses another OpenMP.
+/// Returns `GOMP_parallel` of the libgomp shipped with libtorch, or `None` if it uses another OpenMP.
 fn region() -> Option<Region> {
     static REGION: OnceLock<Option<Region>> = OnceLock::new();
     *REGION.get_or_init(|| {
         #[cfg(unix)]
         {
             use libloading::os::unix::Library;
-            // SAFETY: the symbol has had this signature since libgomp 1.0 (GCC 4.9); it is never unloaded, as libtorch
-            // links to it.
+            // SAFETY: the symbol has had this signature since libgomp 1.0 (GCC 4.9); it is never unloaded,
+            // because libtorch links to it.
             unsafe { Library::this().get::<Region>(b"GOMP_parallel\0").ok().map(|symbol| *symbol) }
         }
         #[cfg(not(unix))]
@@ -89,7 +90,7 @@ fn region() -> Option<Region> {
     })
 }
 
-/// What the threads of a region share.
+/// The state shared by the threads of a region.
 struct Job<'a, P, R, W> {
     pieces: Vec<Mutex<Option<P>>>,
     results: Vec<Mutex<Option<Torched<R>>>>,
@@ -105,13 +106,13 @@ impl<'a, P: Send, R: Send, W: Fn(P) -> Torched<R> + Sync> Job<'a, P, R, W> {
     }
 
     fn run_on(&self, region: Region, threads: usize) {
-        // SAFETY: `region` is GOMP_parallel, which calls `run` with this job on `threads` threads and returns when all of
-        // them did. The job is shared between them (pieces and results behind locks, `work` is Sync) and outlives the
-        // call, and `run` does not unwind.
+        // SAFETY: `region` is GOMP_parallel, which calls `run` with this job on `threads` threads and returns
+        // after all of them have. The job is shared between them (pieces and results behind locks, `work` is
+        // Sync) and outlives the call, and `run` does not unwind.
         unsafe { region(Self::run, std::ptr::from_ref(self).cast_mut().cast(), threads as c_uint, 0) }
     }
 
-    /// What every thread of the region does: takes pieces until there are none.
+    /// The body of every thread of the region: takes pieces until none are left.
     extern "C" fn run(job: *mut c_void) {
         // SAFETY: `each` passes a job that outlives the region; threads only share it.
         let job = unsafe { &*job.cast::<Self>() };

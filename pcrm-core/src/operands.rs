@@ -109,7 +109,7 @@ pub fn swiglu<'a, T: RawTensor>(
     up: &'a Tensor,
 ) -> Result<[&'a T; 2]> {
     const OP: &str = "swiglu";
-    expect(OP, gate.shape() == up.shape(), "one shape is needed", &[gate, up])?;
+    expect(OP, gate.shape() == up.shape(), "expected equal shapes", &[gate, up])?;
     Ok([gate.downcast(OP, backend)?, up.downcast(OP, backend)?])
 }
 
@@ -168,7 +168,7 @@ pub fn adamw<'a, T: RawTensor>(
 ) -> Result<[&'a T; 4]> {
     const OP: &str = "adamw";
     let all = [&slots.param, &slots.mean, &slots.variance, grad];
-    expect(OP, all.iter().all(|x| x.shape() == grad.shape()), "one shape is needed", &all)?;
+    expect(OP, all.iter().all(|x| x.shape() == grad.shape()), "expected equal shapes", &all)?;
     Ok([
         all[0].downcast(OP, backend)?,
         all[1].downcast(OP, backend)?,

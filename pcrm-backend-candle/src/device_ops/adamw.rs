@@ -34,7 +34,7 @@ pub(crate) fn assign(target: &ct::Tensor, value: &ct::Tensor) -> ct::Result<()> 
     target.flatten_all()?.slice_set(&value.contiguous()?.flatten_all()?, 0, 0)
 }
 
-/// Σ x² over all tensors, f64: rows in f32, their sums in f64, and one read for all.
+/// Computes Σ x² over all tensors: rows in f32, their sums in f64, and a single read for all.
 pub(crate) fn sum_of_squares<'a>(xs: impl Iterator<Item = &'a ct::Tensor>) -> ct::Result<f64> {
     let mut sums = Vec::new();
     for x in xs {

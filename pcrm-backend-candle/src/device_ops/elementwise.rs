@@ -8,7 +8,7 @@ use super::float::{sigmoid, single};
 const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const INVERSE_ROOT_TAU: f64 = 0.398_942_280_401_432_7;
 
-/// f(x) of every element, in the type of x.
+/// Computes f(x) of every element, in the type of x.
 pub(crate) fn unary(op: Unary, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     let whole = single(x)?;
     let value = match op {
@@ -29,7 +29,7 @@ pub(crate) fn unary(op: Unary, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     value?.to_dtype(x.dtype())
 }
 
-/// g·f'(x) of every element, in the type of x.
+/// Computes g·f'(x) of every element, in the type of x.
 pub(crate) fn unary_backward(op: Unary, x: &ct::Tensor, gradient: &ct::Tensor) -> ct::Result<ct::Tensor> {
     single(gradient)?.mul(&derivative(op, &single(x)?)?)?.to_dtype(x.dtype())
 }
@@ -68,17 +68,17 @@ fn derivative(op: Unary, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     }
 }
 
-/// 1 where x > 0, 0 elsewhere.
+/// Returns 1 where x > 0, 0 elsewhere.
 fn positive(x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     x.gt(0.0f32)?.to_dtype(x.dtype())
 }
 
-/// silu(gate)·up
+/// Computes silu(gate)·up.
 pub(crate) fn swiglu(gate: &ct::Tensor, up: &ct::Tensor) -> ct::Result<ct::Tensor> {
     gate.silu()?.mul(up)
 }
 
-/// The gradients of gate and up; silu and its derivative in f32, the products in the tensors' type.
+/// Computes the gradients of gate and up; silu and its derivative in f32, the products in the tensors' type.
 pub(crate) fn swiglu_backward(
     gate: &ct::Tensor,
     up: &ct::Tensor,

@@ -1,16 +1,16 @@
-//! Rows of a table, and the gradient that adds each row's back to its place.
+//! Embedding lookup: rows of a table, and the gradient that sums rows back into it.
 
 use candle_core as ct;
 
 use super::float::single;
 use super::row_sums::RowSums;
 
-/// table `[vocabulary, width]` at ids → `[rows, width]`.
+/// Looks up table `[vocabulary, width]` at ids → `[rows, width]`.
 pub(crate) fn forward(table: &ct::Tensor, ids: &ct::Tensor) -> ct::Result<ct::Tensor> {
     table.index_select(ids, 0)
 }
 
-/// The gradient of the table: zero but at the ids, added up in f32.
+/// Computes the gradient of the table, which is zero except at the ids, summed in f32.
 pub(crate) fn backward(gradient: &ct::Tensor, ids: &[u32], vocabulary: usize) -> ct::Result<ct::Tensor> {
     let (rows, width) = gradient.dims2()?;
     let sums = RowSums::new(ids, vocabulary, gradient.device())?;

@@ -1,32 +1,33 @@
-//! What the operations share: f32 inside, and sums that suit a GPU.
+//! Shared helpers: f32 arithmetic, and sums that suit a GPU.
 
 use candle_core as ct;
 
-/// The tensor in f32; itself where it is.
+/// Returns the tensor in f32, without a copy if it already is.
 pub(crate) fn single(x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     x.to_dtype(ct::DType::F32)
 }
 
-/// scale·x + shift, computed in f32: candle rounds the two numbers to the tensor's own type, which in bf16 moves every
-/// element the same way.
+/// Computes scale·x + shift in f32: candle would round the two numbers to the tensor's own type, which in
+/// bf16 shifts every element in the same direction.
 pub(crate) fn affine(x: &ct::Tensor, scale: f64, shift: f64) -> ct::Result<ct::Tensor> {
     single(x)?.affine(scale, shift)?.to_dtype(x.dtype())
 }
 
-/// Σ over the rows of `[rows, width]`, `[width]`. A matrix product with ones reads rows one after the other, where
-/// candle's reduction of the first dimension would jump.
+/// Sums over the rows of `[rows, width]`, giving `[width]`. A matrix product with ones reads memory in order,
+/// while candle's reduction of the first dimension would jump.
 pub(crate) fn column_sums(x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     let (rows, width) = x.dims2()?;
     let ones = ct::Tensor::ones((1, rows), x.dtype(), x.device())?;
     ones.matmul(&x.contiguous()?)?.reshape(width)
 }
 
-/// σ(x) = 1 / (1 + e⁻ˣ)
+/// Computes σ(x) = 1 / (1 + e⁻ˣ).
 pub(crate) fn sigmoid(x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     x.neg()?.exp()?.affine(1.0, 1.0)?.recip()
 }
 
-/// The position of the first of the largest elements along `dim`, u32. candle's own answer on CUDA is some of them.
+/// Returns the position of the first of the largest elements along `dim`, as u32. On CUDA, candle's own
+/// function returns an arbitrary one of them.
 pub(crate) fn first_of_largest(x: &ct::Tensor, dim: usize) -> ct::Result<ct::Tensor> {
     let length = x.dim(dim)?;
     let mut shape = vec![1; x.rank()];

@@ -1,4 +1,4 @@
-//! x·Wᵀ + b.
+//! x·Wᵀ + b and its gradients.
 
 use candle_core as ct;
 
@@ -17,17 +17,17 @@ pub(crate) fn forward(
     }
 }
 
-/// g·W `[rows, in]`: the gradient of x.
+/// Computes g·W `[rows, in]`, the gradient of x.
 pub(crate) fn backward_x(gradient: &ct::Tensor, weight: &ct::Tensor) -> ct::Result<ct::Tensor> {
     gradient.contiguous()?.matmul(weight)
 }
 
-/// gᵀ·x `[out, in]`: the gradient of W.
+/// Computes gᵀ·x `[out, in]`, the gradient of W.
 pub(crate) fn backward_weight(gradient: &ct::Tensor, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     gradient.contiguous()?.t()?.matmul(x)
 }
 
-/// Σ g over the rows `[out]`: the gradient of b.
+/// Computes Σ g over the rows `[out]`, the gradient of b.
 pub(crate) fn backward_bias(gradient: &ct::Tensor) -> ct::Result<ct::Tensor> {
     column_sums(gradient)
 }

@@ -1,8 +1,8 @@
-//! Fused operations written with candle's own tensor operations, each with its backward: they run on any device and in
-//! any float type.
+//! Fused operations written with candle's own tensor operations, each with its backward: they run on any
+//! device and in any float type.
 //!
-//! Sums, norms and softmax are computed in f32 whatever the type. Launches count on a GPU, so nothing here loops over
-//! rows or segments, and nothing waits for the device.
+//! Sums, norms and softmax are computed in f32 whatever the type. Each launch costs time on a GPU, so no
+//! operation loops over rows or segments, and none waits for the device.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;

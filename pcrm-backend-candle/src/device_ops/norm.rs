@@ -6,7 +6,7 @@ use ct::D;
 use super::float::{column_sums, single};
 use crate::ops::norm::Norm;
 
-/// The normalised rows, in the type of x.
+/// Normalises the rows, in the type of x.
 pub(crate) fn forward(
     norm: Norm,
     x: &ct::Tensor,
@@ -23,7 +23,7 @@ pub(crate) fn forward(
     value.to_dtype(x.dtype())
 }
 
-/// (x − mean) / √(var + eps), and 1 / √(var + eps) `[.., 1]`.
+/// Computes (x − mean) / √(var + eps), and 1 / √(var + eps) `[.., 1]`.
 fn normalise(norm: Norm, x: &ct::Tensor, eps: f64) -> ct::Result<(ct::Tensor, ct::Tensor)> {
     let x = single(x)?;
     let centred = match norm {
@@ -36,8 +36,8 @@ fn normalise(norm: Norm, x: &ct::Tensor, eps: f64) -> ct::Result<(ct::Tensor, ct
     Ok((centred.broadcast_mul(&inverse)?, inverse))
 }
 
-/// The gradients of x, weight and bias (the last only of a layer norm): with n the normal rows and s = g·w,
-/// dx = (s − mean(s) − n·mean(s·n)) / √(var + eps), without mean(s) in a root-mean-square norm.
+/// Computes the gradients of x, weight and bias (the last only for a layer norm): with n the normal rows and
+/// s = g·w, dx = (s − mean(s) − n·mean(s·n)) / √(var + eps), without mean(s) in a root-mean-square norm.
 pub(crate) fn backward(
     norm: Norm,
     x: &ct::Tensor,

@@ -1,11 +1,11 @@
-//! Rotary positions: every pair (x[i], x[i + dim/2]) turned by its row's angle, in f32.
+//! Rotary positions: rotates every pair (x[i], x[i + dim/2]) by its row's angle, in f32.
 
 use candle_core as ct;
 
 use super::float::single;
 use crate::ops::rotary::Turn;
 
-/// x `[rows, heads, dim]` turned by the angles whose cos and sin are `[rows, dim / 2]`.
+/// Rotates x `[rows, heads, dim]` by the angles whose cos and sin are `[rows, dim / 2]`.
 pub(crate) fn rotate(
     x: &ct::Tensor,
     cos: &ct::Tensor,

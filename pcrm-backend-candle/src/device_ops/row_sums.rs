@@ -1,26 +1,27 @@
-//! Sums of rows that belong together, without atomics and in a fixed order.
+//! Segmented sums of rows, without atomics and in a fixed order.
 //!
-//! candle's `index_add` gives a whole column to one thread, which then walks over all rows. Here the rows of a target
-//! are gathered by fours and added, and the sums again, until one is left: a few launches, whatever the number of rows.
+//! candle's `index_add` assigns a whole column to one thread, which then loops over all rows. Here the rows
+//! of a target are gathered in groups of four and added, and so are the sums, until one is left: a few
+//! launches, whatever the number of rows.
 
 use candle_core as ct;
 
-/// The index that candle's `index_select` answers with zeros.
+/// The index for which candle's `index_select` returns zeros.
 pub(crate) const NOTHING: u32 = u32::MAX;
 
-/// How many rows one round adds up.
+/// The number of rows that one round adds up.
 const FAN: usize = 4;
 
-/// Which rows are added up to which targets, on the device.
+/// The assignment of rows to targets, on the device.
 pub(crate) struct RowSums {
-    /// Of every round, the rows it gathers, [`FAN`] for each sum.
+    /// The rows that each round gathers, [`FAN`] per sum.
     rounds: Vec<ct::Tensor>,
-    /// Of every target, where its sum stands after the last round.
+    /// The position of every target's sum after the last round.
     places: ct::Tensor,
 }
 
 impl RowSums {
-    /// Row i is added to target `targets[i]`, which is below `count` or [`NOTHING`].
+    /// Prepares sums in which row i is added to target `targets[i]`, which is below `count` or [`NOTHING`].
     pub(crate) fn new(targets: &[u32], count: usize, device: &ct::Device) -> ct::Result<Self> {
         let mut lengths = vec![0usize; count];
         targets.iter().filter(|target| **target != NOTHING).for_each(|target| lengths[*target as usize] += 1);
@@ -56,7 +57,7 @@ impl RowSums {
         Ok(Self { places: index(places.collect(), device)?, rounds })
     }
 
-    /// `[many, rows, width]` → `[many, count, width]`; a target that no row has gets zeros.
+    /// Sums `[many, rows, width]` → `[many, count, width]`; a target without rows gets zeros.
     pub(crate) fn add_up(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         let mut sums = x.contiguous()?;
         for round in &self.rounds {
@@ -68,7 +69,7 @@ impl RowSums {
     }
 }
 
-/// Row indices on the device.
+/// Uploads row indices.
 pub(crate) fn index(rows: Vec<u32>, device: &ct::Device) -> ct::Result<ct::Tensor> {
     let length = rows.len();
     ct::Tensor::from_vec(rows, length, device)

@@ -1,5 +1,5 @@
-//! The tensor path against the composed reference, in value and in the gradient of every operand: in f32 closely, in
-//! bf16 loosely. On the CPU, or on the device that PCRM_DEVICE names:
+//! Compares the tensor path with the composed reference, in value and in the gradient of every operand,
+//! closely in f32 and loosely in bf16. The tests run on the CPU, or on the device in PCRM_DEVICE:
 //! `PCRM_DEVICE=cuda cargo test -p pcrm-backend-candle --features cuda`.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const BF16_TOLERANCE: f64 = 2e-2;
 
 type Fused<'a> = &'a dyn Fn(&dyn Kernels, &[Tensor]) -> Result<Tensor>;
 
-/// Numbers between −1 and 1, none within 0.05 of 0, that bf16 holds exactly.
+/// Returns numbers between −1 and 1, none within 0.05 of 0, that bf16 represents exactly.
 fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut draw = || loop {
@@ -41,17 +41,17 @@ fn backend() -> Result<Box<dyn Backend>> {
     CandleBackend::open(device.into())
 }
 
-/// The device of a tensor: two openings of one GPU do not mix.
+/// Returns the device of a tensor: two handles to one GPU do not mix.
 fn device_of(x: &Tensor) -> Result<candle_core::Device> {
     Ok(x.downcast::<CandleTensor>("device", NAME)?.value.device().clone())
 }
 
-/// A device of candle's.
+/// Returns a candle device.
 fn device() -> Result<candle_core::Device> {
     device_of(&backend()?.upload(&HostTensor::scalar(0.0), DType::F32)?)
 }
 
-/// The value of f computed in `dtype`, and the gradients of Σ w·f.
+/// Computes f in `dtype`, and the gradients of Σ w·f.
 fn value_and_gradients(
     inputs: &[HostTensor],
     dtype: DType,
@@ -160,7 +160,7 @@ fn token_stats_agree() -> Result<()> {
     Ok(())
 }
 
-/// Every element-wise function and its derivative, which no fused operation covers.
+/// Protects: every element-wise function and its derivative, which no fused operation covers.
 #[test]
 fn element_wise_functions_agree_with_the_slices() -> Result<()> {
     let device = device()?;
@@ -218,7 +218,7 @@ fn trees() -> Result<[(&'static str, SequenceTree); 5]> {
     ])
 }
 
-/// Cuts that make several blocks of a segment and several groups of a batch, with and without filling up.
+/// Limits that cut a segment into several blocks and a batch into several groups, with and without padding.
 const LIMITS: [Limits; 3] = [
     Limits::GPU,
     Limits { block: 4, scores: 1 << 20, spare: 0 },
@@ -269,7 +269,8 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
     Ok(())
 }
 
-/// Plans are remembered: other queries, masks and trees of the same number of rows must not get each other's.
+/// Protects: plans are cached per batch: other queries, masks and trees with the same number of rows get
+/// their own.
 #[test]
 fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
     let trees =
@@ -290,7 +291,7 @@ fn attention_takes_the_plan_of_its_own_batch() -> Result<()> {
 
 #[test]
 fn blocks_of_like_size_are_computed_together() -> Result<()> {
-    // 64 pairs: as many launches as groups, and little computed in vain.
+    // 64 pairs: one launch per group, and little wasted computation.
     let parts: Vec<(usize, Option<usize>)> = (0..64)
         .flat_map(|pair| {
             let (prompt, chosen, rejected) =

@@ -1,9 +1,9 @@
-//! Log-probabilities and entropies of the tokens that are asked for, by chunks of rows: `[rows, vocabulary]` never
-//! exists.
+//! Log-probabilities and entropies of the requested tokens, by chunks of rows: `[rows, vocabulary]` is never
+//! materialised.
 //!
-//! The backward computes a chunk's logits again. With p = softmax(z), H the entropy, and g and e the gradients of a
-//! row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)). The questions of a row stand
-//! side by side, `[rows, per_row]`, so that sums over them have a fixed order.
+//! The backward recomputes a chunk's logits. With p = softmax(z), H the entropy, and g and e the gradients of
+//! a row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)). The questions about
+//! a row form the rectangle `[rows, per_row]`, so that sums over them have a fixed order.
 
 use std::ops::Range;
 
@@ -13,16 +13,16 @@ use pcrm_core::kernels::{Asked, NO_QUESTION};
 use super::float::single;
 use super::row_sums::{NOTHING, index};
 
-/// Logits that are in memory at once, 256 MB in f32.
+/// The number of logits in memory at once, 256 MB in f32.
 const AT_ONCE: usize = 1 << 26;
 
-/// The answers, and what the backward needs.
+/// The statistics, and the intermediate results that the backward needs.
 pub(crate) struct Answers {
-    /// The log-probabilities `[asked]`, or `[2, asked]` with the entropies behind them.
+    /// The log-probabilities `[asked]`, or `[2, asked]` followed by the entropies.
     pub(crate) joint: ct::Tensor,
     /// 1 where no token is more likely than the target, `[asked]`.
     pub(crate) correct: ct::Tensor,
-    /// Of every distinct row.
+    /// The statistics of every distinct row.
     pub(crate) rows: RowStats,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct Answers {
 pub(crate) struct RowStats {
     /// ln Σ eᶻ
     totals: ct::Tensor,
-    /// −Σ p ln p, where it was asked for.
+    /// −Σ p ln p, if requested.
     entropies: Option<ct::Tensor>,
 }
 
-/// hidden `[rows, width]`, head `[vocabulary, width]`, both contiguous.
+/// Computes the statistics; hidden `[rows, width]` and head `[vocabulary, width]` must be contiguous.
 pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> ct::Result<Answers> {
     let device = hidden.device();
     if asked.is_empty() {
@@ -72,7 +72,7 @@ pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> 
     Ok(Answers { joint, correct, rows: RowStats { totals: ct::Tensor::cat(&totals, 0)?, entropies } })
 }
 
-/// The gradients of hidden and head in their types, each if it is wanted; `gradient` is that of [`Answers::joint`].
+/// Computes the wanted gradients of hidden and head in their types; `gradient` is that of [`Answers::joint`].
 pub(crate) fn backward(
     [hidden, head, gradient]: [&ct::Tensor; 3],
     asked: &Asked,
@@ -135,7 +135,7 @@ fn chunks(head: &ct::Tensor, asked: &Asked) -> impl Iterator<Item = Range<usize>
     asked.chunks(AT_ONCE / head.dims()[0].max(1))
 }
 
-/// The hidden rows of a chunk, one after the other.
+/// Returns the hidden rows of a chunk, concatenated.
 fn part_of(hidden: &ct::Tensor, asked: &Asked, chunk: &Range<usize>) -> ct::Result<ct::Tensor> {
     match asked.run(chunk) {
         Some(first) => hidden.narrow(0, first, chunk.len()),
@@ -143,7 +143,7 @@ fn part_of(hidden: &ct::Tensor, asked: &Asked, chunk: &Range<usize>) -> ct::Resu
     }
 }
 
-/// The gradients of the distinct rows among zeros for all others, `[rows, width]`.
+/// Scatters the gradients of the distinct rows into zeros `[rows, width]`.
 fn scattered(d_rows: ct::Tensor, rows: usize, asked: &Asked) -> ct::Result<ct::Tensor> {
     if asked.rows.len() == rows {
         return Ok(d_rows);
@@ -158,7 +158,7 @@ fn logits_of(part: &ct::Tensor, head: &ct::Tensor) -> ct::Result<ct::Tensor> {
     single(&part.matmul(&head.t()?)?)
 }
 
-/// z = c·tanh(l / c) / T
+/// Computes z = c·tanh(l / c) / T.
 fn shape(mut logits: ct::Tensor, asked: &Asked) -> ct::Result<ct::Tensor> {
     if let Some(cap) = asked.soft_cap {
         logits = logits.affine(1.0 / cap, 0.0)?.tanh()?.affine(cap, 0.0)?;
@@ -169,7 +169,7 @@ fn shape(mut logits: ct::Tensor, asked: &Asked) -> ct::Result<ct::Tensor> {
     Ok(logits)
 }
 
-/// d l from d z: d z·(1 − (z·T / c)²) / T
+/// Computes d l from d z: d z·(1 − (z·T / c)²) / T.
 fn unshape(mut d_z: ct::Tensor, z: &ct::Tensor, asked: &Asked) -> ct::Result<ct::Tensor> {
     if let Some(cap) = asked.soft_cap {
         d_z = d_z.mul(&z.affine(asked.temperature / cap, 0.0)?.sqr()?.affine(-1.0, 1.0)?)?;
@@ -180,7 +180,7 @@ fn unshape(mut d_z: ct::Tensor, z: &ct::Tensor, asked: &Asked) -> ct::Result<ct:
     Ok(d_z)
 }
 
-/// The targets of a chunk, `[rows, per_row]`.
+/// Returns the targets of a chunk, `[rows, per_row]`.
 fn targets(asked: &Asked, chunk: &Range<usize>, device: &ct::Device) -> ct::Result<ct::Tensor> {
     index(asked.targets[asked.places_of(chunk)].to_vec(), device)?.reshape((chunk.len(), asked.per_row))
 }

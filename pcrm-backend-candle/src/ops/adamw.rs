@@ -20,7 +20,7 @@ pub(crate) fn step(
     let gradient = dense(OP, gradient)?;
     if [param, mean, variance].iter().any(|slot| slot.dims() != gradient.dims()) {
         let shapes = [param.dims(), mean.dims(), variance.dims(), gradient.dims()];
-        return Err(Error::shape(OP, "one shape is needed", &shapes));
+        return Err(Error::shape(OP, "expected equal shapes", &shapes));
     }
     let err = || Error::backend(crate::NAME, OP);
     let scale = step.grad_scale as f32;
@@ -46,7 +46,7 @@ pub(crate) fn assign(target: &ct::Tensor, value: &ct::Tensor) -> Result<()> {
     target.inplace_op2(&value, &Overwrite).map_err(Error::backend(crate::NAME, "assign"))
 }
 
-/// Σ x², each part and the sum of parts in f64.
+/// Computes Σ x²; each part and the sum of the parts are in f64.
 pub(crate) fn sum_of_squares(x: &ct::Tensor) -> Result<f64> {
     let x = dense("sum_of_squares", x)?;
     let values = floats("sum_of_squares", &x)?;

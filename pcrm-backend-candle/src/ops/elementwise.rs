@@ -1,4 +1,4 @@
-//! Element-wise functions and their derivatives, over all cores.
+//! Element-wise functions and their derivatives, on all cores.
 
 use candle_core as ct;
 use multiversion::multiversion;
@@ -9,14 +9,14 @@ use rayon::prelude::*;
 use super::slices::{dense, floats, tensor};
 use pcrm_core::slices::lanes;
 
-/// Elements that one task works on: large enough to hide the hand-over, small enough to stay in cache.
+/// Elements per task: enough to hide the overhead of scheduling, few enough to stay in cache.
 pub(crate) const GRAIN: usize = 16 * 1024;
 
-/// a + b of one shape.
+/// Computes a + b for equal shapes.
 pub(crate) fn add(a: &ct::Tensor, b: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "add";
     if a.dims() != b.dims() {
-        return Err(Error::shape(OP, "one shape is needed", &[a.dims(), b.dims()]));
+        return Err(Error::shape(OP, "expected equal shapes", &[a.dims(), b.dims()]));
     }
     let (a, b) = (dense(OP, a)?, dense(OP, b)?);
     let mut sum = vec![0.0; a.elem_count()];
@@ -35,7 +35,7 @@ fn add_into(sum: &mut [f32], a: &[f32], b: &[f32]) {
     }
 }
 
-/// f(x) of every element.
+/// Computes f(x) of every element.
 pub(crate) fn unary(op: Unary, x: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "unary";
     let x = dense(OP, x)?;
@@ -48,7 +48,7 @@ pub(crate) fn unary(op: Unary, x: &ct::Tensor) -> Result<ct::Tensor> {
     tensor(OP, values, x.dims())
 }
 
-/// g·f'(x) of every element.
+/// Computes g·f'(x) of every element.
 pub(crate) fn unary_backward(op: Unary, x: &ct::Tensor, gradient: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "unary backward";
     let (x, gradient) = (dense(OP, x)?, dense(OP, gradient)?);
@@ -61,7 +61,7 @@ pub(crate) fn unary_backward(op: Unary, x: &ct::Tensor, gradient: &ct::Tensor) -
     tensor(OP, values, x.dims())
 }
 
-/// silu(gate)·up
+/// Computes silu(gate)·up.
 pub(crate) fn swiglu(gate: &ct::Tensor, up: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "swiglu";
     let mut values = vec![0.0; gate.elem_count()];
@@ -73,7 +73,7 @@ pub(crate) fn swiglu(gate: &ct::Tensor, up: &ct::Tensor) -> Result<ct::Tensor> {
     tensor(OP, values, gate.dims())
 }
 
-/// The gradients of gate and up.
+/// Computes the gradients of gate and up.
 pub(crate) fn swiglu_backward(
     gate: &ct::Tensor,
     up: &ct::Tensor,

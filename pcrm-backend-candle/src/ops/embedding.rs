@@ -1,4 +1,4 @@
-//! Rows of a table, and the gradient that adds each row's back to its place.
+//! Embedding lookup: rows of a table, and the gradient that sums rows back into it.
 
 use candle_core as ct;
 use pcrm_core::{Error, Result};
@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::slices::{dense, floats, tensor};
 
-/// table `[vocabulary, width]` at ids → `[rows, width]`.
+/// Looks up table `[vocabulary, width]` at ids → `[rows, width]`.
 pub(crate) fn forward(table: &ct::Tensor, ids: &[u32]) -> Result<ct::Tensor> {
     const OP: &str = "embedding";
     let (vocabulary, width) = (table.dims()[0], table.dims()[1]);
@@ -23,7 +23,8 @@ pub(crate) fn forward(table: &ct::Tensor, ids: &[u32]) -> Result<ct::Tensor> {
     tensor(OP, values, &[ids.len(), width])
 }
 
-/// The gradient of the table: zero but at the ids. Rows of one id are added in the order of the batch.
+/// Computes the gradient of the table, which is zero except at the ids. Rows of equal id are added in batch
+/// order.
 pub(crate) fn backward(gradient: &ct::Tensor, ids: &[u32], vocabulary: usize) -> Result<ct::Tensor> {
     const OP: &str = "embedding backward";
     let gradient = dense(OP, gradient)?;

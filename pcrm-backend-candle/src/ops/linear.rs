@@ -1,7 +1,7 @@
 //! x·Wᵀ + b, with the gradient of W made contiguous in W's own shape.
 //!
-//! A row gets the same bits whatever stands beside it: few rows are filled up with zeros to [`steady_rows`], and
-//! fewer than [`FEW`] outputs are plain dot products.
+//! A row gets the same bits whatever the other rows of its batch: few rows are padded with zeros to
+//! [`steady_rows`], and products of fewer than [`FEW`] outputs are plain dot products.
 
 use candle_core as ct;
 use multiversion::multiversion;
@@ -32,7 +32,7 @@ pub(crate) fn forward(x: &ct::Tensor, weight: &ct::Tensor, bias: Option<&ct::Ten
     tensor(OP, values, &[rows, outputs])
 }
 
-/// x·Wᵀ: x `[rows, width]`, weight `[outputs, width]` → `[rows, outputs]`.
+/// Computes x·Wᵀ: x `[rows, width]`, weight `[outputs, width]` → `[rows, outputs]`.
 pub(crate) fn x_times_wt(x: &[f32], weight: &[f32], [rows, width, outputs]: [usize; 3]) -> Vec<f32> {
     let times = |x: &[f32], rows: usize| {
         let turned = Matrix::new(weight, outputs, width).transposed();
@@ -67,7 +67,7 @@ fn dots_into(values: &mut [f32], x: &[f32], weight: &[f32], width: usize) {
     }
 }
 
-/// g·W `[rows, in]`: the gradient of x.
+/// Computes g·W `[rows, in]`, the gradient of x.
 pub(crate) fn backward_x(gradient: &ct::Tensor, weight: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "linear backward";
     let gradient = dense(OP, gradient)?;
@@ -78,7 +78,7 @@ pub(crate) fn backward_x(gradient: &ct::Tensor, weight: &ct::Tensor) -> Result<c
     tensor(OP, values, &[rows, width])
 }
 
-/// gᵀ·x `[out, in]`: the gradient of W.
+/// Computes gᵀ·x `[out, in]`, the gradient of W.
 pub(crate) fn backward_weight(gradient: &ct::Tensor, x: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "linear backward";
     let gradient = dense(OP, gradient)?;
@@ -88,7 +88,7 @@ pub(crate) fn backward_weight(gradient: &ct::Tensor, x: &ct::Tensor) -> Result<c
     tensor(OP, product(turned, Matrix::new(&x, rows, width), Cores::All), &[outputs, width])
 }
 
-/// Σ g over the rows `[out]`: the gradient of b.
+/// Computes Σ g over the rows `[out]`, the gradient of b.
 pub(crate) fn backward_bias(gradient: &ct::Tensor) -> Result<ct::Tensor> {
     const OP: &str = "linear backward";
     let gradient = dense(OP, gradient)?;
@@ -96,7 +96,8 @@ pub(crate) fn backward_bias(gradient: &ct::Tensor) -> Result<ct::Tensor> {
     let mut sum = vec![0.0; outputs];
     {
         let gradient = floats(OP, &gradient)?;
-        // Summed in parts of a fixed number of rows, so that threads do not change the order of additions.
+        // Summed in parts of a fixed number of rows, so that the order of additions does not depend on
+        // threads.
         let parts: Vec<Vec<f32>> = gradient
             .par_chunks(ROWS * outputs)
             .map(|rows| {

@@ -1,7 +1,7 @@
-//! Fused operations on f32 slices, each with its backward, spread over all cores by rows.
+//! Fused operations on f32 slices, each with its backward, parallel over rows.
 //!
-//! Everything here gives a row the same bits whatever rows stand beside it: sums run over a fixed number of lanes,
-//! and matrix products never meet the one-row path.
+//! All operations give a row the same bits whatever the other rows of its batch: sums run over a fixed number
+//! of lanes, and matrix products never take the one-row path.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;

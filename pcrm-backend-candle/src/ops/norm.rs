@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::slices::{dense, floats, tensor};
 use pcrm_core::slices::lanes::{fold, fold2};
 
-/// Rows that one task works on; also the unit in which gradients of weights are summed, so it must not depend on
-/// the number of threads.
+/// Rows per task; also the unit in which gradients of weights are summed, so it must not depend on the number
+/// of threads.
 const ROWS: usize = 64;
 
-/// Which normalisation.
+/// The kind of normalisation.
 #[derive(Clone, Copy)]
 pub(crate) enum Norm {
     /// x / √(mean(x²) + eps) · w
@@ -21,7 +21,7 @@ pub(crate) enum Norm {
     Layer,
 }
 
-/// The normalised rows.
+/// Normalises the rows.
 pub(crate) fn forward(
     norm: Norm,
     x: &ct::Tensor,
@@ -56,7 +56,7 @@ fn forward_rows(norm: Norm, values: &mut [f32], x: &[f32], [weight, bias]: [&[f3
     }
 }
 
-/// What is taken from a row and what it is multiplied with.
+/// Returns the shift and the factor of a row's normalisation.
 #[inline(always)]
 fn moments(norm: Norm, x: &[f32], eps: f32) -> (f32, f32) {
     let width = x.len() as f32;
@@ -68,7 +68,7 @@ fn moments(norm: Norm, x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-/// The gradients of x, weight and bias (the last only of a layer norm).
+/// Computes the gradients of x, weight and bias (the last only for a layer norm).
 pub(crate) fn backward(
     norm: Norm,
     x: &ct::Tensor,

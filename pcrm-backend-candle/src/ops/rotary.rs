@@ -1,4 +1,4 @@
-//! Rotary positions: every pair (x[i], x[i + dim/2]) turned by its row's angle.
+//! Rotary positions: rotates every pair (x[i], x[i + dim/2]) by its row's angle.
 
 use candle_core as ct;
 use multiversion::multiversion;
@@ -9,16 +9,16 @@ use super::slices::{dense, floats, tensor};
 
 const ROWS: usize = 64;
 
-/// Which way the pairs turn.
+/// The direction of the rotation.
 #[derive(Clone, Copy)]
 pub(crate) enum Turn {
-    /// By the angle: the operation.
+    /// By the angle: the forward operation.
     Forward,
     /// By minus the angle: its gradient.
     Back,
 }
 
-/// x `[rows, heads, dim]` turned by the angles whose cos and sin are `[rows, dim / 2]`.
+/// Rotates x `[rows, heads, dim]` by the angles whose cos and sin are `[rows, dim / 2]`.
 pub(crate) fn rotate(x: &ct::Tensor, cos: &ct::Tensor, sin: &ct::Tensor, turn: Turn) -> Result<ct::Tensor> {
     const OP: &str = "rotary";
     let x = dense(OP, x)?;

@@ -1,4 +1,4 @@
-//! candle's tensors as slices of floats, and back.
+//! Conversions between candle's tensors and slices of floats.
 
 use std::ops::{Deref, Range};
 
@@ -7,7 +7,7 @@ use pcrm_core::slices::Spread;
 use pcrm_core::{Error, Result};
 use rayon::prelude::*;
 
-/// The threads that this backend computes with.
+/// The thread pool of this backend.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pool;
 
@@ -17,7 +17,7 @@ impl Spread for Pool {
     }
 }
 
-/// The elements of a contiguous f32 tensor in CPU memory, held for reading.
+/// The elements of a contiguous f32 tensor in CPU memory, locked for reading.
 pub(crate) struct Floats<'a> {
     storage: ct::StorageRef<'a>,
     range: Range<usize>,
@@ -34,7 +34,7 @@ impl Deref for Floats<'_> {
     }
 }
 
-/// The elements of a tensor, row-major. The tensor must be contiguous: see [`dense`].
+/// Returns the elements of a tensor, row-major. The tensor must be contiguous: see [`dense`].
 pub(crate) fn floats<'a>(op: &'static str, tensor: &'a ct::Tensor) -> Result<Floats<'a>> {
     let (storage, layout) = tensor.storage_and_layout();
     let (start, end) = layout
@@ -47,17 +47,17 @@ pub(crate) fn floats<'a>(op: &'static str, tensor: &'a ct::Tensor) -> Result<Flo
     Ok(Floats { storage, range: start..end })
 }
 
-/// The token ids or indices of a contiguous u32 tensor.
+/// Returns the token ids or indices of a contiguous u32 tensor.
 pub(crate) fn indices(op: &'static str, tensor: &ct::Tensor) -> Result<Vec<u32>> {
     tensor.flatten_all().and_then(|flat| flat.to_vec1()).map_err(Error::backend(crate::NAME, op))
 }
 
-/// The tensor itself if it is contiguous, a contiguous copy otherwise.
+/// Returns the tensor itself if it is contiguous, a contiguous copy otherwise.
 pub(crate) fn dense(op: &'static str, tensor: &ct::Tensor) -> Result<ct::Tensor> {
     tensor.contiguous().map_err(Error::backend(crate::NAME, op))
 }
 
-/// A tensor over these elements, without a copy.
+/// Wraps these elements as a tensor, without a copy.
 pub(crate) fn tensor(op: &'static str, values: Vec<f32>, shape: &[usize]) -> Result<ct::Tensor> {
     ct::Tensor::from_vec(values, shape, &ct::Device::Cpu).map_err(Error::backend(crate::NAME, op))
 }

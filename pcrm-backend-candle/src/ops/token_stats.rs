@@ -1,8 +1,8 @@
-//! Log-probabilities and entropies of the tokens that are asked for, by chunks of rows: `[rows, vocabulary]` never
-//! exists.
+//! Log-probabilities and entropies of the requested tokens, by chunks of rows: `[rows, vocabulary]` is never
+//! materialised.
 //!
-//! The backward computes a chunk's logits again. With p = softmax(z), H the entropy, and g and e the gradients of a
-//! row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)).
+//! The backward recomputes a chunk's logits. With p = softmax(z), H the entropy, and g and e the gradients of
+//! a row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,16 +19,16 @@ use super::slices::{dense, floats, tensor};
 use pcrm_core::slices::lanes::{exp, fold, largest, tanh};
 use pcrm_core::slices::product::{Cores, Into, Matrix, multiply, product};
 
-/// Rows whose logits are in memory at once.
+/// The number of rows whose logits are in memory at once.
 const CHUNK: usize = 128;
 
-/// The answers, and what the backward needs of the rows.
+/// The statistics, and the intermediate results that the backward needs.
 pub(crate) struct Answers {
-    /// The log-probabilities `[asked]`, or `[2, asked]` with the entropies behind them.
+    /// The log-probabilities `[asked]`, or `[2, asked]` followed by the entropies.
     pub(crate) joint: ct::Tensor,
     /// 1 where no token is more likely than the target, `[asked]`.
     pub(crate) correct: ct::Tensor,
-    /// Of every distinct row.
+    /// The statistics of every distinct row.
     pub(crate) rows: Vec<RowStats>,
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct RowStats {
     top: f32,
     /// ln Σ eᶻ
     total: f32,
-    /// −Σ p ln p; 0 unless it was asked for.
+    /// −Σ p ln p; 0 unless requested.
     entropy: f32,
 }
 
-/// hidden `[rows, width]`, head `[vocabulary, width]`, both contiguous.
+/// Computes the statistics; hidden `[rows, width]` and head `[vocabulary, width]` must be contiguous.
 pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> Result<Answers> {
     const OP: &str = "token_stats";
     let (width, vocabulary) = (hidden.dims()[1], head.dims()[0]);
@@ -77,7 +77,7 @@ pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> 
     Ok(Answers { joint, correct: tensor(OP, correct, &[asked.len()])?, rows })
 }
 
-/// The gradients of hidden and head, each if it is wanted; `gradient` is that of [`Answers::joint`].
+/// Computes the wanted gradients of hidden and head; `gradient` is that of [`Answers::joint`].
 pub(crate) fn backward(
     [hidden, head, gradient]: [&ct::Tensor; 3],
     asked: &Asked,
@@ -136,7 +136,7 @@ pub(crate) fn backward(
     ])
 }
 
-/// The hidden rows of a chunk, one after the other.
+/// Returns the hidden rows of a chunk, concatenated.
 fn gathered<'a>(hidden: &'a [f32], width: usize, asked: &Asked, chunk: &Range<usize>) -> Cow<'a, [f32]> {
     match asked.run(chunk) {
         Some(first) => Cow::Borrowed(&hidden[first * width..][..chunk.len() * width]),
@@ -147,7 +147,7 @@ fn gathered<'a>(hidden: &'a [f32], width: usize, asked: &Asked, chunk: &Range<us
     }
 }
 
-/// The questions of the distinct row `row`, each with its target.
+/// Returns the questions about the distinct row `row`, each with its target.
 fn questions(asked: &Asked, row: usize) -> impl Iterator<Item = (usize, usize)> {
     let places = asked.places_of(&(row..row + 1));
     let all = asked.questions[places.clone()].iter().zip(&asked.targets[places]);
@@ -155,7 +155,7 @@ fn questions(asked: &Asked, row: usize) -> impl Iterator<Item = (usize, usize)> 
         .map(|(question, target)| (*question as usize, *target as usize))
 }
 
-/// Draws a token for every row; hidden `[rows, width]`, head `[vocabulary, width]`, both contiguous.
+/// Samples a token for every row; hidden `[rows, width]` and head `[vocabulary, width]` must be contiguous.
 pub(crate) fn sample(hidden: &ct::Tensor, head: &ct::Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
     const OP: &str = "sample";
     let (rows, width, vocabulary) = (hidden.dims()[0], hidden.dims()[1], head.dims()[0]);
@@ -187,7 +187,7 @@ impl Scale {
     }
 }
 
-/// Caps and divides a row of logits in place, and sums it up.
+/// Caps and scales a row of logits in place, and returns its statistics.
 fn row_stats(logits: &mut [f32], scale: &Scale, entropy: bool) -> RowStats {
     if scale.cap.is_some() || scale.inverse != 1.0 {
         shape(logits, scale.cap, scale.inverse);
@@ -198,7 +198,7 @@ fn row_stats(logits: &mut [f32], scale: &Scale, entropy: bool) -> RowStats {
     RowStats { top, total: top + sum.ln(), entropy }
 }
 
-/// c·tanh(l / c) / T of one logit.
+/// Computes c·tanh(l / c) / T of one logit.
 #[inline(always)]
 fn shaped(logit: f32, asked: &Asked) -> f32 {
     capped(logit, asked.soft_cap.map(|cap| cap as f32)) * (1.0 / asked.temperature) as f32
@@ -209,7 +209,7 @@ fn capped(logit: f32, cap: Option<f32>) -> f32 {
     cap.map_or(logit, |cap| cap * tanh(logit / cap))
 }
 
-/// d z / d l where the capped and divided logit is z: (1 − (z·T / c)²) / T.
+/// Computes d z / d l for a capped and scaled logit z: (1 − (z·T / c)²) / T.
 fn steepness(z: f32, asked: &Asked) -> f32 {
     let inverse = (1.0 / asked.temperature) as f32;
     let Some(cap) = asked.soft_cap else { return inverse };
@@ -217,7 +217,7 @@ fn steepness(z: f32, asked: &Asked) -> f32 {
     (1.0 - share * share) * inverse
 }
 
-/// Turns a row of raw logits into the gradient of the raw logits, but for the targets' own part.
+/// Turns a row of raw logits into their gradient, without the contribution of the targets.
 fn to_gradient(logits: &mut [f32], stats: RowStats, [level, slope]: [f32; 2], asked: &Asked) {
     let inverse = (1.0 / asked.temperature) as f32;
     if asked.soft_cap.is_none() && slope == 0.0 {
@@ -257,7 +257,7 @@ fn softmax_times(logits: &mut [f32], inverse: f32, total: f32, scale: f32) {
     }
 }
 
-/// −p·(level + slope·(ln p + H))·d z / d l
+/// Computes −p·(level + slope·(ln p + H))·d z / d l in place.
 #[multiversion(targets = "simd")]
 fn spread(
     logits: &mut [f32],

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor as Torch};
 use super::Torched;
 use crate::workers;
 
-/// One step for one parameter: `[θ, m, v]`, all f32.
+/// Updates one parameter: `[θ, m, v]`, all f32.
 pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&Torch; 3], gradient: &Torch) -> Torched<()> {
     let flat = |x: &Torch| x.f_view([-1]);
     let (param, mean, variance) = (flat(param)?, flat(mean)?, flat(variance)?);
@@ -37,9 +37,9 @@ fn update(
     Ok(())
 }
 
-/// Σ x² in f64 over all tensors, read once.
+/// Computes Σ x² in f64 over all tensors, with a single read.
 pub(crate) fn sum_of_squares(tensors: &[&Torch]) -> Torched<f64> {
-    // Pieces have a fixed size, so threads do not change the order of additions.
+    // Pieces have a fixed size, so the order of additions does not depend on threads.
     let mut pieces = Vec::new();
     for x in tensors {
         let flat = x.f_reshape([-1])?;

@@ -1,8 +1,8 @@
 //! Element-wise functions of one tensor, and silu(gate)·up.
 //!
-//! An element gets the same bits wherever it stands and however many threads there are: libtorch computes the last few
-//! elements of a thread's share with other instructions, whose exponential differs, so shares are pieces of a fixed
-//! size here, the last one filled up.
+//! An element gets the same bits whatever its position and the number of threads: libtorch computes the last
+//! few elements of a thread's share with other instructions, whose exponential differs, so here shares are
+//! pieces of a fixed size, the last one padded.
 
 use pcrm_core::tensor::Unary;
 use tch::{Device, Kind, TchError, Tensor as Torch};
@@ -10,7 +10,7 @@ use tch::{Device, Kind, TchError, Tensor as Torch};
 use super::Torched;
 use crate::workers;
 
-/// op(x)
+/// Computes op(x).
 pub(crate) fn unary(op: Unary, x: &Torch) -> Torched {
     match op {
         Unary::Neg => x.f_neg(),
@@ -32,7 +32,7 @@ pub(crate) fn unary(op: Unary, x: &Torch) -> Torched {
 /// Elements of one round of libtorch's vector loops: two AVX-512 registers of f32.
 const ROUND: i64 = 32;
 
-/// An element-wise function in f32 on the CPU, in pieces of whole rounds that one thread computes each.
+/// Applies an element-wise function in f32 on the CPU, in pieces of whole rounds, each on one thread.
 fn steady<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torched + Sync) -> Torched {
     let x = inputs[0];
     if x.kind() != Kind::Float || x.device() != Device::Cpu {
@@ -57,7 +57,7 @@ fn steady<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torch
     Ok(out)
 }
 
-/// An element-wise function of a piece, filled up to whole rounds.
+/// Applies an element-wise function to a piece, padded to whole rounds.
 fn in_rounds<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> Torched) -> Torched {
     let elements = inputs[0].numel() as i64;
     let fill = (ROUND - elements % ROUND) % ROUND;
@@ -66,14 +66,15 @@ fn in_rounds<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> To
     }
     let mut filled = inputs.map(Torch::shallow_clone);
     for input in &mut filled {
-        // Halves of a fused projection have gaps between rows, over which libtorch's loops go row by row.
+        // Halves of a fused projection have gaps between rows, which make libtorch's loops process row by
+        // row.
         let flat = input.f_reshape([-1])?;
         *input = if fill == 0 { flat } else { flat.f_constant_pad_nd([0, fill])? };
     }
     op(filled.each_ref())?.f_narrow(0, 0, elements)?.f_reshape(inputs[0].size())
 }
 
-/// The gradient of x from that of op(x).
+/// Computes the gradient of x from that of op(x).
 pub(crate) fn unary_backward(op: Unary, x: &Torch, gradient: &Torch) -> Torched {
     match op {
         Unary::Neg => gradient.f_neg(),
@@ -92,7 +93,7 @@ pub(crate) fn unary_backward(op: Unary, x: &Torch, gradient: &Torch) -> Torched 
     }
 }
 
-/// silu(gate)·up, both `[rows, width]`.
+/// Computes silu(gate)·up, both `[rows, width]`.
 pub(crate) fn swiglu(gate: &Torch, up: &Torch) -> Torched {
     let value = Torch::f_empty(gate.size(), (gate.kind(), gate.device()))?;
     let mut pieces = Vec::new();
@@ -106,7 +107,7 @@ pub(crate) fn swiglu(gate: &Torch, up: &Torch) -> Torched {
     Ok(value)
 }
 
-/// The gradients of gate and up.
+/// Computes the gradients of gate and up.
 pub(crate) fn swiglu_backward(gate: &Torch, up: &Torch, gradient: &Torch) -> Torched<[Torch; 2]> {
     let like = |x: &Torch| Torch::f_empty(x.size(), (x.kind(), x.device()));
     let (d_gate, d_up) = (like(gate)?, like(up)?);

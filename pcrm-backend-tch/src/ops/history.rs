@@ -1,4 +1,4 @@
-//! libtorch's own history of one fused operation, where its kernels' backwards have no names of their own.
+//! libtorch's autograd for a single fused operation, where its backward kernels have no public names.
 
 use tch::{Kind, TchError, Tensor as Torch};
 
@@ -10,7 +10,7 @@ pub(crate) struct Graph {
     value: Torch,
 }
 
-/// f of the inputs, and its history if it `keeps`.
+/// Computes f of the inputs, with its history if it `keeps`.
 pub(crate) fn forward(
     inputs: &[&Torch],
     keeps: bool,
@@ -26,7 +26,7 @@ pub(crate) fn forward(
 }
 
 impl Graph {
-    /// The gradients of all inputs, from that of the result.
+    /// Computes the gradients of all inputs from that of the result.
     pub(crate) fn backward<const N: usize>(self, gradient: &Torch) -> Torched<[Torch; N]> {
         let loss = tch::with_grad(|| self.value.f_mul(gradient)?.f_sum(Kind::Float))?;
         let gradients = Torch::f_run_backward(&[loss], &self.leaves, false, false)?;

@@ -1,21 +1,22 @@
 //! x·Wᵀ + b, and its gradients.
 //!
-//! In f32 on the CPU a row gets the same bits whatever stands beside it and however many threads there are. libtorch
-//! divides a product among threads in ways that follow from its size and their number, and sums differ with the way.
-//! So a product is cut here into shares that one thread computes each: whole rounds of [`STEP`] rows, and of
-//! [`COLUMNS`] columns where there are too few rows for all threads. The last rows are filled up to a round with zeros.
+//! In f32 on the CPU a row gets the same bits whatever the other rows of its batch and the number of threads.
+//! libtorch divides a product among threads according to its size and their number, and sums depend on the
+//! division. So a product is divided here into shares, each computed by one thread: whole rounds of [`STEP`]
+//! rows, and of [`COLUMNS`] columns if there are too few rows for all threads. The last rows are padded to a
+//! round with zeros.
 
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
 use crate::workers;
 
-/// Rows come in multiples of this: measured with libtorch 2.11 over widths of 40 to 4864, see the test
+/// The unit of rows, measured with libtorch 2.11 over widths of 40 to 4864; see the test
 /// `a_row_has_the_same_bits_whatever_stands_beside_it`.
 pub(crate) const STEP: i64 = 8;
-/// Products of fewer columns are filled up to so many: their sums follow from the place of a row and its alignment.
+/// Products of fewer columns are padded to this many: their sums depend on a row's position and alignment.
 const NARROW: i64 = 16;
-/// Columns of a share come in multiples of this, but for the last ones.
+/// The unit of columns of a share, except for the last ones.
 const COLUMNS: i64 = 64;
 
 /// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
@@ -26,7 +27,7 @@ pub(crate) fn forward(x: &Torch, weight: &Torch, bias: Option<&Torch>) -> Torche
     }
 }
 
-/// g·W `[rows, in]`: the gradient of x.
+/// Computes g·W `[rows, in]`, the gradient of x.
 pub(crate) fn backward_x(gradient: &Torch, weight: &Torch) -> Torched {
     match in_shares(gradient) {
         true => product(gradient, weight, None),
@@ -34,7 +35,7 @@ pub(crate) fn backward_x(gradient: &Torch, weight: &Torch) -> Torched {
     }
 }
 
-/// gᵀ·x `[out, in]`: the gradient of W.
+/// Computes gᵀ·x `[out, in]`, the gradient of W.
 pub(crate) fn backward_weight(gradient: &Torch, x: &Torch) -> Torched {
     let gradient = gradient.f_transpose(0, 1)?;
     match in_shares(x) {
@@ -43,7 +44,7 @@ pub(crate) fn backward_weight(gradient: &Torch, x: &Torch) -> Torched {
     }
 }
 
-/// Σ g over the rows `[out]`: the gradient of b.
+/// Computes Σ g over the rows `[out]`, the gradient of b.
 pub(crate) fn backward_bias(gradient: &Torch) -> Torched {
     gradient.f_sum_dim_intlist(0i64, false, None)
 }
@@ -52,7 +53,7 @@ fn in_shares(x: &Torch) -> bool {
     x.kind() == Kind::Float && x.device() == Device::Cpu
 }
 
-/// a `[rows, inner]` · b `[inner, columns]` + bias `[columns]`.
+/// Computes a `[rows, inner]` · b `[inner, columns]` + bias `[columns]`.
 fn product(a: &Torch, b: &Torch, bias: Option<&Torch>) -> Torched {
     let fill = NARROW - b.size()[1];
     if fill > 0 {
@@ -92,7 +93,8 @@ fn product(a: &Torch, b: &Torch, bias: Option<&Torch>) -> Torched {
     Ok(out)
 }
 
-/// Cuts `length` into at most so many shares of whole steps, as (start, length); the last has what is left over.
+/// Divides `length` into at most `parts` shares of whole steps (start, length); the last one includes the
+/// remainder.
 fn shares(length: i64, parts: i64, step: i64) -> Vec<(i64, i64)> {
     let steps = length / step;
     let parts = parts.clamp(1, steps.max(1));
@@ -112,7 +114,8 @@ fn shares(length: i64, parts: i64, step: i64) -> Vec<(i64, i64)> {
 mod tests {
     use super::*;
 
-    /// Protects: shares cover all, are whole steps but for the last, and are as many as asked where there is enough.
+    /// Protects: shares cover everything, consist of whole steps except for the last, and reach the requested
+    /// number if there is enough.
     #[test]
     fn shares_are_whole_steps_that_cover_all() {
         assert_eq!(shares(24, 2, 8), [(0, 8), (8, 16)]);
@@ -131,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Protects: products have the same bits with any number of threads, and those of one thread.
+    /// Protects: products have the same bits with any number of threads.
     #[test]
     fn products_have_the_same_bits_with_any_number_of_threads() -> Torched<()> {
         tch::manual_seed(3);

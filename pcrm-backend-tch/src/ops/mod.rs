@@ -11,5 +11,5 @@ pub(crate) mod rotary;
 pub(crate) mod slices;
 pub(crate) mod token_stats;
 
-/// What libtorch gives.
+/// The result type of libtorch's functions.
 pub(crate) type Torched<T = tch::Tensor> = Result<T, tch::TchError>;

@@ -1,6 +1,7 @@
 //! Root-mean-square and layer normalisation over the last dimension. Statistics are f32 whatever the type.
 //!
-//! On the CPU in pieces (see `workers.rs`), elsewhere by libtorch's fused kernels with its own history.
+//! Computed in pieces on the CPU (see `workers.rs`), elsewhere by libtorch's fused kernels with libtorch's
+//! autograd.
 
 use tch::{Device, Kind, TchError, Tensor as Torch};
 
@@ -8,7 +9,7 @@ use super::Torched;
 use super::history::{self, Graph};
 use crate::workers;
 
-/// Which normalisation, and its parameters `[width]`.
+/// The kind of normalisation, with its parameters `[width]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Norm<'a> {
     /// x / √(mean(x²) + eps) · w
@@ -17,21 +18,21 @@ pub(crate) enum Norm<'a> {
     Layer(&'a Torch, &'a Torch),
 }
 
-/// What the backward needs of the forward.
+/// The state of the forward that the backward needs.
 pub(crate) enum Saved {
-    /// Of every row.
+    /// The moments of every row.
     Moments(Moments),
     /// libtorch's own history.
     Graph(Graph),
 }
 
-/// Of every row, in f32, `[rows, 1]`: its mean (of a layer norm) and 1/σ.
+/// The moments of every row in f32, `[rows, 1]`: its mean (for a layer norm) and 1/σ.
 pub(crate) struct Moments {
     mean: Option<Torch>,
     inverse: Torch,
 }
 
-/// The normalised rows, in x's type. `None` is saved unless `keeps`.
+/// Normalises the rows, in x's type; saves nothing unless it `keeps`.
 pub(crate) fn forward(norm: Norm<'_>, x: &Torch, eps: f64, keeps: bool) -> Torched<(Torch, Option<Saved>)> {
     if x.device() != Device::Cpu {
         let (value, graph) = fused(norm, x, eps, keeps)?;
@@ -49,7 +50,7 @@ pub(crate) fn forward(norm: Norm<'_>, x: &Torch, eps: f64, keeps: bool) -> Torch
     Ok((value, keeps.then_some(Saved::Moments(moments))))
 }
 
-/// The gradients of x, weight and bias (the last only of a layer norm).
+/// Computes the gradients of x, weight and bias (the last only for a layer norm).
 pub(crate) fn backward(saved: Saved, norm: Norm<'_>, x: &Torch, gradient: &Torch) -> Torched<Vec<Torch>> {
     Ok(match (saved, norm) {
         (Saved::Graph(graph), Norm::Rms(_)) => graph.backward::<2>(gradient)?.into(),
@@ -91,7 +92,7 @@ fn rms(x: &Torch, weight: &Torch, eps: f64) -> Torched<(Torch, Moments)> {
     Ok((value.f_reshape(x.size())?, Moments { mean: None, inverse: joined(&inverses)? }))
 }
 
-/// The gradients of x, weight and bias.
+/// Computes the gradients of x, weight and bias.
 fn in_pieces(x: &Torch, weight: &Torch, gradient: &Torch, moments: &Moments) -> Torched<[Torch; 3]> {
     let kind = x.kind();
     let width = weight.size()[0];
@@ -107,7 +108,7 @@ fn in_pieces(x: &Torch, weight: &Torch, gradient: &Torch, moments: &Moments) -> 
     let sums = workers::each(x.device(), pieces, |(d_x, inputs, moments)| {
         backward_rows(&d_x, inputs.each_ref(), &moments)
     })?;
-    // Pieces have a fixed size, so threads do not change the order of additions.
+    // Pieces have a fixed size, so the order of additions does not depend on threads.
     let sum = |at: usize| -> Torched {
         let parts: Vec<&Torch> = sums.iter().map(|sums| &sums[at]).collect();
         joined(&parts)?.f_sum_dim_intlist(0i64, false, None)?.f_to_kind(kind)
@@ -115,9 +116,10 @@ fn in_pieces(x: &Torch, weight: &Torch, gradient: &Torch, moments: &Moments) -> 
     Ok([d_x.f_reshape(x.size())?, sum(0)?, sum(1)?])
 }
 
-/// Writes d_x and gives the sums over the rows for weight and bias, `[1, width]` each.
+/// Writes d_x and returns the sums over the rows for weight and bias, `[1, width]` each.
 ///
-/// With n the normalised x and s = g·w: d_x = (s − mean(s) − n·mean(s·n)) / σ; a root-mean-square norm lacks mean(s).
+/// With n the normalised x and s = g·w: d_x = (s − mean(s) − n·mean(s·n)) / σ; a root-mean-square norm lacks
+/// mean(s).
 fn backward_rows(d_x: &Torch, [x, weight, gradient]: [&Torch; 3], moments: &Moments) -> Torched<[Torch; 2]> {
     let width = weight.size()[0];
     let (wide, gradient) = (x.f_to_kind(Kind::Float)?, gradient.f_to_kind(Kind::Float)?);
@@ -149,7 +151,7 @@ mod tests {
         (a - b).abs().max().double_value(&[])
     }
 
-    /// Protects: both ways of computing a norm are one function, over what only a GPU takes the fused way for.
+    /// Protects: both implementations of a norm agree; normally only a GPU uses the fused one.
     #[test]
     fn fused_norms_agree_with_those_in_pieces() -> Result<(), Box<dyn std::error::Error>> {
         tch::manual_seed(1);

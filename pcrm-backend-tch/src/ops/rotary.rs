@@ -1,20 +1,20 @@
-//! Rotary positions: pairs of elements turned by an angle, halves apart.
+//! Rotary positions: rotates pairs of elements half a head apart.
 
 use tch::Tensor as Torch;
 
 use super::Torched;
 use crate::workers;
 
-/// Which way.
+/// The direction of the rotation.
 #[derive(Clone, Copy)]
 pub(crate) enum Turn {
     /// By the angle.
     Forward,
-    /// By its negative: the gradient.
+    /// By the negative angle: the gradient.
     Back,
 }
 
-/// x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`: (a, b) → (a·cos − b·sin, b·cos + a·sin).
+/// Rotates x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`: (a, b) → (a·cos − b·sin, b·cos + a·sin).
 pub(crate) fn rotate(x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched {
     let turned = Torch::f_empty(x.size(), (x.kind(), x.device()))?;
     let mut pieces = Vec::new();

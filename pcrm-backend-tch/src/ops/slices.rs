@@ -1,4 +1,4 @@
-//! libtorch's tensors as slices of floats, and back.
+//! Conversions between libtorch's tensors and slices of floats.
 
 #![allow(unsafe_code, reason = "a slice over libtorch's memory")]
 
@@ -12,7 +12,7 @@ use super::Torched;
 use crate::workers;
 use crate::{NAME, failed};
 
-/// The threads that libtorch computes with.
+/// The threads of libtorch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workers;
 
@@ -26,7 +26,7 @@ impl Spread for Workers {
 pub(crate) struct Floats(Torch);
 
 impl Floats {
-    /// Holds the elements; they are copied where the type or the order is another.
+    /// Holds the elements; they are copied if the type or the order differs.
     pub(crate) fn of(tensor: &Torch) -> Result<Self> {
         let dense = || tensor.f_to_kind(Kind::Float)?.f_contiguous();
         let dense = dense().map_err(failed("attention"))?;
@@ -45,14 +45,14 @@ impl Deref for Floats {
         if count == 0 {
             return &[];
         }
-        // SAFETY: `of` made sure that the tensor is contiguous f32 in CPU memory, so `numel` initialised floats begin at
-        // the pointer. The tensor is held as long as the slice, and nothing writes to it meanwhile: operations in place
-        // (assign, write_rows, AdamW) run when no kernel does.
+        // SAFETY: `of` ensures that the tensor is contiguous f32 in CPU memory, so `numel` initialised floats
+        // begin at the pointer. The tensor is held as long as the slice, and nothing writes to it meanwhile:
+        // operations in place (assign, write_rows, AdamW) run when no kernel does.
         unsafe { std::slice::from_raw_parts(self.0.data_ptr().cast::<f32>(), count) }
     }
 }
 
-/// A tensor with these elements.
+/// Creates a tensor with these elements.
 pub(crate) fn tensor(values: &[f32], shape: &[i64]) -> Torched {
     Torch::f_from_slice(values)?.f_reshape(shape)
 }

@@ -1,9 +1,9 @@
-//! Log-probabilities and entropies of the tokens that are asked for, by chunks of rows: `[rows, vocabulary]` never
-//! exists.
+//! Log-probabilities and entropies of the requested tokens, by chunks of rows: `[rows, vocabulary]` is never
+//! materialised.
 //!
-//! The backward computes a chunk's logits again. With p = softmax(z), H the entropy, and g and e the gradients of a
-//! row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)). The questions of a row stand
-//! side by side, `[rows, per_row]`, so that sums over them have a fixed order.
+//! The backward recomputes a chunk's logits. With p = softmax(z), H the entropy, and g and e the gradients of
+//! a row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)). The questions about
+//! a row form the rectangle `[rows, per_row]`, so that sums over them have a fixed order.
 
 use std::ops::Range;
 
@@ -15,18 +15,18 @@ use tch::{Device, Kind, Tensor as Torch};
 use super::slices::{Floats, Workers};
 use super::{Torched, linear};
 
-/// Rows whose logits are in memory at once, where the vocabulary is small.
+/// The number of rows whose logits are in memory at once, for a small vocabulary.
 const CHUNK: usize = 512;
-/// Logits that are in memory at once, 128 MB in f32, where it is large.
+/// The number of logits in memory at once, 128 MB in f32, for a large vocabulary.
 const AT_ONCE: usize = 1 << 25;
 
-/// The answers, and what the backward needs.
+/// The statistics, and the intermediate results that the backward needs.
 pub(crate) struct Answers {
-    /// The log-probabilities `[asked]`, or `[2, asked]` with the entropies behind them.
+    /// The log-probabilities `[asked]`, or `[2, asked]` followed by the entropies.
     pub(crate) joint: Torch,
     /// 1 where no token is more likely than the target, `[asked]`.
     pub(crate) correct: Torch,
-    /// Of every distinct row.
+    /// The statistics of every distinct row.
     pub(crate) rows: RowStats,
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct Answers {
 pub(crate) struct RowStats {
     /// ln Σ eᶻ
     totals: Torch,
-    /// −Σ p ln p, where it was asked for.
+    /// −Σ p ln p, if requested.
     entropies: Option<Torch>,
 }
 
-/// hidden `[rows, width]`, head `[vocabulary, width]`.
+/// Computes the statistics; hidden `[rows, width]`, head `[vocabulary, width]`.
 pub(crate) fn forward(hidden: &Torch, head: &Torch, asked: &Asked) -> Torched<Answers> {
     let device = hidden.device();
     let rows = asked.rows.len() as i64;
@@ -71,7 +71,7 @@ pub(crate) fn forward(hidden: &Torch, head: &Torch, asked: &Asked) -> Torched<An
     Ok(Answers { joint, correct: answers(&correct)?, rows: RowStats { totals, entropies } })
 }
 
-/// The gradients of hidden and head in their types, each if it is wanted; `gradient` is that of [`Answers::joint`].
+/// Computes the wanted gradients of hidden and head in their types; `gradient` is that of [`Answers::joint`].
 pub(crate) fn backward(
     [hidden, head, gradient]: [&Torch; 3],
     asked: &Asked,
@@ -81,7 +81,7 @@ pub(crate) fn backward(
     let device = hidden.device();
     let zeros = |like: &Torch, kind| Torch::f_zeros(like.size(), (kind, device));
     let d_hidden = wanted[0].then(|| zeros(hidden, hidden.kind())).transpose()?;
-    // Chunks add up in f32.
+    // Chunks are summed in f32.
     let mut d_head = wanted[1].then(|| zeros(head, Kind::Float)).transpose()?;
 
     // The gradients of the questions by row, [rows, per_row], with zeros where a row has fewer.
@@ -139,7 +139,7 @@ pub(crate) fn backward(
     Ok([d_hidden, d_head.map(|sum| sum.f_to_kind(head.kind())).transpose()?])
 }
 
-/// Draws a token for every row of hidden `[rows, width]` on the CPU; head `[vocabulary, width]`.
+/// Samples a token for every row of hidden `[rows, width]` on the CPU; head `[vocabulary, width]`.
 pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core::Result<Vec<Drawn>> {
     let err = || crate::failed("sample");
     let rows: Vec<u32> = (0..hidden.size()[0] as u32).collect();
@@ -148,7 +148,7 @@ pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core:
     let asked = Asked::new(&ask);
     let mut drawn = Vec::with_capacity(rows.len());
     for chunk in chunks(head, &asked) {
-        // The totals are made as `forward` makes them, so that log-probabilities have its bits.
+        // The totals are computed as in `forward`, so that log-probabilities have the same bits.
         let stats = || -> Torched<[Torch; 3]> {
             let logits = shape(logits_of(&part_of(hidden, &asked, &chunk)?, head)?, &asked)?;
             let top = logits.f_amax(-1i64, true)?;
@@ -170,14 +170,14 @@ pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core:
     Ok(drawn)
 }
 
-/// Chunks of whole rounds of [`linear::STEP`] rows.
+/// Divides the rows into chunks of whole rounds of [`linear::STEP`] rows.
 fn chunks(head: &Torch, asked: &Asked) -> impl Iterator<Item = Range<usize>> + use<> {
     let step = linear::STEP as usize;
     let rows = AT_ONCE / (head.size()[0].max(1) as usize);
     asked.chunks((rows / step * step).clamp(step, CHUNK))
 }
 
-/// The hidden rows of a chunk, one after the other.
+/// Returns the hidden rows of a chunk, concatenated.
 fn part_of(hidden: &Torch, asked: &Asked, chunk: &Range<usize>) -> Torched {
     match asked.run(chunk) {
         Some(first) => hidden.f_narrow(0, first as i64, chunk.len() as i64),
@@ -189,7 +189,7 @@ fn logits_of(part: &Torch, head: &Torch) -> Torched {
     linear::forward(part, head, None)?.f_to_kind(Kind::Float)
 }
 
-/// Σ eˣ and, for entropies, Σ x·eˣ of every row, `[rows, 1]`.
+/// Computes Σ eˣ and, for entropies, Σ x·eˣ of every row, `[rows, 1]`.
 fn sums(below: &Torch, weighted: bool) -> Torched<(Torch, Option<Torch>)> {
     let mut exponentials = below.f_exp()?;
     let sum = row_sums(&exponentials)?;
@@ -197,8 +197,8 @@ fn sums(below: &Torch, weighted: bool) -> Torched<(Torch, Option<Torch>)> {
     Ok((sum, weighted))
 }
 
-/// Σ over every row, `[rows, 1]`. libtorch divides the sum of a single row among threads, which gives it other bits than
-/// it has among other rows, so it gets company.
+/// Sums every row, `[rows, 1]`. libtorch divides the sum of a single row among threads, which gives other
+/// bits than the row has among others, so a single row is duplicated.
 fn row_sums(of: &Torch) -> Torched {
     let sum = |of: &Torch| of.f_sum_dim_intlist(-1i64, true, None);
     match of.size()[0] {
@@ -207,7 +207,7 @@ fn row_sums(of: &Torch) -> Torched {
     }
 }
 
-/// z = c·tanh(l / c) / T
+/// Computes z = c·tanh(l / c) / T.
 fn shape(mut logits: Torch, asked: &Asked) -> Torched {
     if let Some(cap) = asked.soft_cap {
         logits = logits.f_mul_scalar_(1.0 / cap)?.f_tanh_()?.f_mul_scalar_(cap)?;
@@ -218,14 +218,14 @@ fn shape(mut logits: Torch, asked: &Asked) -> Torched {
     Ok(logits)
 }
 
-/// 1 − (z·T / c)², the slope of the cap.
+/// Computes 1 − (z·T / c)², the slope of the cap.
 fn steepness(z: &Torch, asked: &Asked) -> Torched<Option<Torch>> {
     let Some(cap) = asked.soft_cap else { return Ok(None) };
     let share = z.f_mul_scalar(asked.temperature / cap)?;
     Ok(Some(share.f_mul(&share)?.f_neg_()?.f_add_scalar_(1.0)?))
 }
 
-/// The targets of a chunk, `[rows, per_row]`.
+/// Returns the targets of a chunk, `[rows, per_row]`.
 fn targets(asked: &Asked, chunk: &Range<usize>, device: Device) -> Torched {
     index(&asked.targets[asked.places_of(chunk)], device)?.f_reshape([-1, asked.per_row as i64])
 }

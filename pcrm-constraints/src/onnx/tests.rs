@@ -171,8 +171,8 @@ fn graphs_that_do_not_serve_are_refused() {
     }
     assert_eq!(
         refusal(with_graph("inputs.onnx").path()),
-        "model.onnx: the graph's inputs are input_ids, pixels; expected input_ids and optionally attention_mask and \
-         token_type_ids"
+        "model.onnx: the graph's inputs are input_ids, pixels; expected input_ids and optionally \
+         attention_mask and token_type_ids"
     );
     assert_eq!(
         refusal(with_graph("outputs.onnx").path()),

@@ -1,7 +1,8 @@
 //! Softmax attention over a sequence tree, a few batched products at a time.
 //!
-//! Heads come first, `[kv_heads, rows, ..]`, and the heads of one kv head stand below each other as rows, so that keys
-//! and values are never repeated. Of the scores only ln Σ eˣ of each row is kept; the backward computes them anew.
+//! Heads come first, `[kv_heads, rows, ..]`, and the query heads of one kv head are stacked as rows, so that
+//! keys and values are never repeated. Of the scores only ln Σ eˣ of each row is kept; the backward
+//! recomputes them.
 
 pub(crate) mod plan;
 
@@ -11,10 +12,11 @@ use pcrm_core::Mask;
 use self::plan::{Group, NEVER, Plan, Sizes};
 use super::float::{affine, single};
 
-/// The additive mask of what is not seen. Finite, so that a row of masked scores never gives NaN.
+/// The additive mask of unseen keys. Finite, so that a fully masked row does not give NaN.
 const MASKED: f64 = -1e30;
 
-/// q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`, and of every group ln Σ eˣ.
+/// Computes q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`, and ln Σ eˣ
+/// per group.
 pub(crate) fn forward(plan: &Plan, [q, k, v]: [&ct::Tensor; 3]) -> ct::Result<(ct::Tensor, Vec<ct::Tensor>)> {
     let [q, k, v] = [plan.by_head(&affine(q, plan.scale, 0.0)?)?, plan.by_head(k)?, plan.by_head(v)?];
     let (mut outputs, mut totals) = (Vec::new(), Vec::new());
@@ -31,7 +33,8 @@ pub(crate) fn forward(plan: &Plan, [q, k, v]: [&ct::Tensor; 3]) -> ct::Result<(c
     Ok((plan.to_queries(&outputs)?, totals))
 }
 
-/// The gradients of q, k and v: with P the probabilities, dV = Pᵀ·dO, dS = P ∘ (dO·Vᵀ − Σ dO∘O), dQ = dS·K, dK = dSᵀ·Q.
+/// Computes the gradients of q, k and v: with P the probabilities, dV = Pᵀ·dO, dS = P ∘ (dO·Vᵀ − Σ dO∘O), dQ
+/// = dS·K, dK = dSᵀ·Q.
 pub(crate) fn backward(
     plan: &Plan,
     [q, k, v]: [&ct::Tensor; 3],
@@ -59,26 +62,28 @@ pub(crate) fn backward(
 }
 
 impl Plan {
-    /// `[rows, heads, width]` → `[kv_heads, rows, heads / kv_heads · width]`.
+    /// Reshapes `[rows, heads, width]` → `[kv_heads, rows, heads / kv_heads · width]`.
     fn by_head(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         let rows = x.dims()[0];
         x.reshape((rows, self.sizes.kv_heads, ()))?.transpose(0, 1)?.contiguous()
     }
 
-    /// The queries of a group, `[kv_heads · blocks, queries · heads / kv_heads, width]`; zeros where it is filled up.
+    /// Gathers the queries of a group, `[kv_heads · blocks, queries · heads / kv_heads, width]`; padding is
+    /// zero.
     fn queries_of(&self, group: &Group, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         let Self { sizes, .. } = self;
         let shape = (sizes.kv_heads * group.blocks, group.queries * sizes.group, ());
         x.index_select(&group.query_rows, 1)?.reshape(shape)
     }
 
-    /// The keys or values of a group, `[kv_heads · blocks, keys, dim]`; zeros where it is filled up.
+    /// Gathers the keys or values of a group, `[kv_heads · blocks, keys, dim]`; padding is zero.
     fn keys_of(&self, group: &Group, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         let shape = (self.sizes.kv_heads * group.blocks, group.keys, self.sizes.dim);
         x.index_select(&group.key_rows, 1)?.reshape(shape)
     }
 
-    /// The masked scores in f32, `[kv_heads · blocks, queries · heads / kv_heads, keys]`; q is scaled already.
+    /// Computes the masked scores in f32, `[kv_heads · blocks, queries · heads / kv_heads, keys]`, of scaled
+    /// queries.
     fn scores(&self, group: &Group, queries: &ct::Tensor, keys: &ct::Tensor) -> ct::Result<ct::Tensor> {
         let scores = single(&queries.matmul(&keys.transpose(1, 2)?)?)?;
         let Self { sizes, .. } = self;
@@ -98,24 +103,24 @@ impl Plan {
         scores.reshape(apart)?.broadcast_add(&mask)?.reshape(together)
     }
 
-    /// A group's queries again as `[kv_heads, blocks · queries, heads / kv_heads · dim]`.
+    /// Reshapes a group's queries to `[kv_heads, blocks · queries, heads / kv_heads · dim]`.
     fn flat(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         x.reshape((self.sizes.kv_heads, (), self.sizes.group * self.sizes.dim))
     }
 
-    /// A group's keys again as `[kv_heads, blocks · keys, dim]`.
+    /// Reshapes a group's keys to `[kv_heads, blocks · keys, dim]`.
     fn flat_keys(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         x.reshape((self.sizes.kv_heads, (), self.sizes.dim))
     }
 
-    /// The groups' queries in the order of the batch, `[queries, heads, dim]`.
+    /// Reorders the groups' queries into the order of the batch, `[queries, heads, dim]`.
     fn to_queries(&self, parts: &[ct::Tensor]) -> ct::Result<ct::Tensor> {
         let ordered = ct::Tensor::cat(parts, 1)?.index_select(&self.places, 1)?;
         let Sizes { kv_heads, group, dim } = self.sizes;
         ordered.transpose(0, 1)?.contiguous()?.reshape(((), kv_heads * group, dim))
     }
 
-    /// The groups' keys added up to the rows of the batch in f32, `[rows, kv_heads, dim]`.
+    /// Sums the groups' keys into the rows of the batch in f32, `[rows, kv_heads, dim]`.
     fn to_rows(&self, parts: &[ct::Tensor]) -> ct::Result<ct::Tensor> {
         let sums = self.key_sums.add_up(&single(&ct::Tensor::cat(parts, 1)?)?)?;
         sums.transpose(0, 1)?.contiguous()

@@ -1,8 +1,8 @@
-//! How the attention of a batch is cut into a few products of equal size, and the indices of it on the device.
+//! The division of a batch's attention into a few batched products, with its indices on the device.
 //!
-//! Queries of a segment come in blocks, each with the keys of its chain that its queries see. Blocks of like
-//! size make one group, filled up to the largest; a group is one batched product, so the number of launches follows
-//! from how many sizes there are and not from the number of segments.
+//! Queries of a segment form blocks, each with the keys of its chain that its queries see. Blocks of similar
+//! size form a group, padded to the largest; a group is one batched product, so the number of launches
+//! depends on the number of distinct sizes, not on the number of segments.
 
 use std::sync::Arc;
 
@@ -11,43 +11,44 @@ use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 
 use crate::device_ops::row_sums::{NOTHING, RowSums, index};
 
-/// The position of a key that no query sees: beyond every other, and exact in f32.
+/// The position of a key that no query sees: larger than any other, and exact in f32.
 pub(crate) const NEVER: f32 = 1e9;
 
-/// Heads of the operands.
+/// The head counts and the head size of the operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// Heads of k and v.
+    /// The number of heads of k and v.
     pub(crate) kv_heads: usize,
-    /// Heads of q for each of them.
+    /// The number of heads of q per head of k and v.
     pub(crate) group: usize,
-    /// Elements of a head.
+    /// The number of elements of a head.
     pub(crate) dim: usize,
 }
 
-/// Where to cut.
+/// The limits of blocks and groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// The most queries of a block: keys beyond a block's last query cost nothing.
     pub(crate) block: usize,
-    /// The most scores of a group, over all heads: they are what memory goes to.
+    /// The most scores of a group, over all heads; they dominate memory.
     pub(crate) scores: usize,
-    /// Scores that may be computed in vain to save a group's launches.
+    /// The scores that may be wasted to save a group's launches.
     pub(crate) spare: usize,
 }
 
 impl Limits {
-    /// 256 MB of f32 scores at once; a group's launches take about as long as four million scores.
+    /// The limits for GPUs: 256 MB of f32 scores at once; a group's launches cost about as much as four
+    /// million scores.
     pub(crate) const GPU: Self = Self { block: 256, scores: 1 << 26, spare: 1 << 22 };
 }
 
-/// Blocks that are computed together.
+/// A group of blocks that are computed together.
 pub(crate) struct Group {
-    /// How many blocks.
+    /// The number of blocks.
     pub(crate) blocks: usize,
-    /// Queries of each.
+    /// The number of queries of each block.
     pub(crate) queries: usize,
-    /// Keys of each.
+    /// The number of keys of each block.
     pub(crate) keys: usize,
     /// The rows of q, `[blocks · queries]`.
     pub(crate) query_rows: ct::Tensor,
@@ -59,19 +60,19 @@ pub(crate) struct Group {
     pub(crate) key_positions: ct::Tensor,
 }
 
-/// The groups of a batch, and the way back to its rows.
+/// The groups of a batch, and the mapping back to its rows.
 pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
     pub(crate) scale: f64,
     pub(crate) mask: Mask,
     pub(crate) groups: Vec<Group>,
-    /// Of every query, its place among the groups' queries.
+    /// The position of every query among the groups' queries.
     pub(crate) places: ct::Tensor,
-    /// Adds the groups' keys up to rows.
+    /// The sums of the groups' keys into rows.
     pub(crate) key_sums: RowSums,
 }
 
-/// Queries of one segment, one after the other.
+/// Consecutive queries of one segment.
 struct Block {
     first: usize,
     positions: Vec<usize>,
@@ -92,7 +93,7 @@ impl Plan {
         tree.plan(key, || Self::new(tree, how, sizes, Limits::GPU, device))
     }
 
-    /// Cuts a batch up; the operands of attention must have been checked.
+    /// Divides a batch; the operands of attention must have been checked.
     pub(crate) fn new(
         tree: &SequenceTree,
         how: &Attention<'_>,
@@ -152,7 +153,7 @@ fn cut(tree: &SequenceTree, how: &Attention<'_>, most: usize) -> Vec<Block> {
     blocks
 }
 
-/// How many of the first blocks to compute together.
+/// Returns the number of leading blocks to compute together.
 fn alike(blocks: &[Block], heads: usize, limits: Limits) -> usize {
     let (mut queries, mut keys, mut needed) = (0, 0, 0);
     for (at, block) in blocks.iter().enumerate() {
@@ -168,7 +169,7 @@ fn alike(blocks: &[Block], heads: usize, limits: Limits) -> usize {
 }
 
 impl Group {
-    /// The indices of blocks, and the row of every key appended to `key_targets`.
+    /// Uploads the indices of blocks, and appends the row of every key to `key_targets`.
     fn new(blocks: &[Block], key_targets: &mut Vec<u32>, device: &ct::Device) -> ct::Result<Self> {
         let queries = blocks.iter().map(|block| block.positions.len()).max().unwrap_or(0);
         let keys = blocks.iter().map(|block| block.keys.len()).max().unwrap_or(0);

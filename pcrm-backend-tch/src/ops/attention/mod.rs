@@ -17,7 +17,7 @@ use crate::failed;
 
 const OP: &str = "attention";
 
-/// A plan and what its forward kept.
+/// A plan and the results of its forward.
 pub(crate) struct Tiles {
     plan: Arc<Plan>,
     /// `[queries, heads, dim]`
@@ -26,15 +26,16 @@ pub(crate) struct Tiles {
     totals: Vec<f32>,
 }
 
-/// What the backward needs of the forward.
+/// The state of the forward that the backward needs.
 pub(crate) enum Saved {
-    /// Of tiles.
+    /// The state of the tiled kernels.
     Tiles(Tiles),
     /// libtorch's own history.
     Segments(Graph),
 }
 
-/// q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`. `None` is saved unless `keeps`.
+/// Computes q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`; saves
+/// nothing unless it `keeps`.
 pub(crate) fn forward(
     qkv: [&Torch; 3],
     tree: &PlannedTree,
@@ -53,7 +54,7 @@ pub(crate) fn forward(
     Ok((value.map_err(failed(OP))?, keeps.then_some(Saved::Tiles(Tiles { plan, attended, totals }))))
 }
 
-/// The gradients of q, k and v.
+/// Computes the gradients of q, k and v.
 pub(crate) fn backward(saved: Saved, qkv: [&Torch; 3], gradient: &Torch) -> Result<[Torch; 3]> {
     const OP: &str = "attention backward";
     let Tiles { plan, attended, totals } = match saved {

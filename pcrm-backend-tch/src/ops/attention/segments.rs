@@ -1,8 +1,8 @@
-//! Attention segment by segment with `scaled_dot_product_attention`, which takes the fastest kernel there is for a
+//! Attention segment by segment with `scaled_dot_product_attention`, which picks the fastest kernel for a
 //! device and type; the backward is libtorch's own.
 //!
-//! A whole sequence needs no mask (flash attention), nor does one whose rows see all. An answer attends to its prompt and itself under a mask of
-//! `[answer, prompt + answer]`, never of all rows.
+//! A whole sequence needs no mask (flash attention), nor does one whose rows see everything. An answer
+//! attends to its prompt and itself under a mask of `[answer, prompt + answer]`, never of all rows.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use tch::{Kind, TchError, Tensor as Torch};
 use super::super::Torched;
 use super::super::history::{self, Graph};
 
-/// The attended values, and their history if it `keeps`.
+/// Computes attention, with its history if it `keeps`.
 pub(super) fn forward(
     qkv: [&Torch; 3],
     tree: &SequenceTree,
@@ -40,7 +40,7 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
             Mask::Causal { window: None } if whole => (true, None),
             Mask::Causal { window } => (false, Some(mask(&positions, keys.size()[2], window, q)?)),
         };
-        // Kernels that take a mask want as many heads of keys as of queries.
+        // Kernels that take a mask need as many heads of keys as of queries.
         let repeated = times > 1 && mask.is_some();
         if repeated {
             keys = keys.f_repeat_interleave_self_int(times, 1, None)?;
@@ -76,7 +76,7 @@ fn along(x: &Torch, chain: &[Range<usize>]) -> Torched {
     }
 }
 
-/// −∞ where a key is not seen, `[1, 1, n, keys]`.
+/// Returns the mask `[1, 1, n, keys]`, −∞ for unseen keys.
 fn mask(positions: &[i64], keys: i64, window: Option<usize>, like: &Torch) -> Torched {
     let device = like.device();
     let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
@@ -106,7 +106,7 @@ mod tests {
         (a - b).abs().max().double_value(&[])
     }
 
-    /// Protects: both ways of computing attention are one function, over what only a GPU takes the second way for.
+    /// Protects: both implementations of attention agree; normally only a GPU uses the second one.
     #[test]
     fn segments_agree_with_tiles_in_value_and_gradient() -> Result<(), Box<dyn std::error::Error>> {
         tch::manual_seed(1);
