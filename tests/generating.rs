@@ -46,7 +46,7 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
         );
         ensure!(line["completion"].is_string() && line["prompt"].is_string(), "{line}");
     }
-    world.refuses(&format!("generate {SAMPLE} --output a.jsonl"), &["a.jsonl", "is there already"])?;
+    world.refuses(&format!("generate {SAMPLE} --output a.jsonl"), &["a.jsonl", "already exists"])?;
     // As if a process had been killed within a line.
     let options = "--samples 2 --log-probs";
     std::fs::remove_file(world.path("a.jsonl"))?;

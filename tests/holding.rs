@@ -42,7 +42,7 @@ fn a_second_run_is_refused_while_the_first_is_there() -> Result<()> {
     let world = World::new()?;
     let first = format!("{TRAIN} --epochs 5000 --save-every 1000000 --seed 1 --output run");
     let mut child = started(&world, &first, "run/metrics.jsonl")?;
-    let process = format!("process {}, which began", child.id());
+    let process = format!("process {}, started", child.id());
     world.refuses(&format!("{TRAIN} --max-steps 3 --seed 2 --output run"), &[&process, "writing to this"])?;
     world.refuses(&format!("{TRAIN} --max-steps 3 --seed 2 --output run --resume"), &[&process])?;
     child.kill()?;

@@ -1,4 +1,4 @@
-//! The edit constraint: answers that few edits apart get a tight bound.
+//! The edit constraint: answers few edits apart get a tight bound.
 
 use pcrm_core::Result;
 use pcrm_core::constraint::{Constraint, PairView, Priors};

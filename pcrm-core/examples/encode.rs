@@ -1,9 +1,11 @@
-//! Token ids of texts and conversations under the tokenizers of folders, for comparisons with other tools.
+//! Prints token ids of texts and conversations under the tokenizers of folders, for comparisons with other
+//! tools.
 //!
-//! Reads a request a line, `{"dir": "..", "texts": [".."], "conversations": [[{"role": "user", ..}]]}`, and
-//! writes an answer a line: `{"class": "..", "texts": [[..]], "bare": [[..]], "conversations": [[..]]}`.
-//! `texts` has ids with special tokens, `bare` without. What fails is `{"error": ".."}` in place of the ids,
-//! or of the whole answer. `scripts/differential-tokenizers` compares the answers with those of transformers.
+//! Reads one request per line, `{"dir": "..", "texts": [".."], "conversations": [[{"role": "user", ..}]]}`,
+//! and writes one answer per line: `{"class": "..", "texts": [[..]], "bare": [[..]], "conversations":
+//! [[..]]}`. `texts` has ids with special tokens, `bare` without. Failures are `{"error": ".."}` in place of
+//! the ids, or of the whole answer. `scripts/differential-tokenizers` compares the answers with those of
+//! transformers.
 
 use std::io::{BufRead, Write};
 use std::path::Path;

@@ -7,12 +7,12 @@ use crate::host::HostTensor;
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
-/// Where a backend computes, and with how many threads.
+/// The device and the number of threads of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The device.
     pub device: Device,
-    /// Threads on the host; `None`: as many as the library thinks fit.
+    /// Threads on the host; `None`: the library's default.
     pub threads: Option<usize>,
 }
 
@@ -22,48 +22,49 @@ impl From<Device> for Place {
     }
 }
 
-/// A backend that may be opened: for what needs one later, or only perhaps.
+/// A backend that can be opened later, or not at all.
 #[derive(Debug, Clone, Copy)]
 pub struct Engine {
-    /// How it is opened.
+    /// The function that opens it.
     pub open: fn(Place) -> Result<Box<dyn Backend>>,
-    /// Where it computes.
+    /// The place to compute.
     pub place: Place,
     /// The element type to compute in.
     pub dtype: DType,
 }
 
 impl Engine {
-    /// Opens it.
+    /// Opens the backend.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails with the backend's error.
     pub fn open(&self) -> Result<Box<dyn Backend>> {
         (self.open)(self.place)
     }
 }
 
-/// A tensor library, opened on a device. Tensors are made here and then carry their backend with them.
+/// A tensor library, opened on a device. It creates tensors, which then carry their backend with them.
 pub trait Backend: Send {
-    /// The name it is registered under.
+    /// Returns the name under which the backend is registered.
     fn name(&self) -> &'static str;
 
-    /// The device it was opened on.
+    /// Returns the device on which the backend was opened.
     fn device(&self) -> Device;
 
-    /// The element types it computes in on this device, the best first.
+    /// Returns the element types it can compute in on this device, the best first.
     fn dtypes(&self) -> &'static [DType];
 
-    /// A tensor with these elements in this type, without history.
+    /// Uploads these elements as this type, without history.
     ///
     /// # Errors
-    /// A type the device does not serve, no memory.
+    /// Fails if the device does not support the type or has no memory left.
     fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor>;
 
-    /// Computes d loss / d parameter for every trained parameter; the loss has one element. Consumes the history.
+    /// Computes d loss / d parameter for every trained parameter; the loss has one element. Consumes the
+    /// history.
     ///
     /// # Errors
-    /// As [`Backend::backward_from`].
+    /// Fails as [`Backend::backward_from`] does.
     fn backward(&self, loss: &Tensor, params: &Params) -> Result<Gradients> {
         if loss.size() != 1 {
             return Err(Error::shape("backward", "the loss must have one element", &[&loss.shape()]));
@@ -72,12 +73,12 @@ pub trait Backend: Send {
         self.backward_from(&[(loss, &one)], params)
     }
 
-    /// Computes d Σ outputs·gradients / d parameter for every trained parameter. Each output comes with its gradient, of
-    /// one shape: d loss / d output, where the loss was computed on the host. Consumes the history.
+    /// Computes d Σ outputs·gradients / d parameter for every trained parameter, for losses computed on the
+    /// host: each output comes with d loss / d output, of the same shape. Consumes the history.
     ///
     /// # Errors
-    /// A trained parameter that no gradient reaches ([`Error::MissingGradient`]): the graph is cut. Shapes that differ; a
-    /// history that an earlier backward pass consumed.
+    /// Fails if no gradient reaches a trained parameter ([`Error::MissingGradient`]), which means that the
+    /// graph is cut, if shapes differ, and if an earlier backward pass consumed the history.
     fn backward_from(&self, outputs: &[(&Tensor, &Tensor)], params: &Params) -> Result<Gradients> {
         let leaves: Vec<&Tensor> = params.iter_trained().map(|(_, param)| param).collect();
         let mut gradients = Gradients::default();
@@ -94,10 +95,10 @@ pub trait Backend: Send {
         }
     }
 
-    /// Waits until everything asked for is computed.
+    /// Waits until all requested computations are done.
     ///
     /// # Errors
-    /// What failed meanwhile.
+    /// Fails with the error of a pending computation.
     fn synchronize(&self) -> Result<()> {
         Ok(())
     }

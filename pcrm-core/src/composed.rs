@@ -1,4 +1,5 @@
-//! The reference of every fused operation, written with the primitives alone: slow, plain, and the specification.
+//! The reference implementation of every fused operation, in terms of the primitives: slow, plain, and the
+//! specification.
 
 mod cache;
 mod sampling;
@@ -12,7 +13,7 @@ use crate::kernels::{AdamWStep, Ask, Attention, CacheShape, LayerCache, Mask, Sl
 use crate::tensor::{Compare, Reduce, Tensor, Unary};
 use crate::tree::SequenceTree;
 
-/// The additive mask of what is not seen. Finite, so that a row of masked scores never gives NaN.
+/// The additive mask of unseen keys. Finite, so that a fully masked row does not give NaN.
 const MASKED: f32 = -1e30;
 
 /// See [`crate::kernels::Kernels::linear`].
@@ -55,10 +56,10 @@ pub fn cache(like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
     Ok(Box::new(TensorCache::new(like, shape, |qkv, tree, how| attention(qkv, tree, how))?))
 }
 
-/// Checks the operands of attention and gives the number of heads and of kv heads.
+/// Checks the operands of attention and returns the numbers of heads and of kv heads.
 ///
 /// # Errors
-/// Shapes that do not belong together or to the tree, queries that do not ascend within it.
+/// Fails if shapes do not match each other or the tree, and if queries are not ascending rows of the tree.
 pub fn attention_heads(
     qkv: [&Tensor; 3],
     tree: &SequenceTree,

@@ -1,8 +1,8 @@
-//! Prior constraints: an upper bound Δ* for the margin of every pair, known before training.
+//! Prior constraints: an upper bound Δ* on the margin of every pair, known before training.
 //!
-//! PCRM (arXiv 2404.00978, §4.1) trains with L = −log σ(Δ) − log σ(Δ* − Δ), Δ = r_w − r_l, whose minimum over Δ
-//! is at Δ*/2. A [`Constraint`] says what Δ* is; it is computed once per data set and carries no gradient.
-//! `f32::INFINITY` means "no bound" and leaves −log σ(Δ) alone.
+//! PCRM (arXiv 2404.00978, §4.1) trains with L = −log σ(Δ) − log σ(Δ* − Δ), Δ = r_w − r_l, whose minimum over
+//! Δ is at Δ*/2. A [`Constraint`] computes Δ* once per data set, without gradient. `f32::INFINITY` means "no
+//! bound" and reduces the loss to −log σ(Δ).
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 use crate::registry::ConstraintPlugin;
 use crate::tagged;
 
-/// What a constraint may look at of one preference pair.
+/// The view of a preference pair that constraints get.
 #[derive(Debug, Clone, Copy)]
 pub struct PairView<'a> {
     /// A hash of the pair's content: the same in any order, in any file and at any batch size.
     pub identity: u64,
-    /// The identity of the prompt: the same whichever schema the data write it in.
+    /// The identity of the prompt: the same in every data schema.
     pub prompt_id: PromptId,
     /// The prompt's text, templates applied.
     pub prompt: &'a str,
@@ -31,58 +31,59 @@ pub struct PairView<'a> {
     pub chosen: &'a str,
     /// The dispreferred answer's text.
     pub rejected: &'a str,
-    /// Tokens of the preferred answer from the first one where the two differ.
+    /// The preferred answer's tokens, from the first one that differs.
     pub chosen_ids: &'a [u32],
-    /// Tokens of the dispreferred answer from the first one where the two differ.
+    /// The dispreferred answer's tokens, from the first one that differs.
     pub rejected_ids: &'a [u32],
-    /// How much better the preferred answer is, where the data says so.
+    /// The margin by which the preferred answer is better, if the data state it.
     pub margin: Option<f32>,
 }
 
-/// Hears how far a long computation has come.
+/// An observer of the progress of a long computation.
 pub trait Progress: Debug + Send + Sync {
-    /// `done` of `total` are through; `what` names them: `texts encoded`. The last call has `done == total`.
+    /// Reports that `done` of `total` items are complete; `what` names them: `texts encoded`. The last call
+    /// has `done == total`.
     fn at(&self, what: &str, done: u64, total: u64);
 }
 
-/// Finds models by the names that people give them.
+/// A resolver of model names.
 pub trait Folders: Debug + Send + Sync {
-    /// The folder of the model of this name, which is no folder here.
+    /// Fetches a model that is not a local folder and returns its folder.
     ///
     /// # Errors
-    /// A model that cannot be had; the message tells where it was looked for.
+    /// Fails if the model is not available; the message lists the places searched.
     fn fetch(&self, named: &Path) -> Result<PathBuf>;
 }
 
-/// What surrounds the computation of bounds: the run's seed, what computes, where costly priors may be kept, who
-/// watches.
+/// The context of a computation of bounds: seed, backend, cache folder, model and progress observer.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Priors {
-    /// The run's seed, for constraints that draw.
+    /// The run's seed, for constraints that draw random numbers.
     pub seed: u64,
-    /// A folder for what is costly to compute twice (embeddings); `None`: keep nothing.
+    /// The cache folder for expensive results (embeddings); `None`: no cache.
     pub cache: Option<PathBuf>,
-    /// What encoders with weights compute on; `None`: they cannot.
+    /// The backend for encoders with weights; `None`: such encoders fail.
     pub engine: Option<Engine>,
-    /// The folder of the model that is to be trained, as it is before; `None`: there is none.
+    /// The folder of the model to be trained, in its initial state; `None`: there is none.
     pub model: Option<PathBuf>,
-    /// Where models are looked for that are not on the disk; `None`: nowhere.
+    /// The resolver of models that are not on disk; `None`: there is none.
     pub folders: Option<Arc<dyn Folders>>,
-    /// Who is told how far a computation of minutes has come; `None`: nobody.
+    /// The observer of computations that take minutes; `None`: there is none.
     pub progress: Option<Arc<dyn Progress>>,
 }
 
 impl Priors {
-    /// Priors of a run with this seed and nothing else.
+    /// Returns a context with this seed and nothing else.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
 
-    /// The absolute path of a model's folder: `named` itself where it exists, else what [`Priors::folders`] finds.
+    /// Returns the absolute path of a model's folder: `named` itself if it exists, else the result of
+    /// [`Priors::folders`].
     ///
     /// # Errors
-    /// Those of [`Folders::fetch`]. Without anyone to ask, who reads the folder says that it is not there.
+    /// Fails as [`Folders::fetch`] does. Without a resolver, a missing folder is reported by its reader.
     pub fn folder(&self, named: &Path) -> Result<PathBuf> {
         match &self.folders {
             Some(folders) if !named.exists() => folders.fetch(named),
@@ -91,88 +92,89 @@ impl Priors {
     }
 }
 
-/// Which way Δ* goes as a feature grows.
+/// The direction of Δ* as a feature grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// Either way.
+    /// Unrestricted.
     Free,
-    /// It never falls.
+    /// Never decreasing.
     Increasing,
-    /// It never rises.
+    /// Never increasing.
     Decreasing,
 }
 
-/// What one feature does to Δ*, for constraints that were fitted to several; what is shown to people.
+/// The effect of one feature on Δ*, for constraints fitted to several features; for display.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Effect {
     /// The feature's name.
     pub feature: String,
-    /// Which way Δ* was allowed to go as it grows.
+    /// The direction that Δ* was allowed to take as the feature grows.
     pub direction: Direction,
-    /// Its mean over the pairs that were fitted to, in its own units.
+    /// The feature's mean over the fitted pairs, in its own units.
     pub mean: f64,
-    /// Its standard deviation there.
+    /// Its standard deviation over the fitted pairs.
     pub std: f64,
-    /// Its weight, where it has one.
+    /// Its weight, if the model has weights.
     pub weight: Option<Weight>,
-    /// Its value and Δ* there, from its 1st to its 99th percentile, the other features at their means.
+    /// Its values from the 1st to the 99th percentile with Δ* at each, the other features at their means.
     pub points: Vec<(f64, f64)>,
 }
 
-/// The weight of a feature: by how much a standard deviation of it moves what Δ* is made of.
+/// The weight of a feature: the change of the model's output per standard deviation of the feature.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Weight {
-    /// Over the models of all folds.
+    /// The mean over the models of all folds.
     pub mean: f64,
-    /// The least of them.
+    /// The smallest over the models.
     pub low: f64,
-    /// The largest of them.
+    /// The largest over the models.
     pub high: f64,
 }
 
-/// A prior constraint. One method is required besides the name.
+/// A prior constraint. Only its kind and its bounds are required.
 ///
 /// Implementations are plain serde structs with `deny_unknown_fields`, registered as a [`ConstraintPlugin`]
 /// under the same name as [`Constraint::kind`].
 pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
-    /// The tag that selects this constraint: `length_ratio`, `fixed`.
+    /// Returns the tag that selects this constraint: `length_ratio`, `fixed`.
     fn kind(&self) -> &'static str;
 
-    /// Writes into the configuration what it takes from `priors` and what else may not be found later or elsewhere: see
-    /// [`Encoder::settle`](crate::encoder::Encoder::settle). A constraint made of others or of an encoder settles those.
+    /// Copies from `priors` into the configuration everything that may be unavailable later or elsewhere: see
+    /// [`Encoder::settle`](crate::encoder::Encoder::settle). A constraint made of others or of an encoder
+    /// settles those.
     ///
     /// # Errors
-    /// What of `priors` is missing.
+    /// Fails if `priors` lacks a needed item.
     fn settle(&mut self, _priors: &Priors) -> Result<()> {
         Ok(())
     }
 
-    /// Δ* of every pair, in order; positive, or `f32::INFINITY` for no bound.
+    /// Computes Δ* of every pair, in order; positive, or `f32::INFINITY` for no bound.
     ///
     /// # Errors
-    /// A prior that cannot be computed for some pair, naming the pair's position.
+    /// Fails with the pair's position if a prior cannot be computed.
     fn bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>>;
 
-    /// The prior s behind every bound, where the constraint has one: a similarity in [0, 1].
+    /// Computes the prior s behind every bound, if the constraint has one: a similarity in [0, 1].
     ///
     /// # Errors
-    /// As [`Constraint::bounds`].
+    /// Fails as [`Constraint::bounds`] does.
     fn similarities(&self, _pairs: &[PairView<'_>], _priors: &Priors) -> Result<Option<Vec<f32>>> {
         Ok(None)
     }
 
-    /// Whether this is a form whose numbers are still to be fitted, which gives no bounds before.
+    /// Returns whether this is an unfitted form, which has no bounds yet.
     fn is_unfitted(&self) -> bool {
         false
     }
 
-    /// This form with its numbers fitted to pairs: `wins[i]`, in \[0, 1\], is how often judges that were not trained on
-    /// pair i prefer its preferred answer. What is fitted bounds no pair by numbers that the pair itself took part in:
-    /// folds are those of [`crate::folds::fold`].
+    /// Returns this form with its parameters fitted to pairs: `wins[i]`, in \[0, 1\], is the share of judges
+    /// not trained on pair i that prefer its preferred answer. The fitted constraint bounds no pair by a fit
+    /// that the pair took part in; folds are those of [`crate::folds::fold`].
     ///
     /// # Errors
-    /// A constraint that has nothing to fit, and wins that it cannot be fitted to.
+    /// Fails if the constraint has nothing to fit, or cannot be fitted to these wins.
     fn fitted(
         &self,
         _pairs: &[PairView<'_>],
@@ -182,14 +184,15 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
         Err(Error::Plugin {
             what: "constraint",
             name: self.kind().to_owned(),
-            message: "has nothing that could be fitted".to_owned(),
+            message: "has nothing to fit".to_owned(),
         })
     }
 
-    /// As [`Constraint::fitted`], with the evidence in the pairs as JSON, where there is more to it than the numbers.
+    /// Fits as [`Constraint::fitted`] does, and also returns the evidence as JSON, if there is more than the
+    /// parameters.
     ///
     /// # Errors
-    /// As [`Constraint::fitted`].
+    /// Fails as [`Constraint::fitted`] does.
     fn fitted_with_evidence(
         &self,
         pairs: &[PairView<'_>],
@@ -199,40 +202,40 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
         Ok((self.fitted(pairs, wins, priors)?, None))
     }
 
-    /// The number of folds whose judges give the wins that an unfitted form is fitted to.
+    /// Returns the number of cross-fitting folds that an unfitted form needs.
     fn folds(&self) -> usize {
         5
     }
 
-    /// Δ* in words, with what s is and the parameters by name; what is shown to people.
+    /// Returns the formula of Δ*, with the meaning of s and the parameters by name; for display.
     fn formula(&self) -> Option<&'static str> {
         None
     }
 
-    /// What parameters mean, by their names in the tagged form; what is shown to people.
+    /// Returns the meanings of the parameters, by their names in the tagged form; for display.
     fn parameters(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
 
-    /// The constraints that this one is made of, in order; what is shown to people.
+    /// Returns the constraints that this one consists of, in order; for display.
     fn parts(&self) -> Vec<&dyn Constraint> {
         Vec::new()
     }
 
-    /// How many times as loose as [`Constraint::bounds`] the bounds are once a share `progress` in \[0, 1\] of a run's
-    /// steps is made, for constraints that change over training: positive, finite, a function of `progress` alone, and
-    /// 1 at its end. `None`: they do not change.
+    /// Returns the factor on [`Constraint::bounds`] after a share `progress` in \[0, 1\] of a run's steps,
+    /// for constraints that change during training: positive, finite, a function of `progress` alone, and 1
+    /// at the end. `None`: the bounds are constant.
     fn factor(&self, _progress: f64) -> Option<f64> {
         None
     }
 
-    /// Δ* where the prior is `s`, for constraints whose bound is a function of one similarity in [0, 1] and
-    /// nothing else; what is plotted.
+    /// Returns Δ* at the prior `s`, for constraints whose bound is a function of one similarity in [0, 1]
+    /// alone; for plots.
     fn bound_at(&self, _s: f64) -> Option<f32> {
         None
     }
 
-    /// What each feature does to Δ*, for constraints that were fitted to several; what is plotted.
+    /// Returns the effect of each feature on Δ*, for constraints fitted to several features; for plots.
     fn effects(&self) -> Vec<Effect> {
         Vec::new()
     }
@@ -241,10 +244,11 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
 erased_serde::serialize_trait_object!(Constraint);
 
 impl dyn Constraint + '_ {
-    /// [`Constraint::bounds`], checked: one positive number per pair.
+    /// Computes [`Constraint::bounds`] and checks that there is one positive number per pair.
     ///
     /// # Errors
-    /// Those of the constraint, and a bound that is not positive (NaN included), with the pair's position.
+    /// Fails with the constraint's errors, and with the pair's position if a bound is not positive (NaN
+    /// included).
     pub fn checked_bounds(&self, pairs: &[PairView<'_>], priors: &Priors) -> Result<Vec<f32>> {
         let refuse =
             |message: String| Error::Plugin { what: "constraint", name: self.kind().to_owned(), message };
@@ -263,10 +267,10 @@ impl dyn Constraint + '_ {
         }
     }
 
-    /// The tagged form: the configuration with its `kind` first.
+    /// Returns the tagged form: the configuration with its `kind` first.
     ///
     /// # Errors
-    /// A configuration that does not serialise to an object.
+    /// Fails if the configuration does not serialise to an object.
     pub fn to_tagged(&self) -> Result<Value> {
         tagged::to_value::<ConstraintPlugin>(self.kind(), self)
     }
@@ -275,7 +279,8 @@ impl dyn Constraint + '_ {
 /// Builds a constraint from a name (`length_ratio`) or a tagged object (`{"kind": "fixed", "bound": 3}`).
 ///
 /// # Errors
-/// Text that is neither, an unknown kind (the known ones are listed), and a refused configuration.
+/// Fails if the text is neither, if the kind is unknown (the error lists the known ones), and if the
+/// constraint refuses its configuration.
 pub fn parse(text: &str) -> Result<Box<dyn Constraint>> {
     tagged::parse::<ConstraintPlugin>(text)
 }
@@ -283,7 +288,7 @@ pub fn parse(text: &str) -> Result<Box<dyn Constraint>> {
 /// Builds a constraint from its tagged object.
 ///
 /// # Errors
-/// As [`parse`].
+/// Fails as [`parse`] does.
 pub fn from_tagged(value: Value) -> Result<Box<dyn Constraint>> {
     tagged::from_value::<ConstraintPlugin>(value)
 }

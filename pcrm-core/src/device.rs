@@ -1,4 +1,4 @@
-//! Where tensors live: `cpu` or `cuda:N`.
+//! Devices: `cpu` or `cuda:N`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// The NVIDIA GPU of this index.
     Cuda(usize),

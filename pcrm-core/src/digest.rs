@@ -1,4 +1,4 @@
-//! SHA-256 of files, texts and model folders, in hexadecimal digits: what tells runs and caches apart.
+//! SHA-256 digests of files, texts and model folders, in hexadecimal, for identifying runs and cache entries.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -21,10 +21,10 @@ impl Write for Hasher {
     }
 }
 
-/// Returns the digest of a file, which is read in pieces.
+/// Computes the digest of a file, which is read in pieces.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// Fails if the file cannot be read.
 pub fn file(path: &Path) -> Result<String> {
     let mut hasher = Hasher(Sha256::new());
     let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hasher));
@@ -32,15 +32,16 @@ pub fn file(path: &Path) -> Result<String> {
     Ok(hex(&hasher.0.finalize()))
 }
 
-/// Returns the digest of a text.
+/// Computes the digest of a text.
 pub fn text(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-/// Returns the digest of a model folder's config, weights and tokenizer: of its JSON, safetensors and Jinja files.
+/// Computes the digest of a model folder's config, weights and tokenizer: of its JSON, safetensors and Jinja
+/// files.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// Fails if a file cannot be read.
 pub fn model(dir: &Path) -> Result<String> {
     const EXTENSIONS: [&str; 3] = ["json", "safetensors", "jinja"];
     let read = |path: &PathBuf| {
@@ -54,7 +55,7 @@ pub fn model(dir: &Path) -> Result<String> {
     Ok(text(&parts.join(" ")))
 }
 
-/// Writes bytes as hexadecimal digits.
+/// Formats bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

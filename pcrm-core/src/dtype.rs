@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub enum DType {
     /// 32-bit IEEE float: weights, losses, everything on a CPU.
     F32,
-    /// bfloat16: compute on devices that are fast at it.
+    /// bfloat16: compute on devices where it is fast.
     BF16,
     /// Unsigned 32-bit: token ids and row indices.
     U32,

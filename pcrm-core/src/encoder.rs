@@ -1,7 +1,8 @@
-//! Sentence encoders: texts to vectors, by which constraints tell how alike two answers are.
+//! Sentence encoders: maps from texts to vectors, with which constraints measure the similarity of two
+//! answers.
 //!
-//! An [`Encoder`] is configuration, tagged data like a constraint. Opening it for the texts at hand gives an
-//! [`Embedder`], which may hold weights, or what was counted over those texts.
+//! An [`Encoder`] is configuration, tagged data like a constraint. Opened for a set of texts it gives an
+//! [`Embedder`], which may hold weights or statistics of those texts.
 
 use std::fmt::Debug;
 
@@ -18,52 +19,53 @@ use crate::tagged;
 /// Implementations are plain serde structs with `deny_unknown_fields`, registered as an [`EncoderPlugin`] under
 /// the same name as [`Encoder::kind`].
 pub trait Encoder: erased_serde::Serialize + Debug + Send + Sync {
-    /// The tag that selects this encoder: `bag-of-words`.
+    /// Returns the tag that selects this encoder: `bag-of-words`.
     fn kind(&self) -> &'static str;
 
-    /// Writes into the configuration what it takes from `priors` and what else may not be found later or elsewhere (the
-    /// model to be trained, folders): the settled form is what a trained model keeps.
+    /// Copies from `priors` into the configuration everything that may be unavailable later or elsewhere (the
+    /// model to be trained, folders). A trained model stores the settled form.
     ///
     /// # Errors
-    /// What of `priors` is missing.
+    /// Fails if `priors` lacks a needed item.
     fn settle(&mut self, _priors: &Priors) -> Result<()> {
         Ok(())
     }
 
-    /// Makes it ready for these texts: all that are to be encoded, none twice.
+    /// Opens the encoder for these texts: all that will be encoded, without duplicates.
     ///
     /// # Errors
-    /// Weights that cannot be loaded, and what of `priors` is missing.
+    /// Fails if weights cannot be loaded, and if `priors` lacks a needed item.
     fn open(&self, texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>>;
 }
 
-/// An encoder that is ready.
+/// An opened encoder.
 pub trait Embedder {
-    /// What its vectors depend on besides the text: weights, pooling, the library, in any form that changes when
-    /// a vector might. Vectors are kept on disk under it. `None`: computing them is as quick as reading them.
+    /// Returns a string that identifies everything vectors depend on besides the text: weights, pooling,
+    /// library. It is the key of the disk cache. `None`: computing vectors is as fast as reading them.
     fn digest(&self) -> Option<String>;
 
-    /// How many texts [`Embedder::embed`] wants at a time: some hundreds where it divides them by what it finds in
-    /// them. Between calls it is told how far the work has come.
+    /// Returns the preferred number of texts per call of [`Embedder::embed`]: some hundreds for an embedder
+    /// that sorts them into batches itself. Progress is reported between calls.
     fn at_once(&self) -> usize {
         64
     }
 
-    /// Vectors of these texts, in order, all of one length. A batch holds texts of similar length; a text's vector
-    /// depends on nothing else in it but by rounding. All cores are this method's to use.
+    /// Computes the vectors of these texts, in order, all of the same length. A batch holds texts of similar
+    /// length; a text's vector depends on the rest of the batch by rounding at most. The method may use all
+    /// cores.
     ///
     /// # Errors
-    /// What fails in computing.
+    /// Fails with the error of the computation.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>>;
 
-    /// How many tokens have been computed so far, where there are tokens.
+    /// Returns the number of tokens computed so far, if the embedder has tokens.
     fn tokens(&self) -> Option<u64> {
         None
     }
 }
 
-/// Every different text once, in the order in which texts are encoded: longest first, so that batches hold texts of
-/// similar length; by content where lengths are equal, so that batches do not depend on the order of the data.
+/// Returns each distinct text once, in the order of encoding: longest first, so that batches hold texts of
+/// similar length; by content if lengths are equal, so that batches do not depend on the order of the data.
 pub fn longest_first<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut texts: Vec<&str> = texts.into_iter().collect();
     texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
@@ -74,10 +76,10 @@ pub fn longest_first<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<&'a st
 erased_serde::serialize_trait_object!(Encoder);
 
 impl dyn Encoder + '_ {
-    /// The tagged form: the configuration with its `kind` first.
+    /// Returns the tagged form: the configuration with its `kind` first.
     ///
     /// # Errors
-    /// A configuration that does not serialise to an object.
+    /// Fails if the configuration does not serialise to an object.
     pub fn to_tagged(&self) -> Result<Value> {
         tagged::to_value::<EncoderPlugin>(self.kind(), self)
     }
@@ -86,7 +88,8 @@ impl dyn Encoder + '_ {
 /// Builds an encoder from a name (`bag-of-words`) or a tagged object (`{"kind": "bag-of-words", "width": 512}`).
 ///
 /// # Errors
-/// Text that is neither, an unknown kind (the known ones are listed), and a refused configuration.
+/// Fails if the text is neither, if the kind is unknown (the error lists the known ones), and if the encoder
+/// refuses its configuration.
 pub fn parse(text: &str) -> Result<Box<dyn Encoder>> {
     tagged::parse::<EncoderPlugin>(text)
 }
@@ -94,7 +97,7 @@ pub fn parse(text: &str) -> Result<Box<dyn Encoder>> {
 /// Builds an encoder from its name or tagged object as a JSON value.
 ///
 /// # Errors
-/// As [`parse`].
+/// Fails as [`parse`] does.
 pub fn from_tagged(value: Value) -> Result<Box<dyn Encoder>> {
     match value {
         Value::String(name) => parse(&name),

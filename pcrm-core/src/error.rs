@@ -1,4 +1,5 @@
-//! The error of this crate: it names the operation, the file, line, field or shape, and what was expected.
+//! The error type of this crate. Messages name the operation, the file, line, field or shape, and the
+//! expectation.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +8,8 @@ use crate::dtype::DType;
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Errors below the trainers. A message is complete on its own: it contains the text of the cause, which
-/// [`source`](std::error::Error::source) gives as a value.
+/// Errors below the trainers. A message is complete on its own: it includes the text of the cause, which
+/// [`source`](std::error::Error::source) also returns as a value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,13 +19,13 @@ pub enum Error {
     Shape {
         /// The operation.
         op: &'static str,
-        /// What was expected.
+        /// The expectation.
         message: String,
         /// The operands' shapes, in order.
         shapes: Vec<Vec<usize>>,
     },
     /// An operation was given an element type it does not accept.
-    #[error("{op}: element type {found} where {expected} is needed")]
+    #[error("{op}: expected element type {expected}, found {found}")]
     DType {
         /// The operation.
         op: &'static str,
@@ -33,7 +34,7 @@ pub enum Error {
         /// The accepted types.
         expected: &'static str,
     },
-    /// A tensor of one backend met a tensor of another.
+    /// Two operands belong to different backends.
     #[error("{op}: the operands belong to different backends ({left} and {right})")]
     MixedBackends {
         /// The operation.
@@ -54,7 +55,7 @@ pub enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Trained parameters that no gradient reached: the graph is cut somewhere.
+    /// No gradient reached some trained parameters: the graph is cut somewhere.
     #[error("no gradient reached {}", names.join(", "))]
     MissingGradient {
         /// The parameters' names.
@@ -62,7 +63,7 @@ pub enum Error {
     },
 
     // ---- plugins ----
-    /// A name that no plugin has.
+    /// No plugin has this name.
     #[error("unknown {what} {name:?}; known: {}", known.join(", "))]
     UnknownPlugin {
         /// The sort of plugin.
@@ -72,7 +73,7 @@ pub enum Error {
         /// All known names, sorted.
         known: Vec<&'static str>,
     },
-    /// Two plugins of one name are compiled in.
+    /// Two linked plugins have the same name.
     #[error("two {what} plugins are named {name:?}")]
     DuplicatePlugin {
         /// The sort of plugin.
@@ -87,33 +88,33 @@ pub enum Error {
         what: &'static str,
         /// The plugin's name.
         name: String,
-        /// The fault, and what was expected.
+        /// The fault and the expectation.
         message: String,
     },
-    /// A plugin refused one of the pairs that it was given.
+    /// A plugin refused one of its pairs.
     #[error("{what} {name:?}: {message}")]
     Pair {
         /// The sort of plugin.
         what: &'static str,
         /// The plugin's name.
         name: String,
-        /// The pair, counted from 0 among those that were given.
+        /// The pair's position from 0.
         at: usize,
-        /// The fault, and what was expected; it calls the pair `pair N`.
+        /// The fault and the expectation; it calls the pair `pair N`.
         message: String,
     },
     /// A device, element type or option that this build or machine does not have.
     #[error("{0}")]
     Unsupported(String),
 
-    /// A weight or moment that would be saved is no number: training has diverged.
+    /// A weight or moment to be saved is not finite: training has diverged.
     #[error("{name}: {count} of {of} numbers are NaN or infinite")]
     NotFinite {
         /// The weight or moment.
         name: String,
-        /// Its elements that are not finite.
+        /// The number of elements that are not finite.
         count: usize,
-        /// All its elements.
+        /// The number of all elements.
         of: usize,
     },
 
@@ -127,12 +128,12 @@ pub enum Error {
         #[source]
         cause: std::io::Error,
     },
-    /// A file was read but its content is wrong.
+    /// The content of a file is wrong.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// The fault, and what was expected.
+        /// The fault and the expectation.
         message: String,
     },
     /// One line of a data file is wrong.
@@ -142,27 +143,27 @@ pub enum Error {
         path: PathBuf,
         /// Its line, from 1.
         line: u64,
-        /// The fault, and what was expected.
+        /// The fault and the expectation.
         message: String,
     },
     /// A tokenizer or chat template failed.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// A tokenizer or chat template failed on one text; whoever knows the record names it.
+    /// A tokenizer or chat template failed on one text; a caller that knows the record adds its name.
     #[error("tokenizer: {0}")]
     Text(String),
-    /// An option or argument has a value that cannot be used.
+    /// An option or argument has an unusable value.
     #[error("{field}: {message}")]
     Invalid {
         /// The option or field.
         field: String,
-        /// The value found and what was expected.
+        /// The found value and the expectation.
         message: String,
     },
 }
 
 impl Error {
-    /// Makes an [`Error::Shape`].
+    /// Creates an [`Error::Shape`].
     pub fn shape(op: &'static str, message: impl Into<String>, shapes: &[&[usize]]) -> Self {
         Self::Shape {
             op,
@@ -171,23 +172,23 @@ impl Error {
         }
     }
 
-    /// Makes an [`Error::Io`] at `path`, for use as `.map_err(Error::io(path))`.
+    /// Creates an [`Error::Io`] at `path`, for use as `.map_err(Error::io(path))`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |cause| Self::Io { path, cause }
     }
 
-    /// Makes an [`Error::File`].
+    /// Creates an [`Error::File`].
     pub fn file(path: impl AsRef<Path>, message: impl std::fmt::Display) -> Self {
         Self::File { path: path.as_ref().to_path_buf(), message: message.to_string() }
     }
 
-    /// Makes an [`Error::Invalid`].
+    /// Creates an [`Error::Invalid`].
     pub fn invalid(field: impl Into<String>, message: impl std::fmt::Display) -> Self {
         Self::Invalid { field: field.into(), message: message.to_string() }
     }
 
-    /// Makes an [`Error::Backend`], for use as `.map_err(Error::backend("candle", "matmul"))`.
+    /// Creates an [`Error::Backend`], for use as `.map_err(Error::backend("candle", "matmul"))`.
     pub fn backend<E>(backend: &'static str, op: &'static str) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -203,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: a caller can look at the cause as a value, and a reader finds it in the message.
+    /// Protects: the cause is available as a value and appears in the message.
     #[test]
     fn causes_are_sources() {
         let error = Error::io("a.json")(io::ErrorKind::PermissionDenied.into());

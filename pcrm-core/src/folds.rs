@@ -1,18 +1,17 @@
-//! Folds for cross-fitting: pairs that are held out together.
+//! Cross-fitting folds: pairs that are held out together.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::data::prompt_id::PromptId;
 
-/// Kept apart from other uses of the same hash.
+/// The seed that separates this use of the hash from others.
 const SEED: u64 = 0x666f_6c64;
 
-/// The fold of a prompt, from 0 to `folds` − 1: the same in any order, any file and any schema, so that a
-/// model that was fitted without a fold can be found again for every pair of it, and no prompt is on both
-/// sides.
+/// Returns the fold of a prompt, from 0 to `folds` − 1. It is the same in any order, file and schema, so that
+/// the model fitted without a fold can be found for each of its pairs, and no prompt is on both sides.
 ///
 /// # Panics
-/// Zero folds.
+/// Panics if `folds` is zero.
 pub fn fold(prompt: PromptId, folds: usize) -> usize {
     (xxh3_64_with_seed(prompt.to_string().as_bytes(), SEED) % folds as u64) as usize
 }
@@ -21,8 +20,8 @@ pub fn fold(prompt: PromptId, folds: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Protects: files of fitted constraints go on meaning the same folds (numbers of Python's xxhash), of
-    /// like sizes.
+    /// Protects: the folds of stored constraints do not change (numbers from Python's xxhash), and folds have
+    /// similar sizes.
     #[test]
     fn folds_do_not_change() {
         let prompts: Vec<PromptId> = (0..3000).map(|at| PromptId::of_text(&format!("prompt {at}"))).collect();

@@ -1,4 +1,5 @@
-//! Libraries that panic on some damaged files: their panics become errors, without a trace on the terminal.
+//! Conversion of panics in libraries that panic on some damaged files into errors, without a trace on the
+//! terminal.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -8,7 +9,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a closure gives, or the message of its panic.
+/// Returns the result of a closure, or the message of its panic.
 pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -32,7 +33,7 @@ pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
 mod tests {
     use super::*;
 
-    /// A panic inside is a message; what comes after is guarded no more.
+    /// Protects: a panic becomes a message; later panics outside are not caught.
     #[test]
     fn panics_become_messages() {
         assert_eq!(guarded(|| 3), Ok(3));

@@ -1,4 +1,4 @@
-//! Numbers on the host: what goes up to a device and what comes back.
+//! Tensors in host memory, for upload to a device and for results.
 
 use half::bf16;
 
@@ -24,56 +24,54 @@ pub struct HostTensor {
 }
 
 impl HostTensor {
-    /// Elements with a shape.
+    /// Creates a tensor from elements and a shape.
     ///
     /// # Errors
-    /// A shape whose size is not the number of elements.
+    /// Fails if the size of the shape is not the number of elements.
     pub fn new(shape: impl Into<Vec<usize>>, data: HostData) -> Result<Self> {
         let shape = shape.into();
         let host = Self { data, shape };
         let size: usize = host.shape.iter().product();
         match size == host.len() {
             true => Ok(host),
-            false => {
-                Err(Error::shape("host", format!("{} elements do not fill it", host.len()), &[&host.shape]))
-            }
+            false => Err(Error::shape("host", format!("found {} elements", host.len()), &[&host.shape])),
         }
     }
 
-    /// Floats with a shape; see [`HostTensor::new`].
+    /// Creates a tensor of floats; see [`HostTensor::new`].
     ///
     /// # Errors
-    /// As [`HostTensor::new`].
+    /// Fails as [`HostTensor::new`] does.
     pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Result<Self> {
         Self::new(shape, HostData::F32(data))
     }
 
-    /// A vector of indices.
+    /// Creates a vector of indices.
     pub fn indices(data: Vec<u32>) -> Self {
         Self { shape: vec![data.len()], data: HostData::U32(data) }
     }
 
-    /// A vector of floats.
+    /// Creates a vector of floats.
     pub fn vector(data: Vec<f32>) -> Self {
         Self { shape: vec![data.len()], data: HostData::F32(data) }
     }
 
-    /// One float without dimensions.
+    /// Creates a single float without dimensions.
     pub fn scalar(value: f32) -> Self {
         Self { shape: Vec::new(), data: HostData::F32(vec![value]) }
     }
 
-    /// The shape.
+    /// Returns the shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The elements.
+    /// Returns the elements.
     pub fn data(&self) -> &HostData {
         &self.data
     }
 
-    /// The number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match &self.data {
             HostData::F32(values) => values.len(),
@@ -82,12 +80,12 @@ impl HostTensor {
         }
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The element type.
+    /// Returns the element type.
     pub fn dtype(&self) -> DType {
         match self.data {
             HostData::F32(_) => DType::F32,
@@ -96,7 +94,7 @@ impl HostTensor {
         }
     }
 
-    /// The elements as floats, converted where needed.
+    /// Returns the elements as floats, converted if necessary.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.data {
             HostData::F32(values) => values.clone(),
@@ -105,7 +103,7 @@ impl HostTensor {
         }
     }
 
-    /// The elements as floats, taken.
+    /// Consumes the tensor and returns its elements as floats.
     pub fn into_f32(self) -> Vec<f32> {
         match self.data {
             HostData::F32(values) => values,
@@ -113,16 +111,16 @@ impl HostTensor {
         }
     }
 
-    /// Returns the matrix with rows and columns exchanged (Conv1D weights of gpt2 are stored that way).
+    /// Returns the transposed matrix (gpt2 stores its Conv1D weights that way).
     ///
     /// # Errors
-    /// A shape that is not `[rows, columns]`.
+    /// Fails if the shape is not `[rows, columns]`.
     pub fn transposed(&self) -> Result<Self> {
         fn turned<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
             (0..rows * columns).map(|at| values[(at % rows) * columns + at / rows]).collect()
         }
         let [rows, columns] = self.shape[..] else {
-            return Err(Error::shape("transposed", "a matrix is needed", &[&self.shape]));
+            return Err(Error::shape("transposed", "expected a matrix", &[&self.shape]));
         };
         let data = match &self.data {
             HostData::F32(values) => HostData::F32(turned(values, rows, columns)),

@@ -1,4 +1,5 @@
-//! Fused operations. Every method has a default, the composed reference; a backend overrides what it does faster.
+//! Fused operations. Every method has a default, the composed reference; backends override those they speed
+//! up.
 //!
 //! An override must equal the reference in value and in the gradient of every float operand; the test suite
 //! compares each with [`crate::composed`] on every registered backend.
@@ -17,29 +18,30 @@ use crate::composed;
 use crate::error::Result;
 use crate::tensor::{Tensor, Unary};
 
-/// How rows attend.
+/// The parameters of attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention<'a> {
-    /// What q·k is multiplied with.
+    /// The factor on q·k.
     pub scale: f64,
-    /// Scores s, after the factor, become c·tanh(s / c) (Gemma 2, arXiv 2408.00118); `None`: they stay as they are.
+    /// The soft cap: scores s, after the factor, become c·tanh(s / c) (Gemma 2, arXiv 2408.00118); `None`: no
+    /// cap.
     pub cap: Option<f64>,
-    /// Which rows each sees.
+    /// The visible rows.
     pub mask: Mask,
-    /// The rows of the tree that ask, ascending; q has these rows alone. `None`: all of them. The last layer of a
-    /// reward model asks for the scored rows only.
+    /// The querying rows of the tree, ascending; q has these rows alone. `None`: all rows. The last layer of
+    /// a reward model queries only the scored rows.
     pub queries: Option<&'a [usize]>,
 }
 
-/// Which rows of its chain (its segment and all of the segment's ancestors) a row sees.
+/// The rows of its chain (its segment and all of the segment's ancestors) that a row sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// Those up to itself: a decoder's.
+    /// Those up to the row itself, as in a decoder.
     Causal {
-        /// Only this many positions back, its own included (sliding window); `None`: all.
+        /// The number of visible positions, the row's own included (sliding window); `None`: all.
         window: Option<usize>,
     },
-    /// All: an encoder's. A flat tree is a batch of texts each of which sees itself whole.
+    /// All rows, as in an encoder. A flat tree is a batch of texts, each of which sees all of itself.
     Full,
 }
 
@@ -58,7 +60,7 @@ pub struct AdamWStep {
     pub weight_decay: f64,
     /// The step's number, from 1, for bias correction.
     pub step: u64,
-    /// What the gradient is multiplied with first (clipping, averaging).
+    /// The factor on the gradient (clipping, averaging).
     pub grad_scale: f64,
 }
 
@@ -75,69 +77,71 @@ pub struct Slots {
 
 /// A backend's fused operations. Only [`Kernels::name`] is required.
 pub trait Kernels: Sync {
-    /// The backend's name, for messages.
+    /// Returns the backend's name, for messages.
     fn name(&self) -> &'static str;
 
-    /// x·Wᵀ + b: x `[rows, in]`, W `[out, in]`, b `[out]` → `[rows, out]`.
+    /// Computes x·Wᵀ + b: x `[rows, in]`, W `[out, in]`, b `[out]` → `[rows, out]`.
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         composed::linear(x, weight, bias)
     }
 
-    /// Softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]`, heads a
-    /// multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) → `[queries, heads, dim]`. The tree keeps the
-    /// plan that an override makes, for the other layers of the pass.
+    /// Computes softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v `[rows, kv_heads,
+    /// dim]`, heads a multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) → `[queries, heads,
+    /// dim]`. The tree stores an override's plan for the other layers of the pass.
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         composed::attention(qkv, tree, how)
     }
 
-    /// Makes room for the keys and values of one layer, on the device of `like`. An override lays them out as its
-    /// [`LayerCache::attend`] reads them.
+    /// Allocates a cache for the keys and values of one layer, on the device of `like`. An override chooses
+    /// the layout that its [`LayerCache::attend`] reads.
     fn cache(&self, like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
         composed::cache(like, shape)
     }
 
-    /// x / √(mean(x²) + eps) · w over the last dimension (arXiv 1910.07467): x `[rows, width]`, w `[width]`.
+    /// Computes x / √(mean(x²) + eps) · w over the last dimension (arXiv 1910.07467): x `[rows, width]`, w
+    /// `[width]`.
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         composed::rms_norm(x, weight, eps)
     }
 
-    /// (x − mean) / √(var + eps) · w + b over the last dimension (arXiv 1607.06450).
+    /// Computes (x − mean) / √(var + eps) · w + b over the last dimension (arXiv 1607.06450).
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         composed::layer_norm(x, weight, bias, eps)
     }
 
-    /// Rotary positions (arXiv 2104.09864), halves apart as Hugging Face stores them: x `[rows, heads, dim]`,
-    /// cos and sin `[rows, dim / 2]`; (a, b) → (a·cos − b·sin, b·cos + a·sin).
+    /// Applies rotary positions (arXiv 2104.09864), with pairs half a head apart as in Hugging Face: x
+    /// `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`; (a, b) → (a·cos − b·sin, b·cos + a·sin).
     fn rotary(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         composed::rotary(x, cos, sin)
     }
 
-    /// silu(gate)·up (arXiv 2002.05202), element by element.
+    /// Computes silu(gate)·up (arXiv 2002.05202), element by element.
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         composed::swiglu(gate, up)
     }
 
-    /// GELU, exact or by tanh: `op` is [`Unary::Gelu`] or [`Unary::GeluTanh`].
+    /// Computes GELU, exact or by tanh: `op` is [`Unary::Gelu`] or [`Unary::GeluTanh`].
     fn gelu(&self, x: &Tensor, op: Unary) -> Result<Tensor> {
         x.unary(op)
     }
 
-    /// Rows of a table: table `[vocabulary, width]`, ids u32 `[rows]` → `[rows, width]`.
+    /// Looks up rows of a table: table `[vocabulary, width]`, ids u32 `[rows]` → `[rows, width]`.
     fn embedding(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor> {
         composed::embedding(table, ids)
     }
 
-    /// Draws a token for every row of hidden `[rows, width]` from softmax(hidden·headᵀ), capped, divided by the
-    /// temperature and filtered as `how` says; head `[vocabulary, width]`. A row's token depends on its own logits and
-    /// its own number alone. Unfiltered log-probabilities are those of [`Kernels::token_stats`].
+    /// Samples a token for every row of hidden `[rows, width]` from softmax(hidden·headᵀ), capped, divided by
+    /// the temperature and filtered as `how` specifies; head `[vocabulary, width]`. A row's token depends on
+    /// its own logits and its own random number alone. Unfiltered log-probabilities are those of
+    /// [`Kernels::token_stats`].
     fn sample(&self, hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
         composed::sample(hidden, head, how)
     }
 
-    /// Log-probabilities, and on request entropies, of softmax(logits) with logits = hidden·headᵀ, capped and divided
-    /// by the temperature as the question says: hidden `[rows, width]`, head `[vocabulary, width]`. Overrides never
-    /// hold `[rows, vocabulary]` at once. Gradients flow from both statistics to hidden and to the head, each
-    /// computed where it is wanted alone.
+    /// Computes log-probabilities, and on request entropies, of softmax(logits) with logits = hidden·headᵀ,
+    /// capped and divided by the temperature as `ask` specifies: hidden `[rows, width]`, head `[vocabulary,
+    /// width]`. Overrides never materialise `[rows, vocabulary]`. Gradients flow from both statistics to
+    /// hidden and to the head, each computed only if wanted.
     fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
         composed::token_stats(hidden, head, ask)
     }
@@ -147,14 +151,14 @@ pub trait Kernels: Sync {
         composed::adamw(step, slots, grad)
     }
 
-    /// Σ x² over all elements of all tensors, read from the device once where overridden.
+    /// Computes Σ x² over all elements of all tensors; overrides read the device only once.
     fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {
         let squares = tensors.iter().map(|x| Ok(f64::from(x.square()?.sum_all()?.read_scalar()?)));
         squares.sum()
     }
 }
 
-/// The reference itself as a set of kernels: overrides nothing.
+/// The reference as a set of kernels: overrides nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Composed;
 

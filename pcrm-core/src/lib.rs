@@ -1,16 +1,17 @@
-//! What everything in PCRM speaks: tensors, kernels, backends, models, constraints, text and data.
+//! The foundation of PCRM: tensors, kernels, backends, models, constraints, text and data.
 //!
 //! Reading order:
-//! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`] with their [`operands`] and their
-//!   reference [`composed`], a [`backend`] with its [`tape`], [`memory`] that it takes, named [`params`], [`optim`] and [`schedule`];
+//! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`]
+//!   with their [`operands`] and their reference [`composed`], a [`backend`] with its [`tape`], checks of
+//!   [`memory`], named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];
-//! * the method: [`constraint`], and the [`encoder`]s it may ask;
-//! * plugins: [`registry`], made from [`tagged`] data;
-//! * files that runs leave: [`disk`].
+//! * the method: [`constraint`], and the [`encoder`]s it may use;
+//! * plugins: [`registry`], built from [`tagged`] data;
+//! * files of runs: [`disk`].
 //!
-//! Invariants: this crate knows no tensor library and no plugin; nothing here is padded.
+//! Invariants: this crate depends on no tensor library and no plugin; nothing is padded.
 
 pub mod backend;
 pub mod composed;
@@ -51,5 +52,5 @@ pub use kernels::{Attention, Kernels, Mask, PlannedTree};
 pub use params::{Gradients, Params};
 pub use tensor::Tensor;
 pub use tree::{Packed, SequenceTree};
-// What submitting a plugin takes, in the versions that this crate collects with.
+// The crates that submitting a plugin needs, in the versions that this crate collects with.
 pub use {erased_serde, inventory};

@@ -1,82 +1,83 @@
-//! Mathematics composed of the primitives, as methods of [`Tensor`].
+//! Mathematical functions composed of the primitives, as methods of [`Tensor`].
 
 use crate::error::Result;
 use crate::tensor::{Binary, Reduce, Tensor, Unary};
 
 impl Tensor {
-    /// a + b, broadcasting.
+    /// Returns a + b, with broadcasting.
     pub fn add(&self, rhs: &Tensor) -> Result<Tensor> {
         self.binary(Binary::Add, rhs)
     }
 
-    /// a − b, broadcasting.
+    /// Returns a − b, with broadcasting.
     pub fn sub(&self, rhs: &Tensor) -> Result<Tensor> {
         self.binary(Binary::Sub, rhs)
     }
 
-    /// a·b, broadcasting.
+    /// Returns a·b, with broadcasting.
     pub fn mul(&self, rhs: &Tensor) -> Result<Tensor> {
         self.binary(Binary::Mul, rhs)
     }
 
-    /// a / b, broadcasting.
+    /// Returns a / b, with broadcasting.
     pub fn div(&self, rhs: &Tensor) -> Result<Tensor> {
         self.binary(Binary::Div, rhs)
     }
 
-    /// −x
+    /// Returns −x.
     pub fn neg(&self) -> Result<Tensor> {
         self.unary(Unary::Neg)
     }
 
-    /// eˣ
+    /// Returns eˣ.
     pub fn exp(&self) -> Result<Tensor> {
         self.unary(Unary::Exp)
     }
 
-    /// ln x
+    /// Returns ln x.
     pub fn log(&self) -> Result<Tensor> {
         self.unary(Unary::Log)
     }
 
-    /// x²
+    /// Returns x².
     pub fn square(&self) -> Result<Tensor> {
         self.unary(Unary::Square)
     }
 
-    /// ln σ(x) = −softplus(−x), without overflow.
+    /// Returns ln σ(x) = −softplus(−x), without overflow.
     pub fn log_sigmoid(&self) -> Result<Tensor> {
         self.neg()?.unary(Unary::Softplus)?.neg()
     }
 
-    /// The sum over `dim`, which stays with length 1.
+    /// Returns the sum over `dim`, which keeps length 1.
     pub fn sum(&self, dim: usize) -> Result<Tensor> {
         self.reduce(Reduce::Sum, dim)
     }
 
-    /// The mean over `dim`, which stays with length 1.
+    /// Returns the mean over `dim`, which keeps length 1.
     pub fn mean(&self, dim: usize) -> Result<Tensor> {
         let length = self.shape().get(dim).copied().unwrap_or(1).max(1);
         self.sum(dim)?.affine(1.0 / length as f64, 0.0)
     }
 
-    /// The sum of all elements, without dimensions.
+    /// Returns the sum of all elements, without dimensions.
     pub fn sum_all(&self) -> Result<Tensor> {
         self.reshape([self.size()])?.sum(0)?.reshape([])
     }
 
-    /// The mean of all elements, without dimensions.
+    /// Returns the mean of all elements, without dimensions.
     pub fn mean_all(&self) -> Result<Tensor> {
         self.sum_all()?.affine(1.0 / self.size().max(1) as f64, 0.0)
     }
 
-    /// ln Σ eˣ over `dim`, which stays with length 1; the largest element is taken out first.
+    /// Returns ln Σ eˣ over `dim`, which keeps length 1; the largest element is subtracted first, against
+    /// overflow.
     pub fn log_sum_exp(&self, dim: usize) -> Result<Tensor> {
         let largest = self.reduce(Reduce::Max, dim)?.detach();
         self.sub(&largest)?.exp()?.sum(dim)?.log()?.add(&largest)
     }
 
-    /// eˣ / Σ eˣ over `dim`.
+    /// Returns eˣ / Σ eˣ over `dim`.
     pub fn softmax(&self, dim: usize) -> Result<Tensor> {
         let scaled = self.sub(&self.reduce(Reduce::Max, dim)?.detach())?.exp()?;
         scaled.div(&scaled.sum(dim)?)

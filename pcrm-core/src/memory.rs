@@ -1,23 +1,22 @@
-//! Memory that is asked for: weighed against what the machine has before it is, since an allocation that fails ends
-//! the process.
+//! A check of large allocations against the machine's free memory, because a failed allocation ends the
+//! process.
 
 use crate::error::{Error, Result};
 
 /// Bytes of a GiB.
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// Refuses something that does not fit into the memory that is free; `what` is it, `bytes` its size, `None` beyond
-/// all numbers. Where the machine does not say what is free, anything up to 2^47 bytes, all that a process can
-/// address, passes.
+/// Fails if `bytes` exceed the free memory; `what` names the purpose, and `None` is a size beyond u64. If the
+/// machine does not report its free memory, the limit is 2^47 bytes, the address space of a process.
 ///
 /// # Errors
-/// [`Error::Unsupported`] with both sizes.
+/// Fails with [`Error::Unsupported`], which states both sizes.
 pub fn require(what: &str, bytes: Option<u64>) -> Result<()> {
     let limit = available().unwrap_or(1 << 47);
     match bytes {
         Some(bytes) if bytes <= limit => Ok(()),
         _ => {
-            let needed = bytes.map_or("more GiB than can be counted".to_owned(), |bytes| {
+            let needed = bytes.map_or("more GiB than fit a number".to_owned(), |bytes| {
                 format!("{:.1} GiB", bytes as f64 / GIB)
             });
             let free = limit as f64 / GIB;
@@ -26,7 +25,7 @@ pub fn require(what: &str, bytes: Option<u64>) -> Result<()> {
     }
 }
 
-/// Memory and swap that Linux can give to a process; `None` elsewhere.
+/// Returns the memory and swap that Linux can give to a process; `None` on other systems.
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |key: &str| -> Option<u64> {
@@ -40,7 +39,7 @@ fn available() -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Protects: what fits passes, and what cannot is refused with its size.
+    /// Protects: sizes that fit pass, and sizes that cannot fit are refused with their value.
     #[test]
     fn sizes_are_weighed() {
         assert!(require("a page", Some(4096)).is_ok());

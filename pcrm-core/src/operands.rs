@@ -1,7 +1,8 @@
-//! The operands of fused operations, checked and as a backend's own tensors: the same for all sets of kernels.
+//! The operands of fused operations, checked and downcast to a backend's own tensors; shared by all sets of
+//! kernels.
 //!
-//! Every function errs when shapes do not fit together ([`Error::Shape`]) and when a tensor belongs to another backend
-//! than the one that is named ([`Error::MixedBackends`]).
+//! Every function fails if shapes do not match ([`Error::Shape`]) or if a tensor belongs to another backend
+//! than the named one ([`Error::MixedBackends`]).
 
 use crate::error::{Error, Result};
 use crate::kernels::{Ask, Draw, Slots};
@@ -18,7 +19,7 @@ fn expect(op: &'static str, holds: bool, message: &str, operands: &[&Tensor]) ->
 /// The operands of a linear layer.
 pub type Linear<'a, T> = (&'a T, &'a T, Option<&'a T>);
 
-/// x `[rows, in]`, weight `[out, in]`, bias `[out]`.
+/// Checks x `[rows, in]`, weight `[out, in]`, bias `[out]`.
 ///
 /// # Errors
 /// See the module.
@@ -40,7 +41,7 @@ pub fn linear<'a, T: RawTensor>(
     ))
 }
 
-/// q, k and v; [`crate::composed::attention_heads`] checks their shapes.
+/// Downcasts q, k and v; [`crate::composed::attention_heads`] checks their shapes.
 ///
 /// # Errors
 /// See the module.
@@ -50,7 +51,7 @@ pub fn attention<'a, T: RawTensor>(backend: &'static str, qkv: [&'a Tensor; 3]) 
     Ok([q.downcast(OP, backend)?, k.downcast(OP, backend)?, v.downcast(OP, backend)?])
 }
 
-/// x `[.., width]`, weight `[width]`.
+/// Checks x `[.., width]`, weight `[width]`.
 ///
 /// # Errors
 /// See the module.
@@ -64,7 +65,7 @@ pub fn rms_norm<'a, T: RawTensor>(
     Ok([x.downcast(OP, backend)?, weight.downcast(OP, backend)?])
 }
 
-/// x `[.., width]`, weight and bias `[width]`.
+/// Checks x `[.., width]`, weight and bias `[width]`.
 ///
 /// # Errors
 /// See the module.
@@ -80,7 +81,7 @@ pub fn layer_norm<'a, T: RawTensor>(
     Ok([x.downcast(OP, backend)?, weight.downcast(OP, backend)?, bias.downcast(OP, backend)?])
 }
 
-/// x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`.
+/// Checks x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`.
 ///
 /// # Errors
 /// See the module.
@@ -99,7 +100,7 @@ pub fn rotary<'a, T: RawTensor>(
     Ok([x.downcast(OP, backend)?, cos.downcast(OP, backend)?, sin.downcast(OP, backend)?])
 }
 
-/// gate and up of one shape.
+/// Checks that gate and up have equal shapes.
 ///
 /// # Errors
 /// See the module.
@@ -113,7 +114,7 @@ pub fn swiglu<'a, T: RawTensor>(
     Ok([gate.downcast(OP, backend)?, up.downcast(OP, backend)?])
 }
 
-/// table `[vocabulary, width]`, ids.
+/// Checks table `[vocabulary, width]` and ids.
 ///
 /// # Errors
 /// See the module.
@@ -127,7 +128,7 @@ pub fn embedding<'a, T: RawTensor>(
     Ok([table.downcast(OP, backend)?, ids.downcast(OP, backend)?])
 }
 
-/// hidden `[rows, width]` and head `[vocabulary, width]`, checked against the question.
+/// Checks hidden `[rows, width]` and head `[vocabulary, width]` against the request.
 ///
 /// # Errors
 /// See the module and [`Ask::check`].
@@ -142,7 +143,7 @@ pub fn token_stats<'a, T: RawTensor>(
     Ok([hidden.downcast(OP, backend)?, head.downcast(OP, backend)?])
 }
 
-/// hidden `[rows, width]` and head `[vocabulary, width]`, checked against the rows to draw for.
+/// Checks hidden `[rows, width]` and head `[vocabulary, width]` against the sampling request.
 ///
 /// # Errors
 /// See the module and [`Draw::check`].
@@ -157,7 +158,7 @@ pub fn sample<'a, T: RawTensor>(
     Ok([hidden.downcast(OP, backend)?, head.downcast(OP, backend)?])
 }
 
-/// param, mean, variance and gradient of one shape.
+/// Checks that param, mean, variance and gradient have equal shapes.
 ///
 /// # Errors
 /// See the module.

@@ -1,4 +1,4 @@
-//! The primitive operations, as families: what a backend must know, and how corners are settled.
+//! The primitive operations, by family: the requirements of a backend, with the behaviour in corner cases.
 
 /// Element-wise functions of one tensor.
 ///
@@ -33,9 +33,9 @@ pub enum Unary {
     GeluTanh,
 }
 
-/// Element-wise functions of two tensors, which broadcast as in numpy.
+/// Element-wise functions of two tensors, with numpy's broadcasting.
 ///
-/// Corners: where the operands of `Maximum` or `Minimum` are equal each gets half of the gradient.
+/// Corners: where the operands of `Maximum` or `Minimum` are equal, each gets half of the gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binary {
     /// a + b
@@ -67,9 +67,9 @@ pub enum Compare {
     Ge,
 }
 
-/// Reductions of one dimension, which stays with length 1.
+/// Reductions of one dimension, which keeps length 1.
 ///
-/// Corners: elements that tie for `Max` share the gradient evenly; `ArgMax` takes the first and gives u32.
+/// Corners: elements that tie for `Max` share the gradient evenly; `ArgMax` takes the first and returns u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
     /// The sum.
@@ -80,7 +80,7 @@ pub enum Reduce {
     ArgMax,
 }
 
-/// The same elements, seen otherwise.
+/// The same elements in another arrangement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View<'a> {
     /// Another shape of the same size.
@@ -93,7 +93,7 @@ pub enum View<'a> {
         dim: usize,
         /// The first position.
         start: usize,
-        /// How many positions.
+        /// The number of positions.
         len: usize,
     },
     /// Broadcast to a shape.

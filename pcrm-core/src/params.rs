@@ -1,4 +1,4 @@
-//! Named parameters and their gradients, in the order of their names on every backend.
+//! Named parameters and their gradients, sorted by name on every backend.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 /// Parameters by their name in the checkpoint, each trained or frozen.
 ///
-/// Training gives a trained parameter a gradient and an optimiser state and leaves a frozen one alone.
+/// A trained parameter gets a gradient and an optimiser state; training does not change a frozen one.
 #[derive(Debug, Clone, Default)]
 pub struct Params(BTreeMap<String, Param>);
 
@@ -32,7 +32,7 @@ impl Params {
     /// Returns the parameter of this name.
     ///
     /// # Errors
-    /// There is none.
+    /// Fails if there is none.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.find(name).ok_or_else(|| Error::invalid(name, "the model has no such parameter"))
     }
@@ -69,7 +69,7 @@ impl Params {
         Self(trained.map(|(name, param)| (name.clone(), param.clone())).collect())
     }
 
-    /// Returns handles to the parameters of these names.
+    /// Returns handles to the parameters whose names satisfy a predicate.
     pub fn only(&self, names: impl Fn(&str) -> bool) -> Self {
         let named = self.0.iter().filter(|(name, _)| names(name));
         Self(named.map(|(name, param)| (name.clone(), param.clone())).collect())
@@ -94,7 +94,7 @@ impl Params {
         })
     }
 
-    /// Returns the same storage with every parameter frozen but those that `trained` names.
+    /// Returns the same storage, with every parameter frozen except those that `trained` selects.
     pub fn training(&self, trained: impl Fn(&str) -> bool) -> Self {
         self.map(|name, param| Param { tensor: param.tensor.detach(), trained: trained(name) })
     }
@@ -127,7 +127,7 @@ impl Gradients {
     /// Returns the gradient of this parameter.
     ///
     /// # Errors
-    /// There is none.
+    /// Fails if there is none.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.0.get(name).ok_or_else(|| Error::MissingGradient { names: vec![name.to_owned()] })
     }
@@ -140,7 +140,7 @@ impl Gradients {
     /// Adds the gradients of another micro-batch.
     ///
     /// # Errors
-    /// Shapes that differ.
+    /// Fails if shapes differ.
     pub fn accumulate(&mut self, more: Gradients) -> Result<()> {
         for (name, gradient) in more.0 {
             let sum = match self.0.get(&name) {
@@ -152,7 +152,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// Returns √Σ g² over all gradients; it is not finite when any element is not.
+    /// Returns √Σ g² over all gradients; not finite if any element is not.
     pub fn global_norm(&self) -> Result<f64> {
         let gradients: Vec<&Tensor> = self.0.values().collect();
         match gradients.first() {

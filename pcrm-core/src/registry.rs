@@ -1,7 +1,7 @@
-//! Plugins: constants that crates submit at link time, found by name.
+//! Plugins: constants that crates submit at link time, looked up by name.
 //!
-//! A crate registers with `inventory::submit!`; a crate that no source line of the final binary names is not
-//! linked and its plugins vanish, so binaries say `use that_crate as _;`.
+//! A crate registers with `inventory::submit!`; a crate that no source line of the final binary mentions is
+//! not linked and its plugins disappear, so binaries contain `use that_crate as _;`.
 
 use crate::backend::{Backend, Place};
 use crate::constraint::Constraint;
@@ -9,27 +9,27 @@ use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::tagged::{Build, Tagged};
 
-/// A sort of plugin: what [`find`] and [`all`] need to know of it.
+/// A kind of plugin, for [`find`] and [`all`].
 pub trait Plugin: inventory::Collect {
-    /// What this sort is called in messages: `backend`, `constraint`, `encoder`.
+    /// The name of this kind in messages: `backend`, `constraint`, `encoder`.
     const WHAT: &'static str;
-    /// The name that selects the plugin.
+    /// Returns the name that selects the plugin.
     fn name(&self) -> &'static str;
-    /// One line for listings.
+    /// Returns one line for listings.
     fn about(&self) -> &'static str;
 }
 
-/// A tensor library made available.
+/// A registered tensor library.
 pub struct BackendPlugin {
     /// The name that `--backend` takes.
     pub name: &'static str,
     /// One line for `pcrm plugins`.
     pub about: &'static str,
-    /// Opens the backend at a place, or says why it cannot.
+    /// Opens the backend at a place; fails with a reason if it cannot.
     pub open: fn(Place) -> Result<Box<dyn Backend>>,
 }
 
-/// A prior constraint made available.
+/// A registered prior constraint.
 pub struct ConstraintPlugin {
     /// The `kind` that selects it.
     pub name: &'static str,
@@ -39,7 +39,7 @@ pub struct ConstraintPlugin {
     pub build: Build<dyn Constraint>,
 }
 
-/// A sentence encoder made available.
+/// A registered sentence encoder.
 pub struct EncoderPlugin {
     /// The `kind` that selects it.
     pub name: &'static str,
@@ -97,17 +97,17 @@ impl Tagged for EncoderPlugin {
     }
 }
 
-/// All plugins of a sort, by name.
+/// Returns all plugins of a kind, sorted by name.
 pub fn all<P: Plugin>() -> Vec<&'static P> {
     let mut plugins: Vec<&'static P> = inventory::iter::<P>.into_iter().collect();
     plugins.sort_by_key(|plugin| plugin.name());
     plugins
 }
 
-/// The plugin of this name.
+/// Returns the plugin of this name.
 ///
 /// # Errors
-/// An unknown name (the error lists the known ones) and a name that two plugins carry.
+/// Fails if the name is unknown (the error lists the known ones) or two plugins share it.
 pub fn find<P: Plugin>(name: &str) -> Result<&'static P> {
     let plugins = all::<P>();
     let mut matching = plugins.iter().filter(|plugin| plugin.name() == name);

@@ -1,4 +1,4 @@
-//! Learning-rate schedules, the same numbers as `transformers` gives under the same names.
+//! Learning-rate schedules, with the same numbers as `transformers` under the same names.
 
 use std::f64::consts::PI;
 
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub enum Shape {
     /// 1 throughout (`constant_with_warmup`).
     Constant,
-    /// From 1 down to 0 in a straight line.
+    /// From 1 down to 0 linearly.
     Linear,
-    /// From 1 down to 0 in half a cosine.
+    /// From 1 down to 0 along half a cosine.
     Cosine,
 }
 
@@ -23,14 +23,14 @@ pub struct Schedule {
     pub peak: f64,
     /// The shape after warm-up.
     pub shape: Shape,
-    /// Steps over which the rate rises in a straight line from 0.
+    /// The number of steps over which the rate rises linearly from 0.
     pub warmup: u64,
-    /// Steps of the whole run.
+    /// The number of steps of the whole run.
     pub total: u64,
 }
 
 impl Schedule {
-    /// The rate of step `step`, counted from 0.
+    /// Returns the rate of step `step`, counted from 0.
     pub fn rate(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * step as f64 / self.warmup as f64;

@@ -1,4 +1,5 @@
-//! Tagged data: `{"kind": "fixed", "bound": 3}` finds a plugin by its `kind` and gives it the rest.
+//! Tagged data: `{"kind": "fixed", "bound": 3}` selects a plugin by its `kind` and passes it the other
+//! fields.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -6,21 +7,23 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::registry::{self, Plugin};
 
-/// What builds a thing from its configuration: the tagged object without its `kind`.
+/// A function that builds an object from its configuration: the tagged object without its `kind`.
 pub type Build<T> = fn(&mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<T>>;
 
-/// A sort of plugin whose things are made from tagged data.
+/// A kind of plugin whose objects are built from tagged data.
 pub trait Tagged: Plugin {
-    /// What is made.
+    /// The type of the objects.
     type Made: ?Sized;
-    /// How this plugin makes it.
+    /// Returns the plugin's builder.
     fn build(&self) -> Build<Self::Made>;
 }
 
-/// Makes a thing from a name (`length_ratio`) or a tagged object as JSON (`{"kind": "fixed", "bound": 3}`).
+/// Builds an object from a name (`length_ratio`) or a tagged object as JSON (`{"kind": "fixed", "bound":
+/// 3}`).
 ///
 /// # Errors
-/// Text that is neither, an unknown kind (the known ones are listed), and a refused configuration.
+/// Fails if the text is neither, if the kind is unknown (the error lists the known ones), and if the plugin
+/// refuses its configuration.
 pub fn parse<P: Tagged>(text: &str) -> Result<Box<P::Made>> {
     let text = text.trim();
     if !text.starts_with('{') {
@@ -31,10 +34,10 @@ pub fn parse<P: Tagged>(text: &str) -> Result<Box<P::Made>> {
     from_value::<P>(value)
 }
 
-/// Makes a thing from its tagged object.
+/// Builds an object from its tagged form.
 ///
 /// # Errors
-/// As [`parse`].
+/// Fails as [`parse`] does.
 pub fn from_value<P: Tagged>(value: Value) -> Result<Box<P::Made>> {
     let Value::Object(mut fields) = value else {
         return Err(Error::invalid(P::WHAT, format!("expected an object with \"kind\", found {value}")));
@@ -52,10 +55,10 @@ pub fn from_value<P: Tagged>(value: Value) -> Result<Box<P::Made>> {
     }
 }
 
-/// The tagged form of a configuration: its `kind` first, then its fields.
+/// Returns the tagged form of a configuration: its `kind` first, then its fields.
 ///
 /// # Errors
-/// A configuration that does not serialise to an object.
+/// Fails if the configuration does not serialise to an object.
 pub fn to_value<P: Tagged>(kind: &str, configuration: &(impl Serialize + ?Sized)) -> Result<Value> {
     let mut tagged = Map::new();
     tagged.insert("kind".to_owned(), Value::from(kind));

@@ -1,8 +1,8 @@
-//! The tape: which operation made a tensor, and how its gradient goes back to the operands.
+//! The tape: records the operation behind each tensor and propagates gradients back to its operands.
 //!
-//! It is generic over a library's own tensor, so that every backend has the same autograd: nothing is computed for
-//! operands that want no gradient, what an operation saved is freed as soon as it was used, and a fused operation is
-//! on it like any other.
+//! It is generic over a library's own tensor, so that every backend has the same autograd: no gradients are
+//! computed for operands that want none, saved tensors are freed right after use, and fused operations are
+//! recorded like any other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Debug};
@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::tensor::{CoreBackward, RawTensor, Tensor};
 
-/// Gives the gradient of every operand from that of the result; an operand that wants none may get `None`.
+/// A function from the gradient of the result to those of every operand; `None` for an operand that wants
+/// none.
 type Backward<T> = Box<dyn FnOnce(&T, Wanted<'_, T>) -> Result<Vec<Option<T>>> + Send>;
 
-/// A tensor's place on the tape; `None` where no gradient is wanted.
+/// A tensor's place on the tape; `None` if no gradient is wanted.
 pub type History<T> = Option<Arc<Node<T>>>;
 
-/// Which operands want a gradient.
+/// The operands that want a gradient.
 pub struct Wanted<'a, T>(&'a [History<T>]);
 
 impl<T> Clone for Wanted<'_, T> {
@@ -30,20 +31,20 @@ impl<T> Clone for Wanted<'_, T> {
 impl<T> Copy for Wanted<'_, T> {}
 
 impl<T> Wanted<'_, T> {
-    /// Whether operand `index` wants a gradient.
+    /// Returns whether operand `index` wants a gradient.
     pub fn operand(self, index: usize) -> bool {
         self.0[index].is_some()
     }
 
-    /// Of every operand, whether it wants a gradient.
+    /// Returns for every operand whether it wants a gradient.
     pub fn flags(self) -> Vec<bool> {
         self.0.iter().map(Option::is_some).collect()
     }
 
-    /// The gradient of operand `index` if it wants one.
+    /// Computes the gradient of operand `index` if it wants one.
     ///
     /// # Errors
-    /// The gradient's.
+    /// Fails as the computation of the gradient does.
     pub fn then(self, index: usize, gradient: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         self.operand(index).then(gradient).transpose()
     }
@@ -51,10 +52,10 @@ impl<T> Wanted<'_, T> {
 
 /// One operation on the tape, or a leaf.
 pub struct Node<T> {
-    /// Counts up, so that an operation always has a larger number than its operands.
+    /// An increasing number, so that an operation always has a larger number than its operands.
     id: u64,
     operands: Vec<History<T>>,
-    /// Taken by the first backward pass, which frees what the operation saved. `None` in a leaf.
+    /// Taken by the first backward pass, which frees the saved tensors. `None` in a leaf.
     backward: Mutex<Option<Backward<T>>>,
     leaf: bool,
 }
@@ -77,13 +78,13 @@ impl<T> Node<T> {
         })
     }
 
-    /// A leaf whose gradient is wanted.
+    /// Creates a leaf that wants a gradient.
     pub fn leaf() -> Arc<Self> {
         Self::new(Vec::new(), None)
     }
 }
 
-/// The place of an operation's result: on the tape if any operand is on it.
+/// Returns the history of an operation's result: on the tape if any operand is.
 pub fn record<T>(
     operands: Vec<History<T>>,
     backward: impl FnOnce(&T, Wanted<'_, T>) -> Result<Vec<Option<T>>> + Send + 'static,
@@ -91,35 +92,35 @@ pub fn record<T>(
     operands.iter().any(Option::is_some).then(|| Node::new(operands, Some(Box::new(backward))))
 }
 
-/// A backend's tensor: its library's own, and its place on the tape.
+/// A backend's tensor: the library's tensor with its place on the tape.
 pub trait Taped: RawTensor + Sized {
-    /// The library's tensor, a handle whose copies share their storage.
+    /// The library's tensor type, a handle whose copies share their storage.
     type Value: Send + 'static;
 
-    /// The name that the backend is registered under.
+    /// The name under which the backend is registered.
     const BACKEND: &'static str;
 
-    /// A tensor at this place of the tape.
+    /// Wraps a tensor at this place of the tape.
     fn taped(value: Self::Value, history: History<Self::Value>) -> Self;
 
-    /// Another handle to a tensor of the library.
+    /// Returns another handle to a tensor of the library.
     fn handle(value: &Self::Value) -> Self::Value;
 
-    /// Another handle to this tensor's value.
+    /// Returns another handle to this tensor's value.
     fn value(&self) -> Self::Value;
 
-    /// Its place on the tape.
+    /// Returns its place on the tape.
     fn history(&self) -> &History<Self::Value>;
 
-    /// a + b: two gradients of one tensor, both of its shape and type.
+    /// Computes a + b for two gradients of one tensor, with equal shapes and types.
     fn sum(a: Self::Value, b: Self::Value) -> Result<Self::Value>;
 }
 
-/// `value` with a history that the caller writes: [`RawTensor::record`] of every backend.
+/// Records `value` with a backward function of the caller: [`RawTensor::record`] of every backend.
 ///
 /// # Errors
-/// Operands of another backend. In the backward pass also the caller's own, and gradients of another number or shape
-/// than the operands.
+/// Fails if operands belong to another backend. The backward pass fails with the function's errors, and if
+/// its gradients differ from the operands in number or shape.
 pub fn record_custom<X: Taped>(value: &X, operands: &[&Tensor], backward: CoreBackward) -> Result<Tensor> {
     const OP: &str = "record";
     let mut histories = Vec::with_capacity(operands.len());
@@ -149,10 +150,12 @@ pub fn record_custom<X: Taped>(value: &X, operands: &[&Tensor], backward: CoreBa
     Ok(Tensor::new(X::taped(value.value(), history)))
 }
 
-/// d Σ outputs·gradients / d leaf of every leaf, `None` where no gradient arrives: [`RawTensor::pull`] of every backend.
+/// Computes d Σ outputs·gradients / d leaf of every leaf, `None` if no gradient arrives: [`RawTensor::pull`]
+/// of every backend.
 ///
 /// # Errors
-/// Gradients of another shape than their outputs, the operations' own, and a history that an earlier walk consumed.
+/// Fails if gradients have other shapes than their outputs, with the operations' own errors, and if an
+/// earlier pass consumed the history.
 pub fn pull<X: Taped>(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
     const OP: &str = "backward";
     let own = |tensor: &'_ Tensor| -> Result<(X::Value, History<X::Value>)> {
@@ -178,9 +181,10 @@ pub fn pull<X: Taped>(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Res
     Ok(gradients)
 }
 
-/// Walks the tape back from tensors whose gradients are known and gives the gradient of every leaf, by its number.
+/// Walks the tape back from tensors with known gradients and returns the gradient of every leaf, by its
+/// number.
 fn walk<T>(roots: Vec<(Arc<Node<T>>, T)>, add: impl Fn(T, T) -> Result<T>) -> Result<HashMap<u64, T>> {
-    // Numbers count up from operands to results, so the largest waiting number has all of its gradient.
+    // Numbers increase from operands to results, so the largest waiting number has its complete gradient.
     let mut waiting: BTreeMap<u64, (Arc<Node<T>>, T)> = BTreeMap::new();
     let arrive = |waiting: &mut BTreeMap<u64, (Arc<Node<T>>, T)>, node: &Arc<Node<T>>, gradient: T| {
         let gradient = match waiting.remove(&node.id) {
@@ -201,7 +205,7 @@ fn walk<T>(roots: Vec<(Arc<Node<T>>, T)>, add: impl Fn(T, T) -> Result<T>) -> Re
         }
         let step = node.backward.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
             Error::Unsupported(
-                "backward was asked for twice over the same history, which the first consumed".into(),
+                "backward ran twice over the same history, which the first pass consumed".into(),
             )
         })?;
         let gradients = step(&gradient, Wanted(&node.operands))?;

@@ -1,8 +1,9 @@
-//! Packed batches: a stream of rows without padding, and the tree that says which rows see which.
+//! Packed batches: a stream of rows without padding, and the tree that defines which rows see which.
 //!
-//! A pair is `prompt ← chosen, prompt ← rejected`; K answers are one prompt with K children; a plain text is one
-//! segment. A row sees its own segment up to itself and all of every ancestor; its position is its depth. A
-//! prompt that several answers share is computed once, and the result equals separate sequences exactly.
+//! A pair is `prompt ← chosen, prompt ← rejected`; K answers are one prompt with K children; a plain text is
+//! one segment. A row sees its own segment up to itself and every ancestor in full; its position is its
+//! depth. A prompt shared by several answers is computed once, and the result equals that of separate
+//! sequences exactly.
 
 use std::ops::Range;
 
@@ -13,24 +14,24 @@ use crate::error::{Error, Result};
 pub struct Segment {
     /// The rows of the stream.
     pub rows: Range<usize>,
-    /// The segment these rows continue; `None` begins a sequence.
+    /// The parent segment; `None` starts a sequence.
     pub parent: Option<usize>,
 }
 
-/// The rows of one segment that attend.
+/// The querying rows of one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asking {
     /// The segment.
     pub segment: usize,
-    /// Its tree, counted as [`SequenceTree::trees`] does.
+    /// The index of its tree, in the order of [`SequenceTree::trees`].
     pub tree: usize,
-    /// The rows of q: all asking rows are counted in order.
+    /// The rows of q: all querying rows are counted in order.
     pub rows: Range<usize>,
-    /// The position of each, ascending.
+    /// The position of each row, ascending.
     pub positions: Vec<usize>,
 }
 
-/// Segments that fill `0..rows` in order. Every parent comes before its children.
+/// Segments that cover `0..rows` in order. Every parent precedes its children.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SequenceTree {
     segments: Vec<Segment>,
@@ -38,10 +39,10 @@ pub struct SequenceTree {
 }
 
 impl SequenceTree {
-    /// A tree of these segments.
+    /// Creates a tree of these segments.
     ///
     /// # Errors
-    /// Segments that leave a gap or are empty, and a parent that does not come before its child.
+    /// Fails if segments leave a gap or are empty, and if a parent does not precede its child.
     pub fn new(segments: Vec<Segment>) -> Result<Self> {
         let mut tree = Self::default();
         for segment in segments {
@@ -54,10 +55,10 @@ impl SequenceTree {
         Ok(tree)
     }
 
-    /// One sequence of `rows` rows.
+    /// Creates a single sequence of `rows` rows.
     ///
     /// # Errors
-    /// No rows.
+    /// Fails without rows.
     pub fn sequence(rows: usize) -> Result<Self> {
         Self::new(vec![Segment { rows: 0..rows, parent: None }])
     }
@@ -65,7 +66,7 @@ impl SequenceTree {
     /// Appends a segment of `length` rows and returns its index.
     ///
     /// # Errors
-    /// No rows, or a parent that does not exist yet.
+    /// Fails without rows, and if the parent does not exist yet.
     pub fn push(&mut self, length: usize, parent: Option<usize>) -> Result<usize> {
         let index = self.segments.len();
         if length == 0 {
@@ -88,22 +89,22 @@ impl SequenceTree {
         Ok(index)
     }
 
-    /// The segments, in order of rows.
+    /// Returns the segments, in order of rows.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.segments.last().map_or(0, |segment| segment.rows.end)
     }
 
-    /// The position (depth) of the first row of a segment.
+    /// Returns the position (depth) of the first row of a segment.
     pub fn start(&self, segment: usize) -> usize {
         self.starts[segment]
     }
 
-    /// The position of every row: its depth in its tree.
+    /// Returns the position of every row: its depth in its tree.
     pub fn positions(&self) -> Vec<u32> {
         let starts = self.segments.iter().zip(&self.starts);
         starts
@@ -111,7 +112,7 @@ impl SequenceTree {
             .collect()
     }
 
-    /// The rows that a segment's last row sees: its ancestors from the root down, and itself last.
+    /// Returns the rows that a segment's last row sees: its ancestors from the root down, and itself last.
     pub fn chain(&self, segment: usize) -> Vec<Range<usize>> {
         let mut chain = Vec::new();
         let mut next = Some(segment);
@@ -123,7 +124,8 @@ impl SequenceTree {
         chain
     }
 
-    /// The rows that ask, by segment: those of `queries`, ascending, or all. Segments without any are left out.
+    /// Returns the querying rows by segment: those of `queries`, ascending, or all. Segments without any are
+    /// omitted.
     pub fn asking(&self, queries: Option<&[usize]>) -> Vec<Asking> {
         let mut all = Vec::with_capacity(self.segments.len());
         let (mut trees, mut roots): (usize, Vec<usize>) = (0, Vec::with_capacity(self.segments.len()));
@@ -154,7 +156,7 @@ impl SequenceTree {
         all
     }
 
-    /// The asking rows of every tree that has any; trees share no rows.
+    /// Returns the querying rows of every tree that has any; trees share no rows.
     pub fn asking_by_tree(&self, queries: Option<&[usize]>) -> Vec<Vec<Asking>> {
         let roots = self.segments.iter().filter(|segment| segment.parent.is_none()).count();
         let mut trees = vec![Vec::new(); roots];
@@ -163,7 +165,7 @@ impl SequenceTree {
         trees
     }
 
-    /// The segments of every tree (a root with all that descends from it), each in order of rows.
+    /// Returns the segments of every tree (a root with all its descendants), each in order of rows.
     pub fn trees(&self) -> Vec<Vec<usize>> {
         let mut roots = Vec::with_capacity(self.segments.len());
         let mut trees: Vec<Vec<usize>> = Vec::new();
@@ -181,7 +183,7 @@ impl SequenceTree {
         trees
     }
 
-    /// How many rows separate sequences would take: every leaf with all its ancestors.
+    /// Returns the number of rows that separate sequences would take: every leaf with all its ancestors.
     pub fn unshared_rows(&self) -> usize {
         let mut leaf = vec![true; self.segments.len()];
         for segment in &self.segments {
@@ -199,7 +201,7 @@ impl SequenceTree {
 pub struct Packed {
     /// Token ids, `[rows]`.
     pub ids: Vec<u32>,
-    /// Which rows see which.
+    /// The tree of the rows.
     pub tree: SequenceTree,
 }
 
@@ -207,7 +209,7 @@ impl Packed {
     /// Appends a segment of tokens and returns its index.
     ///
     /// # Errors
-    /// As [`SequenceTree::push`].
+    /// Fails as [`SequenceTree::push`] does.
     pub fn push(&mut self, ids: &[u32], parent: Option<usize>) -> Result<usize> {
         let segment = self.tree.push(ids.len(), parent)?;
         self.ids.extend_from_slice(ids);
@@ -215,7 +217,7 @@ impl Packed {
     }
 }
 
-/// Splits items into runs of at most `budget` tokens; an item over the budget gets a run of its own.
+/// Splits items into runs of at most `budget` tokens; an oversized item gets a run of its own.
 pub fn within_budget<T>(items: &[T], budget: usize, tokens: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut runs = Vec::new();
     let (mut start, mut sum) = (0, 0);
@@ -284,7 +286,7 @@ mod tests {
         assert!(SequenceTree::new(vec![Segment { rows: 0..2, parent: Some(0) }]).is_err());
     }
 
-    /// Protects: a budget is kept where it can be, and no item is lost.
+    /// Protects: runs keep the budget unless a single item exceeds it, and no item is lost.
     #[test]
     fn budgets_are_kept_and_no_item_is_lost() {
         let sizes = [3, 3, 5, 9, 1, 1];

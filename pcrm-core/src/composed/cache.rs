@@ -1,4 +1,4 @@
-//! A cache of keys and values in two tensors, whose rows are gathered into a tree for every step.
+//! A cache of keys and values in two tensors; every step gathers the rows it needs into a tree.
 
 use crate::error::Result;
 use crate::host::HostTensor;
@@ -6,7 +6,7 @@ use crate::kernels::{Attention, BLOCK, CacheShape, CachedRow, CachedRows, LayerC
 use crate::tensor::Tensor;
 use crate::tree::SequenceTree;
 
-/// Attention over a tree.
+/// An attention function over a tree.
 pub type Attend = fn([&Tensor; 3], &PlannedTree, &Attention<'_>) -> Result<Tensor>;
 
 /// Keys and values `[slots, kv_heads, dim]`.
@@ -19,10 +19,11 @@ pub struct TensorCache {
 }
 
 impl TensorCache {
-    /// Makes room on the device and in the type of `like`; `attend` attends over what is gathered.
+    /// Allocates a cache on the device and in the type of `like`; `attend` computes attention over gathered
+    /// rows.
     ///
     /// # Errors
-    /// No memory.
+    /// Fails if there is no memory.
     pub fn new(like: &Tensor, shape: CacheShape, attend: Attend) -> Result<Self> {
         let sizes = [shape.slots(), shape.kv_heads, shape.dim];
         let zeros = || {
@@ -34,10 +35,10 @@ impl TensorCache {
 }
 
 impl TensorCache {
-    /// Makes room for a backend whose own attention attends over what is gathered.
+    /// Allocates a cache that uses the backend's own attention over gathered rows.
     ///
     /// # Errors
-    /// No memory.
+    /// Fails if there is no memory.
     pub fn of_backend(like: &Tensor, shape: CacheShape) -> Result<Self> {
         Self::new(like, shape, |qkv, tree, how| qkv[0].kernels().attention(qkv, tree, how))
     }
@@ -60,16 +61,16 @@ impl LayerCache for TensorCache {
     }
 }
 
-/// The slots that rows see, as a tree.
+/// The slots visible to the rows of a step, as a tree.
 struct Gathered {
     slots: Vec<u32>,
     tree: SequenceTree,
-    /// The row of the tree of every row that asks, ascending.
+    /// The tree's row of each querying row, ascending.
     queries: Vec<usize>,
 }
 
 impl Gathered {
-    /// Neighbours whose first blocks are the same share them.
+    /// Gathers the slots; neighbours with equal first blocks share them.
     fn new(rows: &CachedRows) -> Result<Self> {
         let mut gathered = Self { slots: Vec::new(), tree: SequenceTree::default(), queries: Vec::new() };
         for group in rows.chunk_by(|a, b| a.blocks[0] == b.blocks[0] && a.position.min(b.position) >= BLOCK) {
@@ -110,13 +111,13 @@ impl Gathered {
 mod tests {
     use super::*;
 
-    /// Protects: neighbours with one beginning share it, and no row loses a key.
+    /// Protects: neighbours share their common beginning, and no row loses a key.
     #[test]
     fn what_rows_share_is_gathered_once() -> Result<()> {
         let row = |position, blocks: &[u32]| CachedRow { position, blocks: blocks.into() };
         let rows = [row(70, &[3, 1]), row(130, &[3, 4, 0]), row(5, &[2]), row(64, &[6, 5]), row(9, &[6])];
         let gathered = Gathered::new(&rows)?;
-        // The first two share block 3; a row inside a block shares nothing.
+        // The first two share block 3; a row inside its first block shares nothing.
         assert_eq!(gathered.tree.rows(), 64 + 7 + 67 + 6 + 65 + 10);
         assert_eq!(gathered.queries, [70, 137, 143, 208, 218]);
         let positions = gathered.tree.positions();

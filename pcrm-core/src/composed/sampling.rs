@@ -1,4 +1,4 @@
-//! Drawing tokens on a device: two levels of cumulative probabilities.
+//! Token sampling on a device, with two levels of cumulative probabilities.
 
 use crate::composed::linear;
 use crate::dtype::DType;
@@ -8,13 +8,13 @@ use crate::kernels::{Draw, Drawn};
 use crate::slices::sampling::{Row, draw};
 use crate::tensor::{Compare, Reduce, Tensor};
 
-/// Tokens whose probabilities are summed at once.
+/// The number of tokens whose probabilities are summed together.
 const SPAN: usize = 256;
-/// A logit that has no probability.
+/// The logit of an impossible token.
 const IMPOSSIBLE: f32 = -1e30;
 
-/// See [`crate::kernels::Kernels::sample`]. Unfiltered tokens are drawn on the device, and only they and their
-/// log-probabilities come back; filters read the logits.
+/// See [`crate::kernels::Kernels::sample`]. Unfiltered tokens are drawn on the device, and only their ids and
+/// log-probabilities are read back; filters read the logits.
 pub fn sample(hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
     how.check(hidden, head)?;
     let rows = hidden.shape()[0];
@@ -38,7 +38,7 @@ pub fn sample(hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Draw
     let log_probs = logits.gather(1, &index)?.sub(&totals)?.read()?.into_f32();
     let mut drawn: Vec<Drawn> =
         ids.into_iter().zip(log_probs).map(|(id, p)| Drawn { id, log_prob: p, filtered: p }).collect();
-    // Sums round: where they led to a token without probability, the most likely one is taken.
+    // Sums are rounded: if they lead to an impossible token, the most likely one is taken instead.
     if drawn.iter().any(|drawn| drawn.log_prob < -80.0) {
         for (drawn, id) in drawn.iter_mut().zip(most_likely(&logits)?) {
             if drawn.log_prob < -80.0 {
@@ -62,7 +62,7 @@ fn most_likely(logits: &Tensor) -> Result<Vec<u32>> {
     })
 }
 
-/// Finds the span, and in it the token, at which the cumulative probability passes the row's number.
+/// Finds the span, and in it the token, at which the cumulative probability exceeds the row's number.
 fn drawn(logits: &Tensor, totals: &Tensor, uniforms: &[f64]) -> Result<Vec<u32>> {
     let shape = logits.shape();
     let (rows, vocabulary) = (shape[0], shape[1]);
@@ -93,13 +93,13 @@ fn drawn(logits: &Tensor, totals: &Tensor, uniforms: &[f64]) -> Result<Vec<u32>>
     Ok(span.iter().zip(token).map(|(span, token)| (span * SPAN as u32 + token).min(last)).collect())
 }
 
-/// Returns how many of every row's sums do not exceed its target.
+/// Returns the number of each row's sums that do not exceed its target.
 fn passed(cumulative: &Tensor, target: &Tensor, count: usize) -> Result<Vec<u32>> {
     let below = cumulative.compare(Compare::Le, target)?.reduce(Reduce::Sum, 1)?.read()?.into_f32();
     Ok(below.into_iter().map(|below| (below as u32).min(count as u32 - 1)).collect())
 }
 
-/// A matrix of ones on and above the diagonal: x times it are the sums of x up to every column.
+/// Returns a matrix of ones on and above the diagonal; x times it gives the cumulative sums over columns.
 fn upper(like: &Tensor, size: usize) -> Result<Tensor> {
     let ones = (0..size * size).map(|at| if at / size <= at % size { 1.0 } else { 0.0 });
     like.constant(&HostTensor::f32([size, size], ones.collect())?)

@@ -1,7 +1,9 @@
-//! A file of lines that grows beside its place, survives a killed process, and is renamed when it is whole.
+//! A file of lines that is written under a temporary name, survives a killed process, and is renamed when
+//! complete.
 //!
-//! Lines come in groups of a fixed size, such as the samples of a prompt: what a killed process left is taken up after
-//! its last whole group. Beside the lines lies what they were made by, and other lines are never continued.
+//! Lines come in groups of a fixed size, such as the samples of a prompt; a later run continues after the
+//! last complete group. A second file beside the lines records the options they depend on, and lines of other
+//! options are never continued.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,10 +16,10 @@ use super::sealed;
 use super::whole::{folder_of, sync_dir};
 use crate::error::{Error, Result};
 
-/// The options and files that lines follow from.
+/// The options and files that lines depend on.
 pub type Origins = BTreeMap<String, Value>;
 
-/// A file of lines that is being written.
+/// A file of lines in progress.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -26,18 +28,19 @@ pub struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// Begins the lines of `path`, or takes up those of the same origins that a stopped process left.
+    /// Creates the lines of `path`, or continues those of the same origins that a stopped process left.
     ///
     /// # Errors
-    /// A file that is there already; lines of other origins, or any without `resume`; another process that writes them.
+    /// Fails if the file exists, if unfinished lines have other origins or `resume` is false, and if another
+    /// process writes them.
     pub fn open(path: &Path, origins: &Origins, group: usize, resume: bool) -> Result<Self> {
         let (lines, notes) = (beside(path, "part"), beside(path, "part.json"));
         if path.exists() {
-            return Err(Error::file(path, "is there already; expected a new file"));
+            return Err(Error::file(path, "already exists; expected a new file"));
         }
         let begun = lines.exists();
         if begun && !resume {
-            let message = "a stopped run left it; --resume takes it up, or remove it";
+            let message = "left by a stopped run; pass --resume to continue it, or remove it";
             return Err(Error::file(&lines, message));
         }
         let mut options = OpenOptions::new();
@@ -45,7 +48,9 @@ impl GrowingFile {
         let mut file = options.open(&lines).map_err(Error::io(&lines))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::file(&lines, "another process writes it")),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::file(&lines, "another process is writing it"));
+            }
             Err(TryLockError::Error(error)) => {
                 tracing::warn!("{}: cannot be locked ({error})", lines.display())
             }
@@ -56,7 +61,7 @@ impl GrowingFile {
                 return Err(Error::file(&lines, message));
             }
         } else {
-            // Nothing says what lines without notes follow from: they are made again.
+            // The origins of lines without a record are unknown: start again.
             file.set_len(0).map_err(Error::io(&lines))?;
             sealed::write(&notes, origins)?;
         }
@@ -66,15 +71,15 @@ impl GrowingFile {
         Ok(Self { path: path.to_path_buf(), file, groups })
     }
 
-    /// Returns the number of groups that are there.
+    /// Returns the number of complete groups.
     pub fn groups(&self) -> usize {
         self.groups
     }
 
-    /// Appends a group, its lines ended.
+    /// Appends a group of terminated lines.
     ///
     /// # Errors
-    /// A disk that is full.
+    /// Fails if the disk is full.
     pub fn append(&mut self, group: &str) -> Result<()> {
         self.groups += 1;
         self.file.write_all(group.as_bytes()).map_err(Error::io(beside(&self.path, "part")))
@@ -83,16 +88,16 @@ impl GrowingFile {
     /// Returns the lines so far.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the file cannot be read.
     pub fn text(&self) -> Result<String> {
         let lines = beside(&self.path, "part");
         fs::read_to_string(&lines).map_err(Error::io(&lines))
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its final name.
     ///
     /// # Errors
-    /// A disk that fails.
+    /// Fails if the disk fails.
     pub fn finish(self) -> Result<()> {
         let (lines, notes) = (beside(&self.path, "part"), beside(&self.path, "part.json"));
         self.file.sync_all().map_err(Error::io(&lines))?;
@@ -109,19 +114,19 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Says in what lines that are there differ from those to be made.
+/// Describes the first difference between the origins of existing lines and the wanted ones.
 fn difference(found: &Origins, wanted: &Origins) -> Option<String> {
     let keys = found.keys().chain(wanted.keys());
     let key = keys.into_iter().find(|key| found.get(*key) != wanted.get(*key))?;
     let of = |origins: &Origins| origins.get(key).map_or("nothing".to_owned(), ToString::to_string);
     Some(format!(
-        "a stopped run left it with {key} {}, not {}; remove it to begin again",
+        "left by a stopped run with {key} {}, not {}; remove it to start again",
         of(found),
         of(wanted)
     ))
 }
 
-/// The whole groups of a file, and the bytes that they take.
+/// Returns the number of complete groups of a file, and their bytes.
 fn whole_groups(file: &File, group: usize) -> std::io::Result<(usize, u64)> {
     let mut reader = BufReader::new(file);
     let (mut lines, mut bytes, mut whole) = (0usize, 0u64, 0u64);
@@ -147,7 +152,8 @@ mod tests {
         Origins::from([("seed".to_owned(), seed.into())])
     }
 
-    /// Protects: what a stopped process left is taken up after its last whole group, and ends as if nothing had happened.
+    /// Protects: a later run continues after the last complete group, and the result equals that of an
+    /// uninterrupted run.
     #[test]
     fn lines_are_taken_up_after_the_last_whole_group() -> Result<()> {
         let dir = tempfile::tempdir().map_err(Error::io("temp"))?;
@@ -167,11 +173,11 @@ mod tests {
         file.finish()?;
         assert_eq!(fs::read_to_string(&path).unwrap(), "a1\na2\nb1\nb2\nc1\nc2\n");
         let names = fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(names, 1, "nothing is left beside the file");
+        assert_eq!(names, 1, "temporary files remain");
         Ok(())
     }
 
-    /// Protects: lines are not continued by chance: not without being asked, not with other options, not by two.
+    /// Protects: lines are only continued on request, with equal options, and by one process.
     #[test]
     fn other_lines_are_not_continued() -> Result<()> {
         let dir = tempfile::tempdir().map_err(Error::io("temp"))?;
@@ -184,12 +190,12 @@ mod tests {
         };
         let mut file = GrowingFile::open(&path, &origins(1), 1, false)?;
         file.append("a\n")?;
-        assert!(refusal(1, true).contains("another process writes it"));
+        assert!(refusal(1, true).contains("another process is writing it"));
         drop(file);
-        assert!(refusal(1, false).contains("--resume takes it up"));
+        assert!(refusal(1, false).contains("pass --resume to continue it"));
         assert!(refusal(2, true).contains("with seed 1, not 2"), "{}", refusal(2, true));
         GrowingFile::open(&path, &origins(1), 1, true)?.finish()?;
-        assert!(refusal(1, true).contains("is there already"));
+        assert!(refusal(1, true).contains("already exists"));
         Ok(())
     }
 }

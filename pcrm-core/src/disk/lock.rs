@@ -1,7 +1,8 @@
-//! A folder that one process writes to at a time.
+//! A lock that lets one process at a time write to a folder.
 //!
-//! The lock is the system's, on a file in the folder: it ends with the process that holds it, however that ends. The file
-//! says which process that is. It is removed when the lock is dropped; one that a killed process left locks nobody out.
+//! The lock is the system's, on a file in the folder: it ends with the process that holds it, however that
+//! ends. The file names that process. It is removed when the lock is dropped; a file left by a killed process
+//! locks nobody out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::leads_to;
 use crate::error::{Error, Result};
 
-/// The file in a folder that is locked.
+/// The name of the locked file in a folder.
 const NAME: &str = ".pcrm.lock";
 
 /// A folder that this process holds until this is dropped.
@@ -21,13 +22,13 @@ const NAME: &str = ".pcrm.lock";
 pub struct FolderLock {
     dir: PathBuf,
     file: File,
-    /// True if the folder was made to be locked.
+    /// True if locking created the folder.
     made: bool,
-    /// True if a process that held the folder did not end by itself.
+    /// True if an earlier holder was killed.
     left: bool,
 }
 
-/// The content of the file: the process that holds the folder.
+/// The content of the file: the holder of the folder.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
     process: u32,
@@ -36,10 +37,11 @@ struct Holder {
 }
 
 impl FolderLock {
-    /// Locks a folder, which is made if it is not there.
+    /// Locks a folder, creating it if necessary.
     ///
     /// # Errors
-    /// Another process holds the folder, which the message names; a folder that cannot be made or written to.
+    /// Fails if another process holds the folder (the message names it), and if the folder cannot be created
+    /// or written to.
     pub fn take(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let made = !dir.exists();
@@ -59,12 +61,12 @@ impl FolderLock {
                 Err(TryLockError::WouldBlock) => return Err(refusal(dir, &mut file)),
                 Err(TryLockError::Error(error)) => {
                     tracing::warn!(
-                        "{}: cannot be locked ({error}): nothing keeps a second run out of it",
+                        "{}: cannot be locked ({error}); a second run could write to it at the same time",
                         dir.display()
                     );
                 }
             }
-            // The holder before may have removed the file that was opened here.
+            // The previous holder may have removed the file that was opened here.
             if !leads_to(&path, &file) {
                 continue;
             }
@@ -76,19 +78,19 @@ impl FolderLock {
         }
     }
 
-    /// Returns true if a process that held the folder before was killed.
+    /// Returns whether an earlier holder was killed.
     pub fn was_left(&self) -> bool {
         self.left
     }
 
-    /// Refuses a folder that was deleted or moved since it was locked.
+    /// Checks that the folder was not deleted or moved since it was locked.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if it was.
     pub fn still_there(&self) -> Result<()> {
         match leads_to(&self.dir.join(NAME), &self.file) {
             true => Ok(()),
-            false => Err(Error::file(&self.dir, "was deleted or moved while it was written to")),
+            false => Err(Error::file(&self.dir, "was deleted or moved during the run")),
         }
     }
 }
@@ -100,13 +102,13 @@ impl Drop for FolderLock {
             let _ = fs::remove_file(&path);
         }
         if self.made {
-            // A folder in which nothing was written goes again; others are not empty.
+            // Remove the folder if nothing was written to it; removal of a non-empty one fails.
             let _ = fs::remove_dir(&self.dir);
         }
     }
 }
 
-/// The refusal of a folder that another process holds.
+/// Returns the error for a folder that another process holds.
 fn refusal(dir: &Path, file: &mut File) -> Error {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
@@ -114,7 +116,7 @@ fn refusal(dir: &Path, file: &mut File) -> Error {
     let who = match holder {
         Some(Holder { process, started }) => {
             let since = Duration::from_secs(now().saturating_sub(started));
-            format!("process {process}, which began {} ago,", ago(since))
+            format!("process {process}, started {} ago,", ago(since))
         }
         None => "another process".to_owned(),
     };
@@ -125,7 +127,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A length of time in its largest unit.
+/// Formats a duration in its largest unit.
 fn ago(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -138,8 +140,8 @@ fn ago(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: a folder has one holder, who is named; a lock that is dropped leaves nothing, and a file that a dead
-    /// process left locks nobody out.
+    /// Protects: a folder has one holder, who is named; a dropped lock leaves nothing, and the file of a
+    /// killed process locks nobody out.
     #[test]
     fn a_folder_has_one_holder() {
         let parent = tempfile::tempdir().unwrap();
@@ -147,7 +149,7 @@ mod tests {
         let held = FolderLock::take(&dir).unwrap();
         assert!(!held.was_left());
         let refused = FolderLock::take(&dir).unwrap_err().to_string();
-        let process = format!("process {}, which began", std::process::id());
+        let process = format!("process {}, started", std::process::id());
         assert!(refused.contains(&process) && refused.contains("is writing to this folder"), "{refused}");
         drop(held);
         assert!(!dir.exists(), "a folder that nothing was written to stays");
@@ -160,7 +162,7 @@ mod tests {
         assert!(held.still_there().unwrap_err().to_string().contains("deleted or moved"));
     }
 
-    /// Protects: times are said in a unit that a person would choose.
+    /// Protects: durations are shown in a natural unit.
     #[test]
     fn times_are_said_in_their_largest_unit() {
         let said = [7, 119, 120, 7199, 7200].map(|seconds| ago(Duration::from_secs(seconds)));

@@ -1,5 +1,5 @@
-//! Files that survive what happens to processes: written whole ([`whole`]), in folders that one process holds ([`lock`]),
-//! with a hash of themselves where a later run believes them ([`sealed`]), or grown line by line ([`growing`]).
+//! Crash-safe files: written atomically ([`whole`]), in folders that one process holds ([`lock`]), with a
+//! hash of their content if later runs rely on them ([`sealed`]), or appended line by line ([`growing`]).
 
 pub mod growing;
 pub mod lock;
@@ -12,7 +12,7 @@ use std::path::Path;
 pub use growing::{GrowingFile, Origins};
 pub use lock::FolderLock;
 
-/// Returns true if a path still leads to this open file: neither was deleted, moved or replaced.
+/// Returns whether a path still leads to this open file, that is, it was not deleted, moved or replaced.
 pub fn leads_to(path: &Path, file: &File) -> bool {
     let (Ok(named), Ok(open)) = (path.metadata(), file.metadata()) else { return false };
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! JSON files that hold a hash of themselves (XXH3, 128 bits), by which damage and changes are noticed.
+//! JSON files that contain a hash of themselves (XXH3, 128 bits), which reveals damage and changes.
 
 use std::fs;
 use std::path::Path;
@@ -21,18 +21,18 @@ const BLANK: &str = "00000000000000000000000000000000";
 pub enum Seal {
     /// The file is as it was written.
     Whole,
-    /// The file has no hash: a version wrote it that sealed nothing.
+    /// The file has no hash: an older version wrote it.
     Absent,
 }
 
-/// Writes an object as JSON with a hash of the file in it, as [`whole::write`] does.
+/// Writes an object as JSON with a hash of the file in it, atomically like [`whole::write`].
 ///
 /// # Errors
-/// A value that is no object; the disk's.
+/// Fails if the value is not an object, and if the file cannot be written.
 pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_value(value).map_err(|error| Error::file(path, error))?;
     let Value::Object(mut fields) = json else {
-        return Err(Error::file(path, "is to hold an object"));
+        return Err(Error::file(path, "expected an object"));
     };
     fields.insert(KEY.into(), BLANK.into());
     let mut text = serde_json::to_string_pretty(&fields).map_err(|error| Error::file(path, error))?;
@@ -46,7 +46,7 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
 /// Reads a file that [`write()`] wrote, or one without a hash.
 ///
 /// # Errors
-/// A file that cannot be read, that is not what it should be, or that its own hash does not confirm.
+/// Fails if the file cannot be read, has other content, or does not match its hash.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Seal)> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let wrong = |error: &dyn std::fmt::Display| Error::file(path, format!("is damaged: {error}"));
@@ -63,7 +63,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Seal)> {
                 blank
             });
             if blank.is_none_or(|blank| format!("{:032x}", xxh3_128(blank.as_bytes())) != hash) {
-                return Err(wrong(&"it is not what was written, as its own hash shows"));
+                return Err(wrong(&"its content does not match its hash"));
             }
             Seal::Whole
         }
@@ -71,7 +71,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Seal)> {
     Ok((serde_json::from_value(value).map_err(|error| wrong(&error))?, seal))
 }
 
-/// The place of the hash in the text of a file.
+/// Finds the hash in the text of a file.
 fn place(text: &str, hash: &str) -> Option<std::ops::Range<usize>> {
     let before = format!("\"{KEY}\": \"");
     let start = text.rfind(&format!("{before}{hash}\""))? + before.len();
@@ -91,7 +91,8 @@ mod tests {
         loss: f64,
     }
 
-    /// Protects: no bit of a sealed file changes unnoticed; a file without a hash is read and told from one with a hash.
+    /// Protects: every flipped bit of a sealed file is detected; a file without a hash is readable and marked
+    /// as such.
     #[test]
     fn no_flipped_bit_goes_unnoticed() {
         let dir = tempfile::tempdir().unwrap();

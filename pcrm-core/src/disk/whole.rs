@@ -1,6 +1,6 @@
-//! Files that are there whole or not at all: written beside their place, made durable and renamed.
+//! Atomic files: written under a temporary name, made durable and renamed.
 //!
-//! A writer locks its temporary file. One that is not locked was left by a writer that died, and [`sweep`] removes it.
+//! A writer locks its temporary file. An unlocked one was left by a killed writer, and [`sweep`] removes it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, ErrorKind, Write};
@@ -12,30 +12,31 @@ use tempfile::NamedTempFile;
 use super::leads_to;
 use crate::error::{Error, Result};
 
-/// The beginning of the names of temporary files.
+/// The prefix of the names of temporary files.
 const PREFIX: &str = ".pcrm-";
-/// Tries to make a temporary file: a sweep may take a new one before its writer locks it.
+/// Attempts to create a temporary file: a sweep may remove a new one before its writer locks it.
 const TRIES: usize = 8;
 
-/// Writes indented JSON, as [`write()`] does.
+/// Writes indented JSON atomically, like [`write()`].
 ///
 /// # Errors
-/// A disk that is full or may not be written to.
+/// Fails if the disk is full or not writable.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path, error))?;
     text.push(b'\n');
     write(path, &text)
 }
 
-/// Writes a file beside its place, makes it durable and renames it: it is there whole or not at all.
+/// Writes a file under a temporary name, makes it durable and renames it, so that it exists completely or not
+/// at all.
 ///
 /// # Errors
-/// A disk that is full or may not be written to.
+/// Fails if the disk is full or not writable.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// Writes a file as [`write()`] does, its content by `fill`.
+/// Writes a file like [`write()`], with its content written by `fill`.
 pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
     let dir = folder_of(path);
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
@@ -45,7 +46,7 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -
     writer.flush().map_err(Error::io(path))?;
     drop(writer);
     file.as_file().sync_all().map_err(Error::io(path))?;
-    // Temporary files are private; what a user keeps has the usual permissions.
+    // Temporary files are private; final files have the usual permissions.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -55,12 +56,12 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -
     sync_dir(dir)
 }
 
-/// The folder that a file lies in.
+/// Returns the folder of a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A temporary file that this process holds locked. File systems without locks have none to sweep by.
+/// Creates a temporary file and locks it. File systems without locks have no locked files to sweep by.
 fn temporary(dir: &Path) -> Result<NamedTempFile> {
     for _ in 0..TRIES {
         let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(dir).map_err(Error::io(dir))?;
@@ -69,30 +70,30 @@ fn temporary(dir: &Path) -> Result<NamedTempFile> {
             return Ok(file);
         }
     }
-    Err(Error::file(dir, "temporary files vanish as they are made"))
+    Err(Error::file(dir, "temporary files disappear as soon as they are created"))
 }
 
 /// Makes renames inside a folder durable.
 ///
 /// # Errors
-/// A disk that is full or may not be written to.
+/// Fails if the disk is full or not writable.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }
 
-/// Removes the temporary files of writers that died from a folder. Does nothing where there is no such folder.
+/// Removes the temporary files of killed writers from a folder. A missing folder is no error.
 ///
 /// # Errors
-/// A folder that cannot be read or changed.
+/// Fails if the folder cannot be read or changed.
 pub fn sweep(dir: &Path) -> Result<()> {
     sweep_where(dir, |name| name.starts_with(PREFIX))
 }
 
-/// Removes temporary files as [`sweep`] does, and those of versions that named them `.tmp` and six letters, from a folder
-/// that nobody else writes to.
+/// Removes temporary files like [`sweep`], and those of older versions, named `.tmp` and six letters, from a
+/// folder that no other process writes to.
 ///
 /// # Errors
-/// A folder that cannot be read or changed.
+/// Fails if the folder cannot be read or changed.
 pub fn sweep_own(dir: &Path) -> Result<()> {
     let is_older = |name: &str| {
         let letters = name.strip_prefix(".tmp").unwrap_or_default();
@@ -125,7 +126,7 @@ fn sweep_where(dir: &Path, is_temporary: impl Fn(&str) -> bool) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Protects: what a dead writer left is removed; what a living one writes, and files of others, stay.
+    /// Protects: files of killed writers are removed; files of running writers and other files stay.
     #[test]
     fn only_what_dead_writers_left_is_swept() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,36 +1,38 @@
-//! The language-model head at chosen tokens: what is asked of [`super::Kernels::token_stats`], and the answer.
+//! Statistics of the language-model head at chosen tokens: the input and output of
+//! [`super::Kernels::token_stats`].
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Which tokens' statistics are wanted. Question i is about token `targets[i]` after hidden row `rows[i]`.
+/// The requested statistics. Question i is about token `targets[i]` after hidden row `rows[i]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ask<'a> {
     /// Rows of `hidden`, in any order. A row may repeat: the last row of a prompt predicts the first token of every
     /// answer to it.
     pub rows: &'a [u32],
-    /// One token id for each of `rows`.
+    /// One token id per row.
     pub targets: &'a [u32],
-    /// Logits are divided by this number before the softmax (after `soft_cap`); 1 leaves them alone.
+    /// The divisor of logits before the softmax (after `soft_cap`).
     pub temperature: f64,
-    /// Logits l become c·tanh(l / c) (Gemma 2, arXiv 2408.00118).
+    /// The soft cap c: logits l become c·tanh(l / c) (Gemma 2, arXiv 2408.00118).
     pub soft_cap: Option<f64>,
-    /// Whether to compute the entropy as well.
+    /// True to compute entropies as well.
     pub entropy: bool,
 }
 
 impl<'a> Ask<'a> {
-    /// Asks for log-probabilities alone, at temperature 1 and without a cap.
+    /// Requests log-probabilities alone, at temperature 1 and without a cap.
     pub fn log_probs(rows: &'a [u32], targets: &'a [u32]) -> Self {
         Self { rows, targets, temperature: 1.0, soft_cap: None, entropy: false }
     }
 
-    /// Checks the question against its operands: hidden `[rows, width]`, head `[vocabulary, width]`.
+    /// Checks the request against its operands: hidden `[rows, width]`, head `[vocabulary, width]`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a row or a target that does not exist, a temperature or cap that is not positive.
+    /// Fails if shapes do not match, if a row or a target does not exist, or if the temperature or the cap is
+    /// not positive.
     pub fn check(&self, hidden: &Tensor, head: &Tensor) -> Result<()> {
         let (hidden, head) = (hidden.shape(), head.shape());
         let refuse = |message: String| Err(Error::shape("token_stats", message, &[&hidden, &head]));
@@ -61,23 +63,23 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Statistics of the tokens that were asked for, in the order of the questions.
+/// Statistics of the requested tokens, in the order of the questions.
 #[derive(Debug, Clone)]
 pub struct TokenStats {
     /// ln p(target), f32 `[asked]`, with history.
     pub log_probs: Tensor,
-    /// −Σ p ln p over the vocabulary, f32 `[asked]`, with history; present where it was asked for.
+    /// −Σ p ln p over the vocabulary, f32 `[asked]`, with history; present if requested.
     pub entropy: Option<Tensor>,
     /// 1 where no token is more likely than the target, 0 elsewhere; f32 `[asked]`, without history.
     pub correct: Tensor,
 }
 
 impl TokenStats {
-    /// Takes apart what a fused operation gives as one tensor, so that it is differentiated once: the log-probabilities
-    /// `[asked]`, or `[2, asked]` with the entropies behind them.
+    /// Splits the joint tensor that a fused operation returns, so that it is differentiated once: the
+    /// log-probabilities `[asked]`, or `[2, asked]` followed by the entropies.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails with the backend's error.
     pub fn of_joint(joint: &Tensor, correct: Tensor) -> Result<Self> {
         let [_, asked] = joint.shape()[..] else {
             return Ok(Self { log_probs: joint.clone(), entropy: None, correct });
@@ -87,22 +89,22 @@ impl TokenStats {
     }
 }
 
-/// An entry of [`Asked::questions`] without a question.
+/// An empty entry of [`Asked::questions`].
 pub const NO_QUESTION: u32 = u32::MAX;
 
-/// An [`Ask`] ordered by hidden row, for implementations: each distinct row meets the head once, however many
-/// questions are asked of it, and its gradient is a sum in a fixed order.
+/// An [`Ask`] grouped by hidden row, for implementations: each distinct row is multiplied with the head once,
+/// whatever its number of questions, and its gradient is a sum in a fixed order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     /// The distinct rows, ascending.
     pub rows: Vec<u32>,
-    /// The most questions that are asked of one row.
+    /// The most questions about one row.
     pub per_row: usize,
-    /// The questions of every row, `[rows, per_row]`, filled up with [`NO_QUESTION`].
+    /// The questions about every row, `[rows, per_row]`, padded with [`NO_QUESTION`].
     pub questions: Vec<u32>,
-    /// Their targets, `[rows, per_row]`, filled up with 0.
+    /// Their targets, `[rows, per_row]`, padded with 0.
     pub targets: Vec<u32>,
-    /// Where each question stands in `questions`, `[asked]`.
+    /// The position of each question in `questions`, `[asked]`.
     pub places: Vec<u32>,
     /// See [`Ask::temperature`].
     pub temperature: f64,
@@ -113,7 +115,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Orders a question.
+    /// Groups the questions by row.
     pub fn new(ask: &Ask<'_>) -> Self {
         let mut order: Vec<usize> = (0..ask.rows.len()).collect();
         order.sort_by_key(|question| ask.rows[*question]); // stable: questions of a row keep their order
@@ -140,30 +142,30 @@ impl Asked {
         asked
     }
 
-    /// The number of questions.
+    /// Returns the number of questions.
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether nothing is asked.
+    /// Returns whether there are no questions.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// The distinct rows in chunks of at most `size`.
+    /// Returns the distinct rows in chunks of at most `size`.
     pub fn chunks(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.rows.len();
         (0..rows).step_by(size.max(1)).map(move |start| start..rows.min(start + size.max(1)))
     }
 
-    /// The first of the hidden rows of a chunk if they follow each other without a gap.
+    /// Returns the first hidden row of a chunk if its rows are contiguous.
     pub fn run(&self, chunk: &Range<usize>) -> Option<usize> {
         let rows = &self.rows[chunk.clone()];
         let (first, last) = (*rows.first()? as usize, *rows.last()? as usize);
         (last - first + 1 == rows.len()).then_some(first)
     }
 
-    /// The places of a chunk's rows in `questions` and `targets`.
+    /// Returns the range of a chunk's rows in `questions` and `targets`.
     pub fn places_of(&self, chunk: &Range<usize>) -> Range<usize> {
         chunk.start * self.per_row..chunk.end * self.per_row
     }

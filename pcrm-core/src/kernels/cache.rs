@@ -1,9 +1,10 @@
-//! Keys and values that outlive a pass, for generation: blocks of slots, and the rows that read them.
+//! Cached keys and values that outlive a pass, for generation: blocks of slots, and the rows that read them.
 //!
-//! A block holds [`BLOCK`] consecutive positions of a sequence, from a multiple of [`BLOCK`] on: position p of a
-//! sequence is slot `blocks[p / BLOCK] · BLOCK + p % BLOCK` of a cache, where `blocks` is the sequence's own list.
-//! Sequences that begin alike share the blocks of their beginning, so a prompt's keys are kept once for all its
-//! samples. A block is a tile of attention, so that a row meets its keys in the order in which training adds them up.
+//! A block holds [`BLOCK`] consecutive positions of a sequence, starting at a multiple of [`BLOCK`]: position
+//! p of a sequence is slot `blocks[p / BLOCK] · BLOCK + p % BLOCK` of a cache, where `blocks` is the
+//! sequence's own list. Sequences with a common beginning share its blocks, so a prompt's keys are stored
+//! once for all its samples. A block is a tile of attention, so that a row adds up its keys in the same order
+//! as in training.
 
 use std::fmt::Debug;
 
@@ -11,7 +12,7 @@ use super::{Attention, Mask};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Positions of a block.
+/// The number of positions in a block.
 pub const BLOCK: usize = 64;
 
 /// The size of a cache.
@@ -19,14 +20,14 @@ pub const BLOCK: usize = 64;
 pub struct CacheShape {
     /// The number of blocks.
     pub blocks: usize,
-    /// Heads of keys and values.
+    /// The number of heads of keys and values.
     pub kv_heads: usize,
-    /// Elements of a head.
+    /// The number of elements of a head.
     pub dim: usize,
 }
 
 impl CacheShape {
-    /// The number of slots.
+    /// Returns the number of slots.
     pub fn slots(&self) -> usize {
         self.blocks * BLOCK
     }
@@ -34,7 +35,7 @@ impl CacheShape {
     /// Checks the operands of [`LayerCache::write`].
     ///
     /// # Errors
-    /// Shapes other than `[slots, kv_heads, dim]`, a slot that is not there.
+    /// Fails if shapes are not `[slots, kv_heads, dim]`, or if a slot does not exist.
     pub fn check_write(&self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()> {
         let wanted = [slots.len(), self.kv_heads, self.dim];
         let inside = slots.iter().all(|slot| (*slot as usize) < self.slots());
@@ -50,8 +51,8 @@ impl CacheShape {
     /// Checks the operands of [`LayerCache::attend`] and returns the number of heads.
     ///
     /// # Errors
-    /// Queries other than `[rows, heads, dim]`, rows whose blocks do not reach their position, a mask that is not
-    /// causal.
+    /// Fails if the queries are not `[rows, heads, dim]`, if a row's blocks do not reach its position, or if
+    /// the mask is not causal.
     pub fn check_attend(&self, q: &Tensor, rows: &CachedRows, mask: Mask) -> Result<usize> {
         let shape = q.shape();
         let reaches = |row: &CachedRow| {
@@ -80,25 +81,26 @@ impl CacheShape {
 /// A row that reads a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CachedRow {
-    /// Its position: it sees this one and those before, which are all written.
+    /// Its position: the row sees this position and all before it, which must have been written.
     pub position: usize,
     /// The blocks of its sequence, in order, at least up to its position.
     pub blocks: Vec<u32>,
 }
 
 impl CachedRow {
-    /// The slot of its own position.
+    /// Returns the slot of its own position.
     pub fn slot(&self) -> u32 {
         self.blocks[self.position / BLOCK] * BLOCK as u32 + (self.position % BLOCK) as u32
     }
 
-    /// The blocks that it sees, the last one in part.
+    /// Returns the blocks that it sees, the last one partially.
     pub fn seen(&self) -> &[u32] {
         &self.blocks[..=self.position / BLOCK]
     }
 }
 
-/// The rows of a step. Rows that share their first blocks are best neighbours: backends read what is shared once.
+/// The rows of a step. Rows that share their first blocks should be neighbours: backends read shared blocks
+/// once.
 pub type CachedRows = [CachedRow];
 
 /// The keys and values of one layer.
@@ -106,14 +108,14 @@ pub trait LayerCache: Debug + Send {
     /// Writes keys and values `[slots, kv_heads, dim]` to these slots, each named once.
     ///
     /// # Errors
-    /// As [`CacheShape::check_write`]; a tensor of another backend.
+    /// Fails as [`CacheShape::check_write`] does, and for a tensor of another backend.
     fn write(&mut self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()>;
 
-    /// Softmax attention of one row of every sequence over its keys, its own included: q `[rows, heads, dim]` →
-    /// `[rows, heads, dim]`, as [`Kernels::attention`](super::Kernels::attention) computes it over the whole sequence.
-    /// `how` names no queries: all rows ask.
+    /// Computes softmax attention of one row of every sequence over its keys, its own included: q `[rows,
+    /// heads, dim]` → `[rows, heads, dim]`, equal to [`Kernels::attention`](super::Kernels::attention) over
+    /// the whole sequence. `how.queries` is `None`: all rows query.
     ///
     /// # Errors
-    /// As [`CacheShape::check_attend`]; a tensor of another backend.
+    /// Fails as [`CacheShape::check_attend`] does, and for a tensor of another backend.
     fn attend(&self, q: &Tensor, rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor>;
 }

@@ -1,4 +1,4 @@
-//! The tree of a forward pass, with the plans by which a backend attends over it.
+//! The tree of a forward pass with its attention plans.
 
 use std::any::Any;
 use std::fmt::{self, Debug};
@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::tree::SequenceTree;
 
-/// A tree and the plans that backends make of it.
+/// A tree and the plans that backends derive from it.
 ///
-/// All layers of a model attend in one of a few ways, so a plan (rows, tiles, indices on the device) is made by the
-/// first layer that asks for it and serves the others and their backward. Plans live as long as the pass.
+/// The layers of a model use few kinds of attention, so a plan (rows, tiles, indices on the device) is made
+/// by the first layer that needs it and reused by the others and by their backward. Plans live as long as the
+/// pass.
 #[derive(Default)]
 pub struct PlannedTree {
     tree: SequenceTree,
     plans: Mutex<Vec<Kept>>,
 }
 
-/// A plan and the key that it is found by, both of types of the backend's.
+/// A plan and its key, both of types defined by the backend.
 struct Kept {
     key: Box<dyn Any + Send>,
     plan: Arc<dyn Any + Send + Sync>,
@@ -29,11 +30,11 @@ impl PlannedTree {
         Self { tree, plans: Mutex::default() }
     }
 
-    /// Returns the plan of this key, made by `make` if there is none. The key holds all that the plan follows from
-    /// besides the tree.
+    /// Returns the plan of this key, made by `make` if there is none. The key holds everything that the plan
+    /// depends on besides the tree.
     ///
     /// # Errors
-    /// Those of `make`.
+    /// Fails as `make` does.
     pub fn plan<K, P, E>(&self, key: K, make: impl FnOnce() -> Result<P, E>) -> Result<Arc<P>, E>
     where
         K: PartialEq + Send + 'static,
@@ -74,7 +75,7 @@ impl Debug for PlannedTree {
 mod tests {
     use super::*;
 
-    /// Protects: a plan is made once for a key, and another key or another kind of plan gets its own.
+    /// Protects: a plan is made once per key; other keys and other kinds of plans get their own.
     #[test]
     fn plans_are_made_once_for_each_key() {
         let tree = PlannedTree::default();

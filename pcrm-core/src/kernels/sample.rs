@@ -1,25 +1,25 @@
-//! Drawing the next token of a sequence from its logits.
+//! Sampling of a sequence's next token from its logits.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// The distribution that tokens are drawn from, in the order of `transformers`: the repetition penalty, the temperature,
-/// top-k, top-p, min-p.
+/// The distribution to sample from. Filters apply in the order of `transformers`: repetition penalty,
+/// temperature, top-k, top-p, min-p.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filters {
-    /// Logits are divided by this number; 0 takes the most likely token.
+    /// The divisor of logits; 0 takes the most likely token.
     pub temperature: f64,
-    /// Only so many of the most likely tokens; 0: all.
+    /// The number of most likely tokens to keep; 0: all.
     pub top_k: usize,
-    /// Only the most likely tokens whose probabilities reach this sum; 1: all.
+    /// The probability mass of the most likely tokens to keep; 1: all.
     pub top_p: f64,
-    /// Only tokens at least this share as likely as the most likely one; 0: all.
+    /// The smallest probability to keep, relative to the most likely token's; 0: all.
     pub min_p: f64,
-    /// Logits of tokens that the sequence has already are divided by this number, or multiplied where they are negative
-    /// (arXiv 1909.05858); 1 leaves them alone.
+    /// The divisor of the logits of tokens that are already in the sequence, or the factor if they are
+    /// negative (arXiv 1909.05858); 1: no penalty.
     pub repetition_penalty: f64,
 }
 
@@ -30,30 +30,31 @@ impl Default for Filters {
 }
 
 impl Filters {
-    /// Takes the most likely token.
+    /// The filters that take the most likely token.
     pub const GREEDY: Self =
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
 
-    /// Returns true if the most likely token is taken.
+    /// Returns whether the most likely token is taken.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
 
-    /// Returns true if tokens are drawn from another distribution than softmax(logits / temperature).
+    /// Returns whether the distribution differs from softmax(logits / temperature).
     pub fn is_filtered(&self) -> bool {
         let Self { top_k, top_p, min_p, repetition_penalty, .. } = *self;
         top_k > 0 || top_p < 1.0 || min_p > 0.0 || repetition_penalty != 1.0
     }
 
-    /// Returns the temperature of the log-probabilities that are given with a token: 1 where the most likely is taken.
+    /// Returns the temperature of the log-probabilities that are returned with a token: 1 for greedy
+    /// sampling.
     pub fn stated_temperature(&self) -> f64 {
         if self.is_greedy() { 1.0 } else { self.temperature }
     }
 
-    /// Checks the ranges.
+    /// Checks that values are in range.
     ///
     /// # Errors
-    /// A value out of its range, by name.
+    /// Fails with the name of a value that is out of range.
     pub fn check(&self) -> Result<()> {
         let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
         let wrong = |name: &str, value: f64, expected: &str| {
@@ -78,16 +79,16 @@ impl Filters {
     }
 }
 
-/// The rows to draw for.
+/// A sampling request for a batch of rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw<'a> {
     /// The distribution.
     pub filters: Filters,
-    /// The bound c of logits, c·tanh(l / c); `None`: none.
+    /// The soft cap c of logits, c·tanh(l / c); `None`: no cap.
     pub soft_cap: Option<f64>,
-    /// A number of [0, 1) for every row.
+    /// A random number in [0, 1) per row.
     pub uniforms: &'a [f64],
-    /// The tokens of every row's sequence, which the repetition penalty reads; may be empty where there is none.
+    /// The tokens of every row's sequence, for the repetition penalty; may be empty without one.
     pub tokens: &'a [&'a [u32]],
 }
 
@@ -100,10 +101,10 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// Checks that the rows fit.
+    /// Checks that the operands match.
     ///
     /// # Errors
-    /// Other numbers of rows, filters out of range.
+    /// Fails if numbers of rows differ or a filter is out of range.
     pub fn check(&self, hidden: &Tensor, head: &Tensor) -> Result<()> {
         let (rows, shape) = (hidden.shape(), head.shape());
         let penalised = self.filters.repetition_penalty != 1.0;
@@ -114,20 +115,21 @@ impl<'a> Draw<'a> {
             && (!penalised || self.tokens.len() == rows[0]);
         if !fits {
             let message =
-                "hidden must be [rows, width], the head [vocabulary, width], with a number for every row";
+                "hidden must be [rows, width], the head [vocabulary, width], with one random number per row";
             return Err(Error::shape("sample", message, &[&rows, &shape]));
         }
         self.filters.check()
     }
 }
 
-/// A token that was drawn.
+/// A sampled token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     /// The token.
     pub id: u32,
-    /// ln p under softmax(logits / temperature), unfiltered: what [`token_stats`](super::Kernels::token_stats) gives.
+    /// ln p under softmax(logits / temperature), unfiltered, as in
+    /// [`token_stats`](super::Kernels::token_stats).
     pub log_prob: f32,
-    /// ln p under the filtered distribution; `log_prob` where nothing is filtered.
+    /// ln p under the filtered distribution; equals `log_prob` without filters.
     pub filtered: f32,
 }

@@ -1,4 +1,4 @@
-//! A cache of keys and values in the host's memory, for tensors on a CPU.
+//! A cache of keys and values in host memory, for tensors on a CPU.
 
 use std::fmt::{self, Debug};
 
@@ -9,7 +9,7 @@ use crate::host::HostTensor;
 use crate::kernels::{Attention, CacheShape, CachedRows, LayerCache, Mask};
 use crate::tensor::Tensor;
 
-/// Keys and values in f32, whatever the type of the tensors is, read where they lie.
+/// Keys and values in f32, whatever the type of the tensors, read in place.
 pub struct HostCache<S> {
     blocks: Blocks,
     spread: S,
@@ -22,7 +22,7 @@ impl<S> Debug for HostCache<S> {
 }
 
 impl<S: Spread> HostCache<S> {
-    /// Makes room.
+    /// Allocates a cache.
     pub fn new(shape: CacheShape, spread: S) -> Self {
         Self { blocks: Blocks::new(shape), spread }
     }

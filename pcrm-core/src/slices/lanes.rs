@@ -1,9 +1,9 @@
-//! Sums and exponentials over slices, in a fixed number of lanes: the compiler turns lanes into vector
-//! instructions, and the order of additions does not depend on the machine.
+//! Sums and exponentials over slices, in a fixed number of lanes: the compiler vectorises the lanes, and the
+//! order of additions does not depend on the machine.
 
 const LANES: usize = 16;
 
-/// Σ f(a, b) over two slices of one length, in 16 running sums.
+/// Computes Σ f(a, b) over two slices of equal length, in 16 running sums.
 #[inline(always)]
 pub fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
@@ -20,13 +20,13 @@ pub fn fold2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     halve(sums)
 }
 
-/// Σ f(a) over a slice.
+/// Computes Σ f(a) over a slice.
 #[inline(always)]
 pub fn fold(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     fold2(a, a, |x, _| f(x))
 }
 
-/// The largest element; −∞ of none.
+/// Returns the largest element; −∞ for an empty slice.
 #[inline(always)]
 pub fn largest(a: &[f32]) -> f32 {
     let mut tops = [f32::NEG_INFINITY; LANES];
@@ -51,8 +51,8 @@ fn halve(mut sums: [f32; LANES]) -> f32 {
     sums[0]
 }
 
-/// eˣ within two units in the last place, without branches (Cephes' reduction and polynomial): 0 below −87.3,
-/// and the largest finite values above 88.
+/// Computes eˣ within two units in the last place, without branches (Cephes' reduction and polynomial): 0
+/// below −87.3, and the largest finite values above 88.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -73,13 +73,13 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { value }
 }
 
-/// 1 / (1 + e⁻ˣ)
+/// Computes 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// tanh x = 1 − 2 / (e²ˣ + 1), with a short series where that would cancel.
+/// Computes tanh x = 1 − 2 / (e²ˣ + 1), with a short series where that would cancel.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let square = x * x;

@@ -1,8 +1,9 @@
-//! Kernels on f32 slices of the host's memory, which backends call where a tensor lies on a CPU.
+//! Kernels on f32 slices in host memory, which backends call for tensors on a CPU.
 //!
-//! Both backends attend by the same code here, in training and in generation, so that the tokens that a model samples
-//! have the log-probabilities that training gives them, to the bit. A row gets the same bits whatever rows are beside
-//! it: sums run over a fixed number of lanes, over whole tiles of keys, and in an order that its position fixes.
+//! Both backends share this attention code, in training and in generation, so that sampled tokens have
+//! exactly the log-probabilities that training computes, to the bit. A row gets the same bits whatever the
+//! other rows: sums run over a fixed number of lanes, over whole tiles of keys, and in an order that depends
+//! only on its position.
 
 pub mod attention;
 mod cache;
@@ -13,16 +14,16 @@ pub mod sampling;
 pub use self::cache::HostCache;
 use crate::error::Result;
 
-/// Runs independent pieces of work on the threads of a backend.
+/// A way to run independent work items on the threads of a backend.
 pub trait Spread: Send + Sync {
-    /// Does all pieces and returns their results in order.
+    /// Processes all pieces and returns their results in order.
     ///
     /// # Errors
-    /// A piece that panicked.
+    /// Fails if a piece panicked.
     fn each<P: Send, R: Send>(&self, pieces: Vec<P>, work: impl Fn(P) -> R + Send + Sync) -> Result<Vec<R>>;
 }
 
-/// Runs pieces one after the other on the calling thread.
+/// Processes pieces sequentially on the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OneThread;
 

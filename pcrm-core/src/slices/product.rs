@@ -1,10 +1,10 @@
-//! Matrix products on slices, by the gemm crate.
+//! Matrix products on slices, with the gemm crate.
 
 #![allow(unsafe_code, reason = "gemm takes pointers")]
 
 use std::mem::MaybeUninit;
 
-/// A matrix inside a slice: element (r, c) stands at `r * rows_apart + c * columns_apart`.
+/// A matrix inside a slice: element (r, c) is at `r * rows_apart + c * columns_apart`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     values: &'a [f32],
@@ -15,19 +15,23 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows one after the other.
+    /// Wraps a row-major matrix.
     ///
     /// # Panics
-    /// Too few values.
+    /// Panics if there are too few values.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert!(values.len() >= rows * columns, "{} elements are no {rows} × {columns} matrix", values.len());
+        assert!(
+            values.len() >= rows * columns,
+            "{} elements, expected a {rows} × {columns} matrix",
+            values.len()
+        );
         Self { values, rows, columns, rows_apart: columns, columns_apart: 1 }
     }
 
-    /// The columns from `start`, `count` of them, without a copy.
+    /// Returns `count` columns from `start`, without a copy.
     ///
     /// # Panics
-    /// Columns that the matrix does not have; one that is transposed.
+    /// Panics if the matrix does not have these columns, and if it is transposed.
     pub fn columns(self, start: usize, count: usize) -> Self {
         assert!(
             self.columns_apart == 1 && start + count <= self.columns,
@@ -38,7 +42,7 @@ impl<'a> Matrix<'a> {
         Self { values: &self.values[start..], columns: count, ..self }
     }
 
-    /// Rows and columns exchanged, without a copy.
+    /// Returns the transposed matrix, without a copy.
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -50,22 +54,23 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// The fewest rows for which a product of this many columns gives a row the same bits at any height. The gemm crate
-/// takes other paths, which add in another order, for a single row, for up to 256 elements, and for up to 64 × 64.
+/// Returns the fewest rows for which a product of this many columns gives a row the same bits at any height.
+/// The gemm crate takes other paths, with another order of additions, for a single row, for up to 256
+/// elements, and for up to 64 × 64.
 pub fn steady_rows(columns: usize) -> usize {
     if columns <= 64 { 65 } else { 8 }
 }
 
-/// Over how many cores a product is spread.
+/// The cores that a product may use.
 #[derive(Clone, Copy)]
 pub enum Cores {
-    /// One: the caller runs in parallel already.
+    /// One core: the caller is parallel already.
     One,
     /// All threads of the pool.
     All,
 }
 
-/// What a product does with the elements that stand in its target.
+/// The treatment of the target's existing elements.
 #[derive(Clone, Copy)]
 pub enum Into {
     /// target ← scale·a·b
@@ -74,10 +79,10 @@ pub enum Into {
     Add,
 }
 
-/// target ← scale·a·b, or adds to it; target is row-major.
+/// Computes target ← scale·a·b, or adds to it; the target is row-major.
 ///
 /// # Panics
-/// Shapes that do not fit.
+/// Panics if shapes do not match.
 pub fn multiply(target: &mut [f32], into: Into, scale: f32, a: Matrix<'_>, b: Matrix<'_>, cores: Cores) {
     assert!(a.columns == b.rows && target.len() >= a.rows * b.columns, "product: shapes do not fit");
     let keep = matches!(into, Into::Add);
@@ -88,7 +93,7 @@ pub fn multiply(target: &mut [f32], into: Into, scale: f32, a: Matrix<'_>, b: Ma
 /// Returns a·b, row-major.
 ///
 /// # Panics
-/// Shapes that do not fit.
+/// Panics if shapes do not match.
 pub fn product(a: Matrix<'_>, b: Matrix<'_>, cores: Cores) -> Vec<f32> {
     assert!(a.columns == b.rows, "product: shapes do not fit");
     let size = a.rows * b.columns;
@@ -96,8 +101,8 @@ pub fn product(a: Matrix<'_>, b: Matrix<'_>, cores: Cores) -> Vec<f32> {
         return vec![0.0; size];
     }
     let mut values: Vec<MaybeUninit<f32>> = Vec::with_capacity(size);
-    // SAFETY: gemm without `keep` writes every one of the size elements (the inner dimension is not empty) before
-    // anything reads them, and MaybeUninit<f32> has the layout of f32.
+    // SAFETY: gemm without `keep` writes all elements (the inner dimension is not empty) before anything
+    // reads them, and MaybeUninit<f32> has the layout of f32.
     unsafe {
         gemm_into(values.as_mut_ptr().cast(), false, 1.0, a, b, cores);
         values.set_len(size);
@@ -114,7 +119,8 @@ unsafe fn gemm_into(target: *mut f32, keep: bool, scale: f32, a: Matrix<'_>, b: 
         Cores::All => rayon::current_num_threads(),
     };
     let parallelism = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
-    // SAFETY: the matrices lie inside their slices (asserted when made), the target is the caller's promise.
+    // SAFETY: the matrices are inside their slices (asserted at construction), and the caller guarantees the
+    // target.
     unsafe {
         gemm::gemm(
             a.rows,

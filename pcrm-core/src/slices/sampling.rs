@@ -1,11 +1,11 @@
-//! Drawing a token from a row of logits.
+//! Sampling of a token from a row of logits.
 
 use multiversion::multiversion;
 
 use super::lanes::{exp, fold};
 use crate::kernels::{Drawn, Filters};
 
-/// Tokens whose probabilities are summed at once.
+/// The number of tokens whose probabilities are summed together.
 const SPAN: usize = 256;
 
 /// A row of logits, capped and divided by the temperature.
@@ -17,12 +17,12 @@ pub struct Row<'a> {
     pub total: f32,
     /// The largest logit.
     pub top: f32,
-    /// The tokens that the repetition penalty weakens.
+    /// The tokens to which the repetition penalty applies.
     pub penalised: &'a [u32],
 }
 
-/// Draws a token by the inverse of the cumulative distribution, in the order of token ids; `uniform` is a number of
-/// [0, 1). Of equally likely tokens the greedy choice is the first.
+/// Samples a token by inverting the cumulative distribution, in the order of token ids; `uniform` is in [0,
+/// 1). Greedy sampling takes the first of equally likely tokens.
 pub fn draw(row: &Row<'_>, filters: &Filters, uniform: f64) -> Drawn {
     if !filters.is_filtered() {
         let id = match filters.is_greedy() {
@@ -48,7 +48,7 @@ pub fn draw(row: &Row<'_>, filters: &Filters, uniform: f64) -> Drawn {
     Drawn { id: id as u32, log_prob: row.logits[id] - row.total, filtered: filtered as f32 }
 }
 
-/// Divides the logits of tokens that are there already, or multiplies negative ones.
+/// Divides the logits of tokens that are already in the sequence, or multiplies negative ones.
 fn penalise(logits: &mut [f32], tokens: &[u32], penalty: f32) {
     if penalty == 1.0 {
         return;
@@ -63,7 +63,7 @@ fn penalise(logits: &mut [f32], tokens: &[u32], penalty: f32) {
     }
 }
 
-/// Drops tokens less likely than the `count` most likely ones; of equally likely ones all stay.
+/// Drops tokens less likely than the `count` most likely ones; ties are kept.
 fn keep_most_likely(logits: &mut [f32], count: usize) {
     if count == 0 || count >= logits.len() {
         return;
@@ -74,7 +74,7 @@ fn keep_most_likely(logits: &mut [f32], count: usize) {
     drop_where(logits, |logit| logit < least);
 }
 
-/// Drops the least likely tokens as long as their probabilities sum up to at most 1 − `share`.
+/// Drops the least likely tokens while their probabilities sum to at most 1 − `share`.
 fn keep_until(logits: &mut [f32], top: f32, share: f64) {
     if share >= 1.0 {
         return;
@@ -84,7 +84,7 @@ fn keep_until(logits: &mut [f32], top: f32, share: f64) {
     let weight = |logit: f32| f64::from(logit - top).exp();
     let total: f64 = order.iter().map(|id| weight(logits[*id])).sum();
     let mut sum = 0.0;
-    // The most likely token always stays.
+    // The most likely token is always kept.
     for id in order.iter().take(order.len().saturating_sub(1)) {
         sum += weight(logits[*id]);
         if sum > (1.0 - share) * total {
@@ -110,7 +110,7 @@ fn first_of(logits: &[f32], top: f32) -> usize {
     logits.iter().position(|logit| *logit == top).unwrap_or(0)
 }
 
-/// Returns the token at which the cumulative probability passes `uniform`.
+/// Returns the token at which the cumulative probability exceeds `uniform`.
 fn drawn(logits: &[f32], top: f32, uniform: f64) -> usize {
     let sums: Vec<f64> = logits.chunks(SPAN).map(|part| f64::from(exponentials(part, top))).collect();
     let mut left = uniform * sums.iter().sum::<f64>();
@@ -153,7 +153,7 @@ mod tests {
         Row { logits, total: top + sum.ln() as f32, top, penalised: &[] }
     }
 
-    /// The share of uniforms that give each token.
+    /// Returns the share of uniforms that give each token.
     fn shares(row: &Row<'_>, filters: &Filters) -> Vec<f64> {
         let (count, mut shares) = (20_000, vec![0.0; row.logits.len()]);
         for at in 0..count {
@@ -163,8 +163,8 @@ mod tests {
         shares
     }
 
-    /// Protects: tokens are drawn as often as they are likely, after each filter as by hand, and the log-probabilities
-    /// are those of both distributions.
+    /// Protects: sampling frequencies equal probabilities, after each filter as computed by hand, and
+    /// log-probabilities are those of both distributions.
     #[test]
     fn tokens_are_drawn_as_often_as_they_are_likely() {
         let logits: Vec<f32> = [0.1f32, 0.4, 0.2, 0.25, 0.05].iter().map(|p| p.ln()).collect();
@@ -184,7 +184,7 @@ mod tests {
         of(Filters { top_p: 0.7, ..all }, &[0.0, 0.4 / 0.85, 0.2 / 0.85, 0.25 / 0.85, 0.0]);
         of(Filters { top_p: 0.01, ..all }, &[0.0, 1.0, 0.0, 0.0, 0.0]);
         of(Filters { min_p: 0.6, ..all }, &[0.0, 0.4 / 0.65, 0.0, 0.25 / 0.65, 0.0]);
-        // Negative logits are multiplied: p² of the tokens that are there.
+        // Negative logits are multiplied: p² for the tokens in the sequence.
         let sum = 0.1 + 0.16 + 0.2 + 0.25 + 0.0025;
         of(
             Filters { repetition_penalty: 2.0, ..all },
@@ -196,8 +196,8 @@ mod tests {
         assert_eq!(draw(&penalised, &Filters { repetition_penalty: 2.0, ..Filters::GREEDY }, 0.0).id, 3);
     }
 
-    /// Protects: no number gives a token of probability 0, at either end and over many spans; equally likely tokens give
-    /// the first to the greedy choice.
+    /// Protects: no random number gives a token of probability 0, at either end and over many spans; greedy
+    /// sampling takes the first of equally likely tokens.
     #[test]
     fn impossible_tokens_are_never_drawn() {
         for possible in [vec![700], vec![0, 1023], vec![255, 256, 511], vec![3, 4, 900]] {

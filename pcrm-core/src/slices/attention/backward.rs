@@ -1,4 +1,4 @@
-//! The gradients of attention; probabilities are computed again from ln Σ eˣ.
+//! The gradients of attention; probabilities are recomputed from ln Σ eˣ.
 
 use multiversion::multiversion;
 
@@ -12,7 +12,7 @@ use crate::slices::product::{Cores, Into, Matrix, multiply, steady_rows};
 /// Computes the gradients of q, k and v from the attended values, their gradient and ln Σ eˣ.
 ///
 /// # Errors
-/// A piece of work that panicked.
+/// Fails if a work item panicked.
 pub fn backward(
     plan: &Plan,
     spread: &impl Spread,
@@ -26,7 +26,7 @@ pub fn backward(
     let done = spread.each(tasks.clone(), |(parts, head)| {
         backward_task(plan, parts, head, [q, k, v, values, gradient], totals)
     })?;
-    // Children of one prompt add to its keys here, in the order of the tree.
+    // Children of a prompt add to its keys in the order of the tree.
     for ((_, kv_head), parts) in tasks.iter().zip(done) {
         for part in parts {
             for tile in part.tiles {
@@ -52,8 +52,8 @@ struct PartGradient<'a> {
     d_values: Vec<f32>,
 }
 
-/// The fewest rows of a tile's products. Heads alone never exceed 64 rows, so they always take one path; see
-/// [`steady_rows`].
+/// Returns the fewest rows of a tile's products. Single heads never exceed 64 rows, so they always take the
+/// same path; see [`steady_rows`].
 fn least_rows(group: usize, dim: usize) -> usize {
     if group == 1 { 8 } else { steady_rows(dim) }
 }
@@ -139,7 +139,7 @@ fn backward_task<'a>(
     done
 }
 
-/// Turns scores into the probabilities that `total` = ln Σ eˣ makes of them.
+/// Turns scores into probabilities, given `total` = ln Σ eˣ.
 #[multiversion(targets = "simd")]
 fn probabilities(scores: &mut [f32], visible: std::ops::Range<usize>, total: f32) {
     scores[..visible.start].fill(f32::NEG_INFINITY);
@@ -149,7 +149,7 @@ fn probabilities(scores: &mut [f32], visible: std::ops::Range<usize>, total: f32
     }
 }
 
-/// d scores = p·(d p − Σ o·d o)·scale
+/// Computes d scores = p·(d p − Σ o·d o)·scale.
 #[multiversion(targets = "simd")]
 fn softmax_backward(d_scores: &mut [f32], probs: &[f32], along: f32, scale: f32) {
     for (d_score, prob) in d_scores.iter_mut().zip(probs) {
@@ -157,7 +157,7 @@ fn softmax_backward(d_scores: &mut [f32], probs: &[f32], along: f32, scale: f32)
     }
 }
 
-/// d scores ← d scores·(1 − (b / cap)²), b being the bounded scores.
+/// Computes d scores ← d scores·(1 − (b / cap)²), where b are the capped scores.
 #[multiversion(targets = "simd")]
 fn bound_backward(d_scores: &mut [f32], bounded: &[f32], cap: f32) {
     for (d_score, bounded) in d_scores.iter_mut().zip(bounded) {

@@ -1,8 +1,9 @@
-//! Attention of single rows over keys and values that lie in blocks: a step of generation.
+//! Attention of single rows over keys and values stored in blocks: a step of generation.
 //!
-//! Few rows are no work for gemm, so products are loops here, which add up every element as gemm does: over the elements
-//! of a head for scores, over the keys of a tile for values, each by one chain of fused multiplications where the machine
-//! has them. Keys lie turned, `[dim, tile]`, so that a chain is a lane.
+//! Products of few rows do not suit gemm, so they are loops here. They add up every element as gemm does:
+//! over the elements of a head for scores, over the keys of a tile for values, each in one chain of fused
+//! multiply-adds if the machine has them. Keys are stored transposed, `[dim, tile]`, so that a chain is a
+//! lane.
 
 use multiversion::multiversion;
 
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::kernels::{CacheShape, CachedRow, CachedRows};
 use crate::slices::Spread;
 
-/// Rows that a thread attends with at once, so that what they share is read from its cache.
+/// The number of rows that a thread processes together, so that shared blocks are read from its cache.
 const TOGETHER: usize = 8;
 
 /// The keys and values of one layer.
@@ -24,29 +25,29 @@ pub struct Blocks {
     values: Vec<f32>,
 }
 
-/// The rows of a step and their way of attending.
+/// The rows of a step and the parameters of their attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
     /// The rows.
     pub rows: &'a CachedRows,
-    /// Heads of queries.
+    /// The number of heads of queries.
     pub heads: usize,
-    /// The number that q·k is multiplied by.
+    /// The factor on q·k.
     pub scale: f32,
-    /// The bound of scores.
+    /// The soft cap of scores.
     pub cap: Option<f32>,
-    /// Positions that a row sees back, its own included; `None`: all.
+    /// The number of visible positions, a row's own included; `None`: all.
     pub window: Option<usize>,
 }
 
 impl Blocks {
-    /// Makes room, filled with zeros.
+    /// Allocates blocks filled with zeros.
     pub fn new(shape: CacheShape) -> Self {
         let size = shape.slots() * shape.kv_heads * shape.dim;
         Self { shape, keys: vec![0.0; size], values: vec![0.0; size] }
     }
 
-    /// The size.
+    /// Returns the size.
     pub fn shape(&self) -> CacheShape {
         self.shape
     }
@@ -54,7 +55,7 @@ impl Blocks {
     /// Writes keys and values `[slots, kv_heads, dim]`.
     ///
     /// # Panics
-    /// Too few elements; a slot that is not there.
+    /// Panics if there are too few elements or a slot does not exist.
     pub fn write(&mut self, slots: &[u32], k: &[f32], v: &[f32]) {
         let CacheShape { kv_heads, dim, .. } = self.shape;
         for (row, slot) in slots.iter().enumerate() {
@@ -70,13 +71,13 @@ impl Blocks {
         }
     }
 
-    /// Attends: q `[rows, heads, dim]` → `[rows, heads, dim]`.
+    /// Computes attention: q `[rows, heads, dim]` → `[rows, heads, dim]`.
     ///
     /// # Errors
-    /// A piece of work that panicked.
+    /// Fails if a work item panicked.
     ///
     /// # Panics
-    /// Too few elements; a block that is not there.
+    /// Panics if there are too few elements or a block does not exist.
     pub fn attend(&self, spread: &impl Spread, q: &[f32], step: Step<'_>) -> Result<Vec<f32>> {
         let CacheShape { kv_heads, dim, .. } = self.shape;
         let sizes = Sizes { heads: step.heads, kv_heads, dim };
@@ -97,7 +98,7 @@ impl Blocks {
         Ok(values)
     }
 
-    /// Returns `[rows, heads of the group, dim]`.
+    /// Computes attention of these rows and heads; returns `[rows, heads of the group, dim]`.
     fn attend_task(
         &self,
         q: &[f32],
@@ -146,7 +147,7 @@ impl Blocks {
     }
 }
 
-/// Returns true if gemm's products use fused multiplications on this machine.
+/// Returns whether gemm uses fused multiply-adds on this machine.
 fn fused() -> bool {
     #[cfg(target_arch = "x86_64")]
     let fused = std::arch::is_x86_feature_detected!("fma");
@@ -155,7 +156,7 @@ fn fused() -> bool {
     fused
 }
 
-/// scores ← scale·(query · keys) of one tile; keys `[dim, TILE]`.
+/// Computes scores ← scale·(query · keys) of one tile; keys `[dim, TILE]`.
 #[multiversion(targets = "simd")]
 fn score(scores: &mut [f32], query: &[f32], keys: &[f32], scale: f32, fused: bool) {
     let mut sums = [0.0f32; TILE];
@@ -175,7 +176,7 @@ fn score(scores: &mut [f32], query: &[f32], keys: &[f32], scale: f32, fused: boo
     scores.iter_mut().zip(sums).for_each(|(score, sum)| *score = scale * sum);
 }
 
-/// sum ← sum + shares · values of one tile; values `[TILE, dim]`.
+/// Computes sum ← sum + shares · values of one tile; values `[TILE, dim]`.
 #[multiversion(targets = "simd")]
 fn add_values(sum: &mut [f32], shares: &[f32], values: &[f32], fused: bool) {
     let dim = sum.len();
@@ -221,14 +222,15 @@ mod tests {
     use crate::slices::OneThread;
     use crate::tree::SequenceTree;
 
-    /// Numbers without structure.
+    /// Returns pseudo-random numbers.
     fn noise(count: usize, seed: u64) -> Vec<f32> {
         let word = |at: usize| xxhash_rust::xxh3::xxh3_64_with_seed(&(at as u64).to_le_bytes(), seed);
         (0..count).map(|at| (word(at) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
     }
 
-    /// Protects: a row that reads a cache has the bits that it has in a pass over its whole sequence, for all shapes of
-    /// heads, with and without a window, in blocks that are in no order, with keys of others in the rest of its block.
+    /// Protects: a row that reads a cache has the same bits as in a pass over its whole sequence, for all
+    /// head shapes, with and without a window, with blocks in any order and with other sequences' keys in the
+    /// rest of its block.
     #[test]
     fn a_cached_row_has_the_bits_of_the_whole_sequence() -> Result<()> {
         for (heads, kv_heads, dim) in [(6, 2, 64), (4, 4, 16), (4, 1, 80), (2, 2, 128), (3, 1, 24), (2, 1, 6)]
@@ -266,7 +268,7 @@ mod tests {
                     let got = cache.attend(&OneThread, &q[position * wide..][..wide], step)?;
                     assert_eq!(got, &want[position * wide..][..wide], "{sizes:?} {window:?} at {position}");
                 }
-                // Many rows at once, in no order.
+                // Many rows at once, in arbitrary order.
                 let order: Vec<usize> = (0..rows).map(|at| at * 7 % rows).collect();
                 let readers: Vec<CachedRow> = order.iter().map(|position| reader(*position)).collect();
                 let queries: Vec<f32> = order.iter().flat_map(|at| q[at * wide..][..wide].to_vec()).collect();

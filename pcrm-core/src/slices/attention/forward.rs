@@ -1,4 +1,4 @@
-//! Attended values, tile by tile.
+//! The forward pass of attention, tile by tile.
 
 use super::plan::{Part, TILE, along, gather, tiles};
 use super::{Plan, STEADY, Sizes, Tile, bound, softmax};
@@ -6,11 +6,11 @@ use crate::error::Result;
 use crate::slices::Spread;
 use crate::slices::product::{Cores, Into, Matrix, multiply};
 
-/// Attends: q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]`. Returns the attended values
-/// `[queries, heads, dim]` and ln Σ eˣ of every row's scores, `[queries, heads]`.
+/// Computes attention: q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]`. Returns the attended
+/// values `[queries, heads, dim]` and ln Σ eˣ of every row's scores, `[queries, heads]`.
 ///
 /// # Errors
-/// A piece of work that panicked.
+/// Fails if a work item panicked.
 pub fn forward(plan: &Plan, spread: &impl Spread, [q, k, v]: [&[f32]; 3]) -> Result<(Vec<f32>, Vec<f32>)> {
     let Sizes { heads, dim, .. } = plan.sizes;
     let mut values = vec![0.0; plan.queries * heads * dim];
@@ -27,7 +27,7 @@ pub fn forward(plan: &Plan, spread: &impl Spread, [q, k, v]: [&[f32]; 3]) -> Res
     Ok((values, totals))
 }
 
-/// Attends with the rows of one tree and the heads that read one kv head.
+/// Computes attention for the rows of one tree and the heads that read one kv head.
 fn attend(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32]; 3]) -> Vec<Tile> {
     let Sizes { heads, kv_heads, dim } = plan.sizes;
     let group = plan.group();
@@ -47,12 +47,12 @@ fn attend(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32]; 3]) -
             }
             let mut totals = Vec::with_capacity(rows);
             for (at, scores) in scores.chunks_exact_mut(seen).enumerate() {
-                // The rows that fill up see the first key, for want of a position.
+                // Padding rows have no position; they attend to the first key.
                 let position = asking.get(at / group).map_or(0, |(_, position)| *position);
                 totals.push(softmax(scores, part.visible(position, plan.mask)));
             }
             let mut attended = vec![0.0; rows * dim];
-            // Tile by tile, so that the order of a sum is the same where keys lie in blocks.
+            // Tile by tile, so that the order of a sum is the same as with keys in blocks.
             for start in (0..seen).step_by(TILE) {
                 let into = if start == 0 { Into::Replace } else { Into::Add };
                 let shares = Matrix::new(&scores, rows, seen).columns(start, TILE);

@@ -1,10 +1,10 @@
 //! Attention over a sequence tree, one task per tree and kv head, in tiles of [`TILE`] positions.
 //!
-//! A tile is the rows of one segment whose positions share a multiple of [`TILE`], times the heads that read one
-//! kv head. It multiplies with all keys of its chain up to the tile's end (without a mask: with all of them), rounded up
-//! to whole tiles and filled with zeros: so the sums of a row depend on its position alone, and a row has the same bits
-//! whether its prompt is shared or not, and whether its keys come from a pass or from a cache. Only ln Σ eˣ of every
-//! row is kept; the backward recomputes the probabilities.
+//! A tile is the rows of one segment whose positions share a multiple of [`TILE`], times the heads that read
+//! one kv head. It is multiplied with all keys of its chain up to the tile's end (without a causal mask: with
+//! all of them), padded with zeros to whole tiles. So the sums of a row depend on its position alone, and a
+//! row has the same bits whether its prompt is shared or not, and whether its keys come from a pass or from a
+//! cache. Only ln Σ eˣ of every row is kept; the backward recomputes the probabilities.
 
 mod backward;
 mod blocks;
@@ -19,10 +19,11 @@ pub use self::forward::forward;
 pub use self::plan::{Plan, Sizes, TILE};
 use super::lanes::{exp, fold, largest, tanh};
 
-/// The fewest rows of a product in a forward pass, for which gemm adds up every element in the order of the keys.
+/// The fewest rows of a product in a forward pass, for which gemm adds up every element in the order of the
+/// keys.
 const STEADY: usize = 8;
 
-/// The results of one tile: rows ordered by (asking row, head of the group).
+/// The results of one tile: rows ordered by (querying row, head of the group).
 struct Tile {
     rows: Vec<usize>,
     values: Vec<f32>,
@@ -30,13 +31,13 @@ struct Tile {
 }
 
 impl Tile {
-    /// (row of q, head) of every row of the tile.
+    /// Returns (row of q, head) of every row of the tile.
     fn members(&self, group: usize, kv_head: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.rows.iter().flat_map(move |row| (0..group).map(move |head| (*row, kv_head * group + head)))
     }
 }
 
-/// Bounds scores: s ← cap·tanh(s / cap), each by itself.
+/// Caps scores element by element: s ← cap·tanh(s / cap).
 #[multiversion(targets = "simd")]
 fn bound(scores: &mut [f32], cap: f32) {
     for score in scores.iter_mut() {
@@ -44,10 +45,10 @@ fn bound(scores: &mut [f32], cap: f32) {
     }
 }
 
-/// Turns scores into probabilities, zero where not visible, and gives ln Σ eˣ.
+/// Turns scores into probabilities, zero where not visible, and returns ln Σ eˣ.
 #[multiversion(targets = "simd")]
 fn softmax(scores: &mut [f32], visible: std::ops::Range<usize>) -> f32 {
-    // The sums run over the whole row, so that their lanes do not depend on what is visible.
+    // The sums run over the whole row, so that their lanes do not depend on the visible range.
     scores[..visible.start].fill(f32::NEG_INFINITY);
     scores[visible.end..].fill(f32::NEG_INFINITY);
     let top = largest(scores);

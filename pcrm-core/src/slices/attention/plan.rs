@@ -1,4 +1,4 @@
-//! The work of a call: trees, the rows that ask, tiles, and what is gathered for one.
+//! The work of an attention call: trees, querying rows and tiles, with the gathering of a tile's rows.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::Arc;
 use crate::kernels::{Attention, Mask, PlannedTree};
 use crate::tree::{Asking, SequenceTree};
 
-/// Positions of a tile.
+/// The number of positions in a tile.
 pub const TILE: usize = crate::kernels::BLOCK;
 
-/// The sizes that attention works with.
+/// The head counts and the head size of the operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Heads of queries.
+    /// The number of heads of queries.
     pub heads: usize,
-    /// Heads of keys and values.
+    /// The number of heads of keys and values.
     pub kv_heads: usize,
-    /// Elements of a head.
+    /// The number of elements of a head.
     pub dim: usize,
 }
 
-/// The work of a call, which its backward keeps.
+/// The work of an attention call, which its backward reuses.
 #[derive(Debug)]
 pub struct Plan {
     trees: Vec<Vec<Part>>,
-    /// Rows of q (all rows, or those asked for).
+    /// The number of rows of q.
     pub(super) queries: usize,
     pub(super) sizes: Sizes,
     pub(super) scale: f32,
@@ -32,12 +32,12 @@ pub struct Plan {
     pub(super) mask: Mask,
 }
 
-/// One segment: the rows it sees and its own rows that ask.
+/// The work of one segment: the rows it sees and its own querying rows.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Rows of the stream seen by the segment's last row, the segment's own last.
+    /// The rows of the stream seen by the segment's last row, the segment's own last.
     pub(super) chain: Vec<std::ops::Range<usize>>,
-    /// (row of q, position) of every row that asks, by position.
+    /// (row of q, position) of every querying row, by position.
     pub(super) asking: Vec<(usize, usize)>,
 }
 
@@ -49,7 +49,7 @@ impl Plan {
         plan
     }
 
-    /// Lays out the work for a tree.
+    /// Plans the work for a tree.
     pub fn new(tree: &SequenceTree, how: &Attention<'_>, sizes: Sizes) -> Self {
         let part = |asking: Asking| Part {
             chain: tree.chain(asking.segment),
@@ -66,7 +66,7 @@ impl Plan {
         }
     }
 
-    /// (tree, kv head) of every task.
+    /// Returns (tree, kv head) of every task.
     pub(super) fn tasks(&self) -> Vec<(&[Part], usize)> {
         let heads = self.sizes.kv_heads;
         self.trees.iter().flat_map(|parts| (0..heads).map(move |head| (parts.as_slice(), head))).collect()
@@ -78,12 +78,12 @@ impl Plan {
 }
 
 impl Part {
-    /// The rows of the chain.
+    /// Returns the number of rows of the chain.
     fn keys(&self) -> usize {
         length(&self.chain)
     }
 
-    /// The keys that a row at `position` sees.
+    /// Returns the keys that a row at `position` sees.
     pub(super) fn visible(&self, position: usize, mask: Mask) -> std::ops::Range<usize> {
         match mask {
             Mask::Causal { window } => {
@@ -94,7 +94,8 @@ impl Part {
     }
 }
 
-/// The rows of a tile that ask, with their positions, and how many keys they meet, in whole tiles.
+/// Returns the querying rows of each tile with their positions, and the number of their keys, rounded up to
+/// whole tiles.
 pub(super) fn tiles(part: &Part, mask: Mask) -> impl Iterator<Item = (&[(usize, usize)], usize)> {
     let chunks = part.asking.chunk_by(|a, b| a.1 / TILE == b.1 / TILE);
     chunks.map(move |asking| match mask {
@@ -103,7 +104,7 @@ pub(super) fn tiles(part: &Part, mask: Mask) -> impl Iterator<Item = (&[(usize, 
     })
 }
 
-/// One head's rows of a chain `[keys, dim]`, filled with zeros to whole tiles.
+/// Gathers one head's rows of a chain `[keys, dim]`, padded with zeros to whole tiles.
 pub(super) fn along(
     chain: &[std::ops::Range<usize>],
     x: &[f32],
@@ -119,7 +120,7 @@ pub(super) fn along(
     rows
 }
 
-/// The tile's rows of a tensor `[queries, heads, dim]`, filled with zeros to `least` rows.
+/// Gathers the tile's rows of a tensor `[queries, heads, dim]`, padded with zeros to `least` rows.
 pub(super) fn gather(
     asking: &[(usize, usize)],
     x: &[f32],
