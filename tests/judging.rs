@@ -1,4 +1,5 @@
-//! Policies judged pair by pair: a server that fails in every way, a run that is killed, budgets, the other judges.
+//! Policies judged pair by pair: a server that fails in every way, a run that is killed, budgets, the other
+//! judges.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,8 +26,8 @@ struct Faults {
     holds_after: Option<usize>,
 }
 
-/// A language model on the loopback interface. It prefers the answer with the higher number in it; where the numbers differ
-/// by one, the answer that it is shown first.
+/// A language model on the loopback interface. It prefers the answer with the higher number in it; where the
+/// numbers differ by one, the answer that it is shown first.
 struct Server {
     address: String,
     state: Arc<State>,
@@ -181,8 +182,9 @@ fn figures(world: &World, folder: &str) -> Result<Value> {
     Ok(json!({"pairs": judge["pairs"], "position": judge["position"]}))
 }
 
-/// Protects: 500 comparisons through a server that fails in every way, killed in the middle and taken up again, give the
-/// figures of a server that never fails, and no call that was answered is made again. The key is in no file and no message.
+/// Protects: 500 comparisons through a server that fails in every way, killed in the middle and taken up
+/// again, give the figures of a server that never fails, and no call that was answered is made again. The key
+/// is in no file and no message.
 #[test]
 fn killed_runs_repeat_no_paid_call() -> Result<()> {
     let world = World::new()?;
@@ -252,8 +254,8 @@ fn files(dir: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(all)
 }
 
-/// Protects: no budget is passed, what was bought is kept, and the same command goes on from there; a wrong key ends the run
-/// at once.
+/// Protects: no budget is passed, what was bought is kept, and the same command goes on from there; a wrong
+/// key ends the run at once.
 #[test]
 fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
     let world = World::new()?;
@@ -263,7 +265,7 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
     let run = |more: &str| judge(&server, &format!("--cache kept {more}"));
     world.refuses(
         &run("--max-calls 20"),
-        &["the budget of 20 calls is spent; 20 of 60 verdicts are there", "the same command continues"],
+        &["the budget of 20 calls is spent; 20 of 60 verdicts are complete", "the same command continues"],
     )?;
     ensure!(server.state.requests.load(Ordering::SeqCst) == 20);
     // 102 tokens a call; a call under way holds back at most some 1400.
@@ -299,7 +301,8 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
         }
     });
     let refused = format!(
-        "judge --answers a.jsonl b.jsonl --judge openai:x --judge-url http://{address}/v1 --cache other --api-key {KEY}"
+        "judge --answers a.jsonl b.jsonl --judge openai:x --judge-url http://{address}/v1 --cache other \
+         --api-key {KEY}"
     );
     let said = world.fails(&refused)?;
     ensure!(
@@ -309,8 +312,8 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a reply without a verdict is counted and shown, and its match counts for nobody; replies may be asked for by
-/// several templates, whose agreement is measured, and with people.
+/// Protects: a reply without a verdict is counted and shown, and its match counts for nobody; replies may be
+/// asked for by several templates, whose agreement is measured, and with people.
 #[test]
 fn replies_without_a_verdict_are_no_ties() -> Result<()> {
     let world = World::new()?;
@@ -348,8 +351,8 @@ fn replies_without_a_verdict_are_no_ties() -> Result<()> {
         .collect();
     world.write("people.jsonl", &people)?;
     let command = format!(
-        "judge --answers a.jsonl b.jsonl --judge openai:loop --judge-url {} --template alpaca_eval --template own.toml \
-         --human people.jsonl --cache kept --output run --json",
+        "judge --answers a.jsonl b.jsonl --judge openai:loop --judge-url {} --template alpaca_eval \
+         --template own.toml --human people.jsonl --cache kept --output run --json",
         server.address
     );
     let result: Value = serde_json::from_str(&world.run(&command)?)?;
@@ -387,7 +390,8 @@ fn replies_without_a_verdict_are_no_ties() -> Result<()> {
     Ok(())
 }
 
-/// Protects: judges by reward, by the truth of the generated world and by program; leagues; models that answer on the spot.
+/// Protects: judges by reward, by the truth of the generated world and by program; leagues; models that
+/// answer on the spot.
 #[test]
 fn judges_of_other_kinds() -> Result<()> {
     let world = World::new()?;
@@ -408,7 +412,8 @@ fn judges_of_other_kinds() -> Result<()> {
         "judge --answers a.jsonl b.jsonl --judge '{\"kind\": \"reward\", \"reward\": \"repetition\"}'",
         &["repetition counts tokens"],
     )?;
-    world.refuses("judge --answers a.jsonl b.jsonl --judge gold", &["is no prompt of a generated world"])?;
+    world
+        .refuses("judge --answers a.jsonl b.jsonl --judge gold", &["is not a prompt of a generated world"])?;
 
     // A judge that always prefers what it sees first.
     let first = "echo \"{\\\"ready\\\": true}\"; n=0; while IFS= read -r line; do \
@@ -450,7 +455,8 @@ fn judges_of_other_kinds() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what cannot be judged is refused before anything is asked, with the file, the line and what was expected.
+/// Protects: what cannot be judged is refused before anything is asked, with the file, the line and what was
+/// expected.
 #[test]
 fn what_cannot_be_judged_is_refused() -> Result<()> {
     let world = World::new()?;

@@ -234,8 +234,7 @@ fn a_calibrated_run_shows_its_evidence() -> Result<()> {
 fn pages_carry_the_warnings() -> Result<()> {
     let world = World::new()?;
     let train = "reward --model base --data train.jsonl --batch 8 --max-steps 2 --eval-data test.jsonl";
-    for (bound, warning) in [("50", "so loose that it rarely acts"), ("0.1", "so tight that the model")]
-    {
+    for (bound, warning) in [("50", "so loose that it rarely acts"), ("0.1", "so tight that the model")] {
         let command = format!(
             "{train} --constraint '{{\"kind\": \"fixed\", \"bound\": {bound}}}' --max-length 45 --output rm-{bound}"
         );

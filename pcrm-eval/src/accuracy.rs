@@ -11,46 +11,49 @@ pub use crate::interval::LEVEL;
 pub struct Share {
     /// The observed share.
     pub value: f64,
-    /// Its interval.
+    /// The confidence interval of the share.
     #[serde(flatten)]
     pub interval: Interval,
 }
 
 impl Share {
-    /// `successes` out of `trials` with [Wilson's interval](Interval::wilson) at `level`.
+    /// Returns the share of `successes` in `trials` with [Wilson's interval](Interval::wilson) at `level`.
     ///
     /// # Errors
-    /// No trials, successes outside \[0, trials\] and a level outside (0, 1).
+    /// Fails if there are no trials, if `successes` is outside \[0, trials\], or if `level` is outside (0,
+    /// 1).
     pub fn wilson(successes: f64, trials: usize, level: f64) -> Result<Self> {
         let interval = Interval::wilson(successes, trials, level)?;
         Ok(Self { value: successes / trials as f64, interval })
     }
 
-    /// Lower end of the interval.
+    /// Returns the lower end of the interval.
     pub fn low(&self) -> f64 {
         self.interval.low()
     }
 
-    /// Upper end of the interval.
+    /// Returns the upper end of the interval.
     pub fn high(&self) -> f64 {
         self.interval.high()
     }
 }
 
-/// The share of pairs whose chosen answer scores higher, with its Wilson interval at `level` ([`LEVEL`]).
+/// Returns the share of pairs whose chosen answer scores higher, with its Wilson interval at `level`
+/// ([`LEVEL`]).
 ///
-/// `margins` are score(chosen) − score(rejected); a margin of zero counts one half, so a model that scores
-/// everything alike gets 0.5 and not 0.
+/// `margins` are score(chosen) − score(rejected). A margin of zero counts one half, so a model that gives
+/// every answer the same score gets 0.5 and not 0.
 ///
 /// # Errors
-/// No margins, a margin that is not finite (with the pair's position), and a level outside (0, 1).
+/// Fails if there are no margins, if a margin is not finite (the error has the pair's position), or if
+/// `level` is outside (0, 1).
 pub fn accuracy(margins: &[f64], level: f64) -> Result<Share> {
     check_finite("margin of pair", margins)?;
     let successes: f64 = margins.iter().map(|&margin| correctness(margin)).sum();
     Share::wilson(successes, margins.len(), level)
 }
 
-/// 1 for a positive margin, ½ for none, 0 for a negative one.
+/// Returns 1 for a positive margin, ½ for zero, 0 for a negative one.
 pub(crate) fn correctness(margin: f64) -> f64 {
     if margin > 0.0 {
         1.0
@@ -78,7 +81,7 @@ mod tests {
         }
     }
 
-    /// Protects: ties count one half, wins one.
+    /// Protects: a tie counts one half, a win one.
     #[test]
     fn ties_count_one_half() {
         let share = accuracy(&[1.0, 0.0, -1.0, 0.0, 2.0, 3.0], LEVEL).unwrap();
@@ -86,7 +89,7 @@ mod tests {
         assert_eq!(accuracy(&[0.0; 5], LEVEL).unwrap().value, 0.5);
     }
 
-    /// Protects: the interval stays inside [0, 1] and holds the share at both extremes.
+    /// Protects: the interval stays inside [0, 1] and contains the share at both extremes.
     #[test]
     fn extremes_stay_in_range() {
         let all = Share::wilson(10.0, 10, LEVEL).unwrap();
@@ -95,7 +98,7 @@ mod tests {
         assert!(none.low() == 0.0 && none.high() > 0.27 && none.high() < 0.3, "{none:?}");
     }
 
-    /// Protects: inputs that have no answer are refused by name.
+    /// Protects: invalid inputs are refused and the error names them.
     #[test]
     fn impossible_inputs_are_refused() {
         assert_eq!(accuracy(&[], LEVEL).unwrap_err(), Error::Empty { what: "margin of pair" });

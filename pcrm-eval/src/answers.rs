@@ -1,4 +1,4 @@
-//! Several scored answers to one prompt: the pairs in them, and whether the best one is found.
+//! Several scored answers to one prompt: the pairs they form, and best-of-n accuracy.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,27 +6,27 @@ use crate::accuracy::{LEVEL, Share};
 use crate::error::{Error, Result, check_finite, check_lengths};
 use crate::quantiles::mean;
 
-/// What is known of the answers of a set.
+/// Labels of the answers of a set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Labels {
-    /// Which are right.
+    /// Right (`true`) or wrong, per answer.
     Correct(Vec<bool>),
-    /// How good people found each: the higher the better.
+    /// Human score per answer; higher is better.
     Human(Vec<f64>),
 }
 
-/// The answers to one prompt as a model scored them.
+/// The answers to one prompt with a model's scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerSet {
-    /// Its name in the data, which errors show.
+    /// Name of the set in the data, shown in errors.
     pub id: String,
-    /// The subset it belongs to.
+    /// Subset of the prompt, if any.
     pub subset: Option<String>,
     /// The model's scores.
     pub scores: Vec<f64>,
-    /// The answers' lengths; empty where they are not known.
+    /// Lengths of the answers; empty if unknown.
     pub lengths: Vec<usize>,
-    /// What is known of them.
+    /// Labels of the answers.
     pub labels: Labels,
 }
 
@@ -34,7 +34,8 @@ impl AnswerSet {
     /// Refuses a set that cannot be measured.
     ///
     /// # Errors
-    /// No scores, a score or label that is not finite, another number of labels or of lengths.
+    /// Fails if there are no scores, if a score or label is not finite, or if the numbers of scores, labels
+    /// and lengths differ.
     pub fn check(&self) -> Result<()> {
         let at = |error: Error| Error::Set { id: self.id.clone(), cause: Box::new(error) };
         check_finite("score of answer", &self.scores).map_err(at)?;
@@ -52,7 +53,7 @@ impl AnswerSet {
         Ok(())
     }
 
-    /// How good each answer is by its labels, the higher the better.
+    /// Returns the value of each answer by its labels; higher is better.
     pub fn worth(&self) -> Vec<f64> {
         match &self.labels {
             Labels::Correct(correct) => correct.iter().map(|right| f64::from(u8::from(*right))).collect(),
@@ -60,7 +61,7 @@ impl AnswerSet {
         }
     }
 
-    /// (better, worse) for every two answers that the labels tell apart.
+    /// Returns (better, worse) for every two answers with different labels.
     pub fn pairs(&self) -> Vec<(usize, usize)> {
         let worth = self.worth();
         let places = 0..worth.len();
@@ -72,7 +73,8 @@ impl AnswerSet {
         places.clone().flat_map(|a| (a + 1..places.end).filter_map(move |b| ordered(a, b))).collect()
     }
 
-    /// Whether the highest score is that of a best answer; where k answers share it, the share of them that are best.
+    /// Returns 1 if the answer with the highest score is a best one, else 0; if several answers share the
+    /// highest score, the fraction of them that are best.
     pub fn best_found(&self) -> f64 {
         let worth = self.worth();
         let best = largest(&worth);
@@ -88,37 +90,38 @@ impl AnswerSet {
     }
 }
 
-/// What the model's best-scored answers are worth.
+/// Best-of-n accuracy of a model over several prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BestOfN {
-    /// The prompts whose answers the labels tell apart.
+    /// Number of prompts whose answers have different labels.
     pub prompts: usize,
-    /// The mean number of answers to choose from.
+    /// Mean number of answers per prompt.
     pub answers: f64,
-    /// The share of prompts where the highest score is that of a best answer (of k that share it, the share of best
-    /// ones), with its Wilson interval.
+    /// Share of prompts whose highest-scored answer is a best one, with its Wilson interval. Answers tied for
+    /// the highest score count by the fraction of them that are best.
     pub accuracy: Share,
-    /// What choosing at random would give.
+    /// Accuracy of a random choice.
     pub chance: f64,
-    /// Mean human scores; absent where answers are only right or wrong.
+    /// Mean human scores; absent if answers are only labelled right or wrong.
     pub worth: Option<PickedWorth>,
 }
 
-/// Mean human score, over prompts, of what is picked.
+/// Mean human scores over prompts, for three ways to pick an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PickedWorth {
-    /// Of the answer with the highest score (of those that share it, their mean).
+    /// Score of the answer with the highest model score (the mean over ties).
     pub picked: f64,
-    /// Of an answer drawn at random.
+    /// Score of a random answer.
     pub random: f64,
-    /// Of the best answer.
+    /// Score of the best answer.
     pub best: f64,
 }
 
-/// Best-of-n accuracy over the sets whose answers the labels tell apart; `None` where there are none.
+/// Returns the best-of-n accuracy over the sets whose answers have different labels; `None` if there are
+/// none.
 ///
 /// # Errors
-/// Those of [`AnswerSet::check`].
+/// Same as [`AnswerSet::check`].
 pub fn best_of_n(sets: &[AnswerSet]) -> Result<Option<BestOfN>> {
     sets.iter().try_for_each(AnswerSet::check)?;
     let told: Vec<&AnswerSet> = sets.iter().filter(|set| set.share_of_best() < 1.0).collect();
@@ -164,7 +167,7 @@ mod tests {
         }
     }
 
-    /// Protects: which answers make pairs: those that differ, the better first.
+    /// Protects: answers with different labels form a pair, the better one first.
     #[test]
     fn pairs_are_those_that_labels_tell_apart() {
         assert_eq!(set(&[0.0; 4], &[2.0, 3.0, 2.0, 1.0]).pairs(), [(1, 0), (0, 3), (1, 2), (1, 3), (2, 3)]);
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(correct.pairs(), [(0, 1), (0, 2)]);
     }
 
-    /// Protects: three prompts by hand, and one that tells nothing apart and counts nowhere.
+    /// Protects: three prompts computed by hand; a prompt with equal labels is left out.
     #[test]
     fn best_of_n_by_hand() {
         let sets = [
@@ -190,12 +193,12 @@ mod tests {
         assert_eq!(best_of_n(&sets[2..3]).unwrap(), None);
     }
 
-    /// Protects: a bad set is named.
+    /// Protects: errors name the invalid set.
     #[test]
     fn bad_sets_are_named() {
         let error = set(&[1.0, f64::NAN], &[1.0, 2.0]).check().unwrap_err().to_string();
         assert_eq!(error, "p: score of answer 1: found NaN, expected a finite number");
         let error = set(&[1.0], &[1.0, 2.0]).check().unwrap_err().to_string();
-        assert_eq!(error, "p: answers and their labels: 1 values against 2; there must be as many of both");
+        assert_eq!(error, "p: answers and their labels: 1 values against 2; expected equal numbers");
     }
 }

@@ -1,41 +1,43 @@
-//! The best of n answers by a score, and what it is worth by the truth: how far a reward model can be pushed.
+//! The best of n answers by score, and its value by the true reward: the over-optimisation curve of a reward
+//! model.
 //!
-//! Of N scored answers to a prompt, the mean over all subsets of n of the best one's value is exact and needs no draws: the
-//! j-th answer by score is the best of a subset with probability C(j − 1, n − 1) / C(N, n). The best of n is KL =
-//! ln n − (n − 1) / n nats away from the policy (arXiv 2112.09332, appendix G; 2401.01879 shows that it is an upper bound).
+//! With N scored answers to a prompt, the mean value of the best answer over all subsets of size n has an
+//! exact formula and needs no draws: the j-th answer by score is the best of a subset with probability C(j −
+//! 1, n − 1) / C(N, n). The best of n is KL = ln n − (n − 1) / n nats away from the policy (arXiv 2112.09332,
+//! appendix G; 2401.01879 shows that it is an upper bound).
 
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::error::{Error, Result, check_finite, check_lengths};
 
-/// The answers to one prompt.
+/// The answers to one prompt with their scores and true rewards.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answers {
-    /// Scores of the reward model that chooses.
+    /// Scores of the reward model that picks the answer.
     pub scores: Vec<f64>,
-    /// True rewards, in the same order; empty where they are not known.
+    /// True rewards, in the same order; empty if unknown.
     pub truths: Vec<f64>,
 }
 
-/// The best of n.
+/// A point of the best-of-n curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Answers to choose from.
+    /// Number of answers to choose from.
     pub n: usize,
-    /// ln n − (n − 1) / n, in nats.
+    /// KL from the policy, ln n − (n − 1) / n, in nats.
     pub kl: f64,
-    /// The mean score of the best answer.
+    /// Mean score of the best answer.
     pub score: Estimate,
-    /// Its mean true reward, where it is known.
+    /// Mean true reward of the best answer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truth: Option<Estimate>,
 }
 
-/// Computes the curve for n = 1, 2, 4, .. and N, with intervals over prompts.
+/// Computes the curve for n = 1, 2, 4, … and N, with intervals over prompts.
 ///
 /// # Errors
-/// No prompts, prompts with different numbers of answers, numbers that are not finite.
+/// Fails if there are no prompts, if prompts have different numbers of answers, or if a number is not finite.
 pub fn curve(prompts: &[Answers], bootstrap: &Bootstrap) -> Result<Vec<Point>> {
     let Some(count) = prompts.first().map(|first| first.scores.len()).filter(|count| *count > 0) else {
         return Err(Error::Empty { what: "answers" });
@@ -72,10 +74,10 @@ pub fn curve(prompts: &[Answers], bootstrap: &Bootstrap) -> Result<Vec<Point>> {
     sizes.into_iter().map(point).collect()
 }
 
-/// The chance of the j-th of `count` answers, by ascending score, to be the best of `n`.
+/// Returns, for each of `count` answers by ascending score, its chance to be the best of `n`.
 fn chances(count: usize, n: usize) -> Vec<f64> {
     // C(j, n) / C(count, n) grows by factors that do not overflow.
-    let mut up_to = vec![0.0; count + 1]; // that the best is among the j lowest
+    let mut up_to = vec![0.0; count + 1]; // chance that the best is among the j lowest
     up_to[count] = 1.0;
     for j in (n..count).rev() {
         up_to[j] = up_to[j + 1] * (j + 1 - n) as f64 / (j + 1) as f64;
@@ -83,7 +85,7 @@ fn chances(count: usize, n: usize) -> Vec<f64> {
     (0..count).map(|j| up_to[j + 1] - up_to[j]).collect()
 }
 
-/// The mean value of the best answer by score; answers of one score share their chances.
+/// Returns the mean value of the best answer by score; answers with the same score share their chances.
 fn expected(prompt: &Answers, values: &[f64], weights: &[f64]) -> f64 {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| prompt.scores[*a].total_cmp(&prompt.scores[*b]));
@@ -102,7 +104,7 @@ fn expected(prompt: &Answers, values: &[f64], weights: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Protects: the curve is the mean over all subsets, counted out, ties included.
+    /// Protects: the curve equals the mean over all subsets by enumeration, ties included.
     #[test]
     fn the_curve_is_the_mean_over_all_subsets() -> Result<()> {
         let prompt =
@@ -125,13 +127,13 @@ mod tests {
             }
             assert!((point.score.value - score / subsets).abs() < 1e-12, "{}", point.n);
             let got = point.truth.map(|truth| truth.value).unwrap_or_default();
-            // Of tied answers the subset has one or both: their chances are shared as if both were there.
+            // A subset has one or both of two tied answers: their chances are shared as if both were in it.
             assert!((got - truth / subsets).abs() < 1e-12, "{}: {got} {}", point.n, truth / subsets);
         }
         Ok(())
     }
 
-    /// Protects: chances sum to 1 and do not overflow, and bad input is refused.
+    /// Protects: chances sum to 1 and do not overflow, and invalid input is refused.
     #[test]
     fn chances_sum_to_one() -> Result<()> {
         for (count, n) in [(1, 1), (5, 2), (4096, 2048), (1000, 1000)] {

@@ -1,4 +1,4 @@
-//! Length bias: does the model reward length, and more than the labels do?
+//! Length bias: the model's preference for longer answers, compared with that of the labels.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,43 +6,43 @@ use crate::accuracy::correctness;
 use crate::correlation::{pearson, spearman};
 use crate::error::{Result, check_finite, check_lengths};
 
-/// How scores go with lengths over all answers.
+/// Correlation of scores with lengths over all answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ScoreLength {
-    /// Pearson's r of score and tokens; absent where all scores or all lengths are equal.
+    /// Pearson's r of score and tokens; absent if all scores or all lengths are equal.
     pub pearson: Option<f64>,
-    /// Spearman's ρ of score and tokens; absent likewise.
+    /// Spearman's ρ of score and tokens; absent in the same cases.
     pub spearman: Option<f64>,
 }
 
-/// How often the longer answer of a pair wins, over the pairs whose answers differ in length.
+/// Win shares of the longer answer, over the pairs whose answers differ in length.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LongerPreferred {
-    /// The pairs whose answers differ in length.
+    /// Number of pairs whose answers differ in length.
     pub pairs: usize,
-    /// The share of them whose longer answer the labels prefer.
+    /// Share of these pairs whose longer answer the labels prefer.
     pub by_labels: f64,
-    /// The share of them whose longer answer the model scores higher; equal scores count one half.
+    /// Share of these pairs whose longer answer scores higher; equal scores count one half.
     pub by_model: f64,
 }
 
-/// The correlation of `scores` with the answers' lengths in tokens.
+/// Returns the correlation of `scores` with the answers' lengths in tokens.
 ///
 /// # Errors
-/// No scores, another number of lengths, and a score that is not finite.
+/// Fails if there are no scores, if the numbers of scores and lengths differ, or if a score is not finite.
 pub fn score_length(scores: &[f64], tokens: &[usize]) -> Result<ScoreLength> {
     check_lengths("scores and their lengths", scores.len(), tokens.len())?;
     let tokens: Vec<f64> = tokens.iter().map(|&tokens| tokens as f64).collect();
     Ok(ScoreLength { pearson: pearson(scores, &tokens)?, spearman: spearman(scores, &tokens)? })
 }
 
-/// How often the longer answer wins, by the labels and by the model's margins score(chosen) − score(rejected);
-/// `None` where no pair's answers differ in length.
+/// Returns how often the longer answer wins by the labels and by the model's margins, score(chosen) −
+/// score(rejected); `None` if no pair's answers differ in length.
 ///
-/// A model without length bias of its own has `by_model` near `by_labels`.
+/// A model without a length bias of its own has `by_model` near `by_labels`.
 ///
 /// # Errors
-/// No margins, another number of lengths, and a margin that is not finite.
+/// Fails if there are no margins, if the numbers of margins and lengths differ, or if a margin is not finite.
 pub fn longer_preferred(
     margins: &[f64],
     chosen_tokens: &[usize],
@@ -76,10 +76,11 @@ pub fn longer_preferred(
 mod tests {
     use super::*;
 
-    /// Protects: which pairs count, and what a win of the longer answer is, on pairs worked out by hand.
+    /// Protects: the counted pairs and the wins of the longer answer, on pairs worked out by hand.
     #[test]
     fn shares_of_hand_made_pairs() {
-        // The labels prefer the longer answer in pairs 0 and 1, the shorter in 2 and 3; pair 4 has equal lengths.
+        // The labels prefer the longer answer in pairs 0 and 1, the shorter in 2 and 3; pair 4 has equal
+        // lengths.
         let chosen = [9, 8, 3, 2, 5];
         let rejected = [4, 4, 6, 7, 5];
         // The model agrees in 0, ties in 1, disagrees in 2 (so prefers the longer there) and agrees in 3.
@@ -88,7 +89,7 @@ mod tests {
         assert_eq!(shares, LongerPreferred { pairs: 4, by_labels: 0.5, by_model: 2.5 / 4.0 });
     }
 
-    /// Protects: pairs of equal lengths have no longer answer: absent, not 0 or NaN.
+    /// Protects: pairs of equal lengths have no longer answer: the result is absent, not 0 or NaN.
     #[test]
     fn equal_lengths_have_no_longer_answer() {
         assert_eq!(longer_preferred(&[1.0, 2.0], &[3, 4], &[3, 4]).unwrap(), None);
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!(none, ScoreLength { pearson: None, spearman: None });
     }
 
-    /// Protects: scores that are a multiple of the length correlate fully.
+    /// Protects: scores proportional to the length have a correlation of 1.
     #[test]
     fn length_as_score_correlates_fully() {
         let full = score_length(&[0.2, 0.4, 0.1], &[20, 40, 10]).unwrap();
@@ -104,7 +105,7 @@ mod tests {
         assert!((full.spearman.unwrap() - 1.0).abs() < 1e-12);
     }
 
-    /// Protects: lists that do not belong together are refused.
+    /// Protects: lists of different lengths are refused.
     #[test]
     fn impossible_inputs_are_refused() {
         assert!(

@@ -1,12 +1,12 @@
-//! The bootstrap over prompts: how far a statistic moves from one sample of prompts to the next.
+//! The bootstrap over prompts: the variation of a statistic from one sample of prompts to the next.
 //!
-//! Answers to one prompt are not independent, so a draw takes whole prompts: as many as there are, with replacement,
-//! each with all its values (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13 and 15;
-//! A. C. Davison and D. V. Hinkley, 1997, §3.8 for clusters). Stream i of one seeded generator makes draw i, so results
-//! depend on the seed alone and not on threads.
+//! Answers to one prompt are not independent, so a draw takes whole prompts with all their values: as many
+//! prompts as the data have, with replacement (B. Efron and R. Tibshirani, *An Introduction to the
+//! Bootstrap*, 1993, ch. 13 and 15; A. C. Davison and D. V. Hinkley, 1997, §3.8 for clusters). Draw i uses
+//! stream i of one seeded generator, so results depend on the seed alone and not on the number of threads.
 //!
-//! Too few draws ([`fewest_draws`]) or prompts ([`fewest_prompts`]) support neither an interval nor a p-value: both are
-//! then absent.
+//! Too few draws ([`fewest_draws`]) or prompts ([`fewest_prompts`]) support neither an interval nor a
+//! p-value: both are then absent.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,9 +19,9 @@ use crate::interval::{Interval, LEVEL, fewest_draws, fewest_prompts};
 /// A statistic with its bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The statistic of the data themselves.
+    /// Value on the data.
     pub value: f64,
-    /// Its interval; absent where nothing was drawn, see [`Bootstrap::supports`].
+    /// Bootstrap interval; absent if the data do not support one, see [`Bootstrap::supports`].
     #[serde(flatten)]
     pub interval: Option<Interval>,
 }
@@ -35,7 +35,7 @@ pub struct Difference {
     pub second: f64,
     /// Second minus first, with its bootstrap interval.
     pub difference: Estimate,
-    /// Two-sided bootstrap p-value of no difference; absent where nothing was drawn.
+    /// Two-sided bootstrap p-value of no difference; absent if the data do not support one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
 }
@@ -57,7 +57,7 @@ impl Default for Bootstrap {
     }
 }
 
-/// The values of each prompt, by position.
+/// The positions of values grouped by prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clusters {
     members: Vec<Vec<usize>>,
@@ -83,12 +83,12 @@ impl Clusters {
         Self { members: (0..values).map(|at| vec![at]).collect() }
     }
 
-    /// The number of prompts.
+    /// Returns the number of prompts.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there are no prompts.
+    /// Returns true if there are no prompts.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -105,16 +105,16 @@ impl Clusters {
 }
 
 impl Bootstrap {
-    /// Whether so many prompts, and this number of draws, are enough for intervals and p-values.
+    /// Returns true if `prompts` prompts and this number of draws are enough for intervals and p-values.
     pub fn supports(&self, prompts: usize) -> bool {
         self.resamples >= fewest_draws(self.level) && prompts >= fewest_prompts(self.level)
     }
 
-    /// A statistic of values, given by their positions, with its percentile interval; `None` where it is undefined
-    /// on the data. Draws on which it is undefined are left out.
+    /// Computes a statistic with its percentile interval; `None` if it is undefined on the data. The closure
+    /// gets the positions of the values. Draws on which the statistic is undefined are skipped.
     ///
     /// # Errors
-    /// No prompts, and the statistic's own errors.
+    /// Fails if there are no prompts, or with the statistic's own error.
     pub fn estimate(
         &self,
         clusters: &Clusters,
@@ -125,12 +125,12 @@ impl Bootstrap {
         Ok(Some(Estimate { value, interval }))
     }
 
-    /// Second − first of a statistic under paired draws: both models see the same prompts in every draw. The p-value is
-    /// 2·min(#{d ≤ 0} + 1, #{d ≥ 0} + 1) / (draws + 1), at most 1 and at least 2^(1 − k), below which k prompts cannot
-    /// go: that is how often their differences all have one sign by chance.
+    /// Computes second − first of a statistic under paired draws: both models see the same prompts in every
+    /// draw. The p-value is 2·min(#{d ≤ 0} + 1, #{d ≥ 0} + 1) / (draws + 1), limited to the range from 2^(1 −
+    /// k) to 1: with k prompts, all differences have the same sign by chance with probability 2^(1 − k).
     ///
     /// # Errors
-    /// As [`Bootstrap::estimate`].
+    /// Same as [`Bootstrap::estimate`].
     pub fn difference(
         &self,
         clusters: &Clusters,
@@ -142,7 +142,7 @@ impl Bootstrap {
         let draws = self.draws(clusters, |positions| {
             Ok(first(positions)?.zip(second(positions)?).map(|(first, second)| second - first))
         })?;
-        // Equal models differ by rounding where their sums are formed in another order.
+        // Two equal models can differ by rounding if their sums are formed in another order.
         let rounding = 1e-12 * a.abs().max(b.abs()).max(1.0);
         let count = |sign: f64| draws.iter().filter(|draw| sign * **draw <= rounding).count() + 1;
         let least = count(1.0).min(count(-1.0));
@@ -156,7 +156,8 @@ impl Bootstrap {
         }))
     }
 
-    /// The statistic of every draw on which it is defined; no draws where they would support nothing.
+    /// Returns the statistic of every draw on which it is defined; empty if draws would not support an
+    /// interval.
     fn draws(
         &self,
         clusters: &Clusters,
@@ -173,7 +174,7 @@ impl Bootstrap {
     }
 }
 
-/// The positions of all values, prompt by prompt.
+/// Returns the positions of all values, prompt by prompt.
 fn all(clusters: &Clusters) -> Result<Vec<usize>> {
     let all: Vec<usize> = clusters.members.iter().flatten().copied().collect();
     if all.is_empty() { Err(Error::Empty { what: "prompts of the bootstrap" }) } else { Ok(all) }
@@ -189,7 +190,7 @@ mod tests {
         move |positions| Ok(Some(mean(&positions.iter().map(|at| values[*at]).collect::<Vec<_>>())))
     }
 
-    /// Protects: the interval of a mean is that of theory, mean ± 1.96 σ/√n, to the error of 4000 draws.
+    /// Protects: the interval of a mean is mean ± 1.96 σ/√n as in theory, within the error of 4000 draws.
     #[test]
     fn the_interval_of_a_mean_is_that_of_theory() {
         let values: Vec<f64> = (0..400).map(|at| f64::from(at % 20)).collect();
@@ -215,12 +216,12 @@ mod tests {
             interval.high() - interval.low()
         };
         let ratio = width(&Clusters::of(&prompts)) / width(&Clusters::alone(400));
-        // √10 in theory.
+        // The theoretical ratio is √10.
         assert!((2.7..3.7).contains(&ratio), "{ratio}");
         assert_eq!(Clusters::of(&[5, 3, 5]).members, [vec![0, 2], vec![1]]);
     }
 
-    /// Protects: the seed decides, threads do not.
+    /// Protects: results depend on the seed and not on threads.
     #[test]
     fn the_seed_decides() {
         let values: Vec<f64> = (0..50).map(|at| (f64::from(at) * 1.7).sin()).collect();
@@ -233,8 +234,8 @@ mod tests {
         assert_ne!(run(3, 1), run(4, 1));
     }
 
-    /// Protects: a paired difference cancels what both models share. One that never varies has a p-value and no
-    /// interval, since the draws show no spread.
+    /// Protects: a paired difference cancels the variation that both models share. A constant difference has
+    /// a p-value and no interval, since the draws have no spread.
     #[test]
     fn paired_draws_cancel_what_both_share() {
         let noise: Vec<f64> = (0..60).map(|at| 100.0 * (f64::from(at) * 2.3).sin()).collect();
@@ -255,8 +256,8 @@ mod tests {
         assert_eq!((same.difference.interval, same.p), (None, Some(1.0)));
     }
 
-    /// Protects: with too few draws or prompts there is neither interval nor p-value, also not one without width; p never
-    /// falls below what so few prompts can show.
+    /// Protects: too few draws or prompts give neither an interval (not even one of width zero) nor a
+    /// p-value, and p never falls below the limit for the number of prompts.
     #[test]
     fn too_few_draws_or_prompts_show_nothing() {
         let values: Vec<f64> = (0..60).map(|at| 1.0 + (f64::from(at) * 2.3).sin()).collect();
@@ -281,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Protects: undefined statistics stay undefined, and there is no bootstrap without prompts.
+    /// Protects: an undefined statistic stays undefined, and the bootstrap refuses data without prompts.
     #[test]
     fn undefined_statistics_have_no_interval() {
         assert_eq!(Bootstrap::default().estimate(&Clusters::alone(3), |_| Ok(None)).unwrap(), None);

@@ -1,9 +1,10 @@
-//! Calibration: is a margin Δ right as often as P(chosen ≻ rejected) = σ(Δ) says?
+//! Calibration: agreement of P(chosen ≻ rejected) = σ(Δ) with the observed accuracy.
 //!
-//! Which answer is called "chosen" is the label itself, so every pair has the outcome 1, and a model that says
-//! σ(Δ) = 1 everywhere would seem calibrated against a base rate of 1. The measures are therefore those of the
-//! symmetrised pairs: each counts as (p, 1) and as its mirror image (1 − p, 0), p = σ(Δ). Both images have the
-//! same squared error, log loss, confidence max(p, 1 − p) and correctness, so one pass over the pairs suffices.
+//! The answer called "chosen" is the label itself, so every pair has the outcome 1, and a model with σ(Δ) = 1
+//! everywhere would seem calibrated against a base rate of 1. The measures are therefore those of the
+//! symmetrised pairs: each counts as (p, 1) and as its mirror image (1 − p, 0), p = σ(Δ). Both images have
+//! the same squared error, log loss, confidence max(p, 1 − p) and correctness, so one pass over the pairs
+//! suffices.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,47 +12,50 @@ use crate::accuracy::correctness;
 use crate::error::{Error, Result, check_finite, check_lengths};
 use crate::quantiles::mean;
 
-/// How many bins Guo et al. use for the expected calibration error.
+/// The number of bins that Guo et al. use for the expected calibration error.
 pub const BINS: usize = 15;
 
-/// One bin of a reliability table: pairs whose confidence lies in (low, high\].
+/// One bin of a reliability table: pairs whose confidence is in (low, high\].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// Lower end of the confidences, excluded.
     pub low: f64,
     /// Upper end of the confidences, included.
     pub high: f64,
-    /// Pairs in the bin; at least one.
+    /// Number of pairs in the bin; at least one.
     pub count: usize,
-    /// Their mean confidence max(p, 1 − p).
+    /// Mean confidence max(p, 1 − p) of these pairs.
     pub confidence: f64,
-    /// The share of them that the model orders as the labels do; ties count one half.
+    /// Share of these pairs that the model orders as the labels do; ties count one half.
     pub accuracy: f64,
 }
 
-/// The Brier score, mean (1 − σ(Δ))² (G. W. Brier, 1950): 0 is perfect, 0.25 is σ(Δ) = ½ throughout.
+/// Returns the Brier score, mean (1 − σ(Δ))² (G. W. Brier, 1950): 0 is perfect, a constant σ(Δ) = ½ gives
+/// 0.25.
 ///
 /// # Errors
-/// No margins, and a margin that is not finite, with the pair's position.
+/// Fails if there are no margins or a margin is not finite (the error has the pair's position).
 pub fn brier(margins: &[f64]) -> Result<f64> {
     check_finite("margin of pair", margins)?;
     Ok(mean(&margins.iter().map(|&margin| sigmoid(-margin).powi(2)).collect::<Vec<_>>()))
 }
 
-/// The log loss, mean −ln σ(Δ), in nats: the Bradley–Terry loss; ln 2 is σ(Δ) = ½ throughout.
+/// Returns the log loss, mean −ln σ(Δ), in nats. This is the Bradley–Terry loss; a constant σ(Δ) = ½ gives ln
+/// 2.
 ///
 /// # Errors
-/// As [`brier`].
+/// Same as [`brier`].
 pub fn log_loss(margins: &[f64]) -> Result<f64> {
     check_finite("margin of pair", margins)?;
     Ok(mean(&margins.iter().map(|&margin| softplus(-margin)).collect::<Vec<_>>()))
 }
 
-/// The log loss against known probabilities p that the preferred answer is preferred, mean
-/// −(p ln σ(Δ) + (1 − p) ln σ(−Δ)), in nats: least, and the entropy of p, where σ(Δ) = p throughout.
+/// Returns the log loss against known probabilities p that the preferred answer is preferred, mean −(p ln
+/// σ(Δ) + (1 − p) ln σ(−Δ)), in nats. Its minimum is the entropy of p, reached at σ(Δ) = p.
 ///
 /// # Errors
-/// As [`brier`]; other numbers of probabilities than margins, and probabilities that are not finite.
+/// Same as [`brier`]; also fails if the numbers of probabilities and margins differ or a probability is not
+/// finite.
 pub fn cross_entropy(margins: &[f64], probabilities: &[f64]) -> Result<f64> {
     check_finite("margin of pair", margins)?;
     check_finite("probability of pair", probabilities)?;
@@ -60,16 +64,17 @@ pub fn cross_entropy(margins: &[f64], probabilities: &[f64]) -> Result<f64> {
     Ok(mean(&margins.iter().zip(probabilities).map(nats).collect::<Vec<_>>()))
 }
 
-/// ln(1 + eˣ) = −ln σ(−x), without overflow.
+/// Returns ln(1 + eˣ) = −ln σ(−x) without overflow.
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// The reliability table: `bins` equal bins of the confidences in \[0, 1\], those that hold pairs (Guo et al.,
-/// "On Calibration of Modern Neural Networks", ICML 2017, §2). Confidences start at ½, so the lower half is empty.
+/// Returns the non-empty bins of the reliability table with `bins` equal bins of the confidences in \[0, 1\]
+/// (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, §2). Confidences are at least ½, so
+/// the lower half is empty.
 ///
 /// # Errors
-/// As [`brier`], and no bins.
+/// Same as [`brier`]; also fails if `bins` is 0.
 pub fn reliability(margins: &[f64], bins: usize) -> Result<Vec<Bin>> {
     check_finite("margin of pair", margins)?;
     if bins == 0 {
@@ -98,11 +103,11 @@ pub fn reliability(margins: &[f64], bins: usize) -> Result<Vec<Bin>> {
     Ok(sums.into_iter().enumerate().filter(|(_, (count, ..))| *count > 0).map(bin).collect())
 }
 
-/// The expected calibration error Σ_b (n_b / n) |accuracy_b − confidence_b| of a reliability table (Guo et al.
-/// 2017, eq. 3): 0 is calibrated. It depends on the number of bins; 15 is theirs.
+/// Returns the expected calibration error Σ_b (n_b / n) |accuracy_b − confidence_b| of a reliability table
+/// (Guo et al. 2017, eq. 3); 0 is perfectly calibrated. It depends on the number of bins; the paper uses 15.
 ///
 /// # Errors
-/// A table without bins.
+/// Fails if the table has no bins.
 pub fn expected_calibration_error(table: &[Bin]) -> Result<f64> {
     let pairs: usize = table.iter().map(|bin| bin.count).sum();
     if pairs == 0 {
@@ -126,7 +131,8 @@ mod tests {
     use super::*;
     use crate::golden::{close, golden, numbers};
 
-    /// Protects: against p = ½ the log loss is symmetric, against p = 1 the plain one; by hand at a margin of ln 3.
+    /// Protects: the log loss is symmetric against p = ½ and equals the plain one against p = 1; by hand at a
+    /// margin of ln 3.
     #[test]
     fn known_probabilities_weigh_both_outcomes() {
         let margin = [3f64.ln()];
@@ -136,7 +142,7 @@ mod tests {
         assert!(loss(0.75) < loss(0.7) + 3f64.ln() * 0.05 && cross_entropy(&margin, &[]).is_err());
     }
 
-    /// Protects: one pass over the pairs equals numpy on the symmetrised samples, spelled out.
+    /// Protects: one pass over the pairs equals numpy on explicit symmetrised samples.
     #[test]
     fn measures_equal_numpy_on_symmetrised_samples() {
         for case in golden()["margins"].as_array().unwrap() {
@@ -160,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Protects: margins far beyond exp's range give the limits and not NaN.
+    /// Protects: margins far beyond the range of exp give the limits and not NaN.
     #[test]
     fn huge_margins_do_not_overflow() {
         assert_eq!(log_loss(&[-1000.0, 1000.0]).unwrap(), 500.0);
@@ -170,7 +176,7 @@ mod tests {
         assert_eq!(expected_calibration_error(&table).unwrap(), 0.5);
     }
 
-    /// Protects: a model that cannot tell has the losses of a coin and is calibrated.
+    /// Protects: a model with zero margins has the losses of a fair coin and is calibrated.
     #[test]
     fn zero_margins_are_a_fair_coin() {
         assert_eq!(brier(&[0.0; 4]).unwrap(), 0.25);
@@ -178,7 +184,7 @@ mod tests {
         assert_eq!(expected_calibration_error(&reliability(&[0.0; 4], 10).unwrap()).unwrap(), 0.0);
     }
 
-    /// Protects: what has no answer is refused.
+    /// Protects: invalid inputs are refused.
     #[test]
     fn impossible_inputs_are_refused() {
         assert!(brier(&[]).is_err() && log_loss(&[f64::NAN]).is_err());

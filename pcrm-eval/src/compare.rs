@@ -1,4 +1,4 @@
-//! Two models on the same pairs: do they differ by more than chance?
+//! Comparison of two models on the same pairs, with tests of significance.
 
 use std::collections::BTreeMap;
 
@@ -14,53 +14,54 @@ use crate::measure::Measure;
 use crate::reward::PairScore;
 use crate::temperature::cross_fitted;
 
-/// How two models order the same pairs; a tie counts as wrong.
+/// Counts of how two models order the same pairs, with McNemar's test; a tie counts as wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct McNemar {
-    /// Pairs that both order as labelled.
+    /// Pairs that both models order as labelled.
     pub both: usize,
-    /// Pairs that the first alone orders as labelled.
+    /// Pairs that only the first model orders as labelled.
     pub only_first: usize,
-    /// Pairs that the second alone orders as labelled.
+    /// Pairs that only the second model orders as labelled.
     pub only_second: usize,
-    /// Pairs that neither orders as labelled.
+    /// Pairs that neither model orders as labelled.
     pub neither: usize,
     /// The exact two-sided p-value of no difference.
     pub p: f64,
 }
 
-/// How two models differ.
+/// Differences between two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The pairs that both scored.
+    /// Number of pairs that both models scored.
     pub pairs: usize,
-    /// The prompts that these belong to; bootstrap draws are of prompts.
+    /// Number of prompts of these pairs; the bootstrap draws prompts.
     pub prompts: usize,
-    /// McNemar's test of accuracy. It takes pairs for independent: where prompts have several, read the bootstrap's
-    /// p-value of `differences.accuracy` instead.
+    /// McNemar's test of accuracy. It assumes independent pairs: if prompts have several pairs, use the
+    /// bootstrap's p-value of `differences.accuracy` instead.
     pub mcnemar: McNemar,
     /// Second − first of every measure, by the paired bootstrap over prompts.
     pub differences: BTreeMap<Measure, Difference>,
-    /// Second − first of log loss, Brier score and calibration error after each model's own cross-fitted temperature:
-    /// differences of order, free of scale. Empty where either has no temperature.
+    /// Second − first of log loss, Brier score and calibration error after each model's own cross-fitted
+    /// temperature: differences of order, independent of scale. Empty if either model has no temperature.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scaled: BTreeMap<Measure, Difference>,
-    /// Second − first of the rank correlation with human scores; absent where there are none.
+    /// Second − first of the rank correlation with human scores; absent if there are no human scores.
     pub human: Option<HumanDifference>,
-    /// Pearson's r of both models' scores over all answers of the pairs; absent where one is constant.
+    /// Pearson's r of both models' scores over all answers of the pairs; absent if one model's scores are
+    /// constant.
     pub pearson: Option<f64>,
-    /// Spearman's ρ of the same.
+    /// Spearman's ρ of the same scores.
     pub spearman: Option<f64>,
-    /// Kendall's τ-b of the same.
+    /// Kendall's τ-b of the same scores.
     pub kendall: Option<f64>,
 }
 
 impl McNemar {
-    /// McNemar's exact test (Q. McNemar, Psychometrika 1947): of b + c pairs that one model alone orders as labelled,
-    /// under no difference b ~ Binomial(b + c, ½); p = min(1, 2·P(B ≤ min(b, c))).
+    /// Computes McNemar's exact test (Q. McNemar, Psychometrika 1947): of b + c pairs that only one model
+    /// orders as labelled, b ~ Binomial(b + c, ½) under no difference; p = min(1, 2·P(B ≤ min(b, c))).
     ///
     /// # Errors
-    /// Another number of margins.
+    /// Fails if the numbers of margins differ.
     pub fn of(first: &[f64], second: &[f64]) -> Result<Self> {
         check_lengths("margins of both models", first.len(), second.len())?;
         let count = |a: bool, b: bool| {
@@ -82,7 +83,7 @@ impl Comparison {
     /// Compares two evaluations of the same pairs and sets in the same order.
     ///
     /// # Errors
-    /// Another number of pairs, no pairs, scores that are not finite.
+    /// Fails if the numbers of pairs or sets differ, if there are no pairs, or if a score is not finite.
     pub fn new(first: &Evaluation, second: &Evaluation, bootstrap: &Bootstrap) -> Result<Self> {
         check_lengths("pairs of both models", first.pairs().len(), second.pairs().len())?;
         check_lengths("sets of both models", first.sets().len(), second.sets().len())?;
@@ -130,7 +131,8 @@ mod tests {
     use super::*;
     use crate::golden::{close, golden};
 
-    /// Protects: the test equals scipy's `binomtest(b, b + c).pvalue`, from none to hundreds that differ.
+    /// Protects: the test equals scipy's `binomtest(b, b + c).pvalue`, from zero to hundreds of differing
+    /// pairs.
     #[test]
     fn mcnemar_equals_scipy() {
         for case in golden()["mcnemar"].as_array().unwrap() {
@@ -145,7 +147,7 @@ mod tests {
         }
     }
 
-    /// Protects: differences are second − first, by prompt; a model against itself does not differ.
+    /// Protects: differences are second − first, by prompt; a model does not differ from itself.
     #[test]
     fn differences_are_second_minus_first() {
         let pair = |margin: f64| PairScore { chosen: margin, ..PairScore::default() };

@@ -1,7 +1,7 @@
-//! Arms of an experiment compared over seeds: means, and differences taken seed by seed.
+//! Comparison of the arms of an experiment over seeds: means, and paired differences seed by seed.
 //!
-//! An arm is a setting, a run is one seed of it. Runs of one seed share their split, their order and their
-//! initial weights, so that differences between arms are paired.
+//! An arm is a setting; a run is one seed of it. Runs with the same seed share their split, order and initial
+//! weights, so differences between arms are paired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,28 +14,28 @@ use crate::table::Signed;
 /// The result of one run on its held-out pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Run<'a> {
-    /// The arm.
+    /// Name of the arm.
     pub arm: &'a str,
-    /// The arm's setting in words: seeds may differ in it.
+    /// Setting of the arm in words; it may differ between seeds.
     pub setting: &'a str,
-    /// The identity of the held-out data if every run is given the same; none if each run holds out its own.
+    /// Identity of the held-out data if all runs share them; `None` if each run holds out its own.
     pub held_out: Option<&'a str>,
-    /// The number of held-out pairs.
+    /// Number of held-out pairs.
     pub pairs: usize,
-    /// The measures, by the names of [`MEASURES`].
+    /// Measures, by the names of [`MEASURES`].
     pub measures: &'a BTreeMap<String, f64>,
 }
 
 /// A measure with its direction and unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measure {
-    /// Its name in files.
+    /// Name in files.
     pub name: &'static str,
-    /// Its heading.
+    /// Table heading.
     pub heading: &'static str,
-    /// The direction that is better.
+    /// Direction that is better.
     pub better: Better,
-    /// Its unit.
+    /// Unit of the values.
     pub unit: Unit,
 }
 
@@ -46,11 +46,11 @@ pub enum Better {
     Higher,
     /// Lower is better.
     Lower,
-    /// Neither: it describes the scores.
+    /// Neither: the measure describes the scores.
     Neither,
 }
 
-/// The unit of a measure, none of which is negative.
+/// The unit of a measure; no measure is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// A share from 0 to 1, shown in per cent.
@@ -62,13 +62,13 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The largest possible value.
+    /// Returns the largest possible value.
     fn most(self) -> f64 {
         if self == Self::Share { 1.0 } else { f64::INFINITY }
     }
 }
 
-/// All measures, the most telling first.
+/// All measures, the most informative first.
 pub const MEASURES: [Measure; 13] = [
     measure("accuracy", "accuracy", Better::Higher, Unit::Share),
     measure("cross_entropy", "log loss, true p", Better::Lower, Unit::Loss),
@@ -89,46 +89,46 @@ const fn measure(name: &'static str, heading: &'static str, better: Better, unit
     Measure { name, heading, better, unit }
 }
 
-/// The runs of all arms, put together.
+/// The combined results of all arms.
 #[derive(Debug)]
 pub struct Outcome {
     /// The arms, in order.
     pub arms: Vec<ArmOutcome>,
-    /// The number of runs of each.
+    /// Number of runs per arm.
     pub replicates: usize,
-    /// The held-out pairs.
+    /// Held-out pairs.
     pub held_out: HeldOut,
-    /// The measures that any run has.
+    /// Measures that at least one run has.
     pub measures: Vec<Measure>,
 }
 
-/// The pairs that the runs of an arm were evaluated on.
+/// The pairs on which the runs of an arm were evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldOut {
-    /// Each run held out its own; their number over all runs.
+    /// Each run held out its own pairs; the total number over all runs.
     Own(usize),
-    /// All runs were evaluated on the same pairs; their number.
+    /// All runs were evaluated on the same pairs; the number of pairs.
     Same(usize),
 }
 
-/// The runs of one arm, put together.
+/// The combined results of one arm.
 #[derive(Debug)]
 pub struct ArmOutcome {
-    /// Its name.
+    /// Name of the arm.
     pub label: String,
-    /// The different settings of its runs.
+    /// Distinct settings of the runs.
     pub settings: Vec<String>,
-    /// The value of every measure, run by run, in the order of [`Outcome::measures`]; none where a run lacks
-    /// it.
+    /// Values of every measure, run by run, in the order of [`Outcome::measures`]; `None` if a run lacks the
+    /// measure.
     pub values: Vec<Option<Vec<f64>>>,
-    /// The mean of every measure; none where a run lacks it.
+    /// Mean of every measure; `None` if a run lacks the measure.
     pub means: Vec<Option<Mean>>,
-    /// The mean difference to the first arm, run by run; none of the first.
+    /// Mean paired difference from the first arm; `None` for the first arm itself.
     pub differences: Vec<Option<Mean>>,
 }
 
 impl Outcome {
-    /// Compares the arms of these labels with the first of them. Fails if arms have different numbers of
+    /// Compares the arms with these labels against the first of them. Fails if arms have different numbers of
     /// runs, or a measure is not finite.
     pub fn of(labels: &[String], runs: &[Run<'_>]) -> Result<Self> {
         let of = |label: &String| runs.iter().filter(|run| run.arm == *label).collect::<Vec<_>>();
@@ -172,26 +172,29 @@ impl Outcome {
         })
     }
 
-    /// The differences from the first arm that exceed those between seeds, a sentence an arm.
+    /// Returns one sentence per arm: the differences from the first arm that exceed the variation between
+    /// seeds.
     pub fn reading(&self) -> Vec<String> {
         let Some((first, others)) = self.arms.split_first() else { return Vec::new() };
         if self.replicates < FEWEST_REPLICATES {
             return vec![format!(
-                "{} cannot show what is chance: intervals take at least {FEWEST_REPLICATES} seeds (--seeds).",
+                "{} cannot separate an effect from chance: intervals need at least {FEWEST_REPLICATES} \
+                 seeds (--seeds).",
                 if self.replicates == 1 { "One seed" } else { "Two seeds" }
             )];
         }
         let mut said: Vec<String> = others.iter().map(|arm| self.sentence(arm, &first.label)).collect();
         if let HeldOut::Same(_) = self.held_out {
             said.push(
-                "All seeds are evaluated on the same pairs: the intervals cover other seeds, not other pairs.".to_owned(),
+                "All seeds are evaluated on the same pairs: the intervals cover other seeds, not other pairs."
+                    .to_owned(),
             );
         }
         said
     }
 
-    /// The significant differences of an arm: those of quality first, then those that only describe the
-    /// scores.
+    /// Returns the significant differences of an arm: first those of quality, then those that only describe
+    /// the scores.
     fn sentence(&self, arm: &ArmOutcome, first: &str) -> String {
         let (mut quality, mut other) = (Vec::new(), Vec::new());
         for (measure, difference) in self.measures.iter().zip(&arm.differences) {
@@ -228,7 +231,7 @@ impl Outcome {
 }
 
 impl Measure {
-    /// A difference of this measure with its interval, shares in points of per cent.
+    /// Formats a difference of this measure with its interval; shares are in percentage points.
     pub fn signed(&self, mean: &Mean) -> Signed {
         let estimate = Estimate { value: mean.value, interval: mean.interval };
         match self.unit {
@@ -240,7 +243,7 @@ impl Measure {
 }
 
 impl HeldOut {
-    /// The held-out pairs of the runs of one arm.
+    /// Returns the held-out pairs of the runs of one arm.
     fn of(runs: &[&Run<'_>]) -> Self {
         match runs.split_first() {
             Some((first, others))
@@ -284,8 +287,8 @@ mod tests {
         ["none", "fixed"].map(str::to_owned)
     }
 
-    /// Protects: differences are taken seed by seed, so that an effect of the seed on all arms does not hide
-    /// them; and the sentence has their direction.
+    /// Protects: differences are paired by seed, so that an effect of the seed on all arms does not hide
+    /// them; the sentence names their direction.
     #[test]
     fn differences_are_paired() {
         let seeds = [0.5, 0.6, 0.7];
@@ -305,7 +308,7 @@ mod tests {
         );
     }
 
-    /// Protects: a star and its sentence agree: every significant difference is in the sentence, also of
+    /// Protects: stars and sentences agree: every significant difference is in the sentence, including
     /// measures that are neither better nor worse.
     #[test]
     fn every_star_is_in_a_sentence() {
@@ -341,8 +344,8 @@ mod tests {
         }
     }
 
-    /// Protects: fewer than three seeds give no intervals and say so; shares stay within 0 and 100 %; pairs
-    /// that all seeds share are counted once.
+    /// Protects: fewer than three seeds give no intervals and a sentence says so; shares stay within 0 and
+    /// 100 %; pairs shared by all seeds are counted once.
     #[test]
     fn few_seeds_and_shared_pairs_are_said() {
         let seeds = |count: u64, held_out: Option<&'static str>| -> Outcome {
@@ -372,11 +375,11 @@ mod tests {
         assert!(same.reading()[1].contains("the same pairs"), "{:?}", same.reading());
     }
 
-    /// Protects: arms that were not run as often cannot be compared by seed.
+    /// Protects: arms with different numbers of runs are refused.
     #[test]
     fn missing_runs_are_named() {
         let runs = [run("none", 0.5, 0.7), run("none", 0.5, 0.7), run("fixed", 0.5, 0.7)];
         let error = outcome_of(&runs).unwrap_err().to_string();
-        assert_eq!(error, "fixed has 1 runs and none has 2; expected as many of all");
+        assert_eq!(error, "fixed has 1 runs and none has 2; expected equal numbers");
     }
 }

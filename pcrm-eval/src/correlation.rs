@@ -1,16 +1,17 @@
-//! Correlations of two sets of numbers: Pearson's r, Spearman's ρ and Kendall's τ-b.
+//! Correlations of two lists of numbers: Pearson's r, Spearman's ρ and Kendall's τ-b.
 //!
-//! All give `None` where they are undefined: one value, or a side whose values are all equal.
+//! All return `None` if they are undefined: a single value, or a list whose values are all equal.
 
 use std::cmp::Ordering;
 
 use crate::error::{Result, check_finite, check_lengths};
 use crate::quantiles::mean;
 
-/// Pearson's r: covariance over the product of the standard deviations.
+/// Returns Pearson's r: the covariance divided by the product of the standard deviations.
 ///
 /// # Errors
-/// No values, sides of different length, and a value that is not finite, with its position.
+/// Fails if there are no values, if the lists differ in length, or if a value is not finite (the error has
+/// its position).
 pub fn pearson(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     check(x, y)?;
     let (Some(x), Some(y)) = (direction(x), direction(y)) else { return Ok(None) };
@@ -18,20 +19,20 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     Ok(Some(r.clamp(-1.0, 1.0)))
 }
 
-/// Spearman's ρ: Pearson's r of the [`ranks`], ties sharing their mean rank.
+/// Returns Spearman's ρ: Pearson's r of the [`ranks`]; ties share their mean rank.
 ///
 /// # Errors
-/// As [`pearson`].
+/// Same as [`pearson`].
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     check(x, y)?;
     pearson(&ranks(x), &ranks(y))
 }
 
-/// Kendall's τ-b: (concordant − discordant) / √((pairs − ties in x)(pairs − ties in y)), in O(n log n) by merge
-/// sort (W. R. Knight, JASA 1966).
+/// Returns Kendall's τ-b: (concordant − discordant) / √((pairs − ties in x)(pairs − ties in y)), in O(n log
+/// n) by merge sort (W. R. Knight, JASA 1966).
 ///
 /// # Errors
-/// As [`pearson`].
+/// Same as [`pearson`].
 pub fn kendall(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     check(x, y)?;
     let mut points: Vec<(f64, f64)> = x.iter().copied().zip(y.iter().copied()).collect();
@@ -39,7 +40,7 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     let tied_x = tied_pairs(&points, |a, b| a.0 == b.0);
     let tied_both = tied_pairs(&points, |a, b| a == b);
     let mut y: Vec<f64> = points.into_iter().map(|(_, y)| y).collect();
-    // Points of equal x stand in the order of y, so only pairs with different x are counted as turned.
+    // Points with equal x are sorted by y, so only pairs with different x count as inversions.
     let discordant = sort_counting_inversions(&mut y);
     let tied_y = tied_pairs(&y, |a, b| a == b);
     let pairs = pairs_of(x.len());
@@ -52,7 +53,8 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     Ok(Some((difference / (untied_x as f64).sqrt() / (untied_y as f64).sqrt()).clamp(-1.0, 1.0)))
 }
 
-/// The rank of every value, from 1; equal values share the mean of their ranks. Values must not be NaN.
+/// Returns the rank of every value, from 1; equal values share the mean of their ranks. Values must not be
+/// NaN.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_unstable_by(|&a, &b| compare(values[a], values[b]));
@@ -74,9 +76,10 @@ fn check(x: &[f64], y: &[f64]) -> Result<()> {
     check_finite("right value of the correlation at", y)
 }
 
-/// The unit vector of deviations from the mean; `None` where all values are equal.
+/// Returns the unit vector of deviations from the mean; `None` if all values are equal.
 fn direction(values: &[f64]) -> Option<Vec<f64>> {
-    // Compared exactly: the mean of equal values can be off by a rounding error, which is no deviation.
+    // Exact comparison: the mean of equal values can be off by a rounding error, which would look like a
+    // deviation.
     if values.iter().all(|value| *value == values[0]) {
         return None;
     }
@@ -86,14 +89,14 @@ fn direction(values: &[f64]) -> Option<Vec<f64>> {
     if largest == 0.0 || !largest.is_finite() {
         return None;
     }
-    // Scaled first, so that squares of very large and very small numbers stay in range.
+    // Scale first, so that squares of very large and very small numbers stay in range.
     deviations.iter_mut().for_each(|deviation| *deviation /= largest);
     let norm = deviations.iter().map(|deviation| deviation * deviation).sum::<f64>().sqrt();
     deviations.iter_mut().for_each(|deviation| *deviation /= norm);
     Some(deviations)
 }
 
-/// The order of two numbers that are not NaN, 0 and −0 being equal (unlike `total_cmp`).
+/// Compares two numbers that are not NaN; 0 and −0 are equal (unlike `total_cmp`).
 fn compare(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or(Ordering::Equal)
 }
@@ -107,7 +110,7 @@ fn tied_pairs<T>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> u64 {
     sorted.chunk_by(same).map(|ties| pairs_of(ties.len())).sum()
 }
 
-/// Sorts, and counts the pairs that stood in the wrong order (merge sort, bottom up).
+/// Sorts and counts the inversions (bottom-up merge sort).
 fn sort_counting_inversions(values: &mut Vec<f64>) -> u64 {
     let mut inversions = 0;
     let mut merged = Vec::with_capacity(values.len());
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
     use crate::golden::{close, golden, numbers};
 
-    /// Protects: all three equal scipy to 1e-12: ties, offsets, scales, two points, constant sides.
+    /// Protects: all three equal scipy to 1e-12: ties, offsets, scales, two points, constant lists.
     #[test]
     fn correlations_equal_scipy() {
         let golden = golden();
@@ -162,7 +165,7 @@ mod tests {
         }
     }
 
-    /// Protects: the merge sort counts what counting every pair counts, at lengths around its block sizes.
+    /// Protects: the merge sort agrees with counting every pair, at lengths around its block sizes.
     #[test]
     fn kendall_equals_counting_every_pair() {
         let mut state = 1_u64;
@@ -189,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Protects: 0 and -0 are ties, ties share the mean rank.
+    /// Protects: 0 and -0 are ties, and ties share the mean rank.
     #[test]
     fn ties_share_the_mean_rank() {
         assert_eq!(ranks(&[10.0, 20.0, 10.0, 5.0]), [2.5, 4.0, 2.5, 1.0]);
@@ -198,7 +201,7 @@ mod tests {
         assert!(ranks(&[]).is_empty());
     }
 
-    /// Protects: what cannot be correlated is refused with its position.
+    /// Protects: invalid inputs are refused with their position.
     #[test]
     fn impossible_inputs_are_refused() {
         assert!(pearson(&[], &[]).is_err());

@@ -1,4 +1,5 @@
-//! The error of this crate: it names the input and the position, what was found and what was expected.
+//! The error type of this crate. Every message names the input, the position, the value found and the one
+//! expected.
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -7,82 +8,82 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No values at all.
+    /// There are no values.
     #[error("{what}: nothing to measure; at least one value is needed")]
     Empty {
-        /// The input.
+        /// Name of the input.
         what: &'static str,
     },
-    /// Two inputs that go together differ in length.
-    #[error("{what}: {left} values against {right}; there must be as many of both")]
+    /// Two inputs that belong together differ in length.
+    #[error("{what}: {left} values against {right}; expected equal numbers")]
     Lengths {
-        /// The inputs.
+        /// Names of the inputs.
         what: &'static str,
-        /// How many the first has.
+        /// Length of the first.
         left: usize,
-        /// How many the second has.
+        /// Length of the second.
         right: usize,
     },
-    /// A value that is NaN or infinite.
+    /// A value is NaN or infinite.
     #[error("{what} {at}: found {value}, expected a finite number")]
     NotFinite {
-        /// The input: `score of the chosen answer of pair`.
+        /// Name of the input, such as `score of the chosen answer of pair`.
         what: &'static str,
-        /// The value's position, from 0.
+        /// Position of the value, from 0.
         at: usize,
         /// The value.
         value: f64,
     },
-    /// Something wrong with one set of answers.
+    /// A set of answers is invalid.
     #[error("{id}: {cause}")]
     Set {
-        /// The set's name in the data.
+        /// Name of the set in the data.
         id: String,
-        /// The fault.
+        /// Cause of the error.
         #[source]
         cause: Box<Error>,
     },
-    /// A set that a benchmark's rules do not provide for.
+    /// A set breaks the rules of a benchmark.
     #[error("{id}: {message}")]
     Rule {
-        /// The set's name in the data.
+        /// Name of the set in the data.
         id: String,
-        /// What was found and what was expected.
+        /// Value found and value expected.
         message: String,
     },
-    /// Arms of a comparison with different numbers of runs.
-    #[error("{arm} has {runs} runs and {first} has {expected}; expected as many of all")]
+    /// Two arms of a comparison have different numbers of runs.
+    #[error("{arm} has {runs} runs and {first} has {expected}; expected equal numbers")]
     Runs {
-        /// The arm.
+        /// Name of the arm.
         arm: String,
-        /// Its number of runs.
+        /// Number of runs of the arm.
         runs: usize,
-        /// The first arm.
+        /// Name of the first arm.
         first: String,
-        /// The number of runs of the first arm.
+        /// Number of runs of the first arm.
         expected: usize,
     },
-    /// A part of a report page that cannot be drawn.
+    /// A part of a report page cannot be drawn.
     #[error("{part}: {message}")]
     Page {
-        /// The part: `plot "scores"`.
+        /// Name of the part, such as `plot "scores"`.
         part: String,
-        /// The fault.
+        /// Description of the error.
         message: String,
     },
-    /// A value outside of what is possible.
+    /// A value is out of range.
     #[error("{what}: found {value}, expected {expected}")]
     Range {
-        /// The option or input.
+        /// Name of the option or input.
         what: String,
         /// The value.
         value: f64,
-        /// What serves.
+        /// Description of valid values.
         expected: &'static str,
     },
 }
 
-/// Refuses an empty slice and values that are NaN or infinite.
+/// Returns an error if the slice is empty or holds NaN or infinite values.
 pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<()> {
     if values.is_empty() {
         return Err(Error::Empty { what });
@@ -93,7 +94,7 @@ pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<()> {
     }
 }
 
-/// Refuses two inputs of different length.
+/// Returns an error if two inputs differ in length.
 pub(crate) fn check_lengths(what: &'static str, left: usize, right: usize) -> Result<()> {
     if left == right { Ok(()) } else { Err(Error::Lengths { what, left, right }) }
 }
@@ -102,7 +103,7 @@ pub(crate) fn check_lengths(what: &'static str, left: usize, right: usize) -> Re
 mod tests {
     use super::*;
 
-    /// Protects: the error about a set keeps the fault as a value.
+    /// Protects: the error about a set keeps its cause as a source.
     #[test]
     fn the_fault_of_a_set_is_its_source() {
         use std::error::Error as _;
@@ -111,7 +112,7 @@ mod tests {
         assert!(error.to_string().starts_with("q7: scores: nothing to measure"));
     }
 
-    /// Protects: a user finds the bad value from the message alone.
+    /// Protects: the message alone identifies the invalid value.
     #[test]
     fn messages_name_input_position_and_value() {
         let error = check_finite("margin of pair", &[1.0, f64::NAN]).unwrap_err();
@@ -119,6 +120,6 @@ mod tests {
         let error = check_finite("margin of pair", &[]).unwrap_err();
         assert_eq!(error.to_string(), "margin of pair: nothing to measure; at least one value is needed");
         let error = check_lengths("scores and tokens", 2, 3).unwrap_err();
-        assert_eq!(error.to_string(), "scores and tokens: 2 values against 3; there must be as many of both");
+        assert_eq!(error.to_string(), "scores and tokens: 2 values against 3; expected equal numbers");
     }
 }

@@ -1,4 +1,4 @@
-//! What a model scored: pairs, and sets of answers with the pairs in them.
+//! Scored pairs, and scored sets of answers with the pairs they form.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,18 @@ use crate::error::Result;
 use crate::reward::PairScore;
 use crate::temperature;
 
-/// What lengths are counted in.
+/// The unit of answer lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LengthUnit {
-    /// The model's tokens.
+    /// Tokens of the model.
     #[default]
     Tokens,
-    /// Words between blanks, where scores came without tokens.
+    /// Words separated by whitespace, for scores that came without tokens.
     Words,
 }
 
-/// Everything that a report is made of, in the order of the data.
+/// The input of a report, in the order of the data.
 #[derive(Debug, Clone, Default)]
 pub struct Evaluation {
     pairs: Vec<PairScore>,
@@ -29,19 +29,19 @@ pub struct Evaluation {
     sets: Vec<AnswerSet>,
     numbers: HashMap<String, usize>,
     next: usize,
-    /// The folds of prompts, by their number, where they are known.
+    /// Folds by prompt number, where known.
     folds: HashMap<usize, usize>,
-    /// What lengths are counted in.
+    /// Unit of the answer lengths.
     pub unit: LengthUnit,
 }
 
 impl Evaluation {
-    /// Nothing yet, with lengths to be counted in this unit.
+    /// Creates an empty evaluation with lengths in this unit.
     pub fn new(unit: LengthUnit) -> Self {
         Self { unit, ..Self::default() }
     }
 
-    /// Pairs without subsets, each of a prompt of its own.
+    /// Creates an evaluation of pairs without subsets, each with its own prompt.
     pub fn of_pairs(pairs: Vec<PairScore>) -> Self {
         let mut evaluation = Self::default();
         for pair in pairs {
@@ -50,7 +50,8 @@ impl Evaluation {
         evaluation
     }
 
-    /// Adds a pair. Pairs of an equal prompt are drawn together in the bootstrap; a pair without one stands alone.
+    /// Adds a pair. Pairs with equal prompts are drawn together in the bootstrap; a pair without a prompt is
+    /// drawn by itself.
     pub fn add_pair(&mut self, pair: PairScore, subset: Option<&str>, prompt: Option<&str>) {
         let number = match prompt {
             Some(prompt) => *self.numbers.entry(prompt.to_owned()).or_insert(self.next),
@@ -62,12 +63,12 @@ impl Evaluation {
         self.prompts.push(number);
     }
 
-    /// Adds a set of answers, and every pair of them that its labels tell apart.
+    /// Adds a set of answers, and every pair of them with different labels.
     ///
     /// The similarity of such a pair is that of the lengths, shorter / longer.
     ///
     /// # Errors
-    /// Those of [`AnswerSet::check`].
+    /// Same as [`AnswerSet::check`].
     pub fn add_set(&mut self, set: AnswerSet) -> Result<()> {
         set.check()?;
         let length = |at: usize| set.lengths.get(at).copied().unwrap_or(0);
@@ -90,38 +91,39 @@ impl Evaluation {
         Ok(())
     }
 
-    /// The pairs.
+    /// Returns the pairs.
     pub fn pairs(&self) -> &[PairScore] {
         &self.pairs
     }
 
-    /// Every pair's subset.
+    /// Returns the subset of every pair.
     pub fn subsets(&self) -> &[Option<String>] {
         &self.subsets
     }
 
-    /// The number of every pair's prompt.
+    /// Returns the prompt number of every pair.
     pub fn prompts(&self) -> &[usize] {
         &self.prompts
     }
 
-    /// Puts prompts into folds by their texts, for temperatures that are fitted across folds.
+    /// Assigns prompts to folds by their texts, for cross-fitted temperatures.
     pub fn fold_prompts(&mut self, of: impl Fn(&str) -> usize) {
         self.folds = self.numbers.iter().map(|(text, number)| (*number, of(text))).collect();
     }
 
-    /// Every pair's fold: that of its prompt, or, where it is unknown, by the prompt's number.
+    /// Returns the fold of every pair: that of its prompt if known, else one derived from the prompt's
+    /// number.
     pub fn folds(&self) -> Vec<usize> {
         let of = |prompt: &usize| self.folds.get(prompt).copied().unwrap_or(prompt % temperature::FOLDS);
         self.prompts.iter().map(of).collect()
     }
 
-    /// The sets of answers.
+    /// Returns the sets of answers.
     pub fn sets(&self) -> &[AnswerSet] {
         &self.sets
     }
 
-    /// Every pair's margin.
+    /// Returns the margin of every pair.
     pub fn margins(&self) -> Vec<f64> {
         self.pairs.iter().map(PairScore::margin).collect()
     }
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
     use crate::answers::Labels;
 
-    /// Protects: which pairs share a prompt, and what a set's pairs carry.
+    /// Protects: the numbering of prompts, and the fields of pairs that come from a set.
     #[test]
     fn prompts_are_numbered() {
         let mut evaluation = Evaluation::default();

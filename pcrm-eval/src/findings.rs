@@ -1,4 +1,4 @@
-//! The figures in sentences: what a report shows, and no more than its intervals support.
+//! Findings in sentences: the results that a report's intervals support.
 
 use crate::accuracy::{LEVEL, Share};
 use crate::compare::Comparison;
@@ -7,18 +7,18 @@ use crate::measure::Measure;
 use crate::reward::RewardReport;
 use crate::table::{Signed, p_value, percent, percents};
 
-/// The p-value below which a difference counts as significant.
+/// P-values below this count as significant.
 const SIGNIFICANT: f64 = 0.05;
-/// The pairs below which a report warns that there are few.
+/// A report with fewer pairs warns about it.
 const FEW: usize = 30;
 
 impl RewardReport {
-    /// The findings about one model, most important first; none where nothing stands out.
+    /// Returns the findings about one model, the most important first; empty if there are none.
     pub fn findings(&self) -> Vec<String> {
         if self.scores.min == self.scores.max {
             return vec![format!(
-                "All {} answers have the same score ({}): the model tells nothing apart. Every pair is a tie, which \
-                 counts one half in the accuracy.",
+                "All {} answers have the same score ({}): the model does not distinguish them. Every pair is \
+                 a tie, which counts one half in the accuracy.",
                 self.scores.count,
                 crate::table::number(self.scores.min)
             )];
@@ -42,16 +42,16 @@ impl RewardReport {
         }
         if interval.contains(0.5) {
             return Some(format!(
-                "The {} interval of the accuracy ({}) includes 50 %: no evidence that the model beats guessing on \
-                 these pairs.",
+                "The {} interval of the accuracy ({}) includes 50 %: no evidence that the model beats \
+                 guessing on these pairs.",
                 level(&interval),
                 percents(&interval)
             ));
         }
         (interval.high() < 0.5).then(|| {
             format!(
-                "The model orders fewer pairs as labelled than guessing does: {} ({}: {}). Check that chosen and \
-                 rejected are not swapped.",
+                "The model orders fewer pairs as labelled than guessing does: {} ({}: {}). Check that chosen \
+                 and rejected are not swapped.",
                 percent(self.accuracy.value),
                 level(&interval),
                 percents(&interval)
@@ -90,7 +90,7 @@ impl RewardReport {
         ))
     }
 
-    /// Mean max(σ(Δ), σ(−Δ)): the share of pairs that the model expects to order as labelled.
+    /// Returns mean max(σ(Δ), σ(−Δ)): the share of pairs that the model expects to order as labelled.
     pub fn mean_confidence(&self) -> f64 {
         let sum: f64 = self.reliability.iter().map(|bin| bin.count as f64 * bin.confidence).sum();
         sum / self.pairs as f64
@@ -98,7 +98,7 @@ impl RewardReport {
 }
 
 impl Comparison {
-    /// The comparison in sentences, the second model against the first.
+    /// Returns the findings of the comparison, the second model against the first.
     pub fn findings(&self, first: &str, second: &str) -> Vec<String> {
         let mut found = vec![self.accuracies(first, second)];
         let others = [Measure::LogLoss, Measure::Brier, Measure::Ece];
@@ -110,13 +110,14 @@ impl Comparison {
             let size = size.trim_start_matches(['+', '−']);
             Some(format!("{} {size} {way} (p {})", measure.name(), p_value(p)))
         };
-        let told: Vec<String> = others.iter().filter_map(better).collect();
-        if !told.is_empty() {
-            found.push(format!("{second} against {first}: {}. Lower is better.", told.join(", ")));
+        let differing: Vec<String> = others.iter().filter_map(better).collect();
+        if !differing.is_empty() {
+            found.push(format!("{second} against {first}: {}. Lower is better.", differing.join(", ")));
         }
         if self.differences.values().all(|difference| difference.p.is_none()) {
             found.push(format!(
-                "No intervals and p-values of differences: they take at least {} bootstrap draws and {} prompts.",
+                "No intervals and p-values for differences: they need at least {} bootstrap draws and {} \
+                 prompts.",
                 crate::interval::fewest_draws(LEVEL),
                 crate::interval::fewest_prompts(LEVEL)
             ));
@@ -128,7 +129,8 @@ impl Comparison {
         let test = &self.mcnemar;
         let (pairs, p) = (self.pairs, self.accuracy_p());
         let counts = format!(
-            "{second} orders {} pairs as labelled that {first} does not, and {first} {} that {second} does not",
+            "{second} orders {} pairs as labelled that {first} does not, and {first} {} that {second} does \
+             not",
             test.only_second, test.only_first
         );
         let Some(difference) = self.differences.get(&Measure::Accuracy) else { return format!("{counts}.") };
@@ -143,13 +145,14 @@ impl Comparison {
         }
         let way = if points < 0.0 { "lower" } else { "higher" };
         format!(
-            "On {pairs} pairs the accuracy of {second} is {:.1} points {way} than that of {first}: {counts}; {verdict}.",
+            "On {pairs} pairs the accuracy of {second} is {:.1} points {way} than that of {first}: {counts}; \
+             {verdict}.",
             points.abs()
         )
     }
 
-    /// The p-value of no difference in accuracy: the bootstrap's over prompts where it was drawn; McNemar's where every
-    /// pair has a prompt of its own, which it takes for granted.
+    /// Returns the p-value of no difference in accuracy: the bootstrap's over prompts if it was drawn, else
+    /// McNemar's if every pair has its own prompt, as that test assumes.
     pub fn accuracy_p(&self) -> Option<f64> {
         let drawn = self.differences.get(&Measure::Accuracy).and_then(|difference| difference.p);
         drawn.or_else(|| (self.prompts == self.pairs).then_some(self.mcnemar.p))
@@ -175,7 +178,8 @@ mod tests {
         RewardReport::new(&margins.iter().map(|margin| pair(*margin)).collect::<Vec<_>>()).unwrap()
     }
 
-    /// Protects: a collapsed model, few pairs, guessing and worse than guessing are said; a good model says nothing.
+    /// Protects: findings report a collapsed model, few pairs, guessing, and worse than guessing; a good
+    /// model has none.
     #[test]
     fn what_stands_out_is_said() {
         let said = |margins: &[f64]| report(margins).findings().join(" ");
@@ -193,8 +197,8 @@ mod tests {
         let half: Vec<f64> = (0..100).map(|at| if at % 2 == 0 { 0.1 } else { -0.1 }).collect();
         assert_eq!(
             said(&half),
-            "The 95 % interval of the accuracy (40.4 to 59.6 %) includes 50 %: no evidence that the model beats \
-             guessing on these pairs."
+            "The 95 % interval of the accuracy (40.4 to 59.6 %) includes 50 %: no evidence that the model \
+             beats guessing on these pairs."
         );
         assert!(said(&[-0.1; 100]).contains("swapped"), "{}", said(&[-0.1; 100]));
         let right: Vec<f64> = (0..100).map(|at| if at % 5 == 0 { -1.4 } else { 1.4 }).collect();
@@ -206,7 +210,7 @@ mod tests {
         );
     }
 
-    /// Protects: length bias is told against the labels, in either direction.
+    /// Protects: length bias is measured against the labels and reported in either direction.
     #[test]
     fn length_bias_is_told_in_its_direction() {
         let biased = |longer_wins: bool| {
@@ -232,8 +236,8 @@ mod tests {
         );
     }
 
-    /// Protects: accuracy is judged by draws of prompts where pairs share them: a hundred copies of one prompt's pair are
-    /// no evidence.
+    /// Protects: accuracy is judged by draws of prompts if pairs share them: a hundred copies of one prompt's
+    /// pair are no evidence.
     #[test]
     fn shared_prompts_widen_the_interval() {
         let mut evaluation = Evaluation::default();
@@ -246,8 +250,8 @@ mod tests {
         assert!(report.findings()[0].contains("includes 50 %"), "{:?}", report.findings());
     }
 
-    /// Protects: a difference is called significant by its p-value alone, and without draws only McNemar's test of
-    /// independent pairs is used.
+    /// Protects: a difference is significant by its p-value alone; without draws, McNemar's test is used for
+    /// independent pairs only.
     #[test]
     fn differences_are_judged_by_their_p_value() {
         let of = |margins: &[f64], per_prompt: usize| {

@@ -1,13 +1,13 @@
-//! Expected numbers for this crate's tests, made by numpy and scipy (golden/metrics.py).
+//! Expected numbers for this crate's tests, computed by numpy and scipy (golden/metrics.py).
 
 use serde_json::Value;
 
-/// The golden numbers.
+/// Reads the golden numbers.
 pub(crate) fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/metrics.json")).unwrap()
 }
 
-/// An array of numbers.
+/// Converts a JSON array to numbers.
 pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }

@@ -1,38 +1,38 @@
-//! A histogram of margins over a range that never changes, so that any two can be laid side by side.
+//! A histogram of margins over a fixed range, so that any two can be compared side by side.
 
 use serde::{Deserialize, Serialize};
 
 /// Counts of margins in equal bins from [`Histogram::LOW`] to [`Histogram::HIGH`].
 ///
-/// The range is fixed because the scale is: σ(±6) is 0.25 % from certainty, and PCRM's bounds lie below 6 too.
-/// Margins beyond the range count in the bin at its end.
+/// The range is fixed because the scale is: σ(±6) is 0.25 % away from certainty, and PCRM's bounds are below
+/// 6 too. Margins beyond the range count in the outermost bin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Pairs per bin, from the most negative margins to the most positive.
+    /// Pairs per bin, in ascending order of margins.
     pub counts: Vec<usize>,
 }
 
 impl Histogram {
-    /// The lowest margin with a place of its own.
+    /// Lower end of the first bin.
     pub const LOW: f64 = -6.0;
-    /// The highest margin with a place of its own.
+    /// Upper end of the last bin.
     pub const HIGH: f64 = 6.0;
-    /// The number of bins; each is half a unit wide.
+    /// Number of bins, each half a unit wide.
     pub const BINS: usize = 24;
 
-    /// The histogram of these margins; NaN counts nowhere.
+    /// Counts these margins; NaN is skipped.
     pub fn of(margins: &[f64]) -> Self {
         let mut counts = vec![0; Self::BINS];
         let width = (Self::HIGH - Self::LOW) / Self::BINS as f64;
         for margin in margins.iter().filter(|margin| !margin.is_nan()) {
-            // A float-to-integer cast saturates, so margins below the range come out as bin 0.
+            // A float-to-integer cast saturates, so margins below the range fall into bin 0.
             let at = ((margin - Self::LOW) / width) as usize;
             counts[at.min(Self::BINS - 1)] += 1;
         }
         Self { counts }
     }
 
-    /// One line of `width` block characters, the fullest place being the highest block and `·` an empty place.
+    /// Returns one line of `width` block characters, scaled to the fullest bin; `·` is an empty one.
     pub fn sparkline(&self, width: usize) -> String {
         const BLOCKS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let width = width.clamp(1, self.counts.len().max(1));
@@ -48,7 +48,7 @@ impl Histogram {
 mod tests {
     use super::*;
 
-    /// Protects: bins are half-open from below, and margins out of range count at the ends.
+    /// Protects: bins include their lower end, and margins out of range count in the outermost bins.
     #[test]
     fn margins_fall_into_their_bins() {
         let counts =
@@ -60,7 +60,7 @@ mod tests {
         }
     }
 
-    /// Protects: heights are relative to the fullest place, and one pair is still seen beside a thousand.
+    /// Protects: heights are relative to the fullest bin, and one pair is visible beside a thousand.
     #[test]
     fn sparklines_show_every_filled_place() {
         let mut margins = vec![0.1; 1000];

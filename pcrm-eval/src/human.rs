@@ -1,7 +1,7 @@
 //! Agreement with human scores: correlations within every prompt and over all answers.
 //!
-//! The correlation within prompts measures whether a model orders the answers to choose among; the pooled one also
-//! rewards knowing which prompts are easy. Intervals come from the bootstrap over prompts.
+//! The correlation within prompts measures the order of the answers to choose from; the pooled one also
+//! rewards a model for knowing which prompts are easy. Intervals come from the bootstrap over prompts.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::correlation::{kendall, pearson, spearman};
 use crate::error::Result;
 use crate::quantiles::mean;
 
-/// Three correlations with intervals; absent where one side is constant.
+/// Three correlations with intervals; absent if one side is constant.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Correlations {
     /// Pearson's r.
@@ -22,36 +22,36 @@ pub struct Correlations {
     pub kendall: Option<Estimate>,
 }
 
-/// How scores go with human scores.
+/// Correlations of a model's scores with human scores.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HumanAgreement {
-    /// The prompts that have human scores.
+    /// Number of prompts with human scores.
     pub prompts: usize,
-    /// Their answers.
+    /// Number of answers to these prompts.
     pub answers: usize,
-    /// Over all answers at once.
+    /// Correlations over all answers at once.
     pub pooled: Correlations,
-    /// The mean, over prompts, of the correlation among a prompt's answers.
+    /// Mean, over prompts, of the correlation among a prompt's answers.
     pub per_prompt: Correlations,
-    /// The prompts in that mean: those on which neither scores nor human scores are constant.
+    /// Number of prompts in that mean: those with neither constant scores nor constant human scores.
     pub prompts_used: usize,
 }
 
-/// How two models differ in their rank correlation with human scores; absent where one is undefined.
+/// Difference of two models in rank correlation with human scores; absent if either correlation is undefined.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HumanDifference {
-    /// Spearman's ρ over all answers.
+    /// Difference of Spearman's ρ over all answers.
     pub pooled_spearman: Option<Difference>,
-    /// The mean of Spearman's ρ within prompts.
+    /// Difference of the mean of Spearman's ρ within prompts.
     pub per_prompt_spearman: Option<Difference>,
 }
 
 type Correlation = fn(&[f64], &[f64]) -> Result<Option<f64>>;
 
-/// Scores against human scores over the sets that have them; `None` where none does.
+/// Correlates scores with human scores over the sets that have them; `None` if no set does.
 ///
 /// # Errors
-/// Those of [`AnswerSet::check`].
+/// Same as [`AnswerSet::check`].
 pub fn human_agreement(sets: &[AnswerSet], bootstrap: &Bootstrap) -> Result<Option<HumanAgreement>> {
     let rated = Rated::of(sets)?;
     if rated.sets.is_empty() {
@@ -75,11 +75,11 @@ pub fn human_agreement(sets: &[AnswerSet], bootstrap: &Bootstrap) -> Result<Opti
     }))
 }
 
-/// Second model − first of the rank correlations, over the same sets in the same order; `None` where no set has human
-/// scores.
+/// Computes second − first of the rank correlations, over the same sets in the same order; `None` if no set
+/// has human scores.
 ///
 /// # Errors
-/// Those of [`AnswerSet::check`].
+/// Same as [`AnswerSet::check`].
 pub fn human_difference(
     first: &[AnswerSet],
     second: &[AnswerSet],
@@ -134,7 +134,7 @@ impl<'a> Rated<'a> {
     }
 }
 
-/// The mean over the prompts on which a correlation is defined; draws are of these prompts.
+/// Returns the mean over the prompts on which a correlation is defined; the bootstrap draws these prompts.
 fn mean_within(within: &[Option<f64>], bootstrap: &Bootstrap) -> Result<Option<Estimate>> {
     let defined: Vec<f64> = within.iter().copied().flatten().collect();
     match defined.is_empty() {
@@ -143,7 +143,7 @@ fn mean_within(within: &[Option<f64>], bootstrap: &Bootstrap) -> Result<Option<E
     }
 }
 
-/// The difference of both means over the prompts on which both models' correlations are defined.
+/// Returns the difference of the means over the prompts on which both models' correlations are defined.
 fn difference_within(
     first: &[Option<f64>],
     second: &[Option<f64>],
@@ -177,7 +177,8 @@ mod tests {
         golden()["human"]["sets"].as_array().unwrap().iter().enumerate().map(set).collect()
     }
 
-    /// Protects: pooled and mean correlations equal scipy's, and prompts with a constant side are in neither mean.
+    /// Protects: pooled and mean correlations equal scipy's, and prompts with a constant side are excluded
+    /// from the mean.
     #[test]
     fn agreement_equals_scipy() {
         let agreement = human_agreement(&golden_sets(), &Bootstrap::default()).unwrap().unwrap();
@@ -191,7 +192,7 @@ mod tests {
         assert!(interval.low() < rho.value && rho.value < interval.high(), "{rho:?}");
     }
 
-    /// Protects: the sign of a difference, and that right and wrong answers are no human scores.
+    /// Protects: the sign of a difference; right/wrong labels do not count as human scores.
     #[test]
     fn the_better_second_model_is_above_zero() {
         let first = golden_sets();

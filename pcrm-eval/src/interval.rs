@@ -1,7 +1,7 @@
-//! Confidence intervals that carry where they come from.
+//! Confidence intervals that record how they were computed.
 //!
-//! An [`Interval`] cannot be written down: it is computed from draws, from replicates, or from counts by a formula, and
-//! it says which and from how many. Where there is too little to compute one from, there is none.
+//! An [`Interval`] cannot be built from two numbers: it is computed from draws, from replicates, or from
+//! counts by a formula, and records the method and the sample size. Too little data gives `None`.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
@@ -12,7 +12,8 @@ use crate::quantiles::quantiles;
 /// The usual confidence level: 95 %.
 pub const LEVEL: f64 = 0.95;
 
-/// The fewest replicates that get an interval. Of two, Student's t needs 12.7 standard errors on either side.
+/// The fewest replicates that get an interval. With two, Student's t needs 12.7 standard errors on either
+/// side.
 pub const FEWEST_REPLICATES: usize = 3;
 
 /// The method by which an interval is computed.
@@ -27,7 +28,7 @@ pub enum Method {
     StudentT,
 }
 
-/// A confidence interval, and what it was computed from.
+/// A confidence interval with its level, method and sample size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     low: f64,
@@ -38,47 +39,47 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The lower end.
+    /// Returns the lower end.
     pub fn low(&self) -> f64 {
         self.low
     }
 
-    /// The upper end.
+    /// Returns the upper end.
     pub fn high(&self) -> f64 {
         self.high
     }
 
-    /// The confidence level: 0.95.
+    /// Returns the confidence level, such as 0.95.
     pub fn level(&self) -> f64 {
         self.level
     }
 
-    /// The method by which it was computed.
+    /// Returns the method.
     pub fn method(&self) -> Method {
         self.method
     }
 
-    /// How many draws, trials or values it was computed from.
+    /// Returns the number of draws, trials or values behind the interval.
     pub fn n(&self) -> usize {
         self.n
     }
 
-    /// Whether `value` lies in the interval, ends included.
+    /// Returns true if `value` is in the interval, ends included.
     pub fn contains(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 
-    /// The part of the interval that lies in \[`low`, `high`\], where the quantity itself must lie.
+    /// Clips the interval to \[`low`, `high`\], the range of the quantity.
     #[must_use]
     pub fn within(self, low: f64, high: f64) -> Self {
         Self { low: self.low.clamp(low, high), high: self.high.clamp(low, high), ..self }
     }
 
-    /// The percentile interval of bootstrap draws; `None` with fewer than [`fewest_draws`] and where all draws agree,
-    /// since draws that never differ show nothing of how far the statistic moves.
+    /// Returns the percentile interval of bootstrap draws; `None` with fewer draws than [`fewest_draws`], or
+    /// if all draws are equal: they show nothing of the statistic's variation.
     ///
     /// # Errors
-    /// A level outside (0, 1), and draws that are not finite.
+    /// Fails if `level` is outside (0, 1) or a draw is not finite.
     pub fn of_draws(draws: &[f64], level: f64) -> Result<Option<Self>> {
         check_level(level)?;
         if draws.len() < fewest_draws(level) {
@@ -87,7 +88,7 @@ impl Interval {
         let tail = (1.0 - level) / 2.0;
         let ends = quantiles(draws, &[0.0, tail, 1.0 - tail, 1.0])?;
         let [least, low, high, most] = ends[..] else { return Ok(None) };
-        // Equal sums in another order differ by rounding.
+        // Equal sums in a different order can differ by rounding.
         let rounding = 1e-12 * least.abs().max(most.abs()).max(1.0);
         Ok((most - least > rounding).then_some(Self {
             low,
@@ -98,13 +99,14 @@ impl Interval {
         }))
     }
 
-    /// Wilson's score interval (E. B. Wilson, JASA 1927) of `successes` out of `trials`:
-    /// (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z the normal quantile of (1 + level)/2.
+    /// Returns Wilson's score interval (E. B. Wilson, JASA 1927) of `successes` out of `trials`: (p + z²/2n ±
+    /// z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z the normal quantile of (1 + level)/2.
     ///
-    /// Successes may be fractional, which is how ties count; the interval is then a little too wide.
+    /// Successes may be fractional, to count ties; the interval is then slightly too wide.
     ///
     /// # Errors
-    /// No trials, successes outside \[0, trials\], and a level outside (0, 1).
+    /// Fails if there are no trials, if `successes` is outside \[0, trials\], or if `level` is outside (0,
+    /// 1).
     pub fn wilson(successes: f64, trials: usize, level: f64) -> Result<Self> {
         if trials == 0 {
             return Err(Error::Empty { what: "trials" });
@@ -123,17 +125,17 @@ impl Interval {
         let centre = value + z * z / (2.0 * n);
         let half = z * (value * (1.0 - value) / n + z * z / (4.0 * n * n)).sqrt();
         let scale = 1.0 + z * z / n;
-        // At the extremes the formula gives 0 and 1 exactly, but rounding would leave 1e-17 of it.
+        // At the extremes the formula gives exactly 0 or 1, but rounding would be off by 1e-17.
         let low = if successes == 0.0 { 0.0 } else { ((centre - half) / scale).max(0.0) };
         let high = if successes == n { 1.0 } else { ((centre + half) / scale).min(1.0) };
         Ok(Self { low, high, level, method: Method::Wilson, n: trials })
     }
 
-    /// The interval x̄ ± t·s/√n of the mean of values that are normally distributed, with Student's t of n − 1 degrees
-    /// of freedom; `None` with fewer than [`FEWEST_REPLICATES`] values and where all are equal.
+    /// Returns the interval x̄ ± t·s/√n of the mean of normally distributed values, with Student's t of n − 1
+    /// degrees of freedom; `None` with fewer than [`FEWEST_REPLICATES`] values or if all are equal.
     ///
     /// # Errors
-    /// No values, values that are not finite, and a level outside (0, 1).
+    /// Fails if there are no values, if a value is not finite, or if `level` is outside (0, 1).
     pub fn student_t(values: &[f64], level: f64) -> Result<Option<Self>> {
         check_finite("value", values)?;
         check_level(level)?;
@@ -159,15 +161,16 @@ impl Interval {
     }
 }
 
-/// The fewest draws whose extremes span a percentile interval of this level: 2/(1 − level) − 1, which is 39 at 95 %.
+/// Returns the fewest draws whose extremes span a percentile interval of this level: 2/(1 − level) − 1, which
+/// is 39 at 95 %.
 pub fn fewest_draws(level: f64) -> usize {
     // 2/(1 − 0.95) is 39.999… in floating point.
     ((2.0 / (1.0 - level)).round() as usize).saturating_sub(1)
 }
 
-/// The fewest independent prompts that can support an interval of this level. Under the hypothesis of no effect, k
-/// differences all have one sign with probability 2^(1 − k): at 95 %, five prompts that agree are still chance and six
-/// are not.
+/// Returns the fewest independent prompts that can support an interval of this level. Under the hypothesis of
+/// no effect, k differences all have the same sign with probability 2^(1 − k): at 95 %, five prompts that
+/// agree can still be chance, and six cannot.
 pub fn fewest_prompts(level: f64) -> usize {
     1 + (1.0 / (1.0 - level)).log2().ceil() as usize
 }
@@ -187,7 +190,8 @@ fn check_level(level: f64) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Protects: too few draws, draws that agree and too few values have no interval, instead of one of no width.
+    /// Protects: too few draws, equal draws and too few values give no interval, instead of one of width
+    /// zero.
     #[test]
     fn what_was_not_drawn_has_no_interval() {
         assert_eq!([0.5, 0.9, 0.95, 0.99].map(fewest_draws), [3, 19, 39, 199]);
@@ -208,7 +212,7 @@ mod tests {
         assert!(Interval::student_t(&[1.0, 2.0, 4.0], LEVEL).unwrap().is_some());
     }
 
-    /// Protects: levels that are no levels are refused by every formula.
+    /// Protects: every formula refuses levels outside (0, 1).
     #[test]
     fn impossible_levels_are_refused() {
         for level in [0.0, 1.0, -1.0, f64::NAN] {
@@ -219,7 +223,7 @@ mod tests {
         assert!(Interval::wilson(0.0, 0, LEVEL).is_err() && Interval::wilson(3.0, 2, LEVEL).is_err());
     }
 
-    /// Protects: an interval is cut to what the quantity can be.
+    /// Protects: an interval is clipped to the range of the quantity.
     #[test]
     fn intervals_are_cut_to_the_possible() {
         let wide = Interval::student_t(&[0.1, 0.9, 0.5], LEVEL).unwrap().unwrap();

@@ -1,8 +1,8 @@
-//! Measures of reward models: pure functions on slices of numbers, and the report made of them.
+//! Metrics of reward models, as pure functions on slices of numbers, and reports built from them.
 //!
-//! Scores are in whatever unit a model gives them; a margin is Δ = score(chosen) − score(rejected), and σ(Δ)
-//! is read as the probability that the chosen answer is preferred. Nothing here knows of models or files: a
-//! caller scores its pairs, fills [`PairScore`]s and asks for a [`RewardReport`].
+//! Scores are in the model's own unit. A margin is Δ = score(chosen) − score(rejected), and σ(Δ) is read as
+//! the probability that the chosen answer is preferred. This crate knows nothing of models or files: a caller
+//! scores its pairs, fills [`PairScore`]s and builds a [`RewardReport`].
 //!
 //! ```
 //! use pcrm_eval::{PairScore, RewardReport, side_by_side};
@@ -15,21 +15,20 @@
 //! ```
 //!
 //! An undefined measure (the correlation with a constant) is `None`, `null` in JSON and a dash in tables;
-//! empty input and NaN are errors that name the position. NaN never comes out. An [`Interval`] is computed,
-//! never written down: where nothing was drawn, there is none.
+//! empty input and NaN are errors that name the position. No result is NaN. An [`Interval`] is always
+//! computed and never set by hand; without draws there is none.
 //!
-//! An [`Evaluation`] holds pairs, subsets, prompts, and sets of several answers with human scores or with
-//! right and wrong ones. Its report ([`RewardReport::of`]) adds accuracy by subset and by decile, agreement
+//! An [`Evaluation`] holds pairs, subsets, prompts, and sets of several answers with human scores or
+//! right/wrong labels. Its report ([`RewardReport::of`]) adds accuracy by subset and by decile, agreement
 //! with people, best-of-n accuracy and the scores of published [`benchmarks`]; [`RewardReport::beside`]
-//! compares models. A seed decides every draw.
+//! compares models. All draws derive from one seed.
 //!
 //! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`],
 //! [`histogram`], [`slices`], [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then
-//! [`reward`], which puts them together, [`findings`], which reads them, and [`table`], which prints.
-//! [`temperature`] tells scale from order, [`judging`] holds pairwise judgements of policies.
-//! [`replicates`] and [`comparison`] put runs with several seeds together, [`study`] plans and reads experiments, [`report`]
-//! makes pages, and
-//! [`worlds`] generates pairs whose true reward is known.
+//! [`reward`], which combines them, [`findings`], which interprets them, and [`table`], which prints them.
+//! [`temperature`] separates scale from order, [`judging`] holds pairwise judgements of policies,
+//! [`replicates`] and [`comparison`] combine runs with several seeds, [`study`] plans and reads experiments,
+//! [`report`] renders pages, and [`worlds`] generates pairs whose true reward is known.
 
 pub mod accuracy;
 pub mod answers;

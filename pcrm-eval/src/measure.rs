@@ -1,4 +1,4 @@
-//! The measures of margins by name, for code that goes through all of them.
+//! The measures of margins as an enum, for code that iterates over all of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,26 +11,26 @@ use crate::quantiles::mean;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// The share of pairs ordered as labelled, ties one half.
+    /// Share of pairs ordered as labelled, ties one half.
     Accuracy,
     /// Mean −ln σ(Δ), in nats.
     LogLoss,
     /// Mean (1 − σ(Δ))².
     Brier,
-    /// The expected calibration error with 15 bins.
+    /// Expected calibration error with 15 bins.
     Ece,
     /// Mean Δ, in the unit of the scores.
     MeanMargin,
 }
 
 impl Measure {
-    /// All of them.
+    /// All measures.
     pub const ALL: [Self; 5] = [Self::Accuracy, Self::LogLoss, Self::Brier, Self::Ece, Self::MeanMargin];
 
-    /// Those that a temperature changes and that are shown after one.
+    /// The measures that a temperature changes and that are shown after one.
     pub const SCALED: [Self; 3] = [Self::LogLoss, Self::Brier, Self::Ece];
 
-    /// Its name in tables and sentences.
+    /// Returns the name in tables and sentences.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
@@ -41,10 +41,10 @@ impl Measure {
         }
     }
 
-    /// Its value on these margins.
+    /// Computes the measure on these margins.
     ///
     /// # Errors
-    /// No margins, and a margin that is not finite.
+    /// Fails if there are no margins or a margin is not finite.
     pub fn of(self, margins: &[f64]) -> Result<f64> {
         check_finite("margin of pair", margins)?;
         match self {

@@ -1,19 +1,19 @@
-//! Quantiles, and the summary of a set of numbers.
+//! Quantiles, and a summary of a list of numbers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, check_finite};
 
-/// What a set of numbers looks like; all in the numbers' own unit.
+/// A summary of a list of numbers, in their own unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many numbers.
+    /// Number of values.
     pub count: usize,
-    /// Their mean.
+    /// Mean.
     pub mean: f64,
-    /// Their standard deviation, dividing by `count` (numpy's default).
+    /// Standard deviation, dividing by `count` (numpy's default).
     pub std: f64,
-    /// The smallest.
+    /// Smallest value.
     pub min: f64,
     /// The 1 % quantile.
     pub p1: f64,
@@ -21,7 +21,7 @@ pub struct Summary {
     pub p5: f64,
     /// The 25 % quantile.
     pub p25: f64,
-    /// The median.
+    /// Median.
     pub p50: f64,
     /// The 75 % quantile.
     pub p75: f64,
@@ -29,15 +29,15 @@ pub struct Summary {
     pub p95: f64,
     /// The 99 % quantile.
     pub p99: f64,
-    /// The largest.
+    /// Largest value.
     pub max: f64,
 }
 
 impl Summary {
-    /// The summary of `values`; `what` names one of them in errors (`margin of pair`).
+    /// Summarises `values`; `what` names one value in errors (`margin of pair`).
     ///
     /// # Errors
-    /// No values, and a value that is not finite, with its position.
+    /// Fails if there are no values or a value is not finite (the error has its position).
     pub fn of(what: &'static str, values: &[f64]) -> Result<Self> {
         check_finite(what, values)?;
         let sorted = sorted(values);
@@ -61,11 +61,11 @@ impl Summary {
     }
 }
 
-/// The quantiles of `values` at the given shares in \[0, 1\], by numpy's default method `linear`: position
-/// q (n − 1) in the sorted values, interpolated between neighbours.
+/// Returns the quantiles of `values` at the given shares in \[0, 1\], by numpy's default method `linear`:
+/// position q (n − 1) in the sorted values, interpolated between neighbours.
 ///
 /// # Errors
-/// No values, a value that is not finite, and a share outside \[0, 1\].
+/// Fails if there are no values, if a value is not finite, or if a share is outside \[0, 1\].
 pub fn quantiles(values: &[f64], shares: &[f64]) -> Result<Vec<f64>> {
     check_finite("value", values)?;
     if let Some(&value) = shares.iter().find(|share| !(0.0..=1.0).contains(*share)) {
@@ -79,7 +79,7 @@ pub fn quantiles(values: &[f64], shares: &[f64]) -> Result<Vec<f64>> {
     Ok(shares.iter().map(|&share| interpolate(&sorted, share)).collect())
 }
 
-/// The arithmetic mean; NaN of nothing.
+/// Returns the arithmetic mean; NaN for an empty slice.
 pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -95,7 +95,7 @@ fn interpolate(sorted: &[f64], share: f64) -> f64 {
     let below = position as usize;
     let (low, high) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
     let t = position - below as f64;
-    // From the nearer neighbour, as numpy does: exact at both ends and monotone in t.
+    // Interpolate from the nearer neighbour, as numpy does: exact at both ends and monotone in t.
     if t < 0.5 { low + (high - low) * t } else { high - (high - low) * (1.0 - t) }
 }
 
@@ -119,14 +119,15 @@ mod tests {
         }
     }
 
-    /// Protects: the ends are the extremes themselves and one value is all its quantiles.
+    /// Protects: the extreme quantiles are the smallest and largest value, and a single value is each of its
+    /// quantiles.
     #[test]
     fn ends_are_exact() {
         assert_eq!(quantiles(&[3.0, 0.1, 2.0], &[0.0, 0.5, 1.0]).unwrap(), [0.1, 2.0, 3.0]);
         assert_eq!(quantiles(&[0.1], &[0.0, 0.3, 1.0]).unwrap(), [0.1; 3]);
     }
 
-    /// Protects: what cannot be summarised is refused, not summarised as NaN.
+    /// Protects: invalid inputs are refused instead of summarised as NaN.
     #[test]
     fn impossible_inputs_are_refused() {
         assert_eq!(Summary::of("score", &[]).unwrap_err(), Error::Empty { what: "score" });

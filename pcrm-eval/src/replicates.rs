@@ -9,37 +9,38 @@ use crate::quantiles::mean;
 /// A mean over replicates with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
-    /// The mean.
+    /// Mean.
     pub value: f64,
-    /// The number of replicates.
+    /// Number of replicates.
     pub replicates: usize,
-    /// [Student's interval](Interval::student_t); absent with fewer than three replicates and where all are equal.
+    /// [Student's interval](Interval::student_t); absent with fewer than three replicates or if all are
+    /// equal.
     #[serde(flatten)]
     pub interval: Option<Interval>,
 }
 
 impl Mean {
-    /// The mean of these replicates, with an interval of [`LEVEL`].
+    /// Computes the mean of these replicates, with an interval of [`LEVEL`].
     ///
     /// # Errors
-    /// No value, and values that are not finite.
+    /// Fails if there are no values or a value is not finite.
     pub fn of(values: &[f64]) -> Result<Self> {
         check_finite("replicate", values)?;
         let interval = Interval::student_t(values, LEVEL)?;
         Ok(Self { value: mean(values), replicates: values.len(), interval })
     }
 
-    /// The mean of second − first, replicate by replicate. Both treatments share the seed of a replicate, so what seeds
-    /// add to both cancels.
+    /// Computes the mean of second − first, replicate by replicate. Both treatments share the seed of a
+    /// replicate, so the effect of the seed on both cancels.
     ///
     /// # Errors
-    /// Different numbers of replicates, none, and values that are not finite.
+    /// Fails if the numbers of replicates differ, if there are none, or if a value is not finite.
     pub fn of_differences(first: &[f64], second: &[f64]) -> Result<Self> {
         check_lengths("replicates", first.len(), second.len())?;
         Self::of(&first.iter().zip(second).map(|(first, second)| second - first).collect::<Vec<_>>())
     }
 
-    /// Whether the interval excludes 0; false without an interval.
+    /// Returns true if the interval excludes 0; false without an interval.
     pub fn excludes_zero(&self) -> bool {
         self.interval.is_some_and(|interval| !interval.contains(0.0))
     }
@@ -49,7 +50,7 @@ impl Mean {
 mod tests {
     use super::*;
 
-    /// Protects: means and intervals are those of scipy.stats.t.interval(0.95, n − 1, mean, sem).
+    /// Protects: means and intervals equal scipy.stats.t.interval(0.95, n − 1, mean, sem).
     #[test]
     fn intervals_are_those_of_scipy() {
         let first = [0.61, 0.58, 0.64, 0.6, 0.59];
@@ -74,7 +75,7 @@ mod tests {
         [0.61000000000000, 0.53547586864749, 0.68452413135251],
     ];
 
-    /// Protects: one or two replicates have no interval and never exclude 0; wrong input is named.
+    /// Protects: one or two replicates have no interval and never exclude 0; errors name invalid values.
     #[test]
     fn few_and_bad_replicates() {
         let one = Mean::of(&[0.3]).unwrap();

@@ -1,4 +1,4 @@
-//! The report on a reward model, from its scores of preference pairs.
+//! The report on a reward model, computed from its scores of preference pairs.
 
 use std::collections::BTreeMap;
 
@@ -23,76 +23,76 @@ use crate::scatter::{Bins, Point, thinned};
 use crate::slices::{Decile, Subset, by_decile, by_subset};
 use crate::temperature::Scaled;
 
-/// One preference pair as a model scored it.
+/// One preference pair with a model's scores.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct PairScore {
-    /// The model's score of the preferred answer.
+    /// Score of the chosen answer.
     pub chosen: f64,
-    /// The model's score of the dispreferred answer.
+    /// Score of the rejected answer.
     pub rejected: f64,
-    /// Length of the preferred answer in tokens.
+    /// Length of the chosen answer in tokens.
     pub chosen_tokens: usize,
-    /// Length of the dispreferred answer in tokens.
+    /// Length of the rejected answer in tokens.
     pub rejected_tokens: usize,
-    /// How similar the answers are, from 0 to 1, where that is known: shorter / longer, as `length_ratio` measures it.
+    /// Similarity of the answers, from 0 to 1, if known; `length_ratio` uses shorter / longer.
     pub similarity: Option<f64>,
-    /// Δ* of the pair under the constraint of training; none, or infinity, where there was no bound.
+    /// Δ* of the pair under the training constraint; `None` or infinity without a bound.
     pub bound: Option<f64>,
-    /// The preferred answer's reward by the judge that the labels stand for, where it is known.
+    /// True reward of the chosen answer, from the judge behind the labels, if known.
     pub true_chosen: Option<f64>,
-    /// The dispreferred answer's reward by that judge.
+    /// True reward of the rejected answer, from the same judge.
     pub true_rejected: Option<f64>,
 }
 
 impl PairScore {
-    /// Δ = score(chosen) − score(rejected).
+    /// Returns Δ = score(chosen) − score(rejected).
     pub fn margin(&self) -> f64 {
         self.chosen - self.rejected
     }
 }
 
-/// Margins against the bounds they were trained under, over the pairs that have a finite bound.
+/// Margins compared with the training bounds, over the pairs with a finite bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// The pairs that have a bound.
+    /// Number of pairs with a bound.
     pub pairs: usize,
-    /// The mean bound Δ*; a pair's loss is least at half its bound.
+    /// Mean bound Δ*. A pair's loss is smallest at half its bound.
     pub mean: f64,
-    /// The share of pairs whose margin is above its bound.
+    /// Share of pairs whose margin exceeds its bound.
     pub beyond: f64,
 }
 
-/// Correlation of scores with true rewards, over the pairs whose answers both have one.
+/// Correlation of scores with true rewards, over the pairs with a true reward for both answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TrueReward {
-    /// The answers compared: two per pair.
+    /// Number of answers compared, two per pair.
     pub answers: usize,
-    /// Pearson's r of score and true reward; absent where one side is constant.
+    /// Pearson's r of score and true reward; absent if one side is constant.
     pub pearson: Option<f64>,
-    /// Spearman's ρ; absent likewise.
+    /// Spearman's ρ; absent in the same case.
     pub spearman: Option<f64>,
-    /// Kendall's τ-b; absent likewise.
+    /// Kendall's τ-b; absent in the same case.
     pub kendall: Option<f64>,
 }
 
 /// The measures of a reward model on a set of preference pairs. Serialises to plain JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewardReport {
-    /// How many pairs.
+    /// Number of pairs.
     pub pairs: usize,
-    /// The prompts that they belong to.
+    /// Number of prompts of these pairs.
     pub prompts: usize,
-    /// The share of pairs ordered as labelled (ties one half), with its 95 % Wilson interval.
+    /// Share of pairs ordered as labelled (ties one half), with its 95 % Wilson interval.
     pub accuracy: Share,
-    /// The share of pairs ordered as labelled, ties counting as wrong.
+    /// Share of pairs ordered as labelled, ties counting as wrong.
     pub strict_accuracy: f64,
-    /// Pairs with equal scores.
+    /// Number of pairs with equal scores.
     pub ties: usize,
-    /// The margins Δ = score(chosen) − score(rejected).
+    /// Summary of the margins Δ = score(chosen) − score(rejected).
     pub margins: Summary,
-    /// The margins' distribution over a fixed range.
+    /// Distribution of the margins over a fixed range.
     pub histogram: Histogram,
-    /// The scores of all answers.
+    /// Summary of the scores of all answers.
     pub scores: Summary,
     /// Brier score of σ(Δ).
     pub brier: f64,
@@ -100,86 +100,88 @@ pub struct RewardReport {
     pub log_loss: f64,
     /// Expected calibration error of σ(Δ), 15 bins.
     pub ece: f64,
-    /// The same three after a temperature fitted on other prompts, which tells order from scale; absent where there is no
-    /// temperature: every pair is ordered as labelled, or the margins do not favour the labels.
+    /// The same three losses after a temperature fitted on other prompts, which separates order from scale.
+    /// Absent if no temperature exists: every pair is ordered as labelled, or the margins do not favour the
+    /// labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<Scaled>,
-    /// The reliability table behind `ece`.
+    /// Reliability table behind `ece`.
     pub reliability: Vec<Bin>,
     /// Correlation of score and length over all answers.
     pub length: ScoreLength,
-    /// How often the longer answer wins; absent where no pair's answers differ in length.
+    /// How often the longer answer wins; absent if no pair's answers differ in length.
     pub longer_preferred: Option<LongerPreferred>,
-    /// Margins against bounds; absent where no pair has a finite bound.
+    /// Margins against bounds; absent if no pair has a finite bound.
     pub bounds: Option<Bounds>,
-    /// Scores against true rewards; absent where no pair has them.
+    /// Scores against true rewards; absent if no pair has them.
     pub true_reward: Option<TrueReward>,
-    /// What lengths are counted in.
+    /// Unit of the lengths.
     pub length_unit: LengthUnit,
-    /// Accuracy, log loss, Brier score, ECE and mean margin with bootstrap intervals over prompts, as far as the draws
-    /// support them; empty without draws.
+    /// Accuracy, log loss, Brier score, ECE and mean margin with bootstrap intervals over prompts, if the
+    /// draws support them; empty without draws.
     pub intervals: BTreeMap<Measure, Estimate>,
-    /// The pairs by subset; empty where the data name none.
+    /// The pairs by subset; empty if the data name no subsets.
     pub subsets: Vec<Subset>,
-    /// The pairs by deciles of length(chosen) − length(rejected); empty where all are equal.
+    /// The pairs by deciles of length(chosen) − length(rejected); empty if all are equal.
     pub by_length_gap: Vec<Decile>,
-    /// The pairs by deciles of similarity; empty where it is unknown or all are equal.
+    /// The pairs by deciles of similarity; empty if it is unknown or all are equal.
     pub by_similarity: Vec<Decile>,
-    /// Whether the best of a prompt's answers is found; absent where there are only pairs.
+    /// Best-of-n accuracy; absent if the data have only pairs.
     pub best_of_n: Option<BestOfN>,
-    /// Scores against human scores; absent where there are none.
+    /// Scores against human scores; absent if there are none.
     pub human: Option<HumanAgreement>,
-    /// RewardBench 1; absent unless these are its subsets.
+    /// RewardBench 1; absent unless the subsets are those of the benchmark.
     pub reward_bench: Option<RewardBench>,
-    /// RewardBench 2; absent unless these are its subsets.
+    /// RewardBench 2; absent unless the subsets are those of the benchmark.
     pub reward_bench_2: Option<RewardBench2>,
     /// RM-Bench; absent unless every prompt has three right and three wrong answers.
     pub rm_bench: Option<RmBench>,
-    /// The data of plots.
+    /// Data for plots.
     pub plots: Plots,
-    /// Another model on the same data; absent unless there is one.
+    /// Another model on the same data, if one is compared.
     pub compared: Option<Box<Compared>>,
     /// Further models on the same data, each compared with the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Compared>,
 }
 
-/// The data of plots, besides `reliability` and `histogram`.
+/// Data for plots, besides `reliability` and `histogram`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plots {
-    /// Margins over the range that they have.
+    /// Histogram of the margins over their own range.
     pub margins: Bins,
-    /// Scores of preferred answers.
+    /// Histogram of the scores of chosen answers.
     pub chosen: Bins,
-    /// Scores of dispreferred answers.
+    /// Histogram of the scores of rejected answers.
     pub rejected: Bins,
-    /// Length and score of answers: every k-th pair where there are many.
+    /// Length and score of answers; every k-th pair if there are many.
     pub scatter: Vec<Point>,
 }
 
 /// Another model on the same data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
-    /// Its own report.
+    /// Report of the other model.
     pub report: RewardReport,
-    /// How it differs from the first.
+    /// Its differences from the first model.
     pub comparison: Comparison,
 }
 
 impl RewardReport {
-    /// The report on these pairs, without subsets and without bootstrap intervals.
+    /// Builds the report on these pairs, without subsets and without bootstrap intervals.
     ///
     /// # Errors
-    /// Those of [`RewardReport::of`].
+    /// Same as [`RewardReport::of`].
     pub fn new(pairs: &[PairScore]) -> Result<Self> {
         Self::of(&Evaluation::of_pairs(pairs.to_vec()), &Bootstrap { resamples: 0, ..Bootstrap::default() })
     }
 
-    /// The report on an evaluation; a bootstrap of no resamples leaves `intervals` empty.
+    /// Builds the report on an evaluation; a bootstrap with no resamples leaves `intervals` empty.
     ///
     /// # Errors
-    /// No pairs; a score or true reward that is not finite, and a bound that is not positive, with the position
-    /// of the pair; a set of answers that its benchmark does not provide for, by its id.
+    /// Fails if there are no pairs, if a score or true reward is not finite or a bound is not positive (the
+    /// error has the position of the pair), or if a set of answers breaks the rules of its benchmark (the
+    /// error has its id).
     pub fn of(evaluation: &Evaluation, bootstrap: &Bootstrap) -> Result<Self> {
         let pairs = evaluation.pairs();
         let column = |of: fn(&PairScore) -> f64| pairs.iter().map(of).collect::<Vec<_>>();
@@ -233,10 +235,11 @@ impl RewardReport {
         })
     }
 
-    /// The report on an evaluation beside those of other models on the same pairs and sets in the same order.
+    /// Builds the report on an evaluation and compares it with other models on the same pairs and sets in the
+    /// same order.
     ///
     /// # Errors
-    /// Those of [`RewardReport::of`] and of [`Comparison::new`].
+    /// Same as [`RewardReport::of`] and [`Comparison::new`].
     pub fn beside(first: &Evaluation, others: &[Evaluation], bootstrap: &Bootstrap) -> Result<Self> {
         let compare = |other: &Evaluation| {
             let comparison = Comparison::new(first, other, bootstrap)?;
@@ -247,13 +250,13 @@ impl RewardReport {
         Ok(Self { compared, others: others.collect(), ..Self::of(first, bootstrap)? })
     }
 
-    /// The other models in the order given.
+    /// Returns the other models in the order given.
     pub fn comparisons(&self) -> impl Iterator<Item = &Compared> {
         self.compared.as_deref().into_iter().chain(&self.others)
     }
 
-    /// The interval of the accuracy: the bootstrap's where pairs share prompts, since Wilson's takes pairs for
-    /// independent; Wilson's otherwise, and where the bootstrap gives none.
+    /// Returns the interval of the accuracy: the bootstrap's if pairs share prompts, since Wilson's assumes
+    /// independent pairs; Wilson's otherwise, and if the bootstrap gives none.
     pub fn accuracy_interval(&self) -> Interval {
         let drawn = self.intervals.get(&Measure::Accuracy).and_then(|estimate| estimate.interval);
         drawn.filter(|_| self.prompts < self.pairs).unwrap_or(self.accuracy.interval)
@@ -361,8 +364,8 @@ mod tests {
         serde_json::from_value(golden()["report"]["pairs"].clone()).unwrap()
     }
 
-    /// Protects: every number of the report equals numpy's and scipy's on the same pairs, so the right columns
-    /// meet the right measures.
+    /// Protects: every number of the report equals numpy's and scipy's on the same pairs, so the columns
+    /// match the measures.
     #[test]
     fn the_report_equals_numpy_and_scipy() {
         let report = serde_json::to_value(RewardReport::new(&golden_pairs()).unwrap()).unwrap();
@@ -374,7 +377,7 @@ mod tests {
         }
     }
 
-    /// Protects: a report that went through JSON is the report, so saved ones can be laid side by side.
+    /// Protects: a report survives a round trip through JSON, so saved ones can be compared.
     #[test]
     fn reports_survive_json() {
         let pair = PairScore { chosen: 1.5, rejected: 0.25, chosen_tokens: 8, ..PairScore::default() };
@@ -386,7 +389,8 @@ mod tests {
         assert!(json.contains("\"bounds\":null"), "{json}");
     }
 
-    /// Protects: infinite bounds are no bounds: the Bradley-Terry baseline has no mean bound of infinity.
+    /// Protects: infinite bounds count as no bounds: the Bradley-Terry baseline has no mean bound of
+    /// infinity.
     #[test]
     fn infinite_bounds_are_no_bounds() {
         let pair = PairScore { chosen: 4.0, bound: Some(f64::INFINITY), ..PairScore::default() };
@@ -396,7 +400,7 @@ mod tests {
         assert_eq!(bounds, Some(Bounds { pairs: 1, mean: 3.0, beyond: 1.0 }));
     }
 
-    /// Protects: errors lead to the pair at fault.
+    /// Protects: errors name the invalid pair.
     #[test]
     fn bad_pairs_are_named() {
         let good = PairScore { chosen: 1.0, ..PairScore::default() };

@@ -1,4 +1,4 @@
-//! The pairs in slices: by subset, by how much longer the chosen answer is, by how similar the answers are.
+//! The pairs in slices: by subset, by difference of length, and by similarity of the answers.
 
 use std::collections::BTreeMap;
 
@@ -9,50 +9,50 @@ use crate::calibration::log_loss;
 use crate::error::{Result, check_finite, check_lengths};
 use crate::quantiles::{mean, quantiles};
 
-/// What the margins of some pairs amount to.
+/// Measures of the margins of some pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Slice {
-    /// How many pairs.
+    /// Number of pairs.
     pub pairs: usize,
-    /// How many of them have equal scores.
+    /// Number of pairs with equal scores.
     pub ties: usize,
-    /// The share ordered as labelled, ties one half, with its Wilson interval.
+    /// Share ordered as labelled, ties one half, with its Wilson interval.
     pub accuracy: Share,
-    /// The share ordered as labelled, ties counting as wrong.
+    /// Share ordered as labelled, ties counting as wrong.
     pub strict_accuracy: f64,
-    /// The mean margin.
+    /// Mean margin.
     pub mean_margin: f64,
-    /// The log loss of σ(Δ), in nats.
+    /// Log loss of σ(Δ), in nats.
     pub log_loss: f64,
 }
 
-/// A subset by name.
+/// The slice of a named subset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subset {
-    /// Its name in the data.
+    /// Name in the data.
     pub name: String,
-    /// Its pairs.
+    /// Measures of its pairs.
     #[serde(flatten)]
     pub slice: Slice,
 }
 
-/// The pairs whose value lies in \[low, high\].
+/// The slice of pairs whose value is in \[low, high\].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Decile {
-    /// The smallest value in it.
+    /// Smallest value in the decile.
     pub low: f64,
-    /// The largest value in it.
+    /// Largest value in the decile.
     pub high: f64,
-    /// Its pairs.
+    /// Measures of its pairs.
     #[serde(flatten)]
     pub slice: Slice,
 }
 
 impl Slice {
-    /// The slice of these margins.
+    /// Computes the measures of these margins.
     ///
     /// # Errors
-    /// No margins, and a margin that is not finite.
+    /// Fails if there are no margins or a margin is not finite.
     pub fn of(margins: &[f64]) -> Result<Self> {
         let right = margins.iter().filter(|margin| **margin > 0.0).count();
         Ok(Self {
@@ -66,10 +66,10 @@ impl Slice {
     }
 }
 
-/// The subsets of pairs, in order of their names; pairs without a name are in none.
+/// Returns the slices by subset, in order of their names; pairs without a name are in none.
 ///
 /// # Errors
-/// Another number of names, and a margin that is not finite.
+/// Fails if the numbers of margins and names differ or a margin is not finite.
 pub fn by_subset(margins: &[f64], names: &[Option<String>]) -> Result<Vec<Subset>> {
     check_lengths("margins and subsets", margins.len(), names.len())?;
     let mut parts: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -83,12 +83,12 @@ pub fn by_subset(margins: &[f64], names: &[Option<String>]) -> Result<Vec<Subset
     parts.into_iter().map(subset).collect()
 }
 
-/// The pairs by the deciles of a value that each has: pair i is in the first decile whose upper quantile is at least
-/// its value, so equal values stand together and a decile that this leaves empty is left out. Nothing where all values
-/// are equal.
+/// Returns the slices by the deciles of a value that each pair has. Pair i is in the first decile whose upper
+/// quantile is at least its value, so equal values stay together; empty deciles are left out. Returns nothing
+/// if all values are equal.
 ///
 /// # Errors
-/// Another number of values, and a margin or value that is not finite.
+/// Fails if the numbers of margins and values differ or one of them is not finite.
 pub fn by_decile(margins: &[f64], values: &[f64]) -> Result<Vec<Decile>> {
     check_lengths("margins and values", margins.len(), values.len())?;
     check_finite("value of pair", values)?;
@@ -112,7 +112,7 @@ pub fn by_decile(margins: &[f64], values: &[f64]) -> Result<Vec<Decile>> {
 mod tests {
     use super::*;
 
-    /// Protects: a subset's numbers by hand: 2 right, 1 tie, 1 wrong are 2.5 of 4, strictly 2 of 4.
+    /// Protects: the numbers of a subset by hand: 2 right, 1 tie, 1 wrong are 2.5 of 4, strictly 2 of 4.
     #[test]
     fn subsets_are_counted_by_hand() {
         let names = ["b", "a", "b", "b", "b"].map(|name| Some(name.to_owned()));
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(subsets[1].slice.mean_margin, 0.0);
     }
 
-    /// Protects: a hundred distinct values make ten tens; equal values are never torn apart.
+    /// Protects: a hundred distinct values make ten deciles of ten; equal values are never split.
     #[test]
     fn deciles_hold_a_tenth_each_and_keep_ties_together() {
         let values: Vec<f64> = (0..100).rev().map(f64::from).collect();

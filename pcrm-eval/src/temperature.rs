@@ -1,9 +1,10 @@
-//! Scale apart from order: losses of margins after a temperature that was fitted on other prompts.
+//! Losses of margins after a temperature fitted on other prompts, which separates scale from order.
 //!
-//! A temperature T divides all margins by one number (C. Guo et al., *On Calibration of Modern Neural Networks*, ICML
-//! 2017, §4.2): it changes how sure a model is, and no order. What two models still differ in after each has its best
-//! temperature is order. The temperature of a fold is fitted on the other folds, so that no pair is judged by a
-//! temperature that its own prompt had a part in.
+//! A temperature T divides all margins by one number (C. Guo et al., *On Calibration of Modern Neural
+//! Networks*, ICML 2017, §4.2): it changes a model's confidence, but no order. A difference between two
+//! models that remains after each has its best temperature is a difference of order. The temperature of a
+//! fold is fitted on the other folds, so that no pair is measured with a temperature fitted on its own
+//! prompt.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,22 +12,22 @@ use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::error::{Result, check_finite, check_lengths};
 use crate::measure::Measure;
 
-/// The folds of prompts that temperatures are fitted across.
+/// The number of folds of prompts for cross-fitting.
 pub const FOLDS: usize = 5;
 
 /// Margins after cross-fitted temperatures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossFitted {
-    /// The temperature of all pairs together.
+    /// Temperature fitted on all pairs.
     pub temperature: f64,
-    /// The margins, each divided by the temperature of the other folds.
+    /// Margins, each divided by the temperature fitted on the other folds.
     pub margins: Vec<f64>,
 }
 
 /// The losses of margins after cross-fitted temperatures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scaled {
-    /// The temperature of all pairs together: above 1 where the model is too sure.
+    /// Temperature fitted on all pairs; above 1 if the model is overconfident.
     pub temperature: f64,
     /// Log loss, in nats, with its bootstrap interval over prompts at the same temperatures.
     pub log_loss: Estimate,
@@ -36,19 +37,20 @@ pub struct Scaled {
     pub ece: Estimate,
 }
 
-/// Returns the T > 0 that minimises mean −ln σ(Δ/T); `None` where there is none: margins that favour the preferred
-/// answers without exception, for which T has no lower limit, and margins that do not favour them, for which it has no
-/// upper one.
+/// Returns the T > 0 that minimises mean −ln σ(Δ/T); `None` if there is no minimum: margins that favour every
+/// chosen answer have no lower limit for T, and margins that do not favour the chosen answers have no upper
+/// limit.
 ///
 /// # Errors
-/// No margins, and a margin that is not finite.
+/// Fails if there are no margins or a margin is not finite.
 pub fn temperature(margins: &[f64]) -> Result<Option<f64>> {
     check_finite("margin of pair", margins)?;
     let sum: f64 = margins.iter().sum();
     if sum <= 0.0 || margins.iter().all(|margin| *margin >= 0.0) {
         return Ok(None);
     }
-    // The slope of the loss by β = 1/T rises with β, is negative at 0 and positive at last: bisection in ln β.
+    // The slope of the loss in β = 1/T increases in β from a negative value to a positive one: bisect in ln
+    // β.
     let slope =
         |beta: f64| -> f64 { margins.iter().map(|margin| -margin / (1.0 + (beta * margin).exp())).sum() };
     let (mut low, mut high) = (-700.0_f64, 700.0_f64);
@@ -59,11 +61,11 @@ pub fn temperature(margins: &[f64]) -> Result<Option<f64>> {
     Ok(Some((-f64::midpoint(low, high)).exp()))
 }
 
-/// Returns margins divided by temperatures that were fitted on other folds; `folds` says which fold a pair is in. `None`
-/// where any of these temperatures does not exist, and where all pairs are in one fold.
+/// Returns margins divided by temperatures fitted on other folds; `folds` has the fold of every pair. `None`
+/// if one of these temperatures does not exist or all pairs are in one fold.
 ///
 /// # Errors
-/// As [`temperature`]; another number of folds than margins.
+/// Same as [`temperature`]; also fails if the numbers of folds and margins differ.
 pub fn cross_fitted(margins: &[f64], folds: &[usize]) -> Result<Option<CrossFitted>> {
     check_lengths("margins and folds", margins.len(), folds.len())?;
     let Some(all) = temperature(margins)? else { return Ok(None) };
@@ -83,10 +85,11 @@ pub fn cross_fitted(margins: &[f64], folds: &[usize]) -> Result<Option<CrossFitt
 }
 
 impl Scaled {
-    /// Returns the losses after cross-fitted temperatures, as [`cross_fitted`] does; `clusters` are the pairs by prompt.
+    /// Returns the losses after cross-fitted temperatures (see [`cross_fitted`]); `clusters` are the pairs by
+    /// prompt.
     ///
     /// # Errors
-    /// As [`cross_fitted`].
+    /// Same as [`cross_fitted`].
     pub fn of(
         margins: &[f64],
         folds: &[usize],
@@ -117,8 +120,8 @@ mod tests {
     use super::*;
     use crate::golden::numbers;
 
-    /// Protects: temperatures and the losses after them are those of scipy's bounded minimiser, fold by fold
-    /// (tests/golden/judging/make.py).
+    /// Protects: temperatures and the losses after them equal those of scipy's bounded minimiser, fold by
+    /// fold (tests/golden/judging/make.py).
     #[test]
     fn temperatures_are_those_of_scipy() {
         let golden: Value =
@@ -150,7 +153,8 @@ mod tests {
         }
     }
 
-    /// Protects: the scale of scores changes nothing after a temperature, and margins without one have none.
+    /// Protects: the scale of scores does not matter after a temperature, and margins without a temperature
+    /// have no losses.
     #[test]
     fn scale_does_not_matter() {
         let margins: Vec<f64> = (0..60).map(|at| (f64::from(at) * 1.3).sin() + 0.3).collect();

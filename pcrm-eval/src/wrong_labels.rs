@@ -1,39 +1,39 @@
-//! The share of labels that are wrong, from the margins of models that were not trained on them.
+//! Estimates the share of wrong labels from the margins of models that were not trained on them.
 //!
 //! A label that is drawn from σ(Δ/T) and flipped with probability ε agrees with the margin Δ with probability
-//! ε + (1 − 2ε)·σ(Δ/T). However sure the model is, agreement does not rise above 1 − ε: this ceiling tells flipped
-//! labels apart from a scale that is too large, which T takes up. Psychometrics calls ε the lapse rate (Wichmann and
-//! Hill, *The psychometric function I*, 2001).
+//! ε + (1 − 2ε)·σ(Δ/T). However large the margin, agreement does not exceed 1 − ε. This ceiling separates
+//! flipped labels from a scale that is too large, which T absorbs. Psychometrics calls ε the lapse rate
+//! (Wichmann and Hill, *The psychometric function I*, 2001).
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, check_finite};
 
-/// The largest ε that is looked for: at ½ labels say nothing.
+/// The largest ε of the search; at ½ labels carry no information.
 const MOST: f64 = 0.49;
 
-/// The share of wrong labels that explains margins best, with its temperature.
+/// The share of wrong labels that best explains margins, with its temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WrongLabels {
     /// ε, the share of wrong labels, from 0 to below ½.
     pub share: f64,
     /// T, the temperature beside ε.
     pub temperature: f64,
-    /// The mean −ln p of the labels at ε and T, in nats.
+    /// Mean −ln p of the labels at ε and T, in nats.
     pub log_loss: f64,
-    /// Twice the gain in log-likelihood over ε = 0 at its own best T. Above 2.71 a share of 0 is refused at the level 5 %
-    /// (half a χ² of one degree of freedom, as ε = 0 is the end of its range).
+    /// Twice the gain in log-likelihood over ε = 0 at its own best T. A value above 2.71 rejects a share of 0
+    /// at the 5 % level (half a χ² of one degree of freedom, since ε = 0 is the end of its range).
     pub likelihood_ratio: f64,
-    /// The number of pairs.
+    /// Number of pairs.
     pub pairs: usize,
 }
 
 impl WrongLabels {
-    /// Returns ε and T of the largest likelihood; `None` for margins that do not favour the preferred answers, of which no
-    /// temperature makes sense.
+    /// Returns the maximum-likelihood ε and T; `None` for margins that do not favour the chosen answers, for
+    /// which no temperature makes sense.
     ///
     /// # Errors
-    /// No margins, and a margin that is not finite.
+    /// Fails if there are no margins or a margin is not finite.
     pub fn of(margins: &[f64]) -> Result<Option<Self>> {
         check_finite("margin of pair", margins)?;
         let mean_size = margins.iter().map(|margin| margin.abs()).sum::<f64>() / margins.len() as f64;
@@ -42,7 +42,7 @@ impl WrongLabels {
         }
         let loss = |share: f64, log_temperature: f64| log_loss(margins, share, log_temperature.exp());
         let around = mean_size.ln();
-        // The loss has several valleys where few labels disagree, so a grid finds the deepest one first.
+        // The loss has several valleys if few labels disagree, so a grid finds the deepest one first.
         let temperatures: Vec<f64> = (-12..=12).map(|at| around + 0.5 * f64::from(at)).collect();
         let shares: Vec<f64> = (0..10).map(|at| 0.05 * f64::from(at)).collect();
         let best = |shares: &[f64]| {
@@ -62,7 +62,7 @@ impl WrongLabels {
     }
 }
 
-/// The mean −ln(ε + (1 − 2ε)·σ(Δ/T)).
+/// Returns the mean −ln(ε + (1 − 2ε)·σ(Δ/T)).
 fn log_loss(margins: &[f64], share: f64, temperature: f64) -> f64 {
     let sum: f64 = margins
         .iter()
@@ -78,7 +78,7 @@ fn log_loss(margins: &[f64], share: f64, temperature: f64) -> f64 {
     sum / margins.len() as f64
 }
 
-/// Goes downhill by steps of ε and of ln T that halve where none is better; returns ε, ln T and the loss.
+/// Descends in steps of ε and ln T that are halved if none improves; returns ε, ln T and the loss.
 fn descended(
     (mut share, mut log_temperature): (f64, f64),
     moves_share: bool,
@@ -117,8 +117,8 @@ mod tests {
     use super::*;
     use crate::golden::numbers;
 
-    /// Protects: ε, T and the likelihood ratio are those of scipy's bounded minimiser (golden/wrong_labels.py), with
-    /// flipped labels and without.
+    /// Protects: ε, T and the likelihood ratio equal those of scipy's bounded minimiser
+    /// (golden/wrong_labels.py), with and without flipped labels.
     #[test]
     fn shares_are_those_of_scipy() {
         let golden: Value = serde_json::from_str(include_str!("../golden/wrong_labels.json")).expect("JSON");
@@ -142,7 +142,8 @@ mod tests {
         }
     }
 
-    /// Protects: margins that favour the wrong answers have no share, and margins that are all right have none wrong.
+    /// Protects: margins that favour the wrong answers have no share, and margins without a wrong sign have a
+    /// share of 0.
     #[test]
     fn margins_without_an_answer() {
         assert_eq!(WrongLabels::of(&[-1.0, 0.5]).expect("finite"), None);

@@ -1,4 +1,4 @@
-//! Published benchmarks of reward models, each by the rules of its reference implementation.
+//! Published benchmarks of reward models, each scored by the rules of its reference implementation.
 
 pub mod reward_bench;
 pub mod reward_bench_2;

@@ -6,26 +6,27 @@ use super::Outcome;
 use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::error::{Result, check_lengths};
 
-/// The agreement of two judges.
+/// Agreement of two judges on the same matches.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// The matches that both judged.
+    /// Number of matches that both judged.
     pub matches: usize,
-    /// The count of each pair of outcomes: rows are the first judge's win, tie and loss, columns the second's.
+    /// Count of each pair of outcomes: rows are the first judge's win, tie and loss, columns the second's.
     pub table: [[usize; 3]; 3],
-    /// The share of matches with the same outcome, ties included.
+    /// Share of matches with the same outcome, ties included.
     pub agreement: f64,
-    /// The share of the same outcome among matches where neither says tie; absent where there are none.
+    /// Share of matches with the same outcome among those where neither judge says tie; absent if there are
+    /// none.
     pub without_ties: Option<f64>,
-    /// Cohen's κ with its bootstrap interval over prompts; absent where chance alone explains every agreement.
+    /// Cohen's κ with its bootstrap interval over prompts; absent if chance alone explains every agreement.
     pub kappa: Option<Estimate>,
 }
 
-/// Returns the agreement of two judges, position by position; `prompts` are the numbers of the matches' prompts. `None`
-/// if there is nothing that both judged.
+/// Returns the agreement of two judges, position by position; `prompts` are the numbers of the matches'
+/// prompts. `None` if no match was judged by both.
 ///
 /// # Errors
-/// Inputs of different length.
+/// Fails if the inputs differ in length.
 pub fn agreement(
     first: &[Option<Outcome>],
     second: &[Option<Outcome>],
@@ -65,7 +66,7 @@ fn observed(table: &[[usize; 3]; 3]) -> f64 {
     (0..3).map(|at| table[at][at]).sum::<usize>() as f64 / all as f64
 }
 
-/// (observed − expected) / (1 − expected); `None` where both judges always say the same one outcome.
+/// Returns (observed − expected) / (1 − expected); `None` if both judges always give the same single outcome.
 fn kappa(table: &[[usize; 3]; 3]) -> Option<f64> {
     let all = table.iter().flatten().sum::<usize>() as f64;
     let row = |at: usize| table[at].iter().sum::<usize>() as f64 / all;
@@ -93,13 +94,14 @@ mod tests {
             near(found.kappa.unwrap().value, &case["kappa"], 1e-12, "kappa");
             near(found.agreement, &case["agreement"], 1e-12, "agreement");
             let interval = found.kappa.unwrap().interval.unwrap();
-            // statsmodels' interval is that of large samples.
+            // statsmodels' interval is the large-sample one.
             near(interval.low(), &case["low"], 0.05, "low");
             near(interval.high(), &case["high"], 0.05, "high");
         }
     }
 
-    /// Protects: judges that always say the same have an agreement of 1 and no κ; unjudged matches are left out.
+    /// Protects: judges that always give the same outcome have an agreement of 1 and no κ; unjudged matches
+    /// are skipped.
     #[test]
     fn agreement_by_chance_has_no_kappa() {
         let wins = [Some(Outcome::Win), Some(Outcome::Win), None];

@@ -1,8 +1,8 @@
-//! Several policies at once: a Bradley–Terry league of all their matches.
+//! Ratings of several policies: a Bradley–Terry league of all their matches.
 //!
-//! P(i beats j) = σ(r_i − r_j), fitted by maximum likelihood, a tie one half of a win for both (R. A. Bradley and M. E.
-//! Terry, 1952). Ratings have mean 0. They exist only if no group of policies won all its matches against the
-//! others (L. R. Ford, 1957); otherwise they have no limit, and there are none.
+//! P(i beats j) = σ(r_i − r_j), fitted by maximum likelihood; a tie is half a win for both (R. A. Bradley and
+//! M. E. Terry, 1952). Ratings have mean 0. They exist only if no group of policies won all its matches
+//! against the others (L. R. Ford, 1957); otherwise they diverge, and the result has none.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,34 +14,34 @@ use crate::error::Result;
 /// Elo points of one unit of log-odds: 400 / ln 10.
 pub const ELO: f64 = 400.0 / std::f64::consts::LN_10;
 
-/// The ratings of policies.
+/// Ratings and standings of policies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct League {
-    /// The policies, in the order of their numbers.
+    /// Policies, in the order of their numbers.
     pub standings: Vec<Standing>,
-    /// The matches that count.
+    /// Number of matches counted.
     pub matches: usize,
-    /// The reason why there are no ratings; absent where there are.
+    /// Reason why there are no ratings; absent if there are.
     pub warning: Option<String>,
 }
 
-/// A policy of a league.
+/// The standing of one policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The number of the policy.
+    /// Number of the policy.
     pub policy: usize,
-    /// Its matches.
+    /// Number of its matches.
     pub matches: usize,
-    /// Its mean result against all others, ties one half.
+    /// Mean result against all others, ties one half.
     pub score: Option<f64>,
-    /// Its rating in log-odds, mean 0 over the policies; absent where ratings do not exist.
+    /// Rating in log-odds, mean 0 over the policies; absent if ratings do not exist.
     pub rating: Option<Estimate>,
 }
 
-/// Returns the league of so many policies.
+/// Returns the league of policies 0 to `policies` − 1.
 ///
 /// # Errors
-/// A preference outside of \[0, 1\].
+/// Fails if a preference is outside \[0, 1\].
 pub fn league(matches: &[Match], policies: usize, bootstrap: &Bootstrap) -> Result<League> {
     check(matches)?;
     let known: Vec<Match> = matches.iter().filter(|one| one.value().is_some()).copied().collect();
@@ -67,13 +67,14 @@ pub fn league(matches: &[Match], policies: usize, bootstrap: &Bootstrap) -> Resu
         });
     }
     let warning = (!exists).then(|| {
-        "no ratings: some policies won all or none of their matches against the others, so that ratings have no limit"
+        "no ratings: some policies won all or none of their matches against the others, so that \
+         ratings have no limit"
             .to_owned()
     });
     Ok(League { standings, matches: known.len(), warning })
 }
 
-/// The wins of every policy over every other.
+/// Returns the wins of every policy against every other.
 fn wins(matches: &[Match], positions: &[usize], policies: usize) -> Vec<Vec<f64>> {
     let mut wins = vec![vec![0.0; policies]; policies];
     for at in positions {
@@ -86,7 +87,7 @@ fn wins(matches: &[Match], positions: &[usize], policies: usize) -> Vec<Vec<f64>
     wins
 }
 
-/// The ratings of maximum likelihood, by Newton's method; `None` where they do not exist.
+/// Returns the maximum-likelihood ratings, by Newton's method; `None` if they do not exist.
 fn ratings(wins: &[Vec<f64>]) -> Option<Vec<f64>> {
     let count = wins.len();
     if count == 0 || !is_connected(wins) {
@@ -95,7 +96,7 @@ fn ratings(wins: &[Vec<f64>]) -> Option<Vec<f64>> {
     let mut ratings = vec![0.0; count];
     for _ in 0..200 {
         let mut gradient = vec![0.0; count];
-        // A row of ones fixes the mean, which the likelihood leaves open.
+        // A row of ones fixes the mean, which the likelihood leaves undetermined.
         let mut matrix = vec![vec![1.0 / count as f64; count]; count];
         for i in 0..count {
             for j in (0..count).filter(|j| *j != i) {
@@ -108,7 +109,7 @@ fn ratings(wins: &[Vec<f64>]) -> Option<Vec<f64>> {
         }
         let step = solve(matrix, gradient)?;
         let largest = step.iter().fold(0.0_f64, |most, step| most.max(step.abs()));
-        // Newton's method overshoots where one policy wins nearly always.
+        // Newton's method overshoots if one policy wins nearly always.
         let size = if largest > 1.0 { 1.0 / largest } else { 1.0 };
         ratings.iter_mut().zip(&step).for_each(|(rating, step)| *rating += size * step);
         if largest < 1e-12 {
@@ -119,7 +120,7 @@ fn ratings(wins: &[Vec<f64>]) -> Option<Vec<f64>> {
     Some(ratings.into_iter().map(|rating| rating - centre).collect())
 }
 
-/// Returns true if every policy is reached from every other along wins.
+/// Returns true if every policy can be reached from every other along wins.
 fn is_connected(wins: &[Vec<f64>]) -> bool {
     let reaches_all = |beats: &dyn Fn(usize, usize) -> bool| {
         let (mut seen, mut open) = (vec![false; wins.len()], vec![0]);
@@ -133,7 +134,7 @@ fn is_connected(wins: &[Vec<f64>]) -> bool {
     reaches_all(&|i, j| wins[i][j] > 0.0) && reaches_all(&|i, j| wins[j][i] > 0.0)
 }
 
-/// Solves a linear system by Gauss's elimination with pivots.
+/// Solves a linear system by Gaussian elimination with pivoting.
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let size = right.len();
     for column in 0..size {
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
     use crate::golden::numbers;
 
-    /// Protects: ratings are those of statsmodels' binomial regression on the same matches.
+    /// Protects: ratings equal those of statsmodels' binomial regression on the same matches.
     #[test]
     fn ratings_are_those_of_statsmodels() {
         let golden = golden();
@@ -177,7 +178,7 @@ mod tests {
         for (standing, wanted) in found.standings.iter().zip(wanted) {
             let rating = standing.rating.unwrap();
             near(rating.value, &wanted.into(), 1e-8, "rating");
-            // The interval of statsmodels' standard errors, which takes matches for independent, as wide as ours.
+            // statsmodels' standard errors assume independent matches; the interval is about as wide as ours.
             assert!(rating.interval.unwrap().contains(wanted));
         }
         let widths = numbers(&case["widths"]);
@@ -188,7 +189,8 @@ mod tests {
         }
     }
 
-    /// Protects: two policies' ratings are the log-odds of the win rate, and a policy that never lost has none.
+    /// Protects: the ratings of two policies are the log-odds of the win rate, and a policy that never lost
+    /// has none.
     #[test]
     fn ratings_without_limit_are_absent() {
         let one = |prompt: usize, value: f64| Match {

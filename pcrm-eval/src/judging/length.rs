@@ -1,10 +1,10 @@
 //! The length-controlled win rate of AlpacaEval 2 (Y. Dubois et al., *Length-Controlled AlpacaEval*, 2024),
 //! fitted on the user's own prompts.
 //!
-//! P(first wins) = σ(θ + φ·tanh(δ)), where δ is how much longer the first answer is, in standard deviations; the
-//! rate is σ(θ), what the model says of answers of equal length. AlpacaEval's term for the difficulty of its own
-//! instructions is left out (its `length_controlled_minimal`). θ and φ have an L1 penalty, which five folds of
-//! prompts choose among scikit-learn's ten.
+//! P(first wins) = σ(θ + φ·tanh(δ)), where δ is how much longer the first answer is, in standard deviations;
+//! the rate is σ(θ), the model's prediction for answers of equal length. AlpacaEval's term for the difficulty
+//! of its own instructions is left out (its `length_controlled_minimal`). θ and φ have an L1 penalty;
+//! cross-validation on five folds of prompts chooses it among scikit-learn's ten values.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,11 @@ use crate::bootstrap::{Bootstrap, Estimate};
 use crate::error::Result;
 use crate::quantiles::mean;
 
-/// The folds that choose the penalty.
+/// Number of folds that choose the penalty.
 const FOLDS: usize = 5;
-/// The fewest matches that a fit is made of.
+/// The fewest matches for a fit.
 const FEWEST: usize = 2 * FOLDS;
-/// The largest factor by which the length term multiplies the variance of θ in a rate that is identified.
+/// The largest factor by which the length term may multiply the variance of θ in an identified rate.
 const INFLATION: f64 = 10.0;
 
 /// A length-controlled win rate.
@@ -28,24 +28,24 @@ pub struct LengthControlled {
     pub rate: Estimate,
     /// θ, in log-odds.
     pub theta: f64,
-    /// φ, in log-odds: positive where the longer answer wins more often than its policy would.
+    /// φ, in log-odds: positive if the longer answer wins more often than its policy alone explains.
     pub phi: f64,
-    /// The C of the penalty.
+    /// C of the penalty.
     pub penalty: f64,
-    /// The standard deviation of the difference of lengths, in characters.
+    /// Standard deviation of the difference of lengths, in characters.
     pub std: f64,
-    /// The factor by which the length term multiplies the variance of θ; 1 where lengths say nothing of the policy. Absent
-    /// where it has no limit.
+    /// Factor by which the length term multiplies the variance of θ; 1 if lengths are independent of the
+    /// policy. Absent if it diverges.
     pub inflation: Option<f64>,
-    /// The reason not to trust the rate; absent where it is identified.
+    /// Reason not to trust the rate; absent if the rate is identified.
     pub warning: Option<String>,
 }
 
-/// Returns the length-controlled win rate of the first policy; `None` with fewer than ten matches with a verdict, and
-/// where all differences of lengths are equal, so that nothing tells length from policy.
+/// Returns the length-controlled win rate of the first policy; `None` with fewer than ten judged matches, or
+/// if all differences of lengths are equal, so that length and policy cannot be separated.
 ///
 /// # Errors
-/// A preference outside of \[0, 1\].
+/// Fails if a preference is outside \[0, 1\].
 pub fn length_controlled(matches: &[Match], bootstrap: &Bootstrap) -> Result<Option<LengthControlled>> {
     check(matches)?;
     let known: Vec<Match> = matches.iter().filter(|one| one.value().is_some()).copied().collect();
@@ -76,13 +76,14 @@ pub fn length_controlled(matches: &[Match], bootstrap: &Bootstrap) -> Result<Opt
     }))
 }
 
-/// The rows of the model: 1 and tanh(δ), with the preference for the first policy.
+/// Returns the rows of the model, 1 and tanh(δ), with the preference for the first policy as target, and the
+/// standard deviation of the length differences.
 fn shares(matches: &[Match], positions: &[usize]) -> Option<(Shares, f64)> {
     let gap = |at: &usize| matches[*at].length_a as f64 - matches[*at].length_b as f64;
     let gaps: Vec<f64> = positions.iter().map(gap).collect();
     let centre = mean(&gaps);
     let squares: f64 = gaps.iter().map(|gap| (gap - centre).powi(2)).sum();
-    // pandas' standard deviation, as in alpaca_eval.
+    // The standard deviation as pandas computes it, as in alpaca_eval.
     let std = (squares / (gaps.len() as f64 - 1.0)).sqrt();
     if std <= 0.0 || std.is_nan() {
         return None;
@@ -92,7 +93,7 @@ fn shares(matches: &[Match], positions: &[usize]) -> Option<(Shares, f64)> {
     Some((Shares { features, targets }, std))
 }
 
-/// Folds of equal numbers of prompts, in the order of the prompts.
+/// Assigns matches to folds with equal numbers of prompts, in the order of the prompts.
 fn folds(matches: &[Match]) -> Vec<usize> {
     let mut seen = std::collections::HashMap::new();
     let mut fold = |prompt: usize| {
@@ -106,12 +107,12 @@ fn warning(matches: &[Match], inflation: Option<f64>) -> Option<String> {
     let longer = matches.iter().filter(|one| one.length_a > one.length_b).count();
     let shorter = matches.iter().filter(|one| one.length_a < one.length_b).count();
     let (count, least) = (matches.len(), longer.min(shorter));
-    // An extrapolation: the model is asked for equal lengths.
+    // The rate at equal lengths is an extrapolation if one policy is nearly always longer.
     if least * 50 < count {
         let which = if longer >= shorter { "longer" } else { "shorter" };
         return Some(format!(
-            "not identified: the first policy's answer is {which} in {} of {count} matches, so that length and policy \
-             cannot be told apart",
+            "not identified: the first policy's answer is {which} in {} of {count} matches, so that length \
+             and policy cannot be told apart",
             longer.max(shorter)
         ));
     }
@@ -130,8 +131,8 @@ mod tests {
     use super::*;
     use crate::golden::numbers;
 
-    /// Protects: weights for a given C are scikit-learn's with the same objective (tolerance 1e-12), and the rate with
-    /// alpaca_eval's own folds is that of alpaca_eval's code (whose solver stops at 1e-4).
+    /// Protects: weights for a given C equal scikit-learn's with the same objective (tolerance 1e-12), and
+    /// the rate with alpaca_eval's own folds equals that of alpaca_eval's code (whose solver stops at 1e-4).
     #[test]
     fn the_rate_is_that_of_alpaca_eval() {
         let golden = golden();
@@ -174,7 +175,7 @@ mod tests {
         (0..60).map(one).collect()
     }
 
-    /// Protects: a policy that is always longer gets a warning, and lengths that never differ no rate.
+    /// Protects: a policy that is always longer gets a warning, and constant length differences give no rate.
     #[test]
     fn a_rate_that_is_not_identified_is_said() {
         let longer =

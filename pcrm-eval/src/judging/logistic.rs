@@ -2,27 +2,29 @@
 
 use crate::error::{Error, Result, check_lengths};
 
-/// Rows of features and the share in \[0, 1\] that each is to predict.
+/// Rows of features with the share in \[0, 1\] to predict for each.
 #[derive(Debug, Clone, Default)]
 pub struct Shares {
-    /// The features, row by row.
+    /// Features, row by row.
     pub features: Vec<Vec<f64>>,
-    /// The share of every row.
+    /// Target share of every row.
     pub targets: Vec<f64>,
 }
 
-/// The penalties that scikit-learn's `LogisticRegressionCV` tries: ten values of C from 1e-4 to 1e4, in equal
-/// ratios.
+/// Returns the penalties that scikit-learn's `LogisticRegressionCV` tries: ten values of C from 1e-4 to 1e4,
+/// evenly spaced on a log scale.
 pub fn usual_penalties() -> Vec<f64> {
     (0..10).map(|at| 10f64.powf(-4.0 + 8.0 * f64::from(at) / 9.0)).collect()
 }
 
 impl Shares {
     /// Returns the weights w that minimise C·Σ −(y ln σ(w·x) + (1 − y) ln σ(−w·x)) + ‖w‖₁, the objective of
-    /// liblinear's L1 solver. Proximal Newton steps with a line search end where no step lowers it.
+    /// liblinear's L1 solver. Proximal Newton steps with a line search run until no step lowers the
+    /// objective.
     ///
     /// # Errors
-    /// No rows, rows of different length, another number of targets, and a C that is not positive.
+    /// Fails if there are no rows, if rows differ in length, if the numbers of rows and targets differ, or if
+    /// C is not positive.
     pub fn fit(&self, c: f64) -> Result<Vec<f64>> {
         check_lengths("rows and shares", self.features.len(), self.targets.len())?;
         let Some(first) = self.features.first() else { return Err(Error::Empty { what: "rows" }) };
@@ -62,10 +64,10 @@ impl Shares {
         Ok(weights)
     }
 
-    /// Returns the C of least mean log loss on rows that were not fitted to; `folds` says which fold a row is in.
+    /// Returns the C with the least mean log loss on held-out rows; `folds` has the fold of every row.
     ///
     /// # Errors
-    /// As [`Shares::fit`]; another number of folds than rows; a fold that holds all rows.
+    /// Same as [`Shares::fit`]; also fails if the numbers of folds and rows differ or a fold has all rows.
     pub fn best_penalty(&self, penalties: &[f64], folds: &[usize]) -> Result<f64> {
         check_lengths("rows and folds", self.features.len(), folds.len())?;
         let count = folds.iter().max().map_or(0, |last| last + 1);
@@ -93,7 +95,7 @@ impl Shares {
             - weights.iter().map(|w| w.abs()).sum::<f64>() / self.targets.len() as f64
     }
 
-    /// Returns Σ σ(z)(1 − σ(z))·x xᵀ: the information of the rows on the weights.
+    /// Returns Σ σ(z)(1 − σ(z))·x xᵀ: the Fisher information of the rows about the weights.
     pub fn information(&self, weights: &[f64]) -> Vec<Vec<f64>> {
         self.derivatives(weights, 1.0).1
     }
@@ -115,7 +117,7 @@ impl Shares {
         c * sum + weights.iter().map(|w| w.abs()).sum::<f64>()
     }
 
-    /// The gradient and the Hessian of C times the loss, without the penalty.
+    /// Returns the gradient and the Hessian of C times the loss, without the penalty.
     fn derivatives(&self, weights: &[f64], c: f64) -> (Vec<f64>, Vec<Vec<f64>>) {
         let size = weights.len();
         let (mut gradient, mut hessian) = (vec![0.0; size], vec![vec![0.0; size]; size]);
@@ -132,14 +134,14 @@ impl Shares {
     }
 }
 
-/// The step d that minimises g·d + ½ dᵀHd + ‖w + d‖₁, coordinate by coordinate.
+/// Returns the step d that minimises g·d + ½ dᵀHd + ‖w + d‖₁, by coordinate descent.
 fn newton_step(weights: &[f64], gradient: &[f64], hessian: &[Vec<f64>]) -> Vec<f64> {
     let size = weights.len();
     let mut step = vec![0.0; size];
     for _ in 0..1000 {
         let mut moved = 0.0_f64;
         for i in 0..size {
-            // Rows that are predicted with certainty have no curvature left.
+            // Rows predicted with certainty have no curvature left.
             let curvature = hessian[i][i].max(1e-12);
             let slope = gradient[i] + dot(&hessian[i], &step) + (curvature - hessian[i][i]) * step[i];
             let free = weights[i] + step[i] - slope / curvature;
@@ -159,7 +161,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// σ(x).
+/// Returns σ(x).
 pub fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
 }

@@ -1,11 +1,12 @@
 //! Pairwise judgements of policies: win rates, the bias of a judge by position and by length, leagues, and
 //! the agreement of judges.
 //!
-//! A [`Match`] is two answers to one prompt, with a judge's preference for each order in which it saw them. Its
-//! [`value`](Match::value) is the mean over the orders: a judge that changes its mind with the order gives a
-//! tie, as in MT-Bench (L. Zheng et al., 2023, §3.4). Intervals come from the bootstrap over prompts.
+//! A [`Match`] is two answers to one prompt, with a judge's preference for each order in which it saw them.
+//! Its [`value`](Match::value) is the mean over the orders: a judge that reverses its verdict with the order
+//! gives a tie, as in MT-Bench (L. Zheng et al., 2023, §3.4). Intervals come from the bootstrap over prompts.
 //!
-//! Reading order: this file, [`mod@win_rate`], [`position`], [`length`] with [`logistic`], [`mod@league`], [`kappa`].
+//! Reading order: this file, [`mod@win_rate`], [`position`], [`length`] with [`logistic`], [`mod@league`],
+//! [`kappa`].
 
 pub mod kappa;
 pub mod league;
@@ -25,21 +26,22 @@ pub use length::{LengthControlled, length_controlled};
 pub use position::{PositionBias, position_bias};
 pub use win_rate::{WinRate, win_rate};
 
-/// Two answers to one prompt, and what a judge preferred.
+/// Two answers to one prompt, with a judge's preference.
 ///
-/// A preference is the probability, from 0 to 1, that the answer of policy `a` is the better one: 1 and 0 are
+/// A preference is the probability, from 0 to 1, that the answer of policy `a` is better: 1 and 0 are
 /// verdicts, ½ is a tie.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Match {
-    /// The number of the prompt: matches of one prompt are drawn together.
+    /// Number of the prompt; matches with the same prompt are drawn together.
     pub prompt: usize,
-    /// The number of the first policy.
+    /// Number of the first policy.
     pub a: usize,
-    /// The number of the second policy.
+    /// Number of the second policy.
     pub b: usize,
-    /// The preference for `a` where its answer was shown first; absent if it was not asked or not understood.
+    /// Preference for `a` with its answer shown first; absent if this order was not judged or the reply not
+    /// understood.
     pub forward: Option<f64>,
-    /// The preference for `a` where its answer was shown second.
+    /// Preference for `a` with its answer shown second.
     pub backward: Option<f64>,
     /// Length of the answer of `a` in characters.
     pub length_a: usize,
@@ -53,14 +55,14 @@ pub struct Match {
 pub enum Outcome {
     /// The first policy's answer is better.
     Win,
-    /// Neither is better.
+    /// Neither answer is better.
     Tie,
     /// The second policy's answer is better.
     Loss,
 }
 
 impl Outcome {
-    /// Returns the outcome of a preference.
+    /// Returns the outcome for a preference.
     pub fn of(preference: f64) -> Self {
         match preference {
             p if p > 0.5 => Self::Win,
@@ -71,7 +73,7 @@ impl Outcome {
 }
 
 impl Match {
-    /// Returns the mean preference for `a` over the orders that are known; `None` if none is.
+    /// Returns the mean preference for `a` over the known orders; `None` if neither is known.
     pub fn value(&self) -> Option<f64> {
         match (self.forward, self.backward) {
             (Some(forward), Some(backward)) => Some(f64::midpoint(forward, backward)),
@@ -79,12 +81,12 @@ impl Match {
         }
     }
 
-    /// Returns the outcome of its value.
+    /// Returns the outcome of the mean preference.
     pub fn outcome(&self) -> Option<Outcome> {
         self.value().map(Outcome::of)
     }
 
-    /// Returns the same match seen from its second policy.
+    /// Returns the same match with the policies swapped.
     #[must_use]
     pub fn reversed(&self) -> Self {
         let turned = |preference: Option<f64>| preference.map(|p| 1.0 - p);
@@ -100,7 +102,7 @@ impl Match {
     }
 }
 
-/// Refuses preferences outside of \[0, 1\].
+/// Returns an error if a preference is outside \[0, 1\].
 fn check(matches: &[Match]) -> Result<()> {
     for (at, one) in matches.iter().enumerate() {
         for value in [one.forward, one.backward].into_iter().flatten() {
@@ -124,12 +126,13 @@ mod golden {
 
     use super::Match;
 
-    /// Expected numbers, made by alpaca_eval, scikit-learn, statsmodels and scipy (tests/golden/judging/make.py).
+    /// Reads the expected numbers, computed by alpaca_eval, scikit-learn, statsmodels and scipy
+    /// (tests/golden/judging/make.py).
     pub fn golden() -> Value {
         serde_json::from_str(include_str!("../../../tests/golden/judging/expected.json")).unwrap()
     }
 
-    /// The matches of a case: `[prompt, a, b, forward, backward, length_a, length_b]`.
+    /// Parses the matches of a case: `[prompt, a, b, forward, backward, length_a, length_b]`.
     pub fn matches(value: &Value) -> Vec<Match> {
         let whole = |value: &Value| value.as_u64().unwrap() as usize;
         let of = |row: &Value| Match {
@@ -144,7 +147,7 @@ mod golden {
         value.as_array().unwrap().iter().map(of).collect()
     }
 
-    /// Asserts equality to a tolerance.
+    /// Asserts equality within a tolerance.
     #[track_caller]
     pub fn near(ours: f64, expected: &Value, tolerance: f64, what: &str) {
         let expected = expected.as_f64().unwrap();

@@ -1,4 +1,4 @@
-//! The bias of a judge by the position of answers: how often the answer that is shown first wins.
+//! Position bias of a judge: the advantage of the answer shown first.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,26 +7,26 @@ use crate::bootstrap::{Bootstrap, Estimate};
 use crate::error::Result;
 use crate::quantiles::mean;
 
-/// The bias of a judge by position, over the matches that it judged in both orders.
+/// Position bias of a judge, over the matches judged in both orders.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PositionBias {
-    /// The matches with a verdict in both orders.
+    /// Number of matches with a verdict in both orders.
     pub matches: usize,
-    /// Matches whose verdict does not depend on the order.
+    /// Matches with the same verdict in both orders.
     pub consistent: usize,
-    /// Matches in which the answer that was shown first won in both orders.
+    /// Matches in which the answer shown first won in both orders.
     pub first: usize,
-    /// Matches in which the answer that was shown second won in both orders.
+    /// Matches in which the answer shown second won in both orders.
     pub second: usize,
-    /// The mean preference for the answer that is shown first, from 0 to 1: ½ is no bias.
+    /// Mean preference for the answer shown first, from 0 to 1; ½ is no bias.
     pub preference: Estimate,
 }
 
-/// Returns the bias by position, `None` where no match has a verdict in both orders. Matches that are neither
-/// consistent nor won by one position are ties in one order alone.
+/// Returns the position bias; `None` if no match has a verdict in both orders. Matches counted neither as
+/// consistent nor as won by one position are ties in exactly one order.
 ///
 /// # Errors
-/// A preference outside of \[0, 1\].
+/// Fails if a preference is outside \[0, 1\].
 pub fn position_bias(matches: &[Match], bootstrap: &Bootstrap) -> Result<Option<PositionBias>> {
     check(matches)?;
     let both: Vec<(f64, f64)> = matches.iter().filter_map(|one| one.forward.zip(one.backward)).collect();
@@ -56,7 +56,8 @@ pub fn position_bias(matches: &[Match], bootstrap: &Bootstrap) -> Result<Option<
 mod tests {
     use super::*;
 
-    /// Protects: by hand, two matches that follow the first position, one the second, one of each kind besides.
+    /// Protects: counts by hand: two matches follow the first position, one the second, and one is of each
+    /// other kind.
     #[test]
     fn positions_are_counted() {
         let one = |prompt: usize, forward: f64, backward: f64| Match {

@@ -10,25 +10,25 @@ use crate::quantiles::mean;
 /// A win rate with its counts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WinRate {
-    /// The matches that count.
+    /// Number of matches counted.
     pub matches: usize,
-    /// Matches without a verdict, which do not count.
+    /// Matches without a verdict, which are not counted.
     pub without_verdict: usize,
-    /// Matches that the first policy won.
+    /// Matches won by the first policy.
     pub wins: usize,
-    /// Matches that nobody won, those included where a judge changed its mind with the order.
+    /// Ties, including matches in which the judge reversed its verdict with the order.
     pub ties: usize,
-    /// Matches that the second policy won.
+    /// Matches won by the second policy.
     pub losses: usize,
-    /// The mean preference for the first policy, ties one half, from 0 to 1; its interval is the bootstrap's over
+    /// Mean preference for the first policy, ties one half, from 0 to 1, with its bootstrap interval over
     /// prompts.
     pub rate: Estimate,
 }
 
-/// Returns the win rate of the first policy of these matches, `None` where none has a verdict.
+/// Returns the win rate of the first policy of these matches; `None` if none has a verdict.
 ///
 /// # Errors
-/// A preference outside of \[0, 1\].
+/// Fails if a preference is outside \[0, 1\].
 pub fn win_rate(matches: &[Match], bootstrap: &Bootstrap) -> Result<Option<WinRate>> {
     check(matches)?;
     let known: Vec<Match> = matches.iter().filter(|one| one.value().is_some()).copied().collect();
@@ -59,7 +59,8 @@ mod tests {
         Match { prompt, a: 0, b: 1, forward, backward, length_a: 1, length_b: 1 }
     }
 
-    /// Protects: wins, ties, losses and the rate are those of alpaca_eval's `get_winrate` on the same verdicts.
+    /// Protects: wins, ties, losses and the rate equal those of alpaca_eval's `get_winrate` on the same
+    /// verdicts.
     #[test]
     fn the_win_rate_is_that_of_alpaca_eval() {
         let golden = golden();
@@ -74,7 +75,8 @@ mod tests {
         }
     }
 
-    /// Protects: a judge that follows the position gives a tie, one order alone counts, and none does not.
+    /// Protects: a judge that follows the position gives a tie; one judged order alone counts; no judged
+    /// order does not.
     #[test]
     fn orders_are_averaged() {
         let all = [

@@ -1,28 +1,28 @@
-//! The content of a report, independent of its looks.
+//! The content of a report, independent of its layout.
 
 use serde::Serialize;
 
 use super::plot::Plot;
 
-/// A report.
+/// A report with a title and sections.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Document {
-    /// Its subject: a model, a file.
+    /// Subject of the report, such as a model or a file.
     pub title: String,
-    /// Its origin in one line: the program, the time, the inputs.
+    /// Origin in one line: the program, the time, the inputs.
     pub about: String,
-    /// Its parts, in order.
+    /// Sections, in order.
     pub sections: Vec<Section>,
 }
 
-/// A part of a report.
+/// A section of a report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Section {
-    /// Its heading; empty for none.
+    /// Heading; empty for none.
     pub title: String,
-    /// Its state when the page opens.
+    /// State when the page opens.
     pub fold: Fold,
-    /// Its content, in order.
+    /// Content, in order.
     pub blocks: Vec<Block>,
 }
 
@@ -30,14 +30,14 @@ pub struct Section {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fold {
-    /// Shown at once.
+    /// Shown immediately.
     #[default]
     Open,
     /// Hidden until the reader opens it.
     Closed,
 }
 
-/// A piece of a section.
+/// A block of a section.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Block {
@@ -45,13 +45,13 @@ pub enum Block {
     Text(String),
     /// A remark that stands out.
     Note(Severity, String),
-    /// The numbers that matter most, large.
+    /// The most important numbers, in large type.
     Figures(Vec<Fact>),
     /// Names and values.
     Facts(Vec<Fact>),
     /// A table.
     Table(Table),
-    /// Plots beside each other, as many as there is room for.
+    /// Plots side by side, as many as fit.
     Plots(Vec<Plot>),
 }
 
@@ -59,55 +59,55 @@ pub enum Block {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Good to know.
+    /// Background information.
     Info,
-    /// Worth a look.
+    /// A possible problem.
     Warning,
-    /// Wrong.
+    /// A definite problem.
     Error,
 }
 
-/// A value and its name.
+/// A name and a value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Fact {
-    /// Its name.
+    /// Name of the value.
     pub name: String,
-    /// The value, with its unit.
+    /// Value with its unit.
     pub value: String,
-    /// An interval, a comparison, a condition; empty for none.
+    /// Interval, comparison or condition; empty for none.
     pub note: String,
 }
 
 impl Fact {
-    /// A fact without a note.
+    /// Creates a fact without a note.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.into(), note: String::new() }
     }
 
-    /// The same with a note.
+    /// Returns the fact with this note.
     #[must_use]
     pub fn with_note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
 }
 
-/// A table. Its first column holds names, the others are aligned as said.
+/// A table whose first column holds names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Table {
-    /// Its caption; empty for none.
+    /// Caption; empty for none.
     pub caption: String,
-    /// The columns.
+    /// Columns with their alignment.
     pub columns: Vec<Column>,
-    /// The cells, row by row.
+    /// Cells, row by row.
     pub rows: Vec<Vec<String>>,
 }
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
-    /// Its heading.
+    /// Heading.
     pub name: String,
-    /// The alignment of its cells.
+    /// Alignment of the cells.
     pub align: Align,
 }
 
@@ -115,14 +115,14 @@ pub struct Column {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Align {
-    /// Text: to the left.
+    /// Left, for text.
     Left,
-    /// Numbers: to the right.
+    /// Right, for numbers.
     Right,
 }
 
 impl Table {
-    /// A table whose first column holds names and all others numbers.
+    /// Creates a table whose first column holds names and all others numbers.
     pub fn of_numbers(caption: impl Into<String>, columns: &[&str]) -> Self {
         let column = |(at, name): (usize, &&str)| Column {
             name: (*name).to_owned(),
@@ -135,7 +135,7 @@ impl Table {
         }
     }
 
-    /// A table of text.
+    /// Creates a table of text.
     pub fn of_text(caption: impl Into<String>, columns: &[&str]) -> Self {
         let column = |name: &&str| Column { name: (*name).to_owned(), align: Align::Left };
         Self { caption: caption.into(), columns: columns.iter().map(column).collect(), rows: Vec::new() }
@@ -143,12 +143,12 @@ impl Table {
 }
 
 impl Section {
-    /// A section that is shown at once.
+    /// Creates a section that is shown immediately.
     pub fn open(title: impl Into<String>, blocks: Vec<Block>) -> Self {
         Self { title: title.into(), fold: Fold::Open, blocks }
     }
 
-    /// A section that the reader opens.
+    /// Creates a section that is hidden until the reader opens it.
     pub fn closed(title: impl Into<String>, blocks: Vec<Block>) -> Self {
         Self { title: title.into(), fold: Fold::Closed, blocks }
     }

@@ -1,5 +1,5 @@
-//! Plots as SVG, by plotters. Its colours are keys that the page's style sheet replaces, in light and in
-//! dark.
+//! Draws plots as SVG with plotters. The colours are keys that the page's style sheet replaces, for light and
+//! dark mode.
 
 use plotters::chart::ChartContext;
 use plotters::coord::ranged1d::{BoldPoints, DefaultFormatting, KeyPointHint, Ranged};
@@ -11,23 +11,23 @@ use super::number::tick;
 use super::plot::{Axis, Ink, Layer, Mark, Plot, Scale, Ticks, Whisker};
 use crate::error::{Error, Result};
 
-/// Size of a plot in the page's pixels: as wide as a phone's column.
+/// Size of a plot in the page's pixels, about the width of a phone's column.
 const SIZE: (u32, u32) = (400, 260);
-/// plotters writes whole numbers: it draws larger, and the page shows it smaller.
+/// Scale of the drawing: plotters writes whole numbers, so it draws larger and the page scales down.
 const FINE: u32 = 8;
-/// plotters takes the size of a text's box: letters are a fifth smaller.
+/// Font size. plotters takes the height of the text box, so letters are a fifth smaller.
 const TEXT: u32 = 15;
 const TEXT_COLOUR: RGBColor = RGBColor(0x59, 0x59, 0x59);
 const GRID_COLOUR: RGBColor = RGBColor(0xE2, 0xE2, 0xE2);
 const TICKS: usize = 5;
-/// Pixels from one name of a vertical axis to the next, and of what stands above and below them.
+/// Pixels between two names of a vertical axis, and for the space above and below them.
 const NAME_STEP: u32 = 21;
 const AROUND_NAMES: u32 = 56;
 
 type Canvas<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Places, Places>>;
 
 impl Ink {
-    /// The colour by which the style sheet knows it.
+    /// Returns the colour that the style sheet replaces.
     pub(super) fn key(self) -> RGBColor {
         match self {
             Self::Blue => RGBColor(0x00, 0x72, 0xB2),
@@ -176,7 +176,7 @@ fn draw_layer(
             }
         }
         Mark::Bars(bars) => {
-            // A hair of ground between bars.
+            // A thin gap between bars.
             let hair = (x.high - x.low) / f64::from(SIZE.0);
             let bar = |(left, right, height): &(f64, f64, f64)| {
                 let ((left, top), (right, ground)) = (at((*left, *height)), at((*right, 0.0)));
@@ -188,7 +188,7 @@ fn draw_layer(
     Ok(())
 }
 
-/// An axis whose labels and lines of the grid stand where they are told to.
+/// An axis with labels and grid lines at given positions.
 struct Places {
     along: RangedCoordf64,
     places: Vec<f64>,
@@ -212,7 +212,7 @@ impl Ranged for Places {
 }
 
 impl Ticks {
-    /// The span of an axis all of whose values are 0, in its own units.
+    /// Returns the span of an axis whose values are all 0, in the axis's own units.
     fn least_span(self) -> f64 {
         match self {
             Self::Percent => 0.05,
@@ -221,7 +221,7 @@ impl Ticks {
     }
 }
 
-/// The ends of an axis, in the units that are drawn: logarithms on a logarithmic axis.
+/// The ends of an axis in drawing units: logarithms on a logarithmic axis.
 struct Extent<'a> {
     low: f64,
     high: f64,
@@ -248,7 +248,7 @@ impl<'a> Extent<'a> {
         if low > high {
             (low, high) = (0.0, 1.0);
         }
-        // Room around the layers, but a ground of 0 stays the ground, and shares stay below their whole.
+        // Leave room around the layers, but keep a lower end of 0 and do not let shares exceed 1.
         let room = match high - low {
             0.0 if low == 0.0 => axis.ticks.least_span(),
             0.0 => 0.5 * low.abs(),
@@ -279,7 +279,7 @@ impl<'a> Extent<'a> {
         value.clamp(self.low, self.high)
     }
 
-    /// Where labels and lines of the grid stand: about so many, or at every name.
+    /// Returns the positions of labels and grid lines: about `ticks` of them, or one at every name.
     fn places(&self, ticks: usize) -> Vec<f64> {
         match self.names.len() {
             0 => RangedCoordf64::from(self.range()).key_points(BoldPoints(ticks)),
@@ -294,7 +294,7 @@ impl<'a> Extent<'a> {
         let step = (self.high - self.low) / TICKS as f64;
         match self.scale {
             Scale::Linear => tick(value, step, self.ticks),
-            // Below 10 a whole number would be that of another place.
+            // A whole number below 10 would label a different position.
             Scale::Log if self.ticks == Ticks::Number && value.exp2() < 9.5 => {
                 tick(value.exp2(), value.exp2() / 10.0, self.ticks)
             }
@@ -302,7 +302,7 @@ impl<'a> Extent<'a> {
         }
     }
 
-    /// Pixels that the labels of a vertical axis need.
+    /// Returns the pixels that the labels of a vertical axis need.
     fn label_width(&self) -> u32 {
         let longest =
             self.places(TICKS).iter().map(|place| self.tick(*place).chars().count()).max().unwrap_or(0);
@@ -352,7 +352,7 @@ fn ys(layer: &Layer, take: &mut dyn FnMut(f64)) {
     }
 }
 
-/// A dot's place and the ends of its interval.
+/// Passes a dot's position and the ends of its interval to `take`.
 fn reach(place: f64, ends: Option<(f64, f64)>, take: &mut dyn FnMut(f64)) {
     take(place);
     if let Some((low, high)) = ends {
@@ -373,7 +373,7 @@ mod tests {
         Whisker { at, ends }
     }
 
-    /// Protects: whatever a run measured can be drawn: nothing, one point, constants, what is not finite.
+    /// Protects: any data can be drawn: none, one point, constants, non-finite values.
     #[test]
     fn every_mark_draws_whatever_its_numbers() {
         let pairs =
@@ -403,7 +403,7 @@ mod tests {
         }
     }
 
-    /// Protects: numbers stand where they belong: the ends of a line are those of the axes, upside up.
+    /// Protects: a line is drawn at its values: its ends match the axes, with y pointing up.
     #[test]
     fn lines_go_where_their_points_are() {
         let mut line = plot(Mark::Line(vec![(0.0, 0.0), (10.0, 1.0)]));
@@ -420,7 +420,7 @@ mod tests {
     }
 
     /// Protects: an axis of zeros has readable ticks, shares stay between 0 and 100 %, and a difference in
-    /// the third digit does not fill a plot that asks for a least span.
+    /// the third digit does not fill a plot that sets a least span.
     #[test]
     fn axes_have_a_sensible_span() {
         let labels = |x: Axis, values: &[f64]| -> Vec<String> {
@@ -443,7 +443,8 @@ mod tests {
         );
     }
 
-    /// Protects: names stand beside what they name, each once, in a plot as high as they need, as text.
+    /// Protects: each name appears once beside its mark, as escaped text, in a plot that is high enough for
+    /// all names.
     #[test]
     fn names_stand_beside_their_marks() {
         let names: Vec<String> = (0..12).map(|at| format!("<name {at}>")).collect();

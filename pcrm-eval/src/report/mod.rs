@@ -1,7 +1,7 @@
 //! Report pages: one HTML file that opens anywhere, offline, in light and dark, on a phone.
 //!
 //! A caller fills a [`Document`] with sections of figures, facts, notes, tables and [plots](plot), and
-//! [`render()`]s it; it draws nothing and writes no HTML.
+//! [`render()`]s it; it needs no drawing code or HTML.
 
 pub mod document;
 mod draw;

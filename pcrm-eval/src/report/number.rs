@@ -1,15 +1,16 @@
-//! Numbers formatted for people, and the ticks of axes.
+//! Numbers formatted for people, and tick labels of axes.
 
 pub use crate::table::percent;
 
 use super::plot::Ticks;
 
-/// A number with three significant digits: `0.0312`, `12.3`, `1,240`, `3.1e-7`.
+/// Formats a number with three significant digits: `0.0312`, `12.3`, `1,240`, `3.1e-7`.
 pub fn number(value: f64) -> String {
     significant(value, 3)
 }
 
-/// A number with so many significant digits; thousands apart by commas, small ones with an exponent.
+/// Formats a number with `digits` significant digits; thousands are separated by commas, small numbers get an
+/// exponent.
 pub fn significant(value: f64, digits: i32) -> String {
     if !value.is_finite() {
         return if value.is_nan() {
@@ -35,7 +36,7 @@ pub fn significant(value: f64, digits: i32) -> String {
     if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
 }
 
-/// A whole number, thousands apart by commas.
+/// Formats a whole number with commas between thousands.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
@@ -48,7 +49,7 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// A time in its two largest units: `42 s`, `3 min 5 s`, `2 h 14 min`.
+/// Formats a time in its two largest units: `42 s`, `3 min 5 s`, `2 h 14 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match (whole / 3600, whole % 3600 / 60, whole % 60) {
@@ -59,11 +60,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// The label of a tick at `value` where ticks are about `step` apart; empty for what is no whole number among
-/// counts.
+/// Returns the label of the tick at `value` on an axis with ticks about `step` apart; empty for a fraction on
+/// an axis of counts.
 pub fn tick(value: f64, step: f64, ticks: Ticks) -> String {
     let step = step.abs().max(1e-300);
-    // Ticks are sums of steps: what should be 0 is 1e-17.
+    // Ticks are sums of steps, so a tick at 0 may come out as 1e-17.
     let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
     match ticks {
         Ticks::Percent => format!("{} %", plain(100.0 * value, 100.0 * step)),

@@ -1,4 +1,4 @@
-//! Documents as pages of HTML: one file, no scripts, nothing fetched.
+//! Renders documents as HTML pages: one file, no scripts, no external resources.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 
-/// A block as the template takes it: its kind, and what it holds.
+/// A block as the template takes it: its kind and its content.
 #[derive(Serialize)]
 struct Shown {
     kind: &'static str,
@@ -42,10 +42,10 @@ struct ShownSection<'a> {
     blocks: Vec<Shown>,
 }
 
-/// Renders a document as a page of HTML. Fails if a plot cannot be drawn.
+/// Renders a document as an HTML page. Fails if a plot cannot be drawn.
 pub fn render(document: &Document) -> Result<String> {
     let mut environment = Environment::new();
-    // All that comes from data and options is text, whatever it looks like.
+    // Escape everything: text from data and options may look like HTML.
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment
         .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template)?);
@@ -64,7 +64,7 @@ pub fn render(document: &Document) -> Result<String> {
         style => Value::from_safe_string(STYLE.to_owned()),
         version => env!("CARGO_PKG_VERSION"),
     });
-    // A number and its % stay on one line.
+    // Keep a number and its % on one line.
     Ok(page.map_err(template)?.replace(" %", "\u{a0}%"))
 }
 
@@ -117,8 +117,7 @@ mod tests {
     use crate::report::document::{Fact, Section, Severity, Table};
     use crate::report::plot::{Axis, Ink};
 
-    /// Protects: whatever stands in data, names and paths stays text in the page, in every place that takes
-    /// text.
+    /// Protects: data, names and paths are escaped in every field that takes text.
     #[test]
     fn hostile_text_stays_text() {
         let bad = || "</style><script>alert(1)</script>\"'&<img src=x onerror=y>".to_owned();
@@ -153,7 +152,7 @@ mod tests {
         assert_eq!(page.matches("</style>").count(), 1);
     }
 
-    /// Protects: a page needs nothing but itself.
+    /// Protects: a page needs no other file.
     #[test]
     fn nothing_is_fetched() {
         let plot =

@@ -1,40 +1,40 @@
-//! Plots as axes and layers, independent of the crate that draws them.
+//! Plots as axes and layers, independent of the drawing crate.
 
 use serde::Serialize;
 
 use crate::interval::Interval;
 
-/// A plot.
+/// A plot with two axes and layers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Plot {
-    /// Its title.
+    /// Title.
     pub title: String,
-    /// How to read it, and what it leaves out; empty for none.
+    /// How to read the plot, and what it leaves out; empty for none.
     pub about: String,
-    /// The horizontal axis.
+    /// Horizontal axis.
     pub x: Axis,
-    /// The vertical axis.
+    /// Vertical axis.
     pub y: Axis,
-    /// Its layers, the lowest first.
+    /// Layers, from the back to the front.
     pub layers: Vec<Layer>,
 }
 
-/// An axis.
+/// An axis of a plot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Axis {
-    /// The quantity, with its unit.
+    /// Quantity, with its unit.
     pub label: String,
-    /// The format of its numbers.
+    /// Format of the numbers.
     pub ticks: Ticks,
-    /// The meaning of equal steps.
+    /// Linear or logarithmic scale.
     pub scale: Scale,
-    /// Its ends; from the layers if none. Values beyond are drawn at the end.
+    /// Ends of the axis; from the layers if `None`. Values beyond are drawn at the end.
     pub range: Option<(f64, f64)>,
-    /// The least span where the ends come from the layers: a difference in the third digit must not fill the
-    /// plot. In units of the axis, 0 for any.
+    /// Smallest span if the ends come from the layers, so that a difference in the third digit does not fill
+    /// the plot. In units of the axis; 0 for any.
     pub least: f64,
-    /// Names that stand for the numbers 0, 1, … from the origin on; none for an axis of numbers. A vertical
-    /// axis of names is as high as they need.
+    /// Names at the positions 0, 1, … from the origin; empty for an axis of numbers. A vertical axis of names
+    /// grows with their number.
     pub names: Vec<String>,
 }
 
@@ -51,29 +51,29 @@ pub enum Ticks {
     Percent,
 }
 
-/// The meaning of equal steps along an axis.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
-    /// Differences.
+    /// Equal steps are equal differences.
     #[default]
     Linear,
-    /// Ratios; everything must be positive.
+    /// Equal steps are equal ratios; all values must be positive.
     Log,
 }
 
 /// A layer of a plot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Layer {
-    /// Its name in the legend; empty to leave it out.
+    /// Name in the legend; empty to leave it out.
     pub name: String,
-    /// Its colour.
+    /// Colour.
     pub ink: Ink,
-    /// Its marks.
+    /// Marks.
     pub mark: Mark,
 }
 
-/// Colours that colour-blind readers tell apart (Okabe and Ito, 2008), and shades for what stands behind.
+/// Colours that colour-blind readers can distinguish (Okabe and Ito, 2008), and a grey for the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ink {
@@ -87,11 +87,11 @@ pub enum Ink {
     Red,
     /// Reddish purple.
     Purple,
-    /// Grey, for what is no series.
+    /// Grey, for marks that are not a series.
     Grey,
 }
 
-/// The colours of series, in the order in which they are given out.
+/// The colours of series, in the order of assignment.
 pub const SERIES: [Ink; 5] = [Ink::Blue, Ink::Orange, Ink::Green, Ink::Purple, Ink::Red];
 
 /// The marks of a layer.
@@ -100,15 +100,15 @@ pub const SERIES: [Ink; 5] = [Ink::Blue, Ink::Orange, Ink::Green, Ink::Purple, I
 pub enum Mark {
     /// A line through (x, y).
     Line(Vec<(f64, f64)>),
-    /// A dashed one.
+    /// A dashed line.
     Dashes(Vec<(f64, f64)>),
-    /// A thin, pale one: readings behind a smoothed line.
+    /// A thin, pale line, for readings behind a smoothed line.
     Faint(Vec<(f64, f64)>),
     /// An area from low to high: (x, low, high).
     Band(Vec<(f64, f64, f64)>),
     /// Dots at (x, y).
     Dots(Vec<(f64, f64)>),
-    /// Small, pale dots at (x, y), for crowds.
+    /// Small, pale dots at (x, y), for many points.
     Crowd(Vec<(f64, f64)>),
     /// Dots with intervals along the vertical axis.
     Intervals(Vec<Whisker>),
@@ -127,65 +127,65 @@ pub enum Mark {
 /// A tile of a heat map.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tile {
-    /// Its place among the names of either axis.
+    /// Position among the names of both axes.
     pub at: (usize, usize),
-    /// Its shade: blue above 0, red below, the stronger the further from 0 among the tiles of its layer.
+    /// Shade: blue above 0, red below, stronger for larger values relative to the tiles of the layer.
     pub shade: f64,
-    /// Its text.
+    /// Text.
     pub text: String,
 }
 
-/// A dot and its interval; without an interval it is a dot alone.
+/// A dot with an optional interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Whisker {
-    /// The dot.
+    /// Position of the dot.
     pub at: (f64, f64),
-    /// The ends of the interval.
+    /// Ends of the interval.
     pub ends: Option<(f64, f64)>,
 }
 
 impl Whisker {
-    /// A dot with its interval.
+    /// Creates a dot with its interval.
     pub fn new(at: (f64, f64), interval: Option<Interval>) -> Self {
         Self { at, ends: interval.map(|interval| (interval.low(), interval.high())) }
     }
 }
 
 impl Axis {
-    /// A linear axis of plain numbers.
+    /// Creates a linear axis of plain numbers.
     pub fn new(label: impl Into<String>) -> Self {
         Self { label: label.into(), ..Self::default() }
     }
 
-    /// An axis of whole numbers.
+    /// Creates an axis of whole numbers.
     pub fn counts(label: impl Into<String>) -> Self {
         Self { label: label.into(), ticks: Ticks::Count, ..Self::default() }
     }
 
-    /// An axis of shares.
+    /// Creates an axis of shares.
     pub fn shares(label: impl Into<String>) -> Self {
         Self { label: label.into(), ticks: Ticks::Percent, ..Self::default() }
     }
 
-    /// An axis of names, one a whole number from 0 on, with half a place of room at the ends.
+    /// Creates an axis of names at 0, 1, …, with room for half a position at both ends.
     pub fn of_names(names: Vec<String>) -> Self {
         let range = Some((-0.5, names.len().max(1) as f64 - 0.5));
         Self { names, range, ..Self::default() }
     }
 
-    /// The same from `low` to `high`.
+    /// Sets the ends to `low` and `high`.
     #[must_use]
     pub fn within(self, low: f64, high: f64) -> Self {
         Self { range: Some((low, high)), ..self }
     }
 
-    /// The same, spanning at least so much.
+    /// Sets the smallest span.
     #[must_use]
     pub fn spanning(self, least: f64) -> Self {
         Self { least, ..self }
     }
 
-    /// The same with equal ratios.
+    /// Makes the scale logarithmic.
     #[must_use]
     pub fn logarithmic(self) -> Self {
         Self { scale: Scale::Log, ..self }
@@ -193,12 +193,12 @@ impl Axis {
 }
 
 impl Layer {
-    /// A layer with a name in the legend.
+    /// Creates a layer with a name in the legend.
     pub fn new(name: impl Into<String>, ink: Ink, mark: Mark) -> Self {
         Self { name: name.into(), ink, mark }
     }
 
-    /// A layer that the legend leaves out.
+    /// Creates a layer that the legend leaves out.
     pub fn unnamed(ink: Ink, mark: Mark) -> Self {
         Self::new("", ink, mark)
     }

@@ -1,4 +1,5 @@
-//! A policy's course: its true reward against its distance from where it began, and what is read off it.
+//! The training curve of a policy: true reward against KL divergence from the initial policy, and figures
+//! read off it.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +8,21 @@ use serde::{Deserialize, Serialize};
 /// An evaluation of a policy on held-out prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Updates made.
+    /// Number of updates made.
     pub step: u64,
     /// KL divergence from the reference, Σ ln π − ln π_ref over an answer, in nats.
     pub kl: f64,
-    /// The reward that the policy is trained by.
+    /// Reward that the policy is trained on.
     pub proxy: f64,
-    /// The true reward.
+    /// True reward.
     pub truth: f64,
-    /// Tokens of an answer.
+    /// Mean tokens per answer.
     pub length: f64,
 }
 
-/// Returns a value of the course where it first passes a KL divergence, linear between the evaluation before and the one
-/// after; `None` for a policy that is never there, which includes one that begins beyond it. Nothing is extrapolated.
+/// Returns the value where the curve first passes a KL divergence, interpolated linearly between the
+/// evaluations before and after; `None` if the policy never passes it, including one that starts beyond it.
+/// Nothing is extrapolated.
 pub fn at_kl(points: &[Point], kl: f64, value: impl Fn(&Point) -> f64) -> Option<f64> {
     let passes = |pair: &&[Point]| pair[0].kl <= kl && kl < pair[1].kl;
     match points.windows(2).find(passes) {
@@ -32,8 +34,8 @@ pub fn at_kl(points: &[Point], kl: f64, value: impl Fn(&Point) -> f64) -> Option
     }
 }
 
-/// Returns the figures of a course: `truth@KL` for every KL divergence that it reaches, and `truth`, `proxy`, `kl` and
-/// `length` at its end.
+/// Returns the figures of a curve: `truth@KL` for every KL divergence that it reaches, and `truth`, `proxy`,
+/// `kl` and `length` at its end.
 pub fn figures(points: &[Point], grid: &[f64]) -> BTreeMap<String, f64> {
     let at = |kl: &f64| Some((format!("truth@{kl}"), at_kl(points, *kl, |point| point.truth)?));
     let mut found: BTreeMap<String, f64> = grid.iter().filter_map(at).collect();
@@ -59,7 +61,7 @@ mod tests {
         kls.iter().enumerate().map(point).collect()
     }
 
-    /// Protects: values stand between evaluations, at the first passage, and nowhere beyond what was reached.
+    /// Protects: values are interpolated between evaluations at the first passage and never extrapolated.
     #[test]
     fn nothing_is_extrapolated() {
         let truth = |kls: &[f64], kl| at_kl(&course(kls), kl, |point| point.truth);

@@ -1,10 +1,10 @@
-//! Options of runs: tables laid over each other, and numbers put where a grid names an axis.
+//! Options of runs: merging of tables, and substitution of axis values.
 
 use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-/// Options that a study sets for its runs and a recipe does not.
+/// The options that a study sets itself; a recipe may not set them.
 const WIRED: [&str; 11] = [
     "model",
     "data",
@@ -24,7 +24,7 @@ pub fn is_wired(option: &str) -> bool {
     WIRED.contains(&option)
 }
 
-/// Lays tables over each other, the last on top.
+/// Merges tables; later ones override earlier ones.
 pub fn layered<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Table {
     let mut all = Table::new();
     for table in tables {
@@ -33,13 +33,13 @@ pub fn layered<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Table {
     all
 }
 
-/// Puts numbers where a text has `{axis}`.
+/// Replaces every `{axis}` in a text by its value.
 pub fn text(text: &str, at: &BTreeMap<String, f64>) -> String {
     at.iter()
         .fold(text.to_owned(), |text, (axis, value)| text.replace(&format!("{{{axis}}}"), &value.to_string()))
 }
 
-/// Puts numbers where a value of a table is `"{axis}"`.
+/// Replaces every value `"{axis}"` of a table by its number.
 pub fn table(table: &Table, at: &BTreeMap<String, f64>) -> Table {
     table.iter().map(|(key, value)| (key.clone(), filled(value, at))).collect()
 }

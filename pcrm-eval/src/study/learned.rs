@@ -1,4 +1,4 @@
-//! The findings of a study in two or three sentences, by its intervals.
+//! The findings of a study in two or three sentences, based on its intervals.
 
 use super::map;
 use super::outcome::{Found, Outcome};
@@ -6,8 +6,8 @@ use super::results::Results;
 use super::show::{difference, fixed, heading, listed};
 use crate::interval::FEWEST_REPLICATES;
 
-/// The sentences: the primary figure, the same at an equal coefficient where policies ran to their end, and the best of a
-/// sweep.
+/// Returns the sentences: the primary figure, the true reward at an equal coefficient if policies ran to
+/// their end, and the best arm of a sweep.
 pub fn learned(results: &Results, outcome: &Outcome) -> Vec<String> {
     let Some(world) = outcome.main_world() else {
         return vec!["No run is done yet.".to_owned()];
@@ -21,7 +21,7 @@ pub fn learned(results: &Results, outcome: &Outcome) -> Vec<String> {
     said
 }
 
-/// The true reward at the end of policies that are held by a coefficient alone.
+/// Returns the sentence on the true reward at the end of policies that are limited by a coefficient alone.
 fn at_the_end(results: &Results, primary: &str) -> Option<String> {
     let follow = results.recipe.follow.iter().find(|follow| {
         follow.kl.is_empty()
@@ -50,7 +50,8 @@ fn sentence(results: &Results, outcome: &Outcome, world: &str, figure: &str, low
             _ => "seeds that agree",
         };
         return format!(
-            "{start}: {seeds} cannot show what is chance; intervals take at least {FEWEST_REPLICATES}."
+            "{start}: {seeds} cannot separate an effect from chance; intervals need at least \
+             {FEWEST_REPLICATES}."
         );
     }
     let (mut better, mut worse, mut open, mut thin) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! Sweeps: which strength is best, by figures that did not choose it, and whether an arm finds it by itself.
+//! Sweeps: the best strength, measured on seeds that did not choose it, compared with the baseline and an
+//! automatic arm.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,33 +12,33 @@ use crate::error::Result;
 use crate::replicates::Mean;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Tile, Whisker};
 
-/// The best arm of a sweep in a world.
+/// The best arm of a sweep in one world.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// The world.
+    /// Name of the world.
     pub world: String,
-    /// The arm with the best mean over all seeds.
+    /// Arm with the best mean over all seeds.
     pub arm: String,
-    /// Its mean.
+    /// Mean of this arm.
     pub mean: f64,
-    /// The arm that is best on the other seeds, minus the baseline, seed by seed: what a sweep is worth, without the luck of
-    /// the draw that chose it.
+    /// The arm that is best on the other seeds minus the baseline, seed by seed: the gain of a sweep without
+    /// selection bias.
     pub over_baseline: Option<Mean>,
-    /// The arm that finds its strength itself, minus that choice.
+    /// The arm that finds its strength automatically, minus that choice.
     pub automatic_over_best: Option<Mean>,
 }
 
-/// The arms of a sweep: those with a place on an axis.
+/// Returns the arms of a sweep: those with a position on an axis.
 pub fn swept(results: &Results) -> Vec<String> {
     let size = results.recipe.size(results.quick);
     let arms = results.recipe.arms_of(size).into_iter().filter(|arm| !arm.at.is_empty());
     arms.map(|arm| arm.name.get_ref().clone()).collect()
 }
 
-/// The best arm of the sweep in every world by the primary figure; nothing where there is no sweep or no run.
+/// Returns the best arm of the sweep in every world by the primary figure; empty without a sweep or runs.
 ///
 /// # Errors
-/// Figures that are not finite.
+/// Fails if a figure is not finite.
 pub fn best(results: &Results) -> Result<Vec<Best>> {
     let swept = swept(results);
     let worlds: BTreeSet<&str> = results.cells.iter().map(|cell| cell.world.as_str()).collect();
@@ -58,7 +59,7 @@ fn best_of(results: &Results, swept: &[String], world: &str, cells: &[&Cell]) ->
         cell.figures.get(&recipe.primary.figure).copied()
     };
     let seeds: BTreeSet<u64> = cells.iter().map(|cell| cell.seed).collect();
-    // A sweep includes no bound at all: the baseline.
+    // The baseline is the sweep's point without a bound.
     let arms: Vec<&String> = swept.iter().chain([&recipe.baseline]).collect();
     let mean_without = |arm: &str, without: Option<u64>| {
         let others = seeds.iter().filter(|seed| Some(**seed) != without);
@@ -95,7 +96,7 @@ fn best_of(results: &Results, swept: &[String], world: &str, cells: &[&Cell]) ->
     }))
 }
 
-/// The best of the sweep in words.
+/// Returns a sentence on the best arm of the sweep.
 pub fn sentence(results: &Results, outcome: &Outcome, world: &str) -> Option<String> {
     let found = best(results).ok()?;
     let of = |best: &Best| {
@@ -125,7 +126,8 @@ pub fn sentence(results: &Results, outcome: &Outcome, world: &str) -> Option<Str
     Some(text)
 }
 
-/// A figure against the one axis of a sweep: the primary one, accuracy and calibration, each a plot.
+/// Returns one plot each for the primary figure, accuracy and calibration, against the single axis of a
+/// sweep.
 pub fn line_plots(results: &Results, outcome: &Outcome, world: &str, axis: &str) -> Vec<Plot> {
     let recipe = &results.recipe;
     let mut figures = vec![recipe.primary.figure.clone()];
@@ -171,7 +173,8 @@ pub fn line_plots(results: &Results, outcome: &Outcome, world: &str, axis: &str)
     figures.iter().filter_map(plot).collect()
 }
 
-/// The primary figure minus the baseline's as a heat map: two axes of names, a map for every value of the others.
+/// Returns heat maps of the primary figure minus the baseline's over two axes, one for every combination of
+/// the other axes.
 pub fn cell_plots(results: &Results, outcome: &Outcome, world: &str, axes: &[&String]) -> Vec<Plot> {
     let recipe = &results.recipe;
     let [across, up, others @ ..] = axes else { return Vec::new() };

@@ -1,16 +1,16 @@
-//! A report as Markdown: the page's text and tables, without its plots.
+//! Reports as Markdown: the page's text and tables, without its plots.
 
 use super::outcome::Outcome;
 use super::page;
 use super::results::Results;
 use crate::report::document::{Align, Block, Document, Table};
 
-/// The report.
+/// Returns the report of a study as Markdown.
 pub fn text(results: &Results, outcome: &Outcome) -> String {
     of(&page::document(results, outcome))
 }
 
-/// A document as Markdown.
+/// Converts a document to Markdown.
 pub fn of(document: &Document) -> String {
     let mut text = format!("# {}\n\n{}\n", document.title, document.about);
     let has_text = |block: &Block| !matches!(block, Block::Plots(_));

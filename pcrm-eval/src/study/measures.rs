@@ -1,5 +1,5 @@
-//! The measures of a reward model on held-out pairs of a world: plain, and after a temperature that other prompts gave, so
-//! that scale and order are apart.
+//! The measures of a reward model on held-out pairs of a world: plain, and after a temperature fitted on
+//! other prompts, which separates scale from order.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::measure::Measure;
 use crate::temperature::{FOLDS, Scaled};
 
-/// The measures of models with their headings.
+/// The measures of reward models with their headings.
 pub const NAMES: [(&str, &str); 9] = [
     ("accuracy", "accuracy"),
     ("accuracy_truth", "accuracy by truth"),
@@ -22,24 +22,24 @@ pub const NAMES: [(&str, &str); 9] = [
     ("kl_per_token", "KL per token"),
 ];
 
-/// A held-out pair and what a model says of it.
+/// A held-out pair with a model's margin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scored {
-    /// The number of its prompt.
+    /// Number of the prompt.
     pub prompt: usize,
     /// score(chosen) − score(rejected).
     pub margin: f64,
-    /// The true reward of the chosen answer minus that of the other.
+    /// True reward of the chosen answer minus that of the rejected one.
     pub true_margin: f64,
-    /// The probability that a labeller prefers the chosen answer.
+    /// Probability that a labeller prefers the chosen answer.
     pub probability: f64,
 }
 
-/// Returns the measures of pairs by the names of [`NAMES`]. A measure that does not exist is left out: a temperature where
-/// no margin is wrong, the order of the truth where no pair has one.
+/// Returns the measures of pairs by the names of [`NAMES`]. Undefined measures are left out, such as those
+/// after a temperature if no margin is wrong, or accuracy by truth if no pair has a true order.
 ///
 /// # Errors
-/// No pairs, and numbers that are not finite.
+/// Fails if there are no pairs or a number is not finite.
 pub fn measures(pairs: &[Scored]) -> Result<BTreeMap<String, f64>> {
     let margins: Vec<f64> = pairs.iter().map(|pair| pair.margin).collect();
     let probabilities: Vec<f64> = pairs.iter().map(|pair| pair.probability).collect();
@@ -80,8 +80,8 @@ pub fn win_rate(pairs: &[(f64, f64)]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Protects: the two accuracies differ by what labels have of noise, ties in the truth are left out, and a model without
-    /// a temperature has no scaled loss.
+    /// Protects: the two accuracies differ by the noise of the labels, ties in the truth are left out, and a
+    /// model without a temperature has no scaled loss.
     #[test]
     fn labels_and_truth_are_two_things() {
         let pair = |prompt, margin, true_margin| Scored { prompt, margin, true_margin, probability: 0.7 };

@@ -1,9 +1,10 @@
-//! Studies: an experiment as data, the runs it takes, and what their results say.
+//! Studies: an experiment as data, its runs, and the analysis of their results.
 //!
-//! A [`Recipe`] says what is asked and which arms answer it. [`Plan::of`] makes it a list of jobs with stable names, each a
-//! verb of `pcrm` with its options and the jobs it needs. Whoever runs them reads what they leave into [`Cell`]s, one for an
-//! arm in a world with a seed, by [`measures`] and [`curve`]. [`Outcome::of`] pairs the cells by seed, [`learned`] puts the
-//! outcome into words, and [`page`] and [`markdown`] show it. Nothing here runs a process or reads a file.
+//! A [`Recipe`] has the question of the study and its arms. [`Plan::of`] turns it into a list of jobs with
+//! stable names; each is a `pcrm` command with its options and the jobs it needs. The caller runs them and
+//! reads their output into [`Cell`]s, one per arm, world and seed, with [`measures`] and [`curve`].
+//! [`Outcome::of`] pairs the cells by seed, [`learned`] puts the outcome into words, and [`page`] and
+//! [`markdown`] show it. This module runs no process and reads no file.
 
 pub mod curve;
 pub mod fill;

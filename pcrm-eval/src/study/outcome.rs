@@ -1,4 +1,4 @@
-//! Results put together: means over seeds, and differences from the baseline seed by seed.
+//! Combined results: means over seeds, and paired differences from the baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,36 +11,36 @@ use crate::replicates::Mean;
 /// A figure of an arm in a world.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// The mean over the seeds that have the figure.
+    /// Mean over the seeds that have the figure.
     pub mean: Mean,
-    /// Seeds whose runs are done and do not have it: a policy that never reached this KL divergence.
+    /// Number of finished seeds without the figure, such as a policy that never reached this KL divergence.
     pub without: usize,
-    /// The mean difference from the baseline, over seeds in which both have the figure; none of the baseline.
+    /// Mean difference from the baseline, over seeds in which both have the figure; `None` for the baseline.
     pub difference: Option<Mean>,
 }
 
-/// The figures of a study, by world, figure and arm. A study of several worlds has them together too, as [`TOGETHER`]: every
-/// world and seed is a replicate.
+/// The figures of a study by world, figure and arm. A study of several worlds also has them combined, as
+/// [`TOGETHER`]: every world and seed is a replicate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The worlds, those together last.
+    /// Names of the worlds, the combined one last.
     pub worlds: Vec<String>,
-    /// The arms, in the recipe's order.
+    /// Arms, in the recipe's order.
     pub arms: Vec<String>,
-    /// The baseline.
+    /// Baseline arm.
     pub baseline: String,
     /// Figures by world, name and arm.
     pub figures: BTreeMap<String, BTreeMap<String, BTreeMap<String, Found>>>,
 }
 
-/// The name of all worlds together.
+/// The name of all worlds combined.
 pub const TOGETHER: &str = "all worlds";
 
 impl Outcome {
-    /// Puts results together.
+    /// Combines results.
     ///
     /// # Errors
-    /// Figures that are not finite.
+    /// Fails if a figure is not finite.
     pub fn of(results: &Results) -> Result<Self> {
         let found: BTreeSet<&str> = results.cells.iter().map(|cell| cell.world.as_str()).collect();
         let in_order = results.worlds.iter().map(|world| world.name.as_str());
@@ -63,12 +63,12 @@ impl Outcome {
         Ok(Self { worlds, arms, baseline, figures })
     }
 
-    /// A figure of an arm in a world.
+    /// Returns a figure of an arm in a world.
     pub fn found(&self, world: &str, figure: &str, arm: &str) -> Option<&Found> {
         self.figures.get(world)?.get(figure)?.get(arm)
     }
 
-    /// The world whose figures answer the question: the only one, or all together.
+    /// Returns the world whose figures answer the question: the only one, or all combined.
     pub fn main_world(&self) -> Option<&str> {
         self.worlds.last().map(String::as_str)
     }
@@ -99,7 +99,7 @@ fn of_arm(cells: &[&Cell], name: &str, arm: &str, baseline: &str) -> Result<Opti
     if values.is_empty() {
         return Ok(None);
     }
-    // A follow-up that is not done yet is not without its figures.
+    // A follow-up that has not finished yet does not count as lacking its figures.
     let is_done = |cell: &&&&Cell| {
         name.split_once('/')
             .is_none_or(|(follow, _)| cell.courses.contains_key(follow) || cell.best.contains_key(follow))

@@ -1,4 +1,4 @@
-//! The report of a study as a document: what was learned first, then what was asked, curves, tables, samples.
+//! The report of a study as a document: findings first, then the question, curves, tables and samples.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
 use crate::worlds::Verdict;
 
-/// Arms in one plot of courses, beside the baseline.
+/// Number of arms in one plot of curves, besides the baseline.
 const TOGETHER_IN_A_PLOT: usize = 4;
-/// Places along the axis of KL divergences at which courses are averaged.
+/// Number of KL divergences at which curves are averaged.
 const PLACES: usize = 24;
 
-/// The report.
+/// Builds the report.
 pub fn document(results: &Results, outcome: &Outcome) -> Document {
     let recipe = &results.recipe;
     let state = match results.done == results.runs {
@@ -46,7 +46,7 @@ pub fn document(results: &Results, outcome: &Outcome) -> Document {
     }
 }
 
-/// The question, what was expected and the primary figure: written down before any run.
+/// Returns the section on the question, the hypotheses and the primary figure, all written before any run.
 fn asked(results: &Results) -> Section {
     let recipe = &results.recipe;
     let mut blocks = vec![Block::Text(recipe.question.clone())];
@@ -63,7 +63,7 @@ fn asked(results: &Results) -> Section {
     Section::open("Written down before the runs", blocks)
 }
 
-/// The difference of every arm from the baseline in the primary figure.
+/// Returns the section on the difference of every arm from the baseline in the primary figure.
 fn differences(results: &Results, outcome: &Outcome) -> Section {
     let recipe = &results.recipe;
     let plot = |world: &String| {
@@ -96,7 +96,7 @@ fn differences(results: &Results, outcome: &Outcome) -> Section {
     Section::open("The primary figure", blocks)
 }
 
-/// True reward against KL divergence, mean of the seeds whose policy is there.
+/// Returns the sections on true reward against KL divergence, averaged over the seeds that reach it.
 fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
     let recipe = &results.recipe;
     let mut sections = Vec::new();
@@ -113,7 +113,7 @@ fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
                     let kl = furthest * place as f64 / PLACES as f64;
                     let there: Vec<f64> =
                         all.iter().filter_map(|points| at_kl(points, kl, |point| point.truth)).collect();
-                    // A mean over ever fewer seeds would bend by who is left.
+                    // A mean over fewer and fewer seeds would bend with the selection of the remaining ones.
                     (2 * there.len() > all.len())
                         .then(|| (kl, there.iter().sum::<f64>() / there.len() as f64))
                 };
@@ -133,8 +133,8 @@ fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
                 {
                     plots.push(Plot {
                         title: format!("{world}, {}: true reward", follow.name),
-                        about: "Mean over the seeds whose policy gets there, as long as most do.".to_owned(),
-                        x: Axis::new("KL divergence from the policy before, nats an answer")
+                        about: "Mean over the seeds that reach this KL, as long as most do.".to_owned(),
+                        x: Axis::new("KL divergence from the initial policy, nats an answer")
                             .within(0.0, furthest),
                         y: Axis::new("").spanning(0.2),
                         layers,
@@ -152,7 +152,8 @@ fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
     sections
 }
 
-/// The tables of a world: means, and differences from the baseline, for models and for each follow-up.
+/// Returns the section with the tables of a world: means, and differences from the baseline, for models and
+/// for each follow-up.
 fn tables(results: &Results, outcome: &Outcome, world: &str) -> Section {
     let recipe = &results.recipe;
     let names: BTreeSet<&String> =
@@ -208,7 +209,9 @@ fn tables(results: &Results, outcome: &Outcome, world: &str) -> Section {
     }
     if !blocks.is_empty() && results.seeds as usize >= FEWEST_REPLICATES {
         blocks.push(Block::Text(
-            "A star marks a difference whose 95 % interval excludes 0; of twenty that are chance, one has a star.".to_owned(),
+            "A star marks a difference whose 95 % interval excludes 0; about one in twenty chance \
+             differences has a star."
+                .to_owned(),
         ));
     }
     match outcome.main_world() == Some(world) {
@@ -217,7 +220,7 @@ fn tables(results: &Results, outcome: &Outcome, world: &str) -> Section {
     }
 }
 
-/// Figures at KL divergences in their order, then those at the end.
+/// Returns the sort key of a figure: figures at KL divergences in their order, then those at the end.
 fn order(figure: &str) -> f64 {
     let at = figure.split_once('@').and_then(|(_, at)| at.parse::<f64>().ok());
     at.unwrap_or_else(|| match figure.rsplit('/').next() {
@@ -228,7 +231,7 @@ fn order(figure: &str) -> f64 {
     })
 }
 
-/// Sweeps: a line for one axis, a map of cells for two and more; and the best of each.
+/// Returns the sections on sweeps: a line plot for one axis, heat maps for more, and the best arms.
 fn strengths(results: &Results, outcome: &Outcome) -> Vec<Section> {
     let recipe = &results.recipe;
     let size = recipe.size(results.quick);
@@ -272,11 +275,12 @@ fn strengths(results: &Results, outcome: &Outcome) -> Vec<Section> {
     vec![Section::open("The sweep", blocks)]
 }
 
-/// The worlds, and whether likeness of answers carries preference strength in them.
+/// Returns the section on the worlds, and whether the similarity of answers carries preference strength in
+/// them.
 fn worlds(results: &Results) -> Section {
     let mut table = Table::of_text(
-        "Likeness: the share of the variance of preference strength |ln p/(1 − p)| that it explains, cross-fitted over prompts, \
-         95 % interval.",
+        "Likeness: the share of the variance of preference strength |ln p/(1 − p)| that it explains, \
+         cross-fitted over prompts, 95 % interval.",
         &["world", "what is worth, what is liked", "likeness in length", "likeness in words"],
     );
     for world in &results.worlds {
@@ -298,7 +302,7 @@ fn worlds(results: &Results) -> Section {
     Section::open("The worlds", vec![Block::Table(table)])
 }
 
-/// Answers of every arm side by side.
+/// Returns the section with answers of every arm side by side.
 fn samples(results: &Results) -> Option<Section> {
     let mut prompts: Vec<&String> = Vec::new();
     for sample in &results.samples {
@@ -318,7 +322,7 @@ fn samples(results: &Results) -> Option<Section> {
     (!prompts.is_empty()).then(|| Section::closed("Answers", prompts.iter().map(table).collect()))
 }
 
-/// The arms and options.
+/// Returns the section on arms and options.
 fn settings(results: &Results) -> Section {
     let recipe = &results.recipe;
     let size = recipe.size(results.quick);

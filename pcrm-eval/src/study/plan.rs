@@ -1,4 +1,4 @@
-//! The runs that a study takes, in an order that completes whole seeds early.
+//! The runs of a study, in an order that completes whole seeds early.
 
 use std::collections::HashMap;
 
@@ -8,40 +8,40 @@ use toml::{Table, Value};
 use super::fill::layered;
 use super::recipe::{Arm, Follow, Recipe, Size, Verb};
 
-/// In options of jobs: the folder of the study.
+/// Placeholder for the study's folder in options of jobs.
 pub const ROOT: &str = "{study}";
 
-/// One run of a verb.
+/// One run of a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its name, which is its place in the study's folder: `questions/seed-0/ppo-bt`.
+    /// Name of the job, which is its path in the study's folder: `questions/seed-0/ppo-bt`.
     pub name: String,
-    /// The world.
+    /// Name of the world.
     pub world: String,
-    /// The seed.
+    /// Seed.
     pub seed: u64,
-    /// The arm; none of what arms share.
+    /// Arm; `None` for jobs that arms share.
     pub arm: Option<String>,
-    /// The verb, in words.
+    /// Words of the command.
     pub verb: Vec<String>,
-    /// Its options. [`ROOT`] stands for the study's folder.
+    /// Options of the command, with [`ROOT`] for the study's folder.
     pub options: Table,
-    /// The jobs that must be done before, by place in the plan.
+    /// Indices in the plan of the jobs that must finish first.
     pub needs: Vec<usize>,
-    /// True if the verb takes up what a stopped run left by `--resume`.
+    /// True if `--resume` continues a stopped run of the command.
     pub resumes: bool,
-    /// True if an arm may be left out where the program lacks one of its options.
+    /// True if the arm may be left out if the program lacks one of its options.
     pub optional: bool,
 }
 
 /// All runs of a study.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The jobs, those that are needed before those that need them.
+    /// Jobs, each after those it needs.
     pub jobs: Vec<Job>,
 }
 
-/// Makes a name a name of a folder.
+/// Converts a name to a folder name.
 pub fn slug(name: &str) -> String {
     let letters =
         name.chars().map(|letter| if letter.is_alphanumeric() || letter == '.' { letter } else { '-' });
@@ -50,18 +50,18 @@ pub fn slug(name: &str) -> String {
     parts.join("-").trim_matches('.').to_lowercase()
 }
 
-/// The folder of an arm's reward model, relative to that of its world and seed.
+/// Returns the folder of an arm's reward model, relative to that of its world and seed.
 pub fn model_of(arm: &str) -> String {
     format!("rm-{}", slug(arm))
 }
 
-/// The folder of what follows from an arm, relative to that of its world and seed.
+/// Returns the folder of a follow-up of an arm, relative to that of its world and seed.
 pub fn follow_of(follow: &str, arm: &str) -> String {
     format!("{}-of-{}", slug(follow), slug(arm))
 }
 
 impl Plan {
-    /// Plans a study of so many seeds; `skipped` names arms that are left out.
+    /// Plans a study of `seeds` seeds without the arms named in `skipped`.
     pub fn of(recipe: &Recipe, size: &Size, seeds: u64, skipped: &[String]) -> Self {
         let mut jobs = Vec::new();
         for seed in 0..seeds {
@@ -74,14 +74,14 @@ impl Plan {
     }
 }
 
-/// Plans a world and a seed.
+/// Builder of the jobs of one world and seed.
 struct Seed<'a> {
     recipe: &'a Recipe,
     size: &'a Size,
     world: &'a str,
     seed: u64,
     jobs: &'a mut Vec<Job>,
-    /// Jobs by their folder.
+    /// Indices of jobs by their folder.
     places: HashMap<String, usize>,
 }
 
@@ -99,7 +99,7 @@ impl Seed<'_> {
         self.add("sft", "sft", None, sft, &["world"]);
         let arms: Vec<Arm> = self.recipe.arms_of(self.size).into_iter().cloned().collect();
         let arms = || arms.iter().filter(|arm| !skipped.contains(arm.name.get_ref()));
-        // Temperatures come after the models they divide.
+        // Temperatures come after the models whose scores they divide.
         let scaled = arms().filter(|arm| arm.temperature_of.is_some());
         for arm in arms().filter(|arm| arm.temperature_of.is_none()).chain(scaled) {
             if let Some(own) = &arm.dpo {
@@ -122,7 +122,7 @@ impl Seed<'_> {
         }
     }
 
-    /// The reward models of an arm, by folder.
+    /// Adds the jobs of an arm's reward models and returns their folders.
     fn models(&mut self, arm: &Arm) -> Vec<String> {
         let name = model_of(arm.name.get_ref());
         if let Some(of) = &arm.temperature_of {
@@ -142,7 +142,7 @@ impl Seed<'_> {
             options.insert("data".into(), self.path("world/train.jsonl"));
             self.add(&name, "reward", Some(arm), options, &["world"]);
             if member > 0 {
-                // Members differ in their order and in the weights of their heads.
+                // Members differ in their data order and in the weights of their heads.
                 let seed = self.seed as i64 + 1_000_003 * member as i64;
                 if let Some(job) = self.jobs.last_mut() {
                     job.options.insert("seed".into(), seed.into());
@@ -222,7 +222,7 @@ impl Seed<'_> {
         );
     }
 
-    /// The options of a verb: the recipe's, the size's, its own.
+    /// Merges the options of a command: the recipe's, the size's, its own.
     fn options(&self, verb: &str, own: &Table) -> Table {
         let empty = Table::new();
         let of = |all: &'_ std::collections::BTreeMap<String, Table>| all.get(verb).cloned();
@@ -299,8 +299,8 @@ verb = "ppo"
 kl = [4]
 "#;
 
-    /// Protects: a job needs only jobs before it, names are unique, whole seeds come first, and all arms of a seed begin from
-    /// the same policy with the same seed and prompts.
+    /// Protects: a job needs only earlier jobs, names are unique, whole seeds come first, and all arms of a
+    /// seed start from the same policy with the same seed and prompts.
     #[test]
     fn plans_are_in_order() {
         let recipe = Recipe::parse(TINY, "tiny").unwrap();
@@ -338,7 +338,7 @@ kl = [4]
         );
     }
 
-    /// Protects: a size's options lie over the recipe's, and arms that are left out have no jobs.
+    /// Protects: a size's options override the recipe's, and left-out arms have no jobs.
     #[test]
     fn sizes_lie_over_recipes() {
         let recipe = Recipe::parse(TINY, "tiny").unwrap();

@@ -1,4 +1,4 @@
-//! A study as data: what is asked, what is expected, and which arms answer it.
+//! A study as data: its question, hypotheses and arms.
 
 use std::collections::BTreeMap;
 
@@ -9,43 +9,43 @@ use super::fill;
 use super::plan::slug;
 use crate::worlds::World;
 
-/// A study.
+/// A study, read from TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
-    /// Its title.
+    /// Title.
     pub title: String,
-    /// The question, in words.
+    /// Question of the study, in words.
     pub question: String,
-    /// What is expected, written down before any run.
+    /// Expected results, written down before any run.
     pub hypotheses: Vec<String>,
-    /// The figure by which the question is answered.
+    /// Figure that answers the question.
     pub primary: Primary,
-    /// The arm that all others are compared with.
+    /// Arm that all others are compared with.
     pub baseline: String,
-    /// The arm that finds its strength itself, against which the best of a sweep is held.
+    /// Arm that finds its strength automatically, compared with the best of a sweep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic: Option<String>,
-    /// The generated worlds.
+    /// Names of the generated worlds.
     #[serde(default)]
     pub worlds: Vec<String>,
-    /// The sizes of the whole study.
+    /// Sizes of the full study.
     pub full: Size,
-    /// The sizes with `--quick`.
+    /// Sizes with `--quick`.
     pub quick: Size,
-    /// Options of every run of a verb, by verb.
+    /// Options for all runs of a command, by command.
     #[serde(default)]
     pub options: BTreeMap<String, Table>,
-    /// The arms.
+    /// Arms.
     #[serde(default, rename = "arm")]
     pub arms: Vec<Arm>,
-    /// Arms for all combinations of numbers.
+    /// Templates of arms for all combinations of values.
     #[serde(default, rename = "grid", skip_serializing)]
     pub grids: Vec<Grid>,
-    /// What is done with every reward model.
+    /// Follow-up runs with every reward model.
     #[serde(default)]
     pub follow: Vec<Follow>,
-    /// What the study leaves out and why, in words.
+    /// Known omissions of the study with their reasons, in words.
     #[serde(default)]
     pub missing: Vec<String>,
 }
@@ -54,42 +54,42 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Primary {
-    /// Its name: `accuracy`, or `FOLLOW/FIGURE` such as `ppo/truth@4`.
+    /// Name: `accuracy`, or `FOLLOW/FIGURE` such as `ppo/truth@4`.
     pub figure: String,
-    /// The figure in words.
+    /// Description of the figure.
     pub words: String,
     /// True if lower is better.
     #[serde(default)]
     pub lower_is_better: bool,
 }
 
-/// How large a study is.
+/// The size of a study.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Size {
-    /// Seeds, from 0 on.
+    /// Number of seeds, from 0.
     pub seeds: u64,
-    /// Pairs to train on.
+    /// Number of training pairs.
     pub pairs: usize,
-    /// Answers of each held-out prompt where a policy is measured.
+    /// Number of answers per held-out prompt when a policy is measured.
     pub answers: usize,
-    /// The worlds, where they are fewer than the recipe's.
+    /// Worlds, if fewer than the recipe's.
     #[serde(default)]
     pub worlds: Option<Vec<String>>,
-    /// The arms, where they are fewer than the recipe's.
+    /// Arms, if fewer than the recipe's.
     #[serde(default)]
     pub arms: Option<Vec<String>>,
-    /// Options of every run of a verb, over those of the recipe.
+    /// Options for all runs of a command, over those of the recipe.
     #[serde(default)]
     pub options: BTreeMap<String, Table>,
 }
 
-/// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of`, `untrained`
-/// is given.
+/// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of`,
+/// `untrained` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Arm {
-    /// Its name.
+    /// Name.
     pub name: Spanned<String>,
     /// Options of `pcrm reward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,19 +97,19 @@ pub struct Arm {
     /// Options of `pcrm dpo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<Table>,
-    /// The arm whose scores are divided by a temperature, fitted on held-out pairs.
+    /// Name of the arm whose scores are divided by a temperature fitted on held-out pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature_of: Option<String>,
-    /// True for the policy that DPO begins from, as it is: a row to compare trained policies with.
+    /// True for the policy that DPO starts from, measured as it is, as a row to compare with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untrained: bool,
-    /// With `reward`: the mean of so many models, which differ in their seed.
+    /// With `reward`: number of models, differing in their seed, whose scores are averaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_of: Option<u64>,
-    /// Where it lies on the axes of a map, by axis.
+    /// Position on the axes of a map, by axis.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub at: BTreeMap<String, f64>,
-    /// True if the arm is left out, with a word, where this program lacks one of its options.
+    /// True if the arm may be left out, with a note, if this program lacks one of its options.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
 }
@@ -121,13 +121,14 @@ impl Arm {
     }
 }
 
-/// Arms for all combinations of values; a text `{axis}` in the name or the options stands for the value.
+/// A template of arms for all combinations of values; `{axis}` in the name or the options is replaced by the
+/// value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Grid {
-    /// The arms' name.
+    /// Name of the arms.
     pub name: String,
-    /// The values, by axis.
+    /// Values, by axis.
     pub values: BTreeMap<String, Vec<f64>>,
     /// Options of `pcrm reward`.
     #[serde(default)]
@@ -137,26 +138,26 @@ pub struct Grid {
     pub dpo: Option<Table>,
 }
 
-/// What is done with every reward model.
+/// A follow-up run with every reward model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Follow {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The verb.
+    /// Command.
     pub verb: Verb,
-    /// The verb's options.
+    /// Options of the command.
     #[serde(default)]
     pub options: Table,
-    /// KL divergences, in nats, at which the true reward is read off a policy's course.
+    /// KL divergences, in nats, at which the true reward is read off a policy's curve.
     #[serde(default)]
     pub kl: Vec<f64>,
-    /// The arms that it is done with; all where none is named.
+    /// Arms to follow up; all if empty.
     #[serde(default)]
     pub arms: Vec<String>,
 }
 
-/// A verb that makes answers by a reward model.
+/// A command that produces answers with a reward model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
@@ -171,7 +172,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// The verb as it is typed.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::BestOfN => "best-of-n",
@@ -182,15 +183,15 @@ impl Verb {
     }
 }
 
-/// The verbs that options may be given for.
+/// The commands that may have options.
 const VERBS: [&str; 8] = ["sft", "reward", "dpo", "best-of-n", "ppo", "grpo", "rloo", "score"];
 
 impl Recipe {
     /// Reads a recipe; `place` names it in messages.
     ///
     /// # Errors
-    /// What is no TOML, has an unknown key or a value of a wrong type (with line and column); names that are not
-    /// known or not unique, sizes of nothing, arms of no kind or of two (with their line).
+    /// Fails with line and column if the text is not TOML or has an unknown key or a value of the wrong type;
+    /// also if a name is unknown or not unique, a size is zero, or an arm is of no kind or of two kinds.
     pub fn parse(text: &str, place: &str) -> Result<Self, String> {
         let mut recipe: Self =
             toml::from_str(text).map_err(|error| format!("{place}: {}", error.to_string().trim()))?;
@@ -204,17 +205,17 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The size with or without `--quick`.
+    /// Returns the size with or without `--quick`.
     pub fn size(&self, quick: bool) -> &Size {
         if quick { &self.quick } else { &self.full }
     }
 
-    /// The worlds of a size.
+    /// Returns the worlds of a size.
     pub fn worlds_of(&self, size: &Size) -> Vec<String> {
         size.worlds.clone().unwrap_or_else(|| self.worlds.clone())
     }
 
-    /// The arms of a size.
+    /// Returns the arms of a size.
     pub fn arms_of(&self, size: &Size) -> Vec<&Arm> {
         let wanted = |arm: &&Arm| size.arms.as_ref().is_none_or(|names| names.contains(arm.name.get_ref()));
         self.arms.iter().filter(wanted).collect()
@@ -264,7 +265,7 @@ impl Recipe {
         let mut follows = std::collections::BTreeSet::new();
         for follow in &self.follow {
             if !follows.insert(slug(&follow.name)) || slug(&follow.name).is_empty() {
-                return fail(format!("follow {:?}: expected a name of its own", follow.name));
+                return fail(format!("follow {:?}: expected a unique name", follow.name));
             }
             if follow.kl.iter().any(|kl| !(*kl > 0.0 && kl.is_finite())) {
                 return fail(format!(
@@ -286,7 +287,7 @@ impl Recipe {
                 return fail("worlds: expected at least one".to_owned());
             }
             if let Some(unknown) = worlds.iter().find(|world| !known.contains(&world.as_str())) {
-                return fail(format!("worlds: {unknown:?} is none; expected some of {}", known.join(", ")));
+                return fail(format!("unknown world {unknown:?}; expected some of {}", known.join(", ")));
             }
             let of_size = size.arms.iter().flatten();
             if let Some(unknown) = of_size.clone().find(|arm| !names.contains(&arm.as_str())) {
@@ -298,7 +299,7 @@ impl Recipe {
             for (verb, table) in self.options.iter().chain(&size.options) {
                 if !VERBS.contains(&verb.as_str()) {
                     return fail(format!(
-                        "options.{verb}: no such verb here; expected one of {}",
+                        "options.{verb}: unknown command; expected one of {}",
                         VERBS.join(", ")
                     ));
                 }
@@ -326,7 +327,7 @@ impl Recipe {
 }
 
 impl Grid {
-    /// The arms of all combinations.
+    /// Expands the grid into arms for all combinations.
     fn arms(&self) -> Result<Vec<Arm>, String> {
         if self.values.is_empty() || self.values.values().any(Vec::is_empty) {
             return Err(format!("grid {:?}: expected values for its axes", self.name));
@@ -388,7 +389,7 @@ verb = "best-of-n"
 options = { n = 4 }
 "#;
 
-    /// Protects: a grid becomes an arm for each of its values, which its options and its name take.
+    /// Protects: a grid expands to one arm per value, substituted in its options and its name.
     #[test]
     fn grids_become_arms() {
         let recipe = Recipe::parse(TINY, "tiny.toml").unwrap();
@@ -400,8 +401,7 @@ options = { n = 4 }
         assert_eq!(recipe.arms_of(&recipe.quick).len(), 1);
     }
 
-    /// Protects: whatever is wrong with a recipe is refused with the file, the line or the key, what was found and what was
-    /// expected.
+    /// Protects: errors in a recipe name the file, the line or the key, the value found and the one expected.
     #[test]
     fn mistakes_are_named() {
         for (from, to, expected) in [

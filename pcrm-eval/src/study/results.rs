@@ -1,4 +1,4 @@
-//! What the runs of a study found.
+//! The results of a study's runs.
 
 use std::collections::BTreeMap;
 
@@ -11,68 +11,68 @@ use crate::worlds::Carried;
 /// The results of an arm in a world with a seed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cell {
-    /// The arm.
+    /// Name of the arm.
     pub arm: String,
-    /// The world.
+    /// Name of the world.
     pub world: String,
-    /// The seed.
+    /// Seed.
     pub seed: u64,
     /// Figures by name: measures of the model, and `FOLLOW/FIGURE`.
     pub figures: BTreeMap<String, f64>,
-    /// The courses of policies, by follow-up.
+    /// Training curves of policies, by follow-up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub courses: BTreeMap<String, Vec<Point>>,
-    /// Best of n: (n, KL, score, true reward), by follow-up.
+    /// Best-of-n points (n, KL, score, true reward), by follow-up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub best: BTreeMap<String, Vec<[f64; 4]>>,
 }
 
-/// An answer that an arm chose or wrote.
+/// An answer that an arm picked or wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Where it comes from: an arm, by a follow-up.
+    /// Source of the answer: an arm, with the follow-up.
     pub from: String,
-    /// The arm.
+    /// Name of the arm.
     pub arm: String,
-    /// The prompt.
+    /// Prompt.
     pub prompt: String,
-    /// The answer.
+    /// Answer.
     pub answer: String,
-    /// Its true reward.
+    /// True reward of the answer.
     pub truth: Option<f64>,
 }
 
-/// A world of the study, with its own test of whether likeness carries preference strength.
+/// A world of the study, with its test of whether similarity carries preference strength.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorldFound {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What is worth and what is liked in it.
+    /// Description of its true reward and its confound.
     pub about: String,
-    /// The share of preference strength that likeness carries, by measure of likeness.
+    /// Share of preference strength explained by similarity, by measure of similarity.
     pub carried: Vec<Carried>,
 }
 
-/// Everything a study found.
+/// All results of a study.
 #[derive(Debug, Clone, Serialize)]
 pub struct Results {
-    /// The study.
+    /// Recipe of the study.
     pub recipe: Recipe,
     /// True with `--quick`.
     pub quick: bool,
-    /// Seeds that were asked for.
+    /// Number of requested seeds.
     pub seeds: u64,
-    /// Runs that are done.
+    /// Number of finished runs.
     pub done: usize,
-    /// All runs.
+    /// Number of all runs.
     pub runs: usize,
-    /// Arms that were left out, with the reason.
+    /// Arms left out, with the reason.
     pub left_out: Vec<(String, String)>,
-    /// Runs that failed, with the reason.
+    /// Failed runs, with the reason.
     pub failed: Vec<(String, String)>,
-    /// The worlds.
+    /// Worlds of the study.
     pub worlds: Vec<WorldFound>,
-    /// The results of every arm in every world with every seed.
+    /// Results of every arm in every world with every seed.
     pub cells: Vec<Cell>,
     /// Answers of the first world and seed.
     pub samples: Vec<Sample>,

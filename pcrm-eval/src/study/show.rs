@@ -4,20 +4,20 @@ use super::outcome::Found;
 use super::recipe::{Recipe, Verb};
 use crate::replicates::Mean;
 
-/// A number with three decimals and a minus sign.
+/// Formats a number with three decimals and a minus sign.
 pub fn fixed(value: f64) -> String {
     let text = format!("{:.3}", value.abs());
     let is_zero = text.chars().all(|letter| letter == '0' || letter == '.');
     if value < 0.0 && !is_zero { format!("−{text}") } else { text }
 }
 
-/// A number with three decimals and its sign.
+/// Formats a number with three decimals and its sign.
 pub fn signed(value: f64) -> String {
     let text = fixed(value);
     if text.starts_with('−') { text } else { format!("+{text}") }
 }
 
-/// A difference with its interval, if it has one, and a star if the interval excludes 0.
+/// Formats a difference with its interval, if any, and a star if the interval excludes 0.
 pub fn difference(mean: &Mean) -> String {
     let star = if mean.excludes_zero() { " *" } else { "" };
     let ends =
@@ -25,7 +25,7 @@ pub fn difference(mean: &Mean) -> String {
     format!("{}{}{star}", signed(mean.value), mean.interval.map_or(String::new(), ends))
 }
 
-/// A mean, and how many seeds are without the figure.
+/// Formats a mean and the number of seeds without the figure.
 pub fn mean(found: &Found) -> String {
     let without = match found.without {
         0 => String::new(),
@@ -34,7 +34,7 @@ pub fn mean(found: &Found) -> String {
     fixed(found.mean.value) + &without
 }
 
-/// A figure in words.
+/// Returns the heading of a figure.
 pub fn heading(recipe: &Recipe, figure: &str) -> String {
     let Some((follow, rest)) = figure.split_once('/') else {
         let known = super::measures::NAMES.iter().find(|(name, _)| *name == figure);
@@ -52,7 +52,7 @@ pub fn heading(recipe: &Recipe, figure: &str) -> String {
     format!("{}, {follow}", short(recipe, follow, rest))
 }
 
-/// A figure of a follow-up in words, without the follow-up's name.
+/// Returns a figure of a follow-up in words, without the follow-up's name.
 pub fn short(recipe: &Recipe, follow: &str, rest: &str) -> String {
     let of = recipe.follow.iter().find(|known| known.name == follow);
     let is_best = of.is_some_and(|follow| follow.verb == Verb::BestOfN);
@@ -69,7 +69,7 @@ pub fn short(recipe: &Recipe, follow: &str, rest: &str) -> String {
     }
 }
 
-/// True if lower values of a figure are better, false if higher ones are; none where neither is.
+/// Returns true if lower values of a figure are better, false if higher ones are; `None` if neither.
 pub fn lower_is_better(figure: &str) -> Option<bool> {
     let name = figure.rsplit('/').next().unwrap_or(figure);
     match name.split('@').next().unwrap_or(name) {
@@ -79,7 +79,7 @@ pub fn lower_is_better(figure: &str) -> Option<bool> {
     }
 }
 
-/// Names as a list in words.
+/// Joins names into a list in words.
 pub fn listed(names: &[String]) -> String {
     match names {
         [] => String::new(),
@@ -92,7 +92,7 @@ pub fn listed(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: a number that rounds to 0 has no minus.
+    /// Protects: a number that rounds to 0 has no minus sign.
     #[test]
     fn numbers_have_three_decimals_and_a_sign() {
         assert_eq!([0.25, -0.25, -0.0001, 12.0].map(fixed), ["0.250", "−0.250", "0.000", "12.000"]);

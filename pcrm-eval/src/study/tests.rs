@@ -1,4 +1,4 @@
-//! Results made by hand, and what the statistics, the sentences and the page make of them.
+//! Statistics, sentences and pages on hand-made results.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ verb = "ppo"
 kl = [4]
 "#;
 
-/// Results of two arms of a sweep and a calibrated one: per seed bt is at s, fixed 1 better by 0.5 and fixed 2 by 1.
+/// Builds results of two arms of a sweep and a calibrated one: with seed s, bt is at s, fixed 1 better by 0.5
+/// and fixed 2 by 1.
 fn results(seeds: u64) -> Results {
     let mut cells = Vec::new();
     for seed in 0..seeds {
@@ -71,8 +72,8 @@ fn results(seeds: u64) -> Results {
     }
 }
 
-/// Protects: differences are taken seed by seed, over the seeds that both have, and a run that never reached a KL divergence
-/// is counted instead of guessed.
+/// Protects: differences are paired by seed, over the seeds that both have, and a run that never reached a KL
+/// divergence is counted instead of guessed.
 #[test]
 fn differences_are_paired_and_gaps_are_counted() {
     let results = results(4);
@@ -81,13 +82,13 @@ fn differences_are_paired_and_gaps_are_counted() {
     let found = outcome.found("questions", "ppo/truth@4", "fixed 1").unwrap();
     assert_eq!((found.without, found.mean.replicates), (1, 3));
     let apart = found.difference.unwrap();
-    // The seeds themselves differ by 3 each: unpaired, no interval would exclude 0.
+    // The seeds differ by 3 each: without pairing no interval would exclude 0.
     assert!((apart.value - 0.5).abs() < 0.01 && apart.excludes_zero(), "{apart:?}");
     assert!(outcome.found("questions", "ppo/truth@4", "bt").unwrap().difference.is_none());
     assert!(outcome.found("questions", "accuracy", "fixed 1").unwrap().difference.unwrap().value == 0.0);
 }
 
-/// Protects: several worlds are read together, each world and seed a replicate of its own.
+/// Protects: several worlds are combined, each world and seed being a replicate.
 #[test]
 fn worlds_are_read_together() {
     let mut results = results(3);
@@ -103,7 +104,8 @@ fn worlds_are_read_together() {
     assert_eq!(together.difference.unwrap().replicates, 6);
 }
 
-/// Protects: the best of a sweep is measured on seeds that did not choose it, and the automatic arm against that choice.
+/// Protects: the best of a sweep is measured on seeds that did not choose it, and the automatic arm is
+/// compared with that choice.
 #[test]
 fn the_best_is_chosen_on_other_seeds() {
     let found = map::best(&results(4)).unwrap();
@@ -113,7 +115,7 @@ fn the_best_is_chosen_on_other_seeds() {
     assert!((over.value - 1.0).abs() < 0.02 && over.excludes_zero(), "{over:?}");
     let automatic = found[0].automatic_over_best.unwrap();
     assert!((automatic.value + 0.02).abs() < 0.005, "{automatic:?}");
-    // Two arms that are best by luck alone, in turn: on other seeds the choice is worth less than nothing.
+    // Two arms that are best by chance, in turn: on other seeds the gain of the choice is negative.
     let mut lucky = results(2);
     for cell in &mut lucky.cells {
         let by = match (cell.arm.as_str(), cell.seed) {
@@ -127,7 +129,7 @@ fn the_best_is_chosen_on_other_seeds() {
     assert_eq!(over.value, -1.0);
 }
 
-/// Protects: the first sentences follow from the intervals: what is better, what is null, and that few seeds show nothing.
+/// Protects: the first sentences follow from the intervals: better, no difference, or too few seeds to tell.
 #[test]
 fn sentences_follow_from_intervals() {
     let said = |results: &Results| learned(results, &Outcome::of(results).unwrap());
@@ -146,13 +148,14 @@ fn sentences_follow_from_intervals() {
     }
     let found = said(&null);
     assert!(found[0].contains("no arm is better beyond chance"), "{found:?}");
-    assert!(said(&results(2))[0].contains("two seeds cannot show what is chance"));
+    assert!(said(&results(2))[0].contains("two seeds cannot separate an effect from chance"));
     let mut none = results(4);
     none.cells.clear();
     assert_eq!(said(&none), ["No run is done yet."]);
 }
 
-/// Protects: a page can be made of whatever is done, says what is missing, and has the same tables in Markdown.
+/// Protects: a page can be made of partial results, names what is missing, and has the same tables in
+/// Markdown.
 #[test]
 fn pages_say_what_is_missing() {
     let whole = results(4);
@@ -169,7 +172,7 @@ fn pages_say_what_is_missing() {
     assert!(text.contains("(1 without)") && text.contains("| --- | ---: |"), "{text}");
 }
 
-/// Protects: a sweep over three axes is a map for every value of the third, a tile for every arm.
+/// Protects: a sweep over three axes has a map for every value of the third, with a tile for every arm.
 #[test]
 fn three_axes_make_maps() {
     let mut results = results(3);

@@ -1,4 +1,5 @@
-//! The tables below the main one: benchmarks, subsets, deciles, people, best of n, comparisons with other models.
+//! The tables below the main one: benchmarks, subsets, deciles, human scores, best of n, comparisons with
+//! other models.
 
 use comfy_table::Table;
 
@@ -16,7 +17,7 @@ use crate::measure::Measure;
 use crate::reward::RewardReport;
 use crate::slices::{Decile, Slice};
 
-/// All tables of a report beyond the main one, most important first.
+/// Returns all tables of a report beyond the main one, the most important first.
 pub(super) fn details(report: &RewardReport) -> Vec<Table> {
     let unit = match report.length_unit {
         LengthUnit::Tokens => "chosen − rejected, tokens",
@@ -37,7 +38,8 @@ pub(super) fn details(report: &RewardReport) -> Vec<Table> {
     tables.into_iter().flatten().map(align).collect()
 }
 
-/// The differences of two models: by measure, by pairs, and how their scores go together.
+/// Returns the tables on the differences of two models: by measure, by pairs, and the correlation of their
+/// scores.
 pub(super) fn comparison(comparison: &Comparison, first: &str, second: &str) -> Vec<Table> {
     let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
     let mut header = vec!["", first, second, "right − left"];
@@ -241,7 +243,7 @@ fn add_slice(table: &mut Table, name: String, slice: &Slice) {
     table.add_row([name, pairs.to_string(), percent(accuracy.value), interval, number(*mean_margin)]);
 }
 
-/// Long names keep their beginning, so that tables stay within their width.
+/// Shortens a long name to its beginning, so that tables stay within their width.
 fn short(name: &str) -> String {
     const MOST: usize = 30;
     match name.chars().count() > MOST {

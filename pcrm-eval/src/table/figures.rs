@@ -1,29 +1,29 @@
-//! Numbers as text: as many digits as they need, and a difference with as many as its interval needs.
+//! Numbers as text, with as many digits as they need; a difference has as many as its interval needs.
 
 use crate::bootstrap::Estimate;
 use crate::interval::Interval;
 
-/// A difference with its interval, with as many decimals as half the interval needs to show two digits; without an interval
-/// as many as the difference needs. It is never "+0.000 (+0.000 to +0.000)".
+/// A difference with its interval, with enough decimals for half the interval to show two digits; without an
+/// interval, as many as the difference needs. It is never "+0.000 (+0.000 to +0.000)".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// The difference: `+0.012`, `−0.000031`, or `0`.
+    /// Difference: `+0.012`, `−0.000031`, or `0`.
     pub value: String,
-    /// The ends of its interval: `+0.002 to +0.055`; absent where there is none.
+    /// Ends of the interval: `+0.002 to +0.055`; absent if there is none.
     pub interval: Option<String>,
 }
 
 impl Signed {
-    /// The most decimals.
+    /// The maximum number of decimals.
     const MOST: i32 = 9;
 
-    /// A difference in `unit`s: 1 for the measure's own unit, 0.01 for points of a share. It has at least `least`
-    /// decimals.
+    /// Formats a difference in `unit`s: 1 for the measure's own unit, 0.01 for percentage points. It has at
+    /// least `least` decimals.
     pub fn of(estimate: &Estimate, unit: f64, least: usize) -> Self {
         let interval = estimate.interval;
         let half = interval.map(|interval| (interval.high() - interval.low()) / 2.0);
         let size = half.unwrap_or(estimate.value.abs()) / unit;
-        // Rounding leaves 1e-17 of what is 0.
+        // A difference of 0 may come out as 1e-17.
         let places = match size > 1e-12 {
             true => (1 - size.log10().floor() as i32).clamp(least as i32, Self::MOST.max(least as i32)),
             false => least as i32,
@@ -34,7 +34,7 @@ impl Signed {
     }
 }
 
-/// A number with its sign and so many decimals; 0 has no sign.
+/// Formats a number with its sign and `places` decimals; 0 has no sign.
 fn signed(value: f64, places: usize) -> String {
     let text = format!("{value:+.places$}");
     match text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
@@ -43,23 +43,23 @@ fn signed(value: f64, places: usize) -> String {
     }
 }
 
-/// A share in per cent with one decimal.
+/// Formats a share in per cent with one decimal.
 pub fn percent(share: f64) -> String {
     unsigned_zero(format!("{:.1} %", 100.0 * share))
 }
 
-/// The ends of an interval of shares.
+/// Formats the ends of an interval of shares.
 pub fn percents(interval: &Interval) -> String {
     let ends = [interval.low(), interval.high()].map(|end| unsigned_zero(format!("{:.1}", 100.0 * end)));
     format!("{} to {} %", ends[0], ends[1])
 }
 
-/// A p-value.
+/// Formats a p-value.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-/// Four significant digits or so, without an exponent where the number is of a common size.
+/// Formats a number with about four significant digits, with an exponent only if it is very large or small.
 pub fn number(value: f64) -> String {
     let text = match value.abs() {
         0.0 => "0".to_owned(),
@@ -71,7 +71,7 @@ pub fn number(value: f64) -> String {
     text.replace('-', "−").replace("e−", "e-")
 }
 
-/// Without the sign of what rounds to 0.
+/// Removes the sign of a number that rounds to 0.
 fn unsigned_zero(text: String) -> String {
     let is_zero = !text.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
     let text = text.replace('-', "−");
@@ -83,13 +83,13 @@ mod tests {
     use super::*;
     use crate::interval::LEVEL;
 
-    /// An estimate whose interval is about value ± 2 spread.
+    /// Returns an estimate whose interval is about value ± 2 spread.
     fn estimate(value: f64, spread: f64) -> Estimate {
         let draws: Vec<f64> = (0..1000).map(|at| value + spread * (f64::from(at) - 499.5) / 250.0).collect();
         Estimate { value, interval: Interval::of_draws(&draws, LEVEL).unwrap() }
     }
 
-    /// Protects: numbers stay short and never become 0.0000 or a row of digits.
+    /// Protects: numbers stay short and never become 0.0000 or a long row of digits.
     #[test]
     fn numbers_are_short() {
         let shown: Vec<String> =
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!([0.0, -0.0, -0.0001, -0.4].map(percent), ["0.0 %", "0.0 %", "0.0 %", "−40.0 %"]);
     }
 
-    /// Protects: a difference shows the digits it needs, however small, and one that is not there shows none.
+    /// Protects: a difference shows the digits it needs, however small, and a difference of 0 shows none.
     #[test]
     fn differences_have_the_digits_they_need() {
         let shown = |value, spread, unit, least| {

@@ -1,4 +1,4 @@
-//! Reports as terminal tables: one report, or several side by side; readable at 80 columns.
+//! Reports as terminal tables: one report, or several side by side, readable at 80 columns.
 
 mod details;
 mod figures;
@@ -13,16 +13,17 @@ use crate::reward::{Compared, RewardReport};
 
 pub use figures::{Signed, number, p_value, percent, percents};
 
-/// The width that tables keep to, in characters.
+/// The maximum width of tables, in characters.
 const WIDTH: u16 = 80;
-/// How many reports fit beside each other in [`WIDTH`].
+/// The number of reports side by side that fit in [`WIDTH`].
 const BESIDE: usize = 3;
 
 impl RewardReport {
-    /// The report as terminal tables, most important first, and below them its findings; lines end in `\n`, no colours.
+    /// Returns the report as terminal tables, the most important first, followed by its findings; lines end
+    /// in `\n`, no colours.
     ///
-    /// `names` are those of the models, the first being this report's; with one model they are not shown. Tables of
-    /// details are the first model's.
+    /// `names` are those of the models, this report's first; with one model they are not shown. Tables of
+    /// details are those of the first model.
     pub fn table(&self, names: &[&str]) -> String {
         let name =
             |at: usize| names.get(at).map_or_else(|| format!("model {}", at + 1), |name| shortened(name));
@@ -46,7 +47,8 @@ impl RewardReport {
         text
     }
 
-    /// The findings of all models and comparisons; of several models each begins with the model's name.
+    /// Returns the findings of all models and comparisons; with several models each begins with the model's
+    /// name.
     pub fn all_findings(&self, names: &[&str]) -> Vec<String> {
         let name =
             |at: usize| names.get(at).map_or_else(|| format!("model {}", at + 1), |name| (*name).to_owned());
@@ -67,7 +69,7 @@ impl RewardReport {
     }
 }
 
-/// The end of a long name, where models of one folder differ.
+/// Shortens a long name to its end, where models in one folder differ.
 fn shortened(name: &str) -> String {
     const MOST: usize = 16;
     let length = name.chars().count();
@@ -77,7 +79,7 @@ fn shortened(name: &str) -> String {
     }
 }
 
-/// A finding, broken between words at the tables' width.
+/// Breaks a finding between words at the width of the tables.
 fn paragraph(text: &str) -> String {
     let mut lines = vec!["*".to_owned()];
     for word in text.split(' ') {
@@ -112,7 +114,8 @@ fn reliability(report: &RewardReport) -> Table {
     table
 }
 
-/// Named reports as the columns of one table, or of several below each other where they are more than three.
+/// Returns named reports as columns of one table, or of several below each other if there are more than
+/// three.
 pub fn side_by_side(columns: &[(&str, &RewardReport)]) -> String {
     columns.chunks(BESIDE).map(|columns| format!("{}\n", block(columns))).collect()
 }
@@ -121,7 +124,7 @@ fn block(columns: &[(&str, &RewardReport)]) -> Table {
     let mut header = vec![""];
     header.extend(columns.iter().map(|(name, _)| *name));
     let mut table = new_table(&header);
-    // Half as many places where three columns share the line.
+    // Half as many histogram columns if three reports share the line.
     let places = if columns.len() < BESIDE { Histogram::BINS } else { Histogram::BINS / 2 };
     for (label, value) in rows() {
         add(&mut table, label, columns, value);
@@ -131,7 +134,7 @@ fn block(columns: &[(&str, &RewardReport)]) -> Table {
     align(table)
 }
 
-/// A row's label and what it shows of a report; nothing where the report has no such thing.
+/// A row's label and the value it shows of a report, if the report has one.
 type Row = (&'static str, fn(&RewardReport) -> Option<String>);
 
 fn rows() -> Vec<Row> {
@@ -167,7 +170,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Adds a row unless no report has the value; a report that lacks it beside others shows a dash.
+/// Adds a row unless no report has the value; reports without it show a dash.
 fn add(
     table: &mut Table,
     label: &str,
@@ -185,7 +188,7 @@ fn add(
 
 fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    // Piped and redirected output must look like the terminal's.
+    // Piped and redirected output must look the same as on a terminal.
     table.force_no_tty();
     table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     if header.iter().any(|name| !name.is_empty()) {
@@ -194,7 +197,7 @@ fn new_table(header: &[&str]) -> Table {
     table
 }
 
-/// Numbers to the right; the labels in front to the left and never wrapped.
+/// Aligns numbers to the right, and the labels to the left without wrapping.
 fn align(mut table: Table) -> Table {
     if let Some(labels) = table.column_mut(0) {
         labels.set_constraint(ColumnConstraint::ContentWidth);
@@ -240,7 +243,7 @@ mod tests {
         RewardReport::new(&pairs).unwrap()
     }
 
-    /// A report with every table there is, names and numbers as long as they get.
+    /// Builds a report with every table, and with names and numbers of maximum length.
     fn everything() -> RewardReport {
         let mut evaluations = [Evaluation::default(), Evaluation::default()];
         for (scale, evaluation) in [0.01, 12_345.6].into_iter().zip(&mut evaluations) {
@@ -278,7 +281,7 @@ mod tests {
         text.lines().map(|line| line.chars().count()).max().unwrap()
     }
 
-    /// Protects: tables stay within 80 columns, also with long names, huge scores and many reports.
+    /// Protects: tables stay within 80 columns, even with long names, huge scores and many reports.
     #[test]
     fn tables_fit_eighty_columns() {
         let (small, huge) = (report(1.0, Some(3.0), true), report(-1e7, None, false));
@@ -293,7 +296,8 @@ mod tests {
         }
     }
 
-    /// Protects: rows of what no report has are left out; beside a report that has it the other shows a dash.
+    /// Protects: rows that no report has are left out; a report that lacks a value beside others shows a
+    /// dash.
     #[test]
     fn absent_measures_are_left_out_or_dashed() {
         let (with, without) = (report(1.0, Some(3.0), true), report(1.0, None, false));
@@ -304,7 +308,7 @@ mod tests {
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["│", "mean", "bound", "–", "3.000", "│"]);
     }
 
-    /// Protects: the histogram's line stays whole on one line, 24 places wide for two reports and 12 for three.
+    /// Protects: the histogram stays on one line, with 24 columns for two reports and 12 for three.
     #[test]
     fn histograms_keep_their_places() {
         let report = report(1.0, None, false);

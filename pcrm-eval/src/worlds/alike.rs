@@ -1,8 +1,8 @@
-//! How alike two answers are, and whether that says how clear a preference between them is.
+//! Similarity of two answers, and whether it predicts how clear a preference between them is.
 //!
-//! A bound that follows from similarity can beat one number for all pairs only where likeness carries preference strength:
-//! where like answers are near a coin and unlike ones are clear. [`Carried`] measures it in any set of pairs whose
-//! preference probabilities are known.
+//! A bound derived from similarity can beat a single bound for all pairs only if similarity carries
+//! preference strength: similar answers are close to a coin toss and dissimilar ones are clear. [`Carried`]
+//! measures this on any set of pairs with known preference probabilities.
 
 use std::collections::HashSet;
 
@@ -13,19 +13,19 @@ use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::error::{Error, Result};
 use crate::quantiles::mean;
 
-/// How the certainty of labellers depends on how alike two answers are: a factor of their log-odds.
+/// Dependence of the labellers' certainty on the similarity of two answers: a factor of their log-odds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strength {
-    /// It does not.
+    /// No dependence.
     Even,
-    /// Answers of like length are near a coin.
+    /// Answers of similar length are close to a coin toss.
     Length,
-    /// Answers of the same words are near a coin.
+    /// Answers with the same words are close to a coin toss.
     Words,
 }
 
 impl Strength {
-    /// The factor of the log-odds between two answers.
+    /// Returns the factor of the log-odds between two answers.
     pub fn factor(self, first: &str, second: &str) -> f64 {
         match self {
             Self::Even => 1.0,
@@ -35,21 +35,21 @@ impl Strength {
     }
 }
 
-/// A measure of how alike two texts are, in \[0, 1\].
+/// A measure of the similarity of two texts, in \[0, 1\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
-    /// The shorter length over the longer, in words.
+    /// Shorter length divided by the longer, in words.
     Length,
-    /// The words in both over the words in either (Jaccard).
+    /// Words in both divided by the words in either (Jaccard).
     Words,
 }
 
 impl Likeness {
-    /// Both.
+    /// Both measures.
     pub const ALL: [Self; 2] = [Self::Length, Self::Words];
 
-    /// How alike two texts are.
+    /// Returns the similarity of two texts.
     pub fn of(self, first: &str, second: &str) -> f64 {
         let words = |text: &str| text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
         let (first, second) = (words(first), words(second));
@@ -68,13 +68,14 @@ impl Likeness {
     }
 }
 
-/// The share of the variance of preference strength that likeness explains.
+/// The share of the variance of preference strength explained by similarity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Carried {
-    /// The measure of likeness.
+    /// Measure of similarity.
     pub likeness: Likeness,
-    /// 1 − Σ(y − ȳ(s))² / Σ(y − ȳ)², y = |ln p/(1 − p)|, where ȳ(s) is the mean of a tenth of the pairs by likeness,
-    /// taken over other prompts; with an interval over prompts. Below 0 where likeness says nothing.
+    /// 1 − Σ(y − ȳ(s))² / Σ(y − ȳ)², y = |ln p/(1 − p)|, where ȳ(s) is the mean over the pair's decile of
+    /// similarity, computed on other prompts; with an interval over prompts. Below 0 if similarity predicts
+    /// nothing.
     pub explained: Estimate,
 }
 
@@ -82,25 +83,25 @@ pub struct Carried {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Likeness carries strength: the whole interval is above [`ENOUGH`].
+    /// Similarity carries strength: the whole interval is above [`ENOUGH`].
     Carries,
-    /// It does not: the whole interval is below.
+    /// Similarity does not carry strength: the whole interval is below [`ENOUGH`].
     DoesNot,
-    /// The interval holds [`ENOUGH`], or there is none.
+    /// Undecided: the interval contains [`ENOUGH`], or there is none.
     Open,
 }
 
-/// The share of the variance of strength that counts as carrying it.
+/// The share of the variance of strength from which similarity counts as carrying it.
 pub const ENOUGH: f64 = 0.1;
-/// Groups of pairs by likeness, and of prompts to leave out.
+/// The number of groups of pairs by similarity, and of folds of prompts.
 const TENTHS: usize = 10;
 const FOLDS: usize = 5;
 
 impl Carried {
-    /// Measures pairs.
+    /// Measures the share on pairs.
     ///
     /// # Errors
-    /// Fewer than 50 pairs, or probabilities that are 0, 1 or no numbers.
+    /// Fails with fewer than 50 pairs, or if a probability is 0, 1 or NaN.
     pub fn of(likeness: Likeness, pairs: &[Pair]) -> Result<Self> {
         if pairs.len() < 50 {
             let (what, value) = ("pairs to measure likeness on".to_owned(), pairs.len() as f64);
@@ -116,7 +117,7 @@ impl Carried {
             let next = numbers.len();
             prompts.push(*numbers.entry(pair.prompt.as_str()).or_insert(next));
         }
-        // Squared errors of the two predictions, each made from the prompts of other folds.
+        // Squared errors of the two predictions, each computed from the prompts of other folds.
         let errors: Vec<(f64, f64)> = (0..pairs.len())
             .map(|at| {
                 let fold = prompts[at] % FOLDS;
@@ -142,7 +143,7 @@ impl Carried {
         Ok(Self { likeness, explained })
     }
 
-    /// Returns true where likeness carries strength, false where it does not.
+    /// Returns the verdict by the interval.
     pub fn verdict(&self) -> Verdict {
         match self.explained.interval {
             Some(interval) if interval.low() > ENOUGH => Verdict::Carries,
@@ -157,7 +158,7 @@ fn strength(pair: &Pair) -> f64 {
     (p / (1.0 - p)).ln().abs()
 }
 
-/// The tenth of every value, by order; equal values share one.
+/// Returns the decile of every value by rank; equal values share one.
 fn tenths(values: &[f64]) -> Vec<usize> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,9 +1,9 @@
-//! Worlds written as data: what is asked, the parts of an answer, what each line of a part is worth, and what labellers
-//! like beside it.
+//! Worlds defined as data: prompts, the parts of an answer, the true worth of each line of a part, and the
+//! labellers' extra liking for it.
 //!
-//! The true reward of an answer is the sum of what its lines are worth, in log-odds. A labeller sees that sum and, beside it,
-//! what each line is liked for and the number of words: these are a world's confounds, and the true reward has none of
-//! them.
+//! The true reward of an answer is the sum of the worths of its lines, in log-odds. A labeller sees that sum
+//! plus the liking for each line and a term for the number of words. These extra terms are the confounds of a
+//! world; the true reward does not contain them.
 
 use std::collections::HashSet;
 
@@ -13,57 +13,58 @@ use rand_chacha::ChaCha8Rng;
 use super::alike::Strength;
 use super::truth::sentences;
 
-/// A line that the world does not know.
+/// Worth of a line that the world does not know.
 const UNKNOWN: f64 = -0.7;
-/// A line said again, or one more than a part has room for.
+/// Worth of a repeated line, or of one beyond the largest count of its part.
 const REPEATED: f64 = -0.3;
 
-/// A kind of task, and how its answers are made, worth and liked.
+/// A kind of task with its prompts, answers and rewards.
 #[derive(Debug)]
 pub struct Domain {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// Its reward and its confound, in a sentence.
+    /// One-sentence description of the reward and the confound.
     pub about: &'static str,
-    /// The prompt in several wordings; `{0}` is the subject's name and `{1}`, `{2}`, .. are its values.
+    /// Prompt in several wordings; `{0}` is the subject's name and `{1}`, `{2}`, … are its values.
     pub prompts: &'static [&'static str],
-    /// The subjects: a name and values, as many for each.
+    /// Subjects: a name and values, the same number for each.
     pub subjects: &'static [&'static [&'static str]],
-    /// Between two lines of an answer, and before the first: a space or a line break.
+    /// Separator before the first line and between lines: a space or a line break.
     pub between: &'static str,
-    /// The parts of an answer, in order.
+    /// Parts of an answer, in order.
     pub parts: &'static [Part],
-    /// The rise of a labeller's log-odds with every word that an answer is longer.
+    /// Increase of a labeller's log-odds per additional word.
     pub per_word: f64,
-    /// How the labellers' certainty depends on how alike two answers are.
+    /// Dependence of the labellers' certainty on the similarity of two answers.
     pub strength: Strength,
 }
 
 /// A part of an answer.
 #[derive(Debug)]
 pub struct Part {
-    /// How many lines it has: drawn from these.
+    /// Possible numbers of lines.
     pub counts: &'static [usize],
-    /// The worth of an answer's not having it at all.
+    /// Worth of an answer without this part.
     pub missing: f64,
-    /// The lines to draw from.
+    /// Lines to draw from.
     pub lines: &'static [Line],
 }
 
-/// A line of an answer. Its text takes `{0}`, `{1}`, .. as prompts do, and `{x1}` as the value of another subject.
+/// A line of an answer. Its text may contain `{0}`, `{1}`, … as prompts do, and `{x1}` for the value of
+/// another subject.
 #[derive(Debug)]
 pub struct Line {
-    /// The text.
+    /// Text.
     pub text: &'static str,
-    /// What it is worth, in log-odds.
+    /// Worth in log-odds.
     pub worth: f64,
-    /// What labellers like it for beyond its worth, in log-odds.
+    /// Labellers' liking beyond the worth, in log-odds.
     pub liked: f64,
-    /// How often it is drawn, against the part's other lines.
+    /// Relative frequency among the part's lines.
     pub weight: u32,
 }
 
-/// Makes a line of a table.
+/// Creates a line.
 pub(super) const fn line(text: &'static str, worth: f64, liked: f64, weight: u32) -> Line {
     Line { text, worth, liked, weight }
 }
@@ -76,30 +77,31 @@ pub struct Task {
     wording: usize,
 }
 
-/// An answer to a task: the lines of every part, as text and by their place in the table.
+/// An answer to a task: for each part, its lines as text with their index in the table.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     parts: Vec<Vec<(usize, String)>>,
 }
 
 impl Task {
-    /// Every task of a domain, in a fixed order.
+    /// Returns every task of a domain, in a fixed order.
     pub fn all(domain: &'static Domain) -> Vec<Self> {
         let wordings = 0..domain.prompts.len();
         let of = |subject| wordings.clone().map(move |wording| Self { domain, subject, wording });
         (0..domain.subjects.len()).flat_map(of).collect()
     }
 
-    /// The text that a model sees before the answer.
+    /// Returns the text that a model sees before the answer.
     pub fn prompt(&self) -> String {
         self.filled(self.domain.prompts[self.wording])
     }
 
     /// Returns the true reward of a text as an answer, in log-odds, to tenths.
     ///
-    /// Of a generated answer this is the worth that it was made with. In other texts, which policies write, a line that the
-    /// world does not know costs 0.7; one that is said again, or beyond what a part has room for, costs 0.3 or what it
-    /// costs anyhow; and a part that no answer goes without costs what its absence does.
+    /// For a generated answer this is the worth it was generated with. In other texts, written by policies,
+    /// an unknown line costs 0.7. A repeated line, or one beyond the largest count of its part, costs 0.3, or
+    /// its own cost if that is higher. A missing part that every generated answer has costs its `missing`
+    /// worth.
     pub fn true_reward(&self, answer: &str) -> f64 {
         let mut counts = vec![0; self.domain.parts.len()];
         let mut said = HashSet::new();
@@ -124,7 +126,7 @@ impl Task {
         Answer { parts: self.domain.parts.iter().map(|part| self.draw_part(part, rng)).collect() }
     }
 
-    /// The same answer with one part drawn again.
+    /// Returns the same answer with one part drawn again.
     pub(super) fn revised(&self, answer: &Answer, rng: &mut ChaCha8Rng) -> Answer {
         let mut revised = answer.clone();
         let at = rng.random_range(0..self.domain.parts.len());
@@ -132,13 +134,13 @@ impl Task {
         revised
     }
 
-    /// The text of an answer, beginning with what separates it from the prompt.
+    /// Returns the text of an answer, starting with the separator from the prompt.
     pub(super) fn text(&self, answer: &Answer) -> String {
         let lines = answer.parts.iter().flatten();
         lines.map(|(_, text)| format!("{}{text}", self.domain.between)).collect()
     }
 
-    /// The true reward of a drawn answer and what labellers like it for beside that.
+    /// Returns the true reward of a drawn answer and the labellers' additional liking.
     pub(super) fn worth_and_liking(&self, answer: &Answer) -> (f64, f64) {
         let lines = answer.parts.iter().zip(self.domain.parts);
         let lines = lines.flat_map(|(said, part)| said.iter().map(|(at, _)| &part.lines[*at]));
@@ -166,7 +168,7 @@ impl Task {
         drawn
     }
 
-    /// A line's text for this subject; `{x1}` becomes the value of another subject, drawn at random.
+    /// Returns a line's text for this subject; `{x1}` becomes the value of another subject, drawn at random.
     fn written(&self, text: &str, rng: &mut ChaCha8Rng) -> String {
         let Some((slot, place)) = foreign(text) else { return self.filled(text) };
         let values = self.foreign_values(place);
@@ -174,7 +176,7 @@ impl Task {
         self.filled(&text.replace(&slot, value))
     }
 
-    /// The values at a place that other subjects have and this one has not.
+    /// Returns the values at a position that other subjects have and this one does not.
     fn foreign_values(&self, place: usize) -> Vec<&'static str> {
         let own = self.domain.subjects[self.subject][place];
         let all = self.domain.subjects.iter().map(|subject| subject[place]);
@@ -188,7 +190,7 @@ impl Task {
         capitalised_where_prose(&filled, self.domain.between)
     }
 
-    /// The lines or sentences of an answer.
+    /// Splits an answer into lines or sentences.
     fn units<'a>(&self, answer: &'a str) -> Vec<&'a str> {
         match self.domain.between {
             "\n" => answer.lines().map(str::trim).filter(|line| !line.is_empty()).collect(),
@@ -196,7 +198,7 @@ impl Task {
         }
     }
 
-    /// The part and the line that a text is.
+    /// Returns the part and line that match a text.
     fn known(&self, text: &str) -> Option<(usize, usize)> {
         let parts = self.domain.parts.iter().enumerate();
         let mut lines =
@@ -215,19 +217,19 @@ impl Task {
     }
 }
 
-/// The slot of another subject's value in a template, and the value's place.
+/// Returns the slot of another subject's value in a template, and the value's position.
 fn foreign(template: &str) -> Option<(String, usize)> {
     let start = template.find("{x")?;
     let place = template[start + 2..].chars().next()?.to_digit(10)?;
     Some((format!("{{x{place}}}"), place as usize))
 }
 
-/// Sentences begin with a capital; lines of code are as they are.
+/// Capitalises the first letter of a sentence; leaves lines of code unchanged.
 fn capitalised_where_prose(text: &str, between: &str) -> String {
     if between == "\n" { text.to_owned() } else { super::grammar::capitalised(text) }
 }
 
-/// Rounds a sum of tenths to tenths, so that equal rewards are equal in binary, and makes a plain zero of a negative one.
+/// Rounds to tenths, so that equal rewards are equal in binary, and turns −0 into 0.
 fn rounded(worth: f64) -> f64 {
     (worth * 10.0).round() / 10.0 + 0.0
 }

@@ -1,29 +1,29 @@
-//! What the quickstart's world knows: a few subjects of three sorts, and three facts of each.
+//! The facts of the quickstart's world: a few subjects of three sorts, and three facts about each.
 
-/// One sort of subjects and what may be asked of them.
+/// A sort of subjects with the aspects to ask about.
 #[derive(Debug)]
 pub struct Sort {
-    /// What may be asked.
+    /// Aspects to ask about.
     pub aspects: [Aspect; 3],
-    /// Its subjects.
+    /// Subjects of this sort.
     pub subjects: [Subject; 4],
 }
 
-/// Something that may be asked of a subject; `{s}` stands for the subject and `{v}` for the value.
+/// An aspect of a subject; `{s}` is replaced by the subject and `{v}` by the value.
 #[derive(Debug)]
 pub struct Aspect {
-    /// Ways to ask.
+    /// Wordings of the question.
     pub questions: [&'static str; 3],
-    /// Ways to state.
+    /// Wordings of the statement.
     pub statements: [&'static str; 2],
 }
 
-/// A subject and its value under each of its sort's aspects.
+/// A subject with its value for each aspect of its sort.
 #[derive(Debug)]
 pub struct Subject {
-    /// How sentences call it.
+    /// Name in sentences.
     pub name: &'static str,
-    /// Its values; no two subjects of a sort share one.
+    /// Values by aspect; no two subjects of a sort share one.
     pub values: [&'static str; 3],
 }
 
@@ -31,7 +31,7 @@ const fn subject(name: &'static str, values: [&'static str; 3]) -> Subject {
     Subject { name, values }
 }
 
-/// Everything the world knows.
+/// All facts of the world.
 pub static SORTS: [Sort; 3] = [
     Sort {
         aspects: [

@@ -1,7 +1,7 @@
-//! Questions and answers, and the true worth of an answer.
+//! Questions and answers, and the true reward of an answer.
 //!
-//! An answer is a list of sentences, and its true reward is the sum of what they are worth, in log-odds: of
-//! two answers that differ by 1, a fair judge prefers the better one with σ(1) = 73 %.
+//! An answer is a list of sentences, and its true reward is the sum of their worths, in log-odds: if two
+//! answers differ by 1, a fair judge prefers the better one with σ(1) = 73 %.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -9,15 +9,15 @@ use rand_chacha::ChaCha8Rng;
 
 use super::facts::{Aspect, SORTS, Sort, Subject};
 
-/// The question answered rightly, wrongly, evaded, or another one answered in its place.
+/// Worths of the reply: right, wrong, evasive, or an answer to another question.
 pub(super) const RIGHT: f64 = 1.8;
 pub(super) const WRONG: f64 = -1.8;
 pub(super) const EVADED: f64 = -0.8;
 pub(super) const BESIDE_THE_POINT: f64 = -1.2;
-/// A further fact of the subject, true or false.
+/// Worths of a further fact about the subject, true or false.
 pub(super) const MORE: f64 = 0.4;
 pub(super) const MORE_FALSE: f64 = -0.7;
-/// A sentence that says nothing.
+/// Worth of an empty sentence.
 pub(super) const FILLER: f64 = -0.2;
 pub(super) const FILLERS: [&str; 10] = [
     "There is a lot to say about this.",
@@ -31,8 +31,8 @@ pub(super) const FILLERS: [&str; 10] = [
     "Books have been written about it.",
     "At the end of the day it is so.",
 ];
-/// Values that are wrong for every subject, and the share of wrong statements that use them; the others take
-/// the value of another subject, so that only knowledge of the fact finds them out.
+/// Values that are wrong for every subject, and the share of wrong statements that use them. The other wrong
+/// statements use the value of another subject, so that only knowledge of the fact reveals them.
 const NONSENSE: [&str; 5] = ["the moon", "green cheese", "an old shoe", "a paper bag", "nothing at all"];
 const NONSENSICAL: f64 = 0.7;
 pub(super) const OPENINGS: [(&str, f64); 6] = [
@@ -50,7 +50,7 @@ pub(super) const CLOSINGS: [(&str, f64); 4] = [
     ("Do not ask me this again.", -0.9),
 ];
 
-/// A question: something asked of a subject, in one of several wordings.
+/// A question about an aspect of a subject, in one of several wordings.
 #[derive(Debug, Clone, Copy)]
 pub struct Question {
     pub(super) sort: &'static Sort,
@@ -60,7 +60,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Every question of the world, in a fixed order.
+    /// Returns every question of the world, in a fixed order.
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for sort in &SORTS {
@@ -78,12 +78,12 @@ impl Question {
         all
     }
 
-    /// The text a model sees before the answer.
+    /// Returns the text a model sees before the answer.
     pub fn prompt(&self) -> String {
         format!("Question: {}\nAnswer:", self.asked())
     }
 
-    /// The question without what surrounds it in a prompt.
+    /// Returns the question without the frame of the prompt.
     pub(super) fn asked(&self) -> String {
         self.sort.aspects[self.aspect].questions[self.wording].replace("{s}", self.subject.name)
     }
@@ -93,7 +93,7 @@ impl Question {
     }
 }
 
-/// A sentence and what it adds to the true reward of the answer it stands in.
+/// A sentence and its contribution to the true reward.
 #[derive(Debug, Clone, PartialEq)]
 struct Sentence {
     text: String,
@@ -122,12 +122,12 @@ impl Answer {
         }
     }
 
-    /// The same answer with one part drawn again: mostly of similar worth and length.
+    /// Returns the same answer with one part drawn again, mostly of similar worth and length.
     pub fn revised(&self, question: &Question, rng: &mut ChaCha8Rng) -> Self {
         let mut revised = self.clone();
         match rng.random_range(0..100) {
             0..35 => {
-                // Another filler in the place of one, so that lengths stay alike.
+                // Replace a filler by another, so that lengths stay similar.
                 match revised.fillers.is_empty() {
                     true => revised.fillers = fillers(rng),
                     false => {
@@ -144,18 +144,18 @@ impl Answer {
         revised
     }
 
-    /// The true reward, in log-odds.
+    /// Returns the true reward, in log-odds.
     pub fn worth(&self) -> f64 {
         self.sentences().map(|sentence| sentence.worth).sum()
     }
 
-    /// The text, beginning with the space that separates it from the prompt.
+    /// Returns the text, starting with the space that separates it from the prompt.
     pub fn text(&self) -> String {
         self.sentences().map(|sentence| format!(" {}", sentence.text)).collect()
     }
 
     fn sentences(&self) -> impl Iterator<Item = &Sentence> {
-        // A long-winded answer begins with filler and ends with filler.
+        // Fillers go to the beginning and the end of a long answer.
         let (before, after) = self.fillers.split_at(self.fillers.len().div_ceil(2));
         let middle = before.iter().chain([&self.reply]).chain(&self.more).chain(after);
         self.opening.iter().chain(middle).chain(&self.closing)
@@ -177,7 +177,7 @@ fn reply(question: &Question, rng: &mut ChaCha8Rng) -> Sentence {
     }
 }
 
-/// A sentence that answers nothing.
+/// Returns a sentence that does not answer the question.
 pub(super) fn evasion(subject: &Subject) -> String {
     format!("I am not sure what to tell you about {}.", subject.name)
 }
@@ -210,7 +210,7 @@ fn phrase(phrases: &[(&str, f64)], chance: f64, rng: &mut ChaCha8Rng) -> Option<
     rng.random_bool(chance).then(|| Sentence { text: text.to_owned(), worth })
 }
 
-/// A wrong value: nonsense, or that of another subject of the same sort.
+/// Returns a wrong value: nonsense, or that of another subject of the same sort.
 fn wrong(question: &Question, aspect: usize, rng: &mut ChaCha8Rng) -> &'static str {
     if rng.random_bool(NONSENSICAL) {
         return NONSENSE[rng.random_range(0..NONSENSE.len())];
@@ -227,7 +227,7 @@ fn state(aspect: &Aspect, subject: &Subject, value: &str, rng: &mut ChaCha8Rng) 
     capitalised(&statement.replace("{s}", subject.name).replace("{v}", value))
 }
 
-/// The text with a capital at its beginning.
+/// Returns the text with its first letter capitalised.
 pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

@@ -1,6 +1,6 @@
-//! Generated worlds: preference pairs whose true reward is known, and whose labels are human.
+//! Generated worlds: preference pairs with known true rewards and human-like labels.
 //!
-//! What a model learns can be measured on them against the truth, without data of anyone's.
+//! They let a reward model be measured against the truth, without real data.
 
 mod alike;
 mod domain;

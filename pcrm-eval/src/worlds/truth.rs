@@ -5,11 +5,11 @@ use super::grammar::{
     capitalised, evasion,
 };
 
-/// A sentence, or the rest of one, that the world does not know.
+/// Worth of a sentence, or of the rest of one, that the world does not know.
 const UNKNOWN: f64 = -0.7;
 
 impl Question {
-    /// Returns the question that a prompt asks: [`Question::prompt`], or the question alone.
+    /// Returns the question of a prompt, given as [`Question::prompt`] or as the question alone.
     pub fn of_prompt(prompt: &str) -> Option<Self> {
         let prompt = prompt.trim();
         Self::all().into_iter().find(|question| prompt == question.prompt() || prompt == question.asked())
@@ -17,13 +17,13 @@ impl Question {
 
     /// Returns the true reward of a text as an answer, in log-odds, to tenths.
     ///
-    /// Of a generated answer this is the worth that it was made with. Other texts, which policies write, are
-    /// read sentence by sentence by the same worths:
+    /// For a generated answer this is the worth it was generated with. Other texts, written by policies, are
+    /// read sentence by sentence with the same worths:
     ///
-    /// * a greeting counts at the beginning and a farewell at the end; elsewhere they are filler, or worse
-    ///   if they are rude;
+    /// * a greeting counts at the beginning and a farewell at the end; elsewhere they are filler, or worse if
+    ///   they are rude;
     /// * the first statement about the subject is the reply; without one the question is evaded;
-    /// * a further fact of the subject counts once, and said again it is filler;
+    /// * a further fact of the subject counts once; repeated it is filler;
     /// * a sentence that the world does not know costs 0.7, and so do words after the last full stop.
     pub fn true_reward(&self, answer: &str) -> f64 {
         let sentences = sentences(answer);
@@ -31,11 +31,11 @@ impl Question {
         let last = sentences.len().saturating_sub(1);
         let worths = sentences.iter().enumerate().map(|(at, text)| reader.worth(text, at == 0, at == last));
         let sum: f64 = worths.sum::<f64>() + if reader.has_reply { 0.0 } else { EVADED };
-        // Adding zero makes a plain zero of a negative one.
+        // Adding zero turns −0 into 0.
         (sum * 10.0).round() / 10.0 + 0.0
     }
 
-    /// Returns the aspect that a sentence is about, and whether it is true.
+    /// Returns the aspect of a sentence, and whether the sentence is true.
     fn statement(&self, text: &str) -> Option<(usize, bool)> {
         let aspects = self.sort.aspects.iter().zip(self.subject.values).enumerate();
         for (aspect, (asked, right)) in aspects {
@@ -56,7 +56,7 @@ impl Question {
 struct Reader<'a> {
     question: &'a Question,
     has_reply: bool,
-    /// The facts of the subject that were stated after the reply, or by a right one.
+    /// Facts of the subject already stated, after the reply or in a right reply.
     known: [bool; 3],
 }
 
@@ -91,8 +91,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A statement after the reply. The asked fact is worth nothing more there: a hedged answer is no right
-    /// one.
+    /// Returns the worth of a statement after the reply. A right answer to the question adds nothing here: a
+    /// hedged answer is not right.
     fn further(&mut self, aspect: usize, is_true: bool) -> f64 {
         match is_true {
             true if aspect == self.question.aspect || self.known[aspect] => FILLER,
@@ -105,7 +105,8 @@ impl Reader<'_> {
     }
 }
 
-/// Splits a text after full stops, question and exclamation marks that white space or the end follows.
+/// Splits a text after full stops, question marks and exclamation marks that are followed by white space or
+/// the end.
 pub(super) fn sentences(text: &str) -> Vec<&str> {
     let mut sentences = Vec::new();
     let mut rest = text.trim();
@@ -128,8 +129,8 @@ mod tests {
     use super::super::World;
     use super::*;
 
-    /// Protects: the reward that is read from a text is the one that the text was made with, for every answer
-    /// of a world.
+    /// Protects: the reward computed from a text equals the one it was generated with, for every answer of a
+    /// world.
     #[test]
     fn generated_answers_have_the_worth_they_were_made_with() {
         let world = World::new(11, 9000);
@@ -140,8 +141,8 @@ mod tests {
         }
     }
 
-    /// Protects: texts that the world never makes, by hand: nothing is gained by saying it twice, hedging or
-    /// babbling.
+    /// Protects: rewards by hand of texts that the world never generates: repetition, hedging and babbling
+    /// gain nothing.
     #[test]
     fn other_texts_are_read_sentence_by_sentence() {
         let question = Question::of_prompt("Question: Where does the otter live?\nAnswer:").unwrap();
@@ -176,8 +177,8 @@ mod tests {
         }
     }
 
-    /// Protects: no order of the world's own sentences is worth more than a right answer with every courtesy
-    /// and fact.
+    /// Protects: no order of the world's own sentences has a higher reward than a right answer with every
+    /// courtesy and fact.
     #[test]
     fn repeating_what_pays_pays_nothing() {
         let question = Question::of_prompt("Where does the otter live?").unwrap();

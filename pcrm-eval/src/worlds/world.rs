@@ -1,4 +1,4 @@
-//! Worlds of prompts and answers whose labels are human: noisy, and fond of what the truth is not.
+//! Worlds of prompts and answers with human-like labels: noisy, and biased towards a confound.
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -9,51 +9,50 @@ use super::domain::{Domain, Task};
 use super::domains::DOMAINS;
 use super::grammar::{Answer, Question};
 
-/// The rise of a labeller's log-odds with every word that an answer is longer; the true reward has no such
-/// term.
+/// Increase of a labeller's log-odds per additional word; the true reward has no such term.
 const PER_WORD: f64 = 0.06;
-/// The share of pairs in which one answer is a revision of the other.
+/// Share of pairs in which one answer is a revision of the other.
 const REVISIONS: f64 = 0.5;
-/// One question in so many is held out for the test.
+/// One question in this many is held out for the test.
 const HELD_OUT: usize = 4;
-/// The number of pairs to train on for every pair held out.
+/// Number of training pairs per held-out pair.
 const TRAIN_PER_TEST: usize = 3;
 
-/// The world of the quickstart, which is written as code.
+/// The world of the quickstart, which is defined in code.
 const QUESTIONS: (&str, &str) = (
     "questions",
-    "A question is answered. The right fact is worth 1.8, courtesy and further facts a little; labellers like every word \
-     (length). The world of pcrm quickstart.",
+    "A question is answered. The right fact is worth 1.8, courtesy and further facts a little; labellers \
+     like every word (length). The world of pcrm quickstart.",
 );
 
-/// A preference pair in TRL's columns, with the truth about it.
+/// A preference pair in TRL's columns, with its true rewards.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pair {
-    /// The question.
+    /// Question.
     pub prompt: String,
-    /// The answer that the labeller preferred.
+    /// Answer that the labeller preferred.
     pub chosen: String,
-    /// The answer that the labeller did not prefer.
+    /// The other answer.
     pub rejected: String,
-    /// The true reward of the preferred answer, in log-odds.
+    /// True reward of the chosen answer, in log-odds.
     pub true_chosen: f64,
-    /// The true reward of the other answer, in log-odds.
+    /// True reward of the rejected answer, in log-odds.
     pub true_rejected: f64,
-    /// The probability that a labeller prefers `chosen`.
+    /// Probability that a labeller prefers `chosen`.
     pub preference_probability: f64,
 }
 
-/// Pairs to learn from and pairs to measure on; they share no prompt.
+/// Training and test pairs, which share no prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
-    /// The pairs to learn from.
+    /// Training pairs.
     pub train: Vec<Pair>,
-    /// The pairs to measure on.
+    /// Test pairs.
     pub test: Vec<Pair>,
 }
 
 impl World {
-    /// Generates the world of this seed with `pairs` pairs to train on.
+    /// Generates the world of this seed with `pairs` training pairs.
     pub fn new(seed: u64, pairs: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut questions = Question::all();
@@ -64,7 +63,7 @@ impl World {
         Self { train, test }
     }
 
-    /// Generates the world of this name and seed; `None` where no world has the name ([`World::all`]).
+    /// Generates the world with this name and seed; `None` for an unknown name (see [`World::all`]).
     pub fn named(name: &str, seed: u64, pairs: usize) -> Option<Self> {
         if name == QUESTIONS.0 {
             return Some(Self::new(seed, pairs));
@@ -79,24 +78,24 @@ impl World {
         Some(Self { train, test })
     }
 
-    /// Returns the names of all worlds with what is worth and what is liked in them.
+    /// Returns the names and descriptions of all worlds.
     pub fn all() -> Vec<(&'static str, &'static str)> {
         let domains = DOMAINS.into_iter().map(|domain| (domain.name, domain.about));
         std::iter::once(QUESTIONS).chain(domains).collect()
     }
 }
 
-/// A prompt of any of the worlds.
+/// A prompt of one of the worlds.
 #[derive(Debug, Clone, Copy)]
 pub enum Asked {
-    /// Of the world of questions.
+    /// A prompt of the world of questions.
     Question(Question),
-    /// Of a world that is written as data.
+    /// A prompt of a world defined as data.
     Task(Task),
 }
 
 impl Asked {
-    /// Returns what a prompt asks; `None` where it is no world's.
+    /// Finds the task of a prompt; `None` if it is of no world.
     pub fn of_prompt(prompt: &str) -> Option<Self> {
         if let Some(question) = Question::of_prompt(prompt) {
             return Some(Self::Question(question));
@@ -179,14 +178,14 @@ mod tests {
 
     use super::*;
 
-    /// Protects: a seed names one world, in every run and on every machine.
+    /// Protects: a seed determines the world, in every run and on every machine.
     #[test]
     fn a_seed_names_one_world() {
         assert_eq!(World::new(7, 200), World::new(7, 200));
         assert_ne!(World::new(7, 200), World::new(8, 200));
     }
 
-    /// Protects: no prompt is on both sides of the split.
+    /// Protects: no prompt is in both splits.
     #[test]
     fn train_and_test_share_no_prompt() {
         let world = World::new(0, 600);
@@ -196,8 +195,8 @@ mod tests {
         assert!(world.train.iter().all(|pair| pair.chosen != pair.rejected));
     }
 
-    /// Protects: labels are as noisy as their column says. Of pairs labelled with probability p the more
-    /// probable answer wins in a share of max(p, 1 − p), up to what chance does to 20 000 pairs.
+    /// Protects: labels have the noise that their column states: among pairs labelled with probability p, the
+    /// more probable answer wins in a share of max(p, 1 − p), within sampling error of 20 000 pairs.
     #[test]
     fn labels_have_the_stated_noise() {
         let world = World::new(1, 20_000);
@@ -237,8 +236,8 @@ mod tests {
         assert!(by_labels / pairs > by_truth / pairs + 0.05, "{} {}", by_labels / pairs, by_truth / pairs);
     }
 
-    /// Protects: pairs of near-equal worth are frequent, and pairs of like length differ less: the prior is
-    /// true.
+    /// Protects: pairs of near-equal worth are frequent, and pairs of similar length differ less, so the
+    /// length prior holds.
     #[test]
     fn similar_lengths_mean_similar_worth() {
         let world = World::new(3, 5000);

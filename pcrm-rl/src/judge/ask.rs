@@ -1,4 +1,4 @@
-//! Puts questions to a judge: what is known is not asked, and what is answered is kept.
+//! Puts questions to a judge, except those with a kept reply, and keeps new replies.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -6,24 +6,24 @@ use std::sync::atomic::AtomicBool;
 use super::{Judge, Kept, Question, Reply, TIE, Usage, Words};
 use crate::error::{Error, Result};
 
-/// The replies to questions, in their order.
+/// The replies to a list of questions.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// The replies.
+    /// Replies, in the order of the questions.
     pub replies: Vec<Reply>,
-    /// Questions whose answers are the same text, which are ties without asking.
+    /// Number of questions with two identical answers, which are ties without asking.
     pub identical: usize,
-    /// Questions whose reply was kept before.
+    /// Number of questions whose reply was already kept.
     pub kept: usize,
-    /// The cost of the other replies.
+    /// Cost of the other replies.
     pub usage: Usage,
 }
 
-/// Asks a judge all questions. `seen` is told after every reply how many of all there are.
+/// Asks a judge all questions. After every reply, `seen` gets the number of replies so far.
 ///
 /// # Errors
-/// A judge that cannot go on, a budget that is spent, Ctrl-C by `stop`: the message says how many replies there are, all
-/// of which are kept.
+/// Fails if the judge cannot continue, if the budget is spent, or if `stop` is set. The message has the
+/// number of replies so far, all of which are kept.
 pub fn ask(
     judge: &mut dyn Judge,
     questions: &[Question<'_>],
@@ -33,7 +33,7 @@ pub fn ask(
 ) -> Result<Asked> {
     let mut asked = Asked::default();
     let mut replies: Vec<Option<Reply>> = vec![None; questions.len()];
-    // Questions of the same content are asked once: the number of the one that is asked.
+    // Questions with the same content are asked once; the map has the number of the one that is asked.
     let mut groups: HashMap<String, usize> = HashMap::new();
     let mut copies: Vec<(usize, usize)> = Vec::new();
     let (mut open, mut keys): (Vec<usize>, Vec<Option<String>>) = (Vec::new(), Vec::new());
@@ -77,11 +77,11 @@ pub fn ask(
     let all = questions.len();
     match judged {
         Err(Error::Judge { name, message }) => {
-            let message = format!("{message}; {done} of {all} verdicts are there");
+            let message = format!("{message}; {done} of {all} verdicts are complete");
             return Err(Error::Judge { name, message });
         }
         Err(Error::Interrupted(_)) => {
-            return Err(Error::Interrupted(format!("stopped; {done} of {all} verdicts are there")));
+            return Err(Error::Interrupted(format!("stopped; {done} of {all} verdicts are complete")));
         }
         judged => judged?,
     }

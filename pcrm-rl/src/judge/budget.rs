@@ -1,30 +1,30 @@
-//! The budget of judges: calls, tokens and money.
+//! Budgets of judges: calls, tokens and money.
 
 use serde::{Deserialize, Serialize};
 
-/// Limits on what is spent; `None`: no limit.
+/// Limits on spending; `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Budget {
-    /// Requests sent, those included that are sent again.
+    /// Requests sent, retries included.
     pub calls: Option<u64>,
     /// Tokens read and written.
     pub tokens: Option<u64>,
     /// Money, in the currency of the prices.
     pub cost: Option<f64>,
-    /// The prices that cost follows from.
+    /// Prices for computing the cost.
     pub prices: Prices,
 }
 
-/// Prices of a million tokens.
+/// Prices per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Prices {
-    /// Of tokens that the judge reads.
+    /// Price of tokens that the judge reads.
     pub input: f64,
-    /// Of tokens that it writes.
+    /// Price of tokens that the judge writes.
     pub output: f64,
 }
 
-/// The calls, tokens and money that were spent.
+/// Calls and tokens spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Requests sent.
@@ -36,7 +36,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Adds what was spent elsewhere.
+    /// Adds another usage.
     pub fn add(&mut self, other: Self) {
         self.calls += other.calls;
         self.input += other.input;

@@ -1,8 +1,9 @@
-//! `command`: a program that judges: a long-lived process that reads and writes JSON, an object per line.
+//! `command`: a program as a judge, a long-lived process that reads and writes JSON, one object per line.
 //!
-//! The process first writes `{"ready": true}`. For every question it reads `{"id": 7, "prompt": .., "first": "..",
-//! "second": "..", "columns": {..}}` and writes `{"id": 7, "verdict": "first"}`: `"first"`, `"second"`, `"tie"`, or a number
-//! from 0 to 1, the preference for the first; `null` gives no verdict.
+//! The process first writes `{"ready": true}`. For every question it reads `{"id": 7, "prompt": .., "first":
+//! "..", "second": "..", "columns": {..}}` and writes `{"id": 7, "verdict": "first"}`. The verdict is
+//! `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the first answer; `null` means
+//! no verdict.
 
 use std::process::Command as Process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,16 +20,16 @@ use crate::error::{Error, Result};
 use crate::reward_source::program::child::Child;
 use crate::reward_source::program::reply::ready;
 
-/// The configuration of a program.
+/// Configuration of a program as a judge.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The command, run by the shell.
+    /// Command, run by the shell.
     command: String,
-    /// The seconds that one verdict may take.
+    /// Time limit for one verdict, in seconds.
     #[serde(default = "timeout")]
     timeout: f64,
-    /// The seconds from the start to the line that says that the program is ready.
+    /// Time limit from the start to the ready line, in seconds.
     #[serde(default = "start_timeout")]
     start_timeout: f64,
 }

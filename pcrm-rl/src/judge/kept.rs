@@ -1,8 +1,8 @@
-//! Replies that were paid for: kept by content, a line each, as they come.
+//! A cache of paid replies on disk, keyed by content, one per line, written as they arrive.
 //!
-//! A key is the SHA-256 of everything that a reply follows from ([`super::Judge::content`]). The words are kept and not the
-//! verdict, which is read from them each time. A line that a killed process left half-written is skipped, and one
-//! whose own hash does not confirm it.
+//! A key is the SHA-256 of everything that determines a reply ([`super::Judge::content`]). The file has the
+//! judge's words rather than the verdict, which is read from them each time. A line is skipped if a killed
+//! process left it incomplete or its hash does not match.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -16,10 +16,10 @@ use serde_json::Value;
 use super::Words;
 use crate::error::Result;
 
-/// The name of the file in its folder.
+/// The file name in the cache's folder.
 const NAME: &str = "verdicts.jsonl";
 
-/// Replies on disk.
+/// A cache of replies on disk.
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
@@ -35,10 +35,10 @@ struct Line {
 }
 
 impl Kept {
-    /// Reads the replies in a folder, which is made if it is not there.
+    /// Opens the cache in a folder, which is created if needed.
     ///
     /// # Errors
-    /// A folder that cannot be made or written to.
+    /// Fails if the folder cannot be created or written to.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let failed = pcrm_core::Error::io(&path);
@@ -58,10 +58,7 @@ impl Kept {
                 line.clear();
             }
             if damaged > 0 {
-                tracing::warn!(
-                    "{}: {damaged} lines are damaged or cut short and are skipped",
-                    path.display()
-                );
+                tracing::warn!("{}: skipped {damaged} damaged or truncated lines", path.display());
             }
             file.seek(SeekFrom::End(0))?;
             if !ends {
@@ -73,20 +70,20 @@ impl Kept {
         Ok(Self { path, file, words })
     }
 
-    /// Returns the key of everything that a reply follows from.
+    /// Returns the key of the content that determines a reply.
     pub fn key(content: &Value) -> String {
         digest::text(&content.to_string())
     }
 
-    /// Returns the reply under a key.
+    /// Returns the reply with this key.
     pub fn get(&self, key: &str) -> Option<&Words> {
         self.words.get(key)
     }
 
-    /// Keeps a reply: it is in the file when this returns.
+    /// Adds a reply and writes it to the file before returning.
     ///
     /// # Errors
-    /// A disk that is full.
+    /// Fails if the file cannot be written.
     pub fn keep(&mut self, key: &str, words: Words) -> Result<()> {
         let sum = Line::sum(key, &words);
         let line = Line { key: key.to_owned(), words: words.clone(), sum };
@@ -113,7 +110,8 @@ mod tests {
     use super::super::Usage;
     use super::*;
 
-    /// Protects: replies are found again by another process, a torn line costs itself alone, a changed one is skipped.
+    /// Protects: another process finds the replies again, a torn line loses only itself, and a modified line
+    /// is skipped.
     #[test]
     fn replies_are_found_again() {
         let dir = tempfile::tempdir().unwrap();

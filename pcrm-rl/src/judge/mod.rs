@@ -1,15 +1,17 @@
-//! Judges: which of two answers to a prompt is better?
+//! Judges: they decide which of two answers to a prompt is better.
 //!
-//! A [`Judge`] sees a [`Question`], a prompt with two answers in an order, and gives a [`Preference`]: language models
-//! behind OpenAI's protocol (`openai`), reward sources (`reward`), the truth of a generated world (`gold`), recorded
-//! verdicts (`replay`) and programs (`command`). Judges are plugins: tagged data find them by `kind`, another crate adds
-//! one with `inventory::submit!` and a [`JudgePlugin`].
+//! A [`Judge`] sees a [`Question`], a prompt with two answers in an order, and gives a [`Preference`]. The
+//! kinds are language models behind OpenAI's protocol (`openai`), reward sources (`reward`), the truth of a
+//! generated world (`gold`), recorded verdicts (`replay`) and programs (`command`). Judges are plugins:
+//! tagged data select one by `kind`, and another crate adds one with `inventory::submit!` and a
+//! [`JudgePlugin`].
 //!
-//! [`ask()`] puts questions to a judge. Replies are kept by content ([`Kept`]) as they come, so that a call that was
-//! answered is never paid for twice, and a [`Budget`] ends the calls before it is passed. A reply that holds no verdict
-//! is no verdict: it is counted and shown, and never taken for a tie.
+//! [`ask()`] puts questions to a judge. Replies are kept by content ([`Kept`]) as they arrive, so that an
+//! answered call is never paid twice, and a [`Budget`] stops the calls before it is exceeded. A reply without
+//! a verdict is counted and shown, and never treated as a tie.
 //!
-//! Reading order: this file, `ask.rs`, `kept.rs`, `budget.rs`, `purse.rs`; `verdict.rs` and `template.rs`; then the kinds.
+//! Reading order: this file, `ask.rs`, `kept.rs`, `budget.rs`, `purse.rs`; `verdict.rs` and `template.rs`;
+//! then the kinds.
 
 mod ask;
 mod budget;
@@ -40,82 +42,82 @@ pub use plugin::{JudgePlugin, OpenJudge, OpenRewards, Opening, parse};
 pub use template::{Template, built_in as built_in_templates};
 pub use verdict::{FIRST, Preference, SECOND, TIE};
 
-/// A prompt with two answers, in the order in which a judge sees them.
+/// A prompt with two answers, in the order in which the judge sees them.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// The prompt, with the other columns of its record.
+    /// Prompt, with the other columns of its record.
     pub prompt: &'a Prompt,
-    /// The answer that is shown first.
+    /// Answer shown first.
     pub first: &'a str,
-    /// The answer that is shown second.
+    /// Answer shown second.
     pub second: &'a str,
 }
 
 /// The reply to a question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
-    /// The verdict, or the reason why there is none.
+    /// Verdict, or the reason why there is none.
     pub verdict: Result<Preference, String>,
-    /// The judge's words, where it has any.
+    /// Words of the judge, if it has any.
     pub text: Option<String>,
-    /// The cost of the reply.
+    /// Cost of the reply.
     pub usage: Usage,
 }
 
-/// The words of a judge as they are kept.
+/// The words of a judge as they are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Words {
-    /// The reply.
+    /// Text of the reply.
     pub text: String,
-    /// Its cost.
+    /// Cost of the reply.
     #[serde(default)]
     pub usage: Usage,
 }
 
-/// Takes the reply to the question of this number, as soon as it is there.
+/// A callback that takes the reply to the question with this number as soon as it arrives.
 pub type Take<'a> = dyn FnMut(usize, Reply) -> Result<()> + 'a;
 
-/// Says which of two answers is better.
+/// A judge that compares two answers.
 pub trait Judge: Send {
-    /// The name in tables: the kind with its model and template.
+    /// Returns the name in tables: the kind with its model and template.
     fn name(&self) -> &str;
 
-    /// Returns what users should know of the judge.
+    /// Returns notes about the judge for users.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Returns true if the order of answers makes no difference, so that one order is enough.
+    /// Returns true if the order of the answers makes no difference, so that one order is enough.
     fn is_symmetric(&self) -> bool {
         false
     }
 
-    /// Returns everything that the reply to a question follows from, under which it is kept; `None` where replies cost
-    /// nothing and are not kept.
+    /// Returns everything that determines the reply to a question, as the key under which it is kept; `None`
+    /// if replies are free and not kept.
     ///
     /// # Errors
-    /// A question that cannot be put into words.
+    /// Fails if the question cannot be rendered.
     fn content(&self, _question: &Question<'_>) -> Result<Option<Value>> {
         Ok(None)
     }
 
-    /// Reads the verdict of words that were kept.
+    /// Reads the verdict from stored words.
     ///
     /// # Errors
-    /// Words without a verdict.
+    /// Fails if the words contain no verdict.
     fn read(&self, text: &str) -> Result<Preference, String> {
         Err(format!("{text:?} is no verdict"))
     }
 
-    /// Judges questions in any order, each once, and hands over every reply when it is there.
+    /// Judges questions in any order, each once, and passes every reply to `take` as it arrives.
     ///
     /// # Errors
-    /// A judge that cannot go on; those of `take`; [`crate::Error::Interrupted`] if `stop` is set.
+    /// Fails if the judge cannot continue or if `take` fails; [`crate::Error::Interrupted`] if `stop` is set.
     fn judge(&mut self, questions: &[Question<'_>], stop: &AtomicBool, take: &mut Take<'_>) -> Result<()>;
 }
 
 impl Reply {
-    /// Returns a verdict that cost nothing.
+    /// Returns a reply without cost.
     pub fn free(verdict: Preference) -> Self {
         Self { verdict: Ok(verdict), text: None, usage: Usage::default() }
     }

@@ -1,9 +1,9 @@
-//! `openai`: a language model behind OpenAI's protocol, `/chat/completions`: OpenAI itself, vLLM, SGLang, llama.cpp,
-//! `transformers serve`, `pcrm serve` and others.
+//! `openai`: a language model behind OpenAI's `/chat/completions`, as served by OpenAI, vLLM, SGLang,
+//! llama.cpp, `transformers serve`, `pcrm serve` and others.
 //!
-//! Connection errors, time-outs, 429, 5xx and answers that are no reply of the protocol are tried again after a pause that
-//! doubles or that `Retry-After` names. A request that the server refuses for what it says (400, 413, 422: too long,
-//! filtered) leaves its question without a verdict; any other refusal (a wrong key, an unknown model) ends the run.
+//! Connection errors, time-outs, 429, 5xx and malformed responses are retried after a pause that doubles or
+//! that `Retry-After` sets. A request refused for its content (400, 413, 422: too long, filtered) leaves its
+//! question without a verdict; any other refusal (a wrong key, an unknown model) ends the run.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -18,43 +18,43 @@ use super::{Judge, JudgePlugin, OpenJudge, Opening, Preference, Question, Reply,
 use crate::error::{Error, Result};
 use crate::transport::{Client, Connection, Failed, Watcher};
 
-/// The configuration of a language model as a judge.
+/// Configuration of a language model as a judge.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The model's name.
+    /// Name of the model.
     model: String,
-    /// The address without `/chat/completions`.
+    /// Address without `/chat/completions`.
     #[serde(default = "base_url")]
     base_url: String,
-    /// A built-in template or a file.
+    /// Name of a built-in template, or path of a file.
     #[serde(default = "template")]
     template: String,
-    /// The environment variable with the key.
+    /// Environment variable with the key.
     #[serde(default)]
     api_key_env: Option<String>,
-    /// The sampling temperature.
+    /// Sampling temperature.
     #[serde(default)]
     temperature: f64,
-    /// The most tokens of a reply.
+    /// Maximum number of tokens of a reply.
     #[serde(default = "max_tokens")]
     max_tokens: u64,
-    /// The field of the request that limits tokens: `max_tokens`, or `max_completion_tokens` for newer models.
+    /// Request field that limits tokens: `max_tokens`, or `max_completion_tokens` for newer models.
     #[serde(default = "limit_field")]
     limit_field: String,
-    /// Further fields of the request.
+    /// Additional fields of the request.
     #[serde(default)]
     extra: Map<String, Value>,
-    /// The seconds that one request may take.
+    /// Time limit of one request, in seconds.
     #[serde(default = "timeout")]
     timeout: f64,
-    /// The times that a request is sent at most.
+    /// Maximum number of times a request is sent.
     #[serde(default = "attempts")]
     attempts: u32,
-    /// The pause in seconds after the first failure; it doubles.
+    /// Pause after the first failure, in seconds; it doubles.
     #[serde(default = "backoff")]
     backoff: f64,
-    /// The requests under way at once.
+    /// Number of concurrent requests.
     #[serde(default = "concurrency")]
     concurrency: usize,
 }
@@ -120,19 +120,20 @@ impl Config {
         }
     }
 
-    /// The key: that of `api_key_env`, or else the one that is given, which over plain http goes to this machine alone.
+    /// Returns the key: that of `api_key_env`, else the given one, which is sent over plain http to this
+    /// machine only.
     fn key(&self, given: Option<&String>) -> Result<Option<String>, String> {
         if let Some(name) = &self.api_key_env {
             let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());
             return key
                 .map(Some)
-                .ok_or(format!("api_key_env is {name}, which the environment does not have"));
+                .ok_or(format!("api_key_env is {name}, which is not set in the environment"));
         }
         let host = self.base_url.trim_start_matches("http://");
         let here = ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local));
         match given {
             Some(_) if self.base_url.starts_with("http://") && !here => Err(format!(
-                "a key would go to {} unencrypted; use https, or name the key's variable by api_key_env if that is meant",
+                "a key would go to {} unencrypted; use https, or set api_key_env to allow it",
                 self.base_url
             )),
             given => Ok(given.cloned()),
@@ -164,7 +165,7 @@ struct OpenAi {
     purse: Purse,
 }
 
-/// A request under way: what it holds back, and whether it is to end.
+/// A request in flight, with its reservation and its stop flags.
 struct Request<'a> {
     purse: &'a Purse,
     most: Usage,
@@ -207,7 +208,7 @@ impl OpenAi {
         Ok(body)
     }
 
-    /// Sends a question. `Ok(None)`: stopped, or the budget is spent.
+    /// Sends a question. Returns `Ok(None)` if stopped or the budget is spent.
     fn send(&self, body: &Value, stop: &AtomicBool, failed: &AtomicBool) -> Result<Option<Reply>, String> {
         // A token has at least one byte.
         let most = Usage { calls: 1, input: body.to_string().len() as u64, output: self.config.max_tokens };
@@ -241,14 +242,15 @@ impl OpenAi {
     }
 }
 
-/// Reads a reply of the protocol: its text, and the tokens that it took.
+/// Parses a response: its text and its token counts.
 fn said(text: &str) -> Result<(String, Usage), String> {
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| format!("the answer is no JSON: {error}: {}", crate::transport::cut(text)))?;
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        format!("the response is not valid JSON: {error}: {}", crate::transport::cut(text))
+    })?;
     let message = &value["choices"][0]["message"];
     let words = match (&message["content"], &message["refusal"]) {
         (Value::String(words), _) => words.clone(),
-        // A refusal is the model's reply: it holds no verdict.
+        // A refusal is the model's reply; it contains no verdict.
         (Value::Null, Value::String(refusal)) => refusal.clone(),
         _ => {
             let text = crate::transport::cut(text);
@@ -283,7 +285,7 @@ impl Judge for OpenAi {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(body) = bodies.get(at) else { return };
                 match this.send(body, stop, &failed) {
-                    // The reader ends with an error of its own.
+                    // The receiver may be gone; it reports its own error.
                     Ok(Some(reply)) => drop(to.send((at, reply))),
                     Ok(None) => return,
                     Err(message) => {
@@ -300,7 +302,7 @@ impl Judge for OpenAi {
             }
             drop(to);
             let mut taken = Ok(());
-            // Replies that are under way when one cannot be kept are taken too: they are paid for.
+            // Take replies in flight even after one could not be kept: they are paid for.
             for (at, reply) in from {
                 let kept = take(at, reply);
                 if kept.is_err() {
@@ -333,7 +335,8 @@ fn build(data: &mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<
 pcrm_core::inventory::submit! {
     JudgePlugin {
         name: "openai",
-        about: "a language model (model) of a server (base_url) of OpenAI's protocol; template, temperature, ..",
+        about: "a language model (model) of a server (base_url) of OpenAI's protocol; template, temperature, \
+             ..",
         build,
     }
 }

@@ -1,4 +1,5 @@
-//! Judges as plugins: `{"kind": "reward", "reward": "model:runs/rm"}` finds one by its `kind` and gives it the rest.
+//! Judges as plugins: `{"kind": "reward", "reward": "model:runs/rm"}` selects one by its `kind` and
+//! configures it with the rest.
 
 use pcrm_core::registry::Plugin;
 use pcrm_core::tagged::{Build, Tagged};
@@ -8,16 +9,17 @@ use super::{Budget, Judge};
 use crate::error::{Error, Result};
 use crate::reward_source::{Spec, Weighted};
 
-/// Opens reward sources for the judges that compare by them.
+/// A callback that opens reward sources for judges that compare rewards.
 pub type OpenRewards<'a> = dyn FnMut(&[Spec]) -> Result<Weighted> + 'a;
 
-/// Everything a judge needs besides its tagged data, which are written to files: the key is not among them.
+/// The environment for opening a judge, besides its tagged data. The key is here because tagged data are
+/// written to files.
 pub struct Opening<'a> {
-    /// The key of a paid service.
+    /// Key of a paid service.
     pub api_key: Option<String>,
-    /// The limits of what may be spent.
+    /// Spending limits.
     pub budget: Budget,
-    /// Opens reward sources, saved reward models among them.
+    /// Opens reward sources, including saved reward models.
     pub rewards: &'a mut OpenRewards<'a>,
 }
 
@@ -26,17 +28,17 @@ pub trait OpenJudge {
     /// Opens the judge.
     ///
     /// # Errors
-    /// A model, file or program that it needs and does not find.
+    /// Fails if a model, file or program that the judge needs is missing.
     fn open(&self, with: &mut Opening<'_>) -> Result<Box<dyn Judge>>;
 }
 
-/// A judge made available. `build` checks a configuration and opens nothing.
+/// A registered judge. `build` checks a configuration and opens nothing.
 pub struct JudgePlugin {
     /// The `kind` that selects it.
     pub name: &'static str,
-    /// One line for listings.
+    /// Description in one line, for listings.
     pub about: &'static str,
-    /// Builds its configuration from the tagged object without its `kind`.
+    /// Builds the configuration from the tagged object without its `kind`.
     pub build: Build<dyn OpenJudge>,
 }
 
@@ -59,11 +61,11 @@ impl Tagged for JudgePlugin {
     }
 }
 
-/// Returns the tagged data of a judge as users write it: JSON, a kind (`gold`), or a kind with what it needs most behind
-/// a colon: `reward:SOURCE`, `replay:FILE`, `command:CMD`, `openai:MODEL`.
+/// Parses a judge as users write it into tagged data: JSON, a kind (`gold`), or a kind with its main
+/// parameter after a colon: `reward:SOURCE`, `replay:FILE`, `command:CMD`, `openai:MODEL`.
 ///
 /// # Errors
-/// JSON that is none, and a kind that takes nothing behind a colon.
+/// Fails if the text is invalid JSON, or if the kind takes no parameter after a colon.
 pub fn parse(text: &str) -> Result<Value> {
     let text = text.trim();
     let invalid = |message: String| Error::Invalid { field: "judge", message };

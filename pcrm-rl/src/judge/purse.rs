@@ -1,4 +1,5 @@
-//! Spending a budget from several threads: a request in flight reserves the most it may cost, so no limit is passed.
+//! Spending a budget from several threads: a request in flight reserves the most that it may cost, so that no
+//! limit is exceeded.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -23,8 +24,8 @@ impl Purse {
         Self { budget, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Holds back the most that a request may cost; false where the budget does not reach for it. Waits where requests
-    /// under way may cost less than they hold back.
+    /// Reserves the maximum cost of a request; returns false if the budget is too small. Waits while requests
+    /// in flight may cost less than they reserve.
     pub(super) fn hold(&self, most: Usage) -> bool {
         let mut state = self.lock();
         loop {
@@ -47,7 +48,7 @@ impl Purse {
         }
     }
 
-    /// Gives back what was held and pays what a request cost.
+    /// Releases the reservation and records the cost of a request.
     pub(super) fn pay(&self, most: Usage, cost: Usage) {
         let mut state = self.lock();
         state.held.calls = state.held.calls.saturating_sub(most.calls);
@@ -57,12 +58,12 @@ impl Purse {
         self.changed.notify_all();
     }
 
-    /// Returns the limit that ended the calls, in words; `None` while there is room.
+    /// Returns a description of the limit that was reached; `None` before that.
     pub(super) fn ended(&self) -> Option<String> {
         self.lock().empty.clone()
     }
 
-    /// Returns true if tokens have a limit, of their own or by their cost.
+    /// Returns true if tokens are limited, directly or by their cost.
     pub(super) fn counts_tokens(&self) -> bool {
         self.budget.tokens.is_some() || self.budget.cost.is_some()
     }
@@ -89,7 +90,7 @@ mod tests {
     use super::super::budget::Prices;
     use super::*;
 
-    /// Protects: no limit is passed, also not by requests that are under way at once; a limit says its name.
+    /// Protects: no limit is exceeded, not even by concurrent requests, and the message names the limit.
     #[test]
     fn no_limit_is_passed() {
         let one = |input, output| Usage { calls: 1, input, output };

@@ -1,8 +1,9 @@
-//! `replay`: verdicts that were recorded, by `pcrm judge` or by people.
+//! `replay`: verdicts recorded by `pcrm judge` or by people.
 //!
-//! A file of JSON lines: `prompt`, `first` and `second` (the answers in the order in which they were shown) and `verdict`:
-//! `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the first. A verdict in one order counts
-//! for the other too if `symmetric` is true, as those of people do who saw a pair once.
+//! The file has JSON lines with `prompt`, `first` and `second` (the answers in the order in which they were
+//! shown) and `verdict`: `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the
+//! first answer. With `symmetric`, a verdict in one order also counts for the other, as for people who saw a
+//! pair once.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -20,16 +21,16 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The configuration of recorded verdicts.
+/// Configuration of recorded verdicts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The file of verdicts.
+    /// File of verdicts.
     file: PathBuf,
-    /// True if a verdict holds for both orders.
+    /// True if a verdict counts for both orders.
     #[serde(default)]
     symmetric: bool,
-    /// The name of the judge that gave them, where the file has several.
+    /// Name of the judge that gave them, if the file has several.
     #[serde(default)]
     judge: Option<String>,
 }
@@ -48,7 +49,7 @@ struct Line {
     prompt: Content,
     first: Value,
     second: Value,
-    /// `null` where the judge gave none.
+    /// Verdict; `null` if the judge gave none.
     verdict: Value,
     #[serde(default)]
     judge: Option<String>,
@@ -77,14 +78,15 @@ impl OpenJudge for Config {
             if judges.len() > 1 {
                 let names: Vec<String> = judges.into_iter().flatten().collect();
                 return Err(place(format!(
-                    "the verdicts of several judges ({}, ..); name one: {{\"kind\": \"replay\", \"file\": .., \"judge\": ..}}",
+                    "the verdicts of several judges ({}, ..); name one: {{\"kind\": \"replay\", \"file\": \
+                     .., \"judge\": ..}}",
                     names.join(", ")
                 )));
             }
             let [first, second] = [&line.first, &line.second].map(answer);
             let (Some(first), Some(second)) = (first, second) else {
                 return Err(place(
-                    "first and second are to be answers: texts, or messages of the assistant".into(),
+                    "expected answers in first and second: texts or assistant messages".into(),
                 ));
             };
             let verdict = match &line.verdict {
@@ -93,7 +95,7 @@ impl OpenJudge for Config {
             };
             let key = (PromptId::of_answer(Some(&line.prompt), &Content::Text(String::new())), first, second);
             if replay.verdicts.get(&key).is_some_and(|known| *known != verdict) {
-                return Err(place("a second verdict on the same answers, which differs".to_owned()));
+                return Err(place("a second, different verdict on the same answers".to_owned()));
             }
             replay.verdicts.insert(key, verdict);
         }
@@ -116,7 +118,7 @@ fn answer(value: &Value) -> Option<String> {
     }
 }
 
-/// Reads a verdict as files and programs write it.
+/// Parses a verdict as written by files and programs.
 pub(super) fn preference(value: &Value) -> Result<Preference, String> {
     match value {
         Value::String(word) => match word.as_str() {
@@ -162,7 +164,8 @@ impl Judge for Replay {
 pcrm_core::inventory::submit! {
     JudgePlugin {
         name: "replay",
-        about: "recorded verdicts (file): prompt, first, second, verdict a line; symmetric for those of people",
+        about: "recorded verdicts (file): prompt, first, second, verdict a line; symmetric for those of \
+             people",
         build: |data| Ok(Box::new(erased_serde::deserialize::<Config>(data)?)),
     }
 }

@@ -1,4 +1,5 @@
-//! `reward`: the answer of the higher reward is better; `gold`: the one of the higher true reward in the generated world.
+//! `reward`: prefers the answer with the higher reward; `gold`: the one with the higher true reward in the
+//! generated world.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,16 +14,16 @@ use super::{FIRST, Judge, JudgePlugin, OpenJudge, Opening, Question, Reply, SECO
 use crate::error::{Error, Result};
 use crate::reward_source::{Answer, AnswerTexts, Answers, Place, Preparation, Spec, Weighted};
 
-/// The most questions that are scored at once.
+/// The maximum number of questions scored at once.
 const AT_ONCE: usize = 64;
 
-/// The configuration of rewards as a judge.
+/// Configuration of rewards as a judge.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// A reward source or several, whose weighted sum decides.
+    /// One or several reward sources, whose weighted sum decides.
     reward: OneOrMore,
-    /// Rewards that differ by at most so much are a tie.
+    /// Largest difference of rewards that counts as a tie.
     #[serde(default)]
     tie: f32,
 }
@@ -34,7 +35,7 @@ enum OneOrMore {
     One(Spec),
 }
 
-/// The configuration of the generated world's truth.
+/// Configuration of the generated world's truth.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Gold {}
@@ -63,7 +64,7 @@ impl Config {
                 let counts = ["length", "overlong", "repetition"].contains(&kind);
                 let in_text = ["words", "characters"].contains(&tagged["unit"].as_str().unwrap_or_default());
                 match counts && !in_text {
-                    // Answers in files are texts, of no policy's tokens.
+                    // Answers in files are texts; they have no policy tokens.
                     true => {
                         Err(format!("{kind} counts tokens; expected \"unit\": \"words\" or \"characters\""))
                     }
@@ -142,7 +143,7 @@ impl Judge for RewardJudge {
     }
 }
 
-/// The texts of an answer; those of a conversation are its turns, a line each.
+/// Returns the texts of an answer; those of a conversation have one line per turn.
 fn texts(prompt: &Prompt, answer: &str) -> AnswerTexts {
     let prompt = match &prompt.prompt {
         Content::Text(text) => text.clone(),

@@ -1,10 +1,10 @@
-//! Templates: the words in which a language model is asked for a verdict.
+//! Templates of the prompts that ask a language model for a verdict.
 //!
-//! A template is TOML: `user`, and optionally `system`, are minijinja templates of `question` (the last turn of the user, or
-//! the whole of a text prompt), `history` (the turns before, with `role` and `content`), `first`, `second` (the answers
-//! in the order in which they are shown) and `columns` (the other columns of the prompt's record). `verdict` is the
-//! form of the reply: `"choice"`, `"brackets"` or `{ line = "Better" }`; `first_label` (A), `second_label` (B) and `tie`
-//! (none) are the words that it is made of.
+//! A template is TOML: `user`, and optionally `system`, are minijinja templates with the variables `question`
+//! (the last user turn, or the whole of a text prompt), `history` (the turns before, with `role` and
+//! `content`), `first`, `second` (the answers in the order in which they are shown) and `columns` (the other
+//! columns of the prompt's record). `verdict` is the form of the reply: `"choice"`, `"brackets"` or `{ line =
+//! "Better" }`; `first_label` (A), `second_label` (B) and `tie` (none) are its labels.
 
 use std::path::Path;
 
@@ -16,17 +16,17 @@ use serde_json::{Map, Value, json};
 use super::Question;
 use super::verdict::{Form, Labels, Preference};
 
-/// The templates that are built in.
+/// The built-in templates.
 const BUILT_IN: [(&str, &str); 4] = [
     ("alpaca_eval", include_str!("templates/alpaca_eval.toml")),
     ("dialogue", include_str!("templates/dialogue.toml")),
     ("mt_bench", include_str!("templates/mt_bench.toml")),
     ("summary", include_str!("templates/summary.toml")),
 ];
-/// The most steps that a template may take.
+/// The maximum number of steps for rendering a template.
 const STEPS: u64 = 10_000_000;
 
-/// The words in which a verdict is asked for, and the form in which it is given.
+/// A prompt template with the form of the verdict.
 #[derive(Debug)]
 pub struct Template {
     name: String,
@@ -36,7 +36,7 @@ pub struct Template {
     labels: Labels,
 }
 
-/// The file of a template.
+/// A template file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -62,17 +62,18 @@ fn second_label() -> String {
     "B".to_owned()
 }
 
-/// Returns the templates that are built in: their names, and a line on each.
+/// Returns the built-in templates: names and one-line descriptions.
 pub fn built_in() -> Vec<(&'static str, String)> {
     let about = |text: &str| toml::from_str::<File>(text).map(|file| file.about).unwrap_or_default();
     BUILT_IN.iter().map(|(name, text)| (*name, about(text))).collect()
 }
 
 impl Template {
-    /// Returns the template of this name, or the one in this file.
+    /// Opens the built-in template with this name, or the template file at this path.
     ///
     /// # Errors
-    /// A file that cannot be read or is no template; a template that leaves out the question or an answer.
+    /// Fails if the file cannot be read or is not a template, or if the template omits the question or an
+    /// answer.
     pub fn open(name: &str) -> Result<Self, String> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return Self::new(name, text);
@@ -81,7 +82,7 @@ impl Template {
         if !path.exists() {
             let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
             return Err(format!(
-                "the template {name:?} is none that is built in ({}) and no file",
+                "unknown template {name:?}; expected a built-in one ({}) or a file",
                 known.join(", ")
             ));
         }
@@ -99,7 +100,7 @@ impl Template {
         if let Some(at) =
             (0..all.len()).find(|at| all[*at].trim().is_empty() || all[..*at].contains(&all[*at]))
         {
-            return Err(format!("the label {:?} is empty or stands for two verdicts", all[at]));
+            return Err(format!("the label {:?} is empty or used for two verdicts", all[at]));
         }
         let mut env = Environment::new();
         env.set_auto_escape_callback(|_| AutoEscape::None);
@@ -116,7 +117,7 @@ impl Template {
         Ok(template)
     }
 
-    /// The name: that of a built-in one, or the file's without its ending.
+    /// Returns the name: that of a built-in template, or the file's without its extension.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -124,15 +125,15 @@ impl Template {
     /// Returns the messages that ask a question.
     ///
     /// # Errors
-    /// A question or an answer that the template cannot render.
+    /// Fails if the template cannot render the question or an answer.
     pub fn messages(&self, question: &Question<'_>) -> Result<Value, String> {
         self.rendered(&question.prompt.prompt, &question.prompt.columns, question.first, question.second)
     }
 
-    /// Reads the verdict of a reply.
+    /// Reads the verdict from a reply.
     ///
     /// # Errors
-    /// A reply that holds no verdict in the form of the template, and one that holds several that differ.
+    /// Fails if the reply has no verdict in the form of the template, or several different ones.
     pub fn read(&self, reply: &str) -> Result<Preference, String> {
         self.form.read(&self.labels, reply)
     }
@@ -168,11 +169,12 @@ impl Template {
         Ok(Value::Array(messages))
     }
 
-    /// Refuses a template that does not show all it is asked about: its verdicts would mean nothing.
+    /// Refuses a template that does not show the question and both answers: its verdicts would be
+    /// meaningless.
     fn check(&self) -> Result<(), String> {
         let marks = ["\u{1}question\u{1}", "\u{1}first\u{1}", "\u{1}second\u{1}"];
         let shown = self.rendered(&Content::Text(marks[0].to_owned()), &Map::new(), marks[1], marks[2]);
-        // One that reads columns has no example to be tried on.
+        // A template that uses columns cannot be checked: there is no example record.
         let Ok(shown) = shown else { return Ok(()) };
         let texts: String =
             shown.as_array().into_iter().flatten().filter_map(|m| m["content"].as_str()).collect();
@@ -190,8 +192,8 @@ impl Template {
 mod tests {
     use super::*;
 
-    /// Protects: every built-in template shows the question, its history and both answers, in their order, and reads
-    /// the verdict that it asks for.
+    /// Protects: every built-in template shows the question, its history and both answers, in order, and
+    /// parses the verdict that it asks for.
     #[test]
     fn built_in_templates_show_everything() {
         let turns = [("user", "Hello there"), ("assistant", "Yes?"), ("user", "What is <b>5 & 6</b>?")];
@@ -215,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Protects: templates of one's own are read from files, and those that cannot work are refused in words.
+    /// Protects: custom templates are read from files, and invalid ones are refused with a reason.
     #[test]
     fn templates_come_from_files() {
         let dir = tempfile::tempdir().unwrap();
@@ -240,7 +242,7 @@ mod tests {
             ("verdict = \"choice\"\nuser = \"{% if %}\"", "user: "),
             (
                 "verdict = \"choice\"\ntie = \"A\"\nuser = \"{{ question }}{{ first }}{{ second }}\"",
-                "stands for two",
+                "used for two",
             ),
         ] {
             let said = open(text).unwrap_err();

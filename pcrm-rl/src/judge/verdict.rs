@@ -1,45 +1,45 @@
-//! Verdicts: what a judge says of two answers, and how its words are read.
+//! Verdicts on two answers, and how they are read from a judge's words.
 
 use serde::Deserialize;
 
-/// The probability, from 0 to 1, that the answer that was shown first is the better one; ½ is a tie.
+/// The probability, from 0 to 1, that the answer shown first is better; ½ is a tie.
 pub type Preference = f64;
 
-/// The answer that was shown first is better.
+/// The answer shown first is better.
 pub const FIRST: Preference = 1.0;
-/// The answer that was shown second is better.
+/// The answer shown second is better.
 pub const SECOND: Preference = 0.0;
-/// Neither is better.
+/// Neither answer is better.
 pub const TIE: Preference = 0.5;
 
-/// The form in which a judge gives its verdict.
+/// The form of a verdict in a reply.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Form {
-    /// The label and nothing else: `A`.
+    /// The label alone: `A`.
     Choice,
-    /// The label in double brackets somewhere: `[[A]]`.
+    /// The label in double brackets anywhere: `[[A]]`.
     Brackets,
-    /// A line of its own that begins with these words and a colon: `Better: A`.
+    /// A separate line that begins with these words and a colon: `Better: A`.
     Line(String),
 }
 
-/// The words that stand for the verdicts.
+/// The labels of the verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
-    /// The answer that was shown first is better.
+    /// Label of the answer shown first.
     pub first: String,
-    /// The answer that was shown second is better.
+    /// Label of the answer shown second.
     pub second: String,
-    /// Neither is better; `None` where a judge has to choose.
+    /// Label of a tie; `None` if the judge must choose.
     pub tie: Option<String>,
 }
 
 impl Form {
-    /// Reads the verdict in a reply. Reasoning up to `</think>` is no part of it.
+    /// Reads the verdict from a reply. Reasoning up to `</think>` is ignored.
     ///
     /// # Errors
-    /// A reply that holds no verdict in this form, and one that holds several that differ.
+    /// Fails if the reply has no verdict in this form, or several different ones.
     pub fn read(&self, labels: &Labels, reply: &str) -> Result<Preference, String> {
         let reply = reply.rsplit_once("</think>").map_or(reply, |(_, rest)| rest);
         let found: Vec<Preference> = match self {
@@ -71,7 +71,7 @@ impl Form {
 }
 
 impl Labels {
-    /// Reads a label that stands alone, but for quotes, emphasis and a full stop.
+    /// Reads a label that is alone except for quotes, emphasis and a full stop.
     fn read(&self, text: &str) -> Option<Preference> {
         let text = text.trim_matches(|c: char| c.is_whitespace() || "\"'`*_.()[]:".contains(c));
         let is = |label: &str| text.eq_ignore_ascii_case(label);
@@ -93,7 +93,7 @@ impl Labels {
     }
 }
 
-/// Returns what follows these words and a colon on a line, emphasis aside.
+/// Returns the text after these words and a colon on a line, ignoring emphasis.
 fn after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
     let line = line.trim_start_matches(|c: char| c.is_whitespace() || "*_#->".contains(c));
     let begins = line.get(..words.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(words));
@@ -105,7 +105,7 @@ fn after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    /// Protects: verdicts are read where they stand in the form that was asked for, and nowhere else.
+    /// Protects: verdicts are read only in the requested form.
     #[test]
     fn verdicts_are_read_strictly() {
         let labels =

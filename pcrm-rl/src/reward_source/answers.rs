@@ -1,4 +1,4 @@
-//! A batch of answers as reward sources see it.
+//! A batch of answers as passed to reward sources.
 
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::prompts::Prompt;
@@ -7,47 +7,47 @@ use serde_json::Value;
 
 use crate::error::Result;
 
-/// An answer of a policy, with its prompt.
+/// An answer of a policy with its prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
-    /// The prompt as the data have it, with its place and the other columns of its record.
+    /// Prompt from the data, with its location and the other columns of its record.
     pub prompt: &'a Prompt,
-    /// The texts that the policy read and wrote.
+    /// Texts that the policy read and wrote.
     pub texts: &'a AnswerTexts,
-    /// The tokens that the policy wrote, the one that ends the answer included.
+    /// Tokens that the policy wrote, including the one that ends the answer.
     pub completion_ids: &'a [u32],
-    /// True if the answer has an end; false if the limit on tokens cut it off.
+    /// True if the answer ended; false if it was cut at the token limit.
     pub ended: bool,
 }
 
 /// The texts of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnswerTexts {
-    /// The prompt as the policy read it: a conversation by the policy's template, special tokens included.
+    /// Prompt as the policy read it: a conversation rendered by the policy's template, with special tokens.
     pub prompt: String,
-    /// The answer without special tokens.
+    /// Answer without special tokens.
     pub completion: String,
-    /// Prompt and answer, special tokens included.
+    /// Prompt and answer, with special tokens.
     pub sequence: String,
 }
 
-/// A batch of answers. Answers to the same prompt are neighbours.
+/// A batch of answers. Answers to the same prompt are adjacent.
 #[derive(Debug, Clone, Copy)]
 pub struct Answers<'a> {
-    /// The number of updates made before the answers were written.
+    /// Number of updates before the answers were written.
     pub step: u64,
-    /// The answers.
+    /// Answers.
     pub rows: &'a [Answer<'a>],
 }
 
 impl AnswerTexts {
-    /// Returns the texts of these tokens.
+    /// Decodes these tokens to texts.
     ///
-    /// An answer is the rest of the decoded sequence after the decoded prompt: decoded alone it would lose
-    /// the space that SentencePiece tokenizers write into its first token.
+    /// The answer is the part of the decoded sequence after the decoded prompt: decoded alone it would lose
+    /// the space that SentencePiece tokenizers put into its first token.
     ///
     /// # Errors
-    /// A token that the tokenizer does not have.
+    /// Fails if the tokenizer does not have a token.
     pub fn decode(tokenizer: &Tokenizer, prompt: &[u32], completion: &[u32]) -> Result<Self> {
         let all = [prompt, completion].concat();
         let (plain_prompt, plain) = (tokenizer.decode_plain(prompt)?, tokenizer.decode_plain(&all)?);
@@ -66,12 +66,12 @@ impl Answer<'_> {
         &self.texts.completion
     }
 
-    /// Returns a column of the record that the prompt comes from.
+    /// Returns a column of the prompt's record.
     pub fn column(&self, name: &str) -> Option<&Value> {
         self.prompt.columns.get(name)
     }
 
-    /// Returns the answer in the form of its prompt: a text, or a message of the assistant.
+    /// Returns the answer in the form of its prompt: a text, or an assistant message.
     pub fn content(&self) -> Content {
         let text = self.texts.completion.clone();
         match &self.prompt.prompt {
@@ -80,21 +80,21 @@ impl Answer<'_> {
         }
     }
 
-    /// Returns true if bytes of the answer are no text: the tokens end within a character, or make none.
+    /// Returns true if the answer's bytes are not valid text, such as tokens that end within a character.
     pub fn is_broken(&self) -> bool {
         self.texts.completion.contains(char::REPLACEMENT_CHARACTER)
     }
 }
 
 impl Answers<'_> {
-    /// Names a row for messages: `answer 3 of 64 (prompts.jsonl:17)`, counted from 1.
+    /// Returns the location of a row for messages: `answer 3 of 64 (prompts.jsonl:17)`, counted from 1.
     pub fn place(&self, row: usize) -> String {
         let of = self.rows.len();
         let origin = self.rows.get(row).map(|answer| format!(" ({})", answer.prompt.origin));
         format!("answer {} of {of}{}", row + 1, origin.unwrap_or_default())
     }
 
-    /// Returns the names of all columns of the prompts' records, in the order in which they come.
+    /// Returns the names of all columns of the prompts' records, in order of appearance.
     pub fn columns(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for answer in self.rows {
@@ -107,7 +107,7 @@ impl Answers<'_> {
         names
     }
 
-    /// Returns the runs of neighbours that answer the same prompt.
+    /// Returns the ranges of adjacent answers to the same prompt.
     pub fn by_prompt(&self) -> Vec<std::ops::Range<usize>> {
         let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
         for (row, answer) in self.rows.iter().enumerate() {
@@ -128,8 +128,8 @@ mod tests {
 
     use super::*;
 
-    /// Protects: the space that a SentencePiece tokenizer writes into a first token stays in the answer,
-    /// special tokens are in the sequence alone, and an answer that ends within a character is found.
+    /// Protects: the space that a SentencePiece tokenizer puts into a first token stays in the answer,
+    /// special tokens are in the sequence alone, and an answer that ends within a character is detected.
     #[test]
     fn answers_keep_their_first_space() {
         let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text"));

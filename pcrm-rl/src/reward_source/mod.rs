@@ -1,13 +1,12 @@
 //! Rewards of a policy's answers: rules, saved reward models, programs, Python functions and servers.
 //!
-//! A [`RewardSource`] scores a batch of [`Answers`]. [`Spec`] reads what a user writes (`length:0.5`,
-//! `model:runs/rm`, `python:reward.py:score`), [`open`] makes sources of specs, and [`Weighted`] adds their
-//! rewards up as TRL does. Rules and everything else that needs no loaded model are plugins: tagged data find
-//! them by `kind`, and another crate adds one with `inventory::submit!` and a [`RewardPlugin`].
+//! A [`RewardSource`] scores a batch of [`Answers`]. [`Spec`] parses what a user writes (`length:0.5`,
+//! `model:runs/rm`, `python:reward.py:score`), [`open`] opens the sources of specs, and [`Weighted`] sums
+//! their rewards as TRL does. Rules and all other sources without a loaded model are plugins: tagged data
+//! select them by `kind`, and another crate adds one with `inventory::submit!` and a [`RewardPlugin`].
 //!
-//! A reward is a finite number, or `None` where a source does not score an answer. A wrong number of rewards,
-//! NaN, an infinity, a time-out and a crash are errors: no answer gets a reward that its source did not give
-//! it.
+//! A reward is a finite number, or `None` if a source does not score an answer. A wrong number of rewards,
+//! NaN, infinity, a time-out or a crash is an error: every reward comes from its source.
 //!
 //! ```
 //! use pcrm_rl::reward_source::{self, Spec};
@@ -43,21 +42,21 @@ pub use parse::{Place, Spec};
 pub use plugin::RewardPlugin;
 pub use weighted::{Rewards, SourceRewards, Weighted, open};
 
-/// Gives answers their rewards.
+/// A source of rewards for answers.
 pub trait RewardSource: Send {
-    /// The name in messages and metrics: `length`, `python:reward.py:score`.
+    /// Returns the name in messages and metrics: `length`, `python:reward.py:score`.
     fn name(&self) -> &str;
 
-    /// Prepares for a run: starts what has to be started and checks the columns that it reads, so that a
-    /// fault is found before the first rollout.
+    /// Prepares for a run: starts processes and checks the columns that the source reads, so that errors
+    /// appear before the first rollout.
     ///
     /// # Errors
-    /// A column that a prompt lacks; a program that does not start.
+    /// Fails if a prompt lacks a column or a program does not start.
     fn prepare(&mut self, _run: &Preparation<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Returns what users should know of the source, for the log of a run; after [`RewardSource::prepare`].
+    /// Returns notes about the source for the log of a run. Call it after [`RewardSource::prepare`].
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -65,43 +64,44 @@ pub trait RewardSource: Send {
     /// Scores a batch of answers.
     ///
     /// # Errors
-    /// Answers that cannot be scored, naming the row; a failure of what computes.
+    /// Fails if an answer cannot be scored (the error names the row) or the computation fails.
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored>;
 }
 
-/// The run that a source prepares for.
+/// The run for which a source prepares.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
     /// All prompts of the run.
     pub prompts: &'a [Prompt],
-    /// A folder that exists, for the logs of programs; `None`: nothing is written.
+    /// Existing folder for the logs of programs; `None` to write none.
     pub logs: Option<&'a Path>,
 }
 
-/// The rewards of a batch, and what else a source says of it.
+/// The rewards of a batch with additional outputs of the source.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scored {
-    /// The reward of every answer; `None`: not scored.
+    /// Reward of every answer; `None` if not scored.
     pub rewards: Vec<Option<f32>>,
-    /// Further numbers by name: one per answer, or any number of values of which metrics show the mean.
+    /// Additional numbers by name: one per answer, or any number of values whose mean the metrics show.
     pub logs: BTreeMap<String, Vec<f32>>,
-    /// Further columns of a table of samples, one value per answer.
+    /// Additional columns of a table of samples, one value per answer.
     pub columns: BTreeMap<String, Vec<Value>>,
 }
 
 impl Scored {
-    /// Returns these rewards and nothing else.
+    /// Creates a result with these rewards only.
     pub fn of(rewards: Vec<Option<f32>>) -> Self {
         Self { rewards, ..Self::default() }
     }
 }
 
 impl dyn RewardSource + '_ {
-    /// Returns what [`RewardSource::score`] gives, checked: one finite reward or `None` per answer, finite
-    /// logs, columns of one value per answer.
+    /// Returns the checked result of [`RewardSource::score`]: one finite reward or `None` per answer, finite
+    /// logs, and columns with one value per answer.
     ///
     /// # Errors
-    /// Those of the source; a wrong count; NaN or an infinity, naming the row.
+    /// Fails if the source fails, if the count is wrong, or if a value is NaN or infinite (the error names
+    /// the row).
     pub fn checked_score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
         let scored = self.score(batch)?;
         check(self.name(), &scored, batch)?;

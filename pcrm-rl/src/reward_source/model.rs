@@ -1,4 +1,4 @@
-//! A saved reward model as a reward source: it reads texts by its own tokenizer and template.
+//! A saved reward model as a reward source; it reads texts with its own tokenizer and template.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,15 +12,15 @@ use crate::error::{Error, Result};
 use crate::score::score_answers;
 use crate::score_range::ScoreRange;
 
-/// The score that a reward model gives to the text of a prompt with its answer.
+/// A reward source that scores the text of a prompt with its answer by a reward model.
 ///
-/// A conversation and its answer are rendered by the reward model's template, a text is followed by the
-/// answer and the reward model's EOS, as in its training. The answers to a prompt are one tree, whose common
-/// tokens are computed once; a score has the same bits in any batch.
+/// A conversation and its answer are rendered by the reward model's template; a text is followed by the
+/// answer and the reward model's EOS, as in its training. The answers to a prompt form one tree, whose common
+/// tokens are computed once. A score has the same bits in any batch.
 ///
-/// An answer is not scored, and said in the log, if it is longer than the model can read, or if bytes of it
-/// are no text, so that the model would read something else than what the policy wrote. The logs `too_long`
-/// and `broken` are 1 for these.
+/// An answer is not scored, with a warning, if it is longer than the model can read, or if its bytes are not
+/// valid text, so that the model would read something other than what the policy wrote. The logs `too_long`
+/// and `broken` are 1 for these answers.
 pub struct ModelReward {
     name: String,
     model: RewardModel,
@@ -28,18 +28,18 @@ pub struct ModelReward {
     options: ModelOptions,
     /// True if the policy has other tokens or another template.
     reads_text: bool,
-    /// The scores of its own data, where its folder notes them.
+    /// Scores on the model's own data, if its folder records them.
     range: Option<ScoreRange>,
-    /// The reasons that were said already: a long run would say them at every step.
+    /// Reasons already reported, so that a long run does not repeat them at every step.
     said: [bool; 2],
 }
 
 /// Options of a reward model as a reward source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelOptions {
-    /// The most tokens that are computed at once. Scores do not depend on it.
+    /// Maximum number of tokens computed at once. Scores do not depend on it.
     pub micro_tokens: usize,
-    /// The most tokens of prompt and answer; `None`: all positions of the model.
+    /// Maximum number of tokens of prompt and answer; `None` for all positions of the model.
     pub max_length: Option<usize>,
 }
 
@@ -50,10 +50,11 @@ impl Default for ModelOptions {
 }
 
 impl ModelReward {
-    /// Makes a source of a loaded model. Its notes say if the policy's tokenizer or template is another one.
+    /// Creates a source from a loaded model. Its notes report a tokenizer or template that differs from the
+    /// policy's.
     ///
     /// # Errors
-    /// A limit on tokens that the model does not reach.
+    /// Fails if `max_length` is 0 or exceeds the model's positions.
     pub fn new(
         name: impl Into<String>,
         model: &RewardModel,
@@ -72,10 +73,10 @@ impl ModelReward {
         Ok(Self { name, model: model.detached(), tokenizer, options, reads_text, range, said: [false; 2] })
     }
 
-    /// Returns the token ids that are scored of an answer.
+    /// Returns the token ids to score for an answer.
     ///
     /// # Errors
-    /// What the tokenizer or the template refuses; a token that the model does not have.
+    /// Fails if the tokenizer or the template refuses the text, or if the model does not have a token.
     pub fn token_ids(&self, answer: &Answer<'_>) -> Result<Vec<u32>> {
         let config = self.model.config();
         let prompt = &answer.prompt.prompt;
@@ -99,7 +100,7 @@ impl ModelReward {
         Error::reward(&self.name, format!("{place}: {message}"))
     }
 
-    /// Says once that answers are not scored.
+    /// Warns once that answers are not scored.
     fn say(&mut self, reason: usize, count: usize, place: &str) {
         if count == 0 || std::mem::replace(&mut self.said[reason], true) {
             return;
@@ -107,7 +108,7 @@ impl ModelReward {
         let most = self.most();
         let why = match reason {
             0 => format!("longer than {most} tokens with their prompts"),
-            _ => "no valid UTF-8, so that no text says what the policy wrote".to_owned(),
+            _ => "not valid UTF-8, so no text represents what the policy wrote".to_owned(),
         };
         tracing::warn!(
             "reward {:?}: {count} answers of this batch are not scored (the first is {place}): {why}; later \
@@ -121,7 +122,7 @@ impl ModelReward {
     }
 }
 
-/// Returns true for tokenizers that give every text the same tokens, and every conversation the same text.
+/// Returns true if both tokenizers give every text the same tokens and every conversation the same text.
 pub fn has_same_tokens(left: &Tokenizer, right: &Tokenizer) -> bool {
     let files = |tokenizer: &Tokenizer| -> BTreeMap<String, Vec<u8>> {
         tokenizer.files().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
@@ -129,9 +130,9 @@ pub fn has_same_tokens(left: &Tokenizer, right: &Tokenizer) -> bool {
     files(left) == files(right)
 }
 
-/// The drift of scores from those of the model's own data: `beyond_range`, 1 for a score that is lower or higher than all of
-/// them; `drift`, their standard deviations from the mean; and where training bounded margins, `beyond_bound`, 1 for a prompt
-/// whose best and worst answers are further apart than the largest bound.
+/// Compares scores with those on the model's own data. `beyond_range` is 1 for a score below or above all of
+/// them; `drift` is the number of standard deviations from their mean; if training bounded margins,
+/// `beyond_bound` is 1 for a prompt whose best and worst answers differ by more than the largest bound.
 fn drift(range: &ScoreRange, rewards: &[Option<f32>], groups: &[Vec<usize>]) -> BTreeMap<String, Vec<f32>> {
     let scores = || rewards.iter().flatten().map(|score| f64::from(*score));
     let flag = |is: bool| f32::from(u8::from(is));
@@ -169,19 +170,16 @@ impl RewardSource for ModelReward {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.reads_text {
-            notes.push(
-                "its tokenizer or template is another one than the policy's; it reads answers as text".into(),
-            );
+            notes
+                .push("its tokenizer or template differs from the policy's; it reads answers as text".into());
         }
         notes.push(match &self.range {
             Some(range) => format!(
-                "scores of its own data are from {:.3} to {:.3}; those beyond are counted",
+                "scores of its own data range from {:.3} to {:.3}; scores beyond are counted",
                 range.low, range.high
             ),
-            None => {
-                "its folder does not note the scores of its own data, so that none can be counted as beyond"
-                    .into()
-            }
+            None => "its folder does not record the scores of its own data, so scores beyond are not counted"
+                .into(),
         });
         notes
     }

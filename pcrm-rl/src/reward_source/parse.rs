@@ -1,4 +1,4 @@
-//! Reward sources as users write them: `length:0.5`, `model:runs/rm`, `command:./score --fast`,
+//! Parses reward sources as users write them: `length:0.5`, `model:runs/rm`, `command:./score --fast`,
 //! `python:reward.py:score:.venv/bin/python`, `https://host/get_reward`, or tagged data as JSON.
 
 use std::path::PathBuf;
@@ -16,19 +16,19 @@ use crate::error::{Error, Result};
 /// A reward source with its weight.
 ///
 /// As text it may end with `:WEIGHT`, a number. As tagged data it takes the keys `weight` and `name` beside
-/// its own; a saved model is `{"kind": "model", "path": ".."}`. It serialises to its tagged data, which name
-/// the same source again.
+/// its own; a saved model is `{"kind": "model", "path": ".."}`. It serialises to its tagged data, which parse
+/// to the same source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// The source.
+    /// Source of the rewards.
     pub place: Place,
-    /// The weight of its rewards in the sum.
+    /// Weight of the rewards in the sum.
     pub weight: f64,
-    /// The name in messages and metrics; `None`: the source's own.
+    /// Name in messages and metrics; `None` for the source's own.
     pub name: Option<String>,
 }
 
-/// The place where rewards come from.
+/// The origin of rewards.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
     /// A saved reward model, by its folder or the name of its repository.
@@ -62,13 +62,14 @@ impl FromStr for Spec {
 }
 
 impl Spec {
-    /// Returns the spec of tagged data with the optional keys `weight` and `name`.
+    /// Parses tagged data with the optional keys `weight` and `name`.
     ///
     /// # Errors
-    /// No object, no kind, an unknown kind, a weight that is no finite number.
+    /// Fails if the value is not an object, if the kind is missing or unknown, or if the weight is not
+    /// finite.
     pub fn from_tagged(value: Value) -> Result<Self> {
         let Value::Object(mut fields) = value else {
-            return Err(invalid(format!("{value} is no object; expected {{\"kind\": .., ..}}")));
+            return Err(invalid(format!("{value} is not an object; expected {{\"kind\": .., ..}}")));
         };
         let weight = match fields.shift_remove("weight") {
             None => 1.0,
@@ -130,7 +131,7 @@ fn model(fields: &Map<String, Value>) -> Result<Place> {
     }
 }
 
-/// Refuses kinds that no plugin has, and weights that are no finite numbers.
+/// Refuses unknown kinds and weights that are not finite.
 fn check(spec: &Spec) -> Result<()> {
     if !spec.weight.is_finite() {
         return Err(invalid(format!("the weight is {}; expected a finite number", spec.weight)));
@@ -144,7 +145,7 @@ fn check(spec: &Spec) -> Result<()> {
     }
 }
 
-/// Refuses a kind that no plugin has; `model`, which is none, is listed among the known ones.
+/// Refuses a kind without a plugin; the list of known kinds includes `model`, which is not a plugin.
 fn known(kind: &str) -> Result<()> {
     match registry::find::<RewardPlugin>(kind) {
         Err(pcrm_core::Error::UnknownPlugin { what, name, mut known }) => {
@@ -175,16 +176,16 @@ fn place(text: &str) -> Result<Place> {
         (_, Some(rest)) => {
             known(kind)?;
             Err(invalid(format!(
-                "{text}: {rest:?} is no weight; write parameters as JSON: {{\"kind\": \"{kind}\", ..}}"
+                "{text}: {rest:?} is not a weight; write parameters as JSON: {{\"kind\": \"{kind}\", ..}}"
             )))
         }
     }
 }
 
-/// `FILE.py:FUNCTION[:INTERPRETER]`; the file may have colons in its path.
+/// Parses `FILE.py:FUNCTION[:INTERPRETER]`; the path may contain colons.
 fn python(text: &str) -> Result<Place> {
     let ends = text.match_indices(".py:").map(|(at, _)| at + 3);
-    // A module, `trl.rewards:think_format_reward`, has no colon in its name.
+    // A module such as `trl.rewards:think_format_reward` has no colon in its name.
     let end = ends.last().or_else(|| text.find(':'));
     let (file, rest) = end.map_or((text, ""), |end| (&text[..end], &text[end + 1..]));
     let (function, interpreter) = rest.split_once(':').map_or((rest, None), |(f, i)| (f, Some(i)));
@@ -202,7 +203,7 @@ fn no_function(text: &str) -> Error {
     invalid(format!("python:{text}: expected python:FILE.py:FUNCTION or python:FILE.py:FUNCTION:INTERPRETER"))
 }
 
-/// Takes a weight off the end: `:0.5`.
+/// Splits a weight off the end: `:0.5`.
 fn split_weight(text: &str) -> (&str, Option<f64>) {
     let split = text.rsplit_once(':').filter(|(body, _)| !body.is_empty());
     match split.and_then(|(body, tail)| Some((body, number(tail)?))) {
@@ -215,13 +216,13 @@ fn is_address(text: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-/// Takes a weight off the end of an address whose port is not taken for one.
+/// Splits a weight off the end of an address; a port is not a weight.
 fn split_address(text: &str) -> Result<(&str, Option<f64>)> {
     let has_path = text.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     match has_path {
         true => Ok(split_weight(text)),
         false => Err(invalid(format!(
-            "{text}: the path of the address says which protocol the server speaks; expected one such as \
+            "{text}: the path of the address selects the protocol; expected one such as \
              {text}/get_reward"
         ))),
     }
@@ -248,7 +249,7 @@ mod tests {
         }
     }
 
-    /// Protects: which part of a text is the weight, and which is a port, an option or an interpreter.
+    /// Protects: the distinction between weights, ports, options and interpreters at the end of a text.
     #[test]
     fn weights_are_the_last_part() {
         let python = json!({"kind": "python", "file": "a:b/r.py", "function": "f"});
@@ -272,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Protects: the port of an address is no weight.
+    /// Protects: the port of an address is not a weight.
     #[test]
     #[cfg(feature = "http")]
     fn ports_are_no_weights() {
@@ -286,7 +287,7 @@ mod tests {
         }
     }
 
-    /// Protects: mistakes are said in words that help.
+    /// Protects: error messages say how to fix the mistake.
     #[test]
     fn mistakes_are_said() {
         for (text, said) in [
@@ -294,7 +295,7 @@ mod tests {
             ("mdoel:runs/rm", "json, length, model, overlong, "),
             (
                 "length:target",
-                "\"target\" is no weight; write parameters as JSON: {\"kind\": \"length\", ..}",
+                "\"target\" is not a weight; write parameters as JSON: {\"kind\": \"length\", ..}",
             ),
             ("model:", "expected model:DIR"),
             ("command:", "expected command:CMD"),
@@ -311,8 +312,7 @@ mod tests {
         }
     }
 
-    /// Protects: the tagged data of a spec name the same source again, as texts or as JSON in a file of
-    /// options.
+    /// Protects: the tagged data of a spec parse to the same source, as text or as JSON in a file of options.
     #[test]
     fn specs_come_back() {
         for text in ["world:0.5", "model:runs/rm", r#"{"kind": "length", "target": 7, "name": "short"}"#] {

@@ -1,12 +1,12 @@
-//! Reward sources as plugins: `{"kind": "length", "target": 100}` finds one by its `kind` and gives it the
-//! rest.
+//! Reward sources as plugins: `{"kind": "length", "target": 100}` selects one by its `kind` and configures it
+//! with the rest.
 
 use pcrm_core::registry::Plugin;
 use pcrm_core::tagged::{Build, Tagged};
 
 use super::RewardSource;
 
-/// A reward source made available.
+/// A registered reward source.
 ///
 /// ```
 /// use pcrm_rl::Result;
@@ -44,9 +44,9 @@ use super::RewardSource;
 pub struct RewardPlugin {
     /// The `kind` that selects it.
     pub name: &'static str,
-    /// One line for listings.
+    /// Description in one line, for listings.
     pub about: &'static str,
-    /// Builds it from its configuration (the tagged object without its `kind`).
+    /// Builds the source from its configuration (the tagged object without its `kind`).
     pub build: Build<dyn RewardSource>,
 }
 

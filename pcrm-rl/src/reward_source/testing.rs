@@ -1,4 +1,4 @@
-//! Batches for the tests of reward sources.
+//! Batches for tests of reward sources.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Answer, AnswerTexts, Answers, Preparation, RewardSource, Spec, Weighted, open};
 use crate::error::Result;
 
-/// Prompts, texts and tokens that a batch borrows.
+/// Owned prompts, texts and tokens for a batch to borrow.
 #[derive(Default)]
 pub struct Rows {
     prompts: Vec<Prompt>,
@@ -37,7 +37,7 @@ impl Rows {
         self.prompts.push(Prompt { origin, prompt, columns });
     }
 
-    /// Answers to one prompt without columns.
+    /// Creates answers to one prompt without columns.
     pub fn of(answers: &[&str]) -> Self {
         let mut rows = Self::default();
         answers.iter().for_each(|answer| rows.add(Value::from("q"), serde_json::json!({}), answer));
@@ -58,24 +58,24 @@ impl Rows {
             .collect()
     }
 
-    /// The result of a source, checked.
+    /// Returns the checked result of a source.
     pub fn scored_by(&self, source: &mut dyn RewardSource) -> Result<super::Scored> {
         source.checked_score(&Answers { step: 3, rows: &self.answers() })
     }
 
-    /// The rewards of sources with weights.
+    /// Returns the rewards of weighted sources.
     pub fn weighed_by(&self, sources: &mut Weighted) -> Result<super::Rewards> {
         sources.score(&Answers { step: 3, rows: &self.answers() })
     }
 }
 
-/// The sources of these texts.
+/// Opens the sources of these texts.
 pub fn sources(texts: &[&str]) -> Result<Weighted> {
     let specs: Vec<Spec> = texts.iter().map(|text| text.parse()).collect::<Result<_>>()?;
     open(&specs, &mut |dir| panic!("{}", dir.display()))
 }
 
-/// The rewards of one source.
+/// Returns the rewards of one source.
 pub fn rewards(text: &str, rows: &Rows) -> Result<Vec<Option<f32>>> {
     let mut sources = sources(&[text])?;
     sources.prepare(&Preparation { prompts: rows.prompts(), logs: None })?;

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::testing::{Rows, sources};
 use super::*;
 
-/// A source that gives what it was made with.
+/// A source that returns fixed results.
 struct Given(&'static str, Scored);
 
 impl RewardSource for Given {
@@ -20,8 +20,8 @@ fn given(name: &'static str, rewards: &[Option<f32>]) -> Box<dyn RewardSource> {
     Box::new(Given(name, Scored::of(rewards.to_vec())))
 }
 
-/// Protects: TRL's sum: `torch.nansum` of weight·reward, and nothing where no source scores an answer.
-/// Expected numbers are those of `torch.nansum(torch.tensor(rows) * torch.tensor([1.0, 0.5]), dim=1)`.
+/// Protects: TRL's sum: `torch.nansum` of weight·reward, and `None` if no source scores an answer. Expected
+/// numbers are those of `torch.nansum(torch.tensor(rows) * torch.tensor([1.0, 0.5]), dim=1)`.
 #[test]
 fn sums_leave_out_what_is_not_scored() {
     let mut both = Weighted::default();
@@ -36,7 +36,7 @@ fn sums_leave_out_what_is_not_scored() {
     assert!((mean - 0.375).abs() < 1e-12 && (std - 0.883_883_476).abs() < 1e-8, "{mean} {std}");
 }
 
-/// Protects: rewards that are no rewards stop the run and name the source and the row.
+/// Protects: invalid rewards stop the run, and the error names the source and the row.
 #[test]
 fn bad_rewards_are_errors() {
     let rows = Rows::of(&["x", "y"]);
@@ -64,7 +64,7 @@ fn bad_rewards_are_errors() {
     assert!(rows.weighed_by(&mut large).unwrap_err().to_string().contains("beyond f32"));
 }
 
-/// Protects: weights and names reach the sum from the text, and no source at all is refused.
+/// Protects: weights and names are parsed from the text, and an empty list of sources is refused.
 #[test]
 fn texts_become_sources() {
     let text = r#"{"kind": "length", "per_unit": 1, "name": "long"}:-2"#;
@@ -73,5 +73,5 @@ fn texts_become_sources() {
     let rewards = Rows::of(&["abc", ""]).weighed_by(&mut both).unwrap();
     assert_eq!(rewards.total, [Some(-6.0), Some(0.0)]);
     let said = sources(&[]).err().map(|error| error.to_string());
-    assert_eq!(said.as_deref(), Some("reward: none is given; expected one"));
+    assert_eq!(said.as_deref(), Some("reward: expected at least one"));
 }

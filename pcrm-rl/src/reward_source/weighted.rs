@@ -1,5 +1,4 @@
-//! Several reward sources as one, by TRL's rule: a weighted sum in which answers that a source does not score
-//! are left out.
+//! Several reward sources as one, by TRL's rule: a weighted sum over the sources that score an answer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,13 +8,14 @@ use serde_json::Value;
 use super::{Answers, Place, Preparation, RewardPlugin, RewardSource, Spec};
 use crate::error::{Error, Result};
 
-/// Makes the source of a saved reward model, of which the folder or the name is given.
+/// A callback that opens a saved reward model, given its folder or name.
 pub type OpenModel<'a> = dyn FnMut(&Path) -> Result<Box<dyn RewardSource>> + 'a;
 
-/// Opens sources: plugins by their tagged data, saved reward models by `model`.
+/// Opens sources: plugins by their tagged data, saved reward models with `model`.
 ///
 /// # Errors
-/// No spec; an unknown kind (the known ones are listed), a refused configuration; those of `model`.
+/// Fails if there is no spec, if a kind is unknown (the error lists the known ones), if a configuration is
+/// refused, or if `model` fails.
 pub fn open(specs: &[Spec], model: &mut OpenModel<'_>) -> Result<Weighted> {
     let mut all = Weighted { sources: Vec::with_capacity(specs.len()) };
     for spec in specs {
@@ -26,7 +26,7 @@ pub fn open(specs: &[Spec], model: &mut OpenModel<'_>) -> Result<Weighted> {
         all.push(source, spec.weight, spec.name.as_deref());
     }
     match all.sources.is_empty() {
-        true => Err(Error::Invalid { field: "reward", message: "none is given; expected one".to_owned() }),
+        true => Err(Error::Invalid { field: "reward", message: "expected at least one".to_owned() }),
         false => Ok(all),
     }
 }
@@ -43,35 +43,35 @@ struct Named {
     source: Box<dyn RewardSource>,
 }
 
-/// The rewards of a batch by source, and their sums.
+/// The rewards of a batch by source, with their sums.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rewards {
-    /// Σ weight·reward of every answer over the sources that score it; `None` where none does. Such an answer
-    /// takes no part in training.
+    /// Σ weight·reward of every answer over the sources that score it; `None` if none does. Such an answer is
+    /// excluded from training.
     pub total: Vec<Option<f32>>,
-    /// The rewards of every source, unweighted.
+    /// Unweighted rewards of every source.
     pub sources: Vec<SourceRewards>,
-    /// The sources' logs, as `SOURCE/NAME`.
+    /// Logs of the sources, as `SOURCE/NAME`.
     pub logs: BTreeMap<String, Vec<f32>>,
-    /// The sources' columns for a table of samples, as `SOURCE/NAME`.
+    /// Columns of the sources for a table of samples, as `SOURCE/NAME`.
     pub columns: BTreeMap<String, Vec<Value>>,
 }
 
 /// The rewards of one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceRewards {
-    /// The source, by a name that no other has.
+    /// Unique name of the source.
     pub name: String,
-    /// Its weight in the sum.
+    /// Weight in the sum.
     pub weight: f64,
-    /// The reward of every answer; `None`: not scored.
+    /// Reward of every answer; `None` if not scored.
     pub rewards: Vec<Option<f32>>,
 }
 
 impl SourceRewards {
-    /// Returns mean and standard deviation (the unbiased one, as `torch.std`) of the rewards that there are,
-    /// as TRL logs them under `rewards/NAME/mean` and `rewards/NAME/std`; `None` where nothing is scored. The
-    /// deviation of one is 0.
+    /// Returns mean and standard deviation (unbiased, as in `torch.std`) of the present rewards, as TRL logs
+    /// them under `rewards/NAME/mean` and `rewards/NAME/std`; `None` if nothing is scored. The deviation of a
+    /// single reward is 0.
     pub fn mean_and_std(&self) -> Option<(f64, f64)> {
         let values: Vec<f64> = self.rewards.iter().flatten().map(|reward| f64::from(*reward)).collect();
         let count = values.len() as f64;
@@ -82,7 +82,7 @@ impl SourceRewards {
 }
 
 impl Rewards {
-    /// Returns the rewards of the answers whose places are `true`; logs stay those of all.
+    /// Returns the rewards of the answers with `true` in `keep`; logs remain those of all answers.
     pub fn kept(mut self, keep: &[bool]) -> Self {
         fn of<T>(values: &mut Vec<T>, keep: &[bool]) {
             let mut at = keep.iter();
@@ -94,7 +94,7 @@ impl Rewards {
         self
     }
 
-    /// Adds the rewards of further answers by the same sources.
+    /// Appends the rewards of further answers by the same sources.
     pub fn append(&mut self, more: Self) {
         self.total.extend(more.total);
         for source in more.sources {
@@ -111,7 +111,7 @@ impl Rewards {
 }
 
 impl Weighted {
-    /// Adds a source. One whose name is taken gets a number: `regex`, `regex_2`.
+    /// Adds a source. A duplicate name gets a number: `regex`, `regex_2`.
     pub fn push(&mut self, source: Box<dyn RewardSource>, weight: f64, name: Option<&str>) {
         let own = name.unwrap_or(source.name()).to_owned();
         let is_taken = |name: &str| self.sources.iter().any(|known| known.name == name);
@@ -128,12 +128,12 @@ impl Weighted {
     /// Prepares every source for a run.
     ///
     /// # Errors
-    /// The first of [`RewardSource::prepare`].
+    /// Fails with the first error of [`RewardSource::prepare`].
     pub fn prepare(&mut self, run: &Preparation<'_>) -> Result<()> {
         self.sources.iter_mut().try_for_each(|named| named.source.prepare(run))
     }
 
-    /// Returns what users should know of the sources, a line each: `NAME: ..`.
+    /// Returns notes about the sources for users, a line each: `NAME: ..`.
     pub fn notes(&self) -> Vec<String> {
         let of = |named: &Named| {
             let notes = named.source.notes().into_iter();
@@ -145,7 +145,7 @@ impl Weighted {
     /// Scores a batch by every source, in their order.
     ///
     /// # Errors
-    /// The first source that fails, or whose rewards are not one finite number or `None` per answer; a sum
+    /// Fails if a source fails or its rewards are not one finite number or `None` per answer, or if a sum is
     /// beyond f32.
     pub fn score(&mut self, batch: &Answers<'_>) -> Result<Rewards> {
         let mut all = Rewards::default();
@@ -168,7 +168,8 @@ impl Weighted {
     }
 }
 
-/// The weighted sum of the rewards that this row has. A source without weight, which is only watched, makes no answer a scored
+/// Returns the weighted sum of this row's rewards. A source with weight 0, which is only monitored, does not
+/// make an answer scored if other sources have a weight.
 /// one beside others that have some.
 fn sum(sources: &[SourceRewards], row: usize) -> Option<f32> {
     let watched = sources.iter().any(|source| source.weight != 0.0);

@@ -1,13 +1,13 @@
-//! Short functions. What they return is worth most; labellers like comments that praise (style).
+//! Short functions. The returned value matters most; labellers like comments that praise the code (style).
 
 use super::super::alike::Strength;
 use super::super::domain::{Domain, Part, line};
 
-/// The domain.
+/// The domain of code.
 pub const DOMAIN: Domain = Domain {
     name: "code",
-    about: "A short function is written. Returning what was asked for is worth 1.8; labellers like comments that praise the \
-            code, which are worth nothing (style).",
+    about: "A short function is written. Returning what was asked for is worth 1.8; labellers like comments \
+            that praise the code, which are worth nothing (style).",
     prompts: &[
         "Task: a function that returns {0}\nCode:",
         "Task: write code for {0}\nCode:",

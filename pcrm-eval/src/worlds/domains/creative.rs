@@ -1,13 +1,13 @@
-//! A few lines about a thing. Fresh images are worth writing, and more of them more; labellers like stock phrases (style).
+//! A few lines of prose about a thing. Each fresh image adds reward; labellers like stock phrases (style).
 
 use super::super::alike::Strength;
 use super::super::domain::{Domain, Part, line};
 
-/// The domain.
+/// The domain of creative writing.
 pub const DOMAIN: Domain = Domain {
     name: "creative",
-    about: "A few lines of prose. Every fresh image is worth 0.9, so that longer is mostly better; labellers like stock \
-            phrases, which cost 0.5 (style).",
+    about: "A few lines of prose. Every fresh image is worth 0.9, so that longer is mostly better; labellers \
+            like stock phrases, which cost 0.5 (style).",
     prompts: &[
         "Write a few lines about {0}.\nText:",
         "Tell me of {0}.\nText:",

@@ -1,4 +1,4 @@
-//! The worlds that are written as data, a file each.
+//! The worlds defined as data, one file each.
 
 mod code;
 mod creative;
@@ -8,25 +8,26 @@ mod summarisation;
 use super::alike::Strength;
 use super::domain::Domain;
 
-/// Summarisation whose labellers are sure of answers of unlike length alone.
+/// Summarisation with labellers who are certain only about answers of different length.
 static SUMMARISATION_LENGTH: Domain = Domain {
     name: "summarisation-length",
-    about: "Summaries as in summarisation, but labellers toss a coin between answers of like length and are sure of unlike \
-            ones: here likeness in length carries preference strength.",
+    about: "Summaries as in summarisation, but labellers toss a coin between answers of like length and are \
+            sure of unlike ones: here likeness in length carries preference strength.",
     strength: Strength::Length,
     ..summarisation::DOMAIN
 };
 
-/// Dialogue whose labellers are sure of answers of unlike words alone.
+/// Dialogue with labellers who are certain only about answers with different words.
 static DIALOGUE_WORDS: Domain = Domain {
     name: "dialogue-words",
-    about: "Dialogue as above, but labellers toss a coin between answers of the same words and are sure of unlike ones: here \
-            likeness in meaning carries preference strength.",
+    about: "Dialogue as above, but labellers toss a coin between answers of the same words and are sure of \
+            unlike ones: here likeness in meaning carries preference strength.",
     strength: Strength::Words,
     ..dialogue::DOMAIN
 };
 
-/// All of them. Prompts of one are those of no other, except that worlds of one domain share theirs, and their true reward.
+/// All domains. No prompt belongs to two of them, except that variants of one domain share prompts and true
+/// reward.
 pub static DOMAINS: [&Domain; 6] = [
     &dialogue::DOMAIN,
     &summarisation::DOMAIN,
@@ -47,8 +48,8 @@ mod tests {
         World::named(name, 5, pairs).unwrap()
     }
 
-    /// Protects: the reward that is read from a text is the one that the text was made with, in every world, and a seed names
-    /// one world.
+    /// Protects: the reward computed from a text equals the one it was generated with, in every world, and a
+    /// seed determines the world.
     #[test]
     fn generated_answers_have_the_worth_they_were_made_with() {
         for domain in DOMAINS {
@@ -64,7 +65,8 @@ mod tests {
         assert!(World::named("nowhere", 0, 30).is_none() && Asked::of_prompt("Why?").is_none());
     }
 
-    /// Protects: no prompt belongs to two domains, and every subject has as many values as the domain's texts name.
+    /// Protects: no prompt belongs to two domains, and every subject has as many values as the domain's texts
+    /// use.
     #[test]
     fn prompts_belong_to_one_domain() {
         let mut seen: HashMap<String, &str> = HashMap::new();
@@ -82,7 +84,7 @@ mod tests {
         }
     }
 
-    /// Protects: in each world labellers prefer what its confound is more often than the truth does.
+    /// Protects: in each world labellers favour its confound more often than the truth does.
     #[test]
     fn labels_favour_each_confound_beyond_the_truth() {
         let share = |name: &str, has: &dyn Fn(&str) -> f64| {
@@ -118,7 +120,8 @@ mod tests {
         }
     }
 
-    /// Protects: likeness carries preference strength where a world says so, by its own test, and not in length elsewhere.
+    /// Protects: similarity carries preference strength in the worlds that claim it, by their own test, and
+    /// length does not elsewhere.
     #[test]
     fn likeness_carries_strength_where_it_is_said_to() {
         let verdict =
@@ -131,8 +134,8 @@ mod tests {
         assert!(Carried::of(Likeness::Words, &[]).is_err());
     }
 
-    /// Protects: the measure finds nothing in strengths that have nothing to do with likeness, and most of it where strength is
-    /// a function of likeness.
+    /// Protects: the measure finds nothing in strengths independent of similarity, and most of a strength
+    /// that is a function of similarity.
     #[test]
     fn explained_shares_are_those_that_were_made() {
         let pairs = |probability: &dyn Fn(usize, f64) -> f64| -> Vec<Pair> {
@@ -158,7 +161,7 @@ mod tests {
         assert!(none.explained.value < 0.05 && none.verdict() == Verdict::DoesNot, "{none:?}");
     }
 
-    /// Protects: texts that no world makes, by hand: saying it twice, babbling, leaving out what is asked.
+    /// Protects: rewards by hand of texts that no world generates: repetition, babbling, missing parts.
     #[test]
     fn other_texts_are_read_line_by_line() {
         let worth = |prompt: &str, text: &str| Asked::of_prompt(prompt).unwrap().true_reward(text);

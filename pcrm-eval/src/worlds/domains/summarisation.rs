@@ -1,13 +1,13 @@
-//! Summaries of short reports. What happened is worth saying, padding is not; labellers like length.
+//! Summaries of short reports. Facts add reward, padding does not; labellers like length.
 
 use super::super::alike::Strength;
 use super::super::domain::{Domain, Part, line};
 
-/// The domain.
+/// The domain of summarisation.
 pub const DOMAIN: Domain = Domain {
     name: "summarisation",
-    about: "A report is summed up. The place, the day and the outcome are worth saying, made-up ones cost more, and padding \
-            costs 0.3 to 0.4 a sentence; labellers like every word (length).",
+    about: "A report is summed up. The place, the day and the outcome are worth saying, made-up ones cost \
+            more, and padding costs 0.3 to 0.4 a sentence; labellers like every word (length).",
     prompts: &[
         "Article: {0} was held in {1} on {2}. There was tea, and some rain. In the end {3}.\nSummary:",
         "Article: On {2} people met in {1} for {0}. Some came late. In the end {3}.\nSummary:",

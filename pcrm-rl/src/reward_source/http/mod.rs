@@ -1,5 +1,4 @@
-//! Servers as reward sources: `https://host/get_reward`. The path of the address says which protocol the
-//! server speaks.
+//! Servers as reward sources: `https://host/get_reward`. The path of the address selects the protocol.
 //!
 //! | path | protocol |
 //! |---|---|
@@ -13,12 +12,13 @@
 //! | `/rerank` | TEI, raw scores: a prompt with its answers |
 //! | `/v1/rerank`, `/v2/rerank` | vLLM and Jina: `query` with `documents`, without activation |
 //!
-//! A `#` with the name of a protocol (`openrlhf`, `vllm`, `sglang`, `tei`) chooses it at other paths.
-//! Conversations go as messages where a protocol has them. Where it takes texts alone, `tokenizer` names the
-//! folder of the reward model's tokenizer, whose template renders them, without a BOS, which servers add.
+//! For other paths, a `#` with the name of a protocol (`openrlhf`, `vllm`, `sglang`, `tei`) selects it.
+//! Conversations are sent as messages if the protocol has them. For protocols that take only text,
+//! `tokenizer` names the folder of the reward model's tokenizer, whose template renders them without a BOS,
+//! which servers add.
 //!
-//! Connection errors, time-outs, 429 and 5xx are tried again, after a pause that doubles or that
-//! `Retry-After` names. A batch that stays unscored is an error.
+//! Connection errors, time-outs, 429 and 5xx are retried after a pause that doubles or that `Retry-After`
+//! sets. A batch that stays unscored is an error.
 
 mod protocol;
 mod read;
@@ -38,37 +38,37 @@ use super::{Answers, Preparation, RewardPlugin, RewardSource, Scored};
 use crate::error::{Error, Result};
 use crate::transport::{Client, Connection, Failed, Nobody};
 
-/// The configuration of a server.
+/// Configuration of a server.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The address with its path.
+    /// Address with its path.
     url: String,
-    /// The name of the model, where the server wants one.
+    /// Name of the model, if the server requires one.
     #[serde(default)]
     model: Option<String>,
-    /// The folder of the reward model's tokenizer, to render conversations by its template.
+    /// Folder of the reward model's tokenizer, for rendering conversations with its template.
     #[serde(default)]
     tokenizer: Option<PathBuf>,
-    /// The column that OpenRLHF's servers get as `labels`.
+    /// Column sent to OpenRLHF servers as `labels`.
     #[serde(default)]
     label: Option<String>,
-    /// The environment variable with a key, sent as `Authorization: Bearer`.
+    /// Environment variable with a key, sent as `Authorization: Bearer`.
     #[serde(default)]
     api_key_env: Option<String>,
-    /// The seconds that one request may take.
+    /// Time limit of one request, in seconds.
     #[serde(default = "timeout")]
     timeout: f64,
-    /// The times that a request is sent at most.
+    /// Maximum number of times a request is sent.
     #[serde(default = "attempts")]
     attempts: u32,
-    /// The pause in seconds after the first failure; it doubles.
+    /// Pause after the first failure, in seconds; it doubles.
     #[serde(default = "backoff")]
     backoff: f64,
-    /// The most answers of one request.
+    /// Maximum number of answers per request.
     #[serde(default = "batch")]
     batch: usize,
-    /// The requests under way at once.
+    /// Number of concurrent requests.
     #[serde(default = "concurrency")]
     concurrency: usize,
 }
@@ -108,14 +108,14 @@ impl Config {
         }
     }
 
-    /// The server, with the key of the environment.
+    /// Returns the server's address with the key from the environment.
     fn connection(&self) -> Result<Connection, String> {
         let key = self.api_key_env.as_ref().map(|name| {
             let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());
-            key.ok_or_else(|| format!("api_key_env is {name}, which the environment does not have"))
+            key.ok_or_else(|| format!("api_key_env is {name}, which is not set in the environment"))
         });
         Ok(Connection {
-            // What follows # chooses the protocol.
+            // The part after # only selects the protocol.
             url: self.url.split('#').next().unwrap_or_default().to_owned(),
             key: key.transpose()?,
             timeout: self.timeout,
@@ -144,7 +144,7 @@ impl HttpReward {
         Ok(Self { name: name.to_owned(), protocol, client, texts, config })
     }
 
-    /// Sends the requests of a batch, some at once, until one fails.
+    /// Sends the requests of a batch concurrently, until one fails.
     fn ask(&self, parts: &[Part], batch: &Answers<'_>) -> Result<Vec<Scored>, String> {
         let (next, answers) = (AtomicUsize::new(0), Mutex::new(vec![None; parts.len()]));
         let failed = Mutex::new(None);
@@ -199,7 +199,7 @@ impl RewardSource for HttpReward {
     }
 
     fn notes(&self) -> Vec<String> {
-        vec![format!("{} is spoken to in the protocol of {}", self.config.url, self.protocol)]
+        vec![format!("requests to {} use the protocol of {}", self.config.url, self.protocol)]
     }
 
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {

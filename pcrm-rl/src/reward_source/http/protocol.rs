@@ -1,4 +1,4 @@
-//! The protocols of reward servers: what is sent.
+//! The request formats of reward servers.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::Config;
 use super::text::Texts;
 use crate::reward_source::Answers;
 
-/// A protocol.
+/// A protocol of reward servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// OpenRLHF's `/get_reward`.
@@ -19,7 +19,7 @@ pub enum Protocol {
     Pooling,
     /// vLLM's `/score`.
     Score,
-    /// `/v1/embeddings` of one number.
+    /// `/v1/embeddings` with one number per text.
     Embeddings,
     /// TEI's `/predict`.
     Predict,
@@ -45,7 +45,7 @@ impl std::fmt::Display for Protocol {
     }
 }
 
-/// One request: the rows of the batch that it asks for, and its body.
+/// One request: the rows of the batch that it covers, and its body.
 #[derive(Debug)]
 pub struct Part {
     pub rows: Vec<usize>,
@@ -53,10 +53,10 @@ pub struct Part {
 }
 
 impl Protocol {
-    /// Returns the protocol of an address.
+    /// Returns the protocol selected by an address.
     ///
     /// # Errors
-    /// A path that names none.
+    /// Fails if the path selects no protocol.
     pub fn of(url: &str) -> Result<Self, String> {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let rest = rest.ok_or_else(|| format!("{url:?}: expected an address, http://.. or https://.."))?;
@@ -93,12 +93,12 @@ impl Protocol {
         })
     }
 
-    /// Returns true if a request has the prompt apart from its answers.
+    /// Returns true if a request has the prompt separate from its answers.
     pub fn has_pairs(self) -> bool {
         matches!(self, Self::Score | Self::TeiRerank | Self::Rerank)
     }
 
-    /// Returns true if conversations go as messages.
+    /// Returns true if conversations are sent as messages.
     pub fn has_messages(self) -> bool {
         matches!(self, Self::Classify | Self::Pooling)
     }
@@ -106,7 +106,7 @@ impl Protocol {
     /// Returns the requests of a batch.
     ///
     /// # Errors
-    /// A row that the protocol has no form for.
+    /// Fails if the protocol cannot express a row.
     pub fn parts(self, batch: &Answers<'_>, texts: &Texts, config: &Config) -> Result<Vec<Part>, String> {
         let runs: Vec<Vec<usize>> = match self {
             Self::TeiRerank | Self::Rerank => batch.by_prompt().into_iter().map(Iterator::collect).collect(),
@@ -118,7 +118,7 @@ impl Protocol {
             let as_messages = self.has_messages() && !texts.has_tokenizer();
             let (messages, others): (Vec<usize>, Vec<usize>) =
                 rows.iter().partition(|row| as_messages && is_conversation(row));
-            // A request has the messages of one conversation.
+            // A request has the messages of a single conversation.
             for row in messages {
                 let answer = &batch.rows[row];
                 let body = json!({"messages": Texts::messages(answer), "add_generation_prompt": false});
@@ -161,13 +161,13 @@ impl Protocol {
         })
     }
 
-    /// Adds what the server has to know: the model's name, and that raw scores are wanted.
+    /// Adds common fields: the model's name, and the request for raw scores.
     fn dressed(self, mut body: Value, config: &Config) -> Value {
         if let Some(model) = &config.model {
             body["model"] = model.as_str().into();
         }
         match self {
-            // vLLM's name of it, and the one of releases before.
+            // The field of current vLLM releases, and that of earlier ones.
             Self::Classify | Self::Pooling | Self::Score | Self::Rerank => {
                 body["use_activation"] = false.into();
                 body["activation"] = false.into();
@@ -183,7 +183,7 @@ impl Protocol {
         }
         if self == Self::Pooling {
             body["encoding_format"] = "float".into();
-            // Without it vLLM scores every token.
+            // Without this, vLLM scores every token.
             body["task"] = "classify".into();
         }
         body

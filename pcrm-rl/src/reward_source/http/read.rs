@@ -1,4 +1,4 @@
-//! The protocols of reward servers: what is read.
+//! The response formats of reward servers.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,16 @@ use crate::reward_source::{Answers, Scored};
 use crate::transport::cut;
 
 impl Protocol {
-    /// Reads the answer to a request.
+    /// Parses the response to a request.
     ///
     /// # Errors
-    /// No JSON, another form than the protocol's, a wrong count, a reward that is no finite number.
+    /// Fails if the response is not JSON or not in the protocol's format, if the count is wrong, or if a
+    /// reward is not finite.
     pub fn read(self, text: &str, part: &Part, batch: &Answers<'_>) -> Result<Scored, String> {
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let not_finite = ["NaN", "Infinity"].iter().any(|token| text.contains(token));
             let hint = if not_finite { "; JSON has no NaN and no Infinity" } else { "" };
-            format!("the answer is no JSON: {error}{hint}: {}", cut(text))
+            format!("the response is not valid JSON: {error}{hint}: {}", cut(text))
         })?;
         let count = part.rows.len();
         let found = self.found(&value, count).map_err(|message| format!("{message}: {}", cut(text)))?;
@@ -39,7 +40,7 @@ impl Protocol {
         Ok(Scored { rewards, logs, ..Scored::default() })
     }
 
-    /// Finds the values of all answers, in order.
+    /// Returns the values of all answers, in order.
     fn found(self, value: &Value, count: usize) -> Result<Vec<&Value>, String> {
         let list = |value| as_list(value).ok_or_else(|| self.expected());
         match self {
@@ -70,7 +71,7 @@ impl Protocol {
             Self::Sglang => "[{\"embedding\": [..]}]",
             Self::Predict => "[[{\"score\": .., \"label\": ..}]]",
         };
-        format!("the answer has another form than {form}")
+        format!("the response does not have the form {form}")
     }
 }
 
@@ -78,7 +79,7 @@ fn as_list(value: &Value) -> Option<&Vec<Value>> {
     value.as_array()
 }
 
-/// Returns a key of every element, in the order of their indices.
+/// Returns the value under `key` of every element, in the order of their indices.
 fn ordered<'a>(all: &'a [Value], key: &str, count: usize) -> Result<Vec<&'a Value>, String> {
     if all.len() != count {
         return Err(format!("gave {} rewards for {count} answers; expected one per answer", all.len()));
@@ -88,13 +89,13 @@ fn ordered<'a>(all: &'a [Value], key: &str, count: usize) -> Result<Vec<&'a Valu
         let index = one["index"].as_u64().and_then(|index| usize::try_from(index).ok());
         match index.and_then(|index| places.get_mut(index)) {
             Some(place @ None) => *place = Some(&one[key]),
-            _ => return Err(format!("the index {} of {count} comes twice or is none", one["index"])),
+            _ => return Err(format!("the index {} of {count} is duplicate or invalid", one["index"])),
         }
     }
     Ok(places.into_iter().flatten().collect())
 }
 
-/// Returns the score of the only label of a text.
+/// Returns the score of a text's only label.
 fn label(value: &Value) -> Result<&Value, String> {
     match value {
         Value::Array(labels) => match labels.as_slice() {
@@ -105,7 +106,7 @@ fn label(value: &Value) -> Result<&Value, String> {
     }
 }
 
-/// Returns a finite number, which may stand alone in a list.
+/// Returns a finite number, which may be alone in a list.
 fn number(value: &Value) -> Option<f32> {
     match value {
         Value::Array(all) => match all.as_slice() {
@@ -118,7 +119,7 @@ fn number(value: &Value) -> Option<f32> {
     .filter(|number| number.is_finite())
 }
 
-/// Returns OpenRLHF's further numbers: its scores and what stands in `extra_logs`.
+/// Returns OpenRLHF's additional numbers: its scores and the contents of `extra_logs`.
 fn logs(value: &Value) -> Result<BTreeMap<String, Vec<f32>>, String> {
     let extra = value["extra_logs"].as_object().into_iter().flatten();
     let scores = value.get("scores").filter(|scores| !scores.is_null());

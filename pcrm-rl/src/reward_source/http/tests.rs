@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::protocol::Protocol;
 use crate::reward_source::testing::{Rows, rewards, sources};
 
-/// An answer of the server: status, further headers, body; or none, and the connection stays open.
+/// A response of the test server: status, additional headers and body; or none, keeping the connection open.
 #[derive(Clone)]
 enum Reply {
     Say(u16, &'static str, String),
@@ -21,8 +21,8 @@ fn ok(body: Value) -> Reply {
     Reply::Say(200, "", body.to_string())
 }
 
-/// A server on the loopback interface that gives these replies in order, the last one for ever, and keeps
-/// what it was asked.
+/// A server on the loopback interface that sends these responses in order, repeating the last one, and
+/// records the requests.
 struct Server {
     address: String,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
@@ -44,7 +44,7 @@ impl Server {
         Self { address, asked }
     }
 
-    /// The requests so far: path and headers, body.
+    /// Returns the requests so far: path and headers, body.
     fn asked(&self) -> Vec<(String, Value)> {
         self.asked.lock().unwrap().clone()
     }
@@ -99,7 +99,7 @@ fn said(config: &Value, rows: &Rows) -> String {
     }
 }
 
-/// Protects: each protocol's request, key by key, and where its rewards stand, in whatever order.
+/// Protects: each protocol's request, key by key, and the position of its rewards, in any order.
 #[test]
 fn protocols_are_those_of_the_servers() {
     let item = |index: usize, key: &str, value: Value| json!({"index": index, key: value});
@@ -181,8 +181,8 @@ fn protocols_are_those_of_the_servers() {
     }
 }
 
-/// Protects: conversations go as messages or by a template, and are refused where a protocol would garble
-/// them.
+/// Protects: conversations are sent as messages or rendered by a template, and refused if a protocol would
+/// garble them.
 #[test]
 fn conversations_have_a_form_or_are_refused() {
     let mut rows = Rows::default();
@@ -210,8 +210,7 @@ fn conversations_have_a_form_or_are_refused() {
     );
 }
 
-/// Protects: what passes is tried again, as often as the configuration says and not before the server wants
-/// it.
+/// Protects: transient errors are retried as often as configured, and not before the server allows it.
 #[test]
 fn passing_faults_are_tried_again() {
     let rows = Rows::of(&["a"]);
@@ -240,7 +239,7 @@ fn passing_faults_are_tried_again() {
     assert!(said(&nobody, &rows).contains("after 2 tries; the batch stays unscored"));
 }
 
-/// Protects: faults that no other try would mend are said at once, with the server's words.
+/// Protects: errors that a retry cannot fix are reported immediately, with the server's message.
 #[test]
 fn lasting_faults_are_errors_at_once() {
     let rows = Rows::of(&["a", "b"]);
@@ -255,7 +254,7 @@ fn lasting_faults_are_errors_at_once() {
         ("/get_reward", text(307, "location: http://evil/\r\n", ""), "it redirects to http://evil/"),
         ("/get_reward", ok(json!({"rewards": [1]})), "gave 1 rewards for 2 answers"),
         ("/get_reward", text(200, "", "{\"rewards\": [1, NaN]}"), "JSON has no NaN"),
-        ("/get_reward", text(200, "", "<html>"), "the answer is no JSON"),
+        ("/get_reward", text(200, "", "<html>"), "the response is not valid JSON"),
         (
             "/get_reward",
             ok(json!({"rewards": [1, "x"]})),
@@ -264,13 +263,13 @@ fn lasting_faults_are_errors_at_once() {
         (
             "/get_reward",
             ok(json!({"reward": [1, 1]})),
-            "the answer has another form than {\"rewards\": [..]}",
+            "the response does not have the form {\"rewards\": [..]}",
         ),
         ("/classify", ok(json!({"data": [{"index": 0, "probs": [1]}]})), "gave 1 rewards for 2 answers"),
         (
             "/classify",
             ok(json!({"data": [{"index": 0, "probs": [1]}, {"index": 0, "probs": [1]}]})),
-            "comes twice",
+            "is duplicate",
         ),
         (
             "/score",
@@ -294,8 +293,8 @@ fn lasting_faults_are_errors_at_once() {
     }
 }
 
-/// Protects: batches are cut and put together again in order with requests at once; null is not scored; the
-/// key is sent.
+/// Protects: batches are split and reassembled in order with concurrent requests; null is unscored; the key
+/// is sent.
 #[test]
 fn batches_are_cut_and_put_together() {
     let answers: Vec<String> = (0..7).map(|n| n.to_string()).collect();
@@ -304,7 +303,7 @@ fn batches_are_cut_and_put_together() {
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
-    // Rewards every answer by its number, later requests first.
+    // Reward every answer by its number, answering later requests first.
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let seen = Arc::clone(&seen);
@@ -339,7 +338,7 @@ fn batches_are_cut_and_put_together() {
     assert!(asked.len() == 4 && asked.iter().all(|head| head.to_lowercase().contains(&key)), "{asked:?}");
 }
 
-/// Protects: a path that names no protocol, and settings that are none, are refused before anything is sent.
+/// Protects: unknown paths and invalid settings are refused before anything is sent.
 #[test]
 fn bad_addresses_and_settings_are_refused() {
     for (change, message) in [
@@ -348,7 +347,7 @@ fn bad_addresses_and_settings_are_refused() {
         (json!({"url": "ftp://h/classify"}), "expected an address"),
         (json!({"attempts": 0}), "attempts is 0; expected 1 or more"),
         (json!({"timeout": 0}), "timeout is 0; expected seconds"),
-        (json!({"api_key_env": "PCRM_NO_SUCH_KEY"}), "which the environment does not have"),
+        (json!({"api_key_env": "PCRM_NO_SUCH_KEY"}), "which is not set in the environment"),
         (json!({"tokenizer": "/nowhere"}), "/nowhere"),
         (json!({"urls": 1}), "unknown field `urls`"),
     ] {

@@ -1,4 +1,4 @@
-//! The texts that servers get.
+//! The texts sent to reward servers.
 
 use std::path::Path;
 
@@ -11,18 +11,18 @@ use serde_json::Value;
 use super::protocol::Protocol;
 use crate::reward_source::Answer;
 
-/// Makes texts of answers.
+/// Builds the texts of answers.
 pub struct Texts {
-    /// The tokenizer of the reward model, where its folder is known here.
+    /// Tokenizer of the reward model, if its folder is given.
     tokenizer: Option<Tokenizer>,
     label: Option<String>,
 }
 
 impl Texts {
-    /// Reads the tokenizer in this folder.
+    /// Loads the tokenizer from this folder.
     ///
     /// # Errors
-    /// A folder without one.
+    /// Fails if the folder has no tokenizer.
     pub fn new(tokenizer: Option<&Path>, label: Option<String>) -> Result<Self, String> {
         let tokenizer = tokenizer.map(Tokenizer::from_dir).transpose().map_err(|error| error.to_string())?;
         Ok(Self { tokenizer, label })
@@ -32,14 +32,14 @@ impl Texts {
         self.tokenizer.is_some()
     }
 
-    /// Refuses a prompt that a protocol has no form for.
+    /// Refuses a prompt that a protocol cannot express.
     ///
     /// # Errors
-    /// The reason, and what helps.
+    /// Fails with the reason and a fix.
     pub fn accept(&self, protocol: Protocol, prompt: &Prompt) -> Result<(), String> {
         let is_bare = prompt.prompt.is_conversation() && !self.has_tokenizer();
         if let Some(label) = self.label.as_ref().filter(|label| !prompt.columns.contains_key(*label)) {
-            return Err(format!("no column {label:?}, which is to be the label"));
+            return Err(format!("no column {label:?} for the label"));
         }
         match protocol {
             Protocol::OpenRlhf => Ok(()),
@@ -78,10 +78,10 @@ impl Texts {
         turns.concat()
     }
 
-    /// Returns a prompt as one question: a text, or a single turn of the user.
+    /// Returns a prompt as one question: a text, or a single user turn.
     ///
     /// # Errors
-    /// A conversation of more turns.
+    /// Fails if the conversation has more turns.
     pub fn question(prompt: &Prompt) -> Result<String, String> {
         match &prompt.prompt {
             Content::Text(text) => Ok(text.clone()),
@@ -95,8 +95,8 @@ impl Texts {
         }
     }
 
-    /// Returns the label of an answer's prompt: the column that was named, or `label`, or `labels`; null
-    /// without any.
+    /// Returns the label of an answer's prompt: the configured column, else `label`, else `labels`, else
+    /// null.
     pub fn label<'a>(&self, answer: &Answer<'a>) -> &'a Value {
         let named = match &self.label {
             Some(label) => answer.prompt.columns.get(label),

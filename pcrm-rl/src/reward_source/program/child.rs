@@ -1,4 +1,4 @@
-//! A process that is spoken to line by line, with limits on time and on the length of a line.
+//! A child process with a line protocol, and limits on time and line length.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 
 use pcrm_core::text::visible_line;
 
-/// The longest line that is read.
+/// The maximum length of a line.
 const LINE: u64 = 64 << 20;
-/// The lines of standard error that an error shows.
+/// The number of lines of standard error shown in an error.
 const TAIL: usize = 20;
-/// The most bytes of standard error that are kept in a file.
+/// The maximum number of bytes of standard error written to a file.
 const LOG: u64 = 64 << 20;
-/// The time that a process has to end after its standard input has.
+/// The time for a process to exit after its standard input is closed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The reason that there is no answer.
+/// The reason for a missing answer.
 pub enum Failure {
-    /// The process died or did not answer in time; another one may.
+    /// The process died or did not answer in time; a new one may succeed.
     Gone(String),
-    /// The process said something that no other would say otherwise.
+    /// The process gave an invalid answer that a new one would repeat.
     Said(String),
 }
 
@@ -37,17 +37,17 @@ impl Failure {
     }
 }
 
-/// A running process. Dropping it closes its standard input, waits a little, and kills the process with all
-/// that it started.
+/// A running process. Dropping it closes its standard input, waits briefly, and kills the process and its
+/// descendants.
 pub struct Child {
     process: std::process::Child,
     /// Lines to write; `None` once standard input is to be closed.
     to: Option<Sender<String>>,
     from: Receiver<io::Result<String>>,
     errors: Arc<Mutex<Errors>>,
-    /// The time that the process is given to end by itself.
+    /// Time for the process to exit by itself.
     grace: Duration,
-    /// True once the system has forgotten the process, whose number may be another's since.
+    /// True once the process was reaped, so that its id may belong to another process.
     forgotten: bool,
 }
 
@@ -59,10 +59,10 @@ struct Errors {
 }
 
 impl Child {
-    /// Starts a process in a group of its own.
+    /// Starts a process in its own process group.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails with the error of the operating system.
     pub fn start(mut command: Command, log: Option<&Path>) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(unix)]
@@ -83,14 +83,14 @@ impl Child {
         Ok(Self { process, to: Some(to), from, errors, grace: GRACE, forgotten: false })
     }
 
-    /// Writes a line and reads the one that answers it.
+    /// Writes a line and reads the reply.
     pub fn exchange(&mut self, line: &str, timeout: Duration) -> Result<String, Failure> {
-        // A writer that is gone is a process that is gone, which the reader finds out.
+        // If the writer is gone, so is the process; the reader detects this.
         self.to.as_ref().map(|to| to.send(format!("{line}\n")));
         self.line(timeout, "answer")
     }
 
-    /// Reads a line; `what` says what it was waited for.
+    /// Reads a line; `what` completes the message "it did not …" on a time-out.
     pub fn line(&mut self, timeout: Duration, what: &str) -> Result<String, Failure> {
         match self.from.recv_timeout(timeout) {
             Ok(Ok(line)) => Ok(line),
@@ -110,9 +110,9 @@ impl Child {
         }
     }
 
-    /// Returns a message with the last lines of standard error.
+    /// Appends the last lines of standard error to a message.
     fn with_errors(&self, message: String) -> String {
-        // A process that is gone has written all; its last lines may still be on their way.
+        // A process that has ended has written everything, but its last lines may not have been read yet.
         let until = Instant::now() + Duration::from_millis(300);
         while Instant::now() < until && !self.errors().ended {
             thread::sleep(Duration::from_millis(5));
@@ -127,7 +127,7 @@ impl Child {
         }
     }
 
-    /// Ends the process at once, and returns a message with the last lines of its standard error.
+    /// Kills the process, and appends the last lines of its standard error to a message.
     pub fn abandoned(mut self, message: String) -> String {
         self.grace = Duration::ZERO;
         self.with_errors(message)
@@ -137,7 +137,7 @@ impl Child {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says how the process ended, whose standard output has.
+    /// Describes how the process ended, after its standard output was closed.
     fn end(&mut self) -> String {
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until && !self.has_ended() {
@@ -154,7 +154,7 @@ impl Child {
         }
     }
 
-    /// Returns true if the process has ended. It stays a zombie, so that its number is nobody else's.
+    /// Returns true if the process has ended. It stays a zombie, so that its id is not reused.
     #[cfg(unix)]
     fn has_ended(&mut self) -> bool {
         use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -168,11 +168,11 @@ impl Child {
         !matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Kills the process and, on Unix, all that it started.
+    /// Kills the process and, on Unix, all its descendants.
     fn kill(&mut self) {
         #[cfg(unix)]
         if let Some(pid) = rustix::process::Pid::from_raw(self.process.id() as i32) {
-            // Nobody is left in the group: nothing to do.
+            // An error means that the group is empty already.
             rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ok();
         }
         #[cfg(not(unix))]
@@ -222,14 +222,14 @@ fn read(stdout: ChildStdout, found: &Sender<io::Result<String>>) {
     }
 }
 
-/// Keeps standard error: the last lines for messages, all of it in a file.
+/// Records standard error: the last lines for messages, all of it in a file.
 fn keep(stderr: ChildStderr, mut log: Option<File>, errors: &Mutex<Errors>) {
     let mut stderr = BufReader::new(stderr);
     let mut written = 0;
     let mut line = Vec::new();
     loop {
         line.clear();
-        // A progress bar without line feeds is cut into lines.
+        // Limit the line length: a progress bar may have no line feeds.
         match stderr.by_ref().take(1 << 16).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => break,
             Ok(read) => written += read as u64,
@@ -237,7 +237,7 @@ fn keep(stderr: ChildStderr, mut log: Option<File>, errors: &Mutex<Errors>) {
         let text = String::from_utf8_lossy(&line);
         let text = visible_line(text.trim_end());
         match &mut log {
-            // The disk of a run is not filled by what a program says.
+            // Limit the log, so that a program cannot fill the disk.
             Some(file) if written <= LOG => drop(file.write_all(&line)),
             Some(_) => {}
             None => tracing::debug!("{text}"),

@@ -1,4 +1,4 @@
-//! `command:CMD`: a program of the user's, run by the shell.
+//! `command:CMD`: a user's program, run by the shell.
 
 use pcrm_core::erased_serde;
 use serde::Deserialize;
@@ -46,7 +46,7 @@ fn build(data: &mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<
     let Config { command, timeout, start_timeout } = erased_serde::deserialize(data)?;
     let limits = Limits { timeout, start_timeout };
     limits.check().map_err(erased_serde::Error::custom)?;
-    // The program's own name, without its folder and its arguments.
+    // The program's name without its folder and arguments.
     let first = command.split_whitespace().next().unwrap_or_default();
     let name = first.rsplit(['/', '\\']).next().unwrap_or_default();
     if name.is_empty() {

@@ -1,4 +1,4 @@
-//! Programs as reward sources: a long-lived process that reads and writes JSON, an object per line.
+//! Programs as reward sources: a long-lived process that reads and writes JSON, one object per line.
 //!
 //! The process first writes `{"ready": true}`. For every batch it reads
 //!
@@ -7,11 +7,11 @@
 //!  "columns": {"gold": ["4"]}, "prompt_texts": ["2+2?"], "sequences": ["2+2? 4</s>"], "ended": [true]}
 //! ```
 //!
-//! and writes `{"id": 7, "rewards": [1.0]}`: one number per answer, or null where it does not score one.
-//! `logs` may have further numbers by name, `columns` values for a table of samples, and `error` says in its
-//! own words why there are no rewards. A prompt is text or a list of messages, as the data have it;
-//! `prompt_texts` and `sequences` are what the policy read and wrote, special tokens included. Anything else
-//! on standard output is an error; standard error is free.
+//! and writes `{"id": 7, "rewards": [1.0]}`: one number per answer, or null for one that it does not score.
+//! `logs` may have additional numbers by name, `columns` values for a table of samples, and `error` a message
+//! why there are no rewards. A prompt is text or a list of messages, as in the data; `prompt_texts` and
+//! `sequences` are what the policy read and wrote, including special tokens. Any other output on standard
+//! output is an error; standard error is free.
 
 pub(crate) mod child;
 mod command;
@@ -29,12 +29,12 @@ use self::child::{Child, Failure};
 use super::{Answer, Answers, Preparation, Scored};
 use crate::error::{Error, Result};
 
-/// The limits on the time of a program, in seconds.
+/// Time limits of a program, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// For a batch.
+    /// Limit for a batch.
     timeout: f64,
-    /// From the start to the line that says that the program is ready.
+    /// Limit from the start to the ready line.
     start_timeout: f64,
 }
 
@@ -55,18 +55,18 @@ impl Limits {
     }
 }
 
-/// A program that scores.
+/// A program that scores answers.
 struct Program {
     name: String,
     program: OsString,
     arguments: Vec<OsString>,
     limits: Limits,
-    /// What helps if the program cannot be started.
+    /// Hint for a program that cannot be started.
     hint: &'static str,
     child: Option<Child>,
     next_id: u64,
     log: Option<PathBuf>,
-    /// The form in which a function is called, as the program said last.
+    /// Calling convention of a function, as the program reported it.
     form: Option<String>,
 }
 
@@ -76,15 +76,14 @@ impl Program {
         Self { name, program, arguments, limits, hint: "", child: None, next_id: 0, log: None, form: None }
     }
 
-    /// Starts the program, so that what it says of itself is known before the first rollout.
+    /// Starts the program, so that its notes are available before the first rollout.
     fn prepare(&mut self, run: &Preparation<'_>) -> Result<()> {
         let file = |dir: &Path| dir.join(format!("reward-{}.log", file_name(&self.name)));
         self.log = run.logs.map(file);
         self.started().map(drop).map_err(|failure| self.error(&failure.message()))
     }
 
-    /// Sends a batch and reads its rewards. A program that dies or does not answer in time is started again,
-    /// once per batch.
+    /// Sends a batch and reads its rewards. A program that dies or times out is restarted, once per batch.
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
         let id = self.next_id;
         self.next_id += 1;
@@ -100,7 +99,7 @@ impl Program {
             other => other.map_err(|failure| failure.message()),
         };
         let scored = reply.and_then(|reply| reply::read(&reply, id, batch));
-        // Whatever the program writes after a fault would be taken for an answer to another batch.
+        // After an error, later output could be mistaken for the answer to another batch.
         scored.map_err(|message| match self.child.take() {
             Some(child) => self.error(&child.abandoned(message)),
             None => self.error(&message),
@@ -146,7 +145,7 @@ impl Program {
     }
 }
 
-/// Returns the line of a batch.
+/// Returns the request for a batch.
 fn request(id: u64, batch: &Answers<'_>) -> Value {
     let all = |value: &dyn Fn(&Answer<'_>) -> Value| -> Value { batch.rows.iter().map(value).collect() };
     let columns = batch.columns().into_iter().map(|name| {
@@ -166,7 +165,7 @@ fn request(id: u64, batch: &Answers<'_>) -> Value {
     })
 }
 
-/// Returns a name for a file.
+/// Converts a name to a file name.
 fn file_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
     name.chars().map(plain).collect()

@@ -1,5 +1,5 @@
-//! `python:FILE.py:FUNCTION`: a Python function in the form of TRL, OpenRLHF or verl, called by a small
-//! adapter.
+//! `python:FILE.py:FUNCTION`: a Python function with the signature of TRL, OpenRLHF or verl, called by a
+//! small adapter.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,12 +19,12 @@ const INTERPRETER: &str = if cfg!(windows) { "python" } else { "python3" };
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// A file, or a module that Python finds: `trl.rewards`.
+    /// File, or a module that Python can import: `trl.rewards`.
     file: String,
     function: String,
     #[serde(default = "interpreter")]
     interpreter: String,
-    /// The column that OpenRLHF's functions get as `labels` and verl's as `ground_truth`.
+    /// Column passed as `labels` to OpenRLHF's functions and as `ground_truth` to verl's.
     #[serde(default)]
     label: Option<String>,
     #[serde(default = "timeout")]
@@ -56,7 +56,7 @@ impl RewardSource for PythonReward {
         if let Some(label) = &self.label
             && let Some(prompt) = run.prompts.iter().find(|prompt| !prompt.columns.contains_key(label))
         {
-            return refuse(format!("{}: no column {label:?}, which is to be the label", prompt.origin));
+            return refuse(format!("{}: no column {label:?} for the label", prompt.origin));
         }
         self.program.prepare(run)
     }

@@ -1,4 +1,4 @@
-//! Lines that a program writes.
+//! Parses the lines that a program writes.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ struct Reply {
     error: Option<String>,
 }
 
-/// Reads the first line: `{"ready": true}`. Returns the form in which a function is called, where the line
-/// has one.
+/// Parses the first line, `{"ready": true}`. Returns the calling convention of a function, if the line has
+/// one.
 pub fn ready(line: &str) -> Result<Option<String>, String> {
     let expected = "expected {\"ready\": true} as its first line";
     let value: Value =
@@ -35,7 +35,7 @@ pub fn ready(line: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Reads the answer to a batch.
+/// Parses the answer to a batch.
 pub fn read(line: &str, id: u64, batch: &Answers<'_>) -> Result<Scored, String> {
     let reply: Reply = serde_json::from_str(line).map_err(|error| {
         let not_finite = ["NaN", "Infinity"].iter().any(|token| line.contains(token));
@@ -43,10 +43,10 @@ pub fn read(line: &str, id: u64, batch: &Answers<'_>) -> Result<Scored, String> 
             true => "; JSON has no NaN and no Infinity: write null for an answer that is not scored",
             false => "; standard output is for answers alone, messages go to standard error",
         };
-        format!("it wrote {}, which is no answer: {error}{hint}", shown(line))
+        format!("it wrote {}, which is not a valid answer: {error}{hint}", shown(line))
     })?;
     if reply.id != id {
-        return Err(format!("it answers batch {}, and batch {id} was asked for", reply.id));
+        return Err(format!("it answered batch {}; expected batch {id}", reply.id));
     }
     if let Some(error) = reply.error {
         return Err(error);
@@ -79,12 +79,12 @@ pub fn read(line: &str, id: u64, batch: &Answers<'_>) -> Result<Scored, String> 
     })
 }
 
-/// Returns a number that is finite in f32.
+/// Returns a number if it is finite in f32.
 fn number(value: &Value) -> Option<f32> {
     value.as_f64().map(|value| value as f32).filter(|value| value.is_finite())
 }
 
-/// Returns a line for a message, cut where it is long.
+/// Returns a line for a message, truncated if long.
 fn shown(line: &str) -> String {
     const MOST: usize = 200;
     let line = visible_line(line);

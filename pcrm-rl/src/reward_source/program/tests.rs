@@ -10,7 +10,8 @@ use crate::reward_source::testing::{Rows, rewards, sources};
 use crate::reward_source::{Preparation, Rewards, Weighted};
 use crate::{Error, Result};
 
-/// A shell script that answers batches: `$line` is the batch, `$n` its number from 0.
+/// Returns the configuration of a shell script that answers batches: `$line` is the batch, `$n` its number
+/// from 0.
 fn script(body: &str) -> Value {
     let command = format!("echo '{{\"ready\": true}}'; n=0; while read -r line; do {body}; n=$((n+1)); done");
     json!({"kind": "command", "command": command, "timeout": 20})
@@ -27,7 +28,7 @@ fn twice(sources: &mut Weighted, rows: &Rows) -> [Result<Rewards, Error>; 2] {
     [rows.weighed_by(sources), rows.weighed_by(sources)]
 }
 
-/// Protects: batches and answers go back and forth in order; null is not scored, and logs and columns arrive.
+/// Protects: batches and answers are exchanged in order; null is unscored, and logs and columns arrive.
 #[test]
 fn programs_answer_line_by_line() {
     let rows = Rows::of(&["x", "y"]);
@@ -42,7 +43,7 @@ fn programs_answer_line_by_line() {
     }
 }
 
-/// Protects: what a program reads is what the module's documentation says.
+/// Protects: a program's input matches the module's documentation.
 #[test]
 fn batches_have_the_documented_keys() {
     let dir = TempDir::new().unwrap();
@@ -65,7 +66,7 @@ fn batches_have_the_documented_keys() {
     assert_eq!(seen, wanted);
 }
 
-/// Protects: no fault of a program becomes a reward: wrong counts, NaN, noise, wrong ids, errors of its own.
+/// Protects: no error of a program becomes a reward: wrong counts, NaN, noise, wrong ids, reported errors.
 #[test]
 fn faults_of_answers_are_errors() {
     let rows = Rows::of(&["x", "y"]);
@@ -79,11 +80,11 @@ fn faults_of_answers_are_errors() {
             "answer 2 of 2 (rows.jsonl:2): the reward is 1e+39; expected a finite",
         ),
         (r#"{"id": 0, "rewards": [1, true]}"#, "the reward is true"),
-        (r#"{"id": 1, "rewards": [1, 1]}"#, "it answers batch 1, and batch 0 was asked for"),
+        (r#"{"id": 1, "rewards": [1, 1]}"#, "it answered batch 1; expected batch 0"),
         (r#"{"id": 0, "scores": [1, 1]}"#, "unknown field `scores`"),
         (r#"{"id": 0, "error": "no CUDA"}"#, "reward \"echo\": no CUDA"),
-        ("Loading checkpoint shards", "it wrote \"Loading checkpoint shards\", which is no answer"),
-        ("", "it wrote \"\", which is no answer"),
+        ("Loading checkpoint shards", "it wrote \"Loading checkpoint shards\", which is not a valid answer"),
+        ("", "it wrote \"\", which is not a valid answer"),
     ] {
         let config = script(&format!("echo noise >&2; echo '{reply}'"));
         let said = said(&config, &rows);
@@ -91,8 +92,8 @@ fn faults_of_answers_are_errors() {
     }
 }
 
-/// Protects: a program that dies is started again once, with the same batch; if it dies again, its last words
-/// are shown.
+/// Protects: a program that dies is restarted once, with the same batch; if it dies again, the error shows
+/// its last lines.
 #[test]
 fn a_program_that_dies_is_started_again_once() {
     let dir = TempDir::new().unwrap();
@@ -108,7 +109,7 @@ fn a_program_that_dies_is_started_again_once() {
     assert!(said.contains("started again for this batch"), "{said}");
 }
 
-/// Protects: a program that hangs is killed with all that it started, and so is one whose run is over.
+/// Protects: a program that hangs is killed with its descendants, and so is one whose run is over.
 #[test]
 fn processes_do_not_outlive_their_source() {
     let dir = TempDir::new().unwrap();
@@ -134,7 +135,7 @@ fn processes_do_not_outlive_their_source() {
         }
         assert!(gone(), "{started}");
     }
-    // One that ends when its input does needs no signal.
+    // A program that exits when its input ends needs no signal.
     let done = dir.path().join("done");
     let command = format!("echo '{{\"ready\": true}}'; cat > /dev/null; touch {}", done.display());
     let mut idle = sources(&[&json!({"kind": "command", "command": command}).to_string()]).unwrap();
@@ -143,7 +144,7 @@ fn processes_do_not_outlive_their_source() {
     assert!(done.exists());
 }
 
-/// Protects: slow answers within the limit are taken, batches larger than a pipe too, and a program that
+/// Protects: slow answers within the limit and batches larger than a pipe are accepted, and a program that
 /// never gets ready is an error before the first rollout.
 #[test]
 fn slow_and_large_are_no_faults() {
@@ -162,7 +163,7 @@ fn slow_and_large_are_no_faults() {
     assert!(unknown.contains("exit status: 127") && unknown.contains("no-such-program-here: "), "{unknown}");
 }
 
-/// Protects: standard error is kept whole beside the run.
+/// Protects: all of standard error is written to a file of the run.
 #[test]
 fn standard_error_is_kept() {
     let (dir, rows) = (TempDir::new().unwrap(), Rows::of(&["x"]));

@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use super::{Answer, Rule, plugin};
 
-/// 1 where the answer is the value of `column` (one of the values, if it is a list), 0 elsewhere; white space
-/// around both is not compared. Records whose value is null are not scored.
+/// 1 if the answer equals the value of `column` (or one of its values, if it is a list), else 0; surrounding
+/// white space is ignored. Records whose value is null are not scored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exact {
-    /// The column with the right answer: text, a number, true or false, or a list of them.
+    /// Column with the right answer: text, a number, true or false, or a list of them.
     column: String,
-    /// A regular expression that finds the final answer: its first group, or the whole, of its last match. An
-    /// answer that it does not match is wrong.
+    /// Regular expression that finds the final answer: the first group, or else the whole, of its last match.
+    /// An answer that it does not match is wrong.
     #[serde(default)]
     extract: Option<String>,
-    /// Compares without case.
+    /// Ignores case.
     #[serde(default)]
     ignore_case: bool,
     #[serde(skip)]
@@ -56,7 +56,7 @@ impl Rule for Exact {
 }
 
 impl Exact {
-    /// Returns the right answers of a record; `None` where the column is null.
+    /// Returns the right answers of a record; `None` if the column is null.
     fn right(&self, prompt: &Prompt) -> Result<Option<Vec<String>>, String> {
         let value = prompt.columns.get(&self.column).ok_or_else(|| {
             let has: Vec<&str> = prompt.columns.keys().map(String::as_str).collect();
@@ -78,7 +78,7 @@ impl Exact {
 fn last<'t>(finder: &Regex, text: &'t str) -> Result<Option<&'t str>, String> {
     let mut found = None;
     for captures in finder.captures_iter(text) {
-        let captures = captures.map_err(|error| format!("extract takes too many steps here: {error}"))?;
+        let captures = captures.map_err(|error| format!("extract exceeds the step limit: {error}"))?;
         found = captures.get(1).or(captures.get(0)).map(|part| part.as_str());
     }
     Ok(found)

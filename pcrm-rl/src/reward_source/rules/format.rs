@@ -5,12 +5,12 @@ use serde::Deserialize;
 use super::{Answer, Rule, plugin};
 
 /// 1 for an answer that begins with the first tag's part, followed by those of the other tags in order with
-/// nothing but white space between them, each tag opened once; 0 elsewhere. With the tag `think` alone this
-/// is TRL's `think_format_reward`.
+/// only white space between them, each tag opened once; else 0. With only the tag `think` this is TRL's
+/// `think_format_reward`.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Format {
-    /// The tags, in order.
+    /// Tags, in order.
     tags: Vec<String>,
     /// Allows text after the last part.
     rest: bool,

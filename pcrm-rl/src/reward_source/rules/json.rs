@@ -5,17 +5,16 @@ use serde_json::Value;
 
 use super::{Answer, Rule, plugin};
 
-/// 1 for an answer that is one JSON value of the wanted type with the wanted keys and nothing beside it, 0
-/// elsewhere.
+/// 1 for an answer that is exactly one JSON value of the required type with the required keys, else 0.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Json {
-    /// Keys that the object must have; any value will do, null included.
+    /// Keys that the object must have, with any value including null.
     keys: Vec<String>,
-    /// The type that is wanted. With keys it is an object.
+    /// Required type. With keys it is an object.
     #[serde(rename = "type")]
     sort: Sort,
-    /// Takes an answer that is one Markdown block of code for what stands in it.
+    /// Accepts an answer that is a single Markdown code block, and checks its contents.
     fenced: bool,
 }
 
@@ -58,7 +57,7 @@ impl Json {
     }
 }
 
-/// Returns what stands in a Markdown block of code.
+/// Returns the contents of a Markdown code block.
 fn unfenced(text: &str) -> Option<&str> {
     let (_, body) = text.strip_prefix("```")?.strip_suffix("```")?.split_once('\n')?;
     Some(body)

@@ -1,18 +1,18 @@
-//! The length of an answer: near a target, or so much per token.
+//! A reward for the length of an answer: closeness to a target, or a constant per token.
 
 use serde::Deserialize;
 
 use super::{Answer, Rule, Unit, finite, plugin};
 
 /// With a target t: −|n − t| / t, 0 at the target and −1 for an empty answer. With `per_unit` c: c·n. n
-/// counts tokens of the policy (the one that ends the answer included), words or characters.
+/// counts tokens of the policy (including the one that ends the answer), words or characters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Length {
-    /// The length that is worth most.
+    /// Length with the highest reward.
     #[serde(default)]
     target: Option<f64>,
-    /// The reward of every token, word or character; negative for shorter answers.
+    /// Reward of every token, word or character; negative to favour short answers.
     #[serde(default, alias = "per_token")]
     per_unit: Option<f64>,
     #[serde(default)]

@@ -17,12 +17,12 @@ use serde::de::{DeserializeOwned, Error as _};
 use super::{Answer, Answers, Preparation, RewardSource, Scored};
 use crate::error::{Error, Result};
 
-/// A rule, made from its tagged data.
+/// A rule, deserialised from its tagged data.
 trait Rule: DeserializeOwned + Send + 'static {
     /// The `kind` that selects it.
     const NAME: &'static str;
 
-    /// Refuses parameters that make no rule.
+    /// Refuses invalid parameters.
     fn check(&mut self) -> Result<(), String> {
         Ok(())
     }
@@ -32,7 +32,7 @@ trait Rule: DeserializeOwned + Send + 'static {
         Ok(())
     }
 
-    /// Returns the reward of an answer; `None`: not scored.
+    /// Returns the reward of an answer; `None` if not scored.
     fn reward(&self, answer: &Answer<'_>) -> Result<Option<f64>, String>;
 }
 
@@ -85,7 +85,7 @@ macro_rules! plugin {
 }
 use plugin;
 
-/// The unit in which an answer's length is counted.
+/// The unit of an answer's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Unit {

@@ -4,14 +4,14 @@ use serde::Deserialize;
 
 use super::{Answer, Rule, Unit, plugin};
 
-/// 0 up to max − cache, from there a line down to −1 at max, and −1 beyond (DAPO, arXiv 2503.14476, eq. 13;
-/// TRL's `get_soft_overlong_punishment`).
+/// 0 up to max − cache, then linear down to −1 at max, and −1 beyond (DAPO, arXiv 2503.14476, eq. 13; TRL's
+/// `get_soft_overlong_punishment`).
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Overlong {
-    /// The length from which on an answer is worth −1.
+    /// Length from which the reward is −1.
     max: usize,
-    /// The length of the line before it.
+    /// Length of the linear part before `max`.
     cache: usize,
     #[serde(default)]
     unit: Unit,

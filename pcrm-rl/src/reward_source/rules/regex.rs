@@ -5,14 +5,14 @@ use serde::Deserialize;
 
 use super::{Answer, Rule, finite, plugin};
 
-/// `reward` where the pattern matches, `otherwise` where it does not. The syntax is that of the crate regex,
-/// with lookaround and back references; flags stand in the pattern, `(?s)`, `(?i)`. Without `(?m)`, `$` is
-/// the very end.
+/// `reward` if the pattern matches, else `otherwise`. The syntax is that of the crate regex, with lookaround
+/// and back references; flags go into the pattern: `(?s)`, `(?i)`. Without `(?m)`, `$` matches only at the
+/// very end.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pattern {
     pattern: Compiled,
-    /// The part of the answer that has to match.
+    /// Part of the answer that must match.
     #[serde(default, rename = "match")]
     part: Part,
     #[serde(default = "one")]
@@ -21,16 +21,16 @@ struct Pattern {
     otherwise: f64,
 }
 
-/// The part of an answer that a pattern has to match, by the names of Python's functions.
+/// The part of an answer that must match, with the names of Python's functions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Part {
     /// Any part.
     #[default]
     Search,
-    /// A part from the beginning.
+    /// A part starting at the beginning.
     Match,
-    /// The whole.
+    /// The whole answer.
     FullMatch,
 }
 
@@ -63,7 +63,7 @@ impl Rule for Pattern {
         finite("otherwise", self.otherwise)?;
         let anchored = match self.part {
             Part::Search => return Ok(()),
-            // The pattern in a group, so that the anchors hold for all alternatives of it.
+            // Group the pattern, so that the anchors apply to all its alternatives.
             Part::Match => format!(r"\A(?:{})", self.pattern.0.as_str()),
             Part::FullMatch => format!(r"\A(?:{})\z", self.pattern.0.as_str()),
         };
@@ -73,7 +73,7 @@ impl Rule for Pattern {
 
     fn reward(&self, answer: &Answer<'_>) -> Result<Option<f64>, String> {
         let found = self.pattern.0.is_match(answer.completion());
-        let found = found.map_err(|error| format!("the pattern takes too many steps here: {error}"))?;
+        let found = found.map_err(|error| format!("the pattern exceeds the step limit: {error}"))?;
         Ok(Some(if found { self.reward } else { self.otherwise }))
     }
 }

@@ -12,9 +12,9 @@ use super::{Answer, Rule, Unit, plugin};
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Repetition {
-    /// n.
+    /// Length of the n-grams.
     ngram: usize,
-    /// The reward that an answer of one n-gram alone approaches.
+    /// Reward that an answer of a single repeated n-gram approaches.
     penalty: f64,
     unit: Unit,
 }

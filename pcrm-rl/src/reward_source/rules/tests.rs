@@ -6,7 +6,7 @@ fn given(rule: &Value, rows: &Rows) -> Vec<Option<f32>> {
     rewards(&rule.to_string(), rows).unwrap_or_else(|error| panic!("{rule}: {error}"))
 }
 
-/// Protects: rules by hand, one answer each.
+/// Protects: the values of rules, computed by hand, one answer each.
 #[test]
 fn rules_give_what_they_say() {
     for (rule, answer, reward) in [
@@ -44,7 +44,7 @@ fn rules_give_what_they_say() {
     }
 }
 
-/// Protects: TRL's own rewards, value for value: format, repetition and overlong answers.
+/// Protects: rules equal TRL's rewards for format, repetition and overlong answers.
 #[test]
 fn rules_are_those_of_trl() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/rewards/rules.json");
@@ -60,7 +60,7 @@ fn rules_are_those_of_trl() {
     }
 }
 
-/// Protects: answers against columns of every type, what null means, and records that lack the column.
+/// Protects: comparison with columns of every type, null columns, and records without the column.
 #[test]
 fn columns_are_compared() {
     let mut rows = Rows::default();
@@ -89,7 +89,7 @@ fn columns_are_compared() {
     assert!(said.contains("the column \"gold\" is {}; expected a text or a number"), "{said}");
 }
 
-/// Protects: the generated world's truth reaches the sum, of texts and of conversations.
+/// Protects: the generated world's true reward reaches the sum, for texts and conversations.
 #[test]
 fn the_worlds_truth_is_a_reward() {
     let mut rows = Rows::default();
@@ -99,10 +99,10 @@ fn the_worlds_truth_is_a_reward() {
     assert_eq!(rewards("world:0.5", &rows).unwrap(), [Some(0.9), Some(-0.9)]);
     rows.add(json!("Why?"), json!({}), "x");
     let said = rewards("world", &rows).unwrap_err().to_string();
-    assert_eq!(said, "reward \"world\": rows.jsonl:3: \"Why?\" is no prompt of a generated world");
+    assert_eq!(said, "reward \"world\": rows.jsonl:3: \"Why?\" is not a prompt of a generated world");
 }
 
-/// Protects: parameters that make no rule are refused with what was expected.
+/// Protects: invalid parameters are refused with the expected values.
 #[test]
 fn bad_parameters_are_refused() {
     for (rule, said) in [

@@ -34,5 +34,5 @@ fn asked(prompt: &Prompt) -> Result<Asked, String> {
         Content::Text(text) => text,
         Content::Messages(turns) => turns.last().map_or("", |turn| &turn.content),
     };
-    Asked::of_prompt(text).ok_or_else(|| format!("{text:?} is no prompt of a generated world"))
+    Asked::of_prompt(text).ok_or_else(|| format!("{text:?} is not a prompt of a generated world"))
 }

@@ -10,8 +10,8 @@ use crate::Result;
 use crate::reward_source::testing::{Rows, rewards, sources};
 use crate::reward_source::{Preparation, Rewards, Spec};
 
-/// The interpreter for tests: `PCRM_PYTHON`, or the system's. Tests that need one say so and pass where there
-/// is none.
+/// Returns the interpreter for tests: `PCRM_PYTHON`, or the system's. Without one, tests that need it print a
+/// message and pass.
 fn python() -> Option<String> {
     let python = std::env::var("PCRM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let is_there = Command::new(&python).arg("--version").output().is_ok_and(|out| out.status.success());
@@ -21,7 +21,7 @@ fn python() -> Option<String> {
     is_there.then_some(python)
 }
 
-/// A Python file in a folder of its own.
+/// Writes a Python file in a temporary folder.
 fn file(code: &str) -> (TempDir, String) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("reward.py");
@@ -149,11 +149,10 @@ fn functions_of_three_trainers_work_unchanged() {
     labelled["label"] = "gold".into();
     assert_eq!(rewards(&labelled.to_string(), &rows).unwrap(), [Some(1.0), Some(0.0)]);
     labelled["label"] = "golden".into();
-    assert!(said(&labelled, &rows).contains("rows.jsonl:1: no column \"golden\", which is to be the label"));
+    assert!(said(&labelled, &rows).contains("rows.jsonl:1: no column \"golden\" for the label"));
 }
 
-/// Protects: a fault in Python reaches the user with its traceback, at the line where it is, and stops the
-/// run.
+/// Protects: an error in Python reaches the user with its traceback and line, and stops the run.
 #[test]
 fn faults_in_python_are_shown() {
     let Some(python) = python() else { return };
@@ -190,7 +189,7 @@ fn faults_in_python_are_shown() {
     assert!(said.contains("SyntaxError") && said.contains("reward.py"), "{said}");
 }
 
-/// Protects: what is missing is said: the file, the interpreter.
+/// Protects: messages name a missing file or interpreter.
 #[test]
 fn missing_files_and_interpreters_are_said() {
     let rows = Rows::of(&["x"]);
@@ -204,8 +203,8 @@ fn missing_files_and_interpreters_are_said() {
     );
 }
 
-/// Protects: TRL's own reward functions, from its installed package, give what Python gets when it calls
-/// them. Runs where Python has TRL.
+/// Protects: TRL's own reward functions, from its installed package, give the same values as called from
+/// Python. Runs if Python has TRL.
 #[test]
 fn rewards_of_trl_itself_work() {
     let Some(python) = python() else { return };
@@ -225,7 +224,7 @@ fn rewards_of_trl_itself_work() {
     for (file, name, wanted) in [
         ("trl.rewards", "think_format_reward", [1.0, 0.0, 0.0]),
         (&path, "think_format_reward", [1.0, 0.0, 0.0]),
-        // 17 bytes of 10 sorts, and 4 of 1.
+        // 17 bytes with 10 distinct values, and 4 with 1.
         (&path, "repeats", [-(1.0 - 10.0 / 17.0), -0.75, 0.0]),
         (&path, "overlong", [-12.0 / 15.0, 0.0, 0.0]),
     ] {
