@@ -1,5 +1,5 @@
-//! Policies trained on preferences: gradients against transformers, packed trees against separate sequences, and runs that
-//! learn, resume and keep what their reference says.
+//! Policies trained on preferences: gradients against transformers, packed trees against separate sequences,
+//! and runs that learn, resume and keep what their reference says.
 
 use std::fs;
 use std::path::Path;
@@ -40,8 +40,8 @@ fn floats(value: &Value) -> Vec<f32> {
     value.as_array().into_iter().flatten().filter_map(|x| Some(x.as_f64()? as f32)).collect()
 }
 
-/// Protects: loss, log-probabilities, entropy and the gradient of every parameter under a bound are those of transformers
-/// in float64, in one pass or in several.
+/// Protects: loss, log-probabilities, entropy and the gradient of every parameter under a bound are those of
+/// transformers in float64, in one pass or in several.
 #[test]
 fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     let golden: Value = serde_json::from_str(&fs::read_to_string(beside("golden/dpo/pairs.json"))?)?;
@@ -97,7 +97,8 @@ fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     })
 }
 
-/// Small models of three kinds: rotary positions, learned ones, and positions that turn by a sequence's length.
+/// Small models of three kinds: rotary positions, learned ones, and positions that turn by a sequence's
+/// length.
 fn models(backend: &dyn Backend) -> Result<Vec<(&'static str, LanguageModel)>> {
     let llama = |positions: usize, scaling: Value| {
         json!({
@@ -141,8 +142,8 @@ fn drawn() -> Result<Vec<EncodedSet>> {
         .collect()
 }
 
-/// Protects: a tree in which a prompt is computed once gives the log-probabilities, loss and gradients of separate
-/// sequences, for losses of every kind, whole or in parts.
+/// Protects: a tree in which a prompt is computed once gives the log-probabilities, loss and gradients of
+/// separate sequences, for losses of every kind, whole or in parts.
 #[test]
 fn packed_trees_equal_separate_sequences() -> Result<()> {
     let sets = drawn()?;
@@ -216,8 +217,9 @@ fn packed_trees_equal_separate_sequences() -> Result<()> {
 const RUN: &str = "dpo --data train.jsonl --eval-split 0.2 --batch 4 --save-every 2 --keep 9 --max-length 64 \
                    --max-steps 7 --learning-rate 3e-3 --threads 1";
 
-/// Protects: a run that is killed after any checkpoint ends with the weights of one that was not, whole, bounded or with
-/// adapters under dropout; the policy begins at its reference to the bit; a second run computes no reference.
+/// Protects: a run that is killed after any checkpoint ends with the weights of one that was not, whole,
+/// bounded or with adapters under dropout; the policy begins at its reference to the bit; a second run
+/// computes no reference.
 #[test]
 fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
     let world = World::new()?;
@@ -257,15 +259,15 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
     Ok(())
 }
 
-/// Protects: answers with labels are learned (pairs are two of them), a stopped run ends with the weights of one that was
-/// not, and unequal counts of both kinds are said.
+/// Protects: answers with labels are learned (pairs are two of them), a stopped run ends with the weights of
+/// one that was not, and unequal counts of both kinds are said.
 #[test]
 fn labelled_answers_are_learned_and_a_stopped_run_resumes() -> Result<()> {
     let world = World::new()?;
     let sft = "sft --data train.jsonl --max-steps 3 --max-length 64 --threads 1";
     world.run(&format!("{sft} --model base --random-init --output lm"))?;
-    let run = "kto --model lm --data train.jsonl --eval-split 0.2 --batch 8 --save-every 2 --keep 9 --max-length 64 \
-               --max-steps 9 --learning-rate 1e-3 --threads 1";
+    let run = "kto --model lm --data train.jsonl --eval-split 0.2 --batch 8 --save-every 2 --keep 9 \
+               --max-length 64 --max-steps 9 --learning-rate 1e-3 --threads 1";
     world.run(&format!("{run} --output whole"))?;
     world.run(&format!("{run} --output cut"))?;
     let lines = world.lines("whole/metrics.jsonl")?;
@@ -300,13 +302,15 @@ fn labelled_answers_are_learned_and_a_stopped_run_resumes() -> Result<()> {
     )
 }
 
-/// Protects: a policy learns which of two answers is preferred, a bound keeps its margins, and the page and the card say so.
+/// Protects: a policy learns which of two answers is preferred, a bound keeps its margins, and the page and
+/// the card say so.
 #[test]
 fn a_policy_learns_and_a_bound_holds_its_margins() -> Result<()> {
     let world = World::new()?;
     world
         .run("sft --model base --random-init --data train.jsonl --max-steps 3 --max-length 64 --output lm")?;
-    let run = "dpo --model lm --data train.jsonl --eval-data test.jsonl --epochs 2 --learning-rate 1e-3 --max-length 64";
+    let run = "dpo --model lm --data train.jsonl --eval-data test.jsonl --epochs 2 --learning-rate 1e-3 \
+         --max-length 64";
     world.run(&format!("{run} --output free"))?;
     world.run(&format!("{run} --constraint '{{\"kind\": \"fixed\", \"bound\": 1}}' --output bounded"))?;
     let evaluated = |name: &str| -> Result<Value> {
@@ -332,8 +336,9 @@ fn a_policy_learns_and_a_bound_holds_its_margins() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `transformers` loads what a run saved, whole and as an adapter, and gives the same log-probability of every
-/// answer token to 1e-4; `pcrm eval dpo` finds the run's reference, β and constraint by itself.
+/// Protects: `transformers` loads what a run saved, whole and as an adapter, and gives the same
+/// log-probability of every answer token to 1e-4; `pcrm eval dpo` finds the run's reference, β and constraint
+/// by itself.
 #[test]
 fn a_trained_policy_is_what_transformers_loads() -> Result<()> {
     let world = World::new()?;
@@ -394,7 +399,8 @@ fn a_trained_policy_is_what_transformers_loads() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm bench dpo` times steps with the reference computed and cached, in the fields of the peer's script.
+/// Protects: `pcrm bench dpo` times steps with the reference computed and cached, in the fields of the peer's
+/// script.
 #[test]
 fn steps_are_timed() -> Result<()> {
     let world = World::new()?;
@@ -445,7 +451,7 @@ fn options_that_do_not_go_together_are_refused() -> Result<()> {
     let world = World::new()?;
     let run = "dpo --model base --random-init --data train.jsonl --output out";
     for (options, parts) in [
-        ("--loss bco_pair --constraint length_ratio", &["bco_pair is no function of one difference"][..]),
+        ("--loss bco_pair --constraint length_ratio", &["bco_pair is not a function of one difference"][..]),
         ("--loss sigmid", &["sigmid", "sigmoid"]),
         ("--label-smoothing 0.1", &["--label-smoothing", "no effect", "cdpo"]),
         ("--loss exo_pair", &["--label-smoothing", "1e-3"]),

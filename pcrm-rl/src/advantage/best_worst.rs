@@ -1,4 +1,4 @@
-//! Pairs of sampled answers: the best and the worst to each prompt, by their rewards, for preference losses.
+//! Pairs of sampled answers for preference losses: the best and the worst answer to each prompt by reward.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,42 +7,42 @@ use crate::error::Result;
 use crate::loss::preference::Pair;
 use crate::metrics::Metrics;
 
-/// The use of prompts whose best and worst answers have equal rewards.
+/// The treatment of prompts whose best and worst answers have equal rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TiedSamples {
-    /// The first of the answers is the chosen one and the last the rejected one, as in TRL.
+    /// The first answer is chosen and the last rejected, as in TRL.
     #[default]
     Keep,
-    /// The prompt makes no pair.
+    /// The prompt gives no pair.
     Drop,
 }
 
-/// The pairs that sampled answers make.
+/// The pairs built from sampled answers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SampledPairs {
-    /// The pairs, without bounds and with weight 1; places are those of the answers among all.
+    /// Pairs, without bounds and with weight 1; indices are among all answers.
     pub pairs: Vec<Pair>,
-    /// The difference of the rewards of every pair.
+    /// Difference of the rewards of every pair.
     pub margins: Vec<f64>,
-    /// Prompts whose rewards are equal, kept or dropped.
+    /// Number of prompts with equal rewards, kept or dropped.
     pub tied: usize,
-    /// Prompts with fewer than two scored answers, which make no pair.
+    /// Number of prompts with fewer than two scored answers, which give no pair.
     pub unscored: usize,
 }
 
-/// The best and the worst answer of every group of `group`, one group after the other. Of equal rewards the first answer
-/// is the best and the last the worst; answers without a reward are passed over.
+/// Returns the best and the worst answer of every consecutive group of `group` answers. Among equal rewards
+/// the first answer is the best and the last the worst; answers without a reward are skipped.
 ///
 /// # Errors
-/// A group size that does not divide the number of answers.
+/// Fails if the group size does not divide the number of answers.
 pub fn best_and_worst(rewards: &[Option<f64>], group: usize, tied: TiedSamples) -> Result<SampledPairs> {
     check_groups(rewards.len(), group)?;
     let mut found = SampledPairs::default();
     for (number, of_group) in rewards.chunks(group).enumerate() {
-        // −0 and 0 are equal rewards: adding 0 makes them the same number.
+        // Adding 0 turns −0 into 0, so that they count as equal rewards.
         let scored = || of_group.iter().enumerate().filter_map(|(at, reward)| Some((at, (*reward)? + 0.0)));
-        // `max_by` gives the last of equals and `min_by` the first: the order is turned for both.
+        // `max_by` returns the last of equals and `min_by` the first: reverse the order for both.
         let best = scored().rev().max_by(|a, b| a.1.total_cmp(&b.1));
         let worst = scored().rev().min_by(|a, b| a.1.total_cmp(&b.1));
         let (Some((best, high)), Some((worst, low))) = (best, worst) else {
@@ -66,7 +66,7 @@ pub fn best_and_worst(rewards: &[Option<f64>], group: usize, tied: TiedSamples) 
 }
 
 impl SampledPairs {
-    /// Records `objective/scores_margin`, and as counts `pairs/tied` and `pairs/unscored`.
+    /// Records `objective/scores_margin`, and the counts `pairs/tied` and `pairs/unscored`.
     pub fn record(&self, metrics: &mut Metrics) {
         self.margins.iter().for_each(|margin| metrics.mean("objective/scores_margin", *margin, 1.0));
         metrics.sum("pairs/tied", self.tied as f64);
@@ -82,7 +82,7 @@ mod tests {
         found.pairs.iter().map(|pair| (pair.chosen, pair.rejected)).collect()
     }
 
-    /// Protects: which answers make a pair, ties as in TRL or dropped, and prompts that cannot make one.
+    /// Protects: the pairing of answers, ties kept as in TRL or dropped, and prompts without a pair.
     #[test]
     fn pairs_are_of_the_best_and_the_worst() -> Result<()> {
         let rewards = [Some(1.0), Some(3.0), Some(-2.0), Some(3.0), None, Some(1.0), None, Some(0.5)];

@@ -1,23 +1,23 @@
-//! The coefficient of the KL penalty: fixed, or steered to a target (Ziegler et al. 2019; InstructGPT; verl).
+//! The coefficient of the KL penalty: fixed, or adapted to a target (Ziegler et al. 2019; InstructGPT; verl).
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::options::number;
 
-/// The most that one update changes the coefficient by, in shares of it per horizon.
+/// The largest relative change of the coefficient per horizon.
 const MOST: f64 = 0.2;
 
 /// The options of the coefficient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct KlControl {
-    /// The coefficient at the beginning, and for good without a target.
+    /// Coefficient, constant without a target, else the initial one.
     pub kl_coef: f64,
-    /// The KL divergence, summed over an answer's tokens, that the coefficient is steered to; `None` keeps it fixed.
+    /// Target of the KL divergence, summed over an answer's tokens; `None` keeps the coefficient fixed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_target: Option<f64>,
-    /// The number of answers over which the coefficient follows.
+    /// Number of answers over which the coefficient adapts.
     pub kl_horizon: f64,
 }
 
@@ -27,7 +27,7 @@ impl Default for KlControl {
     }
 }
 
-/// The coefficient in force: the state that a checkpoint keeps.
+/// The current coefficient, stored in checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KlCoefficient {
     /// The coefficient.
@@ -38,7 +38,7 @@ impl KlControl {
     /// Refuses numbers out of range.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if a number is out of range, or if a coefficient of 0 has a target.
     pub fn check(&self) -> Result<()> {
         number("kl-coef", self.kl_coef, self.kl_coef >= 0.0, "a number from 0 up")?;
         if let Some(target) = self.kl_target {
@@ -49,13 +49,14 @@ impl KlControl {
         number("kl-horizon", self.kl_horizon, self.kl_horizon > 0.0, "a positive number")
     }
 
-    /// The coefficient at the beginning.
+    /// Returns the initial coefficient.
     pub fn start(&self) -> KlCoefficient {
         KlCoefficient { value: self.kl_coef }
     }
 
-    /// The coefficient after a batch of `answers` whose mean KL divergence was `kl`: value·(1 + e·n/horizon), with
-    /// e = kl/target − 1 between ±0.2. A batch larger than the horizon counts as the horizon.
+    /// Returns the coefficient after a batch of `answers` with mean KL divergence `kl`: value·(1 +
+    /// e·n/horizon), with e = kl/target − 1 clamped to ±0.2. A batch larger than the horizon counts as the
+    /// horizon.
     pub fn next(&self, now: KlCoefficient, kl: f64, answers: usize) -> KlCoefficient {
         let Some(target) = self.kl_target else { return now };
         let error = (kl / target - 1.0).clamp(-MOST, MOST);
@@ -67,7 +68,8 @@ impl KlControl {
 mod tests {
     use super::*;
 
-    /// Protects: the formula of the controller, its bounds, a fixed coefficient, and that its state is written and read.
+    /// Protects: the formula of the controller, its bounds, a fixed coefficient, and serialisation of its
+    /// state.
     #[test]
     fn the_coefficient_follows_its_target() -> Result<()> {
         let control = KlControl { kl_coef: 0.1, kl_target: Some(6.0), kl_horizon: 1000.0 };

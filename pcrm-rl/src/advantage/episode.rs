@@ -1,4 +1,4 @@
-//! From scores to advantages of tokens, as PPO does it: KL penalties, scores, whitening, estimation.
+//! Advantages of tokens from scores, as in PPO: KL penalties, scores, whitening, estimation.
 
 use super::shaping::token_rewards;
 use super::whiten;
@@ -25,26 +25,26 @@ pub struct Episode<'a> {
 /// The advantages and returns of the tokens of a batch of answers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Returns {
-    /// The advantage of every token of every answer.
+    /// Advantage of every token of every answer.
     pub advantages: Vec<Vec<f64>>,
-    /// The return that the critic is to predict at every token; not whitened.
+    /// Return at every token, the critic's target; not whitened.
     pub returns: Vec<Vec<f64>>,
-    /// The mean over answers of the KL divergence, summed over tokens, by which an adaptive coefficient is steered.
+    /// Mean over answers of the KL divergence, summed over tokens; it drives an adaptive coefficient.
     pub kl: f64,
 }
 
 impl PpoConfig {
-    /// The advantages and returns of a batch of answers, at this coefficient of the KL penalty.
+    /// Computes the advantages and returns of a batch of answers, with this coefficient of the KL penalty.
     ///
-    /// The score of an answer is shaped ([`ScoreShaping`](super::ScoreShaping)) and added at its last token to
-    /// −coefficient·kl_t; rewards are whitened without shifting their mean, if so asked; advantages are estimated
-    /// ([`Gae`](super::Gae)) and whitened over all tokens of the batch. Answers that are masked are left out of whitening and
-    /// have advantages of 0.
+    /// The score of an answer is shaped ([`ScoreShaping`](super::ScoreShaping)) and added at its last token
+    /// to −coefficient·kl_t. Rewards are whitened without shifting their mean, if requested; advantages are
+    /// estimated ([`Gae`](super::Gae)) and whitened over all tokens of the batch. Masked answers are excluded
+    /// from whitening and have advantages of 0.
     ///
     /// Records `objective/{kl,entropy,non_score_reward,rlhf_reward,scores}` and `val/contain_eos_token`.
     ///
     /// # Errors
-    /// Columns of different lengths, and numbers that are not finite, by answer and token.
+    /// Fails if columns differ in length or a number is not finite; the error names answer and token.
     pub fn returns(
         &self,
         episodes: &[Episode<'_>],
@@ -97,7 +97,7 @@ impl PpoConfig {
         Ok(found)
     }
 
-    /// Whitens the rows of answers that are not masked.
+    /// Whitens the rows of unmasked answers.
     fn whiten_kept(&self, episodes: &[Episode<'_>], rows: &mut [Vec<f64>], shift_mean: bool) {
         let places: Vec<usize> = (0..rows.len()).filter(|at| !self.masks(episodes[*at].ended)).collect();
         let mut of_kept: Vec<Vec<f64>> = places.iter().map(|at| std::mem::take(&mut rows[*at])).collect();
@@ -133,8 +133,8 @@ mod tests {
     use super::*;
     use crate::advantage::{KlControl, ScoreShaping};
 
-    /// Protects: answers that are masked move neither the policy nor the whitening of others; faulty columns are named; an
-    /// answer without a reference has no penalty.
+    /// Protects: masked answers affect neither the policy nor the whitening of others; errors name invalid
+    /// columns; an answer without a reference has no penalty.
     #[test]
     fn masked_answers_are_left_out() -> Result<()> {
         let config = PpoConfig {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Gae {
     /// γ, the discount of a later token's reward.
     pub gamma: f64,
-    /// λ, between one step of the critic (0) and the rewards as they came (1).
+    /// λ, from one step of the critic (0) to the observed rewards (1).
     pub lam: f64,
 }
 
@@ -18,10 +18,11 @@ impl Default for Gae {
 }
 
 impl Gae {
-    /// Advantages and returns of the tokens of one answer, by their rewards and the critic's values before each of them.
+    /// Computes advantages and returns of the tokens of one answer from their rewards and the critic's values
+    /// before each of them.
     ///
-    /// δ_t = r_t + γ·V_{t+1} − V_t, A_t = δ_t + γλ·A_{t+1}, R_t = A_t + V_t. The answer ends with its last token: V after
-    /// it is 0, also where sampling was cut off there.
+    /// δ_t = r_t + γ·V_{t+1} − V_t, A_t = δ_t + γλ·A_{t+1}, R_t = A_t + V_t. The answer ends with its last
+    /// token: V after it is 0, even if sampling was cut off there.
     pub fn of(&self, rewards: &[f64], values: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let mut advantages = vec![0.0; rewards.len()];
         let (mut next, mut later) = (0.0, 0.0);
@@ -39,7 +40,8 @@ impl Gae {
 mod tests {
     use super::*;
 
-    /// Protects: λ = 1 gives the discounted rewards less the value, λ = 0 one step of the critic, and no token nothing.
+    /// Protects: λ = 1 gives the discounted rewards less the value, λ = 0 one step of the critic, and no
+    /// tokens give nothing.
     #[test]
     fn the_ends_of_lambda_are_known() {
         let (rewards, values) = ([1.0, -2.0, 4.0], [0.5, 0.25, -1.0]);

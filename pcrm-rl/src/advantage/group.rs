@@ -1,4 +1,5 @@
-//! Advantages within a group: each answer to a prompt against the other answers to it (GRPO, arXiv 2402.03300).
+//! Advantages within a group: each answer to a prompt against the other answers to it (GRPO, arXiv
+//! 2402.03300).
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +8,7 @@ use super::{Advantages, EPSILON, Moments, Rewards, check_groups};
 use crate::error::Result;
 use crate::metrics::Metrics;
 
-/// The standard deviation that advantages are divided by.
+/// The standard deviation by which advantages are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {
@@ -20,36 +21,38 @@ pub enum ScaleRewards {
     None,
 }
 
-/// The order in which several rewards are added and normalised.
+/// The order of summing and normalising several rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MultiObjective {
     /// The weighted sum of the rewards is normalised.
     #[default]
     SumThenNormalize,
-    /// Each reward is normalised within its group, and their weighted sum over the batch (GDPO, arXiv 2601.05242).
+    /// Each reward is normalised within its group, and their weighted sum over the batch (GDPO, arXiv
+    /// 2601.05242).
     NormalizeThenSum,
 }
 
-/// The advantages of GRPO, under TRL's names and with its defaults.
+/// The advantages of GRPO, with TRL's names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GroupAdvantages {
-    /// The standard deviation that advantages are divided by.
+    /// Standard deviation by which advantages are divided.
     pub scale_rewards: ScaleRewards,
-    /// The order in which several rewards are added and normalised.
+    /// Order of summing and normalising several rewards.
     pub multi_objective_aggregation: MultiObjective,
 }
 
 impl GroupAdvantages {
-    /// The advantages of answers that lie in groups of `group`, one group after the other.
+    /// Computes the advantages of answers in consecutive groups of `group`.
     ///
-    /// `sum_then_normalize`: A = (r − mean of the group) / (std + 1e-4), with r = Σ w·reward. `normalize_then_sum`: every
-    /// reward is normalised so within its group, and A is the same of their weighted sum over the whole batch; it has no
-    /// `scale_rewards`. Standard deviations are unbiased; an answer that has none to be compared with gets 0.
+    /// `sum_then_normalize`: A = (r − mean of the group) / (std + 1e-4), with r = Σ w·reward.
+    /// `normalize_then_sum`: every reward is normalised this way within its group, and A is the normalised
+    /// weighted sum over the whole batch; `scale_rewards` does not apply. Standard deviations are unbiased;
+    /// an answer with nothing to compare to gets 0.
     ///
     /// # Errors
-    /// A group size that does not divide the number of answers.
+    /// Fails if the group size does not divide the number of answers.
     pub fn of(&self, rewards: &Rewards, group: usize) -> Result<Advantages> {
         check_groups(rewards.len(), group)?;
         Ok(match self.multi_objective_aggregation {
@@ -89,7 +92,7 @@ fn normalize_then_sum(rewards: &Rewards, group: usize) -> Advantages {
         normalised.extend(rows.iter().map(|row| {
             let of = |(value, moments): (&Option<f64>, &Option<Moments>)| (*moments)?.normalise((*value)?);
             let normal: Vec<Option<f64>> = row.iter().zip(&moments).map(of).collect();
-            // A reward that was alone in its group counts nothing, but its answer was scored.
+            // A reward that was alone in its group contributes nothing, but its answer was scored.
             let scored = row.iter().any(Option::is_some);
             scored.then(|| weighted(&normal, rewards.weights()).unwrap_or(0.0))
         }));
@@ -123,7 +126,7 @@ mod tests {
         Rewards::new(vec!["r".into()], vec![1.0], rows.iter().map(|value| vec![*value]).collect())
     }
 
-    /// Protects: groups without signal, without rewards and with a single reward give 0, never a NaN.
+    /// Protects: groups without signal, without rewards and with a single reward give 0, never NaN.
     #[test]
     fn groups_without_signal_give_nothing() -> Result<()> {
         let rows = [Some(2.0), Some(2.0), None, None, Some(1.0), None, Some(0.0), Some(1.0)];

@@ -6,16 +6,17 @@ use crate::error::Result;
 /// The advantages of RLOO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeaveOneOut {
-    /// Divides the advantages of the batch by their standard deviation and takes off their mean.
+    /// Standardises the advantages of the batch: subtracts their mean and divides by their standard
+    /// deviation.
     pub normalize_advantages: bool,
 }
 
 impl LeaveOneOut {
-    /// The advantages of answers that lie in groups of `group`, one group after the other: A = r − (mean of the other
-    /// rewards of the group). An answer without a reward is not counted; it, and one that is alone, gets 0.
+    /// Computes the advantages of answers in consecutive groups of `group`: A = r − (mean of the other
+    /// rewards of the group). An answer without a reward is skipped; it, and a single scored one, gets 0.
     ///
     /// # Errors
-    /// A group size that does not divide the number of answers.
+    /// Fails if the group size does not divide the number of answers.
     pub fn of(&self, rewards: &[Option<f64>], group: usize) -> Result<Advantages> {
         check_groups(rewards.len(), group)?;
         let mut raw = Vec::with_capacity(rewards.len());
@@ -48,7 +49,8 @@ impl LeaveOneOut {
 mod tests {
     use super::*;
 
-    /// Protects: the baseline leaves its own answer and unscored ones out; groups of one scored answer give nothing.
+    /// Protects: the baseline excludes its own answer and unscored ones; a group with one scored answer gives
+    /// 0.
     #[test]
     fn the_baseline_is_the_mean_of_the_others() -> Result<()> {
         let rewards = [Some(1.0), Some(2.0), Some(6.0), Some(4.0), None, None, Some(5.0), None, Some(1.0)];

@@ -1,12 +1,12 @@
-//! The rewards of sampled answers: a row for every answer, a column for every reward function.
+//! The rewards of sampled answers: one row per answer, one column per reward function.
 
 use super::Moments;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::refuse;
 
-/// Rewards by answer and function. `None` stands for an answer that a function did not score; a row of nothing else is an
-/// answer that teaches nothing.
+/// Rewards by answer and function. `None` is an answer that a function did not score; a row of only `None` is
+/// an answer without a training signal.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rewards {
     names: Vec<String>,
@@ -15,14 +15,15 @@ pub struct Rewards {
 }
 
 impl Rewards {
-    /// Rewards of these functions, each with a weight, by answer: `rows[answer][function]`.
+    /// Creates rewards of these functions, each with a weight, by answer: `rows[answer][function]`.
     ///
     /// # Errors
-    /// No function, weights or rows of another length, and numbers that are not finite, by function and answer.
+    /// Fails if there is no function, if weights or rows differ in length, or if a number is not finite; the
+    /// error names function and answer.
     pub fn new(names: Vec<String>, weights: Vec<f64>, rows: Vec<Vec<Option<f64>>>) -> Result<Self> {
         let functions = names.len();
         if functions == 0 {
-            refuse("reward", "none is given; expected at least one".into())?;
+            refuse("reward", "expected at least one".into())?;
         }
         if weights.len() != functions || !weights.iter().all(|weight| weight.is_finite()) {
             refuse("reward-weights", format!("{weights:?}: expected {functions} finite numbers"))?;
@@ -43,33 +44,33 @@ impl Rewards {
         Ok(Self { names, weights, rows })
     }
 
-    /// The number of answers.
+    /// Returns the number of answers.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Returns true if there is no answer.
+    /// Returns true if there are no answers.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The rewards of every answer, by function.
+    /// Returns the rewards of every answer, by function.
     pub fn rows(&self) -> &[Vec<Option<f64>>] {
         &self.rows
     }
 
-    /// The weights of the functions.
+    /// Returns the weights of the functions.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// Σ weight·reward of every answer, over the functions that scored it; `None` where none did.
+    /// Returns Σ weight·reward of every answer, over the functions that scored it; `None` if none did.
     pub fn totals(&self) -> Vec<Option<f64>> {
         self.rows.iter().map(|row| weighted(row, &self.weights)).collect()
     }
 
-    /// Records `reward`, `reward_std`, `rewards/<function>/mean` and `rewards/<function>/std`, over the answers that have
-    /// them. Standard deviations are unbiased.
+    /// Records `reward`, `reward_std`, `rewards/<function>/mean` and `rewards/<function>/std` over the scored
+    /// answers. Standard deviations are unbiased.
     pub fn record(&self, metrics: &mut Metrics) {
         for (at, name) in self.names.iter().enumerate() {
             if let Some(found) = Moments::of(self.rows.iter().filter_map(|row| row[at])) {
@@ -88,8 +89,8 @@ impl Rewards {
     }
 }
 
-/// Σ weight·reward over the rewards that are there; `None` where none is. A function without weight, which is only watched,
-/// makes no answer a scored one beside others that have some.
+/// Returns Σ weight·reward over the present rewards; `None` if there are none. A function with weight 0,
+/// which is only monitored, does not make an answer scored if other functions have a weight.
 pub(super) fn weighted(row: &[Option<f64>], weights: &[f64]) -> Option<f64> {
     let watched = weights.iter().any(|weight| *weight != 0.0);
     let counted = row.iter().zip(weights).filter(|(_, weight)| !watched || **weight != 0.0);
@@ -101,7 +102,7 @@ pub(super) fn weighted(row: &[Option<f64>], weights: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Protects: rewards that are not there change neither sums nor figures, and faulty ones are named.
+    /// Protects: missing rewards change neither sums nor figures, and errors name invalid ones.
     #[test]
     fn missing_rewards_are_left_out() -> Result<()> {
         assert_eq!(weighted(&[None, Some(3.0)], &[1.0, 0.0]), None);

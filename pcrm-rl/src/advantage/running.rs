@@ -2,22 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A standard deviation is not divided by less than the precision of f32, as there.
+/// The constant added to a standard deviation before dividing by it: the precision of f32, as in trlx.
 const EPSILON: f64 = f32::EPSILON as f64;
 
-/// The mean and variance of all scores seen: the state that a checkpoint keeps.
+/// The mean and variance of all scores so far, stored in checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunningMoments {
-    /// The number of scores seen.
+    /// Number of scores.
     pub count: f64,
-    /// Their mean.
+    /// Mean.
     pub mean: f64,
     /// Σ (score − mean)².
     pub squares: f64,
 }
 
 impl RunningMoments {
-    /// Takes in the scores of a batch (Chan, Golub and LeVeque 1983).
+    /// Adds the scores of a batch (Chan, Golub and LeVeque 1983).
     pub fn update(&mut self, scores: &[f64]) {
         let more = scores.len() as f64;
         if more == 0.0 {
@@ -31,7 +31,7 @@ impl RunningMoments {
         self.count = count;
     }
 
-    /// The unbiased standard deviation; 1 as long as fewer than two scores were seen.
+    /// Returns the unbiased standard deviation; 1 for fewer than two scores.
     pub fn std(&self) -> f64 {
         match self.count > 1.0 {
             true => (self.squares / (self.count - 1.0)).sqrt(),
@@ -39,7 +39,7 @@ impl RunningMoments {
         }
     }
 
-    /// score / std, and with `shift_mean` (score − mean) / std.
+    /// Returns score / std, or (score − mean) / std with `shift_mean`.
     pub fn normalise(&self, score: f64, shift_mean: bool) -> f64 {
         let shifted = if shift_mean { score - self.mean } else { score };
         shifted / (self.std() + EPSILON)
@@ -50,7 +50,7 @@ impl RunningMoments {
 mod tests {
     use super::*;
 
-    /// Protects: batches one after the other have the moments of all numbers at once, and survive being written down.
+    /// Protects: successive batches give the moments of all numbers together, also after serialisation.
     #[test]
     fn moments_are_those_of_all_scores() {
         let scores = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0];

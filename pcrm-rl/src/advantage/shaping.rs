@@ -1,27 +1,27 @@
-//! Shapes an answer's score before it is a reward: clipping, and a penalty for answers without an end.
+//! Shapes an answer's score before it becomes a reward: clipping, and a penalty for answers without an end.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::options::{number, refuse};
 
-/// Clipping of scores, and the penalty of answers that were cut off.
+/// Clipping of scores, and the penalty for answers that were cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ScoreShaping {
-    /// The lowest and the highest score; scores beyond are brought to it.
+    /// Lowest and highest score; scores beyond are clipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward_clip_range: Option<[f64; 2]>,
-    /// Taken off the score of an answer that has no end token.
+    /// Penalty subtracted from the score of an answer without an end token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_eos_penalty: Option<f64>,
 }
 
 impl ScoreShaping {
-    /// Refuses an empty range and a penalty that is none.
+    /// Refuses an empty range and an invalid penalty.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if the range is empty or the penalty is not positive.
     pub fn check(&self) -> Result<()> {
         if let Some([low, high]) = self.reward_clip_range
             && !(low < high && low.is_finite() && high.is_finite())
@@ -37,7 +37,8 @@ impl ScoreShaping {
         }
     }
 
-    /// The score after clipping and, for an answer without an end, less the penalty, which clipping does not reduce.
+    /// Returns the score after clipping and, for an answer without an end, after subtracting the penalty,
+    /// which is not clipped.
     pub fn shaped(&self, score: f64, ended: bool) -> f64 {
         let clipped = match self.reward_clip_range {
             Some([low, high]) => score.max(low).min(high),
@@ -50,9 +51,9 @@ impl ScoreShaping {
     }
 }
 
-/// The rewards of an answer's tokens: −coefficient·kl_t for each, and the score at the last one.
+/// Returns the rewards of an answer's tokens: −coefficient·kl_t for each, plus the score at the last one.
 ///
-/// TRL's PPO adds the score one token later where the padded row has room, and bootstraps from the value there.
+/// TRL's PPO adds the score one token later if the padded row has room, and bootstraps from the value there.
 pub fn token_rewards(kl: &[f64], coefficient: f64, score: f64) -> Vec<f64> {
     let mut rewards: Vec<f64> = kl.iter().map(|kl| -coefficient * kl).collect();
     if let Some(last) = rewards.last_mut() {
@@ -65,7 +66,8 @@ pub fn token_rewards(kl: &[f64], coefficient: f64, score: f64) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// Protects: clipping before the penalty, which falls on cut answers alone, and the score on the last token.
+    /// Protects: clipping before the penalty, the penalty only for cut answers, and the score on the last
+    /// token.
     #[test]
     fn scores_are_clipped_and_cut_answers_pay() {
         let shaping = ScoreShaping { reward_clip_range: Some([-5.0, 5.0]), missing_eos_penalty: Some(1.0) };

@@ -1,10 +1,10 @@
-//! Whitening: numbers of a batch brought to variance 1.
+//! Whitening: scaling of a batch's numbers to variance 1.
 
-/// A variance is not divided by less than the root of this.
+/// The constant added to a variance before its root is a divisor.
 const EPSILON: f64 = 1e-8;
 
-/// Brings the numbers of all rows to variance 1: (x − μ) / √(var + 1e-8), where var is unbiased; μ is added again unless
-/// `shift_mean`. A single number has no variance, which is then taken as 0.
+/// Scales the numbers of all rows to variance 1: (x − μ) / √(var + 1e-8), where var is unbiased; μ is added
+/// again unless `shift_mean`. A single number has a variance of 0.
 pub fn whiten(rows: &mut [Vec<f64>], shift_mean: bool) {
     let all = || rows.iter().flatten().copied();
     let count = all().count() as f64;
@@ -19,7 +19,8 @@ pub fn whiten(rows: &mut [Vec<f64>], shift_mean: bool) {
 mod tests {
     use super::*;
 
-    /// Protects: the mean and the unbiased variance of what comes out, and finite numbers of one number and of equal ones.
+    /// Protects: the mean and unbiased variance of the result, and finite results for one number and for
+    /// equal ones.
     #[test]
     fn whitened_numbers_have_variance_one() {
         let rows = || vec![vec![1.0, 4.0], vec![], vec![-3.0, 0.5, 2.5]];

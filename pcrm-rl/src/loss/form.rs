@@ -1,46 +1,46 @@
-//! The form of the ranking loss of a pair: Bradley–Terry, or a form for labels of which some are wrong.
+//! The form of a pair's ranking loss: Bradley–Terry, or a form that tolerates wrong labels.
 
 use serde::{Deserialize, Serialize};
 
 use super::Slope;
 use super::ties::TieModel;
 
-/// The form of the ranking loss, ℓ = −ln σ or −ln P(win) of the model of ties.
+/// The form of the ranking loss; ℓ = −ln σ, or −ln P(win) under a model of ties.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// ℓ(Δ), Bradley–Terry.
     #[default]
     Bt,
-    /// (1 − ε)·ℓ(Δ) + ε·ℓ(−Δ), conservative labels: margins settle at ln((1 − ε)/ε).
+    /// (1 − ε)·ℓ(Δ) + ε·ℓ(−Δ), label smoothing: margins settle at ln((1 − ε)/ε).
     Smoothed {
         /// ε
         label_smoothing: WrongShare,
     },
-    /// ((1 − ε)·ℓ(Δ) − ε·ℓ(−Δ)) / (1 − 2ε), whose expectation over labels of which a share ε is wrong is ℓ under true ones
-    /// (Natarajan et al. 2013; rDPO, arXiv 2403.00409).
+    /// ((1 − ε)·ℓ(Δ) − ε·ℓ(−Δ)) / (1 − 2ε). Its expectation over labels with a share ε of wrong ones equals ℓ
+    /// under true labels (Natarajan et al. 2013; rDPO, arXiv 2403.00409).
     Robust {
         /// ε
         label_smoothing: WrongShare,
     },
-    /// ℓ(max(Δ, floor)): pairs that the model disagrees with more strongly do not pull on it.
+    /// ℓ(max(Δ, floor)): pairs with a margin below the floor have no gradient.
     Floor {
         /// The margin below which the loss is flat.
         floor: f64,
     },
 }
 
-/// ε, the share of labels taken to be wrong.
+/// ε, the assumed share of wrong labels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WrongShare {
-    /// This share.
+    /// A fixed share.
     Given(f64),
-    /// The share that the run estimates from its own pairs before the first step.
+    /// A share that the run estimates from its own pairs before the first step.
     Asked(Asked),
 }
 
-/// The word that asks for a share.
+/// The keyword for an estimated share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asked {
@@ -49,10 +49,10 @@ pub enum Asked {
 }
 
 impl WrongShare {
-    /// A share that is to be estimated.
+    /// A share to be estimated.
     pub const ESTIMATE: Self = Self::Asked(Asked::Estimate);
 
-    /// ε; NaN, which no training survives, where it is not estimated yet.
+    /// Returns ε; NaN if it is not estimated yet, which makes training fail.
     fn value(self) -> f64 {
         match self {
             Self::Given(share) => share,
@@ -62,7 +62,7 @@ impl WrongShare {
 }
 
 impl Form {
-    /// The ranking loss of a preferred answer at its margin, under a model of ties.
+    /// Returns the ranking loss of a preferred answer at its margin, under a model of ties.
     pub(super) fn of(self, margin: f64, ties: TieModel) -> Slope {
         let (forward, backward) = (ties.win(margin), ties.win(-margin).mirrored());
         match self {
@@ -80,7 +80,7 @@ impl Form {
         }
     }
 
-    /// ε, where the form has one.
+    /// Returns ε, if the form has one.
     pub fn wrong_share(&self) -> Option<WrongShare> {
         match self {
             Self::Smoothed { label_smoothing } | Self::Robust { label_smoothing } => Some(*label_smoothing),
@@ -88,7 +88,7 @@ impl Form {
         }
     }
 
-    /// This form with another ε, where it has one.
+    /// Returns this form with another ε, if it has one.
     #[must_use]
     pub fn with_wrong_share(self, share: f64) -> Self {
         let label_smoothing = WrongShare::Given(share);

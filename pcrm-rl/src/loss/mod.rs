@@ -1,8 +1,9 @@
 //! Losses as functions of numbers, in f64 on the host, with their gradients.
 //!
-//! A trainer asks the model for a few numbers per sequence: scores, or log-probabilities of answer tokens. A loss
-//! gives its value and d loss / d number for each, and the trainer sends those backward through the model. So no
-//! loss knows of tensors, every backend minimises exactly the same, and a gradient is checked by finite differences.
+//! A trainer gets a few numbers per sequence from the model: scores, or log-probabilities of answer tokens. A
+//! loss returns its value and d loss / d number for each, and the trainer backpropagates those through the
+//! model. So losses are independent of tensors, every backend minimises the same function, and gradients can
+//! be checked by finite differences.
 
 pub mod constraint;
 pub mod form;
@@ -17,7 +18,7 @@ pub use form::{Form, WrongShare};
 pub use pair::{Comparison, LossConfig, PairLoss, Ranking};
 pub use ties::TieModel;
 
-/// The value of a function of one number, and its derivative there.
+/// The value and derivative of a function at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Slope {
     /// f(x)
@@ -27,18 +28,18 @@ pub struct Slope {
 }
 
 impl Slope {
-    /// a·f + b·g
+    /// Returns a·f + b·g.
     pub fn mixed(self, a: f64, other: Self, b: f64) -> Self {
         Self { value: a * self.value + b * other.value, slope: a * self.slope + b * other.slope }
     }
 
-    /// f(−x) of a function that was taken at −x: the derivative changes its sign.
+    /// Returns f(−x) for a function evaluated at −x, with the derivative's sign changed.
     pub fn mirrored(self) -> Self {
         Self { slope: -self.slope, ..self }
     }
 }
 
-/// σ(x) = 1 / (1 + e^−x), without overflow.
+/// Returns σ(x) = 1 / (1 + e^−x) without overflow.
 pub fn sigmoid(x: f64) -> f64 {
     match x >= 0.0 {
         true => 1.0 / (1.0 + (-x).exp()),
@@ -46,12 +47,12 @@ pub fn sigmoid(x: f64) -> f64 {
     }
 }
 
-/// ln σ(x), exact for large |x|.
+/// Returns ln σ(x), exact for large |x|.
 pub fn ln_sigmoid(x: f64) -> f64 {
     x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
 
-/// −ln σ(x), whose derivative is −σ(−x).
+/// Returns −ln σ(x) and its derivative −σ(−x).
 pub fn neg_ln_sigmoid(x: f64) -> Slope {
     Slope { value: -ln_sigmoid(x), slope: -sigmoid(-x) }
 }
@@ -60,7 +61,7 @@ pub fn neg_ln_sigmoid(x: f64) -> Slope {
 pub(crate) mod testing {
     use super::Slope;
 
-    /// Fails unless a derivative is the central difference of its function at each of these points.
+    /// Asserts that a derivative equals the central difference of its function at each of these points.
     pub fn check_slope(what: &str, points: &[f64], f: impl Fn(f64) -> Slope) {
         const STEP: f64 = 1e-5;
         for &x in points {

@@ -8,22 +8,23 @@ use super::constraint::beyond_bound;
 use super::form::Form;
 use super::ties::TieModel;
 
-/// The lesson of a ranked set. Of two answers both are Bradley–Terry.
+/// The loss of a ranked set. For two answers both are Bradley–Terry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ranking {
-    /// Every pair of its answers; the loss is their mean (InstructGPT, arXiv 2203.02155, eq. 1).
+    /// Mean loss over every pair of its answers (InstructGPT, arXiv 2203.02155, eq. 1).
     #[default]
     Pairs,
-    /// The whole order, as choices of the best of what is left; the loss is the mean of −ln P over the choices.
+    /// The whole order as successive choices of the best remaining answer; the loss is the mean of −ln P over
+    /// the choices.
     PlackettLuce,
 }
 
-/// The loss of a reward model, besides the constraint.
+/// The loss of a reward model, without the constraint.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LossConfig {
-    /// The lesson of a ranked set.
+    /// Loss of a ranked set.
     pub ranking: Ranking,
     /// The model of ties.
     pub ties: TieModel,
@@ -33,25 +34,25 @@ pub struct LossConfig {
     pub center_rewards: f64,
 }
 
-/// Two scores, and what the data and the constraint say of them.
+/// Two scores with their bound, margin and label.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
     /// r_w, the score of the preferred answer.
     pub chosen: f64,
     /// r_l, the score of the other.
     pub rejected: f64,
-    /// Δ*, infinite for no bound.
+    /// Δ*, infinite without a bound.
     pub bound: f64,
     /// m of ℓ(Δ − m); 0 for none.
     pub margin: f64,
-    /// True if the data call neither answer better.
+    /// True if the data rate neither answer better.
     pub tied: bool,
 }
 
-/// The parts of a comparison's loss, and its derivatives.
+/// The terms of a comparison's loss, with its derivatives.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PairLoss {
-    /// All parts together: what training minimises.
+    /// Sum of all terms, which training minimises.
     pub total: f64,
     /// ℓ(Δ − m), smoothed, corrected or floored.
     pub ranking: f64,
@@ -64,12 +65,12 @@ pub struct PairLoss {
 }
 
 impl LossConfig {
-    /// L = ℓ(Δ − m) − ln σ(Δ* − Δ) + c·(r_w + r_l)², Δ = r_w − r_l (PCRM, arXiv 2404.00978, §4.1).
+    /// Computes L = ℓ(Δ − m) − ln σ(Δ* − Δ) + c·(r_w + r_l)², Δ = r_w − r_l (PCRM, arXiv 2404.00978, §4.1).
     ///
-    /// ℓ = −ln σ, or −ln P(win) of the model of ties; a tie has −ln P(tie) in its place.
+    /// ℓ = −ln σ, or −ln P(win) under a model of ties; a tie uses −ln P(tie) instead.
     ///
     /// # Errors
-    /// A tie where no model of ties is chosen.
+    /// Fails on a tie without a model of ties.
     pub fn pair(&self, comparison: &Comparison) -> Result<PairLoss> {
         let margin = comparison.chosen - comparison.rejected;
         let ranking = match comparison.tied {
@@ -81,7 +82,8 @@ impl LossConfig {
         Ok(self.with_priors(ranking, comparison))
     }
 
-    /// As [`LossConfig::pair`] without a ranking part: what a comparison adds where its set is ranked as a whole.
+    /// Computes the loss of [`LossConfig::pair`] without the ranking term, for comparisons in a set that is
+    /// ranked as a whole.
     pub fn priors(&self, comparison: &Comparison) -> PairLoss {
         self.with_priors(Slope::default(), comparison)
     }
@@ -128,7 +130,7 @@ mod tests {
         ]
     }
 
-    /// Protects: both derivatives of every form of the loss, bounded and not, tied and not, by differences.
+    /// Protects: both derivatives of every form of the loss, with and without bound or tie, by differences.
     #[test]
     fn derivatives_are_differences() {
         for config in configs() {
@@ -152,8 +154,8 @@ mod tests {
         }
     }
 
-    /// Protects: under labels of which a share ε is flipped, the robust loss has the expectation of ℓ under true ones,
-    /// and a floor makes loss and pull constant below it.
+    /// Protects: under labels with a share ε flipped, the robust loss has the expectation of ℓ under true
+    /// labels, and a floor makes loss and gradient constant below it.
     #[test]
     fn robust_is_unbiased_and_floor_is_flat() {
         let at = |config: LossConfig, margin: f64| {
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(at(floored, 1.0), at(LossConfig::default(), 1.0));
     }
 
-    /// Protects: a tie without a model of ties is an error, and never a number.
+    /// Protects: a tie without a model of ties is an error and never a number.
     #[test]
     fn a_tie_needs_a_model() {
         let tie = Comparison { chosen: 1.0, rejected: 0.0, bound: 2.0, margin: 0.0, tied: true };

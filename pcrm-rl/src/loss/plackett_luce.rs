@@ -1,25 +1,25 @@
-//! The likelihood of a whole ranking: Plackett and Luce's, and Davidson and Luce's where answers tie.
+//! The likelihood of a whole ranking: Plackett–Luce, and Davidson–Luce with ties.
 
 use super::ties::TieModel;
 use crate::batch::Ranked;
 
-/// A ranked set may have so many answers where ties are modelled: 2^n − 1 outcomes are weighed.
+/// The maximum size of a ranked set with a model of ties: the loss sums over 2^n − 1 outcomes.
 pub const MOST_WITH_TIES: usize = 12;
 
-/// One choice of a ranking: the best of what is left.
+/// One choice in a ranking: the best of the remaining answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// The places of the scores that were chosen: one, or several that tie.
+    /// Indices of the chosen scores: one, or several that tie.
     pub first: Vec<u32>,
-    /// The places of the scores that were left.
+    /// Indices of the remaining scores.
     pub rest: Vec<u32>,
-    /// Its share of the whole loss.
+    /// Share of the total loss.
     pub weight: f64,
 }
 
-/// The choices that a set's ranking is made of; their shares add up to `weight`.
+/// Returns the choices that make up a set's ranking; their shares sum to `weight`.
 ///
-/// Where ties are not modelled, answers that tie are each compared with what is worse and not with each other.
+/// Without a model of ties, tied answers are each compared with the worse ones and not with each other.
 pub fn choices(set: &[Ranked], ties: TieModel, weight: f64) -> Vec<Choice> {
     let mut levels: Vec<usize> = set.iter().map(|answer| answer.losses).collect();
     levels.sort_unstable();
@@ -40,11 +40,11 @@ pub fn choices(set: &[Ranked], ties: TieModel, weight: f64) -> Vec<Choice> {
     choices.into_iter().map(|(first, rest)| Choice { first, rest, weight: share }).collect()
 }
 
-/// −ln P(choice); adds `weight`·d(−ln P)/d score to `gradient`, of one length with `scores`.
+/// Returns −ln P(choice) and adds `weight`·d(−ln P)/d score to `gradient`, which is as long as `scores`.
 ///
-/// Of the answers A that are left, T ⊆ A is chosen as best with P(T) ∝ δ_T·e^{mean of r over T}, where δ is 1 for one
-/// answer and ν^{|T| − 1} for several: Davidson–Luce (arXiv 1909.07123, eq. 5, with one
-/// parameter). Without ν, T has one answer, which is Plackett–Luce: −ln P = −r_1 + ln Σ_A e^r. Of two answers this is
+/// Of the remaining answers A, T ⊆ A is chosen as best with P(T) ∝ δ_T·e^{mean of r over T}, where δ is 1 for
+/// one answer and ν^{|T| − 1} for several: Davidson–Luce (arXiv 1909.07123, eq. 5, with one parameter).
+/// Without ν, T has one answer, which is Plackett–Luce: −ln P = −r_1 + ln Σ_A e^r. For two answers this is
 /// Davidson and Bradley–Terry.
 pub fn choice_loss(scores: &[f64], choice: &Choice, nu: Option<f64>, gradient: &mut [f64]) -> f64 {
     let outcomes = outcomes(choice, nu.is_some());
@@ -63,7 +63,7 @@ pub fn choice_loss(scores: &[f64], choice: &Choice, nu: Option<f64>, gradient: &
     total - values[0]
 }
 
-/// The sets that might have been chosen, the one that was in front.
+/// Returns the sets that could have been chosen, the chosen one first.
 fn outcomes(choice: &Choice, ties: bool) -> Vec<Vec<u32>> {
     let all = [&choice.first[..], &choice.rest].concat();
     if !ties {
@@ -81,7 +81,7 @@ fn outcomes(choice: &Choice, ties: bool) -> Vec<Vec<u32>> {
 mod tests {
     use super::*;
 
-    /// Protects: the gradient of a choice, of one and of several, with ties and without, by differences.
+    /// Protects: the gradient of a choice of one or several answers, with and without ties, by differences.
     #[test]
     fn gradients_are_differences() {
         let scores = [0.3, -1.2, 2.0, 0.3];

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Slope, ln_sigmoid, neg_ln_sigmoid, sigmoid};
 
-/// The model of ties between two scores. Δ = r_i − r_j.
+/// A model of ties between two scores, with Δ = r_i − r_j.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TieModel {
@@ -25,7 +25,7 @@ pub enum TieModel {
 }
 
 impl TieModel {
-    /// −ln P(i ≻ j) at Δ.
+    /// Returns −ln P(i ≻ j) at Δ.
     pub fn win(self, margin: f64) -> Slope {
         match self {
             Self::None => neg_ln_sigmoid(margin),
@@ -39,7 +39,7 @@ impl TieModel {
         }
     }
 
-    /// −ln P(tie) at Δ; `None` for a model without ties.
+    /// Returns −ln P(tie) at Δ; `None` without a model of ties.
     pub fn tie(self, margin: f64) -> Option<Slope> {
         match self {
             Self::None => None,
@@ -58,7 +58,7 @@ impl TieModel {
     }
 }
 
-/// ln q = ln ν + ½·(ln σ(Δ) + ln σ(−Δ)), the log-odds of a tie by Davidson.
+/// Returns ln q = ln ν + ½·(ln σ(Δ) + ln σ(−Δ)), Davidson's log-odds of a tie.
 fn log_odds(margin: f64, nu: f64) -> Slope {
     Slope {
         value: nu.ln() + 0.5 * (ln_sigmoid(margin) + ln_sigmoid(-margin)),
@@ -73,7 +73,7 @@ mod tests {
 
     const MODELS: [TieModel; 2] = [TieModel::Davidson { nu: 1.3 }, TieModel::RaoKupper { theta: 2.0 }];
 
-    /// Protects: win, loss and tie are all that can happen, and every derivative.
+    /// Protects: the probabilities of win, loss and tie sum to 1, and every derivative.
     #[test]
     fn probabilities_add_up_and_slopes_are_differences() {
         let points = [-6.0, -0.7, 0.0, 0.2, 8.0];

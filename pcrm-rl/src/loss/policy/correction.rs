@@ -1,5 +1,5 @@
-//! Samples of another engine or of an older policy: importance weights by token or answer, and a mask of answers that are
-//! too far off.
+//! Off-policy correction for samples of another engine or an older policy: importance weights by token or
+//! answer, and a mask of answers that drifted too far.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,18 +12,18 @@ use crate::options::{number, refuse};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CorrectionMode {
-    /// By token; ratios beyond the bounds are brought to them.
+    /// By token; ratios are clamped to the bounds.
     TokenTruncate,
-    /// By token; tokens with ratios beyond the bounds are left out.
+    /// By token; tokens with ratios beyond the bounds are masked.
     TokenMask,
-    /// By answer, the product over its tokens; ratios beyond the bounds are brought to them.
+    /// By answer, the product over its tokens; ratios are clamped to the bounds.
     SequenceTruncate,
-    /// By answer; answers with ratios beyond the bounds are left out.
+    /// By answer; answers with ratios beyond the bounds are masked.
     SequenceMask,
 }
 
 impl CorrectionMode {
-    /// Returns true if every token has a weight of its own.
+    /// Returns true if every token has its own weight.
     pub fn is_by_token(self) -> bool {
         matches!(self, Self::TokenTruncate | Self::TokenMask)
     }
@@ -33,7 +33,8 @@ impl CorrectionMode {
     }
 }
 
-/// The correction of samples whose log-probabilities another engine gave (`vllm_importance_sampling_*` of TRL).
+/// The correction of samples with log-probabilities from another engine (`vllm_importance_sampling_*` of
+/// TRL).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Correction {
@@ -52,7 +53,7 @@ fn three() -> Option<f64> {
 }
 
 impl Correction {
-    /// A correction with TRL's bounds: at most 3.
+    /// Creates a correction with TRL's bounds: at most 3.
     pub fn of(importance_sampling_mode: CorrectionMode) -> Self {
         Self {
             importance_sampling_mode,
@@ -61,10 +62,10 @@ impl Correction {
         }
     }
 
-    /// Refuses bounds that leave nothing.
+    /// Refuses empty ranges.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if the bounds are out of order or not positive, or if a truncating mode has no bound.
     pub fn check(&self) -> Result<()> {
         let (low, high) = (self.importance_sampling_clip_min, self.importance_sampling_clip_max);
         for (field, bound) in [("importance-sampling-clip-min", low), ("importance-sampling-clip-max", high)]
@@ -87,8 +88,8 @@ impl Correction {
         Ok(())
     }
 
-    /// The weight of every token of an answer; by answer the same for all. A token that the engine did not score counts
-    /// as one with equal log-probabilities.
+    /// Returns the weight of every token of an answer; by answer, the same for all. A token that the engine
+    /// did not score counts as having equal log-probabilities.
     pub fn weights(&self, old: &[f64], sampling: &[f64]) -> Vec<f64> {
         let differences: Vec<f64> =
             old.iter().zip(sampling).map(|(old, other)| difference(*old, *other)).collect();
@@ -121,7 +122,7 @@ impl Correction {
     }
 }
 
-/// ln π_old − ln π_sampling of a token; 0 where the engine did not score it.
+/// Returns ln π_old − ln π_sampling of a token; 0 if the engine did not score it.
 fn difference(old: f64, sampling: f64) -> f64 {
     let apart = old - sampling;
     if apart.is_nan() { 0.0 } else { apart }
@@ -138,8 +139,9 @@ pub(super) fn record_differences(row: &Row<'_>, metrics: &mut Metrics) {
     }
 }
 
-/// Returns true if an answer has drifted from the policy that sampled it: the mean of ln π_sampling − ln π over its tokens
-/// is above the threshold (DeepSeek-V3.2, arXiv 2512.02556). Its tokens with a negative advantage are then left out.
+/// Returns true if an answer has drifted from the policy that sampled it: the mean of ln π_sampling − ln π
+/// over its tokens exceeds the threshold (DeepSeek-V3.2, arXiv 2512.02556). Its tokens with a negative
+/// advantage are then masked.
 pub(super) fn drifted(row: &Row<'_>, threshold: f64) -> bool {
     let sampled = row.sampling.unwrap_or(row.old());
     let sum: f64 = sampled.iter().zip(row.log_probs).map(|(before, now)| difference(*before, *now)).sum();
@@ -151,7 +153,8 @@ mod tests {
     use super::*;
     use CorrectionMode as M;
 
-    /// Protects: the four modes by hand, the product (not the mean) over an answer's tokens, and unscored tokens.
+    /// Protects: the four modes by hand, the product (not the mean) over an answer's tokens, and unscored
+    /// tokens.
     #[test]
     fn weights_are_by_token_or_by_answer() {
         let (old, sampling) = ([-1.0, -2.0, -0.5], [-1.5, -2.0 - 4.0_f64.ln(), f64::NAN]);
@@ -170,7 +173,7 @@ mod tests {
         assert!(wide.weights(&[1e4], &[-1e4])[0].is_finite());
     }
 
-    /// Protects: bounds that leave nothing are refused by name.
+    /// Protects: bounds that leave nothing are refused, naming the option.
     #[test]
     fn empty_bounds_are_refused() {
         let of = |mode, low, high| Correction {

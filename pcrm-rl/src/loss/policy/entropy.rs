@@ -1,25 +1,25 @@
-//! Entropy: the quantile that tokens are chosen by, and the coefficient of the bonus.
+//! Entropy: the quantile for choosing tokens, and the coefficient of the bonus.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::options::{number, refuse};
 
-/// The coefficient of the entropy bonus: fixed, or steered to a target (Skywork-OR1, arXiv 2505.22312).
+/// The coefficient of the entropy bonus: fixed, or adapted to a target (Skywork-OR1, arXiv 2505.22312).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EntropyControl {
-    /// The coefficient; with `use_adaptive_entropy` the one at the beginning.
+    /// Coefficient; the initial one with `use_adaptive_entropy`.
     pub entropy_coef: f64,
-    /// Raises the coefficient after steps whose entropy is at most the target, and lowers it after others.
+    /// Raises the coefficient after steps with an entropy at or below the target, and lowers it after others.
     pub use_adaptive_entropy: bool,
     /// The lowest coefficient.
     pub entropy_coef_min: f64,
     /// The highest coefficient.
     pub entropy_coef_max: f64,
-    /// The change of the coefficient by a step.
+    /// Change of the coefficient per step.
     pub entropy_coef_delta: f64,
-    /// The entropy of a token that is aimed for, in nats.
+    /// Target of the mean entropy of a token, in nats.
     pub entropy_target: f64,
 }
 
@@ -36,7 +36,7 @@ impl Default for EntropyControl {
     }
 }
 
-/// The state of the coefficient, which a checkpoint keeps.
+/// The state of the coefficient, stored in checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EntropyCoefficient {
     /// The coefficient.
@@ -49,7 +49,7 @@ impl EntropyControl {
     /// Refuses numbers out of range.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if a coefficient is negative or outside its range, or if another option is not positive.
     pub fn check(&self) -> Result<()> {
         let coefficients = [
             ("entropy-coef", self.entropy_coef),
@@ -76,24 +76,24 @@ impl EntropyControl {
         number("entropy-target", self.entropy_target, self.entropy_target > 0.0, "a positive number")
     }
 
-    /// Returns true if a loss may have a bonus, and so reads entropies.
+    /// Returns true if the loss may have a bonus and therefore needs entropies.
     pub fn is_used(&self) -> bool {
         self.use_adaptive_entropy || self.entropy_coef != 0.0
     }
 
-    /// The state before the first step.
+    /// Returns the state before the first step.
     pub fn start(&self) -> EntropyCoefficient {
         EntropyCoefficient { value: self.entropy_coef, last: None }
     }
 
-    /// The coefficient that a step applies. The adaptive one applies only where the entropy of the step before was at most
-    /// the target.
+    /// Returns the coefficient of a step. An adaptive one is applied only if the entropy of the previous step
+    /// was at or below the target.
     pub fn applied(&self, state: EntropyCoefficient) -> f64 {
         let low = state.last.is_some_and(|last| last <= self.entropy_target);
         if self.use_adaptive_entropy && !low { 0.0 } else { state.value }
     }
 
-    /// The state after a step whose tokens had this mean entropy.
+    /// Returns the state after a step with this mean entropy of its tokens.
     pub fn next(&self, state: EntropyCoefficient, entropy: f64) -> EntropyCoefficient {
         let value = match (self.use_adaptive_entropy, entropy <= self.entropy_target) {
             (false, _) => state.value,
@@ -104,7 +104,7 @@ impl EntropyControl {
     }
 }
 
-/// The quantile of these numbers, linear between two of them; `None` of none.
+/// Returns a quantile of these numbers with linear interpolation; `None` if there are none.
 pub(super) fn quantile(mut numbers: Vec<f64>, share: f64) -> Option<f64> {
     numbers.sort_by(f64::total_cmp);
     let place = share * numbers.len().checked_sub(1)? as f64;
@@ -125,7 +125,8 @@ mod tests {
         assert_eq!((quantile(vec![7.0], 0.3), quantile(Vec::new(), 0.3)), (Some(7.0), None));
     }
 
-    /// Protects: the adaptive coefficient starts without effect, follows the target by fixed steps and keeps its bounds.
+    /// Protects: the adaptive coefficient starts without effect, follows the target in fixed steps and stays
+    /// within its bounds.
     #[test]
     fn the_coefficient_follows_the_entropy() {
         let control = EntropyControl {

@@ -1,4 +1,4 @@
-//! The loss of sampled answers, and its gradient by every log-probability and entropy.
+//! The loss of sampled answers, with its gradient by every log-probability and entropy.
 
 use super::correction::{self, Correction};
 use super::entropy::quantile;
@@ -14,9 +14,9 @@ use crate::metrics::Metrics;
 pub(super) enum Ratio {
     /// π(token) / π_old(token).
     Token,
-    /// The geometric mean of these over the answer, for all of its tokens (GSPO).
+    /// The geometric mean of the token ratios over the answer, for all its tokens (GSPO).
     SequenceMean,
-    /// Their product, for all of the answer's tokens (RLOO).
+    /// The product of the token ratios, for all the answer's tokens (RLOO).
     SequenceSum,
 }
 
@@ -29,9 +29,9 @@ pub(super) enum Aggregation {
     SumOfRows,
     /// The mean over all tokens of the step.
     Tokens,
-    /// The sum by the tokens of the rollout ([`Totals::generated`]).
+    /// The sum divided by the tokens of the rollout ([`Totals::generated`]).
     Generated,
-    /// The sum by a constant for every answer.
+    /// The sum divided by a constant per answer.
     Constant(f64),
 }
 
@@ -53,12 +53,12 @@ impl Aggregation {
 pub(super) struct Penalty {
     pub coefficient: f64,
     pub estimator: KlEstimator,
-    /// Weighs k3 by ρ, which makes its gradient unbiased.
+    /// Weights k3 by ρ, which makes its gradient unbiased.
     pub corrected: bool,
 }
 
-/// A policy loss, ready to evaluate: of [`GrpoConfig`](super::GrpoConfig), [`PpoConfig`](super::PpoConfig) or
-/// [`RlooConfig`](super::RlooConfig).
+/// A policy loss ready to evaluate, built from [`GrpoConfig`](super::GrpoConfig),
+/// [`PpoConfig`](super::PpoConfig) or [`RlooConfig`](super::RlooConfig).
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyLoss {
     pub(super) ratio: Ratio,
@@ -67,29 +67,29 @@ pub struct PolicyLoss {
     pub(super) penalty: Option<Penalty>,
     pub(super) correction: Option<Correction>,
     pub(super) mask_truncated: bool,
-    /// The share of tokens, by entropy from above, that are learned from.
+    /// Share of tokens, by highest entropy, that contribute to the loss.
     pub(super) top_entropy: f64,
     pub(super) off_policy_threshold: Option<f64>,
     pub(super) entropy_coefficient: f64,
     pub(super) family: Family,
 }
 
-/// The loss of a part of a step, and its gradient. Parts add up to the step.
+/// The loss of a part of a step, with its gradient. Parts sum to the step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Evaluation {
-    /// All parts together: what training minimises.
+    /// Sum of all terms, which training minimises.
     pub total: f64,
     /// The loss without the entropy bonus.
     pub policy: f64,
-    /// The KL term, with its coefficient; a part of `policy`.
+    /// KL term with its coefficient; included in `policy`.
     pub kl: f64,
     /// d total / d ln π of every answer's tokens.
     pub d_log_probs: Vec<Vec<f64>>,
     /// d total / d entropy of every answer's tokens; empty without a bonus.
     pub d_entropy: Vec<Vec<f64>>,
-    /// Tokens, or answers, whose log-ratio was brought to 20.
+    /// Number of tokens, or answers, whose log-ratio was clamped to 20.
     pub clamped_ratios: usize,
-    /// Tokens whose difference to the reference was brought to ±20.
+    /// Number of tokens whose difference from the reference was clamped to ±20.
     pub clamped_kl: usize,
 }
 
@@ -103,7 +103,7 @@ struct Weighed {
 }
 
 impl Weighed {
-    /// The ratio, which is held at e^20, so that no product overflows. One near 0 needs no hold.
+    /// Creates the ratio, clamped to e^20 so that no product overflows. A ratio near 0 needs no clamp.
     fn of(log: f64) -> Self {
         let near = log.min(FAR);
         Self { log: near, ratio: near.exp(), clamped: near != log }
@@ -111,14 +111,14 @@ impl Weighed {
 }
 
 impl PolicyLoss {
-    /// The same with another coefficient of the entropy bonus, as an adaptive one has at every step.
+    /// Returns the loss with another coefficient of the entropy bonus, for an adaptive coefficient.
     pub fn with_entropy_coefficient(mut self, coefficient: f64) -> Self {
         self.entropy_coefficient = coefficient;
         self
     }
 
-    /// The same with another coefficient of the KL term, as an adaptive one has at every step; without effect on a loss
-    /// that has no such term.
+    /// Returns the loss with another coefficient of the KL term, for an adaptive coefficient; no effect on a
+    /// loss without a KL term.
     pub fn with_kl_coefficient(mut self, coefficient: f64) -> Self {
         self.penalty = self.penalty.map(|penalty| Penalty { coefficient, ..penalty });
         self
@@ -129,21 +129,21 @@ impl PolicyLoss {
         self.penalty.is_some()
     }
 
-    /// Returns true if the loss reads entropies: for a bonus, or to choose tokens by them.
+    /// Returns true if the loss needs entropies, for a bonus or to choose tokens.
     pub fn needs_entropy(&self) -> bool {
         self.entropy_coefficient != 0.0 || self.top_entropy < 1.0
     }
 
-    /// Returns true if the loss asks for the entropies of a whole step before any part of it is computed.
+    /// Returns true if the loss needs the entropies of a whole step before any part of it is computed.
     pub fn needs_threshold(&self) -> bool {
         self.top_entropy < 1.0
     }
 
-    /// The counts of a whole step, by which its parts are divided. Their entropies are read where tokens are chosen by
-    /// them.
+    /// Returns the counts of a whole step, by which its parts are divided. Entropies are used if tokens are
+    /// chosen by them.
     ///
     /// # Errors
-    /// Rows of columns that do not fit together, and numbers that are not finite.
+    /// Fails if the columns of a row differ in length or a number is not finite.
     pub fn totals(&self, rows: &[Row<'_>]) -> Result<Totals> {
         rows::check(rows, Needs { reference: false, entropy: self.needs_threshold() })?;
         let kept = || rows.iter().filter(|row| !self.is_masked(row));
@@ -159,7 +159,7 @@ impl PolicyLoss {
         Ok(totals)
     }
 
-    /// Returns true if the loss leaves an answer out.
+    /// Returns true if the loss masks an answer.
     pub fn leaves_out(&self, ended: bool, unscored: bool) -> bool {
         unscored || (self.mask_truncated && !ended)
     }
@@ -168,11 +168,11 @@ impl PolicyLoss {
         self.leaves_out(!row.truncated, row.unscored)
     }
 
-    /// The loss of some answers of a step and its gradient; `totals` are those of the whole step, so that the losses and
-    /// gradients of its parts add up. A masked answer adds nothing.
+    /// Computes the loss of some answers of a step with its gradient. `totals` are those of the whole step,
+    /// so that the losses and gradients of its parts sum to it. A masked answer contributes nothing.
     ///
     /// # Errors
-    /// Rows that lack a column or whose columns do not fit together, and numbers that are not finite.
+    /// Fails if a row lacks a column, if columns differ in length, or if a number is not finite.
     pub fn evaluate(&self, rows: &[Row<'_>], totals: &Totals, metrics: &mut Metrics) -> Result<Evaluation> {
         rows::check(rows, Needs { reference: self.needs_reference(), entropy: self.needs_entropy() })?;
         if self.needs_threshold() && totals.threshold.is_none() && totals.tokens > 0.0 {
@@ -195,11 +195,11 @@ impl PolicyLoss {
         Ok(sum)
     }
 
-    /// Adds a row that is not masked; its gradient goes to the last place.
+    /// Adds an unmasked row; its gradient goes to the last entry.
     fn add(&self, row: &Row<'_>, totals: &Totals, sum: &mut Evaluation, metrics: &mut Metrics) {
         let tokens = row.log_probs.len();
         let differences = || row.log_probs.iter().zip(row.old()).map(|(now, before)| now - before);
-        // One ratio for each token, or one for all.
+        // One ratio per token, or one for all tokens.
         let by_row = match self.ratio {
             Ratio::Token => None,
             Ratio::SequenceMean => Some((differences().sum::<f64>() / tokens as f64, 1.0 / tokens as f64)),
@@ -266,7 +266,7 @@ impl PolicyLoss {
         }
     }
 
-    /// Adds the KL term to a token's term. Gives the estimate, and true if it was clamped.
+    /// Adds the KL term to a token's term. Returns the estimate, and true if it was clamped.
     fn penalised(
         &self,
         penalty: Penalty,
@@ -294,7 +294,8 @@ impl PolicyLoss {
         }
     }
 
-    /// ln w of `vespo`: Σ of the tokens' log-ratios and of the logarithms of their corrections, between ln 1e-8 and 20.
+    /// Returns ln w of `vespo`: the sum of the tokens' log-ratios and log corrections, clamped between ln
+    /// 1e-8 and 20.
     fn answer_weight(&self, row: &Row<'_>, corrections: Option<&(Correction, Vec<f64>)>) -> f64 {
         if !matches!(self.surrogate, Surrogate::Vespo { .. }) {
             return 0.0;

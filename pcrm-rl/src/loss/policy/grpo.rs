@@ -1,4 +1,4 @@
-//! GRPO and the losses that grew from it: options, their ranges, and what does not go together.
+//! GRPO and its variants: options, their ranges, and invalid combinations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use crate::advantage::GroupAdvantages;
 use crate::error::Result;
 use crate::options::{number, refuse};
 
-/// A loss of sampled answers, by the name that TRL gives it.
+/// A loss of sampled answers, with TRL's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrpoLoss {
@@ -23,14 +23,14 @@ pub enum GrpoLoss {
     Grpo,
     /// The mean over the tokens of the step.
     Bnpo,
-    /// The sum by the longest length that an answer may have (arXiv 2503.20783).
+    /// The sum divided by the maximum length of an answer (arXiv 2503.20783).
     DrGrpo,
-    /// The sum by the tokens of the rollout (arXiv 2503.14476).
+    /// The sum divided by the tokens of the rollout (arXiv 2503.14476).
     #[default]
     Dapo,
     /// Clipped weights of log-probabilities (MiniMax-M1, arXiv 2506.13585).
     Cispo,
-    /// A soft gate in place of the clip (arXiv 2511.20347).
+    /// A soft gate instead of the clip (arXiv 2511.20347).
     Sapo,
     /// The mean over answers of the sums over their tokens (arXiv 2602.05261).
     Luspo,
@@ -51,7 +51,7 @@ const ALL: [(GrpoLoss, &str); 8] = [
 ];
 
 impl GrpoLoss {
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         ALL.iter().find(|(loss, _)| *loss == self).map_or("", |(_, name)| name)
     }
@@ -79,7 +79,7 @@ impl fmt::Display for GrpoLoss {
     }
 }
 
-/// The tokens that an importance ratio is of.
+/// The level of importance ratios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportanceLevel {
@@ -100,39 +100,40 @@ pub struct GrpoConfig {
     pub beta: f64,
     /// The estimator of the KL divergence in the loss.
     pub kl_estimator: KlEstimator,
-    /// Weighs k3 by the importance ratio, which makes its gradient unbiased.
+    /// Weights k3 by the importance ratio, which makes its gradient unbiased.
     pub use_bias_correction_kl: bool,
-    /// The clip of ratios is from 1 − `epsilon`.
+    /// Ratios are clipped from below at 1 − `epsilon`.
     pub epsilon: f64,
-    /// The clip is up to 1 + `epsilon_high`, and of `cispo` up to `epsilon_high`; `None` for `epsilon`.
+    /// Ratios are clipped from above at 1 + `epsilon_high`, for `cispo` at `epsilon_high`; `None` for
+    /// `epsilon`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon_high: Option<f64>,
-    /// The highest ratio, also where the clip does not hold it (INTELLECT-2, arXiv 2505.07291).
+    /// Upper limit of ratios, even where the clip does not apply (INTELLECT-2, arXiv 2505.07291).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
-    /// The tokens that an importance ratio is of.
+    /// Level of importance ratios.
     pub importance_sampling_level: ImportanceLevel,
     /// τ of `sapo` for positive advantages.
     pub sapo_temperature_pos: f64,
-    /// τ of `sapo` for the others.
+    /// τ of `sapo` for other advantages.
     pub sapo_temperature_neg: f64,
-    /// k of `vespo` for advantages from 0 up.
+    /// k of `vespo` for advantages ≥ 0.
     pub vespo_k_pos: f64,
-    /// λ of `vespo` for advantages from 0 up.
+    /// λ of `vespo` for advantages ≥ 0.
     pub vespo_lambda_pos: f64,
     /// k of `vespo` for negative advantages.
     pub vespo_k_neg: f64,
     /// λ of `vespo` for negative advantages.
     pub vespo_lambda_neg: f64,
-    /// Leaves answers out that were cut off before their end.
+    /// Masks answers that were cut off before their end.
     pub mask_truncated_completions: bool,
-    /// The share of tokens, those of highest entropy, that are learned from (arXiv 2506.01939).
+    /// Share of tokens, those of highest entropy, that contribute to the loss (arXiv 2506.01939).
     pub top_entropy_quantile: f64,
-    /// Answers with a negative advantage are left out if the policy has moved further than this from the one that
+    /// Masks answers with a negative advantage if the policy has moved further than this from the one that
     /// sampled them, by mean log-ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub off_policy_mask_threshold: Option<f64>,
-    /// The correction of samples of another engine; `None` for samples of our own.
+    /// Correction of samples from another engine; `None` for the trainer's own samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_correction: Option<Correction>,
     /// The entropy bonus.
@@ -171,8 +172,8 @@ impl Default for GrpoConfig {
 }
 
 impl GrpoConfig {
-    /// The loss; `longest` is the most tokens that an answer may have, by which `dr_grpo` divides. The entropy
-    /// coefficient is the one that is not adaptive: see [`PolicyLoss::with_entropy_coefficient`].
+    /// Builds the loss; `longest` is the maximum number of tokens of an answer, by which `dr_grpo` divides.
+    /// The entropy coefficient is the non-adaptive one: see [`PolicyLoss::with_entropy_coefficient`].
     pub fn loss(&self, longest: usize) -> PolicyLoss {
         use GrpoLoss as L;
         let high = self.epsilon_high.unwrap_or(self.epsilon);
@@ -222,11 +223,11 @@ impl GrpoConfig {
         }
     }
 
-    /// Refuses numbers out of range, options without effect, and options that do not go together. Errors name options as
+    /// Refuses numbers out of range, options without effect, and invalid combinations. Errors name options as
     /// the command line does.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for the first such option.
     pub fn check(&self) -> Result<()> {
         const POSITIVE: &str = "a positive number";
         let loss = self.loss_type;
@@ -271,14 +272,15 @@ impl GrpoConfig {
         self.entropy.check()
     }
 
-    /// Sentences about options that are allowed and seldom meant.
+    /// Returns warnings about options that are allowed but rarely intended.
     pub fn warnings(&self) -> Vec<String> {
         use GrpoLoss as L;
         let sequence = self.importance_sampling_level == ImportanceLevel::Sequence;
         let mut said = Vec::new();
         if sequence && matches!(self.loss_type, L::Bnpo | L::DrGrpo | L::Dapo | L::Cispo) {
             said.push(format!(
-                "importance-sampling-level sequence with {} weighs an answer by its length; GSPO is loss-type grpo",
+                "importance-sampling-level sequence with {} weighs an answer by its length; GSPO is \
+                 loss-type grpo",
                 self.loss_type
             ));
         }
@@ -287,7 +289,7 @@ impl GrpoConfig {
         }
         if self.loss_type == L::Cispo && self.epsilon_high.unwrap_or(self.epsilon) < 1.0 {
             said.push(
-                "cispo cuts ratios at epsilon-high, and below 1 it cuts those of every token; 5 is usual"
+                "cispo clips ratios at epsilon-high, and below 1 it clips those of every token; 5 is usual"
                     .into(),
             );
         }

@@ -1,4 +1,4 @@
-//! Estimators of the KL divergence between policy and reference, by the tokens that the policy sampled (Schulman 2020).
+//! Estimators of the KL divergence between policy and reference from sampled tokens (Schulman 2020).
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::error::Result;
 use crate::loss::Slope;
 use crate::options::refuse;
 
-/// Differences of log-probabilities beyond this are taken as this, as in verl.
+/// The clamp of differences of log-probabilities, as in verl.
 pub(super) const FAR: f64 = 20.0;
 
-/// The most that k3 of a token takes off its reward, as in verl.
+/// The largest value that k3 of a token subtracts from its reward, as in verl.
 const MOST: f64 = 10.0;
 
 /// An estimator of KL(π ‖ π_ref) at a sampled token, with d = ln π_ref − ln π.
@@ -37,7 +37,7 @@ pub struct Estimate {
 }
 
 impl KlEstimator {
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             Self::K1 => "k1",
@@ -46,37 +46,39 @@ impl KlEstimator {
         }
     }
 
-    /// Refuses k2, whose values are no estimate of the divergence, as a reward.
+    /// Refuses k2 as a reward: its values do not estimate the divergence.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for k2.
     pub fn check_in_reward(self) -> Result<()> {
         match self {
             Self::K1 | Self::K3 => Ok(()),
             Self::K2 => {
-                let message = "k2: its gradient estimates the divergence and its value does not, and a reward gives a \
-                               value; expected k1 or k3";
+                let message = "k2: its gradient estimates the divergence and its value does not, and a \
+                               reward uses the value; expected k1 or k3";
                 refuse("kl-estimator", message.into())
             }
         }
     }
 
-    /// Refuses k1, whose gradient is 0 in expectation, in a loss.
+    /// Refuses k1 in a loss: its gradient is 0 in expectation.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for k1.
     pub fn check_in_loss(self) -> Result<()> {
         match self {
             Self::K2 | Self::K3 => Ok(()),
             Self::K1 => {
-                let message = "k1: in a loss its gradient is that of ln π, whose mean over the policy's own samples is \
-                               0, so it would hold nothing back; expected k2, k3, or k1 in the reward";
+                let message = "k1: in a loss its gradient is that of ln π, whose mean over the policy's own \
+                               samples is 0, so it would have no effect; expected k2, k3, or k1 in the \
+                               reward";
                 refuse("kl-estimator", message.into())
             }
         }
     }
 
-    /// The estimate that is taken off a token's reward. Of k3, d is clamped to ±20 and the value to 10.
+    /// Returns the estimate that is subtracted from a token's reward. For k3, d is clamped to ±20 and the
+    /// value to 10.
     pub fn in_reward(self, log_prob: f64, reference: f64) -> Estimate {
         let exact = self.in_loss(log_prob, reference).0.value;
         match self {
@@ -88,10 +90,10 @@ impl KlEstimator {
         }
     }
 
-    /// The estimate and its derivative by ln π; true if a clamp changed them.
+    /// Returns the estimate with its derivative by ln π, and true if a clamp changed them.
     ///
-    /// Of k3, d is clamped to ±20, and the slope beyond is that at ±20. The value has no clamp of its own: it would take
-    /// the gradient away from the tokens that are furthest off.
+    /// For k3, d is clamped to ±20, and the slope beyond is that at ±20. The value itself is not clamped:
+    /// that would remove the gradient of the tokens that are furthest off.
     pub(super) fn in_loss(self, log_prob: f64, reference: f64) -> (Slope, bool) {
         let apart = reference - log_prob;
         match self {
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
     use crate::loss::testing::check_slope;
 
-    /// Protects: the derivative of every estimator, and finite numbers of log-ratios of ±1e4, which are counted.
+    /// Protects: the derivative of every estimator, and finite, counted results for log-ratios of ±1e4.
     #[test]
     fn slopes_are_differences_and_far_tokens_stay_finite() {
         for estimator in [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3] {
@@ -134,13 +136,13 @@ mod tests {
         assert!(!KlEstimator::K3.in_reward(-2.0, -1.0).clamped);
     }
 
-    /// Protects: an estimator where it would do nothing, or the wrong thing, is refused with the reason.
+    /// Protects: an estimator that would have no effect, or a wrong one, is refused with the reason.
     #[test]
     fn estimators_are_refused_where_they_are_wrong() {
         let said = |result: Result<()>| result.err().map(|error| error.to_string()).unwrap_or_default();
         let message = said(KlEstimator::K1.check_in_loss());
         assert!(message.starts_with("kl-estimator: k1: in a loss its gradient"), "{message}");
-        assert!(said(KlEstimator::K2.check_in_reward()).contains("a reward gives a value"));
+        assert!(said(KlEstimator::K2.check_in_reward()).contains("a reward uses the value"));
         assert_eq!(said(KlEstimator::K3.check_in_loss()) + &said(KlEstimator::K1.check_in_reward()), "");
     }
 }

@@ -1,20 +1,24 @@
-//! Losses of policies by sampled answers: GRPO and its kin, PPO and RLOO, under TRL's names.
+//! Losses of policies on sampled answers: GRPO and its variants, PPO and RLOO, with TRL's names.
 //!
-//! A config ([`GrpoConfig`], [`PpoConfig`], [`RlooConfig`]) makes a [`PolicyLoss`]. It takes the numbers of sampled
-//! answers ([`Row`]) and the counts of the step ([`Totals`]), and gives the loss with its derivative by every
-//! log-probability and, for an entropy bonus, by every entropy. [`ValueLoss`] is the critic's. Advantages come from
-//! [`advantage`](crate::advantage). Formulas are those of TRL 1.16 (`GRPOTrainer`, `RLOOTrainer`) and of the PPO that TRL
-//! had until 1.10; golden values are in `tests/golden/policy`.
+//! A config ([`GrpoConfig`], [`PpoConfig`], [`RlooConfig`]) builds a [`PolicyLoss`]. It takes the numbers of
+//! sampled answers ([`Row`]) and the counts of the step ([`Totals`]), and returns the loss with its
+//! derivative by every log-probability and, for an entropy bonus, by every entropy. [`ValueLoss`] is the
+//! critic's. Advantages come from [`advantage`](crate::advantage). Formulas are those of TRL 1.16
+//! (`GRPOTrainer`, `RLOOTrainer`) and of the PPO that TRL had until 1.10; golden values are in
+//! `tests/golden/policy`.
 //!
-//! Where TRL takes a mean over a device's micro-batch (`bnpo`, PPO, the entropy bonus and its quantile), it is over the step
-//! here: the size of micro-batches changes nothing. Both are the same where one micro-batch is the step.
+//! Where TRL takes a mean over a device's micro-batch (`bnpo`, PPO, the entropy bonus and its quantile), this
+//! crate takes it over the step, so the size of micro-batches has no effect. Both agree if one micro-batch is
+//! the step.
 //!
 //! ```
 //! # use pcrm_rl::loss::policy::{Advantage, GrpoConfig, Row};
 //! # use pcrm_rl::metrics::Metrics;
 //! # fn main() -> pcrm_rl::Result<()> {
 //! let loss = GrpoConfig::default().loss(512);
-//! let row = |log_probs, advantage| Row { log_probs, advantage: Advantage::OfRow(advantage), ..Row::default() };
+//! let row = |log_probs, advantage| {
+//!     Row { log_probs, advantage: Advantage::OfRow(advantage), ..Row::default() }
+//! };
 //! let step = [row(&[-0.5, -1.5], 1.0), row(&[-2.0], -1.0)];
 //! let totals = loss.totals(&step)?;
 //! let found = loss.evaluate(&step, &totals, &mut Metrics::default())?;

@@ -17,7 +17,7 @@ use crate::options::{number, refuse};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KlPlace {
-    /// Taken off the reward of every token.
+    /// Subtracted from the reward of every token.
     #[default]
     Reward,
     /// A term of the loss.
@@ -32,15 +32,15 @@ pub struct PpoConfig {
     pub kl_in: KlPlace,
     /// The estimator of the KL divergence.
     pub kl_estimator: KlEstimator,
-    /// The coefficient of the KL penalty, and how it is steered.
+    /// Coefficient of the KL penalty, with its adaptation.
     #[serde(flatten)]
     pub kl: KlControl,
     /// Ratios are clipped to 1 ± `cliprange`.
     pub cliprange: f64,
-    /// The most that a token with a negative advantage adds, in multiples of −A (arXiv 1912.09729).
+    /// Largest term of a token with a negative advantage, in multiples of −A (arXiv 1912.09729).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dual_clip: Option<f64>,
-    /// The most that a value moves from that of the rollout before the clip holds it; 0 for no clip.
+    /// Distance from the rollout's value beyond which the clip holds a value; 0 for no clip.
     pub cliprange_value: f64,
     /// The weight of the critic's loss.
     pub vf_coef: f64,
@@ -48,13 +48,13 @@ pub struct PpoConfig {
     pub gamma: f64,
     /// λ of generalised advantage estimation.
     pub lam: f64,
-    /// Brings the rewards of a batch's tokens to variance 1.
+    /// Scales the rewards of a batch's tokens to variance 1.
     pub whiten_rewards: bool,
-    /// Brings the advantages of a batch's tokens to mean 0 and variance 1.
+    /// Scales the advantages of a batch's tokens to mean 0 and variance 1.
     pub whiten_advantages: bool,
-    /// Leaves answers out that were cut off before their end.
+    /// Masks answers that were cut off before their end.
     pub mask_truncated_completions: bool,
-    /// Clipping of scores, and the penalty of answers that were cut off.
+    /// Clipping of scores, and the penalty for answers that were cut off.
     #[serde(flatten)]
     pub shaping: ScoreShaping,
     /// The entropy bonus.
@@ -84,9 +84,9 @@ impl Default for PpoConfig {
 }
 
 impl PpoConfig {
-    /// The policy's loss: the mean over the tokens of a step of max(−A·ρ, −A·clip(ρ)), and the KL term where it is in the
-    /// loss. Coefficients are those of the beginning: see [`PolicyLoss::with_kl_coefficient`] and
-    /// [`PolicyLoss::with_entropy_coefficient`].
+    /// Builds the policy's loss: the mean over the tokens of a step of max(−A·ρ, −A·clip(ρ)), plus the KL
+    /// term if it is in the loss. Coefficients are the initial ones: see [`PolicyLoss::with_kl_coefficient`]
+    /// and [`PolicyLoss::with_entropy_coefficient`].
     pub fn loss(&self) -> PolicyLoss {
         let penalty = Penalty { coefficient: self.kl.kl_coef, estimator: self.kl_estimator, corrected: true };
         PolicyLoss {
@@ -108,28 +108,28 @@ impl PpoConfig {
         }
     }
 
-    /// Returns true if an answer is left out: of the policy's loss by [`PolicyLoss`], of the critic's by the caller, who
-    /// gives no row of it.
+    /// Returns true if an answer is masked. [`PolicyLoss`] masks it in the policy's loss; for the critic's
+    /// loss the caller omits its row.
     pub fn masks(&self, ended: bool) -> bool {
         self.mask_truncated_completions && !ended
     }
 
-    /// The critic's loss.
+    /// Builds the critic's loss.
     pub fn value_loss(&self) -> ValueLoss {
         let cliprange_value = (self.cliprange_value != 0.0).then_some(self.cliprange_value);
         ValueLoss { cliprange_value, vf_coef: self.vf_coef }
     }
 
-    /// The constants of advantage estimation.
+    /// Returns the constants of advantage estimation.
     pub fn gae(&self) -> Gae {
         Gae { gamma: self.gamma, lam: self.lam }
     }
 
-    /// Refuses numbers out of range and an estimator that is wrong in its place. Errors name options as the command line
-    /// does.
+    /// Refuses numbers out of range and estimators in the wrong place. Errors name options as the command
+    /// line does.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for the first such option.
     pub fn check(&self) -> Result<()> {
         match self.kl_in {
             KlPlace::Reward => self.kl_estimator.check_in_reward()?,
@@ -149,7 +149,7 @@ impl PpoConfig {
         }
         if self.mask_truncated_completions && self.shaping.missing_eos_penalty.is_some() {
             let message =
-                "has no effect on answers that mask-truncated-completions leaves out; expected one of both";
+                "has no effect on answers that mask-truncated-completions leaves out; set only one of them";
             return refuse("missing-eos-penalty", message.into());
         }
         self.shaping.check()?;
@@ -157,8 +157,8 @@ impl PpoConfig {
     }
 }
 
-/// Adds what an update (a minibatch) showed to the metrics of a rollout, and its mean ratio to `val/ratio_var`, the
-/// variance of that over all updates of the rollout.
+/// Adds the metrics of an update (a minibatch) to those of a rollout, and its mean ratio to `val/ratio_var`,
+/// the variance of that mean over all updates of the rollout.
 pub fn record_update(update: Metrics, metrics: &mut Metrics) {
     if let Some(ratio) = update.summary().get("val/ratio") {
         metrics.variance("val/ratio_var", ratio);

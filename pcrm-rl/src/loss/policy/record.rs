@@ -1,20 +1,20 @@
-//! The metrics of policy losses, under TRL's names. All are over the tokens of answers that are not masked.
+//! The metrics of policy losses, with TRL's names, over the tokens of unmasked answers.
 
 use super::evaluation::Evaluation;
 use super::rows::{Advantage, Row, Totals};
 use super::surrogate::{Side, Surrogate};
 use crate::metrics::Metrics;
 
-/// The trainer whose names a loss has.
+/// The trainer whose metric names a loss uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
-    /// GRPO with a clip of both sides.
+    /// GRPO with two-sided clipping.
     Grpo,
     /// GRPO with the loss `cispo`.
     Cispo,
     /// GRPO with the loss `vespo`.
     Vespo,
-    /// GRPO with the loss `sapo`, which clips nothing.
+    /// GRPO with the loss `sapo`, without clipping.
     Sapo,
     /// RLOO.
     Rloo,
@@ -26,7 +26,7 @@ pub(super) enum Family {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
     tokens: f64,
-    /// Figures of ratios are by token, or one for the whole answer.
+    /// True if ratio metrics are by token; false for one per answer.
     by_token: bool,
     low: f64,
     high: f64,
@@ -61,7 +61,7 @@ impl Seen {
         self.phi = Some(phi);
     }
 
-    /// The weight of an answer in figures of ratios: its tokens, or 1.
+    /// Returns the weight of an answer in ratio metrics: its tokens, or 1.
     fn weight(&self) -> f64 {
         if self.by_token { self.tokens } else { 1.0 }
     }
@@ -99,7 +99,7 @@ impl Family {
         }
     }
 
-    /// Records an answer that is masked.
+    /// Records a masked answer.
     pub fn record_masked(self, metrics: &mut Metrics) {
         metrics.sum("completions/masked", 1.0);
     }
@@ -117,7 +117,7 @@ impl Family {
             return;
         }
         let rows = rows as f64;
-        // Parts of a step add up: each is its share of the step's loss.
+        // Parts of a step sum to it: each is its share of the step's loss.
         let of_step = |value: f64| value * totals.rows / rows;
         metrics.mean("loss", of_step(found.total), rows);
         if self == Self::Ppo {

@@ -15,20 +15,21 @@ use crate::options::{number, refuse};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RlooConfig {
-    /// β, the weight of the KL divergence from the reference, which is taken off rewards; 0 for no reference.
+    /// β, the weight of the KL divergence from the reference, subtracted from rewards; 0 for no reference.
     pub beta: f64,
     /// The estimator of the KL divergence in the reward.
     pub kl_estimator: KlEstimator,
-    /// The clip of ratios is from 1 − `epsilon`.
+    /// Ratios are clipped from below at 1 − `epsilon`.
     pub epsilon: f64,
-    /// The clip is up to 1 + `epsilon_high`; `None` for `epsilon`.
+    /// Ratios are clipped from above at 1 + `epsilon_high`; `None` for `epsilon`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon_high: Option<f64>,
-    /// Divides the advantages of the batch by their standard deviation and takes off their mean.
+    /// Standardises the advantages of the batch: subtracts their mean and divides by their standard
+    /// deviation.
     pub normalize_advantages: bool,
-    /// Leaves answers out that were cut off before their end.
+    /// Masks answers that were cut off before their end.
     pub mask_truncated_completions: bool,
-    /// Clipping of rewards, and the penalty of answers that were cut off.
+    /// Clipping of rewards, and the penalty for answers that were cut off.
     #[serde(flatten)]
     pub shaping: ScoreShaping,
 }
@@ -47,7 +48,7 @@ impl Default for RlooConfig {
     }
 }
 
-/// The numbers of a sampled answer that its reward is less by.
+/// The numbers of a sampled answer that determine the penalty on its reward.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sampled<'a> {
     /// ln π of the tokens at the time of sampling.
@@ -59,7 +60,7 @@ pub struct Sampled<'a> {
 }
 
 impl RlooConfig {
-    /// The loss: the mean over answers of −min(ρ·A, clip(ρ)·A), with ρ = π(answer) / π_old(answer).
+    /// Builds the loss: the mean over answers of −min(ρ·A, clip(ρ)·A), with ρ = π(answer) / π_old(answer).
     pub fn loss(&self) -> PolicyLoss {
         let high = self.epsilon_high.unwrap_or(self.epsilon);
         PolicyLoss {
@@ -76,11 +77,12 @@ impl RlooConfig {
         }
     }
 
-    /// The advantages of answers that lie in groups of `group`: of Σ w·reward, clipped, less β·Σ kl_t. Records `kl`, the
-    /// rewards and `frac_reward_zero_std`.
+    /// Computes the advantages of answers in consecutive groups of `group`, from Σ w·reward, clipped, less
+    /// β·Σ kl_t. Records `kl`, the rewards and `frac_reward_zero_std`.
     ///
     /// # Errors
-    /// Another number of answers than of rewards, references of other lengths, and a group size that does not fit.
+    /// Fails if the numbers of answers and rewards differ, if references differ in length, or if the group
+    /// size does not fit.
     pub fn advantages(
         &self,
         rewards: &Rewards,
@@ -121,10 +123,10 @@ impl RlooConfig {
         Ok(found)
     }
 
-    /// Refuses numbers out of range and an estimator that is no reward.
+    /// Refuses numbers out of range and an estimator that is unsuitable as a reward.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for the first such option.
     pub fn check(&self) -> Result<()> {
         number("beta", self.beta, self.beta >= 0.0, "a number from 0 up")?;
         self.kl_estimator.check_in_reward()?;

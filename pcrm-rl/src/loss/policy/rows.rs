@@ -1,4 +1,4 @@
-//! The numbers of sampled answers that a policy loss is a function of, and the counts of a step that it divides by.
+//! The inputs of a policy loss: numbers of sampled answers, and the counts of the step that it divides by.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +8,9 @@ use crate::options::refuse;
 /// The advantage of an answer, or of each of its tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Advantage<'a> {
-    /// One for all tokens.
+    /// One value for all tokens.
     OfRow(f64),
-    /// One for each token.
+    /// One value per token.
     OfTokens(&'a [f64]),
 }
 
@@ -29,66 +29,69 @@ impl Advantage<'_> {
     }
 }
 
-/// A sampled answer: numbers of the tokens that the policy chose itself, the end of the answer included.
+/// A sampled answer: numbers of the tokens that the policy chose, including the end of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Row<'a> {
-    /// ln π of the tokens, by which the gradient is taken.
+    /// ln π of the tokens, for which the gradient is computed.
     pub log_probs: &'a [f64],
-    /// ln π at the time of sampling; `None` where the policy has not moved since, and every ratio is 1.
+    /// ln π at the time of sampling; `None` if the policy has not moved since, so that every ratio is 1.
     pub old_log_probs: Option<&'a [f64]>,
     /// ln π_ref of the tokens.
     pub reference: Option<&'a [f64]>,
     /// The entropies of the distributions that the tokens were drawn from.
     pub entropy: Option<&'a [f64]>,
-    /// ln π as another engine said while it sampled; NaN where it did not. `None` for samples of our own.
+    /// ln π from another engine while it sampled, NaN for tokens that it did not score; `None` for the
+    /// trainer's own samples.
     pub sampling: Option<&'a [f64]>,
-    /// How much better than expected the answer, or each token, was.
+    /// Advantage of the answer, or of each token.
     pub advantage: Advantage<'a>,
     /// True if sampling was cut off before the answer ended.
     pub truncated: bool,
-    /// True of an answer without a score, which is left out of the loss whatever the options.
+    /// True for an answer without a score, which is masked regardless of the options.
     pub unscored: bool,
 }
 
 impl Row<'_> {
-    /// ln π at the time of sampling.
+    /// Returns ln π at the time of sampling.
     pub(super) fn old(&self) -> &[f64] {
         self.old_log_probs.unwrap_or(self.log_probs)
     }
 }
 
-/// Counts over all answers of a step, by which a part of it is divided, so that parts add up to the step.
+/// Counts over all answers of a step. A part of the step is divided by them, so that parts sum to the step.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// The answers, masked ones included.
+    /// Number of answers, including masked ones.
     pub rows: f64,
-    /// The tokens of answers that are not masked.
+    /// Number of tokens of unmasked answers.
     pub tokens: f64,
-    /// The tokens among them whose entropy is in the upper share; all without `top_entropy_quantile`.
+    /// Number of these tokens with entropy in the upper share; all without `top_entropy_quantile`.
     pub active: f64,
-    /// The tokens that `dapo`, `cispo` and `vespo` divide by: those of the whole rollout, by the number of steps made of it.
+    /// Number of tokens that `dapo`, `cispo` and `vespo` divide by: those of the whole rollout, divided by
+    /// its number of steps.
     pub generated: f64,
-    /// The entropy from which on a token is in the upper share.
+    /// Lowest entropy of the upper share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
 }
 
 impl Totals {
-    /// The same for a step that is one of `steps` made of a rollout of `tokens` tokens that are not masked.
+    /// Returns these counts for a step that is one of `steps` steps of a rollout with `tokens` unmasked
+    /// tokens.
     pub fn of_rollout(self, tokens: f64, steps: f64) -> Self {
         Self { generated: tokens / steps, ..self }
     }
 }
 
-/// The columns that a loss reads besides log-probabilities and advantages.
+/// The columns that a loss needs besides log-probabilities and advantages.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Needs {
     pub reference: bool,
     pub entropy: bool,
 }
 
-/// Refuses rows whose columns have other lengths than their log-probabilities, lack a column that the loss reads, or hold
-/// numbers that are not finite; names the row and the token.
+/// Refuses rows whose columns differ in length from their log-probabilities, lack a column that the loss
+/// needs, or have numbers that are not finite; the error names the row and the token.
 pub(super) fn check(rows: &[Row<'_>], needs: Needs) -> Result<()> {
     for (at, row) in rows.iter().enumerate() {
         let advantages = match &row.advantage {
@@ -140,7 +143,7 @@ fn same_length(name: &'static str, row: usize, numbers: &[f64], log_probs: &[f64
 mod tests {
     use super::*;
 
-    /// Protects: a number that is none, a missing column and a column of another answer are named, not computed with.
+    /// Protects: errors name an invalid number, a missing column and a column of the wrong length.
     #[test]
     fn faulty_rows_are_named() {
         let usual = Row { log_probs: &[-1.0, -2.0], ..Row::default() };

@@ -1,21 +1,22 @@
-//! Surrogates: the term of one token, by its importance ratio, its log-probability and its advantage.
+//! Surrogates: the loss term of one token, from its importance ratio, log-probability and advantage.
 
 use crate::loss::sigmoid;
 
-/// A policy loss at a token.
+/// The formula of a token's term.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Surrogate {
-    /// −min(min(ρ, most)·A, clip(ρ, 1 − low, 1 + high)·A); where A < 0 at most −dual·A.
+    /// −min(min(ρ, most)·A, clip(ρ, 1 − low, 1 + high)·A); if A < 0 at most −dual·A.
     Clipped { low: f64, high: f64, most: Option<f64>, dual: Option<f64> },
     /// −min(ρ, most)·A·ln π, without gradient through ρ.
     Cispo { most: f64 },
     /// −(4/τ)·σ(τ(ρ − 1))·A, τ by the sign of A.
     Sapo { positive: f64, negative: f64 },
-    /// −φ·A·ln π, without gradient through φ = e^(λ + k·ln w − λ·w) of the whole answer; k and λ by the sign of A.
+    /// −φ·A·ln π, without gradient through φ = e^(λ + k·ln w − λ·w) of the whole answer; k and λ by the sign
+    /// of A.
     Vespo { k: [f64; 2], lambda: [f64; 2] },
 }
 
-/// The term of a token, and its derivatives by ln ρ and, beside it, by ln π.
+/// The term of a token, with its derivatives by ln ρ and, separately, by ln π.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Term {
     pub value: f64,
@@ -33,14 +34,14 @@ pub(super) enum Side {
 }
 
 impl Surrogate {
-    /// The term of a token with this ρ, ln π and A. `weight` is ln w of its answer, which `vespo` reads.
+    /// Returns the term of a token with this ρ, ln π and A. `weight` is ln w of its answer, used by `vespo`.
     pub fn term(&self, ratio: f64, log_prob: f64, advantage: f64, weight: f64) -> Term {
         match *self {
             Self::Clipped { low, high, most, dual } => {
                 let held = most.map_or(ratio, |most| ratio.min(most));
                 let clipped = ratio.clamp(1.0 - low, 1.0 + high);
                 let (free, bound) = (held * advantage, clipped * advantage);
-                // Within the range both are the same, with the same slope.
+                // Within the range both are equal, with the same slope.
                 let (gain, moves) = match free <= bound {
                     true => (free, held == ratio),
                     false => (bound, clipped == ratio),
@@ -66,7 +67,7 @@ impl Surrogate {
         }
     }
 
-    /// φ of an answer at ln w; 1 for other losses.
+    /// Returns φ of an answer at ln w; 1 for other losses.
     pub fn phi(&self, advantage: f64, weight: f64) -> f64 {
         let Self::Vespo { k, lambda } = *self else { return 1.0 };
         let side = usize::from(advantage < 0.0);
@@ -75,7 +76,7 @@ impl Surrogate {
         if phi.is_finite() { phi } else { 0.0 }
     }
 
-    /// The side on which the clip holds a token; of `cispo` the upper one alone.
+    /// Returns the side on which the clip holds a token; for `cispo` only the upper one.
     pub fn side(&self, ratio: f64, advantage: f64) -> Side {
         match *self {
             Self::Clipped { low, high, most, .. } => {
@@ -92,7 +93,7 @@ impl Surrogate {
     }
 }
 
-/// −weight·ln π
+/// Returns −weight·ln π.
 fn weighted(weight: f64, log_prob: f64) -> Term {
     Term { value: -weight * log_prob, by_ratio: 0.0, by_log_prob: -weight }
 }

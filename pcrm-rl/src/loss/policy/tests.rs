@@ -1,9 +1,9 @@
-//! Whole policy losses: gradients by finite differences, parts that add up, and answers at the edges.
+//! Whole policy losses: gradients by finite differences, additivity of parts, and edge cases.
 
 use super::*;
 use crate::metrics::Metrics;
 
-/// The numbers of an answer, which a test may move.
+/// The numbers of an answer, mutable for finite differences.
 #[derive(Debug, Clone)]
 struct Numbers {
     log_probs: Vec<f64>,
@@ -29,7 +29,8 @@ fn numbers(log_probs: &[f64], ratios: &[f64], apart: &[f64], advantage: f64) -> 
     }
 }
 
-/// Answers with ratios inside and outside of clips, of one token and of none, with advantages of both signs.
+/// Returns answers with ratios inside and outside of clips, of one token and of none, with advantages of both
+/// signs.
 fn step() -> Vec<Numbers> {
     vec![
         numbers(&[-0.7, -1.9, -0.2], &[0.05, 0.45, -0.35], &[0.3, -0.4, 0.1], 1.2),
@@ -60,7 +61,7 @@ fn rows(of: &[Numbers], by_token: bool) -> Vec<Row<'_>> {
     of.iter().map(|of| row(of, by_token)).collect()
 }
 
-/// Every loss with options that reach every branch.
+/// Returns every loss with options that reach every branch.
 fn losses() -> Vec<(String, PolicyLoss)> {
     let mut all = Vec::new();
     let names = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"];
@@ -102,13 +103,15 @@ fn evaluate(loss: &PolicyLoss, of: &[Numbers], by_token: bool, totals: &Totals) 
     loss.evaluate(&rows(of, by_token), totals, &mut Metrics::default()).unwrap()
 }
 
-/// The weights of `cispo` and `vespo` carry no gradient: differences are taken with the sampling policy moved along, so that
-/// ratios stay. With a KL penalty, whose ratio does carry one, that shows a part alone: golden values have the whole.
+/// Returns true for `cispo` and `vespo`, whose weights carry no gradient: differences move the sampling
+/// policy along, so that ratios stay fixed. A KL penalty's ratio does carry a gradient, so this checks only a
+/// part; golden values cover the whole.
 fn is_detached(name: &str) -> bool {
     name.starts_with("cispo") || name.starts_with("vespo")
 }
 
-/// Protects: the gradient by every log-probability and every entropy of every loss, with every option, by differences.
+/// Protects: the gradient of every loss, with every option, by every log-probability and entropy, by
+/// differences.
 #[test]
 fn gradients_are_differences() {
     const BY: f64 = 1e-6;
@@ -142,7 +145,7 @@ fn gradients_are_differences() {
                         };
                         let slope = (moved(BY) - moved(-BY)) / (2.0 * BY);
                         let got = found.d_entropy[row][token];
-                        // The entropy that the threshold is at decides whether its token counts.
+                        // The entropy at the threshold decides whether its token counts.
                         let at_threshold = totals.threshold == Some(start[row].entropy[token]);
                         assert!(at_threshold || (slope - got).abs() < 1e-7, "{name}: {got}, not {slope}");
                     }
@@ -152,7 +155,8 @@ fn gradients_are_differences() {
     }
 }
 
-/// Protects: a step cut into micro-batches in any way has the loss, the gradients and the metrics of the whole step.
+/// Protects: a step split into micro-batches in any way has the loss, gradients and metrics of the whole
+/// step.
 #[test]
 fn micro_batches_add_up() {
     for (name, loss) in losses() {
@@ -181,8 +185,8 @@ fn micro_batches_add_up() {
     }
 }
 
-/// Protects: log-ratios of ±1e4, equal log-probabilities and steps without a token give finite numbers; ratios are exactly
-/// 1 where the policy has not moved, and clamps are counted.
+/// Protects: log-ratios of ±1e4, equal log-probabilities and steps without tokens give finite numbers; ratios
+/// are exactly 1 if the policy has not moved, and clamps are counted.
 #[test]
 fn answers_at_the_edges_stay_finite() {
     let far = |log_probs: f64, other: f64, advantage: f64| Numbers {
@@ -214,8 +218,8 @@ fn answers_at_the_edges_stay_finite() {
     assert_eq!(found.d_log_probs, [vec![-1.0; 2]]);
 }
 
-/// Protects: the mean gradient of ρ-corrected k3 and of k2, over the policy's own samples, is the gradient of the KL
-/// divergence itself; that of k1 is 0, which is why it is refused.
+/// Protects: the mean gradient of ρ-corrected k3 and of k2, over the policy's own samples, is the gradient of
+/// the KL divergence; that of k1 is 0, which is why k1 is refused.
 #[test]
 fn the_gradient_of_the_penalty_is_that_of_the_divergence() {
     let logits = [0.3_f64, -0.9, 1.1];
@@ -270,7 +274,8 @@ fn said(result: crate::Result<()>) -> String {
     result.err().map(|error| error.to_string()).unwrap_or_default()
 }
 
-/// Protects: numbers out of range, options without effect and options that do not go together are refused by name.
+/// Protects: numbers out of range, options without effect and invalid combinations are refused, naming the
+/// option.
 #[test]
 fn undefined_losses_are_refused() {
     let usual = GrpoConfig::default;
@@ -317,8 +322,8 @@ fn undefined_losses_are_refused() {
     assert!(gspo.warnings()[0].contains("weighs an answer by its length"));
 }
 
-/// Protects: configs are read from the flat options that a command line gives, unknown ones are refused, and what is
-/// written is read again.
+/// Protects: configs deserialise from the flat options of a command line, unknown options are refused, and a
+/// serialised config deserialises again.
 #[test]
 fn configs_are_flat_and_closed() {
     let text = r#"{"loss-type": "dr_grpo", "entropy-coef": 0.01, "scale-rewards": "none"}"#;

@@ -7,38 +7,38 @@ use crate::options::refuse;
 /// The values of an answer's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ValueRow<'a> {
-    /// V of every token, by which the gradient is taken.
+    /// V of every token, for which the gradient is computed.
     pub values: &'a [f64],
     /// V at the time of sampling.
     pub old_values: &'a [f64],
-    /// The returns that V is to predict.
+    /// Returns, the targets of V.
     pub returns: &'a [f64],
 }
 
 /// ½·mean of max((V − R)², (clip(V, V_old ± range) − R)²) over the tokens of a step, times the coefficient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueLoss {
-    /// The most that a value moves from that of the rollout before the clip holds it; `None` for no clip.
+    /// Distance from the rollout's value beyond which the clip holds a value; `None` for no clip.
     pub cliprange_value: Option<f64>,
     /// The weight of the loss.
     pub vf_coef: f64,
 }
 
-/// The loss of a part of a step, and its gradient. Parts add up to the step.
+/// The critic's loss of a part of a step, with its gradient. Parts sum to the step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ValueEvaluation {
-    /// The loss, with its weight.
+    /// Loss, multiplied by its weight.
     pub total: f64,
     /// d total / d V of every answer's tokens.
     pub d_values: Vec<Vec<f64>>,
 }
 
 impl ValueLoss {
-    /// The loss of some answers of a step of `tokens` tokens, and its gradient. Records `loss/value_avg` (without its
-    /// weight) and `val/clipfrac_avg`.
+    /// Computes the loss of some answers of a step of `tokens` tokens, with its gradient. Records
+    /// `loss/value_avg` (without its weight) and `val/clipfrac_avg`.
     ///
     /// # Errors
-    /// Columns of different lengths, and numbers that are not finite, by answer and token.
+    /// Fails if columns differ in length or a number is not finite; the error names answer and token.
     pub fn evaluate(
         &self,
         rows: &[ValueRow<'_>],
@@ -59,7 +59,7 @@ impl ValueLoss {
                 let (free, bound) = (value - target, held - target);
                 let beyond = bound * bound > free * free;
                 let off = if beyond { bound } else { free };
-                // Where the clip holds the value, it has no slope.
+                // A value held by the clip has no slope.
                 let moves = !beyond || held == *value;
                 slopes.push(if moves { share * off } else { 0.0 });
                 error += 0.5 * off * off;
@@ -92,7 +92,8 @@ fn check(at: usize, row: &ValueRow<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The share of the returns' variance that values explain: 1 − var(R − V) / var(R); `None` where the returns are equal.
+/// Returns the share of the returns' variance that values explain: 1 − var(R − V) / var(R); `None` if all
+/// returns are equal.
 pub fn explained_variance<'a>(rows: impl Iterator<Item = (&'a [f64], &'a [f64])> + Clone) -> Option<f64> {
     let variance = |of: fn(f64, f64) -> f64| {
         let numbers =
@@ -111,7 +112,7 @@ mod tests {
     use crate::loss::Slope;
     use crate::loss::testing::check_slope;
 
-    /// Protects: the derivative by a value on both sides of the clip, and that parts of a step add up to it.
+    /// Protects: the derivative by a value on both sides of the clip, and that parts of a step sum to it.
     #[test]
     fn slopes_are_differences() -> Result<()> {
         let loss = |cliprange_value| ValueLoss { cliprange_value, vf_coef: 0.3 };

@@ -1,11 +1,11 @@
-//! Losses that see each answer's log-ratio for itself.
+//! Losses that use each answer's log-ratio separately.
 
 use super::batch::Sums;
 use super::config::PreferenceConfig;
 use super::names::PreferenceLoss;
 use crate::loss::{Slope, neg_ln_sigmoid, sigmoid};
 
-/// A loss of a pair, and its derivatives by the two log-probabilities.
+/// A loss of a pair, with its derivatives by the two log-probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct OfPair {
     pub value: f64,
@@ -13,13 +13,13 @@ pub(super) struct OfPair {
     pub d_rejected: f64,
 }
 
-/// σ(x), whose derivative is σ(x)·σ(−x).
+/// Returns σ(x) and its derivative σ(x)·σ(−x).
 fn logistic(x: f64) -> Slope {
     Slope { value: sigmoid(x), slope: sigmoid(x) * sigmoid(-x) }
 }
 
 impl PreferenceConfig {
-    /// The loss by r_w = β·lr_w and r_l = β·lr_l; `None` for a loss of another kind.
+    /// Returns the loss by r_w = β·lr_w and r_l = β·lr_l; `None` for losses of another kind.
     pub(super) fn apart(&self, loss: PreferenceLoss, chosen: &Sums, rejected: &Sums) -> Option<OfPair> {
         use PreferenceLoss as L;
         let beta = self.beta;
@@ -32,7 +32,7 @@ impl PreferenceConfig {
             ),
             L::BcoPair => (neg_ln_sigmoid(r_w), neg_ln_sigmoid(-r_l).mirrored()),
             L::SppoHard => {
-                // By β·lr, so that the common factor below undoes the division.
+                // In terms of β·lr, so that the common factor below cancels the division.
                 let square = |off: f64| Slope { value: off * off, slope: 2.0 * off / beta };
                 (square(won - 0.5 / beta), square(lost + 0.5 / beta))
             }

@@ -1,4 +1,4 @@
-//! The loss of pairs by the log-probabilities of answer tokens, and its gradient by each of them.
+//! The loss of pairs by the log-probabilities of answer tokens, with its gradient by each of them.
 
 use super::config::{PreferenceConfig, WeightedLoss};
 use super::names::PreferenceLoss;
@@ -7,27 +7,27 @@ use crate::loss::beyond_bound;
 /// The log-probabilities of an answer's tokens.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Answer<'a> {
-    /// ln π of the answer's tokens, the end of the answer included.
+    /// ln π of the answer's tokens, including the end of the answer.
     pub policy: &'a [f64],
     /// ln π_ref of the same tokens; empty without a reference.
     pub reference: &'a [f64],
-    /// ln π of the prompt's tokens after its first; empty unless they are learned
+    /// ln π of the prompt's tokens after its first; empty unless prompts are learned
     /// ([`PreferenceConfig::learns_prompts`]).
     pub prompt: &'a [f64],
-    /// The mean of ln π(token) − ln Σ π² over the answer's tokens, by which WPO weighs; 0 without it.
+    /// Mean of ln π(token) − ln Σ π² over the answer's tokens, for WPO's weight; 0 without it.
     pub alignment: f64,
 }
 
 /// A comparison of two answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
-    /// The place of the preferred answer.
+    /// Index of the preferred answer.
     pub chosen: usize,
-    /// The place of the other.
+    /// Index of the other answer.
     pub rejected: usize,
-    /// Δ*, infinite for no bound.
+    /// Δ*, infinite without a bound.
     pub bound: f64,
-    /// The pair's weight in the loss: 1, or its share in a set of several comparisons.
+    /// Weight of the pair in the loss: 1, or its share in a set of several comparisons.
     pub weight: f64,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// ln π − ln π_ref of the answer.
+    /// Returns ln π − ln π_ref of the answer.
     pub fn log_ratio(&self) -> f64 {
         self.policy - self.reference
     }
@@ -52,24 +52,25 @@ impl Sums {
 /// The figures of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Judged {
-    /// Σ ln π of the preferred answer and of the other, tokens beyond the shorter one's length weighed by `ld_alpha`.
+    /// Σ ln π of the preferred answer and of the other; tokens beyond the shorter one's length are weighted
+    /// by `ld_alpha`.
     pub log_probs: [f64; 2],
-    /// The implicit rewards β·lr of both; without a reference β·ln π, by token where the loss is by token.
+    /// Implicit rewards β·lr of both; without a reference β·ln π, per token if the loss is per token.
     pub rewards: [f64; 2],
     /// Δ, the argument of the first loss that has one; else the difference of the rewards.
     pub margin: f64,
 }
 
-/// The loss of some pairs, and its gradient.
+/// The loss of some pairs, with its gradient.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Evaluation {
-    /// All parts together: what training minimises.
+    /// Sum of all terms, which training minimises.
     pub total: f64,
-    /// The losses of the pairs without their bounds.
+    /// Losses of the pairs without their bounds.
     pub ranking: f64,
-    /// The constraint's terms.
+    /// Terms of the constraint.
     pub constraint: f64,
-    /// −ln π of learned tokens, weighted as the losses say (`sft`, `cpo`, `orpo`).
+    /// −ln π of learned tokens, with the weights of the losses (`sft`, `cpo`, `orpo`).
     pub likelihood: f64,
     /// d total / d ln π of every answer's tokens.
     pub gradient: Vec<Vec<f64>>,
@@ -80,10 +81,12 @@ pub struct Evaluation {
 }
 
 impl PreferenceConfig {
-    /// The loss of these pairs: Σ share·weight·(Σ_k w_k·(ℓ_k + bound's term)) + Σ_k w_k·(mean of −ln π by token).
+    /// Computes the loss of these pairs: Σ share·weight·(Σ_k w_k·(ℓ_k + bound's term)) + Σ_k w_k·(mean of −ln
+    /// π per token).
     ///
-    /// `share` is 1 / (number of items of the step). `learned` counts the tokens that −ln π is a mean over, of the whole
-    /// step: those of preferred answers, and those with their prompts, each by its pair's weight.
+    /// `share` is 1 / (number of items of the step). `learned` has the numbers of tokens over which −ln π is
+    /// averaged, for the whole step: those of preferred answers, and those with their prompts, each weighted
+    /// by its pair.
     pub fn evaluate(
         &self,
         answers: &[Answer<'_>],
@@ -114,7 +117,7 @@ impl PreferenceConfig {
                     }
                     (None, None) => match self.apart(*loss, chosen, rejected) {
                         Some(of) => Part::of(of.value, [of.d_chosen, of.d_rejected]),
-                        None => continue, // −ln π alone, which is added below
+                        None => continue, // only −ln π, added below
                     },
                 };
                 let factor = share * weight * pair.weight * self.likely(answers, pair);
@@ -129,7 +132,7 @@ impl PreferenceConfig {
         sum
     }
 
-    /// The figures of these pairs.
+    /// Returns the figures of these pairs.
     pub fn judge(&self, answers: &[Answer<'_>], pairs: &[Pair]) -> Vec<Judged> {
         let figures = |pair: &Pair| {
             let (chosen, rejected) = self.sums(answers, pair);
@@ -138,7 +141,8 @@ impl PreferenceConfig {
         pairs.iter().map(figures).collect()
     }
 
-    /// The sums of a pair's two answers; tokens beyond the shorter one's length weigh `ld_alpha`.
+    /// Returns the sums of a pair's two answers; tokens beyond the shorter one's length are weighted by
+    /// `ld_alpha`.
     fn sums(&self, answers: &[Answer<'_>], pair: &Pair) -> (Sums, Sums) {
         let two = [pair.chosen, pair.rejected].map(|place| &answers[place]);
         let shorter = two[0].policy.len().min(two[1].policy.len());
@@ -157,7 +161,7 @@ impl PreferenceConfig {
         (sums(two[0]), sums(two[1]))
     }
 
-    /// WPO's weight of a pair: how likely its answers are, each by its mean over tokens.
+    /// Returns WPO's weight of a pair: the likelihood of its answers, each averaged over tokens.
     fn likely(&self, answers: &[Answer<'_>], pair: &Pair) -> f64 {
         match self.use_weighting {
             true => (answers[pair.chosen].alignment + answers[pair.rejected].alignment).exp(),
@@ -165,7 +169,7 @@ impl PreferenceConfig {
         }
     }
 
-    /// Gives every token of both answers the slope by its answer's sum.
+    /// Adds to every token of both answers the slope of its answer's sum.
     fn spread(&self, answers: &[Answer<'_>], pair: &Pair, slopes: [f64; 2], gradient: &mut [Vec<f64>]) {
         let places = [pair.chosen, pair.rejected];
         let shorter = places.map(|place| answers[place].policy.len()).into_iter().min().unwrap_or(0);
@@ -221,7 +225,7 @@ impl PreferenceConfig {
     }
 }
 
-/// The loss of one pair, and its derivatives by both sums.
+/// The loss of one pair, with its derivatives by both sums.
 struct Part {
     ranking: f64,
     constraint: f64,
@@ -242,8 +246,8 @@ mod tests {
         Answer { policy, reference, prompt, alignment: -0.3 }
     }
 
-    /// Protects: the gradient by every token of every loss, weighted, bounded where it may be, with every option, by
-    /// differences.
+    /// Protects: the gradient of every loss by every token, with weights, bounds where allowed, and every
+    /// option, by differences.
     #[test]
     fn gradients_are_differences_for_every_token() {
         const STEP: f64 = 1e-6;
@@ -275,7 +279,8 @@ mod tests {
                 let slopes: Vec<f64> =
                     found.gradient.concat().into_iter().chain(found.prompt_gradient.concat()).collect();
                 for token in 0..start.len() {
-                    // Differences across a rank would not be derivatives; weights of pairs differ under sorting.
+                    // Differences across a change of rank are not derivatives; weights of pairs differ under
+                    // sorting.
                     if loss.sorts() {
                         continue;
                     }

@@ -1,4 +1,4 @@
-//! The options of preference losses, their ranges, and what they cannot be combined with.
+//! The options of preference losses, their ranges, and invalid combinations.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::names::PreferenceLoss;
 use crate::error::Result;
 use crate::options::{number, refuse};
 
-/// A loss and its weight in the sum (MPO, arXiv 2411.10442).
+/// A loss with its weight in the sum (MPO, arXiv 2411.10442).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedLoss {
@@ -21,12 +21,12 @@ pub struct WeightedLoss {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PreferenceConfig {
-    /// The losses that are added up.
+    /// Losses to sum.
     pub loss: Vec<WeightedLoss>,
-    /// β, the strength of the reference; of `orpo` the weight of the odds ratio.
+    /// β, the strength of the reference; for `orpo` the weight of the odds ratio.
     pub beta: f64,
-    /// ε, the share of labels taken to be wrong: of `cdpo`, `exo_pair`, `robust`, `aot`, `aot_unpaired`, `simpo` and
-    /// `cpo`.
+    /// ε, the assumed share of wrong labels, for `cdpo`, `exo_pair`, `robust`, `aot`, `aot_unpaired`, `simpo`
+    /// and `cpo`.
     pub label_smoothing: f64,
     /// The divergence between policy and reference.
     pub f_divergence_type: Divergence,
@@ -34,14 +34,15 @@ pub struct PreferenceConfig {
     pub f_alpha_divergence_coef: f64,
     /// τ of `discopop`.
     pub discopop_tau: f64,
-    /// The weight of tokens beyond the length of the pair's shorter answer (LD-DPO, arXiv 2409.06411); `None` for 1.
+    /// The weight of tokens beyond the length of the pair's shorter answer (LD-DPO, arXiv 2409.06411); `None`
+    /// for 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
-    /// Weighs each pair by how likely its answers are under the policy (WPO, arXiv 2406.11827).
+    /// Weights each pair by the likelihood of its answers under the policy (WPO, arXiv 2406.11827).
     pub use_weighting: bool,
-    /// γ of `simpo`, the margin that is aimed for.
+    /// γ of `simpo`, the target margin.
     pub simpo_gamma: f64,
-    /// The weight of −ln π of preferred answers, by token, that `cpo` adds.
+    /// Weight of the −ln π per token of preferred answers that `cpo` adds.
     pub cpo_alpha: f64,
 }
 
@@ -63,12 +64,12 @@ impl Default for PreferenceConfig {
 }
 
 impl PreferenceConfig {
-    /// One loss with weight 1 and default options.
+    /// Creates a config of one loss with weight 1 and default options.
     pub fn of(loss: PreferenceLoss) -> Self {
         Self { loss: vec![WeightedLoss { loss, weight: 1.0 }], ..Self::default() }
     }
 
-    /// The losses.
+    /// Returns the losses.
     pub fn losses(&self) -> impl Iterator<Item = PreferenceLoss> {
         self.loss.iter().map(|weighted| weighted.loss)
     }
@@ -78,12 +79,13 @@ impl PreferenceConfig {
         self.losses().all(PreferenceLoss::is_without_reference)
     }
 
-    /// Returns true if the loss sorts the pairs of a step, which are then computed at once.
+    /// Returns true if a loss sorts the pairs of a step, which are then computed together.
     pub fn sorts(&self) -> bool {
         self.losses().any(PreferenceLoss::sorts)
     }
 
-    /// Returns true if the tokens of prompts are learned too: `orpo` takes −ln π of prompt and preferred answer.
+    /// Returns true if the tokens of prompts are learned too: `orpo` uses −ln π of prompt and preferred
+    /// answer.
     pub fn learns_prompts(&self) -> bool {
         self.losses().any(|loss| loss == PreferenceLoss::Orpo)
     }
@@ -93,7 +95,8 @@ impl PreferenceConfig {
         self.likelihoods().iter().any(|weight| *weight != 0.0)
     }
 
-    /// The weights of −ln π, by token: of the tokens of preferred answers, and of these with their prompts.
+    /// Returns the weights of −ln π per token: of the tokens of preferred answers, and of these with their
+    /// prompts.
     pub(super) fn likelihoods(&self) -> [f64; 2] {
         let mut weights = [0.0; 2];
         for WeightedLoss { loss, weight } in &self.loss {
@@ -107,16 +110,16 @@ impl PreferenceConfig {
         weights
     }
 
-    /// Refuses numbers out of range, options without effect, and losses that do not go together; `bounded` says whether
-    /// a constraint bounds margins. Errors name options as the command line does.
+    /// Refuses numbers out of range, options without effect, and invalid combinations of losses; `bounded` is
+    /// true if a constraint bounds margins. Errors name options as the command line does.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for the first such option.
     pub fn check(&self, bounded: bool) -> Result<()> {
         use PreferenceLoss as L;
         let any = |of: fn(L) -> bool| self.losses().any(of);
         if self.loss.is_empty() {
-            return refuse("loss", "none is given; expected at least one".into());
+            return refuse("loss", "expected at least one".into());
         }
         for WeightedLoss { weight, .. } in &self.loss {
             number("loss-weights", *weight, *weight > 0.0, "positive numbers")?;
@@ -126,7 +129,8 @@ impl PreferenceConfig {
         number("label-smoothing", epsilon, (0.0..0.5).contains(&epsilon), "a number from 0 to below 0.5")?;
         if epsilon != 0.0 && !any(L::smooths) {
             let message = format!(
-                "{epsilon}: has no effect on {}; cdpo is sigmoid with smoothed labels, robust with corrected ones",
+                "{epsilon}: has no effect on {}; cdpo is sigmoid with smoothed labels, robust with corrected \
+                 ones",
                 self.names()
             );
             return refuse("label-smoothing", message);
@@ -145,8 +149,8 @@ impl PreferenceConfig {
         let off_kl = self.f_divergence_type != Divergence::ReverseKl;
         if let Some(loss) = self.losses().find(|loss| off_kl && !loss.takes_divergences()) {
             let message = format!(
-                "{}: is not defined for {loss}, in which the divergence's normalising constant does not cancel; \
-                 expected reverse_kl",
+                "{}: is not defined for {loss}, in which the divergence's normalising constant does not \
+                 cancel; expected reverse_kl",
                 self.f_divergence_type
             );
             return refuse("f-divergence-type", message);
@@ -166,8 +170,8 @@ impl PreferenceConfig {
         let apart = self.losses().find(|loss| !loss.has_margin() && *loss != PreferenceLoss::Sft);
         if let Some(loss) = apart {
             let message = format!(
-                "a bound limits the difference of two answers, and {loss} is no function of one difference; expected \
-                 none, or a loss such as sigmoid, cdpo, robust, hinge, ipo, simpo or cpo"
+                "a bound limits the difference of two answers, and {loss} is not a function of one \
+                 difference; expected none, or a loss such as sigmoid, cdpo, robust, hinge, ipo, simpo or cpo"
             );
             return refuse("constraint", message);
         }
@@ -195,7 +199,7 @@ mod tests {
         config.check(bounded).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
-    /// Protects: a bound goes with every loss of a difference, and others refuse it in a sentence.
+    /// Protects: every loss of a difference accepts a bound, and other losses refuse it with a message.
     #[test]
     fn bounds_go_with_losses_of_a_difference() {
         for (loss, name) in super::super::names::ALL {
@@ -211,10 +215,10 @@ mod tests {
             ..PreferenceConfig::default()
         };
         assert_eq!(refused(&both(L::Sft), true), "");
-        assert!(refused(&both(L::BcoPair), true).contains("bco_pair is no function"));
+        assert!(refused(&both(L::BcoPair), true).contains("bco_pair is not a function"));
     }
 
-    /// Protects: numbers out of range, and options that would have no effect, are refused by name.
+    /// Protects: numbers out of range and options without effect are refused, naming the option.
     #[test]
     fn undefined_losses_are_refused() {
         let usual = PreferenceConfig::default;

@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::{Slope, ln_sigmoid, sigmoid};
 
-/// Exponents are held at this number, as TRL holds those of `alpha_divergence`: beyond it f32 overflows.
+/// The clamp of exponents, as in TRL's `alpha_divergence`: f32 overflows beyond it.
 const LARGEST_EXPONENT: f64 = 80.0;
 
 /// The divergence that keeps the policy near its reference. Its score is f'(π / π_ref).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Divergence {
-    /// KL(π ‖ π_ref), the score is ln(π / π_ref): DPO.
+    /// KL(π ‖ π_ref); the score is ln(π / π_ref): DPO.
     #[default]
     ReverseKl,
-    /// KL(π_ref ‖ π), the score is 1 − π_ref / π.
+    /// KL(π_ref ‖ π); the score is 1 − π_ref / π.
     ForwardKl,
-    /// Jensen–Shannon, the score is ln 2 + ln σ(ln(π / π_ref)).
+    /// Jensen–Shannon; the score is ln 2 + ln σ(ln(π / π_ref)).
     JsDivergence,
-    /// α-divergence, the score is ((π / π_ref)^(α−1) − 1) / (α − 1).
+    /// α-divergence; the score is ((π / π_ref)^(α−1) − 1) / (α − 1).
     AlphaDivergence,
 }
 
@@ -34,9 +34,9 @@ const NAMES: [(Divergence, &str); 4] = [
 ];
 
 impl Divergence {
-    /// The score of a log-ratio ln(π / π_ref), and its derivative by the log-ratio.
+    /// Returns the score of a log-ratio ln(π / π_ref), with its derivative by the log-ratio.
     ///
-    /// An exponent beyond 80 is held there, where the derivative is 0.
+    /// An exponent beyond 80 is clamped, with a derivative of 0.
     pub fn score(self, log_ratio: f64, alpha: f64) -> Slope {
         let held = |exponent: f64, by: f64| match exponent > LARGEST_EXPONENT {
             true => Slope { value: LARGEST_EXPONENT.exp(), slope: 0.0 },
@@ -51,7 +51,7 @@ impl Divergence {
             Self::JsDivergence => {
                 Slope { value: std::f64::consts::LN_2 + ln_sigmoid(log_ratio), slope: sigmoid(-log_ratio) }
             }
-            // The limit, as TRL takes it.
+            // The limit, as in TRL.
             Self::AlphaDivergence if (alpha - 1.0).abs() < 1e-6 => Slope { value: log_ratio, slope: 1.0 },
             Self::AlphaDivergence => {
                 let power = held((alpha - 1.0) * log_ratio, alpha - 1.0);

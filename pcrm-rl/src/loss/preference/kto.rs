@@ -1,17 +1,18 @@
-//! KTO: losses of single answers that are desirable or not (arXiv 2402.01306), and the unpaired form of APO-zero.
+//! KTO: losses of single desirable or undesirable answers (arXiv 2402.01306), and the unpaired form of
+//! APO-zero.
 
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{Slope, sigmoid};
 
-/// A loss of single answers, by the name that TRL gives it.
+/// A loss of single answers, with TRL's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KtoLoss {
-    /// Gains and losses are counted from the KL divergence to the reference.
+    /// KTO: gains and losses relative to the KL divergence from the reference.
     #[default]
     Kto,
-    /// They are counted from 0 (arXiv 2408.06266).
+    /// APO-zero: gains and losses relative to 0 (arXiv 2408.06266).
     ApoZeroUnpaired,
 }
 
@@ -36,7 +37,7 @@ impl Default for KtoConfig {
 }
 
 impl KtoConfig {
-    /// The loss of an answer by its log-ratio lr, and the derivative by it, at the reference point z.
+    /// Returns the loss of an answer by its log-ratio lr, with the derivative, at the reference point z.
     ///
     /// Desirable: w·(1 − σ(β(lr − z))); undesirable: w·(1 − σ(β(z − lr))). `apo_zero_unpaired` has z = 0.
     pub fn answer(&self, log_ratio: f64, desirable: bool, kl: f64) -> Slope {
@@ -53,7 +54,8 @@ impl KtoConfig {
         }
     }
 
-    /// The reference point z: the mean log-ratio of answers to other prompts, or 0 where it is below (TRL clamps it).
+    /// Returns the reference point z: the mean log-ratio of answers to other prompts, or 0 if that is
+    /// negative, as in TRL.
     pub fn reference_point(&self, mismatched: &[f64]) -> f64 {
         (mismatched.iter().sum::<f64>() / mismatched.len().max(1) as f64).max(0.0)
     }

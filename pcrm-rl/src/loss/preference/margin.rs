@@ -5,10 +5,10 @@ use super::config::PreferenceConfig;
 use super::names::PreferenceLoss;
 use crate::loss::{Slope, ln_sigmoid, neg_ln_sigmoid, sigmoid};
 
-/// Mean log-probabilities are held below 0 by this much: odds of a certain answer are infinite.
+/// Mean log-probabilities are kept below 0 by this much: the odds of a certain answer are infinite.
 const CERTAIN: f64 = -1e-12;
 
-/// A margin, and its derivatives by the two log-probabilities.
+/// A margin, with its derivatives by the two log-probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Margin {
     pub value: f64,
@@ -17,7 +17,7 @@ pub(super) struct Margin {
 }
 
 impl Margin {
-    /// The difference of two scores, times a factor.
+    /// Returns the difference of two scores, times a factor.
     fn of(chosen: Slope, rejected: Slope, factor: f64) -> Self {
         Self {
             value: factor * (chosen.value - rejected.value),
@@ -28,10 +28,10 @@ impl Margin {
 }
 
 impl PreferenceConfig {
-    /// The margin that a loss is a function of; `None` for a loss that has none.
+    /// Returns the margin that a loss is a function of; `None` for a loss without a margin.
     ///
-    /// With lr = ln π − ln π_ref, x = f'(lr) and n tokens: β·(x_w − x_l); of `ipo` and `sigmoid_norm`
-    /// β·(x_w/n_w − x_l/n_l); of `cpo` and `simpo` the same of ln π in place of x; of `orpo` the difference of log-odds
+    /// With lr = ln π − ln π_ref, x = f'(lr) and n tokens it is β·(x_w − x_l). `ipo` and `sigmoid_norm` use
+    /// β·(x_w/n_w − x_l/n_l); `cpo` and `simpo` use ln π instead of x; `orpo` uses the difference of log-odds
     /// ln p − ln(1 − p) at the mean log-probability, without β.
     pub(super) fn margin(&self, loss: PreferenceLoss, chosen: &Sums, rejected: &Sums) -> Option<Margin> {
         use PreferenceLoss as L;
@@ -70,7 +70,7 @@ impl PreferenceConfig {
         }
     }
 
-    /// The loss at a margin, and its derivative; `None` for a loss that has none.
+    /// Returns the loss at a margin, with its derivative; `None` for a loss without a margin.
     pub(super) fn at(&self, loss: PreferenceLoss, margin: f64) -> Option<Slope> {
         use PreferenceLoss as L;
         let (beta, smoothing) = (self.beta, self.label_smoothing);
@@ -109,12 +109,12 @@ impl PreferenceConfig {
     }
 }
 
-/// −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ)
+/// Returns −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ).
 pub(super) fn smoothed(margin: f64, smoothing: f64) -> Slope {
     neg_ln_sigmoid(margin).mixed(1.0 - smoothing, neg_ln_sigmoid(-margin).mirrored(), smoothing)
 }
 
-/// KL of (σ(Δ), σ(−Δ)) from (1 − ε, ε).
+/// Returns the KL divergence of (σ(Δ), σ(−Δ)) from (1 − ε, ε).
 fn exo(margin: f64, smoothing: f64) -> Slope {
     let (wins, loses) = (sigmoid(margin), sigmoid(-margin));
     let (ln_right, ln_wrong) = ((-smoothing).ln_1p(), smoothing.ln());
@@ -124,8 +124,8 @@ fn exo(margin: f64, smoothing: f64) -> Slope {
     }
 }
 
-/// (1 − m)·(−ln σ(Δ)) + m·e^−Δ with m = σ(Δ / τ). Products with e^−Δ are taken as exponentials of sums, which stay
-/// finite where Δ is far below 0.
+/// Returns (1 − m)·(−ln σ(Δ)) + m·e^−Δ with m = σ(Δ / τ). Products with e^−Δ are computed as exponentials of
+/// sums, which stay finite for Δ far below 0.
 fn discopop(margin: f64, tau: f64) -> Slope {
     let (ln_m, ln_rest) = (ln_sigmoid(margin / tau), ln_sigmoid(-margin / tau));
     let (logistic, exponential) = (neg_ln_sigmoid(margin), (ln_m - margin).exp());
@@ -137,10 +137,10 @@ fn discopop(margin: f64, tau: f64) -> Slope {
     }
 }
 
-/// ln p − ln(1 − e^p), the log-odds at a log-probability p < 0.
+/// Returns ln p − ln(1 − e^p), the log-odds at a log-probability p < 0.
 fn log_odds(log_prob: f64) -> Slope {
     let p = log_prob.min(CERTAIN);
-    // ln(1 − e^p), by the branch that keeps its digits.
+    // ln(1 − e^p), by the branch that keeps precision.
     let rest = if p < -std::f64::consts::LN_2 { (-p.exp()).ln_1p() } else { (-p.exp_m1()).ln() };
     Slope { value: p - rest, slope: -1.0 / p.exp_m1() }
 }
@@ -163,7 +163,7 @@ mod tests {
                 continue;
             };
             assert!(loss.has_margin(), "{name}");
-            // Differences of large values lose digits.
+            // Differences of large values lose precision.
             let points: Vec<f64> = POINTS.into_iter().filter(|x| !squares(loss) || x.abs() < 2.0).collect();
             check_slope(name, &points, |x| config.at(loss, x).unwrap_or_default());
             for far in [-1e4, 1e4] {

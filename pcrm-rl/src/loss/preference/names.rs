@@ -1,4 +1,4 @@
-//! The names of preference losses, and what each of them needs.
+//! The names and requirements of preference losses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A preference loss, by the name that TRL gives it.
+/// A preference loss, with TRL's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PreferenceLoss {
@@ -18,7 +18,7 @@ pub enum PreferenceLoss {
     Hinge,
     /// IPO, by token (arXiv 2310.12036).
     Ipo,
-    /// IPO of whole answers, as TRL's online DPO has it.
+    /// IPO of whole answers, as in TRL's online DPO.
     IpoSum,
     /// EXO (arXiv 2402.00856).
     ExoPair,
@@ -40,7 +40,7 @@ pub enum PreferenceLoss {
     ApoDown,
     /// DiscoPOP (arXiv 2406.08414).
     Discopop,
-    /// −ln π of the preferred answers, by token.
+    /// −ln π of the preferred answers, per token.
     Sft,
     /// DPO by token (arXiv 2411.15124).
     SigmoidNorm,
@@ -77,12 +77,13 @@ pub(super) const ALL: [(PreferenceLoss, &str); 20] = [
 ];
 
 impl PreferenceLoss {
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         ALL.iter().find(|(loss, _)| *loss == self).map_or("", |(_, name)| name)
     }
 
-    /// Returns true if the loss is a function of one difference of the two answers, which a bound may limit.
+    /// Returns true if the loss is a function of a single difference of the two answers, which a bound may
+    /// limit.
     pub fn has_margin(self) -> bool {
         matches!(
             self,
@@ -101,12 +102,12 @@ impl PreferenceLoss {
         )
     }
 
-    /// Returns true if the loss compares the policy with nothing.
+    /// Returns true if the loss does not compare the policy with a reference.
     pub fn is_without_reference(self) -> bool {
         matches!(self, Self::Simpo | Self::Cpo | Self::Orpo | Self::Sft)
     }
 
-    /// Returns true if the loss reads `label_smoothing`.
+    /// Returns true if the loss uses `label_smoothing`.
     pub fn smooths(self) -> bool {
         matches!(
             self,
@@ -137,7 +138,7 @@ impl PreferenceLoss {
         )
     }
 
-    /// Returns true if the loss sorts the pairs of a step, which are then computed at once.
+    /// Returns true if the loss sorts the pairs of a step, which are then computed together.
     pub fn sorts(self) -> bool {
         matches!(self, Self::Aot | Self::AotUnpaired)
     }
@@ -164,7 +165,7 @@ impl fmt::Display for PreferenceLoss {
 mod tests {
     use super::*;
 
-    /// Protects: a name is read as it is written, by the command line and by JSON alike.
+    /// Protects: the command line and JSON accept the names as they are displayed.
     #[test]
     fn names_are_read_as_they_are_written() {
         for (loss, name) in ALL {

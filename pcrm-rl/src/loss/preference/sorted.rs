@@ -5,7 +5,8 @@ use super::config::PreferenceConfig;
 use super::margin::smoothed;
 use super::names::PreferenceLoss;
 
-/// The value of a pair's term and its derivatives by the two log-probabilities. A pair's term is that of its rank.
+/// The value of a pair's term, with its derivatives by the two log-probabilities. A pair has the term of its
+/// rank.
 pub(super) struct Ranked {
     pub value: f64,
     pub d_chosen: f64,
@@ -13,10 +14,10 @@ pub(super) struct Ranked {
 }
 
 impl PreferenceConfig {
-    /// The terms of the pairs of a step, in their order.
+    /// Returns the terms of the pairs of a step, in their order.
     ///
-    /// `aot`: δ = sort(ln π_w − ln π_l) − sort(ln π_ref,w − ln π_ref,l); `aot_unpaired`: δ = sort(lr_w) − sort(lr_l); the
-    /// k-th term is −(1−ε)·ln σ(βδ_k) − ε·ln σ(−βδ_k).
+    /// `aot`: δ = sort(ln π_w − ln π_l) − sort(ln π_ref,w − ln π_ref,l); `aot_unpaired`: δ = sort(lr_w) −
+    /// sort(lr_l); the k-th term is −(1−ε)·ln σ(βδ_k) − ε·ln σ(−βδ_k).
     pub(super) fn sorted(&self, loss: PreferenceLoss, pairs: &[(Sums, Sums)]) -> Vec<Ranked> {
         let paired = loss == PreferenceLoss::Aot;
         let (above, below): (Vec<f64>, Vec<f64>) = pairs
@@ -43,7 +44,7 @@ impl PreferenceConfig {
     }
 }
 
-/// The places of numbers in ascending order; equal ones keep theirs.
+/// Returns the indices of numbers in ascending order, stable for equal ones.
 fn order(numbers: &[f64]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..numbers.len()).collect();
     places.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
