@@ -1,4 +1,6 @@
-//! The allocator: tensors come and go by the megabyte, and fresh pages from the system cost a tenth of a step.
+//! The allocator. Tensors are allocated and freed by the megabyte, and fetching fresh pages from the system
+//! takes
+//! a tenth of a step.
 
 #![allow(unsafe_code, reason = "mimalloc's options are a C function")]
 
@@ -7,13 +9,13 @@ use std::ffi::c_long;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay` of mimalloc 3, which the bindings (pinned for this reason) do not name.
+/// `mi_option_purge_delay` of mimalloc 3. The bindings do not name it, which is why their version is pinned.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Milliseconds for which freed memory is kept before it goes back to the system.
+/// Milliseconds before freed memory returns to the system.
 const KEPT: c_long = 10_000;
 
-/// Keeps freed memory for the next step, unless mimalloc's own variable says otherwise.
+/// Keeps freed memory for the next step, unless mimalloc's environment variable sets another delay.
 pub fn keep_pages() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
         return;

@@ -1,4 +1,4 @@
-//! What a constraint does with pairs, summed up.
+//! Summaries of the bounds that a constraint gives pairs.
 
 use anyhow::Result;
 use pcrm_core::data::survey::Tally;
@@ -7,32 +7,32 @@ use pcrm_eval::quantiles::quantiles;
 use serde::Serialize;
 use serde_json::Value;
 
-/// What a constraint does with pairs.
+/// A summary of a constraint's bounds on pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BoundSummary {
     /// The constraint.
     pub constraint: Value,
-    /// Pairs, ties not counted.
+    /// The number of pairs, without ties.
     pub pairs: usize,
-    /// Those without a bound.
+    /// The number of pairs without a bound.
     pub unbounded: usize,
-    /// Those whose bound never acts.
+    /// Pairs whose bound never acts.
     pub loose: Tally,
-    /// Those whose bound leaves next to nothing to learn.
+    /// Pairs whose bound leaves almost nothing to learn.
     pub tight: Tally,
     /// Deciles of s, from the smallest to the largest; absent where the constraint has no s.
     pub similarity_deciles: Option<Vec<f64>>,
-    /// Deciles of Δ*, likewise; absent where nothing is bounded.
+    /// Deciles of Δ*, in the same order; absent if no pair has a bound.
     pub bound_deciles: Option<Vec<f64>>,
-    /// How sure the model may be at each decile of Δ*: σ(Δ*/2).
+    /// The model's largest confidence at each decile of Δ*: σ(Δ*/2).
     pub sureness_deciles: Option<Vec<f64>>,
 }
 
 impl BoundSummary {
-    /// Sums up; nothing of no pairs.
+    /// Summarises bounds; returns `None` if there are no pairs.
     ///
     /// # Errors
-    /// A similarity that is not finite.
+    /// Fails if a similarity is not finite.
     pub fn of(constraint: Value, bounds: &Bounds) -> Result<Option<Self>> {
         if bounds.pairs == 0 {
             return Ok(None);

@@ -42,27 +42,28 @@ pub struct Card {
     pub kind: Kind,
     /// The model's name.
     pub name: String,
-    /// The repository of the Hub that it was trained from; none of a local folder, whose name may be another's there.
+    /// The Hub repository it was trained from; `None` for a local folder, whose name may belong to someone
+    /// else there.
     pub base: Option<String>,
     /// The name of the base model; empty for random weights.
     pub begun_from: String,
-    /// The base model's own words about its licence, line by line: `license: apache-2.0`.
+    /// The licence lines of the base model, verbatim: `license: apache-2.0`.
     pub license: Vec<String>,
-    /// Repositories of the Hub that it was trained on.
+    /// The Hub repositories it was trained on.
     pub datasets: Vec<String>,
-    /// Files that it was trained on, with the rows kept.
+    /// The files it was trained on, with the number of rows kept.
     pub files: Vec<String>,
     /// The constraint's name.
     pub constraint: String,
-    /// One line about it.
+    /// A one-line description of the constraint.
     pub constraint_about: String,
     /// The constraint with its settings, as JSON.
     pub settings: String,
-    /// The constraint that was asked for, as JSON, where the run fitted the one that it used.
+    /// The requested constraint as JSON, if the run fitted the one it used.
     pub asked: Option<String>,
-    /// The training.
+    /// Facts about the training.
     pub training: Vec<Fact>,
-    /// The evaluation.
+    /// Results of the evaluation.
     pub measures: Vec<Fact>,
     /// The form of the texts.
     pub form: Form,
@@ -71,16 +72,16 @@ pub struct Card {
 /// The outcome of writing a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// The card is written.
+    /// The card was written.
     Yes,
-    /// The folder has a README.md that somebody wrote or changed; it stays.
+    /// The folder has a README.md that a user wrote or changed; it was left alone.
     LeftAlone,
 }
 
-/// Writes a card into a model's folder, unless somebody wrote or changed the README.md that is there.
+/// Writes a card into a model's folder, unless a user wrote or changed its README.md.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the file cannot be written.
 pub fn write(dir: &Path, card: &Card) -> Result<Written> {
     let path = dir.join("README.md");
     if path.exists() && !fs::read_to_string(&path).is_ok_and(|text| is_own(&text)) {
@@ -90,7 +91,7 @@ pub fn write(dir: &Path, card: &Card) -> Result<Written> {
     Ok(Written::Yes)
 }
 
-/// The card as Markdown; its last line holds a hash of all others, which shows changes.
+/// Renders the card as Markdown. The last line holds a hash of the rest, which reveals later changes.
 fn render(card: &Card) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -117,7 +118,7 @@ fn is_own(text: &str) -> bool {
     mark.trim_end().strip_suffix(" -->").is_some_and(|hash| hash == digest::text(text))
 }
 
-/// Text as code in Markdown, on one line.
+/// Formats text as inline Markdown code, on one line.
 fn code(text: &str) -> String {
     let text = text.replace(['\n', '\r'], " ").replace('|', "¦");
     let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
@@ -126,12 +127,12 @@ fn code(text: &str) -> String {
     format!("{fence}{room}{text}{room}{fence}")
 }
 
-/// Text as YAML takes it: as JSON does.
+/// Quotes text as a YAML string, which may be written as JSON.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The lines about the licence in the front matter of a model folder's README.md.
+/// Returns the licence lines in the front matter of a model folder's README.md.
 pub fn license(dir: &Path) -> Vec<String> {
     let text = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
     let Some(rest) = text.strip_prefix("---\n") else { return Vec::new() };
@@ -145,7 +146,7 @@ pub fn license(dir: &Path) -> Vec<String> {
     front.lines().filter_map(line).collect()
 }
 
-/// The name of a repository of the Hub, `owner/name`, unless it is a path that exists.
+/// Returns the name of a Hub repository, `owner/name`, unless the path exists.
 pub fn repository(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let (owner, name) = text.split_once('/')?;
@@ -170,7 +171,8 @@ mod tests {
         }
     }
 
-    /// Protects: what a user wrote or changed is not overwritten; a card of ours is, by one that knows more.
+    /// Protects: a README that a user wrote or changed is not overwritten; an unchanged card is replaced by a
+    /// newer one.
     #[test]
     fn readmes_of_users_stay() {
         let dir = tempfile::tempdir().unwrap();
@@ -189,7 +191,7 @@ mod tests {
         }
     }
 
-    /// Protects: names cannot leave their place in front matter, tables and code.
+    /// Protects: names cannot break out of front matter, tables and code.
     #[test]
     fn hostile_names_stay_names() {
         let bad = "x\n---\nlicense: mit\n`<script>` | y\"";
@@ -202,8 +204,8 @@ mod tests {
         assert_eq!(code("a`b``c"), "``` a`b``c ```");
     }
 
-    /// Protects: the example has the form of the data: their frame, their roles, or the prompt alone; a local base model is
-    /// no link to the Hub.
+    /// Protects: the example has the form of the data (a text frame, roles, or the prompt alone); a local
+    /// base model is not linked to the Hub.
     #[test]
     fn the_example_has_the_form_of_the_data() {
         let of = |form: Form| render(&Card { form, ..card() }).unwrap();

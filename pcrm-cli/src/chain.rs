@@ -2,8 +2,8 @@
 
 use anyhow::Error;
 
-/// Joins an error and its causes by colons. A cause that a message before it contains is left out: messages
-/// of the libraries are complete on their own.
+/// Joins an error and its causes with colons. Leaves out a cause that an earlier message contains, since
+/// library messages are complete on their own.
 pub fn in_full(error: &Error) -> String {
     let mut text = String::new();
     for message in error.chain().map(ToString::to_string) {
@@ -24,7 +24,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: every cause is printed, and none twice.
+    /// Protects: every cause is printed exactly once.
     #[test]
     fn causes_are_printed_once() {
         let system = || io::Error::from(io::ErrorKind::NotFound);

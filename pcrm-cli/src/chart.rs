@@ -6,15 +6,15 @@ use textplots::{
 
 use crate::report::number;
 
-/// Columns that the numbers beside a curve take.
+/// Columns of the axis labels beside a curve.
 const LABELS: usize = 10;
-/// Dots of a curve's height, four a line.
+/// The height of a curve in dots, four per line.
 const HEIGHT: u32 = 48;
-/// The fewest columns that a curve can be drawn in.
+/// The fewest columns a curve is drawn in.
 const NARROWEST: usize = 20;
 
-/// The curve through these points in lines of at most `width` columns, the numbers of its vertical axis to the right;
-/// nothing where there is no curve: fewer than two points, or one that is not finite.
+/// Draws the curve through these points in lines of at most `width` columns, with the labels of its vertical
+/// axis on the right. Returns no lines for fewer than two points or a point that is not finite.
 pub fn curve(points: &[(f64, f64)], width: usize) -> Vec<String> {
     let points: Vec<(f32, f32)> = points.iter().map(|(x, y)| (*x as f32, *y as f32)).collect();
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
@@ -24,12 +24,12 @@ pub fn curve(points: &[(f64, f64)], width: usize) -> Vec<String> {
     }
     let (low, high) =
         points.iter().fold((f32::MAX, f32::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
-    // A level line has room on both sides.
+    // A constant curve gets room on both sides.
     let room = if high > low { 0.0 } else { 0.5 * high.abs().max(1e-6) };
     let columns = width.saturating_sub(LABELS).max(NARROWEST) as u32;
     let label = || LabelFormat::Custom(Box::new(|value| number(f64::from(value))));
     let shape = Shape::Lines(&points);
-    // The canvas has a column and a line more than its dots need.
+    // The canvas is a column and a line larger than its dots.
     let mut chart =
         Chart::new_with_y_range(2 * (columns - 1), HEIGHT, first.0, last.0, low - room, high + room);
     let chart = chart
@@ -53,8 +53,8 @@ mod tests {
         line.chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count()
     }
 
-    /// Protects: a falling line begins at the top left and ends at the bottom right, with the ends of both axes beside
-    /// it, and keeps to the width.
+    /// Protects: a falling line starts at the top left and ends at the bottom right, is labelled with the
+    /// ends of both axes, and keeps to the width.
     #[test]
     fn a_line_goes_where_its_points_are() {
         for width in [60, 80, 120] {
@@ -72,7 +72,8 @@ mod tests {
         }
     }
 
-    /// Protects: level lines and curves of many points are drawn, and what is no curve is nothing.
+    /// Protects: constant curves and curves of many points are drawn; points that form no curve give no
+    /// lines.
     #[test]
     fn whatever_is_no_curve_is_nothing() {
         assert!(curve(&[(0.0, 3.0), (1.0, 3.0)], 80).iter().any(|line| dots(line) > 30));

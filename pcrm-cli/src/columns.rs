@@ -1,4 +1,4 @@
-//! What users say about the columns of their data: the same options on every command that reads data.
+//! Options that name the columns of the data, shared by every command that reads data.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -6,43 +6,41 @@ use pcrm_core::data::columns::Columns;
 use pcrm_core::data::preference::{ReadOptions, Strictness, Ties};
 use pcrm_core::data::schema::Schema;
 
-/// How records are read.
+/// Options for reading records.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct ColumnArgs {
-    /// Read every record by this schema (default: detected from the columns): alpaca, sharegpt, hh_dialogues,
-    /// ranked, ..
+    /// Schema of the records [default: detected from the columns]: alpaca, sharegpt, hh_dialogues, ranked, ..
     #[arg(long, value_name = "NAME")]
     pub schema: Option<Schema>,
-    /// Take the prompt from this column
+    /// Read the prompt from this column
     #[arg(long, value_name = "COLUMN")]
     pub prompt_field: Option<String>,
-    /// Take the preferred answer from this column
+    /// Read the preferred answer from this column
     #[arg(long, value_name = "COLUMN")]
     pub chosen_field: Option<String>,
-    /// Take the other answer from this column
+    /// Read the rejected answer from this column
     #[arg(long, value_name = "COLUMN")]
     pub rejected_field: Option<String>,
-    /// Take the margin from this column
+    /// Read the margin from this column
     #[arg(long, value_name = "COLUMN")]
     pub margin_field: Option<String>,
-    /// Take a column under the name that schemas know: responses=outs; also scores, ranks, system, history,
-    /// ..
+    /// Read a column under the name that schemas use: responses=outs; also scores, ranks, system, history, ..
     #[arg(long, value_name = "KNOWN=COLUMN", action = clap::ArgAction::Append)]
     pub field: Vec<String>,
-    /// Take the difference of scores as the margin where a pair has scores and no margin
+    /// Use the difference of scores as the margin of pairs that have scores and no margin
     #[arg(long)]
     pub score_margins: bool,
-    /// Refuse files with malformed, tied, identical or empty rows instead of skipping and counting them
+    /// Reject files with malformed, tied, identical or empty rows instead of skipping those rows
     #[arg(long)]
     pub strict: bool,
 }
 
 impl ColumnArgs {
-    /// The columns that were named.
+    /// Returns the named columns.
     ///
     /// # Errors
-    /// A known name that is none, or that is given twice.
+    /// Fails if `--field` gives an unknown name or repeats one.
     pub fn columns(&self) -> Result<Columns> {
         let mut columns = Columns::of(self.schema);
         let named = [
@@ -64,10 +62,10 @@ impl ColumnArgs {
         Ok(columns)
     }
 
-    /// How records are read.
+    /// Returns the options for reading records.
     ///
     /// # Errors
-    /// As [`ColumnArgs::columns`].
+    /// Fails as [`ColumnArgs::columns`] does.
     pub fn options(&self, ties: Ties) -> Result<ReadOptions> {
         let strictness = if self.strict { Strictness::Refuse } else { Strictness::Skip };
         Ok(ReadOptions { strictness, columns: self.columns()?, score_margins: self.score_margins, ties })

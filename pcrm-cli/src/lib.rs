@@ -1,4 +1,4 @@
-//! `pcrm`: reward models with prior constraints, as a library with one function, so that a binary may have
+//! `pcrm`: reward models with prior constraints. The library exports a single function, so a binary can link
 //! plugins of its own:
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!
 //! The library sets the binary's allocator (mimalloc).
 
-// Printing panics where nobody reads; `terminal` does not.
+// `println!` panics when the reader of the output is gone; `terminal` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
@@ -81,12 +81,12 @@ Train reward models whose scores can be trusted: Bradley-Terry with a bound on e
 const AFTER: &str = "\
 Try `pcrm quickstart` first: it needs nothing but this binary.
 
-Exit codes: 0 for success; 1 for errors in files, data, models or training; 2 for errors in options (unknown, out of range,
-without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits 1 for warnings and 2 for errors.";
+Exit codes: 0 for success; 1 for errors in files, data, models or training; 2 for errors in options (unknown, out of
+range, without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits 1 for warnings and 2 for errors.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Train on a small generated world, with and without constraints, and show both side by side
+    /// Train reward models on a small generated world and compare constraints
     Quickstart(commands::quickstart::QuickstartArgs),
     /// Check your data against a model before training
     Inspect(Box<commands::inspect::InspectArgs>),
@@ -94,35 +94,35 @@ enum Verb {
     Reward(Box<commands::reward::RewardArgs>),
     /// Fine-tune a language model on prompts with completions, conversations or texts
     Sft(Box<commands::sft::SftArgs>),
-    /// Train a language model on preferences (DPO), with bounded margins if wanted
+    /// Train a language model on preferences (DPO), optionally with bounded margins
     Dpo(Box<commands::dpo::DpoArgs>),
-    /// Train a language model on single answers that are desirable or not (KTO)
+    /// Train a language model on single answers labelled desirable or undesirable (KTO)
     Kto(Box<commands::kto::KtoArgs>),
     /// Fit a constraint to measured win rates
     Calibrate(Box<commands::calibrate::CalibrateArgs>),
     /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
-    /// Train a policy on its own answers beside a critic (PPO)
+    /// Train a policy on its own answers with a critic (PPO)
     Ppo(Box<commands::online::PpoArgs>),
-    /// Train a policy on its own answers, rewarded in groups (GRPO and its kin)
+    /// Train a policy on its own answers with group-relative rewards (GRPO and variants)
     Grpo(Box<commands::online::GrpoArgs>),
-    /// Train a policy on its own answers, each against the mean of the others (RLOO)
+    /// Train a policy on its own answers, each compared with the mean of the others (RLOO)
     Rloo(Box<commands::online::RlooArgs>),
-    /// Train a policy on pairs of its own answers (online DPO), with bounded margins if wanted
+    /// Train a policy on pairs of its own answers (online DPO), optionally with bounded margins
     OnlineDpo(Box<commands::online::OnlineDpoArgs>),
-    /// Run an experiment from a recipe: many runs side by side, one report
+    /// Run an experiment from a recipe: several runs, one report
     Study(commands::study::StudyArgs),
     /// Sample answers from a language model
     Generate(Box<commands::generate::GenerateArgs>),
-    /// Sample n answers of each prompt and keep the best by a reward
+    /// Sample n answers to each prompt and keep the best by a reward
     BestOfN(Box<commands::best_of_n::BestArgs>),
-    /// Compare the answers of policies pair by pair, by a judge
+    /// Compare the answers of policies pair by pair with a judge
     Judge(Box<commands::judge::JudgeArgs>),
     /// Merge a PEFT adapter into its base model
     Merge(commands::merge::MergeArgs),
     /// Score texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
-    /// Serve reward models by the HTTP protocols of OpenRLHF, vLLM, SGLang and TEI
+    /// Serve reward models over the HTTP protocols of OpenRLHF, vLLM, SGLang and TEI
     #[cfg(feature = "serve")]
     Serve(Box<commands::serve::ServeArgs>),
     /// List, explain and apply constraints
@@ -137,11 +137,11 @@ enum Verb {
     /// Benchmark training, scoring and matrix products
     #[command(subcommand)]
     Bench(BenchVerb),
-    /// List the backends and constraints that are compiled in
+    /// List the compiled-in backends, constraints, encoders, judges and rewards
     Plugins,
-    /// Print completions for a shell
+    /// Print shell completions
     Completions {
-        /// Print them for this shell
+        /// Shell to print completions for
         shell: Shell,
     },
 }
@@ -185,12 +185,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The command line: every verb with its options.
+/// Returns the command line: every verb with its options.
 fn command() -> Command {
     with_negative_numbers(Cli::command().args_override_self(true))
 }
 
-/// Values such as -1 belong to the option before them, so that errors are about the value.
+/// Lets options take values such as -1, so that an error is about the value and not about an unknown option.
 fn with_negative_numbers(command: Command) -> Command {
     command
         .mut_args(|arg| match arg.get_action().takes_values() {
@@ -207,14 +207,14 @@ fn parse(command: &Command) -> Result<ArgMatches> {
         let mut error = suggest::improved(error, command, &all);
         if let (Some(file), true) = (file, error.use_stderr()) {
             terminal::message(&format!("with the options of {}:", file.display()));
-            // It would list every option of the file.
+            // The usage would list every option of the file.
             error.remove(ContextKind::Usage);
         }
         error
     })?)
 }
 
-/// The options of a verb as the config file of its run.
+/// Returns the options of a verb as the config file of its run.
 fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
     match (command.find_subcommand(verb), matches.subcommand()) {
         (Some(verb), Some((_, matches))) => config::resolved(verb, matches),
@@ -254,7 +254,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Bench(verb) => commands::bench::run(verb),
         Verb::Plugins => commands::plugins::run(),
         Verb::Completions { shell } => {
-            // The generator panics where it cannot write.
+            // The generator panics when it cannot write, so it writes to memory first.
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command.clone(), "pcrm", &mut script);
             terminal::result(&String::from_utf8_lossy(&script))

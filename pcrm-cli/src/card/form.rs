@@ -1,4 +1,4 @@
-//! The form of the texts that a model was trained on, for the example of its card.
+//! The form of the training texts, for the example on the card.
 
 use std::collections::BTreeSet;
 
@@ -16,15 +16,15 @@ pub enum Form {
         /// True if conversations begin with a system message.
         system: bool,
     },
-    /// Plain texts: a prompt, and an answer directly behind it.
+    /// Plain texts: a prompt directly followed by an answer.
     Text {
-        /// The beginning that all prompts share: `\n\nHuman:`.
+        /// The beginning shared by all prompts: `\n\nHuman:`.
         before: String,
-        /// The end that all prompts share: `\n\nAssistant:`.
+        /// The end shared by all prompts: `\n\nAssistant:`.
         after: String,
-        /// The white space that all answers begin with.
+        /// The white space at the start of all answers.
         gap: String,
-        /// True if there are prompts at all.
+        /// True if any row has a prompt.
         prompts: bool,
     },
 }
@@ -35,15 +35,16 @@ impl Default for Form {
     }
 }
 
-/// The fewest different prompts whose shared ends are their frame: of fewer they may be somebody's words.
+/// The fewest different prompts whose shared beginning and end count as a frame: fewer may share real
+/// content.
 const FEWEST: usize = 5;
 /// The longest frame, in characters.
 const LONGEST: usize = 600;
 const DIALOGUE: (&str, &str) = ("\n\nHuman:", "\n\nAssistant:");
 
 impl Form {
-    /// The form of a run's data: of conversations the first one's, of texts what all share. Nothing of a single text
-    /// shows up in it.
+    /// Returns the form of a run's data: that of the first conversation, or what all texts share. Nothing
+    /// from a single text appears in it.
     pub fn of(rows: &[AnswerSet], sets: &[EncodedSet]) -> Self {
         if rows.first().is_some_and(|row| row.answers.iter().any(Content::is_conversation)) {
             return Self::Conversation { system: rows.first().is_some_and(begins_with_system) };
@@ -52,7 +53,7 @@ impl Form {
         Self::of_texts(pairs(sets).map(|pair| (pair.prompt_text.to_owned(), answers(pair))).collect())
     }
 
-    /// The form of prompts with their answers.
+    /// Returns the form of prompts with their answers.
     fn of_texts(texts: Vec<(String, [String; 2])>) -> Self {
         let prompts: BTreeSet<&str> = texts.iter().map(|(prompt, _)| prompt.as_str()).collect();
         let (before, after) = match prompts.len() {
@@ -85,7 +86,7 @@ fn begins_with_system(row: &AnswerSet) -> bool {
     row.prompt.as_ref().map_or_else(|| row.answers.first().is_some_and(role), role)
 }
 
-/// The beginning that all texts share, without the part of a word at its end.
+/// Returns the beginning shared by all texts, without a partial word at its end.
 fn shared_beginning(texts: &BTreeSet<&str>) -> String {
     let first = texts.first().copied().unwrap_or_default();
     let shared = |other: &&str| first.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
@@ -95,7 +96,7 @@ fn shared_beginning(texts: &BTreeSet<&str>) -> String {
     if length > LONGEST { String::new() } else { text.to_owned() }
 }
 
-/// The end that all texts share, without the part of a sentence at its beginning.
+/// Returns the end shared by all texts, without a partial sentence at its beginning.
 fn shared_end(texts: &BTreeSet<&str>) -> String {
     let first = texts.first().copied().unwrap_or_default();
     let shared =
@@ -128,7 +129,7 @@ mod tests {
     const ASKED: [&str; 6] =
         ["Why is it so?", "What now?", "Where are we?", "How long is it?", "Who is there?", "Which one?"];
 
-    /// Protects: a card shows the frame of the data's own prompts, whatever it is, and no more.
+    /// Protects: a card shows the frame of the data's own prompts and nothing else.
     #[test]
     fn the_frame_is_the_datas_own() {
         let of = |frame: &dyn Fn(&str) -> String, answer: &str, count: usize| {
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!(of(&none, "It is.", 6), text("", "", "", false));
     }
 
-    /// Protects: of a few prompts nothing is taken, since what they share may be somebody's words.
+    /// Protects: few prompts give no frame, since what they share may be real content.
     #[test]
     fn few_prompts_give_no_frame() {
         let secret = |at: usize| (format!("The secret is {at}, is it not?"), "Yes.".to_owned());

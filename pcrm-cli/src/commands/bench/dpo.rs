@@ -1,4 +1,4 @@
-//! `pcrm bench dpo`: times the training of a policy on pairs, its reference included.
+//! `pcrm bench dpo`: times the training of a policy on pairs, including its reference.
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ use crate::usage::usage;
 pub struct DpoArgs {
     #[command(flatten)]
     work: WorkArgs,
-    /// Compute the reference before the clock starts, as a run does that finds it kept
+    /// Compute the reference before the clock starts, like a run that finds it in the cache
     #[arg(long)]
     cached_reference: bool,
     /// Train with this constraint: a name, JSON, or a JSON file
@@ -46,17 +46,17 @@ struct Timing {
     unique_tokens_per_pair: f64,
 }
 
-/// Times steps on the first pairs that fit. Nothing is read from a cache.
+/// Times steps on the first pairs that fit, without any cache.
 ///
 /// # Errors
-/// Files that cannot be read, too few pairs that fit, the backend's.
+/// Fails if files cannot be read, too few pairs fit, or the backend fails.
 pub fn run(args: &DpoArgs) -> Result<()> {
     let work = &args.work;
     let constraint = usage(constraint::read(&args.constraint))?;
     let backend = work.machine.open()?;
     let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
-    // The end of an answer is learned, so nothing is taken for padding.
+    // The end token of an answer is learned, so no token counts as padding.
     let sets = work.fitting(&tokenizer, None, None)?;
     let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
     let bounds = bounds(constraint.as_ref(), &sets, &priors)?;
@@ -94,7 +94,7 @@ pub fn run(args: &DpoArgs) -> Result<()> {
             }
             (None, None) => Vec::new(),
         };
-        // A set has one comparison or several: its bounds follow those of the sets before it.
+        // A set has one or several comparisons; its bounds follow those of the sets before it.
         let skipped: usize = sets[..first].iter().map(|set| set.comparisons.len()).sum();
         let count: usize = of_step.iter().map(|set| set.comparisons.len()).sum();
         let pairs = Pairs::new(of_step.to_vec(), bounds[skipped..skipped + count].to_vec());

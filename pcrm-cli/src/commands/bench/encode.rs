@@ -1,4 +1,4 @@
-//! Sentences that an encoder takes in a second.
+//! `pcrm bench encode`: times a sentence encoder.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,17 +25,17 @@ pub struct EncodeArgs {
     /// Time this sentence encoder: a name, or JSON such as '{"kind": "bert", "path": "FOLDER"}'
     #[arg(long, value_name = "NAME|JSON")]
     encoder: String,
-    /// Take hidden states of the model in this Hugging Face folder, or repository of the Hub, for the encoder policy
+    /// Use hidden states of the model in this Hugging Face folder or Hub repository, for the encoder policy
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Encode the answers, each different one once, of these files and folders of preferences, or data sets of the Hub
-    /// (org/name, org/name:split)
+    /// Encode each distinct answer once, from these preference files and folders or Hub data sets (org/name,
+    /// org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Take the first N answers [default: all]
+    /// Use the first N answers [default: all]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     sentences: Option<usize>,
-    /// Make N rounds over the answers; the fastest counts
+    /// Repeat N times and report the fastest
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     rounds: usize,
     /// Print one line of JSON
@@ -68,10 +68,10 @@ struct Speed {
     peak_rss_mib: Option<u64>,
 }
 
-/// Times an encoder and prints its speed. Loading is not timed, tokenising is.
+/// Times an encoder and prints its speed. Tokenising is timed, loading is not.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause.
+/// Fails if an option is invalid, a file cannot be read or the encoder fails.
 pub fn run(args: &EncodeArgs) -> Result<()> {
     let encoder = usage(encoder::parse(&args.encoder).context("--encoder"))?;
     args.machine.open()?;
@@ -121,7 +121,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     }
 }
 
-/// The answers of a set as texts; of dialogues, the last words of the assistant.
+/// Returns the answers of a set as texts; of a dialogue, the last assistant message.
 fn answers(row: &AnswerSet) -> Vec<String> {
     const TURN: &str = "\n\nAssistant:";
     let text = |content: &Content| match content {

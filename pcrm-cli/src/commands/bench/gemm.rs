@@ -1,4 +1,4 @@
-//! The machine's peak: the fastest of many matrix products.
+//! `pcrm bench gemm`: measures the machine's peak, the fastest of many matrix products.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::terminal;
 /// Options of `pcrm bench gemm`.
 #[derive(Debug, Args)]
 pub struct GemmArgs {
-    /// Time for S seconds
+    /// Run for S seconds
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = real)]
     seconds: f64,
     /// Print one line of JSON
@@ -34,7 +34,7 @@ struct Peak {
     shape: [usize; 3],
 }
 
-/// The product that the peak is measured with, `[m, k, n]`: large enough to fill the device, small enough to be quick.
+/// The shape of the measured product, `[m, k, n]`: large enough to fill the device, small enough to be quick.
 fn shape(device: Device) -> [usize; 3] {
     match device {
         Device::Cpu => [1024, 768, 3072], // a feed-forward layer
@@ -42,7 +42,7 @@ fn shape(device: Device) -> [usize; 3] {
     }
 }
 
-/// Products between two looks at the clock: waiting for a GPU costs as much as a small product.
+/// The number of products between clock readings: waiting for a GPU costs as much as a small product.
 fn products(device: Device) -> usize {
     match device {
         Device::Cpu => 1,
@@ -53,7 +53,7 @@ fn products(device: Device) -> usize {
 /// Times products and prints the peak.
 ///
 /// # Errors
-/// Those of the machine's options.
+/// Fails if the device cannot be opened or `--seconds` is not positive.
 pub fn run(args: &GemmArgs) -> Result<()> {
     ensure!(
         args.seconds > 0.0 && args.seconds.is_finite(),
@@ -77,10 +77,10 @@ pub fn run(args: &GemmArgs) -> Result<()> {
     }
 }
 
-/// The fastest of many products, in GFLOP/s.
+/// Returns the rate of the fastest of many products, in GFLOP/s.
 ///
 /// # Errors
-/// The backend's.
+/// Fails if the backend fails.
 pub fn peak(backend: &dyn Backend, machine: &Machine, seconds: f64) -> Result<f64> {
     let ([m, k, n], products) = (shape(machine.device), products(machine.device));
     let fill = |rows: usize, columns: usize| -> Result<_> {

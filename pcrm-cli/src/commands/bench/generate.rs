@@ -22,7 +22,7 @@ pub struct GenerateArgs {
     /// Continue N prompts
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive::<usize>)]
     prompts: usize,
-    /// Sample N answers of each prompt
+    /// Sample N answers to each prompt
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive::<usize>)]
     samples: usize,
     /// Decode at most N samples at once
@@ -43,7 +43,7 @@ struct Timing {
     peak_rss_mib: Option<u64>,
 }
 
-/// Drops what is sampled.
+/// A sink that drops all samples.
 struct Dropped;
 
 impl Watch for Dropped {
@@ -52,10 +52,10 @@ impl Watch for Dropped {
     }
 }
 
-/// Samples answers of the first prompt, then times all of them.
+/// Samples answers to the first prompt as a warm-up, then times all prompts.
 ///
 /// # Errors
-/// Files that cannot be read, too few prompts that fit, the backend's.
+/// Fails if files cannot be read, too few prompts fit, or the backend fails.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let sampled = &args.sampled;
     let options = sampled.reading()?;

@@ -1,4 +1,4 @@
-//! `pcrm bench grpo`: times on-policy steps, rollout and update.
+//! `pcrm bench grpo`: times on-policy steps, from rollout to update.
 
 use std::time::Instant;
 
@@ -26,16 +26,16 @@ use crate::training::LoraArgs;
 pub struct GrpoArgs {
     #[command(flatten)]
     sampled: SampleArgs,
-    /// Answer N prompts a step
+    /// Answer N prompts per step
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive::<usize>)]
     prompts: usize,
-    /// Sample N answers of each prompt
+    /// Sample N answers to each prompt
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive::<usize>)]
     samples: usize,
     /// Time N steps
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive::<usize>)]
     steps: usize,
-    /// Make N steps before the clock starts
+    /// Run N steps before the clock starts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<usize>)]
     warmup: usize,
     /// Compute at most N tokens at once
@@ -68,10 +68,10 @@ impl Watch for Collected {
     }
 }
 
-/// Times steps; the reward is the length of an answer in characters, and there is no reference.
+/// Times steps. The reward is the length of an answer in characters; there is no reference.
 ///
 /// # Errors
-/// Files that cannot be read, too few prompts that fit, the backend's.
+/// Fails if files cannot be read, too few prompts fit, or the backend fails.
 pub fn run(args: &GrpoArgs) -> Result<()> {
     let sampled = &args.sampled;
     let options = sampled.reading()?;
@@ -124,14 +124,14 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
         false => {
             let peak = timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());
             terminal::result(&format!(
-                "{:.2} s a step, {:.2} s of it sampling; {:.1} samples/s, {peak} MiB\n",
+                "{:.2} s per step, {:.2} s of it sampling; {:.1} samples/s, {peak} MiB\n",
                 timing.s_per_step, timing.s_rollout, timing.samples_per_s
             ))
         }
     }
 }
 
-/// The trees of a rollout, rewarded by length.
+/// Returns the trees of a rollout, rewarded by length.
 fn step(args: &GrpoArgs, tokenizer: &Tokenizer, asked: &[Prompt], samples: Vec<Vec<Sample>>) -> Result<Step> {
     let characters = |sample: &Sample| -> Result<Vec<Option<f64>>> {
         Ok(vec![Some(tokenizer.decode_plain(&sample.ids)?.chars().count() as f64)])

@@ -1,4 +1,4 @@
-//! `pcrm bench`: how fast this machine trains and scores, and what share of its matrix peak that is.
+//! `pcrm bench`: measures training and scoring speed, also as a share of the machine's matrix peak.
 
 mod dpo;
 mod encode;
@@ -49,15 +49,15 @@ pub enum BenchVerb {
     Score(BenchArgs),
     /// Time training steps of a language model on the preferred answers of pairs
     Sft(sft::SftArgs),
-    /// Time training steps of a policy on pairs, its reference included
+    /// Time training steps of a policy on pairs, including its reference
     Dpo(dpo::DpoArgs),
     /// Time the sampling of answers
     Generate(generate::GenerateArgs),
-    /// Time on-policy steps: sampled answers and an update on them
+    /// Time on-policy steps: sampling answers and updating on them
     Grpo(grpo::GrpoArgs),
     /// Time a sentence encoder on the answers of pairs
     Encode(encode::EncodeArgs),
-    /// Time matrix products: the machine's peak
+    /// Time matrix products to find the machine's peak
     Gemm(gemm::GemmArgs),
 }
 
@@ -67,10 +67,10 @@ pub enum BenchVerb {
 pub struct BenchArgs {
     #[command(flatten)]
     work: WorkArgs,
-    /// Take only ranked sets of K answers
+    /// Use only ranked sets of K answers
     #[arg(long, value_name = "K", value_parser = positive::<usize>)]
     answers: Option<usize>,
-    /// Compute every pair of a ranked set apart, as if it were alone
+    /// Compute each pair of a ranked set separately
     #[arg(long)]
     apart: bool,
     /// Train with this constraint: a name, JSON, or a JSON file
@@ -78,29 +78,29 @@ pub struct BenchArgs {
     constraint: String,
 }
 
-/// The model and the pairs that steps are timed on.
+/// The model and the pairs of the timed steps.
 #[derive(Debug, Args)]
 struct WorkArgs {
-    /// Time the model in this Hugging Face folder, or repository of the Hub (org/name)
+    /// Time the model in this Hugging Face folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Draw random weights: the folder needs a config.json and a tokenizer only
+    /// Draw random weights: the folder needs only config.json and a tokenizer
     #[arg(long)]
     random_init: bool,
-    /// Take the first pairs that fit, in order, from these files and folders of preferences, or data sets of
-    /// the Hub (org/name, org/name:split)
+    /// Use the first pairs that fit, in order, from these preference files and folders or Hub data sets
+    /// (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Time N steps
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = positive::<usize>)]
     steps: usize,
-    /// Make N steps before the clock starts
+    /// Run N steps before the clock starts
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole::<usize>)]
     warmup: usize,
-    /// Take this many pairs per step; of ranked answers, prompts
+    /// Pairs per step, or prompts for ranked answers
     #[arg(long, value_name = "PAIRS", default_value_t = 8, value_parser = positive::<usize>)]
     batch: usize,
-    /// Pass over pairs with a sequence of N tokens or more (end token not counted)
+    /// Skip pairs with a sequence of N tokens or more (not counting the end token)
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive::<usize>)]
     max_length: usize,
     /// Print one line of JSON
@@ -132,7 +132,7 @@ struct Timing {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// Invalid options, files that cannot be read, too few pairs that fit.
+/// Fails if an option is invalid, a file cannot be read or too few pairs fit.
 pub fn run(verb: &BenchVerb) -> Result<()> {
     match verb {
         BenchVerb::Reward(args) => pairs(args, Job::Reward),
@@ -194,11 +194,11 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
         Job::Reward => "reward",
         Job::Score => "score",
     };
-    // Before the matrix peak is measured, which takes memory of its own.
+    // Built before the matrix peak is measured, which takes memory of its own.
     let pace = Pace::new(work, backend.as_ref(), name, (count, separate), seconds);
     let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
     let passes = match job {
-        Job::Reward => 3.0, // forward, and two products of the same size backward
+        Job::Reward => 3.0, // one product forward, two of the same size backward
         Job::Score => 1.0,
     };
     let flops =
@@ -250,13 +250,13 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Pairs and the sets that each step takes.
+/// Pairs, and the sets of each step.
 struct Work {
     data: Pairs,
     batches: Vec<Vec<usize>>,
 }
 
-/// The pairs that the steps are made of, with their bounds.
+/// Returns the pairs of the steps, with their bounds.
 fn bounded(
     args: &BenchArgs,
     tokenizer: &Tokenizer,
@@ -279,8 +279,8 @@ fn bounded(
 }
 
 impl WorkArgs {
-    /// The first pairs or ranked sets that fit, in the file's order; HH dialogues are cut after the last assistant turn
-    /// they share.
+    /// Returns the first pairs or ranked sets that fit, in file order. HH dialogues are cut after the last
+    /// assistant turn they share.
     fn fitting(
         &self,
         tokenizer: &Tokenizer,
@@ -293,7 +293,7 @@ impl WorkArgs {
             rows.retain(shares_turns);
         }
         let need = (self.steps + self.warmup) * self.batch;
-        // The limit leaves the end token out: a sequence may have max_length tokens with it.
+        // The limit does not count the end token: a sequence may have max_length tokens with it.
         let options = EncodeOptions { max_length: Some(self.max_length), ..EncodeOptions::new(padding) };
         let (encoded, _) = encode_sets(&rows, tokenizer, &options)?;
         let wanted = |set: &EncodedSet| answers.is_none_or(|answers| set.answers.len() == answers);
@@ -314,16 +314,16 @@ fn shares_turns(row: &AnswerSet) -> bool {
     rejected.as_bytes().get(..cut) == Some(&chosen.as_bytes()[..cut])
 }
 
-/// Operations of the matrix products of one forward pass, attention left out. The last layer computes keys
-/// and values (and queries, where one matrix gives all three) for every row and the rest for the scored rows
-/// alone.
+/// Returns the operations of the matrix products in one forward pass, without attention. The last layer
+/// computes keys and values (and queries, if one matrix gives all three) for every row, and everything else
+/// only for the scored rows.
 fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
     let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let matrices = match config.family.mlp {
         Mlp::Gated(_) | Mlp::GatedByOne { .. } => 3,
         Mlp::Plain { .. } => 2,
     };
-    // Of a mixture, what a row passes through; its layers are taken to be alike.
+    // For a mixture of experts, count what one row passes through, assuming that all layers are alike.
     let network = config.mixture.as_ref().map_or(matrices * config.ffn, |mixture| {
         3 * (mixture.taken * mixture.width + mixture.shared) + mixture.experts
     });
@@ -336,7 +336,7 @@ fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
     2.0 * (whole + seen * rows + asking * scored) as f64
 }
 
-/// The largest resident memory of this process so far, where the system tells.
+/// Returns the peak resident memory of this process, if the system reports it.
 fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

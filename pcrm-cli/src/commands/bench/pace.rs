@@ -1,4 +1,5 @@
-//! The pace of timed steps, in the fields of the peers' scripts, and the model that a policy's steps train.
+//! The pace of timed steps, in the fields that the peers' scripts print, and the model that policy benchmarks
+//! train.
 
 use std::path::PathBuf;
 
@@ -32,7 +33,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The pace of `count` pairs with so many tokens, prompts counted for each answer, in so many seconds.
+    /// Returns the pace for `count` pairs and a number of tokens in `seconds`; prompts are counted once per
+    /// answer.
     pub fn new(
         work: &WorkArgs,
         backend: &dyn Backend,
@@ -54,14 +56,14 @@ impl Pace {
         }
     }
 
-    /// Tokens a second, seconds a step and peak memory, for people.
+    /// Formats tokens per second, seconds per step and peak memory.
     pub fn text(&self) -> String {
         let peak = self.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());
-        format!("{:.0} tokens/s, {:.3} s a step, {peak} MiB", self.tokens_per_s, self.s_per_step)
+        format!("{:.0} tokens/s, {:.3} s per step, {peak} MiB", self.tokens_per_s, self.s_per_step)
     }
 }
 
-/// A learner that makes any number of steps at one rate.
+/// Returns a learner with a constant learning rate.
 pub(super) fn learner<M: Trainable>(model: &M) -> Result<Learner<M>> {
     let config = TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
     Ok(Learner::new(model, &config, u64::MAX)?)
@@ -75,18 +77,18 @@ pub(super) struct PolicyArgs {
     micro_tokens: Option<usize>,
     #[command(flatten)]
     lora: LoraArgs,
-    /// Compute layers again in the backward pass, in segments of √layers
+    /// Recompute layers in the backward pass, in segments of √layers
     #[arg(long)]
     gradient_checkpointing: bool,
 }
 
 impl PolicyArgs {
-    /// The most tokens computed at once.
+    /// Returns the most tokens computed at once.
     pub fn micro_tokens(&self) -> usize {
         self.micro_tokens.unwrap_or(usize::MAX)
     }
 
-    /// The model in a folder, as these options train it.
+    /// Returns the model in a folder, as these options train it.
     pub fn base(&self, work: &WorkArgs, dir: PathBuf) -> Base {
         Base {
             random_init: work.random_init,
@@ -99,7 +101,7 @@ impl PolicyArgs {
         }
     }
 
-    /// A learner of that model.
+    /// Returns a learner of that model.
     pub fn learner(base: &Base, backend: &dyn Backend) -> Result<Learner<LanguageModel>> {
         learner(&base.open_language(backend)?)
     }

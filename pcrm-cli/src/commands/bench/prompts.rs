@@ -19,19 +19,19 @@ use crate::usage::usage;
 /// Options of benchmarks that sample answers.
 #[derive(Debug, Args)]
 pub(super) struct SampleArgs {
-    /// Time the model in this Hugging Face folder, or repository of the Hub (org/name)
+    /// Time the model in this Hugging Face folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Draw random weights: the folder needs a config.json and a tokenizer only
+    /// Draw random weights: the folder needs only config.json and a tokenizer
     #[arg(long)]
     pub random_init: bool,
-    /// Take the first prompts that fit, in order, from these files of prompts or preferences
+    /// Use the first prompts that fit, in order, from these files of prompts or preferences
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Sample N tokens of each answer; nothing ends it before
+    /// Sample exactly N tokens for each answer
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive::<usize>)]
     pub new_tokens: usize,
-    /// Pass over prompts of more than N tokens
+    /// Skip prompts of more than N tokens
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
     max_prompt: usize,
     /// Print one line of JSON
@@ -46,10 +46,10 @@ pub(super) struct SampleArgs {
 }
 
 impl SampleArgs {
-    /// Checks how prompts are read, before anything is.
+    /// Checks and returns the options for reading prompts.
     ///
     /// # Errors
-    /// Options that cannot be used.
+    /// Fails if an option is invalid.
     pub fn reading(&self) -> Result<ReadOptions> {
         usage(self.columns.options(Ties::Keep))
     }
@@ -57,17 +57,17 @@ impl SampleArgs {
     /// Returns the model's folder and its tokenizer.
     ///
     /// # Errors
-    /// A folder that is no model's.
+    /// Fails if the folder holds no model.
     pub fn opened(&self) -> Result<(PathBuf, Tokenizer)> {
         let dir = self.hub.model("--model", &self.model, Weights::drawn_if(self.random_init))?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         Ok((dir, tokenizer))
     }
 
-    /// Returns the first `count` prompts that fit, and a cache in which `rows` samples of the longest fit.
+    /// Returns the first `count` prompts that fit, and a cache budget for `rows` samples of the longest.
     ///
     /// # Errors
-    /// Files that cannot be read, too few prompts that fit.
+    /// Fails if files cannot be read or too few prompts fit.
     pub fn prompts(
         &self,
         options: ReadOptions,
@@ -79,7 +79,7 @@ impl SampleArgs {
         let (encoded, _) = encode_prompts(&records, tokenizer, Some(self.max_prompt))?;
         ensure!(
             encoded.len() >= count,
-            "{} prompts of at most {} tokens; {count} are needed",
+            "expected {count} prompts, found {} of at most {} tokens",
             encoded.len(),
             self.max_prompt
         );

@@ -28,7 +28,7 @@ pub struct SftArgs {
 /// Times steps on the preferred answers of the first pairs that fit.
 ///
 /// # Errors
-/// Files that cannot be read, too few pairs that fit, the backend's.
+/// Fails if files cannot be read, too few pairs fit, or the backend fails.
 pub fn run(args: &SftArgs) -> Result<()> {
     let work = &args.work;
     let backend = work.machine.open()?;
@@ -61,7 +61,7 @@ pub fn run(args: &SftArgs) -> Result<()> {
     }
 }
 
-/// The preferred answer of a pair as the completion of its prompt.
+/// Returns the preferred answer of a pair as the completion of its prompt.
 fn preferred(set: EncodedSet) -> Result<EncodedCompletion> {
     let chosen = set.comparisons.first().context("a set without comparisons")?.chosen as usize;
     let answer = &set.answers[chosen];

@@ -1,4 +1,4 @@
-//! `pcrm best-of-n`: samples n answers of each prompt and keeps the best by a reward.
+//! `pcrm best-of-n`: samples n answers to each prompt and keeps the best by a reward.
 
 mod page;
 
@@ -31,27 +31,28 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BestArgs {
-    /// Answer with the language model or PEFT adapter in this folder, or its repository on the Hugging Face Hub (org/name)
+    /// Answer with the language model or PEFT adapter in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Choose by this reward, added up over all that are given: model:DIR, length, regex, exact, json, repetition,
-    /// command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; :WEIGHT at the end weighs it
+    /// Choose by this reward; several are added up: model:DIR, length, regex, exact, json, repetition,
+    /// command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append)]
     reward: Vec<String>,
-    /// Measure what is chosen by this source, which is not seen by the choice: the true reward of a generated world
-    /// (world), a stronger model
+    /// Also measure the chosen answers with this source, which does not affect the choice: the true reward of
+    /// a generated world (world), or a stronger model
     #[arg(long, value_name = "SOURCE")]
     truth: Option<String>,
     #[command(flatten)]
     prompts: PromptArgs,
-    /// Sample N answers of each prompt
+    /// Sample N answers to each prompt
     #[arg(long, short = 'n', value_name = "N", default_value_t = 16, value_parser = positive::<usize>)]
     n: usize,
-    /// Write to this folder: samples.jsonl (all answers with their scores), best.jsonl (prompt and completion, as pcrm sft
-    /// and TRL read them), pairs.jsonl (the best as chosen, the worst as rejected), curve.json and report.html
+    /// Write to this folder: samples.jsonl (all answers with their scores), best.jsonl (prompt and
+    /// completion, as pcrm sft and TRL read them), pairs.jsonl (best as chosen, worst as rejected),
+    /// curve.json and report.html
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Take up what a stopped run left in --output
+    /// Continue an interrupted run in --output
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -68,10 +69,10 @@ Examples:
   pcrm sft --model runs/sft --data runs/best/best.jsonl --output runs/rejection    # rejection sampling
   pcrm dpo --model runs/sft --data runs/best/pairs.jsonl --output runs/dpo";
 
-/// Samples, scores and chooses.
+/// Samples and scores answers, and writes the best.
 ///
 /// # Errors
-/// Options that cannot be used, prompts that do not fit, rewards that fail, Ctrl-C.
+/// Fails if an option is invalid, a prompt does not fit, a reward fails or Ctrl-C interrupts.
 pub fn run(args: &BestArgs) -> Result<()> {
     let (specs, truth) = usage(args.check())?;
     let backend = args.machine.open()?;
@@ -124,7 +125,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     }
     match ran {
         Err(pcrm_rl::Error::Interrupted(message)) => {
-            return Err(Interrupted { message: format!("{message}; --resume takes it up") }.into());
+            return Err(Interrupted { message: format!("{message}; --resume continues") }.into());
         }
         ran => drop(ran?),
     }
@@ -151,7 +152,7 @@ struct Writer<'a> {
     policy: &'a Policy,
     proxy: &'a mut Weighted,
     truth: Option<&'a mut Weighted>,
-    /// The prompts of the engine.
+    /// The prompts of the engine, in its order.
     asked: Vec<&'a Asked>,
     prompts: &'a [Prompt],
     file: GrowingFile,
@@ -205,7 +206,7 @@ impl Watch for Writer<'_> {
     }
 }
 
-/// Writes what follows from the samples: the best answers, pairs of the best and the worst, the curve and the page.
+/// Writes the results: the best answers, pairs of best and worst, the curve and the page.
 fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
     let records: Vec<Map<String, Value>> =
         lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("samples.jsonl")?;
@@ -219,7 +220,7 @@ fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
         let by_score = |a: &&&Map<String, Value>, b: &&&Map<String, Value>| {
             score(a).unwrap_or_default().total_cmp(&score(b).unwrap_or_default())
         };
-        // Of equal scores the first sample.
+        // Equal scores: the first sample wins.
         let Some(top) = scored.iter().rev().max_by(by_score) else { continue };
         let Some(low) = scored.iter().min_by(by_score) else { continue };
         let mut record: Map<String, Value> = (*top).clone();
@@ -247,7 +248,7 @@ fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
         false => curve(&answers, &Bootstrap::default())?,
     };
     if unscored > 0 {
-        say(&format!("{unscored} answers have no score; prompts with any are left out of the curve"));
+        say(&format!("{unscored} answers have no score; their prompts are left out of the curve"));
     }
     whole::write(&dir.join("best.jsonl"), best.as_bytes())?;
     whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;

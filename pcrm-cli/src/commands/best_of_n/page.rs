@@ -69,7 +69,7 @@ pub fn document(dir: &Path, points: &[Point], prompts: usize, records: &[Map<Str
     }
 }
 
-/// A prompt or an answer as text, shortened.
+/// Formats a prompt or an answer as shortened text.
 fn text(value: &Value) -> String {
     let whole = match value {
         Value::String(text) => text.clone(),
