@@ -394,7 +394,7 @@ fn merging_makes_a_full_model() -> Result<()> {
     ensure!(world.read("again/model.safetensors")? == world.read("merged/model.safetensors")?);
     world.run("score --model merged --data test.jsonl --output scored.jsonl")?;
     world.refuses("merge base --output other", &["base: no adapter_config.json is there"])?;
-    world.refuses("merge adapter --output merged", &["--output merged: a model is there already"])?;
+    world.refuses("merge adapter --output merged", &["--output merged: already holds a model"])?;
     world.refuses("merge adapter --base nowhere --output other", &["--base nowhere", "no such folder"])?;
     world.refuses("score --model adapter --data test.jsonl", &["is a PEFT adapter", "pcrm merge adapter"])
 }

@@ -189,7 +189,7 @@ fn broken_agreement_is_refused() -> Result<()> {
     };
     vote(&world, |_| 0.3)?;
     world.refuses(&calibrate("agreement"), &["30.0 %", "no better than a coin", "nothing can be fitted"])?;
-    world.refuses(&calibrate("agreemnt"), &["votes.jsonl:1", "agreemnt", "is not there", "0 to 1"])?;
+    world.refuses(&calibrate("agreemnt"), &["votes.jsonl:1", "agreemnt", "missing", "0 to 1"])?;
     world.refuses(&calibrate("prompt"), &["votes.jsonl:1", "found \"Question", "0 to 1"])?;
     vote(&world, |s| if s < 0.5 { 0.9 } else { 80.0 })?;
     world.refuses(&calibrate("agreement"), &["votes.jsonl:", "found 80", "0 to 1"])?;
@@ -343,7 +343,7 @@ fn a_temperature_divides_the_head() -> Result<()> {
     );
     let card = String::from_utf8(world.read("scaled/README.md")?)?;
     ensure!(card.contains("divided by a temperature") && card.contains(&format!("{temperature}")), "{card}");
-    world.refuses(&format!("{calibrate} --output scaled"), &["a model is there already"])?;
+    world.refuses(&format!("{calibrate} --output scaled"), &["already holds a model"])?;
     world.refuses(
         &format!("{calibrate} --output new --constraint edit"),
         &["--temperature", "--constraint"],

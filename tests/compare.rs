@@ -35,7 +35,7 @@ fn arms_are_runs_of_their_own() -> Result<()> {
     ensure!(runs[0]["pairs"] != 0 && runs[0]["measures"]["log_loss"] != runs[2]["measures"]["log_loss"]);
     let again = world.command(&command)?.output()?;
     ensure!(again.stdout == first.stdout, "{}", String::from_utf8_lossy(&again.stdout));
-    ensure!(stderr(&again).matches("measured before").count() == 4, "{}", stderr(&again));
+    ensure!(stderr(&again).matches("already measured").count() == 4, "{}", stderr(&again));
     // The run's own config makes the same model again.
     world.run("reward --config cmp/tight-4/config.toml --output same")?;
     ensure!(

@@ -146,7 +146,7 @@ fn a_constraint_is_explained() -> Result<()> {
     let fixed = world.run("constraint explain '{\"kind\": \"fixed\", \"bound\": 4}'")?;
     ensure!(fixed.contains("Δ* = 4.00 for every pair, P = σ(Δ*/2) = 0.881"), "{fixed}");
     let random = world.run("constraint explain random")?;
-    ensure!(random.contains("low 1 ") && random.contains("Δ* is no function of a similarity"), "{random}");
+    ensure!(random.contains("low 1 ") && random.contains("Δ* does not depend on a similarity"), "{random}");
     let none = world.run("constraint explain none")?;
     ensure!(none.contains("Bradley-Terry"), "{none}");
     let combine: Value = serde_json::from_str(&world.run("constraint explain combine --json")?)?;

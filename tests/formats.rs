@@ -23,7 +23,7 @@ fn data_are_converted_there_and_back() -> Result<()> {
     for ending in ["jsonl", "jsonl.gz", "jsonl.zst", "json", "parquet"] {
         let there = format!("data convert --data test.jsonl --to question --output there.{ending}");
         let output = world.command(&there)?.output()?;
-        ensure!(stderr(&output).contains("nothing is lost"), "{}", stderr(&output));
+        ensure!(stderr(&output).contains("nothing was lost"), "{}", stderr(&output));
         world.run(&format!(
             "data convert --data there.{ending} --to standard_explicit --output back.{ending}"
         ))?;
@@ -63,10 +63,10 @@ fn data_are_split_by_prompt() -> Result<()> {
     ensure!(prompts(&train).is_disjoint(&prompts(&held)), "a prompt stands on both sides");
     let share = prompts(&held).len() as f64 / (prompts(&train).len() + prompts(&held).len()) as f64;
     ensure!((share - 0.2).abs() < 0.01, "{share} of the prompts are held out");
-    world.refuses(&format!("{split} --output-dir one"), &["one/train.jsonl is there already"])?;
+    world.refuses(&format!("{split} --output-dir one"), &["one/train.jsonl exists already"])?;
     // Another format would leave two files of a side beside each other.
     let other = format!("{split} --output-dir one --format parquet");
-    world.refuses(&other, &["is there already; name another --output-dir"])?;
+    world.refuses(&other, &["exists already; name another --output-dir"])?;
     world.refuses(
         "data split --data train.jsonl --fraction 1.5 --output-dir x",
         &["fraction", "between 0 and 1"],

@@ -112,7 +112,7 @@ impl MergeArgs {
             false => &["config.json", "adapter_config.json", "model.safetensors"],
         };
         let taken = names.iter().find(|name| self.output.join(name).exists());
-        ensure!(taken.is_none(), "--output {}: a model is there already", self.output.display());
+        ensure!(taken.is_none(), "--output {}: already holds a model", self.output.display());
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A column that says which share of annotators prefer the chosen answer.
+//! A column that holds the share of annotators who prefer the chosen answer.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,10 +8,11 @@ use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::records::Records;
 use serde_json::{Map, Value};
 
-/// The share of every pair's record, in the column `field`, or where it points to (`/votes/share`).
+/// Reads the share of every pair's record from the column `field`, or from a JSON pointer (`/votes/share`).
 ///
 /// # Errors
-/// A record without the column, a value that is no share, several pairs of one record; each with file and line.
+/// Fails, with file and line, if a record lacks the column, a value is not a share, or a record has several
+/// pairs.
 pub fn shares<'a>(
     files: &[PathBuf],
     field: &str,
@@ -32,11 +33,11 @@ pub fn shares<'a>(
         let place = (origin.file.to_path_buf(), origin.line);
         let here = || format!("{origin}: --agreement-field {field}");
         if let Some(other) = seen.insert(place.clone(), pair.row) {
-            bail!("{}: one share for pairs {other} and {}; expected a record a pair", here(), pair.row);
+            bail!("{}: one share for pairs {other} and {}; expected one record per pair", here(), pair.row);
         }
         let value = values.get(&place).and_then(Option::as_ref).with_context(here)?;
         let share = value.as_f64().with_context(|| match value {
-            Value::Null => format!("{}: is not there; expected a share from 0 to 1", here()),
+            Value::Null => format!("{}: missing; expected a share from 0 to 1", here()),
             other => format!("{}: found {other}, expected a share from 0 to 1", here()),
         })?;
         ensure!((0.0..=1.0).contains(&share), "{}: found {share}, expected a share from 0 to 1", here());

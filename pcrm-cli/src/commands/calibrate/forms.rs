@@ -1,4 +1,4 @@
-//! What is to be fitted: what was named, as forms whose numbers are open.
+//! The forms to fit: constraints from `--constraint` with their numbers left open.
 
 use anyhow::{Context, Result};
 use pcrm_core::constraint::{self, Constraint};
@@ -7,23 +7,23 @@ use serde_json::{Value, json};
 use super::EvidenceArgs;
 use crate::constraint::meant;
 
-/// A constraint that is to be fitted.
+/// A constraint to be fitted.
 #[derive(Debug)]
 pub struct Form {
-    /// What it is called: its kind, numbered where several are of one.
+    /// Its name: the kind, with a number if several constraints share one.
     pub name: String,
-    /// What was asked for, with all its settings.
+    /// The requested constraint, with all its settings.
     pub asked: Value,
-    /// The form whose numbers are open.
+    /// The form with open numbers.
     pub unfitted: Box<dyn Constraint>,
 }
 
 impl Form {
-    /// The forms of constraints as they were named: those with a similarity are calibrated, unfitted ones are fitted as
-    /// they are.
+    /// Returns the forms of the named constraints: constraints with a similarity are calibrated, unfitted
+    /// ones are fitted directly.
     ///
     /// # Errors
-    /// An unknown constraint, and one that has nothing to fit.
+    /// Fails if a constraint is unknown or has nothing to fit.
     pub fn of_all(named: &[String], evidence: &EvidenceArgs) -> Result<Vec<Self>> {
         let mut forms: Vec<Self> = Vec::new();
         for text in named {

@@ -1,4 +1,4 @@
-//! Judges of how often a pair's preferred answer wins: cross-fitted models, a given one, or annotators.
+//! Judges of how often a pair's preferred answer wins: cross-fitted models, a given model, or annotators.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::training::TrainingArgs;
 use crate::training::reward::margins;
 use crate::usage::named;
 
-/// The source of wins.
+/// The source of win rates.
 pub struct Judges<'a> {
     pub training: &'a TrainingArgs,
     pub evidence: &'a EvidenceArgs,
@@ -30,10 +30,11 @@ pub struct Judges<'a> {
 }
 
 impl Judges<'_> {
-    /// The judges in words, the sets that they judged, and how often the preferred answer of each pair wins.
+    /// Returns a description of the judges, the sets they judged, and the win rate of each pair's preferred
+    /// answer.
     ///
     /// # Errors
-    /// A judge or column that cannot be read, and the errors of cross-fitting.
+    /// Fails if a judge or a column cannot be read, or cross-fitting fails.
     pub fn wins(&self, sets: Vec<EncodedSet>) -> Result<(String, Vec<EncodedSet>, Vec<f32>)> {
         let EvidenceArgs { judge, agreement_field, folds, .. } = self.evidence;
         match (judge, agreement_field) {
@@ -69,7 +70,7 @@ impl Judges<'_> {
         crossfit.wins(sets, &mut Watch::default()).map_err(named)
     }
 
-    /// Judges with a model's own tokenizer; pairs that are too long for it are left out.
+    /// Judges with a model and its own tokenizer, leaving out pairs that are too long for it.
     fn of_judge(&self, given: &Path, sets: Vec<EncodedSet>) -> Result<(Vec<EncodedSet>, Vec<f32>)> {
         let training = self.training;
         let dir = training.hub.model("--judge", given, Weights::Read)?;
@@ -88,9 +89,9 @@ impl Judges<'_> {
             .filter_map(|pair| margins.get(&pair.row))
             .map(|margin| win(*margin))
             .collect();
-        ensure!(!sets.is_empty(), "--judge {}: none of {before} pairs is left to judge", given.display());
+        ensure!(!sets.is_empty(), "--judge {}: none of the {before} pairs can be judged", given.display());
         if wins.len() < before {
-            say(&format!("{} pairs are too long for the judge and left out", before - wins.len()));
+            say(&format!("{} pairs are left out: too long for the judge", before - wins.len()));
         }
         Ok((sets, wins))
     }
@@ -104,7 +105,7 @@ impl Judges<'_> {
             let digest = digest::file(&file)?;
             if known.contains(&Value::from(digest)) {
                 say(&format!(
-                    "warning: --judge {} was trained on {}: what it learned by heart is taken for sureness",
+                    "warning: --judge {} was trained on {}: it is overconfident about pairs it has memorised",
                     judge.display(),
                     file.display()
                 ));

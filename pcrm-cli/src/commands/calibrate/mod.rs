@@ -1,4 +1,4 @@
-//! `pcrm calibrate`: fits constraints to how often preferred answers win.
+//! `pcrm calibrate`: fits constraints to measured win rates.
 
 mod agreement;
 mod forms;
@@ -31,17 +31,20 @@ use crate::{report, terminal};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CalibrateArgs {
-    /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name, JSON or file
+    /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name, JSON or
+    /// a JSON file
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio", action = clap::ArgAction::Append)]
     constraint: Vec<String>,
-    /// Fit no constraint but a temperature: divide the head of the reward model --model by one number, fitted to --data,
-    /// which the model must not have been trained on, and write it to the folder --output
+    /// Fit a temperature instead of a constraint: divide the head of the reward model --model by a number
+    /// fitted to --data, which the model must not have been trained on, and write the model to the folder
+    /// --output
     #[arg(long, conflicts_with_all = ["constraint", "judge", "agreement_field", "beta2"])]
     temperature: bool,
-    /// JSON file for the fitted constraint, which --constraint takes; with several constraints a folder of such files
+    /// Write the fitted constraint to this JSON file, for use with --constraint; with several constraints, a
+    /// folder for one file each
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Folder for a page with plots
+    /// Write a page with plots to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Print JSON instead of tables
@@ -53,36 +56,37 @@ pub struct CalibrateArgs {
     training: TrainingArgs,
 }
 
-/// Where evidence comes from, and how it is weighed.
+/// The source of evidence and its weighting.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evidence")]
 struct EvidenceArgs {
-    /// Trained reward model that judges all pairs, instead of cross-fitted ones; it must not have been trained on them
+    /// Judge all pairs with this trained reward model instead of cross-fitted ones; it must not have been
+    /// trained on them
     #[arg(long, value_name = "DIR", conflicts_with = "agreement_field")]
     judge: Option<PathBuf>,
-    /// Column of the data with the share of annotators, 0 to 1, who prefer the chosen answer (or a JSON pointer), instead
-    /// of judges
+    /// Read the share of annotators (0 to 1) who prefer the chosen answer from this column or JSON pointer,
+    /// instead of using judges
     #[arg(long, value_name = "COLUMN")]
     agreement_field: Option<String>,
-    /// β2 of the curve: a number above 0, or fitted with the others (small: bounds rise steeply where s is near 0; large: they
-    /// are nearly a line in s) [default: the constraint's own]
+    /// Set β2 of the curve: a number above 0, or `fitted` to fit it with the others (small: bounds rise
+    /// steeply where s is near 0; large: bounds are nearly linear in s) [default: the constraint's own]
     #[arg(long, value_name = "X|fitted")]
     beta2: Option<String>,
-    /// Parts that the prompts are split into: judges of a part are trained on the others, and so are curves that are
-    /// measured on it
+    /// Split the prompts into N parts: judges of a part, and curves evaluated on it, are fitted on the other
+    /// parts
     #[arg(long, value_name = "N", default_value_t = 5)]
     folds: usize,
-    /// Draws of the bootstrap over prompts
+    /// Draw N bootstrap samples of prompts
     #[arg(long, value_name = "N", default_value_t = 1000)]
     bootstrap: usize,
-    /// Level of confidence of intervals
+    /// Set the confidence level of intervals
     #[arg(long, value_name = "P", default_value_t = 0.95)]
     level: f64,
 }
 
 const EXAMPLES: &str = "\
-A bound states how sure one may be of a pair: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a pair say how
-often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 are chosen so that this is as likely as can be.
+A bound limits the confidence in a pair: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a pair
+estimate how often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 maximise the likelihood of these estimates.
 
 Examples:
   pcrm calibrate --model qwen2 --data train.jsonl --epochs 2 --output bound.json --report runs/calibration
@@ -92,16 +96,17 @@ Examples:
   pcrm calibrate --temperature --model runs/rm --data held-out.jsonl --output runs/rm-scaled
   pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint edit --beta2 fitted --output bound.json";
 
-/// Gathers evidence, fits, tells and writes.
+/// Gathers evidence, fits constraints, and prints and writes the results.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; no constraint is then written.
+/// Fails if an option, a file or the fit is invalid; no constraint is written then.
 pub fn run(args: &CalibrateArgs) -> Result<()> {
     let evidence = &args.evidence;
     ensure!((2..=1000).contains(&evidence.folds), "--folds {}: expected 2 to 1000", evidence.folds);
     ensure!(
         args.training.eval_data.is_empty(),
-        "--eval-data: nothing is evaluated here; --eval-split leaves out what pcrm reward would hold out"
+        "--eval-data: has no effect, as nothing is evaluated; --eval-split leaves out the prompts that pcrm \
+         reward holds out"
     );
     if args.temperature {
         return temperature::run(args);
@@ -110,7 +115,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let mut forms = Form::of_all(&args.constraint, evidence)?;
     ensure!(
         forms.len() == 1 || !args.output.is_file(),
-        "--output {}: is a file; with several constraints a folder is expected",
+        "--output {}: is a file; expected a folder for several constraints",
         args.output.display()
     );
     ensure!(
@@ -158,7 +163,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
 }
 
 impl CalibrateArgs {
-    /// Where a form's constraint is written.
+    /// Returns the path that a form's constraint is written to.
     fn file(&self, form: &Form, forms: &[Form]) -> PathBuf {
         match forms.len() {
             1 => self.output.clone(),

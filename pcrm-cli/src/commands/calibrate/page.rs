@@ -9,7 +9,7 @@ use crate::report::document::{Block, Document, Fact, Section, Severity};
 use crate::report::run::constraint;
 use crate::report::{count, percent};
 
-/// The page.
+/// Returns the page of a calibration.
 pub fn document(all: &Calibrations, sources: &[Source]) -> Document {
     let accuracy = &all.accuracy;
     let interval = format!("95 %: {}", percents(&accuracy.interval));
@@ -21,8 +21,9 @@ pub fn document(all: &Calibrations, sources: &[Source]) -> Document {
     figures.extend(all.best().map(|best| {
         Fact::new("Best similarity", best.name.clone()).with_note("most likely wins on prompts not fitted to")
     }));
-    let how = "A bound Δ* stands for a probability: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a \
-               pair estimate how often its chosen answer wins, and the bounds are fitted to these estimates.";
+    let how = "A bound Δ* corresponds to a probability: P(chosen is better) = σ(Δ*/2). Judges that were not \
+               trained on a pair estimate how often its chosen answer wins, and the bounds are fitted to \
+               these estimates.";
     let mut sections = vec![Section::open("", vec![Block::Figures(figures), Block::Text(how.to_owned())])];
     sections.extend(all.constraints.iter().map(section));
     sections.push(Section::closed("Data", data::blocks(sources)));

@@ -16,45 +16,45 @@ use crate::plugins::calibrated::Calibration;
 use crate::report::calibration::{is_curve, read};
 use crate::report::evidence as told;
 
-/// All constraints that were fitted to one evidence.
+/// All constraints fitted to the same evidence.
 #[derive(Debug, Serialize)]
 pub struct Calibrations {
-    /// The judges, in words.
+    /// A description of the judges.
     pub judges: String,
-    /// The pairs that were judged.
+    /// The number of judged pairs.
     pub pairs: usize,
     /// The number of prompts of these pairs.
     pub prompts: usize,
-    /// The share of pairs whose preferred answer the judges prefer.
+    /// The share of pairs whose preferred answer the judges also prefer.
     pub accuracy: Share,
-    /// The fitted constraints, in the order asked for.
+    /// The fitted constraints, in the requested order.
     pub constraints: Vec<Calibrated>,
 }
 
-/// A constraint that was fitted.
+/// A fitted constraint.
 #[derive(Debug, Serialize)]
 pub struct Calibrated {
     /// The name.
     pub name: String,
-    /// The constraint that was asked for.
+    /// The requested constraint.
     pub asked: Value,
     /// The fitted constraint.
     pub fitted: Value,
     /// The file of the fitted constraint.
     pub file: PathBuf,
-    /// The verdict in a sentence, where similarity was calibrated.
+    /// A one-sentence verdict, if a similarity was calibrated.
     pub verdict: Option<String>,
-    /// The findings, where similarity was calibrated.
+    /// The findings, if a similarity was calibrated.
     pub calibration: Option<Calibration>,
     #[serde(skip)]
     accuracy: Share,
 }
 
 impl Calibrated {
-    /// The result for one form.
+    /// Returns the result for one form.
     ///
     /// # Errors
-    /// A constraint that does not serialise.
+    /// Fails if the constraint cannot be serialised.
     pub fn new(form: &Form, fitted: Fitted, file: PathBuf) -> Result<Self> {
         let Fitted { constraint, evidence } = fitted;
         let calibration = evidence.calibration.as_ref().and_then(read);
@@ -81,10 +81,10 @@ impl Calibrated {
 }
 
 impl Calibrations {
-    /// All of them.
+    /// Returns the results of all forms.
     ///
     /// # Errors
-    /// None was fitted.
+    /// Fails if no constraint was fitted.
     pub fn new(judges: String, sets: &[EncodedSet], constraints: Vec<Calibrated>) -> Result<Self> {
         let accuracy = constraints.first().context("no constraint was fitted")?.accuracy;
         let prompts: HashSet<PromptId> = sets.iter().map(|set| set.prompt_id).collect();
@@ -92,8 +92,8 @@ impl Calibrations {
         Ok(Self { judges, pairs, prompts: prompts.len(), accuracy, constraints })
     }
 
-    /// Of several, the constraint whose curve predicts wins best on prompts that it was not fitted to, unless a constant
-    /// predicts them as well.
+    /// Returns the constraint whose curve best predicts wins on prompts it was not fitted to; `None` if there
+    /// is only one, or a constant predicts them as well.
     pub fn best(&self) -> Option<&Calibrated> {
         let gain = |one: &Calibrated| one.calibration.as_ref().map_or(0.0, |found| found.held_out.gain.value);
         let curves = self.constraints.iter().filter(|one| one.is_curve());

@@ -1,4 +1,4 @@
-//! Calibrations as text for a terminal of 80 columns.
+//! Calibrations as text for an 80-column terminal.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
@@ -11,10 +11,10 @@ use crate::report::calibration::{cells, held_out};
 use crate::report::percent;
 use crate::report::run::constraint;
 
-/// Headings that leave room in 80 columns.
+/// Headings that fit in 80 columns.
 const COLUMNS: [&str; 6] = ["similarity", "pairs", "chosen wins", "95 %", "fitted", "as given"];
 
-/// Tables and sentences.
+/// Formats all calibrations as tables and sentences.
 pub fn text(all: &Calibrations) -> String {
     let accuracy = &all.accuracy;
     let mut text = paragraph(
@@ -38,10 +38,10 @@ pub fn text(all: &Calibrations) -> String {
             text.push_str(&paragraph("* ", verdict));
         }
         text.push_str(&paragraph("* ", &format!("fitted: {}", constraint(&one.fitted))));
-        text.push_str(&format!("  --constraint {} takes it\n", one.file.display()));
+        text.push_str(&format!("  use it with --constraint {}\n", one.file.display()));
     }
     if let Some(best) = all.best() {
-        let said = format!("{} predicts wins best on prompts that were not fitted to.", best.name);
+        let said = format!("{} best predicts wins on prompts it was not fitted to.", best.name);
         text.push_str(&format!("\n{}", paragraph("", &said)));
     }
     text

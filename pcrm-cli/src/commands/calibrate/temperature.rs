@@ -1,5 +1,5 @@
-//! `pcrm calibrate --temperature`: a reward model whose scores are divided by one number, so that σ(Δ) is as likely as can
-//! be on pairs that the model was not trained on. The order of answers does not change.
+//! `pcrm calibrate --temperature`: divides a reward model's scores by one number, chosen to maximise the
+//! likelihood of σ(Δ) on pairs the model was not trained on. The order of answers does not change.
 
 use std::path::Path;
 
@@ -30,19 +30,19 @@ use crate::training::Encoded;
 use crate::training::folder::name_of;
 use crate::usage::usage;
 
-/// The head that is divided.
+/// The weight of the head to divide.
 const HEAD: &str = "score.weight";
 
 /// The losses of a model before and after division by a temperature.
 #[derive(Debug, Serialize)]
 struct Fitted {
-    /// The pairs that it was fitted to.
+    /// The number of pairs it was fitted to.
     pairs: usize,
-    /// Their prompts.
+    /// The number of prompts of these pairs.
     prompts: usize,
-    /// The losses as they were.
+    /// The losses before.
     plain: Losses,
-    /// The temperature, and the losses after temperatures that other folds of prompts gave.
+    /// The temperature, and the losses after temperatures fitted to the other folds of prompts.
     scaled: Scaled,
 }
 
@@ -57,8 +57,8 @@ struct Losses {
 /// Fits the temperature and writes the model.
 ///
 /// # Errors
-/// A folder that is no reward model's or that has no head of its own, pairs that give no temperature, an output folder
-/// that holds a model.
+/// Fails if the folder holds no reward model or the model has no head of its own, if the pairs give no
+/// temperature, or if the output folder holds a model.
 pub fn run(args: &CalibrateArgs) -> Result<()> {
     usage(check(args))?;
     let training = &args.training;
@@ -69,7 +69,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let mut tensors = model.tensors().with_context(at)?;
     ensure!(
         tensors.contains_key(HEAD),
-        "--model {}: its head belongs to its base; make one model of both first: pcrm merge",
+        "--model {}: its head belongs to its base model; run `pcrm merge` first",
         dir.display()
     );
     let tokenizer = Tokenizer::from_dir(dir).with_context(at)?;
@@ -115,14 +115,14 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
             .collect(),
         training: vec![
             Fact::new("Temperature", format!("{temperature}")),
-            Fact::new("Pairs that it was fitted to", count(fitted.pairs as u64)),
+            Fact::new("Pairs it was fitted to", count(fitted.pairs as u64)),
         ],
         measures: measures(&fitted),
         form,
         ..Card::default()
     };
     card::write(&args.output, &card)?;
-    // Last: a folder with a config is a whole model.
+    // Written last: a folder with a config counts as a complete model.
     model.save(&args.output)?;
     held.still_there().context("--output")?;
     match args.json {
@@ -137,21 +137,21 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
 fn check(args: &CalibrateArgs) -> Result<()> {
     ensure!(
         !args.output.is_file(),
-        "--output {}: is a file; with --temperature a folder is expected",
+        "--output {}: is a file; expected a folder with --temperature",
         args.output.display()
     );
     ensure!(
         args.report.is_none(),
-        "--report: --temperature has no page; pcrm eval reward makes one of the model it writes"
+        "--report: --temperature writes no page; run `pcrm eval reward` on the model it writes"
     );
     ensure!(!args.training.random_init, "--random-init: expected a trained reward model");
     check_output(&args.output)
 }
 
-/// Refuses a folder with a model.
+/// Refuses a folder that holds a model.
 fn check_output(dir: &Path) -> Result<()> {
     let taken = ["config.json", "adapter_config.json"].iter().any(|name| dir.join(name).exists());
-    ensure!(!taken, "--output {}: a model is there already", dir.display());
+    ensure!(!taken, "--output {}: already holds a model", dir.display());
     Ok(())
 }
 
@@ -169,8 +169,8 @@ fn fit(args: &CalibrateArgs, margins: &[f64], folds: &[usize], prompts: &[usize]
         bootstrap.estimate(&clusters, of)?.context("no pairs")
     };
     let scaled = Scaled::of(margins, folds, &clusters, &bootstrap)?.context(
-        "no temperature: in some fold of prompts the model orders every pair as labelled, or its margins do not favour the \
-         preferred answers; expected more held-out pairs, or a better model",
+        "no temperature fits: in some fold of prompts the model orders every pair as labelled, or its \
+         margins do not favour the preferred answers; use more held-out pairs or a better model",
     )?;
     Ok(Fitted {
         pairs: margins.len(),
@@ -184,7 +184,8 @@ fn fit(args: &CalibrateArgs, margins: &[f64], folds: &[usize], prompts: &[usize]
     })
 }
 
-/// The notes of a scaled model: bounds on margins of the unscaled scores are no bounds of its own.
+/// Returns the notes of a scaled model. The constraint moves under `temperature`, since its bounds apply to
+/// unscaled scores.
 fn noted(notes: &mut Map<String, Value>, temperature: f64) -> Map<String, Value> {
     let before = notes.get("temperature").and_then(|notes| notes["value"].as_f64()).unwrap_or(1.0);
     let constraint = notes.shift_remove("constraint");
@@ -216,8 +217,8 @@ fn text(fitted: &Fitted) -> String {
     let mut text = paragraph(
         "",
         &format!(
-            "Temperature {} on {} pairs of {} prompts. Losses after a temperature are those of prompts that it was not \
-             fitted to.",
+            "Temperature {} on {} pairs of {} prompts. Losses after scaling are measured on prompts that the \
+             temperature was not fitted to.",
             number(fitted.scaled.temperature),
             count(fitted.pairs as u64),
             count(fitted.prompts as u64)

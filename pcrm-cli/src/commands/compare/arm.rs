@@ -1,4 +1,4 @@
-//! What is compared: constraints with names of their own.
+//! The arms of a comparison: constraints with labels.
 
 use std::collections::BTreeSet;
 
@@ -6,23 +6,24 @@ use anyhow::{Context, Result, ensure};
 
 use crate::constraint;
 
-/// What is compared where nothing is named.
+/// The arms compared by default.
 const DEFAULTS: [&str; 3] = ["none", "length_ratio", "fixed"];
 
-/// A constraint and what it is called.
+/// A constraint and its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arm {
-    /// Its name in tables and folders.
+    /// The name in tables and folders.
     pub label: String,
     /// The constraint as JSON.
     pub constraint: String,
 }
 
 impl Arm {
-    /// The arms that these options name, or the usual ones.
+    /// Returns the arms that these options name, or the default ones.
     ///
     /// # Errors
-    /// Constraints that cannot be built, labels that stand twice or cannot name a folder, a single arm.
+    /// Fails if a constraint cannot be built, a label appears twice or cannot name a folder, or there is only
+    /// one arm.
     pub fn all(options: &[String]) -> Result<Vec<Self>> {
         let options: Vec<&str> = match options {
             [] => DEFAULTS.to_vec(),
@@ -34,7 +35,7 @@ impl Arm {
         for arm in &arms {
             ensure!(
                 labels.insert(&arm.label),
-                "--constraint: two are called {:?}; give names: other={}",
+                "--constraint: two are called {:?}; label them: other={}",
                 arm.label,
                 arm.constraint
             );
@@ -67,7 +68,7 @@ mod tests {
         Ok(Arm::all(&options)?.into_iter().map(|arm| arm.label).collect())
     }
 
-    /// Protects: names, given and taken from the kind; an equals sign inside JSON is none of a label.
+    /// Protects: labels are given or taken from the kind; an equals sign inside JSON does not end a label.
     #[test]
     fn labels_are_given_or_the_kind() {
         assert_eq!(labels(&[]).unwrap(), ["none", "length_ratio", "fixed"]);
@@ -77,7 +78,7 @@ mod tests {
         assert!(labels(&["none", json]).unwrap_err().root_cause().to_string().contains("a=b"));
     }
 
-    /// Protects: what could not be told apart is refused before anything is trained.
+    /// Protects: arms that cannot be told apart are refused before training.
     #[test]
     fn doubtful_arms_are_refused() {
         let said = |options: &[&str]| format!("{:#}", labels(options).unwrap_err());

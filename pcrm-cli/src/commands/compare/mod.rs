@@ -1,4 +1,5 @@
-//! `pcrm compare`: which constraint, how strong? Trains under each, with several seeds, on the same data.
+//! `pcrm compare`: trains under each of several constraints with several seeds on the same data, and compares
+//! them.
 
 mod arm;
 mod probabilities;
@@ -21,7 +22,7 @@ use crate::usage::usage;
 use arm::Arm;
 use probabilities::Probabilities;
 
-/// The file of one run's measures, in its folder.
+/// The file of a run's measures, in its folder.
 const MEASURED: &str = "measured.json";
 
 /// Options of `pcrm compare`.
@@ -30,17 +31,18 @@ const MEASURED: &str = "measured.json";
 pub struct CompareArgs {
     #[command(flatten)]
     pub training: TrainingArgs,
-    /// Train under this constraint: a name, JSON or a file, with a label before it if wanted (tight=..); may be
-    /// repeated. Others are compared with the first [default: none, length_ratio, fixed]
+    /// Train under this constraint: a name, JSON or a file, optionally with a label before it (tight=..); may
+    /// be repeated. The first is the baseline of the comparison [default: none, length_ratio, fixed]
     #[arg(long = "constraint", value_name = "[LABEL=]NAME|JSON|FILE")]
     pub constraints: Vec<String>,
-    /// Train with N seeds, from --seed on; a seed decides which pairs are held out, drawn weights, and the order
+    /// Train with N seeds, starting at --seed; a seed decides the held-out pairs, random weights and the
+    /// order
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive::<u64>)]
     pub seeds: u64,
-    /// Take the true probability that the preferred answer is preferred from this column, where it is known
+    /// Read the true probability that the preferred answer is preferred from this column, if it is known
     #[arg(long, value_name = "NAME|/PATH")]
     pub probability_field: Option<String>,
-    /// Write the runs, the comparison and its report to this folder; the same command continues in it
+    /// Write the runs, the comparison and its report to this folder; rerun the same command to continue
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 }
@@ -52,11 +54,12 @@ Examples:
       --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 1}' --constraint calibrated
   pcrm eval comparisons runs/compared runs/compared-2";
 
-/// Trains what is not trained yet, measures, and shows; `command` and `matches` are the verb's, for the config file of
-/// each run.
+/// Trains the missing runs, measures them and shows the comparison; `command` and `matches` are the verb's,
+/// for each run's config file.
 ///
 /// # Errors
-/// Options that cannot be used, runs of other options in the folder, Ctrl-C, and all that training may meet.
+/// Fails if an option is invalid, the folder holds runs with other options, training fails or Ctrl-C
+/// interrupts.
 pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Result<()> {
     let evaluates = args.training.evaluates();
     usage(evaluates.then_some(()).context("nothing to compare on: expected --eval-split or --eval-data"))?;
@@ -87,7 +90,7 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
     Comparison { labels, runs }.finish(&args.output)
 }
 
-/// The measures of one run, which is trained unless it was.
+/// Measures one run, training it first if needed.
 fn one(
     (args, probabilities): (&CompareArgs, Option<&Probabilities>),
     arm: &Arm,
@@ -101,7 +104,7 @@ fn one(
         let measured = Measured::read(&dir.join(MEASURED))?;
         measured.answers(&question, &dir)?;
         tidy(&dir)?;
-        say(&format!("measured before: {}", dir.display()));
+        say(&format!("already measured: {}", dir.display()));
         return Ok(measured);
     }
     let trained = reward::train(&run, resolved)?;
@@ -118,7 +121,7 @@ fn one(
     Ok(measured)
 }
 
-/// Removes what only a run that is not finished needs, and what a process left that was killed.
+/// Removes the checkpoints and the temporary files of a killed process.
 fn tidy(dir: &Path) -> Result<()> {
     let _held = FolderLock::take(dir)?;
     sweep_own(dir)?;
@@ -138,7 +141,7 @@ fn reward_args(args: &CompareArgs, arm: &Arm, seed: u64, output: PathBuf) -> Res
     })
 }
 
-/// The config file of one run, as `pcrm reward --config` takes it.
+/// Returns the config file of one run, as `pcrm reward --config` reads it.
 fn resolved(
     command: &Command,
     matches: &ArgMatches,

@@ -10,18 +10,18 @@ use pcrm_core::data::files::data_files;
 use crate::record::{named, records};
 use crate::training::TrainingArgs;
 
-/// The probability of every record of what may be held out, by file and line.
+/// The probability of each record that may be held out, by file and line.
 #[derive(Debug)]
 pub struct Probabilities {
     known: HashMap<(PathBuf, u64), f64>,
 }
 
 impl Probabilities {
-    /// Reads a column.
+    /// Reads the column from the files.
     ///
     /// # Errors
-    /// Files that cannot be read; a record without the column, or with anything but a number from 0 to 1, with file and
-    /// line.
+    /// Fails, with file and line, if a file cannot be read or a record lacks the column or has anything but a
+    /// number from 0 to 1.
     pub fn read(args: &TrainingArgs, field: &str) -> Result<Self> {
         let from = if args.eval_data.is_empty() { &args.data } else { &args.eval_data };
         let mut known = HashMap::new();
@@ -44,7 +44,7 @@ impl Probabilities {
     /// Returns the probabilities of these pairs.
     ///
     /// # Errors
-    /// A pair of another file.
+    /// Fails if a pair is from another file.
     pub fn of<'a>(&self, pairs: impl Iterator<Item = EncodedPair<'a>>) -> Result<Vec<f64>> {
         let of = |pair: EncodedPair<'_>| {
             let place = (pair.origin.file.to_path_buf(), pair.origin.line);

@@ -1,4 +1,4 @@
-//! `pcrm constraint bounds`: what a constraint makes of pairs.
+//! `pcrm constraint bounds`: computes the bounds of pairs.
 
 use std::path::PathBuf;
 
@@ -30,26 +30,26 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BoundsArgs {
-    /// Count tokens by the tokenizer of this Hugging Face folder, or repository (org/name): the model that is
-    /// to be trained
+    /// Count tokens with the tokenizer of this Hugging Face folder or Hub repository (org/name): the model to
+    /// be trained
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Compute the bounds of these preference files or folders (JSONL, JSON, Parquet), or repositories
+    /// Compute the bounds of these preference files or folders (JSONL, JSON, Parquet) or Hub data sets
     /// (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
-    /// JSON file that holds such
+    /// JSON file
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: String,
-    /// Write s, Δ* and P = σ(Δ*/2) of every pair to this file; its ending says how: .jsonl or .json, maybe
-    /// with .gz or .zst, or .parquet
+    /// Write s, Δ* and P = σ(Δ*/2) of every pair to this file; the extension sets the format: .jsonl or
+    /// .json, optionally with .gz or .zst, or .parquet
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print the deciles as one JSON document
+    /// Print the deciles as JSON
     #[arg(long)]
     json: bool,
-    /// Use colours: auto means on a terminal unless NO_COLOR is set
+    /// Use colours; auto: on a terminal unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
     #[command(flatten)]
@@ -65,20 +65,24 @@ Examples:
   pcrm constraint bounds --model qwen2 --data train.jsonl --constraint length_ratio
   pcrm constraint bounds --model qwen2 --data train.jsonl --constraint bound.json --output bounds.jsonl
 
-Of every pair, bounds.jsonl has file and line; of ranked answers, which two of the record's set are compared
-(set, chosen, rejected, counted from 0); s, Δ* (bound) and P = σ(Δ*/2) (probability). What there is none of is null.";
+bounds.jsonl has one line per pair: file and line; for ranked answers, which two of the record's set are
+compared (set, chosen, rejected, counted from 0); s, Δ* (bound) and P = σ(Δ*/2) (probability). Absent values are null.";
 
-/// Computes bounds, writes and sums them up.
+/// Computes, writes and summarises bounds.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(args: &BoundsArgs) -> Result<()> {
     let mut constraint = usage(constraint::read(&args.constraint))?;
     usage(args.reading.check())?;
     let data = args.hub.data("--data", &args.data)?;
     if let Some(path) = &args.output {
         Form::of(path).context("--output")?;
-        ensure!(!data_files(&data)?.contains(path), "--output {}: is one of --data", path.display());
+        ensure!(
+            !data_files(&data)?.contains(path),
+            "--output {}: is one of --data; name another file",
+            path.display()
+        );
     }
     let at = || format!("--model {}", args.model.display());
     let dir = args.hub.model("--model", &args.model, Weights::Read)?;
@@ -123,7 +127,7 @@ fn record(pair: EncodedPair<'_>, s: Option<f32>, bound: f32) -> Value {
     record
 }
 
-/// The number with the fewest digits that is this one as an `f32`.
+/// Returns the number with the fewest digits that rounds to the same `f32`.
 fn shortest(value: f32) -> Option<f64> {
     value.to_string().parse().ok()
 }
@@ -147,14 +151,14 @@ fn show(summary: &BoundSummary, page: &mut Page) {
     }
     page.columns(&rows);
     page.line("");
-    page.labelled("", 0, &format!("(Each column is sorted by itself.) {LEAST}"));
+    page.labelled("", 0, &format!("(Each column is sorted separately.) {LEAST}"));
     let share = |count: usize| percent(count as f64 / summary.pairs as f64);
     page.labelled(
         "",
         0,
         &format!(
-            "{} of the pairs have a bound so loose that it hardly ever acts (P above {}), {} one so tight that little \
-             is learned (P below {}), {} none.",
+            "{} of the pairs have a bound so loose that it rarely acts (P above {}), {} one so tight that \
+             little is learned (P below {}), {} none.",
             share(summary.loose.count),
             percent(LOOSE),
             share(summary.tight.count),

@@ -1,4 +1,4 @@
-//! `pcrm constraint explain`: what one constraint does.
+//! `pcrm constraint explain`: explains one constraint.
 
 use std::path::PathBuf;
 
@@ -20,16 +20,16 @@ use crate::{chart, constraint, terminal};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ExplainArgs {
-    /// A kind (`pcrm constraint list`), JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file that holds such
+    /// Kind (see `pcrm constraint list`), JSON such as '{"kind": "fixed", "bound": 3}', or a JSON file
     #[arg(value_name = "KIND|JSON|FILE")]
     constraint: String,
-    /// Write a page with the plots to this folder (report.html), or to this .html file
+    /// Write a page with the plots to this folder (as report.html) or to this .html file
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Print one JSON document instead
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Colours: auto means on a terminal unless NO_COLOR is set
+    /// Use colours; auto: on a terminal unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
 }
@@ -40,14 +40,14 @@ Examples:
   pcrm constraint explain '{\"kind\": \"length_ratio\", \"beta1\": 10, \"beta3\": -5}' --report pages
   pcrm constraint explain bound.json --json | jq '.bounds[] | [.s, .bound]'";
 
-/// How a table of probabilities is read.
+/// The explanation of the probabilities in a table.
 pub const LEAST: &str =
-    "The loss of a pair is least at the margin Δ*/2, which means confidence P = σ(Δ*/2) in the label.";
+    "The loss of a pair is smallest at the margin Δ*/2, where the confidence in the label is P = σ(Δ*/2).";
 
-/// Explains.
+/// Explains a constraint.
 ///
 /// # Errors
-/// Text that means no constraint, and standard output's.
+/// Fails if the text names no constraint or standard output cannot be written.
 pub fn run(args: &ExplainArgs) -> Result<()> {
     let constraint = constraint::meant(&args.constraint)?;
     let told = Explanation::of(constraint.as_ref())?;
@@ -80,7 +80,7 @@ fn show(told: &Explanation, title: &str, page: &mut Page) {
     parameters(told, page);
     if told.unfitted {
         page.line("");
-        page.labelled("", 0, "Its numbers have to be fitted to data first; until then it gives no bounds.");
+        page.labelled("", 0, "Its numbers must be fitted to data first; until then it gives no bounds.");
     }
     if let Some(evidence) = &told.evidence {
         page.line("");
@@ -125,16 +125,17 @@ fn bounds(told: &Explanation, page: &mut Page) {
     page.line("");
     match told.form() {
         Form::Curve if told.parts.iter().any(|part| part.curve == told.curve) => {
-            page.labelled("", 0, "Δ* over s is that of its part, below.");
+            page.labelled("", 0, "Δ* over s is that of its part below.");
         }
         Form::Other if told.parts.is_empty() && told.effects.is_empty() => {
             page.labelled(
                 "",
                 0,
-                "Δ* is no function of a similarity of the answers; pcrm constraint bounds shows it on data.",
+                "Δ* does not depend on a similarity of the answers alone; run `pcrm constraint bounds` to \
+                 see it on data.",
             );
         }
-        Form::Other => page.labelled("", 0, "Δ* on data: pcrm constraint bounds."),
+        Form::Other => page.labelled("", 0, "To see Δ* on data, run `pcrm constraint bounds`."),
         Form::None => page.labelled("", 0, "No margin is bounded: Bradley-Terry."),
         Form::Constant(bound) => {
             let sure = sure(sureness(bound));
@@ -152,10 +153,11 @@ fn bounds(told: &Explanation, page: &mut Page) {
             if let Some(most) = beyond {
                 page.labelled("", 0, &format!("(The plot leaves out Δ* above {}.)", number(most)));
             }
-            // A constraint that checks its parameters never comes here; one of a plugin may.
+            // Built-in constraints check their parameters and never get here; a plugin's may.
             if let Some((s, bound)) = told.curve.iter().find(|(_, bound)| bound.is_nan() || *bound <= 0.0) {
                 let refused = format!(
-                    "Δ* is {} at s = {s:.2}: a pair with such a bound is refused, as a bound must be positive.",
+                    "Δ* is {} at s = {s:.2}: pairs with such a bound are refused, since bounds must be \
+                     positive.",
                     number(*bound)
                 );
                 page.labelled("", 0, &refused);
@@ -163,12 +165,12 @@ fn bounds(told: &Explanation, page: &mut Page) {
             let acts = told.curve.iter().find(|(_, bound)| sureness(*bound) <= LOOSE).map(|(s, _)| *s);
             let acts = match acts {
                 Some(s) if s > 0.0 => format!(
-                    " Below s = {s:.2} the bound hardly ever acts: it allows a confidence above {}.",
+                    " Below s = {s:.2} the bound rarely acts: it allows a confidence above {}.",
                     percent(LOOSE)
                 ),
                 Some(_) => String::new(),
                 None => {
-                    format!(" It hardly ever acts: at any s it allows a confidence above {}.", percent(LOOSE))
+                    format!(" It rarely acts: at any s it allows a confidence above {}.", percent(LOOSE))
                 }
             };
             page.labelled("", 0, &format!("{LEAST}{acts}"));
@@ -176,7 +178,7 @@ fn bounds(told: &Explanation, page: &mut Page) {
     }
 }
 
-/// The rows of the table over s, the heading first.
+/// Returns the rows of the table over s, starting with the heading.
 pub fn table(told: &Explanation) -> Vec<Vec<String>> {
     let mut rows = vec![["s", "Δ*", "P = σ(Δ*/2)"].map(str::to_owned).to_vec()];
     rows.extend(told.bounds.iter().map(|at| {
@@ -194,14 +196,14 @@ fn factors(told: &Explanation, page: &mut Page) {
     page.labelled("", 0, "Over training, bounds are multiplied by a factor that ends at 1:");
     page.line("");
     let shares = told.factors.iter().step_by(2);
-    let mut rows = vec![vec!["steps made".to_owned()], vec!["factor".to_owned()]];
+    let mut rows = vec![vec!["steps done".to_owned()], vec!["factor".to_owned()]];
     for at in shares {
         rows[0].push(format!("{:.0} %", 100.0 * at.share));
         rows[1].push(number(at.factor));
     }
     page.columns(&rows);
     page.line("");
-    plot("factor over the share of steps made", &told.course, page);
+    plot("factor over the share of completed steps", &told.course, page);
 }
 
 fn feature(effect: &Effect, page: &mut Page) {
@@ -241,7 +243,7 @@ fn plot(title: &str, points: &[(f64, f64)], page: &mut Page) {
     }
 }
 
-/// A probability near 1 says so.
+/// Formats a probability, with "≈1" for values close to 1.
 pub fn sure(probability: f64) -> String {
     match probability {
         all if all > 0.9995 => "≈1".to_owned(),

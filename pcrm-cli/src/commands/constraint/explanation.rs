@@ -1,4 +1,4 @@
-//! The explanation of a constraint of any kind.
+//! The explanation of a constraint, whatever its kind.
 
 use anyhow::Result;
 use pcrm_core::constraint::{Constraint, Effect};
@@ -9,36 +9,36 @@ use serde_json::Value;
 
 use crate::report::{evidence, is_setting, setting};
 
-/// Points of a curve.
+/// Points per curve.
 const POINTS: usize = 200;
 
 /// The explanation of a constraint.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
-    /// Its tagged form, defaults filled in.
+    /// Its tagged form with defaults filled in.
     pub constraint: Value,
-    /// One line.
+    /// A one-line description.
     pub about: &'static str,
-    /// Δ* in words.
+    /// The formula of Δ*.
     pub formula: Option<&'static str>,
     /// Its parameters.
     pub parameters: Vec<Parameter>,
-    /// Whether its numbers are still to be fitted to data.
+    /// True if its numbers still have to be fitted to data.
     pub unfitted: bool,
-    /// Δ* by the similarity s of the answers, at 0, 0.1, .. 1; empty where it is no function of one s.
+    /// Δ* by the similarity s of the answers, at 0, 0.1, .. 1; empty if it is not a function of a single s.
     pub bounds: Vec<BoundAt>,
-    /// By how much looser bounds are when a share of the steps is made, at 0, 0.1, .. 1; empty where they do not change.
+    /// The factor on bounds by the share of completed steps, at 0, 0.1, .. 1; empty if it is constant.
     pub factors: Vec<FactorAt>,
-    /// The evidence that it was fitted to, where it carries any.
+    /// The evidence it was fitted to, if it carries any.
     pub evidence: Option<String>,
-    /// The effect of each feature, where Δ* has several.
+    /// The effect of each feature, if Δ* has several.
     pub effects: Vec<Effect>,
     /// The constraints it consists of.
     pub parts: Vec<Explanation>,
-    /// s and Δ*, finely.
+    /// s and Δ*, on a fine grid.
     #[serde(skip)]
     pub curve: Vec<(f64, f64)>,
-    /// The share of steps made and the factor, finely.
+    /// The share of completed steps and the factor, on a fine grid.
     #[serde(skip)]
     pub course: Vec<(f64, f64)>,
 }
@@ -48,14 +48,14 @@ pub struct Explanation {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// Its value here.
+    /// Its value in this constraint.
     pub value: Value,
-    /// What it means; empty where the constraint does not say.
+    /// Its meaning; empty if the constraint does not document it.
     pub meaning: &'static str,
 }
 
 impl Parameter {
-    /// The value as people read it, cut where it is long; none where the parameter is not set.
+    /// Formats the value, shortened if long; `None` if the parameter is not set.
     pub fn shown(&self) -> Option<String> {
         const MOST: usize = 160;
         let text = setting(&self.value);
@@ -69,39 +69,39 @@ impl Parameter {
 pub struct BoundAt {
     /// The similarity.
     pub s: f64,
-    /// Δ*; absent for no bound.
+    /// Δ*; absent if there is no bound.
     pub bound: Option<f32>,
-    /// How sure of a pair that lets the model be: σ(Δ*/2).
+    /// The confidence in a pair that the bound allows: σ(Δ*/2).
     pub probability: f64,
 }
 
-/// The factor of bounds at a time.
+/// The factor on bounds at a point of training.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct FactorAt {
-    /// The share of steps made.
+    /// The share of completed steps.
     pub share: f64,
-    /// Bounds over those of the end.
+    /// The bounds divided by those at the end.
     pub factor: f64,
 }
 
-/// What a constraint's bounds are, seen over s.
+/// The shape of a constraint's bounds over s.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Form {
-    /// They are no function of one s.
+    /// Not a function of a single s.
     Other,
-    /// No pair is bounded.
+    /// No pair has a bound.
     None,
-    /// The same for every pair.
+    /// The same bound for every pair.
     Constant(f64),
-    /// They change with s.
+    /// Bounds that change with s.
     Curve,
 }
 
 impl Explanation {
-    /// Asks the constraint, and its parts.
+    /// Explains a constraint and its parts.
     ///
     /// # Errors
-    /// A constraint that does not serialise.
+    /// Fails if a constraint cannot be serialised.
     pub fn of(constraint: &dyn Constraint) -> Result<Self> {
         let tagged = constraint.to_tagged()?;
         let over = |points: usize| (0..=points).map(move |at| at as f64 / points as f64);
@@ -128,12 +128,12 @@ impl Explanation {
         })
     }
 
-    /// Its kind.
+    /// Returns its kind.
     pub fn kind(&self) -> &str {
         self.constraint["kind"].as_str().unwrap_or_default()
     }
 
-    /// What its bounds are, seen over s.
+    /// Returns the shape of its bounds over s.
     pub fn form(&self) -> Form {
         let Some((_, first)) = self.curve.first().copied() else { return Form::Other };
         match self.curve.iter().all(|(_, bound)| *bound == first) {
@@ -143,8 +143,9 @@ impl Explanation {
         }
     }
 
-    /// The part of the curve below a height above which bounds hardly ever act, and that height where the curve exceeds
-    /// it: a bound of 19985 would leave nothing to see of one of 5. The part ends where the curve crosses the height.
+    /// Returns the part of the curve below the height above which bounds rarely act, and that height if the
+    /// curve exceeds it: a bound of 19985 would hide one of 5. The part ends where the curve crosses the
+    /// height.
     pub fn visible_curve(&self) -> (Vec<(f64, f64)>, Option<f64>) {
         const ENOUGH: f64 = 20.0;
         let low = self.curve.iter().map(|(_, bound)| *bound).fold(f64::INFINITY, f64::min);
@@ -166,7 +167,8 @@ impl Explanation {
     }
 }
 
-/// Where the line between two points crosses a height; at the finite one if the other is not.
+/// Returns the crossing of the line between two points with a height; the finite point if the other is not
+/// finite.
 fn crossing(a: (f64, f64), b: (f64, f64), height: f64) -> f64 {
     match (a.1.is_finite(), b.1.is_finite()) {
         (true, true) => a.0 + (b.0 - a.0) * (height - a.1) / (b.1 - a.1),
@@ -175,7 +177,8 @@ fn crossing(a: (f64, f64), b: (f64, f64), height: f64) -> f64 {
     }
 }
 
-/// The fields of the tagged form with what they mean, and the meanings of those that it leaves out.
+/// Returns the fields of the tagged form with their meanings, followed by documented fields that it leaves
+/// out.
 fn parameters(constraint: &dyn Constraint, tagged: &Value) -> Vec<Parameter> {
     let meanings = constraint.parameters();
     let meaning =

@@ -1,4 +1,4 @@
-//! `pcrm constraint list`: the kinds, with formula and defaults.
+//! `pcrm constraint list`: lists the kinds with formulas and defaults.
 
 use anstyle::Style;
 use anyhow::Result;
@@ -15,10 +15,10 @@ use crate::terminal;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ListArgs {
-    /// Print one JSON document instead
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Colours: auto means on a terminal unless NO_COLOR is set
+    /// Use colours; auto: on a terminal unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
 }
@@ -29,10 +29,10 @@ Examples:
   pcrm constraint list --json | jq '.[].kind'
   pcrm constraint explain length_ratio";
 
-/// A kind: what `--constraint` takes by its name alone.
+/// A kind of constraint, selectable by name.
 struct Kind {
     plugin: &'static ConstraintPlugin,
-    /// Its formula and its tagged form with all defaults, or why the name alone is not enough.
+    /// Its formula and its tagged form with all defaults, or the reason why the name alone is not enough.
     built: Result<(Option<&'static str>, Value), String>,
 }
 
@@ -60,7 +60,7 @@ impl Kind {
 /// Lists the kinds.
 ///
 /// # Errors
-/// Standard output's.
+/// Fails if standard output cannot be written.
 pub fn run(args: &ListArgs) -> Result<()> {
     let kinds: Vec<Kind> = registry::all::<ConstraintPlugin>().into_iter().map(Kind::of).collect();
     if args.json {

@@ -1,4 +1,4 @@
-//! `pcrm constraint`: which constraints there are, what one does, and its bounds on data.
+//! `pcrm constraint`: lists and explains constraints and computes their bounds on data.
 
 mod bounds;
 mod explain;
@@ -12,7 +12,7 @@ use clap::Subcommand;
 /// Subcommands of `pcrm constraint`.
 #[derive(Debug, Subcommand)]
 pub enum ConstraintVerb {
-    /// List the constraints that are compiled in: formula and defaults
+    /// List the compiled-in constraints with formulas and defaults
     List(list::ListArgs),
     /// Explain a constraint: formula, parameters, and its bound Δ* by the similarity s of the answers
     Explain(explain::ExplainArgs),
@@ -23,7 +23,7 @@ pub enum ConstraintVerb {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause.
+/// Fails as the subcommand does.
 pub fn run(verb: &ConstraintVerb) -> Result<()> {
     match verb {
         ConstraintVerb::List(args) => list::run(args),

@@ -9,7 +9,7 @@ use crate::report::document::{Block, Document, Section, Table};
 use crate::report::number;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
 
-/// The page.
+/// Returns the page of an explanation.
 pub fn document(told: &Explanation) -> Document {
     let mut sections = Vec::new();
     explain(told, "", &mut sections);
@@ -74,7 +74,7 @@ fn plots(told: &Explanation) -> Vec<Plot> {
         });
         plots.push(Plot {
             title: "P = σ(Δ*/2) over s".into(),
-            about: "The confidence in a pair's label at which its loss is least.".into(),
+            about: "The confidence in a pair's label at which its loss is smallest.".into(),
             x: Axis::new("similarity s of the answers").within(0.0, 1.0),
             y: Axis::shares("P").within(0.5, 1.0),
             layers: line(told.curve.iter().map(|(s, bound)| (*s, sureness(*bound))).collect()),
@@ -84,23 +84,22 @@ fn plots(told: &Explanation) -> Vec<Plot> {
         plots.push(Plot {
             title: "Factor over training".into(),
             about: "Bounds are multiplied by the factor, which ends at 1.".into(),
-            x: Axis::shares("share of steps made").within(0.0, 1.0),
+            x: Axis::shares("share of completed steps").within(0.0, 1.0),
             y: Axis::new("factor"),
             layers: line(told.course.clone()),
         });
     }
-    // One scale for all, so that effects can be compared.
+    // A common scale makes effects comparable.
     let points = told.effects.iter().flat_map(|effect| &effect.points);
     let highest = points.map(|(_, bound)| *bound).fold(0.0, f64::max);
-    let effect = |effect: &Effect| {
-        Plot {
+    let effect = |effect: &Effect| Plot {
         title: format!("Δ* over {}", effect.feature),
-        about: "From the feature's 1st to its 99th percentile, all others at their means. All features share a scale."
+        about: "From the feature's 1st to its 99th percentile, with all others at their means. All features \
+                share a scale."
             .into(),
         x: Axis::new(effect.feature.clone()),
         y: Axis::new("Δ*").within(0.0, highest),
         layers: line(effect.points.clone()),
-    }
     };
     plots.extend(told.effects.iter().map(effect));
     plots

@@ -1,4 +1,4 @@
-//! `pcrm data convert`: pairs in another schema, and what that loses.
+//! `pcrm data convert`: writes pairs in another schema and reports the losses.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,14 +18,15 @@ use crate::progress::say;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ConvertArgs {
-    /// Files and folders of preferences: JSONL, JSON or Parquet
+    /// Read these preference files and folders: JSONL, JSON or Parquet
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Schema to write: standard_explicit, standard_implicit, conversational_explicit,
+    /// Write this schema: standard_explicit, standard_implicit, conversational_explicit,
     /// conversational_implicit, hh_dialogues, question, alpaca or sharegpt
     #[arg(long, value_name = "NAME")]
     to: Schema,
-    /// File to write; its ending says how: .jsonl or .json, maybe with .gz or .zst, or .parquet
+    /// Write this file; the extension sets the format: .jsonl or .json, optionally with .gz or .zst, or
+    /// .parquet
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
@@ -37,10 +38,10 @@ Examples:
   pcrm data convert --data dpo_en_demo.json --to conversational_explicit --output pairs.parquet
   pcrm data convert --data 2023-04-12_oasst_ready.trees.jsonl.gz --to sharegpt --output oasst.json";
 
-/// Converts.
+/// Converts the pairs.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(args: &ConvertArgs) -> Result<()> {
     let known = TARGETS.map(Schema::name).join(", ");
     ensure!(
@@ -99,8 +100,8 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         say(&format!("lost in {count} of {} pairs: {loss}", lines.len()));
     }
     if losses.is_empty() && refused.is_empty() {
-        say("nothing is lost of these pairs");
+        say("nothing was lost");
     }
-    say(&format!("{} pairs as {} are in {}", lines.len(), args.to.name(), args.output.display()));
+    say(&format!("{} pairs written as {} to {}", lines.len(), args.to.name(), args.output.display()));
     Ok(())
 }

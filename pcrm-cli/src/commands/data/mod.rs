@@ -1,4 +1,4 @@
-//! `pcrm data`: files of preferences, converted, split and generated.
+//! `pcrm data`: converts, splits and generates preference files.
 
 mod convert;
 mod split;
@@ -7,21 +7,21 @@ mod world;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// Verbs on data files.
+/// Subcommands of `pcrm data`.
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
-    /// Writes pairs in another schema or file format, and says what that loses
+    /// Write pairs in another schema or file format and report what is lost
     Convert(convert::ConvertArgs),
-    /// Splits files by prompt: no prompt is on both sides
+    /// Split files by prompt, so that no prompt is on both sides
     Split(split::SplitArgs),
-    /// Generates preference pairs whose true reward is known, and an untrained model for them
+    /// Generate preference pairs with a known true reward, and an untrained model for them
     World(world::WorldArgs),
 }
 
-/// Converts, splits or generates.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(verb: &DataVerb) -> Result<()> {
     match verb {
         DataVerb::Convert(args) => convert::run(args),

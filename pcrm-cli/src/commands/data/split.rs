@@ -1,4 +1,4 @@
-//! `pcrm data split`: files of preferences in two, no prompt on both sides.
+//! `pcrm data split`: splits preference files in two, with no prompt on both sides.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ use crate::progress::say;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct SplitArgs {
-    /// Files and folders of preferences: JSONL, JSON or Parquet
+    /// Read these preference files and folders: JSONL, JSON or Parquet
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Share of the prompts that is held out
+    /// Hold out this share of the prompts
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     fraction: f64,
-    /// Seed of the split: another seed holds other prompts out
+    /// Set the seed of the split; another seed holds out other prompts
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Folder to write train and held_out to; data of several schemas get a file for each, train-SCHEMA and
+    /// Write train and held_out to this folder; data of several schemas get a file for each, train-SCHEMA and
     /// held_out-SCHEMA
     #[arg(long, value_name = "DIR")]
     output_dir: PathBuf,
-    /// Format of the files: jsonl or json, maybe with .gz or .zst, or parquet
+    /// Set the format of the files: jsonl or json, optionally with .gz or .zst, or parquet
     #[arg(long, value_name = "ENDING", default_value = "jsonl")]
     format: String,
     #[command(flatten)]
@@ -44,10 +44,10 @@ Examples:
   pcrm data split --data pairs.jsonl --fraction 0.1 --output-dir split
   pcrm data split --data hh/ more.parquet --fraction 0.05 --seed 1 --format jsonl.zst --output-dir split";
 
-/// Splits.
+/// Splits the files.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(args: &SplitArgs) -> Result<()> {
     let name = |side: &str| format!("{side}.{}", args.format);
     Form::of(Path::new(&name("train"))).with_context(|| format!("--format {}", args.format))?;
@@ -65,7 +65,7 @@ pub fn run(args: &SplitArgs) -> Result<()> {
             let of_schema = places.iter().filter(|at| schema.admits(sources[**at].schema));
             let records = records(&sources, of_schema.copied());
             if records.is_empty() {
-                say(&format!("no record of {schema} is in {side}"));
+                say(&format!("{side} has no records of schema {schema}"));
                 continue;
             }
             let path = args.output_dir.join(match schemas.len() {
@@ -73,13 +73,13 @@ pub fn run(args: &SplitArgs) -> Result<()> {
                 _ => name(&format!("{side}-{}", schema.name())),
             });
             write_records(&path, &records)?;
-            say(&format!("{} records in {}", records.len(), path.display()));
+            say(&format!("{} records written to {}", records.len(), path.display()));
         }
     }
     if schemas.len() > 1 {
         let all = |side: &str| args.output_dir.join(name(&format!("{side}-*"))).display().to_string();
         say(&format!(
-            "the data are of {} schemas, so each side is {} files: --data {} reads all of one side",
+            "the data have {} schemas, so each side has {} files; --data {} reads all of one side",
             schemas.len(),
             schemas.len(),
             all("train")
@@ -88,14 +88,15 @@ pub fn run(args: &SplitArgs) -> Result<()> {
     let (again, turned) = repeated(sources.iter().map(|source| &source.set));
     if again + turned > 0 {
         say(&format!(
-            "{again} pairs are there more than once, {turned} the other way round too; each is on one side"
+            "{again} pairs appear more than once, {turned} also with answers swapped; each is on one side \
+             only"
         ));
     }
     say(&format!("{} of {} prompts are held out", split.held_out_prompts, split.prompts));
     Ok(())
 }
 
-/// Refuses a folder that has sides of a split already, in whichever format: two of them would be read as one.
+/// Refuses a folder that already holds a split, in any format: two splits would be read as one.
 fn refuse_sides(folder: &Path) -> Result<()> {
     if !folder.is_dir() {
         return Ok(());
@@ -108,13 +109,13 @@ fn refuse_sides(folder: &Path) -> Result<()> {
                 && Form::of(&path).is_ok()
         });
         if is_side {
-            bail!("{} is there already; name another --output-dir", path.display());
+            bail!("{} exists already; name another --output-dir", path.display());
         }
     }
     Ok(())
 }
 
-/// The schemas of some sets, in the order of the files; those that one file may hold are one.
+/// Returns the schemas of some sets, in file order; schemas that may share a file count as one.
 fn schemas(sources: &[SourceSet]) -> Vec<Schema> {
     let mut schemas: Vec<Schema> = Vec::new();
     for source in sources {
@@ -125,7 +126,7 @@ fn schemas(sources: &[SourceSet]) -> Vec<Schema> {
     schemas
 }
 
-/// Each record of some sets once, as its file has it.
+/// Returns each record of some sets once, as it is in its file.
 fn records(sources: &[SourceSet], places: impl Iterator<Item = usize>) -> Vec<Value> {
     let mut before = None;
     let mut records = Vec::new();

@@ -1,4 +1,5 @@
-//! `pcrm data world`: a generated world of preference pairs whose true reward is known, and an untrained model for it.
+//! `pcrm data world`: generates a world of preference pairs with a known true reward, and an untrained model
+//! for it.
 
 use std::path::{Path, PathBuf};
 
@@ -20,20 +21,21 @@ use crate::{terminal, untrained};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct WorldArgs {
-    /// List the worlds, and how much of preference strength likeness of answers carries in each
+    /// List the worlds, and how much of preference strength the similarity of answers explains in each
     #[arg(long, conflicts_with = "output")]
     list: bool,
     /// Generate this world
     #[arg(long, value_name = "NAME", default_value = "questions")]
     name: String,
-    /// Generate N pairs to train on; a ninth as many calibrate, two ninths test
+    /// Generate N training pairs; calibration gets a ninth as many, the test set two ninths
     #[arg(long, value_name = "N", default_value_t = 2400, value_parser = positive::<usize>)]
     pairs: usize,
-    /// Repeat every held-out prompt N times in prompts.jsonl, to be answered so often
+    /// Repeat every held-out prompt N times in prompts.jsonl, for N answers each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     answers: usize,
-    /// Write to this folder: train.jsonl, calibration.jsonl and test.jsonl (pairs with their truth), learn.jsonl (the
-    /// prompts of training), asked.jsonl (those held out), prompts.jsonl (the same, repeated), and base (an untrained model)
+    /// Write to this folder: train.jsonl, calibration.jsonl and test.jsonl (pairs with their true rewards),
+    /// learn.jsonl (training prompts), asked.jsonl (held-out prompts), prompts.jsonl (held-out prompts,
+    /// repeated), and base (an untrained model)
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -46,13 +48,13 @@ Examples:
   pcrm data world --name dialogue --seed 1 --output world
   pcrm reward --model world/base --data world/train.jsonl --eval-data world/test.jsonl --output rm";
 
-/// The fewest pairs of which a world's measures say anything.
+/// The fewest pairs for which a world's measures are meaningful.
 const FEWEST: usize = 30;
 
 /// Generates a world, or lists them.
 ///
 /// # Errors
-/// An unknown name, too few pairs; the disk's.
+/// Fails if the name is unknown, there are too few pairs or a file cannot be written.
 pub fn run(args: &WorldArgs) -> Result<()> {
     let Some(output) = args.output.as_ref().filter(|_| !args.list) else {
         return terminal::result(&list(args.machine.seed)?);
@@ -77,13 +79,13 @@ impl WorldArgs {
     fn check(&self) -> Result<()> {
         let known: Vec<&str> = World::all().into_iter().map(|(name, _)| name).collect();
         let is_known = known.contains(&self.name.as_str());
-        ensure!(is_known, "--name {}: no such world; expected one of {}", self.name, known.join(", "));
+        ensure!(is_known, "--name {}: unknown world; expected one of {}", self.name, known.join(", "));
         ensure!(self.pairs >= FEWEST, "--pairs {}: expected at least {FEWEST}", self.pairs);
         Ok(())
     }
 }
 
-/// The worlds, each with its test of whether likeness carries strength.
+/// Lists the worlds, each with a test of whether similarity explains preference strength.
 fn list(seed: u64) -> Result<String> {
     const PAIRS: usize = 1500;
     let mut text = String::new();
@@ -98,7 +100,7 @@ fn list(seed: u64) -> Result<String> {
             };
             let verdict = match carried.verdict() {
                 Verdict::Carries => "carries preference strength",
-                Verdict::DoesNot => "carries no preference strength to speak of",
+                Verdict::DoesNot => "carries almost no preference strength",
                 Verdict::Open => "may carry some preference strength",
             };
             let ends = carried.explained.interval.map_or(String::new(), |interval| {
@@ -113,7 +115,7 @@ fn list(seed: u64) -> Result<String> {
     Ok(text)
 }
 
-/// Writes the different prompts of pairs in order of first appearance, each so often.
+/// Writes the distinct prompts of pairs in order of first appearance, each repeated `times` times.
 fn prompts(path: &Path, pairs: &[Pair], times: usize) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     let different = pairs.iter().filter(|pair| seen.insert(&pair.prompt));
