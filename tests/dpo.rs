@@ -455,7 +455,7 @@ fn options_that_do_not_go_together_are_refused() -> Result<()> {
         ("--loss sigmid", &["sigmid", "sigmoid"]),
         ("--label-smoothing 0.1", &["--label-smoothing", "no effect", "cdpo"]),
         ("--loss exo_pair", &["--label-smoothing", "1e-3"]),
-        ("--loss simpo --reference start", &["--reference", "compares the policy with nothing"]),
+        ("--loss simpo --reference start", &["--reference", "uses no reference"]),
         ("--loss sigmoid sft --loss-weights 1", &["--loss-weights", "1 numbers for 2 losses"]),
         ("--simpo-gamma 1", &["--simpo-gamma", "--loss simpo"]),
         ("--reference base", &["--reference", "holds no adapters"]),

@@ -46,9 +46,9 @@ fn scores_are_kept_and_a_damaged_cache_is_not_believed() -> Result<()> {
         Ok((String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output)))
     };
     let (fresh, said) = evaluate("--cache kept")?;
-    ensure!(!said.contains("scored before"), "{said}");
+    ensure!(!said.contains("are cached"), "{said}");
     let (again, said) = evaluate("--cache kept")?;
-    ensure!(again == fresh && said.contains("60 of 60 were scored before"), "{said}");
+    ensure!(again == fresh && said.contains("60 of 60 are cached"), "{said}");
     ensure!(evaluate("--no-cache")?.0 == fresh, "the cache changes the report");
 
     let file: Vec<PathBuf> =
@@ -302,7 +302,7 @@ fn several_models_are_compared() -> Result<()> {
     ensure!(page.contains("Comparison with b.jsonl") && page.contains("Comparison with c.jsonl"), "{page}");
     ensure!(!said("")?.contains("replaces"), "nothing was there");
     ensure!(!said("")?.contains("replaces"), "the same page is no other");
-    ensure!(said("--bootstrap 0")?.contains("replaces an earlier evaluation's"), "replaced without a word");
+    ensure!(said("--bootstrap 0")?.contains("replaces an earlier report"), "replaced without a word");
     ensure!(said("--bootstrap 5")?.contains("too few draws"), "too few draws are not said");
     Ok(())
 }

@@ -22,16 +22,16 @@ use crate::usage::{named, usage};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct DpoArgs {
-    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, usually fine-tuned,
+    /// Train the language model in this Hugging Face folder or Hub repository (org/name), usually fine-tuned,
     /// or a PEFT adapter of one
     #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Learn from these files and folders of preferences (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of
-    /// the Hub (org/name, org/name:split); of ranked answers all pairs are learned
+    /// Train on these preference files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub
+    /// data sets (org/name, org/name:split); ranked answers give all their pairs
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Bound the margins Δ = β·(log-ratio of the preferred answer − that of the other) by this prior constraint: a name,
-    /// JSON, or a JSON file; none is plain DPO
+    /// Bound the margins Δ = β·(log-ratio of the preferred answer − that of the other) by this prior
+    /// constraint: a name, JSON, or a JSON file; none is plain DPO
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none", display_order = 3)]
     pub constraint: String,
     /// Write the trained model, its checkpoints and metrics to this folder
@@ -40,17 +40,17 @@ pub struct DpoArgs {
     /// Continue from the newest checkpoint in --output
     #[arg(long, display_order = 5)]
     pub resume: bool,
-    /// Compare the policy with this model: start (the policy before training), base (the model under the adapters in
-    /// --model), none, or a folder [default: start; of simpo, cpo and orpo none]
+    /// Compare the policy with this model: start (the policy before training), base (the model under the
+    /// adapter in --model), none, or a folder [default: start; none for simpo, cpo and orpo]
     #[arg(long, value_name = "MODEL", display_order = 6)]
     pub reference: Option<String>,
-    /// Evaluate on these files, folders or data sets
+    /// Evaluate on these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,
-    /// Hold out this share of the prompts of --data to evaluate on
+    /// Hold out this share of the prompts of --data for evaluation
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
-    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    /// Draw all weights from the seed: --model needs only config.json and a tokenizer
     #[arg(long)]
     pub random_init: bool,
     #[command(flatten)]
@@ -79,10 +79,10 @@ Examples:
   pcrm dpo --config recipes/dpo-length.toml --model runs/sft --data pairs.jsonl --output runs/pcdpo";
 
 impl DpoArgs {
-    /// Ties teach a policy nothing.
+    /// Ties are dropped: they teach a policy nothing.
     pub const TIES: Ties = Ties::Drop;
 
-    /// The options that say what a run reads.
+    /// Returns the options that define what a run reads.
     pub fn source(&self) -> Source<'_> {
         Source {
             model: &self.model,
@@ -98,19 +98,19 @@ impl DpoArgs {
         }
     }
 
-    /// The same with local paths in place of the Hub's repositories.
+    /// Returns the same options with local paths in place of Hub repositories.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub fn fetched(&self) -> Result<Self> {
         let Fetched { model, data, eval_data } = policy::fetched(&self.source())?;
         Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
-    /// The options as the trainer takes them, checked; `bounded` says whether there is a constraint.
+    /// Returns the checked options in the trainer's form; `bounded` is true if there is a constraint.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
+    /// Fails with a usage error if a number is out of range or options conflict or have no effect.
     pub fn options(&self, bounded: bool) -> Result<DpoOptions> {
         usage(self.reading.check())?;
         let preference = usage(self.loss.config())?;
@@ -120,15 +120,15 @@ impl DpoArgs {
         Ok(options)
     }
 
-    /// The reference that is asked for, its folder fetched where the Hub has it.
+    /// Returns the requested reference, after fetching its folder from the Hub if needed.
     ///
     /// # Errors
-    /// A reference for a loss that has none; a folder that is not there.
+    /// Fails if a reference is given for a loss without one, or its folder does not exist.
     pub fn reference(&self, loss: &PreferenceConfig) -> Result<Reference> {
         match self.reference.as_deref() {
             None if loss.is_without_reference() => Ok(Reference::None),
             Some(given) if given != "none" && loss.is_without_reference() => {
-                let message = "has no effect, as the loss compares the policy with nothing";
+                let message = "has no effect: the loss uses no reference";
                 usage(Err(anyhow!("--reference {given}: {message}")))
             }
             given => policy::reference(given, &self.hub),

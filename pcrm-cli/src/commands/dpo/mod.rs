@@ -1,4 +1,4 @@
-//! `pcrm dpo`: trains a policy on preferences, with or without a bound on the margins of its implicit rewards.
+//! `pcrm dpo`: trains a policy on preferences, optionally with bounds on the margins of its implicit rewards.
 
 mod args;
 mod record;
@@ -26,10 +26,11 @@ use crate::training::{Encoded, REWARD_RATE, encoded, folder};
 use crate::usage::{named, usage};
 use crate::{config, constraint, interrupt};
 
-/// Trains; `resolved` is the config file of this run.
+/// Trains a policy; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+/// Fails if an option is invalid, the folder holds another run, a file cannot be read, training fails or
+/// Ctrl-C interrupts.
 pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let file = constraint::file(&args.constraint);
     let mut constraint = usage(constraint::read(&args.constraint))?;
@@ -47,14 +48,14 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let mut resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
     if file.is_some() {
-        // The file may change or go: the run's config keeps its content.
+        // The file may change or disappear, so the run's config keeps its content.
         resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
     }
     let priors = priors(&args.machine, (!args.random_init).then_some(&args.model))?;
     constraint.settle(&priors).context("--constraint")?;
     let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
     let base = args.source().base();
-    // The end of an answer is learned, whatever pads batches elsewhere.
+    // The end token of an answer is learned, even if it pads batches elsewhere.
     let Encoded { train, eval, sources, mut warnings, .. } =
         encoded(&args.source(), (&args.reading, DpoArgs::TIES), &tokenizer, (None, max_length))?;
     if let Reference::Folder(dir) = &reference {
@@ -137,7 +138,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     }
 }
 
-/// The identity of what the run reads.
+/// Returns the identity of the run's inputs.
 fn identity(
     args: &DpoArgs,
     constraint: &Value,

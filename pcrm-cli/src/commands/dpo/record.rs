@@ -1,4 +1,4 @@
-//! The files that a run leaves for people besides its model: `report.html` and a model card.
+//! Files that a run leaves for readers besides its model: `report.html` and a model card.
 
 use anyhow::Error;
 use pcrm_rl::metrics;
@@ -19,16 +19,16 @@ use crate::report::{self, Fact, count};
 use crate::training::folder::name_of;
 use crate::warnings::Warnings;
 
-/// A run, with what its report says of it.
+/// A run with the contents of its report.
 pub(super) struct Record<'a> {
     pub args: &'a DpoArgs,
-    /// The options as given, with repositories of the Hub by their names.
+    /// The options as given, with Hub repositories by name.
     pub given: &'a DpoArgs,
     pub options: &'a DpoOptions,
     pub constraint: &'a Value,
     /// True if the policy is compared with a reference.
     pub has_reference: bool,
-    /// The constraint that was asked for and the evidence, where the run fitted it.
+    /// The requested constraint and the evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     pub resolved: &'a str,
     pub max_length: usize,
@@ -39,8 +39,8 @@ pub(super) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Writes both over all steps in `metrics.jsonl`, those before a resume included, and adds a warning where preferred
-    /// answers became less likely. A file that cannot be written is a warning.
+    /// Writes both over all steps in `metrics.jsonl`, including those before a resume, and adds a warning if
+    /// preferred answers became less likely. A file that cannot be written only gives a warning.
     pub fn leave(&self, outcome: Result<&Outcome, &pcrm_rl::Error>, warnings: &mut Warnings) {
         // A run refused before its first step must not overwrite an earlier report.
         if outcome.is_err_and(|error| !error.is_divergence()) {
@@ -82,7 +82,7 @@ impl Record<'_> {
             match written {
                 Ok(Written::Yes) => {}
                 Ok(Written::LeftAlone) => {
-                    say("README.md is somebody's own and stays; no model card is written")
+                    say("README.md was written or changed by hand and is kept; no model card is written")
                 }
                 Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
             }

@@ -1,8 +1,9 @@
-//! Scores that were computed before: one file per model, found by content, trusted only when whole.
+//! The score cache: one file per model, found by content and trusted only if complete.
 //!
-//! A model is known by a hash of its weights, config and tokenizer, of backend, device and element type, and of this
-//! binary's version; a text by a hash of its token ids. A file is `pcrm scores 1\n`, the number of scores, each as
-//! 16 bytes of the text's hash and an f32, and the SHA-256 of all that, numbers little-endian.
+//! A model's key is a hash of its weights, config and tokenizer, of backend, device and element type, and of
+//! this binary's version; a text's key is a hash of its token ids. A file is `pcrm scores 1\n`, the number of
+//! scores, each score as 16 bytes of the text's hash and an f32, and the SHA-256 of all that; numbers are
+//! little-endian.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,7 @@ const DIGEST: usize = 32;
 
 type Key = [u8; 16];
 
-/// The scores of one model.
+/// The cached scores of one model.
 #[derive(Debug, Default)]
 pub struct ScoreCache {
     path: Option<PathBuf>,
@@ -30,20 +31,20 @@ pub struct ScoreCache {
 }
 
 impl ScoreCache {
-    /// The cache of a model in this folder; a file that is not whole is said so and begun anew.
+    /// Opens a model's cache in this folder. An incomplete file is reported and recomputed.
     ///
     /// # Errors
-    /// Model files that cannot be read.
+    /// Fails if the model's files cannot be read.
     pub fn open(folder: &Path, model: &Path, machine: &Machine) -> Result<Self> {
         let path = folder.join(format!("{}.scores", fingerprint(model, machine)?));
         let scores = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).unwrap_or_else(|| {
-                tracing::warn!("{}: is damaged or cut short; all scores are computed anew", path.display());
+                tracing::warn!("{}: is damaged or cut short; recomputing all scores", path.display());
                 BTreeMap::new()
             }),
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!("{}: {error}; all scores are computed anew", path.display());
+                    tracing::warn!("{}: {error}; recomputing all scores", path.display());
                 }
                 BTreeMap::new()
             }
@@ -51,19 +52,19 @@ impl ScoreCache {
         Ok(Self { path: Some(path), scores, changed: false })
     }
 
-    /// The score of these tokens, if it is known.
+    /// Returns the score of these tokens, if cached.
     pub fn get(&self, ids: &[u32]) -> Option<f32> {
         self.scores.get(&key(ids)).copied()
     }
 
-    /// Takes note of a score.
+    /// Adds a score.
     pub fn insert(&mut self, ids: &[u32], score: f32) {
         self.changed = true;
         self.scores.insert(key(ids), score);
     }
 
-    /// Writes the file, whole or not at all, if it is to be kept and there is anything new. A cache that cannot be
-    /// written is a warning: the scores are there.
+    /// Writes the file atomically if it is to be kept and has new scores. A cache that cannot be written only
+    /// gives a warning, since the scores are already in memory.
     pub fn save(&mut self) {
         let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return };
         let mut bytes = MAGIC.to_vec();
@@ -76,18 +77,17 @@ impl ScoreCache {
         let written = sweep(folder_of(path)).and_then(|()| weights::write(path, &bytes));
         match written {
             Ok(()) => self.changed = false,
-            Err(error) => tracing::warn!("scores are not kept: {error}"),
+            Err(error) => tracing::warn!("scores are not cached: {error}"),
         }
     }
 }
 
-/// The user's cache folder for scores.
+/// Returns the user's cache folder for scores.
 ///
 /// # Errors
-/// A user without one.
+/// Fails if the user has no cache folder.
 pub fn users_folder() -> Result<PathBuf> {
-    let folder =
-        dirs::cache_dir().context("this user has no cache folder; give --cache DIR or --no-cache")?;
+    let folder = dirs::cache_dir().context("this user has no cache folder; use --cache DIR or --no-cache")?;
     Ok(folder.join("pcrm").join("scores"))
 }
 
@@ -98,7 +98,7 @@ fn key(ids: &[u32]) -> Key {
     std::array::from_fn(|at| digest[at])
 }
 
-/// Which files of a model's folder decide its scores.
+/// Returns true for the files of a model folder that affect its scores.
 fn matters(name: &str) -> bool {
     const FILES: [&str; 9] = [
         "config.json",
@@ -148,7 +148,7 @@ fn parse(bytes: &[u8]) -> Option<BTreeMap<Key, f32>> {
 mod tests {
     use super::*;
 
-    /// Protects: what was kept is found again to the bit, and a file that was cut or changed anywhere is not trusted.
+    /// Protects: cached scores are returned bit for bit, and a truncated or changed file is not trusted.
     #[test]
     fn whole_files_are_trusted_and_no_others() {
         let folder = tempfile::tempdir().unwrap();

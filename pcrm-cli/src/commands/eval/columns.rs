@@ -1,4 +1,4 @@
-//! The raw records of data files, beside what loaders make of them.
+//! Columns of the raw records that the data loaders do not return.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use super::fields::{Fields, id};
 use super::items::Keys;
 use crate::record::Record;
 
-/// What a record says beside its texts.
+/// The fields of a record besides its texts.
 #[derive(Debug, Clone)]
 pub struct Columns {
-    /// What tells the row apart.
+    /// The key of the row.
     pub key: String,
     /// Its subset.
     pub subset: Option<String>,
-    /// The scores that the data give the preferred and the dispreferred answer.
+    /// The data's own scores of the preferred and the dispreferred answer.
     pub judged: Option<(f64, f64)>,
 }
 
@@ -32,7 +32,7 @@ impl ColumnsByOrigin {
     /// Adds a file's records.
     ///
     /// # Errors
-    /// A column that was named and is not there, with file and line.
+    /// Fails, with file and line, if a named column is missing.
     pub fn add(
         &mut self,
         path: &Path,
@@ -44,14 +44,14 @@ impl ColumnsByOrigin {
             let subset = fields.subset(record).with_context(|| format!("{}:{line}", path.display()))?;
             let key = keys.key(subset.as_deref(), id(record).as_deref(), self.by_line.len());
             let columns = Columns { key, subset, judged: judged(record) };
-            // Of two records on a line it could not be told which is which.
+            // Two records on one line cannot be told apart.
             let place = self.by_line.entry((path.to_path_buf(), *line));
             place.and_modify(|columns| *columns = None).or_insert(Some(columns));
         }
         Ok(())
     }
 
-    /// The columns of the record that stands there, unless another stands on the same line.
+    /// Returns the columns of the record at this place, unless it shares the line with another.
     pub fn at(&self, origin: &Origin) -> Option<&Columns> {
         self.by_line.get(&(origin.file.to_path_buf(), origin.line))?.as_ref()
     }

@@ -13,8 +13,8 @@ use crate::warnings;
 /// Options of `pcrm eval comparisons`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalComparisonsArgs {
-    /// Folders of `pcrm compare`, with other seeds, data or models; constraints that all of them have are
-    /// combined
+    /// Read these folders of `pcrm compare`, with other seeds, data or models; combine the constraints they
+    /// all have
     #[arg(value_name = "DIR", required = true, num_args = 2..)]
     from: Vec<PathBuf>,
     /// Write the combined comparison to this folder
@@ -22,11 +22,11 @@ pub struct EvalComparisonsArgs {
     output: PathBuf,
 }
 
-/// Combines comparisons. A run of a folder is one replicate, paired with the runs of the same folder and
-/// seed. Constraints that some folder lacks are left out, and named.
+/// Combines comparisons. Each run of a folder is one replicate, paired with the runs of the same folder and
+/// seed. Constraints that some folder lacks are left out and reported.
 ///
 /// # Errors
-/// A file that cannot be read; fewer than two constraints in common.
+/// Fails if a file cannot be read or fewer than two constraints are in common.
 pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
     let mut all = Vec::new();
     for dir in &args.from {
@@ -49,8 +49,8 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
     whole.finish(&args.output)
 }
 
-/// The runs of the constraints that all comparisons have, in the order of the first, and the names of the
-/// others.
+/// Returns the runs of the constraints that all comparisons share, in the order of the first, and the names
+/// of the other constraints.
 fn in_common(all: Vec<Comparison>) -> (Comparison, Vec<String>) {
     let names: BTreeSet<&String> = all.iter().flat_map(|one| &one.labels).collect();
     let shared = |label: &String| all.iter().all(|one| one.labels.contains(label));
@@ -86,7 +86,8 @@ mod tests {
         }
     }
 
-    /// Protects: comparisons of different constraints share those that all have, and the others are named.
+    /// Protects: comparisons of different constraints are reduced to the shared ones, and the others are
+    /// named.
     #[test]
     fn shared_constraints_are_combined() {
         let of = |all: &[&[&str]]| {

@@ -1,4 +1,4 @@
-//! `pcrm eval dpo`: evaluates a policy by its implicit reward, and says how far it is from its reference.
+//! `pcrm eval dpo`: evaluates a policy by its implicit reward and measures its distance from the reference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,17 +38,17 @@ use crate::warnings::Warnings;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct EvalDpoArgs {
-    /// Evaluate the policy in this folder, or its repository on the Hugging Face Hub (org/name)
+    /// Evaluate the policy in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Evaluate on these files, folders or data sets of the Hub of preferences
+    /// Evaluate on these preference files, folders or Hub data sets
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Compare the policy with the model in this folder, or with none [default: the reference that it was trained with, as
-    /// manifest.json of its folder names it]
+    /// Compare the policy with the model in this folder, or with none [default: the reference it was trained
+    /// with, from manifest.json in its folder]
     #[arg(long, value_name = "DIR|none")]
     reference: Option<String>,
-    /// Compare margins with the bounds of this constraint [default: the one that the policy was trained with]
+    /// Compare margins with the bounds of this constraint [default: the one the policy was trained with]
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
     /// Multiply log-ratios by B [default: the β of training, or 0.1]
@@ -66,7 +66,7 @@ pub struct EvalDpoArgs {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Compute at most N tokens at once; the numbers do not depend on it
+    /// Compute at most N tokens at once; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
     #[command(flatten)]
@@ -82,35 +82,35 @@ Examples:
   pcrm eval dpo --model runs/dpo --data test.jsonl
   pcrm eval dpo --model runs/dpo --reference runs/sft --data test.jsonl --json > report.json";
 
-/// The policy beside its reference: means over the answers of the data, and over their tokens.
+/// Statistics of the policy and its reference: means over the answers of the data and over their tokens.
 #[derive(Debug, Serialize)]
 struct Policy {
     /// β
     beta: f64,
-    /// KL(π ‖ π_ref) of the next token, nats per token, over the places of the answers' tokens; none without a reference.
+    /// KL(π ‖ π_ref) of the next token over all answer tokens, in nats per token; `None` without a reference.
     kl_per_token: Option<f64>,
-    /// The same over preferred answers.
+    /// The same over tokens of preferred answers.
     kl_per_token_chosen: Option<f64>,
-    /// The same over the others.
+    /// The same over tokens of other answers.
     kl_per_token_rejected: Option<f64>,
-    /// ln π of a preferred answer.
+    /// ln π of preferred answers.
     logps_chosen: f64,
-    /// ln π of another answer.
+    /// ln π of other answers.
     logps_rejected: f64,
     /// The implicit reward of preferred answers.
     rewards_chosen: f64,
-    /// The implicit reward of the others.
+    /// The implicit reward of other answers.
     rewards_rejected: f64,
-    /// Tokens of a preferred answer, its end included.
+    /// Tokens of preferred answers, including the end token.
     tokens_chosen: f64,
-    /// Tokens of another answer.
+    /// Tokens of other answers.
     tokens_rejected: f64,
 }
 
 /// Evaluates a policy.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// Fails if an option or a file is invalid; nothing is written then.
 pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     let mut warnings = Warnings::default();
     let backend = args.machine.open()?;
@@ -186,7 +186,7 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     }
     if let Some(path) = &args.output {
         weights::write_json(path, &json)?;
-        say(&format!("the report is in {}", path.display()));
+        say(&format!("report as JSON: {}", path.display()));
     }
     match args.json {
         true => terminal::result(&(serde_json::to_string_pretty(&json)? + "\n")),
@@ -198,7 +198,7 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
 }
 
 impl EvalDpoArgs {
-    /// The folder of the reference; `None` for no reference.
+    /// Returns the folder of the reference, or `None` for no reference.
     fn reference_dir(&self, trained: &Trained, config: &PreferenceConfig) -> Result<Option<PathBuf>> {
         match self.reference.as_deref() {
             Some("none") => Ok(None),
@@ -212,7 +212,8 @@ impl EvalDpoArgs {
                     Ok(Some(dir.clone()))
                 }
                 None => bail!(
-                    "--reference: {} does not say what it was trained from; expected the folder of the reference, or none",
+                    "--reference: {} does not record its reference; expected the folder of the reference, or \
+                     none",
                     self.model.display()
                 ),
             },
@@ -228,7 +229,7 @@ struct Trained {
 }
 
 impl Trained {
-    /// Reads the manifest of a run, where there is one.
+    /// Reads the manifest of a run, if there is one.
     fn of(dir: &Path) -> Result<Self> {
         let path = dir.join("manifest.json");
         let Ok(text) = fs::read_to_string(&path) else {
@@ -253,7 +254,7 @@ impl Trained {
         Ok(Self { config, constraint: print.get("constraint").cloned(), reference })
     }
 
-    /// The constraint that was asked for, else that of training, else none.
+    /// Returns the requested constraint, else the one from training, else none.
     fn constraint(&self, named: Option<&str>) -> Result<Box<dyn Constraint>> {
         match (named, &self.constraint) {
             (Some(text), _) => crate::constraint::read(text),
@@ -263,10 +264,10 @@ impl Trained {
     }
 }
 
-/// The numbers of the pairs and of the answers, in order.
+/// Measurements of the pairs and their answers, in order.
 struct Measured {
     judged: Vec<Judged>,
-    /// By set, by answer: the sum of the divergences of its tokens.
+    /// The summed divergence of each answer's tokens, by set and answer.
     kl: Option<Vec<Vec<f64>>>,
 }
 
@@ -324,7 +325,7 @@ impl Measured {
     fn policy(&self, config: &PreferenceConfig, sets: &[EncodedSet]) -> Policy {
         let count = self.judged.len().max(1) as f64;
         let mean = |of: &dyn Fn(&Judged) -> f64| self.judged.iter().map(of).sum::<f64>() / count;
-        // Of every pair: its two answers by their places.
+        // The indices of each pair's two answers.
         let pairs = || {
             sets.iter().enumerate().flat_map(|(at, set)| {
                 set.comparisons.iter().map(move |pair| (at, [pair.chosen as usize, pair.rejected as usize]))
@@ -357,7 +358,7 @@ impl Measured {
 }
 
 impl Policy {
-    /// Its numbers with their names.
+    /// Returns the measurements with their names.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let number = |value: f64| format!("{value:.4}");
         let mut lines = Vec::new();
@@ -387,7 +388,7 @@ impl Policy {
         format!("\nThe policy on the answers of the data\n{}", lines.collect::<String>())
     }
 
-    /// A page with these numbers at its beginning.
+    /// Returns the page with these numbers added at the top.
     fn added(&self, mut document: report::Document) -> report::Document {
         use report::document::{Block, Section};
         let facts = self.lines().into_iter().map(|(name, value)| report::Fact::new(name, value)).collect();

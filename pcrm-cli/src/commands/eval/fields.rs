@@ -1,4 +1,4 @@
-//! Columns that tell what loaders of training data do not ask for: subset, id, human score, lengths.
+//! Columns that loaders of training data do not read: subset, id, human score, lengths.
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -6,23 +6,25 @@ use serde_json::Value;
 
 use crate::record::{Record, named};
 
-/// Which columns mean what, where their names do not tell. A name that begins with / is a JSON pointer.
+/// Options that name columns not recognised by name. A name that begins with / is a JSON pointer.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Columns")]
 pub struct Fields {
-    /// Take the subset from this column [default: subset, category, section, domain or source, the first that is there]
+    /// Read the subset from this column [default: the first of subset, category, section, domain or source]
     #[arg(long, value_name = "NAME|/PATH")]
     pub subset_field: Option<String>,
     /// Group answers by the prompt in this column [default: prompt, question or instruction; else source]
     #[arg(long, value_name = "NAME|/PATH")]
     pub group_field: Option<String>,
-    /// Take human scores from this column [default: human_score, human_scores, human, rating, ratings; rank, ranks: 1 is best]
+    /// Read human scores from this column [default: human_score, human_scores, human, rating, ratings; rank,
+    /// ranks: 1 is best]
     #[arg(long, value_name = "NAME|/PATH")]
     pub human_field: Option<String>,
-    /// Take scores from this column of --scores files [default: score_chosen and score_rejected, scores, score]
+    /// Read scores from this column of --scores files [default: score_chosen and score_rejected, scores,
+    /// score]
     #[arg(long, value_name = "NAME|/PATH")]
     pub score_field: Option<String>,
-    /// Take scores from this column of the --compare file [default: that of --scores]
+    /// Read scores from this column of the --compare file [default: that of --scores]
     #[arg(long, value_name = "NAME|/PATH", requires = "compare")]
     pub compare_score_field: Option<String>,
 }
@@ -32,16 +34,16 @@ const PROMPTS: [&str; 3] = ["prompt", "question", "instruction"];
 const IDS: [&str; 4] = ["id", "pair_id", "prompt_id", "uid"];
 const HUMAN: [&str; 5] = ["human_score", "human_scores", "human", "rating", "ratings"];
 const RANKS: [&str; 2] = ["rank", "ranks"];
-/// Columns that hold a record's one answer.
+/// Columns that hold a record's only answer.
 pub const ANSWERS: [&str; 6] = ["completion", "response", "answer", "output", "system_output", "text"];
-/// The most characters of a text that may be the name of a subset.
+/// The longest text that counts as a subset name, in characters.
 const LONGEST_NAME: usize = 80;
 
 impl Fields {
-    /// The record's subset.
+    /// Returns the record's subset.
     ///
     /// # Errors
-    /// A column that was named and is not there, or is no text or number.
+    /// Fails if a named column is missing or is not text or a number.
     pub fn subset(&self, record: &Record) -> Result<Option<String>> {
         if let Some(field) = &self.subset_field {
             return named(record, field, "--subset-field").and_then(|value| match text(value) {
@@ -54,10 +56,10 @@ impl Fields {
         Ok(known.filter(|name| !name.is_empty() && name.len() <= LONGEST_NAME))
     }
 
-    /// The prompt that the record's answers belong to, as a text that equal prompts share.
+    /// Returns the prompt of the record's answers as text; equal prompts give equal texts.
     ///
     /// # Errors
-    /// A column that was named and is not there.
+    /// Fails if a named column is missing.
     pub fn prompt(&self, record: &Record) -> Result<Option<String>> {
         let value = match &self.group_field {
             Some(field) => Some(named(record, field, "--group-field")?),
@@ -66,10 +68,10 @@ impl Fields {
         Ok(value.map(|value| text(value).unwrap_or_else(|| value.to_string())))
     }
 
-    /// The human scores of the record's answers, the higher the better.
+    /// Returns the human scores of the record's answers; higher is better.
     ///
     /// # Errors
-    /// A column that was named and is not there; values that are no numbers.
+    /// Fails if a named column is missing or a value is not a number.
     pub fn human(&self, record: &Record) -> Result<Option<Vec<f64>>> {
         let found = match &self.human_field {
             Some(field) => Some((field.as_str(), named(record, field, "--human-field")?)),
@@ -77,7 +79,7 @@ impl Fields {
         };
         let Some((name, value)) = found else { return Ok(None) };
         let mut scores = numbers(name, value)?;
-        // Ranks count from the best.
+        // Rank 1 is the best.
         if RANKS.contains(&name.rsplit('/').next().unwrap_or(name)) {
             scores.iter_mut().for_each(|rank| *rank = -*rank);
         }
@@ -85,31 +87,31 @@ impl Fields {
     }
 }
 
-/// The record's own name, if it has one.
+/// Returns the record's id, if it has one.
 pub fn id(record: &Record) -> Option<String> {
     IDS.iter().find_map(|name| record.get(*name)).and_then(text)
 }
 
-/// The column that holds the prompt.
+/// Returns the column that holds the prompt.
 pub fn prompt_column(record: &Record) -> Option<&Value> {
     let source = || record.get("source").filter(|_| source_is_prompt(record));
     PROMPTS.iter().find_map(|name| record.get(*name)).or_else(source)
 }
 
-/// Whether `source` is what an answer answers, and not where the record is from.
+/// Returns true if `source` is the prompt and not the origin of the record.
 fn source_is_prompt(record: &Record) -> bool {
     let has = |names: &[&str]| names.iter().any(|name| record.contains_key(*name));
     !has(&PROMPTS) && has(&ANSWERS)
 }
 
-/// A number or a list of numbers, all finite.
+/// Returns a number or a list of numbers, all finite.
 ///
 /// # Errors
-/// The column and what it is.
+/// Fails, with the column and its value, if a value is not a finite number or the list is empty.
 pub fn numbers(name: &str, value: &Value) -> Result<Vec<f64>> {
     let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     let number = |item: &Value| {
-        // Some files wrap each score in a list of one.
+        // Some files wrap each score in a list of its own.
         let item = item.as_array().filter(|list| list.len() == 1).map_or(item, |list| &list[0]);
         item.as_f64().filter(|number| number.is_finite())
     };
@@ -149,7 +151,8 @@ mod tests {
         value.as_object().unwrap().clone()
     }
 
-    /// Protects: a prompt in "source" is no subset, ranks count from the best, and wrong values are shown.
+    /// Protects: a prompt in "source" is not a subset, ranks are sorted from the best, and wrong values are
+    /// shown.
     #[test]
     fn columns_are_told_by_their_content() {
         let fields = Fields::default();

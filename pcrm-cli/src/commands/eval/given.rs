@@ -1,4 +1,4 @@
-//! `--scores FILE`: rows that somebody else scored.
+//! `--scores FILE`: rows scored by another program.
 
 use std::path::Path;
 
@@ -12,21 +12,22 @@ use super::items::{Body, Item, Keys, own_lengths};
 use crate::left_out;
 use crate::record::{self, Record, find, keys, named};
 
-/// Rows of a file with their scores, and what their lengths are counted in.
+/// The scored rows of a file, and the unit of their lengths.
 #[derive(Debug)]
 pub struct Given {
     /// The rows.
     pub items: Vec<Item>,
-    /// What lengths are counted in.
+    /// The unit of lengths.
     pub unit: LengthUnit,
-    /// Rows without a score, as `pcrm score` writes for what it leaves out.
+    /// The number of rows without a score, which `pcrm score` writes for rows it leaves out.
     pub left_out: usize,
 }
 
-/// Reads JSON lines, plain, gzip or zstd.
+/// Reads JSON lines, plain or compressed with gzip or zstd.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is no record with scores (with its number), no rows.
+/// Fails if the file cannot be read or has no rows, or, with its number, if a line is not a record with
+/// scores.
 pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
     let mut given = Given { items: Vec::new(), unit: LengthUnit::Tokens, left_out: 0 };
     let mut keys = Keys::default();
@@ -34,7 +35,7 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
         let line = line?;
         let at = || format!("{}:{}", path.display(), line.number);
         let record: Record = serde_json::from_str(&line.text)
-            .map_err(|error| anyhow::anyhow!("{}: expected a JSON object a line: {error}", at()))?;
+            .map_err(|error| anyhow::anyhow!("{}: expected one JSON object per line: {error}", at()))?;
         if record.get(left_out::COLUMN).is_some_and(Value::is_string) {
             given.left_out += 1;
             continue;
@@ -48,8 +49,8 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
         let prompt = fields.prompt(&record).with_context(at)?;
         ensure!(
             !matches!(body, Body::Answer { .. }) || prompt.is_some(),
-            "{}: an answer without a prompt (keys: {}); --group-field names the column that tells which answers belong \
-             together",
+            "{}: an answer without a prompt (keys: {}); name the column that groups answers with \
+             --group-field",
             at(),
             record::keys(&record)
         );
@@ -80,7 +81,8 @@ fn body(record: &Record, fields: &Fields) -> Result<(Body, LengthUnit)> {
         None => match ["scores", "score"].iter().find_map(|name| Some((*name, record.get(*name)?))) {
             Some(found) => found,
             None => bail!(
-                "no scores (keys: {}); expected score_chosen and score_rejected, scores or score, or --score-field",
+                "no scores (keys: {}); expected score_chosen and score_rejected, scores or score, or \
+                 --score-field",
                 keys(record)
             ),
         },
@@ -88,7 +90,7 @@ fn body(record: &Record, fields: &Fields) -> Result<(Body, LengthUnit)> {
     if let Some(models) = value.as_object() {
         let names: Vec<&str> = models.keys().map(String::as_str).collect();
         bail!(
-            "{name:?} has several scores by name; --score-field /{name}/NAME chooses one of {}",
+            "{name:?} has several named scores; choose one with --score-field /{name}/NAME: {}",
             names.join(", ")
         );
     }
@@ -109,14 +111,14 @@ fn body(record: &Record, fields: &Fields) -> Result<(Body, LengthUnit)> {
     }
     let Some(human) = fields.human(record)? else {
         bail!(
-            "{name:?} alone does not tell which answer is better (keys: {}); expected human scores \
+            "{name:?} alone does not show which answer is better (keys: {}); expected human scores \
              (--human-field names them), num_correct, or label A>B",
             keys(record)
         );
     };
     ensure!(
         human.len() == scores.len(),
-        "{} scores and {} human scores; expected as many of both",
+        "{} scores and {} human scores; expected equal numbers",
         scores.len(),
         human.len()
     );
@@ -169,7 +171,7 @@ mod tests {
         Ok(body(record.as_object().unwrap(), fields)?.0)
     }
 
-    /// Protects: every documented form is read as what it is.
+    /// Protects: every documented form is recognised.
     #[test]
     fn forms_are_told_apart() {
         let plain = Fields::default();
@@ -194,7 +196,8 @@ mod tests {
         assert!(matches!(told(record, &fields).unwrap(), Body::Answer { score: 0.5, length: 3, human: 4.0 }));
     }
 
-    /// Protects: lengths come from ids before words, and begin where answers part.
+    /// Protects: lengths are counted in token ids if present, else in words, from the point where the answers
+    /// differ.
     #[test]
     fn lengths_come_from_what_is_there() {
         let ids = json!({"score_chosen": 1, "score_rejected": 0, "chosen_ids": [1, 2, 3], "rejected_ids": [1, 5],
@@ -208,18 +211,18 @@ mod tests {
         assert_eq!((pair.chosen_tokens, pair.rejected_tokens, unit), (2, 1, LengthUnit::Words));
     }
 
-    /// Protects: what is wrong is said with what was found and expected.
+    /// Protects: errors name what was found and what was expected.
     #[test]
     fn misfits_are_explained() {
         for (record, expected) in [
             (json!({"a": 1}), "no scores (keys: a)"),
-            (json!({"score": 1}), "does not tell which answer is better"),
+            (json!({"score": 1}), "does not show which answer is better"),
             (
                 json!({"score_chosen": "x", "score_rejected": 1}),
                 "\"score_chosen\" is \"x\"; expected a number",
             ),
             (json!({"scores": [1, 2], "label": "A=B"}), "expected A>B or B>A"),
-            (json!({"scores": {"m": [1, 2]}}), "--score-field /scores/NAME chooses one of m"),
+            (json!({"scores": {"m": [1, 2]}}), "--score-field /scores/NAME: m"),
             (json!({"scores": [1, 2], "num_correct": 3}), "\"num_correct\" is 3; expected 1 to 2"),
             (json!({"scores": [1, 2], "ratings": [1]}), "2 scores and 1 human scores"),
         ] {

@@ -1,4 +1,4 @@
-//! What was scored, row by row, whoever scored it; and how rows become an evaluation.
+//! Scored rows from any source, and their conversion into an evaluation.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use pcrm_eval::{AnswerSet, Evaluation, Labels, LengthUnit, PairScore};
 /// A row of the data with its scores.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// What tells it apart, and is the same for any model: its id, or its number in the data.
+    /// The key, equal for all models: the id of the row or its number in the data.
     pub key: String,
     /// Its subset.
     pub subset: Option<String>,
     /// Its prompt.
     pub prompt: Option<String>,
-    /// The identity of its prompt, where the prompt is rendered and says less.
+    /// The identity of its prompt, if the rendered text differs from it.
     pub prompt_id: Option<PromptId>,
     /// Its scores.
     pub body: Body,
@@ -32,30 +32,30 @@ pub enum Body {
     Set {
         /// The model's scores.
         scores: Vec<f64>,
-        /// Their lengths; empty where unknown.
+        /// The lengths of the answers; empty if unknown.
         lengths: Vec<usize>,
-        /// What is known of them.
+        /// The labels of the answers.
         labels: Labels,
     },
-    /// One answer, which makes a set with the others of its prompt.
+    /// One answer, which forms a set with the others to its prompt.
     Answer {
         /// The model's score.
         score: f64,
-        /// Its length; 0 where unknown.
+        /// The length; 0 if unknown.
         length: usize,
         /// The human score.
         human: f64,
     },
 }
 
-/// Makes keys that differ from those of other rows.
+/// Generates unique row keys.
 #[derive(Debug, Default)]
 pub struct Keys {
     seen: HashMap<String, usize>,
 }
 
 impl Keys {
-    /// The key of a row: its subset and id, or its number, and how many had the same before it.
+    /// Returns the key of a row: its subset and id, or its number, numbered further if it repeats.
     pub fn key(&mut self, subset: Option<&str>, id: Option<&str>, number: usize) -> String {
         let name = match id {
             Some(id) => format!("{}:{id}", subset.unwrap_or_default()),
@@ -67,10 +67,10 @@ impl Keys {
     }
 }
 
-/// Rows as an evaluation: single answers gathered by prompt.
+/// Converts rows into an evaluation, gathering single answers by prompt.
 ///
 /// # Errors
-/// Sets that cannot be measured.
+/// Fails if a set cannot be measured.
 pub fn evaluation(items: &[Item], unit: LengthUnit) -> Result<Evaluation> {
     let mut evaluation = Evaluation::new(unit);
     let mut places: HashMap<&str, usize> = HashMap::new();
@@ -114,10 +114,10 @@ pub fn evaluation(items: &[Item], unit: LengthUnit) -> Result<Evaluation> {
     Ok(evaluation)
 }
 
-/// The rows that the first and all others have, in the first's order; those of the others in the same order.
+/// Returns the rows that all have, in the first's order, and the same rows of each other.
 ///
 /// # Errors
-/// No row in common.
+/// Fails if no row is in common.
 pub fn in_common_of_all(first: Vec<Item>, others: Vec<Vec<Item>>) -> Result<(Vec<Item>, Vec<Vec<Item>>)> {
     let mut shared = first;
     for other in &others {
@@ -128,15 +128,15 @@ pub fn in_common_of_all(first: Vec<Item>, others: Vec<Vec<Item>>) -> Result<(Vec
     Ok((shared, others))
 }
 
-/// The rows that both have, in the first's order.
+/// Returns the rows that both have, in the first's order.
 ///
 /// # Errors
-/// None in common.
+/// Fails if no row is in common.
 fn in_common(first: Vec<Item>, second: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {
     let mut others: HashMap<String, Item> = second.into_iter().map(|item| (item.key.clone(), item)).collect();
     let pairs = first.into_iter().filter_map(|item| {
         let other = others.remove(&item.key)?;
-        // Which answer is better, and what people said, is the data's to say and must be the same.
+        // Labels and human scores come from the data, so they must agree.
         same_shape(&item.body, &other.body).then_some((item, other))
     });
     let (first, second): (Vec<Item>, Vec<Item>) = pairs.unzip();
@@ -153,14 +153,14 @@ fn same_shape(first: &Body, second: &Body) -> bool {
     }
 }
 
-/// The id without the subset that keys begin with.
+/// Returns the id without the subset prefix of the key.
 fn own_id(item: &Item) -> String {
     let prefix = format!("{}:", item.subset.as_deref().unwrap_or_default());
     item.key.strip_prefix(&prefix).unwrap_or(&item.key).to_owned()
 }
 
-/// Lengths of two sequences from the first element where they differ, as constraints see answers, and their
-/// similarity, shorter / longer.
+/// Returns the lengths of two sequences from their first difference, which is how constraints see answers,
+/// and their similarity, shorter / longer.
 pub fn own_lengths<T: PartialEq>(first: &[T], second: &[T]) -> (usize, usize, f64) {
     let shared = first.iter().zip(second).take_while(|(a, b)| a == b).count();
     let (a, b) = (first.len() - shared, second.len() - shared);
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// Protects: answers of a prompt are one set wherever they stand, and sets keep their own ids.
+    /// Protects: answers to one prompt form one set wherever they are in the file, and sets keep their ids.
     #[test]
     fn answers_are_gathered_by_prompt() {
         let mut items = vec![answer("p", 0, 0.1), answer("q", 1, 0.2), answer("p", 2, 0.3)];
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(evaluation.sets()[1].scores, [0.1, 0.3]);
     }
 
-    /// Protects: comparison is of the same rows whatever else either has, and never of other labels.
+    /// Protects: rows are compared by key, whatever other rows exist, and never with other labels.
     #[test]
     fn rows_in_common_are_found_by_key() {
         let first = vec![answer("p", 0, 0.1), answer("p", 1, 0.2), answer("p", 2, 0.3)];
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(in_common_of_all(first, Vec::new()).unwrap().0.len(), 3);
     }
 
-    /// Protects: lengths begin where answers part.
+    /// Protects: lengths are counted from the point where answers differ.
     #[test]
     fn lengths_begin_where_answers_part() {
         assert_eq!(own_lengths(&[1, 2, 3, 4], &[1, 2, 9]), (2, 1, 0.5));

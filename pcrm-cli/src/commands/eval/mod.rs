@@ -1,4 +1,4 @@
-//! `pcrm eval reward`: evaluates a reward model, by its weights or by scores in a file.
+//! `pcrm eval reward`: evaluates a reward model from its weights or from scores in a file.
 
 mod cache;
 mod columns;
@@ -40,15 +40,14 @@ use crate::terminal;
 use crate::usage::usage;
 use crate::warnings::Warnings;
 
-/// The verbs of `pcrm eval`.
+/// Subcommands of `pcrm eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalVerb {
-    /// Evaluate a reward model: accuracy, calibration, bias, agreement with people, benchmarks; compare
-    /// several
+    /// Evaluate reward models: accuracy, calibration, bias, agreement with people, benchmarks, comparisons
     Reward(Box<EvalRewardArgs>),
     /// Evaluate a policy by its implicit reward: accuracy, calibration, length, KL to its reference
     Dpo(Box<EvalDpoArgs>),
-    /// Merge comparisons that `pcrm compare` made: more seeds, other data
+    /// Merge comparisons made by `pcrm compare`: more seeds, other data
     Comparisons(EvalComparisonsArgs),
 }
 
@@ -56,25 +55,25 @@ pub enum EvalVerb {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct EvalRewardArgs {
-    /// Evaluate the reward model in this folder, or its repository on the Hugging Face Hub (org/name)
+    /// Evaluate the reward model in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR", required_unless_present = "scores", requires = "data")]
     model: Option<PathBuf>,
-    /// Evaluate on these files, folders or data sets of the Hub (org/name, org/name:split): preference pairs,
+    /// Evaluate on these files, folders or Hub data sets (org/name, org/name:split): preference pairs,
     /// several answers to a prompt (chosen and rejected lists; responses with scores or ranks), or single
     /// answers with human scores (--human-field)
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Evaluate the scores in this JSONL file, without a model
+    /// Evaluate the scores in this JSONL file instead of a model
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "constraint"])]
     scores: Option<PathBuf>,
-    /// Compare with these models' folders, or files of their scores, each on the rows that all have
+    /// Compare with the models in these folders or the scores in these files, on the rows they share
     #[arg(long, value_name = "DIR|FILE", num_args = 1.., action = clap::ArgAction::Append)]
     compare: Vec<PathBuf>,
     /// Compare margins with the bounds of this constraint (a name, JSON, or a JSON file) [default: the one
     /// the model was trained with]
     #[arg(long, value_name = "NAME|JSON|FILE")]
     constraint: Option<String>,
-    /// Draw N bootstrap samples of prompts for intervals and p-values; 0 for neither (95 % intervals take at
+    /// Draw N bootstrap samples of prompts for intervals and p-values; 0 for none (95 % intervals need at
     /// least 39)
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole::<usize>)]
     bootstrap: usize,
@@ -88,8 +87,7 @@ pub struct EvalRewardArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write the page with plots to this file [default: evaluation/DATA/report.html in the model's folder;
-    /// with
-    /// --compare evaluation/DATA-against-OTHER/report.html]
+    /// with --compare evaluation/DATA-against-OTHER/report.html]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Write no page
@@ -128,7 +126,7 @@ Rows of --scores files have one of
 /// Evaluates a reward model.
 ///
 /// # Errors
-/// Everything that the user's files and options can cause; nothing is then written.
+/// Fails if an option or a file is invalid; nothing is written then.
 pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     usage(args.check())?;
     args.warn_of_few_draws();
@@ -139,7 +137,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
             let others = args.compare.iter().map(|other| {
                 ensure!(
                     !other.is_dir(),
-                    "--compare {}: is a folder; beside --scores another file of scores is expected",
+                    "--compare {}: is a folder; expected a file of scores, as with --scores",
                     other.display()
                 );
                 Scored::given(other, &args.others_fields(), &mut warnings)
@@ -149,7 +147,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
         (None, Some(model)) => {
             let data = args.hub.data("--data", &args.data)?;
             let scoring = args.scoring(&data)?;
-            // A misspelt folder is refused before the first model scores for hours.
+            // Refuse a misspelt folder before the first model scores for hours.
             let others = args.compare.iter().filter(|other| !other.is_file()).map(|dir| ("--compare", dir));
             for (option, dir) in std::iter::once(("--model", model)).chain(others) {
                 args.hub.model(option, dir, Weights::Read)?;
@@ -162,7 +160,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
             });
             (first, others.collect::<Result<Vec<_>>>()?)
         }
-        // The command line asks for one of them.
+        // clap requires one of them.
         (None, None) => anyhow::bail!("expected --model DIR and --data FILE, or --scores FILE"),
     };
     let (constraint, sources) = (first.constraint.clone(), first.sources.clone());
@@ -172,7 +170,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     let (ours, theirs) =
         in_common_of_all(first.items, others.into_iter().map(|other| other.items).collect())?;
     if ours.len() < before {
-        say(&format!("compared on the {} of {before} rows that all have", ours.len()));
+        say(&format!("compared on the {} of {before} rows in common", ours.len()));
     }
     let ours = evaluation(&ours, unit)?;
     let theirs = theirs.iter().zip(units).map(|(items, unit)| evaluation(items, unit));
@@ -192,7 +190,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
         let earlier = fs::read(&path).ok();
         if report::write(&path, page::document(&page)) {
             let replaced = earlier.is_some() && fs::read(&path).ok() != earlier;
-            let note = if replaced { " (replaces an earlier evaluation's)" } else { "" };
+            let note = if replaced { " (replaces an earlier report)" } else { "" };
             say(&format!("report: {}{note}", path.display()));
         }
     }
@@ -205,7 +203,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     }
     if let Some(path) = &args.output {
         weights::write_json(path, &json)?;
-        say(&format!("the report is in {}", path.display()));
+        say(&format!("report as JSON: {}", path.display()));
     }
     match args.json {
         true => terminal::result(&(serde_json::to_string_pretty(&json)? + "\n")),
@@ -217,7 +215,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     }
 }
 
-/// The rows with one model's scores.
+/// The rows scored by one model.
 struct Scored {
     items: Vec<Item>,
     unit: LengthUnit,
@@ -259,19 +257,20 @@ impl EvalRewardArgs {
         Fields { score_field: own.or(self.fields.score_field.clone()), ..self.fields.clone() }
     }
 
-    /// Says that so few draws give no interval.
+    /// Warns that too few bootstrap samples give no interval.
     fn warn_of_few_draws(&self) {
         let least = fewest_draws(LEVEL);
         if (1..least).contains(&self.bootstrap) {
             say(&format!(
-                "warning: --bootstrap {}: too few draws for intervals and p-values; expected at least {least}, or 0",
+                "warning: --bootstrap {}: too few draws for intervals and p-values; expected at least \
+                 {least}, or 0",
                 self.bootstrap
             ));
         }
     }
 
-    /// The names of the model and of those beside it: their paths; of several models' scores in one file, the
-    /// field.
+    /// Returns the names of the model and of those it is compared with: their paths, or the score fields if
+    /// several models' scores are in one file.
     fn names(&self) -> (String, Vec<String>) {
         let name = |path: &Path, field: Option<&String>| match field {
             Some(field) => field.rsplit('/').next().unwrap_or(field).to_owned(),
@@ -286,8 +285,8 @@ impl EvalRewardArgs {
         (own, others.collect())
     }
 
-    /// The place of the page: a folder per data set, and per comparison, beside the model or where the
-    /// command runs.
+    /// Returns the path of the page: a folder per data set or comparison, inside the model's folder or the
+    /// current one.
     fn page(&self) -> Option<PathBuf> {
         if self.no_report {
             return None;
@@ -314,7 +313,7 @@ impl EvalRewardArgs {
         Some(of.join(folder).join(report::FILE))
     }
 
-    /// Checks the options that can be checked before anything is read.
+    /// Checks the options that need no file.
     fn check(&self) -> Result<()> {
         self.reading.check()?;
         if let Some(constraint) = &self.constraint {
@@ -346,7 +345,7 @@ impl EvalRewardArgs {
     }
 }
 
-/// The name of data: their files' names without endings.
+/// Returns the name of data: their files' names without extensions.
 fn folder_name(data: &[PathBuf]) -> String {
     let name = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! A model scores the data, each text once and never twice.
+//! Scoring the data with a model, each distinct text once.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,21 +31,21 @@ use crate::usage::usage;
 use crate::warnings::Warnings;
 use crate::{left_out, template};
 
-/// The data to read and the options of scoring.
+/// The data and the options of scoring.
 pub struct Scoring<'a> {
     /// Data files.
     pub data: &'a [PathBuf],
-    /// The options of reading.
+    /// Options for reading them.
     pub reading: &'a Reading,
     /// The meaning of columns.
     pub fields: &'a Fields,
-    /// The most tokens computed at once.
+    /// The largest number of tokens computed at once.
     pub micro_tokens: usize,
     /// The context of constraints.
     pub priors: Priors,
 }
 
-/// The data as read: pairs, sets of answers, and the columns beside the pairs.
+/// The data as read: pairs, sets of answers, and the extra columns of the pairs.
 #[derive(Default)]
 pub struct Rows {
     pairs: Vec<AnswerSet>,
@@ -54,7 +54,7 @@ pub struct Rows {
     columns: ColumnsByOrigin,
 }
 
-/// A model with what it needs to score.
+/// A model with everything needed to score.
 pub struct Scorer {
     /// The model.
     pub model: RewardModel,
@@ -62,25 +62,25 @@ pub struct Scorer {
     pub tokenizer: Tokenizer,
     /// The constraint whose bounds margins are compared with.
     pub constraint: Box<dyn Constraint>,
-    /// The source of the constraint.
+    /// The origin of the constraint.
     pub whose: Whose,
-    /// Scores that are known.
+    /// Cached scores.
     pub cache: ScoreCache,
 }
 
-/// The source of a constraint.
+/// The origin of a constraint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// The user asked for it: without its bounds there is no answer.
+    /// The user requested it: without its bounds the evaluation fails.
     Users,
-    /// The model was trained with it: what it needs may be gone, and scores are worth telling without bounds.
+    /// The model was trained with it: if it can no longer be computed, scores are reported without bounds.
     Models,
 }
 
-/// The constraint that was named, or that the model was trained with, or none.
+/// Returns the requested constraint, else the one the model was trained with, else none.
 ///
 /// # Errors
-/// A constraint that was named and is unknown, or parameters that it does not take.
+/// Fails if the requested constraint is unknown or its parameters are invalid.
 pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<(Box<dyn Constraint>, Whose)> {
     let tagged = model.config().raw.get("pcrm").and_then(|notes| notes.get("constraint"));
     match (named, tagged) {
@@ -96,13 +96,14 @@ pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<(Box<dy
     }
 }
 
-/// Δ* of every pair; without bounds where those of the constraint that the model was trained with cannot be had.
+/// Returns Δ* of every pair, or no bounds if the model's own constraint cannot be computed.
 fn bounds_of(scorer: &Scorer, sets: &[EncodedSet], priors: &Priors) -> Result<Vec<f32>> {
     match (bounds(scorer.constraint.as_ref(), sets, priors), scorer.whose) {
         (Err(error), Whose::Models) => {
             let error = error.root_cause();
             tracing::warn!(
-                "the bounds that the model was trained with cannot be computed: {error}; evaluated without bounds"
+                "the bounds of the model's training constraint cannot be computed: {error}; evaluated \
+                 without bounds"
             );
             Ok(vec![f32::INFINITY; encode::pairs(sets).count()])
         }
@@ -114,7 +115,7 @@ impl Scoring<'_> {
     /// Reads the data.
     ///
     /// # Errors
-    /// Files that cannot be read, no usable row; with `--strict` the first unusable one.
+    /// Fails if a file cannot be read or no row is usable; with `--strict`, on the first unusable row.
     pub fn read(&self, warnings: &mut Warnings) -> Result<Rows> {
         let mut rows = Rows::default();
         let mut keys = Keys::default();
@@ -133,7 +134,7 @@ impl Scoring<'_> {
             let read = self.reading.preferences(&pair_files, Ties::Drop);
             (rows.pairs, rows.read) = match ratings {
                 Some(field) => read.with_context(|| {
-                    format!("no pairs; if the rows are single answers with human scores, add --human-field {field}")
+                    format!("no pairs; for single answers with human scores, add --human-field {field}")
                 })?,
                 None => read?,
             };
@@ -158,7 +159,7 @@ impl Scoring<'_> {
             match sets::read(record, self.fields).with_context(at) {
                 Ok(answers) => {
                     let prompt = self.fields.prompt(record)?;
-                    // The scores follow when there are any.
+                    // The scores are filled in later.
                     let labels = answers.labels.clone();
                     let body = Body::Set { scores: Vec::new(), lengths: Vec::new(), labels };
                     rows.sets.push((answers, Item { key, subset, prompt, prompt_id: None, body }));
@@ -185,7 +186,8 @@ impl Scoring<'_> {
     /// Scores the rows.
     ///
     /// # Errors
-    /// Texts that the tokenizer refuses, a constraint that gives no bound, scores that are not finite, no row left.
+    /// Fails if the tokenizer refuses a text, the constraint gives no bound, a score is not finite or no row
+    /// is left.
     pub fn score(
         &self,
         rows: &Rows,
@@ -314,7 +316,7 @@ impl Scoring<'_> {
             let scores = ids.iter().map(|ids| cache.get(ids).map(f64::from)).collect::<Option<Vec<f64>>>();
             let scores = scores.context("an answer was not scored")?;
             let lengths: Vec<usize> = match answers.single {
-                // Alone it has nothing to part from.
+                // A single answer shares nothing with others.
                 true => vec![tokenizer.encode(&answers.answers[0])?.len()],
                 false => {
                     let shared = ids.iter().map(|other| common_prefix(&ids[0], other)).min().unwrap_or(0);
@@ -335,7 +337,7 @@ impl Scoring<'_> {
 
 const BROKEN: &str = "a score is not a finite number: the model's weights are broken";
 
-/// Shows how far scoring is, and keeps what is done every now and then.
+/// Shows the progress of scoring and saves the cache regularly.
 struct Pace {
     bar: Bar,
     kept: Instant,
@@ -346,7 +348,7 @@ impl Pace {
 
     fn new(unknown: usize, all: usize) -> Self {
         if unknown < all {
-            say(&format!("{} of {all} were scored before", all - unknown));
+            say(&format!("{} of {all} are cached", all - unknown));
         }
         Self { bar: bar(unknown as u64, "scoring"), kept: Instant::now() }
     }

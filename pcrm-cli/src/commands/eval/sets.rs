@@ -1,4 +1,4 @@
-//! Data with several answers to a prompt, or with human scores of single answers: what there is to score.
+//! Data with several answers to a prompt, or with human scores of single answers.
 
 use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::data::conversation::{Content, Message};
@@ -16,15 +16,15 @@ pub struct Answers {
     pub prompt: Content,
     /// The answers.
     pub answers: Vec<String>,
-    /// What is known of them.
+    /// The labels of the answers.
     pub labels: Labels,
-    /// Whether the record is one answer of several to its prompt.
+    /// True if the record is one of several answers to its prompt.
     pub single: bool,
 }
 
 const LISTS: [&str; 5] = ["responses", "answers", "completions", "candidates", "outputs"];
 
-/// Whether a record is of this kind: lists of answers, or one answer where human scores were asked for.
+/// Returns true for records of this kind: lists of answers, or one answer if human scores were requested.
 pub fn is_set(record: &Record, fields: &Fields) -> bool {
     let list = |name: &str| matches!(record.get(name), Some(Value::Array(items)) if items.iter().all(Value::is_string) && !items.is_empty());
     (list("chosen") && list("rejected"))
@@ -32,7 +32,7 @@ pub fn is_set(record: &Record, fields: &Fields) -> bool {
         || (fields.human_field.is_some() && !record.contains_key("chosen"))
 }
 
-/// The column that seems to hold human scores of a record's one answer, as `--human-field` takes it.
+/// Returns the column that seems to hold human scores of a record's only answer, as `--human-field` reads it.
 pub fn ratings(record: &Record) -> Option<String> {
     const NAMES: [&str; 8] =
         ["human_score", "human_scores", "human", "rating", "ratings", "scores", "score", "overall"];
@@ -55,7 +55,7 @@ pub fn ratings(record: &Record) -> Option<String> {
 /// Reads a record of this kind.
 ///
 /// # Errors
-/// What is missing, and what was expected.
+/// Fails, with what was expected, if a field is missing or has the wrong type.
 pub fn read(record: &Record, fields: &Fields) -> Result<Answers> {
     let prompt = prompt(record, fields)?;
     if record.contains_key("chosen") {
@@ -78,7 +78,7 @@ pub fn read(record: &Record, fields: &Fields) -> Result<Answers> {
         ensure!(human.len() == answers.len(), "{} answers and {} scores", answers.len(), human.len());
         return Ok(Answers { prompt, answers, labels: Labels::Human(human), single: false });
     }
-    let human = named.context("no human score; --human-field names its column")?;
+    let human = named.context("no human score; name its column with --human-field")?;
     ensure!(human.len() == 1, "{} human scores of one answer; expected one", human.len());
     let answer = ANSWERS.iter().find_map(|name| record.get(*name)?.as_str());
     let answer = answer.with_context(|| {
@@ -88,8 +88,8 @@ pub fn read(record: &Record, fields: &Fields) -> Result<Answers> {
 }
 
 impl Answers {
-    /// Prompt and answer as a model sees them: through the chat template where it has one, as the benchmarks'
-    /// reference implementations do; else as plain text.
+    /// Returns prompt and answer as a model sees them: with the chat template if there is one, as the
+    /// benchmarks' reference implementations do, else as plain text.
     pub fn contents(&self, answer: &str, tokenizer: &Tokenizer) -> (Content, Content) {
         match &self.prompt {
             Content::Text(prompt) if tokenizer.has_chat_template() => (
@@ -134,7 +134,7 @@ mod tests {
         value.as_object().unwrap().clone()
     }
 
-    /// Protects: the column that is proposed for human scores, and none where there are pairs or no numbers.
+    /// Protects: a column of human scores is proposed, but not for pairs or columns without numbers.
     #[test]
     fn human_scores_are_proposed() {
         let proposed = |value: Value| ratings(&record(value));
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(proposed(json!({"prompt": "q", "response": "a", "rating": "good"})), None);
     }
 
-    /// Protects: every documented form is read as what it is, and pairs are left to the loader of pairs.
+    /// Protects: every documented form is recognised, and pairs are left to the pair loader.
     #[test]
     fn forms_are_told_apart() {
         let plain = Fields::default();
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// Protects: what is missing is named.
+    /// Protects: errors name what is missing.
     #[test]
     fn misfits_are_explained() {
         let said = |value: Value| format!("{:#}", read(&record(value), &Fields::default()).unwrap_err());

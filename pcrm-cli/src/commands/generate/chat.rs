@@ -17,10 +17,10 @@ use crate::interrupt;
 use crate::progress::say;
 use crate::terminal;
 
-/// Answers every line of standard input until it ends.
+/// Answers each line of standard input until it ends.
 ///
 /// # Errors
-/// A conversation that the template refuses or that is longer than the model's positions.
+/// Fails if the template refuses a conversation or the conversation exceeds the model's positions.
 pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
     let mut sampling = args.sampling(&policy.model, seed)?;
     let decode = |ids: &[u32]| policy.text(ids);
@@ -28,8 +28,8 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
     let interrupted = interrupt::flag()?;
     let templated = policy.tokenizer.has_chat_template();
     say(match templated {
-        true => "a line is a message; /clear forgets the conversation, Ctrl-D or /quit ends",
-        false => "the model has no chat template: a line is a text to continue; Ctrl-D or /quit ends",
+        true => "each line is a message; /clear starts a new conversation, Ctrl-D or /quit exits",
+        false => "the model has no chat template: each line is a text to continue; Ctrl-D or /quit exits",
     });
     let mut engine = Engine::new(policy.model.decoder(), args.budget())?;
     let mut turns: Vec<Message> = Vec::new();
@@ -40,7 +40,7 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
             "/quit" => break,
             "/clear" => {
                 turns.clear();
-                say("the conversation is forgotten");
+                say("started a new conversation");
                 continue;
             }
             _ => {}
@@ -74,24 +74,24 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
             Err(pcrm_rl::Error::Interrupted(_)) => break,
             Err(error) if turns.len() > 1 => {
                 turns.pop();
-                say(&format!("{error}; /clear forgets the conversation"));
+                say(&format!("{error}; /clear starts a new conversation"));
             }
             ran => {
                 ran?;
                 turns.push(Message::new("assistant", talk.answer.as_str()));
             }
         }
-        // The same message again gets another answer.
+        // Repeating a message gives another answer.
         sampling.seed = sampling.seed.wrapping_add(1);
     }
     Ok(())
 }
 
-/// Prints an answer as it is sampled.
+/// Prints an answer while it is sampled.
 struct Talk<'a> {
     policy: &'a Policy,
     prompt: Vec<u32>,
-    /// Bytes of the text that are printed.
+    /// The number of bytes already printed.
     shown: usize,
     ids: Vec<u32>,
     answer: String,
@@ -116,7 +116,7 @@ impl Watch for Talk<'_> {
         self.ids.push(id);
         let Ok(texts) = AnswerTexts::decode(&self.policy.tokenizer, &self.prompt, &self.ids) else { return };
         let text = texts.completion;
-        // A character of several tokens is complete when its last one is there.
+        // A character made of several tokens is complete with its last token.
         if text.ends_with(char::REPLACEMENT_CHARACTER) {
             return;
         }

@@ -29,27 +29,27 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct GenerateArgs {
-    /// Answer with the language model or PEFT adapter in this folder, or its repository on the Hugging Face Hub (org/name)
+    /// Answer with the language model or PEFT adapter in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     #[command(flatten)]
     prompts: PromptArgs,
-    /// Sample N answers of each prompt
+    /// Sample N answers to each prompt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     samples: usize,
-    /// Write this JSONL file [default: standard output]: a line for each answer, in the order of prompts
+    /// Write to this JSONL file [default: standard output]: a line per answer, in the order of prompts
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Take up the lines that a stopped run left beside --output
+    /// Continue the interrupted run beside --output
     #[arg(long, requires = "output")]
     resume: bool,
-    /// Write the token ids of every answer and their log-probabilities too
+    /// Also write the token ids of each answer and their log-probabilities
     #[arg(long)]
     log_probs: bool,
-    /// Score every answer with the reward model in this folder, or its repository on the Hub
+    /// Score each answer with the reward model in this folder or Hub repository
     #[arg(long, value_name = "DIR")]
     score_with: Option<PathBuf>,
-    /// Talk to the model: every line is a message, the answer appears as it is sampled; Ctrl-D ends
+    /// Chat with the model: each line is a message, the answer is printed as it is sampled; Ctrl-D ends
     #[arg(long, conflicts_with_all = ["prompt", "data", "output", "score_with", "samples", "log_probs"])]
     chat: bool,
     #[command(flatten)]
@@ -69,7 +69,8 @@ Examples:
 /// Samples and writes answers.
 ///
 /// # Errors
-/// Options that cannot be used, a model that is no language model, prompts that do not fit, Ctrl-C.
+/// Fails if an option is invalid, the model is not a language model, a prompt does not fit or Ctrl-C
+/// interrupts.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     usage(args.check())?;
     let backend = args.machine.open()?;
@@ -132,7 +133,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let progress = match ran {
         Err(pcrm_rl::Error::Interrupted(message)) => {
             let kept = match &args.output {
-                Some(_) => "; --resume takes it up",
+                Some(_) => "; --resume continues",
                 None => "",
             };
             return Err(Interrupted { message: format!("{message}{kept}") }.into());
@@ -164,7 +165,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 fn ends(policy: &Policy, ids: &std::collections::BTreeSet<u32>) -> String {
     let name = |id: &u32| format!("{:?} ({id})", policy.tokenizer.decode(&[*id]).unwrap_or_default());
     let names: Vec<String> = ids.iter().map(name).collect();
-    if names.is_empty() { "no token, but for --max-tokens".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "no token, only at --max-tokens".to_owned() } else { names.join(", ") }
 }
 
 impl GenerateArgs {
@@ -175,7 +176,7 @@ impl GenerateArgs {
         }
         ensure!(
             self.output.as_ref() != Some(&self.model),
-            "--output: the model's own folder; expected a file"
+            "--output: is the model's folder; expected a file"
         );
         Ok(())
     }
@@ -186,7 +187,7 @@ struct Writer<'a> {
     policy: &'a Policy,
     judge: Option<&'a mut Weighted>,
     prompts: &'a [Prompt],
-    /// The prompts of the engine.
+    /// The prompts of the engine, in its order.
     asked: Vec<&'a Asked>,
     log_probs: bool,
     file: Option<GrowingFile>,

@@ -40,8 +40,8 @@ pub(super) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Writes both over all steps in `metrics.jsonl`, those before a resume included, with the run's `warnings` on the
-    /// page. A file that cannot be written is a warning.
+    /// Writes both over all steps in `metrics.jsonl`, those before a resume included, with the run's
+    /// `warnings` on the page. A file that cannot be written is a warning.
     pub fn leave(&self, outcome: Result<&Outcome, &pcrm_rl::Error>, warnings: &[String]) {
         let path = self.args.output.join(report::FILE);
         // A run refused before its first step must not overwrite an earlier report.
@@ -55,7 +55,7 @@ impl Record<'_> {
             match written {
                 Ok(Written::Yes) => {}
                 Ok(Written::LeftAlone) => {
-                    say("README.md is somebody's own and stays; no model card is written")
+                    say("README.md was written or changed by hand and is kept; no model card is written")
                 }
                 Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
             }
