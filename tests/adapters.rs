@@ -393,7 +393,7 @@ fn merging_makes_a_full_model() -> Result<()> {
     world.run("merge adapter --base base --output again")?;
     ensure!(world.read("again/model.safetensors")? == world.read("merged/model.safetensors")?);
     world.run("score --model merged --data test.jsonl --output scored.jsonl")?;
-    world.refuses("merge base --output other", &["base: no adapter_config.json is there"])?;
+    world.refuses("merge base --output other", &["base: has no adapter_config.json"])?;
     world.refuses("merge adapter --output merged", &["--output merged: already holds a model"])?;
     world.refuses("merge adapter --base nowhere --output other", &["--base nowhere", "no such folder"])?;
     world.refuses("score --model adapter --data test.jsonl", &["is a PEFT adapter", "pcrm merge adapter"])

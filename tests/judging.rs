@@ -230,7 +230,7 @@ fn killed_runs_repeat_no_paid_call() -> Result<()> {
     keys.dedup();
     ensure!(keys == [KEY], "{keys:?}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
-    ensure!(said.contains("were there before") && !said.contains(KEY), "{said}");
+    ensure!(said.contains("are cached") && !said.contains(KEY), "{said}");
     let everything = files(&world.path(""))?;
     ensure!(everything.len() > 8);
     for path in everything {
@@ -265,7 +265,10 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
     let run = |more: &str| judge(&server, &format!("--cache kept {more}"));
     world.refuses(
         &run("--max-calls 20"),
-        &["the budget of 20 calls is spent; 20 of 60 verdicts are complete", "the same command continues"],
+        &[
+            "the budget of 20 calls is spent; 20 of 60 verdicts are complete",
+            "rerun the same command to continue",
+        ],
     )?;
     ensure!(server.state.requests.load(Ordering::SeqCst) == 20);
     // 102 tokens a call; a call under way holds back at most some 1400.
@@ -479,7 +482,7 @@ fn what_cannot_be_judged_is_refused() -> Result<()> {
             with("b.jsonl --judge openai:x --judge-url http://example.com/v1 --api-key k"),
             &["unencrypted"][..],
         ),
-        (with("b.jsonl --judge gold --data test.jsonl"), &["answered by --model alone"][..]),
+        (with("b.jsonl --judge gold --data test.jsonl"), &["have no effect without --model"][..]),
         (with("b.jsonl --judge replay:none.jsonl"), &["none.jsonl:1", "missing field"][..]),
     ] {
         world.refuses(&arguments, parts)?;

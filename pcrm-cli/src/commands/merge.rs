@@ -1,4 +1,4 @@
-//! `pcrm merge`: makes a full model of a PEFT adapter and its base.
+//! `pcrm merge`: merges a PEFT adapter into its base model.
 
 use std::path::{Path, PathBuf};
 
@@ -21,14 +21,14 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Merge the PEFT adapter (LoRA) in this folder: of a reward model or of a language model
+    /// Merge the PEFT adapter (LoRA) in this folder, of a reward model or a language model
     #[arg(value_name = "ADAPTER")]
     adapter: PathBuf,
-    /// Merge it into the model in this folder, or its repository on the Hugging Face Hub (org/name)
-    /// [default: the base that adapter_config.json names]
+    /// Merge into the model in this folder or Hub repository (org/name) [default: the base named in
+    /// adapter_config.json]
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Write the full model to this folder, with the tokenizer
+    /// Write the full model and its tokenizer to this folder
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     #[command(flatten)]
@@ -43,8 +43,8 @@ Examples:
 /// Merges the adapter.
 ///
 /// # Errors
-/// An output folder that holds a model already; a folder that is no adapter; a base that is missing or does
-/// not fit.
+/// Fails if the output folder already holds a model, the folder is not an adapter, or the base is missing or
+/// does not fit.
 pub fn run(args: &MergeArgs) -> Result<()> {
     usage(args.check())?;
     let at = || args.adapter.display().to_string();
@@ -60,12 +60,12 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let tokenizer =
         [args.adapter.as_path(), &base].into_iter().find(|dir| dir.join("tokenizer.json").exists());
     match tokenizer {
-        // Classes are chosen by the model's config.json, which an adapter lacks.
+        // The model's config.json, which an adapter lacks, decides the tokenizer class.
         Some(dir) if dir == base => Tokenizer::from_dir(dir)?.save_to(&args.output)?,
         Some(dir) => copy_tokenizer(dir, &args.output)?,
-        None => say("neither the adapter nor its base has a tokenizer: none is written"),
+        None => say("neither the adapter nor its base has a tokenizer; none is written"),
     }
-    // After the tokenizer: a folder with a model is complete.
+    // Written after the tokenizer: a folder with a model counts as complete.
     match reward {
         true => {
             RewardModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
@@ -80,7 +80,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Copies the files of a tokenizer from a folder without a model.
+/// Copies the tokenizer files of a folder without a model.
 fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
         let entry = entry?;
@@ -98,14 +98,14 @@ impl MergeArgs {
     fn check(&self) -> Result<()> {
         ensure!(
             AdapterFolder::is_one(&self.adapter),
-            "{}: no adapter_config.json is there; expected the folder of a PEFT adapter",
+            "{}: has no adapter_config.json; expected the folder of a PEFT adapter",
             self.adapter.display()
         );
         self.check_output(true)
     }
 
-    /// Refuses a folder with a model. `unfinished` says that a merge was killed there, which leaves weights without a
-    /// config.
+    /// Refuses a folder that holds a model. `unfinished` is true if a killed merge left weights without a
+    /// config there.
     fn check_output(&self, unfinished: bool) -> Result<()> {
         let names: &[&str] = match unfinished {
             true => &["config.json", "adapter_config.json"],
@@ -116,14 +116,14 @@ impl MergeArgs {
         Ok(())
     }
 
-    /// The folder of the base: the one that is named here, or by the adapter.
+    /// Returns the folder of the base: the one given by the option, else the one named by the adapter.
     fn base_dir(&self, folder: &AdapterFolder) -> Result<PathBuf> {
         if let Some(base) = &self.base {
             return self.hub.model("--base", base, Weights::Read);
         }
         match folder.base() {
             Ok(base) => Ok(base),
-            // Not on this disk: a repository of the Hub.
+            // Not a local path, so a Hub repository.
             Err(_) => {
                 self.hub.model("base_model_name_or_path", Path::new(folder.base_name()?), Weights::Read)
             }

@@ -1,4 +1,4 @@
-//! The verbs, one file each.
+//! The commands, one module each.
 
 pub mod bench;
 pub mod best_of_n;

@@ -2,25 +2,26 @@
 
 use serde::Serialize;
 
-/// Bars of a histogram, at most.
+/// The largest number of bars in a histogram.
 const BARS: usize = 10;
 
-/// Eighths of a character.
+/// Blocks from one to eight eighths of a character.
 const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
-/// How many values lie from `from` to `to`, both included.
+/// The number of values from `from` to `to`, inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Bar {
-    /// The smallest value that counts here.
+    /// The smallest value in the bar.
     pub from: usize,
-    /// The largest.
+    /// The largest value in the bar.
     pub to: usize,
-    /// How many there are.
+    /// The number of values.
     pub count: usize,
 }
 
 impl Bar {
-    /// Bars of a round width each, at most ten of them; the last one holds the longest 1 % too, however long.
+    /// Returns at most ten bars of a round width each; the last one also holds the longest 1 % of all
+    /// lengths.
     pub fn of_lengths(lengths: &[usize]) -> Vec<Self> {
         let mut sorted = lengths.to_vec();
         sorted.sort_unstable();
@@ -38,7 +39,8 @@ impl Bar {
             .collect()
     }
 
-    /// The bar, the fullest of all being `width` characters long; what is not empty is seen.
+    /// Draws the bar; the fullest bar is `width` characters long, and a bar that is not empty is always
+    /// visible.
     pub fn drawn(&self, fullest: usize, width: usize) -> String {
         let eighths = (self.count * width * 8).div_ceil(fullest.max(1));
         let mut bar = "█".repeat(eighths / 8);
@@ -47,7 +49,7 @@ impl Bar {
     }
 }
 
-/// The next of 1, 2, 5, 10, 20, 50, ..
+/// Rounds up to the next of 1, 2, 5, 10, 20, 50, ..
 fn round_up(value: usize) -> usize {
     let mut ten = 1;
     loop {
@@ -62,7 +64,8 @@ fn round_up(value: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Protects: every value is in one bar, widths are round, and one huge value does not flatten all others.
+    /// Protects: every value is in one bar, widths are round, and one huge value does not flatten the other
+    /// bars.
     #[test]
     fn every_length_has_a_bar() {
         let mut lengths: Vec<usize> = (1..=300).collect();
@@ -76,7 +79,7 @@ mod tests {
         assert_eq!(one.iter().map(|bar| bar.count).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 1]);
     }
 
-    /// Protects: bars are to scale, and one value beside a thousand is seen.
+    /// Protects: bars are to scale, and a single value beside a thousand is visible.
     #[test]
     fn bars_are_to_scale() {
         let drawn = |count| Bar { from: 0, to: 0, count }.drawn(1000, 4);

@@ -1,4 +1,4 @@
-//! What training takes: time and memory of a few real steps, and what they say of an epoch.
+//! The cost of training: time and memory of a few real steps, extrapolated to an epoch.
 
 use std::fs;
 use std::path::Path;
@@ -20,71 +20,71 @@ use serde::Serialize;
 use super::InspectArgs;
 use crate::progress::bar;
 
-/// Steps that are timed, at most.
+/// The largest number of timed steps.
 const STEPS: usize = 4;
-/// No further step is begun after this time.
+/// No further step starts after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Settings of --micro-tokens that are compared.
+/// The settings of --micro-tokens to compare.
 const MICRO: [usize; 5] = [1024, 2048, 4096, 8192, 16384];
 const MIB: f64 = (1 << 20) as f64;
 
-/// What training takes.
+/// The cost of training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cost {
-    /// The backend, its device and the type that was computed in.
+    /// The backend, its device and the data type of the computation.
     pub on: String,
-    /// Parameters of the model.
+    /// The number of parameters.
     pub parameters: usize,
-    /// Weights, gradients and both moments of AdamW in f32, in MiB: what no option makes smaller.
+    /// Weights, gradients and both AdamW moments in f32, in MiB; no option reduces them.
     pub state_mib: f64,
-    /// Pairs or sets of a step.
+    /// Pairs or sets per step.
     pub batch: usize,
-    /// The most tokens computed at once.
+    /// The largest number of tokens computed at once.
     pub micro_tokens: usize,
-    /// Steps that were timed.
+    /// The number of timed steps.
     pub steps: usize,
-    /// Tokens that are computed a second.
+    /// Tokens computed per second.
     pub tokens_per_second: f64,
-    /// Seconds that a step of the mean size takes.
+    /// Seconds per step of average size.
     pub seconds_per_step: f64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps_per_epoch: usize,
-    /// Seconds of an epoch, without evaluations and checkpoints.
+    /// Seconds per epoch, without evaluations and checkpoints.
     pub seconds_per_epoch: f64,
-    /// Memory of this process at its highest, the largest batch of the first epoch included; known on the CPU alone.
+    /// Peak memory of this process, including the largest batch of the first epoch; known only on the CPU.
     pub peak_mib: Option<f64>,
-    /// Memory that the machine has left for this process, what it holds already included.
+    /// Memory available to this process, including what it already holds.
     pub available_mib: Option<f64>,
-    /// Memory with other settings of --micro-tokens, from the tokens and peaks of two batches.
+    /// Memory with other settings of --micro-tokens, extrapolated from two batches.
     pub by_micro_tokens: Vec<ByMicroTokens>,
-    /// An epoch with other settings of --max-length.
+    /// The cost of an epoch with other settings of --max-length.
     pub by_length: Vec<ByLength>,
 }
 
-/// Memory by the most tokens computed at once.
+/// Memory for one setting of --micro-tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ByMicroTokens {
     /// The setting.
     pub micro_tokens: usize,
-    /// The peak to expect.
+    /// The expected peak.
     pub peak_mib: f64,
 }
 
-/// An epoch by the limit on length.
+/// The cost of an epoch for one setting of --max-length.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ByLength {
     /// The setting.
     pub max_length: usize,
-    /// Pairs within it.
+    /// The number of pairs within it.
     pub pairs: usize,
-    /// Seconds of an epoch on them; none where some of them were not read.
+    /// Seconds per epoch on these pairs; `None` if some of them were not read.
     pub seconds_per_epoch: Option<f64>,
 }
 
-/// Makes a few training steps, the largest batch of the first epoch among them.
+/// Runs a few training steps, including the largest batch of the first epoch.
 ///
 /// # Errors
-/// Weights that cannot be loaded, and the backend's.
+/// Fails if weights cannot be loaded or the backend fails.
 pub fn measure(
     args: &InspectArgs,
     backend: &dyn Backend,
@@ -105,11 +105,11 @@ pub fn measure(
         epoch(pairs.unique_tokens(), BatchSize::Pairs(steps.batch), Order::Shuffled, machine.seed, 0);
     let tokens = |sets: &[usize]| sets.iter().map(|set| pairs.unique_tokens()[*set]).sum::<usize>();
     let Some(largest) = batches.iter().max_by_key(|sets| tokens(sets)) else {
-        anyhow::bail!("no pair is left to train on");
+        anyhow::bail!("no pairs are left to train on");
     };
     let on_cpu = machine.device == pcrm_core::Device::Cpu;
     let bar = bar(STEPS as u64 + 2, "measuring");
-    // A part of the largest batch, then all of it: how memory grows with tokens.
+    // A part of the largest batch first, then all of it: two points of memory over tokens.
     let part = &largest[..largest.len().div_ceil(4)];
     let mut peaks = Vec::new();
     for sets in [part, largest] {
@@ -149,10 +149,10 @@ pub fn measure(
     })
 }
 
-/// The straight line through two peaks, at settings that the largest batch can fill.
+/// Returns the line through two peaks, at settings that the largest batch can fill.
 fn by_micro_tokens(peaks: &[(usize, f64)], largest: usize) -> Vec<ByMicroTokens> {
     let [(few, low), (many, high)] = peaks[..] else { return Vec::new() };
-    // Where loading the weights took more than a step there is no line to be seen.
+    // If loading the weights took more memory than a step, the peaks show no slope.
     if many <= few || high <= low {
         return Vec::new();
     }
@@ -166,7 +166,7 @@ fn by_micro_tokens(peaks: &[(usize, f64)], largest: usize) -> Vec<ByMicroTokens>
 }
 
 impl Cost {
-    /// Whether memory suffices.
+    /// Returns a warning if memory is short.
     pub fn findings(&self) -> Vec<Finding> {
         let (Some(peak), Some(available)) = (self.peak_mib, self.available_mib) else { return Vec::new() };
         if peak < 0.9 * available {
@@ -175,10 +175,8 @@ impl Cost {
         vec![Finding::new(
             "memory",
             Severity::Warning,
-            format!(
-                "training takes {peak:.0} MiB at its highest, and the machine has {available:.0} MiB for it"
-            ),
-            "A smaller --micro-tokens takes less, with the same result",
+            format!("training takes up to {peak:.0} MiB, and the machine has {available:.0} MiB available"),
+            "A smaller --micro-tokens needs less memory and gives the same result",
         )]
     }
 }
@@ -199,12 +197,12 @@ impl Stepper<'_> {
     }
 }
 
-/// The largest resident memory of this process so far, where the system tells.
+/// Returns the peak resident memory of this process, if the system reports it.
 fn peak_mib() -> Option<f64> {
     kib_of("/proc/self/status", "VmHWM:")
 }
 
-/// What the system has left, and what this process holds of it.
+/// Returns the memory the system has available plus what this process already holds.
 fn available_mib() -> Option<f64> {
     Some(kib_of("/proc/meminfo", "MemAvailable:")? + kib_of("/proc/self/status", "VmRSS:")?)
 }
@@ -238,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Protects: memory that is short is told before training runs out of it.
+    /// Protects: short memory is reported before training runs out of it.
     #[test]
     fn short_memory_is_found() {
         assert_eq!(cost(100.0, 1000.0).findings(), []);
@@ -246,7 +244,8 @@ mod tests {
         assert_eq!((found.len(), found[0].code, found[0].severity), (1, "memory", Severity::Warning));
     }
 
-    /// Protects: the line through two peaks, by hand: 100 MiB and 0.1 MiB a token; a batch never takes more than it has.
+    /// Protects: the line through two peaks matches a hand-made example of 100 MiB plus 0.1 MiB per token,
+    /// and no setting exceeds the tokens of the largest batch.
     #[test]
     fn memory_grows_with_tokens() {
         let told = by_micro_tokens(&[(1000, 200.0), (3000, 400.0)], 3000);

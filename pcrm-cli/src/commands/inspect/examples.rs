@@ -1,4 +1,5 @@
-//! Some pairs as tokens: the cut between prompt and answers, special tokens, and the token that carries the score.
+//! Example pairs as tokens: the cut between prompt and answers, special tokens, and the token that carries
+//! the score.
 
 use anyhow::Result;
 use pcrm_core::data::encode::EncodedPair;
@@ -6,12 +7,12 @@ use pcrm_core::text::Tokenizer;
 use pcrm_core::text::pieces::pieces;
 use serde::Serialize;
 
-/// Tokens of a prompt that are shown: from its start and from its end, where the cut is.
+/// The tokens of a prompt to show: from its start and from its end, where the cut is.
 const PROMPT: Shown = Shown { first: 24, last: 40 };
-/// Tokens of an answer that are shown.
+/// The tokens of an answer to show.
 const ANSWER: Shown = Shown { first: 56, last: 16 };
 
-/// The number of tokens of a long part that are shown.
+/// The numbers of tokens to show of a long part.
 #[derive(Clone, Copy)]
 struct Shown {
     first: usize,
@@ -23,15 +24,15 @@ struct Shown {
 pub struct Example {
     /// The place of the record: `train.jsonl:12`.
     pub origin: String,
-    /// The similarity of the answers by the constraint, where it has one.
+    /// The constraint's similarity of the answers, if it has one.
     pub similarity: Option<f32>,
-    /// Δ*, where the pair has a bound.
+    /// Δ*, if the pair is bounded.
     pub bound: Option<f32>,
     /// The tokens that both sequences begin with.
     pub prompt: Part,
-    /// The rest of the preferred one; its last token carries the score.
+    /// The rest of the preferred sequence; its last token carries the score.
     pub chosen: Part,
-    /// The rest of the other one, likewise.
+    /// The rest of the dispreferred sequence; its last token carries the score.
     pub rejected: Part,
 }
 
@@ -40,35 +41,35 @@ pub struct Example {
 pub struct Part {
     /// All its tokens.
     pub ids: Vec<u32>,
-    /// The cells that are shown.
+    /// The cells to show.
     #[serde(rename = "pieces")]
     pub cells: Vec<Cell>,
 }
 
-/// A cell of a part that is shown.
+/// A cell of a shown part.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cell {
-    /// A token of text, or the few that make a character together.
+    /// A text token, or the tokens that make up one character.
     Text(String),
-    /// A token with a meaning of its own.
+    /// A special token.
     Special(String),
-    /// The token that carries the score.
+    /// The token that carries the score, text or special.
     Scored(String),
-    /// So many tokens that are left out.
+    /// The number of omitted tokens.
     LeftOut(usize),
 }
 
-/// The places of `wanted` pairs among `count`, evenly spread from the first on.
+/// Returns the indices of `wanted` out of `count` pairs, evenly spread from the first on.
 pub fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
     let wanted = wanted.min(count);
     (0..wanted).map(move |at| at * count / wanted)
 }
 
-/// A pair as tokens, with its similarity and bound.
+/// Returns a pair as tokens, with its similarity and bound.
 ///
 /// # Errors
-/// The tokenizer's.
+/// Fails if the tokenizer cannot decode a token.
 pub fn example(pair: EncodedPair<'_>, tokenizer: &Tokenizer, prior: (Option<f32>, f32)) -> Result<Example> {
     let before = pair.prompt.last().copied();
     let answer = |ids: &[u32]| -> Result<Part> {
@@ -98,7 +99,7 @@ fn part(tokenizer: &Tokenizer, before: Option<u32>, ids: &[u32], shown: Shown) -
         };
         Ok(pieces(tokenizer, before, ids)?.into_iter().map(cell).collect())
     };
-    // Leaving out a handful saves nothing.
+    // Omitting eight tokens or fewer saves no space.
     let cells = match ids.len().checked_sub(shown.first + shown.last) {
         Some(left_out) if left_out > 8 => {
             let back = ids.len() - shown.last;
@@ -116,7 +117,7 @@ fn part(tokenizer: &Tokenizer, before: Option<u32>, ids: &[u32], shown: Shown) -
 mod tests {
     use super::*;
 
-    /// Protects: examples come from all over the data, each once, and never more than there are.
+    /// Protects: examples are spread over the data, appear once each, and never exceed the number of pairs.
     #[test]
     fn examples_are_spread() {
         assert_eq!(spread(100, 3).collect::<Vec<_>>(), [0, 33, 66]);

@@ -1,4 +1,4 @@
-//! Gathers what an inspection tells: reads, encodes, surveys, measures.
+//! Gathers an inspection: reads and encodes the data, surveys it and measures the cost.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ use crate::priors::priors;
 /// Gathers the whole inspection.
 ///
 /// # Errors
-/// Files that cannot be read, no usable record, options that are wrong.
+/// Fails if a file cannot be read, no record is usable or an option is invalid.
 pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     args.reading.check()?;
     let constraint = constraint::read(&args.constraint)?;
@@ -47,7 +47,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     let model = ModelConfig::from_dir(&dir).with_context(at)?;
     let subject = Subject {
         args,
-        // Positions beyond the model's are a finding here.
+        // A limit beyond the model's positions is a finding here, not an error.
         max_length: args
             .reading
             .training_length(&model)
@@ -62,7 +62,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     }
     let backend = args.machine.open()?;
     let asked = args.reading.columns.options(Ties::Drop)?;
-    // Report every fault, not the first alone.
+    // Report all faults, not only the first.
     let options = ReadOptions { strictness: Strictness::Skip, ..asked.clone() };
     let (rows, report) = load_preferences(&data, options.clone())?;
     let mut schemas = Vec::new();
@@ -118,7 +118,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
 /// The model and data under inspection.
 struct Subject<'a> {
     args: &'a InspectArgs,
-    /// The most tokens of a sequence.
+    /// The most tokens per sequence.
     max_length: usize,
     dir: PathBuf,
     model: ModelConfig,
@@ -131,8 +131,8 @@ impl Subject<'_> {
         Limit { max_length: self.max_length, too_long: self.args.reading.too_long }
     }
 
-    /// All sets as tokens, without a limit and with their padding; `None`, and a finding, where they cannot be
-    /// encoded.
+    /// Encodes all sets without a limit and with their padding. Returns `None`, and adds a finding, if they
+    /// cannot be encoded.
     fn encode(&self, rows: &[AnswerSet], findings: &mut Vec<Finding>) -> Option<Tokenised> {
         let all = match tokenised(rows, &self.tokenizer) {
             Ok(all) => all,
@@ -164,7 +164,7 @@ impl Subject<'_> {
         Some(all)
     }
 
-    /// The facts about all pairs and their lengths, and the sets that are trained on with their bounds.
+    /// Returns the facts about all pairs and their lengths, and the training sets with their bounds.
     fn survey(
         &self,
         rows: &[AnswerSet],
@@ -215,7 +215,8 @@ impl Subject<'_> {
         Ok(((facts, lengths), kept))
     }
 
-    /// The sets within the limit, without this padding; none is a finding of its own.
+    /// Returns the sets within the limit, without this padding; having none is reported as a finding
+    /// elsewhere.
     fn within_limit(&self, all: Tokenised, padding: Option<u32>) -> Vec<EncodedSet> {
         let Limit { max_length, too_long } = self.limit();
         let options = EncodeOptions { max_length: Some(max_length), too_long, padding };
@@ -248,7 +249,7 @@ impl Subject<'_> {
         Ok(Some(overlap))
     }
 
-    /// The cost of training; `None`, and a note, where it cannot be measured.
+    /// Measures the cost of training. Returns `None`, and adds a note, if it cannot be measured.
     fn measure(
         &self,
         backend: &dyn pcrm_core::Backend,
@@ -268,7 +269,8 @@ impl Subject<'_> {
                     "not_measured",
                     Severity::Note,
                     format!("no training step could be measured: {}", in_full(&error)),
-                    "With --random-init config.json and a tokenizer are enough; --no-measure asks for no measurement",
+                    "Use --random-init if there are no weights (config.json and a tokenizer are enough), or \
+                     --no-measure to skip the measurement",
                 ));
                 None
             }

@@ -1,4 +1,4 @@
-//! `pcrm inspect`: what data are like for a model, before anything is trained on them.
+//! `pcrm inspect`: checks data against a model before training.
 
 mod bars;
 mod cost;
@@ -29,27 +29,27 @@ use report::Inspection;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct InspectArgs {
-    /// Inspect for the model in this Hugging Face folder, or repository (org/name), that is to be trained
+    /// Inspect for the model in this Hugging Face folder or Hub repository (org/name), the one to be trained
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Inspect these preference files or folders (JSONL, JSON, Parquet), or repositories (org/name,
+    /// Inspect these preference files or folders (JSONL, JSON, Parquet) or Hub data sets (org/name,
     /// org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Look for the prompts and pairs of these preference files, to be evaluated on, in --data
+    /// Look for the prompts and pairs of these evaluation files in --data
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     eval_data: Vec<PathBuf>,
     /// Show the bounds of this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
-    /// JSON file that holds such
+    /// JSON file
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none")]
     constraint: String,
     /// Show N pairs as tokens, evenly spread over the data
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole::<usize>)]
     examples: usize,
-    /// Print one JSON document instead
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Use colours: auto means on a terminal unless NO_COLOR is set
+    /// Use colours; auto: on a terminal unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
     #[command(flatten)]
@@ -62,17 +62,17 @@ pub struct InspectArgs {
     machine: Machine,
 }
 
-/// The steps that are measured.
+/// Options for the measured steps.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cost")]
 struct StepArgs {
     /// Skip the time and memory measurement
     #[arg(long)]
     no_measure: bool,
-    /// Measure with random weights: --model needs config.json and a tokenizer only
+    /// Measure with random weights: --model needs only config.json and a tokenizer
     #[arg(long)]
     random_init: bool,
-    /// Take this many pairs per step; of ranked answers, prompts
+    /// Pairs per step, or prompts for ranked answers
     #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
     /// Compute at most N tokens at once
@@ -87,11 +87,11 @@ Examples:
   pcrm inspect --model qwen2 --data train.jsonl --examples 10 --no-measure --color always | less -R
   pcrm inspect --model qwen2 --data train.jsonl --json --no-measure | jq '.findings[] | select(.severity != \"note\")'
 
-Exit codes: 0 if nothing but notes was found; 1 if there are warnings; 2 if there are errors, also where nothing
-could be inspected: a file that cannot be read, options that are wrong (then the message is on standard error, and
-nothing on standard output).";
+Exit codes: 0 for at most notes; 1 for warnings; 2 for errors, including the case that nothing could be inspected
+(a file that cannot be read, invalid options: then the message is on standard error and standard output is
+empty).";
 
-/// Inspects, prints, and says by its exit code how grave the findings are.
+/// Inspects the data and prints the inspection; the exit code is the gravest severity of the findings.
 pub fn run(args: &InspectArgs) -> ExitCode {
     let told = gather::gather(args).and_then(|inspection| {
         print(args, &inspection)?;
@@ -118,7 +118,7 @@ fn print(args: &InspectArgs, inspection: &Inspection) -> Result<()> {
         }
     };
     match printed {
-        // The findings still count.
+        // The exit code still depends on the findings.
         Err(error) if error.is::<ReaderGone>() => Ok(()),
         printed => printed,
     }

@@ -1,4 +1,4 @@
-//! All that an inspection tells: the document of `--json`, and what the terminal shows.
+//! The contents of an inspection, as printed on the terminal and by `--json`.
 
 use pcrm_core::data::encode::Padding;
 use pcrm_core::data::preference::Report;
@@ -17,86 +17,86 @@ use super::examples::Example;
 use super::summaries::{LengthSummary, LongerPreferred, Saved};
 use crate::bound_summary::BoundSummary;
 
-/// All that an inspection tells.
+/// The contents of an inspection.
 #[derive(Debug, Serialize)]
 pub struct Inspection {
-    /// The version that told it.
+    /// The version of pcrm.
     pub pcrm: &'static str,
-    /// The gravest finding.
+    /// The severity of the gravest finding.
     pub severity: Option<Severity>,
-    /// What was found, the gravest first.
+    /// The findings, gravest first.
     pub findings: Vec<Finding>,
     /// The model.
     pub model: ModelFacts,
     /// Its tokenizer.
     pub tokenizer: TokenizerFacts,
-    /// What each file is, and by which columns that was told.
+    /// The schema of each file, and the columns that show it.
     pub schemas: Vec<Told>,
-    /// What was read, and what was left out.
+    /// The numbers of rows read and left out.
     pub reading: Report,
-    /// The chat template against the data.
+    /// The fit of the chat template to the data.
     pub template: Template,
-    /// Ranked sets of answers, where there are any.
+    /// The ranked sets of answers, if there are any.
     pub sets: Option<Sets>,
-    /// What is known of pairs as tokens; none where they cannot be encoded.
+    /// The facts about pairs as tokens; `None` if they cannot be encoded.
     pub pairs: Option<PairFacts>,
-    /// What of `--eval-data` stands in `--data`.
+    /// The part of `--eval-data` that also appears in `--data`.
     pub overlap: Option<Overlap>,
-    /// What training takes.
+    /// The cost of training.
     pub cost: Option<Cost>,
 }
 
-/// What matters of a model.
+/// The relevant facts about a model.
 #[derive(Debug, Serialize)]
 pub struct ModelFacts {
     /// Its folder.
     pub path: String,
     /// Its family.
     pub family: &'static str,
-    /// Embeddings it has.
+    /// The number of embeddings.
     pub vocabulary: usize,
-    /// The longest sequence its config speaks of.
+    /// The longest sequence according to its config.
     pub positions: usize,
-    /// Whether positions are learned, so that there are no others.
+    /// True if positions are learned, so that longer sequences are impossible.
     pub learned_positions: bool,
 }
 
-/// What matters of a tokenizer.
+/// The relevant facts about a tokenizer.
 #[derive(Debug, Serialize)]
 pub struct TokenizerFacts {
-    /// The ids it may give.
+    /// The number of ids it can produce.
     pub vocabulary: usize,
-    /// Begins texts.
+    /// The token that begins texts.
     pub bos: Option<SpecialToken>,
-    /// Ends texts.
+    /// The token that ends texts.
     pub eos: Option<SpecialToken>,
-    /// What is taken for padding.
+    /// The padding token.
     pub padding: Padding,
-    /// Stands for unknown text.
+    /// The token for unknown text.
     pub unknown: Option<SpecialToken>,
 }
 
-/// What is known of pairs as tokens.
+/// The facts about pairs as tokens.
 #[derive(Debug, Serialize)]
 pub struct PairFacts {
-    /// Pairs that were read.
+    /// The number of pairs read.
     pub read: usize,
-    /// Pairs that are trained on.
+    /// The number of pairs trained on.
     pub kept: usize,
     /// The limit on length.
     pub limit: Limit,
-    /// Lengths of all pairs, also of those beyond the limit.
+    /// Lengths of all pairs, including those beyond the limit.
     pub lengths: LengthSummary,
-    /// How sequences begin and end.
+    /// The beginnings and ends of sequences.
     pub ends: Ends,
-    /// Tokens that need not be computed.
+    /// The tokens that need not be computed.
     pub saved: Option<Saved>,
-    /// How often the longer answer is preferred.
+    /// The share of pairs whose longer answer is preferred.
     pub longer_preferred: Option<LongerPreferred>,
-    /// What stands more than once.
+    /// Repeated pairs and prompts.
     pub repeats: Repeats,
-    /// What the constraint does.
+    /// The bounds of the constraint.
     pub constraint: Option<BoundSummary>,
-    /// Some pairs as tokens.
+    /// Example pairs as tokens.
     pub examples: Vec<Example>,
 }

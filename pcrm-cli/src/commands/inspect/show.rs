@@ -1,4 +1,4 @@
-//! An inspection on a page: the data, how they look as tokens, numbers, what training takes, and last the findings.
+//! An inspection as text: data, tokens, numbers, cost, and the findings last.
 
 mod numbers;
 
@@ -16,7 +16,7 @@ use crate::page::{Page, coloured, padded};
 /// Columns of the labels in front of facts.
 const INDENT: usize = 11;
 
-/// Writes all of it.
+/// Writes the inspection to a page.
 pub fn show(inspection: &Inspection, page: &mut Page) {
     data(inspection, page);
     tokens(inspection, page);
@@ -40,7 +40,7 @@ fn data(inspection: &Inspection, page: &mut Page) {
         page.labelled("read", INDENT, &file.to_string());
         let path = file.file.display().to_string();
         for told in inspection.schemas.iter().filter(|told| told.file == path) {
-            page.labelled("told by", INDENT, &told_by(told));
+            page.labelled("columns", INDENT, &told_by(told));
         }
     }
     if let Some(sets) = &inspection.sets {
@@ -68,7 +68,7 @@ fn told_by(told: &Told) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let how = if told.chosen { "chosen by name; " } else { "" };
+    let how = if told.chosen { "schema given; " } else { "" };
     let unread: Vec<&str> = told.unread.iter().map(|column| column.name.as_str()).collect();
     let rest = if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(", ")) };
     format!("{how}{}{rest}", names(&told.read))
@@ -89,7 +89,7 @@ fn tokens(inspection: &Inspection, page: &mut Page) {
     };
     let padding = match (tokenizer.padding.id, tokenizer.padding.named) {
         (Some(id), true) => format!("padding {id}"),
-        (Some(id), false) => format!("padding {id}, the EOS, as none is named"),
+        (Some(id), false) => format!("padding {id} (the EOS; no padding token is named)"),
         (None, _) => "padding none".to_owned(),
     };
     page.labelled(
@@ -106,9 +106,9 @@ fn tokens(inspection: &Inspection, page: &mut Page) {
     );
     let template = &inspection.template;
     let used = match (template.present, template.conversations) {
-        (false, 0) => "none, and none is needed: the data are plain text".to_owned(),
+        (false, 0) => "none, and none needed: the data are plain text".to_owned(),
         (false, _) => "none".to_owned(),
-        (true, 0) => "there is one; the data are plain text, which it is not applied to".to_owned(),
+        (true, 0) => "present, but not applied: the data are plain text".to_owned(),
         (true, count) if count == template.pairs => "renders all pairs".to_owned(),
         (true, count) => format!("renders {count} of {} pairs", template.pairs),
     };
@@ -174,8 +174,8 @@ fn labels(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
     let longer = match pairs.longer_preferred {
         None => "no pair's answers differ in length".to_owned(),
         Some(told) => format!(
-            "the longer answer is the preferred one in {:.1} % (95 % interval {:.1} to {:.1} %) of the {} pairs whose \
-             answers differ in length",
+            "the longer answer is preferred in {:.1} % (95 % interval {:.1} to {:.1} %) of the {} pairs \
+             whose answers differ in length",
             100.0 * told.share.value,
             100.0 * told.share.low(),
             100.0 * told.share.high(),
@@ -188,7 +188,7 @@ fn labels(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
         "repeated",
         INDENT,
         &format!(
-            "{} different prompts in {} pairs; {} pairs stand twice, {} stand the other way round too",
+            "{} distinct prompts in {} pairs; {} pairs appear twice, {} also with answers swapped",
             repeats.prompts, repeats.pairs, repeats.repeated.count, repeats.contradicted.count
         ),
     );
@@ -197,7 +197,7 @@ fn labels(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
             "held out",
             INDENT,
             &format!(
-                "{} pairs; {} stand in the training data, {} have a prompt that stands there",
+                "{} pairs; {} are also in the training data, {} have a prompt from it",
                 overlap.pairs, overlap.same_pairs.count, overlap.same_prompts.count
             ),
         );

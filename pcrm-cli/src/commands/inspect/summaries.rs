@@ -1,4 +1,4 @@
-//! Numbers that sum up a survey: quantiles, shares with their intervals, tokens that are saved.
+//! Summaries of a survey: quantiles, shares with their intervals, saved tokens.
 
 use anyhow::Result;
 use pcrm_core::data::survey::lengths::Lengths;
@@ -14,18 +14,18 @@ use serde::Serialize;
 use super::bars::Bar;
 use super::cost::{ByLength, Cost};
 
-/// The quantiles of lengths that are shown.
+/// The quantiles of lengths to show.
 pub const SHARES: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
 
-/// Limits on length that are compared.
+/// The limits on length to compare.
 const LIMITS: [usize; 6] = [128, 256, 512, 1024, 2048, 4096];
 
-/// Tokens at the shares 0, 5, 25, 50, 75, 95 and 100 %, and the mean.
+/// Token counts at the quantiles 0, 5, 25, 50, 75, 95 and 100 %, and their mean.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quantiles {
     /// The mean.
     pub mean: f64,
-    /// By share.
+    /// The quantiles in [`SHARES`]' order.
     pub quantiles: [f64; 7],
 }
 
@@ -41,27 +41,27 @@ impl Quantiles {
 /// Lengths in tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LengthSummary {
-    /// Pairs there are.
+    /// The number of pairs.
     pub pairs: usize,
     /// The tokens that both sequences of a pair begin with.
     pub prompt: Quantiles,
     /// Preferred answers, from the first token that differs.
     pub chosen: Quantiles,
-    /// The other answers.
+    /// The other answers, from the first token that differs.
     pub rejected: Quantiles,
     /// Whole sequences.
     pub sequence: Quantiles,
     /// The histogram of sequence lengths.
     pub histogram: Vec<Bar>,
-    /// Pairs that each limit would keep: (limit, pairs).
+    /// The number of pairs each limit keeps: (limit, pairs).
     pub kept_by_limit: Vec<(usize, usize)>,
 }
 
 impl LengthSummary {
-    /// Sums up; `longest` has every pair's longer sequence.
+    /// Summarises lengths; `longest` has the longer sequence of every pair.
     ///
     /// # Errors
-    /// No pairs.
+    /// Fails if there are no pairs.
     pub fn of(lengths: &Lengths, longest: &[usize]) -> Result<Self> {
         let kept = |limit: usize| longest.iter().filter(|length| **length <= limit).count();
         Ok(Self {
@@ -79,21 +79,21 @@ impl LengthSummary {
 /// Tokens that need not be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Saved {
-    /// Tokens of separate sequences.
+    /// Tokens of all sequences, counted separately.
     pub separate: usize,
-    /// Tokens that are computed: what answers share is computed once.
+    /// Tokens computed, with the shared part of answers counted once.
     pub computed: usize,
     /// Tokens of batches padded to their longest sequence.
     pub padded: usize,
-    /// Pairs or sets of such a batch.
+    /// The pairs or sets per batch.
     pub batch: usize,
 }
 
 impl Saved {
-    /// Counts over one epoch in the file's order; nothing of no pairs.
+    /// Counts tokens over one epoch in file order; returns `None` if there are no pairs.
     ///
     /// # Errors
-    /// A pair with an empty answer.
+    /// Fails if a pair has an empty answer.
     pub fn of(pairs: &Pairs, batch: usize, model: &ModelConfig) -> Result<Option<Self>> {
         let mut saved = Self { separate: 0, computed: 0, padded: 0, batch };
         for sets in epoch(pairs.unique_tokens(), BatchSize::Pairs(batch), Order::File, 0, 0) {
@@ -110,20 +110,20 @@ impl Saved {
 /// The share of pairs whose longer answer is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LongerPreferred {
-    /// Pairs whose answers differ in length.
+    /// The number of pairs whose answers differ in length.
     pub pairs: usize,
     /// The share of them whose longer answer is preferred, with its 95 % Wilson interval.
     pub share: Share,
 }
 
 impl LongerPreferred {
-    /// Beyond this share, or below its counterpart, the interval must lie for a warning.
+    /// A warning requires the whole interval to be above this share or below its complement.
     const STRONG: f64 = 0.6;
 
-    /// The share of `longer` among `pairs`; nothing of no pairs.
+    /// Returns the share of `longer` among `pairs`, or `None` if there are no pairs.
     ///
     /// # Errors
-    /// More successes than trials.
+    /// Fails if there are more successes than trials.
     pub fn of((longer, pairs): (usize, usize)) -> Result<Option<Self>> {
         if pairs == 0 {
             return Ok(None);
@@ -131,7 +131,7 @@ impl LongerPreferred {
         Ok(Some(Self { pairs, share: Share::wilson(longer as f64, pairs, LEVEL)? }))
     }
 
-    /// Returns a finding if length alone predicts the label, beyond chance.
+    /// Returns a finding if length alone predicts the label beyond chance.
     pub fn finding(&self) -> Option<Finding> {
         let (value, low, high) = (self.share.value, self.share.low(), self.share.high());
         let severity = match () {
@@ -142,25 +142,25 @@ impl LongerPreferred {
         let (which, share) = if value > 0.5 { ("longer", value) } else { ("shorter", 1.0 - value) };
         let (low, high) = if value > 0.5 { (low, high) } else { (1.0 - high, 1.0 - low) };
         let found = format!(
-            "the {which} answer is the preferred one in {:.1} % of {} pairs (95 % interval {:.1} to {:.1} %)",
+            "the {which} answer is preferred in {:.1} % of {} pairs (95 % interval {:.1} to {:.1} %)",
             100.0 * share,
             self.pairs,
             100.0 * low,
             100.0 * high
         );
-        let advice = "A model can get so much right by length alone, and may learn to; pcrm eval reward tells how far its \
-                      scores go with length";
+        let advice = "A model can be this accurate by length alone, and may learn to be; `pcrm eval reward` \
+                      measures how far its scores correlate with length";
         Some(Finding::new("length_bias", severity, found, advice))
     }
 }
 
-/// The cost of an epoch with other limits on length, at the speed that was measured. `longest` has every pair's longer
-/// sequence, also of those that the limit at hand leaves out.
+/// Returns the cost of an epoch for other limits on length, at the measured speed. `longest` has the longer
+/// sequence of every pair, including pairs left out by the current limit.
 pub fn by_length(longest: &[usize], kept: &Pairs, cost: &Cost) -> Vec<ByLength> {
     let most = longest.iter().copied().max().unwrap_or(0);
     let computed: usize = kept.unique_tokens().iter().sum();
     let whole: usize = kept.pairs().map(|pair| pair.unique_tokens()).sum();
-    // Answers of a ranked set are computed once, not once a pair.
+    // Answers of a ranked set are computed once per set, not once per pair.
     let together = computed as f64 / whole.max(1) as f64;
     let at = |limit: usize| {
         let within = || kept.pairs().filter(move |pair| pair.longest() <= limit);
@@ -181,8 +181,8 @@ pub fn by_length(longest: &[usize], kept: &Pairs, cost: &Cost) -> Vec<ByLength> 
 mod tests {
     use super::*;
 
-    /// Protects: when length foretells the label beyond chance, and how gravely; the interval is scipy's Wilson interval
-    /// (tested where it is computed).
+    /// Protects: a length bias beyond chance is reported with the right severity. The interval is scipy's
+    /// Wilson interval (tested where it is computed).
     #[test]
     fn length_bias_is_graded_by_its_interval() {
         let severity = |longer, pairs| {
@@ -198,10 +198,7 @@ mod tests {
         assert_eq!(severity(700, 1000), Some(Severity::Warning));
         assert_eq!(severity(300, 1000), Some(Severity::Warning));
         let told = LongerPreferred::of((300, 1000)).unwrap().unwrap().finding().unwrap();
-        assert!(
-            told.found.starts_with("the shorter answer is the preferred one in 70.0 % of 1000"),
-            "{told:?}"
-        );
+        assert!(told.found.starts_with("the shorter answer is preferred in 70.0 % of 1000"), "{told:?}");
     }
 
     /// Protects: the mean and the order of the quantiles.

@@ -1,6 +1,7 @@
-//! Tokens as text on a page: where each ends, which are special, which carries the score; nothing invisible.
+//! Tokens as text on a page, with visible marks for token ends, special tokens, the scored token and
+//! invisible characters.
 //!
-//! Without colours tokens are parted by `|`; with colours they alternate between two.
+//! Without colours, `|` separates tokens; with colours, they alternate between two.
 
 use std::fmt::Write;
 
@@ -10,10 +11,10 @@ use unicode_width::UnicodeWidthStr;
 use super::examples::Cell;
 use crate::page::{Paint, coloured};
 
-/// What the marks mean, for the page's reader.
+/// Returns the legend of the marks.
 pub fn legend(paint: Paint) -> String {
     let parted = match paint {
-        Paint::Plain => "| parts tokens".to_owned(),
+        Paint::Plain => "| separates tokens".to_owned(),
         Paint::Coloured => {
             format!("tokens {}{}", paint.styled("altern", even()), paint.styled("ate", odd()))
         }
@@ -33,10 +34,10 @@ fn odd() -> Style {
     coloured(AnsiColor::Cyan)
 }
 
-/// Cells in lines of at most `width` columns. A line ends behind a newline of the text.
+/// Lays out cells in lines of at most `width` columns. A newline in the text ends a line.
 pub fn lines(cells: &[Cell], width: usize, paint: Paint) -> Vec<String> {
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
-    // Without colours the mark at a line's end says that a token ends there.
+    // Without colours, a mark at the end of a line shows that a token ends there.
     let width = if paint == Paint::Plain { width.max(9) - 1 } else { width.max(8) };
     for (at, cell) in cells.iter().enumerate() {
         for (part, text) in split(&marked(cell), width).into_iter().enumerate() {
@@ -72,7 +73,7 @@ fn drawn(cell: &Cell, paint: Paint, odd: bool) -> String {
     paint.styled(&marked(cell), style(cell, odd))
 }
 
-/// A cell's text with its marks.
+/// Returns a cell's text with its marks.
 fn marked(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => visible(text),
@@ -92,7 +93,7 @@ fn style(cell: &Cell, is_odd: bool) -> Style {
     }
 }
 
-/// Text in which everything is seen: newlines, tabs, control characters, and what turns text around or hides.
+/// Makes newlines, tabs, control characters, direction marks and other invisible characters visible.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -110,13 +111,13 @@ pub fn visible(text: &str) -> String {
     out
 }
 
-/// Marks of direction, blanks of no width, and blanks that look like others.
+/// Returns true for direction marks, zero-width blanks, and blanks that look like others.
 fn is_hidden(c: char) -> bool {
     matches!(c, '\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{feff}')
 }
 
-/// Cuts text that is wider than a line.
+/// Splits text that is wider than a line.
 fn split(text: &str, width: usize) -> Vec<String> {
     let mut parts = vec![String::new()];
     for c in text.chars() {
@@ -155,8 +156,8 @@ mod tests {
         ]
     }
 
-    /// Protects: without colours every token's end, special tokens and the scored token can be read, and no line is
-    /// wider than asked for.
+    /// Protects: without colours, token ends, special tokens and the scored token are recognisable, and no
+    /// line exceeds the width.
     #[test]
     fn marks_are_read_without_colours() {
         let lines = lines(&answer(), 41, Paint::Plain);
@@ -164,7 +165,7 @@ mod tests {
         assert!(!lines.concat().contains('\x1b'));
     }
 
-    /// Protects: long lines break between tokens, whose end stays marked, and a token wider than a line is cut.
+    /// Protects: long lines break between tokens, whose ends stay marked; a token wider than a line is split.
     #[test]
     fn lines_break_between_tokens() {
         let words: Vec<Cell> = ["alpha", " beta", " gamma", " delta"].map(text).to_vec();
@@ -176,7 +177,8 @@ mod tests {
         assert_eq!(lines(&[], 10, Paint::Plain), Vec::<String>::new());
     }
 
-    /// Protects: colours add nothing but colours: taken away, marks and text are there, each token in its own style.
+    /// Protects: colours only add styles: without them the marks and text remain, and each token has its own
+    /// style.
     #[test]
     fn colours_alternate_and_keep_marks() {
         let line =
@@ -186,7 +188,7 @@ mod tests {
         assert!(line.contains("\x1b[36mb\x1b[0m") && line.contains("▶</s>◀\x1b[0m"), "{line:?}");
     }
 
-    /// Protects: terminals are sent no control character, and nothing stays invisible.
+    /// Protects: no control character reaches the terminal, and nothing stays invisible.
     #[test]
     fn nothing_stays_invisible() {
         assert_eq!(visible("a\tb\r\x1b[31m\u{7f}\u{202e}\u{85}"), "a⇥b␍␛[31m␡\\u{202e}\\u{85}");

@@ -1,4 +1,4 @@
-//! The answers of policies, and the prompts that all have answered.
+//! The answers of policies, and the prompts that all of them answered.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,47 +12,47 @@ use serde_json::Value;
 
 use crate::training::folder;
 
-/// The columns that hold an answer, the first that is there.
+/// The columns that may hold an answer, in order of preference.
 const COLUMNS: [&str; 5] = ["completion", "output", "response", "answer", "generation"];
 
 /// A policy with its answers.
 pub struct Policy {
     /// Its name.
     pub label: String,
-    /// The file of its answers.
+    /// The file with its answers.
     pub file: PathBuf,
-    /// Prompts with their answers, in the order of the file.
+    /// The prompts with their answers, in file order.
     pub rows: Vec<(Prompt, String)>,
 }
 
 /// Two answers to a prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct Pairing {
-    /// The number of the prompt in [`Field::prompts`].
+    /// The index of the prompt in [`Field::prompts`].
     pub prompt: usize,
-    /// The number of the first policy.
+    /// The index of the first policy.
     pub a: usize,
-    /// The number of the second policy.
+    /// The index of the second policy.
     pub b: usize,
-    /// The row of the first policy.
+    /// The row of the first policy's answer.
     pub row_a: usize,
-    /// The row of the second policy.
+    /// The row of the second policy's answer.
     pub row_b: usize,
 }
 
-/// Everything that is judged.
+/// All answers and pairings to judge.
 pub struct Field {
     /// The prompts that all policies answered.
     pub prompts: Vec<Prompt>,
-    /// The answers of every policy, row by row.
+    /// The answers of each policy, row by row.
     pub answers: Vec<Vec<String>>,
     /// All pairs of policies on all prompts.
     pub pairings: Vec<Pairing>,
-    /// Prompts of each policy that others have not answered, or not as often.
+    /// The number of answers of each policy that are not compared.
     pub left_out: Vec<usize>,
 }
 
-/// Splits a label from what it names.
+/// Splits an optional label from a path.
 pub fn labelled(named: &str) -> (Option<&str>, &Path) {
     match named.split_once('=') {
         Some((label, path)) if !label.is_empty() && !label.contains(['/', '\\']) => {
@@ -66,7 +66,7 @@ impl Policy {
     /// Reads the answers in a file.
     ///
     /// # Errors
-    /// A file that cannot be read, a record without a prompt or an answer, with its line.
+    /// Fails, with the line, if the file cannot be read or a record lacks a prompt or an answer.
     pub fn read(named: &str) -> Result<Self> {
         let (label, path) = labelled(named);
         let name = folder::name_of(path);
@@ -77,14 +77,14 @@ impl Policy {
     /// Reads the answers in a file under this label.
     ///
     /// # Errors
-    /// As [`Policy::read`].
+    /// Fails as [`Policy::read`] does.
     pub fn of(label: String, path: &Path) -> Result<Self> {
         let options: ReadOptions = Strictness::Refuse.into();
         let (prompts, _) = load_prompts(&[path.to_path_buf()], options)?;
         let mut rows = Vec::new();
         for mut prompt in prompts {
             let Some(column) = COLUMNS.iter().find(|column| prompt.columns.contains_key(**column)) else {
-                bail!("{}: no answer; expected a column {}", prompt.origin, COLUMNS.join(", "));
+                bail!("{}: no answer; expected one of the columns {}", prompt.origin, COLUMNS.join(", "));
             };
             let value = prompt.columns.shift_remove(*column).unwrap_or_default();
             let Some(answer) = text(&value) else {
@@ -98,14 +98,14 @@ impl Policy {
         Ok(Self { label, file: path.to_path_buf(), rows })
     }
 
-    /// The mean length of its answers, in characters.
+    /// Returns the mean length of its answers, in characters.
     pub fn mean_length(&self) -> f64 {
         let all: usize = self.rows.iter().map(|(_, answer)| answer.chars().count()).sum();
         all as f64 / self.rows.len().max(1) as f64
     }
 }
 
-/// An answer as text: itself, or the content of the last message.
+/// Returns an answer as text: the text itself, or the content of the last message.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -118,16 +118,16 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Refuses labels that two policies carry.
+/// Refuses labels that two policies share.
 ///
 /// # Errors
-/// The label.
+/// Fails with the shared label.
 pub fn check_labels(policies: &[Policy]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for policy in policies {
         ensure!(
             seen.insert(&policy.label),
-            "two policies are named {:?}; name them apart: --answers one={} other=..",
+            "two policies are named {:?}; label them: --answers one={} other=..",
             policy.label,
             policy.file.display()
         );
@@ -135,10 +135,11 @@ pub fn check_labels(policies: &[Policy]) -> Result<()> {
     Ok(())
 }
 
-/// Pairs the answers of all policies, prompt by prompt: the n-th answer of one to a prompt with the n-th of the other.
+/// Pairs the answers of all policies, prompt by prompt: the n-th answer of one policy with the n-th answer of
+/// the other.
 ///
 /// # Errors
-/// No prompt that all policies answered.
+/// Fails if no prompt is answered by all policies.
 pub fn matched(policies: &[Policy], limit: Option<usize>) -> Result<Field> {
     let rows: Vec<HashMap<PromptId, Vec<usize>>> = policies
         .iter()
@@ -198,7 +199,7 @@ pub fn matched(policies: &[Policy], limit: Option<usize>) -> Result<Field> {
     Ok(field)
 }
 
-/// The identity of a prompt.
+/// Returns the identity of a prompt.
 fn id(prompt: &Prompt) -> PromptId {
     PromptId::of_answer(Some(&prompt.prompt), &Content::Text(String::new()))
 }
@@ -209,13 +210,14 @@ impl Field {
         &self.answers[policy][row]
     }
 
-    /// Says what is compared and what is left out.
+    /// Returns lines about what is compared and what is left out.
     pub fn remarks(&self, policies: &[Policy]) -> Vec<String> {
         let mut remarks =
             vec![format!("{} pairs of answers to {} prompts", self.pairings.len(), self.prompts.len())];
         for (policy, left_out) in policies.iter().zip(&self.left_out).filter(|(_, count)| **count > 0) {
             remarks.push(format!(
-                "{left_out} of {} answers of {} are not compared: other policies lack them, or --limit",
+                "{left_out} of {} answers of {} are not compared: missing from other policies, or beyond \
+                 --limit",
                 policy.rows.len(),
                 policy.label
             ));

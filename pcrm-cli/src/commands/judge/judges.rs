@@ -1,4 +1,4 @@
-//! The judges of the command line: their tagged data, the questions, the replies.
+//! The judges of the command line: their tagged data, questions and replies.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::RewardModel;
@@ -17,18 +17,18 @@ use crate::interrupt::{self, Interrupted};
 use crate::progress::{bar, say};
 use crate::training::folder;
 
-/// All judges, the first of whom gives the win rates.
+/// All judges; the first one gives the win rates.
 pub struct Panel {
     judges: Vec<Box<dyn OpenJudge>>,
 }
 
-/// The matches that all judges are asked about.
+/// The matches to be judged, with the options and kept replies.
 pub struct Judging<'a> {
     /// The options.
     pub args: &'a JudgeArgs,
     /// The pairs of answers.
     pub field: &'a Field,
-    /// Replies that were paid for.
+    /// Replies that were already paid for.
     pub kept: Kept,
 }
 
@@ -38,23 +38,23 @@ pub struct Verdicts {
     pub name: String,
     /// The replies with the first policy's answer shown first, pairing by pairing.
     pub forward: Vec<Reply>,
-    /// The replies in the other order; empty for a judge that sees none.
+    /// The replies in the other order; empty for a symmetric judge.
     pub backward: Vec<Reply>,
     /// Pairings whose answers are identical.
     pub identical: usize,
-    /// Replies that were there before.
+    /// The number of replies reused from earlier calls.
     pub kept: usize,
-    /// The cost of the other replies.
+    /// The usage of the new replies.
     pub usage: Usage,
-    /// The prices that cost follows from.
+    /// The prices for the cost.
     pub prices: Option<Prices>,
 }
 
 impl Panel {
-    /// Makes the judges of the options.
+    /// Builds the judges from the options.
     ///
     /// # Errors
-    /// Data that are no judge's.
+    /// Fails if the data of a judge are invalid.
     pub fn of(args: &JudgeArgs) -> Result<Self> {
         let mut all = Vec::new();
         let named = std::iter::once(("--judge", &args.judge));
@@ -66,17 +66,17 @@ impl Panel {
             }
         }
         if let Some(file) = &args.human {
-            ensure!(file.is_file(), "--human {}: is no file", file.display());
+            ensure!(file.is_file(), "--human {}: is not a file", file.display());
             let tagged = json!({ "kind": "replay", "file": file, "symmetric": true });
             all.push(tagged::from_value::<JudgePlugin>(tagged).context("--human")?);
         }
         Ok(Self { judges: all })
     }
 
-    /// Asks every judge everything.
+    /// Asks every judge about every match.
     ///
     /// # Errors
-    /// A judge that cannot be opened or cannot go on.
+    /// Fails if a judge cannot be opened or cannot continue.
     pub fn judge(&mut self, judging: &mut Judging<'_>) -> Result<Vec<Verdicts>> {
         let mut all: Vec<Verdicts> = Vec::new();
         for judge in &self.judges {
@@ -93,7 +93,7 @@ impl Panel {
 }
 
 impl super::Service {
-    /// Adds the service to the data of a judge that asks one, once for every template.
+    /// Adds the service's settings to the data of a judge of kind `openai`, once per template.
     fn completed(&self, mut tagged: Value) -> Result<Vec<Value>> {
         if tagged["kind"] != "openai" {
             return Ok(vec![tagged]);
@@ -141,7 +141,7 @@ impl Judging<'_> {
             let failed = |error: anyhow::Error| {
                 pcrm_rl::Error::from(pcrm_core::Error::invalid("judge", format!("{error:#}")))
             };
-            // Rules need no backend: it is opened for saved models alone.
+            // Rules need no backend; it is opened only for saved models.
             let backend = match specs.iter().any(|spec| matches!(spec.place, Place::Model(_))) {
                 true => Some(args.machine.open().map_err(failed)?),
                 false => None,
@@ -189,12 +189,14 @@ impl Judging<'_> {
         bar.finish_and_clear();
         let Asked { replies, identical, kept, usage } = asked.map_err(|error| match error {
             pcrm_rl::Error::Interrupted(message) => anyhow::Error::from(Interrupted {
-                message: format!("{name}: {message}; the same command continues"),
+                message: format!("{name}: {message}; rerun the same command to continue"),
             }),
-            error => anyhow::Error::from(error).context("the same command continues with what is kept"),
+            error => {
+                anyhow::Error::from(error).context("rerun the same command to continue from the kept replies")
+            }
         })?;
         if kept > 0 {
-            say(&format!("{name}: {kept} of {} replies were there before", replies.len()));
+            say(&format!("{name}: {kept} of {} replies are cached", replies.len()));
         }
         let each = if is_symmetric { 1 } else { 2 };
         let of = |order: usize| replies.iter().skip(order).step_by(each).cloned().collect::<Vec<_>>();
@@ -222,8 +224,8 @@ impl Field {
 }
 
 impl Verdicts {
-    /// Returns the matches. One that lacks a verdict in any order that was asked has none: half of its verdicts would
-    /// favour a position.
+    /// Returns the matches. A match that lacks a verdict in one of its orders has none, since a single order
+    /// would favour a position.
     pub fn matches(&self, field: &Field) -> Vec<Match> {
         let of = |(at, pairing): (usize, &Pairing)| {
             let Question { first, second, .. } = field.question(pairing);

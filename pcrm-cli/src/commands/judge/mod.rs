@@ -1,4 +1,4 @@
-//! `pcrm judge`: compares the answers of policies pair by pair, by a judge.
+//! `pcrm judge`: compares the answers of policies pair by pair with a judge.
 
 mod answers;
 mod judges;
@@ -37,31 +37,32 @@ const RESULT: &str = "result.json";
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct JudgeArgs {
-    /// Compare the answers in these JSONL files, as pcrm generate writes them (prompt and completion, output or response),
-    /// with a label before a file if wanted (dpo=answers.jsonl)
+    /// Compare the answers in these JSONL files, as written by pcrm generate (prompt and completion, output
+    /// or response), optionally with a label before a file (dpo=answers.jsonl)
     #[arg(long, value_name = "[LABEL=]FILE", num_args = 1.., action = clap::ArgAction::Append)]
     answers: Vec<String>,
     /// Compare the answers of this language model or PEFT adapter, sampled into --output; may be repeated
     #[arg(long, value_name = "[LABEL=]DIR", action = clap::ArgAction::Append)]
     model: Vec<String>,
-    /// Judge by openai[:MODEL], reward:SOURCE (model:DIR, a rule, a server), gold, replay:FILE, command:CMD, or JSON
+    /// Judge with openai[:MODEL], reward:SOURCE (model:DIR, a rule, a server), gold, replay:FILE,
+    /// command:CMD, or JSON
     #[arg(long, value_name = "JUDGE")]
     judge: String,
-    /// Judge by these too, and measure how far judges agree; may be repeated
+    /// Judge with this one too and measure the agreement of judges; may be repeated
     #[arg(long, value_name = "JUDGE", action = clap::ArgAction::Append)]
     against: Vec<String>,
-    /// Measure how far judges agree with the verdicts of people in this file: prompt, first, second, verdict
+    /// Measure agreement with the human verdicts in this file: prompt, first, second, verdict
     #[arg(long, value_name = "FILE")]
     human: Option<PathBuf>,
     #[command(flatten)]
     service: Service,
-    /// Keep replies that are paid for in this folder [default: pcrm/verdicts in the user's cache folder]
+    /// Keep paid replies in this folder [default: pcrm/verdicts in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Draw N bootstrap samples of prompts for intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole_number::<usize>)]
     bootstrap: usize,
-    /// Write to this folder: verdicts.jsonl (which replay reads), result.json and report.html
+    /// Write to this folder: verdicts.jsonl (readable by replay), result.json and report.html
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print JSON instead of tables
@@ -77,41 +78,41 @@ pub struct JudgeArgs {
     machine: Machine,
 }
 
-/// The service that judges of the kind `openai` ask, and what may be spent there.
+/// The service for judges of the kind `openai`, and its budgets.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Language models as judges")]
 pub struct Service {
-    /// Ask this model [default: OPENAI_MODEL of the environment]
+    /// Use this model [default: OPENAI_MODEL of the environment]
     #[arg(long, value_name = "NAME")]
     judge_model: Option<String>,
-    /// Ask the server at this address, to which /chat/completions is added [default: OPENAI_BASE_URL of the environment,
-    /// or https://api.openai.com/v1]
+    /// Use the server at this address, to which /chat/completions is added [default: OPENAI_BASE_URL of the
+    /// environment, or https://api.openai.com/v1]
     #[arg(long, value_name = "URL")]
     judge_url: Option<String>,
-    /// Ask in the words of this template: alpaca_eval (the default), mt_bench, dialogue, summary, or a file; several are
-    /// as many judges
+    /// Use this prompt template: alpaca_eval (the default), mt_bench, dialogue, summary, or a file; several
+    /// act as separate judges
     #[arg(long, value_name = "NAME|FILE", action = clap::ArgAction::Append)]
     template: Vec<String>,
-    /// Send this key, which is written nowhere [default: OPENAI_API_KEY of the environment, which other users cannot see
-    /// in the list of processes]
+    /// Send this key; it is never written to a file [default: OPENAI_API_KEY of the environment, which other
+    /// users cannot see in the process list]
     #[arg(long, value_name = "KEY", hide_default_value = true)]
     api_key: Option<String>,
-    /// Keep N requests under way at once
+    /// Keep N requests in flight
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     concurrency: Option<usize>,
-    /// Send at most N requests in this call, those included that are sent again
+    /// Send at most N requests in this call, including retries
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_calls: Option<u64>,
-    /// Spend at most N tokens in this call, read and written
+    /// Spend at most N tokens in this call, input and output together
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_spent_tokens: Option<u64>,
     /// Spend at most this much money in this call, in the currency of the prices
     #[arg(long, value_name = "X", value_parser = real, requires = "input_price", requires = "output_price")]
     max_cost: Option<f64>,
-    /// Count X for a million tokens that the judge reads
+    /// Price of a million input tokens
     #[arg(long, value_name = "X", value_parser = real)]
     input_price: Option<f64>,
-    /// Count X for a million tokens that the judge writes
+    /// Price of a million output tokens
     #[arg(long, value_name = "X", value_parser = real)]
     output_price: Option<f64>,
 }
@@ -124,14 +125,14 @@ Examples:
       --template mt_bench --template alpaca_eval --human verdicts.jsonl
   pcrm judge --model runs/ppo --model runs/sft --data prompts.jsonl --max-tokens 64 --judge gold --output runs/judged
 
-Every pair of answers is judged in both orders; a judge that changes its mind gives a tie. Identical answers are a tie
-without asking. Replies of paid judges are kept as they come: the same command continues where it stopped, and pays for
-no reply twice. Exit code 1 where a budget is spent.";
+Every pair of answers is judged in both orders; contradicting verdicts count as a tie. Identical answers are a tie
+without asking. Replies of paid judges are kept as they arrive: rerunning the same command continues where it
+stopped and never pays twice for a reply. The exit code is 1 if a budget is spent.";
 
-/// Judges.
+/// Judges the answers, and prints and writes the verdicts.
 ///
 /// # Errors
-/// Options that cannot be used, answers that have no prompt in common, a judge that cannot go on, Ctrl-C.
+/// Fails if an option is invalid, the answers share no prompt, a judge cannot continue or Ctrl-C interrupts.
 pub fn run(args: &JudgeArgs) -> Result<()> {
     let mut panel = usage(args.check())?;
     let _held = args.output.as_ref().map(|dir| FolderLock::take(dir)).transpose().context("--output")?;
@@ -147,9 +148,9 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
     field.remarks(&policies).iter().for_each(|remark| say(remark));
     let cache = match &args.cache {
         Some(dir) => dir.clone(),
-        None => dirs::cache_dir()
-            .context("this user has no cache folder; give --cache DIR")?
-            .join("pcrm/verdicts"),
+        None => {
+            dirs::cache_dir().context("this user has no cache folder; use --cache DIR")?.join("pcrm/verdicts")
+        }
     };
     let mut judging = Judging { args, field: &field, kept: Kept::open(&cache).context("--cache")? };
     let verdicts = panel.judge(&mut judging)?;
@@ -168,7 +169,7 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
 }
 
 impl JudgeArgs {
-    /// Checks the options, and returns the judges.
+    /// Checks the options and returns the judges.
     fn check(&self) -> Result<Panel> {
         let policies = self.answers.len() + self.model.len();
         ensure!(
@@ -176,11 +177,11 @@ impl JudgeArgs {
             "{policies} policies to compare; expected at least two of --answers and --model"
         );
         if self.model.is_empty() {
-            ensure!(!self.prompts.is_given(), "--prompt and --data: prompts are answered by --model alone");
+            ensure!(!self.prompts.is_given(), "--prompt and --data have no effect without --model");
         } else {
             self.prompts.check()?;
             self.sampling.check()?;
-            ensure!(self.output.is_some(), "--model: expected --output, where the answers are kept");
+            ensure!(self.output.is_some(), "--model: expected --output, a folder for the answers");
         }
         for (name, value) in [
             ("max-cost", self.service.max_cost),

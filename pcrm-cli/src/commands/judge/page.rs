@@ -12,12 +12,12 @@ use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 use crate::report::{count, number};
 
-/// The most matches of every outcome that are shown.
+/// The most matches of each outcome to show.
 const SHOWN: usize = 4;
-/// The most characters of a text that are shown.
+/// The most characters of a text to show.
 const LENGTH: usize = 600;
 
-/// Returns the page: win rates, what to know of them, agreement, and matches side by side.
+/// Returns the page: win rates, caveats, agreement, and matches side by side.
 pub fn document(judged: &Judged, policies: &[Policy], field: &Field, verdicts: &[Verdicts]) -> Document {
     let mut sections = Vec::new();
     let labels: Vec<&str> = policies.iter().map(|policy| policy.label.as_str()).collect();
@@ -109,7 +109,7 @@ fn judged_by(judge: &JudgeFigures, judged: &Judged) -> Section {
     Section::open(format!("By {}", judge.name), blocks)
 }
 
-/// The win rates from above to below, plain and at equal length.
+/// Returns the win rates in rows, plain and at equal length.
 fn plot(judge: &JudgeFigures) -> Plot {
     let names = judge.pairs.iter().rev().map(|pair| format!("{} : {}", pair.first, pair.second)).collect();
     let pairs = || judge.pairs.iter().rev().enumerate();
@@ -123,7 +123,8 @@ fn plot(judge: &JudgeFigures) -> Plot {
     });
     Plot {
         title: "Win rates".to_owned(),
-        about: "How often the first policy wins, ties one half; the dashed line is chance.".to_owned(),
+        about: "How often the first policy wins, with ties counted as one half; the dashed line is chance."
+            .to_owned(),
         x: Axis::shares("").within(0.0, 1.0),
         y: Axis::of_names(names),
         layers: vec![
@@ -134,10 +135,10 @@ fn plot(judge: &JudgeFigures) -> Plot {
     }
 }
 
-/// The distance of a dot from its name's place.
+/// The offset of a dot from its name's position.
 const ASIDE: f64 = 0.12;
 
-/// Matches of the first two policies side by side: some of every outcome.
+/// Returns matches of the first two policies side by side: some of every outcome.
 fn matches(verdicts: &Verdicts, policies: &[Policy], field: &Field) -> Section {
     let outcomes = verdicts.matches(field);
     let [a, b] = [0, 1].map(|at| policies.get(at).map_or("", |policy| policy.label.as_str()));

@@ -1,4 +1,4 @@
-//! The figures that follow from verdicts.
+//! The figures computed from verdicts.
 
 use anyhow::Result;
 use pcrm_eval::Bootstrap;
@@ -13,23 +13,23 @@ use serde_json::{Value, json};
 use super::answers::{Field, Pairing, Policy};
 use super::judges::Verdicts;
 
-/// The most replies without a verdict that are shown.
+/// The most replies without a verdict to show.
 const EXAMPLES: usize = 5;
-/// The most characters of a reply that are shown.
+/// The most characters of a reply to show.
 const SHOWN: usize = 160;
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
 pub struct Judged {
     /// The policies.
     pub policies: Vec<PolicyFacts>,
-    /// The prompts that all policies answered.
+    /// The number of prompts answered by all policies.
     pub prompts: usize,
-    /// Pairs of answers.
+    /// The number of pairs of answers.
     pub matches: usize,
-    /// The judges, the first of whom is `--judge`.
+    /// The judges; the first one is `--judge`.
     pub judges: Vec<JudgeFigures>,
-    /// The agreement of every two judges.
+    /// The agreement of every pair of judges.
     pub agreement: Vec<Pair>,
 }
 
@@ -40,9 +40,9 @@ pub struct PolicyFacts {
     pub label: String,
     /// The file of its answers.
     pub file: String,
-    /// Its answers.
+    /// The number of its answers.
     pub answers: usize,
-    /// Answers that are not compared.
+    /// The number of answers not compared.
     pub left_out: usize,
     /// Mean length of its answers, in characters.
     pub mean_length: f64,
@@ -55,39 +55,39 @@ pub struct JudgeFigures {
     pub name: String,
     /// The replies behind the figures.
     pub replies: Replies,
-    /// The figures of every two policies.
+    /// The figures of every pair of policies.
     pub pairs: Vec<Rates>,
-    /// Its bias by position over all matches; absent for a judge that sees no order.
+    /// Its position bias over all matches; absent for a symmetric judge.
     pub position: Option<PositionBias>,
-    /// The policies' ratings; absent with two policies.
+    /// The ratings of the policies; absent with only two policies.
     pub league: Option<League>,
 }
 
-/// Where verdicts come from.
+/// The origin of verdicts.
 #[derive(Debug, Serialize)]
 pub struct Replies {
-    /// Verdicts that were asked for.
+    /// The number of requested verdicts.
     pub asked: usize,
     /// Pairs of identical answers, which are ties without asking.
     pub identical: usize,
-    /// Replies that were kept before.
+    /// The number of replies reused from earlier calls.
     pub kept: usize,
-    /// The cost of the other replies.
+    /// The usage of the new replies.
     pub usage: Usage,
-    /// Their cost, where prices are known.
+    /// The cost of the new replies, if prices are known.
     pub cost: Option<f64>,
     /// The prices.
     pub prices: Option<Prices>,
     /// Replies without a verdict.
     pub without_verdict: usize,
-    /// Some of these.
+    /// Examples of replies without a verdict.
     pub examples: Vec<NoVerdict>,
 }
 
 /// A reply without a verdict.
 #[derive(Debug, Serialize)]
 pub struct NoVerdict {
-    /// The place of the first policy's answer.
+    /// The location of the first policy's answer.
     pub prompt: String,
     /// The reason.
     pub reason: String,
@@ -95,29 +95,29 @@ pub struct NoVerdict {
     pub reply: String,
 }
 
-/// Two policies compared.
+/// The comparison of two policies.
 #[derive(Debug, Serialize)]
 pub struct Rates {
     /// The policy whose wins are counted.
     pub first: String,
-    /// The other one.
+    /// The other policy.
     pub second: String,
-    /// The win rate; absent without any verdict.
+    /// The win rate; absent if there is no verdict.
     pub win_rate: Option<WinRate>,
-    /// The win rate at equal length; absent with too few matches, and where lengths never differ otherwise.
+    /// The win rate at equal length; absent if matches are too few or lengths never differ.
     pub length_controlled: Option<LengthControlled>,
-    /// The judge's bias by position on these matches.
+    /// The judge's position bias on these matches.
     pub position: Option<PositionBias>,
 }
 
-/// Two judges compared.
+/// The comparison of two judges.
 #[derive(Debug, Serialize)]
 pub struct Pair {
-    /// A judge.
+    /// The first judge.
     pub first: String,
-    /// Another one.
+    /// The second judge.
     pub second: String,
-    /// Their agreement; absent where they judged nothing in common.
+    /// Their agreement; absent if they judged nothing in common.
     pub agreement: Option<Agreement>,
 }
 
@@ -125,7 +125,7 @@ impl Judged {
     /// Computes all figures.
     ///
     /// # Errors
-    /// Those of the measures.
+    /// Fails if a measure fails.
     pub fn of(
         policies: &[Policy],
         field: &Field,
@@ -207,7 +207,7 @@ impl Replies {
 
 fn agreements(field: &Field, verdicts: &[Verdicts], bootstrap: &Bootstrap) -> Result<Vec<Pair>> {
     let prompts: Vec<usize> = field.pairings.iter().map(|pairing| pairing.prompt).collect();
-    // Nobody was asked about identical answers: that judges agree on them means nothing.
+    // Identical answers are not judged, so agreement on them means nothing.
     let differs = |at: usize| {
         let question = field.question(&field.pairings[at]);
         question.first != question.second
@@ -232,10 +232,10 @@ fn agreements(field: &Field, verdicts: &[Verdicts], bootstrap: &Bootstrap) -> Re
     Ok(pairs)
 }
 
-/// Returns all verdicts as lines that the judge `replay` reads.
+/// Returns all verdicts as lines for the judge `replay`.
 ///
 /// # Errors
-/// None that a file can cause.
+/// Fails only if a line cannot be serialised.
 pub fn lines(policies: &[Policy], field: &Field, verdicts: &[Verdicts]) -> Result<String> {
     let mut lines = String::new();
     for one in verdicts {
@@ -274,12 +274,12 @@ pub fn lines(policies: &[Policy], field: &Field, verdicts: &[Verdicts]) -> Resul
     Ok(lines)
 }
 
-/// The place of a pairing: that of the first policy's answer.
+/// Returns the location of a pairing: that of the first policy's answer.
 fn place(policies: &[Policy], pairing: &Pairing) -> String {
     policies[pairing.a].rows[pairing.row_a].0.origin.to_string()
 }
 
-/// Cuts a text to so many characters, on one line.
+/// Shortens a text to so many characters, on one line.
 pub fn short(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut: String = line.chars().take(most).collect();

@@ -1,4 +1,4 @@
-//! Answers that a model gives on the spot: sampled into a file, which a later call takes as it is.
+//! Answers sampled from a model into a file, which later calls reuse.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
@@ -17,10 +17,10 @@ use crate::interrupt::{self, Interrupted};
 use crate::progress::{Bar, bar, say};
 use crate::training::folder;
 
-/// Samples an answer to every prompt, or takes those that an earlier call sampled by the same options.
+/// Samples an answer to every prompt, or reuses those sampled by an earlier call with the same options.
 ///
 /// # Errors
-/// A model that cannot be read, answers by other options in the way, Ctrl-C.
+/// Fails if the model cannot be read, the file has answers from other options, or Ctrl-C interrupts.
 pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
     let (label, model) = labelled(named);
     let label = label.map_or_else(|| folder::name_of(model), str::to_owned);
@@ -44,7 +44,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
             "{}: was sampled by another model, other prompts or options; name another --output",
             path.display()
         );
-        say(&format!("{label}: answered before, {}", path.display()));
+        say(&format!("{label}: reusing the answers in {}", path.display()));
         return Policy::of(label, &path);
     }
     let file = GrowingFile::open(&path, &origins, 1, true)?;
@@ -67,7 +67,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
         return Err(failure);
     }
     if let Err(pcrm_rl::Error::Interrupted(message)) = ran {
-        return Err(Interrupted { message: format!("{message}; the same command continues") }.into());
+        return Err(Interrupted { message: format!("{message}; rerun the same command to continue") }.into());
     }
     ran?;
     sealed::write(&notes, &origins)?;
@@ -78,7 +78,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
 /// Writes answers as they come.
 struct Writer<'a> {
     policy: &'a generation::Policy,
-    /// The prompts of the engine.
+    /// The prompts of the engine, in its order.
     asked: Vec<&'a Asked>,
     prompts: &'a [Prompt],
     file: GrowingFile,

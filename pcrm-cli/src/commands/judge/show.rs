@@ -1,4 +1,4 @@
-//! Verdicts as text for a terminal of 80 columns.
+//! Verdicts as text for an 80-column terminal.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -11,10 +11,10 @@ use super::result::{JudgeFigures, Judged, Replies};
 use crate::paragraph::paragraph;
 use crate::report::count;
 
-/// The width that tables keep to, in characters.
+/// The width of tables, in characters.
 const WIDTH: u16 = 80;
 
-/// Tables and sentences.
+/// Formats all figures as tables and sentences.
 pub fn text(judged: &Judged) -> String {
     let mut text = paragraph(
         "",
@@ -39,7 +39,7 @@ pub fn text(judged: &Judged) -> String {
     text
 }
 
-/// The columns of the table of pairs.
+/// Returns the columns of the table of pairs.
 pub fn pair_columns() -> [&'static str; 6] {
     ["first : second", "win rate", "95 %", "won-tied-lost", "equal length", "95 % "]
 }
@@ -50,7 +50,7 @@ pub const LEAGUE: [&str; 5] = ["policy", "Elo", "95 %", "score", "mean length"];
 /// The columns of agreement.
 pub const AGREEMENT: [&str; 5] = ["judges", "κ", "95 %", "agree", "without ties"];
 
-/// A row for every two policies.
+/// Returns a row for every pair of policies.
 pub fn pair_rows(judge: &JudgeFigures) -> Vec<Vec<String>> {
     let row = |pair: &super::result::Rates| {
         let rate = pair.win_rate.as_ref();
@@ -68,7 +68,7 @@ pub fn pair_rows(judge: &JudgeFigures) -> Vec<Vec<String>> {
     judge.pairs.iter().map(row).collect()
 }
 
-/// A row for every policy, the best first.
+/// Returns a row for every policy, the best first.
 pub fn league_rows(league: &League, judged: &Judged) -> Vec<Vec<String>> {
     let mut standings: Vec<_> = league.standings.iter().collect();
     let rank = |standing: &&pcrm_eval::judging::Standing| {
@@ -91,7 +91,7 @@ pub fn league_rows(league: &League, judged: &Judged) -> Vec<Vec<String>> {
     standings.into_iter().map(row).collect()
 }
 
-/// A row for every two judges.
+/// Returns a row for every pair of judges.
 pub fn agreement_rows(judged: &Judged) -> Vec<Vec<String>> {
     let row = |pair: &super::result::Pair| {
         let found = pair.agreement.as_ref();
@@ -111,20 +111,21 @@ pub fn agreement_rows(judged: &Judged) -> Vec<Vec<String>> {
     judged.agreement.iter().map(row).collect()
 }
 
-/// Returns the reservations about a judge's figures.
+/// Returns the caveats about a judge's figures.
 pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
     let mut said = Vec::new();
     if let Some(position) = &judge.position {
         let interval = position.preference.interval;
         let bias = match interval {
-            Some(interval) if interval.contains(0.5) => "no bias by position beyond chance",
-            Some(_) if position.preference.value > 0.5 => "it favours what is shown first",
-            Some(_) => "it favours what is shown second",
-            None => "too few prompts to tell a bias by position",
+            Some(interval) if interval.contains(0.5) => "no position bias beyond chance",
+            Some(_) if position.preference.value > 0.5 => "it favours the answer shown first",
+            Some(_) => "it favours the answer shown second",
+            None => "too few prompts to detect a position bias",
         };
         said.push(format!(
-            "Position: the answer shown first wins {}{} ({bias}); {} of {} matches have the same verdict in both orders, {} \
-             were won by the first place and {} by the second in both, which count as ties.",
+            "Position: the answer shown first wins {}{} ({bias}); {} of {} matches have the same verdict in \
+             both orders; {} were won by the first position and {} by the second in both orders and count as \
+             ties.",
             percent(position.preference.value),
             interval.map_or_else(String::new, |interval| format!(", {}", percents(&interval))),
             position.consistent,
@@ -156,7 +157,7 @@ pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
             format!(" The first, {}: {}{reply}.", one.prompt, one.reason)
         });
         said.push(format!(
-            "{} of {} replies hold no verdict; the {left_out} matches they belong to do not count.{example}",
+            "{} of {} replies have no verdict; their {left_out} matches are not counted.{example}",
             judge.replies.without_verdict, judge.replies.asked
         ));
     }
@@ -166,15 +167,15 @@ pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
 fn replies(replies: &Replies) -> String {
     let mut parts = vec![format!("{} verdicts", count(replies.asked as u64))];
     if replies.kept > 0 {
-        parts.push(format!("{} were kept before", count(replies.kept as u64)));
+        parts.push(format!("{} cached", count(replies.kept as u64)));
     }
     if replies.identical > 0 {
-        parts.push(format!("identical answers: {}, each a tie", count(replies.identical as u64)));
+        parts.push(format!("{} ties of identical answers", count(replies.identical as u64)));
     }
     let usage = replies.usage;
     if usage.calls > 0 {
         parts.push(format!(
-            "{} calls now, {} tokens read and {} written",
+            "{} new calls, {} input and {} output tokens",
             count(usage.calls),
             count(usage.input),
             count(usage.output)

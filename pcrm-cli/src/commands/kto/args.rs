@@ -19,12 +19,12 @@ use crate::usage::{named, usage};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct KtoArgs {
-    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, usually fine-tuned,
+    /// Train the language model in this Hugging Face folder or Hub repository (org/name), usually fine-tuned,
     /// or a PEFT adapter of one
     #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Learn from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of the Hub:
-    /// prompts with a completion and a label, true for a desirable one; a preference pair is two such rows
+    /// Train on these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub data sets:
+    /// prompts with a completion and a label, true for desirable; a preference pair counts as two such rows
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Write the trained model, its checkpoints and metrics to this folder
@@ -33,17 +33,17 @@ pub struct KtoArgs {
     /// Continue from the newest checkpoint in --output
     #[arg(long, display_order = 4)]
     pub resume: bool,
-    /// Compare the policy with this model: start (the policy before training), base (the model under the adapters in
-    /// --model), none, or a folder [default: start]
+    /// Compare the policy with this model: start (the policy before training), base (the model under the
+    /// adapter in --model), none, or a folder [default: start]
     #[arg(long, value_name = "MODEL", display_order = 5)]
     pub reference: Option<String>,
-    /// Evaluate on these files, folders or data sets
+    /// Evaluate on these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,
-    /// Hold out this share of the prompts of --data to evaluate on
+    /// Hold out this share of the prompts of --data for evaluation
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
-    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    /// Draw all weights from the seed: --model needs only config.json and a tokenizer
     #[arg(long)]
     pub random_init: bool,
     #[command(flatten)]
@@ -68,25 +68,25 @@ Examples:
   pcrm kto --model runs/sft --data labelled.jsonl --desirable-weight 1.33 --output runs/kto
   pcrm kto --config runs/kto/config.toml --resume";
 
-/// The loss, under the names and with the defaults of TRL.
+/// The loss, with the names and defaults of TRL.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct LossArgs {
     /// Minimise this loss
     #[arg(long, value_name = "NAME", default_value = "kto")]
     pub loss: LossChoice,
-    /// Set β, the strength of the reference: the larger, the nearer the policy stays to it
+    /// Set β, the strength of the reference: larger values keep the policy closer to it
     #[arg(long, value_name = "B", default_value_t = 0.1, value_parser = real)]
     pub beta: f64,
-    /// Weigh desirable answers by W
+    /// Weight desirable answers by W
     #[arg(long, value_name = "W", default_value_t = 1.0, value_parser = real)]
     pub desirable_weight: f64,
-    /// Weigh the other answers by W
+    /// Weight undesirable answers by W
     #[arg(long, value_name = "W", default_value_t = 1.0, value_parser = real)]
     pub undesirable_weight: f64,
 }
 
-/// A loss of labelled answers.
+/// A loss on labelled answers.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum LossChoice {
@@ -95,7 +95,7 @@ pub enum LossChoice {
 }
 
 impl KtoArgs {
-    /// The options that say what a run reads.
+    /// Returns the options that define what a run reads.
     pub fn source(&self) -> Source<'_> {
         Source {
             model: &self.model,
@@ -111,19 +111,19 @@ impl KtoArgs {
         }
     }
 
-    /// The same with local paths in place of the Hub's repositories.
+    /// Returns the same options with local paths in place of Hub repositories.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub fn fetched(&self) -> Result<Self> {
         let Fetched { model, data, eval_data } = policy::fetched(&self.source())?;
         Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
-    /// The options as the trainer takes them, checked.
+    /// Returns the checked options in the trainer's form.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together, as errors of usage.
+    /// Fails with a usage error if a number is out of range or options conflict.
     pub fn options(&self) -> Result<KtoOptions> {
         let LossArgs { loss, beta, desirable_weight, undesirable_weight } = self.loss;
         let kto_loss = match loss {

@@ -1,4 +1,4 @@
-//! `pcrm kto`: trains a policy on single answers that are desirable or not.
+//! `pcrm kto`: trains a policy on single answers labelled desirable or undesirable.
 
 mod args;
 
@@ -27,23 +27,24 @@ use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, interrupt, report};
 
-/// TRL's range of desirable·w_d : undesirable·w_u.
+/// The range of desirable·w_d : undesirable·w_u that TRL recommends.
 const BALANCE: std::ops::RangeInclusive<f64> = 1.0..=1.33;
 
 /// Answers with their labels.
 type Labelled = (Vec<pcrm_core::data::encode::EncodedCompletion>, Vec<bool>);
 
-/// Trains; `resolved` is the config file of this run.
+/// Trains a policy; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+/// Fails if an option is invalid, the folder holds another run, a file cannot be read, training fails or
+/// Ctrl-C interrupts.
 pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     let options = args.options()?;
     usage(args.reading.columns.columns())?;
     usage((|| {
         ensure!(
             args.reading.train_on == TrainOn::Completion,
-            "--train-on: kto learns completions; expected completion"
+            "--train-on: KTO trains on completions; expected completion"
         );
         Ok(())
     })())?;
@@ -143,22 +144,20 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     }
 }
 
-/// A warning where one kind of answer outweighs the other, as TRL gives it.
+/// Returns a warning if one kind of answer outweighs the other, as TRL does.
 fn balance(labels: &[bool], options: &KtoOptions) -> Option<String> {
     let desirable = labels.iter().filter(|label| **label).count();
     let others = labels.len() - desirable;
     if desirable == 0 || others == 0 {
-        return Some(format!(
-            "{desirable} answers are desirable and {others} are not: KTO learns from both kinds"
-        ));
+        return Some(format!("{desirable} answers are desirable and {others} are not: KTO needs both kinds"));
     }
     let ratio =
         options.kto.desirable_weight * desirable as f64 / (options.kto.undesirable_weight * others as f64);
     let best = others as f64 * options.kto.undesirable_weight / desirable as f64;
     (!BALANCE.contains(&ratio)).then(|| {
         format!(
-            "{desirable} answers are desirable and {others} are not; weighted, their ratio is {ratio:.2}. The paper asks for \
-             1 to 1.33: --desirable-weight {best:.2} to {:.2} has it",
+            "{desirable} answers are desirable and {others} are not; weighted, their ratio is {ratio:.2}. \
+             The paper recommends 1 to 1.33: use --desirable-weight {best:.2} to {:.2}",
             1.33 * best
         )
     })

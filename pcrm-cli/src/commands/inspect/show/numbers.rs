@@ -1,4 +1,4 @@
-//! The sections of a page that are numbers: lengths, bounds, cost.
+//! The numeric sections of a page: lengths, bounds, cost.
 
 use anstyle::AnsiColor;
 use pcrm_core::data::encode::TooLong;
@@ -11,7 +11,7 @@ use crate::commands::inspect::report::{Inspection, PairFacts};
 use crate::commands::inspect::summaries::Quantiles;
 use crate::page::{Page, coloured};
 
-/// Quantiles and a histogram of lengths, tokens saved, and what limits keep.
+/// Writes quantiles and a histogram of lengths, saved tokens, and the pairs kept by limits.
 pub fn lengths(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
     page.heading("lengths in tokens");
     let lengths = &pairs.lengths;
@@ -37,8 +37,8 @@ pub fn lengths(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
     let saved = pairs.saved.map(|saved| {
         let share = |tokens: usize, of: usize| percent(1.0 - tokens as f64 / of.max(1) as f64);
         format!(
-            "an epoch has {} tokens in separate sequences; {} are computed, as what answers share is computed once: {} \
-             saved; batches of {} padded to their longest would have {}: {} saved",
+            "an epoch has {} tokens as separate sequences; {} are computed, since the shared part of answers \
+             is computed once ({} saved); batches of {} padded to the longest would have {} ({} saved)",
             saved.separate,
             saved.computed,
             share(saved.computed, saved.separate),
@@ -68,7 +68,7 @@ pub fn lengths(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
     );
 }
 
-/// Pairs that limits keep, up to the first that keeps all; with the time of an epoch where it is known.
+/// Formats the pairs kept by each limit, up to the first that keeps all, with the time of an epoch if known.
 fn kept_by_limit(inspection: &Inspection, pairs: &PairFacts) -> Vec<String> {
     let all = pairs.lengths.pairs;
     let times = inspection.cost.as_ref().map(|cost| cost.by_length.as_slice()).unwrap_or_default();
@@ -79,7 +79,7 @@ fn kept_by_limit(inspection: &Inspection, pairs: &PairFacts) -> Vec<String> {
         .map(|(limit, kept)| {
             let share = percent(*kept as f64 / all.max(1) as f64);
             let time = times.iter().find(|at| at.max_length == *limit).and_then(|at| at.seconds_per_epoch);
-            let time = time.map_or(String::new(), |seconds| format!(", {} an epoch", duration(seconds)));
+            let time = time.map_or(String::new(), |seconds| format!(", {} per epoch", duration(seconds)));
             format!("{limit}: {share}{}", if time.is_empty() { time } else { format!(" ({})", &time[2..]) })
         })
         .collect()
@@ -102,7 +102,7 @@ fn histogram(bars: &[Bar], page: &mut Page) {
     }
 }
 
-/// Deciles of what a constraint does.
+/// Writes the deciles of a constraint's bounds.
 pub fn constraint(told: &BoundSummary, page: &mut Page) {
     page.heading("constraint");
     page.labelled(
@@ -147,13 +147,13 @@ pub fn constraint(told: &BoundSummary, page: &mut Page) {
     page.labelled(
         "",
         0,
-        "(deciles; the loss of a pair is least at the margin Δ*/2, where the model is σ(Δ*/2) sure of it)",
+        "(deciles; the loss of a pair is smallest at the margin Δ*/2, where the confidence is σ(Δ*/2))",
     );
     page.labelled(
         "acts",
         INDENT,
         &format!(
-            "{} of {} bounds are so loose that they hardly ever act, {} so tight that little is learned",
+            "{} of {} bounds are so loose that they rarely act, {} so tight that little is learned",
             told.loose.count,
             told.pairs - told.unbounded,
             told.tight.count
@@ -161,7 +161,7 @@ pub fn constraint(told: &BoundSummary, page: &mut Page) {
     );
 }
 
-/// Time and memory of training.
+/// Writes the time and memory of training.
 pub fn cost(cost: &Cost, page: &mut Page) {
     page.heading("cost of pcrm reward");
     page.labelled("measured", INDENT, &format!("{} steps of {} on {}", cost.steps, cost.batch, cost.on));
@@ -169,7 +169,8 @@ pub fn cost(cost: &Cost, page: &mut Page) {
         "time",
         INDENT,
         &format!(
-            "{} an epoch: {} steps of {:.2} s, {:.0} tokens computed a second (evaluations and checkpoints not counted)",
+            "{} per epoch: {} steps of {:.2} s, {:.0} tokens computed per second (without evaluations and \
+             checkpoints)",
             duration(cost.seconds_per_epoch),
             cost.steps_per_epoch,
             cost.seconds_per_step,
@@ -178,7 +179,7 @@ pub fn cost(cost: &Cost, page: &mut Page) {
     );
     let mut memory = match cost.peak_mib {
         Some(peak) => {
-            format!("{peak:.0} MiB at its highest, the largest batch of the first epoch included; ")
+            format!("peak of {peak:.0} MiB, including the largest batch of the first epoch; ")
         }
         None => String::new(),
     };
@@ -200,7 +201,7 @@ pub fn cost(cost: &Cost, page: &mut Page) {
     }
 }
 
-/// Three significant digits or so.
+/// Formats a number with about three significant digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 99.95 => format!("{value:.0}"),
