@@ -1,5 +1,5 @@
-//! Every operation of each backend, on each device, directly against every other: reference and kernels alike could be
-//! wrong on one backend in the same way, but hardly on two.
+//! Every operation of each backend, on each device, compared with every other backend: the reference and the
+//! kernels of one backend could share a mistake, but hardly two backends.
 
 use anyhow::{Result, ensure};
 use pcrm_core::{Backend, DType};
@@ -12,7 +12,7 @@ use crate::planted::gradient;
 use crate::subject::{Subject, across};
 use crate::support::{check_norm, random};
 
-/// Two devices, one of which may be looser.
+/// Compares with the tolerance of the looser of two devices.
 fn check_close(
     [one, other]: [&Subject; 2],
     what: &str,
@@ -31,7 +31,7 @@ fn check_outcomes(
     (want, want_gradients): &Outcome,
 ) -> Result<()> {
     check_close(subjects, &format!("{}: value", case.name), got, want, case.tolerance)?;
-    ensure!(got_gradients.len() == want_gradients.len(), "{}: gradients are missing", case.name);
+    ensure!(got_gradients.len() == want_gradients.len(), "{}: the number of gradients differs", case.name);
     for (at, (got, want)) in got_gradients.iter().zip(want_gradients).enumerate() {
         let what = format!("{}: gradient of operand {at}", case.name);
         check_close(subjects, &what, got, want, case.tolerance)?;
@@ -49,19 +49,19 @@ fn check_cases(cases: &[Case]) -> Result<()> {
     })
 }
 
-/// Protects: a primitive is the same function on every backend and device, gradients included.
+/// Protects: a primitive computes the same values and gradients on every backend and device.
 #[test]
 fn primitives_agree_with_those_of_other_backends() -> Result<()> {
     check_cases(&primitives::all()?)
 }
 
-/// Protects: a fused operation is the same function on every backend and device, gradients included.
+/// Protects: a fused operation computes the same values and gradients on every backend and device.
 #[test]
 fn fused_operations_agree_with_those_of_other_backends() -> Result<()> {
     check_cases(&kernels::all()?)
 }
 
-/// Protects: optimisers make the same steps from the same gradients, and clip by the same norm.
+/// Protects: optimisers take the same step from the same gradients, and clip by the same norm.
 #[test]
 fn optimisers_agree_with_those_of_other_backends() -> Result<()> {
     let make = |backend: &Subject| -> Result<([Vec<f32>; 3], f64)> {
@@ -77,7 +77,7 @@ fn optimisers_agree_with_those_of_other_backends() -> Result<()> {
     })
 }
 
-/// Protects: whole models agree: the loss of ragged pairs and the gradient of every parameter.
+/// Protects: whole models agree in the loss of ragged pairs and in the gradient of every parameter.
 #[test]
 fn models_agree_with_those_of_other_backends() -> Result<()> {
     let data = ragged()?;
@@ -98,7 +98,7 @@ fn models_agree_with_those_of_other_backends() -> Result<()> {
         Ok(found)
     };
     across(make, |_, [got, want]| {
-        ensure!(got.len() == want.len(), "other parameters have gradients");
+        ensure!(got.len() == want.len(), "the sets of parameters with gradients differ");
         got.iter().zip(want).try_for_each(|((what, got), (_, want))| check_norm(what, got, want, 4e-5))
     })
 }

@@ -1,4 +1,4 @@
-//! Adapters against PEFT: what they compute, what they save, and what training changes.
+//! LoRA adapters against PEFT: outputs, saved files, and the parameters that training changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::subject::{Subject, every_backend, every_backend_with_bf16};
 use crate::support::{beside, check_norm, run_python};
 
-/// The adapters of `golden/adapters`, which PEFT made.
+/// The adapters in `golden/adapters`, made with PEFT.
 const ADAPTERS: [&str; 8] = [
     "gemma3-layers",
     "gpt2-patterns",
@@ -26,7 +26,7 @@ const ADAPTERS: [&str; 8] = [
     "qwen3-reward",
 ];
 
-/// A model of either sort, as adapters see it.
+/// A language model or a reward model with adapters.
 enum Model {
     Language(LanguageModel),
     Reward(RewardModel),
@@ -40,7 +40,7 @@ impl Model {
         })
     }
 
-    /// Logits of all rows, or scores after all rows.
+    /// Returns the logits of all rows, or the scores after all rows.
     fn computed(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let mut packed = Packed::default();
         packed.push(ids, None)?;
@@ -78,7 +78,7 @@ fn folder(name: &str) -> PathBuf {
     beside("golden/adapters").join(name)
 }
 
-/// The token ids of a golden adapter, and what PEFT computed.
+/// Returns the token ids of a golden adapter and the values PEFT computed.
 fn expected(name: &str) -> Result<(Vec<u32>, Vec<f32>)> {
     let mut tensors = weights::load_file(&folder(name).join("expected.safetensors"))?;
     let ids =
@@ -87,9 +87,9 @@ fn expected(name: &str) -> Result<(Vec<u32>, Vec<f32>)> {
     Ok((ids, values.to_f32()))
 }
 
-/// Protects: adapters that PEFT saved compute what PEFT computes: by name, pattern and layer, on Conv1D and
-/// on a tied head, beside modules that are trained whole; merged into the weights, and merged, saved and
-/// loaded, they still do.
+/// Protects: adapters saved by PEFT compute what PEFT computes: selected by name, pattern and layer, on
+/// Conv1D, on a tied head, and beside modules trained in full. This also holds for merged weights, before and
+/// after saving.
 #[test]
 fn adapters_of_peft_compute_the_same_alone_and_merged() -> Result<()> {
     every_backend(|backend| {
@@ -110,8 +110,8 @@ fn adapters_of_peft_compute_the_same_alone_and_merged() -> Result<()> {
     })
 }
 
-/// Protects: a saved adapter has the tensors and the settings of the one that was loaded, and loads again
-/// with the same bits.
+/// Protects: saving a loaded adapter reproduces its tensors and settings, and loading it again gives the same
+/// bits.
 #[test]
 fn adapters_are_saved_as_peft_saves_them() -> Result<()> {
     every_backend(|backend| {
@@ -121,7 +121,7 @@ fn adapters_are_saved_as_peft_saves_them() -> Result<()> {
             let dir = tempfile::tempdir()?;
             model.save(dir.path())?;
             let tensors = |dir: &Path| weights::load_file(&dir.join("adapter_model.safetensors"));
-            ensure!(tensors(dir.path())? == tensors(&folder(name))?, "{name}: other tensors");
+            ensure!(tensors(dir.path())? == tensors(&folder(name))?, "{name}: the tensors differ");
             let read = |dir: &Path| -> Result<BTreeMap<String, Value>> {
                 Ok(serde_json::from_str(&fs::read_to_string(dir.join("adapter_config.json"))?)?)
             };
@@ -133,7 +133,7 @@ fn adapters_are_saved_as_peft_saves_them() -> Result<()> {
                 let sets = key == "modules_to_save";
                 ensure!(
                     differs || sets || *value == theirs[key],
-                    "{name}: {key} is {value}, not {}",
+                    "{name}: {key}: found {value}, expected {}",
                     theirs[key]
                 );
             }
@@ -149,7 +149,7 @@ fn config(fields: Value) -> Result<LoraConfig> {
     Ok(serde_json::from_value(fields)?)
 }
 
-/// A language model and a reward model with new adapters after three steps of training.
+/// Trains a language model and a reward model with new adapters for three steps.
 fn trained(backend: &Subject, fields: Value) -> Result<(LanguageModel, RewardModel)> {
     let base = beside("golden/models/gpt2");
     let how = Loading::frozen(backend, DType::F32);
@@ -172,8 +172,8 @@ fn trained(backend: &Subject, fields: Value) -> Result<(LanguageModel, RewardMod
     Ok((language.detached(), reward.detached()))
 }
 
-/// Protects: `peft` loads adapters that were trained here and computes the same, and merged models are those
-/// of `transformers`.
+/// Protects: `peft` loads adapters trained here and computes the same values; `transformers` loads the merged
+/// models.
 #[test]
 fn peft_loads_what_is_saved() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
@@ -206,8 +206,8 @@ fn peft_loads_what_is_saved() -> Result<()> {
     Ok(())
 }
 
-/// Protects: new adapters change nothing; training changes them alone; the base is what it was, without
-/// gradients, moments or masters; a checkpoint holds the adapters and puts them back.
+/// Protects: new adapters change nothing; training changes only the adapters; the base keeps its weights and
+/// has no gradients, moments or masters; a checkpoint holds the adapters and restores them.
 #[test]
 fn training_changes_adapters_alone() -> Result<()> {
     every_backend(|backend| {
@@ -222,7 +222,7 @@ fn training_changes_adapters_alone() -> Result<()> {
             Ok(model.logits(&packed, Rows::All)?.read()?.to_f32())
         };
         let before = logits(&base)?;
-        ensure!(logits(&model)? == before, "B is zero at first");
+        ensure!(logits(&model)? == before, "B does not start at zero");
         let names: Vec<String> = model.trained().iter().map(|(name, _)| name.to_owned()).collect();
         ensure!(names.len() == 8 && names.iter().all(|name| name.contains(".lora_")), "{names:?}");
         let mut optimiser = AdamW::new(AdamWConfig::default(), &model.trained())?;
@@ -234,19 +234,22 @@ fn training_changes_adapters_alone() -> Result<()> {
         }
         let after = logits(&model)?;
         ensure!(after != before && logits(&base)? == before);
-        ensure!(logits(&model.without_adapters()?)? == before, "the reference is the base");
+        ensure!(
+            logits(&model.without_adapters()?)? == before,
+            "the model without adapters differs from the base"
+        );
         let kept = model.tensors()?;
         ensure!(kept.keys().cloned().collect::<Vec<_>>() == names);
         let fields = json!({"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"]});
         let fresh = base.with_adapters(config(fields)?, &base_dir, 3)?;
         fresh.restore(kept)?;
-        ensure!(logits(&fresh)? == after, "a checkpoint puts the adapters back");
+        ensure!(logits(&fresh)? == after, "the checkpoint does not restore the adapters");
         Ok(())
     })
 }
 
-/// Protects: adapters are trained in f32 on a base that is held in bf16 alone; their gradients are near those on a base
-/// in f32, and the model is near its merged one.
+/// Protects: on a base held only in bf16, adapters are trained in f32; their gradients are near those on an
+/// f32 base, and the model is near its merged one.
 #[test]
 fn adapters_are_trained_on_a_base_in_bf16() -> Result<()> {
     every_backend_with_bf16(|backend| {
@@ -262,7 +265,7 @@ fn adapters_are_trained_on_a_base_in_bf16() -> Result<()> {
             for (name, param) in model.params().iter() {
                 let adapter = name.contains(".lora_");
                 let held = if adapter || param.shape().len() < 2 { DType::F32 } else { dtype };
-                ensure!(param.dtype() == held, "{name} is held in {}", param.dtype());
+                ensure!(param.dtype() == held, "{name} has type {}", param.dtype());
                 if name.ends_with("lora_B.weight") {
                     let small = crate::support::random(&param.shape(), name.len() as u64)?;
                     param.assign(&param.constant(&small)?.affine(0.01, 0.0)?)?;
@@ -280,14 +283,15 @@ fn adapters_are_trained_on_a_base_in_bf16() -> Result<()> {
             Ok([all, logits])
         };
         let ([got, logits], [want, exact]) = (trained(DType::BF16)?, trained(DType::F32)?);
-        // The weights of this model are large, so that rounding them to bf16 alone moves gradients by some percent.
+        // The weights of this model are large: rounding them to bf16 alone changes gradients by a few
+        // percent.
         check_norm("gradients of adapters", &got, &want, 0.1)?;
         check_norm("logits", &logits, &exact, 3e-2)
     })
 }
 
-/// Protects: dropout is a function of the step; detached models have none; gradients at one step repeat bit
-/// by bit.
+/// Protects: dropout depends only on the seed and the step; detached models have none; gradients at one step
+/// repeat bit by bit.
 #[test]
 fn dropout_is_drawn_by_step() -> Result<()> {
     every_backend(|backend| {
@@ -308,8 +312,8 @@ fn dropout_is_drawn_by_step() -> Result<()> {
             Ok(all)
         };
         backend.check_same("the same step", &gradients(1)?, &gradients(1)?)?;
-        ensure!(gradients(1)? != gradients(2)?, "two steps have the same masks");
-        // B is zero, so that only gradients show masks; give it values for scores to show them.
+        ensure!(gradients(1)? != gradients(2)?, "steps 1 and 2 have the same masks");
+        // B is zero, so only gradients show the masks. Nonzero values make scores show them too.
         for (name, param) in model.params().iter().filter(|(name, _)| name.ends_with("lora_B.weight")) {
             param.assign(&param.constant(&crate::support::random(&param.shape(), name.len() as u64)?)?)?;
         }
@@ -325,7 +329,7 @@ fn dropout_is_drawn_by_step() -> Result<()> {
     })
 }
 
-/// Protects: adapters that do not fit, and configurations that are not served, are refused by name.
+/// Protects: adapters that do not fit and unsupported configurations are refused by name.
 #[test]
 fn adapters_that_do_not_fit_are_refused() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
@@ -371,8 +375,8 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm merge` writes a full model that scores as the adapter does, with the tokenizer of the
-/// base, and refuses folders that are no adapter and an output that is a model.
+/// Protects: `pcrm merge` writes a full model with the base's tokenizer and the adapter's scores. It refuses
+/// folders without an adapter, and an output folder that holds a model.
 #[test]
 fn merging_makes_a_full_model() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;

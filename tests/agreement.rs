@@ -1,8 +1,9 @@
 //! Agreement of training: the same seed and data give the same run on every backend and device.
 //!
-//! `golden/agreement` has the losses and held-out scores of 50 steps under every registered constraint (fitted to the wins
-//! of planted judges where it is unfitted), as candle on a CPU computed them; machines with a GPU and machines without one compare through these files. After a change that
-//! is meant to change training, `PCRM_WRITE_AGREEMENT=1 cargo test` writes them anew.
+//! `golden/agreement` has the losses and held-out scores of 50 steps under every registered constraint,
+//! computed with candle on a CPU. Unfitted constraints are fitted to the wins of planted judges. Machines
+//! with and without a GPU compare through these files. After a change that is meant to change training,
+//! `PCRM_WRITE_AGREEMENT=1 cargo test` rewrites them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -29,21 +30,21 @@ use crate::subject::{Subject, across, every_backend};
 use crate::support::beside;
 
 const STEPS: usize = 50;
-/// β of policies.
+/// The β of policies.
 const BETA: f64 = 0.5;
-/// Of the loss. Sums in another order move losses by up to 4e-7, initial weights that are off by 1e-7 by 2.5e-6, by
-/// 1e-5 by 1.7e-4.
+/// Relative tolerance of the loss. Sums in another order move losses by up to 4e-7, initial weights that are
+/// off by 1e-7 by 2.5e-6, by 1e-5 by 1.7e-4.
 const LOSSES: f64 = 1e-4;
 const SCORES: f64 = 1e-3;
-/// What writes the files.
+/// The backend and device that write the files.
 const WRITER: &str = "candle, cpu";
 
-/// What is compared of a run.
+/// The compared figures of a run.
 #[derive(Debug)]
 struct Trace {
-    /// Of every step.
+    /// The loss of every step.
     losses: Vec<f64>,
-    /// Preferred and dispreferred, of pairs never seen.
+    /// Scores of the chosen and rejected answers of held-out pairs.
     scores: Vec<f64>,
 }
 
@@ -73,7 +74,7 @@ fn trace(backend: &Subject, constraint: &str) -> Result<Trace> {
     Ok(Trace { losses, scores: scores.into_iter().flat_map(|(c, r)| [f64::from(c), f64::from(r)]).collect() })
 }
 
-/// The same of a policy that DPO trains under a constraint; the scores are its implicit rewards.
+/// Returns the same for a policy trained by DPO under a constraint; the scores are its implicit rewards.
 fn policy_trace(backend: &Subject, constraint: &str) -> Result<Trace> {
     let start = language_model(backend, 2)?;
     let log_probs = |model: &LanguageModel, pairs: &Pairs| -> Result<AnswerLogProbs> {
@@ -103,10 +104,13 @@ fn policy_trace(backend: &Subject, constraint: &str) -> Result<Trace> {
 }
 
 fn check_traces(got: &Trace, want: &Trace) -> Result<()> {
-    ensure!(got.losses.len() == want.losses.len() && got.scores.len() == want.scores.len(), "other lengths");
+    ensure!(
+        got.losses.len() == want.losses.len() && got.scores.len() == want.scores.len(),
+        "the lengths differ"
+    );
     for (step, (got, want)) in got.losses.iter().zip(&want.losses).enumerate() {
         let off = (got - want).abs() / want;
-        ensure!(off <= LOSSES, "step {}: the loss is {got}, expected {want}: off by {off:e}", step + 1);
+        ensure!(off <= LOSSES, "step {}: loss {got}, expected {want}: off by {off:e}", step + 1);
     }
     for (at, (got, want)) in got.scores.iter().zip(&want.scores).enumerate() {
         ensure!((got - want).abs() <= SCORES, "held-out score {at} is {got}, expected {want}");
@@ -125,7 +129,7 @@ fn file(constraint: &str) -> PathBuf {
 fn stored(constraint: &str) -> Result<Trace> {
     let path = file(constraint);
     let text = fs::read_to_string(&path)
-        .with_context(|| format!("{}: PCRM_WRITE_AGREEMENT=1 writes it on {WRITER}", path.display()))?;
+        .with_context(|| format!("{}: set PCRM_WRITE_AGREEMENT=1 to write it on {WRITER}", path.display()))?;
     let json: Value = serde_json::from_str(&text)?;
     let list = |name: &str| json[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
     Ok(Trace { losses: list("losses"), scores: list("scores") })
@@ -143,19 +147,25 @@ fn constraints() -> Vec<&'static str> {
     registry::all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect()
 }
 
-/// The loss falls by what is more than noise (a bounded one not to 0), and unseen pairs are told apart.
+/// Checks that the loss falls by more than noise (a bounded one does not reach 0) and that held-out pairs are
+/// ranked.
 fn check_learned(trace: &Trace) -> Result<()> {
     let (first, last) = (mean(&trace.losses[..10]), mean(&trace.losses[STEPS - 10..]));
     ensure!(last < first - 0.1, "the loss went from {first} to {last}");
     let right = trace.scores.chunks(2).filter(|pair| pair[0] > pair[1]).count();
-    ensure!(right * 10 > trace.scores.len() / 2 * 8, "only {right} of {} pairs", trace.scores.len() / 2);
+    ensure!(
+        right * 10 > trace.scores.len() / 2 * 8,
+        "only {right} of {} pairs are ranked correctly",
+        trace.scores.len() / 2
+    );
     Ok(())
 }
 
 /// The constraints under which policies are compared.
 const POLICIES: [&str; 2] = ["none", "length_ratio"];
 
-/// Protects: DPO gives the same losses and the same policy on every backend, device and machine, bounded and not.
+/// Protects: DPO with and without a bound gives the same losses and policy on every backend, device and
+/// machine.
 #[test]
 fn every_policy_is_the_one_on_file() -> Result<()> {
     let writes = std::env::var_os("PCRM_WRITE_AGREEMENT").is_some_and(|value| value == "1");
@@ -172,7 +182,7 @@ fn every_policy_is_the_one_on_file() -> Result<()> {
     })
 }
 
-/// Protects: the same directly between backends.
+/// Protects: any two backends train the same policy, compared without the golden file.
 #[test]
 fn every_policy_is_that_of_other_backends() -> Result<()> {
     for constraint in POLICIES {
@@ -182,8 +192,8 @@ fn every_policy_is_that_of_other_backends() -> Result<()> {
     Ok(())
 }
 
-/// Protects: training gives the same losses and the same model on every backend, device and machine, under every
-/// constraint; and it is training.
+/// Protects: under every constraint, training learns and gives the same losses and model on every backend,
+/// device and machine.
 #[test]
 fn every_run_is_the_one_on_file() -> Result<()> {
     let writes = std::env::var_os("PCRM_WRITE_AGREEMENT").is_some_and(|value| value == "1");
@@ -200,7 +210,7 @@ fn every_run_is_the_one_on_file() -> Result<()> {
     })
 }
 
-/// Protects: the same directly between backends, without the file's machine in between.
+/// Protects: any two backends train the same model, compared without the golden file.
 #[test]
 fn every_run_is_that_of_other_backends() -> Result<()> {
     for constraint in constraints() {

@@ -1,6 +1,6 @@
-//! bf16 where a device has it: fused operations and a whole model against the same in f32.
+//! bf16 on the devices that have it: fused operations and a whole model, compared with f32.
 //!
-//! A number of 8 bits is off by up to 2⁻⁹ of itself (0.2 %), so results are compared by their norms.
+//! An 8-bit mantissa is off by up to 2⁻⁹ of the value (0.2 %), so results are compared by their norms.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::{DType, HostTensor};
@@ -15,10 +15,12 @@ use crate::support::check_norm;
 
 const OPERATION: f64 = 2e-2;
 const MODEL: f64 = 3e-2; // two layers of operations
-/// Of the weights. Rounding them alone then moves gradients by up to 0.9 %; at 0.3 it would be 2.4 %.
+/// Spread of the weights. Rounding them alone changes gradients by up to 0.9 %; with a spread of 0.3 it would
+/// be 2.4 %.
 const CALM: f64 = 0.15;
 
-/// The operands cut to numbers that bf16 holds: what is compared is the operation, and not what its operands lost.
+/// Rounds an operand to values that bf16 holds, so that the test measures the operation and not the rounding
+/// of its operands.
 fn held(operand: &HostTensor) -> Result<HostTensor> {
     let cut = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
     Ok(HostTensor::f32(operand.shape(), operand.to_f32().into_iter().map(cut).collect())?)
@@ -52,8 +54,8 @@ fn check_case(backend: &Subject, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Protects: kernels take bf16 operands, compute what they compute in f32 as far as bf16 goes, give bf16 (statistics of
-/// tokens f32), and their gradients reach the f32 masters through the cast.
+/// Protects: kernels take bf16 operands, agree with f32 within the precision of bf16, and return bf16 (token
+/// statistics f32); their gradients reach the f32 masters through the cast.
 #[test]
 fn fused_operations_in_bf16_are_near_those_in_f32() -> Result<()> {
     let cases = cases()?;
@@ -62,7 +64,7 @@ fn fused_operations_in_bf16_are_near_those_in_f32() -> Result<()> {
     })
 }
 
-/// Protects: a model trains in bf16 over f32 masters: its scores and every gradient are near those in f32.
+/// Protects: a model trains in bf16 with f32 masters; its scores and every gradient are near those in f32.
 #[test]
 fn a_model_in_bf16_is_near_the_model_in_f32() -> Result<()> {
     let data = ragged()?;
@@ -79,7 +81,7 @@ fn a_model_in_bf16_is_near_the_model_in_f32() -> Result<()> {
         check_norm("scores", &got, &want, MODEL)?;
         for (name, want) in want_gradients.iter() {
             let got = got_gradients.get(name)?;
-            ensure!(got.dtype() == DType::F32, "the gradient of {name} is {}", got.dtype());
+            ensure!(got.dtype() == DType::F32, "the gradient of {name} has type {}", got.dtype());
             check_norm(name, &got.read()?.into_f32(), &want.read()?.into_f32(), MODEL)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The binary `pcrm` and a small world to run it in.
+//! The `pcrm` binary and a small world to run it in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use tempfile::TempDir;
 
 use crate::support::beside;
 
-/// The binary, built in the profile of the suite.
+/// Builds the binary once, in the suite's profile, and returns its path.
 fn pcrm() -> Result<&'static Path> {
     static PATH: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || -> Result<PathBuf> {
         let suite = std::env::current_exe()?;
         let profile =
-            suite.parent().and_then(Path::parent).context("the suite stands in TARGET/PROFILE/deps")?;
+            suite.parent().and_then(Path::parent).context("the suite is not in TARGET/PROFILE/deps")?;
         let release = profile.file_name().is_some_and(|name| name == "release");
         let mut cargo = Command::new(env!("CARGO"));
-        // The packages and features of the suite: others would compile the dependencies again.
+        // Same packages and features as the suite; any others would recompile the dependencies.
         cargo.args(["build", "--quiet", "--bin", "pcrm"]);
         if cfg!(feature = "tch") {
             cargo.args(["--workspace", "--features", "pcrm-cli/tch,pcrm-tests/tch"]);
@@ -38,13 +38,13 @@ fn pcrm() -> Result<&'static Path> {
     PATH.get_or_init(|| build().map_err(|error| format!("{error:#}"))).as_deref().map_err(anyhow::Error::msg)
 }
 
-/// A folder with a base model (`base`), pairs to train on (`train.jsonl`) and to test on (`test.jsonl`).
+/// A folder with a base model (`base`), training pairs (`train.jsonl`) and test pairs (`test.jsonl`).
 pub struct World {
     folder: TempDir,
 }
 
 impl World {
-    /// Makes the world: a small llama with random weights, and answers of which the one with more "good" is better.
+    /// Makes the world: a small llama with random weights, and pairs whose better answer has more "good".
     pub fn new() -> Result<Self> {
         let folder = TempDir::new()?;
         let world = Self { folder };
@@ -69,7 +69,7 @@ impl World {
         Ok(world)
     }
 
-    /// A path in the world.
+    /// Returns a path in the world.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -84,17 +84,17 @@ impl World {
         fs::read(self.path(name)).with_context(|| name.to_owned())
     }
 
-    /// The lines of a file of the world, as JSON.
+    /// Reads a file of the world as JSON lines.
     pub fn lines(&self, name: &str) -> Result<Vec<Value>> {
         let text = String::from_utf8(self.read(name)?)?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
-    /// A command in the world's folder.
+    /// Returns a command that runs in the world's folder.
     pub fn command(&self, arguments: &str) -> Result<Command> {
         let mut command = Command::new(pcrm()?);
         command.args(words(arguments)).current_dir(self.folder.path()).env_remove("RUST_LOG");
-        // What a verb keeps for its user is not this user's.
+        // Keep the caches out of the home directory of the user who runs the tests.
         command.env("XDG_CACHE_HOME", self.path("cache")).env("HOME", self.folder.path());
         for name in ["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"] {
             command.env_remove(name);
@@ -103,14 +103,14 @@ impl World {
         Ok(command)
     }
 
-    /// Runs a command that must succeed; gives what it printed.
+    /// Runs a command that must succeed and returns its standard output.
     pub fn run(&self, arguments: &str) -> Result<String> {
         let output = self.command(arguments)?.output()?;
         ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Runs a command that must fail; gives its message.
+    /// Runs a command that must fail and returns its message.
     pub fn fails(&self, arguments: &str) -> Result<String> {
         let output = self.command(arguments)?.output()?;
         ensure!(!output.status.success(), "pcrm {arguments} succeeded");
@@ -119,7 +119,7 @@ impl World {
         Ok(message)
     }
 
-    /// Fails unless a failing command's message holds all these parts.
+    /// Fails unless a failing command's message contains all these parts.
     pub fn refuses(&self, arguments: &str, parts: &[&str]) -> Result<()> {
         let message = self.fails(arguments)?;
         for part in parts {
@@ -129,12 +129,12 @@ impl World {
     }
 }
 
-/// What a command wrote to standard error.
+/// Returns the standard error of a command as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Words apart by blanks; single quotes keep a word together.
+/// Splits a command line at blanks; single quotes keep a word together.
 fn words(text: &str) -> Vec<String> {
     let quoted = text.split('\'').enumerate();
     quoted

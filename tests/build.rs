@@ -1,4 +1,4 @@
-//! The suite finds libtorch where the build found it.
+//! Links the suite with the libtorch that the build found.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,4 +1,4 @@
-//! Constraints fitted to evidence: `pcrm calibrate`, and runs that fit their own.
+//! Constraints fitted to evidence: `pcrm calibrate`, and runs that fit their own constraint.
 
 use std::fs;
 use std::process::Command;
@@ -21,8 +21,9 @@ fn json_of(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| text.to_owned())
 }
 
-/// Protects: judges know no prompt that they judge, better ones than a coin win; the file is a constraint, the page has a
-/// plot; a second call trains nothing and says the same, and a damaged file of margins is made anew.
+/// Protects: each judge scores only prompts it was not trained on and beats chance; the output file is a
+/// constraint and the page has a plot. A second call trains nothing and prints the same, and a damaged file
+/// of margins is recomputed.
 #[test]
 fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
     let world = World::new()?;
@@ -43,9 +44,12 @@ fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
     let written = constraint::from_tagged(json_of(&String::from_utf8(world.read("bound.json")?)?)?)?;
     ensure!(written.to_tagged()? == one["fitted"] && !written.is_unfitted(), "{written:?}");
     let page = String::from_utf8(world.read("page/report.html")?)?;
-    ensure!(page.contains("<svg") && page.contains("How often the chosen answer wins"), "no plot");
+    ensure!(
+        page.contains("<svg") && page.contains("How often the chosen answer wins"),
+        "the page has no plot"
+    );
     let again = world.command(&calibrate)?.output()?;
-    ensure!(again.stdout == first.stdout, "a second call says something else");
+    ensure!(again.stdout == first.stdout, "the second call prints a different result");
     ensure!(stderr(&again).matches("were judged before").count() == 3, "{}", stderr(&again));
     let kept = fs::read_dir(world.path("cache/pcrm/crossfit"))?.next().context("a file")??.path();
     fs::write(&kept, &fs::read(&kept)?[..40])?;
@@ -55,8 +59,8 @@ fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run whose constraint is unfitted fits it to its own training pairs by its own options, saves what it
-/// trained with, and on going on takes that and fits nothing.
+/// Protects: a run with an unfitted constraint fits it to its own training pairs with its own options and
+/// saves the fitted constraint; a resumed run uses that one and fits nothing.
 #[test]
 fn a_run_fits_its_constraint_once() -> Result<()> {
     let world = World::new()?;
@@ -70,29 +74,32 @@ fn a_run_fits_its_constraint_once() -> Result<()> {
     ensure!(config["pcrm"]["constraint"] == fitted && fitted["kind"] != "calibrated", "{config}");
     ensure!(config["pcrm"]["evidence"]["accuracy"] == evidence["accuracy"], "{config}");
     ensure!(evidence["from"]["kind"] == "calibrated" && evidence["pairs"].as_u64() < Some(240), "{evidence}");
-    // Without its last checkpoint's end the run makes steps again, under the constraint that it has.
+    // A resumed run keeps its constraint and fits nothing.
     let again = world.command(&format!("{train} --resume"))?.output()?;
     ensure!(again.status.success() && !stderr(&again).contains("cross-fit"), "{}", stderr(&again));
     world.refuses(
         &format!("reward {OPTIONS} --eval-split 0.2 --constraint calibrated --output rm --resume"),
         &["--constraint", "was fitted from", "keeps its constraint"],
     )?;
-    // What it was trained with is what it is measured against, and another run may take it as it is.
+    // Evaluation uses the constraint of training, and another run can use it unchanged.
     let measured = json_of(&world.run("eval reward --model rm --data test.jsonl --no-report --json")?)?;
     ensure!(measured["constraint"] == fitted, "{}", measured["constraint"]);
     world.run(&format!("reward {OPTIONS} --eval-split 0.2 --constraint '{fitted}' --output same"))?;
-    ensure!(world.read("same/model.safetensors")? == world.read("rm/model.safetensors")?, "other weights");
+    ensure!(
+        world.read("same/model.safetensors")? == world.read("rm/model.safetensors")?,
+        "the weights differ"
+    );
     Ok(())
 }
 
-/// Protects: who interrupts cross-fitting gets the code of interruption, no output and no litter; the folds that were
-/// judged are not judged again, and the result is that of a call that was not disturbed.
+/// Protects: interrupting cross-fitting returns the interruption's exit code and leaves no output and no
+/// temporary files. The next call skips the judged folds and prints the result of an undisturbed call.
 #[test]
 fn an_interrupted_cross_fit_goes_on() -> Result<()> {
     let world = World::new()?;
     fs::create_dir(world.path("tmp"))?;
-    let calibrate = "calibrate --model base --data train.jsonl --epochs 2 --batch 8 --learning-rate 1e-3 --folds 4 \
-                     --bootstrap 100 --output bound.json --json";
+    let calibrate = "calibrate --model base --data train.jsonl --epochs 2 --batch 8 --learning-rate 1e-3 \
+                     --folds 4 --bootstrap 100 --output bound.json --json";
     let judged = || -> usize {
         let files = fs::read_dir(world.path("cache/pcrm/crossfit")).into_iter().flatten().flatten();
         files.filter(|file| file.path().extension().is_some_and(|ext| ext == "margins")).count()
@@ -108,16 +115,19 @@ fn an_interrupted_cross_fit_goes_on() -> Result<()> {
     let message = stderr(&output);
     ensure!(output.status.code() == Some(130) && message.contains("continue after them"), "{message}");
     ensure!(!world.path("bound.json").exists() && output.stdout.is_empty(), "something was written");
-    ensure!(fs::read_dir(world.path("tmp"))?.next().is_none(), "a judge was left behind");
+    ensure!(fs::read_dir(world.path("tmp"))?.next().is_none(), "a judge's folder was left behind");
     let before = judged();
     let again = world.command(calibrate)?.output()?;
     ensure!(stderr(&again).matches("were judged before").count() == before, "{}", stderr(&again));
     fs::remove_dir_all(world.path("cache"))?;
-    ensure!(world.run(calibrate)?.as_bytes() == again.stdout, "an undisturbed call says something else");
+    ensure!(
+        world.run(calibrate)?.as_bytes() == again.stdout,
+        "an undisturbed call prints a different result"
+    );
     Ok(())
 }
 
-/// The pairs of a file as the binary encodes them.
+/// Encodes the pairs of a file as the binary does.
 fn encoded(world: &World, name: &str) -> Result<Vec<EncodedSet>> {
     let tokenizer = Tokenizer::from_dir(&world.path("base"))?;
     let (rows, _) = load_preferences(&[world.path(name)], ReadOptions::default())?;
@@ -126,7 +136,7 @@ fn encoded(world: &World, name: &str) -> Result<Vec<EncodedSet>> {
     Ok(encode_sets(&rows, &tokenizer, &options)?.0)
 }
 
-/// Writes `train.jsonl` as `votes.jsonl`, with shares of annotators by the pair's similarity.
+/// Writes `train.jsonl` as `votes.jsonl`, with shares of annotators that depend on a pair's similarity.
 fn vote(world: &World, share: impl Fn(f64) -> f64) -> Result<()> {
     let sets = encoded(world, "train.jsonl")?;
     let views: Vec<PairView<'_>> = encode::pairs(&sets).map(|pair| pair.view()).collect();
@@ -141,7 +151,8 @@ fn vote(world: &World, share: impl Fn(f64) -> f64) -> Result<()> {
     world.write("votes.jsonl", &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
 }
 
-/// Protects: where annotators agree exactly as σ(Δ*/2) says, Δ* is found exactly, and no model is trained or even read.
+/// Protects: where the annotators' agreement follows σ(Δ*/2) exactly, Δ* is recovered exactly, without a
+/// model's weights.
 #[test]
 fn annotators_agreement_gives_back_its_curve() -> Result<()> {
     let world = World::new()?;
@@ -150,8 +161,8 @@ fn annotators_agreement_gives_back_its_curve() -> Result<()> {
     fs::remove_file(world.path("base/model.safetensors"))?;
     for field in ["agreement", "/votes/share"] {
         let calibrate = format!(
-            "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 --output bound.json \
-             --constraint '{{\"kind\": \"length_ratio\", \"beta2\": 0.1}}'"
+            "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 \
+             --output bound.json --constraint '{{\"kind\": \"length_ratio\", \"beta2\": 0.1}}'"
         );
         let printed = world.run(&calibrate)?;
         ensure!(printed.contains("the curve is fitted"), "{printed}");
@@ -164,7 +175,7 @@ fn annotators_agreement_gives_back_its_curve() -> Result<()> {
     Ok(())
 }
 
-/// Protects: where annotators agree by no curve, everything fitted to them has an interval with its method and number.
+/// Protects: where agreement follows no curve, every fitted value has an interval with its method and level.
 #[test]
 fn noisy_agreement_has_intervals() -> Result<()> {
     let world = World::new()?;
@@ -177,14 +188,15 @@ fn noisy_agreement_has_intervals() -> Result<()> {
     Ok(())
 }
 
-/// Protects: shares that are missing or none name file, line and what was expected; annotators who agree with no label are
-/// told of, and nothing is written.
+/// Protects: missing or invalid shares are refused with file, line and the expected range; labels that
+/// annotators reject are refused too, and nothing is written.
 #[test]
 fn broken_agreement_is_refused() -> Result<()> {
     let world = World::new()?;
     let calibrate = |field: &str| {
         format!(
-            "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 --output bound.json"
+            "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 \
+             --output bound.json"
         )
     };
     vote(&world, |_| 0.3)?;
@@ -197,31 +209,33 @@ fn broken_agreement_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Protects: β2 is fitted where asked, and a file may name what is to be fitted.
+/// Protects: β2 is fitted when requested, and `--constraint` may name a file with the constraint to fit.
 #[test]
 fn beta2_may_be_fitted_too() -> Result<()> {
     let world = World::new()?;
     vote(&world, |s| 1.0 / (1.0 + (-(1.5 / (s + 0.3) - 0.6) / 2.0).exp()))?;
     world.write("asked.json", "{\"kind\": \"length_ratio\", \"beta1\": 30, \"beta3\": -25}")?;
-    let calibrate = "calibrate --model base --data votes.jsonl --agreement-field agreement --bootstrap 100 --constraint asked.json";
+    let calibrate = "calibrate --model base --data votes.jsonl --agreement-field agreement --bootstrap 100 \
+                     --constraint asked.json";
     world.run(&format!("{calibrate} --beta2 fitted --output bound.json"))?;
     let fitted = json_of(&String::from_utf8(world.read("bound.json")?)?)?;
     let found = ["beta1", "beta2", "beta3"].map(|name| fitted[name].as_f64().unwrap_or(f64::NAN) as f32);
     check_close("beta", &found, &[1.5, 0.3, -0.6], 1e-3)?;
-    // The file that was written is one that may be named again, by whoever bounds with it.
+    // The written file can be passed to `--constraint` again.
     world.run("reward --model base --data train.jsonl --max-steps 2 --constraint bound.json --output rm")?;
     world.run(&format!("{calibrate} --beta2 0.001 --output other.json"))?;
-    ensure!(world.read("other.json")? != world.read("bound.json")?, "beta2 is not taken");
+    ensure!(world.read("other.json")? != world.read("bound.json")?, "--beta2 has no effect");
     Ok(())
 }
 
-/// Protects: a given model judges; one that was trained on the data is told of; several constraints make a file each.
+/// Protects: `--judge` uses a given model and warns if that model was trained on the data; several
+/// constraints give a file each.
 #[test]
 fn a_given_model_judges() -> Result<()> {
     let world = World::new()?;
     world.run(&format!("reward {OPTIONS} --output rm"))?;
-    let calibrate = "calibrate --model base --judge rm --bootstrap 100 --output bounds --constraint length_ratio \
-                     --constraint cosine --constraint length_ratio";
+    let calibrate = "calibrate --model base --judge rm --bootstrap 100 --output bounds \
+                     --constraint length_ratio --constraint cosine --constraint length_ratio";
     let output = world.command(&format!("{calibrate} --data train.jsonl"))?.output()?;
     ensure!(output.status.success(), "{}", stderr(&output));
     ensure!(stderr(&output).contains("was trained on train.jsonl"), "{}", stderr(&output));
@@ -242,7 +256,7 @@ fn a_given_model_judges() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what cannot be fitted is refused before anything is computed, by the option's name.
+/// Protects: invalid requests are refused by the option's name before anything is computed.
 #[test]
 fn wrong_calibrations_are_refused() -> Result<()> {
     let world = World::new()?;
@@ -278,8 +292,8 @@ fn wrong_calibrations_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a temperature is the one of least loss on the pairs it is fitted to, the scaled model is a folder like any other
-/// whose scores are the old ones divided by it, in the same order, and its losses are those that were foretold.
+/// Protects: the fitted temperature minimises the loss on its pairs. The scaled model is an ordinary folder
+/// whose scores are the old ones divided by the temperature, in the same order, with the predicted losses.
 #[test]
 fn a_temperature_divides_the_head() -> Result<()> {
     let world = World::new()?;
@@ -325,8 +339,8 @@ fn a_temperature_divides_the_head() -> Result<()> {
         "{}",
         second["log_loss"]
     );
-    ensure!(first["accuracy"]["value"] == second["accuracy"]["value"], "another order");
-    // The same folds of the same prompts: the same figures, whatever the scale was.
+    ensure!(first["accuracy"]["value"] == second["accuracy"]["value"], "scaling changed the accuracy");
+    // The same folds of the same prompts give the same figures at any scale.
     let scaled = |report: &Value| report["scaled"]["log_loss"]["value"].as_f64().context("scaled");
     ensure!(
         (scaled(&first)? - scaled(&second)?).abs() < 1e-6,
@@ -351,8 +365,8 @@ fn a_temperature_divides_the_head() -> Result<()> {
     Ok(())
 }
 
-/// Protects: where labels are flipped, a run asked to estimate the share finds it above none, trains with it, notes it, and a
-/// resumed run trains the same model; a run that is given the number trains that model too.
+/// Protects: with flipped labels, `--label-smoothing estimate` finds a share above 0, trains with it and
+/// records it. A resumed run and a run given that number train the same model.
 #[test]
 fn a_share_of_wrong_labels_is_estimated() -> Result<()> {
     let world = World::new()?;
@@ -381,11 +395,11 @@ fn a_share_of_wrong_labels_is_estimated() -> Result<()> {
     let weights = |run: &str| world.read(&format!("{run}/model.safetensors"));
     ensure!(
         weights("rm")? == weights("given")?,
-        "the estimated share trains another model than the same number"
+        "the estimated share and the same number given as an option train different models"
     );
     let before = weights("rm")?;
     world.run(&format!("{reward} --label-smoothing estimate --save-every 10 --output rm --resume"))?;
-    ensure!(weights("rm")? == before, "a resumed run ends elsewhere");
+    ensure!(weights("rm")? == before, "the resumed run ends with other weights");
     world.refuses(
         &format!("{reward} --label-smoothing 0.1 --output rm --resume"),
         &["--label-smoothing was", "estimate"],

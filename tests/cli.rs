@@ -1,4 +1,5 @@
-//! The verbs as users meet them: what they write, that scores do not move, what wrong input is told.
+//! The commands as users meet them: their output, scores that do not depend on the batch, and refusals of
+//! wrong input.
 
 use std::fs;
 use std::io::Write;
@@ -63,10 +64,10 @@ fn a_model_is_trained_scored_and_evaluated() -> Result<()> {
         "{TRAIN} --max-steps 40 --constraint length_ratio --eval-data test.jsonl --output rm"
     ))?;
     let lines = world.lines("rm/metrics.jsonl")?;
-    let names = "loss accuracy margin min_reward mean_reward max_reward grad_norm learning_rate num_tokens epoch bound \
-                 beyond_bound ranking_loss constraint_loss tokens_per_second padding_avoided";
+    let names = "loss accuracy margin min_reward mean_reward max_reward grad_norm learning_rate num_tokens \
+                 epoch bound beyond_bound ranking_loss constraint_loss tokens_per_second padding_avoided";
     for name in names.split_whitespace() {
-        ensure!(lines[0][name].is_number(), "metrics.jsonl has no {name}: {}", lines[0]);
+        ensure!(lines[0][name].is_number(), "metrics.jsonl has no number for {name}: {}", lines[0]);
     }
     ensure!(
         lines.last().is_some_and(|line| line["eval_accuracy"].as_f64() > Some(0.9)),
@@ -80,7 +81,7 @@ fn a_model_is_trained_scored_and_evaluated() -> Result<()> {
     ensure!(scored.len() == rows.len(), "{} of {} rows are scored", scored.len(), rows.len());
     ensure!(
         scored.iter().zip(&rows).all(|(scored, row)| scored["prompt"] == row["prompt"]),
-        "rows are not carried"
+        "the input's columns are missing from the output"
     );
 
     let report: Value = serde_json::from_str(&world.run("eval reward --model rm --data test.jsonl --json")?)?;
@@ -88,10 +89,7 @@ fn a_model_is_trained_scored_and_evaluated() -> Result<()> {
         scored.iter().filter(|row| row["chosen_score"].as_f64() > row["rejected_score"].as_f64()).count();
     let accuracy = report["accuracy"]["value"].as_f64().context("accuracy")?;
     check_close("accuracy", &[accuracy as f32], &[right as f32 / rows.len() as f32], 1e-6)?;
-    ensure!(
-        report["constraint"]["kind"] == "length_ratio",
-        "the model's constraint is not taken up: {report}"
-    );
+    ensure!(report["constraint"]["kind"] == "length_ratio", "the model's constraint is not used: {report}");
     let table = world.run("eval reward --model rm --data test.jsonl")?;
     ensure!(
         table.lines().all(|line| line.chars().count() <= 80),
@@ -100,11 +98,12 @@ fn a_model_is_trained_scored_and_evaluated() -> Result<()> {
     Ok(())
 }
 
-/// Protects: backends and element types are a matter of an option each; models go from one to the other.
+/// Protects: one option selects the backend, one the element type; another backend scores the same model
+/// alike.
 #[test]
 fn backends_and_types_are_swapped_by_an_option() -> Result<()> {
     if BACKENDS != ["candle", "tch"] {
-        println!("built with {BACKENDS:?} alone: no other backend to go to (feature tch)");
+        println!("built with {BACKENDS:?} alone: no second backend to test (feature tch)");
         return Ok(());
     }
     let world = World::new()?;
@@ -123,7 +122,7 @@ fn backends_and_types_are_swapped_by_an_option() -> Result<()> {
         let spread = others.iter().fold(0f32, |most, score| most.max(score.abs()));
         let tolerance = if name == "f32" { 1e-5 } else { 3e-2 * spread };
         for (own, other) in own.iter().zip(&others) {
-            ensure!((own - other).abs() <= tolerance, "{options}: {own} where candle gives {other}");
+            ensure!((own - other).abs() <= tolerance, "{options}: score {own}, candle gives {other}");
         }
     }
     Ok(())
@@ -157,7 +156,7 @@ fn the_same_text_has_the_same_score_in_any_batch_order_and_form() -> Result<()> 
     world.write("single.jsonl", &singles.join("\n"))?;
     let alone = score("single.jsonl", "")?;
     for (pair, alone) in together.iter().zip(&alone) {
-        ensure!(pair["chosen_score"] == alone["score"], "{pair} scores otherwise than {alone}");
+        ensure!(pair["chosen_score"] == alone["score"], "{pair} and {alone} have different scores");
     }
 
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -176,8 +175,8 @@ fn a_config_file_holds_any_option_and_flags_override_it() -> Result<()> {
     let world = World::new()?;
     world.write(
         "run.toml",
-        "model = \"base\"\ndata = [\"train.jsonl\"]\nmax-steps = 3\nbatch = 4\nlearning-rate = 1e-3\nstrict = true\n\
-         [constraint]\nkind = \"fixed\"\nbound = 2.5\n",
+        "model = \"base\"\ndata = [\"train.jsonl\"]\nmax-steps = 3\nbatch = 4\nlearning-rate = 1e-3\n\
+         strict = true\n[constraint]\nkind = \"fixed\"\nbound = 2.5\n",
     )?;
     world.run("reward --config run.toml --output a --max-steps 2")?;
     ensure!(world.lines("a/metrics.jsonl")?.len() == 2, "the flag did not override the file");
@@ -185,11 +184,11 @@ fn a_config_file_holds_any_option_and_flags_override_it() -> Result<()> {
     ensure!(resolved.contains("batch = 4") && resolved.contains("strict = true"), "{resolved}");
     let config: Value = serde_json::from_slice(&world.read("a/config.json")?)?;
     ensure!(config["pcrm"]["constraint"]["bound"] == 2.5, "{config}");
-    // What a run resolved reproduces it.
+    // The resolved config of a run reproduces it.
     world.run("reward --config a/config.toml --output b")?;
     ensure!(
         world.read("a/model.safetensors")? == world.read("b/model.safetensors")?,
-        "config.toml gives another model"
+        "config.toml trains a different model"
     );
 
     world.write("bad.toml", "learning-rat = 1\n")?;
@@ -204,8 +203,8 @@ fn a_config_file_holds_any_option_and_flags_override_it() -> Result<()> {
     world.refuses(&format!("reward --config bad.toml {rest}"), &["bad.toml", "line 1"])
 }
 
-/// Protects: ranked answers go from a file into a model by every loss of theirs, ties and all, and what they mean is
-/// told where they cannot be used.
+/// Protects: ranked answers are trained on with every ranking loss, with and without ties; where ties cannot
+/// be used, the message explains the options.
 #[test]
 fn ranked_answers_are_trained_on_with_and_without_ties() -> Result<()> {
     let world = World::new()?;
@@ -245,7 +244,7 @@ fn ranked_answers_are_trained_on_with_and_without_ties() -> Result<()> {
         line["unique_tokens_per_pair"].as_f64().context("unique_tokens_per_pair")
     };
     let (together, apart) = (tokens(together)?, tokens(apart)?);
-    ensure!(apart > 2.5 * together, "{together} tokens a pair together, {apart} apart");
+    ensure!(apart > 2.5 * together, "{together} unique tokens per pair together, {apart} apart");
     Ok(())
 }
 
@@ -312,7 +311,7 @@ fn wrong_models_are_told_by_file() -> Result<()> {
     fs::copy(beside("golden/models/llama-sharded").join(index), world.path("sharded").join(index))?;
     world.refuses(&train("sharded"), &[index, "model-00001-of-00003.safetensors"])?;
 
-    // Without weights nothing is trained by accident, and with --random-init on purpose.
+    // Missing weights are an error, unless `--random-init` is given.
     copy("bare")?;
     fs::remove_file(world.path("bare/model.safetensors"))?;
     world.refuses(&train("bare"), &["bare", "model.safetensors"])?;
@@ -334,7 +333,7 @@ fn wrong_models_are_told_by_file() -> Result<()> {
         "base/config.json",
         &String::from_utf8(world.read("base/config.json")?)?.replace("ForSequence", "For"),
     )?;
-    // Its head is there, whatever its class is called.
+    // The head is found by its tensors, whatever the class in config.json is called.
     world.run("score --model base --data test.jsonl --output scored.jsonl").map(drop)
 }
 
@@ -369,7 +368,8 @@ fn benchmarks_print_the_fields_of_the_peer() -> Result<()> {
     for job in ["reward", "score"] {
         let options = "--model base --data train.jsonl --steps 3 --warmup 1 --batch 4 --threads 2 --json";
         let line: Value = serde_json::from_str(&world.run(&format!("bench {job} {options}"))?)?;
-        let names = "system job device dtype pairs_per_s tokens_per_s s_per_step batch mean_tokens_per_pair peak_rss_mib";
+        let names = "system job device dtype pairs_per_s tokens_per_s s_per_step batch mean_tokens_per_pair \
+                     peak_rss_mib";
         for name in names.split_whitespace() {
             ensure!(!line[name].is_null(), "bench {job} prints no {name}: {line}");
         }

@@ -1,4 +1,4 @@
-//! Constraints compared over seeds: `pcrm compare`, `pcrm eval comparisons`.
+//! Constraints compared over seeds: `pcrm compare` and `pcrm eval comparisons`.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -12,8 +12,8 @@ fn comparison(world: &World, dir: &str) -> Result<Value> {
     Ok(serde_json::from_slice(&world.read(&format!("{dir}/comparison.json"))?)?)
 }
 
-/// Protects: every arm is trained with every seed on what `pcrm reward` of the same options would train on, and measured as
-/// `pcrm eval reward` would; a second call trains nothing and says the same.
+/// Protects: every arm is trained with every seed as `pcrm reward` with the same options would train it, and
+/// measured as `pcrm eval reward` would measure it; a second call trains nothing and prints the same.
 #[test]
 fn arms_are_runs_of_their_own() -> Result<()> {
     let world = World::new()?;
@@ -22,7 +22,7 @@ fn arms_are_runs_of_their_own() -> Result<()> {
     ensure!(first.status.success(), "{}", stderr(&first));
     let text = String::from_utf8(first.stdout.clone())?;
     ensure!(text.contains("tight") && text.contains("beyond bound") && text.contains("difference"), "{text}");
-    // Two seeds show nothing of chance: no interval, no star, no axis of rounding errors.
+    // Two seeds are too few for statistics: no interval, no star, no axis scaled to rounding errors.
     ensure!(text.contains("intervals take at least 3 seeds"), "{text}");
     ensure!(!text.contains('±') && !text.contains("95 %") && !text.contains("−0.0 %"), "{text}");
     let page = String::from_utf8(world.read("cmp/report.html")?)?.replace('\u{a0}', " ");
@@ -36,18 +36,18 @@ fn arms_are_runs_of_their_own() -> Result<()> {
     let again = world.command(&command)?.output()?;
     ensure!(again.stdout == first.stdout, "{}", String::from_utf8_lossy(&again.stdout));
     ensure!(stderr(&again).matches("already measured").count() == 4, "{}", stderr(&again));
-    // The run's own config makes the same model again.
+    // The run's own config reproduces its model.
     world.run("reward --config cmp/tight-4/config.toml --output same")?;
     ensure!(
         world.read("same/model.safetensors")? == world.read("cmp/tight-4/model.safetensors")?,
-        "another model"
+        "config.toml trains a different model"
     );
-    // Other options do not mix with what is there.
+    // Results of other options are not mixed with existing ones.
     world.refuses(&format!("{command} --batch 4"), &["cmp/none-3", "was measured with another", "--output"])
 }
 
-/// Protects: comparisons add up to one with more replicates, and only of the same arms; known probabilities are read from
-/// their column and judged.
+/// Protects: comparisons with the same arms are combined into one with more seeds, and other arms are
+/// refused; known probabilities are read from their column and used to measure.
 #[test]
 fn comparisons_are_put_together() -> Result<()> {
     let world = World::new()?;
@@ -90,7 +90,7 @@ fn comparisons_are_put_together() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what cannot be compared is refused before anything is trained.
+/// Protects: impossible comparisons are refused before anything is trained.
 #[test]
 fn nothing_to_compare_is_told() -> Result<()> {
     let world = World::new()?;

@@ -1,4 +1,4 @@
-//! Constraints as users meet them: as files, and told by `pcrm constraint`.
+//! Constraints as users meet them: in files, and in `pcrm constraint`.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::constraint;
@@ -11,7 +11,8 @@ use crate::support::beside;
 const TRAIN: &str = "reward --model base --data train.jsonl --batch 8 --max-steps 4 --save-every 2";
 const TIGHT: &str = "{\n  \"kind\": \"length_ratio\",\n  \"beta1\": 10,\n  \"beta3\": -5\n}\n";
 
-/// Protects: wherever a constraint is named, a file that holds one does as well, and what is kept is its content.
+/// Protects: every option that takes a constraint also takes a file that holds one, and the file's content is
+/// saved.
 #[test]
 fn a_file_is_a_constraint_everywhere() -> Result<()> {
     let world = World::new()?;
@@ -38,8 +39,8 @@ fn a_file_is_a_constraint_everywhere() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run is gone on with under the constraint that it began with, whatever became of the file: its own
-/// config has the content, and a file with other content is refused.
+/// Protects: a resumed run keeps its constraint when the file changes or disappears: its own config has the
+/// content, and a file with other content is refused.
 #[test]
 fn a_run_keeps_what_the_file_held() -> Result<()> {
     let world = World::new()?;
@@ -48,17 +49,20 @@ fn a_run_keeps_what_the_file_held() -> Result<()> {
     world.write("bound.json", "{\"kind\": \"fixed\"}")?;
     let resumed = format!("{TRAIN} --constraint bound.json --output rm --resume");
     world.refuses(&resumed, &["constraint", "length_ratio", "fixed"])?;
-    // The same in other words is the same.
+    // The same constraint in another spelling is the same.
     world.write("bound.json", "{\"beta3\": -5.0, \"beta1\": 10, \"kind\": \"length_ratio\"}")?;
     world.run(&resumed)?;
     std::fs::remove_file(world.path("bound.json"))?;
     world.refuses(&resumed, &["--constraint", "bound.json", "No such file"])?;
     world.run("reward --config rm/config.toml --output again")?;
-    ensure!(world.read("again/model.safetensors")? == world.read("rm/model.safetensors")?, "another run");
+    ensure!(
+        world.read("again/model.safetensors")? == world.read("rm/model.safetensors")?,
+        "config.toml trains a different model"
+    );
     Ok(())
 }
 
-/// Protects: what is wrong with a file is told with its name, the line or the field, and what was expected.
+/// Protects: errors in a constraint file name the file, the line or field, and the expected value.
 #[test]
 fn broken_files_are_told_of() -> Result<()> {
     let world = World::new()?;
@@ -90,7 +94,7 @@ fn broken_files_are_told_of() -> Result<()> {
     Ok(())
 }
 
-/// Protects: every kind is listed with its formula and defaults, for people within 80 columns and for programs.
+/// Protects: every kind is listed with its formula and defaults, as text within 80 columns and as JSON.
 #[test]
 fn kinds_are_listed_with_their_defaults() -> Result<()> {
     let world = World::new()?;
@@ -111,7 +115,8 @@ fn kinds_are_listed_with_their_defaults() -> Result<()> {
     check_width(&text)
 }
 
-/// Protects: Δ* over s as a table, as JSON and as a curve, against the formula by hand, of a kind, JSON and a file.
+/// Protects: a kind, JSON or a file is explained as a table, as JSON and as a curve, with the Δ* of the
+/// formula.
 #[test]
 fn a_constraint_is_explained() -> Result<()> {
     let world = World::new()?;
@@ -161,7 +166,7 @@ fn a_constraint_is_explained() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the page has the plots, the table and the parts, and opens offline; wrong input leaves none.
+/// Protects: the page has the plots, the table and the parts, and opens offline; wrong input leaves no page.
 #[test]
 fn an_explanation_may_be_a_page() -> Result<()> {
     let world = World::new()?;
@@ -186,7 +191,8 @@ fn an_explanation_may_be_a_page() -> Result<()> {
     Ok(())
 }
 
-/// Protects: s, Δ* and P of every pair with where it comes from, against the formula by hand, and their deciles.
+/// Protects: s, Δ* and P of every pair follow the formula, with the pair's file and line, and so do the
+/// deciles.
 #[test]
 fn bounds_of_data_are_told_pair_by_pair() -> Result<()> {
     let world = World::new()?;
@@ -224,7 +230,8 @@ fn bounds_of_data_are_told_pair_by_pair() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what cannot be computed or written is told by name, and nothing is left; a reader that goes away is no error.
+/// Protects: bounds that cannot be computed or written are refused by name and leave no file; a closed pipe
+/// is not an error.
 #[test]
 fn bounds_that_cannot_be_had_are_told_of() -> Result<()> {
     let world = World::new()?;
@@ -246,12 +253,13 @@ fn bounds_that_cannot_be_had_are_told_of() -> Result<()> {
     {
         let mut child = world.command(&format!("constraint {verb}"))?.spawn()?;
         drop(child.stdout.take());
-        ensure!(child.wait()?.success(), "{verb} fails where its reader goes away");
+        ensure!(child.wait()?.success(), "{verb} fails when its reader closes the pipe");
     }
     Ok(())
 }
 
-/// Protects: the example of a constraint outside the workspace stays as short as it says, and on the core alone.
+/// Protects: the example of a constraint outside the workspace stays as short as documented and depends only
+/// on the core.
 #[test]
 fn the_example_is_as_short_as_it_says() -> Result<()> {
     let example = beside("../examples/constraint-plugin");

@@ -1,4 +1,4 @@
-//! Training that diverges leaves no model and no checkpoint of what is no number.
+//! Training that diverges leaves no model and no checkpoint with NaN or infinity.
 
 use anyhow::{Result, ensure};
 
@@ -7,8 +7,8 @@ use crate::binary::World;
 const TRAIN: &str =
     "reward --model base --data train.jsonl --batch 4 --threads 1 --save-every 1 --learning-rate 1e38";
 
-/// Protects: an update that makes weights or scores infinite or NaN is an error, even of the last step; no model is written,
-/// and the run's page says how it ended.
+/// Protects: an update that makes weights or scores infinite or NaN is an error, even at the last step; no
+/// model is written, and the run's page shows how it ended.
 #[test]
 fn models_that_give_no_numbers_are_not_saved() -> Result<()> {
     let world = World::new()?;
@@ -23,7 +23,7 @@ fn models_that_give_no_numbers_are_not_saved() -> Result<()> {
         for left in ["model.safetensors", "config.json"] {
             ensure!(!world.path(&format!("{run}/{left}")).exists(), "{run}/{left} was written");
         }
-        ensure!(world.path(&format!("{run}/report.html")).exists(), "{run} has no report of its end");
+        ensure!(world.path(&format!("{run}/report.html")).exists(), "{run} has no report");
     }
     Ok(())
 }

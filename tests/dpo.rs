@@ -1,5 +1,5 @@
 //! Policies trained on preferences: gradients against transformers, packed trees against separate sequences,
-//! and runs that learn, resume and keep what their reference says.
+//! and runs that learn, resume and cache their reference.
 
 use std::fs;
 use std::path::Path;
@@ -40,8 +40,8 @@ fn floats(value: &Value) -> Vec<f32> {
     value.as_array().into_iter().flatten().filter_map(|x| Some(x.as_f64()? as f32)).collect()
 }
 
-/// Protects: loss, log-probabilities, entropy and the gradient of every parameter under a bound are those of
-/// transformers in float64, in one pass or in several.
+/// Protects: in one pass or several, the loss, log-probabilities, entropy and gradient of every parameter
+/// under a bound are those of transformers in float64.
 #[test]
 fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     let golden: Value = serde_json::from_str(&fs::read_to_string(beside("golden/dpo/pairs.json"))?)?;
@@ -90,15 +90,14 @@ fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
                     compared += 1;
                 }
                 let there = golden.keys().filter(|name| name.starts_with("grad.")).count();
-                ensure!(compared == there, "{family}: {compared} of {there} gradients are compared");
+                ensure!(compared == there, "{family}: only {compared} of {there} gradients were compared");
             }
         }
         Ok(())
     })
 }
 
-/// Small models of three kinds: rotary positions, learned ones, and positions that turn by a sequence's
-/// length.
+/// Small models with three kinds of positions: rotary, learned, and rotary scaled by the sequence length.
 fn models(backend: &dyn Backend) -> Result<Vec<(&'static str, LanguageModel)>> {
     let llama = |positions: usize, scaling: Value| {
         json!({
@@ -122,7 +121,7 @@ fn models(backend: &dyn Backend) -> Result<Vec<(&'static str, LanguageModel)>> {
         .collect()
 }
 
-/// Pairs and ranked sets, drawn.
+/// Random pairs and ranked sets.
 fn drawn() -> Result<Vec<EncodedSet>> {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let ranking = [Comparison::preferring(0, 1), Comparison::preferring(2, 1), Comparison::preferring(0, 2)];
@@ -142,8 +141,8 @@ fn drawn() -> Result<Vec<EncodedSet>> {
         .collect()
 }
 
-/// Protects: a tree in which a prompt is computed once gives the log-probabilities, loss and gradients of
-/// separate sequences, for losses of every kind, whole or in parts.
+/// Protects: a tree that computes each prompt once gives the log-probabilities, loss and gradients of
+/// separate sequences, for losses of every kind, in one or several micro-batches.
 #[test]
 fn packed_trees_equal_separate_sequences() -> Result<()> {
     let sets = drawn()?;
@@ -213,13 +212,13 @@ fn packed_trees_equal_separate_sequences() -> Result<()> {
     })
 }
 
-/// The options of a short run in the small world.
+/// Options of a short run in the small world.
 const RUN: &str = "dpo --data train.jsonl --eval-split 0.2 --batch 4 --save-every 2 --keep 9 --max-length 64 \
                    --max-steps 7 --learning-rate 3e-3 --threads 1";
 
-/// Protects: a run that is killed after any checkpoint ends with the weights of one that was not, whole,
-/// bounded or with adapters under dropout; the policy begins at its reference to the bit; a second run
-/// computes no reference.
+/// Protects: a run killed after any checkpoint ends with the same weights as an undisturbed one: full,
+/// bounded, or with adapters under dropout. The policy starts bit-identical to its reference; a second run
+/// reads the cached reference.
 #[test]
 fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
     let world = World::new()?;
@@ -245,7 +244,7 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
             ensure!(begins_at, "{first}");
         }
         let (straight, cut) = (world.path(name), world.path(&format!("{name}-cut")));
-        // As if killed after step 4: later checkpoints and the model are not there.
+        // Simulates a kill after step 4: later checkpoints and the model are missing.
         for step in fs::read_dir(&cut)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
             let made = step.strip_prefix("checkpoint-").and_then(|step| step.parse::<u64>().ok());
             if made.is_some_and(|made| made > 4) {
@@ -254,13 +253,16 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
         }
         fs::remove_file(cut.join(weights))?;
         world.run(&format!("{run} --output {name}-cut --resume"))?;
-        ensure!(fs::read(straight.join(weights))? == fs::read(cut.join(weights))?, "{name}: other weights");
+        ensure!(
+            fs::read(straight.join(weights))? == fs::read(cut.join(weights))?,
+            "{name}: the weights differ"
+        );
     }
     Ok(())
 }
 
-/// Protects: answers with labels are learned (pairs are two of them), a stopped run ends with the weights of
-/// one that was not, and unequal counts of both kinds are said.
+/// Protects: KTO learns from labelled answers (a pair gives two), a resumed run ends with the same weights,
+/// and unequal counts of the two labels are reported.
 #[test]
 fn labelled_answers_are_learned_and_a_stopped_run_resumes() -> Result<()> {
     let world = World::new()?;
@@ -273,7 +275,7 @@ fn labelled_answers_are_learned_and_a_stopped_run_resumes() -> Result<()> {
     let lines = world.lines("whole/metrics.jsonl")?;
     let first = &lines[0];
     ensure!(first["rewards/chosen"] == 0.0 && first["kl"] == 0.0, "{first}");
-    // 1 − σ(0) of every answer.
+    // 1 − σ(0) for every answer.
     ensure!(first["loss"] == 0.5, "{first}");
     let last = lines.iter().find(|line| line.get("eval_loss").is_some()).context("no evaluation")?;
     ensure!(last["eval_rewards/margins"].as_f64().is_some_and(|margin| margin > 0.05), "{last}");
@@ -285,7 +287,10 @@ fn labelled_answers_are_learned_and_a_stopped_run_resumes() -> Result<()> {
     }
     fs::remove_file(world.path("cut/model.safetensors"))?;
     world.run(&format!("{run} --output cut --resume"))?;
-    ensure!(world.read("whole/model.safetensors")? == world.read("cut/model.safetensors")?, "other weights");
+    ensure!(
+        world.read("whole/model.safetensors")? == world.read("cut/model.safetensors")?,
+        "the weights differ"
+    );
     let row =
         |at: usize| json!({"prompt": format!("q{at}"), "completion": "good", "label": at > 0}).to_string();
     world.write("one-sided.jsonl", &(0..12).map(row).collect::<Vec<_>>().join("\n"))?;
@@ -302,8 +307,8 @@ fn labelled_answers_are_learned_and_a_stopped_run_resumes() -> Result<()> {
     )
 }
 
-/// Protects: a policy learns which of two answers is preferred, a bound keeps its margins, and the page and
-/// the card say so.
+/// Protects: a policy learns which of two answers is preferred, a bound limits its margins, and the page and
+/// card say so.
 #[test]
 fn a_policy_learns_and_a_bound_holds_its_margins() -> Result<()> {
     let world = World::new()?;
@@ -336,22 +341,21 @@ fn a_policy_learns_and_a_bound_holds_its_margins() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `transformers` loads what a run saved, whole and as an adapter, and gives the same
-/// log-probability of every answer token to 1e-4; `pcrm eval dpo` finds the run's reference, β and constraint
-/// by itself.
+/// Protects: `transformers` loads a saved run, full or as an adapter, and gives every answer token the same
+/// log-probability to 1e-4; `pcrm eval dpo` finds the run's reference, β and constraint.
 #[test]
 fn a_trained_policy_is_what_transformers_loads() -> Result<()> {
     let world = World::new()?;
     world
         .run("sft --model base --random-init --data train.jsonl --max-steps 3 --max-length 64 --output lm")?;
-    // An adapter names its base by the path that it was trained from.
+    // The adapter records its base by the path given here.
     let base = format!("--model {}", world.path("lm").display());
     let run = format!(
         "dpo {base} --data train.jsonl --max-steps 6 --learning-rate 1e-3 --beta 0.2 --max-length 64"
     );
     world.run(&format!("{run} --constraint length_ratio --output whole"))?;
     world.run(&format!("{run} --lora-r 4 --output adapters"))?;
-    // Adapters are trained on; beside the model without them or as they were.
+    // An adapter can be trained further, with `--reference base` or with the adapter itself as the reference.
     world.run(&format!("{} --output further", run.replace(&base, "--model adapters --reference base")))?;
     ensure!(
         world.path("further/adapter_model.safetensors").exists()
@@ -371,7 +375,7 @@ fn a_trained_policy_is_what_transformers_loads() -> Result<()> {
         ensure!(kl > 0.0 && kl < 1.0, "{policy}");
         let constraint = if name == "whole" { "length_ratio" } else { "none" };
         ensure!(json["constraint"]["kind"] == constraint, "{}", json["constraint"]);
-        // Beside itself a policy has no implicit reward.
+        // With itself as the reference, a policy has zero implicit reward.
         let itself =
             world.run(&format!("eval dpo --model {name} --reference {name} --data test.jsonl --json"))?;
         let itself: Value = serde_json::from_str(&itself)?;
@@ -399,8 +403,8 @@ fn a_trained_policy_is_what_transformers_loads() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm bench dpo` times steps with the reference computed and cached, in the fields of the peer's
-/// script.
+/// Protects: `pcrm bench dpo` times steps with a computed and a cached reference and prints the fields of the
+/// peer's script.
 #[test]
 fn steps_are_timed() -> Result<()> {
     let world = World::new()?;
@@ -417,7 +421,8 @@ fn steps_are_timed() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a reference of another family is said, and one whose end of an answer is another token.
+/// Protects: a warning names the reference's family if it is not the policy's; shared BOS tokens give no
+/// warning.
 #[test]
 fn references_of_another_kind_are_said() -> Result<()> {
     let world = World::new()?;
@@ -445,7 +450,7 @@ fn references_of_another_kind_are_said() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what cannot be meant is refused by the option's name before anything is made.
+/// Protects: contradictory options are refused by name before anything is made.
 #[test]
 fn options_that_do_not_go_together_are_refused() -> Result<()> {
     let world = World::new()?;

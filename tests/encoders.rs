@@ -33,7 +33,7 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Priors that open this subject's backend on its device.
+/// Returns priors that open this subject's backend on its device.
 fn priors(subject: &Subject, dtype: DType) -> Result<Priors> {
     let plugin = registry::find::<BackendPlugin>(subject.name())?;
     let mut priors = Priors::default();
@@ -50,7 +50,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Protects: hidden states of every family, of texts packed into one batch, and of their first tokens alone.
+/// Protects: hidden states of every family match transformers, for texts packed into one batch and for first
+/// tokens only.
 #[test]
 fn hidden_states_are_those_of_transformers() -> Result<()> {
     every_backend(|backend| {
@@ -80,7 +81,7 @@ fn hidden_states_are_those_of_transformers() -> Result<()> {
     })
 }
 
-/// Protects: token ids and lengths that the encoder has no rows for are refused, not read past the end.
+/// Protects: token ids and lengths outside the encoder's embeddings are refused and not read past the end.
 #[test]
 fn what_has_no_embedding_is_refused() -> Result<()> {
     every_backend(|backend| {
@@ -98,7 +99,7 @@ fn what_has_no_embedding_is_refused() -> Result<()> {
     })
 }
 
-/// Protects: vectors of texts, with each pooling, against sentence-transformers.
+/// Protects: vectors of texts match sentence-transformers with each pooling.
 #[test]
 fn vectors_are_those_of_sentence_transformers() -> Result<()> {
     let golden = read("sentence/expected.json")?;
@@ -127,7 +128,7 @@ fn vectors_are_those_of_sentence_transformers() -> Result<()> {
     })
 }
 
-/// Protects: a text's vector does not depend on what is encoded with it, so that kept vectors stay true.
+/// Protects: a text's vector does not depend on the rest of the batch, so cached vectors stay valid.
 #[test]
 fn vectors_do_not_depend_on_the_batch() -> Result<()> {
     let golden = read("sentence/expected.json")?;
@@ -147,7 +148,7 @@ fn vectors_do_not_depend_on_the_batch() -> Result<()> {
     })
 }
 
-/// Protects: in bf16 vectors still point where they should.
+/// Protects: vectors in bf16 point in the same direction as those in f32.
 #[test]
 fn vectors_in_bf16_point_the_same_way() -> Result<()> {
     let golden = read("sentence/expected.json")?;
@@ -164,7 +165,7 @@ fn vectors_in_bf16_point_the_same_way() -> Result<()> {
     })
 }
 
-/// Protects: the decoder's hidden states stand for texts as they do in transformers, long texts cut to its positions.
+/// Protects: a policy's pooled hidden states match transformers, with long texts cut to its positions.
 #[test]
 fn a_policys_states_are_those_of_transformers() -> Result<()> {
     let golden = read("encoders/policy/texts.json")?;
@@ -185,7 +186,8 @@ fn a_policys_states_are_those_of_transformers() -> Result<()> {
     })
 }
 
-/// Protects: what a trained model keeps names the model before training, and opens without it being told again.
+/// Protects: the constraint saved with a trained model names the model before training, and opens without
+/// that option.
 #[test]
 fn a_settled_policy_names_its_model() -> Result<()> {
     let subjects = crate::subject::subjects()?;
@@ -206,7 +208,7 @@ fn a_settled_policy_names_its_model() -> Result<()> {
     Ok(())
 }
 
-/// Protects: no backend, an element type that it lacks and a folder that is not there are told.
+/// Protects: a missing backend, an unsupported element type and a missing folder are reported.
 #[test]
 fn what_is_missing_is_told() -> Result<()> {
     let bert = |path: PathBuf| json!({"kind": "bert", "path": path});
@@ -234,11 +236,11 @@ fn what_is_missing_is_told() -> Result<()> {
     })
 }
 
-/// Protects: a real encoder agrees with sentence-transformers, on every backend and by its ONNX graph.
+/// Protects: a real encoder agrees with sentence-transformers, on every backend and through its ONNX graph.
 #[test]
 fn a_real_encoder_agrees_with_sentence_transformers() -> Result<()> {
     let Some(folder) = std::env::var_os("PCRM_ENCODER").map(PathBuf::from) else {
-        println!("PCRM_ENCODER does not name the folder of all-MiniLM-L6-v2: nothing to check");
+        println!("nothing checked: set PCRM_ENCODER to the folder of all-MiniLM-L6-v2");
         return Ok(());
     };
     let golden = read("encoders/minilm.json")?;

@@ -1,4 +1,4 @@
-//! `pcrm eval reward` as users meet it: by a model and by given scores, cached, compared, on sets of answers.
+//! `pcrm eval reward` as users meet it: with a model or given scores, cached, compared, on sets of answers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ fn report(world: &World, options: &str) -> Result<Value> {
     serde_json::from_str(&printed).context("eval reward --json prints no JSON")
 }
 
-/// Equal but for the digits that a score loses as a decimal.
+/// Compares two documents up to the digits that a score loses when written as a decimal.
 fn alike(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
@@ -34,7 +34,7 @@ fn lines(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
 }
 
-/// Protects: scores are computed once and give the same report; a damaged cache is told of and not believed.
+/// Protects: cached scores give the same report; a damaged cache is reported and recomputed.
 #[test]
 fn scores_are_kept_and_a_damaged_cache_is_not_believed() -> Result<()> {
     let world = World::new()?;
@@ -58,16 +58,17 @@ fn scores_are_kept_and_a_damaged_cache_is_not_believed() -> Result<()> {
     fs::write(&file[0], &bytes[..bytes.len() / 2])?;
     let (mended, said) = evaluate("--cache kept")?;
     ensure!(mended == fresh && said.contains("damaged or cut short"), "{said}");
-    ensure!(fs::read(&file[0])? == bytes, "the cache was not made whole");
+    ensure!(fs::read(&file[0])? == bytes, "the cache was not repaired");
 
-    // Other weights are another model.
+    // Other weights do not use these cached scores.
     world.run(&format!("{TRAIN} --learning-rate 2e-3 --output other"))?;
     let other = report(&world, "--model other --data test.jsonl --cache kept")?;
     ensure!(other["margins"]["mean"] != serde_json::from_str::<Value>(&fresh)?["margins"]["mean"]);
     Ok(())
 }
 
-/// Protects: given scores of a model are worth what the model is, and two models are compared either way.
+/// Protects: a file of a model's scores gives the model's figures, and two models compare equally as models
+/// and as files.
 #[test]
 fn given_scores_and_models_say_the_same() -> Result<()> {
     let world = World::new()?;
@@ -102,7 +103,8 @@ fn given_scores_and_models_say_the_same() -> Result<()> {
     )
 }
 
-/// Protects: benchmarks with lists of answers, and human scores of single answers, are scored by a model and measured.
+/// Protects: benchmarks with lists of answers and human scores of single answers are scored by a model and
+/// measured.
 #[test]
 fn sets_of_answers_are_scored_and_measured() -> Result<()> {
     let world = World::new()?;
@@ -135,7 +137,7 @@ fn sets_of_answers_are_scored_and_measured() -> Result<()> {
     world.write("rated.json", &Value::from(rated).to_string())?;
     let rated = report(&world, "--model rm --data rated.json --human-field /scores/overall --no-cache")?;
     ensure!(rated["human"]["prompts"] == 3 && rated["human"]["answers"] == 12, "{}", rated["human"]);
-    ensure!(rated["pairs"] == 18, "every two of four answers: {}", rated["pairs"]);
+    ensure!(rated["pairs"] == 18, "three prompts with four answers have 18 pairs, found {}", rated["pairs"]);
     let table = world.run("eval reward --model rm --data bench.jsonl --no-cache")?;
     ensure!(
         table.lines().all(|line| line.chars().count() <= 80) && table.contains("RewardBench 2"),
@@ -144,7 +146,7 @@ fn sets_of_answers_are_scored_and_measured() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a published model's scores, read as the file has them, give the reference's numbers through the binary.
+/// Protects: a file with a published model's scores gives the reference's figures through the binary.
 #[test]
 fn published_scores_give_the_reference_numbers() -> Result<()> {
     let Some(folder) = shared_data("judgebench") else { return Ok(()) };
@@ -162,8 +164,8 @@ fn published_scores_give_the_reference_numbers() -> Result<()> {
     Ok(())
 }
 
-/// Protects: bounds by the model before training are those of an evaluation of the model after it; where the model before
-/// is gone, an evaluation goes on without bounds, unless they were asked for.
+/// Protects: an evaluation computes the bounds with the model before training; if that model is gone, it
+/// continues without bounds, unless `--constraint` was given.
 #[test]
 fn bounds_by_the_policy_outlive_its_training() -> Result<()> {
     let world = World::new()?;
@@ -193,12 +195,13 @@ fn bounds_by_the_policy_outlive_its_training() -> Result<()> {
         "{}",
         stderr(&output)
     );
-    ensure!(bound(&String::from_utf8(output.stdout)?)?.is_null(), "bounds from nowhere");
+    ensure!(bound(&String::from_utf8(output.stdout)?)?.is_null(), "bounds without the model before training");
     world.refuses(&format!("{evaluate} --constraint '{named}'"), &["--constraint", "is not a folder"])
 }
 
-/// Protects: every interval and p-value, in JSON, terminal and page, has draws or a formula behind it: without draws, with
-/// too few, with too few prompts, and where draws agree, there is none. One property over all of these.
+/// Protects: every interval and p-value in JSON, terminal and page has enough draws or a formula behind it.
+/// Without draws, with too few draws or prompts, or where all draws agree, there is none. One property covers
+/// all cases.
 #[test]
 fn what_was_not_drawn_is_absent() -> Result<()> {
     let world = World::new()?;
@@ -227,9 +230,12 @@ fn what_was_not_drawn_is_absent() -> Result<()> {
             let text = world.run(&format!("{command} --report page.html"))?;
             let page = String::from_utf8(world.read("page.html")?)?;
             ensure!(text.contains("bootstrap over") == drawn, "{what}: {text}");
-            ensure!(page.contains("bootstrap over") == drawn, "{what}: the page speaks of draws, or not");
+            ensure!(
+                page.contains("bootstrap over") == drawn,
+                "{what}: the page mentions draws: expected {drawn}"
+            );
             ensure!(text.contains("No intervals and p-values") != drawn, "{what}: {text}");
-            // The spread of a single margin has no width, and is no interval.
+            // The spread of a single margin has no width and is not an interval.
             let spreads = ["range", "1 to 99 %", "5 to 95 %", "25 to 75 %"];
             for line in text.lines().filter(|line| spreads.iter().all(|name| !line.contains(name))) {
                 let words: Vec<&str> = line.split_whitespace().collect();
@@ -241,8 +247,8 @@ fn what_was_not_drawn_is_absent() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a model whose scores are all equal, a single pair and a model that guesses are said in the terminal and on the
-/// page; a difference shows the digits it needs.
+/// Protects: equal scores, a single pair and a model that guesses are reported in the terminal and on the
+/// page; a difference shows as many digits as it needs.
 #[test]
 fn findings_are_said_everywhere() -> Result<()> {
     let world = World::new()?;
@@ -272,8 +278,8 @@ fn findings_are_said_everywhere() -> Result<()> {
     Ok(())
 }
 
-/// Protects: several models are compared with the first on the rows that all have, and a page of another evaluation is not
-/// replaced without a word.
+/// Protects: several models are compared with the first on the rows that all of them have; a warning says if
+/// the page of another evaluation is replaced.
 #[test]
 fn several_models_are_compared() -> Result<()> {
     let world = World::new()?;
@@ -300,9 +306,12 @@ fn several_models_are_compared() -> Result<()> {
     ensure!(said("--compare b.jsonl c.jsonl")?.contains("evaluation/a-against-b+c/report.html"));
     let page = String::from_utf8(world.read("evaluation/a-against-b+c/report.html")?)?;
     ensure!(page.contains("Comparison with b.jsonl") && page.contains("Comparison with c.jsonl"), "{page}");
-    ensure!(!said("")?.contains("replaces"), "nothing was there");
-    ensure!(!said("")?.contains("replaces"), "the same page is no other");
-    ensure!(said("--bootstrap 0")?.contains("replaces an earlier report"), "replaced without a word");
-    ensure!(said("--bootstrap 5")?.contains("too few draws"), "too few draws are not said");
+    ensure!(!said("")?.contains("replaces"), "a warning although no page existed");
+    ensure!(!said("")?.contains("replaces"), "a warning although the evaluation is the same");
+    ensure!(
+        said("--bootstrap 0")?.contains("replaces an earlier report"),
+        "no warning about the replaced page"
+    );
+    ensure!(said("--bootstrap 5")?.contains("too few draws"), "no warning about too few draws");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `pcrm data`, and the options that say what columns mean, as users meet them.
+//! `pcrm data`, and the options that describe columns, as users meet them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ fn records(world: &World, name: &str) -> Result<Vec<Value>> {
     Records::open(&world.path(name))?.map(|record| Ok(Value::Object(record?.1))).collect()
 }
 
-/// Protects: a round trip by every file format gives the same records; what is lost is said.
+/// Protects: a round trip through every file format gives the same records; losses are reported.
 #[test]
 fn data_are_converted_there_and_back() -> Result<()> {
     let world = World::new()?;
@@ -27,7 +27,10 @@ fn data_are_converted_there_and_back() -> Result<()> {
         world.run(&format!(
             "data convert --data there.{ending} --to standard_explicit --output back.{ending}"
         ))?;
-        ensure!(records(&world, &format!("back.{ending}"))? == original, "{ending}: other records came back");
+        ensure!(
+            records(&world, &format!("back.{ending}"))? == original,
+            "{ending}: the records differ after a round trip"
+        );
     }
     let chat = "data convert --data test.jsonl --to sharegpt --output chat.json";
     let said = stderr(&world.command(chat)?.output()?);
@@ -47,7 +50,7 @@ fn data_are_converted_there_and_back() -> Result<()> {
     )
 }
 
-/// Protects: a split shares no prompt, loses no record, and is the same again.
+/// Protects: the two sides of a split share no prompt, lose no record, and are the same with the same seed.
 #[test]
 fn data_are_split_by_prompt() -> Result<()> {
     let world = World::new()?;
@@ -60,11 +63,11 @@ fn data_are_split_by_prompt() -> Result<()> {
     let prompts = |records: &[Value]| -> BTreeSet<String> {
         records.iter().map(|record| record["prompt"].to_string()).collect()
     };
-    ensure!(prompts(&train).is_disjoint(&prompts(&held)), "a prompt stands on both sides");
+    ensure!(prompts(&train).is_disjoint(&prompts(&held)), "a prompt is on both sides");
     let share = prompts(&held).len() as f64 / (prompts(&train).len() + prompts(&held).len()) as f64;
     ensure!((share - 0.2).abs() < 0.01, "{share} of the prompts are held out");
     world.refuses(&format!("{split} --output-dir one"), &["one/train.jsonl exists already"])?;
-    // Another format would leave two files of a side beside each other.
+    // Another format would put a second file of each side into the folder.
     let other = format!("{split} --output-dir one --format parquet");
     world.refuses(&other, &["exists already; name another --output-dir"])?;
     world.refuses(
@@ -73,8 +76,8 @@ fn data_are_split_by_prompt() -> Result<()> {
     )
 }
 
-/// Protects: data of several schemas are split into a file for each, of which every record is read back, and no prompt is
-/// on both sides, whichever schema it is written in.
+/// Protects: data of several schemas are split into one file each; every record is read back, and no prompt
+/// is on both sides in any schema.
 #[test]
 fn several_schemas_are_split_whole() -> Result<()> {
     let world = World::new()?;
@@ -106,14 +109,14 @@ fn several_schemas_are_split_whole() -> Result<()> {
     ensure!(sides[0].0 + sides[1].0 == 60, "{} and {} of 60 records", sides[0].0, sides[1].0);
     ensure!(sides[0].1.is_disjoint(&sides[1].1), "a prompt is on both sides");
     ensure!((sides[0].1.len(), sides[1].1.len()) == (21, 9), "{} and {}", sides[0].1.len(), sides[1].1.len());
-    // A folder with both sides is not read as one.
+    // A folder with both sides cannot be read as one data set.
     world.refuses(
         "data convert --data mix --to question --output x.jsonl",
         &["mix: a folder with files of several splits"],
     )
 }
 
-/// Protects: findings and reasons of reading are printed by the verbs that read.
+/// Protects: every command that reads data prints findings and reasons for skipped rows.
 #[test]
 fn findings_are_printed_by_every_verb() -> Result<()> {
     let world = World::new()?;
@@ -140,7 +143,7 @@ fn findings_are_printed_by_every_verb() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a record of several pairs is written once, though two records stand on one line.
+/// Protects: a record with several pairs is written once, even if several records are on one line.
 #[test]
 fn sets_are_split_whole() -> Result<()> {
     let world = World::new()?;
@@ -152,11 +155,11 @@ fn sets_are_split_whole() -> Result<()> {
     let mut all = [records(&world, "sets/train.jsonl")?, records(&world, "sets/held_out.jsonl")?].concat();
     ensure!(all.len() == 10, "{} records of 10", all.len());
     all.sort_by_key(|set| set["prompt"].to_string());
-    ensure!(all == sets, "other sets came out");
+    ensure!(all == sets, "the sets differ after the split");
     Ok(())
 }
 
-/// Protects: columns of any name are read by every command, from the command line and from a config file.
+/// Protects: every command reads columns of any name, from the command line and from a config file.
 #[test]
 fn columns_are_named() -> Result<()> {
     let world = World::new()?;
@@ -177,9 +180,9 @@ fn columns_are_named() -> Result<()> {
         Ok(lines.iter().map(|line| [line["accuracy"].clone(), line["num_tokens"].clone()]).collect())
     };
     ensure!(numbers("own")?[0][1].is_number(), "no tokens are counted");
-    ensure!(numbers("own")? == numbers("known")?, "named columns are other data");
+    ensure!(numbers("own")? == numbers("known")?, "naming the columns changed the data");
     world.run("reward --config own/config.toml --output again")?;
-    ensure!(numbers("own")? == numbers("again")?, "another run");
+    ensure!(numbers("own")? == numbers("again")?, "config.toml trains a different model");
     world.run(&format!("score --model own --data folder {fields} --output scored.jsonl"))?;
     world.run(&format!("eval reward --model own --data folder {fields} --schema standard-explicit"))?;
     world.refuses(
@@ -200,7 +203,7 @@ fn columns_are_named() -> Result<()> {
     )
 }
 
-/// Protects: scores in columns of their own become margins when asked for.
+/// Protects: with `--score-margins`, differences of score columns become margins.
 #[test]
 fn scores_become_margins() -> Result<()> {
     let world = World::new()?;
@@ -216,20 +219,21 @@ fn scores_become_margins() -> Result<()> {
         ))?;
         world.lines(&format!("{output}/metrics.jsonl"))?[0]["loss"].as_f64().context("loss")
     };
-    // -ln σ(Δ - 7) for Δ near 0 is near 7, and -ln σ(Δ) near ln 2.
+    // −ln σ(Δ − 7) for Δ near 0 is near 7, and −ln σ(Δ) is near ln 2.
     let (plain, with) = (loss("", "plain")?, loss("--score-margins", "with")?);
     ensure!((plain - 0.7).abs() < 0.5 && (with - 7.0).abs() < 1.0, "{plain} and {with}");
     Ok(())
 }
 
-/// Protects: evaluation data that were trained on are told, in whichever schema.
+/// Protects: a warning reports evaluation data that is also in the training data, in any schema.
 #[test]
 fn leaks_are_told() -> Result<()> {
     let world = World::new()?;
     world.run("data convert --data test.jsonl --to question --output question.json")?;
     let train = |data: &str, output: &str| -> Result<String> {
         let command = format!(
-            "reward --model base --max-steps 1 --batch 4 --data {data} --eval-data question.json --output {output}"
+            "reward --model base --max-steps 1 --batch 4 --data {data} --eval-data question.json \
+             --output {output}"
         );
         let output = world.command(&command)?.output()?;
         ensure!(output.status.success(), "{}", stderr(&output));

@@ -1,4 +1,4 @@
-//! Trained and frozen parameters: which get gradients and moments, and which copies follow an update.
+//! Trained and frozen parameters: gradients and moments, and the copies that follow an update.
 
 use anyhow::{Result, ensure};
 use pcrm_core::optim::{AdamW, AdamWConfig};
@@ -7,7 +7,7 @@ use pcrm_core::{Backend, DType, Error, Gradients, HostTensor, Packed, Params};
 use crate::planted;
 use crate::subject::every_backend;
 
-/// Protects: an optimiser writes into what `detached` shares and not into what `snapshot` copied.
+/// Protects: an optimiser updates the weights that `detached` shares and not those that `snapshot` copied.
 #[test]
 fn a_snapshot_stays_and_a_detached_model_follows() -> Result<()> {
     every_backend(|backend| {
@@ -23,15 +23,15 @@ fn a_snapshot_stays_and_a_detached_model_follows() -> Result<()> {
         let gradients = backend.backward(&model.scores(&packed, &[4])?.sum_all()?, &model.trained())?;
         AdamW::new(AdamWConfig::default(), &model.trained())?.step(&gradients, 0.01, 1.0)?;
         let after = score(&model)?;
-        ensure!(after != before, "the step changed nothing");
-        ensure!(score(&shared)? == after, "a detached model has the weights of the original");
-        ensure!(score(&copy)? == before, "a snapshot has the weights of its making");
-        ensure!(copy.trained().iter().count() == 0, "a snapshot is frozen");
+        ensure!(after != before, "the step changed no weight");
+        ensure!(score(&shared)? == after, "the detached model did not follow the update");
+        ensure!(score(&copy)? == before, "the snapshot changed with the original");
+        ensure!(copy.trained().iter().count() == 0, "the snapshot has trained parameters");
         Ok(())
     })
 }
 
-/// Protects: an optimiser that got no gradient, or one too many, says so and changes nothing.
+/// Protects: an optimiser refuses missing and unexpected gradients and changes nothing.
 #[test]
 fn an_optimiser_wants_exactly_its_gradients() -> Result<()> {
     every_backend(|backend| {
@@ -63,7 +63,7 @@ fn an_optimiser_wants_exactly_its_gradients() -> Result<()> {
     })
 }
 
-/// Protects: a frozen parameter gets no gradient, and its lack is no error; a trained one's is.
+/// Protects: a frozen parameter gets no gradient and needs none; a trained parameter needs one.
 #[test]
 fn gradients_are_those_of_trained_parameters() -> Result<()> {
     every_backend(|backend| {

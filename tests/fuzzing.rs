@@ -1,4 +1,4 @@
-//! The entries of the fuzz targets on a small seeded corpus, so that they hold without libFuzzer.
+//! The entries of the fuzz targets on a small seeded corpus, so that they are tested without libFuzzer.
 
 #[path = "../fuzz/src/entries.rs"]
 mod entries;
@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::binary::{World, stderr};
 use crate::support::beside;
 
-/// Runs an entry on a seed and on seeded changes of it: bits, holes, repetitions, other seeds' bytes.
+/// Runs an entry on a seed and on seeded changes of it: flipped bits, holes, repetitions, bytes of other
+/// seeds.
 fn fuzz(entry: impl Fn(&[u8]), seed: &[u8], rounds: u64) {
     entry(seed);
     let tokens: [&[u8]; 12] = [
@@ -115,7 +116,7 @@ fn constraints_checkpoints_and_metrics() {
     );
 }
 
-/// Protects: a config file of options is read or refused, whatever is in it.
+/// Protects: a config file with any content is read or refused, without a panic.
 #[test]
 fn config_files() -> Result<()> {
     let world = World::new()?;

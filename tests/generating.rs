@@ -1,4 +1,4 @@
-//! The verbs that sample answers, as a user runs them: generate, best-of-n, grpo.
+//! The commands that sample answers, as users run them: generate, best-of-n, grpo, ppo, online-dpo.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -8,22 +8,25 @@ use crate::support::beside;
 
 const SAMPLE: &str = "--model policy --data test.jsonl --limit 6 --max-tokens 8";
 
-/// Trains a language model of the base's shape a little.
+/// Trains a language model with the base's shape for a few steps.
 fn policy(world: &World) -> Result<()> {
     world
-        .run("sft --model base --random-init --data train.jsonl --epochs 3 --learning-rate 1e-2 --output policy")
+        .run(
+            "sft --model base --random-init --data train.jsonl --epochs 3 --learning-rate 1e-2 \
+             --output policy",
+        )
         .map(drop)
 }
 
-/// Runs a command and returns its messages.
+/// Runs a command and returns its standard error.
 fn messages(world: &World, arguments: &str) -> Result<String> {
     let output = world.command(arguments)?.output()?;
     ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
     Ok(stderr(&output))
 }
 
-/// Protects: answers do not depend on how many decode at once or on the room in the cache, and go on where a killed run
-/// left them.
+/// Protects: answers do not depend on the number of rows decoded at once or on the size of the cache, and a
+/// killed run continues where it stopped.
 #[test]
 fn answers_are_the_same_however_they_are_made() -> Result<()> {
     let world = World::new()?;
@@ -35,7 +38,7 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
     let want = world.read("a.jsonl")?;
     for (at, options) in ["--rows 1", "--cache-tokens 256", "--threads 1"].iter().enumerate() {
         run(options, &format!("b{at}.jsonl"))?;
-        ensure!(world.read(&format!("b{at}.jsonl"))? == want, "other answers with {options}");
+        ensure!(world.read(&format!("b{at}.jsonl"))? == want, "the answers differ with {options}");
     }
     let lines = world.lines("a.jsonl")?;
     ensure!(lines.len() == 12, "{} lines", lines.len());
@@ -47,7 +50,7 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
         ensure!(line["completion"].is_string() && line["prompt"].is_string(), "{line}");
     }
     world.refuses(&format!("generate {SAMPLE} --output a.jsonl"), &["a.jsonl", "already exists"])?;
-    // As if a process had been killed within a line.
+    // Simulates a kill in the middle of a line.
     let options = "--samples 2 --log-probs";
     std::fs::remove_file(world.path("a.jsonl"))?;
     let stopped = world.command(&format!("generate {SAMPLE} {options} --output a.jsonl --rows 2"))?.spawn();
@@ -69,20 +72,20 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
         )?;
         world.run(&format!("generate {SAMPLE} {options} --output a.jsonl --resume"))?;
     }
-    ensure!(world.read("a.jsonl")? == want, "a resumed run ends otherwise");
+    ensure!(world.read("a.jsonl")? == want, "the resumed run ends with other answers");
     Ok(())
 }
 
-/// Protects: the best of n has the highest score, pairs are read by `pcrm dpo`, and what is not seen by the choice is beside
-/// the score.
+/// Protects: the best of n has the highest score, `pcrm dpo` reads the pairs, and the true reward, which the
+/// choice does not see, is shown beside the score.
 #[test]
 fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     let world = World::new()?;
     policy(&world)?;
     world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
     let shown = world.run(
-        "best-of-n --model policy --reward model:rm --truth repetition --data test.jsonl --limit 10 --max-tokens 8 -n 4 \
-         --output best",
+        "best-of-n --model policy --reward model:rm --truth repetition --data test.jsonl --limit 10 \
+         --max-tokens 8 -n 4 --output best",
     )?;
     ensure!(shown.contains("true reward"), "{shown}");
     let (samples, best) = (world.lines("best/samples.jsonl")?, world.lines("best/best.jsonl")?);
@@ -90,16 +93,17 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     for (samples, best) in samples.chunks(4).zip(&best) {
         let score = |line: &Value| line["score"].as_f64().unwrap_or(f64::NAN);
         let top = samples.iter().map(score).fold(f64::MIN, f64::max);
-        ensure!(score(best) == top, "{best} has not the highest score, {top}");
+        ensure!(score(best) == top, "{best}: expected the highest score, {top}");
         ensure!(samples.iter().all(|line| line["true_reward"].is_f64() || line["true_reward"].is_i64()));
     }
-    // The scores are those of `pcrm score` on the same text.
+    // `pcrm score` gives the same text the same score.
     world.run("score --model rm --data best/best.jsonl --output scored.jsonl")?;
     for (best, scored) in best.iter().zip(world.lines("scored.jsonl")?) {
         ensure!(best["score"] == scored["score"], "{best} is scored {}", scored["score"]);
     }
-    // A string that ends an answer is neither written nor scored.
-    let sampled = "generate --model policy --data test.jsonl --limit 10 --max-tokens 12 --samples 2 --stop oo --score-with rm";
+    // A stop string is neither written nor scored.
+    let sampled = "generate --model policy --data test.jsonl --limit 10 --max-tokens 12 --samples 2 \
+                   --stop oo --score-with rm";
     world.run(&format!("{sampled} --output cut.jsonl"))?;
     world.run("score --model rm --data cut.jsonl --output scored.jsonl")?;
     for (cut, scored) in world.lines("cut.jsonl")?.iter().zip(world.lines("scored.jsonl")?) {
@@ -117,15 +121,16 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     world.run("dpo --model policy --data best/pairs.jsonl --max-steps 1 --output dpo").map(drop)
 }
 
-/// Protects: `pcrm grpo` trains by a reward model, leaves samples and a page, loads as a model, and is refused what would
-/// bias it.
+/// Protects: `pcrm grpo` trains with a reward model, leaves samples and a page, and its output loads as a
+/// model; options that would bias it are refused.
 #[test]
 fn a_policy_is_trained_by_a_reward_model() -> Result<()> {
     let world = World::new()?;
     policy(&world)?;
     world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
-    let train = "grpo --model policy --data test.jsonl --reward model:rm --num-generations 4 --max-completion-length 12 \
-                 --batch 4 --epochs 9 --max-steps 3 --learning-rate 1e-3 --beta 0.04";
+    let train = "grpo --model policy --data test.jsonl --reward model:rm --num-generations 4 \
+                 --max-completion-length 12 --batch 4 --epochs 9 --max-steps 3 --learning-rate 1e-3 \
+                 --beta 0.04";
     world.run(&format!("{train} --eval-split 0.3 --output grpo"))?;
     let lines = world.lines("grpo/metrics.jsonl")?;
     let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
@@ -158,20 +163,24 @@ fn a_policy_is_trained_by_a_reward_model() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm ppo` trains a policy and a critic that begins from the reward model, by the paper's recipe too; the critic
-/// loads as a model and begins another run; drift from the reward model's own data is counted; limits end a run; and
-/// what makes no sense is refused.
+/// Protects: `pcrm ppo`, also with the paper's recipe, trains a policy and a critic that starts from the
+/// reward model. The critic loads as a model and starts another run. Drift from the reward model's training
+/// data is measured, limits end a run, and contradictory options are refused.
 #[test]
 fn a_policy_is_trained_beside_a_critic() -> Result<()> {
     let world = World::new()?;
     policy(&world)?;
-    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --constraint fixed --output rm")?;
+    world.run(
+        "reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --constraint fixed \
+         --output rm",
+    )?;
     let config: Value = serde_json::from_slice(&world.read("rm/config.json")?)?;
     let range = &config["pcrm"]["scores"];
     ensure!(
         range["low"].as_f64() <= range["mean"].as_f64() && range["mean"].as_f64() <= range["high"].as_f64()
     );
-    let train = "ppo --model policy --data test.jsonl --reward model:rm --max-completion-length 12 --batch 4 --epochs 9";
+    let train = "ppo --model policy --data test.jsonl --reward model:rm --max-completion-length 12 \
+                 --batch 4 --epochs 9";
     let recipe = beside("../recipes/ppo-paper.toml").display().to_string();
     let ppo = format!("{train} --num-generations 2 --num-mini-batches 2 --max-steps 16 --learning-rate 1e-3");
     let said = messages(&world, &format!("{ppo} --ptx-data train.jsonl --eval-split 0.3 --output ppo"))?;
@@ -213,15 +222,15 @@ fn a_policy_is_trained_beside_a_critic() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm online-dpo` learns from pairs of its own answers, with a bound on their margins, and refuses constraints
-/// without numbers and losses that are not of pairs.
+/// Protects: `pcrm online-dpo` learns from pairs of its own answers, with and without a bound on their
+/// margins, and refuses unfitted constraints and losses that do not compare one pair.
 #[test]
 fn a_policy_is_trained_on_pairs_of_its_answers() -> Result<()> {
     let world = World::new()?;
-    // Answers of random weights differ.
+    // Random weights give answers that differ.
     let train = r#"online-dpo --model base --random-init --data test.jsonl
-                 --reward '{"kind": "repetition", "ngram": 1, "unit": "characters"}' --max-completion-length 12 --batch 4 --epochs 9 
-                 --max-steps 4 --learning-rate 1e-3"#;
+                 --reward '{"kind": "repetition", "ngram": 1, "unit": "characters"}'
+                 --max-completion-length 12 --batch 4 --epochs 9 --max-steps 4 --learning-rate 1e-3"#;
     world.run(&format!("{train} --num-generations 3 --constraint length_ratio --output dpo"))?;
     let steps = world.lines("dpo/metrics.jsonl")?;
     let names = ["objective/scores_margin", "rewards/margins", "rewards/accuracies", "bound", "objective/kl"];

@@ -35,7 +35,7 @@ const FAMILIES: [&str; 17] = [
     "qwen3",
     "qwen3-yarn",
 ];
-/// Those of `make_compact.py`: one checkpoint for both heads, whose head of scores is among the results.
+/// The checkpoints of `make_compact.py`: one for both heads, with the reward head stored among the results.
 const COMPACT: [&str; 18] = [
     "cohere2",
     "gemma",
@@ -77,7 +77,7 @@ impl Case {
         Ok(self.golden.get(name).with_context(|| format!("golden.safetensors has no {name}"))?.to_f32())
     }
 
-    /// The reward model of the case; one that is made of parts lies in a folder that lives as long as the result.
+    /// Returns the reward model of the case, assembled in a temporary folder if it is not stored.
     fn reward(&self, backend: &dyn Backend) -> Result<RewardModel> {
         let mut name = self.dir.file_name().unwrap_or_default().to_os_string();
         name.push("-reward");
@@ -98,7 +98,8 @@ impl Case {
         Ok(([1, values.len()], values))
     }
 
-    /// Whether the results have the gradient of this parameter: compact ones leave out what another covers.
+    /// Reports whether the results have the gradient of this parameter; compact ones omit those that another
+    /// one covers.
     fn has(&self, gradient: &str) -> bool {
         !self.golden.contains_key("score.weight") || self.golden.contains_key(gradient)
     }
@@ -269,8 +270,8 @@ fn every_gradient_of_a_constrained_pair_is_that_of_torch() -> Result<()> {
     })
 }
 
-/// Protects: the routers' loss is that of transformers, over all rows and layers, whatever rows are asked for; its
-/// gradient reaches every router, and it changes no hidden state.
+/// Protects: the routers' auxiliary loss is that of transformers, over all rows and layers, for any requested
+/// rows; its gradient reaches every router and it changes no hidden state.
 #[test]
 fn the_loss_of_routers_is_that_of_transformers() -> Result<()> {
     every_family(|backend, case| {
@@ -282,7 +283,7 @@ fn the_loss_of_routers_is_that_of_transformers() -> Result<()> {
         let plain = model.forward(&packed, Rows::Only(&[0, 5]))?;
         backend.check_same("states", &hidden.read()?.into_f32(), &plain.read()?.into_f32())?;
         let Some(balance) = balance else {
-            ensure!(!case.golden.contains_key("aux.loss"), "no loss of routers");
+            ensure!(!case.golden.contains_key("aux.loss"), "the model has no router loss");
             return Ok(());
         };
         backend.check_close("loss", &[balance.read_scalar()?], &case.tensor("aux.loss")?, 1e-5)?;

@@ -1,4 +1,4 @@
-//! A folder is one run's while it is written, and its records describe the model that lies beside them.
+//! A folder belongs to one run while it is written, and its records describe the model in it.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -35,8 +35,8 @@ fn hidden(world: &World, run: &str) -> Result<Vec<String>> {
     Ok(names.filter_map(Result::ok).filter(|name| name.starts_with('.')).collect())
 }
 
-/// Protects: a second run in a folder is refused and names the process that is in it; a process that was killed there keeps
-/// nobody out, and what it left is swept.
+/// Protects: a second run in the same folder is refused with the process id of the first; a killed process
+/// does not block the folder, and its temporary files are removed.
 #[test]
 fn a_second_run_is_refused_while_the_first_is_there() -> Result<()> {
     let world = World::new()?;
@@ -56,8 +56,8 @@ fn a_second_run_is_refused_while_the_first_is_there() -> Result<()> {
     Ok(())
 }
 
-/// Protects: resuming is held to the options that a folder's manifest records, with and without checkpoints; records and
-/// model are then as they were.
+/// Protects: resuming requires the options in the folder's manifest, with and without checkpoints; a refusal
+/// changes neither records nor model.
 #[test]
 fn resuming_is_held_to_the_manifest() -> Result<()> {
     let world = World::new()?;
@@ -81,11 +81,11 @@ fn resuming_is_held_to_the_manifest() -> Result<()> {
     ensure!(world.read("done/model.safetensors")? == model, "the model was overwritten");
     ensure!(world.read("done/manifest.json")? == records, "the records were overwritten");
     world.run(&format!("{TRAIN} --max-steps 3 --output done --resume"))?;
-    ensure!(world.read("done/model.safetensors")? == model, "the same run ends with another model");
+    ensure!(world.read("done/model.safetensors")? == model, "the resumed run ends with a different model");
     Ok(())
 }
 
-/// Protects: the same for fine-tuning, whose manifest has all options.
+/// Protects: resuming fine-tuning requires the options in its manifest, which has all of them.
 #[test]
 fn fine_tuning_is_held_to_its_manifest() -> Result<()> {
     let world = World::new()?;
@@ -99,7 +99,7 @@ fn fine_tuning_is_held_to_its_manifest() -> Result<()> {
     )
 }
 
-/// Protects: a base model is never overwritten, nor a model that no run of pcrm made, whatever they are called.
+/// Protects: a base model or a model that pcrm did not train is never overwritten, under any path.
 #[test]
 fn models_of_others_are_never_overwritten() -> Result<()> {
     let world = World::new()?;
@@ -129,8 +129,8 @@ fn models_of_others_are_never_overwritten() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a folder that is deleted or moved while a run writes to it ends the run with an error, quiet or not, and is not
-/// made again.
+/// Protects: deleting or moving a folder ends the run that writes to it with an error, even with `--quiet`,
+/// and the folder is not created again.
 #[test]
 fn a_folder_that_is_deleted_is_an_error() -> Result<()> {
     let world = World::new()?;
@@ -147,7 +147,7 @@ fn a_folder_that_is_deleted_is_an_error() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a line of metrics.jsonl that is no text blocks no run; lines that are lost are said.
+/// Protects: a line of metrics.jsonl that is not UTF-8 blocks no run; lost or altered lines are reported.
 #[test]
 fn harmed_metrics_are_said_and_block_nothing() -> Result<()> {
     let world = World::new()?;
@@ -173,13 +173,13 @@ fn harmed_metrics_are_said_and_block_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Protects: `pcrm compare` continues after a kill at any moment: before the first checkpoint of an arm, and between its
-/// measures and the end of its tidying.
+/// Protects: `pcrm compare` continues after a kill at any moment: before an arm's first checkpoint, and
+/// between the arm's results and the end of its cleanup.
 #[test]
 fn a_killed_comparison_continues() -> Result<()> {
     let world = World::new()?;
-    let compare = "compare --model base --data train.jsonl --eval-split 0.3 --seeds 1 --max-steps 8 --batch 8 --threads 1 \
-                   --constraint none --constraint fixed";
+    let compare = "compare --model base --data train.jsonl --eval-split 0.3 --seeds 1 --max-steps 8 \
+                   --batch 8 --threads 1 --constraint none --constraint fixed";
     let whole = world.run(&format!("{compare} --output whole"))?;
     for file in ["none-0/.pcrm.lock", "none-0/manifest.json", "none-0/metrics.jsonl", "fixed-0/config.json"] {
         let mut child = started(&world, &format!("{compare} --output killed"), &format!("killed/{file}"))?;

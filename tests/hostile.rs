@@ -1,5 +1,5 @@
-//! Files that are made to do harm: each is an error that says what is wrong, and nothing dies, hangs or writes to the
-//! terminal as it likes.
+//! Malicious files: each gives a clear error, and none crashes the program, hangs it or controls the
+//! terminal.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::binary::{World, stderr};
 
 const SCORE: &str = "score --model hostile --data test.jsonl";
 
-/// A world with a second model, whose files are a copy of the first one's.
+/// Makes a world with a second model, `hostile`, a copy of the base.
 fn world() -> Result<World> {
     let world = World::new()?;
     fs::create_dir(world.path("hostile"))?;
@@ -22,7 +22,7 @@ fn world() -> Result<World> {
     Ok(world)
 }
 
-/// Changes keys of a JSON file of the second model; null takes a key away.
+/// Changes keys of one of the second model's JSON files; null removes a key.
 fn change(world: &World, file: &str, changes: &Value) -> Result<()> {
     let mut fields: Map<String, Value> = serde_json::from_slice(&world.read(&format!("base/{file}"))?)?;
     for (key, value) in changes.as_object().context("changes")? {
@@ -34,7 +34,8 @@ fn change(world: &World, file: &str, changes: &Value) -> Result<()> {
     world.write(&format!("hostile/{file}"), &Value::Object(fields).to_string())
 }
 
-/// Protects: a value of a wrong type is an error that shows it, whether or not another key decides in its place.
+/// Protects: a value of the wrong type is an error that shows the value, even if another key takes
+/// precedence.
 #[test]
 fn wrong_types_of_a_config_are_shown() -> Result<()> {
     let world = world()?;
@@ -69,7 +70,7 @@ fn wrong_types_of_a_config_are_shown() -> Result<()> {
     Ok(())
 }
 
-/// Protects: sizes are weighed before memory is asked for.
+/// Protects: sizes in a config are checked before memory is allocated.
 #[test]
 fn sizes_of_a_config_are_weighed() -> Result<()> {
     let world = world()?;
@@ -104,8 +105,8 @@ fn sizes_of_a_config_are_weighed() -> Result<()> {
     world.refuses(&format!("{SCORE} --threads 1000000"), &["--threads", "expected at most 1024 threads"])
 }
 
-/// Protects: a tokenizer on which the library panics or takes all memory is an error that names its file, or the
-/// record that it fails on.
+/// Protects: a tokenizer on which the library panics or exhausts memory is an error that names its file or
+/// the failing record.
 #[test]
 fn tokenizers_do_not_panic() -> Result<()> {
     let world = world()?;
@@ -163,7 +164,7 @@ fn tokenizers_do_not_panic() -> Result<()> {
     Ok(())
 }
 
-/// Protects: nothing that a file holds reaches the terminal as a command to it.
+/// Protects: no text in a file reaches the terminal as a control sequence.
 #[test]
 fn escapes_do_not_reach_the_terminal() -> Result<()> {
     let world = world()?;
@@ -215,7 +216,8 @@ fn escapes_do_not_reach_the_terminal() -> Result<()> {
     Ok(())
 }
 
-/// Protects: weights that are a pipe or a device are refused and not waited for; shards stay in the folder.
+/// Protects: weights that are a pipe or device are refused without waiting; shards must be in the model's
+/// folder.
 #[cfg(unix)]
 #[test]
 fn weights_are_regular_files_of_the_folder() -> Result<()> {

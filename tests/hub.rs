@@ -1,4 +1,4 @@
-//! Models and data by the names of repositories, from a hub that runs here.
+//! Models and data by repository names, from a local hub.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -16,13 +16,13 @@ use crate::support::beside;
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_secret";
 
-/// Who may read a repository.
+/// Read access to a repository.
 #[derive(Clone, Copy, PartialEq)]
 enum Access {
     All,
-    /// All see what it holds, the token reads it.
+    /// Anyone can list the files; reading them needs the token.
     Gated,
-    /// The token sees it.
+    /// Listing and reading need the token.
     Private,
 }
 
@@ -31,22 +31,22 @@ struct Holding {
     files: BTreeMap<String, Vec<u8>>,
 }
 
-/// Repositories by the path of their pages: `org/name`, `datasets/org/name`.
+/// Repositories by the paths of their pages: `org/name`, `datasets/org/name`.
 type Holdings = BTreeMap<&'static str, Holding>;
 
-/// What a hub answers to a request for a file, where it lies.
+/// False answers to a request for a file.
 #[derive(Clone, Default)]
 struct Lies {
     commit: Option<String>,
     etag: Option<String>,
     linked_etag: Option<String>,
-    /// Send this many bytes of a file and hang up.
+    /// Sends this many bytes of a file and hangs up.
     breaks_off: Option<usize>,
-    /// Send requests for files there.
+    /// Redirects requests for files to this address.
     redirects: Option<String>,
 }
 
-/// A hub on the loopback interface: what `huggingface.co` answers to the client, for a few repositories.
+/// A hub on the loopback interface that answers like `huggingface.co`, for a few repositories.
 struct LocalHub {
     endpoint: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -65,14 +65,14 @@ impl LocalHub {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (holdings, log, lies) = (Arc::clone(&holdings), Arc::clone(&log), lies.clone());
-                // A client that went away is no matter of the hub's.
+                // A client that disconnects is not an error of the hub.
                 thread::spawn(move || serve(stream, &holdings, &lies, &log).ok());
             }
         });
         Ok(Self { endpoint, seen })
     }
 
-    /// The paths that were asked for since the last call.
+    /// Returns the requested paths since the last call.
     fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -170,12 +170,12 @@ fn answer(path: &str, known: bool, holdings: &Holdings) -> Answer {
     }
 }
 
-/// A hub with the world's model and data under names of their own.
+/// Starts a hub with the world's model and data under repository names.
 fn hub_of(world: &World) -> Result<LocalHub> {
     hub_that(world, Lies::default())
 }
 
-/// The same hub, lying about files.
+/// Starts the same hub with false answers.
 fn hub_that(world: &World, lies: Lies) -> Result<LocalHub> {
     let files = |names: &[(&str, &str)]| -> Result<BTreeMap<String, Vec<u8>>> {
         names.iter().map(|(file, stored)| Ok(((*file).to_owned(), world.read(stored)?))).collect()
@@ -204,7 +204,7 @@ fn hub_that(world: &World, lies: Lies) -> Result<LocalHub> {
     LocalHub::lying(holdings, lies)
 }
 
-/// `pcrm` with this hub and a cache in the world.
+/// Returns a `pcrm` command that uses this hub and a cache in the world.
 fn command(world: &World, endpoint: &str, arguments: &str) -> Result<Command> {
     let mut command = world.command(arguments)?;
     for variable in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
@@ -231,7 +231,8 @@ fn check_refusal(mut command: Command, parts: &[&str]) -> Result<()> {
 
 const SCORE: &str = "score --model acme/nano --data acme/pairs:test --output";
 
-/// Protects: a repository is read as its folder is; only what is needed comes, once; the cache serves without a hub.
+/// Protects: a repository is read like a folder; only the needed files are fetched, once; the cache works
+/// without a hub.
 #[test]
 fn repositories_are_fetched_once_and_read_like_folders() -> Result<()> {
     let world = World::new()?;
@@ -241,15 +242,15 @@ fn repositories_are_fetched_once_and_read_like_folders() -> Result<()> {
 
     let output = command(&world, &hub.endpoint, &format!("{SCORE} first.jsonl"))?.output()?;
     done(&output)?;
-    ensure!(world.read("first.jsonl")? == want, "scores are not those of the folder");
+    ensure!(world.read("first.jsonl")? == want, "the scores differ from the folder's");
     let first = hub.requests();
     let asked = |part: &str| first.iter().filter(|path| path.contains(part)).count();
     ensure!(asked("/api/") == 2, "{first:?}");
     for file in ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "data/test-"] {
-        ensure!(asked(file) > 0, "{file} was not asked for: {first:?}");
+        ensure!(asked(file) > 0, "{file} was not requested: {first:?}");
     }
     for file in ["pytorch_model.bin", "README.md", "data/train-"] {
-        ensure!(asked(file) == 0, "{file} was asked for: {first:?}");
+        ensure!(asked(file) == 0, "{file} was requested: {first:?}");
     }
     let said = stderr(&output);
     ensure!(said.contains("fetching acme/nano/model.safetensors"), "{said}");
@@ -264,16 +265,16 @@ fn repositories_are_fetched_once_and_read_like_folders() -> Result<()> {
             .env("HF_HUB_OFFLINE", "1")
             .output()?,
     )?;
-    ensure!(hub.requests().is_empty(), "asked although offline");
+    ensure!(hub.requests().is_empty(), "requests were sent while offline");
 
-    // Nobody listens there.
+    // No server listens at this address.
     let output = command(&world, "http://127.0.0.1:1", &format!("{SCORE} fourth.jsonl"))?.output()?;
     done(&output)?;
     ensure!(stderr(&output).contains("reading acme/nano from the cache"), "{}", stderr(&output));
     for name in ["second.jsonl", "third.jsonl", "fourth.jsonl"] {
         ensure!(world.read(name)? == want, "{name} differs");
     }
-    // The cache holds one split of two.
+    // The cache holds one of the two splits.
     let train = "score --model base --data acme/pairs:train";
     let mut offline = command(&world, &hub.endpoint, train)?;
     offline.env("HF_HUB_OFFLINE", "1");
@@ -288,16 +289,19 @@ fn a_run_is_trained_on_repositories() -> Result<()> {
                  --random-init --max-steps 2 --batch 4 --output rm";
     done(&command(&world, &hub.endpoint, train)?.output()?)?;
     let asked = hub.requests();
-    ensure!(!asked.iter().any(|path| path.contains("safetensors")), "weights that are drawn came: {asked:?}");
+    ensure!(
+        !asked.iter().any(|path| path.contains("safetensors")),
+        "weights were fetched despite --random-init: {asked:?}"
+    );
     let config = String::from_utf8(world.read("rm/config.toml")?)?;
-    ensure!(config.contains("\"acme/nano\""), "the run cannot be repeated by name: {config}");
+    ensure!(config.contains("\"acme/nano\""), "config.toml lacks the repository's name: {config}");
     let manifest: serde_json::Value = serde_json::from_slice(&world.read("rm/manifest.json")?)?;
     ensure!(manifest["train_pairs"] == 240 && manifest["eval_pairs"] == 60, "{manifest}");
     ensure!(manifest["model"].as_str().is_some_and(|model| model.contains(COMMIT)), "{manifest}");
     Ok(())
 }
 
-/// Protects: an encoder is a repository too: its settings and weights come, and no other formats of them.
+/// Protects: an encoder can be a repository: its settings and weights are fetched, in one format only.
 #[test]
 fn encoders_are_repositories_too() -> Result<()> {
     let world = World::new()?;
@@ -332,7 +336,7 @@ fn a_folder_of_the_name_goes_before() -> Result<()> {
     std::fs::create_dir(world.path("acme"))?;
     std::fs::rename(world.path("base"), world.path("acme/nano"))?;
     done(&command(&world, &hub.endpoint, "score --model acme/nano --data test.jsonl")?.output()?)?;
-    ensure!(hub.requests().is_empty(), "the hub was asked");
+    ensure!(hub.requests().is_empty(), "the hub received a request");
     Ok(())
 }
 
@@ -363,11 +367,11 @@ fn what_cannot_be_had_is_told_with_all_that_was_tried() -> Result<()> {
     check_refusal(data("acme/absent")?, &["--data acme/absent", &hub.endpoint, "no data set"])?;
     hub.requests();
     check_refusal(data("acme/absent.jsonl")?, &["acme/absent.jsonl"])?;
-    ensure!(hub.requests().is_empty(), "a misspelt file was looked for on the network");
+    ensure!(hub.requests().is_empty(), "a misspelt file was requested from the hub");
     Ok(())
 }
 
-/// Every file and link below a folder, by its path and content.
+/// Returns every file and link below a folder, by path and content.
 fn all_below(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -386,8 +390,8 @@ fn all_below(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(all)
 }
 
-/// Protects: nothing that a hub says becomes a path. A file that was there is as it was, nothing lies outside the
-/// cache, and the cache holds nothing that could be taken for a model.
+/// Protects: no answer of a hub becomes a path. Existing files stay unchanged, nothing is written outside the
+/// cache, and the cache holds nothing that could be read as a model.
 #[test]
 fn no_header_of_a_hub_becomes_a_path() -> Result<()> {
     let world = World::new()?;
@@ -423,7 +427,7 @@ fn no_header_of_a_hub_becomes_a_path() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a commit that was asked for is the one that comes, and a revision is no path.
+/// Protects: a requested commit is the one that is fetched, and a revision cannot be a path.
 #[test]
 fn the_commit_is_the_one_asked_for() -> Result<()> {
     let world = World::new()?;
@@ -440,7 +444,7 @@ fn the_commit_is_the_one_asked_for() -> Result<()> {
     check_refusal(score("/tmp/evil")?, &["is no revision"])
 }
 
-/// Protects: a file whose connection breaks is no file, and the next try takes up where it broke.
+/// Protects: an interrupted download leaves no file, and the next try continues where it broke off.
 #[test]
 fn a_broken_download_is_taken_up() -> Result<()> {
     let world = World::new()?;
@@ -458,19 +462,22 @@ fn a_broken_download_is_taken_up() -> Result<()> {
     check_refusal(command(&world, &breaking.endpoint, score)?, &[" of acme/nano on "])?;
     ensure!(
         !world.path(&format!("hf/hub/models--acme--nano/snapshots/{COMMIT}/config.json")).exists(),
-        "half a file"
+        "a partial file is in the cache"
     );
     let whole = LocalHub::start(holdings()?)?;
     done(&command(&world, &whole.endpoint, score)?.output()?)?;
-    ensure!(world.read("got.jsonl")? == world.read("want.jsonl")?, "the parts do not make the whole");
+    ensure!(
+        world.read("got.jsonl")? == world.read("want.jsonl")?,
+        "the continued download differs from the file"
+    );
     Ok(())
 }
 
-/// Protects: plain http to another machine is warned of.
+/// Protects: a warning is printed before plain http to another machine.
 #[test]
 fn plain_http_is_warned_of() -> Result<()> {
     let world = World::new()?;
-    // Reserved for documentation: there is no such machine. The proxy is this one, where nobody listens.
+    // This address is reserved for documentation, and the proxy is a local port without a server.
     let mut score = command(&world, "http://192.0.2.1:9", "score --model acme/nano --data test.jsonl")?;
     score.env("HF_TOKEN", TOKEN).env("ALL_PROXY", "http://127.0.0.1:1");
     check_refusal(score, &["over plain http", "the token is not sent", "gives no answer"])

@@ -1,7 +1,7 @@
 //! Rank correlations on human ratings of dialogue, against reference values made with scipy.
 //!
 //! The data is not in the repository: `PCRM_DATA` names its folder (default: `../shared/data` beside the
-//! workspace). Without it the test says so and passes.
+//! workspace). Without the data, the tests print a note and pass.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Protects: heavily tied real ratings give scipy's ρ and τ-b, per dialogue and pooled.
+/// Protects: real ratings with many ties give scipy's ρ and τ-b, per dialogue and pooled.
 #[test]
 fn topical_chat_correlations_equal_scipy() {
     let ratings = data().join("unieval_human_ratings/topical_chat.json");
     let golden = data().join("golden_metrics/rank_correlations.json");
     for path in [&ratings, &golden] {
         if !path.exists() {
-            eprintln!("nothing checked: {} is absent; PCRM_DATA names the data's folder", path.display());
+            eprintln!("nothing checked: {} is absent; set PCRM_DATA to the data's folder", path.display());
             return;
         }
     }
@@ -46,7 +46,7 @@ fn topical_chat_correlations_equal_scipy() {
     }
     let close = |ours: f64, expected: &Value, what: &str| {
         let expected = expected.as_f64().unwrap();
-        assert!((ours - expected).abs() < 1e-12, "{what}: {ours} where {expected} is expected");
+        assert!((ours - expected).abs() < 1e-12, "{what}: {ours}, expected {expected}");
     };
     close(spearman(&pooled.0, &pooled.1).unwrap().unwrap(), &golden["pooled_spearman"], "pooled");
     for (name, measure) in [("spearman", spearman as fn(&[f64], &[f64]) -> _), ("kendall_tau_b", kendall)] {
@@ -56,13 +56,13 @@ fn topical_chat_correlations_equal_scipy() {
     }
 }
 
-/// Protects: agreement with people on four sets of ratings is scipy's, pooled and within prompts; where every prompt has
-/// one answer there is none within prompts.
+/// Protects: agreement with people on four sets of ratings is scipy's, pooled and within prompts; sets with
+/// one answer per prompt have none within prompts.
 #[test]
 fn agreement_on_four_sets_of_ratings_equals_scipy() {
     let folder = data().join("unieval_human_ratings");
     if !folder.exists() {
-        eprintln!("nothing checked: {} is absent; PCRM_DATA names the data's folder", folder.display());
+        eprintln!("nothing checked: {} is absent; set PCRM_DATA to the data's folder", folder.display());
         return;
     }
     let golden: Value = serde_json::from_str(include_str!("golden/eval/human_ratings.json")).unwrap();
@@ -92,7 +92,10 @@ fn agreement_on_four_sets_of_ratings_equals_scipy() {
                 match (ours, golden[measure].as_f64()) {
                     (Some(ours), Some(expected)) => {
                         let ours = ours.value;
-                        assert!((ours - expected).abs() < 1e-12, "{name} {measure}: {ours}, not {expected}");
+                        assert!(
+                            (ours - expected).abs() < 1e-12,
+                            "{name} {measure}: {ours}, expected {expected}"
+                        );
                     }
                     (ours, expected) => assert!(ours.is_none() && expected.is_none(), "{name} {measure}"),
                 }

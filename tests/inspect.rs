@@ -1,4 +1,5 @@
-//! `pcrm inspect` as users meet it: exit codes, the page with and without colours, the JSON document, wrong input.
+//! `pcrm inspect` as users meet it: exit codes, the page with and without colours, the JSON document, wrong
+//! input.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use crate::binary::{World, stderr};
 
 const INSPECT: &str = "inspect --model base --no-measure";
 
-/// Pairs with nothing wrong: no prompt twice, and the longer answer preferred as often as not.
+/// Makes pairs without findings: no prompt twice, and the longer answer preferred as often as not.
 fn fair(rows: std::ops::Range<usize>) -> String {
     let line = |row: usize| {
         let answers = [" Some words of an answer.", " None."];
@@ -20,7 +21,7 @@ fn fair(rows: std::ops::Range<usize>) -> String {
     rows.map(line).collect()
 }
 
-/// Exit code and standard output.
+/// Runs a command and returns its exit code, standard output and standard error.
 fn outcome(world: &World, arguments: &str) -> Result<(Option<i32>, String, String)> {
     let output = world.command(arguments)?.output()?;
     let error = stderr(&output);
@@ -28,7 +29,7 @@ fn outcome(world: &World, arguments: &str) -> Result<(Option<i32>, String, Strin
     Ok((output.status.code(), String::from_utf8(output.stdout)?, error))
 }
 
-/// Protects: scripts can tell nothing, warnings and errors apart, and 1 never means anything but warnings.
+/// Protects: exit codes separate no findings, warnings and errors; 1 means nothing but warnings.
 #[test]
 fn exit_codes_are_those_of_the_gravest_finding() -> Result<()> {
     let world = World::new()?;
@@ -43,7 +44,7 @@ fn exit_codes_are_those_of_the_gravest_finding() -> Result<()> {
     ] {
         let (found, page, error) = outcome(&world, &format!("{INSPECT} {arguments}"))?;
         ensure!(found == Some(code), "{arguments}: {found:?} {error}\n{page}");
-        ensure!(page.contains(says), "{arguments}: {says} is not on\n{page}");
+        ensure!(page.contains(says), "{arguments}: expected {says} on\n{page}");
     }
     for (arguments, says) in [
         (format!("{INSPECT} --data absent.jsonl"), "absent.jsonl"),
@@ -63,7 +64,7 @@ fn exit_codes_are_those_of_the_gravest_finding() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the document has what scripts read, examples and cost included.
+/// Protects: the document has all documented fields, including examples and cost.
 #[test]
 fn the_document_has_its_fields() -> Result<()> {
     let world = World::new()?;
@@ -73,7 +74,8 @@ fn the_document_has_its_fields() -> Result<()> {
         };
         (0..30).map(|row| line(row).to_string() + "\n").collect::<String>()
     })?;
-    let arguments = "inspect --model base --data ranked.jsonl --eval-data test.jsonl --constraint length_ratio --json --batch 4";
+    let arguments = "inspect --model base --data ranked.jsonl --eval-data test.jsonl \
+                     --constraint length_ratio --json --batch 4";
     let (code, printed, error) = outcome(&world, arguments)?;
     let told: Value = serde_json::from_str(&printed).with_context(|| error)?;
     for pointer in [
@@ -110,7 +112,11 @@ fn the_document_has_its_fields() -> Result<()> {
         ensure!(!value.is_null(), "{pointer} is null");
     }
     ensure!(told["sets"]["ties"] == 30 && told["pairs"]["kept"] == 60, "{told:#}");
-    ensure!(told["cost"]["steps_per_epoch"] == 8, "30 sets in fours: {}", told["cost"]);
+    ensure!(
+        told["cost"]["steps_per_epoch"] == 8,
+        "30 sets in batches of four take 8 steps: {}",
+        told["cost"]
+    );
     let gravest = told["severity"].as_str().context("severity")?;
     ensure!(
         code == Some(["note", "warning", "error"].iter().position(|it| *it == gravest).unwrap_or(9) as i32)
@@ -120,7 +126,7 @@ fn the_document_has_its_fields() -> Result<()> {
     Ok(())
 }
 
-/// Protects: pages fit 80 columns, carry no colour where nobody watches, and the same text with colours.
+/// Protects: pages fit 80 columns, have no colour outside a terminal, and the same text with colours.
 #[test]
 fn pages_are_read_with_and_without_colours() -> Result<()> {
     let world = World::new()?;
@@ -129,7 +135,7 @@ fn pages_are_read_with_and_without_colours() -> Result<()> {
     let (_, plain, _) = outcome(&world, &arguments)?;
     let wide = plain.lines().find(|line| line.chars().count() > 80);
     ensure!(wide.is_none(), "wider than 80 columns: {wide:?}");
-    ensure!(!plain.contains('\x1b'), "colours where nobody watches");
+    ensure!(!plain.contains('\x1b'), "colours outside a terminal");
     for part in [
         "▶</s>◀",
         "fair.jsonl:1:",
@@ -147,7 +153,7 @@ fn pages_are_read_with_and_without_colours() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what keeps a model from being trained on data at all is an error among the other findings.
+/// Protects: data that the model cannot encode at all is an error among the other findings.
 #[test]
 fn conversations_without_a_template_are_an_error() -> Result<()> {
     let world = World::new()?;

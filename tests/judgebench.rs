@@ -1,7 +1,7 @@
-//! Five published reward models' scores of JudgeBench, against reference values made with scipy.
+//! Scores of five published reward models on JudgeBench, against reference values made with scipy.
 //!
 //! The data is not in the repository: `PCRM_DATA` names its folder (default: `../shared/data` beside the
-//! workspace). Without it the tests say so and pass.
+//! workspace). Without the data, the tests print a note and pass.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ impl JudgeBench {
         let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
         let folder = std::env::var_os("PCRM_DATA").map_or_else(default, PathBuf::from).join("judgebench");
         if !folder.exists() {
-            eprintln!("nothing checked: {} is absent; PCRM_DATA names the data's folder", folder.display());
+            eprintln!("nothing checked: {} is absent; set PCRM_DATA to the data's folder", folder.display());
             return None;
         }
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
@@ -41,7 +41,7 @@ impl JudgeBench {
             let better = usize::from(row["label"] == "B>A");
             let pair =
                 PairScore { chosen: score(better), rejected: score(1 - better), ..PairScore::default() };
-            // The reference takes a source's parts together: mmlu-pro-law, mmlu-pro-math.
+            // The reference combines the parts of a source: mmlu-pro-law, mmlu-pro-math.
             let source = row["source"].as_str().unwrap();
             let whole = ["livebench", "livecodebench", "mmlu-pro"]
                 .into_iter()
@@ -61,7 +61,7 @@ fn close(ours: f64, expected: &Value, what: &str) {
     );
 }
 
-/// Protects: accuracy, ties, loss, margin and accuracy by source are the reference's for all five models.
+/// Protects: accuracy, ties, loss, margin and accuracy by source match the reference for all five models.
 #[test]
 fn five_published_models_give_the_reference_numbers() {
     let Some(bench) = JudgeBench::open() else { return };
@@ -90,7 +90,7 @@ fn five_published_models_give_the_reference_numbers() {
     }
 }
 
-/// Protects: the correlations of every two models over all 700 scores are scipy's.
+/// Protects: the correlation of any two models over all 700 scores is scipy's.
 #[test]
 fn models_correlate_as_scipy_says() {
     let Some(bench) = JudgeBench::open() else { return };

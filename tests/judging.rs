@@ -1,5 +1,4 @@
-//! Policies judged pair by pair: a server that fails in every way, a run that is killed, budgets, the other
-//! judges.
+//! Policies judged pair by pair: a server with every kind of fault, a killed run, budgets, the other judges.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,20 +13,20 @@ use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
 
-/// A key that is to be found nowhere.
+/// A key that must not appear in any file or message.
 const KEY: &str = "sk-loopback-3141592653";
 
-/// What a server does beside answering.
+/// Faults of a server.
 #[derive(Debug, Default)]
 struct Faults {
     /// Answers some requests with 429, 500, another status, no JSON, half an answer or silence.
     unruly: bool,
-    /// Answers no more once it has answered so many.
+    /// Answers this many requests and no more.
     holds_after: Option<usize>,
 }
 
-/// A language model on the loopback interface. It prefers the answer with the higher number in it; where the
-/// numbers differ by one, the answer that it is shown first.
+/// A language model on the loopback interface. It prefers the answer with the higher number in it; if the
+/// numbers differ by at most one, the answer that comes first.
 struct Server {
     address: String,
     state: Arc<State>,
@@ -39,9 +38,9 @@ struct State {
     requests: AtomicUsize,
     answered: AtomicUsize,
     released: AtomicBool,
-    /// How often each body was answered.
+    /// The number of answers to each request body.
     bodies: Mutex<HashMap<String, usize>>,
-    /// The keys that came.
+    /// The keys that the requests carried.
     keys: Mutex<Vec<String>>,
 }
 
@@ -64,7 +63,7 @@ impl Server {
         self.state.answered.load(Ordering::SeqCst)
     }
 
-    /// How often the body that was answered most often was answered.
+    /// Returns the number of answers to the most frequent request body.
     fn most_often(&self) -> usize {
         self.state.bodies.lock().unwrap().values().copied().max().unwrap_or(0)
     }
@@ -128,7 +127,7 @@ impl State {
         }
         let words = reply(&serde_json::from_str(&body)?)?;
         {
-            // One after the other, so that the last answer before the hold is the last.
+            // The lock makes sure that no answer is counted after the hold.
             let mut bodies = self.bodies.lock().unwrap();
             let holds =
                 self.faults.holds_after.is_some_and(|most| self.answered.load(Ordering::SeqCst) >= most);
@@ -146,7 +145,7 @@ impl State {
     }
 }
 
-/// The verdict on a request in AlpacaEval's form; nonsense for prompts that want it.
+/// Returns the verdict on a request in AlpacaEval's form, and no verdict for unspeakable prompts.
 fn reply(body: &Value) -> Result<String> {
     let text = body["messages"].as_array().and_then(|all| all.last()).context("messages")?["content"].clone();
     let text = text.as_str().context("text")?;
@@ -161,7 +160,7 @@ fn reply(body: &Value) -> Result<String> {
     Ok(if (first - second).abs() <= 1 || first > second { "A" } else { "B" }.to_owned())
 }
 
-/// Answers to so many prompts, of a worth that follows from policy and prompt.
+/// Writes answers to `count` prompts, whose worth depends on the policy and the prompt.
 fn answers(world: &World, name: &str, count: usize, worth: impl Fn(usize) -> usize) -> Result<()> {
     let line = |at: usize| {
         let answer = format!("An answer worth {} .{}", worth(at), " word".repeat(worth(at) * 5 % 17));
@@ -182,9 +181,8 @@ fn figures(world: &World, folder: &str) -> Result<Value> {
     Ok(json!({"pairs": judge["pairs"], "position": judge["position"]}))
 }
 
-/// Protects: 500 comparisons through a server that fails in every way, killed in the middle and taken up
-/// again, give the figures of a server that never fails, and no call that was answered is made again. The key
-/// is in no file and no message.
+/// Protects: 500 comparisons through a faulty server, killed halfway and resumed, give the figures of a
+/// faultless server, and no answered call is repeated. The key is in no file and no message.
 #[test]
 fn killed_runs_repeat_no_paid_call() -> Result<()> {
     let world = World::new()?;
@@ -193,7 +191,7 @@ fn killed_runs_repeat_no_paid_call() -> Result<()> {
     let calm = Server::new(Faults::default())?;
     let shown = world.run(&judge(&calm, "--cache calm --output calm-run"))?;
     ensure!(shown.contains("a : b") && shown.contains("500 verdicts"), "{shown}");
-    // Identical answers are ties without asking.
+    // Identical answers are ties without a call.
     let result: Value = serde_json::from_slice(&world.read("calm-run/result.json")?)?;
     let identical = result["judges"][0]["replies"]["identical"].as_u64().context("identical")? as usize;
     ensure!(calm.answered() == 500 - 2 * identical && calm.most_often() == 1, "{}", calm.answered());
@@ -207,11 +205,11 @@ fn killed_runs_repeat_no_paid_call() -> Result<()> {
         ensure!(began.elapsed() < Duration::from_secs(120) && killed.try_wait()?.is_none(), "no 200 replies");
         thread::sleep(Duration::from_millis(5));
     }
-    // SIGKILL.
+    // `kill` sends SIGKILL.
     killed.kill()?;
     killed.wait()?;
     ensure!(unruly.answered() == 200, "{}", unruly.answered());
-    // As if it had been killed within a line.
+    // Simulates a kill in the middle of a line.
     let mut torn = std::fs::read(&kept)?;
     torn.extend(b"{\"key\": \"ab");
     std::fs::write(&kept, torn)?;
@@ -220,10 +218,13 @@ fn killed_runs_repeat_no_paid_call() -> Result<()> {
     ensure!(output.status.success(), "{}", stderr(&output));
     ensure!(unruly.most_often() == 1, "a paid call was repeated");
     ensure!(unruly.answered() == calm.answered(), "{} and {}", unruly.answered(), calm.answered());
-    ensure!(unruly.state.requests.load(Ordering::SeqCst) > unruly.answered() + 50, "no faults were met");
-    ensure!(figures(&world, "run")? == figures(&world, "calm-run")?, "other figures");
+    ensure!(
+        unruly.state.requests.load(Ordering::SeqCst) > unruly.answered() + 50,
+        "the server had too few faults"
+    );
+    ensure!(figures(&world, "run")? == figures(&world, "calm-run")?, "the figures differ");
 
-    // Again: nothing is asked.
+    // A further run makes no calls.
     world.run(&judge(&unruly, "--cache kept --output run"))?;
     ensure!(unruly.answered() == calm.answered());
     let mut keys = unruly.state.keys.lock().unwrap().clone();
@@ -244,7 +245,7 @@ fn killed_runs_repeat_no_paid_call() -> Result<()> {
     Ok(())
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn files(dir: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -254,7 +255,7 @@ fn files(dir: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(all)
 }
 
-/// Protects: no budget is passed, what was bought is kept, and the same command goes on from there; a wrong
+/// Protects: no budget is exceeded, paid answers are kept, and the same command continues from them; a wrong
 /// key ends the run at once.
 #[test]
 fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
@@ -271,7 +272,7 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
         ],
     )?;
     ensure!(server.state.requests.load(Ordering::SeqCst) == 20);
-    // 102 tokens a call; a call under way holds back at most some 1400.
+    // A call takes 102 tokens; a call in flight reserves about 1400.
     world.refuses(&run("--max-spent-tokens 3000"), &["the budget of 3000 tokens is spent"])?;
     let bought = server.answered();
     ensure!((21..=49).contains(&bought), "{bought}");
@@ -286,7 +287,7 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
     let cost = replies["cost"].as_f64().context("cost")?;
     ensure!((cost - calls as f64 * (1000.0 + 60.0) / 1e6).abs() < 1e-12, "{replies}");
     ensure!(replies["kept"].as_u64().context("kept")? + calls == 60, "{replies}");
-    // b is worth more by 5 and above: it wins everything.
+    // Every b is worth at least 5 more, so it wins every match.
     ensure!(result["judges"][0]["pairs"][0]["win_rate"]["rate"]["value"] == 0.0, "{result}");
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -315,8 +316,8 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a reply without a verdict is counted and shown, and its match counts for nobody; replies may be
-/// asked for by several templates, whose agreement is measured, and with people.
+/// Protects: a reply without a verdict is counted and shown, and its match counts for neither side; several
+/// templates can judge, and their agreement with each other and with people is measured.
 #[test]
 fn replies_without_a_verdict_are_no_ties() -> Result<()> {
     let world = World::new()?;
@@ -346,7 +347,7 @@ fn replies_without_a_verdict_are_no_ties() -> Result<()> {
             } else {
                 "tie"
             };
-            // Seen in the other order.
+            // People saw the answers in the other order.
             json!({"prompt": format!("Question {at}?"), "first": of(b), "second": of(a), "verdict": verdict})
                 .to_string()
                 + "\n"
@@ -374,13 +375,14 @@ fn replies_without_a_verdict_are_no_ties() -> Result<()> {
     );
     let agreement = result["agreement"].as_array().context("agreement")?;
     ensure!(agreement.len() == 3, "{agreement:?}");
-    // The same model by two templates; people see a difference of one that the model calls a tie.
+    // One model with two templates agrees with itself; people see a difference of one, which the model calls
+    // a tie.
     ensure!(agreement[0]["agreement"]["kappa"]["value"] == 1.0, "{}", agreement[0]);
     let identical = (0..20).filter(|at| at % 9 == at * 3 % 7).count();
     ensure!(identical > 0 && agreement[1]["agreement"]["matches"] == 20 - identical, "{}", agreement[1]);
     let with_people = agreement[1]["agreement"]["kappa"]["value"].as_f64().context("kappa")?;
     ensure!((0.2..1.0).contains(&with_people), "{with_people}");
-    // What was written down gives the same figures again, without a server.
+    // Replayed verdicts give the same figures without a server.
     let replay = json!({"kind": "replay", "file": "run/verdicts.jsonl", "judge": "loop (alpaca_eval)"});
     let again = world.run(&format!("judge --answers a.jsonl b.jsonl --judge '{replay}' --json"))?;
     let again: Value = serde_json::from_str(&again)?;
@@ -393,8 +395,8 @@ fn replies_without_a_verdict_are_no_ties() -> Result<()> {
     Ok(())
 }
 
-/// Protects: judges by reward, by the truth of the generated world and by program; leagues; models that
-/// answer on the spot.
+/// Protects: rewards, the generated world's truth and programs can judge; leagues; policies sampled on the
+/// spot.
 #[test]
 fn judges_of_other_kinds() -> Result<()> {
     let world = World::new()?;
@@ -418,7 +420,7 @@ fn judges_of_other_kinds() -> Result<()> {
     world
         .refuses("judge --answers a.jsonl b.jsonl --judge gold", &["is not a prompt of a generated world"])?;
 
-    // A judge that always prefers what it sees first.
+    // A judge that always prefers the first answer.
     let first = "echo \"{\\\"ready\\\": true}\"; n=0; while IFS= read -r line; do \
                  echo \"{\\\"id\\\": $n, \\\"verdict\\\": \\\"first\\\"}\"; n=$((n+1)); done";
     if cfg!(unix) {
@@ -444,7 +446,7 @@ fn judges_of_other_kinds() -> Result<()> {
          --judge '{reward}' --output judged"
     );
     let json: Value = serde_json::from_str(&world.run(&format!("{sampled} --json"))?)?;
-    // The same model with the same seed says the same.
+    // The same model with the same seed gives the same answers.
     ensure!(world.read("judged/answers/one.jsonl")? == world.read("judged/answers/two.jsonl")?);
     ensure!(json["judges"][0]["pairs"][0]["win_rate"]["ties"] == 8, "{json}");
     ensure!(json["judges"][0]["pairs"][1]["win_rate"]["matches"] == 8, "{json}");
@@ -458,8 +460,7 @@ fn judges_of_other_kinds() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what cannot be judged is refused before anything is asked, with the file, the line and what was
-/// expected.
+/// Protects: unusable requests are refused before any call, with the file, the line and the expected value.
 #[test]
 fn what_cannot_be_judged_is_refused() -> Result<()> {
     let world = World::new()?;

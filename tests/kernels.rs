@@ -1,4 +1,4 @@
-//! Each fused operation of every backend against the composed reference, in value and in every gradient.
+//! Each fused operation of every backend against the composed reference, in value and gradients.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
@@ -9,7 +9,7 @@ use crate::cases::kernels::{self, tree};
 use crate::subject::every_backend;
 use crate::support::{check_gradients, random};
 
-/// Protects: what a backend overrides means what the reference says, in value and in the gradient of every operand.
+/// Protects: a backend's own kernel agrees with the reference in value and in the gradient of every operand.
 #[test]
 fn fused_operations_agree_with_the_composed_reference() -> Result<()> {
     let cases = kernels::all()?;
@@ -29,8 +29,8 @@ fn fused_operations_agree_with_the_composed_reference() -> Result<()> {
     })
 }
 
-/// Protects: a batch without rows is an empty result, through which weights get gradients of zero, or an error; never
-/// a panic and never numbers.
+/// Protects: a batch without rows is an error or gives an empty result with zero gradients for the weights;
+/// it never panics or produces numbers.
 #[test]
 fn empty_batches_are_empty_or_refused() -> Result<()> {
     let cases = kernels::empty()?;
@@ -49,8 +49,8 @@ fn empty_batches_are_empty_or_refused() -> Result<()> {
     })
 }
 
-/// Protects: the reference itself: its gradients are slopes, with a temperature, a cap and entropies, through a row that
-/// repeats.
+/// Protects: the gradients of the reference itself are the slopes of its value, with a temperature, a cap,
+/// entropies and a repeated row.
 #[test]
 fn the_reference_of_token_stats_has_the_slopes_of_its_value() -> Result<()> {
     let inputs = [random(&[4, 5], 1)?, random(&[6, 5], 2)?];
@@ -67,8 +67,8 @@ fn the_reference_of_token_stats_has_the_slopes_of_its_value() -> Result<()> {
     })
 }
 
-/// Protects: a token is correct where no other is more likely, which no two backends see differently; what does not
-/// exist is refused by name.
+/// Protects: a token is correct if no other is more likely, and all backends agree; missing rows and targets
+/// are refused by name.
 #[test]
 fn correct_tokens_are_the_most_likely_and_bad_questions_are_refused() -> Result<()> {
     every_backend(|backend| {
@@ -94,7 +94,7 @@ fn correct_tokens_are_the_most_likely_and_bad_questions_are_refused() -> Result<
     })
 }
 
-/// Protects: a frozen head or frozen hidden states change no gradient of the other.
+/// Protects: freezing the head or the hidden states does not change the gradient of the other.
 #[test]
 fn token_stats_with_one_operand_frozen_have_the_same_gradient_of_the_other() -> Result<()> {
     every_backend(|backend| {
@@ -114,12 +114,12 @@ fn token_stats_with_one_operand_frozen_have_the_same_gradient_of_the_other() -> 
             let operands = [leaf("hidden", &hidden, trained_hidden)?, leaf("head", &head, trained_head)?];
             let ask = Ask { entropy: true, ..Ask::log_probs(&rows, &targets) };
             let stats = hidden.kernels().token_stats(&operands[0], &operands[1], &ask)?;
-            let entropies = stats.entropy.context("entropies were asked for")?.affine(0.5, 0.0)?;
+            let entropies = stats.entropy.context("no entropies")?.affine(0.5, 0.0)?;
             Ok(backend.backward(&stats.log_probs.add(&entropies)?.square()?.sum_all()?, &params)?)
         };
         let both = gradients([true, true])?;
         for (name, alone) in [("hidden", gradients([true, false])?), ("head", gradients([false, true])?)] {
-            ensure!(alone.iter().count() == 1, "one gradient is expected");
+            ensure!(alone.iter().count() == 1, "expected one gradient");
             let [got, want] = [alone.get(name)?, both.get(name)?].map(|gradient| gradient.read());
             backend.check_same(name, &got?.into_f32(), &want?.into_f32())?;
         }
@@ -127,10 +127,10 @@ fn token_stats_with_one_operand_frozen_have_the_same_gradient_of_the_other() -> 
     })
 }
 
-/// An operation that works on every row by itself.
+/// An operation that computes each row independently.
 type RowOperation<'a> = &'a dyn Fn(&Tensor) -> pcrm_core::Result<Tensor>;
 
-/// Protects: a row's bits depend on its own sequence alone, whatever stands beside it in a batch.
+/// Protects: a row's bits depend only on its own sequence, not on the rest of the batch.
 #[test]
 fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
     every_backend(|backend| {
@@ -145,7 +145,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                 backend.check_same(&what, &part, &whole[..part.len()])?;
             }
         }
-        // Norms and activations, over widths that no vector register divides too.
+        // Norms and activations, also with widths that are no multiple of a vector register.
         for width in [16, 24, 40, 384] {
             let (x, w) = (upload(&random(&[300, width], 1)?)?, upload(&random(&[width], 2)?)?);
             let by_row: [(&str, RowOperation<'_>); 5] = [
@@ -164,7 +164,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                 }
             }
         }
-        // Log-probabilities and entropies, over vocabularies that no vector register divides too.
+        // Log-probabilities and entropies, also with vocabularies that are no multiple of a vector register.
         for (width, vocabulary) in [(40, 24), (40, 37), (64, 500), (384, 1003), (24, 8192), (8, 40_001)] {
             let (x, w) = (upload(&random(&[300, width], 1)?)?, upload(&random(&[vocabulary, width], 2)?)?);
             let stats = |start: u32, rows: u32| -> Result<[Vec<f32>; 2]> {
@@ -172,7 +172,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
                 let targets: Vec<u32> = asked.iter().map(|row| row * 7 % vocabulary as u32).collect();
                 let ask = Ask { temperature: 0.7, entropy: true, ..Ask::log_probs(&asked, &targets) };
                 let stats = x.kernels().token_stats(&x, &w, &ask)?;
-                let entropies = stats.entropy.context("entropies were asked for")?;
+                let entropies = stats.entropy.context("no entropies")?;
                 Ok([stats.log_probs.read()?.into_f32(), entropies.read()?.into_f32()])
             };
             let whole = stats(0, 300)?;
@@ -226,7 +226,7 @@ fn a_row_has_the_same_bits_whatever_stands_beside_it() -> Result<()> {
     })
 }
 
-/// Protects: the same of texts that see themselves whole: beside others and alone, a text has the same bits.
+/// Protects: under a full mask, a text has the same bits alone and beside others.
 #[test]
 fn a_text_under_a_full_mask_has_the_same_bits_beside_others() -> Result<()> {
     every_backend(|backend| {
@@ -257,7 +257,7 @@ fn a_text_under_a_full_mask_has_the_same_bits_beside_others() -> Result<()> {
     })
 }
 
-/// A parameter and its moments after three steps.
+/// Returns a parameter and its moments after three AdamW steps.
 pub fn after_adamw(backend: &dyn Backend, kernels: &dyn Kernels) -> Result<[Vec<f32>; 3]> {
     let upload = |seed| -> Result<Tensor> { Ok(backend.upload(&random(&[5, 7], seed)?, DType::F32)?) };
     let slots = Slots { param: upload(1)?, mean: upload(2)?, variance: upload(3)?.square()? };
@@ -270,7 +270,7 @@ pub fn after_adamw(backend: &dyn Backend, kernels: &dyn Kernels) -> Result<[Vec<
     Ok([read(&slots.param)?, read(&slots.mean)?, read(&slots.variance)?])
 }
 
-/// Protects: the optimiser's kernel is the reference, and updates parameter and moments where they are.
+/// Protects: the optimiser's kernel agrees with the reference and updates parameter and moments in place.
 #[test]
 fn adamw_agrees_and_updates_in_place() -> Result<()> {
     every_backend(|backend| {

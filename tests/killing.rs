@@ -1,4 +1,4 @@
-//! Runs that are interrupted or killed, and taken up again: the final weights are those of an undisturbed run.
+//! Interrupted and killed runs: after resuming, the final weights are those of an undisturbed run.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use anyhow::{Result, bail, ensure};
 
 use crate::binary::{World, stderr};
 
-const TRAIN: &str = "reward --model base --data train.jsonl --eval-data test.jsonl --eval-every 25 --epochs 8 \
-                     --batch 8 --learning-rate 1e-3 --save-every 10 --constraint length_ratio";
+const TRAIN: &str = "reward --model base --data train.jsonl --eval-data test.jsonl --eval-every 25 \
+                     --epochs 8 --batch 8 --learning-rate 1e-3 --save-every 10 --constraint length_ratio";
 
-/// Starts a run and sends it a signal once it has made so many steps; gives its exit code and message.
+/// Starts a run, sends it a signal after this many steps, and returns its exit code and message.
 fn disturb(
     world: &World,
     arguments: &str,
@@ -39,7 +39,7 @@ fn same_weights(world: &World, a: &str, b: &str) -> Result<()> {
         }
         Ok(lines)
     };
-    ensure!(steps(a)? == steps(b)?, "{a} and {b} tell of other steps");
+    ensure!(steps(a)? == steps(b)?, "the metrics of {a} and {b} differ");
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn a_corrupt_checkpoint_is_told_of_and_passed_over() -> Result<()> {
     ensure!(output.status.success(), "{}", stderr(&output));
     ensure!(
         stderr(&output).contains("is corrupt"),
-        "the corrupt checkpoint is not told of: {}",
+        "the corrupt checkpoint is not reported: {}",
         stderr(&output)
     );
     same_weights(&world, "whole", "harmed")

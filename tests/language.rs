@@ -1,4 +1,4 @@
-//! Language models: their folders, and log-probabilities of tokens that share rows.
+//! Language models: saved folders, and log-probabilities of tokens that share rows.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::subject::every_backend;
 use crate::support::{beside, run_python};
 
-/// A model of each way of naming, tying and storing weights.
+/// A model for each way of naming, tying and storing weights.
 const FAMILIES: [&str; 25] = [
     "cohere2",
     "gemma",
@@ -44,8 +44,8 @@ fn sequence() -> Packed {
     packed.push(&[5, 9, 31, 7, 44, 12, 8], None).map_or_else(|error| panic!("{error}"), |_| packed)
 }
 
-/// Protects: a saved folder gives the same bits again, has the config of a causal model, keeps the defaults
-/// of generation, and holds a tied head once.
+/// Protects: a saved folder loads with the same bits, has the config of a causal model, keeps the generation
+/// defaults, and stores a tied head once.
 #[test]
 fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
     every_backend(|backend| {
@@ -60,7 +60,10 @@ fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
             };
             backend.check_same(family, &logits(&again)?, &logits(&model)?)?;
             let stored = Checkpoint::open(dir.path())?;
-            ensure!(stored.names().eq(Checkpoint::open(&base)?.names()), "{family}: other tensors");
+            ensure!(
+                stored.names().eq(Checkpoint::open(&base)?.names()),
+                "{family}: the names of the tensors differ"
+            );
             let read = |name: &str| fs::read(dir.path().join(name));
             ensure!(read("generation_config.json")? == fs::read(base.join("generation_config.json"))?);
             let config: Value = serde_json::from_slice(&read("config.json")?)?;
@@ -71,8 +74,8 @@ fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
     })
 }
 
-/// Protects: `transformers` loads what is saved with no weight missing, unexpected or of another shape, and
-/// gives the logits of the golden files; the same for the language model in a reward model's folder.
+/// Protects: `transformers` loads a saved model with no weight missing, unexpected or of another shape, and
+/// computes the logits of the golden files; so does the language model in a reward model's folder.
 #[test]
 fn transformers_loads_what_is_saved() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
@@ -85,8 +88,8 @@ fn transformers_loads_what_is_saved() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a head that is stored beside a config that ties it, with values of its own, is not tied:
-/// `transformers` leaves it alone too.
+/// Protects: a stored head with its own values is not tied, even if the config ties it; `transformers` does
+/// the same.
 #[test]
 fn a_head_with_values_of_its_own_is_not_tied() -> Result<()> {
     every_backend(|backend| {
@@ -95,7 +98,7 @@ fn a_head_with_values_of_its_own_is_not_tied() -> Result<()> {
         fs::copy(base.join("model.safetensors"), dir.path().join("model.safetensors"))?;
         let text = fs::read_to_string(base.join("config.json"))?;
         let tied = text.replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
-        ensure!(tied != text, "the config names no tying");
+        ensure!(tied != text, "the config has no tie_word_embeddings");
         fs::write(dir.path().join("config.json"), tied)?;
         let (own, base) = (
             LanguageModel::load(backend, dir.path(), DType::F32)?,
@@ -109,7 +112,7 @@ fn a_head_with_values_of_its_own_is_not_tied() -> Result<()> {
     })
 }
 
-/// Protects: two answers to one prompt ask its last row twice, and get what they get alone.
+/// Protects: two answers to one prompt share its last row and get the log-probabilities they get alone.
 #[test]
 fn answers_share_the_row_that_predicts_their_first_token() -> Result<()> {
     every_backend(|backend| {
@@ -132,8 +135,7 @@ fn answers_share_the_row_that_predicts_their_first_token() -> Result<()> {
     })
 }
 
-/// Protects: the weights of a checkpoint go back to where they came from, and a set that does not fit changes
-/// nothing.
+/// Protects: a checkpoint's weights are restored in place, and a set that does not fit changes nothing.
 #[test]
 fn weights_are_restored() -> Result<()> {
     every_backend(|backend| {
@@ -153,8 +155,7 @@ fn weights_are_restored() -> Result<()> {
     })
 }
 
-/// Protects: a model held in the type of its computation is frozen, and in f32 it gives the bits of the
-/// masters.
+/// Protects: a model stored in its compute type is frozen, and in f32 it computes the bits of the masters.
 #[test]
 fn a_frozen_model_computes_what_masters_compute() -> Result<()> {
     every_backend(|backend| {

@@ -1,5 +1,4 @@
-//! Rows that are left out: a warning beside the figures from 2 % on, in every verb; limits on length and
-//! their defaults.
+//! Skipped rows: every command warns beside its figures from 2 % on; length limits and their defaults.
 
 use std::fs;
 
@@ -11,8 +10,8 @@ use crate::support::beside;
 
 const TRAIN: &str = "reward --model base --data train.jsonl --max-steps 2 --batch 8";
 
-/// Standard output and standard error of a command that succeeds; lines that were broken for the terminal are
-/// joined.
+/// Runs a command that must succeed and returns its standard output and standard error, with lines broken for
+/// the terminal joined.
 fn run(world: &World, arguments: &str) -> Result<(String, String)> {
     let output = world.command(arguments)?.output()?;
     let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -21,8 +20,7 @@ fn run(world: &World, arguments: &str) -> Result<(String, String)> {
     Ok((joined(&out), joined(&said)))
 }
 
-/// Protects: `reward` warns of many rows left out, malformed or too long, when it reads them and at its end;
-/// of few it does not.
+/// Protects: `reward` warns of many malformed or overlong rows after reading and at its end, but not of few.
 #[test]
 fn training_warns_of_many_rows_left_out() -> Result<()> {
     let world = World::new()?;
@@ -51,7 +49,7 @@ fn training_warns_of_many_rows_left_out() -> Result<()> {
     Ok(())
 }
 
-/// Protects: an evaluation says beside its table, and in its JSON, which rows it does not cover.
+/// Protects: an evaluation reports the rows it does not cover beside its table and in its JSON.
 #[test]
 fn evaluations_say_what_they_leave_out() -> Result<()> {
     let world = World::new()?;
@@ -67,7 +65,7 @@ fn evaluations_say_what_they_leave_out() -> Result<()> {
     );
     let whole = "eval reward --model rm --data test.jsonl --bootstrap 0 --no-report --json";
     ensure!(serde_json::from_str::<Value>(&world.run(whole)?)?.get("warnings").is_none());
-    // Ratings without the option that names them.
+    // Ratings need the option that names their field.
     let rated = json!({"prompt": "Q?", "response": " a", "scores": {"fluency": 2, "overall": 3}});
     world.write("rated.jsonl", &format!("{rated}\n"))?;
     world.refuses("eval reward --model rm --data rated.jsonl", &["--human-field /scores/overall"])?;
@@ -75,8 +73,8 @@ fn evaluations_say_what_they_leave_out() -> Result<()> {
     world.refuses("eval reward --model rm --data rated.jsonl", &["--human-field rating"])
 }
 
-/// Protects: `score` writes a line for every row in order, null with a reason where there is no score, of
-/// pairs and of texts; evaluating such a file leaves those rows out and says so.
+/// Protects: `score` writes a line for every row in order, with null and a reason where there is no score,
+/// for pairs and texts; evaluating such a file skips those rows and reports them.
 #[test]
 fn every_row_has_a_line_of_scores() -> Result<()> {
     let world = World::new()?;
@@ -128,7 +126,7 @@ fn every_row_has_a_line_of_scores() -> Result<()> {
     Ok(())
 }
 
-/// Protects: training keeps its limit with the model, and later training takes it up; scoring reads all
+/// Protects: training saves its length limit with the model, and later training uses it; scoring reads all
 /// positions.
 #[test]
 fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Result<()> {
@@ -155,7 +153,7 @@ fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Resu
     world.run("score --model short --data long.jsonl --output scored.jsonl")?;
     ensure!(
         world.lines("scored.jsonl")?.iter().all(|row| row["chosen_score"].is_number()),
-        "a row is left out"
+        "a row has no score"
     );
     let (_, said) = run(&world, "score --model short --data long.jsonl --output scored.jsonl")?;
     ensure!(said.contains("2 rows are longer than the 64 tokens"), "{said}");
@@ -168,8 +166,7 @@ fn limits_on_length_are_remembered_and_scoring_has_none_but_the_models() -> Resu
     Ok(())
 }
 
-/// Protects: learned positions have no others: a limit beyond them is refused by every verb before data are
-/// read.
+/// Protects: learned positions end at a limit; every command refuses a greater length before data is read.
 #[test]
 fn limits_beyond_learned_positions_are_refused() -> Result<()> {
     let world = World::new()?;
@@ -217,7 +214,7 @@ fn pairs_without_a_margin_are_named_by_line() -> Result<()> {
     world.refuses(&format!("{TRAIN} --constraint score_gap --output x"), &["train.jsonl:1 has no margin"])
 }
 
-/// Protects: prompts and answers that are joined without a blank are said by every verb that encodes them.
+/// Protects: every command that encodes data warns of prompts and answers joined without a blank.
 #[test]
 fn glued_texts_are_said_by_every_verb() -> Result<()> {
     let world = World::new()?;

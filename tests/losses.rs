@@ -1,6 +1,6 @@
-//! The losses of pairs against torch in float64: values, and gradients by both scores.
+//! The losses of pairs against torch in float64: values, and the gradients of both scores.
 //!
-//! The numbers and the script that made them are in `golden/loss`.
+//! `golden/loss` has the numbers and the script that made them.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::support::beside;
 
-/// f64 against float64: scores of 60 and 800 are among the cases.
+/// f64 against float64, with scores of 60 and 800 among the cases.
 const TOLERANCE: f64 = 1e-12;
 
-/// The numbers of a field, `"inf"` included; `count` times `absent` where the case has no such field.
+/// Returns the numbers of a field, `"inf"` included, or `count` times `absent` if the case has no such field.
 fn numbers(case: &Value, field: &str, count: usize, absent: f64) -> Vec<f64> {
     let number = |value: &Value| match value.as_str() {
         Some(_) => f64::INFINITY,
@@ -63,14 +63,14 @@ fn check_case(case: &Value) -> Result<()> {
         sum.constraint += share * loss.constraint;
     }
     check("loss", sum.total, case["loss"].as_f64().context("loss")?)?;
-    // The parts that metrics show add up to what is minimised.
+    // The reported parts of the loss add up to the minimised total.
     match config.center_rewards == 0.0 {
         true => check("sum of the parts", sum.ranking + sum.constraint, sum.total),
         false => Ok(()),
     }
 }
 
-/// Protects: margins, smoothing, centring and bounds (none, some, infinite, zero, reached) mean what `make.py` says,
+/// Protects: margins, smoothing, centring and bounds (none, some, infinite, zero, reached) follow `make.py`,
 /// and scores far beyond the range of exp give neither infinities nor NaN.
 #[test]
 fn losses_and_gradients_are_those_of_torch() -> Result<()> {

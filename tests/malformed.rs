@@ -1,4 +1,4 @@
-//! Files as they should not be: a hundred seeded ones and a few that unpack to gigabytes.
+//! Malformed files: more than a hundred seeded ones, and a few that unpack to gigabytes.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::binary::World;
 
-/// Records of every schema of pairs.
+/// Returns records of every schema of pairs.
 fn records() -> Vec<Value> {
     let turn = |role: &str, said: &str| json!({"role": role, "content": said});
     let (asked, good, bad) = (turn("user", "q"), turn("assistant", "a"), turn("assistant", "b"));
@@ -36,7 +36,7 @@ fn records() -> Vec<Value> {
     ]
 }
 
-/// A whole file of one of the schemas, in one of the forms.
+/// Writes a well-formed file of a random schema in a random format and returns its bytes.
 fn whole(dir: &Path, rng: &mut ChaCha8Rng) -> Result<Vec<u8>> {
     let known = records();
     let record = &known[rng.random_range(0..known.len())];
@@ -47,7 +47,7 @@ fn whole(dir: &Path, rng: &mut ChaCha8Rng) -> Result<Vec<u8>> {
     Ok(fs::read(path)?)
 }
 
-/// A value of another type somewhere in a value.
+/// Replaces a random part of a value by a value of another type.
 fn change(value: &mut Value, rng: &mut ChaCha8Rng) {
     let others =
         [json!(null), json!(true), json!(-1e300), json!("x"), json!([]), json!([[1]]), json!({"role": 3})];
@@ -64,7 +64,7 @@ fn change(value: &mut Value, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// A malformed file: which flaw, and its bytes.
+/// Makes a malformed file and returns its flaw and its bytes.
 fn malformed(number: usize, dir: &Path, rng: &mut ChaCha8Rng) -> Result<(&'static str, Vec<u8>)> {
     let known = records();
     Ok(match number % 7 {
@@ -123,8 +123,8 @@ fn malformed(number: usize, dir: &Path, rng: &mut ChaCha8Rng) -> Result<(&'stati
     })
 }
 
-/// Protects: whatever a file holds, reading it ends with records or with an error that names the file; every record
-/// that is left out is counted with a reason.
+/// Protects: reading a malformed file ends with records or with an error that names the file; every skipped
+/// record is counted with a reason.
 #[test]
 fn a_hundred_malformed_files_are_told() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -167,16 +167,16 @@ fn a_hundred_malformed_files_are_told() -> Result<()> {
             }
         }
     }
-    ensure!(told > 300, "only {told} of 560 readings told a flaw");
+    ensure!(told > 300, "only {told} of 560 readings reported a flaw");
     Ok(())
 }
 
-/// Bytes that unpack to 1 GiB of one line.
+/// Returns bytes that unpack to 1 GiB of one line.
 fn bomb(pack: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
     Ok(pack(&vec![b'x'; 64 << 20])?.repeat(16))
 }
 
-/// The most memory that a command had, in MiB, with what it printed as an error.
+/// Returns the peak memory of a failing command in MiB, and its error message.
 fn peak_of(world: &World, command: &str) -> Result<(u64, String)> {
     let mut child = world.command(command)?.spawn()?;
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));
@@ -193,7 +193,7 @@ fn peak_of(world: &World, command: &str) -> Result<(u64, String)> {
     Ok((peak, String::from_utf8(output.stderr)?))
 }
 
-/// Protects: a line of 100 MB and archives of a gigabyte are refused, with the limit, in little memory.
+/// Protects: a line of 100 MB and archives of a gigabyte are refused with the limit, in little memory.
 #[test]
 fn giants_are_refused_in_little_memory() -> Result<()> {
     let world = World::new()?;
@@ -214,7 +214,7 @@ fn giants_are_refused_in_little_memory() -> Result<()> {
         fs::write(world.path(name), bytes)?;
         let command = format!("data convert --data {name} --to question --output out.jsonl");
         let (peak, said) = peak_of(&world, &command)?;
-        println!("{name}: {peak} MiB at most");
+        println!("{name}: peak memory {peak} MiB");
         ensure!(said.contains(name) && said.contains("longer than 67108864 bytes"), "{name}: {said}");
         ensure!(peak > 0 && peak < 400, "{name} took {peak} MiB");
         ensure!(!world.path("out.jsonl").exists(), "{name}: something was written");

@@ -1,4 +1,4 @@
-//! On-policy training: ratios of 1, trees that equal separate sequences, runs that resume, rewards that rise.
+//! On-policy training: ratios of 1, trees against separate sequences, runs that resume, rewards that rise.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -29,7 +29,7 @@ use pcrm_rl::rollout::{Budget, Sampling, Stop};
 use crate::subject::{Subject, across, every_backend};
 use crate::support::beside;
 
-/// Rewards by a rule that answers of a small random model differ in.
+/// Returns a reward that differs between the answers of a small random model.
 fn rewards() -> Result<Weighted> {
     let specs = [r#"{"kind": "repetition", "ngram": 1, "unit": "characters"}"#.parse()?];
     let mut none =
@@ -37,12 +37,12 @@ fn rewards() -> Result<Weighted> {
     Ok(reward_source::open(&specs, &mut none)?)
 }
 
-/// The model `llama` of the golden files, which knows the first 67 tokens of the tokenizer: capitals and digits.
+/// Loads the golden model `llama`, which knows the first 67 tokens of the tokenizer: capitals and digits.
 fn policy(backend: &dyn Backend) -> Result<LanguageModel> {
     Ok(LanguageModel::load(backend, &beside("golden/models/llama"), DType::F32)?)
 }
 
-/// A critic of the same body, which scores every prefix 0.
+/// Returns a critic with the same body, whose score of every prefix is 0.
 fn critic(backend: &dyn Backend) -> Result<RewardModel> {
     let model = RewardModel::load_to_train(backend, &beside("golden/models/llama"), DType::F32, 1)?;
     Ok(model.with_head_of_zeros()?)
@@ -82,7 +82,7 @@ fn config(algorithm: Algorithm) -> OnlineConfig {
     }
 }
 
-/// Stops a run after so many steps, and keeps the metrics of all.
+/// An observer that stops a run after some steps and keeps the metrics of all.
 #[derive(Default)]
 struct Seen<'a> {
     steps: Vec<StepMetrics>,
@@ -99,7 +99,7 @@ impl Observer for Seen<'_> {
     }
 }
 
-/// Runs in a folder and returns the end, the metrics and the weights.
+/// Runs in a folder and returns the outcome, the metrics and the weights.
 fn run(
     backend: &dyn Backend,
     dir: &std::path::Path,
@@ -142,7 +142,7 @@ fn run(
     Ok((trained.outcome, seen.steps, trained.model))
 }
 
-/// The samples that a run left, but for the names of their files.
+/// Returns the samples of a run, without the names of their files.
 fn samples(dir: &std::path::Path) -> Result<Vec<serde_json::Value>> {
     let text = fs::read_to_string(dir.join("samples.jsonl"))?;
     let mut lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
@@ -164,8 +164,8 @@ fn algorithms() -> [Algorithm; 5] {
     ]
 }
 
-/// Protects: at the first update of every rollout the importance ratio of every token is exactly 1, with adapters too, and
-/// a policy that has not moved has no divergence.
+/// Protects: at the first update after a rollout, the importance ratio of every token is exactly 1, with
+/// adapters too, and an unchanged policy has no divergence.
 #[test]
 fn ratios_are_one_at_the_first_update() -> Result<()> {
     every_backend(|backend| {
@@ -196,7 +196,8 @@ fn ratios_are_one_at_the_first_update() -> Result<()> {
     })
 }
 
-/// Protects: a run that is stopped anywhere and resumed ends in the same bits, with several updates a rollout.
+/// Protects: a run that is stopped anywhere and resumed ends with the same bits, with several updates per
+/// rollout.
 #[test]
 fn a_resumed_run_is_the_same_run() -> Result<()> {
     every_backend(|backend| {
@@ -230,17 +231,17 @@ fn a_resumed_run_is_the_same_run() -> Result<()> {
                 ensure!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
                 let (outcome, rest, got) = run(backend, dir.path(), (&config, &trainer), false, None)?;
                 ensure!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
-                ensure!(got.tensors()? == want.tensors()?, "other weights after a stop at step {after}");
+                ensure!(got.tensors()? == want.tensors()?, "the weights differ after a stop at step {after}");
                 ensure!(rest.len() < steps.len() && !rest.is_empty());
                 ensure!(
                     samples(dir.path())? == samples(whole.path())?,
-                    "other samples after a stop at step {after}"
+                    "the samples differ after a stop at step {after}"
                 );
                 if config.algorithm.needs_critic() {
                     let of = |dir: &std::path::Path| fs::read(dir.join(CRITIC).join("model.safetensors"));
                     ensure!(
                         of(dir.path())? == of(whole.path())?,
-                        "another critic after a stop at step {after}"
+                        "the critic differs after a stop at step {after}"
                     );
                     RewardModel::load(backend, &dir.path().join(CRITIC), DType::F32)?;
                 }
@@ -250,7 +251,7 @@ fn a_resumed_run_is_the_same_run() -> Result<()> {
     })
 }
 
-/// Protects: the policy learns: the reward of sampled answers rises.
+/// Protects: a policy learns, so the reward of its samples rises.
 #[test]
 fn the_reward_rises() -> Result<()> {
     every_backend(|backend| {
@@ -273,7 +274,8 @@ fn the_reward_rises() -> Result<()> {
     })
 }
 
-/// Protects: samples as one tree have the loss and gradients of separate sequences, and micro-batches those of the whole.
+/// Protects: samples in one tree have the loss and gradients of separate sequences, and micro-batches those
+/// of the whole batch.
 #[test]
 fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
     every_backend(|backend| {
@@ -318,7 +320,7 @@ fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
     .context("gradients of trees")
 }
 
-/// Protects: backends sample the same answers at first, and make the same first update of them.
+/// Protects: all backends sample the same first answers and take the same first update.
 #[test]
 fn backends_begin_the_same_run() -> Result<()> {
     let first = |backend: &Subject| -> Result<Vec<StepMetrics>> {
@@ -331,7 +333,7 @@ fn backends_begin_the_same_run() -> Result<()> {
         algorithms().into_iter().map(step).collect()
     };
     across(first, |subjects, made| {
-        // On a GPU a draw at the edge of two tokens may fall on the other one.
+        // On a GPU, a draw at the edge between two tokens may pick the other one.
         if !subjects.iter().all(|subject| subject.exact()) {
             return Ok(());
         }

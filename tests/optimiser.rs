@@ -1,4 +1,4 @@
-//! AdamW, clipping and schedules against torch and transformers; the data's script is in `golden/optim`.
+//! AdamW, clipping and schedules against torch and transformers; `golden/optim` has the script.
 
 use std::fs;
 

@@ -1,5 +1,4 @@
-//! Options that cannot be used: refused before anything is read or made, by name, with one rule of exit
-//! codes.
+//! Unusable options: refused by name before anything is read or made, with consistent exit codes.
 
 use std::fs;
 
@@ -10,7 +9,7 @@ use crate::binary::{World, stderr};
 
 const TRAIN: &str = "reward --model base --data train.jsonl --batch 8";
 
-/// Fails unless a command ends with this code and its message holds all parts.
+/// Fails unless a command ends with this exit code and its message holds all parts.
 fn exits(world: &World, arguments: &str, code: i32, parts: &[&str]) -> Result<()> {
     let output = world.command(arguments)?.output()?;
     let message = stderr(&output);
@@ -21,19 +20,19 @@ fn exits(world: &World, arguments: &str, code: i32, parts: &[&str]) -> Result<()
     Ok(())
 }
 
-/// What a command that succeeds prints on standard error.
+/// Runs a command that must succeed and returns its standard error.
 fn said(world: &World, arguments: &str) -> Result<String> {
     let output = world.command(arguments)?.output()?;
     ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
     Ok(stderr(&output))
 }
 
-/// Protects: numbers out of range, negative ones among them, and options without effect are errors of usage,
-/// found before data are read and a folder is made; the corrected command runs in the same folder.
+/// Protects: numbers out of range and options without effect are usage errors, found before data is read or a
+/// folder made; the corrected command runs in the same folder.
 #[test]
 fn options_are_checked_before_anything_is_made() -> Result<()> {
     let world = World::new()?;
-    // Data that do not exist: whoever reads them first says so, and exits with 1.
+    // The data file does not exist: reading it would be an error with exit code 1.
     let train = "reward --model base --data absent.jsonl --output x";
     let cases = [
         ("--learning-rate -1", "--learning-rate -1: expected a positive number"),
@@ -117,7 +116,8 @@ fn options_are_checked_before_anything_is_made() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a folder is free until it holds a model, a tokenizer or a checkpoint, and what it holds is said.
+/// Protects: a folder is free until it holds a model, a tokenizer or a checkpoint; the refusal names the
+/// file.
 #[test]
 fn a_folder_without_model_or_checkpoint_is_empty() -> Result<()> {
     let world = World::new()?;
@@ -142,8 +142,8 @@ fn a_folder_without_model_or_checkpoint_is_empty() -> Result<()> {
     Ok(())
 }
 
-/// Protects: names of other trainers lead to ours, on the command line and in files; the nearest known names
-/// come first.
+/// Protects: option names of other trainers lead to ours, on the command line and in files; the nearest known
+/// names come first.
 #[test]
 fn names_of_other_trainers_are_understood() -> Result<()> {
     let world = World::new()?;
@@ -176,11 +176,11 @@ fn names_of_other_trainers_are_understood() -> Result<()> {
     )
 }
 
-/// Protects: the step that is announced is the one whose weights are in the folder, whichever is kept.
+/// Protects: the folder has the weights of the announced step, for the last and the best model.
 #[test]
 fn the_saved_weights_are_those_that_are_announced() -> Result<()> {
     let world = World::new()?;
-    // Answers of the other order: the more is learned, the worse the evaluation.
+    // Pairs with swapped answers: the more the model learns, the worse the evaluation.
     let turned: String = world
         .lines("test.jsonl")?
         .iter()
@@ -191,7 +191,8 @@ fn the_saved_weights_are_those_that_are_announced() -> Result<()> {
         .collect();
     world.write("turned.jsonl", &turned)?;
     let train = format!(
-        "{TRAIN} --max-steps 12 --learning-rate 1e-3 --eval-data turned.jsonl --eval-every 4 --keep 9 --save-every 4"
+        "{TRAIN} --max-steps 12 --learning-rate 1e-3 --eval-data turned.jsonl --eval-every 4 --keep 9 \
+         --save-every 4"
     );
     for (run, option, announced) in [("last", "", 12), ("best", "--final best", 4)] {
         let said = said(&world, &format!("{train} {option} --output {run}"))?;
@@ -205,8 +206,7 @@ fn the_saved_weights_are_those_that_are_announced() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a model whose scores have collapsed is a warning at the end of the run; a model that learned is
-/// none.
+/// Protects: collapsed scores are a warning at the end of the run; a model that learned gives none.
 #[test]
 fn collapsed_scores_are_said() -> Result<()> {
     let world = World::new()?;
@@ -219,8 +219,8 @@ fn collapsed_scores_are_said() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run is resumed with its own options only, which the message names as they are typed; its
-/// length may change where steps do not depend on it, and the files then describe the longer run.
+/// Protects: a run is resumed only with its own options, and the refusal names them as they are typed. Its
+/// length may change if its steps do not depend on it, and the files then describe the longer run.
 #[test]
 fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
     let world = World::new()?;
@@ -239,7 +239,10 @@ fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
     };
     ensure!(manifest("run")?["max-steps"] == 5, "a refused command changed the manifest");
     world.run(&format!("{constant} --max-steps 12 --output run --resume"))?;
-    ensure!(world.read("run/model.safetensors")? == world.read("whole/model.safetensors")?, "other weights");
+    ensure!(
+        world.read("run/model.safetensors")? == world.read("whole/model.safetensors")?,
+        "the weights differ"
+    );
     let print = manifest("run")?;
     ensure!(print == manifest("whole")? && print["constraint"]["kind"] == "length_ratio", "{print}");
     ensure!(
@@ -261,7 +264,7 @@ fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
     let path = "linear/checkpoint-3/state.json";
     let mut state: Value = serde_json::from_slice(&world.read(path)?)?;
     state["fingerprint"] = json!({"epochs, max-steps": "1, Some(3)", "loss": "Compute { .. }"});
-    // An older pcrm wrote no hash either, and no manifest of this sort.
+    // An older pcrm wrote neither a hash nor this kind of manifest.
     state.as_object_mut().context("an object")?.shift_remove("hash");
     fs::remove_file(world.path("linear/manifest.json"))?;
     world.write(path, &serde_json::to_string(&state).context("state.json")?)?;

@@ -1,7 +1,7 @@
 //! Packed, prefix-shared batches equal separately computed sequences.
 //!
-//! The reference trusts neither packing nor sharing: each of a pair's two sequences is a batch of its own, in one
-//! piece, and the loss is written out.
+//! The reference uses neither packing nor sharing: each of a pair's two sequences is a batch of its own,
+//! computed in one piece, and the loss is written out.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,7 @@ const ALL_AT_ONCE: usize = 1 << 20;
 /// The usual spread of weights: larger than in practice, so that attention is far from uniform.
 pub const SPREAD: f64 = 0.3;
 
-/// Models that compute in `compute`, their weights drawn with this spread.
+/// Returns models that compute in `compute`, with weights drawn with this spread.
 pub fn models(
     backend: &dyn Backend,
     compute: DType,
@@ -89,7 +89,7 @@ pub fn models(
     .collect()
 }
 
-/// Lengths of prompt and answers: none, one, a few, and beyond 64, where blocks of rows would end.
+/// Lengths of prompt and answers: none, one, a few, and beyond 64, the size of a block of rows.
 const LENGTHS: [(usize, usize, usize); 8] =
     [(5, 3, 7), (0, 4, 2), (9, 1, 1), (70, 5, 3), (3, 67, 2), (64, 65, 66), (0, 1, 9), (12, 6, 6)];
 
@@ -99,20 +99,21 @@ pub fn ragged() -> Result<Pairs> {
         let prompt = tokens(*prompt, VOCABULARY, &mut rng);
         let mut chosen = tokens(*chosen, VOCABULARY, &mut rng);
         let rejected = tokens(*rejected, VOCABULARY, &mut rng);
-        chosen[0] = (rejected[0] + 1) % VOCABULARY; // a prompt ends where the sequences part
+        chosen[0] = (rejected[0] + 1) % VOCABULARY; // the prompt ends where the answers diverge
         Drawn::pair(prompt, chosen, rejected).set(row)
     };
     Ok(bounded(LENGTHS.iter().enumerate().map(encoded).collect::<Result<_>>()?))
 }
 
-/// Sets of whose pairs every third has no bound.
+/// Gives every third pair no bound, and the others a growing one.
 fn bounded(sets: Vec<EncodedSet>) -> Pairs {
     let count = sets.iter().map(|set| set.comparisons.len()).sum();
     let bound = |row| if row % 3 == 1 { f32::INFINITY } else { 0.5 + row as f32 };
     Pairs::new(sets, (0..count).map(bound).collect())
 }
 
-/// The answers of each ranked set: how many tokens they share with the first one after a prompt of 20, and their own.
+/// The answers of each ranked set: the number of tokens they share with the first answer after a prompt of
+/// 20, and their own.
 const SETS: [&[(usize, usize)]; 4] = [
     &[(0, 4), (2, 3), (0, 70), (1, 1)],
     &[(0, 5), (0, 2)],
@@ -120,7 +121,8 @@ const SETS: [&[(usize, usize)]; 4] = [
     &[(0, 66), (64, 9), (0, 7)],
 ];
 
-/// Ranked sets with all their pairs, some of whose answers begin alike: their pairs part at different tokens.
+/// Returns ranked sets with all their pairs; some answers begin alike, so their pairs diverge at different
+/// tokens.
 pub fn ranked() -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let encoded = |(row, answers): (usize, &&[(usize, usize)])| {
@@ -142,21 +144,23 @@ pub fn ranked() -> Result<Pairs> {
     Ok(bounded(SETS.iter().enumerate().map(encoded).collect::<Result<_>>()?))
 }
 
-/// The loss that the checks take.
+/// Returns the loss of these checks.
 pub fn centred(score_at: ScoreAt) -> RewardConfig {
-    // Centring keeps the gradients of both answers from cancelling where the loss depends on their difference alone.
+    // Centring keeps the gradients of the two answers from cancelling where the loss depends only on their
+    // difference.
     let loss = LossConfig { center_rewards: CENTER, ..LossConfig::default() };
     RewardConfig { score_at, loss, ignore_margin: true }
 }
 
-/// The scores of a sequence computed alone, at its last token or at `rows`.
+/// Returns the scores of a sequence computed alone, at its last token or at `rows`.
 fn alone(model: &RewardModel, ids: &[u32], rows: std::ops::Range<usize>) -> Result<Tensor> {
     let mut packed = Packed::default();
     packed.push(ids, None)?;
     Ok(model.scores(&packed, &rows.collect::<Vec<_>>())?)
 }
 
-/// The mean loss over the sets, of each the mean over its pairs, and the gradients, sequence by sequence.
+/// Computes the mean loss over sets (for each, the mean over its pairs) and the gradients, sequence by
+/// sequence.
 fn separately(
     backend: &dyn Backend,
     model: &RewardModel,
@@ -203,16 +207,15 @@ fn check_equal(
 ) -> Result<()> {
     let found = got.metrics.summary().loss();
     ensure!((found - loss).abs() <= backend.tolerance(TOLERANCE) * loss, "loss {found}, expected {loss}");
-    ensure!(got.gradients.iter().count() == gradients.len(), "not every parameter has a gradient");
+    ensure!(got.gradients.iter().count() == gradients.len(), "a parameter has no gradient");
     for (name, want) in gradients {
-        ensure!(want.iter().any(|value| *value != 0.0), "{name}: nothing to compare");
+        ensure!(want.iter().any(|value| *value != 0.0), "{name}: the expected gradient is all zero");
         backend.check_norm(name, &got.gradients.get(name)?.read()?.into_f32(), want, TOLERANCE)?;
     }
     Ok(())
 }
 
-/// Protects: packing and sharing prompts change neither the loss nor the gradient of any parameter, and neither does
-/// cutting a batch into parts.
+/// Protects: packing, sharing prompts and micro-batches change neither the loss nor any gradient.
 #[test]
 fn loss_and_every_gradient_are_those_of_separate_sequences() -> Result<()> {
     let (single, sets) = (ragged()?, ranked()?);
@@ -244,7 +247,7 @@ fn equal_separate_sequences(backend: &Subject, data: &Pairs) -> Result<()> {
     Ok(())
 }
 
-/// Protects: the numbers of tokens that metrics show, against sums by hand over `LENGTHS`.
+/// Protects: the token counts in the metrics are those computed by hand from `LENGTHS`.
 #[test]
 fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
     let data = ragged()?;
@@ -262,7 +265,8 @@ fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
     })
 }
 
-/// Protects: of a ranked set every answer is computed once, of which the metrics tell, by hand over `SETS`.
+/// Protects: each answer of a ranked set is computed once, and the token counts are those computed by hand
+/// from `SETS`.
 #[test]
 fn every_answer_of_a_set_is_computed_once() -> Result<()> {
     let data = ranked()?;
@@ -277,7 +281,7 @@ fn every_answer_of_a_set_is_computed_once() -> Result<()> {
     })
 }
 
-/// Protects: a score depends on its sequence alone: not on the batch, the order, or whether the prompt was shared.
+/// Protects: a score depends only on its sequence, not on the batch, the order, or a shared prompt.
 #[test]
 fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
     let data = ragged()?;
@@ -310,7 +314,7 @@ fn scores_have_the_same_bits_in_every_batch_and_order() -> Result<()> {
     })
 }
 
-/// Protects: an answer without tokens is an error and not a score of something else.
+/// Protects: an answer without tokens is an error, not the score of another text.
 #[test]
 fn empty_sequences_are_refused() -> Result<()> {
     every_backend(|backend| {

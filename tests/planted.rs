@@ -1,4 +1,4 @@
-//! A preference that is known (the better answer holds a certain token), and tiny runs that learn it.
+//! A planted preference (the better answer contains a certain token), and tiny runs that learn it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use serde_json::json;
 
 use crate::support::{beside, tokens};
 
-/// Ids below this one are ordinary; it is the token that makes an answer better.
+/// The token that makes an answer better; smaller ids are ordinary tokens.
 const BETTER: u32 = 30;
 const VOCABULARY: u32 = 32;
 
-/// A prompt with its answers and their comparisons, drawn at random. The prompt ends where it was drawn to end: the
-/// answers may begin alike by chance.
+/// A random prompt with its answers and comparisons. The answers may begin alike by chance, which does not
+/// lengthen the prompt.
 pub struct Drawn {
     pub prompt: Vec<u32>,
     pub answers: Vec<Vec<u32>>,
@@ -40,20 +40,20 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// A pair of these tokens.
+    /// Makes a pair of these tokens.
     pub fn pair(prompt: Vec<u32>, chosen: Vec<u32>, rejected: Vec<u32>) -> Self {
         Self { prompt, answers: vec![chosen, rejected], comparisons: vec![Comparison::preferring(0, 1)] }
     }
 
-    /// The set as it is trained on, its origin `planted.jsonl:ROW+1`.
+    /// Returns the set as it is trained on, with the origin `planted.jsonl:ROW+1`.
     pub fn set(&self, row: usize) -> Result<EncodedSet> {
         let origin = Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 };
         EncodedSet::of_tokens(origin, &self.prompt, &self.answers, &self.comparisons)
-            .context("answers that are the same tokens")
+            .context("the answers have the same tokens")
     }
 }
 
-/// Sets with the bounds that a constraint gives their pairs; in text a token is a word.
+/// Adds the bounds of a constraint to sets. In the text that constraints see, a token is a word.
 fn bounded(drawn: &[Drawn], constraint: &str, seed: u64) -> Result<Pairs> {
     let text = |ids: &[u32]| ids.iter().map(|id| format!("t{id} ")).collect::<String>();
     let pairs = || drawn.iter().flat_map(|set| set.comparisons.iter().map(move |pair| (set, pair)));
@@ -85,8 +85,8 @@ fn bounded(drawn: &[Drawn], constraint: &str, seed: u64) -> Result<Pairs> {
     Ok(Pairs::new(sets, bounds(constraint, &views, seed)?))
 }
 
-/// Pairs of random ragged sequences with the planted preference, their bounds from a constraint. The margin is the
-/// share of the preferred answer that makes it better.
+/// Returns pairs of random ragged sequences with the planted preference and a constraint's bounds. The margin
+/// is the share of planted tokens in the chosen answer.
 pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = |_| {
@@ -107,8 +107,8 @@ pub fn pairs(count: usize, seed: u64, constraint: &str) -> Result<Pairs> {
     bounded(&drawn, constraint, seed)
 }
 
-/// Ranked sets of four answers, the better the more often they hold the planted token: three times, twice, and twice
-/// none at all, which is a tie.
+/// Returns ranked sets of four answers, which rank by their planted tokens: three, two, and twice none, which
+/// is a tie.
 pub fn sets(count: usize, seed: u64, constraint: &str, with_ties: bool) -> Result<Pairs> {
     const PLANTED: [usize; 4] = [3, 2, 0, 0];
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -133,8 +133,8 @@ pub fn sets(count: usize, seed: u64, constraint: &str, with_ties: bool) -> Resul
     bounded(&drawn, constraint, seed)
 }
 
-/// A constraint's bounds; one that is to be fitted is fitted to judges who are the surer the larger a share of the
-/// preferred answer makes it better.
+/// Returns a constraint's bounds. An unfitted constraint is fitted to judges whose win rates grow with the
+/// share of planted tokens in the chosen answer.
 fn bounds(constraint: &str, pairs: &[PairView<'_>], seed: u64) -> Result<Vec<f32>> {
     let priors = Priors::seeded(seed);
     let mut constraint = constraint::parse(constraint)?;
@@ -149,7 +149,7 @@ fn bounds(constraint: &str, pairs: &[PairView<'_>], seed: u64) -> Result<Vec<f32
     Ok(constraint.checked_bounds(pairs, &priors)?)
 }
 
-/// The same pairs with the worse answer preferred.
+/// Returns the same pairs with the worse answer preferred.
 pub fn reversed(mut data: Pairs) -> Pairs {
     for pair in data.sets.iter_mut().flat_map(|set| &mut set.comparisons) {
         std::mem::swap(&mut pair.chosen, &mut pair.rejected);
@@ -157,7 +157,7 @@ pub fn reversed(mut data: Pairs) -> Pairs {
     data
 }
 
-/// The shape of a small model of so many layers.
+/// Returns the config of a small model with this number of layers.
 fn shape(layers: usize) -> Result<ModelConfig> {
     let config = json!({
         "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
@@ -167,27 +167,27 @@ fn shape(layers: usize) -> Result<ModelConfig> {
     Ok(ModelConfig::from_json(config.as_object().cloned().context("an object")?, Path::new("planted"))?)
 }
 
-/// A reward model of so many layers with random weights.
+/// Returns a reward model with random weights and this number of layers.
 pub fn model(backend: &dyn Backend, layers: usize) -> Result<RewardModel> {
     Ok(RewardModel::random(backend, shape(layers)?, DType::F32, 4)?)
 }
 
-/// A language model of so many layers with random weights.
+/// Returns a language model with random weights and this number of layers.
 pub fn language_model(backend: &dyn Backend, layers: usize) -> Result<LanguageModel> {
     Ok(LanguageModel::random(backend, shape(layers)?, DType::F32, 4)?)
 }
 
-/// The loss of planted runs: their margins are for fitting constraints alone.
+/// Returns the loss of planted runs; their margins are only for fitting constraints.
 pub fn reward() -> RewardConfig {
     RewardConfig { ignore_margin: true, ..RewardConfig::default() }
 }
 
-/// The objective of this loss under bounds that do not change.
+/// Returns the objective of this loss under constant bounds.
 pub fn objective(config: RewardConfig) -> Reward<'static> {
     Reward { config, schedule: None }
 }
 
-/// The gradient of some sets' loss, computed in parts of this many tokens.
+/// Returns the gradient of the loss of some sets, computed in parts of this many tokens.
 pub fn gradient(
     backend: &dyn Backend,
     model: &RewardModel,
@@ -198,7 +198,7 @@ pub fn gradient(
     objective::gradient(backend, &objective(config), model, &Batch { data, items, micro_tokens }, 0.0)
 }
 
-/// Fourteen steps or so with everything on: evaluations, checkpoints, warm-up, decay, clipping.
+/// Returns options for about fourteen steps with evaluations, checkpoints, warm-up, decay and clipping.
 pub fn config() -> TrainerConfig {
     TrainerConfig {
         seed: 5,
@@ -206,7 +206,7 @@ pub fn config() -> TrainerConfig {
         max_steps: Some(14),
         batch: BatchSize::Pairs(8),
         order: Order::Shuffled,
-        micro_tokens: 64, // so that accumulation takes part in every run
+        micro_tokens: 64, // so that every run accumulates gradients
         learning_rate: 1e-2,
         schedule: Shape::Cosine,
         warmup: Warmup::Steps(3),
@@ -221,7 +221,7 @@ pub fn config() -> TrainerConfig {
     }
 }
 
-/// What a run told, and when it is to be stopped.
+/// An observer that keeps a run's events and can stop it.
 #[derive(Default)]
 pub struct Watch {
     pub lines: Vec<StepMetrics>,
@@ -233,7 +233,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Sets the run's stop flag once this many steps were made.
+    /// Returns an observer that sets the run's stop flag after this many steps.
     pub fn stopping(step: u64) -> Self {
         Self { stop_after: Some(step), ..Self::default() }
     }
@@ -260,35 +260,35 @@ impl Observer for Watch {
     }
 }
 
-/// Data and options of a run that can be made many times over.
+/// Data and options of a run that can be repeated.
 pub struct Bench {
     pub train: Pairs,
     pub eval: Option<Pairs>,
-    /// The constraint whose bounds change over the run.
+    /// The constraint, if its bounds change over the run.
     pub schedule: Option<Box<dyn Constraint>>,
     pub config: TrainerConfig,
     pub reward: RewardConfig,
-    /// Of the model.
+    /// Layers of the model.
     pub layers: usize,
-    /// What the fingerprint says of the data.
+    /// The data's name in the fingerprint.
     pub data: &'static str,
 }
 
 impl Bench {
-    /// A run; without held-out data, nothing is evaluated.
+    /// Makes a run; without held-out data, nothing is evaluated.
     pub fn new(config: TrainerConfig, train: Pairs, eval: Option<Pairs>) -> Self {
         let eval_every = config.eval_every.filter(|_| eval.is_some());
         let config = TrainerConfig { eval_every, ..config };
         Self { train, eval, schedule: None, config, reward: reward(), layers: 1, data: "planted" }
     }
 
-    /// The usual data and options.
+    /// Makes a run with the usual data and options.
     pub fn usual() -> Result<Self> {
         let bound = r#"{"kind": "fixed", "bound": 3}"#;
         Ok(Self::new(config(), pairs(60, 1, bound)?, Some(pairs(20, 2, bound)?)))
     }
 
-    /// Begins or goes on in `dir`, each time from a fresh model.
+    /// Starts or resumes a run in `dir` with a newly made model.
     pub fn run(
         &self,
         backend: &dyn Backend,
@@ -318,14 +318,14 @@ impl Bench {
         fingerprint
     }
 
-    /// The usual run under this constraint, which may change over it.
+    /// Makes the usual run under this constraint, whose bounds may change over it.
     pub fn under(constraint: &str) -> Result<Self> {
         let schedule = Some(constraint::parse(constraint)?);
         let (train, eval) = (pairs(60, 1, constraint)?, pairs(20, 2, constraint)?);
         Ok(Self { schedule, ..Self::new(config(), train, Some(eval)) })
     }
 
-    /// [`Bench::run`] to the end, which must come.
+    /// Calls [`Bench::run`] and fails unless the run finishes.
     pub fn finish(&self, backend: &dyn Backend, dir: &Path) -> Result<(Outcome, Watch)> {
         let mut watch = Watch::default();
         let outcome = self.run(backend, dir, &mut watch)??;
@@ -333,7 +333,7 @@ impl Bench {
         Ok((outcome, watch))
     }
 
-    /// [`Bench::run`] until it is stopped after `steps` steps.
+    /// Calls [`Bench::run`] and stops it after `steps` steps.
     pub fn stopped_after(&self, steps: u64, backend: &dyn Backend, dir: &Path) -> Result<()> {
         let outcome = self.run(backend, dir, &mut Watch::stopping(steps))??;
         let wanted = matches!(&outcome, Outcome::Interrupted { steps: made, checkpoint }

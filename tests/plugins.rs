@@ -1,4 +1,4 @@
-//! The plugins that are compiled in. Naming the crates here links them; see `pcrm_core::registry`.
+//! The compiled plugins. Naming the crates here links them; see `pcrm_core::registry`.
 
 #[cfg(feature = "candle")]
 use pcrm_backend_candle as _;
@@ -8,7 +8,7 @@ use pcrm_constraints as _;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};
 use pcrm_rl::reward_source::RewardPlugin;
 
-/// The backends that the crates above register; a backend of others may be there besides.
+/// The backends that the crates above register; other crates may add more.
 pub const BACKENDS: &[&str] = &[
     #[cfg(feature = "candle")]
     "candle",
@@ -47,32 +47,32 @@ fn linked<P: Plugin>() -> Vec<&'static str> {
     registry::all::<P>().iter().map(|plugin| plugin.name()).collect()
 }
 
-/// Protects: the linker loses no backend.
+/// Protects: the linker drops no backend.
 #[test]
 fn all_backends_are_linked() {
     let linked = linked::<BackendPlugin>();
     assert!(BACKENDS.iter().all(|name| linked.contains(name)), "{linked:?}");
 }
 
-/// Protects: the linker loses no constraint, and none comes along unasked.
+/// Protects: the linker drops no constraint and adds none.
 #[test]
 fn all_constraints_are_linked_and_no_others() {
     assert_eq!(linked::<ConstraintPlugin>(), CONSTRAINTS);
 }
 
-/// Protects: the same of encoders.
+/// Protects: the linker drops no encoder and adds none.
 #[test]
 fn all_encoders_are_linked_and_no_others() {
     assert_eq!(linked::<EncoderPlugin>(), ENCODERS);
 }
 
-/// Protects: the same of reward sources.
+/// Protects: the linker drops no reward source and adds none.
 #[test]
 fn all_rewards_are_linked_and_no_others() {
     assert_eq!(linked::<RewardPlugin>(), REWARDS);
 }
 
-/// Protects: who mistypes a backend is told what there is.
+/// Protects: an unknown backend name gives the list of known ones.
 #[test]
 fn an_unknown_backend_lists_the_known_ones() {
     let message = registry::find::<BackendPlugin>("torhc").err().map(|error| error.to_string());

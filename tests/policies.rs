@@ -1,6 +1,6 @@
 //! Losses and advantages of policies against TRL's own code: values, gradients and metrics.
 //!
-//! The numbers and the script that made them are in `golden/policy`.
+//! `golden/policy` has the numbers and the script that made them.
 
 use std::fs;
 
@@ -16,10 +16,10 @@ use serde_json::{Map, Value, json};
 
 use crate::support::beside;
 
-/// TRL computes in float64 here, and so do we.
+/// TRL computed these numbers in float64, and so does this code.
 const TOLERANCE: f64 = 1e-11;
 
-/// The flags of clipped tokens that TRL takes means of are float32.
+/// TRL averages the flags of clipped tokens in float32.
 const OF_METRICS: f64 = 1e-6;
 
 fn golden() -> Result<Value> {
@@ -38,13 +38,13 @@ fn rows(value: &Value) -> Vec<Vec<f64>> {
     list(value).map(numbers).collect()
 }
 
-/// Fails unless both are equal; where TRL has no finite number, any finite one will do.
+/// Fails unless the numbers agree; where TRL has no finite number, any finite one passes.
 fn check(what: &str, got: f64, want: f64) -> Result<()> {
     check_within(what, got, want, TOLERANCE)
 }
 
 fn check_within(what: &str, got: f64, want: f64, tolerance: f64) -> Result<()> {
-    ensure!(got.is_finite(), "{what} is {got}");
+    ensure!(got.is_finite(), "{what}: found {got}, expected a finite number");
     ensure!(
         want.is_nan() || (got - want).abs() <= tolerance * (1.0 + want.abs()),
         "{what}: {got}, expected {want}"
@@ -58,7 +58,7 @@ fn check_number(what: &str, got: f64, want: &Value) -> Result<()> {
 
 fn check_rows(what: &str, got: &[Vec<f64>], want: &Value) -> Result<()> {
     let want = rows(want);
-    ensure!(got.len() == want.len(), "{what} has {} rows, expected {}", got.len(), want.len());
+    ensure!(got.len() == want.len(), "{what}: found {} rows, expected {}", got.len(), want.len());
     for (at, (got, want)) in got.iter().zip(&want).enumerate() {
         ensure!(got.len() == want.len(), "{what} of answer {at} has {} numbers", got.len());
         for (token, (got, want)) in got.iter().zip(want).enumerate() {
@@ -68,8 +68,8 @@ fn check_rows(what: &str, got: &[Vec<f64>], want: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless every metric that TRL has is recorded, with its value. `masked` says that answers are left out: TRL takes
-/// φ of these to be 1 and in its mean, and we do not.
+/// Fails unless every metric of TRL is recorded with its value. With `masked` answers, TRL counts them in the
+/// mean of φ as 1, and this code leaves them out.
 fn check_metrics(got: &Summary, want: &Value, masked: bool) -> Result<()> {
     for (name, want) in want.as_object().into_iter().flatten() {
         if want.is_null() || (masked && name == "vespo/phi_seq_mean") {
@@ -81,7 +81,7 @@ fn check_metrics(got: &Summary, want: &Value, masked: bool) -> Result<()> {
     Ok(())
 }
 
-/// The options of a case under the names of our configs, without those that no config has.
+/// Returns the options of a case under the names of our configs, without those that no config has.
 fn options(case: &Value) -> Map<String, Value> {
     let mut options = Map::new();
     let mut correction = Map::new();
@@ -183,19 +183,22 @@ fn check_case(golden: &Value, case: &Value) -> Result<()> {
     check_parts(&loss, &rows, &totals, &found)
 }
 
-/// Fails unless the step, an answer at a time, adds up to the step at once.
+/// Fails unless the parts of a step, one answer each, add up to the whole step.
 fn check_parts(loss: &PolicyLoss, rows: &[Row<'_>], totals: &Totals, whole: &Evaluation) -> Result<()> {
     let mut sum = 0.0;
     for (at, row) in rows.iter().enumerate() {
         let part = loss.evaluate(std::slice::from_ref(row), totals, &mut Metrics::default())?;
-        ensure!(part.d_log_probs[0] == whole.d_log_probs[at], "answer {at} by itself has another gradient");
+        ensure!(
+            part.d_log_probs[0] == whole.d_log_probs[at],
+            "answer {at} has a different gradient by itself"
+        );
         sum += part.total;
     }
     check("loss of parts", sum, whole.total)
 }
 
-/// Protects: every loss of GRPO and RLOO with every option has TRL's value, TRL's gradient by every token and TRL's metrics;
-/// answers of one token, equal log-probabilities and log-ratios of ±1e4 give finite numbers.
+/// Protects: every loss of GRPO and RLOO with every option has TRL's value, metrics and gradient for every
+/// token; answers of one token, equal log-probabilities and log-ratios of ±1e4 give finite numbers.
 #[test]
 fn policy_losses_and_gradients_are_those_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -246,8 +249,8 @@ fn check_advantages(golden: &Value, case: &Value) -> Result<()> {
     check_metrics(&metrics.summary(), &case["metrics"], false)
 }
 
-/// Protects: the advantages of GRPO and RLOO, with several functions, rewards that are not there and groups without signal,
-/// are TRL's, and so are the figures of rewards.
+/// Protects: the advantages of GRPO and RLOO are TRL's, with several functions, missing rewards and groups
+/// without signal, and so are the figures of the rewards.
 #[test]
 fn advantages_are_those_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -316,7 +319,8 @@ fn check_ppo(answers: &Value, case: &Value) -> Result<()> {
     )
 }
 
-/// Protects: PPO's rewards, whitening, advantages, returns, both losses and their gradients are those of TRL 1.10.
+/// Protects: PPO's rewards, whitening, advantages, returns, both losses and their gradients are those of TRL
+/// 1.10.
 #[test]
 fn ppo_is_that_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -327,7 +331,7 @@ fn ppo_is_that_of_trl() -> Result<()> {
     })
 }
 
-/// Protects: the pairs of online DPO are TRL's, equal rewards included.
+/// Protects: the pairs of online DPO are TRL's, also for equal rewards.
 #[test]
 fn pairs_of_samples_are_those_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -340,7 +344,8 @@ fn pairs_of_samples_are_those_of_trl() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the dual clip and the KL terms of PPO's loss are their formulas, in value and gradient.
+/// Protects: the dual clip and the KL terms of PPO's loss, which TRL lacks, follow their formulas in value
+/// and gradient.
 #[test]
 fn options_that_trl_has_not_are_their_formulas() -> Result<()> {
     let golden = golden()?;
@@ -359,7 +364,7 @@ fn options_that_trl_has_not_are_their_formulas() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the adaptive coefficient of the entropy bonus takes TRL's values, step by step.
+/// Protects: the adaptive coefficient of the entropy bonus has TRL's value at every step.
 #[test]
 fn the_entropy_coefficient_is_that_of_trl() -> Result<()> {
     let case = &golden()?["adaptive_entropy"];
@@ -420,8 +425,8 @@ fn check_online(answers: &Value, case: &Value) -> Result<()> {
     check_metrics(&metrics.summary(), &case["metrics"], false)
 }
 
-/// Protects: sampled answers, their shaped scores, the pairs they make, the loss of these and its gradient are those of TRL's
-/// online DPO, and so are its metrics.
+/// Protects: sampled answers, their shaped scores and pairs, the loss with its gradient, and the metrics are
+/// those of TRL's online DPO.
 #[test]
 fn online_dpo_is_that_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -432,7 +437,7 @@ fn online_dpo_is_that_of_trl() -> Result<()> {
     })
 }
 
-/// Protects: the figures of answers' lengths and ends are TRL's.
+/// Protects: the figures of the lengths and endings of answers are TRL's.
 #[test]
 fn lengths_of_completions_are_those_of_trl() -> Result<()> {
     let case = &golden()?["completions"];

@@ -1,6 +1,7 @@
-//! Losses of pairs and of labelled answers against TRL's own code: values, and gradients by every log-probability.
+//! Losses of pairs and of labelled answers against TRL's own code: values, and gradients of every
+//! log-probability.
 //!
-//! The numbers and the script that made them are in `golden/dpo`.
+//! `golden/dpo` has the numbers and the script that made them.
 
 use std::fs;
 
@@ -23,9 +24,9 @@ fn rows(value: &Value) -> Vec<Vec<f64>> {
     value.as_array().into_iter().flatten().map(numbers).collect()
 }
 
-/// Fails unless both are equal; where TRL has no finite number, any finite one will do.
+/// Fails unless the numbers agree; where TRL has no finite number, any finite one passes.
 fn check(what: &str, got: f64, want: f64, tolerance: f64) -> Result<()> {
-    ensure!(got.is_finite(), "{what} is {got}");
+    ensure!(got.is_finite(), "{what}: found {got}, expected a finite number");
     ensure!(
         want.is_nan() || (got - want).abs() <= tolerance * (1.0 + want.abs()),
         "{what}: {got}, expected {want}"
@@ -33,7 +34,7 @@ fn check(what: &str, got: f64, want: f64, tolerance: f64) -> Result<()> {
     Ok(())
 }
 
-/// The loss of a case.
+/// Returns the loss of a case.
 fn config(case: &Value) -> Result<PreferenceConfig> {
     let weights = numbers(&case["weights"]);
     let losses = case["losses"].as_array().context("losses")?;
@@ -74,7 +75,7 @@ fn check_case(batches: &Value, case: &Value) -> Result<()> {
     let tokens: usize = chosen.iter().map(Vec::len).sum();
     let learned = [tokens as f64, (tokens + count * prompt.len()) as f64];
     let found = config.evaluate(&answers, &pairs, 1.0 / count as f64, learned);
-    // TRL has the alpha-divergence, the smoothing of exo_pair and the odds of orpo in float32 alone.
+    // TRL computes the alpha-divergence, the smoothing of exo_pair and the odds of orpo only in float32.
     let tolerance = match (case["options"]["f_divergence_type"].as_str(), case["losses"][0].as_str()) {
         (Some("alpha_divergence"), _) => 2e-6,
         (_, Some("exo_pair" | "orpo")) => 1e-6,
@@ -111,8 +112,8 @@ fn check_case(batches: &Value, case: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Protects: every loss that TRL names, alone, weighted and with every option, has TRL's value and TRL's gradient by every
-/// token; answers of one token, equal log-probabilities and log-ratios of ±1e4 give finite numbers.
+/// Protects: every loss that TRL names, alone, weighted and with every option, has TRL's value and gradient
+/// for every token; answers of one token, equal log-probabilities and log-ratios of ±1e4 give finite numbers.
 #[test]
 fn losses_and_gradients_are_those_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -149,7 +150,7 @@ fn losses_and_gradients_are_those_of_trl() -> Result<()> {
         .try_for_each(|case| check_case(&golden["batches"], case).with_context(|| case["name"].to_string()))
 }
 
-/// Protects: KTO's loss, its gradient, its clamped reference point and its mean over both kinds of answers are TRL's.
+/// Protects: KTO's loss, gradient, clamped reference point and mean over both kinds of answers are TRL's.
 #[test]
 fn losses_of_labelled_answers_are_those_of_trl() -> Result<()> {
     let golden = golden()?;

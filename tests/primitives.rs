@@ -1,4 +1,4 @@
-//! Each primitive of every backend: its gradient against finite differences, its corners as documented.
+//! Each primitive of every backend: its gradient against finite differences, and its corners.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::tensor::{Binary, Compare, Reduce, Unary};
@@ -31,7 +31,7 @@ fn unary_values_are_those_of_torch() -> Result<()> {
     })
 }
 
-/// Protects: the gradient of every primitive with respect to every operand.
+/// Protects: the gradient of every primitive for every operand matches finite differences.
 #[test]
 fn gradients_are_slopes() -> Result<()> {
     let cases = primitives::all()?;
@@ -53,12 +53,12 @@ fn corners_are_the_same_everywhere() -> Result<()> {
         let equal = [HostTensor::scalar(2.0), HostTensor::scalar(2.0)];
         for op in [Binary::Maximum, Binary::Minimum] {
             let (_, gradients) = value_and_gradients(backend, &equal, &|x| x[0].binary(op, &x[1]))?;
-            backend.check_close("a tie gives both half", &gradients[0], &gradients[1], 0.0)?;
+            backend.check_close("both operands of a tie get half", &gradients[0], &gradients[1], 0.0)?;
         }
         let ties = [HostTensor::vector(vec![1.0, 3.0, 3.0])];
         let (_, gradients) = value_and_gradients(backend, &ties, &|x| x[0].reduce(Reduce::Max, 0))?;
-        backend.check_close("ties of max share", &[gradients[0][1]], &[gradients[0][2]], 0.0)?;
-        backend.check_close("what is not the largest gets nothing", &[gradients[0][0]], &[0.0], 0.0)?;
+        backend.check_close("ties of max get equal shares", &[gradients[0][1]], &[gradients[0][2]], 0.0)?;
+        backend.check_close("an element below the maximum gets nothing", &[gradients[0][0]], &[0.0], 0.0)?;
 
         let x = backend.upload(&HostTensor::vector(vec![1.0, 2.0, 3.0]), DType::F32)?;
         let two = backend.upload(&HostTensor::scalar(2.0), DType::F32)?;
@@ -74,7 +74,7 @@ fn corners_are_the_same_everywhere() -> Result<()> {
         }
         backend.check_close("argmax", &x.reduce(Reduce::ArgMax, 0)?.read()?.into_f32(), &[2.0], 0.0)?;
 
-        // −ln σ stays finite and exact where e⁻ˣ overflows, and an infinite bound costs nothing.
+        // −ln σ stays finite and exact where e⁻ˣ overflows, and an infinite bound adds no loss.
         let far = backend.upload(&HostTensor::vector(vec![-800.0, 0.0, 800.0, f32::INFINITY]), DType::F32)?;
         let expected = [-800.0, -std::f32::consts::LN_2, 0.0, 0.0];
         backend.check_close("log_sigmoid", &far.log_sigmoid()?.read()?.into_f32(), &expected, 1e-7)
@@ -95,13 +95,14 @@ fn a_parameter_without_gradient_is_an_error() -> Result<()> {
     })
 }
 
-/// Protects: a frozen parameter gets no gradient and is not missed; one that is called trained and has no history is.
+/// Protects: a frozen parameter gets no gradient and needs none; a trained parameter without history is an
+/// error.
 #[test]
 fn frozen_parameters_get_no_gradient_and_are_not_missing() -> Result<()> {
     every_backend(|backend| {
         let frozen = backend.upload(&HostTensor::scalar(3.0), DType::F32)?;
         let trained = backend.upload(&HostTensor::scalar(2.0), DType::F32)?.variable();
-        ensure!(trained.has_history() && !frozen.has_history(), "leaves alone have a history");
+        ensure!(trained.has_history() && !frozen.has_history(), "expected a history for the variable only");
         let mut params = Params::default();
         params.insert_frozen("frozen", frozen.clone());
         params.insert("trained", trained.clone());
@@ -116,8 +117,8 @@ fn frozen_parameters_get_no_gradient_and_are_not_missing() -> Result<()> {
     })
 }
 
-/// Protects: a loss computed on the host goes backward from its gradients, through several outputs at once: Σ dᵢ·xᵢ
-/// without forming it, with the same bits.
+/// Protects: backward can start from gradients of several outputs at once, as if from Σ dᵢ·xᵢ without
+/// computing it.
 #[test]
 fn backward_goes_from_given_gradients_of_several_outputs() -> Result<()> {
     every_backend(|backend| {
@@ -134,7 +135,10 @@ fn backward_goes_from_given_gradients_of_several_outputs() -> Result<()> {
         let gradients = backend.backward_from(&[(&first, &d_first), (&second, &d_second)], &params)?;
         let got = gradients.get("x")?.read()?.into_f32();
         let again = backend.backward_from(&[(&first, &d_first)], &params).err().map(|e| e.to_string());
-        ensure!(again.is_some_and(|message| message.contains("twice")), "a consumed history goes unnoticed");
+        ensure!(
+            again.is_some_and(|message| message.contains("twice")),
+            "a second backward pass over the same history is not refused"
+        );
 
         let (params, first, second) = outputs()?;
         let surrogate = first.mul(&d_first)?.add(&second.mul(&d_second)?)?.sum_all()?;
@@ -146,13 +150,13 @@ fn backward_goes_from_given_gradients_of_several_outputs() -> Result<()> {
         let refused = Tensor::pull(&[(&first, &other)], &[]).err().map(|e| e.to_string());
         ensure!(refused.as_ref().is_some_and(|m| m.contains("the shape of its output")), "{refused:?}");
         let none = Tensor::pull(&[(&first, &d_first)], &[&d_first])?;
-        ensure!(matches!(none.as_slice(), [None]), "a constant has no gradient");
+        ensure!(matches!(none.as_slice(), [None]), "a constant got a gradient");
         Ok(())
     })
 }
 
-/// Protects: an operation that is written outside the backends is on the tape like any other: it learns which operands
-/// want gradients, its gradients go on, and ones that do not fit are refused.
+/// Protects: an operation written outside the backends is on the tape like any other: it learns which
+/// operands need gradients, its gradients propagate, and gradients of the wrong number or shape are refused.
 #[test]
 fn recorded_operations_have_the_gradients_that_they_say() -> Result<()> {
     type Answer = fn(&Tensor, &Tensor) -> pcrm_core::Result<Vec<Option<Tensor>>>;
@@ -191,8 +195,8 @@ fn recorded_operations_have_the_gradients_that_they_say() -> Result<()> {
             let refused = gradient(answer).err().map(|e| e.to_string());
             ensure!(refused.as_ref().is_some_and(|refused| refused.contains(message)), "{refused:?}");
         }
-        let off_tape = frozen.record(&[&frozen], |_, _| unreachable!("nothing is wanted"))?;
-        ensure!(!off_tape.has_history(), "constants have no history");
+        let off_tape = frozen.record(&[&frozen], |_, _| unreachable!("no gradient is needed"))?;
+        ensure!(!off_tape.has_history(), "a result of constants has a history");
         Ok(())
     })
 }

@@ -1,12 +1,13 @@
-//! `pcrm quickstart` from end to end, policies included.
+//! `pcrm quickstart` from start to end, including policies.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::binary::World;
 
-/// Protects: the whole story runs in one command: reward models, then policies by PPO, best of n and DPO with their figures;
-/// the first lines say what the intervals of both studies say, the page holds all, and a second run replaces the first.
+/// Protects: one command runs everything: reward models, then policies by PPO, best of n and DPO with their
+/// figures. The first lines show the results of both studies with their intervals, the page has everything,
+/// and a second run replaces the first.
 #[test]
 fn the_whole_story_is_one_command() -> Result<()> {
     let world = World::new()?;

@@ -1,6 +1,6 @@
 //! Ties and whole rankings against torch in float64, in value and gradient.
 //!
-//! The numbers and the script that made them are in `golden/loss`.
+//! `golden/loss` has the numbers and the script that made them.
 
 use std::fs;
 
@@ -51,13 +51,13 @@ fn check(what: &str, got: f64, want: f64) -> Result<()> {
     Ok(())
 }
 
-/// A set whose answers have these numbers of better ones, its scores from `first` on.
+/// Returns a set whose answers have these numbers of better ones, with scores from index `first` on.
 fn set(losses: &[usize], first: usize) -> Vec<Ranked> {
     let ranked = |(at, losses): (usize, &usize)| Ranked { score: (first + at) as u32, losses: *losses };
     losses.iter().enumerate().map(ranked).collect()
 }
 
-/// Protects: both models of ties, of wins and of ties, near and far apart.
+/// Protects: both tie models follow torch, for wins and ties, near and far apart.
 #[test]
 fn ties_of_pairs_are_those_of_davidson_and_of_rao_and_kupper() -> Result<()> {
     let cases = golden()?.pairs;
@@ -79,8 +79,8 @@ fn ties_of_pairs_are_those_of_davidson_and_of_rao_and_kupper() -> Result<()> {
     Ok(())
 }
 
-/// Protects: Plackett–Luce and Davidson–Luce of two to five answers, in any order in memory, with ties at the top, in the
-/// middle and at the end; and that several sets in one batch do not touch each other.
+/// Protects: Plackett–Luce and Davidson–Luce follow torch for two to five answers, in any order in memory,
+/// with ties at the top, in the middle and at the end; sets in one batch do not affect each other.
 #[test]
 fn rankings_are_those_of_plackett_and_luce() -> Result<()> {
     let cases = golden()?.rankings;
@@ -108,7 +108,7 @@ fn rankings_are_those_of_plackett_and_luce() -> Result<()> {
     Ok(())
 }
 
-/// Protects: of two answers, the loss of a ranking is the loss of the pair.
+/// Protects: a ranking of two answers has the loss of the pair.
 #[test]
 fn a_ranking_of_two_is_a_pair() -> Result<()> {
     for (ties, nu) in [(TieModel::None, None), (TieModel::Davidson { nu: 0.7 }, Some(0.7))] {

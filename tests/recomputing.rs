@@ -29,7 +29,7 @@ const FAMILIES: [&str; 12] = [
     "qwen3",
 ];
 
-/// A prompt with two answers and a text.
+/// Returns a prompt with two answers, and a text.
 fn batch() -> Result<Packed> {
     let mut packed = Packed::default();
     let prompt = packed.push(&[5, 6, 7, 8, 9, 10, 11], None)?;
@@ -44,7 +44,10 @@ fn every(layers: usize) -> Result<Checkpointing> {
 }
 
 fn check_same(backend: &Subject, got: &Gradients, want: &Gradients) -> Result<()> {
-    ensure!(got.iter().map(|(name, _)| name).eq(want.iter().map(|(name, _)| name)), "other gradients");
+    ensure!(
+        got.iter().map(|(name, _)| name).eq(want.iter().map(|(name, _)| name)),
+        "the names of the gradients differ"
+    );
     for (name, want) in want.iter() {
         let [got, want] = [got.get(name)?, want].map(|gradient| gradient.read());
         backend.check_same(name, &got?.into_f32(), &want?.into_f32())?;
@@ -52,8 +55,8 @@ fn check_same(backend: &Subject, got: &Gradients, want: &Gradients) -> Result<()
     Ok(())
 }
 
-/// Protects: layers that run again give every parameter the same gradient, for every form of layer; a frozen layer
-/// passes gradients on.
+/// Protects: recomputed layers give every parameter the same gradient, for every kind of layer; a frozen
+/// layer passes gradients on.
 #[test]
 fn gradients_of_recomputed_layers_have_the_same_bits() -> Result<()> {
     every_backend(|backend| {
@@ -64,7 +67,7 @@ fn gradients_of_recomputed_layers_have_the_same_bits() -> Result<()> {
             let how = Loading::masters(backend, DType::F32);
             let config = ModelConfig::from_dir(&dir)?;
             let frozen = format!("{}0.", config.family.layers);
-            ensure!(config.layers > 1, "one layer alone is never computed again");
+            ensure!(config.layers > 1, "a single layer is never recomputed");
             let model = Decoder::read(config, &Checkpoint::open(&dir)?, &[Head::Language], how)?;
             let some = model.with_params(model.params().training(|name| !name.starts_with(&frozen)));
             for model in [model, some] {
@@ -84,8 +87,8 @@ fn gradients_of_recomputed_layers_have_the_same_bits() -> Result<()> {
     })
 }
 
-/// Protects: adapters over a frozen base: layers that run again drop the same elements, and with a frozen embedding
-/// nothing wants a gradient of the first segment's input.
+/// Protects: with adapters on a frozen base, recomputed layers drop the same elements; this also holds where
+/// the frozen embedding leaves the first segment's input without a gradient.
 #[test]
 fn recomputed_adapters_drop_the_same_elements() -> Result<()> {
     every_backend(|backend| {
@@ -100,17 +103,17 @@ fn recomputed_adapters_drop_the_same_elements() -> Result<()> {
             Ok(backend.backward(&hidden.square()?.sum_all()?, model.params())?)
         };
         let (got, want) = (gradients(every(1)?, 7)?, gradients(Checkpointing::Off, 7)?);
-        ensure!(want.iter().count() >= 8, "adapters of two layers are expected");
+        ensure!(want.iter().count() >= 8, "expected adapters of two layers");
         check_same(backend, &got, &want)?;
         let (other, name) = (gradients(every(1)?, 8)?, "model.layers.0.self_attn.q_proj.lora_B.weight");
         let [got, other] = [got.get(name)?, other.get(name)?].map(|gradient| gradient.read());
-        ensure!(got? != other?, "another step drops the same elements");
+        ensure!(got? != other?, "two steps drop the same elements");
         Ok(())
     })
 }
 
-/// Protects: the same of a deep reward model, whatever the length of segments, in scores and gradients; without
-/// trained parameters nothing is recorded.
+/// Protects: segments of any length give a deep reward model the same scores and gradients; without trained
+/// parameters nothing is recorded.
 #[test]
 fn segments_of_any_length_give_the_same_scores_and_gradients() -> Result<()> {
     let config = json!({

@@ -1,4 +1,4 @@
-//! What runs and evaluations leave for people: pages, events for TensorBoard, a model card.
+//! Output of runs and evaluations for people: pages, events for TensorBoard, model cards.
 
 use std::fs;
 
@@ -10,12 +10,12 @@ use crate::binary::{World, stderr};
 
 const TRAIN: &str = "reward --model base --batch 8 --max-steps 8 --eval-every 4 --constraint length_ratio";
 
-/// The steps at which a run's event files have a tag.
+/// Returns the steps at which a run's event files have a tag.
 fn steps(world: &World, run: &str, tag: &str) -> Result<Vec<i64>> {
     let mut steps = Vec::new();
     for path in tensorboard::files(&world.path(run).join(tensorboard::FOLDER))? {
         let (events, whole) = tensorboard::read(&path)?;
-        ensure!(whole, "{} is torn", path.display());
+        ensure!(whole, "{} is truncated", path.display());
         for event in events {
             let values = event.summary.map_or_else(Vec::new, |summary| summary.value);
             ensure!(values.iter().all(|value| value.simple_value.is_some()), "{values:?}");
@@ -69,7 +69,7 @@ fn a_run_and_an_evaluation_leave_their_pages() -> Result<()> {
         ensure!(card.contains(part), "the card has no {part}: {card}");
     }
     ensure!(!card.contains("Human:") && !card.contains("base_model"), "{card}");
-    // Equal scores have ln 2 in the ranking part, and more under bounds.
+    // Equal scores have ln 2 in the ranking part, and more with bounds.
     let evaluated = world.lines(&format!("{hostile}/metrics.jsonl"))?;
     let last = evaluated.last().context("no evaluation")?;
     let coin = last["eval_coin_ranking_loss"].as_f64().context("no coin")?;
@@ -84,14 +84,13 @@ fn a_run_and_an_evaluation_leave_their_pages() -> Result<()> {
     }
     ensure!(!page.contains("<script"), "the page has a script");
     world.run(&format!("eval reward --model {hostile} --data test.jsonl --report mine.html"))?;
-    ensure!(world.read("mine.html")? == page.as_bytes(), "the page depends on where it stands");
+    ensure!(world.read("mine.html")? == page.as_bytes(), "the page depends on its path");
     world.run(&format!("eval reward --model {hostile} --data train.jsonl --no-report"))?;
     ensure!(!world.path(hostile).join("evaluation/train").exists(), "--no-report wrote a page");
     Ok(())
 }
 
-/// Protects: what the report knows of subsets, deciles and a second model is on its page, and names out of data stay
-/// text there.
+/// Protects: the page shows the report's subsets, deciles and second model, and names from data stay text.
 #[test]
 fn an_evaluation_shows_subsets_and_the_second_model() -> Result<()> {
     let world = World::new()?;
@@ -100,7 +99,8 @@ fn an_evaluation_shows_subsets_and_the_second_model() -> Result<()> {
         let (fourth, fifth) = (at.is_multiple_of(4), at.is_multiple_of(5));
         let subset = if fourth { hostile } else { "plain" };
         let words = |count: usize| " word".repeat(count);
-        // The first model errs on every fourth pair, which is the hostile subset; the second also on every fifth.
+        // The first model errs on every fourth pair, which is the hostile subset; the second also on every
+        // fifth.
         let (first, second) = (if fourth { -1.0 } else { 1.0 }, if fourth || fifth { -1.0 } else { 2.0 });
         let row = json!({
             "prompt": format!("What is {at}?"), "subset": subset, "first": [first, 0.0], "<b>second": [second, 0.0],
@@ -134,7 +134,7 @@ fn an_evaluation_shows_subsets_and_the_second_model() -> Result<()> {
     }
     ensure!(
         page.matches("&lt;script&gt;alert(1)").count() == 2,
-        "the subset is not once in its plot and its table"
+        "the subset is not exactly once in its plot and its table"
     );
     let (_, row) =
         page.split_once("class=\"left\">&lt;script&gt;alert(1)").context("no row of the hostile subset")?;
@@ -146,12 +146,12 @@ fn an_evaluation_shows_subsets_and_the_second_model() -> Result<()> {
     world.run("eval reward --scores scores.jsonl --score-field first --bootstrap 0 --report alone.html")?;
     let page = String::from_utf8(world.read("alone.html")?)?;
     for part in ["McNemar", "bootstrap", "Comparison", "RewardBench", "Best of n", "Human scores"] {
-        ensure!(!page.contains(part), "the page speaks of {part}, which the report does not have");
+        ensure!(!page.contains(part), "the page mentions {part}, which the report does not have");
     }
     Ok(())
 }
 
-/// Protects: one report, one card and each event once for a run that was gone on with, over all its steps.
+/// Protects: a resumed run has one report, one card and each event once, over all its steps.
 #[test]
 fn a_resumed_run_has_one_report_over_all_its_steps() -> Result<()> {
     let world = World::new()?;
@@ -159,7 +159,7 @@ fn a_resumed_run_has_one_report_over_all_its_steps() -> Result<()> {
     world.run(&train)?;
     let last = |world: &World| -> Result<Vec<i64>> { steps(world, "rm", "train/grad_norm") };
     let first = String::from_utf8(world.read("rm/report.html")?)?;
-    // As a crash leaves it: the last checkpoint is gone, metrics and events are ahead of the one before.
+    // Simulates a crash: the last checkpoint is missing, and metrics and events are ahead of the one before.
     fs::remove_dir_all(world.path("rm/checkpoint-8"))?;
     world.run(&format!("{train} --resume"))?;
     ensure!(last(&world)? == (1..=8).collect::<Vec<_>>(), "{:?}", last(&world)?);
@@ -177,7 +177,7 @@ fn a_resumed_run_has_one_report_over_all_its_steps() -> Result<()> {
     Ok(())
 }
 
-/// Protects: nothing is lost for want of a report, and a user's README.md stays.
+/// Protects: a report that cannot be written loses nothing else, and a user's README.md is kept.
 #[test]
 fn what_cannot_be_written_is_a_warning() -> Result<()> {
     let world = World::new()?;
@@ -191,15 +191,16 @@ fn what_cannot_be_written_is_a_warning() -> Result<()> {
     for part in
         ["no report in rm/report.html", "no events for TensorBoard", "README.md was written or changed"]
     {
-        ensure!(said.contains(part), "{part:?} is not said: {said}");
+        ensure!(said.contains(part), "expected {part:?} in {said}");
     }
     ensure!(world.path("rm/model.safetensors").exists(), "the model is lost");
     ensure!(world.read("rm/README.md")? == b"# mine\n", "README.md was overwritten");
     Ok(())
 }
 
-/// Protects: a run that fits its constraint says so on its page and card, with the evidence; the terminal has the ranking
-/// loss first, beside a guessing model's; saved weights and best evaluation are told apart.
+/// Protects: a run that fits its constraint shows this on its page and card, with the evidence. The terminal
+/// shows the ranking loss first, beside a guessing model's; the saved weights and the best evaluation are
+/// shown separately.
 #[test]
 fn a_calibrated_run_shows_its_evidence() -> Result<()> {
     let world = World::new()?;
@@ -230,21 +231,22 @@ fn a_calibrated_run_shows_its_evidence() -> Result<()> {
     Ok(())
 }
 
-/// Protects: warnings about bounds and about rows left out are printed twice, at their finding and at the end, and are on
-/// the page of the run; an evaluation's are on its page.
+/// Protects: warnings about bounds and skipped rows are printed when found and at the end, and are on the
+/// run's page; an evaluation's are on its page.
 #[test]
 fn pages_carry_the_warnings() -> Result<()> {
     let world = World::new()?;
     let train = "reward --model base --data train.jsonl --batch 8 --max-steps 2 --eval-data test.jsonl";
     for (bound, warning) in [("50", "so loose that it rarely acts"), ("0.1", "so tight that the model")] {
         let command = format!(
-            "{train} --constraint '{{\"kind\": \"fixed\", \"bound\": {bound}}}' --max-length 45 --output rm-{bound}"
+            "{train} --constraint '{{\"kind\": \"fixed\", \"bound\": {bound}}}' --max-length 45 \
+             --output rm-{bound}"
         );
         let said =
             stderr(&world.command(&command)?.output()?).split_whitespace().collect::<Vec<_>>().join(" ");
         let page = String::from_utf8(world.read(&format!("rm-{bound}/report.html"))?)?.replace('\u{a0}', " ");
         for part in [warning, "longer than --max-length 45"] {
-            ensure!(said.matches(part).count() >= 2, "{part:?} is not said twice: {said}");
+            ensure!(said.matches(part).count() >= 2, "expected {part:?} twice in {said}");
             ensure!(page.contains(part), "{part:?} is not on the page");
         }
     }

@@ -1,4 +1,4 @@
-//! Stopped, killed and damaged runs end as if nothing had happened, or refuse and say why.
+//! Stopped, killed and damaged runs end like undisturbed ones, or refuse and name the reason.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tempfile::tempdir;
 use crate::planted::{Bench, Watch, reversed};
 use crate::subject::every_backend;
 
-/// All that a finished run leaves and that does not depend on the clock.
+/// The result of a finished run, without anything that depends on the clock.
 #[derive(PartialEq)]
 struct Left {
     outcome: Outcome,
@@ -48,7 +48,7 @@ fn check_same(got: &Left, want: &Left) -> Result<()> {
     for (line, expected) in got.lines.iter().zip(&want.lines) {
         ensure!(line == expected, "metrics.jsonl: {line}, expected {expected}");
     }
-    ensure!(got.lines.len() == want.lines.len(), "{} lines, not {}", got.lines.len(), want.lines.len());
+    ensure!(got.lines.len() == want.lines.len(), "{} lines, expected {}", got.lines.len(), want.lines.len());
     for ((name, got), (_, want)) in got.files.iter().zip(&want.files) {
         ensure!(got == want, "{name} differs");
     }
@@ -62,8 +62,8 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Protects: stopping and going on changes no bit, wherever it falls: after the first step, where an evaluation (4,
-/// 8, 12), a checkpoint (5, 10) or the end of an epoch (8) is due, and at the last step.
+/// Protects: stopping and resuming changes no bit: after the first step, where an evaluation (4, 8, 12), a
+/// checkpoint (5, 10) or the end of an epoch (8) is due, and at the last step.
 #[test]
 fn a_stopped_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
     every_backend(|backend| {
@@ -77,19 +77,19 @@ fn a_stopped_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
             let got = finished(&bench, backend, dir.path())?;
             check_same(&got, &want).with_context(|| format!("stopped after {steps} steps"))?;
         }
-        let dir = tempdir()?; // twice, the second time on the step of the first
+        let dir = tempdir()?; // stopped twice, the second time at the step of the first
         bench.stopped_after(4, backend, dir.path())?;
         bench.stopped_after(5, backend, dir.path())?;
         check_same(&finished(&bench, backend, dir.path())?, &want).context("stopped twice")?;
         let dir = tempdir()?;
         let outcome = bench.run(backend, dir.path(), &mut Watch::stopping(14))??;
         check_same(&left(outcome, dir.path())?, &want).context("stopped at the last step")?;
-        // A finished run that is begun again makes no step and leaves the same.
+        // A finished run that is started again takes no step and leaves the same result.
         check_same(&finished(&bench, backend, dir.path())?, &want).context("begun again")
     })
 }
 
-/// Protects: bounds that change over a run change by its steps alone: stopped anywhere, it ends with the same bits.
+/// Protects: scheduled bounds depend only on the step: a run stopped anywhere ends with the same bits.
 #[test]
 fn a_scheduled_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
     every_backend(|backend| {
@@ -107,8 +107,8 @@ fn a_scheduled_run_ends_with_the_bits_of_an_unbroken_one() -> Result<()> {
     })
 }
 
-/// Protects: what a killed process left behind its last checkpoint (lines of metrics, a torn one, a half-written
-/// folder, an old folder about to be removed) is neither used nor kept.
+/// Protects: files that a killed process left after its last checkpoint (lines of metrics, a truncated line,
+/// a half-written folder, an old folder about to be removed) are neither used nor kept.
 #[test]
 fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
     every_backend(|backend| {
@@ -128,7 +128,7 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
         check_same(&finished(&bench, backend, dir.path())?, &want)?;
         let left = names(dir.path())?;
         ensure!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
-        // Stopped where an evaluation is due, and killed after the line that made up for it.
+        // Stopped where an evaluation is due, and killed after that evaluation was written.
         let dir = tempdir()?;
         bench.stopped_after(8, backend, dir.path())?;
         let path = dir.path().join("metrics.jsonl");
@@ -139,7 +139,7 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
 
 type Harm = fn(&Path) -> Result<()>;
 
-/// Ways in which disks harm checkpoints, and the file that a complaint must name.
+/// Damage to a checkpoint by a disk, with the file that the error must name.
 const HARMS: [(&str, Harm); 4] = [
     ("model.safetensors", |dir| {
         let path = dir.join("model.safetensors");
@@ -156,7 +156,7 @@ const HARMS: [(&str, Harm); 4] = [
     ("optimizer.safetensors", |dir| Ok(fs::remove_file(dir.join("optimizer.safetensors"))?)),
 ];
 
-/// Protects: a broken newest checkpoint costs steps and no bit, and never makes the run drop a whole one.
+/// Protects: a damaged newest checkpoint costs steps but no bit, and never makes the run delete a good one.
 #[test]
 fn a_broken_checkpoint_is_passed_over_for_an_older_one() -> Result<()> {
     every_backend(|backend| {
@@ -168,13 +168,13 @@ fn a_broken_checkpoint_is_passed_over_for_an_older_one() -> Result<()> {
             bench.config.keep = 3;
             bench.stopped_after(11, backend, dir.path())?;
             harm(&dir.path().join("checkpoint-11"))?;
-            // Only one is kept from here on: the one of step 10, and not the broken one that follows it.
+            // From here on the run keeps one checkpoint: that of step 10, not the damaged one after it.
             bench.config.keep = 1;
             let mut watch = Watch::stopping(10);
             bench.config.save_every = Some(9);
             fs::remove_dir_all(dir.path().join("checkpoint-10"))?;
             bench.run(backend, dir.path(), &mut watch)??;
-            ensure!(watch.begun.0 < 10, "{name}: went on from step {}", watch.begun.0);
+            ensure!(watch.begun.0 < 10, "{name}: resumed from step {}", watch.begun.0);
             ensure!(dir.path().join("checkpoint-10").exists(), "{name}: {:?}", names(dir.path())?);
             bench.config.save_every = Some(5);
             check_same(&finished(&bench, backend, dir.path())?, &want).context(name)?;
@@ -183,8 +183,8 @@ fn a_broken_checkpoint_is_passed_over_for_an_older_one() -> Result<()> {
     })
 }
 
-/// Protects: no bit of a state changes unnoticed, nor does a checkpoint under another step's name; an older whole one is taken
-/// in its place. A state that an older version wrote, without a hash, is read.
+/// Protects: no changed bit of a state and no renamed checkpoint goes unnoticed; an older intact one is used
+/// instead. A state without a hash, from an older version, is read.
 #[test]
 fn a_state_is_what_was_written_or_passed_over() -> Result<()> {
     every_backend(|backend| {
@@ -206,15 +206,15 @@ fn a_state_is_what_was_written_or_passed_over() -> Result<()> {
         ensure!(newest()? == 11, "a state without a hash is refused");
         state["unknown"] = Value::Null;
         fs::write(&path, state.to_string())?;
-        ensure!(newest()? == 10, "a field that nobody knows is taken");
+        ensure!(newest()? == 10, "an unknown field is accepted");
         fs::write(&path, &bytes)?;
         fs::rename(dir.path().join("checkpoint-11"), dir.path().join("checkpoint-13"))?;
-        ensure!(newest()? == 10, "the state of step 11 is taken for that of step 13");
+        ensure!(newest()? == 10, "the state of step 11 is accepted as that of step 13");
         Ok(())
     })
 }
 
-/// Protects: where no checkpoint is whole the run does not begin anew over it but names every broken file.
+/// Protects: if no checkpoint is intact, the run does not start over but names every damaged file.
 #[test]
 fn broken_checkpoints_alone_are_an_error_that_names_them() -> Result<()> {
     every_backend(|backend| {
@@ -226,8 +226,11 @@ fn broken_checkpoints_alone_are_an_error_that_names_them() -> Result<()> {
         for (step, (_, harm)) in steps.iter().zip(HARMS) {
             harm(&dir.path().join(step))?;
         }
-        let error =
-            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("went on")?.to_string();
+        let error = bench
+            .run(backend, dir.path(), &mut Watch::default())?
+            .err()
+            .context("the run continued")?
+            .to_string();
         for (step, (file, _)) in steps.iter().zip(HARMS) {
             let path = dir.path().join(step).join(file);
             ensure!(error.contains(&path.display().to_string()), "{error}: does not name {step}/{file}");
@@ -236,7 +239,7 @@ fn broken_checkpoints_alone_are_an_error_that_names_them() -> Result<()> {
     })
 }
 
-/// Protects: a checkpoint of other options or data is refused, with what it was and what it is.
+/// Protects: a checkpoint of other options or data is refused with the old and the new value.
 #[test]
 fn going_on_with_other_options_or_data_is_refused() -> Result<()> {
     every_backend(|backend| {
@@ -245,8 +248,11 @@ fn going_on_with_other_options_or_data_is_refused() -> Result<()> {
         let before = names(dir.path())?;
         bench.config.learning_rate = 5e-3;
         bench.data = "other";
-        let error =
-            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("went on")?.to_string();
+        let error = bench
+            .run(backend, dir.path(), &mut Watch::default())?
+            .err()
+            .context("the run continued")?
+            .to_string();
         for expected in [
             "checkpoint-2",
             "--data was planted and is now other",
@@ -259,8 +265,8 @@ fn going_on_with_other_options_or_data_is_refused() -> Result<()> {
     })
 }
 
-/// Protects: a finished run under a constant learning rate is extended to the bits of a longer one, and never shortened
-/// below what was made.
+/// Protects: a finished run under a constant learning rate can be extended with the bits of a longer run, but
+/// not shortened below its steps.
 #[test]
 fn a_constant_run_is_extended_with_the_bits_of_a_longer_one() -> Result<()> {
     every_backend(|backend| {
@@ -277,14 +283,15 @@ fn a_constant_run_is_extended_with_the_bits_of_a_longer_one() -> Result<()> {
             ensure!(read(dir.path())? == read(unbroken.path())?, "{name} differs");
         }
         bench.config.max_steps = Some(6);
-        let error = bench.run(backend, dir.path(), &mut Watch::default())?.err().context("shortened")?;
+        let error =
+            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("the run was shortened")?;
         ensure!(error.to_string().contains("has made 14 steps"), "{error}");
         Ok(())
     })
 }
 
-/// Protects: where the steps made depend on the length of the run, it is not extended, and the message says how to
-/// train on.
+/// Protects: a run whose steps depend on its length is not extended, and the message shows another way to
+/// train further.
 #[test]
 fn a_run_whose_steps_depend_on_its_length_is_not_extended() -> Result<()> {
     every_backend(|backend| {
@@ -296,7 +303,10 @@ fn a_run_whose_steps_depend_on_its_length_is_not_extended() -> Result<()> {
             bench.config.schedule = schedule;
             bench.finish(backend, dir.path())?;
             bench.config.max_steps = Some(15);
-            let error = bench.run(backend, dir.path(), &mut Watch::default())?.err().context("extended")?;
+            let error = bench
+                .run(backend, dir.path(), &mut Watch::default())?
+                .err()
+                .context("the run was extended")?;
             for expected in ["--max-steps was 14 and is now 15", reason, "--model"] {
                 ensure!(error.to_string().contains(expected), "{error}: lacks {expected:?}");
             }
@@ -305,20 +315,23 @@ fn a_run_whose_steps_depend_on_its_length_is_not_extended() -> Result<()> {
     })
 }
 
-/// Protects: the best weights are not handed out where the disk harmed them.
+/// Protects: damaged best weights are not saved as the model.
 #[test]
 fn a_broken_best_checkpoint_is_an_error() -> Result<()> {
     every_backend(|backend| {
         let (mut bench, dir) = (Bench::usual()?, tempdir()?);
         bench.config.final_weights = Final::Best;
-        bench.eval = bench.eval.map(reversed); // the more is learned the worse it looks
+        bench.eval = bench.eval.map(reversed); // the more the model learns, the worse the evaluation
         let (outcome, _) = bench.finish(backend, dir.path())?;
         let Outcome::Finished { best: Some(best), steps, .. } = outcome else { anyhow::bail!("{outcome:?}") };
         ensure!(best.step < steps, "the last step is the best");
         let broken = dir.path().join(format!("checkpoint-{}", best.step));
         HARMS[0].1(&broken)?;
-        let error =
-            bench.run(backend, dir.path(), &mut Watch::default())?.err().context("taken")?.to_string();
+        let error = bench
+            .run(backend, dir.path(), &mut Watch::default())?
+            .err()
+            .context("the damaged weights were used")?
+            .to_string();
         let path = broken.join("model.safetensors").display().to_string();
         ensure!(error.contains(&path) && error.contains("corrupt"), "{error}");
         Ok(())

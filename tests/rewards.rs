@@ -1,5 +1,5 @@
-//! A saved reward model as the reward of a policy's answers: which tokens it scores, and that nothing beside
-//! an answer changes its score.
+//! A saved reward model as the reward of a policy's answers: the tokens it scores, and scores that depend
+//! only on the answer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn model(backend: &dyn Backend, extra: &serde_json::Value) -> Result<RewardModel
     Ok(RewardModel::random(backend, ModelConfig::from_json(config, Path::new("x"))?, DType::F32, 4)?)
 }
 
-/// Answers with what they borrow.
+/// Prompts and answers with the data that they borrow.
 struct Batch {
     prompts: Vec<Prompt>,
     texts: Vec<AnswerTexts>,
@@ -47,7 +47,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Answers of a policy with this tokenizer.
+    /// Makes answers of a policy with this tokenizer.
     fn new(policy: &Tokenizer, rows: &[(Content, &str)]) -> Result<Self> {
         let mut batch = Self { prompts: Vec::new(), texts: Vec::new(), ids: Vec::new() };
         for (line, (prompt, answer)) in (1..).zip(rows) {
@@ -86,7 +86,7 @@ fn source(model: &RewardModel, tokens: &str, policy: &str, options: ModelOptions
     Ok(ModelReward::new("rm", model, tokenizer(tokens)?, &tokenizer(policy)?, options)?)
 }
 
-/// The scores of prompts with answers, each computed alone, of the tokens that training encodes.
+/// Returns the scores of prompts with answers, computed one at a time from the tokens that training encodes.
 fn alone(model: &RewardModel, rows: &[(Content, &str)], tokenizer: &Tokenizer) -> Result<Vec<Option<f32>>> {
     let score = |(prompt, answer): &(Content, &str)| {
         let answer = match prompt {
@@ -103,9 +103,8 @@ fn bits(rewards: &[Option<f32>]) -> Vec<Option<u32>> {
     rewards.iter().map(|reward| reward.map(f32::to_bits)).collect()
 }
 
-/// Protects: a reward is the score that training and `pcrm score` give the same text, by the reward model's
-/// own template, whatever the policy's tokenizer; and its bits depend on no other answer and on no budget of
-/// tokens.
+/// Protects: a reward is the score that training and `pcrm score` give the same text, with the reward model's
+/// own template and any tokenizer of the policy; its bits depend on no other answer and no token budget.
 #[test]
 fn rewards_are_the_scores_of_the_text() -> Result<()> {
     let rows = [
@@ -148,7 +147,7 @@ fn rewards_are_the_scores_of_the_text() -> Result<()> {
     })
 }
 
-/// Protects: a policy with another tokenizer is scored by its text and not by its ids.
+/// Protects: a policy with another tokenizer is scored by its text, not by its ids.
 #[test]
 fn another_tokenizer_is_no_other_text() -> Result<()> {
     let rows =
@@ -170,8 +169,8 @@ fn another_tokenizer_is_no_other_text() -> Result<()> {
     })
 }
 
-/// Protects: an answer whose bytes are no text, or that is too long, has no reward and is counted; the others
-/// have theirs.
+/// Protects: an answer that is not valid text or is too long has no reward and is counted; the others have
+/// theirs.
 #[test]
 fn what_cannot_be_read_is_not_scored() -> Result<()> {
     every_backend(|backend: &Subject| {
@@ -180,7 +179,7 @@ fn what_cannot_be_read_is_not_scored() -> Result<()> {
         let rows = [(text("q"), "a"), (text("q"), "€"), (text("q"), &*long), (text("q"), "b")];
         let policy = tokenizer("qwen2")?;
         let mut batch = Batch::new(&policy, &rows)?;
-        // A character is cut off after its first byte.
+        // The second answer is the first byte of a longer character.
         let cut: Vec<u32> = policy.encode_rendered("€")?[..1].to_vec();
         batch.texts[1] = AnswerTexts::decode(&policy, &policy.encode("q")?, &cut)?;
         let scored = batch.scored_by(&mut source(&model, "qwen2", "qwen2", ModelOptions::default())?)?;
@@ -192,8 +191,8 @@ fn what_cannot_be_read_is_not_scored() -> Result<()> {
     })
 }
 
-/// Protects: conversations for a reward model without a template, tokens that it does not have, and limits
-/// beyond its positions are refused, with the row where it is one row's.
+/// Protects: conversations for a reward model without a template, unknown tokens, and limits beyond its
+/// positions are refused, with the row if it is one row's fault.
 #[test]
 fn what_a_model_cannot_read_is_refused() -> Result<()> {
     every_backend(|backend: &Subject| {
@@ -222,7 +221,7 @@ fn what_a_model_cannot_read_is_refused() -> Result<()> {
     })
 }
 
-/// Protects: `model:DIR` reaches whoever opens models, with its weight, beside rules.
+/// Protects: `model:DIR` opens a reward model with its weight, beside rules.
 #[test]
 fn models_are_opened_by_their_folder() -> Result<()> {
     every_backend(|backend: &Subject| {
@@ -255,8 +254,7 @@ fn models_are_opened_by_their_folder() -> Result<()> {
     })
 }
 
-/// Protects: groups share what they begin with and nothing else: no group, one answer, equal answers, no
-/// common token.
+/// Protects: groups share only their common prefix: no group, one answer, equal answers, no common token.
 #[test]
 fn groups_of_every_sort_score_as_alone() -> Result<()> {
     let sequences: [&[u32]; 7] = [&[9], &[9], &[5, 6, 7], &[5, 6, 7], &[5, 6], &[8, 6], &[5, 6, 7, 9]];

@@ -1,4 +1,4 @@
-//! Samples have the log-probabilities of training, and depend on nothing but themselves.
+//! Samples have the log-probabilities of training and do not depend on the batch.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use pcrm_rl::rollout::{Budget, Engine, Finish, Progress, Prompt, Sample, Samplin
 use crate::subject::{Subject, every_backend};
 use crate::support::{beside, random};
 
-/// A model of each way of turning positions, sharing heads and looking back.
+/// A model for each way of encoding positions, sharing heads and limiting attention.
 const FAMILIES: [&str; 25] = [
     "cohere2",
     "gemma",
@@ -42,7 +42,7 @@ const FAMILIES: [&str; 25] = [
     "smollm3",
 ];
 
-/// Of those, models with adapters on every linear layer: each way of projecting, and experts.
+/// The families tested with adapters on every linear layer: each way of projecting, and experts.
 const ADAPTED: [&str; 7] = ["gemma2", "glm4", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3_moe"];
 
 /// Collects samples by prompt.
@@ -51,7 +51,7 @@ struct Collected(Vec<Vec<Sample>>);
 
 impl Watch for Collected {
     fn done(&mut self, prompt: usize, samples: Vec<Sample>) -> pcrm_rl::Result<()> {
-        assert_eq!(prompt, self.0.len(), "prompts come in order");
+        assert_eq!(prompt, self.0.len(), "prompts are out of order");
         self.0.push(samples);
         Ok(())
     }
@@ -61,7 +61,7 @@ fn load(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
     Ok(LanguageModel::load(backend, &beside("golden/models").join(family), DType::F32)?)
 }
 
-/// A model with adapters that change what it computes.
+/// Loads a model with adapters that change its output.
 fn adapted(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
     let targets = Some(Modules::Pattern("all-linear".to_owned()));
     let config = LoraConfig { r: 4, target_modules: targets, ..LoraConfig::default() };
@@ -72,7 +72,7 @@ fn adapted(backend: &dyn Backend, family: &str) -> Result<LanguageModel> {
     Ok(model)
 }
 
-/// Prompts of several lengths, around those of a block, as the model's positions allow.
+/// Returns prompts of several lengths near that of a block, within the model's positions.
 fn prompts(config: &ModelConfig, answer: usize) -> Vec<Prompt> {
     let most = config.max_positions.min(256) - answer;
     let lengths = [3, 63, 64, 65, 40, 130, 1, 100].map(|length: usize| length.min(most));
@@ -98,7 +98,7 @@ fn sample(
     Ok((collected.0, progress))
 }
 
-/// ln p of every token of a prompt's samples in one tree, as training computes it.
+/// Returns ln p of every token of a prompt's samples in one tree, as training computes it.
 fn trained(
     model: &LanguageModel,
     prompt: &Prompt,
@@ -123,13 +123,13 @@ fn trained(
 
 fn check(subject: &Subject, what: &str, got: &[Vec<Sample>], want: &[Vec<Sample>]) -> Result<()> {
     if subject.exact() {
-        ensure!(got == want, "{what}: other samples");
+        ensure!(got == want, "{what}: the samples differ");
     }
     Ok(())
 }
 
-/// Protects: the importance ratio of a first update is exactly 1: sampled tokens have the log-probabilities of the
-/// training pass over the same trees, to the bit, for every family and with adapters.
+/// Protects: the importance ratio of a first update is exactly 1: sampled tokens have the log-probabilities
+/// of the training pass over the same trees, to the bit, for every family and with adapters.
 #[test]
 fn sampled_tokens_have_the_log_probabilities_of_training() -> Result<()> {
     every_backend(|backend| {
@@ -163,14 +163,14 @@ fn sampled_tokens_have_the_log_probabilities_of_training() -> Result<()> {
                     *lengths.entry(sample.ids.len()).or_insert(0) += 1;
                 }
             }
-            ensure!(lengths.len() > 1, "{family}: no sample left before the others");
+            ensure!(lengths.len() > 1, "{family}: all samples have the same length");
         }
         Ok(())
     })
 }
 
-/// Protects: a sample is the same alone, among others, in another order, in small passes, with a cache so small that
-/// samples are thrown out and computed again, and with few rows at a time.
+/// Protects: a sample is the same alone, among others, in another order, in small passes, with few rows at a
+/// time, and with a cache so small that samples are evicted and recomputed.
 #[test]
 fn a_sample_depends_on_nothing_beside_it() -> Result<()> {
     every_backend(|backend| {
@@ -184,7 +184,7 @@ fn a_sample_depends_on_nothing_beside_it() -> Result<()> {
             let tight = Budget { cache_tokens: 320, ..Budget::default() };
             let (small, progress) = sample(&model, &prompts, 4, &how, tight)?;
             if family != "gpt2" {
-                ensure!(progress.preempted > 0, "{family}: nothing was thrown out");
+                ensure!(progress.preempted > 0, "{family}: no sample was evicted");
             }
             check(backend, &format!("{family}, a cache of 320"), &small, &want)?;
             for budget in [Budget { rows: 3, ..tight }, Budget { prefill_tokens: 1, rows: 1, ..tight }] {
@@ -206,7 +206,7 @@ fn a_sample_depends_on_nothing_beside_it() -> Result<()> {
     })
 }
 
-/// Protects: what a backend draws is what the reference draws, with every filter.
+/// Protects: a backend draws the tokens that the reference draws, with every filter.
 #[test]
 fn tokens_are_drawn_as_the_reference_draws_them() -> Result<()> {
     let all = Filters::default();
@@ -233,8 +233,8 @@ fn tokens_are_drawn_as_the_reference_draws_them() -> Result<()> {
                 let got = hidden.kernels().sample(&hidden, &head, &how)?;
                 let want = Composed.sample(&hidden, &head, &how)?;
                 let others = got.iter().zip(&want).filter(|(got, want)| got.id != want.id).count();
-                // A number may fall between two ways of adding up.
-                ensure!(others <= 1, "{filters:?}: {others} other tokens");
+                // A uniform number may fall between two orders of summation.
+                ensure!(others <= 1, "{filters:?}: {others} tokens differ");
                 for (got, want) in got.iter().zip(&want).filter(|(got, want)| got.id == want.id) {
                     let of = |drawn: &pcrm_core::kernels::Drawn| [drawn.log_prob, drawn.filtered];
                     backend.check_close(&format!("{filters:?}"), &of(got), &of(want), 1e-5)?;
@@ -245,7 +245,7 @@ fn tokens_are_drawn_as_the_reference_draws_them() -> Result<()> {
     })
 }
 
-/// Protects: what cannot be continued is refused by name.
+/// Protects: prompts that cannot be continued are refused by name.
 #[test]
 fn prompts_that_do_not_fit_are_refused() -> Result<()> {
     every_backend(|backend| {
@@ -273,8 +273,8 @@ fn prompts_that_do_not_fit_are_refused() -> Result<()> {
     })
 }
 
-/// Protects: greedy answers are those of `transformers.generate`, token for token: in one batch, over windows, with the
-/// penalty for repetition, and with several end tokens.
+/// Protects: greedy answers are those of `transformers.generate`, token for token: in one batch, with sliding
+/// windows, a repetition penalty, and several end tokens.
 #[test]
 fn greedy_answers_are_those_of_transformers() -> Result<()> {
     let golden: serde_json::Value =
@@ -306,7 +306,7 @@ fn greedy_answers_are_those_of_transformers() -> Result<()> {
     })
 }
 
-/// The probabilities of the next token, by the definitions of the filters, in f64.
+/// Returns the probabilities of the next token in f64, by the definitions of the filters.
 fn distribution(logits: &[f32], filters: &Filters) -> Vec<f64> {
     let scaled: Vec<f64> = logits.iter().map(|logit| f64::from(*logit) / filters.temperature).collect();
     let mut order: Vec<usize> = (0..scaled.len()).collect();
@@ -332,8 +332,8 @@ fn distribution(logits: &[f32], filters: &Filters) -> Vec<f64> {
     softmax(&kept)
 }
 
-/// Protects: tokens are sampled as often as they are likely, at every temperature and with every filter, and one that has no
-/// probability is never sampled.
+/// Protects: tokens are sampled with their probabilities, at every temperature and with every filter, and a
+/// token without probability is never sampled.
 #[test]
 fn sampled_tokens_have_their_frequencies() -> Result<()> {
     let all = Filters::default();
@@ -375,7 +375,7 @@ fn sampled_tokens_have_their_frequencies() -> Result<()> {
                 chi += (rest[0] - rest[1]).powi(2) / rest[1];
                 bins += 1.0;
             }
-            // χ² of k bins has mean k − 1 and variance 2 (k − 1): five deviations.
+            // χ² of k bins has mean k − 1 and variance 2 (k − 1): allow five standard deviations.
             let degrees: f64 = bins - 1.0;
             ensure!(
                 chi < degrees + 5.0 * (2.0 * degrees).sqrt(),

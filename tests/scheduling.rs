@@ -1,4 +1,4 @@
-//! Bounds that change over training: what is in force when.
+//! Bounds that change over training.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::constraint;
@@ -12,8 +12,9 @@ use tempfile::tempdir;
 use crate::planted::{Bench, gradient, model, pairs, reward};
 use crate::subject::every_backend;
 
-/// Protects: the bounds of every step and of evaluations, by hand: 14 steps from 3 times to once the bound of 2, in a
-/// straight line over the first half, and what `metrics.jsonl` says of it.
+/// Protects: the bounds of every step, computed by hand: over 14 steps, from 3 times the bound of 2 down to
+/// the bound itself, linearly over the first half. Evaluations use the final bound, and `metrics.jsonl` has
+/// the factor.
 #[test]
 fn bounds_follow_the_schedule_step_by_step() -> Result<()> {
     let scheduled =
@@ -25,7 +26,7 @@ fn bounds_follow_the_schedule_step_by_step() -> Result<()> {
         for (made, line) in watch.lines.iter().enumerate() {
             let factor = 3.0 - 2.0 * (made as f64 / 7.0).min(1.0);
             let told = line.metrics.get("bound_factor").context("no factor")?;
-            ensure!((told - factor).abs() < 1e-12, "step {}: {told}, not {factor}", line.step);
+            ensure!((told - factor).abs() < 1e-12, "step {}: factor {told}, expected {factor}", line.step);
             let bound = line.metrics.get("bound").context("no bound")?;
             ensure!((bound - 2.0 * factor).abs() < 1e-6, "step {}: bound {bound}", line.step);
         }
@@ -42,8 +43,8 @@ fn bounds_follow_the_schedule_step_by_step() -> Result<()> {
     })
 }
 
-/// Protects: a step under bounds that are looser by a factor is the step under those bounds, in every bit of the loss
-/// and the gradients, and in the share of margins beyond them.
+/// Protects: a step whose bounds are loosened by a factor equals the step with those bounds, in every bit of
+/// the loss, the gradients and the share of margins beyond them.
 #[test]
 fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
     let data = pairs(24, 1, r#"{"kind": "random", "low": 0.1, "high": 0.4}"#)?;
@@ -57,15 +58,15 @@ fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
         let loosened = Reward { config: reward(), schedule: Some(doubling.as_ref()) };
         let batch = Batch { data: &data, items: &all, micro_tokens: 64 };
         let got = objective::gradient(backend, &loosened, &model, &batch, 0.0)?;
-        // The factor itself is shown beside what both have.
+        // The factor is reported besides the metrics that both have.
         let shown = |name: &str, from: &objective::Gradient| from.metrics.summary().get(name);
         let names = ["loss", "ranking_loss", "constraint_loss", "bound", "beyond_bound"];
         let (got_shown, want_shown) =
             (names.map(|name| shown(name, &got)), names.map(|name| shown(name, &want)));
         let one = gradient(backend, &model, &data, (reward(), &all), 64)?;
-        ensure!(shown("beyond_bound", &one) > want_shown[4], "the bounds are too loose for a difference");
+        ensure!(shown("beyond_bound", &one) > want_shown[4], "the bounds are too loose to show a difference");
         if backend.exact() {
-            ensure!(got_shown == want_shown, "{got_shown:?}, not {want_shown:?}");
+            ensure!(got_shown == want_shown, "{got_shown:?}, expected {want_shown:?}");
         }
         for (name, _) in model.params().iter() {
             let read =
@@ -76,8 +77,8 @@ fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
     })
 }
 
-/// Protects: a run whose bounds change learns other weights than one under the bounds it ends with, and one whose
-/// factor is 1 throughout learns the same bits.
+/// Protects: a run whose bounds change learns other weights than one with the final bounds throughout, and a
+/// factor of 1 changes no bit.
 #[test]
 fn only_a_factor_that_is_not_one_changes_a_run() -> Result<()> {
     every_backend(|backend| {
@@ -91,10 +92,10 @@ fn only_a_factor_that_is_not_one_changes_a_run() -> Result<()> {
         let fixed = weights(r#"{"kind": "fixed", "bound": 0.5}"#)?;
         let of = r#"{"kind": "fixed", "bound": 0.5}"#;
         let flat = weights(&format!(r#"{{"kind": "schedule", "of": {of}, "from": 1}}"#))?;
-        ensure!(!backend.exact() || flat == fixed, "a factor of 1 changes a run");
+        ensure!(!backend.exact() || flat == fixed, "a factor of 1 changed the run");
         let loosened = weights(&format!(r#"{{"kind": "schedule", "of": {of}, "from": 4}}"#))?;
-        ensure!(loosened != fixed, "a factor of 4 changes nothing");
-        ensure!(constraint::parse("schedule")?.factor(0.0) == Some(2.0), "the default");
+        ensure!(loosened != fixed, "a factor of 4 changed nothing");
+        ensure!(constraint::parse("schedule")?.factor(0.0) == Some(2.0), "the default factor is not 2");
         Ok(())
     })
 }

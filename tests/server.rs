@@ -1,4 +1,4 @@
-//! `pcrm serve` on a free port, and requests to it.
+//! A `pcrm serve` process on a free port, and requests to it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ExitStatus};
@@ -16,14 +16,14 @@ use crate::binary::World;
 /// A server that runs until it is stopped or dropped.
 pub struct Server {
     child: Child,
-    /// What it says on standard error, line by line.
+    /// Its standard error, line by line.
     said: Mutex<Receiver<String>>,
     pub address: String,
     agent: Agent,
     token: Option<String>,
 }
 
-/// An answer: status, headers, body.
+/// A reply: status, headers, body.
 pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
@@ -31,12 +31,12 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.text).with_context(|| format!("{} {:?}", self.status, self.text))
     }
 
-    /// The body of an answer that must be 200.
+    /// Returns the body of a reply whose status must be 200.
     pub fn ok(&self) -> Result<Value> {
         ensure!(self.status == 200, "{} {}", self.status, self.text);
         self.json()
@@ -48,7 +48,7 @@ impl Reply {
 }
 
 impl Server {
-    /// Starts a server with these options, and waits until it serves.
+    /// Starts a server with these options and waits until it serves.
     pub fn start(world: &World, options: &str) -> Result<Self> {
         let mut command = world.command(&format!("serve --port 0 {options}"))?;
         command.env_remove("PCRM_API_KEY");
@@ -71,13 +71,13 @@ impl Server {
         Ok(Self { child, said: Mutex::new(said), address, agent, token: None })
     }
 
-    /// Shows this token from now on.
+    /// Sends this token with every request.
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
     }
 
-    /// Where the server listens, as `host:port`.
+    /// Returns the address as `host:port`.
     pub fn socket(&self) -> &str {
         self.address.split("//").nth(1).unwrap_or_default()
     }
@@ -86,7 +86,7 @@ impl Server {
         self.send(path, "application/json", body.to_string().as_bytes())
     }
 
-    /// Sends a body of any kind.
+    /// Sends a body of any content type.
     pub fn send(&self, path: &str, kind: &str, body: &[u8]) -> Result<Reply> {
         let mut request = self.agent.post(format!("{}{path}", self.address)).header("content-type", kind);
         if let Some(token) = &self.token {
@@ -103,7 +103,7 @@ impl Server {
         reply(request.call()?)
     }
 
-    /// The value of a metric, the sum of all its labels'.
+    /// Returns the value of a metric, summed over its labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let text = self.get("/metrics")?.text;
         let of = |line: &str| -> Option<f64> {
@@ -118,7 +118,7 @@ impl Server {
     pub fn await_metric(&self, name: &str, value: f64) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(20);
         while self.metric(name)? != value {
-            ensure!(Instant::now() < until, "{name} is {} and not {value}", self.metric(name)?);
+            ensure!(Instant::now() < until, "{name} is {}, expected {value}", self.metric(name)?);
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -132,13 +132,13 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for a line that holds a text.
+    /// Waits for a line that contains a text.
     pub fn hears(&self, text: &str) -> Result<String> {
         let until = Instant::now() + Duration::from_secs(20);
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let line = said.recv_timeout(until.saturating_duration_since(Instant::now()));
-            let line = line.with_context(|| format!("the server does not say {text:?}"))?;
+            let line = line.with_context(|| format!("the server did not print {text:?}"))?;
             if line.contains(text) {
                 return Ok(line);
             }
@@ -152,7 +152,7 @@ impl Server {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            ensure!(Instant::now() < until, "the server does not stop");
+            ensure!(Instant::now() < until, "the server did not stop");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -165,7 +165,7 @@ impl Drop for Server {
     }
 }
 
-/// A metric's name ends where its labels or its value begin.
+/// Accepts the rest of a line after a metric's name only if labels or a value follow.
 fn ensure_end(rest: &str) -> Option<()> {
     rest.starts_with(['{', ' ']).then_some(())
 }

@@ -1,4 +1,4 @@
-//! `pcrm serve` as its clients meet it: the scores of every protocol, refusals, limits, and the end.
+//! `pcrm serve` as its clients meet it: the scores of every protocol, refusals, limits, and shutdown.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -41,13 +41,13 @@ fn tokenizer(world: &World) -> Result<Tokenizer> {
     Ok(Tokenizer::from_dir(&world.path("base"))?)
 }
 
-/// The text of a conversation by the model's template.
+/// Renders a conversation with the model's template.
 fn rendered(tokenizer: &Tokenizer, (question, answer): (&str, &str)) -> Result<String> {
     let turns = [Message::new("user", question), Message::new("assistant", answer)];
     Ok(tokenizer.render_chat(&turns, false)?)
 }
 
-/// The scores that `pcrm score` gives rows.
+/// Returns the scores that `pcrm score` gives these rows.
 fn scores(world: &World, rows: &[Value]) -> Result<Vec<f32>> {
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     world.write("asked.jsonl", &lines.join("\n"))?;
@@ -57,14 +57,14 @@ fn scores(world: &World, rows: &[Value]) -> Result<Vec<f32>> {
 }
 
 fn number(value: &Value) -> Result<f32> {
-    Ok(value.as_f64().with_context(|| format!("{value} is no number"))? as f32)
+    Ok(value.as_f64().with_context(|| format!("expected a number, found {value}"))? as f32)
 }
 
 fn sigmoid(score: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(score)).exp())) as f32
 }
 
-/// Protects: every protocol gives the score that `pcrm score` gives, to the bit, in its own form and with its own
+/// Protects: every protocol returns the score of `pcrm score`, to the bit, in its own format and with its own
 /// activation.
 #[test]
 fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
@@ -75,7 +75,7 @@ fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
     let activated: Vec<f32> = raw.iter().map(|score| sigmoid(*score)).collect();
     let tokenizer = tokenizer(&world)?;
     let texts = rows.iter().map(|row| rendered(&tokenizer, *row)).collect::<Result<Vec<_>>>()?;
-    // What a policy's tokenizer decodes: no line break behind the end of the turn, an EOS, padding.
+    // Texts as a policy's tokenizer decodes them: no line break after the end of the turn, an EOS, padding.
     let decoded: Vec<String> = texts
         .iter()
         .enumerate()
@@ -91,7 +91,7 @@ fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
                 number(answer.pointer(&place).with_context(|| format!("{path}: {place}: {answer}"))?)?;
             ensure!(
                 found.to_bits() == expected.to_bits(),
-                "{path} {body}: {found} and not {expected} at {place}"
+                "{path} {body}: {found} at {place}, expected {expected}"
             );
         }
         Ok(())
@@ -128,7 +128,7 @@ fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
     let pairs: Vec<[&str; 2]> = rows.iter().map(|(question, answer)| [*question, *answer]).collect();
     check("/predict", &json!({"inputs": pairs, "raw_scores": true}), "/#/0/score", &raw)?;
 
-    // Rankings are sorted, equal scores in the order of the request.
+    // Rankings are sorted; equal scores stay in the order of the request.
     let mut ranked: Vec<usize> = (0..3).collect();
     ranked.sort_by(|left, right| raw[*right].total_cmp(&raw[*left]));
     let order = |answer: &Value, at: &str| -> Vec<u64> {
@@ -156,7 +156,8 @@ fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
     Ok(())
 }
 
-/// Protects: plain texts get an EOS on OpenRLHF's path, as `pcrm score` gives them one, and are scored as they are elsewhere.
+/// Protects: OpenRLHF's path ends plain texts with an EOS, as `pcrm score` does, and scores them like the
+/// other paths.
 #[test]
 fn plain_texts_end_as_in_training_where_that_is_asked() -> Result<()> {
     let world = World::new()?;
@@ -170,7 +171,7 @@ fn plain_texts_end_as_in_training_where_that_is_asked() -> Result<()> {
         ["A question? An answer.", "A question? An answer.</s>", "A question? An answer.</s><pad><pad>"]
     {
         let answer = server.post("/get_reward", &json!({"query": [query]}))?.ok()?;
-        ensure!(number(&answer["rewards"][0])? == raw[0], "{query}: {answer} and not {}", raw[0]);
+        ensure!(number(&answer["rewards"][0])? == raw[0], "{query}: {answer}, expected {}", raw[0]);
     }
     let classified = |text: &str| -> Result<f32> {
         let answer = server.post("/classify", &json!({"input": text, "use_activation": false}))?.ok()?;
@@ -181,7 +182,7 @@ fn plain_texts_end_as_in_training_where_that_is_asked() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the clients of `--reward http` read the same rewards from this server as a saved model gives.
+/// Protects: the clients of `--reward http` get the rewards of the saved model from this server.
 #[test]
 fn the_projects_own_clients_read_its_scores() -> Result<()> {
     let world = World::new()?;
@@ -233,8 +234,8 @@ fn the_projects_own_clients_read_its_scores() -> Result<()> {
     Ok(())
 }
 
-/// Protects: many clients at once get the scores that each would get alone, and the prompt of answers that wait together is
-/// computed once.
+/// Protects: many clients at once get the scores that each gets alone, and the shared prompt of waiting
+/// answers is computed once per batch.
 #[test]
 fn scores_do_not_depend_on_load_and_prompts_are_computed_once() -> Result<()> {
     let world = World::new()?;
@@ -271,7 +272,7 @@ fn scores_do_not_depend_on_load_and_prompts_are_computed_once() -> Result<()> {
     Ok(())
 }
 
-/// Protects: what is refused, with which status, in the form of which protocol.
+/// Protects: each refusal has its status and the format of its protocol.
 #[test]
 fn refusals_have_the_form_of_the_protocol() -> Result<()> {
     let world = World::new()?;
@@ -362,7 +363,7 @@ fn refusals_have_the_form_of_the_protocol() -> Result<()> {
     Ok(())
 }
 
-/// Protects: texts are cut only where a request asks for it, on its side and to its length.
+/// Protects: texts are truncated only if a request asks for it, on the side and to the length it names.
 #[test]
 fn texts_are_cut_only_where_that_is_asked() -> Result<()> {
     let world = World::new()?;
@@ -394,7 +395,8 @@ fn texts_are_cut_only_where_that_is_asked() -> Result<()> {
     Ok(())
 }
 
-/// Protects: nobody without the token gets anything but the health, and nothing listens beyond the machine without one.
+/// Protects: without the token only the health check answers, and without a token the server listens only on
+/// the local machine.
 #[test]
 fn tokens_are_asked_for() -> Result<()> {
     let world = World::new()?;
@@ -412,7 +414,8 @@ fn tokens_are_asked_for() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a full queue is said at once, with the time to come again, and a client that went away costs no batch.
+/// Protects: a full queue is refused at once with a retry time, and a client that disconnects costs no
+/// computation.
 #[test]
 fn full_queues_are_said_and_clients_that_went_away_cost_nothing() -> Result<()> {
     let world = World::new()?;
@@ -445,7 +448,8 @@ fn full_queues_are_said_and_clients_that_went_away_cost_nothing() -> Result<()> 
     Ok(())
 }
 
-/// Protects: SIGTERM answers what is on its way, then ends with success; new clients find nobody.
+/// Protects: after SIGTERM, pending requests are answered, the server exits with success, and new clients are
+/// refused.
 #[cfg(unix)]
 #[test]
 fn requests_on_their_way_are_answered_before_the_end() -> Result<()> {
@@ -465,8 +469,8 @@ fn requests_on_their_way_are_answered_before_the_end() -> Result<()> {
     Ok(())
 }
 
-/// Protects: models have names, a folder that changed is taken up without a lost request, and one that does not load leaves
-/// the old model in its place.
+/// Protects: models have names; a changed folder is reloaded without losing a request; a folder that does not
+/// load leaves the old model in use.
 #[cfg(unix)]
 #[test]
 fn models_have_names_and_are_reloaded_under_load() -> Result<()> {
@@ -492,7 +496,7 @@ fn models_have_names_and_are_reloaded_under_load() -> Result<()> {
     let info = server.get("/info")?.ok()?;
     ensure!(info["models"][0]["training_scores"]["low"].is_number(), "{info}");
     ensure!(server.get("/v1/models")?.ok()?["data"][1]["id"] == "other");
-    ensure!(server.metric("pcrm_score_training_low")? != 0.0, "no range of training");
+    ensure!(server.metric("pcrm_score_training_low")? != 0.0, "the training scores' range is missing");
 
     let weights = world.path("rm/model.safetensors");
     let old = std::fs::read(&weights)?;
@@ -507,7 +511,7 @@ fn models_have_names_and_are_reloaded_under_load() -> Result<()> {
     })?;
     ensure!(seen.len() == 240 && seen.iter().all(|score| *score == first || *score == other));
     ensure!(score("first")? == other);
-    // SIGHUP loads all again; the folder without weights does not load, and its model stays.
+    // SIGHUP reloads all models; the folder without weights does not load, and its model stays.
     std::fs::write(&weights, old)?;
     server.signal("HUP")?;
     server.hears("reloaded first")?;
@@ -517,7 +521,8 @@ fn models_have_names_and_are_reloaded_under_load() -> Result<()> {
     Ok(())
 }
 
-/// Protects: TLS by a certificate, the OpenAPI document with every path that scores, and slow clients that are cut off.
+/// Protects: TLS works with a certificate, the OpenAPI document has every scoring path, and slow clients are
+/// disconnected.
 #[test]
 fn connections_are_encrypted_described_and_timed() -> Result<()> {
     let world = World::new()?;
@@ -556,7 +561,7 @@ fn connections_are_encrypted_described_and_timed() -> Result<()> {
     silent.set_read_timeout(Some(Duration::from_secs(20)))?;
     silent.write_all(b"POST /get_rew")?;
     let mut answer = String::new();
-    // Closed, with or without a word.
+    // The connection is closed, with or without a reply.
     let _ = std::io::Read::read_to_string(&mut silent, &mut answer);
     ensure!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     ensure!(server.get("/health")?.status == 200);

@@ -41,8 +41,8 @@ fn sequences() -> Result<Completions> {
     Ok(Completions::new(made.collect()))
 }
 
-/// Protects: the loss is a mean over the tokens that are learned and over no others, in one pass or in several; its
-/// gradient by every parameter, entropy and token accuracy are those of transformers in float64.
+/// Protects: the loss is the mean over exactly the trained tokens, in one pass or several; the gradient of
+/// every parameter, entropy and token accuracy are those of transformers in float64.
 #[test]
 fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     let data = sequences()?;
@@ -79,7 +79,7 @@ fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
                     compared += 1;
                 }
                 let there = golden.keys().filter(|name| name.starts_with("grad.")).count();
-                ensure!(compared == there, "{family}: {compared} of {there} gradients are compared");
+                ensure!(compared == there, "{family}: only {compared} of {there} gradients were compared");
             }
             let evaluated = evaluate(&Sft, &model, &data, 1)?.summary().loss() as f32;
             backend.check_close(&format!("{family}: evaluation"), &[evaluated], &want("loss")?, 1e-5)?;
@@ -88,12 +88,12 @@ fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     })
 }
 
-/// The options of a short run in the small world.
+/// Options of a short run in the small world.
 const RUN: &str = "sft --data train.jsonl --eval-split 0.2 --batch 4 --save-every 2 --keep 9 --max-length 64 \
                    --max-steps 7 --learning-rate 3e-3 --threads 1";
 
-/// Protects: a run that is killed after any checkpoint ends with the weights of one that was not, whole or with adapters
-/// under dropout; and the saved folder is read again by the same binary.
+/// Protects: a run killed after any checkpoint ends with the same weights as an undisturbed one, in full or
+/// with adapters under dropout; the same binary loads the saved folder.
 #[test]
 fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
     let world = World::new()?;
@@ -106,7 +106,7 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
         world.run(&format!("{run} --output {name}"))?;
         world.run(&format!("{run} --output {name}-cut"))?;
         let (straight, cut) = (world.path(name), world.path(&format!("{name}-cut")));
-        // As if killed after step 4: later checkpoints and the model are not there.
+        // Simulates a kill after step 4: later checkpoints and the model are missing.
         for step in fs::read_dir(&cut)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
             let made = step.strip_prefix("checkpoint-").and_then(|step| step.parse::<u64>().ok());
             if made.is_some_and(|made| made > 4) {
@@ -115,7 +115,10 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
         }
         fs::remove_file(cut.join(weights))?;
         world.run(&format!("{run} --output {name}-cut --resume"))?;
-        ensure!(fs::read(straight.join(weights))? == fs::read(cut.join(weights))?, "{name}: other weights");
+        ensure!(
+            fs::read(straight.join(weights))? == fs::read(cut.join(weights))?,
+            "{name}: the weights differ"
+        );
     }
     Ok(())
 }
@@ -134,8 +137,8 @@ fn a_real_checkpoint_learns_stories() -> Result<()> {
     let rows = lines.chunks(4).map(|lines| serde_json::json!({"text": lines.join("\n")}).to_string());
     fs::write(world.path("stories.jsonl"), rows.collect::<Vec<_>>().join("\n"))?;
     world.run(&format!(
-        "sft --model {} --data stories.jsonl --eval-split 0.1 --max-steps 20 --eval-every 5 --learning-rate 1e-3 \
-         --output learned",
+        "sft --model {} --data stories.jsonl --eval-split 0.1 --max-steps 20 --eval-every 5 \
+         --learning-rate 1e-3 --output learned",
         model.display()
     ))?;
     let lines = pcrm_rl::metrics::read(&world.path("learned/metrics.jsonl"))?;

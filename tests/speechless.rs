@@ -1,4 +1,4 @@
-//! Runs whose terminal, pipe or log goes away: they end as if somebody read what they say.
+//! Runs whose terminal or pipe closes, or whose disk is full: they end as if their messages had been read.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -8,10 +8,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::binary::{World, stderr};
 
-const TRAIN: &str = "reward --model base --data train.jsonl --eval-data test.jsonl --eval-every 5 --batch 8 --epochs 8 \
-                     --save-every 1000 --threads 1";
+const TRAIN: &str = "reward --model base --data train.jsonl --eval-data test.jsonl --eval-every 5 --batch 8 \
+                     --epochs 8 --save-every 1000 --threads 1";
 
-/// Starts a command whose standard error is a pipe that nobody reads once the run makes steps.
+/// Starts a command and closes the pipe of its standard error once the run takes steps.
 fn unheard(world: &World, arguments: &str, metrics: &str) -> Result<Child> {
     let mut child = world.command(arguments)?.stdout(Stdio::null()).spawn()?;
     let begun = Instant::now();
@@ -28,7 +28,8 @@ fn signal(child: &Child, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run outlives the reader of its messages, and a signal after that still saves a checkpoint and ends with 130.
+/// Protects: a run outlives the reader of its messages; a later signal still saves a checkpoint and ends the
+/// run with 130.
 #[test]
 fn a_run_outlives_the_reader_of_its_messages() -> Result<()> {
     let world = World::new()?;
@@ -43,12 +44,12 @@ fn a_run_outlives_the_reader_of_its_messages() -> Result<()> {
         ensure!(saved.count() > 0, "{name}: no checkpoint");
     }
     let child = unheard(&world, &format!("{TRAIN} --max-steps 40 --output whole"), "whole/metrics.jsonl")?;
-    ensure!(child.wait_with_output()?.status.success(), "the run did not end well");
+    ensure!(child.wait_with_output()?.status.success(), "the run failed");
     ensure!(world.path("whole/model.safetensors").exists(), "no model");
     Ok(())
 }
 
-/// Protects: under nohup the end of the terminal is no reason to stop.
+/// Protects: under nohup a run continues after its terminal closes.
 #[test]
 fn a_run_under_nohup_goes_on() -> Result<()> {
     let world = World::new()?;
@@ -57,7 +58,7 @@ fn a_run_under_nohup_goes_on() -> Result<()> {
     nohup.arg(pcrm).args(format!("{TRAIN} --max-steps 40 --output run").split_whitespace());
     nohup.current_dir(world.path("")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = nohup.spawn() else {
-        println!("no nohup here: nothing checked");
+        println!("nothing checked: nohup is not installed");
         return Ok(());
     };
     let begun = Instant::now();
@@ -71,12 +72,12 @@ fn a_run_under_nohup_goes_on() -> Result<()> {
     Ok(())
 }
 
-/// Protects: logs on a full disk are dropped, results on one are errors, and a reader of results that goes away ends a verb
-/// quietly; nothing panics.
+/// Protects: logs on a full disk are dropped, results on one are errors, and a command whose reader closes
+/// the pipe ends quietly; nothing panics.
 #[test]
 fn full_disks_and_closed_pipes_end_as_they_should() -> Result<()> {
     let Ok(full) = File::create("/dev/full") else {
-        println!("no /dev/full here: nothing checked");
+        println!("nothing checked: /dev/full does not exist");
         return Ok(());
     };
     let world = World::new()?;
@@ -114,19 +115,19 @@ fn full_disks_and_closed_pipes_end_as_they_should() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a bar that is drawn on a terminal that goes away ends no run.
+/// Protects: a run with a progress bar continues after its terminal closes.
 #[test]
 fn a_terminal_that_goes_away_ends_no_run() -> Result<()> {
     let world = World::new()?;
     let pcrm = world.command("plugins")?.get_program().to_owned();
     let pcrm = pcrm.to_str().context("a path that is text")?.to_owned();
-    // `script` gives the run a terminal, which ends with `script`.
+    // `script` gives the run a terminal that closes when `script` ends.
     let line = format!("trap '' HUP; exec {pcrm} {TRAIN} --max-steps 40 --output run");
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(world.path("")).env("HOME", world.path(""));
     script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = script.spawn() else {
-        println!("no script(1) here: nothing checked");
+        println!("nothing checked: script(1) is not installed");
         return Ok(());
     };
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Studies as users run them: pcrm study, pcrm data world.
+//! Studies as users run them: `pcrm study` and `pcrm data world`.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -69,10 +69,10 @@ kl = [1]
 arms = ["bt", "fixed 1"]
 "#;
 
-/// The files of a study that a reader sees.
+/// The files of a study for readers.
 const SHOWN: [&str; 3] = ["study.json", "report.md", "report.html"];
 
-/// Starts the study, ends it once so many of its runs are done, and returns its exit code.
+/// Starts the study, ends it after this many of its runs, and returns its exit code.
 fn ended_after(world: &World, runs: usize, signal: &str) -> Result<Option<i32>> {
     let child = world.command("study tiny.toml --jobs 2 --output killed")?.spawn()?;
     let began = Instant::now();
@@ -94,9 +94,9 @@ fn ended_after(world: &World, runs: usize, signal: &str) -> Result<Option<i32>> 
     Ok(output.status.code())
 }
 
-/// Protects: a study writes down what it asks, runs everything, leaves out what this program cannot do and says so; killed and
-/// interrupted it continues with the same command and ends with the same files to the bit; a finished one runs nothing; and
-/// every number of its tables follows from its results.
+/// Protects: a study prints its question first, runs everything, and skips and reports the arms this program
+/// does not support. Killed or interrupted, it continues with the same command and ends with identical files;
+/// a finished one runs nothing. Every number in its tables follows from its results.
 #[test]
 fn a_study_is_killed_and_ends_the_same() -> Result<()> {
     let world = World::new()?;
@@ -117,12 +117,12 @@ fn a_study_is_killed_and_ends_the_same() -> Result<()> {
     ensure!(again.status.success() && stderr(&again).contains("runs are done"), "{}", stderr(&again));
     for name in SHOWN {
         let same = world.read(&format!("whole/{name}"))? == world.read(&format!("killed/{name}"))?;
-        ensure!(same, "{name} differs after a study was killed");
+        ensure!(same, "{name} differs after a kill");
     }
     let third = world.command(command)?.output()?;
     ensure!(third.stdout == output.stdout && !stderr(&third).contains("[1/"), "{}", stderr(&third));
     tables_follow_from_results(&world)?;
-    // Other options do not mix with what is there.
+    // Results of other options are not mixed with existing ones.
     world.write("tiny.toml", &RECIPE.replace("max-steps = 3", "max-steps = 2"))?;
     world.refuses(command, &["was run with another --max-steps (3, now 2)", "name another --output"])?;
     world.refuses("study tiny.toml --quick --output whole", &["holds the study \"A tiny study\""])?;
@@ -133,7 +133,7 @@ fn a_study_is_killed_and_ends_the_same() -> Result<()> {
     world.refuses("study tiny.toml --output mine", &["holds files that no study made"])
 }
 
-/// A table of a report in Markdown: its caption, its columns, its rows.
+/// A table of a Markdown report: its caption, columns and rows.
 type Table = (String, Vec<String>, Vec<Vec<String>>);
 
 fn tables(text: &str) -> Vec<Table> {
@@ -152,7 +152,8 @@ fn tables(text: &str) -> Vec<Table> {
     found
 }
 
-/// Computes every cell of the tables of means and differences again, by other code, from the results of each seed.
+/// Recomputes every cell of the tables of means and differences from the results of each seed, with other
+/// code.
 fn tables_follow_from_results(world: &World) -> Result<()> {
     let study: Value = serde_json::from_slice(&world.read("whole/study.json")?)?;
     let text = String::from_utf8(world.read("whole/report.md")?)?;
@@ -234,11 +235,11 @@ fn tables_follow_from_results(world: &World) -> Result<()> {
             }
         }
     }
-    ensure!(checked > 60, "{checked} cells were found");
+    ensure!(checked > 60, "only {checked} cells were checked");
     Ok(())
 }
 
-/// A mean difference with Student's interval, from the formula.
+/// Formats a mean difference with Student's interval, computed from the formula.
 fn difference(apart: &[f64], number: &dyn Fn(f64, bool) -> String) -> Result<String> {
     let n = apart.len() as f64;
     let mean = apart.iter().sum::<f64>() / n;
@@ -254,8 +255,8 @@ fn difference(apart: &[f64], number: &dyn Fn(f64, bool) -> String) -> Result<Str
     Ok(format!("{} [{}, {}]{star}", number(mean, true), number(mean - half, true), number(mean + half, true)))
 }
 
-/// Protects: mistakes in a recipe and in the options of its runs are found before anything runs, and named by file, arm and
-/// option; built-in studies are listed, shown, and their options known to the verbs.
+/// Protects: mistakes in a recipe and in the options of its runs are found before anything runs, and named by
+/// file, arm and option; built-in studies are listed and shown, and their options are valid.
 #[test]
 fn mistakes_are_found_before_anything_runs() -> Result<()> {
     let world = World::new()?;
@@ -292,8 +293,8 @@ fn mistakes_are_found_before_anything_runs() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a generated world holds pairs of known truth, prompts that training never sees and a model to begin from; its
-/// own test of strength is listed.
+/// Protects: a generated world has pairs of known truth, prompts that training never sees and a base model;
+/// the list of worlds shows how similarity relates to preference strength.
 #[test]
 fn worlds_are_written_whole() -> Result<()> {
     let world = World::new()?;

@@ -1,4 +1,4 @@
-//! What a check runs on: every registered backend, on every device that it opens on here.
+//! The subjects of the checks: every registered backend, on every device that it can open here.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::registry::{self, BackendPlugin};
@@ -6,14 +6,14 @@ use pcrm_core::{Backend, DType, Device, HostTensor, Tensor};
 
 use crate::support::{check_close, check_norm};
 
-/// A backend on a device, and what may be demanded of its numbers there.
+/// A backend on a device, with the accuracy expected of it.
 pub struct Subject {
     backend: Box<dyn Backend>,
-    /// `tch, cuda:0`
+    /// For example `tch, cuda:0`.
     pub title: String,
 }
 
-/// Its backend's.
+/// Forwards to the backend.
 impl Backend for Subject {
     fn name(&self) -> &'static str {
         self.backend.name()
@@ -37,40 +37,40 @@ impl Backend for Subject {
 }
 
 impl Subject {
-    /// Whether a row's bits may not depend on what stands beside it. A GPU's library chooses the order of its sums by
-    /// the shape of the batch, so there the promise is for the CPU alone.
+    /// Reports whether a row's bits must not depend on the rest of the batch. A GPU library chooses the order
+    /// of its sums by the shape of the batch, so only CPUs promise this.
     pub fn exact(&self) -> bool {
         self.device() == Device::Cpu
     }
 
-    /// A tolerance that was chosen on a CPU, as this device may have it. What must be equal must be so everywhere.
+    /// Adapts a tolerance chosen on a CPU to this device; a tolerance of 0 stays 0.
     pub fn tolerance(&self, of_cpu: f64) -> f64 {
         if self.exact() || of_cpu == 0.0 { of_cpu } else { (4.0 * of_cpu).max(1e-5) }
     }
 
-    /// Fails unless |got − want| ≤ tolerance·(1 + |want|) everywhere, the tolerance being this device's.
+    /// Fails unless |got − want| ≤ tolerance·(1 + |want|) everywhere, with this device's tolerance.
     pub fn check_close(&self, what: &str, got: &[f32], want: &[f32], tolerance: f32) -> Result<()> {
         check_close(what, got, want, self.tolerance(f64::from(tolerance)) as f32)
     }
 
-    /// Fails unless ‖got − want‖ ≤ tolerance·(‖want‖ + 0.1), the tolerance being this device's.
+    /// Fails unless ‖got − want‖ ≤ tolerance·(‖want‖ + 0.1), with this device's tolerance.
     pub fn check_norm(&self, what: &str, got: &[f32], want: &[f32], tolerance: f64) -> Result<()> {
         check_norm(what, got, want, self.tolerance(tolerance))
     }
 
-    /// Fails unless both have the same bits, or are all but equal where bits are not promised.
+    /// Fails unless both have the same bits, or nearly the same values on devices that promise no bits.
     pub fn check_same(&self, what: &str, got: &[f32], want: &[f32]) -> Result<()> {
         if !self.exact() {
             return check_close(what, got, want, 1e-5);
         }
-        ensure!(got.len() == want.len(), "{what}: {} elements where {} are expected", got.len(), want.len());
+        ensure!(got.len() == want.len(), "{what}: {} elements, expected {}", got.len(), want.len());
         let other = got.iter().zip(want).position(|(got, want)| got.to_bits() != want.to_bits());
-        ensure!(other.is_none(), "{what}: other bits, first at {other:?}");
+        ensure!(other.is_none(), "{what}: the bits differ, first at {other:?}");
         Ok(())
     }
 }
 
-/// Every registered backend on the CPU, and on the first GPU where it opens.
+/// Returns every registered backend on the CPU, and on the first GPU if it opens there.
 pub fn subjects() -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     for plugin in registry::all::<BackendPlugin>() {
@@ -87,7 +87,7 @@ pub fn subjects() -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
-/// Runs a check on every backend, on every device.
+/// Runs a check on every backend and device.
 pub fn every_backend(check: impl Fn(&Subject) -> Result<()>) -> Result<()> {
     for subject in subjects()? {
         println!("on {}", subject.title);
@@ -96,11 +96,11 @@ pub fn every_backend(check: impl Fn(&Subject) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a check wherever there is bf16, and says so where there is none.
+/// Runs a check on every backend and device with bf16, and prints a note for the others.
 pub fn every_backend_with_bf16(check: impl Fn(&Subject) -> Result<()>) -> Result<()> {
     for subject in subjects()? {
         if !subject.dtypes().contains(&DType::BF16) {
-            println!("{} has no bf16: nothing to check", subject.title);
+            println!("nothing checked: {} has no bf16", subject.title);
             continue;
         }
         println!("bf16 on {}", subject.title);
@@ -109,14 +109,14 @@ pub fn every_backend_with_bf16(check: impl Fn(&Subject) -> Result<()>) -> Result
     Ok(())
 }
 
-/// What every subject makes of something, each compared with every other.
+/// Computes something on every subject, and compares any two of the results.
 pub fn across<T>(
     make: impl Fn(&Subject) -> Result<T>,
     compare: impl Fn([&Subject; 2], [&T; 2]) -> Result<()>,
 ) -> Result<()> {
     let subjects = subjects()?;
     if let [only] = subjects.as_slice() {
-        println!("{} is alone: there is no other backend or device to compare it with", only.title);
+        println!("nothing checked: {} is the only backend and device", only.title);
         return Ok(());
     }
     let made = subjects

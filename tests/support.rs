@@ -1,4 +1,4 @@
-//! What the suite shares: seeded data, comparison, gradients two ways.
+//! Helpers of the suite: seeded data, comparison, gradients.
 
 use std::path::PathBuf;
 
@@ -8,29 +8,29 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-/// The file or folder of this name beside the suite; a suite that runs elsewhere than it was built is told where by the
-/// variable that cargo sets.
+/// Returns the file or folder of this name beside the suite. A suite that runs elsewhere than it was built
+/// finds it through the variable that cargo sets.
 pub fn beside(name: &str) -> PathBuf {
     let built = || env!("CARGO_MANIFEST_DIR").into();
     PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(built)).join(name)
 }
 
-/// The optional data folder, or a clear message that what needs it is not run.
+/// Returns the optional data folder, or prints a note that its test is skipped.
 pub fn shared_data(name: &str) -> Option<PathBuf> {
     let default = || beside("../../shared/data");
     let path = std::env::var_os("PCRM_DATA").map_or_else(default, PathBuf::from).join(name);
     if !path.exists() {
-        println!("{} is absent (PCRM_DATA names the data folder): nothing to check", path.display());
+        println!("nothing checked: {} is absent; set PCRM_DATA to the data folder", path.display());
         return None;
     }
     Some(path)
 }
 
-/// Runs a script beside the suite with the Python that `PCRM_PYTHON` names, which has torch, transformers and peft.
-/// Returns whether there is one: without it the message says that nothing is checked.
+/// Runs a script beside the suite with the Python named by `PCRM_PYTHON`, which has torch, transformers and
+/// peft. Without that variable, prints a note and returns false.
 pub fn run_python(script: &str, arguments: &[&std::ffi::OsStr]) -> Result<bool> {
     let Some(python) = std::env::var_os("PCRM_PYTHON") else {
-        println!("PCRM_PYTHON names no Python with transformers and peft: {script} checks nothing");
+        println!("nothing checked by {script}: set PCRM_PYTHON to a Python with transformers and peft");
         return Ok(false);
     };
     let out = std::process::Command::new(&python)
@@ -45,7 +45,7 @@ pub fn run_python(script: &str, arguments: &[&std::ffi::OsStr]) -> Result<bool> 
     Ok(true)
 }
 
-/// Seeded numbers between −1 and 1, none within 0.05 of 0 (so that corners stay clear of finite differences).
+/// Returns seeded numbers between −1 and 1, none within 0.05 of 0, so that finite differences avoid corners.
 pub fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = || loop {
@@ -57,14 +57,14 @@ pub fn random(shape: &[usize], seed: u64) -> Result<HostTensor> {
     Ok(HostTensor::f32(shape, (0..shape.iter().product()).map(|_| draw()).collect())?)
 }
 
-/// Seeded token ids.
+/// Returns seeded token ids.
 pub fn tokens(length: usize, vocabulary: u32, rng: &mut impl Rng) -> Vec<u32> {
     (0..length).map(|_| rng.random_range(0..vocabulary)).collect()
 }
 
 /// Fails unless |got − want| ≤ tolerance·(1 + |want|) everywhere.
 pub fn check_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) -> Result<()> {
-    ensure!(got.len() == want.len(), "{what}: {} elements where {} are expected", got.len(), want.len());
+    ensure!(got.len() == want.len(), "{what}: {} elements, expected {}", got.len(), want.len());
     for (at, (got, want)) in got.iter().zip(want).enumerate() {
         let off = (got - want).abs();
         ensure!(off <= tolerance * (1.0 + want.abs()), "{what}: element {at} is {got}, expected {want}");
@@ -74,7 +74,7 @@ pub fn check_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) -> Res
 
 /// Fails unless ‖got − want‖ ≤ tolerance·‖want‖ (plus a floor of `tolerance` for gradients that cancel).
 pub fn check_norm(what: &str, got: &[f32], want: &[f32], tolerance: f64) -> Result<()> {
-    ensure!(got.len() == want.len(), "{what}: {} elements where {} are expected", got.len(), want.len());
+    ensure!(got.len() == want.len(), "{what}: {} elements, expected {}", got.len(), want.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
     let off = norm(&mut got.iter().zip(want).map(|(got, want)| f64::from(got - want)));
     let size = norm(&mut want.iter().map(|want| f64::from(*want)));
@@ -85,7 +85,7 @@ pub fn check_norm(what: &str, got: &[f32], want: &[f32], tolerance: f64) -> Resu
 /// A function of tensors.
 pub type Function<'a> = &'a dyn Fn(&[Tensor]) -> pcrm_core::Result<Tensor>;
 
-/// The value of f, and the gradients of Σ w·f for fixed random weights w, which stand for what comes behind f.
+/// Returns the value of f, and the gradients of Σ w·f for fixed random weights w.
 pub fn value_and_gradients(
     backend: &dyn Backend,
     inputs: &[HostTensor],
@@ -138,8 +138,9 @@ pub fn check_gradients(backend: &dyn Backend, inputs: &[HostTensor], f: Function
     Ok(())
 }
 
-/// Checks that every interval in a JSON document names a method and what it was computed from, and has a width: what was
-/// not drawn is absent. Gives the number of intervals. Objects with `low` and `high` and a count are bins.
+/// Checks that every interval in a JSON document names its method and sample size and has a width, and
+/// returns the number of intervals. Intervals without draws must be absent. Objects with `low`, `high` and a
+/// count are bins.
 pub fn check_intervals(value: &Value) -> Result<usize> {
     let mut found = 0;
     match value {
@@ -148,21 +149,27 @@ pub fn check_intervals(value: &Value) -> Result<usize> {
             let is_bin = has("count") || has("counts") || has("pairs");
             if has("low") && has("high") && !is_bin {
                 let number = |name: &str| value[name].as_f64().with_context(|| format!("{name}: {value}"));
-                ensure!(has("value") || has("mean"), "an interval of nothing: {value}");
+                ensure!(has("value") || has("mean"), "an interval without a value: {value}");
                 let fewest = match value["method"].as_str() {
                     Some("bootstrap") => 39.0,
                     Some("student_t") => 3.0,
                     Some("wilson" | "normal") => 1.0,
                     _ => bail!("an interval without a method: {value}"),
                 };
-                ensure!(number("n")? >= fewest, "an interval of too little: {value}");
-                ensure!(number("level")? > 0.0 && number("low")? < number("high")?, "no interval: {value}");
+                ensure!(number("n")? >= fewest, "an interval of too few samples: {value}");
+                ensure!(
+                    number("level")? > 0.0 && number("low")? < number("high")?,
+                    "an empty interval: {value}"
+                );
                 found += 1;
             }
             if has("difference") {
                 let drawn = value["difference"]["method"].is_string();
                 ensure!(!drawn || value["p"].is_number(), "an interval without its p-value: {value}");
-                ensure!(drawn || value["p"].is_null() || value["p"] == 1.0, "a p-value of no draws: {value}");
+                ensure!(
+                    drawn || value["p"].is_null() || value["p"] == 1.0,
+                    "a p-value without draws: {value}"
+                );
             }
             for part in fields.values() {
                 found += check_intervals(part)?;

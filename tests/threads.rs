@@ -1,6 +1,6 @@
-//! The same bits with any number of threads, in any batch and on any instruction set that a machine has.
+//! The same bits with any number of threads, in any batch and on any instruction set of the machine.
 //!
-//! The number of threads is a process's, so every figure comes from a process of its own.
+//! The number of threads is fixed per process, so every figure comes from its own process.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::DType;
@@ -12,7 +12,8 @@ use std::path::Path;
 
 use crate::binary::{World, stderr};
 
-/// A world with a gpt2 beside its llama, of widths that no vector register divides: biases, layer norms, gelu by tanh.
+/// Makes a world with a gpt2 (biases, layer norms, gelu by tanh) beside its llama, with widths that are no
+/// multiple of a vector register.
 fn world() -> Result<World> {
     let world = World::new()?;
     let dir = world.path("gpt2");
@@ -37,14 +38,15 @@ fn backends() -> Vec<&'static str> {
     registry::all::<BackendPlugin>().into_iter().map(|plugin| plugin.name).collect()
 }
 
-/// Instruction sets by the variables of libtorch and of MKL; the first is the machine's own.
+/// Instruction sets, selected by variables of libtorch and MKL; the first is the machine's own.
 const INSTRUCTIONS: [&[(&str, &str)]; 3] = [
     &[],
     &[("ATEN_CPU_CAPABILITY", "default"), ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2")],
     &[("ATEN_CPU_CAPABILITY", "avx2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2")],
 ];
 
-/// Protects: a score has the same bits at 1 to 16 threads and in batches of any size, on each instruction set.
+/// Protects: a score has the same bits at 1 to 16 threads and in batches of any size, on each instruction
+/// set.
 #[test]
 fn scores_have_the_same_bits_with_any_number_of_threads() -> Result<()> {
     let world = world()?;
@@ -68,7 +70,7 @@ fn scores_have_the_same_bits_with_any_number_of_threads() -> Result<()> {
                 for (threads, tokens) in others {
                     let same = score(*threads, *tokens)? == want;
                     let what = format!("{backend}, {model}, {set:?}");
-                    ensure!(same, "{what}: other scores at {threads} threads and {tokens} tokens");
+                    ensure!(same, "{what}: the scores differ at {threads} threads and {tokens} tokens");
                 }
             }
         }
@@ -76,7 +78,7 @@ fn scores_have_the_same_bits_with_any_number_of_threads() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run ends in the same weights at any number of threads.
+/// Protects: a run ends with the same weights at any number of threads.
 #[test]
 fn runs_end_alike_with_any_number_of_threads() -> Result<()> {
     let world = world()?;
@@ -91,7 +93,7 @@ fn runs_end_alike_with_any_number_of_threads() -> Result<()> {
                 ))?;
                 let weights = world.read(&format!("{out}/model.safetensors"))?;
                 let same = *first.get_or_insert_with(|| weights.clone()) == weights;
-                ensure!(same, "{backend}, {model}: other weights after 4 steps on {threads} threads");
+                ensure!(same, "{backend}, {model}: the weights differ after 4 steps on {threads} threads");
             }
         }
     }

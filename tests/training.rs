@@ -1,4 +1,4 @@
-//! What a run learns, writes, keeps and refuses, on a tiny model and a planted preference.
+//! Training runs with a tiny model and a planted preference: learning, saved files and refusals.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ use tempfile::tempdir;
 use crate::planted::{Bench, Watch, config, objective, pairs, reversed, reward, sets};
 use crate::subject::every_backend;
 
-/// Enough steps to learn the planted preference.
+/// Returns options with enough steps to learn the planted preference.
 fn learning() -> TrainerConfig {
     TrainerConfig {
         epochs: 100.0,
@@ -43,7 +43,7 @@ fn scored(backend: &dyn Backend, dir: &Path, data: &Pairs) -> Result<Vec<f32>> {
     Ok(score_pairs(&model, &sets, 1000)?.into_iter().map(|(chosen, rejected)| chosen - rejected).collect())
 }
 
-/// Protects: with every constraint that is compiled in, training learns what the data say, on pairs never seen.
+/// Protects: under every compiled constraint, training learns the preference and ranks held-out pairs.
 #[test]
 fn the_planted_preference_is_learned_under_every_constraint() -> Result<()> {
     every_backend(|backend| {
@@ -68,8 +68,8 @@ fn the_planted_preference_is_learned_under_every_constraint() -> Result<()> {
     })
 }
 
-/// Protects: ranked sets of answers are learned by every loss of theirs, with and without ties, bounded and not, on
-/// sets never seen; and modelled ties draw answers that tie together.
+/// Protects: every ranking loss learns ranked sets with and without ties and ranks held-out sets; modelled
+/// ties bring tied answers close to each other.
 #[test]
 fn ranked_sets_are_learned_by_pairs_and_whole_with_and_without_ties() -> Result<()> {
     every_backend(|backend| {
@@ -103,15 +103,19 @@ fn ranked_sets_are_learned_by_pairs_and_whole_with_and_without_ties() -> Result<
                     .collect()
             };
             let right = of(false).iter().filter(|margin| **margin > 0.0).count();
-            ensure!(right * 100 >= 95 * of(false).len(), "{what}: {right} of {} pairs", of(false).len());
+            ensure!(
+                right * 100 >= 95 * of(false).len(),
+                "{what}: only {right} of {} pairs are ranked correctly",
+                of(false).len()
+            );
             let tied = of(true).iter().map(|margin| margin.abs()).sum::<f32>() / of(true).len() as f32;
-            ensure!(tied < 0.5, "{what}: answers that tie are {tied} apart");
+            ensure!(tied < 0.5, "{what}: tied answers are {tied} apart");
         }
         Ok(())
     })
 }
 
-/// Protects: losses that do not go together, and data that they cannot take, are refused before anything is written.
+/// Protects: incompatible losses and unsuitable data are refused before anything is written.
 #[test]
 fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
     let whole = LossConfig { ranking: Ranking::PlackettLuce, ..LossConfig::default() };
@@ -127,7 +131,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
             let mut bench = Bench::new(config(), sets(4, 1, "none", false)?, None);
             bench.reward = RewardConfig { loss, score_at, ..reward() };
             let outcome = bench.run(backend, dir.path(), &mut Watch::default())?;
-            let message = outcome.err().with_context(|| format!("{field} is taken"))?.to_string();
+            let message = outcome.err().with_context(|| format!("{field} was accepted"))?.to_string();
             ensure!(message.starts_with(&format!("{field}: ")), "{message}");
             ensure!(fs::read_dir(dir.path())?.next().is_none(), "{field}: something was written");
         }
@@ -135,14 +139,14 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
         bench.train.sets[1].comparisons[2].margin = Some(1.0);
         bench.reward = RewardConfig { loss: whole, ..RewardConfig::default() };
         let error = bench.run(backend, tempdir()?.path(), &mut Watch::default())?.err();
-        let message = error.context("a margin is taken")?.to_string();
+        let message = error.context("a margin was accepted")?.to_string();
         ensure!(message.starts_with("ignore-margin: is needed: planted.jsonl:6 "), "{message}");
         Ok(())
     })
 }
 
-/// Protects: the constraint constrains. −ln σ(Δ) − ln σ(Δ* − Δ) is least at Δ*/2, so that is where margins go, while
-/// Bradley–Terry's go on growing.
+/// Protects: a bound limits margins: −ln σ(Δ) − ln σ(Δ* − Δ) is least at Δ*/2, so margins settle there, while
+/// margins without a bound keep growing.
 #[test]
 fn margins_go_to_half_the_bound() -> Result<()> {
     every_backend(|backend| {
@@ -163,7 +167,7 @@ fn margins_go_to_half_the_bound() -> Result<()> {
     })
 }
 
-/// Protects: every way to form batches runs, and goes through all pairs once an epoch.
+/// Protects: every way to form batches runs, and uses each pair once per epoch.
 #[test]
 fn every_order_and_size_of_batches_uses_each_pair_once_an_epoch() -> Result<()> {
     let train = pairs(50, 1, "none")?;
@@ -192,8 +196,8 @@ fn every_order_and_size_of_batches_uses_each_pair_once_an_epoch() -> Result<()> 
     })
 }
 
-/// Protects: each step takes the rate that its schedule gives, warm-up in steps and as a share of the run, and
-/// `metrics.jsonl` has the lines that were asked for.
+/// Protects: each step uses the rate of its schedule, with warm-up in steps or as a share of the run, and
+/// `metrics.jsonl` has the requested lines.
 #[test]
 fn learning_rates_in_the_metrics_are_those_of_the_schedule() -> Result<()> {
     every_backend(|backend| {
@@ -217,7 +221,7 @@ fn learning_rates_in_the_metrics_are_those_of_the_schedule() -> Result<()> {
                 let expected = want.rate(step - 1);
                 ensure!(
                     (rate - expected).abs() <= 1e-15,
-                    "{schedule:?}, step {step}: {rate}, not {expected}"
+                    "{schedule:?}, step {step}: {rate}, expected {expected}"
                 );
             }
             let evaluations = lines.iter().filter(|line| line["eval_loss"].is_f64());
@@ -227,16 +231,18 @@ fn learning_rates_in_the_metrics_are_those_of_the_schedule() -> Result<()> {
     })
 }
 
-/// The complaint of a run that must not finish; the folder then still goes on from step `intact`.
+/// Returns the error of a run that must not finish, and checks that step `intact` has the newest checkpoint.
 fn complaint(bench: &Bench, backend: &dyn Backend, dir: &Path, intact: u64) -> Result<String> {
-    let error = bench.run(backend, dir, &mut Watch::default())?.err().context("no complaint")?.to_string();
+    let error =
+        bench.run(backend, dir, &mut Watch::default())?.err().context("the run finished")?.to_string();
     let (path, state) = pcrm_rl::checkpoint::newest(dir)?.context("no checkpoint is left")?;
     ensure!(state.step == intact, "the newest checkpoint is {}", path.display());
     ensure!(!dir.join("model.safetensors").exists(), "a model was saved");
     Ok(error)
 }
 
-/// Protects: a loss or gradient that is no number ends the run before it enters the weights, and says where.
+/// Protects: a loss or gradient that is NaN or infinite ends the run before the update, with the step and the
+/// rows.
 #[test]
 fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
     every_backend(|backend| {
@@ -251,10 +257,10 @@ fn a_loss_that_is_not_finite_stops_with_step_and_rows() -> Result<()> {
             ensure!(error.contains(expected), "{error}: lacks {expected:?}");
         }
         ensure!(!error.contains("planted.jsonl:16,") && !error.contains("planted.jsonl:25"), "{error}");
-        bench.reward.ignore_margin = true; // margins that are not used do no harm
+        bench.reward.ignore_margin = true; // unused margins do no harm
         bench.finish(backend, tempdir()?.path())?;
-        // Weights beyond all measure: the scores of the second step are no numbers.
-        let adamw = AdamWConfig::default(); // no decay, which would be more than the whole weight
+        // With huge weights, the scores of the second step are NaN or infinite.
+        let adamw = AdamWConfig::default(); // no decay, which would exceed the weight itself
         bench.config = TrainerConfig { learning_rate: 1e30, warmup: Warmup::Steps(0), adamw, ..bench.config };
         let dir = tempdir()?;
         let error = complaint(&bench, backend, dir.path(), 1)?;
@@ -267,14 +273,14 @@ fn bytes(path: std::path::PathBuf) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| path.display().to_string())
 }
 
-/// Protects: a run that stops getting better ends early; its best checkpoint outlives newer ones, and its weights are
-/// the run's where that was asked for.
+/// Protects: a run that stops improving ends early; its best checkpoint outlives newer ones, and
+/// `Final::Best` saves its weights as the model.
 #[test]
 fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
     every_backend(|backend| {
         for final_weights in [Final::Best, Final::Last] {
             let mut bench = Bench::usual()?;
-            bench.eval = bench.eval.map(reversed); // the more is learned the worse it looks
+            bench.eval = bench.eval.map(reversed); // the more the model learns, the worse the evaluation
             bench.config = TrainerConfig {
                 max_steps: Some(40),
                 epochs: 10.0,
@@ -301,7 +307,7 @@ fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
             );
             ensure!(pcrm_rl::checkpoint::steps(dir.path())? == [best.step, steps]);
             let wanted = if final_weights == Final::Best { best.step } else { steps };
-            ensure!(saved == wanted, "{saved} is announced, and {wanted} is saved");
+            ensure!(saved == wanted, "step {saved} was announced, step {wanted} was saved");
             let kept = bytes(dir.path().join(format!("checkpoint-{wanted}/model.safetensors")))?;
             ensure!(bytes(dir.path().join("model.safetensors"))? == kept, "{final_weights:?}");
         }
@@ -309,7 +315,8 @@ fn patience_ends_a_run_and_the_best_weights_are_kept() -> Result<()> {
     })
 }
 
-/// Protects: the run's folder is a model as `transformers` loads it, and gives the scores that were evaluated last.
+/// Protects: the run's folder is a model in the layout of `transformers`, with the scores of the last
+/// evaluation.
 #[test]
 fn the_saved_folder_is_the_model_that_was_evaluated() -> Result<()> {
     every_backend(|backend| {
@@ -318,7 +325,10 @@ fn the_saved_folder_is_the_model_that_was_evaluated() -> Result<()> {
         let (_, evaluated, _) = watch.evaluations.last().context("no evaluation")?;
         let eval = bench.eval.as_ref().context("no data")?;
         let loaded = RewardModel::load(backend, dir.path(), DType::F32)?;
-        ensure!(evaluate(&objective(reward()), &loaded, eval, 64)?.summary() == *evaluated, "other scores");
+        ensure!(
+            evaluate(&objective(reward()), &loaded, eval, 64)?.summary() == *evaluated,
+            "the saved model has other scores"
+        );
         let checkpoint = scored(backend, &dir.path().join("checkpoint-14"), eval)?;
         ensure!(scored(backend, dir.path(), eval)? == checkpoint, "the checkpoint has other scores");
         let config: Value = serde_json::from_slice(&bytes(dir.path().join("config.json"))?)?;
@@ -336,7 +346,7 @@ fn the_saved_folder_is_the_model_that_was_evaluated() -> Result<()> {
     })
 }
 
-/// Protects: options without meaning are refused by name before anything is written.
+/// Protects: meaningless options are refused by name before anything is written.
 #[test]
 fn impossible_options_are_refused_by_name() -> Result<()> {
     every_backend(|backend| {
@@ -351,7 +361,7 @@ fn impossible_options_are_refused_by_name() -> Result<()> {
             let dir = tempdir()?;
             let bench = Bench::new(config, train.clone(), None);
             let outcome = bench.run(backend, dir.path(), &mut Watch::default())?;
-            let message = outcome.err().with_context(|| format!("{field} is taken"))?.to_string();
+            let message = outcome.err().with_context(|| format!("{field} was accepted"))?.to_string();
             ensure!(message.starts_with(&format!("{field}: ")), "{message}");
             ensure!(fs::read_dir(dir.path())?.next().is_none(), "{field}: something was written");
         }

@@ -1,7 +1,8 @@
-//! Checkpoints as people have them: unusual configs, wrapped names, other heads, old buffers, quantised weights,
-//! adapters. Scores are those of `transformers`, or the refusal names what is wrong.
+//! Unusual checkpoints: configs, wrapped names, other heads, old buffers, quantised weights, adapters. Scores
+//! are those of `transformers`, or the refusal names the fault.
 //!
-//! `golden/wild/models.py` made the scores; weights are a formula of their names, which it shares with this file.
+//! `golden/wild/models.py` made the scores; weights are a formula of their names, which it shares with this
+//! file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +20,10 @@ use crate::binary::World;
 use crate::subject::{Subject, every_backend};
 use crate::support::beside;
 
-/// A score of pcrm may differ from one of transformers by this.
+/// The allowed difference between a score of pcrm and one of transformers.
 const TOLERANCE: f32 = 3e-4;
 
-/// One tensor of a file: its type, shape and bytes.
+/// A tensor of a file: its type, shape and bytes.
 #[derive(Clone)]
 struct Stored {
     dtype: &'static str,
@@ -36,7 +37,7 @@ impl Stored {
         Self { dtype: "F32", shape: shape.to_vec(), bytes }
     }
 
-    /// Zeros of any type.
+    /// Returns zeros of any type.
     fn zeros(dtype: &'static str, shape: &[usize]) -> Self {
         let size = match dtype {
             "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" => 1,
@@ -47,7 +48,7 @@ impl Stored {
         Self { dtype, shape: shape.to_vec(), bytes: vec![0; size * shape.iter().product::<usize>()] }
     }
 
-    /// The same numbers as F64.
+    /// Returns the same numbers as F64.
     fn widened(&self) -> Self {
         let wide = |four: &[u8]| {
             let value = four.try_into().map_or(f32::NAN, f32::from_le_bytes);
@@ -60,7 +61,7 @@ impl Stored {
 
 type Tensors = BTreeMap<String, Stored>;
 
-/// The formula of golden/wild/formula.py.
+/// Computes a tensor by the formula of golden/wild/formula.py.
 fn formula(name: &str, shape: &[usize], gemma: bool) -> Vec<f32> {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
     let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325, fnv);
@@ -79,7 +80,7 @@ fn formula(name: &str, shape: &[usize], gemma: bool) -> Vec<f32> {
     (0..shape.iter().product()).map(|at| value(at) as f32).collect()
 }
 
-/// The files of a reward model by the formula.
+/// Returns the tensors of a reward model, computed by the formula.
 fn tensors(config: &Map<String, Value>) -> Result<Tensors> {
     let config = ModelConfig::from_json(config.clone(), Path::new("config.json"))?;
     let gemma = config.family.model_type.starts_with("gemma");
@@ -128,7 +129,7 @@ impl Golden {
         self.0[key].as_array().with_context(|| format!("models.json has no list {key}"))
     }
 
-    /// A case's config.json.
+    /// Returns a case's config.json.
     fn config(&self, case: &Value) -> Result<Map<String, Value>> {
         let family = case["family"].as_str().context("a family")?;
         let mut config = self.0["bases"][family].as_object().context("a base")?.clone();
@@ -139,7 +140,7 @@ impl Golden {
         Ok(config)
     }
 
-    /// The config of a family without changes, and its scores.
+    /// Returns the unchanged config of a family, and its scores.
     fn base(&self, family: &str) -> Result<(Map<String, Value>, Vec<f32>)> {
         let plain = |case: &&Value| case["family"] == family && case["changes"] == json!({});
         let case = self.list("served")?.iter().find(plain).context("a base")?;
@@ -171,7 +172,7 @@ fn scores(backend: &dyn Backend, dir: &Path, rows: &[Vec<u32>]) -> Result<Vec<f3
     Ok(scores)
 }
 
-/// Loads a folder of these files and compares scores, or the refusal with its parts.
+/// Loads a folder of these files and compares its scores, or the parts of the refusal.
 fn check(
     backend: &Subject,
     what: &str,
@@ -196,8 +197,8 @@ fn check(
     }
 }
 
-/// Protects: every key that changes arithmetic has the effect that it has in transformers, in every family, and in the
-/// spellings of transformers 4 and 5.
+/// Protects: every config key that changes the arithmetic works as in transformers, in every family, and in
+/// the spellings of transformers 4 and 5.
 #[test]
 fn unusual_configs_score_as_transformers_does() -> Result<()> {
     every_backend(|backend| {
@@ -211,7 +212,7 @@ fn unusual_configs_score_as_transformers_does() -> Result<()> {
     })
 }
 
-/// Protects: a key that is not served, contradicts another or has the wrong type is refused by its name and value.
+/// Protects: an unsupported key, a contradiction or a value of the wrong type is refused by key and value.
 #[test]
 fn configs_that_are_not_served_are_refused_by_key() -> Result<()> {
     every_backend(|backend| {
@@ -230,8 +231,8 @@ fn renamed(tensors: &Tensors, name: impl Fn(&str) -> String) -> Tensors {
     tensors.iter().map(|(old, tensor)| (name(old), tensor.clone())).collect()
 }
 
-/// Protects: a prefix before all names is taken off, in any combination of the known ones, and names that are mixed or
-/// unknown are refused with the prefix.
+/// Protects: a prefix of all names is removed, in any combination of the known prefixes; mixed and unknown
+/// prefixes are refused by name.
 #[test]
 fn wrapped_names_are_taken_or_named() -> Result<()> {
     every_backend(|backend| {
@@ -297,8 +298,8 @@ fn wrapped_names_are_taken_or_named() -> Result<()> {
     })
 }
 
-/// Protects: a checkpoint without the head is never scored: the message says which name is wanted and which are there;
-/// a head counts whatever config.json calls the architecture.
+/// Protects: a checkpoint without a head is never scored, and the message lists the missing name and similar
+/// tensors; a head is used for any architecture in config.json.
 #[test]
 fn a_head_is_there_or_named() -> Result<()> {
     let golden = Golden::open()?;
@@ -379,14 +380,14 @@ fn a_head_is_there_or_named() -> Result<()> {
         let error = RewardModel::load(backend, dir.path(), DType::F32).map(drop);
         let said = error.map_err(|error| error.to_string()).err().context("a headless model loads")?;
         ensure!(said.contains("score.weight") && said.contains("places it in model-1.safetensors"), "{said}");
-        // Training may draw one, the same from the same seed.
+        // Training may draw a head, which depends only on the seed.
         let drawn = |seed| RewardModel::load_to_train(backend, dir.path(), DType::F32, seed)?.tensors();
         ensure!(drawn(1)? == drawn(1)? && drawn(1)? != drawn(2)?);
         Ok(())
     })
 }
 
-/// Protects: tensors that no parameter is made of load whatever their type, and change no score.
+/// Protects: unused tensors of any type load and change no score.
 #[test]
 fn unused_tensors_of_any_type_are_passed_over() -> Result<()> {
     every_backend(|backend| {
@@ -416,8 +417,8 @@ fn unused_tensors_of_any_type_are_passed_over() -> Result<()> {
     })
 }
 
-/// Protects: quantised weights, with or without a config that says so, and adapters that were not merged are refused
-/// for what they are.
+/// Protects: quantised weights, with or without a config entry, and unmerged adapters are refused by their
+/// kind.
 #[test]
 fn quantised_weights_and_adapters_are_named() -> Result<()> {
     every_backend(|backend| {
@@ -468,8 +469,9 @@ fn quantised_weights_and_adapters_are_named() -> Result<()> {
     })
 }
 
-/// Protects: heads under the names of OpenRLHF and InternLM2 count where config.json says that the checkpoint is a reward
-/// model, and give the scores of `score.weight`; one with a bias does not, and a gating network is refused by name.
+/// Protects: heads named as in OpenRLHF and InternLM2 are used if config.json declares a reward model, and
+/// give the scores of `score.weight`; a head with a bias is not used, and a gating network is refused by
+/// name.
 #[test]
 fn heads_of_published_reward_models_are_read() -> Result<()> {
     let (config, want) = Golden::open()?.base("llama")?;
@@ -511,8 +513,8 @@ fn heads_of_published_reward_models_are_read() -> Result<()> {
     })
 }
 
-/// Protects: a model with a token of its own for scores reads them there, whether the sequence has it or not, in shared
-/// trees too; an id that it lacks is refused.
+/// Protects: a model with its own reward token reads scores at that token, whether the sequence has it or
+/// not, in shared trees too; an id outside the vocabulary is refused.
 #[test]
 fn scores_are_read_at_the_token_that_a_model_names() -> Result<()> {
     let (config, _) = Golden::open()?.base("llama")?;
@@ -551,7 +553,8 @@ fn scores_are_read_at_the_token_that_a_model_names() -> Result<()> {
     })
 }
 
-/// Protects: every verb that scores refuses a model without its head, and training says that it draws one.
+/// Protects: every command that scores refuses a model without a head, and training reports that it draws
+/// one.
 #[test]
 fn no_verb_scores_with_a_random_head() -> Result<()> {
     let world = World::new()?;
@@ -588,7 +591,8 @@ fn no_verb_scores_with_a_random_head() -> Result<()> {
     Ok(())
 }
 
-/// Protects: paths that are no model are named for what is there, and a token that the model lacks by its row.
+/// Protects: a path without a model is refused with what it holds, and a token outside the vocabulary with
+/// its row.
 #[test]
 fn what_is_no_model_is_named() -> Result<()> {
     let world = World::new()?;

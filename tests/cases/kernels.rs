@@ -1,4 +1,5 @@
-//! Every fused operation, on shapes where implementations take other ways: few rows, many, ragged trees.
+//! Every fused operation, on shapes for which implementations take different paths: few rows, many rows,
+//! ragged trees.
 
 use anyhow::Result;
 use pcrm_core::kernels::{Ask, Attention, Mask};
@@ -68,21 +69,21 @@ pub fn rotary() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Ids that come more than once add up.
+/// The gradients of repeated ids add up.
 pub fn embedding() -> Result<Vec<Case>> {
     Ok(vec![Case::new("embedding", [random(&[6, 5], 6)?], TOLERANCE, |k, x| {
         k.embedding(&x[0], &ids(&x[0], &[5, 0, 5, 2, 5, 0])?)
     })])
 }
 
-/// Log-probabilities of fewer rows than a chunk and of more; rows in any order, some of which repeat; temperatures,
+/// Log-probabilities of fewer rows than a chunk and of more; rows in any order, some repeated; temperatures,
 /// caps and entropies.
 pub fn token_stats() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for rows in [1u32, 40, 300, 1100] {
         let inputs = [random(&[rows as usize, 12], 1)?, random(&[37, 12], 2)?];
         let every: Vec<u32> = (0..rows).collect();
-        // Half of the rows, the fourth of which predicts three tokens, one of them twice.
+        // Half of the rows, and the row at a quarter three more times.
         let some: Vec<u32> = (0..rows).rev().step_by(2).chain([rows / 4, rows / 4, rows / 4]).collect();
         for (which, asked) in [("every row", every), ("some rows", some)] {
             let targets: Vec<u32> =
@@ -111,7 +112,7 @@ pub fn token_stats() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// A tree of segments of these lengths, each with its parent.
+/// Makes a tree of segments with these lengths and parents.
 pub fn tree(parts: &[(usize, Option<usize>)]) -> Result<SequenceTree> {
     let mut next = 0;
     let segments = parts.iter().map(|(length, parent)| {
@@ -177,7 +178,7 @@ pub fn attention() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Batches without rows. No test of values: there are none.
+/// Batches without rows, which have no values to compare.
 pub fn empty() -> Result<Vec<Case>> {
     let new = |name,
                inputs: Vec<HostTensor>,
@@ -215,7 +216,7 @@ pub fn empty() -> Result<Vec<Case>> {
     ])
 }
 
-/// The type in which a fused operation gives its result for operands of this type.
+/// Returns the type of a fused operation's result for operands of this type.
 pub fn result(name: &str, operands: DType) -> DType {
     if name.starts_with("token_stats") { DType::F32 } else { operands }
 }

@@ -1,5 +1,5 @@
-//! Tables of operations with their operands. Every table meets finite differences or the composed reference, other
-//! backends, and other element types; what is checked stands with the checks.
+//! Tables of operations with their operands. The checks compare each with finite differences or the composed
+//! reference, other backends, and other element types.
 
 pub mod kernels;
 pub mod primitives;
@@ -9,7 +9,7 @@ use pcrm_core::{Backend, DType, HostTensor, Kernels, Tensor};
 
 use crate::support::value_and_gradients;
 
-/// What an operation computes, given the kernels that compute it.
+/// An operation, given the kernels that compute it.
 type Operation = Box<dyn Fn(&dyn Kernels, &[Tensor]) -> pcrm_core::Result<Tensor>>;
 
 /// The value of an operation, and the gradient of every operand.
@@ -19,7 +19,7 @@ pub type Outcome = (Vec<f32>, Vec<Vec<f32>>);
 pub struct Case {
     pub name: String,
     pub inputs: Vec<HostTensor>,
-    /// By how much two f32 computations may differ, as |got − want| / (1 + |want|).
+    /// The allowed difference of two f32 computations, as |got − want| / (1 + |want|).
     pub tolerance: f32,
     operation: Operation,
 }
@@ -34,23 +34,23 @@ impl Case {
         Self { name: name.into(), inputs: inputs.into(), tolerance, operation: Box::new(operation) }
     }
 
-    /// The operation, by the kernels of the operands' own backend.
+    /// Applies the operation with the kernels of the operands' backend.
     pub fn apply(&self, x: &[Tensor]) -> pcrm_core::Result<Tensor> {
         (self.operation)(x[0].kernels(), x)
     }
 
-    /// By the backend's kernels.
+    /// Computes value and gradients with the backend's kernels.
     pub fn own(&self, backend: &dyn Backend) -> anyhow::Result<Outcome> {
         value_and_gradients(backend, &self.inputs, &|x| self.apply(x))
     }
 
-    /// By the composed reference.
+    /// Computes value and gradients with the composed reference.
     pub fn reference(&self, backend: &dyn Backend) -> anyhow::Result<Outcome> {
         value_and_gradients(backend, &self.inputs, &|x| (self.operation)(&Composed, x))
     }
 
-    /// By the backend's kernels on operands cast from f32, with the type of the result; gradients are of the f32
-    /// operands.
+    /// Computes with the backend's kernels on operands cast from f32, and returns the result's type too;
+    /// gradients are those of the f32 operands.
     pub fn cast(&self, backend: &dyn Backend, dtype: DType) -> anyhow::Result<(Outcome, DType)> {
         let result = std::cell::Cell::new(DType::F32);
         let outcome = value_and_gradients(backend, &self.inputs, &|x| {
@@ -63,7 +63,7 @@ impl Case {
     }
 }
 
-/// Indices on the device of `x`.
+/// Uploads indices to the device of `x`.
 fn ids(x: &Tensor, ids: &[u32]) -> pcrm_core::Result<Tensor> {
     x.constant(&HostTensor::indices(ids.to_vec()))
 }

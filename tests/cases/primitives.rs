@@ -1,4 +1,4 @@
-//! Every primitive that has a gradient, on operands that keep clear of corners.
+//! Every differentiable primitive, on operands that avoid corners.
 
 use anyhow::Result;
 use pcrm_core::tensor::{Binary, Reduce, Unary};
@@ -74,7 +74,7 @@ fn binary() -> Result<Vec<Case>> {
 
 fn reductions() -> Result<Vec<Case>> {
     let x = || Ok::<_, anyhow::Error>([random(&[2, 3, 4], 4)?]);
-    // No two elements closer than the step of the differences.
+    // All elements are farther apart than the step of the finite differences.
     let apart = || HostTensor::f32([2, 3, 4], (0..24).map(|at| (at * 7 % 24) as f32 * 0.1).collect());
     let mut cases = vec![case("affine", x()?, |x| x[0].affine(-1.5, 0.25))];
     for dim in 0..3 {
