@@ -127,7 +127,7 @@ fn tokenizers_do_not_panic() -> Result<()> {
         ),
         (
             json!({"model": words, "normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}}),
-            "announces 4294967295 more",
+            "declares 4294967295 more",
         ),
         (
             json!({"model": words, "normalizer": {"type": "Sequence", "normalizers": vec![&replace; 6]}}),

@@ -1,4 +1,4 @@
-//! Chat templates, rendered as transformers renders them with jinja2.
+//! Chat templates, rendered like transformers with jinja2.
 
 mod bounds;
 mod generation;
@@ -27,39 +27,39 @@ use crate::error::{Error, Result};
 use crate::guard::guarded;
 use crate::model::types::shown;
 
-/// The steps that rendering may take: a long conversation takes a thousandth, an endless template all of
-/// them.
+/// The maximum number of steps of a rendering: a long conversation takes a thousandth of them, an endless
+/// template all.
 const STEPS: u64 = 50_000_000;
 
 const NAME: &str = "chat_template";
 
-/// The names that reasoning goes by; a template may read any of them.
+/// The keys of reasoning in messages; a template may read any of them.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// A compiled chat template.
 pub struct ChatTemplate {
     env: Environment<'static>,
-    /// The template that marks what the assistant says: this one, or a known variant of it.
+    /// The template that marks the assistant's text: this one, or a known variant of it.
     marks: Marks,
 }
 
-/// Where `{% generation %}` marks are found.
+/// The source of the `{% generation %}` marks.
 enum Marks {
     Own,
     Variant(&'static str),
     Missing,
 }
 
-/// A rendered conversation, and the parts of it that the assistant wrote.
+/// A rendered conversation and the parts written by the assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkedChat {
     /// The whole text.
     pub text: String,
-    /// The parts between `{% generation %}` and `{% endgeneration %}`, in characters of the text.
+    /// The ranges between `{% generation %}` and `{% endgeneration %}`, in characters of the text.
     pub spans: Vec<Range<usize>>,
 }
 
-/// What `raise_exception` was called with.
+/// The message passed to `raise_exception`.
 #[derive(Debug)]
 struct Raised(String);
 
@@ -75,7 +75,8 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// A template with a mistake, with its line; one of more than 1 MiB, or with expressions nested without end.
+    /// Fails if the template has a syntax error (with its line), exceeds 1 MiB, or nests expressions too
+    /// deep.
     pub fn new(source: &str) -> Result<Self> {
         shape::check_length(source).map_err(Error::Tokenizer)?;
         let mut env = Environment::new();
@@ -95,7 +96,7 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception")
                 .with_source(Raised(message)))
         });
-        // jinja2 reads every line ending as one.
+        // jinja2 treats every line ending as a line feed.
         let lines = source.replace("\r\n", "\n").replace('\r', "\n");
         shape::check_depth(&lines, &tags(&lines)).map_err(Error::Tokenizer)?;
         let (lines, marked) = with_calls(&lines);
@@ -109,29 +110,29 @@ impl ChatTemplate {
         Ok(Self { env, marks })
     }
 
-    /// The template that marks the assistant's words: a known variant of this one, or none if this one does so
-    /// itself.
+    /// Returns a known variant of this template that marks the assistant's text, or `None` if this one has
+    /// marks.
     ///
     /// # Errors
-    /// A template without marks that is no known one.
+    /// Fails if the template has no marks and no variant is known.
     pub(super) fn marked_variant(&self) -> Result<Option<Self>> {
         match self.marks {
             Marks::Own => Ok(None),
             Marks::Variant(source) => Self::new(source).map(Some),
             Marks::Missing => Err(Error::Tokenizer(
-                "the chat template does not mark what the assistant says, so the loss cannot be taken on the \
-                 assistant's turns alone; put {% generation %} before and {% endgeneration %} after the text of an \
-                 assistant's turn, its end-of-turn token included, or train on whole completions"
+                "the chat template does not mark the assistant's text, so the loss cannot be taken on the \
+                 assistant's turns alone; put {% generation %} before and {% endgeneration %} after the text \
+                 of an assistant's turn, its end-of-turn token included, or train on whole completions"
                     .to_owned(),
             )),
         }
     }
 
-    /// Renders a conversation. `special` are the named special tokens that templates print, such as
+    /// Renders a conversation. `special` are the named special tokens that templates can print, such as
     /// `bos_token`.
     ///
     /// # Errors
-    /// What the template raises, and mistakes that show only now.
+    /// Fails if the template raises an exception or has an error that only appears during rendering.
     pub fn render(
         &self,
         messages: &[Message],
@@ -141,10 +142,10 @@ impl ChatTemplate {
         self.render_marked(messages, add_generation_prompt, special).map(|chat| chat.text)
     }
 
-    /// As [`ChatTemplate::render`], with the parts that the assistant wrote; a template without marks has none.
+    /// Renders like [`ChatTemplate::render`] and returns the assistant's parts; without marks there are none.
     ///
     /// # Errors
-    /// As [`ChatTemplate::render`].
+    /// Fails in the same cases as [`ChatTemplate::render`].
     pub fn render_marked(
         &self,
         messages: &[Message],
@@ -212,7 +213,7 @@ fn refused(error: minijinja::Error) -> Error {
     Error::Tokenizer(format!("the chat template fails: {}", in_short(&error.to_string())))
 }
 
-/// A message that a template or a library makes of what it was given, cut where it is long.
+/// Shortens a message in which a template or a library quotes its input.
 fn in_short(message: &str) -> String {
     const LONGEST: usize = 1000;
     match message.char_indices().nth(LONGEST) {
@@ -221,7 +222,7 @@ fn in_short(message: &str) -> String {
     }
 }
 
-/// A message as templates see it: nulls left out, reasoning under its usual names.
+/// Returns a message as templates see it: without nulls, and with reasoning under all its names.
 fn turn(message: &Message) -> Value {
     let mut fields = message.fields();
     fields.retain(|_, value| !value.is_null());
@@ -249,18 +250,18 @@ fn to_template(value: &serde_json::Value) -> Value {
     }
 }
 
-/// The chat template of a tokenizer's files.
+/// The chat template in a tokenizer's files.
 pub(super) enum Chat {
     None,
     Ready(Box<ChatTemplate>),
-    /// Unusable, and why: said when a conversation comes, since texts need no template.
+    /// An unusable template and the reason, reported only for conversations, since texts need no template.
     Broken(String),
 }
 
 impl Chat {
-    /// The template that transformers takes: files win over tokenizer_config.json, and of several templates
-    /// the one named `default` counts. `chat_template.json`, which is a processor's, counts where there is
-    /// nothing else.
+    /// Finds the template as transformers does: files override tokenizer_config.json, and of several
+    /// templates the one named `default` is used. `chat_template.json`, which belongs to a processor, is used
+    /// if there is no other.
     pub(super) fn find(config: &Map<String, serde_json::Value>, files: &[(String, Vec<u8>)]) -> Self {
         let mut named: Vec<(String, String)> = Vec::new();
         for (name, bytes) in files {
@@ -293,8 +294,8 @@ impl Chat {
                         else {
                             let found = shown(template);
                             return Self::Broken(format!(
-                                "chat_template has the entry {found}; expected an object with texts \"name\" and \
-                                 \"template\""
+                                "chat_template has the entry {found}; expected an object with texts \"name\" \
+                                 and \"template\""
                             ));
                         };
                         named.push((name.to_owned(), source.to_owned()));
@@ -317,7 +318,7 @@ impl Chat {
         let Some((_, source)) = named.iter().rfind(|(name, _)| name == "default") else {
             let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
             let names = names.join(", ");
-            return Self::Broken(format!("no chat template is named \"default\" (there are: {names})"));
+            return Self::Broken(format!("no chat template is named \"default\" (found: {names})"));
         };
         match ChatTemplate::new(source) {
             Ok(template) => Self::Ready(Box::new(template)),

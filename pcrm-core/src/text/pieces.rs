@@ -1,9 +1,9 @@
-//! Token ids as the pieces of text that they stand for.
+//! Splits token ids into pieces of text.
 
 use super::Tokenizer;
 use crate::error::Result;
 
-/// Tokens that stand for whole characters together: one token, but for characters that take several.
+/// A token, or several that together encode one character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The tokens.
@@ -12,15 +12,15 @@ pub struct Piece {
     pub text: String,
 }
 
-/// The most tokens that one character takes: its bytes in UTF-8.
+/// The maximum number of tokens that encode one character: its bytes in UTF-8.
 const MOST: usize = 4;
 
-/// Takes token ids apart into pieces. `before` are the tokens in front, which may decide about a blank at the start.
+/// Splits token ids into pieces. `before` is the preceding token, which may determine a blank at the start.
 ///
-/// Bytes that are no text stand as U+FFFD, a token each.
+/// Bytes that are not valid text become U+FFFD, one token each.
 ///
 /// # Errors
-/// Those of the tokenizer.
+/// Fails if the tokenizer cannot decode the ids.
 pub fn pieces(tokenizer: &Tokenizer, before: Option<u32>, ids: &[u32]) -> Result<Vec<Piece>> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut at = 0;
@@ -58,7 +58,8 @@ mod tests {
 
     use super::*;
 
-    /// Protects: pieces put together are the text, characters of several tokens stay whole, and special tokens show.
+    /// Protects: joined pieces equal the text, characters of several tokens stay whole, and special tokens
+    /// are visible.
     #[test]
     fn pieces_are_the_text_again() {
         for name in ["plain", "bos", "qwen2"] {
@@ -76,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Protects: bytes that are no text do not swallow what follows them.
+    /// Protects: invalid bytes do not swallow the text after them.
     #[test]
     fn broken_characters_stand_alone() {
         let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text/plain"));

@@ -3,33 +3,33 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A token with a meaning of its own.
+/// A special token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecialToken {
-    /// Its text: `</s>`.
+    /// The text: `</s>`.
     pub text: String,
-    /// Its id.
+    /// The id.
     pub id: u32,
 }
 
-/// The texts of special tokens, for a tokenizer that is made and not read.
+/// The texts of special tokens, for a tokenizer created in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecialTokens {
-    /// Begins a text.
+    /// The token that begins a text (BOS).
     #[serde(rename = "bos_token", skip_serializing_if = "Option::is_none")]
     pub bos: Option<String>,
-    /// Ends a text; reward models score it.
+    /// The token that ends a text (EOS); reward models read scores at it.
     #[serde(rename = "eos_token", skip_serializing_if = "Option::is_none")]
     pub eos: Option<String>,
-    /// Fills up.
+    /// The token that pads sequences.
     #[serde(rename = "pad_token", skip_serializing_if = "Option::is_none")]
     pub pad: Option<String>,
-    /// Stands for what is unknown.
+    /// The token for unknown text.
     #[serde(rename = "unk_token", skip_serializing_if = "Option::is_none")]
     pub unk: Option<String>,
 }
 
-/// The id of `bos_token_id` and kin in a model's configuration; of a list, the first.
+/// Returns the id under a key such as `bos_token_id` in a model's configuration; the first id of a list.
 pub(super) fn configured_id(configs: &[&Map<String, Value>], key: &str) -> Option<u32> {
     configs.iter().find_map(|config| {
         let value = config.get(key)?;
@@ -49,7 +49,7 @@ mod tests {
         fields
     }
 
-    /// Protects: Llama 3 lists several ends; the first ends a text.
+    /// Protects: Llama 3 lists several ends; the first one is the EOS.
     #[test]
     fn ids_may_be_lists() {
         let configs = [object(json!({"eos_token_id": null})), object(json!({"eos_token_id": [7, 8]}))];

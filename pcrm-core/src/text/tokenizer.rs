@@ -1,4 +1,4 @@
-//! The tokenizer of a checkpoint: Hugging Face's `tokenizer.json` and the files beside it.
+//! The tokenizer of a checkpoint: Hugging Face's `tokenizer.json` and related files.
 
 mod assistant;
 mod facts;
@@ -28,33 +28,33 @@ use crate::model::types;
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
-    /// The chat template; a variant that marks the assistant's words takes its place for training on them.
+    /// The chat template, or a variant of it that marks the assistant's text for training.
     chat: Arc<Chat>,
 }
 
-/// Said once: every command reads the same tokenizer several times.
+/// Limits the warning to one per process, because commands read the same tokenizer several times.
 static OVERRULED: Once = Once::new();
 
 struct Inner {
     hf: HfTokenizer,
     files: Vec<(String, Vec<u8>)>,
-    /// Special tokens as the tokenizer's own files name them: what chat templates see.
+    /// Special tokens named in the tokenizer's own files, which chat templates see.
     named: Vec<(String, String)>,
     bos: Option<SpecialToken>,
     eos: Option<SpecialToken>,
     pad: Option<SpecialToken>,
-    /// Whether the post-processor begins every text with the BOS.
+    /// True if the post-processor begins every text with the BOS.
     prepends_bos: bool,
-    /// The side on which texts are cut, where they are.
+    /// The side on which texts are truncated.
     truncates: TruncationDirection,
-    /// The class of transformers whose rules these are.
+    /// The class of transformers whose rules apply.
     class: &'static str,
-    /// A text that the class treats in a way that is not served.
+    /// A text that the class treats in an unsupported way.
     refused: Option<String>,
     vocab_size: usize,
     /// The factor by which the normalizer lengthens texts.
     growth: Growth,
-    /// The number of texts that were tokenised.
+    /// The number of texts tokenised so far.
     #[cfg(test)]
     calls: std::sync::atomic::AtomicUsize,
 }
@@ -75,12 +75,12 @@ impl fmt::Debug for Tokenizer {
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint's folder, as transformers 5 loads it with `AutoTokenizer`.
     ///
-    /// `config.json` decides with the tokenizer's own files about the class. Its ids, and those of
-    /// `generation_config.json`, name BOS, EOS and padding where the tokenizer names none; chat templates do
-    /// not see them.
+    /// The tokenizer's own files and `config.json` determine the class. The ids in `config.json` and
+    /// `generation_config.json` name BOS, EOS and padding if the tokenizer names none; chat templates do not
+    /// see them.
     ///
     /// # Errors
-    /// No `tokenizer.json`, files that cannot be read, and a class that is not served.
+    /// Fails if `tokenizer.json` is missing, a file cannot be read, or the class is not supported.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let files = files::read(dir)?;
         let [model_config, generation] = ["config.json", "generation_config.json"].map(|name| {
@@ -95,11 +95,11 @@ impl Tokenizer {
         Self::assemble(dir, files, model_config.as_ref(), generation.as_ref())
     }
 
-    /// Makes a tokenizer that no checkpoint has yet; [`Tokenizer::save_to`] then writes files that
-    /// transformers' `AutoTokenizer` loads.
+    /// Creates a tokenizer in memory; [`Tokenizer::save_to`] writes files that transformers' `AutoTokenizer`
+    /// loads.
     ///
     /// # Errors
-    /// A tokenizer that does not serialise.
+    /// Fails if the tokenizer cannot be serialised.
     pub fn from_parts(
         hf: &HfTokenizer,
         special: &SpecialTokens,
@@ -142,12 +142,12 @@ impl Tokenizer {
         let Loaded { hf, named, truncates, class, refused, overrules, growth } =
             guarded(|| loading::load(&read)).map_err(wrong)?.map_err(wrong)?;
 
-        // What pcrm has written was said when its source was read.
+        // A folder written by pcrm needs no warning: it was issued when the source was read.
         if overrules && !dir.join("manifest.json").exists() {
             OVERRULED.call_once(|| {
                 tracing::warn!(
-                    "{}: tokenizer.json splits text in another way than transformers' class {class}, which \
-                     AutoTokenizer loads it with; token ids follow the class",
+                    "{}: tokenizer.json splits text differently than transformers' class {class}, which \
+                     AutoTokenizer uses; token ids follow the class",
                     dir.display()
                 );
             });
@@ -159,7 +159,7 @@ impl Tokenizer {
             Some(SpecialToken { id: hf.token_to_id(&text)?, text })
         };
         let (bos, eos, pad) = (special("bos_token"), special("eos_token"), special("pad_token"));
-        // A tokenizer on which the library panics, whatever the text.
+        // Detects a tokenizer on which the library panics for any text.
         let ids = |special: bool| guarded(|| hf.encode("a", special)).map(std::result::Result::ok);
         let broken = |message: String| wrong(format!("{TOKENIZER}: cannot encode a text: {message}"));
         let (bare, dressed) = (ids(false).map_err(broken)?, ids(true).map_err(broken)?);
@@ -190,20 +190,20 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner), chat: Arc::new(chat) })
     }
 
-    /// Token ids of a text, as transformers' `tokenizer(text)` gives them: with the special tokens that the
-    /// post-processor adds, whatever the text begins with.
+    /// Returns the token ids of a text like transformers' `tokenizer(text)`, with the special tokens that the
+    /// post-processor adds, regardless of how the text begins.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// Fails if the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.ids(text, true)
     }
 
-    /// Token ids of a text and nothing more: what `apply_chat_template` does with what a template wrote,
-    /// special tokens being the template's business.
+    /// Returns the token ids of a text without added special tokens, like `apply_chat_template`, since the
+    /// template writes its own special tokens.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// Fails if the tokenizer cannot encode the text.
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
         self.ids(text, false)
     }
@@ -216,42 +216,42 @@ impl Tokenizer {
         Ok(encoded.map_err(failed)?.get_ids().to_vec())
     }
 
-    /// Refuses a text that the class treats in a way that is not served, or that may grow without limit.
+    /// Refuses a text that the class treats in an unsupported way, or that may grow without limit.
     fn check(&self, text: &str) -> Result<()> {
         self.inner.growth.check(text).map_err(Error::Text)?;
         match self.inner.refused.as_ref().filter(|refused| text.contains(refused.as_str())) {
             None => Ok(()),
             Some(refused) => Err(Error::Tokenizer(format!(
-                "the text holds {refused:?}, which the class {} fills in; that is not served",
+                "the text contains {refused:?}, which the class {} fills in; that is not served",
                 self.inner.class
             ))),
         }
     }
 
-    /// The number of texts that this tokenizer has tokenised.
+    /// Returns the number of texts that this tokenizer has tokenised.
     #[cfg(test)]
     pub(crate) fn calls(&self) -> usize {
         self.inner.calls.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The class of transformers whose rules the tokenizer follows: `LlamaTokenizer`, or `TokenizersBackend`,
-    /// which takes `tokenizer.json` as it is.
+    /// Returns the class of transformers whose rules the tokenizer follows: `LlamaTokenizer`, or
+    /// `TokenizersBackend`, which uses `tokenizer.json` unchanged.
     pub fn class(&self) -> &'static str {
         self.inner.class
     }
 
-    /// The text of token ids, special tokens included.
+    /// Returns the text of token ids, including special tokens.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// Fails if the tokenizer cannot decode the ids.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.decoded(ids, false)
     }
 
-    /// The text of token ids without special tokens.
+    /// Returns the text of token ids without special tokens.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// Fails if the tokenizer cannot decode the ids.
     pub fn decode_plain(&self, ids: &[u32]) -> Result<String> {
         self.decoded(ids, true)
     }
@@ -260,27 +260,27 @@ impl Tokenizer {
         guarded(|| self.inner.hf.decode(ids, plain)).map_err(panicked)?.map_err(failed)
     }
 
-    /// The token that ends a text.
+    /// Returns the token that ends a text.
     pub fn eos(&self) -> Option<&SpecialToken> {
         self.inner.eos.as_ref()
     }
 
-    /// The token that begins a text.
+    /// Returns the token that begins a text.
     pub fn bos(&self) -> Option<&SpecialToken> {
         self.inner.bos.as_ref()
     }
 
-    /// The token that fills up.
+    /// Returns the padding token.
     pub fn pad(&self) -> Option<&SpecialToken> {
         self.inner.pad.as_ref()
     }
 
-    /// One more than the largest id, added tokens included.
+    /// Returns the size of the vocabulary: one more than the largest id, including added tokens.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocab_size
     }
 
-    /// Whether conversations can be rendered.
+    /// Returns true if conversations can be rendered.
     pub fn has_chat_template(&self) -> bool {
         matches!(*self.chat, Chat::Ready(_))
     }
@@ -288,12 +288,12 @@ impl Tokenizer {
     /// Renders a conversation with the chat template.
     ///
     /// # Errors
-    /// No template, no messages, and what the template refuses.
+    /// Fails without a template or messages, or if the template refuses the messages.
     pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         self.render_marked(messages, add_generation_prompt).map(|chat| chat.text)
     }
 
-    /// Renders a conversation with the parts that the assistant wrote.
+    /// Renders a conversation and returns the parts that the assistant wrote.
     fn render_marked(&self, messages: &[Message], add_generation_prompt: bool) -> Result<MarkedChat> {
         match &*self.chat {
             Chat::None => Err(Error::Tokenizer(
@@ -311,7 +311,7 @@ impl Tokenizer {
         }
     }
 
-    /// The tokenizer's files, by name, as they were read.
+    /// Returns the tokenizer's files, by name, as they were read.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.inner.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
@@ -319,14 +319,14 @@ impl Tokenizer {
     /// Writes the tokenizer's files into a folder, unchanged.
     ///
     /// # Errors
-    /// A folder that cannot be written.
+    /// Fails if the folder cannot be written.
     pub fn save_to(&self, dir: &Path) -> Result<()> {
         files::write(dir, self.files())
     }
 }
 
-/// An error about the file that its message begins with, or else about the settings, or the tokenizer without
-/// any.
+/// Creates an error about the file with whose name its message begins, or otherwise about the settings or the
+/// tokenizer.
 fn located(dir: &Path, files: &[(String, Vec<u8>)], message: &str) -> Error {
     let named = message.split_once(": ").filter(|(name, _)| files.iter().any(|(file, _)| file == name));
     match named {
@@ -338,7 +338,7 @@ fn located(dir: &Path, files: &[(String, Vec<u8>)], message: &str) -> Error {
     }
 }
 
-/// The error of a text on which the library panicked.
+/// Returns the error for a text on which the library panicked.
 fn panicked(message: String) -> Error {
     let message = message.replace("retry-limit-in-match over", "its regular expression takes too many steps");
     Error::Text(format!("the tokenizer cannot encode this text: {message}"))

@@ -1,12 +1,12 @@
-//! Text from files as a terminal may show it.
+//! Escapes text from files for display in a terminal.
 
 use std::borrow::Cow;
 
-/// Returns a text with all characters escaped that a terminal obeys or that turn the order of others round: C0 and C1
-/// control characters but line feeds and tabs, DEL, and the marks, embeddings, overrides and isolates of bidirectional
-/// text (Unicode Standard Annex 9).
+/// Escapes all characters that control a terminal or reorder text: C0 and C1 control characters except line
+/// feeds and tabs, DEL, and the marks, embeddings, overrides and isolates of bidirectional text (Unicode
+/// Standard Annex 9).
 ///
-/// The escapes are those of JSON (`\u001b`): JSON stays the same JSON.
+/// The escapes are those of JSON (`\u001b`), so JSON keeps its meaning.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let Some(first) = text.find(is_obeyed) else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len() + 16);
@@ -20,8 +20,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns a text as [`visible`] does, on one line: for names among other words, which could pretend to be a message
-/// of their own.
+/// Escapes a text like [`visible`], on one line: for names within other words, which could imitate a separate
+/// message.
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     match text.contains(['\n', '\t']) {
         true => Cow::Owned(visible(text).replace('\n', "\\n").replace('\t', "\\t")),
@@ -41,7 +41,7 @@ fn is_obeyed(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: nothing that a terminal obeys passes, and all other text passes unchanged.
+    /// Protects: no character that controls a terminal passes, and all other text passes unchanged.
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(visible("\u{1b}]0;PWN\u{7}\u{1b}[2J"), "\\u001b]0;PWN\\u0007\\u001b[2J");
@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(visible_line("a\nerror: b\t\u{1b}"), "a\\nerror: b\\t\\u001b");
     }
 
-    /// Protects: JSON that is made visible says the same.
+    /// Protects: JSON keeps its meaning when it is escaped.
     #[test]
     fn json_keeps_its_meaning() {
         let value = serde_json::json!({"a\u{9b}\u{202e}": ["\u{1b}[2J", "\u{85}", "é\u{7f}"]});

@@ -1,9 +1,10 @@
-//! Bounds on the bytes that a template moves while it renders. minijinja counts steps, and a step may double a text:
-//! sixty of them are more than any memory.
+//! Bounds on the bytes that a template handles while it renders. minijinja counts steps, but a step may
+//! double a text: sixty of them exceed any memory.
 //!
-//! Three places make text: operators (`+`, `~`, `*`), whose operands [`super::operators`] sends through the filters
-//! here; filters and methods, which are wrapped; and output, of values by the formatter and of plain text by a call at
-//! the head of every loop and macro. Each charges what it makes to a budget of the rendering, which runs on one thread.
+//! Text comes from three places: operators (`+`, `~`, `*`), whose operands [`super::operators`] passes
+//! through the filters of this module; filters and methods, which are wrapped; and output, of values by the
+//! formatter and of plain text by a call at the head of every loop and macro. Each charges the bytes it makes
+//! to the budget of the rendering, which runs on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -12,22 +13,22 @@ use std::sync::Arc;
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-/// Bytes that a rendering may make in all.
+/// The maximum number of bytes that a rendering may make in total.
 const BUDGET: u64 = 1 << 30;
 
-/// Bytes that a value, and the rendered text, may have.
+/// The maximum number of bytes of a value or of the rendered text.
 pub(super) const LARGEST: u64 = 256 << 20;
 
-/// The most values that may lie in each other.
+/// The maximum nesting depth of values.
 const DEEPEST: usize = 100;
 
-/// The largest number that a filter may take for a width or a count.
+/// The maximum width or count passed to a filter.
 const WIDEST: i64 = 10_000;
 
-/// The largest number that a filter may take for a number of items.
+/// The maximum number of items passed to a filter.
 const MOST: i64 = 1_000_000;
 
-/// Filters that write a value as text, whatever it is.
+/// Filters that write any value as text.
 const WRITERS: [&str; 23] = [
     "capitalize",
     "center",
@@ -54,10 +55,10 @@ const WRITERS: [&str; 23] = [
     "wordcount",
 ];
 
-/// Filters that make lists.
+/// Filters that create lists.
 const LISTERS: [&str; 6] = ["batch", "chain", "list", "reverse", "slice", "zip"];
 
-/// A template takes more than it may.
+/// The error of a template that exceeds a limit.
 #[derive(Debug)]
 pub(super) struct TooMuch(String);
 
@@ -73,17 +74,17 @@ impl std::error::Error for TooMuch {}
 #[derive(Clone, Copy)]
 enum Factor {
     Number(u64),
-    /// Bytes of a text, or of a list of values.
+    /// The bytes of a text or of a list of values.
     Bytes(u64),
 }
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(0) };
-    /// Left factors of products whose right one is being computed.
+    /// Left factors of products whose right factor is still being computed.
     static FACTORS: RefCell<Vec<Factor>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Begins a rendering on this thread.
+/// Starts a rendering on this thread.
 pub(super) fn begin() {
     LEFT.set(BUDGET);
     FACTORS.with_borrow_mut(Vec::clear);
@@ -106,7 +107,7 @@ fn charge(bytes: u64) -> Result<(), Error> {
     }
 }
 
-/// Bytes of a value that is passed on: of a text its length, of a list that of its items' places.
+/// Returns the bytes of a value that is passed on: the length of a text, the slots of a list.
 fn held(value: &Value) -> u64 {
     match value.as_str() {
         Some(text) => text.len() as u64,
@@ -114,14 +115,14 @@ fn held(value: &Value) -> u64 {
     }
 }
 
-/// Bytes of a value as text, at least.
+/// Returns a lower bound of a value's bytes as text.
 fn printed(value: &Value) -> Result<u64, Error> {
     fn add(value: &Value, depth: usize, sum: &mut u64) -> Result<(), Error> {
         if let Some(text) = value.as_str() {
             *sum += text.len() as u64;
         } else if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
             if depth > DEEPEST {
-                return Err(too_much(format!("writes values more than {DEEPEST} deep in each other")));
+                return Err(too_much(format!("writes values nested more than {DEEPEST} deep")));
             }
             for item in value.try_iter()? {
                 *sum += 16;
@@ -141,7 +142,7 @@ fn printed(value: &Value) -> Result<u64, Error> {
     Ok(sum)
 }
 
-/// Charges what `{{ .. }}` writes.
+/// Charges the bytes that `{{ .. }}` writes.
 pub(super) fn write(value: &Value) -> Result<(), Error> {
     charge(printed(value)?)
 }
@@ -153,7 +154,7 @@ fn factor(value: &Value) -> Factor {
     }
 }
 
-/// The product with the left factor, which is charged where it is a text or a list.
+/// Multiplies with the left factor, and charges the product if it is a text or a list.
 fn product(right: &Value) -> Result<Factor, Error> {
     let left = FACTORS.with_borrow_mut(Vec::pop).unwrap_or(Factor::Number(1));
     Ok(match (left, factor(right)) {
@@ -167,7 +168,7 @@ fn product(right: &Value) -> Result<Factor, Error> {
     })
 }
 
-/// Checks what a filter or method is about to make of its arguments.
+/// Checks the bytes that a filter or method will make from its arguments.
 fn check_call(name: &str, args: &[Value]) -> Result<(), Error> {
     let Some(value) = args.first() else { return Ok(()) };
     if WRITERS.contains(&name) {
@@ -202,7 +203,7 @@ fn check_call(name: &str, args: &[Value]) -> Result<(), Error> {
             charge((times as u64).saturating_mul(to.len() as u64))
         }
         "join" => {
-            // The method belongs to the text between the items, the filter to the items.
+            // The method is called on the separator, the filter on the items.
             let (between, items) =
                 if value.as_str().is_some() { (text(0), args.get(1)) } else { (text(1), Some(value)) };
             let items = items.and_then(Value::len).map_or(MOST as u64, |items| items as u64);
@@ -222,7 +223,7 @@ fn check_call(name: &str, args: &[Value]) -> Result<(), Error> {
     }
 }
 
-/// Gives an environment, which has all its filters, what bounds it; `originals` has the same filters.
+/// Adds the bounds to an environment that has all its filters; `originals` has the same filters.
 pub(super) fn install(env: &mut Environment<'static>, originals: Environment<'static>) {
     let originals = Arc::new(originals);
     for name in WRITERS.into_iter().chain(LISTERS) {

@@ -1,8 +1,8 @@
-//! The parts of a rendered conversation that the assistant wrote: what a template puts between
+//! Finds the assistant's parts of a rendered conversation: the text that a template puts between
 //! `{% generation %}` and `{% endgeneration %}`.
 //!
-//! A mark becomes a call that notes how much text has been written so far, as transformers'
-//! `AssistantTracker` does. The marked block is a scope of its own: names set inside are not seen outside.
+//! A mark becomes a call that records how much text has been written so far, like transformers'
+//! `AssistantTracker`. The marked block is a scope: names set inside are not visible outside.
 
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::bounds::LARGEST;
 const BEGINS: &str = "__generation_begins";
 const ENDS: &str = "__generation_ends";
 
-/// Replaces the marks by calls; returns the new source, and true if it has a mark outside of comments.
+/// Replaces the marks by calls; returns the new source, and true if it has a mark outside comments.
 pub(super) fn with_calls(source: &str) -> (String, bool) {
     let mut out = String::with_capacity(source.len());
     let (mut rest, mut marked) = (source, false);
@@ -50,20 +50,20 @@ pub(super) fn with_calls(source: &str) -> (String, bool) {
     (out, marked)
 }
 
-/// The place of the next block tag or comment.
+/// Returns the offset of the next block tag or comment.
 fn next_tag(source: &str) -> Option<usize> {
     let is_tag = |at: &usize| matches!(source.as_bytes().get(at + 1), Some(b'%' | b'#'));
     source.match_indices('{').map(|(at, _)| at).find(is_tag)
 }
 
-/// Follows one rendering: the text so far, and the marked parts.
+/// The state of one rendering: the length of the text so far, and the marked parts.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     written: AtomicUsize,
     spans: Mutex<Spans>,
 }
 
-/// Marked parts in bytes of the text; an open one has no end yet.
+/// Marked parts as byte ranges of the text; an open part has no end yet.
 #[derive(Debug, Default)]
 struct Spans {
     open: Vec<usize>,
@@ -71,7 +71,7 @@ struct Spans {
 }
 
 impl Tracker {
-    /// The functions that the marks call, for a template's context.
+    /// Returns the functions that the marks call, for a template's context.
     pub(super) fn functions(self: &Arc<Self>) -> [(String, Value); 2] {
         let (begins, ends) = (self.clone(), self.clone());
         let begin = move || {
@@ -90,7 +90,7 @@ impl Tracker {
         [(BEGINS.to_owned(), Value::from_function(begin)), (ENDS.to_owned(), Value::from_function(end))]
     }
 
-    /// The marked parts, in characters of the text and in its order.
+    /// Returns the marked parts in order, as character ranges of the text.
     pub(super) fn in_characters(&self, text: &str) -> Vec<Range<usize>> {
         let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).closed.clone();
         spans.sort_by_key(|span| (span.start, span.end));
@@ -107,7 +107,7 @@ impl Tracker {
     }
 }
 
-/// Gathers a rendered text and tells the tracker how long it is.
+/// A writer that collects the rendered text and updates the tracker's length.
 pub(super) struct Written<'a> {
     pub text: Vec<u8>,
     pub tracker: &'a Tracker,

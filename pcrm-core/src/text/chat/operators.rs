@@ -1,9 +1,9 @@
-//! Operators that make text, with their operands sent through the filters of [`super::bounds`]: `a ~ b` becomes
-//! `a|__joined ~ b|__joined`. Loops and macros begin with a call that charges the plain text in them.
+//! Passes the operands of operators that make text through the filters of [`super::bounds`]: `a ~ b` becomes
+//! `a|__joined ~ b|__joined`. Loops and macros begin with a call that charges their plain text.
 
 use super::tags::{Tag, end_of_name, end_of_operand, end_of_text, skip_blanks, tags};
 
-/// An operator, by the filters of its operands.
+/// An operator, named by the filters of its operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Add,
@@ -11,7 +11,7 @@ enum Operator {
     Multiply,
 }
 
-/// Words that are no operands.
+/// Words that are not operands.
 const WORDS: [&str; 27] = [
     "and",
     "as",
@@ -42,7 +42,7 @@ const WORDS: [&str; 27] = [
     "context",
 ];
 
-/// A template with its operators bounded.
+/// Returns the template with its operators bounded.
 pub(super) fn with_bounds(source: &str) -> String {
     let all = tags(source);
     let bodies = bodies(source, &all);
@@ -54,7 +54,7 @@ pub(super) fn with_bounds(source: &str) -> String {
         at = tag.code.end;
         match body {
             Some(bytes) => {
-                // Whitespace control of the tag's end belongs to the end of what follows it.
+                // The whitespace control of the tag's end moves to the end of the inserted block.
                 let (code, sign) = match code.as_bytes().last() {
                     Some(b'-') => (&code[..code.len() - 1], "-"),
                     Some(b'+') => (&code[..code.len() - 1], "+"),
@@ -70,7 +70,7 @@ pub(super) fn with_bounds(source: &str) -> String {
     out
 }
 
-/// Bytes of the body of each tag that begins a loop, a macro or a call.
+/// Returns, for each tag that begins a loop, a macro or a call, the bytes of its body.
 fn bodies(source: &str, all: &[Tag]) -> Vec<Option<usize>> {
     let mut bodies = vec![None; all.len()];
     let mut open: Vec<(usize, &str)> = Vec::new();
@@ -92,7 +92,7 @@ fn bodies(source: &str, all: &[Tag]) -> Vec<Option<usize>> {
     bodies
 }
 
-/// The code of a tag with its operators bounded.
+/// Returns the code of a tag with its operators bounded.
 fn bounded(code: &str) -> String {
     let mut out = String::with_capacity(code.len());
     let (mut at, mut is_operand, mut done) = (0, false, None);
@@ -130,7 +130,7 @@ fn bounded(code: &str) -> String {
                     out.push(' ');
                 }
                 out.push(c);
-                // Signs of numbers stay before them.
+                // The sign of a number stays before it.
                 let from = at + code[at..].find(|c: char| !(c.is_whitespace() || c == '-')).unwrap_or(0);
                 out.push_str(&code[at..from]);
                 (at, is_operand, done) = (from, false, None);
@@ -154,7 +154,7 @@ fn bounded(code: &str) -> String {
     out
 }
 
-/// Where a name or a number ends; the exponent of a number may have a sign.
+/// Returns the end of a name or a number; the exponent of a number may have a sign.
 fn end_of_word(code: &str, start: usize) -> usize {
     let end = end_of_name(code, start);
     let word = &code[start..end];
@@ -187,7 +187,7 @@ impl Operator {
 mod tests {
     use super::*;
 
-    /// Protects: every operand of an operator that makes text is bounded, once, and nothing else changes.
+    /// Protects: every operand of an operator that makes text is bounded once, and nothing else changes.
     #[test]
     fn operands_are_bounded() {
         for (code, expected) in [
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Protects: plain text in loops and macros is charged, and whitespace control stays where it was.
+    /// Protects: plain text in loops and macros is charged, and whitespace control keeps its position.
     #[test]
     fn bodies_are_charged() {
         for (source, expected) in [

@@ -1,12 +1,12 @@
-//! Python's `'%s' % x` for minijinja, which knows the operator for numbers alone: a text literal with `%`
+//! Python's `'%s' % x` for minijinja, which supports the operator only for numbers: a text literal with `%`
 //! after it becomes `('%s' | format(x))`.
 
 use super::tags::{end_of_brackets, end_of_operand, end_of_text, skip_blanks, tags};
 
-/// How deep formatted texts may be in each other; what is deeper is left as it is.
+/// The maximum nesting depth of formatted texts; deeper ones are left unchanged.
 const DEEPEST: usize = 32;
 
-/// A template whose text literals are formatted by the filter `format`.
+/// Returns a template in which the filter `format` formats text literals.
 pub(super) fn with_format_filter(source: &str) -> String {
     let (mut out, mut at) = (String::with_capacity(source.len()), 0);
     for tag in tags(source) {
@@ -31,7 +31,7 @@ fn rewritten(code: &str, depth: usize) -> String {
             at += length;
             continue;
         }
-        // Literals beside each other are one.
+        // Adjacent literals form one literal.
         let start = at;
         let mut end = end_of_text(code, at).min(code.len());
         loop {
@@ -46,7 +46,7 @@ fn rewritten(code: &str, depth: usize) -> String {
         match operand.and_then(|from| Some((from, end_of_operand(code, from)?))) {
             Some((from, to)) => {
                 let operand = &code[from..to];
-                // A pair of parentheses holds several arguments, or one.
+                // Parentheses hold one or more arguments.
                 let inner = operand
                     .strip_prefix('(')
                     .filter(|_| end_of_brackets(code, from) == Some(to))
@@ -68,7 +68,7 @@ fn rewritten(code: &str, depth: usize) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: templates nested without end neither overflow the stack nor take forever.
+    /// Protects: deeply nested templates neither overflow the stack nor take exponential time.
     #[test]
     fn nesting_without_end_ends() {
         let open = format!("{{{{ {}", "'%s' % (".repeat(2000));
@@ -77,7 +77,7 @@ mod tests {
         assert!(with_format_filter(&closed).starts_with("{{ ('%s'|format(('%s'|format("));
     }
 
-    /// Protects: only text literals with the operator are rewritten, within code, with their whole operand.
+    /// Protects: only text literals with the operator are rewritten, inside code, with their whole operand.
     #[test]
     fn text_literals_are_formatted_by_the_filter() {
         for (source, expected) in [

@@ -1,21 +1,21 @@
-//! Limits on the shape of a template, which the compiler walks by recursion: a deep one would overflow the stack, and
-//! no error can be made of that.
+//! Limits on the shape of a template. The compiler recurses over it, and a deep template would overflow the
+//! stack, which cannot be turned into an error.
 
 use super::tags::{Tag, end_of_text};
 
-/// The most bytes of a template. The longest published ones have some tens of thousands.
+/// The maximum number of bytes in a template. The longest published ones have some tens of thousands.
 const LONGEST: usize = 1 << 20;
 
-/// The most words and signs of an expression that may lie in each other.
+/// The maximum number of nested words and signs in an expression.
 const DEEPEST: usize = 1000;
 
-/// The most `elif` of an `if`.
+/// The maximum number of `elif` branches of an `if`.
 const MOST_BRANCHES: usize = 300;
 
-/// Refuses a template by its length.
+/// Refuses a template that is too long.
 ///
 /// # Errors
-/// A text saying so.
+/// Fails with a message if the template exceeds the limit.
 pub(super) fn check_length(source: &str) -> Result<(), String> {
     match source.len() {
         length if length <= LONGEST => Ok(()),
@@ -23,10 +23,10 @@ pub(super) fn check_length(source: &str) -> Result<(), String> {
     }
 }
 
-/// Refuses a template by its nesting.
+/// Refuses a template that is nested too deep.
 ///
 /// # Errors
-/// A text saying so, with the line.
+/// Fails with a message that names the line.
 pub(super) fn check_depth(source: &str, tags: &[Tag]) -> Result<(), String> {
     let mut branches = vec![0];
     for tag in tags {
@@ -45,8 +45,8 @@ pub(super) fn check_depth(source: &str, tags: &[Tag]) -> Result<(), String> {
         }
         if depth(&source[tag.code.clone()]) > DEEPEST {
             return Err(format!(
-                "the chat template has an expression of more than {DEEPEST} words and signs in line {}; expected a \
-                 shorter one",
+                "the chat template has an expression of more than {DEEPEST} words and signs in line {}; \
+                 expected a shorter one",
                 line()
             ));
         }
@@ -54,7 +54,8 @@ pub(super) fn check_depth(source: &str, tags: &[Tag]) -> Result<(), String> {
     Ok(())
 }
 
-/// The most words and signs that may lie in each other: all between two commas, with those before an open bracket.
+/// Returns the maximum number of words and signs that may nest: all between two commas, with those before an
+/// open bracket.
 fn depth(code: &str) -> usize {
     let (mut open, mut all, mut deepest, mut at) = (vec![0_usize], 0, 0, 0);
     let bytes = code.as_bytes();
@@ -104,7 +105,7 @@ fn depth(code: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// Protects: chains and brackets count, lists do not, however long.
+    /// Protects: chains and brackets count towards the depth, lists do not, regardless of their length.
     #[test]
     fn what_lies_in_each_other_counts() {
         for (code, expected) in [

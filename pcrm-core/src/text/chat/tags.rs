@@ -1,11 +1,11 @@
-//! The code of a template: where its tags are, and what is in them.
+//! Finds the tags of a template and the code in them.
 
 use std::ops::Range;
 
 /// A tag with code: `{{ .. }}` or `{% .. %}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tag {
-    /// The code between the marks, whitespace control included.
+    /// The range of the code between the marks, including whitespace control.
     pub code: Range<usize>,
     /// `}}` or `%}`; the source may end before it.
     pub close: &'static str,
@@ -23,7 +23,7 @@ impl Tag {
     }
 }
 
-/// Lists the tags of a template in their order. Comments and raw blocks have none.
+/// Lists the tags of a template in order, ignoring comments and raw blocks.
 pub(super) fn tags(source: &str) -> Vec<Tag> {
     let (mut all, mut at) = (Vec::new(), 0);
     while let Some(open) = next_open(source, at) {
@@ -46,13 +46,13 @@ pub(super) fn tags(source: &str) -> Vec<Tag> {
     all
 }
 
-/// Where the next mark opens, from `at` on.
+/// Returns the offset of the next opening mark, starting at `at`.
 pub(super) fn next_open(source: &str, at: usize) -> Option<usize> {
     let is_mark = |found: &usize| matches!(source.as_bytes().get(found + 1), Some(b'{' | b'%' | b'#'));
     source[at..].match_indices('{').map(|(found, _)| at + found).find(is_mark)
 }
 
-/// Where a block's code ends: at its closing mark, outside of text literals.
+/// Returns the end of a block's code: its closing mark outside text literals.
 fn end_of_block(code: &str, close: &str) -> usize {
     let mut at = 0;
     while at < code.len() {
@@ -65,7 +65,7 @@ fn end_of_block(code: &str, close: &str) -> usize {
     code.len()
 }
 
-/// Where the text literal that begins at `at` ends.
+/// Returns the end of the text literal that begins at `at`.
 pub(super) fn end_of_text(code: &str, at: usize) -> usize {
     let quote = code.as_bytes()[at];
     let mut end = at + 1;
@@ -79,7 +79,8 @@ pub(super) fn end_of_text(code: &str, at: usize) -> usize {
     code.len()
 }
 
-/// Where an operand ends: a name, number, text or bracket, with what is called, indexed or filtered after it.
+/// Returns the end of an operand: a name, number, text or bracket, with the calls, indices and filters after
+/// it.
 pub(super) fn end_of_operand(code: &str, from: usize) -> Option<usize> {
     let first = code.get(from..)?.chars().next()?;
     let mut at = match first {
@@ -108,7 +109,7 @@ pub(super) fn skip_blanks(code: &str, at: usize) -> usize {
     code.len() - code.get(at..).unwrap_or_default().trim_start().len()
 }
 
-/// Where the bracket that opens at `from` closes.
+/// Returns the position after the bracket that closes the one at `from`.
 pub(super) fn end_of_brackets(code: &str, from: usize) -> Option<usize> {
     let (mut depth, mut at) = (0_usize, from);
     while at < code.len() {
@@ -133,7 +134,7 @@ pub(super) fn end_of_brackets(code: &str, from: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Protects: code is found where jinja finds it: not in comments, raw blocks and text literals.
+    /// Protects: code is found where jinja finds it, not in comments, raw blocks and text literals.
     #[test]
     fn tags_are_found() {
         let source = "{{ '}}' }}{# {{ a }} #}{%- raw %}{{ b }}{% endraw %}{ x {%+ for é in ['%}'] -%}{% open";

@@ -1,4 +1,4 @@
-//! Templates against jinja2 as transformers sets it up.
+//! Templates compared with jinja2 as transformers configures it.
 
 use serde_json::{Value as Json, json};
 
@@ -8,7 +8,7 @@ fn render(template: &str) -> String {
     ChatTemplate::new(template).and_then(|template| template.render(&[], false, &[])).unwrap()
 }
 
-/// Values print as Python prints them; the expected strings come from transformers 5.23.
+/// Values print like in Python; the expected strings come from transformers 5.23.
 #[test]
 fn values_print_as_in_python() {
     assert_eq!(
@@ -19,7 +19,8 @@ fn values_print_as_in_python() {
     );
     assert_eq!(
         render(
-            "{{ {'a':[1,{'b':2}], 'c<':'é\\u0001\\n'}|tojson }}|{{ {'a':[1,{'b':[]}],'d':{}}|tojson(indent=2) }}"
+            "{{ {'a':[1,{'b':2}], 'c<':'é\\u0001\\n'}|tojson }}|{{ \
+             {'a':[1,{'b':[]}],'d':{}}|tojson(indent=2) }}"
         ),
         "{\"a\": [1, {\"b\": 2}], \"c<\": \"é\\u0001\\n\"}|\
          {\n  \"a\": [\n    1,\n    {\n      \"b\": []\n    }\n  ],\n  \"d\": {}\n}"
@@ -33,7 +34,7 @@ fn values_print_as_in_python() {
     assert_eq!(render("A{%- generation %} hi {%- endgeneration %}B"), "A hiB");
 }
 
-/// Loop controls, Python's methods, slices and namespaces, which published templates use.
+/// Loop controls, Python methods, slices and namespaces, which published templates use.
 #[test]
 fn pythons_methods_and_loop_controls_work() {
     assert_eq!(render("{% for x in [1,2,3] %}{% if x == 2 %}{% break %}{% endif %}{{ x }}{% endfor %}"), "1");
@@ -50,10 +51,11 @@ fn pythons_methods_and_loop_controls_work() {
     assert!(render("{{ strftime_now('%Y') }}").starts_with("20"));
 }
 
-/// Messages reach the template with their other keys, without nulls, reasoning under each of its names.
+/// Messages reach the template with their other keys, without nulls, and with reasoning under all its names.
 #[test]
 fn messages_reach_the_template_as_transformers_sends_them() {
-    let template = "{% for m in messages %}{{ m.role }}|{{ m.content is defined }}|{{ m.reasoning_content }}|{{ m.thinking }}|{{ m['name'] }}{% endfor %}";
+    let template = "{% for m in messages %}{{ m.role }}|{{ m.content is defined }}|{{ m.reasoning_content \
+                    }}|{{ m.thinking }}|{{ m['name'] }}{% endfor %}";
     let message: Message =
         serde_json::from_value(json!({"role": "user", "content": null, "name": "Ada", "reasoning": "hm"}))
             .unwrap();
@@ -61,7 +63,7 @@ fn messages_reach_the_template_as_transformers_sends_them() {
     assert_eq!(template.render(&[message], false, &[]).unwrap(), "user|False|hm|hm|Ada");
 }
 
-/// A template's own refusal is shown as it is said; a mistake names the line.
+/// A template's own refusal is reported in its words; an error names the line.
 #[test]
 fn refusals_are_clean() {
     let raised =
@@ -75,13 +77,13 @@ fn refusals_are_clean() {
     assert!(broken.contains("chat_template:2"), "{broken}");
 }
 
-/// A tag that overlaps its own end is a mistake of the template's and no panic.
+/// A tag that overlaps its own end is an error in the template, not a panic.
 #[test]
 fn overlapping_marks_are_told() {
     assert!(ChatTemplate::new("{%}<|").unwrap_err().to_string().contains("chat_template:1"));
 }
 
-/// A template that does not end is told, and does not hang.
+/// A template that does not end is an error and does not hang.
 #[test]
 fn endless_templates_are_told() {
     let loops =
@@ -90,8 +92,8 @@ fn endless_templates_are_told() {
     assert_eq!(said, "tokenizer: the chat template does not end within 50000000 steps");
 }
 
-/// Protects: expressions of every kind render as in transformers, numbers and JSON as Python writes them, and
-/// what jinja2 refuses is refused (`tests/golden/text/make_templates.py` rendered them).
+/// Protects: expressions of every kind render as in transformers, numbers and JSON as in Python, and
+/// templates that jinja2 refuses are refused (rendered by `tests/golden/text/make_templates.py`).
 #[test]
 fn expressions_render_as_with_jinja2() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text/templates.json");
@@ -105,7 +107,7 @@ fn expressions_render_as_with_jinja2() {
             let template = ChatTemplate::new(case["template"].as_str().unwrap());
             let rendered = template.and_then(|template| template.render(turns, false, &special));
             let shown = rendered.as_ref().map_or(Json::Null, |text| json!(text));
-            // minijinja takes a slice of nothing, which jinja2 refuses.
+            // minijinja accepts a slice of nothing, which jinja2 refuses.
             if shown != *expected && !(case["name"] == "zip_enum" && expected.is_null()) {
                 wrong.push(format!("{}: {rendered:?}\n  expected {expected}", case["name"]));
             }
@@ -115,7 +117,7 @@ fn expressions_render_as_with_jinja2() {
     assert_eq!(cases.len(), 88);
 }
 
-/// Published templates on five conversations each, rendered by jinja2: texts and refusals agree.
+/// Published templates on five conversations each agree with jinja2 in texts and refusals.
 #[test]
 fn published_templates_render_as_with_jinja2() {
     let Some(data) = crate::data::shared_data() else { return };
@@ -155,13 +157,13 @@ fn published_templates_render_as_with_jinja2() {
     assert_eq!(cases.len(), 300);
 }
 
-/// The message of a template that fails, at its compilation or at its rendering.
+/// Returns the error of a template that fails during compilation or rendering.
 fn failure(template: &str) -> String {
     let rendered = ChatTemplate::new(template).and_then(|template| template.render(&[], false, &[]));
     rendered.map_or_else(|error| error.to_string(), |text| panic!("{} bytes", text.len()))
 }
 
-/// Protects: a template that is nested without end is refused before the compiler recurses into it.
+/// Protects: a template that is nested too deep is refused before the compiler recurses into it.
 #[test]
 fn deep_templates_are_refused() {
     let chain =
@@ -192,12 +194,13 @@ fn deep_templates_are_refused() {
     assert_eq!(render(&format!("{{{{ {}1 }}}}", "-".repeat(900))), "1");
 }
 
-/// Protects: a template cannot take all memory, by any of the ways that make text of text.
+/// Protects: a template cannot exhaust memory in any of the ways that make text from text.
 #[test]
 fn texts_without_end_are_refused() {
     let doubling = |set: &str, start: &str| {
         format!(
-            "{{% set ns = namespace(s={start}) %}}{{% for i in range(60) %}}{{% set ns.s = {set} %}}{{% endfor %}}{{{{ ns.s }}}}"
+            "{{% set ns = namespace(s={start}) %}}{{% for i in range(60) %}}{{% set ns.s = {set} %}}{{% \
+             endfor %}}{{{{ ns.s }}}}"
         )
     };
     for template in [
@@ -226,13 +229,14 @@ fn texts_without_end_are_refused() {
         "{{ messages|slice(10000000000)|list }}".to_owned(),
         "{{ [1]|batch(10000000000, 'x')|list }}".to_owned(),
         "{{ 'a' * 100000000 ~ 'a' * 100000000 ~ 'a' * 100000000 }}".to_owned(),
-        // In a set block nothing reaches the output.
+        // A set block writes nothing to the output.
         format!(
             "{{% set x %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}{{{{ x|length }}}}",
             "0123456789".repeat(10_000)
         ),
         format!(
-            "{{% macro m() %}}{}{{% endmacro %}}{{% set x %}}{{% for i in range(100000) %}}{{{{ m() }}}}{{% endfor %}}{{% endset %}}",
+            "{{% macro m() %}}{}{{% endmacro %}}{{% set x %}}{{% for i in range(100000) %}}{{{{ m() }}}}{{% \
+             endfor %}}{{% endset %}}",
             "0123456789".repeat(10_000)
         ),
         "{% set ns = namespace() %}{% macro m(s) %}{{ m(s + s) }}{% endmacro %}{{ m('xxxxxxxxxx') }}"
@@ -241,7 +245,7 @@ fn texts_without_end_are_refused() {
         "{% for i in range(100000) %}{{ 'x' * 100000 }}{% endfor %}".to_owned(),
     ] {
         let said = failure(&template);
-        let bounded = ["MiB", "expected at most", "too large", "deep in each other"]
+        let bounded = ["MiB", "expected at most", "too large", "nested more than"]
             .iter()
             .any(|part| said.contains(part));
         assert!(bounded && said.len() < 400, "{}: {said}", &template[..template.len().min(300)]);
@@ -259,14 +263,15 @@ fn panics_of_the_engine_are_errors() {
     }
 }
 
-/// Protects: bounds change nothing that a template writes.
+/// Protects: bounds do not change the text that a template writes.
 #[test]
 fn bounds_change_nothing() {
     assert_eq!(
         render(
-            "{% set x = 'a' * 3 ~ 1 %}{{ x }}{{ [1] + [2] }}|{{ 2 * 3 * 4 + 1 }}|{{ '=' * 2 * 2 }}|{{ [0] * 2 }}|\
-             {{ 'a' ~ undefined_name ~ none }}|{{ ('a', 'b')|join('-')|upper }}|{{ 'a\nb'|indent(2) }}|\
-             {{ 'a b'.replace(' ', '_') }}|{{ '{}-{}'.format(1, 'x') }}|{{ '%5.1f' % 2.25 }}|{{ [3, 1]|sum }}"
+            "{% set x = 'a' * 3 ~ 1 %}{{ x }}{{ [1] + [2] }}|{{ 2 * 3 * 4 + 1 }}|{{ '=' * 2 * 2 }}|{{ [0] * \
+             2 }}|{{ 'a' ~ undefined_name ~ none }}|{{ ('a', 'b')|join('-')|upper }}|{{ 'a\nb'|indent(2) \
+             }}|{{ 'a b'.replace(' ', '_') }}|{{ '{}-{}'.format(1, 'x') }}|{{ '%5.1f' % 2.25 }}|{{ [3, \
+             1]|sum }}"
         ),
         "aaa1[1, 2]|25|====|[0, 0]|aNone|A-B|a\n  b|a_b|1-x|  2.2|4"
     );

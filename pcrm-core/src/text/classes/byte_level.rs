@@ -1,4 +1,4 @@
-//! Classes of byte-pair encodings over bytes or words: GPT-2 and its kin.
+//! Classes of byte-pair encodings over bytes or words: GPT-2 and similar.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ const QWEN3_5: &str = concat!(
 const CLIP: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// Not a pattern: Nougat's class gives it as a literal text.
+/// A literal text, not a pattern, because Nougat's class passes it as such.
 const NOUGAT: &str = r###"[\(\)\[\]\{\}]|([!\"#\$%\&'\*\+,\-\./:;<=>\?\\\^_`\|\~])\1*"###;
 
 const ROBERTA_TOKENS: &[(&str, Option<&str>)] = &[
@@ -236,7 +236,7 @@ pub(super) const CLASSES: &[Class] = &[
                 decoder: json!({"type": "BPEDecoder", "suffix": "</w>"}),
             })
         }),
-        // The class has these ids by heart, whatever the vocabulary says and the tokens are called.
+        // The class hard-codes these ids, regardless of the vocabulary and the token names.
         finish: |built| {
             built.dressed(&["cls_token"], &["sep_token"])?;
             let (first, last) = ("cls".to_owned(), "sep".to_owned());
@@ -254,7 +254,7 @@ const QWEN_TOKENS: &[(&str, Option<&str>)] = &[
     ("pad_token", END_OF_TEXT),
 ];
 
-/// A byte-pair encoding over bytes.
+/// Returns a byte-pair encoding over bytes.
 fn bytes(file: &File<'_>, pre_tokenizer: Value) -> Result<Recipe, String> {
     let model = Bpe { prefix: Some(""), suffix: Some(""), ..Bpe::default() };
     Ok(Recipe {
@@ -265,19 +265,19 @@ fn bytes(file: &File<'_>, pre_tokenizer: Value) -> Result<Recipe, String> {
     })
 }
 
-/// One over bytes, split as GPT-2 does.
+/// Returns an encoding over bytes, split as in GPT-2.
 fn gpt2(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> {
     bytes(file, byte_level(arguments.flag("add_prefix_space", false)?, true))
 }
 
-/// One over bytes, split by a pattern.
+/// Returns an encoding over bytes, split by a pattern.
 fn qwen(arguments: &Arguments, file: &File<'_>, pattern: &str) -> Result<Recipe, String> {
     let bytes_of = byte_level(arguments.flag_or_null("add_prefix_space", false)?, false);
     let parts = sequence_of_pre_tokenizers(vec![split(pattern, "Isolated", false), bytes_of]);
     Ok(Recipe { normalizer: bare("NFC"), ..bytes(file, parts)? })
 }
 
-/// A byte-pair encoding over words, with a token for the unknown.
+/// Returns a byte-pair encoding over words, with an unknown token.
 fn words(arguments: &Arguments, file: &File<'_>) -> Result<String, String> {
     let unk = Some(arguments.text("unk_token")?);
     file.bpe(&Bpe { unk, prefix: Some(""), suffix: Some("</w>"), ..Bpe::default() })

@@ -1,9 +1,9 @@
-//! The class that `AutoTokenizer` chooses for a folder.
+//! Chooses the class with which `AutoTokenizer` loads a folder.
 //!
-//! The table beside this file comes from transformers itself (`scripts/tokenizer-classes`). Two of its rules
-//! are left out: repositories that transformers knows by their id on the Hub, since a folder has none, and
-//! mistral-common's tokenizer, which transformers takes for Mistral models where that package is installed
-//! and `tekken.json` is there.
+//! The table beside this file is generated from transformers (`scripts/tokenizer-classes`). Two of its rules
+//! are omitted: repositories that transformers knows by their Hub id, since a folder has none, and
+//! mistral-common's tokenizer, which transformers uses for Mistral models if that package is installed and
+//! `tekken.json` exists.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -16,29 +16,29 @@ use super::FROM_FILE;
 /// The names in transformers' tables.
 #[derive(Deserialize)]
 struct Table {
-    /// By model type: the class registered for it, and the one it falls back to.
+    /// For each model type, the class registered for it and its fallback.
     types: HashMap<String, [Option<String>; 2]>,
-    /// Model types whose own `tokenizer_class` is overruled.
+    /// Model types for which `tokenizer_class` is overruled.
     incorrect: Vec<String>,
-    /// Class names, with the class that each resolves to.
+    /// For each class name, the class it resolves to.
     names: HashMap<String, String>,
     /// Classes written in Python, which read no tokenizer.json.
     python: Vec<String>,
 }
 
-/// Classes that leave tokenizer.json as it is, under the names that configurations use.
+/// Classes that use tokenizer.json unchanged, under the names that configurations use.
 const PLAIN: [&str; 4] = [FROM_FILE, "PythonBackend", "PreTrainedTokenizerFast", "MistralCommonBackend"];
 
 static TABLE: LazyLock<Option<Table>> =
     LazyLock::new(|| serde_json::from_str(include_str!("transformers.json")).ok());
 
-/// The name of the class that transformers loads a folder with.
+/// Returns the name of the class with which transformers loads a folder.
 ///
-/// `has_byte_level` is asked only where a Llama class is declared: whether tokenizer.json mentions
+/// `has_byte_level` is called only for a declared Llama class; it returns true if tokenizer.json contains
 /// `"ByteLevel"`.
 ///
 /// # Errors
-/// A text where transformers finds no class, or only code of the folder's own.
+/// Fails with a message if transformers finds no class, or only code from the folder.
 pub(in crate::text) fn choose(
     tokenizer_config: &Map<String, Value>,
     model_config: Option<&Map<String, Value>>,
@@ -94,8 +94,8 @@ pub(in crate::text) fn choose(
         return match table.resolve(name) {
             Some(found) => Ok(found.to_owned()),
             None => Err(format!(
-                "tokenizer_class of config.json: transformers has no class {of_model:?}; expected one \
-                 that it has"
+                "tokenizer_class of config.json: transformers has no class {of_model:?}; expected a class \
+                 of transformers"
             )),
         };
     }
@@ -108,13 +108,13 @@ pub(in crate::text) fn choose(
     }
 }
 
-/// Whether a class is one that transformers writes in Python.
+/// Returns true if transformers implements the class in Python.
 pub(super) fn is_python(class: &str) -> bool {
     TABLE.as_ref().is_some_and(|table| table.python.iter().any(|known| known == class))
 }
 
 impl Table {
-    /// The class that a name stands for: itself, or, for one that ends in `Fast`, the class without.
+    /// Resolves a class name: to itself, or, for a name that ends in `Fast`, to the class without it.
     fn resolve<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         match self.names.get(name) {
             _ if name == FROM_FILE || name == "PreTrainedTokenizerFast" => Some(FROM_FILE),
@@ -137,7 +137,7 @@ fn named<'a>(config: &'a Map<String, Value>, file: &str) -> Result<Option<&'a st
     }
 }
 
-/// Whether the folder brings its own Python class.
+/// Returns true if the folder brings its own Python class.
 fn has_code(tokenizer_config: &Map<String, Value>) -> bool {
     match tokenizer_config.get("auto_map") {
         Some(Value::Array(_)) => true,

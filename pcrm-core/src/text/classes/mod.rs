@@ -1,8 +1,8 @@
-//! Tokenizer classes of transformers 5: what each makes of a folder.
+//! Tokenizer classes of transformers 5 and how each loads a folder.
 //!
-//! Most classes take nothing but the vocabulary and the merges from tokenizer.json and set normalizer,
+//! Most classes take only the vocabulary and the merges from tokenizer.json and set normalizer,
 //! pre-tokenizer, decoder, post-processor and special tokens themselves. A class is an entry of one of the
-//! tables in this folder; [`choice`] decides which one a folder gets. Classes without an entry are refused by
+//! tables in this folder; [`choice`] selects the class of a folder. Classes without an entry are refused by
 //! name.
 
 mod byte_level;
@@ -17,32 +17,32 @@ use serde_json::Value;
 pub(super) use self::choice::choose;
 use super::loading::{Arguments, File, Named};
 
-/// The class that takes tokenizer.json as it is.
+/// The class that uses tokenizer.json unchanged.
 pub(super) const FROM_FILE: &str = "TokenizersBackend";
 
 /// A tokenizer class.
 pub(super) struct Class {
     /// Its name in transformers.
     pub name: &'static str,
-    /// The special tokens that its constructor names, with their values where no file sets them.
+    /// The special tokens that its constructor names, with their defaults if no file sets them.
     pub defaults: &'static [(&'static str, Option<&'static str>)],
-    /// Changes arguments before anything is built.
+    /// Changes the arguments before anything is built.
     pub prepare: fn(&mut Arguments) -> Result<(), String>,
-    /// The way the tokenizer is built.
+    /// The source of the tokenizer.
     pub build: Build,
     /// The constructor's last steps, after tokens are added.
     pub finish: fn(&Built<'_>) -> Result<Ending, String>,
 }
 
-/// Where a class takes its tokenizer from.
+/// The source from which a class builds its tokenizer.
 pub(super) enum Build {
-    /// tokenizer.json as it is.
+    /// The whole tokenizer.json, unchanged.
     File,
-    /// The vocabulary alone.
+    /// Only the vocabulary.
     Vocabulary(fn(&Arguments, &File<'_>) -> Result<Recipe, String>),
 }
 
-/// The parts of a rebuilt tokenizer, in the form of tokenizer.json; a part that is null is absent.
+/// The parts of a rebuilt tokenizer in the form of tokenizer.json; a null part is absent.
 pub(super) struct Recipe {
     pub model: String,
     pub normalizer: Value,
@@ -50,54 +50,54 @@ pub(super) struct Recipe {
     pub decoder: Value,
 }
 
-/// A tokenizer whose tokens are added, as a class's last steps see it.
+/// A tokenizer with its tokens added, as a class's last steps see it.
 pub(super) struct Built<'a> {
     pub arguments: &'a Arguments,
     pub named: &'a [(String, Named)],
-    /// Whether tokenizer.json has no post-processor.
+    /// True if tokenizer.json has no post-processor.
     pub is_bare: bool,
     pub id: &'a dyn Fn(&str) -> Option<u32>,
 }
 
-/// A class's last steps.
+/// The result of a class's last steps.
 #[derive(Default)]
 pub(super) struct Ending {
-    /// The special tokens that every text gets; `None` leaves the post-processor as it is.
+    /// The special tokens added to every text; `None` leaves the post-processor unchanged.
     pub dressing: Option<Dressing>,
-    /// Whether the post-processor becomes the one of `add_bos_token` and `add_eos_token`.
+    /// True if the post-processor is replaced by that of `add_bos_token` and `add_eos_token`.
     pub updates: bool,
-    /// Whether special tokens are added once more, and how.
+    /// The mode of adding special tokens a second time.
     pub again: Again,
-    /// A normalizer in place of the one that tokens were added under.
+    /// A normalizer that replaces the one under which tokens were added.
     pub normalizer: Option<Value>,
-    /// A special token that gets another text.
+    /// A special token whose text changes.
     pub renamed: Option<(&'static str, String)>,
-    /// A text that the class treats in a way that is not served.
+    /// A text that the class treats in an unsupported way.
     pub refused: Option<String>,
 }
 
-/// Whether special tokens are added once more.
+/// The mode of adding special tokens a second time.
 #[derive(Default, PartialEq, Eq)]
 pub(super) enum Again {
     #[default]
     No,
-    /// With the flags that they have.
+    /// With their own flags.
     AsTheyAre,
     /// With the flags of a plain special token.
     Plain,
 }
 
-/// The special tokens around every text.
+/// The special tokens added around every text.
 #[derive(Default)]
 pub(super) struct Dressing {
     pub before: Vec<String>,
     pub after: Vec<String>,
-    /// Their ids; of a token that stands twice, the last counts.
+    /// The ids of the tokens; for a token that appears twice, the last one counts.
     pub ids: Vec<(String, u32)>,
 }
 
 impl Built<'_> {
-    /// The text of a special token, `None` where there is none, as Python writes it.
+    /// Returns the text of a special token; a missing one gives `None` as text, as in Python.
     fn text(&self, key: &str) -> String {
         self.token(key).map_or_else(|| "None".to_owned(), str::to_owned)
     }
@@ -106,12 +106,12 @@ impl Built<'_> {
         self.named.iter().find(|(name, _)| name == key).map(|(_, token)| token.text())
     }
 
-    /// The id of a special token.
+    /// Returns the id of a special token.
     fn id_of(&self, key: &str) -> Option<u32> {
         (self.id)(self.token(key)?)
     }
 
-    /// A dressing of special tokens that must all be there.
+    /// Returns a dressing of special tokens, all of which must exist.
     fn dressed(&self, before: &[&str], after: &[&str]) -> Result<Ending, String> {
         let mut dressing = Dressing::default();
         for (keys, texts) in [(before, &mut dressing.before), (after, &mut dressing.after)] {
@@ -126,7 +126,7 @@ impl Built<'_> {
         Ok(Ending { dressing: Some(dressing), ..Ending::default() })
     }
 
-    /// `cls_token` before and `sep_token` after, with ids for a vocabulary without.
+    /// Adds `cls_token` before and `sep_token` after, with fallback ids for a vocabulary without them.
     fn classified(&self, cls: u32, sep: u32) -> Ending {
         let (first, last) = (self.text("cls_token"), self.text("sep_token"));
         let ids = vec![
@@ -138,10 +138,10 @@ impl Built<'_> {
     }
 }
 
-/// The entry of a class.
+/// Returns the entry of a class.
 ///
 /// # Errors
-/// A text that names the class, where it has none.
+/// Fails with a message that names the class if it has no entry.
 pub(super) fn find(name: &str) -> Result<&'static Class, String> {
     let tables = [byte_level::CLASSES, sentence_piece::CLASSES, unigram::CLASSES, word_piece::CLASSES];
     if let Some(class) =
@@ -159,8 +159,7 @@ pub(super) fn find(name: &str) -> Result<&'static Class, String> {
     })
 }
 
-/// Whether a class is one of those over bytes, where a file's own way of splitting is as likely as the
-/// class's.
+/// Returns true for classes over bytes, for which a file's own way of splitting is as likely as the class's.
 pub(super) fn is_byte_level(class: &Class) -> bool {
     byte_level::CLASSES.iter().any(|known| known.name == class.name)
 }
@@ -168,7 +167,7 @@ pub(super) fn is_byte_level(class: &Class) -> bool {
 const PLAIN: Class =
     Class { name: FROM_FILE, defaults: &[], prepare: unchanged, build: Build::File, finish: ended };
 
-/// Differs from the plain class in decoding alone.
+/// Differs from the plain class only in decoding.
 const PARAKEET: Class = Class { name: "ParakeetTokenizer", ..PLAIN };
 
 fn unchanged(_: &mut Arguments) -> Result<(), String> {

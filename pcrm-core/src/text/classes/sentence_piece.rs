@@ -1,4 +1,4 @@
-//! Classes of SentencePiece's byte-pair encodings: Llama, Gemma and their kin.
+//! Classes of SentencePiece's byte-pair encodings: Llama, Gemma and similar.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ const GEMMA_TOKENS: &[(&str, Option<&str>)] = &[
     ("mask_token", Some("<mask>")),
 ];
 
-/// Tokens of Code Llama, which its constructor names and adds.
+/// Tokens of Code Llama that its constructor names and adds.
 const INFILLING: [(&str, &str); 5] = [
     ("prefix_token", "▁<PRE>"),
     ("middle_token", "▁<MID>"),
@@ -140,7 +140,7 @@ pub(super) const CLASSES: &[Class] = &[
     },
 ];
 
-/// A mark in front of the text alone, unless `legacy`: then in front of every piece between special tokens.
+/// Puts a mark only before the text, or, if `legacy`, before every piece between special tokens.
 fn llama(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> {
     let prefix = arguments.is_true_or_null("add_prefix_space", true);
     let scheme = match (prefix, arguments.is_true("legacy", false)) {

@@ -1,4 +1,5 @@
-//! Folders of every class against transformers: `tests/golden/text/make_classes.py` made the numbers.
+//! Folders of every class compared with transformers; `tests/golden/text/make_classes.py` generates the
+//! numbers.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ fn golden(name: &str) -> Json {
     serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
 }
 
-/// The folder of a case, loaded.
+/// Loads the folder of a case.
 fn loaded(case: &Json) -> crate::Result<Tokenizer> {
     let dir = tempfile::tempdir().unwrap();
     let mut base = golden(&format!("bases/{}.json", case["base"].as_str().unwrap()));
@@ -28,8 +29,8 @@ fn loaded(case: &Json) -> crate::Result<Tokenizer> {
     Tokenizer::from_dir(dir.path())
 }
 
-/// Protects: the class of every folder, its ids of every text, with special tokens and without, and of
-/// conversations are those of transformers; classes that are not served are refused by name.
+/// Protects: the class of every folder and the ids of every text, with and without special tokens, and of
+/// conversations equal those of transformers; unsupported classes are refused by name.
 #[test]
 fn folders_give_the_ids_of_transformers() {
     let all = golden("classes.json");
@@ -74,7 +75,7 @@ fn folders_give_the_ids_of_transformers() {
     assert_eq!(served, 276);
 }
 
-/// Protects: a text that Code Llama's class would fill in is refused, and no other.
+/// Protects: a text that Code Llama's class would fill in is refused, and others are accepted.
 #[test]
 fn infilling_is_refused() {
     let config = json!({"tokenizer_class": "CodeLlamaTokenizer"});
@@ -85,7 +86,7 @@ fn infilling_is_refused() {
     assert!(tokenizer.encode("def f(): pass").is_ok());
 }
 
-/// Protects: settings of another type than the class takes are refused with their name, as transformers fails
+/// Protects: settings of a type that the class does not accept are refused by name; transformers also fails
 /// on them.
 #[test]
 fn settings_of_another_type_are_refused() {
@@ -105,7 +106,10 @@ fn settings_of_another_type_are_refused() {
             json!({"extra_special_tokens": [{"content": "x"}]}),
             "extra_special_tokens is {\"content\":\"x\"}; expected text or",
         ),
-        (json!({"added_tokens_decoder": {"x": {"content": "y"}}}), "added_tokens_decoder: \"x\" is no id"),
+        (
+            json!({"added_tokens_decoder": {"x": {"content": "y"}}}),
+            "added_tokens_decoder: \"x\" is not an id",
+        ),
         (
             json!({"added_tokens_decoder": {"7": {"content": 1}}}),
             "added_tokens_decoder: 7: \"content\" is 1; expected text",
@@ -127,8 +131,8 @@ fn settings_of_another_type_are_refused() {
     assert!(said.contains("tokenizer_class of config.json: transformers has no class \"Mine\""), "{said}");
 }
 
-/// Protects: `fix_mistral_regex` splits words at changes of case, in large vocabularies of old Mistral
-/// checkpoints alone.
+/// Protects: `fix_mistral_regex` splits words at changes of case, only in large vocabularies of old Mistral
+/// checkpoints.
 #[test]
 fn mistrals_pattern_is_mended_where_transformers_mends_it() {
     let mut vocab = serde_json::Map::new();

@@ -1,4 +1,4 @@
-//! Classes of unigram vocabularies: T5, XLM-RoBERTa, ALBERT and their kin.
+//! Classes of unigram vocabularies: T5, XLM-RoBERTa, ALBERT and similar.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ pub(super) const CLASSES: &[Class] = &[
         build: Build::Vocabulary(albert),
         finish: albert_ends,
     },
-    // It takes ALBERT's constructor without one of its own: the file stays as it is.
+    // The class inherits ALBERT's constructor, so the file is used unchanged.
     Class {
         name: "FNetTokenizer",
         defaults: ALBERT_TOKENS,
@@ -170,7 +170,7 @@ pub(super) const CLASSES: &[Class] = &[
             let unk = arguments.text("unk_token")?;
             let unk = pieces.neutral(&unk, 1).ok_or_else(|| {
                 format!(
-                    "tokenizer.json: {unk:?} is no piece with score 0 after the first; the class needs it"
+                    "tokenizer.json: {unk:?} is not a piece with score 0 after the first; the class needs it"
                 )
             })?;
             let first = file.charsmap().map_or_else(|| replace_all(r"\n", " "), |map| precompiled(&map));
@@ -247,7 +247,7 @@ pub(super) const CLASSES: &[Class] = &[
     },
 ];
 
-/// A tokenizer of these parts.
+/// Returns a tokenizer with these parts.
 fn whole(
     model: String,
     normalizers: Vec<Value>,
@@ -257,7 +257,7 @@ fn whole(
     Ok(Recipe { model, normalizer: sequence_of_normalizers(normalizers), pre_tokenizer, decoder })
 }
 
-/// One that splits at blanks first, and normalizes as the file's character map does.
+/// Returns a tokenizer that first splits at blanks, and normalizes with the file's character map.
 fn words(model: String, file: &File<'_>, blanks: Value) -> Result<Recipe, String> {
     Ok(Recipe {
         model,
@@ -267,12 +267,12 @@ fn words(model: String, file: &File<'_>, blanks: Value) -> Result<Recipe, String
     })
 }
 
-/// Marks for blanks, and one in front of the text where `add_prefix_space` says so.
+/// Returns marks for blanks, with one before the text if `add_prefix_space` is set.
 fn blanks(arguments: &Arguments, otherwise: &str) -> Value {
     metaspace(if arguments.is_true("add_prefix_space", true) { "always" } else { otherwise }, true)
 }
 
-/// Normalizers that drop accents and case, and the file's character map.
+/// Adds normalizers that drop accents and case, and the file's character map.
 fn accents(
     mut parts: Vec<Value>,
     arguments: &Arguments,
@@ -298,7 +298,7 @@ fn albert(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> {
         let text = arguments.text(key)?;
         if !pieces.scores.iter().any(|(piece, _)| *piece == text) {
             return Err(format!(
-                "tokenizer.json: {key} {text:?} is no piece of the vocabulary; the class needs it"
+                "tokenizer.json: {key} {text:?} is not a piece of the vocabulary; the class needs it"
             ));
         }
     }
@@ -307,8 +307,7 @@ fn albert(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> {
     whole(pieces.unigram(1), parts, split, blanks)
 }
 
-/// ALBERT's marks, where the file has none of its own: by name as BERT writes them, whatever the tokens are
-/// called.
+/// Returns ALBERT's end marks if the file has none, under BERT's names regardless of the token texts.
 fn albert_ends(built: &Built<'_>) -> Result<Ending, String> {
     let mut ending = Ending::default();
     if let (true, Some(cls), Some(sep)) = (built.is_bare, built.id_of("cls_token"), built.id_of("sep_token"))
@@ -340,13 +339,13 @@ fn deberta_v2(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> 
     whole(pieces.unigram(unk), parts, sequence_of_pre_tokenizers(split), blanks)
 }
 
-/// A mask that takes blanks before it.
+/// Makes the mask token absorb blanks before it.
 fn lenient_mask(arguments: &mut Arguments) -> Result<(), String> {
     arguments.flagged("mask_token", Token { lstrip: Some(true), rstrip: Some(false), ..Token::default() });
     Ok(())
 }
 
-/// A whole number among the arguments.
+/// Returns a whole number from the arguments.
 fn place(arguments: &Arguments, key: &str, default: usize) -> Result<usize, String> {
     match arguments.get(key) {
         None => Ok(default),
@@ -357,7 +356,7 @@ fn place(arguments: &Arguments, key: &str, default: usize) -> Result<usize, Stri
     }
 }
 
-/// T5's sentinels, `<extra_id_0>` and on.
+/// Adds T5's sentinels: `<extra_id_0>` and so on.
 fn sentinels(arguments: &mut Arguments) -> Result<(), String> {
     let count = place(arguments, "extra_ids", 100)?;
     let all = (0..count).map(|at| Value::from(format!("<extra_id_{at}>")));
@@ -367,15 +366,15 @@ fn sentinels(arguments: &mut Arguments) -> Result<(), String> {
         tokens.extend(all);
     } else if count > 0 && own != count {
         return Err(format!(
-            "additional_special_tokens has {own} tokens of the form <extra_id_0>; expected {count}, the number \
-             that extra_ids gives"
+            "additional_special_tokens has {own} tokens of the form <extra_id_0>; expected {count}, the \
+             number that extra_ids gives"
         ));
     }
     arguments.set("additional_special_tokens", tokens);
     Ok(())
 }
 
-/// Every text ends with `</s>`, by the id of the EOS.
+/// Ends every text with `</s>`, by the id of the EOS.
 fn ends(built: &Built<'_>) -> Result<Ending, String> {
     let id = built.id_of("eos_token").ok_or("eos_token is missing; the class adds it to every text")?;
     let end = "</s>".to_owned();
@@ -383,7 +382,7 @@ fn ends(built: &Built<'_>) -> Result<Ending, String> {
     Ok(Ending { dressing: Some(dressing), ..Ending::default() })
 }
 
-/// Pegasus's mask of sentences and its `<unk_2>` and on; tokens of a file's own are dropped.
+/// Adds Pegasus's sentence mask and its `<unk_2>` and so on; the file's own tokens are dropped.
 fn pegasus_tokens(arguments: &mut Arguments) -> Result<(), String> {
     let offset = place(arguments, "offset", 103)?;
     let sentence = match arguments.get("mask_token_sent") {

@@ -1,4 +1,4 @@
-//! Classes of WordPiece vocabularies: BERT and its kin.
+//! Classes of WordPiece vocabularies: BERT and similar.
 
 use serde_json::{Value, json};
 
@@ -24,11 +24,11 @@ const BERT: Class = Class {
     finish: |built| Ok(built.classified(2, 3)),
 };
 
-/// A class that takes BERT's constructor without one of its own: the file stays as it is.
+/// A class that inherits BERT's constructor, so the file is used unchanged.
 const BERT_OF_FILE: Class = Class { build: Build::File, ..BERT };
 
-/// The constructors of DPR keep `do_lower_case` for themselves. What the names with `Fast` stand for depends
-/// on what transformers has loaded before, so they have no entry.
+/// The constructors of DPR consume `do_lower_case`. The meaning of the names with `Fast` depends on the
+/// modules that transformers has loaded before, so they have no entry.
 const DPR: Class =
     Class { build: Build::Vocabulary(|arguments, file| words(arguments, file, true, true)), ..BERT };
 
@@ -102,7 +102,7 @@ pub(super) const CLASSES: &[Class] = &[
 
 const QUESTION: &str = "[QUESTION]";
 
-/// Splinter's constructor names its question token once more, whatever the files say.
+/// Renames the question token as Splinter's constructor does, regardless of the files.
 fn splinter(built: &Built<'_>) -> Result<Ending, String> {
     let question = built.arguments.text("question_token")?;
     let renamed = Some(("question_token", question.clone()));
@@ -111,7 +111,7 @@ fn splinter(built: &Built<'_>) -> Result<Ending, String> {
     };
     for token in [question.as_str(), "."] {
         if (built.id)(token).is_none() {
-            return Err(format!("{token:?} is no token of the vocabulary; the class needs it"));
+            return Err(format!("{token:?} is not a token of the vocabulary; the class needs it"));
         }
     }
     let (first, last) = (built.text("cls_token"), built.text("sep_token"));
@@ -120,7 +120,7 @@ fn splinter(built: &Built<'_>) -> Result<Ending, String> {
     Ok(Ending { dressing, renamed, ..Ending::default() })
 }
 
-/// Words and punctuation, in pieces of the vocabulary.
+/// Splits words and punctuation into pieces of the vocabulary.
 fn words(arguments: &Arguments, file: &File<'_>, clean: bool, lower: bool) -> Result<Recipe, String> {
     let strip_accents = match arguments.get("strip_accents") {
         None | Some(Value::Null) => Value::Null,

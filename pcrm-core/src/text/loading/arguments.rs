@@ -1,5 +1,4 @@
-//! The arguments of a tokenizer class: settings of the folder's files, with the values the class has by
-//! default.
+//! The arguments of a tokenizer class: settings from the folder's files, with the class's defaults.
 
 use serde_json::{Map, Value};
 
@@ -9,22 +8,21 @@ use super::token::Token;
 pub(in crate::text) const STANDARD: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The arguments that a class of transformers gets, by name. Tokens are marked objects, as in
-/// tokenizer_config.json.
+/// The arguments of a class of transformers, by name. Tokens are marked objects, as in tokenizer_config.json.
 #[derive(Debug, Clone, Default)]
 pub(in crate::text) struct Arguments(Map<String, Value>);
 
-/// A special token as an argument gives it.
+/// A special token as given by an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::text) enum Named {
-    /// Only its text.
+    /// Text only.
     Text(String),
-    /// With flags.
+    /// A token with flags.
     Token(Token),
 }
 
 impl Named {
-    /// The token's text.
+    /// Returns the token's text.
     pub fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -39,7 +37,7 @@ impl Named {
         }
     }
 
-    /// The token of a value, or what is wrong with it.
+    /// Reads the token from a value, or describes the fault.
     pub fn expect(key: &str, value: &Value) -> Result<Self, String> {
         Self::of(value).unwrap_or_else(|| {
             let mut shown = value.to_string();
@@ -76,7 +74,7 @@ impl Arguments {
         self.0.iter()
     }
 
-    /// Puts the class's own arguments first, with their defaults where no file sets them.
+    /// Puts the class's own arguments first, with their defaults if no file sets them.
     pub fn with_defaults(mut self, defaults: &[(&str, Option<&str>)]) -> Self {
         let mut all = Map::new();
         for (key, default) in defaults {
@@ -87,10 +85,10 @@ impl Arguments {
         Self(all)
     }
 
-    /// A setting that must be true or false.
+    /// Returns a setting that must be true or false.
     ///
     /// # Errors
-    /// A text naming the setting.
+    /// Fails with a message that names the setting.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
         match self.0.get(key) {
             None => Ok(default),
@@ -99,28 +97,28 @@ impl Arguments {
         }
     }
 
-    /// A setting that may also be null, which stands for the default.
+    /// Returns a setting that may also be null, which means the default.
     ///
     /// # Errors
-    /// A text naming the setting.
+    /// Fails with a message that names the setting.
     pub fn flag_or_null(&self, key: &str, default: bool) -> Result<bool, String> {
         if self.0.get(key).is_some_and(Value::is_null) { Ok(default) } else { self.flag(key, default) }
     }
 
-    /// A setting as Python's `if` reads it.
+    /// Returns the truth value of a setting, as in Python's `if`.
     pub fn is_true(&self, key: &str, default: bool) -> bool {
         self.0.get(key).map_or(default, is_true)
     }
 
-    /// The same where null stands for the default.
+    /// Returns the truth value of a setting, with null as the default.
     pub fn is_true_or_null(&self, key: &str, default: bool) -> bool {
         if self.0.get(key).is_some_and(Value::is_null) { default } else { self.is_true(key, default) }
     }
 
-    /// A special token.
+    /// Returns a special token.
     ///
     /// # Errors
-    /// A text naming the token, where its value is no token.
+    /// Fails with a message that names the token if its value is not a token.
     pub fn named(&self, key: &str) -> Result<Option<Named>, String> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -128,15 +126,15 @@ impl Arguments {
         }
     }
 
-    /// The text of a special token, as Python's `str` gives it: `None` where there is none.
+    /// Returns the text of a special token like Python's `str`: `None` if there is none.
     ///
     /// # Errors
-    /// Those of [`Arguments::named`].
+    /// Fails in the same cases as [`Arguments::named`].
     pub fn text(&self, key: &str) -> Result<String, String> {
         Ok(self.named(key)?.map_or_else(|| "None".to_owned(), |named| named.text().to_owned()))
     }
 
-    /// Gives a special token that is only text a flag, as classes do for `mask_token` and others.
+    /// Adds flags to a special token that is only text, as classes do for `mask_token` and others.
     pub fn flagged(&mut self, key: &str, flags: Token) {
         if let Some(Value::String(text)) = self.0.get(key) {
             let token = Token { content: text.clone(), ..flags };
@@ -144,10 +142,10 @@ impl Arguments {
         }
     }
 
-    /// The items of a list, empty where it is missing or null.
+    /// Returns the items of a list, empty if it is missing or null.
     ///
     /// # Errors
-    /// A text naming the setting, where it is no list.
+    /// Fails with a message that names the setting if it is not a list.
     pub fn list(&self, key: &str) -> Result<Vec<Value>, String> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),
@@ -157,7 +155,7 @@ impl Arguments {
     }
 }
 
-/// Whether Python's `if` takes a value for true.
+/// Returns true if Python's `if` treats a value as true.
 pub(in crate::text) fn is_true(value: &Value) -> bool {
     match value {
         Value::Null => false,

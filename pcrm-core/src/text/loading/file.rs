@@ -1,11 +1,11 @@
-//! tokenizer.json, with the vocabulary left as text: a class that rebuilds the tokenizer takes it over
+//! Reads tokenizer.json but keeps the vocabulary as text: a class that rebuilds the tokenizer takes it
 //! unparsed.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// The parts of tokenizer.json that classes look at.
+/// The parts of tokenizer.json that classes use.
 #[derive(Deserialize)]
 pub(in crate::text) struct File<'a> {
     #[serde(borrow)]
@@ -34,13 +34,13 @@ struct RawModel<'a> {
     merges: Option<&'a RawValue>,
 }
 
-/// A byte-pair encoding as a class sets it up; what it leaves open is off.
+/// A byte-pair encoding as a class configures it; options that are not set are off.
 #[derive(Default)]
 pub(in crate::text) struct Bpe {
     pub unk: Option<String>,
-    /// `continuing_subword_prefix`.
+    /// The setting `continuing_subword_prefix`.
     pub prefix: Option<&'static str>,
-    /// `end_of_word_suffix`.
+    /// The setting `end_of_word_suffix`.
     pub suffix: Option<&'static str>,
     pub fuse_unk: bool,
     pub byte_fallback: bool,
@@ -53,7 +53,7 @@ pub(in crate::text) struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// The place of a piece whose score is 0, as Python's `vocab.index((piece, 0.0), start)` finds it.
+    /// Returns the index of a piece whose score is 0, like Python's `vocab.index((piece, 0.0), start)`.
     pub fn neutral(&self, piece: &str, start: usize) -> Option<usize> {
         self.scores
             .iter()
@@ -62,17 +62,17 @@ impl Pieces<'_> {
             .map(|at| at + start)
     }
 
-    /// A unigram model of these pieces.
+    /// Returns a unigram model of these pieces.
     pub fn unigram(&self, unk_id: usize) -> String {
         format!(r#"{{"type":"Unigram","unk_id":{unk_id},"vocab":{},"byte_fallback":false}}"#, self.raw)
     }
 }
 
 impl File<'_> {
-    /// A byte-pair encoding over the file's vocabulary, as a model of tokenizer.json.
+    /// Returns a byte-pair encoding over the file's vocabulary, as a model of tokenizer.json.
     ///
     /// # Errors
-    /// A text, where the file has no vocabulary.
+    /// Fails with a message if the file has no vocabulary.
     pub fn bpe(&self, options: &Bpe) -> Result<String, String> {
         let unk = json!(options.unk);
         let (prefix, suffix) = (json!(options.prefix), json!(options.suffix));
@@ -89,10 +89,10 @@ impl File<'_> {
         ))
     }
 
-    /// A WordPiece model over the file's vocabulary.
+    /// Returns a WordPiece model over the file's vocabulary.
     ///
     /// # Errors
-    /// A text, where the file has no vocabulary.
+    /// Fails with a message if the file has no vocabulary.
     pub fn word_piece(&self, unk: &str) -> Result<String, String> {
         Ok(format!(
             concat!(
@@ -104,10 +104,10 @@ impl File<'_> {
         ))
     }
 
-    /// The vocabulary of a unigram model.
+    /// Returns the vocabulary of a unigram model.
     ///
     /// # Errors
-    /// A text, where the file's model is another.
+    /// Fails with a message if the file has another type of model.
     pub fn pieces(&self) -> Result<Pieces<'_>, String> {
         let raw = self.vocab()?;
         let scores = serde_json::from_str(raw).map_err(|_| {
@@ -117,7 +117,7 @@ impl File<'_> {
         Ok(Pieces { raw, scores })
     }
 
-    /// Whether the file normalizes and splits text as these parts do. Offsets move no token.
+    /// Returns true if the file normalizes and splits text like these parts. Offsets do not affect tokens.
     pub fn splits_as(&self, normalizer: &Value, pre_tokenizer: &Value) -> bool {
         fn plain(part: &Value) -> Value {
             let mut part = part.clone();
@@ -135,7 +135,7 @@ impl File<'_> {
         self.normalizer == *normalizer && plain(&self.pre_tokenizer) == plain(pre_tokenizer)
     }
 
-    /// The compiled character map of the normalizer, where it has one.
+    /// Returns the compiled character map of the normalizer, if it has one.
     pub fn charsmap(&self) -> Option<Value> {
         let parts = match &self.normalizer["normalizers"] {
             Value::Array(parts) if self.normalizer["type"] == "Sequence" => parts.as_slice(),
@@ -145,7 +145,7 @@ impl File<'_> {
         part.get("precompiled_charsmap").cloned()
     }
 
-    /// The vocabulary as ids by token: as it stands, or numbered in order where it has scores.
+    /// Returns the vocabulary as ids by token: unchanged, or numbered in order if it has scores.
     fn ids(&self) -> Result<String, String> {
         let raw = self.vocab()?;
         if !raw.starts_with('[') {

@@ -1,48 +1,49 @@
-//! Limits of what tokenizer.json may ask for, checked before the tokenizers library sees it: an allocation that fails
-//! ends the process, and no error can be made of it.
+//! Limits on tokenizer.json, checked before the tokenizers library reads it: a failed allocation aborts the
+//! process and cannot be turned into an error.
 
 use serde_json::Value;
 
 use super::File;
 use crate::model::folder;
 
-/// The most bytes of an added token.
+/// The maximum number of bytes in an added token.
 const LONGEST_TOKEN: usize = 4096;
-/// The most bytes of all added tokens together.
+/// The maximum number of bytes in all added tokens together.
 const LONGEST_TOKENS: usize = 16 << 20;
-/// The most pieces of a post-processor.
+/// The maximum number of pieces in a post-processor.
 const MOST_PIECES: usize = 1000;
-/// The most parts of a sequence of normalizers, decoders or post-processors.
+/// The maximum number of parts in a sequence of normalizers, decoders or post-processors.
 const MOST_PARTS: usize = 100;
-/// The most bytes that a byte of text may become.
+/// The maximum number of bytes that a byte of text may become.
 const MOST_GROWTH: usize = 10_000;
-/// The most bytes that may be put before every text.
+/// The maximum number of bytes put before every text.
 const LONGEST_PREFIX: usize = 1 << 20;
-/// The most bytes that a text may become.
+/// The maximum number of bytes that a text may become.
 const LONGEST_TEXT: usize = 256 << 20;
 
-/// The most by which a normalizer may lengthen texts.
+/// An upper bound on how much a normalizer lengthens texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::text) struct Growth {
-    /// Bytes that each byte may become.
+    /// The number of bytes that each byte may become.
     factor: usize,
-    /// Bytes that are put before every text.
+    /// The number of bytes put before every text.
     prefix: usize,
 }
 
 impl Growth {
-    /// None at all.
+    /// No growth.
     pub const NONE: Self = Self { factor: 1, prefix: 0 };
 
-    /// Refuses a text that may grow beyond 256 MiB.
+    /// Refuses a text that could grow beyond 256 MiB.
     ///
     /// # Errors
-    /// A text saying so.
+    /// Fails with a message if the text could exceed the limit.
     pub fn check(self, text: &str) -> Result<(), String> {
         match text.len().saturating_mul(self.factor).saturating_add(self.prefix) {
             grown if grown <= LONGEST_TEXT => Ok(()),
             _ => Err(format!(
-                "a text of {} bytes may become {} times as long by the tokenizer's normalizer; expected at most {} MiB",
+                "a text of {} bytes may become {} times as long in the tokenizer's normalizer; expected at \
+                 most {} MiB",
                 text.len(),
                 self.factor,
                 LONGEST_TEXT >> 20
@@ -50,10 +51,10 @@ impl Growth {
         }
     }
 
-    /// The growth of a part of tokenizer.json: a normalizer or a decoder.
+    /// Returns the growth of a part of tokenizer.json: a normalizer or a decoder.
     fn of(part: &Value, depth: usize) -> Result<Self, String> {
         if depth > MOST_PARTS {
-            return Err(format!("holds sequences in each other, more than {MOST_PARTS} deep"));
+            return Err(format!("nests sequences more than {MOST_PARTS} deep"));
         }
         let mut all = Self::NONE;
         let parts = ["normalizers", "decoders"].iter().find_map(|key| part[*key].as_array());
@@ -70,7 +71,7 @@ impl Growth {
         let length = |key: &str| part[key].as_str().map_or(0, str::len);
         match part["type"].as_str() {
             Some("Replace") => {
-                // A regular expression may match a single byte, or nothing.
+                // A regular expression may match a single byte, or the empty string.
                 let pattern = part["pattern"]["String"].as_str();
                 all.factor = match pattern.map_or(0, str::len) {
                     0 => length("content") + 1,
@@ -89,18 +90,18 @@ impl Growth {
         match self.factor <= MOST_GROWTH && self.prefix <= LONGEST_PREFIX {
             true => Ok(()),
             false => Err(format!(
-                "makes texts {} times as long and puts {} bytes before them; expected at most {MOST_GROWTH} times and \
-                 {LONGEST_PREFIX} bytes",
+                "makes texts {} times as long and puts {} bytes before them; expected at most {MOST_GROWTH} \
+                 times and {LONGEST_PREFIX} bytes",
                 self.factor, self.prefix
             )),
         }
     }
 }
 
-/// Checks the parts of tokenizer.json; returns how much its normalizer makes texts grow.
+/// Checks the parts of tokenizer.json; returns the growth of texts in its normalizer.
 ///
 /// # Errors
-/// A text naming the part, what it asks for and what was expected.
+/// Fails with a message that names the part, its value and the limit.
 pub(super) fn check(file: &File<'_>) -> Result<Growth, String> {
     let mut all = 0;
     for token in &file.added_tokens {
@@ -108,8 +109,8 @@ pub(super) fn check(file: &File<'_>) -> Result<Growth, String> {
         all += length;
         if length > LONGEST_TOKEN || all > LONGEST_TOKENS {
             return Err(format!(
-                "tokenizer.json: added_tokens: a token has {length} bytes, all so far {all}; expected at most \
-                 {LONGEST_TOKEN} of one and {LONGEST_TOKENS} of all"
+                "tokenizer.json: added_tokens: a token has {length} bytes, all so far {all}; expected at \
+                 most {LONGEST_TOKEN} of one and {LONGEST_TOKENS} of all"
             ));
         }
     }
@@ -119,11 +120,11 @@ pub(super) fn check(file: &File<'_>) -> Result<Growth, String> {
     Growth::of(&file.normalizer, 0).map_err(at("normalizer"))
 }
 
-/// Checks a post-processor: the library looks up every piece without asking whether it is there, and writes a text
-/// as often as it is named.
+/// Checks a post-processor: the library looks up every piece without a check that it exists, and writes a
+/// text as often as it is named.
 fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
     if depth > MOST_PARTS {
-        return Err(format!("holds sequences in each other, more than {MOST_PARTS} deep"));
+        return Err(format!("nests sequences more than {MOST_PARTS} deep"));
     }
     if let Some(parts) = part["processors"].as_array() {
         if parts.len() > MOST_PARTS {
@@ -134,7 +135,7 @@ fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
     if part["type"] != "TemplateProcessing" {
         return Ok(());
     }
-    // Pairs of texts are encoded nowhere.
+    // Only single texts are encoded, never pairs.
     let pieces = part["single"].as_array().map_or([].as_slice(), Vec::as_slice);
     if pieces.len() > MOST_PIECES {
         return Err(format!("has {} pieces in \"single\"; expected at most {MOST_PIECES}", pieces.len()));
@@ -148,7 +149,7 @@ fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
         };
         let ids = token["ids"].as_array().map_or(0, Vec::len);
         if ids > MOST_PIECES {
-            return Err(format!("has the token {name:?} of {ids} ids; expected at most {MOST_PIECES}"));
+            return Err(format!("has the token {name:?} with {ids} ids; expected at most {MOST_PIECES}"));
         }
     }
     let texts = pieces.iter().filter_map(|piece| piece.get("Sequence"));
@@ -159,8 +160,8 @@ fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
     }
 }
 
-/// Checks that a compiled character map has the trie that its first four bytes announce, which the library makes room
-/// for at once.
+/// Checks that a compiled character map contains the trie whose length its first four bytes declare, because
+/// the library allocates that length.
 fn check_charsmap(base64: &str) -> Result<(), String> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
@@ -172,15 +173,16 @@ fn check_charsmap(base64: &str) -> Result<(), String> {
     };
     let digits: Option<Vec<u8>> = base64.bytes().take(6).map(digit).collect();
     let digits = digits.filter(|digits| digits.len() == 6);
-    let digits = digits.ok_or("has a precompiled_charsmap that is no base64 of at least 4 bytes")?;
-    // 36 bits, of which the first 32 are the length, lowest byte first.
+    let digits = digits.ok_or("has a precompiled_charsmap that is not base64 of at least 4 bytes")?;
+    // Of these 36 bits, the first 32 are the length, lowest byte first.
     let bits = digits.iter().fold(0_u64, |bits, digit| bits << 6 | u64::from(*digit)) >> 4;
     let announced = u64::from((bits as u32).swap_bytes());
     let there = base64.trim_end_matches('=').len() as u64 * 3 / 4;
     match announced.checked_add(4).is_some_and(|needed| needed <= there) {
         true => Ok(()),
         false => Err(format!(
-            "has a precompiled_charsmap of {there} bytes that announces {announced} more; expected a whole one"
+            "has a precompiled_charsmap of {there} bytes that declares {announced} more; expected a complete \
+             one"
         )),
     }
 }
@@ -208,7 +210,7 @@ mod tests {
             "single": single, "pair": pair, "special_tokens": {"X": {"id": "X", "ids": [0], "tokens": ["a"]}}}]}})
     }
 
-    /// Protects: what real tokenizers have passes, with how much they grow.
+    /// Protects: parts of real tokenizers pass, with their growth.
     #[test]
     fn real_parts_pass() {
         let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
@@ -230,7 +232,7 @@ mod tests {
         assert!(Growth { factor: 3, prefix: 9 }.check("text").is_ok());
     }
 
-    /// Protects: what takes all memory or panics in the library is refused by part.
+    /// Protects: a part that would exhaust memory or panic in the library is refused by name.
     #[test]
     fn bombs_are_refused() {
         let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(1000)});
@@ -262,9 +264,9 @@ mod tests {
             (template(json!([y, a]), json!([])), "names the token \"Y\" in \"single\""),
             (
                 json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}}),
-                "announces 4294967295 more",
+                "declares 4294967295 more",
             ),
-            (json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "!"}}), "no base64"),
+            (json!({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "!"}}), "not base64"),
         ] {
             let error = read(part).unwrap_err();
             assert!(

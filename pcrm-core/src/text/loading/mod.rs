@@ -1,4 +1,4 @@
-//! From a folder's files to a tokenizer, step by step as transformers 5 does.
+//! Builds a tokenizer from a folder's files, step by step like transformers 5.
 
 mod arguments;
 mod file;
@@ -19,7 +19,7 @@ use self::settings::{Settings, Sources};
 pub(super) use self::token::Token;
 use super::classes::{self, Again, Build, Built, Class, Dressing, Ending};
 
-/// The files of a folder that decide about token ids.
+/// The files of a folder that determine token ids.
 pub(super) struct Files<'a> {
     /// tokenizer.json
     pub tokenizer: &'a [u8],
@@ -33,18 +33,18 @@ pub(super) struct Files<'a> {
     pub model_config: Option<&'a Map<String, Value>>,
 }
 
-/// A tokenizer as transformers would have it.
+/// A tokenizer as loaded by transformers.
 pub(super) struct Loaded {
     pub hf: HfTokenizer,
-    /// Named special tokens, as chat templates see them.
+    /// The named special tokens, as chat templates see them.
     pub named: Vec<(String, String)>,
-    /// The side on which texts are cut.
+    /// The side on which texts are truncated.
     pub truncates: TruncationDirection,
-    /// The class that made it.
+    /// The class that loaded it.
     pub class: &'static str,
-    /// A text that the class treats in a way that is not served.
+    /// A text that the class treats in an unsupported way.
     pub refused: Option<String>,
-    /// Whether the class splits text into bytes or words otherwise than tokenizer.json says.
+    /// True if the class splits text into bytes or words differently than tokenizer.json.
     pub overrules: bool,
     /// The factor by which the normalizer lengthens texts.
     pub growth: Growth,
@@ -53,7 +53,7 @@ pub(super) struct Loaded {
 /// Loads a tokenizer.
 ///
 /// # Errors
-/// A text naming the file, the setting or the class at fault.
+/// Fails with a message that names the file, the setting or the class at fault.
 pub(super) fn load(files: &Files<'_>) -> Result<Loaded, String> {
     let not_one = |error: &dyn std::fmt::Display| format!("tokenizer.json: not a tokenizer: {error}");
     let file: File<'_> = serde_json::from_slice(files.tokenizer).map_err(|error| not_one(&error))?;
@@ -105,7 +105,7 @@ struct Loading<'a> {
 impl Loading<'_> {
     fn finish(mut self, model_config: Option<&Map<String, Value>>) -> Result<Loaded, String> {
         let truncates = self.truncation()?;
-        // Sequences are packed here and cut here: neither is the tokenizer's business.
+        // Packing and truncation happen elsewhere, so the tokenizer's own are switched off.
         self.hf.with_truncation(None).map_err(failed)?;
         self.hf.with_padding(None);
         let flags = ["add_bos_token", "add_eos_token"];
@@ -133,7 +133,8 @@ impl Loading<'_> {
         })
     }
 
-    /// The side on which texts are cut; a `pad_token` that only the file's padding names is taken, too.
+    /// Returns the side on which texts are truncated; also takes a `pad_token` that only the file's padding
+    /// names.
     fn truncation(&mut self) -> Result<TruncationDirection, String> {
         if let (Some(pad), false) = (self.file.padding.get("pad_token"), self.arguments.has("pad_token")) {
             self.arguments.set("pad_token", pad.clone());
@@ -148,7 +149,7 @@ impl Loading<'_> {
         }
     }
 
-    /// Special tokens by name, and those without one.
+    /// Collects the special tokens with and without names.
     fn name_tokens(&mut self) -> Result<(), String> {
         if !self.arguments.has("extra_special_tokens")
             && let Some(tokens) = self.arguments.take("additional_special_tokens")
@@ -197,7 +198,8 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Adds the tokens of the files in the order of their ids, then special tokens that the vocabulary lacks.
+    /// Adds the tokens of the files in the order of their ids, then special tokens missing from the
+    /// vocabulary.
     fn add_tokens(&mut self) -> Result<(), String> {
         let mut tokens: Vec<Token> = self.added.values().cloned().collect();
         let mut known: Vec<String> =
@@ -216,7 +218,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Adds all special tokens once more, as `_post_init` and Qwen2's class do.
+    /// Adds all special tokens a second time, like `_post_init` and Qwen2's class.
     fn add_again(&mut self, again: &Again) -> Result<(), String> {
         let special = self.named.iter().map(|(_, token)| token).chain(&self.extra);
         match again {
@@ -244,7 +246,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// `fix_mistral_regex` of tokenizer_config.json, which large vocabularies of Mistral's heed.
+    /// Applies `fix_mistral_regex` of tokenizer_config.json, which affects large Mistral vocabularies.
     fn mend_mistral(&mut self, model_config: Option<&Map<String, Value>>) -> Result<(), String> {
         const PATTERN: &str = concat!(
             r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
@@ -288,7 +290,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// A post-processor of `add_bos_token` and `add_eos_token`.
+    /// Sets a post-processor from `add_bos_token` and `add_eos_token`.
     fn dress_with_flags(&mut self) -> Result<(), String> {
         let mut dressing = Dressing::default();
         for (flag, key, texts) in [
@@ -362,7 +364,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// The id of a token, or that of the unknown one.
+    /// Returns the id of a token, or of the unknown token.
     fn id(&self, text: &str) -> Option<u32> {
         let unk = || {
             let (_, unk) = self.named.iter().find(|(key, _)| key == "unk_token")?;
@@ -372,7 +374,7 @@ impl Loading<'_> {
     }
 }
 
-/// A special token to add: text alone makes a plain one.
+/// Returns a special token to add; text without flags makes a plain one.
 fn plain(token: &Named) -> Token {
     match token {
         Named::Text(text) => Token::special(text),

@@ -1,9 +1,9 @@
-//! The settings that a tokenizer's files give its class: transformers'
+//! The settings that a tokenizer's files pass to its class, like transformers'
 //! `PreTrainedTokenizerBase._from_pretrained`.
 //!
-//! Where tokenizer_config.json has `added_tokens_decoder`, it alone names added tokens, and
-//! special_tokens_map.json and added_tokens.json are not read. Otherwise special_tokens_map.json wins over
-//! tokenizer_config.json, and added_tokens.json and the tokens of tokenizer.json count together.
+//! If tokenizer_config.json has `added_tokens_decoder`, only it names added tokens, and
+//! special_tokens_map.json and added_tokens.json are not read. Otherwise special_tokens_map.json overrides
+//! tokenizer_config.json, and added_tokens.json and the tokens of tokenizer.json are combined.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,26 @@ use serde_json::{Map, Value};
 use super::arguments::{Arguments, STANDARD, is_true};
 use super::token::Token;
 
-/// The files that settings come from, where the folder has them.
+/// The files with settings, if the folder has them.
 pub(in crate::text) struct Sources<'a> {
     pub config: &'a Map<String, Value>,
     pub special_map: Option<&'a Map<String, Value>>,
     pub added: Option<&'a Map<String, Value>>,
-    /// `added_tokens` of tokenizer.json.
+    /// The `added_tokens` of tokenizer.json.
     pub in_file: &'a [Value],
 }
 
-/// A class's arguments, and the tokens that it adds to its vocabulary, by id.
+/// A class's arguments, and the tokens added to its vocabulary, by id.
 pub(in crate::text) struct Settings {
     pub arguments: Arguments,
     pub added: BTreeMap<u64, Token>,
 }
 
 impl Settings {
-    /// Reads them.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// A text naming the file and the field at fault.
+    /// Fails with a message that names the file and the field at fault.
     pub fn read(sources: &Sources<'_>) -> Result<Self, String> {
         let mut fields = sources.config.clone();
         for key in ["tokenizer_class", "init_inputs", "add_bos_token", "add_eos_token", "chat_template"] {
@@ -66,7 +66,7 @@ impl Settings {
                 return Err(wrong("expected an object of tokens by id".to_owned()));
             };
             for (id, token) in decoder {
-                let number = id.trim().parse().map_err(|_| wrong(format!("{id:?} is no id")))?;
+                let number = id.trim().parse().map_err(|_| wrong(format!("{id:?} is not an id")))?;
                 let Value::Object(token) = token else {
                     return Err(wrong(format!("{id}: is {token}; expected an object with \"content\"")));
                 };
@@ -96,7 +96,7 @@ impl Settings {
     }
 }
 
-/// special_tokens_map.json, whose values win.
+/// Merges special_tokens_map.json, which takes precedence.
 fn merge_special_map(
     fields: &mut Map<String, Value>,
     special_map: Option<&Map<String, Value>>,
@@ -147,14 +147,14 @@ fn merge_special_map(
     Ok(())
 }
 
-/// added_tokens.json and the tokens that tokenizer.json adds; the latter win.
+/// Merges added_tokens.json and the tokens that tokenizer.json adds; the latter take precedence.
 fn add_legacy(
     added: &mut BTreeMap<u64, Token>,
     fields: &Map<String, Value>,
     sources: &Sources<'_>,
 ) -> Result<(), String> {
     if let Some(tokens) = sources.added {
-        // Marked objects of tokenizer_config.json are not read as tokens before this point.
+        // At this point, marked objects of tokenizer_config.json are not yet read as tokens.
         let text = |key: &str, value: &Value| match value {
             Value::String(text) => Some(text.clone()),
             Value::Object(_) if sources.special_map.is_some_and(|map| map.contains_key(key)) => {
@@ -186,7 +186,7 @@ fn add_legacy(
     }
     for token in sources.in_file {
         let wrong = |message: &str| format!("tokenizer.json: added_tokens: {message}");
-        let fields = token.as_object().ok_or_else(|| wrong("holds something that is no object"))?;
+        let fields = token.as_object().ok_or_else(|| wrong("has an element that is not an object"))?;
         let id = fields.get("id").and_then(Value::as_u64).ok_or_else(|| wrong("a token has no id"))?;
         added.insert(id, Token::of_object(fields).map_err(|message| wrong(&message))?);
     }

@@ -1,4 +1,4 @@
-//! A token that is added to a vocabulary, as Python's `AddedToken` has it.
+//! A token added to a vocabulary, like Python's `AddedToken`.
 
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
@@ -6,7 +6,7 @@ use tokenizers::AddedToken;
 /// The key by which tokenizer_config.json marks an object as a token.
 const MARK: &str = "__type";
 
-/// A token with its flags; one that nobody set follows from `special`.
+/// A token with its flags; a flag that is not set follows from `special`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::text) struct Token {
     pub content: String,
@@ -18,15 +18,15 @@ pub(in crate::text) struct Token {
 }
 
 impl Token {
-    /// A special token with no flags of its own.
+    /// Creates a special token without flags.
     pub fn special(content: &str) -> Self {
         Self { content: content.to_owned(), special: true, ..Self::default() }
     }
 
-    /// The token of an object of a configuration file or of tokenizer.json.
+    /// Reads the token from an object of a configuration file or of tokenizer.json.
     ///
     /// # Errors
-    /// A text naming the field that is missing or of another type.
+    /// Fails with a message that names the field that is missing or has the wrong type.
     pub fn of_object(fields: &Map<String, Value>) -> Result<Self, String> {
         let flag = |key: &str| match fields.get(key) {
             None => Ok(None),
@@ -48,7 +48,7 @@ impl Token {
         })
     }
 
-    /// The token as a marked object, the form in which [`Arguments`](super::Arguments) hold it.
+    /// Returns the token as a marked object, the form in which [`Arguments`](super::Arguments) hold it.
     pub fn to_value(&self) -> Value {
         let flags = [
             ("single_word", self.single_word),
@@ -68,13 +68,13 @@ impl Token {
         Value::Object(fields)
     }
 
-    /// The token of a marked object; nothing for other values.
+    /// Reads the token from a marked object; returns `None` for other values.
     pub fn of_marked(value: &Value) -> Option<Result<Self, String>> {
         let fields = value.as_object().filter(|fields| is_marked(fields))?;
         Some(Self::of_object(fields))
     }
 
-    /// The same token for the `tokenizers` library.
+    /// Converts the token for the `tokenizers` library.
     pub fn added(&self) -> AddedToken {
         AddedToken::from(self.content.as_str(), self.special)
             .single_word(self.single_word.unwrap_or(false))
@@ -84,7 +84,7 @@ impl Token {
     }
 }
 
-/// Whether an object is marked as a token.
+/// Returns true if an object is marked as a token.
 fn is_marked(fields: &Map<String, Value>) -> bool {
     fields.get(MARK).and_then(Value::as_str) == Some("AddedToken")
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::{Error, ErrorKind};
 
-/// `datetime.now().strftime(format)`, in UTC: the standard library knows no time zones.
+/// Returns `datetime.now().strftime(format)` in UTC, because the standard library has no time zones.
 pub(in crate::text) fn strftime_now(format: &str) -> Result<String, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     strftime(format, now)
@@ -104,9 +104,9 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Year, month and day of a number of days since 1970-01-01, Gregorian.
+/// Converts days since 1970-01-01 to a Gregorian year, month and day.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // Counted from 0000-03-01, so that leap days end their year.
+    // Counted from 0000-03-01, so that leap days end the year.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -117,7 +117,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Days from 1970-01-01 to a year's first.
+/// Returns the number of days from 1970-01-01 to the first day of a year.
 fn first_of(year: u64) -> u64 {
     let past = year - 1;
     past * 365 + past / 4 - past / 100 + past / 400 - 719_162
@@ -127,7 +127,7 @@ fn first_of(year: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Dates as Python prints them, a leap day and both ends of the clock among them.
+    /// Dates print like in Python, including a leap day and both ends of the clock.
     #[test]
     fn dates_are_pythons() {
         let at = |seconds| strftime("%d %b %Y|%-d/%m/%y|%A %a|%H:%M:%S|%I %p|%F %%", seconds).unwrap();

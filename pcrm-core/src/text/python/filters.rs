@@ -1,4 +1,4 @@
-//! jinja2's filters and functions that minijinja lacks, or has with other arguments.
+//! Filters and functions of jinja2 that minijinja lacks, or has with other arguments.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// `attr`: an attribute and never an item, so that mappings have none.
+/// `attr`: returns an attribute and never an item, so mappings have none.
 pub(super) fn attr(value: &Value, name: &str) -> Result<Value, Error> {
     if value.kind() == ValueKind::Map { Ok(Value::UNDEFINED) } else { value.get_attr(name) }
 }
 
-/// `truncate`: a text cut at a blank, or within a word, with an ellipsis; a few characters too many are let
-/// pass.
+/// `truncate`: cuts a text at a blank, or within a word, and adds an ellipsis; a small excess is kept.
 pub(super) fn truncate(
     text: &str,
     length: Option<usize>,
@@ -39,7 +38,7 @@ pub(super) fn truncate(
     Ok(format!("{start}{end}"))
 }
 
-/// `cycler`: its arguments one after the other, over and over.
+/// `cycler`: returns its arguments in turn, repeatedly.
 #[derive(Debug)]
 struct Cycler {
     items: Vec<Value>,
@@ -76,7 +75,7 @@ impl Object for Cycler {
     }
 }
 
-/// Makes a cycler.
+/// Creates a cycler.
 pub(super) fn cycler(items: Rest<Value>) -> Result<Value, Error> {
     if items.is_empty() {
         return Err(Error::new(ErrorKind::InvalidOperation, "cycler: expected at least one item"));
@@ -84,8 +83,8 @@ pub(super) fn cycler(items: Rest<Value>) -> Result<Value, Error> {
     Ok(Value::from_object(Cycler { items: items.to_vec(), at: AtomicUsize::new(0) }))
 }
 
-/// `urlencode`: a text with everything but unreserved characters and `/` as bytes in hexadecimal, or a
-/// mapping as a query.
+/// `urlencode`: percent-encodes everything in a text except unreserved characters and `/`, or a mapping as a
+/// query.
 pub(super) fn urlencode(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Map => {
@@ -108,7 +107,7 @@ pub(super) fn urlencode(value: &Value) -> Result<String, Error> {
     }
 }
 
-/// A text in a URL; within a query blanks are `+` and `/` is no separator.
+/// Percent-encodes a text in a URL; in a query, blanks become `+` and `/` is not a separator.
 fn quoted(text: &str, in_query: bool) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -122,21 +121,21 @@ fn quoted(text: &str, in_query: bool) -> String {
     out
 }
 
-/// `wordcount`: runs of word characters.
+/// `wordcount`: counts runs of word characters.
 pub(super) fn wordcount(text: &str) -> usize {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
 }
 
-/// `center`: a text in the middle of a field of 80 characters or another width.
+/// `center`: centres a text in a field of 80 characters or another width.
 pub(super) fn center(text: &str, width: Option<usize>) -> String {
     let (width, length) = (width.unwrap_or(80).min(10_000), text.chars().count());
     let free = width.saturating_sub(length);
-    // Python puts the odd blank to the left where the width is odd.
+    // If the width is odd, Python puts the odd blank on the left.
     let left = free / 2 + (free & width & 1);
     format!("{}{text}{}", " ".repeat(left), " ".repeat(free - left))
 }
 
-/// `filesizeformat`: bytes in units a thousand times, or 1024 times, as large as the one before.
+/// `filesizeformat`: formats bytes in units of powers of 1000 or 1024.
 pub(super) fn filesizeformat(bytes: f64, binary: Option<bool>) -> String {
     let binary = binary.unwrap_or(false);
     let base: f64 = if binary { 1024.0 } else { 1000.0 };
@@ -165,7 +164,7 @@ pub(super) fn filesizeformat(bytes: f64, binary: Option<bool>) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: the filters write what jinja2's write.
+    /// Protects: the filters write the same text as jinja2's.
     #[test]
     fn filters_are_jinjas() {
         assert_eq!(urlencode(&Value::from("a b/ü?&~")).unwrap(), "a%20b/%C3%BC%3F%26~");

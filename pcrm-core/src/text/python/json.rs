@@ -1,4 +1,4 @@
-//! Python's `json.dumps`, which chat templates call as the filter `tojson`.
+//! Python's `json.dumps`, which chat templates call through the filter `tojson`.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
@@ -77,7 +77,7 @@ impl JsonWriter {
         Ok(())
     }
 
-    /// A key as JSON has it: text, whatever Python made it of.
+    /// Returns a key as JSON text, converted like in Python.
     fn key(key: &Value) -> String {
         match key.kind() {
             ValueKind::None => "null".to_owned(),

@@ -1,4 +1,4 @@
-//! What chat templates take from Python and jinja2: numbers, JSON, dates, and filters that minijinja lacks.
+//! Python and jinja2 features of chat templates: numbers, JSON, dates, and filters that minijinja lacks.
 
 mod dates;
 mod filters;
@@ -9,7 +9,7 @@ use minijinja::Environment;
 
 pub(super) use self::numbers::{print, value as float};
 
-/// Gives an environment what jinja2's has in transformers.
+/// Adds to an environment the functions that jinja2's environment has in transformers.
 pub(super) fn install(env: &mut Environment<'static>) {
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     env.add_filter("tojson", json::tojson);

@@ -1,8 +1,8 @@
 //! Floats as Python writes them: `1e-05`, `1e+16`, `nan`.
 //!
-//! minijinja writes most floats as Python does, but not those that Python gives an exponent. A float of a
-//! message that is one of these goes into templates as [`Exponent`], which shows as Python's text wherever a
-//! template puts it; floats that a template computes itself are written here when it prints them.
+//! minijinja writes most floats like Python, but not those to which Python gives an exponent. Such a float in
+//! a message enters templates as an [`Exponent`], which prints Python's text wherever a template uses it;
+//! floats that a template computes are formatted when it prints them.
 
 use std::fmt;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use minijinja::value::{Kwargs, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value, escape_formatter};
 
-/// A float that Python writes with an exponent, or that is no number.
+/// A float that Python writes with an exponent, or that is not a number.
 #[derive(Debug)]
 struct Exponent(f64);
 
@@ -25,12 +25,12 @@ impl Object for Exponent {
     }
 }
 
-/// A message's float for a template.
+/// Converts a message's float for a template.
 pub(in crate::text) fn value(number: f64) -> Value {
     if is_plain(number) { Value::from(number) } else { Value::from_object(Exponent(number)) }
 }
 
-/// The float that a value is.
+/// Returns a value as a float, if it is one.
 pub(in crate::text) fn float(value: &Value) -> Option<f64> {
     if let Some(Exponent(number)) = value.downcast_object_ref() {
         return Some(*number);
@@ -39,12 +39,12 @@ pub(in crate::text) fn float(value: &Value) -> Option<f64> {
     is_float.then(|| f64::try_from(value.clone()).ok()).flatten()
 }
 
-/// Python's `repr` of a float.
+/// Returns Python's `repr` of a float.
 pub(in crate::text) fn text(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
     }
-    // Rust's debug form has an exponent where Python's has one, but writes it shorter.
+    // Rust's debug format has an exponent exactly where Python's has one, but writes it shorter.
     let short = format!("{number:?}");
     match short.split_once('e') {
         None => short,
@@ -56,7 +56,7 @@ pub(in crate::text) fn text(number: f64) -> String {
     }
 }
 
-/// A float in JSON, as `json.dumps` writes it.
+/// Returns a float in JSON, like `json.dumps`.
 pub(in crate::text) fn json(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()
@@ -67,7 +67,7 @@ pub(in crate::text) fn json(number: f64) -> String {
     }
 }
 
-/// Prints what `{{ .. }}` holds.
+/// Prints the value of `{{ .. }}`.
 pub(in crate::text) fn print(
     out: &mut Output<'_>,
     state: &mut State<'_, '_>,
@@ -80,7 +80,7 @@ pub(in crate::text) fn print(
     }
 }
 
-/// The filter `string`.
+/// The `string` filter.
 pub(in crate::text) fn string(value: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::String => Ok(value.clone()),
@@ -89,7 +89,7 @@ pub(in crate::text) fn string(value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// The filter `join`.
+/// The `join` filter.
 pub(in crate::text) fn join(
     value: &Value,
     joiner: Option<Value>,
@@ -129,7 +129,7 @@ pub(in crate::text) fn join(
     Ok(Value::from(out))
 }
 
-/// The filter `pprint`, for what Python prints in one line and without sorting keys.
+/// The `pprint` filter, for values that Python prints on one line and without sorting keys.
 pub(in crate::text) fn pprint(value: &Value) -> Result<String, Error> {
     let line = inner(value)?;
     let sorts = |value: &Value| value.kind() == ValueKind::Map && value.len().is_some_and(|keys| keys > 1);
@@ -141,13 +141,13 @@ pub(in crate::text) fn pprint(value: &Value) -> Result<String, Error> {
     Ok(line)
 }
 
-/// Whether a value is a number; Python's truth values are.
+/// Returns true if a value is a number; in Python, booleans are.
 pub(in crate::text) fn is_number(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
         || value.downcast_object_ref::<Exponent>().is_some()
 }
 
-/// Whether a value is a float, whatever holds it.
+/// Returns true if a value is a float in any representation.
 pub(in crate::text) fn is_float(value: &Value) -> bool {
     float(value).is_some()
 }
@@ -156,7 +156,7 @@ fn is_plain(number: f64) -> bool {
     number.is_finite() && !format!("{number:?}").contains('e')
 }
 
-/// Whether a value is or holds a float that minijinja writes otherwise than Python.
+/// Returns true if a value is or contains a float that minijinja writes differently than Python.
 fn holds_exponent(value: &Value) -> bool {
     match value.kind() {
         ValueKind::Number => float(value).is_some_and(|number| !is_plain(number)),
@@ -171,7 +171,7 @@ fn holds_exponent(value: &Value) -> bool {
     }
 }
 
-/// Python's `str`.
+/// Returns Python's `str` of a value.
 fn shown(value: &Value) -> Result<String, Error> {
     match float(value) {
         Some(number) => Ok(text(number)),
@@ -180,7 +180,7 @@ fn shown(value: &Value) -> Result<String, Error> {
     }
 }
 
-/// Python's `repr`.
+/// Returns Python's `repr` of a value.
 fn inner(value: &Value) -> Result<String, Error> {
     if let Some(number) = float(value) {
         return Ok(text(number));
@@ -210,7 +210,7 @@ fn inner(value: &Value) -> Result<String, Error> {
 mod tests {
     use super::*;
 
-    /// Protects: floats have Python's text, with its exponents from 1e16 and below 1e-4.
+    /// Protects: floats print like in Python, with exponents from 1e16 and below 1e-4.
     #[test]
     fn floats_are_written_as_by_python() {
         for (number, expected) in [

@@ -1,4 +1,4 @@
-//! Conversations as token ids with a mask of what the assistant said.
+//! Conversations as token ids with a mask of the assistant's text.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::guard::guarded;
 
 impl Tokenizer {
-    /// The same tokenizer with a chat template that marks what the assistant says: its own, or the variant
-    /// that TRL trains with where the template is a published one. A variant may render conversations
+    /// Returns the tokenizer with a chat template that marks the assistant's text: its own, or the variant
+    /// that TRL trains with if the template is a published one. A variant may render conversations
     /// differently.
     ///
     /// # Errors
-    /// No chat template, and one without `{% generation %}` marks.
+    /// Fails if there is no chat template, or if it has no `{% generation %}` marks and no known variant.
     pub fn with_assistant_marks(&self) -> Result<Self> {
         match &*self.chat {
             Chat::None => Err(Error::Tokenizer(
@@ -30,13 +30,13 @@ impl Tokenizer {
         }
     }
 
-    /// Renders and tokenises a conversation: token ids, and for each token true if the assistant said it.
+    /// Renders and tokenises a conversation: token ids, and for each token true if the assistant wrote it.
     ///
-    /// This is transformers' `apply_chat_template(return_assistant_tokens_mask=True)`: a token counts that
-    /// overlaps a part between `{% generation %}` and `{% endgeneration %}`. Without marks no token counts.
+    /// This is transformers' `apply_chat_template(return_assistant_tokens_mask=True)`: a token is marked if
+    /// it overlaps a part between `{% generation %}` and `{% endgeneration %}`. Without marks, no token is.
     ///
     /// # Errors
-    /// As [`Tokenizer::render_chat`], and those of the tokenizer.
+    /// Fails in the same cases as [`Tokenizer::render_chat`], or if the tokenizer cannot encode the text.
     pub fn encode_chat_marked(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>)> {
         let chat = self.render_marked(messages, false)?;
         self.check(&chat.text)?;
@@ -46,10 +46,10 @@ impl Tokenizer {
         Ok((encoding.get_ids().to_vec(), mask))
     }
 
-    /// Returns true if the marks of the chat template cover the token that ends an assistant's turn: else a
-    /// model that is trained on what is marked does not learn to stop.
+    /// Returns true if the marks of the chat template include the token that ends an assistant's turn.
+    /// Otherwise a model trained on the marked tokens does not learn to stop.
     ///
-    /// This is TRL's `is_chat_template_stop_token_trained`: of an answer between two questions the last
+    /// This is TRL's `is_chat_template_stop_token_trained`: in an answer between two questions, the last
     /// marked token that is not blank must be an added one.
     pub fn marks_the_end_of_turns(&self) -> bool {
         let turns = ["user", "assistant", "user"].map(|role| Message::new(role, "dummy"));
@@ -61,7 +61,7 @@ impl Tokenizer {
     }
 }
 
-/// Which tokens overlap a span; both are in the order of the text.
+/// Returns a mask of the tokens that overlap a span; both are in the order of the text.
 fn overlapping(offsets: &[(usize, usize)], spans: &[Range<usize>]) -> Vec<bool> {
     let mut spans = spans.iter().peekable();
     let overlaps = |&(start, end): &(usize, usize)| {

@@ -1,20 +1,20 @@
-//! What a tokenizer does with special tokens, for those who look at data.
+//! Properties of a tokenizer's special tokens, for surveys of data.
 
 use super::{SpecialToken, Tokenizer};
 
 impl Tokenizer {
-    /// The token that stands for unknown text, where the files name one.
+    /// Returns the unknown token, if the files name one.
     pub fn unk(&self) -> Option<SpecialToken> {
         let (_, text) = self.inner.named.iter().find(|(name, _)| name == "unk_token")?;
         Some(SpecialToken { text: text.clone(), id: self.inner.hf.token_to_id(text)? })
     }
 
-    /// Whether every text begins with the BOS, by the tokenizer's post-processor.
+    /// Returns true if the tokenizer's post-processor begins every text with the BOS.
     pub fn prepends_bos(&self) -> bool {
         self.inner.prepends_bos
     }
 
-    /// Whether an id is a token with a meaning of its own, and not text.
+    /// Returns true if an id is a special token rather than text.
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.hf.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
@@ -26,7 +26,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: special tokens are told from text, and who adds a BOS.
+    /// Protects: special tokens are distinguished from text, and tokenizers that add a BOS from others.
     #[test]
     fn special_tokens_are_told_from_text() {
         let golden = |name: &str| {

@@ -1,4 +1,4 @@
-//! The files of a tokenizer: which ones a folder has, and what goes along when it is saved.
+//! The files of a tokenizer: those in a folder, and those copied when it is saved.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::model::{disguise, folder};
 
-/// The file that holds a tokenizer.
+/// The file of the tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 
-/// Its settings.
+/// The file of its settings.
 pub(super) const CONFIG: &str = "tokenizer_config.json";
 
-/// The folder of further chat templates.
+/// The folder of additional chat templates.
 pub(super) const TEMPLATES: &str = "additional_chat_templates";
 
-/// How the names of tokenizer files begin.
+/// Prefixes of tokenizer file names.
 const STEMS: [&str; 12] = [
     "tokenizer",
     "tokenization_",
@@ -32,18 +32,18 @@ const STEMS: [&str; 12] = [
     "bpe.codes",
 ];
 
-/// How they end, whatever they are called.
+/// Extensions that always belong to a tokenizer.
 const ENDINGS: [&str; 5] = [".model", ".spm", ".tiktoken", ".jinja", ".bpe"];
 
-/// Names that neither rule covers: a processor's settings, which may hold a chat template.
+/// Names that match neither rule: a processor's settings, which may hold a chat template.
 const NAMES: [&str; 3] = ["processor_config.json", "preprocessor_config.json", "special_tokens.json"];
 
-/// Endings of weights and archives, which are nobody's settings.
+/// Extensions of weights and archives, which never belong to a tokenizer.
 const WEIGHTS: [&str; 10] =
     [".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack", ".npz", ".lock"];
 
-/// Whether a file belongs to a tokenizer, by its path within the model's folder: `tokenizer.json`,
-/// vocabularies in any form, special tokens, chat templates (`additional_chat_templates/` included).
+/// Returns true if a file belongs to a tokenizer, by its path within the model's folder: `tokenizer.json`,
+/// vocabularies in any form, special tokens, chat templates (including `additional_chat_templates/`).
 pub fn is_tokenizer_file(path: &str) -> bool {
     match path.split_once('/') {
         Some((TEMPLATES, name)) => name.ends_with(".jinja") && !name.contains('/'),
@@ -57,11 +57,11 @@ pub fn is_tokenizer_file(path: &str) -> bool {
     }
 }
 
-/// Reads all files of a tokenizer, `tokenizer.json` first.
+/// Reads all files of a tokenizer, starting with `tokenizer.json`.
 ///
 /// # Errors
-/// A folder that is none, one without `tokenizer.json`, a file that cannot be read or is something else under
-/// its name.
+/// Fails if the path is not a folder, if `tokenizer.json` is missing, or if a file cannot be read or has
+/// another format than its name.
 pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     if !dir.is_dir() {
         let found = if dir.exists() { "is a file" } else { "there is no such folder" };
@@ -88,10 +88,10 @@ pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// A JSON file of the folder, where it has one.
+/// Reads a JSON file of the folder, if it exists.
 ///
 /// # Errors
-/// A file that cannot be read, or holds no JSON object.
+/// Fails if the file cannot be read or is not a JSON object.
 pub(super) fn object_at(path: &Path) -> Result<Option<Map<String, Value>>> {
     match path.try_exists() {
         Ok(true) => object(path, &folder::read(path)?).map(Some),
@@ -100,10 +100,10 @@ pub(super) fn object_at(path: &Path) -> Result<Option<Map<String, Value>>> {
     }
 }
 
-/// The JSON object of a file's bytes.
+/// Parses the JSON object in a file's bytes.
 ///
 /// # Errors
-/// Bytes that hold no JSON object.
+/// Fails if the bytes are not a JSON object.
 pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
     let expected = "expected a JSON object";
     if let Some(disguise) = disguise::named(bytes) {
@@ -112,10 +112,10 @@ pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
     serde_json::from_slice(bytes).map_err(|error| Error::file(path, format!("{error}; {expected}")))
 }
 
-/// Writes files into a folder, making what folders they need.
+/// Writes files into a folder and creates the folders they need.
 ///
 /// # Errors
-/// A folder or a file that cannot be written.
+/// Fails if a folder or a file cannot be written.
 pub(super) fn write<'a>(dir: &Path, files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     for (name, bytes) in files {
@@ -128,7 +128,7 @@ pub(super) fn write<'a>(dir: &Path, files: impl Iterator<Item = (&'a str, &'a [u
     Ok(())
 }
 
-/// Names of the files in a folder of `dir`, with that folder in front.
+/// Lists the files in a subfolder of `dir`, with the subfolder as prefix.
 fn listed(dir: &Path, folder: &str) -> Result<Vec<String>> {
     let path = dir.join(folder);
     let entries = std::fs::read_dir(&path).map_err(Error::io(&path))?;
@@ -143,7 +143,7 @@ fn listed(dir: &Path, folder: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The files that decide first.
+/// Returns the reading order of a file: the most decisive files come first.
 fn rank(name: &str) -> usize {
     [TOKENIZER, CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"]
         .iter()
@@ -151,7 +151,7 @@ fn rank(name: &str) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// Whether a file is JSON that is read here, and not only kept.
+/// Returns true if a file is JSON that is parsed here, not only copied.
 fn is_read(name: &str) -> bool {
     name.ends_with(".json") && (rank(name) != usize::MAX || name == "chat_template.json")
 }

@@ -1,4 +1,4 @@
-//! Tokenizers as checkpoints ship them, against transformers.
+//! Tokenizers of checkpoints compared with transformers.
 
 use serde_json::{Value as Json, json};
 use tokenizers::models::bpe::BPE;
@@ -14,7 +14,7 @@ fn read(path: &Path) -> Json {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// A copy of the golden tokenizer `plain` with some files written over, or removed where null.
+/// Copies the golden tokenizer `plain` with some files replaced, or removed if null.
 fn changed(files: &[(&str, Json)]) -> (tempfile::TempDir, Result<Tokenizer>) {
     let dir = tempfile::tempdir().unwrap();
     Tokenizer::from_dir(&golden("plain")).unwrap().save_to(dir.path()).unwrap();
@@ -33,7 +33,7 @@ fn texts(tokenizer: &Tokenizer) -> [Option<&str>; 3] {
     [tokenizer.bos(), tokenizer.eos(), tokenizer.pad()].map(|token| token.map(|token| token.text.as_str()))
 }
 
-/// Ids of texts are those of transformers' `tokenizer(text)`; padding and truncation in the file are off.
+/// Ids of texts equal those of transformers' `tokenizer(text)`; the file's padding and truncation are off.
 #[test]
 fn ids_are_those_of_transformers() {
     let cases = read(&golden("tokenize.json"));
@@ -46,7 +46,7 @@ fn ids_are_those_of_transformers() {
     assert!(cases.as_array().unwrap().len() == 21);
 }
 
-/// Protects: texts get the BOS of the post-processor whatever they begin with, as `tokenizer(text)` gives it.
+/// Protects: texts get the BOS of the post-processor regardless of how they begin, like `tokenizer(text)`.
 #[test]
 fn texts_get_the_bos_of_the_post_processor() {
     let tokenizer = Tokenizer::from_dir(&golden("bos")).unwrap();
@@ -58,8 +58,8 @@ fn texts_get_the_bos_of_the_post_processor() {
     assert_eq!(plain.encode("<s><s>Hi").unwrap(), [vec![bos, bos], hi].concat());
 }
 
-/// Protects: special tokens come from whichever file transformers lets win, and the ids of the model's
-/// configuration count where no tokenizer file names one, but not in chat templates.
+/// Protects: special tokens come from the file that takes precedence in transformers; the ids of the model's
+/// configuration apply if no tokenizer file names one, but not in chat templates.
 #[test]
 fn special_tokens_are_found_wherever_they_are() {
     let object = json!({"eos_token": {"__type": "AddedToken", "content": "</s>"}, "bos_token": null});
@@ -87,7 +87,7 @@ fn special_tokens_are_found_wherever_they_are() {
     assert!(tokenizer.unwrap_err().to_string().contains("eos_token is {"));
 }
 
-/// Tokens that only the configuration adds are tokens of their own, with the ids transformers gives them.
+/// Tokens that only the configuration adds are separate tokens with the ids of transformers.
 #[test]
 fn added_tokens_of_the_configuration_count() {
     let (_dir, tokenizer) = changed(&[(
@@ -103,8 +103,8 @@ fn added_tokens_of_the_configuration_count() {
     assert_eq!(tokenizer.decode_plain(&ids).unwrap(), "<b>");
 }
 
-/// The post-processor alone says what a text is dressed in: transformers 5 heeds no `add_bos_token` beside a
-/// tokenizer.json, with a post-processor or without.
+/// Only the post-processor adds special tokens to a text: transformers 5 ignores `add_bos_token` beside a
+/// tokenizer.json, with or without a post-processor.
 #[test]
 fn the_configuration_does_not_dress_texts() {
     let config =
@@ -115,7 +115,7 @@ fn the_configuration_does_not_dress_texts() {
     assert_eq!(tokenizer.unwrap().encode("Hi").unwrap(), [44, 77]);
 }
 
-/// The template's places and forms; an unusable one is told when a conversation comes and not before.
+/// The locations and formats of the template; an unusable one is an error only for conversations.
 #[test]
 fn chat_templates_are_found_wherever_they_stand() {
     let turns = [Message::new("user", "Hi")];
@@ -142,8 +142,8 @@ fn chat_templates_are_found_wherever_they_stand() {
     assert!(said(&tokenizer.unwrap()).unwrap_err().contains("has no chat template"));
 }
 
-/// Protects: what is saved is what was read, byte for byte, vocabularies and further templates included, and
-/// neither weights nor other files.
+/// Protects: saved files equal the files read, byte for byte, including vocabularies and additional
+/// templates, but no weights or other files.
 #[test]
 fn files_are_saved_unchanged() {
     let (from, _) = changed(&[
@@ -187,7 +187,7 @@ fn files_are_saved_unchanged() {
     assert!(!to.join("README.md").exists() && !to.join("config.json").exists());
 }
 
-/// A folder without a tokenizer, and files that are none, are told by name.
+/// A folder without a tokenizer, and files of another format, are errors that name the file.
 #[test]
 fn missing_and_broken_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ fn missing_and_broken_files_are_named() {
     assert!(broken.unwrap_err().to_string().contains("tokenizer_config.json: "));
 }
 
-/// A tokenizer made in memory is one from its own files, too.
+/// A tokenizer created in memory equals one read from its own files.
 #[test]
 fn made_tokenizers_survive_saving() {
     let vocab =
@@ -240,7 +240,7 @@ fn made_tokenizers_survive_saving() {
     }
 }
 
-/// Real vocabularies against ids made with the original library, where this machine has them.
+/// Real vocabularies compared with ids from the original library, if this machine has them.
 #[test]
 fn real_vocabularies_agree() {
     let Some(data) = crate::data::shared_data() else { return };
@@ -265,7 +265,8 @@ fn real_vocabularies_agree() {
     assert_eq!(texts(&stories), [Some("<s>"), Some("</s>"), None]);
 }
 
-/// llama.cpp's test strings for two vocabularies: spaces, scripts, numbers, emoji; an id line a string.
+/// llama.cpp's test strings for two vocabularies: spaces, scripts, numbers, emoji; one line of ids per
+/// string.
 #[test]
 fn llama_cpps_vectors_agree() {
     let Some(data) = crate::data::shared_data() else { return };
@@ -275,7 +276,7 @@ fn llama_cpps_vectors_agree() {
     hf.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
     let gpt2 = Tokenizer::from_parts(&hf, &SpecialTokens::default(), None).unwrap();
     let neox = Tokenizer::from_dir(&data.join("tokenizer_neox20b")).unwrap();
-    // MPT's tokenizer is GPT-NeoX's.
+    // MPT uses GPT-NeoX's tokenizer.
     for (name, tokenizer) in [("gpt-2", gpt2), ("mpt", neox)] {
         let read = |ending: &str| {
             std::fs::read_to_string(data.join(format!("tokenizer_golden_llamacpp/{name}.{ending}"))).unwrap()

@@ -1,4 +1,4 @@
-//! A tokenizer that cuts long texts itself, for models that read a text whole and have no end to look at.
+//! A tokenizer that truncates long texts, for models that read a text whole and ignore its end.
 
 use std::fmt;
 
@@ -8,8 +8,9 @@ use super::{Growth, Tokenizer, failed, panicked};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// A tokenizer that gives at most so many tokens for a text, those that its post-processor adds included: `[CLS]`
-/// and `[SEP]` stay, the text between them is cut. This is transformers' `tokenizer(text, truncation=True)`.
+/// A tokenizer that returns at most a fixed number of tokens per text, including those that its
+/// post-processor adds: `[CLS]` and `[SEP]` stay, and the text between them is truncated. This is
+/// transformers' `tokenizer(text, truncation=True)`.
 #[derive(Clone)]
 pub struct TruncatedTokenizer {
     hf: HfTokenizer,
@@ -24,10 +25,10 @@ impl fmt::Debug for TruncatedTokenizer {
 }
 
 impl Tokenizer {
-    /// The same tokenizer, cutting texts to `max_tokens`, on the side that its files say.
+    /// Returns the tokenizer with texts truncated to `max_tokens`, on the side set in its files.
     ///
     /// # Errors
-    /// A limit that leaves no room for text beside the special tokens.
+    /// Fails if the limit leaves no room for text beside the special tokens.
     pub fn truncated(&self, max_tokens: usize) -> Result<TruncatedTokenizer> {
         let mut hf = self.inner.hf.clone();
         let added = guarded(|| hf.encode_fast("", true)).map_err(panicked)?.map_err(failed)?.len();
@@ -44,17 +45,17 @@ impl Tokenizer {
 }
 
 impl TruncatedTokenizer {
-    /// Token ids of a text.
+    /// Returns the token ids of a text.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// Fails if the tokenizer cannot encode the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.growth.check(text).map_err(Error::Text)?;
         let encoded = guarded(|| self.hf.encode_fast(text, true)).map_err(panicked)?;
         Ok(encoded.map_err(failed)?.get_ids().to_vec())
     }
 
-    /// The most tokens a text gets.
+    /// Returns the maximum number of tokens of a text.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
