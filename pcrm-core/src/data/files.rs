@@ -177,7 +177,7 @@ fn is_data(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: a folder stands for its data files in name order, and for no other files.
+    /// Protects: a folder is read as its data files in name order, without other files.
     #[test]
     fn a_folder_stands_for_its_data_files() {
         let folder = tempfile::tempdir().unwrap();

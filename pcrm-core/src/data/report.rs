@@ -251,7 +251,7 @@ impl FileReport {
 impl fmt::Display for FileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = self.schema.map_or("pairs", Schema::plural);
-        let kept = if self.schema.is_some_and(Schema::is_many) { "pairs made of them" } else { "kept" };
+        let kept = if self.schema.is_some_and(Schema::is_many) { "pairs made from them" } else { "kept" };
         let file = self.file.display();
         write!(f, "{} {what} from {file}", self.rows)?;
         if let Some(schema) = self.schema {

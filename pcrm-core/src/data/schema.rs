@@ -35,7 +35,7 @@ pub enum Schema {
     /// `question` (`input`, `query`), `chosen`, `rejected`, all text.
     Question,
     /// `chosen` and `rejected` text; the prompt is a list of messages (`prompt`, `messages`, `context`, ..),
-    /// or text with a `system` message or a `history` in columns of their own.
+    /// or text with a `system` message or a `history` in separate columns.
     Chat,
     /// LLaMA-Factory: `instruction`, optional `input`, `system` and `history`; `chosen` and `rejected` text.
     Alpaca,
@@ -198,8 +198,8 @@ impl fmt::Display for Schema {
             Self::Messages => "conversations",
             Self::ConversationalPromptCompletion => "conversational prompts and completions",
             Self::Instruction => "instructions and outputs",
-            Self::Kto => "answers with a label each",
-            Self::Prompts => "prompts alone",
+            Self::Kto => "labelled answers",
+            Self::Prompts => "prompts without answers",
         })
     }
 }

@@ -325,7 +325,7 @@ impl Tokenizer {
     }
 }
 
-/// Creates an error about the file with whose name its message begins, or otherwise about the settings or the
+/// Creates an error about the file named at the start of the message, or otherwise about the settings or the
 /// tokenizer.
 fn located(dir: &Path, files: &[(String, Vec<u8>)], message: &str) -> Error {
     let named = message.split_once(": ").filter(|(name, _)| files.iter().any(|(file, _)| file == name));

@@ -157,15 +157,15 @@ impl fmt::Display for CompletionReport {
         let counts = [
             (self.dropped_too_long, "too long, left out"),
             (self.cut, "too long, cut"),
-            (self.nothing_to_learn, "without a token to learn, left out"),
-            (self.prompt_changed, "whose prompt alone has other tokens than within the whole"),
+            (self.nothing_to_learn, "with no token to train on, left out"),
+            (self.prompt_changed, "with a prompt that has other tokens when tokenised alone"),
         ];
         for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
             write!(f, "; {count} {what}")?;
         }
         write!(
             f,
-            "; {} tokens, {} of them learned; longest {}",
+            "; {} tokens, {} of them trained on; longest {}",
             self.tokens, self.trained_tokens, self.longest
         )?;
         if self.ends_not_learned {
@@ -240,7 +240,7 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
         return Err(Error::invalid(
             "data",
             format!(
-                "no row is left: of {}, {} exceed {} tokens and {} have no token to learn",
+                "no row is left: of {}, {} exceed {} tokens and {} have no token to train on",
                 report.rows,
                 report.dropped_too_long,
                 options.max_length.map_or("any number of".to_owned(), |limit| limit.to_string()),

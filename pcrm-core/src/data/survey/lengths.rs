@@ -34,7 +34,8 @@ impl Lengths {
         }
     }
 
-    /// Returns the number of pairs whose longer answer is preferred, and of pairs whose answers differ in length.
+    /// Returns the number of pairs whose longer answer is preferred, and the number of pairs whose answers
+    /// differ in length.
     pub fn longer_preferred(&self) -> (usize, usize) {
         let differ =
             || self.chosen.iter().zip(&self.rejected).filter(|(chosen, rejected)| chosen != rejected);

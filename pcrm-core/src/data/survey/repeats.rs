@@ -105,7 +105,7 @@ impl Repeats {
                         "{} whose rejected answer has the higher score, or a negative margin",
                         pairs(&self.against_scores)
                     ),
-                    "Either the columns are mixed up or the scores mean something else than the labels",
+                    "Either the columns are mixed up or the scores mean something other than the labels",
                 )
                 .tallied(&self.against_scores),
             );
