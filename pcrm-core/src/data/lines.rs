@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(read(b""), vec![]);
     }
 
-    /// A byte order mark does not reach the JSON parser, but only at the start of the file.
+    /// A byte order mark is removed, but only at the start of the file.
     #[test]
     fn a_byte_order_mark_is_skipped_on_the_first_line_only() {
         assert_eq!(read(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"), vec![(1, "a".into()), (2, "\u{feff}b".into())]);

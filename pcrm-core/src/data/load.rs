@@ -29,7 +29,7 @@ pub struct ReadOptions {
     pub strictness: Strictness,
     /// The columns that the user named.
     pub columns: Columns,
-    /// Use the difference of a pair's scores as its margin if the data have none.
+    /// True if the difference of a pair's scores is used as its margin when the data have none.
     pub score_margins: bool,
     /// The treatment of ties.
     pub ties: Ties,

@@ -243,8 +243,8 @@ fn labels_that_do_not_fit_refuse_the_file() {
     assert_eq!((pairs.len(), report.counts()[&ProblemKind::Malformed]), (1, 1));
 }
 
-/// Protects: the share left out is a sentence with its reasons if it exceeds a few per cent; a few records
-/// raise none.
+/// Protects: the share left out is reported in a sentence with its reasons if it exceeds a few per cent, and
+/// not reported for a few records.
 #[test]
 fn many_left_out_are_a_sentence() {
     let report = |bad: usize| {

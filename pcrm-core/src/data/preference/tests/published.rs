@@ -51,7 +51,7 @@ fn parquet_is_read_as_json_is() {
     assert!(scored.iter().all(|(.., scores)| scores.is_some()));
 }
 
-/// Files of other formats are refused with their format.
+/// Files of other formats are refused, and the error names the format.
 #[test]
 fn files_that_are_no_preferences_are_told() {
     let Some(data) = crate::data::shared_data() else { return };
