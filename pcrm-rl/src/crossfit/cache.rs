@@ -1,6 +1,6 @@
-//! Margins that judges gave before: a file per fold, found by content, trusted only when whole.
+//! A cache of judges' margins: one file per fold, keyed by content, used only if complete.
 //!
-//! A file is `pcrm margins 1\n`, each margin as an f32, and the SHA-256 of all that, numbers little-endian.
+//! A file is `pcrm margins 1\n`, each margin as f32, and the SHA-256 of all that; numbers are little-endian.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,47 +15,47 @@ use sha2::{Digest, Sha256};
 const MAGIC: &[u8] = b"pcrm margins 1\n";
 const DIGEST: usize = 32;
 
-/// A folder of margins, or none.
+/// A cache of margins in a folder, or a disabled one.
 #[derive(Debug, Clone, Default)]
 pub struct MarginCache {
     folder: Option<PathBuf>,
 }
 
 impl MarginCache {
-    /// A cache in this folder, which need not exist; without a folder nothing is kept.
+    /// Creates a cache in this folder, which need not exist; without a folder the cache is disabled.
     pub fn new(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
 
-    /// Removes what writers left that died.
+    /// Removes temporary files of killed writers.
     pub(super) fn sweep(&self) {
         let swept = self.folder.as_ref().map_or(Ok(()), |folder| whole::sweep(folder));
         if let Err(error) = swept {
-            tracing::warn!("temporary files of margins stay: {error}");
+            tracing::warn!("cannot remove temporary files of margins: {error}");
         }
     }
 
-    /// Returns the margins under this key, if they are there. A truncated or damaged file is reported and recomputed.
+    /// Returns the margins under this key, if present. A truncated or damaged file is reported and ignored.
     pub(super) fn get(&self, key: &str, count: usize) -> Option<Vec<f32>> {
         let path = file(self.folder.as_ref()?, key);
         match fs::read(&path) {
             Ok(bytes) => {
                 let margins = parse(&bytes).filter(|margins| margins.len() == count);
                 if margins.is_none() {
-                    tracing::warn!("{}: is damaged or cut short; the fold is judged again", path.display());
+                    tracing::warn!("{}: damaged or truncated; judging the fold again", path.display());
                 }
                 margins
             }
             Err(error) => {
                 if error.kind() != ErrorKind::NotFound {
-                    tracing::warn!("{}: {error}; the fold is judged again", path.display());
+                    tracing::warn!("{}: {error}; judging the fold again", path.display());
                 }
                 None
             }
         }
     }
 
-    /// Keeps margins. A file that cannot be written is a warning.
+    /// Stores margins. A file that cannot be written gives a warning.
     pub(super) fn put(&self, key: &str, margins: &[f32]) {
         let Some(folder) = &self.folder else { return };
         let mut bytes = MAGIC.to_vec();
@@ -63,12 +63,13 @@ impl MarginCache {
         let digest = Sha256::digest(&bytes);
         bytes.extend(digest);
         if let Err(error) = weights::write(&file(folder, key), &bytes) {
-            tracing::warn!("margins of judges are not kept: {error}");
+            tracing::warn!("cannot cache the judges' margins: {error}");
         }
     }
 }
 
-/// The key of a fold's margins: a hash of how its judge is trained, on which sets, and of the sets that it judges.
+/// Returns the key of a fold's margins: a hash of the judge's training options, its training sets and the
+/// sets that it judges.
 pub(super) fn key(setting: &str, others: &[EncodedSet], own: &[&EncodedSet]) -> String {
     let mut hasher = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -105,8 +106,8 @@ fn parse(bytes: &[u8]) -> Option<Vec<f32>> {
 mod tests {
     use super::*;
 
-    /// Protects: what was kept is found again to the bit; a file that was cut or changed anywhere, or of another number
-    /// of pairs, is not trusted.
+    /// Protects: stored margins are read back to the bit; a file that was truncated, modified anywhere, or of
+    /// another number of pairs is not used.
     #[test]
     fn whole_files_are_trusted_and_no_others() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Constraints whose numbers come from evidence.
+//! Constraints fitted to judges' wins.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::data::encode::{self, EncodedSet};
@@ -10,34 +10,34 @@ use serde_json::{Value, json};
 use crate::error::Result;
 use crate::train::bounds::placed;
 
-/// The wins that a constraint was fitted to, and what was found in them.
+/// The wins that a constraint was fitted to, with the findings of the fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The judges, in words.
+    /// Description of the judges.
     pub judges: String,
-    /// The pairs that were judged.
+    /// Number of judged pairs.
     pub pairs: usize,
-    /// The share of pairs whose preferred answer the judges prefer.
+    /// Share of pairs whose preferred answer the judges prefer.
     pub accuracy: Share,
-    /// The constraint's own findings, where it has any: of the kind `calibrated`, its curve and its intervals.
+    /// The constraint's own findings, if any; for the kind `calibrated`, its curve and intervals.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub calibration: Option<Value>,
 }
 
-/// A constraint with the evidence for its numbers.
+/// A fitted constraint with its evidence.
 #[derive(Debug)]
 pub struct Fitted {
-    /// The constraint, which gives bounds.
+    /// Constraint with fitted parameters.
     pub constraint: Box<dyn Constraint>,
-    /// The judges' wins that it was fitted to.
+    /// Judges' wins that it was fitted to.
     pub evidence: Evidence,
 }
 
-/// Fits a constraint to pairs and to the share of judges, trained on other pairs, who prefer each preferred answer. Ties
-/// prefer none and are left out.
+/// Fits a constraint to pairs and, for each pair, the share of judges that prefer the preferred answer. The
+/// judges were trained on other pairs. Ties prefer neither answer and are left out.
 ///
 /// # Errors
-/// No pairs, and what the constraint cannot be fitted to.
+/// Fails if there are no pairs or the constraint cannot be fitted to them.
 pub fn fit(
     constraint: &dyn Constraint,
     sets: &[EncodedSet],
@@ -59,7 +59,7 @@ pub fn fit(
 }
 
 impl Evidence {
-    /// The evidence in a few numbers, as a model's config.json keeps it.
+    /// Returns a summary of the evidence for a model's config.json.
     pub fn summary(&self) -> Value {
         let mut summary = json!({"judges": self.judges, "pairs": self.pairs, "accuracy": self.accuracy});
         if let Some(calibration) = &self.calibration {

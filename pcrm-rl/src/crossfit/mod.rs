@@ -1,9 +1,9 @@
-//! Cross-fitting: how judges that were not trained on a pair see it, and constraints fitted to that.
+//! Cross-fitting: margins of pairs from judges not trained on them, and constraints fitted to those margins.
 //!
-//! Pairs are parted by prompt ([`pcrm_core::folds`]); for every fold a Bradley–Terry model is trained on the other folds
-//! as the run itself would be, and scores the fold. Judges are trained in a temporary folder (`TMPDIR` says where) and
-//! leave nothing but the margins they gave, which are kept by content. What a killed process left there goes when the next
-//! judge is trained.
+//! Pairs are split by prompt ([`pcrm_core::folds`]). For every fold a Bradley–Terry model is trained on the
+//! other folds, as the run itself would be, and scores the fold. Judges are trained in a temporary folder
+//! (set by `TMPDIR`); only their margins are kept, keyed by content. Folders of killed processes are removed
+//! when the next judge is trained.
 
 mod cache;
 mod fit;
@@ -32,43 +32,44 @@ use crate::train::{Base, RewardOptions};
 pub use cache::MarginCache;
 pub use fit::{Evidence, Fitted, fit};
 
-/// The beginning of the names of judges' folders.
+/// The prefix of the names of judges' folders.
 const JUDGE: &str = "pcrm-judge-";
-/// The age from which a folder of a judge that nobody holds is nobody's.
+/// The minimum age of an unlocked judge's folder before it is removed.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Cross-fitting: the setting in which judges are trained.
+/// The setting in which judges are trained.
 pub struct Crossfit<'a> {
-    /// The backend.
+    /// Backend.
     pub backend: &'a dyn Backend,
-    /// The model that every judge begins from.
+    /// Model that every judge starts from.
     pub base: &'a Base,
-    /// Its tokenizer.
+    /// Tokenizer of the model.
     pub tokenizer: &'a Tokenizer,
-    /// The options of training; evaluations and checkpoints are left out.
+    /// Training options; evaluations and checkpoints are disabled.
     pub options: &'a RewardOptions,
-    /// The number of folds, and of judges.
+    /// Number of folds, and of judges.
     pub folds: usize,
-    /// Where margins are kept.
+    /// Cache of margins.
     pub cache: MarginCache,
-    /// Set from outside to end the training of a judge.
+    /// Set from outside to stop the training of a judge.
     pub stop: &'a AtomicBool,
 }
 
 impl Crossfit<'_> {
-    /// Returns for every pair the share of judges, of those that were not trained on its prompt, who prefer its preferred
-    /// answer: there is one such judge, so 1 or 0, and ½ where it scores both alike.
+    /// Returns for every pair the share of judges not trained on its prompt that prefer its preferred answer.
+    /// There is one such judge, so the share is 1 or 0, or ½ if it scores both answers equally.
     ///
     /// # Errors
-    /// Those of [`Crossfit::margins`].
+    /// Same as [`Crossfit::margins`].
     pub fn wins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         Ok(self.margins(sets, observer)?.into_iter().map(win).collect())
     }
 
-    /// Returns for every pair the margin that the judge gives it who was not trained on its prompt.
+    /// Returns for every pair the margin from the judge that was not trained on its prompt.
     ///
     /// # Errors
-    /// Fewer than two folds, prompts that all fall into one fold, being interrupted, and all that training may meet.
+    /// Fails with fewer than two folds, if all prompts fall into one fold, if interrupted, or if training
+    /// fails.
     pub fn margins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         let folds = self.folds;
         if folds < 2 {
@@ -83,13 +84,13 @@ impl Crossfit<'_> {
             let own: Vec<&EncodedSet> = places.iter().map(|at| &sets[*at]).collect();
             if own.len() == sets.len() {
                 let message = format!(
-                    "cross-fitting: all {} pairs fall into one of {folds} folds by prompt; expected pairs of several \
-                     prompts",
+                    "cross-fitting: all {} pairs fall into one of {folds} folds by prompt; expected pairs of \
+                     several prompts",
                     count(sets)
                 );
                 return Err(pcrm_core::Error::invalid("data", message).into());
             }
-            // Places ascend, as parts gives them.
+            // `parts` returns ascending indices.
             let others = (0..sets.len()).filter(|at| places.binary_search(at).is_err());
             let others: Vec<EncodedSet> = others.map(|at| sets[at].clone()).collect();
             let (known, judged) = (count(&others), count(own.iter().copied()));
@@ -101,7 +102,7 @@ impl Crossfit<'_> {
                     margins
                 }
                 None => {
-                    let line = format!("{which}: a judge is trained on {known} pairs and judges {judged}");
+                    let line = format!("{which}: training a judge on {known} pairs to judge {judged}");
                     observer.note(&line);
                     let margins = self.fold_margins(others, &own, &options, observer)?;
                     self.cache.put(&key, &margins);
@@ -116,7 +117,7 @@ impl Crossfit<'_> {
         Ok(all.concat())
     }
 
-    /// The margins of a fold's pairs, by a judge that knows the others alone.
+    /// Returns the margins of a fold's pairs from a judge trained on the other folds.
     fn fold_margins(
         &self,
         others: Vec<EncodedSet>,
@@ -155,8 +156,8 @@ impl Crossfit<'_> {
         let trained = train(run, &options.trainer, observer)?;
         if let Outcome::Interrupted { .. } = trained.outcome {
             return Err(Error::Interrupted(
-                "interrupted; the folds that were judged are kept, nothing else is written: rerun the same command to \
-                 continue after them"
+                "interrupted; the judged folds are kept, nothing else is written: rerun the same command to \
+                 continue"
                     .to_owned(),
             ));
         }
@@ -164,7 +165,7 @@ impl Crossfit<'_> {
     }
 }
 
-/// Removes the folders of judges whose process was killed. What cannot be removed stays.
+/// Removes the folders of judges whose process was killed, ignoring errors.
 fn sweep(temporary: &Path) {
     for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -182,14 +183,14 @@ fn sweep(temporary: &Path) {
     }
 }
 
-/// The folds that have pairs, and the places of those pairs, ascending.
+/// Returns the non-empty folds with the indices of their pairs, ascending.
 fn parts(prompts: impl Iterator<Item = PromptId>, folds: usize) -> Vec<(usize, Vec<usize>)> {
     let mut places = vec![Vec::new(); folds];
     prompts.enumerate().for_each(|(at, prompt)| places[fold(prompt, folds)].push(at));
     places.into_iter().enumerate().filter(|(_, places)| !places.is_empty()).collect()
 }
 
-/// A run's options without what only a run that is kept needs.
+/// Returns a run's options without those for a run whose model is kept.
 fn judges_options(options: &RewardOptions) -> RewardOptions {
     let trainer = TrainerConfig {
         log_every: u64::MAX,
@@ -203,15 +204,15 @@ fn judges_options(options: &RewardOptions) -> RewardOptions {
     RewardOptions { trainer, reward: options.reward }
 }
 
-/// The number of pairs of these sets.
+/// Returns the number of pairs in these sets.
 fn count<'a>(sets: impl IntoIterator<Item = &'a EncodedSet>) -> usize {
     sets.into_iter().map(|set| set.comparisons.len()).sum()
 }
 
-/// The margins that a model gives the pairs of these sets.
+/// Returns a model's margins for the pairs of these sets.
 ///
 /// # Errors
-/// The model's, and scores that are not finite.
+/// Fails if the model fails or a score is not finite.
 pub fn margins_by(judge: &RewardModel, sets: &[&EncodedSet], micro_tokens: usize) -> Result<Vec<f32>> {
     let scores = score_pairs(judge, sets, micro_tokens)?;
     let margins: Vec<f32> = scores.into_iter().map(|(chosen, rejected)| chosen - rejected).collect();
@@ -221,7 +222,7 @@ pub fn margins_by(judge: &RewardModel, sets: &[&EncodedSet], micro_tokens: usize
     }
 }
 
-/// The win of a judge's margin: 1, 0, or ½ for none.
+/// Returns the win of a judge's margin: 1, 0, or ½ for a margin of 0.
 pub fn win(margin: f32) -> f32 {
     match margin {
         margin if margin > 0.0 => 1.0,
@@ -234,7 +235,8 @@ pub fn win(margin: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Protects: every pair is judged once, by a judge that knows no pair of its prompt; folds without pairs are passed over.
+    /// Protects: every pair is judged once, by a judge not trained on its prompt; folds without pairs are
+    /// skipped.
     #[test]
     fn no_prompt_stands_on_both_sides() {
         let prompts: Vec<String> = (0..300).map(|at| format!("prompt {}", at % 40)).collect();
@@ -252,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Protects: how a margin counts.
+    /// Protects: the conversion of margins to wins.
     #[test]
     fn margins_win_by_their_sign() {
         assert_eq!([0.1, -0.1, 0.0, -0.0].map(win), [1.0, 0.0, 0.5, 0.5]);

@@ -5,8 +5,8 @@ use pcrm_core::constraint::Constraint;
 use super::Pass;
 use crate::error::{Error, Result};
 
-/// The factor by which a constraint's bounds are looser in this pass ([`Constraint::factor`], of the share of all steps
-/// that is made). Evaluations keep to the bounds in the data.
+/// Returns the factor by which a constraint's bounds are looser in this pass ([`Constraint::factor`] of the
+/// completed share of all steps). Evaluations use the bounds in the data.
 pub(super) fn factor(schedule: Option<&dyn Constraint>, pass: &Pass<'_>) -> Result<Option<f64>> {
     let Some(progress) = pass.progress else { return Ok(None) };
     let factor = schedule.and_then(|constraint| constraint.factor(progress));
@@ -19,7 +19,7 @@ pub(super) fn factor(schedule: Option<&dyn Constraint>, pass: &Pass<'_>) -> Resu
     }
 }
 
-/// The reason why a step's loss depends on the number of all steps, where bounds change.
+/// Returns the reason why a step's loss depends on the total number of steps, if bounds change.
 pub(super) fn depends_on_length(schedule: Option<&dyn Constraint>) -> Option<&'static str> {
     let changes = schedule.is_some_and(|constraint| constraint.factor(0.0).is_some());
     changes.then_some("the constraint's bounds change over the length of the run")

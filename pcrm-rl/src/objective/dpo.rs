@@ -1,4 +1,5 @@
-//! Direct preference optimisation: losses of log-probabilities of both answers of a pair, beside those of a reference.
+//! Direct preference optimisation: losses of the log-probabilities of a pair's answers relative to a
+//! reference.
 
 use std::ops::Range;
 
@@ -17,23 +18,23 @@ use crate::pairs::Pairs;
 use crate::reference::{AnswerLogProbs, token_log_probs};
 use crate::score::within_vocabulary;
 
-/// Sets whose log-probabilities are compared after the saved model was loaded again.
+/// The number of sets whose log-probabilities are compared after reloading the saved model.
 const CHECKED: usize = 4;
 
-/// Sets of answers with the bounds of their margins, and the log-probabilities of their tokens under the reference.
+/// Sets of answers with the bounds of their margins, and the reference's log-probabilities of their tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Preferences {
-    /// The sets and the bounds.
+    /// Sets and bounds.
     pub pairs: Pairs,
     /// ln π_ref of the tokens of every answer of every set; `None` without a reference.
     reference: Option<AnswerLogProbs>,
 }
 
 impl Preferences {
-    /// Sets with what a reference says of their answers.
+    /// Creates sets with a reference's log-probabilities of their answers.
     ///
     /// # Errors
-    /// A reference of other answers.
+    /// Fails if the reference has other answers.
     pub fn new(pairs: Pairs, reference: Option<AnswerLogProbs>) -> Result<Self> {
         if let Some(reference) = &reference {
             let counts =
@@ -47,7 +48,7 @@ impl Preferences {
         Ok(Self { pairs, reference })
     }
 
-    /// ln π_ref of the tokens of an answer; empty without a reference.
+    /// Returns ln π_ref of the tokens of an answer; empty without a reference.
     fn reference(&self, set: usize, answer: usize) -> &[f32] {
         self.reference.as_ref().map_or(&[], |sets| &sets[set][answer])
     }
@@ -58,18 +59,19 @@ impl Preferences {
     }
 }
 
-/// The objective of `pcrm dpo`: the mean loss over sets of answers. Of a set of several comparisons it is their mean.
+/// The objective of `pcrm dpo`: the mean loss over sets of answers. The loss of a set is the mean of its
+/// comparisons.
 #[derive(Clone, Default)]
 pub struct Dpo<'a> {
     /// The loss.
     pub config: PreferenceConfig,
-    /// The constraint that loosens its bounds over the run, as in [`Reward`](super::reward::Reward).
+    /// Constraint that loosens its bounds over the run, as in [`Reward`](super::reward::Reward).
     pub schedule: Option<&'a dyn Constraint>,
 }
 
 impl Dpo<'_> {
-    /// The tokens of a step that −ln π is a mean over, each by its pair's weight: those of preferred answers, and these
-    /// with their prompts.
+    /// Returns the numbers of tokens of a step over which −ln π is averaged, each weighted by its pair: those
+    /// of preferred answers, and these with their prompts.
     fn learned(&self, data: &Preferences, batch: &[usize]) -> [f64; 2] {
         let mut learned = [0.0; 2];
         for set in batch.iter().map(|set| &data.pairs.sets[*set]) {
@@ -105,7 +107,8 @@ impl Objective for Dpo<'_> {
         let several = data.pairs.sets.iter().find(|set| set.comparisons.len() > 1);
         if let (Some(set), Some(loss)) = (several, self.config.losses().find(|loss| loss.sorts())) {
             let message = format!(
-                "{loss}: sorts pairs, and {} ranks several answers, whose pairs are not independent; expected pairs",
+                "{loss}: sorts pairs, and {} ranks several answers, whose pairs are not independent; \
+                 expected pairs",
                 set.origin
             );
             return refuse("loss", message);
@@ -147,7 +150,7 @@ impl Objective for Dpo<'_> {
         let learned = self.learned(data, pass.batch);
         let found = self.config.evaluate(&answers, &pairs, pass.share, learned);
         let weight = sets.len() as f64;
-        // Parts of a step add up: each is its share of the step's mean.
+        // Parts of a step sum to it: each is its share of the step's mean.
         let of_step = |value: f64| value / (pass.share * weight);
         metrics.mean("loss", of_step(found.total), weight);
         metrics.mean("ranking_loss", of_step(found.ranking), weight);
@@ -206,7 +209,7 @@ impl Objective for Dpo<'_> {
     }
 }
 
-/// Refuses data without pairs, and answers without a token to learn, by file and line.
+/// Refuses data without pairs, and answers without a token to learn, naming file and line.
 fn check_sets(sets: &[EncodedSet]) -> Result<()> {
     if sets.is_empty() {
         return refuse("data", "no pair is left to train on".into());
@@ -220,7 +223,7 @@ fn check_sets(sets: &[EncodedSet]) -> Result<()> {
     Ok(())
 }
 
-/// The pairs of these sets, with the places of their answers in a batch and the bounds in force.
+/// Returns the pairs of these sets, with the indices of their answers in a batch and the current bounds.
 fn placed(data: &Preferences, sets: &[usize], factor: Option<f64>) -> Vec<Pair> {
     let factor = factor.unwrap_or(1.0) as f32;
     let (mut pairs, mut first) = (Vec::new(), 0);
@@ -240,7 +243,7 @@ fn placed(data: &Preferences, sets: &[usize], factor: Option<f64>) -> Vec<Pair> 
     pairs
 }
 
-/// Records the metrics of pairs, under TRL's names; a pair without weight is passed over.
+/// Records the metrics of pairs, with TRL's names; a pair with weight 0 is skipped.
 pub(crate) fn record(found: &Evaluation, pairs: &[Pair], metrics: &mut Metrics) {
     for (judged, pair) in found.judged.iter().zip(pairs).filter(|(_, pair)| pair.weight > 0.0) {
         let [chosen, rejected] = judged.rewards;
@@ -258,7 +261,8 @@ pub(crate) fn record(found: &Evaluation, pairs: &[Pair], metrics: &mut Metrics) 
     }
 }
 
-/// WPO's alignment of an answer: the mean of ln π(token) − ln Σ π² over its tokens; 0 where it is not asked for.
+/// Returns WPO's alignment of an answer: the mean of ln π(token) − ln Σ π² over its tokens; 0 if not
+/// computed.
 fn alignment(log_probs: &[f64], log_sum_squares: &[f32], range: &Range<usize>) -> f64 {
     let Some(squares) = log_sum_squares.get(range.clone()).filter(|squares| !squares.is_empty()) else {
         return 0.0;
@@ -268,7 +272,7 @@ fn alignment(log_probs: &[f64], log_sum_squares: &[f32], range: &Range<usize>) -
     off.sum::<f64>() / squares.len() as f64
 }
 
-/// A mean over the tokens of an answer.
+/// Records a mean over the tokens of an answer.
 fn of_tokens(metrics: &mut Metrics, name: &'static str, values: &[f64], range: &Range<usize>) {
     if let Some(values) = values.get(range.clone()).filter(|values| !values.is_empty()) {
         metrics.mean(name, values.iter().sum::<f64>() / values.len() as f64, values.len() as f64);

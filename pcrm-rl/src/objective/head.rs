@@ -1,5 +1,5 @@
-//! Asks the head of a language model about answer tokens: for their statistics with history, and for numbers about whole
-//! distributions without it, by chunks of rows.
+//! Runs the head of a language model on answer tokens: token statistics with history, and figures of whole
+//! distributions without it, in chunks of rows.
 
 use pcrm_core::kernels::{Ask, TokenStats};
 use pcrm_core::model::lora::{Adapters, Modules};
@@ -9,23 +9,23 @@ use pcrm_core::{DType, Tensor};
 use crate::answers::AnswerBatch;
 use crate::error::Result;
 
-/// Logits that are in memory at once where whole distributions are looked at.
+/// The number of logits in memory at once when whole distributions are computed.
 const AT_ONCE: usize = 1 << 22;
 
-/// Statistics of the tokens that a batch asks about, in its order.
+/// Statistics of the tokens requested by a batch, in its order.
 pub(super) struct HeadStats {
     /// Log-probabilities with history, entropies, and hits.
     pub stats: TokenStats,
     /// The mean logit over the vocabulary, where the head is a plain matrix; else empty.
     pub mean_logits: Vec<f32>,
-    /// ln Σ p² of the next token's distribution, where it was asked for; else empty.
+    /// ln Σ p² of the next token's distribution, if requested; else empty.
     pub log_sum_squares: Vec<f32>,
 }
 
-/// Runs a model over a batch and asks its head; `squares` asks for ln Σ p² too.
+/// Runs a model and its head over a batch; `squares` requests ln Σ p² too.
 ///
 /// # Errors
-/// The model's.
+/// Fails if the model fails.
 pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> Result<HeadStats> {
     let mut rows = batch.rows.clone();
     rows.sort_unstable();
@@ -47,7 +47,7 @@ pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> 
     Ok(HeadStats { stats, mean_logits, log_sum_squares })
 }
 
-/// Returns true if adapters are on no head, as far as their targets say.
+/// Returns true if no adapter is on the head, judging by the target modules.
 fn leaves_head(model: &LanguageModel, adapters: &Adapters) -> bool {
     let head = model.config().family.language_head.trim_end_matches(".weight");
     match &adapters.config().target_modules {
@@ -57,7 +57,7 @@ fn leaves_head(model: &LanguageModel, adapters: &Adapters) -> bool {
     }
 }
 
-/// The mean logit of each row, Σ_v h·w_v / |V| = h·(Σ_v w_v) / |V|: no logit is computed.
+/// Returns the mean logit of each row, Σ_v h·w_v / |V| = h·(Σ_v w_v) / |V|, without computing any logit.
 fn mean_logits(model: &LanguageModel, hidden: &Tensor) -> Result<Vec<f32>> {
     let head = model.decoder().language_head()?.detach();
     let sum = head.cast(DType::F32)?.sum(0)?; // [1, width]
@@ -66,7 +66,7 @@ fn mean_logits(model: &LanguageModel, hidden: &Tensor) -> Result<Vec<f32>> {
     Ok(products.affine(share, 0.0)?.read()?.into_f32())
 }
 
-/// ln Σ p² = ln Σ e^{2z} − 2·ln Σ e^z of each row.
+/// Returns ln Σ p² = ln Σ e^{2z} − 2·ln Σ e^z of each row.
 fn log_sum_squares(model: &LanguageModel, hidden: &Tensor) -> Result<Vec<f32>> {
     let model = model.detached();
     let (rows, step) = (hidden.shape()[0], (AT_ONCE / model.config().vocabulary.max(1)).max(1));

@@ -1,4 +1,4 @@
-//! KTO: single answers that are desirable or not, beside a reference (arXiv 2402.01306).
+//! KTO: single desirable or undesirable answers, relative to a reference (arXiv 2402.01306).
 
 use pcrm_core::data::encode::{EncodedAnswer, EncodedCompletion, EncodedSet};
 use pcrm_core::model::LanguageModel;
@@ -13,16 +13,16 @@ use crate::options::refuse;
 use crate::reference::{AnswerLogProbs, token_log_probs};
 use crate::score::within_vocabulary;
 
-/// Answers whose log-probabilities are compared after the saved model was loaded again.
+/// The number of answers whose log-probabilities are compared after reloading the saved model.
 const CHECKED: usize = 4;
 
-/// Answers with their labels; and for each prompt the answer to another one, by which the divergence from the reference is
-/// estimated.
+/// Labelled answers, and for each prompt an answer to another prompt, for estimating the divergence from the
+/// reference.
 #[derive(Debug, Clone, Default)]
 pub struct LabelledAnswers {
-    /// The answers, each a set of one.
+    /// Answers, each as a set of one.
     pub own: Vec<EncodedSet>,
-    /// The same prompts, each with the answer of the row before it (the first with the last row's), as TRL pairs them.
+    /// The same prompts, each with the answer of the previous row (the first with the last row's), as in TRL.
     pub mismatched: Vec<EncodedSet>,
     /// True for a desirable answer.
     pub desirable: Vec<bool>,
@@ -31,7 +31,7 @@ pub struct LabelledAnswers {
 }
 
 impl LabelledAnswers {
-    /// Answers in the order of their files, each with its label; mismatched sequences have at most `most` tokens.
+    /// Creates labelled answers in the order of their files; mismatched sequences are cut to `most` tokens.
     pub fn new(items: &[EncodedCompletion], desirable: Vec<bool>, most: usize) -> Self {
         let own: Vec<EncodedSet> = items.iter().map(|item| alone(item, item.ids.clone())).collect();
         let mismatched = items.iter().enumerate().map(|(at, item)| {
@@ -49,10 +49,10 @@ impl LabelledAnswers {
         }
     }
 
-    /// The same with what the reference says of the answers, and of the mismatched ones.
+    /// Adds the reference's log-probabilities of the answers, and of the mismatched ones.
     ///
     /// # Errors
-    /// A reference of other answers.
+    /// Fails if the reference has other answers.
     pub fn beside(mut self, own: AnswerLogProbs, mismatched: AnswerLogProbs) -> Result<Self> {
         for (sets, numbers) in [(&self.own, &own), (&self.mismatched, &mismatched)] {
             let fits = |(set, of): (&EncodedSet, &Vec<Vec<f32>>)| {
@@ -66,14 +66,14 @@ impl LabelledAnswers {
         Ok(self)
     }
 
-    /// The number of desirable answers, and of the others.
+    /// Returns the numbers of desirable and undesirable answers.
     pub fn counts(&self) -> [usize; 2] {
         let desirable = self.desirable.iter().filter(|label| **label).count();
         [desirable, self.desirable.len() - desirable]
     }
 }
 
-/// Where a completion's tokens begin.
+/// Returns the start of a completion's tokens.
 fn begin(item: &EncodedCompletion) -> usize {
     item.trained.first().map_or(item.ids.len(), |range| range.start)
 }
@@ -89,8 +89,8 @@ fn alone(item: &EncodedCompletion, ids: Vec<u32>) -> EncodedSet {
     }
 }
 
-/// The objective of `pcrm kto`: the mean loss over the answers of a step. The reference point is estimated on the step's
-/// mismatched answers, without gradient.
+/// The objective of `pcrm kto`: the mean loss over the answers of a step. The reference point is estimated on
+/// the step's mismatched answers, without gradient.
 #[derive(Debug, Clone, Default)]
 pub struct Kto {
     /// The loss.
@@ -197,7 +197,7 @@ impl Objective for Kto {
 }
 
 impl Kto {
-    /// z of these answers: the mean log-ratio of their mismatched ones.
+    /// Returns z of these answers: the mean log-ratio of their mismatched ones.
     fn reference_point(&self, model: &LanguageModel, data: &LabelledAnswers, items: &[usize]) -> Result<f64> {
         let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.mismatched[*item]).collect();
         let policy = token_log_probs(&model.detached(), &sets)?;

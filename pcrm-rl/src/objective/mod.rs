@@ -1,7 +1,7 @@
-//! Objectives: the mean loss that a run minimises, over items that are each a part of a packed batch.
+//! Objectives: mean losses over items, each of which is a part of a packed batch.
 //!
-//! An [`Objective`] runs the model over a few items and gives, for every number that it asked of the model, d loss / d
-//! number. Micro-batches, backward passes and their sum are written once, here.
+//! An [`Objective`] runs the model over a few items and returns, for every output of the model that it uses,
+//! d loss / d output. Micro-batches, backward passes and their accumulation are implemented once, here.
 
 mod bounds;
 pub mod dpo;
@@ -18,36 +18,37 @@ use crate::learner::Trainable;
 use crate::metrics::Metrics;
 use pcrm_core::tree::within_budget;
 
-/// A loss over items of some data, and the numbers it needs of a model.
+/// A loss over items of data, computed from outputs of a model.
 pub trait Objective {
-    /// The model that is trained.
+    /// Model that is trained.
     type Model: Trainable;
-    /// The data that are learned from, a list of items.
+    /// Training data, a list of items.
     type Data;
-    /// The options of the loss. Those that an older run does not know had the values of `Default`.
+    /// Options of the loss. Options missing from an older run have their `Default` values.
     type Config: Serialize + Default;
 
-    /// The tokens that each item takes in a packed batch. Batches and micro-batches are cut by them.
+    /// Returns the number of tokens of each item in a packed batch, by which batches and micro-batches are
+    /// cut.
     fn sizes<'d>(&self, data: &'d Self::Data) -> &'d [usize];
 
-    /// The weight of an item in the mean of a batch: 1, or its number of target tokens.
+    /// Returns the weight of an item in the mean of a batch: 1, or its number of target tokens.
     fn weight(&self, _data: &Self::Data, _item: usize) -> f64 {
         1.0
     }
 
-    /// The file and line of an item.
+    /// Returns the file and line of an item.
     fn origin(&self, data: &Self::Data, item: usize) -> String;
 
-    /// Refuses data that the loss is not defined on, or that the model cannot read.
+    /// Refuses data for which the loss is undefined, or that the model cannot read.
     ///
     /// # Errors
-    /// As said, naming file and line.
+    /// Fails for such data, naming file and line.
     fn check(&self, data: &Self::Data, model: &Self::Model) -> Result<()>;
 
-    /// Runs the model over items and records what it sees. The loss is Σ weight·share·(loss of the item).
+    /// Runs the model over items and records metrics. The loss is Σ weight·share·(loss of the item).
     ///
     /// # Errors
-    /// The model's; a loss that is not defined.
+    /// Fails if the model fails or the loss is undefined.
     fn forward(
         &self,
         model: &Self::Model,
@@ -57,16 +58,17 @@ pub trait Objective {
         metrics: &mut Metrics,
     ) -> Result<Forward>;
 
-    /// Numbers by which a saved model is compared with the trained one: of a few items, with their places.
+    /// Returns numbers for comparing a saved model with the trained one: of a few items, with their
+    /// locations.
     ///
     /// # Errors
-    /// The model's.
+    /// Fails if the model fails.
     fn probe(&self, model: &Self::Model, data: &Self::Data) -> Result<Vec<(String, f32)>>;
 
-    /// A note about the trained model, with its name, that is saved with it; `None` for none.
+    /// Returns a note to save with the trained model, with its name; `None` for none.
     ///
     /// # Errors
-    /// The model's.
+    /// Fails if the model fails.
     fn note(
         &self,
         _model: &Self::Model,
@@ -75,53 +77,54 @@ pub trait Objective {
         Ok(None)
     }
 
-    /// Returns true if the loss couples the items of a step (it sorts them), which are then computed at once whatever
-    /// the limit on tokens. Evaluations are cut as ever: there each part is a batch of its own.
+    /// Returns true if the loss couples the items of a step, for example by sorting them. They are then
+    /// computed at once, regardless of the limit on tokens. Evaluations are still split: there each part is
+    /// its own batch.
     fn at_once(&self) -> bool {
         false
     }
 
-    /// The reason why a step's loss depends on the number of all steps; `None` if it does not.
+    /// Returns the reason why a step's loss depends on the total number of steps; `None` if it does not.
     fn depends_on_length(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// The purpose of one pass over items.
+/// The context of one pass over items.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pass<'a> {
-    /// All items of the batch, of which a pass may have a part.
+    /// All items of the batch; a pass may cover a part of them.
     pub batch: &'a [usize],
-    /// The factor of an item's weight: 1 / Σ weights of the whole batch.
+    /// Factor of an item's weight: 1 / Σ weights of the whole batch.
     pub share: f64,
-    /// The share of all steps that is made; `None` in an evaluation.
+    /// Completed share of all steps; `None` in an evaluation.
     pub progress: Option<f64>,
 }
 
-/// The numbers that an objective asked of the model, and the gradient of the loss by them.
+/// The outputs of a model that an objective used, with the gradient of the loss by them.
 #[derive(Debug)]
 pub struct Forward {
-    /// Numbers of the model, f32 `[n]`, each with d loss / d number.
+    /// Outputs of the model, f32 `[n]`, each with d loss / d output.
     pub outputs: Vec<(Tensor, Vec<f64>)>,
-    /// Counts of tokens.
+    /// Token counts.
     pub tokens: Tokens,
 }
 
-/// Counts of tokens of a batch.
+/// The token counts of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// Every sequence with a prompt of its own, no padding.
+    /// Tokens with a separate prompt per sequence, without padding.
     pub separate: usize,
-    /// Every shared prompt once: what is computed.
+    /// Tokens with every shared prompt once, as computed.
     pub unique: usize,
-    /// The longest sequence.
+    /// Length of the longest sequence.
     pub longest: usize,
-    /// The number of sequences.
+    /// Number of sequences.
     pub sequences: usize,
 }
 
 impl Tokens {
-    /// Every sequence with a prompt of its own, padded to the longest of the batch.
+    /// Returns the number of tokens with a separate prompt per sequence, padded to the longest of the batch.
     pub fn padded(&self) -> usize {
         self.sequences * self.longest
     }
@@ -134,22 +137,22 @@ impl Tokens {
     }
 }
 
-/// The gradients of a batch's loss, with what it showed.
+/// The gradients of a batch's loss, with its metrics.
 #[derive(Debug)]
 pub struct Gradient {
-    /// By parameter.
+    /// Gradients by parameter.
     pub gradients: Gradients,
-    /// The metrics of the batch.
+    /// Metrics of the batch.
     pub metrics: Metrics,
-    /// Counts of tokens.
+    /// Token counts.
     pub tokens: Tokens,
 }
 
-/// The weighted mean loss of these items and the gradient of every trained parameter, computed at most `micro_tokens`
-/// tokens at once; `progress` is the share of all steps that is made.
+/// Computes the weighted mean loss of these items and the gradient of every trained parameter, at most
+/// `micro_tokens` tokens at once; `progress` is the completed share of all steps.
 ///
 /// # Errors
-/// The objective's and the backend's; a parameter that no gradient reaches.
+/// Fails if the objective or the backend fails, or if a parameter gets no gradient.
 pub fn gradient<O: Objective>(
     backend: &dyn Backend,
     objective: &O,
@@ -170,7 +173,7 @@ pub fn gradient<O: Objective>(
     Ok(sum)
 }
 
-/// Sends the slopes of the loss, which are of the outputs, back to the trained parameters.
+/// Backpropagates the derivatives by the outputs to the trained parameters.
 fn backward(backend: &dyn Backend, outputs: &[(Tensor, Vec<f64>)], params: &Params) -> Result<Gradients> {
     if outputs.is_empty() {
         return Err(pcrm_core::Error::invalid("objective", "asked nothing of the model").into());
@@ -184,10 +187,10 @@ fn backward(backend: &dyn Backend, outputs: &[(Tensor, Vec<f64>)], params: &Para
     Ok(backend.backward_from(&pairs, params)?)
 }
 
-/// The metrics of a model on all items of some data, without gradients.
+/// Computes the metrics of a model on all items of some data, without gradients.
 ///
 /// # Errors
-/// The objective's.
+/// Fails if the objective fails.
 pub fn evaluate<O: Objective>(
     objective: &O,
     model: &O::Model,
@@ -205,13 +208,13 @@ pub fn evaluate<O: Objective>(
     Ok(metrics)
 }
 
-/// Items of some data whose mean loss is taken.
+/// A batch of items whose mean loss is computed.
 pub struct Batch<'a, O: Objective> {
-    /// The data.
+    /// Data.
     pub data: &'a O::Data,
-    /// The items, by their number.
+    /// Items, by their index.
     pub items: &'a [usize],
-    /// The most tokens computed at once.
+    /// Maximum number of tokens computed at once.
     pub micro_tokens: usize,
 }
 

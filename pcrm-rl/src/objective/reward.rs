@@ -1,4 +1,4 @@
-//! A reward model's objective: scores of the answers of a set, compared as the data and the constraint say.
+//! A reward model's objective: comparisons of the scores of a set's answers, with the constraint's bounds.
 
 use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::{EncodedComparison, EncodedSet};
@@ -17,27 +17,28 @@ use crate::pairs::Pairs;
 use crate::score::{score_pairs, within_vocabulary};
 use crate::score_range::{self, ScoreRange};
 
-/// Sets whose scores are compared after the saved model was loaded again, and the tokens computed at once for them.
+/// The number of sets whose scores are compared after reloading the saved model, and the tokens computed at
+/// once.
 const CHECKED_SETS: usize = 16;
 const CHECKED_TOKENS: usize = 8192;
 
-/// The loss of a reward model, and where its scores are read.
+/// The loss of a reward model, and the position of its scores.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RewardConfig {
-    /// Where scores are compared.
+    /// Position at which scores are compared.
     pub score_at: ScoreAt,
-    /// The ranking loss and the terms added to it.
+    /// Ranking loss with its additional terms.
     pub loss: LossConfig,
     /// Leaves the data's margins out of the loss.
     pub ignore_margin: bool,
 }
 
 impl RewardConfig {
-    /// Refuses numbers out of range, and losses that are not defined. Errors name options as the command line does.
+    /// Refuses numbers out of range, and undefined losses. Errors name options as the command line does.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for the first such option.
     pub fn check(&self) -> Result<()> {
         const SHARE: &str = "a number from 0 to below 0.5";
         let loss = &self.loss;
@@ -73,10 +74,11 @@ impl RewardConfig {
         }
     }
 
-    /// Refuses data that the loss cannot be computed on.
+    /// Refuses data for which the loss is undefined.
     ///
     /// # Errors
-    /// No pairs; ties without a model of them; margins or too many tied answers under Plackett–Luce.
+    /// Fails if there are no pairs, if ties occur without a model of ties, or, under Plackett–Luce, with
+    /// margins or too many tied answers.
     pub fn check_data(&self, data: &Pairs) -> Result<()> {
         let loss = &self.loss;
         if data.count() == 0 {
@@ -101,7 +103,8 @@ impl RewardConfig {
     }
 }
 
-/// The common value of scores that differ by rounding at most: a model that tells no two texts apart.
+/// Returns the common value of scores that differ at most by rounding, from a model that does not distinguish
+/// texts.
 pub fn collapsed(scores: &[f32]) -> Option<f32> {
     const ROUNDING: f32 = 1e-4;
     let low = scores.iter().copied().reduce(f32::min)?;
@@ -114,8 +117,8 @@ pub fn collapsed(scores: &[f32]) -> Option<f32> {
 pub struct Reward<'a> {
     /// The loss.
     pub config: RewardConfig,
-    /// The constraint that loosens its bounds over the run ([`Constraint::factor`], of the share of all steps that is
-    /// made before a step). Evaluations keep to the bounds in the data.
+    /// Constraint that loosens its bounds over the run ([`Constraint::factor`] of the completed share of all
+    /// steps). Evaluations use the bounds in the data.
     pub schedule: Option<&'a dyn Constraint>,
 }
 
@@ -163,7 +166,7 @@ impl Objective for Reward<'_> {
         metrics.mean("ranking_loss", loss.parts.ranking / sets.len() as f64, sets.len() as f64);
         metrics.mean("constraint_loss", loss.parts.constraint / sets.len() as f64, sets.len() as f64);
         if pass.progress.is_none() {
-            // A model that guesses scores all answers alike.
+            // A model that guesses scores all answers equally.
             let coin = packed.loss(&vec![0.0; host.len()], pass.share)?.parts;
             metrics.mean("coin_loss", coin.total / sets.len() as f64, sets.len() as f64);
             metrics.mean("coin_ranking_loss", coin.ranking / sets.len() as f64, sets.len() as f64);
@@ -203,13 +206,13 @@ impl Objective for Reward<'_> {
     }
 }
 
-/// Sets of a batch, with what the loss knows of them.
+/// The sets of a batch with the inputs of the loss.
 struct Sets<'a> {
     data: &'a Pairs,
     config: &'a RewardConfig,
-    /// The factor by which bounds are looser.
+    /// Factor by which bounds are looser.
     factor: f64,
-    /// The pairs of the batch, with their number in the data.
+    /// Pairs of the batch, with their index in the data.
     pairs: Vec<(usize, &'a EncodedComparison)>,
     batch: &'a PairBatch,
 }
@@ -221,12 +224,12 @@ struct SetsLoss {
 }
 
 impl Sets<'_> {
-    /// The bound in force.
+    /// Returns the current bound.
     fn bound(&self, pair: usize) -> f64 {
         f64::from(self.factor as f32 * self.data.bounds[pair])
     }
 
-    /// The loss of these scores, each set counting `share` in the gradient.
+    /// Computes the loss of these scores; each set has weight `share` in the gradient.
     fn loss(&self, scores: &[f64], share: f64) -> Result<SetsLoss> {
         let RewardConfig { loss, ignore_margin, .. } = self.config;
         let mut sum = PairLoss::default();
@@ -265,7 +268,7 @@ impl Sets<'_> {
         Ok(SetsLoss { parts: sum, gradient })
     }
 
-    /// Records the pairs that one answer wins, by their last scores.
+    /// Records the metrics of pairs without ties, by their last scores.
     fn record(&self, scores: &[f64], metrics: &mut Metrics) {
         for ((chosen, rejected), (index, pair)) in self.batch.last.iter().zip(&self.pairs) {
             if pair.verdict != Verdict::Preferred {
@@ -301,7 +304,7 @@ mod tests {
         config.check().err().map(|error| error.to_string()).unwrap_or_default()
     }
 
-    /// Protects: numbers outside their range, and losses that are not defined together, are refused by the option's name
+    /// Protects: numbers out of range, and undefined combinations of losses, are refused by the option's name
     /// before data are read.
     #[test]
     fn undefined_losses_are_refused() {
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!(refused(form(robust(0.3))), "");
     }
 
-    /// Protects: equal scores are a collapse at any size, and close ones are not.
+    /// Protects: equal scores count as collapsed at any magnitude, and close ones do not.
     #[test]
     fn scores_that_are_all_equal_are_a_collapse() {
         assert_eq!(collapsed(&[0.0, 0.0]), Some(0.0));

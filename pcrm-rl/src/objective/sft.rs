@@ -1,4 +1,4 @@
-//! Supervised fine-tuning: the mean of −ln p over the tokens that completions teach.
+//! Supervised fine-tuning: the mean of −ln p over the learned tokens of completions.
 
 use pcrm_core::Packed;
 use pcrm_core::data::encode::EncodedCompletion;
@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::refuse;
 
-/// Completions whose log-probabilities are compared after the saved model was loaded again.
+/// The number of completions whose log-probabilities are compared after reloading the saved model.
 const CHECKED: usize = 4;
 
-/// Completions, each with the tokens of it that are learned.
+/// Completions, each with its learned tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Completions {
     items: Vec<EncodedCompletion>,
@@ -21,33 +21,33 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// Completions in the order of their files.
+    /// Creates completions in the order of their files.
     pub fn new(items: Vec<EncodedCompletion>) -> Self {
         let sizes = items.iter().map(|item| item.ids.len()).collect();
         Self { items, sizes }
     }
 
-    /// The completions.
+    /// Returns the completions.
     pub fn items(&self) -> &[EncodedCompletion] {
         &self.items
     }
 
-    /// The number of tokens that the loss is a mean over.
+    /// Returns the number of tokens over which the loss is averaged.
     pub fn targets(&self) -> usize {
         self.items.iter().map(EncodedCompletion::trained_tokens).sum()
     }
 }
 
-/// The options of the loss: there are none besides those of encoding, which decide what tokens are learned.
+/// The options of the loss: none, since the encoding decides which tokens are learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftConfig {}
 
-/// The objective of `pcrm sft`: L = −Σ ln p(token | all before it) / number of tokens, over the tokens of a step that are
-/// learned (TRL's `nll`). A step's mean is over its tokens, whatever micro-batches it is computed in.
+/// The objective of `pcrm sft`: L = −Σ ln p(token | all before it) / number of tokens, over the learned
+/// tokens of a step (TRL's `nll`). A step's mean is over its tokens, independent of micro-batches.
 ///
-/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient, as `transformers`
-/// does: that of each micro-batch, weighed by its tokens.
+/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient,
+/// as `transformers` does: that of each micro-batch, weighted by its tokens.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sft;
 

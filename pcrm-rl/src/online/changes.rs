@@ -1,4 +1,5 @@
-//! Answers before and after: held-out prompts answered by the reference and by the policy, with the same draws.
+//! Answers to held-out prompts before and after training, by the reference and by the policy with the same
+//! draws.
 
 use pcrm_core::model::LanguageModel;
 use serde::{Deserialize, Serialize};
@@ -9,43 +10,43 @@ use crate::error::Result;
 use crate::metrics::MetricsFile;
 use crate::rollout::{Engine, Sampling};
 
-/// Table of held-out prompts with their answers before and after training, in the run's folder.
+/// The file in the run's folder with held-out prompts and their answers before and after training.
 pub const CHANGES: &str = "changes.jsonl";
 
-/// The most prompts of the table.
+/// The maximum number of prompts in the table.
 const MOST: usize = 256;
 
 /// A held-out prompt, answered before and after training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// Updates that the policy has made.
+    /// Number of updates of the policy.
     pub step: u64,
-    /// The place of the prompt: file and line.
+    /// File and line of the prompt.
     pub origin: String,
     /// The prompt.
     pub prompt: String,
-    /// The reference's answer.
+    /// Answer of the reference.
     pub before: String,
-    /// The policy's answer.
+    /// Answer of the policy.
     pub after: String,
-    /// The reward of the reference's answer; none where it is not scored.
+    /// Reward of the reference's answer; `None` if it is not scored.
     pub reward_before: Option<f32>,
-    /// The reward of the policy's answer.
+    /// Reward of the policy's answer; `None` if it is not scored.
     pub reward_after: Option<f32>,
     /// ln π − ln π_ref of the policy's answer, summed over its tokens.
     pub kl: f64,
 }
 
 impl Change {
-    /// The rise of the reward, where both answers have one.
+    /// Returns the increase of the reward, if both answers have one.
     pub fn rise(&self) -> Option<f32> {
         Some(self.reward_after? - self.reward_before?)
     }
 }
 
 impl Training<'_> {
-    /// Answers held-out prompts by the reference and by the trained policy, and writes both answers of each. Without
-    /// held-out prompts or a reference there is no table.
+    /// Answers held-out prompts by the reference and by the trained policy, and writes both answers. Without
+    /// held-out prompts or a reference nothing is written.
     pub(super) fn keep_changes(&mut self, policy: &LanguageModel) -> Result<()> {
         let (Some(eval), Some(reference)) = (self.eval, self.roller.reference) else { return Ok(()) };
         let items: Vec<usize> = (0..eval.numbered.len().min(MOST)).collect();

@@ -11,15 +11,15 @@ use crate::options::{TrainerConfig, number, refuse};
 use crate::order::BatchSize;
 use crate::rollout::{Budget, Sampling};
 
-/// The way that rewards become gradients.
+/// The algorithm that turns rewards into gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "algorithm", rename_all = "kebab-case")]
 pub enum Algorithm {
-    /// GRPO and its kin.
+    /// GRPO and its variants.
     Grpo(GrpoConfig),
     /// RLOO.
     Rloo(RlooConfig),
-    /// PPO, beside a critic.
+    /// PPO, with a critic.
     Ppo(PpoConfig),
     /// DPO on pairs of sampled answers.
     OnlineDpo(OnlineDpoConfig),
@@ -32,7 +32,8 @@ impl Default for Algorithm {
 }
 
 impl Algorithm {
-    /// The objective of an update on answers of at most `longest` tokens, sampled at this temperature.
+    /// Returns the objective of an update on answers of at most `longest` tokens, sampled at this
+    /// temperature.
     pub(super) fn update(&self, longest: usize, temperature: f64) -> Update {
         match self {
             Self::Grpo(config) => Update::Policy(PolicyStep { loss: config.loss(longest), temperature }),
@@ -44,7 +45,7 @@ impl Algorithm {
         }
     }
 
-    /// Returns true if the policy is compared with a reference.
+    /// Returns true if the algorithm compares the policy with a reference.
     pub fn needs_reference(&self) -> bool {
         match self {
             Self::Grpo(config) => config.beta != 0.0,
@@ -54,12 +55,12 @@ impl Algorithm {
         }
     }
 
-    /// Returns true if answers are judged by a critic.
+    /// Returns true if the algorithm has a critic.
     pub fn needs_critic(&self) -> bool {
         matches!(self, Self::Ppo(_))
     }
 
-    /// The fewest samples of a prompt: most algorithms compare them with each other.
+    /// Returns the minimum number of samples per prompt; most algorithms compare them with each other.
     fn fewest(&self) -> usize {
         if self.needs_critic() { 1 } else { 2 }
     }
@@ -74,33 +75,34 @@ impl Algorithm {
     }
 }
 
-/// The options of a run. Names are TRL's where it has them.
+/// The options of a run, with TRL's names where it has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct OnlineConfig {
     /// The algorithm.
     #[serde(flatten)]
     pub algorithm: Algorithm,
-    /// Samples of each prompt.
+    /// Number of samples per prompt.
     pub num_generations: usize,
-    /// Passes over each rollout.
+    /// Number of passes over each rollout.
     pub num_iterations: usize,
-    /// Updates of a pass, each on a part of the prompts.
+    /// Number of updates per pass, each on a part of the prompts.
     pub num_mini_batches: usize,
-    /// Replaces groups of equal rewards by new prompts, which are drawn at most so many times more for a rollout (DAPO,
-    /// arXiv 2503.14476); `None` keeps them.
+    /// Replaces groups with equal rewards by new prompts, with at most this many further draws per rollout
+    /// (DAPO, arXiv 2503.14476); `None` keeps them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic_sampling: Option<usize>,
-    /// Ends the run after a rollout whose answers diverge from the reference by more, in nats summed over tokens.
+    /// Ends the run after a rollout whose answers diverge more from the reference, in nats summed over
+    /// tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_kl: Option<f64>,
-    /// Ends the run after a rollout whose mean reward is higher.
+    /// Ends the run after a rollout with a higher mean reward.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_score: Option<f64>,
-    /// The peak learning rate of the critic; `None` for the policy's.
+    /// Peak learning rate of the critic; `None` for the policy's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critic_learning_rate: Option<f64>,
-    /// The sampling of answers; its seed is the trainer's.
+    /// Sampling of answers; the seed is the trainer's.
     #[serde(flatten)]
     pub sampling: Sampling,
 }
@@ -122,34 +124,32 @@ impl Default for OnlineConfig {
 }
 
 impl OnlineConfig {
-    /// Updates that are made of a rollout.
+    /// Returns the number of updates per rollout.
     pub fn updates(&self) -> u64 {
         (self.num_iterations * self.num_mini_batches) as u64
     }
 
-    /// Returns true if the policy is compared with a reference: by the algorithm, or to end the run by its divergence.
+    /// Returns true if the run needs a reference, for the algorithm or to stop at a divergence.
     pub fn needs_reference(&self) -> bool {
         self.algorithm.needs_reference() || self.stop_kl.is_some()
     }
 
-    /// Checks ranges and combinations.
+    /// Checks ranges and combinations of options.
     ///
     /// # Errors
-    /// A value out of its range, samples that are not drawn from the policy's own distribution, by name.
+    /// Fails if a value is out of range, or if answers are not sampled from the policy's own distribution;
+    /// the error names the option.
     pub fn check(&self, trainer: &TrainerConfig, budget: &Budget) -> Result<()> {
         self.algorithm.check()?;
         self.sampling.check()?;
         budget.check()?;
         let filters = &self.sampling.filters;
         if filters.is_greedy() {
-            refuse(
-                "temperature",
-                "0: a policy learns from answers that are drawn; expected more than 0".into(),
-            )?;
+            refuse("temperature", "0: answers must be sampled; expected more than 0".into())?;
         }
         if filters.is_filtered() {
-            let message = "top-k, top-p, min-p and the repetition penalty draw answers from another distribution than the \
-                           one whose gradient is taken; expected none of them";
+            let message = "top-k, top-p, min-p and the repetition penalty sample from a distribution \
+                           other than the one whose gradient is taken; expected none of them";
             refuse("sampling", message.into())?;
         }
         let fewest = self.algorithm.fewest();
@@ -175,7 +175,7 @@ impl OnlineConfig {
         }
         if let Some(rate) = self.critic_learning_rate {
             if !self.algorithm.needs_critic() {
-                refuse("critic-learning-rate", "is given, and only PPO has a critic; expected none".into())?;
+                refuse("critic-learning-rate", "only PPO has a critic; expected none".into())?;
             }
             number("critic-learning-rate", rate, rate > 0.0, "a positive number")?;
         }

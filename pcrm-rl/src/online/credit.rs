@@ -1,4 +1,4 @@
-//! From rewards to what an update learns from: advantages of answers, of tokens, or pairs of answers.
+//! Credit assignment: advantages of answers or tokens, or pairs of answers, from the rewards of a rollout.
 
 use pcrm_core::model::RewardModel;
 
@@ -14,7 +14,7 @@ use crate::metrics::{Completion, Metrics};
 use crate::options::refuse;
 
 impl Roller<'_> {
-    /// Records what every algorithm shows of a rollout: lengths, ends and rewards.
+    /// Records the metrics that all algorithms share: lengths, ends and rewards.
     pub fn record(&self, rollout: &Rollout, metrics: &mut Metrics) -> Result<()> {
         let rewards = &rollout.scored.rewards;
         let completions: Vec<Completion> = rollout
@@ -38,8 +38,9 @@ impl Roller<'_> {
         Ok(())
     }
 
-    /// Gives every answer its credit by the algorithm; `coefficient` is that of the KL penalty where it is steered. Returns
-    /// the mean over answers of the KL divergence from the reference, summed over tokens, where there is a reference.
+    /// Assigns credit to every answer by the algorithm; `coefficient` is that of an adaptive KL penalty.
+    /// Returns the mean over answers of the KL divergence from the reference, summed over tokens, if there is
+    /// a reference.
     pub fn credit(
         &self,
         rollout: &Rollout,
@@ -76,7 +77,7 @@ impl Roller<'_> {
         Ok((!divergences.is_empty()).then(|| divergences.iter().sum::<f64>() / divergences.len() as f64))
     }
 
-    /// Advantages and returns of tokens, beside a critic. An answer that was not scored is left out.
+    /// Computes advantages and returns of tokens with a critic. An unscored answer is left out.
     fn ppo(
         &self,
         config: &PpoConfig,
@@ -86,7 +87,7 @@ impl Roller<'_> {
         metrics: &mut Metrics,
     ) -> Result<f64> {
         let Some(critic) = critic else {
-            return refuse("critic", "none is there; PPO needs one".into());
+            return refuse("critic", "PPO needs one".into());
         };
         let values = {
             let trees: Vec<&Tree> = trees.iter().collect();
@@ -133,8 +134,9 @@ impl Roller<'_> {
         Ok(found.kl)
     }
 
-    /// Leaves of every tree the best and the worst answer, a pair with its bound. A prompt that makes no pair (equal
-    /// rewards, where these are dropped; equal answers; fewer than two scored ones) keeps two answers, whose pair weighs 0.
+    /// Reduces every tree to its best and worst answer, a pair with its bound. A prompt without a pair (equal
+    /// rewards, if these are dropped; equal answers; fewer than two scored ones) keeps two answers, whose
+    /// pair has weight 0.
     pub fn pair_up(
         &self,
         config: &OnlineDpoConfig,
@@ -180,7 +182,7 @@ impl Roller<'_> {
     }
 }
 
-/// The rewards of a rollout by source.
+/// Returns the rewards of a rollout by source.
 pub(super) fn by_source(rollout: &Rollout) -> Result<Rewards> {
     let sources = &rollout.scored.rewards.sources;
     let rows = (0..rollout.scored.texts.len())
@@ -192,7 +194,7 @@ pub(super) fn by_source(rollout: &Rollout) -> Result<Rewards> {
     )
 }
 
-/// The rewards of a rollout, clipped, less the penalty of answers that were cut off.
+/// Returns the rewards of a rollout, clipped, less the penalty for answers that were cut off.
 fn shaped(config: &OnlineDpoConfig, rollout: &Rollout) -> Vec<Option<f64>> {
     let samples = rollout.samples.iter().flatten();
     samples
@@ -203,8 +205,8 @@ fn shaped(config: &OnlineDpoConfig, rollout: &Rollout) -> Vec<Option<f64>> {
         .collect()
 }
 
-/// Records the scores of all answers and the divergences of those in pairs, and gives them ±1 as advantages, which the
-/// table of samples shows.
+/// Records the scores of all answers and the divergences of those in pairs, and sets their advantages to ±1
+/// for the table of samples.
 fn outcomes(
     config: &OnlineDpoConfig,
     rollout: &Rollout,
@@ -231,7 +233,7 @@ fn outcomes(
     (!divergences.is_empty()).then(|| divergences.iter().sum::<f64>() / divergences.len() as f64)
 }
 
-/// Gives every answer its advantage.
+/// Sets the advantage of every answer.
 fn give(trees: &mut [Tree], advantages: Advantages) {
     let answers = trees.iter_mut().flat_map(|tree| &mut tree.answers);
     answers.zip(advantages.values).for_each(|(answer, advantage)| answer.advantage = advantage);
@@ -241,7 +243,7 @@ fn answers(trees: &[Tree]) -> impl Iterator<Item = &Answer> {
     trees.iter().flat_map(|tree| &tree.answers)
 }
 
-/// Σ ln π − ln π_ref over an answer's tokens; `None` without a reference.
+/// Returns Σ ln π − ln π_ref over an answer's tokens; `None` without a reference.
 fn divergence(answer: &Answer) -> Option<f64> {
     let reference = answer.reference.as_ref()?;
     Some(answer.before().iter().zip(reference).map(|(policy, reference)| policy - reference).sum())

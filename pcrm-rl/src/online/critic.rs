@@ -1,4 +1,5 @@
-//! PPO's critic: a reward model that predicts, before every token of an answer, the return from there on.
+//! PPO's critic: a reward model that predicts, before every token of an answer, the return from that token
+//! on.
 
 use pcrm_core::Backend;
 use pcrm_core::model::RewardModel;
@@ -20,8 +21,8 @@ pub(super) struct Critic {
 }
 
 impl Critic {
-    /// Updates the critic on these trees, and records what it showed, `critic/grad_norm` among it. Without a scored answer
-    /// its gradient is 0.
+    /// Updates the critic on these trees, and records metrics including `critic/grad_norm`. Without a scored
+    /// answer its gradient is 0.
     pub fn update(
         &mut self,
         backend: &dyn Backend,
@@ -37,7 +38,7 @@ impl Critic {
     }
 }
 
-/// The loss of an update of the critic.
+/// The loss of a critic's update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ValueStep {
     pub loss: ValueLoss,
@@ -74,7 +75,7 @@ impl Objective for ValueStep {
         let of_rows = host(scores.read()?.into_f32());
         let values: Vec<f64> = places.iter().map(|place| of_rows[*place]).collect();
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
-        // Answers without returns are not learned from.
+        // Answers without returns do not contribute.
         let learned: Vec<(&std::ops::Range<usize>, ValueRow<'_>)> = answers
             .iter()
             .zip(&asked.answers)

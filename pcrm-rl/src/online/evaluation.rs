@@ -1,4 +1,4 @@
-//! Evaluation on held-out prompts: the rewards of answers that are drawn the same way every time.
+//! Evaluation on held-out prompts: rewards of answers with the same draws every time.
 
 use pcrm_core::model::LanguageModel;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::metrics::{Completion, Metrics};
 use crate::rollout::{Engine, Sampling};
 
-/// Answers every prompt once and returns the rewards, `reward` and `loss` = −reward among them.
+/// Answers every prompt once and returns the metrics, including `reward` and `loss` = −reward.
 pub(super) fn evaluate(
     roller: &mut Roller<'_>,
     engine: &mut Engine,

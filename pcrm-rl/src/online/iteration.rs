@@ -1,4 +1,4 @@
-//! A run under way: rollouts with their updates, evaluations, checkpoints, and the model at the end.
+//! A run in progress: rollouts with their updates, evaluations, checkpoints, and the final model.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -35,7 +35,7 @@ struct EvalLine {
     metrics: Map<String, Value>,
 }
 
-/// A run under way.
+/// A run in progress.
 pub(super) struct Training<'a> {
     pub backend: &'a dyn Backend,
     pub config: &'a OnlineConfig,
@@ -48,11 +48,11 @@ pub(super) struct Training<'a> {
     pub state: State,
     pub total: u64,
     pub plan: Plan<'a>,
-    /// Batches of the plan that were drawn.
+    /// Number of batches drawn from the plan.
     pub drawn: u64,
-    /// Seconds that the rewards of the rollout at hand took.
+    /// Seconds spent on the rewards of the current rollout.
     pub scoring: f64,
-    /// The limit that ended the run, in words.
+    /// Description of the limit that ended the run.
     pub halted: Option<String>,
     pub metrics: MetricsFile,
     pub samples: MetricsFile,
@@ -60,22 +60,22 @@ pub(super) struct Training<'a> {
     pub roller: Roller<'a>,
     pub train: &'a Prompts,
     pub eval: Option<&'a Prompts>,
-    /// Samples have the log-probabilities of training to the bit.
+    /// True if samples have the log-probabilities of training to the bit.
     pub exact: bool,
     pub dir: &'a Path,
-    /// The last rollout, by which the saved model is checked.
+    /// Last rollout, for checking the saved model.
     pub last: Step,
 }
 
 impl Training<'_> {
-    /// Returns the checkpoint of a run that was interrupted, `None` at its end.
+    /// Runs all iterations. Returns the checkpoint if interrupted, else `None`.
     pub fn make_steps(&mut self, observer: &mut dyn Observer) -> Result<Option<PathBuf>> {
         let mut early = false;
         while (self.state.evaluation_owed || self.state.step < self.total) && !early {
             let owed = self.state.evaluation_owed;
             if !owed {
                 match self.iterate(observer) {
-                    // The rollout at hand is made again on resuming.
+                    // The current rollout is repeated on resuming.
                     Err(Error::Interrupted(_)) => return self.save(observer).map(Some),
                     done => done?,
                 }
@@ -117,13 +117,13 @@ impl Training<'_> {
         Ok(None)
     }
 
-    /// Returns true if something that comes every so many steps came within the last rollout's.
+    /// Returns true if an event with this period was due within the last rollout's steps.
     fn is_due(&self, every: Option<u64>) -> bool {
         let updates = self.config.updates();
         every.is_some() && (0..updates).any(|back| due(self.state.step.saturating_sub(back).max(1), every))
     }
 
-    /// A rollout and its updates.
+    /// Makes a rollout and its updates.
     fn iterate(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let started = Instant::now();
         let mut metrics = Metrics::default();
@@ -180,8 +180,8 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Trees of a rollout with all that an update reads: log-probabilities before it, those of the reference, the critic's
-    /// values, and the credit of every answer.
+    /// Returns the trees of a rollout with everything that an update needs: log-probabilities before it,
+    /// those of the reference, the critic's values, and the credit of every answer.
     fn judged(
         &mut self,
         policy: &LanguageModel,
@@ -221,7 +221,7 @@ impl Training<'_> {
         Ok(trees)
     }
 
-    /// The limit that this rollout has reached, in words; `None` if it has reached none.
+    /// Returns a description of the limit that this rollout has reached; `None` if none.
     fn reached(&self, rollout: &Rollout, kl: Option<f64>) -> Option<String> {
         if let (Some(most), Some(kl)) = (self.config.stop_kl, kl.filter(|kl| Some(*kl) > self.config.stop_kl))
         {
@@ -236,7 +236,7 @@ impl Training<'_> {
         (mean > most).then(|| format!("the mean reward is {mean:.4}, more than --stop-score {most}"))
     }
 
-    /// An update of the policy on a part of a rollout, and of the critic.
+    /// Updates the policy on a part of a rollout, and the critic.
     fn update(
         &mut self,
         step: &mut Step,
@@ -261,7 +261,7 @@ impl Training<'_> {
         Ok((made, update))
     }
 
-    /// Evaluates, writes the line, and returns true if it is the best so far.
+    /// Evaluates, writes the metrics, and returns true for the best result so far.
     fn evaluate(&mut self, eval: &Prompts, observer: &mut dyn Observer) -> Result<bool> {
         let policy = self.learner.model.for_sampling()?;
         let how = (Sampling { seed: self.trainer.seed, ..self.config.sampling }, self.state.step);
@@ -282,7 +282,8 @@ impl Training<'_> {
     }
 }
 
-/// The `number`th of `parts` equal parts. Of fewer items than parts, one after the other comes again.
+/// Returns part `number` of `parts` equal parts. With fewer items than parts, parts are single items in
+/// rotation.
 fn nth_part(items: &[usize], number: usize, parts: usize) -> &[usize] {
     let count = items.len();
     match count >= parts {
@@ -295,7 +296,7 @@ fn nth_part(items: &[usize], number: usize, parts: usize) -> &[usize] {
 mod tests {
     use super::nth_part;
 
-    /// Protects: a rollout of any size makes as many updates as the options say, and every item takes part.
+    /// Protects: a rollout of any size gives as many updates as the options say, and every item is in one.
     #[test]
     fn every_update_has_items() {
         for (count, parts) in [(8, 2), (5, 4), (3, 3), (1, 2), (2, 5)] {

@@ -1,4 +1,4 @@
-//! The files of a run: sampled answers, checkpoints, and the models at its end.
+//! The files of a run: sampled answers, checkpoints, and the final models.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Writes a checkpoint and removes those that are no longer wanted.
+    /// Writes a checkpoint and removes outdated ones.
     pub(super) fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.metrics.still_there()?;
         self.metrics.note(&mut self.state);
@@ -57,7 +57,7 @@ impl Training<'_> {
         Ok(path)
     }
 
-    /// Saves the weights that the options ask for, and verifies that they load.
+    /// Saves the weights that the options select, and verifies that they load.
     pub fn finish(mut self, tokenizer: &Tokenizer) -> Result<Trained<LanguageModel>> {
         let State { step: steps, best, .. } = self.state;
         let saved = match (self.trainer.final_weights, best) {

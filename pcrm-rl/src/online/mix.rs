@@ -1,4 +1,5 @@
-//! A language-model loss on other texts beside a policy's own (PPO-ptx, arXiv 2203.02155): it keeps what they teach.
+//! A language-model loss on other texts, added to a policy's updates so that it retains them (PPO-ptx, arXiv
+//! 2203.02155).
 
 use pcrm_core::Backend;
 use pcrm_core::model::LanguageModel;
@@ -10,16 +11,16 @@ use crate::objective::sft::{Completions, Sft, SftConfig};
 use crate::objective::{Batch, Forward, Gradient, Objective, Pass};
 use crate::plan::Plan;
 
-/// Texts to learn beside sampled answers.
+/// Texts to learn besides sampled answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Mix<'a> {
     /// The texts.
     pub data: &'a Completions,
-    /// The weight of their mean −ln p by token.
+    /// Weight of their mean −ln p per token.
     pub coefficient: f64,
 }
 
-/// Texts with the place of the run in them.
+/// Texts with the run's position in them.
 pub(super) struct Mixing<'a> {
     pub mix: Mix<'a>,
     pub plan: Plan<'a>,

@@ -1,4 +1,5 @@
-//! Online DPO: of every prompt the best and the worst answer are a pair for a preference loss, with a bound on the margin.
+//! Online DPO: the best and the worst answer to every prompt form a pair for a preference loss, with a bound
+//! on the margin.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::data::prompt_id::PromptId;
@@ -16,31 +17,32 @@ use crate::objective::{Forward, Objective, Pass};
 use crate::options::refuse;
 use crate::reward_source::AnswerTexts;
 
-/// The options of online DPO (arXiv 2402.04792). Names and defaults are those of TRL's `OnlineDPOConfig`, where it has them.
+/// The options of online DPO (arXiv 2402.04792). Names and defaults are those of TRL's `OnlineDPOConfig`,
+/// where it has them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct OnlineDpoConfig {
-    /// The loss of a pair.
+    /// Loss of a pair.
     #[serde(flatten)]
     pub preference: PreferenceConfig,
-    /// The use of prompts whose best and worst answers have equal rewards.
+    /// Treatment of prompts whose best and worst answers have equal rewards.
     pub tied_samples: TiedSamples,
-    /// Clipping of rewards, and the penalty of answers that were cut off.
+    /// Clipping of rewards, and the penalty for answers that were cut off.
     #[serde(flatten)]
     pub shaping: ScoreShaping,
 }
 
 impl OnlineDpoConfig {
-    /// Refuses numbers out of range, and losses that need more than a pair at a time.
+    /// Refuses numbers out of range, and losses that need more than one pair.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for the first such option.
     pub fn check(&self) -> Result<()> {
         self.preference.check(false)?;
         self.shaping.check()?;
         let refused = |what: &str| {
             let message =
-                format!("{what}, which sampled pairs do not have; `pcrm dpo` trains so on pairs of files");
+                format!("{what}, which online DPO does not support; run `pcrm dpo` on pairs of files");
             refuse("loss", message)
         };
         match &self.preference {
@@ -52,12 +54,12 @@ impl OnlineDpoConfig {
     }
 }
 
-/// A constraint with what its bounds are computed from.
+/// A constraint with the inputs of its bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounding<'a> {
-    /// The constraint, with all its numbers.
+    /// Constraint with all its parameters.
     pub constraint: &'a dyn Constraint,
-    /// The surroundings of its computation.
+    /// Context for computing bounds.
     pub priors: &'a Priors,
 }
 
@@ -69,7 +71,7 @@ pub(super) struct PairTexts<'a> {
 }
 
 impl Bounding<'_> {
-    /// Δ* of sampled pairs, by their texts and their tokens from the first one where the two answers differ.
+    /// Returns Δ* of sampled pairs, computed from their texts and from their tokens after the common prefix.
     pub(super) fn bounds(&self, pairs: &[PairTexts<'_>]) -> Result<Vec<f64>> {
         let views: Vec<PairView<'_>> = pairs
             .iter()
@@ -93,7 +95,7 @@ impl Bounding<'_> {
     }
 }
 
-/// A hash of a pair's texts, each with its length.
+/// Returns a hash of a pair's texts with their lengths.
 fn identity(texts: [&String; 3]) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     for text in texts {
@@ -103,18 +105,18 @@ fn identity(texts: [&String; 3]) -> u64 {
     hasher.digest()
 }
 
-/// The loss of an update on pairs of sampled answers: the mean over pairs. Log-probabilities are those of the policy
-/// itself, at temperature 1, whatever answers were sampled at.
+/// The loss of an update on pairs of sampled answers, averaged over pairs. Log-probabilities are those of the
+/// policy at temperature 1, whatever the sampling temperature.
 #[derive(Debug, Clone)]
 pub struct PairStep {
-    /// The loss of a pair.
+    /// Loss of a pair.
     pub loss: PreferenceConfig,
-    /// The temperature that answers were sampled at.
+    /// Temperature of sampling.
     pub sampled_at: f64,
 }
 
 impl PairStep {
-    /// The pairs of trees, with the places of their answers in a batch of these trees.
+    /// Returns the pairs of trees, with the indices of their answers in a batch of these trees.
     fn placed(trees: &[&Tree]) -> Vec<Pair> {
         let mut first = 0;
         let mut pairs = Vec::with_capacity(trees.len());
@@ -158,7 +160,7 @@ impl Objective for PairStep {
         let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
         let AskedStats { stats, log_probs, entropies } = asked.ask(model, 1.0)?;
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
-        // At another temperature the sampler's numbers are those of another distribution.
+        // At another temperature the sampler's log-probabilities are of another distribution.
         for (answer, range) in answers.iter().zip(&asked.answers).filter(|_| self.sampled_at == 1.0) {
             mismatch(
                 &answer.sampled,
@@ -176,7 +178,7 @@ impl Objective for PairStep {
             })
             .collect();
         let pairs = Self::placed(&trees);
-        // Prompts without a preference have a weight of 0, and count in no mean.
+        // Prompts without a preference have weight 0, and count in no mean.
         let (mut counted, mut learned) = (0.0, 0.0);
         for tree in pass.batch.iter().map(|item| &data.trees()[*item]) {
             if let Some(pair) = tree.pair.filter(|pair| pair.weight > 0.0) {

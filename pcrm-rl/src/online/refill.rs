@@ -1,4 +1,4 @@
-//! The prompts of a rollout: a batch of the plan, or batch after batch until enough groups teach something.
+//! The prompts of a rollout: one batch of the plan, or several until enough groups have a signal.
 
 use pcrm_core::model::LanguageModel;
 
@@ -10,14 +10,14 @@ use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::rollout::Sampling;
 
-/// The state under which a checkpoint keeps the number of batches drawn.
+/// The key in checkpoints of the number of batches drawn.
 pub(super) const DRAWN: &str = "drawn";
 
 impl Training<'_> {
-    /// Samples and scores the prompts of the next rollout, and records the batches that it took.
+    /// Samples and scores the prompts of the next rollout, and records the number of batches used.
     ///
-    /// With dynamic sampling, groups whose advantages are all 0 give their place to prompts of further batches, at most as
-    /// many as the option says. Where none of them has a signal, the first batch is taken as it is.
+    /// With dynamic sampling, groups whose advantages are all 0 are replaced by prompts of further batches,
+    /// up to the limit of the option. If no group has a signal, the first batch is used as it is.
     pub fn roll_out(&mut self, policy: &LanguageModel, metrics: &mut Metrics) -> Result<Rollout> {
         let first = self.draw(policy, 0)?;
         let (Some(more), Algorithm::Grpo(config)) = (self.config.dynamic_sampling, &self.config.algorithm)
@@ -46,12 +46,12 @@ impl Training<'_> {
         Ok(if found.items.is_empty() { first } else { found.first(wanted, group) })
     }
 
-    /// Samples and scores the next batch of the plan, the `number`th of this rollout.
+    /// Samples and scores the next batch of the plan, number `number` of this rollout.
     fn draw(&mut self, policy: &LanguageModel, number: u64) -> Result<Rollout> {
         let made = self.state.step;
         let items = self.plan.next().to_vec();
         self.drawn += 1;
-        // Every batch has draws of its own.
+        // Every batch has its own draws.
         let seed = self.trainer.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ (made + 1)
             ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03);
@@ -65,7 +65,7 @@ impl Training<'_> {
 }
 
 impl Rollout {
-    /// Adds another one.
+    /// Appends another rollout.
     fn append(&mut self, more: Self) {
         self.items.extend(more.items);
         self.samples.extend(more.samples);
@@ -73,7 +73,7 @@ impl Rollout {
         self.scored.rewards.append(more.scored.rewards);
     }
 
-    /// Returns the groups of `group` answers whose places are `true`.
+    /// Returns the groups of `group` answers with `true` in `keep`.
     fn kept(self, keep: &[bool], group: usize) -> Self {
         fn of<T>(values: Vec<T>, keep: impl Fn(usize) -> bool) -> Vec<T> {
             let numbered = values.into_iter().enumerate();

@@ -1,4 +1,4 @@
-//! One rollout: answers, their rewards, their reference, their advantages.
+//! One rollout: answers with their rewards, reference and advantages.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,21 +15,21 @@ use crate::error::Result;
 use crate::reward_source::{self, AnswerTexts, Answers, Weighted};
 use crate::rollout::{Engine, Progress, Prompt, Sample, Sampling, Stop, Watch};
 
-/// The prompts of a run: their records and their tokens.
+/// The prompts of a run: records and tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Prompts {
-    /// The records, which reward sources read.
+    /// Records, for reward sources.
     pub records: Vec<Asked>,
-    /// The tokens, with the number of their record.
+    /// Tokens, with the number of their record.
     pub encoded: Vec<EncodedPrompt>,
-    /// The numbers that samples are drawn by.
+    /// Prompts with the numbers from which samples are drawn.
     pub numbered: Vec<Prompt>,
-    /// The tokens of each prompt.
+    /// Number of tokens of each prompt.
     pub sizes: Vec<usize>,
 }
 
 impl Prompts {
-    /// Prompts with their records.
+    /// Creates prompts from their records and tokens.
     pub fn new(records: Vec<Asked>, encoded: Vec<EncodedPrompt>) -> Self {
         let numbered = crate::rollout::numbered(encoded.iter().map(|prompt| prompt.ids.clone()));
         let sizes = encoded.iter().map(|prompt| prompt.ids.len()).collect();
@@ -41,7 +41,7 @@ impl Prompts {
     }
 }
 
-/// The parts of a rollout besides the policy.
+/// The components of a rollout besides the policy.
 pub(super) struct Roller<'a> {
     pub config: &'a OnlineConfig,
     pub tokenizer: &'a Tokenizer,
@@ -53,12 +53,12 @@ pub(super) struct Roller<'a> {
     pub interrupted: &'a AtomicBool,
 }
 
-/// Prompts with their samples, scored.
+/// Prompts with their scored samples.
 #[derive(Clone, Default)]
 pub(super) struct Rollout {
-    /// The numbers of the prompts.
+    /// Indices of the prompts.
     pub items: Vec<usize>,
-    /// The samples of every prompt.
+    /// Samples of every prompt.
     pub samples: Vec<Vec<Sample>>,
     pub scored: Scored,
 }
@@ -90,7 +90,7 @@ impl Watch for Collected<'_> {
 }
 
 impl Roller<'_> {
-    /// Samples answers of these prompts from the policy.
+    /// Samples answers to these prompts from the policy.
     pub fn sample(
         &self,
         engine: &mut Engine,
@@ -105,7 +105,7 @@ impl Roller<'_> {
         Ok(collected.samples)
     }
 
-    /// Scores answers of these prompts after `step` updates.
+    /// Scores answers to these prompts after `step` updates.
     pub fn score(
         &mut self,
         prompts: &Prompts,
@@ -134,7 +134,7 @@ impl Roller<'_> {
         Ok(Scored { texts, rewards })
     }
 
-    /// ln π − ln π_ref of every answer, summed over its tokens: estimates of the KL divergence.
+    /// Returns ln π − ln π_ref of every answer, summed over its tokens: estimates of the KL divergence.
     pub fn divergences(
         &self,
         prompts: &Prompts,
@@ -151,7 +151,7 @@ impl Roller<'_> {
             .collect())
     }
 
-    /// ln π of the tokens of every answer of these trees, without history.
+    /// Returns ln π of the tokens of every answer of these trees, without history.
     pub fn log_probs(
         &self,
         model: &LanguageModel,
@@ -162,7 +162,7 @@ impl Roller<'_> {
         Questions { trees: &trees, temperature, micro_tokens: self.micro_tokens }.log_probs(model)
     }
 
-    /// Trees of samples, without rewards.
+    /// Returns trees of samples, without rewards.
     pub fn bare(&self, prompts: &Prompts, items: &[usize], samples: Vec<Vec<Sample>>) -> Vec<Tree> {
         let answer = |sample: Sample| Answer {
             sampled: sample.log_probs.iter().map(|p| f64::from(*p)).collect(),

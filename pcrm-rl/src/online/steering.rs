@@ -1,4 +1,4 @@
-//! Coefficients that follow what a run sees: of the KL penalty, and of the entropy bonus.
+//! Adaptive coefficients of the KL penalty and of the entropy bonus.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::config::Algorithm;
 use crate::advantage::{KlCoefficient, KlControl};
 use crate::loss::policy::{EntropyCoefficient, EntropyControl, PolicyLoss};
 
-/// The name under which a checkpoint keeps the coefficients.
+/// The key of the coefficients in checkpoints.
 const STATE: &str = "coefficients";
 
-/// The coefficients of a run, and the rules that they follow.
+/// The coefficients of a run, with their adaptation rules.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Steering {
     kl: Option<KlControl>,
@@ -27,7 +27,7 @@ struct Coefficients {
 }
 
 impl Steering {
-    /// The coefficients at the beginning, or as a checkpoint keeps them.
+    /// Creates the initial coefficients, or restores them from a checkpoint.
     pub fn new(algorithm: &Algorithm, states: &BTreeMap<String, Value>) -> Self {
         let (kl, entropy) = match algorithm {
             Algorithm::Grpo(config) => (None, Some(config.entropy)),
@@ -40,7 +40,7 @@ impl Steering {
         Self { kl, entropy, now: kept.unwrap_or(start) }
     }
 
-    /// Writes the coefficients down for a checkpoint, if any of them moves.
+    /// Stores the coefficients for a checkpoint, if any is adaptive.
     pub fn keep(&self, states: &mut BTreeMap<String, Value>) {
         let moves = self.kl.is_some_and(|kl| kl.kl_target.is_some())
             || self.entropy.is_some_and(|entropy| entropy.use_adaptive_entropy);
@@ -49,12 +49,13 @@ impl Steering {
         }
     }
 
-    /// The coefficient of the KL penalty; 0 for an algorithm whose coefficient is an option of its loss.
+    /// Returns the coefficient of the KL penalty; 0 for an algorithm whose coefficient is an option of its
+    /// loss.
     pub fn kl(&self) -> f64 {
         self.now.kl.map_or(0.0, |kl| kl.value)
     }
 
-    /// A loss under the coefficients in force.
+    /// Returns a loss with the current coefficients.
     pub fn applied(&self, loss: &PolicyLoss) -> PolicyLoss {
         let mut loss = loss.clone();
         if let Some(kl) = self.now.kl {
@@ -66,14 +67,14 @@ impl Steering {
         loss
     }
 
-    /// Follows the KL divergence of a rollout of so many answers.
+    /// Adapts to the KL divergence of a rollout of `answers` answers.
     pub fn rolled_out(&mut self, kl: f64, answers: usize) {
         if let Some((control, now)) = self.kl.zip(self.now.kl) {
             self.now.kl = Some(control.next(now, kl, answers));
         }
     }
 
-    /// Follows the mean entropy of the tokens of an update.
+    /// Adapts to the mean entropy of an update's tokens.
     pub fn updated(&mut self, entropy: Option<f64>) {
         if let Some(((control, now), entropy)) = self.entropy.zip(self.now.entropy).zip(entropy) {
             self.now.entropy = Some(control.next(now, entropy));

@@ -1,4 +1,4 @@
-//! The objective of an update: a policy loss over trees of prompts and their sampled answers.
+//! The objective of an update: a policy loss over trees of prompts and sampled answers.
 
 use pcrm_core::model::LanguageModel;
 
@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::objective::{Forward, Objective, Pass};
 use crate::options::refuse;
 
-/// Trees whose answers are compared after the saved model was loaded again.
+/// The number of trees whose answers are compared after reloading the saved model.
 const CHECKED: usize = 2;
 
 /// The loss of an update on sampled answers.
@@ -17,7 +17,7 @@ const CHECKED: usize = 2;
 pub struct PolicyStep {
     /// The loss.
     pub loss: PolicyLoss,
-    /// The temperature that answers were sampled at.
+    /// Temperature of sampling.
     pub temperature: f64,
 }
 
@@ -75,7 +75,7 @@ impl Objective for PolicyStep {
     }
 }
 
-/// ln π of a few answers, by which a saved model is compared with the trained one.
+/// Returns ln π of a few answers, for comparing a saved model with the trained one.
 pub(super) fn probe(model: &LanguageModel, data: &Step, temperature: f64) -> Result<Vec<(String, f32)>> {
     let mut numbers = Vec::new();
     for tree in data.trees().iter().take(CHECKED) {
@@ -95,7 +95,7 @@ pub(super) fn check(data: &Step) -> Result<()> {
     }
 }
 
-/// Records how far the sampler's log-probabilities are from those before the first update.
+/// Records the difference between the sampler's log-probabilities and those before the first update.
 pub(super) fn mismatch(sampled: &[f64], old: &[f64], metrics: &mut Metrics) {
     for (sampled, old) in sampled.iter().zip(old) {
         let difference = (sampled - old).abs();

@@ -1,4 +1,4 @@
-//! The loop: rollouts and the updates that are made of them, evaluations, checkpoints, and the model at the end.
+//! The training loop: rollouts with their updates, evaluations, checkpoints, and the final model.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -32,51 +32,50 @@ use crate::resume::Candidate;
 use crate::reward_source::{Preparation, Weighted};
 use crate::rollout::{Budget, Engine, Stop};
 
-/// Table of sampled answers in the run's folder: the best, the worst and the first of every rollout that is logged.
+/// The file in the run's folder with sampled answers: the best, worst and first of every logged rollout.
 pub const SAMPLES: &str = "samples.jsonl";
 
-/// A run before it is made.
+/// The inputs of a run.
 pub struct OnlineRun<'a> {
-    /// The backend.
+    /// Backend.
     pub backend: &'a dyn Backend,
-    /// The policy, with the weights to begin with.
+    /// Policy with its initial weights.
     pub model: LanguageModel,
-    /// The model that the policy is compared with, where the algorithm has a KL term.
+    /// Model that the policy is compared with, if the algorithm has a KL term.
     pub reference: Option<LanguageModel>,
-    /// The critic, with the weights to begin with, where the algorithm has one ([`Algorithm::needs_critic`]).
+    /// Critic with its initial weights, if the algorithm has one ([`Algorithm::needs_critic`]).
     ///
     /// [`Algorithm::needs_critic`]: super::Algorithm::needs_critic
     pub critic: Option<RewardModel>,
-    /// Texts to learn beside the policy's own answers.
+    /// Texts to learn besides the policy's own answers.
     pub mix: Option<Mix<'a>>,
-    /// Bounds the margins of pairs, where the algorithm makes pairs.
+    /// Bounds on the margins of pairs, if the algorithm makes pairs.
     pub bounding: Option<Bounding<'a>>,
-    /// The policy's tokenizer, saved with it.
+    /// Tokenizer of the policy, saved with it.
     pub tokenizer: &'a Tokenizer,
-    /// The prompts to learn on.
+    /// Training prompts.
     pub train: Prompts,
-    /// The prompts to evaluate on.
+    /// Evaluation prompts.
     pub eval: Option<Prompts>,
-    /// The ends of answers.
+    /// Stop conditions of answers.
     pub ends: &'a Stop<'a>,
-    /// The rewards.
+    /// Reward sources.
     pub rewards: &'a mut Weighted,
-    /// The limits of the cache and of a step of decoding.
+    /// Limits of the cache and of a decoding step.
     pub budget: Budget,
-    /// The run's folder.
+    /// Folder of the run.
     pub dir: &'a Path,
-    /// The options and data that decide the run's numbers.
+    /// Options and data that determine the run's results.
     pub fingerprint: Fingerprint,
-    /// Set from outside to end the run, with a checkpoint after the rollout at hand.
+    /// Set from outside to end the run, with a checkpoint after the current rollout.
     pub stop: &'a AtomicBool,
 }
 
-/// Trains, evaluates, saves; continues from the newest checkpoint in the run's folder if there is one. A rollout that was
-/// interrupted is made again: its samples follow from the seed, the step and the weights.
+/// Trains, evaluates and saves; continues from the newest checkpoint in the run's folder if there is one. An
+/// interrupted rollout is repeated: its samples follow from the seed, the step and the weights.
 ///
-/// # Errors
-/// Options that cannot be used; rewards that fail; a loss, gradient or weight that is not finite; a checkpoint of another
-/// run; the disk's and the backend's errors.
+/// Fails if options are invalid, if rewards fail, if a loss, gradient or weight is not finite, if a
+/// checkpoint belongs to another run, or if the disk or the backend fails.
 pub fn train(
     run: OnlineRun<'_>,
     config: &OnlineConfig,
@@ -103,7 +102,7 @@ pub fn train(
         ..
     } = run;
     if config.algorithm.needs_critic() && critic.is_none() {
-        refuse("critic", "none is given, and PPO needs one".into())?;
+        refuse("critic", "PPO needs one".into())?;
     }
     if bounding.is_some() && !matches!(config.algorithm, Algorithm::OnlineDpo(_)) {
         refuse("constraint", "bounds the margins of pairs, which only online DPO makes".into())?;
@@ -112,7 +111,7 @@ pub fn train(
     let updates = config.updates();
     let all = TrainerConfig { max_steps: None, ..trainer.clone() };
     let rollouts = total_steps(&train.sizes, &all);
-    // A rollout makes all of its updates.
+    // Each rollout makes all of its updates.
     let most = trainer.max_steps.map_or(rollouts, |steps| steps.div_ceil(updates));
     let total = rollouts.min(most) * updates;
     let update = config.algorithm.update(config.sampling.max_tokens, config.sampling.filters.temperature);
@@ -210,7 +209,7 @@ pub fn train(
     }
 }
 
-/// The batches of texts that are learned beside answers: as many texts as prompts in an update.
+/// Returns the options for batches of additional texts: as many texts as prompts in an update.
 fn of_texts(trainer: &TrainerConfig, config: &OnlineConfig) -> TrainerConfig {
     let batch = match trainer.batch {
         BatchSize::Pairs(prompts) => BatchSize::Pairs((prompts / config.num_mini_batches).max(1)),
@@ -219,7 +218,7 @@ fn of_texts(trainer: &TrainerConfig, config: &OnlineConfig) -> TrainerConfig {
     TrainerConfig { batch, ..trainer.clone() }
 }
 
-/// The critic with its optimiser, at its own learning rate.
+/// Creates the critic with its optimiser, at its own learning rate.
 fn critic_of(
     model: &RewardModel,
     config: &OnlineConfig,
@@ -227,14 +226,14 @@ fn critic_of(
     total: u64,
 ) -> Result<Critic> {
     let Algorithm::Ppo(ppo) = &config.algorithm else {
-        return refuse("critic", "is given, and only PPO has one".into());
+        return refuse("critic", "only PPO has one".into());
     };
     let learning_rate = config.critic_learning_rate.unwrap_or(trainer.learning_rate);
     let learner = Learner::new(model, &TrainerConfig { learning_rate, ..trainer.clone() }, total)?;
     Ok(Critic { learner, objective: ValueStep { loss: ppo.value_loss() } })
 }
 
-/// A cache that is no larger than the run can fill.
+/// Returns a budget with a cache no larger than the run can fill.
 fn fitting(budget: Budget, config: &OnlineConfig, train: &Prompts, eval: Option<&Prompts>) -> Budget {
     let sizes = train.sizes.iter().chain(eval.into_iter().flat_map(|eval| &eval.sizes));
     let longest =

@@ -1,4 +1,4 @@
-//! A rollout as training sees it: trees of prompts and their sampled answers.
+//! A rollout in the form for training: trees of prompts and sampled answers.
 
 use pcrm_core::kernels::TokenStats;
 use pcrm_core::model::{LanguageModel, RewardModel, TokenQuestions};
@@ -14,48 +14,49 @@ use crate::objective::Tokens;
 pub struct Tree {
     /// File and line of the prompt.
     pub origin: String,
-    /// The prompt's tokens.
+    /// Tokens of the prompt.
     pub prompt: Vec<u32>,
-    /// The answers.
+    /// Answers.
     pub answers: Vec<Answer>,
-    /// The pair that the answers make, by their places among them, where the loss is of pairs.
+    /// Pair of answers, by their indices, if the loss is on pairs.
     pub pair: Option<Pair>,
 }
 
-/// A sampled answer with the numbers that a loss reads.
+/// A sampled answer with the numbers that a loss needs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answer {
-    /// Its tokens, the one that ended it included.
+    /// Tokens, including the one that ended the answer.
     pub ids: Vec<u32>,
-    /// ln π of the tokens before the first update of the rollout; `None` where that is the policy of the pass at hand.
+    /// ln π of the tokens before the first update of the rollout; `None` if that is the policy of the current
+    /// pass.
     pub old_log_probs: Option<Vec<f64>>,
     /// ln π_ref of the tokens.
     pub reference: Option<Vec<f64>>,
-    /// ln π as the sampler computed it.
+    /// ln π from the sampler.
     pub sampled: Vec<f64>,
-    /// How much better than expected the answer was; beside a critic the mean over its tokens.
+    /// Advantage of the answer; with a critic the mean over its tokens.
     pub advantage: f64,
-    /// The critic's numbers; `None` without one.
+    /// Numbers from the critic; `None` without one.
     pub judged: Option<Judged>,
     /// True if the answer ended by itself.
     pub ended: bool,
-    /// True of an answer that no reward source scored and that the loss leaves out.
+    /// True for an answer that no reward source scored, which the loss masks.
     pub unscored: bool,
 }
 
-/// A critic's numbers of an answer's tokens.
+/// A critic's numbers for an answer's tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Judged {
-    /// The value before each token at the time of sampling.
+    /// Value before each token at the time of sampling.
     pub values: Vec<f64>,
-    /// How much better than expected each token was.
+    /// Advantage of each token.
     pub advantages: Vec<f64>,
-    /// The returns that values are to predict.
+    /// Returns, the targets of the values.
     pub returns: Vec<f64>,
 }
 
 impl Answer {
-    /// ln π of the tokens before the first update.
+    /// Returns ln π of the tokens before the first update.
     pub(super) fn before(&self) -> &[f64] {
         self.old_log_probs.as_deref().unwrap_or(&self.sampled)
     }
@@ -82,12 +83,12 @@ impl Answer {
 pub struct Step {
     trees: Vec<Tree>,
     sizes: Vec<usize>,
-    /// The counts of the update at hand.
+    /// Counts of the current update.
     pub(super) totals: Totals,
 }
 
 impl Step {
-    /// Trees of a rollout.
+    /// Creates a step from the trees of a rollout.
     pub fn new(trees: Vec<Tree>) -> Self {
         let size = |tree: &Tree| {
             tree.prompt.len() + tree.answers.iter().map(|answer| answer.ids.len() - 1).sum::<usize>()
@@ -95,21 +96,22 @@ impl Step {
         Self { sizes: trees.iter().map(size).collect(), trees, totals: Totals::default() }
     }
 
-    /// The trees.
+    /// Returns the trees.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
     }
 
-    /// The tokens that each tree takes in a packed batch.
+    /// Returns the number of tokens of each tree in a packed batch.
     pub(super) fn sizes(&self) -> &[usize] {
         &self.sizes
     }
 
-    /// Sets the counts of an update on these trees, one of `updates` that a pass over the rollout makes. `entropies` are
-    /// those of the tokens of these trees' answers, in their order; a loss that chooses tokens by their entropy reads them.
+    /// Sets the counts of an update on these trees, one of the `updates` of a pass over the rollout.
+    /// `entropies` are those of the tokens of these trees' answers, in order, for losses that choose tokens
+    /// by entropy.
     ///
     /// # Errors
-    /// A loss that chooses tokens by their entropy, without entropies.
+    /// Fails if the loss chooses tokens by entropy and `entropies` is missing.
     pub fn counted(
         &mut self,
         loss: &PolicyLoss,
@@ -133,7 +135,7 @@ impl Step {
     }
 }
 
-/// A batch of trees: the rows that are asked, and the place of every answer among them.
+/// A batch of trees: the requested rows, and the range of every answer among them.
 pub(super) struct Asked {
     pub packed: Packed,
     pub rows: Vec<usize>,
@@ -184,7 +186,7 @@ impl Asked {
         Ok(asked)
     }
 
-    /// The trees of a rollout with these numbers, as one batch.
+    /// Packs the trees with these indices into one batch.
     pub fn of_items<'a>(
         step: &'a Step,
         items: &[usize],
@@ -195,7 +197,7 @@ impl Asked {
         Ok((trees, asked))
     }
 
-    /// Asks for statistics of the answers' tokens, with history.
+    /// Computes statistics of the answers' tokens, with history.
     pub fn ask(&self, model: &LanguageModel, temperature: f64) -> Result<AskedStats> {
         let how = TokenQuestions { temperature, entropy: true };
         let stats = model.token_stats(&self.packed, &self.rows, &self.targets, how)?;
@@ -207,7 +209,7 @@ impl Asked {
         Ok(AskedStats { stats, log_probs, entropies })
     }
 
-    /// Counts of the batch's tokens.
+    /// Returns the token counts of the batch.
     pub fn tokens(&self) -> Tokens {
         Tokens {
             separate: self.separate,
@@ -217,13 +219,13 @@ impl Asked {
         }
     }
 
-    /// These numbers, which are those of all answers one after the other, by answer.
+    /// Splits numbers of all answers, in order, by answer.
     pub fn by_answer(&self, all: &[f64]) -> Vec<Vec<f64>> {
         self.answers.iter().map(|range| all[range.clone()].to_vec()).collect()
     }
 
-    /// The distinct rows that are asked, ascending, and the place of every asked row among them: answers of one prompt
-    /// ask its last row together.
+    /// Returns the distinct requested rows, ascending, and the index of every requested row among them:
+    /// answers to one prompt share its last row.
     pub fn distinct_rows(&self) -> (Vec<usize>, Vec<usize>) {
         let mut rows = self.rows.clone();
         rows.sort_unstable();
@@ -233,16 +235,16 @@ impl Asked {
     }
 }
 
-/// Statistics of the tokens of a batch's answers, and their numbers on the host.
+/// Statistics of the tokens of a batch's answers, with their values on the host.
 pub(super) struct AskedStats {
     pub stats: TokenStats,
     /// ln π of every token.
     pub log_probs: Vec<f64>,
-    /// The entropy of the distribution that every token was drawn from.
+    /// Entropy of the distribution of every token.
     pub entropies: Vec<f64>,
 }
 
-/// Numbers of models that are asked about the answers of trees, without history and a part of the trees at a time.
+/// A pass of models over the answers of trees, without history and in parts.
 pub(super) struct Questions<'a> {
     pub trees: &'a [&'a Tree],
     pub temperature: f64,
@@ -250,12 +252,12 @@ pub(super) struct Questions<'a> {
 }
 
 impl Questions<'_> {
-    /// ln π of the tokens of every answer.
+    /// Returns ln π of the tokens of every answer.
     pub fn log_probs(&self, model: &LanguageModel) -> Result<Vec<Vec<f64>>> {
         self.of_tokens(model, false)
     }
 
-    /// The entropies of the distributions that the tokens of every answer were drawn from.
+    /// Returns the entropies of the distributions of the tokens of every answer.
     pub fn entropies(&self, model: &LanguageModel) -> Result<Vec<Vec<f64>>> {
         self.of_tokens(model, true)
     }
@@ -270,7 +272,7 @@ impl Questions<'_> {
         })
     }
 
-    /// The critic's value before every token of every answer.
+    /// Returns the critic's value before every token of every answer.
     pub fn values(&self, critic: &RewardModel) -> Result<Vec<Vec<f64>>> {
         let critic = critic.detached();
         self.asked(critic.config().shares_up_to(), |asked| {

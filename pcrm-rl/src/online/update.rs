@@ -1,4 +1,4 @@
-//! The update of a policy by whichever objective its algorithm has.
+//! The update of a policy with the objective of its algorithm.
 
 use pcrm_core::Backend;
 use pcrm_core::model::LanguageModel;
@@ -14,25 +14,25 @@ use crate::objective::{Batch, Gradient};
 /// The objective of an update.
 #[derive(Debug, Clone)]
 pub(super) enum Update {
-    /// A loss of sampled answers by their advantages.
+    /// A loss of sampled answers with advantages.
     Policy(PolicyStep),
     /// A loss of pairs of sampled answers.
     Pairs(PairStep),
 }
 
-/// The part of a rollout that an update is made on.
+/// The part of a rollout for one update.
 pub(super) struct Part<'a> {
     pub items: &'a [usize],
-    /// The updates of a pass over the rollout.
+    /// Number of updates of a pass over the rollout.
     pub updates: usize,
     pub micro_tokens: usize,
-    /// The share of all steps that is made.
+    /// Completed share of all steps.
     pub progress: f64,
 }
 
 impl Update {
-    /// The temperature at which log-probabilities are taken: that of sampling, or 1 for pairs, whose implicit rewards are
-    /// of the policy itself.
+    /// Returns the temperature of log-probabilities: that of sampling, or 1 for pairs, whose implicit rewards
+    /// are those of the policy itself.
     pub fn temperature(&self) -> f64 {
         match self {
             Self::Policy(step) => step.temperature,
@@ -40,7 +40,7 @@ impl Update {
         }
     }
 
-    /// The gradient of a part of a rollout, under the coefficients in force.
+    /// Computes the gradient of a part of a rollout, with the current coefficients.
     pub fn gradient(
         &self,
         backend: &dyn Backend,
@@ -71,7 +71,7 @@ impl Update {
         }
     }
 
-    /// Numbers by which a saved model is compared with the trained one.
+    /// Returns numbers for comparing a saved model with the trained one.
     pub fn probe(&self, model: &LanguageModel, rollout: &Step) -> Result<Vec<(String, f32)>> {
         step::probe(model, rollout, self.temperature())
     }

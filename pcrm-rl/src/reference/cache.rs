@@ -1,8 +1,8 @@
-//! Log-probabilities that were computed before: files of answers, found by content, trusted only when whole.
+//! A cache of log-probabilities: files of answers, keyed by content, used only if complete.
 //!
-//! A folder per model holds files of answers. A file is `pcrm logprobs 1\n`, then of every answer a hash of its tokens
-//! (32 bytes), the number of its log-probabilities (u32) and these (f32), and the SHA-256 of all that, numbers
-//! little-endian.
+//! Each model has a folder with files of answers. A file is `pcrm logprobs 1\n`, then for every answer a hash
+//! of its tokens (32 bytes), the number of its log-probabilities (u32) and these (f32), and the SHA-256 of
+//! all that; numbers are little-endian.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,24 +19,25 @@ use crate::answers::predicted;
 const MAGIC: &[u8] = b"pcrm logprobs 1\n";
 const DIGEST: usize = 32;
 const ENDING: &str = "logprobs";
-/// New log-probabilities are written when there are so many, and at the end: a stopped run loses little.
+/// The number of new log-probabilities after which they are written, so that a stopped run loses little.
 const AT_ONCE: usize = 1 << 20;
 
 type Key = [u8; DIGEST];
 
-/// A folder of log-probabilities, or none.
+/// A cache of log-probabilities in a folder, or a disabled one.
 #[derive(Debug, Clone, Default)]
 pub struct LogProbCache {
     folder: Option<PathBuf>,
 }
 
 impl LogProbCache {
-    /// A cache in this folder, which need not exist; without a folder nothing is kept.
+    /// Creates a cache in this folder, which need not exist; without a folder the cache is disabled.
     pub fn new(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
 
-    /// Reads what is kept of a model, which `setting` tells from all others. A damaged file is reported and not used.
+    /// Reads the cached log-probabilities of the model identified by `setting`. A damaged file is reported
+    /// and ignored.
     pub(super) fn open(&self, setting: &str) -> Kept {
         let folder = self.folder.as_ref().map(|folder| folder.join(digest::text(setting)));
         let mut known = HashMap::new();
@@ -45,7 +46,7 @@ impl LogProbCache {
                 match fs::read(&path).ok().and_then(|bytes| parse(&bytes)) {
                     Some(answers) => known.extend(answers),
                     None => tracing::warn!(
-                        "{}: is damaged or cut short; its log-probabilities are computed again",
+                        "{}: damaged or truncated; recomputing its log-probabilities",
                         path.display()
                     ),
                 }
@@ -55,7 +56,7 @@ impl LogProbCache {
     }
 }
 
-/// The log-probabilities of one model.
+/// The cached log-probabilities of one model.
 pub(super) struct Kept {
     folder: Option<PathBuf>,
     known: HashMap<Key, Vec<f32>>,
@@ -64,7 +65,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The log-probabilities of all answers of a set, if all are kept.
+    /// Returns the log-probabilities of all answers of a set, if all are cached.
     pub fn of_set(&self, set: &EncodedSet) -> Option<Vec<Vec<f32>>> {
         if self.known.is_empty() {
             return None;
@@ -73,7 +74,7 @@ impl Kept {
         set.answers.iter().map(|answer| of(answer).cloned()).collect()
     }
 
-    /// Keeps the log-probabilities of a set's answers.
+    /// Stores the log-probabilities of a set's answers.
     pub fn put_set(&mut self, set: &EncodedSet, log_probs: &[Vec<f32>]) {
         if self.folder.is_none() {
             return;
@@ -87,7 +88,7 @@ impl Kept {
         }
     }
 
-    /// Writes what is new. A file that cannot be written is a warning.
+    /// Writes new entries. A file that cannot be written gives a warning.
     pub fn flush(&mut self) {
         let new = std::mem::take(&mut self.new);
         self.unwritten = 0;
@@ -102,12 +103,12 @@ impl Kept {
         bytes.extend(digest);
         let path = folder.join(format!("{}.{ENDING}", hex(&digest[..16])));
         if let Err(error) = weights::write(&path, &bytes) {
-            tracing::warn!("log-probabilities of the reference are not kept: {error}");
+            tracing::warn!("cannot cache log-probabilities of the reference: {error}");
         }
     }
 }
 
-/// A hash of an answer's tokens and of where it begins.
+/// Returns a hash of an answer's tokens and of its start.
 fn key(answer: &EncodedAnswer) -> Key {
     let mut hasher = Sha256::new();
     hasher.update((predicted(answer).start as u64).to_le_bytes());
@@ -115,13 +116,13 @@ fn key(answer: &EncodedAnswer) -> Key {
     hasher.finalize().into()
 }
 
-/// The files of a model, in order.
+/// Returns the files of a model, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
             if error.kind() != ErrorKind::NotFound {
-                tracing::warn!("{}: {error}; the reference is computed again", folder.display());
+                tracing::warn!("{}: {error}; recomputing the reference", folder.display());
             }
             return Vec::new();
         }
@@ -164,8 +165,8 @@ mod tests {
         EncodedSet::of_tokens(origin, &[1, 2], &answers, &[Comparison::preferring(0, 1)]).unwrap()
     }
 
-    /// Protects: numbers are found again to the bit by the answer's tokens, under one model and no other; a file that was
-    /// cut or changed anywhere is not trusted.
+    /// Protects: log-probabilities are read back to the bit by the answer's tokens, for the same model only;
+    /// a file that was truncated or modified anywhere is not used.
     #[test]
     fn whole_files_are_trusted_and_no_others() {
         let folder = tempfile::tempdir().unwrap();

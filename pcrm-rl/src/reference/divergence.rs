@@ -1,4 +1,5 @@
-//! How far a policy is from its reference: the KL divergence of the next token, where answers are.
+//! The divergence of a policy from its reference: the KL divergence of the next token at the positions of
+//! answers.
 
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::{LanguageModel, Rows};
@@ -8,16 +9,17 @@ use crate::answers::AnswerBatch;
 use crate::error::Result;
 use crate::options::refuse;
 
-/// Logits that are in memory at once.
+/// The number of logits in memory at once.
 const AT_ONCE: usize = 1 << 22;
 
-/// KL(π ‖ π_ref) = Σ π·(ln π − ln π_ref) of the next token, in nats, at the place of every token of every answer of these
-/// sets.
+/// Returns KL(π ‖ π_ref) = Σ π·(ln π − ln π_ref) of the next token, in nats, at the position of every token
+/// of every answer of these sets.
 ///
-/// It is exact at each place, over the whole vocabulary; the texts are those of the data and not the policy's own.
+/// It is exact at each position, over the whole vocabulary; the texts are those of the data and not the
+/// policy's own.
 ///
 /// # Errors
-/// Models of other vocabularies; a config that bounds logits; the models'.
+/// Fails if the models have different vocabularies, if a config caps logits, or if a model fails.
 pub fn next_token_kl(
     policy: &LanguageModel,
     reference: &LanguageModel,

@@ -1,6 +1,7 @@
-//! The reference of a policy: log-probabilities of the same answers under a model that stays as it is.
+//! The reference of a policy: log-probabilities of the same answers under a fixed model.
 //!
-//! They are computed once, before training, and kept by content: the next epoch and the next run compute none.
+//! They are computed once, before training, and cached by content, so that later epochs and runs need not
+//! compute them.
 
 mod cache;
 mod divergence;
@@ -26,34 +27,35 @@ pub use divergence::next_token_kl;
 /// The model that a policy is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Reference {
-    /// The policy before training; of new adapters, the model without them.
+    /// The policy before training; for new adapters, the model without them.
     #[default]
     Start,
-    /// The model under the adapters that the policy's folder holds.
+    /// The model under the adapters in the policy's folder.
     Base,
     /// The model in another folder.
     Folder(PathBuf),
-    /// Nothing: SimPO, CPO, ORPO, or a uniform reference.
+    /// No model: SimPO, CPO, ORPO, or a uniform reference.
     None,
 }
 
-/// The log-probabilities of answer tokens: by set, by answer, by token.
+/// Log-probabilities of answer tokens: by set, by answer, by token.
 pub type AnswerLogProbs = Vec<Vec<Vec<f32>>>;
 
-/// The figures of computing references.
+/// The counts of computing references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Computed {
-    /// The answers.
+    /// Number of answers.
     pub answers: usize,
-    /// The answers among them that a model had to be run for.
+    /// Number of answers for which a model was run.
     pub computed: usize,
 }
 
 impl Reference {
-    /// The folder that the reference's weights come from, for a policy that begins from `base`; `None` for no reference.
+    /// Returns the folder of the reference's weights, for a policy that starts from `base`; `None` for no
+    /// reference.
     ///
     /// # Errors
-    /// [`Reference::Base`] of a folder that holds no adapters.
+    /// Fails if [`Reference::Base`] is set and the folder has no adapters.
     pub fn base(&self, base: &Base) -> Result<Option<Base>> {
         let plain = Base { lora: None, checkpointing: Checkpointing::Off, ..base.clone() };
         let read = |dir| Base { dir, random_init: false, seed: 0, ..plain.clone() };
@@ -66,8 +68,8 @@ impl Reference {
                 Some(read(AdapterFolder::open(&base.dir)?.base()?))
             }
             Self::Base => {
-                let message = "base: the model's folder holds no adapters, so there is no other base; expected start, \
-                               none, or a folder";
+                let message = "base: the model's folder holds no adapters, so there is no other base; \
+                               expected start, none, or a folder";
                 refuse("reference", message.into())?;
                 None
             }
@@ -75,12 +77,13 @@ impl Reference {
     }
 }
 
-/// Computes the log-probabilities of every answer's tokens under a model, those that are kept excepted.
+/// Returns the log-probabilities of every answer's tokens under a model, computing those that are not cached.
 ///
-/// The numbers of an answer depend on its tokens and the model alone (in f32 on a CPU to the bit), so kept ones are as good.
+/// The numbers of an answer depend only on its tokens and the model (to the bit in f32 on a CPU), so cached
+/// ones are equivalent.
 ///
 /// # Errors
-/// A model that cannot be opened or lacks a token of the data.
+/// Fails if the model cannot be opened or lacks a token of the data.
 pub fn log_probs(
     backend: &dyn Backend,
     base: &Base,
@@ -117,20 +120,20 @@ pub fn log_probs(
     Ok((all, counts))
 }
 
-/// The log-probabilities of the tokens of every answer of these sets, in one pass without history.
+/// Computes the log-probabilities of the tokens of every answer of these sets, in one pass without history.
 ///
 /// # Errors
-/// The model's.
+/// Fails if the model fails.
 pub fn token_log_probs(model: &LanguageModel, sets: &[&EncodedSet]) -> Result<Vec<Vec<f32>>> {
     let batch = AnswerBatch::new(sets, false, model.config().shares_up_to())?;
     let log_probs = model.log_probs(&batch.packed, &batch.rows, &batch.targets)?.read()?.into_f32();
     Ok(batch.answers.iter().map(|range| log_probs[range.clone()].to_vec()).collect())
 }
 
-/// A text that tells the reference from other models, and from the same one computed otherwise.
+/// Returns a text that identifies the reference and the way it is computed.
 fn setting(backend: &dyn Backend, base: &Base) -> Result<String> {
     let own = base.digest(backend)?;
-    // The digest of an adapter's folder does not know the weights under it.
+    // The digest of an adapter's folder does not cover the weights under it.
     let under = match AdapterFolder::is_alone(&base.dir) {
         true => digest::model(&AdapterFolder::open(&base.dir)?.base()?)?,
         false => String::new(),

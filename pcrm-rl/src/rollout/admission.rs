@@ -1,7 +1,7 @@
-//! Prompts that wait, those that enter, and their first pass.
+//! Admission of waiting prompts and their prefill.
 //!
-//! The full blocks of a prompt are shared by its samples. The rest of its tokens is kept by each sample in a block of
-//! its own, which the answer continues: so the block of a position follows from the position.
+//! The full blocks of a prompt are shared by its samples. Each sample keeps the remaining prompt tokens in a
+//! block of its own, which its answer continues. So the block of a position follows from the position.
 
 use pcrm_core::kernels::BLOCK;
 use pcrm_core::model::{Filled, KeyValueCache, Rows};
@@ -15,44 +15,44 @@ use crate::error::Result;
 /// Samples of a prompt that are not in the cache.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// The place of the prompt.
+    /// Index of the prompt.
     prompt: usize,
-    /// The samples, with the tokens that they have already.
+    /// Samples, with their tokens so far.
     samples: Vec<(usize, Made)>,
 }
 
 impl Waiting {
-    /// All samples of a prompt, none of which has begun.
+    /// Creates an entry for all samples of a prompt, none of which has begun.
     pub fn whole(prompt: usize, samples: usize) -> Self {
         Self { prompt, samples: (0..samples).map(|sample| (sample, Made::default())).collect() }
     }
 
-    /// A sample that was thrown out.
+    /// Creates an entry for a preempted sample.
     pub fn again(out: Active) -> Self {
         Self { prompt: out.prompt, samples: vec![(out.sample, out.made)] }
     }
 }
 
-/// Samples that enter, their blocks taken.
+/// Admitted samples, with their blocks allocated.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// By prompt.
+    /// Groups by prompt.
     groups: Vec<Group>,
 }
 
 #[derive(Debug)]
 struct Group {
-    /// The full blocks of the prompt.
+    /// Number of full blocks of the prompt, which its samples share.
     shared: usize,
     samples: Vec<Active>,
 }
 
 impl Admitted {
-    /// Takes prompts from the front of those that wait while there are blocks, rows and tokens for them.
+    /// Admits prompts from the front of the queue while there are blocks, rows and tokens for them.
     pub fn choose(run: &mut Run<'_>) -> Option<Self> {
         let mut groups = Vec::new();
         let (mut tokens, mut rows) = (0, run.active.len());
-        // Samples that decode will need blocks: some are left for them.
+        // Keep some blocks free for samples that are decoding.
         let reserve = run.active.len() / 4;
         while let Some(waiting) = run.waiting.front_mut() {
             let prompt = run.prompts[waiting.prompt].ids.len();
@@ -60,7 +60,7 @@ impl Admitted {
                 break;
             }
             let shared = prompt / BLOCK;
-            // The block of the next token's position is taken too, so that a sample that enters can decode.
+            // Include the block of the next token's position, so that an admitted sample can decode.
             let own = |made: &Made| (prompt + made.ids.len()) / BLOCK + 1 - shared;
             let room = run.blocks.free().saturating_sub(if rows == 0 { 0 } else { reserve });
             let (mut count, mut needed) = (0, shared);
@@ -96,8 +96,8 @@ impl Admitted {
 }
 
 impl Run<'_> {
-    /// Computes the prompts of what enters, with the tokens that samples have already, keeps their keys and values, and
-    /// draws the next token of every sample.
+    /// Computes the admitted prompts, with the tokens that samples already have, caches their keys and
+    /// values, and draws the next token of every sample.
     pub(super) fn prefill(
         &mut self,
         admitted: Admitted,
@@ -106,7 +106,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let mut batch = Packed::default();
         let mut kept: Vec<(usize, u32)> = Vec::new();
-        let mut lasts = Vec::new(); // of every sample
+        let mut lasts = Vec::new(); // one per sample
         let mut entered = Vec::new();
         for Group { shared, samples } in admitted.groups {
             let Some(first) = samples.first() else { continue };
@@ -144,12 +144,12 @@ impl Run<'_> {
     }
 }
 
-/// The slot of a position of a sample.
+/// Returns the cache slot of a position of a sample.
 fn slot(sample: &Active, position: usize) -> u32 {
     sample.blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32
 }
 
-/// A row for every sample: those of one prompt have the same.
+/// Returns one row per sample; samples of one prompt share their row.
 fn spread(hidden: &Tensor, places: Vec<u32>) -> Result<Tensor> {
     let index = hidden.constant(&HostTensor::indices(places))?;
     Ok(hidden.index_select(0, &index)?)

@@ -1,10 +1,10 @@
-//! The blocks of a cache: which are free, and how many sequences read each.
+//! The blocks of a cache, with free blocks and reader counts.
 
-/// Blocks of a cache with the number of their readers.
+/// Blocks of a cache with reference counts.
 #[derive(Debug)]
 pub(super) struct Blocks {
     readers: Vec<u32>,
-    /// Free blocks; the lowest is taken first.
+    /// Free blocks; the lowest is allocated first.
     free: Vec<u32>,
 }
 
@@ -18,14 +18,14 @@ impl Blocks {
         self.free.len()
     }
 
-    /// Takes a block for so many readers; `None` if none is free.
+    /// Allocates a block for `readers` readers; `None` if none is free.
     pub fn take(&mut self, readers: u32) -> Option<u32> {
         let block = self.free.pop()?;
         self.readers[block as usize] = readers;
         Some(block)
     }
 
-    /// Gives up one reader's hold of these blocks.
+    /// Releases one reader's hold on these blocks.
     pub fn release(&mut self, blocks: &[u32]) {
         for block in blocks {
             let readers = &mut self.readers[*block as usize];
@@ -41,7 +41,7 @@ impl Blocks {
 mod tests {
     use super::*;
 
-    /// Protects: a block is free when its last reader is gone, and not before.
+    /// Protects: a block becomes free with its last reader, and not before.
     #[test]
     fn a_block_is_free_after_its_last_reader() {
         let mut blocks = Blocks::new(2);

@@ -1,4 +1,5 @@
-//! Continuous batching: waiting prompts enter as samples end, and all active samples decode a token together.
+//! Continuous batching: waiting prompts are admitted as samples end, and all active samples decode one token
+//! per step.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -19,11 +20,11 @@ use crate::options::refuse;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Budget {
-    /// Tokens whose keys and values are kept at once.
+    /// Number of tokens whose keys and values fit into the cache.
     pub cache_tokens: usize,
-    /// Tokens of prompts that are computed at once.
+    /// Number of prompt tokens computed at once.
     pub prefill_tokens: usize,
-    /// Samples that decode at once.
+    /// Number of samples decoded at once.
     pub rows: usize,
 }
 
@@ -39,10 +40,10 @@ impl Budget {
         self.cache_tokens.div_ceil(BLOCK)
     }
 
-    /// Checks the ranges.
+    /// Checks that all limits are positive.
     ///
     /// # Errors
-    /// A budget of nothing, by name.
+    /// Fails if a limit is 0; the error names it.
     pub fn check(&self) -> Result<()> {
         let fields = [
             ("cache_tokens", self.cache_tokens),
@@ -56,7 +57,7 @@ impl Budget {
     }
 }
 
-/// Counts of a run so far.
+/// The counts of a run so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Prompts whose samples have all ended.
@@ -65,37 +66,37 @@ pub struct Progress {
     pub samples: usize,
     /// Samples that are decoding.
     pub active: usize,
-    /// Tokens of prompts that were computed, again those of preempted samples.
+    /// Prompt tokens computed, including recomputation for preempted samples.
     pub prompt_tokens: usize,
-    /// Tokens that were sampled.
+    /// Tokens sampled.
     pub sampled: usize,
-    /// Steps of decoding.
+    /// Decoding steps.
     pub steps: usize,
-    /// Samples that were thrown out of the cache, to be computed again.
+    /// Samples preempted from the cache, to be recomputed.
     pub preempted: usize,
 }
 
-/// Follows a run.
+/// An observer of a run.
 pub trait Watch {
-    /// A prompt's samples have all ended. Prompts are delivered in their order.
+    /// Called when all samples of a prompt have ended. Prompts are delivered in order.
     ///
     /// # Errors
-    /// Those of the watcher, which end the run.
+    /// An error ends the run.
     fn done(&mut self, prompt: usize, samples: Vec<Sample>) -> Result<()>;
 
-    /// A token was sampled; the place of its prompt, and the number of its sample.
+    /// Called for every sampled token, with the index of its prompt and the number of its sample.
     fn token(&mut self, prompt: usize, sample: usize, id: u32) {
         let _ = (prompt, sample, id);
     }
 
-    /// A step was made. Breaking ends the run with [`Error::Interrupted`].
+    /// Called after every step. Breaking ends the run with [`Error::Interrupted`].
     fn step(&mut self, progress: &Progress) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())
     }
 }
 
-/// Decodes samples over a cache that it keeps from run to run.
+/// A decoder of samples, with a cache that it reuses between runs.
 #[derive(Debug)]
 pub struct Engine {
     budget: Budget,
@@ -117,26 +118,25 @@ pub(super) struct Run<'a> {
 }
 
 impl Engine {
-    /// Makes room for keys and values of models of this shape.
+    /// Allocates a cache for the keys and values of models of this shape.
     ///
     /// # Errors
-    /// A budget of nothing; no memory.
+    /// Fails if a limit is 0 or there is not enough memory.
     pub fn new(decoder: &Decoder, budget: Budget) -> Result<Self> {
         budget.check()?;
         Ok(Self { cache: decoder.cache(budget.blocks())?, budget })
     }
 
-    /// The limits of the cache and of a step of decoding.
+    /// Returns the limits of the cache and of a decoding step.
     pub fn budget(&self) -> Budget {
         self.budget
     }
 
-    /// Samples so many answers of every prompt. `decoder` has the shape that the engine was made for; it computes
-    /// without history.
+    /// Samples `samples` answers to every prompt. `decoder` must have the shape that the engine was created
+    /// for; it computes without history.
     ///
-    /// # Errors
-    /// An empty prompt, one that does not fit with its answer into the cache or among the model's positions; a token
-    /// outside the vocabulary; a log-probability that is no number; an interruption.
+    /// Fails if a prompt is empty or does not fit with its answer into the cache or the model's positions, if
+    /// a token is outside the vocabulary, if a log-probability is NaN, or if the run is interrupted.
     pub fn run(
         &mut self,
         decoder: &Decoder,
@@ -228,7 +228,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Draws a token for each of `active`, in the order of the rows of `hidden`, and returns those that go on.
+    /// Draws a token for each of `active`, in the order of the rows of `hidden`, and returns those that
+    /// continue.
     pub(super) fn draw(
         &mut self,
         active: Vec<Active>,
@@ -272,8 +273,8 @@ impl Run<'_> {
         Ok(left)
     }
 
-    /// Gives every active sample the block of its next position. Where there is none, the sample that entered last is
-    /// thrown out, to be computed again when there is room.
+    /// Allocates the block of the next position of every active sample. If there is none, the sample admitted
+    /// last is preempted and recomputed later.
     fn grow(&mut self) {
         let mut at = 0;
         while at < self.active.len() {
@@ -295,7 +296,7 @@ impl Run<'_> {
         }
     }
 
-    /// Hands over the prompts that are complete.
+    /// Delivers the prompts that are complete.
     fn deliver(&mut self, watch: &mut dyn Watch) -> Result<()> {
         while let Some((prompt, samples)) = self.results.next() {
             self.progress.prompts += 1;

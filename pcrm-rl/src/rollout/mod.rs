@@ -1,10 +1,10 @@
 //! Sampling answers from a policy.
 //!
-//! [`Engine`] decodes many sequences at once over a cache of keys and values, by the kernels of training: in f32 on a CPU
-//! the log-probabilities of sampled tokens have the bits that the training pass gives them, so that the importance ratio
-//! of a first update is exactly 1. The tokens of a sample depend on (seed, prompt, sample, position) alone, see
-//! [`uniform`]: not on what is decoded beside it, on the order of prompts, on threads, or on whether it was thrown out of
-//! the cache and computed again.
+//! [`Engine`] decodes many sequences at once over a cache of keys and values, with the kernels of training.
+//! In f32 on a CPU the log-probabilities of sampled tokens have the same bits as in the training pass, so the
+//! importance ratio of a first update is exactly 1. The tokens of a sample depend only on (seed, prompt,
+//! sample, position), see [`uniform`]: not on other sequences in the batch, the order of prompts, threads, or
+//! preemption.
 
 mod admission;
 mod blocks;
@@ -29,9 +29,9 @@ use pcrm_core::kernels::Filters;
 /// A prompt to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// The number that its samples are drawn by: the same prompt has the same number in every run.
+    /// Number from which its samples are drawn; the same prompt has the same number in every run.
     pub number: u64,
-    /// Its tokens.
+    /// Tokens of the prompt.
     pub ids: Vec<u32>,
 }
 
@@ -39,12 +39,12 @@ pub struct Prompt {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
-    /// The distribution of a token.
+    /// Distribution of a token.
     #[serde(flatten)]
     pub filters: Filters,
-    /// The most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     pub max_tokens: usize,
-    /// The seed of all draws.
+    /// Seed of all draws.
     pub seed: u64,
 }
 
@@ -55,10 +55,10 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Checks the ranges.
+    /// Checks the ranges of the options.
     ///
     /// # Errors
-    /// A value out of its range, by name.
+    /// Fails if a value is out of range; the error names it.
     pub fn check(&self) -> Result<()> {
         self.filters.check()?;
         match self.max_tokens {
@@ -68,28 +68,28 @@ impl Sampling {
     }
 }
 
-/// An answer.
+/// A sampled answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Its tokens, the one that ended it included.
+    /// Tokens of the answer, including the one that ended it.
     pub ids: Vec<u32>,
     /// ln p of every token under the full distribution at the temperature.
     pub log_probs: Vec<f32>,
-    /// ln p under the distribution that tokens were drawn from; `None` where it is the full one.
+    /// ln p under the distribution that tokens were drawn from; `None` if that is the full one.
     pub filtered: Option<Vec<f32>>,
-    /// The reason why it ended.
+    /// Reason for its end.
     pub finish: Finish,
 }
 
-/// The reason why an answer ended.
+/// The reason for an answer's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// This token ended it, which is its last.
+    /// This token, the answer's last.
     Token(u32),
-    /// Its text has this string.
+    /// This string in its text.
     Text(String),
-    /// It has the most tokens allowed.
+    /// The maximum length.
     Length,
 }
 
@@ -100,8 +100,8 @@ impl Finish {
     }
 }
 
-/// Numbers prompts by their tokens, those that repeat by how often they came before: a prompt has the same samples
-/// whatever prompts are beside it.
+/// Numbers prompts by their tokens, and repeated ones by how often they occurred before, so that a prompt has
+/// the same samples whatever the other prompts are.
 pub fn numbered(prompts: impl IntoIterator<Item = Vec<u32>>) -> Vec<Prompt> {
     let mut before: BTreeMap<u64, u64> = BTreeMap::new();
     let mut number = |ids: &[u32]| {

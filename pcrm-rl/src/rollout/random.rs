@@ -1,9 +1,9 @@
-//! Random numbers by counter.
+//! Counter-based random numbers.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Returns a number of [0, 1) for a token: a function of the run's seed, the prompt, the sample of the prompt and the
-/// position in the answer.
+/// Returns a number in [0, 1) for a token: a function of the run's seed, the prompt, the sample of the prompt
+/// and the position in the answer.
 pub fn uniform(seed: u64, prompt: u64, sample: u64, position: u64) -> f64 {
     let words = [seed, prompt, sample, position].map(u64::to_le_bytes);
     (xxh3_64(words.as_flattened()) >> 11) as f64 / (1u64 << 53) as f64

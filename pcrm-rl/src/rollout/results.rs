@@ -1,13 +1,13 @@
-//! Samples that have ended, delivered in the order of their prompts.
+//! Collects finished samples and delivers them in the order of their prompts.
 
 use super::Sample;
 
-/// The samples of every prompt that has not been delivered.
+/// The samples of the prompts not delivered yet.
 #[derive(Debug)]
 pub(super) struct Results {
-    /// By prompt and sample.
+    /// Samples by prompt and number.
     ended: Vec<Vec<Option<Sample>>>,
-    /// The next prompt to deliver.
+    /// Next prompt to deliver.
     next: usize,
 }
 
@@ -20,7 +20,7 @@ impl Results {
         self.ended[prompt][number] = Some(sample);
     }
 
-    /// Takes the next prompt, if all its samples have ended.
+    /// Takes the next prompt if all its samples have ended.
     pub fn next(&mut self) -> Option<(usize, Vec<Sample>)> {
         let samples = self.ended.get_mut(self.next)?;
         if samples.iter().any(Option::is_none) {

@@ -1,21 +1,21 @@
-//! A sample that decodes, and its tokens so far.
+//! A sample being decoded, with its tokens so far.
 
 use pcrm_core::kernels::{Drawn, Filters};
 
 use super::{Finish, Sample};
 
-/// A sample that decodes.
+/// A sample being decoded.
 #[derive(Debug)]
 pub(super) struct Active {
-    /// The place of its prompt.
+    /// Index of its prompt.
     pub prompt: usize,
-    /// Its number among the prompt's samples.
+    /// Number among the prompt's samples.
     pub sample: usize,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
-    /// The blocks of its sequence; the first ones may be shared.
+    /// Blocks of its sequence; the first ones may be shared.
     pub blocks: Vec<u32>,
-    /// Its tokens so far.
+    /// Tokens so far.
     pub made: Made,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Made {
 }
 
 impl Active {
-    /// The position of its last token, whose keys are not kept yet.
+    /// Returns the position of the last token, whose keys are not cached yet.
     pub fn position(&self) -> usize {
         self.prompt_tokens + self.made.ids.len() - 1
     }

@@ -1,19 +1,19 @@
-//! The end of an answer.
+//! Stop conditions of answers.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
 
 use super::Finish;
 
-/// The text of tokens.
+/// A function that decodes tokens to text.
 pub type Decode<'a> = dyn Fn(&[u32]) -> String + 'a;
 
-/// The ends of an answer besides its length.
+/// The stop conditions of an answer besides its length.
 #[derive(Default)]
 pub struct Stop<'a> {
-    /// Tokens.
+    /// Stop tokens.
     pub ids: BTreeSet<u32>,
-    /// Strings; they may begin and end inside tokens.
+    /// Stop strings; they may begin and end inside tokens.
     strings: Vec<String>,
     decode: Option<&'a Decode<'a>>,
 }
@@ -25,26 +25,27 @@ impl Debug for Stop<'_> {
 }
 
 impl<'a> Stop<'a> {
-    /// Ends answers at these tokens.
+    /// Creates stop conditions from tokens.
     pub fn at(ids: impl IntoIterator<Item = u32>) -> Self {
         Self { ids: ids.into_iter().collect(), ..Self::default() }
     }
 
-    /// Ends answers as soon as their text has one of these strings; `decode` gives the text of tokens.
+    /// Adds stop strings, which end an answer as soon as its text contains one; `decode` decodes tokens to
+    /// text.
     pub fn and_strings(mut self, strings: &[String], decode: &'a Decode<'a>) -> Self {
         self.strings = strings.iter().filter(|string| !string.is_empty()).cloned().collect();
         self.decode = Some(decode);
         self
     }
 
-    /// Returns the end that the last token makes.
+    /// Returns the reason if the last token ends the answer.
     pub(super) fn finish(&self, ids: &[u32], max_tokens: usize) -> Option<Finish> {
         let last = ids.last()?;
         if self.ids.contains(last) {
             return Some(Finish::Token(*last));
         }
         if let Some(decode) = self.decode {
-            // A token has at least a byte, but for some special ones.
+            // A token has at least one byte, except for some special ones.
             let longest = self.strings.iter().map(String::len).max().unwrap_or(0) + 8;
             let tail = decode(&ids[ids.len().saturating_sub(longest)..]);
             if let Some(string) = self.strings.iter().find(|string| tail.contains(*string)) {
@@ -59,7 +60,8 @@ impl<'a> Stop<'a> {
 mod tests {
     use super::*;
 
-    /// Protects: an answer ends at any of the tokens, at a string that spans tokens, and at its length, in that order.
+    /// Protects: an answer ends at a stop token, at a string that spans tokens, or at its length, in that
+    /// order.
     #[test]
     fn answers_end_at_tokens_strings_and_their_length() {
         let decode = |ids: &[u32]| ids.iter().map(|id| ["a", "b\nHu", "man:", "c"][*id as usize]).collect();
