@@ -88,7 +88,7 @@ fn what_has_no_embedding_is_refused() -> Result<()> {
         let model = Bert::load(backend, &beside("golden/encoders/roberta"), DType::F32)?;
         for (ids, expected) in [
             (vec![40], "token id: 40 is outside the encoder's vocabulary of 40"),
-            (vec![3; 33], "text: 33 tokens, the encoder takes 32"),
+            (vec![3; 33], "text: 33 tokens, expected at most 32"),
         ] {
             let mut batch = Packed::default();
             batch.push(&ids, None)?;

@@ -236,7 +236,10 @@ fn weights_are_regular_files_of_the_folder() -> Result<()> {
             "hostile/model.safetensors.index.json",
             &json!({"weight_map": {"model.norm.weight": shard}}).to_string(),
         )?;
-        world.refuses(SCORE, &["weight_map.model.norm.weight", "expected the name of a file beside it"])?;
+        world.refuses(
+            SCORE,
+            &["weight_map.model.norm.weight", "expected the name of a file in the same folder"],
+        )?;
     }
     Ok(())
 }

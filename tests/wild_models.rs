@@ -544,7 +544,7 @@ fn scores_are_read_at_the_token_that_a_model_names() -> Result<()> {
         let got = closing.scores(&without, &[3, 5, 6])?.read()?.into_f32();
         backend.check_same("scores", &got, &want)?;
         let inside = closing.scores(&without, &[0]).map(drop).map_err(|error| error.to_string());
-        ensure!(inside.is_err_and(|error| error.contains("ends no sequence")));
+        ensure!(inside.is_err_and(|error| error.contains("does not end a sequence")));
         let beyond = load("beyond").map(drop).map_err(|error| error.to_string());
         ensure!(
             beyond.is_err_and(|error| error.contains("reward_token_id is 384; expected an id below 384"))
@@ -624,7 +624,7 @@ fn what_is_no_model_is_named() -> Result<()> {
         ("test.jsonl", &["is a file; expected the folder of a model"]),
         ("page", &["model.safetensors: is a page of HTML"]),
         ("pointer", &["tokenizer.json: is a Git LFS pointer"]),
-        ("pickled", &["pytorch_model.bin is there", "save_pretrained"]),
+        ("pickled", &["found pytorch_model.bin", "save_pretrained"]),
         ("beside", &["PEFT adapter (LORA) beside full weights"]),
         ("adapter", &["is a PEFT adapter (LORA) of org/base", "pcrm merge"]),
         ("multimodal", &["text part of this multimodal checkpoint", "gemma3_text", "ARCHITECTURE.md"]),

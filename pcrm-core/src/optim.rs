@@ -1,4 +1,4 @@
-//! AdamW with decoupled decay over named parameters, and the state that makes it resumable.
+//! AdamW with decoupled decay over named parameters, with resumable state.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// ε in the denominator.
     pub eps: f64,
-    /// Decoupled decay, applied to matrices and not to biases and norms, as `transformers` does.
+    /// Decoupled decay, applied to matrices but not to biases and norms, as in `transformers`.
     pub weight_decay: f64,
 }
 
@@ -30,8 +30,8 @@ impl Default for AdamWConfig {
     }
 }
 
-/// Returns the factor by which gradients of this global norm are multiplied so that it becomes at most
-/// `max_norm` (`torch.nn.utils.clip_grad_norm_`).
+/// Returns the factor that reduces gradients of this global norm to at most `max_norm`
+/// (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
@@ -45,15 +45,14 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Creates an optimiser of the trained parameters among these; its moments are zero.
+    /// Creates an optimiser of the trained parameters among these, with zero moments.
     ///
     /// # Errors
-    /// None of the parameters is trained, or a trained one is not f32.
+    /// Fails if none of the parameters is trained, and if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
         let zeros = |(name, param): (&str, &crate::Tensor)| {
             if param.dtype() != DType::F32 {
-                let message =
-                    format!("is held in {}; a parameter that is trained must be f32", param.dtype());
+                let message = format!("has the type {}; a trained parameter must be f32", param.dtype());
                 return Err(Error::invalid(name, message));
             }
             let host = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
@@ -74,7 +73,7 @@ impl AdamW {
     /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No
+    /// Fails if a gradient belongs to no parameter of the optimiser, and if a parameter has no gradient. No
     /// parameter has changed then.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         if let Some((name, _)) = gradients.iter().find(|(name, _)| !self.slots.contains_key(*name)) {
@@ -88,7 +87,7 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         for (name, slots) in &self.slots {
             let gradient = gradients.get(name)?;
-            // Biases and norms are vectors; transformers leaves them undecayed.
+            // Biases and norms are vectors; transformers does not decay them.
             let weight_decay = if slots.param.shape().len() < 2 { 0.0 } else { weight_decay };
             let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
             gradient.kernels().adamw(&step, slots, gradient)?;
@@ -96,7 +95,7 @@ impl AdamW {
         Ok(())
     }
 
-    /// Returns the number of steps made.
+    /// Returns the number of completed steps.
     pub fn steps(&self) -> u64 {
         self.step
     }
@@ -114,7 +113,7 @@ impl AdamW {
     /// Restores the state of [`AdamW::state`] after `step` steps.
     ///
     /// # Errors
-    /// A moment that is missing or has another shape than its parameter.
+    /// Fails if a moment is missing or has another shape than its parameter.
     pub fn restore(&mut self, mut state: BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         for (name, slots) in &self.slots {
             for (moment, tensor) in [("mean", &slots.mean), ("variance", &slots.variance)] {

@@ -1,5 +1,4 @@
-//! The weights of a Hugging Face folder: names, types and shapes are read at once, elements when they are
-//! used.
+//! The weights of a Hugging Face folder: names, types and shapes are read at once, elements on demand.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,10 +14,10 @@ use crate::memory;
 use crate::model::types::shown;
 use crate::model::weights::{self, INDEX, SINGLE};
 
-/// Headers beyond this size are taken for damage, as the safetensors library does.
+/// The limit of headers; larger ones count as damage, as in the safetensors library.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// Tensors of this many bytes are weighed against the memory that is free: a file may claim to be as large as it likes.
+/// The size from which tensors are checked against free memory, because a damaged file may claim any size.
 const LARGE: usize = 1 << 30;
 
 /// The tensors of a model folder.
@@ -27,11 +26,11 @@ pub struct Checkpoint {
     dir: PathBuf,
     files: Vec<PathBuf>,
     tensors: BTreeMap<String, Stored>,
-    /// Tensors that the index places in a shard that does not hold them.
+    /// Tensors that the index assigns to a shard without them.
     astray: BTreeMap<String, String>,
 }
 
-/// Where one tensor is, and what it is.
+/// The location and description of one tensor.
 #[derive(Debug)]
 struct Stored {
     file: usize,
@@ -42,10 +41,11 @@ struct Stored {
 }
 
 impl Checkpoint {
-    /// Reads the headers of a folder's safetensors files; types and shapes may be any.
+    /// Reads the headers of a folder's safetensors files; types and shapes are not restricted.
     ///
     /// # Errors
-    /// No weights (the ones in other forms are named), a broken index, a shard that is missing or damaged.
+    /// Fails if there are no weights (the error names weights in other formats), if the index is broken, and
+    /// if a shard is missing or damaged.
     pub fn open(dir: &Path) -> Result<Self> {
         let (files, placed) = files_and_places(dir)?;
         Self::read_headers(dir, files, placed)
@@ -54,7 +54,7 @@ impl Checkpoint {
     /// Reads the header of one safetensors file of a folder.
     ///
     /// # Errors
-    /// No such file, or a damaged one.
+    /// Fails if the file is missing or damaged.
     pub(super) fn open_file(dir: &Path, name: &str) -> Result<Self> {
         Self::read_headers(dir, vec![dir.join(name)], BTreeMap::new())
     }
@@ -63,7 +63,7 @@ impl Checkpoint {
         let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
         for (at, file) in files.iter().enumerate() {
             for (name, stored) in header(file, at)? {
-                // The index decides between shards that both hold a tensor.
+                // If two shards hold a tensor, the index decides.
                 let here = || placed.get(&name).is_none_or(|shard| file.ends_with(shard));
                 if !tensors.contains_key(&name) || here() {
                     tensors.insert(name, stored);
@@ -74,35 +74,36 @@ impl Checkpoint {
         Ok(Self { dir: dir.to_path_buf(), files, tensors, astray })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The names of all tensors, sorted.
+    /// Returns the names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The shape of a tensor.
+    /// Returns the shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
-    /// The shard that the index names for a tensor that is nowhere.
+    /// Returns the shard that the index names for a missing tensor.
     pub fn astray(&self, name: &str) -> Option<&str> {
         self.astray.get(name).map(String::as_str)
     }
 
-    /// A tensor of floats, as f32.
+    /// Reads a tensor of floats, as f32.
     ///
     /// # Errors
-    /// No such tensor, elements that are not F16, BF16, F32 or F64, a file that cannot be read.
+    /// Fails if the tensor is missing, if its elements are not F16, BF16, F32 or F64, and if the file cannot
+    /// be read.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
         let stored = self.floats(name)?;
         let path = &self.files[stored.file];
@@ -118,10 +119,10 @@ impl Checkpoint {
         HostTensor::new(stored.shape.clone(), data)
     }
 
-    /// Refuses a tensor that is missing or holds no floats.
+    /// Checks that a tensor exists and holds floats.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if it does not.
     pub(super) fn require_floats(&self, name: &str) -> Result<()> {
         self.floats(name).map(drop)
     }
@@ -135,10 +136,11 @@ impl Checkpoint {
         }
     }
 
-    /// How the names of tensors show that the weights are quantised, as a refusal; `None`: they do not.
+    /// Detects quantised weights from the names of tensors and returns the error message; `None`: they are
+    /// not quantised.
     pub(super) fn quantised(&self) -> Option<String> {
         let (method, name) = quantised::by_tensors(self.names())?;
-        Some(quantised::refusal(&format!("{method}: {name} is there")))
+        Some(quantised::refusal(&format!("{method}: found {name}")))
     }
 
     fn not_floats(&self, name: &str, dtype: Dtype) -> String {
@@ -147,7 +149,7 @@ impl Checkpoint {
     }
 }
 
-/// The safetensors files of a folder, and the shard of each tensor by the index.
+/// Returns the safetensors files of a folder, and the shard of each tensor by the index.
 fn files_and_places(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, String>)> {
     let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
     if single.exists() {
@@ -167,7 +169,10 @@ fn files_and_places(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, String
         let shard = plain.ok_or_else(|| {
             Error::file(
                 &index,
-                format!("weight_map.{name} is {}; expected the name of a file beside it", shown(shard)),
+                format!(
+                    "weight_map.{name} is {}; expected the name of a file in the same folder",
+                    shown(shard)
+                ),
             )
         })?;
         placed.insert(name.clone(), shard.to_owned());
@@ -186,15 +191,15 @@ fn files_and_places(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, String
     Ok((shards.into_iter().map(|shard| dir.join(shard)).collect(), placed))
 }
 
-/// The safetensors files that hold the weights of a model folder.
+/// Returns the safetensors files with the weights of a model folder.
 ///
 /// # Errors
-/// As [`Checkpoint::open`].
+/// Fails as [`Checkpoint::open`] does.
 pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     files_and_places(dir).map(|(files, _)| files)
 }
 
-/// The tensors that a safetensors file says it holds.
+/// Reads the tensors listed in a safetensors file's header.
 fn header(path: &Path, file: usize) -> Result<Vec<(String, Stored)>> {
     disguise::check(path)?;
     let broken =
@@ -248,8 +253,8 @@ mod tests {
         dir
     }
 
-    /// Protects: tensors of any type load with a file, floats can be used, and the others are refused by name
-    /// and type once they are.
+    /// Protects: tensors of any type load with a file and floats are usable; others are refused on use, by
+    /// name and type.
     #[test]
     fn only_tensors_that_are_used_must_be_floats() -> Result<()> {
         let others = [
@@ -280,8 +285,8 @@ mod tests {
         Ok(())
     }
 
-    /// Protects: of two shards with the same tensor the index chooses, and one that it misplaces is known as
-    /// such.
+    /// Protects: if two shards hold a tensor the index decides, and a tensor missing from its shard is
+    /// recorded.
     #[test]
     fn the_index_places_tensors() -> Result<()> {
         let (one, two) = (file(&[("a", Dtype::F32, 1)]), file(&[("a", Dtype::F32, 2), ("b", Dtype::F32, 1)]));
@@ -294,7 +299,7 @@ mod tests {
         Ok(())
     }
 
-    /// Protects: damaged files and files that are something else are refused with their names.
+    /// Protects: damaged files and files of another format are refused by name.
     #[test]
     fn damage_is_named() {
         let whole = file(&[("a", Dtype::F32, 9)]);
@@ -313,7 +318,7 @@ mod tests {
         }
         let dir = folder(&[("config.json", b"{}"), ("pytorch_model.bin", b"x")]);
         let error = Checkpoint::open(dir.path()).map(drop).map_err(|error| error.to_string()).unwrap_err();
-        assert!(error.contains("pytorch_model.bin is there"), "{error}");
+        assert!(error.contains("found pytorch_model.bin"), "{error}");
         let index = br#"{"weight_map": {"a": "../x.safetensors"}}"#;
         let dir = folder(&[(INDEX, index)]);
         let error = Checkpoint::open(dir.path()).map(drop).map_err(|error| error.to_string()).unwrap_err();

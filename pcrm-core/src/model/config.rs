@@ -1,4 +1,4 @@
-//! `config.json` of a Hugging Face folder, read into what a decoder needs.
+//! `config.json` of a Hugging Face folder, as a decoder's configuration.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use crate::tensor::Unary;
 
 pub use crate::model::sights::Sight;
 
-/// Input of a layer's feed-forward network.
+/// The input of a layer's feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residual {
     /// The sum after attention: x ← x + attention(x), x ← x + mlp(x).
@@ -30,67 +30,67 @@ pub enum Residual {
     Parallel,
 }
 
-/// The shape of a decoder. The original JSON is kept and written back with what changed.
+/// The configuration of a decoder. The original JSON is kept and written back with the changes.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// Names of the weights, and where the family differs from others.
+    /// The names of the weights and the special features of the family.
     pub family: &'static Family,
-    /// Size of the vocabulary.
+    /// The size of the vocabulary.
     pub vocabulary: usize,
-    /// Width of the hidden states.
+    /// The width of the hidden states.
     pub width: usize,
-    /// Number of layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// The number of key and value heads.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// The width of a head.
     pub head_dim: usize,
-    /// Width of the feed-forward network.
+    /// The width of the feed-forward network.
     pub ffn: usize,
-    /// The longest sequence that the config names; a hard limit where positions are learned.
+    /// The longest sequence according to the config; a hard limit for learned positions.
     pub max_positions: usize,
     /// ε of the norms.
     pub norm_eps: f64,
     /// The activation of the feed-forward network.
     pub activation: Unary,
-    /// Windows, rotary positions and scale of each layer's attention.
+    /// The window, rotary positions and scale of each layer's attention.
     pub sights: Vec<Sight>,
-    /// Order of a layer's sums.
+    /// The order of a layer's sums.
     pub residual: Residual,
-    /// The factor of what layers add to the residual stream.
+    /// The factor on the outputs of layers before they are added to the residual stream.
     pub residual_scale: f64,
-    /// The factor of embeddings.
+    /// The factor on embeddings.
     pub embedding_scale: f64,
-    /// The experts of the layers that have some.
+    /// The experts of the mixture layers.
     pub mixture: Option<Mixture>,
-    /// Whether the language-model head is the embedding.
+    /// True if the language-model head is the embedding.
     pub tied: bool,
-    /// The factor of a language model's logits, before the bound; scores have none.
+    /// The factor on a language model's logits, before the cap; scores have none.
     pub logit_scale: f64,
-    /// Bound c of a language model's logits, c·tanh(x/c); scores have none.
+    /// The soft cap c of a language model's logits, c·tanh(x/c); scores have none.
     pub logit_cap: Option<f64>,
-    /// Bias on queries, keys, values.
+    /// True if queries, keys and values have biases.
     pub qkv_bias: bool,
-    /// Bias on the projection after attention.
+    /// True if the projection after attention has a bias.
     pub output_bias: bool,
-    /// Bias in the feed-forward network.
+    /// True if the feed-forward network has biases.
     pub mlp_bias: bool,
-    /// Standard deviation of random weights.
+    /// The standard deviation of random weights.
     pub initializer_range: f64,
-    /// Padding id, which `transformers` never scores; `None` where the config has null or a negative id, so
+    /// The padding id, which `transformers` never scores; `None` if the config has null or a negative id, so
     /// that the last token carries the score, whatever it is.
     pub pad: Option<u32>,
-    /// The token that ends every sequence of a reward model, where it says so: scores are read at it.
+    /// The token that ends every sequence of a reward model, if the config has one: scores are read at it.
     pub closing: Option<u32>,
-    /// Number of labels that the config names; `None`: it names none.
+    /// The number of labels in the config; `None`: not specified.
     pub labels: Option<usize>,
-    /// The multimodal model that this is the text part of; `None`: it is a model of its own.
+    /// The multimodal model of which this is the text part; `None`: it is a model of its own.
     pub text_of: Option<&'static str>,
-    /// Keys of the file that are neither read nor known to change no score.
+    /// Keys of the file that are unknown: neither read nor known to leave scores unchanged.
     pub unknown_keys: Vec<String>,
-    /// The file as it was read; of a multimodal model, its text part.
+    /// The file as it was read; for a multimodal model, its text part.
     pub raw: Map<String, Value>,
 }
 
@@ -98,8 +98,8 @@ impl ModelConfig {
     /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// No such file, no JSON, a family that is not served (the known ones are listed), a missing or wrong
-    /// field, a key that changes scores and is not served.
+    /// Fails if the file is missing or not JSON, if the family is not supported (the error lists the known
+    /// ones), if a field is missing or wrong, and if a key that changes scores has an unsupported value.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = disguise::read_text(&path)?;
@@ -107,10 +107,10 @@ impl ModelConfig {
         Self::from_json(raw, &path)
     }
 
-    /// Reads a config; `path` is named in errors.
+    /// Parses a config; errors name `path`.
     ///
     /// # Errors
-    /// As [`ModelConfig::from_dir`].
+    /// Fails as [`ModelConfig::from_dir`] does.
     pub fn from_json(raw: Map<String, Value>, path: &Path) -> Result<Self> {
         let (raw, whole) = match multimodal::text_part(&raw, path)? {
             Some((text, whole)) => (text, Some(whole.model_type)),
@@ -220,18 +220,18 @@ impl ModelConfig {
         })
     }
 
-    /// The longest sequences that may share a prompt with others: beyond it their length changes the angles
-    /// of all their rows. `None`: any may.
+    /// Returns the longest length of sequences that may share a prompt with others: beyond it a sequence's
+    /// length changes the angles of all its rows. `None`: unlimited.
     pub fn shares_up_to(&self) -> Option<usize> {
         self.sights.iter().filter_map(|sight| sight.rope.as_ref().and_then(Rope::trained)).min()
     }
 
-    /// Whether positions are learned, so that there are none beyond [`ModelConfig::max_positions`].
+    /// Returns whether positions are learned, so that there are none beyond [`ModelConfig::max_positions`].
     pub fn has_learned_positions(&self) -> bool {
         matches!(self.family.positions, Positions::Learned { .. })
     }
 
-    /// Whether `architectures` names a model with a head of scores or classes
+    /// Returns whether `architectures` names a model with a head of scores or classes
     /// (`...ForSequenceClassification`).
     pub fn claims_head(&self) -> bool {
         let names = self.raw.get("architectures").and_then(Value::as_array).into_iter().flatten();
@@ -242,7 +242,7 @@ impl ModelConfig {
     pub fn language_json(&self) -> Map<String, Value> {
         let mut json = self.raw.clone();
         if self.claims_head() {
-            // The body of a reward model: these belong to its head.
+            // The body of a reward model: these keys belong to its head.
             let own = ["num_labels", "id2label", "label2id", "problem_type", "use_cache"];
             json.retain(|key, _| !own.contains(&key.as_str()));
         }
@@ -271,7 +271,7 @@ impl ModelConfig {
     }
 }
 
-/// The family that `model_type` names.
+/// Looks up the family of `model_type`.
 fn family(raw: &Map<String, Value>, path: &Path) -> Result<&'static Family> {
     let name = raw.get("model_type").and_then(Value::as_str);
     if let Some(family) = name.and_then(|name| FAMILIES.iter().find(|family| family.model_type == name)) {
@@ -291,7 +291,7 @@ fn family(raw: &Map<String, Value>, path: &Path) -> Result<&'static Family> {
     Err(Error::file(path, message))
 }
 
-/// Number of labels, as `transformers` counts them: `num_labels`, else the entries of `id2label`.
+/// Returns the number of labels, as `transformers` counts them: `num_labels`, else the entries of `id2label`.
 fn labels(fields: &Fields<'_>) -> Result<Option<usize>> {
     match (fields.value("num_labels"), fields.value("id2label")) {
         (Value::Null, Value::Null) => Ok(None),

@@ -1,4 +1,4 @@
-//! Files that are not what their name says: pages, pointers and archives where a model's file should be.
+//! Detection of misnamed files: pages, pointers and archives in the place of a model's file.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Bytes that are looked at.
+/// The number of bytes that are examined.
 const HEAD: usize = 256;
 
-/// Recognises by its first bytes a file that is something else than expected, with the way out.
+/// Recognises a file of another format by its first bytes, and returns a message with the remedy.
 pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
     let text = head.trim_ascii_start().to_ascii_lowercase();
     Some(match head {
@@ -17,7 +17,8 @@ pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
             "is a Git LFS pointer and not the file itself; fetch it with `git lfs pull` in its repository"
         }
         _ if text.starts_with(b"<!doctype") || text.starts_with(b"<html") || text.starts_with(b"<?xml") => {
-            "is a page of HTML and not the file itself; download it again (from the Hub, by /resolve/ and not /blob/)"
+            "is a page of HTML and not the file itself; download it again (from the Hub, by /resolve/ and \
+             not /blob/)"
         }
         _ if text.starts_with(b"invalid username or password") || text.starts_with(b"entry not found") => {
             "is an error message of the Hub and not the file itself; download it again"
@@ -33,15 +34,16 @@ pub(crate) fn named(head: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// A length in eight bytes, the last four of them zero, before an object of JSON: its first bytes may be those of a pickle.
+/// Returns whether the first bytes are an eight-byte length, the last four of them zero, and a JSON object.
+/// They may look like a pickle's.
 fn is_safetensors(head: &[u8]) -> bool {
     matches!(head, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
-/// Opens a regular file. A pipe or a device has no end that one could wait for.
+/// Opens a regular file. Reading a pipe or a device might never end.
 ///
 /// # Errors
-/// As said; a file that cannot be opened.
+/// Fails if the path is not a regular file or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<File> {
     let found = fs::metadata(path).map_err(Error::io(path))?;
     if found.is_dir() {
@@ -53,10 +55,10 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::io(path))
 }
 
-/// Refuses a file that is something else than its name says.
+/// Checks that a file does not have another format than its name suggests.
 ///
 /// # Errors
-/// As said; a file that cannot be read.
+/// Fails if it does, and if the file cannot be read.
 pub(super) fn check(path: &Path) -> Result<()> {
     let mut head = Vec::new();
     let file = open(path)?;
@@ -67,10 +69,10 @@ pub(super) fn check(path: &Path) -> Result<()> {
     }
 }
 
-/// The text of a model's JSON file.
+/// Reads the text of a model's JSON file.
 ///
 /// # Errors
-/// A file that cannot be read, is something else than its name says, or is not UTF-8.
+/// Fails if the file cannot be read, has another format, or is not UTF-8.
 pub(super) fn read_text(path: &Path) -> Result<String> {
     check(path)?;
     fs::read_to_string(path).map_err(Error::io(path))
@@ -80,7 +82,7 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// Protects: pages, pointers and archives are named for what they are, and real files are not suspected.
+    /// Protects: pages, pointers and archives are recognised, and real files are not suspected.
     #[test]
     fn files_are_named_by_their_first_bytes() {
         for (head, said) in [
@@ -107,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Protects: what is no regular file is refused before it is opened, which would wait for its other end.
+    /// Protects: irregular files are refused without opening them, which might block.
     #[cfg(unix)]
     #[test]
     fn only_regular_files_are_read() -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! Typed fields of a `config.json`; errors name the key, its value and the type that was expected.
+//! Typed fields of a `config.json`; errors name the key, its value and the expected type.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use crate::tensor::Unary;
 
 /// The fields of one file.
 pub(super) struct Fields<'a> {
-    /// The file as it is, for messages.
+    /// The original file, for messages.
     raw: &'a Map<String, Value>,
-    /// The file with defaults.
+    /// The file completed with defaults.
     full: &'a Map<String, Value>,
     path: &'a Path,
     default: Box<dyn Fn(&str) -> &'static Value + 'a>,
 }
 
-/// The most layers that a model may have.
+/// The most layers of a model.
 const MOST_LAYERS: usize = 10_000;
 
 static NULL: Value = Value::Null;
 
 impl<'a> Fields<'a> {
-    /// `full` is `raw` with the defaults of the keys that it leaves out, which `default` gives.
+    /// Wraps a file; `full` is `raw` completed with the defaults of absent keys, which `default` returns.
     pub(super) fn new(
         raw: &'a Map<String, Value>,
         full: &'a Map<String, Value>,
@@ -35,24 +35,24 @@ impl<'a> Fields<'a> {
         Self { raw, full, path, default: Box::new(default) }
     }
 
-    /// An error about a key.
+    /// Creates an error about a key.
     pub(super) fn wrong(&self, key: &str, expected: &str) -> Error {
         let found =
             self.raw.get(key).map_or_else(|| "is missing".to_owned(), |value| format!("is {}", shown(value)));
         Error::file(self.path, format!("{key} {found}; expected {expected}"))
     }
 
-    /// An error about the file.
+    /// Creates an error about the file.
     pub(super) fn error(&self, message: &str) -> Error {
         Error::file(self.path, message)
     }
 
-    /// The value of a key, null where neither the file nor the defaults have one.
+    /// Returns the value of a key, null if neither the file nor the defaults have one.
     pub(super) fn value(&self, key: &str) -> &'a Value {
         self.full.get(key).unwrap_or(&NULL)
     }
 
-    /// Whether the file itself has the key, with a value that is not null.
+    /// Returns whether the file itself has the key with a value other than null.
     pub(super) fn states(&self, key: &str) -> bool {
         self.raw.get(key).is_some_and(|value| !value.is_null())
     }
@@ -62,7 +62,8 @@ impl<'a> Fields<'a> {
         value.map(|value| value as usize).ok_or_else(|| self.wrong(key, "a positive integer"))
     }
 
-    /// A number of layers: all that a model has per layer is made before its weights are looked at.
+    /// Reads a number of layers, which is limited because per-layer state is allocated before the weights are
+    /// checked.
     pub(super) fn layers(&self, key: &str) -> Result<usize> {
         let layers = self.positive(key)?;
         match layers <= MOST_LAYERS {
@@ -71,7 +72,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A positive integer, or `otherwise` for null where null is the default.
+    /// Reads a positive integer, or `otherwise` for null if null is the default.
     pub(super) fn positive_or(&self, key: &str, otherwise: usize) -> Result<usize> {
         match self.value(key).is_null() && (self.default)(key).is_null() {
             true => Ok(otherwise),
@@ -84,19 +85,19 @@ impl<'a> Fields<'a> {
         value.ok_or_else(|| self.wrong(key, "a number"))
     }
 
-    /// A number above 0.
+    /// Reads a number above 0.
     pub(super) fn above_zero(&self, key: &str) -> Result<f64> {
         let value = self.number(key)?;
         if value > 0.0 { Ok(value) } else { Err(self.wrong(key, "a positive number")) }
     }
 
-    /// A bound, c·tanh(x/c); `None` for null.
+    /// Reads the soft cap of c·tanh(x/c); `None` for null.
     pub(super) fn cap(&self, key: &str) -> Result<Option<f64>> {
         if self.value(key).is_null() { Ok(None) } else { self.above_zero(key).map(Some) }
     }
 
-    /// The layers that turn by their positions: those whose entry of the list is not 0, or, where there is no list, all
-    /// but every n-th.
+    /// Returns which layers have rotary positions: those with a nonzero entry in the list, or, without a
+    /// list, all but every n-th.
     pub(super) fn turning(&self, list: &str, every: &str, layers: usize) -> Result<Vec<bool>> {
         if self.value(list).is_null() {
             let every = self.positive(every)?;
@@ -112,7 +113,7 @@ impl<'a> Fields<'a> {
         self.value(key).as_bool().ok_or_else(|| self.wrong(key, "true or false"))
     }
 
-    /// A token id; `None` for null and for −1, which stand for none.
+    /// Reads a token id; `None` for null and for −1, which both mean none.
     pub(super) fn token_id(&self, key: &str) -> Result<Option<u32>> {
         match self.value(key) {
             Value::Null => Ok(None),
@@ -124,7 +125,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Errs where a field turns on something that is not served.
+    /// Fails if a field turns on an unsupported feature.
     pub(super) fn refuse(&self, key: &str, off: bool) -> Result<()> {
         match off {
             true => Ok(()),
@@ -132,7 +133,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The window of each layer.
+    /// Returns the window of each layer.
     pub(super) fn windows(&self, windows: Windows, layers: usize) -> Result<Vec<Option<usize>>> {
         let on = match windows {
             Windows::Never => false,
@@ -166,17 +167,17 @@ impl<'a> Fields<'a> {
         };
         if listed.is_some_and(|listed| listed != slides) {
             let sort = if slides.contains(&true) { "sliding_attention" } else { "full_attention" };
-            let expected = format!("{sort} alone: transformers takes no others for this model");
+            let expected = format!("only {sort}: transformers accepts no other type for this model");
             return Err(self.wrong("layer_types", &expected));
         }
         if slides.contains(&true) && window.is_none() {
             let key = if on { "sliding_window" } else { "use_sliding_window" };
-            return Err(self.wrong(key, "a window, which layer_types names"));
+            return Err(self.wrong(key, "a window, because layer_types lists one"));
         }
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
 
-    /// Which layers `layer_types` gives a window; `None`: the file does not list them.
+    /// Returns the layers to which `layer_types` gives a window; `None` if the file does not list them.
     fn layer_types(&self, layers: usize) -> Result<Option<Vec<bool>>> {
         if self.value("layer_types").is_null() {
             return Ok(None);
@@ -210,7 +211,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The object that a key holds; `None` for null and for an empty one.
+    /// Reads the object of a key; `None` for null and for an empty one.
     pub(super) fn object(&self, key: &str) -> Result<Option<&'a Map<String, Value>>> {
         match self.value(key) {
             Value::Null => Ok(None),

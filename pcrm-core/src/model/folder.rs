@@ -1,4 +1,4 @@
-//! The folder of a model: whether it is one, and what it holds instead.
+//! Checks of a model's folder, with descriptions of other content.
 
 use std::fs;
 use std::io::Read;
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use super::disguise;
 use crate::error::{Error, Result};
 
-/// A LoRA or another adapter of PEFT.
+/// The configuration of a LoRA or another PEFT adapter.
 const ADAPTER: &str = "adapter_config.json";
 
-/// Files that are looked at before anything is read.
+/// Files that are checked before any is read.
 const LOOKED_AT: [&str; 6] = [
     "config.json",
     "tokenizer.json",
@@ -22,11 +22,11 @@ const LOOKED_AT: [&str; 6] = [
     super::weights::INDEX,
 ];
 
-/// Refuses a path that is no model's folder, by what is there instead.
+/// Checks that a path is a model's folder; the error describes what it is instead.
 ///
 /// # Errors
-/// No such folder; a file; an adapter, alone or beside weights; no `config.json`; a page of HTML, a Git LFS
-/// pointer or an archive in the place of one of the model's files.
+/// Fails if the path is missing or a file, if it holds an adapter, alone or beside weights, if it has no
+/// `config.json`, and if one of the model's files is a page of HTML, a Git LFS pointer or an archive.
 pub fn check(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Err(Error::file(dir, "no such folder"));
@@ -49,7 +49,7 @@ pub fn check(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A refusal of a folder with an adapter.
+/// Describes a folder with an adapter.
 fn adapter(dir: &Path) -> String {
     let text = disguise::read_text(&dir.join(ADAPTER)).unwrap_or_default();
     let config: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
@@ -60,20 +60,20 @@ fn adapter(dir: &Path) -> String {
     let merge = format!("`pcrm merge {} --output FOLDER` makes a full model of it", dir.display());
     match weights {
         true => format!(
-            "holds a PEFT adapter{kind} beside full weights ({ADAPTER}); transformers applies it to them, pcrm does \
-             not. Remove the adapter's files if the weights are what counts, or move them to a folder of their own: \
-             {merge}"
+            "holds a PEFT adapter{kind} beside full weights ({ADAPTER}); transformers would apply it to \
+             them, pcrm does not. Remove the adapter's files to use the full weights, or move them to a \
+             folder of their own: {merge}"
         ),
         false => format!("is a PEFT adapter{kind} of {base}, not a model; {merge}"),
     }
 }
 
-/// A refusal of a folder without weights in safetensors, by the weights in other forms that are there.
+/// Describes a folder without safetensors weights, naming weights in other formats.
 pub(super) fn without_weights(dir: &Path) -> String {
     format!("has neither {} nor {}; {}", super::weights::SINGLE, super::weights::INDEX, holds(dir))
 }
 
-/// Describes what a folder without usable weights holds, with the way out.
+/// Describes the content of a folder without usable weights, with the remedy.
 fn holds(dir: &Path) -> String {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -82,45 +82,45 @@ fn holds(dir: &Path) -> String {
     let ending = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
     if let Some(name) = names.iter().find(|name| name.starts_with("pytorch_model") && name.contains(".bin")) {
         return format!(
-            "{name} is there: convert it in Python with transformers, which unpickles tensors alone: \
+            "found {name}: convert it in Python with transformers, which unpickles tensors alone: \
              AutoModelForSequenceClassification.from_pretrained({dir:?}).save_pretrained({dir:?}) \
              (AutoModelForCausalLM for a language model)"
         );
     }
     if let Some(name) = ending(&[".gguf"]) {
-        return format!("{name} is there, a file of llama.cpp; take the checkpoint that it was made from");
+        return format!("found {name}, a file of llama.cpp; use the checkpoint that it was made from");
     }
     if let Some(name) = ending(&[".h5", ".msgpack", ".onnx", ".pt", ".pth", ".ckpt", ".bin"]) {
-        return format!(
-            "{name} is there; load it in Python and save it with save_pretrained, as safetensors"
-        );
+        return format!("found {name}; load it in Python and save it with save_pretrained, as safetensors");
     }
     if let Some(name) = names.iter().find(|name| name.starts_with("checkpoint-")) {
-        return format!("{name} is there: name the folder of the checkpoint itself");
+        return format!("found {name}: pass the folder of the checkpoint itself");
     }
     if let Some(name) = ending(&[".safetensors"]) {
-        return format!("{name} is there; expected the names that save_pretrained of transformers writes");
+        return format!("found {name}; expected the file names of transformers' save_pretrained");
     }
     match names.as_slice() {
         [] => "the folder is empty".to_owned(),
         _ if names.iter().any(|name| name == "config.json") => {
-            "no weights are there in any form; --random-init draws them, where a verb trains".to_owned()
+            "found no weights in any format; a command that trains can draw them with --random-init"
+                .to_owned()
         }
         names => format!("it holds {}", some(names)),
     }
 }
 
-/// Reads a file of a model's folder, which must be a regular one: a pipe or a device may have no end.
+/// Reads a file of a model's folder, which must be a regular file: reading a pipe or a device might never
+/// end.
 ///
 /// # Errors
-/// A file that is none or cannot be read.
+/// Fails if it is not a regular file or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     disguise::open(path)?.read_to_end(&mut bytes).map_err(Error::io(path))?;
     Ok(bytes)
 }
 
-/// Lists the first of many names.
+/// Formats the first of many names.
 pub(crate) fn some<T: AsRef<str>>(names: &[T]) -> String {
     const LISTED: usize = 8;
     let listed: Vec<&str> = names.iter().take(LISTED).map(AsRef::as_ref).collect();
@@ -142,7 +142,7 @@ mod tests {
         check(dir.path()).map_or_else(|error| error.to_string(), |()| String::new())
     }
 
-    /// Protects: a folder that is no model's is named for what it is, with the way out.
+    /// Protects: a folder that is not a model's is described, with the remedy.
     #[test]
     fn folders_are_named_for_what_they_are() {
         let adapter = r#"{"peft_type": "LORA", "base_model_name_or_path": "org/base"}"#;
@@ -161,7 +161,7 @@ mod tests {
                 &[("config.json", "{}"), ("model.safetensors", "version https://git-lfs.github.com/spec/v1")],
                 &["model.safetensors: is a Git LFS pointer"],
             ),
-            (&[("pytorch_model.bin", "x")], &["has no config.json", "pytorch_model.bin is there"]),
+            (&[("pytorch_model.bin", "x")], &["has no config.json", "found pytorch_model.bin"]),
             (&[("model-q4.gguf", "GGUF")], &["llama.cpp"]),
         ] {
             let said = said(files);

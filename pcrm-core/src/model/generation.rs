@@ -1,4 +1,4 @@
-//! The tokens at which a model's answers end, and the sampling that its folder suggests.
+//! The end tokens of a model's answers, and the sampling suggested by its folder.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,11 @@ use crate::kernels::Filters;
 const FILE: &str = "generation_config.json";
 
 impl LanguageModel {
-    /// Returns all tokens that end an answer: those of `generation_config.json` and of `config.json`, one or a list each.
+    /// Returns all tokens that end an answer: those of `generation_config.json` and of `config.json`, each
+    /// one or a list.
     ///
     /// # Errors
-    /// An `eos_token_id` that is no token id or list of them, or that is outside the vocabulary.
+    /// Fails if an `eos_token_id` is not a token id or list of ids, or is outside the vocabulary.
     pub fn stop_ids(&self) -> Result<BTreeSet<u32>> {
         let mut ids = BTreeSet::new();
         let vocabulary = self.config().vocabulary;
@@ -39,11 +40,11 @@ impl LanguageModel {
         Ok(ids)
     }
 
-    /// Returns the sampling that `generation_config.json` suggests, as `transformers` takes it: greedy unless
-    /// `do_sample` is true, and 50 for a `top_k` that is not there. `None` without the file.
+    /// Returns the sampling that `generation_config.json` suggests, as `transformers` interprets it: greedy
+    /// unless `do_sample` is true, with a default `top_k` of 50. `None` without the file.
     ///
     /// # Errors
-    /// A value of another type or out of its range.
+    /// Fails if a value has another type or is out of range.
     pub fn suggested_filters(&self) -> Result<Option<Filters>> {
         let config = self.generation_config()?;
         if config.is_empty() {
@@ -67,7 +68,7 @@ impl LanguageModel {
         Ok(Some(filters))
     }
 
-    /// Returns `generation_config.json`, empty where the folder has none.
+    /// Returns `generation_config.json`, empty if the folder has none.
     fn generation_config(&self) -> Result<Map<String, Value>> {
         match self.generation_bytes() {
             Some(bytes) => {

@@ -1,8 +1,8 @@
-//! Keys of `config.json`: for each family the ones that are read, the ones of which only some values are
-//! served, and the ones that change no score.
+//! Keys of `config.json`: for each family the keys that are read, the keys with restricted values, and the
+//! keys that do not change scores.
 //!
-//! `config_keys.json` is the table. `scripts/check-config-keys.py` holds it against the config classes of
-//! `transformers`: every field is in the table, and a key that is left out has the class's default here too.
+//! `config_keys.json` is the table. `scripts/check-config-keys.py` compares it with the config classes of
+//! `transformers`: every field is in the table, with the same default.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,18 +18,18 @@ use crate::model::types::shown;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Keys {
-    /// Keys that are read, with the value of a file that leaves them out.
+    /// Keys that are read, with their defaults.
     read: Map<String, Value>,
     /// Other names of keys.
     #[serde(default)]
     aliases: BTreeMap<String, String>,
-    /// Keys that change scores, with the values that are served.
+    /// Keys that change scores, with their supported values.
     #[serde(default)]
     only: BTreeMap<String, Vec<Value>>,
-    /// Keys that change no score.
+    /// Keys that do not change scores.
     #[serde(default)]
     ignored: Vec<String>,
-    /// Options of generation, which change no score either.
+    /// Options of generation, which do not change scores either.
     #[serde(default)]
     generation: Vec<String>,
 }
@@ -50,22 +50,22 @@ pub(super) struct FamilyKeys {
 }
 
 impl FamilyKeys {
-    /// The keys of the family of this `model_type`.
+    /// Returns the keys of the family of this `model_type`.
     pub(super) fn of(model_type: &'static str) -> Option<Self> {
         Some(Self { model_type, every: TABLE.get(EVERY)?, own: TABLE.get(model_type)? })
     }
 
-    /// A config with every key under its first name, and with the defaults of the keys that it leaves out.
+    /// Returns a config with every key under its first name, and with defaults for absent keys.
     ///
     /// # Errors
-    /// A key and its other name with different values.
+    /// Fails if a key and its other name have different values.
     pub(super) fn complete(&self, raw: &Map<String, Value>, path: &Path) -> Result<Map<String, Value>> {
         let mut full = raw.clone();
         for (alias, name) in &self.own.aliases {
             let Some(value) = full.remove(alias) else { continue };
             if let Some(other) = raw.get(name).filter(|other| **other != value) {
                 let (value, other) = (shown(&value), shown(other));
-                let message = format!("{alias} is {value} and {name} is {other}; expected one value of both");
+                let message = format!("{alias} is {value} and {name} is {other}; expected equal values");
                 return Err(Error::file(path, message));
             }
             full.insert(name.clone(), value);
@@ -78,15 +78,15 @@ impl FamilyKeys {
         Ok(full)
     }
 
-    /// The value of a key that a file leaves out.
+    /// Returns the default of a key.
     pub(super) fn default(&self, key: &str) -> &'static Value {
         self.own.read.get(key).or_else(|| self.every.read.get(key)).unwrap_or(&Value::Null)
     }
 
-    /// Refuses keys with values that are not served; gives the keys that the table does not know.
+    /// Checks that keys have supported values, and returns the unknown keys.
     ///
     /// # Errors
-    /// A key that changes scores and has a value that is not served.
+    /// Fails if a key that changes scores has an unsupported value.
     pub(super) fn check(&self, raw: &Map<String, Value>, path: &Path) -> Result<Vec<String>> {
         let mut unknown = Vec::new();
         for (key, value) in raw {
@@ -131,7 +131,7 @@ mod tests {
         value.as_object().cloned().unwrap_or_default()
     }
 
-    /// Protects: the table has rows for each family and for nothing else, and no key stands in two places.
+    /// Protects: the table has rows for each family and for nothing else, and no key appears twice.
     #[test]
     fn every_family_has_its_keys() {
         let families: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
@@ -155,8 +155,7 @@ mod tests {
         }
     }
 
-    /// Protects: a value that is not served is refused by name, and an unknown key is reported, in any
-    /// family.
+    /// Protects: in any family, an unsupported value is refused by name, and an unknown key is reported.
     #[test]
     fn keys_are_served_refused_or_reported() -> Result<()> {
         let path = Path::new("config.json");

@@ -1,4 +1,4 @@
-//! A language model: a decoder and its head of logits, in Hugging Face's files.
+//! A language model: a decoder with a language-model head, in Hugging Face's files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,17 +20,17 @@ use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
 
-/// The defaults of generation that a folder names beside its model.
+/// The file with a model's generation defaults.
 const GENERATION: &str = "generation_config.json";
 
 const HEADS: &[Head] = &[Head::Language];
 
-/// The way that tokens are asked about.
+/// The options of token statistics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenQuestions {
-    /// Logits are divided by this number; 1 leaves them alone.
+    /// The divisor of logits.
     pub temperature: f64,
-    /// Whether to compute the entropy of the next token as well.
+    /// True to compute the entropy of the next token as well.
     pub entropy: bool,
 }
 
@@ -44,25 +44,25 @@ impl Default for TokenQuestions {
 #[derive(Debug, Clone)]
 pub struct LanguageModel {
     decoder: Decoder,
-    /// `generation_config.json` of the folder that the model came from, which saving writes again.
+    /// The `generation_config.json` of the original folder, which saving writes again.
     generation: Option<Arc<[u8]>>,
 }
 
 impl LanguageModel {
     /// Loads a language model as f32 masters, to train it or to compute with it in `compute`. The folder of a
-    /// PEFT adapter is loaded with the base that it names; training then changes the adapter alone.
+    /// PEFT adapter is loaded with its base; training then changes the adapter alone.
     ///
     /// # Errors
-    /// A missing or broken file, a parameter that is missing or has another shape, a family or a key of
-    /// `config.json` that is not served.
+    /// Fails if a file is missing or broken, if a parameter is missing or has another shape, and if the
+    /// family or a key of `config.json` is not supported.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         Self::load_as(dir, Loading::masters(backend, compute))
     }
 
-    /// Loads a language model whose parameters are held as `how` says.
+    /// Loads a language model with parameters stored according to `how`.
     ///
     /// # Errors
-    /// As [`LanguageModel::load`].
+    /// Fails as [`LanguageModel::load`] does.
     pub fn load_as(dir: &Path, how: Loading<'_>) -> Result<Self> {
         if AdapterFolder::is_alone(dir) {
             return Self::load_adapter(dir, None, how, 0);
@@ -77,11 +77,11 @@ impl LanguageModel {
     }
 
     /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed
-    /// draws dropout.
+    /// determines dropout.
     ///
     /// # Errors
-    /// As [`LanguageModel::load`] for the base; an adapter of a reward model, or one that does not fit the
-    /// base.
+    /// Fails as [`LanguageModel::load`] does for the base, and if the adapter belongs to a reward model or
+    /// does not fit the base.
     pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
         let folder = AdapterFolder::open(dir)?;
         if folder.is_reward()? {
@@ -97,7 +97,7 @@ impl LanguageModel {
     /// Creates a language model with random weights.
     ///
     /// # Errors
-    /// A standard deviation (`initializer_range`) that is not finite.
+    /// Fails if the standard deviation (`initializer_range`) is not finite.
     pub fn random(backend: &dyn Backend, config: ModelConfig, compute: DType, seed: u64) -> Result<Self> {
         let decoder = loading::random(config, HEADS, Loading::masters(backend, compute), seed)?;
         Ok(Self { decoder, generation: None })
@@ -113,7 +113,7 @@ impl LanguageModel {
         &self.decoder
     }
 
-    /// Returns the shape of the model.
+    /// Returns the configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         self.decoder.config()
     }
@@ -139,16 +139,16 @@ impl LanguageModel {
         self.over(self.decoder.detached())
     }
 
-    /// Returns a frozen copy that computes in `dtype` and that later updates of the original do not reach.
+    /// Returns a frozen copy that computes in `dtype` and is not affected by later updates of the original.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         Ok(self.over(self.decoder.snapshot(dtype)?))
     }
 
-    /// Returns the same weights without history, held in the type that the model computes in: to sample many tokens, for
-    /// which weights would be cast again and again.
+    /// Returns the same weights without history, stored in the type that the model computes in, so that
+    /// sampling does not cast them again for each token.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails with the backend's error.
     pub fn for_sampling(&self) -> Result<Self> {
         match self.decoder.compute() {
             DType::F32 => Ok(self.detached()),
@@ -156,17 +156,17 @@ impl LanguageModel {
         }
     }
 
-    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is
-    /// computed.
+    /// Selects the dropout masks of adapters for a training step: the masks of a step are always the same.
     pub fn at_step(&self, step: u64) -> Self {
         self.over(self.decoder.clone().at_step(step))
     }
 
-    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that
-    /// the model computes what it computed before. `base` is the folder that the saved adapter will name.
+    /// Adds new adapters to the model. The base is frozen; A is drawn from the seed and B is zero, so that
+    /// the model's function does not change. `base` is the folder that the saved adapter will name.
     ///
     /// # Errors
-    /// A configuration that is not served or matches no module; a model that has adapters already.
+    /// Fails if the configuration is not supported or matches no module, and if the model already has
+    /// adapters.
     pub fn with_adapters(&self, config: LoraConfig, base: &Path, seed: u64) -> Result<Self> {
         config.check_new()?;
         Ok(self.over(lora::adapt(&self.decoder, config, Some(base.to_path_buf()), seed, Values::Drawn)?))
@@ -175,7 +175,7 @@ impl LanguageModel {
     /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.
     ///
     /// # Errors
-    /// None in practice.
+    /// Never fails in practice.
     pub fn without_adapters(&self) -> Result<Self> {
         Ok(self.over(lora::without(&self.decoder)?))
     }
@@ -183,12 +183,12 @@ impl LanguageModel {
     /// Returns a full model with the adapters merged into its weights.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails with the backend's error.
     pub fn merged(&self) -> Result<Self> {
         Ok(self.over(lora::merged(&self.decoder)?))
     }
 
-    /// Returns the same model, whose layers run again in the backward pass; see [`Decoder::checkpointing`].
+    /// Returns the same model with gradient checkpointing; see [`Decoder::checkpointing`].
     pub fn checkpointing(self, checkpointing: Checkpointing) -> Self {
         Self { decoder: self.decoder.checkpointing(checkpointing), generation: self.generation }
     }
@@ -205,18 +205,18 @@ impl LanguageModel {
     /// Computes the logits at these rows (ascending), `[rows, vocabulary]`.
     ///
     /// # Errors
-    /// Those of [`Decoder::forward`]; a config that bounds logits.
+    /// Fails as [`Decoder::forward`] and [`Decoder::logits`] do.
     pub fn logits(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         self.decoder.logits(&self.decoder.forward(batch, rows)?)
     }
 
     /// Computes statistics of each of `targets` as the token after the row of the same index in `rows`. Rows
-    /// may come in any order and repeat: the last row of a prompt predicts the first token of every answer.
-    /// Logits that the config caps are capped.
+    /// may be in any order and repeat: the last row of a prompt predicts the first token of every answer.
+    /// Logits are capped if the config has a cap.
     ///
     /// # Errors
-    /// Those of [`Decoder::forward`]; as many targets as rows are needed; a target outside the vocabulary; a
-    /// temperature that is not positive.
+    /// Fails as [`Decoder::forward`] does, if `targets` and `rows` differ in length, if a target is outside
+    /// the vocabulary, and if the temperature is not positive.
     pub fn token_stats(
         &self,
         batch: &Packed,
@@ -227,11 +227,11 @@ impl LanguageModel {
         Ok(self.balanced_stats(batch, rows, targets, how, false)?.0)
     }
 
-    /// Computes statistics of tokens as [`LanguageModel::token_stats`] does and, if the config asks for it by
+    /// Computes statistics of tokens like [`LanguageModel::token_stats`] and, if the config sets
     /// `output_router_logits`, the routers' loss of [`Decoder::forward_balanced`] times its coefficient.
     ///
     /// # Errors
-    /// As [`LanguageModel::token_stats`].
+    /// Fails as [`LanguageModel::token_stats`] does.
     pub fn trained_stats(
         &self,
         batch: &Packed,
@@ -263,15 +263,15 @@ impl LanguageModel {
         Ok((self.decoder.token_stats(&hidden, &ask)?, balance))
     }
 
-    /// Computes ln p of `targets`, f32 `[targets]`, as [`LanguageModel::token_stats`] does.
+    /// Computes ln p of `targets`, f32 `[targets]`, like [`LanguageModel::token_stats`].
     ///
     /// # Errors
-    /// As [`LanguageModel::token_stats`].
+    /// Fails as [`LanguageModel::token_stats`] does.
     pub fn log_probs(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<Tensor> {
         Ok(self.token_stats(batch, rows, targets, TokenQuestions::default())?.log_probs)
     }
 
-    /// Returns the trained weights by name, as files store them.
+    /// Returns the trained weights by name, in the layout of files.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         self.decoder.tensors()
     }
@@ -279,7 +279,7 @@ impl LanguageModel {
     /// Overwrites the trained weights with those of [`LanguageModel::tensors`].
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn restore(&self, tensors: BTreeMap<String, HostTensor>) -> Result<()> {
         self.decoder.restore(tensors)
     }
@@ -287,17 +287,17 @@ impl LanguageModel {
     /// Overwrites the trained weights with those of a folder that [`Self::save`] wrote.
     ///
     /// # Errors
-    /// A file that cannot be read; a weight that is missing or has another shape.
+    /// Fails if a file cannot be read, and if a weight is missing or has another shape.
     pub fn restore_from(&self, dir: &Path) -> Result<()> {
         self.decoder.restore_from(dir)
     }
 
     /// Writes `config.json`, `model.safetensors` and, if the model came with one, `generation_config.json`,
-    /// such that `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written. A
-    /// model with adapters writes them alone, as PEFT does.
+    /// such that `AutoModelForCausalLM.from_pretrained` gives the same logits. A tied head is not written.
+    /// For a model with adapters, only the adapters are written, in PEFT's format.
     ///
     /// # Errors
-    /// A disk that is full or may not be written to.
+    /// Fails if the disk is full or not writable.
     pub fn save(&self, dir: &Path) -> Result<()> {
         if let Some(adapters) = self.decoder.adapters() {
             return peft::save(&self.decoder, adapters, dir);
@@ -306,12 +306,12 @@ impl LanguageModel {
         if let Some(generation) = &self.generation {
             weights::write(&dir.join(GENERATION), generation)?;
         }
-        // Last: a folder with a config has the weights too.
+        // Last, so that a folder with a config has the weights too.
         weights::write_json(&dir.join("config.json"), &self.config().language_json())
     }
 }
 
-/// Returns the distinct rows, ascending, and the place of each row among them.
+/// Returns the distinct rows, ascending, and the index of each row among them.
 fn distinct(rows: &[usize]) -> (Vec<usize>, Vec<u32>) {
     let mut distinct = rows.to_vec();
     distinct.sort_unstable();
@@ -325,7 +325,7 @@ fn distinct(rows: &[usize]) -> (Vec<usize>, Vec<u32>) {
 mod tests {
     use super::*;
 
-    /// Protects: repeated rows in any order are computed once and find their place.
+    /// Protects: repeated rows in any order are computed once and mapped back.
     #[test]
     fn rows_are_computed_once() {
         assert_eq!(distinct(&[4, 2, 4, 9]), (vec![2, 4, 9], vec![1, 0, 1, 2]));

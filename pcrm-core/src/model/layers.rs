@@ -1,9 +1,7 @@
-//! Layers over resolved parameters: linear maps, norms and embeddings, which decoders and encoders are made
-//! of.
+//! Layers over resolved parameters: the linear maps, norms and embeddings of decoders and encoders.
 //!
-//! A layer looks its parameters up once, when the model is made. Masters in f32 are cast to the type of the
-//! computation where a layer uses them, once per forward pass; a parameter that is held in that type is not
-//! cast at all.
+//! A layer looks up its parameters once, when the model is created. It casts f32 masters to the type of the
+//! computation, once per forward pass; a parameter stored in that type is not cast.
 
 use std::sync::Arc;
 
@@ -27,12 +25,12 @@ impl Weight {
         Self { name: name.into(), tensor }
     }
 
-    /// Looks a parameter up.
+    /// Looks up a parameter.
     pub fn of(params: &Params, name: &str) -> Result<Self> {
         Ok(Self::new(name, params.get(name)?.clone()))
     }
 
-    /// Looks a parameter up that a model may lack.
+    /// Looks up a parameter that a model may lack.
     pub fn find(params: &Params, name: &str) -> Option<Self> {
         params.find(name).map(|tensor| Self::new(name, tensor.clone()))
     }
@@ -52,7 +50,7 @@ impl Weight {
     }
 }
 
-/// x·Wᵀ + b, and what an adapter adds: W `[out, in]`, b `[out]`.
+/// x·Wᵀ + b, plus an adapter's contribution: W `[out, in]`, b `[out]`.
 #[derive(Debug, Clone)]
 pub(super) struct Linear {
     weight: Weight,
@@ -82,14 +80,14 @@ impl Linear {
         }
     }
 
-    /// Adds the weights, those of the adapter included, whose gradients are wanted.
+    /// Adds the weights that want gradients, including those of the adapter.
     pub fn trained(&self, all: &mut Vec<Tensor>) {
         let own = std::iter::once(&self.weight).chain(&self.bias).map(Weight::tensor);
         let all_of_it = own.chain(self.adapter.iter().flat_map(Adapter::tensors));
         all.extend(all_of_it.filter(|tensor| tensor.has_history()).cloned());
     }
 
-    /// x `[rows, in]` → `[rows, out]`, in the type of x.
+    /// Computes x `[rows, in]` → `[rows, out]`, in the type of x.
     pub fn forward(&self, x: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.cast(x.dtype())).transpose()?;
         let y = x.kernels().linear(x, &self.weight.cast(x.dtype())?, bias.as_ref())?;
@@ -106,12 +104,12 @@ pub(super) struct Norm {
     kind: NormKind,
     eps: f64,
     weight: Weight,
-    /// Of layer norms alone.
+    /// The bias, for layer norms only.
     bias: Option<Weight>,
 }
 
 impl Norm {
-    /// A layer norm, which has a bias.
+    /// Creates a layer norm with a bias.
     pub fn layer(weight: Weight, bias: Weight, eps: f64) -> Self {
         Self { kind: NormKind::Layer, eps, weight, bias: Some(bias) }
     }
@@ -131,7 +129,7 @@ impl Norm {
         Self { weight: self.weight.over(params), bias, ..*self }
     }
 
-    /// x `[rows, width]` → `[rows, width]`.
+    /// Computes x `[rows, width]` → `[rows, width]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = match self.kind {
             NormKind::RmsAroundOne => self.weight.tensor.affine(1.0, 1.0)?.cast(x.dtype())?,
@@ -149,7 +147,7 @@ impl Norm {
     }
 }
 
-/// A table with a row per id, `[ids, width]`.
+/// A table with one row per id, `[ids, width]`.
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
     table: Weight,

@@ -1,4 +1,4 @@
-//! From a Hugging Face folder to a decoder with heads on a device, one tensor at a time.
+//! Loading of a Hugging Face folder as a decoder with heads on a device, one tensor at a time.
 
 use std::path::Path;
 
@@ -17,40 +17,40 @@ use crate::model::parameters::{Head, Parameter, SCORE, VALUE, parameters};
 use crate::model::published;
 use crate::params::Params;
 
-/// The type that a model's parameters are held in.
+/// The storage type of a model's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// All are trained f32 masters, cast where a model computes in another type.
+    /// Trained f32 masters, cast if the model computes in another type.
     #[default]
     Masters,
-    /// All are frozen. Matrices have the type of the computation; vectors and scalar heads, which are small
-    /// and weigh most, are f32.
+    /// Frozen parameters. Matrices have the type of the computation; vectors and scalar heads, which are
+    /// small but matter most, are f32.
     Compute,
 }
 
-/// Where and how a model's parameters are held.
+/// The device and the types of a model's parameters.
 #[derive(Clone, Copy)]
 pub struct Loading<'a> {
-    /// Their device.
+    /// The device.
     pub backend: &'a dyn Backend,
-    /// The type that the model computes in.
+    /// The type of the computation.
     pub compute: DType,
-    /// The type that they are held in.
+    /// The storage type.
     pub precision: Precision,
 }
 
 impl<'a> Loading<'a> {
-    /// f32 masters, to be trained.
+    /// Returns the options for f32 masters, for training.
     pub fn masters(backend: &'a dyn Backend, compute: DType) -> Self {
         Self { backend, compute, precision: Precision::Masters }
     }
 
-    /// A frozen model, held in the type that it computes in.
+    /// Returns the options for a frozen model, stored in the type that it computes in.
     pub fn frozen(backend: &'a dyn Backend, compute: DType) -> Self {
         Self { backend, compute, precision: Precision::Compute }
     }
 
-    /// Puts a parameter on the device.
+    /// Uploads a parameter.
     pub(super) fn put(&self, params: &mut Params, name: &str, host: &HostTensor) -> Result<()> {
         match self.precision {
             Precision::Masters => params.insert(name, self.backend.upload(host, DType::F32)?),
@@ -63,27 +63,27 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// Returns the type that a frozen parameter is held in when its model computes in `compute`.
+/// Returns the storage type of a frozen parameter for a model that computes in `compute`.
 pub(super) fn held(name: &str, shape: &[usize], compute: DType) -> DType {
     if shape.len() < 2 || name == SCORE || name == VALUE { DType::F32 } else { compute }
 }
 
-/// The way out where a folder has no score head.
+/// The treatment of a folder without a score head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Headless {
-    /// An error that names the tensors that may be one.
+    /// An error that names candidates.
     Refused,
     /// A head drawn from this seed.
     Drawn(u64),
-    /// A head of zeros, which an adapter replaces by its own.
+    /// A head of zeros, which an adapter replaces.
     Given,
 }
 
-/// Reads a folder.
+/// Reads a model from a folder.
 ///
 /// # Errors
-/// A missing or broken file, a parameter that is missing or has another shape, a family or a key of
-/// `config.json` that is not served, several labels.
+/// Fails if a file is missing or broken, if a parameter is missing or has another shape, if the family or a
+/// key of `config.json` is not supported, and if the config has several labels.
 pub(super) fn read_folder(
     dir: &Path,
     heads: &[Head],
@@ -97,7 +97,7 @@ pub(super) fn read_folder(
 /// Reads the tensors of a checkpoint into a model of this config.
 ///
 /// # Errors
-/// As [`read_folder`].
+/// Fails as [`read_folder`] does.
 pub(super) fn read(
     mut config: ModelConfig,
     checkpoint: &Checkpoint,
@@ -140,11 +140,11 @@ pub(super) fn read(
     Decoder::new(config, params, heads, how.compute)
 }
 
-/// Refuses parameters that do not fit into the memory that is free: all of them on the CPU, elsewhere the largest,
-/// which passes through the host.
+/// Checks that parameters fit into free memory: all of them on the CPU, otherwise the largest, which passes
+/// through the host.
 ///
 /// # Errors
-/// As said.
+/// Fails if they do not.
 fn weigh(list: &[Parameter], how: Loading<'_>) -> Result<()> {
     let bytes = |parameter: &Parameter| {
         let held = match how.precision {
@@ -167,7 +167,7 @@ fn weigh(list: &[Parameter], how: Loading<'_>) -> Result<()> {
 /// Draws all parameters of a model from a seed.
 ///
 /// # Errors
-/// A standard deviation that is not finite, a model that does not fit into memory.
+/// Fails if a standard deviation is not finite, and if the model does not fit into memory.
 pub(super) fn random(config: ModelConfig, heads: &[Head], how: Loading<'_>, seed: u64) -> Result<Decoder> {
     let mut params = Params::default();
     let list = parameters(&config, heads);

@@ -1,4 +1,4 @@
-//! The mixture of experts of a config: how many, how wide, and in which layers.
+//! The mixture of experts of a config: number, width and layers.
 
 use serde_json::Value;
 
@@ -11,28 +11,28 @@ use crate::model::fields::Fields;
 pub struct Mixture {
     /// The number of experts of a layer.
     pub experts: usize,
-    /// The experts that every token takes.
+    /// The number of experts that every token uses.
     pub taken: usize,
     /// The width of an expert.
     pub width: usize,
-    /// The width of the network that every token takes besides; 0 where there is none.
+    /// The width of the additional network that every token uses; 0 if there is none.
     pub shared: usize,
-    /// Whether the shares of a token's experts are divided by their sum.
+    /// True if the shares of a token's experts are divided by their sum.
     pub normalised: bool,
-    /// The factor of the routers' loss in the training of language models, see [`Decoder::forward_balanced`]; 0 where
-    /// `output_router_logits` is false.
+    /// The factor on the routers' loss in the training of language models, see [`Decoder::forward_balanced`];
+    /// 0 if `output_router_logits` is false.
     ///
     /// [`Decoder::forward_balanced`]: crate::model::Decoder::forward_balanced
     pub balance: f64,
-    /// Whether a layer has experts, for each layer.
+    /// For each layer, true if it has experts.
     pub layers: Vec<bool>,
 }
 
 impl Mixture {
-    /// Reads the keys that a family names.
+    /// Reads the keys of a family.
     ///
     /// # Errors
-    /// A key of another type, more experts taken than there are.
+    /// Fails if a key has another type, and if tokens use more experts than there are.
     pub(super) fn read(fields: &Fields<'_>, family: &Experts, layers: usize) -> Result<Self> {
         let experts = fields.positive(family.count)?;
         let taken = fields.positive("num_experts_per_tok")?;
@@ -66,13 +66,13 @@ impl Mixture {
         })
     }
 
-    /// Whether a layer has experts.
+    /// Returns whether a layer has experts.
     pub fn is_in(&self, layer: usize) -> bool {
         self.layers.get(layer).copied().unwrap_or(false)
     }
 }
 
-/// A list of layers; none for null.
+/// Reads a list of layers; empty for null.
 fn listed(fields: &Fields<'_>, key: &str) -> Result<Vec<usize>> {
     let layers: Option<Vec<usize>> = match fields.value(key) {
         Value::Null => Some(Vec::new()),

@@ -52,11 +52,11 @@ use crate::tensor::Tensor;
 pub enum Rows<'a> {
     /// All rows of the batch.
     All,
-    /// These rows, ascending. The last layer computes nothing for the others but their keys and values.
+    /// These rows, ascending. For the others the last layer computes only keys and values.
     Only(&'a [usize]),
 }
 
-/// The wanted rows of x.
+/// Returns the wanted rows of x.
 fn select(x: &Tensor, rows: Rows<'_>) -> Result<Tensor> {
     match rows {
         Rows::All => Ok(x.clone()),

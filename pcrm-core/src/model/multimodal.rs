@@ -1,4 +1,4 @@
-//! The text part of multimodal checkpoints, read as the family that it is.
+//! The text part of multimodal checkpoints, read as the family it belongs to.
 
 use std::path::Path;
 
@@ -6,18 +6,18 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// A multimodal model whose text part is a decoder that is served.
+/// A multimodal model whose text part is a supported decoder.
 #[derive(Debug)]
 pub struct Multimodal {
-    /// `model_type` of the whole.
+    /// `model_type` of the whole model.
     pub model_type: &'static str,
-    /// `model_type` of the text part, where its section names none.
+    /// `model_type` of the text part, if its section has none.
     text: &'static str,
-    /// Counts that its published configs leave out.
+    /// Counts that published configs omit.
     defaults: &'static [(&'static str, u64)],
 }
 
-/// The section of the text part.
+/// The key of the text part's section.
 const SECTION: &str = "text_config";
 
 /// All multimodal models whose text part is read.
@@ -30,7 +30,7 @@ pub(super) static MULTIMODAL: [Multimodal; 2] = [
     Multimodal { model_type: "mistral3", text: "mistral", defaults: &[] },
 ];
 
-/// Keys of the whole that the text part has from it.
+/// Keys of the whole model that also apply to the text part.
 const OF_THE_WHOLE: [&str; 12] = [
     "bos_token_id",
     "dtype",
@@ -46,10 +46,10 @@ const OF_THE_WHOLE: [&str; 12] = [
     "transformers_version",
 ];
 
-/// Returns the config of the text part of a multimodal model; `None`: the model is none.
+/// Returns the config of the text part of a multimodal model; `None` for other models.
 ///
 /// # Errors
-/// A section that is missing or no object.
+/// Fails if the section is missing or not an object.
 pub(super) fn text_part(
     raw: &Map<String, Value>,
     path: &Path,

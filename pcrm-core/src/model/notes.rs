@@ -1,4 +1,4 @@
-//! Warnings about a model, each logged once: a run loads its model several times.
+//! Warnings about a model, each logged once, because a run loads its model several times.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

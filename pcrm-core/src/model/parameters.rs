@@ -1,4 +1,4 @@
-//! The parameters of a decoder: names, shapes, random values, and the form in which files store them.
+//! The parameters of a decoder: names, shapes, initial values, and their layout in files.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,10 +16,10 @@ pub const SCORE: &str = "score.weight";
 /// The head of a critic, `[1, width]`.
 pub const VALUE: &str = "value.weight";
 
-/// A head on top of a decoder, which has any number of them.
+/// A head on top of a decoder, which may have several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
-    /// Logits of the next token, by the family's own head or, where it is tied, by the embedding.
+    /// Logits of the next token, by the family's own head or, if tied, by the embedding.
     Language,
     /// Scores of sequences, by `score.weight`.
     Score,
@@ -34,9 +34,9 @@ pub struct Parameter {
     pub name: String,
     /// The shape in memory; linear weights are `[out, in]`.
     pub shape: Vec<usize>,
-    /// Whether files store it with rows and columns exchanged (Conv1D).
+    /// True if files store the transposed matrix (Conv1D).
     pub transposed: bool,
-    /// Whether it is the weight of a linear layer of the body.
+    /// True for the weight of a linear layer of the body.
     pub linear: bool,
     start: Start,
 }
@@ -44,7 +44,7 @@ pub struct Parameter {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Start {
     Normal(f64),
-    /// Between −x and x.
+    /// Uniform between −x and x.
     Uniform(f64),
     Zeros,
     Ones,
@@ -55,7 +55,7 @@ pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
     let mut list = List { config, all: Vec::new() };
     let family = config.family;
     let (width, std) = (config.width, config.initializer_range);
-    // GPT-2 scales what feeds the residual stream by 1/√(2·layers) (its paper, §2.3).
+    // GPT-2 scales the inputs of the residual stream by 1/√(2·layers) (its paper, §2.3).
     let residual = if family.conv1d { std / (2.0 * config.layers as f64).sqrt() } else { std };
     list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, width], std);
     if let Positions::Learned { table, first } = family.positions {
@@ -102,7 +102,7 @@ pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
 }
 
 impl Head {
-    /// Returns the parameter of this head; `None` where the embedding serves.
+    /// Returns the parameter of this head; `None` if the embedding serves.
     pub fn parameter(self, config: &ModelConfig) -> Option<Parameter> {
         let (name, rows) = match self {
             Self::Language if config.tied => return None,
@@ -121,7 +121,7 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    /// The network of a layer, or its experts.
+    /// Adds the network of a layer, or its experts.
     fn feed_forward(&mut self, at: &dyn Fn(&str) -> String, layer: usize, residual: f64) {
         let ModelConfig { width, ffn, mlp_bias: bias, initializer_range: std, .. } = *self.config;
         let family = self.config.family;
@@ -192,21 +192,21 @@ impl List<'_> {
 }
 
 impl Parameter {
-    /// Exchanges rows and columns where files and memory differ in them; its own inverse.
+    /// Transposes the parameter if the layouts of files and memory differ; its own inverse.
     ///
     /// # Errors
-    /// Such a parameter that is no matrix of floats.
+    /// Fails if such a parameter is not a matrix of floats.
     pub fn turned(&self, host: HostTensor) -> Result<HostTensor> {
         if self.transposed { host.transposed() } else { Ok(host) }
     }
 
-    /// Returns the module that this is the weight of: the name without `.weight`. `None`: it is a bias.
+    /// Returns the module whose weight this is: the name without `.weight`. `None` for a bias.
     pub fn module(&self) -> Option<&str> {
         self.name.strip_suffix(".weight")
     }
 
-    /// Returns matrices A `[rank, in]` and B `[out, rank]` of an adapter of this weight. A is drawn as PEFT
-    /// draws it: uniformly between ±1/√in (Kaiming with a = √5), or from a normal distribution of deviation
+    /// Returns matrices A `[rank, in]` and B `[out, rank]` of an adapter of this weight. A is drawn as in
+    /// PEFT: uniformly between ±1/√in (Kaiming with a = √5), or from a normal distribution of deviation
     /// 1/rank; B is zero.
     pub(super) fn adapter(&self, rank: usize, gaussian: bool) -> [Self; 2] {
         let (out, inner) = (self.shape[0], self.shape[1]);
@@ -225,17 +225,17 @@ impl Parameter {
         [part("lora_A", [rank, inner], start), part("lora_B", [out, rank], Start::Zeros)]
     }
 
-    /// Returns the weight that a tied language-model head would have if it were untied.
+    /// Returns the weight of a tied language-model head as if it were untied.
     pub(super) fn tied_head(config: &ModelConfig) -> Self {
         let start = Start::Normal(config.initializer_range);
         let (name, shape) = (config.family.language_head.to_owned(), vec![config.vocabulary, config.width]);
         Self { name, shape, transposed: false, linear: false, start }
     }
 
-    /// Takes the values of this parameter from a file into memory's order.
+    /// Converts the values of this parameter from a file to memory's layout.
     ///
     /// # Errors
-    /// There are none, or they have another shape.
+    /// Fails if the values are missing or have another shape.
     pub(super) fn fitting(&self, stored: Option<HostTensor>) -> Result<HostTensor> {
         let host = stored.ok_or_else(|| Error::invalid(&self.name, "is missing from the weights"))?;
         let mut expected = self.shape.clone();
@@ -249,10 +249,11 @@ impl Parameter {
         self.turned(host)
     }
 
-    /// Draws values from the seed and the name alone: the same on every backend, whatever else is drawn.
+    /// Draws values from the seed and the name alone: they are the same on every backend, whatever else is
+    /// drawn.
     ///
     /// # Errors
-    /// A standard deviation that is not finite.
+    /// Fails if the standard deviation is not finite.
     pub fn random(&self, seed: u64) -> Result<HostTensor> {
         let size = self.shape.iter().product();
         let values = match self.start {

@@ -1,4 +1,4 @@
-//! The conventions of published reward models: what their heads are called, and which of them are something else.
+//! Conventions of published reward models: the names of their heads, and unsupported kinds.
 
 use std::path::Path;
 
@@ -9,13 +9,14 @@ use crate::model::config::ModelConfig;
 use crate::model::parameters::SCORE;
 use crate::model::types::shown;
 
-/// Names that heads have in classes that call themselves reward models: those of OpenRLHF and of InternLM2.
+/// Names of heads in classes of reward models, from OpenRLHF and InternLM2.
 const HEADS: [&str; 3] = ["value_head.weight", "v_head.weight", "reward_head.weight"];
 
-/// Returns the names that the head of scores may have, the likeliest first.
+/// Returns the possible names of the score head, the likeliest first.
 ///
-/// `score.weight` is transformers' own (Skywork and most others). Another name counts where `config.json` says that the
-/// checkpoint is a reward model: by a class whose name ends with `RewardModel`, or by `value_head_prefix` of OpenRLHF.
+/// `score.weight` is transformers' own (Skywork and most others). Other names count if `config.json` marks
+/// the checkpoint as a reward model: by a class whose name ends with `RewardModel`, or by `value_head_prefix`
+/// of OpenRLHF.
 pub(super) fn score_names(config: &ModelConfig) -> Vec<String> {
     let mut names = vec![SCORE.to_owned(), config.family.score_head.to_owned()];
     if let Some(prefix) = config.raw.get("value_head_prefix").and_then(Value::as_str) {
@@ -27,16 +28,16 @@ pub(super) fn score_names(config: &ModelConfig) -> Vec<String> {
     names
 }
 
-/// Refuses reward models whose score is not one product with a hidden state.
+/// Checks that the score is a single product with a hidden state.
 ///
 /// # Errors
-/// As said, with the class that `config.json` names.
+/// Fails if it is not, with the class in `config.json`.
 pub(super) fn check(config: &ModelConfig, dir: &Path) -> Result<()> {
     match classes(config).find(|class| class.contains("Gating")) {
         Some(class) => {
             let message = format!(
-                "architectures names {class}, which mixes several rewards by a gating network (ArmoRM); a reward \
-                 model here is one head, {SCORE}"
+                "architectures names {class}, which mixes several rewards by a gating network (ArmoRM); \
+                 expected a single head, {SCORE}"
             );
             Err(Error::file(dir.join("config.json"), message))
         }
@@ -44,11 +45,11 @@ pub(super) fn check(config: &ModelConfig, dir: &Path) -> Result<()> {
     }
 }
 
-/// Returns the token that ends every sequence of a reward model that says so (`reward_token_id` of InternLM2), and at which
-/// it is scored. The model's own code appends it where it is not there.
+/// Returns the token that ends every sequence of a reward model with a closing token (`reward_token_id` of
+/// InternLM2), at which it is scored. The model's own code appends it if it is missing.
 ///
 /// # Errors
-/// An id outside the vocabulary.
+/// Fails if the id is outside the vocabulary.
 pub(super) fn closing_token(config: &ModelConfig, path: &Path) -> Result<Option<u32>> {
     let Some(id) = config.raw.get("reward_token_id").filter(|id| !id.is_null()) else { return Ok(None) };
     match id.as_u64().filter(|id| *id < config.vocabulary as u64) {

@@ -1,8 +1,8 @@
-//! Quantised checkpoints: how configs and tensors give them away. None is served.
+//! Detection of quantised checkpoints from configs and tensor names. None is supported.
 
 use serde_json::{Map, Value};
 
-/// Methods by the tensors that only they store beside or instead of weights.
+/// Methods by the suffixes of tensors that only they store.
 const TENSORS: [(&str, &str); 16] = [
     (".weight.absmax", "bitsandbytes, 4 bit"),
     (".weight.quant_map", "bitsandbytes, 4 bit"),
@@ -22,7 +22,7 @@ const TENSORS: [(&str, &str); 16] = [
     (".weight_blocks", "mxfp4"),
 ];
 
-/// The method that `quantization_config` names; `None`: the weights are plain.
+/// Returns the method in `quantization_config`; `None` if the weights are plain.
 pub(super) fn by_config(raw: &Map<String, Value>) -> Option<String> {
     let config = raw.get("quantization_config").or_else(|| raw.get("compression_config"))?;
     let fields = match config {
@@ -48,18 +48,18 @@ pub(super) fn by_config(raw: &Map<String, Value>) -> Option<String> {
     Some(format!("{method}{bits}; quantization_config of config.json"))
 }
 
-/// The method that the names of tensors give away, and the first of those names.
+/// Returns the method that the names of tensors imply, and the first of those names.
 pub(super) fn by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<(&'static str, &'a str)> {
     let method =
         |name: &str| TENSORS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, method)| *method);
     names.into_iter().find_map(|name| Some((method(name)?, name)))
 }
 
-/// A refusal of a checkpoint that this method quantised.
+/// Returns the error message for a checkpoint quantised with this method.
 pub(super) fn refusal(method: &str) -> String {
     format!(
-        "the weights are quantised ({method}), which is not served; expected floats: take the checkpoint that was \
-         quantised, or load this one in transformers and save model.dequantize()"
+        "the weights are quantised ({method}), which is not served; expected floats: take the checkpoint \
+         that was quantised, or load this one in transformers and save model.dequantize()"
     )
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: each method is named, and a config that quantises nothing is no refusal.
+    /// Protects: each method is named, and a config without quantisation passes.
     #[test]
     fn methods_are_named() {
         for (config, said) in [

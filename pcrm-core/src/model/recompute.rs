@@ -1,8 +1,8 @@
-//! Gradient checkpointing: a part of a model runs without history and again in the backward pass.
+//! Gradient checkpointing: a part of a model runs without history, and again in the backward pass.
 //!
-//! Between the passes a part keeps its input alone (arXiv 1604.06174). Kernels are deterministic on a CPU and random
-//! numbers are drawn by counter, so the second run has the bits of the first and gradients are those of a run that kept
-//! everything.
+//! Between the passes a part keeps only its input (arXiv 1604.06174). Kernels are deterministic on a CPU and
+//! random numbers are counter-based, so the second run has the same bits as the first, and gradients equal
+//! those of a run without checkpointing.
 
 use std::num::NonZeroUsize;
 
@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::params::Params;
 use crate::tensor::Tensor;
 
-/// How many layers run again at once.
+/// The size of the segments that are recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Checkpointing {
-    /// Every layer keeps what its backward pass needs.
+    /// No recomputation.
     #[default]
     Off,
     /// Segments of √layers layers, rounded up: the fewest activations at any time.
@@ -23,7 +23,7 @@ pub enum Checkpointing {
 }
 
 impl Checkpointing {
-    /// The layers of a segment in a model of `layers`, or `None` where nothing runs again.
+    /// Returns the number of layers of a segment in a model of `layers`, or `None` without recomputation.
     pub fn segment(self, layers: usize) -> Option<usize> {
         match self {
             Self::Off => None,
@@ -33,11 +33,11 @@ impl Checkpointing {
     }
 }
 
-/// Computes `run(x, params)`, keeping x in the place of the history. `params` are all parameters that `run` uses; it
-/// must compute the same each time.
+/// Computes `run(x, params)`, keeping x instead of the history. `params` are all parameters that `run` uses;
+/// it must be deterministic.
 ///
 /// # Errors
-/// Those of `run`, now or in the backward pass.
+/// Fails as `run` does, now or in the backward pass.
 pub(super) fn recomputed(
     x: &Tensor,
     params: Params,

@@ -1,4 +1,4 @@
-//! A reward model: a decoder and a scalar head, in Hugging Face's files.
+//! A reward model: a decoder with a scalar head, in Hugging Face's files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,21 +29,21 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// Loads a trained reward model as f32 masters. The folder of a PEFT adapter is loaded with the base that
-    /// it names; training then changes the adapter and the head alone.
+    /// Loads a trained reward model as f32 masters. The folder of a PEFT adapter is loaded with its base;
+    /// training then changes the adapter and the head alone.
     ///
     /// # Errors
-    /// A folder without the head `score.weight` (the message names the tensors that may be one), a missing or
-    /// broken file, a parameter that is missing or has another shape, a family or a key of `config.json` that
-    /// is not served.
+    /// Fails if the folder has no head `score.weight` (the error names candidates), if a file is missing or
+    /// broken, if a parameter is missing or has another shape, and if the family or a key of `config.json` is
+    /// not supported.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         Self::load_as(dir, Loading::masters(backend, compute))
     }
 
-    /// Loads a trained reward model whose parameters are held as `how` says.
+    /// Loads a trained reward model with parameters stored according to `how`.
     ///
     /// # Errors
-    /// As [`RewardModel::load`].
+    /// Fails as [`RewardModel::load`] does.
     pub fn load_as(dir: &Path, how: Loading<'_>) -> Result<Self> {
         if AdapterFolder::is_alone(dir) {
             return Self::load_adapter(dir, None, how, 0);
@@ -52,11 +52,11 @@ impl RewardModel {
     }
 
     /// Loads a PEFT adapter with its base: the folder `base`, or the one that the adapter names. The seed
-    /// draws dropout. The head may be the adapter's, on the base of a language model.
+    /// determines dropout. The head may belong to the adapter, on the base of a language model.
     ///
     /// # Errors
-    /// As [`RewardModel::load`] for the base; an adapter of a language model, or one that does not fit the
-    /// base.
+    /// Fails as [`RewardModel::load`] does for the base, and if the adapter belongs to a language model or
+    /// does not fit the base.
     pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
         let folder = AdapterFolder::open(dir)?;
         if !folder.is_reward()? {
@@ -69,10 +69,11 @@ impl RewardModel {
         Ok(Self { decoder: folder.apply(&base, Some(base_dir), seed)? })
     }
 
-    /// Refuses a folder whose weights lack the head, without reading them; one without any weights passes.
+    /// Checks that a folder's weights include the head, without reading them; a folder without weights
+    /// passes.
     ///
     /// # Errors
-    /// As [`RewardModel::load`], as far as names show.
+    /// Fails as [`RewardModel::load`] does, as far as names show.
     pub fn check_head(dir: &Path) -> Result<()> {
         if ![weights::SINGLE, weights::INDEX].iter().any(|name| dir.join(name).exists()) {
             return Ok(());
@@ -89,20 +90,20 @@ impl RewardModel {
     /// Loads a model to train: a reward model with its head, or a language model that gets a head drawn from
     /// `seed`.
     ///
-    /// A head that is drawn although `config.json` names a `...ForSequenceClassification`, or although a
-    /// tensor looks like one, is logged as a warning.
+    /// A warning is logged if a head is drawn although `config.json` names a `...ForSequenceClassification`,
+    /// or although a tensor looks like a head.
     ///
     /// # Errors
-    /// As [`RewardModel::load`], but for the head.
+    /// Fails as [`RewardModel::load`] does, except for the head.
     pub fn load_to_train(backend: &dyn Backend, dir: &Path, compute: DType, seed: u64) -> Result<Self> {
         Self::load_to_train_as(dir, Loading::masters(backend, compute), seed)
     }
 
-    /// Loads a model to train as [`RewardModel::load_to_train`] does, its parameters held as `how` says:
-    /// adapters may be put on a frozen one.
+    /// Loads a model to train like [`RewardModel::load_to_train`], with parameters stored according to `how`:
+    /// a frozen one can get adapters.
     ///
     /// # Errors
-    /// As [`RewardModel::load_to_train`].
+    /// Fails as [`RewardModel::load_to_train`] does.
     pub fn load_to_train_as(dir: &Path, how: Loading<'_>, seed: u64) -> Result<Self> {
         Ok(Self { decoder: loading::read_folder(dir, HEADS, how, Headless::Drawn(seed))? })
     }
@@ -110,7 +111,7 @@ impl RewardModel {
     /// Creates a reward model with random weights.
     ///
     /// # Errors
-    /// A standard deviation (`initializer_range`) that is not finite.
+    /// Fails if the standard deviation (`initializer_range`) is not finite.
     pub fn random(backend: &dyn Backend, config: ModelConfig, compute: DType, seed: u64) -> Result<Self> {
         let decoder = loading::random(config, HEADS, Loading::masters(backend, compute), seed)?;
         Ok(Self { decoder })
@@ -126,7 +127,7 @@ impl RewardModel {
         &self.decoder
     }
 
-    /// Returns the shape of the body.
+    /// Returns the configuration of the body.
     pub fn config(&self) -> &ModelConfig {
         self.decoder.config()
     }
@@ -146,33 +147,33 @@ impl RewardModel {
         Self { decoder: self.decoder.trainable() }
     }
 
-    /// Returns the same model, whose layers run again in the backward pass; see [`Decoder::checkpointing`].
+    /// Returns the same model with gradient checkpointing; see [`Decoder::checkpointing`].
     pub fn checkpointing(self, checkpointing: Checkpointing) -> Self {
         Self { decoder: self.decoder.checkpointing(checkpointing) }
     }
 
     /// Returns the same weights without history. An optimiser that updates them changes the result too: a
-    /// reference that must stay as it is needs a [`RewardModel::snapshot`].
+    /// fixed reference needs a [`RewardModel::snapshot`].
     pub fn detached(&self) -> Self {
         Self { decoder: self.decoder.detached() }
     }
 
-    /// Returns a frozen copy that computes in `dtype` and that later updates of the original do not reach.
+    /// Returns a frozen copy that computes in `dtype` and is not affected by later updates of the original.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         Ok(Self { decoder: self.decoder.snapshot(dtype)? })
     }
 
-    /// Draws the dropout of adapters for a step of training: the masks of a step are the same whenever it is
-    /// computed.
+    /// Selects the dropout masks of adapters for a training step: the masks of a step are always the same.
     pub fn at_step(&self, step: u64) -> Self {
         Self::over(self.decoder.clone().at_step(step))
     }
 
-    /// Puts new adapters on the model. The base is frozen; A is drawn from the seed and B is zero, so that
-    /// the model computes what it computed before. `base` is the folder that the saved adapter will name.
+    /// Adds new adapters to the model. The base is frozen; A is drawn from the seed and B is zero, so that
+    /// the model's function does not change. `base` is the folder that the saved adapter will name.
     ///
     /// # Errors
-    /// A configuration that is not served or matches no module; a model that has adapters already.
+    /// Fails if the configuration is not supported or matches no module, and if the model already has
+    /// adapters.
     pub fn with_adapters(&self, config: LoraConfig, base: &Path, seed: u64) -> Result<Self> {
         config.check_new()?;
         Ok(Self::over(lora::adapt(&self.decoder, config, Some(base.to_path_buf()), seed, Values::Drawn)?))
@@ -181,7 +182,7 @@ impl RewardModel {
     /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.
     ///
     /// # Errors
-    /// None in practice.
+    /// Never fails in practice.
     pub fn without_adapters(&self) -> Result<Self> {
         Ok(Self::over(lora::without(&self.decoder)?))
     }
@@ -189,7 +190,7 @@ impl RewardModel {
     /// Returns a full model with the adapters merged into its weights.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails with the backend's error.
     pub fn merged(&self) -> Result<Self> {
         Ok(Self::over(lora::merged(&self.decoder)?))
     }
@@ -198,10 +199,10 @@ impl RewardModel {
         Self { decoder }
     }
 
-    /// Returns the same model with a head of zeros, which scores every sequence 0: a critic that knows nothing yet.
+    /// Returns the same model with a head of zeros, which scores every sequence 0: an untrained critic.
     ///
     /// # Errors
-    /// A head that is frozen; the backend's.
+    /// Fails if the head is frozen, and with the backend's error.
     pub fn with_head_of_zeros(self) -> Result<Self> {
         let mut tensors = self.tensors()?;
         let Some(head) = tensors.get_mut(SCORE) else {
@@ -212,11 +213,13 @@ impl RewardModel {
         Ok(self)
     }
 
-    /// Computes the scores at these rows (ascending), f32 `[rows]`; at the token that closes a sequence, if the model has
-    /// one ([`ModelConfig::closing`]), which is then added after each of the rows that is not it.
+    /// Computes the scores at these rows (ascending), f32 `[rows]`. For a model with a closing token
+    /// ([`ModelConfig::closing`]), scores are read at that token, which is appended after each row that is
+    /// not it.
     ///
     /// # Errors
-    /// Those of [`Decoder::forward`]; of a model with a closing token, a row that ends no segment.
+    /// Fails as [`Decoder::forward`] does and, for a model with a closing token, if a row does not end a
+    /// segment.
     pub fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
         if let Some(token) = self.config().closing {
             let (batch, rows) = closed(batch, rows, token)?;
@@ -232,7 +235,7 @@ impl RewardModel {
         hidden.kernels().linear(&hidden, self.params().get(SCORE)?, None)?.reshape([rows.len()])
     }
 
-    /// Returns the trained weights by name, as files store them.
+    /// Returns the trained weights by name, in the layout of files.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         self.decoder.tensors()
     }
@@ -240,7 +243,7 @@ impl RewardModel {
     /// Overwrites the trained weights with those of [`RewardModel::tensors`].
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn restore(&self, tensors: BTreeMap<String, HostTensor>) -> Result<()> {
         self.decoder.restore(tensors)
     }
@@ -248,17 +251,17 @@ impl RewardModel {
     /// Overwrites the trained weights with those of a folder that [`Self::save`] wrote.
     ///
     /// # Errors
-    /// A file that cannot be read; a weight that is missing or has another shape.
+    /// Fails if a file cannot be read, and if a weight is missing or has another shape.
     pub fn restore_from(&self, dir: &Path) -> Result<()> {
         self.decoder.restore_from(dir)
     }
 
     /// Writes `config.json` and `model.safetensors` such that
-    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. A model with adapters
-    /// writes them and its head alone, as PEFT does.
+    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. For a model with adapters,
+    /// only the adapters and the head are written, in PEFT's format.
     ///
     /// # Errors
-    /// A disk that is full or may not be written to.
+    /// Fails if the disk is full or not writable.
     pub fn save(&self, dir: &Path) -> Result<()> {
         if let Some(adapters) = self.decoder.adapters() {
             return peft::save(&self.decoder, adapters, dir);
@@ -266,21 +269,21 @@ impl RewardModel {
         let head = self.config().family.score_head;
         let named = |name: &str| if name == SCORE { head.to_owned() } else { name.to_owned() };
         self.decoder.write(&dir.join(weights::SINGLE), named)?;
-        // Last: a folder with a config has the weights too.
+        // Last, so that a folder with a config has the weights too.
         weights::write_json(&dir.join("config.json"), &self.config().reward_json())
     }
 }
 
-/// Rows to be scored, ascending, and for each one asked for its place among them.
+/// The scored rows, ascending, and for each requested row its index among them.
 struct Closed {
     ascending: Vec<usize>,
     order: Vec<u32>,
 }
 
-/// Adds a token after each of these rows that is not it.
+/// Appends a token after each of these rows that is not it.
 ///
 /// # Errors
-/// A row that ends no segment.
+/// Fails if a row does not end a segment.
 fn closed(batch: &Packed, rows: &[usize], token: u32) -> Result<(Packed, Closed)> {
     let mut longer = batch.clone();
     let mut places = Vec::with_capacity(rows.len());
@@ -291,7 +294,8 @@ fn closed(batch: &Packed, rows: &[usize], token: u32) -> Result<(Packed, Closed)
         }
         let ends = |segment: &crate::tree::Segment| segment.rows.end == row + 1;
         let segment = batch.tree.segments().iter().position(ends).ok_or_else(|| {
-            let message = format!("row {row} ends no sequence; this model scores whole sequences alone");
+            let message =
+                format!("row {row} does not end a sequence; this model scores whole sequences only");
             Error::invalid("reward_token_id", message)
         })?;
         places.push(longer.ids.len());

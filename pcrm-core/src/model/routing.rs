@@ -1,7 +1,6 @@
-//! The routing of rows to experts: softmax, the largest shares, and their gradients.
+//! The routing of rows to experts: softmax, selection of the largest shares, and gradients.
 //!
-//! Routing decides in the host's numbers, so that a row takes the same experts on every backend and beside any other
-//! rows.
+//! Routing is computed on the host, so that a row uses the same experts on every backend and in any batch.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,16 +19,17 @@ pub(super) struct Routes {
     probabilities: Arc<[f64]>,
     /// The experts of every row, ascending, `[rows, taken]`.
     chosen: Arc<[usize]>,
-    /// Rows by expert: a row comes `taken` times.
+    /// Rows by expert: a row appears `taken` times.
     rows: Vec<usize>,
-    /// The part of `rows` of each expert.
+    /// The range of each expert in `rows`.
     ranges: Vec<Range<usize>>,
-    /// The place among `rows` of every row's choices, `[rows, taken]`.
+    /// The index in `rows` of every row's choices, `[rows, taken]`.
     places: Vec<usize>,
 }
 
 impl Routes {
-    /// Chooses the `taken` likeliest of so many experts for every row of logits `[rows, experts]`; of equals the first.
+    /// Chooses the `taken` likeliest of `experts` experts for every row of logits `[rows, experts]`; the
+    /// first of equals.
     pub fn new(logits: &[f32], experts: usize, taken: usize, normalised: bool) -> Self {
         let probabilities: Vec<f64> = logits.chunks_exact(experts).flat_map(softmax).collect();
         let mut chosen = Vec::with_capacity(logits.len() / experts * taken);
@@ -59,22 +59,22 @@ impl Routes {
         Self { experts, taken, normalised, probabilities, chosen, rows, ranges, places }
     }
 
-    /// The rows of every expert, one expert after the other.
+    /// Returns the rows of every expert, concatenated by expert.
     pub fn rows(&self) -> &[usize] {
         &self.rows
     }
 
-    /// The part of [`Routes::rows`] of each expert.
+    /// Returns the range of each expert in [`Routes::rows`].
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
 
-    /// The place among [`Routes::rows`] of a row's choice.
+    /// Returns the index in [`Routes::rows`] of a row's choice.
     pub fn place(&self, row: usize, slot: usize) -> usize {
         self.places[row * self.taken + slot]
     }
 
-    /// The shares of every row's experts, f32 `[rows, taken]`, with the history of the logits.
+    /// Computes the shares of every row's experts, f32 `[rows, taken]`, with the history of the logits.
     pub fn shares(&self, logits: &Tensor) -> Result<Tensor> {
         let rows = self.chosen.len() / self.taken;
         let values = self.values().into_iter().map(|share| share as f32).collect();
@@ -90,12 +90,13 @@ impl Routes {
         })
     }
 
-    /// The routers' loss over several layers (Fedus et al., arXiv 2101.03961, equations 4–6, as `transformers` adds layers
-    /// up): experts · Σ_e f_e·p_e, f being how often each expert is taken per row and p its mean probability, over the
-    /// rows of all layers. A scalar with the history of the logits, which come with their routes; `None` without any.
+    /// Computes the routers' loss over several layers (Fedus et al., arXiv 2101.03961, equations 4–6, with
+    /// layers combined as in `transformers`): experts · Σ_e f_e·p_e, where f is each expert's frequency per
+    /// row and p its mean probability, over the rows of all layers. A scalar with the history of the logits,
+    /// which come with their routes; `None` without any.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails with the backend's error.
     pub fn balance(layers: &[(Tensor, Self)]) -> Result<Option<Tensor>> {
         let Some((like, first)) = layers.first() else { return Ok(None) };
         let experts = first.experts;
@@ -107,7 +108,7 @@ impl Routes {
                 rows += 1.0;
             }
         }
-        // What a row's probability of an expert adds to the loss.
+        // The contribution of a row's probability of an expert to the loss.
         let slopes: Vec<f64> = taken.iter().map(|taken| experts as f64 * taken / (rows * rows)).collect();
         let loss: f64 = mass.iter().zip(&slopes).map(|(mass, slope)| mass * slope).sum();
         let loss = like.constant(&HostTensor::f32([1], vec![loss as f32])?)?;
@@ -134,7 +135,8 @@ impl Routes {
         Ok(Some(loss))
     }
 
-    /// The shares, `[rows, taken]`: the probabilities p of the chosen, divided by their sum where they are normalised.
+    /// Returns the shares, `[rows, taken]`: the probabilities p of the chosen experts, divided by their sum
+    /// if normalised.
     fn values(&self) -> Vec<f64> {
         let mut values = Vec::with_capacity(self.chosen.len());
         for (row, chosen) in self.each() {
@@ -144,8 +146,8 @@ impl Routes {
         values
     }
 
-    /// d / d logits from d / d shares g: p_i·(g_i − Σ p·g), over all experts, where g is 0 for those that were not
-    /// chosen; or, normalised, the same over the chosen alone with their shares in the place of p.
+    /// Computes d / d logits from d / d shares g: p_i·(g_i − Σ p·g) over all experts, with g = 0 for those
+    /// not chosen; or, if normalised, the same over the chosen experts alone, with their shares instead of p.
     fn slopes(&self, gradient: &[f32]) -> Vec<f64> {
         let shares = self.values();
         let mut slopes = Vec::with_capacity(self.probabilities.len());
@@ -163,7 +165,7 @@ impl Routes {
         slopes
     }
 
-    /// The probabilities and the choices of every row.
+    /// Iterates over the probabilities and the choices of every row.
     fn each(&self) -> impl Iterator<Item = (&[f64], &[usize])> {
         self.probabilities.chunks_exact(self.experts).zip(self.chosen.chunks_exact(self.taken))
     }
@@ -182,7 +184,8 @@ mod tests {
 
     const LOGITS: [f32; 12] = [0.3, -0.7, 1.1, 0.2, 2.0, 0.1, -0.4, 0.5, -1.0, 0.9, 0.8, 0.0];
 
-    /// Protects: every row is with its own experts once, ties go to the first, and places lead back.
+    /// Protects: every row is assigned once to each of its experts, ties go to the first, and indices map
+    /// back.
     #[test]
     fn rows_meet_their_experts() {
         let routes = Routes::new(&[1.0, 1.0, 1.0, 0.0, 5.0, 1.0], 3, 2, false);
@@ -191,7 +194,7 @@ mod tests {
         assert_eq!([[0, 0], [0, 1], [1, 0], [1, 1]].map(|[row, slot]| routes.place(row, slot)), [0, 1, 2, 3]);
     }
 
-    /// Protects: the gradient of the shares is their slope, normalised or not.
+    /// Protects: the gradient of the shares is their derivative, normalised or not.
     #[test]
     fn shares_have_the_slopes_of_their_values() {
         let gradient = [0.4f32, -1.2, 0.7, 0.3, -0.5, 1.5];

@@ -1,24 +1,24 @@
-//! Attention of each layer, as a config describes it: windows, positions, and the scale of scores.
+//! The attention of each layer according to a config: windows, positions, and the scale of scores.
 
 use crate::error::Result;
 use crate::model::family::{Family, HeadDim, Positions};
 use crate::model::fields::Fields;
 use crate::model::rope::{Rope, Ropes};
 
-/// Attention of one layer: which rows see each other, and how strongly.
+/// The attention of one layer: visible rows, positions and scale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sight {
-    /// Only this many positions back, their own included (sliding window); `None`: all.
+    /// The number of visible positions, the row's own included (sliding window); `None`: all.
     pub window: Option<usize>,
-    /// Rotary positions; `None` where there are none, or where they are learned.
+    /// The rotary positions; `None` if there are none, or if positions are learned.
     pub rope: Option<Rope>,
-    /// Factor of q·k: 1/√head_dim unless the config says otherwise.
+    /// The factor on q·k: 1/√head_dim unless the config overrides it.
     pub scale: f64,
-    /// Bound c of the scores s, c·tanh(s/c); `None`: they have none.
+    /// The soft cap c of scores, c·tanh(s/c); `None`: no cap.
     pub cap: Option<f64>,
 }
 
-/// Width of a head.
+/// Returns the width of a head.
 pub(super) fn head_dim(fields: &Fields<'_>, family: &Family, width: usize, heads: usize) -> Result<usize> {
     match family.head_dim {
         HeadDim::Key => fields.positive_or("head_dim", width / heads),
@@ -35,7 +35,7 @@ pub(super) fn head_dim(fields: &Fields<'_>, family: &Family, width: usize, heads
     }
 }
 
-/// Attention of each layer, and the entries about positions that are not read.
+/// Returns the attention of each layer, and the entries about positions that are not read.
 pub(super) fn sights(
     fields: &Fields<'_>,
     family: &Family,

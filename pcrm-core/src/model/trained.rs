@@ -1,4 +1,4 @@
-//! Opens trained reward models for use: the model with its tokenizer.
+//! Opening of trained reward models for use: the model with its tokenizer.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::error::Result;
 use crate::text::Tokenizer;
 
 impl RewardModel {
-    /// Opens a trained reward model, frozen and held in the type that it computes in, and its tokenizer.
+    /// Opens a trained reward model, frozen and stored in the type that it computes in, and its tokenizer.
     ///
     /// # Errors
-    /// A path that is no model's folder (the message says what it is), and as [`RewardModel::load`] and
-    /// [`Tokenizer::from_dir`].
+    /// Fails if the path is not a model's folder (the error describes it), and as [`RewardModel::load`] and
+    /// [`Tokenizer::from_dir`] do.
     pub fn open_trained(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<(Self, Tokenizer)> {
         folder::check(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;

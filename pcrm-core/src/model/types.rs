@@ -1,5 +1,5 @@
-//! Types of the keys of `config.json` that are read, whichever of them a model's settings make count: a key that is
-//! passed over because another decides must not hide a mistake.
+//! The types of the keys of `config.json` that are read. All are checked, even if a model's settings ignore
+//! some, because an ignored key must not hide a mistake.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// A type of values. Null, which stands for a key that is left out, is judged where a key is read.
+/// A type of values. Null, which means an absent key, is checked where the key is read.
 #[derive(Debug, Clone, Copy)]
 enum Type {
     Text,
@@ -18,7 +18,7 @@ enum Type {
     Deviation,
     Flag,
     TokenId,
-    /// One, or a list of them.
+    /// One id, or a list of them.
     TokenIds,
     Object,
 }
@@ -122,10 +122,10 @@ const TYPES: [(Type, &[&str]); 9] = [
     (Type::Object, &["id2label", "pcrm", "rope_parameters", "rope_scaling"]),
 ];
 
-/// Refuses a value of another type than its key has, among the keys that `knows` accepts.
+/// Checks that the keys accepted by `knows` have values of their type.
 ///
 /// # Errors
-/// As said, with the value and what was expected.
+/// Fails with the value and the expectation if one does not.
 pub(crate) fn check(raw: &Map<String, Value>, path: &Path, knows: impl Fn(&str) -> bool) -> Result<()> {
     for (kind, keys) in TYPES {
         for key in keys {
@@ -145,7 +145,7 @@ pub(crate) fn check(raw: &Map<String, Value>, path: &Path, knows: impl Fn(&str) 
     }
 }
 
-/// Returns a value for a message, cut where it is long.
+/// Formats a value for a message, truncated if it is long.
 pub(crate) fn shown(value: &Value) -> String {
     const LONGEST: usize = 120;
     let text = value.to_string();
@@ -198,7 +198,7 @@ mod tests {
             .map_or_else(|error| error.to_string(), |()| String::new())
     }
 
-    /// Protects: every key that is read has its type, and a wrong one is shown with what was expected.
+    /// Protects: every key that is read has a type, and a wrong value is shown with the expectation.
     #[test]
     fn a_wrong_type_is_an_error() {
         for (kind, keys) in TYPES {

@@ -1,4 +1,4 @@
-//! safetensors files that pcrm writes and reads back; written whole or not at all.
+//! safetensors files that pcrm writes and reads back; written atomically.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,13 +17,13 @@ use crate::model::folder;
 
 /// The weights of a model in one file.
 pub const SINGLE: &str = "model.safetensors";
-/// The file that names the shard of each weight.
+/// The file that maps each weight to its shard.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-/// All tensors of one safetensors file, floats as f32.
+/// Reads all tensors of one safetensors file, floats as f32.
 ///
 /// # Errors
-/// A file that cannot be read or is broken, an element type not served.
+/// Fails if the file cannot be read or is broken, and if an element type is not supported.
 pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     let bytes = folder::read(path)?;
     let file = SafeTensors::deserialize(&bytes)
@@ -42,7 +42,7 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     Ok(tensors)
 }
 
-/// Elements of a type that is served; floats become f32.
+/// Converts elements of a supported type; floats become f32.
 pub(super) fn elements(dtype: Dtype, bytes: &[u8]) -> Option<HostData> {
     Some(match dtype {
         Dtype::F32 => HostData::F32(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
@@ -66,7 +66,7 @@ pub(super) fn elements(dtype: Dtype, bytes: &[u8]) -> Option<HostData> {
     })
 }
 
-/// A tensor that a file is to hold.
+/// The description of a tensor in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The name.
@@ -77,33 +77,34 @@ pub struct Entry {
     pub shape: Vec<usize>,
 }
 
-/// Writes tensors to a safetensors file, with the metadata that `transformers` looks for.
+/// Writes tensors to a safetensors file, with the metadata that `transformers` expects.
 ///
 /// # Errors
-/// A disk that is full or may not be written to; a file that was there before is then as it was.
+/// Fails if the disk is full or not writable; an existing file is then unchanged.
 pub fn save(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
     let entry = |(name, host): (&String, &HostTensor)| Entry {
         name: name.clone(),
         dtype: host.dtype(),
         shape: host.shape().to_vec(),
     };
-    let missing = |name: &str| Error::invalid(name, "is no tensor of the file");
+    let missing = |name: &str| Error::invalid(name, "is not a tensor of the file");
     save_streamed(path, tensors.iter().map(entry).collect(), |name| {
         tensors.get(name).cloned().ok_or_else(|| missing(name))
     })
 }
 
-/// Writes a safetensors file as [`save`] does, asking `read` for one tensor at a time: the file is never in
-/// memory.
+/// Writes a safetensors file like [`save`], requesting one tensor at a time from `read`, so that the file is
+/// never in memory.
 ///
 /// # Errors
-/// As [`save`]; what `read` returns; a tensor that is not what its entry says, or with an element that is not finite.
+/// Fails as [`save`] does, with the errors of `read`, and if a tensor does not match its entry or has an
+/// element that is not finite.
 pub fn save_streamed(
     path: &Path,
     mut entries: Vec<Entry>,
     mut read: impl FnMut(&str) -> Result<HostTensor>,
 ) -> Result<()> {
-    // The order of the safetensors library: wide elements first, so that all are aligned.
+    // The safetensors library's order: wide elements first, so that all are aligned.
     entries.sort_by(|a, b| bytes_of(b.dtype).cmp(&bytes_of(a.dtype)).then_with(|| a.name.cmp(&b.name)));
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
@@ -152,7 +153,7 @@ pub fn save_streamed(
     })
 }
 
-/// Bytes of an element.
+/// Returns the number of bytes of an element.
 fn bytes_of(dtype: DType) -> usize {
     match dtype {
         DType::F32 | DType::U32 => 4,

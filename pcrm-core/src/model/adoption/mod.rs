@@ -1,4 +1,4 @@
-//! From the tensors of a checkpoint to the parameters of a model: names, prefixes, shapes, and the head.
+//! Adoption of a checkpoint's tensors as the parameters of a model: names, prefixes, shapes, and the head.
 
 mod naming;
 
@@ -14,7 +14,7 @@ use crate::model::notes;
 use crate::model::parameters::{Parameter, SCORE};
 use crate::model::published;
 
-/// Parts of the names of tensors that only an adapter has that was not merged.
+/// Substrings of tensor names that only an unmerged adapter has.
 const UNMERGED: [&str; 6] = [
     ".lora_A.",
     ".lora_B.",
@@ -24,65 +24,65 @@ const UNMERGED: [&str; 6] = [
     ".modules_to_save.",
 ];
 
-/// Parts of the names that heads of reward models have elsewhere.
+/// Substrings of the names of reward heads in other libraries.
 const HEADS: [&str; 6] = ["head", "score", "reward", "value", "classifier", "regress"];
 
-/// Names at least this similar are offered for one that is missing.
+/// The least similarity of a name that is suggested for a missing one.
 const NEAR: f64 = 0.6;
 
 /// The most tensors that a message lists.
 const LISTED: usize = 5;
 
-/// The tensors of a checkpoint by the names of a family's parameters.
+/// The tensors of a checkpoint, accessible by the names of a family's parameters.
 pub struct Adoption<'a> {
     config: &'a ModelConfig,
     checkpoint: &'a Checkpoint,
     /// The wrapper prefix of every name.
     lead: String,
-    /// Whether names lack the family's own prefix.
+    /// True if names lack the family's own prefix.
     bare: bool,
     used: BTreeSet<String>,
-    /// The names that the head of scores may have, see [`published::score_names`].
+    /// The possible names of the score head, see [`published::score_names`].
     scores: Vec<String>,
 }
 
 impl<'a> Adoption<'a> {
-    /// Finds out how the names of a checkpoint differ from those of the family: by nothing, by lacking its
-    /// prefix (`model.`, `transformer.`), or by the prefix of a wrapper before each (`module.`, `_orig_mod.`,
+    /// Determines how the names of a checkpoint differ from those of the family: not at all, by a missing
+    /// family prefix (`model.`, `transformer.`), or by an additional wrapper prefix (`module.`, `_orig_mod.`,
     /// `base_model.model.` and others), which is logged.
     ///
     /// # Errors
-    /// An adapter that was not merged, prefixes that are not known or differ between tensors.
+    /// Fails on an unmerged adapter, and on prefixes that are unknown or differ between tensors.
     pub fn new(config: &'a ModelConfig, checkpoint: &'a Checkpoint) -> Result<Self> {
         let unmerged = |name: &&str| UNMERGED.iter().any(|part| name.contains(part));
         if let Some(name) = checkpoint.names().find(unmerged) {
             let message = format!(
-                "the weights hold a PEFT adapter that is not merged ({name}); expected merged ones: in Python, \
-                 model.merge_and_unload().save_pretrained(..)"
+                "the weights hold a PEFT adapter that is not merged ({name}); expected merged weights: in \
+                 Python, model.merge_and_unload().save_pretrained(..)"
             );
             return Err(Error::file(checkpoint.dir(), message));
         }
         let (lead, bare) = naming(config, checkpoint)?;
         if let Some(whole) = config.text_of {
-            notes::say(&format!("{whole} is a multimodal model, of which the text part alone is read"));
+            notes::say(&format!("{whole} is a multimodal model, only its text part is read"));
         } else if !lead.is_empty() {
-            notes::say(&format!("the names of all tensors begin with {lead:?}, which is taken off"));
+            notes::say(&format!("ignoring the prefix {lead:?} of all tensor names"));
         }
         let scores = published::score_names(config);
         let adoption = Self { config, checkpoint, lead, bare, used: BTreeSet::new(), scores };
         if let Some(head) =
             adoption.head_elsewhere().filter(|_| !checkpoint.contains(&adoption.stored_as(SCORE)))
         {
-            notes::say(&format!("the head of scores is {head}, as config.json says"));
+            notes::say(&format!("using {head} as the score head, according to config.json"));
         }
         Ok(adoption)
     }
 
-    /// Checks that the tensors of these parameters are there, before any is read.
+    /// Checks that the tensors of these parameters are usable, before any is read.
     ///
     /// # Errors
-    /// Parameters that are missing (the nearest names that are there are given), have another shape, or are
-    /// not floats.
+    /// Fails if parameters are missing (the error suggests similar names), have another shape, or are not
+    /// floats.
     pub fn check(&self, list: &[Parameter]) -> Result<()> {
         let missing: Vec<&Parameter> = list
             .iter()
@@ -109,11 +109,11 @@ impl<'a> Adoption<'a> {
         Ok(())
     }
 
-    /// Hands over the tensors of these parameters, as the model has them, one at a time. All are checked
-    /// before the first is read.
+    /// Passes the tensors of these parameters to `give`, in the model's layout, one at a time. All are
+    /// checked before the first is read.
     ///
     /// # Errors
-    /// As [`Adoption::check`]; what `give` returns.
+    /// Fails as [`Adoption::check`] does, and with the errors of `give`.
     pub fn take(
         &mut self,
         list: &[Parameter],
@@ -128,13 +128,13 @@ impl<'a> Adoption<'a> {
         Ok(())
     }
 
-    /// Returns whether the checkpoint has a parameter, under its own name.
+    /// Returns whether the checkpoint has a parameter under its own name.
     pub fn has(&self, name: &str) -> bool {
         self.checkpoint.contains(&self.stored(name))
     }
 
-    /// Returns whether the checkpoint stores a language-model head whose values are not those of the
-    /// embedding. `transformers` then leaves the two untied, whatever the config says.
+    /// Returns whether the checkpoint stores a language-model head whose values differ from the embedding.
+    /// `transformers` then leaves the two untied, whatever the config says.
     pub(super) fn has_own_language_head(&self) -> Result<bool> {
         let family = self.config.family;
         let (head, embedding) =
@@ -145,7 +145,7 @@ impl<'a> Adoption<'a> {
         Ok(self.checkpoint.read(&head)? != self.checkpoint.read(&embedding)?)
     }
 
-    /// Explains that there is no head, by the name that is wanted and the ones that are there.
+    /// Describes a missing score head: the expected name and the candidates.
     pub fn headless(&self) -> String {
         let width = self.config.width;
         let mut message = format!("has no {} [1, {width}], the head of a reward model", self.stored(SCORE));
@@ -157,7 +157,7 @@ impl<'a> Adoption<'a> {
         match candidates.is_empty() {
             false => {
                 message +=
-                    &format!("; there is {}: rename it to {SCORE} if it is the head", candidates.join(", "))
+                    &format!("; found {}: rename it to {SCORE} if it is the head", candidates.join(", "))
             }
             true if architectures.contains("ForCausalLM") || architectures.contains("LMHeadModel") => {
                 message += &format!("; config.json names a language model ({architectures})")
@@ -167,7 +167,7 @@ impl<'a> Adoption<'a> {
         message + ". `pcrm reward` trains a head"
     }
 
-    /// Logs that the head is drawn; as a warning where the checkpoint may have one.
+    /// Logs that the head is drawn, as a warning if the checkpoint may contain one.
     pub(super) fn say_drawn(&self, seed: u64) {
         match self.config.claims_head() || !self.candidates().is_empty() {
             true => notes::say(&format!("the checkpoint {}; it is drawn from seed {seed}", self.headless())),
@@ -175,7 +175,7 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// Tensors and files that may be a head under another name.
+    /// Lists tensors and files that may be a head under another name.
     fn candidates(&self) -> Vec<String> {
         let width = self.config.width;
         let family = self.config.family;
@@ -209,13 +209,11 @@ impl<'a> Adoption<'a> {
         found
     }
 
-    /// Logs the keys of the config and the tensors that are not used.
+    /// Logs unknown config keys and unused tensors.
     pub fn finish(self) {
         for key in &self.config.unknown_keys {
             let family = self.config.family.model_type;
-            notes::say(&format!(
-                "config.json: {key} is not a key of {family} that is known here, and is not read"
-            ));
+            notes::say(&format!("config.json: {key} is not a known key of {family}; it is ignored"));
         }
         const BUFFERS: [&str; 5] = ["inv_freq", "attn.bias", "attention.bias", "masked_bias", "position_ids"];
         let heads = [self.stored(self.config.family.language_head), self.stored(SCORE)];
@@ -226,15 +224,11 @@ impl<'a> Adoption<'a> {
         };
         let unused: Vec<&str> = self.checkpoint.names().filter(unused).collect();
         if !unused.is_empty() {
-            notes::say(&format!(
-                "{} tensors of the checkpoint are not used: {}",
-                unused.len(),
-                some(&unused)
-            ));
+            notes::say(&format!("ignoring {} tensors of the checkpoint: {}", unused.len(), some(&unused)));
         }
     }
 
-    /// The name that the checkpoint has for a parameter.
+    /// Returns the checkpoint's name of a parameter.
     fn stored(&self, name: &str) -> String {
         let stored = self.stored_as(name);
         match name == SCORE && !self.checkpoint.contains(&stored) {
@@ -243,7 +237,8 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// The head of scores under another name that the config vouches for, without a bias, which would shift scores.
+    /// Returns the name of a score head that the config vouches for under another name, without a bias, which
+    /// would shift scores.
     fn head_elsewhere(&self) -> Option<String> {
         let shape = [1, self.config.width];
         let fits = |name: &String| {
@@ -256,7 +251,7 @@ impl<'a> Adoption<'a> {
         places.into_iter().find(fits)
     }
 
-    /// The name by the rules of prefixes alone.
+    /// Returns the name by the prefix rules alone.
     fn stored_as(&self, name: &str) -> String {
         let short = name.strip_prefix(self.config.family.prefix).unwrap_or(name);
         let (own, other) = if self.bare { (short, name) } else { (name, short) };
@@ -264,9 +259,9 @@ impl<'a> Adoption<'a> {
         if !self.checkpoint.contains(&stored) && self.checkpoint.contains(&format!("{}{other}", self.lead)) {
             stored = format!("{}{other}", self.lead);
         }
-        // transformers takes its own prefix off where it stands twice, and leaves a head without it alone.
+        // transformers removes a duplicate of its own prefix, and leaves a head without it alone.
         let bare_head = name == SCORE && self.lead == self.config.family.prefix;
-        // Heads of multimodal models may stand outside their text part.
+        // Heads of multimodal models may be outside their text part.
         let outside = self.config.text_of.is_some() && self.checkpoint.contains(name);
         match (bare_head || outside) && !self.checkpoint.contains(&stored) {
             true => name.to_owned(),
@@ -294,8 +289,8 @@ impl<'a> Adoption<'a> {
         let near = free.map(|other| (strsim::normalized_levenshtein(&name, other), other));
         let nearest = near.filter(|(near, _)| *near >= NEAR).max_by(|left, right| left.0.total_cmp(&right.0));
         match nearest {
-            Some((_, nearest)) => message += &format!("; the nearest that is there is {nearest}"),
-            None => message += "; no other tensor has a name like it",
+            Some((_, nearest)) => message += &format!("; the most similar name is {nearest}"),
+            None => message += "; no other tensor has a similar name",
         }
         message
     }
@@ -305,7 +300,7 @@ impl<'a> Adoption<'a> {
     }
 }
 
-/// The first of many names.
+/// Formats the first of many names.
 fn some(names: &[&str]) -> String {
     match names.len() > LISTED {
         true => format!("{} and {} more", names[..LISTED].join(", "), names.len() - LISTED),

@@ -1,4 +1,4 @@
-//! The prefix before all names of a checkpoint.
+//! The common prefix of a checkpoint's names.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::SCORE;
 
-/// Prefixes that wrappers put before each name: DataParallel, torch.compile, PEFT, FSDP, DeepSpeed, a model
-/// in a model.
+/// Prefixes that wrappers add to each name: DataParallel, torch.compile, PEFT, FSDP, DeepSpeed, a model
+/// within a model.
 const WRAPPERS: [&str; 6] =
     ["module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.", "_forward_module.", "model."];
 
-/// Finds the wrapper prefix, and whether names lack the family's own, from the name of the embedding.
+/// Determines the wrapper prefix, and whether names lack the family's own, from the name of the embedding.
 pub(super) fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(String, bool)> {
     let family = config.family;
     let full = format!("{}.weight", family.embedding);
@@ -25,7 +25,7 @@ pub(super) fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(S
         lead(&full).map(|lead| (lead, false)).or_else(|| lead(bare).map(|lead| (lead, true)))
     };
     let found: BTreeSet<(String, bool)> = checkpoint.names().filter_map(split).collect();
-    // Sorted: no lead before any other, and the full name before the bare one.
+    // Sorted, so that no prefix comes before any other, and the full name before the bare one.
     let Some((lead, is_bare)) = found.first().cloned() else { return Ok((String::new(), false)) };
     if lead.is_empty() {
         return Ok((lead, is_bare));
@@ -48,12 +48,12 @@ pub(super) fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(S
     if !rest.is_empty() {
         let known = WRAPPERS.join(", ");
         return refuse(format!(
-            "the embedding is {lead}{full}, expected {full}; of prefixes before all names {known} are taken off, \
-             {lead:?} is not known: rename the tensors",
+            "the embedding is {lead}{full}, expected {full}; known prefixes are {known}, but not {lead:?}: \
+             rename the tensors",
             full = if is_bare { bare } else { &full }
         ));
     }
-    // The other parts of a multimodal model have names of their own.
+    // The other parts of a multimodal model have their own names.
     let own = |name: &&str| !name.starts_with(&lead) && *name != SCORE && config.text_of.is_none();
     let outside: Vec<&str> = checkpoint.names().filter(own).collect();
     if outside.is_empty() { Ok((lead, is_bare)) } else { refuse(mixed(&lead, &outside)) }

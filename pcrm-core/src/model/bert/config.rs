@@ -1,4 +1,4 @@
-//! `config.json` of an encoder, read into what it needs.
+//! `config.json` of an encoder.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use crate::model::fields::Fields;
 use crate::model::types;
 use crate::tensor::Unary;
 
-/// Values of keys that a file leaves out.
+/// Defaults of absent keys.
 static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     let defaults = [
         ("is_decoder", Value::from(false)),
@@ -25,29 +25,29 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 });
 
-/// The shape of an encoder of the BERT family.
+/// The configuration of an encoder of the BERT family.
 #[derive(Debug, Clone)]
 pub struct BertConfig {
     pub(super) family: &'static Family,
-    /// Size of the vocabulary.
+    /// The size of the vocabulary.
     pub vocabulary: usize,
-    /// Width of the hidden states.
+    /// The width of the hidden states.
     pub width: usize,
-    /// Number of layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Heads.
+    /// The number of heads.
     pub heads: usize,
-    /// Width of the feed-forward network.
+    /// The width of the feed-forward network.
     pub ffn: usize,
     /// The most tokens of a text.
     pub max_positions: usize,
-    /// The row of the position embedding that a text begins with.
+    /// The row of the position embedding for a text's first token.
     pub first_position: u32,
     /// ε of the norms.
     pub norm_eps: f64,
     /// The activation of the feed-forward network.
     pub activation: Unary,
-    /// How many types of tokens there are.
+    /// The number of token types.
     pub token_types: usize,
 }
 
@@ -55,8 +55,8 @@ impl BertConfig {
     /// Reads `config.json` of a folder.
     ///
     /// # Errors
-    /// No such file, no JSON, a model that is not served (those that are, are listed), a missing or wrong
-    /// field.
+    /// Fails if the file is missing or not JSON, if the model is not supported (the error lists the supported
+    /// ones), and if a field is missing or wrong.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = disguise::read_text(&path)?;
@@ -109,7 +109,7 @@ impl BertConfig {
         }
     }
 
-    /// Rows of the position embedding.
+    /// Returns the number of rows of the position embedding.
     pub(super) fn position_rows(&self) -> usize {
         self.max_positions + self.first_position as usize
     }
@@ -138,7 +138,7 @@ mod tests {
         config
     }
 
-    /// Protects: RoBERTa's positions begin behind the padding id and BERT's at 0.
+    /// Protects: RoBERTa's positions begin after the padding id and BERT's at 0.
     #[test]
     fn positions_begin_where_the_family_has_them_begin() -> Result<()> {
         let (bert, roberta) = (read(small(json!({})))?, read(small(json!({"model_type": "roberta"})))?);
@@ -148,13 +148,14 @@ mod tests {
         Ok(())
     }
 
-    /// Protects: what is not served is refused with the field and what is.
+    /// Protects: unsupported values are refused with the field and the supported values.
     #[test]
     fn what_is_not_served_is_refused() {
         for (change, expected) in [
             (
                 json!({"model_type": "mpnet"}),
-                "model_type is \"mpnet\"; expected an encoder, one of bert, camembert, distilbert, roberta, xlm-roberta",
+                "model_type is \"mpnet\"; expected an encoder, one of bert, camembert, distilbert, roberta, \
+                 xlm-roberta",
             ),
             (
                 json!({"position_embedding_type": "relative_key"}),

@@ -1,31 +1,31 @@
-//! Which encoders are served, and what each calls its parts.
+//! The supported encoder families, with the names of their parts.
 
 /// Names of a family's config fields and weights.
 #[derive(Debug)]
 pub(super) struct Family {
     /// `model_type` of config.json.
     pub model_type: &'static str,
-    /// What may stand before every weight's name.
+    /// The optional prefix of every weight's name.
     pub prefix: &'static str,
-    /// Width, layers, heads, feed-forward width, activation in config.json.
+    /// The config keys of width, layers, heads, feed-forward width and activation.
     pub keys: [&'static str; 5],
-    /// Whether positions are counted from `pad_token_id` + 1 instead of 0.
+    /// True if positions are counted from `pad_token_id` + 1 instead of 0.
     pub after_padding: bool,
-    /// The embedding of token types, of which the first is added everywhere.
+    /// The embedding of token types; its first row is added to all tokens.
     pub token_types: Option<&'static str>,
-    /// Layer n is this, n, `.` and the names below.
+    /// The prefix of layer n: this, n, `.` and the names below.
     pub layers: &'static str,
-    /// Queries, keys and values.
+    /// The projections of queries, keys and values.
     pub qkv: [&'static str; 3],
     /// The projection after attention.
     pub output: &'static str,
-    /// The norm after that.
+    /// The norm after the attention projection.
     pub attention_norm: &'static str,
     /// The first matrix of the feed-forward network.
     pub up: &'static str,
-    /// The second.
+    /// The second matrix of the feed-forward network.
     pub down: &'static str,
-    /// The norm after that.
+    /// The norm after the feed-forward network.
     pub norm: &'static str,
 }
 

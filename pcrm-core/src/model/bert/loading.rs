@@ -1,4 +1,4 @@
-//! An encoder's weights, from the names of their file to where they are used.
+//! Loading of an encoder's weights, from file names to layers.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::model::layers::{Embedding, Linear, Norm, Weight};
 /// Loads the weights of a folder.
 ///
 /// # Errors
-/// A missing or broken file, a weight that is missing or has another shape.
+/// Fails if a file is missing or broken, and if a weight is missing or has another shape.
 pub(super) fn load(backend: &dyn Backend, config: BertConfig, dir: &Path, compute: DType) -> Result<Bert> {
     let stored = Stored { checkpoint: Checkpoint::open(dir)?, prefix: config.family.prefix };
     let up = Upload { stored, backend, compute, norm_eps: config.norm_eps };
@@ -59,7 +59,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// The weight of this name, with or without the family's prefix.
+    /// Reads the weight of this name, with or without the family's prefix.
     fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let refuse = |message: String| Err(Error::file(self.checkpoint.dir(), format!("{name} {message}")));
         let long = format!("{}{name}", self.prefix);
@@ -72,7 +72,7 @@ impl Stored {
     }
 }
 
-/// The way to the device.
+/// The upload of weights to the device.
 struct Upload<'a> {
     stored: Stored,
     backend: &'a dyn Backend,
@@ -89,7 +89,7 @@ impl Upload<'_> {
         Ok(Embedding::new(self.upload(&format!("{name}.weight"), shape, values)?))
     }
 
-    /// Linear layers that read the same, their outputs one after the other.
+    /// Loads linear layers with the same input as one, with their outputs concatenated.
     fn linear(&self, names: &[String], [out, width]: [usize; 2]) -> Result<Linear> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for name in names {
@@ -103,7 +103,7 @@ impl Upload<'_> {
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm> {
-        // Checkpoints converted from TensorFlow have the older names.
+        // Checkpoints converted from TensorFlow use the older names.
         let part = |part: &str, older: &str| -> Result<_> {
             let values = self
                 .stored

@@ -1,7 +1,7 @@
-//! Encoders of the BERT family (Devlin et al., arXiv 1810.04805), over packed texts: nothing is padded.
+//! Encoders of the BERT family (Devlin et al., arXiv 1810.04805), over packed texts without padding.
 //!
-//! A batch is a flat tree, one segment a text; every row sees all rows of its text. A layer is
-//! x ← norm(x + attention(x)), x ← norm(x + W₂·gelu(W₁·x)), norms being layer norms with biases.
+//! A batch is a flat tree with one segment per text; every row sees all rows of its text. A layer is x ←
+//! norm(x + attention(x)), x ← norm(x + W₂·gelu(W₁·x)), where norms are layer norms with biases.
 
 mod config;
 mod families;
@@ -21,12 +21,12 @@ use crate::model::{Rows, select};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
 
-/// An encoder, frozen: its weights are held in the type that it computes in.
+/// A frozen encoder, with weights in the type it computes in.
 #[derive(Debug, Clone)]
 pub struct Bert {
     config: BertConfig,
     words: Embedding,
-    /// Learned positions, the embedding of the first token type added.
+    /// Learned positions, with the embedding of the first token type added.
     positions: Embedding,
     norm: Norm,
     layers: Vec<Layer>,
@@ -34,7 +34,7 @@ pub struct Bert {
 
 #[derive(Debug, Clone)]
 struct Layer {
-    /// Queries, keys and values in one, `[3·width, width]`.
+    /// Queries, keys and values as one matrix, `[3·width, width]`.
     qkv: Linear,
     output: Linear,
     attention_norm: Norm,
@@ -45,24 +45,24 @@ struct Layer {
 
 impl Bert {
     /// Loads the encoder of a Hugging Face folder, which computes in `compute`. Heads in the checkpoint (a
-    /// pooler, one for masked words) are not needed.
+    /// pooler, one for masked words) are ignored.
     ///
     /// # Errors
-    /// A missing or broken file, a model that is not served (those that are, are listed), a weight that is
-    /// missing or has another shape.
+    /// Fails if a file is missing or broken, if the model is not supported (the error lists the supported
+    /// ones), and if a weight is missing or has another shape.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         loading::load(backend, BertConfig::from_dir(dir)?, dir, compute)
     }
 
-    /// The shape of the encoder.
+    /// Returns the configuration of the encoder.
     pub fn config(&self) -> &BertConfig {
         &self.config
     }
 
-    /// The hidden states after the last layer, `[wanted rows, width]`.
+    /// Computes the hidden states after the last layer, `[wanted rows, width]`.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary, texts longer than there are positions, the backend's errors.
+    /// Fails if token ids are outside the vocabulary or texts are too long, and with the backend's errors.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
         let tree = PlannedTree::new(batch.tree.clone());
@@ -81,14 +81,14 @@ impl Bert {
         }
         let mut positions = batch.tree.positions();
         if let Some(longest) = positions.iter().max().filter(|longest| **longest as usize >= max_positions) {
-            let message = format!("{} tokens, the encoder takes {max_positions}", longest + 1);
+            let message = format!("{} tokens, expected at most {max_positions}", longest + 1);
             return Err(Error::invalid("text", message));
         }
         positions.iter_mut().for_each(|position| *position += first_position);
         self.norm.forward(&self.words.forward(batch.ids.clone())?.add(&self.positions.forward(positions)?)?)
     }
 
-    /// One layer; x `[rows, width]` → `[wanted rows, width]`.
+    /// Computes one layer; x `[rows, width]` → `[wanted rows, width]`.
     fn layer(&self, layer: &Layer, x: &Tensor, tree: &PlannedTree, rows: Rows<'_>) -> Result<Tensor> {
         let BertConfig { width, heads, activation, .. } = self.config;
         let dim = width / heads;

@@ -10,7 +10,7 @@ use crate::model::{Rows, select};
 use crate::params::Params;
 use crate::tensor::Tensor;
 
-/// The projections of queries, keys and values, which families name and arrange as [`Qkv`] says.
+/// The projections of queries, keys and values, in the arrangement of [`Qkv`].
 #[derive(Debug, Clone)]
 enum Projections {
     Separate(Box<[Linear; 3]>),
@@ -18,11 +18,11 @@ enum Projections {
     FusedByGroup(Linear),
 }
 
-/// Attention from the normalised input of a layer to what its residual stream gets.
+/// The attention of a layer, from its normalised input to its addition to the residual stream.
 #[derive(Debug, Clone)]
 pub(super) struct Attention {
     qkv: Projections,
-    /// The norms of queries and keys, and whether each head has its own.
+    /// The norms of queries and keys; true if each head is normalised separately.
     qk_norms: Option<([Norm; 2], bool)>,
     output: Linear,
     heads: usize,
@@ -32,12 +32,12 @@ pub(super) struct Attention {
     cap: Option<f64>,
     mask: Mask,
     pairs: Pairs,
-    /// The rotary positions among those of the pass.
+    /// The index of the rotary positions in the pass.
     rope: Option<usize>,
 }
 
 impl Attention {
-    /// Looks up the parameters of a layer; `rope` is its rotary positions' place in the pass.
+    /// Looks up the parameters of a layer; `rope` is the index of its rotary positions in the pass.
     pub fn of(params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
         let config = at.config;
         let family = config.family;
@@ -82,7 +82,7 @@ impl Attention {
         Self { qkv, qk_norms, output: self.output.over(params), ..*self }
     }
 
-    /// x `[rows, width]`, normalised → `[wanted rows, width]`.
+    /// Computes attention of normalised x `[rows, width]` → `[wanted rows, width]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>, memory: Memory<'_>) -> Result<Tensor> {
         let [mut q, mut k, v] = self.project(x, pass, rows)?;
         if let Some(([q_norm, k_norm], by_head)) = &self.qk_norms {
@@ -113,7 +113,7 @@ impl Attention {
         self.output.forward(&joined, pass.noise(rows))
     }
 
-    /// Queries of the wanted rows, keys and values of all, each `[rows, heads, head_dim]`.
+    /// Computes queries of the wanted rows and keys and values of all, each `[rows, heads, head_dim]`.
     fn project(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<[Tensor; 3]> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let all_rows = pass.noise(Rows::All);
@@ -144,16 +144,16 @@ impl Attention {
     }
 }
 
-/// The norm of every head on its own, or of all together; x `[rows, heads, head_dim]`.
+/// Normalises every head separately, or all together; x `[rows, heads, head_dim]`.
 fn normed(x: &Tensor, norm: &Norm, by_head: bool) -> Result<Tensor> {
     let shape = x.shape();
     let width = if by_head { shape[2] } else { shape[1] * shape[2] };
     norm.forward(&x.reshape([x.size() / width, width])?)?.reshape(shape)
 }
 
-/// Turns as many of every head's first dimensions as there are angles for; x `[rows, heads, head_dim]`.
+/// Rotates the first dimensions of every head, as many as there are angles; x `[rows, heads, head_dim]`.
 ///
-/// Neighbours that turn together come out in halves, of queries and of keys alike, which leaves q·k as it is.
+/// Neighbouring pairs are reordered into halves, in queries and keys alike, which leaves q·k unchanged.
 fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: Pairs) -> Result<Tensor> {
     let shape = x.shape();
     let (dim, half) = (shape[2], cos.shape()[1]);

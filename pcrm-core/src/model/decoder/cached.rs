@@ -1,7 +1,7 @@
-//! Passes that keep keys and values: a prompt's, and one token of every sequence after it.
+//! Passes that cache keys and values: of a prompt, and of one token per sequence after it.
 //!
-//! Both run the layers of training. In f32 on a CPU the hidden states of a step have the bits that a pass over the whole
-//! sequence gives them.
+//! Both run the layers of training. In f32 on a CPU the hidden states of a step have the same bits as in a
+//! pass over the whole sequence.
 
 use std::sync::Arc;
 
@@ -20,36 +20,37 @@ pub struct KeyValueCache {
 }
 
 impl KeyValueCache {
-    /// The size of every layer's cache.
+    /// Returns the size of every layer's cache.
     pub fn shape(&self) -> CacheShape {
         self.shape
     }
 }
 
-/// Rows of a batch and the slots that keep their keys and values. A row may fill several slots.
+/// Rows of a batch and the cache slots of their keys and values. A row may fill several slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filled {
-    /// Rows of the batch, ascending.
+    /// The rows of the batch, ascending.
     pub rows: Vec<usize>,
-    /// A slot for each.
+    /// A slot per row.
     pub slots: Vec<u32>,
 }
 
-/// The use that a layer makes of its cache.
+/// A layer's use of its cache.
 pub(super) enum Memory<'a> {
-    /// None.
+    /// No cache.
     None,
-    /// Keys and values of some rows are written.
+    /// Writes the keys and values of some rows.
     Fill { cache: &'a mut dyn LayerCache, rows: &'a [usize], slots: &'a [u32] },
     /// Every row continues a sequence in the cache; its own slot is the one of the same index.
     Step { cache: &'a mut dyn LayerCache, rows: &'a CachedRows, slots: &'a [u32] },
 }
 
 impl Decoder {
-    /// Makes room for so many blocks of keys and values in every layer, see [`kernels::cache`](crate::kernels::BLOCK).
+    /// Allocates this many blocks of keys and values in every layer, see
+    /// [`kernels::cache`](crate::kernels::BLOCK).
     ///
     /// # Errors
-    /// No memory.
+    /// Fails if there is no memory.
     pub fn cache(&self, blocks: usize) -> Result<KeyValueCache> {
         let shape = CacheShape { blocks, kv_heads: self.config.kv_heads, dim: self.config.head_dim };
         let like = self.embed.table().detach().narrow(0, 0, 1)?.cast(self.compute)?;
@@ -57,23 +58,24 @@ impl Decoder {
         Ok(KeyValueCache { layers, shape })
     }
 
-    /// Returns the bytes that a block takes in the caches of all layers, in the type that they keep.
+    /// Returns the bytes of a block in the caches of all layers, for elements of this size.
     pub fn block_bytes(&self, element: usize) -> usize {
         let ModelConfig { kv_heads, head_dim, .. } = self.config();
         2 * self.layers.len() * kv_heads * head_dim * crate::kernels::BLOCK * element
     }
 
-    /// Returns the most tokens of a sequence that a cache can keep; `None`: any number.
+    /// Returns the most tokens of a sequence that a cache can hold; `None`: unlimited.
     pub fn keeps_up_to(&self) -> Option<usize> {
         let learned = self.config.has_learned_positions().then_some(self.config.max_positions);
         [learned, self.config.shares_up_to()].into_iter().flatten().min()
     }
 
-    /// Computes the hidden states of `rows` after the last norm, as [`Decoder::forward`] does without history, and keeps
-    /// keys and values.
+    /// Computes the hidden states of `rows` after the last norm, like [`Decoder::forward`] without history,
+    /// and caches keys and values.
     ///
     /// # Errors
-    /// As [`Decoder::forward`]; a sequence longer than [`Decoder::keeps_up_to`]; a slot that is not there.
+    /// Fails as [`Decoder::forward`] does, on a sequence longer than [`Decoder::keeps_up_to`], and on a slot
+    /// that does not exist.
     pub fn prefill(
         &self,
         batch: &Packed,
@@ -84,7 +86,7 @@ impl Decoder {
         let positions = batch.tree.positions();
         let longest = positions.iter().max().map_or(0, |last| *last as usize + 1);
         if let Some(most) = self.keeps_up_to().filter(|most| longest > *most) {
-            let message = format!("a sequence has {longest} tokens; the model keeps keys of at most {most}");
+            let message = format!("a sequence has {longest} tokens; the model can cache at most {most}");
             return Err(Error::invalid("positions", message));
         }
         let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
@@ -97,11 +99,12 @@ impl Decoder {
         self.last_norm.forward(&x)
     }
 
-    /// Computes the hidden states of one token of every sequence after the last norm, `[rows, width]`, and keeps its keys
-    /// and values.
+    /// Computes the hidden states of one token per sequence after the last norm, `[rows, width]`, and caches
+    /// its keys and values.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary, positions past the model's last one, a block that is not there.
+    /// Fails if token ids are outside the vocabulary, positions are past the model's last one, or a block
+    /// does not exist.
     pub fn step(&self, ids: &[u32], rows: &CachedRows, cache: &mut KeyValueCache) -> Result<Tensor> {
         let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
         let slots: Vec<u32> = rows.iter().map(CachedRow::slot).collect();
@@ -119,10 +122,12 @@ impl Decoder {
         self.last_norm.forward(&x)
     }
 
-    /// Draws a token for every row of hidden states `[rows, width]`; logits that the config caps are capped.
+    /// Samples a token for every row of hidden states `[rows, width]`; logits are capped if the config has a
+    /// cap.
     ///
     /// # Errors
-    /// As [`Decoder::language_head`]; as many numbers as rows are needed; filters out of range.
+    /// Fails as [`Decoder::language_head`] does, if the numbers of rows differ, and if filters are out of
+    /// range.
     pub fn sample(
         &self,
         hidden: &Tensor,

@@ -1,4 +1,4 @@
-//! From token ids to the input of the first layer.
+//! The embedding of token ids, the input of the first layer.
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::model::layers::{Embedding, Weight};
 use crate::params::Params;
 use crate::tensor::Tensor;
 
-/// The token embedding, and that of positions where they are learned.
+/// The token embedding, and the position embedding if positions are learned.
 #[derive(Debug, Clone)]
 pub(super) struct Embed {
     tokens: Embedding,
@@ -30,7 +30,7 @@ impl Embed {
         Self { tokens: self.tokens.over(params), positions }
     }
 
-    /// The table of tokens, `[vocabulary, width]`.
+    /// Returns the token table, `[vocabulary, width]`.
     pub fn table(&self) -> &Tensor {
         self.tokens.table()
     }

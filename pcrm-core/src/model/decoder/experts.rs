@@ -1,8 +1,8 @@
-//! A mixture of experts (Shazeer et al., arXiv 1701.06538): every row takes a few of many networks, each weighed by its
-//! share.
+//! A mixture of experts (Shazeer et al., arXiv 1701.06538): every row uses a few of many networks, weighted
+//! by their shares.
 //!
-//! Rows are sorted by expert, so that every expert multiplies its own rows and nothing is padded. A row's outputs are
-//! added up in the order of its experts: its bits depend on its own experts alone, not on the rows beside it.
+//! Rows are sorted by expert, so that every expert processes its own rows without padding. A row's outputs
+//! are added up in the order of its experts: its bits depend on its own experts alone, not on the other rows.
 
 use super::feed_forward::Network;
 use super::{Names, Pass};
@@ -25,7 +25,7 @@ pub(super) struct Experts {
     normalised: bool,
 }
 
-/// A network that every row takes, multiplied by σ(gate·x).
+/// A network that every row uses, multiplied by σ(gate·x).
 #[derive(Debug, Clone)]
 struct Shared {
     gate: Linear,
@@ -76,7 +76,7 @@ impl Experts {
         }
     }
 
-    /// x `[wanted rows, width]` → `[wanted rows, width]`.
+    /// Computes x `[wanted rows, width]` → `[wanted rows, width]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
         let count = x.shape()[0];
         let logits = self.router.forward(x, Noise::NONE)?.cast(DType::F32)?;
@@ -117,7 +117,7 @@ impl Experts {
         Ok(sum)
     }
 
-    /// The same values, with gradients of zero for the experts that no row took.
+    /// Returns the same values, with zero gradients for the experts that no row used.
     fn with_idle(&self, sum: Tensor, routes: &Routes) -> Result<Tensor> {
         let mut idle = Vec::new();
         for (expert, _) in self.experts.iter().zip(routes.ranges()).filter(|(_, range)| range.is_empty()) {

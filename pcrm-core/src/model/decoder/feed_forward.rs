@@ -10,14 +10,14 @@ use crate::model::lora::Noise;
 use crate::params::Params;
 use crate::tensor::{Tensor, Unary};
 
-/// A network, or a mixture of them.
+/// A single network or a mixture of them.
 #[derive(Debug, Clone)]
 pub(super) enum FeedForward {
     Dense(Box<Network>),
     Mixture(Box<Experts>),
 }
 
-/// One network.
+/// A feed-forward network.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     inner: Inner,
@@ -25,12 +25,12 @@ pub(super) struct Network {
     activation: Unary,
 }
 
-/// From the model's width to the network's.
+/// The map from the model's width to the network's.
 #[derive(Debug, Clone)]
 enum Inner {
     /// act(gate(x))·up(x)
     Gated { gate: Linear, up: Linear },
-    /// As `Gated`, by one matrix.
+    /// As `Gated`, with a single matrix.
     GatedByOne(Linear),
     /// act(up(x))
     Plain(Linear),
@@ -60,7 +60,7 @@ impl FeedForward {
         }
     }
 
-    /// x `[wanted rows, width]` → `[wanted rows, width]`.
+    /// Computes x `[wanted rows, width]` → `[wanted rows, width]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
         match self {
             Self::Dense(network) => network.forward(x, pass.noise(rows)),
@@ -86,7 +86,7 @@ impl Network {
         Self { inner, down: self.down.over(params), activation: self.activation }
     }
 
-    /// Adds the weights whose gradients are wanted.
+    /// Adds the weights that want gradients.
     pub fn trained(&self, all: &mut Vec<Tensor>) {
         match &self.inner {
             Inner::Gated { gate, up } => [gate, up].iter().for_each(|linear| linear.trained(all)),
@@ -95,7 +95,7 @@ impl Network {
         self.down.trained(all);
     }
 
-    /// x `[rows, width]`, normalised → `[rows, width]`.
+    /// Computes normalised x `[rows, width]` → `[rows, width]`.
     pub fn forward(&self, x: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let hidden = match &self.inner {
             Inner::Gated { gate, up } => self.gate(&gate.forward(x, noise)?, &up.forward(x, noise)?)?,

@@ -1,4 +1,4 @@
-//! The language-model head: logits, and statistics of tokens without them.
+//! The language-model head: logits, and token statistics without materialised logits.
 
 use super::Decoder;
 use crate::dtype::DType;
@@ -10,7 +10,7 @@ impl Decoder {
     /// Returns the matrix whose product with hidden states gives logits, `[vocabulary, width]`.
     ///
     /// # Errors
-    /// The model was loaded without a language-model head.
+    /// Fails if the model was loaded without a language-model head.
     pub fn language_head(&self) -> Result<&Tensor> {
         match &self.language_head {
             Some(head) => Ok(head.tensor()),
@@ -19,7 +19,7 @@ impl Decoder {
         }
     }
 
-    /// Returns the matrix of logits in the type of the computation, with what an adapter changes of it.
+    /// Returns the matrix of logits in the type of the computation, with the change by an adapter.
     pub(super) fn effective_head(&self) -> Result<Tensor> {
         let head = self.language_head()?;
         match &self.head_adapter {
@@ -28,10 +28,10 @@ impl Decoder {
         }
     }
 
-    /// Computes the logits of hidden states, `[rows, vocabulary]`, scaled and bounded as the config says.
+    /// Computes the logits of hidden states, `[rows, vocabulary]`, scaled and capped according to the config.
     ///
     /// # Errors
-    /// As [`Decoder::language_head`].
+    /// Fails as [`Decoder::language_head`] does.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let hidden = self.scaled(hidden)?;
         let logits = hidden.kernels().linear(&hidden, &self.effective_head()?, None)?;
@@ -41,7 +41,7 @@ impl Decoder {
         }
     }
 
-    /// Hidden states times the factor of logits, which the head reads.
+    /// Multiplies hidden states by the factor on logits.
     pub(super) fn scaled(&self, hidden: &Tensor) -> Result<Tensor> {
         match self.config.logit_scale == 1.0 {
             true => Ok(hidden.clone()),
@@ -49,10 +49,10 @@ impl Decoder {
         }
     }
 
-    /// Computes statistics of tokens from hidden states, without ever holding the logits.
+    /// Computes statistics of tokens from hidden states, without materialising the logits.
     ///
     /// # Errors
-    /// As [`Decoder::language_head`]; a question that does not fit.
+    /// Fails as [`Decoder::language_head`] does, and if the request does not match the hidden states.
     pub fn token_stats(&self, hidden: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
         let hidden = self.scaled(hidden)?;
         hidden.kernels().token_stats(&hidden, &self.effective_head()?, ask)

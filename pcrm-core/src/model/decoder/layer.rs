@@ -20,12 +20,12 @@ pub(super) struct Layer {
     /// The norms after attention and after the feed-forward network.
     post_norms: Option<[Norm; 2]>,
     residual: Residual,
-    /// The factor of what is added to the residual stream.
+    /// The factor on outputs before they are added to the residual stream.
     scale: f64,
 }
 
 impl Layer {
-    /// Looks up the parameters of a layer; `rope` is its rotary positions' place in the pass.
+    /// Looks up the parameters of a layer; `rope` is the index of its rotary positions in the pass.
     pub fn of(params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
         let config = at.config;
         let family = config.family;
@@ -44,7 +44,7 @@ impl Layer {
         })
     }
 
-    /// Returns the same layer with those of `params` that it has in the place of its own.
+    /// Returns the same layer with its parameters replaced by those of `params`, where present.
     pub fn over(&self, params: &Params) -> Self {
         let over = |norm: &Norm| norm.over(params);
         Self {
@@ -57,7 +57,7 @@ impl Layer {
         }
     }
 
-    /// x `[rows, width]` → `[wanted rows, width]`.
+    /// Computes x `[rows, width]` → `[wanted rows, width]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>, memory: Memory<'_>) -> Result<Tensor> {
         let read = match &self.attention_norm {
             Some(norm) => norm.forward(x)?,
@@ -80,7 +80,7 @@ impl Layer {
         }
     }
 
-    /// The network's part of the sum; `otherwise` is its input where it has no norm.
+    /// Computes the network's output; `otherwise` is its input if it has no norm.
     fn fed(&self, x: &Tensor, otherwise: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
         let input = match &self.feed_forward_norm {
             Some(norm) => norm.forward(x)?,
@@ -89,7 +89,7 @@ impl Layer {
         self.added(1, self.feed_forward.forward(&input, pass, rows)?)
     }
 
-    /// The output of attention (0) or of the network (1) as it is added to the residual stream.
+    /// Prepares the output of attention (0) or of the network (1) for addition to the residual stream.
     fn added(&self, at: usize, x: Tensor) -> Result<Tensor> {
         let x = match &self.post_norms {
             Some(norms) => norms[at].forward(&x)?,

@@ -45,12 +45,12 @@ pub struct Decoder {
     language_head: Option<Weight>,
     /// The adapter of the language-model head.
     head_adapter: Option<Adapter>,
-    /// The rotary positions that layers turn by, each once.
+    /// The distinct rotary positions of the layers.
     angles: Vec<Angles>,
     adapters: Option<Arc<Adapters>>,
-    /// The modules that adapters save, as the base has them.
+    /// The base's version of the modules that adapters save.
     originals: Params,
-    /// The step of training that dropout is drawn for; `None`: nothing is dropped.
+    /// The step of training that selects dropout masks; `None`: no dropout.
     step: Option<u64>,
     checkpointing: Checkpointing,
 }
@@ -72,7 +72,7 @@ impl Decoder {
     /// Creates a decoder with these heads over these parameters, which computes in `compute`.
     ///
     /// # Errors
-    /// A parameter that is missing.
+    /// Fails if a parameter is missing.
     pub fn new(config: ModelConfig, params: Params, heads: &[Head], compute: DType) -> Result<Self> {
         Self::resolved(Arc::new(config), params, heads.into(), compute, None)
     }
@@ -123,10 +123,11 @@ impl Decoder {
         })
     }
 
-    /// Loads the body of a folder's model, frozen; heads are neither needed nor read.
+    /// Loads the body of a folder's model, frozen, without heads.
     ///
     /// # Errors
-    /// A missing or broken file, a parameter that is missing or has another shape, a family not served.
+    /// Fails if a file is missing or broken, if a parameter is missing or has another shape, and if the
+    /// family is not supported.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         folder::check(dir)?;
         let how = Loading::frozen(backend, compute);
@@ -136,7 +137,7 @@ impl Decoder {
     /// Reads the tensors of a checkpoint into a decoder of this config with these heads.
     ///
     /// # Errors
-    /// As [`Decoder::load`]; a head that the checkpoint lacks.
+    /// Fails as [`Decoder::load`] does, and if the checkpoint lacks a head.
     pub fn read(
         config: ModelConfig,
         checkpoint: &Checkpoint,
@@ -146,17 +147,17 @@ impl Decoder {
         loading::read(config, checkpoint, heads, how, Headless::Refused)
     }
 
-    /// Returns the shape of the model.
+    /// Returns the configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Returns the element type that the decoder computes in.
+    /// Returns the element type of the computation.
     pub fn compute(&self) -> DType {
         self.compute
     }
 
-    /// Returns the parameters, those of heads included, by their names in the checkpoint.
+    /// Returns the parameters, including those of heads, by their names in the checkpoint.
     pub fn params(&self) -> &Params {
         &self.params
     }
@@ -187,11 +188,11 @@ impl Decoder {
         self
     }
 
-    /// Returns the same model over other parameters and adapters; `originals` are the modules to save as the
-    /// base has them.
+    /// Returns the same model over other parameters and adapters; `originals` is the base's version of the
+    /// modules to save.
     ///
     /// # Errors
-    /// A parameter that is missing.
+    /// Fails if a parameter is missing.
     pub(super) fn with_adapters(
         &self,
         params: Params,
@@ -203,7 +204,7 @@ impl Decoder {
         Ok(Self { originals, checkpointing: self.checkpointing, ..resolved })
     }
 
-    /// Returns the modules that adapters save, as the base has them.
+    /// Returns the base's version of the modules that adapters save.
     pub(super) fn originals(&self) -> &Params {
         &self.originals
     }
@@ -218,8 +219,8 @@ impl Decoder {
         &self.heads
     }
 
-    /// Returns the same model, whose layers run again in the backward pass instead of keeping what it needs. Gradients
-    /// have the same bits on a CPU.
+    /// Returns the same model with gradient checkpointing: layers run again in the backward pass instead of
+    /// saving tensors. Gradients have the same bits on a CPU.
     pub fn checkpointing(mut self, checkpointing: Checkpointing) -> Self {
         self.checkpointing = checkpointing;
         self
@@ -231,20 +232,20 @@ impl Decoder {
         Self { step: None, ..self.with_params(self.params.detached()) }
     }
 
-    /// Returns the same weights, the trained ones as leaves that get gradients. Adapters drop elements of
-    /// their inputs as their configuration says; [`Decoder::at_step`] names the step.
+    /// Returns the same weights, the trained ones as leaves that get gradients. Adapters apply their
+    /// configured dropout; [`Decoder::at_step`] sets the step.
     pub fn trainable(&self) -> Self {
         self.with_params(self.params.variables()).at_step(0)
     }
 
-    /// Draws dropout for a step of training: the masks of a step are the same whenever it is computed.
+    /// Selects the dropout masks of a training step: the masks of a step are always the same.
     pub fn at_step(mut self, step: u64) -> Self {
         self.step = Some(step);
         self
     }
 
-    /// Returns a frozen copy that computes in `dtype`. Its matrices are held in that type, vectors and scalar
-    /// heads in f32. Later updates of the original do not reach it.
+    /// Returns a frozen copy that computes in `dtype`. Its matrices are stored in that type, vectors and
+    /// scalar heads in f32. Later updates of the original do not reach it.
     pub fn snapshot(&self, dtype: DType) -> Result<Self> {
         let params = self.params.snapshot(|name, shape| held(name, shape, dtype))?;
         Ok(Self { compute: dtype, step: None, ..self.with_params(params) })

@@ -15,18 +15,18 @@ use crate::model::{Rows, select};
 use crate::tensor::Tensor;
 use crate::tree::Packed;
 
-/// The logits of routers with what they made of them, by layer.
+/// The logits of routers with the resulting routes, by layer.
 pub(super) type Routed = Arc<Mutex<Vec<(Tensor, Routes)>>>;
 
 /// State that all layers of one forward pass share.
 #[derive(Clone)]
 pub(super) struct Pass {
     pub(super) tree: Arc<PlannedTree>,
-    /// cos and sin of every row, `[rows, half of the dimensions that turn]`, for each of the decoder's rotary
+    /// cos and sin of every row, `[rows, half of the rotated dimensions]`, for each of the decoder's rotary
     /// positions.
     pub(super) angles: Vec<[Tensor; 2]>,
     pub(super) dropout: Option<Arc<Dropout>>,
-    /// The routers' logits of every layer with experts, where they are wanted.
+    /// The routers' logits of every layer with experts, if wanted.
     pub(super) routed: Option<Routed>,
 }
 
@@ -36,7 +36,7 @@ impl Pass {
         Noise::new(self.dropout.as_deref(), rows)
     }
 
-    /// Keeps a router's logits where they are wanted.
+    /// Records a router's logits, if wanted.
     pub(super) fn note(&self, logits: &Tensor, routes: &Routes) {
         if let Some(routed) = &self.routed {
             routed.lock().unwrap_or_else(PoisonError::into_inner).push((logits.clone(), routes.clone()));
@@ -48,12 +48,12 @@ impl Decoder {
     /// Computes the hidden states after the last norm, `[wanted rows, width]`.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary, positions past the model's last one.
+    /// Fails if token ids are outside the vocabulary or positions are past the model's last one.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let positions = batch.tree.positions();
         let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
         let pass = self.pass(batch, &x)?;
-        // The last segment's activations are needed at once, so it keeps them.
+        // The backward pass needs the last segment's activations first, so they are kept.
         let kept = match self.checkpointing.segment(self.layers.len()) {
             Some(segment) if self.params.iter_trained().any(|(_, param)| param.has_history()) => {
                 let last = (self.layers.len() - 1) / segment * segment;
@@ -71,12 +71,12 @@ impl Decoder {
         self.last_norm.forward(&x)
     }
 
-    /// Computes the hidden states as [`Decoder::forward`] does, and the routers' loss over all rows and layers (Fedus et
-    /// al., arXiv 2101.03961): a scalar, `None` where no layer has experts. All layers keep what their backward pass
-    /// needs.
+    /// Computes the hidden states like [`Decoder::forward`], and the routers' loss over all rows and layers
+    /// (Fedus et al., arXiv 2101.03961): a scalar, `None` if no layer has experts. Gradient checkpointing is
+    /// not applied.
     ///
     /// # Errors
-    /// As [`Decoder::forward`].
+    /// Fails as [`Decoder::forward`] does.
     pub fn forward_balanced(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<Tensor>)> {
         let positions = batch.tree.positions();
         let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
@@ -107,7 +107,7 @@ impl Decoder {
         })
     }
 
-    /// Prepares what layers share, on the device and in the type of x.
+    /// Prepares the state shared by layers, on the device and in the type of x.
     pub(super) fn pass(&self, batch: &Packed, x: &Tensor) -> Result<Pass> {
         let adapters = self.adapters.as_ref().filter(|adapters| adapters.has_dropout());
         let dropout = adapters

@@ -19,8 +19,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the weights that checkpoints hold by name, as files store them: those of the adapters if there
-    /// are any, else all.
+    /// Returns the weights that checkpoints hold by name, in the layout of files: those of the adapters if
+    /// there are any, else all.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
         for parameter in self.stored() {
@@ -30,8 +30,8 @@ impl Decoder {
         Ok(tensors)
     }
 
-    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, reading one at a time from the
-    /// device, under the names that `named` gives.
+    /// Writes the weights of [`Decoder::tensors`] to a safetensors file under the names that `named` returns,
+    /// reading one tensor at a time from the device.
     pub(in crate::model) fn write(&self, path: &Path, named: impl Fn(&str) -> String) -> Result<()> {
         let mut parameters = BTreeMap::new();
         let mut entries = Vec::new();
@@ -46,7 +46,7 @@ impl Decoder {
             parameters.insert(name, parameter);
         }
         weights::save_streamed(path, entries, |name| {
-            let missing = || Error::invalid(name, "is no parameter of the model");
+            let missing = || Error::invalid(name, "is not a parameter of the model");
             let parameter = parameters.get(name).ok_or_else(missing)?;
             parameter.turned(self.params.get(&parameter.name)?.read()?)
         })
@@ -55,7 +55,7 @@ impl Decoder {
     /// Overwrites the weights with those of [`Decoder::tensors`].
     ///
     /// # Errors
-    /// A weight that is missing or has another shape; no weight has changed then.
+    /// Fails if a weight is missing or has another shape; no weight has changed then.
     pub fn restore(&self, mut tensors: BTreeMap<String, HostTensor>) -> Result<()> {
         let mut fitting = Vec::new();
         for parameter in self.stored() {
@@ -71,11 +71,11 @@ impl Decoder {
         Ok(())
     }
 
-    /// Overwrites the trained weights with those of a folder that the model was saved to: of a model with
-    /// adapters, the adapters.
+    /// Overwrites the trained weights with those of a folder that the model was saved to; for a model with
+    /// adapters, those of the adapters.
     ///
     /// # Errors
-    /// A file that cannot be read; a weight that is missing or has another shape.
+    /// Fails if a file cannot be read, and if a weight is missing or has another shape.
     pub fn restore_from(&self, dir: &Path) -> Result<()> {
         self.restore(match self.adapters() {
             Some(_) => peft::saved(dir, self.config())?,

@@ -1,4 +1,4 @@
-//! Families that project several things by one matrix, or turn other dimensions together than llama does.
+//! Families with fused projections, or with other rotary pairs than llama.
 
 use super::llama::{LLAMA, LLAMA_KEYS};
 use crate::model::family::{
@@ -50,7 +50,7 @@ pub(super) const COHERE2: Family = Family {
     ..LLAMA
 };
 
-/// Llama under other names; its code is not part of `transformers` and comes with its checkpoints.
+/// Llama under other names; its code is not part of `transformers` but comes with its checkpoints.
 pub(super) const INTERNLM2: Family = Family {
     model_type: "internlm2",
     classifier: "InternLM2ForRewardModel",

@@ -1,4 +1,4 @@
-//! Llama and the families that differ from it in a switch or two.
+//! Llama and the families that differ from it in one or two options.
 
 use crate::model::family::{
     AttentionScale, Bias, Biases, EmbeddingScale, Every, Family, Gated, HeadDim, Keys, LogitScale, Mlp,
@@ -19,7 +19,7 @@ pub(super) const LLAMA_KEYS: Keys = Keys {
     gelu_is_tanh: false,
 };
 
-/// The feed-forward network of llama and of most that came after it.
+/// The feed-forward network of llama and of most later families.
 pub(super) const NETWORK: Gated = Gated { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" };
 
 pub(super) const LLAMA: Family = Family {
@@ -116,7 +116,7 @@ pub(super) const GRANITE: Family = Family {
     ..LLAMA
 };
 
-/// Norms stand after attention and after the network, and none before.
+/// OLMo 2, with norms after attention and after the network, and none before.
 pub(super) const OLMO2: Family = Family {
     model_type: "olmo2",
     classifier: "Olmo2ForSequenceClassification",

@@ -36,7 +36,7 @@ pub static FAMILIES: [Family; 23] = [
     llama::SMOLLM3,
 ];
 
-/// Families that are asked for and not served, with what to do instead.
+/// Families that are not supported, with advice.
 pub static UNSERVED: [(&str, &str); 14] = [
     ("phi", "phi3 (Phi-3, Phi-3.5 and Phi-4) is served"),
     ("olmo", "olmo2 and olmo3 are served"),

@@ -2,12 +2,12 @@
 
 use super::Gated;
 
-/// A mixture of experts: gated networks of which every token takes few.
+/// A mixture of experts: gated networks, of which every token uses a few.
 #[derive(Debug)]
 pub struct Experts {
     /// The router, `[experts, width]`, without bias.
     pub router: &'static str,
-    /// What the names of expert N begin with, before N.
+    /// The prefix of the names of expert N, before N.
     pub prefix: &'static str,
     /// The matrices of an expert.
     pub expert: Gated,
@@ -15,33 +15,33 @@ pub struct Experts {
     pub count: &'static str,
     /// The key of an expert's width.
     pub width: &'static str,
-    /// Whether the shares of a token's experts are divided by their sum.
+    /// The normalisation of the shares of a token's experts.
     pub normalised: Normalised,
-    /// Keys of the layers that have experts; `None`: all have.
+    /// The keys of the layers that have experts; `None`: all layers.
     pub layers: Option<ExpertLayers>,
-    /// A network that every token takes besides; `None`: there is none.
+    /// An additional network that every token uses; `None`: there is none.
     pub shared: Option<SharedExpert>,
 }
 
-/// Whether the shares of a token's experts add up to 1.
+/// The normalisation of the shares of a token's experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Normalised {
-    /// They do.
+    /// They are divided by their sum.
     Always,
-    /// They do where this flag of the config is true.
+    /// They are divided by their sum if this config flag is true.
     Flag(&'static str),
 }
 
-/// Keys of the layers that have experts.
+/// The keys that select the layers with experts.
 #[derive(Debug, Clone, Copy)]
 pub struct ExpertLayers {
-    /// n: only every n-th layer has experts.
+    /// The key of n: only every n-th layer has experts.
     pub every: &'static str,
-    /// A list of layers that have none, from 0.
+    /// The key of a list of layers without experts, from 0.
     pub but: &'static str,
 }
 
-/// A network that every token takes, weighed by a gate.
+/// A network that every token uses, weighted by a gate.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedExpert {
     /// The gate, `[1, width]`: the network's output is multiplied by σ(gate·x).

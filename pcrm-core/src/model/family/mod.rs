@@ -1,4 +1,4 @@
-//! Families of decoders as data: how they name their weights and where they differ.
+//! Families of decoders as data: the names of their weights and their special features.
 
 mod experts;
 mod sight;
@@ -11,84 +11,86 @@ pub use sight::{Every, Pairs, Positions, Windows};
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The class that `transformers` loads a reward model as. (It has none for granite and cohere2.)
+    /// The class as which `transformers` loads a reward model. (It has none for granite and cohere2.)
     pub classifier: &'static str,
-    /// The class that `transformers` loads the language model as.
+    /// The class as which `transformers` loads the language model.
     pub language_model: &'static str,
-    /// What every name but the heads' begins with; some checkpoints leave it away.
+    /// The prefix of every name but the heads'; some checkpoints omit it.
     pub prefix: &'static str,
-    /// What `config.json` calls its fields.
+    /// The names of fields in `config.json`.
     pub keys: Keys,
     /// The token embedding.
     pub embedding: &'static str,
-    /// The factor of embeddings.
+    /// The factor on embeddings.
     pub embedding_scale: EmbeddingScale,
-    /// Positions.
+    /// The kind of positions.
     pub positions: Positions,
-    /// The dimensions that rotary positions turn together.
+    /// The pairs of dimensions that rotary positions rotate.
     pub pairs: Pairs,
-    /// What the names of layer N begin with, before N.
+    /// The prefix of the names of layer N, before N.
     pub layers: &'static str,
-    /// The norm before attention; `None`: attention reads the residual stream as it is.
+    /// The norm before attention; `None`: attention reads the residual stream without a norm.
     pub attention_norm: Option<&'static str>,
-    /// Which layers have a sliding window.
+    /// The layers with a sliding window.
     pub windows: Windows,
-    /// Queries, keys and values.
+    /// The projections of queries, keys and values.
     pub qkv: Qkv,
-    /// Width of a head.
+    /// The width of a head.
     pub head_dim: HeadDim,
-    /// Keys of the config that change the factor of q·k.
+    /// The config keys that change the factor on q·k.
     pub scale: AttentionScale,
-    /// The key of a bound c of attention's scores, which become c·tanh(s/c); `None`: the family has no such key.
+    /// The key of the soft cap c of attention's scores, c·tanh(s/c); `None`: the family has no such key.
     pub score_cap: Option<&'static str>,
-    /// The norms of queries and keys, before rotary; `None`: there are none.
+    /// The norms of queries and keys, before rotary positions; `None`: there are none.
     pub qk_norms: Option<QkNorms>,
     /// The projection after attention.
     pub output: &'static str,
-    /// The norm before the feed-forward network; `None`: the network reads what attention reads where the two are
-    /// parallel, and the residual stream as it is where they are not.
+    /// The norm before the feed-forward network; `None`: the network reads the input of attention if the two
+    /// are parallel, and the residual stream without a norm otherwise.
     pub mlp_norm: Option<&'static str>,
     /// The feed-forward network.
     pub mlp: Mlp,
-    /// The mixture of experts that takes the network's place in some layers or all; `None`: there is none.
+    /// The mixture of experts that replaces the network in some or all layers; `None`: there is none.
     pub experts: Option<Experts>,
     /// The norms after attention and after the feed-forward network, before each is added; `None`: there are
     /// none.
     pub post_norms: Option<[&'static str; 2]>,
-    /// Whether attention and the feed-forward network are parallel.
+    /// The arrangement of attention and the feed-forward network.
     pub parallel: Parallel,
-    /// The key of a factor of what a layer adds to the residual stream; `None`: the family has no such key.
+    /// The key of the factor on layer outputs before they are added to the residual stream; `None`: the
+    /// family has no such key.
     pub residual_scale: Option<&'static str>,
     /// The last norm.
     pub last_norm: &'static str,
-    /// The head of a language model whose embedding is not tied.
+    /// The head of an untied language model.
     pub language_head: &'static str,
-    /// The head of scores as its files name it.
+    /// The name of the score head in the family's files.
     pub score_head: &'static str,
-    /// The factor of a language model's logits, before they are capped.
+    /// The factor on a language model's logits, before they are capped.
     pub logit_scale: LogitScale,
-    /// The modules that PEFT gives adapters where none are named.
+    /// The modules that PEFT adapts by default.
     pub lora_targets: &'static [&'static str],
-    /// Which norm.
+    /// The kind of norm.
     pub norm: NormKind,
-    /// Where linear layers have biases.
+    /// The linear layers with biases.
     pub biases: Biases,
-    /// Whether linear weights are stored `[in, out]` (Conv1D).
+    /// True if linear weights are stored `[in, out]` (Conv1D).
     pub conv1d: bool,
 }
 
-/// Names of fields in `config.json`; `config_keys.json` has the values of those that it leaves out.
+/// Names of fields in `config.json`; `config_keys.json` has the defaults of absent ones.
 #[derive(Debug)]
 pub struct Keys {
-    /// Width of the hidden states.
+    /// The width of the hidden states.
     pub width: &'static str,
-    /// Number of layers.
+    /// The number of layers.
     pub layers: &'static str,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: &'static str,
-    /// Key and value heads, as many as query heads where left out; `None`: always as many.
+    /// The number of key and value heads, by default that of query heads; `None`: always that of query heads.
     pub kv_heads: Option<&'static str>,
-    /// Width of the feed-forward network; that many widths where left out, an error where `None`.
+    /// The width of the feed-forward network, with the default as a multiple of the model's width; `None`:
+    /// required.
     pub ffn: (&'static str, Option<usize>),
     /// The longest sequence.
     pub max_positions: &'static str,
@@ -98,33 +100,33 @@ pub struct Keys {
     pub activation: &'static str,
     /// The standard deviation of random weights.
     pub deviation: &'static str,
-    /// Whether `gelu` means the one by tanh, as in Gemma's first configs.
+    /// True if `gelu` means the tanh approximation, as in Gemma's first configs.
     pub gelu_is_tanh: bool,
 }
 
-/// Width of a head.
+/// The width of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadDim {
-    /// `head_dim` of the config, or width / heads where it is null.
+    /// `head_dim` of the config, or width / heads if it is null.
     Key,
     /// width / heads, always.
     Divided,
 }
 
-/// Keys of the config that change the factor of q·k from 1/√head_dim; `None`: the family has no such key.
+/// Config keys that change the factor on q·k from 1/√head_dim; `None`: the family has no such key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionScale {
     /// A number x: the factor is 1/√x.
     pub square: Option<&'static str>,
     /// A number: the factor itself.
     pub factor: Option<&'static str>,
-    /// A flag: the factor is 1 where it is false.
+    /// A flag: the factor is 1 if it is false.
     pub on: Option<&'static str>,
-    /// A flag: the factor of layer i, from 0, is divided by i + 1 where it is true.
+    /// A flag: if it is true, the factor of layer i, from 0, is divided by i + 1.
     pub by_layer: Option<&'static str>,
 }
 
-/// The factor of embeddings.
+/// The factor on embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmbeddingScale {
     /// 1.
@@ -135,7 +137,7 @@ pub enum EmbeddingScale {
     Key(&'static str),
 }
 
-/// The factor of logits.
+/// The factor on logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogitScale {
     /// 1.
@@ -146,34 +148,34 @@ pub enum LogitScale {
     Over(&'static str),
 }
 
-/// Whether attention and the feed-forward network of a layer read the same input, x ← x + attention(x) + mlp(x).
+/// The arrangement of attention and the feed-forward network; parallel: x ← x + attention(x) + mlp(x).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallel {
-    /// The network reads the sum after attention.
+    /// Sequential: the network reads the sum after attention.
     Never,
-    /// They do.
+    /// Parallel.
     Always,
-    /// They do where this flag of the config is true.
+    /// Parallel if this config flag is true.
     Flag(&'static str),
 }
 
 /// The norms of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorms {
-    /// Over each head on its own.
+    /// Over each head separately.
     ByHead([&'static str; 2]),
     /// Over all heads together.
     Whole([&'static str; 2]),
 }
 
-/// How queries, keys and values are projected.
+/// The projections of queries, keys and values.
 #[derive(Debug)]
 pub enum Qkv {
-    /// By three matrices.
+    /// Three matrices.
     Separate([&'static str; 3]),
-    /// By one: all queries, all keys, all values.
+    /// One matrix: all queries, all keys, all values.
     Fused(&'static str),
-    /// By one: for every key head the queries that read it, the key and the value.
+    /// One matrix: for every key head the queries that read it, the key and the value.
     FusedByGroup(&'static str),
 }
 
@@ -182,18 +184,18 @@ pub enum Qkv {
 pub enum Mlp {
     /// down(act(gate(x))·up(x))
     Gated(Gated),
-    /// As `Gated`, the gate and what is gated by one matrix, in this order.
+    /// As `Gated`, with gate and up projection as one matrix, in this order.
     GatedByOne {
         /// Both, `[2·network, width]`.
         gate_up: &'static str,
-        /// Back to the model's width.
+        /// The projection back to the model's width.
         down: &'static str,
     },
     /// down(act(up(x)))
     Plain {
-        /// To the network's width.
+        /// The projection to the network's width.
         up: &'static str,
-        /// Back to the model's width.
+        /// The projection back to the model's width.
         down: &'static str,
     },
 }
@@ -203,13 +205,13 @@ pub enum Mlp {
 pub struct Gated {
     /// The gate.
     pub gate: &'static str,
-    /// What is gated.
+    /// The up projection, which is multiplied by the gate.
     pub up: &'static str,
-    /// Back to the model's width.
+    /// The projection back to the model's width.
     pub down: &'static str,
 }
 
-/// Which norm, and with it whether it has a bias.
+/// The kind of norm, which determines whether it has a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
     /// Root mean square, no bias.
@@ -222,24 +224,24 @@ pub enum NormKind {
     LayerUnbiased,
 }
 
-/// Where linear layers have biases.
+/// The linear layers with biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Biases {
-    /// On queries, keys and values.
+    /// Biases of queries, keys and values.
     pub qkv: Bias,
-    /// On the projection after attention.
+    /// The bias of the projection after attention.
     pub output: Bias,
-    /// In the feed-forward network.
+    /// Biases of the feed-forward network.
     pub mlp: Bias,
 }
 
-/// Whether a linear layer has a bias.
+/// The presence of a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bias {
-    /// It has none.
+    /// No bias.
     Never,
-    /// It has one.
+    /// A bias.
     Always,
-    /// It has one where this flag of the config is true.
+    /// A bias if this config flag is true.
     Flag(&'static str),
 }

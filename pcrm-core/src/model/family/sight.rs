@@ -1,36 +1,36 @@
 //! Windows and positions as data.
 
-/// Which layers have a sliding window; a `sliding_window` of null means that no layer has one.
+/// The layers with a sliding window; a `sliding_window` of null means that no layer has one.
 ///
-/// `layer_types` of the config overrides the rule of `AllUnlessListed`, `Late` and `AllButEvery`. The other two take
-/// none in `transformers`, so a list that contradicts them is refused.
+/// `layer_types` of the config overrides the rule of `AllUnlessListed`, `Late` and `AllButEvery`.
+/// `transformers` does not read it for the other two, so a list that contradicts them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
-    /// None.
+    /// No layer.
     Never,
-    /// All.
+    /// All layers.
     Everywhere,
-    /// All that the config does not list otherwise.
+    /// All layers, unless the config lists others.
     AllUnlessListed,
-    /// With `use_sliding_window`, those from `max_window_layers` on.
+    /// With `use_sliding_window`, the layers from `max_window_layers` on.
     Late,
-    /// All but every n-th.
+    /// All but every n-th layer.
     AllButEvery(Every),
 }
 
 /// A distance between layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
-    /// This many.
+    /// A fixed number.
     Number(usize),
     /// The number of this key.
     Key(&'static str),
 }
 
-/// Where positions enter.
+/// The kind of positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Positions {
-    /// Learned; added to the embedding.
+    /// Learned, added to the embedding.
     Learned {
         /// The table.
         table: &'static str,
@@ -39,34 +39,33 @@ pub enum Positions {
     },
     /// Rotary, over whole heads.
     Rotary,
-    /// Rotary, over whole heads, but for some layers that have no positions.
+    /// Rotary, over whole heads, except for some layers without positions.
     RotaryInSome {
         /// The key of a list that has 0 for each of these layers.
         list: &'static str,
-        /// The key of n: where there is no list, every n-th layer is one.
+        /// The key of n: without a list, every n-th layer has no positions.
         every: &'static str,
     },
     /// Rotary, over whole heads, in layers with a window; the others have no positions.
     RotaryInWindows,
-    /// Rotary, over whole heads, with angles of their own in layers with a window.
+    /// Rotary, over whole heads, with separate angles for layers with a window.
     LocalRotary {
-        /// The key of θ of layers with a window, in the spelling of transformers 4.
+        /// The key of θ for layers with a window, in the format of transformers 4.
         theta: &'static str,
     },
-    /// Rotary, over the first dimensions of a head: the share that `partial_rotary_factor` of the rotary section
-    /// names.
+    /// Rotary, over the first dimensions of a head: the share `partial_rotary_factor` of the rotary section.
     PartialRotary {
-        /// The key of the share where the section names none.
+        /// The key of the share if the section has none.
         share: &'static str,
-        /// The key of θ where the section names none.
+        /// The key of θ if the section has none.
         theta: &'static str,
     },
 }
 
-/// The two dimensions of a head that turn together.
+/// The pairs of dimensions that are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairs {
-    /// i and i + half of those that turn.
+    /// i and i + half of the rotated dimensions.
     Halves,
     /// 2i and 2i + 1.
     Neighbours,

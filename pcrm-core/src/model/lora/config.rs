@@ -1,4 +1,4 @@
-//! The configuration of adapters, in PEFT's names and with its defaults.
+//! The configuration of adapters, with PEFT's names and defaults.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::model::notes;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Modules {
-    /// Each is the name of a module, or the end of one from a dot on.
+    /// Names of modules, or suffixes of names after a dot.
     List(Vec<String>),
     /// A regular expression that matches whole names, or `all-linear`: every linear layer but the head.
     Pattern(String),
@@ -37,24 +37,24 @@ impl<T: Clone> OneOrMany<T> {
     }
 }
 
-/// LoRA as `peft.LoraConfig` describes it.
+/// A LoRA configuration, as in `peft.LoraConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoraConfig {
-    /// Rank r of the adapters.
+    /// The rank r of the adapters.
     pub r: usize,
     /// α: the change of a weight is α/r · B·A.
     #[serde(serialize_with = "number")]
     pub lora_alpha: f64,
-    /// Probability that an element of an adapter's input is dropped in training.
+    /// The dropout probability of an adapter's input in training.
     pub lora_dropout: f64,
-    /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
+    /// True to scale by α/√r instead (rsLoRA, arXiv 2312.03732).
     pub use_rslora: bool,
-    /// Linear layers that get adapters; `None`: queries and values, as PEFT chooses for the family.
+    /// The linear layers that get adapters; `None`: queries and values, PEFT's default for the family.
     pub target_modules: Option<Modules>,
-    /// Layers that get none although `target_modules` names them.
+    /// Layers that get no adapters even if `target_modules` matches them.
     pub exclude_modules: Option<Modules>,
-    /// Modules that are trained whole and saved with the adapters. A reward model's head always is.
+    /// Modules that are fully trained and saved with the adapters. A reward model's head always is.
     pub modules_to_save: Option<Vec<String>>,
     /// Ranks that differ from `r`, by pattern of module names.
     #[serde(deserialize_with = "or_empty")]
@@ -62,17 +62,17 @@ pub struct LoraConfig {
     /// Values that differ from `lora_alpha`, by pattern of module names.
     #[serde(deserialize_with = "or_empty")]
     pub alpha_pattern: Map<String, Value>,
-    /// Numbers of the layers that get adapters; `None`: all.
+    /// The numbers of the layers that get adapters; `None`: all.
     pub layers_to_transform: Option<OneOrMany<usize>>,
     /// Names that precede the number of a layer.
     pub layers_pattern: Option<OneOrMany<String>>,
-    /// Whether files store linear weights `[in, out]`; written for gpt2, and otherwise without effect.
+    /// True if files store linear weights `[in, out]`; written for gpt2, and otherwise ignored.
     pub fan_in_fan_out: bool,
-    /// Biases that are trained: only `none` is served.
+    /// The trained biases: only `none` is supported.
     pub bias: String,
-    /// First values: `true` (A uniform, B zero) or `"gaussian"`.
+    /// The initialisation: `true` (A uniform, B zero) or `"gaussian"`.
     pub init_lora_weights: Value,
-    /// Whether an embedding in `modules_to_save` stays tied to the language-model head.
+    /// True if an embedding in `modules_to_save` stays tied to the language-model head.
     pub ensure_weight_tying: bool,
     /// Other keys of the file, which saving writes again.
     #[serde(flatten)]
@@ -115,7 +115,7 @@ fn or_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Map<Str
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Keys of `adapter_config.json` that change what an adapter computes and are not served, with what they are.
+/// Unsupported keys of `adapter_config.json` that change an adapter's function, with their features.
 const REFUSED: [(&str, &str); 11] = [
     ("use_dora", "weight-decomposed adapters (DoRA)"),
     ("lora_bias", "biases of B"),
@@ -130,7 +130,7 @@ const REFUSED: [(&str, &str); 11] = [
     ("monteclora_config", "MonteCLoRA"),
 ];
 
-/// Keys that change nothing once an adapter is there.
+/// Keys that have no effect on an existing adapter.
 const HARMLESS: [&str; 17] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -152,11 +152,11 @@ const HARMLESS: [&str; 17] = [
 ];
 
 impl LoraConfig {
-    /// Reads `adapter_config.json`; `path` is named in errors.
+    /// Parses `adapter_config.json`; errors name `path`.
     ///
     /// # Errors
-    /// A method other than LoRA, a key that changes the function and is not served, a value of the wrong
-    /// type.
+    /// Fails if the method is not LoRA, if a key that changes the function is not supported, and if a value
+    /// has the wrong type.
     pub(super) fn from_json(json: &Map<String, Value>, path: &Path) -> Result<Self> {
         match json.get("peft_type").and_then(Value::as_str) {
             Some("LORA") => {}
@@ -172,7 +172,7 @@ impl LoraConfig {
             HARMLESS.contains(&key.as_str()) || REFUSED.iter().any(|(refused, _)| refused == key)
         };
         for key in config.other.keys().filter(|key| !known(key)) {
-            notes::say(&format!("adapter_config.json: {key} is not known here and not read; it is kept"));
+            notes::say(&format!("adapter_config.json: {key} is unknown and ignored; saving writes it again"));
         }
         Ok(config)
     }
@@ -180,7 +180,7 @@ impl LoraConfig {
     /// Checks values and combinations.
     ///
     /// # Errors
-    /// A value out of range, a key that is not served, keys that exclude each other.
+    /// Fails if a value is out of range, if a key is not supported, and if keys exclude each other.
     pub fn check(&self) -> Result<()> {
         let refuse = |key: &str, message: String| Err(Error::invalid(key, message));
         for (key, name) in REFUSED {
@@ -210,7 +210,7 @@ impl LoraConfig {
                 format!("is {}; expected at least 0, less than 1", self.lora_dropout),
             );
         }
-        // The others (pissa, olora, corda, loftq, lora_ga) also change the base.
+        // The other methods (pissa, olora, corda, loftq, lora_ga) also change the base.
         let init = &self.init_lora_weights;
         let served = matches!(init, Value::Bool(_) | Value::Null)
             || ["gaussian", "eva", "orthogonal"].iter().any(|name| init == name);
@@ -222,7 +222,8 @@ impl LoraConfig {
         }
         let pattern = matches!(self.target_modules, Some(Modules::Pattern(_)));
         if pattern && self.layers_to_transform.is_some() {
-            let message = "cannot go with a pattern in target_modules; expected a list of modules".to_owned();
+            let message =
+                "cannot be combined with a pattern in target_modules; expected a list of modules".to_owned();
             return refuse("layers_to_transform", message);
         }
         if self.layers_pattern.is_some() && self.layers_to_transform.is_none() {
@@ -231,10 +232,10 @@ impl LoraConfig {
         Ok(())
     }
 
-    /// Checks that first values can be drawn.
+    /// Checks that the initialisation is supported.
     ///
     /// # Errors
-    /// A way of drawing that is not served.
+    /// Fails if it is not.
     pub(in crate::model) fn check_new(&self) -> Result<()> {
         self.check()?;
         let init = &self.init_lora_weights;

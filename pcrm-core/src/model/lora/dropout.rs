@@ -1,7 +1,7 @@
-//! Dropout by counter: a mask is a function of the seed, the step, the layer and the tokens up to a row.
+//! Counter-based dropout: a mask is a function of the seed, the step, the layer and the tokens up to a row.
 //!
-//! A run that is resumed, a layer that is computed again for its gradient, and a prompt that several answers
-//! share get the masks that they would get alone, in whatever batch.
+//! Resumed runs, layers that are recomputed for their gradients, and prompts shared by several answers get
+//! the same masks as when computed alone, in any batch.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -14,7 +14,7 @@ use crate::tree::Packed;
 #[derive(Debug)]
 pub(in crate::model) struct Dropout {
     seed: u64,
-    /// A key for every row of the batch, of the tokens of its sequence up to itself.
+    /// A key per row of the batch, from the tokens of its sequence up to the row.
     keys: Vec<u64>,
 }
 
@@ -33,7 +33,7 @@ impl Dropout {
     }
 }
 
-/// The dropout that reaches a layer, and the rows of the batch that the layer computes.
+/// The dropout of a layer, and the rows of the batch that the layer computes.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct Noise<'a> {
     dropout: Option<&'a Dropout>,
@@ -49,7 +49,7 @@ impl<'a> Noise<'a> {
     }
 
     /// Returns the mask of a layer's input, `[rows, width]`: 0 with probability `p`, 1 / (1 − p) otherwise.
-    /// `None`: nothing is dropped.
+    /// `None`: no dropout.
     pub(super) fn mask(self, layer: &str, p: f64, width: usize) -> Result<Option<HostTensor>> {
         let Some(dropout) = self.dropout.filter(|_| p > 0.0) else { return Ok(None) };
         let layer = xxh3_64_with_seed(layer.as_bytes(), dropout.seed);
@@ -62,7 +62,7 @@ impl<'a> Noise<'a> {
         for key in &keys {
             let row = mixed(key ^ layer);
             for at in 0..width {
-                // Two draws of 32 bits from each number.
+                // Each number gives two draws of 32 bits.
                 let draw = mixed(row.wrapping_add((at as u64 / 2).wrapping_mul(STEP))) >> (32 * (at % 2));
                 mask.push(if draw & 0xffff_ffff < limit { 0.0 } else { kept });
             }
@@ -91,7 +91,7 @@ mod tests {
         Ok(mask.map_or_else(Vec::new, HostTensor::into_f32).chunks(64).map(<[f32]>::to_vec).collect())
     }
 
-    /// Protects: a row's mask is the same alone, packed, behind a shared prompt and among selected rows, and
+    /// Protects: a row's mask is the same alone, packed, after a shared prompt and among selected rows, and
     /// differs by layer, step and seed.
     #[test]
     fn masks_depend_on_a_rows_own_sequence() -> Result<()> {
@@ -116,7 +116,7 @@ mod tests {
         Ok(())
     }
 
-    /// Protects: the share that is dropped is p, and what is kept is scaled so that the mean stays.
+    /// Protects: the dropped share is p, and the rest is scaled so that the mean is preserved.
     #[test]
     fn the_share_of_zeros_is_p() -> Result<()> {
         let mut batch = Packed::default();

@@ -1,8 +1,8 @@
 //! Low-rank adapters (LoRA, arXiv 2106.09685): y = x·Wᵀ + s·(dropout(x)·Aᵀ)·Bᵀ over a frozen W.
 //!
 //! Adapters are ordinary parameters beside those of the base, `NAME.lora_A.weight` `[r, in]` and
-//! `NAME.lora_B.weight` `[out, r]`, so that optimiser, gradients and checkpoints know nothing of them. Names,
-//! scales, targets and files are those of PEFT.
+//! `NAME.lora_B.weight` `[out, r]`, so that optimiser, gradients and checkpoints need no special cases.
+//! Names, scales, targets and files are those of PEFT.
 
 pub mod config;
 mod dropout;
@@ -28,13 +28,13 @@ use crate::model::parameters::{Head, Parameter, parameters};
 use crate::params::Params;
 use crate::tensor::Tensor;
 
-/// Adapters of a decoder: where they are and how they weigh.
+/// The adapters of a decoder: their targets and scales.
 #[derive(Debug, Clone)]
 pub struct Adapters {
     config: LoraConfig,
     /// The folder or repository of the base.
     base: Option<PathBuf>,
-    /// Seeds the masks of dropout.
+    /// The seed of dropout masks.
     seed: u64,
     targets: Targets,
 }
@@ -45,7 +45,7 @@ impl Adapters {
         &self.config
     }
 
-    /// Returns the folder of the base, as it was given.
+    /// Returns the folder of the base, as given.
     pub fn base(&self) -> Option<&PathBuf> {
         self.base.as_ref()
     }
@@ -70,23 +70,23 @@ impl Adapters {
         list
     }
 
-    /// Returns the adapter of the language-model head if it has one.
+    /// Returns the adapter of the language-model head, if it has one.
     fn head_target(&self, config: &ModelConfig) -> Option<&targets::Target> {
         self.targets.adapted.get(language_module(config))
     }
 
-    /// Returns whether training drops elements of the adapters' inputs.
+    /// Returns whether training applies dropout to the adapters' inputs.
     pub(super) fn has_dropout(&self) -> bool {
         self.config.lora_dropout > 0.0
     }
 
-    /// Returns the seed of the masks of dropout.
+    /// Returns the seed of dropout masks.
     pub(super) fn seed(&self) -> u64 {
         self.seed
     }
 }
 
-/// The module of the language-model head, tied or not, by the name of its parameter.
+/// Returns the module of the language-model head, tied or not, by the name of its parameter.
 pub(super) fn language_module(config: &ModelConfig) -> &'static str {
     config.family.language_head.trim_end_matches(".weight")
 }
@@ -121,7 +121,7 @@ impl Adapter {
         Self { module: Arc::clone(&self.module), a: self.a.over(params), b: self.b.over(params), ..*self }
     }
 
-    /// A and B.
+    /// Returns A and B.
     pub fn tensors(&self) -> [&Tensor; 2] {
         [self.a.tensor(), self.b.tensor()]
     }
@@ -144,19 +144,19 @@ impl Adapter {
     }
 }
 
-/// The values that new adapters get.
+/// The values of new adapters.
 pub(super) enum Values<'a> {
-    /// A from the seed, B zero: the model computes what its base computes.
+    /// A from the seed, B zero: the model's function does not change.
     Drawn,
-    /// Those of a folder, by parameter name.
+    /// The values of a folder, by parameter name.
     Stored(&'a mut BTreeMap<String, HostTensor>),
 }
 
-/// Puts adapters on a decoder. The base is frozen, and the modules to save become f32 copies that are
-/// trained.
+/// Adds adapters to a decoder. The base is frozen, and the modules to save become trained f32 copies.
 ///
 /// # Errors
-/// A configuration that is not served or matches no module; values that are missing or have another shape.
+/// Fails if the configuration is not supported or matches no module, and if values are missing or have
+/// another shape.
 pub(super) fn adapt(
     decoder: &Decoder,
     config: LoraConfig,
@@ -207,8 +207,8 @@ pub(super) fn without(decoder: &Decoder) -> Result<Decoder> {
     decoder.with_adapters(params, None, Params::default())
 }
 
-/// Returns a model of its own with W + s·B·A in the place of every adapted W, all of it trained. A tied
-/// language-model head that has an adapter is untied, so that the embedding stays as it is.
+/// Returns an independent, fully trained model with W + s·B·A in place of every adapted W. A tied
+/// language-model head with an adapter is untied, so that the embedding does not change.
 pub(super) fn merged(decoder: &Decoder) -> Result<Decoder> {
     let Some(adapters) = decoder.adapters() else { return Ok(decoder.clone()) };
     let mut config = decoder.config().clone();

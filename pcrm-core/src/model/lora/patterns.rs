@@ -12,28 +12,29 @@ impl Pattern {
     /// Compiles a pattern that must match a whole name.
     ///
     /// # Errors
-    /// No regular expression; the message names `field`.
+    /// Fails if it is not a regular expression; the error names `field`.
     pub fn whole(field: &str, pattern: &str) -> Result<Self> {
         Self::compile(field, pattern, &format!("^(?:{pattern})$"))
     }
 
-    /// Compiles a pattern that must match a name or the end of one from a dot on (a key of `rank_pattern`).
+    /// Compiles a pattern that must match a name or a suffix of it after a dot (a key of `rank_pattern`).
     ///
     /// # Errors
-    /// As [`Pattern::whole`].
+    /// Fails as [`Pattern::whole`] does.
     pub fn ending(field: &str, pattern: &str) -> Result<Self> {
         Self::compile(field, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))
     }
 
     fn compile(field: &str, pattern: &str, whole: &str) -> Result<Self> {
-        let wrong = |error| Error::invalid(field, format!("{pattern:?} is no regular expression: {error}"));
+        let wrong =
+            |error| Error::invalid(field, format!("{pattern:?} is not a regular expression: {error}"));
         Ok(Self(Regex::new(whole).map_err(wrong)?))
     }
 
     /// Returns whether the pattern matches.
     ///
     /// # Errors
-    /// A pattern that backtracks too long.
+    /// Fails if the pattern backtracks too long.
     pub fn matches(&self, name: &str) -> Result<bool> {
         let slow =
             |error| Error::invalid("target_modules", format!("{} on {name}: {error}", self.0.as_str()));

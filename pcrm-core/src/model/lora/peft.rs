@@ -23,7 +23,7 @@ pub const WEIGHTS: &str = "adapter_model.safetensors";
 /// The prefix of every tensor's name.
 const PREFIX: &str = "base_model.model.";
 
-/// An adapter folder, its configuration read and its weights not yet.
+/// An adapter folder with its parsed configuration; the weights are read later.
 #[derive(Debug)]
 pub struct AdapterFolder {
     dir: PathBuf,
@@ -37,7 +37,7 @@ impl AdapterFolder {
         dir.join(CONFIG).is_file()
     }
 
-    /// Returns whether a folder holds an adapter and no full model beside it.
+    /// Returns whether a folder holds an adapter without a full model beside it.
     pub fn is_alone(dir: &Path) -> bool {
         dir.join(CONFIG).is_file() && !dir.join("config.json").exists()
     }
@@ -45,7 +45,7 @@ impl AdapterFolder {
     /// Reads the configuration of an adapter.
     ///
     /// # Errors
-    /// No such file, a method other than LoRA, a key that is not served.
+    /// Fails if the file is missing, if the method is not LoRA, and if a key is not supported.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(CONFIG);
         let text = disguise::read_text(&path)?;
@@ -63,33 +63,34 @@ impl AdapterFolder {
     /// Returns `base_model_name_or_path`: a folder, or the name of a repository.
     ///
     /// # Errors
-    /// The configuration names none.
+    /// Fails if the configuration names none.
     pub fn base_name(&self) -> Result<&str> {
         let name = self.config.other.get("base_model_name_or_path").and_then(Value::as_str);
         let named = name.filter(|name| !name.is_empty());
         named.ok_or_else(|| Error::file(self.dir.join(CONFIG), "base_model_name_or_path names no base model"))
     }
 
-    /// Returns the folder of the base: as it is named, from the working directory or beside the adapter.
+    /// Returns the folder of the base, looked up relative to the working directory and to the adapter.
     ///
     /// # Errors
-    /// There is no such folder.
+    /// Fails if there is no such folder.
     pub fn base(&self) -> Result<PathBuf> {
         let name = self.base_name()?;
         let places = [PathBuf::from(name), self.dir.join(name)];
         places.into_iter().find(|place| place.join("config.json").is_file()).ok_or_else(|| {
             let message = format!(
-                "the base model {name:?} (base_model_name_or_path) is no folder with a config.json here; name its \
-                 folder (`pcrm merge --base FOLDER`)"
+                "the base model {name:?} (base_model_name_or_path) is not a local folder with a config.json; \
+                 pass its folder (`pcrm merge --base FOLDER`)"
             );
             Error::file(self.dir.join(CONFIG), message)
         })
     }
 
-    /// Returns whether the adapter belongs to a reward model: by `task_type`, else by the head that it holds.
+    /// Returns whether the adapter belongs to a reward model: by `task_type`, or by its head if that is
+    /// missing.
     ///
     /// # Errors
-    /// Weights that cannot be read.
+    /// Fails if the weights cannot be read.
     pub fn is_reward(&self) -> Result<bool> {
         match self.task.as_deref() {
             Some(task) => Ok(task == "SEQ_CLS"),
@@ -100,7 +101,7 @@ impl AdapterFolder {
     /// Returns whether the adapter holds a head of its own.
     ///
     /// # Errors
-    /// Weights that cannot be read.
+    /// Fails if the weights cannot be read.
     pub fn holds(&self, head: Head) -> Result<bool> {
         let name = match head {
             Head::Language => "lm_head.weight",
@@ -110,11 +111,11 @@ impl AdapterFolder {
         Ok(self.weights()?.contains(&format!("{PREFIX}{name}")))
     }
 
-    /// Puts the adapter on its base.
+    /// Applies the adapter to its base.
     ///
     /// # Errors
-    /// A base that does not fit: modules that it lacks, weights of another shape, weights that are missing or
-    /// unknown.
+    /// Fails if the base does not fit: it lacks modules, weights have another shape, or weights are missing
+    /// or unknown.
     pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
         let shape = base.config();
@@ -134,7 +135,7 @@ impl AdapterFolder {
                 Error::file(&self.dir, message)
             },
         )?;
-        // PEFT stores embeddings along when it is not sure of them; a resized one is no longer the base's.
+        // PEFT also stores embeddings if they may have changed; a resized one no longer matches the base.
         for (name, host) in &stored {
             let base = base.params().find(name).map(|tensor| tensor.shape());
             match base {
@@ -145,29 +146,32 @@ impl AdapterFolder {
                     return Err(Error::file(&self.dir, message));
                 }
                 None => {
-                    let message = format!("{name} belongs to no adapter that {CONFIG} describes");
+                    let message = format!("{name} does not belong to an adapter described by {CONFIG}");
                     return Err(Error::file(&self.dir, message));
                 }
             }
         }
         if !unread.is_empty() {
-            notes::say(&format!("{WEIGHTS}: not read, the base model has its own: {}", unread.join(", ")));
+            notes::say(&format!(
+                "{WEIGHTS}: ignoring tensors that the base model has: {}",
+                unread.join(", ")
+            ));
         }
         Ok(adapted)
     }
 
     fn weights(&self) -> Result<Checkpoint> {
         if !self.dir.join(WEIGHTS).exists() && self.dir.join("adapter_model.bin").exists() {
-            let message = "adapter_model.bin is there, a pickle: load it in Python with peft and save it again with \
-                           save_pretrained, as safetensors";
+            let message = "found adapter_model.bin, a pickle: load it in Python with peft and save it again \
+                           with save_pretrained, as safetensors";
             return Err(Error::file(&self.dir, message));
         }
         Checkpoint::open_file(&self.dir, WEIGHTS)
     }
 }
 
-/// The name that a parameter has here; `None` for the frozen weights of a wrapped layer, which are the
-/// base's.
+/// Returns pcrm's name of a parameter; `None` for the frozen weights of a wrapped layer, which belong to the
+/// base.
 fn own_name(stored: &str, shape: &ModelConfig) -> Option<String> {
     let name = stored.strip_prefix(PREFIX).unwrap_or(stored);
     if name.contains(".base_layer.") {
@@ -180,7 +184,7 @@ fn own_name(stored: &str, shape: &ModelConfig) -> Option<String> {
     })
 }
 
-/// The name that PEFT has for a parameter.
+/// Returns PEFT's name of a parameter.
 fn peft_name(own: &str, shape: &ModelConfig) -> String {
     match own.strip_prefix(language_module(shape)).filter(|rest| rest.starts_with('.')) {
         Some(rest) => format!("{PREFIX}lm_head{rest}"),
@@ -191,26 +195,26 @@ fn peft_name(own: &str, shape: &ModelConfig) -> String {
 /// Writes the adapters of a decoder as PEFT does.
 ///
 /// # Errors
-/// A disk that is full or may not be written to.
+/// Fails if the disk is full or not writable.
 pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path) -> Result<()> {
     let shape = decoder.config();
     let config = json(adapters, shape, decoder.heads())?;
     decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))?;
-    // Last: a folder with a config has the weights too.
+    // Last, so that a folder with a config has the weights too.
     weights::write_json(&dir.join(CONFIG), &config)
 }
 
-/// Reads the weights that [`save`] wrote, under the names that a decoder has for them.
+/// Reads the weights that [`save`] wrote, under the names of the decoder's parameters.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// Fails if the file cannot be read.
 pub(in crate::model) fn saved(dir: &Path, shape: &ModelConfig) -> Result<BTreeMap<String, HostTensor>> {
     let checkpoint = Checkpoint::open_file(dir, WEIGHTS)?;
     let own = checkpoint.names().filter_map(|name| Some((own_name(name, shape)?, name)));
     own.map(|(own, name)| Ok((own, checkpoint.read(name)?))).collect()
 }
 
-/// The configuration as PEFT writes it, its keys sorted.
+/// Returns the configuration as PEFT writes it, with sorted keys.
 fn json(adapters: &Adapters, shape: &ModelConfig, heads: &[Head]) -> Result<BTreeMap<String, Value>> {
     let reward = heads.contains(&Head::Score);
     let mut config = adapters.config.clone();
@@ -218,7 +222,7 @@ fn json(adapters: &Adapters, shape: &ModelConfig, heads: &[Head]) -> Result<BTre
     config.target_modules = Some(Modules::List(module_names(adapters, shape)));
     config.exclude_modules = None;
     if reward {
-        // PEFT names both for every classifier.
+        // PEFT lists both for every classifier.
         let mut saved = config.modules_to_save.unwrap_or_default();
         for name in ["classifier", "score"] {
             if !saved.iter().any(|saved| saved == name) {
@@ -239,8 +243,7 @@ fn json(adapters: &Adapters, shape: &ModelConfig, heads: &[Head]) -> Result<BTre
     Ok(json)
 }
 
-/// The modules with adapters, by the shortest names that mean these and no others: last parts, else whole
-/// names.
+/// Returns the modules with adapters by their shortest unambiguous names: last parts, else whole names.
 fn module_names(adapters: &Adapters, shape: &ModelConfig) -> Vec<String> {
     let peft = |own: &String| match own == language_module(shape) {
         true => "lm_head".to_owned(),

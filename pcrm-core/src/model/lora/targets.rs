@@ -1,4 +1,4 @@
-//! The modules that adapters sit on, by PEFT's rules.
+//! The modules that adapters apply to, by PEFT's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::{Head, parameters};
 
-/// The name that PEFT knows the language-model head by, in every family.
+/// PEFT's name of the language-model head, in every family.
 const LANGUAGE_HEAD: &str = "lm_head";
 
 /// The most module names that a message lists.
@@ -22,12 +22,12 @@ pub(super) struct Target {
     pub scale: f64,
 }
 
-/// Modules with adapters, and parameters that are trained whole.
+/// Modules with adapters, and parameters that are fully trained.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Targets {
-    /// By module: a parameter's name without `.weight`.
+    /// The targets by module: a parameter's name without `.weight`.
     pub adapted: BTreeMap<String, Target>,
-    /// By parameter.
+    /// The fully trained parameters.
     pub saved: BTreeSet<String>,
 }
 
@@ -35,7 +35,8 @@ impl Targets {
     /// Finds the targets of a configuration in a model.
     ///
     /// # Errors
-    /// Modules that cannot have adapters, patterns that are none, a configuration that matches nothing.
+    /// Fails if modules cannot have adapters, if patterns are invalid, and if the configuration matches
+    /// nothing.
     pub fn find(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<Self> {
         config.check()?;
         let linear = linear_modules(shape, heads);
@@ -48,8 +49,9 @@ impl Targets {
                 continue;
             }
             if *peft == LANGUAGE_HEAD && config.lora_dropout > 0.0 {
-                let message = "names lm_head together with lora_dropout; the adapter of a head over the vocabulary \
-                               has none here: set lora_dropout to 0 or leave lm_head out";
+                let message = "names lm_head together with lora_dropout, which the adapter of a \
+                               language-model head does not support: set lora_dropout to 0 or leave lm_head \
+                               out";
                 return Err(Error::invalid("target_modules", message));
             }
             adapted.insert(own.clone(), Target { rank: wanted.rank(peft)?, scale: wanted.scale(peft)? });
@@ -57,8 +59,8 @@ impl Targets {
         for table in embeddings(shape) {
             if wanted.matches(&table)? && !matches!(wanted.targets, Names::AllLinear) {
                 let message = format!(
-                    "names {table}, an embedding; adapters sit on linear layers here (modules_to_save trains an \
-                     embedding whole)"
+                    "names {table}, an embedding; only linear layers can have adapters (modules_to_save \
+                     trains an embedding fully)"
                 );
                 return Err(Error::invalid("target_modules", message));
             }
@@ -76,8 +78,7 @@ impl Targets {
     }
 }
 
-/// Linear modules by the names that PEFT and parameters have for them, which differ for the language-model
-/// head.
+/// Lists linear modules by their names in PEFT and in parameters, which differ for the language-model head.
 fn linear_modules(shape: &ModelConfig, heads: &[Head]) -> Vec<(String, String)> {
     let mut modules = Vec::new();
     for parameter in parameters(shape, heads).iter().filter(|parameter| parameter.linear) {
@@ -91,14 +92,14 @@ fn linear_modules(shape: &ModelConfig, heads: &[Head]) -> Vec<(String, String)> 
     modules
 }
 
-/// The modules that look rows up in a table.
+/// Lists the embedding modules.
 fn embeddings(shape: &ModelConfig) -> Vec<String> {
     let tables = parameters(shape, &[]).into_iter().filter(|parameter| !parameter.linear);
     let matrices = tables.filter(|parameter| parameter.shape.len() == 2);
     matrices.filter_map(|parameter| parameter.module().map(str::to_owned)).collect()
 }
 
-/// The parameters of `modules_to_save`; of a reward model always those of its head, as PEFT has it.
+/// Returns the parameters of `modules_to_save`; for a reward model always including its head, as in PEFT.
 fn saved(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<BTreeSet<String>> {
     let scalar = heads.iter().filter(|head| matches!(head, Head::Score | Head::Value));
     let mut saved: BTreeSet<String> =
@@ -118,13 +119,13 @@ fn saved(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<BTr
         }
         let tied = shape.tied && LANGUAGE_HEAD.ends_with(module) && heads.contains(&Head::Language);
         if tied {
-            let message = "names lm_head, which is the embedding (tie_word_embeddings): name the embedding, with \
-                           ensure_weight_tying";
+            let message = "names lm_head, which is the embedding (tie_word_embeddings): name the embedding, \
+                           with ensure_weight_tying";
             return Err(Error::invalid("modules_to_save", message));
         }
-        // PEFT names both for every classifier.
+        // PEFT lists both for every classifier.
         if !found && !["classifier", "score"].contains(&module) {
-            let message = format!("{module:?} is no module of the model");
+            let message = format!("{module:?} is not a module of the model");
             return Err(Error::invalid("modules_to_save", message));
         }
     }
@@ -149,7 +150,7 @@ struct Wanted<'a> {
     layer_patterns: Vec<String>,
 }
 
-/// A rule by which modules are chosen.
+/// A rule that selects modules.
 enum Names {
     None,
     AllLinear,
@@ -213,7 +214,7 @@ impl<'a> Wanted<'a> {
         if self.excluded.matches(module)? || !self.targets.matches(module)? {
             return Ok(false);
         }
-        // PEFT takes layers_to_transform with lists of names alone.
+        // PEFT applies layers_to_transform only to lists of names.
         let (Some(layers), Names::List(_)) = (&self.layers, &self.targets) else { return Ok(true) };
         Ok(self.layer(module).is_some_and(|layer| layers.contains(&layer)))
     }
@@ -233,7 +234,7 @@ impl<'a> Wanted<'a> {
         Ok(first(&self.ranks, module)?.map_or(self.config.r, |rank| rank as usize))
     }
 
-    /// α/r, or α/√r with rank-stabilised scales (arXiv 2312.03732).
+    /// Returns α/r, or α/√r with rank-stabilised scales (arXiv 2312.03732).
     fn scale(&self, module: &str) -> Result<f64> {
         let alpha = first(&self.alphas, module)?.unwrap_or(self.config.lora_alpha);
         let rank = self.rank(module)? as f64;
@@ -249,7 +250,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The value of the first pattern that matches.
+/// Returns the value of the first pattern that matches.
 fn first(patterns: &[(Pattern, f64)], module: &str) -> Result<Option<f64>> {
     for (pattern, value) in patterns {
         if pattern.matches(module)? {

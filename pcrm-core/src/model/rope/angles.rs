@@ -1,4 +1,4 @@
-//! The angles of a model's rotary positions, computed once and kept.
+//! The angles of a model's rotary positions, computed once and cached.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,17 +8,17 @@ use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::tree::SequenceTree;
 
-/// Tables grow by multiples of this many positions.
+/// The unit of table growth, in positions.
 const STEP: usize = 256;
 
 /// cos and sin by position, `[positions, dim / 2]`.
 type Table = Arc<Vec<(f32, f32)>>;
 
-/// A rotary position with the angles that it has computed, up to the longest position asked for.
+/// Rotary positions with their cached angles, up to the longest requested position.
 #[derive(Debug, Clone)]
 pub(in crate::model) struct Angles {
     rope: Rope,
-    /// Of sequences within the trained context; the angles of longer ones may depend on their length.
+    /// The angles within the trained context; those of longer sequences may depend on their length.
     kept: Arc<Mutex<Table>>,
 }
 
@@ -39,14 +39,14 @@ impl Angles {
     /// Returns cos and sin at these positions of sequences within the trained context, each `[rows, dim / 2]`.
     ///
     /// # Errors
-    /// A position beyond the trained context of angles that depend on the length of the sequence.
+    /// Fails if a position is beyond the trained context and angles depend on the length of the sequence.
     pub fn at(&self, positions: &[u32]) -> Result<[HostTensor; 2]> {
         let trained = self.rope.trained().unwrap_or(usize::MAX);
         if let Some(position) = positions.iter().find(|position| **position as usize >= trained) {
             let kind = self.rope.scaling.kind();
             let message = format!(
-                "{kind}: position {position} is past the trained context of {trained}, where all angles change with \
-                 the length of the sequence; keys that are kept cannot follow"
+                "{kind}: position {position} is past the trained context of {trained}, where all angles \
+                 change with the length of the sequence; cached keys cannot follow"
             );
             return Err(Error::invalid("rope_scaling", message));
         }
@@ -71,7 +71,7 @@ impl Angles {
         Ok([HostTensor::f32(shape, cos)?, HostTensor::f32(shape, sin)?])
     }
 
-    /// Returns the kept table, computed anew if it has fewer than `count` positions.
+    /// Returns the cached table, recomputed if it has fewer than `count` positions.
     fn table(&self, count: usize) -> Table {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < count * (self.rope.dim / 2) {
@@ -86,8 +86,8 @@ mod tests {
     use super::super::Scaling;
     use super::*;
 
-    /// Protects: kept tables have the angles of fresh ones, before and after they grow, and lengths beyond
-    /// the trained context do not get into them.
+    /// Protects: cached tables have the same angles as new ones, before and after growth, and never contain
+    /// lengths beyond the trained context.
     #[test]
     fn kept_angles_are_those_of_fresh_ones() -> Result<()> {
         let rope = Rope { theta: 100.0, dim: 8, scaling: Scaling::Dynamic { factor: 2.0, trained: 300 } };

@@ -1,4 +1,4 @@
-//! Rotary positions: how far angles turn per position, with the scalings of longer contexts.
+//! Rotary positions: the rotation angle per position, with the scalings for longer contexts.
 
 mod angles;
 mod section;
@@ -11,21 +11,21 @@ use crate::error::Result;
 use crate::model::fields::Fields;
 use crate::tree::SequenceTree;
 
-/// How far the angle turns per position, for every pair of dimensions.
+/// The rotation angle per position, for every pair of dimensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// θ: pair i of dim/2 turns by θ^(−2i/dim) per position.
+    /// θ: pair i of dim/2 rotates by θ^(−2i/dim) per position.
     pub theta: f64,
-    /// Dimensions of a head that turn: its first ones.
+    /// The number of rotated dimensions of a head: its first ones.
     pub dim: usize,
-    /// How the angles are stretched.
+    /// The scaling of the angles.
     pub scaling: Scaling,
 }
 
-/// How angles are stretched for contexts longer than those trained on.
+/// The scaling of angles for contexts longer than the trained one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
-    /// Not at all.
+    /// No scaling.
     None,
     /// All angles divided by a factor (arXiv 2306.15595).
     Linear {
@@ -33,11 +33,10 @@ pub enum Scaling {
         factor: f64,
     },
     /// NTK-aware, by the length n of the sequence: beyond the trained context t, θ is multiplied by
-    /// (factor·n/t − factor + 1)^(dim/(dim − 2)) (arXiv 2309.00071, §3.3; as `transformers` writes it).
+    /// (factor·n/t − factor + 1)^(dim/(dim − 2)) (arXiv 2309.00071, §3.3; as implemented in `transformers`).
     ///
-    /// n is the longest sequence of a row's own tree: what else stands in the batch changes nothing.
-    /// Sequences of different lengths beyond t share no angles, so they must not share a prompt (see
-    /// [`Rope::trained`]).
+    /// n is the longest sequence of a row's own tree: the rest of the batch has no influence. Sequences of
+    /// different lengths beyond t share no angles, so they must not share a prompt (see [`Rope::trained`]).
     Dynamic {
         /// The factor.
         factor: f64,
@@ -48,15 +47,15 @@ pub enum Scaling {
     Llama3 {
         /// The factor.
         factor: f64,
-        /// Wavelengths over original / low are divided.
+        /// Wavelengths above original / low are divided.
         low: f64,
-        /// Wavelengths under original / high are kept.
+        /// Wavelengths below original / high are kept.
         high: f64,
-        /// The context trained on.
+        /// The trained context.
         original: f64,
     },
-    /// YaRN (arXiv 2309.00071): late pairs divided by a factor, early pairs kept, a ramp between by the
-    /// pair's number; cos and sin multiplied by a magnitude, so that scores of attention grow by its square.
+    /// YaRN (arXiv 2309.00071): late pairs divided by a factor, early pairs kept, a ramp over the pair's
+    /// index between; cos and sin are multiplied by a magnitude, so that attention scores grow by its square.
     Yarn {
         /// The factor.
         factor: f64,
@@ -64,27 +63,27 @@ pub enum Scaling {
         kept: f64,
         /// The first pair that is divided.
         divided: f64,
-        /// What cos and sin are multiplied by, 0.1·ln(factor) + 1 unless the config says otherwise.
+        /// The factor on cos and sin, 0.1·ln(factor) + 1 unless the config overrides it.
         magnitude: f64,
     },
-    /// LongRoPE (arXiv 2402.13753): every pair divided by a number of its own, one for sequences within the context
-    /// trained on and one for longer ones; cos and sin multiplied by a magnitude.
+    /// LongRoPE (arXiv 2402.13753): every pair divided by a number of its own, with one set for sequences
+    /// within the trained context and one for longer ones; cos and sin are multiplied by a magnitude.
     ///
     /// The length of a sequence is that of the longest in its tree, as for `Dynamic`.
     Long {
-        /// The divisors of sequences within the context trained on.
+        /// The divisors of sequences within the trained context.
         short: Vec<f64>,
         /// The divisors of longer sequences.
         long: Vec<f64>,
-        /// The context trained on.
+        /// The trained context.
         trained: usize,
-        /// What cos and sin are multiplied by, √(1 + ln(factor) / ln(trained)) unless the config says otherwise.
+        /// The factor on cos and sin, √(1 + ln(factor) / ln(trained)) unless the config overrides it.
         magnitude: f64,
     },
 }
 
 impl Scaling {
-    /// The name that configs have for it.
+    /// Returns its name in configs.
     fn kind(&self) -> &'static str {
         match self {
             Self::None => "default",
@@ -97,39 +96,39 @@ impl Scaling {
     }
 }
 
-/// Rotary positions of a model's layers.
+/// The rotary positions of a model's layers.
 pub(super) struct Ropes {
-    /// Of layers that see all; `None`: they have none.
+    /// Those of layers with full attention; `None`: they have none.
     pub far: Option<Rope>,
-    /// Of layers with a window.
+    /// Those of layers with a window.
     pub near: Option<Rope>,
-    /// Entries of the config that are not read.
+    /// Config entries that are not read.
     pub unread: Vec<String>,
 }
 
 impl Ropes {
-    /// Positions that turn nothing.
+    /// Returns no rotary positions.
     pub fn none() -> Self {
         Self { far: None, near: None, unread: Vec::new() }
     }
 
-    /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (transformers 4), of
-    /// heads of `dim` dimensions that turn whole.
+    /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (transformers 4), for
+    /// heads of `dim` dimensions that rotate fully.
     ///
     /// # Errors
-    /// A scaling of a type that is not served, an entry that is missing or of the wrong type, heads that turn
-    /// in part.
+    /// Fails if the type of scaling is not supported, if an entry is missing or of the wrong type, and if
+    /// heads rotate partially.
     pub fn whole(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
         let section = Section::of_model(fields)?;
         refuse_share(fields, section.share()?)?;
         Ok(Self::alike(section.rope("rope_theta", dim, max_positions)?, section.unread()))
     }
 
-    /// As [`Ropes::whole`] for heads that turn in part: `partial_rotary_factor` beside θ (transformers 5), or these
-    /// keys of the share and of θ (transformers 4).
+    /// Reads the positions like [`Ropes::whole`], for heads that rotate partially: `partial_rotary_factor`
+    /// beside θ (transformers 5), or these keys of the share and of θ (transformers 4).
     ///
     /// # Errors
-    /// As [`Ropes::whole`]; a share that is none.
+    /// Fails as [`Ropes::whole`] does, and if the share is invalid.
     pub fn partial(
         fields: &Fields<'_>,
         [share_key, theta]: [&str; 2],
@@ -148,12 +147,12 @@ impl Ropes {
         Ok(Self::alike(section.rope(theta, turning, max_positions)?, section.unread()))
     }
 
-    /// The angles of layers that see all and of layers with a window: `full_attention` and
-    /// `sliding_attention` of `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and the key
-    /// `local` without (transformers 4).
+    /// Reads the angles of layers with full attention and of layers with a window: `full_attention` and
+    /// `sliding_attention` of `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and
+    /// the key `local` without it (transformers 4).
     ///
     /// # Errors
-    /// As [`Ropes::whole`].
+    /// Fails as [`Ropes::whole`] does.
     pub fn by_layer(fields: &Fields<'_>, local: &str, dim: usize, max_positions: usize) -> Result<Self> {
         let [far, near] = Section::by_layer(fields)?;
         for section in [&far, &near] {
@@ -171,7 +170,7 @@ impl Ropes {
     }
 }
 
-/// Refuses heads of which only a share turns.
+/// Checks that heads rotate fully.
 fn refuse_share(fields: &Fields<'_>, share: Option<f64>) -> Result<()> {
     let share = match share {
         Some(share) => share,
@@ -187,7 +186,7 @@ fn refuse_share(fields: &Fields<'_>, share: Option<f64>) -> Result<()> {
 }
 
 impl Rope {
-    /// The context beyond which angles depend on the length of the sequence; `None`: they never do.
+    /// Returns the context beyond which angles depend on the length of the sequence; `None`: they never do.
     pub fn trained(&self) -> Option<usize> {
         match self.scaling {
             Scaling::Dynamic { trained, .. } | Scaling::Long { trained, .. } => Some(trained),
@@ -195,7 +194,7 @@ impl Rope {
         }
     }
 
-    /// For every row, the length that its angles depend on; 0 where they do not.
+    /// Returns for every row the length that its angles depend on; 0 if there is none.
     fn lengths(&self, tree: &SequenceTree) -> Vec<usize> {
         let mut lengths = vec![0; tree.rows()];
         let Some(trained) = self.trained() else { return lengths };
@@ -209,20 +208,20 @@ impl Rope {
         lengths
     }
 
-    /// cos and sin of positions `0..count`, `[count, dim / 2]`, in sequences of this length.
+    /// Returns cos and sin of positions `0..count`, `[count, dim / 2]`, in sequences of this length.
     fn table(&self, count: usize, length: usize) -> Vec<(f32, f32)> {
         let (turns, half) = (self.turns(length), self.dim / 2);
         let magnitude = match self.scaling {
             Scaling::Yarn { magnitude, .. } | Scaling::Long { magnitude, .. } => magnitude,
             _ => 1.0,
         };
-        // The product is rounded to f32 first, as transformers computes it.
+        // The product is rounded to f32 first, as in transformers.
         let angle = |at: usize| f64::from((at / half) as f32 * turns[at % half]);
         let point = |a: f64| ((magnitude * a.cos()) as f32, (magnitude * a.sin()) as f32);
         (0..count * half).map(angle).map(point).collect()
     }
 
-    /// Radians per position of every pair, in sequences of this length.
+    /// Returns the radians per position of every pair, in sequences of this length.
     fn turns(&self, length: usize) -> Vec<f32> {
         let dim = self.dim as f64;
         let theta = match self.scaling {

@@ -1,5 +1,4 @@
-//! The part of a config that describes rotary positions: `rope_parameters`, or `rope_scaling` of transformers
-//! 4.
+//! The section of a config about rotary positions: `rope_parameters`, or `rope_scaling` of transformers 4.
 
 use std::f64::consts::PI;
 
@@ -22,10 +21,10 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The section of a model whose layers all turn alike.
+    /// Reads the section of a model whose layers all rotate alike.
     ///
     /// # Errors
-    /// Two sections that differ, or one by layers.
+    /// Fails if two sections differ, and if a section is divided by layers.
     pub fn of_model(fields: &'a Fields<'a>) -> Result<Self> {
         let original = match fields.value(ORIGINAL).is_null() {
             true => None,
@@ -49,10 +48,10 @@ impl<'a> Section<'a> {
         Ok(Self { key: key.to_owned(), entries, original, fields })
     }
 
-    /// The sections of layers that see all and of layers with a window.
+    /// Reads the sections of layers with full attention and of layers with a window.
     ///
     /// # Errors
-    /// Entries that are neither's; both spellings at once.
+    /// Fails if entries belong to neither, and if both formats are present.
     pub fn by_layer(fields: &'a Fields<'a>) -> Result<[Self; 2]> {
         const LAYERS: [&str; 2] = ["full_attention", "sliding_attention"];
         let (scaling, parameters) = (fields.object("rope_scaling")?, fields.object("rope_parameters")?);
@@ -87,7 +86,7 @@ impl<'a> Section<'a> {
             };
             let section = Self { key, entries: scaling.cloned().unwrap_or(own), original: None, fields };
             match section.entries.get("truncate") {
-                // transformers looks for it beside the layers' sections, where it is not.
+                // transformers looks for it beside the layers' sections, where it never is.
                 Some(truncate) if truncate != &Value::Bool(true) => Err(section.wrong("truncate", "true")),
                 _ => Ok(section),
             }
@@ -95,7 +94,7 @@ impl<'a> Section<'a> {
         Ok([of(LAYERS[0], scaling)?, of(LAYERS[1], None)?])
     }
 
-    /// The angles of `dim` dimensions, which `theta` gives where the section does not.
+    /// Returns the angles of `dim` dimensions; `theta` is the key of θ if the section has none.
     pub fn rope(&self, theta: &str, dim: usize, max_positions: usize) -> Result<Rope> {
         if dim == 0 || !dim.is_multiple_of(2) {
             let message = format!("{dim} dimensions of a head turn; expected an even number, at least 2");
@@ -111,7 +110,7 @@ impl<'a> Section<'a> {
         Ok(Rope { theta, dim, scaling: self.scaling(theta, dim, max_positions)? })
     }
 
-    /// The share of a head's dimensions that turn; `None`: the section does not say.
+    /// Returns the share of a head's dimensions that rotate; `None` if the section has none.
     pub fn share(&self) -> Result<Option<f64>> {
         match self.entries.get("partial_rotary_factor") {
             None => Ok(None),
@@ -122,7 +121,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Entries that this kind of scaling does not read.
+    /// Returns the entries that this kind of scaling does not read.
     pub fn unread(&self) -> Vec<String> {
         let own: &[&str] = match self.kind() {
             Ok("linear" | "dynamic") => &["factor"],
@@ -149,7 +148,7 @@ impl<'a> Section<'a> {
         let key = if self.entries.contains_key("rope_type") { "rope_type" } else { "type" };
         match self.entries.get(key) {
             None => Ok("default"),
-            // Names that Phi-3's first checkpoints have for it.
+            // Its names in Phi-3's first checkpoints.
             Some(kind) if self.entries.contains_key("short_factor") && (kind == "su" || kind == "yarn") => {
                 Ok("longrope")
             }
@@ -182,7 +181,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The pair that turns n times within the original context c is dim·ln(c / 2πn) / (2·ln θ).
+    /// Computes YaRN's scaling. The pair that rotates n times within the original context c is dim·ln(c /
+    /// 2πn) / (2·ln θ).
     fn yarn(&self, theta: f64, dim: usize, max_positions: usize) -> Result<Scaling> {
         let original = self.original(max_positions)?;
         let factor = self.number_or("factor", max_positions as f64 / original)?;
@@ -215,7 +215,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The factor is that of the contexts unless the section has one.
+    /// Computes LongRoPE's scaling. The factor is the ratio of the contexts unless the section has one.
     fn long(&self, dim: usize, max_positions: usize) -> Result<Scaling> {
         let original = self.original(max_positions)?;
         let divisors = |field: &str| {
@@ -236,7 +236,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A number that 0 and null turn off.
+    /// Reads a number that 0 and null turn off.
     fn scale(&self, field: &str) -> Result<Option<f64>> {
         match self.entries.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -247,7 +247,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The context trained on.
+    /// Returns the trained context.
     fn original(&self, max_positions: usize) -> Result<f64> {
         match self.original {
             Some(original) => Ok(original),
