@@ -68,7 +68,7 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
         world.refuses(&format!("generate {SAMPLE} {options} --output a.jsonl"), &["--resume"])?;
         world.refuses(
             &format!("generate {SAMPLE} {options} --temperature 0.5 --output a.jsonl --resume"),
-            &["sampling", "remove it to begin again"],
+            &["sampling", "remove it to start again"],
         )?;
         world.run(&format!("generate {SAMPLE} {options} --output a.jsonl --resume"))?;
     }
