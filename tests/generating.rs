@@ -184,7 +184,7 @@ fn a_policy_is_trained_beside_a_critic() -> Result<()> {
     let recipe = beside("../recipes/ppo-paper.toml").display().to_string();
     let ppo = format!("{train} --num-generations 2 --num-mini-batches 2 --max-steps 16 --learning-rate 1e-3");
     let said = messages(&world, &format!("{ppo} --ptx-data train.jsonl --eval-split 0.3 --output ppo"))?;
-    ensure!(said.contains("the critic begins from rm") && said.contains("scores of its own data"), "{said}");
+    ensure!(said.contains("the critic starts from rm") && said.contains("scores of its own data"), "{said}");
     let lines = world.lines("ppo/metrics.jsonl")?;
     let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
     ensure!(steps.len() == 16, "{} steps", steps.len());

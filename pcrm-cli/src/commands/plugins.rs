@@ -1,4 +1,4 @@
-//! `pcrm plugins`: what is compiled in, a line each.
+//! `pcrm plugins`: lists the compiled-in plugins, one per line.
 
 use anyhow::Result;
 use pcrm_core::registry::{self, BackendPlugin, ConstraintPlugin, EncoderPlugin, Plugin};

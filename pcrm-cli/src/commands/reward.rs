@@ -5,10 +5,11 @@ use anyhow::Result;
 pub use crate::training::reward::RewardArgs;
 use crate::training::reward::train;
 
-/// Trains; `resolved` is the config file of this run.
+/// Trains a reward model; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+/// Fails if an option is invalid, the folder holds another run, a file cannot be read, training fails or
+/// Ctrl-C interrupts.
 pub fn run(args: &RewardArgs, resolved: &str) -> Result<()> {
     train(args, resolved).map(drop)
 }

@@ -27,18 +27,18 @@ use crate::{left_out, template, terminal};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ScoreArgs {
-    /// Score with the reward model in this folder, or its repository on the Hugging Face Hub (org/name)
+    /// Score with the reward model in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Read these files, folders or data sets of the Hub (org/name, org/name:split): pairs (chosen, rejected)
-    /// or texts (text; prompt and completion; messages)
+    /// Read these files, folders or Hub data sets (org/name, org/name:split): pairs (chosen, rejected) or
+    /// texts (text; prompt and completion; messages)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Write this JSONL file [default: standard output]: every row, in order, with chosen_score and
-    /// rejected_score, or score; null, and the reason as left_out, where a row cannot be scored
+    /// Write to this JSONL file [default: standard output]: every row, in order, with chosen_score and
+    /// rejected_score, or score; null and the reason as left_out if a row cannot be scored
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the token ids that were scored too
+    /// Also write the scored token ids
     #[arg(long)]
     ids: bool,
     /// Leave out rows with a sequence of more than N tokens [default: all positions of the model]
@@ -60,13 +60,14 @@ Examples:
   pcrm score --model runs/rm --data pairs.jsonl --output scored.jsonl
   echo '{\"prompt\": \"Hi!\", \"completion\": \"Hello.\"}' > text.jsonl && pcrm score --model runs/rm --data text.jsonl";
 
-/// Rows that are scored and written together.
+/// The number of rows scored and written together.
 const CHUNK: usize = 512;
 
-/// Scores every row, and writes a line for each.
+/// Scores every row and writes a line for each.
 ///
 /// # Errors
-/// A model that is no reward model, files that cannot be read, no row that can be scored; nothing is then written.
+/// Fails if the model is not a reward model, a file cannot be read or no row can be scored; nothing is
+/// written then.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let options = usage(args.options())?;
     let backend = args.machine.open()?;
@@ -128,7 +129,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
-    ensure!(too_long < report.kept, "no row is left: all exceed --max-length {max_length}");
+    ensure!(too_long < report.kept, "no rows are left: all exceed --max-length {max_length}");
     match left_out::too_long(too_long, rows.len(), "rows", max_length) {
         Some(text) => warnings.add(text),
         None if too_long > 0 => say(&format!("{too_long} rows are longer than --max-length {max_length}")),
@@ -140,13 +141,13 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         Some(path) => {
             sweep(folder_of(path))?;
             weights::write(path, &lines)?;
-            say(&format!("{scored} of {} rows scored into {}", rows.len(), path.display()));
+            say(&format!("{scored} of {} rows scored, written to {}", rows.len(), path.display()));
         }
         None => terminal::result(&String::from_utf8_lossy(&lines))?,
     }
     if scored < rows.len() {
         say(&format!(
-            "{} rows have no score (null) and the reason in {:?}",
+            "{} rows have no score (null) and a reason in {:?}",
             rows.len() - scored,
             left_out::COLUMN
         ));
@@ -156,17 +157,17 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
 }
 
 impl ScoreArgs {
-    /// How records are read; refuses options without effect.
+    /// Returns the options for reading records; refuses options without effect.
     fn options(&self) -> Result<ReadOptions> {
         ensure!(
             !self.columns.score_margins,
-            "--score-margins has no effect here: margins do not enter scores"
+            "--score-margins has no effect here: scores do not depend on margins"
         );
         self.columns.options(Ties::Keep)
     }
 }
 
-/// Prints how prompts and answers are joined where that is doubtful.
+/// Warns if prompts and answers are joined in a doubtful way.
 fn warn_of_joins<'a>(rows: &'a [SourceRow], tokenizer: &Tokenizer) {
     let pair = |row: &'a Row| match row {
         Row::Pair(pair) => pair.pairs().next(),
@@ -192,7 +193,7 @@ fn write_score(
     ids: Option<&Vec<u32>>,
 ) -> Result<()> {
     ensure!(score.is_finite(), "the score of a row is {score}: the model's weights are broken");
-    // The shortest decimal that is this f32 again.
+    // The shortest decimal that parses to the same f32.
     fields.insert(format!("{name}score"), serde_json::from_str(&score.to_string())?);
     if let Some(ids) = ids {
         fields.insert(format!("{name}ids"), Value::from(ids.clone()));
@@ -200,13 +201,13 @@ fn write_score(
     Ok(())
 }
 
-/// The ids that a model takes, and the one that it never scores.
+/// The range of ids that the model accepts, and the id it never scores.
 struct Scored {
     vocabulary: usize,
     pad: Option<u32>,
 }
 
-/// The sequences of a row: preferred and dispreferred, the only one, or none of a row that is left out.
+/// Returns the sequences of a row: preferred and dispreferred, the only one, or none for a row left out.
 fn token_ids(row: &Row, tokenizer: &Tokenizer, scored: &Scored) -> Result<Vec<Vec<u32>>> {
     let encode = |prompt: Option<&_>, text: &_| -> Result<Vec<u32>> {
         let ids = encode_text(prompt, text, tokenizer, scored.pad)?;

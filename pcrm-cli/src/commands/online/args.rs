@@ -21,19 +21,20 @@ use crate::training::reward::KeepArgs;
 use crate::training::{Fetched, LoraArgs, Source, StepArgs};
 use crate::usage::{named, usage};
 
-/// The options that algorithms share.
+/// Options shared by all algorithms.
 #[derive(Debug, Clone, Args)]
 pub struct OnlineArgs {
-    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, usually fine-tuned,
+    /// Train the language model in this Hugging Face folder or Hub repository (org/name), usually fine-tuned,
     /// or a PEFT adapter of one
     #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Answer the prompts of these files, folders or data sets of the Hub (org/name, org/name:split): text or messages
-    /// in prompt, with any other columns for rewards; of preferences the prompts are taken
+    /// Answer the prompts of these files, folders or Hub data sets (org/name, org/name:split): text or
+    /// messages in prompt, with any other columns for rewards; of preference data, only the prompts are used
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Reward answers by this source, added up over all that are given: model:DIR, length, regex, exact, json, repetition,
-    /// world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; :WEIGHT at the end weighs it
+    /// Reward answers with this source; several are added up: model:DIR, length, regex, exact, json,
+    /// repetition, world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight
+    /// one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append, display_order = 3)]
     pub reward: Vec<String>,
     /// Write the trained model, its checkpoints, metrics and samples to this folder
@@ -42,17 +43,17 @@ pub struct OnlineArgs {
     /// Continue from the newest checkpoint in --output
     #[arg(long, display_order = 5)]
     pub resume: bool,
-    /// Compare the policy with this model, where the KL penalty or --stop-kl asks for it: start (the policy before
-    /// training), base (the model under the adapters in --model), or a folder [default: start]
+    /// Compare the policy with this model, if the KL penalty or --stop-kl needs a reference: start (the
+    /// policy before training), base (the model under the adapter in --model), or a folder [default: start]
     #[arg(long, value_name = "MODEL", display_order = 6)]
     pub reference: Option<String>,
-    /// Evaluate on the prompts of these files, folders or data sets
+    /// Evaluate on the prompts of these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,
-    /// Hold out this share of the prompts of --data to evaluate on
+    /// Hold out this share of the prompts of --data for evaluation
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
-    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    /// Draw all weights from the seed: --model needs only config.json and a tokenizer
     #[arg(long)]
     pub random_init: bool,
     #[command(flatten)]
@@ -71,14 +72,14 @@ pub struct OnlineArgs {
     pub machine: Machine,
 }
 
-/// Options of rollouts: sampling, and the number of updates made of them.
+/// Options of rollouts: sampling, and the number of updates per rollout.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rollout")]
 pub struct RolloutArgs {
-    /// Sample N answers of each prompt [default: 8 in grpo, 2 in rloo and online-dpo, 1 in ppo]
+    /// Sample N answers to each prompt [default: 8 in grpo, 2 in rloo and online-dpo, 1 in ppo]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub num_generations: Option<usize>,
-    /// Sample at most N tokens of each answer
+    /// Sample at most N tokens per answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
     pub max_completion_length: usize,
     /// Leave out prompts of more than N tokens
@@ -87,31 +88,31 @@ pub struct RolloutArgs {
     /// Divide logits by T, in sampling and in training
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     pub temperature: f64,
-    /// Pass N times over each rollout [default: 1, in ppo 4]
+    /// Make N passes over each rollout [default: 1, in ppo 4]
     #[arg(long, value_name = "N", alias = "num-ppo-epochs", value_parser = positive::<usize>)]
     pub num_iterations: Option<usize>,
-    /// Make N updates of each pass, each on a part of the prompts
+    /// Make N updates per pass, each on a part of the prompts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     pub num_mini_batches: usize,
-    /// End the run when answers are more than K nats from the reference, summed over their tokens
+    /// Stop when answers are more than K nats from the reference, summed over their tokens
     #[arg(long, value_name = "K", value_parser = real)]
     pub stop_kl: Option<f64>,
-    /// End the run when the mean reward of a rollout is more than R
+    /// Stop when the mean reward of a rollout exceeds R
     #[arg(long, value_name = "R", value_parser = real, allow_negative_numbers = true)]
     pub stop_score: Option<f64>,
-    /// End an answer at this token too, besides those of generation_config.json, config.json and the tokenizer
+    /// Also end answers at this token, besides those of generation_config.json, config.json and the tokenizer
     #[arg(long, value_name = "ID")]
     pub stop_token: Vec<u32>,
-    /// Keep the keys and values of at most N tokens
+    /// Cache the keys and values of at most N tokens
     #[arg(long, value_name = "N", default_value_t = Budget::default().cache_tokens, value_parser = positive::<usize>)]
     pub cache_tokens: usize,
-    /// Decode at most N samples at once; what is sampled does not depend on it
+    /// Decode at most N samples at once; the samples do not depend on it
     #[arg(long, value_name = "N", default_value_t = Budget::default().rows, value_parser = positive::<usize>)]
     pub rows: usize,
 }
 
 impl OnlineArgs {
-    /// The options that say what a run reads.
+    /// Returns the options that define what a run reads.
     pub fn source(&self) -> Source<'_> {
         Source {
             model: &self.model,
@@ -127,32 +128,32 @@ impl OnlineArgs {
         }
     }
 
-    /// The same with local paths in place of the Hub's repositories.
+    /// Returns the same options with local paths in place of Hub repositories.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub fn fetched(&self) -> Result<Self> {
         let Fetched { model, data, eval_data } = policy::fetched(&self.source())?;
         Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
-    /// The reward sources.
+    /// Returns the reward sources.
     ///
     /// # Errors
-    /// A source that is unknown or misspelt.
+    /// Fails if a source is unknown or malformed.
     pub fn rewards(&self) -> Result<Vec<Spec>> {
         usage(self.reward.iter().map(|text| Ok(text.parse::<Spec>()?)).collect::<Result<_>>())
     }
 
-    /// The limits of the cache and of a step of decoding.
+    /// Returns the limits of the cache and of a decoding step.
     pub fn budget(&self) -> Budget {
         Budget { cache_tokens: self.rollout.cache_tokens, rows: self.rollout.rows, ..Budget::default() }
     }
 
-    /// The options as the trainer takes them, checked.
+    /// Returns the checked options in the trainer's form.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together, as errors of usage.
+    /// Fails with a usage error if a number is out of range or options conflict.
     pub fn options(&self, chosen: &Chosen) -> Result<(TrainerConfig, OnlineConfig)> {
         let rollout = &self.rollout;
         let filters = Filters { temperature: rollout.temperature, ..Filters::default() };
@@ -178,11 +179,11 @@ impl OnlineArgs {
         usage((|| {
             ensure!(
                 self.reference.is_none() || config.needs_reference(),
-                "--reference has no effect without a KL penalty and without --stop-kl"
+                "--reference has no effect without a KL penalty or --stop-kl"
             );
             ensure!(
                 self.reference.as_deref() != Some("none"),
-                "--reference none: a KL penalty of 0 trains without one"
+                "--reference none: set the KL penalty to 0 to train without a reference"
             );
             Ok(())
         })())?;

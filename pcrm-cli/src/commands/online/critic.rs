@@ -1,4 +1,4 @@
-//! The critic of PPO: its options, and the model that it begins from.
+//! The critic of PPO: its options, and its initial model.
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +19,8 @@ use crate::numbers::real;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Critic")]
 pub struct CriticArgs {
-    /// Begin the critic from this: reward (the reward model), policy (the policy with a head of zeros), or a folder
-    /// [default: reward, where it has the policy's tokens, else policy]
+    /// Start the critic from: reward (the reward model), policy (the policy with a zero head), or a folder
+    /// [default: reward if it has the policy's tokens, else policy]
     #[arg(long, value_name = "MODEL")]
     pub critic: Option<String>,
     /// Set the peak learning rate of the critic [default: --learning-rate]
@@ -28,20 +28,20 @@ pub struct CriticArgs {
     pub critic_learning_rate: Option<f64>,
 }
 
-/// The model that a critic begins from.
+/// The initial model of a critic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A reward model, or a critic of another run.
+    /// A reward model, or the critic of another run.
     Folder(PathBuf),
-    /// The policy, with a head of zeros.
+    /// The policy with a head of zeros.
     Policy,
 }
 
 impl CriticArgs {
-    /// The model to begin from, its files fetched where the Hub has them.
+    /// Returns the initial model, fetching its files from the Hub if needed.
     ///
     /// # Errors
-    /// A reward model that is asked for and not there, or whose tokens are not the policy's.
+    /// Fails if the requested reward model does not exist or its tokens differ from the policy's.
     pub fn origin(&self, rewards: &[Spec], policy: &Tokenizer, hub: &Hub) -> Result<Origin> {
         let models = || {
             rewards.iter().filter_map(|spec| match &spec.place {
@@ -68,8 +68,8 @@ impl CriticArgs {
                 let dir = hub.model("--critic", &path, Weights::Read)?;
                 ensure!(
                     fits(&dir)?,
-                    "--critic {given}: its tokenizer is another than the policy's, whose tokens a critic reads; expected \
-                     a model with the policy's tokenizer, or --critic policy"
+                    "--critic {given}: its tokenizer differs from the policy's, whose tokens a critic reads; \
+                     expected a model with the policy's tokenizer, or --critic policy"
                 );
                 Ok(Origin::Folder(dir))
             }
@@ -78,10 +78,10 @@ impl CriticArgs {
 }
 
 impl Origin {
-    /// The critic, with adapters where the policy has them.
+    /// Opens the critic, with adapters if the policy has them.
     ///
     /// # Errors
-    /// Files that cannot be read; a folder without a head; adapters as the policy.
+    /// Fails if a file cannot be read, the folder has no head, or the policy is an adapter.
     pub fn open(&self, policy: &Base, backend: &dyn Backend) -> Result<RewardModel> {
         match self {
             Self::Folder(dir) => {
@@ -92,18 +92,18 @@ impl Origin {
             Self::Policy => {
                 ensure!(
                     !AdapterFolder::is_alone(&policy.dir),
-                    "--critic policy: --model is an adapter; expected --critic with a folder, or --model merged by \
-                     `pcrm merge`"
+                    "--critic policy: --model is an adapter; use --critic with a folder, or merge --model \
+                     with `pcrm merge`"
                 );
                 Ok(policy.open(backend)?.with_head_of_zeros()?)
             }
         }
     }
 
-    /// The identity of the critic's origin: the content of its folder, or its name.
+    /// Returns the identity of the critic's origin: a digest of its folder, or its name.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// Fails if a file cannot be read.
     pub fn identity(&self) -> Result<Value> {
         Ok(match self {
             Self::Folder(dir) => json!(digest::model(dir)?),
@@ -111,7 +111,7 @@ impl Origin {
         })
     }
 
-    /// The origin in words.
+    /// Returns a description of the origin.
     pub fn name(&self) -> String {
         match self {
             Self::Folder(dir) => dir.display().to_string(),

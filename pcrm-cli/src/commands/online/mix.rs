@@ -1,4 +1,4 @@
-//! Texts that PPO learns beside a policy's own answers: their options, and their reading.
+//! Texts that PPO trains on besides a policy's own answers: options and reading.
 
 use std::path::PathBuf;
 
@@ -21,14 +21,15 @@ use crate::progress::say;
 use crate::training::completion_shortfall;
 use crate::warnings::Warnings;
 
-/// Options of texts beside answers.
+/// Options of the pre-training mix.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Pre-training mix")]
 pub struct MixArgs {
-    /// Learn these texts too (prompts with completions, conversations or texts), as many in each update as it has prompts
+    /// Also train on these texts (prompts with completions, conversations or texts), as many per update as it
+    /// has prompts
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub ptx_data: Vec<PathBuf>,
-    /// Weigh their loss, −ln p by token, by C
+    /// Weight their loss, −ln p per token, by C
     #[arg(long, value_name = "C", default_value_t = 0.05, value_parser = real, requires = "ptx_data")]
     pub ptx_coef: f64,
 }
@@ -37,7 +38,7 @@ impl MixArgs {
     /// Reads and encodes the texts.
     ///
     /// # Errors
-    /// Files that cannot be read, a weight that is not positive, no text that is left.
+    /// Fails if a file cannot be read, the weight is not positive, or no text is left.
     pub fn texts(
         &self,
         args: &OnlineArgs,
@@ -58,14 +59,14 @@ impl MixArgs {
         completion_shortfall(&report)
             .into_iter()
             .for_each(|text| warnings.add(format!("--ptx-data: {text}")));
-        ensure!(!encoded.is_empty(), "--ptx-data: no text is left to learn");
+        ensure!(!encoded.is_empty(), "--ptx-data: no text is left to train on");
         Ok(Completions::new(encoded))
     }
 
-    /// The identity of the texts and their weight.
+    /// Returns the identity of the texts and their weight.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// Fails if a file cannot be read.
     pub fn identity(&self) -> Result<Value> {
         let digests: Result<Vec<String>> =
             data_files(&self.ptx_data)?.iter().map(|path| Ok(digest::file(path)?)).collect();

@@ -1,4 +1,4 @@
-//! `pcrm ppo`, `rloo`, `grpo` and `online-dpo`: train a policy on answers that it samples, by their rewards.
+//! `pcrm ppo`, `rloo`, `grpo` and `online-dpo`: train a policy on its own sampled answers and their rewards.
 
 mod args;
 mod critic;
@@ -35,35 +35,35 @@ use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, constraint, interrupt, report};
 
-/// Trains by GRPO.
+/// Trains with GRPO.
 ///
 /// # Errors
-/// As [`rloo`].
+/// Fails as [`rloo`] does.
 pub fn grpo(args: &GrpoArgs, resolved: &str) -> Result<()> {
     run(&args.online, &args.chosen(), resolved)
 }
 
-/// Trains by RLOO; `resolved` is the config file of this run.
+/// Trains with RLOO; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Options that cannot be used, a folder that holds another run, files that cannot be read, rewards that fail, training
-/// errors, Ctrl-C.
+/// Fails if an option is invalid, the folder holds another run, a file cannot be read, a reward or training
+/// fails, or Ctrl-C interrupts.
 pub fn rloo(args: &RlooArgs, resolved: &str) -> Result<()> {
     run(&args.online, &args.chosen(), resolved)
 }
 
-/// Trains by PPO.
+/// Trains with PPO.
 ///
 /// # Errors
-/// As [`rloo`], and a critic that cannot be opened.
+/// Fails as [`rloo`] does, or if the critic cannot be opened.
 pub fn ppo(args: &PpoArgs, resolved: &str) -> Result<()> {
     run(&args.online, &args.chosen(), resolved)
 }
 
-/// Trains by online DPO.
+/// Trains with online DPO.
 ///
 /// # Errors
-/// As [`rloo`], and a constraint that cannot bound the pairs.
+/// Fails as [`rloo`] does, or if the constraint cannot bound the pairs.
 pub fn online_dpo(args: &OnlineDpoArgs, resolved: &str) -> Result<()> {
     run(&args.online, &args.chosen()?, resolved)
 }
@@ -93,7 +93,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let base = args.source().base();
     let model = base.open_language(backend.as_ref()).with_context(at)?;
     let reference_model = match online.needs_reference() {
-        // New adapters change nothing of their base, which both then share.
+        // New adapters leave the base unchanged, so both can share it.
         true if reference == Reference::Start && base.lora.is_some() => Some(model.without_adapters()?),
         true => match reference.base(&base)? {
             Some(base) => Some(base.open_reference(backend.as_ref())?),
@@ -117,7 +117,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     ends.extend(&args.rollout.stop_token);
     let names: Vec<String> =
         ends.iter().map(|id| format!("{:?} ({id})", tokenizer.decode(&[*id]).unwrap_or_default())).collect();
-    ensure!(!ends.is_empty(), "the model names no token that ends an answer; --stop-token gives one");
+    ensure!(!ends.is_empty(), "the model names no token that ends an answer; set one with --stop-token");
     let identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("reward", rewards::identity(&specs)?),
@@ -144,7 +144,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let mut watch = Watch::default();
     watch.describing(held.description(&resolved, manifest));
     say(&format!(
-        "training on {} prompts, {} answers of each{}; answers end at {}",
+        "training on {} prompts, {} answers each{}; answers end at {}",
         train_prompts.numbered.len(),
         online.num_generations,
         eval_prompts
@@ -153,7 +153,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         names.join(", ")
     ));
     if let Some(origin) = &critic {
-        say(&format!("the critic begins from {}", origin.name()));
+        say(&format!("the critic starts from {}", origin.name()));
     }
     let stop = Stop::at(ends);
     let mut notes = json!({ "algorithm": online, "rewards": specs });
@@ -220,7 +220,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     }
 }
 
-/// The constraint that bounds margins; `None` for no bound.
+/// Returns the constraint on margins; `None` for no bound.
 fn bound(chosen: &Chosen) -> Result<Option<Box<dyn Constraint>>> {
     let Some(text) = &chosen.constraint else { return Ok(None) };
     usage((|| {
@@ -230,8 +230,7 @@ fn bound(chosen: &Chosen) -> Result<Option<Box<dyn Constraint>>> {
         }
         ensure!(
             !constraint.is_unfitted(),
-            "--constraint {}: has no numbers before it is fitted to pairs; `pcrm calibrate` fits one and writes the file \
-             to give here",
+            "--constraint {}: must be fitted to pairs first; run `pcrm calibrate` and use the file it writes",
             constraint.kind()
         );
         if let Algorithm::OnlineDpo(config) = &chosen.algorithm {

@@ -1,4 +1,4 @@
-//! The answers that a run's page shows, and sentences about a run that learns little or goes astray.
+//! The answers shown on a run's page, and warnings about a run that learns little or drifts.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 use crate::report;
 use crate::report::document::Table;
 
-/// Nats per answer from which on a policy is far from its reference.
+/// The nats per answer beyond which a policy is far from its reference.
 const FAR: f64 = 20.0;
 
-/// Answers on the page.
+/// The number of answers on the page.
 const SHOWN: usize = 12;
 
-/// The best and worst answers of the last rollouts, the newest first.
+/// Returns the best and worst answers of the last rollouts, newest first.
 pub fn answers(dir: &Path) -> Option<Table> {
     let lines = metrics::read(&dir.join(SAMPLES)).ok()?;
-    let caption = "Best and worst answers of the last rollouts, the newest first";
+    let caption = "Best and worst answers of the last rollouts, newest first";
     let mut table = Table::of_text(caption, &["step", "which", "reward", "prompt", "answer"]);
     let shown = lines.iter().rev().filter(|line| line["what"] != "first").take(SHOWN);
     for line in shown {
@@ -32,7 +32,7 @@ pub fn answers(dir: &Path) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// The held-out prompts whose answers gained and lost most reward by training, side by side.
+/// Returns the held-out prompts whose answers gained and lost most reward in training, side by side.
 pub fn changes(dir: &Path) -> Option<Table> {
     let lines = metrics::read(&dir.join(CHANGES)).ok()?;
     let mut changes: Vec<Change> =
@@ -44,8 +44,8 @@ pub fn changes(dir: &Path) -> Option<Table> {
         true => changes[..half].iter().chain(&changes[changes.len() - half..]).collect(),
         false => changes.iter().collect(),
     };
-    let caption = "Held-out prompts whose answers changed most in reward: the reference's answer and the policy's, with the same \
-                   draws; the largest gains first, the largest losses last";
+    let caption = "Held-out prompts whose answers changed most in reward: the answers of the reference and \
+                   the policy, sampled with the same seed; largest gains first, largest losses last";
     let headings =
         ["reward before", "after", "nats from the reference", "prompt", "answer before", "answer after"];
     let mut table = Table::of_text(caption, &headings);
@@ -65,7 +65,7 @@ pub fn changes(dir: &Path) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// Sentences about a run that learns little, by the means of its steps.
+/// Returns warnings about a run that learns little, based on the means of its steps.
 pub fn findings(lines: &[Value]) -> Vec<String> {
     let mean = |name: &str| {
         let values: Vec<f64> = lines.iter().filter_map(|line| line[name].as_f64()).collect();
@@ -74,15 +74,15 @@ pub fn findings(lines: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(share) = mean("frac_reward_zero_std").filter(|share| *share > 0.5) {
         found.push(format!(
-            "in {:.0} % of the groups all answers had one reward, from which nothing is learned: a higher --temperature, \
-             more --num-generations, or a reward with more grades helps",
+            "in {:.0} % of the groups all answers had the same reward, which teaches nothing: use a higher \
+             --temperature, more --num-generations, or a finer-grained reward",
             100.0 * share
         ));
     }
     if let Some(share) = mean("completions/clipped_ratio").filter(|share| *share > 0.2) {
         found.push(format!(
-            "{:.0} % of the answers were cut off at --max-completion-length before their end: their rewards are those of \
-             halves; a larger limit or --mask-truncated-completions helps",
+            "{:.0} % of the answers were cut off at --max-completion-length, so their rewards are those of \
+             incomplete answers: use a larger limit or --mask-truncated-completions",
             100.0 * share
         ));
     }
@@ -97,31 +97,31 @@ pub fn findings(lines: &[Value]) -> Vec<String> {
         && kl > FAR
     {
         found.push(format!(
-            "the reward rose from {early:.3} to {late:.3} while answers went {kl:.0} nats from the reference: read the \
-             answers below before the reward is believed; a larger KL penalty, --stop-kl or a reward model with bounded \
-             margins helps"
+            "the reward rose from {early:.3} to {late:.3} while answers moved {kl:.0} nats from the \
+             reference: read the answers below before trusting the reward; use a larger KL penalty, \
+             --stop-kl or a reward model with bounded margins"
         ));
     }
     for name in names_ending(lines, "/beyond_range") {
         if let Some((_, share)) = ends(&name).filter(|(_, late)| *late > 0.1) {
             let source = name.trim_end_matches("/beyond_range");
             found.push(format!(
-                "{:.0} % of the last scores of {source:?} are beyond all scores that it gives to its own data, of which \
-                 nothing says what they are worth: --stop-kl, a larger KL penalty, or a reward model trained on such answers \
-                 helps",
+                "{:.0} % of the last scores of {source:?} are outside the range of its training data, where \
+                 scores are unreliable: use --stop-kl, a larger KL penalty, or a reward model trained on \
+                 such answers",
                 100.0 * share
             ));
         }
     }
     if let Some(r) = mean("completions/reward_length_correlation").filter(|r| r.abs() > 0.7) {
         found.push(format!(
-            "rewards go with the length of answers (r = {r:.2}): longer is not better by itself"
+            "rewards correlate with the length of answers (r = {r:.2}): longer is not better by itself"
         ));
     }
     found
 }
 
-/// The names of metrics with this end, each once.
+/// Returns the distinct names of metrics with this suffix.
 fn names_ending(lines: &[Value], end: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for line in lines.iter().filter_map(Value::as_object) {

@@ -1,4 +1,4 @@
-//! The options of each verb, and the algorithm that they choose.
+//! The options of each command and the algorithm they select.
 
 use anyhow::Result;
 use clap::Args;
@@ -55,9 +55,9 @@ pub struct OnlineDpoArgs {
     loss: OnlineDpoLossArgs,
 }
 
-/// The learning rate of PPO unless one is given; TRL's.
+/// The default learning rate of PPO, as in TRL.
 const PPO_RATE: f64 = 3e-6;
-/// The learning rate of online DPO unless one is given; TRL's.
+/// The default learning rate of online DPO, as in TRL.
 const ONLINE_DPO_RATE: f64 = 5e-7;
 
 const GRPO_EXAMPLES: &str = "\
@@ -82,22 +82,22 @@ Examples:
   pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/online-dpo
   pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --constraint length_ratio --output runs/online-pcdpo";
 
-/// The algorithm of a verb, with the defaults that it has for shared options.
+/// The algorithm of a command, with its defaults for shared options.
 #[derive(Debug, Clone)]
 pub struct Chosen {
     pub algorithm: Algorithm,
-    /// Samples of a prompt.
+    /// The number of samples per prompt.
     pub generations: usize,
-    /// Passes over a rollout.
+    /// The number of passes over a rollout.
     pub iterations: usize,
     pub learning_rate: f64,
-    /// Batches of prompts that replace groups of equal rewards.
+    /// The largest number of batches that replace groups of equal rewards.
     pub dynamic_sampling: Option<usize>,
-    /// The critic, where the algorithm has one.
+    /// The critic, if the algorithm has one.
     pub critic: Option<CriticArgs>,
-    /// The texts that are learned beside answers.
+    /// The texts trained on besides answers.
     pub mix: Option<MixArgs>,
-    /// The bound of margins, where the algorithm makes pairs.
+    /// The bound on margins, if the algorithm forms pairs.
     pub constraint: Option<String>,
 }
 
@@ -117,7 +117,7 @@ impl Chosen {
 }
 
 impl GrpoArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn chosen(&self) -> Chosen {
         Chosen {
             dynamic_sampling: self.loss.dynamic_sampling,
@@ -127,14 +127,14 @@ impl GrpoArgs {
 }
 
 impl RlooArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn chosen(&self) -> Chosen {
         Chosen::new(self.loss.algorithm(), 2, DPO_RATE)
     }
 }
 
 impl PpoArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn chosen(&self) -> Chosen {
         Chosen {
             iterations: 4,
@@ -146,10 +146,10 @@ impl PpoArgs {
 }
 
 impl OnlineDpoArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     ///
     /// # Errors
-    /// Losses and weights that do not go together.
+    /// Fails if losses and weights conflict.
     pub fn chosen(&self) -> Result<Chosen> {
         let algorithm = usage(self.loss.algorithm())?;
         let constraint = Some(self.loss.constraint.clone());

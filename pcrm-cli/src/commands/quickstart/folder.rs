@@ -1,4 +1,4 @@
-//! The quickstart's folder: replaced when it is the quickstart's own, left alone when it is not.
+//! The quickstart's folder: replaced if an earlier quickstart made it, left alone otherwise.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ const MARKER: &str = "quickstart.json";
 const MADE_BY: &str = "pcrm quickstart";
 const FILES: [&str; 6] = ["train.jsonl", "test.jsonl", "report.json", report::FILE, "ppo", "dpo"];
 
-/// Where the quickstart writes.
+/// The output folder of the quickstart.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -26,17 +26,18 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder, or empties one that an earlier quickstart made; files of others in it stay.
+    /// Creates the folder, or empties one made by an earlier quickstart; files of others in it stay.
     ///
     /// # Errors
-    /// A folder with something in it that no quickstart made, or that another process writes to; the disk's.
+    /// Fails if the folder is not empty and no quickstart made it, if another process writes to it, or if it
+    /// cannot be written.
     pub fn claim(root: &Path, models: &[&str], settings: &Value) -> Result<Self> {
         refuse_others(root)?;
         let lock = FolderLock::take(root).context("--output")?;
         let folder = Self { root: root.to_path_buf(), lock };
         sweep_own(root)?;
         if refuse_others(root)? {
-            // The marker stays: it says whose folder this is, whenever the process dies.
+            // The marker stays, so that the owner of the folder is known even if the process dies here.
             for name in ["base"].iter().chain(models).chain(&FILES) {
                 remove(&root.join(name))?;
             }
@@ -46,53 +47,53 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Refuses a folder that was deleted or moved meanwhile.
+    /// Fails if the folder was deleted or moved in the meantime.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if the folder is no longer at its path.
     pub fn still_there(&self) -> Result<()> {
         self.lock.still_there().context("--output")
     }
 
-    /// The folder that the models begin from.
+    /// Returns the folder of the models' initial weights.
     pub fn base(&self) -> PathBuf {
         self.root.join("base")
     }
 
-    /// The folder of the model that was trained under this name.
+    /// Returns the folder of the model trained under this name.
     pub fn model(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// The folder of a study of policies.
+    /// Returns the folder of a policy study.
     pub fn study(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// The pairs to train on.
+    /// Returns the file of the training pairs.
     pub fn train(&self) -> PathBuf {
         self.root.join("train.jsonl")
     }
 
-    /// The pairs held out.
+    /// Returns the file of the held-out pairs.
     pub fn test(&self) -> PathBuf {
         self.root.join("test.jsonl")
     }
 
-    /// The numbers of the run.
+    /// Returns the file of the run's numbers.
     pub fn report(&self) -> PathBuf {
         self.root.join("report.json")
     }
 
-    /// The page about the run.
+    /// Returns the file of the run's page.
     pub fn page(&self) -> PathBuf {
         self.root.join(report::FILE)
     }
 
-    /// Writes the world's pairs, one a line.
+    /// Writes the world's pairs, one per line.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if a file cannot be written.
     pub fn write_world(&self, world: &World) -> Result<()> {
         write_lines(&self.train(), &world.train)?;
         write_lines(&self.test(), &world.test)
@@ -101,14 +102,14 @@ impl Folder {
     /// Writes the numbers of the run.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the file cannot be written.
     pub fn write_report(&self, report: &impl Serialize) -> Result<()> {
         Ok(weights::write_json(&self.report(), report)?)
     }
 }
 
-/// Refuses a folder that is not the quickstart's, and returns true if it is. A folder in which there is nothing, or nothing
-/// but what a process leaves that is killed before the first file, is nobody's.
+/// Refuses a folder that no quickstart made, and returns true if one did. A folder that is empty, or holds
+/// only what a process killed before its first file leaves, belongs to no one.
 fn refuse_others(root: &Path) -> Result<bool> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,

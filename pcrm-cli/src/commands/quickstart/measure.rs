@@ -1,4 +1,4 @@
-//! What the held-out pairs show of a model, the truth of the generated world included.
+//! Measurements of a model on the held-out pairs, including the truth of the generated world.
 
 use anyhow::{Result, ensure};
 use pcrm_eval::accuracy::{LEVEL, Share};
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::training::Trained;
 
-/// A model as the held-out pairs show it.
+/// A model with its measurements on the held-out pairs.
 #[derive(Debug, Serialize)]
 pub struct Measured {
-    /// What it is called: its constraint.
+    /// The name of the model: its constraint.
     pub name: String,
     /// The constraint with all its settings.
     pub constraint: Value,
-    /// How long training took.
+    /// The duration of training.
     pub seconds: f64,
     /// Its measures.
     #[serde(flatten)]
@@ -30,21 +30,21 @@ pub struct Measured {
 /// The measures of one column of the table.
 #[derive(Debug, Serialize)]
 pub struct Measures {
-    /// Against the labels, as for any data.
+    /// The report against the labels, as for any data.
     pub report: RewardReport,
-    /// Share of pairs ordered as the true rewards order them, of those whose true rewards differ.
+    /// Share of pairs ordered as by the true rewards, among pairs whose true rewards differ.
     pub true_order: Share,
     /// Mean −(p ln σ(Δ) + (1 − p) ln σ(−Δ)) with the labellers' own probability p, in nats.
     pub cross_entropy: f64,
-    /// Mean max(σ(Δ), σ(−Δ)): how often the model expects to be right.
+    /// Mean max(σ(Δ), σ(−Δ)): the accuracy that the model expects.
     pub confidence: f64,
 }
 
 impl Measured {
-    /// Measures a trained model on the pairs that it was scored on.
+    /// Measures a trained model on the pairs it scored.
     ///
     /// # Errors
-    /// Scores that are not finite, no pair with a true order.
+    /// Fails if a score is not finite or no pair has a true order.
     pub fn new(name: &str, trained: Trained, pairs: &[Pair]) -> Result<Self> {
         let margins = trained.scores.iter().map(PairScore::margin).collect();
         let measures = Measures::new(trained.scores, pairs)?;
@@ -62,7 +62,7 @@ impl Measures {
     /// Measures these scores of these pairs.
     ///
     /// # Errors
-    /// As [`Measured::new`].
+    /// Fails as [`Measured::new`] does.
     pub fn new(mut scores: Vec<PairScore>, pairs: &[Pair]) -> Result<Self> {
         ensure!(scores.len() == pairs.len(), "{} scores for {} pairs", scores.len(), pairs.len());
         let (mut right, mut ordered) = (0.0, 0);
@@ -87,11 +87,11 @@ impl Measures {
         })
     }
 
-    /// The measures of the labellers themselves: the margin of every pair is the log-odds of their probability,
-    /// which no model can better.
+    /// Measures the labellers themselves: the margin of every pair is the log-odds of their probability,
+    /// which no model can beat.
     ///
     /// # Errors
-    /// As [`Measured::new`].
+    /// Fails as [`Measured::new`] does.
     pub fn of_labellers(lengths: &[PairScore], pairs: &[Pair]) -> Result<Self> {
         let score = |(pair, lengths): (&Pair, &PairScore)| PairScore {
             chosen: (pair.preference_probability / (1.0 - pair.preference_probability)).ln(),
@@ -108,8 +108,8 @@ mod tests {
     use super::*;
     use pcrm_eval::worlds::World;
 
-    /// Protects: the labellers' column is the bound that it is shown as: its cross-entropy is the entropy of their
-    /// probabilities, and any other margin costs more.
+    /// Protects: the labellers' column is the optimum it claims to be: its cross-entropy is the entropy of
+    /// their probabilities, and any other margins cost more.
     #[test]
     fn nothing_betters_the_labellers() {
         let pairs = World::new(5, 900).test;

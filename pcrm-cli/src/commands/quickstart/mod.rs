@@ -1,5 +1,5 @@
-//! `pcrm quickstart`: a world whose true reward is known, what constraints do to reward models learned from it, and what those
-//! do to policies.
+//! `pcrm quickstart`: shows, in a world with a known true reward, how constraints change reward models and
+//! the policies trained with them.
 
 mod folder;
 mod measure;
@@ -35,16 +35,17 @@ use measure::{Measured, Measures};
 use progress::Progress;
 use training::Course;
 
-/// The models: what they are called and their constraint.
+/// The models: their names and constraints.
 const MODELS: [(&str, &str); 3] = [
     ("none", "none"),
     ("length_ratio", r#"{"kind": "length_ratio", "beta1": 20, "beta2": 0.001, "beta3": -15}"#),
     ("fixed", r#"{"kind": "fixed", "bound": 3}"#),
 ];
 
-/// What the table's last column and its less usual rows are.
-const LEGEND: &str = "labellers: what a model would show whose margins are the log-odds of the labellers' own \
-    preferences. By truth: the order of the true rewards. Expects right: the mean of σ(|margin|).";
+/// The explanation of the table's last column and unusual rows.
+const LEGEND: &str = "labellers: a model whose margins are the log-odds of the labellers' own preferences. \
+                      By truth: compared with the order of the true rewards. Expects right: the mean of \
+                      σ(|margin|).";
 
 /// Options of `pcrm quickstart`.
 #[derive(Debug, Args)]
@@ -55,14 +56,14 @@ pub struct QuickstartArgs {
     /// Write the data, the models and the report to this folder
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     output: PathBuf,
-    /// Train on N generated pairs; a third as many are held out
+    /// Train on N generated pairs and hold out a third as many
     #[arg(long, value_name = "N", default_value_t = 2400, value_parser = whole::<usize>)]
     pairs: usize,
-    /// Pass X times over the pairs
+    /// Make X passes over the pairs
     #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = real)]
     epochs: f64,
-    /// Then train policies by PPO and DPO, with and without bounds: in five worlds (full), in a small one to see that all
-    /// runs (quick), or not at all (none)
+    /// Then train policies with PPO and DPO, with and without bounds: in five worlds (full), in a small one
+    /// as a smoke test (quick), or not at all (none)
     #[arg(long, value_name = "SIZE", default_value = "full")]
     policies: policies::Size,
     #[command(flatten)]
@@ -79,10 +80,11 @@ struct Report<'a> {
     labellers: &'a Measures,
 }
 
-/// Generates the world, trains the models and prints them side by side; then trains policies by the program's own verbs.
+/// Generates the world, trains the models and prints them side by side, then trains policies with the
+/// program's own commands.
 ///
 /// # Errors
-/// Invalid options, a folder that is not a quickstart's, interruption, training errors.
+/// Fails if an option is invalid, the folder is not a quickstart's, training fails or Ctrl-C interrupts.
 pub fn run(args: &QuickstartArgs, command: &Command) -> Result<()> {
     terminal::result(&play(args, Some(command), interrupt::flag()?, quiet())?)
 }
@@ -96,7 +98,7 @@ impl QuickstartArgs {
     }
 }
 
-/// Does everything, and returns the text to print. Policies need the program's command line.
+/// Runs the quickstart and returns the text to print. Policies need the program's command line.
 fn play(args: &QuickstartArgs, command: Option<&Command>, stop: &AtomicBool, quiet: bool) -> Result<String> {
     let began = Instant::now();
     usage(args.check())?;
@@ -152,7 +154,7 @@ fn play(args: &QuickstartArgs, command: Option<&Command>, stop: &AtomicBool, qui
     let mut first: Vec<String> = reading.next().into_iter().collect();
     text.extend(reading.map(|said| paragraph("* ", &said)));
     if let (Some(command), false) = (command, args.policies == policies::Size::None) {
-        say(&format!("{:.0} s so far; policies follow", began.elapsed().as_secs_f64()));
+        say(&format!("{:.0} s so far; training policies next", began.elapsed().as_secs_f64()));
         let played = policies::play(args.policies, &folder, command)?;
         report::write(&folder.page(), page().map(|page| policies::beside(page, &played)));
         folder.still_there()?;
@@ -174,9 +176,9 @@ fn encoded(path: &Path, tokenizer: &Tokenizer, padding: Option<u32>) -> Result<V
 
 fn introduction(args: &QuickstartArgs, world: &World) -> String {
     let about = format!(
-        "A small world of questions and answers, its true reward known, its labels noisy and fond of length: {} \
-         pairs to train on, {} held out, in {}. {} reward models learn from the same pairs in the same order, from \
-         the same weights; only the constraint differs.",
+        "A small world of questions and answers with a known true reward and noisy labels that favour \
+         length: {} training pairs, {} held out, in {}. {} reward models learn from the same pairs in the \
+         same order, starting from the same weights; only the constraint differs.",
         world.train.len(),
         world.test.len(),
         args.output.display(),
@@ -189,7 +191,7 @@ fn introduction(args: &QuickstartArgs, world: &World) -> String {
         text.push_str(&paragraph("      other: ", &pair.rejected));
         let (chosen, rejected, p) = (pair.true_chosen, pair.true_rejected, pair.preference_probability);
         text.push_str(&format!(
-            "  truly worth {chosen:.1} and {rejected:.1}; so preferred with {:.0} %\n",
+            "  true rewards {chosen:.1} and {rejected:.1}: preferred with probability {:.0} %\n",
             100.0 * p
         ));
     }
@@ -200,8 +202,8 @@ fn next(folder: &Folder, output: &Path) -> String {
     let model = MODELS[1].0;
     let shown = |path: PathBuf| quoted(&path);
     format!(
-        "\nReport: {}\nNext:\n  pcrm eval reward --model {} \\\n    --data {}\n  pcrm reward --model {} \\\n    \
-         --data {} \\\n    --constraint {model} --output {}\n",
+        "\nReport: {}\nNext:\n  pcrm eval reward --model {} \\\n    --data {}\n  \
+         pcrm reward --model {} \\\n    --data {} \\\n    --constraint {model} --output {}\n",
         shown(folder.page()),
         shown(folder.model(model)),
         shown(folder.test()),
@@ -211,7 +213,7 @@ fn next(folder: &Folder, output: &Path) -> String {
     )
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for the shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,=".contains(letter);

@@ -1,4 +1,4 @@
-//! The quickstart's page: its models beside each other.
+//! The quickstart's page: its models side by side.
 
 use anyhow::Result;
 use pcrm_eval::RewardReport;
@@ -8,10 +8,10 @@ use super::show;
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::evaluation;
 
-/// The page: plots with a line per model, the table, and what the numbers say.
+/// Returns the page: plots with a line per model, the table, and conclusions.
 ///
 /// # Errors
-/// Those of the measures.
+/// Fails if a measure fails.
 pub fn document(models: &[Measured], labellers: &Measures, legend: &str) -> Result<Document> {
     let mut named: Vec<(&str, &RewardReport)> =
         models.iter().map(|model| (model.name.as_str(), &model.measures.report)).collect();
@@ -20,8 +20,8 @@ pub fn document(models: &[Measured], labellers: &Measures, legend: &str) -> Resu
     Ok(Document {
         title: "Quickstart: what constraints do".to_owned(),
         about: format!(
-            "Reward models of a generated world, trained on the same pairs from the same weights; {} pairs were held \
-             out.",
+            "Reward models of a generated world, trained on the same pairs from the same weights; {} pairs \
+             were held out.",
             labellers.report.pairs
         ),
         sections: vec![

@@ -1,5 +1,5 @@
-//! The second act of the quickstart: policies by reward models with and without bounds, and by DPO with and without, as two
-//! built-in studies.
+//! The second part of the quickstart: policies trained on reward models with and without bounds, and with DPO
+//! with and without bounds, as two built-in studies.
 
 use anyhow::Result;
 use clap::{Command, ValueEnum};
@@ -10,24 +10,24 @@ use crate::report::Document;
 use crate::report::document::{Block, Section};
 use crate::study::{Chosen, Played};
 
-/// The studies: their recipe, and their folder in that of the quickstart.
+/// The studies: their recipes, and their folders inside the quickstart's.
 const STUDIES: [(&str, &str); 2] = [("quickstart", "ppo"), ("quickstart-dpo", "dpo")];
 
-/// The extent of the second act.
+/// The extent of the second part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Size {
     /// Five worlds.
     Full,
     /// One small world.
     Quick,
-    /// Nothing.
+    /// No policies.
     None,
 }
 
 /// Runs the studies, one after the other.
 ///
 /// # Errors
-/// Runs that others need and that fail, Ctrl-C.
+/// Fails if a run that others need fails, or Ctrl-C interrupts.
 pub fn play(size: Size, folder: &Folder, command: &Command) -> Result<Vec<Played>> {
     let play = |(recipe, place): (&str, &str)| {
         Chosen::of(recipe, (size == Size::Quick, None, None), command)?.play(&folder.study(place))
@@ -35,12 +35,12 @@ pub fn play(size: Size, folder: &Folder, command: &Command) -> Result<Vec<Played
     STUDIES.into_iter().map(play).collect()
 }
 
-/// The first sentence of each study.
+/// Returns the first sentence of each study.
 pub fn learned(played: &[Played]) -> Vec<String> {
     played.iter().filter_map(|study| study.written.learned.first().cloned()).collect()
 }
 
-/// All sentences of the studies.
+/// Returns the other sentences of the studies.
 pub fn text(played: &[Played]) -> String {
     let said = played.iter().flat_map(|study| study.written.learned.iter().skip(1));
     let mut text: String = said.map(|said| paragraph("* ", said)).collect();
@@ -53,7 +53,7 @@ pub fn text(played: &[Played]) -> String {
     text
 }
 
-/// The quickstart's page with the studies below.
+/// Returns the quickstart's page with the studies below.
 pub fn beside(mut page: Document, played: &[Played]) -> Document {
     let said = learned(played).into_iter().map(Block::Text).collect();
     page.sections.insert(1.min(page.sections.len()), Section::open("Policies", said));

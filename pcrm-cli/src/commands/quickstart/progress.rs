@@ -1,4 +1,4 @@
-//! How far a model's training is: a bar on a terminal, a line per tenth elsewhere.
+//! The progress of a model's training: a bar on a terminal, a line per tenth elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pcrm_rl::metrics::StepMetrics;
@@ -7,10 +7,10 @@ use pcrm_rl::offline::Observer;
 use crate::progress::plain_bar;
 use crate::terminal;
 
-/// Weight of a step in the running means that are shown: single batches jump.
+/// The weight of a step in the displayed running means, since single batches vary a lot.
 const SMOOTHING: f64 = 0.05;
 
-/// Watches the training of one model.
+/// Shows the training of one model.
 #[derive(Debug)]
 pub struct Progress {
     name: String,
@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Watches the model of this name; silently if `quiet`.
+    /// Shows the model of this name; shows nothing if `quiet`.
     pub fn new(name: &str, quiet: bool) -> Self {
         let bar = (!quiet && terminal::shows_messages()).then(|| plain_bar(0));
         Self { name: name.to_owned(), bar, total: 0, shown: if quiet { u64::MAX } else { 0 }, means: None }

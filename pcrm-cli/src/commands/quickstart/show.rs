@@ -1,4 +1,4 @@
-//! The table of the quickstart, and what its numbers say; all within 80 columns.
+//! The table of the quickstart and its conclusions, within 80 columns.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
@@ -6,10 +6,10 @@ use pcrm_eval::histogram::Histogram;
 
 use super::measure::{Measured, Measures};
 
-/// Places of a distribution: half of the histogram's bins, so that four columns fit.
+/// Columns of a distribution: half of the histogram's bins, so that four columns fit.
 const PLACES: usize = Histogram::BINS / 2;
 
-/// The models side by side, the labellers as the last column.
+/// Returns the table of the models, with the labellers as the last column.
 pub fn table(models: &[Measured], labellers: &Measures) -> String {
     let mut table = Table::new();
     table.force_no_tty().load_style(UTF8_BORDERS_ONLY);
@@ -22,7 +22,7 @@ pub fn table(models: &[Measured], labellers: &Measures) -> String {
     format!("{table}\n")
 }
 
-/// The table's rows: a label, a cell per model, and the labellers'.
+/// Returns the table's rows: a label, a cell per model, and the labellers'.
 pub fn cells(models: &[Measured], labellers: &Measures) -> Vec<Vec<String>> {
     let row = |(label, of_labellers, value): Row| {
         let mut row = vec![label];
@@ -33,7 +33,7 @@ pub fn cells(models: &[Measured], labellers: &Measures) -> Vec<Vec<String>> {
     rows().into_iter().map(row).collect()
 }
 
-/// What the numbers say, a paragraph each; the first model is what the others are compared with.
+/// Returns the conclusions, a paragraph each; the other models are compared with the first.
 pub fn reading(models: &[Measured], labellers: &Measures) -> Vec<String> {
     let Some((first, others)) = models.split_first() else { return Vec::new() };
     let mut said = vec![sureness(models)];
@@ -45,7 +45,7 @@ pub fn reading(models: &[Measured], labellers: &Measures) -> Vec<String> {
     said
 }
 
-/// A row's label, whether the labellers have it, and what it shows.
+/// A row's label, whether the labellers have a value, and the function that formats the value.
 type Row = (String, bool, fn(&Measures) -> String);
 
 fn rows() -> Vec<Row> {
@@ -109,7 +109,8 @@ fn spread(first: &Measured, others: &[Measured]) -> String {
     format!("Spread: {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
-/// Compares accuracies on the same pairs by McNemar's test, which counts the pairs on which two models disagree.
+/// Compares accuracies on the same pairs by McNemar's test, which counts the pairs on which two models
+/// disagree.
 fn order(first: &Measured, others: &[Measured]) -> String {
     let say = |model: &Measured| {
         let both = || model.margins.iter().zip(&first.margins);
@@ -144,7 +145,7 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Two numbers in at most twelve characters, as long as they have at most two digits.
+/// Formats two numbers in at most twelve characters, if they have at most two digits.
 fn range(low: f64, high: f64) -> String {
     let number = |value: f64| match value.abs() < 9.95 {
         true => format!("{value:.1}"),

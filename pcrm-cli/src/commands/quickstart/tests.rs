@@ -1,4 +1,4 @@
-//! The whole verb, small.
+//! A small end-to-end run of the command.
 
 use std::fs;
 
@@ -19,8 +19,8 @@ fn args(output: &Path, more: &[&str]) -> QuickstartArgs {
     Alone::parse_from(all.iter().chain(more)).args
 }
 
-/// Protects: the verb from end to end: all files are there and read as any user's, the same seed gives the same
-/// numbers, a second run replaces the first and keeps what others put beside it, and lines fit 80 columns.
+/// Protects: the command works end to end: all files exist and are read like a user's, the same seed gives
+/// the same numbers, a second run replaces the first and keeps files of others, and lines fit in 80 columns.
 #[test]
 fn a_small_run_leaves_what_it_promises() {
     let dir = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ fn a_small_run_leaves_what_it_promises() {
     }
 }
 
-/// Protects: somebody's folder is neither emptied nor written to.
+/// Protects: a folder of others is neither emptied nor written to.
 #[test]
 fn other_folders_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn other_folders_are_left_alone() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// Protects: Ctrl-C ends the command after the step at hand, says so, and the folder can be used again.
+/// Protects: Ctrl-C ends the command after the current step with a message, and the folder can be used again.
 #[test]
 fn stopping_is_said_and_can_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
@@ -74,7 +74,7 @@ fn stopping_is_said_and_can_be_repeated() {
     play(&args, None, &AtomicBool::new(false), true).unwrap();
 }
 
-/// Protects: numbers that cannot be meant are refused with what was expected.
+/// Protects: impossible numbers are refused with the expected range.
 #[test]
 fn impossible_options_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ fn impossible_options_are_refused() {
     }
 }
 
-/// Protects: commands that are printed can be pasted.
+/// Protects: printed commands can be pasted into a shell.
 #[test]
 fn paths_are_quoted_for_the_shell() {
     assert_eq!(quoted(Path::new("runs/quickstart/base")), "runs/quickstart/base");

@@ -1,4 +1,4 @@
-//! One reward model of the quickstart: its data with bounds, its training, its scores of the held-out pairs.
+//! One reward model of the quickstart: its bounded data, its training, and its scores of the held-out pairs.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -24,40 +24,40 @@ use super::progress::Progress;
 use crate::dataset::bounds;
 use crate::interrupt::Interrupted;
 
-/// Pairs of a step.
+/// Pairs per step.
 const BATCH: usize = 16;
 /// Tokens computed at once.
 const MICRO_TOKENS: usize = 8192;
 const LEARNING_RATE: f64 = 1e-3;
 
-/// What all models of a quickstart share.
+/// The settings shared by all models of a quickstart.
 pub struct Course<'a> {
     /// The backend.
     pub backend: &'a dyn Backend,
-    /// The folder that every model begins from.
+    /// The folder of the initial weights.
     pub base: &'a Path,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// The pairs to learn from.
+    /// The training pairs.
     pub train: &'a [EncodedSet],
-    /// The pairs to measure on.
+    /// The held-out pairs.
     pub test: &'a [EncodedSet],
-    /// The seed of the order, and of constraints that draw.
+    /// The seed of the order, and of constraints that draw random numbers.
     pub seed: u64,
-    /// How often the pairs are gone through.
+    /// The number of passes over the pairs.
     pub epochs: f64,
     /// Set to end the training early.
     pub stop: &'a AtomicBool,
 }
 
-/// A model that was trained, seen from outside.
+/// A trained model's results.
 #[derive(Debug)]
 pub struct Trained {
     /// The constraint with all its settings.
     pub constraint: Value,
-    /// Its scores of the held-out pairs, in their order.
+    /// Its scores of the held-out pairs, in order.
     pub scores: Vec<PairScore>,
-    /// How long training took.
+    /// The duration of training.
     pub seconds: f64,
 }
 
@@ -65,7 +65,7 @@ impl Course<'_> {
     /// Trains a model under this constraint into `dir` and scores the held-out pairs with it.
     ///
     /// # Errors
-    /// A constraint that is unknown or refused, being stopped, and all that training may meet.
+    /// Fails if the constraint is unknown or refused, training fails or is stopped.
     pub fn follow(&self, constraint: &str, dir: &Path, progress: &mut Progress) -> Result<Trained> {
         let started = Instant::now();
         let constraint = constraint::parse(constraint)?;
@@ -89,7 +89,7 @@ impl Course<'_> {
         };
         let trained = train(run, &self.config(), progress)?;
         if let Outcome::Interrupted { steps, .. } = trained.outcome {
-            let message = format!("stopped after step {steps}; the next run begins anew");
+            let message = format!("stopped after step {steps}; the next run starts from the beginning");
             return Err(Interrupted { message }.into());
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -1,4 +1,4 @@
-//! GRPO's loss as options.
+//! The options of GRPO's loss.
 
 use clap::{Args, ValueEnum};
 use pcrm_rl::advantage::{GroupAdvantages, MultiObjective, ScaleRewards};
@@ -8,47 +8,47 @@ use pcrm_rl::online::Algorithm;
 use super::EntropyArgs;
 use crate::numbers::{positive, real};
 
-/// GRPO's loss and advantages, under the names and with the defaults of TRL.
+/// GRPO's loss and advantages, with the names and defaults of TRL.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct GrpoLossArgs {
     /// Minimise this loss: grpo, bnpo, dr_grpo, dapo, cispo, sapo, luspo, vespo
     #[arg(long, value_name = "NAME", default_value_t = GrpoLoss::Dapo)]
     loss_type: GrpoLoss,
-    /// Weigh the KL divergence from the reference by B; 0 for no reference
+    /// Weight the KL divergence from the reference by B; 0 for no reference
     #[arg(long, value_name = "B", default_value_t = 0.0, value_parser = real)]
     beta: f64,
-    /// Estimate the KL divergence by k2 or k3
+    /// Estimate the KL divergence with k2 or k3
     #[arg(long, value_name = "NAME", default_value = "k3")]
     kl_estimator: KlChoice,
-    /// Leave k3 unweighed by the importance ratio
+    /// Do not weight k3 by the importance ratio
     #[arg(long)]
     no_bias_correction_kl: bool,
     /// Clip importance ratios at 1 ± E
     #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
     epsilon: f64,
-    /// Clip them above at 1 + E; of cispo at E [default: --epsilon]
+    /// Clip the upper side at 1 + E, or at E for cispo [default: --epsilon]
     #[arg(long, value_name = "E", value_parser = real)]
     epsilon_high: Option<f64>,
-    /// Hold ratios at D also where the clip does not
+    /// Also cap ratios at D where the clip has no effect
     #[arg(long, value_name = "D", value_parser = real)]
     delta: Option<f64>,
-    /// Take importance ratios of tokens, or of whole answers (GSPO)
+    /// Compute importance ratios per token or per answer (GSPO)
     #[arg(long, value_name = "LEVEL", default_value = "token")]
     importance_sampling_level: LevelChoice,
-    /// Divide advantages by the standard deviation of the group, of the batch, or not
+    /// Divide advantages by the standard deviation of the group, of the batch, or not at all
     #[arg(long, value_name = "BY", default_value = "group")]
     scale_rewards: ScaleChoice,
-    /// Add several rewards before they are normalised, or after
+    /// Sum several rewards before or after normalisation
     #[arg(long, value_name = "ORDER", default_value = "sum_then_normalize")]
     multi_objective_aggregation: AggregationChoice,
     /// Leave out answers that were cut off before their end
     #[arg(long)]
     mask_truncated_completions: bool,
-    /// Learn from the share S of tokens of the highest entropy alone
+    /// Train only on the share S of tokens with the highest entropy
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = real)]
     top_entropy_quantile: f64,
-    /// Replace groups of equal rewards by the prompts of further batches, at most N for a rollout (DAPO)
+    /// Replace groups of equal rewards with prompts of further batches, at most N per rollout (DAPO)
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub dynamic_sampling: Option<usize>,
     #[command(flatten)]
@@ -82,7 +82,7 @@ enum AggregationChoice {
 }
 
 impl GrpoLossArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         let loss = self;
         Algorithm::Grpo(GrpoConfig {

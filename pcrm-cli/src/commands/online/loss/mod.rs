@@ -1,4 +1,4 @@
-//! The losses of verbs that train on sampled answers, as options.
+//! The loss options of commands that train on sampled answers.
 
 mod grpo;
 mod online_dpo;
@@ -16,13 +16,13 @@ pub use online_dpo::OnlineDpoLossArgs;
 pub use ppo::PpoLossArgs;
 pub use rloo::RlooLossArgs;
 
-/// Options of the shaping of rewards.
+/// Options of reward shaping.
 #[derive(Debug, Clone, Args)]
 pub struct ShapingArgs {
-    /// Bring rewards into this range
+    /// Clip rewards to this range
     #[arg(long, value_names = ["LOW", "HIGH"], num_args = 2, value_parser = real, allow_negative_numbers = true)]
     reward_clip_range: Vec<f64>,
-    /// Take X off the reward of an answer without an end
+    /// Subtract X from the reward of answers without an end token
     #[arg(long, value_name = "X", value_parser = real)]
     missing_eos_penalty: Option<f64>,
 }
@@ -39,16 +39,17 @@ impl ShapingArgs {
 /// Options of the entropy bonus.
 #[derive(Debug, Clone, Args)]
 pub struct EntropyArgs {
-    /// Weigh an entropy bonus by X; with --use-adaptive-entropy at the beginning
+    /// Weight an entropy bonus by X; with --use-adaptive-entropy, its initial weight
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
     entropy_coef: f64,
-    /// Raise the bonus after steps whose entropy is at most --entropy-target, and lower it after others
+    /// Raise the bonus after steps with an entropy of at most --entropy-target, and lower it after other
+    /// steps
     #[arg(long)]
     use_adaptive_entropy: bool,
-    /// Aim for an entropy of H nats by token
+    /// Target an entropy of H nats per token
     #[arg(long, value_name = "H", default_value_t = EntropyControl::default().entropy_target, value_parser = real)]
     entropy_target: f64,
-    /// Change an adaptive bonus by X at every step
+    /// Change an adaptive bonus by X per step
     #[arg(long, value_name = "X", default_value_t = EntropyControl::default().entropy_coef_delta, value_parser = real)]
     entropy_coef_delta: f64,
     /// Keep an adaptive bonus at X or more

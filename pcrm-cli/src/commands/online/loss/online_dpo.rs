@@ -1,4 +1,4 @@
-//! Online DPO's loss as options.
+//! The options of online DPO's loss.
 
 use anyhow::Result;
 use clap::Args;
@@ -8,18 +8,18 @@ use pcrm_rl::online::{Algorithm, OnlineDpoConfig};
 use super::ShapingArgs;
 use crate::training::policy::PreferenceArgs;
 
-/// The loss of online DPO and the bound of its margins.
+/// The loss of online DPO and the bound on its margins.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct OnlineDpoLossArgs {
-    /// Bound the margins Δ = β·(log-ratio of the best answer − that of the worst) by this prior constraint: a name, JSON
-    /// with its parameters, or a JSON file
+    /// Bound the margins Δ = β·(log-ratio of the best answer − that of the worst) by this prior constraint: a
+    /// name, JSON, or a JSON file
     #[arg(long, value_name = "KIND", default_value = "none")]
     pub constraint: String,
     #[command(flatten)]
     preference: PreferenceArgs,
-    /// Learn from prompts whose best and worst answers have equal rewards too, the first answer as the preferred one, as
-    /// TRL does
+    /// Also train on prompts whose best and worst answers have equal rewards, with the first answer as the
+    /// preferred one, as TRL does
     #[arg(long)]
     keep_ties: bool,
     #[command(flatten)]
@@ -27,10 +27,10 @@ pub struct OnlineDpoLossArgs {
 }
 
 impl OnlineDpoLossArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     ///
     /// # Errors
-    /// Losses and weights that do not go together.
+    /// Fails if losses and weights conflict.
     pub fn algorithm(&self) -> Result<Algorithm> {
         Ok(Algorithm::OnlineDpo(OnlineDpoConfig {
             preference: self.preference.config()?,

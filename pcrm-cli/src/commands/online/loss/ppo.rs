@@ -1,4 +1,4 @@
-//! PPO's loss as options.
+//! The options of PPO's loss.
 
 use clap::{Args, ValueEnum};
 use pcrm_rl::advantage::KlControl;
@@ -8,47 +8,47 @@ use pcrm_rl::online::Algorithm;
 use super::{EntropyArgs, ShapingArgs};
 use crate::numbers::real;
 
-/// PPO's loss and advantages, under the names and with the defaults of TRL.
+/// PPO's loss and advantages, with the names and defaults of TRL.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct PpoLossArgs {
-    /// Weigh the KL divergence from the reference by C; 0 for no reference
+    /// Weight the KL divergence from the reference by C; 0 for no reference
     #[arg(long, value_name = "C", default_value_t = KlControl::default().kl_coef, value_parser = real)]
     kl_coef: f64,
-    /// Steer the weight so that answers are K nats from the reference, summed over their tokens
+    /// Adapt the weight to keep answers K nats from the reference, summed over their tokens
     #[arg(long, value_name = "K", value_parser = real)]
     kl_target: Option<f64>,
-    /// Let a steered weight follow over N answers
+    /// Adapt the weight over a horizon of N answers
     #[arg(long, value_name = "N", default_value_t = KlControl::default().kl_horizon, value_parser = real)]
     kl_horizon: f64,
-    /// Take the KL penalty off the reward of every token, or add it to the loss
+    /// Subtract the KL penalty from the reward of every token, or add it to the loss
     #[arg(long, value_name = "PLACE", default_value = "reward")]
     kl_in: PlaceChoice,
-    /// Estimate the KL divergence by k1, k2 or k3 [default: k1 in the reward, k3 in the loss]
+    /// Estimate the KL divergence with k1, k2 or k3 [default: k1 in the reward, k3 in the loss]
     #[arg(long, value_name = "NAME")]
     kl_estimator: Option<EstimatorChoice>,
     /// Clip importance ratios at 1 ± E
     #[arg(long, value_name = "E", default_value_t = PpoConfig::default().cliprange, value_parser = real)]
     cliprange: f64,
-    /// Hold the loss of a token with a negative advantage A at −C·A; 3 is usual
+    /// Cap the loss of tokens with a negative advantage A at −C·A; 3 is usual
     #[arg(long, value_name = "C", value_parser = real)]
     dual_clip: Option<f64>,
-    /// Clip values at E around those of the rollout; 0 for no clip
+    /// Clip values to ±E around those of the rollout; 0 for no clipping
     #[arg(long, value_name = "E", default_value_t = PpoConfig::default().cliprange_value, value_parser = real)]
     cliprange_value: f64,
-    /// Weigh the critic's loss by W
+    /// Weight the critic's loss by W
     #[arg(long, value_name = "W", default_value_t = PpoConfig::default().vf_coef, value_parser = real)]
     vf_coef: f64,
-    /// Discount the reward of a later token by G
+    /// Discount later rewards by G per token
     #[arg(long, value_name = "G", default_value_t = PpoConfig::default().gamma, value_parser = real)]
     gamma: f64,
     /// Set λ of generalised advantage estimation
     #[arg(long, value_name = "L", default_value_t = PpoConfig::default().lam, value_parser = real)]
     lam: f64,
-    /// Bring the rewards of a rollout's tokens to variance 1
+    /// Scale the rewards of a rollout's tokens to variance 1
     #[arg(long)]
     whiten_rewards: bool,
-    /// Leave advantages as they are, instead of bringing them to mean 0 and variance 1
+    /// Do not normalise advantages to mean 0 and variance 1
     #[arg(long)]
     no_whiten_advantages: bool,
     /// Leave out answers that were cut off before their end
@@ -74,7 +74,7 @@ enum EstimatorChoice {
 }
 
 impl PpoLossArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         let kl_in = match self.kl_in {
             PlaceChoice::Reward => KlPlace::Reward,

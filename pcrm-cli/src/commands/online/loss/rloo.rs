@@ -1,4 +1,4 @@
-//! RLOO's loss as options.
+//! The options of RLOO's loss.
 
 use clap::Args;
 use pcrm_rl::loss::policy::RlooConfig;
@@ -7,17 +7,17 @@ use pcrm_rl::online::Algorithm;
 use super::ShapingArgs;
 use crate::numbers::real;
 
-/// RLOO's loss and advantages, under the names and with the defaults of TRL.
+/// RLOO's loss and advantages, with the names and defaults of TRL.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct RlooLossArgs {
-    /// Take B times the KL divergence from the reference off rewards; 0 for no reference
+    /// Subtract B times the KL divergence from the reference from rewards; 0 for no reference
     #[arg(long, value_name = "B", default_value_t = 0.05, value_parser = real)]
     beta: f64,
     /// Clip importance ratios at 1 ± E
     #[arg(long, value_name = "E", default_value_t = 0.2, value_parser = real)]
     epsilon: f64,
-    /// Clip them above at 1 + E [default: --epsilon]
+    /// Clip the upper side at 1 + E [default: --epsilon]
     #[arg(long, value_name = "E", value_parser = real)]
     epsilon_high: Option<f64>,
     /// Normalise the advantages of the batch
@@ -31,7 +31,7 @@ pub struct RlooLossArgs {
 }
 
 impl RlooLossArgs {
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         let loss = self;
         Algorithm::Rloo(RlooConfig {
