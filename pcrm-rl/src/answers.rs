@@ -1,5 +1,5 @@
-//! Answers as packed batches whose tokens are asked about: prompt ← answer, prompt ← answer, .., and for every answer the
-//! rows that predict its tokens.
+//! Answers as packed batches, prompt ← answer, prompt ← answer, …, with the rows that predict every answer's
+//! tokens.
 
 use std::ops::Range;
 
@@ -8,37 +8,38 @@ use pcrm_core::data::encode::{EncodedAnswer, EncodedSet};
 use pcrm_core::model::ModelConfig;
 use pcrm_core::{Error, Packed, Result};
 
-/// A packed batch of sets, with a question for every token of every answer. Row `rows[i]` predicts token `targets[i]`.
+/// A packed batch of sets, with a query for every token of every answer. Row `rows[i]` predicts token
+/// `targets[i]`.
 ///
-/// The last row of a prompt predicts the first token of every answer, so that rows repeat.
+/// The last row of a prompt predicts the first token of every answer, so rows repeat.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerBatch {
-    /// The tokens and their tree.
+    /// Tokens and their tree.
     pub packed: Packed,
-    /// The rows that are asked.
+    /// Queried rows.
     pub rows: Vec<usize>,
-    /// The tokens that they are asked about.
+    /// Token to predict at each row.
     pub targets: Vec<u32>,
-    /// The questions about the tokens of every answer, by set.
+    /// Range of queries for every answer, by set.
     pub answers: Vec<Range<usize>>,
-    /// The questions about the prompt's tokens before every answer; empty ranges unless they are wanted.
+    /// Range of queries for the prompt before every answer; empty unless requested.
     pub prompts: Vec<Range<usize>>,
-    /// The tokens of the longest sequence, as padding would have all.
+    /// Length of the longest sequence, the padded length of all.
     pub longest: usize,
 }
 
-/// The tokens of an answer that are predicted: all from where the answer begins; the first of a sequence never is.
+/// Returns the predicted tokens of an answer: all from its start, except the first of a sequence.
 pub fn predicted(answer: &EncodedAnswer) -> Range<usize> {
     answer.answer_start.max(1).min(answer.ids.len())..answer.ids.len()
 }
 
 impl AnswerBatch {
-    /// Packs sets in order; every answer of a set is computed once, with a prompt that all share. A set with a sequence
-    /// longer than `shares_up_to` shares no prompt, where the model needs that ([`ModelConfig::shares_up_to`]).
-    /// `with_prompts` asks about the tokens of prompts too.
+    /// Packs sets in order; every answer of a set is computed once, with a shared prompt. A set with a
+    /// sequence longer than `shares_up_to` does not share its prompt, if the model requires that
+    /// ([`ModelConfig::shares_up_to`]). `with_prompts` adds queries for the tokens of prompts.
     ///
     /// # Errors
-    /// A set whose answers have no tokens of their own.
+    /// Fails if an answer of a set has no tokens of its own.
     pub fn new(sets: &[&EncodedSet], with_prompts: bool, shares_up_to: Option<usize>) -> Result<Self> {
         let mut batch = Self::default();
         sets.iter().try_for_each(|set| batch.push(set, with_prompts, shares_up_to))?;
@@ -89,11 +90,12 @@ mod tests {
 
     use super::*;
 
-    /// Protects: which row predicts which token, where answers part within the answer, and where prompts are asked too.
+    /// Protects: the row that predicts each token, if answers share their beginning, and with queries for
+    /// prompts.
     #[test]
     fn every_token_is_asked_of_the_row_before_it() -> Result<()> {
         let origin = Origin { file: Arc::from(Path::new("x")), line: 1 };
-        // The answers share their first token, which the packed prompt then holds.
+        // The answers share their first token, which the packed prompt therefore holds.
         let answers = [vec![7, 8, 9], vec![7, 5]];
         let set = EncodedSet::of_tokens(origin, &[1, 2], &answers, &[Comparison::preferring(0, 1)])
             .ok_or_else(|| Error::invalid("set", "empty"))?;

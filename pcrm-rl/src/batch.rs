@@ -1,4 +1,5 @@
-//! Sets of answers as packed batches: prompt ← answer, prompt ← answer, .., and which scores a loss compares.
+//! Sets of answers as packed batches, prompt ← answer, prompt ← answer, …, with the scores that a loss
+//! compares.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ pub enum ScoreAt {
     /// At each sequence's last token (InstructGPT, TRL).
     #[default]
     Last,
-    /// At every token from the first one where the two differ, while both last; the loss is their mean
+    /// At every token from the first difference, up to the shorter length; the loss is their mean
     /// (DeepSpeed-Chat and the paper's code).
     DivergentMean,
 }
@@ -24,48 +25,48 @@ pub enum ScoreAt {
 /// One comparison of two scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Term {
-    /// The pair, counted in the batch.
+    /// Index of the pair in the batch.
     pub pair: usize,
-    /// The preferred score's place among the scores asked for.
+    /// Index of the preferred score among the requested scores.
     pub chosen: u32,
-    /// The dispreferred score's place.
+    /// Index of the dispreferred score.
     pub rejected: u32,
-    /// The share of the comparison in the loss of its set.
+    /// Share of the comparison in the loss of its set.
     pub weight: f32,
 }
 
 /// An answer of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ranked {
-    /// The place of its last score among the scores asked for.
+    /// Index of its last score among the requested scores.
     pub score: u32,
-    /// The number of answers of the set that are better. Answers that tie have the same number.
+    /// Number of better answers in the set. Tied answers have the same number.
     pub losses: usize,
 }
 
 /// A packed batch of sets.
 #[derive(Debug, Clone, Default)]
 pub struct PairBatch {
-    /// The tokens and their tree.
+    /// Tokens and their tree.
     pub packed: Packed,
-    /// The rows whose scores are wanted, ascending.
+    /// Rows of the requested scores, ascending.
     pub rows: Vec<usize>,
-    /// The comparisons, by pair.
+    /// Comparisons, by pair.
     pub terms: Vec<Term>,
-    /// Every pair's last two scores: (preferred, dispreferred) places among the scores asked for.
+    /// Last two scores of every pair: (preferred, dispreferred) indices among the requested scores.
     pub last: Vec<(u32, u32)>,
-    /// The answers of every set.
+    /// Answers of every set.
     pub sets: Vec<Vec<Ranked>>,
-    /// Tokens of the longest sequence, as padding would have it.
+    /// Length of the longest sequence, the padded length of all.
     pub longest: usize,
 }
 
 impl PairBatch {
     /// Packs sets in order; every answer of a set is computed once. A set with a sequence longer than
-    /// `shares_up_to` shares no prompt, where the model needs that ([`ModelConfig::shares_up_to`]).
+    /// `shares_up_to` does not share its prompt, if the model requires that ([`ModelConfig::shares_up_to`]).
     ///
     /// # Errors
-    /// An answer without tokens.
+    /// Fails if an answer has no tokens.
     pub fn new(sets: &[&EncodedSet], score_at: ScoreAt, shares_up_to: Option<usize>) -> Result<Self> {
         let mut batch = Self::default();
         for set in sets {
@@ -106,8 +107,8 @@ impl PairBatch {
         Ok(())
     }
 
-    /// Appends a set's answers. The rows asked for are each answer's last one and those in `read`, of every
-    /// comparison, counted from where the set's answers part.
+    /// Appends a set's answers. The requested rows are each answer's last one and those in `read`, of every
+    /// comparison, counted from the end of the common prefix of the set's answers.
     fn tree(
         &mut self,
         set: &EncodedSet,
@@ -137,28 +138,31 @@ impl PairBatch {
         Ok(asked)
     }
 
-    /// The number of pairs.
+    /// Returns the number of pairs.
     pub fn pairs(&self) -> usize {
         self.last.len()
     }
 
-    /// Tokens computed: every answer, and every prompt once unless its answers may not share it.
+    /// Returns the number of computed tokens: every answer, and every prompt once unless its answers may not
+    /// share it.
     pub fn unique_tokens(&self) -> usize {
         self.packed.ids.len()
     }
 
-    /// Tokens of separate sequences: every answer with a prompt of its own, no padding (TRL's `num_tokens`).
+    /// Returns the number of tokens of separate sequences: every answer with its own prompt, without padding
+    /// (TRL's `num_tokens`).
     pub fn tokens(&self) -> usize {
         self.packed.tree.unshared_rows()
     }
 
-    /// The number of sequences.
+    /// Returns the number of sequences.
     pub fn sequences(&self) -> usize {
         self.sets.iter().map(Vec::len).sum()
     }
 }
 
-/// The rows of both answers at which a pair is compared token by token, counted from where the set's answers part.
+/// Returns the rows at which a pair is compared token by token, counted from the end of the common prefix of
+/// the set's answers.
 fn read(pair: EncodedPair<'_>, set: &EncodedSet, score_at: ScoreAt) -> Range<usize> {
     match score_at {
         ScoreAt::Last => 0..0,
@@ -169,11 +173,11 @@ fn read(pair: EncodedPair<'_>, set: &EncodedSet, score_at: ScoreAt) -> Range<usi
     }
 }
 
-/// The scores asked for of one answer.
+/// The requested scores of one answer.
 struct Asked {
-    /// The first one's place.
+    /// Index of the first one.
     first: u32,
-    /// Their rows, ascending.
+    /// Rows, ascending.
     rows: Vec<usize>,
 }
 

@@ -1,10 +1,10 @@
-//! Checkpoints: all that a run needs to continue, bit for bit, as if it had never stopped.
+//! Checkpoints: the complete state of a run, from which it continues bit for bit as if never stopped.
 //!
-//! A checkpoint is a folder `checkpoint-STEP`. Its first model lies in the folder itself, so that `transformers` or `peft`
-//! loads it; further models (a critic) lie in folders of their names, each with its optimiser's moments in
-//! `optimizer.safetensors`. `state.json` has the run's counters, a hash of every other file and one of itself. The folder is
-//! written under a temporary name, made durable and renamed: a folder of that name is whole, unless the disk harmed it,
-//! which the hashes show.
+//! A checkpoint is a folder `checkpoint-STEP`. Its main model is in the folder itself, so that `transformers`
+//! or `peft` can load it; further models (a critic) are in subfolders with their names, each with its
+//! optimiser's moments in `optimizer.safetensors`. `state.json` has the run's counters, a hash of every other
+//! file and one of itself. The folder is written under a temporary name, synced and renamed: a folder with
+//! the final name is complete, unless the disk damaged it, which the hashes show.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,33 +23,33 @@ use crate::learner::{Learner, Trainable};
 const PREFIX: &str = "checkpoint-";
 const STATE: &str = "state.json";
 const OPTIMISER: &str = "optimizer.safetensors";
-/// The name of the model that lies in the checkpoint's folder itself.
+/// The name of the model in the checkpoint's folder itself.
 pub const MAIN: &str = "";
 
-/// The counters of a run, beside its weights and moments.
+/// The counters of a run, besides weights and moments.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Steps made.
+    /// Number of completed steps.
     pub step: u64,
-    /// Tokens seen.
+    /// Number of tokens seen.
     pub num_tokens: u64,
-    /// The best evaluation so far.
+    /// Best evaluation so far.
     pub best: Option<Best>,
-    /// Evaluations since the best one.
+    /// Number of evaluations since the best one.
     pub evaluations_without_gain: u64,
-    /// True if the run was stopped where an evaluation was due: resuming makes it first.
+    /// True if the run was stopped when an evaluation was due: resuming starts with it.
     #[serde(default)]
     pub evaluation_owed: bool,
-    /// Lines of `metrics.jsonl` up to this step; none in checkpoints of versions that did not count them.
+    /// Number of lines of `metrics.jsonl` up to this step; `None` in checkpoints of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_lines: Option<u64>,
-    /// The hash of these lines without their times (XXH3, 128 bits).
+    /// Hash of these lines without their times (XXH3, 128 bits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_digest: Option<String>,
-    /// The options, data and base model of the run.
+    /// Options, data and base model of the run.
     pub fingerprint: Fingerprint,
-    /// Small states of an algorithm by name: a KL coefficient, running means.
+    /// Additional state of an algorithm by name: a KL coefficient, running means.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, serde_json::Value>,
     /// Hashes (XXH3, 128 bits) of the other files, by their path in the folder.
@@ -67,7 +67,7 @@ pub trait Part {
     /// Reads both, after `step` steps.
     ///
     /// # Errors
-    /// Files that do not fit the model.
+    /// Fails if the files do not fit the model.
     fn read(&mut self, dir: &Path, step: u64) -> Result<()>;
 }
 
@@ -87,16 +87,16 @@ impl<M: Trainable> Part for Learner<M> {
     }
 }
 
-/// An evaluation and its loss.
+/// The step and loss of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// After this many steps.
+    /// Number of steps before the evaluation.
     pub step: u64,
-    /// The evaluation's loss.
+    /// Loss of the evaluation.
     pub loss: f64,
 }
 
-/// The folder of a run's checkpoint after `step` steps.
+/// Returns the folder of a run's checkpoint after `step` steps.
 pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(format!("{PREFIX}{step}"))
 }
@@ -124,7 +124,7 @@ pub fn save(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Resul
         fs::rename(&target, &old).map_err(pcrm_core::Error::io(&target))?;
     }
     fs::rename(dir, &target).map_err(pcrm_core::Error::io(&target))?;
-    let _ = temporary.keep(); // it has another name now
+    let _ = temporary.keep(); // it was renamed
     weights::sync_dir(run)?;
     if old.exists() {
         fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old))?;
@@ -132,7 +132,7 @@ pub fn save(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Resul
     Ok(target)
 }
 
-/// Temporary folders are private; what a user keeps has the usual permissions.
+/// Temporary folders are private; give the checkpoint the usual permissions.
 fn open_to_readers(dir: &Path) -> Result<()> {
     #[cfg(unix)]
     {
@@ -143,7 +143,7 @@ fn open_to_readers(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The hash of every file of a folder and of those within, by their path.
+/// Returns the hash of every file in a folder and its subfolders, by path.
 fn hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(pcrm_core::Error::io(dir))? {
@@ -162,7 +162,7 @@ fn hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-/// The XXH3 hash of a file, which is read in pieces.
+/// Returns the XXH3 hash of a file, reading it in chunks.
 fn hash(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(pcrm_core::Error::io(path))?;
     let (mut hasher, mut piece) = (Xxh3::new(), vec![0; 1 << 20]);
@@ -174,10 +174,10 @@ fn hash(path: &Path) -> Result<String> {
     }
 }
 
-/// The steps of all checkpoints of a run, ascending.
+/// Returns the steps of all checkpoints of a run, ascending.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn steps(run: &Path) -> Result<Vec<u64>> {
     if !run.exists() {
         return Ok(Vec::new());
@@ -195,10 +195,10 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Returns the newest checkpoint that is whole; broken ones are warned of, passed over and left where they are.
+/// Returns the newest intact checkpoint. Broken ones are skipped with a warning and left in place.
 ///
 /// # Errors
-/// Checkpoints exist and none is whole.
+/// Fails if checkpoints exist and none is intact.
 pub fn newest(run: &Path) -> Result<Option<(PathBuf, State)>> {
     let mut reasons = Vec::new();
     for step in steps(run)?.into_iter().rev() {
@@ -206,7 +206,7 @@ pub fn newest(run: &Path) -> Result<Option<(PathBuf, State)>> {
         match check(&dir) {
             Ok(state) => return Ok(Some((dir, state))),
             Err(error) => {
-                tracing::warn!("passing over a broken checkpoint: {error}");
+                tracing::warn!("skipping a broken checkpoint: {error}");
                 reasons.push(error.to_string());
             }
         }
@@ -235,31 +235,32 @@ fn check(dir: &Path) -> Result<State> {
         let path = dir.join(name);
         let found = hash(&path)?;
         if *expected != found {
-            let message = format!("is corrupt: its hash is {found}, {expected} was written");
+            let message = format!("is corrupt: expected hash {expected}, found {found}");
             return Err(refuse(&path, message));
         }
     }
     if seal == Seal::Absent {
         tracing::warn!(
-            "{}: an older pcrm wrote it without a hash of its own; damage to its numbers would not be noticed",
+            "{}: an older pcrm wrote it without a hash of its own; damage to its numbers would not be \
+             noticed",
             path.display()
         );
     }
     Ok(state)
 }
 
-/// Puts the weights and moments of a checkpoint's parts in place.
+/// Restores the weights and moments of a checkpoint's parts.
 ///
 /// # Errors
-/// Tensors that do not fit a model.
+/// Fails if tensors do not fit a model.
 pub fn restore(dir: &Path, state: &State, parts: &mut [(&str, &mut dyn Part)]) -> Result<()> {
     parts.iter_mut().try_for_each(|(name, part)| part.read(&dir.join(name), state.step))
 }
 
-/// Puts the weights of a checkpoint's main model in place, if the checkpoint is whole.
+/// Restores the weights of a checkpoint's main model, if the checkpoint is intact.
 ///
 /// # Errors
-/// A checkpoint that is not whole; tensors that do not fit the model.
+/// Fails if the checkpoint is not intact or its tensors do not fit the model.
 pub fn restore_weights(dir: &Path, model: &impl Trainable) -> Result<()> {
     check(dir)?;
     put_weights(dir, model)
@@ -270,12 +271,12 @@ fn put_weights(dir: &Path, model: &impl Trainable) -> Result<()> {
     model.restore(dir).map_err(unfit)
 }
 
-/// Removes all but the newest `keep` checkpoints and the best one, and what interrupted writes left.
+/// Removes all but the newest `keep` checkpoints and the best one, and leftovers of interrupted writes.
 ///
-/// Checkpoints beyond `made` steps are broken ones that the run passed over; they do not count and stay.
+/// Checkpoints beyond `made` steps are broken ones that the run skipped; they do not count and stay.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()> {
     let mut steps = steps(run)?;
     steps.retain(|step| *step <= made);
@@ -287,10 +288,10 @@ pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()
     sweep(run)
 }
 
-/// Removes all checkpoints of a run that is finished, and what interrupted writes left.
+/// Removes all checkpoints of a finished run, and leftovers of interrupted writes.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn remove_all(run: &Path) -> Result<()> {
     for step in steps(run)? {
         let dir = folder(run, step);
@@ -299,7 +300,7 @@ pub fn remove_all(run: &Path) -> Result<()> {
     sweep(run)
 }
 
-/// Removes what interrupted writes left.
+/// Removes leftovers of interrupted writes.
 fn sweep(run: &Path) -> Result<()> {
     for entry in fs::read_dir(run).map_err(pcrm_core::Error::io(run))? {
         let entry = entry.map_err(pcrm_core::Error::io(run))?;
@@ -316,8 +317,8 @@ fn sweep(run: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Protects: the best loss keeps its bits, on which the choice of the best weights after going on
-    /// depends.
+    /// Protects: the best loss is read back to the bit, since the choice of the best weights after resuming
+    /// depends on it.
     #[test]
     fn the_best_loss_is_read_as_it_was_written() {
         for step in 1..2000u64 {

@@ -12,13 +12,13 @@ pub enum Error {
     /// A tensor, file, model or data error.
     #[error(transparent)]
     Core(#[from] pcrm_core::Error),
-    /// The loss or a gradient stopped being a number.
+    /// The loss or a gradient is no longer finite.
     #[error(
         "step {step}: the {what} is {value}; the batch's rows are {}; the last checkpoint is untouched",
         rows.join(", ")
     )]
     NotFinite {
-        /// The step that would have been made.
+        /// Step that failed.
         step: u64,
         /// `loss` or `gradient norm`.
         what: &'static str,
@@ -27,62 +27,62 @@ pub enum Error {
         /// File and line of every pair of the batch.
         rows: Vec<String>,
     },
-    /// Weights, moments or an evaluation stopped being numbers.
+    /// Weights, moments or an evaluation are no longer finite.
     #[error("step {step}: {message}; the last checkpoint is untouched")]
     Diverged {
-        /// Steps made.
+        /// Number of completed steps.
         step: u64,
-        /// The fault.
+        /// Description of the error.
         message: String,
     },
-    /// An option has a value that training cannot use.
+    /// An option has an invalid value.
     #[error("{field}: {message}")]
     Invalid {
         /// The option.
         field: &'static str,
-        /// The value and what was expected.
+        /// Value found and value expected.
         message: String,
     },
-    /// A checkpoint that cannot be taken up.
+    /// A checkpoint cannot be resumed.
     #[error("{}: {message}", path.display())]
     Checkpoint {
-        /// The checkpoint's folder or file.
+        /// Folder or file of the checkpoint.
         path: PathBuf,
-        /// The fault.
+        /// Description of the error.
         message: String,
     },
-    /// A reward source that cannot be used, or whose rewards cannot.
+    /// A reward source, or its rewards, cannot be used.
     #[error("reward {name:?}: {message}")]
     Reward {
-        /// The source.
+        /// Name of the source.
         name: String,
-        /// The fault, the row where it is one row's, and what was expected.
+        /// Description of the error, with the row if there is one, and the expected value.
         message: String,
     },
-    /// A judge that cannot be used, or that cannot go on.
+    /// A judge cannot be used or cannot continue.
     #[error("judge {name:?}: {message}")]
     Judge {
-        /// The judge.
+        /// Name of the judge.
         name: String,
-        /// The fault, and what is kept.
+        /// Description of the error, and what is kept.
         message: String,
     },
-    /// The work was stopped from outside; the message says what is kept.
+    /// The run was stopped from outside; the message says what is kept.
     #[error("{0}")]
     Interrupted(String),
-    /// The saved model does not give the scores of the trained one.
+    /// The saved model does not reproduce the scores of the trained one.
     #[error(
         "{}: reloaded, it scores {reloaded} where the trained model scores {trained} ({row})",
         path.display()
     )]
     Reload {
-        /// The saved model.
+        /// Folder of the saved model.
         path: PathBuf,
-        /// The pair.
+        /// File and line of the pair.
         row: String,
-        /// The score before saving.
+        /// Score before saving.
         trained: f32,
-        /// The score after loading.
+        /// Score after loading.
         reloaded: f32,
     },
 }
@@ -98,7 +98,7 @@ impl Error {
         Self::Judge { name: name.into(), message: message.into() }
     }
 
-    /// Returns true if training diverged: a loss, a gradient, a weight or an evaluation is no number.
+    /// Returns true if training diverged: a loss, gradient, weight or evaluation is not finite.
     pub fn is_divergence(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::Diverged { .. })
     }

@@ -1,4 +1,4 @@
-//! The values that decide a run's numbers, by option name, and when a run may be resumed with other ones.
+//! The fingerprint of a run, by option name, and the conditions for resuming with changed options.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::options::{TrainerConfig, Warmup};
 
-/// Every option that changes a number, and digests of what a run reads, by name.
+/// Every option that affects results, and digests of a run's inputs, by name.
 pub type Fingerprint = BTreeMap<String, Value>;
 
-/// Options that change no number.
+/// Options that do not affect results.
 const WITHOUT_EFFECT: [&str; 4] = ["log-every", "save-every", "keep", "final-weights"];
 
-/// Options that say how long a run is.
+/// Options that set the length of a run.
 const LENGTH: [&str; 2] = ["epochs", "max-steps"];
 
-/// Options whose names on the command line are not those of their fields.
+/// Options whose names on the command line differ from their fields.
 const NAMES: [(&str, &str); 12] = [
     ("batch/pairs", "batch"),
     ("batch/tokens", "batch-tokens"),
@@ -33,11 +33,11 @@ const NAMES: [(&str, &str); 12] = [
     ("loss/ties/rao-kupper/theta", "tie-strength"),
 ];
 
-/// A key that fingerprints had before they were written by option name.
+/// A key of fingerprints from before they were written by option name.
 const BEFORE_OPTION_NAMES: &str = "epochs, max-steps";
 
-/// The fingerprint of a run's options, made of their JSON: of the trainer and of its objective. An option that is left out
-/// of an older fingerprint had its default.
+/// Returns the fingerprint of a run's options, built from the JSON of the trainer's and the objective's. An
+/// option missing from an older fingerprint had its default.
 pub fn of(trainer: &TrainerConfig, objective: &impl Serialize) -> Fingerprint {
     let mut print = Fingerprint::new();
     // A config that does not serialise has no options to compare.
@@ -48,8 +48,8 @@ pub fn of(trainer: &TrainerConfig, objective: &impl Serialize) -> Fingerprint {
     print
 }
 
-/// A fingerprint of a reward model's run from before `--loss`, by the options of today: `--robust E` and a smoothing on
-/// its own named the form.
+/// Converts a reward model's fingerprint from before `--loss` to current options: then, `--robust E` or a
+/// smoothing alone determined the form of the loss.
 pub(crate) fn with_named_loss(mut before: Fingerprint) -> Fingerprint {
     let Some(robust) = before.remove("robust") else { return before };
     let smoothed = before.get("label-smoothing").is_some_and(|share| share.as_f64() != Some(0.0));
@@ -92,26 +92,26 @@ fn flatten(path: String, value: Value, print: &mut Fingerprint) {
 
 /// A run to resume, and the options that it is compared with.
 pub(crate) struct Resumed<'a> {
-    /// The fingerprint of the run that is there.
+    /// Fingerprint of the existing run.
     pub before: &'a Fingerprint,
-    /// The fingerprint of the options now.
+    /// Fingerprint of the current options.
     pub now: &'a Fingerprint,
-    /// The fingerprint of all defaults.
+    /// Fingerprint of all defaults.
     pub defaults: &'a Fingerprint,
-    /// The reason why a step's loss depends on the run's length, if it does.
+    /// Reason why a step's loss depends on the run's length, if it does.
     pub depends_on_length: Option<&'static str>,
 }
 
 impl Resumed<'_> {
-    /// The reason why the run cannot be resumed; `None` if it can.
+    /// Returns the reason why the run cannot be resumed; `None` if it can.
     ///
-    /// The length of a run may change where the steps made so far do not depend on it: under a constant learning
-    /// rate, without a warm-up that is a share of the run, and where no loss depends on it.
+    /// The length of a run may change if the steps so far do not depend on it: with a constant learning rate,
+    /// without a warm-up given as a share of the run, and if no loss depends on it.
     pub(crate) fn refusal(&self, config: &TrainerConfig) -> Option<String> {
         if self.before.contains_key(BEFORE_OPTION_NAMES) {
             return Some(
-                "was written by an older pcrm, whose runs cannot be resumed by this one; --model with this folder and \
-                 another --output begins a new run from its weights"
+                "was written by an older pcrm, whose runs cannot be resumed by this one; to start a new run \
+                 from its weights, set --model to this folder and --output to another one"
                     .into(),
             );
         }
@@ -131,7 +131,8 @@ impl Resumed<'_> {
         }
         let reason = match config.warmup {
             _ if config.schedule != Shape::Constant => {
-                "the learning rate of every step depends on the length of the run unless --schedule is constant"
+                "the learning rate of every step depends on the length of the run unless --schedule is \
+                 constant"
             }
             Warmup::Ratio(ratio) if ratio > 0.0 => {
                 "--warmup-ratio is a share of the length of the run (--warmup-steps is not)"
@@ -139,14 +140,16 @@ impl Resumed<'_> {
             _ => self.depends_on_length?,
         };
         Some(format!(
-            "belongs to a run of another length: {said}; a run cannot be extended here, since {reason}. --model with \
-             this folder and another --output begins a new run from its weights"
+            "belongs to a run of another length: {said}; a run cannot be extended here, since {reason}. \
+             To start a new run from its weights, set --model to this folder and --output to another one"
         ))
     }
 
-    /// An option's value; what a fingerprint lacks altogether has its default, and what it leaves open is unset.
+    /// Returns an option's value: the default if the fingerprint lacks it, unset if the alternative option is
+    /// set.
     fn value(&self, print: &Fingerprint, name: &str) -> Value {
-        // --batch and --batch-tokens exclude each other, and so do both warm-ups: one of them is unset by the other.
+        // --batch and --batch-tokens exclude each other, and so do both warm-ups: setting one unsets the
+        // other.
         const EITHER: [[&str; 2]; 2] = [["batch", "batch-tokens"], ["warmup-steps", "warmup-ratio"]];
         let excluded = EITHER
             .iter()
@@ -157,7 +160,7 @@ impl Resumed<'_> {
     }
 }
 
-/// A value as a person would type it.
+/// Formats a value as a user would type it.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "unset".to_owned(),
@@ -192,7 +195,7 @@ mod tests {
         TrainerConfig { schedule: Shape::Constant, warmup: Warmup::Steps(3), ..TrainerConfig::default() }
     }
 
-    /// Protects: every option has a key of its own, named as on the command line.
+    /// Protects: every option has its own key, named as on the command line.
     #[test]
     fn options_are_named_as_they_are_typed() {
         let form = Form::Robust { label_smoothing: WrongShare::Given(0.2) };
@@ -218,7 +221,7 @@ mod tests {
         assert!(print.keys().all(|name| !name.contains([' ', ','])), "{print:?}");
     }
 
-    /// Protects: what changed is said by option, with both values, and is never taken.
+    /// Protects: changed options are refused, named with both values.
     #[test]
     fn changed_options_are_named() {
         let usual = TrainerConfig::default;
@@ -241,7 +244,7 @@ mod tests {
         assert_eq!(refused(&usual(), &usual(), LOOSENS), None);
     }
 
-    /// Protects: a run is extended or shortened only where the steps that were made would have been the same.
+    /// Protects: a run is extended or shortened only if the completed steps would have been the same.
     #[test]
     fn length_changes_only_where_steps_do_not_depend_on_it() {
         let longer = |config: TrainerConfig| TrainerConfig { epochs: 9.0, max_steps: Some(80), ..config };
@@ -261,7 +264,7 @@ mod tests {
         }
     }
 
-    /// Protects: fingerprints of older versions are refused by what they are.
+    /// Protects: fingerprints of older versions are refused with a reason.
     #[test]
     fn old_fingerprints_are_refused() {
         let old = Fingerprint::from([(BEFORE_OPTION_NAMES.to_owned(), json!("1, None"))]);
@@ -271,8 +274,8 @@ mod tests {
         assert!(message.contains("older pcrm"), "{message:?}");
     }
 
-    /// Protects: an option that did not exist when a run began had its default, so new options break no run; and the
-    /// names that earlier versions wrote, unset ones as null, are still read.
+    /// Protects: an option that did not exist when a run began had its default, so new options break no run;
+    /// names that earlier versions wrote, including null for unset, are still read.
     #[test]
     fn options_that_a_run_did_not_know_had_their_defaults() {
         let mut before = print(&constant());
@@ -289,7 +292,7 @@ mod tests {
         assert!(message.contains("--loss was bt and is now robust"), "{message:?}");
     }
 
-    /// Protects: runs of versions that had `--robust`, and smoothing without a name, are resumed under the loss they had.
+    /// Protects: runs from before `--loss`, with `--robust` or smoothing, resume with the loss they had.
     #[test]
     fn losses_before_they_had_names_are_read() {
         let older = |robust: f64, smoothing: f64, floor: Option<f64>| {

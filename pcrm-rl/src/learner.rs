@@ -1,4 +1,4 @@
-//! A model that is trained: the one place where gradients meet weights.
+//! A model in training; the only code that applies gradients to weights.
 
 use std::path::Path;
 
@@ -15,44 +15,44 @@ use crate::options::TrainerConfig;
 
 /// A model that can be trained, saved and loaded again.
 pub trait Trainable: Sized {
-    /// All parameters, frozen ones included; the trained ones are leaves ([`Params::trained`]).
+    /// Returns all parameters, including frozen ones; the trained ones are leaves ([`Params::trained`]).
     fn params(&self) -> &Params;
 
-    /// The same model over leaves whose gradients are wanted.
+    /// Returns the same model with its trained parameters as leaves.
     fn trainable(&self) -> Self;
 
-    /// The same storage without history: an update changes it too.
+    /// Returns a model on the same storage without history; updates change it too.
     fn detached(&self) -> Self;
 
-    /// The same model with the dropout of a step of training, which is a function of the seed and the step.
+    /// Returns the same model with the dropout of a training step, a function of the seed and the step.
     fn at_step(&self, step: u64) -> Self;
 
-    /// The element type that it computes in.
+    /// Returns the element type of its computation.
     fn compute(&self) -> DType;
 
-    /// The same with a note about the model, which its `config.json` keeps under `pcrm`.
+    /// Returns the model with a note, saved in its `config.json` under `pcrm`.
     fn noted(self, name: &str, note: Value) -> Self;
 
-    /// Writes the folder that `transformers` or `peft` loads.
+    /// Writes a folder that `transformers` or `peft` can load.
     ///
     /// # Errors
-    /// The disk's and the backend's.
+    /// Fails if the disk or the backend fails.
     fn save(&self, dir: &Path) -> Result<()>;
 
     /// Overwrites the weights with those of a folder that [`Trainable::save`] wrote.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     fn restore(&self, dir: &Path) -> Result<()>;
 
     /// Loads a saved folder.
     ///
     /// # Errors
-    /// A folder that cannot be loaded.
+    /// Fails if the folder cannot be loaded.
     fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self>;
 }
 
-/// Both models of core have these methods under the same names.
+/// Implements [`Trainable`] for both models of core, which have these methods under the same names.
 macro_rules! trainable {
     ($model:ty) => {
         impl Trainable for $model {
@@ -106,7 +106,7 @@ trainable!(LanguageModel);
 /// A model with its optimiser and its learning rate.
 #[derive(Debug)]
 pub struct Learner<M> {
-    /// The model, over leaves.
+    /// Model, with its trained parameters as leaves.
     pub model: M,
     /// Moments of its trained parameters.
     pub optimiser: AdamW,
@@ -124,7 +124,7 @@ pub struct Update {
 }
 
 impl<M: Trainable> Learner<M> {
-    /// A learner of this model's parameters that makes `total` updates by `config`.
+    /// Creates a learner of this model's parameters for `total` updates.
     ///
     /// # Errors
     /// The backend's.
@@ -140,10 +140,11 @@ impl<M: Trainable> Learner<M> {
         Ok(Self { model, optimiser, schedule, max_grad_norm: config.max_grad_norm })
     }
 
-    /// One step on a batch: its gradient and the update.
+    /// Makes one step on a batch: computes its gradient and updates the weights.
     ///
     /// # Errors
-    /// A gradient norm that is not finite; the objective's and the backend's. The weights are then as they were.
+    /// Fails if the gradient norm is not finite, or if the objective or the backend fails. The weights are
+    /// then unchanged.
     pub fn step<O: Objective<Model = M>>(
         &mut self,
         backend: &dyn Backend,
@@ -157,10 +158,10 @@ impl<M: Trainable> Learner<M> {
         Ok((made, update))
     }
 
-    /// The gradient of a batch at the step at hand.
+    /// Computes the gradient of a batch at the current step.
     ///
     /// # Errors
-    /// A loss that is not finite; the objective's and the backend's.
+    /// Fails if the loss is not finite, or if the objective or the backend fails.
     pub fn gradient<O: Objective<Model = M>>(
         &self,
         backend: &dyn Backend,

@@ -9,8 +9,8 @@
 //! is the state to resume from and [`fingerprint`] decides whether a run may, by its [`manifest`] too;
 //! [`score`] applies a trained model, and [`reward_source`] gives the answers of a policy their rewards.
 //!
-//! A run in a few lines, of which `examples/reward.rs` is a whole program; a backend and constraints are linked by naming
-//! their crates:
+//! A run in a few lines, with `examples/reward.rs` as a whole program. Backends and constraints are linked by
+//! naming their crates:
 //!
 //! ```no_run
 //! # use std::{path::PathBuf, sync::atomic::AtomicBool};
@@ -33,8 +33,8 @@
 //! # }
 //! ```
 //!
-//! Invariants: this crate names no backend and no constraint; the bits of a run depend on its configuration, its data
-//! and the backend, and not on when it was stopped and resumed.
+//! Invariants: this crate names no backend and no constraint. The bits of a run depend on its configuration,
+//! its data and the backend, and not on when it was stopped and resumed.
 
 pub mod advantage;
 pub mod answers;

@@ -1,4 +1,4 @@
-//! `manifest.json`: a run's options and what it read, with the fingerprint that resuming is held to.
+//! `manifest.json`: the options and inputs of a run, with the fingerprint that resuming must match.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 
-/// The name of the file in a run's folder.
+/// The file name in a run's folder.
 pub const FILE: &str = "manifest.json";
 
-/// The fingerprint of the run that a folder describes; none where it describes no run. Where the folder has a whole
-/// checkpoint, which has a fingerprint of its own, a manifest that is damaged is a warning.
+/// Reads the fingerprint of the run in a folder; `None` if there is no run. With a valid checkpoint in the
+/// folder, which has its own fingerprint, a damaged manifest is only a warning.
 ///
 /// # Errors
-/// A manifest that is damaged, in a folder without a checkpoint.
+/// Fails if the manifest is damaged and the folder has no checkpoint.
 pub(crate) fn fingerprint(dir: &Path, has_checkpoint: bool) -> Result<Option<Fingerprint>> {
     let path = dir.join(FILE);
     if !path.exists() {
@@ -32,7 +32,8 @@ pub(crate) fn fingerprint(dir: &Path, has_checkpoint: bool) -> Result<Option<Fin
             Ok(None)
         }
         Err(error) => {
-            let message = format!("{error}; without it nobody knows which run this is: name another folder");
+            let message =
+                format!("{error}; the manifest is needed to identify the run; choose another folder");
             Err(Error::Checkpoint { path: dir.to_path_buf(), message })
         }
     }
@@ -41,7 +42,7 @@ pub(crate) fn fingerprint(dir: &Path, has_checkpoint: bool) -> Result<Option<Fin
 /// Writes the manifest of a run.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn write(dir: &Path, manifest: &Value) -> Result<()> {
     Ok(sealed::write(&dir.join(FILE), manifest)?)
 }

@@ -1,4 +1,4 @@
-//! The loop over items that are there before training: batches, steps, evaluations, checkpoints, and the model at the end.
+//! The training loop over a fixed data set: batches, steps, evaluations, checkpoints, and the final model.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,91 +19,92 @@ pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::plan::{Plan, total_steps};
 use crate::resume::Candidate;
 
-/// A run before it is made.
+/// The inputs of a run.
 pub struct Run<'a, O: Objective> {
-    /// The backend.
+    /// Backend.
     pub backend: &'a dyn Backend,
     /// The loss.
     pub objective: &'a O,
-    /// The model, with the weights to begin with.
+    /// Model with its initial weights.
     pub model: O::Model,
-    /// Its tokenizer, saved with it.
+    /// Tokenizer of the model, saved with it.
     pub tokenizer: &'a Tokenizer,
-    /// The items to learn from.
+    /// Training items.
     pub train: &'a O::Data,
-    /// The items to evaluate on.
+    /// Evaluation items.
     pub eval: Option<&'a O::Data>,
-    /// The run's folder. A program that may run twice holds it by [`pcrm_core::disk::FolderLock`].
+    /// Folder of the run. A program that may run twice locks it with [`pcrm_core::disk::FolderLock`].
     pub dir: &'a Path,
-    /// The options and data that decide the run's numbers; a run resumes only with the same
+    /// Options and data that determine the run's results; a run resumes only with the same ones
     /// ([`crate::fingerprint`]).
     pub fingerprint: Fingerprint,
-    /// Set from outside to end the run after the step at hand, with a checkpoint.
+    /// Set from outside to end the run after the current step, with a checkpoint.
     pub stop: &'a AtomicBool,
 }
 
-/// Watches a run.
+/// An observer of a run.
 pub trait Observer {
-    /// The folder and its checkpoints fit the run, which changes nothing before this returns; an error ends it.
+    /// Called once the folder and its checkpoints are accepted; nothing is changed before. An error ends the
+    /// run.
     ///
     /// # Errors
-    /// The observer's.
+    /// An error of the observer.
     fn accepted(&mut self) -> Result<()> {
         Ok(())
     }
-    /// The run begins: `done` of `total` steps were made before.
+    /// Called at the start; `done` of `total` steps were made before.
     fn begin(&mut self, _done: u64, _total: u64) {}
-    /// A step was made; called for every step, logged or not.
+    /// Called for every step, logged or not.
     fn step(&mut self, _metrics: &StepMetrics) {}
-    /// An evaluation was made.
+    /// Called after an evaluation.
     fn evaluated(&mut self, _step: u64, _metrics: &Summary, _is_best: bool) {}
-    /// A line for whoever watches: a fold of cross-fitting begins.
+    /// Called with a message for users, such as the start of a fold of cross-fitting.
     fn note(&mut self, _line: &str) {}
-    /// Numbers of this many of `total` answers were computed before training.
+    /// Called when numbers of `done` of `total` answers are computed before training.
     fn precomputed(&mut self, _done: u64, _total: u64) {}
-    /// A checkpoint was written.
+    /// Called after a checkpoint is written.
     fn saved(&mut self, _path: &Path) {}
-    /// The run ends.
+    /// Called when the run ends.
     fn end(&mut self) {}
 }
 
-/// Watches nothing.
+/// An observer that does nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
 impl Observer for Silent {}
 
-/// The end of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// All steps were made, or patience ran out.
     Finished {
-        /// Steps made.
+        /// Number of completed steps.
         steps: u64,
-        /// The best evaluation.
+        /// Best evaluation.
         best: Option<Best>,
         /// True if patience ran out.
         early: bool,
-        /// The step whose weights are in the run's folder.
+        /// Step whose weights are in the run's folder.
         saved: u64,
     },
     /// The run was stopped from outside.
     Interrupted {
-        /// Steps made.
+        /// Number of completed steps.
         steps: u64,
-        /// The checkpoint to resume from.
+        /// Checkpoint to resume from.
         checkpoint: PathBuf,
     },
 }
 
-/// A run that ended.
+/// A finished or interrupted run.
 #[derive(Debug)]
 pub struct Trained<M> {
-    /// Its end.
+    /// Outcome of the run.
     pub outcome: Outcome,
-    /// The model, with the weights that are in the run's folder; of an interrupted run, those of its last step.
+    /// Model with the weights in the run's folder; for an interrupted run, with those of its last step.
     pub model: M,
-    /// The numbers by which the saved model was checked ([`Objective::probe`]); none of an interrupted run.
+    /// Numbers by which the saved model was checked ([`Objective::probe`]); empty for an interrupted run.
     pub probe: Vec<f32>,
 }
 
@@ -115,11 +116,12 @@ struct EvalLine {
     metrics: Map<String, Value>,
 }
 
-/// Trains, evaluates, saves; continues from the newest checkpoint in the run's folder if there is one.
+/// Trains, evaluates and saves; continues from the newest checkpoint in the run's folder if there is one.
 ///
 /// # Errors
-/// Options that cannot be used; a loss, gradient, weight or evaluation that is not finite; a checkpoint or manifest of
-/// another run, or no checkpoint that is whole; a folder that is deleted meanwhile; the disk's and the backend's errors.
+/// Fails if options are invalid, if a loss, gradient, weight or evaluation is not finite, if a checkpoint or
+/// manifest belongs to another run or no checkpoint is intact, if the folder is deleted during the run, or if
+/// the disk or the backend fails.
 pub fn train<O: Objective>(
     run: Run<'_, O>,
     config: &TrainerConfig,
@@ -132,7 +134,7 @@ pub fn train<O: Objective>(
     observer.begin(training.state.step, training.total);
     let stopped = training.make_steps(observer);
     observer.end();
-    // In a folder that is gone everything fails, and this is why.
+    // If the folder is gone every write fails; report the missing folder as the cause.
     match stopped.map_err(|error| training.metrics.still_there().err().unwrap_or(error))? {
         Stop::Finished { early } => training.finish(early),
         Stop::Interrupted { checkpoint } => {
@@ -142,13 +144,13 @@ pub fn train<O: Objective>(
     }
 }
 
-/// Why no further step is made.
+/// The reason to make no further step.
 enum Stop {
     Finished { early: bool },
     Interrupted { checkpoint: PathBuf },
 }
 
-/// A run under way.
+/// A run in progress.
 struct Training<'a, O: Objective> {
     run: &'a Run<'a, O>,
     config: &'a TrainerConfig,
@@ -160,7 +162,7 @@ struct Training<'a, O: Objective> {
 }
 
 impl<'a, O: Objective> Training<'a, O> {
-    /// From the newest checkpoint, or from the beginning.
+    /// Starts from the newest checkpoint, or from the beginning.
     fn begin(run: &'a Run<'a, O>, config: &'a TrainerConfig, observer: &mut dyn Observer) -> Result<Self> {
         let sizes = run.objective.sizes(run.train);
         let total = total_steps(sizes, config);
@@ -225,7 +227,7 @@ impl<'a, O: Objective> Training<'a, O> {
         self.config.patience.is_some_and(|patience| self.state.evaluations_without_gain >= patience.max(1))
     }
 
-    /// One step: gradient, checks, update.
+    /// Makes one step: gradient, checks, update.
     fn step(&mut self) -> Result<StepMetrics> {
         let started = Instant::now();
         let (run, config) = (self.run, self.config);
@@ -248,7 +250,7 @@ impl<'a, O: Objective> Training<'a, O> {
         })
     }
 
-    /// Evaluates, writes the line, and returns true if it is the best so far.
+    /// Evaluates, writes the metrics, and returns true for the best result so far.
     fn evaluate(&mut self, eval: &O::Data, observer: &mut dyn Observer) -> Result<bool> {
         let state = &mut self.state;
         let metrics =
@@ -271,7 +273,7 @@ impl<'a, O: Objective> Training<'a, O> {
         Ok(is_best)
     }
 
-    /// Writes a checkpoint and removes those that are no longer wanted.
+    /// Writes a checkpoint and removes outdated ones.
     fn save(&mut self) -> Result<PathBuf> {
         self.metrics.still_there()?;
         self.metrics.note(&mut self.state);
@@ -282,7 +284,7 @@ impl<'a, O: Objective> Training<'a, O> {
         Ok(path)
     }
 
-    /// Saves the weights that the configuration asks for in the run's folder, and verifies that they load.
+    /// Saves the weights that the options select in the run's folder, and verifies that they load.
     fn finish(self, early: bool) -> Result<Trained<O::Model>> {
         let State { step: steps, best, .. } = self.state;
         let saved = match (self.config.final_weights, best) {
@@ -311,8 +313,8 @@ impl<'a, O: Objective> Training<'a, O> {
     }
 }
 
-/// Loads the saved model and returns its numbers of a few items; a folder that gives others than the trained model is an
-/// error.
+/// Loads the saved model and returns its numbers for a few items. Fails if they differ from those of the
+/// trained model.
 fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model, trained: &[(String, f32)]) -> Result<Vec<f32>> {
     let data = run.eval.unwrap_or(run.train);
     let loaded = O::Model::load(run.backend, run.dir, model.compute())?;
@@ -326,11 +328,11 @@ fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model, trained: &[(String, 
     Ok(reloaded.into_iter().map(|(_, number)| number).collect())
 }
 
-/// Weights or moments that are no numbers, by the step that made them.
+/// Converts an error about weights or moments that are not finite, adding the step that made them.
 pub(crate) fn diverged(error: Error, step: u64) -> Error {
     match error {
         Error::Core(error @ pcrm_core::Error::NotFinite { .. }) => {
-            Error::Diverged { step, message: format!("the update gave weights that are no numbers: {error}") }
+            Error::Diverged { step, message: format!("the update gave weights that are not finite: {error}") }
         }
         other => other,
     }

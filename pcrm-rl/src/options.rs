@@ -1,4 +1,4 @@
-//! The options of a run, their defaults, and the values that training can use.
+//! The options of a run, with their defaults and valid ranges.
 
 use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::Shape;
@@ -11,14 +11,14 @@ use crate::order::{BatchSize, Order};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Warmup {
-    /// This many steps.
+    /// A number of steps.
     Steps(u64),
-    /// This share of all steps.
+    /// A share of all steps.
     Ratio(f64),
 }
 
 impl Warmup {
-    /// The number of steps, of a run of `total` steps.
+    /// Returns the number of steps, in a run of `total` steps.
     pub fn steps(self, total: u64) -> u64 {
         match self {
             Self::Steps(steps) => steps,
@@ -27,7 +27,7 @@ impl Warmup {
     }
 }
 
-/// The weights that end up in the run's folder.
+/// The weights saved in the run's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Final {
@@ -42,39 +42,39 @@ pub enum Final {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainerConfig {
-    /// Seed of everything that is drawn.
+    /// Seed of all random draws.
     pub seed: u64,
     /// Passes over the data; may be a fraction.
     pub epochs: f64,
-    /// The most steps; ends the run before its epochs do.
+    /// Maximum number of steps; may end the run before its epochs do.
     pub max_steps: Option<u64>,
     /// The size of a step.
     pub batch: BatchSize,
     /// The order of items.
     pub order: Order,
-    /// The most tokens computed at once; larger batches are accumulated, with the same result.
+    /// Maximum number of tokens computed at once; larger batches are accumulated, with the same result.
     pub micro_tokens: usize,
     /// The largest learning rate.
     pub learning_rate: f64,
-    /// The learning rate's shape after warm-up.
+    /// Shape of the learning rate after warm-up.
     pub schedule: Shape,
     /// Steps over which the learning rate rises.
     pub warmup: Warmup,
-    /// The optimiser's constants.
+    /// Constants of the optimiser.
     pub adamw: AdamWConfig,
     /// Gradients of a larger global norm are scaled down to it.
     pub max_grad_norm: Option<f64>,
     /// Steps between lines of metrics.
     pub log_every: u64,
-    /// Steps between evaluations; the last step is always evaluated where there is held-out data.
+    /// Steps between evaluations; the last step is always evaluated if there are held-out data.
     pub eval_every: Option<u64>,
     /// Steps between checkpoints.
     pub save_every: Option<u64>,
-    /// Checkpoints kept besides the best.
+    /// Number of checkpoints kept besides the best.
     pub keep: usize,
-    /// Evaluations without a lower loss after which the run ends early.
+    /// Number of evaluations without a lower loss after which the run ends early.
     pub patience: Option<u64>,
-    /// Which weights end up in the run's folder.
+    /// Weights saved in the run's folder.
     pub final_weights: Final,
 }
 
@@ -103,11 +103,11 @@ impl Default for TrainerConfig {
 }
 
 impl TrainerConfig {
-    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out
+    /// Checks every option that can be checked without data; `evaluates` is true if the run has held-out
     /// data. Errors name options as the command line does.
     ///
     /// # Errors
-    /// A number outside its range; options that do not go together; an option that would have no effect.
+    /// Fails if a number is out of range, options contradict each other, or an option would have no effect.
     pub fn check(&self, evaluates: bool) -> Result<()> {
         const POSITIVE: &str = "a positive number";
         const FROM_ZERO: &str = "a number from 0 up";
@@ -131,7 +131,7 @@ impl TrainerConfig {
             return refuse("weight-decay", message);
         }
         for (field, beta) in [("adam-beta1", adamw.beta1), ("adam-beta2", adamw.beta2)] {
-            // Moments are f32: a number that is 1 there is no decay.
+            // Moments are f32: a value that rounds to 1 there is no decay.
             number(field, beta, beta >= 0.0 && (beta as f32) < 1.0, "a number from 0 to below 1")?;
         }
         number("adam-epsilon", adamw.eps, adamw.eps as f32 > 0.0, POSITIVE)?;
@@ -158,7 +158,7 @@ impl TrainerConfig {
         self.check_evaluation(evaluates)
     }
 
-    /// Refuses options that steer evaluations where there is none.
+    /// Refuses options on evaluations if there are none.
     fn check_evaluation(&self, evaluates: bool) -> Result<()> {
         let asked = [
             ("eval-every", self.eval_every.is_some()),
@@ -177,7 +177,7 @@ impl TrainerConfig {
     }
 }
 
-/// Refuses a number that is infinite (as f32 too, in which weights are), not a number, or not `fitting`.
+/// Refuses a number that is infinite (also as f32, the type of weights), NaN, or not `fitting`.
 pub(crate) fn number(field: &'static str, value: f64, fitting: bool, expected: &str) -> Result<()> {
     match fitting && (value as f32).is_finite() {
         true => Ok(()),
@@ -185,7 +185,7 @@ pub(crate) fn number(field: &'static str, value: f64, fitting: bool, expected: &
     }
 }
 
-/// A number in few digits: 1e300, not three hundred of them.
+/// Formats a number in few digits: 1e300 instead of three hundred digits.
 pub(crate) fn shown(value: f64) -> String {
     match value == 0.0 || !value.is_finite() || (1e-7..1e16).contains(&value.abs()) {
         true => value.to_string(),
@@ -206,7 +206,7 @@ mod tests {
         config.check(evaluates).err().map(|error| error.to_string())
     }
 
-    /// Protects: the defaults are a run, and survive being written down and read again.
+    /// Protects: the defaults are valid and survive serialisation.
     #[test]
     fn the_defaults_are_usable_and_readable() {
         let config = TrainerConfig::default();
@@ -217,7 +217,7 @@ mod tests {
         assert!(serde_json::from_str::<TrainerConfig>(r#"{"epoch": 2}"#).is_err());
     }
 
-    /// Protects: numbers outside their range are refused by the option's name, with the value.
+    /// Protects: numbers out of range are refused by the option's name, with the value.
     #[test]
     fn numbers_outside_their_range_are_refused() {
         type Change = fn(&mut TrainerConfig);
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Protects: an option that would do nothing is refused, and taken where it does something.
+    /// Protects: an option without effect is refused, and accepted if it has an effect.
     #[test]
     fn options_without_effect_are_refused() {
         let usual = TrainerConfig::default;

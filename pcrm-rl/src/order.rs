@@ -1,4 +1,4 @@
-//! The sets of every step: a function of the seed and the epoch alone.
+//! The sets of every step, a function of the seed and the epoch alone.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use pcrm_core::tree::within_budget;
 
-/// Batches of this many are sorted by length together (as `group_by_length` of transformers).
+/// The number of batches sorted by length together (as in `group_by_length` of transformers).
 const BUCKET: usize = 50;
 
 /// The size of a step.
@@ -27,13 +27,13 @@ pub enum Order {
     /// Shuffled before every epoch.
     #[default]
     Shuffled,
-    /// Shuffled, then sorted by length within buckets, and the batches shuffled: steps of even size.
+    /// Shuffled, sorted by length within buckets, then shuffled by batch, for steps of similar size.
     Bucketed,
-    /// As in the file.
+    /// In the order of the file.
     File,
 }
 
-/// The batches of one epoch as indices of sets; `unique_tokens` are the tokens of every set.
+/// Returns the batches of one epoch as indices of sets; `unique_tokens` are the token counts of the sets.
 pub fn epoch(
     unique_tokens: &[usize],
     size: BatchSize,
@@ -41,7 +41,7 @@ pub fn epoch(
     seed: u64,
     epoch: u64,
 ) -> Vec<Vec<usize>> {
-    // Epochs are apart by an odd constant, so that no seed's epoch is another seed's.
+    // Epoch seeds differ by an odd constant, so that no epoch equals one of another seed.
     let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let mut indices: Vec<usize> = (0..unique_tokens.len()).collect();
     let tokens = |index: &usize| unique_tokens[*index];

@@ -1,4 +1,4 @@
-//! Data to train on: sets of answers with the bounds of their margins.
+//! Training data: sets of answers with the bounds of their margins.
 
 use std::ops::Range;
 
@@ -7,11 +7,11 @@ use pcrm_core::data::preference::Verdict;
 
 /// Sets of answers with a bound for the margin of every comparison.
 ///
-/// A set is computed as one tree, every answer once, and counts in the loss as one whatever its number of
-/// comparisons (InstructGPT, arXiv 2203.02155, §3.5). Comparisons are numbered through all sets.
+/// A set is computed as one tree, every answer once, and has the weight of one item in the loss whatever its
+/// number of comparisons (InstructGPT, arXiv 2203.02155, §3.5). Comparisons are numbered across all sets.
 #[derive(Debug, Clone, Default)]
 pub struct Pairs {
-    /// The sets.
+    /// Sets of answers.
     pub sets: Vec<EncodedSet>,
     /// Δ* of every comparison, `f32::INFINITY` for none.
     pub bounds: Vec<f32>,
@@ -20,7 +20,8 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Sets with the bounds of their comparisons, in order. Ties have no bound, whatever `bounds` says of them.
+    /// Creates sets with the bounds of their comparisons, in order. Ties have no bound, whatever `bounds`
+    /// says.
     pub fn new(sets: Vec<EncodedSet>, mut bounds: Vec<f32>) -> Self {
         for (pair, bound) in encode::pairs(&sets).zip(&mut bounds) {
             if pair.verdict == Verdict::Tied {
@@ -39,28 +40,28 @@ impl Pairs {
         }
     }
 
-    /// The same comparisons, each a set of its own that is computed apart from the others.
+    /// Returns the same comparisons, each as a separate set.
     pub fn apart(&self) -> Self {
         Self::new(self.sets.iter().flat_map(EncodedSet::apart).collect(), self.bounds.clone())
     }
 
-    /// The numbers of a set's comparisons.
+    /// Returns the numbers of a set's comparisons.
     pub fn range(&self, set: usize) -> Range<usize> {
         let start = set.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[set]
     }
 
-    /// The number of comparisons of all sets.
+    /// Returns the number of comparisons of all sets.
     pub fn count(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// The comparisons of all sets, in order.
+    /// Returns the comparisons of all sets, in order.
     pub fn pairs(&self) -> impl Iterator<Item = EncodedPair<'_>> {
         encode::pairs(&self.sets)
     }
 
-    /// The tokens that are computed of each set: those that all its sequences begin with are counted once.
+    /// Returns the number of computed tokens of each set: a common prefix of its sequences is counted once.
     pub fn unique_tokens(&self) -> &[usize] {
         &self.unique_tokens
     }
@@ -86,7 +87,7 @@ mod tests {
         EncodedSet::of_tokens(origin, &[1, 2], &answers, &comparisons).unwrap()
     }
 
-    /// Protects: which comparisons are a set's, its tokens by hand, and that ties have no bound.
+    /// Protects: the comparisons of each set, its tokens by hand, and that ties have no bound.
     #[test]
     fn comparisons_are_numbered_through_all_sets() {
         let better = Verdict::Preferred;

@@ -1,11 +1,11 @@
-//! The place of a run in its data: the next batch, and the number of steps.
+//! The position of a run in its data: the next batch, and the number of steps.
 
 use crate::options::TrainerConfig;
 use crate::order::{self, BatchSize};
 
-/// The next batch: its epoch and its place in it.
+/// An iterator over the batches of a run.
 pub(crate) struct Plan<'a> {
-    /// The tokens of every item.
+    /// Token counts of the items.
     sizes: &'a [usize],
     config: &'a TrainerConfig,
     epoch: u64,
@@ -35,11 +35,11 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Steps of the whole run.
+/// Returns the number of steps of the whole run.
 pub(crate) fn total_steps(sizes: &[usize], config: &TrainerConfig) -> u64 {
     let (whole, part) = (config.epochs.floor() as u64, config.epochs.fract());
     let steps = |epoch| order::epoch(sizes, config.batch, config.order, config.seed, epoch).len() as f64;
-    // Steps of an epoch may differ where batches are made by tokens.
+    // Epochs may differ in their number of steps if batches are made by tokens.
     let of_whole: f64 = match config.batch {
         BatchSize::Pairs(_) => whole as f64 * steps(0),
         BatchSize::Tokens(_) => (0..whole).map(steps).sum(),

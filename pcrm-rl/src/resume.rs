@@ -1,4 +1,4 @@
-//! The state that a run takes up: its newest checkpoint, if the run in the folder is the same.
+//! The state from which a run resumes: the newest checkpoint of the same run in its folder.
 
 use std::path::{Path, PathBuf};
 
@@ -10,23 +10,24 @@ use crate::options::TrainerConfig;
 
 /// A run that may continue the one in its folder.
 pub(crate) struct Candidate<'a> {
-    /// The folder.
+    /// Folder of the run.
     pub dir: &'a Path,
-    /// The options and data that decide the run's numbers.
+    /// Options and data that determine the run's results.
     pub fingerprint: &'a Fingerprint,
-    /// The values of options that an older run does not name.
+    /// Values of options missing from an older run.
     pub defaults: &'a Fingerprint,
-    /// The reason why a step depends on the number of all steps; `None` if it does not.
+    /// Reason why a step depends on the total number of steps; `None` if it does not.
     pub depends_on_length: Option<&'static str>,
-    /// The number of steps that the run makes.
+    /// Number of steps of the run.
     pub total: u64,
 }
 
 impl Candidate<'_> {
-    /// Returns the newest whole checkpoint with its folder, `None` for a run that begins.
+    /// Returns the newest intact checkpoint with its folder; `None` for a new run.
     ///
     /// # Errors
-    /// A checkpoint or manifest of another run, or one that has made more steps; no checkpoint that is whole.
+    /// Fails if a checkpoint or manifest belongs to another run or has more steps, or if no checkpoint is
+    /// intact.
     pub fn newest(&self, config: &TrainerConfig) -> Result<Option<(PathBuf, State)>> {
         let newest = checkpoint::newest(self.dir)?;
         let before = manifest::fingerprint(self.dir, newest.is_some())?;
@@ -36,7 +37,7 @@ impl Candidate<'_> {
             let before = with_named_loss(before);
             let mut now = self.fingerprint.clone();
             if !before.contains_key("seed") {
-                // An older `pcrm sft` wrote no options of the trainer.
+                // Older versions of `pcrm sft` wrote no trainer options.
                 now.retain(|name, _| before.contains_key(name));
             }
             let resumed = Resumed {
@@ -52,8 +53,7 @@ impl Candidate<'_> {
         if let Some((path, saved)) = &newest
             && saved.step > self.total
         {
-            let message =
-                format!("has made {} steps, more than the {} that are asked for", saved.step, self.total);
+            let message = format!("has made {} steps, more than the {} requested", saved.step, self.total);
             return Err(Error::Checkpoint { path: path.clone(), message });
         }
         Ok(newest)

@@ -1,4 +1,4 @@
-//! Scores of a trained model. The same tokens get the same bits in any batch and any order.
+//! Scores from a trained model. The same tokens get the same bits in any batch and any order.
 
 use pcrm_core::Packed;
 use pcrm_core::data::encode::{EncodedSet, common_prefix};
@@ -8,11 +8,11 @@ use crate::batch::{PairBatch, ScoreAt};
 use crate::error::Result;
 use pcrm_core::tree::within_budget;
 
-/// The scores of every comparison of these sets, in order: (preferred, dispreferred). Every answer is scored once;
-/// at most `micro_tokens` are computed at once.
+/// Returns the scores of every comparison of these sets, in order: (preferred, dispreferred). Every answer is
+/// scored once; at most `micro_tokens` tokens are computed at once.
 ///
 /// # Errors
-/// The model's; a token that it does not have.
+/// Fails if the model fails or lacks a token.
 pub fn score_pairs(
     model: &RewardModel,
     sets: &[&EncodedSet],
@@ -30,10 +30,10 @@ pub fn score_pairs(
     Ok(all)
 }
 
-/// Refuses sets with token ids that a model of this vocabulary does not have, by their file and line.
+/// Refuses sets with token ids outside this vocabulary, naming file and line.
 ///
 /// # Errors
-/// The first such id.
+/// Fails for the first such id.
 pub fn within_vocabulary<'a>(
     sets: impl IntoIterator<Item = &'a EncodedSet>,
     vocabulary: usize,
@@ -49,10 +49,10 @@ pub fn within_vocabulary<'a>(
     Ok(())
 }
 
-/// The score of every sequence at its last token.
+/// Returns the score of every sequence at its last token.
 ///
 /// # Errors
-/// The model's; an empty sequence.
+/// Fails if the model fails or a sequence is empty.
 pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: usize) -> Result<Vec<f32>> {
     let model = model.detached();
     let mut all = Vec::with_capacity(sequences.len());
@@ -68,11 +68,11 @@ pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: 
     Ok(all)
 }
 
-/// The scores of sequences at their last tokens, by group: the answers to one prompt, whose common tokens are computed once.
-/// The bits are those of [`score_sequences`].
+/// Returns the scores of sequences at their last tokens, by group: the answers to one prompt, whose common
+/// prefix is computed once. The bits are those of [`score_sequences`].
 ///
 /// # Errors
-/// The model's; an empty sequence.
+/// Fails if the model fails or a sequence is empty.
 pub fn score_answers(
     model: &RewardModel,
     groups: &[Vec<&[u32]>],
@@ -108,7 +108,8 @@ pub fn score_answers(
     Ok(all)
 }
 
-/// The number of tokens that sequences begin with, each of which keeps a last one of its own; 0 where they may share none.
+/// Returns the length of the common prefix of sequences, leaving each at least one token of its own; 0 if
+/// they may share none.
 fn shared(sequences: &[&[u32]], limit: Option<usize>) -> usize {
     let may_share = |ids: &&[u32]| limit.is_none_or(|limit| ids.len() <= limit);
     match sequences.split_first() {

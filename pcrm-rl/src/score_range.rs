@@ -1,36 +1,36 @@
-//! The scores that a reward model gives to answers of its own data, by which scores of other answers are judged later.
+//! The range of a reward model's scores on its own data, for judging scores of other answers later.
 
 use pcrm_core::model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
-/// The name of the range among the notes in a reward model's `config.json`.
+/// The key of the range among the notes in a reward model's `config.json`.
 pub(crate) const NOTE: &str = "scores";
 
-/// Sets whose scores make a range.
+/// The number of sets whose scores make a range.
 pub(crate) const SETS: usize = 256;
 
-/// Scores and margins of pairs that a reward model was trained or evaluated on. A policy that is trained by the model leaves
-/// the range where it exploits it: nothing in the data says what scores beyond are worth.
+/// The range of scores on pairs that a reward model was trained or evaluated on. A policy trained with the
+/// model leaves the range when it exploits it: the data contain no evidence on scores beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub struct ScoreRange {
-    /// The number of scores.
+    /// Number of scores.
     pub count: usize,
-    /// Their mean.
+    /// Mean.
     pub mean: f64,
-    /// Their standard deviation, which divides by their number.
+    /// Standard deviation, dividing by the number of scores.
     pub std: f64,
-    /// The lowest.
+    /// Lowest score.
     pub low: f64,
-    /// The highest.
+    /// Highest score.
     pub high: f64,
-    /// The largest bound of a margin in training; `None` where no margin was bounded.
+    /// Largest bound of a margin in training; `None` if no margin was bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_bound: Option<f64>,
 }
 
 impl ScoreRange {
-    /// The range of these scores under these bounds, of which infinite ones are none; `None` of no score.
+    /// Computes the range of these scores; infinite `bounds` are ignored. `None` without scores.
     pub fn of(scores: &[f64], bounds: &[f32]) -> Option<Self> {
         let count = scores.len() as f64;
         let mean = scores.iter().sum::<f64>() / count;
@@ -46,18 +46,18 @@ impl ScoreRange {
         })
     }
 
-    /// The range that a reward model's `config.json` notes; `None` of a model that notes none.
+    /// Reads the range from a reward model's `config.json`; `None` if it has none.
     pub fn noted(config: &ModelConfig) -> Option<Self> {
         let note = config.raw.get("pcrm")?.get(NOTE)?;
         Self::deserialize(note).ok()
     }
 
-    /// Returns true for a score beyond all of the range.
+    /// Returns true for a score outside the range.
     pub fn is_beyond(&self, score: f64) -> bool {
         score < self.low || score > self.high
     }
 
-    /// (score − mean) / std; 0 where all scores were equal.
+    /// Returns (score − mean) / std; 0 if all scores were equal.
     pub fn standard(&self, score: f64) -> f64 {
         if self.std > 0.0 { (score - self.mean) / self.std } else { 0.0 }
     }
@@ -67,7 +67,7 @@ impl ScoreRange {
 mod tests {
     use super::*;
 
-    /// Protects: the range of scores, bounds that are none, and that a note is read as it was written.
+    /// Protects: the range of scores, infinite bounds, and a round trip through the note.
     #[test]
     fn ranges_are_of_all_scores() {
         let range = ScoreRange::of(&[1.0, -2.0, 4.0], &[3.0, f32::INFINITY, 5.0]).unwrap();

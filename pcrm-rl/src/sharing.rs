@@ -1,4 +1,4 @@
-//! Scores of sequences that came together by chance: what any of them begin with alike is computed once.
+//! Scores of sequences from unrelated requests, with common prefixes computed once.
 
 use std::collections::BTreeSet;
 
@@ -8,26 +8,26 @@ use pcrm_core::model::RewardModel;
 
 use crate::error::Result;
 
-/// The fewest tokens that are worth a segment of their own.
+/// The shortest common prefix that gets its own segment.
 const LEAST_SHARED: usize = 16;
-/// The deepest tree. Sequences that branch further are computed apart from there on.
+/// The maximum depth of the tree. Sequences that branch further are computed separately from there on.
 const DEEPEST: usize = 8;
 
-/// Scores and what they took.
+/// Scores, with the number of computed rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharedScores {
-    /// The score of every sequence at its last token, in the order they were given.
+    /// Score of every sequence at its last token, in the given order.
     pub scores: Vec<f32>,
-    /// The rows that were computed.
+    /// Number of computed rows.
     pub rows: usize,
 }
 
-/// Computes the score of every sequence at its last token in one pass, with a tree of what the sequences begin with
-/// alike: equal sequences are one, and a common beginning of 16 tokens or more is computed once. The bits are those of
+/// Computes the score of every sequence at its last token in one pass, as a tree of common prefixes: equal
+/// sequences are computed once, and so is a common prefix of 16 tokens or more. The bits are those of
 /// [`score_sequences`](crate::score::score_sequences).
 ///
 /// # Errors
-/// The model's; an empty sequence.
+/// Fails if the model fails or a sequence is empty.
 pub fn score_shared(model: &RewardModel, sequences: &[&[u32]]) -> Result<SharedScores> {
     if sequences.is_empty() {
         return Ok(SharedScores { scores: Vec::new(), rows: 0 });
@@ -44,22 +44,23 @@ pub fn score_shared(model: &RewardModel, sequences: &[&[u32]]) -> Result<SharedS
 /// Sequences as a packed tree.
 struct Tree {
     packed: Packed,
-    /// The row of every sequence's last token.
+    /// Row of every sequence's last token.
     rows: Vec<usize>,
 }
 
-/// A place in the tree where segments are put.
+/// A position in the tree for adding segments.
 #[derive(Clone, Copy)]
 struct Place {
     parent: Option<usize>,
-    /// The tokens above it.
+    /// Number of tokens above it.
     tokens: usize,
-    /// The segments above it.
+    /// Number of segments above it.
     segments: usize,
 }
 
 impl Tree {
-    /// Builds the tree of these sequences. Those longer than `limit` share nothing, as their length turns their positions.
+    /// Builds the tree of these sequences. Sequences longer than `limit` share nothing, since their length
+    /// changes their position encoding.
     fn of(sequences: &[&[u32]], limit: Option<usize>) -> Result<Self> {
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by(|left, right| sequences[*left].cmp(sequences[*right]));
@@ -74,7 +75,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Adds sorted sequences below a place, those together that go on with the same token.
+    /// Adds sorted sequences below a position, grouped by their next token.
     fn branches(&mut self, sequences: &[&[u32]], sorted: &[usize], place: Place) -> Result<()> {
         let next = |at: &usize| sequences[*at].get(place.tokens);
         sorted
@@ -86,7 +87,7 @@ impl Tree {
     fn branch(&mut self, sequences: &[&[u32]], run: &[usize], place: Place) -> Result<()> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let (first, last) = (sequences[*first], sequences[*last]);
-        // Of sorted sequences the outermost differ first.
+        // The first and the last of sorted sequences differ earliest.
         let shared = common_prefix(first, last);
         if shared == first.len() && shared == last.len() {
             return self.leaf(sequences, run, place);
@@ -140,25 +141,26 @@ mod tests {
         tree.packed.ids.len()
     }
 
-    /// Protects: every row of the tree sees exactly the tokens of its sequence, and what is common is there once.
+    /// Protects: every row of the tree sees exactly the tokens of its sequence, and common prefixes are
+    /// computed once.
     #[test]
     fn what_sequences_begin_with_is_there_once() {
         let prompt: Vec<u32> = (0..40).collect();
         let with = |answer: &[u32]| [prompt.as_slice(), answer].concat();
         let answers = [with(&[1]), with(&[2, 3]), with(&[1]), prompt.clone(), vec![7; 5]];
         assert_eq!(checked(&answers, None), 40 + 1 + 2 + 5);
-        // A system message over two prompts over two answers each.
+        // Two answers to each of two prompts under one system message.
         let deep = [[0, 1], [0, 2], [9, 1], [9, 2]].map(|[prompt, answer]| {
             [(0..20).collect::<Vec<u32>>(), vec![prompt; 30], vec![answer; 3]].concat()
         });
         assert_eq!(checked(&deep, None), 20 + 2 * 30 + 4 * 3);
-        // Too little in common for a segment.
+        // A common prefix too short for a segment.
         assert_eq!(checked(&[vec![1, 2, 3], vec![1, 2, 4]], None), 6);
-        // Sequences whose length turns their positions share nothing but what is equal.
+        // Sequences whose length changes their position encoding share only with equal ones.
         assert_eq!(checked(&answers, Some(40)), 40 + 5 + 41 + 42);
     }
 
-    /// Protects: sequences nested in one another build no deep recursion and stay right.
+    /// Protects: nested sequences cause no deep recursion and stay correct.
     #[test]
     fn nested_sequences_are_cut_off() {
         let nested: Vec<Vec<u32>> = (1..400).map(|length| vec![3; length * 17]).collect();
@@ -166,7 +168,7 @@ mod tests {
         assert!(checked(&nested, None) > 400 * 17);
     }
 
-    /// Protects: random sets of sequences over a small alphabet, where everything overlaps.
+    /// Protects: random sets of overlapping sequences over a small alphabet are correct.
     #[test]
     fn random_sets_stay_right() {
         use rand::{RngExt, SeedableRng};

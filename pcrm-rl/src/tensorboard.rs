@@ -1,7 +1,7 @@
-//! TensorBoard's event files, under the tags that TRL's runs have: `train/loss`, `eval/accuracy`.
+//! TensorBoard's event files, with TRL's tags: `train/loss`, `eval/accuracy`.
 //!
-//! `eval/loss` is the whole loss, as it is in TRL; compare it with `eval/coin_loss`, a guessing model's under the same
-//! bounds. `eval/ranking_loss` is the part to compare across constraints, with `eval/coin_ranking_loss`.
+//! `eval/loss` is the whole loss, as in TRL; compare it with `eval/coin_loss`, that of a guessing model under
+//! the same bounds. `eval/ranking_loss` is comparable across constraints, and with `eval/coin_ranking_loss`.
 //!
 //! A file is a sequence of TFRecords, each a message `Event` (tensorflow/core/util/event.proto) in a frame
 //! (tensorflow/core/lib/io/record_writer.h):
@@ -25,16 +25,16 @@ use crate::error::Result;
 pub const FOLDER: &str = "tensorboard";
 const PREFIX: &str = "events.out.tfevents.";
 
-/// The events that are written at once.
+/// A TensorBoard event.
 #[derive(Clone, PartialEq, Message)]
 pub struct Event {
     /// Seconds since 1970.
     #[prost(double, tag = "1")]
     pub wall_time: f64,
-    /// Steps made.
+    /// Number of completed steps.
     #[prost(int64, tag = "2")]
     pub step: i64,
-    /// The format, in the first event of a file.
+    /// Format of the file, in its first event.
     #[prost(string, optional, tag = "3")]
     pub file_version: Option<String>,
     /// Numbers.
@@ -42,27 +42,27 @@ pub struct Event {
     pub summary: Option<Summary>,
 }
 
-/// Numbers by tag.
+/// Values by tag.
 #[derive(Clone, PartialEq, Message)]
 pub struct Summary {
-    /// The numbers.
+    /// Values.
     #[prost(message, repeated, tag = "1")]
     pub value: Vec<Scalar>,
 }
 
-/// A number and what it is.
+/// A value with its tag.
 #[derive(Clone, PartialEq, Message)]
 pub struct Scalar {
     /// `train/...` or `eval/...`.
     #[prost(string, tag = "1")]
     pub tag: String,
-    /// The number.
+    /// Value.
     #[prost(float, optional, tag = "2")]
     pub simple_value: Option<f32>,
 }
 
 impl Event {
-    /// The events of a line of `metrics.jsonl`; none if it has no step.
+    /// Returns the event for a line of `metrics.jsonl`; `None` if it has no step.
     pub fn of(line: &Value, wall_time: f64) -> Option<Self> {
         let step = line["step"].as_i64()?;
         let fields = line.as_object()?.iter().filter(|(name, _)| *name != "step");
@@ -87,14 +87,14 @@ impl Event {
         frame
     }
 
-    /// The key of an event within its run: evaluations share their step with training.
+    /// Returns the key of an event within its run: evaluations share their step with training.
     fn place(&self) -> (i64, bool) {
         let values = self.summary.iter().flat_map(|summary| &summary.value);
         (self.step, values.into_iter().any(|value| value.tag.starts_with("eval/")))
     }
 }
 
-/// The event file that a run writes.
+/// The event file of a run.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -102,11 +102,11 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file in `dir` with the events of `lines`, and removes those that were there: no step comes twice,
-    /// however the run was stopped. Events of the old files lend their times.
+    /// Creates a file in `dir` with the events of `lines`, and removes existing files, so that no step is
+    /// duplicated however the run was stopped. Events keep the times of the old files.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the disk fails.
     pub fn open(dir: &Path, lines: &[Value]) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let old = files(dir)?;
@@ -122,7 +122,7 @@ impl EventFile {
             event.wall_time = times.get(&event.place()).copied().unwrap_or(now);
             bytes.extend(event.frame());
         }
-        // TensorBoard follows files by name: the new one comes after all others.
+        // TensorBoard follows files by name: the new one must sort after all others.
         let newest = old.last().and_then(|path| path.file_name()?.to_str()?.strip_prefix(PREFIX)?.get(..10));
         let after = newest.and_then(|seconds| seconds.parse::<u64>().ok()).map_or(0, |seconds| seconds + 1);
         let path = dir.join(format!("{PREFIX}{:010}.pcrm", after.max(now as u64)));
@@ -137,17 +137,17 @@ impl EventFile {
     /// Appends the event of a line of `metrics.jsonl`.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the disk fails.
     pub fn line(&mut self, line: &Value) -> Result<()> {
         let frame = Event::of(line, now()).map_or_else(Vec::new, |event| event.frame());
         Ok(self.file.write_all(&frame).map_err(Error::io(&self.path))?)
     }
 }
 
-/// A run's event files, the oldest first.
+/// Returns a run's event files, the oldest first.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
@@ -161,10 +161,11 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The events of a file up to its end or the first frame that is torn or corrupt, and whether all of it was read.
+/// Reads the events of a file up to its end or the first torn or corrupt frame, and returns true if all of it
+/// was read.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn read(path: &Path) -> Result<(Vec<Event>, bool)> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let (mut events, mut rest) = (Vec::new(), bytes.as_slice());
@@ -189,7 +190,7 @@ fn unframe(bytes: &[u8]) -> Option<(Event, &[u8])> {
     Some((Event::decode(message).ok()?, rest))
 }
 
-/// CRC-32C, rotated and shifted so that a crc of data that hold crcs is no fixed point.
+/// Returns the CRC-32C, rotated and shifted so that the CRC of data with embedded CRCs is safe.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -204,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: frames are those of TensorFlow's own writer; the bytes are what tensorboard 2.21's
+    /// Protects: frames equal those of TensorFlow's writer; the bytes are what tensorboard 2.21's
     /// `EventFileWriter` wrote for the same event.
     #[test]
     fn frames_equal_those_of_tensorboard() {
@@ -216,7 +217,7 @@ mod tests {
     const GOLDEN: &str =
         "200000000000000029eda95009000000000000f43f10072a130a110a0a747261696e2f6c6f7373150000003f560f782f";
 
-    /// Protects: going on keeps the steps that count once each, with their times, whatever was torn or written later.
+    /// Protects: resuming keeps each valid step once, with its time, whatever was torn or written later.
     #[test]
     fn going_on_writes_no_step_twice() {
         let dir = tempfile::tempdir().unwrap();

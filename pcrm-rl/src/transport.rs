@@ -1,4 +1,4 @@
-//! Requests to servers that a user names, sent again while there is hope.
+//! Requests to servers that a user names, with retries.
 
 use std::time::{Duration, Instant};
 
@@ -7,75 +7,75 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 
-/// The largest answer that is read.
+/// The largest response that is read.
 const ANSWER: u64 = 64 << 20;
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(60);
-/// How often a pause looks whether it is to end.
+/// The interval at which a pause checks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The server and the limits of requests to it.
+/// A server, with the limits of requests to it.
 pub struct Connection {
-    /// The address.
+    /// Address.
     pub url: String,
-    /// The key, sent as `Authorization: Bearer`.
+    /// Key, sent as `Authorization: Bearer`.
     pub key: Option<String>,
-    /// The seconds that one try may take.
+    /// Time limit of one try, in seconds.
     pub timeout: f64,
-    /// The times that a request is sent at most.
+    /// Maximum number of times a request is sent.
     pub attempts: u32,
-    /// The pause in seconds after the first failure; it doubles.
+    /// Pause after the first failure, in seconds; it doubles.
     pub backoff: f64,
 }
 
-/// A client of one address.
+/// A client for one address.
 pub struct Client {
     agent: Agent,
     connection: Connection,
 }
 
-/// The reason why a request has no answer.
+/// The reason for a failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failed {
-    /// All tries failed, each of which might have succeeded.
+    /// All tries failed; each failure was transient.
     Tried {
-        /// The last failure.
+        /// Last failure.
         message: String,
-        /// The number of tries.
+        /// Number of tries.
         tries: u32,
     },
-    /// No other try would help.
+    /// A permanent failure; no other try would help.
     Refused {
-        /// The status of the server's answer, where there is one.
+        /// HTTP status, if the server responded.
         status: Option<u16>,
-        /// The server's words.
+        /// Message of the server.
         message: String,
     },
-    /// A watcher stopped it.
+    /// A watcher stopped the request.
     Stopped,
 }
 
-/// Looks on while a request is sent and sent again.
+/// An observer of a request and its retries.
 pub trait Watcher {
-    /// Returns true if a pause is to end and no further try is to be made.
+    /// Returns true if a pause should end and no further try should be made.
     fn is_stopped(&self) -> bool {
         false
     }
 
-    /// Is called before every try but the first; false ends the request.
+    /// Called before every retry; false ends the request.
     fn may_retry(&self) -> bool {
         true
     }
 }
 
-/// Looks on and does nothing.
+/// A watcher that never stops a request.
 pub struct Nobody;
 
 impl Watcher for Nobody {}
 
-/// The end of one try.
+/// The failure of one try.
 enum Failure {
-    /// Another try may help; after a pause, where the server names one.
+    /// Another try may help, after a pause if the server names one.
     Passing(String, Option<Duration>),
     /// No other try would help.
     Lasting(Option<StatusCode>, String),
@@ -93,11 +93,11 @@ impl std::fmt::Display for Failed {
 }
 
 impl Client {
-    /// Makes a client.
+    /// Creates a client.
     pub fn new(connection: Connection) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            // The key and the texts go where the user said and nowhere else.
+            // The key and the texts must only go to the server that the user named.
             .max_redirects(0)
             .user_agent(concat!("pcrm/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(Duration::from_secs_f64(connection.timeout)))
@@ -105,11 +105,11 @@ impl Client {
         Self { agent: agent.into(), connection }
     }
 
-    /// Sends a body and returns what `read` makes of the answer's text; an answer that it refuses is a failure that
-    /// may pass.
+    /// Sends a body and returns the result of `read` on the response's text; a response that `read` refuses
+    /// is a transient failure.
     ///
     /// # Errors
-    /// An answer that is an error, and the last failure if all tries fail.
+    /// Fails on an error response, or with the last failure if all tries fail.
     pub fn post<T>(
         &self,
         body: &Value,
@@ -177,14 +177,14 @@ impl Client {
             ureq::Error::Timeout(_) => Failure::Passing(format!("no answer within {timeout} s"), None),
             ureq::Error::Io(error) => Failure::Passing(error.to_string(), None),
             ureq::Error::ConnectionFailed => Failure::Passing("no connection".to_owned(), None),
-            // A server that hangs up before its answer is whole.
+            // The server closed the connection before its response was complete.
             ureq::Error::Protocol(error) => Failure::Passing(error.to_string(), None),
             error => Failure::Lasting(None, error.to_string()),
         }
     }
 }
 
-/// Returns the pause that a server asks for: `retry-after-ms` as OpenAI sends it, or seconds in `retry-after`.
+/// Returns the pause that a server requests: OpenAI's `retry-after-ms`, or seconds in `retry-after`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |value: Option<&ureq::http::HeaderValue>| {
         value?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| (0.0..=1e9).contains(number))
@@ -193,7 +193,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     thousandths.or_else(|| number(headers.get(RETRY_AFTER))).map(Duration::from_secs_f64)
 }
 
-/// Waits, and returns false if a watcher ended it.
+/// Waits; returns false if a watcher ended the pause.
 fn rest(wait: Duration, watcher: &dyn Watcher) -> bool {
     let until = Instant::now() + wait;
     while !watcher.is_stopped() {
@@ -205,7 +205,7 @@ fn rest(wait: Duration, watcher: &dyn Watcher) -> bool {
     false
 }
 
-/// Returns a text for a message, cut where it is long.
+/// Returns a text for a message, truncated if long.
 pub fn cut(text: &str) -> String {
     const MOST: usize = 300;
     let text = pcrm_core::text::visible_line(text);

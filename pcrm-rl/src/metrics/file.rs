@@ -1,4 +1,4 @@
-//! The files that keep metrics: `metrics.jsonl`, and events for TensorBoard made of the same lines.
+//! The files with metrics: `metrics.jsonl`, and TensorBoard events built from the same lines.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ pub struct MetricsFile {
     path: PathBuf,
     file: File,
     lines: u64,
-    /// Of all lines, without their times.
+    /// Hash of all lines without their times.
     hash: Xxh3,
     events: Option<EventFile>,
 }
@@ -42,12 +42,12 @@ impl fmt::Debug for MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the file of a run in this state, and drops lines of later steps: they will come again. So will an evaluation of
-    /// this step where it is owed. Lines that are no JSON are dropped too. A warning says so where lines up to the state's
-    /// step are lost, or are not those that the run wrote.
+    /// Opens the file of a run in this state, and drops lines of later steps, which will be repeated. An
+    /// evaluation of this step is dropped too if it is owed, and so are lines that are not JSON. A warning
+    /// reports lines up to the state's step that are missing, or that the run did not write.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the disk fails.
     pub fn open(path: &Path, state: &State) -> Result<Self> {
         let (file, kept) = taken_up(path, state.step, state.evaluation_owed)?;
         let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept.values);
@@ -59,8 +59,8 @@ impl MetricsFile {
                 && state.metrics_digest.as_ref().is_some_and(|digest| *digest != opened.digest())
             {
                 tracing::warn!(
-                    "{}: its lines up to step {} are not those that the run wrote; they are kept as they are, and curves \
-                     show them",
+                    "{}: its lines up to step {} are not those that the run wrote; they are kept as they \
+                     are, and curves show them",
                     path.display(),
                     state.step
                 );
@@ -81,7 +81,7 @@ impl MetricsFile {
     /// Opens a file of lines with a `step`, as [`MetricsFile::open`] does, without events.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the disk fails.
     pub fn plain(path: &Path, step: u64) -> Result<Self> {
         let (file, kept) = taken_up(path, step, false)?;
         let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events: None };
@@ -89,7 +89,7 @@ impl MetricsFile {
         Ok(opened)
     }
 
-    /// Notes the lines so far in the state that a checkpoint keeps.
+    /// Records the lines so far in the state for a checkpoint.
     pub fn note(&self, state: &mut State) {
         state.metrics_lines = Some(self.lines);
         state.metrics_digest = Some(self.digest());
@@ -100,7 +100,7 @@ impl MetricsFile {
         format!("{:032x}", self.hash.digest128())
     }
 
-    /// Counts a line, and hashes it without its times, which no two runs share.
+    /// Counts a line, and hashes it without its times, which differ between runs.
     fn count(&mut self, line: &Value) {
         let is_time =
             |name: &str| name == "tokens_per_second" || name == "step_time" || name.starts_with("time/");
@@ -111,10 +111,11 @@ impl MetricsFile {
         self.lines += 1;
     }
 
-    /// Refuses a file that was deleted, moved or replaced since it was opened, as when somebody deletes the folder of a run.
+    /// Refuses a file that was deleted, moved or replaced since it was opened, for example by deleting the
+    /// run's folder.
     ///
     /// # Errors
-    /// As said.
+    /// Fails for such a file.
     pub fn still_there(&self) -> Result<()> {
         match disk::leads_to(&self.path, &self.file) {
             true => Ok(()),
@@ -125,10 +126,10 @@ impl MetricsFile {
         }
     }
 
-    /// Appends a line; what cannot be written for TensorBoard is a warning.
+    /// Appends a line. A failure to write for TensorBoard gives a warning.
     ///
     /// # Errors
-    /// A file that is no longer there; the disk's.
+    /// Fails if the file is gone or the disk fails.
     pub fn line(&mut self, value: &impl Serialize) -> Result<()> {
         self.still_there()?;
         let value = serde_json::to_value(value).map_err(|error| Error::file(&self.path, error))?;
@@ -144,7 +145,7 @@ impl MetricsFile {
     }
 }
 
-/// Drops the lines of later steps, and opens the file to append to it. Gives the lines that stay.
+/// Drops the lines of later steps, and opens the file for appending. Returns the remaining lines.
 fn taken_up(path: &Path, step: u64, evaluation_owed: bool) -> Result<(File, Kept)> {
     let mut kept = Kept::default();
     match File::open(path) {
@@ -170,10 +171,10 @@ fn taken_up(path: &Path, step: u64, evaluation_owed: bool) -> Result<(File, Kept
     Ok((file, kept))
 }
 
-/// All lines of a metrics file.
+/// Reads all lines of a metrics file.
 ///
 /// # Errors
-/// A file that cannot be read or a line that is no JSON.
+/// Fails if the file cannot be read or a line is not JSON.
 pub fn read(path: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     let parse = |(at, line): (usize, &str)| {

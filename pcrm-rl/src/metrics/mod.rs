@@ -1,10 +1,11 @@
-//! Metrics of steps and evaluations, under TRL's names, and the files that keep them.
+//! Metrics of steps and evaluations, with TRL's names, and their files.
 //!
-//! An objective records what it sees of every item; sums of micro-batches, of epochs and of ranks merge. `loss` is what
-//! training minimises, as TRL's `loss` is: of a reward model under a constraint it is `ranking_loss` + `constraint_loss`
-//! (and the centring term), so it cannot be compared with that of another constraint. `ranking_loss` can: it is what
-//! Bradley–Terry calls the loss. Evaluations of reward models also have `coin_loss` and `coin_ranking_loss`, both losses of
-//! a model that guesses (equal scores) on the same pairs under the same bounds.
+//! An objective records metrics of every item; metrics of micro-batches, epochs and ranks merge. `loss` is
+//! what training minimises, as in TRL: for a reward model under a constraint it is `ranking_loss` +
+//! `constraint_loss` (and the centring term), so it cannot be compared with that of another constraint.
+//! `ranking_loss` can: it is the Bradley–Terry loss. Evaluations of reward models also have `coin_loss` and
+//! `coin_ranking_loss`, both losses of a guessing model (equal scores) on the same pairs under the same
+//! bounds.
 
 mod file;
 mod rollout;
@@ -37,17 +38,17 @@ impl Metrics {
         self.add(name.into(), Accumulator::Mean { sum: weight * value, weight });
     }
 
-    /// Adds a value to a sum, as counts are.
+    /// Adds a value to a sum, for counts.
     pub fn sum(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
         self.add(name.into(), Accumulator::Sum(value));
     }
 
-    /// Adds a value to a minimum.
+    /// Updates a minimum with a value.
     pub fn min(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
         self.add(name.into(), Accumulator::Min(value));
     }
 
-    /// Adds a value to a maximum.
+    /// Updates a maximum with a value.
     pub fn max(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
         self.add(name.into(), Accumulator::Max(value));
     }
@@ -57,17 +58,18 @@ impl Metrics {
         self.add(name.into(), Accumulator::Std(Spread::of(value)));
     }
 
-    /// Adds a value to an unbiased variance, which divides by the number of values less one; a single value has none.
+    /// Adds a value to an unbiased variance, which divides by the number of values less one; a single value
+    /// has none.
     pub fn variance(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
         self.add(name.into(), Accumulator::Variance(Spread::of(value)));
     }
 
-    /// Adds all that other metrics hold: the result is that of recording both.
+    /// Adds all metrics of `other`: the result is that of recording both.
     pub fn merge(&mut self, other: Self) {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
     }
 
-    /// The same without the metric of this name.
+    /// Removes the metric with this name.
     pub fn without(mut self, name: &str) -> Self {
         self.0.retain(|(known, _)| known != name);
         self
@@ -87,12 +89,12 @@ impl Metrics {
             (Accumulator::Max(a), Accumulator::Max(b)) => Accumulator::Max(a.max(b)),
             (Accumulator::Std(a), Accumulator::Std(b)) => Accumulator::Std(a.merged(b)),
             (Accumulator::Variance(a), Accumulator::Variance(b)) => Accumulator::Variance(a.merged(b)),
-            // A name has one kind; the first recording decides it.
+            // A name has one kind; the first recording determines it.
             (held, _) => held,
         };
     }
 
-    /// The values of all that was recorded. A metric whose weights are all 0 has none.
+    /// Returns the values of all recorded metrics. A metric whose weights are all 0 has no value.
     pub fn summary(&self) -> Summary {
         let value = |accumulator: &Accumulator| match *accumulator {
             Accumulator::Mean { sum, weight } => (weight != 0.0).then(|| sum / weight),
@@ -141,22 +143,22 @@ impl Spread {
 pub struct Summary(Vec<(Cow<'static, str>, f64)>);
 
 impl Summary {
-    /// The value of this name.
+    /// Returns the value with this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// The loss, which training minimises; NaN where no loss was recorded.
+    /// Returns the loss that training minimises; NaN if no loss was recorded.
     pub fn loss(&self) -> f64 {
         self.get("loss").unwrap_or(f64::NAN)
     }
 
-    /// All names and values, in order.
+    /// Returns all names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
-    /// The same under names with a prefix, as evaluations have them: `eval_loss`.
+    /// Returns the values with a prefix to their names, as for evaluations: `eval_loss`.
     pub fn prefixed(&self, prefix: &str) -> serde_json::Map<String, serde_json::Value> {
         self.iter().map(|(name, value)| (format!("{prefix}{name}"), value.into())).collect()
     }
@@ -168,23 +170,23 @@ impl Serialize for Summary {
     }
 }
 
-/// One line of `metrics.jsonl` about training.
+/// A line of `metrics.jsonl` about training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepMetrics {
-    /// Steps made.
+    /// Number of completed steps.
     pub step: u64,
-    /// Epochs made, in parts.
+    /// Number of completed epochs, as a fraction.
     pub epoch: f64,
-    /// The batch's metrics before the step.
+    /// Metrics of the batch before the step.
     #[serde(flatten)]
     pub metrics: Summary,
     /// √Σ g², before clipping.
     pub grad_norm: f64,
-    /// The learning rate of the step.
+    /// Learning rate of the step.
     pub learning_rate: f64,
-    /// Tokens seen since the beginning, every answer with a prompt of its own and no padding, as TRL counts them.
+    /// Tokens seen so far, with a separate prompt per answer and without padding, as TRL counts them.
     pub num_tokens: u64,
-    /// Such tokens per second.
+    /// These tokens per second.
     pub tokens_per_second: f64,
     /// Share of the padded batch that was not computed: padding and repeated prompts.
     pub padding_avoided: f64,
@@ -207,7 +209,7 @@ mod tests {
         metrics
     }
 
-    /// Protects: each kind of metric, against numbers by hand, and their order.
+    /// Protects: each kind of metric, against numbers by hand, and the order of metrics.
     #[test]
     fn metrics_are_what_their_names_say() {
         let summary = recorded(&[1.0, -3.0]).summary();

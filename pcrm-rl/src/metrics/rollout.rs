@@ -1,30 +1,30 @@
-//! Metrics of sampled answers, whichever trainer sampled them: lengths, ends, scores and divergences.
+//! Metrics of sampled answers, common to all trainers: lengths, ends, scores and divergences.
 
 use pcrm_eval::correlation::pearson;
 
 use super::Metrics;
 
-/// A sampled answer.
+/// A sampled answer with its length and reward.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Completion {
-    /// The tokens that the policy chose, the end included.
+    /// Number of tokens that the policy chose, including the end.
     pub tokens: usize,
     /// True if the answer ended by itself.
     pub ended: bool,
-    /// Its reward; `None` where no function scored it.
+    /// Reward; `None` if no function scored the answer.
     pub reward: Option<f64>,
 }
 
 /// The scores of a sampled answer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Outcome {
-    /// The score that training sees.
+    /// Score for training.
     pub score: f64,
-    /// The KL divergence from the reference, summed over tokens.
+    /// KL divergence from the reference, summed over tokens.
     pub kl: f64,
     /// Σ −ln π of its tokens.
     pub surprise: f64,
-    /// The coefficient by which the divergence is taken off the score.
+    /// Coefficient of the divergence that is subtracted from the score.
     pub coefficient: f64,
     /// True if the answer ended by itself.
     pub ended: bool,
@@ -32,8 +32,9 @@ pub struct Outcome {
 
 impl Metrics {
     /// Records the lengths of a rollout's answers, as GRPO does: `completions/{mean,min,max}_length`,
-    /// `completions/{mean,min,max}_terminated_length` of those that ended, and `completions/clipped_ratio`, the share of the
-    /// others. Of the scored ones also `completions/reward_length_correlation`, Pearson's r of reward and length.
+    /// `completions/{mean,min,max}_terminated_length` of those that ended, and `completions/clipped_ratio`,
+    /// the share of the others. For the scored ones also `completions/reward_length_correlation`, Pearson's r
+    /// of reward and length.
     pub fn completions(&mut self, answers: &[Completion]) {
         for answer in answers {
             let tokens = answer.tokens as f64;
@@ -55,8 +56,8 @@ impl Metrics {
     }
 
     /// Records the scores of an answer, as PPO and online DPO do: `objective/{scores,kl,entropy}`,
-    /// `objective/non_score_reward` (−coefficient·KL), `objective/rlhf_reward` (the sum of it and the score) and
-    /// `val/contain_eos_token`. As in TRL, the entropy is Σ −ln π of the sampled tokens.
+    /// `objective/non_score_reward` (−coefficient·KL), `objective/rlhf_reward` (the sum of that and the
+    /// score) and `val/contain_eos_token`. As in TRL, the entropy is Σ −ln π of the sampled tokens.
     pub fn outcome(&mut self, outcome: &Outcome) {
         let penalty = -outcome.coefficient * outcome.kl;
         for (name, value) in [
@@ -76,8 +77,8 @@ impl Metrics {
 mod tests {
     use super::*;
 
-    /// Protects: answers that were cut off are in the lengths and not in those of ended ones; unscored ones are in no
-    /// correlation.
+    /// Protects: answers that were cut off are in the lengths and not in those of ended ones; unscored ones
+    /// are excluded from the correlation.
     #[test]
     fn lengths_are_of_ended_and_of_all() {
         let of = |tokens, ended, reward| Completion { tokens, ended, reward };

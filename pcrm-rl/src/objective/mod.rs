@@ -110,7 +110,7 @@ pub struct Forward {
     pub tokens: Tokens,
 }
 
-/// The token counts of a batch.
+/// Counts of tokens of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// Tokens with a separate prompt per sequence, without padding.

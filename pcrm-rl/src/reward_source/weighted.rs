@@ -43,7 +43,7 @@ struct Named {
     source: Box<dyn RewardSource>,
 }
 
-/// The rewards of a batch by source, with their sums.
+/// The rewards of a batch by source, and their sums.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rewards {
     /// Σ weight·reward of every answer over the sources that score it; `None` if none does. Such an answer is
@@ -53,7 +53,7 @@ pub struct Rewards {
     pub sources: Vec<SourceRewards>,
     /// Logs of the sources, as `SOURCE/NAME`.
     pub logs: BTreeMap<String, Vec<f32>>,
-    /// Columns of the sources for a table of samples, as `SOURCE/NAME`.
+    /// The sources' columns for a table of samples, as `SOURCE/NAME`.
     pub columns: BTreeMap<String, Vec<Value>>,
 }
 

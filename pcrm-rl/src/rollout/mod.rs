@@ -68,7 +68,7 @@ impl Sampling {
     }
 }
 
-/// A sampled answer.
+/// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Tokens of the answer, including the one that ended it.

@@ -1,25 +1,25 @@
-//! The bounds of pairs under a constraint, and its errors by file and line.
+//! The bounds of pairs under a constraint, with errors by file and line.
 
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::data::encode::{self, EncodedPair, EncodedSet};
 
 use crate::error::Result;
 
-/// Δ* of every pair of these sets.
+/// Computes Δ* of every pair of these sets.
 ///
 /// # Errors
-/// The constraint's, by the file and line of the pair; a bound that is not positive.
+/// Fails with the constraint's error, naming file and line of the pair, or if a bound is not positive.
 pub fn bounds(constraint: &dyn Constraint, sets: &[EncodedSet], priors: &Priors) -> Result<Vec<f32>> {
     let bounds = constraint.checked_bounds(&views(sets), priors);
     Ok(bounds.map_err(|error| placed(error, encode::pairs(sets)))?)
 }
 
-/// The pairs of these sets as constraints see them.
+/// Returns the pairs of these sets in the form for constraints.
 pub fn views(sets: &[EncodedSet]) -> Vec<PairView<'_>> {
     encode::pairs(sets).map(|pair| pair.view()).collect()
 }
 
-/// An error about a pair, with the pair's file and line in place of its number.
+/// Replaces the number of a pair in an error by its file and line.
 pub(crate) fn placed<'a>(
     error: pcrm_core::Error,
     mut pairs: impl Iterator<Item = EncodedPair<'a>>,

@@ -20,48 +20,48 @@ use crate::options::{TrainerConfig, refuse};
 use crate::pairs::Pairs;
 use crate::reference::{Computed, LogProbCache, Reference, log_probs};
 
-/// The options of a policy's training: of its steps and of its loss.
+/// The options for training a policy: steps and loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoOptions {
-    /// The steps.
+    /// Options of the steps.
     pub trainer: TrainerConfig,
-    /// The loss.
+    /// Options of the loss.
     pub preference: PreferenceConfig,
 }
 
 impl DpoOptions {
-    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data, `bounded`
-    /// whether it has a constraint.
+    /// Checks every option that can be checked without data; `evaluates` is true if the run has held-out
+    /// data, `bounded` if it has a constraint.
     ///
     /// # Errors
-    /// A number outside its range, options that do not go together.
+    /// Fails if a number is out of range or options contradict each other.
     pub fn check(&self, evaluates: bool, bounded: bool) -> Result<()> {
         self.trainer.check(evaluates)?;
         self.preference.check(bounded)
     }
 
-    /// The options as a fingerprint.
+    /// Returns the options as a fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint::of(&self.trainer, &self.preference)
     }
 }
 
-/// The data of a run, its constraint, settled and perhaps still to be fitted, and its reference.
+/// The data of a run, its settled but possibly unfitted constraint, and its reference.
 pub struct DpoData {
-    /// The bound of margins.
+    /// Bound of margins.
     pub constraint: Box<dyn Constraint>,
-    /// The model that the policy is compared with.
+    /// Model that the policy is compared with.
     pub reference: Reference,
-    /// The sets to learn from.
+    /// Training sets.
     pub train: Vec<EncodedSet>,
-    /// The sets to evaluate on.
+    /// Evaluation sets.
     pub eval: Option<Vec<EncodedSet>>,
-    /// The most tokens of a sequence, which the saved model's config notes.
+    /// Maximum number of tokens of a sequence, noted in the saved model's config.
     pub max_length: usize,
 }
 
-/// What a run keeps for later ones: margins of judges, log-probabilities of references.
+/// Caches shared between runs: margins of judges, log-probabilities of references.
 #[derive(Debug, Clone, Default)]
 pub struct Caches {
     /// Margins of cross-fitted judges.
@@ -70,33 +70,33 @@ pub struct Caches {
     pub log_probs: LogProbCache,
 }
 
-/// A run with all its numbers, before the first step.
+/// A run ready for its first step, with bounds and reference computed.
 pub struct DpoRun<'a> {
     setting: Setting<'a>,
     options: &'a DpoOptions,
     model: LanguageModel,
-    /// The constraint that bounds the pairs.
+    /// Constraint that bounds the pairs.
     pub constraint: Box<dyn Constraint>,
-    /// The evidence that the run fitted it to, where it did.
+    /// Evidence that the constraint was fitted to, if the run fitted it.
     pub evidence: Option<Evidence>,
-    /// The pairs to learn from, with their bounds and their reference.
+    /// Training pairs, with their bounds and their reference.
     pub train: Preferences,
-    /// The pairs to evaluate on.
+    /// Evaluation pairs.
     pub eval: Option<Preferences>,
-    /// How many answers the reference was run for.
+    /// Counts of answers computed by the reference.
     pub computed: Computed,
 }
 
 impl<'a> DpoRun<'a> {
-    /// Fits the constraint where it has no numbers yet, bounds the pairs, computes what the reference says of all answers,
-    /// and opens the policy.
+    /// Fits the constraint if needed, bounds the pairs, computes the reference's log-probabilities of all
+    /// answers, and opens the policy.
     ///
-    /// A constraint is fitted to the wins of reward models that begin from the same model and are trained on the other
-    /// folds, with this run's steps and `judges_rate` as their learning rate.
+    /// A constraint is fitted to the wins of reward models that start from the same model and are trained on
+    /// the other folds, with this run's steps and `judges_rate` as their learning rate.
     ///
     /// # Errors
-    /// A constraint that cannot be fitted or cannot bound the pairs, a reference that is needed and not there, models that
-    /// cannot be opened.
+    /// Fails if the constraint cannot be fitted or cannot bound the pairs, if a required reference is
+    /// missing, or if a model cannot be opened.
     pub fn new(
         setting: Setting<'a>,
         options: &'a DpoOptions,
@@ -165,16 +165,16 @@ impl<'a> DpoRun<'a> {
         Ok(Self { setting, options, model, constraint, evidence, train, eval, computed })
     }
 
-    /// The number of the model's parameters.
+    /// Returns the number of the model's parameters.
     pub fn parameters(&self) -> usize {
         self.model.params().elements()
     }
 
-    /// Trains the policy and saves it in the run's folder. `identity` names what the run reads (data, model, constraint,
-    /// reference); a run resumes only with the same options and identity.
+    /// Trains the policy and saves it in the run's folder. `identity` names the run's inputs (data, model,
+    /// constraint, reference); a run resumes only with the same options and identity.
     ///
     /// # Errors
-    /// Those of [`train`].
+    /// Same as [`train`].
     pub fn train(
         &self,
         identity: Fingerprint,

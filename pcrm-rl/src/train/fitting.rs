@@ -1,4 +1,4 @@
-//! Constraints that a run fits to its own training pairs, and finds again when it is resumed.
+//! Constraints that a run fits to its own training pairs, and reads back when resumed.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,23 +19,23 @@ use crate::offline::Observer;
 
 /// The fitted constraint, as `--constraint` takes it.
 const CONSTRAINT: &str = "constraint.json";
-/// The constraint that was asked for, with the evidence.
+/// The requested constraint, with the evidence.
 const EVIDENCE: &str = "evidence.json";
 
 /// The content of `evidence.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
-    /// The constraint that was asked for.
+    /// Requested constraint.
     from: Value,
     #[serde(flatten)]
     evidence: Evidence,
 }
 
-/// Cross-fits with the run's own options, fits the constraint, and leaves it in the run's folder; of a resumed run, reads
-/// it from there.
+/// Cross-fits with the run's own options, fits the constraint, and saves it in the run's folder; a resumed
+/// run reads it from there.
 ///
 /// # Errors
-/// Files of another constraint or broken ones, and those of cross-fitting and fitting.
+/// Fails if files are broken or of another constraint, or if cross-fitting or fitting fails.
 pub(super) fn fitted(
     crossfit: &Crossfit<'_>,
     (constraint, sets): (&dyn Constraint, &[EncodedSet]),
@@ -52,16 +52,16 @@ pub(super) fn fitted(
     let fitted = fit(constraint, sets, &wins, &judges, priors)?;
     let stored = Stored { from, evidence: fitted.evidence.clone() };
     sealed::write(&dir.join(EVIDENCE), &stored)?;
-    // Last: a folder that has it has both.
+    // Written last: a folder with this file has both.
     weights::write_json(&dir.join(CONSTRAINT), &fitted.constraint.to_tagged()?)?;
     Ok(fitted)
 }
 
-/// Finds the share of wrong labels from the margins of judges that were not trained on a pair's prompt. A resumed run finds
-/// the same, from the kept margins or from judges trained once more.
+/// Estimates the share of wrong labels from the margins of judges that were not trained on a pair's prompt. A
+/// resumed run gets the same result, from cached margins or by training the judges again.
 ///
 /// # Errors
-/// Those of cross-fitting, and judges that do not favour the preferred answers.
+/// Fails if cross-fitting fails or the judges do not favour the preferred answers.
 pub(super) fn wrong_labels(
     crossfit: &Crossfit<'_>,
     sets: &[EncodedSet],
@@ -74,19 +74,19 @@ pub(super) fn wrong_labels(
     found.ok_or_else(|| Error::Invalid {
         field: "label-smoothing",
         message: format!(
-            "estimate: judges trained on the other pairs do not favour the preferred answers of these {} pairs, so no \
-             share of wrong labels can be told; expected more pairs, or a number",
+            "estimate: judges trained on the other pairs do not favour the preferred answers of these {} \
+             pairs, so the share of wrong labels cannot be estimated; expected more pairs, or a number",
             margins.len()
         ),
     })
 }
 
-/// Removes the fitted constraint that a run left in a folder in which another run begins.
+/// Removes the fitted constraint of an earlier run from a folder for a new run.
 ///
 /// # Errors
-/// The disk's.
+/// Fails if the disk fails.
 pub fn discard_fitted(dir: &Path) -> Result<()> {
-    // Without evidence the constraint may be a file of the user's.
+    // Without evidence the constraint may be a user's file.
     if sealed::read::<Stored>(&dir.join(EVIDENCE)).is_err() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Training a policy on single answers that are desirable or not.
+//! Training a policy on single desirable or undesirable answers.
 
 use pcrm_core::data::encode::{EncodedCompletion, EncodedSet};
 use pcrm_core::model::LanguageModel;
@@ -19,30 +19,31 @@ pub type Labelled = (Vec<EncodedCompletion>, Vec<bool>);
 /// The data of a run, and its reference.
 #[derive(Debug)]
 pub struct KtoData {
-    /// The answers to learn from.
+    /// Training answers.
     pub train: Labelled,
-    /// The answers to evaluate on.
+    /// Evaluation answers.
     pub eval: Option<Labelled>,
-    /// The model that the policy is compared with.
+    /// Model that the policy is compared with.
     pub reference: Reference,
-    /// The most tokens of a sequence, which the saved model's config notes.
+    /// Maximum number of tokens of a sequence, noted in the saved model's config.
     pub max_length: usize,
 }
 
-/// The options of a policy's training: of its steps and of its loss.
+/// The options for training a policy: steps and loss.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct KtoOptions {
-    /// The steps.
+    /// Options of the steps.
     pub trainer: TrainerConfig,
-    /// The loss.
+    /// Options of the loss.
     pub kto: KtoConfig,
 }
 
 impl KtoOptions {
-    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data.
+    /// Checks every option that can be checked without data; `evaluates` is true if the run has held-out
+    /// data.
     ///
     /// # Errors
-    /// A number outside its range.
+    /// Fails if a number is out of range.
     pub fn check(&self, evaluates: bool) -> Result<()> {
         self.trainer.check(evaluates)?;
         let KtoConfig { beta, desirable_weight, undesirable_weight, .. } = self.kto;
@@ -57,11 +58,12 @@ impl KtoOptions {
     }
 }
 
-/// Trains a policy and saves it in the run's folder; returns how many answers the reference was run for, too. `identity`
-/// names what the run reads (data, model, reference); a run resumes only with the same options and identity.
+/// Trains a policy and saves it in the run's folder; also returns the number of answers computed by the
+/// reference. `identity` names the run's inputs (data, model, reference); a run resumes only with the same
+/// options and identity.
 ///
 /// # Errors
-/// Models that cannot be opened, and those of [`train`].
+/// Fails if a model cannot be opened; otherwise same as [`train`].
 pub fn kto(
     setting: Setting<'_>,
     options: &KtoOptions,

@@ -1,4 +1,4 @@
-//! Training from encoded data to a folder, without a command line.
+//! Training from encoded data to a saved model, without a command line.
 //!
 //! [`reward`] trains reward models, [`sft()`] fine-tunes language models, [`dpo`] trains them on
 //! preferences, [`kto()`] on labelled answers.
@@ -24,19 +24,19 @@ pub use reward::{RewardOptions, RewardRun};
 pub use sft::{SftData, sft};
 pub use starting_model::Base;
 
-/// The surroundings of a run: the backend, the model to begin from, the folder, and the flag that stops it.
+/// The environment of a run: backend, initial model, folder, and stop flag.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
-    /// The backend.
+    /// Backend.
     pub backend: &'a dyn Backend,
-    /// The model to begin from.
+    /// Initial model.
     pub base: &'a Base,
-    /// Its tokenizer.
+    /// Tokenizer of the model.
     pub tokenizer: &'a Tokenizer,
-    /// The run's folder.
+    /// Folder of the run.
     pub dir: &'a Path,
-    /// Resumes the run that is in the folder, its fitted constraint included.
+    /// Resumes the run in the folder, including its fitted constraint.
     pub resume: bool,
-    /// Set from outside to end the run after the step at hand, with a checkpoint.
+    /// Set from outside to end the run after the current step, with a checkpoint.
     pub stop: &'a AtomicBool,
 }

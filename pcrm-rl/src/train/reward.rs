@@ -1,4 +1,4 @@
-//! Training a reward model: the constraint gets its numbers, the pairs their bounds, and the model is trained on both.
+//! Training a reward model: fits the constraint, bounds the pairs, and trains the model.
 
 use std::path::PathBuf;
 
@@ -23,54 +23,55 @@ use crate::offline::{Observer, Run, Trained, train};
 use crate::options::TrainerConfig;
 use crate::pairs::Pairs;
 
-/// The judges that a share of wrong labels is found with.
+/// The number of judges for estimating the share of wrong labels.
 const FOLDS: usize = 5;
 
-/// The options of a reward model's training: of its steps and of its loss.
+/// The options for training a reward model: steps and loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardOptions {
-    /// The steps.
+    /// Options of the steps.
     pub trainer: TrainerConfig,
-    /// The loss.
+    /// Options of the loss.
     pub reward: RewardConfig,
 }
 
 impl RewardOptions {
-    /// Checks every option that can be checked without data; `evaluates` says whether the run has held-out data.
+    /// Checks every option that can be checked without data; `evaluates` is true if the run has held-out
+    /// data.
     ///
     /// # Errors
-    /// A number outside its range, options that do not go together.
+    /// Fails if a number is out of range or options contradict each other.
     pub fn check(&self, evaluates: bool) -> Result<()> {
         self.trainer.check(evaluates)?;
         self.reward.check()
     }
 
-    /// The options as a fingerprint.
+    /// Returns the options as a fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint::of(&self.trainer, &self.reward)
     }
 }
 
-/// The data of a run, and its constraint, settled ([`Constraint::settle`]) and perhaps still to be fitted.
+/// The data of a run, with its constraint: settled ([`Constraint::settle`]) but possibly unfitted.
 pub struct RewardData {
-    /// The bound of margins.
+    /// Bound of margins.
     pub constraint: Box<dyn Constraint>,
-    /// The sets to learn from.
+    /// Training sets.
     pub train: Vec<EncodedSet>,
-    /// The sets to evaluate on.
+    /// Evaluation sets.
     pub eval: Option<Vec<EncodedSet>>,
-    /// The padding id of the saved model: `transformers` scores the token before it.
+    /// Padding id of the saved model: `transformers` scores the token before it.
     pub pad: Option<u32>,
-    /// The most tokens of a sequence, which the saved model's config notes.
+    /// Maximum number of tokens of a sequence, noted in the saved model's config.
     pub max_length: usize,
 }
 
 impl RewardData {
-    /// Reads preference files, all to learn from, their sequences within `max_length` tokens.
+    /// Reads preference files as training data, with sequences of at most `max_length` tokens.
     ///
     /// # Errors
-    /// Files that cannot be read, and no usable pair.
+    /// Fails if a file cannot be read or there is no usable pair.
     pub fn read(
         base: &Base,
         tokenizer: &Tokenizer,
@@ -86,32 +87,32 @@ impl RewardData {
     }
 }
 
-/// A run with all its numbers, before the first step.
+/// A run ready for its first step, with its constraint fitted.
 pub struct RewardRun<'a> {
     setting: Setting<'a>,
-    /// The options as asked, which the run's fingerprint keeps.
+    /// Options as requested, for the run's fingerprint.
     asked: &'a RewardOptions,
-    /// The options with the share of wrong labels that was found.
+    /// Options with the estimated share of wrong labels.
     options: RewardOptions,
     model: RewardModel,
-    /// The constraint that bounds the pairs.
+    /// Constraint that bounds the pairs.
     pub constraint: Box<dyn Constraint>,
-    /// The evidence that the run fitted it to, where it did.
+    /// Evidence that the constraint was fitted to, if the run fitted it.
     pub evidence: Option<Evidence>,
-    /// The share of wrong labels that the run found in its pairs, where it was asked to.
+    /// Estimated share of wrong labels in the run's pairs, if requested.
     pub wrong_labels: Option<WrongLabels>,
-    /// The pairs to learn from, with their bounds.
+    /// Training pairs, with their bounds.
     pub train: Pairs,
-    /// The pairs to evaluate on, with their bounds.
+    /// Evaluation pairs, with their bounds.
     pub eval: Option<Pairs>,
 }
 
 impl<'a> RewardRun<'a> {
-    /// Fits the constraint where it has no numbers yet, bounds the pairs, and opens the model.
+    /// Fits the constraint if needed, bounds the pairs, and opens the model.
     ///
     /// # Errors
-    /// A constraint that cannot be fitted to the pairs or cannot bound them, data that the loss is not defined on, a model
-    /// that cannot be opened.
+    /// Fails if the constraint cannot be fitted to the pairs or cannot bound them, if the loss is undefined
+    /// on the data, or if the model cannot be opened.
     pub fn new(
         setting: Setting<'a>,
         options: &'a RewardOptions,
@@ -172,24 +173,24 @@ impl<'a> RewardRun<'a> {
         Ok(Self { setting, asked, options, model, constraint, evidence, wrong_labels, train, eval })
     }
 
-    /// The number of the model's parameters.
+    /// Returns the number of the model's parameters.
     pub fn parameters(&self) -> usize {
         self.model.params().elements()
     }
 
-    /// The constraint with all its numbers, as `--constraint` takes it.
+    /// Returns the fitted constraint in the form of `--constraint`.
     ///
     /// # Errors
-    /// A constraint that does not serialise.
+    /// Fails if the constraint does not serialise.
     pub fn tagged(&self) -> Result<Value> {
         Ok(self.constraint.to_tagged()?)
     }
 
-    /// Trains the model and saves it in the run's folder. `identity` names what the run reads (data, model, constraint);
-    /// a run resumes only with the same options and identity.
+    /// Trains the model and saves it in the run's folder. `identity` names the run's inputs (data, model,
+    /// constraint); a run resumes only with the same options and identity.
     ///
     /// # Errors
-    /// Those of [`train`].
+    /// Same as [`train`].
     pub fn train(&self, identity: Fingerprint, observer: &mut dyn Observer) -> Result<Trained<RewardModel>> {
         let mut fingerprint = self.asked.fingerprint();
         fingerprint.extend(identity);

@@ -13,19 +13,19 @@ use crate::options::TrainerConfig;
 /// The data of a run.
 #[derive(Debug)]
 pub struct SftData {
-    /// The completions to learn from.
+    /// Training completions.
     pub train: Completions,
-    /// The completions to evaluate on.
+    /// Evaluation completions.
     pub eval: Option<Completions>,
-    /// The most tokens of a sequence, which the saved model's config notes.
+    /// Maximum number of tokens of a sequence, noted in the saved model's config.
     pub max_length: usize,
 }
 
-/// Trains a language model and saves it in the run's folder. `identity` names what the run reads (data, model); a run
-/// resumes only with the same options and identity.
+/// Trains a language model and saves it in the run's folder. `identity` names the run's inputs (data, model);
+/// a run resumes only with the same options and identity.
 ///
 /// # Errors
-/// A model that cannot be opened, and those of [`train`].
+/// Fails if the model cannot be opened; otherwise same as [`train`].
 pub fn sft(
     setting: Setting<'_>,
     config: &TrainerConfig,

@@ -1,4 +1,4 @@
-//! The base model of runs and judges: a folder, whose weights are read or drawn.
+//! The base model of runs and judges: a folder with weights to read, or to draw randomly.
 
 use std::path::PathBuf;
 
@@ -9,42 +9,42 @@ use pcrm_core::{Backend, DType, digest};
 
 use crate::error::Result;
 
-/// A model before training, which can be opened as often as it is trained: training overwrites the weights that it is
-/// given.
+/// A model before training. It is opened once per training, since training overwrites the weights.
 #[derive(Debug, Clone)]
 pub struct Base {
-    /// The model's folder.
+    /// Folder of the model.
     pub dir: PathBuf,
-    /// Draws all weights, instead of a missing score head alone.
+    /// Draws all weights instead of only a missing score head.
     pub random_init: bool,
-    /// The element type to compute in.
+    /// Element type of the computation.
     pub dtype: DType,
-    /// Seed of the weights that are drawn.
+    /// Seed of randomly drawn weights.
     pub seed: u64,
-    /// Adapters to train on the frozen model, in place of the model.
+    /// Adapters to train on the frozen model, instead of the model.
     pub lora: Option<LoraConfig>,
-    /// Runs layers again in the backward pass, which saves their activations and changes no number.
+    /// Recomputes layers in the backward pass to save the memory of their activations, without changing
+    /// results.
     pub checkpointing: Checkpointing,
 }
 
 impl Base {
-    /// A folder's weights, all of them trained; what they lack is drawn from the seed.
+    /// Creates a base from a folder's weights, all of them trained; missing ones are drawn from the seed.
     pub fn new(dir: PathBuf, dtype: DType, seed: u64) -> Self {
         Self { dir, random_init: false, dtype, seed, lora: None, checkpointing: Checkpointing::Off }
     }
 
-    /// The tokenizer of the folder.
+    /// Loads the tokenizer of the folder.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// Fails if a file cannot be read.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         Ok(Tokenizer::from_dir(&self.dir)?)
     }
 
-    /// The reward model, with weights of its own; a head that the folder lacks is drawn.
+    /// Opens the reward model, with its own copy of the weights; a missing head is drawn.
     ///
     /// # Errors
-    /// Files that cannot be read, adapters that do not fit.
+    /// Fails if a file cannot be read or adapters do not fit.
     pub fn open(&self, backend: &dyn Backend) -> Result<RewardModel> {
         let model = match self.random_init {
             true => RewardModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
@@ -57,10 +57,10 @@ impl Base {
         Ok(model.checkpointing(self.checkpointing))
     }
 
-    /// The language model, with weights of its own.
+    /// Opens the language model, with its own copy of the weights.
     ///
     /// # Errors
-    /// Files that cannot be read; a folder without a language model's head; adapters that do not fit.
+    /// Fails if a file cannot be read, the folder has no language-model head, or adapters do not fit.
     pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
             true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
@@ -73,10 +73,10 @@ impl Base {
         Ok(model.checkpointing(self.checkpointing))
     }
 
-    /// The language model as it is, frozen: a reference.
+    /// Opens the language model unchanged and frozen, as a reference.
     ///
     /// # Errors
-    /// As [`Base::open_language`].
+    /// Same as [`Base::open_language`].
     pub fn open_reference(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
             true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
@@ -85,7 +85,7 @@ impl Base {
         Ok(model.detached())
     }
 
-    /// A model under adapters is frozen, and held in the type that it computes in.
+    /// Returns the loading options. A model under adapters is frozen, and kept in its computation type.
     fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         match self.lora {
             Some(_) => Loading::frozen(backend, self.dtype),
@@ -93,10 +93,10 @@ impl Base {
         }
     }
 
-    /// A text that tells it from other models, and from the same one computed otherwise.
+    /// Returns a text that identifies the model and the way it is computed.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// Fails if a file cannot be read.
     pub(crate) fn digest(&self, backend: &dyn Backend) -> Result<String> {
         let Self { random_init, dtype, seed, lora, .. } = self;
         let (version, model) = (env!("CARGO_PKG_VERSION"), digest::model(&self.dir)?);
