@@ -407,7 +407,7 @@ fn no_header_of_a_hub_becomes_a_path() -> Result<()> {
         (etag("../../../../evil.json"), "expected letters and digits"),
         (etag(".."), "expected letters and digits"),
         (linked(target), "expected letters and digits"),
-        (linked(&"ab".repeat(32)), "which is not that of its etag"),
+        (linked(&"ab".repeat(32)), "expected that of its etag"),
         (commit(target), "expected 0123456789abcdef"),
         (commit("../../../../evil"), "expected 0123456789abcdef"),
         (commit(&"f".repeat(40)), "expected 0123456789abcdef"),

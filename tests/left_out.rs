@@ -188,7 +188,7 @@ fn limits_beyond_learned_positions_are_refused() -> Result<()> {
         let output = world.command(&format!("{command} --max-length 129"))?.output()?;
         ensure!(output.status.code() == Some(2), "{command}: {:?}", output.status.code());
         ensure!(
-            stderr(&output).contains("--max-length 129: the model has learned 128 positions"),
+            stderr(&output).contains("--max-length 129: the model has only 128 learned positions"),
             "{}",
             stderr(&output)
         );

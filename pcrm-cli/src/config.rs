@@ -1,4 +1,5 @@
-//! `--config FILE.toml`: any option of a verb by its own name; what is typed overrides it.
+//! `--config FILE.toml`: options of a command under their own names; options on the command line override
+//! them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,13 +13,14 @@ use toml::{Table, Value};
 
 use crate::suggest;
 
-/// Puts the options of the verb's config file in front of those typed, except where both name one; gives the
-/// file too, if there was one.
+/// Inserts the options of the config file before the typed ones, except those that are also typed. Returns
+/// the file too, if there was one.
 ///
 /// # Errors
-/// A file that cannot be read or is no TOML; an option that the verb does not have; a value of a wrong type.
+/// Fails if the file cannot be read or is not TOML, names an option that the command lacks, or has a value of
+/// a wrong type.
 pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsString>, Option<PathBuf>)> {
-    // Errors of what was typed come later, from the whole.
+    // Errors in typed options are reported later, with the complete command line.
     let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(&typed) else {
         return Ok((typed, None));
     };
@@ -28,7 +30,7 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsStr
     let text = text(file).with_context(|| format!("--config {}", file.display()))?;
     let table: Table = text.parse().with_context(|| format!("--config {}", file.display()))?;
     let from_file = flags(verb, matches, &table, &format!("--config {}", file.display()))?;
-    // The verb's words come first: what follows them is its options.
+    // The subcommand's words come first, then its options.
     let at = position_after(&typed, &path);
     let mut all = typed[..at].to_vec();
     all.extend(from_file);
@@ -36,7 +38,7 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsStr
     Ok((all, Some(file.clone())))
 }
 
-/// The text of a config file; of a pipe too, but no endless one's.
+/// Reads a config file, which may be a pipe, up to a size limit.
 fn text(path: &Path) -> Result<String> {
     const MOST: u64 = 1 << 20;
     let mut text = String::new();
@@ -70,10 +72,10 @@ fn position_after(typed: &[OsString], path: &[String]) -> usize {
     at
 }
 
-/// Checks options as [`with_config`] would for a verb of these words, without running it.
+/// Checks options as [`with_config`] would for this subcommand, without running it.
 ///
 /// # Errors
-/// An option that the verb does not have, or that does not take this value; options that do not go together.
+/// Fails if the command lacks an option, an option does not accept its value, or options conflict.
 pub fn check(command: &Command, verb: &[String], options: &Table) -> Result<()> {
     let mut typed: Vec<OsString> = vec![command.get_name().into()];
     typed.extend(verb.iter().map(OsString::from));
@@ -117,7 +119,7 @@ fn flags(verb: &Command, matches: &ArgMatches, table: &Table, place: &str) -> Re
         match value {
             Value::Array(values) => {
                 ensure!(many, wrong("one value"));
-                // An option of exactly so many values takes them at once.
+                // An option with a fixed number of values receives them all at once.
                 let together = arg.get_num_args().is_some_and(|count| count.min_values() > 1);
                 for (at, value) in values.iter().enumerate() {
                     if at == 0 || !together {
@@ -126,7 +128,7 @@ fn flags(verb: &Command, matches: &ArgMatches, table: &Table, place: &str) -> Re
                     flags.push(text_of(value).with_context(|| wrong("strings or numbers"))?.into());
                 }
             }
-            // A constraint may be written as a table.
+            // A constraint may also be a table.
             Value::Table(table) => {
                 flags.push(flag);
                 flags.push(serde_json::to_string(table)?.into());
@@ -150,7 +152,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// All options of a verb as they were resolved, as a file that `--config` takes.
+/// Returns all resolved options of a command, as a file for `--config`.
 pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
     let mut table = Table::new();
     for arg in verb.get_arguments() {
@@ -176,20 +178,20 @@ pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
     table.to_string()
 }
 
-/// The same file with another value of one option.
+/// Returns a resolved config with another value for one option.
 ///
 /// # Errors
-/// Text that is no TOML.
+/// Fails if the text is not TOML.
 pub fn with_option(resolved: &str, name: &str, value: impl Into<Value>) -> Result<String> {
     let mut table: Table = resolved.parse()?;
     table.insert(name.to_owned(), value.into());
     Ok(table.to_string())
 }
 
-/// A resolved config without this option.
+/// Returns a resolved config without this option.
 ///
 /// # Errors
-/// Text that is no TOML.
+/// Fails if the text is not TOML.
 pub fn without_option(resolved: &str, name: &str) -> Result<String> {
     let mut table: Table = resolved.parse()?;
     table.remove(name);

@@ -1,4 +1,4 @@
-//! What `--constraint` takes: a kind, a tagged object as JSON, or the path of a file that holds one.
+//! The values of `--constraint`: a kind, a tagged object as JSON, or the path of a file that holds one.
 
 use std::fs;
 use std::path::{MAIN_SEPARATOR, Path};
@@ -8,19 +8,19 @@ use pcrm_core::constraint::{self, Constraint};
 use pcrm_core::registry::{self, ConstraintPlugin};
 use serde_json::Value;
 
-/// The constraint that an option's text means.
+/// Returns the constraint that an option's text describes.
 ///
 /// # Errors
-/// An unknown kind (the known ones are listed), JSON or a file that holds no constraint, parameters that are refused;
-/// the message begins with `--constraint`, and names the file where there is one.
+/// Fails if the kind is unknown (the known ones are listed), the JSON or file holds no constraint, or
+/// parameters are refused. The message begins with `--constraint` and names the file, if any.
 pub fn read(text: &str) -> Result<Box<dyn Constraint>> {
     meant(text).context("--constraint")
 }
 
-/// The same where the text stands alone and belongs to no option.
+/// Returns the constraint that a text describes, without an option in error messages.
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn meant(text: &str) -> Result<Box<dyn Constraint>> {
     match file(text) {
         Some(path) => read_file(path).with_context(|| path.display().to_string()),
@@ -28,8 +28,8 @@ pub fn meant(text: &str) -> Result<Box<dyn Constraint>> {
     }
 }
 
-/// The file that an option's text means, if it means one: what is neither JSON nor a kind, and exists, has a
-/// separator of paths, or ends as JSON files do.
+/// Returns the file named by an option's text: neither JSON nor a kind, and an existing path, a path with a
+/// separator, or a name with the extension of JSON files.
 pub fn file(text: &str) -> Option<&Path> {
     let text = text.trim();
     if text.starts_with('{') || registry::find::<ConstraintPlugin>(text).is_ok() {
@@ -54,7 +54,7 @@ fn read_file(path: &Path) -> Result<Box<dyn Constraint>> {
 mod tests {
     use super::*;
 
-    /// Protects: what is told apart by its form alone: JSON, kinds, paths, and names that are nothing.
+    /// Protects: JSON, kinds, paths and unknown names are distinguished by their form alone.
     #[test]
     fn files_are_told_from_kinds_and_json() {
         for (text, is_file) in [

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks to stop after the step at hand, the second ends at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first signal stops after the current step, the second exits immediately.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, OnceLock};
@@ -9,21 +9,22 @@ use anyhow::{Result, bail};
 
 use crate::progress::say;
 
-/// The exit code that a shell expects of a command that SIGINT ended.
+/// The conventional exit code after SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
-/// The variable by which a process asks one that it starts to stop when its input ends: the number of the asking process.
+/// The environment variable by which a parent asks its child to stop when the child's input ends. Its value
+/// is the parent's process id.
 pub const PARENT: &str = "PCRM_STOP_WITH_INPUT_OF";
-/// The time that a verb has to stop after its input ended.
+/// The time a command has to stop after its input ended.
 const GRACE: Duration = Duration::from_secs(5);
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));
 static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
 
-/// A run that the user stopped.
+/// A run stopped by the user.
 #[derive(Debug)]
 pub struct Interrupted {
-    /// The files that are saved, and how to continue.
+    /// The saved files and how to continue.
     pub message: String,
 }
 
@@ -35,10 +36,10 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// The flag that interrupts set.
+/// Returns the flag that signals set.
 ///
 /// # Errors
-/// The handler cannot be installed.
+/// Fails if the handler cannot be installed.
 pub fn flag() -> Result<&'static AtomicBool> {
     match INSTALLED.get_or_init(listen) {
         Ok(()) => Ok(&STOP),
@@ -46,11 +47,11 @@ pub fn flag() -> Result<&'static AtomicBool> {
     }
 }
 
-/// Where the process that started this one asks for it ([`PARENT`]): stops as an interrupt does when standard input ends,
-/// which it does at the latest when that process ends, however it ends.
+/// Stops as an interrupt does when standard input ends, if the parent process asks for it ([`PARENT`]). The
+/// input ends at the latest when the parent ends, for whatever reason.
 pub fn follow_parent() {
     let asked = std::env::var(PARENT).ok().and_then(|number| number.parse::<u32>().ok());
-    // The variable is inherited; the input is not.
+    // The variable is inherited by grandchildren, but the input is not.
     #[cfg(unix)]
     let asked = asked.filter(|number| *number == std::os::unix::process::parent_id());
     if asked.is_none() {
@@ -65,12 +66,12 @@ pub fn follow_parent() {
     let _ = thread::Builder::new().name("parent".into()).spawn(wait);
 }
 
-/// Sets the flag at the first signal and ends the process at the second.
+/// Sets the flag on the first signal and exits on the second.
 fn stop() {
     if STOP.swap(true, Ordering::Relaxed) {
         std::process::exit(i32::from(EXIT_CODE));
     }
-    // Standard error may be a pipe that nobody empties: the thread that hears signals must not wait for it.
+    // Standard error may be a pipe that no one reads, so the signal thread must not wait for it.
     let _ = thread::Builder::new().spawn(|| say("stopping after this step (once more to stop at once)"));
 }
 
@@ -80,14 +81,14 @@ fn listen() -> Result<(), String> {
     use signal_hook::iterator::Signals;
 
     let mut heard = vec![SIGINT, SIGTERM];
-    // Under nohup the end of a terminal is no reason to stop.
+    // Under nohup, closing the terminal is no reason to stop.
     heard.extend((!is_ignored(SIGHUP)).then_some(SIGHUP));
     let mut signals = Signals::new(heard).map_err(|error| error.to_string())?;
     let listen = move || signals.forever().for_each(|_| stop());
     thread::Builder::new().name("signals".into()).spawn(listen).map(drop).map_err(|error| error.to_string())
 }
 
-/// Returns true if this process ignores a signal, where the system says so (Linux).
+/// Returns true if this process ignores a signal, as far as the system reports it (Linux).
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

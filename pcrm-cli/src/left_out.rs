@@ -1,7 +1,8 @@
-//! Pairs and rows that a command reads and then leaves out: how many, why, and from which share on that is a
-//! warning.
+//! Warnings about pairs and rows that a command reads and then leaves out: how many and why, above a minimum
+//! share.
 //!
-//! Records that are not read at all have [`Report::shortfall`](pcrm_core::data::report::Report::shortfall).
+//! Records that are not read at all are reported by
+//! [`Report::shortfall`](pcrm_core::data::report::Report::shortfall).
 
 use pcrm_core::data::encode::EncodeReport;
 use pcrm_core::data::report::MANY_LEFT_OUT;
@@ -9,13 +10,13 @@ use pcrm_core::data::report::MANY_LEFT_OUT;
 /// The column with the reason why a row has no score, in files that `pcrm score` writes.
 pub const COLUMN: &str = "left_out";
 
-/// A warning for pairs that were read and not encoded, if they are more than a few per cent.
+/// Returns a warning about pairs that were read but not encoded, if they are more than a few per cent.
 pub fn unencoded(report: &EncodeReport, max_length: usize) -> Option<String> {
     let too_long = too_long(report.dropped_too_long, report.pairs, "pairs", max_length);
     let identical = report.identical_after_tokenisation;
     let identical = share(identical, report.pairs).map(|share| {
         format!(
-            "{identical} of {} pairs ({share}) are left out: both answers are the same tokens",
+            "{identical} of {} pairs ({share}) are left out: both answers have the same tokens",
             report.pairs
         )
     });
@@ -23,7 +24,7 @@ pub fn unencoded(report: &EncodeReport, max_length: usize) -> Option<String> {
     (!both.is_empty()).then(|| both.join("; "))
 }
 
-/// A warning for rows beyond `--max-length`, if they are more than a few per cent.
+/// Returns a warning about rows beyond `--max-length`, if they are more than a few per cent.
 pub fn too_long(count: usize, of: usize, what: &str, max_length: usize) -> Option<String> {
     let share = share(count, of)?;
     Some(format!(
@@ -31,7 +32,7 @@ pub fn too_long(count: usize, of: usize, what: &str, max_length: usize) -> Optio
     ))
 }
 
-/// A share in per cent, if it is worth a warning.
+/// Returns a share in per cent, if it is large enough for a warning.
 pub fn share(count: usize, of: usize) -> Option<String> {
     let share = count as f64 / of.max(1) as f64;
     let text =

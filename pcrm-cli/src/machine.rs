@@ -1,4 +1,4 @@
-//! The options that every verb shares: backend, device, element type, threads, seed.
+//! Options shared by every command: backend, device, data type, threads, seed.
 
 use std::path::{Path, PathBuf};
 
@@ -13,24 +13,24 @@ use crate::numbers::{positive, whole};
 use crate::plugins;
 use crate::usage::usage;
 
-/// Where and how to compute, the seed and the config file (which is read before options are, see
+/// Where and how to compute, the seed, and the config file (read before the options are parsed, see
 /// `config.rs`).
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct Machine {
-    /// Draw everything random from this seed
+    /// Seed all random numbers with N
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u64>, help_heading = "Reproducing")]
     pub seed: u64,
-    /// Take options from this TOML file, by the same names; typed ones override it
+    /// Read options from this TOML file, under the same names; typed options override it
     #[arg(long, value_name = "FILE", help_heading = "Reproducing")]
     pub config: Option<PathBuf>,
-    /// Compute with this tensor library; `pcrm plugins` lists those compiled in
+    /// Compute with this backend; `pcrm plugins` lists those compiled in
     #[arg(long, value_name = "NAME", default_value = plugins::DEFAULT_BACKEND)]
     pub backend: String,
     /// Compute on this device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: Device,
-    /// Compute in this element type: f32 or bf16
+    /// Compute in this data type: f32 or bf16
     #[arg(long, default_value = "f32")]
     pub dtype: DType,
     /// Compute with N threads [default: all cores]
@@ -38,7 +38,7 @@ pub struct Machine {
     pub threads: Option<usize>,
 }
 
-/// A number of threads: each is a stack and a queue that the machine must have.
+/// Parses a number of threads. Each thread needs a stack and a queue, hence the limit.
 fn threads(text: &str) -> Result<usize, String> {
     const MOST: usize = 1024;
     positive::<usize>(text).and_then(|threads| match threads <= MOST {
@@ -51,10 +51,10 @@ impl Machine {
     /// Sets the number of threads and opens the backend.
     ///
     /// # Errors
-    /// An unknown backend, a device or element type that it does not serve.
+    /// Fails if the backend is unknown, or does not serve the device or data type.
     pub fn open(&self) -> Result<Box<dyn Backend>> {
         if let Some(threads) = self.threads {
-            // An existing pool stays: its size was set by the program that made it.
+            // An existing pool stays: the embedding program chose its size.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
         let backend = usage(self.engine())?.open().context("--device")?;
@@ -62,7 +62,7 @@ impl Machine {
         Ok(backend)
     }
 
-    /// Loads a trained reward model with its tokenizer onto an open backend.
+    /// Loads a trained reward model and its tokenizer onto an open backend.
     pub fn trained(&self, backend: &dyn Backend, dir: &Path) -> Result<(RewardModel, Tokenizer)> {
         RewardModel::open_trained(backend, dir, self.dtype)
             .with_context(|| format!("--model {}", dir.display()))
@@ -72,26 +72,26 @@ impl Machine {
         let served = backend.dtypes();
         ensure!(
             served.contains(&self.dtype),
-            "--dtype {}: the {} backend on {} serves {}{}",
+            "--dtype {}: the {} backend on {} supports {}{}",
             self.dtype,
             self.backend,
             self.device,
             served.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            if self.dtype == DType::BF16 { "; --backend tch serves bf16 on every device" } else { "" }
+            if self.dtype == DType::BF16 { "; --backend tch supports bf16 on every device" } else { "" }
         );
         Ok(())
     }
 
-    /// The backend, unopened.
+    /// Returns the backend without opening it.
     ///
     /// # Errors
-    /// An unknown backend.
+    /// Fails if the backend is unknown.
     pub fn engine(&self) -> Result<Engine> {
         let plugin = registry::find::<BackendPlugin>(&self.backend).with_context(|| {
             let absent = plugins::ABSENT_BACKENDS.iter().find(|(name, _)| *name == self.backend);
             match absent {
                 Some((name, how)) => {
-                    format!("--backend: this build is without {name} ({how} makes one with it)")
+                    format!("--backend: this build has no {name} (build with {how})")
                 }
                 None => "--backend".to_owned(),
             }

@@ -1,4 +1,4 @@
-//! The binary `pcrm`: the library of this package, started.
+//! The `pcrm` binary: calls the library of this package.
 
 fn main() -> std::process::ExitCode {
     pcrm_cli::main()

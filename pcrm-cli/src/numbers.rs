@@ -1,19 +1,19 @@
-//! Numbers as options take them, refused with what was expected.
+//! Parsers for numeric options, with errors that state the expected range.
 
 use std::str::FromStr;
 
-/// A whole number from 0 up.
+/// Parses a whole number from 0 up.
 ///
 /// # Errors
-/// Text that is none.
+/// Fails if the text is not such a number.
 pub fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "expected a whole number from 0 up".to_owned())
 }
 
-/// A whole number from 1 up.
+/// Parses a positive whole number.
 ///
 /// # Errors
-/// Text that is none.
+/// Fails if the text is not such a number.
 pub fn positive<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, String> {
     match text.parse::<T>() {
         Ok(number) if number != T::from(0) => Ok(number),
@@ -21,18 +21,18 @@ pub fn positive<T: FromStr + PartialEq + From<u8>>(text: &str) -> Result<T, Stri
     }
 }
 
-/// A number, the special values included: the check of options refuses those with a range.
+/// Parses a number, including special values; options with a range refuse those later.
 ///
 /// # Errors
-/// Text that is none.
+/// Fails if the text is not a number.
 pub fn real(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number such as 0.1 or 1e-4".to_owned())
 }
 
-/// A share: a number between 0 and 1, neither included.
+/// Parses a share: a number strictly between 0 and 1.
 ///
 /// # Errors
-/// Text that is none.
+/// Fails if the text is not such a number.
 pub fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
@@ -44,7 +44,7 @@ pub fn share(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    /// Protects: which texts are numbers of each kind.
+    /// Protects: each parser accepts exactly its own kind of number.
     #[test]
     fn numbers_are_told_apart() {
         assert_eq!((whole::<u64>("0"), positive::<usize>("3")), (Ok(0), Ok(3)));

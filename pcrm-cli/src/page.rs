@@ -8,23 +8,23 @@ use pcrm_core::text::visible;
 use terminal_size::terminal_size;
 use unicode_width::UnicodeWidthStr;
 
-/// Columns where there is no terminal.
+/// The width without a terminal, in columns.
 const WIDTH: usize = 80;
-/// The widest that text is read at.
+/// The widest page, in columns.
 const WIDEST: usize = 120;
 const NARROWEST: usize = 60;
 
-/// Whether colours are used.
+/// The use of colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paint {
-    /// Marks alone.
+    /// Marks only.
     Plain,
     /// Colours and marks.
     Coloured,
 }
 
 impl Paint {
-    /// Text in a style, where there are styles.
+    /// Applies a style to text, if styles are used.
     pub fn styled(self, text: &str, style: Style) -> String {
         match self {
             Self::Plain => text.to_owned(),
@@ -33,23 +33,23 @@ impl Paint {
     }
 }
 
-/// A style of this colour.
+/// Returns a style of this colour.
 pub fn coloured(colour: AnsiColor) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour)))
 }
 
-/// What is printed, line by line.
+/// The printed lines.
 #[derive(Debug)]
 pub struct Page {
-    /// How wide lines may be.
+    /// The largest width of a line.
     pub width: usize,
-    /// Whether there are colours.
+    /// The use of colours.
     pub paint: Paint,
     text: String,
 }
 
 impl Page {
-    /// A page for this stream.
+    /// Returns an empty page for this stream.
     pub fn on<S: RawStream>(stream: &S, colours: ColorChoice) -> Self {
         let coloured = match colours {
             ColorChoice::Always => true,
@@ -65,13 +65,13 @@ impl Page {
         }
     }
 
-    /// A page without colours.
+    /// Returns an empty page without colours.
     #[cfg(test)]
     pub fn plain(width: usize) -> Self {
         Self { width, paint: Paint::Plain, text: String::new() }
     }
 
-    /// The written text. Nothing that a terminal obeys is in it but the styles of [`Paint`].
+    /// Returns the written text. It contains no control sequences but the styles of [`Paint`].
     pub fn text(&self) -> String {
         let mut parts = self.text.split('\u{1b}');
         let mut shown = visible(parts.next().unwrap_or_default()).into_owned();
@@ -88,7 +88,7 @@ impl Page {
         shown
     }
 
-    /// A heading, a blank line before it.
+    /// Writes a heading after a blank line.
     pub fn heading(&mut self, text: &str) {
         if !self.text.is_empty() {
             self.text.push('\n');
@@ -98,13 +98,13 @@ impl Page {
         self.line(&format!("── {text} {rule}"));
     }
 
-    /// A line as it is.
+    /// Writes a line unchanged.
     pub fn line(&mut self, text: &str) {
         self.text.push_str(text.trim_end());
         self.text.push('\n');
     }
 
-    /// A label of `indent` columns and text, wrapped behind it.
+    /// Writes a label of `indent` columns, and text wrapped beside it.
     pub fn labelled(&mut self, label: &str, indent: usize, text: &str) {
         for (at, line) in wrapped(text, self.width.saturating_sub(indent)).iter().enumerate() {
             let label = if at == 0 { label } else { "" };
@@ -112,7 +112,7 @@ impl Page {
         }
     }
 
-    /// Rows of cells, the first to the left, the others to the right.
+    /// Writes rows of cells; the first column is left-aligned, the others right-aligned.
     pub fn columns(&mut self, rows: &[Vec<String>]) {
         let count = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -133,13 +133,13 @@ impl Page {
     }
 }
 
-/// Text with blanks behind it.
+/// Pads text with blanks on the right.
 pub fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// Text in lines of at most `width` columns, broken at blanks, though not before units; a word wider than a line stands
-/// alone.
+/// Wraps text to lines of at most `width` columns at blanks, but not before units; a word wider than a line
+/// gets its own line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -162,7 +162,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Protects: a page has its own styles and nothing else that a terminal obeys, whatever it is given.
+    /// Protects: a page contains its own styles and no other control sequences, whatever text it is given.
     #[test]
     fn only_styles_pass() {
         for paint in [Paint::Plain, Paint::Coloured] {

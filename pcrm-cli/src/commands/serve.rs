@@ -1,4 +1,4 @@
-//! `pcrm serve`: reward models behind the HTTP protocols of OpenRLHF, vLLM, SGLang and TEI.
+//! `pcrm serve`: serves reward models over the HTTP protocols of OpenRLHF, vLLM, SGLang and TEI.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,14 +24,14 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// Serve the reward model in this folder, or its repository on the Hugging Face Hub (org/name); NAME=DIR gives it
-    /// another name than its folder's. Repeat it for more models: requests that name none get the first
+    /// Serve the reward model in this folder or Hub repository (org/name); NAME=DIR names it differently from
+    /// its folder. Repeat for more models: requests that name no model get the first one
     #[arg(long, value_name = "[NAME=]DIR", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     model: Vec<String>,
-    /// Listen on this address; 0.0.0.0 for all of the machine
+    /// Listen on this address; 0.0.0.0 for all addresses of this machine
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Listen on this port; 0 for a free one, which the first line names
+    /// Listen on this port; 0 for any free port, printed in the first line
     #[arg(long, value_name = "N", default_value_t = 8000)]
     port: u16,
     #[command(flatten)]
@@ -46,85 +46,86 @@ pub struct ServeArgs {
     machine: Machine,
 }
 
-/// Who may send what.
+/// Access control and limits.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Protection")]
 struct Protection {
-    /// Answer only requests with the header `Authorization: Bearer TOKEN` [default: PCRM_API_KEY of the environment]. Others
-    /// can see a command line: prefer the environment or --api-key-file. Repeat it for more tokens
+    /// Require the header `Authorization: Bearer TOKEN` in requests [default: PCRM_API_KEY of the
+    /// environment]. Other users can see the command line, so prefer the environment or --api-key-file.
+    /// Repeat for more tokens
     #[arg(long, value_name = "TOKEN", action = clap::ArgAction::Append)]
     api_key: Vec<String>,
-    /// Take tokens from this file, one a line
+    /// Read tokens from this file, one per line
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Listen beyond this machine without a token: whoever reaches the port can use the model
+    /// Listen beyond this machine without a token: anyone who reaches the port can use the model
     #[arg(long)]
     open_to_all: bool,
     /// Encrypt with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The key of the certificate (PEM)
+    /// Use this private key for the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Answer N requests at once; more get 429 with Retry-After
+    /// Answer at most N requests at once; further ones get 429 with Retry-After
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive::<usize>)]
     max_concurrent_requests: usize,
-    /// Take N texts in one request
+    /// Accept at most N texts per request
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive::<usize>)]
     max_client_batch_size: usize,
-    /// Take bodies of N bytes
+    /// Accept bodies of at most N bytes
     #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = positive::<usize>)]
     max_body_bytes: usize,
-    /// Keep N connections open at once; more wait
+    /// Keep at most N connections open; further ones wait
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = positive::<usize>)]
     max_connections: usize,
-    /// Close connections that send no head of a request for N seconds
+    /// Close connections that send no complete request head within N seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = positive::<u64>)]
     header_timeout: u64,
-    /// Refuse bodies that take longer than N seconds
+    /// Refuse bodies that take longer than N seconds to arrive
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = positive::<u64>)]
     body_timeout: u64,
-    /// Answer requests that are on their way for N seconds after SIGTERM
+    /// Keep answering requests in flight for up to N seconds after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = positive::<u64>)]
     drain_timeout: u64,
 }
 
-/// How requests are read and answered.
+/// Options for reading and answering requests.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Requests")]
 struct Reading {
-    /// Give raw scores on every path, whatever a request asks for
+    /// Return raw scores on every path, whatever a request asks for
     #[arg(long)]
     raw: bool,
-    /// Read /v1/classify and /v1/rerank, which two servers have in different forms, as this one does
+    /// Read /v1/classify and /v1/rerank, which two servers define differently, as this server does
     #[arg(long, value_name = "SERVER", default_value = "vllm")]
     dialect: Dialect,
-    /// Which texts get the end that answers have in training: EOS, or what the chat template writes behind an answer
+    /// Append the end token of training answers (EOS, or the chat template's ending) to these texts
     #[arg(long, value_name = "TEXTS", default_value = "openrlhf")]
     close: Close,
-    /// Cut texts that are too long on the left, though no request asks for it [default: they are refused]
+    /// Truncate long texts on the left even if a request does not ask for it [default: refuse them]
     #[arg(long)]
     auto_truncate: bool,
-    /// Read N tokens of a text at most [default: all positions of the model]
+    /// Read at most N tokens of a text [default: all positions of the model]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     max_length: Option<usize>,
-    /// Compare scores with this range in the metrics [default: the one that the model's folder notes]
+    /// Compare scores with this range in the metrics [default: the range noted in the model's folder]
     #[arg(long, value_names = ["LOW", "HIGH"], num_args = 2, value_parser = real)]
     range: Option<Vec<f64>>,
 }
 
-/// How requests become batches.
+/// Options for batching.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batches")]
 struct Batching {
-    /// Compute N tokens at once; what texts begin with alike counts once. The scores do not depend on it, the time that
-    /// others wait does [default: 4096 on a CPU, 16384 on a GPU]
+    /// Compute at most N tokens at once, counting shared beginnings once. Scores do not depend on it, waiting
+    /// times do [default: 4096 on a CPU, 16384 on a GPU]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     max_batch_tokens: Option<usize>,
-    /// Compute N texts at once
+    /// Compute at most N texts at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive::<usize>)]
     max_batch_requests: usize,
-    /// Wait N milliseconds for more texts before a batch is computed
+    /// Wait N milliseconds for more texts before computing a batch
     #[arg(long, value_name = "MS", default_value_t = 0)]
     batch_wait: u64,
 }
@@ -135,15 +136,15 @@ Examples:
   curl localhost:8000/get_reward --json '{\"query\": [\"Hi! Hello.\"]}'
   PCRM_API_KEY=secret pcrm serve --model helpful=runs/rm --model safe=runs/rm2 --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem
 
-SIGTERM answers what is on its way and stops; SIGHUP loads the models' folders and the certificate again.";
+SIGTERM answers the requests in flight and stops; SIGHUP reloads the models' folders and the certificate.";
 
-/// The variable of the environment that may have the token.
+/// The environment variable that may hold the token.
 const KEY: &str = "PCRM_API_KEY";
 
-/// Serves the models until a signal.
+/// Serves the models until a signal stops it.
 ///
 /// # Errors
-/// Options that do not go together, a model that is no reward model, an address that is taken.
+/// Fails if options conflict, a folder holds no reward model or the address is in use.
 pub fn run(args: &ServeArgs) -> Result<()> {
     let tokens = args.protection.tokens()?;
     usage(args.check(&tokens))?;
@@ -157,10 +158,10 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         ("device", machine.device.to_string()),
         ("dtype", machine.dtype.to_string()),
     ];
-    // Loading and computing are on different threads.
+    // Loading and computing run on different threads.
     let backend = Mutex::new(backend);
     let load: Load = Box::new(move |name, dir| {
-        let Ok(backend) = backend.lock() else { bail!("the backend is lost: an earlier load panicked") };
+        let Ok(backend) = backend.lock() else { bail!("the backend is unusable: an earlier load panicked") };
         load(name, dir, &machine, backend.as_ref(), max_length, range.as_ref())
     });
     serve::run(Setup {
@@ -199,13 +200,13 @@ fn load(
 }
 
 impl ServeArgs {
-    /// Refuses options that do not go together.
+    /// Refuses options that conflict.
     fn check(&self, tokens: &[String]) -> Result<()> {
         let is_local = self.host.is_loopback();
         ensure!(
             is_local || !tokens.is_empty() || self.protection.open_to_all,
-            "--host {}: others reach this address, and there is no token; give one (--api-key-file, or PCRM_API_KEY in \
-             the environment), or say --open-to-all",
+            "--host {}: other machines can reach this address and no token is set; set one (--api-key-file, \
+             or PCRM_API_KEY in the environment) or use --open-to-all",
             self.host
         );
         if let Some([low, high]) = self.reading.range.as_deref() {
@@ -217,19 +218,19 @@ impl ServeArgs {
         Ok(())
     }
 
-    /// The names of the models and their folders.
+    /// Returns the names and folders of the models.
     fn names(&self) -> Result<Vec<(String, PathBuf)>> {
         let mut names = Vec::new();
         let mut seen = BTreeSet::new();
         for given in &self.model {
             let (name, dir) = match given.split_once('=') {
-                // A folder may have the sign in its name.
+                // A folder's name may contain the equals sign.
                 Some((name, dir)) if !Path::new(given).exists() => (Some(name), Path::new(dir)),
                 _ => (None, Path::new(given.as_str())),
             };
             let found = self.hub.model("--model", dir, Weights::Read)?;
             let own = || match dir.file_name() {
-                // The name of a repository has its owner.
+                // The name of a repository includes its owner.
                 Some(_) if !dir.exists() => dir.display().to_string(),
                 Some(last) => last.to_string_lossy().into_owned(),
                 None => "model".to_owned(),
@@ -247,7 +248,7 @@ impl ServeArgs {
         Ok(names)
     }
 
-    /// The most tokens of a batch.
+    /// Returns the most tokens per batch.
     fn batch_tokens(&self) -> usize {
         let usual = if self.machine.device == Device::Cpu { 4096 } else { 16_384 };
         self.batching.max_batch_tokens.unwrap_or(usual)
@@ -270,7 +271,7 @@ impl ServeArgs {
 }
 
 impl Protection {
-    /// All tokens.
+    /// Returns all tokens.
     fn tokens(&self) -> Result<Vec<String>> {
         let mut tokens = self.api_key.clone();
         if tokens.is_empty() {
@@ -282,7 +283,7 @@ impl Protection {
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
             let before = tokens.len();
             tokens.extend(lines.map(str::to_owned));
-            ensure!(tokens.len() > before, "--api-key-file {}: the file has no token", path.display());
+            ensure!(tokens.len() > before, "--api-key-file {}: has no token", path.display());
         }
         if tokens.iter().any(|token| token.trim().is_empty()) {
             return usage(Err(anyhow::anyhow!("--api-key (or PCRM_API_KEY): the token is empty")));

@@ -1,4 +1,4 @@
-//! `pcrm study`: an experiment from a recipe, as runs of this program side by side, with one report.
+//! `pcrm study`: runs an experiment from a recipe as parallel runs of this program, with one report.
 
 use std::path::PathBuf;
 
@@ -15,28 +15,28 @@ use crate::usage::usage;
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct StudyArgs {
-    /// The study: one of --list, or a TOML file of the same form
+    /// Run this study: a name from --list, or a TOML file of the same form
     #[arg(value_name = "RECIPE", required_unless_present_any = ["list", "show"])]
     recipe: Option<String>,
-    /// Write the runs, the results and the report to this folder; the same command continues in it
+    /// Write the runs, the results and the report to this folder; rerun the same command to continue
     #[arg(long, value_name = "DIR", required_unless_present_any = ["list", "show", "plan"])]
     output: Option<PathBuf>,
     /// Run the smaller sizes of the recipe
     #[arg(long)]
     quick: bool,
-    /// Run N seeds, from 0 on [default: the recipe's]
+    /// Run N seeds, starting at 0 [default: the recipe's]
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     seeds: Option<u64>,
-    /// Run N jobs side by side, each on one thread [default: one a core]
+    /// Run N jobs in parallel, each on one thread [default: one per core]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     jobs: Option<usize>,
-    /// List the studies that are built in
+    /// List the built-in studies
     #[arg(long, exclusive = true)]
     list: bool,
-    /// Print a built-in recipe, to change it
+    /// Print a built-in recipe, as a starting point
     #[arg(long, value_name = "NAME", exclusive = true)]
     show: Option<String>,
-    /// Print what would be run, and run nothing
+    /// Print the planned runs without running them
     #[arg(long)]
     plan: bool,
 }
@@ -47,10 +47,11 @@ Examples:
   pcrm study ablation --quick --output runs/ablation
   pcrm study --show strength > mine.toml; pcrm study mine.toml --seeds 3 --output runs/mine";
 
-/// Runs what is not done yet of a study, and writes its report.
+/// Runs the missing runs of a study and writes its report.
 ///
 /// # Errors
-/// A recipe that cannot be read, options that a verb does not have, a folder of another study, runs that fail, Ctrl-C.
+/// Fails if the recipe cannot be read, a command lacks an option, the folder holds another study, a run fails
+/// or Ctrl-C interrupts.
 pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
     if args.list {
         return terminal::result(&recipes::list()?);
@@ -70,6 +71,8 @@ pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
     say(&format!("report: {}", output.join(crate::report::FILE).display()));
     match played.failed {
         0 => Ok(()),
-        failed => bail!("{failed} runs failed; the report says which, and the same command tries them again"),
+        failed => {
+            bail!("{failed} runs failed; the report lists them, and rerunning the same command retries them")
+        }
     }
 }

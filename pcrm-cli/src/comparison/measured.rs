@@ -19,25 +19,25 @@ use serde_json::Value;
 /// The measures of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// The arm.
+    /// The label of the arm.
     pub label: String,
     /// The seed.
     pub seed: u64,
-    /// The constraint with all its numbers, fitted where it was to be.
+    /// The constraint with all its numbers, as fitted by the run if necessary.
     pub constraint: Value,
-    /// The options and data that decide the run.
+    /// The options and data that determine the run.
     pub question: Fingerprint,
-    /// Held-out pairs.
+    /// The number of held-out pairs.
     pub pairs: usize,
-    /// The measures, by the names of [`pcrm_eval::comparison::MEASURES`].
+    /// The measures, under the names of [`pcrm_eval::comparison::MEASURES`].
     pub measures: BTreeMap<String, f64>,
 }
 
 impl Measured {
-    /// Measures a trained model on the pairs that were held out.
+    /// Measures a trained model on its held-out pairs.
     ///
     /// # Errors
-    /// Scores that are not finite.
+    /// Fails if a score is not finite.
     pub fn new(
         (label, seed): (&str, u64),
         question: Fingerprint,
@@ -92,16 +92,16 @@ impl Measured {
         })
     }
 
-    /// The identity of the files of `--eval-data`; none where the run held out pairs of its own.
+    /// Returns the identity of the files of `--eval-data`, or `None` if the run held out its own pairs.
     pub fn held_out(&self) -> Option<String> {
         let files = self.question.get("eval-data")?;
         files.as_array().is_some_and(|files| !files.is_empty()).then(|| files.to_string())
     }
 
-    /// Reads what was measured before.
+    /// Reads earlier measures.
     ///
     /// # Errors
-    /// A file that cannot be read, or that its own hash does not confirm.
+    /// Fails if the file cannot be read or does not match its own hash.
     pub fn read(path: &Path) -> Result<Self> {
         Ok(sealed::read(path)?.0)
     }
@@ -109,7 +109,7 @@ impl Measured {
     /// Refuses measures of a run with other options or data.
     ///
     /// # Errors
-    /// The first option that differs.
+    /// Fails with the first option that differs.
     pub fn answers(&self, question: &Fingerprint, dir: &Path) -> Result<()> {
         for (name, value) in question {
             let before = self.question.get(name).unwrap_or(&Value::Null);

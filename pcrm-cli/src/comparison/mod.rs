@@ -1,5 +1,5 @@
-//! Comparisons of constraints over seeds as files, tables and pages: `pcrm compare` makes them, `pcrm eval
-//! comparisons` merges them.
+//! Comparisons of constraints over seeds as files, tables and pages. `pcrm compare` creates them and `pcrm
+//! eval comparisons` merges them.
 
 mod measured;
 mod page;
@@ -20,10 +20,10 @@ use crate::{report, terminal};
 /// The file of a comparison.
 pub const FILE: &str = "comparison.json";
 
-/// The content of `comparison.json`: every run, so that comparisons can be merged.
+/// The content of `comparison.json`: all runs, so that comparisons can be merged.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The arms in order; others are compared with the first.
+    /// The arms in order; the first one is the baseline.
     pub labels: Vec<String>,
     /// The measures of every run.
     pub runs: Vec<Measured>,
@@ -51,7 +51,7 @@ impl Comparison {
         if report::write(&path, Ok(page::document(&outcome))) {
             say(&format!("report: {}", path.display()));
         }
-        // Last: a reader that went away ends the verb.
+        // Printed last: a reader that goes away ends the command.
         terminal::result(&show::text(&outcome))
     }
 }

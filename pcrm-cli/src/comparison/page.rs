@@ -7,7 +7,7 @@ use super::show;
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 
-/// The page: the reading, a plot per measure of quality, the table, the constraints.
+/// Returns the page: conclusions, a plot per measure of quality, the table, the constraints.
 pub fn document(outcome: &Outcome) -> Document {
     let telling = |(_, measure): &(usize, &Measure)| measure.better != Better::Neither;
     let plots: Vec<Plot> = outcome
@@ -44,7 +44,7 @@ pub fn document(outcome: &Outcome) -> Document {
     }
 }
 
-/// The measure of every arm from above to below: a dot a seed, and the mean with its interval.
+/// Returns the plot of a measure: a row per arm with a dot per seed, and the mean with its interval.
 fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
     let names = outcome.arms.iter().rev().map(|arm| arm.label.clone()).collect();
     let arms = || outcome.arms.iter().rev().enumerate();
@@ -56,7 +56,7 @@ fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
         let values = arm.values[at].iter().flatten();
         values.map(move |value| (*value, place as f64 - BELOW)).collect::<Vec<_>>()
     });
-    // A difference in the third digit must not look like an effect.
+    // A minimum range keeps a difference in the third digit from looking like an effect.
     let x = match measure.unit {
         Unit::Share => Axis::shares("").spanning(0.1),
         Unit::Loss => Axis::new("").spanning(0.05),
@@ -80,7 +80,7 @@ fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
     Plot { title, about: String::new(), x, y: Axis::of_names(names), layers }
 }
 
-/// How far below its mean a seed's dot is, in places of names.
+/// The offset of a seed's dot below its mean, in rows.
 const BELOW: f64 = 0.3;
 
 fn capitalised(text: &str) -> String {

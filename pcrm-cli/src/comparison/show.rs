@@ -10,10 +10,10 @@ use pcrm_eval::table::{percent, percents};
 use crate::paragraph::paragraph;
 use crate::report::count;
 
-/// The width that tables keep to, in characters.
+/// The width of tables, in characters.
 const WIDTH: usize = 80;
 
-/// The tables, and their reading.
+/// Formats the tables and their conclusions.
 pub fn text(outcome: &Outcome) -> String {
     let mut text = format!("\n{}", paragraph("", &heading(outcome)));
     let rows = rows(outcome);
@@ -39,7 +39,7 @@ pub fn text(outcome: &Outcome) -> String {
     text
 }
 
-/// How many arms from this one on fit beside each other; at least one.
+/// Returns the number of arms, starting with this one, that fit side by side; at least one.
 fn beside(outcome: &Outcome, rows: &[Row], from: usize) -> usize {
     let length = |text: &str| text.chars().count() + 2;
     let column = |arm: usize| {
@@ -54,7 +54,7 @@ fn beside(outcome: &Outcome, rows: &[Row], from: usize) -> usize {
     fits.count().max(1)
 }
 
-/// The data behind the numbers.
+/// Describes the data behind the numbers.
 pub fn heading(outcome: &Outcome) -> String {
     let runs = outcome.replicates;
     let seeds = if runs == 1 { "one seed".to_owned() } else { format!("{runs} seeds") };
@@ -66,9 +66,9 @@ pub fn heading(outcome: &Outcome) -> String {
     };
     let intervals = match (runs, runs < FEWEST_REPLICATES) {
         (1, _) => String::new(),
-        (_, true) => format!("Means over seeds; differences to {first} are taken seed by seed."),
+        (_, true) => format!("Means over seeds; differences from {first} are paired by seed."),
         (_, false) => format!(
-            "Means with 95 % intervals over seeds (Student's t); differences to {first} are taken seed by seed."
+            "Means with 95 % intervals over seeds (Student's t); differences from {first} are paired by seed."
         ),
     };
     format!("{} constraints, {seeds} each, {pairs}. {intervals}", outcome.arms.len()).trim_end().to_owned()
@@ -76,15 +76,16 @@ pub fn heading(outcome: &Outcome) -> String {
 
 /// A row of the table.
 pub struct Row {
-    /// Its label below that of its measure.
+    /// The label below the row of its measure.
     pub short: &'static str,
-    /// Its label by itself.
+    /// The label on its own.
     pub label: String,
-    /// A cell per arm.
+    /// A cell for each arm.
     pub cells: Vec<String>,
 }
 
-/// The rows of the table: of every measure the means, their intervals, and the differences to the first arm.
+/// Returns the rows of the table: for every measure the means, their intervals, and the differences from the
+/// first arm.
 pub fn rows(outcome: &Outcome) -> Vec<Row> {
     let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
     let mut rows = Vec::new();

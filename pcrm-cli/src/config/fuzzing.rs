@@ -1,4 +1,4 @@
-//! Config files that are broken at random: a seeded run, of two seconds or of `PCRM_FUZZ_SECONDS`.
+//! Randomly broken config files: a seeded run of two seconds, or of `PCRM_FUZZ_SECONDS`.
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::with_config;
 
-/// A config that the verb takes: a value for each of its options.
+/// Returns a valid config of the command: a value for each of its options.
 fn whole(verb: &Command) -> String {
     let line = |arg: &clap::Arg| {
         let name = arg.get_long().filter(|name| !["config", "help", "version"].contains(name))?;
@@ -29,7 +29,7 @@ fn whole(verb: &Command) -> String {
     verb.get_arguments().filter_map(line).collect()
 }
 
-/// The text with some of its characters, lines and values changed.
+/// Returns the text with some of its characters, lines and values changed.
 fn broken(text: &str, random: &mut StdRng) -> Vec<u8> {
     const PIECES: [&str; 14] = [
         "\"",
@@ -62,8 +62,8 @@ fn broken(text: &str, random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// Protects: no config file makes the command line panic; each is taken, or refused with a message of a few lines that
-/// names the file or the option.
+/// Protects: no config file makes the command line panic; each file is accepted, or refused with a message of
+/// a few lines that names the file or the option.
 #[test]
 fn no_config_breaks_the_command_line() {
     let seconds = std::env::var("PCRM_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
@@ -81,7 +81,7 @@ fn no_config_breaks_the_command_line() {
     while Instant::now() < until {
         let verb = verbs[random.random_range(0..verbs.len())];
         let text = whole(verb);
-        // A few lines of it, so that whole files are among those that are taken.
+        // Only a few lines, so that some files are accepted.
         let lines: Vec<&str> = text.lines().filter(|_| random.random_range(0..6) == 0).collect();
         let bytes = broken(&(lines.join("\n") + "\n"), &mut random);
         std::fs::write(&path, &bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Shared by verbs that sample answers: the options, the policy, its prompts, and answers as text.
+//! Shared by commands that sample answers: options, policy, prompts, and answers as text.
 
 pub mod rewards;
 
@@ -34,46 +34,46 @@ use crate::usage::usage;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Sample at most N tokens of each answer
+    /// Sample at most N tokens per answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
     max_tokens: usize,
-    /// Divide logits by T; 0 takes the most likely token
+    /// Divide logits by T; 0 always picks the most likely token
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f64,
-    /// Draw from the K most likely tokens only; 0: from all
+    /// Sample from the K most likely tokens only; 0: from all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
-    /// Draw from the most likely tokens whose probabilities reach P; 1: from all
+    /// Sample from the most likely tokens whose probabilities add up to P; 1: from all
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f64,
-    /// Draw from tokens at least P times as likely as the most likely one; 0: from all
+    /// Sample from tokens at least P times as likely as the most likely one; 0: from all
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f64,
-    /// Divide the logits of tokens that are there already by X
+    /// Divide the logits of tokens already in the text by X
     #[arg(long, value_name = "X", default_value_t = 1.0)]
     repetition_penalty: f64,
-    /// Take temperature, top-k, top-p, min-p and the penalty from the model's generation_config.json
+    /// Use temperature, top-k, top-p, min-p and the penalty from the model's generation_config.json
     #[arg(long)]
     as_configured: bool,
-    /// End an answer where its text has this string, which is cut off; may be given several times
+    /// End answers at this string, which is removed; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// End an answer at this token too, besides those of generation_config.json, config.json and the tokenizer
+    /// Also end answers at this token, besides those of generation_config.json, config.json and the tokenizer
     #[arg(long, value_name = "ID")]
     stop_token: Vec<u32>,
-    /// Keep the keys and values of at most N tokens
+    /// Cache the keys and values of at most N tokens
     #[arg(long, value_name = "N", default_value_t = Budget::default().cache_tokens, value_parser = positive::<usize>)]
     cache_tokens: usize,
-    /// Decode at most N samples at once; what is sampled does not depend on it
+    /// Decode at most N samples at once; the samples do not depend on it
     #[arg(long, value_name = "N", default_value_t = Budget::default().rows, value_parser = positive::<usize>)]
     rows: usize,
 }
 
 impl SamplingArgs {
-    /// Checks the options, before anything is read.
+    /// Checks the options before anything is read.
     ///
     /// # Errors
-    /// A value out of its range.
+    /// Fails if a value is out of range.
     pub fn check(&self) -> Result<()> {
         Ok(self.typed(0).check()?)
     }
@@ -84,10 +84,10 @@ impl SamplingArgs {
         Sampling { filters, max_tokens: self.max_tokens, seed }
     }
 
-    /// Returns the sampling of a model.
+    /// Returns the sampling options for a model.
     ///
     /// # Errors
-    /// `--as-configured` and a model without `generation_config.json`.
+    /// Fails if `--as-configured` is given and the model has no `generation_config.json`.
     pub fn sampling(&self, model: &LanguageModel, seed: u64) -> Result<Sampling> {
         let mut sampling = self.typed(seed);
         if self.as_configured {
@@ -98,12 +98,12 @@ impl SamplingArgs {
         Ok(sampling)
     }
 
-    /// Returns the limits of the cache and of a step.
+    /// Returns the limits of the cache and of a decoding step.
     pub fn budget(&self) -> Budget {
         Budget { cache_tokens: self.cache_tokens, rows: self.rows, ..Budget::default() }
     }
 
-    /// Names the options that answers follow from.
+    /// Returns the options that the answers depend on.
     pub fn origins(&self, sampling: &Sampling) -> Result<Origins> {
         Ok(Origins::from([
             ("sampling".to_owned(), serde_json::to_value(sampling)?),
@@ -113,9 +113,9 @@ impl SamplingArgs {
     }
 }
 
-/// A policy that answers, with its tokenizer.
+/// A policy that samples answers, with its tokenizer.
 pub struct Policy {
-    /// The model, frozen in the type that it computes in.
+    /// The model, frozen in its computing type.
     pub model: LanguageModel,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
@@ -124,10 +124,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Loads a model or an adapter with its base.
+    /// Loads a model, or an adapter with its base.
     ///
     /// # Errors
-    /// A folder that is no language model's, files that cannot be read.
+    /// Fails if the folder holds no language model or a file cannot be read.
     pub fn open(machine: &Machine, hub: &Hub, backend: &dyn Backend, model: &Path) -> Result<Self> {
         let dir = hub.model_or_adapter("--model", model, Weights::Read)?;
         let at = || format!("--model {}", dir.display());
@@ -144,10 +144,10 @@ impl Policy {
         Ok(Self { model, tokenizer, digest: digest::model(&dir)? })
     }
 
-    /// Returns the ends of this policy's answers; `decode` gives the text of tokens.
+    /// Returns the stop conditions of this policy's answers; `decode` gives the text of tokens.
     ///
     /// # Errors
-    /// An end token that is outside the vocabulary.
+    /// Fails if a stop token is outside the vocabulary.
     pub fn stop<'a>(
         &self,
         args: &SamplingArgs,
@@ -164,15 +164,15 @@ impl Policy {
         Ok(if args.stop.is_empty() { stop } else { stop.and_strings(&args.stop, decode) })
     }
 
-    /// Returns the text of tokens; bytes that are no text become replacement characters.
+    /// Returns the text of tokens; invalid bytes become replacement characters.
     pub fn text(&self, ids: &[u32]) -> String {
         self.tokenizer.decode_plain(ids).unwrap_or_default()
     }
 
-    /// Returns the texts of a prompt's answers, the completion without the string that ended it.
+    /// Returns the texts of a prompt's answers, without the string that ended them.
     ///
     /// # Errors
-    /// A token that the tokenizer does not have.
+    /// Fails if the tokenizer lacks a token.
     pub fn texts(&self, prompt: &[u32], samples: &[Sample]) -> Result<Vec<AnswerTexts>> {
         let of = |sample: &Sample| {
             let mut texts = AnswerTexts::decode(&self.tokenizer, prompt, &sample.ids)?;
@@ -186,7 +186,7 @@ impl Policy {
         samples.iter().map(of).collect()
     }
 
-    /// Names the files that answers follow from.
+    /// Returns the files that the answers depend on.
     pub fn origins(&self, machine: &Machine) -> Origins {
         Origins::from([
             ("model".to_owned(), json!(self.digest)),
@@ -201,14 +201,14 @@ impl Policy {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Prompts")]
 pub struct PromptArgs {
-    /// Answer this prompt; may be given several times
+    /// Answer this prompt; may be repeated
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
-    /// Answer the prompts of these files, folders or data sets of the Hub (org/name, org/name:split): text or messages
-    /// in prompt, or preferences, whose prompts are taken
+    /// Answer the prompts of these files, folders or Hub data sets (org/name, org/name:split): text or
+    /// messages in prompt, or preference data (prompts only)
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Take the first N prompts only
+    /// Use only the first N prompts
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     limit: Option<usize>,
     /// Leave out prompts of more than N tokens
@@ -224,24 +224,25 @@ impl PromptArgs {
         !(self.prompt.is_empty() && self.data.is_empty())
     }
 
-    /// Returns the most prompts that are taken.
+    /// Returns the limit on the number of prompts.
     pub fn limit(&self) -> Option<usize> {
         self.limit
     }
 
-    /// Checks the options, before anything is read.
+    /// Checks the options before anything is read.
     ///
     /// # Errors
-    /// No prompt.
+    /// Fails if no prompt is given.
     pub fn check(&self) -> Result<()> {
         ensure!(self.is_given(), "expected --prompt or --data");
         self.columns.options(Ties::Keep).map(|_| ())
     }
 
-    /// Reads and encodes the prompts. A typed prompt is a user's message where the model has a chat template.
+    /// Reads and encodes the prompts. A prompt on the command line becomes a user message if the model has a
+    /// chat template.
     ///
     /// # Errors
-    /// Files that cannot be read, prompts that the template refuses, no prompt that is left.
+    /// Fails if a file cannot be read, the template refuses a prompt or no prompt is left.
     pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<Asked>, Vec<EncodedPrompt>)> {
         let origin = Origin { file: Path::new("--prompt").into(), line: 1 };
         let typed = |(at, text): (usize, &String)| Asked {
@@ -266,8 +267,8 @@ impl PromptArgs {
     }
 }
 
-/// Returns the record of a prompt's answer of this number: the prompt's own columns, the prompt, the answer in the form of
-/// the prompt, and its end.
+/// Returns the record of a prompt's answer with this number: the prompt's own columns, the prompt, the answer
+/// in the form of the prompt, and its finish reason.
 pub fn record(
     asked: &Asked,
     answer: &str,
@@ -285,7 +286,7 @@ pub fn record(
     record
 }
 
-/// Returns an answer as text, or as the assistant's message behind messages.
+/// Returns an answer as text, or as an assistant message if the prompt consists of messages.
 fn completion(prompt: &Content, answer: &str) -> Value {
     match prompt {
         Content::Text(_) => json!(answer),
@@ -293,7 +294,7 @@ fn completion(prompt: &Content, answer: &str) -> Value {
     }
 }
 
-/// Returns a prompt as its file has it.
+/// Returns a prompt in the form of its file.
 fn content(prompt: &Content) -> Value {
     match prompt {
         Content::Text(text) => json!(text),
@@ -301,7 +302,7 @@ fn content(prompt: &Content) -> Value {
     }
 }
 
-/// Shows a run's progress on its bar, and ends the run where it failed or was interrupted.
+/// Shows a run's progress on its bar, and stops the run if it failed or was interrupted.
 pub fn follow(bar: &Bar, progress: &Progress, failed: bool, interrupted: &AtomicBool) -> ControlFlow<()> {
     bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
     match failed || interrupted.load(Ordering::Relaxed) {
@@ -310,7 +311,7 @@ pub fn follow(bar: &Bar, progress: &Progress, failed: bool, interrupted: &Atomic
     }
 }
 
-/// Returns the shortest decimal that is this f32 again; null for an answer without a score.
+/// Returns the shortest decimal that parses to the same f32, or null for an answer without a score.
 pub fn decimal(value: Option<f32>) -> Result<Value> {
     Ok(match value {
         Some(value) => serde_json::from_str(&value.to_string())?,

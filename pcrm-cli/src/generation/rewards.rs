@@ -1,4 +1,5 @@
-//! Reward sources of the command line: opened, named in a run's origins, and asked for sampled answers.
+//! Reward sources of the command line: opening them, identifying them in a run's origins, and scoring sampled
+//! answers.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ use crate::training::folder;
 /// Opens reward sources; `policy` is the tokenizer of the answers.
 ///
 /// # Errors
-/// A source that is unknown or does not start, a folder that is no reward model's; `option` is named.
+/// Fails, naming `option`, if a source is unknown or does not start, or a folder holds no reward model.
 pub fn open(
     option: &str,
     specs: &[Spec],
@@ -42,10 +43,10 @@ pub fn open(
     reward_source::open(specs, &mut model).with_context(|| option.to_owned())
 }
 
-/// Returns what names the rewards in a run's identity: of saved models the digest of their files.
+/// Returns the identity of the rewards in a run: for saved models, digests of their files.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// Fails if a file cannot be read.
 pub fn identity(specs: &[Spec]) -> Result<Value> {
     let of = |spec: &Spec| -> Result<Value> {
         let mut tagged = spec.to_tagged();
@@ -59,10 +60,10 @@ pub fn identity(specs: &[Spec]) -> Result<Value> {
     specs.iter().map(of).collect()
 }
 
-/// Scores the samples of a prompt by their texts.
+/// Scores the samples of a prompt from their texts.
 ///
 /// # Errors
-/// A source that fails.
+/// Fails if a source fails.
 pub fn score(
     rewards: &mut Weighted,
     prompt: &Prompt,

@@ -1,8 +1,8 @@
-//! The cache of repositories on the disk, in the layout that `huggingface_hub` uses too: `blobs` by etag, `snapshots`
-//! of links to them by commit, `refs` from branches and tags to commits.
+//! The on-disk cache of repositories, in the layout of `huggingface_hub`: `blobs` by etag, `snapshots` of
+//! links to them by commit, and `refs` from branches and tags to commits.
 //!
-//! A server names etags, commits and files. None of them becomes part of a path before it is a [`Word`] or a path
-//! that [`is_inside`] accepts.
+//! Etags, commits and file names come from a server. None of them becomes part of a path unless it is a
+//! [`Word`] or a path that [`is_inside`] accepts.
 
 use std::fmt;
 use std::fs;
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result};
 use pcrm_core::model::weights;
 
-/// A sort of repository.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A model, or an encoder.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Names the sort in messages.
+    /// Returns the noun for messages.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Model => "model",
@@ -36,16 +36,16 @@ impl Kind {
 pub struct Repo {
     /// `org/name`.
     pub name: String,
-    /// Its sort.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// A commit or etag that is safe as a file's name: at most 128 ASCII letters, digits, `-` and `_`.
+/// A commit or etag that is safe as a file name: at most 128 ASCII letters, digits, `-` and `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word(String);
 
 impl Word {
-    /// Returns the word that a text is; `None`: it is none.
+    /// Returns the text as a word, or `None` if it is not one.
     pub fn new(text: &str) -> Option<Self> {
         let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let fits = (1..=128).contains(&text.len());
@@ -73,7 +73,7 @@ impl Repo {
         }
     }
 
-    /// Returns the path of what a Hub says about a revision.
+    /// Returns the path of the Hub's description of a revision.
     pub fn listing_page(&self, revision: &str) -> String {
         let sort = match self.kind {
             Kind::Model => "models",
@@ -87,27 +87,27 @@ impl Repo {
         self.folder().join("snapshots").join(commit.as_str())
     }
 
-    /// Returns the place of the content with this etag.
+    /// Returns the path of the content with this etag.
     pub fn blob(&self, etag: &Word) -> PathBuf {
         self.folder().join("blobs").join(etag.as_str())
     }
 
-    /// Returns the folder that pcrm has for itself: lists of files, and parts of files on their way.
+    /// Returns pcrm's own folder: lists of files, and partial downloads.
     fn own(&self) -> PathBuf {
         self.folder().join(".pcrm")
     }
 
-    /// Returns the place of a file on its way from the Hub, without an ending.
+    /// Returns the path of a partial download, without an extension.
     pub fn on_its_way(&self, commit: &Word, file: &str) -> PathBuf {
         self.own().join(pcrm_core::digest::text(&format!("{commit}/{file}")))
     }
 
-    /// Returns the place of the list of a commit's files: the cache may hold some of them only.
+    /// Returns the path of the list of a commit's files, of which the cache may hold only some.
     pub fn listing(&self, commit: &Word) -> PathBuf {
         self.own().join(format!("{commit}.json"))
     }
 
-    /// Returns the commit that a revision was when it was last kept, or that it is itself.
+    /// Returns the commit last recorded for a revision, or the revision itself if it is a commit.
     pub fn commit(&self, revision: &str) -> Option<Word> {
         if !is_inside(revision) {
             return None;
@@ -118,31 +118,31 @@ impl Repo {
         }
     }
 
-    /// Notes the commit of a revision.
+    /// Records the commit of a revision.
     ///
     /// # Errors
-    /// A disk that is full or may not be written to.
+    /// Fails if the disk is full or not writable.
     pub fn keep(&self, revision: &str, commit: &Word) -> Result<()> {
         let path = self.folder().join("refs").join(revision);
         Ok(weights::write(&path, commit.as_str().as_bytes())?)
     }
 
-    /// Links a file of a commit to its content, which is in the cache.
+    /// Links a file of a commit to its content in the cache.
     ///
     /// # Errors
-    /// A disk that is full or may not be written to.
+    /// Fails if the disk is full or not writable.
     pub fn link(&self, commit: &Word, file: &str, etag: &Word) -> Result<()> {
         let link = self.snapshot(commit).join(file);
         let place = || link.display().to_string();
         let folder = link.parent().context("the file of a commit has a folder")?;
         fs::create_dir_all(folder).with_context(place)?;
-        // A link to content that was removed.
+        // The link may be dangling, its content removed.
         if link.symlink_metadata().is_ok() {
             fs::remove_file(&link).with_context(place)?;
         }
         #[cfg(unix)]
         {
-            // From snapshots/COMMIT and the file's own folders.
+            // Up from snapshots/COMMIT and the file's own folders.
             let up = "../".repeat(1 + Path::new(file).components().count());
             std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &link).with_context(place)?;
         }
@@ -167,7 +167,7 @@ pub fn root() -> &'static Path {
     &ROOT
 }
 
-/// Returns `HF_TOKEN`, or the token that `hf auth login` has kept.
+/// Returns `HF_TOKEN`, or the token stored by `hf auth login`.
 pub fn token() -> Option<String> {
     let kept = || fs::read_to_string(home().join("token")).ok();
     let token = set("HF_TOKEN").or_else(kept)?.trim().to_owned();
@@ -180,12 +180,12 @@ fn home() -> PathBuf {
     set("HF_HOME").map_or_else(usual, PathBuf::from)
 }
 
-/// Returns an environment variable that is set to something.
+/// Returns an environment variable, unless it is empty.
 pub fn set(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// Returns whether a path stays in the folder that it is relative to.
+/// Returns true if a relative path stays inside its folder.
 pub fn is_inside(file: &str) -> bool {
     !file.is_empty() && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
 }
@@ -194,7 +194,7 @@ pub fn is_inside(file: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: nothing that a server says leads out of the cache.
+    /// Protects: nothing that a server sends leads out of the cache.
     #[test]
     fn words_and_paths_stay_inside() {
         for word in ["0123abc", "4-5f_A", "d41d8cd98f00b204e9800998ecf8427e-12"] {

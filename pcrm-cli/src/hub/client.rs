@@ -1,4 +1,4 @@
-//! Requests to a Hub: where it is, who may see the token, and whose headers count.
+//! Requests to a Hub: its address, the token, and redirections.
 
 use std::sync::Once;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use ureq::{Agent, Body};
 
 use super::cache::{set, token};
 
-/// As many redirections are followed.
+/// The largest number of redirections followed.
 const REDIRECTIONS: usize = 10;
 
-/// A server that is silent for so long is taken for gone.
+/// A server that is silent for this long counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The Hub that the environment names.
+/// A client of the Hub named by the environment.
 pub struct Client {
     agent: Agent,
     endpoint: Uri,
@@ -25,14 +25,14 @@ pub struct Client {
 
 /// An answer.
 pub struct Answer {
-    /// The answer of the host that has the content, which may be another one than the Hub.
+    /// The response of the host with the content, which may differ from the Hub.
     pub response: Response<Body>,
-    /// The headers of the Hub itself, of its last answer that names a commit.
+    /// The headers of the Hub's own last response that names a commit.
     pub own: Option<HeaderMap>,
 }
 
 impl Answer {
-    /// Returns a header of the host that answers.
+    /// Returns a header of the final response.
     pub fn header(&self, key: &str) -> Option<&str> {
         header(self.response.headers(), key)
     }
@@ -48,10 +48,11 @@ fn header<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
 }
 
 impl Client {
-    /// Makes a client of `HF_ENDPOINT`. Over plain http to another machine it sends no token and logs a warning.
+    /// Creates a client for `HF_ENDPOINT`. Over plain HTTP to another machine it sends no token and logs a
+    /// warning.
     ///
     /// # Errors
-    /// An endpoint that is no address.
+    /// Fails if the endpoint is not an address.
     pub fn new() -> Result<Self> {
         let text = endpoint();
         let parsed = text.parse::<Uri>().ok().filter(|uri| {
@@ -66,17 +67,17 @@ impl Client {
             let withheld = token.take().map_or("", |_| "; the token is not sent");
             SAID.call_once(|| {
                 tracing::warn!(
-                    "HF_ENDPOINT is {text}: over plain http, anyone on the way can read and change what is \
-                     fetched{withheld}; prefer https"
+                    "HF_ENDPOINT is {text}: over plain http, anyone on the network path can read and change \
+                     what is fetched{withheld}; use https"
                 );
             });
         }
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            // Followed here: headers count by the host that sends them.
+            // Redirections are followed here, since headers are trusted by the host that sends them.
             .max_redirects(0)
             .user_agent(concat!("pcrm/", env!("CARGO_PKG_VERSION")))
-            // Lengths are those of the content.
+            // Lengths must be those of the content.
             .accept_encoding("identity")
             .timeout_connect(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
@@ -84,10 +85,11 @@ impl Client {
         Ok(Self { agent: agent.into(), endpoint, token })
     }
 
-    /// Asks for a path of the Hub, from byte `start` on, and follows redirections. The token goes to the Hub alone.
+    /// Requests a path of the Hub from byte `start` on, and follows redirections. Only the Hub gets the
+    /// token.
     ///
     /// # Errors
-    /// No answer; redirections without end, from https to http, or to what is no address.
+    /// Fails without an answer, or if redirections do not end, lead from HTTPS to HTTP or are not addresses.
     pub fn get(&self, path: &str, start: u64) -> Result<Answer> {
         let mut at: Uri = format!("{}/{path}", endpoint()).parse().context("an address")?;
         let mut own = None;
@@ -113,7 +115,7 @@ impl Client {
     }
 }
 
-/// The address that an answer of `at` redirects to.
+/// Returns the address that a response to `at` redirects to.
 fn redirected(at: &Uri, location: &str) -> Result<Uri> {
     let target = location.parse::<Uri>().ok();
     let target = match target {
@@ -125,7 +127,7 @@ fn redirected(at: &Uri, location: &str) -> Result<Uri> {
         other => other.filter(|uri| uri.host().is_some()),
     };
     let target = target.filter(|uri| ["http", "https"].contains(&scheme(uri)));
-    let target = target.with_context(|| format!("a redirection to {location:?}, which is no address"))?;
+    let target = target.with_context(|| format!("a redirection to {location:?}, which is not an address"))?;
     ensure!(scheme(at) == "http" || scheme(&target) == "https", "a redirection from https to {target}");
     Ok(target)
 }
@@ -140,7 +142,7 @@ fn same_host(a: &Uri, b: &Uri) -> bool {
     scheme(a) == scheme(b) && host(a) == host(b) && port(a) == port(b)
 }
 
-/// Returns true for an address of this machine itself.
+/// Returns true for an address of this machine.
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let number = host.parse::<std::net::IpAddr>();
@@ -152,7 +154,7 @@ pub fn endpoint() -> String {
     set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()).trim_end_matches('/').to_owned()
 }
 
-/// Returns a text as part of a path of an address: all but letters, digits, `-._~` and the bytes of `kept` as `%XX`.
+/// Percent-encodes a text for an address path: all bytes but letters, digits, `-._~` and those of `kept`.
 pub fn encoded(text: &str, kept: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -172,7 +174,8 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// Protects: the token goes to the same scheme, host and port alone, and stays off the network in the clear.
+    /// Protects: the token goes only to the same scheme, host and port, and never over the network
+    /// unencrypted.
     #[test]
     fn hosts_are_told_apart() {
         assert!(same_host(&uri("https://HF.co/a"), &uri("https://hf.co:443")));
@@ -189,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Protects: a redirection stays on the host or names one, and never gives up TLS.
+    /// Protects: a redirection stays on the host or names one, and never downgrades from TLS.
     #[test]
     fn redirections_lead_to_addresses() {
         let at = uri("https://hf.co/a/b");
@@ -202,7 +205,7 @@ mod tests {
         assert!(redirected(&uri("http://localhost/a"), "http://localhost/b").is_ok());
     }
 
-    /// Protects: a file's name cannot ask for another file.
+    /// Protects: a file name cannot request another file.
     #[test]
     fn names_are_encoded() {
         assert_eq!(encoded("a/b c?d#e%2f.json", b"/"), "a/b%20c%3Fd%23e%252f.json");

@@ -1,4 +1,4 @@
-//! One file on its way into the cache. Its commit, etag and length are checked before a byte is written.
+//! The download of one file into the cache. Its commit, etag and length are checked before a byte is written.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,19 +12,19 @@ use super::cache::{Repo, Word};
 use super::client::{Answer, Client, encoded};
 use crate::progress::{Download, say};
 
-/// The facts that a Hub gives about a file.
+/// The facts that a Hub states about a file.
 #[derive(Debug, PartialEq, Eq)]
 struct Facts {
     etag: Word,
-    /// The SHA-256 of the content, where the etag is one.
+    /// The SHA-256 of the content, if the etag is one.
     digest: Option<String>,
-    /// The byte that the answer begins with.
+    /// The first byte of the response.
     start: u64,
-    /// Bytes of the whole file.
+    /// The size of the whole file in bytes.
     size: u64,
 }
 
-/// The Hub refuses a file with this status.
+/// The Hub refused a file with this status.
 #[derive(Debug)]
 pub struct Refused(pub u16);
 
@@ -36,12 +36,12 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Fetches a file of a commit into the cache: whole, or not at all. What has arrived when a connection breaks is kept
-/// apart, and the next call begins there.
+/// Downloads a file of a commit into the cache, atomically. What arrived before a connection broke is kept
+/// aside, and the next call continues there.
 ///
 /// # Errors
-/// A [`Refused`] file; an answer for another commit, with an etag that is no word, without a length or of another
-/// length or digest; a connection that breaks; a full disk.
+/// Fails if the Hub refuses the file ([`Refused`]), the response is for another commit, has an invalid etag
+/// or no length, or differs in length or digest, the connection breaks, or the disk is full.
 pub fn fetch(client: &Client, repo: &Repo, commit: &Word, file: &str) -> Result<()> {
     let way = repo.on_its_way(commit, file);
     let part = way.with_extension("part");
@@ -53,12 +53,13 @@ pub fn fetch(client: &Client, repo: &Repo, commit: &Word, file: &str) -> Result<
     let path = format!("{}/resolve/{commit}/{}", repo.page(), encoded(file, b"/"));
     let (answer, facts) = ask(client, &path, commit, &part)?;
     let blob = repo.blob(&facts.etag);
-    // The same content under another name or commit. What an etag names in the cache is never replaced: a snapshot that
-    // was fetched elsewhere may consist of it.
+    // The same content may be cached under another name or commit. The cached content of an etag is never
+    // replaced, since snapshots from other programs may refer to it.
     if let Ok(found) = fs::metadata(&blob) {
         ensure!(
             found.len() == facts.size,
-            "the answer has {} bytes under the etag {}, of which the cache holds {}; remove {} to fetch them again",
+            "the answer has {} bytes under the etag {}, of which the cache holds {}; remove {} to fetch them \
+             again",
             facts.size,
             facts.etag,
             found.len(),
@@ -71,7 +72,7 @@ pub fn fetch(client: &Client, repo: &Repo, commit: &Word, file: &str) -> Result<
         bar.finish();
         if facts.digest.as_ref().is_some_and(|expected| *expected != digest) {
             fs::remove_file(&part)?;
-            bail!("the content has SHA-256 {digest}, which is not that of its etag {}", facts.etag);
+            bail!("the content has SHA-256 {digest}, expected that of its etag {}", facts.etag);
         }
         fs::create_dir_all(blob.parent().context("a blob has a folder")?)?;
         fs::rename(&part, &blob).with_context(|| blob.display().to_string())?;
@@ -79,7 +80,7 @@ pub fn fetch(client: &Client, repo: &Repo, commit: &Word, file: &str) -> Result<
     repo.link(commit, file, &facts.etag)
 }
 
-/// Asks for a file, from where an earlier try broke off.
+/// Requests a file, continuing an earlier partial download.
 fn ask(client: &Client, path: &str, commit: &Word, part: &Path) -> Result<(Answer, Facts)> {
     let there = fs::metadata(part).map_or(0, |found| found.len());
     let mut answer = client.get(path, there)?;
@@ -91,7 +92,7 @@ fn ask(client: &Client, path: &str, commit: &Word, part: &Path) -> Result<(Answe
     Ok((answer, facts))
 }
 
-/// Checks all that an answer says before its content is looked at.
+/// Checks the headers of a response before its content is read.
 fn facts(answer: &Answer, commit: &Word, asked: u64) -> Result<Facts> {
     let status = answer.response.status().as_u16();
     if ![200, 206].contains(&status) {
@@ -122,13 +123,13 @@ fn facts(answer: &Answer, commit: &Word, asked: u64) -> Result<Facts> {
     Ok(Facts { etag, digest, start, size })
 }
 
-/// The first byte and the whole length of `bytes 5-9/10`.
+/// Returns the first byte and the total length of `bytes 5-9/10`.
 fn range(text: &str) -> Option<(u64, u64)> {
     let (bytes, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     Some((bytes.split_once('-')?.0.parse().ok()?, size.parse().ok()?))
 }
 
-/// Writes the content behind what is there; returns the SHA-256 of all of it.
+/// Appends the content to the partial file; returns the SHA-256 of the whole.
 fn receive(answer: Answer, facts: &Facts, part: &Path, bar: &Download) -> Result<String> {
     let place = || part.display().to_string();
     let mut digest = Sha256::new();
@@ -165,14 +166,14 @@ impl Write for Hashed<'_> {
     }
 }
 
-/// Waits until no other process fetches the same file.
+/// Waits until no other process downloads the same file.
 fn lock(path: &Path, file: &str) -> Result<File> {
     let place = || path.display().to_string();
     let held = OpenOptions::new().append(true).create(true).open(path).with_context(place)?;
     match held.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            say(&format!("waiting for another process that fetches {file}"));
+            say(&format!("waiting for another process to fetch {file}"));
             held.lock().with_context(place)?;
         }
         Err(TryLockError::Error(error)) => return Err(error).with_context(place),
@@ -207,8 +208,7 @@ mod tests {
         facts(&answer(status, &all), &commit, asked).map_err(|error| error.to_string())
     }
 
-    /// Protects: an answer is believed only for the commit that was asked for, with an etag that is a word, and with
-    /// a length.
+    /// Protects: a response is accepted only for the requested commit, with a valid etag and a length.
     #[test]
     fn answers_are_checked_before_they_are_read() {
         let plain = Facts { etag: Word::new("ab12").unwrap(), digest: None, start: 0, size: 9 };

@@ -1,10 +1,11 @@
-//! `--model org/name` and `--data org/name:part`: repositories of the Hugging Face Hub in place of local paths.
+//! `--model org/name` and `--data org/name:part`: repositories of the Hugging Face Hub in place of local
+//! paths.
 //!
-//! Whatever exists on the disk goes before. A repository's files land in the cache that `huggingface_hub` uses too, and
-//! everything behind this module sees paths into it. A Hub is not trusted: nothing that it says becomes a path before
-//! it is checked (`cache.rs`), and an answer is believed for the commit alone that was asked for (`download.rs`).
-//! Environment: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`,
-//! `HF_HUB_CACHE`, `HF_HUB_OFFLINE`.
+//! Existing local paths take precedence. A repository's files are stored in the cache shared with
+//! `huggingface_hub`, and the code behind this module sees paths into it. A Hub is not trusted: nothing it
+//! sends becomes a path before it is checked (`cache.rs`), and a response is accepted only for the requested
+//! commit (`download.rs`). Environment: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`,
+//! `HF_HUB_OFFLINE`.
 
 mod cache;
 mod client;
@@ -25,24 +26,25 @@ use crate::hub::cache::Kind;
 use crate::hub::repository::Repository;
 use crate::progress::say;
 
-/// Which state of repositories is read.
+/// The revisions of repositories.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Hugging Face Hub")]
 pub struct Hub {
-    /// Fetch --model from this branch, tag or commit, if it is a repository (org/name)
+    /// Fetch --model at this branch, tag or commit, if it is a repository (org/name)
     #[arg(long, value_name = "REV", default_value = "main")]
     pub revision: String,
-    /// Fetch --data from this branch, tag or commit, if they are repositories (org/name, org/name:split, org/name:file)
+    /// Fetch --data at this branch, tag or commit, for repositories (org/name, org/name:split, org/name:file)
     #[arg(long, value_name = "REV", default_value = "main")]
     pub data_revision: String,
 }
 
 impl Hub {
-    /// The folder of a model: `given` itself where it exists, else the cached files of the repository of that name.
+    /// Returns the folder of a model: `given` itself if it exists, else the cached files of the repository of
+    /// that name.
     ///
     /// # Errors
-    /// A path that is no model's folder; a repository that does not exist, may not be read or cannot be reached, or
-    /// holds no model. The message begins with `option` and names all that was tried.
+    /// Fails if the path is not a model folder, or if the repository does not exist, is not readable, cannot
+    /// be reached or holds no model. The message begins with `option` and names all attempts.
     pub fn model(&self, option: &str, given: &Path, weights: Weights) -> Result<PathBuf> {
         let Some(name) = Name::of(given).filter(|name| name.part.is_none()) else {
             folder::check(given).with_context(|| format!("{option} {}", given.display()))?;
@@ -62,10 +64,10 @@ impl Hub {
         fetch().with_context(|| format!("{option} {name}: no such folder here; as a repository of the Hub"))
     }
 
-    /// The folder of a language model, or of a PEFT adapter with its base, which is loaded with it.
+    /// Returns the folder of a language model, or of a PEFT adapter, whose base is loaded with it.
     ///
     /// # Errors
-    /// As [`Hub::model`].
+    /// Fails as [`Hub::model`] does.
     pub fn model_or_adapter(&self, option: &str, given: &Path, weights: Weights) -> Result<PathBuf> {
         match AdapterFolder::is_alone(given) {
             true => Ok(given.to_path_buf()),
@@ -73,10 +75,10 @@ impl Hub {
         }
     }
 
-    /// The files of data: every path that exists, and the cached files of every repository that is named.
+    /// Returns data files: every existing path, and the cached files of every named repository.
     ///
     /// # Errors
-    /// As [`Hub::model`]; `option` is named in errors.
+    /// Fails as [`Hub::model`] does; `option` is named in errors.
     pub fn data(&self, option: &str, given: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for path in given {
@@ -100,11 +102,11 @@ impl Hub {
     }
 }
 
-/// The folder of an encoder: `given` itself where it exists or is no repository's name, else the cached files of the
-/// repository of that name, as it stands in its branch `main`.
+/// Returns the folder of an encoder: `given` itself if it exists or is not a repository name, else the cached
+/// files of the repository of that name at its branch `main`.
 ///
 /// # Errors
-/// As [`Hub::model`].
+/// Fails as [`Hub::model`] does.
 pub fn encoder(given: &Path) -> Result<PathBuf> {
     let Some(name) = Name::of(given).filter(|name| name.part.is_none()) else {
         return Ok(std::path::absolute(given)?);
@@ -135,7 +137,7 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// The repository that a path names; `None` for one that exists, or that is no repository's name.
+    /// Returns the repository that a path names, or `None` if the path exists or is not a repository name.
     fn of(path: &Path) -> Option<Self> {
         if path.exists() { None } else { Self::parse(path.to_str()?) }
     }
@@ -151,7 +153,7 @@ impl Name {
                 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         };
         let named = word(organisation) && word(name) && part.as_deref() != Some("");
-        // A misspelt file is not looked for on the network.
+        // A misspelt file name must not cause a network request.
         let file = part.is_none() && select::is_data_file(name);
         (named && !file).then(|| Self { repository: repository.to_owned(), part })
     }

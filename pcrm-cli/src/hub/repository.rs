@@ -1,4 +1,4 @@
-//! One repository of the Hub: its files, fetched into the cache or found there.
+//! A repository of the Hub: its files, downloaded into the cache or found there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::download::{self, Refused};
 use crate::chain::in_full;
 use crate::progress::say;
 
-/// Bytes that the list of a repository's files may take.
+/// The largest size of a repository's file list, in bytes.
 const LONGEST_LIST: u64 = 64 << 20;
 
 /// A repository at one commit.
@@ -22,19 +22,20 @@ pub struct Repository {
     revision: String,
     commit: Word,
     files: Vec<String>,
-    /// `None`: everything must be in the cache.
+    /// The Hub, or `None` if everything must be in the cache.
     remote: Option<Client>,
-    /// Why there is no remote.
+    /// The reason for having no remote.
     unreachable: String,
 }
 
 impl Repository {
-    /// Asks for the commit and the files of a revision. What cannot be asked, the cache answers.
+    /// Looks up the commit and the files of a revision, in the cache if the Hub cannot be reached.
     ///
     /// # Errors
-    /// No such repository or revision, or none that may be read; no answer, and nothing in the cache.
+    /// Fails if the repository or revision does not exist or is not readable, or if the Hub gives no answer
+    /// and the cache lacks it.
     pub fn open(name: &str, kind: Kind, revision: &str) -> Result<Self> {
-        ensure!(is_inside(revision), "{revision:?} is no revision; expected a branch, a tag or a commit");
+        ensure!(is_inside(revision), "{revision:?} is not a revision; expected a branch, a tag or a commit");
         let repo = Repo { name: name.to_owned(), kind };
         let at = |commit, files, remote, unreachable| Self {
             repo: repo.clone(),
@@ -63,12 +64,12 @@ impl Repository {
         }
     }
 
-    /// All files.
+    /// Returns the names of all files.
     pub fn files(&self) -> &[String] {
         &self.files
     }
 
-    /// Where fetched files are.
+    /// Returns the folder of the fetched files.
     pub fn folder(&self) -> PathBuf {
         self.repo.snapshot(&self.commit)
     }
@@ -76,8 +77,8 @@ impl Repository {
     /// Fetches files that are not in the cache.
     ///
     /// # Errors
-    /// A file that may not be read, an answer that is not to be trusted, a connection that breaks, a full disk; what
-    /// was fetched stays.
+    /// Fails if a file is not readable, a response is not trustworthy, the connection breaks or the disk is
+    /// full; files fetched before are kept.
     pub fn fetch(&mut self, files: &[String]) -> Result<()> {
         for file in files {
             let name = &self.repo.name;
@@ -94,10 +95,10 @@ impl Repository {
         Ok(())
     }
 
-    /// Notes that this revision may be read from the cache, now that all that is wanted of it is there.
+    /// Records that this revision can be read from the cache, now that all wanted files are there.
     ///
     /// # Errors
-    /// The disk's.
+    /// Fails if the record cannot be written.
     pub fn keep(&self) -> Result<()> {
         if self.remote.is_some() {
             write_json(&self.repo.listing(&self.commit), &self.files)?;
@@ -118,11 +119,11 @@ impl Repository {
 enum Listing {
     /// The commit, and the names of its files, sorted.
     Holds(Word, Vec<String>),
-    /// The repository is not to be had; asking again would not help.
+    /// A final refusal; asking again would not help.
     Refuses(String),
 }
 
-/// The facts that a Hub gives about a revision.
+/// The facts that a Hub states about a revision.
 #[derive(Deserialize)]
 struct Info {
     sha: String,
@@ -134,7 +135,7 @@ struct Sibling {
     rfilename: String,
 }
 
-/// Asks the Hub what a revision holds; an error where it gives no answer.
+/// Asks the Hub for the contents of a revision; fails if the Hub gives no answer.
 fn ask(client: &Client, repo: &Repo, revision: &str) -> Result<Listing> {
     let answer = client.get(&repo.listing_page(&encoded(revision, b"")), 0)?;
     let status = answer.response.status().as_u16();
@@ -165,14 +166,15 @@ fn ask(client: &Client, repo: &Repo, revision: &str) -> Result<Listing> {
         }
         404 => Listing::Refuses(format!("{hub} has no {noun} of that name (status 404{said})")),
         401 | 403 => Listing::Refuses(format!(
-            "{hub} shows no {noun} of that name (status {status}{said}): it does not exist or may not be read{}",
+            "{hub} shows no {noun} of that name (status {status}{said}): it does not exist or may not be \
+             read{}",
             permission(repo)
         )),
         _ => bail!("status {status}{said}"),
     })
 }
 
-/// What one may do where the Hub refuses.
+/// Returns advice for a refusal by the Hub.
 fn permission(repo: &Repo) -> String {
     let page = format!("{}/{}", endpoint(), repo.page());
     match token() {
@@ -181,8 +183,8 @@ fn permission(repo: &Repo) -> String {
     }
 }
 
-/// Commit and files of a revision in the cache: those that the Hub listed, or those that are there where another
-/// program put them there.
+/// Returns the commit and files of a revision in the cache: those the Hub listed, or those another program
+/// stored.
 fn cached(repo: &Repo, revision: &str) -> Option<(Word, Vec<String>)> {
     let commit = repo.commit(revision)?;
     let folder = repo.snapshot(&commit);

@@ -1,4 +1,4 @@
-//! Which files of a repository are wanted.
+//! The selection of the files to fetch from a repository.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,34 +9,36 @@ use pcrm_core::model::weights::{INDEX, SINGLE};
 use pcrm_core::text::tokenizer::is_tokenizer_file;
 use serde_json::Value;
 
-/// Whether weights are wanted with a model.
+/// The treatment of a model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
-    /// They are read.
+    /// Weights are read.
     Read,
-    /// They are drawn: the config and the tokenizer do.
+    /// Weights are drawn at random; config and tokenizer suffice.
     Drawn,
 }
 
 impl Weights {
-    /// What `--random-init` asks for.
+    /// Returns `Drawn` for `--random-init`, else `Read`.
     pub fn drawn_if(random_init: bool) -> Self {
         if random_init { Self::Drawn } else { Self::Read }
     }
 }
 
-/// The config, the tokenizer, the chat template, and the index of weights that are read and sharded.
+/// Returns the config, the tokenizer, the chat template, and the index of the weights if they are read and
+/// sharded.
 ///
 /// # Errors
-/// No config.
+/// Fails if there is no config.
 pub fn model_files(all: &[String], weights: Weights) -> Result<Vec<String>> {
     ensure!(
         all.iter().any(|file| file == CONFIG) || !all.iter().any(|file| file == ADAPTER),
-        "the repository is a PEFT adapter, not a model ({ADAPTER} without {CONFIG}); fetch it and run `pcrm merge` on its folder first"
+        "the repository is a PEFT adapter, not a model ({ADAPTER} without {CONFIG}); fetch it and run `pcrm \
+         merge` on its folder first"
     );
     ensure!(
         all.iter().any(|file| file == CONFIG),
-        "the repository has no {CONFIG}; expected a model in the files of transformers, found {}",
+        "the repository has no {CONFIG}; expected a model in the format of transformers, found {}",
         some(all)
     );
     let sharded = weights == Weights::Read && !all.iter().any(|file| file == SINGLE);
@@ -51,10 +53,11 @@ pub fn model_files(all: &[String], weights: Weights) -> Result<Vec<String>> {
 const CONFIG: &str = "config.json";
 const ADAPTER: &str = "adapter_config.json";
 
-/// The weights, which a fetched index in `folder` tells where they are sharded.
+/// Returns the weight files, from the fetched index in `folder` if they are sharded.
 ///
 /// # Errors
-/// No weights in safetensors; an index that is broken or names what the repository does not hold.
+/// Fails if there are no weights in safetensors, or if the index is broken or names a file that the
+/// repository lacks.
 pub fn weight_files(all: &[String], folder: &Path) -> Result<Vec<String>> {
     let holds = |name: &str| all.iter().any(|file| file == name);
     if holds(SINGLE) {
@@ -69,16 +72,16 @@ pub fn weight_files(all: &[String], folder: &Path) -> Result<Vec<String>> {
     let map = map.with_context(|| format!("{INDEX} has no object \"weight_map\""))?;
     let shards: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     if let Some(absent) = shards.iter().find(|shard| !holds(shard)) {
-        bail!("{INDEX} names {absent}, which the repository does not hold");
+        bail!("{INDEX} names {absent}, which the repository lacks");
     }
     Ok(shards.into_iter().map(str::to_owned).collect())
 }
 
-/// An encoder's weights in safetensors with all settings: JSON files, vocabularies and templates in the repository's
-/// folder and the folders of its modules (`1_Pooling`).
+/// Returns an encoder's weights in safetensors and all settings: JSON files, vocabularies and templates in
+/// the repository's folder and the folders of its modules (`1_Pooling`).
 ///
 /// # Errors
-/// No weights.
+/// Fails if there are no weights.
 pub fn encoder_files(all: &[String]) -> Result<Vec<String>> {
     let module = |folder: &str| folder.split('_').next().is_some_and(|number| number.parse::<u8>().is_ok());
     let weights = |name: &str| name.starts_with("model") && name.ends_with(".safetensors");
@@ -90,24 +93,27 @@ pub fn encoder_files(all: &[String]) -> Result<Vec<String>> {
     let files: Vec<String> = all.iter().filter(wanted).cloned().collect();
     ensure!(
         files.iter().any(|file| weights(last(file))),
-        "the repository has no {SINGLE}; expected an encoder in the files of sentence-transformers, found {}",
+        "the repository has no {SINGLE}; expected an encoder in the format of sentence-transformers, found \
+         {}",
         some(all)
     );
     Ok(files)
 }
 
-/// Whether the name is that of a file of data.
+/// Returns true for names of data files.
 pub fn is_data_file(name: &str) -> bool {
     stem(name).is_some()
 }
 
-/// Files of data: the one that `part` names, or all in the folder or of the split that it names; without a part the
-/// split `train`, or all where there are no splits.
+/// Returns data files: the file named by `part`, or all files in the folder or split it names; without a
+/// part, the split `train`, or all files if there is only one split.
 ///
-/// The split of a file is its name without endings and shard numbers (`train` of `data/train-00000-of-00002.parquet`).
+/// A file's split is its name without extensions and shard numbers (`train` of
+/// `data/train-00000-of-00002.parquet`).
 ///
 /// # Errors
-/// No files, a part that is none of these, several splits and none of them `train`: the splits are listed.
+/// Fails if there are no files, `part` names none of these, or there are several splits without `train`; the
+/// splits are listed.
 pub fn data_files(all: &[String], part: Option<&str>) -> Result<Vec<String>> {
     let data: Vec<&String> =
         all.iter().filter(|file| is_data_file(file) && !NOTES.contains(&last(file))).collect();
@@ -141,14 +147,14 @@ pub fn data_files(all: &[String], part: Option<&str>) -> Result<Vec<String>> {
     };
     if chosen.is_empty() {
         let part = part.unwrap_or_default();
-        bail!("{part:?} is no file, folder or split of the repository; splits: {}", listed());
+        bail!("{part:?} is not a file, folder or split of the repository; splits: {}", listed());
     }
     Ok(chosen)
 }
 
 const ENDINGS: [&str; 3] = [".jsonl", ".json", ".parquet"];
 const PACKED: [&str; 4] = [".gz", ".zst", ".zstd", ""];
-/// JSON that speaks of data and is none.
+/// JSON files that describe data sets without being data.
 const NOTES: [&str; 5] =
     ["dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json"];
 
@@ -156,7 +162,7 @@ fn last(file: &str) -> &str {
     file.rsplit('/').next().unwrap_or(file)
 }
 
-/// The path of a data file without its endings.
+/// Returns the path of a data file without its extensions.
 fn stem(file: &str) -> Option<&str> {
     let plain = PACKED.iter().find_map(|packed| file.strip_suffix(packed))?;
     ENDINGS.iter().find_map(|ending| plain.strip_suffix(ending)).filter(|stem| !last(stem).is_empty())
@@ -164,7 +170,7 @@ fn stem(file: &str) -> Option<&str> {
 
 fn split(file: &str) -> Option<&str> {
     let name = last(stem(file)?);
-    // NAME-00000-of-00002, with a hash behind it where `datasets` wrote one.
+    // NAME-00000-of-00002, followed by a hash in files written by `datasets`.
     let digits = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let words: Vec<&str> = name.split('-').collect();
     let of = words
@@ -175,7 +181,7 @@ fn split(file: &str) -> Option<&str> {
     Some(&name[..length.unwrap_or(name.len())])
 }
 
-/// The first files of a repository, for messages.
+/// Lists the first files of a repository, for messages.
 fn some(all: &[String]) -> String {
     match all {
         [] => "nothing".to_owned(),

@@ -17,12 +17,12 @@ use crate::usage::{named, usage};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct SftArgs {
-    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model
+    /// Train the language model in this Hugging Face folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Learn from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or data sets of the
-    /// Hub (org/name, org/name:split): prompts with completions, conversations, texts, or preferences, of which
-    /// the chosen answers are learned
+    /// Train on these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub data sets
+    /// (org/name, org/name:split): prompts with completions, conversations, texts, or preferences (chosen
+    /// answers only)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Write the trained model, its checkpoints and metrics to this folder
@@ -31,13 +31,13 @@ pub struct SftArgs {
     /// Continue from the newest checkpoint in --output
     #[arg(long, display_order = 4)]
     pub resume: bool,
-    /// Evaluate on these files, folders or data sets
+    /// Evaluate on these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,
-    /// Hold out this share of the prompts of --data to evaluate on
+    /// Hold out this share of the prompts of --data for evaluation
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
-    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    /// Draw all weights from the seed: --model needs only config.json and a tokenizer
     #[arg(long)]
     pub random_init: bool,
     #[command(flatten)]
@@ -61,7 +61,7 @@ Examples:
   pcrm sft --config runs/sft/config.toml --resume";
 
 impl SftArgs {
-    /// The options that say what a run reads.
+    /// Returns the options that define what a run reads.
     pub fn source(&self) -> Source<'_> {
         Source {
             model: &self.model,
@@ -77,19 +77,19 @@ impl SftArgs {
         }
     }
 
-    /// The same with local paths in place of the Hub's repositories.
+    /// Returns the same options with local paths in place of Hub repositories.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub fn fetched(&self) -> Result<Self> {
         let Fetched { model, data, eval_data } = self.source().fetched()?;
         Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
-    /// The options as the trainer takes them, checked.
+    /// Returns the checked options in the trainer's form.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
+    /// Fails with a usage error if a number is out of range or options conflict or have no effect.
     pub fn trainer(&self) -> Result<TrainerConfig> {
         let trainer = self.keeping.keep(self.steps.config(self.machine.seed, SFT_RATE));
         usage(trainer.check(self.source().evaluates()).map_err(named))?;

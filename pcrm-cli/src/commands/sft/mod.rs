@@ -26,10 +26,11 @@ use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, interrupt, report};
 
-/// Trains; `resolved` is the config file of this run.
+/// Fine-tunes a model; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+/// Fails if an option is invalid, the folder holds another run, a file cannot be read, training fails or
+/// Ctrl-C interrupts.
 pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let trainer = args.trainer()?;
     usage(args.reading.columns.columns())?;
@@ -69,7 +70,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let mut watch = Watch::default();
     watch.describing(held.description(&resolved, manifest));
     say(&format!(
-        "training on {} completions, {} tokens to learn{}",
+        "training on {} completions, {} target tokens{}",
         data.train.items().len(),
         data.train.targets(),
         data.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.items().len())),
