@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Sentences a second of sentence-transformers on the answers of HH-RLHF, as `pcrm bench encode` counts them.
+"""Measures sentences per second of sentence-transformers on the answers of HH-RLHF, like `pcrm bench encode`.
 
     python scripts/bench-sentence-transformers.py ENCODER_DIR DATA.jsonl.gz --threads 2 --batch 32
 
-Needs sentence-transformers and torch. Every different answer is encoded once; sentence-transformers sorts by length
-itself. Loading is not timed, tokenising is.
+Needs sentence-transformers and torch. Every distinct answer is encoded once; sentence-transformers sorts by
+length itself. Tokenising is timed, loading is not.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""OpenRLHF's reward server (openrlhf/cli/serve_rm.py) on a CPU in f32: the peer that `scripts/load-serve --peer` measures.
+"""OpenRLHF's reward server (openrlhf/cli/serve_rm.py) on a CPU in f32, a peer for `scripts/load-serve --peer`.
 
   python scripts/bench-serve-transformers.py --model runs/rm --port 5000 [--threads 2]
 

@@ -5,7 +5,7 @@
            [--max-length 512] [--threads 2] [--dtype float32] [--device cpu]
 
 needs torch, transformers, trl and datasets. Prints one line of JSON with the fields of `pcrm bench reward --json`.
-TRL runs in its fastest setting that keeps whole sequences: SDPA attention, fused AdamW, no gradient checkpointing,
+TRL runs in its fastest setting without truncation: SDPA attention, fused AdamW, no gradient checkpointing,
 no evaluation, no logging.
 """
 

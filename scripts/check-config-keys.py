@@ -3,13 +3,14 @@
 
     python scripts/check-config-keys.py
 
-needs transformers. For every family of pcrm-core/src/model/config_keys.json:
-  every field of its config class, every other name of one, every parameter of generation that the class takes, and
-  every attribute of a config that its modeling code reads is in the table (those that code of all models reads are in
-  the table of some family);
-  a key that the table reads and the class has is, left out, what the class makes of it (null in the table: pcrm wants
-  the key, or the class has null too).
-Exit status 1: a key is missing from the table or has another default; each is printed.
+needs transformers. For every family of pcrm-core/src/model/config_keys.json, checks that
+  the table has every field of the config class, every alias of one, every parameter of generation that the class
+  takes, and every config attribute that the family's modeling code reads (attributes read by the shared code must be
+  in the table of some family);
+  a missing key that the table reads has the default of the class (null in the table: pcrm requires the key, or the
+  default of the class is null).
+Prints each key that is missing from the table or has another default, and exits with status 1 if there is
+one.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from transformers import GenerationConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 TABLE = Path(__file__).parent.parent / "pcrm-core" / "src" / "model" / "config_keys.json"
-# Shape of the model: pcrm guesses none of these.
+# The shape of the model: pcrm requires all of these.
 WANTED = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "n_embd", "n_layer", "n_head", "ffn_dim",
@@ -38,7 +39,7 @@ SHARED_CODE = ["masking_utils.py", "modeling_rope_utils.py", "modeling_layers.py
 
 
 def read_by(source):
-    """Attributes of a config that code reads."""
+    """Returns the config attributes that source code reads."""
     direct = re.findall(r"\bconfig\.(\w+)", source)
     return set(direct) | set(re.findall(r'getattr\((?:self\.)?(?:effective_)?config, "(\w+)"', source))
 
@@ -49,7 +50,7 @@ def main():
     root = Path(transformers.__file__).parent
     shared = set().union(*(read_by((root / name).read_text()) for name in SHARED_CODE))
     generation = set(GenerationConfig._get_default_generation_params())
-    # Code that all models share reads keys of some: pcrm reports them in the files of the others.
+    # Shared code reads keys of some families; pcrm reports them in the files of the others.
     known_anywhere = {key for part in [every, *table.values()] for rows in part.values() for key in rows}
     problems = []
     for family, own in table.items():
@@ -70,10 +71,10 @@ def main():
             if key not in fields or (key in WANTED and default is None):
                 continue
             if default != fields[key]:
-                problems.append(f"{family}: {key} left out is {fields[key]!r}, in the table {default!r}")
+                problems.append(f"{family}: the default of {key} is {fields[key]!r}, in the table {default!r}")
         for alias, name in own.get("aliases", {}).items():
             if cls.attribute_map.get(alias) != name and cls.attribute_map.get(name) != alias:
-                problems.append(f"{family}: {alias} is not another name of {name}")
+                problems.append(f"{family}: {alias} is not an alias of {name}")
     print(f"transformers {transformers.__version__}: {len(table)} families, {len(problems)} problems")
     for problem in problems:
         print(problem)

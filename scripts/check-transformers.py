@@ -3,15 +3,15 @@
 
     python scripts/check-transformers.py [--dtype float32] [--no-tokenizer] MODEL_DIR SCORES.jsonl
 
-needs torch and transformers. Loads MODEL_DIR as any user of transformers would and computes each
-score of SCORES.jsonl anew. A line of it is a JSON object with either
+needs torch and transformers. Loads MODEL_DIR as any user of transformers would and recomputes each
+score of SCORES.jsonl. A line of it is a JSON object with either
     chosen_ids, rejected_ids (lists of token ids) and chosen_score, rejected_score, or
     ids and score.
 Other keys are ignored. Prints the largest absolute and relative difference.
 
 Exit status 0: every difference is at most TOLERANCE * max(1, |score by transformers|).
-1: one is not, or is not a number; the file holds no score; MODEL_DIR has no usable tokenizer;
-or the checkpoint lacks a weight of the model, or holds one that the model does not know.
+1: a difference is larger or not a number; the file holds no score; MODEL_DIR has no usable tokenizer;
+or the checkpoint lacks a weight of the model, or has an unknown one.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def load_model(path, dtype):
 def load_tokenizer(path, model):
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # what is raised depends on the kind of tokenizer
+    except Exception as error:  # the exception depends on the kind of tokenizer
         sys.exit(f"{path}: no tokenizer: {error}")
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != model.config.pad_token_id:
         sys.exit(
@@ -84,7 +84,7 @@ def main():
     largest_abs = largest_rel = 0.0
     worst = None
     for where, ids, score in read_scores(args.scores):
-        # One at a time: no padding, hence nothing that depends on its side.
+        # One at a time, so there is no padding.
         with torch.no_grad():
             reference = model(input_ids=torch.tensor([ids]), use_cache=False).logits.item()
         absolute = abs(score - reference)

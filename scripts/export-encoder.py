@@ -2,8 +2,8 @@
 
     python export-encoder.py FOLDER      needs torch, transformers and onnx
 
-The graph takes input_ids, attention_mask and, where the model has them, token_type_ids, of any number of texts and tokens,
-and gives last_hidden_state. Pooling and normalisation are left to who reads the folder.
+The graph takes input_ids, attention_mask and, if the model has them, token_type_ids, of any number of texts
+and tokens, and gives last_hidden_state. The reader of the folder does the pooling and normalisation.
 """
 
 import inspect
@@ -40,7 +40,7 @@ class LastHiddenState(torch.nn.Module):
 
 def main():
     if len(sys.argv) != 2 or not pathlib.Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python export-encoder.py FOLDER, a folder as sentence-transformers writes it")
+        sys.exit("usage: python export-encoder.py FOLDER (written by sentence-transformers)")
     folder = transformer_folder(pathlib.Path(sys.argv[1]))
     # Attention as plain products and softmax: the fused operator has no ONNX form of this opset.
     model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()

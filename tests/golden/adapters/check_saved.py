@@ -1,9 +1,10 @@
-"""Checks that peft loads adapters that pcrm saved, and that merged models are the same.
+"""Checks that peft loads adapters saved by pcrm, and that merged models compute the same.
 
     python check_saved.py DIR
 
-Every folder of DIR holds `adapter` (a PEFT adapter), `merged` (a full model) and `expected.safetensors`: input_ids and
-what pcrm computes with the adapter, logits of a language model or scores after each token of a reward model.
+Every folder of DIR holds `adapter` (a PEFT adapter), `merged` (a full model) and `expected.safetensors`:
+input_ids and pcrm's results with the adapter, logits of a language model or scores after each token of a
+reward model.
 """
 
 import json

@@ -1,12 +1,13 @@
-"""Makes small PEFT adapters of the models in ../models, and what they compute.
+"""Makes small PEFT adapters of the models in ../models, and their results.
 
     python make.py OUT_DIR
 
 needs torch, transformers (5.x), peft and safetensors; the committed files came from peft 0.21.2 and transformers 5.24.
-Every folder is what `save_pretrained` of peft writes, with random values in A, B and the modules to save, and
+Every folder is written by `save_pretrained` of peft, with random values in A, B and the modules to save, and
+holds
 
-  expected.safetensors   input_ids [n] (I32), and logits [n, vocab] of a language model or scores [n] after each token
-                         of a reward model, in float64 arithmetic without casts in norms (see ../models/make.py)
+  expected.safetensors   input_ids [n] (I32), and logits [n, vocab] of a language model or scores [n] after each
+                         token of a reward model, in float64 without casts in norms (see ../models/make.py)
 
 `base_model_name_or_path` is relative to the adapter's folder.
 """
@@ -23,14 +24,14 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent / "models"))
-import make as models  # noqa: E402  (takes the casts out of the norms)
+import make as models  # noqa: E402  (removes the casts in norms)
 import make_compact as compact  # noqa: E402
 
 LANGUAGE = dict(task_type="CAUSAL_LM")
 REWARD = dict(task_type="SEQ_CLS")
 
 ADAPTERS = {
-    # What peft takes for the family where nothing is named.
+    # peft's default modules for the family.
     "llama-default": ("llama", LoraConfig(**LANGUAGE, r=4, lora_alpha=8, lora_dropout=0.1)),
     # Conv1D, with ranks and scales by pattern.
     "gpt2-patterns": (
@@ -48,7 +49,7 @@ ADAPTERS = {
     ),
     # The head is the embedding; only the head has an adapter.
     "qwen2-tied-head": ("qwen2", LoraConfig(**LANGUAGE, r=3, target_modules=["lm_head", "down_proj"])),
-    # One layer of two, and modules that are trained whole.
+    # One layer of two, and modules trained in full.
     "gemma3-layers": (
         "gemma3-linear",
         LoraConfig(
@@ -59,7 +60,7 @@ ADAPTERS = {
             modules_to_save=["q_norm", "lm_head"],
         ),
     ),
-    # Matrices that project several things at once.
+    # Matrices with several projections in one.
     "phi3-fused": ("phi3", LoraConfig(**LANGUAGE, r=2, target_modules="all-linear")),
     "olmo2-reward": ("olmo2", LoraConfig(**REWARD, r=2, target_modules=["k_proj", "o_proj", "gate_proj"])),
     "gpt_neox-reward": ("gpt_neox", LoraConfig(**REWARD, r=2, target_modules="all-linear")),

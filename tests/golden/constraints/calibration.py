@@ -1,7 +1,8 @@
-"""Logistic fits of calibration, by scipy's general optimisers on the likelihood written out here.
+"""Logistic fits of calibration, by scipy's general optimisers on an explicit likelihood.
 
-L(b1, d) = sum k [w ln p + (1 - w) ln(1 - p)], p = 1/(1 + exp(-(b1 v + d)/2)), v = 1/(s + b2) - 1/(1 + b2): once over all
-(b1, d), once over b1 >= 0, d >= 0.01, once with b1 = 0. Run: python -I calibration.py > calibration.json
+L(b1, d) = sum k [w ln p + (1 - w) ln(1 - p)], p = 1/(1 + exp(-(b1 v + d)/2)), v = 1/(s + b2) - 1/(1 + b2):
+fitted over all (b1, d), over b1 >= 0, d >= 0.01, and with b1 = 0.
+Run: python -I calibration.py > calibration.json
 """
 
 import json

@@ -1,8 +1,8 @@
 """Expected numbers for the learned constraint, from scipy. Run: python -P learned.py > learned.json
-(-P, as random.py beside this one is not Python's)
+(-P, because random.py in this folder would replace Python's module)
 
-`losses` are -ln L of wins under P = sigmoid(softplus(f)). `fits` minimise the penalised loss of f, linear in standardised
-features with weights of the signs asked for, from many starts by L-BFGS-B; the best is kept.
+`losses` are -ln L of wins under P = sigmoid(softplus(f)). `fits` minimise the penalised loss of f, linear in
+standardised features with weights of the required signs, from many starts by L-BFGS-B; the best is kept.
 """
 
 import json

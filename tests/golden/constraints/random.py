@@ -1,4 +1,6 @@
-"""Bounds of the random constraint, from ChaCha8 written out here (D. J. Bernstein, "ChaCha, a variant of Salsa20").
+"""Bounds of the random constraint, with ChaCha8 written out here.
+
+D. J. Bernstein, "ChaCha, a variant of Salsa20".
 
 The key is seed and identity as little-endian u64, then zeros; counter and nonce are zero. The first 64 bits of the
 stream, shifted right by 11 and divided by 2^53, are the draw. Run: python random.py > random.json
@@ -29,7 +31,7 @@ def first_block(key, rounds=8):
     return [(x + y) & 0xFFFFFFFF for x, y in zip(s, start)]
 
 
-# The first keystream words of ChaCha20 under a zero key (RFC 8439, appendix A.1, vector 1) prove the block function.
+# ChaCha20's first keystream words under a zero key (RFC 8439, A.1, vector 1) check the block function.
 assert struct.pack("<4I", *first_block(bytes(32), 20)[:4]).hex() == "76b8e0ada0f13d90405d6ae55386bd28"
 
 

@@ -1,4 +1,4 @@
-"""Compares log-probabilities of answer tokens with those of transformers: python agree.py MODEL_FOLDER NUMBERS.json"""
+"""Compares log-probabilities of answer tokens with transformers: python agree.py MODEL_FOLDER NUMBERS.json"""
 
 import json
 import sys

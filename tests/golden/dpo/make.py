@@ -1,12 +1,13 @@
-"""Losses of pairs and of labelled answers by log-probabilities, and their gradients, from TRL's own code.
+"""Losses of pairs and of labelled answers, and their gradients by log-probability, from TRL's own code.
 
     python make.py      (torch 2.11, trl 1.16)
 
-losses.json: `batches` has the log-probabilities of answer tokens under policy and reference; `cases` has, for a batch and
-the options of a loss, the loss and its derivative by every policy log-probability, in float64 (the alpha-divergence, the
-smoothing of exo_pair and the odds of orpo in float32, as TRL has them). `null` stands for what TRL gives no finite number
-for. The losses of DPOTrainer are those of its `_compute_loss` over a model that returns these log-probabilities; CPO, SimPO,
-ORPO and KTO likewise. TRL has no conservative DPO and no bound: these are written here, from their formulas.
+losses.json: `batches` has the log-probabilities of answer tokens under policy and reference; `cases` has, for
+a batch and the options of a loss, the loss and its derivative by every policy log-probability, in float64
+(the alpha-divergence, the smoothing of exo_pair and the odds of orpo in float32, as TRL computes them).
+`null` marks numbers that are not finite in TRL. The losses of DPOTrainer come from its `_compute_loss` over a
+model that returns these log-probabilities; likewise those of CPO, SimPO, ORPO and KTO. TRL has no
+conservative DPO and no bound: this file computes them from their formulas.
 """
 
 import json
@@ -22,8 +23,8 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
 FAR = 1e4
-# Tokens of the chosen answers, of the rejected ones, and the same under the reference. The second batch has answers of one
-# token, equal log-probabilities, and log-ratios of 1e4 either way.
+# Log-probabilities of the chosen answers' tokens, of the rejected ones', and the same under the reference.
+# The second batch has answers of one token, equal log-probabilities, and log-ratios of 1e4 either way.
 BATCHES = {
     "mixed": {
         "chosen": [[-0.4, -1.3, -0.2], [-2.1], [-0.7, -0.1, -3.2, -0.9, -1.6], [-0.3, -1.1]],
@@ -123,7 +124,7 @@ def sums(batch_name):
 
 
 def written(name, batch_name, loss_name, value, **options):
-    """A loss that TRL does not have, by its formula of beta times the difference of log-ratios."""
+    """A loss that TRL lacks, by its formula of beta times the difference of log-ratios."""
     policy, mask = sums(batch_name)
     reference, _ = rows(BATCHES[batch_name], ["ref_chosen", "ref_rejected"], torch.float64)
     chosen, rejected = (policy - reference).sum(1).chunk(2)

@@ -2,11 +2,11 @@
 
     python make_models.py      (torch 2.11, transformers 5.24, safetensors)
 
-For each family, FAMILY.safetensors gets the mean over two pairs of -ln s(D) - ln s(D* - D), D = beta*(lr_w - lr_l), with the
-reference's log-probabilities given (`loss`), the gradient of every parameter (`grad.NAME`; a tied lm_head is no parameter of
-its own), the log-probabilities of all answer tokens (`log_probs`: by pair, chosen first) and the mean entropy of the
-predicting distributions (`entropy`). pairs.json has the pairs. The patches that keep transformers in float64 are those of
-../models/make.py.
+For each family, FAMILY.safetensors gets the mean over two pairs of -ln s(D) - ln s(D* - D), D = beta*(lr_w -
+lr_l), with given log-probabilities of the reference (`loss`), the gradient of every parameter (`grad.NAME`; a
+tied lm_head is not a separate parameter), the log-probabilities of all answer tokens (`log_probs`: by pair,
+chosen first) and the mean entropy of the predicting distributions (`entropy`). pairs.json has the pairs.
+../models/make.py has the patches that keep transformers in float64.
 """
 
 import json

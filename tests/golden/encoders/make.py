@@ -1,4 +1,4 @@
-"""Makes tiny encoders of random weights and their hidden states, and a decoder whose hidden states stand for texts.
+"""Makes tiny random encoders and their hidden states, and a decoder whose hidden states encode texts.
 
     python make.py MINILM_DIR      (torch 2.11, transformers 5.23, sentence-transformers 6.2)
 
@@ -6,8 +6,8 @@ FAMILY/             config.json and model.safetensors of an encoder, as `save_pr
 FAMILY/states.json  `ids` of some texts and `states`, their hidden states after the last layer, each text run alone in
                     float64
 policy/             a decoder with the tokenizer of ../sentence/tiny
-policy/texts.json   `texts`, and of each the `mean` and the `last` of its tokens' hidden states after the last norm
-minilm.json         `texts`, and what sentence-transformers makes of them with all-MiniLM-L6-v2 (MINILM_DIR)
+policy/texts.json   `texts`, and for each the `mean` and the `last` of its tokens' hidden states after the last norm
+minilm.json         `texts`, and their vectors by sentence-transformers with all-MiniLM-L6-v2 (MINILM_DIR)
 """
 
 import json
@@ -53,7 +53,7 @@ def rounded(tensor, digits=6):
 
 
 def stir(model):
-    # Fresh norms and biases do nothing: every parameter gets a say.
+    # Fresh norms and biases have no effect: give every parameter random values.
     for parameter in model.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     return model.eval()

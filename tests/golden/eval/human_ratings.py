@@ -1,6 +1,8 @@
-"""Words of an output against its human score, by scipy: python human_ratings.py FOLDER > human_ratings.json
+"""Correlations of an output's words with its human score, by scipy.
 
-FOLDER holds the files of UniEval's human ratings; prompts are told by `source`.
+    python human_ratings.py FOLDER > human_ratings.json
+
+FOLDER holds the files of UniEval's human ratings; `source` identifies the prompt.
 """
 
 import json

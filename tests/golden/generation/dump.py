@@ -1,9 +1,11 @@
-"""Writes greedy.json: what transformers.generate continues prompts with, greedily, in float64.
+"""Writes greedy.json: greedy continuations of prompts by transformers.generate in float64.
 
   python dump.py   (torch and transformers; reads ../models)
 
-Every golden model continues prompts of several lengths, each alone (padded to the left, eager attention in float64 gives NaN
-to rows that are all masked), with the penalty for repetition off and on, and with two end tokens. A prompt is kept if no step's two most likely tokens are nearer than 1e-4, so that f32 finds the same.
+Every golden model continues prompts of several lengths, one at a time (with left padding, eager attention in
+float64 gives NaN for fully masked rows), with the repetition penalty off and on, and with two end tokens. A
+prompt is kept if the two most likely tokens of every step differ by at least 1e-4, so that f32 finds the same
+tokens.
 """
 import json, pathlib, torch, transformers
 
@@ -50,7 +52,7 @@ for family in families:
     most = getattr(config, "n_positions", None) if family == "gpt2" else config.max_position_embeddings
     rows = prompts(most)
     first = list(run(model, rows, [2], 1.0))
-    # Tokens that answers have: two of them end answers in the second run.
+    # Tokens that occur in answers: two of them end answers in the second run.
     counts = {}
     for case in first:
         for token in case["new"][3:]:

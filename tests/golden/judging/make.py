@@ -1,11 +1,11 @@
-"""Expected numbers of pairwise judging: win rates and length-controlled ones by alpaca_eval's own code, logistic fits by
-scikit-learn, a Bradley-Terry league and kappa by statsmodels, temperatures by scipy.
+"""Expected numbers of pairwise judging: win rates and length-controlled ones from alpaca_eval's own code,
+logistic fits from scikit-learn, a Bradley-Terry league and kappa from statsmodels, temperatures from scipy.
 
     pip install alpaca_eval==0.6.6 --no-deps && pip install scikit-learn statsmodels patsy pandas scipy
     python make.py          # writes expected.json beside this file
 
-alpaca_eval's package imports clients of paid services, so its two modules of metrics are loaded alone (ALPACA_EVAL names
-the unpacked wheel's folder, the default is that of the installed package)."""
+alpaca_eval's package imports clients of paid services, so only its two modules of metrics are loaded
+(ALPACA_EVAL names the folder of the unpacked wheel; the default is the installed package)."""
 
 import importlib.util
 import json
@@ -49,7 +49,7 @@ def alpaca_eval():
 
 
 def length_case(glm, winrate, seed, count, theta, phi, soft):
-    """Matches of a judge that likes length; `a` is alpaca_eval's model (output_2)."""
+    """Matches of a judge that prefers length; `a` is alpaca_eval's model (output_2)."""
     rng = np.random.default_rng(seed)
     length_b = rng.integers(50, 1500, count)
     length_a = np.maximum(1, (length_b * rng.lognormal(0.15, 0.6, count)).astype(int))
@@ -72,7 +72,7 @@ def length_case(glm, winrate, seed, count, theta, phi, soft):
     model = glm.fit_LogisticRegressionCV(xy, "preference", is_ytrue_proba=True, **info["kwargs"])
     predicted = model.predict_proba(x_test)[:, 1]
     metrics = winrate.get_winrate(frame[["preference"]])
-    # The folds of alpaca_eval's split: each row is there twice.
+    # The folds of alpaca_eval's split: each row appears twice.
     groups = np.concatenate([np.arange(count), np.arange(count)])
     folds = np.zeros(count, int)
     for number, (_, held) in enumerate(GroupKFold(n_splits=5).split(groups, groups=groups)):

@@ -2,8 +2,8 @@
 
     python make_sets.py > sets.json
 
-needs torch. Deterministic; the committed file came from torch 2.11. Nothing here is rearranged for stability: every
-probability is written out as its source defines it.
+needs torch. Deterministic; the committed file came from torch 2.11. Nothing is rearranged for stability:
+every probability follows the definition of its source.
 
 sets.json: `pairs`, cases of one comparison each (`model`, `strength`, `chosen`, `rejected`, `tied`, `loss`,
 `grad_chosen`, `grad_rejected`), and `rankings`, cases of one ranked set each (`scores`, `losses`: how many answers are
@@ -11,8 +11,8 @@ better than this one, `nu` or null, `loss`, `grad`). The loss is -ln P, for rank
 
   davidson     P(win) = a / (a + b + nu sqrt(ab)), P(tie) = nu sqrt(ab) / (a + b + nu sqrt(ab)), a = exp(chosen), ..
   rao-kupper   P(win) = a / (a + theta b), P(tie) = (theta^2 - 1) a b / ((a + theta b)(theta a + b))
-  rankings     the best of what is left is chosen again and again. Without nu: P(i) = a_i / sum of a (Plackett-Luce);
-               answers that tie are chosen each on its own, against what is worse. With nu: a set T of tied answers
+  rankings     repeatedly choose the best remaining answer. Without nu: P(i) = a_i / sum of a (Plackett-Luce);
+               each of several tied answers is chosen against the worse ones. With nu: a set T of tied answers
                has P(T) = w(T) / sum over all sets S of w(S), w(T) = nu^(|T|-1) (product of a)^(1/|T|)
                (Davidson-Luce, arXiv 1909.07123).
 """

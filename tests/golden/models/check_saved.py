@@ -1,9 +1,9 @@
-"""Checks that transformers loads language models that pcrm saved.
+"""Checks that transformers loads language models saved by pcrm.
 
     python check_saved.py DIR
 
-DIR holds folders that are named after those beside this script. Each must load as the class that its config names, no
-weight missing, unexpected or of another shape, and give the logits of golden.safetensors.
+The folders in DIR have the names of those beside this script. Each must load as the class in its config, with
+no weight missing, unexpected or of another shape, and give the logits of golden.safetensors.
 """
 
 import json
@@ -21,7 +21,7 @@ here = Path(__file__).parent
 
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     model, report = AutoModelForCausalLM.from_pretrained(
-        folder, output_loading_info=True, attn_implementation="eager"  # the default forgets the bound of scores
+        folder, output_loading_info=True, attn_implementation="eager"  # the default ignores the soft cap of attention scores
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         assert not report.get(kind), f"{folder.name}: {kind}: {report[kind]}"

@@ -18,7 +18,7 @@ For each family, OUT_DIR gets
                          a *ForSequenceClassification with num_labels = 1
 and `llama-sharded/` holds the weights of `llama/` in three shards and an index.
 
-Tensors of golden.safetensors. Everything is F32 but for `input_ids` and `lengths` (I32).
+Tensors of golden.safetensors. All are F32 except `input_ids` and `lengths` (I32).
   input_ids, lengths     cases.sequences, concatenated, and their lengths
   logits.0, logits.1     [length, vocab] of each of cases.sequences (causal LM)
   scores                 [n] reward of each of cases.score_sequences
@@ -27,8 +27,8 @@ Tensors of golden.safetensors. Everything is F32 but for `input_ids` and `length
                          d = score(prompt+chosen) - score(prompt+rejected)
   pair.grad.NAME         gradient of pair.loss in parameter NAME of FAMILY-reward
   logp.sum               [1] sum over t of log p(ids[t+1] | ids[..t]) for cases.logp_sequence
-  logp.grad.NAME         gradient of logp.sum in parameter NAME of FAMILY. A tied lm_head is no
-                         parameter of its own: its gradient is part of the embedding's
+  logp.grad.NAME         gradient of logp.sum in parameter NAME of FAMILY. A tied lm_head is not a
+                         separate parameter: its gradient is part of the embedding's
 
 The weights are the float32 ones of the files; the arithmetic is float64. Two notes on that:
 transformers casts to float32 inside RMSNorm, which is undone here, and it computes the RoPE
@@ -162,7 +162,7 @@ FAMILIES = {
         bos_token_id=1,
         eos_token_id=2,
     ),
-    # The third layer sees all, the others have a window and angles of their own.
+    # The third layer has full attention, the others a window and their own angles.
     "gemma3": Gemma3TextConfig(**GEMMA, sliding_window=8, sliding_window_pattern=3),
     "gemma3-linear": Gemma3TextConfig(
         **{**GEMMA, "tie_word_embeddings": False},
@@ -173,7 +173,7 @@ FAMILIES = {
             sliding_attention=dict(rope_type="default", rope_theta=500.0),
         ),
     ),
-    # 4 of a head's 8 dimensions turn.
+    # 4 of a head's 8 dimensions rotate.
     "gpt_neox": GPTNeoXConfig(
         **NEOX,
         rope_parameters=dict(rope_type="default", rope_theta=100.0, partial_rotary_factor=0.5),
@@ -225,7 +225,7 @@ def ids(n, rng):
 
 
 def run(model, tokens):
-    """What the model says of one sequence, whatever it saw before: dynamic RoPE keeps the angles of a longer one."""
+    """Results of one sequence, independent of earlier calls: dynamic RoPE keeps the angles of a longer one."""
     for module in model.modules():
         if getattr(module, "rope_type", None) == "dynamic":
             module.inv_freq = module.original_inv_freq
@@ -240,7 +240,7 @@ def grads(model, value, prefix):
     for name, p in model.named_parameters():
         assert p.grad is not None, name
         if isinstance(model, GPTNeoXForCausalLM):
-            name = name.replace("lm_head.", "embed_out.")  # as files call it
+            name = name.replace("lm_head.", "embed_out.")  # the name in files
         out[prefix + name] = p.grad.clone()
     return out
 
@@ -258,7 +258,7 @@ def v4_config(config):
         config["rope_theta"] = rope.pop("rope_theta")
     config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
     if "sliding_window_pattern" in config or config.get("use_sliding_window"):
-        del config["layer_types"]  # early ones said it by these alone
+        del config["layer_types"]  # early files had only these
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
     return config
@@ -301,7 +301,7 @@ def make(family, config, out):
     }
     (base_dir / "cases.json").write_text(json.dumps(cases) + "\n")
 
-    # Read the files back, so that the results are theirs.
+    # Read the files back, so that the results are exactly those of the files.
     lm = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32).double().eval()
     reward = AutoModelForSequenceClassification.from_pretrained(reward_dir, dtype=torch.float32)
     reward = reward.double().eval()

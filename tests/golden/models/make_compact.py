@@ -1,27 +1,27 @@
-"""Makes tiny random checkpoints of the families that came later, and their reference results.
+"""Makes tiny random checkpoints of the families added later, and their reference results.
 
     python make_compact.py OUT_DIR [FAMILY ..]
 
-needs torch, transformers (5.x) and safetensors. The output is deterministic; the committed files came from torch
-2.11 and transformers 5.24 on a CPU. As make.py, from which it takes the arithmetic (float64, without the casts to
-float32 in norms and softmax), with smaller models and one checkpoint for both heads:
+needs torch, transformers (5.x) and safetensors. The output is deterministic; the committed files came from
+torch 2.11 and transformers 5.24 on a CPU. Works like make.py, whose arithmetic it uses (float64, without the
+casts to float32 in norms and softmax), with smaller models and one checkpoint for both heads:
 
   FAMILY/                config.json + model.safetensors (bfloat16) of the causal LM, as `save_pretrained`
                          writes them
   FAMILY/config-v4.json  where it differs: the same configuration in the spelling of transformers 4
   FAMILY/cases.json      the token ids used
   FAMILY/golden.safetensors
-                         as in make.py, but logp.grad is there for parameters outside the layers alone; and
+                         as in make.py, but logp.grad only for parameters outside the layers; and
                          `score.weight` [1, hidden_size], the head of the reward model over the same weights:
-                         scores are its products with the hidden states after the last norm. Where
-                         transformers has a class for such a model, its scores are checked to be these.
+                         scores are its products with the hidden states after the last norm. If
+                         transformers has a class for such a model, its scores are checked against these.
 
 Mixtures of experts also have aux.loss [1], the routers' loss of cases.logp_sequence without its coefficient
 (computed by transformers, in part in float32), and aux.grad.NAME, its gradient in each router.
 
-`internlm2` is not part of transformers: it is the same function as llama under other names, with queries, keys
-and values in one matrix by groups, as its published code has them; its results are those of that llama.
-`gemma3-multimodal` is a Gemma3ForConditionalGeneration, of which only the text part is run.
+`internlm2` is not part of transformers: it computes the same function as llama under other names, with
+queries, keys and values in one matrix by groups, as in its published code; its results are those of that
+llama. `gemma3-multimodal` is a Gemma3ForConditionalGeneration; only its text part is run.
 """
 
 import copy
@@ -171,7 +171,7 @@ FAMILIES = {
         ffn_dim=20,
         max_position_embeddings=60,
     ),
-    # 6 of 8 dimensions turn.
+    # 6 of 8 dimensions rotate.
     "phi3": Phi3Config(
         **LONG,
         num_attention_heads=2,
@@ -202,14 +202,14 @@ FAMILIES = {
     "smollm3": SmolLM3Config(**RMS, no_rope_layers=[1, 0], attention_bias=True, mlp_bias=True),
 }
 
-# Nothing that knows float32 alone, nothing that forgets the bound of scores.
+# No implementation that is limited to float32 or ignores the soft cap of attention scores.
 EAGER = dict(attn_implementation="eager", experts_implementation="eager")
 
 softmax = F.softmax
 
 
 def softmax_without_cast(x, dim=None, _stacklevel=3, dtype=None):
-    """softmax in float64 where models ask for float32."""
+    """softmax in float64 where models request float32."""
     return softmax(x, dim=dim, dtype=None if x.dtype == torch.float64 else dtype)
 
 
@@ -237,7 +237,7 @@ def randomise(model, rng):
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=rng)
         if p.dim() > 1:
-            # Routers choose clearly: no two experts are all but equal.
+            # Routers choose clearly: no two experts are nearly equal.
             p.copy_((1.0 if name.endswith("mlp.gate.weight") else 0.3) * noise)
         elif name.endswith("bias"):
             p.copy_(0.2 * noise)
@@ -247,7 +247,7 @@ def randomise(model, rng):
 
 
 def run(model, tokens, head=None):
-    """Logits of one sequence or, with a head, the score after its last token, whatever the model saw before."""
+    """Logits of one sequence or, with a head, the score after its last token, independent of earlier calls."""
     for module in model.modules():
         if getattr(module, "rope_type", None) in ("dynamic", "longrope"):
             module.inv_freq = module.original_inv_freq.clone()
@@ -260,7 +260,7 @@ def run(model, tokens, head=None):
 
 
 def text_name(name):
-    """The name of a parameter in a checkpoint of the text part alone; None: it is another part's."""
+    """The name of a parameter in a checkpoint of only the text part; None if it belongs to another part."""
     if "vision_tower" in name or "projector" in name:
         return None
     return name.replace("model.language_model.", "model.")
@@ -295,7 +295,7 @@ def internlm2(weights, config):
 
 
 def per_expert(weights):
-    """Experts apart, under the names that checkpoints have; the model holds those of a layer in one."""
+    """Separate experts under the names in checkpoints; the model holds the experts of a layer in one tensor."""
     apart = {}
     for name, weight in weights.items():
         if ".mlp.experts." not in name:
@@ -318,7 +318,7 @@ def of_mixtral(name):
 
 
 def stored(family, config, tensors):
-    """Gradients or weights by parameter of the model, under the names and in the shapes of the checkpoint."""
+    """Gradients or weights of the model's parameters, with the names and shapes of the checkpoint."""
     tensors = {text_name(name): tensor for name, tensor in tensors.items() if text_name(name)}
     tensors = per_expert(tensors)
     if family == "internlm2":
@@ -339,7 +339,7 @@ def grads(family, config, model, value, head=None):
 
 
 def v4_config(config):
-    """A configuration in the spelling of transformers 4, where that differs in more than names of other keys."""
+    """A configuration in the spelling of transformers 4, if it differs in more than the names of keys."""
     rope = dict(config.pop("rope_parameters"))
     if "full_attention" in rope:
         rope = dict(rope["full_attention"])
@@ -372,7 +372,7 @@ def write_checkpoint(family, config, lm, folder):
     elif family in ("phi3-long", "glm4", "olmo3"):
         (folder / "config-v4.json").write_text(json.dumps(v4_config(raw), indent=2) + "\n")
     elif family == "gemma":
-        raw["hidden_act"] = "gelu"  # as its first configs have it
+        raw["hidden_act"] = "gelu"  # as in its first configs
         path.write_text(json.dumps(raw, indent=2) + "\n")
     if family in ("internlm2", "gemma3-multimodal"):
         (folder / "generation_config.json").unlink(missing_ok=True)
@@ -385,7 +385,7 @@ def make(family, config, out):
     lm = auto.from_config(config, dtype=torch.float32, **EAGER)
     randomise(lm, rng)
     for p in lm.parameters():
-        p.data = p.data.bfloat16().float()  # files hold half the bytes
+        p.data = p.data.bfloat16().float()  # halves the size of the files
     write_checkpoint(family, config, lm, folder)
     width = config.get_text_config().hidden_size
     score = 0.3 * torch.randn(1, width, generator=rng)
@@ -400,7 +400,7 @@ def make(family, config, out):
     }
     (folder / "cases.json").write_text(json.dumps(cases) + "\n")
 
-    if family != "internlm2":  # read the files back, so that the results are theirs
+    if family != "internlm2":  # read the files back for exact results
         lm = auto.from_pretrained(folder, dtype=torch.float32, **EAGER)
     lm = lm.double().eval()
     without_casts(lm)
@@ -432,7 +432,7 @@ def make(family, config, out):
     logp = run(lm, cases["logp_sequence"])[:-1].log_softmax(-1)
     total = logp.gather(1, tokens[1:, None]).sum().reshape(1)
     golden["logp.sum"] = total.detach()
-    # Those of the body are covered by the pair's.
+    # The pair's gradients cover those of the body.
     for name, gradient in grads(family, config, lm, total).items():
         if any(part in name for part in ("embed", "lm_head", "output.", "norm.")) and ".layers." not in name:
             golden[f"logp.grad.{name}"] = gradient

@@ -3,16 +3,18 @@
     pip download "trl==1.10.0" --no-deps && unzip trl-1.10.0-py3-none-any.whl -d trl-1.10
     python make.py trl-1.10      (torch 2.11, trl 1.16 installed; PPO is no longer in 1.16)
 
-losses.json: `batches` has the numbers of sampled answers; `cases` has, for a batch and the options of a loss, the loss, its
-derivative by every log-probability and entropy, and the metrics that TRL logs. `advantages` has rewards and what GRPO and
-RLOO make of them, `ppo` the advantages, returns and losses of PPO, `pairs` the pairs of online DPO and `online` its loss.
-`null` stands for what TRL gives no finite number for, and for rewards that are not there. TRL has neither a dual clip nor KL
-terms in PPO's loss: these are `written` here, from their formulas.
+losses.json: `batches` has the numbers of sampled answers; `cases` has, for a batch and the options of a loss,
+the loss, its derivative by every log-probability and entropy, and the metrics that TRL logs. `advantages` has
+rewards and the advantages of GRPO and RLOO, `ppo` the advantages, returns and losses of PPO, `pairs` the
+pairs of online DPO and `online` its loss. `null` marks numbers that are not finite in TRL, and missing
+rewards. TRL has neither a dual clip nor KL terms in PPO's loss: `written` has them, computed here from their
+formulas.
 
-Losses are those of `GRPOTrainer._compute_loss` and `RLOOTrainer._compute_loss`, over a model that returns these
-log-probabilities. Advantages and importance weights stand in the middle of long methods: their lines are taken from the
-source between two of its comments (`lines`) and run as they are. So are those of PPO, of which an answer is given to advantage
-estimation without padding (with padding, TRL adds the score one token late and bootstraps from the value of a padded state).
+Losses are those of `GRPOTrainer._compute_loss` and `RLOOTrainer._compute_loss`, over a model that returns
+these log-probabilities. Advantages and importance weights are computed inside long methods: `lines` takes
+their lines from the source between two comments, and they run unchanged. So do those of PPO; each answer goes
+through advantage estimation without padding (with padding, TRL adds the score one token late and bootstraps
+from the value of a padded state).
 """
 
 import inspect
@@ -29,11 +31,11 @@ from trl import GRPOTrainer, RLOOTrainer
 from trl.experimental.online_dpo import OnlineDPOTrainer
 from trl.trainer import grpo_trainer
 
-torch.set_default_dtype(torch.float64)  # quotients of counts, which are float32 otherwise
+torch.set_default_dtype(torch.float64)  # quotients of counts would be float32 by default
 FAR = 1e4
 T = lambda x: torch.tensor(x, dtype=torch.float64)  # noqa: E731
 
-# Ratios lie inside and outside of the clips; entropies are exact in float32, in which TRL takes their quantile.
+# Ratios are inside and outside of the clips; entropies are exact in float32, the type of TRL's quantile.
 BATCHES = {
     "mixed": {
         "log_probs": [[-0.7, -1.9, -0.2, -1.1], [-2.4], [-0.9, -0.4, -1.1, -3.0, -0.3], [-1.3, -0.6, -2.2]],
@@ -81,7 +83,7 @@ def unpadded(values, lengths):
 
 
 def lines(method, begin, end):
-    """The lines of a method's source from the one that holds `begin` to the one before `end`, without their indent."""
+    """The source lines of a method from the one with `begin` to the one before `end`, without their indent."""
     source = method if isinstance(method, str) else inspect.getsource(method)
     found = source.splitlines()
     first = next(at for at, line in enumerate(found) if begin in line)
@@ -361,7 +363,7 @@ def ppo_cases(folder):
 
 
 def written(name, **options):
-    """PPO's policy loss with options that TRL's has not, from their formulas: the dual clip and a KL term."""
+    """PPO's policy loss with options that TRL lacks, from their formulas: the dual clip and a KL term."""
     of = {"cliprange": 0.2, "dual_clip": None, "kl_in": "reward", "kl_estimator": "k1", "kl_coef": 0.05, **options}
     batch = BATCHES["mixed"]
     log_probs, mask = padded(batch["log_probs"])
@@ -412,12 +414,12 @@ def pairs():
     space = {"torch": torch, "rewards": T(first + second), "batch_size": 4, "device": "cpu"}
     exec(lines(OnlineDPOTrainer.training_step, "# Split rewards into chosen/rejected pairs",
                "# Build tensor so that the first half is the chosen"), space)
-    place = lambda x: [2 * (at % 4) + at // 4 for at in x.tolist()]  # noqa: E731  answers to a prompt lie side by side
+    place = lambda x: [2 * (at % 4) + at // 4 for at in x.tolist()]  # noqa: E731  answers to a prompt are adjacent
     return {"rewards": [x for two in zip(first, second) for x in two], "chosen": place(space["chosen_indices"]),
             "rejected": place(space["rejected_indices"])}
 
 
-ONLINE_ANSWERS = {  # two to each prompt, side by side
+ONLINE_ANSWERS = {  # two to each prompt, adjacent
     "log_probs": [[-0.7, -1.9], [-2.4], [-0.9, -0.4, -1.1], [-1.3], [-0.2, -0.6], [-1.0, -0.1]],
     "reference": [[-1.0, -1.5], [-3.0], [-0.7, -0.4, -2.0], [-1.7], [-0.3, -0.6], [-0.4, -0.2]],
     "rewards": [1.0, 0.5, -2.0, 1.0, 0.75, 0.75],

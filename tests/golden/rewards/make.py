@@ -1,4 +1,4 @@
-"""Writes rules.json: rewards of TRL's own functions for the rules that follow them. Made with trl 1.16."""
+"""Writes rules.json: rewards of TRL's own functions for the rules that copy them. Made with trl 1.16."""
 
 import json
 import random

@@ -1,6 +1,6 @@
-"""Makes `tiny/`, a sentence encoder of random weights as sentence-transformers saves it, its ONNX graph,
-`expected.json`, what sentence-transformers makes of some texts with it, and `graphs/`: graphs of one operation that
-are not as they should be, and one that pools.
+"""Makes `tiny/`, a sentence encoder of random weights in the layout of sentence-transformers, its ONNX graph,
+`expected.json`, the vectors that sentence-transformers computes with it, and `graphs/`: faulty graphs of one
+operation, and one that pools.
 
     python make.py      (sentence-transformers 6.2, torch 2.11, onnx 1.23)
 """
@@ -41,7 +41,7 @@ def tokenizer():
     tok.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    # Padding and truncation in the file, as published ones have, must not be heeded.
+    # Padding and truncation in the file, as in published ones, must be ignored.
     tok.enable_padding(length=12)
     tok.enable_truncation(9)
     names = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"]
@@ -67,7 +67,7 @@ def export(model, path):
 
 
 def small_graph(name, inputs, output, nodes, rank):
-    """A graph of int64 inputs [batch, sequence] and one float output, whose last dimension is 2 where it has three."""
+    """A graph of int64 inputs [batch, sequence] and one float output; a third dimension has size 2."""
     shapes = {1: ["batch"], 2: ["batch", "sequence"], 3: ["batch", "sequence", 2]}
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
@@ -94,7 +94,7 @@ def small_graphs():
     small_graph("inputs", ["input_ids", "pixels"], "last_hidden_state", [cast(), *wide("x", "last_hidden_state")], 3)
     small_graph("outputs", ["input_ids"], "logits", [cast(), *wide("x", "logits")], 3)
     small_graph("shape", ["input_ids"], "last_hidden_state", [cast("last_hidden_state")], 2)
-    # Pools by itself: the greatest id and the number of tokens that are not [PAD].
+    # Does its own pooling: the greatest id and the number of tokens other than [PAD].
     pooled = [
         cast(), ("ReduceMax", ["x"], "greatest", {"axes": [1], "keepdims": 1}),
         ("Sign", ["x"], "sign", {}), ("ReduceL1", ["sign"], "count", {"axes": [1], "keepdims": 1}),
@@ -111,7 +111,7 @@ def main():
         max_position_embeddings=32, initializer_range=0.5, attn_implementation="eager",
     )
     model = BertModel(config, add_pooling_layer=False).eval()
-    # Fresh norms and biases do nothing: every parameter gets a say.
+    # Fresh norms and biases have no effect: give every parameter random values.
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     shutil.rmtree(FOLDER, ignore_errors=True)

@@ -2,10 +2,11 @@
 
     python make.py      (torch 2.11, transformers 5.24, safetensors)
 
-For each family, FAMILY.safetensors gets the mean of -log p over the target tokens of two sequences (`loss`), the gradient
-of every parameter (`grad.NAME`; a tied lm_head is no parameter of its own), the mean entropy of the predicting
-distributions (`entropy`) and the share of targets that are the most likely token (`accuracy`). sft.json has the sequences
-and their targets as ranges. The patches that keep transformers in float64 are those of ../models/make.py.
+For each family, FAMILY.safetensors gets the mean of -log p over the target tokens of two sequences (`loss`),
+the gradient of every parameter (`grad.NAME`; a tied lm_head is not a separate parameter), the mean entropy of
+the predicting distributions (`entropy`) and the share of targets that are the most likely token (`accuracy`).
+sft.json has the sequences and their targets as ranges. ../models/make.py has the patches that keep
+transformers in float64.
 """
 
 import json

@@ -1,14 +1,14 @@
-"""Makes golden data: what transformers makes of tokenizer folders, by class, settings and files; and of chat
+"""Makes golden data: how transformers reads tokenizer folders, by class, settings and files, and renders chat
 templates.
 
   python make_classes.py       (transformers 5.24, tokenizers 0.23, jinja2 3.1; writes beside itself)
 
-`bases/` has small tokenizers of every model: byte-level BPE, SentencePiece BPE with bytes to fall back to,
-unigram, WordPiece. `classes.json` has cases: a base, keys of tokenizer.json that are changed (`patch`), the
-other files, texts, and transformers' class and ids of each text with special tokens (`texts`) and without
-(`bare`), and of conversations by the template (`conversations`). `refused` marks folders that pcrm refuses by
-name. `templates.json` has chat templates with messages and what transformers renders, or null where jinja2
-fails.
+`bases/` has small tokenizers of every model: byte-level BPE, SentencePiece BPE with byte fallback, unigram,
+WordPiece. `classes.json` has cases: a base, changed keys of tokenizer.json (`patch`), the other files, texts,
+and from transformers the class and the ids of each text with special tokens (`texts`) and without (`bare`),
+and of conversations rendered by the template (`conversations`). `refused` marks folders that pcrm refuses by
+name. `templates.json` has chat templates with messages and their rendering by transformers, or null where
+jinja2 fails.
 """
 
 import json
@@ -301,7 +301,7 @@ def cases():
         made[f"prefix XLM {prefix}"] = of_class("unigram", "XLMRobertaTokenizer", add_prefix_space=prefix)
         made[f"prefix DeBERTa {prefix}"] = of_class("unigram", "DebertaV2Tokenizer", add_prefix_space=prefix)
 
-    # Which class a model type gets.
+    # The class of each model type.
     for model_type in (
         "qwen2",
         "qwen3",
@@ -425,7 +425,7 @@ def cases():
         "files": {"tokenizer_config.json": {**plain, **flags}},
     }
 
-    # BOS null, absent, and named by config.json alone; class defaults.
+    # BOS null, absent, and named only by config.json; class defaults.
     for name in ("PreTrainedTokenizerFast", "Qwen2Tokenizer", "LlamaTokenizer"):
         for settings in ({"bos_token": None}, {}, {"bos_token": "<s>"}, {"eos_token": None}):
             case = of_class(
@@ -453,7 +453,7 @@ def cases():
         "unigram", "AlbertTokenizer", patch={"post_processor": None}
     )
 
-    # Where the template is found.
+    # The places where a template can be.
     places = {
         "a list": {
             "tokenizer_config.json": {
@@ -550,7 +550,7 @@ def golden():
 
 
 def main():
-    if not (HERE / "bases").exists():  # training breaks ties by chance, so that another run makes other ids
+    if not (HERE / "bases").exists():  # training breaks ties at random: every run makes other ids
         bases()
     golden()
 

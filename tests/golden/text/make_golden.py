@@ -1,11 +1,11 @@
-"""Makes golden data: what TRL's RewardTrainer feeds a model, for made-up rows.
+"""Makes golden data: the inputs that TRL's RewardTrainer makes from made-up rows.
 
   python make_golden.py        (torch, transformers 5.23, tokenizers 0.23, trl 1.16; writes beside itself)
 
-Folders `plain`, `bos` and `qwen2` are tokenizers as transformers saves them; `bos` begins every text with <s>, and
-`qwen2` is `plain` with the class Qwen2Tokenizer.
-`trl.json` holds cases: the tokenizer, max_length, the rows, and TRL's chosen_ids and rejected_ids for each row that
-it keeps. `tokenize.json` holds texts with the ids of tokenizer(text).
+Folders `plain`, `bos` and `qwen2` are tokenizers saved by transformers; `bos` begins every text with <s>, and
+`qwen2` is `plain` with the class Qwen2Tokenizer. `trl.json` holds cases: the tokenizer, max_length, the rows,
+and TRL's chosen_ids and rejected_ids for each row that it keeps. `tokenize.json` holds texts with the ids of
+tokenizer(text).
 """
 import json
 import pathlib
@@ -61,7 +61,7 @@ def tokenizer(name):
         stored["padding"] = {"strategy": {"Fixed": 48}, "direction": "Right", "pad_to_multiple_of": None,
                              "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"}
         path.write_text(json.dumps(stored, ensure_ascii=False))
-    if name == "qwen2":  # its class alone makes transformers split as Qwen2 does, whatever tokenizer.json says
+    if name == "qwen2":  # the class makes transformers split like Qwen2, whatever tokenizer.json has
         path = HERE / name / "tokenizer_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "Qwen2Tokenizer"}, indent=2))
     return hf.AutoTokenizer.from_pretrained(HERE / name)
@@ -83,7 +83,7 @@ HH = [
 ]
 EXPLICIT = [
     {"prompt": "What is the capital of Peru?", "chosen": " The capital of Peru is Lima.", "rejected": " Lim", "margin": 0.5},
-    # The prompt's own last token merges with the answer's first: it is no prefix of the whole.
+    # The prompt's last token merges with the answer's first, so the prompt is no prefix of the whole.
     {"prompt": "Write: for", "chosen": "est", "rejected": "ever", "margin": 2.0},
     {"prompt": "Grüße, 我", "chosen": "喜欢茶。 🙂", "rejected": "naïve café 🙃", "margin": 1.0},
     {"prompt": "", "chosen": "dog", "rejected": "dog and", "margin": 1.0},

@@ -1,11 +1,12 @@
-"""Makes golden data: what TRL's SFTTrainer feeds a model, for made-up rows.
+"""Makes golden data: the inputs that TRL's SFTTrainer makes from made-up rows.
 
   python make_sft.py        (torch, transformers 5.24, tokenizers 0.23, trl 1.16; writes sft.json beside itself)
 
-Tokenizers are the folders of make_golden.py; `templates` holds chat templates by name: `marked` has generation marks,
-the others are published ones, for which TRL trains with a variant that has marks. Cases hold the tokenizer, the
-template (none for the folder's own), SFTConfig's fields, the rows, and for each row that TRL keeps its input_ids and
-the mask of its labels. `stops` says whether a template marks the end of turns, and `prompts` holds prompts with the ids that GRPOTrainer generates from.
+Tokenizers are the folders of make_golden.py; `templates` holds chat templates by name: `marked` has
+generation marks, the others are published ones, for which TRL trains with a variant that has marks. Cases
+hold the tokenizer, the template (none for the folder's own), SFTConfig's fields, the rows, and for each row
+that TRL keeps its input_ids and the mask of its labels. `stops` records which templates mark the end of
+turns, and `prompts` holds prompts with the ids that GRPOTrainer generates from.
 """
 import json
 import pathlib
@@ -31,7 +32,7 @@ MARKED = (
     "{%- endfor %}\n"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-# The marks stand inside of words, so that tokens overlap their ends.
+# The marks are inside words, so that tokens overlap their ends.
 SPLIT = (
     "{% for m in messages %}{% if m.role == 'assistant' %}The{% generation %} {{ m.content | trim }}"
     "{% endgeneration %}est 🙂{% else %}{{ m.content }}{% endif %}{% endfor %}"
@@ -58,7 +59,7 @@ TEXT = [
 ]
 COMPLETION = [
     {"prompt": "What is the capital of Peru?", "completion": " The capital of Peru is Lima."},
-    # The prompt's own last token merges with the completion's first.
+    # The prompt's last token merges with the completion's first.
     {"prompt": "Write: for", "completion": "est"},
     {"prompt": "Grüße, 我", "completion": "喜欢茶。 🙂</s>"},
     {"prompt": "", "completion": "dog"},
@@ -83,7 +84,7 @@ def main():
         if template:
             made.chat_template = TEMPLATES[template]
         config = SFTConfig(output_dir="/tmp/unused", report_to="none", use_cpu=True, bf16=False, **fields)
-        # What SFTTrainer.__init__ sets before it prepares the data.
+        # SFTTrainer.__init__ sets these before it prepares the data.
         trainer = SFTTrainer.__new__(SFTTrainer)
         trainer._tokenizer = made
         trainer.chat_template = None

@@ -1,4 +1,5 @@
-"""Renders the chat templates of templates.json with transformers: what jinja2 makes of each kind of expression.
+"""Renders the chat templates of templates.json with transformers: jinja2's result for each kind of
+expression.
 
   python make_templates.py     (transformers 5.24, jinja2 3.1; rewrites templates.json beside itself)
 

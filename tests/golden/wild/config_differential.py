@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Draws config.json files of every family at random and compares the scores of pcrm and of transformers.
+"""Draws random config.json files of every family and compares the scores of pcrm and transformers.
 
     python tests/golden/wild/config_differential.py --pcrm target/debug/pcrm [--count 200] [--seed 0] [--keep DIR]
 
-needs torch, numpy and transformers. A draw is equal (every score within 3e-4), refused by pcrm by the name of a key
-(the key must be one that was drawn), refused by transformers too, or different. Exit status 1: one is different, or is
-refused without the name of a key that was drawn. Differences are printed with their config; those found so far are
-cases of models.py.
+needs torch, numpy and transformers. A draw is equal (every score within 3e-4), refused by pcrm with the name
+of a drawn key, refused by transformers too, or different. Exit status 1 if one is different, or refused
+without the name of a drawn key. Differences are printed with their config; those found so far are cases of
+models.py.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def scaling(rng):
 
 
 def layered(rng):
-    """A rope_parameters of a model whose layers turn differently."""
+    """A rope_parameters of a model whose layers rotate differently."""
     whole = {"full_attention": scaling(rng), "sliding_attention": scaling(rng)}
     if rng.random() < 0.2:
         whole[rng.choice(list(whole))] = None
@@ -84,7 +84,7 @@ def layer_types(rng):
 
 
 def choices(family):
-    """Keys of a family with what they may be drawn as."""
+    """Keys of a family with their possible values."""
     every = {
         "pad_token_id": [0, None, -1, 5, 383],
         "num_labels": [1],
@@ -162,7 +162,7 @@ def choices(family):
 
 
 def draw(rng, family):
-    """A config, and the keys that were drawn."""
+    """A config, and its drawn keys."""
     table = choices(family)
     arithmetic = [key for key in table if key not in ("use_cache", "torch_dtype", "eos_token_id", "id2label")]
     config, drawn = formula.base(family), []
@@ -186,7 +186,7 @@ def write_folder(folder, config, tensors):
 
 
 def make(folder, config):
-    """Writes the checkpoint; returns the error of transformers where it takes no such config."""
+    """Writes the checkpoint; returns the error of transformers if it rejects the config."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -199,7 +199,7 @@ def make(folder, config):
             model = AutoModelForSequenceClassification.from_config(own)
         write_folder(folder, config, formula.tensors(model))
         return None
-    except Exception as error:  # whatever the config provokes
+    except Exception as error:  # any error that the config causes
         own = AutoConfig.for_model(**formula.base(config["model_type"]))
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(own)
@@ -208,7 +208,7 @@ def make(folder, config):
 
 
 def reference(folder, rows):
-    """Scores of transformers for lists of ids."""
+    """Scores by transformers for lists of ids."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -220,7 +220,7 @@ def reference(folder, rows):
     scores = []
     for ids in rows:
         with torch.no_grad():
-            # A fresh model per row would be right too: dynamic angles of a longer row stay behind.
+            # Dynamic angles of a longer row would persist; a fresh model per row would avoid this too.
             for module in model.modules():
                 for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
                     setattr(module, name, 0)
@@ -234,7 +234,7 @@ def score(pcrm, folder):
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     command = [pcrm, "score", "--model", str(folder), "--data", str(data), "--ids"]
     if "gpt2" not in folder.name:
-        command += ["--max-length", "4096"]  # transformers turns positions beyond the config's too
+        command += ["--max-length", "4096"]  # transformers rotates positions beyond the config's too
     run = subprocess.run(command, capture_output=True, text=True)
     rows = [json.loads(line) for line in run.stdout.splitlines()] if run.returncode == 0 else []
     return run.returncode, rows, run.stderr.strip()

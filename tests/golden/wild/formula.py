@@ -1,8 +1,8 @@
 """Tiny checkpoints whose weights are a formula of their names, so that no weights are committed.
 
-tests/wild_models.rs has the same formula. Element i of a tensor comes from splitmix64, seeded by FNV-1a of its name:
-u = the upper 24 bits / 2^23 - 1, in [-1, 1). Matrices are u/2; biases u/4; norms 1 + u/4 (gemma3: u/4, around one by
-itself); the head score.weight is u.
+tests/wild_models.rs has the same formula. Element i of a tensor comes from splitmix64, seeded by FNV-1a of
+its name: u = the upper 24 bits / 2^23 - 1, in [-1, 1). Matrices are u/2; biases u/4; norms 1 + u/4 (gemma3:
+u/4, since it adds the one itself); the head score.weight is u.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def uniform(name, count):
 
 
 def tensor(name, shape, gemma=False):
-    """The float32 tensor of this name; `shape` as in the file."""
+    """The float32 tensor with this name; `shape` is that of the file."""
     u = uniform(name, int(np.prod(shape)))
     if name == "score.weight":
         values = u
@@ -36,13 +36,13 @@ def tensor(name, shape, gemma=False):
 
 
 def tensors(model):
-    """All parameters of a reward model of transformers, by the names of its files."""
+    """All parameters of a reward model of transformers, by the names in its files."""
     gemma = model.config.model_type == "gemma3_text"
     return {name: tensor(name, tuple(p.shape), gemma) for name, p in model.named_parameters()}
 
 
 def base(family):
-    """The config.json that cases change, with a vocabulary of 384 (tests/golden/text/plain)."""
+    """The base config.json that cases change, with a vocabulary of 384 (tests/golden/text/plain)."""
     shared = {"model_type": family, "vocab_size": 384, "pad_token_id": 0, "num_labels": 1}
     if family == "gpt2":
         return {**shared, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes models.json: configs of every family, with unusual keys, and the scores that transformers gives.
+"""Makes models.json: configs of every family with unusual keys, and their scores by transformers.
 
     python tests/golden/wild/models.py
 
-needs torch, numpy and transformers (made with 5.24). Weights are those of formula.py, and scores are computed in
-float32. A case of "refused" is one that pcrm refuses by the key in "says"; "lacks" are keys that a file leaves out.
+needs torch, numpy and transformers (made with 5.24). Weights are those of formula.py, and scores are computed
+in float32. pcrm refuses a case of "refused" by the key in "says"; "lacks" are keys missing from a file.
 """
 
 import json
@@ -19,7 +19,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 100.0}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
-# Family, then the keys that change; no keys: the base itself.
+# Family, then the changed keys; without keys, the base itself.
 SERVED = [
     *[(family, {}) for family in formula.FAMILIES],
     ("gpt2", {"scale_attn_weights": False}),
@@ -150,7 +150,7 @@ def main():
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     rows = [[7], [3, 5, 9], [(37 * at + 11) % 380 + 2 for at in range(23)], [(53 * at + 5) % 380 + 2 for at in range(61)]]
-    rows[2] += [9, 9]  # padding where pad_token_id says so
+    rows[2] += [9, 9]  # padding, where pad_token_id is set to it
     served = []
     with tempfile.TemporaryDirectory() as folder:
         for number, (family, changes) in enumerate(SERVED):

@@ -35,5 +35,5 @@ with open("nested.jsonl.gz", "wb") as out:
 with open("float.arrow", "wb") as out, pa.ipc.new_stream(out, table(margin=pa.array([1.5, float("nan"), 2.0])).schema) as w:
     w.write_table(table(margin=pa.array([1.5, float("nan"), 2.0])))
 with open("huge.arrow", "wb") as out:
-    # A stream whose first message states a length beyond the file's.
+    # A stream whose first message has a length beyond the file's.
     out.write(b"\xff" * 4 + struct.pack("<i", 1 << 30) + bytes(16))
