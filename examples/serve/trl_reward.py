@@ -1,7 +1,8 @@
 """TRL's reward from `pcrm serve`: GRPOTrainer(reward_funcs=pcrm_reward, ..), RLOOTrainer(reward_funcs=pcrm_reward, ..).
 
-PCRM_URL is the address of the server (default http://127.0.0.1:8000), PCRM_API_KEY its token. A batch is one request for texts,
-and one request an answer for conversations; the answers of a prompt are computed together in either case.
+PCRM_URL is the address of the server (default http://127.0.0.1:8000), PCRM_API_KEY its token. A batch of
+texts is one request; conversations take one request per answer. The server computes the answers to a prompt
+together either way.
 """
 
 import os

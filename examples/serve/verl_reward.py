@@ -2,8 +2,8 @@
 
     reward.custom_reward_function.path=verl_reward.py reward.custom_reward_function.name=compute_score
 
-PCRM_URL is the address of the server (default http://127.0.0.1:8000), PCRM_API_KEY its token. The prompt has to be in
-`extra_info`, as `prompt` (messages or a text); verl's own data sets have it there or as `question`.
+PCRM_URL is the address of the server (default http://127.0.0.1:8000), PCRM_API_KEY its token. The prompt must
+be in `extra_info`, as `prompt` (messages or a text); verl's own data sets have it there or as `question`.
 """
 
 import os

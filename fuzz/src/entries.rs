@@ -1,4 +1,4 @@
-//! What is fuzzed: each parser from a user's bytes to its result or a clear error. Tests run the same functions.
+//! Fuzz entries: each parser, from a user's bytes to a result or a clear error. Tests run the same functions.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use pcrm_rl::metrics::MetricsFile;
 use pcrm_rl::{checkpoint, metrics};
 use serde_json::{Map, Value};
 
-/// A folder with one file, gone when dropped.
+/// A temporary folder with one file.
 struct World {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -40,7 +40,7 @@ impl World {
     }
 }
 
-/// Errors name the file and say something, in lines that fit a terminal's scroll.
+/// Checks that an error names the file and is short enough to read in a terminal.
 fn check<T>(result: Result<T>, file: &Path) -> Result<T> {
     if let Err(error) = &result {
         let said = error.to_string();
@@ -52,7 +52,7 @@ fn check<T>(result: Result<T>, file: &Path) -> Result<T> {
     result
 }
 
-/// A file of any container and form, as records; none is longer than the limit.
+/// Reads a file of any container and format as records; none is longer than the limit.
 pub fn records(bytes: &[u8]) {
     const LIMIT: usize = 1 << 14;
     let world = World::new("data", bytes);
@@ -64,7 +64,8 @@ pub fn records(bytes: &[u8]) {
     }
 }
 
-/// Records as preferences under every schema, written in every other, split, compared with themselves.
+/// Reads records as preferences under every schema, converts them to every other, splits them and compares them
+/// with themselves.
 pub fn preferences(bytes: &[u8]) {
     let world = World::new("data", bytes);
     let paths = [world.path.clone()];
@@ -97,7 +98,7 @@ pub fn preferences(bytes: &[u8]) {
     }
 }
 
-/// A chat template and, behind a NUL, the JSON of a conversation.
+/// Renders a conversation, given as JSON after a NUL byte, with a chat template.
 pub fn chat_template(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
     let source = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
@@ -110,7 +111,7 @@ pub fn chat_template(bytes: &[u8]) {
     let _ = template.render(&messages, true, &special);
 }
 
-/// A tokenizer.json, and a text through it.
+/// Reads a tokenizer.json and encodes and decodes a text.
 pub fn tokenizer(bytes: &[u8]) {
     let world = World::new("tokenizer.json", bytes);
     if let Ok(tokenizer) = check(Tokenizer::from_dir(world.dir()), &world.path)
@@ -120,7 +121,7 @@ pub fn tokenizer(bytes: &[u8]) {
     }
 }
 
-/// A tokenizer_config.json beside a tokenizer.
+/// Reads a tokenizer_config.json beside a tokenizer.
 pub fn tokenizer_config(tokenizer: &[u8], bytes: &[u8]) {
     let world = World::new("tokenizer_config.json", bytes);
     std::fs::write(world.dir().join("tokenizer.json"), tokenizer).expect("a temporary file");
@@ -130,7 +131,7 @@ pub fn tokenizer_config(tokenizer: &[u8], bytes: &[u8]) {
     }
 }
 
-/// A model's config.json.
+/// Reads a model's config.json.
 pub fn config(bytes: &[u8]) {
     let world = World::new("config.json", bytes);
     let _ = check(ModelConfig::from_dir(world.dir()), &world.path);
@@ -139,7 +140,7 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A safetensors file, and an index of several.
+/// Reads a safetensors file, and an index of several.
 pub fn safetensors(bytes: &[u8]) {
     let world = World::new("model.safetensors", bytes);
     let _ = check(weights::load_file(&world.path), &world.path);
@@ -147,14 +148,14 @@ pub fn safetensors(bytes: &[u8]) {
     let _ = Checkpoint::open(index.dir());
 }
 
-/// A file with a constraint, and what it makes of itself read again.
+/// Reads a constraint, and reads back the JSON that it writes.
 pub fn constraint(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
     match constraint::from_tagged(value) {
         Ok(made) => {
-            let tagged = made.to_tagged().expect("a constraint is data");
+            let tagged = made.to_tagged().expect("a serializable constraint");
             let again = constraint::from_tagged(tagged.clone()).and_then(|again| again.to_tagged());
-            assert_eq!(again.ok(), Some(tagged), "a constraint is what it says that it is");
+            assert_eq!(again.ok(), Some(tagged), "a constraint changed in a round trip");
         }
         Err(error) => {
             assert!(error.to_string().len() < 4000, "an error of {} bytes", error.to_string().len())
@@ -162,7 +163,7 @@ pub fn constraint(bytes: &[u8]) {
     }
 }
 
-/// The state.json of a checkpoint whose other files are empty.
+/// Reads the state.json of a checkpoint whose other files are empty.
 pub fn checkpoint(bytes: &[u8]) {
     let world = World::new("run", b"");
     let run = world.dir();
@@ -178,14 +179,14 @@ pub fn checkpoint(bytes: &[u8]) {
     }
 }
 
-/// A metrics.jsonl, read whole and opened to go on.
+/// Reads a whole metrics.jsonl, and reopens it to append.
 pub fn metrics(bytes: &[u8]) {
     let world = World::new("metrics.jsonl", bytes);
     let _ = metrics::read(&world.path);
     let state = State { step: 5, evaluation_owed: bytes.len().is_multiple_of(2), ..State::default() };
     if let Ok(mut file) = MetricsFile::open(&world.path, &state) {
         file.line(&serde_json::json!({"step": 5, "loss": 0.5})).expect("a line");
-        let lines = metrics::read(&world.path).expect("lines that can be read again");
+        let lines = metrics::read(&world.path).expect("readable lines");
         assert!(lines.iter().all(|line| line["step"].as_u64().is_some_and(|step| step <= 5)));
     }
 }

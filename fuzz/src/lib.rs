@@ -1,4 +1,4 @@
-//! Fuzz targets for everything that reads a user's files: `scripts/fuzz 60` runs each for a minute.
+//! Fuzz targets for every reader of a user's files: `scripts/fuzz 60` runs each for a minute.
 
 // Constraints register themselves.
 use pcrm_constraints as _;

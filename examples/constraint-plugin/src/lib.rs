@@ -1,4 +1,4 @@
-//! The more words two answers share, the less they may differ in worth.
+//! The more words two answers share, the less their scores may differ.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use pcrm_core::Result;
 use pcrm_core::constraint::{Constraint, PairView, Priors};
 use pcrm_core::registry::ConstraintPlugin;
 
-/// Δ* = loose − (loose − tight)·s with s the share of all words that stand in both answers (Jaccard), case aside.
+/// Δ* = loose − (loose − tight)·s, where s is the share of words in both answers (Jaccard), ignoring case.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SharedWords {
@@ -37,7 +37,7 @@ impl Constraint for SharedWords {
         Ok(pairs.iter().filter_map(|pair| self.bound_at(similarity(pair).into())).collect())
     }
 
-    /// What pcrm shows of it: not required, as the formula is not.
+    /// Lets pcrm show the curve of the bound; optional, like the formula.
     fn bound_at(&self, s: f64) -> Option<f32> {
         Some(self.loose - (self.loose - self.tight) * s as f32)
     }
@@ -46,7 +46,7 @@ impl Constraint for SharedWords {
 pcrm_core::inventory::submit! {
     ConstraintPlugin {
         name: "shared_words",
-        about: "bound from the share of words that stand in both answers",
+        about: "bound from the share of words in both answers",
         build: |data| Ok(Box::new(pcrm_core::erased_serde::deserialize::<SharedWords>(data)?)),
     }
 }
