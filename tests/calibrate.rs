@@ -54,7 +54,7 @@ fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
     let kept = fs::read_dir(world.path("cache/pcrm/crossfit"))?.next().context("a file")??.path();
     fs::write(&kept, &fs::read(&kept)?[..40])?;
     let mended = world.command(&calibrate)?.output()?;
-    ensure!(mended.stdout == first.stdout && stderr(&mended).contains("cut short"), "{}", stderr(&mended));
+    ensure!(mended.stdout == first.stdout && stderr(&mended).contains("truncated"), "{}", stderr(&mended));
     ensure!(stderr(&mended).matches("were judged before").count() == 2, "{}", stderr(&mended));
     Ok(())
 }
@@ -113,7 +113,7 @@ fn an_interrupted_cross_fit_goes_on() -> Result<()> {
     ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill failed");
     let output = child.wait_with_output()?;
     let message = stderr(&output);
-    ensure!(output.status.code() == Some(130) && message.contains("continue after them"), "{message}");
+    ensure!(output.status.code() == Some(130) && message.contains("same command to continue"), "{message}");
     ensure!(!world.path("bound.json").exists() && output.stdout.is_empty(), "something was written");
     ensure!(fs::read_dir(world.path("tmp"))?.next().is_none(), "a judge's folder was left behind");
     let before = judged();

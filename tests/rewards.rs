@@ -127,7 +127,7 @@ fn rewards_are_the_scores_of_the_text() -> Result<()> {
                 let options = ModelOptions { micro_tokens, ..ModelOptions::default() };
                 let mut source = source(&model, "qwen2", policy, options)?;
                 ensure!(
-                    source.notes().len() == 1 && source.notes()[0].contains("does not note"),
+                    source.notes().len() == 1 && source.notes()[0].contains("does not record"),
                     "{:?}",
                     source.notes()
                 );

@@ -48,7 +48,7 @@ pub(super) fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(S
     if !rest.is_empty() {
         let known = WRAPPERS.join(", ");
         return refuse(format!(
-            "the embedding is {lead}{full}, expected {full}; known prefixes are {known}, but not {lead:?}: \
+            "the embedding is {lead}{full}, expected {full}; the prefix {lead:?} is not known (known: {known}): \
              rename the tensors",
             full = if is_bare { bare } else { &full }
         ));
