@@ -54,9 +54,9 @@ impl CandleBackend {
             })?,
             Device::Cuda(_) => {
                 return Err(Error::Unsupported(format!(
-                    "the candle backend of this build serves the device cpu, not {device}; NVIDIA GPUs need \
-                     `cargo build --release -p pcrm-cli --features candle-cuda` (scripts/candle-cuda sets up \
-                     the build)"
+                    "the candle backend of this build supports only the device cpu, not {device}; NVIDIA \
+                     GPUs need `cargo build --release -p pcrm-cli --features candle-cuda` \
+                     (scripts/candle-cuda sets up the build)"
                 )));
             }
         };
@@ -83,7 +83,7 @@ impl Backend for CandleBackend {
     fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor> {
         if dtype != DType::U32 && !self.dtypes().contains(&dtype) {
             return Err(Error::Unsupported(format!(
-                "the candle backend serves f32 on the device {}, not {dtype}",
+                "the candle backend supports f32 on the device {}, not {dtype}",
                 self.device
             )));
         }

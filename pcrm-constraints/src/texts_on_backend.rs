@@ -27,7 +27,7 @@ impl Opened {
             let served = served.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let (found, name, device) = (engine.dtype, backend.name(), backend.device());
             return Err(refuse(format!(
-                "cannot compute in {found}: the {name} backend on {device} serves {served}"
+                "cannot compute in {found}: the {name} backend on {device} supports {served}"
             )));
         }
         Ok(Self { backend, dtype: engine.dtype })

@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
     pub(super) fn refuse(&self, key: &str, off: bool) -> Result<()> {
         match off {
             true => Ok(()),
-            false => Err(self.wrong(key, "none: it is not served")),
+            false => Err(self.wrong(key, "none: it is not supported")),
         }
     }
 

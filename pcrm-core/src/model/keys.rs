@@ -94,7 +94,7 @@ impl FamilyKeys {
                 if !served.contains(value) {
                     let served: Vec<String> = served.iter().map(Value::to_string).collect();
                     let message = format!(
-                        "{key} is {}; expected {}: no other value is served for {}",
+                        "{key} is {}; expected {}: no other value is supported for {}",
                         shown(value),
                         served.join(" or "),
                         self.model_type

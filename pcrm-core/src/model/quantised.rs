@@ -58,7 +58,7 @@ pub(super) fn by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<(&'
 /// Returns the error message for a checkpoint quantised with this method.
 pub(super) fn refusal(method: &str) -> String {
     format!(
-        "the weights are quantised ({method}), which is not served; expected floats: take the checkpoint \
+        "the weights are quantised ({method}), which is not supported; expected floats: take the checkpoint \
          that was quantised, or load this one in transformers and save model.dequantize()"
     )
 }

@@ -32,7 +32,7 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     for (name, view) in file.tensors() {
         let data = elements(view.dtype(), view.data()).ok_or_else(|| {
             let message = format!(
-                "{name} has elements of type {:?}; served: BF16, F16, F32, F64, I32, I64, U32",
+                "{name} has elements of type {:?}; supported: BF16, F16, F32, F64, I32, I64, U32",
                 view.dtype()
             );
             Error::file(path, message)

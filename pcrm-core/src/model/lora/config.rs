@@ -162,7 +162,7 @@ impl LoraConfig {
             Some("LORA") => {}
             other => {
                 let found = other.map_or_else(|| "is missing".to_owned(), |kind| format!("is {kind:?}"));
-                return Err(Error::file(path, format!("peft_type {found}; only LORA is served")));
+                return Err(Error::file(path, format!("peft_type {found}; only LORA is supported")));
             }
         }
         let config: Self =
@@ -192,11 +192,11 @@ impl LoraConfig {
                 _ => false,
             };
             if !off {
-                return refuse(key, format!("is {value}: {name} are not served"));
+                return refuse(key, format!("is {value}: {name} are not supported"));
             }
         }
         if self.bias != "none" {
-            return refuse("bias", format!("is {:?}; only \"none\" is served", self.bias));
+            return refuse("bias", format!("is {:?}; only \"none\" is supported", self.bias));
         }
         if self.r == 0 {
             return refuse("r", "is 0; expected at least 1".to_owned());

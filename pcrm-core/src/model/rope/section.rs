@@ -67,7 +67,8 @@ impl<'a> Section<'a> {
         }
         let nested = |key: &&String| !LAYERS.contains(&key.as_str());
         if let Some(other) = parameters.and_then(|parameters| parameters.keys().find(nested)) {
-            let message = format!("rope_parameters.{other} is not served; expected {}", LAYERS.join(" and "));
+            let message =
+                format!("rope_parameters.{other} is not supported; expected {}", LAYERS.join(" and "));
             return Err(fields.error(&message));
         }
         let of = |layers: &str, scaling: Option<&Map<String, Value>>| {
