@@ -36,7 +36,7 @@ pub struct Calibrated {
 inventory::submit! {
     ConstraintPlugin {
         name: "calibrated",
-        about: "another constraint with beta fitted to how often preferred answers win",
+        about: "another constraint with beta fitted to measured win rates",
         build: |data| Ok(Box::new(erased_serde::deserialize::<Calibrated>(data)?)),
     }
 }

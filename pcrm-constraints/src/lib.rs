@@ -11,14 +11,10 @@
 //! | `cosine` | the same, s from the cosine of the answers' sentence embeddings | `encoder` bag-of-words, `similarity` raw, `text` answer, `beta1` 20, `beta2` 0.001, `beta3` −15; `preset` | arXiv 2404.00978 §4.1 |
 //! | `edit` | the same, s = 1 − edits/longer, in the same tokens | as `length_ratio` | Levenshtein ratio |
 //! | `score_gap` | the same, s = 1/(1 + margin/scale) | `scale` 1, `beta1` 5, `beta2` 0.001, `beta3` −2 | margins in the data |
-//! | `calibrated` | as `of`, with β1 and β3 fitted to measured win rates | `of` length_ratio, `beta2` that of
-//! `of` (or "fitted"), `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
-//! | `learned` | 2·softplus(f), f of several priors at once, fitted to the agreement of judges | `features`
-//! length_ratio, cosine, edit, length_gap (score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
-//! | `combine` | min, mean, product or weighted sum of other constraints' Δ* | `how` min, `of` length_ratio
-//! and edit, `weights` | |
-//! | `schedule` | f(t)·Δ* of another constraint, t the share of completed steps | `of` length_ratio, `from`
-//! 2, `to` 1, `shape` linear, `over` 1 | |
+//! | `calibrated` | as `of`, with β1 and β3 fitted to measured win rates | `of` length_ratio, `beta2` that of `of` (or "fitted"), `folds` 5, `bootstrap` 1000, `level` 0.95 | [`calibration`] |
+//! | `learned` | 2·softplus(f), f of several priors at once, fitted to the agreement of judges | `features` cosine, edit (and score_gap), `monotone`, `folds` 5, `form` linear | [`learned`] |
+//! | `combine` | min, mean, product or weighted sum of other constraints' Δ* | `how` min, `of` length_ratio and edit, `weights` | |
+//! | `schedule` | f(t)·Δ* of another constraint, t the share of completed steps | `of` length_ratio, `from` 2, `to` 1, `shape` linear, `over` 1 | |
 //! | `fixed` | c | `bound` 3 | the paper's control |
 //! | `random` | U(low, high), from the run's seed and the pair's identity | `low` 1, `high` 2 | the paper's control |
 //! | `none` | ∞ | | Bradley–Terry, the baseline |

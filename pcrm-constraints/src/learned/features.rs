@@ -145,7 +145,7 @@ impl Feature {
             }
             Source::Similarity(of) => {
                 let similarities = of.similarities(pairs, priors)?.ok_or_else(|| {
-                    self.refuse(&format!("the constraint {:?} knows no similarity of the answers", of.kind()))
+                    self.refuse(&format!("the constraint {:?} has no similarity of the answers", of.kind()))
                 })?;
                 similarities.into_iter().map(f64::from).collect()
             }

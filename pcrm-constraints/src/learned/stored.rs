@@ -150,7 +150,7 @@ fn features(value: Value) -> Result<Vec<Feature>> {
 fn monotone(fields: Map<String, Value>, names: &[&str]) -> Result<BTreeMap<String, Direction>> {
     let direction = |(name, value): (String, Value)| {
         if !names.contains(&name.as_str()) {
-            let message = format!("{name:?} is no feature; features: {}", names.join(", "));
+            let message = format!("{name:?} is not a feature; features: {}", names.join(", "));
             return Err(Error::invalid("monotone", message));
         }
         let direction = Direction::deserialize(&value).map_err(|_| {

@@ -307,7 +307,7 @@ fn refuses_configurations() {
         (r#""features": [{"kind": "edit", "name": 1}]"#, "features: \"name\" must be a string, found 1"),
         (
             r#""features": ["edit"], "monotone": {"cosine": "free"}"#,
-            "monotone: \"cosine\" is no feature; features: edit",
+            "monotone: \"cosine\" is not a feature; features: edit",
         ),
         (r#""monotone": {"cosine": "down"}"#, "monotone: cosine: found \"down\", expected \"increasing\""),
         (r#""folds": 2"#, "folds: found 2, expected a whole number from 3 to 20"),
@@ -354,7 +354,7 @@ fn refuses_evidence() {
         ),
         (
             refusal(fixed, &pairs, &world.wins),
-            "feature \"fixed\": the constraint \"fixed\" knows no similarity",
+            "feature \"fixed\": the constraint \"fixed\" has no similarity",
         ),
         (
             refusal(asked, &without_margin, &world.wins),
@@ -389,7 +389,7 @@ fn refuses_fits_of_other_features() {
         (
             GAPS,
             &|v| v["features"] = json!(["score_gap"]),
-            "monotone: \"length_gap\" is no feature; features: score_gap",
+            "monotone: \"length_gap\" is not a feature; features: score_gap",
         ),
         (
             GAPS,
