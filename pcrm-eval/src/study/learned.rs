@@ -47,7 +47,7 @@ fn sentence(results: &Results, outcome: &Outcome, world: &str, figure: &str, low
         let seeds = match of_base.mean.replicates {
             1 => "one seed",
             2 => "two seeds",
-            _ => "seeds that agree",
+            _ => "seeds with equal results",
         };
         return format!(
             "{start}: {seeds} cannot separate an effect from chance; intervals need at least \

@@ -23,14 +23,12 @@ pub fn document(results: &Results, outcome: &Outcome) -> Document {
     let recipe = &results.recipe;
     let state = match results.done == results.runs {
         true => format!("{} runs", results.runs),
-        false => format!("{} of {} runs are done: this is part of the study", results.done, results.runs),
+        false => format!("{} of {} runs are done: the study is incomplete", results.done, results.runs),
     };
     let size = if results.quick { "the quick sizes" } else { "the full sizes" };
     let seeds = if results.seeds == 1 { "one seed".to_owned() } else { format!("{} seeds", results.seeds) };
-    let mut sections = vec![Section::open(
-        "What was learned",
-        learned(results, outcome).into_iter().map(Block::Text).collect(),
-    )];
+    let mut sections =
+        vec![Section::open("Findings", learned(results, outcome).into_iter().map(Block::Text).collect())];
     sections.push(differences(results, outcome));
     sections.push(asked(results));
     sections.extend(strengths(results, outcome));
@@ -60,7 +58,7 @@ fn asked(results: &Results) -> Section {
     for (run, why) in &results.failed {
         blocks.push(Block::Note(Severity::Error, format!("{run} failed: {why}")));
     }
-    Section::open("Written down before the runs", blocks)
+    Section::open("Question and hypotheses, written before the runs", blocks)
 }
 
 /// Returns the section on the difference of every arm from the baseline in the primary figure.
@@ -281,7 +279,7 @@ fn worlds(results: &Results) -> Section {
     let mut table = Table::of_text(
         "Likeness: the share of the variance of preference strength |ln p/(1 − p)| that it explains, \
          cross-fitted over prompts, 95 % interval.",
-        &["world", "what is worth, what is liked", "likeness in length", "likeness in words"],
+        &["world", "true reward and confound", "likeness in length", "likeness in words"],
     );
     for world in &results.worlds {
         let mut row = vec![world.name.clone(), world.about.clone()];
@@ -353,8 +351,8 @@ fn settings(results: &Results) -> Section {
         verbs.rows.push(vec![format!("{} (pcrm {})", follow.name, follow.verb.name()), own]);
     }
     let facts = vec![
-        Fact::new("Pairs to train on", size.pairs.to_string()),
-        Fact::new("Answers of a held-out prompt", size.answers.to_string()),
+        Fact::new("Training pairs", size.pairs.to_string()),
+        Fact::new("Answers per held-out prompt", size.answers.to_string()),
     ];
     let blocks = vec![Block::Facts(facts), Block::Table(arms), Block::Table(verbs)];
     Section::closed("Arms and options", blocks)
