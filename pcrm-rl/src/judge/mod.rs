@@ -106,7 +106,7 @@ pub trait Judge: Send {
     /// # Errors
     /// Fails if the words contain no verdict.
     fn read(&self, text: &str) -> Result<Preference, String> {
-        Err(format!("{text:?} is no verdict"))
+        Err(format!("{text:?} is not a verdict"))
     }
 
     /// Judges questions in any order, each once, and passes every reply to `take` as it arrives.

@@ -212,7 +212,7 @@ fn read(stdout: ChildStdout, found: &Sender<io::Result<String>>) {
             Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 >= LINE => {
                 Err(io::Error::other(format!("a line of more than {} MiB", LINE >> 20)))
             }
-            Ok(_) => String::from_utf8(line).map_err(|_| io::Error::other("a line that is no UTF-8")),
+            Ok(_) => String::from_utf8(line).map_err(|_| io::Error::other("a line that is not UTF-8")),
             Err(error) => Err(error),
         };
         let ends = read.is_err();
