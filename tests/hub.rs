@@ -440,8 +440,8 @@ fn the_commit_is_the_one_asked_for() -> Result<()> {
         )
     };
     done(&score(COMMIT)?.output()?)?;
-    check_refusal(score("../../evil")?, &["\"../../evil\" is no revision"])?;
-    check_refusal(score("/tmp/evil")?, &["is no revision"])
+    check_refusal(score("../../evil")?, &["\"../../evil\" is not a revision"])?;
+    check_refusal(score("/tmp/evil")?, &["is not a revision"])
 }
 
 /// Protects: an interrupted download leaves no file, and the next try continues where it broke off.

@@ -253,7 +253,7 @@ fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
 
     world.run(&format!("{TRAIN} --max-steps 3 --output linear"))?;
     let again = said(&world, &format!("{TRAIN} --max-steps 3 --output linear --resume"))?;
-    ensure!(again.contains("all 3 steps are made already"), "{again}");
+    ensure!(again.contains("all 3 steps are already done"), "{again}");
     exits(
         &world,
         &format!("{TRAIN} --max-steps 6 --output linear --resume"),

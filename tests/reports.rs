@@ -211,10 +211,10 @@ fn a_calibrated_run_shows_its_evidence() -> Result<()> {
     let said = stderr(&output);
     ensure!(output.status.success(), "{said}");
     ensure!(
-        said.contains("evaluation after step 4: ranking loss ") && said.contains("(a coin 0.6931)"),
+        said.contains("evaluation after step 4: ranking loss ") && said.contains("(guessing 0.6931)"),
         "{said}"
     );
-    ensure!(said.contains("; whole loss "), "{said}");
+    ensure!(said.contains("; total loss "), "{said}");
     let page = String::from_utf8(world.read("rm/report.html")?)?;
     let (about, _) = page.split_once("<section>").context("no section")?;
     ensure!(about.contains("with the constraint calibrated, fitted as "), "{about}");

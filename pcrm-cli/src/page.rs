@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// Protects: nothing is wider than the page, labels stand once, and columns line up.
+    /// Protects: no line exceeds the page, labels appear once, and columns are aligned.
     #[test]
     fn pages_keep_their_width() {
         let mut page = Page::plain(60);

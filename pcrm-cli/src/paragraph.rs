@@ -1,13 +1,13 @@
-//! Text for terminals of 80 columns.
+//! Text wrapped for 80-column terminals.
 
 const WIDTH: usize = 80;
 
-/// Breaks text into lines of at most 80 characters, after a mark in front of the first.
+/// Wraps text to lines of at most 80 characters, after a mark at the start of the first.
 pub fn paragraph(mark: &str, text: &str) -> String {
     wrapped(mark, text, WIDTH)
 }
 
-/// The same in lines of at most `width` characters.
+/// Wraps text to lines of at most `width` characters, after a mark at the start of the first.
 pub fn wrapped(mark: &str, text: &str, width: usize) -> String {
     let indent = " ".repeat(mark.chars().count());
     let (mut lines, mut line) = (String::new(), mark.to_owned());

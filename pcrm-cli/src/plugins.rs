@@ -1,5 +1,5 @@
-//! Names every compiled-in plugin crate: a crate that no source line names is not linked, and its plugins vanish. Also what
-//! the features of this build mean to users.
+//! Links the plugin crates: a crate that no source line names is not linked, and its plugins are lost. Also
+//! describes the features of this build.
 
 #[cfg(feature = "candle")]
 use pcrm_backend_candle as _;
@@ -7,10 +7,10 @@ use pcrm_backend_candle as _;
 use pcrm_backend_tch as _;
 pub use pcrm_constraints::{calibrated, calibration};
 
-/// What `--backend` is unless it is given.
+/// The default of `--backend`.
 pub const DEFAULT_BACKEND: &str = if cfg!(feature = "candle") { "candle" } else { "tch" };
 
-/// Backends of this project that this build lacks, and how to get them.
+/// The project's backends that this build lacks, with the commands that build them in.
 pub const ABSENT_BACKENDS: &[(&str, &str)] = &[
     #[cfg(not(feature = "candle"))]
     ("candle", "cargo build --release --features pcrm-cli/candle"),

@@ -1,4 +1,4 @@
-//! What surrounds the computation of bounds on the command line: seed, backend, embeddings on disk, a bar.
+//! The context in which constraints compute bounds: seed, backend, embeddings on disk, a progress bar.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,10 @@ use crate::hub;
 use crate::machine::Machine;
 use crate::progress::{self, bar};
 
-/// Priors for constraints that are asked on this machine, for the model in this folder if there is one whose weights are
-/// there.
+/// Returns priors for constraints on this machine; `model` is a model folder whose weights exist, if any.
 ///
 /// # Errors
-/// An unknown backend.
+/// Fails if the backend is unknown.
 pub fn priors(machine: &Machine, model: Option<&PathBuf>) -> Result<Priors> {
     let mut priors = Priors::seeded(machine.seed);
     priors.cache = dirs::cache_dir().map(|folder| folder.join("pcrm").join("embeddings"));
@@ -27,7 +26,7 @@ pub fn priors(machine: &Machine, model: Option<&PathBuf>) -> Result<Priors> {
     Ok(priors)
 }
 
-/// Encoders that are repositories of the Hub.
+/// Fetches encoders that are Hub repositories.
 #[derive(Debug)]
 struct OnHub;
 
@@ -37,7 +36,7 @@ impl Folders for OnHub {
     }
 }
 
-/// A bar that appears with the first report and goes with the last.
+/// A bar that appears with the first report and disappears with the last.
 #[derive(Debug, Default)]
 struct Bar(Mutex<Option<progress::Bar>>);
 

@@ -1,5 +1,5 @@
-//! Progress and messages on standard error: a bar with the time left on a terminal, plain lines elsewhere,
-//! nothing with `--quiet`.
+//! Progress and messages on standard error: a bar with the remaining time on a terminal, plain lines
+//! elsewhere, nothing with `--quiet`.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::training::folder::Description;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Silences everything but errors.
+/// Silences everything except errors.
 pub fn set_quiet(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
 }
@@ -31,7 +31,7 @@ pub fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints a message on standard error; nothing with `--quiet`.
+/// Prints a message on standard error, unless `--quiet` is set.
 pub fn say(text: &str) {
     if !quiet() {
         print(text);
@@ -43,8 +43,8 @@ pub fn fail(error: &anyhow::Error) {
     print(&format!("error: {}", in_full(error)));
 }
 
-/// Prints text on standard error, broken between words where a terminal would break within them. Nothing that a
-/// terminal obeys passes: names and values from files are part of messages.
+/// Prints text on standard error, wrapped between words if it is wider than the terminal. Control sequences
+/// are removed, since messages contain names and values from files.
 fn print(text: &str) {
     let text = &visible(text);
     let width = shows_messages().then(columns);
@@ -55,22 +55,21 @@ fn print(text: &str) {
     terminal::message(&lines.collect::<Vec<_>>().join("\n"));
 }
 
-/// The columns of the terminal.
+/// Returns the width of the terminal, in columns.
 fn columns() -> usize {
     terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0).max(20))
 }
 
-/// Sends logs to standard error, above any bar; `RUST_LOG` chooses which (warnings and errors unless it
-/// does).
+/// Sends logs to standard error, above any bar; `RUST_LOG` selects them (default: warnings and errors).
 pub fn start_logging() {
     let default = if quiet() { "error" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveBars).without_time();
-    // A logger that is there already stays.
+    // An existing logger stays.
     let _ = format.with_target(false).with_ansi(shows_messages()).try_init();
 }
 
-/// Writes logs above bars. A logger complains of errors on standard error, so there are none.
+/// Writes logs above bars. Reports no errors, since a logger would report them on standard error.
 struct AboveBars;
 
 impl<'a> MakeWriter<'a> for AboveBars {
@@ -83,7 +82,7 @@ impl<'a> MakeWriter<'a> for AboveBars {
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The escapes of the log's own colours stay; those in messages are no more by now.
+        // The escapes of the log's own colours stay; those in messages have already been removed.
         let text = String::from_utf8_lossy(bytes);
         let shown: Vec<_> = text.split('\u{1b}').map(visible).collect();
         terminal::bytes(shown.join("\u{1b}").as_bytes());
@@ -95,7 +94,7 @@ impl Write for AboveBars {
     }
 }
 
-/// A bar over `total` things; where nobody watches, a line every now and then.
+/// Returns a bar over `total` items; without a terminal, a line from time to time.
 pub fn bar(total: u64, what: &str) -> Bar {
     Bar {
         bar: styled(total, what, "{prefix} [{bar:8}] {pos}/{len} {elapsed}<{eta} {wide_msg}"),
@@ -104,7 +103,7 @@ pub fn bar(total: u64, what: &str) -> Bar {
     }
 }
 
-/// Progress over a known number of things.
+/// Progress over a known number of items.
 #[derive(Debug)]
 pub struct Bar {
     bar: ProgressBar,
@@ -112,16 +111,16 @@ pub struct Bar {
     due: Cell<Instant>,
 }
 
-/// A plain log has its first line of a task after this time.
+/// The delay before a task's first line in a plain log.
 const PLAIN_AFTER: Duration = Duration::from_secs(2);
 
 impl Bar {
-    /// Moves on by so many things.
+    /// Advances by `by` items.
     pub fn inc(&self, by: u64) {
         self.set_position(self.bar.position() + by);
     }
 
-    /// Moves to this many things.
+    /// Moves to `done` items.
     pub fn set_position(&self, done: u64) {
         self.bar.set_position(done);
         if self.plain && Instant::now() >= self.due.get() {
@@ -156,24 +155,24 @@ fn styled(total: u64, what: &str, template: &str) -> ProgressBar {
     bar
 }
 
-/// A bar of a style of the caller's, for a terminal.
+/// Returns a bar for a terminal, to be styled by the caller.
 pub fn plain_bar(total: u64) -> ProgressBar {
     BARS.add(ProgressBar::new(total))
 }
 
-/// Shows a file on its way from the Hub.
+/// Shows the download of a file from the Hub.
 pub struct Download {
     name: String,
     bar: Option<ProgressBar>,
 }
 
 impl Download {
-    /// A download of this name that has not begun.
+    /// Returns a download of this name that has not started.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), bar: None }
     }
 
-    /// Begins a download of `size` bytes, of which `done` are there.
+    /// Starts a download of `size` bytes, of which `done` have arrived before.
     pub fn begin(&mut self, size: u64, done: u64) {
         if !shows_messages() {
             say(&format!("fetching {} ({})", self.name, HumanBytes(size)));
@@ -184,7 +183,7 @@ impl Download {
         self.bar = Some(bar);
     }
 
-    /// Shows that so many bytes more have arrived.
+    /// Advances by `bytes` received bytes.
     pub fn advance(&self, bytes: u64) {
         self.bar.iter().for_each(|bar| bar.inc(bytes));
     }
@@ -195,22 +194,22 @@ impl Download {
     }
 }
 
-/// Shows a training run.
+/// Shows the progress of a training run.
 pub struct Watch {
     bar: ProgressBar,
     plain: bool,
     shown: Option<Instant>,
-    /// The line of the newest step, until it is printed.
+    /// The line of the latest step, until it is printed.
     unprinted: Option<String>,
-    /// True if an evaluation was made before.
+    /// True if an evaluation was made earlier.
     evaluated: bool,
     total: u64,
-    /// Called once the run is accepted, before it makes a step.
+    /// Called once when the run is accepted, before its first step.
     accepted: Option<Description>,
 }
 
 impl Watch {
-    /// Describes the run in its folder once it is accepted.
+    /// Writes the run's description to its folder once the run is accepted.
     pub fn describing(&mut self, description: Description) {
         self.accepted = Some(description);
     }
@@ -224,10 +223,11 @@ impl Default for Watch {
     }
 }
 
-/// An evaluation in a line. Of a reward model it begins with the ranking loss, which can be compared across constraints,
-/// beside a guessing model's.
+/// Formats an evaluation as a line. For a reward model it starts with the ranking loss, which is comparable
+/// across constraints, beside that of guessing.
 fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
-    let beside = |coin: &str| metrics.get(coin).map_or(String::new(), |coin| format!(" (a coin {coin:.4})"));
+    let beside =
+        |coin: &str| metrics.get(coin).map_or(String::new(), |coin| format!(" (guessing {coin:.4})"));
     let value = |name| metrics.get(name).unwrap_or(f64::NAN);
     let mut line = format!("evaluation after step {step}: ");
     match metrics.get("ranking_loss").filter(|_| metrics.get("min_reward").is_some()) {
@@ -241,7 +241,7 @@ fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
                 value("max_reward")
             ));
             if (metrics.loss() - ranking).abs() > 1e-9 {
-                line.push_str(&format!("; whole loss {:.4}{}", metrics.loss(), beside("coin_loss")));
+                line.push_str(&format!("; total loss {:.4}{}", metrics.loss(), beside("coin_loss")));
             }
         }
         None => line.push_str(&figures(metrics).join(", ")),
@@ -252,7 +252,7 @@ fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
     line
 }
 
-/// Lines of a plain log are at least so far apart.
+/// The shortest interval between lines of a plain log.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Observer for Watch {
@@ -265,7 +265,7 @@ impl Observer for Watch {
         self.evaluated = done > 0;
         match done {
             0 => {}
-            done if done == total => say(&format!("all {total} steps are made already")),
+            done if done == total => say(&format!("all {total} steps are already done")),
             done => say(&format!("resuming after step {done} of {total}")),
         }
         self.bar = styled(total, "training", "{prefix} [{bar:8}] {pos}/{len} {elapsed}<{eta} {wide_msg}");
@@ -297,7 +297,7 @@ impl Observer for Watch {
     }
 
     fn evaluated(&mut self, step: u64, metrics: &Summary, is_best: bool) {
-        // The first evaluation is always the best.
+        // The first evaluation is always the best, so it is not worth saying.
         say(&evaluation_line(step, metrics, is_best && self.evaluated));
         self.evaluated = true;
     }
@@ -308,15 +308,15 @@ impl Observer for Watch {
 
     fn end(&mut self) {
         self.bar.finish_and_clear();
-        // The figures of the last step outlive the bar.
+        // The figures of the last step remain after the bar is removed.
         self.unprinted.take().iter().for_each(|line| say(line));
     }
 }
 
-/// Columns of a training bar beside its message.
+/// Columns of a training bar besides its message.
 const BESIDE: usize = 40;
 
-/// The metrics that a line shows, under these names and with so many digits, the most important first.
+/// The metrics of a line with their labels and decimals, most important first.
 const SHOWN: [(&str, &str, usize); 12] = [
     ("reward", "reward", 3),
     ("loss", "loss", 4),
@@ -332,7 +332,7 @@ const SHOWN: [(&str, &str, usize); 12] = [
     ("beyond_bound", "beyond", 2),
 ];
 
-/// The metrics that there are, each with its name.
+/// Returns the available metrics with their labels.
 fn figures(metrics: &Summary) -> Vec<String> {
     let figure = |(name, label, digits): &(&str, &str, usize)| {
         metrics.get(name).map(|value| format!("{label} {value:.digits$}"))
@@ -340,14 +340,14 @@ fn figures(metrics: &Summary) -> Vec<String> {
     SHOWN.iter().filter_map(figure).collect()
 }
 
-/// The figures of a step: loss and accuracy, the speed, and what else there is.
+/// Returns the figures of a step: loss and accuracy, the speed, and any further metrics.
 fn parts(metrics: &StepMetrics) -> Vec<String> {
     let mut parts = figures(&metrics.metrics);
     parts.insert(parts.len().min(2), format!("{:.0} tok/s", metrics.tokens_per_second));
     parts
 }
 
-/// As many of the parts as fit into `width` columns.
+/// Joins as many parts as fit into `width` columns.
 fn fitting(parts: &[String], width: usize) -> String {
     let mut text = String::new();
     for part in parts {
@@ -364,7 +364,7 @@ fn fitting(parts: &[String], width: usize) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: a narrow terminal loses the last figures and none in the middle of a word.
+    /// Protects: a narrow terminal drops the last figures as a whole and never cuts a word.
     #[test]
     fn figures_fit_or_are_left_out() {
         let parts = ["loss 1.0431", "acc 0.60", "39447 tok/s"].map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Records of data files as JSON objects, and their columns by name.
+//! Records of data files as JSON objects, with access to columns by name.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use anyhow::{Result, bail};
 use pcrm_core::data::records::Records;
 use serde_json::{Map, Value};
 
-/// A record of a file: a JSON object.
+/// A record of a file, as a JSON object.
 pub type Record = Map<String, Value>;
 
-/// Reads the records of a file, each with the line that it begins on. Broken records are left out: the loader
-/// of the data reports them.
+/// Reads the records of a file with their first lines. Broken records are skipped, since the data loader
+/// reports them.
 pub fn records(path: &Path) -> Result<Vec<(u64, Record)>> {
     let mut records = Vec::new();
     for record in Records::open(path)? {
@@ -19,7 +19,7 @@ pub fn records(path: &Path) -> Result<Vec<(u64, Record)>> {
     Ok(records)
 }
 
-/// Finds a column by its name, or a value by a JSON pointer (a name that begins with /).
+/// Finds a column by name, or a value by JSON pointer (a name that begins with /).
 pub fn find<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
     let Some(path) = field.strip_prefix('/') else { return record.get(field) };
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
@@ -27,11 +27,11 @@ pub fn find<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
     if rest.is_empty() { Some(value) } else { value.pointer(&format!("/{rest}")) }
 }
 
-/// Finds the column that an option names; the error lists the keys of the record.
+/// Finds the column named by an option; the error lists the keys of the record.
 pub fn named<'a>(record: &'a Record, field: &str, option: &str) -> Result<&'a Value> {
     match find(record, field) {
         Some(value) => Ok(value),
-        None => bail!("no {field:?}, which {option} names (keys: {})", keys(record)),
+        None => bail!("no {field:?}, named by {option} (keys: {})", keys(record)),
     }
 }
 
@@ -51,7 +51,8 @@ mod tests {
         record
     }
 
-    /// Protects: names and pointers find the same, escapes included, and a dot is no path.
+    /// Protects: names and pointers find the same values, including escapes, and a dot does not separate
+    /// names.
     #[test]
     fn fields_are_names_or_pointers() {
         let record = record(json!({"scores": {"a.b": 1, "c/d": [2, 3]}, "x": 4}));

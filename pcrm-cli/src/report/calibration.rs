@@ -1,4 +1,5 @@
-//! The evidence for a calibrated constraint: how often preferred answers win by similarity, and the bounds that follow.
+//! The evidence for a calibrated constraint: how often preferred answers win by similarity, and the resulting
+//! bounds.
 
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::table::percents;
@@ -17,19 +18,18 @@ use crate::plugins::calibration::{Verdict, bound_probability};
 pub const COLUMNS: [&str; 6] =
     ["similarity", "pairs", "chosen wins", "95 %, Wilson", "fitted bound says", "given bound says"];
 
-/// The calibration in a constraint's evidence; `None` where it is of another kind.
+/// Reads the calibration from a constraint's evidence; returns `None` for other kinds of evidence.
 pub fn read(evidence: &Value) -> Option<Calibration> {
     serde_json::from_value(evidence.clone()).ok()
 }
 
-/// The blocks of one calibration: its verdict, plots, figures and tables. `asked` is the constraint that was asked for and
-/// `fitted` what came of it.
+/// Returns the blocks of one calibration: its verdict, plots, figures and tables. `asked` is the requested
+/// constraint and `fitted` the result.
 pub fn blocks(asked: &Value, fitted: &Value, calibration: &Calibration) -> Vec<Block> {
     let severity = if is_curve(calibration) { Severity::Info } else { Severity::Warning };
     let mut deciles = Table::of_numbers("Pairs by similarity", &COLUMNS);
     deciles.rows = cells(&calibration.bins);
-    let caption =
-        "Log-likelihood of wins on prompts that were not fitted to, nats per pair; higher is better";
+    let caption = "Log-likelihood of wins on prompts not used for fitting, nats per pair; higher is better";
     let mut likelihoods = Table::of_numbers(caption, &["P(chosen wins) from", "log-likelihood"]);
     likelihoods.rows = held_out(calibration)
         .map(|(name, value)| vec![name.to_owned(), format!("{value:.4}").replace('-', "−")])
@@ -43,12 +43,12 @@ pub fn blocks(asked: &Value, fitted: &Value, calibration: &Calibration) -> Vec<B
     ]
 }
 
-/// Whether similarity carries enough information for a curve.
+/// Returns true if similarity carries enough information for a curve.
 pub fn is_curve(calibration: &Calibration) -> bool {
     calibration.verdict == Verdict::Informative
 }
 
-/// The cells of the table of deciles, a row a bin.
+/// Returns the cells of the table of deciles, a row per bin.
 pub fn cells(bins: &[Bin]) -> Vec<Vec<String>> {
     let row = |bin: &Bin| {
         let share = Share::wilson(bin.win * bin.pairs as f64, bin.pairs, LEVEL);
@@ -64,7 +64,7 @@ pub fn cells(bins: &[Bin]) -> Vec<Vec<String>> {
     bins.iter().map(row).collect()
 }
 
-/// Held-out log-likelihoods by where P comes from.
+/// Returns held-out log-likelihoods by the source of P.
 pub fn held_out(calibration: &Calibration) -> [(&'static str, f64); 4] {
     let held_out = &calibration.held_out;
     [
@@ -94,7 +94,8 @@ fn facts(asked: &Value, fitted: &Value, calibration: &Calibration) -> Vec<Fact> 
     ]
 }
 
-/// How often chosen answers win by similarity, against what the bounds state.
+/// Returns the plot of how often chosen answers win by similarity, beside the probabilities implied by the
+/// bounds.
 fn probability(asked: &Value, calibration: &Calibration) -> Plot {
     let wins = calibration.bins.iter().filter_map(|bin| {
         let share = Share::wilson(bin.win * bin.pairs as f64, bin.pairs, LEVEL).ok()?;
@@ -125,7 +126,7 @@ fn probability(asked: &Value, calibration: &Calibration) -> Plot {
     layers.push(Layer::new("pairs, in tenths", Ink::Orange, Mark::Intervals(wins.collect())));
     Plot {
         title: "How often the chosen answer wins".into(),
-        about: "A bound Δ* stands for P = σ(Δ*/2). Band: bootstrap over prompts; whiskers: Wilson, 95 %."
+        about: "A bound Δ* corresponds to P = σ(Δ*/2). Band: bootstrap over prompts; whiskers: Wilson, 95 %."
             .into(),
         x: Axis::new("similarity s of the two answers").within(0.0, 1.0),
         y: Axis::shares("P(chosen wins)").within(0.4, 1.0),
@@ -133,7 +134,7 @@ fn probability(asked: &Value, calibration: &Calibration) -> Plot {
     }
 }
 
-/// The bounds themselves; values far above all fitted ones are left out.
+/// Returns the plot of the bounds; values far above all fitted ones are left out.
 fn bounds(asked: &Value, calibration: &Calibration) -> Plot {
     let bound_of = |p: f64| 2.0 * (p / (1.0 - p)).ln();
     let fitted: Vec<(f64, f64)> = calibration
@@ -141,7 +142,7 @@ fn bounds(asked: &Value, calibration: &Calibration) -> Plot {
         .iter()
         .map(|at| (at.s, if is_curve(calibration) { bound_of(at.p.value) } else { calibration.constant }))
         .collect();
-    // Where s is 0 the curve may be thousands: the plot shows the range of most pairs.
+    // Near s = 0 the curve may reach thousands, so the plot shows the range of most pairs.
     let tenth = calibration.bins.first().map_or(0.0, |bin| bin.s);
     let highest = fitted.iter().filter(|(s, _)| *s >= tenth).map(|(_, bound)| *bound).fold(4.0, f64::max);
     let within = |points: Vec<(f64, f64)>| {
@@ -150,11 +151,13 @@ fn bounds(asked: &Value, calibration: &Calibration) -> Plot {
     let given = given(asked);
     let above = given.iter().filter(|(_, bound)| *bound > 1.5 * highest).count();
     let about = match (given.len(), above) {
-        (_, 0) => "A pair's loss is least at the margin Δ*/2.".to_owned(),
+        (_, 0) => "A pair's loss is smallest at the margin Δ*/2.".to_owned(),
         (all, above) if above == all => {
-            "A pair's loss is least at the margin Δ*/2. The given bound is above the plot throughout.".to_owned()
+            "A pair's loss is smallest at the margin Δ*/2. The given bound is entirely above the plot."
+                .to_owned()
         }
-        _ => "A pair's loss is least at the margin Δ*/2. Where the given bound is not drawn, it is above the plot."
+        _ => "A pair's loss is smallest at the margin Δ*/2. Where the given bound is not drawn, it is above \
+              the plot."
             .to_owned(),
     };
     let layers = vec![
@@ -175,7 +178,7 @@ fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// The bounds as given, by their β; none of forms without β.
+/// Returns the bounds as given, computed from their β; empty for forms without β.
 fn given(asked: &Value) -> Vec<(f64, f64)> {
     let of = if asked["kind"] == "calibrated" { &asked["of"] } else { asked };
     let [beta1, beta2, beta3] = ["beta1", "beta2", "beta3"].map(|name| of[name].as_f64());

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The most points that a line is drawn with.
+/// The most points of a line.
 const POINTS: usize = 300;
-/// A smoothed line is a moving mean over this part of the run.
+/// A smoothed line is a moving mean over this fraction of the run, 1 / WINDOW.
 const WINDOW: usize = 20;
 
 /// The lines of a run's metrics.
@@ -17,51 +17,52 @@ pub struct Curves {
 }
 
 impl Curves {
-    /// Takes lines of `metrics.jsonl`, evaluations among them.
+    /// Splits lines of `metrics.jsonl` into training and evaluations.
     pub fn new(lines: Vec<Value>) -> Self {
         let (eval, train) = lines.into_iter().partition(|line| line.get("eval_loss").is_some());
         Self { train, eval }
     }
 
-    /// A measure over the steps of training.
+    /// Returns a metric over the steps of training.
     pub fn train(&self, name: &str) -> Vec<(f64, f64)> {
         points(&self.train, name)
     }
 
-    /// The names of all measures of training.
+    /// Returns the names of all training metrics.
     pub fn names(&self) -> BTreeSet<&str> {
         let lines = self.train.iter().filter_map(Value::as_object);
         lines.flat_map(|line| line.keys().map(String::as_str)).collect()
     }
 
-    /// The same over evaluations.
+    /// Returns a metric over evaluations.
     pub fn eval(&self, name: &str) -> Vec<(f64, f64)> {
         points(&self.eval, &format!("eval_{name}"))
     }
 
-    /// The last line of training.
+    /// Returns the last training line.
     pub fn last(&self) -> Option<&Value> {
         self.train.last()
     }
 
-    /// The evaluation that was made after this step.
+    /// Returns the evaluation after this step.
     pub fn evaluation(&self, step: u64) -> Option<&Value> {
         self.eval.iter().rev().find(|line| line["step"] == step)
     }
 
-    /// The last evaluation.
+    /// Returns the last evaluation.
     pub fn last_evaluation(&self) -> Option<&Value> {
         self.eval.last()
     }
 
-    /// The median of a measure over the logged steps.
+    /// Returns the median of a metric over the logged steps.
     pub fn median(&self, name: &str) -> Option<f64> {
         let mut values: Vec<f64> = self.train(name).into_iter().map(|(_, value)| value).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied()
     }
 
-    /// Seconds that the steps took, from each line's tokens and speed: evaluations, checkpoints and breaks left out.
+    /// Returns the seconds spent in steps, from each line's tokens and speed, without evaluations,
+    /// checkpoints and breaks.
     pub fn seconds(&self) -> f64 {
         let mut before = 0.0;
         let spent = self.train.iter().filter_map(|line| {
@@ -73,7 +74,7 @@ impl Curves {
         spent.sum()
     }
 
-    /// How many lines a smoothed one is the mean of.
+    /// Returns the number of lines that a smoothed line averages.
     pub fn window(&self) -> usize {
         window(self.train.len())
     }
@@ -87,7 +88,7 @@ fn window(points: usize) -> usize {
     (points / WINDOW).max(1) | 1
 }
 
-/// A centred moving mean; at the ends over what is there.
+/// Returns a centred moving mean, over fewer points at the ends.
 pub fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let half = window(points.len()) / 2;
     let mean = |at: usize| {
@@ -97,7 +98,7 @@ pub fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     thin(&(0..points.len()).map(mean).collect::<Vec<_>>())
 }
 
-/// At most 300 points: of more, the means of equal stretches.
+/// Returns at most 300 points, averaging equal stretches of longer lines.
 pub fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stretch = points.len().div_ceil(POINTS).max(1);
     let mean = |part: &[(f64, f64)]| {
@@ -124,7 +125,7 @@ mod tests {
         assert!(curves.evaluation(2).is_some() && curves.evaluation(4).is_none());
     }
 
-    /// Protects: what is drawn of long runs has the same mean, and stays small.
+    /// Protects: long runs are drawn with few points and the same mean.
     #[test]
     fn long_lines_are_thinned_without_bias() {
         let points: Vec<_> = (0..30_000).map(|at| (f64::from(at), f64::from(at % 2))).collect();

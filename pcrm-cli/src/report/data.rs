@@ -1,4 +1,4 @@
-//! What a report says of data files: what was read, what was left out and why.
+//! Tables about data files: what was read, and what was left out and why.
 
 use pcrm_core::data::encode::EncodeReport;
 use pcrm_core::data::report::{LeftOut, Report};
@@ -6,29 +6,27 @@ use pcrm_core::data::report::{LeftOut, Report};
 use super::document::{Block, Table};
 use super::number::{count, percent};
 
-/// Data that were read for one purpose.
+/// Data read for one purpose.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// What they are for.
+    /// The purpose.
     pub role: String,
-    /// What came of reading them.
+    /// The report of reading.
     pub read: Report,
-    /// What came of encoding them.
+    /// The report of encoding.
     pub encoded: EncodeReport,
 }
 
-/// Tables about data: file by file, and as tokens.
+/// Returns tables about data: by file, and as tokens.
 pub fn blocks(sources: &[Source]) -> Vec<Block> {
     let read: Vec<_> = sources.iter().map(|source| (source.role.as_str(), &source.read)).collect();
     vec![Block::Table(files(&read)), Block::Table(tokens(sources))]
 }
 
-/// A table of files as they were read, each report with the purpose of its files.
+/// Returns a table of the files read, with the purpose of each report's files.
 pub fn files(read: &[(&str, &Report)]) -> Table {
-    let mut table = Table::of_numbers(
-        "Files as they were read",
-        &["file", "rows", "kept", "left out, and why", "schema", "for"],
-    );
+    let mut table =
+        Table::of_numbers("Files read", &["file", "rows", "kept", "left out, and why", "schema", "for"]);
     for column in &mut table.columns[3..] {
         column.align = super::document::Align::Left;
     }
@@ -53,7 +51,7 @@ pub fn files(read: &[(&str, &Report)]) -> Table {
     table
 }
 
-/// A row's label, and its number.
+/// A row's label and the function for its number.
 type Row = (&'static str, fn(&EncodeReport) -> usize);
 
 fn tokens(sources: &[Source]) -> Table {

@@ -1,7 +1,7 @@
-//! The report pages of verbs.
+//! The report pages of commands.
 //!
-//! A verb fills a [`Document`] and hands it to [`write()`], which renders it by [`pcrm_eval::report`]. [`run`] fills one
-//! for training, [`evaluation`] for evaluations.
+//! A command fills a [`Document`] and passes it to [`write()`], which renders it with [`pcrm_eval::report`].
+//! [`run`] fills one for training, [`evaluation`] for evaluations.
 
 pub mod calibration;
 pub mod curves;
@@ -22,8 +22,8 @@ pub use run::{evidence, is_setting, setting};
 /// The name of a report in a run's folder.
 pub const FILE: &str = "report.html";
 
-/// Writes a document as a page, whole or not at all, and returns true if it was written. A page that cannot be
-/// written is a warning and never an error.
+/// Writes a document as a page, atomically, and returns true if it was written. A page that cannot be written
+/// only gives a warning.
 pub fn write(path: &Path, document: Result<Document>) -> bool {
     let written = document
         .and_then(|document| Ok(render(&document)?))

@@ -1,22 +1,22 @@
-//! The scores of a request, and the names that answers carry.
+//! The scores of a request, and the names in a response.
 
 /// The scores of a request, in the order of its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// Rewards, or σ of them, as the request asked.
+    /// Rewards, or σ of them, as requested.
     pub scores: Vec<f32>,
     /// The tokens that each score was computed from.
     pub tokens: Vec<usize>,
 }
 
-/// The names that an answer carries.
+/// The names in a response.
 #[derive(Debug, Clone, Copy)]
 pub struct Named<'a> {
-    /// The name of this answer.
+    /// The id of this response.
     pub id: &'a str,
     /// The name of the model.
     pub model: &'a str,
-    /// The name of the model's only label.
+    /// The model's only label.
     pub label: &'a str,
     /// Seconds since 1970.
     pub created: u64,

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(fields.human(&row).unwrap(), Some(vec![-1.0, -3.0]));
         let named = Fields { human_field: Some("/scores/overall".into()), ..Fields::default() };
         let error = named.human(&row).unwrap_err().to_string();
-        assert_eq!(error, "no \"/scores/overall\", which --human-field names (keys: source, scores, rank)");
+        assert_eq!(error, "no \"/scores/overall\", named by --human-field (keys: source, scores, rank)");
         let row = record(json!({"scores": {"overall": "good"}, "x": 1}));
         let error = named.human(&row).unwrap_err().to_string();
         assert!(error.contains("\"good\"; expected a number"), "{error}");

@@ -1,4 +1,4 @@
-//! The scores of published benchmarks, where the data are theirs.
+//! The scores of published benchmarks, if the data are from one.
 
 use pcrm_eval::RewardReport;
 use pcrm_eval::benchmarks::rm_bench::StyleMatrix;
@@ -9,7 +9,7 @@ use crate::report::number::{count, number, percent};
 
 const STYLES: [&str; 3] = ["concise", "detailed", "markdown"];
 
-/// The overall scores, for the top of the page.
+/// Returns the overall scores, for the top of the page.
 pub fn figures(report: &RewardReport) -> Vec<Fact> {
     let overall = |score: Option<f64>| score.map_or_else(|| "–".to_owned(), percent);
     let note = |score: Option<f64>, whole: &str, missing: &str| {
@@ -36,7 +36,7 @@ pub fn figures(report: &RewardReport) -> Vec<Fact> {
     figures
 }
 
-/// A section per benchmark.
+/// Returns a section per benchmark.
 pub fn sections(report: &RewardReport) -> Vec<Section> {
     let sections = [
         report.reward_bench.as_ref().map(reward_bench),
@@ -70,7 +70,7 @@ fn reward_bench_2(bench: &RewardBench2) -> Section {
     table.rows.push(vec!["overall".to_owned(), String::new(), overall]);
     let mut blocks = vec![Block::Table(table)];
     if let Some(ties) = &bench.ties {
-        let mut parts = Table::of_numbers("What the score of Ties is made of", &["part", "weight", "value"]);
+        let mut parts = Table::of_numbers("The parts of the Ties score", &["part", "weight", "value"]);
         for (name, weight, value) in [
             ("accurate, several right answers", "0.30", percent(ties.tied_accuracy)),
             ("accurate, one right answer", "0.30", percent(ties.ref_accuracy)),
@@ -98,7 +98,7 @@ fn rm_bench(bench: &RmBench) -> Section {
         matrix.rows.push([(*style).to_owned()].into_iter().chain(shares.map(percent)).collect());
     }
     let mut table = Table::of_numbers(
-        "Domains. Easy: the right answer has the richer style; hard: the wrong one",
+        "Domains. Easy: the right answer has the richer style; hard: the wrong one does",
         &["domain", "prompts", "easy", "normal", "hard"],
     );
     let mut add = |name: &str, styles: &StyleMatrix| {

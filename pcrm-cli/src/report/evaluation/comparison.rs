@@ -1,4 +1,4 @@
-//! Models on the same pairs: side by side, and whether they differ by more than chance.
+//! Models on the same pairs: side by side, and tests of whether they differ.
 
 use anyhow::Result;
 use pcrm_eval::RewardReport;
@@ -12,10 +12,10 @@ use super::values::{correlation, difference_of, value_of};
 use crate::report::document::{Block, Section, Severity, Table};
 use crate::report::number::count;
 
-/// The comparisons of the first model with every other; none of a single model.
+/// Returns the comparisons of the first model with each other model; empty for a single model.
 ///
 /// # Errors
-/// Those of the plots.
+/// Fails if a plot fails.
 pub fn sections(models: &[(&str, &RewardReport)]) -> Result<Vec<Section>> {
     let Some(((first, report), others)) = models.split_first() else { return Ok(Vec::new()) };
     let mut sections = Vec::new();
@@ -25,7 +25,7 @@ pub fn sections(models: &[(&str, &RewardReport)]) -> Result<Vec<Section>> {
         let findings = findings.into_iter().map(|found| Block::Note(Severity::Info, found));
         let mut blocks: Vec<Block> = findings.collect();
         blocks.extend(other.findings().into_iter().map(|found| {
-            // The page's first notes are the first model's.
+            // The page's first notes are about the first model.
             Block::Note(Severity::Warning, format!("{second}: {found}"))
         }));
         if sections.is_empty() {
@@ -48,8 +48,8 @@ fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
     let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
     let caption = match drawn {
         true => format!(
-            "Measures side by side. Intervals (95 %) and p-values: paired bootstrap over {} prompts; differences of \
-             accuracy in points",
+            "Measures side by side. Intervals (95 %) and p-values: paired bootstrap over {} prompts; \
+             differences of accuracy in points",
             count(comparison.prompts as u64)
         ),
         false => "Measures side by side; differences of accuracy in points".to_owned(),
@@ -79,7 +79,7 @@ fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
     let human = comparison.human;
     for (name, of) in [
         ("human scores, Spearman's ρ", human.and_then(|human| human.pooled_spearman)),
-        ("the same within prompts", human.and_then(|human| human.per_prompt_spearman)),
+        ("within prompts", human.and_then(|human| human.per_prompt_spearman)),
     ] {
         if let Some(of) = of {
             let shown = difference_of(Measure::MeanMargin, &of.difference);
@@ -93,7 +93,7 @@ fn test(first: &str, second: &str, comparison: &Comparison) -> Table {
     let mcnemar = &comparison.mcnemar;
     let (only_first, only_second) = (format!("only {first}"), format!("only {second}"));
     let mut table = Table::of_numbers(
-        "McNemar's exact test: takes pairs for independent; ties count as wrong",
+        "McNemar's exact test: pairs are treated as independent; ties count as wrong",
         &["pairs ordered as labelled by", "both", &only_first, &only_second, "neither", "p"],
     );
     let counts = [mcnemar.both, mcnemar.only_first, mcnemar.only_second, mcnemar.neither];

@@ -26,34 +26,34 @@ use super::run::constraint;
 
 pub use plots::{margins_beside, reliability};
 
-/// The most characters of a model's name in legends and headings of tables.
+/// The longest name of a model in legends and table headings, in characters.
 const NAME: usize = 40;
 
 /// An evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluation<'a> {
-    /// The model.
+    /// The name of the model.
     pub model: &'a str,
-    /// The models that it is compared with.
+    /// The names of the models it is compared with.
     pub others: &'a [String],
-    /// The file of scores, where no model made them.
+    /// The file of scores, if they were not computed by a model.
     pub scores: Option<&'a Path>,
     /// The constraint whose bounds margins are compared with.
     pub constraint: Option<&'a Value>,
     /// The measures.
     pub report: &'a RewardReport,
-    /// The pairs behind them.
+    /// The scored pairs.
     pub pairs: &'a [PairScore],
-    /// The warnings about the data, such as rows left out.
+    /// Warnings about the data, such as rows left out.
     pub warnings: &'a [String],
     /// The data that were read.
     pub sources: &'a [Source],
 }
 
-/// The report of an evaluation.
+/// Returns the report of an evaluation.
 ///
 /// # Errors
-/// Those of the measures.
+/// Fails if a measure fails.
 pub fn document(evaluation: &Evaluation<'_>) -> Result<Document> {
     let Evaluation { report, pairs, .. } = *evaluation;
     let names = names(evaluation);
@@ -99,7 +99,7 @@ fn about(evaluation: &Evaluation<'_>) -> String {
     }
 }
 
-/// The models' names in legends: short, and all different.
+/// Returns the models' names for legends, short and distinct.
 fn names(evaluation: &Evaluation<'_>) -> Vec<String> {
     if evaluation.report.compared.is_none() {
         return vec!["the model".to_owned()];
@@ -124,7 +124,7 @@ fn facts(evaluation: &Evaluation<'_>) -> Vec<Fact> {
     facts.push(Fact::new("Prompts", count(evaluation.report.prompts as u64)));
     if evaluation.report.ties > 0 {
         facts.push(Fact::new("Pairs with equal scores", count(evaluation.report.ties as u64)).with_note(
-            format!("accuracy {} where they count as wrong", percent(evaluation.report.strict_accuracy)),
+            format!("accuracy {} if they count as wrong", percent(evaluation.report.strict_accuracy)),
         ));
     }
     facts
@@ -171,13 +171,13 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
             .interval
             .map_or_else(String::new, |interval| format!("95 %: {}; ", ends_of(Measure::LogLoss, &interval)));
         figures.push(Fact::new("Log loss, scaled", number(scaled.log_loss.value)).with_note(format!(
-            "{interval}after a temperature fitted on other prompts (all: {}): order without scale",
+            "{interval}with a temperature fitted on other prompts (on all: {}); measures order, not scale",
             number(scaled.temperature)
         )));
     }
     if let Some(rank) = report.length.spearman {
         figures.push(
-            Fact::new("Score with length", number(rank)).with_note("Spearman's ρ; 0 is no length bias"),
+            Fact::new("Score with length", number(rank)).with_note("Spearman's ρ; 0 means no length bias"),
         );
     }
     if let Some(longer) = report.longer_preferred {
@@ -195,7 +195,7 @@ fn figures(report: &RewardReport) -> Vec<Fact> {
     figures
 }
 
-/// A note with the bootstrap interval before it, where there is one.
+/// Returns a note after the bootstrap interval, if there is one.
 fn drawn_around(report: &RewardReport, measure: Measure, note: &str) -> String {
     match report.intervals.get(&measure).and_then(|estimate| estimate.interval) {
         Some(interval) => format!("95 %: {}; {note}", ends_of(measure, &interval)),

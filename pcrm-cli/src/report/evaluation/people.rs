@@ -1,4 +1,4 @@
-//! Agreement of scores with people: human scores, true rewards, the best of several answers.
+//! Agreement of scores with people: human scores, true rewards, best of n.
 
 use pcrm_eval::RewardReport;
 use pcrm_eval::answers::BestOfN;
@@ -13,7 +13,7 @@ use crate::report::document::{Block, Fact, Section, Table};
 use crate::report::number::{count, number, percent};
 use crate::report::plot::{Axis, Plot};
 
-/// The sections that the report has anything for.
+/// Returns the sections for which the report has data.
 pub fn sections(report: &RewardReport) -> Vec<Section> {
     let sections = [
         report.human.as_ref().map(human),
@@ -32,7 +32,8 @@ fn human(human: &HumanAgreement) -> Section {
     let drawn = estimates.filter_map(|(_, estimate)| estimate?.interval).next().is_some();
     let mut table = Table::of_numbers(
         format!(
-            "{} answers to {} prompts. Within prompts: the mean over the {} on which neither side is constant{}",
+            "{} answers to {} prompts. Within prompts: the mean over the {} on which neither side is \
+             constant{}",
             count(human.answers as u64),
             count(human.prompts as u64),
             count(human.prompts_used as u64),
@@ -54,7 +55,7 @@ fn human(human: &HumanAgreement) -> Section {
     }
     let series = ["over all answers", "within prompts"];
     let plot = Plot {
-        about: "Within prompts: does the model order the answers to one prompt as people do?".into(),
+        about: "Within prompts: agreement on the order of the answers to one prompt.".into(),
         ..whiskers::plot(
             "Agreement with human scores",
             Axis::new("correlation"),

@@ -10,23 +10,23 @@ use super::values::unit;
 use crate::report::number::number;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
 
-/// The most answers that a plot shows one by one.
+/// The most answers that a plot shows individually.
 const CROWD: usize = 1500;
-/// Below so many answers of a side the line of their scores has fewer places.
+/// With fewer answers on a side, their scores are drawn with fewer points.
 const SPARSE: usize = 1000;
-/// Groups of answers of like length, equally many in each.
+/// The number of equally large groups of answers of similar length.
 const LENGTHS: usize = 10;
 
-/// Confidence against accuracy, bin by bin, of one or several models.
+/// Returns the plot of accuracy against confidence, bin by bin, of one or several models.
 ///
 /// # Errors
-/// Those of the intervals.
+/// Fails if an interval cannot be computed.
 pub fn reliability(models: &[(&str, &RewardReport)]) -> Result<Plot> {
     let mut layers = Vec::new();
     if let [(_, only)] = models {
         let share = |count: usize| 0.5 + 0.5 * count as f64 / only.pairs as f64;
         let bar = |bin: &pcrm_eval::calibration::Bin| (bin.low.max(0.5), bin.high, share(bin.count));
-        // The ground of the plot is ½: bars are drawn as an area, which has no ground of its own.
+        // The plot starts at ½, so bars are drawn as an area, which has no baseline of its own.
         let area =
             only.reliability.iter().map(bar).flat_map(|(low, high, top)| [(low, 0.5, top), (high, 0.5, top)]);
         layers.push(Layer::new(
@@ -65,7 +65,7 @@ pub fn reliability(models: &[(&str, &RewardReport)]) -> Result<Plot> {
     })
 }
 
-/// Margins, right and wrong, with their mean and the mean bound.
+/// Returns the plot of margins, right and wrong, with their mean and the mean bound.
 pub fn margins(report: &RewardReport) -> Plot {
     let width = (Histogram::HIGH - Histogram::LOW) / Histogram::BINS as f64;
     let bars = report.histogram.counts.iter().enumerate().map(|(at, count)| {
@@ -99,12 +99,12 @@ pub fn margins(report: &RewardReport) -> Plot {
     }
 }
 
-/// Whether any model has margins outside the histogram's range.
+/// Returns true if any model has margins outside the histogram's range.
 fn models_beyond(reports: &[&RewardReport]) -> bool {
     reports.iter().any(|report| report.margins.min < Histogram::LOW || report.margins.max > Histogram::HIGH)
 }
 
-/// A note on values outside the histogram's range, where there are any.
+/// Returns a note about values outside the histogram's range, if there are any.
 fn beyond(any: bool, places: &str) -> String {
     match any {
         true => format!("The outer {places} include the margins beyond ±{}.", Histogram::HIGH),
@@ -112,7 +112,7 @@ fn beyond(any: bool, places: &str) -> String {
     }
 }
 
-/// The distributions of several models' margins, a line each.
+/// Returns the plot of several models' margins, a line each.
 pub fn margins_beside(models: &[(&str, &RewardReport)]) -> Plot {
     let width = (Histogram::HIGH - Histogram::LOW) / Histogram::BINS as f64;
     let middle = |at: usize| Histogram::LOW + (at as f64 + 0.5) * width;
@@ -129,18 +129,19 @@ pub fn margins_beside(models: &[(&str, &RewardReport)]) -> Plot {
     }
 }
 
-/// The distributions of the scores of preferred and of dispreferred answers; nothing where all of a side are equal.
+/// Returns the plot of the scores of preferred and dispreferred answers, or `None` if all scores on a side
+/// are equal.
 pub fn scores(report: &RewardReport) -> Option<Plot> {
     let line = |bins: &Bins| {
         let all: usize = bins.counts.iter().sum();
-        // Few answers make a jagged line: neighbours are drawn together.
+        // Few answers give a jagged line, so neighbouring bins are merged.
         let together = if all < SPARSE { 4 } else { 2 };
         let places: Vec<usize> = bins.counts.chunks(together).map(|part| part.iter().sum()).collect();
         let width = (bins.high - bins.low) * together as f64 / bins.counts.len() as f64;
         let density = |(at, count): (usize, &usize)| {
             (bins.low + (at as f64 + 0.5) * width, *count as f64 / (all as f64 * width))
         };
-        // The line begins and ends on the ground, half a bin outside the values.
+        // The line starts and ends at zero, half a bin outside the values.
         let ends = [(bins.low - 0.5 * width, 0.0), (bins.high + 0.5 * width, 0.0)];
         let inside = places.iter().enumerate().map(density);
         (width > 0.0 && all > 0)
@@ -152,7 +153,7 @@ pub fn scores(report: &RewardReport) -> Option<Plot> {
         title: "Scores".into(),
         about:
             "The less the curves overlap, the better a score alone separates good from bad answers across \
-                prompts."
+             prompts."
                 .into(),
         x: Axis::new("score"),
         y: Axis::new("density of answers"),
@@ -165,10 +166,10 @@ pub fn scores(report: &RewardReport) -> Option<Plot> {
     })
 }
 
-/// Score against length; nothing where all lengths are equal or unknown.
+/// Returns the plot of score against length, or `None` if all lengths are equal or unknown.
 ///
 /// # Errors
-/// Those of the means.
+/// Fails if a mean cannot be computed.
 pub fn score_and_length(report: &RewardReport, pairs: &[PairScore]) -> Result<Option<Plot>> {
     let lengths = |pair: &PairScore| [pair.chosen_tokens, pair.rejected_tokens];
     let Some(first) = pairs.first() else { return Ok(None) };
@@ -199,7 +200,7 @@ pub fn score_and_length(report: &RewardReport, pairs: &[PairScore]) -> Result<Op
     };
     Ok(Some(Plot {
         title: "Score against length".into(),
-        about: format!("Means of {LENGTHS} groups of like length with 95 % intervals.{shown}"),
+        about: format!("Means of {LENGTHS} groups of similar length with 95 % intervals.{shown}"),
         x: Axis::counts(format!("answer length, {} (log scale)", unit(report))).logarithmic(),
         y: Axis::new("score"),
         layers: vec![

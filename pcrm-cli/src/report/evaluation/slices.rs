@@ -1,4 +1,4 @@
-//! Accuracy by subset, by how much longer the preferred answer is, by how similar the answers are.
+//! Accuracy by subset, by the difference in length of the answers, and by their similarity.
 
 use pcrm_eval::RewardReport;
 use pcrm_eval::slices::{Decile, Slice};
@@ -10,18 +10,19 @@ use crate::report::document::{Block, Section, Table};
 use crate::report::number::{count, number, percent};
 use crate::report::plot::{Axis, Plot};
 
-/// The most subsets that a plot shows.
+/// The most subsets in a plot.
 const SUBSETS: usize = 40;
-/// The most characters of a subset's name in a table.
+/// The longest name of a subset in a table, in characters.
 const NAME: usize = 60;
 
-/// A slice of the pairs: its name, and what each model makes of it.
+/// A slice of the pairs: its name and each model's results.
 struct Part<'a> {
     name: String,
     slices: Vec<Option<&'a Slice>>,
 }
 
-/// Sections on subsets and deciles, as far as the first report has any; others are shown where they have the same.
+/// Returns sections on subsets and deciles of the first report; other models are shown where their slices
+/// match.
 pub fn sections(models: &[(&str, &RewardReport)]) -> Vec<Section> {
     let Some((_, first)) = models.first() else { return Vec::new() };
     let names: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
@@ -42,7 +43,8 @@ pub fn sections(models: &[(&str, &RewardReport)]) -> Vec<Section> {
         (
             "Accuracy by difference in length",
             format!(
-                "Deciles of length(chosen) − length(rejected) in {}. In the upper rows the preferred answer is the shorter one.",
+                "Deciles of length(chosen) − length(rejected) in {}. In the upper rows the preferred answer \
+                 is the shorter one.",
                 unit(first)
             ),
             gap_name.as_str(),
@@ -79,7 +81,7 @@ fn subsets<'a>(models: &[(&str, &'a RewardReport)]) -> Vec<Part<'a>> {
     first.subsets.iter().map(|subset| part(&subset.name)).collect()
 }
 
-/// Deciles differ between models that count lengths differently; then the first alone is shown.
+/// Deciles differ if models count lengths differently; then only the first model is shown.
 fn deciles<'a>(
     models: &[(&str, &'a RewardReport)],
     of: fn(&RewardReport) -> &[Decile],
@@ -108,7 +110,7 @@ fn subset_plot(names: &[&str], parts: &[Part<'_>]) -> Plot {
     shown.truncate(SUBSETS);
     shown.sort_by(|a, b| accuracy(b).total_cmp(&accuracy(a)));
     let about = match parts.len() > SUBSETS {
-        true => format!("The {SUBSETS} subsets with the most pairs of {}, best first.", parts.len()),
+        true => format!("The {SUBSETS} largest of {} subsets, best first.", parts.len()),
         false => "Best first.".to_owned(),
     };
     let about = format!("{about} Whiskers are 95 % Wilson intervals.");

@@ -11,7 +11,7 @@ use super::values::{ends_of, value_of};
 use crate::report::document::Table;
 use crate::report::number::{count, number, percent};
 
-/// The measures with their bootstrap intervals; nothing where no draws were made.
+/// Returns the measures with their bootstrap intervals, or `None` without bootstrap samples.
 pub fn measures(report: &RewardReport) -> Option<Table> {
     let mut table = Table::of_numbers(
         format!("95 % intervals by the bootstrap over {} prompts", count(report.prompts as u64)),
@@ -34,13 +34,13 @@ pub fn measures(report: &RewardReport) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// A group of pairs: its name, and whether a pair is in it.
+/// A group of pairs: its name and its condition.
 type Group = (&'static str, fn(&PairScore) -> bool);
 
-/// Accuracy by which answer is longer.
+/// Returns the table of accuracy by which answer is longer.
 ///
 /// # Errors
-/// Those of the intervals.
+/// Fails if an interval cannot be computed.
 pub fn groups(pairs: &[PairScore]) -> Result<Table> {
     let mut table = Table::of_numbers(
         "Accuracy with 95 % Wilson intervals",
@@ -70,7 +70,7 @@ pub fn groups(pairs: &[PairScore]) -> Result<Table> {
     Ok(table)
 }
 
-/// How margins and scores are spread.
+/// Returns the table of the distributions of margins and scores.
 pub fn spreads(report: &RewardReport) -> Table {
     let columns = ["", "mean", "std", "min", "5 %", "25 %", "median", "75 %", "95 %", "max"];
     let mut table = Table::of_numbers("Distribution of margins and scores", &columns);
@@ -86,10 +86,10 @@ pub fn spreads(report: &RewardReport) -> Table {
     table
 }
 
-/// The bins of the plot of reliability.
+/// Returns the bins of the reliability plot.
 ///
 /// # Errors
-/// Those of the intervals.
+/// Fails if an interval cannot be computed.
 pub fn bins(report: &RewardReport) -> Result<Table> {
     let columns =
         ["confidence", "pairs", "mean confidence", "accuracy", "interval", "accuracy − confidence, points"];

@@ -1,4 +1,4 @@
-//! The values of an evaluation as text, for its tables and plots.
+//! Values of an evaluation as text, for tables and plots.
 
 use pcrm_eval::bootstrap::Estimate;
 use pcrm_eval::measure::Measure;
@@ -7,12 +7,12 @@ use pcrm_eval::{Interval, LengthUnit, RewardReport};
 
 use crate::report::number::{number, percent};
 
-/// A measure's value.
+/// Formats a measure's value.
 pub fn value_of(measure: Measure, value: f64) -> String {
     if measure == Measure::Accuracy { percent(value) } else { number(value) }
 }
 
-/// The ends of a measure's interval.
+/// Formats the ends of a measure's interval.
 pub fn ends_of(measure: Measure, interval: &Interval) -> String {
     match measure {
         Measure::Accuracy => percents(interval),
@@ -20,7 +20,7 @@ pub fn ends_of(measure: Measure, interval: &Interval) -> String {
     }
 }
 
-/// A difference with its sign and its interval: in points of per cent for shares.
+/// Formats a difference with its sign and interval, in percentage points for shares.
 pub fn difference_of(measure: Measure, estimate: &Estimate) -> Signed {
     match measure {
         Measure::Accuracy => Signed::of(estimate, 0.01, 1),
@@ -28,12 +28,12 @@ pub fn difference_of(measure: Measure, estimate: &Estimate) -> Signed {
     }
 }
 
-/// A correlation, or a dash where it is undefined.
+/// Formats a correlation, or a dash if it is undefined.
 pub fn correlation(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}").replace('-', "−"))
 }
 
-/// The unit of lengths.
+/// Returns the unit of lengths.
 pub fn unit(report: &RewardReport) -> &'static str {
     match report.length_unit {
         LengthUnit::Tokens => "tokens",
@@ -41,7 +41,7 @@ pub fn unit(report: &RewardReport) -> &'static str {
     }
 }
 
-/// The beginning of a name that has more characters than there is room for.
+/// Shortens a name to its beginning.
 pub fn beginning(name: &str, most: usize) -> String {
     match name.chars().count() > most {
         true => name.chars().take(most - 1).chain(['…']).collect(),
@@ -49,7 +49,7 @@ pub fn beginning(name: &str, most: usize) -> String {
     }
 }
 
-/// The end of a path or name, where models of one folder differ.
+/// Shortens a path or name to its end, where models of one folder differ.
 pub fn end(name: &str, most: usize) -> String {
     let length = name.chars().count();
     match length > most {

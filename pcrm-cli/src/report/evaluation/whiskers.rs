@@ -1,27 +1,27 @@
-//! Plots of named values with their intervals, one below the other.
+//! Plots of named values with intervals, one below the other.
 
 use pcrm_eval::Interval;
 
 use super::values::beginning;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
 
-/// The most characters of a name beside a plot.
+/// The longest name beside a plot, in characters.
 const NAME: usize = 24;
-/// How far apart two models' marks of one name stand, in places of names.
+/// The distance between two models' marks in one row, in rows.
 const APART: f64 = 0.32;
 
-/// A value and its interval, where it has one.
+/// A value and its interval, if it has one.
 pub type Value = (f64, Option<Interval>);
 
-/// A name and what each series has for it.
+/// A row of a plot: its name and the values of each series.
 pub struct Row {
     /// The name.
     pub name: String,
-    /// A value per series, where the series has one.
+    /// A value per series, if the series has one.
     pub values: Vec<Option<Value>>,
 }
 
-/// A plot of rows from above to below, with a dashed grey line at `ground`.
+/// Returns a plot of rows from top to bottom, with a dashed grey line at `ground`.
 pub fn plot(title: &str, x: Axis, series: &[&str], rows: &[Row], (ground, meaning): (f64, &str)) -> Plot {
     let names = rows.iter().rev().map(|row| beginning(&row.name, NAME)).collect();
     let mut layers = vec![Layer::new(meaning, Ink::Grey, Mark::Upright(ground))];

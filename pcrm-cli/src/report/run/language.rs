@@ -12,7 +12,7 @@ use crate::report::document::{Block, Document, Fact, Section, Severity, Table};
 use crate::report::number::{count, duration, number, percent};
 use crate::report::plot::{Axis, Plot};
 
-/// Completions that were read for one purpose.
+/// Completions read for one purpose.
 #[derive(Debug)]
 pub struct Source {
     /// The purpose.
@@ -23,14 +23,14 @@ pub struct Source {
     pub encoded: CompletionReport,
 }
 
-/// The training of a language model.
+/// The kind of a language model's training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// On completions.
     FineTuned,
-    /// On answers that are desirable or not, beside a reference.
+    /// On answers labelled desirable or undesirable, with a reference.
     Labelled,
-    /// On its own answers, by their rewards.
+    /// On its own answers and their rewards.
     Rewarded,
 }
 
@@ -42,13 +42,13 @@ pub struct Run<'a> {
     pub base: String,
     /// Its metrics.
     pub curves: Curves,
-    /// The way it ended.
+    /// The outcome.
     pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
-    /// The warnings that it printed.
+    /// The warnings it printed.
     pub warnings: &'a [String],
     /// The data it read.
     pub sources: &'a [Source],
-    /// The gradient norm above which gradients are clipped.
+    /// The threshold for clipping the gradient norm.
     pub max_grad_norm: Option<f64>,
     /// All options, as TOML.
     pub options: &'a str,
@@ -58,7 +58,7 @@ pub struct Run<'a> {
     pub answers: Vec<Table>,
 }
 
-/// The report of a run.
+/// Returns the report of a run.
 pub fn document(run: &Run<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
     summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
@@ -94,13 +94,17 @@ pub fn document(run: &Run<'_>) -> Document {
             metric("Best answer − worst", "objective/scores_margin", Axis::new("difference of rewards")),
             metric("Critic's loss", "loss/value_avg", Axis::new("½ (V − R)², mean by token")),
             metric(
-                "Variance that the critic explains",
+                "Variance explained by the critic",
                 "val/explained_variance",
                 Axis::new("1 − var(R − V) / var(R)"),
             ),
             metric("Clipped tokens", "policy/clipfrac_avg", Axis::shares("share of tokens")),
             metric("Clipped tokens", "clip_ratio/region_mean", Axis::shares("share of tokens")),
-            metric("Groups without signal", "frac_reward_zero_std", Axis::shares("groups of one reward")),
+            metric(
+                "Groups without signal",
+                "frac_reward_zero_std",
+                Axis::shares("groups with equal rewards"),
+            ),
             metric("Length", "completions/mean_length", Axis::new("tokens of an answer")),
             metric("Answers cut off", "completions/clipped_ratio", Axis::shares("share of answers")),
             metric("Time of a rollout", "time/rollout", Axis::new("seconds")),
@@ -118,7 +122,7 @@ pub fn document(run: &Run<'_>) -> Document {
             metric(
                 "Token accuracy",
                 "mean_token_accuracy",
-                Axis::shares("share of tokens that are most likely"),
+                Axis::shares("share of tokens that are the most likely"),
             ),
             metric("Entropy", "entropy", Axis::new("nats per token")),
             metric("Entropy", "policy/entropy_avg", Axis::new("nats per token")),
@@ -127,7 +131,7 @@ pub fn document(run: &Run<'_>) -> Document {
             course.speed(),
         ];
         if run.kind == Kind::Rewarded {
-            // An evaluation has no loss but −reward.
+            // The loss of an evaluation is only −reward, so its plot is dropped.
             plots.remove(0);
         }
         plots.extend(of_sources(&run.curves).into_iter().map(|name| {
@@ -174,24 +178,24 @@ pub fn document(run: &Run<'_>) -> Document {
         about: match run.kind {
             Kind::FineTuned => format!("Fine-tuned from {}.", run.base),
             Kind::Labelled => {
-                format!("Trained from {} on answers that are desirable or not (KTO).", run.base)
+                format!("Trained from {} on answers labelled desirable or undesirable (KTO).", run.base)
             }
-            Kind::Rewarded => format!("Trained from {} on its own answers, by their rewards.", run.base),
+            Kind::Rewarded => format!("Trained from {} on its own answers and their rewards.", run.base),
         },
         sections,
     }
 }
 
-/// The title of a plot that is shown where its measure moves.
+/// The title of a plot that is shown only if its metric changes.
 const STEERED: &str = "Weight of the KL penalty";
 
-/// Returns true if the weight of the KL penalty follows a target.
+/// Returns true if the weight of the KL penalty is adapted to a target.
 fn is_steered(curves: &Curves) -> bool {
     curves.train("objective/kl_coef").windows(2).any(|pair| pair[0].1 != pair[1].1)
 }
 
-/// The names of metrics by reward source: the rewards of several sources, and the drift of a reward model's scores from those
-/// of its own data.
+/// Returns the names of metrics by reward source: the rewards of several sources, and the drift of a reward
+/// model's scores from those of its training data.
 fn of_sources(curves: &Curves) -> Vec<String> {
     let names = curves.names();
     let of = |name: &str| {
@@ -258,7 +262,7 @@ fn ending(run: &Run<'_>) -> Option<Block> {
         Ok(Outcome::Finished { early: false, .. }) => return None,
         Ok(Outcome::Finished { early: true, .. }) => (
             Severity::Info,
-            "Stopped early: evaluations did not improve for as long as --patience allows, or a --stop limit was reached."
+            "Stopped early: evaluations stopped improving (--patience), or a --stop limit was reached."
                 .to_owned(),
         ),
         Ok(Outcome::Interrupted { .. }) => {
@@ -269,7 +273,7 @@ fn ending(run: &Run<'_>) -> Option<Block> {
     Some(Block::Note(severity, text))
 }
 
-/// A row's label, and its number.
+/// A row's label and the function for its number.
 type Row = (&'static str, fn(&CompletionReport) -> usize);
 
 fn tokens(sources: &[Source]) -> Table {
@@ -279,10 +283,10 @@ fn tokens(sources: &[Source]) -> Table {
     let rows: [Row; 7] = [
         ("completions", |report| report.kept),
         ("left out: too long", |report| report.dropped_too_long),
-        ("left out: nothing to learn", |report| report.nothing_to_learn),
+        ("left out: no target tokens", |report| report.nothing_to_learn),
         ("cut to the limit", |report| report.cut),
         ("tokens", |report| report.tokens),
-        ("tokens to learn", |report| report.trained_tokens),
+        ("target tokens", |report| report.trained_tokens),
         ("longest sequence", |report| report.longest),
     ];
     table.rows = rows

@@ -1,4 +1,4 @@
-//! The report of a training run: its course, data, model and options.
+//! The report of a training run: its metrics, data, model and options.
 
 pub mod language;
 mod plots;
@@ -25,41 +25,41 @@ use super::number::{count, percent};
 
 pub use self::settings::{constraint, evidence, is_setting, setting};
 
-/// How a run ended.
+/// The way a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// All steps were made.
+    /// All steps were completed.
     Finished,
-    /// Patience ran out: evaluations stopped improving.
+    /// Evaluations stopped improving and patience ran out.
     Early,
     /// The run was stopped and can be resumed.
     Interrupted,
-    /// The run failed, for this reason.
+    /// The run failed with this message.
     Failed(String),
 }
 
-/// Pairs that were held out.
+/// The held-out pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldOut {
-    /// The pairs with a preferred answer, over which accuracy is a mean.
+    /// The number of pairs with a preferred answer, over which accuracy is averaged.
     pub pairs: usize,
-    /// Their prompts.
+    /// The number of their prompts.
     pub prompts: usize,
 }
 
 impl HeldOut {
-    /// The held-out pairs that have a preferred answer, and their prompts.
+    /// Counts the held-out pairs with a preferred answer, and their prompts.
     pub fn of(eval: &Pairs) -> Self {
         let preferred = || eval.pairs().filter(|pair| pair.verdict == Verdict::Preferred);
-        // A pair without a prompt stands alone.
+        // A pair without a prompt counts as a prompt of its own.
         let prompts: HashSet<&str> =
             preferred().map(|pair| pair.prompt_text).filter(|text| !text.is_empty()).collect();
         let alone = preferred().filter(|pair| pair.prompt_text.is_empty()).count();
         Self { pairs: preferred().count(), prompts: prompts.len() + alone }
     }
 
-    /// A share of the pairs with its interval. Pairs of one prompt are not independent: where they share prompts, the
-    /// interval is that of as many trials as there are prompts, the widest that such data can need.
+    /// Returns a share of the pairs with its interval. Pairs with the same prompt are not independent, so
+    /// shared prompts give the interval for as many trials as prompts, the widest that such data can need.
     pub fn share(&self, share: f64) -> Option<Share> {
         let trials = self.prompts.min(self.pairs);
         let successes = share * trials as f64;
@@ -69,7 +69,7 @@ impl HeldOut {
         Some(Share { value: share, ..found })
     }
 
-    /// The number of pairs, and of prompts where there are fewer.
+    /// Describes the number of pairs, and of prompts if there are fewer.
     pub fn text(&self) -> String {
         let pairs = format!("{} pair{}", count(self.pairs as u64), if self.pairs == 1 { "" } else { "s" });
         match self.prompts < self.pairs {
@@ -82,9 +82,9 @@ impl HeldOut {
 /// A constraint that the run fitted to its own data.
 #[derive(Debug, Clone, Copy)]
 pub struct FittedTo<'a> {
-    /// The constraint that was asked for.
+    /// The requested constraint.
     pub asked: &'a Value,
-    /// The evidence that it was fitted to.
+    /// The evidence it was fitted to.
     pub evidence: &'a Evidence,
 }
 
@@ -97,15 +97,15 @@ pub struct Run<'a> {
     pub base: String,
     /// The constraint with its settings, as it bounded the pairs.
     pub constraint: &'a Value,
-    /// The unfitted constraint and its evidence, where the run fitted it.
+    /// The unfitted constraint and its evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
-    /// Its measures.
+    /// Its metrics.
     pub curves: Curves,
     /// The step whose weights are the model.
     pub kept: Option<u64>,
     /// The way it ended.
     pub ending: Ending,
-    /// The warnings that it printed.
+    /// The warnings it printed.
     pub warnings: &'a [String],
     /// The data it read.
     pub sources: &'a [Source],
@@ -117,14 +117,14 @@ pub struct Run<'a> {
     pub bounds: &'a [f32],
     /// The number of parameters.
     pub parameters: usize,
-    /// The gradient norm above which gradients are clipped.
+    /// The threshold for clipping the gradient norm.
     pub max_grad_norm: Option<f64>,
     /// All options, as TOML.
     pub options: &'a str,
 }
 
 impl Run<'_> {
-    /// The evaluation of the weights that were kept.
+    /// Returns the evaluation of the saved weights.
     pub fn evaluation(&self) -> Option<&Value> {
         match self.kept {
             Some(step) => self.curves.evaluation(step),
@@ -132,24 +132,24 @@ impl Run<'_> {
         }
     }
 
-    /// The accuracy of that evaluation with its interval.
+    /// Returns the accuracy of that evaluation with its interval.
     pub fn accuracy(&self) -> Option<Share> {
         self.held_out?.share(self.evaluation()?["eval_accuracy"].as_f64()?)
     }
 
-    /// The constraint that was asked for: `calibrated`, where the run used the `length_ratio` that it fitted.
+    /// Returns the requested constraint: `calibrated` if the run used a `length_ratio` that it fitted.
     pub fn asked(&self) -> &Value {
         self.fitted.map_or(self.constraint, |fitted| fitted.asked)
     }
 
-    /// The evaluation with the lowest loss: its step, and the loss.
+    /// Returns the step and the loss of the evaluation with the lowest loss.
     pub fn best(&self) -> Option<(u64, f64)> {
         let best = self.curves.eval("loss").into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
         Some((best.0 as u64, best.1))
     }
 }
 
-/// The report of a run.
+/// Returns the report of a run.
 pub fn document(run: &Run<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
     summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
@@ -172,7 +172,7 @@ pub fn document(run: &Run<'_>) -> Document {
     }
 }
 
-/// The evidence for a constraint that the run fitted.
+/// Returns the evidence for a constraint that the run fitted.
 fn calibrated(constraint: &Value, fitted: FittedTo<'_>) -> Section {
     let FittedTo { asked, evidence } = fitted;
     let accuracy = evidence.accuracy;
@@ -189,7 +189,7 @@ fn calibrated(constraint: &Value, fitted: FittedTo<'_>) -> Section {
     match evidence.calibration.as_ref().and_then(calibration::read) {
         Some(calibration) => blocks.extend(calibration::blocks(asked, constraint, &calibration)),
         None => blocks.push(Block::Facts(vec![
-            Fact::new("As asked for", self::constraint(asked)),
+            Fact::new("As requested", self::constraint(asked)),
             Fact::new("Fitted", self::constraint(constraint)),
         ])),
     }
@@ -198,7 +198,7 @@ fn calibrated(constraint: &Value, fitted: FittedTo<'_>) -> Section {
 
 fn options(toml: &str) -> Table {
     let mut table =
-        Table::of_text("config.toml in the run's folder; --config takes it", &["option", "value"]);
+        Table::of_text("config.toml in the run's folder, for use with --config", &["option", "value"]);
     let parsed: toml::Table = toml.parse().unwrap_or_default();
     table.rows = parsed.into_iter().map(|(name, value)| vec![name, shown(&value)]).collect();
     table

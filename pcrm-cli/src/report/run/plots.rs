@@ -1,4 +1,4 @@
-//! The curves of a training run.
+//! The plots of a training run.
 
 use crate::report::curves::{smooth, thin};
 use crate::report::number::{count, number};
@@ -8,7 +8,7 @@ use super::Run;
 use super::summary::bounds;
 use crate::report::curves::Curves;
 
-/// The least span of an axis of losses, in nats: less is noise and not to be blown up.
+/// The smallest span of a loss axis, in nats: smaller changes are noise and must not be magnified.
 const LEAST_NATS: f64 = 0.05;
 
 pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
@@ -25,14 +25,14 @@ pub(super) fn steps() -> Axis {
     Axis::counts("step")
 }
 
-/// The curves that every trainer has.
+/// The curves that all trainers share.
 pub(super) struct Course<'a> {
     pub curves: &'a Curves,
-    /// The gradient norm above which gradients are clipped.
+    /// The threshold for clipping the gradient norm.
     pub max_grad_norm: Option<f64>,
 }
 
-/// A metric of a reward model's training and of its evaluations.
+/// Returns a metric of a reward model's training and its evaluations.
 fn both(run: &Run<'_>, name: &str) -> Vec<Layer> {
     Course::of(run).both(name)
 }
@@ -48,7 +48,7 @@ fn ranking_loss(run: &Run<'_>) -> Plot {
     Plot { title: "Ranking loss".into(), about: smoothing(run), x: steps(), y, layers }
 }
 
-/// The whole loss and its constraint part.
+/// Returns the plot of the total loss and its constraint part.
 fn bounded_loss(run: &Run<'_>) -> Plot {
     let mut layers = guessing(run, "coin_loss");
     let part = Mark::Dashes(smooth(&run.curves.train("constraint_loss")));
@@ -58,7 +58,7 @@ fn bounded_loss(run: &Run<'_>) -> Plot {
     Plot { title: "Loss with bounds".into(), about: smoothing(run), x: steps(), y, layers }
 }
 
-/// A line at the loss of a model that guesses, as evaluations have it.
+/// Returns a line at the loss of guessing, as recorded by evaluations.
 fn guessing(run: &Run<'_>, name: &str) -> Vec<Layer> {
     let coin = run.curves.eval(name).last().copied();
     coin.map(|(_, coin)| Layer::new("guessing", Ink::Grey, Mark::Across(coin))).into_iter().collect()
@@ -87,7 +87,7 @@ fn margin(run: &Run<'_>) -> Plot {
     layers.push(Layer::new("mean, held out", Ink::Orange, Mark::Dots(eval)));
     let mut about = String::new();
     if let Some(bounds) = bounds(run) {
-        // Bounds of very different answers are far above any margin: they would flatten the plot.
+        // Bounds of very different answers are far above any margin and would flatten the plot.
         let fits = |bound: f64| bound <= 4.0 * highest.max(1.0);
         let lines = match bounds.max - bounds.min < 1e-6 {
             true => vec![("the bound Δ*", bounds.min)],
@@ -133,7 +133,7 @@ impl<'a> Course<'a> {
         Self { curves: &run.curves, max_grad_norm: run.max_grad_norm }
     }
 
-    /// A metric of training, pale as it was and smoothed, and of evaluations.
+    /// Returns a training metric, pale as recorded and bold as smoothed, and its evaluations.
     pub(super) fn both(&self, name: &str) -> Vec<Layer> {
         let train = self.curves.train(name);
         let mut layers = Vec::new();
@@ -149,7 +149,7 @@ impl<'a> Course<'a> {
         layers
     }
 
-    /// Says how bold lines are smoothed.
+    /// Describes the smoothing of bold lines.
     pub(super) fn smoothing(&self) -> String {
         match self.curves.window() {
             1 => String::new(),
@@ -196,7 +196,7 @@ impl<'a> Course<'a> {
             Layer::unnamed(Ink::Blue, Mark::Faint(thin(&speeds))),
             Layer::unnamed(Ink::Blue, Mark::Line(smooth(&speeds))),
         ];
-        let y = Axis::new("tokens per second, padding not counted").within(0.0, 1.05 * highest);
+        let y = Axis::new("tokens per second, without padding").within(0.0, 1.05 * highest);
         Plot { title: "Speed".into(), about: String::new(), x: steps(), y, layers }
     }
 }

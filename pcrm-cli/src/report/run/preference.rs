@@ -14,45 +14,45 @@ use crate::report::document::{Block, Document, Fact, Section, Severity};
 use crate::report::number::{count, duration, number, percent};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
 
-/// Preferred answers are said to fall from this many nats per answer on.
+/// The drop of preferred answers, in nats per answer, above which a warning is given.
 const FALLEN: f64 = 1.0;
 
 /// A training run.
 pub struct Run<'a> {
     /// Its name.
     pub name: String,
-    /// The model that it began from.
+    /// The model it started from.
     pub base: String,
     /// The losses with their weights.
     pub losses: String,
-    /// The reference, in words.
+    /// A description of the reference.
     pub reference: String,
     /// The constraint with its settings, as it bounded the pairs.
     pub constraint: &'a Value,
-    /// The unfitted constraint and its evidence, where the run fitted it.
+    /// The unfitted constraint and its evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     /// Its metrics.
     pub curves: Curves,
-    /// The way it ended.
+    /// The outcome.
     pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
-    /// The warnings that it printed.
+    /// The warnings it printed.
     pub warnings: &'a [String],
     /// The data it read.
     pub sources: &'a [Source],
-    /// The pairs that it learned from, with their bounds.
+    /// The training pairs with their bounds.
     pub pairs: &'a Pairs,
     /// The held-out pairs.
     pub held_out: Option<HeldOut>,
     /// The number of parameters.
     pub parameters: usize,
-    /// The gradient norm above which gradients are clipped.
+    /// The threshold for clipping the gradient norm.
     pub max_grad_norm: Option<f64>,
     /// All options, as TOML.
     pub options: &'a str,
 }
 
 impl Run<'_> {
-    /// The evaluation of the weights that were kept.
+    /// Returns the evaluation of the saved weights.
     fn evaluation(&self) -> Option<&Value> {
         match self.ending {
             Ok(Outcome::Finished { saved, .. }) => self.curves.evaluation(*saved),
@@ -70,8 +70,9 @@ impl Run<'_> {
     }
 }
 
-/// A warning where preferred answers became less likely in training while margins grew, which the loss does not forbid: it
-/// sees the difference alone. `beta` turns rewards into nats; without a reference (`None`) evaluations are compared.
+/// Returns a warning if preferred answers became less likely in training while margins grew. The loss does
+/// not prevent this, since it sees only differences. `beta` converts rewards to nats; without a reference
+/// (`None`) evaluations are compared.
 pub fn falling(curves: &Curves, beta: Option<f64>) -> Option<String> {
     let mean = |points: &[(f64, f64)]| points.iter().map(|(_, y)| y).sum::<f64>() / points.len() as f64;
     let ends = |points: Vec<(f64, f64)>| {
@@ -83,21 +84,22 @@ pub fn falling(curves: &Curves, beta: Option<f64>) -> Option<String> {
             let rewards = ends(curves.train("rewards/chosen"))?;
             (rewards / beta, ends(curves.train("rewards/margins"))?)
         }
-        // Batches differ in length: the same pairs tell more.
+        // Batches differ in length, so evaluations on the same pairs are more precise.
         None => (ends(curves.eval("logps/chosen"))?, ends(curves.eval("rewards/margins"))?),
     };
     (change < -FALLEN && grown > 0.0).then(|| {
         format!(
-            "preferred answers became less likely: their mean log-probability fell by {} nats per answer while margins \
-             grew. The loss sees the difference of two answers alone, and both may lose probability to texts that are in \
-             no pair. A term that raises them helps (--loss sigmoid sft), and so do a larger --beta, a smaller \
-             --learning-rate, fewer steps (--patience), or a --constraint, which stops margins from growing",
+            "preferred answers became less likely: their mean log-probability fell by {} nats per answer \
+             while margins grew. The loss depends only on the difference of two answers, so both may lose \
+             probability to texts in no pair. To prevent this, add a term that raises them (--loss sigmoid \
+             sft), or use a larger --beta, a smaller --learning-rate, fewer steps (--patience), or a \
+             --constraint, which stops margins from growing",
             number(-change)
         )
     })
 }
 
-/// The report of a run.
+/// Returns the report of a run.
 pub fn document(run: &Run<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
     summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
@@ -140,7 +142,7 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     figures
 }
 
-/// The figures of the held-out pairs.
+/// Returns the figures of the held-out pairs.
 pub fn measures(run: &Run<'_>) -> Vec<Fact> {
     let mut found = Vec::new();
     if let (Some(share), Some(held_out)) = (run.held_out("rewards/accuracies"), run.held_out) {
@@ -174,10 +176,9 @@ fn notes(run: &Run<'_>) -> Vec<Block> {
     let mut note = |severity, text: String| notes.push(Block::Note(severity, text));
     match run.ending {
         Ok(Outcome::Finished { early: false, .. }) => {}
-        Ok(Outcome::Finished { early: true, .. }) => note(
-            Severity::Info,
-            "Stopped early: evaluations did not improve for as long as --patience allows.".into(),
-        ),
+        Ok(Outcome::Finished { early: true, .. }) => {
+            note(Severity::Info, "Stopped early: evaluations stopped improving (--patience).".into())
+        }
         Ok(Outcome::Interrupted { .. }) => {
             note(Severity::Warning, "Interrupted: rerun the same command with --resume to continue.".into());
         }
@@ -186,7 +187,8 @@ fn notes(run: &Run<'_>) -> Vec<Block> {
     if run.held_out.is_none() {
         note(
             Severity::Info,
-            "Nothing was held out: --eval-split 0.1 or --eval-data measure the policy on other pairs.".into(),
+            "Nothing was held out: use --eval-split 0.1 or --eval-data to measure the policy on other pairs."
+                .into(),
         );
     }
     notes
@@ -194,7 +196,7 @@ fn notes(run: &Run<'_>) -> Vec<Block> {
 
 fn facts(run: &Run<'_>) -> Vec<Fact> {
     let mut facts = vec![
-        Fact::new("Began from", run.base.clone()),
+        Fact::new("Started from", run.base.clone()),
         Fact::new("Parameters", count(run.parameters as u64)),
         Fact::new("Loss", run.losses.clone()),
         Fact::new("Reference", run.reference.clone()),
@@ -227,7 +229,7 @@ fn plots(run: &Run<'_>) -> Vec<Plot> {
         y,
         layers: course.both(name),
     };
-    // A metric of preferred answers beside that of the others.
+    // A metric of preferred answers and the same metric of the others.
     let two = |title: &str, names: [&str; 2], y: Axis| {
         let of = |name: &str, label: &str, ink: Ink| {
             let line =
@@ -269,7 +271,8 @@ mod tests {
 
     use super::*;
 
-    /// Protects: preferred answers that fall are said, with numbers; those that rise, or fall a little, are not.
+    /// Protects: a warning with numbers is given if preferred answers fall, but not if they rise or fall only
+    /// a little.
     #[test]
     fn falling_preferred_answers_are_said() {
         let curves = |to: f64| {

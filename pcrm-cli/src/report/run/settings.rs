@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// A constraint as people read it: `length_ratio (beta1 20, beta2 0.001, beta3 −15)`; fields fitted in bulk (a model per
-/// fold, its evidence) are left out.
+/// Formats a constraint: `length_ratio (beta1 20, beta2 0.001, beta3 −15)`. Bulky fitted fields (a model per
+/// fold, the evidence) are left out.
 pub fn constraint(tagged: &Value) -> String {
     let kind = tagged["kind"].as_str().unwrap_or("none").to_owned();
     let fields =
@@ -12,21 +12,22 @@ pub fn constraint(tagged: &Value) -> String {
     if settings.is_empty() { kind } else { format!("{kind} ({})", settings.join(", ")) }
 }
 
-/// Whether a field of a tagged object is a setting: neither its kind, nor fitted in bulk, nor empty.
+/// Returns true for fields of a tagged object that are settings: not the kind, not bulky and not empty.
 pub fn is_setting(name: &str, value: &Value) -> bool {
     let is_empty =
         value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(|of| of.is_empty());
     !["kind", "digest"].contains(&name) && !is_bulk(value) && !is_empty
 }
 
-/// The evidence that a fitted constraint carries, in a sentence; none where it carries none.
+/// Describes the evidence that a fitted constraint carries, if any.
 pub fn evidence(tagged: &Value) -> Option<String> {
     let evidence = tagged.get("evidence")?;
     let number = |path: &str| evidence.pointer(path).and_then(Value::as_f64);
     let of = |path: &str| number(path).map(|value| format!("{value:+.4}").replace('-', "−"));
     Some(format!(
-        "{} pairs of {} prompts; log-likelihood in nats per pair on prompts not fitted to: {}, one probability for all \
-         pairs {}, guessing {}; the features bring {} (95 %: {} to {}, normal approximation over prompts)",
+        "{} pairs of {} prompts; log-likelihood in nats per pair on prompts not used for fitting: {}, one \
+         probability for all pairs {}, guessing {}; the features gain {} (95 %: {} to {}, normal \
+         approximation over prompts)",
         number("/pairs")?,
         number("/prompts")?,
         of("/log_likelihood/learned")?,
@@ -48,7 +49,7 @@ fn is_bulk(value: &Value) -> bool {
     }
 }
 
-/// A parameter's value as people read it; a tagged value reads as a constraint does.
+/// Formats a parameter's value; a tagged value is formatted like a constraint.
 pub fn setting(value: &Value) -> String {
     match value {
         Value::Object(fields) if fields.contains_key("kind") => constraint(value),

@@ -1,4 +1,4 @@
-//! Figures, notes and facts of a training run.
+//! The figures, notes and facts of a training run.
 
 use pcrm_eval::quantiles::Summary;
 use pcrm_eval::table::percents;
@@ -9,7 +9,7 @@ use super::{Ending, Run};
 use crate::report::document::{Block, Fact, Severity};
 use crate::report::number::{count, duration, number, percent};
 
-/// The held-out pairs below which a report warns that there are few.
+/// With fewer held-out pairs, the report warns that there are few.
 const FEW: usize = 30;
 
 pub(super) fn figures(run: &Run<'_>) -> Vec<Fact> {
@@ -51,7 +51,7 @@ pub(super) fn figures(run: &Run<'_>) -> Vec<Fact> {
     figures
 }
 
-/// A note with the loss of a model that guesses, under the same bounds.
+/// Returns a note with the loss of guessing under the same bounds.
 pub(super) fn beside_guessing(unit: &str, coin: Option<f64>) -> String {
     coin.map_or(unit.to_owned(), |coin| format!("{unit}; guessing has {}", number(coin)))
 }
@@ -61,10 +61,9 @@ pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
     let mut note = |severity, text: String| notes.push(Block::Note(severity, text));
     match &run.ending {
         Ending::Finished => {}
-        Ending::Early => note(
-            Severity::Info,
-            "Stopped early: evaluations did not improve for as long as --patience allows.".into(),
-        ),
+        Ending::Early => {
+            note(Severity::Info, "Stopped early: evaluations stopped improving (--patience).".into())
+        }
         Ending::Interrupted => {
             note(Severity::Warning, "Interrupted: rerun the same command with --resume to continue.".into())
         }
@@ -73,7 +72,7 @@ pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
     if let Some(score) = collapsed(run) {
         note(
             Severity::Error,
-            format!("All scores are equal ({}): the model tells nothing apart.", number(score)),
+            format!("All scores are equal ({}): the model distinguishes nothing.", number(score)),
         );
     } else if let Some(share) = run.accuracy()
         && share.interval.contains(0.5)
@@ -82,8 +81,8 @@ pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
         note(
             Severity::Warning,
             format!(
-                "The 95 % interval of the held-out accuracy ({interval}) includes 50 %: no evidence that the model \
-                 beats guessing on these pairs."
+                "The 95 % interval of the held-out accuracy ({interval}) includes 50 %: no evidence that the \
+                 model beats guessing on these pairs."
             ),
         );
     }
@@ -98,8 +97,8 @@ pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
         note(
             Severity::Warning,
             format!(
-                "The held-out loss was lowest after step {step} ({}) and is {} after step {last}: the model overfits. \
-                 --final best keeps the weights with the lowest loss.",
+                "The held-out loss was lowest after step {step} ({}) and is {} after step {last}: the model \
+                 overfits. --final best keeps the weights with the lowest loss.",
                 number(least),
                 number(loss)
             ),
@@ -108,13 +107,14 @@ pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
     if run.held_out.is_none() {
         note(
             Severity::Info,
-            "Nothing was held out: --eval-split 0.1 or --eval-data measure the model on other pairs.".into(),
+            "Nothing was held out: use --eval-split 0.1 or --eval-data to measure the model on other pairs."
+                .into(),
         );
     }
     notes
 }
 
-/// The score of all held-out answers, or of the last batch's, where it is one for all.
+/// Returns the common score of all held-out answers, or of the last batch, if there is only one value.
 pub(super) fn collapsed(run: &Run<'_>) -> Option<f64> {
     let (line, prefix) = match run.evaluation() {
         Some(line) => (line, "eval_"),
