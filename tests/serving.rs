@@ -321,7 +321,7 @@ fn refusals_have_the_form_of_the_protocol() -> Result<()> {
             json!({"text_1": ["a", "b"], "text_2": ["c"]}),
             400,
             "/error/message",
-            "2 texts beside 1 of text_2",
+            "2 texts for 1 of text_2",
         ),
         (
             "/v1/score",
@@ -345,7 +345,7 @@ fn refusals_have_the_form_of_the_protocol() -> Result<()> {
         ("/get_reward", json!({"query": ["a", "b", "c", "d"]}), 400, "/error", "4 texts; expected at most 3"),
         ("/get_reward", json!({"query": ["x".repeat(5000)]}), 413, "/error", "4000 bytes"),
         ("/get_reward", json!([1]), 400, "/error", "the body is a list of 1; expected a JSON object"),
-        ("/nowhere", json!({}), 404, "/error/message", "/nowhere is no path"),
+        ("/nowhere", json!({}), 404, "/error/message", "/nowhere is not a path"),
     ] {
         let reply = server.post(path, &body)?;
         let json = reply.json()?;
@@ -515,7 +515,7 @@ fn models_have_names_and_are_reloaded_under_load() -> Result<()> {
     std::fs::write(&weights, old)?;
     server.signal("HUP")?;
     server.hears("reloaded first")?;
-    server.hears("the model \"other\" stays as it was")?;
+    server.hears("the model \"other\" is unchanged")?;
     ensure!(score("first")? == first && score("other")? == other);
     ensure!(server.metric("pcrm_reloads_total")? == 3.0);
     Ok(())

@@ -20,12 +20,12 @@ pub struct Named<'a> {
     pub label: &'a str,
     /// Seconds since 1970.
     pub created: u64,
-    /// The seconds that the request took.
+    /// The duration of the request, in seconds.
     pub seconds: f64,
 }
 
 impl Answer {
-    /// Returns the places of all scores from the highest down; equal scores keep their order.
+    /// Returns the indices of all scores in descending order; equal scores keep their order.
     pub fn ranked(&self) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.scores.len()).collect();
         places.sort_by(|left, right| self.scores[*right].total_cmp(&self.scores[*left]));

@@ -1,4 +1,4 @@
-//! What every request shares, and the way of a request from its body to its scores.
+//! The state shared by all requests, and the path of a request from its body to its scores.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -25,14 +25,14 @@ use super::queue::{Job, Queue, Waiting};
 use super::refusal::{Kind, Refusal};
 use super::token::Tokens;
 
-/// What every request shares.
+/// The state shared by all requests.
 pub struct App {
     pub models: Models,
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
     pub tokens: Tokens,
     pub rules: Rules,
-    /// True once the server takes no more requests than those on their way.
+    /// True if the server accepts no more requests and only finishes those in flight.
     pub stopping: AtomicBool,
     /// Facts for `/info` and the metrics: backend, device, dtype.
     pub about: Vec<(&'static str, String)>,
@@ -41,27 +41,27 @@ pub struct App {
     ids: Ids,
 }
 
-/// The limits of requests, and how they are read.
+/// The limits of requests and the options for reading them.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// The most requests that are answered at once.
+    /// The most requests answered at once.
     pub requests: usize,
-    /// The most texts of a request.
+    /// The most texts per request.
     pub inputs: usize,
     pub body_bytes: usize,
     pub body_time: Duration,
-    /// The most tokens of a batch, for `/info`.
+    /// The most tokens per batch, for `/info`.
     pub batch_tokens: usize,
     pub batch_sequences: usize,
     pub dialect: Dialect,
     pub close: Close,
-    /// True for raw scores on every path.
+    /// True to return raw scores on every path.
     pub raw: bool,
-    /// True to cut what is too long though no request asks for it.
+    /// True to truncate long texts even if the request does not ask for it.
     pub cut: bool,
 }
 
-/// A request that was answered.
+/// An answered request.
 pub struct Answered {
     pub body: Value,
     pub characters: usize,
@@ -69,7 +69,7 @@ pub struct Answered {
     pub parts: Parts,
 }
 
-/// A request with its sequences.
+/// A request with its token sequences.
 struct Prepared {
     request: Request,
     model: Arc<Model>,
@@ -86,7 +86,7 @@ impl App {
         tokens: Tokens,
         rules: Rules,
     ) -> Self {
-        /// Bodies of this many bytes together are held; more are refused.
+        /// The most bytes of bodies held at once; further bodies are refused.
         const HELD: usize = 64 << 20;
         Self {
             models,
@@ -102,10 +102,10 @@ impl App {
         }
     }
 
-    /// Answers a request that scores. The error has the family in whose form it is written.
+    /// Answers a scoring request. An error comes with the family that defines its format.
     ///
     /// # Errors
-    /// The reason why there are no scores.
+    /// Fails with the reason for giving no scores.
     pub async fn answer(
         self: &Arc<Self>,
         route: Route,
@@ -119,10 +119,7 @@ impl App {
         let asked = asked.and_then(|Query(mut fields)| fields.remove("model"));
         let body = self.body(request).await.map_err(plain)?;
         let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
-            let message = format!(
-                "{} requests are being answered, the most at once; send it again",
-                self.rules.requests
-            );
+            let message = format!("{} requests are in flight, the maximum; retry later", self.rules.requests);
             plain(Refusal::new(Kind::Overloaded, message))
         })?;
         let app = Arc::clone(self);
@@ -131,7 +128,7 @@ impl App {
         let failed =
             |error| plain(Refusal::new(Kind::Failed, format!("the request could not be read: {error}")));
         let (prepared, held) = prepared.map_err(failed)??;
-        // The bytes count until the request is answered, as its sequences are in memory.
+        // The bytes count until the request is answered, since its sequences stay in memory.
         let (_held, _permit) = (held, permit);
         let family = prepared.request.form.family();
         let plain = |refusal| (family, refusal);
@@ -169,7 +166,7 @@ impl App {
     /// Reads the body of a request within the limits.
     ///
     /// # Errors
-    /// A body beyond them.
+    /// Fails if the body exceeds a limit.
     pub async fn body(&self, request: HttpRequest) -> Result<Held, Refusal> {
         self.bytes.read(request.into_body(), self.rules.body_bytes, self.rules.body_time).await
     }
@@ -184,7 +181,7 @@ impl App {
         let begun = Instant::now();
         let dialect = self.rules.dialect;
         let body: Value = serde_json::from_slice(&body.bytes).map_err(|error| {
-            let message = format!("the body is no JSON: {error}");
+            let message = format!("the body is not JSON: {error}");
             (Family::of(route, &Value::Null, dialect), Refusal::new(Kind::Malformed, message))
         })?;
         let family = Family::of(route, &body, dialect);
@@ -194,7 +191,7 @@ impl App {
         let (inputs, most) = (&request.ask.inputs, self.rules.inputs);
         if inputs.len() > most {
             let message = format!(
-                "{} texts; expected at most {most} a request (--max-client-batch-size)",
+                "{} texts; expected at most {most} per request (--max-client-batch-size)",
                 inputs.len()
             );
             return Err(plain(Refusal::new(Kind::Invalid, message)));
@@ -216,7 +213,8 @@ impl App {
     }
 }
 
-/// Refuses a body that is not said to be JSON: a page in a browser can send others to any server without being asked.
+/// Refuses a body that is not declared as JSON: browser pages can send other types to any server without
+/// permission.
 fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let refusal = |given: &str| {
         let message = format!("the Content-Type is {given}; expected application/json");
@@ -231,7 +229,7 @@ fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Names of answers: random ones by process, then counted.
+/// Generates answer ids: random per process, then counted.
 #[derive(Debug)]
 struct Ids {
     process: u64,

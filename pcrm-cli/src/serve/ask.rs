@@ -1,4 +1,4 @@
-//! A request in the terms of every protocol: what to score, of which model, and how.
+//! A scoring request, independent of its protocol.
 
 use pcrm_core::data::conversation::Message;
 use serde_json::Value;
@@ -6,36 +6,36 @@ use serde_json::Value;
 use super::fields::{Fields, token_ids, wrong};
 use super::refusal::{Kind, Refusal};
 
-/// What a request asks for.
+/// The contents of a scoring request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
-    /// The name of the model; `None`: the first.
+    /// The name of the model; `None` for the first one.
     pub model: Option<String>,
     pub inputs: Vec<Input>,
     pub too_long: TooLong,
-    /// True for rewards as the model gives them, false for σ of them.
+    /// True for raw rewards, false for σ of them.
     pub raw: bool,
 }
 
 /// One sequence to score.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// A text. `bare`: nothing is put before or behind it. `closed`: it ends as an answer does in training.
+    /// A text. `bare`: nothing is added before or after it. `closed`: it gets the end of a training answer.
     Text { text: String, bare: bool, closed: bool },
     /// Token ids.
     Ids(Vec<u32>),
-    /// A conversation, by the model's template.
+    /// A conversation, rendered with the model's template.
     Chat { messages: Vec<Message>, generation_prompt: bool },
-    /// A prompt and its answer: a conversation of two messages, or a text where the model has no template.
+    /// A prompt and its answer: a conversation of two messages, or a text if the model has no template.
     Pair { prompt: String, answer: String },
 }
 
-/// The treatment of sequences that are longer than the limit.
+/// The treatment of sequences longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooLong {
     /// The request is refused.
     Refuse,
-    /// Tokens are cut off at this side, down to a number of them or to the limit.
+    /// Tokens are removed on this side, down to a given number or to the limit.
     Cut { side: Side, to: Option<usize> },
 }
 
@@ -47,26 +47,26 @@ pub enum Side {
 }
 
 impl Side {
-    /// Reads `left` or `right`, in letters of any case.
+    /// Reads `left` or `right`, ignoring case.
     pub fn read(fields: Fields<'_>, name: &str, default: Self) -> Result<Self, Refusal> {
         match fields.text(name)?.map(str::to_ascii_lowercase).as_deref() {
             None => Ok(default),
             Some("left") => Ok(Self::Left),
             Some("right") => Ok(Self::Right),
             Some(other) => {
-                Err(Refusal::field(name, format_args!("{other:?} is no side; expected left or right")))
+                Err(Refusal::field(name, format_args!("{other:?} is not a side; expected left or right")))
             }
         }
     }
 }
 
 impl Input {
-    /// A text as it was sent: the tokenizer adds what it adds to every text.
+    /// Returns a text as it was sent; the tokenizer adds its usual special tokens.
     pub fn text(text: &str) -> Self {
         Self::Text { text: text.to_owned(), bare: false, closed: false }
     }
 
-    /// The characters of the input, for headers and metrics.
+    /// Counts the characters of the input, for headers and metrics.
     pub fn characters(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.chars().count(),
@@ -80,7 +80,7 @@ impl Input {
 /// Reads texts or token ids: one text, a list of texts, one list of ids, or a list of such.
 ///
 /// # Errors
-/// Any other value, by its place.
+/// Fails, with its position, on any other value.
 pub fn texts_or_ids(name: &str, value: &Value, bare: bool) -> Result<Vec<Input>, Refusal> {
     const EXPECTED: &str = "a string, a list of strings, a list of token ids, or a list of such lists";
     let text = |text: &str| Input::Text { text: text.to_owned(), bare, closed: false };
@@ -108,7 +108,7 @@ pub fn texts_or_ids(name: &str, value: &Value, bare: bool) -> Result<Vec<Input>,
 /// Reads the messages of a conversation.
 ///
 /// # Errors
-/// A message without role or content, by its place.
+/// Fails, with its position, on a message without role or content.
 pub fn messages(name: &str, value: &Value) -> Result<Vec<Message>, Refusal> {
     let Value::Array(all) = value else { return Err(wrong(name, value, "a list of messages")) };
     if all.is_empty() {

@@ -1,4 +1,4 @@
-//! The bodies of requests, within limits of bytes and time.
+//! Reading of request bodies, with limits on bytes and time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio::time::timeout;
 
 use super::refusal::{Kind, Refusal};
 
-/// The bytes of all requests that are being answered.
+/// The budget of bytes for all requests in flight.
 #[derive(Debug, Clone)]
 pub struct Bytes {
-    /// A permit is a KiB.
+    /// Permits of one KiB each.
     free: Arc<Semaphore>,
 }
 
-/// A body, which counts among the bytes that are held until it is dropped.
+/// A body, which counts toward the budget until it is dropped.
 #[derive(Debug, Default)]
 pub struct Held {
     pub bytes: Vec<u8>,
@@ -25,7 +25,7 @@ pub struct Held {
 }
 
 impl Bytes {
-    /// Holds at most so many bytes.
+    /// Returns a budget of `most` bytes.
     pub fn new(most: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(most.div_ceil(1024))) }
     }
@@ -33,7 +33,7 @@ impl Bytes {
     /// Reads a body of at most `most` bytes within `time`.
     ///
     /// # Errors
-    /// A body that is too large, that takes too long or that breaks off; bodies that are too large together.
+    /// Fails if the body is too large, takes too long or breaks off, or if the budget is exhausted.
     pub async fn read(&self, body: Body, most: usize, time: Duration) -> Result<Held, Refusal> {
         match timeout(time, self.frames(body, most)).await {
             Ok(read) => read,
@@ -51,19 +51,14 @@ impl Bytes {
                 .map_err(|error| Refusal::new(Kind::Malformed, format!("the body breaks off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if held.bytes.len() + data.len() > most {
-                let message = format!(
-                    "the body has more than {most} bytes, the most that are taken (--max-body-bytes)"
-                );
+                let message = format!("the body has more than {most} bytes, the maximum (--max-body-bytes)");
                 return Err(Refusal::new(Kind::TooLarge, message));
             }
             let more = (held.bytes.len() + data.len()).div_ceil(1024) - held.bytes.len().div_ceil(1024);
             let permits =
                 Arc::clone(&self.free).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX));
             let permits = permits.map_err(|_| {
-                Refusal::new(
-                    Kind::Overloaded,
-                    "the requests that wait hold too many bytes; send this one again",
-                )
+                Refusal::new(Kind::Overloaded, "the waiting requests hold too many bytes; retry later")
             })?;
             match &mut held.permits {
                 Some(all) => all.merge(permits),

@@ -1,13 +1,13 @@
-//! How texts end that a policy wrote, so that they are scored where the model was trained to be scored.
+//! The ends of texts written by a policy, so that they are scored at the position the model was trained on.
 
 use pcrm_core::data::conversation::Message;
 use pcrm_core::text::Tokenizer;
 
-/// The parts of the model's template that stand around an answer.
+/// The text around answers in the model's template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     bos: Option<String>,
-    /// Tokens that may end a text without being part of the answer: padding and EOS.
+    /// Tokens that may end a text without belonging to the answer: padding and EOS.
     ends: Vec<String>,
     eos: Option<String>,
     template: Option<Template>,
@@ -15,24 +15,24 @@ pub struct Ending {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Template {
-    /// What stands before an answer: `<|im_start|>assistant\n`.
+    /// The text before an answer: `<|im_start|>assistant\n`.
     opening: String,
-    /// What stands behind one: `<|im_end|>\n`.
+    /// The text after an answer: `<|im_end|>\n`.
     closing: String,
-    /// True if the template itself writes the BOS.
+    /// True if the template itself adds the BOS.
     has_bos: bool,
 }
 
-/// A text with its end, ready to be tokenised.
+/// A text with its proper end, ready to be tokenised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub text: String,
-    /// True if the text has all its special tokens, so that the tokenizer adds none.
+    /// True if the text has all its special tokens, so that the tokenizer must add none.
     pub is_whole: bool,
 }
 
 impl Ending {
-    /// Asks the template of a tokenizer.
+    /// Extracts the ending from a tokenizer's template.
     pub fn of(tokenizer: &Tokenizer) -> Self {
         let text = |token: Option<&pcrm_core::text::SpecialToken>| token.map(|token| token.text.clone());
         let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
@@ -41,13 +41,14 @@ impl Ending {
         Self { ends: ends.collect(), bos, eos, template }
     }
 
-    /// Returns true if a text begins with the BOS, so that another one would be too many.
+    /// Returns true if a text begins with the BOS, so that no other one may be added.
     pub fn has_bos(&self, text: &str) -> bool {
         self.bos.as_deref().is_some_and(|bos| !bos.is_empty() && text.starts_with(bos))
     }
 
-    /// Ends a text of prompt and answer as training ends one: a conversation in the model's own template as the template
-    /// ends an answer, any other text with the EOS. What ended it before, and padding, is taken off.
+    /// Ends a text of prompt and answer as in training: a conversation in the model's own template ends as
+    /// the template ends an answer, any other text with the EOS. Previous endings and padding are removed
+    /// first.
     pub fn end(&self, text: &str) -> Ended {
         let template = self.template.as_ref().filter(|template| text.contains(&template.opening));
         let closing = template.map(|template| template.closing.as_str()).unwrap_or_default();
@@ -71,7 +72,7 @@ impl Ending {
         }
     }
 
-    /// Takes one token off the end.
+    /// Removes one token from the end.
     fn shorter<'a>(&self, text: &'a str, closing: &str) -> Option<&'a str> {
         let ends = self.ends.iter().map(String::as_str).chain([closing, closing.trim_end()]);
         ends.filter(|end| !end.is_empty()).find_map(|end| text.strip_suffix(end))
@@ -87,7 +88,7 @@ impl Template {
         let asking = tokenizer.render_chat(&turns[..1], true).ok()?;
         let whole = tokenizer.render_chat(&turns, false).ok()?;
         let (before, closing) = whole.rsplit_once(ANSWER)?;
-        // A template without a generation prompt still has something before an answer.
+        // Even a template without a generation prompt has text before an answer.
         let opening = match asking.strip_prefix(&asked).filter(|opening| !opening.trim().is_empty()) {
             Some(opening) => opening,
             None => before.rsplit_once(QUESTION)?.1,

@@ -1,14 +1,14 @@
-//! Counters and histograms, and Prometheus' text form of them.
+//! Counters and histograms, and their text format for Prometheus.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
-/// Counters by the values of their labels.
+/// Counters, keyed by the values of their labels.
 #[derive(Debug, Default)]
 pub struct Counters(Mutex<BTreeMap<Vec<String>, f64>>);
 
-/// Histograms by the values of their labels.
+/// Histograms, keyed by the values of their labels.
 #[derive(Debug)]
 pub struct Histograms {
     bounds: Vec<f64>,
@@ -17,7 +17,7 @@ pub struct Histograms {
 
 #[derive(Debug, Clone)]
 struct Buckets {
-    /// The count of each bucket, the one without bound last.
+    /// The count of each bucket; the last one is unbounded.
     counts: Vec<u64>,
     sum: f64,
 }
@@ -30,7 +30,7 @@ impl Counters {
 }
 
 impl Histograms {
-    /// Histograms with these upper bounds, ascending.
+    /// Returns histograms with these upper bounds, in ascending order.
     pub fn new(bounds: Vec<f64>) -> Self {
         Self { bounds, all: Mutex::default() }
     }
@@ -49,7 +49,7 @@ fn owned(labels: &[&str]) -> Vec<String> {
     labels.iter().map(|label| (*label).to_owned()).collect()
 }
 
-/// Text in Prometheus' form 0.0.4.
+/// Text in Prometheus' format 0.0.4.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
@@ -122,7 +122,7 @@ fn shown(value: f64) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: the text form, with cumulative buckets and escaped labels.
+    /// Protects: the text format, with cumulative buckets and escaped labels.
     #[test]
     fn text_is_prometheus_form() {
         let (counters, histograms) = (Counters::default(), Histograms::new(vec![0.5, 1.0]));

@@ -1,4 +1,4 @@
-//! Fields of a request's body, each refused by its name where it has a wrong type.
+//! Typed access to the fields of a request's body; errors name the field.
 
 use serde_json::{Map, Value};
 
@@ -50,7 +50,7 @@ impl<'a> Fields<'a> {
         self.get(name).map(integer).transpose()
     }
 
-    /// Refuses a field that is set, as it would change the scores and is not served.
+    /// Refuses a field that is set, since it would change the scores and is not supported.
     pub fn unserved(self, names: &[&str]) -> Result<(), Refusal> {
         for name in names {
             let is_set = match self.get(name) {
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
             if is_set {
                 return Err(Refusal::field(
                     name,
-                    "it would change the scores and is not served; leave it out",
+                    "it would change the scores and is not supported; leave it out",
                 ));
             }
         }
@@ -75,7 +75,7 @@ pub fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, Refusal> {
     value.as_str().ok_or_else(|| wrong(name, value, "a string"))
 }
 
-/// Returns one text or a list of them.
+/// Returns one text or a list of texts.
 pub fn texts<'a>(name: &str, value: &'a Value) -> Result<Vec<&'a str>, Refusal> {
     match value {
         Value::String(text) => Ok(vec![text]),
@@ -95,7 +95,7 @@ pub fn token_ids(name: &str, all: &[Value]) -> Result<Vec<u32>, Refusal> {
     all.iter().enumerate().map(id).collect()
 }
 
-/// The refusal of a value of a wrong type.
+/// Returns the refusal of a value of the wrong type.
 pub fn wrong(name: &str, value: &Value, expected: &str) -> Refusal {
     Refusal::field(name, format_args!("it is {}; expected {expected}", kind_of(value)))
 }

@@ -1,4 +1,4 @@
-//! Every route on bodies that are broken at random: a seeded run, of two seconds or of `PCRM_FUZZ_SECONDS`.
+//! Every route with randomly broken bodies: a seeded run of two seconds, or of `PCRM_FUZZ_SECONDS`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use super::protocol::PATHS;
 use super::routes;
 use super::tests::app;
 
-/// Bodies that the routes take.
+/// Returns valid bodies of the routes.
 fn bodies() -> Vec<Value> {
     let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": [{"type": "text", "text": "b"}]}]);
     vec![
@@ -35,7 +35,7 @@ fn bodies() -> Vec<Value> {
     ]
 }
 
-/// A value that nobody expects.
+/// Returns an unexpected value.
 fn strange(random: &mut StdRng) -> Value {
     let deep = (0..random.random_range(1..200)).fold(json!(1), |inner, _| json!([inner]));
     match random.random_range(0..16) {
@@ -58,7 +58,7 @@ fn strange(random: &mut StdRng) -> Value {
     }
 }
 
-/// Changes a value somewhere.
+/// Changes one value in the body.
 fn changed(value: &mut Value, names: &[String], random: &mut StdRng) {
     match value {
         Value::Object(fields) if !fields.is_empty() && random.random_bool(0.8) => {
@@ -100,7 +100,7 @@ fn body(bodies: &[Value], names: &[String], random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// Protects: no body makes a route panic, hang or answer in another form than JSON; scores are finite numbers.
+/// Protects: no body makes a route panic, hang or answer with anything but JSON; scores are finite numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_body_breaks_a_route() {
     let seconds = std::env::var("PCRM_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);

@@ -1,4 +1,4 @@
-//! Connections: accepted within limits, served with timeouts, drained at the end.
+//! Connections: accepted within limits, served with timeouts, and drained at the end.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use super::tls::Tls;
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Connections {
-    /// The most that are open at once; others wait to be accepted.
+    /// The most open connections; others wait to be accepted.
     pub most: usize,
-    /// The time that a request's head may take, and that a connection may be idle.
+    /// The time limit for a request's head and for an idle connection.
     pub head_time: Duration,
-    /// The time that requests on their way have once the server stops.
+    /// The time limit for requests in flight when the server stops.
     pub drain_time: Duration,
 }
 
-/// The bytes of a request's head.
+/// The largest head of a request, in bytes.
 const HEAD_BYTES: usize = 64 << 10;
-/// The time in which clients of open connections hear that these close.
+/// The time in which clients of open connections are told to close them.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// The time without a new connection after which none is on its way.
+/// The time without a new connection after which none is expected.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Serves connections until `stop` is there, then answers what is on its way. Returns false where requests were still
-/// unanswered at the end of their time.
+/// Serves connections until `stop` completes, then finishes the requests in flight. Returns false if some
+/// were unanswered when their time was over.
 pub async fn serve(
     listener: TcpListener,
     app: Arc<App>,
@@ -58,18 +58,18 @@ pub async fn serve(
         doors.open(next);
     }
     app.stopping.store(true, Ordering::Relaxed);
-    // Clients that the system has let in already are served too; those that come later find no server.
+    // Clients that the system has already accepted are also served; later ones find no server.
     let until = Instant::now() + FAREWELL.min(limits.drain_time);
     while let Ok(next) = timeout_at(until.min(Instant::now() + QUIET), accepted(&listener, &free)).await {
         doors.open(next);
     }
     drop(listener);
-    // Answers from now on close their connection, so that no client sends a request into a closing one.
+    // From now on responses close their connections, so that no client sends a request into a closing one.
     tokio::time::sleep_until(until).await;
     timeout(limits.drain_time, doors.graceful.shutdown()).await.is_ok()
 }
 
-/// Waits for a connection, and for room for it.
+/// Waits for a connection and for a free slot.
 async fn accepted(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
@@ -79,15 +79,15 @@ async fn accepted(
         match listener.accept().await {
             Ok((stream, _)) => return (stream, permit),
             Err(error) => {
-                // The client is gone already, or the system has no more files for now.
-                tracing::warn!("a connection could not be accepted: {error}");
+                // The client is already gone, or the system has no free file descriptors.
+                tracing::warn!("cannot accept a connection: {error}");
                 sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
-/// What new connections get.
+/// The state given to new connections.
 struct Doors {
     app: Arc<App>,
     router: Router,

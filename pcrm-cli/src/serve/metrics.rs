@@ -11,7 +11,7 @@ use super::exposition::{Counters, Exposition, Histograms};
 use super::model::Model;
 use super::scores::Recent;
 
-/// All that is counted.
+/// All counters and histograms.
 pub struct Metrics {
     requests: Counters,
     refused: Counters,
@@ -29,15 +29,15 @@ pub struct Metrics {
     gone: Counters,
     reloads: Counters,
     recent: Mutex<BTreeMap<String, Arc<Recent>>>,
-    /// The requests that are being answered.
+    /// The number of requests in flight.
     pub in_flight: AtomicUsize,
-    /// The connections that are open.
+    /// The number of open connections.
     pub connections: AtomicUsize,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        // TEI's buckets of durations, every third: 1e-5 · 1.5^n.
+        // TEI's duration buckets, every third one: 1e-5 · 1.5^n.
         let seconds = || Histograms::new((0..35).step_by(3).map(|n| 1e-5 * 1.5f64.powi(n)).collect());
         let sizes = || Histograms::new((0..18).map(|n| f64::from(1 << n)).collect());
         let score = [-50.0, -20.0, -10.0, -5.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0];
@@ -65,7 +65,7 @@ impl Default for Metrics {
     }
 }
 
-/// The time that the parts of a request took.
+/// The durations of a request's phases.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Parts {
     pub tokenization: Duration,
@@ -74,7 +74,7 @@ pub struct Parts {
 }
 
 impl Metrics {
-    /// Counts a request that was answered or refused.
+    /// Counts an answered or refused request.
     pub fn request(&self, path: &str, status: u16, time: Duration) {
         self.requests.add(&[path, &status.to_string()], 1.0);
         self.duration.observe(&[path], time.as_secs_f64());
@@ -95,7 +95,7 @@ impl Metrics {
         self.reloads.add(&[model, outcome], 1.0);
     }
 
-    /// Counts the scores of a request.
+    /// Records the scores of a request.
     pub fn scores(&self, model: &str, scores: &[f32], tokens: &[usize], parts: Parts) {
         self.tokenization.observe(&[], parts.tokenization.as_secs_f64());
         self.queueing.observe(&[], parts.queueing.as_secs_f64());
@@ -105,7 +105,7 @@ impl Metrics {
         self.recent(model).add(scores.iter().copied());
     }
 
-    /// Counts a batch: `tokens` of sequences, of which fewer rows were computed.
+    /// Records a batch of `tokens` tokens, of which fewer rows were computed.
     pub fn batch(&self, model: &str, shared: &SharedScores, tokens: usize, time: Duration) {
         self.batch_duration.observe(&[], time.as_secs_f64());
         self.batch_tokens.observe(&[], shared.rows as f64);
@@ -114,7 +114,7 @@ impl Metrics {
         self.saved_tokens.add(&[model], tokens.saturating_sub(shared.rows) as f64);
     }
 
-    /// The last scores of a model.
+    /// Returns the latest scores of a model.
     pub fn recent(&self, model: &str) -> Arc<Recent> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         match recent.get(model) {
@@ -134,7 +134,7 @@ impl Metrics {
         out.counters("pcrm_clients_gone_total", "Requests whose client went away.", &[], &self.gone);
         out.counters("pcrm_reloads_total", "Reloads of models.", &["model", "outcome"], &self.reloads);
         let now = |value: usize| [(Vec::new(), value as f64)];
-        out.gauge("pcrm_queue_sequences", "Sequences that wait.", &[], &now(queued));
+        out.gauge("pcrm_queue_sequences", "Sequences waiting.", &[], &now(queued));
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         out.gauge("pcrm_requests_in_flight", "Requests being answered.", &[], &now(in_flight));
         let connections = self.connections.load(Ordering::Relaxed);
@@ -166,14 +166,14 @@ impl Metrics {
         out.histograms("pcrm_batch_sequences", "Sequences of a batch.", none, &self.batch_sequences);
         let model = &["model"];
         out.counters("pcrm_computed_tokens_total", "Tokens computed.", model, &self.computed_tokens);
-        let help = "Tokens not computed, as another sequence of the batch begins with the same ones.";
+        let help = "Tokens not computed, since another sequence of the batch begins with the same ones.";
         out.counters("pcrm_prefix_tokens_saved_total", help, model, &self.saved_tokens);
         out.histograms("pcrm_score", "Raw scores.", model, &self.score);
         self.drift(&mut out, models);
         out.into_text()
     }
 
-    /// Writes the last scores beside the range of training.
+    /// Writes the latest scores and the range of training.
     fn drift(&self, out: &mut Exposition, models: &[Arc<Model>]) {
         let all: Vec<_> = models
             .iter()
@@ -205,10 +205,11 @@ impl Metrics {
         });
         write(
             "pcrm_score_outside_ratio",
-            "The share of the last 4096 scores outside training's range.",
+            "The share of the last 4096 scores outside the range of training.",
             &|at| recent(at)?.outside,
         );
-        let help = "The mean of the last 4096 scores minus training's, in training's standard deviations or half widths.";
+        let help = "The mean of the last 4096 scores minus that of training, in standard deviations or half \
+                    ranges of training.";
         write("pcrm_score_drift", help, &|at| recent(at)?.drift);
     }
 }

@@ -1,8 +1,8 @@
-//! The server of reward models: HTTP, a queue, and one thread that has the models.
+//! The reward model server: HTTP, a queue, and one thread that owns the models.
 //!
-//! A request is read by its protocol (`protocol.rs`), tokenised by its model (`model.rs`) and queued (`queue.rs`); the
-//! owner's thread (`owner.rs`) takes batches across requests. A protocol is a file of pure functions: from a body to an
-//! [`Ask`](ask::Ask), and from scores to a body.
+//! A request is parsed by its protocol (`protocol.rs`), tokenised by its model (`model.rs`) and queued
+//! (`queue.rs`); the owner's thread (`owner.rs`) takes batches across requests. A protocol is a file of pure
+//! functions, from a body to an [`Ask`](ask::Ask) and from scores to a body.
 
 mod answer;
 mod app;
@@ -60,10 +60,10 @@ use self::tls::Tls;
 use self::token::Tokens;
 use crate::progress::say;
 
-/// What a server is made of.
+/// The configuration of a server.
 pub struct Setup {
     pub address: SocketAddr,
-    /// Names and folders of the models.
+    /// The names and folders of the models.
     pub names: Vec<(String, PathBuf)>,
     pub load: Load,
     pub tokens: Vec<String>,
@@ -76,22 +76,22 @@ pub struct Setup {
     pub about: Vec<(&'static str, String)>,
 }
 
-/// Loads the models and serves them until a signal asks to stop.
+/// Loads the models and serves them until a signal stops the server.
 ///
 /// # Errors
-/// A model that does not load, an address that cannot be listened on; a model's thread that ended.
+/// Fails if a model does not load, the address cannot be used, or the model's thread ends.
 pub fn run(setup: Setup) -> Result<()> {
     let tls =
         setup.tls.as_ref().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?.map(Arc::new);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(cores.min(4))
-        // Requests are read and tokenised there, beside the loading of a model.
+        // Requests are parsed and tokenised there, and models are loaded.
         .max_blocking_threads(cores + 1)
         .enable_all()
         .build()
         .context("the server's threads")?;
-    // Before the models load, which takes long: another server may have the address.
+    // Binds before the models load, which takes long: the address may be in use.
     let listener = runtime.block_on(TcpListener::bind(setup.address));
     let listener =
         listener.with_context(|| format!("--host and --port: cannot listen on {}", setup.address))?;
@@ -115,26 +115,26 @@ pub fn run(setup: Setup) -> Result<()> {
     queue.close();
     runtime.shutdown_timeout(Duration::from_secs(1));
     if died || owner.join().is_err() {
-        bail!("the model's thread ended, and requests that waited were refused; the reason stands above");
+        bail!("the model's thread ended and waiting requests were refused; the reason is logged above");
     }
     match drained {
-        true => say("all requests are answered; the server stopped"),
-        false => say("the time to stop is over (--drain-timeout); open connections were cut"),
+        true => say("all requests are answered; the server has stopped"),
+        false => say("the time limit for stopping (--drain-timeout) is over; open connections were closed"),
     }
     Ok(())
 }
 
-/// Says what each model's scores are compared with.
+/// Reports the range that each model's scores are compared with.
 fn say_ranges(models: &Models) {
     for model in models.all() {
         match &model.range {
             Some(range) => say(&format!(
-                "{}: scores in training were {:.3} to {:.3} ({}); /metrics has the drift from them",
+                "{}: scores in training were {:.3} to {:.3} ({}); /metrics reports the drift from them",
                 model.name, range.low, range.high, range.source
             )),
             None => say(&format!(
-                "{}: its folder notes no range of scores in training (config.json, metrics.jsonl), so /metrics has no \
-                 drift; --range LOW HIGH gives one",
+                "{}: its folder records no range of scores in training (config.json, metrics.jsonl), so \
+                 /metrics reports no drift; set a range with --range LOW HIGH",
                 model.name
             )),
         }

@@ -1,4 +1,4 @@
-//! A reward model as it is served: how requests become its tokens.
+//! A served reward model, and the conversion of requests to its tokens.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,12 +14,12 @@ use super::ending::Ending;
 use super::refusal::{Kind, Refusal};
 use super::scores::Range;
 
-/// A model whose scores are computed on one thread.
+/// A model that computes scores on one thread.
 pub trait Scorer: Send {
     /// Computes the score of every sequence, in one pass.
     ///
     /// # Errors
-    /// The model's.
+    /// Fails if the model fails.
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores>;
 }
 
@@ -29,7 +29,7 @@ impl Scorer for RewardModel {
     }
 }
 
-/// A model under its name. A reload makes another one; requests keep the one that they were tokenised for.
+/// A named model. A reload creates a new one; requests keep the one they were tokenised for.
 pub struct Model {
     pub name: String,
     pub dir: PathBuf,
@@ -37,9 +37,9 @@ pub struct Model {
     pub sha: String,
     /// The name of the only label, from `config.json`.
     pub label: String,
-    /// The most tokens of a sequence.
+    /// The most tokens per sequence.
     pub most: usize,
-    /// The range of scores in training, where it is known.
+    /// The range of scores in training, if known.
     pub range: Option<Range>,
     tokenizer: Tokenizer,
     ending: Ending,
@@ -48,7 +48,7 @@ pub struct Model {
     scorer: Mutex<Box<dyn Scorer>>,
 }
 
-/// How texts of which protocols are ended.
+/// The texts that get the end of training answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Close {
     /// Queries of OpenRLHF end as in training; other texts are scored as they are
@@ -60,7 +60,7 @@ pub enum Close {
     None,
 }
 
-/// What a model's folder says.
+/// The data of a model's folder.
 pub struct Folder {
     pub name: String,
     pub dir: PathBuf,
@@ -69,7 +69,7 @@ pub struct Folder {
 }
 
 impl Model {
-    /// Puts a model's parts together.
+    /// Assembles a model from its parts.
     pub fn new(
         folder: Folder,
         config: &ModelConfig,
@@ -96,7 +96,7 @@ impl Model {
     /// Computes the scores of sequences.
     ///
     /// # Errors
-    /// The model's.
+    /// Fails if the model fails.
     pub fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
         let scorer = self.scorer.lock().map_err(|_| anyhow::anyhow!("the model's thread ended"))?;
         scorer.scores(sequences)
@@ -105,8 +105,8 @@ impl Model {
     /// Returns the token ids of an input.
     ///
     /// # Errors
-    /// What the tokenizer or the template refuses; a sequence without tokens, with one that the model does not have, or
-    /// with too many.
+    /// Fails if the tokenizer or the template refuses the input, or if the sequence is empty, too long, or
+    /// has a token outside the model's vocabulary.
     pub fn tokens(&self, input: &Input, too_long: TooLong, close: Close) -> Result<Vec<u32>, Refusal> {
         let mut ids =
             self.encoded(input, close).map_err(|error| Refusal::new(Kind::Invalid, error.to_string()))?;
@@ -156,13 +156,12 @@ impl Model {
         }
     }
 
-    /// Refuses a sequence of too many tokens, or cuts it.
+    /// Refuses or truncates a sequence that is too long.
     fn cut(&self, ids: &mut Vec<u32>, too_long: TooLong) -> Result<(), Refusal> {
         let (length, most) = (ids.len(), self.most);
         match too_long {
             TooLong::Cut { to: Some(to), .. } if to > most => {
-                let message =
-                    format_args!("it is {to}; expected at most {most}, which is what the model reads");
+                let message = format_args!("it is {to}; expected at most {most}, the model's limit");
                 Err(Refusal::field("truncate_prompt_tokens", message))
             }
             TooLong::Cut { side, to } => {
@@ -175,7 +174,7 @@ impl Model {
             }
             TooLong::Refuse if length > most => {
                 let message = format!(
-                    "the text has {length} tokens; expected at most {most} (ask to cut it, or shorten it)"
+                    "the text has {length} tokens; expected at most {most} (request truncation or shorten it)"
                 );
                 Err(Refusal::new(Kind::Invalid, message))
             }
@@ -184,7 +183,7 @@ impl Model {
     }
 }
 
-/// The name of the only label in `config.json`.
+/// Returns the name of the only label in `config.json`.
 fn label(dir: &Path) -> Option<String> {
     let text = std::fs::read_to_string(dir.join("config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_str(&text).ok()?;

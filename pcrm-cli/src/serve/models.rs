@@ -1,4 +1,4 @@
-//! The models that are served, by name, and their reload.
+//! The served models by name, and their reload.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,35 +8,35 @@ use anyhow::{Context, Result, bail};
 use super::model::Model;
 use super::refusal::{Kind, Refusal};
 
-/// Makes the model of a name from a folder.
+/// Loads the model of a name from a folder.
 pub type Load = Box<dyn Fn(&str, &PathBuf) -> Result<Model> + Send>;
 
-/// The models, the first of which is for requests that name none.
+/// The models; the first one serves requests that name none.
 pub struct Models {
     served: RwLock<Vec<Arc<Model>>>,
-    /// One reload at a time.
+    /// The mutex allows one reload at a time.
     load: Mutex<Load>,
 }
 
 impl Models {
-    /// Loads the models of these names.
+    /// Loads the models under these names.
     ///
     /// # Errors
-    /// The first that does not load.
+    /// Fails with the first model that does not load.
     pub fn load(names: &[(String, PathBuf)], load: Load) -> Result<Self> {
         let models = names.iter().map(|(name, dir)| Ok(Arc::new(load(name, dir)?)));
         Ok(Self { served: RwLock::new(models.collect::<Result<_>>()?), load: Mutex::new(load) })
     }
 
-    /// All models, as they are now.
+    /// Returns all current models.
     pub fn all(&self) -> Vec<Arc<Model>> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Finds the model that a request names, by its name or its folder; the first for none, "" and "default".
+    /// Finds a model by its name or its folder; no name, "" and "default" mean the first.
     ///
     /// # Errors
-    /// A name that is not served.
+    /// Fails if no model has this name.
     pub fn find(&self, name: Option<&str>) -> Result<Arc<Model>, Refusal> {
         let all = self.all();
         let known = |name: &str| all.iter().find(|model| model.name == name || model.dir.as_os_str() == name);
@@ -55,17 +55,17 @@ impl Models {
         })
     }
 
-    /// Loads the folder of a model again and puts it in its place. Requests that are waiting keep the model that they were
-    /// tokenised for; both are in memory until these are answered.
+    /// Reloads a model from its folder and replaces it. Waiting requests keep the model they were tokenised
+    /// for; both are in memory until those are answered.
     ///
     /// # Errors
-    /// A name that is not served; a folder that does not load, whose model then stays.
+    /// Fails if no model has this name, or if the folder does not load; the old model then stays.
     pub fn reload(&self, name: &str) -> Result<Arc<Model>> {
         let load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(old) = self.all().into_iter().find(|model| model.name == name) else {
             bail!("the model {name:?} is not served")
         };
-        let new = load(name, &old.dir).with_context(|| format!("the model {name:?} stays as it was"))?;
+        let new = load(name, &old.dir).with_context(|| format!("the model {name:?} is unchanged"))?;
         let new = Arc::new(new);
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         served.iter_mut().filter(|model| model.name == name).for_each(|model| *model = Arc::clone(&new));

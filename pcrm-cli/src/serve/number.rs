@@ -1,10 +1,11 @@
-//! Scores as numbers of JSON.
+//! Scores as JSON numbers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Number, Value};
 
-/// Returns a score as the shortest decimal that is this f32 again, as `pcrm score` writes it; null for what is no number.
+/// Returns a score as the shortest decimal that parses to the same f32, as `pcrm score` writes it, or null if
+/// it is not finite.
 pub fn number(score: f32) -> Value {
     if !score.is_finite() {
         return Value::Null;
@@ -27,7 +28,8 @@ pub fn base64(scores: &[f32]) -> String {
 mod tests {
     use super::*;
 
-    /// Protects: a score survives JSON to the bit, and base64 is Python's (`base64.b64encode(struct.pack("<f", x))`).
+    /// Protects: a score survives JSON bit for bit, and base64 equals Python's
+    /// (`base64.b64encode(struct.pack("<f", x))`).
     #[test]
     fn numbers_survive() {
         for score in [0.1f32, -1.0e-8, 3.402_823_5e38, 1.0 / 3.0, -0.0, 1.5e20] {
@@ -41,7 +43,7 @@ mod tests {
         assert_eq!(base64(&[1.5, -2.0, 0.25]), "AADAPwAAAMAAAIA+");
     }
 
-    /// Protects: σ at values torch gives.
+    /// Protects: σ equals torch's values.
     #[test]
     fn sigmoids_are_torchs() {
         assert_eq!(sigmoid(0.0), 0.5);

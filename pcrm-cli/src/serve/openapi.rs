@@ -1,4 +1,4 @@
-//! The OpenAPI document of the server.
+//! The server's OpenAPI document.
 
 use serde_json::Value;
 

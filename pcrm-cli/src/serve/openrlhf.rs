@@ -7,11 +7,11 @@ use super::fields::{Fields, texts};
 use super::number::number;
 use super::refusal::{Kind, Refusal};
 
-/// Reads a request. A query is the prompt with its answer as the policy's tokenizer decoded them, special tokens included;
-/// `prompts` and `labels` are of no use to a reward model.
+/// Reads a request. A query is a prompt with its answer as decoded by the policy's tokenizer, including
+/// special tokens; a reward model does not use `prompts` and `labels`.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read(body: &Value) -> Result<Ask, Refusal> {
     let fields = Fields::of(body)?;
     let queries = texts("query", fields.required("query", "a list of texts")?)?;
@@ -24,13 +24,13 @@ pub fn read(body: &Value) -> Result<Ask, Refusal> {
     })
 }
 
-/// Writes the answer: rewards, and the same as the scores by which OpenRLHF filters prompts.
+/// Writes the answer: rewards, repeated as the scores by which OpenRLHF filters prompts.
 pub fn write(scores: &[f32]) -> Value {
     let rewards: Vec<Value> = scores.iter().map(|score| number(*score)).collect();
     json!({"rewards": rewards, "scores": rewards, "extra_logs": {"reward": rewards}})
 }
 
-/// Writes a refusal; the client reads the status alone.
+/// Writes a refusal; the client reads only the status.
 pub fn refuse(refusal: &Refusal) -> (u16, Value) {
     let status = match refusal.kind {
         Kind::Failed => 500,

@@ -1,4 +1,4 @@
-//! The thread that has the models: it computes one batch after the other.
+//! The thread that owns the models and computes one batch after another.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::metrics::Metrics;
 use super::queue::{BatchLimits, Job, Queue, Waiting};
 use super::refusal::{Kind, Refusal};
 
-/// Starts the thread. The receiver hears when it ended, however it did.
+/// Starts the thread. The receiver is notified when it ends, for whatever reason.
 ///
 /// # Errors
-/// A system without another thread.
+/// Fails if the system cannot start a thread.
 pub fn start(
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
@@ -32,7 +32,7 @@ pub fn start(
     Ok((handle, ends))
 }
 
-/// Refuses all that waits once the thread ends, by a panic too.
+/// Refuses all waiting requests when the thread ends, even by a panic.
 struct End {
     queue: Arc<Queue>,
     ended: Option<oneshot::Sender<()>>,
@@ -48,7 +48,7 @@ impl Drop for End {
     }
 }
 
-/// Computes a batch. Where it fails, each of its sequences is computed alone, so that one harms no other.
+/// Computes a batch. If it fails, each sequence is computed on its own, so that one cannot harm the others.
 fn compute(batch: &[Job], metrics: &Metrics) {
     let requests = requests(batch);
     requests.iter().for_each(|request| request.begin());
@@ -60,7 +60,7 @@ fn compute(batch: &[Job], metrics: &Metrics) {
         }
         Err(error) if batch.len() > 1 => {
             tracing::warn!(
-                "a batch of {} sequences failed, and each is computed alone: {error:#}",
+                "a batch of {} sequences failed; computing each on its own: {error:#}",
                 batch.len()
             );
             for job in batch.chunks(1) {
@@ -103,7 +103,7 @@ fn fail(job: &Job, error: &anyhow::Error) {
     job.request.refuse(&Refusal::new(Kind::Failed, format!("the model failed: {error:#}")));
 }
 
-/// The requests of a batch, each once.
+/// Returns the distinct requests of a batch.
 fn requests(batch: &[Job]) -> Vec<Arc<Waiting>> {
     let mut known = HashSet::new();
     let requests = batch.iter().map(|job| &job.request);

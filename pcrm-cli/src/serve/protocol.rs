@@ -1,4 +1,4 @@
-//! The protocols, told apart by the path and the fields of a request.
+//! The protocols, distinguished by the path and the fields of a request.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::refusal::{Kind, Refusal};
 use super::vllm::Ranking;
 use super::{openrlhf, sglang, tei, vllm};
 
-/// A family of clients: it decides how refusals are written.
+/// A family of clients, which defines the format of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     OpenRlhf,
@@ -17,17 +17,17 @@ pub enum Family {
     Tei,
 }
 
-/// The family that paths and fields which two families share belong to: `/v1/classify` and `/v1/rerank`.
+/// The family of paths and fields shared by two families: `/v1/classify` and `/v1/rerank`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Dialect {
-    /// σ of scores unless `use_activation` is false, and vLLM's form of a ranking
+    /// σ of scores unless `use_activation` is false, with rankings in vLLM's format
     #[default]
     Vllm,
-    /// Raw scores, and SGLang's form of a ranking
+    /// Raw scores, with rankings in SGLang's format
     Sglang,
 }
 
-/// A route that scores.
+/// A scoring route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     GetReward,
@@ -42,7 +42,7 @@ pub enum Route {
     Predict,
 }
 
-/// Every path that scores, with its route.
+/// All scoring paths with their routes.
 pub const PATHS: [(&str, Route); 14] = [
     ("/get_reward", Route::GetReward),
     ("/", Route::GetReward),
@@ -60,14 +60,14 @@ pub const PATHS: [(&str, Route); 14] = [
     ("/predict", Route::Predict),
 ];
 
-/// A request: what it asks for, and how its answer is written.
+/// A request: its contents, and the format of its answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub ask: Ask,
     pub form: Form,
 }
 
-/// The forms of answers.
+/// The formats of answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
     OpenRlhf,
@@ -83,7 +83,7 @@ pub enum Form {
 }
 
 impl Family {
-    /// Returns the family of a request, by its path and the names of its fields.
+    /// Returns the family of a request, from its path and the names of its fields.
     pub fn of(route: Route, body: &Value, dialect: Dialect) -> Self {
         let has = |name: &str| body.get(name).is_some();
         match route {
@@ -117,7 +117,7 @@ impl Request {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// A body that is no request of the route.
+    /// Fails if the body is not a request of the route.
     pub fn read(route: Route, family: Family, body: &Value) -> Result<Self, Refusal> {
         let (ask, form) = match (route, family) {
             (Route::GetReward, _) => (openrlhf::read(body)?, Form::OpenRlhf),
@@ -143,8 +143,8 @@ impl Request {
                 (ask, Form::SglangRanked(ranking))
             }
             (Route::V1Score, Family::Sglang) => {
-                let message = "label_token_ids: probabilities of tokens are a language model's; this is a reward model: \
-                               use /v1/classify or /v1/embeddings";
+                let message = "label_token_ids: token probabilities need a language model; this is a reward \
+                               model: use /v1/classify or /v1/embeddings";
                 return Err(Refusal::new(Kind::Invalid, message));
             }
             (Route::Pooling, _) => {
@@ -161,7 +161,7 @@ impl Request {
                 let is_base64 = vllm::is_base64(body)?;
                 (sglang::read_embeddings(body)?, Form::Embeddings { is_base64 })
             }
-            (Route::Predict, _) => return Err(Refusal::new(Kind::Malformed, "no request of /predict")),
+            (Route::Predict, _) => return Err(Refusal::new(Kind::Malformed, "not a request of /predict")),
         };
         match ask.inputs.is_empty() {
             true => Err(Refusal::new(Kind::Empty, "the request has nothing to score")),
@@ -171,7 +171,7 @@ impl Request {
 }
 
 impl Form {
-    /// The family of clients that read the form.
+    /// Returns the family of clients that read the format.
     pub fn family(&self) -> Family {
         match self {
             Self::OpenRlhf => Family::OpenRlhf,

@@ -1,4 +1,4 @@
-//! The queue between requests and the thread that has the models.
+//! The queue between requests and the thread that owns the models.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -11,16 +11,16 @@ use tokio::sync::oneshot;
 use super::model::Model;
 use super::refusal::{Kind, Refusal};
 
-/// One sequence that waits for its score.
+/// A sequence waiting for its score.
 pub struct Job {
     pub model: Arc<Model>,
     pub ids: Arc<[u32]>,
-    /// The number of the sequence in its request.
+    /// The index of the sequence in its request.
     pub place: usize,
     pub request: Arc<Waiting>,
 }
 
-/// A request whose scores are awaited.
+/// A request waiting for its scores.
 pub struct Waiting {
     pub queued: Instant,
     state: Mutex<State>,
@@ -29,12 +29,12 @@ pub struct Waiting {
 struct State {
     scores: Vec<f32>,
     open: usize,
-    /// The seconds from queueing to the first batch, and those of computing.
+    /// The time from queueing to the first batch, and the computing time.
     timing: Timing,
     client: Option<oneshot::Sender<Result<Computed, Refusal>>>,
 }
 
-/// The time that a request waited, and the time of the batches that computed it.
+/// The waiting time of a request, and the duration of its batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timing {
     pub waited: Option<Duration>,
@@ -49,7 +49,7 @@ pub struct Computed {
 }
 
 impl Waiting {
-    /// A request of so many sequences, and where its scores arrive.
+    /// Returns a request of `count` sequences, and the receiver of its scores.
     pub fn new(count: usize) -> (Arc<Self>, oneshot::Receiver<Result<Computed, Refusal>>) {
         let (client, scores) = oneshot::channel();
         let state =
@@ -57,17 +57,17 @@ impl Waiting {
         (Arc::new(Self { queued: Instant::now(), state: Mutex::new(state) }), scores)
     }
 
-    /// Returns true if nobody waits any more.
+    /// Returns true if the client is no longer waiting.
     pub fn is_gone(&self) -> bool {
         held(&self.state).client.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Notes that a batch with sequences of the request begins.
+    /// Records that the request's first batch begins.
     pub fn begin(&self) {
         held(&self.state).timing.waited.get_or_insert(self.queued.elapsed());
     }
 
-    /// Takes the score of a sequence; the last one sends the answer.
+    /// Stores the score of a sequence; the last one sends the answer.
     pub fn score(&self, place: usize, score: f32) {
         let mut state = held(&self.state);
         if let Some(slot) = state.scores.get_mut(place) {
@@ -96,18 +96,18 @@ impl Waiting {
     }
 }
 
-/// What a batch may hold.
+/// The limits of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// The most tokens, those that sequences begin with alike counted once.
+    /// The most tokens, with shared beginnings counted once.
     pub tokens: usize,
     /// The most sequences.
     pub sequences: usize,
-    /// How long a batch waits for more after its first sequence.
+    /// The time a batch waits for more sequences after its first.
     pub wait: Duration,
 }
 
-/// Sequences in the order of their arrival.
+/// Sequences in order of arrival.
 #[derive(Default)]
 pub struct Queue {
     jobs: Mutex<Jobs>,
@@ -120,14 +120,14 @@ struct Jobs {
     closed: bool,
 }
 
-/// The fewest tokens in common that count, as in [`pcrm_rl::sharing`].
+/// The fewest shared tokens that count, as in [`pcrm_rl::sharing`].
 const LEAST_SHARED: usize = 16;
 
 impl Queue {
     /// Adds the sequences of a request.
     ///
     /// # Errors
-    /// A queue that is closed.
+    /// Fails if the queue is closed.
     pub fn push(&self, jobs: Vec<Job>) -> Result<(), Refusal> {
         let mut held = held(&self.jobs);
         if held.closed {
@@ -138,26 +138,26 @@ impl Queue {
         Ok(())
     }
 
-    /// The number of sequences that wait.
+    /// Returns the number of waiting sequences.
     pub fn len(&self) -> usize {
         held(&self.jobs).waiting.len()
     }
 
-    /// Takes no more sequences; the batches that are waiting are still given.
+    /// Accepts no more sequences; waiting ones are still returned.
     pub fn close(&self) {
         held(&self.jobs).closed = true;
         self.arrived.notify_all();
     }
 
-    /// Takes no more sequences and refuses those that wait.
+    /// Accepts no more sequences and refuses the waiting ones.
     pub fn refuse_all(&self, refusal: &Refusal) {
         let mut jobs = held(&self.jobs);
         jobs.closed = true;
         jobs.waiting.drain(..).for_each(|job| job.request.refuse(refusal));
     }
 
-    /// Waits for the next batch: sequences of one model in the order of their arrival, without those whose client is gone;
-    /// `None` once the queue is closed and empty.
+    /// Waits for the next batch: sequences of one model in order of arrival, without those whose client is
+    /// gone. Returns `None` once the queue is closed and empty.
     pub fn next(&self, limits: BatchLimits) -> Option<Vec<Job>> {
         let mut jobs = held(&self.jobs);
         loop {
@@ -210,7 +210,7 @@ impl Jobs {
     }
 }
 
-/// The tokens of a sequence that no sequence of the batch begins with.
+/// Counts the tokens of a sequence beyond what it shares with sequences of the batch.
 fn new_tokens(seen: &BTreeSet<Arc<[u32]>>, ids: &Arc<[u32]>) -> usize {
     if seen.contains(ids) {
         return 0;

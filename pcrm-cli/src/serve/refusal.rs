@@ -1,36 +1,36 @@
-//! Reasons why a request gets no scores.
+//! The reasons for giving a request no scores.
 
-/// A request that gets no scores.
+/// The refusal of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub kind: Kind,
     pub message: String,
-    /// The field of the body that is at fault.
+    /// The field of the body at fault.
     pub field: Option<String>,
 }
 
-/// The kinds of refusals. A protocol has a status for each.
+/// The kinds of refusals. Each protocol maps them to statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// A body that is no JSON, or misses a field.
+    /// The body is not JSON, or lacks a field.
     Malformed,
-    /// A field of a wrong type or value, a text that is too long.
+    /// A field has a wrong type or value, or a text is too long.
     Invalid,
-    /// Nothing to score.
+    /// The request has nothing to score.
     Empty,
-    /// No token, or a wrong one.
+    /// The token is missing or wrong.
     Unauthorised,
-    /// A path that is not served.
+    /// The path does not exist.
     NotFound,
-    /// A model that is not served.
+    /// The model does not exist.
     NoModel,
-    /// A path that takes another method.
+    /// The path requires another method.
     Method,
-    /// A body that took too long to arrive.
+    /// The body took too long to arrive.
     Slow,
-    /// A body of too many bytes.
+    /// The body has too many bytes.
     TooLarge,
-    /// A body that is not said to be JSON.
+    /// The body is not declared as JSON.
     MediaType,
     /// The queue is full.
     Overloaded,
@@ -45,12 +45,12 @@ impl Refusal {
         Self { kind, message: message.into(), field: None }
     }
 
-    /// A field that has a wrong type or value.
+    /// Returns the refusal of a field with a wrong type or value.
     pub fn field(field: &str, message: impl std::fmt::Display) -> Self {
         Self { kind: Kind::Invalid, message: format!("{field}: {message}"), field: Some(field.to_owned()) }
     }
 
-    /// A field that is absent.
+    /// Returns the refusal for a missing field.
     pub fn missing(field: &str, expected: &str) -> Self {
         let message = format!("{field}: the field is missing; expected {expected}");
         Self { kind: Kind::Malformed, message, field: Some(field.to_owned()) }
@@ -58,7 +58,7 @@ impl Refusal {
 }
 
 impl Kind {
-    /// The name of the kind in metrics, and TEI's `error_type`.
+    /// Returns the name of the kind in metrics and in TEI's `error_type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Malformed | Self::Invalid | Self::TooLarge | Self::MediaType => "validation",
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// The status where the protocol says nothing else.
+    /// Returns the status, unless the protocol has its own.
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed | Self::Invalid | Self::Empty => 400,

@@ -1,4 +1,4 @@
-//! The paths of the server.
+//! The routes of the server.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,7 +47,7 @@ pub fn router(app: Arc<App>) -> Router {
     router = router.route("/reload", post(move |request| reload(at, request)));
     let at = Arc::clone(&app);
     let nowhere = move |request: Request| async move {
-        let message = format!("{} is no path of this server; see /openapi.json", request.uri().path());
+        let message = format!("{} is not a path of this server; see /openapi.json", request.uri().path());
         finished(
             &at,
             "other",
@@ -59,7 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
     router.method_not_allowed_fallback(move || other_method(at, "other")).fallback(nowhere)
 }
 
-/// A request that is being answered; dropped before its end if its client goes away.
+/// A request in flight; dropped early if its client goes away.
 struct Open<'a> {
     metrics: &'a Metrics,
     done: bool,
@@ -96,7 +96,7 @@ async fn score(app: Arc<App>, path: &'static str, route: Route, request: Request
     finished(&app, path, begun, response)
 }
 
-/// Writes scores, with TEI's headers.
+/// Writes scores with TEI's headers.
 fn scored(app: &App, answered: &Answered, begun: Instant) -> Response {
     let mut response = as_json(200, &answered.body);
     let milliseconds = |time: std::time::Duration| time.as_millis().to_string();
@@ -121,7 +121,7 @@ fn scored(app: &App, answered: &Answered, begun: Instant) -> Response {
     response
 }
 
-/// Writes a refusal in the form of a family.
+/// Writes a refusal in the format of a family.
 fn refused(app: &App, family: Family, refusal: &Refusal) -> Response {
     app.metrics.refused(refusal.kind.name());
     let (status, body) = family.refuse(refusal);
@@ -130,7 +130,7 @@ fn refused(app: &App, family: Family, refusal: &Refusal) -> Response {
         Kind::Overloaded | Kind::Stopping => {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // What is left of the body is not read.
+        // The rest of the body is not read.
         Kind::Slow | Kind::TooLarge => {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -139,7 +139,7 @@ fn refused(app: &App, family: Family, refusal: &Refusal) -> Response {
     response
 }
 
-/// Counts a request; a server that stops closes its connections one by one.
+/// Counts a request; a stopping server closes each connection after its response.
 fn finished(app: &App, path: &str, begun: Instant, mut response: Response) -> Response {
     app.metrics.request(path, response.status().as_u16(), begun.elapsed());
     if app.stopping.load(Ordering::Relaxed) {
@@ -160,7 +160,7 @@ fn text(status: u16, kind: &'static str, body: String) -> Response {
 }
 
 async fn other_method(app: Arc<App>, path: &'static str) -> Response {
-    let message = "the path takes another method; see /openapi.json";
+    let message = "the path requires another method; see /openapi.json";
     let mut response = refused(&app, Family::Vllm, &Refusal::new(Kind::Method, message));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
     finished(&app, path, Instant::now(), response)
@@ -168,13 +168,13 @@ async fn other_method(app: Arc<App>, path: &'static str) -> Response {
 
 type Page = fn(&App) -> Result<Value, Refusal>;
 
-/// A page that needs no token: probes have none.
+/// Returns a page without access control, since probes have no token.
 fn open(app: &Arc<App>, path: &'static str, write: Page) -> MethodRouter {
     let app = Arc::clone(app);
     get(move || async move { finished(&app, path, Instant::now(), written(&app, write(&app))) })
 }
 
-/// A page that needs a token.
+/// Returns a page that requires a token.
 fn page(app: &Arc<App>, path: &'static str, write: Page) -> MethodRouter {
     let app = Arc::clone(app);
     get(move |request: Request| async move {
@@ -262,12 +262,13 @@ async fn metrics(app: Arc<App>, request: Request) -> Response {
     finished(&app, "/metrics", begun, response)
 }
 
-/// Loads a model's folder again: the one that the body names, or all.
+/// Reloads the model named in the body, or all models.
 async fn reload(app: Arc<App>, request: Request) -> Response {
     let begun = Instant::now();
     let outcome = match app.tokens.check(request.headers()) {
         Ok(()) if app.tokens.is_empty() => {
-            let message = "reloading over HTTP needs a server with a token (--api-key); send the process SIGHUP instead";
+            let message = "reloading over HTTP requires a token on the server (--api-key); send SIGHUP to \
+                           the process instead";
             Err(Refusal::new(Kind::Unauthorised, message))
         }
         Ok(()) => reloaded(&app, request).await,
@@ -285,7 +286,7 @@ async fn reloaded(app: &Arc<App>, request: Request) -> Result<Value, Refusal> {
     let body: Value = match held.bytes.is_empty() {
         true => Value::Null,
         false => serde_json::from_slice(&held.bytes)
-            .map_err(|error| Refusal::new(Kind::Malformed, format!("the body is no JSON: {error}")))?,
+            .map_err(|error| Refusal::new(Kind::Malformed, format!("the body is not JSON: {error}")))?,
     };
     let names: Vec<String> = match body.get("model").and_then(Value::as_str) {
         Some(name) => vec![app.models.find(Some(name))?.name.clone()],

@@ -1,4 +1,4 @@
-//! The scores that a model gave, beside the scores that it gave in training.
+//! The latest scores of a model, compared with its scores in training.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,23 +13,22 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Range {
     pub low: f64,
-    /// The mean, where it is known.
+    /// The mean, if known.
     pub mean: Option<f64>,
     pub high: f64,
-    /// The standard deviation, where it is known.
+    /// The standard deviation, if known.
     pub deviation: Option<f64>,
-    /// Where the range is from.
+    /// The source of the range.
     pub source: String,
 }
 
 impl Range {
-    /// A range that the user gave.
+    /// Returns a range given by the user.
     pub fn given(low: f64, high: f64) -> Self {
         Self { low, mean: None, high, deviation: None, source: "--range".to_owned() }
     }
 
-    /// Reads the range of a model: the one that its `config.json` notes, or else that of the metrics which training left in
-    /// its folder.
+    /// Reads the range of a model from its `config.json`, or else from the training metrics in its folder.
     pub fn of(config: &ModelConfig, dir: &Path) -> Option<Self> {
         let noted = ScoreRange::noted(config).map(|noted| Self {
             low: noted.low,
@@ -64,18 +63,18 @@ impl Range {
         Some(Self { low, mean: Some(mean), high, deviation: None, source })
     }
 
-    /// The middle that drift is measured from.
+    /// Returns the center from which drift is measured.
     pub fn middle(&self) -> f64 {
         self.mean.unwrap_or((self.low + self.high) / 2.0)
     }
 
-    /// The unit of drift: training's standard deviation, or else half the width of the range.
+    /// Returns the unit of drift: the standard deviation in training, or else half the width of the range.
     pub fn unit(&self) -> f64 {
         self.deviation.filter(|deviation| *deviation > 0.0).unwrap_or((self.high - self.low) / 2.0)
     }
 }
 
-/// The last scores of a model.
+/// The latest scores of a model.
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<VecDeque<f32>>);
 
@@ -86,14 +85,14 @@ pub struct Summary {
     pub mean: f64,
     /// The standard deviation of the scores.
     pub deviation: f64,
-    /// The share of scores outside the range of training, where that is known.
+    /// The share of scores outside the range of training, if that is known.
     pub outside: Option<f64>,
-    /// The distance of the mean from training's, in [units](Range::unit), where that is known.
+    /// The distance of the mean from that of training, in [units](Range::unit), if that is known.
     pub drift: Option<f64>,
 }
 
 impl Recent {
-    /// The number of scores that are kept.
+    /// The number of scores kept.
     const KEPT: usize = 4096;
 
     pub fn add(&self, scores: impl IntoIterator<Item = f32>) {
@@ -103,7 +102,7 @@ impl Recent {
         kept.drain(..surplus);
     }
 
-    /// Summarises the last scores; none before the first.
+    /// Summarises the latest scores; returns `None` before the first.
     pub fn summary(&self, range: Option<&Range>) -> Option<Summary> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_empty() {
@@ -125,7 +124,8 @@ impl Recent {
 mod tests {
     use super::*;
 
-    /// Protects: the last evaluation is the range, or else the last steps, and a folder without either has none.
+    /// Protects: the range is that of the last evaluation, or else of the last steps; a folder without either
+    /// has none.
     #[test]
     fn ranges_are_read() {
         let dir = tempfile::tempdir().unwrap();
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((range.low, range.mean, range.high), (-2.0, Some(0.0), 2.0));
     }
 
-    /// Protects: the summary forgets old scores and counts what is outside.
+    /// Protects: the summary forgets old scores and counts those outside the range.
     #[test]
     fn recent_scores_are_summarised() {
         let recent = Recent::default();

@@ -9,10 +9,11 @@ use super::number::{base64, number};
 use super::refusal::{Kind, Refusal};
 use super::vllm::{Ranking, read_rerank, usage};
 
-/// Reads SGLang's own `/classify`: `text`, or `input_ids`. Also says if the request is a single one, whose answer is no list.
+/// Reads SGLang's own `/classify`: `text` or `input_ids`. Also returns true for a single input, whose answer
+/// is not a list.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_classify(body: &Value) -> Result<(Ask, bool), Refusal> {
     let fields = Fields::of(body)?;
     let (inputs, single) = match (fields.get("text"), fields.get("input_ids")) {
@@ -23,17 +24,20 @@ pub fn read_classify(body: &Value) -> Result<(Ask, bool), Refusal> {
         }
         (None, Some(other)) => return Err(wrong("input_ids", other, "a list of token ids")),
         (Some(_), Some(_)) => {
-            return Err(Refusal::field("input_ids", "it stands beside text; expected one of the two"));
+            return Err(Refusal::field(
+                "input_ids",
+                "it is given together with text; expected one of the two",
+            ));
         }
         (None, None) => return Err(Refusal::missing("text", "a text or a list of texts, or input_ids")),
     };
     Ok((ask(fields, inputs)?, single))
 }
 
-/// Reads `/v1/embeddings`: `input` has texts, token ids, or conversations.
+/// Reads `/v1/embeddings`: `input` holds texts, token ids or conversations.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_embeddings(body: &Value) -> Result<Ask, Refusal> {
     let fields = Fields::of(body)?;
     fields.unserved(&["dimensions"])?;
@@ -44,10 +48,10 @@ pub fn read_embeddings(body: &Value) -> Result<Ask, Refusal> {
     ask(fields, inputs)
 }
 
-/// Reads `/v1/rerank`, as SGLang answers it.
+/// Reads `/v1/rerank` in SGLang's format.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_ranking(body: &Value) -> Result<(Ask, Ranking), Refusal> {
     let (ask, ranking) = read_rerank(body)?;
     Ok((Ask { raw: true, ..ask }, ranking))

@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and SIGINT stop the server, a second one at once; SIGHUP reloads.
+//! Signals: SIGTERM and SIGINT stop the server, a second one immediately; SIGHUP reloads.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use super::tls::Tls;
 use crate::interrupt::EXIT_CODE;
 use crate::progress::say;
 
-/// Returns a future that is ready when the server has to stop: after a signal, or once the model's thread ended.
+/// Returns a future that completes when the server must stop: after a signal, or when the model's thread
+/// ended.
 ///
 /// # Errors
-/// Signals that cannot be heard.
+/// Fails if signal handlers cannot be installed.
 #[cfg(unix)]
 pub fn until_stopped(
     app: Arc<App>,
@@ -40,7 +41,7 @@ pub fn until_stopped(
             _ = interrupt.recv() => {}
             _ = ended => return,
         }
-        say("stopping: requests on their way are answered first (once more to stop at once)");
+        say("stopping after the requests in flight are answered (repeat to stop immediately)");
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -51,10 +52,10 @@ pub fn until_stopped(
     })
 }
 
-/// Returns a future that is ready when the server has to stop: after Ctrl-C, or once the model's thread ended.
+/// Returns a future that completes when the server must stop: after Ctrl-C, or when the model's thread ended.
 ///
 /// # Errors
-/// None here.
+/// Never fails on this platform.
 #[cfg(not(unix))]
 pub fn until_stopped(
     _app: Arc<App>,
@@ -66,7 +67,7 @@ pub fn until_stopped(
             _ = tokio::signal::ctrl_c() => {}
             _ = ended => return,
         }
-        say("stopping: requests on their way are answered first (once more to stop at once)");
+        say("stopping after the requests in flight are answered (repeat to stop immediately)");
         tokio::spawn(async move {
             let _ = tokio::signal::ctrl_c().await;
             std::process::exit(i32::from(EXIT_CODE));
@@ -74,7 +75,7 @@ pub fn until_stopped(
     })
 }
 
-/// Loads all models and the certificate again; what does not load stays as it was.
+/// Reloads all models and the certificate; anything that does not load is unchanged.
 #[cfg(unix)]
 fn reload(app: &App, tls: Option<&Tls>) {
     for model in app.models.all() {
@@ -90,6 +91,6 @@ fn reload(app: &App, tls: Option<&Tls>) {
         }
     }
     if let Some(Err(error)) = tls.map(Tls::reload) {
-        tracing::error!("the certificate stays as it was: {error:#}");
+        tracing::error!("the certificate is unchanged: {error:#}");
     }
 }

@@ -1,4 +1,5 @@
-//! The protocol of Text Embeddings Inference: `/predict` and `/rerank`. Scores are σ(r) unless a request asks for raw ones.
+//! The protocol of Text Embeddings Inference: `/predict` and `/rerank`. Scores are σ(r) unless a request asks
+//! for raw ones.
 
 use serde_json::{Value, json};
 
@@ -8,10 +9,10 @@ use super::fields::{Fields, text, texts, wrong};
 use super::number::number;
 use super::refusal::{Kind, Refusal};
 
-/// Reads `/predict`: a text, a pair, or a batch of texts and pairs. Also says if the request is a single one.
+/// Reads `/predict`: a text, a pair, or a batch of texts and pairs. Also returns true for a single input.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
     const EXPECTED: &str = "a text, a pair of texts, or a list of [text] and [text, text]";
     let fields = Fields::of(body)?;
@@ -24,7 +25,7 @@ pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
                 prompt: text(place, left)?.to_owned(),
                 answer: text(place, right)?.to_owned(),
             }),
-            _ => Err(wrong(place, value, "a list of one text or two")),
+            _ => Err(wrong(place, value, "a list of one or two texts")),
         },
         other => Err(wrong(place, other, EXPECTED)),
     };
@@ -41,10 +42,10 @@ pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
     Ok((ask(fields, inputs)?, single))
 }
 
-/// Reads `/rerank`: a query and texts. Also says if the answer has the texts.
+/// Reads `/rerank`: a query and texts. Also returns the texts if the answer must contain them.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_rerank(body: &Value) -> Result<(Ask, Option<Vec<String>>), Refusal> {
     let fields = Fields::of(body)?;
     let query = text("query", fields.required("query", "a text")?)?;
@@ -76,7 +77,7 @@ pub fn write_predictions(answer: &Answer, named: &Named<'_>, single: bool) -> Va
     if single { all.pop().unwrap_or(Value::Null) } else { Value::Array(all) }
 }
 
-/// Writes the answer of `/rerank`: the texts from the highest score down.
+/// Writes the answer of `/rerank`: the texts in descending order of scores.
 pub fn write_ranked(answer: &Answer, texts: Option<&[String]>) -> Value {
     let one = |at: usize| {
         let mut fields = json!({"index": at, "score": number(answer.scores[at])});

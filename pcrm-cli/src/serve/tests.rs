@@ -22,13 +22,13 @@ use super::queue::{BatchLimits, Job, Queue, Waiting};
 use super::refusal::Kind;
 use super::{Rules, routes};
 
-/// A scorer that gives the last token's id.
+/// A scorer that returns the id of the last token.
 pub struct Fake {
-    /// True to fail where the last token is one of those below.
+    /// True to fail on certain last tokens.
     fails: bool,
 }
 
-/// The last token on which the scorer fails, and those on which it gives no number and panics.
+/// The last token on which the scorer fails, and those on which it returns no number and panics.
 const FAILS: u32 = 7;
 const NO_NUMBER: u32 = 8;
 const PANICS: u32 = 9;
@@ -77,7 +77,7 @@ pub fn rules() -> Rules {
 
 pub const LIMITS: BatchLimits = BatchLimits { tokens: 256, sequences: 16, wait: Duration::ZERO };
 
-/// An app over fake models, and the news of its model thread's end.
+/// Returns an app over fake models, and the receiver for the end of its model thread.
 pub fn app(names: &[&str], fails: bool) -> (Arc<App>, oneshot::Receiver<()>) {
     let load: Load = Box::new(move |name, _| Ok(model(name, fails)));
     let names: Vec<(String, PathBuf)> =
@@ -96,7 +96,7 @@ async fn post(app: &Arc<App>, path: &str, body: &Value) -> (u16, Value) {
     (status, serde_json::from_slice(&bytes).unwrap())
 }
 
-/// Protects: a sequence that fails, or whose score is no number, harms no other of its batch.
+/// Protects: a sequence that fails, or has a score that is not finite, harms no other in its batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_that_fails_harms_no_other() {
     let (app, _ended) = app(&["m"], true);
@@ -115,7 +115,7 @@ async fn a_sequence_that_fails_harms_no_other() {
     assert_eq!((status, answer[0]["label"].as_str()), (200, Some("LABEL_0")), "{answer}");
 }
 
-/// Protects: the end of the model's thread is heard, and nobody waits for it.
+/// Protects: the end of the model's thread is noticed, and no request waits for it forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_models_thread_is_heard() {
     let (app, ended) = app(&["m"], true);
@@ -127,8 +127,8 @@ async fn the_end_of_the_models_thread_is_heard() {
     assert!(answer["error"]["message"].is_string());
 }
 
-/// Protects: batches are of one model, in the order of arrival, within tokens that count what is common once, and without
-/// those whose client is gone.
+/// Protects: batches hold sequences of one model in order of arrival, within the token limit with shared
+/// beginnings counted once, and without those whose client is gone.
 #[test]
 fn batches_are_of_one_model_and_within_their_tokens() {
     let [first, second] = ["a", "b"].map(|name| Arc::new(model(name, true)));
@@ -153,7 +153,7 @@ fn batches_are_of_one_model_and_within_their_tokens() {
         jobs.map(|job| (job.model.name.clone(), *job.ids.last().unwrap())).collect()
     };
     let named = |name: &str, all: &[u32]| all.iter().map(|last| (name.to_owned(), *last)).collect::<Vec<_>>();
-    // 220 tokens, 20 more, none, and 20 that are too many.
+    // 220 tokens, 20 more, none, and 20 that exceed the limit.
     assert_eq!(taken(queue.next(LIMITS)), named("a", &[1, 2, 1]));
     assert_eq!(taken(queue.next(LIMITS)), named("b", &[2]));
     assert_eq!(taken(queue.next(LIMITS)), named("a", &[3]));
@@ -164,7 +164,7 @@ fn batches_are_of_one_model_and_within_their_tokens() {
     assert_eq!(queue.push(vec![job]).unwrap_err().kind, Kind::Stopping);
 }
 
-/// Protects: what ends a text is taken off and put on again as training has it, in the template and outside of it.
+/// Protects: the end of a text is removed and added as in training, within the template and without it.
 #[test]
 fn texts_end_as_in_training() {
     let ending = Ending::of(&Tokenizer::from_dir(&golden("plain")).unwrap());

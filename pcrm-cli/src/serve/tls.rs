@@ -1,4 +1,4 @@
-//! TLS by a certificate and its key, which a reload reads again.
+//! TLS with a certificate and its key, which a reload reads again.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A certificate that connections are encrypted with.
+/// The certificate that encrypts connections.
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
@@ -18,19 +18,19 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads a certificate chain and its key, PEM files.
+    /// Reads a certificate chain and its key from PEM files.
     ///
     /// # Errors
-    /// Files that cannot be read, or do not belong together.
+    /// Fails if a file cannot be read or the files do not match.
     pub fn open(certificate: &Path, key: &Path) -> Result<Self> {
         let acceptor = Mutex::new(read(certificate, key)?);
         Ok(Self { certificate: certificate.to_path_buf(), key: key.to_path_buf(), acceptor })
     }
 
-    /// Reads the files again; connections that are open keep their certificate.
+    /// Reads the files again; open connections keep their certificate.
     ///
     /// # Errors
-    /// As [`Tls::open`]; the certificate then stays.
+    /// Fails as [`Tls::open`] does; the old certificate then stays.
     pub fn reload(&self) -> Result<()> {
         let new = read(&self.certificate, &self.key)?;
         *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = new;
@@ -46,7 +46,7 @@ fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let named = |option: &str, path: &Path| format!("{option} {}", path.display());
     let chain = || -> Result<Vec<CertificateDer<'static>>> {
         let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
-        ensure!(!chain.is_empty(), "the file has no certificate; expected PEM");
+        ensure!(!chain.is_empty(), "has no certificate; expected PEM");
         Ok(chain)
     };
     let chain = chain().with_context(|| named("--tls-cert", certificate))?;

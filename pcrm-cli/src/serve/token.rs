@@ -1,4 +1,4 @@
-//! The bearer token that clients have to show.
+//! The bearer tokens of clients.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -6,10 +6,10 @@ use pcrm_core::digest;
 
 use super::refusal::{Kind, Refusal};
 
-/// Tokens that let a client in; none: everybody is let in.
+/// The tokens that give access; without any, everyone has access.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
-    /// Digests: equal lengths, and a comparison whose time says nothing of the token.
+    /// Digests have equal lengths, and comparing them takes a time that reveals nothing of the token.
     digests: Vec<String>,
 }
 
@@ -22,10 +22,10 @@ impl Tokens {
         self.digests.is_empty()
     }
 
-    /// Refuses a request without a right token.
+    /// Refuses a request without a valid token.
     ///
     /// # Errors
-    /// No token, or another one.
+    /// Fails if the token is missing or wrong.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if self.is_empty() {
             return Ok(());
@@ -38,7 +38,7 @@ impl Tokens {
         match given {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 let given = digest::text(token.trim());
-                // Folded, so that the time says nothing of where they differ.
+                // Folded over all bytes, so that the time does not reveal where they differ.
                 let same = |known: &String| {
                     known.bytes().zip(given.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
                 };
@@ -48,7 +48,7 @@ impl Tokens {
                     refusal("the token is not one of this server's")
                 }
             }
-            _ => refusal("the header Authorization has another form than `Bearer TOKEN`"),
+            _ => refusal("the Authorization header is malformed; expected `Bearer TOKEN`"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! vLLM's protocol: `/classify`, `/pooling`, `/score` and `/rerank`, also under `/v1` and `/v2`.
 //!
-//! Scores are σ(r), as vLLM's of a model with one label, unless a request says `"use_activation": false`.
+//! Scores are σ(r), as in vLLM for models with one label, unless a request sets `"use_activation": false`.
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use super::fields::{Fields, text, texts, wrong};
 use super::number::{base64, number};
 use super::refusal::{Kind, Refusal};
 
-/// Fields that would change scores, and that this server does not serve.
+/// Fields that would change scores and are not supported by this server.
 const UNSERVED: &[&str] =
     &["chat_template", "chat_template_kwargs", "continue_final_message", "dimensions", "mm_processor_kwargs"];
 
 /// Reads `/classify` and `/pooling`: texts, token ids, or one conversation.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_inputs(body: &Value) -> Result<Ask, Refusal> {
     let fields = Fields::of(body)?;
     let inputs = match fields.get("messages") {
@@ -31,16 +31,16 @@ pub fn read_inputs(body: &Value) -> Result<Ask, Refusal> {
         }
     };
     if let Some(task) = fields.text("task")?.filter(|task| !["classify", "score", "encode"].contains(task)) {
-        let message = format_args!("{task:?} is not served; expected \"classify\"");
+        let message = format_args!("{task:?} is not supported; expected \"classify\"");
         return Err(Refusal::field("task", message));
     }
     ask(fields, inputs)
 }
 
-/// Reads `/score`: one text against several, or as many against as many.
+/// Reads `/score`: one text against several, or two lists of equal length.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_pairs(body: &Value) -> Result<Ask, Refusal> {
     const NAMES: [[&str; 2]; 4] =
         [["text_1", "text_2"], ["queries", "documents"], ["queries", "items"], ["data_1", "data_2"]];
@@ -51,7 +51,7 @@ pub fn read_pairs(body: &Value) -> Result<Ask, Refusal> {
     let (prompts, answers) = (side(left)?, side(right)?);
     if prompts.len() != 1 && prompts.len() != answers.len() {
         let message = format_args!(
-            "it has {} texts beside {} of {right}; expected 1 or as many",
+            "it has {} texts for {} of {right}; expected 1 or an equal number",
             prompts.len(),
             answers.len()
         );
@@ -63,7 +63,7 @@ pub fn read_pairs(body: &Value) -> Result<Ask, Refusal> {
     ask(fields, inputs.collect())
 }
 
-/// How `/rerank` writes its results.
+/// The format of a ranking.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
     pub documents: Vec<String>,
@@ -74,7 +74,7 @@ pub struct Ranking {
 /// Reads `/rerank`: a query and its documents.
 ///
 /// # Errors
-/// A body that is no such request.
+/// Fails if the body is not such a request.
 pub fn read_rerank(body: &Value) -> Result<(Ask, Ranking), Refusal> {
     let fields = Fields::of(body)?;
     let query = text("query", fields.required("query", "a text")?)?;
@@ -108,7 +108,7 @@ fn documents(name: &str, value: &Value) -> Result<Vec<String>, Refusal> {
 
 fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
     fields.unserved(UNSERVED)?;
-    // vLLM's name of it, and the one of releases before.
+    // vLLM's current name, and that of earlier releases.
     let activation = match fields.flag("use_activation")? {
         Some(activation) => Some(activation),
         None => fields.flag("activation")?,
@@ -135,22 +135,22 @@ fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
     })
 }
 
-/// Reads the form of numbers: true for base64.
+/// Reads the format of numbers; returns true for base64.
 ///
 /// # Errors
-/// A form that is not served.
+/// Fails if the format is not supported.
 pub fn is_base64(body: &Value) -> Result<bool, Refusal> {
     match Fields::of(body)?.text("encoding_format")? {
         None | Some("float") => Ok(false),
         Some("base64") => Ok(true),
         Some(other) => Err(Refusal::field(
             "encoding_format",
-            format_args!("{other:?} is not served; expected float or base64"),
+            format_args!("{other:?} is not supported; expected float or base64"),
         )),
     }
 }
 
-/// The tokens of a request, as OpenAI counts them.
+/// Counts the tokens of a request in OpenAI's format.
 pub fn usage(answer: &Answer) -> Value {
     let tokens: usize = answer.tokens.iter().sum();
     json!({
@@ -189,7 +189,7 @@ fn list(id: &str, data: Vec<Value>, answer: &Answer, named: &Named<'_>) -> Value
     })
 }
 
-/// Writes the answer of `/rerank`: the documents from the highest score down.
+/// Writes the answer of `/rerank`: the documents in descending order of scores.
 pub fn write_ranked(answer: &Answer, named: &Named<'_>, ranking: &Ranking) -> Value {
     let most = if ranking.top == 0 { answer.scores.len() } else { ranking.top };
     let one = |at: &usize| {
@@ -202,7 +202,7 @@ pub fn write_ranked(answer: &Answer, named: &Named<'_>, ranking: &Ranking) -> Va
     json!({"id": format!("rerank-{}", named.id), "model": named.model, "usage": usage(answer), "results": results})
 }
 
-/// Writes a refusal in OpenAI's form.
+/// Writes a refusal in OpenAI's format.
 pub fn refuse(refusal: &Refusal) -> (u16, Value) {
     let status = refusal.kind.status();
     let kind = match refusal.kind {
