@@ -290,8 +290,8 @@ fn adapters_are_trained_on_a_base_in_bf16() -> Result<()> {
     })
 }
 
-/// Protects: dropout depends only on the seed and the step; detached models have none; gradients at one step
-/// repeat bit by bit.
+/// Protects: dropout masks change with the step and do not depend on the batch; detached models have none;
+/// gradients at one step repeat bit by bit.
 #[test]
 fn dropout_is_drawn_by_step() -> Result<()> {
     every_backend(|backend| {

@@ -1,6 +1,6 @@
 //! bf16 on the devices that have it: fused operations and a whole model, compared with f32.
 //!
-//! An 8-bit mantissa is off by up to 2⁻⁹ of the value (0.2 %), so results are compared by their norms.
+//! An 8-bit significand is off by up to 2⁻⁹ of the value (0.2 %), so results are compared by their norms.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::{DType, HostTensor};

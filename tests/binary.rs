@@ -123,7 +123,7 @@ impl World {
     pub fn refuses(&self, arguments: &str, parts: &[&str]) -> Result<()> {
         let message = self.fails(arguments)?;
         for part in parts {
-            ensure!(message.contains(part), "pcrm {arguments}: {message:?} does not say {part:?}");
+            ensure!(message.contains(part), "pcrm {arguments}: {message:?} does not contain {part:?}");
         }
         Ok(())
     }

@@ -187,7 +187,7 @@ fn a_policys_states_are_those_of_transformers() -> Result<()> {
 }
 
 /// Protects: the constraint saved with a trained model names the model before training, and opens without
-/// that option.
+/// being given it again.
 #[test]
 fn a_settled_policy_names_its_model() -> Result<()> {
     let subjects = crate::subject::subjects()?;

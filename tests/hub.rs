@@ -224,7 +224,7 @@ fn check_refusal(mut command: Command, parts: &[&str]) -> Result<()> {
     let message = stderr(&output);
     ensure!(!output.status.success() && !message.contains("panicked"), "{message}");
     for part in parts {
-        ensure!(message.contains(part), "{message:?} does not say {part:?}");
+        ensure!(message.contains(part), "{message:?} does not contain {part:?}");
     }
     Ok(())
 }

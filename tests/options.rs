@@ -15,7 +15,7 @@ fn exits(world: &World, arguments: &str, code: i32, parts: &[&str]) -> Result<()
     let message = stderr(&output);
     ensure!(output.status.code() == Some(code), "pcrm {arguments}: {:?}: {message}", output.status.code());
     for part in parts {
-        ensure!(message.contains(part), "pcrm {arguments}: {message:?} does not say {part:?}");
+        ensure!(message.contains(part), "pcrm {arguments}: {message:?} does not contain {part:?}");
     }
     Ok(())
 }
