@@ -5,7 +5,8 @@ mod adapters; // LoRA against PEFT: what adapters compute, save and train
 mod agreement; // the same training on every backend: 50 steps under every constraint, against files
 mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in
-mod calibrate; // constraints fitted to evidence, by `pcrm calibrate` and by runs
+mod calibrate;
+mod cards; // constraints fitted to evidence, by `pcrm calibrate` and by runs
 mod cases; // tables of operations with their operands
 mod cli; // the commands as users meet them
 mod compare; // constraints and seeds side by side

@@ -1,6 +1,7 @@
 //! The model card: `README.md` in a trained model's folder, as the Hugging Face Hub reads it.
 
 mod form;
+mod method;
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::report::Fact;
 use pcrm_core::digest;
 
 pub use form::Form;
+pub use method::Method;
 
 const REWARD_MODEL: &str = include_str!("card.md");
 const POLICY: &str = include_str!("card/policy.md");
@@ -29,8 +31,8 @@ pub enum Kind {
     /// A reward model.
     #[default]
     RewardModel,
-    /// A language model trained on preferences.
-    Policy,
+    /// A language model.
+    Policy(Method),
     /// A reward model whose head is divided by a temperature.
     Scaled,
 }
@@ -61,10 +63,14 @@ pub struct Card {
     pub settings: String,
     /// The requested constraint as JSON, if the run fitted the one it used.
     pub asked: Option<String>,
+    /// True for an adapter without its base model.
+    pub adapter: bool,
     /// Facts about the training.
     pub training: Vec<Fact>,
     /// Results of the evaluation.
     pub measures: Vec<Fact>,
+    /// The kind of held-out items that a language model was measured on: pairs, completions, answers, prompts.
+    pub held_out: &'static str,
     /// The form of the texts.
     pub form: Form,
 }
@@ -100,13 +106,17 @@ fn render(card: &Card) -> Result<String> {
     environment.add_filter("quoted", |text: String| quoted(&text));
     let template = match card.kind {
         Kind::RewardModel => REWARD_MODEL,
-        Kind::Policy => POLICY,
+        Kind::Policy(_) => POLICY,
         Kind::Scaled => SCALED,
+    };
+    let method = match card.kind {
+        Kind::Policy(method) => Some(method.about()),
+        _ => None,
     };
     environment.add_template("card", template)?;
     let text = environment
         .get_template("card")?
-        .render(context! { card => Value::from(Serde(card)), version => env!("CARGO_PKG_VERSION") })
+        .render(context! { card => Value::from(Serde(card)), method => Value::from(Serde(&method)), version => env!("CARGO_PKG_VERSION") })
         .context("the card's template")?;
     let text = format!("{}\n", text.trim_end());
     let hash = digest::text(&text);

@@ -3,20 +3,19 @@
 use anyhow::Error;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
-use pcrm_rl::order::BatchSize;
 use pcrm_rl::pairs::Pairs;
 use pcrm_rl::train::DpoOptions;
 use serde_json::Value;
 
 use super::DpoArgs;
-use crate::card::{self, Card, Kind, Written};
-use crate::chain::in_full;
+use crate::card::Method;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::data::Source;
 use crate::report::run::{FittedTo, HeldOut, preference};
 use crate::report::{self, Fact, count};
 use crate::training::folder::name_of;
+use crate::training::policy::card::{self, Trained};
 use crate::warnings::Warnings;
 
 /// A run with the contents of its report.
@@ -77,15 +76,19 @@ impl Record<'_> {
             max_grad_norm: self.options.trainer.max_grad_norm,
             options: self.resolved,
         });
-        let card = run.as_ref().ok().filter(|_| matches!(outcome, Ok(Outcome::Finished { .. })));
-        if let Some(written) = card.map(|run| card::write(&self.args.output, &self.card(run))) {
-            match written {
-                Ok(Written::Yes) => {}
-                Ok(Written::LeftAlone) => {
-                    say("README.md was written or changed by hand and is kept; no model card is written")
-                }
-                Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
-            }
+        if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
+            let trained = Trained {
+                method: Method::Dpo,
+                source: self.args.source(),
+                given: (&self.given.model, &self.given.data),
+                output: &self.args.output,
+                files: card::files(self.sources.iter().map(|source| &source.read)),
+                constraint: Some(self.constraint),
+                training: self.training(run),
+                measures: preference::measures(run),
+                held_out: "pairs",
+            };
+            trained.write();
         }
         if report::write(&path, run.map(|run| preference::document(&run))) {
             say(&format!("report: {}", path.display()));
@@ -101,56 +104,17 @@ impl Record<'_> {
         shown.collect::<Vec<_>>().join(" + ")
     }
 
-    fn card(&self, run: &preference::Run<'_>) -> Card {
-        let (args, given) = (self.args, self.given);
-        let base = card::repository(&given.model);
-        let file = |file: &pcrm_core::data::report::FileReport| {
-            format!(
-                "{}: {} of {} rows",
-                name_of(&file.file),
-                count(file.kept as u64),
-                count(file.rows as u64)
-            )
-        };
-        Card {
-            kind: Kind::Policy,
-            name: run.name.clone(),
-            base: base.clone().filter(|_| !args.random_init),
-            begun_from: match (base, args.random_init) {
-                (Some(name), _) => name,
-                (None, false) => name_of(&args.model),
-                (None, true) => String::new(),
-            },
-            license: if args.random_init { Vec::new() } else { card::license(&args.model) },
-            datasets: given.data.iter().filter_map(|path| card::repository(path)).collect(),
-            files: self.sources.iter().flat_map(|source| &source.read.files).map(file).collect(),
-            constraint: self.constraint["kind"].as_str().unwrap_or_default().to_owned(),
-            settings: report::run::constraint(self.constraint),
-            training: self.training(run),
-            measures: preference::measures(run),
-            ..Card::default()
-        }
-    }
-
     fn training(&self, run: &preference::Run<'_>) -> Vec<Fact> {
-        let (trainer, last) = (&self.options.trainer, run.curves.last());
-        let of = |name: &str| last.and_then(|line| line[name].as_f64()).unwrap_or(0.0);
-        let batch = match trainer.batch {
-            BatchSize::Pairs(pairs) => count(pairs as u64),
-            BatchSize::Tokens(tokens) => format!("up to {} tokens", count(tokens as u64)),
-        };
-        vec![
+        let mut facts = vec![
             Fact::new("Loss", run.losses.clone()),
             Fact::new("beta", self.options.preference.beta.to_string()),
             Fact::new("Reference", run.reference.clone()),
             Fact::new("Training pairs", count(self.train.count() as u64)),
             Fact::new("Parameters", count(self.parameters as u64)),
-            Fact::new("Steps", format!("{} ({:.2} epochs)", count(of("step") as u64), of("epoch"))),
-            Fact::new("Pairs per step", batch),
-            Fact::new("Learning rate", format!("{:e}", trainer.learning_rate)),
-            Fact::new("Max. sequence length, tokens", count(self.max_length as u64)),
-            Fact::new("dtype", self.args.machine.dtype.to_string()),
-            Fact::new("Seed", trainer.seed.to_string()),
-        ]
+        ];
+        facts.extend(card::settings(&self.options.trainer, run.curves.last(), "pairs"));
+        facts.push(Fact::new("Max. sequence length, tokens", count(self.max_length as u64)));
+        facts.push(Fact::new("dtype", self.args.machine.dtype.to_string()));
+        facts
     }
 }

@@ -17,10 +17,13 @@ use pcrm_rl::train::{KtoData, KtoOptions, Setting, kto};
 use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
+use crate::card::Method;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::run::language;
+use crate::report::{Fact, count};
 use crate::training::folder::RunFolder;
+use crate::training::policy::card::{self, Trained};
 use crate::training::policy::{self, Watching};
 use crate::training::{completion_shortfall, folder, held_out};
 use crate::usage::{named, usage};
@@ -50,8 +53,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     })())?;
     folder::check(&args.output, args.resume, &args.model)?;
     let backend = args.machine.open()?;
-    let named_model = args.model.display().to_string();
-    let args = &args.fetched()?;
+    let (given, args) = (args, &args.fetched()?);
     let unread = args.source().unread()?;
     let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
     let at = || format!("--model {}", args.model.display());
@@ -87,7 +89,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     let held = RunFolder::take(&args.output, args.resume, &args.model)?;
     let mut watch = Watching::default();
     watch.describing(held.description(&resolved, manifest));
-    let desirable = train.1.iter().filter(|label| **label).count();
+    let (answers, desirable) = (train.0.len(), train.1.iter().filter(|label| **label).count());
     say(&format!(
         "training on {} answers, {desirable} of them desirable{}",
         train.0.len(),
@@ -113,23 +115,46 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     if !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
-        let page = lines.map(|lines| {
-            language::document(&language::Run {
-                name: folder::name_of(&args.output),
-                base: match args.random_init {
-                    true => format!("random weights ({named_model})"),
-                    false => named_model,
-                },
-                curves: Curves::new(lines),
-                ending: outcome,
-                warnings: warnings.all(),
-                sources: &sources,
-                max_grad_norm: options.trainer.max_grad_norm,
-                options: &resolved,
-                kind: language::Kind::Labelled,
-                answers: Vec::new(),
-            })
+        let run = lines.map(|lines| language::Run {
+            name: folder::name_of(&args.output),
+            base: match args.random_init {
+                true => format!("random weights ({})", given.model.display()),
+                false => given.model.display().to_string(),
+            },
+            curves: Curves::new(lines),
+            ending: outcome,
+            warnings: warnings.all(),
+            sources: &sources,
+            max_grad_norm: options.trainer.max_grad_norm,
+            options: &resolved,
+            kind: language::Kind::Labelled,
+            answers: Vec::new(),
         });
+        if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
+            let mut training = vec![
+                Fact::new("Loss", options.kto.kto_loss.to_string()),
+                Fact::new("beta", options.kto.beta.to_string()),
+                Fact::new("Weights", weights(&options)),
+                Fact::new("Reference", args.reference.clone().unwrap_or_else(|| "start".to_owned())),
+                Fact::new("Training answers", format!("{answers}, {desirable} of them desirable")),
+            ];
+            training.extend(card::settings(&options.trainer, run.curves.last(), "answers"));
+            training.push(Fact::new("Max. sequence length, tokens", count(max_length as u64)));
+            training.push(Fact::new("dtype", args.machine.dtype.to_string()));
+            let trained = Trained {
+                method: Method::Kto,
+                source: args.source(),
+                given: (&given.model, &given.data),
+                output: &args.output,
+                files: card::files(sources.iter().map(|source| &source.read)),
+                constraint: None,
+                training,
+                measures: language::measures(run),
+                held_out: "answers",
+            };
+            trained.write();
+        }
+        let page = run.map(|run| language::document(&run));
         if report::write(&path, page) {
             say(&format!("report: {}", path.display()));
         }
@@ -142,6 +167,10 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
         Outcome::Finished { .. } => Ok(()),
         Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
     }
+}
+
+fn weights(options: &KtoOptions) -> String {
+    format!("{} desirable, {} undesirable", options.kto.desirable_weight, options.kto.undesirable_weight)
 }
 
 /// Returns a warning if one kind of answer outweighs the other, as TRL does.

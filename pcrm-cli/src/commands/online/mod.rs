@@ -1,6 +1,7 @@
 //! `pcrm ppo`, `rloo`, `grpo` and `online-dpo`: train a policy on its own sampled answers and their rewards.
 
 mod args;
+mod card;
 mod critic;
 mod loss;
 mod mix;
@@ -30,10 +31,12 @@ use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
+use crate::training::policy::card::Trained;
 use crate::training::{folder, held_out, policy};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, constraint, interrupt, report};
+use card::{facts, method};
 
 /// Trains with GRPO.
 ///
@@ -74,8 +77,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let specs = args.rewards()?;
     folder::check(&args.output, args.resume, &args.model)?;
     let backend = args.machine.open()?;
-    let named_model = args.model.display().to_string();
-    let args = &args.fetched()?;
+    let (given, args) = (args, &args.fetched()?);
     let unread = args.source().unread()?;
     let at = || format!("--model {}", args.model.display());
     let resolved = config::with_option(resolved, "learning-rate", trainer.learning_rate)?;
@@ -157,8 +159,9 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     }
     let stop = Stop::at(ends);
     let mut notes = json!({ "algorithm": online, "rewards": specs });
-    if let Some(bound) = &bound {
-        notes["constraint"] = bound.to_tagged()?;
+    let bounds = bound.as_ref().map(|bound| bound.to_tagged()).transpose()?;
+    if let Some(bounds) = &bounds {
+        notes["constraint"] = bounds.clone();
     }
     let model = model.with_config(|config| {
         config.raw.insert("pcrm".into(), notes);
@@ -185,13 +188,13 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     if !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
-        let page = lines.map(|lines| {
+        let run = lines.map(|lines| {
             signs::findings(&lines).into_iter().for_each(|text| warnings.add(text));
-            language::document(&language::Run {
+            language::Run {
                 name: folder::name_of(&args.output),
                 base: match args.random_init {
-                    true => format!("random weights ({named_model})"),
-                    false => named_model,
+                    true => format!("random weights ({})", given.model.display()),
+                    false => given.model.display().to_string(),
                 },
                 curves: Curves::new(lines),
                 ending: outcome,
@@ -204,8 +207,23 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
                     .into_iter()
                     .flatten()
                     .collect(),
-            })
+            }
         });
+        if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
+            let trained = Trained {
+                method: method(&online.algorithm),
+                source: args.source(),
+                given: (&given.model, &given.data),
+                output: &args.output,
+                files: given.data.iter().map(|path| folder::name_of(path)).collect(),
+                constraint: bounds.as_ref(),
+                training: facts(given, &online, &trainer, run.curves.last()),
+                measures: language::measures(run),
+                held_out: "prompts",
+            };
+            trained.write();
+        }
+        let page = run.map(|run| language::document(&run));
         if report::write(&path, page) {
             say(&format!("report: {}", path.display()));
         }

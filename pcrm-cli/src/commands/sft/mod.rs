@@ -17,10 +17,13 @@ use pcrm_rl::train::{Setting, SftData, sft};
 use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
+use crate::card::Method;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
+use crate::report::{Fact, count};
 use crate::training::folder::RunFolder;
+use crate::training::policy::card::{self, Trained};
 use crate::training::{completion_shortfall, folder, held_out};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
@@ -36,8 +39,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     usage(args.reading.columns.columns())?;
     folder::check(&args.output, args.resume, &args.model)?;
     let backend = args.machine.open()?;
-    let named_model = args.model.display().to_string();
-    let args = &args.fetched()?;
+    let (given, args) = (args, &args.fetched()?);
     let at = || format!("--model {}", args.model.display());
     let shape = ModelConfig::from_dir(&args.model).with_context(at)?;
     let options = usage(args.reading.options(&shape))?;
@@ -88,14 +90,14 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let outcome = trained.as_ref().map(|trained| &trained.outcome);
     if !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
-        let page =
+        let run =
             metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {
-                language::document(&language::Run {
+                language::Run {
                     name: folder::name_of(&args.output),
                     base: if args.random_init {
-                        format!("random weights ({named_model})")
+                        format!("random weights ({})", given.model.display())
                     } else {
-                        named_model
+                        given.model.display().to_string()
                     },
                     curves: Curves::new(lines),
                     ending: outcome,
@@ -105,8 +107,27 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
                     options: &resolved,
                     kind: language::Kind::FineTuned,
                     answers: Vec::new(),
-                })
+                }
             });
+        if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
+            let mut training = card::settings(&trainer, run.curves.last(), "completions");
+            training.push(Fact::new("Training completions", count(data.train.items().len() as u64)));
+            training.push(Fact::new("Max. sequence length, tokens", count(max_length as u64)));
+            training.push(Fact::new("dtype", args.machine.dtype.to_string()));
+            let trained = Trained {
+                method: Method::Sft,
+                source: args.source(),
+                given: (&given.model, &given.data),
+                output: &args.output,
+                files: card::files(sources.iter().map(|source| &source.read)),
+                constraint: None,
+                training,
+                measures: language::measures(run),
+                held_out: "completions",
+            };
+            trained.write();
+        }
+        let page = run.map(|run| language::document(&run));
         if report::write(&path, page) {
             say(&format!("report: {}", path.display()));
         }

@@ -207,7 +207,8 @@ fn of_sources(curves: &Curves) -> Vec<String> {
     found.into_iter().filter(|name| several || !name.ends_with("/mean")).map(str::to_owned).collect()
 }
 
-fn figures(run: &Run<'_>) -> Vec<Fact> {
+/// Returns the measures on held-out data of the model that was saved; none where nothing was held out.
+pub fn measures(run: &Run<'_>) -> Vec<Fact> {
     let mut figures = Vec::new();
     let kept = match run.ending {
         Ok(Outcome::Finished { saved, .. }) => run.curves.evaluation(*saved),
@@ -237,9 +238,19 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
         let note = "of held-out tokens are the most likely";
         figures.push(Fact::new("Token accuracy, held out", percent(accuracy)).with_note(note));
     }
+    if let Some(kl) = held_out("objective/kl") {
+        let note = "nats per answer, Σ ln π − ln π_ref";
+        figures.push(Fact::new("Divergence from the reference, held out", number(kl)).with_note(note));
+    }
+    figures
+}
+
+fn figures(run: &Run<'_>) -> Vec<Fact> {
+    let mut figures = measures(run);
+    let is_measured = !figures.is_empty();
     if let Some(last) = run.curves.last() {
         let of = |name: &str| last[name].as_f64().unwrap_or(0.0);
-        if held_out("loss").is_none() {
+        if !is_measured {
             let unit = if run.kind == Kind::FineTuned { "nats per token" } else { "per answer" };
             figures.push(Fact::new("Loss, last step", number(of("loss"))).with_note(unit));
         }

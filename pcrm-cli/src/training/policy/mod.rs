@@ -1,5 +1,6 @@
 //! Shared by verbs that train policies: the reference, its kept log-probabilities, and signs that it does not fit.
 
+pub mod card;
 mod loss;
 mod watch;
 

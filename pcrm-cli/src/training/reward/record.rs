@@ -133,6 +133,7 @@ impl Record<'_> {
             training: self.training(run),
             measures: measures(run),
             form: self.form.clone(),
+            ..Card::default()
         }
     }
 

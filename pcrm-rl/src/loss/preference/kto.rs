@@ -16,6 +16,15 @@ pub enum KtoLoss {
     ApoZeroUnpaired,
 }
 
+impl std::fmt::Display for KtoLoss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kto => "kto",
+            Self::ApoZeroUnpaired => "apo_zero_unpaired",
+        })
+    }
+}
+
 /// The loss of labelled answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
