@@ -1,7 +1,7 @@
 //! PCRM on libtorch: f32 and bf16, on the CPU and on CUDA.
 //!
 //! libtorch supplies storage, kernels and the matrix product; the tape is core's. libtorch's own autograd is
-//! used only for attention on CUDA (see `ops/attention`).
+//! used only for attention and norms on CUDA (see `ops/history.rs`).
 
 mod broadcast;
 mod kernels;

@@ -16,8 +16,8 @@ use crate::tagged;
 
 /// A sentence encoder's configuration.
 ///
-/// Implementations are plain serde structs with `deny_unknown_fields`, registered as an [`EncoderPlugin`] under
-/// the same name as [`Encoder::kind`].
+/// Implementations are plain serde structs with `deny_unknown_fields`, registered as an [`EncoderPlugin`]
+/// under the same name as [`Encoder::kind`].
 pub trait Encoder: erased_serde::Serialize + Debug + Send + Sync {
     /// Returns the tag that selects this encoder: `bag-of-words`.
     fn kind(&self) -> &'static str;
@@ -85,7 +85,8 @@ impl dyn Encoder + '_ {
     }
 }
 
-/// Builds an encoder from a name (`bag-of-words`) or a tagged object (`{"kind": "bag-of-words", "width": 512}`).
+/// Builds an encoder from a name (`bag-of-words`) or a tagged object (`{"kind": "bag-of-words", "width":
+/// 512}`).
 ///
 /// # Errors
 /// Fails if the text is neither, if the kind is unknown (the error lists the known ones), and if the encoder

@@ -66,7 +66,7 @@ pub enum Error {
     /// No plugin has this name.
     #[error("unknown {what} {name:?}; known: {}", known.join(", "))]
     UnknownPlugin {
-        /// The sort of plugin.
+        /// The kind of plugin.
         what: &'static str,
         /// The unknown name.
         name: String,
@@ -76,7 +76,7 @@ pub enum Error {
     /// Two linked plugins have the same name.
     #[error("two {what} plugins are named {name:?}")]
     DuplicatePlugin {
-        /// The sort of plugin.
+        /// The kind of plugin.
         what: &'static str,
         /// The name.
         name: &'static str,
@@ -84,7 +84,7 @@ pub enum Error {
     /// A plugin refused its configuration.
     #[error("{what} {name:?}: {message}")]
     Plugin {
-        /// The sort of plugin.
+        /// The kind of plugin.
         what: &'static str,
         /// The plugin's name.
         name: String,
@@ -94,7 +94,7 @@ pub enum Error {
     /// A plugin refused one of its pairs.
     #[error("{what} {name:?}: {message}")]
     Pair {
-        /// The sort of plugin.
+        /// The kind of plugin.
         what: &'static str,
         /// The plugin's name.
         name: String,

@@ -34,7 +34,11 @@ impl HostTensor {
         let size: usize = host.shape.iter().product();
         match size == host.len() {
             true => Ok(host),
-            false => Err(Error::shape("host", format!("found {} elements", host.len()), &[&host.shape])),
+            false => Err(Error::shape(
+                "host",
+                format!("found {} elements, which do not fit the shape", host.len()),
+                &[&host.shape],
+            )),
         }
     }
 

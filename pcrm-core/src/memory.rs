@@ -16,9 +16,8 @@ pub fn require(what: &str, bytes: Option<u64>) -> Result<()> {
     match bytes {
         Some(bytes) if bytes <= limit => Ok(()),
         _ => {
-            let needed = bytes.map_or("more GiB than fit a number".to_owned(), |bytes| {
-                format!("{:.1} GiB", bytes as f64 / GIB)
-            });
+            let needed = bytes
+                .map_or("more than 2^64 bytes".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / GIB));
             let free = limit as f64 / GIB;
             Err(Error::Unsupported(format!("{what} needs {needed} of memory; {free:.1} GiB are free")))
         }
@@ -45,6 +44,6 @@ mod tests {
         assert!(require("a page", Some(4096)).is_ok());
         let error = require("the model", Some(1 << 60)).unwrap_err().to_string();
         assert!(error.starts_with("the model needs 1073741824.0 GiB of memory; "), "{error}");
-        assert!(require("the model", None).unwrap_err().to_string().contains("more GiB than"));
+        assert!(require("the model", None).unwrap_err().to_string().contains("more than 2^64 bytes"));
     }
 }

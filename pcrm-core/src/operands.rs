@@ -22,7 +22,7 @@ pub type Linear<'a, T> = (&'a T, &'a T, Option<&'a T>);
 /// Checks x `[rows, in]`, weight `[out, in]`, bias `[out]`.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn linear<'a, T: RawTensor>(
     backend: &'static str,
     x: &'a Tensor,
@@ -44,7 +44,7 @@ pub fn linear<'a, T: RawTensor>(
 /// Downcasts q, k and v; [`crate::composed::attention_heads`] checks their shapes.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn attention<'a, T: RawTensor>(backend: &'static str, qkv: [&'a Tensor; 3]) -> Result<[&'a T; 3]> {
     const OP: &str = "attention";
     let [q, k, v] = qkv;
@@ -54,7 +54,7 @@ pub fn attention<'a, T: RawTensor>(backend: &'static str, qkv: [&'a Tensor; 3]) 
 /// Checks x `[.., width]`, weight `[width]`.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn rms_norm<'a, T: RawTensor>(
     backend: &'static str,
     x: &'a Tensor,
@@ -68,7 +68,7 @@ pub fn rms_norm<'a, T: RawTensor>(
 /// Checks x `[.., width]`, weight and bias `[width]`.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn layer_norm<'a, T: RawTensor>(
     backend: &'static str,
     x: &'a Tensor,
@@ -84,7 +84,7 @@ pub fn layer_norm<'a, T: RawTensor>(
 /// Checks x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn rotary<'a, T: RawTensor>(
     backend: &'static str,
     x: &'a Tensor,
@@ -103,7 +103,7 @@ pub fn rotary<'a, T: RawTensor>(
 /// Checks that gate and up have equal shapes.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn swiglu<'a, T: RawTensor>(
     backend: &'static str,
     gate: &'a Tensor,
@@ -117,7 +117,7 @@ pub fn swiglu<'a, T: RawTensor>(
 /// Checks table `[vocabulary, width]` and ids.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn embedding<'a, T: RawTensor>(
     backend: &'static str,
     table: &'a Tensor,
@@ -131,7 +131,7 @@ pub fn embedding<'a, T: RawTensor>(
 /// Checks hidden `[rows, width]` and head `[vocabulary, width]` against the request.
 ///
 /// # Errors
-/// See the module and [`Ask::check`].
+/// See the module documentation and [`Ask::check`].
 pub fn token_stats<'a, T: RawTensor>(
     backend: &'static str,
     hidden: &'a Tensor,
@@ -146,7 +146,7 @@ pub fn token_stats<'a, T: RawTensor>(
 /// Checks hidden `[rows, width]` and head `[vocabulary, width]` against the sampling request.
 ///
 /// # Errors
-/// See the module and [`Draw::check`].
+/// See the module documentation and [`Draw::check`].
 pub fn sample<'a, T: RawTensor>(
     backend: &'static str,
     hidden: &'a Tensor,
@@ -161,7 +161,7 @@ pub fn sample<'a, T: RawTensor>(
 /// Checks that param, mean, variance and gradient have equal shapes.
 ///
 /// # Errors
-/// See the module.
+/// See the module documentation.
 pub fn adamw<'a, T: RawTensor>(
     backend: &'static str,
     slots: &'a Slots,

@@ -4,7 +4,7 @@ use candle_core as ct;
 
 use super::float::column_sums;
 
-/// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
+/// Computes x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
 pub(crate) fn forward(
     x: &ct::Tensor,
     weight: &ct::Tensor,

@@ -15,7 +15,7 @@ use pcrm_core::slices::product::{Cores, Matrix, product, steady_rows};
 const FEW: usize = 8;
 const ROWS: usize = 64;
 
-/// x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
+/// Computes x `[rows, in]`, weight `[out, in]`, bias `[out]` → `[rows, out]`.
 pub(crate) fn forward(x: &ct::Tensor, weight: &ct::Tensor, bias: Option<&ct::Tensor>) -> Result<ct::Tensor> {
     const OP: &str = "linear";
     let (rows, width, outputs) = (x.dims()[0], x.dims()[1], weight.dims()[0]);

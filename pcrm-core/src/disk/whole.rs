@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 
 /// The prefix of the names of temporary files.
 const PREFIX: &str = ".pcrm-";
-/// Attempts to create a temporary file: a sweep may remove a new one before its writer locks it.
+/// The number of attempts to create a temporary file, because a sweep may remove a new one before its writer
+/// locks it.
 const TRIES: usize = 8;
 
 /// Writes indented JSON atomically, like [`write()`].

@@ -9,8 +9,8 @@ use crate::tensor::Tensor;
 /// The requested statistics. Question i is about token `targets[i]` after hidden row `rows[i]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ask<'a> {
-    /// Rows of `hidden`, in any order. A row may repeat: the last row of a prompt predicts the first token of every
-    /// answer to it.
+    /// Rows of `hidden`, in any order. A row may repeat: the last row of a prompt predicts the first token of
+    /// every answer to it.
     pub rows: &'a [u32],
     /// One token id per row.
     pub targets: &'a [u32],

@@ -217,7 +217,7 @@ fn header(path: &Path, file: usize) -> Result<Vec<(String, Stored)>> {
     let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| broken(&error))?;
     let expected = 8 + length + metadata.data_len() as u64;
     if expected != size {
-        return Err(broken(&format!("{size} bytes where the header names {expected}")));
+        return Err(broken(&format!("{size} bytes, expected {expected} according to the header")));
     }
     let stored = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         let (start, end) = info.data_offsets;

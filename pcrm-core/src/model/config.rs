@@ -129,7 +129,7 @@ impl ModelConfig {
             return Err(Error::file(path, quantised::refusal(&method)));
         }
         let keys = FamilyKeys::of(family.model_type)
-            .ok_or_else(|| Error::file(path, format!("no keys are known of {}", family.model_type)))?;
+            .ok_or_else(|| Error::file(path, format!("the keys of {} are not known", family.model_type)))?;
         let mut unknown_keys = keys.check(raw, path)?;
         types::check(raw, path, |key| keys.knows(key))?;
         let full = keys.complete(raw, path)?;

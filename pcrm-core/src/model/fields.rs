@@ -204,8 +204,8 @@ impl<'a> Fields<'a> {
             Some("sigmoid") => Ok(Unary::Sigmoid),
             Some("tanh") => Ok(Unary::Tanh),
             _ => {
-                let served = "one of gelu, gelu_accurate, gelu_fast, gelu_new, gelu_python, gelu_python_tanh, \
-                              gelu_pytorch_tanh, relu, sigmoid, silu, swish, tanh";
+                let served = "one of gelu, gelu_accurate, gelu_fast, gelu_new, gelu_python, \
+                              gelu_python_tanh, gelu_pytorch_tanh, relu, sigmoid, silu, swish, tanh";
                 Err(self.wrong(key, served))
             }
         }

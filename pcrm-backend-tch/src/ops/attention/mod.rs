@@ -1,7 +1,7 @@
 //! Attention over a sequence tree.
 //!
-//! On the CPU: the kernels of [`pcrm_core::slices::attention`], in f32 whatever the type. Elsewhere: libtorch's
-//! `scaled_dot_product_attention`, segment by segment (see `segments.rs`).
+//! On the CPU: the kernels of [`pcrm_core::slices::attention`], in f32 whatever the type. Elsewhere:
+//! libtorch's `scaled_dot_product_attention`, segment by segment (see `segments.rs`).
 
 mod segments;
 

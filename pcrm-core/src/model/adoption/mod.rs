@@ -64,7 +64,7 @@ impl<'a> Adoption<'a> {
         }
         let (lead, bare) = naming(config, checkpoint)?;
         if let Some(whole) = config.text_of {
-            notes::say(&format!("{whole} is a multimodal model, only its text part is read"));
+            notes::say(&format!("{whole} is a multimodal model; only its text part is read"));
         } else if !lead.is_empty() {
             notes::say(&format!("ignoring the prefix {lead:?} of all tensor names"));
         }

@@ -25,7 +25,7 @@ pub(super) fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(S
         lead(&full).map(|lead| (lead, false)).or_else(|| lead(bare).map(|lead| (lead, true)))
     };
     let found: BTreeSet<(String, bool)> = checkpoint.names().filter_map(split).collect();
-    // Sorted, so that no prefix comes before any other, and the full name before the bare one.
+    // Sorted, so that an empty prefix comes first, and the full name before the bare one.
     let Some((lead, is_bare)) = found.first().cloned() else { return Ok((String::new(), false)) };
     if lead.is_empty() {
         return Ok((lead, is_bare));
@@ -48,8 +48,8 @@ pub(super) fn naming(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(S
     if !rest.is_empty() {
         let known = WRAPPERS.join(", ");
         return refuse(format!(
-            "the embedding is {lead}{full}, expected {full}; the prefix {lead:?} is not known (known: {known}): \
-             rename the tensors",
+            "the embedding is {lead}{full}, expected {full}; the prefix {lead:?} is not known (known: \
+             {known}): rename the tensors",
             full = if is_bare { bare } else { &full }
         ));
     }

@@ -241,10 +241,9 @@ impl LoraConfig {
         let init = &self.init_lora_weights;
         match *init == json!(true) || *init == json!("gaussian") {
             true => Ok(()),
-            false => Err(Error::invalid(
-                "init_lora_weights",
-                format!("is {init}; new adapters are drawn by true or \"gaussian\""),
-            )),
+            false => {
+                Err(Error::invalid("init_lora_weights", format!("is {init}; expected true or \"gaussian\"")))
+            }
         }
     }
 }

@@ -153,7 +153,7 @@ impl AdapterFolder {
         }
         if !unread.is_empty() {
             notes::say(&format!(
-                "{WEIGHTS}: ignoring tensors that the base model has: {}",
+                "{WEIGHTS}: ignoring tensors that the base model also has: {}",
                 unread.join(", ")
             ));
         }

@@ -179,9 +179,9 @@ fn refuse_share(fields: &Fields<'_>, share: Option<f64>) -> Result<()> {
     };
     match share == 1.0 {
         true => Ok(()),
-        false => {
-            Err(fields.error(&format!("partial_rotary_factor is {share}; expected 1: heads turn whole here")))
-        }
+        false => Err(fields.error(&format!(
+            "partial_rotary_factor is {share}; expected 1: this family does not rotate heads partially"
+        ))),
     }
 }
 
@@ -240,7 +240,7 @@ impl Rope {
                 }
                 Scaling::Linear { factor } => return turn / factor,
                 Scaling::Llama3 { factor, low, high, original } => {
-                    let waves = original * turn / (2.0 * PI); // wavelengths that fit into the original context
+                    let waves = original * turn / (2.0 * PI); // wavelengths per original context
                     ((waves - low) / (high - low), factor)
                 }
                 Scaling::Yarn { factor, kept, divided, .. } => {

@@ -41,8 +41,9 @@ impl<'a> Section<'a> {
             (None, parameters) => ("rope_parameters", parameters.cloned().unwrap_or_default()),
         };
         if let Some((layers, _)) = entries.iter().find(|(_, value)| value.is_object()) {
-            let message =
-                format!("{key}.{layers} is an object; expected numbers: all layers turn alike here");
+            let message = format!(
+                "{key}.{layers} is an object; expected numbers: this family rotates all layers alike"
+            );
             return Err(fields.error(&message));
         }
         Ok(Self { key: key.to_owned(), entries, original, fields })
@@ -59,8 +60,8 @@ impl<'a> Section<'a> {
             return Err(fields.wrong("rope_scaling", "null beside rope_parameters"));
         }
         if let Some(scaling) = scaling.filter(|scaling| !scaling.contains_key("rope_type")) {
-            let message =
-                "rope_scaling has no rope_type; expected one: transformers reads no other name of it here";
+            let message = "rope_scaling has no rope_type; expected one: for this model transformers reads no \
+                           other name";
             let named =
                 format!("{message} (its keys: {})", scaling.keys().cloned().collect::<Vec<_>>().join(", "));
             return Err(fields.error(&named));
@@ -98,7 +99,7 @@ impl<'a> Section<'a> {
     /// Returns the angles of `dim` dimensions; `theta` is the key of θ if the section has none.
     pub fn rope(&self, theta: &str, dim: usize, max_positions: usize) -> Result<Rope> {
         if dim == 0 || !dim.is_multiple_of(2) {
-            let message = format!("{dim} dimensions of a head turn; expected an even number, at least 2");
+            let message = format!("{dim} rotated dimensions per head; expected an even number, at least 2");
             return Err(self.fields.error(&message));
         }
         let theta = match self.entries.contains_key("rope_theta") {
