@@ -85,8 +85,8 @@ impl dyn Encoder + '_ {
     }
 }
 
-/// Builds an encoder from a name (`bag-of-words`) or a tagged object (`{"kind": "bag-of-words", "width":
-/// 512}`).
+/// Builds an encoder from a name (`bag-of-words`) or a tagged object
+/// (`{"kind": "bag-of-words", "width": 512}`).
 ///
 /// # Errors
 /// Fails if the text is neither, if the kind is unknown (the error lists the known ones), and if the encoder

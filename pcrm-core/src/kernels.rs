@@ -85,9 +85,9 @@ pub trait Kernels: Sync {
         composed::linear(x, weight, bias)
     }
 
-    /// Computes softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v `[rows, kv_heads,
-    /// dim]`, heads a multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) → `[queries, heads,
-    /// dim]`. The tree stores an override's plan for the other layers of the pass.
+    /// Computes softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v
+    /// `[rows, kv_heads, dim]`, heads a multiple of kv_heads (head h reads kv head h / (heads / kv_heads)) →
+    /// `[queries, heads, dim]`. The tree stores an override's plan for the other layers of the pass.
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {
         composed::attention(qkv, tree, how)
     }
@@ -139,9 +139,9 @@ pub trait Kernels: Sync {
     }
 
     /// Computes log-probabilities, and on request entropies, of softmax(logits) with logits = hidden·headᵀ,
-    /// capped and divided by the temperature as `ask` specifies: hidden `[rows, width]`, head `[vocabulary,
-    /// width]`. Overrides never materialise `[rows, vocabulary]`. Gradients flow from both statistics to
-    /// hidden and to the head, each computed only if wanted.
+    /// capped and divided by the temperature as `ask` specifies: hidden `[rows, width]`, head
+    /// `[vocabulary, width]`. Overrides never materialise `[rows, vocabulary]`. Gradients flow from both
+    /// statistics to hidden and to the head, each computed only if wanted.
     fn token_stats(&self, hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<TokenStats> {
         composed::token_stats(hidden, head, ask)
     }

@@ -18,8 +18,8 @@ pub trait Tagged: Plugin {
     fn build(&self) -> Build<Self::Made>;
 }
 
-/// Builds an object from a name (`length_ratio`) or a tagged object as JSON (`{"kind": "fixed", "bound":
-/// 3}`).
+/// Builds an object from a name (`length_ratio`) or a tagged object as JSON
+/// (`{"kind": "fixed", "bound": 3}`).
 ///
 /// # Errors
 /// Fails if the text is neither, if the kind is unknown (the error lists the known ones), and if the plugin

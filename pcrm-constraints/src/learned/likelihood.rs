@@ -1,8 +1,8 @@
 //! The likelihood of wins under a bound, by which f is fitted.
 //!
-//! With Δ*/2 = softplus(f) the loss of PCRM draws P(chosen ≻ rejected) to P(f) = σ(softplus(f)) = (1 + eᶠ)/(2
-//! + eᶠ), which is between ½ and 1. A win w in \[0, 1\] has ln L = w·ln P + (1 − w)·ln(1 − P) = w·softplus(f)
-//! − ln(2 + eᶠ).
+//! With Δ*/2 = softplus(f) the loss of PCRM draws P(chosen ≻ rejected) to
+//! P(f) = σ(softplus(f)) = (1 + eᶠ)/(2 + eᶠ), which is between ½ and 1. A win w in \[0, 1\] has
+//! ln L = w·ln P + (1 − w)·ln(1 − P) = w·softplus(f) − ln(2 + eᶠ).
 
 /// Computes ln(1 + eᶠ), which is Δ*/2, without overflow.
 pub(super) fn softplus(f: f64) -> f64 {

@@ -25,8 +25,8 @@ struct World {
 const IDS: [u32; 40] = [7; 40];
 
 impl World {
-    /// Simulates `pairs` pairs, two per prompt, each judged `judges` times with P of `f(score gap, length
-    /// gap)`.
+    /// Simulates `pairs` pairs, two per prompt, each judged `judges` times with P of
+    /// `f(score gap, length gap)`.
     fn new(pairs: usize, judges: u32, f: impl Fn(f64, f64) -> f64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let lengths: Vec<[usize; 2]> =

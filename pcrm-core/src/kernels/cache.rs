@@ -111,9 +111,10 @@ pub trait LayerCache: Debug + Send {
     /// Fails as [`CacheShape::check_write`] does, and for a tensor of another backend.
     fn write(&mut self, slots: &[u32], k: &Tensor, v: &Tensor) -> Result<()>;
 
-    /// Computes softmax attention of one row of every sequence over its keys, its own included: q `[rows,
-    /// heads, dim]` → `[rows, heads, dim]`, equal to [`Kernels::attention`](super::Kernels::attention) over
-    /// the whole sequence. `how.queries` is `None`: all rows query.
+    /// Computes softmax attention of one row of every sequence over its keys, its own included: q
+    /// `[rows, heads, dim]` → `[rows, heads, dim]`, equal to
+    /// [`Kernels::attention`](super::Kernels::attention) over the whole sequence. `how.queries` is `None`:
+    /// all rows query.
     ///
     /// # Errors
     /// Fails as [`CacheShape::check_attend`] does, and for a tensor of another backend.

@@ -36,8 +36,8 @@ impl Angles {
         self.turned(&tree.positions(), &self.rope.lengths(tree))
     }
 
-    /// Returns cos and sin at these positions of sequences within the trained context, each `[rows, dim /
-    /// 2]`.
+    /// Returns cos and sin at these positions of sequences within the trained context, each
+    /// `[rows, dim / 2]`.
     ///
     /// # Errors
     /// Fails if a position is beyond the trained context and angles depend on the length of the sequence.
