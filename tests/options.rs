@@ -258,7 +258,7 @@ fn a_finished_run_is_extended_where_that_is_well_defined() -> Result<()> {
         &world,
         &format!("{TRAIN} --max-steps 6 --output linear --resume"),
         1,
-        &["--max-steps was 3 and is now 6", "--schedule is constant", "--model with this folder"],
+        &["--max-steps was 3 and is now 6", "--schedule is constant", "--model to this folder"],
     )?;
 
     let path = "linear/checkpoint-3/state.json";
