@@ -76,7 +76,7 @@ impl Backend for TchBackend {
 pub(crate) fn failed(op: &'static str) -> impl FnOnce(TchError) -> Error {
     move |error| {
         let message = error.to_string();
-        let told = message.split("\nException raised from").next().unwrap_or(&message);
-        Error::backend(NAME, op)(told.trim().to_owned())
+        let reason = message.split("\nException raised from").next().unwrap_or(&message);
+        Error::backend(NAME, op)(reason.trim().to_owned())
     }
 }
