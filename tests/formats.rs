@@ -241,7 +241,7 @@ fn leaks_are_told() -> Result<()> {
     };
     let said = train("train.jsonl test.jsonl", "leaking")?;
     ensure!(
-        said.contains("warning: ") && said.contains("60 of 60 pairs of --eval-data are in --data too"),
+        said.contains("warning: ") && said.contains("60 of 60 pairs of --eval-data are also in --data"),
         "{said}"
     );
     let lines = world.lines("test.jsonl")?.into_iter().map(|mut row| {

@@ -57,7 +57,7 @@ fn options_are_checked_before_anything_is_made() -> Result<()> {
             "--loss robust --label-smoothing 0.7",
             "--label-smoothing 0.7: expected a number from 0 to below 0.5",
         ),
-        ("--loss robust", "--loss robust need --label-smoothing: the share of labels"),
+        ("--loss robust", "--loss robust need --label-smoothing: the share of wrong labels"),
         ("--label-smoothing 0.1", "--label-smoothing needs --loss smoothed or --loss robust"),
         ("--loss robust --label-smoothing many", "expected a number from 0 to below 0.5, or estimate"),
         ("--loss bt --floor 0", "--floor needs --loss floor"),

@@ -89,7 +89,7 @@ fn ended_after(world: &World, runs: usize, signal: &str) -> Result<Option<i32>> 
     ensure!(Command::new("kill").args([signal, &child.id().to_string()]).status()?.success(), "kill failed");
     let output = child.wait_with_output()?;
     if signal == "-INT" {
-        ensure!(stderr(&output).contains("the same command continues"), "{}", stderr(&output));
+        ensure!(stderr(&output).contains("rerun the same command to continue"), "{}", stderr(&output));
     }
     Ok(output.status.code())
 }

@@ -1,9 +1,9 @@
-//! Options and verbs as other trainers name them, and the nearest of ours to a misspelt one.
+//! Suggestions for option and command names from other trainers, and for misspelt ones.
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-/// Options of TRL, transformers and OpenRLHF, and the option here that does the same.
+/// Options of TRL, transformers and OpenRLHF, and the equivalent options here.
 const OPTIONS: [(&str, &str); 39] = [
     ("adam-eps", "adam-epsilon"),
     ("base-model", "model"),
@@ -46,7 +46,7 @@ const OPTIONS: [(&str, &str); 39] = [
     ("wd", "weight-decay"),
 ];
 
-/// Verbs as other trainers name them.
+/// Command names of other trainers, and the equivalent commands here.
 const VERBS: [(&str, &str); 9] = [
     ("train", "reward"),
     ("training", "reward"),
@@ -59,8 +59,7 @@ const VERBS: [(&str, &str); 9] = [
     ("benchmark", "bench"),
 ];
 
-/// The option of `known` that somebody means who typed `name`: the one that does the same, else the most
-/// similar.
+/// Returns the option of `known` that `name` most likely means: the equivalent one, else the most similar.
 pub fn option<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = name.trim_start_matches('-').replace('_', "-").to_lowercase();
     let same = OPTIONS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
@@ -69,7 +68,7 @@ pub fn option<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .or_else(|| sorted(&name, known).first().copied().filter(|best| similarity(&name, best) > 0.8))
 }
 
-/// The options of `known`, the most similar to `name` first.
+/// Sorts the options of `known` by similarity to `name`, most similar first.
 pub fn sorted<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
     let mut known = known.to_vec();
     known.sort_by(|a, b| similarity(name, b).total_cmp(&similarity(name, a)).then(a.cmp(b)));
@@ -80,7 +79,7 @@ fn similarity(a: &str, b: &str) -> f64 {
     strsim::jaro_winkler(a, b)
 }
 
-/// An error of the parser, with the suggestion that belongs to what was typed.
+/// Adds a suggestion for the typed words to an error of the parser.
 pub fn improved(mut error: Error, command: &Command, typed: &[std::ffi::OsString]) -> Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -93,7 +92,7 @@ pub fn improved(mut error: Error, command: &Command, typed: &[std::ffi::OsString
             let known: Vec<&str> = verb.get_arguments().filter_map(|arg| arg.get_long()).collect();
             if let Some(best) = option(&name, &known) {
                 error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{best}")));
-                // It repeats the parser's own suggestion.
+                // The usage repeats the parser's own suggestion.
                 error.remove(ContextKind::Usage);
             }
         }
@@ -109,7 +108,7 @@ pub fn improved(mut error: Error, command: &Command, typed: &[std::ffi::OsString
     error
 }
 
-/// The innermost verb that the words name.
+/// Returns the innermost command named by the words.
 fn verb<'a>(command: &'a Command, typed: &[std::ffi::OsString]) -> &'a Command {
     let mut verb = command;
     for word in typed.iter().skip(1) {
@@ -129,7 +128,7 @@ mod tests {
     const KNOWN: [&str; 8] =
         ["batch", "data", "eval-every", "learning-rate", "max-length", "max-steps", "model", "output"];
 
-    /// Protects: names of other trainers lead to the option that does the same, misspelt ones to the nearest.
+    /// Protects: names of other trainers lead to the equivalent option, misspelt ones to the most similar.
     #[test]
     fn options_are_suggested() {
         for (typed, expected) in [
@@ -146,7 +145,7 @@ mod tests {
         }
     }
 
-    /// Protects: the nearest names come first in a list.
+    /// Protects: a list starts with the most similar names.
     #[test]
     fn lists_begin_with_the_nearest() {
         assert_eq!(sorted("learning_rat", &KNOWN)[0], "learning-rate");

@@ -1,4 +1,4 @@
-//! Findings about how prompts and answers are joined, printed by every verb that encodes pairs.
+//! Warnings about the joining of prompts and answers, printed by every command that encodes pairs.
 
 use pcrm_core::data::preference::{AnswerSet, Preference, pairs};
 use pcrm_core::data::survey::Severity;
@@ -7,12 +7,12 @@ use pcrm_core::text::Tokenizer;
 
 use crate::warnings;
 
-/// Prints the warnings that `pcrm inspect` has about the chat template and these pairs.
+/// Prints the warnings of `pcrm inspect` about the chat template and these pairs.
 pub fn warn(sets: &[AnswerSet], tokenizer: &Tokenizer) {
     warn_of_pairs(pairs(sets), tokenizer);
 }
 
-/// As [`warn`] about single pairs.
+/// Prints the warnings of [`warn`] for single pairs.
 pub fn warn_of_pairs<'a>(pairs: impl Iterator<Item = Preference<'a>>, tokenizer: &Tokenizer) {
     for finding in Template::of(pairs, tokenizer).findings() {
         if finding.severity >= Severity::Warning {

@@ -1,7 +1,7 @@
-//! Standard output and standard error; nothing else in this crate writes to them.
+//! Standard output and standard error; no other code in this crate writes to them.
 //!
-//! Results go to standard output, and one that cannot be written is an error. Messages and bars go to standard error, and
-//! one that nobody can read is dropped: a run outlives its terminal, its pipe and the disk of its log.
+//! Results go to standard output, and failing to write one is an error. Messages and bars go to standard
+//! error, and failures there are ignored: a run outlives its terminal, its pipe and its log's disk.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,12 +13,12 @@ use pcrm_core::text::visible;
 
 use crate::page::Page;
 
-/// Bars, which messages are printed above.
+/// Progress bars; messages are printed above them.
 pub static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
     MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(Box::<Screen>::default(), 20))
 });
 
-/// The reader of standard output went away, as `head` does. The verb ends without a message.
+/// The reader of standard output has gone away, as `head` does. The command then ends without a message.
 #[derive(Debug)]
 pub struct ReaderGone;
 
@@ -30,18 +30,19 @@ impl std::fmt::Display for ReaderGone {
 
 impl std::error::Error for ReaderGone {}
 
-/// Prints a result on standard output. Nothing that a terminal obeys passes: names and values from files are part of it.
+/// Prints a result on standard output. Control sequences are removed, since results contain names and values
+/// from files.
 ///
 /// # Errors
-/// [`ReaderGone`]; a disk that is full.
+/// Fails with [`ReaderGone`] if the reader has gone away, or if the disk is full.
 pub fn result(text: &str) -> Result<()> {
     as_is(&visible(text))
 }
 
-/// Prints a page, which has colours of its own, on standard output.
+/// Prints a page, whose own colours are kept, on standard output.
 ///
 /// # Errors
-/// As [`result`].
+/// Fails as [`result`] does.
 pub fn page(page: &Page) -> Result<()> {
     as_is(&page.text())
 }
@@ -51,20 +52,20 @@ fn as_is(text: &str) -> Result<()> {
     checked(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Prints a message on standard error, on lines of its own, as [`result`] does.
+/// Prints a message on lines of its own on standard error, with control sequences removed as in [`result`].
 pub fn message(text: &str) {
     bytes(format!("{}\n", visible(text)).as_bytes());
 }
 
-/// Writes to standard error above any bar; what cannot be written is dropped.
+/// Writes to standard error above any bar; failures are ignored.
 pub fn bytes(bytes: &[u8]) {
     BARS.suspend(|| drop(io::stderr().write_all(bytes)));
 }
 
-/// Prints the answer of the parser of the command line: help and versions as results, mistakes as messages.
+/// Prints an answer of the command line parser: help and versions as results, errors as messages.
 pub fn answer(answer: &clap::Error) -> ExitCode {
     if answer.use_stderr() {
-        // Its values may be those of a config file.
+        // The answer may contain values of a config file.
         message(answer.render().to_string().trim_end());
         return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1));
     }
@@ -83,7 +84,7 @@ pub fn shows_messages() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Standard output, to ask it about colours.
+/// Returns standard output, for detecting colour support.
 pub fn output() -> io::Stdout {
     io::stdout()
 }
@@ -95,10 +96,11 @@ fn checked(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// The terminal that bars are drawn on. indicatif panics where a terminal refuses what it draws: this one never does.
+/// The terminal that bars are drawn on. indicatif panics if a terminal returns an error, so this one never
+/// does.
 #[derive(Debug, Default)]
 struct Screen {
-    /// A drawing that is not complete.
+    /// The unfinished drawing.
     drawing: Mutex<Vec<u8>>,
 }
 
@@ -163,7 +165,7 @@ impl TermLike for Screen {
 mod tests {
     use super::*;
 
-    /// Protects: a reader that went away and a full disk are two errors.
+    /// Protects: a reader that has gone away and a full disk are different errors.
     #[test]
     fn a_reader_that_went_away_is_no_error_of_the_disk() {
         let gone = checked(Err(ErrorKind::BrokenPipe.into())).unwrap_err();

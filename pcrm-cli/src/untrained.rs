@@ -1,5 +1,5 @@
-//! An untrained model for a generated world: a small tokenizer and a small llama with random weights, as a Hugging Face
-//! folder.
+//! An untrained model for a generated world: a small tokenizer and a small llama with random weights, as a
+//! Hugging Face folder.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ const EOS: &str = "</s>";
 /// Trains a tokenizer on these texts, draws weights from the seed, and writes both to `dir`.
 ///
 /// # Errors
-/// The tokenizer's, the backend's and the disk's.
+/// Fails if the tokenizer cannot be trained, the backend fails or a file cannot be written.
 pub fn write<'a>(
     backend: &dyn Backend,
     texts: impl Iterator<Item = &'a str> + Send,
@@ -34,7 +34,7 @@ pub fn write<'a>(
     Ok(tokenizer)
 }
 
-/// Trains byte-level BPE.
+/// Trains a byte-level BPE tokenizer.
 fn tokenizer<'a>(texts: impl Iterator<Item = &'a str> + Send) -> Result<Tokenizer> {
     let failed = |error: tokenizers::Error| anyhow!("training the tokenizer: {error}");
     let mut trainer: TrainerWrapper = BpeTrainer::builder()
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: the tokenizer of a world is the same every time, is small, and gives texts back.
+    /// Protects: the tokenizer of a world is deterministic and small, and decodes texts back.
     #[test]
     fn the_tokenizer_is_the_worlds() {
         let world = World::new(4, 300);

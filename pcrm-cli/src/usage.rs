@@ -1,5 +1,5 @@
-//! Mistakes in options: exit code 2, as for what the parser of the command line refuses; every other error
-//! exits 1.
+//! Usage errors: mistakes in options have exit code 2, like errors of the command line parser; all other
+//! errors have exit code 1.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use anyhow::{Error, Result};
 use crate::chain::in_full;
 use crate::interrupt::Interrupted;
 
-/// An option, or a combination of options, that cannot be used.
+/// An invalid option or combination of options.
 #[derive(Debug)]
 pub struct Usage {
     message: String,
@@ -25,15 +25,15 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Marks the errors of a check of options.
+/// Marks the errors of an options check as usage errors.
 ///
 /// # Errors
-/// Those of the check, as [`Usage`].
+/// Fails with the error of the check, as [`Usage`].
 pub fn usage<T>(checked: Result<T>) -> Result<T> {
     checked.map_err(|error| Usage { message: in_full(&error) }.into())
 }
 
-/// An error of the trainer; one about an option names it as it is typed.
+/// Converts an error of the trainer; an error about an option names the option as it is typed.
 pub fn named(error: pcrm_rl::Error) -> Error {
     match error {
         pcrm_rl::Error::Invalid { field, message } => anyhow::anyhow!("--{field} {message}"),

@@ -1,4 +1,4 @@
-//! Warnings that a command prints when it finds them, and once more beside its figures.
+//! Warnings that a command prints when it finds them and repeats next to its results.
 
 use crate::paragraph::paragraph;
 use crate::progress::say;
@@ -14,22 +14,22 @@ impl Warnings {
         self.0.push(text);
     }
 
-    /// Keeps a warning that is printed with the figures only.
+    /// Keeps a warning that is printed only with the results.
     pub fn keep(&mut self, text: String) {
         self.0.push(text);
     }
 
-    /// Prints all of them again: a line at the beginning of a long log is not read.
+    /// Prints all warnings again, since a line at the beginning of a long log is easily missed.
     pub fn repeat(&self) {
         self.0.iter().for_each(|text| print(text));
     }
 
-    /// All of them, as paragraphs of 80 columns.
+    /// Returns all warnings as paragraphs of 80 columns.
     pub fn paragraphs(&self) -> String {
         self.0.iter().map(|text| paragraph("warning: ", text)).collect()
     }
 
-    /// All of them.
+    /// Returns all warnings.
     pub fn all(&self) -> &[String] {
         &self.0
     }

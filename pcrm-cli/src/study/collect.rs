@@ -1,4 +1,4 @@
-//! Reads what runs left into the cells of a study.
+//! Collects the outputs of runs into the cells of a study.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -17,12 +17,12 @@ use serde_json::Value;
 
 use super::runner::State;
 
-/// Prompts whose answers are shown.
+/// The number of prompts whose answers are shown.
 const SHOWN: usize = 2;
-/// Pairs by which a world is tested for strength.
+/// The number of pairs for testing a world's preference strength.
 const PAIRS: usize = 1200;
 
-/// The results of a plan's jobs that are done, in the order of the plan.
+/// The results of a plan's completed jobs, in the order of the plan.
 pub struct Collector<'a> {
     pub recipe: &'a Recipe,
     pub plan: &'a Plan,
@@ -30,11 +30,11 @@ pub struct Collector<'a> {
     pub output: &'a Path,
 }
 
-/// A held-out pair: its prompt by number, its true margin, the labellers' probability.
+/// A held-out pair: the index of its prompt, its true margin, and the labellers' probability.
 type Pair = (usize, f64, f64);
 
 impl Collector<'_> {
-    /// Every arm in every world with every seed.
+    /// Returns a cell for every completed combination of arm, world and seed.
     pub fn cells(&self) -> Result<Vec<Cell>> {
         let mut cells: Vec<Cell> = Vec::new();
         let mut pairs: HashMap<(String, u64), Vec<Pair>> = HashMap::new();
@@ -72,7 +72,7 @@ impl Collector<'_> {
         Ok(cells)
     }
 
-    /// Answers of the first world and seed by every arm.
+    /// Returns answers of every arm in the first world with the first seed.
     pub fn samples(&self) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         let Some(first) = self.plan.jobs.first() else { return Ok(samples) };
@@ -106,7 +106,7 @@ impl Collector<'_> {
                         break;
                     }
                     prompts.push(prompt.clone());
-                    // A policy's own answer is chosen by no one: the world's reward is then its score.
+                    // A policy's own answer is not chosen by any score, so its score is the world's reward.
                     let truth = line["true_reward"]
                         .as_f64()
                         .or_else(|| line["score"].as_f64().filter(|_| arm.is_policy()));
@@ -123,7 +123,7 @@ impl Collector<'_> {
         at.is_some_and(|at| self.state.done[at])
     }
 
-    /// The measures of an arm's reward model: of the mean of their scores where it has several.
+    /// Measures an arm's reward model; several models are measured by the mean of their scores.
     fn model(&self, folder: &str, arm: &Arm, pairs: &[Pair], cell: &mut Cell) -> Result<()> {
         let name = model_of(arm.name.get_ref());
         let names: Vec<String> = match arm.mean_of {
@@ -203,7 +203,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// The measures of a policy trained on preferences, and the true reward of its own answers.
+    /// Measures a policy trained on preferences, including the true reward of its own answers.
     fn policy(&self, folder: &str, arm: &str, cell: &mut Cell) -> Result<()> {
         let measured = format!("{folder}/dpo-{}.measured.json", slug(arm));
         if self.is_done(&measured) {
@@ -224,7 +224,7 @@ impl Collector<'_> {
         }
         let answers = format!("{folder}/answers-of-{}", slug(arm));
         if self.is_done(&answers) {
-            // The mean of all answers is the best of one by any score: here the truth is the score.
+            // The mean of all answers equals best-of-1 by any score; here the score is the true reward.
             let points = curve_points(&self.output.join(&answers))?;
             let one = points.iter().find(|point| point["n"] == 1);
             cell.figures.extend(
@@ -241,7 +241,7 @@ impl Collector<'_> {
     }
 }
 
-/// The worlds of a plan, tested.
+/// Returns the worlds of a plan with their tests.
 pub fn worlds(plan: &Plan) -> Result<Vec<WorldFound>> {
     let mut names: Vec<&str> = Vec::new();
     for job in &plan.jobs {
@@ -259,20 +259,20 @@ pub fn worlds(plan: &Plan) -> Result<Vec<WorldFound>> {
     names.into_iter().map(found).collect()
 }
 
-/// The true rewards of answers to the same prompts before and after training.
+/// Reads the true rewards of answers to the same prompts before and after training.
 fn before_and_after(path: &Path) -> Result<Vec<(f64, f64)>> {
     let mut asked: HashMap<String, Option<Asked>> = HashMap::new();
     let mut pairs = Vec::new();
     for line in lines(path)? {
         let change: Change = serde_json::from_value(line).with_context(|| path.display().to_string())?;
         let asked = asked.entry(change.prompt).or_insert_with_key(|prompt| Asked::of_prompt(prompt));
-        let of = asked.as_ref().with_context(|| format!("{}: a prompt of no world", path.display()))?;
+        let of = asked.as_ref().with_context(|| format!("{}: a prompt from no world", path.display()))?;
         pairs.push((of.true_reward(&change.before), of.true_reward(&change.after)));
     }
     Ok(pairs)
 }
 
-/// The true rewards of answers whose score is the truth, in the order of prompts and samples.
+/// Reads the true rewards of answers scored by the truth, in the order of prompts and samples.
 fn truths_of_samples(path: &Path) -> Result<Vec<f64>> {
     let score = |line: Value| line["score"].as_f64().with_context(|| format!("{}: no score", path.display()));
     lines(path)?.into_iter().map(score).collect()
@@ -289,7 +289,7 @@ fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     lines(path)?.into_iter().map(pair).collect()
 }
 
-/// n, KL, score and true reward of every point.
+/// Reads n, KL, score and true reward of every point.
 fn best_points(place: &Path) -> Result<Vec<[f64; 4]>> {
     let of = |point: &Value| {
         let number = |value: &Value| value.as_f64();

@@ -1,5 +1,5 @@
-//! Experiments from recipes, as runs of this program side by side, with one report: `pcrm study`, and the policies of the
-//! quickstart.
+//! Experiments from recipes, as parallel runs of this program with one report: `pcrm study`, and the policies
+//! of the quickstart.
 
 mod collect;
 pub mod recipes;
@@ -25,17 +25,17 @@ use crate::usage::usage;
 use runner::Runner;
 pub use write::Written;
 
-/// The file that says which study a folder is.
+/// The file that identifies the study in a folder.
 const MARKER: &str = "study-options.json";
 
-/// The options that decide a study's runs.
+/// The options that determine a study's runs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
     title: String,
     quick: bool,
 }
 
-/// A study with its size and its plan.
+/// A study with its size and plan.
 pub struct Chosen {
     recipe: Recipe,
     quick: bool,
@@ -45,20 +45,20 @@ pub struct Chosen {
     left_out: Vec<(String, String)>,
 }
 
-/// A study that was run.
+/// A completed study.
 pub struct Played {
     /// Its report.
     pub written: Written,
-    /// The runs that failed.
+    /// The number of failed runs.
     pub failed: usize,
 }
 
 impl Chosen {
-    /// Plans a recipe by name or path: its smaller sizes with `quick`, the recipe's seeds and a job a core where no numbers
-    /// are given.
+    /// Plans a recipe, given by name or path. `quick` selects its smaller sizes; the defaults are the
+    /// recipe's seeds and one job per core.
     ///
     /// # Errors
-    /// A recipe that cannot be read, options that a verb does not have.
+    /// Fails if the recipe cannot be read or a command lacks an option.
     pub fn of(
         name: &str,
         (quick, seeds, jobs): (bool, Option<u64>, Option<usize>),
@@ -74,10 +74,10 @@ impl Chosen {
         Ok(Self { recipe, quick, seeds, jobs, plan, left_out })
     }
 
-    /// Runs what is not done yet in this folder, and writes the report there.
+    /// Runs the missing runs in this folder and writes the report there.
     ///
     /// # Errors
-    /// A folder of another study, runs that others need and that fail, Ctrl-C.
+    /// Fails if the folder holds another study, a run that others need fails, or Ctrl-C interrupts.
     pub fn play(&self, output: &Path) -> Result<Played> {
         let held = FolderLock::take(output).context("--output")?;
         sweep_own(output)?;
@@ -93,18 +93,18 @@ impl Chosen {
         Ok(Played { written, failed: runner.state().failed.len() })
     }
 
-    /// The question and the expectations, before anything runs.
+    /// Returns the question and the hypotheses, to print before the runs.
     pub fn introduction(&self) -> String {
         introduction(&self.recipe, &self.plan, self.seeds, &self.left_out)
     }
 
-    /// The runs, a line each.
+    /// Returns a list of the runs, one per line.
     pub fn listing(&self) -> String {
         listing(&self.plan)
     }
 }
 
-/// Refuses a folder that holds another study or something else.
+/// Refuses a folder that holds another study or other files.
 fn claim(output: &Path, recipe: &Recipe, quick: bool) -> Result<()> {
     let path = output.join(MARKER);
     if path.exists() {
@@ -130,7 +130,8 @@ fn claim(output: &Path, recipe: &Recipe, quick: bool) -> Result<()> {
     Ok(sealed::write(&path, &Marker { title: recipe.title.clone(), quick })?)
 }
 
-/// Checks the options of every kind of run before any; gives the optional arms that this program cannot run, with the reason.
+/// Checks the options of every kind of run. Returns the optional arms that this program cannot run, with the
+/// reasons.
 fn checked(recipe: &Recipe, size: &Size, name: &str, command: &Command) -> Result<Vec<(String, String)>> {
     let one = Plan::of(recipe, size, 1, &[]);
     let first = one.jobs.first().map(|job| job.world.clone());
@@ -152,7 +153,7 @@ fn checked(recipe: &Recipe, size: &Size, name: &str, command: &Command) -> Resul
     Ok(left_out)
 }
 
-/// The question and the expectations, before anything runs.
+/// Formats the question and the hypotheses.
 fn introduction(recipe: &Recipe, plan: &Plan, seeds: u64, left_out: &[(String, String)]) -> String {
     let mut text = format!("{}\n", recipe.title);
     text.push_str(&paragraph("Question: ", &recipe.question));
@@ -175,8 +176,8 @@ fn listing(plan: &Plan) -> String {
     plan.jobs.iter().map(line).collect()
 }
 
-/// The error of a study that was stopped.
+/// Returns the error of a stopped study.
 fn stopped(done: usize, all: usize) -> anyhow::Error {
-    let message = format!("stopped after {done} of {all} runs; the same command continues");
+    let message = format!("stopped after {done} of {all} runs; rerun the same command to continue");
     Interrupted { message }.into()
 }

@@ -1,4 +1,4 @@
-//! The recipes that are built in, and those in files.
+//! Built-in recipes, and recipes in files.
 
 use std::fs;
 use std::path::Path;
@@ -20,21 +20,21 @@ const RECIPES: [(&str, &str); 8] = [
     ("quickstart-dpo", include_str!("../../../recipes/studies/quickstart-dpo.toml")),
 ];
 
-/// The text of a built-in recipe.
+/// Returns the text of a built-in recipe.
 pub fn built_in(name: &str) -> Option<&'static str> {
     RECIPES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// Their names, for messages.
+/// Lists the names of the built-in recipes, for messages.
 pub fn known() -> String {
     let names: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
     format!("expected one of {}", names.join(", "))
 }
 
-/// Reads a built-in recipe by its name or a file by its path.
+/// Reads a built-in recipe by name, or a file by path.
 ///
 /// # Errors
-/// Neither; a recipe that is not one.
+/// Fails if there is no such recipe or file, or the recipe is invalid.
 pub fn read(name: &str) -> Result<Recipe> {
     if let Some(text) = built_in(name) {
         return Recipe::parse(text, name).map_err(Error::msg);
@@ -46,7 +46,7 @@ pub fn read(name: &str) -> Result<Recipe> {
     Recipe::parse(&text, name).map_err(Error::msg)
 }
 
-/// All built-in studies with their questions.
+/// Lists all built-in studies with their questions.
 pub fn list() -> Result<String> {
     let mut text = String::new();
     for (name, recipe) in RECIPES {
@@ -61,7 +61,7 @@ pub fn list() -> Result<String> {
 mod tests {
     use super::*;
 
-    /// Protects: every recipe that is built in is one.
+    /// Protects: every built-in recipe is valid.
     #[test]
     fn built_in_recipes_are_recipes() {
         for (name, _) in RECIPES {

@@ -1,4 +1,4 @@
-//! Runs the jobs of a plan as processes of this program, some side by side, and keeps what is done.
+//! Runs the jobs of a plan as parallel processes of this program, and records completed jobs.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -19,13 +19,13 @@ use super::stopped;
 use crate::interrupt;
 use crate::progress::say;
 
-/// The folder of options and marks of jobs, in that of the study.
+/// The subfolder for options and completion marks of jobs.
 const JOBS: &str = "jobs";
-/// The pause between two looks at children.
+/// The interval for polling child processes.
 const PAUSE: Duration = Duration::from_millis(30);
-/// The time that a process of a killed study has to leave a folder.
+/// The time limit for a process of a killed study to leave a folder.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The letters of a failed run's messages that are kept.
+/// The most characters kept of a failed run's messages.
 const MESSAGE: usize = 600;
 
 /// The state of a job.
@@ -40,29 +40,29 @@ enum Stage {
 /// The progress of a plan's jobs.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// True where a job is done, by place in the plan.
+    /// True for completed jobs, by index in the plan.
     pub done: Vec<bool>,
-    /// Jobs that failed, with the reason.
+    /// The failed jobs with their reasons.
     pub failed: Vec<(String, String)>,
 }
 
 impl State {
-    /// The number of jobs that are done.
+    /// Returns the number of completed jobs.
     pub fn count(&self) -> usize {
         self.done.iter().filter(|done| **done).count()
     }
 }
 
-/// The mark of a job that is done.
+/// The mark of a completed job.
 #[derive(Debug, Serialize, Deserialize)]
 struct Mark {
     /// Its options.
     options: Table,
-    /// The seconds that it took, the last time.
+    /// The duration of its last run, in seconds.
     seconds: f64,
 }
 
-/// Runs jobs.
+/// Runs the jobs of a plan.
 pub struct Runner<'a> {
     output: &'a Path,
     plan: &'a Plan,
@@ -72,7 +72,7 @@ pub struct Runner<'a> {
     interrupted: &'static AtomicBool,
 }
 
-/// A process at work.
+/// A running process.
 struct Process {
     job: usize,
     child: Child,
@@ -82,7 +82,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A process stops by itself when its input ends; one that does not is ended.
+        // A process stops when its input ends; one that does not is killed.
         drop(self.child.stdin.take());
         let began = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -97,10 +97,10 @@ impl Drop for Process {
 }
 
 impl<'a> Runner<'a> {
-    /// Takes up a plan in a folder: finds what is done.
+    /// Opens a plan in a folder and finds its completed jobs.
     ///
     /// # Errors
-    /// A run that was done with other options; marks that cannot be read.
+    /// Fails if a job was run with other options or its mark cannot be read.
     pub fn new(output: &'a Path, plan: &'a Plan, at_once: usize) -> Result<Self> {
         let mut stages = vec![Stage::Waiting; plan.jobs.len()];
         for (job, stage) in plan.jobs.iter().zip(&mut stages) {
@@ -134,10 +134,11 @@ impl<'a> Runner<'a> {
         &self.state
     }
 
-    /// Runs all jobs that are not done; `report` is called whenever a seed of a world is through.
+    /// Runs all missing jobs; `report` is called whenever all jobs of a world and seed have ended.
     ///
     /// # Errors
-    /// Ctrl-C; processes that cannot be started; a run that all others of its seed need fails; those of `report`.
+    /// Fails on Ctrl-C, if a process cannot be started, if a job that all others of its seed need fails, or
+    /// if `report` fails.
     pub fn run(&mut self, mut report: impl FnMut(&State) -> Result<()>) -> Result<()> {
         let before = self.state.count();
         if before > 0 {
@@ -147,7 +148,8 @@ impl<'a> Runner<'a> {
         let mut at_work: Vec<Process> = Vec::new();
         loop {
             if self.interrupted.load(Ordering::Relaxed) {
-                // Dropping a process stops it: inputs are closed first, so that all stop at once.
+                // Dropping a process stops it. All inputs are closed first, so that all processes stop at the
+                // same time.
                 at_work.iter_mut().for_each(|process| drop(process.child.stdin.take()));
                 drop(at_work);
                 return Err(stopped(self.state.count(), self.plan.jobs.len()));
@@ -171,7 +173,7 @@ impl<'a> Runner<'a> {
             for (at, status) in ended {
                 let process = at_work.swap_remove(at);
                 if self.interrupted.load(Ordering::Relaxed) {
-                    // Ctrl-C reaches the processes of a terminal too: they failed of nothing.
+                    // Ctrl-C also reaches the child processes of a terminal, so they have not failed.
                     continue;
                 }
                 self.ended(&process, status.success())?;
@@ -183,7 +185,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The first job whose needs are met.
+    /// Returns the first job whose needs are met.
     fn next(&mut self) -> Option<usize> {
         for at in 0..self.stages.len() {
             if self.stages[at] != Stage::Waiting {
@@ -210,7 +212,7 @@ impl<'a> Runner<'a> {
             wait_for(&place)?;
         }
         if !resume {
-            // What a stopped run of a verb that cannot be taken up left.
+            // Remove the remains of an interrupted run that cannot be resumed.
             remove(&place)?;
             remove(&place.with_extension("jsonl.part"))?;
         }
@@ -237,7 +239,7 @@ impl<'a> Runner<'a> {
         let job = &self.plan.jobs[process.job];
         if well {
             let place = self.output.join(&job.name);
-            ensure!(place.exists(), "{}: the run left nothing", place.display());
+            ensure!(place.exists(), "{}: the run wrote no output", place.display());
             if place.is_dir() && job.resumes {
                 checkpoint::remove_all(&place)?;
             }
@@ -269,7 +271,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// True if no job of this one's world and seed is open.
+    /// Returns true if all jobs of this job's world and seed have ended.
     fn is_through(&self, job: usize) -> bool {
         let of = |at: usize| (&self.plan.jobs[at].world, self.plan.jobs[at].seed);
         let open = |at: usize| matches!(self.stages[at], Stage::Waiting | Stage::Running);
@@ -281,13 +283,13 @@ fn mark_of(output: &Path, job: &Job) -> PathBuf {
     output.join(JOBS).join(format!("{}.done.json", job.name))
 }
 
-/// The first option in which two tables differ.
+/// Returns the first option in which two tables differ.
 fn differs(before: &Table, now: &Table) -> Option<String> {
     let keys = before.keys().chain(now.keys());
     keys.into_iter().find(|key| before.get(*key) != now.get(*key)).cloned()
 }
 
-/// Returns true if a run of a verb that can be taken up left something to take up.
+/// Returns true if a run left something to resume.
 fn begun(place: &Path) -> Result<bool> {
     Ok(place.is_dir()
         && (!checkpoint::steps(place)?.is_empty()
@@ -295,7 +297,7 @@ fn begun(place: &Path) -> Result<bool> {
             || place.join("samples.jsonl.part").exists()))
 }
 
-/// Waits until a process that a killed study left has left this folder.
+/// Waits until a process of a killed study has left this folder.
 fn wait_for(place: &Path) -> Result<()> {
     let began = Instant::now();
     while place.is_dir() {
@@ -321,7 +323,7 @@ fn remove(place: &Path) -> Result<()> {
     }
 }
 
-/// Options with the study's folder in its place.
+/// Returns the options with the study's folder filled in.
 fn placed(options: &Table, output: &Path) -> Table {
     fn of(value: &Value, root: &str) -> Value {
         match value {
@@ -334,7 +336,7 @@ fn placed(options: &Table, output: &Path) -> Table {
     options.iter().map(|(key, value)| (key.clone(), of(value, &root))).collect()
 }
 
-/// The end of a failed run's messages.
+/// Returns the end of a failed run's messages.
 fn last_words(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -342,7 +344,7 @@ fn last_words(log: &Path) -> String {
         lines.iter().rposition(|line| line.starts_with("error: ")).unwrap_or(lines.len().saturating_sub(3));
     let words = lines[error..].join(" ");
     match words.is_empty() {
-        true => "it ended without a word".to_owned(),
+        true => "it ended without a message".to_owned(),
         false => words.chars().take(MESSAGE).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! Writes what a study found: its results as JSON, its report as a page and as Markdown.
+//! Writes the findings of a study: results as JSON, and the report as a page and as Markdown.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const RESULTS: &str = "study.json";
 /// The file of the report in Markdown.
 const MARKDOWN: &str = "report.md";
 
-/// A study and what decides its runs.
+/// A study and the options that determine its runs.
 pub struct Study<'a> {
     pub recipe: &'a Recipe,
     pub quick: bool,
@@ -28,16 +28,16 @@ pub struct Study<'a> {
 
 /// The report of a study.
 pub struct Written {
-    /// As Markdown.
+    /// The report as Markdown.
     pub text: String,
-    /// The two or three sentences that it begins with.
+    /// The two or three opening sentences.
     pub learned: Vec<String>,
-    /// As a page.
+    /// The report as a page.
     pub page: Document,
 }
 
 impl Study<'_> {
-    /// Reads what is done and writes the three files.
+    /// Collects the completed runs and writes the three files.
     pub fn write(&self, output: &Path, state: &State) -> Result<Written> {
         let collector = Collector { recipe: self.recipe, plan: self.plan, state, output };
         let mut failed = state.failed.clone();

@@ -1,4 +1,4 @@
-//! The data of a run: encoded sets of answers to learn from and to evaluate on.
+//! The data of a run: encoded sets of answers for training and evaluation.
 
 use std::path::PathBuf;
 
@@ -17,14 +17,14 @@ use crate::report::data;
 use crate::warnings::Warnings;
 use crate::{left_out, template};
 
-/// Fewer held-out pairs than these measure next to nothing.
+/// With fewer held-out pairs than this, evaluations are mostly noise.
 const FEW_HELD_OUT: usize = 20;
 
 /// The data of a run.
 pub struct Encoded {
-    /// Sets to learn from.
+    /// The training sets.
     pub train: Vec<EncodedSet>,
-    /// Sets to evaluate on.
+    /// The evaluation sets.
     pub eval: Option<Vec<EncodedSet>>,
     /// The reports of the files.
     pub sources: Vec<data::Source>,
@@ -34,10 +34,10 @@ pub struct Encoded {
     pub warnings: Warnings,
 }
 
-/// Reads, encodes and splits the data, sequences within `max_length` tokens and without `pad` at their end.
+/// Reads, encodes and splits the data; sequences have at most `max_length` tokens and no `pad` at their end.
 ///
 /// # Errors
-/// Files that cannot be read, no usable pair, a split that leaves one side without pairs.
+/// Fails if a file cannot be read, no pair is usable, or the split leaves one side without pairs.
 pub fn encoded(
     source: &Source<'_>,
     (reading, ties): (&Reading, Ties),
@@ -60,8 +60,8 @@ pub fn encoded(
     let (train, eval) = match source.eval_split {
         Some(share) => {
             sources[0].role = "training and held out".to_owned();
-            // By the prompt's identity: no prompt on both sides, whatever the order and the schemas of the
-            // files.
+            // Split by the prompt's identity, so that no prompt is on both sides, whatever the order and
+            // schemas of the files.
             let (eval, train): (Vec<_>, Vec<_>) =
                 encoded.into_iter().partition(|set| held_out(source.machine.seed, set.prompt_id, share));
             ensure!(
@@ -78,7 +78,7 @@ pub fn encoded(
             let shared = overlap(&rows, &eval_rows);
             if !shared.is_empty() {
                 warnings.add(format!(
-                    "{shared} of --eval-data are in --data too: evaluations measure memory as well"
+                    "{shared} of --eval-data are also in --data: evaluations partly measure memorisation"
                 ));
             }
             sources.push(read_second);
@@ -88,24 +88,25 @@ pub fn encoded(
     if let Some(count) = eval.as_deref().map(pairs).filter(|count| *count < FEW_HELD_OUT) {
         let are = if count == 1 { "pair is" } else { "pairs are" };
         warnings.add(format!(
-            "only {count} {are} held out: accuracy and loss of so few are mostly chance (a larger --eval-split, or \
-             --eval-data, gives more)"
+            "only {count} {are} held out: accuracy and loss of so few are mostly noise (use a larger \
+             --eval-split, or --eval-data)"
         ));
     }
     Ok(Encoded { train, eval, sources, form, warnings })
 }
 
-/// Returns true for the share of prompts that a seed holds out, by the prompt's identity: no prompt is on both sides.
+/// Returns true if this seed holds out the prompt. The prompt's identity decides, so that no prompt is on
+/// both sides.
 pub fn held_out(seed: u64, prompt: PromptId, share: f64) -> bool {
     digest_fraction(&format!("{seed}\0{prompt}")) < share
 }
 
-/// The number of pairs of these sets.
+/// Returns the number of pairs of these sets.
 fn pairs(sets: &[EncodedSet]) -> usize {
     sets.iter().map(|set| set.comparisons.len()).sum()
 }
 
-/// A number from 0 to 1 from a text's hash.
+/// Derives a number from 0 to 1 from a text's hash.
 fn digest_fraction(text: &str) -> f64 {
     let digits = digest::text(text);
     u32::from_str_radix(&digits[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))

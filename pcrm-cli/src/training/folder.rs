@@ -1,4 +1,4 @@
-//! The folder of a run: who may begin in it, who holds it, and what a run that ended says of it.
+//! The folder of a run: access to it, and the messages at the end of a run.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::interrupt::Interrupted;
 use crate::progress::say;
 
-/// Files that a folder with a model or a tokenizer has.
+/// Files of a folder with a model or a tokenizer.
 const TAKEN: [&str; 8] = [
     "config.json",
     "model.safetensors",
@@ -28,14 +28,15 @@ const TAKEN: [&str; 8] = [
     "tokenizer_config.json",
 ];
 
-/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse the folder of a run. A folder with
-/// neither, as a run leaves that was killed before its first checkpoint, counts as empty. `base` is the model to begin
-/// from, which no run overwrites.
+/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse a run's folder. A
+/// folder with neither, left by a run killed before its first checkpoint, counts as empty. `base` is the
+/// initial model, which no run may overwrite.
 ///
 /// # Errors
-/// A file, the base model's folder, a folder that holds another run or, with `--resume`, none.
+/// Fails if the path is a file or the base model's folder, if it holds another run or model, or, with
+/// `--resume`, if it holds no run.
 pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
-    ensure!(!dir.is_file(), "--output {}: is a file, expected a folder", dir.display());
+    ensure!(!dir.is_file(), "--output {}: is a file; expected a folder", dir.display());
     let same = dir.canonicalize().is_ok_and(|dir| base.canonicalize().is_ok_and(|base| base == dir));
     ensure!(
         !same,
@@ -57,15 +58,15 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
     }
     ensure!(
         !steps.is_empty() || dir.join(manifest::FILE).exists(),
-        "--resume: {} holds {holds} and neither a checkpoint nor {}: there is no run to continue, and what is there \
-         would be overwritten; name another folder",
+        "--resume: {} holds {holds} but neither a checkpoint nor {}: there is no run to continue, and its \
+         files would be overwritten; name another folder",
         dir.display(),
         manifest::FILE
     );
     Ok(())
 }
 
-/// The folder of a run, which this process alone writes to while this is there.
+/// The folder of a run. Only this process writes to it while the value exists.
 #[derive(Debug)]
 pub struct RunFolder {
     dir: PathBuf,
@@ -74,20 +75,20 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes the folder, made if it is not there, and tidies up behind a process that was killed: temporary files, and, of
-    /// a run that is not resumed, the files that describe it.
+    /// Takes the folder, creating it if needed, and removes remains of a killed process: temporary files and,
+    /// unless resuming, the files that describe the run.
     ///
     /// # Errors
-    /// Those of [`check`]; another process that writes to the folder; the disk's.
+    /// Fails as [`check`] does, or if another process writes to the folder or the folder is not writable.
     pub fn take(dir: &Path, resume: bool, base: &Path) -> Result<Self> {
         let lock = FolderLock::take(dir).context("--output")?;
-        // Another run may have ended here in the meantime.
+        // Another run may have ended here since the first check.
         check(dir, resume, base)?;
         sweep_own(dir)?;
         sweep_own(&dir.join(pcrm_rl::tensorboard::FOLDER))?;
         let has_checkpoint = !checkpoint::steps(dir)?.is_empty();
         if resume && !has_checkpoint {
-            say(&format!("{} has no checkpoint yet; the run begins at step 1", dir.display()));
+            say(&format!("{} has no checkpoint yet; the run starts at step 1", dir.display()));
         }
         if !resume {
             discard_fitted(dir)?;
@@ -97,13 +98,14 @@ impl RunFolder {
         Ok(Self { dir: dir.to_path_buf(), lock, resumes })
     }
 
-    /// Returns true if the folder has the run that is to be resumed, and false if the run begins here.
+    /// Returns true if the folder holds the run to resume, and false if the run starts here.
     pub fn resumes(&self) -> bool {
         self.resumes
     }
 
-    /// Writes the files that describe the run: its options in `config.toml`, and what it read in `manifest.json`. The
-    /// trainer calls it once it knows that what is in the folder is this run, and before it makes a step.
+    /// Returns a function that writes the files describing the run: its options in `config.toml` and its
+    /// inputs in `manifest.json`. The trainer calls it before the first step, once it has accepted the
+    /// folder.
     pub fn description(&self, config: &str, manifest: Value) -> Description {
         let (dir, config) = (self.dir.clone(), config.to_owned());
         Box::new(move || {
@@ -112,16 +114,16 @@ impl RunFolder {
         })
     }
 
-    /// Ends the writing to the folder.
+    /// Ends the use of the folder.
     ///
     /// # Errors
-    /// A folder that was deleted or moved meanwhile.
+    /// Fails if the folder was deleted or moved in the meantime.
     pub fn end(self) -> Result<()> {
         self.lock.still_there().context("--output")
     }
 }
 
-/// Writes the description of a run.
+/// A function that writes the description of a run.
 pub type Description = Box<dyn FnOnce() -> pcrm_rl::Result<()>>;
 
 fn remove(path: &Path) -> Result<()> {
@@ -133,7 +135,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The error of a run that was stopped, which says how to continue.
+/// Returns the error of an interrupted run, with instructions to continue.
 pub fn interrupted(steps: u64, checkpoint: &Path) -> Error {
     let message = format!(
         "interrupted after step {steps}; {} is saved: rerun the same command with --resume to continue",
@@ -142,26 +144,28 @@ pub fn interrupted(steps: u64, checkpoint: &Path) -> Error {
     Interrupted { message }.into()
 }
 
-/// The closing lines of a run that ended: after how many steps, and which weights its folder holds.
+/// Returns the closing lines of a finished run: the number of steps, and the weights in its folder.
 pub fn closing(outcome: &Outcome, dir: &Path) -> Vec<String> {
     let Outcome::Finished { steps, best, early, saved } = outcome else { return Vec::new() };
-    let why = if *early { " before the last one" } else { "" };
+    let why = if *early { " (stopped early)" } else { "" };
     let made = if *steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
     let mut lines = vec![format!("finished after {made}{why}; the model is in {}", dir.display())];
     if let Some(best) = best.filter(|best| best.step != *steps) {
         let (best, loss) = (best.step, best.loss);
         lines.push(match best == *saved {
-            true => format!("the folder holds the weights of step {saved}, the best evaluation (loss {loss:.4})"),
+            true => {
+                format!("the folder holds the weights of step {saved}, the best evaluation (loss {loss:.4})")
+            }
             false => format!(
-                "the folder holds the weights of step {saved}; the best evaluation was after step {best} (loss \
-                 {loss:.4}): --final best keeps those"
+                "the folder holds the weights of step {saved}; the best evaluation was after step {best} \
+                 (loss {loss:.4}); --final best keeps those weights"
             ),
         });
     }
     lines
 }
 
-/// The last part of a path, without the folders before it.
+/// Returns the last component of a path.
 pub fn name_of(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let name = whole.file_name().unwrap_or(path.as_os_str());
@@ -180,7 +184,7 @@ mod tests {
         closing(&outcome, Path::new("runs/rm")).join("\n")
     }
 
-    /// Protects: the step whose weights are in the folder is the one that is announced.
+    /// Protects: the announced step is the one whose weights are in the folder.
     #[test]
     fn the_saved_step_is_announced() {
         assert_eq!(said(None, 110), "finished after 110 steps; the model is in runs/rm");

@@ -1,28 +1,30 @@
-//! The options of LoRA, as every verb that trains takes them.
+//! The options of LoRA, shared by every training command.
 
 use clap::Args;
 use pcrm_core::model::lora::{LoraConfig, Modules};
 
 use crate::numbers::{positive, real};
 
-/// Adapters in place of the whole model.
+/// Options for training adapters instead of the whole model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "LoRA")]
 pub struct LoraArgs {
-    /// Train adapters of rank N on the frozen model, saved as PEFT loads them; `pcrm merge` makes a full model of them
+    /// Train adapters of rank N on the frozen model, saved in PEFT's format; `pcrm merge` merges them into a
+    /// full model
     #[arg(long, value_name = "N", conflicts_with = "random_init", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
     /// Scale adapters by ALPHA / N [default: twice the rank]
     #[arg(long, value_name = "ALPHA", requires = "lora_r", value_parser = real)]
     lora_alpha: Option<f64>,
-    /// Drop this share of an adapter's input in training [default: 0]
+    /// Drop out this share of an adapter's input in training [default: 0]
     #[arg(long, value_name = "P", requires = "lora_r", value_parser = real)]
     lora_dropout: Option<f64>,
-    /// Put adapters on these modules: names or ends of names, one regular expression, or all-linear [default: as
-    /// PEFT chooses for the family, queries and values]
+    /// Put adapters on these modules: names or name endings, one regular expression, or all-linear [default:
+    /// PEFT's choice for the family, queries and values]
     #[arg(long, value_name = "MODULE", requires = "lora_r", num_args = 1..)]
     lora_target_modules: Vec<String>,
-    /// Train these modules whole and save them with the adapters; a reward model's head always is
+    /// Also train these modules in full and save them with the adapters; a reward model's head is always
+    /// included
     #[arg(long, value_name = "MODULE", requires = "lora_r", num_args = 1..)]
     lora_modules_to_save: Vec<String>,
     /// Scale adapters by ALPHA / sqrt(N) (rsLoRA)
@@ -31,10 +33,10 @@ pub struct LoraArgs {
 }
 
 impl LoraArgs {
-    /// The configuration; none without a rank.
+    /// Returns the configuration, or `None` without a rank.
     pub fn config(&self) -> Option<LoraConfig> {
         let r = self.lora_r?;
-        // A name is a list of one, as TRL has it; what no module is called is a pattern.
+        // A single name is a list of one, as in TRL; characters that no module name contains mark a pattern.
         let is_pattern = |text: &str| text == "all-linear" || text.contains(['*', '(', '\\', '|', '[']);
         let target_modules = match self.lora_target_modules.as_slice() {
             [] => None,

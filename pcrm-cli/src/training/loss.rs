@@ -1,4 +1,4 @@
-//! The loss of a reward model as options.
+//! The options of a reward model's loss.
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -9,34 +9,35 @@ use pcrm_rl::objective::reward::RewardConfig;
 
 use crate::numbers::real;
 
-/// The loss.
+/// Options of the loss.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct LossArgs {
-    /// Compare scores at the last token, or at every token from the first that differs (their mean)
+    /// Compare scores at the last token, or the mean over all tokens from the first difference
     #[arg(long, value_name = "WHERE", default_value = "last")]
     score: ScoreChoice,
-    /// Learn several ranked answers by all their pairs (mean), or by the whole order (plackett-luce)
+    /// Train on ranked answers by all their pairs (pairs) or by the whole order (plackett-luce)
     #[arg(long, value_name = "HOW", default_value = "pairs")]
     ranking: RankingChoice,
-    /// Drop pairs of answers that tie, or learn from them by the model of davidson or rao-kupper
+    /// Drop tied pairs, or train on them with the tie model of Davidson or of Rao and Kupper
     #[arg(long, value_name = "HOW", default_value = "drop")]
     ties: TiesChoice,
     /// Set how common ties are: Davidson's ν > 0 [default: 1] or Rao and Kupper's θ > 1 [default: 2]; with
-    /// either default equal answers tie in a third of all cases
+    /// either default, equal answers tie in a third of all cases
     #[arg(long, value_name = "X", value_parser = real)]
     tie_strength: Option<f64>,
-    /// Leave the data's margin column out of the loss
+    /// Ignore the data's margin column in the loss
     #[arg(long)]
     ignore_margin: bool,
-    /// Minimise −ln σ(Δ) (bt), or a loss for labels of which some are wrong: smoothed, robust, floor
+    /// Minimise −ln σ(Δ) (bt), or a loss for partly wrong labels: smoothed, robust, floor
     ///
-    /// smoothed: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ), margins settle at ln((1−ε)/ε); robust: (−(1−ε)·ln σ(Δ) + ε·ln σ(−Δ)) / (1−2ε), the
-    /// loss of true labels on average, margins grow (pcrm calibrate --temperature mends scale); floor: −ln σ(max(Δ, X)), pairs
-    /// that the model strongly disagrees with do not pull
+    /// smoothed: −(1−ε)·ln σ(Δ) − ε·ln σ(−Δ), margins settle at ln((1−ε)/ε); robust: (−(1−ε)·ln σ(Δ) + ε·ln
+    /// σ(−Δ)) / (1−2ε), equals the loss of the true labels on average, margins grow (pcrm calibrate
+    /// --temperature fixes the scale); floor: −ln σ(max(Δ, X)), pairs that the model strongly disagrees with
+    /// have no gradient
     #[arg(long, value_name = "NAME", default_value = "bt")]
     loss: FormChoice,
-    /// Set ε of smoothed and robust, the share of labels taken to be wrong: a number, or estimate, which finds it by judges
+    /// Set ε of smoothed and robust, the share of wrong labels: a number, or `estimate` to fit it with judges
     /// that were not trained on the pairs they judge
     #[arg(long, value_name = "E", value_parser = wrong_share)]
     label_smoothing: Option<WrongShare>,
@@ -76,7 +77,7 @@ enum TiesChoice {
 }
 
 impl LossArgs {
-    /// The treatment of ties in the data.
+    /// Returns the treatment of ties in the data.
     pub(super) fn kept_ties(&self) -> Ties {
         match self.ties {
             TiesChoice::Drop => Ties::Drop,
@@ -84,10 +85,10 @@ impl LossArgs {
         }
     }
 
-    /// The loss.
+    /// Returns the loss.
     ///
     /// # Errors
-    /// Options of forms that are not chosen, and forms without their number.
+    /// Fails if an option belongs to another loss, or a loss lacks its number.
     pub(super) fn config(&self) -> Result<RewardConfig> {
         Ok(RewardConfig {
             score_at: match self.score {
@@ -116,8 +117,8 @@ impl LossArgs {
         ensure!(self.loss == FormChoice::Floor || self.floor.is_none(), "--floor needs --loss floor");
         let share = || {
             self.label_smoothing.context(
-                "--loss smoothed and --loss robust need --label-smoothing: the share of labels taken to be wrong, such as \
-                 0.1, or estimate",
+                "--loss smoothed and --loss robust need --label-smoothing: the share of wrong labels, such \
+                 as 0.1, or estimate",
             )
         };
         Ok(match self.loss {
@@ -141,7 +142,7 @@ impl LossArgs {
     }
 }
 
-/// ε as a number or as `estimate`.
+/// Parses ε as a number or as `estimate`.
 fn wrong_share(text: &str) -> Result<WrongShare, String> {
     match (text, text.parse()) {
         ("estimate", _) => Ok(WrongShare::ESTIMATE),

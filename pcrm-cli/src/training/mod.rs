@@ -1,4 +1,4 @@
-//! The options of training, as every verb that trains takes them.
+//! The options of training, shared by every training command.
 
 mod completions;
 mod data;
@@ -35,31 +35,31 @@ use crate::machine::Machine;
 use crate::numbers::{positive, real, share, whole};
 use crate::usage::{named, usage};
 
-/// The learning rate of reward models where none is given.
+/// The default learning rate of reward models.
 pub const REWARD_RATE: f64 = 1e-4;
-/// The learning rate of `pcrm dpo` and `pcrm kto` where none is given, as TRL has it.
+/// The default learning rate of `pcrm dpo` and `pcrm kto`, as in TRL.
 pub const DPO_RATE: f64 = 1e-6;
-/// The learning rate of fine-tuning where none is given, as TRL has it.
+/// The default learning rate of fine-tuning, as in TRL.
 pub const SFT_RATE: f64 = 2e-5;
 
-/// The options that every verb that trains reward models shares: the model, the data, the loss and the steps.
+/// Options shared by every command that trains reward models: model, data, loss and steps.
 #[derive(Debug, Clone, Args)]
 pub struct TrainingArgs {
-    /// Begin from this Hugging Face folder, or repository of the Hub (org/name): a language model, which gets
+    /// Train the model in this Hugging Face folder or Hub repository (org/name): a language model, which gets
     /// a score head, or a reward model
     #[arg(long, value_name = "DIR", display_order = 1)]
     pub model: PathBuf,
-    /// Read preferences from these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet), or
-    /// data sets of the Hub (org/name, org/name:split)
+    /// Train on these preference files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub
+    /// data sets (org/name, org/name:split)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Evaluate on these files, folders or data sets
+    /// Evaluate on these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,
-    /// Hold out this share of the prompts of --data to evaluate on
+    /// Hold out this share of the prompts of --data for evaluation
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
-    /// Draw all weights from the seed: --model needs config.json and a tokenizer only
+    /// Draw all weights from the seed: --model needs only config.json and a tokenizer
     #[arg(long)]
     pub random_init: bool,
     #[command(flatten)]
@@ -76,57 +76,57 @@ pub struct TrainingArgs {
     pub machine: Machine,
 }
 
-/// The steps.
+/// Options of the training steps.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Steps")]
 pub struct StepArgs {
-    /// Pass N times over the data; may be a fraction
+    /// Make N passes over the data; may be a fraction
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = real)]
     epochs: f64,
-    /// End after N steps
+    /// Stop after N steps
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_steps: Option<u64>,
-    /// Take this many pairs per step; of ranked answers, prompts; of pcrm sft, completions
+    /// Pairs per step; prompts for ranked answers, completions for pcrm sft
     #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
-    /// Take N tokens per step (every prompt once) instead of pairs
+    /// Use N tokens per step (each prompt counted once) instead of a number of pairs
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     batch_tokens: Option<usize>,
-    /// Compute at most N tokens at once; larger batches are accumulated, with the same result
+    /// Compute at most N tokens at once; larger batches are accumulated with the same result
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
-    /// Keep activations of every N-th layer alone and compute the others again in the backward pass, with the same
-    /// result; without N, or with 0, of every √layers-th
+    /// Keep the activations of every N-th layer only and recompute the others in the backward pass, with the
+    /// same result; without N, or with 0, of every √layers-th layer
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", value_parser = whole::<usize>)]
     gradient_checkpointing: Option<usize>,
-    /// Order pairs: shuffled, bucketed by length, or as in the file
+    /// Order of the pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
-    /// Set the largest learning rate [default: 1e-4; of pcrm sft 2e-5, of pcrm dpo and kto 1e-6]
+    /// Set the peak learning rate [default: 1e-4; pcrm sft 2e-5, pcrm dpo and kto 1e-6]
     #[arg(long, value_name = "RATE", value_parser = real)]
     learning_rate: Option<f64>,
-    /// Shape the learning rate after warm-up
+    /// Set the shape of the learning rate after warm-up
     #[arg(long, value_name = "SHAPE", default_value = "linear")]
     schedule: ScheduleChoice,
-    /// Raise the learning rate over N steps
+    /// Warm up the learning rate over N steps
     #[arg(long, value_name = "N", conflicts_with = "warmup_ratio", value_parser = whole::<u64>)]
     warmup_steps: Option<u64>,
-    /// Raise the learning rate over this share of all steps
+    /// Warm up the learning rate over this share of all steps
     #[arg(long, value_name = "SHARE", value_parser = real)]
     warmup_ratio: Option<f64>,
-    /// Decay matrices by X (decoupled weight decay)
+    /// Decay weight matrices by X (decoupled weight decay)
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
     weight_decay: f64,
-    /// Decay AdamW's first moment by X
+    /// Set the decay of AdamW's first moment
     #[arg(long, value_name = "X", default_value_t = 0.9, value_parser = real)]
     adam_beta1: f64,
-    /// Decay AdamW's second moment by X
+    /// Set the decay of AdamW's second moment
     #[arg(long, value_name = "X", default_value_t = 0.999, value_parser = real)]
     adam_beta2: f64,
     /// Set AdamW's epsilon
     #[arg(long, value_name = "X", default_value_t = 1e-8, value_parser = real)]
     adam_epsilon: f64,
-    /// Scale gradients of a larger global norm down to X; 0 for no clipping
+    /// Clip gradients to a global norm of X; 0 for no clipping
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = real)]
     max_grad_norm: f64,
 }
@@ -146,12 +146,12 @@ enum ScheduleChoice {
 }
 
 impl TrainingArgs {
-    /// The treatment of ties in the data.
+    /// Returns the treatment of ties in the data.
     pub fn kept_ties(&self) -> Ties {
         self.loss.kept_ties()
     }
 
-    /// The options that say what a run reads.
+    /// Returns the options that define what a run reads.
     pub fn source(&self) -> Source<'_> {
         Source {
             model: &self.model,
@@ -172,28 +172,28 @@ impl TrainingArgs {
         self.source().evaluates()
     }
 
-    /// Reads, encodes and splits the data, for a model with this padding.
+    /// Reads, encodes and splits the data for a model with this padding.
     ///
     /// # Errors
-    /// Data that cannot be read or encoded, as [`encoded`] says.
+    /// Fails as [`encoded`] does.
     pub fn encoded(&self, tokenizer: &Tokenizer, pad: Option<u32>, max_length: usize) -> Result<Encoded> {
         encoded(&self.source(), (&self.reading, self.kept_ties()), tokenizer, (pad, max_length))
     }
 
-    /// The same with local paths in place of the Hub's repositories.
+    /// Returns the same options with local paths in place of Hub repositories.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub fn fetched(&self) -> Result<Self> {
         let Fetched { model, data, eval_data } = self.source().fetched()?;
         Ok(Self { model, data, eval_data, ..self.clone() })
     }
 
-    /// The options as the trainer takes them, checked: one evaluation, at the end, and no checkpoint before
-    /// it.
+    /// Returns the checked options in the trainer's form, with a single evaluation at the end and no earlier
+    /// checkpoint.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together, as errors of usage.
+    /// Fails with a usage error if a number is out of range or options conflict.
     pub fn options(&self) -> Result<RewardOptions> {
         usage(self.reading.check())?;
         let reward = usage(self.loss.config())?;
@@ -204,7 +204,7 @@ impl TrainingArgs {
 }
 
 impl StepArgs {
-    /// The layers that the backward pass computes again.
+    /// Returns the layers that the backward pass recomputes.
     pub fn checkpointing(&self) -> Checkpointing {
         match self.gradient_checkpointing.map(NonZeroUsize::new) {
             None => Checkpointing::Off,
@@ -213,7 +213,8 @@ impl StepArgs {
         }
     }
 
-    /// The options as the trainer takes them, without evaluations and checkpoints; `rate` is the default learning rate.
+    /// Returns the options in the trainer's form, without evaluations and checkpoints; `rate` is the default
+    /// learning rate.
     pub fn config(&self, seed: u64, rate: f64) -> TrainerConfig {
         let steps = self;
         TrainerConfig {

@@ -1,4 +1,4 @@
-//! The model and the data of a run, as every verb that trains takes them.
+//! The model and the data of a run, shared by every training command.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::training::unread::Unread;
 
-/// The options that say what a run reads, borrowed from a verb's own.
+/// The options that define what a run reads, borrowed from a command's own.
 pub struct Source<'a> {
     pub model: &'a PathBuf,
     pub random_init: bool,
@@ -30,7 +30,7 @@ pub struct Source<'a> {
     pub machine: &'a Machine,
 }
 
-/// Local paths in the place of names of the Hub.
+/// Local paths in place of Hub repositories.
 pub struct Fetched {
     pub model: PathBuf,
     pub data: Vec<PathBuf>,
@@ -43,10 +43,10 @@ impl Source<'_> {
         self.eval_split.is_some() || !self.eval_data.is_empty()
     }
 
-    /// Fetches what the Hub has.
+    /// Fetches files from the Hub where needed.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub fn fetched(&self) -> Result<Fetched> {
         Ok(Fetched {
             model: self.hub.model("--model", self.model, Weights::drawn_if(self.random_init))?,
@@ -55,16 +55,16 @@ impl Source<'_> {
         })
     }
 
-    /// Notes the state of all files before they are read.
+    /// Records the state of all files before they are read.
     ///
     /// # Errors
-    /// Files that are not there.
+    /// Fails if a file does not exist.
     pub fn unread(&self) -> Result<Unread> {
         let data = data_files(self.data)?.into_iter().chain(data_files(self.eval_data)?);
         Unread::note(data, self.model)
     }
 
-    /// The model to begin from.
+    /// Returns the initial model.
     pub fn base(&self) -> Base {
         Base {
             dir: self.model.clone(),
@@ -76,11 +76,11 @@ impl Source<'_> {
         }
     }
 
-    /// The identity of what the run reads, by option name, digests of the data and the model among it; `own` are the
-    /// verb's further options that change a number.
+    /// Returns the identity of a run's inputs, by option name, including digests of the data and the model;
+    /// `own` holds further options of the command that affect the numbers.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// Fails if a file cannot be read.
     pub fn identity(&self, own: impl IntoIterator<Item = (&'static str, Value)>) -> Result<Fingerprint> {
         let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
             data_files(paths)?.iter().map(|path| Ok(digest::file(path)?)).collect()

@@ -1,4 +1,4 @@
-//! Files that a run reads and takes digests of, which must not change in between.
+//! Files that a run reads and digests at different times, and that must not change in between.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 #[derive(Debug)]
 pub struct Unread(Vec<(PathBuf, State)>);
 
-/// Facts of a file that change with its content.
+/// Properties of a file that change with its content.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     length: u64,
     modified: Option<SystemTime>,
-    /// The number of the file: a file that is renamed over another has another.
+    /// The inode number, which changes if another file is renamed over this one.
     number: u64,
 }
 
@@ -31,10 +31,10 @@ impl State {
 }
 
 impl Unread {
-    /// Notes the state of data files, and of the files of a model's folder.
+    /// Records the state of data files and of the files in a model's folder.
     ///
     /// # Errors
-    /// Files that are not there.
+    /// Fails if a file does not exist.
     pub fn note(data: impl IntoIterator<Item = PathBuf>, model: &Path) -> Result<Self> {
         let mut files: Vec<PathBuf> = data.into_iter().collect();
         for entry in fs::read_dir(model).with_context(|| format!("--model {}", model.display()))? {
@@ -45,10 +45,10 @@ impl Unread {
         noted.collect::<Result<_>>().map(Self)
     }
 
-    /// Refuses files that changed: the run would have read one content, and its records would describe another.
+    /// Refuses files that changed: the run would read one content and record another.
     ///
     /// # Errors
-    /// The first file that changed.
+    /// Fails with the first file that changed.
     pub fn unchanged(&self) -> Result<()> {
         for (path, before) in &self.0 {
             ensure!(State::of(path)? == *before, "{}: changed while it was read; run again", path.display());
@@ -61,7 +61,7 @@ impl Unread {
 mod tests {
     use super::*;
 
-    /// Protects: a file that is written to or replaced while a run reads it is noticed.
+    /// Protects: writing to or replacing a file while a run reads it is detected.
     #[test]
     fn files_that_change_are_noticed() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Preference losses as options.
+//! The options of preference losses.
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -6,24 +6,26 @@ use pcrm_rl::loss::preference::{Divergence, PreferenceConfig, PreferenceLoss, We
 
 use crate::numbers::real;
 
-/// The loss, under the names and with the defaults of TRL.
+/// The loss, with the names and defaults of TRL.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct PreferenceArgs {
-    /// Minimise these losses, added up: sigmoid (DPO), cdpo, hinge, ipo (by token), ipo_sum, exo_pair, nca_pair, robust,
-    /// bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft, sigmoid_norm; without a reference simpo, cpo, orpo
+    /// Minimise the sum of these losses: sigmoid (DPO), cdpo, hinge, ipo (per token), ipo_sum, exo_pair,
+    /// nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft,
+    /// sigmoid_norm; without a reference simpo, cpo, orpo
     #[arg(long, value_name = "NAME", num_args = 1.., action = clap::ArgAction::Append, default_values_t = [PreferenceLoss::Sigmoid])]
     pub loss: Vec<PreferenceLoss>,
-    /// Weigh the losses by these numbers, in their order [default: 1 each]
+    /// Weight the losses by these numbers, in order [default: 1 each]
     #[arg(long, value_name = "W", num_args = 1.., action = clap::ArgAction::Append, value_parser = real)]
     pub loss_weights: Vec<f64>,
-    /// Set β, the strength of the reference: the larger, the nearer the policy stays to it
+    /// Set β, the strength of the reference: larger values keep the policy closer to it
     #[arg(long, value_name = "B", default_value_t = 0.1, value_parser = real)]
     pub beta: f64,
-    /// Take this share of labels to be wrong: of cdpo, exo_pair, robust, aot, aot_unpaired, simpo, cpo
+    /// Assume this share of wrong labels, for cdpo, exo_pair, robust, aot, aot_unpaired, simpo and cpo
     #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
     pub label_smoothing: f64,
-    /// Keep the policy near the reference by this divergence: reverse_kl, forward_kl, js_divergence, alpha_divergence
+    /// Keep the policy near the reference with this divergence: reverse_kl, forward_kl, js_divergence,
+    /// alpha_divergence
     #[arg(long, value_name = "NAME", default_value_t = Divergence::ReverseKl)]
     pub f_divergence_type: Divergence,
     /// Set α of alpha_divergence [default: 0.5]
@@ -32,25 +34,25 @@ pub struct PreferenceArgs {
     /// Set τ of discopop [default: 0.05]
     #[arg(long, value_name = "T", value_parser = real)]
     pub discopop_tau: Option<f64>,
-    /// Weigh tokens beyond the length of the shorter answer by A (LD-DPO)
+    /// Weight tokens beyond the length of the shorter answer by A (LD-DPO)
     #[arg(long, value_name = "A", value_parser = real)]
     pub ld_alpha: Option<f64>,
-    /// Weigh pairs by how likely their answers are under the policy (WPO)
+    /// Weight pairs by the likelihood of their answers under the policy (WPO)
     #[arg(long)]
     pub use_weighting: bool,
-    /// Set γ of simpo, the margin that is aimed for [default: 0.5]
+    /// Set γ of simpo, the target margin [default: 0.5]
     #[arg(long, value_name = "G", value_parser = real)]
     pub simpo_gamma: Option<f64>,
-    /// Weigh −ln π of preferred answers by A in cpo [default: 1]
+    /// Weight −ln π of preferred answers by A in cpo [default: 1]
     #[arg(long, value_name = "A", value_parser = real)]
     pub cpo_alpha: Option<f64>,
 }
 
 impl PreferenceArgs {
-    /// The loss.
+    /// Returns the loss.
     ///
     /// # Errors
-    /// Weights for another number of losses, options of losses that are not chosen.
+    /// Fails if the number of weights differs from that of losses, or an option belongs to another loss.
     pub fn config(&self) -> Result<PreferenceConfig> {
         let Self { loss, loss_weights, .. } = self;
         ensure!(

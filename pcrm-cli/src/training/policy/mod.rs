@@ -1,4 +1,5 @@
-//! Shared by verbs that train policies: the reference, its kept log-probabilities, and signs that it does not fit.
+//! Shared by commands that train policies: the reference, its cached log-probabilities, and checks that it
+//! fits.
 
 pub mod card;
 mod loss;
@@ -19,10 +20,10 @@ use crate::training::{Fetched, Source};
 pub use loss::PreferenceArgs;
 pub use watch::{Watching, other_reference};
 
-/// The reference that an option's text means, its folder fetched where the Hub has it.
+/// Returns the reference that an option's text describes, fetching its folder from the Hub if needed.
 ///
 /// # Errors
-/// A folder that is not there.
+/// Fails if the folder does not exist.
 pub fn reference(given: Option<&str>, hub: &Hub) -> Result<Reference> {
     Ok(match given {
         None | Some("start") => Reference::Start,
@@ -36,10 +37,10 @@ pub fn reference(given: Option<&str>, hub: &Hub) -> Result<Reference> {
     })
 }
 
-/// The identity of a reference: the content of its folder, or its name.
+/// Returns the identity of a reference: a digest of its folder, or its name.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// Fails if a file cannot be read.
 pub fn identity(reference: &Reference) -> Result<Value> {
     Ok(match reference {
         Reference::Start => json!("start"),
@@ -49,10 +50,10 @@ pub fn identity(reference: &Reference) -> Result<Value> {
     })
 }
 
-/// The folder with the config of a model: of adapters, their base's.
+/// Returns the folder with the config of a model; for adapters, that of their base.
 ///
 /// # Errors
-/// Adapters whose base is not there.
+/// Fails if the base of an adapter does not exist.
 pub fn base_dir(dir: &Path) -> Result<PathBuf> {
     match AdapterFolder::is_alone(dir) {
         true => Ok(AdapterFolder::open(dir)?.base()?),
@@ -60,19 +61,20 @@ pub fn base_dir(dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The folder with the tokenizer of a model: an adapter's own where it has one, else its base's.
+/// Returns the folder with the tokenizer of a model: an adapter's own if it has one, else its base's.
 ///
 /// # Errors
-/// Adapters whose base is not there.
+/// Fails if the base of an adapter does not exist.
 pub fn tokenizer_dir(dir: &Path) -> Result<PathBuf> {
     let has_own = ["tokenizer.json", "tokenizer.model"].iter().any(|name| dir.join(name).exists());
     if has_own { Ok(dir.to_path_buf()) } else { base_dir(dir) }
 }
 
-/// The files that a run of a policy reads, with local paths in place of names of the Hub; --model may be an adapter.
+/// Returns the files that a policy's run reads, with local paths in place of Hub repositories; --model may be
+/// an adapter.
 ///
 /// # Errors
-/// The Hub's.
+/// Fails if a repository cannot be fetched.
 pub fn fetched(source: &Source<'_>) -> Result<Fetched> {
     let weights = Weights::drawn_if(source.random_init);
     Ok(Fetched {
@@ -82,15 +84,15 @@ pub fn fetched(source: &Source<'_>) -> Result<Fetched> {
     })
 }
 
-/// The user's cache of references' log-probabilities.
+/// Returns the user's cache of reference log-probabilities.
 pub fn kept_log_probs() -> LogProbCache {
     LogProbCache::new(dirs::cache_dir().map(|folder| folder.join("pcrm").join("reference")))
 }
 
-/// Says how many log-probabilities were computed, and how many were there.
+/// Reports how many log-probabilities were computed and how many came from the cache.
 pub fn say_computed(computed: Computed) {
     say(&format!(
-        "reference: log-probabilities of {} answers, {} of them computed now and {} kept from before",
+        "reference: log-probabilities of {} answers, {} computed and {} from the cache",
         computed.answers,
         computed.computed,
         computed.answers - computed.computed

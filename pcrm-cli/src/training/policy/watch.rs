@@ -1,4 +1,4 @@
-//! Signs that a policy and its reference do not go together: equal after an update, or of another kind.
+//! Warnings about a policy and reference that do not fit: equal after an update, or of different kinds.
 
 use std::path::Path;
 
@@ -12,17 +12,17 @@ use crate::progress::{Bar, Watch, bar};
 use crate::training::folder::Description;
 use crate::warnings;
 
-/// A text in which tokenizers differ: words, digits, white space, other scripts.
+/// A text on which tokenizers differ: words, digits, white space, other scripts.
 const SAMPLE: &str = "Hello, world! 12345  été — 数学\n\tfn main() {}";
 
-/// Shows a run, and sees whether the policy leaves its reference.
+/// Shows a run, and checks that the policy moves away from its reference.
 #[derive(Default)]
 pub struct Watching {
     shown: Watch,
     precomputing: Option<Bar>,
-    /// An update was made at a positive learning rate.
+    /// True after an update at a positive learning rate.
     updated: bool,
-    /// The findings.
+    /// The warning, if any.
     same: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl Watching {
         self.shown.describing(description);
     }
 
-    /// Findings on the way.
+    /// Returns the warning found so far.
     pub fn warnings(&self) -> Option<String> {
         self.same.clone()
     }
@@ -44,7 +44,7 @@ impl Observer for Watching {
     }
 
     fn begin(&mut self, done: u64, total: u64) {
-        // Judges of a constraint are trained before the policy.
+        // Judges of a constraint are trained before the policy, so updates are counted from here.
         self.updated = false;
         self.shown.begin(done, total);
     }
@@ -53,9 +53,9 @@ impl Observer for Watching {
         let zero = |name| metrics.metrics.get(name) == Some(0.0);
         if self.updated && self.same.is_none() && zero("rewards/chosen") && zero("rewards/rejected") {
             let text = format!(
-                "policy and reference give the same log-probabilities in step {}, after an update at a positive learning \
-                 rate: the loss does not move. Adapters without effect, or a --learning-rate too small for the weights' \
-                 type, do this",
+                "policy and reference give the same log-probabilities in step {}, after an update at a \
+                 positive learning rate: the loss does not move. Possible causes are adapters without \
+                 effect, or a --learning-rate too small for the weights' data type",
                 metrics.step
             );
             warnings::print(&text);
@@ -92,10 +92,10 @@ impl Observer for Watching {
     }
 }
 
-/// Warnings about a reference in another folder than the policy's.
+/// Returns warnings about a reference in another folder than the policy's.
 ///
 /// # Errors
-/// A folder without a config that can be read.
+/// Fails if the folder has no readable config.
 pub fn other_reference(policy: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) -> Result<Vec<String>> {
     use pcrm_core::model::lora::peft::AdapterFolder;
     let at = || format!("--reference {}", dir.display());
@@ -109,16 +109,16 @@ pub fn other_reference(policy: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) 
     let [ours, theirs] = [policy, &reference].map(|config| config.family.model_type);
     if ours != theirs {
         warn(format!(
-            "is of another family ({theirs}) than the policy ({ours}): log-ratios then compare two models, and not a \
-             policy with its beginning"
+            "is of another family ({theirs}) than the policy ({ours}): log-ratios then compare two models, \
+             not a policy with its initial state"
         ));
     }
     match Tokenizer::from_dir(&folder) {
-        Err(error) => warn(format!("has no tokenizer that can be compared with the policy's ({error})")),
+        Err(error) => warn(format!("has no tokenizer to compare with the policy's ({error})")),
         Ok(other) => {
             if other.encode(SAMPLE).ok() != tokenizer.encode(SAMPLE).ok() {
                 warn(
-                    "its tokenizer gives other token ids than the policy's, by which answers are read".into(),
+                    "its tokenizer gives other token ids than the policy's, which encodes the answers".into(),
                 );
             }
             let ids = |tokenizer: &Tokenizer| {
@@ -130,7 +130,7 @@ pub fn other_reference(policy: &ModelConfig, tokenizer: &Tokenizer, dir: &Path) 
                 if theirs != ours {
                     let shown = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
                     warn(format!(
-                        "its {name} token is {}, the policy's {}; answers are read as the policy's tokenizer writes them",
+                        "its {name} token is {}, the policy's {}; the policy's tokenizer encodes the answers",
                         shown(theirs),
                         shown(ours)
                     ));
@@ -163,8 +163,8 @@ mod tests {
         }
     }
 
-    /// Protects: a policy that equals its reference after an update at a positive rate is said once; before the first
-    /// update, in a warm-up from 0, or when it has moved it is not.
+    /// Protects: a policy that equals its reference after an update at a positive rate is reported once, but
+    /// not before the first update, during a warm-up from 0, or after it has moved.
     #[test]
     fn a_policy_that_does_not_move_is_said() {
         let found = |steps: &[(f64, f64)]| {

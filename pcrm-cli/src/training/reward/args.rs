@@ -16,7 +16,7 @@ use crate::usage::{named, usage};
 #[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct RewardArgs {
     /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
-    /// JSON file that holds such; none is Bradley-Terry
+    /// JSON file; none is Bradley-Terry
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none", display_order = 3)]
     pub constraint: String,
     /// Write the trained model, its checkpoints and metrics to this folder
@@ -46,19 +46,19 @@ pub struct KeepArgs {
     /// Write a line of metrics.jsonl every N steps
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<u64>)]
     log_every: u64,
-    /// Evaluate every N steps [default: at the end only]
+    /// Evaluate every N steps [default: only at the end]
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     eval_every: Option<u64>,
     /// Save a checkpoint every N steps
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = positive::<u64>)]
     save_every: u64,
-    /// Keep the newest N checkpoints besides the best
+    /// Keep the newest N checkpoints and the best
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive::<usize>)]
     keep: usize,
-    /// End after N evaluations in a row without a lower loss
+    /// Stop after N evaluations in a row without a lower loss
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     patience: Option<u64>,
-    /// Leave these weights in --output: last, or best by evaluation [default: best with --patience, else
+    /// Write these weights to --output: last, or best by evaluation [default: best with --patience, else
     /// last]
     #[arg(long, value_name = "WHICH")]
     r#final: Option<FinalChoice>,
@@ -71,14 +71,14 @@ enum FinalChoice {
 }
 
 impl KeepArgs {
-    /// One evaluation, at the end, and the checkpoints that resuming needs.
+    /// Returns options with one evaluation at the end and the checkpoints needed for resuming.
     pub fn least() -> Self {
         Self { log_every: 1, eval_every: None, save_every: 100, keep: 1, patience: None, r#final: None }
     }
 }
 
 impl KeepArgs {
-    /// A trainer's options with these.
+    /// Returns a trainer's options with these options applied.
     pub fn keep(&self, trainer: TrainerConfig) -> TrainerConfig {
         TrainerConfig {
             log_every: self.log_every,
@@ -98,18 +98,18 @@ impl KeepArgs {
 }
 
 impl RewardArgs {
-    /// The same with local paths in place of the Hub's repositories.
+    /// Returns the same options with local paths in place of Hub repositories.
     ///
     /// # Errors
-    /// The Hub's.
+    /// Fails if a repository cannot be fetched.
     pub(super) fn fetched(&self) -> Result<Self> {
         Ok(Self { training: self.training.fetched()?, ..self.clone() })
     }
 
-    /// The options as the trainer takes them, checked.
+    /// Returns the checked options in the trainer's form.
     ///
     /// # Errors
-    /// Numbers out of range, options that do not go together or would have no effect, as errors of usage.
+    /// Fails with a usage error if a number is out of range or options conflict or have no effect.
     pub(super) fn options(&self) -> Result<RewardOptions> {
         let RewardOptions { trainer, reward } = self.training.options()?;
         let trainer = self.keeping.keep(trainer);

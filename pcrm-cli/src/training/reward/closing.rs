@@ -1,4 +1,4 @@
-//! The last lines of a reward model's run, and a warning where its scores have collapsed.
+//! The last lines of a reward model's run, and a warning if its scores have collapsed.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use pcrm_rl::offline::Trained;
 use super::super::folder;
 use crate::warnings::Warnings;
 
-/// The closing lines of a run that ended; scores that are all alike are a warning.
+/// Returns the closing lines of a finished run, and adds a warning if all scores are equal.
 pub(super) fn closing(trained: &Trained<RewardModel>, dir: &Path, warnings: &mut Warnings) -> Vec<String> {
     if let Some(score) = collapsed(&trained.probe) {
         warnings.keep(format!(
-            "the model's scores have collapsed: every text that was checked scores {score}, so it tells no two answers \
-             apart. Try a lower --learning-rate"
+            "the model's scores have collapsed: every checked text scores {score}, so no two answers can be \
+             distinguished. Try a lower --learning-rate"
         ));
     }
     folder::closing(&trained.outcome, dir)

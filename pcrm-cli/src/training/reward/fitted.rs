@@ -1,4 +1,4 @@
-//! A fitted constraint, and a share of wrong labels, in words.
+//! Messages about a fitted constraint and an estimated share of wrong labels.
 
 use pcrm_eval::wrong_labels::WrongLabels;
 use pcrm_rl::crossfit::Evidence;
@@ -8,7 +8,7 @@ use crate::plugins::calibrated::Calibration;
 use crate::report::run::constraint;
 use crate::report::{calibration, evidence as found};
 
-/// The evidence for a constraint and its numbers, a line each.
+/// Returns the evidence for a constraint and its numbers, a line each.
 pub fn fitted_lines(tagged: &Value, evidence: &Evidence) -> Vec<String> {
     let Evidence { judges, pairs, accuracy, calibration } = evidence;
     let percent = |share: f64| format!("{:.1}", 100.0 * share);
@@ -25,15 +25,15 @@ pub fn fitted_lines(tagged: &Value, evidence: &Evidence) -> Vec<String> {
     lines
 }
 
-/// The share of wrong labels that a run found, and whether chance explains it.
+/// Describes the estimated share of wrong labels, and whether chance explains it.
 pub fn wrong_labels_line(found: &WrongLabels) -> String {
     let chance = match found.likelihood_ratio > 2.71 {
         true => "more than chance",
         false => "within chance of none",
     };
     format!(
-        "label-smoothing {:.4}: the share of wrong labels that explains the margins of judges trained on other prompts best, \
-         {chance} (likelihood ratio {:.2}, {} pairs, temperature {:.3})",
+        "label-smoothing {:.4}: the share of wrong labels that best explains the margins of judges trained \
+         on other prompts, {chance} (likelihood ratio {:.2}, {} pairs, temperature {:.3})",
         found.share, found.likelihood_ratio, found.pairs, found.temperature
     )
 }

@@ -1,4 +1,5 @@
-//! The identity of a run: every option and file that decides its numbers, and the manifest that records them.
+//! The identity of a run (every option and file that determines its numbers), and the manifest that records
+//! it.
 
 use std::path::PathBuf;
 
@@ -9,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::RewardArgs;
 
-/// The identity of what a run reads, by option name: the constraint, how data are read, digests of the data and the model;
-/// `max_length` is the limit in force.
+/// Returns the identity of a run's inputs, by option name: the constraint, the reading options, and digests
+/// of the data and the model; `max_length` is the effective limit.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// Fails if a file cannot be read.
 pub(super) fn identity(args: &RewardArgs, constraint: &Value, max_length: usize) -> Result<Fingerprint> {
     let (reading, columns) = (&args.training.reading, &args.training.reading.columns);
     args.training.source().identity([
@@ -26,7 +27,7 @@ pub(super) fn identity(args: &RewardArgs, constraint: &Value, max_length: usize)
     ])
 }
 
-/// The content of `manifest.json`.
+/// Returns the content of `manifest.json`.
 pub(super) fn manifest(
     args: &RewardArgs,
     fingerprint: &Fingerprint,

@@ -1,4 +1,4 @@
-//! Training reward models from options and files: the folder, the data, the run, and what it leaves for people.
+//! Training reward models from options and files: the folder, the data, the run, and its reports.
 
 mod args;
 mod closing;
@@ -38,17 +38,17 @@ use record::Record;
 pub struct Trained {
     /// The constraint with all its numbers.
     pub constraint: Value,
-    /// The pairs that were held out, with their bounds.
+    /// The held-out pairs, with their bounds.
     pub eval: Option<Pairs>,
     /// The trained model.
     pub model: RewardModel,
 }
 
 impl Trained {
-    /// The held-out pairs and the scores of their answers, preferred and dispreferred.
+    /// Returns the held-out pairs and the scores of their preferred and dispreferred answers.
     ///
     /// # Errors
-    /// Nothing held out.
+    /// Fails if nothing was held out.
     pub fn scored(&self, micro_tokens: usize) -> Result<(&Pairs, Vec<(f32, f32)>)> {
         let eval = self.eval.as_ref();
         let eval = eval.context("nothing was held out: expected --eval-split or --eval-data")?;
@@ -57,10 +57,10 @@ impl Trained {
     }
 }
 
-/// The identity of a run before it is made: its options and the content of its files.
+/// Returns the identity of a run before it starts: its options and the content of its files.
 ///
 /// # Errors
-/// Options and files that cannot be used.
+/// Fails if an option or a file cannot be used.
 pub fn question(args: &RewardArgs) -> Result<Fingerprint> {
     let args = args.fetched()?;
     let max_length = args.training.reading.training_length(&ModelConfig::from_dir(&args.training.model)?)?;
@@ -73,7 +73,8 @@ pub fn question(args: &RewardArgs) -> Result<Fingerprint> {
 /// Trains as `pcrm reward` does; `resolved` is the config file of this run.
 ///
 /// # Errors
-/// Options that cannot be used, a folder that holds another run, files that cannot be read, training errors, Ctrl-C.
+/// Fails if an option is invalid, the folder holds another run, a file cannot be read, training fails or
+/// Ctrl-C interrupts.
 pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let options = args.options()?;
     let file = constraint::file(&args.constraint);
@@ -89,7 +90,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let mut resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
     if file.is_some() {
-        // The file may change or go: the run's config keeps its content.
+        // The file may change or disappear, so the run's config keeps its content.
         resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
     }
     let whole = (!args.training.random_init).then_some(&args.training.model);
@@ -111,7 +112,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
         stop: interrupt::flag()?,
     };
     let data = RewardData { constraint, train, eval, pad, max_length };
-    // A resumed run keeps the constraint of its folder, which was reported when it was fitted.
+    // A resumed run keeps the constraint of its folder, which was already reported when it was fitted.
     let keeps_constraint = held.resumes() && args.output.join("constraint.json").exists();
     let mut watch = Watch::default();
     let run = RewardRun::new(setting, &options, data, (&priors, margins()), &mut watch).map_err(named)?;
@@ -162,7 +163,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     }
 }
 
-/// The user's cache of margins that judges gave.
+/// Returns the user's cache of margins from judges.
 pub fn margins() -> MarginCache {
     MarginCache::new(dirs::cache_dir().map(|folder| folder.join("pcrm").join("crossfit")))
 }

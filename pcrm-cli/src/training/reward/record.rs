@@ -1,4 +1,4 @@
-//! The files that a run leaves for people besides its model: `report.html` and a model card.
+//! Files that a run leaves for readers besides its model: `report.html` and a model card.
 
 use std::path::Path;
 
@@ -21,14 +21,14 @@ use crate::report::data::Source;
 use crate::report::run::{self, Ending, FittedTo, HeldOut, Run};
 use crate::report::{self, Fact, count, number, percent};
 
-/// A run as its records tell it.
+/// A run with the contents of its records.
 pub(super) struct Record<'a> {
     pub args: &'a RewardArgs,
-    /// The options as given, with repositories of the Hub by their names.
+    /// The options as given, with Hub repositories by name.
     pub given: &'a RewardArgs,
     pub config: &'a TrainerConfig,
     pub constraint: &'a Value,
-    /// The constraint that was asked for and the evidence, where the run fitted it.
+    /// The requested constraint and the evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
     pub resolved: &'a str,
     pub max_length: usize,
@@ -40,8 +40,8 @@ pub(super) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Writes both over all steps in `metrics.jsonl`, those before a resume included, with the run's
-    /// `warnings` on the page. A file that cannot be written is a warning.
+    /// Writes both over all steps in `metrics.jsonl`, including those before a resume, with the run's
+    /// `warnings` on the page. A file that cannot be written only gives a warning.
     pub fn leave(&self, outcome: Result<&Outcome, &pcrm_rl::Error>, warnings: &[String]) {
         let path = self.args.output.join(report::FILE);
         // A run refused before its first step must not overwrite an earlier report.
@@ -178,7 +178,7 @@ fn measures(run: &Run<'_>) -> Vec<Fact> {
             .push(Fact::new(beside("Ranking loss, nats per pair", "eval_coin_ranking_loss"), number(loss)));
     }
     if let (Some(loss), Some(_)) = (of("eval_loss"), of("eval_bound")) {
-        measures.push(Fact::new(beside("Whole loss, with its bounds", "eval_coin_loss"), number(loss)));
+        measures.push(Fact::new(beside("Total loss, with bounds", "eval_coin_loss"), number(loss)));
     }
     for (name, shown) in
         [("eval_margin", "Mean margin"), ("eval_margin_std", "Standard deviation of margins")]
@@ -190,7 +190,7 @@ fn measures(run: &Run<'_>) -> Vec<Fact> {
     measures
 }
 
-/// The step of the saved weights, and of the best evaluation where it is another.
+/// Returns the step of the saved weights, and that of the best evaluation if it differs.
 fn saved_weights(run: &Run<'_>) -> Option<String> {
     let kept = run.kept?;
     let best = run.best().filter(|(best, _)| *best != kept);
@@ -198,7 +198,8 @@ fn saved_weights(run: &Run<'_>) -> Option<String> {
     Some(format!("step {}{}", count(kept), best.unwrap_or_default()))
 }
 
-/// A constraint as JSON, with the names of local files instead of their paths, which mean nothing elsewhere.
+/// Returns a constraint as JSON, with the names of local files instead of their paths, which are meaningless
+/// elsewhere.
 fn constraint_text(tagged: &Value) -> String {
     fn shortened(value: &Value) -> Value {
         match value {
