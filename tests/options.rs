@@ -135,7 +135,7 @@ fn a_folder_without_model_or_checkpoint_is_empty() -> Result<()> {
         ("tokenizer", "holds tokenizer.json"),
         ("run", "holds checkpoint-3 of a run"),
         ("left", "holds checkpoint-1 of a run"),
-        ("plain", "is a file, expected a folder"),
+        ("plain", "is a file; expected a folder"),
     ] {
         exits(&world, &format!("{TRAIN} --max-steps 1 --output {folder}"), 1, &[holds])?;
     }
