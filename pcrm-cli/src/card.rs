@@ -69,7 +69,7 @@ pub struct Card {
     pub training: Vec<Fact>,
     /// Results of the evaluation.
     pub measures: Vec<Fact>,
-    /// The kind of held-out items that a language model was measured on: pairs, completions, answers, prompts.
+    /// The kind of items that a language model was measured on: pairs, completions, answers or prompts.
     pub held_out: &'static str,
     /// The form of the texts.
     pub form: Form,
@@ -116,7 +116,11 @@ fn render(card: &Card) -> Result<String> {
     environment.add_template("card", template)?;
     let text = environment
         .get_template("card")?
-        .render(context! { card => Value::from(Serde(card)), method => Value::from(Serde(&method)), version => env!("CARGO_PKG_VERSION") })
+        .render(context! {
+            card => Value::from(Serde(card)),
+            method => Value::from(Serde(&method)),
+            version => env!("CARGO_PKG_VERSION"),
+        })
         .context("the card's template")?;
     let text = format!("{}\n", text.trim_end());
     let hash = digest::text(&text);

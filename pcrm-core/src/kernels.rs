@@ -36,7 +36,7 @@ pub struct Attention<'a> {
 /// The rows of its chain (its segment and all of the segment's ancestors) that a row sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// Those up to the row itself, as in a decoder.
+    /// Rows up to the row itself, as in a decoder.
     Causal {
         /// The number of visible positions, the row's own included (sliding window); `None`: all.
         window: Option<usize>,

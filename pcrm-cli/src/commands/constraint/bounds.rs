@@ -22,7 +22,7 @@ use crate::machine::Machine;
 use crate::page::Page;
 use crate::priors::priors;
 use crate::progress::say;
-use crate::report::{number, percent, run::constraint as told};
+use crate::report::{number, percent, run::constraint as settings};
 use crate::terminal;
 use crate::usage::usage;
 
@@ -133,7 +133,7 @@ fn shortest(value: f32) -> Option<f64> {
 }
 
 fn show(summary: &BoundSummary, page: &mut Page) {
-    page.labelled("", 0, &format!("{} on {} pairs", told(&summary.constraint), summary.pairs));
+    page.labelled("", 0, &format!("{} on {} pairs", settings(&summary.constraint), summary.pairs));
     let Some(bounds) = &summary.bound_deciles else {
         page.labelled("", 0, "No margin is bounded: Bradley-Terry.");
         return;

@@ -50,66 +50,66 @@ pub const LEAST: &str =
 /// Fails if the text names no constraint or standard output cannot be written.
 pub fn run(args: &ExplainArgs) -> Result<()> {
     let constraint = constraint::meant(&args.constraint)?;
-    let told = Explanation::of(constraint.as_ref())?;
+    let explanation = Explanation::of(constraint.as_ref())?;
     if let Some(place) = &args.report {
         let path = match place.extension().is_some_and(|ending| ending == "html") {
             true => place.clone(),
             false => place.join(report::FILE),
         };
-        let page = report::render(&document(&told))?;
+        let page = report::render(&document(&explanation))?;
         pcrm_core::model::weights::write(&path, page.as_bytes()).context("--report")?;
         say(&format!("report: {}", path.display()));
     }
     match args.json {
-        true => terminal::result(&(serde_json::to_string_pretty(&told)? + "\n")),
+        true => terminal::result(&(serde_json::to_string_pretty(&explanation)? + "\n")),
         false => {
             let mut page = Page::on(&terminal::output(), args.color);
-            show(&told, told.kind(), &mut page);
+            show(&explanation, explanation.kind(), &mut page);
             terminal::page(&page)
         }
     }
 }
 
-fn show(told: &Explanation, title: &str, page: &mut Page) {
+fn show(explanation: &Explanation, title: &str, page: &mut Page) {
     page.heading(title);
-    page.labelled("", 0, told.about);
-    if let Some(formula) = told.formula {
+    page.labelled("", 0, explanation.about);
+    if let Some(formula) = explanation.formula {
         page.line("");
         page.labelled("", 0, formula);
     }
-    parameters(told, page);
-    if told.unfitted {
+    parameters(explanation, page);
+    if explanation.unfitted {
         page.line("");
         page.labelled("", 0, "Its numbers must be fitted to data first; until then it gives no bounds.");
     }
-    if let Some(evidence) = &told.evidence {
+    if let Some(evidence) = &explanation.evidence {
         page.line("");
         page.labelled("", 0, &format!("Fitted to {evidence}."));
     }
-    bounds(told, page);
-    factors(told, page);
-    for effect in &told.effects {
+    bounds(explanation, page);
+    factors(explanation, page);
+    for effect in &explanation.effects {
         feature(effect, page);
     }
-    for (at, part) in told.parts.iter().enumerate() {
+    for (at, part) in explanation.parts.iter().enumerate() {
         show(part, &format!("{title}: part {at}, {}", part.kind()), page);
     }
 }
 
-fn parameters(told: &Explanation, page: &mut Page) {
+fn parameters(explanation: &Explanation, page: &mut Page) {
     const WIDEST: usize = 30;
     let label = |parameter: &Parameter| match parameter.shown() {
         Some(value) => format!("{} {value}", parameter.name),
         None => parameter.name.clone(),
     };
-    let labels: Vec<String> = told.parameters.iter().map(label).collect();
+    let labels: Vec<String> = explanation.parameters.iter().map(label).collect();
     if labels.is_empty() {
         return;
     }
     let short = |label: &&String| label.width() <= WIDEST;
     let indent = labels.iter().filter(short).map(|label| label.width() + 3).max().unwrap_or(4);
     page.line("");
-    for (parameter, label) in told.parameters.iter().zip(&labels) {
+    for (parameter, label) in explanation.parameters.iter().zip(&labels) {
         match short(&label) {
             true if parameter.meaning.is_empty() => page.line(label),
             true => page.labelled(label, indent, parameter.meaning),
@@ -121,13 +121,13 @@ fn parameters(told: &Explanation, page: &mut Page) {
     }
 }
 
-fn bounds(told: &Explanation, page: &mut Page) {
+fn bounds(explanation: &Explanation, page: &mut Page) {
     page.line("");
-    match told.form() {
-        Form::Curve if told.parts.iter().any(|part| part.curve == told.curve) => {
+    match explanation.form() {
+        Form::Curve if explanation.parts.iter().any(|part| part.curve == explanation.curve) => {
             page.labelled("", 0, "Δ* over s is that of its part below.");
         }
-        Form::Other if told.parts.is_empty() && told.effects.is_empty() => {
+        Form::Other if explanation.parts.is_empty() && explanation.effects.is_empty() => {
             page.labelled(
                 "",
                 0,
@@ -146,15 +146,17 @@ fn bounds(told: &Explanation, page: &mut Page) {
             );
         }
         Form::Curve => {
-            page.columns(&table(told));
+            page.columns(&table(explanation));
             page.line("");
-            let (curve, beyond) = told.visible_curve();
+            let (curve, beyond) = explanation.visible_curve();
             plot("Δ* over s", &curve, page);
             if let Some(most) = beyond {
                 page.labelled("", 0, &format!("(The plot leaves out Δ* above {}.)", number(most)));
             }
             // Built-in constraints check their parameters and never get here; a plugin's may.
-            if let Some((s, bound)) = told.curve.iter().find(|(_, bound)| bound.is_nan() || *bound <= 0.0) {
+            if let Some((s, bound)) =
+                explanation.curve.iter().find(|(_, bound)| bound.is_nan() || *bound <= 0.0)
+            {
                 let refused = format!(
                     "Δ* is {} at s = {s:.2}: pairs with such a bound are refused, since bounds must be \
                      positive.",
@@ -162,7 +164,7 @@ fn bounds(told: &Explanation, page: &mut Page) {
                 );
                 page.labelled("", 0, &refused);
             }
-            let acts = told.curve.iter().find(|(_, bound)| sureness(*bound) <= LOOSE).map(|(s, _)| *s);
+            let acts = explanation.curve.iter().find(|(_, bound)| sureness(*bound) <= LOOSE).map(|(s, _)| *s);
             let acts = match acts {
                 Some(s) if s > 0.0 => format!(
                     " Below s = {s:.2} the bound rarely acts: it allows a confidence above {}.",
@@ -179,23 +181,23 @@ fn bounds(told: &Explanation, page: &mut Page) {
 }
 
 /// Returns the rows of the table over s, starting with the heading.
-pub fn table(told: &Explanation) -> Vec<Vec<String>> {
+pub fn table(explanation: &Explanation) -> Vec<Vec<String>> {
     let mut rows = vec![["s", "Δ*", "P = σ(Δ*/2)"].map(str::to_owned).to_vec()];
-    rows.extend(told.bounds.iter().map(|at| {
+    rows.extend(explanation.bounds.iter().map(|at| {
         let bound = at.bound.map_or("∞".to_owned(), |bound| number(bound.into()));
         vec![format!("{:.1}", at.s), bound, sure(at.probability)]
     }));
     rows
 }
 
-fn factors(told: &Explanation, page: &mut Page) {
-    if told.factors.is_empty() {
+fn factors(explanation: &Explanation, page: &mut Page) {
+    if explanation.factors.is_empty() {
         return;
     }
     page.line("");
     page.labelled("", 0, "Over training, bounds are multiplied by a factor that ends at 1:");
     page.line("");
-    let shares = told.factors.iter().step_by(2);
+    let shares = explanation.factors.iter().step_by(2);
     let mut rows = vec![vec!["steps done".to_owned()], vec!["factor".to_owned()]];
     for at in shares {
         rows[0].push(format!("{:.0} %", 100.0 * at.share));
@@ -203,7 +205,7 @@ fn factors(told: &Explanation, page: &mut Page) {
     }
     page.columns(&rows);
     page.line("");
-    plot("factor over the share of completed steps", &told.course, page);
+    plot("factor over the share of completed steps", &explanation.course, page);
 }
 
 fn feature(effect: &Effect, page: &mut Page) {

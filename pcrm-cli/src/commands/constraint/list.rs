@@ -45,15 +45,15 @@ impl Kind {
     }
 
     fn json(&self) -> Value {
-        let mut told = json!({"kind": self.plugin.name, "about": self.plugin.about});
+        let mut row = json!({"kind": self.plugin.name, "about": self.plugin.about});
         match &self.built {
             Ok((formula, defaults)) => {
-                told["formula"] = json!(formula);
-                told["defaults"] = defaults.clone();
+                row["formula"] = json!(formula);
+                row["defaults"] = defaults.clone();
             }
-            Err(needs) => told["needs"] = json!(needs),
+            Err(needs) => row["needs"] = json!(needs),
         }
-        told
+        row
     }
 }
 

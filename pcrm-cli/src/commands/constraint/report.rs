@@ -10,22 +10,26 @@ use crate::report::number;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
 
 /// Returns the page of an explanation.
-pub fn document(told: &Explanation) -> Document {
+pub fn document(explanation: &Explanation) -> Document {
     let mut sections = Vec::new();
-    explain(told, "", &mut sections);
-    Document { title: format!("Constraint {}", told.kind()), about: told.about.to_owned(), sections }
+    explain(explanation, "", &mut sections);
+    Document {
+        title: format!("Constraint {}", explanation.kind()),
+        about: explanation.about.to_owned(),
+        sections,
+    }
 }
 
-fn explain(told: &Explanation, title: &str, sections: &mut Vec<Section>) {
+fn explain(explanation: &Explanation, title: &str, sections: &mut Vec<Section>) {
     let mut blocks: Vec<Block> =
-        told.formula.map(|formula| Block::Text(formula.to_owned())).into_iter().collect();
-    let plots = plots(told);
+        explanation.formula.map(|formula| Block::Text(formula.to_owned())).into_iter().collect();
+    let plots = plots(explanation);
     if !plots.is_empty() {
         blocks.push(Block::Plots(plots));
     }
-    match told.form() {
+    match explanation.form() {
         Form::Curve => {
-            let mut rows = table(told).into_iter();
+            let mut rows = table(explanation).into_iter();
             let names = rows.next().unwrap_or_default();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             blocks.push(Block::Table(Table { rows: rows.collect(), ..Table::of_numbers(LEAST, &names) }));
@@ -36,9 +40,9 @@ fn explain(told: &Explanation, title: &str, sections: &mut Vec<Section>) {
         Form::None => blocks.push(Block::Text("No margin is bounded: Bradley-Terry.".to_owned())),
         Form::Other => {}
     }
-    if !told.parameters.is_empty() {
+    if !explanation.parameters.is_empty() {
         let mut parameters = Table::of_text("", &["parameter", "value", "meaning"]);
-        parameters.rows = told
+        parameters.rows = explanation
             .parameters
             .iter()
             .map(|of| {
@@ -48,19 +52,19 @@ fn explain(told: &Explanation, title: &str, sections: &mut Vec<Section>) {
             .collect();
         blocks.push(Block::Table(parameters));
     }
-    blocks.extend(told.evidence.iter().map(|evidence| Block::Text(format!("Fitted to {evidence}."))));
+    blocks.extend(explanation.evidence.iter().map(|evidence| Block::Text(format!("Fitted to {evidence}."))));
     sections.push(Section::open(title, blocks));
-    for (at, part) in told.parts.iter().enumerate() {
+    for (at, part) in explanation.parts.iter().enumerate() {
         let above = if title.is_empty() { String::new() } else { format!("{title}: ") };
         explain(part, &format!("{above}part {at}, {}", part.kind()), sections);
     }
 }
 
-fn plots(told: &Explanation) -> Vec<Plot> {
+fn plots(explanation: &Explanation) -> Vec<Plot> {
     let mut plots = Vec::new();
     let line = |points| vec![Layer::unnamed(Ink::Blue, Mark::Line(points))];
-    if told.form() == Form::Curve {
-        let (curve, beyond) = told.visible_curve();
+    if explanation.form() == Form::Curve {
+        let (curve, beyond) = explanation.visible_curve();
         let highest = curve.iter().map(|(_, bound)| *bound).fold(0.0, f64::max);
         let y = Axis::new("bound of the margin, Δ*");
         plots.push(Plot {
@@ -77,20 +81,20 @@ fn plots(told: &Explanation) -> Vec<Plot> {
             about: "The confidence in a pair's label at which its loss is smallest.".into(),
             x: Axis::new("similarity s of the answers").within(0.0, 1.0),
             y: Axis::shares("P").within(0.5, 1.0),
-            layers: line(told.curve.iter().map(|(s, bound)| (*s, sureness(*bound))).collect()),
+            layers: line(explanation.curve.iter().map(|(s, bound)| (*s, sureness(*bound))).collect()),
         });
     }
-    if !told.course.is_empty() {
+    if !explanation.course.is_empty() {
         plots.push(Plot {
             title: "Factor over training".into(),
             about: "Bounds are multiplied by the factor, which ends at 1.".into(),
             x: Axis::shares("share of completed steps").within(0.0, 1.0),
             y: Axis::new("factor"),
-            layers: line(told.course.clone()),
+            layers: line(explanation.course.clone()),
         });
     }
     // A common scale makes effects comparable.
-    let points = told.effects.iter().flat_map(|effect| &effect.points);
+    let points = explanation.effects.iter().flat_map(|effect| &effect.points);
     let highest = points.map(|(_, bound)| *bound).fold(0.0, f64::max);
     let effect = |effect: &Effect| Plot {
         title: format!("Δ* over {}", effect.feature),
@@ -101,6 +105,6 @@ fn plots(told: &Explanation) -> Vec<Plot> {
         y: Axis::new("Δ*").within(0.0, highest),
         layers: line(effect.points.clone()),
     };
-    plots.extend(told.effects.iter().map(effect));
+    plots.extend(explanation.effects.iter().map(effect));
     plots
 }

@@ -98,9 +98,9 @@ impl Scaling {
 
 /// The rotary positions of a model's layers.
 pub(super) struct Ropes {
-    /// Those of layers with full attention; `None`: they have none.
+    /// Positions of layers with full attention; `None`: no positions.
     pub far: Option<Rope>,
-    /// Those of layers with a window.
+    /// Positions of layers with a window.
     pub near: Option<Rope>,
     /// Config entries that are not read.
     pub unread: Vec<String>,

@@ -253,7 +253,8 @@ fn texts_without_end_are_refused() {
     assert!(failure("{{ raise_exception('x' * 10000000) }}").len() < 1200);
 }
 
-/// Protects: a panic of the template engine is an error; where arithmetic wraps, the slice is empty, as in Python.
+/// Protects: a panic of the template engine is an error; where its arithmetic wraps, the slice is empty, as
+/// in Python.
 #[test]
 fn panics_of_the_engine_are_errors() {
     let template = ChatTemplate::new("{{ [1, 2][:2:-1]|list }}").unwrap();
