@@ -1,4 +1,5 @@
-//! The binary finds libtorch, if it uses it, where the build found it or else in a folder `libtorch` beside itself.
+//! Sets the binary's search path for libtorch: the folder used by the build, then a folder `libtorch` beside the
+//! binary.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

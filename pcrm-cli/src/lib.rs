@@ -82,7 +82,8 @@ const AFTER: &str = "\
 Try `pcrm quickstart` first: it needs nothing but this binary.
 
 Exit codes: 0 for success; 1 for errors in files, data, models or training; 2 for errors in options (unknown, out of
-range, without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits 1 for warnings and 2 for errors.";
+range, without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits with 1 for warnings and 2 for
+errors.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -29,7 +29,7 @@ pub struct About {
     pub tag: &'static str,
     /// One sentence about the model.
     pub summary: &'static str,
-    /// The objective with its source; empty where the summary says it all.
+    /// The objective with its source; empty if the summary is enough.
     pub objective: &'static str,
     /// The meaning of the measures.
     pub caution: &'static str,
@@ -38,8 +38,8 @@ pub struct About {
 impl Method {
     /// Returns the descriptions of this method.
     pub fn about(self) -> About {
-        let on_policy = "The reward is that of the sources above: a high one shows that the policy satisfies \
-                         them, and not that its answers are good.";
+        let on_policy = "The reward comes from the sources above: a high reward shows that the policy \
+                         satisfies them, not that its answers are good.";
         match self {
             Self::Sft => About {
                 tag: "sft",
@@ -49,15 +49,15 @@ impl Method {
             },
             Self::Dpo => About {
                 tag: "dpo",
-                summary: "A language model trained on preferences: it learned to make the preferred of \
-                          two answers more likely, compared with a reference.",
+                summary: "A language model trained on preferences: it learned to make the preferred one \
+                          of two answers more likely, relative to a reference.",
                 objective: "The margin of a pair is Δ = β·[ln π(y_w|x)/π_ref(y_w|x) − ln \
                             π(y_l|x)/π_ref(y_l|x)] (direct preference optimisation, [arXiv \
                             2305.18290](https://arxiv.org/abs/2305.18290)). A constraint adds −ln σ(Δ\\* \
-                            − Δ), where Δ\\* is the bound that it gives the pair ([arXiv \
+                            − Δ), where Δ\\* is its bound for the pair ([arXiv \
                             2404.00978](https://arxiv.org/abs/2404.00978)); `none` adds nothing.",
-                caution: "The implicit reward β·ln π/π_ref says how the policy orders given answers, and \
-                          not how good its own are.",
+                caution: "The implicit reward β·ln π/π_ref shows how the policy ranks given answers, not \
+                          how good its own answers are.",
             },
             Self::Kto => About {
                 tag: "kto",
@@ -66,12 +66,12 @@ impl Method {
                 objective: "Kahneman–Tversky optimisation ([arXiv \
                             2402.01306](https://arxiv.org/abs/2402.01306)) with the implicit reward β·ln \
                             π(y|x)/π_ref(y|x).",
-                caution: "The implicit reward says how the policy orders given answers, and not how good \
-                          its own are.",
+                caution: "The implicit reward shows how the policy ranks given answers, not how good its \
+                          own answers are.",
             },
             Self::Ppo => About {
                 tag: "ppo",
-                summary: "A language model trained on its own answers, by their rewards.",
+                summary: "A language model trained on its own answers and their rewards.",
                 objective: "Proximal policy optimisation ([arXiv \
                             1707.06347](https://arxiv.org/abs/1707.06347)) with a critic and a KL \
                             penalty.",
@@ -79,7 +79,7 @@ impl Method {
             },
             Self::Rloo => About {
                 tag: "rloo",
-                summary: "A language model trained on its own answers, by their rewards.",
+                summary: "A language model trained on its own answers and their rewards.",
                 objective: "REINFORCE leave-one-out ([arXiv \
                             2402.14740](https://arxiv.org/abs/2402.14740)): an answer's baseline is the \
                             mean reward of the other answers to its prompt.",
@@ -87,7 +87,7 @@ impl Method {
             },
             Self::Grpo => About {
                 tag: "grpo",
-                summary: "A language model trained on its own answers, by their rewards.",
+                summary: "A language model trained on its own answers and their rewards.",
                 objective: "Group relative policy optimisation ([arXiv \
                             2402.03300](https://arxiv.org/abs/2402.03300)): an answer's advantage is its \
                             reward relative to the other answers to its prompt.",
@@ -95,8 +95,8 @@ impl Method {
             },
             Self::OnlineDpo => About {
                 tag: "online-dpo",
-                summary: "A language model trained on its own answers: pairs of the best and the worst, \
-                          by their rewards.",
+                summary: "A language model trained on pairs of its own answers, the best and the worst by \
+                          reward.",
                 objective: "Online direct preference optimisation ([arXiv \
                             2402.04792](https://arxiv.org/abs/2402.04792)). A constraint bounds the \
                             margin of each pair ([arXiv 2404.00978](https://arxiv.org/abs/2404.00978)); \
