@@ -43,7 +43,7 @@ pub fn file(text: &str) -> Option<&Path> {
 fn read_file(path: &Path) -> Result<Box<dyn Constraint>> {
     ensure!(
         !path.is_dir(),
-        "is a folder, expected a JSON file with an object such as {{\"kind\": \"fixed\", \"bound\": 3}}"
+        "is a folder; expected a JSON file with an object such as {{\"kind\": \"fixed\", \"bound\": 3}}"
     );
     let value: Value = serde_json::from_str(&fs::read_to_string(path)?)
         .context("expected one JSON object with a \"kind\"")?;

@@ -72,7 +72,7 @@ fn stop() {
         std::process::exit(i32::from(EXIT_CODE));
     }
     // Standard error may be a pipe that no one reads, so the signal thread must not wait for it.
-    let _ = thread::Builder::new().spawn(|| say("stopping after this step (once more to stop at once)"));
+    let _ = thread::Builder::new().spawn(|| say("stopping after this step (repeat to stop immediately)"));
 }
 
 #[cfg(unix)]

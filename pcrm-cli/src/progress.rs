@@ -277,7 +277,7 @@ impl Observer for Watch {
         let (step, total, parts) = (metrics.step, self.total, parts(metrics));
         let saved = 100.0 * metrics.padding_avoided;
         let line = format!(
-            "step {step}/{total} epoch {:.2} {}, {saved:.0} % of the padded batch avoided",
+            "step {step}/{total} epoch {:.2} {}, {saved:.0} % of the padded batch saved",
             metrics.epoch,
             parts.join(" ")
         );

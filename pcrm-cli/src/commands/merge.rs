@@ -76,7 +76,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     }
     held.still_there().context("--output")?;
     let kind = if reward { "reward model" } else { "language model" };
-    say(&format!("{}: a {kind}, merged into {}", args.output.display(), base.display()));
+    say(&format!("{}: a {kind} merged with its base {}", args.output.display(), base.display()));
     Ok(())
 }
 

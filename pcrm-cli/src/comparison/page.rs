@@ -39,7 +39,7 @@ pub fn document(outcome: &Outcome) -> Document {
             Section::open("Summary", said),
             Section::open("", vec![Block::Plots(plots)]),
             Section::open("Measures", measures),
-            Section::closed("Constraints, with the numbers fitted", vec![Block::Table(constraints)]),
+            Section::closed("Constraints with their fitted numbers", vec![Block::Table(constraints)]),
         ],
     }
 }

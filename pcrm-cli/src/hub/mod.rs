@@ -95,7 +95,7 @@ impl Hub {
                 Ok(files.iter().map(|file| repository.folder().join(file)).collect())
             };
             paths.extend(
-                fetch().with_context(|| format!("{option} {name}: no such file here, nor on the Hub"))?,
+                fetch().with_context(|| format!("{option} {name}: no such file here or on the Hub"))?,
             );
         }
         Ok(paths)

@@ -75,7 +75,7 @@ fn tokens(sources: &[Source]) -> Table {
     for (label, of) in rows {
         add(label, &|encoded| count(of(encoded) as u64));
     }
-    add("saved of batches of 8 padded in the file's order", &|encoded| {
+    add("saved compared with padded batches of 8 in file order", &|encoded| {
         percent(1.0 - encoded.unique_tokens as f64 / encoded.padded_tokens.max(1) as f64)
     });
     table

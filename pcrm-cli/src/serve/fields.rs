@@ -45,8 +45,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn integer(self, name: &str) -> Result<Option<i64>, Refusal> {
-        let integer =
-            |value: &Value| value.as_i64().ok_or_else(|| wrong(name, value, "a whole number of 64 bits"));
+        let integer = |value: &Value| value.as_i64().ok_or_else(|| wrong(name, value, "a 64-bit integer"));
         self.get(name).map(integer).transpose()
     }
 

@@ -160,10 +160,10 @@ impl Metrics {
             none,
             &self.inference,
         );
-        out.histograms("pcrm_sequence_tokens", "Tokens of sequences.", none, &self.tokens);
+        out.histograms("pcrm_sequence_tokens", "Tokens per sequence.", none, &self.tokens);
         out.histograms("pcrm_batch_duration_seconds", "Time of batches.", none, &self.batch_duration);
         out.histograms("pcrm_batch_tokens", "Tokens computed in a batch.", none, &self.batch_tokens);
-        out.histograms("pcrm_batch_sequences", "Sequences of a batch.", none, &self.batch_sequences);
+        out.histograms("pcrm_batch_sequences", "Sequences per batch.", none, &self.batch_sequences);
         let model = &["model"];
         out.counters("pcrm_computed_tokens_total", "Tokens computed.", model, &self.computed_tokens);
         let help = "Tokens not computed, since another sequence of the batch begins with the same ones.";

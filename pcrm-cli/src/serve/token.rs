@@ -45,7 +45,7 @@ impl Tokens {
                 if self.digests.iter().any(same) {
                     Ok(())
                 } else {
-                    refusal("the token is not one of this server's")
+                    refusal("the token is not valid for this server")
                 }
             }
             _ => refusal("the Authorization header is malformed; expected `Bearer TOKEN`"),

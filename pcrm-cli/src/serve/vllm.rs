@@ -120,7 +120,7 @@ fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
             let to = match to {
                 -1 => None,
                 to => Some(usize::try_from(to).ok().filter(|to| *to > 0).ok_or_else(|| {
-                    let message = format_args!("it is {to}; expected -1 (all the model reads) or 1 and more");
+                    let message = format_args!("it is {to}; expected -1 (all the model reads) or at least 1");
                     Refusal::field("truncate_prompt_tokens", message)
                 })?),
             };

@@ -129,7 +129,7 @@ impl<'a> Runner<'a> {
         Ok(runner)
     }
 
-    /// The progress of the jobs.
+    /// Returns the progress of the jobs.
     pub fn state(&self) -> &State {
         &self.state
     }

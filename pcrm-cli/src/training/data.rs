@@ -30,7 +30,7 @@ pub struct Encoded {
     pub sources: Vec<data::Source>,
     /// The form of the texts.
     pub form: Form,
-    /// Warnings about the data, to be repeated beside the run's figures.
+    /// Warnings about the data, repeated with the run's results.
     pub warnings: Warnings,
 }
 

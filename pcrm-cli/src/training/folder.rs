@@ -52,7 +52,7 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
     };
     if !resume {
         bail!(
-            "--output {}: holds {holds} already; continue the run with --resume, or name another folder",
+            "--output {}: already holds {holds}; continue the run with --resume, or name another folder",
             dir.display()
         );
     }

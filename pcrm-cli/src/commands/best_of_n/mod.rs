@@ -102,7 +102,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let file = GrowingFile::open(&args.output.join("samples.jsonl"), &origins, args.n, args.resume)?;
     let begun = file.groups().min(prompts.len());
     if begun > 0 {
-        say(&format!("{begun} of {} prompts were answered before", prompts.len()));
+        say(&format!("{begun} of {} prompts are already answered", prompts.len()));
     }
     let decode = |ids: &[u32]| policy.text(ids);
     let stop = policy.stop(&args.sampling, &decode)?;

@@ -120,7 +120,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     );
     ensure!(
         forms.len() > 1 || !args.output.is_dir(),
-        "--output {}: is a folder; expected the file for the constraint",
+        "--output {}: is a folder; expected a file for the constraint",
         args.output.display()
     );
     let training = &args.training.fetched()?;

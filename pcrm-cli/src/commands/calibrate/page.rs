@@ -19,7 +19,8 @@ pub fn document(all: &Calibrations, sources: &[Source]) -> Document {
             .with_note(format!("{} prompts", count(all.prompts as u64))),
     ];
     figures.extend(all.best().map(|best| {
-        Fact::new("Best similarity", best.name.clone()).with_note("most likely wins on prompts not fitted to")
+        Fact::new("Best similarity", best.name.clone())
+            .with_note("highest likelihood of wins on prompts not used for fitting")
     }));
     let how = "A bound Δ* corresponds to a probability: P(chosen is better) = σ(Δ*/2). Judges that were not \
                trained on a pair estimate how often its chosen answer wins, and the bounds are fitted to \

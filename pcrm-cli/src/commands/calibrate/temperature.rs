@@ -129,7 +129,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         true => terminal::result(&(serde_json::to_string_pretty(&fitted)? + "\n"))?,
         false => terminal::result(&text(&fitted))?,
     }
-    say(&format!("{}: the same order, scores divided by {}", args.output.display(), number(temperature)));
+    say(&format!("{}: scores divided by {}, order unchanged", args.output.display(), number(temperature)));
     warnings.repeat();
     Ok(())
 }

@@ -102,10 +102,10 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
         let s = |at: usize| similarities.as_ref().map(|all| all[at]);
         let record = |(at, pair): (usize, EncodedPair<'_>)| record(pair, s(at), bounds[at]);
         write_records(path, &encode::pairs(&sets).enumerate().map(record).collect::<Vec<_>>())?;
-        say(&format!("{} bounds in {}", bounds.len(), path.display()));
+        say(&format!("{} bounds written to {}", bounds.len(), path.display()));
     }
     let all = Bounds::of(&sets, &bounds, similarities.as_deref());
-    let summary = BoundSummary::of(tagged, &all)?.context("no pair is left")?;
+    let summary = BoundSummary::of(tagged, &all)?.context("no pairs are left")?;
     match args.json {
         true => terminal::result(&(serde_json::to_string_pretty(&summary)? + "\n")),
         false => {

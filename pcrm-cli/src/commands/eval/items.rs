@@ -140,7 +140,7 @@ fn in_common(first: Vec<Item>, second: Vec<Item>) -> Result<(Vec<Item>, Vec<Item
         same_shape(&item.body, &other.body).then_some((item, other))
     });
     let (first, second): (Vec<Item>, Vec<Item>) = pairs.unzip();
-    ensure!(!first.is_empty(), "--compare: no row in common, by id or by number in the file");
+    ensure!(!first.is_empty(), "--compare: no rows in common, by id or by row number");
     Ok((first, second))
 }
 

@@ -230,7 +230,7 @@ impl Scored {
         let rows = given.items.len() + given.left_out;
         match left_out::share(given.left_out, rows) {
             Some(share) => warnings.add(format!(
-                "{} of {rows} rows ({share}) of {} have no score, as pcrm score left them out",
+                "{} of {rows} rows ({share}) of {} have no score, since pcrm score left them out",
                 given.left_out,
                 path.display()
             )),

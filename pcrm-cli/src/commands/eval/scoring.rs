@@ -293,7 +293,7 @@ impl Scoring<'_> {
             }
         }
         let (too_long, all) = (rows.sets.len() - encoded.len(), rows.sets.len());
-        ensure!(!encoded.is_empty(), "no set of answers is left: all exceed --max-length {max_length}");
+        ensure!(!encoded.is_empty(), "no sets of answers are left: all exceed --max-length {max_length}");
         match left_out::too_long(too_long, all, "sets of answers", max_length) {
             Some(text) => warnings.add(text),
             None if too_long > 0 => {

@@ -108,7 +108,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let stop = policy.stop(&args.sampling, &decode)?;
     say(&format!("answers end at {}", ends(&policy, &stop.ids)));
     if begun > 0 {
-        say(&format!("{begun} of {} prompts were answered before", prompts.len()));
+        say(&format!("{begun} of {} prompts are already answered", prompts.len()));
     }
     let mut writer = Writer {
         policy: &policy,

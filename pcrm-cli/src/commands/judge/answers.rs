@@ -89,7 +89,7 @@ impl Policy {
             let value = prompt.columns.shift_remove(*column).unwrap_or_default();
             let Some(answer) = text(&value) else {
                 bail!(
-                    "{}: {column} is {value}; expected a text, or messages that end with the assistant's",
+                    "{}: {column} is {value}; expected text, or messages ending with the assistant's",
                     prompt.origin
                 );
             };

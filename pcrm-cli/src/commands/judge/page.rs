@@ -159,8 +159,5 @@ fn matches(verdicts: &Verdicts, policies: &[Policy], field: &Field) -> Section {
             table.rows.push([&[name.to_owned()], &cells[..]].concat());
         }
     }
-    Section::open(
-        format!("Matches of {a} and {b}, as {} sees them", verdicts.name),
-        vec![Block::Table(table)],
-    )
+    Section::open(format!("Matches of {a} and {b}, judged by {}", verdicts.name), vec![Block::Table(table)])
 }

@@ -41,7 +41,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
         let (found, _): (Origins, _) = sealed::read(&notes)?;
         ensure!(
             found == origins,
-            "{}: was sampled by another model, other prompts or options; name another --output",
+            "{}: was sampled with another model, other prompts or other options; name another --output",
             path.display()
         );
         say(&format!("{label}: reusing the answers in {}", path.display()));

@@ -32,7 +32,7 @@ pub fn document(models: &[Measured], labellers: &Measures, legend: &str) -> Resu
                     evaluation::margins_beside(&named),
                 ])],
             ),
-            Section::open("What the numbers say", said.collect()),
+            Section::open("Conclusions", said.collect()),
             Section::open(
                 "Measures",
                 vec![Block::Table(table(models, labellers)), Block::Text(legend.to_owned())],

@@ -48,7 +48,7 @@ pub fn sections(report: &RewardReport) -> Vec<Section> {
 
 fn reward_bench(bench: &RewardBench) -> Section {
     let mut table = Table::of_numbers(
-        "Sections: strict accuracy, each subset by its weight",
+        "Sections: strict accuracy, subsets weighted",
         &["section", "score", "subsets missing"],
     );
     table.columns[2].align = Align::Left;
@@ -62,7 +62,10 @@ fn reward_bench(bench: &RewardBench) -> Section {
 }
 
 fn reward_bench_2(bench: &RewardBench2) -> Section {
-    let mut table = Table::of_numbers("Subsets: the best of four is found", &["subset", "prompts", "score"]);
+    let mut table = Table::of_numbers(
+        "Subsets: how often the best of four answers is found",
+        &["subset", "prompts", "score"],
+    );
     for subset in &bench.subsets {
         table.rows.push(vec![subset.name.clone(), count(subset.prompts as u64), percent(subset.score)]);
     }
@@ -75,11 +78,11 @@ fn reward_bench_2(bench: &RewardBench2) -> Section {
             ("accurate, several right answers", "0.30", percent(ties.tied_accuracy)),
             ("accurate, one right answer", "0.30", percent(ties.ref_accuracy)),
             (
-                "gap to wrong answers beyond the spread of right ones",
+                "gap to wrong answers exceeds the spread of right ones",
                 "0.20",
                 percent(ties.correctness_preferred),
             ),
-            ("both gaps beyond it", "0.20", percent(ties.correctness_preferred_hard)),
+            ("both gaps exceed it", "0.20", percent(ties.correctness_preferred_hard)),
             ("closeness, tanh(gap / spread − 1)", "0.01", number(ties.margin_score)),
         ] {
             parts.rows.push(vec![name.to_owned(), weight.to_owned(), value]);
@@ -91,7 +94,7 @@ fn reward_bench_2(bench: &RewardBench2) -> Section {
 
 fn rm_bench(bench: &RmBench) -> Section {
     let mut matrix = Table::of_numbers(
-        "The right answer scores higher, by the styles of both",
+        "How often the right answer scores higher, by the styles of both answers",
         &["right answer", "wrong one concise", "wrong one detailed", "wrong one markdown"],
     );
     for (style, shares) in STYLES.iter().zip(bench.all.matrix) {

@@ -76,8 +76,8 @@ fn best_of_n(best: &BestOfN) -> Section {
             .with_note(format!("{} answers each on average", number(best.answers))),
     ];
     if let Some(worth) = best.worth {
-        figures.push(Fact::new("Human score of the picked", number(worth.picked)).with_note(format!(
-            "at random {}, of the best {}",
+        figures.push(Fact::new("Human score of the picked answer", number(worth.picked)).with_note(format!(
+            "random answer {}, best answer {}",
             number(worth.random),
             number(worth.best)
         )));

@@ -92,7 +92,7 @@ pub fn document(run: &Run<'_>) -> Document {
             ),
             metric(STEERED, "objective/kl_coef", Axis::new("coefficient")),
             metric("Best answer − worst", "objective/scores_margin", Axis::new("difference of rewards")),
-            metric("Critic's loss", "loss/value_avg", Axis::new("½ (V − R)², mean by token")),
+            metric("Critic's loss", "loss/value_avg", Axis::new("½ (V − R)², mean per token")),
             metric(
                 "Variance explained by the critic",
                 "val/explained_variance",
@@ -144,7 +144,7 @@ pub fn document(run: &Run<'_>) -> Document {
                 "drift" => metric(
                     &format!("Drift of scores, {source}"),
                     &name,
-                    Axis::new("standard deviations from its own data's mean"),
+                    Axis::new("standard deviations from the mean of its own data"),
                 ),
                 "beyond_range" => metric(
                     &format!("Scores beyond its own data, {source}"),

@@ -95,7 +95,7 @@ pub struct Run<'a> {
     pub name: String,
     /// The base model.
     pub base: String,
-    /// The constraint with its settings, as it bounded the pairs.
+    /// The constraint with the settings used for the pairs.
     pub constraint: &'a Value,
     /// The unfitted constraint and its evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,

@@ -27,7 +27,7 @@ pub struct Run<'a> {
     pub losses: String,
     /// A description of the reference.
     pub reference: String,
-    /// The constraint with its settings, as it bounded the pairs.
+    /// The constraint with the settings used for the pairs.
     pub constraint: &'a Value,
     /// The unfitted constraint and its evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,

@@ -29,7 +29,7 @@ pub fn fitted_lines(tagged: &Value, evidence: &Evidence) -> Vec<String> {
 pub fn wrong_labels_line(found: &WrongLabels) -> String {
     let chance = match found.likelihood_ratio > 2.71 {
         true => "more than chance",
-        false => "within chance of none",
+        false => "consistent with none",
     };
     format!(
         "label-smoothing {:.4}: the share of wrong labels that best explains the margins of judges trained \

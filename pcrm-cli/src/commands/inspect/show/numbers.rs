@@ -184,7 +184,7 @@ pub fn cost(cost: &Cost, page: &mut Page) {
         None => String::new(),
     };
     memory.push_str(&format!(
-        "{:.0} MiB of it are weights, gradients and moments of {} parameters",
+        "{:.0} MiB for weights, gradients and moments of {} parameters",
         cost.state_mib, cost.parameters
     ));
     if let Some(available) = cost.available_mib {
@@ -197,7 +197,7 @@ pub fn cost(cost: &Cost, page: &mut Page) {
             .iter()
             .map(|at| format!("{}: {:.0} MiB", at.micro_tokens, at.peak_mib))
             .collect();
-        page.labelled("", INDENT, &format!("by --micro-tokens (about): {}", by.join(", ")));
+        page.labelled("", INDENT, &format!("by --micro-tokens (approximate): {}", by.join(", ")));
     }
 }
 
