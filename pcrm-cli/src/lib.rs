@@ -11,7 +11,7 @@
 //!
 //! The library sets the binary's allocator (mimalloc).
 
-// `println!` panics when the reader of the output is gone; `terminal` does not.
+// The print macros panic when the reader of the output is gone; `terminal` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
