@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The most points of a line.
 const POINTS: usize = 300;
-/// A smoothed line is a moving mean over this fraction of the run, 1 / WINDOW.
+/// The divisor of a run's points that gives the window of a smoothed line.
 const WINDOW: usize = 20;
 
 /// The lines of a run's metrics.

@@ -279,8 +279,8 @@ fn bounded(
 }
 
 impl WorkArgs {
-    /// Returns the first pairs or ranked sets that fit, in file order. HH dialogues are cut after the last
-    /// assistant turn they share.
+    /// Returns the first pairs or ranked sets that fit, in file order. HH dialogues are used only if
+    /// both sides share everything up to the last assistant mark.
     fn fitting(
         &self,
         tokenizer: &Tokenizer,

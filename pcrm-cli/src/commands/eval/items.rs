@@ -17,7 +17,7 @@ pub struct Item {
     pub subset: Option<String>,
     /// Its prompt.
     pub prompt: Option<String>,
-    /// The identity of its prompt, if the rendered text differs from it.
+    /// The identity of its prompt, if known: a rendered prompt identifies it less reliably.
     pub prompt_id: Option<PromptId>,
     /// Its scores.
     pub body: Body,

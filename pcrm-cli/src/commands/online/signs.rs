@@ -106,9 +106,9 @@ pub fn findings(lines: &[Value]) -> Vec<String> {
         if let Some((_, share)) = ends(&name).filter(|(_, late)| *late > 0.1) {
             let source = name.trim_end_matches("/beyond_range");
             found.push(format!(
-                "{:.0} % of the last scores of {source:?} are outside the range of its training data, where \
-                 scores are unreliable: use --stop-kl, a larger KL penalty, or a reward model trained on \
-                 such answers",
+                "{:.0} % of the last scores of {source:?} are outside the range of its scores on its own data, \
+                 where they are unreliable: use --stop-kl, a larger KL penalty, or a reward model trained \
+                 on such answers",
                 100.0 * share
             ));
         }
