@@ -132,10 +132,10 @@ enum Verb {
     /// Convert, split and generate preference files
     #[command(subcommand)]
     Data(DataVerb),
-    /// Evaluate a reward model
+    /// Evaluate reward models and policies, and merge comparisons
     #[command(subcommand)]
     Eval(EvalVerb),
-    /// Benchmark training, scoring and matrix products
+    /// Benchmark training, scoring, sampling and matrix products
     #[command(subcommand)]
     Bench(BenchVerb),
     /// List the compiled-in backends, constraints, encoders, judges and rewards
