@@ -1,5 +1,5 @@
-//! Sets the binary's search path for libtorch: the folder used by the build, then a folder `libtorch` beside the
-//! binary.
+//! Sets the binary's search path for libtorch: the folder used by the build, then a folder `libtorch` beside
+//! the binary.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
