@@ -25,6 +25,26 @@ fn messages(world: &World, arguments: &str) -> Result<String> {
     Ok(stderr(&output))
 }
 
+/// Protects: the page of answers shows every token of an answer with the log-probability in the file, beside
+/// figures of all answers.
+#[test]
+fn the_page_shows_answers_token_by_token() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    world.run(&format!("generate {SAMPLE} --samples 2 --report --output a.jsonl"))?;
+    let page = String::from_utf8(world.read("a.html")?)?;
+    let lines = world.lines("a.jsonl")?;
+    ensure!(lines.iter().all(|line| line["log_probs"].is_array()), "--report implies --log-probs");
+    let tokens: usize = lines.iter().filter_map(|line| line["tokens"].as_u64()).sum::<u64>() as usize;
+    // Twelve answers: six least and six most likely ones.
+    ensure!(page.matches("title=\"ln p = ").count() == tokens, "expected {tokens} tokens on the page");
+    ensure!(page.contains("Least likely answers") && page.contains(">12<"), "{page}");
+    world.refuses(
+        &format!("generate {SAMPLE} --report --output b.html"),
+        &["--output", "does not end in .html"],
+    )
+}
+
 /// Protects: answers do not depend on the number of rows decoded at once or on the size of the cache, and a
 /// killed run continues where it stopped.
 #[test]

@@ -53,6 +53,28 @@ pub enum Block {
     Table(Table),
     /// Plots side by side, as many as fit.
     Plots(Vec<Plot>),
+    /// A text token by token, shaded by probability.
+    Tokens(Tokens),
+}
+
+/// A text as tokens with their probabilities.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Tokens {
+    /// Caption; empty for none.
+    pub caption: String,
+    /// Text before the first token, unshaded; empty for none.
+    pub before: String,
+    /// Tokens, in order.
+    pub tokens: Vec<Token>,
+}
+
+/// A token with its probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Token {
+    /// Text of the token.
+    pub text: String,
+    /// Natural logarithm of its probability.
+    pub log_prob: f64,
 }
 
 /// The importance of a note.

@@ -5,8 +5,9 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
 use serde::Serialize;
 
-use super::document::{Block, Document, Fold};
+use super::document::{Block, Document, Fold, Token, Tokens};
 use super::draw;
+use super::number::number;
 use super::plot::{Layer, Mark, Plot};
 use crate::error::{Error, Result};
 
@@ -83,12 +84,25 @@ fn shown(block: &Block) -> Result<Shown> {
         Block::Figures(facts) => ("figures", from_serde(facts)),
         Block::Facts(facts) => ("facts", from_serde(facts)),
         Block::Table(table) => ("table", from_serde(table)),
+        Block::Tokens(tokens) => ("tokens", shaded(tokens)),
         Block::Plots(plots) => {
             let plots = plots.iter().map(shown_plot).collect::<Result<Vec<_>>>()?;
             ("plots", from_serde(&plots))
         }
     };
     Ok(Shown { kind, content })
+}
+
+/// Returns tokens with their shade, from 0 (probability 0.9 or more) to 4 (below 0.01).
+fn shaded(tokens: &Tokens) -> Value {
+    let token = |token: &Token| {
+        let probability = token.log_prob.exp();
+        let shade = [0.9, 0.5, 0.1, 0.01].iter().filter(|least| probability < **least).count();
+        let note = format!("ln p = {}, p = {}", number(token.log_prob), number(probability));
+        context! { text => &token.text, shade, note }
+    };
+    let shown: Vec<Value> = tokens.tokens.iter().map(token).collect();
+    context! { caption => &tokens.caption, before => &tokens.before, tokens => shown }
 }
 
 fn shown_plot(plot: &Plot) -> Result<ShownPlot<'_>> {
@@ -138,6 +152,11 @@ mod tests {
             Block::Facts(facts()),
             Block::Table(table),
             Block::Plots(vec![plot]),
+            Block::Tokens(Tokens {
+                caption: bad(),
+                before: bad(),
+                tokens: vec![Token { text: bad(), log_prob: f64::NEG_INFINITY }],
+            }),
         ];
         let document = Document {
             title: bad(),

@@ -31,6 +31,10 @@ pub fn of(document: &Document) -> String {
                     }
                 }
                 Block::Table(found) => text.push_str(&table(found)),
+                Block::Tokens(found) => {
+                    let tokens: String = found.tokens.iter().map(|token| token.text.as_str()).collect();
+                    text.push_str(&format!("\n{}\n\n> {}{tokens}\n", found.caption, found.before));
+                }
                 Block::Plots(_) => {}
             }
         }

@@ -1,6 +1,7 @@
 //! `pcrm generate`: samples answers from a policy.
 
 mod chat;
+mod page;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -22,8 +23,8 @@ use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::progress::{Bar, bar, say};
-use crate::terminal;
 use crate::usage::usage;
+use crate::{report, terminal};
 
 /// Options of `pcrm generate`.
 #[derive(Debug, Args)]
@@ -46,11 +47,15 @@ pub struct GenerateArgs {
     /// Also write the token ids of each answer and their log-probabilities
     #[arg(long)]
     log_probs: bool,
+    /// Write a page beside --output (FILE.html) that shows answers token by token, shaded by probability;
+    /// implies --log-probs
+    #[arg(long, requires = "output")]
+    report: bool,
     /// Score each answer with the reward model in this folder or Hub repository
     #[arg(long, value_name = "DIR")]
     score_with: Option<PathBuf>,
     /// Chat with the model: each line is a message, the answer is printed as it is sampled; Ctrl-D ends
-    #[arg(long, conflicts_with_all = ["prompt", "data", "output", "score_with", "samples", "log_probs"])]
+    #[arg(long, conflicts_with_all = ["prompt", "data", "output", "score_with", "samples", "log_probs", "report"])]
     chat: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -64,6 +69,7 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm generate --model runs/sft --prompt 'Once upon a time' --max-tokens 60
   pcrm generate --model runs/sft --data prompts.jsonl --samples 4 --score-with runs/rm --output answers.jsonl
+  pcrm generate --model runs/sft --data prompts.jsonl --report --output answers.jsonl
   pcrm generate --model runs/sft --chat";
 
 /// Samples and writes answers.
@@ -94,10 +100,11 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
     let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();
     let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
+    let log_probs = args.log_probs || args.report;
     let mut origins = args.sampling.origins(&sampling)?;
     origins.extend(policy.origins(&args.machine));
     origins.insert("samples".to_owned(), json!(args.samples));
-    origins.insert("log-probs".to_owned(), json!(args.log_probs));
+    origins.insert("log-probs".to_owned(), json!(log_probs));
     origins.insert("score-with".to_owned(), rewards::identity(&specs)?);
     let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
     origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
@@ -115,7 +122,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         judge: judge.as_mut(),
         prompts: &prompts[begun..],
         asked: rows[begun..].iter().map(|row| &asked[*row]).collect(),
-        log_probs: args.log_probs,
+        log_probs,
         file,
         bar: bar((prompts.len() - begun) as u64, "prompts"),
         interrupted: interrupt::flag()?,
@@ -157,6 +164,10 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     ));
     if let Some(path) = &args.output {
         say(&format!("answers: {}", path.display()));
+        let page = page::path(path);
+        if args.report && report::write(&page, page::document(path, &policy)) {
+            say(&format!("report: {}", page.display()));
+        }
     }
     Ok(())
 }
@@ -174,6 +185,11 @@ impl GenerateArgs {
         if !self.chat {
             self.prompts.check()?;
         }
+        let page = self.output.as_deref().map(page::path).filter(|_| self.report);
+        ensure!(
+            page.is_none() || page != self.output,
+            "--output: the page of --report would replace the answers; expected a name that does not end in .html"
+        );
         ensure!(
             self.output.as_ref() != Some(&self.model),
             "--output: is the model's folder; expected a file"
