@@ -7,7 +7,7 @@ use clap::{Args, Command};
 
 use crate::numbers::positive;
 use crate::progress::say;
-use crate::study::{Chosen, recipes};
+use crate::study::{Choices, Chosen, recipes};
 use crate::terminal;
 use crate::usage::usage;
 
@@ -27,6 +27,9 @@ pub struct StudyArgs {
     /// Run N seeds, starting at 0 [default: the recipe's]
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     seeds: Option<u64>,
+    /// Run in these worlds [default: the recipe's]
+    #[arg(long, value_name = "WORLD", num_args = 1..)]
+    worlds: Vec<String>,
     /// Run N jobs in parallel, each on one thread [default: one per core]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     jobs: Option<usize>,
@@ -45,6 +48,7 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm study --list
   pcrm study ablation --quick --output runs/ablation
+  pcrm study dpo --worlds questions --output runs/dpo
   pcrm study --show strength > mine.toml; pcrm study mine.toml --seeds 3 --output runs/mine";
 
 /// Runs the missing runs of a study and writes its report.
@@ -61,7 +65,9 @@ pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
         return terminal::result(usage(text)?);
     }
     let name = args.recipe.as_deref().context("RECIPE")?;
-    let study = Chosen::of(name, (args.quick, args.seeds, args.jobs), command)?;
+    let choices =
+        Choices { quick: args.quick, seeds: args.seeds, jobs: args.jobs, worlds: args.worlds.clone() };
+    let study = Chosen::of(name, choices, command)?;
     if args.plan {
         return terminal::result(&(study.introduction() + &study.listing()));
     }

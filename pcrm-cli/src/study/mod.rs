@@ -9,7 +9,7 @@ mod write;
 use std::path::Path;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Command;
 use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::disk::{FolderLock, sealed};
@@ -35,6 +35,20 @@ struct Marker {
     quick: bool,
 }
 
+/// The user's choices about a study; the defaults are the recipe's full size, seeds and worlds, and one job per
+/// core.
+#[derive(Debug, Default)]
+pub struct Choices {
+    /// True for the recipe's smaller sizes.
+    pub quick: bool,
+    /// The number of seeds.
+    pub seeds: Option<u64>,
+    /// The number of parallel jobs.
+    pub jobs: Option<usize>,
+    /// The names of the worlds; empty for the recipe's.
+    pub worlds: Vec<String>,
+}
+
 /// A study with its size and plan.
 pub struct Chosen {
     recipe: Recipe,
@@ -54,17 +68,14 @@ pub struct Played {
 }
 
 impl Chosen {
-    /// Plans a recipe, given by name or path. `quick` selects its smaller sizes; the defaults are the
-    /// recipe's seeds and one job per core.
+    /// Plans a recipe, given by name or path.
     ///
     /// # Errors
-    /// Fails if the recipe cannot be read or a command lacks an option.
-    pub fn of(
-        name: &str,
-        (quick, seeds, jobs): (bool, Option<u64>, Option<usize>),
-        command: &Command,
-    ) -> Result<Self> {
-        let recipe = usage(recipes::read(name))?;
+    /// Fails if the recipe cannot be read, a world is unknown or a command lacks an option.
+    pub fn of(name: &str, choices: Choices, command: &Command) -> Result<Self> {
+        let Choices { quick, seeds, jobs, worlds } = choices;
+        let mut recipe = usage(recipes::read(name))?;
+        usage(recipe.choose_worlds(&worlds).map_err(|message| anyhow!("--worlds: {message}")))?;
         let size = recipe.size(quick);
         let seeds = seeds.unwrap_or(size.seeds);
         let left_out = usage(checked(&recipe, size, name, command))?;
@@ -84,7 +95,8 @@ impl Chosen {
         claim(output, &self.recipe, self.quick)?;
         say(&self.introduction());
         let Self { recipe, quick, seeds, plan, left_out, .. } = self;
-        let study = write::Study { recipe, quick: *quick, seeds: *seeds, plan, left_out };
+        let worlds = collect::worlds(plan)?;
+        let study = write::Study { recipe, quick: *quick, seeds: *seeds, plan, left_out, worlds };
         let mut runner = Runner::new(output, plan, self.jobs)?;
         let ended = runner.run(|state| study.write(output, state).map(drop));
         let written = study.write(output, runner.state())?;
@@ -95,12 +107,27 @@ impl Chosen {
 
     /// Returns the question and the hypotheses, to print before the runs.
     pub fn introduction(&self) -> String {
-        introduction(&self.recipe, &self.plan, self.seeds, &self.left_out)
+        let recipe = &self.recipe;
+        let mut text = format!("{}\n", recipe.title);
+        text.push_str(&paragraph("Question: ", &recipe.question));
+        for (at, hypothesis) in recipe.hypotheses.iter().enumerate() {
+            text.push_str(&paragraph(&format!("Hypothesis {}: ", at + 1), hypothesis));
+        }
+        text.push_str(&paragraph("Primary figure: ", &recipe.primary.words));
+        for (arm, why) in &self.left_out {
+            text.push_str(&paragraph("Left out: ", &format!("{arm} ({why})")));
+        }
+        for missing in &recipe.missing {
+            text.push_str(&paragraph("Left out: ", missing));
+        }
+        text.push_str(&format!("{} runs, {} seeds\n", self.plan.jobs.len(), self.seeds));
+        text
     }
 
     /// Returns a list of the runs, one per line.
     pub fn listing(&self) -> String {
-        listing(&self.plan)
+        let line = |job: &Job| format!("  {}  ({})\n", job.name, job.verb.join(" "));
+        self.plan.jobs.iter().map(line).collect()
     }
 }
 
@@ -151,29 +178,6 @@ fn checked(recipe: &Recipe, size: &Size, name: &str, command: &Command) -> Resul
         }
     }
     Ok(left_out)
-}
-
-/// Formats the question and the hypotheses.
-fn introduction(recipe: &Recipe, plan: &Plan, seeds: u64, left_out: &[(String, String)]) -> String {
-    let mut text = format!("{}\n", recipe.title);
-    text.push_str(&paragraph("Question: ", &recipe.question));
-    for (at, hypothesis) in recipe.hypotheses.iter().enumerate() {
-        text.push_str(&paragraph(&format!("Hypothesis {}: ", at + 1), hypothesis));
-    }
-    text.push_str(&paragraph("Primary figure: ", &recipe.primary.words));
-    for (arm, why) in left_out {
-        text.push_str(&paragraph("Left out: ", &format!("{arm} ({why})")));
-    }
-    for missing in &recipe.missing {
-        text.push_str(&paragraph("Left out: ", missing));
-    }
-    text.push_str(&format!("{} runs, {seeds} seeds\n", plan.jobs.len()));
-    text
-}
-
-fn listing(plan: &Plan) -> String {
-    let line = |job: &Job| format!("  {}  ({})\n", job.name, job.verb.join(" "));
-    plan.jobs.iter().map(line).collect()
 }
 
 /// Returns the error of a stopped study.

@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::Result;
 use pcrm_core::disk::whole;
 use pcrm_eval::study::learned::learned;
+use pcrm_eval::study::results::WorldFound;
 use pcrm_eval::study::{Outcome, Plan, Recipe, Results, markdown, page};
 use serde_json::json;
 
-use super::collect::{self, Collector};
+use super::collect::Collector;
 use super::runner::State;
 use crate::report::{self, Document};
 
@@ -24,6 +25,8 @@ pub struct Study<'a> {
     pub seeds: u64,
     pub plan: &'a Plan,
     pub left_out: &'a [(String, String)],
+    /// The worlds, tested for the strength that likeness carries.
+    pub worlds: Vec<WorldFound>,
 }
 
 /// The report of a study.
@@ -50,7 +53,7 @@ impl Study<'_> {
             runs: self.plan.jobs.len(),
             left_out: self.left_out.to_vec(),
             failed,
-            worlds: collect::worlds(self.plan)?,
+            worlds: self.worlds.clone(),
             cells: collector.cells()?,
             samples: collector.samples()?,
         };

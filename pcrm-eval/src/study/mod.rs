@@ -6,6 +6,7 @@
 //! [`Outcome::of`] pairs the cells by seed, [`learned`] puts the outcome into words, and [`page`] and
 //! [`markdown`] show it. This module runs no process and reads no file.
 
+mod check;
 pub mod curve;
 pub mod fill;
 pub mod learned;

@@ -8,7 +8,7 @@ use super::folder::Folder;
 use crate::paragraph::paragraph;
 use crate::report::Document;
 use crate::report::document::{Block, Section};
-use crate::study::{Chosen, Played};
+use crate::study::{Choices, Chosen, Played};
 
 /// The studies: their recipes, and their folders inside the quickstart's.
 const STUDIES: [(&str, &str); 2] = [("quickstart", "ppo"), ("quickstart-dpo", "dpo")];
@@ -30,7 +30,8 @@ pub enum Size {
 /// Fails if a run that others need fails, or Ctrl-C interrupts.
 pub fn play(size: Size, folder: &Folder, command: &Command) -> Result<Vec<Played>> {
     let play = |(recipe, place): (&str, &str)| {
-        Chosen::of(recipe, (size == Size::Quick, None, None), command)?.play(&folder.study(place))
+        let choices = Choices { quick: size == Size::Quick, ..Choices::default() };
+        Chosen::of(recipe, choices, command)?.play(&folder.study(place))
     };
     STUDIES.into_iter().map(play).collect()
 }

@@ -1,0 +1,226 @@
+//! Checks of a recipe: unknown names, empty sizes, options that a study sets itself.
+
+use std::collections::BTreeMap;
+
+use super::fill;
+use super::plan::slug;
+use super::recipe::Recipe;
+use crate::worlds::World;
+
+/// The commands that may have options.
+const VERBS: [&str; 8] = ["sft", "reward", "dpo", "best-of-n", "ppo", "grpo", "rloo", "score"];
+
+impl Recipe {
+    /// Checks names, sizes, options and the primary figure; `line` turns a position into `place:line`.
+    pub(super) fn check(&self, line: &dyn Fn(usize) -> String, place: &str) -> Result<(), String> {
+        let mut slugs = BTreeMap::new();
+        for arm in &self.arms {
+            let (at, name) = (line(arm.name.span().start), arm.name.get_ref());
+            let kinds =
+                [arm.reward.is_some(), arm.dpo.is_some(), arm.temperature_of.is_some(), arm.untrained];
+            if kinds.iter().filter(|kind| **kind).count() != 1 {
+                return Err(format!(
+                    "{at}: arm {name:?}: expected one of reward, dpo, temperature-of and untrained"
+                ));
+            }
+            if arm.mean_of.is_some_and(|members| members < 2 || arm.reward.is_none()) {
+                return Err(format!("{at}: arm {name:?}: mean-of expects reward and at least 2"));
+            }
+            if slug(name).is_empty() {
+                return Err(format!("{at}: arm {name:?}: expected a letter or a digit in its name"));
+            }
+            if let Some(other) = slugs.insert(slug(name), name) {
+                return Err(format!("{at}: arm {name:?}: the arm {other:?} has that name already"));
+            }
+            if let Some(of) = &arm.temperature_of {
+                let found = self.arms.iter().find(|other| other.name.get_ref() == of);
+                if found.is_none_or(|other| other.reward.is_none() || other.mean_of.is_some()) {
+                    return Err(format!(
+                        "{at}: arm {name:?}: temperature-of = {of:?}: expected an arm with reward"
+                    ));
+                }
+            }
+        }
+        let fail = |message: String| Err(format!("{place}: {message}"));
+        let names: Vec<&str> = self.arms.iter().map(|arm| arm.name.get_ref().as_str()).collect();
+        if !names.contains(&self.baseline.as_str()) {
+            return fail(format!(
+                "baseline = {:?}: no arm has this name; arms: {}",
+                self.baseline,
+                names.join(", ")
+            ));
+        }
+        if let Some(automatic) = self.automatic.as_ref().filter(|name| !names.contains(&name.as_str())) {
+            return fail(format!("automatic = {automatic:?}: no arm has this name"));
+        }
+        let mut follows = std::collections::BTreeSet::new();
+        for follow in &self.follow {
+            if !follows.insert(slug(&follow.name)) || slug(&follow.name).is_empty() {
+                return fail(format!("follow {:?}: expected a unique name", follow.name));
+            }
+            if follow.kl.iter().any(|kl| !(*kl > 0.0 && kl.is_finite())) {
+                return fail(format!(
+                    "follow {:?}: kl = {:?}: expected positive numbers",
+                    follow.name, follow.kl
+                ));
+            }
+            if let Some(unknown) = follow.arms.iter().find(|arm| !names.contains(&arm.as_str())) {
+                return fail(format!("follow {:?}: no arm is called {unknown:?}", follow.name));
+            }
+        }
+        for size in [&self.full, &self.quick] {
+            if size.seeds == 0 || size.answers == 0 || size.pairs < 30 {
+                return fail("full, quick: expected at least 1 seed, 1 answer and 30 pairs".to_owned());
+            }
+            worlds(&self.worlds_of(size)).or_else(&fail)?;
+            let of_size = size.arms.iter().flatten();
+            if let Some(unknown) = of_size.clone().find(|arm| !names.contains(&arm.as_str())) {
+                return fail(format!("arms of a size: no arm is called {unknown:?}"));
+            }
+            if size.arms.is_some() && !of_size.clone().any(|arm| *arm == self.baseline) {
+                return fail("arms of a size: expected the baseline among them".to_owned());
+            }
+            for (verb, table) in self.options.iter().chain(&size.options) {
+                if !VERBS.contains(&verb.as_str()) {
+                    return fail(format!(
+                        "options.{verb}: unknown command; expected one of {}",
+                        VERBS.join(", ")
+                    ));
+                }
+                if let Some(own) = table.keys().find(|key| fill::is_wired(key)) {
+                    return fail(format!("options.{verb}.{own}: is set by the study itself"));
+                }
+            }
+        }
+        let figure = &self.primary.figure;
+        let known = match figure.split_once('/') {
+            None => {
+                super::measures::NAMES.iter().any(|(name, _)| name == figure)
+                    || ["truth", "win_rate"].contains(&figure.as_str())
+            }
+            Some((follow, _)) => self.follow.iter().any(|known| known.name == follow),
+        };
+        match known {
+            true => Ok(()),
+            false => fail(format!(
+                "primary.figure = {figure:?}: expected a measure of models ({}) or FOLLOW/FIGURE",
+                super::measures::NAMES.map(|(name, _)| name).join(", ")
+            )),
+        }
+    }
+}
+
+/// Checks that all names are those of generated worlds, and that there is one.
+pub(super) fn worlds(names: &[String]) -> Result<(), String> {
+    let known: Vec<&str> = World::all().into_iter().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        return Err("worlds: expected at least one".to_owned());
+    }
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(unknown) => Err(format!("unknown world {unknown:?}; expected some of {}", known.join(", "))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TINY: &str = r#"
+title = "Tiny"
+question = "?"
+hypotheses = ["nothing differs"]
+primary = { figure = "accuracy", words = "accuracy" }
+baseline = "bt"
+worlds = ["questions"]
+full = { seeds = 3, pairs = 60, answers = 2 }
+quick = { seeds = 1, pairs = 60, answers = 2, arms = ["bt"] }
+[options.reward]
+epochs = 1
+[[arm]]
+name = "bt"
+reward = { constraint = "none" }
+[[arm]]
+name = "bt / T"
+temperature-of = "bt"
+[[grid]]
+name = "fixed {bound}"
+values = { bound = [0.5, 2] }
+reward = { constraint = { kind = "fixed", bound = "{bound}" } }
+[[follow]]
+name = "best"
+verb = "best-of-n"
+options = { n = 4 }
+"#;
+
+    /// Protects: chosen worlds replace those of the recipe and of its sizes; an unknown one is refused.
+    #[test]
+    fn worlds_are_chosen() {
+        let mut recipe = Recipe::parse(TINY, "tiny.toml").unwrap();
+        recipe.quick.worlds = Some(vec!["dialogue".to_owned()]);
+        recipe.choose_worlds(&[]).unwrap();
+        assert_eq!(recipe.worlds_of(&recipe.quick), ["dialogue"]);
+        recipe.choose_worlds(&["questions".to_owned()]).unwrap();
+        assert_eq!(recipe.worlds_of(&recipe.quick), ["questions"]);
+        assert_eq!(recipe.worlds_of(&recipe.full), ["questions"]);
+        let refused = recipe.choose_worlds(&["moon".to_owned()]).unwrap_err();
+        assert!(refused.contains("unknown world \"moon\"; expected some of questions"), "{refused}");
+    }
+
+    /// Protects: a grid expands to one arm per value, substituted in its options and its name.
+    #[test]
+    fn grids_become_arms() {
+        let recipe = Recipe::parse(TINY, "tiny.toml").unwrap();
+        let names: Vec<&str> = recipe.arms.iter().map(|arm| arm.name.get_ref().as_str()).collect();
+        assert_eq!(names, ["bt", "bt / T", "fixed 0.5", "fixed 2"]);
+        let options = recipe.arms[3].reward.as_ref().unwrap();
+        assert_eq!(options["constraint"]["bound"].as_float(), Some(2.0));
+        assert_eq!(recipe.arms[3].at["bound"], 2.0);
+        assert_eq!(recipe.arms_of(&recipe.quick).len(), 1);
+    }
+
+    /// Protects: errors in a recipe name the file, the line or the key, the value found and the one expected.
+    #[test]
+    fn mistakes_are_named() {
+        for (from, to, expected) in [
+            ("title = \"Tiny\"", "titel = \"Tiny\"", &["tiny.toml", "unknown field `titel`", "line 2"][..]),
+            ("seeds = 3", "seeds = \"3\"", &["tiny.toml", "invalid type", "line 8"]),
+            ("baseline = \"bt\"", "baseline = \"b\"", &["baseline = \"b\"", "arms: bt, bt / T"]),
+            (
+                "worlds = [\"questions\"]",
+                "worlds = [\"moon\"]",
+                &["\"moon\"", "expected some of questions, dialogue"],
+            ),
+            (
+                "temperature-of = \"bt\"",
+                "temperature-of = \"c\"",
+                &["tiny.toml:16", "\"bt / T\"", "expected an arm with reward"],
+            ),
+            (
+                "temperature-of = \"bt\"",
+                "temperature-of = \"bt\"\ndpo = {}",
+                &["tiny.toml:16", "expected one of reward, dpo"],
+            ),
+            ("name = \"bt / T\"", "name = \"BT\"", &["tiny.toml:16", "the arm \"bt\" has that name already"]),
+            ("name = \"bt / T\"", "name = \"/\"", &["tiny.toml:16", "expected a letter or a digit"]),
+            (
+                "figure = \"accuracy\"",
+                "figure = \"speed\"",
+                &["primary.figure = \"speed\"", "accuracy_truth"],
+            ),
+            ("figure = \"accuracy\"", "figure = \"ppo/truth\"", &["primary.figure = \"ppo/truth\""]),
+            ("[options.reward]", "[options.rewards]", &["options.rewards", "expected one of sft, reward"]),
+            ("epochs = 1", "seed = 1", &["options.reward.seed", "is set by the study itself"]),
+            ("verb = \"best-of-n\"", "verb = \"best\"", &["unknown variant `best`", "best-of-n"]),
+            ("arms = [\"bt\"]", "arms = [\"bt / T\"]", &["expected the baseline among them"]),
+            ("values = { bound = [0.5, 2] }", "values = {}", &["grid \"fixed {bound}\"", "expected values"]),
+            ("options = { n = 4 }", "kl = [-1]", &["follow \"best\"", "expected positive numbers"]),
+        ] {
+            assert!(TINY.contains(from), "{from}");
+            let message = Recipe::parse(&TINY.replace(from, to), "tiny.toml").unwrap_err();
+            for part in expected {
+                assert!(message.contains(part), "{to}: {message:?} does not say {part:?}");
+            }
+        }
+    }
+}
