@@ -42,15 +42,15 @@ pub(super) fn document(answers: &Path, policy: &Policy) -> Result<Document> {
     ];
     let plots = plots.into_iter().flatten().collect();
     sections.push(Section::open("Distribution", vec![Block::Plots(plots)]));
-    let legend = "Shades: no shade for a probability of 0.9 or more, then down to 0.5, 0.1, 0.01 and below. A token shows \
-                  its log-probability on hover.";
-    for (title, answers) in [("Least likely answers", &found.least), ("Most likely answers", &found.most)] {
-        let mut blocks = vec![Block::Text(legend.to_owned())];
-        blocks.extend(answers.iter().map(|answer| Block::Tokens(tokens(answer, policy))));
-        if !answers.is_empty() {
-            sections.push(Section::open(title, blocks));
-        }
-    }
+    let legend = "Shades: no shade for a probability of 0.9 or more, then down to 0.5, 0.1, 0.01 and below. A token \
+                  shows its log-probability on hover.";
+    let texts = |answers: &[Answer]| -> Vec<Block> {
+        answers.iter().map(|answer| Block::Tokens(tokens(answer, policy))).collect()
+    };
+    let mut least = vec![Block::Text(legend.to_owned())];
+    least.extend(texts(&found.least));
+    sections.push(Section::open("Least likely answers", least));
+    sections.push(Section::open("Most likely answers", texts(&found.most)));
     Ok(Document {
         title: format!("Answers {}", name_of(answers)),
         about: format!("{} answers of one language model.", count(found.lengths.len() as u64)),
