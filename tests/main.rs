@@ -3,6 +3,7 @@
 mod across; // each operation of every backend against every other backend
 mod adapters; // LoRA against PEFT: what adapters compute, save and train
 mod agreement; // the same training on every backend: 50 steps under every constraint, against files
+mod beside;
 mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in
 mod calibrate;

@@ -113,6 +113,8 @@ enum Verb {
     OnlineDpo(Box<commands::online::OnlineDpoArgs>),
     /// Run an experiment from a recipe: several runs, one report
     Study(commands::study::StudyArgs),
+    /// Put training runs beside each other: a table, and a page with their curves
+    Report(commands::report::ReportArgs),
     /// Sample answers from a language model
     Generate(Box<commands::generate::GenerateArgs>),
     /// Sample n answers to each prompt and keep the best by a reward
@@ -233,6 +235,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Kto(args) => commands::kto::run(args, &resolved("kto", command, matches)),
         Verb::Calibrate(args) => commands::calibrate::run(args),
         Verb::Compare(args) => commands::compare::run(args, command, matches),
+        Verb::Report(args) => commands::report::run(args),
         Verb::Study(args) => commands::study::run(args, command),
         Verb::Ppo(args) => commands::online::ppo(args, &resolved("ppo", command, matches)),
         Verb::OnlineDpo(args) => {

@@ -16,6 +16,7 @@ pub mod merge;
 pub mod online;
 pub mod plugins;
 pub mod quickstart;
+pub mod report;
 pub mod reward;
 pub mod score;
 #[cfg(feature = "serve")]

@@ -1,6 +1,6 @@
 //! Curves of a run, from the lines of its `metrics.jsonl`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -37,6 +37,57 @@ impl Curves {
     /// Returns a metric over evaluations.
     pub fn eval(&self, name: &str) -> Vec<(f64, f64)> {
         points(&self.eval, &format!("eval_{name}"))
+    }
+
+    /// Returns the names of all metrics, those of evaluations with their prefix `eval_`.
+    pub fn all_names(&self) -> BTreeSet<&str> {
+        let lines = self.train.iter().chain(&self.eval).filter_map(Value::as_object);
+        let is_metric = |name: &str| !["step", "epoch", "num_tokens"].contains(&name);
+        lines.flat_map(|line| line.keys().map(String::as_str)).filter(|name| is_metric(name)).collect()
+    }
+
+    /// Returns true if any line has this metric.
+    pub fn has(&self, name: &str) -> bool {
+        self.train.iter().chain(&self.eval).any(|line| line[name].is_number())
+    }
+
+    /// Returns a metric by its name in the file, evaluations included.
+    pub fn points(&self, name: &str) -> Vec<(f64, f64)> {
+        match name.starts_with("eval_") {
+            true => points(&self.eval, name),
+            false => points(&self.train, name),
+        }
+    }
+
+    /// Returns the steps of all lines.
+    pub fn steps(&self) -> impl Iterator<Item = u64> {
+        self.train.iter().chain(&self.eval).filter_map(|line| line["step"].as_u64())
+    }
+
+    /// Returns a number for every step: that of its training line, or of the last one before an evaluation.
+    pub fn at_steps(&self, of: impl Fn(&Value) -> Option<f64>) -> BTreeMap<u64, f64> {
+        let mut found: BTreeMap<u64, f64> =
+            self.train.iter().filter_map(|line| Some((line["step"].as_u64()?, of(line)?))).collect();
+        for step in self.eval.iter().filter_map(|line| line["step"].as_u64()) {
+            let before = found.range(..=step).next_back().map_or(0.0, |(_, value)| *value);
+            found.insert(step, before);
+        }
+        found
+    }
+
+    /// Returns the minutes spent in steps until the end of each, without evaluations and breaks.
+    pub fn minutes(&self) -> BTreeMap<u64, f64> {
+        let (mut tokens, mut minutes) = (0.0, 0.0);
+        let mut spent = BTreeMap::new();
+        for line in &self.train {
+            let now = line["num_tokens"].as_f64().unwrap_or(tokens);
+            if let Some(speed) = line["tokens_per_second"].as_f64().filter(|speed| *speed > 0.0) {
+                minutes += (now - tokens) / speed / 60.0;
+            }
+            tokens = now;
+            spent.extend(line["step"].as_u64().map(|step| (step, minutes)));
+        }
+        self.at_steps(|line| spent.get(&line["step"].as_u64()?).copied())
     }
 
     /// Returns the last training line.

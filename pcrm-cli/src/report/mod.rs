@@ -8,6 +8,7 @@ pub mod curves;
 pub mod data;
 pub mod evaluation;
 pub mod run;
+pub mod runs;
 
 use std::path::Path;
 
