@@ -239,7 +239,7 @@ mod tests {
                 "f-divergence-type: forward_kl: is not defined for nca_pair",
             ),
             (PreferenceConfig { use_weighting: true, ..PreferenceConfig::of(L::Aot) }, "use-weighting: "),
-            (PreferenceConfig { loss: Vec::new(), ..usual() }, "loss: none"),
+            (PreferenceConfig { loss: Vec::new(), ..usual() }, "loss: expected at least one"),
         ] {
             assert!(refused(&config, false).starts_with(expected), "{:?}", refused(&config, false));
         }
