@@ -132,6 +132,13 @@ fn is_own(text: &str) -> bool {
     mark.trim_end().strip_suffix(" -->").is_some_and(|hash| hash == digest::text(text))
 }
 
+/// Returns a card without the line that holds its hash.
+pub fn without_mark(text: &str) -> &str {
+    text.rsplit_once(MARK)
+        .filter(|(_, mark)| mark.trim_end().ends_with(" -->"))
+        .map_or(text, |(text, _)| text)
+}
+
 /// Formats text as inline Markdown code, on one line.
 fn code(text: &str) -> String {
     let text = text.replace(['\n', '\r'], " ").replace('|', "¦");

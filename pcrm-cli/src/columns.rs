@@ -6,6 +6,8 @@ use pcrm_core::data::columns::Columns;
 use pcrm_core::data::preference::{ReadOptions, Strictness, Ties};
 use pcrm_core::data::schema::Schema;
 
+use crate::numbers::positive;
+
 /// Options for reading records.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
@@ -31,6 +33,9 @@ pub struct ColumnArgs {
     /// Use the difference of scores as the margin of pairs that have scores and no margin
     #[arg(long)]
     pub score_margins: bool,
+    /// Use the first N rows of each of --data and --eval-data only
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub limit: Option<usize>,
     /// Reject files with malformed, tied, identical or empty rows instead of skipping those rows
     #[arg(long)]
     pub strict: bool,
@@ -68,6 +73,7 @@ impl ColumnArgs {
     /// Fails as [`ColumnArgs::columns`] does.
     pub fn options(&self, ties: Ties) -> Result<ReadOptions> {
         let strictness = if self.strict { Strictness::Refuse } else { Strictness::Skip };
-        Ok(ReadOptions { strictness, columns: self.columns()?, score_margins: self.score_margins, ties })
+        let (columns, score_margins) = (self.columns()?, self.score_margins);
+        Ok(ReadOptions { strictness, columns, score_margins, ties, limit: self.limit })
     }
 }

@@ -25,6 +25,7 @@ mod comparison;
 mod config;
 mod constraint;
 mod dataset;
+mod export;
 mod generation;
 mod hub;
 mod interrupt;
@@ -123,6 +124,8 @@ enum Verb {
     Judge(Box<commands::judge::JudgeArgs>),
     /// Merge a PEFT adapter into its base model
     Merge(commands::merge::MergeArgs),
+    /// Export a finished run to share it, and upload it to the Hugging Face Hub
+    Export(commands::export::ExportArgs),
     /// Score texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),
     /// Serve reward models over the HTTP protocols of OpenRLHF, vLLM, SGLang and TEI
@@ -170,7 +173,9 @@ pub fn main() -> ExitCode {
     };
     progress::set_quiet(cli.quiet);
     progress::start_logging();
-    match run(&cli, &command, &matches) {
+    let outcome = run(&cli, &command, &matches);
+    hub::stdin::remove();
+    match outcome {
         Ok(code) => code,
         Err(error) if error.chain().any(|cause| cause.is::<interrupt::Interrupted>()) => {
             terminal::message(&in_full(&error));
@@ -247,6 +252,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Generate(args) => commands::generate::run(args),
         Verb::Judge(args) => commands::judge::run(args),
         Verb::Merge(args) => commands::merge::run(args),
+        Verb::Export(args) => commands::export::run(args),
         Verb::Score(args) => commands::score::run(args),
         #[cfg(feature = "serve")]
         Verb::Serve(args) => commands::serve::run(args),

@@ -160,7 +160,7 @@ pub fn plain_bar(total: u64) -> ProgressBar {
     BARS.add(ProgressBar::new(total))
 }
 
-/// Shows the download of a file from the Hub.
+/// Shows the transfer of a file from the Hub or to it.
 pub struct Download {
     name: String,
     bar: Option<ProgressBar>,
@@ -174,8 +174,17 @@ impl Download {
 
     /// Starts a download of `size` bytes, of which `done` have arrived before.
     pub fn begin(&mut self, size: u64, done: u64) {
+        self.show("fetching", size, done);
+    }
+
+    /// Starts an upload of `size` bytes.
+    pub fn begin_sending(&mut self, size: u64) {
+        self.show("uploading", size, 0);
+    }
+
+    fn show(&mut self, verb: &str, size: u64, done: u64) {
         if !shows_messages() {
-            say(&format!("fetching {} ({})", self.name, HumanBytes(size)));
+            say(&format!("{verb} {} ({})", self.name, HumanBytes(size)));
         }
         let template = "{prefix} [{bar:16}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         let bar = styled(size, &self.name, template);

@@ -195,6 +195,25 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
+/// Returns the step of the checkpoint whose weights a file of the run's own folder holds: the newest one's,
+/// or those of the best evaluation. `None`: neither's, so the run was continued after the file was written.
+///
+/// # Errors
+/// Fails if the newest checkpoint's state or the file cannot be read.
+pub fn step_of(run: &Path, file: &str) -> Result<Option<u64>> {
+    let Some(last) = steps(run)?.pop() else { return Ok(None) };
+    let read = |step: u64| sealed::read::<State>(&folder(run, step).join(STATE)).map(|(state, _)| state);
+    let newest = read(last)?;
+    let found = hash(&run.join(file))?;
+    if newest.files.get(file) == Some(&found) {
+        return Ok(Some(last));
+    }
+    let Some(best) = newest.best.map(|best| best.step).filter(|best| folder(run, *best).exists()) else {
+        return Ok(None);
+    };
+    Ok((read(best)?.files.get(file) == Some(&found)).then_some(best))
+}
+
 /// Returns the newest intact checkpoint. Broken ones are skipped with a warning and left in place.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ pub mod constraint;
 pub mod data;
 pub mod dpo;
 pub mod eval;
+pub mod export;
 pub mod generate;
 pub mod inspect;
 pub mod judge;

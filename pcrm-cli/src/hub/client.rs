@@ -1,12 +1,13 @@
 //! Requests to a Hub: its address, the token, and redirections.
 
+use std::io::Read;
 use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ureq::http::header::{LOCATION, RANGE};
+use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Response, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, SendBody};
 
 use super::cache::{set, token};
 
@@ -112,6 +113,60 @@ impl Client {
             at = redirected(&at, header(response.headers(), LOCATION.as_str()).unwrap_or_default())?;
         }
         bail!("more than {REDIRECTIONS} redirections")
+    }
+
+    /// Returns true if requests to the Hub carry a token.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Posts a body to a path of the Hub, with the token. Redirections are not followed.
+    ///
+    /// # Errors
+    /// Fails if there is no answer.
+    pub fn post(&self, path: &str, kinds: (&str, &str), body: &[u8]) -> Result<Response<Body>> {
+        let address: Uri = format!("{}/{path}", endpoint()).parse().context("an address")?;
+        self.post_to(&address, kinds, body)
+    }
+
+    /// Posts a body to an address that the Hub gave; `kinds` are the types of the body and of the answer. The
+    /// token goes to the Hub's own host only.
+    ///
+    /// # Errors
+    /// Fails if there is no answer.
+    pub fn post_to(&self, address: &Uri, kinds: (&str, &str), body: &[u8]) -> Result<Response<Body>> {
+        let mut request = self.agent.post(address).header(CONTENT_TYPE, kinds.0).header(ACCEPT, kinds.1);
+        if let Some(token) = self.token.as_ref().filter(|_| same_host(address, &self.endpoint)) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        Ok(request.send(body)?)
+    }
+
+    /// Puts `size` bytes to an address that the Hub gave, with the headers that it gave and without the
+    /// token.
+    ///
+    /// # Errors
+    /// Fails if there is no answer or the content cannot be read.
+    pub fn put(
+        &self,
+        address: &Uri,
+        headers: &[(String, String)],
+        content: &mut dyn Read,
+        size: u64,
+    ) -> Result<Response<Body>> {
+        let mut request = self.agent.put(address).header(CONTENT_LENGTH, size);
+        for (key, value) in headers {
+            request = request.header(key, value);
+        }
+        Ok(request.send(SendBody::from_reader(content))?)
+    }
+
+    /// Parses an address that the Hub gave for an upload. From a Hub over https it must be https too.
+    ///
+    /// # Errors
+    /// Fails if the text is not an address or gives up TLS.
+    pub fn given(&self, text: &str) -> Result<Uri> {
+        redirected(&self.endpoint, text)
     }
 }
 

@@ -12,17 +12,22 @@ mod client;
 mod download;
 mod repository;
 mod select;
+pub mod stdin;
+mod upload;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use pcrm_core::data::lines::MAX_LINE;
+use pcrm_core::data::slice::Slice;
 use pcrm_core::model::folder;
 use pcrm_core::model::lora::peft::AdapterFolder;
 
+pub use self::cache::Kind;
 pub use self::select::Weights;
-use crate::hub::cache::Kind;
+pub use self::upload::{Content, Entry, Target, push};
 use crate::hub::repository::Repository;
 use crate::progress::say;
 
@@ -75,14 +80,20 @@ impl Hub {
         }
     }
 
-    /// Returns data files: every existing path, and the cached files of every named repository.
+    /// Returns data files: every existing path, the cached files of every named repository, and a copy of
+    /// standard input for `-`. A slice such as `[:500]` may follow the name of a file or a repository.
     ///
     /// # Errors
     /// Fails as [`Hub::model`] does; `option` is named in errors.
     pub fn data(&self, option: &str, given: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for path in given {
-            let Some(name) = Name::of(path) else {
+            if path == Path::new(stdin::NAME) {
+                paths.push(stdin::file().with_context(|| format!("{option} -"))?);
+                continue;
+            }
+            let (place, slice) = Slice::of(path).with_context(|| option.to_owned())?;
+            let Some(name) = Name::of(&place) else {
                 paths.push(path.clone());
                 continue;
             };
@@ -92,7 +103,11 @@ impl Hub {
                 repository.fetch(&files)?;
                 repository.keep()?;
                 say(&format!("{name}: {}", files.join(", ")));
-                Ok(files.iter().map(|file| repository.folder().join(file)).collect())
+                let files: Vec<PathBuf> = files.iter().map(|file| repository.folder().join(file)).collect();
+                Ok(match slice {
+                    Some(slice) => slice.spread(&files, MAX_LINE)?,
+                    None => files,
+                })
             };
             paths.extend(
                 fetch().with_context(|| format!("{option} {name}: no such file here or on the Hub"))?,
@@ -118,6 +133,23 @@ pub fn encoder(given: &Path) -> Result<PathBuf> {
         Ok(repository.folder())
     };
     fetch().with_context(|| format!("encoder {name}: no such folder here"))
+}
+
+/// Returns the kind and the name of the repository whose cached files a path leads to.
+pub fn repository_of(path: &Path) -> Option<(Kind, String)> {
+    let parts: Vec<_> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
+    let at = parts.iter().position(|part| *part == "snapshots")?.checked_sub(1)?;
+    let (kind, name) = match (parts[at].strip_prefix("models--"), parts[at].strip_prefix("datasets--")) {
+        (Some(name), _) => (Kind::Model, name),
+        (None, name) => (Kind::Dataset, name?),
+    };
+    let name = name.replacen("--", "/", 1);
+    is_repository(&name).then_some((kind, name))
+}
+
+/// Returns true if a text has the form `org/name` of a repository.
+pub fn is_repository(text: &str) -> bool {
+    Name::parse(text).is_some_and(|name| name.part.is_none())
 }
 
 /// `org/name` or `org/name:part`.
@@ -178,6 +210,19 @@ mod tests {
         }
         for file in ["data/train.jsonl", "data/train.json.gz", "data/train.parquet"] {
             assert_eq!(Name::parse(file), None, "{file}");
+        }
+    }
+
+    /// Protects: a path into the cache gives the repository's name, and other paths give none.
+    #[test]
+    fn cached_paths_name_their_repository() {
+        let of = |path: &str| repository_of(Path::new(path));
+        let model = "/home/me/.cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B/snapshots/0123abc";
+        assert_eq!(of(model), Some((Kind::Model, "Qwen/Qwen2.5-0.5B".to_owned())));
+        let data = "hub/datasets--acme--pairs/snapshots/0123abc/data/train.jsonl";
+        assert_eq!(of(data), Some((Kind::Dataset, "acme/pairs".to_owned())));
+        for path in ["models/qwen", "/data/snapshots/x", "models--alone/snapshots/0", "snapshots", ""] {
+            assert_eq!(of(path), None, "{path}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use pcrm_core::data::files::data_files;
+use pcrm_core::data::files::{self, data_files};
 use pcrm_core::digest;
 use pcrm_core::model::Checkpointing;
 use pcrm_core::model::lora::LoraConfig;
@@ -83,7 +83,7 @@ impl Source<'_> {
     /// Fails if a file cannot be read.
     pub fn identity(&self, own: impl IntoIterator<Item = (&'static str, Value)>) -> Result<Fingerprint> {
         let digests = |paths: &[PathBuf]| -> Result<Vec<String>> {
-            data_files(paths)?.iter().map(|path| Ok(digest::file(path)?)).collect()
+            data_files(paths)?.iter().map(|path| Ok(files::digest(path)?)).collect()
         };
         let (machine, columns) = (self.machine, self.columns);
         let shared = [
@@ -91,6 +91,7 @@ impl Source<'_> {
             ("prompt-field", json!(columns.prompt_field)),
             ("chosen-field", json!(columns.chosen_field)),
             ("field", json!(columns.field)),
+            ("limit", json!(columns.limit)),
             ("eval-split", json!(self.eval_split)),
             ("backend", json!(machine.backend)),
             ("device", json!(machine.device.to_string())),

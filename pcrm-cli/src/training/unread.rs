@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
+use pcrm_core::data::slice::Slice;
 
 /// The state of files before a run reads them.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ struct State {
 
 impl State {
     fn of(path: &Path) -> Result<Self> {
-        let found = fs::metadata(path).with_context(|| path.display().to_string())?;
+        let (path, _) = Slice::of(path)?;
+        let found = fs::metadata(&path).with_context(|| path.display().to_string())?;
         #[cfg(unix)]
         let number = std::os::unix::fs::MetadataExt::ino(&found);
         #[cfg(not(unix))]

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::lines::MAX_LINE;
+use super::slice::Slice;
 use crate::error::{Error, Result};
 
 /// Extensions of data files; `.gz` or `.zst` may follow them.
-const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow"];
+const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv", ".tsv"];
 
 /// Files other than data that the `datasets` library writes.
 const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", STATE, SPLITS];
@@ -36,8 +38,8 @@ const SPLIT_WORDS: [(&str, &str); 12] = [
     ("heldout", "held_out"),
 ];
 
-/// Returns the files at these paths: a file itself, and for a folder its data files, sorted by name.
-/// Subfolders are not searched, because they are usually splits.
+/// Returns the files at these paths: a file or a slice of one itself, and for a folder its data files, sorted
+/// by name. Subfolders are not searched, because they are usually splits.
 ///
 /// # Errors
 /// Fails if a folder cannot be read, has no data file, or has files of several splits, since training on a
@@ -45,17 +47,32 @@ const SPLIT_WORDS: [(&str, &str); 12] = [
 pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            files.extend(of_folder(path)?);
+        let (place, slice) = Slice::of(path)?;
+        if place.is_dir() {
+            let all = of_folder(&place)?;
+            files.extend(match slice {
+                Some(slice) => slice.spread(&all, MAX_LINE)?,
+                None => all,
+            });
         } else if path == Path::new("-") {
             let message =
-                "standard input is not supported, since data are read more than once; expected a file";
+                "standard input is not supported here, since data are read more than once; expected a file";
             return Err(Error::file(path, message));
         } else {
             files.push(path.clone());
         }
     }
     Ok(files)
+}
+
+/// Returns the SHA-256 of a file's content; of a slice, that with the slice behind it.
+///
+/// # Errors
+/// Fails if the file cannot be read.
+pub fn digest(path: &Path) -> Result<String> {
+    let (place, slice) = Slice::of(path)?;
+    let whole = crate::digest::file(&place)?;
+    Ok(slice.map_or(whole.clone(), |slice| format!("{whole}{slice}")))
 }
 
 fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {

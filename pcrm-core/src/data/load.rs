@@ -12,6 +12,7 @@ use super::preference::{Ties, is_score};
 use super::records::Records;
 use super::report::{FileReport, Origin, Problem, ProblemKind, Report, Strictness};
 use super::schema::Schema;
+use super::slice::Slice;
 use super::survey::{Finding, Severity, Tally, many};
 use super::unread::Unread;
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub struct ReadOptions {
     pub score_margins: bool,
     /// The treatment of ties.
     pub ties: Ties,
+    /// The number of rows to keep at most, counted over all files; `None` keeps all.
+    pub limit: Option<usize>,
 }
 
 impl From<Strictness> for ReadOptions {
@@ -110,14 +113,22 @@ pub(super) fn load<R: Reader>(
 ) -> Result<(Vec<R::Row>, Report)> {
     let (mut kept, mut report) = (Vec::new(), Report::default());
     let mut seen = Seen::default();
+    let (limit, mut cut) = (options.limit.unwrap_or(usize::MAX), false);
     for path in data_files(paths)? {
+        if kept.len() >= limit {
+            cut = true;
+            break;
+        }
         let file: Arc<Path> = Arc::from(path.as_path());
         report.files.push(FileReport::new(file.clone()));
         let (mut schema, mut rows, mut pairs) = (None, 0, 0);
         let mut records = Records::open(&path)?;
         let mut out = Vec::new();
         loop {
-            let ended = match records.next() {
+            let full = kept.len() >= limit;
+            let next = records.next();
+            cut |= full && next.is_some();
+            let ended = match next.filter(|_| !full) {
                 None => {
                     reader.end_file(&mut out).map_err(|message| Error::file(&path, message))?;
                     true
@@ -130,6 +141,10 @@ pub(super) fn load<R: Reader>(
                 }
             };
             for (origin, outcome) in out.drain(..) {
+                if kept.len() >= limit {
+                    cut = true;
+                    break;
+                }
                 let outcome = outcome.map_err(|(kind, message)| (kind, in_short(message)));
                 match (outcome, options.strictness) {
                     (Ok(row), _) => {
@@ -150,7 +165,11 @@ pub(super) fn load<R: Reader>(
             }
         }
         if rows == 0 {
-            return Err(Error::file(path, "has no records; expected one JSON object per line"));
+            let message = match Slice::of(&path)? {
+                (_, Some(_)) => "the slice holds no record of the file",
+                (_, None) => "has no records; expected one JSON object per line",
+            };
+            return Err(Error::file(path, message));
         }
         let unread = std::mem::take(&mut seen.unread);
         if let Some(message) = unread.refusal().filter(|_| options.columns.schema.is_none()) {
@@ -169,6 +188,7 @@ pub(super) fn load<R: Reader>(
     }
     seen.check_names(options)?;
     report.findings.extend(seen.finding());
+    report.findings.extend(cut.then(|| limited(limit)));
     report.findings.extend(reader.findings());
     Ok((kept, report))
 }
@@ -224,6 +244,11 @@ impl Seen {
             }
         }
     }
+}
+
+fn limited(limit: usize) -> Finding {
+    let found = format!("only the first {} used", many(limit, "row"));
+    Finding::new("limited", Severity::Note, found, "Leave --limit away to use all")
 }
 
 /// Shortens a message, since messages may quote records of any length.

@@ -1,5 +1,5 @@
 //! Reads a file as JSON objects: JSON lines, consecutive objects, one JSON array or an object with a list,
-//! Parquet or Arrow. The format is detected from the content.
+//! Parquet, Arrow, CSV or TSV. The format is detected from the content.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Cursor, Read};
@@ -15,7 +15,9 @@ use super::lines::{Line, Lines, MAX_LINE};
 use super::not_finite::{self, NotFinite};
 use super::objects::{Layout, Objects, layout};
 use super::parquet_rows::ParquetRows;
-use super::tables::table;
+use super::slice::Slice;
+use super::table_rows::TableRows;
+use super::tables::{Table, table};
 use crate::error::{Error, Result};
 
 /// A record with its number: its first line, or its row in a Parquet or Arrow file.
@@ -36,6 +38,8 @@ pub struct Records {
     /// The remaining records of the last line read, if it holds several.
     waiting: VecDeque<Parsed>,
     not_finite: Vec<NotFinite>,
+    /// The number of records that are still to be returned; the rest of the file is outside the slice.
+    left: u64,
 }
 
 enum Form {
@@ -44,10 +48,12 @@ enum Form {
     List(Elements),
     Parquet(ParquetRows),
     Arrow(ArrowRows),
+    Table(TableRows),
 }
 
 impl Records {
-    /// Opens a file; a record may have at most [`MAX_LINE`] bytes.
+    /// Opens a file, or a slice of one such as `train.jsonl[:500]`; a record may have at most [`MAX_LINE`]
+    /// bytes.
     ///
     /// # Errors
     /// Fails if the file cannot be opened or holds no records that pcrm can read: an archive, a table,
@@ -61,12 +67,21 @@ impl Records {
     /// # Errors
     /// Fails in the same cases as [`Records::open`].
     pub fn open_with(path: &Path, limit: usize) -> Result<Self> {
+        let (path, slice) = Slice::of(path)?;
+        let path = path.as_path();
+        let range = slice.map(|slice| slice.range(path, limit)).transpose()?;
         let form = match container::open(path)? {
             Container::Parquet(file) => Form::Parquet(ParquetRows::open(path, file, limit)?),
             Container::Arrow(file) => Form::Arrow(ArrowRows::open(path, file, limit)?),
             Container::Text(reader) => text(path, reader, limit)?,
         };
-        Ok(Self { path: path.to_path_buf(), form, waiting: VecDeque::new(), not_finite: Vec::new() })
+        let (path, waiting, not_finite) = (path.to_path_buf(), VecDeque::new(), Vec::new());
+        let mut records = Self { path, form, waiting, not_finite, left: u64::MAX };
+        if let Some(range) = range {
+            records.by_ref().take(usize::try_from(range.start).unwrap_or(usize::MAX)).for_each(drop);
+            records.left = range.end - range.start;
+        }
+        Ok(records)
     }
 
     /// Returns the columns of the last record whose value is NaN or infinite; the record has null there.
@@ -84,6 +99,7 @@ impl Records {
             Form::List(elements) => elements.next()?,
             Form::Parquet(rows) => return rows.next(),
             Form::Arrow(rows) => return rows.next(),
+            Form::Table(rows) => return rows.next(),
         };
         Some(line.and_then(|Line { number, text }| match parse(&text) {
             Ok(records) => {
@@ -106,8 +122,15 @@ fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Resul
         let reader = Box::new(Cursor::new(rest).chain(reader));
         return Ok(Form::List(Elements::behind(&head, path.to_path_buf(), reader, limit)));
     }
-    if let Some(message) = table(&head) {
-        return Err(Error::file(path, message));
+    match table(path, &head) {
+        Some(Table::Separated(separator)) => {
+            let reader = Box::new(Cursor::new(head).chain(reader));
+            return TableRows::open(path, reader, separator, limit).map(Form::Table);
+        }
+        Some(Table::Yaml) => {
+            return Err(Error::file(path, "YAML; expected JSON lines, JSON, Parquet, Arrow, CSV or TSV"));
+        }
+        None => {}
     }
     let layout = layout(&head, head.len() < HEAD);
     let reader = Box::new(Cursor::new(head).chain(reader));
@@ -127,6 +150,7 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.not_finite.clear();
+        self.left = self.left.checked_sub(1)?;
         Some(self.next_parsed()?.map(|(numbered, not_finite)| {
             self.not_finite = not_finite;
             numbered

@@ -1,7 +1,23 @@
-//! Detects tables, which pcrm does not read: CSV, TSV and YAML.
+//! Detects tables: CSV and TSV, which are read, and YAML, which is not.
 
-/// Describes a text that is not JSON and how to convert it; returns `None` if it may be JSON.
-pub(super) fn table(head: &[u8]) -> Option<String> {
+use std::path::Path;
+
+/// The form of a text that is not JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    /// Rows of cells with this separator.
+    Separated(u8),
+    /// YAML.
+    Yaml,
+}
+
+/// Returns the form of a table, by the file's name or by its beginning; `None` if it may be JSON.
+pub(super) fn table(path: &Path, head: &[u8]) -> Option<Table> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let plain = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+    if plain.ends_with(".tsv") {
+        return Some(Table::Separated(b'\t'));
+    }
     let text = String::from_utf8_lossy(head);
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let (first, second) = (lines.next()?.trim_end(), lines.next());
@@ -9,24 +25,18 @@ pub(super) fn table(head: &[u8]) -> Option<String> {
     if is_json(first) || second.is_some_and(is_json) {
         return None;
     }
-    for (separator, name, pandas) in [
-        (',', "CSV", ""),
-        ('\t', "TSV (tab-separated columns)", ", sep='\\t'"),
-        (';', "CSV with semicolons", ", sep=';'"),
-    ] {
+    for separator in [',', '\t', ';'] {
         let columns: Vec<&str> =
             first.split(separator).map(|column| column.trim().trim_matches('"')).collect();
         if columns.len() > 1 && columns.iter().all(|column| is_name(column)) {
-            return Some(format!(
-                "{name}, with the columns {}; expected JSON lines, JSON or Parquet: with Python's pandas, \
-                 read_csv(\"in\"{pandas}).to_json(\"out.jsonl\", orient=\"records\", lines=True) writes JSON \
-                 lines",
-                columns.join(", ")
-            ));
+            return Some(Table::Separated(separator as u8));
         }
     }
+    if plain.ends_with(".csv") {
+        return Some(Table::Separated(b','));
+    }
     let yaml = first == "---" || first.strip_prefix("- ").is_some_and(|entry| entry.contains(": "));
-    yaml.then(|| "YAML; expected JSON lines, JSON or Parquet".to_owned())
+    yaml.then_some(Table::Yaml)
 }
 
 /// Returns true if a table could have a column with this name.
@@ -39,22 +49,18 @@ fn is_name(column: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Protects: tables are named with their columns and the conversion to JSON lines; prose and JSON are not
-    /// tables.
+    /// Protects: tables are recognised by their header or their name; prose and JSON are not tables.
     #[test]
-    fn tables_are_named() {
+    fn tables_are_recognised() {
+        let of = |name: &str, text: &str| table(Path::new(name), text.as_bytes());
         for (text, expected) in [
-            ("prompt,chosen,rejected\nq,a,b\n", "CSV, with the columns prompt, chosen, rejected;"),
-            ("\"prompt\",\"chosen\"\n\"q, r\",a\n", "CSV, with the columns prompt, chosen;"),
-            (
-                "prompt\tchosen\trejected\r\nq\ta\tb\r\n",
-                "TSV (tab-separated columns), with the columns prompt",
-            ),
-            ("prompt;chosen\nq;a\n", "CSV with semicolons, with the columns prompt, chosen;"),
-            ("- prompt: q\n  chosen: a\n", "YAML;"),
+            ("prompt,chosen,rejected\nq,a,b\n", Table::Separated(b',')),
+            ("\"prompt\",\"chosen\"\n\"q, r\",a\n", Table::Separated(b',')),
+            ("prompt\tchosen\trejected\r\nq\ta\tb\r\n", Table::Separated(b'\t')),
+            ("prompt;chosen\nq;a\n", Table::Separated(b';')),
+            ("- prompt: q\n  chosen: a\n", Table::Yaml),
         ] {
-            let said = table(text.as_bytes()).unwrap_or_default();
-            assert!(said.starts_with(expected), "{said}");
+            assert_eq!(of("data", text), Some(expected), "{text}");
         }
         for text in [
             "",
@@ -62,7 +68,10 @@ mod tests {
             "# a, b\n{\"a\": 1}\n",
             "First Citizen:\nBefore we proceed, hear me\n",
         ] {
-            assert_eq!(table(text.as_bytes()), None, "{text}");
+            assert_eq!(of("data", text), None, "{text}");
         }
+        assert_eq!(of("texts.csv.gz", "text\nHello!\n"), Some(Table::Separated(b',')));
+        assert_eq!(of("texts.TSV", "text\nHello!\n"), Some(Table::Separated(b'\t')));
+        assert_eq!(of("rows.csv", "{\"a\": 1}\n"), None);
     }
 }

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::data::encode::{self, EncodedSet};
-use pcrm_core::data::files::data_files;
-use pcrm_core::digest;
+use pcrm_core::data::files::{self, data_files};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::crossfit::{Crossfit, margins_by, win};
 use pcrm_rl::train::RewardOptions;
@@ -102,7 +101,7 @@ impl Judges<'_> {
         let manifest: Value = serde_json::from_str(&text).unwrap_or_default();
         let known = manifest["fingerprint"]["data"].as_array().cloned().unwrap_or_default();
         for file in data_files(&self.training.data)? {
-            let digest = digest::file(&file)?;
+            let digest = files::digest(&file)?;
             if known.contains(&Value::from(digest)) {
                 say(&format!(
                     "warning: --judge {} was trained on {}: it is overconfident about pairs it has memorised",

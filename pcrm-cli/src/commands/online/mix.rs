@@ -6,9 +6,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use pcrm_core::data::completions::load_completions;
 use pcrm_core::data::encode::{CompletionOptions, Overlong, TrainOn, encode_completions};
-use pcrm_core::data::files::data_files;
+use pcrm_core::data::files::{self, data_files};
 use pcrm_core::data::preference::Ties;
-use pcrm_core::digest;
 use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::objective::sft::Completions;
@@ -69,7 +68,7 @@ impl MixArgs {
     /// Fails if a file cannot be read.
     pub fn identity(&self) -> Result<Value> {
         let digests: Result<Vec<String>> =
-            data_files(&self.ptx_data)?.iter().map(|path| Ok(digest::file(path)?)).collect();
+            data_files(&self.ptx_data)?.iter().map(|path| Ok(files::digest(path)?)).collect();
         Ok(json!([digests?, self.ptx_coef]))
     }
 }

@@ -1,0 +1,216 @@
+//! Parts of files by record, in the syntax of the `datasets` library: `train.jsonl[:500]`, `[500:]`,
+//! `[-100:]`, `[10%:20%]`.
+//!
+//! Records are counted from 0, malformed ones included. A per cent of records is rounded to the nearest whole
+//! number, as `datasets` does.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::records::Records;
+use crate::error::{Error, Result};
+
+/// One end of a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// Records from the beginning, or from the end if negative.
+    Records(i64),
+    /// Per cent of the records, from the end if negative.
+    PerCent(i64),
+}
+
+/// A range of records, each end open if absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Slice {
+    begin: Option<Bound>,
+    end: Option<Bound>,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(count) => write!(f, "{count}"),
+            Self::PerCent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = |bound: Option<Bound>| bound.map_or_else(String::new, |bound| bound.to_string());
+        write!(f, "[{}:{}]", end(self.begin), end(self.end))
+    }
+}
+
+impl Bound {
+    fn parse(text: &str) -> Option<Option<Self>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let bound = match text.strip_suffix('%') {
+            Some(share) => Self::PerCent(share.parse().ok().filter(|share: &i64| share.abs() <= 100)?),
+            None => Self::Records(text.parse().ok()?),
+        };
+        Some(Some(bound))
+    }
+
+    /// Returns the position in a file of `count` records.
+    fn of(self, count: u64) -> u64 {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let at = match self {
+            Self::Records(at) => at,
+            Self::PerCent(share) => (share as f64 * count as f64 / 100.0).round() as i64,
+        };
+        let at = if at < 0 { count.saturating_add(at) } else { at };
+        at.clamp(0, count) as u64
+    }
+
+    fn needs_count(self) -> bool {
+        !matches!(self, Self::Records(0..))
+    }
+}
+
+impl Slice {
+    /// Splits a path into the path before a slice and the slice; `None` if it ends in none.
+    ///
+    /// # Errors
+    /// Fails if the path ends in brackets that are not a slice.
+    pub fn split(path: &str) -> Result<Option<(&str, Self)>> {
+        let Some((before, text)) = path.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')) else {
+            return Ok(None);
+        };
+        let bounds = text
+            .split_once(':')
+            .and_then(|(begin, end)| Some(Self { begin: Bound::parse(begin)?, end: Bound::parse(end)? }));
+        match bounds.filter(|_| !before.is_empty()) {
+            Some(slice) => Ok(Some((before, slice))),
+            None => Err(Error::file(
+                path,
+                format!("[{text}] is not a slice; expected one such as [:500], [500:], [-100:] or [10%:20%]"),
+            )),
+        }
+    }
+
+    /// Returns the path of a file and the slice behind it. A path that exists is a file of that name.
+    ///
+    /// # Errors
+    /// Fails as [`Slice::split`] does.
+    pub fn of(path: &Path) -> Result<(PathBuf, Option<Self>)> {
+        let whole = (path.to_path_buf(), None);
+        let Some(text) = path.to_str().filter(|_| !path.exists()) else { return Ok(whole) };
+        Ok(Self::split(text)?.map_or(whole, |(before, slice)| (PathBuf::from(before), Some(slice))))
+    }
+
+    /// Returns the numbers of the records of a file; the end may be beyond its last one.
+    ///
+    /// # Errors
+    /// Fails if the file has to be counted and cannot be read, or if the slice holds no record.
+    pub fn range(self, path: &Path, limit: usize) -> Result<Range<u64>> {
+        let needs_count = [self.begin, self.end].into_iter().flatten().any(Bound::needs_count);
+        let count = if needs_count { count(path, limit)? } else { u64::MAX >> 1 };
+        self.range_of(count, path)
+    }
+
+    fn range_of(self, count: u64, path: &Path) -> Result<Range<u64>> {
+        let begin = self.begin.map_or(0, |bound| bound.of(count));
+        let end = self.end.map_or(count, |bound| bound.of(count));
+        if begin >= end {
+            let message = format!("the slice {self} holds no record of {count}");
+            return Err(Error::file(path, message));
+        }
+        Ok(begin..end)
+    }
+
+    /// Returns the same records of several files in a row, as a slice of each file that has any.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read or the slice holds no record.
+    pub fn spread(self, files: &[PathBuf], limit: usize) -> Result<Vec<PathBuf>> {
+        if let [file] = files {
+            return Ok(vec![PathBuf::from(format!("{}{self}", file.display()))]);
+        }
+        let counts = files.iter().map(|file| count(file, limit)).collect::<Result<Vec<_>>>()?;
+        let first = files.first().map_or(Path::new(""), PathBuf::as_path);
+        let range = self.range_of(counts.iter().sum(), first)?;
+        let (mut found, mut start) = (Vec::new(), 0);
+        for (file, count) in files.iter().zip(counts) {
+            let inside = range.start.max(start)..range.end.min(start + count);
+            if inside.start < inside.end {
+                let (begin, end) = (inside.start - start, inside.end - start);
+                found.push(PathBuf::from(format!("{}[{begin}:{end}]", file.display())));
+            }
+            start += count;
+        }
+        Ok(found)
+    }
+}
+
+/// Counts the records of a file, malformed ones included.
+fn count(path: &Path, limit: usize) -> Result<u64> {
+    let mut records = 0;
+    for record in Records::open_with(path, limit)? {
+        match record {
+            Ok(_) | Err(Error::Line { .. }) => records += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn ranges(text: &str, count: u64) -> Option<Range<u64>> {
+        let (_, slice) = Slice::split(text).unwrap()?;
+        slice.range_of(count, Path::new("a")).ok()
+    }
+
+    /// Protects: slices hold the records that `datasets.load_dataset` gives for them.
+    #[test]
+    fn slices_are_those_of_datasets() {
+        for (text, count, expected) in [
+            ("a[:500]", 1000, Some(0..500)),
+            ("a[:500]", 10, Some(0..10)),
+            ("a[5:]", 10, Some(5..10)),
+            ("a[-3:]", 10, Some(7..10)),
+            ("a[:-3]", 10, Some(0..7)),
+            ("a[10%:20%]", 240, Some(24..48)),
+            ("a[50%:]", 3, Some(2..3)),
+            ("a[-10%:]", 25, Some(22..25)),
+            ("a[:]", 4, Some(0..4)),
+            ("a[4:]", 4, None),
+            ("a[3:2]", 4, None),
+        ] {
+            assert_eq!(ranges(text, count), expected, "{text} of {count}");
+        }
+        assert_eq!(Slice::split("a.jsonl").unwrap(), None);
+        for text in ["a[500]", "a[x:]", "a[:101%]", "[:5]", "a[1:2:3]"] {
+            let error = Slice::split(text).unwrap_err().to_string();
+            assert!(error.contains("expected one such as [:500]"), "{error}");
+        }
+    }
+
+    /// Protects: a slice of several files goes on from one to the next.
+    #[test]
+    fn slices_span_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, records: usize| {
+            let path = folder.path().join(name);
+            fs::write(&path, "{\"a\": 1}\n".repeat(records)).unwrap();
+            path
+        };
+        let files = [file("a.jsonl", 4), file("b.jsonl", 3), file("c.jsonl", 5)];
+        let spread = |text: &str| -> Vec<String> {
+            let (_, slice) = Slice::split(text).unwrap().unwrap();
+            let found = slice.spread(&files, 1 << 20).unwrap();
+            found.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(spread("x[2:8]"), ["a.jsonl[2:4]", "b.jsonl[0:3]", "c.jsonl[0:1]"]);
+        assert_eq!(spread("x[:50%]"), ["a.jsonl[0:4]", "b.jsonl[0:2]"]);
+        assert_eq!(spread("x[-1:]"), ["c.jsonl[4:5]"]);
+    }
+}
