@@ -6,6 +6,22 @@
 //! operations for everything else (`path.rs` chooses). candle's own autograd is not used: it adds every
 //! gradient to a tensor of zeros, computes gradients of frozen operands, and silently cuts the graph at its
 //! fused operations.
+//!
+//! The backend registers itself where the crate is linked:
+//!
+//! ```
+//! use pcrm_backend_candle as _;
+//! use pcrm_core::registry::{self, BackendPlugin};
+//! use pcrm_core::{DType, Device, HostTensor, Params};
+//!
+//! let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu.into())?;
+//! let x = backend.upload(&HostTensor::vector(vec![1.0, -2.0, 3.0]), DType::F32)?.variable();
+//! let mut params = Params::default();
+//! params.insert("x".to_owned(), x.clone());
+//! let gradients = backend.backward(&x.mul(&x)?.sum_all()?, &params)?;
+//! assert_eq!(gradients.get("x")?.read()?.into_f32(), [2.0, -4.0, 6.0]);
+//! # Ok::<(), pcrm_core::Error>(())
+//! ```
 
 mod broadcast;
 mod device_kernels;

@@ -11,6 +11,18 @@
 //! * plugins: [`registry`], built from [`tagged`] data;
 //! * files of runs: [`disk`].
 //!
+//! ```
+//! use pcrm_core::data::preference::{Strictness, load_preferences};
+//!
+//! let folder = tempfile::tempdir().map_err(pcrm_core::Error::io("a temporary folder"))?;
+//! let path = folder.path().join("pairs.csv");
+//! std::fs::write(&path, "prompt,chosen,rejected\nIs the sea salty?,Yes.,No.\nIs ice warm?,No.,\n")
+//!     .map_err(pcrm_core::Error::io(&path))?;
+//! let (pairs, report) = load_preferences(&[path], Strictness::Skip)?;
+//! assert_eq!((pairs.len(), report.rows), (1, 2)); // the second row has no rejected answer
+//! # Ok::<(), pcrm_core::Error>(())
+//! ```
+//!
 //! Invariants: this crate depends on no tensor library and no plugin; nothing is padded.
 
 pub mod backend;

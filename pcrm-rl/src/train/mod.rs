@@ -10,6 +10,7 @@ mod kto;
 pub mod reward;
 mod sft;
 mod starting_model;
+pub mod trainer;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,7 @@ pub use kto::{KtoData, KtoOptions, kto};
 pub use reward::{RewardOptions, RewardRun};
 pub use sft::{SftData, sft};
 pub use starting_model::Base;
+pub use trainer::RewardTrainer;
 
 /// The environment of a run: backend, initial model, folder, and stop flag.
 #[derive(Clone, Copy)]
