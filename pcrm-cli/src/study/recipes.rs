@@ -10,14 +10,14 @@ use crate::paragraph::paragraph;
 
 /// The recipes by name.
 const RECIPES: [(&str, &str); 8] = [
-    ("ablation", include_str!("../../../recipes/studies/ablation.toml")),
-    ("sensitivity", include_str!("../../../recipes/studies/sensitivity.toml")),
-    ("dpo", include_str!("../../../recipes/studies/dpo.toml")),
-    ("strength", include_str!("../../../recipes/studies/strength.toml")),
-    ("domains", include_str!("../../../recipes/studies/domains.toml")),
-    ("over-optimisation", include_str!("../../../recipes/studies/over-optimisation.toml")),
-    ("quickstart", include_str!("../../../recipes/studies/quickstart.toml")),
-    ("quickstart-dpo", include_str!("../../../recipes/studies/quickstart-dpo.toml")),
+    ("ablation", include_str!("recipes/ablation.toml")),
+    ("sensitivity", include_str!("recipes/sensitivity.toml")),
+    ("dpo", include_str!("recipes/dpo.toml")),
+    ("strength", include_str!("recipes/strength.toml")),
+    ("domains", include_str!("recipes/domains.toml")),
+    ("over-optimisation", include_str!("recipes/over-optimisation.toml")),
+    ("quickstart", include_str!("recipes/quickstart.toml")),
+    ("quickstart-dpo", include_str!("recipes/quickstart-dpo.toml")),
 ];
 
 /// Returns the text of a built-in recipe.
