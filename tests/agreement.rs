@@ -88,7 +88,7 @@ fn policy_trace(backend: &Subject, constraint: &str) -> Result<Trace> {
     let config = PreferenceConfig { beta: BETA, ..PreferenceConfig::default() };
     let objective = Dpo { config, schedule: Some(schedule.as_ref()) };
     let trainer = learning();
-    let mut learner = Learner::new(&start, &trainer, STEPS as u64)?;
+    let mut learner = Learner::new(backend, &start, &trainer, STEPS as u64)?;
     let mut losses = Vec::with_capacity(STEPS);
     for step in 0..STEPS {
         let items: Vec<usize> = (0..16).map(|at| (16 * step + at) % 160).collect();

@@ -27,7 +27,9 @@ fn pcrm() -> Result<&'static Path> {
         let mut cargo = Command::new(env!("CARGO"));
         // Same packages and features as the suite; any others would recompile the dependencies.
         cargo.args(["build", "--quiet", "--bin", "pcrm"]);
-        if cfg!(feature = "tch") {
+        if cfg!(feature = "distributed") {
+            cargo.args(["--workspace", "--features", "pcrm-cli/distributed,pcrm-tests/distributed"]);
+        } else if cfg!(feature = "tch") {
             cargo.args(["--workspace", "--features", "pcrm-cli/tch,pcrm-tests/tch"]);
         }
         cargo.arg("--target-dir").arg(profile.parent().context("a target folder")?);

@@ -12,6 +12,8 @@ mod cases; // tables of operations with their operands
 mod cli; // the commands as users meet them
 mod compare; // constraints and seeds side by side
 mod constraint; // constraints in files, and `pcrm constraint`
+#[cfg(feature = "distributed")]
+mod distributed; // several processes: equal bits, killed ones, other numbers of them, torchrun
 mod divergence; // weights and evaluations with NaN or infinity are not saved
 mod dpo; // policies trained on preferences: gradients against transformers, packing, resuming
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers

@@ -4,6 +4,8 @@
 //! used only for attention and norms on CUDA (see `ops/history.rs`).
 
 mod broadcast;
+#[cfg(feature = "distributed")]
+pub mod distributed;
 mod kernels;
 mod library;
 mod ops;

@@ -188,6 +188,15 @@ pub fn with_option(resolved: &str, name: &str, value: impl Into<Value>) -> Resul
     Ok(table.to_string())
 }
 
+/// The same file with the number of lanes, which follows from the number of processes where none is given; that of a run
+/// of one lane says nothing of lanes.
+///
+/// # Errors
+/// Text that is no TOML.
+pub fn with_lanes(resolved: &str, lanes: usize) -> Result<String> {
+    if lanes == 1 { Ok(resolved.to_owned()) } else { with_option(resolved, "lanes", lanes as i64) }
+}
+
 /// Returns a resolved config without this option.
 ///
 /// # Errors

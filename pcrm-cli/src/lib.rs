@@ -36,6 +36,7 @@ mod page;
 mod paragraph;
 mod plugins;
 mod priors;
+mod processes;
 mod progress;
 mod record;
 mod report;
@@ -112,6 +113,10 @@ enum Verb {
     Rloo(Box<commands::online::RlooArgs>),
     /// Train a policy on pairs of its own answers (online DPO), optionally with bounded margins
     OnlineDpo(Box<commands::online::OnlineDpoArgs>),
+    /// Start several processes of a command that trains, on this machine
+    Launch(commands::launch::LaunchArgs),
+    /// Print memory, exchanged bytes and time of a step on several GPUs, before any is used
+    Plan(commands::plan::PlanArgs),
     /// Run an experiment from a recipe: several runs, one report
     Study(commands::study::StudyArgs),
     /// Put training runs beside each other: a table, and a page with their curves
@@ -176,19 +181,25 @@ pub fn main() -> ExitCode {
     let outcome = run(&cli, &command, &matches);
     hub::stdin::remove();
     match outcome {
-        Ok(code) => code,
-        Err(error) if error.chain().any(|cause| cause.is::<interrupt::Interrupted>()) => {
-            terminal::message(&in_full(&error));
-            ExitCode::from(interrupt::EXIT_CODE)
+        Ok(code) => {
+            processes::ended();
+            code
         }
-        Err(error) if error.chain().any(|cause| cause.is::<usage::Usage>()) => {
-            progress::fail(&error);
-            ExitCode::from(usage::EXIT_CODE)
+        Err(error) if error.chain().any(|cause| cause.is::<interrupt::Interrupted>()) => {
+            processes::ended();
+            if processes::speaks() {
+                terminal::message(&in_full(&error));
+            }
+            ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) if error.is::<terminal::ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             progress::fail(&error);
-            ExitCode::FAILURE
+            processes::failed(&error);
+            match error.chain().any(|cause| cause.is::<usage::Usage>()) {
+                true => ExitCode::from(usage::EXIT_CODE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -233,6 +244,7 @@ fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
 fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
     match &cli.verb {
         Verb::Inspect(args) => return Ok(commands::inspect::run(args)),
+        Verb::Launch(args) => return commands::launch::run(args).map(ExitCode::from),
         Verb::Quickstart(args) => commands::quickstart::run(args, command),
         Verb::Reward(args) => commands::reward::run(args, &resolved("reward", command, matches)),
         Verb::Sft(args) => commands::sft::run(args, &resolved("sft", command, matches)),
@@ -251,6 +263,7 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::BestOfN(args) => commands::best_of_n::run(args),
         Verb::Generate(args) => commands::generate::run(args),
         Verb::Judge(args) => commands::judge::run(args),
+        Verb::Plan(args) => commands::plan::run(args),
         Verb::Merge(args) => commands::merge::run(args),
         Verb::Export(args) => commands::export::run(args),
         Verb::Score(args) => commands::score::run(args),

@@ -18,5 +18,26 @@ pub const ABSENT_BACKENDS: &[(&str, &str)] = &[
     ("tch", "scripts/libtorch && cargo build --release --features pcrm-cli/tch"),
 ];
 
+/// The backend that several processes train on.
+pub const DISTRIBUTED_BACKEND: &str = "tch";
+
+#[cfg(feature = "distributed")]
+pub use pcrm_backend_tch::distributed::join;
+
+/// Refuses to meet other processes, which this build cannot.
+///
+/// # Errors
+/// As said.
+#[cfg(not(feature = "distributed"))]
+pub fn join(
+    meeting: &pcrm_core::collective::Meeting,
+) -> pcrm_core::Result<std::sync::Arc<dyn pcrm_core::Collective>> {
+    Err(pcrm_core::Error::Unsupported(format!(
+        "{} processes were started, and this build trains in one; cargo build --release --features pcrm-cli/distributed \
+         makes one that trains in several",
+        meeting.world
+    )))
+}
+
 #[cfg(not(any(feature = "candle", feature = "tch")))]
 compile_error!("pcrm needs a backend: build with --features candle, candle-cuda or tch");

@@ -16,6 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::chain::in_full;
 use crate::paragraph::wrapped;
+use crate::processes;
 use crate::terminal::{self, BARS, shows_messages};
 use crate::training::folder::Description;
 
@@ -40,7 +41,7 @@ pub fn say(text: &str) {
 
 /// Prints an error on standard error.
 pub fn fail(error: &anyhow::Error) {
-    print(&format!("error: {}", in_full(error)));
+    print(&format!("{}error: {}", processes::speaker(), in_full(error)));
 }
 
 /// Prints text on standard error, wrapped between words if it is wider than the terminal. Control sequences

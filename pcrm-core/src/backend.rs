@@ -1,5 +1,8 @@
 //! A tensor library, opened on a device.
 
+use std::sync::Arc;
+
+use crate::collective::{Alone, Collective};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -93,6 +96,11 @@ pub trait Backend: Send {
             true => Ok(gradients),
             false => Err(Error::MissingGradient { names: missing }),
         }
+    }
+
+    /// The processes that train together with this one. By default there are no others.
+    fn collective(&self) -> Arc<dyn Collective> {
+        Arc::new(Alone)
     }
 
     /// Waits until all requested computations are done.

@@ -61,6 +61,12 @@ pub enum Error {
         /// The parameters' names.
         names: Vec<String>,
     },
+    /// An operation that all processes of a run take part in, and that not all came to.
+    #[error("{message}")]
+    Collective {
+        /// This process's rank, the rank to blame where it is known, and the library's own message.
+        message: String,
+    },
 
     // ---- plugins ----
     /// No plugin has this name.

@@ -3,7 +3,7 @@
 //! Reading order:
 //! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`]
 //!   with their [`operands`] and their reference [`composed`], a [`backend`] with its [`tape`], checks of
-//!   [`memory`], named [`params`], [`optim`] and [`schedule`];
+//!   [`memory`], the other processes of a run ([`collective`]), named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];
@@ -26,6 +26,7 @@
 //! Invariants: this crate depends on no tensor library and no plugin; nothing is padded.
 
 pub mod backend;
+pub mod collective;
 pub mod composed;
 pub mod constraint;
 pub mod data;
@@ -56,6 +57,7 @@ pub mod text;
 pub mod tree;
 
 pub use backend::{Backend, Engine, Place};
+pub use collective::Collective;
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

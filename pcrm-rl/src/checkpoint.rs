@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use pcrm_core::disk::sealed::{self, Seal};
 use pcrm_core::model::weights;
+use pcrm_core::{Collective, HostTensor};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -56,13 +57,22 @@ pub struct State {
     pub files: BTreeMap<String, String>,
 }
 
+/// Moments by name.
+pub type Moments = BTreeMap<String, HostTensor>;
+
 /// A model and its optimiser, as a checkpoint keeps them.
 pub trait Part {
-    /// Writes both into a folder.
+    /// The optimiser's moments, to which every process of the run gives its slice.
+    ///
+    /// # Errors
+    /// The backend's; a process that is gone.
+    fn moments(&self) -> Result<Moments>;
+
+    /// Writes the model and these moments into a folder.
     ///
     /// # Errors
     /// The disk's and the backend's.
-    fn write(&self, dir: &Path) -> Result<()>;
+    fn write(&self, dir: &Path, moments: &Moments) -> Result<()>;
 
     /// Reads both, after `step` steps.
     ///
@@ -72,17 +82,20 @@ pub trait Part {
 }
 
 impl<M: Trainable> Part for Learner<M> {
-    fn write(&self, dir: &Path) -> Result<()> {
+    fn moments(&self) -> Result<Moments> {
+        self.moments()
+    }
+
+    fn write(&self, dir: &Path, moments: &Moments) -> Result<()> {
         self.model.save(dir)?;
-        Ok(weights::save(&dir.join(OPTIMISER), &self.optimiser.state()?)?)
+        Ok(weights::save(&dir.join(OPTIMISER), moments)?)
     }
 
     fn read(&mut self, dir: &Path, step: u64) -> Result<()> {
         put_weights(dir, &self.model)?;
         let path = dir.join(OPTIMISER);
         let moments = weights::load_file(&path)?;
-        self.optimiser
-            .restore(moments, step)
+        self.restore_moments(&moments, step)
             .map_err(|error| Error::Checkpoint { path, message: error.to_string() })
     }
 }
@@ -101,11 +114,29 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint of these parts; `state.files` is filled in.
+/// Writes a checkpoint of these parts, to which every process of the run gives its slice; `state.files` is filled in. The
+/// first process writes, and all return when the checkpoint is whole.
 ///
 /// # Errors
-/// The disk's; checkpoints that were there are then as they were.
-pub fn save(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<PathBuf> {
+/// The disk's; checkpoints that were there are then as they were. A process that is gone.
+pub fn save(
+    collective: &dyn Collective,
+    run: &Path,
+    parts: &[(&str, &dyn Part)],
+    state: &mut State,
+) -> Result<PathBuf> {
+    let target = match collective.is_first() {
+        true => write(run, parts, state)?,
+        false => {
+            parts.iter().try_for_each(|(_, part)| part.moments().map(drop))?;
+            folder(run, state.step)
+        }
+    };
+    collective.barrier()?;
+    Ok(target)
+}
+
+fn write(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<PathBuf> {
     fs::create_dir_all(run).map_err(pcrm_core::Error::io(run))?;
     let target = folder(run, state.step);
     let temporary = tempfile::Builder::new()
@@ -114,7 +145,7 @@ pub fn save(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Resul
         .map_err(pcrm_core::Error::io(run))?;
     let dir = temporary.path();
     for (name, part) in parts {
-        part.write(&dir.join(name))?;
+        part.write(&dir.join(name), &part.moments()?)?;
     }
     state.files = hashes(dir)?;
     sealed::write(&dir.join(STATE), state)?;

@@ -20,8 +20,8 @@ pub enum Error {
     NotFinite {
         /// Step that failed.
         step: u64,
-        /// `loss` or `gradient norm`.
-        what: &'static str,
+        /// `loss` or `gradient norm`, and the ranks that it comes from.
+        what: String,
         /// The value.
         value: f64,
         /// File and line of every pair of the batch.

@@ -1,16 +1,18 @@
 //! A model in training; the only code that applies gradients to weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use pcrm_core::model::{LanguageModel, RewardModel};
-use pcrm_core::optim::{AdamW, clip_scale};
+use pcrm_core::optim::{AdamW, LaneSums, SlicedAdamW, clip_scale};
 use pcrm_core::schedule::Schedule;
-use pcrm_core::{Backend, DType, Gradients, Params};
+use pcrm_core::{Backend, DType, Gradients, HostTensor, Params};
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::objective::{Batch, Gradient, Objective, gradient};
+use crate::lanes::{LaneGradient, Lanes};
+use crate::objective::{Batch, Objective};
 use crate::options::TrainerConfig;
 
 /// A model that can be trained, saved and loaded again.
@@ -108,10 +110,28 @@ trainable!(LanguageModel);
 pub struct Learner<M> {
     /// Model, with its trained parameters as leaves.
     pub model: M,
-    /// Moments of its trained parameters.
-    pub optimiser: AdamW,
+    optimiser: Optimiser,
+    lanes: Lanes,
     schedule: Schedule,
     max_grad_norm: Option<f64>,
+}
+
+/// The moments of a model's trained parameters.
+#[derive(Debug)]
+enum Optimiser {
+    /// Of a run of one lane: all of them, by parameter.
+    Whole(AdamW),
+    /// Of a run of several lanes: this process's slice.
+    Sliced(SlicedAdamW),
+}
+
+impl Optimiser {
+    fn steps(&self) -> u64 {
+        match self {
+            Self::Whole(optimiser) => optimiser.steps(),
+            Self::Sliced(optimiser) => optimiser.steps(),
+        }
+    }
 }
 
 /// The figures of an update.
@@ -128,16 +148,50 @@ impl<M: Trainable> Learner<M> {
     ///
     /// # Errors
     /// The backend's.
-    pub fn new(model: &M, config: &TrainerConfig, total: u64) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, model: &M, config: &TrainerConfig, total: u64) -> Result<Self> {
         let model = model.trainable();
-        let optimiser = AdamW::new(config.adamw, model.params())?;
+        let lanes = Lanes::new(backend, config.lanes)?;
+        let optimiser = match lanes.are_several() {
+            false => Optimiser::Whole(AdamW::new(config.adamw, model.params())?),
+            true => {
+                let collective = std::sync::Arc::clone(lanes.collective());
+                Optimiser::Sliced(SlicedAdamW::new(config.adamw, model.params(), collective)?)
+            }
+        };
         let schedule = Schedule {
             peak: config.learning_rate,
             shape: config.schedule,
             warmup: config.warmup.steps(total),
             total,
         };
-        Ok(Self { model, optimiser, schedule, max_grad_norm: config.max_grad_norm })
+        Ok(Self { model, optimiser, lanes, schedule, max_grad_norm: config.max_grad_norm })
+    }
+
+    /// The lanes that its steps are computed in.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// The moments of all trained parameters, as `mean.NAME` and `variance.NAME`. Every process of the run takes part.
+    ///
+    /// # Errors
+    /// The backend's; a process that is gone.
+    pub fn moments(&self) -> Result<BTreeMap<String, HostTensor>> {
+        Ok(match &self.optimiser {
+            Optimiser::Whole(optimiser) => optimiser.state()?,
+            Optimiser::Sliced(optimiser) => optimiser.state()?,
+        })
+    }
+
+    /// Puts the moments after `step` steps in place.
+    ///
+    /// # Errors
+    /// A moment that is missing or has another shape than its parameter.
+    pub fn restore_moments(&mut self, moments: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+        Ok(match &mut self.optimiser {
+            Optimiser::Whole(optimiser) => optimiser.restore(moments, step)?,
+            Optimiser::Sliced(optimiser) => optimiser.restore(moments, step)?,
+        })
     }
 
     /// Makes one step on a batch: computes its gradient and updates the weights.
@@ -151,10 +205,10 @@ impl<M: Trainable> Learner<M> {
         objective: &O,
         batch: &Batch<'_, O>,
         progress: f64,
-    ) -> Result<(Gradient, Update)> {
+    ) -> Result<(LaneGradient, Update)> {
         let made = self.gradient(backend, objective, batch, progress)?;
         let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
-        let update = self.update(&made.gradients, rows)?;
+        let update = self.update(&made.sums, rows)?;
         Ok((made, update))
     }
 
@@ -168,14 +222,16 @@ impl<M: Trainable> Learner<M> {
         objective: &O,
         batch: &Batch<'_, O>,
         progress: f64,
-    ) -> Result<Gradient> {
+    ) -> Result<LaneGradient> {
         let model = self.model.at_step(self.optimiser.steps());
-        let made = gradient(backend, objective, &model, batch, progress)?;
+        let made = self.lanes.gradient(backend, objective, &model, batch, progress)?;
         let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
         let value = made.metrics.summary().loss();
         if !value.is_finite() {
             let step = self.optimiser.steps() + 1;
-            return Err(Error::NotFinite { step, what: "loss", value, rows: rows() });
+            let of = made.diverged.iter().map(|rank| format!(" of rank {rank}"));
+            let what = format!("loss{}", of.collect::<Vec<_>>().join(" and"));
+            return Err(Error::NotFinite { step, what, value, rows: rows() });
         }
         Ok(made)
     }
@@ -184,16 +240,39 @@ impl<M: Trainable> Learner<M> {
     ///
     /// # Errors
     /// A norm that is not finite, by the `rows` of the batch; the backend's. The weights are then as they were.
-    pub fn update(&mut self, gradients: &Gradients, rows: impl FnOnce() -> Vec<String>) -> Result<Update> {
+    pub fn update(&mut self, sums: &[LaneSums], rows: impl FnOnce() -> Vec<String>) -> Result<Update> {
         let made = self.optimiser.steps();
-        let grad_norm = gradients.global_norm()?;
-        if !grad_norm.is_finite() {
-            let (step, what) = (made + 1, "gradient norm");
-            return Err(Error::NotFinite { step, what, value: grad_norm, rows: rows() });
-        }
         let learning_rate = self.schedule.rate(made);
-        let scale = self.max_grad_norm.map_or(1.0, |most| clip_scale(grad_norm, most));
-        self.optimiser.step(gradients, learning_rate, scale)?;
+        let most = self.max_grad_norm;
+        let scale = |grad_norm: f64| match grad_norm.is_finite() {
+            true => Ok(most.map_or(1.0, |most| clip_scale(grad_norm, most))),
+            false => {
+                let (step, what) = (made + 1, "gradient norm".to_owned());
+                Err(Error::NotFinite { step, what, value: grad_norm, rows: rows() })
+            }
+        };
+        let grad_norm = match &mut self.optimiser {
+            Optimiser::Whole(optimiser) => {
+                let mut gradients = Gradients::default();
+                for (_, gradient) in sums.iter().flatten() {
+                    gradients.accumulate(gradient.clone())?;
+                }
+                let norm = gradients.global_norm()?;
+                optimiser.step(&gradients, learning_rate, scale(norm)?)?;
+                norm
+            }
+            Optimiser::Sliced(optimiser) => {
+                let subtrees = self.lanes.subtrees();
+                let of_lanes = |sums| optimiser.total(self.lanes.count(), &subtrees, sums);
+                let mut total = of_lanes(sums.first().unwrap_or(&LaneSums::new()))?;
+                for more in sums.iter().skip(1) {
+                    total = total.add(&of_lanes(more)?)?;
+                }
+                let norm = optimiser.norm(&total)?;
+                optimiser.step(&total, learning_rate, scale(norm)?)?;
+                norm
+            }
+        };
         Ok(Update { grad_norm, learning_rate })
     }
 }

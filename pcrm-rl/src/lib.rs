@@ -5,7 +5,8 @@
 //! [`objective::reward`] of answers' scores, [`objective::sft`] of completions' log-probabilities,
 //! [`objective::dpo`] of both answers' beside those of a [`mod@reference`]. [`pairs`], [`batch`] and
 //! [`answers`] pack answer sets without padding, [`order`] decides which items make which step. [`learner`]
-//! updates weights, and [`offline`] runs the steps by its [`options`]; [`metrics`] are what a step shows,
+//! updates weights, by [`lanes`] if several processes train, and [`offline`] runs the steps by its
+//! [`options`]; [`metrics`] are what a step shows,
 //! [`tensorboard`] the same for TensorBoard; [`checkpoint`] is the state to resume from and [`fingerprint`]
 //! decides whether a run may, by its [`manifest`] too; [`score`] applies a trained model, and
 //! [`reward_source`] gives the answers of a policy their rewards.
@@ -35,7 +36,9 @@ pub mod checkpoint;
 pub mod crossfit;
 pub mod error;
 pub mod fingerprint;
+pub mod footprint;
 pub mod judge;
+pub mod lanes;
 pub mod learner;
 pub mod loss;
 pub mod manifest;

@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 use crate::checkpoint::{self, Best, MAIN, State};
 use crate::error::{Error, Result};
 use crate::fingerprint::{self, Fingerprint};
+use crate::lanes::{LaneGradient, Lanes};
 use crate::learner::{Learner, Trainable};
 use crate::metrics::{MetricsFile, StepMetrics, Summary};
-use crate::objective::{Batch, Gradient, Objective, evaluate};
+use crate::objective::{Batch, Objective};
 pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::plan::{Plan, total_steps};
 use crate::resume::Candidate;
@@ -166,7 +167,7 @@ impl<'a, O: Objective> Training<'a, O> {
     fn begin(run: &'a Run<'a, O>, config: &'a TrainerConfig, observer: &mut dyn Observer) -> Result<Self> {
         let sizes = run.objective.sizes(run.train);
         let total = total_steps(sizes, config);
-        let mut learner = Learner::new(&run.model, config, total)?;
+        let mut learner = Learner::new(run.backend, &run.model, config, total)?;
         let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
         let candidate = Candidate {
             dir: run.dir,
@@ -180,9 +181,13 @@ impl<'a, O: Objective> Training<'a, O> {
             tracing::info!("resuming from {}", dir.display());
             state = State { fingerprint: run.fingerprint.clone(), ..saved };
         }
+        same_beginning(learner.lanes(), &state)?;
         observer.accepted()?;
         let path = run.dir.join("metrics.jsonl");
-        let metrics = MetricsFile::open(&path, &state)?;
+        let metrics = match learner.lanes().is_first() {
+            true => MetricsFile::open(&path, &state)?,
+            false => MetricsFile::of_another(&path),
+        };
         let mut plan = Plan::new(sizes, config);
         (0..state.step).for_each(|_| {
             plan.next();
@@ -204,7 +209,8 @@ impl<'a, O: Objective> Training<'a, O> {
             }
             let step = self.state.step;
             // Whoever stops a run does not wait for an evaluation: it is made first on resuming.
-            let stopped = self.run.stop.load(Ordering::Relaxed) && step < total;
+            let stop = self.run.stop.load(Ordering::Relaxed);
+            let stopped = self.learner.lanes().collective().any(stop)? && step < total;
             let evaluates = self.run.eval.is_some() && (due(step, config.eval_every) || step == total);
             self.state.evaluation_owed = evaluates && stopped;
             let is_best = match self.run.eval {
@@ -234,7 +240,7 @@ impl<'a, O: Objective> Training<'a, O> {
         let progress = self.state.step as f64 / self.total as f64;
         let items = self.plan.next();
         let batch = Batch { data: run.train, items, micro_tokens: config.micro_tokens };
-        let (Gradient { metrics, tokens, .. }, update) =
+        let (LaneGradient { metrics, tokens, .. }, update) =
             self.learner.step(run.backend, run.objective, &batch, progress)?;
         self.state.step += 1;
         self.state.num_tokens += tokens.separate as u64;
@@ -253,8 +259,9 @@ impl<'a, O: Objective> Training<'a, O> {
     /// Evaluates, writes the metrics, and returns true for the best result so far.
     fn evaluate(&mut self, eval: &O::Data, observer: &mut dyn Observer) -> Result<bool> {
         let state = &mut self.state;
-        let metrics =
-            evaluate(self.run.objective, &self.learner.model, eval, self.config.micro_tokens)?.summary();
+        let lanes = self.learner.lanes();
+        let micro_tokens = self.config.micro_tokens;
+        let metrics = lanes.evaluate(self.run.objective, &self.learner.model, eval, micro_tokens)?.summary();
         if let Some((name, value)) = metrics.iter().find(|(_, value)| !value.is_finite()) {
             let message = format!("the evaluation's {name} is {value}");
             return Err(Error::Diverged { step: state.step, message });
@@ -277,10 +284,14 @@ impl<'a, O: Objective> Training<'a, O> {
     fn save(&mut self) -> Result<PathBuf> {
         self.metrics.still_there()?;
         self.metrics.note(&mut self.state);
-        let saved = checkpoint::save(self.run.dir, &[(MAIN, &self.learner)], &mut self.state);
+        let lanes = self.learner.lanes();
+        let parts: [(&str, &dyn checkpoint::Part); 1] = [(MAIN, &self.learner)];
+        let saved = checkpoint::save(lanes.collective().as_ref(), self.run.dir, &parts, &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;
         let best = self.state.best.map(|best| best.step);
-        checkpoint::prune(self.run.dir, self.config.keep, self.state.step, best)?;
+        if lanes.is_first() {
+            checkpoint::prune(self.run.dir, self.config.keep, self.state.step, best)?;
+        }
         Ok(path)
     }
 
@@ -294,6 +305,13 @@ impl<'a, O: Objective> Training<'a, O> {
         let model = self.learner.model.detached();
         if saved != steps {
             checkpoint::restore_weights(&checkpoint::folder(self.run.dir, saved), &model)?;
+        }
+        let outcome = Outcome::Finished { steps, best, early, saved };
+        let lanes = self.learner.lanes();
+        if !lanes.is_first() {
+            // The first process probes the model and writes it.
+            lanes.collective().barrier()?;
+            return Ok(Trained { outcome, model, probe: Vec::new() });
         }
         let numbers = self.run.objective.probe(&model, self.run.eval.unwrap_or(self.run.train))?;
         if let Some((row, number)) = numbers.iter().find(|(_, number)| !number.is_finite()) {
@@ -309,7 +327,28 @@ impl<'a, O: Objective> Training<'a, O> {
         self.run.tokenizer.save_to(self.run.dir)?;
         self.metrics.still_there()?;
         let probe = reload(self.run, &model, &numbers)?;
-        Ok(Trained { outcome: Outcome::Finished { steps, best, early, saved }, model, probe })
+        lanes.collective().barrier()?;
+        Ok(Trained { outcome, model, probe })
+    }
+}
+
+/// Refuses to train where the processes of a run begin from different states, as they do where they see other files.
+pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
+    if lanes.collective().world() == 1 {
+        return Ok(());
+    }
+    let own = (state.step, state.files.clone());
+    let of_all: Vec<(u64, std::collections::BTreeMap<String, String>)> = lanes.gathered(&own)?;
+    match of_all.iter().position(|of| *of != of_all[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let (first, other) = (of_all[0].0, of_all[rank].0);
+            let message = format!(
+                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder must be on a \
+                 file system that all processes share"
+            );
+            Err(Error::Invalid { field: "output", message })
+        }
     }
 }
 

@@ -54,6 +54,10 @@ pub struct TrainerConfig {
     pub order: Order,
     /// Maximum number of tokens computed at once; larger batches are accumulated, with the same result.
     pub micro_tokens: usize,
+    /// Parts that a step is computed in, with one gradient each. Runs of several processes have at least as many, and
+    /// the same number of lanes gives the same bits on any number of processes.
+    #[serde(skip_serializing_if = "is_one")]
+    pub lanes: usize,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// Shape of the learning rate after warm-up.
@@ -78,6 +82,11 @@ pub struct TrainerConfig {
     pub final_weights: Final,
 }
 
+/// Runs of one lane are described as they were before there were several.
+fn is_one(lanes: &usize) -> bool {
+    *lanes == 1
+}
+
 impl Default for TrainerConfig {
     fn default() -> Self {
         Self {
@@ -87,6 +96,7 @@ impl Default for TrainerConfig {
             batch: BatchSize::Pairs(16),
             order: Order::Shuffled,
             micro_tokens: 8192,
+            lanes: 1,
             learning_rate: 1e-4,
             schedule: Shape::Linear,
             warmup: Warmup::Ratio(0.0),
@@ -146,6 +156,7 @@ impl TrainerConfig {
             ("max-steps", self.max_steps),
             (batch, Some(size as u64)),
             ("micro-tokens", Some(self.micro_tokens as u64)),
+            ("lanes", Some(self.lanes as u64)),
             ("log-every", Some(self.log_every)),
             ("eval-every", self.eval_every),
             ("save-every", self.save_every),
@@ -221,7 +232,7 @@ mod tests {
     #[test]
     fn numbers_outside_their_range_are_refused() {
         type Change = fn(&mut TrainerConfig);
-        let cases: [(&str, Change); 23] = [
+        let cases: [(&str, Change); 24] = [
             ("epochs: 0: ", |config| config.epochs = 0.0),
             ("epochs: inf: ", |config| config.epochs = f64::INFINITY),
             ("epochs: NaN: ", |config| config.epochs = f64::NAN),
@@ -244,6 +255,7 @@ mod tests {
             ("batch-tokens: 0: ", |config| config.batch = BatchSize::Tokens(0)),
             ("max-steps: 0: ", |config| config.max_steps = Some(0)),
             ("micro-tokens: 0: ", |config| config.micro_tokens = 0),
+            ("lanes: 0: ", |config| config.lanes = 0),
             ("log-every: 0: ", |config| config.log_every = 0),
             ("save-every: 0: ", |config| config.save_every = Some(0)),
             ("keep: 0: ", |config| config.keep = 0),

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use pcrm_core::Backend;
 use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::{self, sweep_own};
 use pcrm_rl::checkpoint;
@@ -70,11 +71,23 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct RunFolder {
     dir: PathBuf,
-    lock: FolderLock,
+    /// `None` in a process that another one of the run writes for.
+    lock: Option<FolderLock>,
     resumes: bool,
 }
 
 impl RunFolder {
+    /// Takes the folder for the processes of a run: the first one writes to it, and all others wait until it has the folder.
+    ///
+    /// # Errors
+    /// Those of [`RunFolder::take`]; a process that is gone.
+    pub fn shared(backend: &dyn Backend, dir: &Path, resume: bool, base: &Path) -> Result<Self> {
+        let collective = backend.collective();
+        let taken = if collective.is_first() { Some(Self::take(dir, resume, base)?) } else { None };
+        let resumes = collective.any(taken.as_ref().is_some_and(Self::resumes))?;
+        Ok(taken.unwrap_or(Self { dir: dir.to_path_buf(), lock: None, resumes }))
+    }
+
     /// Takes the folder, creating it if needed, and removes remains of a killed process: temporary files and,
     /// unless resuming, the files that describe the run.
     ///
@@ -95,7 +108,12 @@ impl RunFolder {
             remove(&dir.join(manifest::FILE))?;
         }
         let resumes = resume && (has_checkpoint || dir.join(manifest::FILE).exists());
-        Ok(Self { dir: dir.to_path_buf(), lock, resumes })
+        Ok(Self { dir: dir.to_path_buf(), lock: Some(lock), resumes })
+    }
+
+    /// Returns true if this process writes to the folder.
+    pub fn writes(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Returns true if the folder holds the run to resume, and false if the run starts here.
@@ -107,8 +125,11 @@ impl RunFolder {
     /// inputs in `manifest.json`. The trainer calls it before the first step, once it has accepted the
     /// folder.
     pub fn description(&self, config: &str, manifest: Value) -> Description {
-        let (dir, config) = (self.dir.clone(), config.to_owned());
+        let (dir, config, writes) = (self.dir.clone(), config.to_owned(), self.writes());
         Box::new(move || {
+            if !writes {
+                return Ok(());
+            }
             whole::write(&dir.join("config.toml"), config.as_bytes())?;
             manifest::write(&dir, &manifest)
         })
@@ -119,7 +140,7 @@ impl RunFolder {
     /// # Errors
     /// Fails if the folder was deleted or moved in the meantime.
     pub fn end(self) -> Result<()> {
-        self.lock.still_there().context("--output")
+        self.lock.map_or(Ok(()), |lock| lock.still_there()).context("--output")
     }
 }
 

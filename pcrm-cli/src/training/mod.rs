@@ -33,6 +33,7 @@ use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, real, share, whole};
+use crate::processes::ProcessArgs;
 use crate::usage::{named, usage};
 
 /// The default learning rate of reward models.
@@ -129,6 +130,8 @@ pub struct StepArgs {
     /// Clip gradients to a global norm of X; 0 for no clipping
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = real)]
     max_grad_norm: f64,
+    #[command(flatten)]
+    pub processes: ProcessArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -228,6 +231,7 @@ impl StepArgs {
                 OrderChoice::File => Order::File,
             },
             micro_tokens: steps.micro_tokens,
+            lanes: steps.processes.lanes(),
             learning_rate: steps.learning_rate.unwrap_or(rate),
             schedule: match steps.schedule {
                 ScheduleChoice::Constant => Shape::Constant,

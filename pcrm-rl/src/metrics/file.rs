@@ -16,9 +16,12 @@ use crate::tensorboard::{self, EventFile};
 
 /// `metrics.jsonl`: a line per logged step and per evaluation; and the same for TensorBoard, in the folder
 /// `tensorboard` beside it.
+///
+/// Of several processes the first one writes; the others hold a file that takes no line.
 pub struct MetricsFile {
     path: PathBuf,
-    file: File,
+    /// `None` in a process that does not write.
+    file: Option<File>,
     lines: u64,
     /// Hash of all lines without their times.
     hash: Xxh3,
@@ -52,7 +55,8 @@ impl MetricsFile {
         let (file, kept) = taken_up(path, state.step, state.evaluation_owed)?;
         let events = EventFile::open(&path.with_file_name(tensorboard::FOLDER), &kept.values);
         let events = events.map_err(|error| tracing::warn!("no events for TensorBoard: {error}")).ok();
-        let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events };
+        let mut opened =
+            Self { path: path.to_path_buf(), file: Some(file), lines: 0, hash: Xxh3::new(), events };
         for line in &kept.values {
             opened.count(line);
             if state.metrics_lines == Some(opened.lines)
@@ -78,13 +82,18 @@ impl MetricsFile {
         Ok(opened)
     }
 
+    /// The file of a process that does not write.
+    pub fn of_another(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), file: None, lines: 0, hash: Xxh3::new(), events: None }
+    }
+
     /// Opens a file of lines with a `step`, as [`MetricsFile::open`] does, without events.
     ///
     /// # Errors
     /// Fails if the disk fails.
     pub fn plain(path: &Path, step: u64) -> Result<Self> {
         let (file, kept) = taken_up(path, step, false)?;
-        let mut opened = Self { path: path.to_path_buf(), file, lines: 0, hash: Xxh3::new(), events: None };
+        let mut opened = Self { file: Some(file), ..Self::of_another(path) };
         kept.values.iter().for_each(|line| opened.count(line));
         Ok(opened)
     }
@@ -117,7 +126,7 @@ impl MetricsFile {
     /// # Errors
     /// Fails for such a file.
     pub fn still_there(&self) -> Result<()> {
-        match disk::leads_to(&self.path, &self.file) {
+        match self.file.as_ref().is_none_or(|file| disk::leads_to(&self.path, file)) {
             true => Ok(()),
             false => {
                 let message = "was deleted, moved or replaced while the run was writing to it";
@@ -132,8 +141,9 @@ impl MetricsFile {
     /// Fails if the file is gone or the disk fails.
     pub fn line(&mut self, value: &impl Serialize) -> Result<()> {
         self.still_there()?;
+        let Some(file) = &mut self.file else { return Ok(()) };
         let value = serde_json::to_value(value).map_err(|error| Error::file(&self.path, error))?;
-        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path))?;
         self.count(&value);
         if let Some(events) = &mut self.events
             && let Err(error) = events.line(&value)

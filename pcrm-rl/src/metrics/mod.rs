@@ -12,17 +12,17 @@ mod rollout;
 
 use std::borrow::Cow;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use file::{MetricsFile, read};
 pub use rollout::{Completion, Outcome};
 
 /// Sums of metrics, in the order in which they were first recorded.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Metrics(Vec<(Cow<'static, str>, Accumulator)>);
 
 /// The running value of one metric.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Accumulator {
     Mean { sum: f64, weight: f64 },
     Sum(f64),
@@ -107,7 +107,7 @@ impl Metrics {
 }
 
 /// A standard deviation of numbers that come one by one or in groups (Chan, Golub and LeVeque 1983).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Spread {
     count: f64,
     mean: f64,

@@ -11,7 +11,7 @@ pub mod reward;
 pub mod sft;
 
 use pcrm_core::{Backend, Gradients, HostTensor, Params, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::learner::Trainable;
@@ -111,7 +111,7 @@ pub struct Forward {
 }
 
 /// Counts of tokens of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// Tokens with a separate prompt per sequence, without padding.
     pub separate: usize,
@@ -129,7 +129,7 @@ impl Tokens {
         self.sequences * self.longest
     }
 
-    fn merge(&mut self, more: Self) {
+    pub(crate) fn merge(&mut self, more: Self) {
         self.separate += more.separate;
         self.unique += more.unique;
         self.longest = self.longest.max(more.longest);
@@ -161,12 +161,23 @@ pub fn gradient<O: Objective>(
     progress: f64,
 ) -> Result<Gradient> {
     let pass = Pass { batch: batch.items, share: batch.share(objective), progress: Some(progress) };
+    gradient_of(backend, objective, model, batch, &pass)
+}
+
+/// The gradient of a part of a batch, as the pass says what the whole is.
+pub(crate) fn gradient_of<O: Objective>(
+    backend: &dyn Backend,
+    objective: &O,
+    model: &O::Model,
+    batch: &Batch<'_, O>,
+    pass: &Pass<'_>,
+) -> Result<Gradient> {
     let mut sum =
         Gradient { gradients: Gradients::default(), metrics: Metrics::default(), tokens: Tokens::default() };
     let parts = if objective.at_once() { vec![batch.items] } else { batch.parts(objective) };
     for items in parts {
         let Forward { outputs, tokens } =
-            objective.forward(model, batch.data, items, &pass, &mut sum.metrics)?;
+            objective.forward(model, batch.data, items, pass, &mut sum.metrics)?;
         sum.tokens.merge(tokens);
         sum.gradients.accumulate(backward(backend, &outputs, model.params())?)?;
     }
@@ -219,11 +230,11 @@ pub struct Batch<'a, O: Objective> {
 }
 
 impl<O: Objective> Batch<'_, O> {
-    fn share(&self, objective: &O) -> f64 {
+    pub(crate) fn share(&self, objective: &O) -> f64 {
         1.0 / self.items.iter().map(|item| objective.weight(self.data, *item)).sum::<f64>()
     }
 
-    fn parts(&self, objective: &O) -> Vec<&[usize]> {
+    pub(crate) fn parts(&self, objective: &O) -> Vec<&[usize]> {
         let sizes = objective.sizes(self.data);
         within_budget(self.items, self.micro_tokens, |item| sizes[*item])
     }

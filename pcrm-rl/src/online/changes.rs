@@ -59,7 +59,11 @@ impl Training<'_> {
         let (scored_before, scored_after) =
             (self.roller.score(eval, &items, &before, step)?, self.roller.score(eval, &items, &after, step)?);
         let kl = self.roller.divergences(eval, &items, after, reference)?;
-        let mut file = MetricsFile::plain(&self.dir.join(CHANGES), 0)?;
+        let path = self.dir.join(CHANGES);
+        let mut file = match self.roller.lanes.is_first() {
+            true => MetricsFile::plain(&path, 0)?,
+            false => MetricsFile::of_another(&path),
+        };
         for (at, item) in items.iter().enumerate() {
             file.line(&Change {
                 step,

@@ -89,11 +89,11 @@ impl Roller<'_> {
         let Some(critic) = critic else {
             return refuse("critic", "PPO needs one".into());
         };
-        let values = {
-            let trees: Vec<&Tree> = trees.iter().collect();
+        let values = self.lanes.dealt(trees.len(), |own| {
+            let trees: Vec<&Tree> = trees[own].iter().collect();
             let questions = Questions { trees: &trees, temperature: 1.0, micro_tokens: self.micro_tokens };
-            questions.values(critic)?
-        };
+            questions.values(critic)
+        })?;
         let totals = &rollout.scored.rewards.total;
         let scored: Vec<(usize, f64)> =
             totals.iter().enumerate().filter_map(|(at, total)| Some((at, f64::from((*total)?)))).collect();

@@ -19,9 +19,10 @@ use super::tree::{Step, Tree};
 use super::update::{Part, Update};
 use crate::checkpoint::{Best, State};
 use crate::error::{Error, Result};
+use crate::lanes::LaneGradient;
 use crate::learner::{self, Learner};
 use crate::metrics::{Metrics, MetricsFile, StepMetrics};
-use crate::objective::{Batch, Gradient};
+use crate::objective::Batch;
 use crate::offline::{Observer, due};
 use crate::options::TrainerConfig;
 use crate::plan::Plan;
@@ -81,7 +82,8 @@ impl Training<'_> {
                 }
             }
             let step = self.state.step;
-            let stopped = self.roller.interrupted.load(Ordering::Relaxed) && step < self.total;
+            let stop = self.roller.interrupted.load(Ordering::Relaxed);
+            let stopped = self.roller.lanes.collective().any(stop)? && step < self.total;
             let evaluates = self.eval.is_some()
                 && (self.is_due(self.trainer.eval_every) || step == self.total || self.halted.is_some());
             self.state.evaluation_owed = evaluates && stopped;
@@ -242,7 +244,7 @@ impl Training<'_> {
         step: &mut Step,
         items: &[usize],
         metrics: &mut Metrics,
-    ) -> Result<(Gradient, learner::Update)> {
+    ) -> Result<(LaneGradient, learner::Update)> {
         let micro_tokens = self.trainer.micro_tokens;
         let progress = self.state.step as f64 / self.total as f64;
         let part = Part { items, updates: self.config.num_mini_batches, micro_tokens, progress };
@@ -251,7 +253,7 @@ impl Training<'_> {
             mixing.add(self.backend, &self.learner, progress, &mut made)?;
         }
         let rows = || items.iter().map(|item| step.trees()[*item].origin.clone()).collect();
-        let update = self.learner.update(&made.gradients, rows)?;
+        let update = self.learner.update(&made.sums, rows)?;
         let summary = made.metrics.summary();
         self.steering.updated(summary.get("entropy").or(summary.get("policy/entropy_avg")));
         if let Some(critic) = &mut self.critic {

@@ -49,10 +49,13 @@ impl Training<'_> {
         self.steering.keep(&mut self.state.states);
         let mut parts: Vec<(&str, &dyn checkpoint::Part)> = vec![(MAIN, &self.learner)];
         parts.extend(self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::Part)));
-        let saved = checkpoint::save(self.dir, &parts, &mut self.state);
+        let lanes = &self.roller.lanes;
+        let saved = checkpoint::save(lanes.collective().as_ref(), self.dir, &parts, &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;
         let best = self.state.best.map(|best| best.step);
-        checkpoint::prune(self.dir, self.trainer.keep, self.state.step, best)?;
+        if lanes.is_first() {
+            checkpoint::prune(self.dir, self.trainer.keep, self.state.step, best)?;
+        }
         observer.saved(&path);
         Ok(path)
     }
@@ -74,6 +77,13 @@ impl Training<'_> {
         let numbers = self.update.probe(&model, &self.last)?;
         self.metrics.still_there()?;
         self.keep_changes(&model.for_sampling()?)?;
+        let outcome = Outcome::Finished { steps, best, early: steps < self.total, saved };
+        let lanes = &self.roller.lanes;
+        if !lanes.is_first() {
+            // The first process writes the models.
+            lanes.collective().barrier()?;
+            return Ok(Trained { outcome, model, probe: Vec::new() });
+        }
         if let Some(critic) = &critic {
             let folder = self.dir.join(CRITIC);
             Trainable::save(critic, &folder).map_err(|error| diverged(error, steps))?;
@@ -90,10 +100,7 @@ impl Training<'_> {
             }
         }
         let probe = reloaded.into_iter().map(|(_, number)| number).collect();
-        Ok(Trained {
-            outcome: Outcome::Finished { steps, best, early: steps < self.total, saved },
-            model,
-            probe,
-        })
+        lanes.collective().barrier()?;
+        Ok(Trained { outcome, model, probe })
     }
 }

@@ -5,10 +5,11 @@ use pcrm_core::Backend;
 use pcrm_core::model::LanguageModel;
 
 use crate::error::Result;
+use crate::lanes::LaneGradient;
 use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::objective::sft::{Completions, Sft, SftConfig};
-use crate::objective::{Batch, Forward, Gradient, Objective, Pass};
+use crate::objective::{Batch, Forward, Objective, Pass};
 use crate::plan::Plan;
 
 /// Texts to learn besides sampled answers.
@@ -34,13 +35,14 @@ impl Mixing<'_> {
         backend: &dyn Backend,
         learner: &Learner<LanguageModel>,
         progress: f64,
-        made: &mut Gradient,
+        made: &mut LaneGradient,
     ) -> Result<()> {
         let objective = Scaled { coefficient: self.mix.coefficient };
         let batch = Batch { data: self.mix.data, items: self.plan.next(), micro_tokens: self.micro_tokens };
         let texts = learner.gradient(backend, &objective, &batch, progress)?;
         made.metrics.mean("ptx/loss", texts.metrics.summary().loss(), 1.0);
-        Ok(made.gradients.accumulate(texts.gradients)?)
+        made.sums.extend(texts.sums);
+        Ok(())
     }
 }
 

@@ -69,8 +69,7 @@ impl Rollout {
     fn append(&mut self, more: Self) {
         self.items.extend(more.items);
         self.samples.extend(more.samples);
-        self.scored.texts.extend(more.scored.texts);
-        self.scored.rewards.append(more.scored.rewards);
+        self.scored.append(more.scored);
     }
 
     /// Returns the groups of `group` answers with `true` in `keep`.

@@ -7,11 +7,13 @@ use pcrm_core::data::encode::EncodedPrompt;
 use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
+use serde::{Deserialize, Serialize};
 
 use super::config::OnlineConfig;
 use super::pairs::Bounding;
 use super::tree::{Answer, Questions, Tree};
 use crate::error::Result;
+use crate::lanes::Lanes;
 use crate::reward_source::{self, AnswerTexts, Answers, Weighted};
 use crate::rollout::{Engine, Progress, Prompt, Sample, Sampling, Stop, Watch};
 
@@ -50,6 +52,8 @@ pub(super) struct Roller<'a> {
     pub reference: Option<&'a LanguageModel>,
     pub micro_tokens: usize,
     pub bounding: Option<Bounding<'a>>,
+    /// The processes that answers and their numbers are dealt to, by prompt.
+    pub lanes: Lanes,
     pub interrupted: &'a AtomicBool,
 }
 
@@ -64,10 +68,18 @@ pub(super) struct Rollout {
 }
 
 /// The texts and rewards of a rollout's answers.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Scored {
     pub texts: Vec<AnswerTexts>,
     pub rewards: reward_source::Rewards,
+}
+
+impl Scored {
+    /// Adds those of further answers.
+    pub fn append(&mut self, more: Self) {
+        self.texts.extend(more.texts);
+        self.rewards.append(more.rewards);
+    }
 }
 
 struct Collected<'a> {
@@ -99,14 +111,35 @@ impl Roller<'_> {
         items: &[usize],
         (samples, sampling): (usize, Sampling),
     ) -> Result<Vec<Vec<Sample>>> {
-        let asked: Vec<Prompt> = items.iter().map(|item| prompts.numbered[*item].clone()).collect();
-        let mut collected = Collected { samples: Vec::new(), interrupted: self.interrupted };
-        engine.run(policy.decoder(), &asked, samples, &sampling, self.stop, &mut collected)?;
-        Ok(collected.samples)
+        self.lanes.dealt(items.len(), |own| {
+            let asked: Vec<Prompt> = items[own].iter().map(|item| prompts.numbered[*item].clone()).collect();
+            let mut collected = Collected { samples: Vec::new(), interrupted: self.interrupted };
+            if !asked.is_empty() {
+                engine.run(policy.decoder(), &asked, samples, &sampling, self.stop, &mut collected)?;
+            }
+            Ok(collected.samples)
+        })
     }
 
     /// Scores answers to these prompts after `step` updates.
     pub fn score(
+        &mut self,
+        prompts: &Prompts,
+        items: &[usize],
+        samples: &[Vec<Sample>],
+        step: u64,
+    ) -> Result<Scored> {
+        let lanes = self.lanes.clone();
+        let of_ranks = lanes.shares(items.len(), |own| match own.is_empty() {
+            true => Ok(Scored::default()),
+            false => self.scored(prompts, &items[own.clone()], &samples[own], step),
+        })?;
+        let mut all = Scored::default();
+        of_ranks.into_iter().for_each(|scored| all.append(scored));
+        Ok(all)
+    }
+
+    fn scored(
         &mut self,
         prompts: &Prompts,
         items: &[usize],
@@ -158,8 +191,10 @@ impl Roller<'_> {
         trees: &[Tree],
         temperature: f64,
     ) -> Result<Vec<Vec<f64>>> {
-        let trees: Vec<&Tree> = trees.iter().collect();
-        Questions { trees: &trees, temperature, micro_tokens: self.micro_tokens }.log_probs(model)
+        self.lanes.dealt(trees.len(), |own| {
+            let trees: Vec<&Tree> = trees[own].iter().collect();
+            Questions { trees: &trees, temperature, micro_tokens: self.micro_tokens }.log_probs(model)
+        })
     }
 
     /// Returns trees of samples, without rewards.

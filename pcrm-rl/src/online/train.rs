@@ -24,7 +24,7 @@ use crate::learner::Learner;
 use crate::metrics::MetricsFile;
 use crate::objective::Objective;
 use crate::objective::sft::Sft;
-use crate::offline::{Observer, Outcome, Trained};
+use crate::offline::{Observer, Outcome, Trained, same_beginning};
 use crate::options::{TrainerConfig, refuse};
 use crate::order::BatchSize;
 use crate::plan::{Plan, total_steps};
@@ -115,8 +115,9 @@ pub fn train(
     let most = trainer.max_steps.map_or(rollouts, |steps| steps.div_ceil(updates));
     let total = rollouts.min(most) * updates;
     let update = config.algorithm.update(config.sampling.max_tokens, config.sampling.filters.temperature);
-    let mut learner = Learner::new(&model, trainer, total)?;
-    let mut critic = critic.map(|critic| critic_of(&critic, config, trainer, total)).transpose()?;
+    let mut learner = Learner::new(backend, &model, trainer, total)?;
+    let mut critic =
+        critic.map(|critic| critic_of(&critic, config, trainer, (backend, total))).transpose()?;
     let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
     let candidate = Candidate {
         dir,
@@ -135,13 +136,19 @@ pub fn train(
     }
     let all: Vec<_> =
         train.records.iter().chain(eval.into_iter().flat_map(|eval| &eval.records)).cloned().collect();
-    rewards.prepare(&Preparation { prompts: &all, logs: Some(dir) })?;
+    let lanes = learner.lanes().clone();
+    let is_first = lanes.is_first();
+    rewards.prepare(&Preparation { prompts: &all, logs: is_first.then_some(dir) })?;
     for note in rewards.notes() {
         observer.note(&note);
     }
+    same_beginning(&lanes, &state)?;
     observer.accepted()?;
-    let metrics = MetricsFile::open(&dir.join("metrics.jsonl"), &state)?;
-    let samples = MetricsFile::plain(&dir.join(SAMPLES), state.step)?;
+    let (path, table) = (dir.join("metrics.jsonl"), dir.join(SAMPLES));
+    let (metrics, samples) = match is_first {
+        true => (MetricsFile::open(&path, &state)?, MetricsFile::plain(&table, state.step)?),
+        false => (MetricsFile::of_another(&path), MetricsFile::of_another(&table)),
+    };
     let mut plan = Plan::new(&train.sizes, trainer);
     let kept = state.states.get(DRAWN).and_then(serde_json::Value::as_u64);
     let drawn = kept.unwrap_or(state.step / updates);
@@ -170,6 +177,7 @@ pub fn train(
         reference: reference.as_ref(),
         micro_tokens: trainer.micro_tokens,
         bounding,
+        lanes,
         interrupted: stop,
     };
     let mut training = Training {
@@ -223,13 +231,13 @@ fn critic_of(
     model: &RewardModel,
     config: &OnlineConfig,
     trainer: &TrainerConfig,
-    total: u64,
+    (backend, total): (&dyn Backend, u64),
 ) -> Result<Critic> {
     let Algorithm::Ppo(ppo) = &config.algorithm else {
         return refuse("critic", "only PPO has one".into());
     };
     let learning_rate = config.critic_learning_rate.unwrap_or(trainer.learning_rate);
-    let learner = Learner::new(model, &TrainerConfig { learning_rate, ..trainer.clone() }, total)?;
+    let learner = Learner::new(backend, model, &TrainerConfig { learning_rate, ..trainer.clone() }, total)?;
     Ok(Critic { learner, objective: ValueStep { loss: ppo.value_loss() } })
 }
 

@@ -1,5 +1,7 @@
 //! The update of a policy with the objective of its algorithm.
 
+use std::ops::Range;
+
 use pcrm_core::Backend;
 use pcrm_core::model::LanguageModel;
 
@@ -8,8 +10,9 @@ use super::steering::Steering;
 use super::step::{self, PolicyStep};
 use super::tree::{Questions, Step, Tree};
 use crate::error::Result;
+use crate::lanes::LaneGradient;
 use crate::learner::Learner;
-use crate::objective::{Batch, Gradient};
+use crate::objective::Batch;
 
 /// The objective of an update.
 #[derive(Debug, Clone)]
@@ -48,16 +51,20 @@ impl Update {
         rollout: &mut Step,
         part: &Part<'_>,
         steering: &Steering,
-    ) -> Result<Gradient> {
+    ) -> Result<LaneGradient> {
         let Part { items, updates, micro_tokens, progress } = *part;
         match self {
             Self::Policy(PolicyStep { loss, temperature }) => {
                 let loss = steering.applied(loss);
                 let entropies = match loss.needs_threshold() {
                     true => {
-                        let trees: Vec<&Tree> = items.iter().map(|at| &rollout.trees()[*at]).collect();
-                        let questions = Questions { trees: &trees, temperature: *temperature, micro_tokens };
-                        Some(questions.entropies(&learner.model)?)
+                        let of_trees = |own: Range<usize>| {
+                            let trees: Vec<&Tree> =
+                                items[own].iter().map(|at| &rollout.trees()[*at]).collect();
+                            Questions { trees: &trees, temperature: *temperature, micro_tokens }
+                                .entropies(&learner.model)
+                        };
+                        Some(learner.lanes().dealt(items.len(), of_trees)?)
                     }
                     false => None,
                 };

@@ -16,6 +16,7 @@ use pcrm_core::{Backend, digest};
 
 use crate::answers::AnswerBatch;
 use crate::error::Result;
+use crate::lanes::Lanes;
 use crate::offline::Observer;
 use crate::options::refuse;
 use crate::score::within_vocabulary;
@@ -99,24 +100,29 @@ pub fn log_probs(
     let mut counts = Computed { answers: sets.iter().map(|set| set.answers.len()).sum(), computed: 0 };
     counts.computed = answers_of(&missing);
     let mut all: AnswerLogProbs = found.into_iter().map(Option::unwrap_or_default).collect();
-    if missing.is_empty() {
-        return Ok((all, counts));
-    }
-    let model = base.open_reference(backend)?;
-    within_vocabulary(missing.iter().map(|at| sets[*at]), model.config().vocabulary)?;
-    let (mut done, total) = (0, counts.computed as u64);
-    for part in within_budget(&missing, micro_tokens, |at| sets[*at].unique_tokens()) {
-        let of_part: Vec<&EncodedSet> = part.iter().map(|at| sets[*at]).collect();
-        let mut answers = token_log_probs(&model, &of_part)?.into_iter();
-        for (at, set) in part.iter().zip(of_part) {
-            let of_set: Vec<Vec<f32>> = answers.by_ref().take(set.answers.len()).collect();
-            kept.put_set(set, &of_set);
-            all[*at] = of_set;
+    // A process computes what it lacks of its own range, and has the rest from the others: their caches may differ.
+    let all = Lanes::of_processes(backend).dealt(sets.len(), |own| {
+        let missing: Vec<usize> = missing.into_iter().filter(|at| own.contains(at)).collect();
+        if missing.is_empty() {
+            return Ok(all.drain(own).collect());
         }
-        done += answers_of(part) as u64;
-        observer.precomputed(done, total);
-    }
-    kept.flush();
+        let model = base.open_reference(backend)?;
+        within_vocabulary(missing.iter().map(|at| sets[*at]), model.config().vocabulary)?;
+        let (mut done, total) = (0, answers_of(&missing) as u64);
+        for part in within_budget(&missing, micro_tokens, |at| sets[*at].unique_tokens()) {
+            let of_part: Vec<&EncodedSet> = part.iter().map(|at| sets[*at]).collect();
+            let mut answers = token_log_probs(&model, &of_part)?.into_iter();
+            for (at, set) in part.iter().zip(of_part) {
+                let of_set: Vec<Vec<f32>> = answers.by_ref().take(set.answers.len()).collect();
+                kept.put_set(set, &of_set);
+                all[*at] = of_set;
+            }
+            done += answers_of(part) as u64;
+            observer.precomputed(done, total);
+        }
+        kept.flush();
+        Ok(all.drain(own).collect())
+    })?;
     Ok((all, counts))
 }
 

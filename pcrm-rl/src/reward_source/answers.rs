@@ -3,6 +3,7 @@
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::prompts::Prompt;
 use pcrm_core::text::Tokenizer;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
@@ -21,7 +22,7 @@ pub struct Answer<'a> {
 }
 
 /// The texts of an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AnswerTexts {
     /// Prompt as the policy read it: a conversation rendered by the policy's template, with special tokens.
     pub prompt: String,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Answers, Place, Preparation, RewardPlugin, RewardSource, Spec};
@@ -44,7 +45,7 @@ struct Named {
 }
 
 /// The rewards of a batch by source, and their sums.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rewards {
     /// Σ weight·reward of every answer over the sources that score it; `None` if none does. Such an answer is
     /// excluded from training.
@@ -54,11 +55,29 @@ pub struct Rewards {
     /// Logs of the sources, as `SOURCE/NAME`.
     pub logs: BTreeMap<String, Vec<f32>>,
     /// The sources' columns for a table of samples, as `SOURCE/NAME`.
+    #[serde(with = "as_text")]
     pub columns: BTreeMap<String, Vec<Value>>,
 }
 
+/// Values of any type as JSON in a text, for formats that do not describe themselves.
+mod as_text {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(value).map_err(S::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 /// The rewards of one source.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceRewards {
     /// Unique name of the source.
     pub name: String,

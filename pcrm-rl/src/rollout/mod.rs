@@ -69,7 +69,7 @@ impl Sampling {
 }
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Tokens of the answer, including the one that ended it.
     pub ids: Vec<u32>,

@@ -83,7 +83,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
     let rows = args.prompts * args.samples;
     let needed = args.prompts * (args.steps + args.warmup);
     let (prompts, budget) = sampled.prompts(options, &tokenizer, needed, rows)?;
-    let mut learner = learner(&base.open_language(backend.as_ref())?)?;
+    let mut learner = learner(backend.as_ref(), &base.open_language(backend.as_ref())?)?;
     let mut engine = Engine::new(learner.model.decoder(), budget)?;
     let objective = PolicyStep { loss: GrpoConfig::default().loss(sampled.new_tokens), temperature: 1.0 };
     let (mut started, mut rolling) = (Instant::now(), 0.0);

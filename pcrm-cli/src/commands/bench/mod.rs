@@ -230,7 +230,7 @@ struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     fn new(backend: &'a dyn Backend, model: &RewardModel) -> Result<Self> {
-        Ok(Self { backend, learner: pace::learner(model)? })
+        Ok(Self { backend, learner: pace::learner(backend, model)? })
     }
 
     fn step(&mut self, data: &Pairs, items: &[usize]) -> Result<Tokens> {

@@ -64,9 +64,9 @@ impl Pace {
 }
 
 /// Returns a learner with a constant learning rate.
-pub(super) fn learner<M: Trainable>(model: &M) -> Result<Learner<M>> {
+pub(super) fn learner<M: Trainable>(backend: &dyn Backend, model: &M) -> Result<Learner<M>> {
     let config = TrainerConfig { learning_rate: 1e-5, schedule: Shape::Constant, ..TrainerConfig::default() };
-    Ok(Learner::new(model, &config, u64::MAX)?)
+    Ok(Learner::new(backend, model, &config, u64::MAX)?)
 }
 
 /// The options of benchmarks that train a language model.
@@ -103,6 +103,6 @@ impl PolicyArgs {
 
     /// Returns a learner of that model.
     pub fn learner(base: &Base, backend: &dyn Backend) -> Result<Learner<LanguageModel>> {
-        learner(&base.open_language(backend)?)
+        learner(backend, &base.open_language(backend)?)
     }
 }

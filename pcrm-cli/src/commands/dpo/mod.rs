@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use self::record::Record;
 use crate::dataset::bound_warnings;
 use crate::priors::priors;
+use crate::processes::resumes;
 use crate::progress::say;
 use crate::report::run::{FittedTo, constraint as shown};
 use crate::training::folder::RunFolder;
@@ -36,8 +37,9 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let mut constraint = usage(constraint::read(&args.constraint))?;
     let is_bounded = constraint.kind() != "none";
     let options = args.options(is_bounded)?;
-    folder::check(&args.output, args.resume, &args.model)?;
-    let backend = args.machine.open()?;
+    let resume = resumes(args.resume);
+    folder::check(&args.output, resume, &args.model)?;
+    let backend = args.steps.processes.open(&args.machine)?;
     let given = args;
     let args = &args.fetched()?;
     let unread = args.source().unread()?;
@@ -46,7 +48,8 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let shape = ModelConfig::from_dir(&policy::base_dir(&args.model)?).with_context(at)?;
     let max_length = usage(args.reading.training_length(&shape))?;
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
-    let mut resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
+    let resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
+    let mut resolved = config::with_lanes(&resolved, options.trainer.lanes)?;
     if file.is_some() {
         // The file may change or disappear, so the run's config keeps its content.
         resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
@@ -62,7 +65,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
         policy::other_reference(&shape, &tokenizer, dir)?.into_iter().for_each(|text| warnings.add(text));
     }
     let asked = constraint.to_tagged()?;
-    let held = RunFolder::take(&args.output, args.resume, &args.model)?;
+    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
     let setting = Setting {
         backend: backend.as_ref(),
         base: &base,
@@ -127,7 +130,9 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let trained = run.train(identity, &mut watch);
     let outcome = trained.as_ref().map(|trained| &trained.outcome);
     watch.warnings().into_iter().for_each(|text| warnings.keep(text));
-    record.leave(outcome, &mut warnings);
+    if held.writes() {
+        record.leave(outcome, &mut warnings);
+    }
     let outcome = trained.map_err(named)?.outcome;
     held.end()?;
     folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));

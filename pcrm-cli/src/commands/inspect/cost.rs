@@ -98,7 +98,7 @@ pub fn measure(
     };
     let parameters = model.params().elements();
     let config = TrainerConfig { learning_rate: 1e-6, schedule: Shape::Constant, ..TrainerConfig::default() };
-    let learner = Learner::new(&model, &config, u64::MAX)?;
+    let learner = Learner::new(backend, &model, &config, u64::MAX)?;
     let mut stepper = Stepper { backend, learner, micro_tokens: steps.micro_tokens, pairs };
 
     let batches =

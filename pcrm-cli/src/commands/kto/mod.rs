@@ -18,6 +18,7 @@ use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
 use crate::card::Method;
+use crate::processes::resumes;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::run::language;
@@ -51,8 +52,9 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
         );
         Ok(())
     })())?;
-    folder::check(&args.output, args.resume, &args.model)?;
-    let backend = args.machine.open()?;
+    let resume = resumes(args.resume);
+    folder::check(&args.output, resume, &args.model)?;
+    let backend = args.steps.processes.open(&args.machine)?;
     let (given, args) = (args, &args.fetched()?);
     let unread = args.source().unread()?;
     let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
@@ -62,6 +64,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     let max_length = encoding.max_length.unwrap_or(shape.max_positions);
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
+    let resolved = config::with_lanes(&resolved, options.trainer.lanes)?;
     let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
     let mut warnings = Warnings::default();
     let (train, eval, sources) = labelled(args, &tokenizer, &encoding, &mut warnings)?;
@@ -86,7 +89,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
         "eval_answers": eval.as_ref().map(|eval| eval.0.len()),
         "fingerprint": fingerprint,
     });
-    let held = RunFolder::take(&args.output, args.resume, &args.model)?;
+    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
     let mut watch = Watching::default();
     watch.describing(held.description(&resolved, manifest));
     let (answers, desirable) = (train.0.len(), train.1.iter().filter(|label| **label).count());
@@ -112,7 +115,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     }
     watch.warnings().into_iter().for_each(|text| warnings.keep(text));
     let outcome = trained.as_ref().map(|(trained, _)| &trained.outcome);
-    if !outcome.is_err_and(|error| !error.is_divergence()) {
+    if held.writes() && !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
         let run = lines.map(|lines| language::Run {

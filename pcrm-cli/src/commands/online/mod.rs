@@ -27,6 +27,7 @@ pub use verbs::{Chosen, GrpoArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
 
 use crate::generation::rewards;
 use crate::priors::priors;
+use crate::processes::resumes;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
@@ -75,12 +76,14 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let mut bound = bound(chosen)?;
     let (trainer, online) = args.options(chosen)?;
     let specs = args.rewards()?;
-    folder::check(&args.output, args.resume, &args.model)?;
-    let backend = args.machine.open()?;
+    let resume = resumes(args.resume);
+    folder::check(&args.output, resume, &args.model)?;
+    let backend = args.steps.processes.open(&args.machine)?;
     let (given, args) = (args, &args.fetched()?);
     let unread = args.source().unread()?;
     let at = || format!("--model {}", args.model.display());
     let resolved = config::with_option(resolved, "learning-rate", trainer.learning_rate)?;
+    let resolved = config::with_lanes(&resolved, trainer.lanes)?;
     let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
     let mut warnings = Warnings::default();
     let (train_prompts, eval_prompts) = prompts(args, &tokenizer, &mut warnings)?;
@@ -142,7 +145,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         "eval_prompts": eval_prompts.as_ref().map(|eval| eval.numbered.len()),
         "fingerprint": fingerprint,
     });
-    let held = RunFolder::take(&args.output, args.resume, &args.model)?;
+    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
     let mut watch = Watch::default();
     watch.describing(held.description(&resolved, manifest));
     say(&format!(
@@ -185,7 +188,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     };
     let trained = train(run, &online, &trainer, &mut watch);
     let outcome = trained.as_ref().map(|trained| &trained.outcome);
-    if !outcome.is_err_and(|error| !error.is_divergence()) {
+    if held.writes() && !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
         let run = lines.map(|lines| {

@@ -18,6 +18,7 @@ use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
 use crate::card::Method;
+use crate::processes::resumes;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
@@ -37,8 +38,9 @@ use crate::{config, interrupt, report};
 pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let trainer = args.trainer()?;
     usage(args.reading.columns.columns())?;
-    folder::check(&args.output, args.resume, &args.model)?;
-    let backend = args.machine.open()?;
+    let resume = resumes(args.resume);
+    folder::check(&args.output, resume, &args.model)?;
+    let backend = args.steps.processes.open(&args.machine)?;
     let (given, args) = (args, &args.fetched()?);
     let at = || format!("--model {}", args.model.display());
     let shape = ModelConfig::from_dir(&args.model).with_context(at)?;
@@ -47,6 +49,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let max_length = options.max_length.unwrap_or(shape.max_positions);
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let resolved = config::with_option(&resolved, "learning-rate", trainer.learning_rate)?;
+    let resolved = config::with_lanes(&resolved, trainer.lanes)?;
     let tokenizer = Tokenizer::from_dir(&args.model).with_context(at)?;
     let mut warnings = Warnings::default();
     let (train, eval, sources) = completions(args, &tokenizer, &options, &mut warnings)?;
@@ -68,7 +71,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         "eval_completions": data.eval.as_ref().map(|eval| eval.items().len()),
         "fingerprint": fingerprint,
     });
-    let held = RunFolder::take(&args.output, args.resume, &args.model)?;
+    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
     let mut watch = Watch::default();
     watch.describing(held.description(&resolved, manifest));
     say(&format!(
@@ -88,7 +91,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     };
     let trained = sft(setting, &trainer, &data, identity, &mut watch);
     let outcome = trained.as_ref().map(|trained| &trained.outcome);
-    if !outcome.is_err_and(|error| !error.is_divergence()) {
+    if held.writes() && !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let run =
             metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {

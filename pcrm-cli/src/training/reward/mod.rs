@@ -23,6 +23,7 @@ use super::{Encoded, folder};
 use crate::dataset::{bound_warnings, padding};
 use crate::interrupt;
 use crate::priors::priors;
+use crate::processes::resumes;
 use crate::progress::{Watch, say};
 use crate::report::run::{FittedTo, constraint as shown};
 use crate::usage::{named, usage};
@@ -79,8 +80,9 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let options = args.options()?;
     let file = constraint::file(&args.constraint);
     let mut constraint = usage(constraint::read(&args.constraint))?;
-    folder::check(&args.output, args.resume, &args.training.model)?;
-    let backend = args.training.machine.open()?;
+    let resume = resumes(args.resume);
+    folder::check(&args.output, resume, &args.training.model)?;
+    let backend = args.training.steps.processes.open(&args.training.machine)?;
     let given = args;
     let args = &args.fetched()?;
     let at = || format!("--model {}", args.training.model.display());
@@ -88,7 +90,8 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let max_length = usage(args.training.reading.training_length(&shape))?;
     let unread = args.training.source().unread()?;
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
-    let mut resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
+    let resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
+    let mut resolved = config::with_lanes(&resolved, options.trainer.lanes)?;
     if file.is_some() {
         // The file may change or disappear, so the run's config keeps its content.
         resolved = config::with_option(&resolved, "constraint", constraint.to_tagged()?.to_string())?;
@@ -102,7 +105,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let Encoded { train, eval, sources, form, mut warnings } =
         args.training.encoded(&tokenizer, pad, max_length)?;
     let asked = constraint.to_tagged()?;
-    let held = RunFolder::take(&args.output, args.resume, &args.training.model)?;
+    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.training.model)?;
     let setting = Setting {
         backend: backend.as_ref(),
         base: &base,
@@ -152,7 +155,9 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     };
     let trained = run.train(identity, &mut watch);
     let lines = trained.as_ref().map_or_else(|_| Vec::new(), |end| closing(end, &args.output, &mut warnings));
-    record.leave(trained.as_ref().map(|trained| &trained.outcome), warnings.all());
+    if held.writes() {
+        record.leave(trained.as_ref().map(|trained| &trained.outcome), warnings.all());
+    }
     let trained = trained.map_err(named)?;
     held.end()?;
     lines.iter().for_each(|line| say(line));

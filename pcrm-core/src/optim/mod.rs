@@ -1,5 +1,8 @@
 //! AdamW with decoupled decay over named parameters, with resumable state.
 
+mod layout;
+mod sliced;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::kernels::{AdamWStep, Slots};
 use crate::params::{Gradients, Params};
+
+pub use layout::slice_of;
+pub use sliced::{LaneSums, SliceGradient, SlicedAdamW, halves};
 
 /// The constants of AdamW; the defaults are those of `transformers.TrainingArguments`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -50,11 +56,8 @@ impl AdamW {
     /// # Errors
     /// Fails if none of the parameters is trained, and if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
+        check_trainable(params)?;
         let zeros = |(name, param): (&str, &crate::Tensor)| {
-            if param.dtype() != DType::F32 {
-                let message = format!("has the type {}; a trained parameter must be f32", param.dtype());
-                return Err(Error::invalid(name, message));
-            }
             let host = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
             let slots = Slots {
                 param: param.detach(),
@@ -63,11 +66,8 @@ impl AdamW {
             };
             Ok((name.to_owned(), slots))
         };
-        let slots: BTreeMap<String, Slots> = params.iter_trained().map(zeros).collect::<Result<_>>()?;
-        match slots.is_empty() {
-            true => Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen")),
-            false => Ok(Self { config, slots, step: 0 }),
-        }
+        let slots = params.iter_trained().map(zeros).collect::<Result<_>>()?;
+        Ok(Self { config, slots, step: 0 })
     }
 
     /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
@@ -87,8 +87,7 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         for (name, slots) in &self.slots {
             let gradient = gradients.get(name)?;
-            // Biases and norms are vectors; transformers does not decay them.
-            let weight_decay = if slots.param.shape().len() < 2 { 0.0 } else { weight_decay };
+            let weight_decay = if decays(&slots.param.shape()) { weight_decay } else { 0.0 };
             let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
             gradient.kernels().adamw(&step, slots, gradient)?;
         }
@@ -114,20 +113,49 @@ impl AdamW {
     ///
     /// # Errors
     /// Fails if a moment is missing or has another shape than its parameter.
-    pub fn restore(&mut self, mut state: BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+    pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         for (name, slots) in &self.slots {
-            for (moment, tensor) in [("mean", &slots.mean), ("variance", &slots.variance)] {
-                let key = format!("{moment}.{name}");
-                let missing = || Error::invalid(key.clone(), "is missing from the optimiser's state");
-                let host = state.remove(&key).ok_or_else(missing)?;
-                if host.shape() != tensor.shape() {
-                    let message = format!("has shape {:?}, expected {:?}", host.shape(), tensor.shape());
-                    return Err(Error::invalid(key, message));
-                }
-                tensor.assign(&tensor.constant(&host)?)?;
+            for (of, tensor) in [("mean", &slots.mean), ("variance", &slots.variance)] {
+                tensor.assign(&tensor.constant(moment(state, of, name, &tensor.shape())?)?)?;
             }
         }
         self.step = step;
         Ok(())
+    }
+}
+
+/// Returns an error if no parameter is trained, or a trained one is not f32.
+fn check_trainable(params: &Params) -> Result<()> {
+    if params.iter_trained().next().is_none() {
+        return Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen"));
+    }
+    match params.iter_trained().find(|(_, param)| param.dtype() != DType::F32) {
+        Some((name, param)) => {
+            let message = format!("has the type {}; a trained parameter must be f32", param.dtype());
+            Err(Error::invalid(name, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Returns true if parameters of this shape decay. Biases and norms are vectors; transformers does not decay them.
+fn decays(shape: &[usize]) -> bool {
+    shape.len() >= 2
+}
+
+/// A moment of a parameter of this shape in an optimiser's state.
+fn moment<'a>(
+    state: &'a BTreeMap<String, HostTensor>,
+    moment: &str,
+    name: &str,
+    shape: &[usize],
+) -> Result<&'a HostTensor> {
+    let key = format!("{moment}.{name}");
+    match state.get(&key) {
+        None => Err(Error::invalid(key, "is missing from the optimiser's state")),
+        Some(host) if host.shape() != shape => {
+            Err(Error::invalid(key, format!("has shape {:?}, expected {shape:?}", host.shape())))
+        }
+        Some(host) => Ok(host),
     }
 }

@@ -1,0 +1,136 @@
+// libtorch's c10d behind C functions: a store of keys that all processes reach, and a Gloo group of them.
+//
+// Every function returns nullptr, or a message that the caller frees with pcrm_text_free. Tensors are those of torch-sys
+// (at::Tensor*).
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/headeronly/version.h>
+
+#if TORCH_VERSION_MAJOR != 2 || TORCH_VERSION_MINOR != 11
+#error "c10d's classes are not a stable interface: this file is written for libtorch 2.11"
+#endif
+
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+
+struct Store {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+struct Group {
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  Milliseconds timeout;
+};
+
+char* text(const char* from) {
+  char* copy = static_cast<char*>(std::malloc(std::strlen(from) + 1));
+  return copy ? std::strcpy(copy, from) : copy;
+}
+
+template <typename Work>
+char* guarded(Work work) {
+  try {
+    work();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return text(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return text(error.what());
+  } catch (...) {
+    return text("an exception that is no std::exception");
+  }
+}
+
+void finished(Group* group, const c10::intrusive_ptr<c10d::Work>& work) {
+  if (!work->wait(group->timeout)) {
+    throw std::runtime_error("the operation was not completed");
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+void pcrm_text_free(char* message) { std::free(message); }
+
+// Opens the store at host:port, as its server or as a client that tries until the time is over; all keys get the prefix.
+char* pcrm_store_open(
+    const char* host, uint16_t port, bool serves, const char* prefix, int64_t timeout_ms, Store** store) {
+  return guarded([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = serves;
+    options.waitWorkers = false;
+    options.timeout = Milliseconds(timeout_ms);
+    auto tcp = c10::make_intrusive<c10d::TCPStore>(std::string(host), options);
+    *store = new Store{c10::make_intrusive<c10d::PrefixStore>(std::string(prefix), std::move(tcp))};
+  });
+}
+
+void pcrm_store_free(Store* store) {
+  guarded([&] { delete store; });
+}
+
+char* pcrm_store_set(Store* store, const char* key, const uint8_t* value, size_t length) {
+  return guarded([&] { store->store->set(key, std::vector<uint8_t>(value, value + length)); });
+}
+
+// Reads a key into `value`, a text for pcrm_text_free, or nullptr if nobody has set it.
+char* pcrm_store_get(Store* store, const char* key, char** value) {
+  return guarded([&] {
+    *value = nullptr;
+    if (store->store->check({key})) {
+      auto bytes = store->store->get(key);
+      *value = text(std::string(bytes.begin(), bytes.end()).c_str());
+    }
+  });
+}
+
+// Joins a Gloo group of `world` processes that meet in the store. `address` is a host name or address of this machine to
+// listen on, `interface` the name of a network interface; empty for libtorch's choice.
+char* pcrm_group_join(
+    Store* store, int rank, int world, const char* address, const char* interface, int64_t timeout_ms,
+    Group** group) {
+  return guarded([&] {
+    using Gloo = c10d::ProcessGroupGloo;
+    Milliseconds timeout(timeout_ms);
+    auto options = Gloo::Options::create(timeout);
+    if (*interface) {
+      options->devices.push_back(Gloo::createDeviceForInterface(interface));
+    } else if (*address) {
+      options->devices.push_back(Gloo::createDeviceForHostname(address));
+    } else {
+      options->devices.push_back(Gloo::createDefaultDevice());
+    }
+    auto made = c10::make_intrusive<Gloo>(store->store, rank, world, options);
+    *group = new Group{std::move(made), timeout};
+  });
+}
+
+// Closes the connections to all others, whose operations then fail.
+void pcrm_group_leave(Group* group) {
+  guarded([&] { delete group; });
+}
+
+// Part r of `in`, of equal parts of its first dimension, goes to rank r; part r of `out` is that of rank r.
+char* pcrm_group_all_to_all(Group* group, at::Tensor* out, at::Tensor* in) {
+  return guarded([&] {
+    std::vector<int64_t> equal;
+    finished(group, group->group->alltoall_base(*out, *in, equal, equal));
+  });
+}
+
+// Part r of `out` is the `in` of rank r.
+char* pcrm_group_all_gather(Group* group, at::Tensor* out, at::Tensor* in) {
+  return guarded([&] { finished(group, group->group->_allgather_base(*out, *in)); });
+}
+}

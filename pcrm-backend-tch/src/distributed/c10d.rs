@@ -1,0 +1,188 @@
+//! The functions of `c10d/shim.cpp`, as owned handles.
+
+#![allow(
+    unsafe_code,
+    reason = "c10d is a C++ library; the shim's functions are called here and nowhere else"
+)]
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::time::Duration;
+
+use tch::Tensor as Torch;
+use torch_sys::C_tensor;
+
+#[repr(C)]
+struct RawStore {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+struct RawGroup {
+    _private: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn pcrm_text_free(text: *mut c_char);
+    fn pcrm_store_open(
+        host: *const c_char,
+        port: u16,
+        serves: bool,
+        prefix: *const c_char,
+        timeout_ms: i64,
+        store: *mut *mut RawStore,
+    ) -> *mut c_char;
+    fn pcrm_store_free(store: *mut RawStore);
+    fn pcrm_store_set(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *const u8,
+        length: usize,
+    ) -> *mut c_char;
+    fn pcrm_store_get(store: *mut RawStore, key: *const c_char, value: *mut *mut c_char) -> *mut c_char;
+    fn pcrm_group_join(
+        store: *mut RawStore,
+        rank: c_int,
+        world: c_int,
+        address: *const c_char,
+        interface: *const c_char,
+        timeout_ms: i64,
+        group: *mut *mut RawGroup,
+    ) -> *mut c_char;
+    fn pcrm_group_leave(group: *mut RawGroup);
+    fn pcrm_group_all_to_all(group: *mut RawGroup, out: *mut C_tensor, own: *mut C_tensor) -> *mut c_char;
+    fn pcrm_group_all_gather(group: *mut RawGroup, out: *mut C_tensor, own: *mut C_tensor) -> *mut c_char;
+}
+
+/// A function of the shim failed, with this message.
+pub(super) type Failed = String;
+
+/// A text that the shim allocated; `None` of a null pointer.
+fn taken(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the shim gives texts that end with 0, which it allocated for the caller to free by this function.
+    unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        pcrm_text_free(text);
+        Some(owned)
+    }
+}
+
+fn done(message: *mut c_char) -> Result<(), Failed> {
+    taken(message).map_or(Ok(()), |message| Err(message.trim().to_owned()))
+}
+
+fn text(value: &str) -> Result<CString, Failed> {
+    CString::new(value).map_err(|_| format!("{value:?} holds a zero byte"))
+}
+
+fn millis(timeout: Duration) -> i64 {
+    i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A connection to the store of keys, and the store itself where this process serves it.
+#[derive(Debug)]
+pub(super) struct Store(*mut RawStore);
+
+// SAFETY: a c10d::Store may be used from several threads; TCPStore guards its connection by a mutex.
+unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
+
+impl Store {
+    /// Opens the store, as its server or as a client that tries until the time is over.
+    pub fn open(
+        (host, port): (&str, u16),
+        serves: bool,
+        prefix: &str,
+        timeout: Duration,
+    ) -> Result<Self, Failed> {
+        let (host, prefix) = (text(host)?, text(prefix)?);
+        let mut store = std::ptr::null_mut();
+        // SAFETY: the texts outlive the call, and `store` is a place to write to.
+        done(unsafe {
+            pcrm_store_open(host.as_ptr(), port, serves, prefix.as_ptr(), millis(timeout), &raw mut store)
+        })?;
+        Ok(Self(store))
+    }
+
+    /// Sets a key.
+    pub fn set(&self, key: &str, value: &str) -> Result<(), Failed> {
+        let key = text(key)?;
+        // SAFETY: the store lives as long as `self`; the key and the value outlive the call.
+        done(unsafe { pcrm_store_set(self.0, key.as_ptr(), value.as_ptr(), value.len()) })
+    }
+
+    /// The value of a key, if anybody has set it.
+    pub fn get(&self, key: &str) -> Result<Option<String>, Failed> {
+        let key = text(key)?;
+        let mut value = std::ptr::null_mut();
+        // SAFETY: the store lives as long as `self`; the key outlives the call, and `value` is a place to write to.
+        done(unsafe { pcrm_store_get(self.0, key.as_ptr(), &raw mut value) })?;
+        Ok(taken(value))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: `open` made it, and nothing uses it after this.
+        unsafe { pcrm_store_free(self.0) }
+    }
+}
+
+/// This process's membership in the group.
+#[derive(Debug)]
+pub(super) struct Group(*mut RawGroup);
+
+// SAFETY: the group is used by one thread at a time, behind a mutex.
+unsafe impl Send for Group {}
+
+impl Group {
+    /// Joins the group of `world` processes that meet in the store.
+    pub fn join(
+        store: &Store,
+        (rank, world): (usize, usize),
+        (address, interface): (&str, &str),
+        timeout: Duration,
+    ) -> Result<Self, Failed> {
+        let number =
+            |value: usize| c_int::try_from(value).map_err(|_| format!("{value}: too many processes"));
+        let (address, interface) = (text(address)?, text(interface)?);
+        let mut group = std::ptr::null_mut();
+        let (rank, world) = (number(rank)?, number(world)?);
+        // SAFETY: the store lives through the call, the group keeps its own reference to it; the texts outlive the call,
+        // and `group` is a place to write to.
+        done(unsafe {
+            pcrm_group_join(
+                store.0,
+                rank,
+                world,
+                address.as_ptr(),
+                interface.as_ptr(),
+                millis(timeout),
+                &raw mut group,
+            )
+        })?;
+        Ok(Self(group))
+    }
+
+    /// Part r of `own` goes to rank r; part r of `out`, which is overwritten, is that of rank r.
+    pub fn all_to_all(&mut self, out: &mut Torch, own: &Torch) -> Result<(), Failed> {
+        // SAFETY: both tensors outlive the call, which ends when the operation does, and the group is used by nobody else.
+        done(unsafe { pcrm_group_all_to_all(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut()) })
+    }
+
+    /// Part r of `out`, which is overwritten, is `own` of rank r.
+    pub fn all_gather(&mut self, out: &mut Torch, own: &Torch) -> Result<(), Failed> {
+        // SAFETY: as in `all_to_all`.
+        done(unsafe { pcrm_group_all_gather(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut()) })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: `join` made it, and nothing uses it after this.
+        unsafe { pcrm_group_leave(self.0) }
+    }
+}

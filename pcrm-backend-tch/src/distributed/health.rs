@@ -1,0 +1,150 @@
+//! Who is there: each process counts aloud in the store, and says why it ends. So a process whose operation failed can tell
+//! which of the others is to blame.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pcrm_core::collective::Meeting;
+
+use super::c10d::{Failed, Store};
+
+/// Time between two counts of a process.
+const BEAT: Duration = Duration::from_millis(500);
+/// A process that does not count for so long is gone, or stopped.
+const SILENCE: Duration = Duration::from_millis(3000);
+/// A process that serves the store waits so long for the others to read why it ends.
+const HEARING: Duration = Duration::from_secs(5);
+
+/// The state of all processes, as they tell it in the store.
+#[derive(Debug)]
+pub(super) struct Health {
+    meeting: Meeting,
+    store: Store,
+    ended: Arc<AtomicBool>,
+    /// The ranks that were found to be gone.
+    gone: Mutex<Vec<usize>>,
+}
+
+impl Health {
+    /// Opens the store and begins to count.
+    pub fn begin(meeting: &Meeting) -> Result<Self, Failed> {
+        let Meeting { host, port, serves, prefix, timeout, rank, .. } = meeting;
+        let store = Store::open((host, *port), *serves, prefix, *timeout)?;
+        // A connection of its own: an operation of the other one may wait.
+        let counting = Store::open((host, *port), false, prefix, *timeout)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let (key, over) = (beat(*rank), Arc::clone(&ended));
+        let count = move || {
+            let mut count = 0u64;
+            while !over.load(Ordering::Relaxed) && counting.set(&key, &count.to_string()).is_ok() {
+                count += 1;
+                thread::sleep(BEAT);
+            }
+        };
+        thread::Builder::new().name("counting".into()).spawn(count).map_err(|error| error.to_string())?;
+        Ok(Self { meeting: meeting.clone(), store, ended, gone: Mutex::default() })
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> {
+        let own = self.meeting.rank;
+        (0..self.meeting.world).filter(move |rank| *rank != own)
+    }
+
+    /// The message of a group that did not come together.
+    pub fn absent(&self, message: &str) -> String {
+        let never = |rank: &usize| matches!(self.store.get(&beat(*rank)), Ok(None));
+        let absent: Vec<usize> = self.others().filter(never).collect();
+        let within = self.meeting.timeout.as_secs();
+        match absent.is_empty() {
+            true => self.diagnosis(message),
+            false => format!("{} did not come within {within} s: {message}", ranks(&absent)),
+        }
+    }
+
+    /// The message of an operation that failed, which names the process to blame.
+    pub fn diagnosis(&self, message: &str) -> String {
+        let first_line = message.lines().next().unwrap_or_default();
+        let found = self.blamed().unwrap_or_else(|_| {
+            let Meeting { host, port, .. } = &self.meeting;
+            format!("rank 0 is gone, or whoever serves the store of keys at {host}:{port}")
+        });
+        format!("{found} ({first_line})")
+    }
+
+    fn blamed(&self) -> Result<String, Failed> {
+        let counts =
+            || -> Result<Vec<_>, Failed> { self.others().map(|rank| self.store.get(&beat(rank))).collect() };
+        let (begun, before) = (Instant::now(), counts()?);
+        loop {
+            for rank in self.others() {
+                if let Some(reason) = self.store.get(&ending(rank))? {
+                    return Ok(format!("rank {rank} ended: {reason}"));
+                }
+            }
+            if begun.elapsed() > SILENCE {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        let now = counts()?;
+        let counted = self.others().zip(before.iter().zip(&now));
+        let silent: Vec<usize> =
+            counted.filter(|(_, (before, now))| before == now).map(|(rank, _)| rank).collect();
+        self.gone().extend(&silent);
+        Ok(match silent.is_empty() {
+            true => format!(
+                "all ranks answer, and one of them did not come to this operation within {} s \
+                 (--collective-timeout)",
+                self.meeting.timeout.as_secs()
+            ),
+            false => format!("{} no longer answers: killed, stopped, or cut off", ranks(&silent)),
+        })
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the others why this process ends.
+    pub fn ending(&self, reason: &str) {
+        let _ = self.store.set(&ending(self.meeting.rank), reason.lines().next().unwrap_or_default());
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Where this process serves the store, waits for the others to read why it ends: until they end too.
+    pub fn heard(&self) {
+        let begun = Instant::now();
+        let gone = self.gone().clone();
+        let is_there = |rank: &usize| !gone.contains(rank);
+        let has_ended = |rank: usize| !matches!(self.store.get(&ending(rank)), Ok(None));
+        let unheard = || !self.others().filter(is_there).all(has_ended);
+        while self.meeting.serves && begun.elapsed() < HEARING && unheard() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+fn beat(rank: usize) -> String {
+    format!("beat/{rank}")
+}
+
+fn ending(rank: usize) -> String {
+    format!("ended/{rank}")
+}
+
+fn ranks(ranks: &[usize]) -> String {
+    let all: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+    format!("rank{} {}", if all.len() > 1 { "s" } else { "" }, all.join(", "))
+}

@@ -1,0 +1,182 @@
+//! `pcrm launch`: starts the processes of a run on this machine.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::interrupt;
+use crate::numbers::positive;
+use crate::progress::say;
+
+/// Options of `pcrm launch`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct LaunchArgs {
+    /// Start this many processes
+    #[arg(short, long, value_name = "N", value_parser = positive::<usize>)]
+    n: usize,
+    /// Give every process so many threads [default: its share of the cores]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    threads: Option<usize>,
+    /// The command and its options
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pcrm launch -n 2 -- reward --backend tch --model qwen2 --data train.jsonl --output runs/rm
+  pcrm launch -n 8 -- grpo --backend tch --device cuda --dtype bf16 --config runs/policy.toml --output runs/policy
+
+When one process fails, all others are ended, and the exit code is that of the first that failed. Several machines are
+started by torchrun (--no-python) or srun.";
+
+/// The time that processes have to end by themselves after one of them failed.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Starts the processes, waits for them, and returns the exit code.
+///
+/// # Errors
+/// Processes that cannot be started.
+pub fn run(args: &LaunchArgs) -> Result<u8> {
+    let stop = interrupt::flag()?;
+    let mut group = Group { children: Vec::new() };
+    let port = free_port()?;
+    for rank in 0..args.n {
+        let child = command(args, rank, port)?.spawn().context("pcrm launch")?;
+        group.children.push(Process { rank, child, status: None });
+    }
+    let (mut stopped, mut failure) = (false, None::<(u8, Instant)>);
+    while group.poll()? {
+        if stop.load(Ordering::Relaxed) && !stopped {
+            stopped = true;
+            group.signal(Signal::Stop);
+        }
+        if let (None, Some(failed)) = (&failure, group.failed()) {
+            let (rank, status) = failed;
+            if !stopped {
+                say(&format!("rank {rank} {}; ending the others", how(status)));
+            }
+            failure = Some((code(status), Instant::now()));
+        }
+        if failure.is_some_and(|(_, since)| since.elapsed() > GRACE) {
+            group.signal(Signal::Kill);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(failure.map(|(code, _)| code).or(group.failed().map(|(_, status)| code(status))).unwrap_or(0))
+}
+
+/// The process of a rank, in the environment that torchrun would give it.
+fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
+    let (n, cores) = (args.n, thread::available_parallelism().map_or(1, usize::from));
+    let mut command = Command::new(std::env::current_exe().context("pcrm launch")?);
+    command.args(&args.command);
+    for (name, value) in [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", n), ("LOCAL_WORLD_SIZE", n)] {
+        command.env(name, value.to_string());
+    }
+    command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+    for name in ["TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"] {
+        command.env_remove(name);
+    }
+    let threads = args.threads.unwrap_or((cores / n).max(1)).to_string();
+    for name in ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        if args.threads.is_some() || std::env::var_os(name).is_none() {
+            command.env(name, &threads);
+        }
+    }
+    // A process stops when its input ends, so none outlives this one.
+    command.env(interrupt::PARENT, std::process::id().to_string()).stdin(Stdio::piped());
+    #[cfg(unix)]
+    {
+        // The terminal's signals come by way of this process, once.
+        use std::os::unix::process::CommandExt;
+        command.process_group(0);
+    }
+    Ok(command)
+}
+
+struct Group {
+    children: Vec<Process>,
+}
+
+struct Process {
+    rank: usize,
+    child: Child,
+    status: Option<ExitStatus>,
+}
+
+#[derive(Clone, Copy)]
+enum Signal {
+    Stop,
+    Kill,
+}
+
+impl Group {
+    /// Looks after the processes, and returns true while any runs.
+    fn poll(&mut self) -> Result<bool> {
+        for process in self.children.iter_mut().filter(|process| process.status.is_none()) {
+            process.status = process.child.try_wait().context("pcrm launch")?;
+        }
+        Ok(self.children.iter().any(|process| process.status.is_none()))
+    }
+
+    fn failed(&self) -> Option<(usize, ExitStatus)> {
+        let ended = self.children.iter().filter_map(|process| Some((process.rank, process.status?)));
+        ended.into_iter().find(|(_, status)| !status.success())
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        for process in self.children.iter_mut().filter(|process| process.status.is_none()) {
+            match signal {
+                Signal::Kill => drop(process.child.kill()),
+                Signal::Stop => process.stop(),
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Asks the process to end after the step at hand.
+    fn stop(&mut self) {
+        #[cfg(unix)]
+        {
+            use rustix::process::{Pid, Signal, kill_process};
+            let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                // One that has just ended needs no signal.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+        #[cfg(not(unix))]
+        drop(self.child.stdin.take());
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("a free port for the processes to meet")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// The end of a process, in words.
+fn how(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("ended with exit code {code}"),
+        None => format!("was killed ({status})"),
+    }
+}
+
+/// The exit code as a shell has it: 128 + the signal of a process that was killed.
+fn code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);
+    #[cfg(not(unix))]
+    let signal = None::<i32>;
+    u8::try_from(status.code().or(signal).unwrap_or(1)).unwrap_or(1)
+}

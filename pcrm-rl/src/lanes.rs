@@ -1,0 +1,319 @@
+//! The parts that a step is computed in by several processes, so that its bits do not depend on their number.
+//!
+//! The items of a step are dealt to lanes by a fixed rule: around, to the halves of the tree of lanes in turn, so that a step
+//! of few items is spread over processes. A process computes an equal range of lanes, one gradient each, and sums of gradients are taken in a balanced binary tree
+//! over lanes ([`pcrm_core::optim::SlicedAdamW::total`]). Metrics merge in the order of lanes. A run of one lane is one
+//! process's, and computes a step as a whole.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use pcrm_core::optim::{LaneSums, halves};
+use pcrm_core::{Backend, Collective, Error, Gradients, HostTensor, Params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::learner::Trainable;
+use crate::metrics::Metrics;
+use crate::objective::{Batch, Objective, Pass, Tokens, evaluate, gradient, gradient_of};
+use crate::options::refuse;
+
+/// The lanes of a run, and the processes that compute them.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    count: usize,
+    collective: Arc<dyn Collective>,
+}
+
+/// The gradient of a step, which is the sum of one or several, and what all lanes showed.
+#[derive(Debug)]
+pub struct LaneGradient {
+    /// Of each gradient the sums over the ranges of lanes that this process has whole. Gradients are added up when each is
+    /// summed over all lanes, so that the order of sums is the same on any number of processes.
+    pub sums: Vec<LaneSums>,
+    /// The metrics of the whole step.
+    pub metrics: Metrics,
+    /// Counts of the tokens of the whole step.
+    pub tokens: Tokens,
+    /// The ranks whose part of the loss is not finite.
+    pub diverged: Vec<usize>,
+}
+
+impl Lanes {
+    /// So many lanes, computed by the processes that train together with this one.
+    ///
+    /// # Errors
+    /// A number of lanes that the processes cannot share equally.
+    pub fn new(backend: &dyn Backend, count: usize) -> Result<Self> {
+        let collective = backend.collective();
+        let world = collective.world();
+        match count.is_multiple_of(world) {
+            true => Ok(Self { count, collective }),
+            false => refuse(
+                "lanes",
+                format!("{count}: {world} processes cannot share them; expected a multiple of {world}"),
+            ),
+        }
+    }
+
+    /// As many lanes as there are processes: for work that is dealt and not summed.
+    pub fn of_processes(backend: &dyn Backend) -> Self {
+        let collective = backend.collective();
+        Self { count: collective.world(), collective }
+    }
+
+    /// The processes of the run.
+    pub fn collective(&self) -> &Arc<dyn Collective> {
+        &self.collective
+    }
+
+    /// Returns true for the process that writes files and reports.
+    pub fn is_first(&self) -> bool {
+        self.collective.is_first()
+    }
+
+    /// Returns true if steps are computed in parts.
+    pub fn are_several(&self) -> bool {
+        self.count > 1
+    }
+
+    /// The number of lanes.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The largest nodes of the tree within each process's lanes, by rank.
+    pub fn subtrees(&self) -> Vec<Vec<Range<usize>>> {
+        subtrees(self.count, self.collective.world())
+    }
+
+    /// The gradient of a batch.
+    ///
+    /// # Errors
+    /// A loss that couples the items of a step, where there are several lanes; the objective's and the backend's.
+    pub fn gradient<O: Objective>(
+        &self,
+        backend: &dyn Backend,
+        objective: &O,
+        model: &O::Model,
+        batch: &Batch<'_, O>,
+        progress: f64,
+    ) -> Result<LaneGradient> {
+        if !self.are_several() {
+            let made = gradient(backend, objective, model, batch, progress)?;
+            let diverged = Vec::new();
+            let sums = vec![vec![(0..1, made.gradients)]];
+            return Ok(LaneGradient { sums, metrics: made.metrics, tokens: made.tokens, diverged });
+        }
+        if objective.at_once() {
+            let message = format!(
+                "{}: the loss couples the items of a step, which one process computes at once; expected 1",
+                self.count
+            );
+            refuse("lanes", message)?;
+        }
+        let pass = Pass { batch: batch.items, share: batch.share(objective), progress: Some(progress) };
+        let mut shown: Vec<(Metrics, Tokens)> = Vec::new();
+        let dealing = dealing(&(0..self.count));
+        let mut of_lane = |lane: usize| -> Result<Gradients> {
+            let place = dealing.iter().position(|of| *of == lane).unwrap_or(lane);
+            let items: Vec<usize> = batch.items.iter().skip(place).step_by(self.count).copied().collect();
+            if items.is_empty() {
+                shown.push(Default::default());
+                return zeros(model.params());
+            }
+            let part = Batch { data: batch.data, items: &items, micro_tokens: batch.micro_tokens };
+            let made = gradient_of(backend, objective, model, &part, &pass)?;
+            shown.push((made.metrics, made.tokens));
+            Ok(made.gradients)
+        };
+        let mut sums = LaneSums::new();
+        for node in &self.subtrees()[self.collective.rank()] {
+            sums.push((node.clone(), subtree(node, &mut of_lane)?));
+        }
+        let mut made = LaneGradient {
+            sums: vec![sums],
+            metrics: Metrics::default(),
+            tokens: Tokens::default(),
+            diverged: Vec::new(),
+        };
+        for (rank, shown) in self.gathered::<_, Vec<(Metrics, Tokens)>>(&shown)?.into_iter().enumerate() {
+            for (metrics, tokens) in shown {
+                if metrics.summary().get("loss").is_some_and(|loss| !loss.is_finite()) {
+                    made.diverged.push(rank);
+                }
+                made.metrics.merge(metrics);
+                made.tokens.merge(tokens);
+            }
+        }
+        made.diverged.dedup();
+        Ok(made)
+    }
+
+    /// The metrics of a model on all items of some data, of which each process computes parts.
+    ///
+    /// # Errors
+    /// The objective's; a process that is gone.
+    pub fn evaluate<O: Objective>(
+        &self,
+        objective: &O,
+        model: &O::Model,
+        data: &O::Data,
+        micro_tokens: usize,
+    ) -> Result<Metrics> {
+        if !self.are_several() {
+            return evaluate(objective, model, data, micro_tokens);
+        }
+        let model = model.detached();
+        let items: Vec<usize> = (0..objective.sizes(data).len()).collect();
+        let batch = Batch { data, items: &items, micro_tokens };
+        let pass = Pass { batch: &items, share: batch.share(objective), progress: None };
+        let parts = batch.parts(objective);
+        let of_parts = self.dealt(parts.len(), |own| {
+            let of_part = |part: &&[usize]| {
+                let mut metrics = Metrics::default();
+                objective.forward(&model, data, part, &pass, &mut metrics)?;
+                Ok(metrics)
+            };
+            parts[own].iter().map(of_part).collect()
+        })?;
+        let mut metrics = Metrics::default();
+        of_parts.into_iter().for_each(|of_part| metrics.merge(of_part));
+        Ok(metrics)
+    }
+
+    /// Deals `count` pieces of work to the processes, of which each does a range, and returns the results of all, in order.
+    ///
+    /// # Errors
+    /// The work's; an interrupt of any process's work, which is one of all; a process that is gone.
+    pub fn dealt<T: Serialize + DeserializeOwned>(
+        &self,
+        count: usize,
+        work: impl FnOnce(Range<usize>) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        Ok(self.shares(count, work)?.into_iter().flatten().collect())
+    }
+
+    /// The same with one result of each process, by rank.
+    ///
+    /// # Errors
+    /// As [`Lanes::dealt`].
+    pub fn shares<T: Serialize + DeserializeOwned>(
+        &self,
+        count: usize,
+        work: impl FnOnce(Range<usize>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let (rank, world) = (self.collective.rank(), self.collective.world());
+        let found = work(rank * count / world..(rank + 1) * count / world);
+        if world == 1 {
+            return Ok(vec![found?]);
+        }
+        let own = match &found {
+            Err(error) if !matches!(error, crate::Error::Interrupted(_)) => {
+                return found.map(|found| vec![found]);
+            }
+            found => found.as_ref().ok(),
+        };
+        match self.gathered::<_, Option<T>>(&own)?.into_iter().collect::<Option<Vec<T>>>() {
+            Some(all) => Ok(all),
+            None => Err(found
+                .err()
+                .unwrap_or_else(|| crate::Error::Interrupted("another process was stopped".into()))),
+        }
+    }
+
+    /// The values of all processes, by rank, as they are read back.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub fn gathered<A: Serialize, T: DeserializeOwned>(&self, own: &A) -> Result<Vec<T>> {
+        let unreadable = |error: postcard::Error| Error::invalid("collective", error.to_string());
+        let bytes = postcard::to_stdvec(own).map_err(unreadable)?;
+        let all = self.collective.gather(&bytes)?;
+        Ok(all
+            .iter()
+            .map(|bytes| postcard::from_bytes(bytes).map_err(unreadable))
+            .collect::<Result<_, _>>()?)
+    }
+}
+
+/// The order in which items are dealt to the lanes of a node: to its halves in turn.
+fn dealing(node: &Range<usize>) -> Vec<usize> {
+    let Some(halves) = halves(node) else { return node.clone().collect() };
+    let [left, right] = halves.map(|half| dealing(&half));
+    let most = left.len().max(right.len());
+    (0..most).flat_map(|at| [left.get(at), right.get(at)]).flatten().copied().collect()
+}
+
+/// The largest nodes of the tree of lanes within the equal range of each of so many processes.
+pub(crate) fn subtrees(lanes: usize, processes: usize) -> Vec<Vec<Range<usize>>> {
+    let each = lanes / processes;
+    let of = |rank: usize| {
+        let mut found = Vec::new();
+        within(&(0..lanes), &(rank * each..(rank + 1) * each), &mut found);
+        found
+    };
+    (0..processes).map(of).collect()
+}
+
+/// Zeros for every trained parameter: the gradient of no items.
+fn zeros(params: &Params) -> Result<Gradients> {
+    let mut gradients = Gradients::default();
+    for (name, param) in params.iter_trained() {
+        let zeros = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
+        gradients.insert(name, param.constant(&zeros)?);
+    }
+    Ok(gradients)
+}
+
+/// Collects the largest nodes of the tree below `node` that lie within `own`.
+fn within(node: &Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>) {
+    if own.start <= node.start && node.end <= own.end {
+        found.push(node.clone());
+    } else if own.start < node.end && node.start < own.end {
+        halves(node).iter().flatten().for_each(|half| within(half, own, found));
+    }
+}
+
+/// The sum over a node of the tree: that of its halves.
+fn subtree(node: &Range<usize>, of_lane: &mut impl FnMut(usize) -> Result<Gradients>) -> Result<Gradients> {
+    let Some([left, right]) = halves(node) else { return of_lane(node.start) };
+    let mut sum = subtree(&left, of_lane)?;
+    sum.accumulate(subtree(&right, of_lane)?)?;
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: every lane has its turn, and the first items go to different processes.
+    #[test]
+    fn few_items_are_spread() {
+        assert_eq!(dealing(&(0..8)), [0, 4, 2, 6, 1, 5, 3, 7]);
+        assert_eq!(dealing(&(0..2)), [0, 1]);
+        for lanes in [1, 3, 6, 12] {
+            let mut all = dealing(&(0..lanes));
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..lanes));
+        }
+    }
+
+    /// Protects: the nodes of all processes together are all lanes, once each and in order, also where a process's lanes
+    /// are no whole subtree.
+    #[test]
+    fn every_lane_is_in_one_node() {
+        for (lanes, world) in [(2, 2), (8, 1), (8, 2), (8, 8), (6, 3), (12, 4), (9, 3)] {
+            let mut all = Vec::new();
+            for (rank, found) in subtrees(lanes, world).into_iter().enumerate() {
+                assert!(
+                    lanes & (lanes - 1) != 0 || found.len() == 1,
+                    "{lanes} lanes, rank {rank}: {found:?}"
+                );
+                all.extend(found.into_iter().flatten());
+            }
+            assert!(all.into_iter().eq(0..lanes), "{lanes} lanes of {world}");
+        }
+    }
+}

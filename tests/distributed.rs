@@ -1,0 +1,425 @@
+//! Several processes of the real binary on the loopback interface: equal bits, processes that die, resuming, torchrun.
+//!
+//! All of it is Gloo on the CPU; NCCL and GPUs are not tested here.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use pcrm_core::collective::{Alone, Joined, Meeting};
+use pcrm_core::optim::{AdamWConfig, SlicedAdamW, clip_scale, halves};
+use pcrm_core::registry::{self, BackendPlugin};
+use pcrm_core::{Backend, Collective, DType, Device, Gradients, Params};
+use pcrm_rl::footprint::Footprint;
+use pcrm_rl::lanes::Lanes;
+use serde_json::Value;
+
+use crate::binary::{World, stderr};
+use crate::support::random;
+
+const REWARD: &str = "reward --backend tch --model base --data train.jsonl --eval-data test.jsonl --learning-rate 1e-3 \
+                      --collective-timeout 20";
+
+/// Lanes of the optimiser's test, and its steps.
+const LANES: usize = 6;
+const STEPS: u64 = 3;
+
+/// The names and shapes that the optimiser's test trains: of sizes that fill neither a slice nor a chunk.
+const SHAPES: [(&str, &[usize]); 4] = [("a", &[70, 61]), ("b", &[13]), ("c", &[129, 33]), ("d", &[1, 5])];
+
+/// What a process is left with: weights and moments by name, the norm of each step, and the bytes sent.
+type Left = (BTreeMap<String, Vec<f32>>, Vec<u64>, u64);
+
+/// Trains by a process of so many, which are threads here.
+fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
+    let alone = (registry::find::<BackendPlugin>("tch")?.open)(Device::Cpu.into())?;
+    let meeting = Meeting {
+        host: "127.0.0.1".into(),
+        port,
+        serves: rank == 0,
+        prefix: "test".into(),
+        rank,
+        world,
+        timeout: Duration::from_secs(30),
+    };
+    let collective: Arc<dyn Collective> = match world {
+        1 => Arc::new(Alone),
+        _ => pcrm_backend_tch::distributed::join(&meeting)?,
+    };
+    let backend = Joined { collective: Arc::clone(&collective), backend: alone };
+    let mut params = Params::default();
+    for (at, (name, shape)) in SHAPES.into_iter().enumerate() {
+        params.insert(name, backend.upload(&random(shape, at as u64)?, DType::F32)?);
+    }
+    let lanes = Lanes::new(&backend, LANES)?;
+    let config = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+    let mut optimiser = SlicedAdamW::new(config, &params, Arc::clone(&collective))?;
+    let (mut norms, subtrees) = (Vec::new(), lanes.subtrees());
+    for step in 0..STEPS {
+        // Sums over the nodes of this process, of a gradient of each lane.
+        fn sum(node: &Range<usize>, of: &dyn Fn(usize) -> Result<Gradients>) -> Result<Gradients> {
+            let Some([left, right]) = halves(node) else { return of(node.start) };
+            let mut both = sum(&left, of)?;
+            both.accumulate(sum(&right, of)?)?;
+            Ok(both)
+        }
+        let of_lane = |lane: usize| -> Result<Gradients> {
+            let mut gradients = Gradients::default();
+            for (at, (name, shape)) in SHAPES.into_iter().enumerate() {
+                let seed = 1000 + 100 * step + 10 * lane as u64 + at as u64;
+                gradients.insert(name, backend.upload(&random(shape, seed)?, DType::F32)?);
+            }
+            Ok(gradients)
+        };
+        let own = subtrees[rank].iter().map(|node| Ok((node.clone(), sum(node, &of_lane)?)));
+        let total = optimiser.total(LANES, &subtrees, &own.collect::<Result<_>>()?)?;
+        let norm = optimiser.norm(&total)?;
+        norms.push(norm.to_bits());
+        optimiser.step(&total, 1e-2, clip_scale(norm, 1.0))?;
+    }
+    let sent = collective.sent();
+    let mut left = BTreeMap::new();
+    for (name, param) in params.iter() {
+        left.insert(name.to_owned(), param.read()?.into_f32());
+    }
+    left.extend(optimiser.state()?.into_iter().map(|(name, moment)| (name, moment.into_f32())));
+    collective.barrier()?;
+    Ok((left, norms, sent))
+}
+
+/// Protects: weights, moments and norms have the same bits on 1, 2, 3 and 6 processes, of which some hold no whole subtree
+/// of lanes; a process sends the bytes that `pcrm plan` says.
+#[test]
+fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
+    let (want, norms, _) = optimised(0, 1, 0)?;
+    for world in [2, 3, 6] {
+        let port = free_port()?;
+        let plan = Footprint {
+            trained: SHAPES.iter().map(|(_, shape)| shape.iter().product()).collect(),
+            frozen: 0,
+            element: 4,
+            processes: world,
+            lanes: LANES,
+            layers: (1, 1),
+            micro_tokens: 1,
+        };
+        let left: Vec<Result<Left>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..world).map(|rank| scope.spawn(move || optimised(rank, world, port))).collect();
+            let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+            ended.map(|ended| ended.unwrap_or_else(|_| bail!("a process panicked"))).collect()
+        });
+        for (rank, left) in left.into_iter().enumerate() {
+            let (values, found, sent) = left?;
+            ensure!(found == norms, "{world} processes: rank {rank} has other norms");
+            for (name, value) in &want {
+                let same = value.iter().zip(&values[name]).all(|(a, b)| a.to_bits() == b.to_bits());
+                ensure!(same, "{world} processes: {name} of rank {rank} has other bits");
+            }
+            ensure!(sent == STEPS * plan.sent(), "{world} processes: {sent} bytes, planned {}", plan.sent());
+        }
+    }
+    Ok(())
+}
+
+/// Starts a command in two processes with a thread each, or as one with a thread.
+fn command(world: &World, processes: usize, arguments: &str) -> Result<Command> {
+    match processes {
+        1 => {
+            let mut command = world.command(arguments)?;
+            command.env("OMP_NUM_THREADS", "1");
+            Ok(command)
+        }
+        n => world.command(&format!("launch -n {n} --threads 1 -- {arguments}")),
+    }
+}
+
+fn train(world: &World, processes: usize, arguments: &str) -> Result<()> {
+    let output = command(world, processes, arguments)?.output()?;
+    ensure!(output.status.success(), "{processes} × pcrm {arguments}: {}", stderr(&output));
+    Ok(())
+}
+
+/// The lines of a run's metrics, without times.
+fn lines(world: &World, run: &str) -> Result<Vec<Value>> {
+    let mut lines = world.lines(&format!("{run}/metrics.jsonl"))?;
+    for line in lines.iter_mut().filter_map(Value::as_object_mut) {
+        line.retain(|name, _| {
+            name != "tokens_per_second" && name != "step_time" && !name.starts_with("time/")
+        });
+    }
+    Ok(lines)
+}
+
+/// Fails unless two runs left the same metrics and the same files.
+fn check_same(world: &World, a: &str, b: &str, files: &[&str]) -> Result<()> {
+    let (of_a, of_b) = (lines(world, a)?, lines(world, b)?);
+    for (at, (one, other)) in of_a.iter().zip(&of_b).enumerate() {
+        let fields = one.as_object().into_iter().flatten();
+        let differs: Vec<&String> =
+            fields.filter(|(name, value)| other.get(*name) != Some(*value)).map(|(name, _)| name).collect();
+        ensure!(differs.is_empty(), "line {at} of {a} and {b}: {differs:?} differ:\n{one}\n{other}");
+    }
+    ensure!(of_a.len() == of_b.len(), "{a} has {} lines, {b} {}", of_a.len(), of_b.len());
+    for file in files {
+        ensure!(
+            world.read(&format!("{a}/{file}"))? == world.read(&format!("{b}/{file}"))?,
+            "{file} of {a} and {b} differ"
+        );
+    }
+    Ok(())
+}
+
+/// Runs a command in one process and in two, and fails unless both left the same.
+fn check_bits(world: &World, name: &str, arguments: &str, files: &[&str]) -> Result<()> {
+    let (one, two) = (format!("{name}-1"), format!("{name}-2"));
+    train(world, 1, &format!("{arguments} --output {one}"))?;
+    train(world, 2, &format!("{arguments} --output {two}"))?;
+    check_same(world, &one, &two, files)
+}
+
+fn policy(world: &World) -> Result<()> {
+    let sft =
+        "sft --model base --random-init --data train.jsonl --epochs 3 --learning-rate 1e-2 --output policy";
+    world.run(sft).map(drop)
+}
+
+/// Protects: reward models, fine-tuning and DPO by two processes have the bits of one process with as many lanes: weights,
+/// moments, evaluations and every metric. Slices are unequal in parameters, and lanes in items.
+#[test]
+fn two_processes_have_the_bits_of_one() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    let files = ["model.safetensors", "checkpoint-4/optimizer.safetensors"];
+    let reward =
+        format!("{REWARD} --lanes 2 --batch 5 --max-steps 4 --eval-every 2 --constraint length_ratio");
+    check_bits(&world, "reward", &reward, &files)?;
+    // More lanes than items: some lanes, and a whole process, have nothing to do.
+    check_bits(&world, "few", &format!("{REWARD} --lanes 4 --batch 1 --max-steps 4"), &files)?;
+    let lora =
+        format!("{REWARD} --lanes 6 --batch 8 --max-steps 4 --lora-r 4 --micro-tokens 64 --weight-decay 0.1");
+    let adapters = ["adapter_model.safetensors", "checkpoint-4/optimizer.safetensors"];
+    check_bits(&world, "lora", &lora, &adapters)?;
+    let policy = "--backend tch --model policy --data train.jsonl --eval-data test.jsonl --lanes 2 --batch 5 --max-steps 4";
+    check_bits(&world, "sft", &format!("sft {policy} --order bucketed"), &files)?;
+    check_bits(&world, "dpo", &format!("dpo {policy} --learning-rate 1e-3 --constraint fixed"), &files)
+}
+
+/// Protects: policies on their own answers too: prompts, rewards, references and values are dealt over processes.
+#[test]
+fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
+    let online = "--backend tch --model policy --data test.jsonl --reward model:rm --max-completion-length 8 --batch 3 \
+                  --max-steps 4 --learning-rate 1e-3 --lanes 2 --eval-split 0.3";
+    let files = ["model.safetensors", "samples.jsonl", "checkpoint-4/optimizer.safetensors"];
+    let grpo = format!("grpo {online} --num-generations 4 --beta 0.04 --num-iterations 2");
+    check_bits(&world, "grpo", &grpo, &files)?;
+    check_bits(&world, "rloo", &format!("rloo {online} --num-generations 2"), &files)?;
+    let ppo = format!("ppo {online} --num-generations 2 --num-mini-batches 2 --ptx-data train.jsonl");
+    let critic =
+        ["model.safetensors", "critic/model.safetensors", "checkpoint-4/critic/optimizer.safetensors"];
+    check_bits(&world, "ppo", &ppo, &critic)
+}
+
+/// Protects: a run saved by two processes continues in one, and back, with the bits of an unbroken one; another number of
+/// lanes is refused.
+#[test]
+fn a_run_continues_on_another_number_of_processes() -> Result<()> {
+    let world = World::new()?;
+    let run = format!("{REWARD} --lanes 2 --batch 5 --schedule constant --save-every 2");
+    train(&world, 1, &format!("{run} --max-steps 6 --output whole"))?;
+    for (name, processes) in [("down", [2, 1, 2]), ("up", [1, 2, 1])] {
+        for (at, (processes, steps)) in processes.into_iter().zip([2, 4, 6]).enumerate() {
+            let resume = if at > 0 { " --resume" } else { "" };
+            train(&world, processes, &format!("{run} --max-steps {steps} --output {name}{resume}"))?;
+        }
+        let files = ["model.safetensors", "checkpoint-6/optimizer.safetensors"];
+        ensure!(world.read("whole/model.safetensors")? == world.read(&format!("{name}/model.safetensors"))?);
+        for file in files {
+            ensure!(
+                world.read(&format!("whole/{file}"))? == world.read(&format!("{name}/{file}"))?,
+                "{file}"
+            );
+        }
+    }
+    let message =
+        world.fails(&format!("{} --max-steps 8 --output down --resume", run.replace("--lanes 2", "")))?;
+    ensure!(message.contains("--lanes was 2 and is now unset"), "{message}");
+    Ok(())
+}
+
+/// A process of a run that was started by hand, as a launcher would.
+fn rank(world: &World, rank: usize, port: u16, arguments: &str) -> Result<Child> {
+    let mut command = world.command(arguments)?;
+    for (name, value) in
+        [("RANK", rank.to_string()), ("WORLD_SIZE", "2".into()), ("MASTER_PORT", port.to_string())]
+    {
+        command.env(name, value);
+    }
+    Ok(command.env("MASTER_ADDR", "127.0.0.1").env("OMP_NUM_THREADS", "1").spawn()?)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Waits until a run has logged so many lines.
+fn wait_for_lines(world: &World, run: &str, count: usize) -> Result<()> {
+    let begun = Instant::now();
+    let path = format!("{run}/metrics.jsonl");
+    while world.read(&path).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count()) < count {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(120),
+            "{run}: {count} lines were not written in 2 minutes"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+fn send(signal: &str, child: &Child) -> Result<()> {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+    ensure!(sent.success(), "kill {signal} failed");
+    Ok(())
+}
+
+/// Protects: where a process is killed or stopped, the other ends within the timeout with a message that names it, and the
+/// run continues from its last checkpoint to the bits of an unbroken one.
+#[test]
+fn a_process_that_dies_ends_the_run_with_its_name() -> Result<()> {
+    let world = World::new()?;
+    let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 40 --save-every 3 --collective-timeout 4");
+    train(&world, 1, &format!("{run} --output whole"))?;
+    // The victim's rank, after how many lines, and how.
+    for (at, (victim, after, signal)) in
+        [(1, 3, "-KILL"), (0, 8, "-KILL"), (1, 13, "-STOP"), (1, 20, "-KILL"), (0, 31, "-KILL")]
+            .into_iter()
+            .enumerate()
+    {
+        let name = format!("killed-{at}");
+        let (port, arguments) = (free_port()?, format!("{run} --output {name}"));
+        let mut both = [rank(&world, 0, port, &arguments)?, rank(&world, 1, port, &arguments)?];
+        wait_for_lines(&world, &name, after)?;
+        send(signal, &both[victim])?;
+        let begun = Instant::now();
+        let [first, second] = &mut both;
+        let (dead, other) = if victim == 0 { (first, second) } else { (second, first) };
+        let mut heard = String::new();
+        std::io::Read::read_to_string(&mut other.stderr.take().context("messages")?, &mut heard)?;
+        let status = other.wait()?;
+        ensure!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+        dead.kill()?;
+        dead.wait()?;
+        ensure!(status.code() == Some(1), "{status}: {heard}");
+        ensure!(heard.contains(&format!("rank {victim}")), "rank {victim} is not named: {heard}");
+        train(&world, 2, &format!("{arguments} --resume"))?;
+        check_same(&world, "whole", &name, &["model.safetensors"])?;
+    }
+    Ok(())
+}
+
+/// Protects: an error of one process, and a loss that is no number, end all of them with the reason; `pcrm launch` ends the
+/// others and gives the exit code of the first failure.
+#[test]
+fn an_error_of_one_process_ends_all() -> Result<()> {
+    let world = World::new()?;
+    let run = format!("{REWARD} --batch 4 --max-steps 4");
+    let diverging =
+        format!("launch -n 2 --threads 1 -- {run} --learning-rate 1e30 --max-grad-norm 0 --output far");
+    let message = world.fails(&diverging)?;
+    ensure!(message.contains("rank 0: error: step") && message.contains("rank 1: error: step"), "{message}");
+    // The data of one process are others.
+    let port = free_port()?;
+    let (first, mut second) = (
+        rank(&world, 0, port, &format!("{run} --output apart"))?,
+        rank(&world, 1, port, &format!("{run} --output apart").replace("train.jsonl", "absent.jsonl"))?,
+    );
+    ensure!(second.wait()?.code() == Some(1));
+    let first = first.wait_with_output()?;
+    ensure!(
+        stderr(&first).contains("rank 1 ended: --data") || stderr(&first).contains("absent.jsonl"),
+        "{}",
+        stderr(&first)
+    );
+    let port = free_port()?;
+    let alone = rank(&world, 0, port, &format!("{run} --collective-timeout 2 --output alone"))?;
+    let alone = alone.wait_with_output()?;
+    ensure!(stderr(&alone).contains("rank 1 did not come within 2 s"), "{}", stderr(&alone));
+    world.refuses(
+        &format!("launch -n 2 -- {}", run.replace("tch", "candle")),
+        &["--backend candle", "tch only"],
+    )?;
+    let kto = "kto --backend tch --model base --data train.jsonl --lanes 2 --output kto";
+    world.refuses(kto, &["--lanes 2", "couples"])?;
+    world
+        .refuses(&format!("launch -n 3 -- {run} --lanes 4 --output odd"), &["--lanes 4", "multiple of 3"])?;
+    // Interrupted, all processes save together.
+    let arguments =
+        format!("launch -n 2 --threads 1 -- {REWARD} --lanes 2 --batch 4 --epochs 9 --output stopped");
+    let child = world.command(&arguments)?.spawn()?;
+    wait_for_lines(&world, "stopped", 5)?;
+    send("-TERM", &child)?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.code() == Some(130), "{}: {}", output.status, stderr(&output));
+    ensure!(stderr(&output).contains("--resume to continue"), "{}", stderr(&output));
+    Ok(())
+}
+
+/// Protects: torchrun starts the processes, restarts them when one is killed, and the run resumes by itself to the bits of
+/// an unbroken one; two agents on one machine are two nodes. Without `PCRM_PYTHON`, whose folder has torchrun, nothing is
+/// checked.
+#[test]
+fn torchrun_restarts_a_run_that_resumes_by_itself() -> Result<()> {
+    let Some(python) = std::env::var_os("PCRM_PYTHON") else {
+        println!("PCRM_PYTHON names no Python with torch: torchrun checks nothing");
+        return Ok(());
+    };
+    let torchrun = std::path::Path::new(&python).with_file_name("torchrun");
+    let world = World::new()?;
+    let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 30 --save-every 3");
+    train(&world, 1, &format!("{run} --output whole"))?;
+    let under = |options: &[String], arguments: &str| -> Result<Child> {
+        let pcrm = world.command(arguments)?;
+        let mut command = Command::new(&torchrun);
+        command.args(["--no-python", "--max-restarts=2", "--monitor-interval=0.2"]).args(options);
+        command.arg(pcrm.get_program()).args(pcrm.get_args()).current_dir(world.path(""));
+        command.env("OMP_NUM_THREADS", "1").env("HOME", world.path(""));
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    };
+    // One agent with two processes, of which one is killed.
+    let one =
+        under(&["--standalone".into(), "--nproc-per-node=2".into()], &format!("{run} --output restarted"))?;
+    wait_for_lines(&world, "restarted", 10)?;
+    let found = Command::new("pgrep").args(["-P", &one.id().to_string()]).output()?;
+    let children = String::from_utf8(found.stdout)?;
+    let victim = children.lines().last().context("no process under torchrun")?;
+    ensure!(Command::new("kill").args(["-KILL", victim]).status()?.success());
+    let output = one.wait_with_output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    check_same(&world, "whole", "restarted", &["model.safetensors"])?;
+    // Two agents.
+    let port = free_port()?;
+    let node = |rank: usize| {
+        let options = [
+            "--nnodes=2".into(),
+            "--nproc-per-node=1".into(),
+            format!("--node-rank={rank}"),
+            "--rdzv-backend=c10d".into(),
+            format!("--rdzv-endpoint=127.0.0.1:{port}"),
+            "--rdzv-id=nodes".into(),
+            "--local-addr=127.0.0.1".into(),
+        ];
+        under(&options, &format!("{run} --output nodes"))
+    };
+    let nodes = [node(0)?, node(1)?];
+    for node in nodes {
+        let output = node.wait_with_output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+    }
+    check_same(&world, "whole", "nodes", &["model.safetensors"])
+}
