@@ -222,7 +222,7 @@ fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
     check_bits(&world, "rloo", &format!("rloo {online} --num-generations 2"), &files)?;
     let ppo = format!("ppo {online} --num-generations 2 --num-mini-batches 2 --ptx-data train.jsonl");
     let critic =
-        ["model.safetensors", "critic/model.safetensors", "checkpoint-4/critic/optimizer.safetensors"];
+        ["model.safetensors", "critic/model.safetensors", "checkpoint-8/critic/optimizer.safetensors"];
     check_bits(&world, "ppo", &ppo, &critic)
 }
 
@@ -351,7 +351,7 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     let alone = alone.wait_with_output()?;
     ensure!(stderr(&alone).contains("rank 1 did not come within 2 s"), "{}", stderr(&alone));
     world.refuses(
-        &format!("launch -n 2 -- {}", run.replace("tch", "candle")),
+        &format!("launch -n 2 -- {}", run.replace("--backend tch", "--backend candle")),
         &["--backend candle", "tch only"],
     )?;
     let kto = "kto --backend tch --model base --data train.jsonl --lanes 2 --output kto";

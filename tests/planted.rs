@@ -207,6 +207,7 @@ pub fn config() -> TrainerConfig {
         batch: BatchSize::Pairs(8),
         order: Order::Shuffled,
         micro_tokens: 64, // so that every run accumulates gradients
+        lanes: 1,
         learning_rate: 1e-2,
         schedule: Shape::Cosine,
         warmup: Warmup::Steps(3),

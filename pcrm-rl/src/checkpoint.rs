@@ -65,7 +65,7 @@ pub trait Part {
     /// The optimiser's moments, to which every process of the run gives its slice.
     ///
     /// # Errors
-    /// The backend's; a process that is gone.
+    /// Fails as the backend does, and if a process is gone.
     fn moments(&self) -> Result<Moments>;
 
     /// Writes the model and these moments into a folder.

@@ -44,7 +44,7 @@ impl Lanes {
     /// So many lanes, computed by the processes that train together with this one.
     ///
     /// # Errors
-    /// A number of lanes that the processes cannot share equally.
+    /// Fails if the processes cannot share the lanes equally.
     pub fn new(backend: &dyn Backend, count: usize) -> Result<Self> {
         let collective = backend.collective();
         let world = collective.world();
@@ -91,7 +91,7 @@ impl Lanes {
     /// The gradient of a batch.
     ///
     /// # Errors
-    /// A loss that couples the items of a step, where there are several lanes; the objective's and the backend's.
+    /// Fails if there are several lanes and the loss couples the items of a step, and as the objective and the backend do.
     pub fn gradient<O: Objective>(
         &self,
         backend: &dyn Backend,
@@ -154,7 +154,7 @@ impl Lanes {
     /// The metrics of a model on all items of some data, of which each process computes parts.
     ///
     /// # Errors
-    /// The objective's; a process that is gone.
+    /// Fails as the objective does, and if a process is gone.
     pub fn evaluate<O: Objective>(
         &self,
         objective: &O,
@@ -186,7 +186,7 @@ impl Lanes {
     /// Deals `count` pieces of work to the processes, of which each does a range, and returns the results of all, in order.
     ///
     /// # Errors
-    /// The work's; an interrupt of any process's work, which is one of all; a process that is gone.
+    /// Fails as the work does, if the work of any process is interrupted, and if a process is gone.
     pub fn dealt<T: Serialize + DeserializeOwned>(
         &self,
         count: usize,
@@ -226,7 +226,7 @@ impl Lanes {
     /// The values of all processes, by rank, as they are read back.
     ///
     /// # Errors
-    /// A process that is gone.
+    /// Fails if a process is gone.
     pub fn gathered<A: Serialize, T: DeserializeOwned>(&self, own: &A) -> Result<Vec<T>> {
         let unreadable = |error: postcard::Error| Error::invalid("collective", error.to_string());
         let bytes = postcard::to_stdvec(own).map_err(unreadable)?;

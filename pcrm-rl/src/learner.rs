@@ -175,7 +175,7 @@ impl<M: Trainable> Learner<M> {
     /// The moments of all trained parameters, as `mean.NAME` and `variance.NAME`. Every process of the run takes part.
     ///
     /// # Errors
-    /// The backend's; a process that is gone.
+    /// Fails as the backend does, and if a process is gone.
     pub fn moments(&self) -> Result<BTreeMap<String, HostTensor>> {
         Ok(match &self.optimiser {
             Optimiser::Whole(optimiser) => optimiser.state()?,
@@ -186,7 +186,7 @@ impl<M: Trainable> Learner<M> {
     /// Puts the moments after `step` steps in place.
     ///
     /// # Errors
-    /// A moment that is missing or has another shape than its parameter.
+    /// Fails if a moment is missing or has another shape than its parameter.
     pub fn restore_moments(&mut self, moments: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         Ok(match &mut self.optimiser {
             Optimiser::Whole(optimiser) => optimiser.restore(moments, step)?,
@@ -264,8 +264,10 @@ impl<M: Trainable> Learner<M> {
             Optimiser::Sliced(optimiser) => {
                 let subtrees = self.lanes.subtrees();
                 let of_lanes = |sums| optimiser.total(self.lanes.count(), &subtrees, sums);
-                let mut total = of_lanes(sums.first().unwrap_or(&LaneSums::new()))?;
-                for more in sums.iter().skip(1) {
+                let none = || pcrm_core::Error::invalid("lanes", "there is no gradient");
+                let (first, more) = sums.split_first().ok_or_else(none)?;
+                let mut total = of_lanes(first)?;
+                for more in more {
                     total = total.add(&of_lanes(more)?)?;
                 }
                 let norm = optimiser.norm(&total)?;

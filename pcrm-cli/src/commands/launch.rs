@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::interrupt;
 use crate::numbers::positive;
-use crate::progress::say;
+use crate::progress::{quiet, say};
 
 /// Options of `pcrm launch`.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Starts the processes, waits for them, and returns the exit code.
 ///
 /// # Errors
-/// Processes that cannot be started.
+/// Fails if the processes cannot be started.
 pub fn run(args: &LaunchArgs) -> Result<u8> {
     let stop = interrupt::flag()?;
     let mut group = Group { children: Vec::new() };
@@ -76,7 +76,7 @@ pub fn run(args: &LaunchArgs) -> Result<u8> {
 fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
     let (n, cores) = (args.n, thread::available_parallelism().map_or(1, usize::from));
     let mut command = Command::new(std::env::current_exe().context("pcrm launch")?);
-    command.args(&args.command);
+    command.args(quiet().then_some("--quiet")).args(&args.command);
     for (name, value) in [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", n), ("LOCAL_WORLD_SIZE", n)] {
         command.env(name, value.to_string());
     }

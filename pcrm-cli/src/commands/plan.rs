@@ -66,7 +66,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// Prints the plan.
 ///
 /// # Errors
-/// A folder without a config, lanes that the processes cannot share.
+/// Fails if the folder has no config, or the processes cannot share the lanes.
 pub fn run(args: &PlanArgs) -> Result<()> {
     usage(args.check())?;
     let config =
@@ -92,7 +92,10 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         });
         return terminal::result(&format!("{text}\n"));
     }
-    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / GIB);
+    let gib = |bytes: u64| match bytes as f64 / GIB {
+        gib if gib >= 1.0 => format!("{gib:.2} GiB"),
+        gib => format!("{:.2} MiB", 1024.0 * gib),
+    };
     let fits = match memory.total() as f64 / GIB <= args.memory {
         true => format!("fits {} GiB", args.memory),
         false => format!("does not fit {} GiB", args.memory),

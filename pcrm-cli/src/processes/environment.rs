@@ -31,7 +31,7 @@ const PORT: u16 = 29500;
 /// Reads the environment; `None` for a process that no launcher started, or that is the only one.
 ///
 /// # Errors
-/// Variables that are missing beside others, or that have values out of range.
+/// Fails if variables are missing beside others, or have values out of range.
 pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Option<Launched>> {
     let of = Variables { get: &get };
     let launched = if of.has("RANK") || of.has("WORLD_SIZE") {

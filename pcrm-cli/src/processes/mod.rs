@@ -43,7 +43,7 @@ impl ProcessArgs {
     /// Opens the backend of a run that trains, and meets the run's other processes, if a launcher started several.
     ///
     /// # Errors
-    /// Those of [`Machine::open`]; an environment that makes no sense; processes that do not come.
+    /// Fails as [`Machine::open`] does, if the environment is inconsistent, and if processes do not come.
     pub fn open(&self, machine: &Machine) -> Result<Box<dyn Backend>> {
         let Some(launched) = usage(launched())? else { return machine.open() };
         if launched.world == 1 {

@@ -80,7 +80,7 @@ impl RunFolder {
     /// Takes the folder for the processes of a run: the first one writes to it, and all others wait until it has the folder.
     ///
     /// # Errors
-    /// Those of [`RunFolder::take`]; a process that is gone.
+    /// Fails as [`RunFolder::take`] does, and if a process is gone.
     pub fn shared(backend: &dyn Backend, dir: &Path, resume: bool, base: &Path) -> Result<Self> {
         let collective = backend.collective();
         let taken = if collective.is_first() { Some(Self::take(dir, resume, base)?) } else { None };
