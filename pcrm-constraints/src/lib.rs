@@ -143,4 +143,21 @@ mod tests {
             length_ratio, none, random, schedule, score_gap"
         );
     }
+
+    /// Protects: an error about a constraint of any length is short.
+    #[test]
+    fn long_constraints_have_short_errors() {
+        let long = "V".repeat(5000);
+        for text in [
+            long.clone(),
+            format!("{{{long}"),
+            format!("{{\"{long}\": 1}}"),
+            format!("{{\"kind\": \"{long}\"}}"),
+            format!("{{\"kind\": [\"{long}\"]}}"),
+            format!("{{\"kind\": \"fixed\", \"{long}\": 1}}"),
+        ] {
+            let error = pcrm_core::constraint::parse(&text).map(|_| ()).unwrap_err().to_string();
+            assert!(error.len() < 2000, "{} bytes for {}", error.len(), &text[..40]);
+        }
+    }
 }

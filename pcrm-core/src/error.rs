@@ -203,6 +203,19 @@ impl Error {
     }
 }
 
+/// Shortens a message that may quote text of any length: keeps its beginning and its end.
+pub(crate) fn in_short(mut message: String) -> String {
+    const LONGEST: usize = 800;
+    if message.len() > LONGEST {
+        let (head, tail) = (
+            message.floor_char_boundary(LONGEST / 2),
+            message.ceil_char_boundary(message.len() - LONGEST / 2),
+        );
+        message.replace_range(head..tail, " .. ");
+    }
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;

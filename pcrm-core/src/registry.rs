@@ -6,7 +6,7 @@
 use crate::backend::{Backend, Place};
 use crate::constraint::Constraint;
 use crate::encoder::Encoder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_short};
 use crate::tagged::{Build, Tagged};
 
 /// A kind of plugin, for [`find`] and [`all`].
@@ -116,7 +116,7 @@ pub fn find<P: Plugin>(name: &str) -> Result<&'static P> {
         (Some(plugin), Some(_)) => Err(Error::DuplicatePlugin { what: P::WHAT, name: plugin.name() }),
         (None, _) => Err(Error::UnknownPlugin {
             what: P::WHAT,
-            name: name.to_owned(),
+            name: in_short(name.to_owned()),
             known: plugins.iter().map(|plugin| plugin.name()).collect(),
         }),
     }

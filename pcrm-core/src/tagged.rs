@@ -4,7 +4,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_short};
+use crate::model::types::shown;
 use crate::registry::{self, Plugin};
 
 /// A function that builds an object from its configuration: the tagged object without its `kind`.
@@ -30,7 +31,7 @@ pub fn parse<P: Tagged>(text: &str) -> Result<Box<P::Made>> {
         return build::<P>(text, Map::new());
     }
     let value: Value = serde_json::from_str(text)
-        .map_err(|error| Error::invalid(P::WHAT, format!("{text} is not valid JSON: {error}")))?;
+        .map_err(|error| Error::invalid(P::WHAT, in_short(format!("{text} is not valid JSON: {error}"))))?;
     from_value::<P>(value)
 }
 
@@ -40,16 +41,23 @@ pub fn parse<P: Tagged>(text: &str) -> Result<Box<P::Made>> {
 /// Fails as [`parse`] does.
 pub fn from_value<P: Tagged>(value: Value) -> Result<Box<P::Made>> {
     let Value::Object(mut fields) = value else {
-        return Err(Error::invalid(P::WHAT, format!("expected an object with \"kind\", found {value}")));
+        let message = format!("expected an object with \"kind\", found {}", shown(&value));
+        return Err(Error::invalid(P::WHAT, message));
     };
     match fields.shift_remove("kind") {
         Some(Value::String(kind)) => build::<P>(&kind, fields),
-        Some(other) => Err(Error::invalid(P::WHAT, format!("\"kind\" must be a string, found {other}"))),
+        Some(other) => {
+            Err(Error::invalid(P::WHAT, format!("\"kind\" must be a string, found {}", shown(&other))))
+        }
         None => {
             let known: Vec<_> = registry::all::<P>().iter().map(|plugin| plugin.name()).collect();
             Err(Error::invalid(
                 P::WHAT,
-                format!("no \"kind\" in {}; known kinds: {}", Value::Object(fields), known.join(", ")),
+                format!(
+                    "no \"kind\" in {}; known kinds: {}",
+                    shown(&Value::Object(fields)),
+                    known.join(", ")
+                ),
             ))
         }
     }
@@ -77,5 +85,5 @@ fn build<P: Tagged>(kind: &str, fields: Map<String, Value>) -> Result<Box<P::Mad
 }
 
 fn refused<P: Plugin>(kind: &str, message: String) -> Error {
-    Error::Plugin { what: P::WHAT, name: kind.to_owned(), message }
+    Error::Plugin { what: P::WHAT, name: in_short(kind.to_owned()), message: in_short(message) }
 }

@@ -15,7 +15,7 @@ use super::schema::Schema;
 use super::slice::Slice;
 use super::survey::{Finding, Severity, Tally, many};
 use super::unread::Unread;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_short};
 
 /// The reason why a record is not kept.
 pub(super) type Refusal = (ProblemKind, String);
@@ -249,19 +249,6 @@ impl Seen {
 fn limited(limit: usize) -> Finding {
     let found = format!("only the first {} used", many(limit, "row"));
     Finding::new("limited", Severity::Note, found, "Leave --limit away to use all")
-}
-
-/// Shortens a message, since messages may quote records of any length.
-fn in_short(mut message: String) -> String {
-    const LONGEST: usize = 800;
-    if message.len() > LONGEST {
-        let (head, tail) = (
-            message.floor_char_boundary(LONGEST / 2),
-            message.ceil_char_boundary(message.len() - LONGEST / 2),
-        );
-        message.replace_range(head..tail, " .. ");
-    }
-    message
 }
 
 fn nothing_kept(report: &Report) -> Error {
