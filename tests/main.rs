@@ -54,6 +54,7 @@ mod resuming; // stopped, killed and damaged runs end like undisturbed ones
 mod rewards; // a saved reward model as the reward of a policy's answers
 mod rollout; // samples have the log-probabilities of training and do not depend on the batch
 mod scheduling; // bounds that change over training
+mod scorers; // encoders that score, against transformers
 mod selecting; // limits, slices, tables and standard input
 mod server; // pcrm serve on a free port, and requests to it
 mod serving; // the reward model server as its clients meet it

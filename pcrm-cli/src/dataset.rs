@@ -10,7 +10,7 @@ use pcrm_core::data::preference::{AnswerSet, Ties, load_preferences};
 use pcrm_core::data::report::Report;
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::bounds::Bounds;
-use pcrm_core::model::ModelConfig;
+use pcrm_core::model::{ModelConfig, Outline};
 use pcrm_core::text::Tokenizer;
 
 use crate::columns::ColumnArgs;
@@ -51,7 +51,7 @@ impl Reading {
     ///
     /// # Errors
     /// Fails as [`length`] does.
-    pub fn training_length(&self, model: &ModelConfig) -> Result<usize> {
+    pub fn training_length<'a>(&self, model: impl Into<Outline<'a>>) -> Result<usize> {
         training_length(self.max_length, model)
     }
 
@@ -59,7 +59,8 @@ impl Reading {
     ///
     /// # Errors
     /// Fails as [`length`] does.
-    pub fn scoring_length(&self, model: &ModelConfig) -> Result<usize> {
+    pub fn scoring_length<'a>(&self, model: impl Into<Outline<'a>>) -> Result<usize> {
+        let model = model.into();
         length(self.max_length, model.max_positions, model)
     }
 
@@ -96,20 +97,21 @@ impl Reading {
 ///
 /// # Errors
 /// Fails as [`length`] does.
-pub fn training_length(asked: Option<usize>, model: &ModelConfig) -> Result<usize> {
+pub fn training_length<'a>(asked: Option<usize>, model: impl Into<Outline<'a>>) -> Result<usize> {
+    let model = model.into();
     let usual = trained_length(model).unwrap_or(TRAINING_LENGTH);
     length(asked, usual.min(model.max_positions), model)
 }
 
 /// Returns the limit on sequences that the model's config records from its training.
-fn trained_length(model: &ModelConfig) -> Option<usize> {
+fn trained_length(model: Outline<'_>) -> Option<usize> {
     let length = model.raw.get("pcrm")?.get("max_length")?.as_u64()?;
     usize::try_from(length).ok()
 }
 
 /// Reports how many of these sequences are longer than the limit of the model's training.
-pub fn say_beyond_training(model: &ModelConfig, longest: impl Iterator<Item = usize>) {
-    let Some(trained) = trained_length(model) else { return };
+pub fn say_beyond_training<'a>(model: impl Into<Outline<'a>>, longest: impl Iterator<Item = usize>) {
+    let Some(trained) = trained_length(model.into()) else { return };
     let beyond = longest.filter(|length| *length > trained).count();
     if beyond > 0 {
         say(&format!("{beyond} rows are longer than the {trained} tokens of the model's training"));
@@ -120,11 +122,12 @@ pub fn say_beyond_training(model: &ModelConfig, longest: impl Iterator<Item = us
 ///
 /// # Errors
 /// Fails if the limit exceeds learned positions, which cannot be extended.
-pub fn length(asked: Option<usize>, usual: usize, model: &ModelConfig) -> Result<usize> {
+pub fn length<'a>(asked: Option<usize>, usual: usize, model: impl Into<Outline<'a>>) -> Result<usize> {
     let Some(asked) = asked else { return Ok(usual) };
+    let model = model.into();
     let positions = model.max_positions;
     ensure!(
-        asked <= positions || !model.has_learned_positions(),
+        asked <= positions || !model.has_learned_positions,
         "--max-length {asked}: the model has only {positions} learned positions; expected at most {positions}"
     );
     if asked > positions {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::ScoringModel;
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device, Engine, Place};
@@ -63,9 +63,8 @@ impl Machine {
     }
 
     /// Loads a trained reward model and its tokenizer onto an open backend.
-    pub fn trained(&self, backend: &dyn Backend, dir: &Path) -> Result<(RewardModel, Tokenizer)> {
-        RewardModel::open_trained(backend, dir, self.dtype)
-            .with_context(|| format!("--model {}", dir.display()))
+    pub fn trained(&self, backend: &dyn Backend, dir: &Path) -> Result<(ScoringModel, Tokenizer)> {
+        ScoringModel::open(backend, dir, self.dtype).with_context(|| format!("--model {}", dir.display()))
     }
 
     fn check_dtype(&self, backend: &dyn Backend) -> Result<()> {

@@ -14,6 +14,10 @@ pub fn warn(sets: &[AnswerSet], tokenizer: &Tokenizer) {
 
 /// Prints the warnings of [`warn`] for single pairs.
 pub fn warn_of_pairs<'a>(pairs: impl Iterator<Item = Preference<'a>>, tokenizer: &Tokenizer) {
+    // An encoder's tokenizer parts prompt and answer itself.
+    if tokenizer.pairs().is_some() && !tokenizer.has_chat_template() {
+        return;
+    }
     for finding in Template::of(pairs, tokenizer).findings() {
         if finding.severity >= Severity::Warning {
             let first = finding.first.map(|origin| format!(" (first: {origin})")).unwrap_or_default();

@@ -100,6 +100,7 @@ fn visibility(positions: &[usize], keys: usize, mask: Mask) -> Result<HostTensor
     let seen = |query: usize, key: usize| match mask {
         Mask::Causal { window } => key <= query && window.is_none_or(|window| key + window > query),
         Mask::Full => true,
+        Mask::Around { reach } => query.abs_diff(key) <= reach,
     };
     let mask = positions
         .iter()

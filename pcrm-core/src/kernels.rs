@@ -43,6 +43,11 @@ pub enum Mask {
     },
     /// All rows, as in an encoder. A flat tree is a batch of texts, each of which sees all of itself.
     Full,
+    /// Those at most `reach` positions away, on either side: local layers of an encoder.
+    Around {
+        /// The largest distance that is seen.
+        reach: usize,
+    },
 }
 
 /// One step of AdamW for one parameter (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2).

@@ -2,7 +2,7 @@
 
 use pcrm_core::Packed;
 use pcrm_core::data::encode::{EncodedSet, common_prefix};
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::Scores;
 
 use crate::batch::{PairBatch, ScoreAt};
 use crate::error::Result;
@@ -14,15 +14,15 @@ use pcrm_core::tree::within_budget;
 /// # Errors
 /// Fails if the model fails or lacks a token.
 pub fn score_pairs(
-    model: &RewardModel,
+    model: &impl Scores,
     sets: &[&EncodedSet],
     micro_tokens: usize,
 ) -> Result<Vec<(f32, f32)>> {
-    within_vocabulary(sets.iter().copied(), model.config().vocabulary)?;
     let model = model.detached();
+    within_vocabulary(sets.iter().copied(), model.outline().inputs)?;
     let mut all = Vec::with_capacity(sets.iter().map(|set| set.comparisons.len()).sum());
     for part in within_budget(sets, micro_tokens, |set| set.unique_tokens()) {
-        let batch = PairBatch::new(part, ScoreAt::Last, model.config().shares_up_to())?;
+        let batch = PairBatch::new(part, ScoreAt::Last, model.outline().shares_up_to)?;
         let scores = model.scores(&batch.packed, &batch.rows)?.read()?.into_f32();
         let score = |place: u32| scores[place as usize];
         all.extend(batch.last.iter().map(|(chosen, rejected)| (score(*chosen), score(*rejected))));
@@ -53,7 +53,7 @@ pub fn within_vocabulary<'a>(
 ///
 /// # Errors
 /// Fails if the model fails or a sequence is empty.
-pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: usize) -> Result<Vec<f32>> {
+pub fn score_sequences(model: &impl Scores, sequences: &[&[u32]], micro_tokens: usize) -> Result<Vec<f32>> {
     let model = model.detached();
     let mut all = Vec::with_capacity(sequences.len());
     for part in within_budget(sequences, micro_tokens, |ids| ids.len()) {
@@ -74,12 +74,12 @@ pub fn score_sequences(model: &RewardModel, sequences: &[&[u32]], micro_tokens: 
 /// # Errors
 /// Fails if the model fails or a sequence is empty.
 pub fn score_answers(
-    model: &RewardModel,
+    model: &impl Scores,
     groups: &[Vec<&[u32]>],
     micro_tokens: usize,
 ) -> Result<Vec<Vec<f32>>> {
     let model = model.detached();
-    let limit = model.config().shares_up_to();
+    let limit = model.outline().shares_up_to;
     let pieces = groups.iter().enumerate().flat_map(|(group, sequences)| {
         let parts = within_budget(sequences, micro_tokens, |ids| ids.len());
         parts.into_iter().map(move |part| (group, part, shared(part, limit)))

@@ -1,6 +1,6 @@
 //! The range of a reward model's scores on its own data, for judging scores of other answers later.
 
-use pcrm_core::model::ModelConfig;
+use pcrm_core::model::Outline;
 use serde::{Deserialize, Serialize};
 
 /// The key of the range among the notes in a reward model's `config.json`.
@@ -47,8 +47,8 @@ impl ScoreRange {
     }
 
     /// Reads the range from a reward model's `config.json`; `None` if it has none.
-    pub fn noted(config: &ModelConfig) -> Option<Self> {
-        let note = config.raw.get("pcrm")?.get(NOTE)?;
+    pub fn noted<'a>(model: impl Into<Outline<'a>>) -> Option<Self> {
+        let note = model.into().raw.get("pcrm")?.get(NOTE)?;
         Self::deserialize(note).ok()
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pcrm_core::Packed;
 use pcrm_core::data::encode::common_prefix;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::Scores;
 
 use crate::error::Result;
 
@@ -28,12 +28,12 @@ pub struct SharedScores {
 ///
 /// # Errors
 /// Fails if the model fails or a sequence is empty.
-pub fn score_shared(model: &RewardModel, sequences: &[&[u32]]) -> Result<SharedScores> {
+pub fn score_shared(model: &impl Scores, sequences: &[&[u32]]) -> Result<SharedScores> {
     if sequences.is_empty() {
         return Ok(SharedScores { scores: Vec::new(), rows: 0 });
     }
     let model = model.detached();
-    let tree = Tree::of(sequences, model.config().shares_up_to())?;
+    let tree = Tree::of(sequences, model.outline().shares_up_to)?;
     let asked: BTreeSet<usize> = tree.rows.iter().copied().collect();
     let asked: Vec<usize> = asked.into_iter().collect();
     let values = model.scores(&tree.packed, &asked)?.read()?.into_f32();

@@ -150,7 +150,12 @@ pub fn attention() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for (name, tree) in trees()? {
         for (heads, kv_heads) in [(2, 2), (4, 2), (3, 1)] {
-            for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(6) }, Mask::Full] {
+            for mask in [
+                Mask::Causal { window: None },
+                Mask::Causal { window: Some(6) },
+                Mask::Full,
+                Mask::Around { reach: 3 },
+            ] {
                 let rows = tree.rows();
                 let asked: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
                 for (asked, cap) in

@@ -232,8 +232,8 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
         let last: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
         let thirds: Vec<usize> = (0..rows).filter(|row| row % 3 == 0 || row + 1 == rows).collect();
         for (heads, kv_heads) in [(2, 2), (4, 2), (3, 1)] {
-            let masks = [Mask::Causal { window: None }, Mask::Causal { window: Some(6) }, Mask::Full];
-            let [causal, near, full] = masks;
+            let (causal, near) = (Mask::Causal { window: None }, Mask::Causal { window: Some(6) });
+            let (full, around) = (Mask::Full, Mask::Around { reach: 3 });
             for (mask, queries) in [
                 (causal, None),
                 (near, None),
@@ -241,6 +241,8 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
                 (causal, Some(&last)),
                 (near, Some(&thirds)),
                 (full, Some(&thirds)),
+                (around, None),
+                (around, Some(&thirds)),
             ] {
                 let queries = queries.map(Vec::as_slice);
                 let how = Attention { scale: 0.7, cap: None, mask, queries };

@@ -8,7 +8,7 @@ use pcrm_core::data::encode::encode_text;
 use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
 use pcrm_core::data::texts::{Row, SourceRow, load_rows};
 use pcrm_core::disk::whole::{folder_of, sweep};
-use pcrm_core::model::weights;
+use pcrm_core::model::{Scores, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::score::score_sequences;
 use serde_json::{Map, Value};
@@ -74,9 +74,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let dir = args.hub.model("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
     let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir)?;
-    let positions = model.config().max_positions;
-    let max_length = usage(length(args.max_length, positions, model.config()))?;
-    let scored = Scored { vocabulary: model.config().vocabulary, pad: model.config().pad };
+    let outline = model.outline();
+    let max_length = usage(length(args.max_length, outline.max_positions, outline))?;
+    let scored = Scored { vocabulary: outline.inputs, pad: outline.pad };
     let (rows, report) = load_rows(&data, options)?;
     say(&report.to_string());
     let mut warnings = Warnings::default();
@@ -115,7 +115,12 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             match places {
                 Ok(places) => {
                     for (name, place) in names.iter().zip(places) {
-                        write_score(&mut fields, name, scores[place], args.ids.then_some(&sequences[place]))?;
+                        write_score(
+                            &mut fields,
+                            name,
+                            scores[place],
+                            args.ids.then(|| tokenizer.untyped(&sequences[place])),
+                        )?;
                     }
                 }
                 Err(reason) => {
@@ -135,7 +140,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         None if too_long > 0 => say(&format!("{too_long} rows are longer than --max-length {max_length}")),
         None => {}
     }
-    say_beyond_training(model.config(), lengths.into_iter());
+    say_beyond_training(outline, lengths.into_iter());
     let scored = report.kept - too_long;
     match &args.output {
         Some(path) => {
@@ -186,17 +191,12 @@ fn warn_of_joins<'a>(rows: &'a [SourceRow], tokenizer: &Tokenizer) {
     template::warn_of_pairs(rows.iter().filter_map(|(row, _)| pair(row)), tokenizer);
 }
 
-fn write_score(
-    fields: &mut Map<String, Value>,
-    name: &str,
-    score: f32,
-    ids: Option<&Vec<u32>>,
-) -> Result<()> {
+fn write_score(fields: &mut Map<String, Value>, name: &str, score: f32, ids: Option<Vec<u32>>) -> Result<()> {
     ensure!(score.is_finite(), "the score of a row is {score}: the model's weights are broken");
     // The shortest decimal that parses to the same f32.
     fields.insert(format!("{name}score"), serde_json::from_str(&score.to_string())?);
     if let Some(ids) = ids {
-        fields.insert(format!("{name}ids"), Value::from(ids.clone()));
+        fields.insert(format!("{name}ids"), Value::from(ids));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use pcrm_core::model::Scores;
 use pcrm_core::{Backend, Device, digest};
 
 use crate::dataset::length;
@@ -16,7 +17,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::{positive, real};
 use crate::serve::{
-    self, BatchLimits, Close, Connections, Dialect, Folder, Load, Model, Range, Rules, Setup,
+    self, BatchLimits, Close, Connections, Dialect, Facts, Folder, Load, Model, Range, Rules, Setup,
 };
 use crate::usage::usage;
 
@@ -191,12 +192,12 @@ fn load(
     range: Option<&Range>,
 ) -> Result<Model> {
     let (model, tokenizer) = machine.trained(backend, dir)?;
-    let most = length(max_length, model.config().max_positions, model.config())?;
+    let most = length(max_length, model.outline().max_positions, model.outline())?;
     let sha = digest::model(dir)?;
-    let range = range.cloned().or_else(|| Range::of(model.config(), dir));
+    let range = range.cloned().or_else(|| Range::of(model.outline(), dir));
     let folder = Folder { name: name.to_owned(), dir: dir.to_path_buf(), sha, range };
-    let config = model.config().clone();
-    Ok(Model::new(folder, &config, tokenizer, most, Box::new(model)))
+    let facts = Facts::of(model.outline());
+    Ok(Model::new(folder, facts, tokenizer, most, Box::new(model)))
 }
 
 impl ServeArgs {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use pcrm_core::Backend;
 use pcrm_core::data::prompts::Prompt;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::ScoringModel;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::reward_source::{
     self, Answer, AnswerTexts, Answers, ModelOptions, ModelReward, Place, RewardSource, Rewards, Spec,
@@ -36,9 +36,9 @@ pub fn open(
             pcrm_rl::Error::from(pcrm_core::Error::invalid("model", format!("{error:#}")))
         };
         let dir = hub.model(option, path, Weights::Read).map_err(failed)?;
-        let (model, own) = RewardModel::open_trained(backend, &dir, machine.dtype)?;
+        let (model, own) = ScoringModel::open(backend, &dir, machine.dtype)?;
         let name = folder::name_of(path);
-        Ok(Box::new(ModelReward::new(name, &model, own, policy, ModelOptions::default())?))
+        Ok(Box::new(ModelReward::new(name, model, own, policy, ModelOptions::default())?))
     };
     reward_source::open(specs, &mut model).with_context(|| option.to_owned())
 }

@@ -47,7 +47,7 @@ use tokio::runtime::Builder;
 
 pub use self::app::Rules;
 pub use self::listen::Connections;
-pub use self::model::{Close, Folder, Model};
+pub use self::model::{Close, Facts, Folder, Model};
 pub use self::models::Load;
 pub use self::protocol::Dialect;
 pub use self::queue::BatchLimits;

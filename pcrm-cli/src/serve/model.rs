@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::encode::{encode_text, strip_padding};
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::{Outline, ScoringModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::sharing::{SharedScores, score_shared};
 
@@ -23,7 +23,7 @@ pub trait Scorer: Send {
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores>;
 }
 
-impl Scorer for RewardModel {
+impl Scorer for ScoringModel {
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
         Ok(score_shared(self, sequences)?)
     }
@@ -43,8 +43,7 @@ pub struct Model {
     pub range: Option<Range>,
     tokenizer: Tokenizer,
     ending: Ending,
-    vocabulary: usize,
-    pad: Option<u32>,
+    facts: Facts,
     scorer: Mutex<Box<dyn Scorer>>,
 }
 
@@ -68,11 +67,27 @@ pub struct Folder {
     pub range: Option<Range>,
 }
 
+/// The tokens that a model takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// The size of the vocabulary, within which a client's own ids are.
+    vocabulary: usize,
+    /// The number of tokens that texts may become: of an encoder, each once for every type.
+    inputs: usize,
+    pad: Option<u32>,
+}
+
+impl Facts {
+    pub fn of(outline: Outline<'_>) -> Self {
+        Self { vocabulary: outline.vocabulary, inputs: outline.inputs, pad: outline.pad }
+    }
+}
+
 impl Model {
     /// Assembles a model from its parts.
     pub fn new(
         folder: Folder,
-        config: &ModelConfig,
+        facts: Facts,
         tokenizer: Tokenizer,
         most: usize,
         scorer: Box<dyn Scorer>,
@@ -87,8 +102,7 @@ impl Model {
             range: folder.range,
             ending: Ending::of(&tokenizer),
             tokenizer,
-            vocabulary: config.vocabulary,
-            pad: config.pad,
+            facts,
             scorer: Mutex::new(scorer),
         }
     }
@@ -110,14 +124,15 @@ impl Model {
     pub fn tokens(&self, input: &Input, too_long: TooLong, close: Close) -> Result<Vec<u32>, Refusal> {
         let mut ids =
             self.encoded(input, close).map_err(|error| Refusal::new(Kind::Invalid, error.to_string()))?;
-        if let Some(pad) = self.pad {
+        if let Some(pad) = self.facts.pad {
             strip_padding(&mut ids, pad);
         }
         if ids.is_empty() {
             return Err(Refusal::new(Kind::Empty, "the text has no tokens; expected at least one"));
         }
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
-            let message = format!("token id {id} is outside the model's vocabulary of {}", self.vocabulary);
+        let most = if matches!(input, Input::Ids(_)) { self.facts.vocabulary } else { self.facts.inputs };
+        if let Some(id) = ids.iter().find(|id| **id as usize >= most) {
+            let message = format!("token id {id} is outside the model's vocabulary of {most}");
             return Err(Refusal::new(Kind::Invalid, message));
         }
         self.cut(&mut ids, too_long)?;
@@ -128,6 +143,8 @@ impl Model {
         let tokenizer = &self.tokenizer;
         match input {
             Input::Ids(ids) => Ok(ids.clone()),
+            // An encoder reads a text alone as its tokenizer ends it.
+            Input::Text { text, .. } if tokenizer.pairs().is_some() => tokenizer.encode(text),
             Input::Text { text, closed, .. } if *closed && close != Close::None || close == Close::All => {
                 let ended = self.ending.end(text);
                 match ended.is_whole {
@@ -140,18 +157,18 @@ impl Model {
                 false => tokenizer.encode(text),
             },
             Input::Chat { messages, generation_prompt: false } => {
-                encode_text(None, &Content::Messages(messages.clone()), tokenizer, self.pad)
+                encode_text(None, &Content::Messages(messages.clone()), tokenizer, self.facts.pad)
             }
             Input::Chat { messages, generation_prompt: true } => {
                 tokenizer.encode_rendered(&tokenizer.render_chat(messages, true)?)
             }
             Input::Pair { prompt, answer } if tokenizer.has_chat_template() => {
                 let turns = vec![Message::new("user", prompt), Message::new("assistant", answer)];
-                encode_text(None, &Content::Messages(turns), tokenizer, self.pad)
+                encode_text(None, &Content::Messages(turns), tokenizer, self.facts.pad)
             }
             Input::Pair { prompt, answer } => {
                 let [prompt, answer] = [prompt, answer].map(|text| Content::Text(text.clone()));
-                encode_text(Some(&prompt), &answer, tokenizer, self.pad)
+                encode_text(Some(&prompt), &answer, tokenizer, self.facts.pad)
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use pcrm_core::model::ModelConfig;
+use pcrm_core::model::Outline;
 use pcrm_rl::score_range::ScoreRange;
 use serde_json::Value;
 
@@ -29,8 +29,8 @@ impl Range {
     }
 
     /// Reads the range of a model from its `config.json`, or else from the training metrics in its folder.
-    pub fn of(config: &ModelConfig, dir: &Path) -> Option<Self> {
-        let noted = ScoreRange::noted(config).map(|noted| Self {
+    pub fn of<'a>(model: impl Into<Outline<'a>>, dir: &Path) -> Option<Self> {
+        let noted = ScoreRange::noted(model).map(|noted| Self {
             low: noted.low,
             mean: Some(noted.mean),
             high: noted.high,

@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::app::App;
 use super::ending::Ending;
-use super::model::{Close, Folder, Model, Scorer};
+use super::model::{Close, Facts, Folder, Model, Scorer};
 use super::models::{Load, Models};
 use super::owner;
 use super::protocol::Dialect;
@@ -57,7 +57,7 @@ fn model(name: &str, fails: bool) -> Model {
     let dir = golden("plain");
     let tokenizer = Tokenizer::from_dir(&dir).unwrap();
     let folder = Folder { name: name.to_owned(), dir, sha: "0".to_owned(), range: None };
-    Model::new(folder, &config, tokenizer, 64, Box::new(Fake { fails }))
+    Model::new(folder, Facts::of((&config).into()), tokenizer, 64, Box::new(Fake { fails }))
 }
 
 pub fn rules() -> Rules {

@@ -189,7 +189,7 @@ pub fn fit(
     options: &EncodeOptions,
 ) -> Result<(Vec<EncodedSet>, EncodeReport)> {
     let Tokenised { sets, pairs, identical } = tokenised;
-    let bos = tokenizer.bos().map(|bos| bos.id);
+    let bos = tokenizer.first();
     let mut removed = Removed { identical, ..Removed::default() };
     let mut fitting = |set: EncodedSet| {
         let set = match options.max_length {
@@ -293,7 +293,9 @@ fn tokenised_set(
     let alone = match sequences.first() {
         Some((rendered, _)) => {
             let text = readable.prompt(&everything).0.to_string();
-            Rendered { text, by_template: rendered.by_template }.tokens(tokenizer).map_err(located)?
+            Rendered { text, by_template: rendered.by_template, answer_at: None }
+                .tokens(tokenizer)
+                .map_err(located)?
         }
         None => Vec::new(),
     };

@@ -1,7 +1,8 @@
 //! Renders content to the texts that are tokenised, by TRL's rules.
 //!
 //! Plain text ends with the EOS, which is added if missing; a conversation ends as the chat template writes
-//! it.
+//! it. An encoder without a template reads a question and its answer as a pair of texts, which its tokenizer
+//! ends.
 
 use super::conversation::{Content, Message};
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ pub struct Rendered {
     pub text: String,
     /// True if a chat template wrote the text, including special tokens.
     pub by_template: bool,
+    /// The byte at which the second text of a pair begins; `None`: the text is one.
+    pub answer_at: Option<usize>,
 }
 
 impl Rendered {
@@ -22,7 +25,21 @@ impl Rendered {
     /// # Errors
     /// Fails if the tokenizer refuses the text.
     pub fn tokens(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        if self.by_template { tokenizer.encode_rendered(&self.text) } else { tokenizer.encode(&self.text) }
+        match self.answer_at {
+            Some(at) => tokenizer.encode_pair(&self.text[..at], &self.text[at..]),
+            None if self.by_template => tokenizer.encode_rendered(&self.text),
+            None => tokenizer.encode(&self.text),
+        }
+    }
+
+    /// A text that a chat template did not write.
+    pub fn plain(text: String) -> Self {
+        Self { text, by_template: false, answer_at: None }
+    }
+
+    /// A text that a chat template wrote.
+    pub fn templated(text: String) -> Self {
+        Self { text, by_template: true, answer_at: None }
     }
 }
 
@@ -32,6 +49,10 @@ impl Rendered {
 /// Fails if the tokenizer has no EOS for text or no chat template for conversations, if text and conversation
 /// are mixed, or if the template refuses the conversation.
 pub fn render(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -> Result<Rendered> {
+    let conversation = text.is_conversation() && tokenizer.has_chat_template();
+    if tokenizer.pairs().is_some() && !conversation {
+        return pair(prompt, text);
+    }
     match (prompt, text) {
         (None | Some(Content::Text(_)), Content::Text(answer)) => {
             let Some(eos) = tokenizer.eos() else {
@@ -47,18 +68,51 @@ pub fn render(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -
                 _ => "",
             };
             let end = if answer.ends_with(&eos.text) { "" } else { eos.text.as_str() };
-            Ok(Rendered { text: format!("{prompt}{answer}{end}"), by_template: false })
+            Ok(Rendered::plain(format!("{prompt}{answer}{end}")))
         }
-        (None, Content::Messages(turns)) => {
-            Ok(Rendered { text: tokenizer.render_chat(turns, false)?, by_template: true })
-        }
+        (None, Content::Messages(turns)) => Ok(Rendered::templated(tokenizer.render_chat(turns, false)?)),
         (Some(Content::Messages(prompt)), Content::Messages(turns)) => {
             let turns: Vec<Message> = prompt.iter().chain(turns).cloned().collect();
-            Ok(Rendered { text: tokenizer.render_chat(&turns, false)?, by_template: true })
+            Ok(Rendered::templated(tokenizer.render_chat(&turns, false)?))
         }
-        _ => Err(Error::invalid(
-            "prompt",
-            "a conversation beside a plain text; expected both to be text or both to be messages",
-        )),
+        _ => Err(mixed()),
     }
+}
+
+/// A question and its answer as a pair, or a text alone.
+///
+/// # Errors
+/// A conversation of other turns than a question and its answer.
+fn pair(prompt: Option<&Content>, text: &Content) -> Result<Rendered> {
+    let (question, answer) = match (prompt, text) {
+        (None, Content::Text(text)) => return Ok(Rendered::plain(text.clone())),
+        (Some(Content::Text(prompt)), Content::Text(answer)) => (prompt, answer),
+        (None | Some(Content::Messages(_)), Content::Messages(turns)) => {
+            let before = match prompt {
+                Some(Content::Messages(before)) => before.as_slice(),
+                _ => &[],
+            };
+            let turns: Vec<&Message> = before.iter().chain(turns).collect();
+            match turns.as_slice() {
+                [alone] => return Ok(Rendered::plain(alone.content.clone())),
+                [question, answer] if answer.role == "assistant" => (&question.content, &answer.content),
+                turns => {
+                    let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
+                    let message = format!(
+                        "the turns are {}; expected a question and the assistant's answer, which is all that an \
+                         encoder without a chat template reads",
+                        roles.join(", ")
+                    );
+                    return Err(Error::invalid("messages", message));
+                }
+            }
+        }
+        _ => return Err(mixed()),
+    };
+    Ok(Rendered { text: format!("{question}{answer}"), by_template: false, answer_at: Some(question.len()) })
+}
+
+fn mixed() -> Error {
+    let message = "a conversation beside a plain text; expected both to be text or both to be messages";
+    Error::invalid("prompt", message)
 }

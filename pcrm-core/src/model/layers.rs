@@ -114,6 +114,11 @@ impl Norm {
         Self { kind: NormKind::Layer, eps, weight, bias: Some(bias) }
     }
 
+    /// A layer norm without a bias.
+    pub fn unbiased(weight: Weight, eps: f64) -> Self {
+        Self { kind: NormKind::LayerUnbiased, eps, weight, bias: None }
+    }
+
     /// Looks up `NAME.weight` and, for a layer norm, `NAME.bias`.
     pub fn of(params: &Params, name: &str, kind: NormKind, eps: f64) -> Result<Self> {
         let weight = Weight::of(params, &format!("{name}.weight"))?;

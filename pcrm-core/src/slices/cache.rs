@@ -39,7 +39,7 @@ impl<S: Spread> LayerCache for HostCache<S> {
         let heads = self.blocks.shape().check_attend(q, rows, how.mask)?;
         let window = match how.mask {
             Mask::Causal { window } => window,
-            Mask::Full => None, // refused by the check
+            Mask::Full | Mask::Around { .. } => None, // refused by the check
         };
         let cap = how.cap.map(|cap| cap as f32);
         let step = Step { rows, heads, scale: how.scale as f32, cap, window };

@@ -3,6 +3,7 @@
 mod assistant;
 mod facts;
 mod files;
+mod pairs;
 mod truncated;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use tokenizers::{Tokenizer as HfTokenizer, TruncationDirection};
 
 pub use self::files::{TOKENIZER, is_tokenizer_file};
+pub use self::pairs::PairForm;
 pub use self::truncated::TruncatedTokenizer;
 
 use self::files::{CONFIG, object, object_at};
@@ -30,6 +32,8 @@ pub struct Tokenizer {
     inner: Arc<Inner>,
     /// The chat template, or a variant of it that marks the assistant's text for training.
     chat: Arc<Chat>,
+    /// The tokenizer of an encoder reads pairs.
+    pairs: Option<PairForm>,
 }
 
 /// Limits the warning to one per process, because commands read the same tokenizer several times.
@@ -187,7 +191,7 @@ impl Tokenizer {
             #[cfg(test)]
             calls: Default::default(),
         };
-        Ok(Self { inner: Arc::new(inner), chat: Arc::new(chat) })
+        Ok(Self { inner: Arc::new(inner), chat: Arc::new(chat), pairs: None })
     }
 
     /// Returns the token ids of a text like transformers' `tokenizer(text)`, with the special tokens that the
@@ -213,7 +217,14 @@ impl Tokenizer {
         #[cfg(test)]
         self.inner.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let encoded = guarded(|| self.inner.hf.encode_fast(text, special)).map_err(panicked)?;
-        Ok(encoded.map_err(failed)?.get_ids().to_vec())
+        let ids = encoded.map_err(failed)?.get_ids().to_vec();
+        match self.pairs.and_then(|form| ids.iter().find(|id| **id >= form.vocabulary).map(|id| (form, id))) {
+            None => Ok(ids),
+            Some((form, id)) => {
+                let message = format!("{id} is outside the model's vocabulary of {}", form.vocabulary);
+                Err(Error::invalid("token id", message))
+            }
+        }
     }
 
     /// Refuses a text that the class treats in an unsupported way, or that may grow without limit.
@@ -257,7 +268,8 @@ impl Tokenizer {
     }
 
     fn decoded(&self, ids: &[u32], plain: bool) -> Result<String> {
-        guarded(|| self.inner.hf.decode(ids, plain)).map_err(panicked)?.map_err(failed)
+        let ids = self.untyped(ids);
+        guarded(|| self.inner.hf.decode(&ids, plain)).map_err(panicked)?.map_err(failed)
     }
 
     /// Returns the token that ends a text.

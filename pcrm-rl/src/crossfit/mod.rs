@@ -18,7 +18,7 @@ use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::disk::FolderLock;
 use pcrm_core::folds::fold;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{RewardModel, Scores};
 use pcrm_core::text::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -218,7 +218,7 @@ fn count<'a>(sets: impl IntoIterator<Item = &'a EncodedSet>) -> usize {
 ///
 /// # Errors
 /// Fails if the model fails or a score is not finite.
-pub fn margins_by(judge: &RewardModel, sets: &[&EncodedSet], micro_tokens: usize) -> Result<Vec<f32>> {
+pub fn margins_by(judge: &impl Scores, sets: &[&EncodedSet], micro_tokens: usize) -> Result<Vec<f32>> {
     let scores = score_pairs(judge, sets, micro_tokens)?;
     let margins: Vec<f32> = scores.into_iter().map(|(chosen, rejected)| chosen - rejected).collect();
     match margins.iter().all(|margin| margin.is_finite()) {

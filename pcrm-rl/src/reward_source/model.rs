@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use pcrm_core::data::encode::encode_text;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{Scores, ScoringModel};
 use pcrm_core::text::Tokenizer;
 
 use super::{Answer, Answers, Preparation, RewardSource, Scored};
@@ -23,7 +23,7 @@ use crate::score_range::ScoreRange;
 /// and `broken` are 1 for these answers.
 pub struct ModelReward {
     name: String,
-    model: RewardModel,
+    model: ScoringModel,
     tokenizer: Tokenizer,
     options: ModelOptions,
     /// True if the policy has other tokens or another template.
@@ -57,20 +57,21 @@ impl ModelReward {
     /// Fails if `max_length` is 0 or exceeds the model's positions.
     pub fn new(
         name: impl Into<String>,
-        model: &RewardModel,
+        model: impl Into<ScoringModel>,
         tokenizer: Tokenizer,
         policy: &Tokenizer,
         options: ModelOptions,
     ) -> Result<Self> {
-        let (name, positions) = (name.into(), model.config().max_positions);
+        let (name, model) = (name.into(), model.into());
+        let positions = model.outline().max_positions;
         if let Some(most) = options.max_length.filter(|most| !(1..=positions).contains(most)) {
             let message =
                 format!("a limit of {most} tokens; expected 1 to {positions}, the model's positions");
             return Err(Error::reward(name, message));
         }
         let reads_text = !has_same_tokens(&tokenizer, policy);
-        let range = ScoreRange::noted(model.config());
-        Ok(Self { name, model: model.detached(), tokenizer, options, reads_text, range, said: [false; 2] })
+        let range = ScoreRange::noted(model.outline());
+        Ok(Self { name, model, tokenizer, options, reads_text, range, said: [false; 2] })
     }
 
     /// Returns the token ids to score for an answer.
@@ -78,10 +79,10 @@ impl ModelReward {
     /// # Errors
     /// Fails if the tokenizer or the template refuses the text, or if the model does not have a token.
     pub fn token_ids(&self, answer: &Answer<'_>) -> Result<Vec<u32>> {
-        let config = self.model.config();
+        let outline = self.model.outline();
         let prompt = &answer.prompt.prompt;
-        let ids = encode_text(Some(prompt), &answer.content(), &self.tokenizer, config.pad)?;
-        let size = config.vocabulary;
+        let ids = encode_text(Some(prompt), &answer.content(), &self.tokenizer, outline.pad)?;
+        let size = outline.inputs;
         match ids.iter().find(|id| **id as usize >= size) {
             Some(id) => {
                 let message = format!("token id {id} is outside the model's vocabulary of {size}");
@@ -118,7 +119,7 @@ impl ModelReward {
     }
 
     fn most(&self) -> usize {
-        self.options.max_length.unwrap_or(self.model.config().max_positions)
+        self.options.max_length.unwrap_or(self.model.outline().max_positions)
     }
 }
 
@@ -159,6 +160,7 @@ impl RewardSource for ModelReward {
     fn prepare(&mut self, run: &Preparation<'_>) -> Result<()> {
         if run.prompts.iter().any(|prompt| prompt.prompt.is_conversation())
             && !self.tokenizer.has_chat_template()
+            && self.tokenizer.pairs().is_none()
         {
             let message =
                 "the prompts are conversations, and the reward model has no chat template to read them by";
@@ -169,6 +171,9 @@ impl RewardSource for ModelReward {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.tokenizer.pairs().is_some() {
+            notes.push("an encoder: it reads prompt and answer as a pair of texts".into());
+        }
         if self.reads_text {
             notes
                 .push("its tokenizer or template differs from the policy's; it reads answers as text".into());

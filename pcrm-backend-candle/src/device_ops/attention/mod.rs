@@ -91,10 +91,16 @@ impl Plan {
         let newest = match self.mask {
             Mask::Causal { .. } => group.query_positions.clone(),
             Mask::Full => group.query_positions.affine(0.0, f64::from(NEVER) / 2.0)?,
+            Mask::Around { reach } => group.query_positions.affine(1.0, reach as f64)?,
         };
         let mut seen = group.key_positions.broadcast_le(&newest)?.to_dtype(ct::DType::F32)?;
-        if let Mask::Causal { window: Some(window) } = self.mask {
-            let oldest = group.query_positions.affine(1.0, -(window as f64))?;
+        let back = match self.mask {
+            Mask::Causal { window } => window,
+            Mask::Around { reach } => Some(reach + 1),
+            Mask::Full => None,
+        };
+        if let Some(back) = back {
+            let oldest = group.query_positions.affine(1.0, -(back as f64))?;
             let near = group.key_positions.broadcast_gt(&oldest)?;
             seen = seen.mul(&near.to_dtype(ct::DType::F32)?)?;
         }

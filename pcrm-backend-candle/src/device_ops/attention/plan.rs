@@ -143,6 +143,7 @@ fn cut(tree: &SequenceTree, how: &Attention<'_>, most: usize) -> Vec<Block> {
                     (window.map_or(0, |window| (first + 1).saturating_sub(window)), last + 1)
                 }
                 Mask::Full => (0, usize::MAX),
+                Mask::Around { reach } => (first.saturating_sub(reach), last.saturating_add(reach + 1)),
             };
             let rows = chain.iter().cloned().flatten().skip(start).take(end - start);
             let keys = rows.map(|row| row as u32).collect();

@@ -38,7 +38,14 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
         let (causal, mask) = match how.mask {
             Mask::Full => (false, None),
             Mask::Causal { window: None } if whole => (true, None),
-            Mask::Causal { window } => (false, Some(mask(&positions, keys.size()[2], window, q)?)),
+            Mask::Causal { window } => {
+                let near = (0, window.map(|window| window as i64 - 1));
+                (false, Some(mask(&positions, keys.size()[2], near, q)?))
+            }
+            Mask::Around { reach } => {
+                let reach = reach as i64;
+                (false, Some(mask(&positions, keys.size()[2], (-reach, Some(reach)), q)?))
+            }
         };
         // Kernels that take a mask need as many heads of keys as of queries.
         let repeated = times > 1 && mask.is_some();
@@ -76,8 +83,8 @@ fn along(x: &Torch, chain: &[Range<usize>]) -> Torched {
     }
 }
 
-/// Returns the mask `[1, 1, n, keys]`, −∞ for unseen keys.
-fn mask(positions: &[i64], keys: i64, window: Option<usize>, like: &Torch) -> Torched {
+/// −∞ where a key is not seen, `[1, 1, n, keys]`: fewer than `nearest` or more than `farthest` positions back.
+fn mask(positions: &[i64], keys: i64, (nearest, farthest): (i64, Option<i64>), like: &Torch) -> Torched {
     let device = like.device();
     let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     let rows = match consecutive {
@@ -87,9 +94,9 @@ fn mask(positions: &[i64], keys: i64, window: Option<usize>, like: &Torch) -> To
         false => Torch::f_from_slice(positions)?.f_to_device(device)?,
     };
     let behind = rows.f_unsqueeze(1)?.f_sub(&Torch::f_arange(keys, (Kind::Int64, device))?)?;
-    let mut hidden = behind.f_lt(0)?;
-    if let Some(window) = window {
-        hidden = hidden.f_logical_or(&behind.f_ge(window as i64)?)?;
+    let mut hidden = behind.f_lt(nearest)?;
+    if let Some(farthest) = farthest {
+        hidden = hidden.f_logical_or(&behind.f_gt(farthest)?)?;
     }
     let mask = Torch::f_zeros([positions.len() as i64, keys], (like.kind(), device))?;
     mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_unsqueeze(0)?.f_unsqueeze(0)
@@ -119,7 +126,12 @@ mod tests {
         let rows = batch.tree.rows();
         let some: Vec<usize> = (0..rows).filter(|row| row % 4 == 1).collect();
         for (heads, kv_heads) in [(2, 2), (6, 2)] {
-            for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(20) }, Mask::Full] {
+            for mask in [
+                Mask::Causal { window: None },
+                Mask::Causal { window: Some(20) },
+                Mask::Full,
+                Mask::Around { reach: 9 },
+            ] {
                 for queries in [None, Some(&some[..])] {
                     let how = Attention { scale: 0.3, cap: None, mask, queries };
                     let asked = queries.map_or(rows, <[usize]>::len) as i64;

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use pcrm_core::data::encode::{self, EncodedSet};
 use pcrm_core::data::files::{self, data_files};
+use pcrm_core::model::Scores;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::crossfit::{Crossfit, margins_by, win};
 use pcrm_rl::train::RewardOptions;
@@ -77,8 +78,8 @@ impl Judges<'_> {
         let backend = training.machine.open()?;
         let (model, tokenizer) = training.machine.trained(backend.as_ref(), &dir).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
-        let max_length = training.reading.scoring_length(model.config())?;
-        let (own, _) = training.reading.encode(&rows, &tokenizer, model.config().pad, max_length)?;
+        let max_length = training.reading.scoring_length(model.outline())?;
+        let (own, _) = training.reading.encode(&rows, &tokenizer, model.outline().pad, max_length)?;
         let margins = margins_by(&model, &own.iter().collect::<Vec<_>>(), self.options.trainer.micro_tokens)?;
         let margins: HashMap<usize, f32> = encode::pairs(&own).map(|pair| pair.row).zip(margins).collect();
         let before = encode::pairs(&sets).count();

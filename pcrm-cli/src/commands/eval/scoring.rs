@@ -11,7 +11,7 @@ use pcrm_core::data::encode::{
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{AnswerSet, Ties};
 use pcrm_core::data::report::Report;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{Scores, ScoringModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::tree::within_budget;
 use pcrm_eval::{Labels, PairScore};
@@ -57,7 +57,7 @@ pub struct Rows {
 /// A model with everything needed to score.
 pub struct Scorer {
     /// The model.
-    pub model: RewardModel,
+    pub model: ScoringModel,
     /// The model's tokenizer.
     pub tokenizer: Tokenizer,
     /// The constraint whose bounds margins are compared with.
@@ -81,8 +81,8 @@ pub enum Whose {
 ///
 /// # Errors
 /// Fails if the requested constraint is unknown or its parameters are invalid.
-pub fn constraint_of(model: &RewardModel, named: Option<&str>) -> Result<(Box<dyn Constraint>, Whose)> {
-    let tagged = model.config().raw.get("pcrm").and_then(|notes| notes.get("constraint"));
+pub fn constraint_of(model: &ScoringModel, named: Option<&str>) -> Result<(Box<dyn Constraint>, Whose)> {
+    let tagged = model.outline().raw.get("pcrm").and_then(|notes| notes.get("constraint"));
     match (named, tagged) {
         (Some(text), _) => Ok((crate::constraint::read(text)?, Whose::Users)),
         (None, Some(tagged)) => match constraint::from_tagged(tagged.clone()) {
@@ -195,7 +195,7 @@ impl Scoring<'_> {
         warnings: &mut Warnings,
     ) -> Result<(Vec<Item>, Vec<Source>)> {
         let (mut items, mut sources) = (Vec::new(), Vec::new());
-        let max_length = usage(self.reading.scoring_length(scorer.model.config()))?;
+        let max_length = usage(self.reading.scoring_length(scorer.model.outline()))?;
         if !rows.pairs.is_empty() {
             template::warn(&rows.pairs, &scorer.tokenizer);
             let (pairs, encoded) = self.score_pairs(rows, scorer, max_length)?;
@@ -216,10 +216,10 @@ impl Scoring<'_> {
         scorer: &mut Scorer,
         max_length: usize,
     ) -> Result<(Vec<Item>, EncodeReport)> {
-        let pad = scorer.model.config().pad;
+        let pad = scorer.model.outline().pad;
         let (sets, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
         let pairs = || encode::pairs(&sets);
-        say_beyond_training(scorer.model.config(), pairs().map(|pair| pair.longest()));
+        say_beyond_training(scorer.model.outline(), pairs().map(|pair| pair.longest()));
         let bounds = bounds_of(scorer, &sets, &self.priors)?;
         let is_unknown =
             |set: &&EncodedSet| set.answers.iter().any(|answer| scorer.cache.get(&answer.ids).is_none());
@@ -275,7 +275,7 @@ impl Scoring<'_> {
         warnings: &mut Warnings,
     ) -> Result<Vec<Item>> {
         let Scorer { model, tokenizer, cache, .. } = scorer;
-        let (pad, vocabulary) = (model.config().pad, model.config().vocabulary);
+        let (pad, vocabulary) = (model.outline().pad, model.outline().inputs);
         let mut encoded: Vec<(&Item, &Answers, Vec<Vec<u32>>)> = Vec::new();
         for (answers, item) in &rows.sets {
             let ids = |answer: &String| -> Result<Vec<u32>> {

@@ -17,7 +17,7 @@ use pcrm_core::data::survey::sets::Sets;
 use pcrm_core::data::survey::template::Template;
 use pcrm_core::data::survey::told::told;
 use pcrm_core::data::survey::{Finding, Severity, Tally, reading};
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::{RewardModel, ScoringConfig};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::pairs::Pairs;
 
@@ -44,7 +44,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     let weights = Weights::drawn_if(args.steps.no_measure || args.steps.random_init);
     let dir = args.hub.model("--model", &args.model, weights)?;
     let data = args.hub.data("--data", &args.data)?;
-    let model = ModelConfig::from_dir(&dir).with_context(at)?;
+    let model = ScoringConfig::from_dir(&dir).with_context(at)?;
     let subject = Subject {
         args,
         // A limit beyond the model's positions is a finding here, not an error.
@@ -52,12 +52,15 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
             .reading
             .training_length(&model)
             .or_else(|error| args.reading.max_length.ok_or(error))?,
+        tokenizer: model.tokenizer(&dir).with_context(at)?,
         model,
-        tokenizer: Tokenizer::from_dir(&dir).with_context(at)?,
         dir,
         constraint,
     };
-    if !args.steps.random_init && subject.model.claims_head() {
+    if let ScoringConfig::Decoder(config) = &subject.model
+        && !args.steps.random_init
+        && config.claims_head()
+    {
         RewardModel::check_head(&subject.dir).with_context(at)?;
     }
     let backend = args.machine.open()?;
@@ -71,7 +74,9 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     }
     let template = Template::of(pairs(&rows), &subject.tokenizer);
     let mut findings = reading::findings(&report, asked.strictness);
-    findings.extend(template.findings());
+    if subject.tokenizer.pairs().is_none() || subject.tokenizer.has_chat_template() {
+        findings.extend(template.findings());
+    }
     let (mut facts, mut overlap, mut cost) = (None, None, None);
     if let Some(all) = subject.encode(&rows, &mut findings) {
         let ((found, lengths), kept) = subject.survey(&rows, all, &mut findings)?;
@@ -87,16 +92,18 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let Subject { model, tokenizer, .. } = &subject;
+    let outline = model.outline();
     Ok(Inspection {
         pcrm: env!("CARGO_PKG_VERSION"),
         severity: findings.first().map(|finding| finding.severity),
         findings,
         model: ModelFacts {
             path: args.model.display().to_string(),
-            family: model.family.model_type,
-            vocabulary: model.vocabulary,
-            positions: model.max_positions,
-            learned_positions: model.has_learned_positions(),
+            family: outline.model_type,
+            vocabulary: outline.vocabulary,
+            positions: outline.max_positions,
+            learned_positions: outline.has_learned_positions,
+            pairs: tokenizer.pair_shape(),
         },
         tokenizer: TokenizerFacts {
             vocabulary: tokenizer.vocab_size(),
@@ -121,7 +128,7 @@ struct Subject<'a> {
     /// The most tokens per sequence.
     max_length: usize,
     dir: PathBuf,
-    model: ModelConfig,
+    model: ScoringConfig,
     tokenizer: Tokenizer,
     constraint: Box<dyn Constraint>,
 }
@@ -180,7 +187,10 @@ impl Subject<'_> {
         findings.extend(beyond.unmended(encode::pairs(&padded).count(), limit));
         let ends = Ends::of(&padded, rows, tokenizer, model);
         drop(padded);
-        findings.extend(ends.findings(tokenizer, model));
+        // An encoder reads its score from a whole sequence, whatever ends it.
+        if !model.outline().is_encoder {
+            findings.extend(ends.findings(tokenizer, model));
+        }
         let kept = self.within_limit(all, Padding::of(model, tokenizer).id);
         let repeats = Repeats::of(&kept);
         findings.extend(repeats.findings());
@@ -257,7 +267,13 @@ impl Subject<'_> {
         lengths: &[usize],
         findings: &mut Vec<Finding>,
     ) -> Option<Cost> {
-        let measured = cost::measure(self.args, backend, (&self.model, &self.dir), kept);
+        let ScoringConfig::Decoder(config) = &self.model else {
+            let found = "the model is an encoder: it scores, and is not trained here";
+            let advice = "pcrm score, eval reward, serve, judge and best-of-n take it";
+            findings.push(Finding::new("not_trained", Severity::Note, found, advice));
+            return None;
+        };
+        let measured = cost::measure(self.args, backend, (config.as_ref(), &self.dir), kept);
         match measured {
             Ok(mut cost) => {
                 cost.by_length = summaries::by_length(lengths, kept, &cost);

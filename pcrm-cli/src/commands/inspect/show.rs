@@ -83,6 +83,9 @@ fn tokens(inspection: &Inspection, page: &mut Page) {
         INDENT,
         &format!("{}: {}, {} {positions}", model.path, model.family, model.positions),
     );
+    if let Some(shape) = &model.pairs {
+        page.labelled("pairs", INDENT, &format!("an encoder, which reads {}", visible(shape)));
+    }
     let named = |name: &str, token: Option<&SpecialToken>| {
         token
             .map_or(format!("{name} none"), |token| format!("{name} {} ({})", visible(&token.text), token.id))

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use pcrm_core::data::survey::lengths::Lengths;
 use pcrm_core::data::survey::{Finding, Severity};
-use pcrm_core::model::ModelConfig;
+use pcrm_core::model::Outline;
 use pcrm_eval::accuracy::{LEVEL, Share};
 use pcrm_eval::quantiles::quantiles;
 use pcrm_rl::batch::{PairBatch, ScoreAt};
@@ -94,11 +94,12 @@ impl Saved {
     ///
     /// # Errors
     /// Fails if a pair has an empty answer.
-    pub fn of(pairs: &Pairs, batch: usize, model: &ModelConfig) -> Result<Option<Self>> {
+    pub fn of<'a>(pairs: &Pairs, batch: usize, model: impl Into<Outline<'a>>) -> Result<Option<Self>> {
+        let shares_up_to = model.into().shares_up_to;
         let mut saved = Self { separate: 0, computed: 0, padded: 0, batch };
         for sets in epoch(pairs.unique_tokens(), BatchSize::Pairs(batch), Order::File, 0, 0) {
             let sets: Vec<_> = sets.into_iter().map(|set| &pairs.sets[set]).collect();
-            let packed = PairBatch::new(&sets, ScoreAt::Last, model.shares_up_to())?;
+            let packed = PairBatch::new(&sets, ScoreAt::Last, shares_up_to)?;
             saved.separate += packed.tokens();
             saved.computed += packed.unique_tokens();
             saved.padded += packed.sequences() * packed.longest;

@@ -1,7 +1,7 @@
 //! The judges of the command line: their tagged data, questions and replies.
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::ScoringModel;
 use pcrm_core::tagged;
 use pcrm_eval::judging::Match;
 use pcrm_rl::judge::{
@@ -151,10 +151,10 @@ impl Judging<'_> {
                 let Some(backend) = &backend else {
                     return Err(pcrm_core::Error::invalid("judge", "no backend is open").into());
                 };
-                let (model, own) = RewardModel::open_trained(backend.as_ref(), &dir, args.machine.dtype)?;
+                let (model, own) = ScoringModel::open(backend.as_ref(), &dir, args.machine.dtype)?;
                 let policy = own.clone();
                 let name = folder::name_of(path);
-                Ok(Box::new(ModelReward::new(name, &model, own, &policy, ModelOptions::default())?))
+                Ok(Box::new(ModelReward::new(name, model, own, &policy, ModelOptions::default())?))
             };
             pcrm_rl::reward_source::open(specs, &mut model)
         };

@@ -312,8 +312,8 @@ fn whole(completion: &Completion, tokenizer: &Tokenizer, on: TrainOn) -> Result<
 /// Returns the tokens of a prompt alone; a conversation's prompt ends with the beginning of an answer.
 pub(super) fn prompt_ids(prompt: &Content, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let rendered = match prompt {
-        Content::Text(text) => Rendered { text: text.clone(), by_template: false },
-        Content::Messages(turns) => Rendered { text: tokenizer.render_chat(turns, true)?, by_template: true },
+        Content::Text(text) => Rendered::plain(text.clone()),
+        Content::Messages(turns) => Rendered::templated(tokenizer.render_chat(turns, true)?),
     };
     rendered.tokens(tokenizer)
 }

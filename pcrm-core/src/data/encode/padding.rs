@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::ModelConfig;
+use crate::model::Outline;
 use crate::text::Tokenizer;
 
 /// The id that a reward model treats as padding and never scores.
@@ -15,9 +15,14 @@ pub struct Padding {
 }
 
 impl Padding {
-    /// Returns the padding of the tokenizer, else of the config, else the EOS, as TRL does.
-    pub fn of(config: &ModelConfig, tokenizer: &Tokenizer) -> Self {
-        match tokenizer.pad().map(|token| token.id).or(config.pad) {
+    /// Returns the padding of the tokenizer, else of the config, else the EOS, as TRL does; none for an encoder,
+    /// which reads its score from a whole sequence.
+    pub fn of<'a>(model: impl Into<Outline<'a>>, tokenizer: &Tokenizer) -> Self {
+        let model = model.into();
+        if model.is_encoder {
+            return Self { id: None, named: true };
+        }
+        match tokenizer.pad().map(|token| token.id).or(model.pad) {
             Some(id) => Self { id: Some(id), named: true },
             None => Self { id: tokenizer.eos().map(|token| token.id), named: false },
         }

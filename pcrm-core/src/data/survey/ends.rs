@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::answer_set::AnswerSet;
 use crate::data::encode::{EncodedSet, Padding};
-use crate::model::ModelConfig;
+use crate::model::Outline;
 use crate::text::{SpecialToken, Tokenizer};
 
 /// The number of scored tokens that a finding lists.
@@ -53,7 +53,13 @@ pub struct Ends {
 
 impl Ends {
     /// Counts the ends of sets that were encoded from `rows` and still have their padding.
-    pub fn of(sets: &[EncodedSet], rows: &[AnswerSet], tokenizer: &Tokenizer, model: &ModelConfig) -> Self {
+    pub fn of<'a>(
+        sets: &[EncodedSet],
+        rows: &[AnswerSet],
+        tokenizer: &Tokenizer,
+        model: impl Into<Outline<'a>>,
+    ) -> Self {
+        let model = model.into();
         let pad = Padding::of(model, tokenizer).id;
         let (bos, eos) = (id(tokenizer.bos()), id(tokenizer.eos()));
         let mut ends = Self { vocabulary: tokenizer.vocab_size(), ..Self::default() };
@@ -90,7 +96,7 @@ impl Ends {
             if tokenizer.unk().is_some_and(|unk| any(&|id| id == unk.id)) {
                 ends.unknown.add(pair.origin);
             }
-            if any(&|id| id as usize >= model.vocabulary) {
+            if any(&|id| id as usize >= model.inputs) {
                 ends.beyond_vocabulary.add(pair.origin);
             }
         }
@@ -104,7 +110,8 @@ impl Ends {
     }
 
     /// Returns the findings.
-    pub fn findings(&self, tokenizer: &Tokenizer, model: &ModelConfig) -> Vec<Finding> {
+    pub fn findings<'a>(&self, tokenizer: &Tokenizer, model: impl Into<Outline<'a>>) -> Vec<Finding> {
+        let model = model.into();
         let text = |token: Option<&SpecialToken>| token.map_or("none".to_owned(), |token| token.text.clone());
         let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
         let pairs = self.sequences / 2;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::encode::{EncodedPair, EncodedSet, TooLong, pairs};
 use crate::data::report::MANY_LEFT_OUT;
-use crate::model::ModelConfig;
+use crate::model::Outline;
 
 /// Token counts of pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +67,8 @@ pub struct Beyond {
 
 impl Beyond {
     /// Counts the pairs of sets that were encoded without a limit.
-    pub fn of(sets: &[EncodedSet], limit: Limit, model: &ModelConfig) -> Self {
+    pub fn of<'a>(sets: &[EncodedSet], limit: Limit, model: impl Into<Outline<'a>>) -> Self {
+        let model = model.into();
         let mut beyond = Self::default();
         for pair in pairs(sets) {
             beyond.pairs += 1;
@@ -110,7 +111,8 @@ impl Beyond {
     }
 
     /// Returns the findings.
-    pub fn findings(&self, limit: Limit, model: &ModelConfig) -> Vec<Finding> {
+    pub fn findings<'a>(&self, limit: Limit, model: impl Into<Outline<'a>>) -> Vec<Finding> {
+        let model = model.into();
         let mut findings = Vec::new();
         if !self.limit.is_empty() {
             let share = self.limit.share(self.pairs);
@@ -139,7 +141,7 @@ impl Beyond {
             findings.push(Finding::new("too_long", severity, found, advice).tallied(&self.limit));
         }
         if !self.positions.is_empty() {
-            let (severity, what) = match model.has_learned_positions() {
+            let (severity, what) = match model.has_learned_positions {
                 true => (Severity::Error, "has learned; it has no others, and training will fail"),
                 false => (Severity::Warning, "was made for; later positions were never trained"),
             };
@@ -163,6 +165,7 @@ mod tests {
 
     use super::super::testing::{encoded, find, tokenizer};
     use super::*;
+    use crate::model::ModelConfig;
 
     fn model(family: &str, positions: usize) -> ModelConfig {
         let json = match family {

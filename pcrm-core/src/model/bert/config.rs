@@ -65,7 +65,8 @@ impl BertConfig {
         Self::from_json(&raw, &path)
     }
 
-    fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
+    /// Reads a config; `path` is named in errors.
+    pub(in crate::model) fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
         let mut full = raw.clone();
         for (key, default) in DEFAULTS.iter() {
             full.entry(key.clone()).or_insert_with(|| default.clone());
@@ -107,6 +108,24 @@ impl BertConfig {
             Some(left) => Ok(Self { max_positions: left, first_position: first as u32, ..config }),
             None => Err(fields.wrong("pad_token_id", "an id below max_position_embeddings")),
         }
+    }
+
+    /// The types of tokens that are told apart: the tokenizers of RoBERTa and its kin give none.
+    pub fn types(&self) -> usize {
+        match self.family.token_types {
+            Some(_) if !self.family.after_padding => self.token_types,
+            _ => 1,
+        }
+    }
+
+    /// True for an encoder of one of these families.
+    pub(in crate::model) fn is_family(model_type: &str) -> bool {
+        FAMILIES.iter().any(|family| family.model_type == model_type)
+    }
+
+    /// `model_type`.
+    pub fn model_type(&self) -> &'static str {
+        self.family.model_type
     }
 
     /// Returns the number of rows of the position embedding.

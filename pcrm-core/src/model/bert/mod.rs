@@ -15,6 +15,7 @@ use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::kernels::{Attention, Mask, PlannedTree};
+use crate::model::encoders::EncoderWeights;
 use crate::model::layers::{Embedding, Linear, Norm};
 use crate::model::lora::Noise;
 use crate::model::{Rows, select};
@@ -26,7 +27,7 @@ use crate::tree::Packed;
 pub struct Bert {
     config: BertConfig,
     words: Embedding,
-    /// Learned positions, with the embedding of the first token type added.
+    /// Learned positions with the embedding of a token's type added: a table of positions for each type.
     positions: Embedding,
     norm: Norm,
     layers: Vec<Layer>,
@@ -51,7 +52,24 @@ impl Bert {
     /// Fails if a file is missing or broken, if the model is not supported (the error lists the supported
     /// ones), and if a weight is missing or has another shape.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
-        loading::load(backend, BertConfig::from_dir(dir)?, dir, compute)
+        let config = BertConfig::from_dir(dir)?;
+        let weights = loading::open(backend, &config, dir, compute)?;
+        loading::body(config, &weights)
+    }
+
+    /// Opens the weights of a folder, of which [`Bert::body`] reads its part.
+    pub(super) fn open<'a>(
+        backend: &'a dyn Backend,
+        config: &BertConfig,
+        dir: &Path,
+        compute: DType,
+    ) -> Result<EncoderWeights<'a>> {
+        loading::open(backend, config, dir, compute)
+    }
+
+    /// Reads the body from open weights.
+    pub(super) fn body(config: BertConfig, weights: &EncoderWeights<'_>) -> Result<Self> {
+        loading::body(config, weights)
     }
 
     /// Returns the configuration of the encoder.
@@ -73,19 +91,34 @@ impl Bert {
         Ok(x)
     }
 
+    /// The sums of the embeddings of ids, positions and types; a token is its type · vocabulary + its id.
     fn embed(&self, batch: &Packed) -> Result<Tensor> {
-        let BertConfig { vocabulary, max_positions, first_position, .. } = self.config;
-        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocabulary) {
+        let BertConfig { vocabulary, max_positions, .. } = self.config;
+        let inputs = vocabulary * self.config.types();
+        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= inputs) {
             let message = format!("{id} is outside the encoder's vocabulary of {vocabulary}");
             return Err(Error::invalid("token id", message));
         }
-        let mut positions = batch.tree.positions();
-        if let Some(longest) = positions.iter().max().filter(|longest| **longest as usize >= max_positions) {
-            let message = format!("{} tokens, expected at most {max_positions}", longest + 1);
+        let longest = batch.tree.segments().iter().map(|segment| segment.rows.len()).max().unwrap_or(0);
+        if longest > max_positions {
+            let message = format!("{longest} tokens, expected at most {max_positions}");
             return Err(Error::invalid("text", message));
         }
-        positions.iter_mut().for_each(|position| *position += first_position);
-        self.norm.forward(&self.words.forward(batch.ids.clone())?.add(&self.positions.forward(positions)?)?)
+        let (vocabulary, table) = (vocabulary as u32, self.config.position_rows() as u32);
+        let mut positions = Vec::with_capacity(batch.ids.len());
+        for segment in batch.tree.segments() {
+            let mut next = self.config.first_position;
+            for id in &batch.ids[segment.rows.clone()] {
+                // A family that counts from its padding id gives that id itself no position.
+                let is_padding =
+                    self.config.first_position > 0 && id % vocabulary + 1 == self.config.first_position;
+                let position = if is_padding { self.config.first_position - 1 } else { next };
+                next += u32::from(!is_padding);
+                positions.push(id / vocabulary * table + position);
+            }
+        }
+        let words = self.words.forward(batch.ids.iter().map(|id| id % vocabulary).collect())?;
+        self.norm.forward(&words.add(&self.positions.forward(positions)?)?)
     }
 
     /// Computes one layer; x `[rows, width]` → `[wanted rows, width]`.

@@ -36,8 +36,12 @@ pub static FAMILIES: [Family; 23] = [
     llama::SMOLLM3,
 ];
 
+/// Advice about encoders where a decoder is expected.
+const ENCODER: &str = "encoders score (pcrm score, eval reward, serve, judge, best-of-n, --reward) and are not \
+                       trained here";
+
 /// Families that are not supported, with advice.
-pub static UNSERVED: [(&str, &str); 14] = [
+pub static UNSERVED: [(&str, &str); 17] = [
     ("phi", "phi3 (Phi-3, Phi-3.5 and Phi-4) is supported"),
     ("olmo", "olmo2 and olmo3 are supported"),
     ("cohere", "cohere2 is supported"),
@@ -47,9 +51,12 @@ pub static UNSERVED: [(&str, &str); 14] = [
     ("deepseek_v3", "of the mixtures of experts, qwen3_moe, qwen2_moe, mixtral and olmoe are supported"),
     ("gpt_oss", "of the mixtures of experts, qwen3_moe, qwen2_moe, mixtral and olmoe are supported"),
     ("granitemoe", "of the mixtures of experts, qwen3_moe, qwen2_moe, mixtral and olmoe are supported"),
-    ("bert", "encoders are supported for the constraint cosine only, not as reward models"),
-    ("roberta", "encoders are supported for the constraint cosine only, not as reward models"),
-    ("deberta-v2", "encoders are not supported as reward models"),
-    ("modernbert", "encoders are not supported as reward models"),
+    ("bert", ENCODER),
+    ("camembert", ENCODER),
+    ("deberta-v2", ENCODER),
+    ("distilbert", ENCODER),
+    ("modernbert", ENCODER),
+    ("roberta", ENCODER),
+    ("xlm-roberta", ENCODER),
     ("gemma3n", "gemma3_text and the text part of gemma3 are supported"),
 ];

@@ -90,6 +90,9 @@ impl Part {
                 window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
             }
             Mask::Full => 0..self.keys(),
+            Mask::Around { reach } => {
+                position.saturating_sub(reach)..position.saturating_add(reach + 1).min(self.keys())
+            }
         }
     }
 }
@@ -101,6 +104,10 @@ pub(super) fn tiles(part: &Part, mask: Mask) -> impl Iterator<Item = (&[(usize, 
     chunks.map(move |asking| match mask {
         Mask::Causal { .. } => (asking, (asking[0].1 / TILE + 1) * TILE),
         Mask::Full => (asking, part.keys().next_multiple_of(TILE)),
+        Mask::Around { reach } => {
+            let last = asking[asking.len() - 1].1.saturating_add(reach + 1).min(part.keys());
+            (asking, last.next_multiple_of(TILE))
+        }
     })
 }
 

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::parts::{
     bare, byte_level, replace_all, sequence_of_normalizers, sequence_of_pre_tokenizers, split, split_at,
 };
-use super::{Again, Arguments, Build, Built, Class, Dressing, Ending, File, Recipe, ended, unchanged};
+use super::{
+    Again, Arguments, Build, Built, Class, Dressing, Ending, File, Parting, Recipe, ended, unchanged,
+};
 use crate::text::loading::{Bpe, Token};
 
 const END_OF_TEXT: Option<&str> = Some("<|endoftext|>");
@@ -122,7 +124,7 @@ pub(super) const CLASSES: &[Class] = &[
             arguments.flag("trim_offsets", true)?;
             gpt2(arguments, file)
         }),
-        finish: |built| built.dressed(&["cls_token"], &["sep_token"]),
+        finish: |built| built.dressed_pairs("cls_token", "sep_token", Parting::Twice),
     },
     Class {
         name: "BlenderbotTokenizer",
@@ -241,7 +243,7 @@ pub(super) const CLASSES: &[Class] = &[
             built.dressed(&["cls_token"], &["sep_token"])?;
             let (first, last) = ("cls".to_owned(), "sep".to_owned());
             let ids = vec![(first.clone(), 0), (last.clone(), 2)];
-            let dressing = Some(Dressing { before: vec![first], after: vec![last], ids });
+            let dressing = Some(Dressing { before: vec![first], after: vec![last], ids, pair: None });
             Ok(Ending { dressing, ..Ending::default() })
         },
     },

@@ -94,6 +94,18 @@ pub(super) struct Dressing {
     pub after: Vec<String>,
     /// The ids of the tokens; for a token that appears twice, the last one counts.
     pub ids: Vec<(String, u32)>,
+    /// The tokens between the two texts of a pair, and the type of the second text; `None`: pairs are joined
+    /// without.
+    pub pair: Option<(Vec<String>, u32)>,
+}
+
+/// How a class parts the two texts of a pair.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// By what ends a text; the second has type 1 (BERT).
+    Once,
+    /// By what ends a text, twice; all tokens have type 0 (RoBERTa).
+    Twice,
 }
 
 impl Built<'_> {
@@ -126,15 +138,33 @@ impl Built<'_> {
         Ok(Ending { dressing: Some(dressing), ..Ending::default() })
     }
 
+    /// A dressing of two special tokens that must be there, for texts and pairs of them.
+    fn dressed_pairs(&self, before: &str, after: &str, parting: Parting) -> Result<Ending, String> {
+        Ok(self.dressed(&[before], &[after])?.parted(parting))
+    }
+
     /// Adds `cls_token` before and `sep_token` after, with fallback ids for a vocabulary without them.
-    fn classified(&self, cls: u32, sep: u32) -> Ending {
+    fn classified(&self, cls: u32, sep: u32, parting: Parting) -> Ending {
         let (first, last) = (self.text("cls_token"), self.text("sep_token"));
         let ids = vec![
             (first.clone(), self.id_of("cls_token").unwrap_or(cls)),
             (last.clone(), self.id_of("sep_token").unwrap_or(sep)),
         ];
-        let dressing = Dressing { before: vec![first], after: vec![last], ids };
-        Ending { dressing: Some(dressing), ..Ending::default() }
+        let dressing = Dressing { before: vec![first], after: vec![last], ids, pair: None };
+        Ending { dressing: Some(dressing), ..Ending::default() }.parted(parting)
+    }
+}
+
+impl Ending {
+    /// The same dressing with its rule for pairs.
+    fn parted(mut self, parting: Parting) -> Self {
+        if let Some(dressing) = &mut self.dressing {
+            dressing.pair = Some(match parting {
+                Parting::Once => (dressing.after.clone(), 1),
+                Parting::Twice => ([dressing.after.clone(), dressing.after.clone()].concat(), 0),
+            });
+        }
+        self
     }
 }
 

@@ -6,7 +6,9 @@ use super::parts::{
     BLANK, bare, metaspace, precompiled, replace, replace_all, sequence_of_normalizers,
     sequence_of_pre_tokenizers, strip,
 };
-use super::{Again, Arguments, Build, Built, Class, Dressing, Ending, File, Recipe, ended, unchanged};
+use super::{
+    Again, Arguments, Build, Built, Class, Dressing, Ending, File, Parting, Recipe, ended, unchanged,
+};
 use crate::text::loading::Token;
 
 const ALBERT_TOKENS: &[(&str, Option<&str>)] = &[
@@ -76,7 +78,7 @@ pub(super) const CLASSES: &[Class] = &[
             let unk = pieces.scores.iter().position(|(piece, _)| *piece == unk).unwrap_or(0);
             words(pieces.unigram(unk), file, blanks(arguments, "never"))
         }),
-        finish: |built| built.dressed(&["bos_token"], &["eos_token"]),
+        finish: |built| built.dressed_pairs("bos_token", "eos_token", Parting::Twice),
     },
     Class {
         name: "BigBirdTokenizer",
@@ -118,7 +120,7 @@ pub(super) const CLASSES: &[Class] = &[
         ],
         prepare: unchanged,
         build: Build::Vocabulary(deberta_v2),
-        finish: |built| Ok(built.classified(0, 0)),
+        finish: |built| Ok(built.classified(0, 0, Parting::Once)),
     },
     Class {
         name: "RemBertTokenizer",
@@ -217,7 +219,7 @@ pub(super) const CLASSES: &[Class] = &[
         build: Build::Vocabulary(|arguments, file| {
             words(file.pieces()?.unigram(3), file, blanks(arguments, "never"))
         }),
-        finish: |built| built.dressed(&["bos_token"], &["eos_token"]),
+        finish: |built| built.dressed_pairs("bos_token", "eos_token", Parting::Twice),
     },
     Class {
         name: "XLNetTokenizer",
@@ -314,7 +316,7 @@ fn albert_ends(built: &Built<'_>) -> Result<Ending, String> {
     {
         let (first, last) = ("[CLS]".to_owned(), "[SEP]".to_owned());
         let ids = vec![(first.clone(), cls), (last.clone(), sep)];
-        ending.dressing = Some(Dressing { before: vec![first], after: vec![last], ids });
+        ending.dressing = Some(Dressing { before: vec![first], after: vec![last], ids, pair: None });
     }
     Ok(ending)
 }
@@ -378,7 +380,8 @@ fn sentinels(arguments: &mut Arguments) -> Result<(), String> {
 fn ends(built: &Built<'_>) -> Result<Ending, String> {
     let id = built.id_of("eos_token").ok_or("eos_token is missing; the class adds it to every text")?;
     let end = "</s>".to_owned();
-    let dressing = Dressing { before: Vec::new(), after: vec![end.clone()], ids: vec![(end, id)] };
+    let dressing =
+        Dressing { before: Vec::new(), after: vec![end.clone()], ids: vec![(end, id)], pair: None };
     Ok(Ending { dressing: Some(dressing), ..Ending::default() })
 }
 

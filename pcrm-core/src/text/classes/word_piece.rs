@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::parts::bare;
-use super::{Arguments, Build, Built, Class, Dressing, Ending, File, Recipe, unchanged};
+use super::{Arguments, Build, Built, Class, Dressing, Ending, File, Parting, Recipe, unchanged};
 use crate::text::loading::Token;
 
 const BERT_TOKENS: &[(&str, Option<&str>)] = &[
@@ -21,7 +21,7 @@ const BERT: Class = Class {
     build: Build::Vocabulary(|arguments, file| {
         words(arguments, file, true, arguments.flag("do_lower_case", true)?)
     }),
-    finish: |built| Ok(built.classified(2, 3)),
+    finish: |built| Ok(built.classified(2, 3, Parting::Once)),
 };
 
 /// A class that inherits BERT's constructor, so the file is used unchanged.
@@ -60,7 +60,7 @@ pub(super) const CLASSES: &[Class] = &[
             Ok(())
         },
         build: BERT.build,
-        finish: |built| Ok(built.classified(0, 2)),
+        finish: |built| Ok(built.classified(0, 2, Parting::Twice)),
     },
     Class {
         name: "FunnelTokenizer",
@@ -116,7 +116,7 @@ fn splinter(built: &Built<'_>) -> Result<Ending, String> {
     }
     let (first, last) = (built.text("cls_token"), built.text("sep_token"));
     let ids = vec![(first.clone(), cls), (last.clone(), sep)];
-    let dressing = Some(Dressing { before: vec![first], after: vec![last], ids });
+    let dressing = Some(Dressing { before: vec![first], after: vec![last], ids, pair: None });
     Ok(Ending { dressing, renamed, ..Ending::default() })
 }
 

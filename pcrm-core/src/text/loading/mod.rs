@@ -318,17 +318,28 @@ impl Loading<'_> {
                  leading $"
             ));
         }
-        let token = |text: &String| json!({"SpecialToken": {"id": text, "type_id": 0}});
-        let sequence = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
-        let mut single: Vec<Value> = dressing.before.iter().map(token).collect();
-        single.push(sequence("A"));
-        single.extend(dressing.after.iter().map(token));
+        let token = |text: &str, kind: u32| json!({"SpecialToken": {"id": text, "type_id": kind}});
+        let sequence = |name: &str, kind: u32| json!({"Sequence": {"id": name, "type_id": kind}});
+        let mut single: Vec<Value> = dressing.before.iter().map(|text| token(text, 0)).collect();
+        single.push(sequence("A", 0));
+        single.extend(dressing.after.iter().map(|text| token(text, 0)));
         let mut tokens = Map::new();
         for (text, id) in &dressing.ids {
             tokens.insert(text.clone(), json!({"id": text, "ids": [id], "tokens": [text]}));
         }
-        let template = json!({"type": "TemplateProcessing", "single": single,
-            "pair": [sequence("A"), sequence("B")], "special_tokens": tokens});
+        let pair = match &dressing.pair {
+            None => vec![sequence("A", 0), sequence("B", 0)],
+            Some((between, kind)) => {
+                let mut pair: Vec<Value> = dressing.before.iter().map(|text| token(text, 0)).collect();
+                pair.push(sequence("A", 0));
+                pair.extend(between.iter().map(|text| token(text, 0)));
+                pair.push(sequence("B", *kind));
+                pair.extend(dressing.after.iter().map(|text| token(text, *kind)));
+                pair
+            }
+        };
+        let template = json!({"type": "TemplateProcessing", "single": single, "pair": pair,
+            "special_tokens": tokens});
         let template: PostProcessorWrapper =
             serde_json::from_value(template).map_err(|error| error.to_string())?;
         self.hf.with_post_processor(Some(template));

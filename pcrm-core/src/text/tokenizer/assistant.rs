@@ -23,9 +23,7 @@ impl Tokenizer {
             Chat::Broken(message) => Err(Error::Tokenizer(message.clone())),
             Chat::Ready(template) => Ok(match template.marked_variant()? {
                 None => self.clone(),
-                Some(variant) => {
-                    Self { inner: self.inner.clone(), chat: Arc::new(Chat::Ready(Box::new(variant))) }
-                }
+                Some(variant) => Self { chat: Arc::new(Chat::Ready(Box::new(variant))), ..self.clone() },
             }),
         }
     }

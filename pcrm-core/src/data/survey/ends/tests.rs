@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::testing::{changed, encoded, find, tokenizer};
 use super::*;
+use crate::model::ModelConfig;
 
 fn model(vocabulary: usize) -> ModelConfig {
     let json = json!({"model_type": "llama", "vocab_size": vocabulary, "hidden_size": 8, "intermediate_size": 8,

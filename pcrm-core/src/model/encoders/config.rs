@@ -1,0 +1,133 @@
+//! `config.json` of an encoder that scores.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::deberta::DebertaConfig;
+use super::head::{HeadShape, Pooling};
+use super::modernbert::ModernBertConfig;
+use crate::error::{Error, Result};
+use crate::model::bert::BertConfig;
+use crate::model::{Outline, disguise, quantised};
+use crate::tensor::Unary;
+use crate::text::PairForm;
+
+/// The shape of an encoder with a head of one score.
+#[derive(Debug, Clone)]
+pub struct EncoderConfig {
+    pub(super) kind: Kind,
+    pub(super) head: HeadShape,
+    raw: Map<String, Value>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    Bert(BertConfig),
+    Deberta(DebertaConfig),
+    ModernBert(ModernBertConfig),
+}
+
+impl EncoderConfig {
+    /// Reads `config.json` of a folder; `None`: it is not the config of an encoder, or there is none.
+    ///
+    /// # Errors
+    /// An encoder that is not served: a missing or wrong field, several labels.
+    pub fn find(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join("config.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = disguise::read_text(&path)?;
+        let raw: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error))?;
+        let kind = raw.get("model_type").and_then(Value::as_str);
+        let (kind, head) = match kind {
+            Some("deberta-v2") => {
+                let config = DebertaConfig::from_json(&raw, &path)?;
+                let head = config.head.clone();
+                (Kind::Deberta(config), head)
+            }
+            Some("modernbert") => {
+                let config = ModernBertConfig::from_json(&raw, &path)?;
+                let head = config.head.clone();
+                (Kind::ModernBert(config), head)
+            }
+            Some(name) if BertConfig::is_family(name) => {
+                let config = BertConfig::from_json(&raw, &path)?;
+                let head = bert_head(name);
+                (Kind::Bert(config), head)
+            }
+            _ => return Ok(None),
+        };
+        if let Some(method) = quantised::by_config(&raw) {
+            return Err(Error::file(&path, quantised::refusal(&method)));
+        }
+        let labels = labels(&raw);
+        if labels != 1 {
+            let message = format!("names {labels} labels; a reward model has one");
+            return Err(Error::file(&path, message));
+        }
+        Ok(Some(Self { kind, head, raw }))
+    }
+
+    /// Returns the numbers that stand for tokens and their types.
+    pub fn pair_form(&self) -> PairForm {
+        let (vocabulary, types) = match &self.kind {
+            Kind::Bert(config) => (config.vocabulary, config.types()),
+            Kind::Deberta(config) => (config.vocabulary, config.token_types.max(1)),
+            Kind::ModernBert(config) => (config.vocabulary, 1),
+        };
+        PairForm { vocabulary: vocabulary as u32, types: types as u32 }
+    }
+
+    /// Returns the vector that the score is read from.
+    pub fn pooling(&self) -> Pooling {
+        self.head.pooling
+    }
+
+    /// Returns the facts that readers of texts and scores need.
+    pub fn outline(&self) -> Outline<'_> {
+        let (model_type, max_positions, has_learned_positions) = match &self.kind {
+            Kind::Bert(config) => (config.model_type(), config.max_positions, true),
+            Kind::Deberta(config) => ("deberta-v2", config.max_positions, config.has_positions),
+            Kind::ModernBert(config) => ("modernbert", config.max_positions, false),
+        };
+        let PairForm { vocabulary, types } = self.pair_form();
+        Outline {
+            model_type,
+            vocabulary: vocabulary as usize,
+            inputs: vocabulary as usize * types as usize,
+            max_positions,
+            has_learned_positions,
+            pad: None,
+            shares_up_to: Some(0),
+            is_encoder: true,
+            raw: &self.raw,
+        }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        match &self.kind {
+            Kind::Bert(config) => config.width,
+            Kind::Deberta(config) => config.width,
+            Kind::ModernBert(config) => config.width,
+        }
+    }
+}
+
+/// The head of BERT and its kin.
+fn bert_head(model_type: &str) -> HeadShape {
+    let (dense, activation, output) = match model_type {
+        "bert" => ("pooler.dense", Unary::Tanh, "classifier"),
+        "distilbert" => ("pre_classifier", Unary::Relu, "classifier"),
+        _ => ("classifier.dense", Unary::Tanh, "classifier.out_proj"),
+    };
+    HeadShape { pooling: Pooling::First, dense, has_bias: true, activation, norm: None, output }
+}
+
+/// The number of labels, as transformers counts them: 2 where the config says nothing.
+fn labels(raw: &Map<String, Value>) -> u64 {
+    let named = raw.get("id2label").and_then(Value::as_object).map(|names| names.len() as u64);
+    raw.get("num_labels").and_then(Value::as_u64).or(named).unwrap_or(2)
+}

@@ -1,0 +1,255 @@
+//! ModernBERT (Warner et al., arXiv 2412.13663): norms before, rotary positions, GeGLU, and layers that see all or
+//! their neighbours alone.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use super::head::{HeadShape, Pooling, activated};
+use super::weights::EncoderWeights;
+use super::{check_tokens, queries};
+use crate::error::Result;
+use crate::kernels::{Attention, Mask, PlannedTree};
+use crate::model::fields::Fields;
+use crate::model::layers::{Embedding, Linear, Norm};
+use crate::model::lora::Noise;
+use crate::model::rope::{Angles, Rope, Scaling};
+use crate::model::{Rows, select, types};
+use crate::tensor::{Tensor, Unary};
+use crate::tree::Packed;
+
+/// Values of keys that a file leaves out.
+static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let defaults = [
+        ("hidden_activation", Value::from("gelu")),
+        ("max_position_embeddings", Value::from(8192)),
+        ("norm_eps", Value::from(1e-5)),
+        ("norm_bias", Value::from(false)),
+        ("attention_bias", Value::from(false)),
+        ("mlp_bias", Value::from(false)),
+        ("classifier_bias", Value::from(false)),
+        ("classifier_activation", Value::from("gelu")),
+        ("classifier_pooling", Value::from("cls")),
+        ("global_attn_every_n_layers", Value::from(3)),
+        ("local_attention", Value::from(128)),
+        ("global_rope_theta", Value::from(160_000.0)),
+        ("local_rope_theta", Value::from(10_000.0)),
+    ];
+    defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+});
+
+/// The shape of a ModernBERT.
+#[derive(Debug, Clone)]
+pub(super) struct ModernBertConfig {
+    pub vocabulary: usize,
+    pub width: usize,
+    heads: usize,
+    ffn: usize,
+    pub max_positions: usize,
+    pub norm_eps: f64,
+    norm_bias: bool,
+    attention_bias: bool,
+    mlp_bias: bool,
+    activation: Unary,
+    /// For each layer, whether it sees its neighbours alone.
+    local: Vec<bool>,
+    /// The largest distance that local layers see.
+    reach: usize,
+    /// θ of layers that see all, and of local ones.
+    thetas: [f64; 2],
+    pub head: HeadShape,
+}
+
+impl ModernBertConfig {
+    /// Reads a config; `path` is named in errors.
+    pub fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
+        let mut full = raw.clone();
+        for (key, default) in DEFAULTS.iter() {
+            full.entry(key.clone()).or_insert_with(|| default.clone());
+        }
+        types::check(raw, path, |_| true)?;
+        let fields = Fields::new(raw, &full, path, |key| DEFAULTS.get(key).unwrap_or(&Value::Null));
+        let (width, heads) = (fields.positive("hidden_size")?, fields.positive("num_attention_heads")?);
+        if !width.is_multiple_of(2 * heads) {
+            return Err(fields.wrong("num_attention_heads", &format!("heads of an even width in {width}")));
+        }
+        fields.refuse("rope_scaling", fields.value("rope_scaling").is_null())?;
+        let pooling = match fields.value("classifier_pooling").as_str() {
+            Some("cls") => Pooling::First,
+            Some("mean") => Pooling::Mean,
+            _ => return Err(fields.wrong("classifier_pooling", "cls or mean")),
+        };
+        let norm_bias = fields.flag("norm_bias")?;
+        Ok(Self {
+            vocabulary: fields.positive("vocab_size")?,
+            width,
+            heads,
+            ffn: fields.positive("intermediate_size")?,
+            max_positions: fields.positive("max_position_embeddings")?,
+            norm_eps: fields.number("norm_eps")?,
+            norm_bias,
+            attention_bias: fields.flag("attention_bias")?,
+            mlp_bias: fields.flag("mlp_bias")?,
+            activation: fields.activation("hidden_activation")?,
+            local: local(&fields)?,
+            reach: fields.positive("local_attention")? / 2,
+            thetas: [
+                theta(&fields, "full_attention", "global_rope_theta")?,
+                theta(&fields, "sliding_attention", "local_rope_theta")?,
+            ],
+            head: HeadShape {
+                pooling,
+                dense: "head.dense",
+                has_bias: fields.flag("classifier_bias")?,
+                activation: fields.activation("classifier_activation")?,
+                norm: Some(("head.norm", norm_bias)),
+                output: "classifier",
+            },
+        })
+    }
+}
+
+/// Which layers see their neighbours alone: `layer_types`, or all but every n-th.
+fn local(fields: &Fields<'_>) -> Result<Vec<bool>> {
+    let layers = fields.layers("num_hidden_layers")?;
+    if fields.value("layer_types").is_null() {
+        let every = fields.positive("global_attn_every_n_layers")?;
+        return Ok((0..layers).map(|layer| !layer.is_multiple_of(every)).collect());
+    }
+    let kind = |kind: &Value| match kind.as_str() {
+        Some("sliding_attention") => Some(true),
+        Some("full_attention") => Some(false),
+        _ => None,
+    };
+    let kinds = fields.value("layer_types").as_array().filter(|kinds| kinds.len() == layers);
+    kinds.and_then(|kinds| kinds.iter().map(kind).collect()).ok_or_else(|| {
+        fields.wrong("layer_types", &format!("{layers} times full_attention or sliding_attention"))
+    })
+}
+
+/// θ of one kind of layers: in `rope_parameters` (transformers 5), or under a key of its own (transformers 4).
+fn theta(fields: &Fields<'_>, layers: &str, key: &str) -> Result<f64> {
+    let section =
+        fields.object("rope_parameters")?.and_then(|all| all.get(layers)).filter(|own| !own.is_null());
+    let Some(section) = section else { return fields.above_zero(key) };
+    if section.get("rope_type").is_some_and(|kind| kind.as_str() != Some("default")) {
+        let message = format!("rope_parameters.{layers} is {section}; expected rope_type default");
+        return Err(fields.error(&message));
+    }
+    match section.get("rope_theta") {
+        None => fields.above_zero(key),
+        Some(theta) => theta.as_f64().filter(|theta| *theta > 0.0).ok_or_else(|| {
+            fields
+                .error(&format!("rope_parameters.{layers}.rope_theta is {theta}; expected a positive number"))
+        }),
+    }
+}
+
+/// The body of a ModernBERT, frozen.
+#[derive(Debug, Clone)]
+pub(super) struct ModernBert {
+    config: ModernBertConfig,
+    words: Embedding,
+    norm: Norm,
+    layers: Vec<Layer>,
+    last_norm: Norm,
+    /// Of layers that see all, and of local ones.
+    angles: [Angles; 2],
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    /// The first layer reads the norm of the embeddings.
+    attention_norm: Option<Norm>,
+    qkv: Linear,
+    output: Linear,
+    norm: Norm,
+    /// What is activated, and the gates after it.
+    up: Linear,
+    down: Linear,
+    local: bool,
+}
+
+impl ModernBert {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// A weight that is missing or has another shape.
+    pub fn read(config: ModernBertConfig, weights: &EncoderWeights<'_>) -> Result<Self> {
+        let ModernBertConfig { width, ffn, norm_bias, attention_bias, mlp_bias, .. } = config;
+        let mut layers = Vec::with_capacity(config.local.len());
+        for (layer, local) in config.local.iter().enumerate() {
+            let at = |name: &str| format!("layers.{layer}.{name}");
+            let attention_norm =
+                (layer > 0).then(|| weights.norm(&at("attn_norm"), width, norm_bias)).transpose()?;
+            layers.push(Layer {
+                attention_norm,
+                qkv: weights.linear(&[at("attn.Wqkv")], [3 * width, width], attention_bias)?,
+                output: weights.linear(&[at("attn.Wo")], [width, width], attention_bias)?,
+                norm: weights.norm(&at("mlp_norm"), width, norm_bias)?,
+                up: weights.linear(&[at("mlp.Wi")], [2 * ffn, width], mlp_bias)?,
+                down: weights.linear(&[at("mlp.Wo")], [width, ffn], mlp_bias)?,
+                local: *local,
+            });
+        }
+        let dim = width / config.heads;
+        let angles = config.thetas.map(|theta| Angles::new(Rope { theta, dim, scaling: Scaling::None }));
+        Ok(Self {
+            words: weights.embedding("embeddings.tok_embeddings", [config.vocabulary, width])?,
+            norm: weights.norm("embeddings.norm", width, norm_bias)?,
+            layers,
+            last_norm: weights.norm("final_norm", width, norm_bias)?,
+            angles,
+            config,
+        })
+    }
+
+    /// The hidden states after the last norm, `[wanted rows, width]`.
+    ///
+    /// # Errors
+    /// Token ids outside the vocabulary, the backend's errors.
+    pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
+        check_tokens(batch, self.config.vocabulary)?;
+        let mut x = self.norm.forward(&self.words.forward(batch.ids.clone())?)?;
+        let tree = PlannedTree::new(batch.tree.clone());
+        let angles = self.angles.each_ref().map(|angles| -> Result<[Tensor; 2]> {
+            let [cos, sin] = angles.of(&batch.tree)?;
+            Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
+        });
+        let [far, near] = angles;
+        let (far, near) = (far?, near?);
+        for (at, layer) in self.layers.iter().enumerate() {
+            let rows = if at + 1 == self.layers.len() { rows } else { Rows::All };
+            let angles = if layer.local { &near } else { &far };
+            x = self.layer(layer, &x, (&tree, angles), rows)?;
+        }
+        self.last_norm.forward(&x)
+    }
+
+    /// One layer; x `[rows, width]` → `[wanted rows, width]`.
+    fn layer(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        (tree, [cos, sin]): (&PlannedTree, &[Tensor; 2]),
+        rows: Rows<'_>,
+    ) -> Result<Tensor> {
+        let ModernBertConfig { width, heads, ffn, reach, activation, .. } = self.config;
+        let dim = width / heads;
+        let normed = layer.attention_norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(x))?;
+        let all = layer.qkv.forward(&normed, Noise::NONE)?.reshape([tree.rows(), 3 * heads, dim])?;
+        let part = |at: usize| all.narrow(1, at * heads, heads);
+        let kernels = x.kernels();
+        let q = kernels.rotary(&select(&part(0)?, rows)?, &select(cos, rows)?, &select(sin, rows)?)?;
+        let qkv = [q, kernels.rotary(&part(1)?, cos, sin)?, part(2)?]; // [rows, heads, dim]
+        let mask = if layer.local { Mask::Around { reach } } else { Mask::Full };
+        let how = Attention { scale: 1.0 / (dim as f64).sqrt(), cap: None, mask, queries: queries(rows) };
+        let attended = kernels.attention(qkv.each_ref(), tree, &how)?;
+        let attended = layer.output.forward(&attended.reshape([attended.shape()[0], width])?, Noise::NONE)?;
+        let x = select(x, rows)?.add(&attended)?;
+        let up = layer.up.forward(&layer.norm.forward(&x)?, Noise::NONE)?;
+        let gated = activated(&up.narrow(1, 0, ffn)?, activation)?.mul(&up.narrow(1, ffn, ffn)?)?;
+        x.add(&layer.down.forward(&gated, Noise::NONE)?)
+    }
+}

@@ -1,0 +1,157 @@
+//! Models that score: reward models over decoders, which are trained here, and over encoders, which are not.
+
+use std::path::Path;
+
+use super::encoders::EncoderConfig;
+use super::{EncoderReward, Loading, ModelConfig, Outline, RewardModel, folder};
+use crate::backend::Backend;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::tensor::Tensor;
+use crate::text::Tokenizer;
+use crate::tree::Packed;
+
+/// A model that gives every sequence a score.
+pub trait Scores: Sized {
+    /// Returns the facts that readers of texts and scores need.
+    fn outline(&self) -> Outline<'_>;
+
+    /// Returns the same weights without history.
+    fn detached(&self) -> Self;
+
+    /// Computes the scores of the sequences that end at these rows (ascending), f32 `[rows]`.
+    ///
+    /// # Errors
+    /// Tokens or positions that the model does not have; the backend's.
+    fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor>;
+}
+
+impl Scores for RewardModel {
+    fn outline(&self) -> Outline<'_> {
+        self.config().into()
+    }
+
+    fn detached(&self) -> Self {
+        RewardModel::detached(self)
+    }
+
+    fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
+        RewardModel::scores(self, batch, rows)
+    }
+}
+
+/// The config of a model that scores, of either kind.
+#[derive(Debug, Clone)]
+pub enum ScoringConfig {
+    /// A decoder's.
+    Decoder(Box<ModelConfig>),
+    /// An encoder's.
+    Encoder(Box<EncoderConfig>),
+}
+
+impl ScoringConfig {
+    /// Reads `config.json` of a folder.
+    ///
+    /// # Errors
+    /// As [`EncoderConfig::find`] and [`ModelConfig::from_dir`].
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        match EncoderConfig::find(dir)? {
+            Some(config) => Ok(Self::Encoder(Box::new(config))),
+            None => Ok(Self::Decoder(Box::new(ModelConfig::from_dir(dir)?))),
+        }
+    }
+
+    /// Returns the facts that readers of texts and scores need.
+    pub fn outline(&self) -> Outline<'_> {
+        match self {
+            Self::Decoder(config) => config.as_ref().into(),
+            Self::Encoder(config) => config.outline(),
+        }
+    }
+
+    /// Reads the tokenizer of the model's folder, which reads pairs of texts if the model is an encoder.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`]; an encoder's that does not part pairs.
+    pub fn tokenizer(&self, dir: &Path) -> Result<Tokenizer> {
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        match self {
+            Self::Decoder(_) => Ok(tokenizer),
+            Self::Encoder(config) => tokenizer.reading_pairs(config.pair_form()),
+        }
+    }
+}
+
+impl<'a> From<&'a ScoringConfig> for Outline<'a> {
+    fn from(config: &'a ScoringConfig) -> Self {
+        config.outline()
+    }
+}
+
+/// A trained reward model of either kind.
+#[derive(Debug, Clone)]
+pub enum ScoringModel {
+    /// A decoder and a head that reads its last token.
+    Decoder(Box<RewardModel>),
+    /// An encoder and a head that reads its first token, or the mean of all.
+    Encoder(Box<EncoderReward>),
+}
+
+impl ScoringModel {
+    /// Opens a trained reward model, frozen and held in the type that it computes in, and its tokenizer, which reads
+    /// pairs of texts if the model is an encoder.
+    ///
+    /// # Errors
+    /// A path that is no model's folder (the message says what it is), and as [`RewardModel::load`],
+    /// [`EncoderReward::load`] and [`Tokenizer::from_dir`].
+    pub fn open(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<(Self, Tokenizer)> {
+        folder::check(dir)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        match EncoderConfig::find(dir)? {
+            Some(config) => {
+                let tokenizer = tokenizer.reading_pairs(config.pair_form())?;
+                let model = EncoderReward::load(backend, config, dir, compute)?;
+                Ok((Self::Encoder(Box::new(model)), tokenizer))
+            }
+            None => {
+                let model = RewardModel::load_as(dir, Loading::frozen(backend, compute))?;
+                Ok((Self::Decoder(Box::new(model)), tokenizer))
+            }
+        }
+    }
+}
+
+impl Scores for ScoringModel {
+    fn outline(&self) -> Outline<'_> {
+        match self {
+            Self::Decoder(model) => model.outline(),
+            Self::Encoder(model) => model.outline(),
+        }
+    }
+
+    fn detached(&self) -> Self {
+        match self {
+            Self::Decoder(model) => Self::Decoder(Box::new(RewardModel::detached(model))),
+            Self::Encoder(model) => Self::Encoder(model.clone()),
+        }
+    }
+
+    fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
+        match self {
+            Self::Decoder(model) => RewardModel::scores(model, batch, rows),
+            Self::Encoder(model) => model.scores(batch, rows),
+        }
+    }
+}
+
+impl From<&RewardModel> for ScoringModel {
+    fn from(model: &RewardModel) -> Self {
+        Self::Decoder(Box::new(RewardModel::detached(model)))
+    }
+}
+
+impl From<&ScoringModel> for ScoringModel {
+    fn from(model: &ScoringModel) -> Self {
+        model.detached()
+    }
+}
