@@ -397,8 +397,16 @@ fn merging_makes_a_full_model() -> Result<()> {
     world.run("merge adapter --base base --output again")?;
     ensure!(world.read("again/model.safetensors")? == world.read("merged/model.safetensors")?);
     world.run("score --model merged --data test.jsonl --output scored.jsonl")?;
+    // The adapter is scored as it is, and its evaluation does not take the base's cached scores.
+    world.run("score --model adapter --data test.jsonl --output by-adapter.jsonl")?;
+    for (merged, alone) in world.lines("scored.jsonl")?.iter().zip(&world.lines("by-adapter.jsonl")?) {
+        let score = |line: &Value| line["chosen_score"].as_f64().context("no chosen_score");
+        let (merged, alone) = (score(merged)?, score(alone)?);
+        ensure!((merged - alone).abs() < 1e-4, "merged {merged}, adapter {alone}");
+    }
+    world.run("eval reward --model adapter --data test.jsonl")?;
     world.refuses("merge base --output other", &["base: has no adapter_config.json"])?;
     world.refuses("merge adapter --output merged", &["--output merged: already holds a model"])?;
     world.refuses("merge adapter --base nowhere --output other", &["--base nowhere", "no such folder"])?;
-    world.refuses("score --model adapter --data test.jsonl", &["is a PEFT adapter", "pcrm merge adapter"])
+    world.refuses("reward --model adapter --data test.jsonl --output x", &["is a PEFT adapter", "pcrm merge"])
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::model::lora::peft::AdapterFolder;
 
 struct Hasher(Sha256);
 
@@ -53,6 +54,18 @@ pub fn model(dir: &Path) -> Result<String> {
     files.sort();
     let parts = files.iter().map(|path| file(path)).collect::<Result<Vec<_>>>()?;
     Ok(text(&parts.join(" ")))
+}
+
+/// Computes the digest of a model folder as [`model`] does; of an adapter alone, with that of its base.
+///
+/// # Errors
+/// Fails if a file cannot be read or an adapter's base is not found.
+pub fn with_base(dir: &Path) -> Result<String> {
+    let own = model(dir)?;
+    match AdapterFolder::is_alone(dir) {
+        true => Ok(text(&format!("{own} {}", model(&AdapterFolder::open(dir)?.base()?)?))),
+        false => Ok(own),
+    }
 }
 
 /// Formats bytes as hexadecimal digits.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::encode::encode_text;
-use pcrm_core::model::RewardModel;
+use pcrm_core::model::{Scores, ScoringModel};
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device};
@@ -38,7 +38,7 @@ const MICRO_TOKENS: usize = 8192;
 /// # }
 /// ```
 pub struct Scorer {
-    model: RewardModel,
+    model: ScoringModel,
     tokenizer: Tokenizer,
     /// Outlives the model, whose tensors it computes.
     _backend: Box<dyn Backend>,
@@ -58,7 +58,7 @@ impl Scorer {
     /// # Errors
     /// Fails if the folder holds no trained reward model.
     pub fn open_on(backend: Box<dyn Backend>, dir: impl AsRef<Path>, dtype: DType) -> Result<Self> {
-        let (model, tokenizer) = RewardModel::open_trained(backend.as_ref(), dir.as_ref(), dtype)?;
+        let (model, tokenizer) = ScoringModel::open(backend.as_ref(), dir.as_ref(), dtype)?;
         Ok(Self { model, tokenizer, _backend: backend })
     }
 
@@ -92,8 +92,8 @@ impl Scorer {
     }
 
     fn ids(&self, prompt: Option<&Content>, text: &Content) -> Result<Vec<u32>> {
-        let ids = encode_text(prompt, text, &self.tokenizer, self.model.config().pad)?;
-        let vocabulary = self.model.config().vocabulary;
+        let ids = encode_text(prompt, text, &self.tokenizer, self.model.outline().pad)?;
+        let vocabulary = self.model.outline().inputs;
         match ids.iter().find(|id| **id as usize >= vocabulary) {
             Some(id) => {
                 let message = format!("token id {id} is outside the model's vocabulary of {vocabulary}");

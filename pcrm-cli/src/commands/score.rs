@@ -71,7 +71,7 @@ const CHUNK: usize = 512;
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let options = usage(args.options())?;
     let backend = args.machine.open()?;
-    let dir = args.hub.model("--model", &args.model, Weights::Read)?;
+    let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
     let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir)?;
     let outline = model.outline();

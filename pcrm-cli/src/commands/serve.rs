@@ -193,7 +193,7 @@ fn load(
 ) -> Result<Model> {
     let (model, tokenizer) = machine.trained(backend, dir)?;
     let most = length(max_length, model.outline().max_positions, model.outline())?;
-    let sha = digest::model(dir)?;
+    let sha = digest::with_base(dir)?;
     let range = range.cloned().or_else(|| Range::of(model.outline(), dir));
     let folder = Folder { name: name.to_owned(), dir: dir.to_path_buf(), sha, range };
     let facts = Facts::of(model.outline());
@@ -229,7 +229,7 @@ impl ServeArgs {
                 Some((name, dir)) if !Path::new(given).exists() => (Some(name), Path::new(dir)),
                 _ => (None, Path::new(given.as_str())),
             };
-            let found = self.hub.model("--model", dir, Weights::Read)?;
+            let found = self.hub.model_or_adapter("--model", dir, Weights::Read)?;
             let own = || match dir.file_name() {
                 // The name of a repository includes its owner.
                 Some(_) if !dir.exists() => dir.display().to_string(),

@@ -35,7 +35,7 @@ pub fn open(
         let failed = |error: anyhow::Error| {
             pcrm_rl::Error::from(pcrm_core::Error::invalid("model", format!("{error:#}")))
         };
-        let dir = hub.model(option, path, Weights::Read).map_err(failed)?;
+        let dir = hub.model_or_adapter(option, path, Weights::Read).map_err(failed)?;
         let (model, own) = ScoringModel::open(backend, &dir, machine.dtype)?;
         let name = folder::name_of(path);
         Ok(Box::new(ModelReward::new(name, model, own, policy, ModelOptions::default())?))
@@ -53,7 +53,7 @@ pub fn identity(specs: &[Spec]) -> Result<Value> {
         if let Place::Model(path) = &spec.place
             && path.exists()
         {
-            tagged["path"] = json!(pcrm_core::digest::model(path)?);
+            tagged["path"] = json!(pcrm_core::digest::with_base(path)?);
         }
         Ok(tagged)
     };

@@ -1,8 +1,9 @@
 //! Models that score: reward models over decoders, which are trained here, and over encoders, which are not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::encoders::EncoderConfig;
+use super::lora::peft::AdapterFolder;
 use super::{EncoderReward, Loading, ModelConfig, Outline, RewardModel, folder};
 use crate::backend::Backend;
 use crate::dtype::DType;
@@ -55,6 +56,9 @@ impl ScoringConfig {
     /// # Errors
     /// As [`EncoderConfig::find`] and [`ModelConfig::from_dir`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
+        if AdapterFolder::is_alone(dir) {
+            return Ok(Self::Decoder(Box::new(ModelConfig::from_dir(&AdapterFolder::open(dir)?.base()?)?)));
+        }
         match EncoderConfig::find(dir)? {
             Some(config) => Ok(Self::Encoder(Box::new(config))),
             None => Ok(Self::Decoder(Box::new(ModelConfig::from_dir(dir)?))),
@@ -74,11 +78,20 @@ impl ScoringConfig {
     /// # Errors
     /// As [`Tokenizer::from_dir`]; an encoder's that does not part pairs.
     pub fn tokenizer(&self, dir: &Path) -> Result<Tokenizer> {
-        let tokenizer = Tokenizer::from_dir(dir)?;
+        let tokenizer = Tokenizer::from_dir(&tokenizer_dir(dir)?)?;
         match self {
             Self::Decoder(_) => Ok(tokenizer),
             Self::Encoder(config) => tokenizer.reading_pairs(config.pair_form()),
         }
+    }
+}
+
+/// Returns the folder with the tokenizer: the adapter's own, or its base's.
+fn tokenizer_dir(dir: &Path) -> Result<PathBuf> {
+    let has_own = ["tokenizer.json", "tokenizer.model"].iter().any(|name| dir.join(name).exists());
+    match AdapterFolder::is_alone(dir) && !has_own {
+        true => AdapterFolder::open(dir)?.base(),
+        false => Ok(dir.to_path_buf()),
     }
 }
 
@@ -99,12 +112,18 @@ pub enum ScoringModel {
 
 impl ScoringModel {
     /// Opens a trained reward model, frozen and held in the type that it computes in, and its tokenizer, which reads
-    /// pairs of texts if the model is an encoder.
+    /// pairs of texts if the model is an encoder. The folder may hold a PEFT adapter of a reward model, which is
+    /// applied to its base.
     ///
     /// # Errors
-    /// A path that is no model's folder (the message says what it is), and as [`RewardModel::load`],
+    /// Fails if the path is not a model's folder (the message describes it), and as [`RewardModel::load`],
     /// [`EncoderReward::load`] and [`Tokenizer::from_dir`].
     pub fn open(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<(Self, Tokenizer)> {
+        if AdapterFolder::is_alone(dir) {
+            let model = RewardModel::load_adapter(dir, None, Loading::frozen(backend, compute), 0)?;
+            let tokenizer = Tokenizer::from_dir(&tokenizer_dir(dir)?)?;
+            return Ok((Self::Decoder(Box::new(model)), tokenizer));
+        }
         folder::check(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
         match EncoderConfig::find(dir)? {

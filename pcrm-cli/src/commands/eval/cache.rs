@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::machine::Machine;
 use pcrm_core::digest;
+use pcrm_core::model::lora::peft::AdapterFolder;
 
 const MAGIC: &[u8] = b"pcrm scores 1\n";
 const DIGEST: usize = 32;
@@ -100,7 +101,8 @@ fn key(ids: &[u32]) -> Key {
 
 /// Returns true for the files of a model folder that affect its scores.
 fn matters(name: &str) -> bool {
-    const FILES: [&str; 9] = [
+    const FILES: [&str; 10] = [
+        "adapter_config.json",
         "config.json",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -122,6 +124,10 @@ fn fingerprint(model: &Path, machine: &Machine) -> Result<String> {
         if matters(&name) {
             files.insert(name.clone(), digest::file(&model.join(name))?);
         }
+    }
+    if AdapterFolder::is_alone(model) {
+        let base = AdapterFolder::open(model).and_then(|folder| folder.base()).with_context(at)?;
+        files.insert("base".to_owned(), digest::model(&base).with_context(at)?);
     }
     let Machine { backend, device, dtype, .. } = machine;
     Ok(digest::text(&format!("{} {backend} {device} {dtype} {files:?}", env!("CARGO_PKG_VERSION"))))

@@ -150,7 +150,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
             // Refuse a misspelt folder before the first model scores for hours.
             let others = args.compare.iter().filter(|other| !other.is_file()).map(|dir| ("--compare", dir));
             for (option, dir) in std::iter::once(("--model", model)).chain(others) {
-                args.hub.model(option, dir, Weights::Read)?;
+                args.hub.model_or_adapter(option, dir, Weights::Read)?;
             }
             let rows = scoring.read(&mut warnings)?;
             let first = args.by_model(("--model", model), &scoring, &rows, &mut warnings)?;
@@ -330,7 +330,7 @@ impl EvalRewardArgs {
         warnings: &mut Warnings,
     ) -> Result<Scored> {
         let backend = self.machine.open()?;
-        let dir = &*self.hub.model(option, model, Weights::Read)?;
+        let dir = &*self.hub.model_or_adapter(option, model, Weights::Read)?;
         let (model, tokenizer) = self.machine.trained(backend.as_ref(), dir)?;
         let (constraint, whose) = constraint_of(&model, self.constraint.as_deref())?;
         let cache = match (&self.cache, self.no_cache) {

@@ -147,7 +147,7 @@ impl Judging<'_> {
                 false => None,
             };
             let mut model = |path: &std::path::Path| -> pcrm_rl::Result<Box<dyn RewardSource>> {
-                let dir = args.hub.model("--judge", path, Weights::Read).map_err(failed)?;
+                let dir = args.hub.model_or_adapter("--judge", path, Weights::Read).map_err(failed)?;
                 let Some(backend) = &backend else {
                     return Err(pcrm_core::Error::invalid("judge", "no backend is open").into());
                 };
