@@ -26,19 +26,19 @@ pub trait Collective: Debug + Send + Sync {
     /// one, in the order of ranks: f32, of the shape that was sent.
     ///
     /// # Errors
-    /// A rank that is gone or does not come within the timeout.
+    /// Fails if a rank is gone or does not come within the timeout.
     fn all_to_all(&self, parts: &Tensor) -> Result<Tensor>;
 
     /// Returns the tensors of all ranks, one after the other along the first dimension: f32, of equal shapes.
     ///
     /// # Errors
-    /// As [`Collective::all_to_all`].
+    /// Fails as [`Collective::all_to_all`] does.
     fn all_gather(&self, own: &Tensor) -> Result<Tensor>;
 
     /// Returns the bytes of all ranks, of any lengths, in the order of ranks.
     ///
     /// # Errors
-    /// As [`Collective::all_to_all`].
+    /// Fails as [`Collective::all_to_all`] does.
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
 
     /// Ends this process's part. Operations that others make after this fail, with the reason in their message.
@@ -55,7 +55,7 @@ pub trait Collective: Debug + Send + Sync {
     /// Waits until every rank has come here.
     ///
     /// # Errors
-    /// As [`Collective::all_to_all`].
+    /// Fails as [`Collective::all_to_all`] does.
     fn barrier(&self) -> Result<()> {
         self.gather(&[]).map(drop)
     }
@@ -63,7 +63,7 @@ pub trait Collective: Debug + Send + Sync {
     /// Returns true on every rank if any of them says so.
     ///
     /// # Errors
-    /// As [`Collective::all_to_all`].
+    /// Fails as [`Collective::all_to_all`] does.
     fn any(&self, own: bool) -> Result<bool> {
         Ok(self.gather(&[u8::from(own)])?.iter().any(|of| of.first() == Some(&1)))
     }

@@ -188,10 +188,11 @@ impl<M: Trainable> Learner<M> {
     /// # Errors
     /// Fails if a moment is missing or has another shape than its parameter.
     pub fn restore_moments(&mut self, moments: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
-        Ok(match &mut self.optimiser {
+        match &mut self.optimiser {
             Optimiser::Whole(optimiser) => optimiser.restore(moments, step)?,
             Optimiser::Sliced(optimiser) => optimiser.restore(moments, step)?,
-        })
+        }
+        Ok(())
     }
 
     /// Makes one step on a batch: computes its gradient and updates the weights.

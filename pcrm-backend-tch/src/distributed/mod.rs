@@ -30,7 +30,8 @@ struct Gloo {
 /// Meets the other processes of a run and returns when all are there.
 ///
 /// # Errors
-/// A store that cannot be opened or reached; processes that do not come within the timeout, which the message names.
+/// Fails if the store cannot be opened or reached, and if processes, which the message names, do not come within the
+/// timeout.
 pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
     let failed = |message: String| Error::Collective { message };
     let health = Health::begin(meeting).map_err(|message| {

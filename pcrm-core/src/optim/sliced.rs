@@ -45,7 +45,7 @@ impl SliceGradient {
     /// The sum of two gradients.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails as the backend does.
     pub fn add(&self, more: &Self) -> Result<Self> {
         self.0.add(&more.0).map(Self)
     }
@@ -58,7 +58,7 @@ impl SlicedAdamW {
     /// Creates an optimiser of the trained parameters among these; its moments are zero.
     ///
     /// # Errors
-    /// None of the parameters is trained, or a trained one is not f32.
+    /// Fails if none of the parameters is trained, and if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params, collective: Arc<dyn Collective>) -> Result<Self> {
         check_trainable(params)?;
         let params = params.trained().detached();
@@ -88,8 +88,8 @@ impl SlicedAdamW {
     /// processes.
     ///
     /// # Errors
-    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient; a process that is
-    /// gone.
+    /// Fails if a gradient is of a parameter that the optimiser does not have, if a parameter has no gradient, and if a
+    /// process is gone.
     pub fn total(
         &self,
         lanes: usize,
@@ -135,7 +135,7 @@ impl SlicedAdamW {
     /// Returns √Σ g² over all slices; it is not finite when any element is not.
     ///
     /// # Errors
-    /// A process that is gone.
+    /// Fails if a process is gone.
     pub fn norm(&self, gradient: &SliceGradient) -> Result<f64> {
         let chunks = gradient.0.reshape([self.layout.slice() / CHUNK, CHUNK])?;
         let sums = chunks.square()?.reduce(ops::Reduce::Sum, 1)?.read()?.into_f32();
@@ -152,7 +152,7 @@ impl SlicedAdamW {
     /// Updates the own slice and puts the weights of all slices in place; the gradient is first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// A process that is gone.
+    /// Fails if a process is gone.
     pub fn step(&mut self, gradient: &SliceGradient, lr: f64, grad_scale: f64) -> Result<()> {
         self.step += 1;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
@@ -180,17 +180,17 @@ impl SlicedAdamW {
     /// Returns the moments of all slices, as `mean.NAME` and `variance.NAME`: the same on every process.
     ///
     /// # Errors
-    /// A process that is gone.
+    /// Fails if a process is gone.
     pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut state = BTreeMap::new();
-        let slots: [(&str, fn(&Slots) -> &Tensor); 2] =
-            [("mean", |slots| &slots.mean), ("variance", |slots| &slots.variance)];
-        for (moment, slot) in slots {
-            self.layout.each(&self.gathered(slot)?, |name, value| {
+        let mut keep = |moment: &str, whole: &Tensor| {
+            self.layout.each(whole, |name, value| {
                 state.insert(format!("{moment}.{name}"), value.read()?);
                 Ok(())
-            })?;
-        }
+            })
+        };
+        keep("mean", &self.gathered(|slots| &slots.mean)?)?;
+        keep("variance", &self.gathered(|slots| &slots.variance)?)?;
         Ok(state)
     }
 
@@ -198,7 +198,7 @@ impl SlicedAdamW {
     /// as they are now.
     ///
     /// # Errors
-    /// A moment that is missing or has another shape than its parameter.
+    /// Fails if a moment is missing or has another shape than its parameter.
     pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         for (moment, slot) in [("mean", 1), ("variance", 2)] {
             let flat = self.layout.flat(|name| {
@@ -233,5 +233,5 @@ fn tree_sum(node: &Range<usize>, nodes: &BTreeMap<(usize, usize), Tensor>) -> Re
 /// The two halves of a node of the tree of lanes; `None` of a single lane.
 pub fn halves(node: &Range<usize>) -> Option<[Range<usize>; 2]> {
     let middle = node.start + node.len() / 2;
-    (node.len() > 1).then(|| [node.start..middle, middle..node.end])
+    (node.len() > 1).then_some([node.start..middle, middle..node.end])
 }
