@@ -33,7 +33,7 @@ pub struct ColumnArgs {
     /// Use the difference of scores as the margin of pairs that have scores and no margin
     #[arg(long)]
     pub score_margins: bool,
-    /// Use the first N rows of each of --data and --eval-data only
+    /// Use only the first N rows of --data, and of --eval-data
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub limit: Option<usize>,
     /// Reject files with malformed, tied, identical or empty rows instead of skipping those rows

@@ -208,9 +208,6 @@ pub struct PromptArgs {
     /// messages in prompt, or preference data (prompts only)
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Use only the first N prompts
-    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
-    limit: Option<usize>,
     /// Leave out prompts of more than N tokens
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     max_prompt: Option<usize>,
@@ -226,7 +223,7 @@ impl PromptArgs {
 
     /// Returns the limit on the number of prompts.
     pub fn limit(&self) -> Option<usize> {
-        self.limit
+        self.columns.limit
     }
 
     /// Checks the options before anything is read.
@@ -260,7 +257,7 @@ impl PromptArgs {
             say(&report.to_string());
             rows.extend(read);
         }
-        rows.truncate(self.limit.unwrap_or(usize::MAX));
+        rows.truncate(self.columns.limit.unwrap_or(usize::MAX));
         let (encoded, report) = encode_prompts(&rows, tokenizer, self.max_prompt)?;
         say(&report.to_string());
         Ok((rows, encoded))

@@ -103,7 +103,7 @@ impl TableRows {
             Err(error) => return Some(Err(error)),
         }
         let open = self.ended && self.quotes.load(Ordering::Relaxed) % 2 == 1;
-        let spans_lines = row.iter().last().is_some_and(|cell| cell.contains(&b'\n'));
+        let spans_lines = row.iter().next_back().is_some_and(|cell| cell.contains(&b'\n'));
         let parsed = match open && spans_lines {
             true => Err("a quotation mark opens a cell that is never closed".to_owned()),
             false => self.parse(&row),

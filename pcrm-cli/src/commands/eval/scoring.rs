@@ -123,7 +123,15 @@ impl Scoring<'_> {
         for path in &data_files(self.data)? {
             let records = records(path)?;
             if records.first().is_some_and(|(_, record)| sets::is_set(record, self.fields)) {
-                self.read_sets(path, &records, &mut keys, (&mut rows, warnings))?;
+                let room = self.reading.columns.limit.map_or(usize::MAX, |limit| limit - rows.sets.len());
+                let used = &records[..room.min(records.len())];
+                if used.len() < records.len() {
+                    let (used, all) = (used.len(), records.len());
+                    say(&format!("{}: --limit uses the first {used} of {all} records", path.display()));
+                }
+                if !used.is_empty() {
+                    self.read_sets(path, used, &mut keys, (&mut rows, warnings))?;
+                }
             } else {
                 rows.columns.add(path, &records, self.fields, &mut keys)?;
                 ratings = ratings.or(records.first().and_then(|(_, record)| sets::ratings(record)));
