@@ -20,12 +20,29 @@ pub fn score_pairs(
 ) -> Result<Vec<(f32, f32)>> {
     let model = model.detached();
     within_vocabulary(sets.iter().copied(), model.outline().inputs)?;
+    if model.outline().is_encoder {
+        return score_apart(&model, sets, micro_tokens);
+    }
     let mut all = Vec::with_capacity(sets.iter().map(|set| set.comparisons.len()).sum());
     for part in within_budget(sets, micro_tokens, |set| set.unique_tokens()) {
         let batch = PairBatch::new(part, ScoreAt::Last, model.outline().shares_up_to)?;
         let scores = model.scores(&batch.packed, &batch.rows)?.read()?.into_f32();
         let score = |place: u32| scores[place as usize];
         all.extend(batch.last.iter().map(|(chosen, rejected)| (score(*chosen), score(*rejected))));
+    }
+    Ok(all)
+}
+
+/// Scores the pairs of an encoder, which computes every answer with a prompt of its own in one segment.
+fn score_apart(model: &impl Scores, sets: &[&EncodedSet], micro_tokens: usize) -> Result<Vec<(f32, f32)>> {
+    let sequences: Vec<&[u32]> =
+        sets.iter().flat_map(|set| set.answers.iter().map(|answer| answer.ids.as_slice())).collect();
+    let scores = score_sequences(model, &sequences, micro_tokens)?;
+    let (mut all, mut first) = (Vec::new(), 0);
+    for set in sets {
+        let score = |answer: u32| scores[first + answer as usize];
+        all.extend(set.comparisons.iter().map(|pair| (score(pair.chosen), score(pair.rejected))));
+        first += set.answers.len();
     }
     Ok(all)
 }
