@@ -10,7 +10,7 @@ use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::preference::{Comparison, Origin, Verdict};
 use pcrm_core::data::prompt_id::PairId;
 use pcrm_core::model::{LanguageModel, ModelConfig, RewardModel};
-use pcrm_core::optim::AdamWConfig;
+use pcrm_core::optim::{AdamWConfig, Rule, WeightType};
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
@@ -211,6 +211,8 @@ pub fn config() -> TrainerConfig {
         learning_rate: 1e-2,
         schedule: Shape::Cosine,
         warmup: Warmup::Steps(3),
+        optimizer: Rule::AdamW,
+        weights: WeightType::F32,
         adamw: AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() },
         max_grad_norm: Some(1.0),
         log_every: 1,

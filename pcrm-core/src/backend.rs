@@ -88,7 +88,8 @@ pub trait Backend: Send {
         let mut missing = Vec::new();
         for ((name, _), gradient) in params.iter_trained().zip(Tensor::pull(outputs, &leaves)?) {
             match gradient {
-                Some(gradient) => gradients.insert(name, gradient),
+                // Parts of a batch add up in f32, whatever type their parameter has.
+                Some(gradient) => gradients.insert(name, gradient.cast(DType::F32)?),
                 None => missing.push(name.to_owned()),
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pcrm_core::model::{LanguageModel, RewardModel};
-use pcrm_core::optim::{AdamW, LaneSums, SlicedAdamW, clip_scale};
+use pcrm_core::optim::{self, LaneSums, Rule, SlicedAdamW, WeightType, clip_scale};
 use pcrm_core::schedule::Schedule;
 use pcrm_core::{Backend, DType, Gradients, HostTensor, Params};
 
@@ -120,7 +120,7 @@ pub struct Learner<M> {
 #[derive(Debug)]
 enum Optimiser {
     /// Of a run of one lane: all of them, by parameter.
-    Whole(AdamW),
+    Whole(optim::Optimiser),
     /// Of a run of several lanes: this process's slice.
     Sliced(SlicedAdamW),
 }
@@ -152,7 +152,15 @@ impl<M: Trainable> Learner<M> {
         let model = model.trainable();
         let lanes = Lanes::new(backend, config.lanes)?;
         let optimiser = match lanes.are_several() {
-            false => Optimiser::Whole(AdamW::new(config.adamw, model.params())?),
+            false => {
+                let held = (config.weights, config.seed);
+                let rule = config.optimizer;
+                Optimiser::Whole(optim::Optimiser::new(rule, config.adamw, held, model.params())?)
+            }
+            true if (config.optimizer, config.weights) != (Rule::AdamW, WeightType::F32) => {
+                let message = "with several lanes, only adamw with f32 weights is supported";
+                return Err(pcrm_core::Error::invalid("optimizer", message).into());
+            }
             true => {
                 let collective = std::sync::Arc::clone(lanes.collective());
                 Optimiser::Sliced(SlicedAdamW::new(config.adamw, model.params(), collective)?)

@@ -1,6 +1,6 @@
 //! The options of a run, with their defaults and valid ranges.
 
-use pcrm_core::optim::AdamWConfig;
+use pcrm_core::optim::{AdamWConfig, Rule, WeightType};
 use pcrm_core::schedule::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,10 @@ pub struct TrainerConfig {
     pub schedule: Shape,
     /// Steps over which the learning rate rises.
     pub warmup: Warmup,
+    /// The rule by which gradients change weights.
+    pub optimizer: Rule,
+    /// The type that trained weights are held in.
+    pub weights: WeightType,
     /// Constants of the optimiser.
     pub adamw: AdamWConfig,
     /// Gradients of a larger global norm are scaled down to it.
@@ -100,6 +104,8 @@ impl Default for TrainerConfig {
             learning_rate: 1e-4,
             schedule: Shape::Linear,
             warmup: Warmup::Ratio(0.0),
+            optimizer: Rule::default(),
+            weights: WeightType::default(),
             adamw: AdamWConfig::default(),
             max_grad_norm: Some(1.0),
             log_every: 1,

@@ -17,7 +17,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::model::Checkpointing;
-use pcrm_core::optim::AdamWConfig;
+use pcrm_core::optim::{AdamWConfig, Rule, WeightType};
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::options::{TrainerConfig, Warmup};
@@ -115,6 +115,14 @@ pub struct StepArgs {
     /// Warm up the learning rate over this share of all steps
     #[arg(long, value_name = "SHARE", value_parser = real)]
     warmup_ratio: Option<f64>,
+    /// Update weights by this rule: adamw; adamw-8bit, whose moments take 2 bytes a parameter of the host's memory
+    /// and none of a GPU's; or adafactor, which has moments of rows and columns alone
+    #[arg(long, value_name = "RULE", default_value_t = Rule::AdamW)]
+    optimizer: Rule,
+    /// Hold trained matrices as f32; as bf16-kahan, bf16 with the error of rounding in bf16 beside it; or as
+    /// bf16-stochastic, rounded at random
+    #[arg(long, value_name = "TYPE", default_value_t = WeightType::F32)]
+    pub weights: WeightType,
     /// Decay weight matrices by X (decoupled weight decay)
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = real)]
     weight_decay: f64,
@@ -165,6 +173,7 @@ impl TrainingArgs {
             columns: &self.reading.columns,
             lora: self.lora.config(),
             checkpointing: self.steps.checkpointing(),
+            weights: self.steps.weights,
             hub: &self.hub,
             machine: &self.machine,
         }
@@ -242,6 +251,8 @@ impl StepArgs {
                 (Some(steps), _) => Warmup::Steps(steps),
                 (None, ratio) => Warmup::Ratio(ratio.unwrap_or(0.0)),
             },
+            optimizer: steps.optimizer,
+            weights: steps.weights,
             adamw: AdamWConfig {
                 beta1: steps.adam_beta1,
                 beta2: steps.adam_beta2,

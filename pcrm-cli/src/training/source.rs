@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use pcrm_core::data::files::{self, data_files};
 use pcrm_core::digest;
 use pcrm_core::model::Checkpointing;
 use pcrm_core::model::lora::LoraConfig;
+use pcrm_core::optim::WeightType;
 use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::train::Base;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use crate::columns::ColumnArgs;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::training::unread::Unread;
+use crate::usage::usage;
 
 /// The options that define what a run reads, borrowed from a command's own.
 pub struct Source<'a> {
@@ -26,6 +28,7 @@ pub struct Source<'a> {
     pub columns: &'a ColumnArgs,
     pub lora: Option<LoraConfig>,
     pub checkpointing: Checkpointing,
+    pub weights: WeightType,
     pub hub: &'a Hub,
     pub machine: &'a Machine,
 }
@@ -38,6 +41,19 @@ pub struct Fetched {
 }
 
 impl Source<'_> {
+    /// Refuses a type of weights beside adapters.
+    ///
+    /// # Errors
+    /// As said.
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.lora.is_none() || self.weights == WeightType::F32,
+            "--weights {}: adapters are trained in f32, on a base in the type of --dtype",
+            self.weights
+        );
+        Ok(())
+    }
+
     /// Returns true if there is held-out data.
     pub fn evaluates(&self) -> bool {
         self.eval_split.is_some() || !self.eval_data.is_empty()
@@ -60,6 +76,7 @@ impl Source<'_> {
     /// # Errors
     /// Fails if a file does not exist.
     pub fn unread(&self) -> Result<Unread> {
+        usage(self.check())?;
         let data = data_files(self.data)?.into_iter().chain(data_files(self.eval_data)?);
         Unread::note(data, self.model)
     }
@@ -73,6 +90,7 @@ impl Source<'_> {
             seed: self.machine.seed,
             lora: self.lora.clone(),
             checkpointing: self.checkpointing,
+            weights: self.weights,
         }
     }
 

@@ -99,8 +99,15 @@ impl LanguageModel {
     /// # Errors
     /// Fails if the standard deviation (`initializer_range`) is not finite.
     pub fn random(backend: &dyn Backend, config: ModelConfig, compute: DType, seed: u64) -> Result<Self> {
-        let decoder = loading::random(config, HEADS, Loading::masters(backend, compute), seed)?;
-        Ok(Self { decoder, generation: None })
+        Self::random_as(Loading::masters(backend, compute), config, seed)
+    }
+
+    /// Creates a language model with random weights, held as `how` says.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::random`].
+    pub fn random_as(how: Loading<'_>, config: ModelConfig, seed: u64) -> Result<Self> {
+        Ok(Self { decoder: loading::random(config, HEADS, how, seed)?, generation: None })
     }
 
     /// Changes the config that is saved with the model: the padding id, notes of the trainer.

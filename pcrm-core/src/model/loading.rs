@@ -15,6 +15,7 @@ use crate::model::decoder::Decoder;
 use crate::model::folder;
 use crate::model::parameters::{Head, Parameter, SCORE, VALUE, parameters};
 use crate::model::published;
+use crate::optim::WeightType;
 use crate::params::Params;
 
 /// The storage type of a model's parameters.
@@ -23,6 +24,9 @@ pub enum Precision {
     /// Trained f32 masters, cast if the model computes in another type.
     #[default]
     Masters,
+    /// Trained parameters. Matrices are bf16, which an optimiser rounds to
+    /// ([`WeightType`](crate::optim::WeightType)); vectors and scalar heads are f32.
+    Rounded,
     /// Frozen parameters. Matrices have the type of the computation; vectors and scalar heads, which are
     /// small but matter most, are f32.
     Compute,
@@ -45,6 +49,15 @@ impl<'a> Loading<'a> {
         Self { backend, compute, precision: Precision::Masters }
     }
 
+    /// Returns the options for weights to be trained, held as an optimiser with this type of weights updates them.
+    pub fn trained(backend: &'a dyn Backend, compute: DType, weights: WeightType) -> Self {
+        let precision = match weights {
+            WeightType::F32 => Precision::Masters,
+            WeightType::Bf16Kahan | WeightType::Bf16Stochastic => Precision::Rounded,
+        };
+        Self { backend, compute, precision }
+    }
+
     /// Returns the options for a frozen model, stored in the type that it computes in.
     pub fn frozen(backend: &'a dyn Backend, compute: DType) -> Self {
         Self { backend, compute, precision: Precision::Compute }
@@ -54,6 +67,11 @@ impl<'a> Loading<'a> {
     pub(super) fn put(&self, params: &mut Params, name: &str, host: &HostTensor) -> Result<()> {
         match self.precision {
             Precision::Masters => params.insert(name, self.backend.upload(host, DType::F32)?),
+            Precision::Rounded => {
+                let dtype = held(name, host.shape(), DType::BF16);
+                // By way of f32: candle on a CPU uploads nothing else.
+                params.insert(name, self.backend.upload(host, DType::F32)?.cast(dtype)?);
+            }
             Precision::Compute => {
                 let dtype = held(name, host.shape(), self.compute);
                 params.insert_frozen(name, self.backend.upload(host, dtype)?);
@@ -149,6 +167,7 @@ fn weigh(list: &[Parameter], how: Loading<'_>) -> Result<()> {
     let bytes = |parameter: &Parameter| {
         let held = match how.precision {
             Precision::Masters => DType::F32,
+            Precision::Rounded => held(&parameter.name, &parameter.shape, DType::BF16),
             Precision::Compute => held(&parameter.name, &parameter.shape, how.compute),
         };
         let element = if held == DType::BF16 { 2 } else { 4 };

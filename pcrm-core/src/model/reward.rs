@@ -113,8 +113,15 @@ impl RewardModel {
     /// # Errors
     /// Fails if the standard deviation (`initializer_range`) is not finite.
     pub fn random(backend: &dyn Backend, config: ModelConfig, compute: DType, seed: u64) -> Result<Self> {
-        let decoder = loading::random(config, HEADS, Loading::masters(backend, compute), seed)?;
-        Ok(Self { decoder })
+        Self::random_as(Loading::masters(backend, compute), config, seed)
+    }
+
+    /// Creates a reward model with random weights, held as `how` says.
+    ///
+    /// # Errors
+    /// As [`RewardModel::random`].
+    pub fn random_as(how: Loading<'_>, config: ModelConfig, seed: u64) -> Result<Self> {
+        Ok(Self { decoder: loading::random(config, HEADS, how, seed)? })
     }
 
     /// Changes the config that is saved with the model: the padding id, notes of the trainer.

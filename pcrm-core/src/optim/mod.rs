@@ -1,20 +1,34 @@
-//! AdamW with decoupled decay over named parameters, with resumable state.
+//! Optimisers over named parameters, and the states that make them resumable.
 
+mod adafactor;
+mod adamw;
+mod adamw8;
+pub mod dynamic;
+mod held;
 mod layout;
 mod sliced;
+mod states;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::adafactor::Adafactor;
+pub use self::adamw::AdamW;
+pub use self::adamw8::{AdamW8bit, SMALLEST};
+pub use self::held::WeightType;
+pub use self::layout::slice_of;
+pub use self::sliced::{LaneSums, SliceGradient, SlicedAdamW, halves};
+
+use self::held::Held;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::kernels::{AdamWStep, Slots};
 use crate::params::{Gradients, Params};
-
-pub use layout::slice_of;
-pub use sliced::{LaneSums, SliceGradient, SlicedAdamW, halves};
+use crate::tensor::Tensor;
 
 /// The constants of AdamW; the defaults are those of `transformers.TrainingArguments`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -26,7 +40,7 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// ε in the denominator.
     pub eps: f64,
-    /// Decoupled decay, applied to matrices but not to biases and norms, as in `transformers`.
+    /// Decoupled decay, applied to matrices and not to biases and norms, as `transformers` does.
     pub weight_decay: f64,
 }
 
@@ -36,92 +50,174 @@ impl Default for AdamWConfig {
     }
 }
 
-/// Returns the factor that reduces gradients of this global norm to at most `max_norm`
-/// (`torch.nn.utils.clip_grad_norm_`).
+/// The rule by which gradients change weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Rule {
+    /// AdamW with f32 moments.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// AdamW with moments in 8 bits, by blocks.
+    #[serde(rename = "adamw-8bit")]
+    AdamW8bit,
+    /// Adafactor, whose second moment of a matrix is a row and a column.
+    #[serde(rename = "adafactor")]
+    Adafactor,
+}
+
+impl Rule {
+    /// Bytes of the moments of a large matrix's element.
+    pub fn bytes(self) -> f64 {
+        match self {
+            Self::AdamW => 8.0,
+            Self::AdamW8bit => 2.0 + 8.0 / dynamic::BLOCK as f64,
+            Self::Adafactor => 0.0,
+        }
+    }
+}
+
+impl FromStr for Rule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "adamw" => Ok(Self::AdamW),
+            "adamw-8bit" => Ok(Self::AdamW8bit),
+            "adafactor" => Ok(Self::Adafactor),
+            _ => {
+                let message = format!("{text:?} is unknown; expected adamw, adamw-8bit or adafactor");
+                Err(Error::invalid("optimizer", message))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AdamW => "adamw",
+            Self::AdamW8bit => "adamw-8bit",
+            Self::Adafactor => "adafactor",
+        })
+    }
+}
+
+/// Returns the factor by which gradients of this global norm are multiplied so that it becomes at most
+/// `max_norm` (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
 
-/// The optimiser of the trained parameters of a model: f32 parameters and moments, updated in place.
+/// An optimiser of the trained parameters of a model, by one of the rules.
 #[derive(Debug)]
-pub struct AdamW {
-    config: AdamWConfig,
-    slots: BTreeMap<String, Slots>,
-    step: u64,
+pub enum Optimiser {
+    /// [`Rule::AdamW`].
+    AdamW(AdamW),
+    /// [`Rule::AdamW8bit`].
+    AdamW8bit(AdamW8bit),
+    /// [`Rule::Adafactor`].
+    Adafactor(Adafactor),
 }
 
-impl AdamW {
-    /// Creates an optimiser of the trained parameters among these, with zero moments.
+impl Optimiser {
+    /// Creates an optimiser of the trained parameters among these, held as `weights` says; the seed draws what is
+    /// rounded at random.
     ///
     /// # Errors
-    /// Fails if none of the parameters is trained, and if a trained one is not f32.
-    pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
-        check_trainable(params)?;
-        let zeros = |(name, param): (&str, &crate::Tensor)| {
-            let host = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
-            let slots = Slots {
-                param: param.detach(),
-                mean: param.constant(&host)?,
-                variance: param.constant(&host)?,
-            };
-            Ok((name.to_owned(), slots))
-        };
-        let slots = params.iter_trained().map(zeros).collect::<Result<_>>()?;
-        Ok(Self { config, slots, step: 0 })
+    /// None of the parameters is trained, or a trained one has a type that `weights` does not name.
+    pub fn new(
+        rule: Rule,
+        config: AdamWConfig,
+        (weights, seed): (WeightType, u64),
+        params: &Params,
+    ) -> Result<Self> {
+        if params.iter_trained().next().is_none() {
+            return Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen"));
+        }
+        let how = (weights, seed);
+        Ok(match rule {
+            Rule::AdamW => Self::AdamW(AdamW::holding(config, how, params)?),
+            Rule::AdamW8bit => Self::AdamW8bit(AdamW8bit::new(config, how, params)?),
+            Rule::Adafactor => Self::Adafactor(Adafactor::new(config, how, params)?),
+        })
     }
 
-    /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
+    /// Updates every parameter; gradients are first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// Fails if a gradient belongs to no parameter of the optimiser, and if a parameter has no gradient. No
+    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No
     /// parameter has changed then.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
-        if let Some((name, _)) = gradients.iter().find(|(name, _)| !self.slots.contains_key(*name)) {
-            return Err(Error::invalid(name, "has a gradient, but the optimiser does not train it"));
-        }
-        let names = || self.slots.keys().filter(|name| gradients.get(name).is_err()).cloned();
-        if names().next().is_some() {
-            return Err(Error::MissingGradient { names: names().collect() });
-        }
-        self.step += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        for (name, slots) in &self.slots {
-            let gradient = gradients.get(name)?;
-            let weight_decay = if decays(&slots.param.shape()) { weight_decay } else { 0.0 };
-            let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
-            gradient.kernels().adamw(&step, slots, gradient)?;
-        }
-        Ok(())
-    }
-
-    /// Returns the number of completed steps.
-    pub fn steps(&self) -> u64 {
-        self.step
-    }
-
-    /// Returns the moments, as `mean.NAME` and `variance.NAME`.
-    pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
-        let mut state = BTreeMap::new();
-        for (name, slots) in &self.slots {
-            state.insert(format!("mean.{name}"), slots.mean.read()?);
-            state.insert(format!("variance.{name}"), slots.variance.read()?);
-        }
-        Ok(state)
-    }
-
-    /// Restores the state of [`AdamW::state`] after `step` steps.
-    ///
-    /// # Errors
-    /// Fails if a moment is missing or has another shape than its parameter.
-    pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
-        for (name, slots) in &self.slots {
-            for (of, tensor) in [("mean", &slots.mean), ("variance", &slots.variance)] {
-                tensor.assign(&tensor.constant(moment(state, of, name, &tensor.shape())?)?)?;
+        match self {
+            Self::AdamW(optimiser) => optimiser.step(gradients, lr, grad_scale),
+            Self::AdamW8bit(optimiser) => {
+                check(optimiser.names(), gradients)?;
+                optimiser.step(gradients, lr, grad_scale)
+            }
+            Self::Adafactor(optimiser) => {
+                check(optimiser.names(), gradients)?;
+                optimiser.step(gradients, lr, grad_scale)
             }
         }
-        self.step = step;
-        Ok(())
     }
+
+    /// Returns the number of steps made.
+    pub fn steps(&self) -> u64 {
+        match self {
+            Self::AdamW(optimiser) => optimiser.steps(),
+            Self::AdamW8bit(optimiser) => optimiser.steps(),
+            Self::Adafactor(optimiser) => optimiser.steps(),
+        }
+    }
+
+    /// Returns the states by `PART.PARAMETER`.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
+        match self {
+            Self::AdamW(optimiser) => optimiser.state(),
+            Self::AdamW8bit(optimiser) => optimiser.state(),
+            Self::Adafactor(optimiser) => optimiser.state(),
+        }
+    }
+
+    /// Restores the states of [`Optimiser::state`] after `step` steps.
+    ///
+    /// # Errors
+    /// A state that is missing or does not fit: another optimiser's.
+    pub fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+        match self {
+            Self::AdamW(optimiser) => optimiser.restore(states, step),
+            Self::AdamW8bit(optimiser) => optimiser.restore(states, step),
+            Self::Adafactor(optimiser) => optimiser.restore(states, step),
+        }
+    }
+}
+
+/// Refuses gradients that are not those of these parameters.
+fn check<'a>(names: impl Iterator<Item = &'a String>, gradients: &Gradients) -> Result<()> {
+    let names: Vec<&String> = names.collect();
+    let is_own = |name: &str| names.binary_search_by(|own| own.as_str().cmp(name)).is_ok();
+    if let Some((name, _)) = gradients.iter().find(|(name, _)| !is_own(name)) {
+        return Err(Error::invalid(name, "has a gradient, but the optimiser does not train it"));
+    }
+    let missing: Vec<String> =
+        names.into_iter().filter(|name| gradients.get(name).is_err()).cloned().collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::MissingGradient { names: missing }),
+    }
+}
+
+/// The decay of a parameter.
+fn decay(param: &Tensor, weight_decay: f64) -> f64 {
+    if decays(&param.shape()) { weight_decay } else { 0.0 }
+}
+
+/// Returns true if parameters of this shape decay. Biases and norms are vectors; transformers does not decay them.
+fn decays(shape: &[usize]) -> bool {
+    shape.len() >= 2
 }
 
 /// Returns an error if no parameter is trained, or a trained one is not f32.
@@ -138,11 +234,6 @@ fn check_trainable(params: &Params) -> Result<()> {
     }
 }
 
-/// Returns true if parameters of this shape decay. Biases and norms are vectors; transformers does not decay them.
-fn decays(shape: &[usize]) -> bool {
-    shape.len() >= 2
-}
-
 /// A moment of a parameter of this shape in an optimiser's state.
 fn moment<'a>(
     state: &'a BTreeMap<String, HostTensor>,
@@ -150,12 +241,16 @@ fn moment<'a>(
     name: &str,
     shape: &[usize],
 ) -> Result<&'a HostTensor> {
-    let key = format!("{moment}.{name}");
-    match state.get(&key) {
-        None => Err(Error::invalid(key, "is missing from the optimiser's state")),
-        Some(host) if host.shape() != shape => {
-            Err(Error::invalid(key, format!("has shape {:?}, expected {shape:?}", host.shape())))
-        }
-        Some(host) => Ok(host),
+    states::stored(state, moment, name, shape, DType::F32)
+}
+
+/// One step of AdamW with f32 moments.
+fn plain(step: &AdamWStep, held: &Held, [mean, variance]: [&Tensor; 2], gradient: &Tensor) -> Result<()> {
+    let param = held.value()?;
+    let slots = Slots { param, mean: mean.clone(), variance: variance.clone() };
+    gradient.kernels().adamw(step, &slots, &gradient.cast(DType::F32)?)?;
+    match held.is_rounded() {
+        true => held.set(&slots.param, step.step),
+        false => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pcrm_core::model::lora::LoraConfig;
 use pcrm_core::model::{Checkpointing, LanguageModel, Loading, ModelConfig, RewardModel};
+use pcrm_core::optim::WeightType;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, digest};
 
@@ -25,12 +26,22 @@ pub struct Base {
     /// Recomputes layers in the backward pass to save the memory of their activations, without changing
     /// results.
     pub checkpointing: Checkpointing,
+    /// The type that trained weights are held in.
+    pub weights: WeightType,
 }
 
 impl Base {
     /// Creates a base from a folder's weights, all of them trained; missing ones are drawn from the seed.
     pub fn new(dir: PathBuf, dtype: DType, seed: u64) -> Self {
-        Self { dir, random_init: false, dtype, seed, lora: None, checkpointing: Checkpointing::Off }
+        Self {
+            dir,
+            random_init: false,
+            dtype,
+            seed,
+            lora: None,
+            checkpointing: Checkpointing::Off,
+            weights: WeightType::F32,
+        }
     }
 
     /// Loads the tokenizer of the folder.
@@ -47,7 +58,9 @@ impl Base {
     /// Fails if a file cannot be read or adapters do not fit.
     pub fn open(&self, backend: &dyn Backend) -> Result<RewardModel> {
         let model = match self.random_init {
-            true => RewardModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
+            true => {
+                RewardModel::random_as(self.trained(backend), ModelConfig::from_dir(&self.dir)?, self.seed)?
+            }
             false => RewardModel::load_to_train_as(&self.dir, self.loading(backend), self.seed)?,
         };
         let model = match &self.lora {
@@ -63,7 +76,9 @@ impl Base {
     /// Fails if a file cannot be read, the folder has no language-model head, or adapters do not fit.
     pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
-            true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
+            true => {
+                LanguageModel::random_as(self.trained(backend), ModelConfig::from_dir(&self.dir)?, self.seed)?
+            }
             false => LanguageModel::load_as(&self.dir, self.loading(backend))?,
         };
         let model = match &self.lora {
@@ -89,8 +104,14 @@ impl Base {
     fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         match self.lora {
             Some(_) => Loading::frozen(backend, self.dtype),
-            None => Loading::masters(backend, self.dtype),
+            None => self.trained(backend),
         }
+    }
+
+    /// Weights that are trained; those that a seed draws under adapters are f32.
+    fn trained<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
+        let weights = if self.lora.is_some() { WeightType::F32 } else { self.weights };
+        Loading::trained(backend, self.dtype, weights)
     }
 
     /// Returns a text that identifies the model and the way it is computed.

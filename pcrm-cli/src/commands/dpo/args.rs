@@ -93,6 +93,7 @@ impl DpoArgs {
             columns: &self.reading.columns,
             lora: self.lora.config(),
             checkpointing: self.steps.checkpointing(),
+            weights: self.steps.weights,
             hub: &self.hub,
             machine: &self.machine,
         }

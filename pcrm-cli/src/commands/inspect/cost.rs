@@ -8,6 +8,7 @@ use anyhow::Result;
 use pcrm_core::Backend;
 use pcrm_core::data::survey::{Finding, Severity};
 use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::optim::{Rule, WeightType};
 use pcrm_core::schedule::Shape;
 use pcrm_rl::learner::Learner;
 use pcrm_rl::objective::Batch;
@@ -37,6 +38,8 @@ pub struct Cost {
     pub parameters: usize,
     /// Weights, gradients and both AdamW moments in f32, in MiB; no option reduces them.
     pub state_mib: f64,
+    /// The same by --optimizer and --weights.
+    pub states: Vec<States>,
     /// Pairs or sets per step.
     pub batch: usize,
     /// The largest number of tokens computed at once.
@@ -59,6 +62,34 @@ pub struct Cost {
     pub by_micro_tokens: Vec<ByMicroTokens>,
     /// The cost of an epoch with other settings of --max-length.
     pub by_length: Vec<ByLength>,
+}
+
+/// Weights, gradients and the states of an optimiser, of a large matrix.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct States {
+    /// The setting of --optimizer.
+    pub optimizer: String,
+    /// The setting of --weights.
+    pub weights: String,
+    /// Bytes of a parameter.
+    pub bytes: f64,
+    /// All parameters of this model, in MiB.
+    pub mib: f64,
+}
+
+impl States {
+    /// All settings, for so many parameters.
+    fn of(parameters: usize) -> Vec<Self> {
+        const GRADIENT: f64 = 4.0;
+        let rules = [Rule::AdamW, Rule::AdamW8bit, Rule::Adafactor];
+        let types = [WeightType::F32, WeightType::Bf16Kahan, WeightType::Bf16Stochastic];
+        let state = |(rule, weights): (Rule, WeightType)| {
+            let bytes = GRADIENT + rule.bytes() + weights.bytes() as f64;
+            let mib = bytes * parameters as f64 / MIB;
+            Self { optimizer: rule.to_string(), weights: weights.to_string(), bytes, mib }
+        };
+        rules.into_iter().flat_map(|rule| types.map(|weights| (rule, weights))).map(state).collect()
+    }
 }
 
 /// Memory for one setting of --micro-tokens.
@@ -135,6 +166,7 @@ pub fn measure(
         on: format!("{}, {}, {}", backend.name(), machine.device, machine.dtype),
         parameters,
         state_mib: 16.0 * parameters as f64 / MIB,
+        states: States::of(parameters),
         batch: steps.batch,
         micro_tokens: steps.micro_tokens,
         steps: made,
@@ -222,6 +254,7 @@ mod tests {
             on: String::new(),
             parameters: 1,
             state_mib: 1.0,
+            states: States::of(1),
             batch: 1,
             micro_tokens: 1,
             steps: 1,
@@ -234,6 +267,20 @@ mod tests {
             by_micro_tokens: Vec::new(),
             by_length: Vec::new(),
         }
+    }
+
+    /// Protects: bytes of a parameter, by hand: 4 of the weight, 4 of the gradient, 8 of f32 moments; codes of one
+    /// byte with a number of four for 256 of them.
+    #[test]
+    fn bytes_of_a_parameter_are_counted() {
+        let states = States::of(1 << 20);
+        let of = |rule: &str, weights: &str| {
+            let found = states.iter().find(|state| state.optimizer == rule && state.weights == weights);
+            found.map(|state| (state.bytes, state.mib))
+        };
+        assert_eq!(of("adamw", "f32"), Some((16.0, 16.0)));
+        assert_eq!(of("adamw-8bit", "bf16-stochastic"), Some((8.03125, 8.03125)));
+        assert_eq!(of("adafactor", "bf16-kahan"), Some((8.0, 8.0)));
     }
 
     /// Protects: short memory is reported before training runs out of it.

@@ -106,6 +106,7 @@ impl KtoArgs {
             columns: &self.reading.columns,
             lora: self.lora.config(),
             checkpointing: self.steps.checkpointing(),
+            weights: self.steps.weights,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -123,6 +123,7 @@ impl OnlineArgs {
             columns: &self.columns,
             lora: self.lora.config(),
             checkpointing: self.steps.checkpointing(),
+            weights: self.steps.weights,
             hub: &self.hub,
             machine: &self.machine,
         }

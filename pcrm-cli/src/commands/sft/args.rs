@@ -72,6 +72,7 @@ impl SftArgs {
             columns: &self.reading.columns,
             lora: self.lora.config(),
             checkpointing: self.steps.checkpointing(),
+            weights: self.steps.weights,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -66,7 +66,7 @@ impl Decoder {
             return Err(Error::invalid(name, "is not a weight that this model trains"));
         }
         for (param, host) in fitting {
-            param.assign(&param.constant(&host)?)?;
+            param.assign(&param.constant(&host)?.cast(param.dtype())?)?;
         }
         Ok(())
     }

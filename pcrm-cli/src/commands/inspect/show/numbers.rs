@@ -191,6 +191,18 @@ pub fn cost(cost: &Cost, page: &mut Page) {
         memory.push_str(&format!("; the machine has {available:.0} MiB"));
     }
     page.labelled("memory", INDENT, &memory);
+    let by: Vec<String> = cost
+        .states
+        .iter()
+        .map(|state| {
+            format!("{} {}: {:.1} B, {:.0} MiB", state.optimizer, state.weights, state.bytes, state.mib)
+        })
+        .collect();
+    page.labelled(
+        "",
+        INDENT,
+        &format!("by --optimizer and --weights, a parameter and all: {}", by.join("; ")),
+    );
     if !cost.by_micro_tokens.is_empty() {
         let by: Vec<String> = cost
             .by_micro_tokens

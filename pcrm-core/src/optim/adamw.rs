@@ -1,0 +1,110 @@
+//! AdamW with decoupled decay and f32 moments.
+
+use std::collections::BTreeMap;
+
+use super::held::Held;
+use super::states::{States, put, put_rest};
+use super::{AdamWConfig, WeightType, check, decay, plain};
+use crate::error::{Error, Result};
+use crate::host::HostTensor;
+use crate::kernels::AdamWStep;
+use crate::params::{Gradients, Params};
+use crate::tensor::Tensor;
+
+/// The optimiser of the trained parameters of a model: f32 moments, updated in place.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    slots: BTreeMap<String, Slot>,
+    step: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    held: Held,
+    mean: Tensor,
+    variance: Tensor,
+}
+
+impl AdamW {
+    /// Creates an optimiser of the trained f32 parameters among these; its moments are zero.
+    ///
+    /// # Errors
+    /// None of the parameters is trained, or a trained one is not f32.
+    pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
+        Self::holding(config, (WeightType::F32, 0), params)
+    }
+
+    /// Creates an optimiser of parameters that are held as `weights` says.
+    ///
+    /// # Errors
+    /// As [`AdamW::new`].
+    pub(super) fn holding(
+        config: AdamWConfig,
+        (weights, seed): (WeightType, u64),
+        params: &Params,
+    ) -> Result<Self> {
+        let slot = |(name, param): (&str, &Tensor)| {
+            let held = Held::new(name, param, weights, seed)?;
+            let zeros = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
+            let slot = Slot { held, mean: param.constant(&zeros)?, variance: param.constant(&zeros)? };
+            Ok((name.to_owned(), slot))
+        };
+        let slots: BTreeMap<String, Slot> = params.iter_trained().map(slot).collect::<Result<_>>()?;
+        match slots.is_empty() {
+            true => Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen")),
+            false => Ok(Self { config, slots, step: 0 }),
+        }
+    }
+
+    /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
+    ///
+    /// # Errors
+    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No
+    /// parameter has changed then.
+    pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
+        check(self.names(), gradients)?;
+        self.step += 1;
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
+        for (name, Slot { held, mean, variance }) in &self.slots {
+            let weight_decay = decay(held.param(), weight_decay);
+            let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
+            plain(&step, held, [mean, variance], gradients.get(name)?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.slots.keys()
+    }
+
+    /// Returns the number of steps made.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Returns the moments, as `mean.NAME` and `variance.NAME`.
+    pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut states = States::default();
+        for (name, slot) in &self.slots {
+            states.add_rest(name, &slot.held)?;
+            states.add("mean", name, slot.mean.read()?);
+            states.add("variance", name, slot.variance.read()?);
+        }
+        Ok(states.0)
+    }
+
+    /// Restores the state of [`AdamW::state`] after `step` steps.
+    ///
+    /// # Errors
+    /// A moment that is missing or has another shape than its parameter.
+    pub fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+        for (name, slot) in &self.slots {
+            put_rest(states, name, &slot.held)?;
+            put(states, "mean", name, &slot.mean)?;
+            put(states, "variance", name, &slot.variance)?;
+        }
+        self.step = step;
+        Ok(())
+    }
+}

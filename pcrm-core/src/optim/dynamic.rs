@@ -1,0 +1,155 @@
+//! Moments in 8 bits, by blocks of 256 (Dettmers et al., arXiv 2110.02861), as bitsandbytes defines them.
+//!
+//! A block stores its largest magnitude in f32 and for every element the number of the nearest of 256 values
+//! between −1 and 1 (or 0 and 1), which are dense near 0: a fraction under a decimal exponent, each exponent with
+//! twice the fractions of the one below.
+
+use std::sync::LazyLock;
+
+/// Elements of a block.
+pub const BLOCK: usize = 256;
+
+/// The values of first moments, with signs.
+pub static SIGNED: LazyLock<Map> = LazyLock::new(|| Map::new(true));
+
+/// The values of second moments, which are never negative.
+pub static UNSIGNED: LazyLock<Map> = LazyLock::new(|| Map::new(false));
+
+/// 256 values, ascending, and the bounds between them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Map {
+    values: [f32; 256],
+    bounds: [f32; 255],
+}
+
+impl Map {
+    /// The dynamic map of bitsandbytes (`create_dynamic_map` with 7 exponent bits of 8).
+    fn new(signed: bool) -> Self {
+        const EXPONENTS: u32 = 7;
+        let mut values = vec![0.0, 1.0];
+        for exponent in 0..EXPONENTS {
+            let fractions = if signed { 1 << exponent } else { 2 << exponent };
+            let bound = |at: usize| linear(at, fractions + 1);
+            let scale = 10_f64.powi(exponent as i32 - EXPONENTS as i32 + 1) as f32;
+            for at in 0..fractions {
+                let value = scale * ((bound(at) + bound(at + 1)) / 2.0);
+                values.push(value);
+                if signed {
+                    values.push(-value);
+                }
+            }
+        }
+        values.sort_by(f32::total_cmp);
+        let mut map = Self { values: [0.0; 256], bounds: [0.0; 255] };
+        map.values.copy_from_slice(&values);
+        for (bound, pair) in map.bounds.iter_mut().zip(values.windows(2)) {
+            *bound = (pair[0] + pair[1]) / 2.0;
+        }
+        map
+    }
+
+    /// The value of a code.
+    pub fn value(&self, code: u8) -> f32 {
+        self.values[usize::from(code)]
+    }
+
+    /// The code of the nearest value; of the lower one halfway between two.
+    pub fn code(&self, value: f32) -> u8 {
+        self.bounds.partition_point(|bound| *bound < value) as u8
+    }
+
+    /// All values, ascending.
+    pub fn values(&self) -> &[f32; 256] {
+        &self.values
+    }
+
+    /// Reads a block.
+    pub fn unpack(&self, codes: &[u8], largest: f32, into: &mut [f32]) {
+        codes.iter().zip(into).for_each(|(code, value)| *value = self.value(*code) * largest);
+    }
+
+    /// Writes a block and returns its largest magnitude.
+    pub fn pack(&self, values: &[f32], codes: &mut [u8]) -> f32 {
+        let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let scale = 1.0 / largest.max(1e-38);
+        // As bitsandbytes: whole blocks by the reciprocal, the last one by division.
+        let whole = values.len() == BLOCK;
+        let share = |value: f32| if whole { value * scale } else { value / largest.max(1e-38) };
+        codes
+            .iter_mut()
+            .zip(values)
+            .for_each(|(code, value)| *code = self.code(share(*value).clamp(-1.0, 1.0)));
+        largest
+    }
+}
+
+/// Number `at` of `count` numbers that divide 0.1 to 1 evenly, in f32 from both ends as torch computes them.
+fn linear(at: usize, count: usize) -> f32 {
+    let (first, last) = (0.1_f32, 1.0_f32);
+    let step = (last - first) / (count - 1) as f32;
+    match at < count / 2 {
+        true => first + step * at as f32,
+        false => last - step * (count - 1 - at) as f32,
+    }
+}
+
+/// A moment of a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moment {
+    /// A code for every element.
+    pub codes: Vec<u8>,
+    /// The largest magnitude of every block.
+    pub largest: Vec<f32>,
+}
+
+impl Moment {
+    /// A moment of zeros.
+    pub fn zeros(size: usize) -> Self {
+        Self { codes: vec![0; size], largest: vec![0.0; size.div_ceil(BLOCK)] }
+    }
+
+    /// Codes four to a number, the first in the lowest bits, as checkpoints store them.
+    pub fn packed(&self) -> Vec<u32> {
+        let number =
+            |codes: &[u8]| codes.iter().rev().fold(0_u32, |number, code| (number << 8) | u32::from(*code));
+        self.codes.chunks(4).map(number).collect()
+    }
+
+    /// Reads what [`Moment::packed`] wrote.
+    pub fn unpack(&mut self, packed: &[u32]) {
+        let bytes = packed.iter().flat_map(|number| number.to_le_bytes());
+        self.codes.iter_mut().zip(bytes).for_each(|(code, byte)| *code = byte);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: codes of a moment are what was written, whatever its length.
+    #[test]
+    fn packed_codes_come_back() {
+        for size in [1_usize, 4, 7, 300] {
+            let codes: Vec<u8> = (0..size).map(|at| (at * 37 % 256) as u8).collect();
+            let moment = Moment { codes, largest: vec![1.0; size.div_ceil(BLOCK)] };
+            let mut read = Moment::zeros(size);
+            read.unpack(&moment.packed());
+            assert_eq!(read.codes, moment.codes);
+        }
+    }
+
+    /// Protects: a value of the map is its own code, and blocks keep their largest element exactly.
+    #[test]
+    fn values_of_the_map_are_kept() {
+        for map in [&*SIGNED, &*UNSIGNED] {
+            assert!(map.values().windows(2).all(|pair| pair[0] < pair[1]));
+            (0..=255).for_each(|code| assert_eq!(map.code(map.value(code)), code));
+            let values = [0.5, 3.0, 0.0];
+            let (mut codes, mut back) = ([0; 3], [0.0; 3]);
+            let largest = map.pack(&values, &mut codes);
+            map.unpack(&codes, largest, &mut back);
+            assert_eq!((largest, back[1], back[2]), (3.0, 3.0, 0.0));
+            assert!((back[0] - 0.5).abs() < 0.02);
+        }
+    }
+}
