@@ -88,7 +88,7 @@ pub trait Backend: Send {
         let mut missing = Vec::new();
         for ((name, _), gradient) in params.iter_trained().zip(Tensor::pull(outputs, &leaves)?) {
             match gradient {
-                // Parts of a batch add up in f32, whatever type their parameter has.
+                // Gradients of batch parts are accumulated in f32, regardless of the parameter's type.
                 Some(gradient) => gradients.insert(name, gradient.cast(DType::F32)?),
                 None => missing.push(name.to_owned()),
             }
@@ -99,7 +99,7 @@ pub trait Backend: Send {
         }
     }
 
-    /// The processes that train together with this one. By default there are no others.
+    /// Returns the processes that train together, including this one. By default there are no others.
     fn collective(&self) -> Arc<dyn Collective> {
         Arc::new(Alone)
     }

@@ -1,7 +1,8 @@
-//! The processes of one run: exchanges of tensors and of bytes that all of them take part in.
+//! Collective operations between the processes of one run: exchanges of tensors and of bytes.
 //!
-//! Every process calls the same operations in the same order, and each operation ends when its result is complete. An
-//! operation whose other side is gone is an error that names the process, as far as it is known.
+//! Every process calls the same operations in the same order, and each operation returns when its result is
+//! complete. If a process is gone, the operation fails with an error that names the process where it is
+//! known.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,37 +15,37 @@ use crate::error::Result;
 use crate::host::HostTensor;
 use crate::tensor::Tensor;
 
-/// The processes of a run, as one of them sees them.
+/// The processes of a run, as seen from one of them.
 pub trait Collective: Debug + Send + Sync {
-    /// The number of this process, from 0.
+    /// Returns the rank of this process, counted from 0.
     fn rank(&self) -> usize;
 
-    /// The number of processes.
+    /// Returns the number of processes.
     fn world(&self) -> usize;
 
-    /// Sends the `r`th of `world` equal parts of the first dimension to rank `r`, and returns what all ranks sent to this
-    /// one, in the order of ranks: f32, of the shape that was sent.
+    /// Splits the first dimension into `world` equal parts, sends part `r` to rank `r`, and returns the parts
+    /// received from all ranks in rank order: f32, with the shape of `parts`.
     ///
     /// # Errors
-    /// Fails if a rank is gone or does not come within the timeout.
+    /// Fails if a rank is gone or does not take part within the timeout.
     fn all_to_all(&self, parts: &Tensor) -> Result<Tensor>;
 
-    /// Returns the tensors of all ranks, one after the other along the first dimension: f32, of equal shapes.
+    /// Returns the tensors of all ranks, concatenated along the first dimension: f32, of equal shapes.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
     fn all_gather(&self, own: &Tensor) -> Result<Tensor>;
 
-    /// Returns the bytes of all ranks, of any lengths, in the order of ranks.
+    /// Returns the bytes of all ranks in rank order; lengths may differ.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Ends this process's part. Operations that others make after this fail, with the reason in their message.
+    /// Leaves the run. Later operations of other processes fail with this reason in their message.
     fn leave(&self, reason: &str);
 
-    /// Bytes of tensors that this process has sent to others so far.
+    /// Returns the number of tensor bytes that this process has sent to others so far.
     fn sent(&self) -> u64;
 
     /// Returns true for rank 0, which writes files and prints.
@@ -52,7 +53,7 @@ pub trait Collective: Debug + Send + Sync {
         self.rank() == 0
     }
 
-    /// Waits until every rank has come here.
+    /// Waits until every rank has reached this call.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
@@ -60,7 +61,7 @@ pub trait Collective: Debug + Send + Sync {
         self.gather(&[]).map(drop)
     }
 
-    /// Returns true on every rank if any of them says so.
+    /// Returns true on every rank if any rank passes true.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
@@ -69,7 +70,7 @@ pub trait Collective: Debug + Send + Sync {
     }
 }
 
-/// A process that runs alone.
+/// The only process of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Alone;
 
@@ -101,31 +102,31 @@ impl Collective for Alone {
     }
 }
 
-/// The place where the processes of a run find each other.
+/// The key store through which the processes of a run find each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {
-    /// The host of the store of keys.
+    /// The host of the key store.
     pub host: String,
-    /// Its port.
+    /// The port of the key store.
     pub port: u16,
-    /// True if this process serves the store; false if it is a client of it.
+    /// True if this process serves the store; false if it is a client.
     pub serves: bool,
-    /// Comes before all keys: another one for every run and every restart that share a store.
+    /// The prefix of all keys; runs and restarts that share a store need different prefixes.
     pub prefix: String,
-    /// The number of this process.
+    /// The rank of this process.
     pub rank: usize,
     /// The number of processes.
     pub world: usize,
-    /// The longest time that an operation waits for the others.
+    /// The longest time that an operation waits for other processes.
     pub timeout: Duration,
 }
 
-/// A backend whose process is one of several.
+/// A backend of one process among several.
 #[derive(Debug)]
 pub struct Joined<B: ?Sized> {
-    /// The processes.
+    /// The processes of the run.
     pub collective: Arc<dyn Collective>,
-    /// The backend of this one.
+    /// The backend of this process.
     pub backend: Box<B>,
 }
 

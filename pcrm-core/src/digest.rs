@@ -56,7 +56,8 @@ pub fn model(dir: &Path) -> Result<String> {
     Ok(text(&parts.join(" ")))
 }
 
-/// Computes the digest of a model folder as [`model`] does; of an adapter alone, with that of its base.
+/// Computes the digest of a model folder as [`model`] does; for an adapter alone, it includes the digest of
+/// the base.
 ///
 /// # Errors
 /// Fails if a file cannot be read or an adapter's base is not found.

@@ -61,10 +61,10 @@ pub enum Error {
         /// The parameters' names.
         names: Vec<String>,
     },
-    /// An operation that all processes of a run take part in, and that not all came to.
+    /// A collective operation in which not all processes of a run took part.
     #[error("{message}")]
     Collective {
-        /// This process's rank, the rank to blame where it is known, and the library's own message.
+        /// This process's rank, the failed rank if it is known, and the library's message.
         message: String,
     },
 
@@ -203,7 +203,7 @@ impl Error {
     }
 }
 
-/// Shortens a message that may quote text of any length: keeps its beginning and its end.
+/// Shortens a message that may quote long text, keeping its beginning and its end.
 pub(crate) fn in_short(mut message: String) -> String {
     const LONGEST: usize = 800;
     if message.len() > LONGEST {

@@ -41,11 +41,11 @@ pub enum Mask {
         /// The number of visible positions, the row's own included (sliding window); `None`: all.
         window: Option<usize>,
     },
-    /// All rows, as in an encoder. A flat tree is a batch of texts, each of which sees all of itself.
+    /// All rows, as in an encoder. A flat tree is a batch of texts, and each token sees its whole text.
     Full,
-    /// Those at most `reach` positions away, on either side: local layers of an encoder.
+    /// Rows at most `reach` positions away on either side, as in local layers of an encoder.
     Around {
-        /// The largest distance that is seen.
+        /// The largest visible distance.
         reach: usize,
     },
 }

@@ -57,24 +57,24 @@ pub struct State {
     pub files: BTreeMap<String, String>,
 }
 
-/// Moments by name.
+/// The moments of an optimiser by name.
 pub type Moments = BTreeMap<String, HostTensor>;
 
-/// A model and its optimiser, as a checkpoint keeps them.
+/// A model and its optimiser, as stored in a checkpoint.
 pub trait Part {
-    /// The optimiser's moments, to which every process of the run gives its slice.
+    /// Returns the optimiser's moments, gathered from every process of the run.
     ///
     /// # Errors
-    /// Fails as the backend does, and if a process is gone.
+    /// Fails if the backend fails or a process is gone.
     fn moments(&self) -> Result<Moments>;
 
     /// Writes the model and these moments into a folder.
     ///
     /// # Errors
-    /// The disk's and the backend's.
+    /// Fails if a file cannot be written or the backend fails.
     fn write(&self, dir: &Path, moments: &Moments) -> Result<()>;
 
-    /// Reads both, after `step` steps.
+    /// Reads the model and the moments, saved after `step` steps.
     ///
     /// # Errors
     /// Fails if the files do not fit the model.
@@ -114,11 +114,11 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint of these parts, to which every process of the run gives its slice; `state.files` is filled in. The
-/// first process writes, and all return when the checkpoint is whole.
+/// Writes a checkpoint of these parts, gathered from every process of the run, and fills in `state.files`.
+/// The first process writes, and all return when the checkpoint is complete.
 ///
 /// # Errors
-/// The disk's; checkpoints that were there are then as they were. A process that is gone.
+/// Fails if a file cannot be written, which leaves existing checkpoints unchanged, or if a process is gone.
 pub fn save(
     collective: &dyn Collective,
     run: &Path,
@@ -226,8 +226,8 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Returns the step of the checkpoint whose weights a file of the run's own folder holds: the newest one's,
-/// or those of the best evaluation. `None`: neither's, so the run was continued after the file was written.
+/// Returns the step of the checkpoint whose weights equal a file in the run's folder: the newest one or the
+/// one of the best evaluation. `None` means neither, so the run was continued after the file was written.
 ///
 /// # Errors
 /// Fails if the newest checkpoint's state or the file cannot be read.

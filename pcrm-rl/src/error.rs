@@ -20,7 +20,7 @@ pub enum Error {
     NotFinite {
         /// Step that failed.
         step: u64,
-        /// `loss` or `gradient norm`, and the ranks that it comes from.
+        /// `loss` or `gradient norm`, and the ranks with this value.
         what: String,
         /// The value.
         value: f64,
@@ -64,10 +64,10 @@ pub enum Error {
     Judge {
         /// Name of the judge.
         name: String,
-        /// Description of the error, and what is kept.
+        /// Description of the error and of the kept state.
         message: String,
     },
-    /// The run was stopped from outside; the message says what is kept.
+    /// The run was stopped from outside; the message describes the kept state.
     #[error("{0}")]
     Interrupted(String),
     /// The saved model does not reproduce the scores of the trained one.

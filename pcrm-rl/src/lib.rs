@@ -1,18 +1,18 @@
 //! Training reward models with prior constraints, and language models.
 //!
-//! Reading order: [`loss`] has the mathematics, functions of numbers in f64, and [`advantage`] that of
-//! rewards. An [`objective`] asks a model for those numbers and sends the gradient back:
-//! [`objective::reward`] of answers' scores, [`objective::sft`] of completions' log-probabilities,
-//! [`objective::dpo`] of both answers' beside those of a [`mod@reference`]. [`pairs`], [`batch`] and
-//! [`answers`] pack answer sets without padding, [`order`] decides which items make which step. [`learner`]
-//! updates weights, by [`lanes`] if several processes train, and [`offline`] runs the steps by its
-//! [`options`]; [`metrics`] are what a step shows,
-//! [`tensorboard`] the same for TensorBoard; [`checkpoint`] is the state to resume from and [`fingerprint`]
-//! decides whether a run may, by its [`manifest`] too; [`score`] applies a trained model, and
-//! [`reward_source`] gives the answers of a policy their rewards.
+//! Reading order: [`loss`] has the mathematics as functions of f64 numbers, and [`advantage`] the mathematics
+//! of rewards. An [`objective`] computes these numbers with a model and propagates the gradient:
+//! [`objective::reward`] uses the scores of answers, [`objective::sft`] the log-probabilities of completions,
+//! and [`objective::dpo`] the log-probabilities of both answers and those of a [`mod@reference`]. [`pairs`],
+//! [`batch`] and [`answers`] pack answer sets without padding, and [`order`] assigns items to steps.
+//! [`learner`] updates weights, with [`lanes`] if several processes train, and [`offline`] runs the steps
+//! with its [`options`]. [`metrics`] holds the metrics of a step, and [`tensorboard`] writes them for
+//! TensorBoard. [`checkpoint`] holds the state to resume from; [`fingerprint`] and [`manifest`] decide if a
+//! run may resume. [`score`] applies a trained model, and [`reward_source`] computes rewards for the answers
+//! of a policy.
 //!
-//! A run in a few lines; [`prelude`] has the names. A backend and constraints are linked by naming their
-//! crates, and `examples/reward.rs` is the same with every part in view:
+//! The following program trains and applies a model with the names of [`prelude`]. Naming the crates of a
+//! backend and of constraints links them. `examples/reward.rs` does the same with every part explicit:
 //!
 //! ```no_run
 //! use pcrm_rl::prelude::*;

@@ -49,7 +49,7 @@ pub trait Observer {
     /// run.
     ///
     /// # Errors
-    /// An error of the observer.
+    /// Fails if the observer fails.
     fn accepted(&mut self) -> Result<()> {
         Ok(())
     }
@@ -208,7 +208,7 @@ impl<'a, O: Objective> Training<'a, O> {
                 observer.step(&line);
             }
             let step = self.state.step;
-            // Whoever stops a run does not wait for an evaluation: it is made first on resuming.
+            // A stopped run does not wait for an evaluation; the evaluation is made first on resuming.
             let stop = self.run.stop.load(Ordering::Relaxed);
             let stopped = self.learner.lanes().collective().any(stop)? && step < total;
             let evaluates = self.run.eval.is_some() && (due(step, config.eval_every) || step == total);
@@ -332,7 +332,8 @@ impl<'a, O: Objective> Training<'a, O> {
     }
 }
 
-/// Refuses to train where the processes of a run begin from different states, as they do where they see other files.
+/// Returns an error if the processes of a run begin from different states, as happens if they see different
+/// files.
 pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
     if lanes.collective().world() == 1 {
         return Ok(());
@@ -344,8 +345,8 @@ pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
         Some(rank) => {
             let (first, other) = (of_all[0].0, of_all[rank].0);
             let message = format!(
-                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder must be on a \
-                 file system that all processes share"
+                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder \
+                 must be on a file system that all processes share"
             );
             Err(Error::Invalid { field: "output", message })
         }

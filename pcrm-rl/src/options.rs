@@ -54,8 +54,8 @@ pub struct TrainerConfig {
     pub order: Order,
     /// Maximum number of tokens computed at once; larger batches are accumulated, with the same result.
     pub micro_tokens: usize,
-    /// Parts that a step is computed in, with one gradient each. Runs of several processes have at least as many, and
-    /// the same number of lanes gives the same bits on any number of processes.
+    /// The number of parts in which a step is computed, each with its own gradient. A run has at least one
+    /// lane per process, and the same number of lanes gives the same bits on any number of processes.
     #[serde(skip_serializing_if = "is_one")]
     pub lanes: usize,
     /// The largest learning rate.
@@ -64,9 +64,9 @@ pub struct TrainerConfig {
     pub schedule: Shape,
     /// Steps over which the learning rate rises.
     pub warmup: Warmup,
-    /// The rule by which gradients change weights.
+    /// The update rule of the optimiser.
     pub optimizer: Rule,
-    /// The type that trained weights are held in.
+    /// The type of the trained weights.
     pub weights: WeightType,
     /// Constants of the optimiser.
     pub adamw: AdamWConfig,
@@ -86,7 +86,8 @@ pub struct TrainerConfig {
     pub final_weights: Final,
 }
 
-/// Runs of one lane are described as they were before there were several.
+/// Returns true for one lane, which is not written, so that the options equal those of versions without
+/// lanes.
 fn is_one(lanes: &usize) -> bool {
     *lanes == 1
 }

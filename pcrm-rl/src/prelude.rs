@@ -1,4 +1,4 @@
-//! The names that a small program needs: train a reward model, and score with it.
+//! The names that a small program needs to train a reward model and to score with it.
 //!
 //! ```
 //! use pcrm_rl::prelude::*;

@@ -33,7 +33,7 @@ pub fn score_pairs(
     Ok(all)
 }
 
-/// Scores the pairs of an encoder, which computes every answer with a prompt of its own in one segment.
+/// Scores pairs with an encoder, which computes each answer in one segment with its own copy of the prompt.
 fn score_apart(model: &impl Scores, sets: &[&EncodedSet], micro_tokens: usize) -> Result<Vec<(f32, f32)>> {
     let sequences: Vec<&[u32]> =
         sets.iter().flat_map(|set| set.answers.iter().map(|answer| answer.ids.as_slice())).collect();

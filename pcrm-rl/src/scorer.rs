@@ -12,7 +12,7 @@ use pcrm_core::{Backend, DType, Device};
 use crate::error::{Error, Result};
 use crate::score::score_sequences;
 
-/// Tokens that are computed at once.
+/// The number of tokens computed at once.
 const MICRO_TOKENS: usize = 8192;
 
 /// A trained reward model with its tokenizer and its backend.
@@ -40,7 +40,7 @@ const MICRO_TOKENS: usize = 8192;
 pub struct Scorer {
     model: ScoringModel,
     tokenizer: Tokenizer,
-    /// Outlives the model, whose tensors it computes.
+    /// Declared after the model so that it is dropped later: it computes the model's tensors.
     _backend: Box<dyn Backend>,
 }
 
@@ -62,8 +62,8 @@ impl Scorer {
         Ok(Self { model, tokenizer, _backend: backend })
     }
 
-    /// Returns the score of an answer directly behind its prompt, followed by the end-of-sequence token.
-    /// Higher is better; only differences between answers to one prompt have a meaning.
+    /// Returns the score of an answer that directly follows its prompt and ends with the end-of-sequence
+    /// token. Higher is better; only differences between answers to the same prompt are meaningful.
     ///
     /// # Errors
     /// Fails if the text has no tokens or the score is not finite.

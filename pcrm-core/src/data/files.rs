@@ -38,8 +38,8 @@ const SPLIT_WORDS: [(&str, &str); 12] = [
     ("heldout", "held_out"),
 ];
 
-/// Returns the files at these paths: a file or a slice of one itself, and for a folder its data files, sorted
-/// by name. Subfolders are not searched, because they are usually splits.
+/// Returns the files at these paths: a file or a slice of a file as it is, and the data files of a folder
+/// sorted by name. Subfolders are not searched, because they are usually splits.
 ///
 /// # Errors
 /// Fails if a folder cannot be read, has no data file, or has files of several splits, since training on a
@@ -65,7 +65,7 @@ pub fn data_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns the SHA-256 of a file's content; of a slice, that with the slice behind it.
+/// Returns the SHA-256 of a file's content; for a slice, the hash of the file followed by the slice.
 ///
 /// # Errors
 /// Fails if the file cannot be read.

@@ -34,7 +34,7 @@ pub struct ReadOptions {
     pub score_margins: bool,
     /// The treatment of ties.
     pub ties: Ties,
-    /// The number of rows to keep at most, counted over all files; `None` keeps all.
+    /// The largest number of rows to keep, counted over all files; `None` keeps all.
     pub limit: Option<usize>,
 }
 

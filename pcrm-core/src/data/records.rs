@@ -38,7 +38,7 @@ pub struct Records {
     /// The remaining records of the last line read, if it holds several.
     waiting: VecDeque<Parsed>,
     not_finite: Vec<NotFinite>,
-    /// The number of records that are still to be returned; the rest of the file is outside the slice.
+    /// The number of records left to return; the rest of the file is outside the slice.
     left: u64,
 }
 
@@ -52,8 +52,7 @@ enum Form {
 }
 
 impl Records {
-    /// Opens a file, or a slice of one such as `train.jsonl[:500]`; a record may have at most [`MAX_LINE`]
-    /// bytes.
+    /// Opens a file, or a slice such as `train.jsonl[:500]`; a record may have at most [`MAX_LINE`] bytes.
     ///
     /// # Errors
     /// Fails if the file cannot be opened or holds no records that pcrm can read: an archive, a table,

@@ -15,7 +15,7 @@ pub struct Rendered {
     pub text: String,
     /// True if a chat template wrote the text, including special tokens.
     pub by_template: bool,
-    /// The byte at which the second text of a pair begins; `None`: the text is one.
+    /// The byte offset of the second text of a pair; `None` for a single text.
     pub answer_at: Option<usize>,
 }
 
@@ -32,12 +32,12 @@ impl Rendered {
         }
     }
 
-    /// A text that a chat template did not write.
+    /// Returns a text that no chat template wrote.
     pub fn plain(text: String) -> Self {
         Self { text, by_template: false, answer_at: None }
     }
 
-    /// A text that a chat template wrote.
+    /// Returns a text that a chat template wrote.
     pub fn templated(text: String) -> Self {
         Self { text, by_template: true, answer_at: None }
     }
@@ -79,10 +79,10 @@ pub fn render(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -
     }
 }
 
-/// A question and its answer as a pair, or a text alone.
+/// Renders a question and its answer as a pair, or a single text.
 ///
 /// # Errors
-/// A conversation of other turns than a question and its answer.
+/// Fails if a conversation has other turns than a question and its answer.
 fn pair(prompt: Option<&Content>, text: &Content) -> Result<Rendered> {
     let (question, answer) = match (prompt, text) {
         (None, Content::Text(text)) => return Ok(Rendered::plain(text.clone())),
@@ -99,8 +99,8 @@ fn pair(prompt: Option<&Content>, text: &Content) -> Result<Rendered> {
                 turns => {
                     let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
                     let message = format!(
-                        "the turns are {}; expected a question and the assistant's answer, which is all that an \
-                         encoder without a chat template reads",
+                        "the turns are {}; expected a question and the assistant's answer, which is all that \
+                         an encoder without a chat template reads",
                         roles.join(", ")
                     );
                     return Err(Error::invalid("messages", message));

@@ -1,8 +1,8 @@
-//! Parts of files by record, in the syntax of the `datasets` library: `train.jsonl[:500]`, `[500:]`,
+//! Slices of files by record, in the syntax of the `datasets` library: `train.jsonl[:500]`, `[500:]`,
 //! `[-100:]`, `[10%:20%]`.
 //!
-//! Records are counted from 0, malformed ones included. A per cent of records is rounded to the nearest whole
-//! number, as `datasets` does.
+//! Records are counted from 0, and malformed records count. Percentages are rounded to the nearest record, as
+//! in `datasets`.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 /// One end of a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bound {
-    /// Records from the beginning, or from the end if negative.
+    /// A record number from the beginning, or from the end if negative.
     Records(i64),
-    /// Per cent of the records, from the end if negative.
+    /// A percentage of the records, from the end if negative.
     PerCent(i64),
 }
 
@@ -72,7 +72,7 @@ impl Bound {
 }
 
 impl Slice {
-    /// Splits a path into the path before a slice and the slice; `None` if it ends in none.
+    /// Splits a path into the file's path and the slice after it; `None` if there is no slice.
     ///
     /// # Errors
     /// Fails if the path ends in brackets that are not a slice.
@@ -92,7 +92,8 @@ impl Slice {
         }
     }
 
-    /// Returns the path of a file and the slice behind it. A path that exists is a file of that name.
+    /// Returns the file's path and the slice after it. If the whole path exists, it is a file without a
+    /// slice.
     ///
     /// # Errors
     /// Fails as [`Slice::split`] does.
@@ -102,7 +103,7 @@ impl Slice {
         Ok(Self::split(text)?.map_or(whole, |(before, slice)| (PathBuf::from(before), Some(slice))))
     }
 
-    /// Returns the numbers of the records of a file; the end may be beyond its last one.
+    /// Returns the range of record numbers in a file; the end may be past the last record.
     ///
     /// # Errors
     /// Fails if the file has to be counted and cannot be read, or if the slice holds no record.
@@ -122,7 +123,8 @@ impl Slice {
         Ok(begin..end)
     }
 
-    /// Returns the same records of several files in a row, as a slice of each file that has any.
+    /// Applies the slice to the concatenation of several files, and returns a slice of each file that has
+    /// selected records.
     ///
     /// # Errors
     /// Fails if a file cannot be read or the slice holds no record.
@@ -146,7 +148,7 @@ impl Slice {
     }
 }
 
-/// Counts the records of a file, malformed ones included.
+/// Returns the number of records in a file, including malformed ones.
 fn count(path: &Path, limit: usize) -> Result<u64> {
     let mut records = 0;
     for record in Records::open_with(path, limit)? {
@@ -169,7 +171,7 @@ mod tests {
         slice.range_of(count, Path::new("a")).ok()
     }
 
-    /// Protects: slices hold the records that `datasets.load_dataset` gives for them.
+    /// Protects: slices select the records that `datasets.load_dataset` selects.
     #[test]
     fn slices_are_those_of_datasets() {
         for (text, count, expected) in [
@@ -194,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Protects: a slice of several files goes on from one to the next.
+    /// Protects: a slice of several files continues from one file to the next.
     #[test]
     fn slices_span_files() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Records of CSV and TSV files: a header row, then one record per row, with the columns' names as keys.
+//! Reader of CSV and TSV files: a header row, then one record per row with the column names as keys.
 //!
-//! Cells are text, with these exceptions: an empty cell is null; a cell of JSON (`[..]`, `{..}`) is its
-//! value, as messages and lists of answers are kept in tables; a number in a column of numbers (`margin`,
-//! scores, ranks) is a number; `true` and `false` in a column of labels are truth values.
+//! Cells are text, with these exceptions. An empty cell is null. A cell of JSON (`[..]`, `{..}`) is parsed,
+//! because tables store messages and lists of answers in this form. A number in a numeric column (`margin`,
+//! scores, ranks) is a number. `true` and `false` in a label column are booleans.
 
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use serde_json::{Map, Number, Value};
 use super::records::Parsed;
 use crate::error::{Error, Result};
 
-/// Parts of the names of columns whose cells are numbers.
+/// Substrings that mark the name of a numeric column.
 const NUMBERS: [&str; 7] = ["margin", "score", "rating", "rank", "reward", "weight", "gap"];
-/// Names of columns whose cells are truth values.
+/// Names of columns with boolean cells.
 const TRUTHS: [&str; 4] = ["label", "labels", "desirable", "is_chosen"];
-/// As many mismatched cells are shown of a header at most.
+/// The largest number of mismatched header cells shown.
 const SHOWN: usize = 8;
 
 /// The rows of a table.
@@ -34,7 +34,7 @@ pub(super) struct TableRows {
     ended: bool,
 }
 
-/// Counts the quotation marks of a text.
+/// A reader that counts the quotation marks it passes on.
 struct Quotes {
     reader: Box<dyn BufRead + Send>,
     count: Arc<AtomicU64>,
@@ -151,14 +151,14 @@ impl TableRows {
     }
 }
 
-/// Returns the value of a cell.
+/// Converts a cell to a JSON value.
 fn value(name: &str, text: &str) -> Result<Value, String> {
     let trimmed = text.trim();
     if text.is_empty() {
         return Ok(Value::Null);
     }
     if trimmed.starts_with("[{") || trimmed.starts_with("[\"") || trimmed.starts_with("{\"") {
-        // Text may begin so as well.
+        // Ordinary text may begin like this too.
         return Ok(serde_json::from_str(trimmed).unwrap_or_else(|_| text.into()));
     }
     let name = name.to_lowercase();
@@ -201,7 +201,7 @@ mod tests {
         rows(text.as_bytes(), b',').unwrap()
     }
 
-    /// Protects: quoted cells keep separators, quotation marks and line breaks; numbers of text columns stay
+    /// Protects: quoted cells keep separators, quotation marks and line breaks; numbers in text columns stay
     /// text.
     #[test]
     fn cells_are_values() {
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(labels, expected);
     }
 
-    /// Protects: a broken row is refused with its line, and rows after it are read.
+    /// Protects: a malformed row is reported with its line, and the rows after it are read.
     #[test]
     fn broken_rows_are_named() {
         let found = read("a,b\n1,2\n1,2,3\n4,5\n6\n");
@@ -237,14 +237,14 @@ mod tests {
         assert!(error.contains("a.csv:2: column 2 (\"b\") is not UTF-8"), "{error}");
     }
 
-    /// Protects: a quotation mark without its partner does not swallow the rest of the file unnoticed.
+    /// Protects: an unclosed quotation mark is reported and does not silently swallow the rest of the file.
     #[test]
     fn an_open_quotation_mark_is_refused() {
         let found = read("a,b\n1,2\n3,\"4\n5,6\n7,8\n");
         assert_eq!(found.len(), 2);
         let error = found[1].clone().unwrap_err();
         assert!(error.starts_with("a.csv:3: a quotation mark opens a cell that is never closed"), "{error}");
-        // Inches are no quotation.
+        // A mark for inches does not open a quotation.
         assert!(read("a,b\n1,5\" pipe\n").iter().all(std::result::Result::is_ok));
     }
 

@@ -102,10 +102,10 @@ impl LanguageModel {
         Self::random_as(Loading::masters(backend, compute), config, seed)
     }
 
-    /// Creates a language model with random weights, held as `how` says.
+    /// Creates a language model with random weights, loaded with the options `how`.
     ///
     /// # Errors
-    /// As [`LanguageModel::random`].
+    /// Fails as [`LanguageModel::random`] does.
     pub fn random_as(how: Loading<'_>, config: ModelConfig, seed: u64) -> Result<Self> {
         Ok(Self { decoder: loading::random(config, HEADS, how, seed)?, generation: None })
     }

@@ -114,7 +114,7 @@ impl Norm {
         Self { kind: NormKind::Layer, eps, weight, bias: Some(bias) }
     }
 
-    /// A layer norm without a bias.
+    /// Creates a layer norm without a bias.
     pub fn unbiased(weight: Weight, eps: f64) -> Self {
         Self { kind: NormKind::LayerUnbiased, eps, weight, bias: None }
     }

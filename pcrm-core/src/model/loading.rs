@@ -24,7 +24,7 @@ pub enum Precision {
     /// Trained f32 masters, cast if the model computes in another type.
     #[default]
     Masters,
-    /// Trained parameters. Matrices are bf16, which an optimiser rounds to
+    /// Trained parameters. Matrices are bf16 and rounded by the optimiser
     /// ([`WeightType`](crate::optim::WeightType)); vectors and scalar heads are f32.
     Rounded,
     /// Frozen parameters. Matrices have the type of the computation; vectors and scalar heads, which are
@@ -49,7 +49,7 @@ impl<'a> Loading<'a> {
         Self { backend, compute, precision: Precision::Masters }
     }
 
-    /// Returns the options for weights to be trained, held as an optimiser with this type of weights updates them.
+    /// Returns the options for trained weights that an optimiser with this weight type updates.
     pub fn trained(backend: &'a dyn Backend, compute: DType, weights: WeightType) -> Self {
         let precision = match weights {
             WeightType::F32 => Precision::Masters,
@@ -69,7 +69,7 @@ impl<'a> Loading<'a> {
             Precision::Masters => params.insert(name, self.backend.upload(host, DType::F32)?),
             Precision::Rounded => {
                 let dtype = held(name, host.shape(), DType::BF16);
-                // By way of f32: candle on a CPU uploads nothing else.
+                // Uploaded as f32 and cast, because candle on a CPU uploads only f32.
                 params.insert(name, self.backend.upload(host, DType::F32)?.cast(dtype)?);
             }
             Precision::Compute => {

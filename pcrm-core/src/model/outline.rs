@@ -1,30 +1,31 @@
-//! The facts about a model that readers of texts and users of scores need, whatever the model is made of.
+//! The properties of a model needed to encode texts and interpret scores, for decoders and encoders alike.
 
 use serde_json::{Map, Value};
 
 use super::ModelConfig;
 
-/// A model as those see it who encode texts for it or use its scores.
+/// The properties of a model needed to encode texts for it and to interpret its scores.
 #[derive(Debug, Clone, Copy)]
 pub struct Outline<'a> {
     /// `model_type` of `config.json`.
     pub model_type: &'static str,
     /// The size of the vocabulary.
     pub vocabulary: usize,
-    /// The number of different tokens of a sequence: the vocabulary, of an encoder once for each type of token
-    /// ([`PairForm`](crate::text::PairForm)).
+    /// The number of distinct token numbers: the size of the vocabulary, for an encoder times the number of
+    /// token types ([`PairForm`](crate::text::PairForm)).
     pub inputs: usize,
     /// The longest sequence that the config names.
     pub max_positions: usize,
-    /// True if positions are learned, so that there are none beyond `max_positions`.
+    /// True if positions are learned, so that none exist beyond `max_positions`.
     pub has_learned_positions: bool,
     /// The padding id, which a decoder never scores.
     pub pad: Option<u32>,
-    /// The longest sequences that may share a prompt with others; `None`: any may.
+    /// The largest length of a sequence that may share its prompt with others; `None` if there is no limit.
     pub shares_up_to: Option<usize>,
-    /// True if every token sees all others: a score follows from the whole sequence, and its end is not special.
+    /// True if every token sees all others. The score then depends on the whole sequence, and its last token
+    /// is not special.
     pub is_encoder: bool,
-    /// `config.json`.
+    /// The content of `config.json`.
     pub raw: &'a Map<String, Value>,
 }
 

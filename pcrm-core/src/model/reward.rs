@@ -116,10 +116,10 @@ impl RewardModel {
         Self::random_as(Loading::masters(backend, compute), config, seed)
     }
 
-    /// Creates a reward model with random weights, held as `how` says.
+    /// Creates a reward model with random weights, loaded with the options `how`.
     ///
     /// # Errors
-    /// As [`RewardModel::random`].
+    /// Fails as [`RewardModel::random`] does.
     pub fn random_as(how: Loading<'_>, config: ModelConfig, seed: u64) -> Result<Self> {
         Ok(Self { decoder: loading::random(config, HEADS, how, seed)? })
     }

@@ -1,4 +1,5 @@
-//! Models that score: reward models over decoders, which are trained here, and over encoders, which are not.
+//! Models that score: reward models over decoders, which PCRM trains, and over encoders, which it only
+//! applies.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +13,9 @@ use crate::tensor::Tensor;
 use crate::text::Tokenizer;
 use crate::tree::Packed;
 
-/// A model that gives every sequence a score.
+/// A model that computes a score for every sequence.
 pub trait Scores: Sized {
-    /// Returns the facts that readers of texts and scores need.
+    /// Returns the properties needed to encode texts and interpret scores.
     fn outline(&self) -> Outline<'_>;
 
     /// Returns the same weights without history.
@@ -23,7 +24,7 @@ pub trait Scores: Sized {
     /// Computes the scores of the sequences that end at these rows (ascending), f32 `[rows]`.
     ///
     /// # Errors
-    /// Tokens or positions that the model does not have; the backend's.
+    /// Fails if the model lacks a token or position, or if the backend fails.
     fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor>;
 }
 
@@ -41,20 +42,20 @@ impl Scores for RewardModel {
     }
 }
 
-/// The config of a model that scores, of either kind.
+/// The config of a scoring model: a decoder's or an encoder's.
 #[derive(Debug, Clone)]
 pub enum ScoringConfig {
-    /// A decoder's.
+    /// The config of a decoder.
     Decoder(Box<ModelConfig>),
-    /// An encoder's.
+    /// The config of an encoder.
     Encoder(Box<EncoderConfig>),
 }
 
 impl ScoringConfig {
-    /// Reads `config.json` of a folder.
+    /// Reads `config.json` from a folder.
     ///
     /// # Errors
-    /// As [`EncoderConfig::find`] and [`ModelConfig::from_dir`].
+    /// Fails as [`EncoderConfig::find`] and [`ModelConfig::from_dir`] do.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         if AdapterFolder::is_alone(dir) {
             return Ok(Self::Decoder(Box::new(ModelConfig::from_dir(&AdapterFolder::open(dir)?.base()?)?)));
@@ -65,7 +66,7 @@ impl ScoringConfig {
         }
     }
 
-    /// Returns the facts that readers of texts and scores need.
+    /// Returns the properties needed to encode texts and interpret scores.
     pub fn outline(&self) -> Outline<'_> {
         match self {
             Self::Decoder(config) => config.as_ref().into(),
@@ -73,10 +74,11 @@ impl ScoringConfig {
         }
     }
 
-    /// Reads the tokenizer of the model's folder, which reads pairs of texts if the model is an encoder.
+    /// Reads the tokenizer from the model's folder. An encoder's tokenizer encodes pairs of texts.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_dir`]; an encoder's that does not part pairs.
+    /// Fails as [`Tokenizer::from_dir`] does, or if an encoder's tokenizer does not separate the texts of a
+    /// pair.
     pub fn tokenizer(&self, dir: &Path) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::from_dir(&tokenizer_dir(dir)?)?;
         match self {
@@ -101,7 +103,7 @@ impl<'a> From<&'a ScoringConfig> for Outline<'a> {
     }
 }
 
-/// A trained reward model of either kind.
+/// A trained reward model: a decoder or an encoder.
 #[derive(Debug, Clone)]
 pub enum ScoringModel {
     /// A decoder and a head that reads its last token.
@@ -111,13 +113,13 @@ pub enum ScoringModel {
 }
 
 impl ScoringModel {
-    /// Opens a trained reward model, frozen and held in the type that it computes in, and its tokenizer, which reads
-    /// pairs of texts if the model is an encoder. The folder may hold a PEFT adapter of a reward model, which is
-    /// applied to its base.
+    /// Opens a trained reward model and its tokenizer. The weights are frozen and held in the compute type.
+    /// An encoder's tokenizer encodes pairs of texts. The folder may hold a PEFT adapter of a reward model,
+    /// which is applied to its base.
     ///
     /// # Errors
-    /// Fails if the path is not a model's folder (the message describes it), and as [`RewardModel::load`],
-    /// [`EncoderReward::load`] and [`Tokenizer::from_dir`].
+    /// Fails if the path is not a model's folder, and as [`RewardModel::load`], [`EncoderReward::load`] and
+    /// [`Tokenizer::from_dir`] do.
     pub fn open(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<(Self, Tokenizer)> {
         if AdapterFolder::is_alone(dir) {
             let model = RewardModel::load_adapter(dir, None, Loading::frozen(backend, compute), 0)?;

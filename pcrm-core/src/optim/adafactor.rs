@@ -1,7 +1,8 @@
-//! Adafactor (Shazeer & Stern, arXiv 1804.04235) with a learning rate from outside, as transformers has it.
+//! Adafactor (Shazeer & Stern, arXiv 1804.04235) with an external learning rate, as in transformers.
 //!
-//! The second moment of a matrix is the product of the means of its rows and of its columns; there is no first
-//! moment. These are `scale_parameter=False, relative_step=False` of transformers, as its trainer sets them.
+//! The second moment of a matrix is factored into the means of its rows and of its columns; there is no first
+//! moment. This corresponds to `scale_parameter=False, relative_step=False`, the settings of the transformers
+//! trainer.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +15,11 @@ use crate::host::HostTensor;
 use crate::params::{Gradients, Params};
 use crate::tensor::{Tensor, Unary};
 
-/// Added to squared gradients.
+/// The constant added to squared gradients.
 const EPS: f64 = 1e-30;
-/// Updates of a larger root mean square are scaled down to it.
+/// The largest root mean square of an update; larger updates are scaled down to it.
 const CLIP: f64 = 1.0;
-/// The decay of moments at step t is 1 − t to this power.
+/// The exponent c of the moments' decay 1 − t^c at step t.
 const POWER: f64 = -0.8;
 
 /// The optimiser of the trained parameters of a model.
@@ -35,19 +36,19 @@ struct Slot {
     second: Second,
 }
 
-/// The second moment.
+/// The second moment of a parameter.
 #[derive(Debug)]
 enum Second {
     Whole(Tensor),
-    /// Means of rows `[.., rows, 1]` and of columns `[.., 1, columns]`.
+    /// The means of rows `[.., rows, 1]` and of columns `[.., 1, columns]`.
     Factored(Tensor, Tensor),
 }
 
 impl Adafactor {
-    /// Creates an optimiser whose moments are zero; of the constants it takes the decay of weights.
+    /// Creates an optimiser with zero moments; `config` supplies only the weight decay.
     ///
     /// # Errors
-    /// A parameter of a type that is not trained.
+    /// Fails if a trained parameter has a type that the optimiser cannot update.
     pub(super) fn new(
         config: AdamWConfig,
         (weights, seed): (WeightType, u64),
@@ -122,7 +123,7 @@ impl Adafactor {
 }
 
 impl Second {
-    /// Takes a gradient in, and returns it over the root of the moment.
+    /// Updates the moment with a gradient, and returns the gradient divided by the root of the moment.
     fn scaled(&self, grad: &Tensor, beta: f64) -> Result<Tensor> {
         let squares = grad.square()?.affine(1.0, EPS)?;
         let fold = |moment: &Tensor, new: &Tensor| -> Result<Tensor> {

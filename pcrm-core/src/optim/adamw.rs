@@ -30,15 +30,15 @@ impl AdamW {
     /// Creates an optimiser of the trained f32 parameters among these; its moments are zero.
     ///
     /// # Errors
-    /// None of the parameters is trained, or a trained one is not f32.
+    /// Fails if no parameter is trained, or if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
         Self::holding(config, (WeightType::F32, 0), params)
     }
 
-    /// Creates an optimiser of parameters that are held as `weights` says.
+    /// Creates an optimiser of parameters that are held in the type `weights`.
     ///
     /// # Errors
-    /// As [`AdamW::new`].
+    /// Fails if no parameter is trained, or if a trained one has a type that `weights` does not allow.
     pub(super) fn holding(
         config: AdamWConfig,
         (weights, seed): (WeightType, u64),
@@ -60,8 +60,8 @@ impl AdamW {
     /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No
-    /// parameter has changed then.
+    /// Fails if a gradient belongs to a parameter that the optimiser does not have, or if a parameter has no
+    /// gradient. No parameter changes in that case.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         check(self.names(), gradients)?;
         self.step += 1;
@@ -78,7 +78,7 @@ impl AdamW {
         self.slots.keys()
     }
 
-    /// Returns the number of steps made.
+    /// Returns the number of steps taken.
     pub fn steps(&self) -> u64 {
         self.step
     }
@@ -97,7 +97,7 @@ impl AdamW {
     /// Restores the state of [`AdamW::state`] after `step` steps.
     ///
     /// # Errors
-    /// A moment that is missing or has another shape than its parameter.
+    /// Fails if a moment is missing or has another shape than its parameter.
     pub fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         for (name, slot) in &self.slots {
             put_rest(states, name, &slot.held)?;

@@ -1,7 +1,8 @@
-//! AdamW with moments in 8 bits, as bitsandbytes' AdamW8bit: parameters of fewer than 4096 elements have f32 ones.
+//! AdamW with 8-bit moments, as in bitsandbytes' AdamW8bit: parameters of fewer than 4096 elements have f32
+//! moments.
 //!
-//! The moments of larger parameters are in the host's memory, and updates are computed there: gradients are read
-//! and weights written back at every step. On a GPU the optimiser takes none of its memory.
+//! The moments of larger parameters are in host memory, and updates are computed there: every step reads
+//! gradients from the device and writes weights back. These moments take no GPU memory.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use crate::kernels::AdamWStep;
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
-/// Parameters of fewer elements keep f32 moments.
+/// The smallest number of elements with 8-bit moments; smaller parameters have f32 moments.
 pub const SMALLEST: usize = 4096;
 
 /// The optimiser of the trained parameters of a model.
@@ -37,16 +38,16 @@ struct Slot {
 
 #[derive(Debug)]
 enum Moments {
-    /// First and second, f32.
+    /// The first and second moment, f32.
     Whole(Tensor, Tensor),
     Quantised(Moment, Moment),
 }
 
 impl AdamW8bit {
-    /// Creates an optimiser whose moments are zero.
+    /// Creates an optimiser with zero moments.
     ///
     /// # Errors
-    /// A parameter of a type that is not trained.
+    /// Fails if a trained parameter has a type that the optimiser cannot update.
     pub(super) fn new(
         config: AdamWConfig,
         (weights, seed): (WeightType, u64),
@@ -146,7 +147,7 @@ impl AdamW8bit {
     }
 }
 
-/// One step for one parameter, block by block; blocks do not depend on each other.
+/// Updates one parameter, block by block; blocks are independent of each other.
 fn update(step: &AdamWStep, weights: &mut [f32], gradient: &[f32], [mean, variance]: [&mut Moment; 2]) {
     let (beta1, beta2, eps) = (step.beta1 as f32, step.beta2 as f32, step.eps as f32);
     let (new1, new2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);

@@ -1,21 +1,21 @@
-//! Moments in 8 bits, by blocks of 256 (Dettmers et al., arXiv 2110.02861), as bitsandbytes defines them.
+//! Block-wise 8-bit quantisation of moments (Dettmers et al., arXiv 2110.02861), as in bitsandbytes.
 //!
-//! A block stores its largest magnitude in f32 and for every element the number of the nearest of 256 values
-//! between −1 and 1 (or 0 and 1), which are dense near 0: a fraction under a decimal exponent, each exponent with
-//! twice the fractions of the one below.
+//! A block of 256 elements stores its largest magnitude in f32, and for every element an 8-bit code: the
+//! index of the nearest of 256 values between −1 and 1 (or 0 and 1). The values are dense near 0: each is a
+//! fraction times a power of ten, and each exponent has twice as many fractions as the next lower one.
 
 use std::sync::LazyLock;
 
-/// Elements of a block.
+/// The number of elements in a block.
 pub const BLOCK: usize = 256;
 
-/// The values of first moments, with signs.
+/// The map for first moments, which are signed.
 pub static SIGNED: LazyLock<Map> = LazyLock::new(|| Map::new(true));
 
-/// The values of second moments, which are never negative.
+/// The map for second moments, which are never negative.
 pub static UNSIGNED: LazyLock<Map> = LazyLock::new(|| Map::new(false));
 
-/// 256 values, ascending, and the bounds between them.
+/// The 256 values of codes in ascending order, and the bounds between them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
     values: [f32; 256],
@@ -23,7 +23,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// The dynamic map of bitsandbytes (`create_dynamic_map` with 7 exponent bits of 8).
+    /// Builds the dynamic map of bitsandbytes (`create_dynamic_map` with 7 exponent bits of 8).
     fn new(signed: bool) -> Self {
         const EXPONENTS: u32 = 7;
         let mut values = vec![0.0, 1.0];
@@ -48,31 +48,31 @@ impl Map {
         map
     }
 
-    /// The value of a code.
+    /// Returns the value of a code.
     pub fn value(&self, code: u8) -> f32 {
         self.values[usize::from(code)]
     }
 
-    /// The code of the nearest value; of the lower one halfway between two.
+    /// Returns the code of the nearest value; a tie gives the lower one.
     pub fn code(&self, value: f32) -> u8 {
         self.bounds.partition_point(|bound| *bound < value) as u8
     }
 
-    /// All values, ascending.
+    /// Returns all values in ascending order.
     pub fn values(&self) -> &[f32; 256] {
         &self.values
     }
 
-    /// Reads a block.
+    /// Decodes a block.
     pub fn unpack(&self, codes: &[u8], largest: f32, into: &mut [f32]) {
         codes.iter().zip(into).for_each(|(code, value)| *value = self.value(*code) * largest);
     }
 
-    /// Writes a block and returns its largest magnitude.
+    /// Encodes a block and returns its largest magnitude.
     pub fn pack(&self, values: &[f32], codes: &mut [u8]) -> f32 {
         let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let scale = 1.0 / largest.max(1e-38);
-        // As bitsandbytes: whole blocks by the reciprocal, the last one by division.
+        // As in bitsandbytes: whole blocks are multiplied by the reciprocal, and a partial block is divided.
         let whole = values.len() == BLOCK;
         let share = |value: f32| if whole { value * scale } else { value / largest.max(1e-38) };
         codes
@@ -83,7 +83,8 @@ impl Map {
     }
 }
 
-/// Number `at` of `count` numbers that divide 0.1 to 1 evenly, in f32 from both ends as torch computes them.
+/// Returns element `at` of `count` evenly spaced numbers from 0.1 to 1, computed in f32 from both ends as in
+/// torch.
 fn linear(at: usize, count: usize) -> f32 {
     let (first, last) = (0.1_f32, 1.0_f32);
     let step = (last - first) / (count - 1) as f32;
@@ -93,29 +94,29 @@ fn linear(at: usize, count: usize) -> f32 {
     }
 }
 
-/// A moment of a parameter.
+/// A quantised moment of a parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moment {
-    /// A code for every element.
+    /// The code of every element.
     pub codes: Vec<u8>,
     /// The largest magnitude of every block.
     pub largest: Vec<f32>,
 }
 
 impl Moment {
-    /// A moment of zeros.
+    /// Returns a moment of zeros.
     pub fn zeros(size: usize) -> Self {
         Self { codes: vec![0; size], largest: vec![0.0; size.div_ceil(BLOCK)] }
     }
 
-    /// Codes four to a number, the first in the lowest bits, as checkpoints store them.
+    /// Returns the codes packed four to a number, the first in the lowest bits, as checkpoints store them.
     pub fn packed(&self) -> Vec<u32> {
         let number =
             |codes: &[u8]| codes.iter().rev().fold(0_u32, |number, code| (number << 8) | u32::from(*code));
         self.codes.chunks(4).map(number).collect()
     }
 
-    /// Reads what [`Moment::packed`] wrote.
+    /// Restores the codes from the numbers of [`Moment::packed`].
     pub fn unpack(&mut self, packed: &[u32]) {
         let bytes = packed.iter().flat_map(|number| number.to_le_bytes());
         self.codes.iter_mut().zip(bytes).for_each(|(code, byte)| *code = byte);
@@ -126,7 +127,7 @@ impl Moment {
 mod tests {
     use super::*;
 
-    /// Protects: codes of a moment are what was written, whatever its length.
+    /// Protects: packing and unpacking a moment returns the same codes for any length.
     #[test]
     fn packed_codes_come_back() {
         for size in [1_usize, 4, 7, 300] {
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Protects: a value of the map is its own code, and blocks keep their largest element exactly.
+    /// Protects: every value of the map survives encoding, and blocks keep their largest element exactly.
     #[test]
     fn values_of_the_map_are_kept() {
         for map in [&*SIGNED, &*UNSIGNED] {

@@ -1,4 +1,4 @@
-//! How trained weights are held: in f32, or in bf16 with what rounding would lose.
+//! Storage of trained weights: f32, or bf16 with compensated or stochastic rounding.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,23 +12,23 @@ use crate::error::{Error, Result};
 use crate::host::{HostData, HostTensor};
 use crate::tensor::Tensor;
 
-/// The type of trained weights. Vectors (norms, biases) and heads of scores are f32 in any case.
+/// The type of trained weights. Vectors (norms, biases) and scoring heads are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightType {
     /// f32 masters.
     #[default]
     F32,
-    /// bf16, beside the rest of each weight in bf16: the error that an update leaves is added to the next one
-    /// (Kahan summation; Zamirai et al., arXiv 2010.06192).
+    /// bf16 with a second bf16 tensor for the rounding error of each update, which is added to the next
+    /// update (Kahan summation; Zamirai et al., arXiv 2010.06192).
     Bf16Kahan,
-    /// bf16, rounded up or down at random, with probabilities by which the mean is exact. The bits are drawn from
-    /// the seed, the step, the parameter's name and the element's place.
+    /// bf16 with stochastic rounding: up or down at random, so that the mean is exact. The random bits depend
+    /// on the seed, the step, the parameter's name and the element's position.
     Bf16Stochastic,
 }
 
 impl WeightType {
-    /// Bytes of a matrix's element, with what rounding keeps.
+    /// Returns the number of bytes per matrix element, including the kept rounding error.
     pub fn bytes(self) -> u64 {
         match self {
             Self::F32 | Self::Bf16Kahan => 4,
@@ -63,7 +63,7 @@ impl fmt::Display for WeightType {
     }
 }
 
-/// A trained parameter and what its rounding keeps.
+/// A trained parameter and the state of its rounding.
 #[derive(Debug)]
 pub(super) struct Held {
     param: Tensor,
@@ -73,17 +73,17 @@ pub(super) struct Held {
 #[derive(Debug)]
 enum Rounding {
     None,
-    /// The rest of each weight, bf16.
+    /// The rounding error of each weight, bf16.
     Kahan(Tensor),
-    /// A number of the run and the parameter.
+    /// The hash of the run's seed and the parameter's name.
     Stochastic(u64),
 }
 
 impl Held {
-    /// Holds a parameter as `weights` says.
+    /// Wraps a parameter that is stored in the type `weights`.
     ///
     /// # Errors
-    /// A parameter of another type than f32, where no rounding was asked for.
+    /// Fails if the parameter is neither f32 nor bf16 with a rounding in `weights`.
     pub fn new(name: &str, param: &Tensor, weights: WeightType, seed: u64) -> Result<Self> {
         let rounding = match (param.dtype(), weights) {
             (DType::F32, _) => Rounding::None,
@@ -106,7 +106,7 @@ impl Held {
         &self.param
     }
 
-    /// The weight in f32: of an f32 parameter its own storage, which may be updated in place.
+    /// Returns the weight in f32. An f32 parameter returns its own storage, which may be updated in place.
     pub fn value(&self) -> Result<Tensor> {
         match &self.rounding {
             Rounding::None => Ok(self.param.clone()),
@@ -115,7 +115,7 @@ impl Held {
         }
     }
 
-    /// Stores the weight after step `step`; `value` is what [`Held::value`] gave, updated.
+    /// Stores the weight after step `step`; `value` is the updated result of [`Held::value`].
     pub fn set(&self, value: &Tensor, step: u64) -> Result<()> {
         match &self.rounding {
             Rounding::None => self.param.assign(value),
@@ -134,12 +134,12 @@ impl Held {
         }
     }
 
-    /// True if the weight is rounded to bf16, so that [`Held::value`] is a copy.
+    /// Returns true if the weight is rounded to bf16, so that [`Held::value`] returns a copy.
     pub fn is_rounded(&self) -> bool {
         !matches!(self.rounding, Rounding::None)
     }
 
-    /// What a checkpoint keeps beside the weight.
+    /// Returns the rounding error that a checkpoint stores with the weight, if there is one.
     pub fn rest(&self) -> Option<&Tensor> {
         match &self.rounding {
             Rounding::Kahan(rest) => Some(rest),
@@ -148,7 +148,7 @@ impl Held {
     }
 }
 
-/// Sixteen random bits of an element at a step (SplitMix64).
+/// Returns sixteen random bits for an element at a step (SplitMix64).
 fn bits(own: u64, step: u64, at: u64) -> u32 {
     let mut x = own ^ step.wrapping_mul(0xD134_2543_DE82_EF95);
     x = x.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -157,7 +157,7 @@ fn bits(own: u64, step: u64, at: u64) -> u32 {
     ((x ^ (x >> 31)) >> 48) as u32
 }
 
-/// Rounds away from 0 where the bits that bf16 lacks and these overflow.
+/// Rounds to bf16: away from 0 if the sum of the dropped bits and the random bits overflows, else towards 0.
 fn up_or_down(value: f32, random: u32) -> bf16 {
     match value.is_finite() {
         true => bf16::from_bits((value.to_bits().saturating_add(random) >> 16) as u16),
@@ -169,8 +169,8 @@ fn up_or_down(value: f32, random: u32) -> bf16 {
 mod tests {
     use super::*;
 
-    /// Protects: rounding up or down is exact in the mean, keeps what bf16 has, and never rounds a number that is
-    /// finite beyond its neighbours.
+    /// Protects: stochastic rounding is exact in the mean, keeps bf16 values, and never moves a finite number
+    /// beyond its neighbours.
     #[test]
     fn rounding_at_random_is_exact_in_the_mean() {
         for value in [1.001_f32, -0.3, 3e-5, 100.7] {

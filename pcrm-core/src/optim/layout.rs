@@ -1,8 +1,9 @@
-//! Named parameters as one flat vector, cut into equal slices, one for each process.
+//! Layout of named parameters in one flat vector, which is cut into equal slices, one per process.
 //!
-//! Matrices come first and vectors after them, each by name, and every parameter begins at a multiple of [`ALIGNED`]. The
-//! vector is filled up to whole [`CHUNK`]s, of which every slice has the same number. So the boundaries of slices, which
-//! depend on the number of processes, cut neither a chunk nor a vector instruction, and no number depends on them.
+//! Matrices come first and vectors after them, each ordered by name, and every parameter begins at a multiple
+//! of [`ALIGNED`]. The vector is padded to whole [`CHUNK`]s, and every slice has the same number of chunks.
+//! Slice boundaries, which depend on the number of processes, therefore split neither a chunk nor a vector
+//! instruction, and results do not depend on them.
 
 use std::ops::Range;
 
@@ -11,18 +12,18 @@ use crate::host::HostTensor;
 use crate::params::Params;
 use crate::tensor::Tensor;
 
-/// Elements to whose multiple every parameter is filled up.
+/// The alignment of parameters in elements.
 const ALIGNED: usize = 64;
-/// Elements over which squares are summed before chunks are added up.
+/// The number of elements over which squares are summed before the sums of chunks are added.
 pub(super) const CHUNK: usize = 4096;
 
-/// The places of parameters in a flat vector of f32.
+/// The positions of parameters in a flat vector of f32.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     places: Vec<Place>,
-    /// The elements of matrices, which come first.
+    /// The number of elements of matrices, which come first.
     matrices: usize,
-    /// Elements of a slice.
+    /// The number of elements in a slice.
     slice: usize,
     /// The number of slices.
     slices: usize,
@@ -36,7 +37,7 @@ struct Place {
 }
 
 impl Layout {
-    /// The trained parameters among these, in so many slices.
+    /// Creates the layout of the trained parameters for this number of slices.
     pub fn new(params: &Params, slices: usize) -> Self {
         let (mut places, mut end) = (Vec::new(), 0);
         let mut add = |matrices: bool| {
@@ -54,17 +55,17 @@ impl Layout {
         Self { places, matrices, slice: slice(all, slices), slices }
     }
 
-    /// Elements of a slice.
+    /// Returns the number of elements in a slice.
     pub fn slice(&self) -> usize {
         self.slice
     }
 
-    /// The names of the parameters, in the order of the vector.
+    /// Returns the names of the parameters in the order of the vector.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.places.iter().map(|place| place.name.as_str())
     }
 
-    /// The ranges of a slice that hold matrices and those that hold vectors, with true for matrices.
+    /// Returns the ranges of a slice that hold matrices or vectors, with true for matrices.
     pub fn runs(&self, slice: usize) -> Vec<(Range<usize>, bool)> {
         let (start, end) = (slice * self.slice, (slice + 1) * self.slice);
         let cut = self.matrices.clamp(start, end);
@@ -72,7 +73,7 @@ impl Layout {
         runs.into_iter().filter(|(run, _)| !run.is_empty()).collect()
     }
 
-    /// The whole vector, of the tensors that `of` gives by name.
+    /// Builds the whole vector from the tensors that `of` returns by name.
     pub fn flat(&self, of: impl Fn(&str) -> Result<Tensor>) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(2 * self.places.len());
         let mut end = 0;
@@ -90,7 +91,7 @@ impl Layout {
         Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
     }
 
-    /// Gives every parameter's part of the whole vector, in the parameter's shape.
+    /// Calls `to` with every parameter's name and part of the vector, in the parameter's shape.
     pub fn each(&self, flat: &Tensor, mut to: impl FnMut(&str, Tensor) -> Result<()>) -> Result<()> {
         self.places.iter().try_for_each(|Place { name, shape, range }| {
             to(name, flat.narrow(0, range.start, range.len())?.reshape(shape)?)
@@ -98,17 +99,17 @@ impl Layout {
     }
 }
 
-/// Elements of each of so many slices of a vector.
+/// Returns the number of elements in each slice of a vector.
 fn slice(all: usize, slices: usize) -> usize {
     all.div_ceil(CHUNK).div_ceil(slices) * CHUNK
 }
 
-/// Elements of each of so many slices of the trained parameters with these numbers of elements.
+/// Returns the number of elements in each slice, given the sizes of the trained parameters.
 pub fn slice_of(sizes: impl Iterator<Item = usize>, slices: usize) -> usize {
     slice(sizes.map(|size| size.next_multiple_of(ALIGNED)).sum(), slices)
 }
 
-/// Zeros on the device of another tensor.
+/// Returns a vector of zeros on the device of another tensor.
 pub(super) fn zeros(like: &Tensor, count: usize) -> Result<Tensor> {
     like.constant(&HostTensor::vector(vec![0.0; count]))
 }

@@ -1,4 +1,4 @@
-//! Optimisers over named parameters, and the states that make them resumable.
+//! Optimisers over named parameters, with states to resume from.
 
 mod adafactor;
 mod adamw;
@@ -40,7 +40,7 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// ε in the denominator.
     pub eps: f64,
-    /// Decoupled decay, applied to matrices and not to biases and norms, as `transformers` does.
+    /// Decoupled decay, applied to matrices and not to biases and norms, as in `transformers`.
     pub weight_decay: f64,
 }
 
@@ -50,23 +50,23 @@ impl Default for AdamWConfig {
     }
 }
 
-/// The rule by which gradients change weights.
+/// The update rule of an optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Rule {
     /// AdamW with f32 moments.
     #[default]
     #[serde(rename = "adamw")]
     AdamW,
-    /// AdamW with moments in 8 bits, by blocks.
+    /// AdamW with block-wise 8-bit moments.
     #[serde(rename = "adamw-8bit")]
     AdamW8bit,
-    /// Adafactor, whose second moment of a matrix is a row and a column.
+    /// Adafactor, which factors the second moment of a matrix into a row and a column.
     #[serde(rename = "adafactor")]
     Adafactor,
 }
 
 impl Rule {
-    /// Bytes of the moments of a large matrix's element.
+    /// Returns the bytes of moments per element of a large matrix.
     pub fn bytes(self) -> f64 {
         match self {
             Self::AdamW => 8.0,
@@ -108,23 +108,23 @@ pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
 
-/// An optimiser of the trained parameters of a model, by one of the rules.
+/// An optimiser of the trained parameters of a model, with one of the rules.
 #[derive(Debug)]
 pub enum Optimiser {
-    /// [`Rule::AdamW`].
+    /// The optimiser of [`Rule::AdamW`].
     AdamW(AdamW),
-    /// [`Rule::AdamW8bit`].
+    /// The optimiser of [`Rule::AdamW8bit`].
     AdamW8bit(AdamW8bit),
-    /// [`Rule::Adafactor`].
+    /// The optimiser of [`Rule::Adafactor`].
     Adafactor(Adafactor),
 }
 
 impl Optimiser {
-    /// Creates an optimiser of the trained parameters among these, held as `weights` says; the seed draws what is
-    /// rounded at random.
+    /// Creates an optimiser of the trained parameters among these, which are held in the type `weights`. The
+    /// seed determines stochastic rounding.
     ///
     /// # Errors
-    /// None of the parameters is trained, or a trained one has a type that `weights` does not name.
+    /// Fails if no parameter is trained, or if a trained one has a type that `weights` does not allow.
     pub fn new(
         rule: Rule,
         config: AdamWConfig,
@@ -145,8 +145,8 @@ impl Optimiser {
     /// Updates every parameter; gradients are first multiplied by `grad_scale`.
     ///
     /// # Errors
-    /// A gradient of a parameter that the optimiser does not have, or a parameter without a gradient. No
-    /// parameter has changed then.
+    /// Fails if a gradient belongs to a parameter that the optimiser does not have, or if a parameter has no
+    /// gradient. No parameter changes in that case.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         match self {
             Self::AdamW(optimiser) => optimiser.step(gradients, lr, grad_scale),
@@ -161,7 +161,7 @@ impl Optimiser {
         }
     }
 
-    /// Returns the number of steps made.
+    /// Returns the number of steps taken.
     pub fn steps(&self) -> u64 {
         match self {
             Self::AdamW(optimiser) => optimiser.steps(),
@@ -170,10 +170,10 @@ impl Optimiser {
         }
     }
 
-    /// Returns the states by `PART.PARAMETER`.
+    /// Returns the states, named `PART.PARAMETER`.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails if the backend fails.
     pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
         match self {
             Self::AdamW(optimiser) => optimiser.state(),
@@ -185,7 +185,7 @@ impl Optimiser {
     /// Restores the states of [`Optimiser::state`] after `step` steps.
     ///
     /// # Errors
-    /// A state that is missing or does not fit: another optimiser's.
+    /// Fails if a state is missing or does not fit, as with a state of another optimiser.
     pub fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         match self {
             Self::AdamW(optimiser) => optimiser.restore(states, step),
@@ -195,7 +195,7 @@ impl Optimiser {
     }
 }
 
-/// Refuses gradients that are not those of these parameters.
+/// Returns an error unless the gradients are those of exactly these parameters.
 fn check<'a>(names: impl Iterator<Item = &'a String>, gradients: &Gradients) -> Result<()> {
     let names: Vec<&String> = names.collect();
     let is_own = |name: &str| names.binary_search_by(|own| own.as_str().cmp(name)).is_ok();
@@ -210,12 +210,13 @@ fn check<'a>(names: impl Iterator<Item = &'a String>, gradients: &Gradients) -> 
     }
 }
 
-/// The decay of a parameter.
+/// Returns the weight decay of a parameter.
 fn decay(param: &Tensor, weight_decay: f64) -> f64 {
     if decays(&param.shape()) { weight_decay } else { 0.0 }
 }
 
-/// Returns true if parameters of this shape decay. Biases and norms are vectors; transformers does not decay them.
+/// Returns true if parameters of this shape decay. Biases and norms are vectors, which do not decay in
+/// transformers.
 fn decays(shape: &[usize]) -> bool {
     shape.len() >= 2
 }
@@ -234,7 +235,7 @@ fn check_trainable(params: &Params) -> Result<()> {
     }
 }
 
-/// A moment of a parameter of this shape in an optimiser's state.
+/// Returns a moment of a parameter from an optimiser's state, which must have this shape.
 fn moment<'a>(
     state: &'a BTreeMap<String, HostTensor>,
     moment: &str,
@@ -244,7 +245,7 @@ fn moment<'a>(
     states::stored(state, moment, name, shape, DType::F32)
 }
 
-/// One step of AdamW with f32 moments.
+/// Takes one step of AdamW with f32 moments.
 fn plain(step: &AdamWStep, held: &Held, [mean, variance]: [&Tensor; 2], gradient: &Tensor) -> Result<()> {
     let param = held.value()?;
     let slots = Slots { param, mean: mean.clone(), variance: variance.clone() };

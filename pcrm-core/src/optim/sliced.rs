@@ -1,7 +1,7 @@
-//! AdamW whose moments and masters are cut into slices, one for each process of a run (ZeRO stage 1, arXiv 1910.02054).
+//! AdamW with moments and masters in slices, one per process of a run (ZeRO stage 1, arXiv 1910.02054).
 //!
-//! A step sums gradients to slices, takes the norm, updates the own slice, and gathers the slices of all. Sums are taken in
-//! an order that does not depend on the number of processes: see [`SlicedAdamW::total`].
+//! A step sums gradients by slice, computes the norm, updates this process's slice, and gathers all slices.
+//! The order of summation does not depend on the number of processes: see [`SlicedAdamW::total`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,19 +17,19 @@ use crate::ops;
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
-/// The optimiser of a model that several processes train, or one process by several lanes.
+/// The optimiser of a model trained by several processes, or by one process in several lanes.
 #[derive(Debug)]
 pub struct SlicedAdamW {
     config: AdamWConfig,
     collective: Arc<dyn Collective>,
     layout: Layout,
-    /// The leaves' storage.
+    /// The parameters, which share the storage of the model's leaves.
     params: Params,
     runs: Vec<Run>,
     step: u64,
 }
 
-/// A part of the own slice with one rule of decay.
+/// A part of this process's slice in which all or no parameters decay.
 #[derive(Debug)]
 struct Run {
     range: Range<usize>,
@@ -37,28 +37,29 @@ struct Run {
     slots: Slots,
 }
 
-/// The gradient of the own slice, summed over all lanes.
+/// The gradient of this process's slice, summed over all lanes.
 #[derive(Debug, Clone)]
 pub struct SliceGradient(Tensor);
 
 impl SliceGradient {
-    /// The sum of two gradients.
+    /// Returns the sum of two gradients.
     ///
     /// # Errors
-    /// Fails as the backend does.
+    /// Fails if the backend fails.
     pub fn add(&self, more: &Self) -> Result<Self> {
         self.0.add(&more.0).map(Self)
     }
 }
 
-/// Sums of gradients over ranges of lanes, each a node of the tree that halves `0..lanes` again and again.
+/// Sums of gradients over ranges of lanes; each range is a node of the tree that halves `0..lanes`
+/// recursively.
 pub type LaneSums = Vec<(Range<usize>, Gradients)>;
 
 impl SlicedAdamW {
     /// Creates an optimiser of the trained parameters among these; its moments are zero.
     ///
     /// # Errors
-    /// Fails if none of the parameters is trained, and if a trained one is not f32.
+    /// Fails if no parameter is trained, or if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params, collective: Arc<dyn Collective>) -> Result<Self> {
         check_trainable(params)?;
         let params = params.trained().detached();
@@ -75,21 +76,22 @@ impl SlicedAdamW {
         Ok(made)
     }
 
-    /// The part of a whole vector that is this process's.
+    /// Returns this process's slice of a whole vector.
     fn own(&self, flat: &Tensor) -> Result<Tensor> {
         flat.narrow(0, self.collective.rank() * self.layout.slice(), self.layout.slice())
     }
 
-    /// Sums gradients over all lanes, of which every process has an equal range, and returns the own slice of the total.
-    /// `subtrees` are the largest nodes within each process's range, by rank; `own` are the sums over those of this one.
+    /// Sums gradients over all lanes and returns this process's slice of the total. Every process has an
+    /// equal range of lanes. `subtrees` holds the largest nodes within each process's range, by rank; `own`
+    /// holds the sums over the nodes of this process.
     ///
-    /// The sum is that of a balanced binary tree over lanes: each process sends others their slice of the nodes that it has
-    /// whole, and adds up the nodes above in the order of the tree. So the bits of the total do not depend on the number of
-    /// processes.
+    /// The sum follows a balanced binary tree over lanes. Each process sends the others their slices of its
+    /// complete nodes, and adds the nodes above in tree order. The bits of the total therefore do not depend
+    /// on the number of processes.
     ///
     /// # Errors
-    /// Fails if a gradient is of a parameter that the optimiser does not have, if a parameter has no gradient, and if a
-    /// process is gone.
+    /// Fails if a gradient belongs to a parameter that the optimiser does not have, if a parameter has no
+    /// gradient, or if a process is gone.
     pub fn total(
         &self,
         lanes: usize,
@@ -105,7 +107,7 @@ impl SlicedAdamW {
         let mut nodes: BTreeMap<(usize, usize), Tensor> = BTreeMap::new();
         let most = subtrees.iter().map(Vec::len).max().unwrap_or(0);
         for at in 0..most {
-            // A process with fewer nodes than others sends zeros, which nobody reads.
+            // A process with fewer nodes than others sends zeros, which are ignored.
             let sent = match flat.get(at) {
                 Some(flat) => flat.clone(),
                 None => {
@@ -132,7 +134,7 @@ impl SlicedAdamW {
         if names.is_empty() { Ok(()) } else { Err(Error::MissingGradient { names }) }
     }
 
-    /// Returns √Σ g² over all slices; it is not finite when any element is not.
+    /// Returns √Σ g² over all slices; it is not finite if any element is not.
     ///
     /// # Errors
     /// Fails if a process is gone.
@@ -149,7 +151,8 @@ impl SlicedAdamW {
         Ok(total.sqrt())
     }
 
-    /// Updates the own slice and puts the weights of all slices in place; the gradient is first multiplied by `grad_scale`.
+    /// Updates this process's slice and writes the weights of all slices to the model. The gradient is first
+    /// multiplied by `grad_scale`.
     ///
     /// # Errors
     /// Fails if a process is gone.
@@ -166,18 +169,18 @@ impl SlicedAdamW {
         self.layout.each(&whole, |name, value| self.params.get(name)?.assign(&value))
     }
 
-    /// The whole vector of one of the slots.
+    /// Gathers the whole vector of one slot.
     fn gathered(&self, slot: impl Fn(&Slots) -> &Tensor) -> Result<Tensor> {
         let parts: Vec<&Tensor> = self.runs.iter().map(|run| slot(&run.slots)).collect();
         self.collective.all_gather(&Tensor::concat(&parts, 0)?)
     }
 
-    /// Returns the number of steps made.
+    /// Returns the number of steps taken.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
-    /// Returns the moments of all slices, as `mean.NAME` and `variance.NAME`: the same on every process.
+    /// Returns the moments of all slices, as `mean.NAME` and `variance.NAME`; every process returns the same.
     ///
     /// # Errors
     /// Fails if a process is gone.
@@ -194,8 +197,8 @@ impl SlicedAdamW {
         Ok(state)
     }
 
-    /// Restores the state of [`SlicedAdamW::state`] after `step` steps, of any number of processes, and takes the weights
-    /// as they are now.
+    /// Restores the state of [`SlicedAdamW::state`] after `step` steps, saved with any number of processes,
+    /// and adopts the model's current weights.
     ///
     /// # Errors
     /// Fails if a moment is missing or has another shape than its parameter.
@@ -212,7 +215,7 @@ impl SlicedAdamW {
         Ok(())
     }
 
-    /// Puts an own slice in place of the parameters (0), the means (1) or the variances (2).
+    /// Replaces this process's slice of the parameters (0), the means (1) or the variances (2).
     fn put(&self, slot: usize, own: &Tensor) -> Result<()> {
         self.runs.iter().try_for_each(|Run { range, slots, .. }| {
             let [param, mean, variance] = [&slots.param, &slots.mean, &slots.variance];
@@ -221,7 +224,7 @@ impl SlicedAdamW {
     }
 }
 
-/// The sum over a node of the tree of lanes: as it was received, or that of its halves.
+/// Returns the sum over a node of the tree of lanes: the received one, or the sum of its halves.
 fn tree_sum(node: &Range<usize>, nodes: &BTreeMap<(usize, usize), Tensor>) -> Result<Tensor> {
     if let Some(sum) = nodes.get(&(node.start, node.end)) {
         return Ok(sum.clone());
@@ -230,7 +233,7 @@ fn tree_sum(node: &Range<usize>, nodes: &BTreeMap<(usize, usize), Tensor>) -> Re
     tree_sum(&left, nodes)?.add(&tree_sum(&right, nodes)?)
 }
 
-/// The two halves of a node of the tree of lanes; `None` of a single lane.
+/// Returns the two halves of a node of the tree of lanes; `None` for a single lane.
 pub fn halves(node: &Range<usize>) -> Option<[Range<usize>; 2]> {
     let middle = node.start + node.len() / 2;
     (node.len() > 1).then_some([node.start..middle, middle..node.end])

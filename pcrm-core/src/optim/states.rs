@@ -1,4 +1,4 @@
-//! The states of an optimiser by name, as checkpoints keep them.
+//! The states of an optimiser by name, as stored in checkpoints.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::tensor::Tensor;
 
-/// The part of a weight that bf16 does not hold.
+/// The name of the rounding error of a bf16 weight.
 const REST: &str = "rest";
 
-/// States by `PART.PARAMETER`.
+/// States, named `PART.PARAMETER`.
 #[derive(Debug, Default)]
 pub(super) struct States(pub BTreeMap<String, HostTensor>);
 
@@ -20,7 +20,7 @@ impl States {
         self.0.insert(format!("{part}.{name}"), host);
     }
 
-    /// Adds what the rounding of a weight keeps, if anything.
+    /// Adds the rounding error of a weight, if there is one.
     pub fn add_rest(&mut self, name: &str, held: &Held) -> Result<()> {
         if let Some(rest) = held.rest() {
             self.add(REST, name, rest.read()?);
@@ -32,7 +32,7 @@ impl States {
 /// Returns a state.
 ///
 /// # Errors
-/// Fails if the state is missing, or has another shape or type: that of another optimiser.
+/// Fails if the state is missing or has another shape or type, as with a state of another optimiser.
 pub(super) fn stored<'a>(
     states: &'a BTreeMap<String, HostTensor>,
     part: &str,
@@ -46,7 +46,7 @@ pub(super) fn stored<'a>(
         Some(host) if host.shape() != shape => {
             Err(Error::invalid(key, format!("has shape {:?}, expected {shape:?}", host.shape())))
         }
-        // Files of bf16 are read as f32, which holds the same numbers.
+        // bf16 files are read as f32, without loss.
         Some(host) if (host.dtype() == DType::U32) != (dtype == DType::U32) => {
             Err(Error::invalid(key, format!("is {}, expected {dtype}", host.dtype())))
         }
@@ -54,7 +54,7 @@ pub(super) fn stored<'a>(
     }
 }
 
-/// Writes a state into a tensor.
+/// Copies a state into a tensor.
 ///
 /// # Errors
 /// Fails as [`stored`] does.
@@ -68,7 +68,7 @@ pub(super) fn put(
     tensor.assign(&tensor.constant(host)?.cast(tensor.dtype())?)
 }
 
-/// Restores what the rounding of a weight keeps.
+/// Restores the rounding error of a weight.
 ///
 /// # Errors
 /// Fails as [`stored`] does.

@@ -32,7 +32,7 @@ pub struct Tokenizer {
     inner: Arc<Inner>,
     /// The chat template, or a variant of it that marks the assistant's text for training.
     chat: Arc<Chat>,
-    /// The tokenizer of an encoder reads pairs.
+    /// The numbering of tokens of an encoder, whose tokenizer encodes pairs; `None` for a decoder.
     pairs: Option<PairForm>,
 }
 

@@ -17,7 +17,7 @@ use crate::tensorboard::{self, EventFile};
 /// `metrics.jsonl`: a line per logged step and per evaluation; and the same for TensorBoard, in the folder
 /// `tensorboard` beside it.
 ///
-/// Of several processes the first one writes; the others hold a file that takes no line.
+/// If several processes train, only the first one writes lines; the others ignore them.
 pub struct MetricsFile {
     path: PathBuf,
     /// `None` in a process that does not write.
@@ -82,7 +82,7 @@ impl MetricsFile {
         Ok(opened)
     }
 
-    /// The file of a process that does not write.
+    /// Returns the file of a process that does not write.
     pub fn of_another(path: &Path) -> Self {
         Self { path: path.to_path_buf(), file: None, lines: 0, hash: Xxh3::new(), events: None }
     }

@@ -164,7 +164,7 @@ pub fn gradient<O: Objective>(
     gradient_of(backend, objective, model, batch, &pass)
 }
 
-/// The gradient of a part of a batch, as the pass says what the whole is.
+/// Returns the gradient of a part of a batch; `pass` describes the whole batch.
 pub(crate) fn gradient_of<O: Objective>(
     backend: &dyn Backend,
     objective: &O,

@@ -100,7 +100,8 @@ pub fn log_probs(
     let mut counts = Computed { answers: sets.iter().map(|set| set.answers.len()).sum(), computed: 0 };
     counts.computed = answers_of(&missing);
     let mut all: AnswerLogProbs = found.into_iter().map(Option::unwrap_or_default).collect();
-    // A process computes what it lacks of its own range, and has the rest from the others: their caches may differ.
+    // Each process computes the missing values of its own range and receives the rest from the others,
+    // because their caches may differ.
     let all = Lanes::of_processes(backend).dealt(sets.len(), |own| {
         let missing: Vec<usize> = missing.into_iter().filter(|at| own.contains(at)).collect();
         if missing.is_empty() {

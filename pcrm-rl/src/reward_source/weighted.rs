@@ -59,7 +59,7 @@ pub struct Rewards {
     pub columns: BTreeMap<String, Vec<Value>>,
 }
 
-/// Values of any type as JSON in a text, for formats that do not describe themselves.
+/// Serialises values as JSON text, for formats that are not self-describing.
 mod as_text {
     use serde::de::{DeserializeOwned, Error as _};
     use serde::ser::Error as _;

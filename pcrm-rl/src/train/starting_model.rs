@@ -26,7 +26,7 @@ pub struct Base {
     /// Recomputes layers in the backward pass to save the memory of their activations, without changing
     /// results.
     pub checkpointing: Checkpointing,
-    /// The type that trained weights are held in.
+    /// The type of the trained weights.
     pub weights: WeightType,
 }
 
@@ -91,7 +91,7 @@ impl Base {
     /// Opens the language model unchanged and frozen, as a reference.
     ///
     /// # Errors
-    /// Same as [`Base::open_language`].
+    /// Fails as [`Base::open_language`] does.
     pub fn open_reference(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
             true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
@@ -108,7 +108,7 @@ impl Base {
         }
     }
 
-    /// Weights that are trained; those that a seed draws under adapters are f32.
+    /// Returns the options for trained weights; random weights under adapters are f32.
     fn trained<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         let weights = if self.lora.is_some() { WeightType::F32 } else { self.weights };
         Loading::trained(backend, self.dtype, weights)

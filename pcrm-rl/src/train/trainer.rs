@@ -1,4 +1,4 @@
-//! Training a reward model from files, with defaults for everything that is not named.
+//! Trains a reward model from files, with defaults for all other options.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -14,10 +14,10 @@ use crate::fingerprint::Fingerprint;
 use crate::offline::{Outcome, Silent};
 use crate::scorer::first_backend;
 
-/// The most tokens of a sequence unless another number is named.
+/// The default for the largest number of tokens in a sequence.
 const MAX_LENGTH: usize = 1024;
 
-/// A reward model's training: the model to begin from, the data, and the options, in f32 on the CPU.
+/// A training run of a reward model in f32 on the CPU: the initial model, the data, and the options.
 ///
 /// ```
 /// # use std::error::Error;
@@ -51,7 +51,7 @@ pub struct RewardTrainer {
 }
 
 impl RewardTrainer {
-    /// Returns a training of the model in a folder on a preference file, without a constraint.
+    /// Creates a training run for the model in a folder on a preference file, without a constraint.
     pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Self {
         Self {
             model: model.into(),
@@ -64,7 +64,7 @@ impl RewardTrainer {
         }
     }
 
-    /// Adds a file of data, or a slice of one such as `more.jsonl[:500]`.
+    /// Adds a data file, or a slice such as `more.jsonl[:500]`.
     pub fn data(mut self, file: impl Into<PathBuf>) -> Self {
         self.data.push(file.into());
         self
@@ -76,13 +76,13 @@ impl RewardTrainer {
         self
     }
 
-    /// Draws the weights from the seed instead of reading them.
+    /// Initialises the weights from the seed instead of reading them.
     pub fn random_init(mut self) -> Self {
         self.random_init = true;
         self
     }
 
-    /// Sets the most tokens of a sequence; longer pairs are dropped.
+    /// Sets the largest number of tokens in a sequence; longer pairs are dropped.
     pub fn max_length(mut self, tokens: usize) -> Self {
         self.max_length = tokens;
         self

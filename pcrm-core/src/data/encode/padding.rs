@@ -15,8 +15,8 @@ pub struct Padding {
 }
 
 impl Padding {
-    /// Returns the padding of the tokenizer, else of the config, else the EOS, as TRL does; none for an encoder,
-    /// which reads its score from a whole sequence.
+    /// Returns the padding of the tokenizer, else that of the config, else the EOS, as in TRL. An encoder has
+    /// none, because its score depends on the whole sequence.
     pub fn of<'a>(model: impl Into<Outline<'a>>, tokenizer: &Tokenizer) -> Self {
         let model = model.into();
         if model.is_encoder {

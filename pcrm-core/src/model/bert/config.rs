@@ -65,7 +65,7 @@ impl BertConfig {
         Self::from_json(&raw, &path)
     }
 
-    /// Reads a config; `path` is named in errors.
+    /// Reads a config; errors name `path`.
     pub(in crate::model) fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
         let mut full = raw.clone();
         for (key, default) in DEFAULTS.iter() {
@@ -110,7 +110,7 @@ impl BertConfig {
         }
     }
 
-    /// The types of tokens that are told apart: the tokenizers of RoBERTa and its kin give none.
+    /// Returns the number of token types in use. Tokenizers of the RoBERTa family have only one.
     pub fn types(&self) -> usize {
         match self.family.token_types {
             Some(_) if !self.family.after_padding => self.token_types,
@@ -118,12 +118,12 @@ impl BertConfig {
         }
     }
 
-    /// True for an encoder of one of these families.
+    /// Returns true if `model_type` is one of the supported families.
     pub(in crate::model) fn is_family(model_type: &str) -> bool {
         FAMILIES.iter().any(|family| family.model_type == model_type)
     }
 
-    /// `model_type`.
+    /// Returns the `model_type` of the config.
     pub fn model_type(&self) -> &'static str {
         self.family.model_type
     }

@@ -1,4 +1,4 @@
-//! An encoder's weights, from the names of their file to where they are used.
+//! Loads an encoder's weights by their names in the file.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::model::encoders::EncoderWeights;
 /// Opens the weights of a folder.
 ///
 /// # Errors
-/// A missing or broken file.
+/// Fails if a file is missing or malformed.
 pub(super) fn open<'a>(
     backend: &'a dyn Backend,
     config: &BertConfig,
@@ -24,13 +24,13 @@ pub(super) fn open<'a>(
 /// Reads the body.
 ///
 /// # Errors
-/// A weight that is missing or has another shape.
+/// Fails if a weight is missing or has another shape.
 pub(super) fn body(config: BertConfig, weights: &EncoderWeights<'_>) -> Result<Bert> {
     let family = config.family;
     let width = config.width;
     let rows = config.position_rows();
     let positions = weights.take("embeddings.position_embeddings.weight", &[rows, width])?;
-    // One table for each type of token: the sums of a position's embedding and the type's.
+    // One table for each token type, with the sums of the embeddings of position and type.
     let mut summed = Vec::with_capacity(config.types() * positions.len());
     match family.token_types {
         None => summed.extend(&positions),

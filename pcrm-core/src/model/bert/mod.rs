@@ -27,7 +27,7 @@ use crate::tree::Packed;
 pub struct Bert {
     config: BertConfig,
     words: Embedding,
-    /// Learned positions with the embedding of a token's type added: a table of positions for each type.
+    /// The learned position embeddings with the token-type embedding added: one table of positions per type.
     positions: Embedding,
     norm: Norm,
     layers: Vec<Layer>,
@@ -57,7 +57,7 @@ impl Bert {
         loading::body(config, &weights)
     }
 
-    /// Opens the weights of a folder, of which [`Bert::body`] reads its part.
+    /// Opens the weights of a folder for [`Bert::body`].
     pub(super) fn open<'a>(
         backend: &'a dyn Backend,
         config: &BertConfig,
@@ -91,7 +91,8 @@ impl Bert {
         Ok(x)
     }
 
-    /// The sums of the embeddings of ids, positions and types; a token is its type · vocabulary + its id.
+    /// Returns the sums of the embeddings of ids, positions and types; a token is encoded as type ·
+    /// vocabulary + id.
     fn embed(&self, batch: &Packed) -> Result<Tensor> {
         let BertConfig { vocabulary, max_positions, .. } = self.config;
         let inputs = vocabulary * self.config.types();
@@ -109,7 +110,8 @@ impl Bert {
         for segment in batch.tree.segments() {
             let mut next = self.config.first_position;
             for id in &batch.ids[segment.rows.clone()] {
-                // A family that counts from its padding id gives that id itself no position.
+                // In families that count positions from the padding id, the padding token itself takes no
+                // position.
                 let is_padding =
                     self.config.first_position > 0 && id % vocabulary + 1 == self.config.first_position;
                 let position = if is_padding { self.config.first_position - 1 } else { next };

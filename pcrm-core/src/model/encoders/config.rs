@@ -1,4 +1,4 @@
-//! `config.json` of an encoder that scores.
+//! The `config.json` of a scoring encoder.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::model::{Outline, disguise, quantised};
 use crate::tensor::Unary;
 use crate::text::PairForm;
 
-/// The shape of an encoder with a head of one score.
+/// The shape of an encoder with a head that gives one score.
 #[derive(Debug, Clone)]
 pub struct EncoderConfig {
     pub(super) kind: Kind,
@@ -29,10 +29,11 @@ pub(super) enum Kind {
 }
 
 impl EncoderConfig {
-    /// Reads `config.json` of a folder; `None`: it is not the config of an encoder, or there is none.
+    /// Reads `config.json` from a folder; `None` if the file is missing or does not describe an encoder.
     ///
     /// # Errors
-    /// An encoder that is not served: a missing or wrong field, several labels.
+    /// Fails if the encoder is not supported: a field is missing or wrong, the weights are quantised, or the
+    /// number of labels is not 1.
     pub fn find(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("config.json");
         if !path.exists() {
@@ -71,7 +72,7 @@ impl EncoderConfig {
         Ok(Some(Self { kind, head, raw }))
     }
 
-    /// Returns the numbers that stand for tokens and their types.
+    /// Returns the numbering of tokens with their types.
     pub fn pair_form(&self) -> PairForm {
         let (vocabulary, types) = match &self.kind {
             Kind::Bert(config) => (config.vocabulary, config.types()),
@@ -81,12 +82,12 @@ impl EncoderConfig {
         PairForm { vocabulary: vocabulary as u32, types: types as u32 }
     }
 
-    /// Returns the vector that the score is read from.
+    /// Returns the pooling that gives the vector from which the head computes the score.
     pub fn pooling(&self) -> Pooling {
         self.head.pooling
     }
 
-    /// Returns the facts that readers of texts and scores need.
+    /// Returns the properties needed to encode texts and interpret scores.
     pub fn outline(&self) -> Outline<'_> {
         let (model_type, max_positions, has_learned_positions) = match &self.kind {
             Kind::Bert(config) => (config.model_type(), config.max_positions, true),
@@ -116,7 +117,7 @@ impl EncoderConfig {
     }
 }
 
-/// The head of BERT and its kin.
+/// Returns the head's shape for a model of the BERT family.
 fn bert_head(model_type: &str) -> HeadShape {
     let (dense, activation, output) = match model_type {
         "bert" => ("pooler.dense", Unary::Tanh, "classifier"),
@@ -126,7 +127,7 @@ fn bert_head(model_type: &str) -> HeadShape {
     HeadShape { pooling: Pooling::First, dense, has_bias: true, activation, norm: None, output }
 }
 
-/// The number of labels, as transformers counts them: 2 where the config says nothing.
+/// Returns the number of labels as transformers does: 2 if the config does not name any.
 fn labels(raw: &Map<String, Value>) -> u64 {
     let named = raw.get("id2label").and_then(Value::as_object).map(|names| names.len() as u64);
     raw.get("num_labels").and_then(Value::as_u64).or(named).unwrap_or(2)

@@ -17,7 +17,7 @@ use crate::model::{Rows, select, types};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
 
-/// Values of keys that a file leaves out.
+/// Default values of missing keys.
 static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     let defaults = [
         ("hidden_act", Value::from("gelu")),
@@ -31,21 +31,21 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 });
 
-/// The shape of a DeBERTa.
+/// The shape of a DeBERTa model.
 #[derive(Debug, Clone)]
 pub(super) struct DebertaConfig {
     pub vocabulary: usize,
     pub width: usize,
-    /// The width of embeddings before they are projected.
+    /// The width of embeddings before the projection.
     embedding_width: usize,
     layers: usize,
     heads: usize,
     head_dim: usize,
     ffn: usize,
     pub max_positions: usize,
-    /// True if positions have embeddings of their own, beside the relative ones.
+    /// True if absolute positions are embedded in addition to the relative ones.
     pub has_positions: bool,
-    /// The number of embeddings of token types; 0: tokens have none.
+    /// The number of token-type embeddings; 0 if there are none.
     pub token_types: usize,
     pub norm_eps: f64,
     activation: Unary,
@@ -54,7 +54,7 @@ pub(super) struct DebertaConfig {
 }
 
 impl DebertaConfig {
-    /// Reads a config; `path` is named in errors.
+    /// Reads a config; errors name `path`.
     pub fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
         let mut full = raw.clone();
         for (key, default) in DEFAULTS.iter() {
@@ -108,14 +108,14 @@ impl DebertaConfig {
     }
 }
 
-/// The body of a DeBERTa, frozen.
+/// The frozen body of a DeBERTa model.
 #[derive(Debug, Clone)]
 pub(super) struct Deberta {
     config: DebertaConfig,
     words: Embedding,
     positions: Option<Embedding>,
     types: Option<Embedding>,
-    /// From the width of embeddings to that of the model.
+    /// The projection from the width of embeddings to that of the model.
     projection: Option<Linear>,
     norm: Norm,
     layers: Vec<Layer>,
@@ -135,7 +135,7 @@ impl Deberta {
     /// Reads the body.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn read(config: DebertaConfig, weights: &EncoderWeights<'_>) -> Result<Self> {
         let (width, narrow, ffn) = (config.width, config.embedding_width, config.ffn);
         let table = |is: bool, name: &str, rows: usize| {
@@ -174,10 +174,11 @@ impl Deberta {
         })
     }
 
-    /// The hidden states after the last layer, `[wanted rows, width]`.
+    /// Returns the hidden states after the last layer, `[wanted rows, width]`.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary, more tokens than learned positions, the backend's errors.
+    /// Fails if a token id is outside the vocabulary, if there are more tokens than learned positions, or if
+    /// the backend fails.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
         let mut distances = Distances::new(&self.config.relative);

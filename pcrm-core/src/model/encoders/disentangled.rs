@@ -1,8 +1,8 @@
-//! Disentangled attention: scores of contents, of contents to distances, and of distances to contents.
+//! Disentangled attention: content-to-content, content-to-position and position-to-content scores.
 //!
-//! For tokens i and j at distance δ(i, j), q and k of contents, q' and k' of the embedding of distances:
-//! a(i, j) = (q_i·k_j + q_i·k'_δ(i,j) + k_j·q'_δ(j,i)) / √(terms · dim) (arXiv 2006.03654, equation 4). Distances
-//! beyond half the buckets fall into buckets that grow with their logarithm.
+//! For tokens i and j at distance δ(i, j), with q and k projected from contents and q' and k' from the
+//! embedding of distances: a(i, j) = (q_i·k_j + q_i·k'_δ(i,j) + k_j·q'_δ(j,i)) / √(terms · dim) (arXiv
+//! 2006.03654, equation 4). Distances beyond half the buckets share logarithmic buckets.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +18,22 @@ use crate::model::lora::Noise;
 use crate::tensor::Tensor;
 use crate::tree::SequenceTree;
 
-/// The relative part of a config.
+/// The settings of relative attention in a config.
 #[derive(Debug, Clone)]
 pub(super) struct Relative {
-    /// False: contents alone attend to each other.
+    /// False if only contents attend to each other.
     on: bool,
     /// The largest distance.
     most: usize,
-    /// Buckets of distances to either side; `None`: every distance has its own.
+    /// The number of distance buckets on either side; `None` if every distance has its own.
     buckets: Option<usize>,
-    /// True if the embeddings of distances are normalised.
+    /// True if the distance embeddings are normalised.
     normed: bool,
-    /// True if the projections of contents serve distances too.
+    /// True if distances use the projections of contents.
     shared: bool,
-    /// Scores of contents to distances.
+    /// True if content-to-position scores are added.
     to_distances: bool,
-    /// Scores of distances to contents.
+    /// True if position-to-content scores are added.
     to_contents: bool,
 }
 
@@ -41,7 +41,7 @@ impl Relative {
     /// Reads the keys of a config.
     ///
     /// # Errors
-    /// A key of another type.
+    /// Fails if a key has the wrong type.
     pub fn read(fields: &Fields<'_>, max_positions: usize) -> Result<Self> {
         let count = |key: &str| match fields.value(key) {
             Value::Null => Ok(None),
@@ -76,15 +76,16 @@ impl Relative {
         })
     }
 
-    /// The number of embeddings of distances to either side.
+    /// Returns the number of distance embeddings on either side.
     fn span(&self) -> usize {
         self.buckets.unwrap_or(self.most)
     }
 
-    /// Reads the embeddings of distances, `[2 · span, width]`, which all layers share; `None`: there are none.
+    /// Reads the distance embeddings, `[2 · span, width]`, which all layers share; `None` if the model has
+    /// none.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn table(&self, width: usize, weights: &EncoderWeights<'_>) -> Result<Option<Tensor>> {
         if !self.on {
             return Ok(None);
@@ -98,7 +99,7 @@ impl Relative {
         }
     }
 
-    /// The bucket of a distance, as transformers computes it, in f32.
+    /// Returns the bucket of a distance, computed in f32 as in transformers.
     fn bucket(&self, distance: i64) -> i64 {
         let Some(buckets) = self.buckets else { return distance };
         let mid = (buckets / 2) as i64;
@@ -112,17 +113,17 @@ impl Relative {
         log as i64 * distance.signum()
     }
 
-    /// The embedding of a bucket.
+    /// Returns the row of a bucket in the table of embeddings.
     fn row(&self, bucket: i64) -> u32 {
         let span = self.span() as i64;
         (bucket + span).clamp(0, 2 * span - 1) as u32
     }
 }
 
-/// The embeddings of the distances between the tokens of sequences, by their length.
+/// The rows of distance embeddings for the token pairs of a sequence, cached by the sequence's length.
 pub(super) struct Distances<'a> {
     relative: &'a Relative,
-    /// `[1, length, length]`: of δ(i, j), and of δ(j, i) by j.
+    /// Rows `[1, length, length]` for δ(i, j), and for δ(j, i) indexed by j.
     known: BTreeMap<usize, [Tensor; 2]>,
 }
 
@@ -148,14 +149,14 @@ impl<'a> Distances<'a> {
     }
 }
 
-/// The attention of one layer, up to the projection of its output.
+/// The attention of one layer, without the output projection.
 #[derive(Debug, Clone)]
 pub(super) struct Disentangled {
-    /// Queries, keys and values in one.
+    /// The joint projection to queries, keys and values.
     qkv: Linear,
     /// Keys of distances, `[heads, dim, 2 · span]`.
     distance_keys: Option<Tensor>,
-    /// Queries of distances, likewise.
+    /// Queries of distances, of the same shape as the keys.
     distance_queries: Option<Tensor>,
     heads: usize,
     dim: usize,
@@ -163,10 +164,10 @@ pub(super) struct Disentangled {
 }
 
 impl Disentangled {
-    /// Reads a layer's projections, and applies those of distances.
+    /// Reads a layer's projections and projects the distance embeddings.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn read(
         relative: &Relative,
         [heads, dim, width]: [usize; 3],
@@ -181,7 +182,7 @@ impl Disentangled {
             let projection = weights.linear(&[at(part)], [all, width], true)?;
             let rows = projection.forward(distances, Noise::NONE)?;
             let count = rows.shape()[0];
-            // In storage of its own: views of one table would keep its order.
+            // Copied, because a view would keep the memory order of the table.
             let turned = rows.reshape([count, heads, dim])?.permute([1, 2, 0])?;
             turned.copied(turned.dtype()).map(Some)
         };
@@ -196,7 +197,7 @@ impl Disentangled {
         })
     }
 
-    /// x `[rows, width]` → `[rows, heads · dim]`.
+    /// Computes the attention: x `[rows, width]` → `[rows, heads · dim]`.
     pub fn forward(&self, x: &Tensor, tree: &SequenceTree, distances: &mut Distances<'_>) -> Result<Tensor> {
         let (heads, dim) = (self.heads, self.dim);
         let all = self.qkv.forward(x, Noise::NONE)?.reshape([tree.rows(), 3 * heads, dim])?;
@@ -228,7 +229,7 @@ impl Disentangled {
 mod tests {
     use super::*;
 
-    /// Protects: every distance falls into the bucket that transformers gives it, where rounding decides too.
+    /// Protects: every distance falls into the same bucket as in transformers, even where rounding decides.
     #[test]
     fn buckets_are_those_of_transformers() -> Result<()> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/scorers/buckets.json");

@@ -1,4 +1,5 @@
-//! The heads of encoders that score: one vector of a sequence, a layer with an activation, and a product.
+//! The heads of scoring encoders: a pooled vector of the sequence, a dense layer with an activation, and the
+//! output layer.
 
 use super::weights::EncoderWeights;
 use crate::dtype::DType;
@@ -9,30 +10,30 @@ use crate::model::lora::Noise;
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
 
-/// The vector that stands for a sequence.
+/// The pooling that gives the vector of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// The hidden state of its first token.
+    /// The hidden state of the first token.
     First,
-    /// The mean of all of them.
+    /// The mean of the hidden states of all tokens.
     Mean,
 }
 
-/// A family's head: names of its parts and what they do.
+/// The head of a model family: names and settings of its parts.
 #[derive(Debug, Clone)]
 pub(super) struct HeadShape {
     pub pooling: Pooling,
-    /// The dense layer.
+    /// The name of the dense layer.
     pub dense: &'static str,
     pub has_bias: bool,
     pub activation: Unary,
-    /// The norm after the activation, and whether it has a bias.
+    /// The name of the norm after the activation, and true if it has a bias.
     pub norm: Option<(&'static str, bool)>,
-    /// The layer that gives the score, which always has a bias.
+    /// The name of the layer that gives the score; it always has a bias.
     pub output: &'static str,
 }
 
-/// A head, in f32.
+/// A scoring head, in f32.
 #[derive(Debug, Clone)]
 pub(super) struct Head {
     pooling: Pooling,
@@ -46,7 +47,7 @@ impl Head {
     /// Reads a head over hidden states of this width.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape: several labels.
+    /// Fails if a weight is missing or has another shape, as with several labels.
     pub fn read(shape: &HeadShape, width: usize, weights: &EncoderWeights<'_>) -> Result<Self> {
         let norm = |(name, has_bias): (&str, bool)| weights.norm(name, width, has_bias);
         Ok(Self {
@@ -88,7 +89,7 @@ impl Head {
     }
 }
 
-/// An activation, by the fused operation where there is one.
+/// Applies an activation, with the fused operation if there is one.
 pub(super) fn activated(x: &Tensor, activation: Unary) -> Result<Tensor> {
     match activation {
         op @ (Unary::Gelu | Unary::GeluTanh) => x.kernels().gelu(x, op),

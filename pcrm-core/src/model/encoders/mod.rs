@@ -1,7 +1,7 @@
 //! Encoders that score a question with its answer: `...ForSequenceClassification` with one label.
 //!
-//! A batch is flat: every sequence is a segment of its own, which sees itself whole. Scores are computed, not
-//! trained.
+//! A batch is flat: every sequence is a segment of its own, and each token sees the whole segment. Encoders
+//! score only; they are not trained.
 
 mod config;
 mod deberta;
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tree::Packed;
 
-/// A frozen encoder with a head of one score.
+/// A frozen encoder with a head that gives one score.
 #[derive(Debug, Clone)]
 pub struct EncoderReward {
     config: EncoderConfig,
@@ -46,7 +46,7 @@ impl EncoderReward {
     /// Loads the weights of a folder with this config; the body computes in `compute`, the head in f32.
     ///
     /// # Errors
-    /// A missing or broken file, a weight that is missing or has another shape.
+    /// Fails if a file is missing or malformed, or if a weight is missing or has another shape.
     pub fn load(backend: &dyn Backend, config: EncoderConfig, dir: &Path, compute: DType) -> Result<Self> {
         let (body, mut weights) = match &config.kind {
             Kind::Bert(shape) => {
@@ -73,7 +73,7 @@ impl EncoderReward {
         &self.config
     }
 
-    /// Returns the facts that readers of texts and scores need.
+    /// Returns the properties needed to encode texts and interpret scores.
     pub fn outline(&self) -> Outline<'_> {
         self.config.outline()
     }
@@ -81,7 +81,8 @@ impl EncoderReward {
     /// Computes the scores of the sequences that end at these rows (ascending), f32 `[rows]`.
     ///
     /// # Errors
-    /// A row that ends no whole sequence; tokens or positions that the model does not have; the backend's.
+    /// Fails if a row is not the end of a sequence, if the model lacks a token or position, or if the backend
+    /// fails.
     pub fn scores(&self, batch: &Packed, rows: &[usize]) -> Result<Tensor> {
         let segments = batch.tree.segments();
         if segments.iter().any(|segment| segment.parent.is_some()) {
@@ -115,7 +116,7 @@ fn check_tokens(batch: &Packed, inputs: usize) -> Result<()> {
     }
 }
 
-/// The rows of queries that are asked for.
+/// Returns the requested query rows; `None` for all.
 fn queries<'a>(rows: Rows<'a>) -> Option<&'a [usize]> {
     match rows {
         Rows::All => None,

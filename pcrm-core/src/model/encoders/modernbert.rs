@@ -1,5 +1,5 @@
-//! ModernBERT (Warner et al., arXiv 2412.13663): norms before, rotary positions, GeGLU, and layers that see all or
-//! their neighbours alone.
+//! ModernBERT (Warner et al., arXiv 2412.13663): pre-norm layers, rotary positions, GeGLU, and global and
+//! local attention.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ use crate::model::{Rows, select, types};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
 
-/// Values of keys that a file leaves out.
+/// Default values of missing keys.
 static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     let defaults = [
         ("hidden_activation", Value::from("gelu")),
@@ -39,7 +39,7 @@ static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 });
 
-/// The shape of a ModernBERT.
+/// The shape of a ModernBERT model.
 #[derive(Debug, Clone)]
 pub(super) struct ModernBertConfig {
     pub vocabulary: usize,
@@ -52,17 +52,17 @@ pub(super) struct ModernBertConfig {
     attention_bias: bool,
     mlp_bias: bool,
     activation: Unary,
-    /// For each layer, whether it sees its neighbours alone.
+    /// True for each layer with local attention.
     local: Vec<bool>,
-    /// The largest distance that local layers see.
+    /// The largest distance in local attention.
     reach: usize,
-    /// θ of layers that see all, and of local ones.
+    /// θ of global and of local layers.
     thetas: [f64; 2],
     pub head: HeadShape,
 }
 
 impl ModernBertConfig {
-    /// Reads a config; `path` is named in errors.
+    /// Reads a config; errors name `path`.
     pub fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
         let mut full = raw.clone();
         for (key, default) in DEFAULTS.iter() {
@@ -110,7 +110,7 @@ impl ModernBertConfig {
     }
 }
 
-/// Which layers see their neighbours alone: `layer_types`, or all but every n-th.
+/// Returns true for each local layer: by `layer_types`, or all but every n-th layer.
 fn local(fields: &Fields<'_>) -> Result<Vec<bool>> {
     let layers = fields.layers("num_hidden_layers")?;
     if fields.value("layer_types").is_null() {
@@ -128,7 +128,8 @@ fn local(fields: &Fields<'_>) -> Result<Vec<bool>> {
     })
 }
 
-/// θ of one kind of layers: in `rope_parameters` (transformers 5), or under a key of its own (transformers 4).
+/// Returns θ of global or local layers: from `rope_parameters` (transformers 5), or from its own key
+/// (transformers 4).
 fn theta(fields: &Fields<'_>, layers: &str, key: &str) -> Result<f64> {
     let section =
         fields.object("rope_parameters")?.and_then(|all| all.get(layers)).filter(|own| !own.is_null());
@@ -146,7 +147,7 @@ fn theta(fields: &Fields<'_>, layers: &str, key: &str) -> Result<f64> {
     }
 }
 
-/// The body of a ModernBERT, frozen.
+/// The frozen body of a ModernBERT model.
 #[derive(Debug, Clone)]
 pub(super) struct ModernBert {
     config: ModernBertConfig,
@@ -154,18 +155,18 @@ pub(super) struct ModernBert {
     norm: Norm,
     layers: Vec<Layer>,
     last_norm: Norm,
-    /// Of layers that see all, and of local ones.
+    /// The rotary angles of global and of local layers.
     angles: [Angles; 2],
 }
 
 #[derive(Debug, Clone)]
 struct Layer {
-    /// The first layer reads the norm of the embeddings.
+    /// `None` in the first layer, which reads the normalised embeddings.
     attention_norm: Option<Norm>,
     qkv: Linear,
     output: Linear,
     norm: Norm,
-    /// What is activated, and the gates after it.
+    /// The joint projection to the activated values and the gates.
     up: Linear,
     down: Linear,
     local: bool,
@@ -175,7 +176,7 @@ impl ModernBert {
     /// Reads the body.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn read(config: ModernBertConfig, weights: &EncoderWeights<'_>) -> Result<Self> {
         let ModernBertConfig { width, ffn, norm_bias, attention_bias, mlp_bias, .. } = config;
         let mut layers = Vec::with_capacity(config.local.len());
@@ -205,10 +206,10 @@ impl ModernBert {
         })
     }
 
-    /// The hidden states after the last norm, `[wanted rows, width]`.
+    /// Returns the hidden states after the last norm, `[wanted rows, width]`.
     ///
     /// # Errors
-    /// Token ids outside the vocabulary, the backend's errors.
+    /// Fails if a token id is outside the vocabulary or the backend fails.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         check_tokens(batch, self.config.vocabulary)?;
         let mut x = self.norm.forward(&self.words.forward(batch.ids.clone())?)?;
@@ -227,7 +228,7 @@ impl ModernBert {
         self.last_norm.forward(&x)
     }
 
-    /// One layer; x `[rows, width]` → `[wanted rows, width]`.
+    /// Computes one layer: x `[rows, width]` → `[wanted rows, width]`.
     fn layer(
         &self,
         layer: &Layer,

@@ -1,4 +1,4 @@
-//! An encoder's weights, from the names of their file to layers on a device.
+//! Reads an encoder's weights by their names in the file and builds layers on a device.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,26 +13,26 @@ use crate::model::folder;
 use crate::model::layers::{Embedding, Linear, Norm, Weight};
 use crate::model::notes;
 
-/// Tensors of older checkpoints that hold nothing learned.
+/// Tensors in older checkpoints that are not learned.
 const BUFFERS: [&str; 1] = ["position_ids"];
 
-/// The tensors of a folder on their way to a device.
+/// The weights of a folder, to be uploaded to a device.
 pub(in crate::model) struct EncoderWeights<'a> {
     checkpoint: Checkpoint,
-    /// The prefix that every name of the body may have or lack.
+    /// The optional prefix of all names of the body.
     prefix: &'static str,
     used: RefCell<BTreeSet<String>>,
     backend: &'a dyn Backend,
-    /// The type that they are held in.
+    /// The type of the uploaded weights.
     pub compute: DType,
     norm_eps: f64,
 }
 
 impl<'a> EncoderWeights<'a> {
-    /// Reads the headers of a folder's weights.
+    /// Opens a folder and reads the headers of its weights.
     ///
     /// # Errors
-    /// A missing or broken file.
+    /// Fails if a file is missing or malformed.
     pub fn open(
         backend: &'a dyn Backend,
         dir: &Path,
@@ -44,10 +44,10 @@ impl<'a> EncoderWeights<'a> {
         Ok(Self { checkpoint, prefix, used: RefCell::default(), backend, compute, norm_eps })
     }
 
-    /// The values of a weight, under its name with or without the prefix.
+    /// Returns the values of a weight, stored under its name with or without the prefix.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// Fails if a weight is missing or has another shape.
     pub fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let refuse = |message: String| Err(Error::file(self.checkpoint.dir(), format!("{name} {message}")));
         let long = format!("{}{name}", self.prefix);
@@ -70,18 +70,18 @@ impl<'a> EncoderWeights<'a> {
         Ok(Weight::new(name, self.backend.upload(&HostTensor::f32(shape, values)?, self.compute)?))
     }
 
-    /// A table `[rows, width]` of these values.
+    /// Uploads these values as a table `[rows, width]`.
     pub fn table(&self, name: &str, shape: [usize; 2], values: Vec<f32>) -> Result<Embedding> {
         Ok(Embedding::new(self.upload(&format!("{name}.weight"), shape, values)?))
     }
 
-    /// The embedding of this name.
+    /// Reads the embedding of this name.
     pub fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<Embedding> {
         let values = self.take(&format!("{name}.weight"), &shape)?;
         self.table(name, shape, values)
     }
 
-    /// A linear layer; of several names, layers that read the same, their outputs one after the other.
+    /// Reads a linear layer. Several names are layers with the same input, whose outputs are concatenated.
     pub fn linear(&self, names: &[String], [out, width]: [usize; 2], has_bias: bool) -> Result<Linear> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for name in names {
@@ -98,9 +98,9 @@ impl<'a> EncoderWeights<'a> {
         Ok(Linear::new(self.upload(&format!("{name}.weight"), [out, width], weight)?, bias))
     }
 
-    /// A layer norm, with or without a bias.
+    /// Reads a layer norm, with or without a bias.
     pub fn norm(&self, name: &str, width: usize, has_bias: bool) -> Result<Norm> {
-        // Checkpoints converted from TensorFlow have the older names.
+        // Checkpoints converted from TensorFlow use the older names.
         let part = |part: &str, older: &str| -> Result<_> {
             let values = self
                 .take(&format!("{name}.{part}"), &[width])
@@ -114,7 +114,7 @@ impl<'a> EncoderWeights<'a> {
         }
     }
 
-    /// Logs the tensors that nothing has read.
+    /// Logs the tensors that were not used.
     pub fn finish(self) {
         let used = self.used.into_inner();
         let is_unused =

@@ -36,9 +36,9 @@ pub static FAMILIES: [Family; 23] = [
     llama::SMOLLM3,
 ];
 
-/// Advice about encoders where a decoder is expected.
-const ENCODER: &str = "encoders score (pcrm score, eval reward, serve, judge, best-of-n, --reward) and are not \
-                       trained here";
+/// The advice for an encoder where a decoder is expected.
+const ENCODER: &str = "encoders score (pcrm score, eval reward, serve, judge, best-of-n, --reward) and are \
+                       not trained here";
 
 /// Families that are not supported, with advice.
 pub static UNSERVED: [(&str, &str); 17] = [

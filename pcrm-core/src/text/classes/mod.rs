@@ -94,17 +94,17 @@ pub(super) struct Dressing {
     pub after: Vec<String>,
     /// The ids of the tokens; for a token that appears twice, the last one counts.
     pub ids: Vec<(String, u32)>,
-    /// The tokens between the two texts of a pair, and the type of the second text; `None`: pairs are joined
-    /// without.
+    /// The tokens between the two texts of a pair, and the token type of the second text; `None` if pairs are
+    /// joined without a separator.
     pub pair: Option<(Vec<String>, u32)>,
 }
 
-/// How a class parts the two texts of a pair.
+/// The separator between the two texts of a pair.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parting {
-    /// By what ends a text; the second has type 1 (BERT).
+    /// The tokens that end a text; the second text has type 1 (BERT).
     Once,
-    /// By what ends a text, twice; all tokens have type 0 (RoBERTa).
+    /// The tokens that end a text, twice; all tokens have type 0 (RoBERTa).
     Twice,
 }
 
@@ -138,7 +138,7 @@ impl Built<'_> {
         Ok(Ending { dressing: Some(dressing), ..Ending::default() })
     }
 
-    /// A dressing of two special tokens that must be there, for texts and pairs of them.
+    /// Adds two special tokens, which must exist, to texts and to pairs of texts.
     fn dressed_pairs(&self, before: &str, after: &str, parting: Parting) -> Result<Ending, String> {
         Ok(self.dressed(&[before], &[after])?.parted(parting))
     }
@@ -156,7 +156,7 @@ impl Built<'_> {
 }
 
 impl Ending {
-    /// The same dressing with its rule for pairs.
+    /// Adds the rule for pairs to the dressing.
     fn parted(mut self, parting: Parting) -> Self {
         if let Some(dressing) = &mut self.dressing {
             dressing.pair = Some(match parting {

@@ -1,19 +1,19 @@
-//! Texts for encoders: a question with its answer as one pair, by the tokenizer's own post-processor.
+//! Pairs of texts for encoders: a question and its answer, joined by the tokenizer's own post-processor.
 //!
-//! An encoder adds an embedding of a token's type (0 for the first text, 1 for the second) to that of its id.
-//! Both are one number here: type · vocabulary + id, the row of a table of all sums. A sequence is then a list
-//! of numbers as it is for a decoder, and the types go wherever the ids go.
+//! An encoder adds the embedding of a token's type (0 for the first text, 1 for the second) to that of its
+//! id. One number encodes both here: type · vocabulary + id. A sequence is then a list of numbers, as for a
+//! decoder, and no code has to carry the types separately.
 
 use super::{Tokenizer, failed, panicked};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// The numbers that an encoder takes for tokens.
+/// The numbering of an encoder's tokens: type · vocabulary + id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PairForm {
     /// The size of the encoder's vocabulary.
     pub vocabulary: u32,
-    /// The number of token types that the encoder tells apart; 1: it knows no types.
+    /// The number of token types of the encoder; 1 if it does not use types.
     pub types: u32,
 }
 
@@ -42,10 +42,10 @@ impl PairForm {
 }
 
 impl Tokenizer {
-    /// Returns the same tokenizer for an encoder of this form: plain texts with a prompt become pairs.
+    /// Returns this tokenizer for an encoder with this numbering: a plain prompt and answer become a pair.
     ///
     /// # Errors
-    /// A post-processor that puts nothing between the two texts of a pair.
+    /// Fails if the post-processor puts nothing between the two texts of a pair.
     pub fn reading_pairs(&self, form: PairForm) -> Result<Self> {
         let length = |pair: bool| {
             let encoded = guarded(|| match pair {
@@ -57,24 +57,24 @@ impl Tokenizer {
         let (one, two) = (length(false)?, length(true)?);
         if one == 0 || two <= one {
             let message = format!(
-                "the post-processor puts {one} special tokens around a text and {two} around a pair of texts; an \
-                 encoder needs one that parts a question from its answer"
+                "the post-processor puts {one} special tokens around a text and {two} around a pair of \
+                 texts; an encoder needs one that parts a question from its answer"
             );
             return Err(Error::Tokenizer(message));
         }
         Ok(Self { pairs: Some(form), ..self.clone() })
     }
 
-    /// The form of pairs of an encoder's tokenizer; `None`: a decoder's.
+    /// Returns the numbering of an encoder's tokens; `None` for a decoder's tokenizer.
     pub fn pairs(&self) -> Option<PairForm> {
         self.pairs
     }
 
-    /// Token ids, with their types, of a question and its answer, as transformers' `tokenizer(question, answer)`
-    /// gives them.
+    /// Returns the token ids with types of a question and its answer, as transformers' `tokenizer(question,
+    /// answer)` does.
     ///
     /// # Errors
-    /// Those of the tokenizer; a tokenizer that reads no pairs.
+    /// Fails if the tokenizer fails or does not encode pairs.
     pub fn encode_pair(&self, question: &str, answer: &str) -> Result<Vec<u32>> {
         let Some(form) = self.pairs else {
             return Err(Error::Tokenizer("the tokenizer of a decoder joins no pairs".to_owned()));
@@ -91,7 +91,8 @@ impl Tokenizer {
             .collect()
     }
 
-    /// The shape of a pair: its special tokens around `question` and `answer`; `None`: a decoder's tokenizer.
+    /// Returns the form of a pair, with its special tokens around `question` and `answer`; `None` for a
+    /// decoder's tokenizer.
     pub fn pair_shape(&self) -> Option<String> {
         self.pairs?;
         let sides = self.encode_pair("a", "a").ok()?;
@@ -109,13 +110,13 @@ impl Tokenizer {
         Some(shape.join(" "))
     }
 
-    /// The ids of these tokens without their types.
+    /// Returns the ids of these tokens without their types.
     pub fn untyped(&self, ids: &[u32]) -> Vec<u32> {
         ids.iter().map(|id| self.pairs.map_or(*id, |form| form.id(*id))).collect()
     }
 
-    /// The token that begins every sequence and is never cut off: the BOS, or the first one of an encoder's
-    /// sequences, at which it may read its score.
+    /// Returns the token that begins every sequence and is never cut off: the BOS, or the first token of an
+    /// encoder's sequences, from which its score may be computed.
     pub fn first(&self) -> Option<u32> {
         match self.pairs {
             Some(_) => self.encode_pair("", "").ok()?.first().copied(),
