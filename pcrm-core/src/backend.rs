@@ -15,7 +15,7 @@ use crate::tensor::Tensor;
 pub struct Place {
     /// The device.
     pub device: Device,
-    /// Threads on the host; `None`: the library's default.
+    /// The number of threads on the host; `None` for the library's default.
     pub threads: Option<usize>,
 }
 

@@ -23,13 +23,13 @@ use crate::tensor::{Tensor, Unary};
 pub struct Attention<'a> {
     /// The factor on q·k.
     pub scale: f64,
-    /// The soft cap: scores s, after the factor, become c·tanh(s / c) (Gemma 2, arXiv 2408.00118); `None`: no
-    /// cap.
+    /// The soft cap: scores s, after the factor, become c·tanh(s / c) (Gemma 2, arXiv 2408.00118); `None`
+    /// for no cap.
     pub cap: Option<f64>,
     /// The visible rows.
     pub mask: Mask,
-    /// The querying rows of the tree, ascending; q has these rows alone. `None`: all rows. The last layer of
-    /// a reward model queries only the scored rows.
+    /// The querying rows of the tree, ascending; q has only these rows. `None` for all rows. The last layer
+    /// of a reward model queries only the scored rows.
     pub queries: Option<&'a [usize]>,
 }
 
@@ -38,7 +38,7 @@ pub struct Attention<'a> {
 pub enum Mask {
     /// Rows up to the row itself, as in a decoder.
     Causal {
-        /// The number of visible positions, the row's own included (sliding window); `None`: all.
+        /// The number of visible positions, including the row's own (sliding window); `None` for all.
         window: Option<usize>,
     },
     /// All rows, as in an encoder. A flat tree is a batch of texts, and each token sees its whole text.

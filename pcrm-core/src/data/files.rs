@@ -206,8 +206,8 @@ mod tests {
         assert_eq!(names, ["a.parquet", "b.jsonl.gz", "c.json"]);
     }
 
-    /// Protects: a folder with several splits is refused with their names; other words in names are no
-    /// splits.
+    /// Protects: a folder with several splits is refused with their names; other words in names are
+    /// not splits.
     #[test]
     fn splits_in_one_folder_are_refused() {
         let read = |names: &[&str]| {

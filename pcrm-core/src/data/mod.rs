@@ -1,12 +1,12 @@
 //! Training data: from the user's files to token ids.
 //!
-//! [`files`] lists the files to read and [`records`] finds the JSON records in each ([`lines`] streams JSON
-//! lines). [`schema`] detects the meaning of their columns; [`columns`] holds the columns that the user
-//! names. [`preference`] and [`texts`] read records for reward models; [`completions`], [`prompts`] and
-//! [`labelled`] read records for language models. [`report`] counts the records left out and gives the
-//! reasons. [`encode`] renders and tokenises the others exactly as TRL's trainers do. [`convert`] and
-//! [`split`] make new files, which [`output`] writes. [`overlap`] finds the prompts and pairs that two data
-//! sets share, and [`survey`] looks for faults before training.
+//! [`files`] lists the files to read, [`mod@slice`] selects records of a file, and [`records`] finds
+//! the records in each file ([`lines`] streams JSON lines). [`schema`] detects the meaning of their columns;
+//! [`columns`] holds the columns that the user names. [`preference`] and [`texts`] read records for reward
+//! models; [`completions`], [`prompts`] and [`labelled`] read records for language models. [`report`] counts
+//! the records left out and gives the reasons. [`encode`] renders and tokenises the others exactly as TRL's
+//! trainers do. [`convert`] and [`split`] make new files, which [`output`] writes. [`overlap`] finds the
+//! prompts and pairs that two data sets share, and [`survey`] looks for faults before training.
 
 pub mod answer_set;
 mod arrow_rows;

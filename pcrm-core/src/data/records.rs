@@ -55,8 +55,8 @@ impl Records {
     /// Opens a file, or a slice such as `train.jsonl[:500]`; a record may have at most [`MAX_LINE`] bytes.
     ///
     /// # Errors
-    /// Fails if the file cannot be opened or holds no records that pcrm can read: an archive, a table,
-    /// several lists, a damaged Parquet file.
+    /// Fails if the file cannot be opened or holds no records that pcrm can read, as with an archive, a
+    /// YAML file, several lists, or a damaged Parquet file.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, MAX_LINE)
     }

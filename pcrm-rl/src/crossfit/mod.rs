@@ -73,8 +73,8 @@ impl Crossfit<'_> {
     pub fn margins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         let folds = self.folds;
         if self.backend.collective().world() > 1 {
-            let message = "judges are cross-fitted by one process; `pcrm calibrate` writes the fitted constraint to \
-                           a file, which several processes take";
+            let message = "judges are cross-fitted by one process; `pcrm calibrate` writes the fitted \
+                           constraint to a file, which several processes take";
             return Err(Error::Invalid { field: "constraint", message: message.into() });
         }
         if folds < 2 {

@@ -189,7 +189,6 @@ impl Weighted {
 
 /// Returns the weighted sum of this row's rewards. A source with weight 0, which is only monitored, does not
 /// make an answer scored if other sources have a weight.
-/// one beside others that have some.
 fn sum(sources: &[SourceRewards], row: usize) -> Option<f32> {
     let watched = sources.iter().any(|source| source.weight != 0.0);
     let counted = sources.iter().filter(|source| !watched || source.weight != 0.0);

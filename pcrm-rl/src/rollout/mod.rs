@@ -100,8 +100,8 @@ impl Finish {
     }
 }
 
-/// Numbers prompts by their tokens, and repeated ones by how often they occurred before, so that a prompt has
-/// the same samples whatever the other prompts are.
+/// Numbers prompts by their tokens, and repeated prompts by their occurrence, so that the samples of a prompt
+/// do not depend on the other prompts.
 pub fn numbered(prompts: impl IntoIterator<Item = Vec<u32>>) -> Vec<Prompt> {
     let mut before: BTreeMap<u64, u64> = BTreeMap::new();
     let mut number = |ids: &[u32]| {

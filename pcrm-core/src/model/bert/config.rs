@@ -39,7 +39,7 @@ pub struct BertConfig {
     pub heads: usize,
     /// The width of the feed-forward network.
     pub ffn: usize,
-    /// The most tokens of a text.
+    /// The largest number of tokens in a text.
     pub max_positions: usize,
     /// The row of the position embedding for a text's first token.
     pub first_position: u32,
@@ -52,7 +52,7 @@ pub struct BertConfig {
 }
 
 impl BertConfig {
-    /// Reads `config.json` of a folder.
+    /// Reads `config.json` from a folder.
     ///
     /// # Errors
     /// Fails if the file is missing or not JSON, if the model is not supported (the error lists the supported
