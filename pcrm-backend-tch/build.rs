@@ -1,4 +1,4 @@
-//! Passes the location of libtorch to binaries, for their rpath, and compiles the shim of c10d with the feature
+//! Passes the location of libtorch to binaries for their rpath, and compiles the c10d shim with the feature
 //! `distributed`.
 
 fn main() {

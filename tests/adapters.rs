@@ -397,7 +397,7 @@ fn merging_makes_a_full_model() -> Result<()> {
     world.run("merge adapter --base base --output again")?;
     ensure!(world.read("again/model.safetensors")? == world.read("merged/model.safetensors")?);
     world.run("score --model merged --data test.jsonl --output scored.jsonl")?;
-    // The adapter is scored as it is, and its evaluation does not take the base's cached scores.
+    // The adapter is scored itself, and its evaluation does not use the base model's cached scores.
     world.run("score --model adapter --data test.jsonl --output by-adapter.jsonl")?;
     for (merged, alone) in world.lines("scored.jsonl")?.iter().zip(&world.lines("by-adapter.jsonl")?) {
         let score = |line: &Value| line["chosen_score"].as_f64().context("no chosen_score");

@@ -1,6 +1,7 @@
-//! Several processes of the real binary on the loopback interface: equal bits, processes that die, resuming, torchrun.
+//! Several processes of the real binary on the loopback interface: equal bits, killed processes, resuming,
+//! torchrun.
 //!
-//! All of it is Gloo on the CPU; NCCL and GPUs are not tested here.
+//! All tests use Gloo on the CPU; NCCL and GPUs are not tested here.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,20 +21,20 @@ use serde_json::Value;
 use crate::binary::{World, stderr};
 use crate::support::random;
 
-const REWARD: &str = "reward --backend tch --model base --data train.jsonl --eval-data test.jsonl --learning-rate 1e-3 \
-                      --collective-timeout 20";
+const REWARD: &str = "reward --backend tch --model base --data train.jsonl --eval-data test.jsonl \
+                      --learning-rate 1e-3 --collective-timeout 20";
 
-/// Lanes of the optimiser's test, and its steps.
+/// The number of lanes of the optimiser's test, and its number of steps.
 const LANES: usize = 6;
 const STEPS: u64 = 3;
 
-/// The names and shapes that the optimiser's test trains: of sizes that fill neither a slice nor a chunk.
+/// The names and shapes that the optimiser's test trains; their sizes fill neither a slice nor a chunk.
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[70, 61]), ("b", &[13]), ("c", &[129, 33]), ("d", &[1, 5])];
 
-/// What a process is left with: weights and moments by name, the norm of each step, and the bytes sent.
+/// The state of a process at the end: weights and moments by name, the norm of each step, and the bytes sent.
 type Left = (BTreeMap<String, Vec<f32>>, Vec<u64>, u64);
 
-/// Trains by a process of so many, which are threads here.
+/// Trains as one of `world` processes, which are threads here.
 fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
     let alone = (registry::find::<BackendPlugin>("tch")?.open)(Device::Cpu.into())?;
     let meeting = Meeting {
@@ -59,7 +60,7 @@ fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
     let mut optimiser = SlicedAdamW::new(config, &params, Arc::clone(&collective))?;
     let (mut norms, subtrees) = (Vec::new(), lanes.subtrees());
     for step in 0..STEPS {
-        // Sums over the nodes of this process, of a gradient of each lane.
+        // The sums over this process's nodes, of one gradient per lane.
         fn sum(node: &Range<usize>, of: &dyn Fn(usize) -> Result<Gradients>) -> Result<Gradients> {
             let Some([left, right]) = halves(node) else { return of(node.start) };
             let mut both = sum(&left, of)?;
@@ -90,8 +91,8 @@ fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
     Ok((left, norms, sent))
 }
 
-/// Protects: weights, moments and norms have the same bits on 1, 2, 3 and 6 processes, of which some hold no whole subtree
-/// of lanes; a process sends the bytes that `pcrm plan` says.
+/// Protects: weights, moments and norms have the same bits with 1, 2, 3 and 6 processes, some of which have
+/// no complete subtree of lanes; a process sends as many bytes as `pcrm plan` predicts.
 #[test]
 fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
     let (want, norms, _) = optimised(0, 1, 0)?;
@@ -125,7 +126,7 @@ fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
     Ok(())
 }
 
-/// Starts a command in two processes with a thread each, or as one with a thread.
+/// Starts a command as two processes with one thread each, or as one process with one thread.
 fn command(world: &World, processes: usize, arguments: &str) -> Result<Command> {
     match processes {
         1 => {
@@ -143,7 +144,7 @@ fn train(world: &World, processes: usize, arguments: &str) -> Result<()> {
     Ok(())
 }
 
-/// The lines of a run's metrics, without times.
+/// Returns the lines of a run's metrics, without times.
 fn lines(world: &World, run: &str) -> Result<Vec<Value>> {
     let mut lines = world.lines(&format!("{run}/metrics.jsonl"))?;
     for line in lines.iter_mut().filter_map(Value::as_object_mut) {
@@ -154,7 +155,7 @@ fn lines(world: &World, run: &str) -> Result<Vec<Value>> {
     Ok(lines)
 }
 
-/// Fails unless two runs left the same metrics and the same files.
+/// Fails unless two runs wrote the same metrics and the same files.
 fn check_same(world: &World, a: &str, b: &str, files: &[&str]) -> Result<()> {
     let (of_a, of_b) = (lines(world, a)?, lines(world, b)?);
     for (at, (one, other)) in of_a.iter().zip(&of_b).enumerate() {
@@ -173,7 +174,7 @@ fn check_same(world: &World, a: &str, b: &str, files: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command in one process and in two, and fails unless both left the same.
+/// Runs a command in one process and in two, and fails unless both wrote the same results.
 fn check_bits(world: &World, name: &str, arguments: &str, files: &[&str]) -> Result<()> {
     let (one, two) = (format!("{name}-1"), format!("{name}-2"));
     train(world, 1, &format!("{arguments} --output {one}"))?;
@@ -187,8 +188,8 @@ fn policy(world: &World) -> Result<()> {
     world.run(sft).map(drop)
 }
 
-/// Protects: reward models, fine-tuning and DPO by two processes have the bits of one process with as many lanes: weights,
-/// moments, evaluations and every metric. Slices are unequal in parameters, and lanes in items.
+/// Protects: reward models, fine-tuning and DPO with two processes have the bits of one process with as many
+/// lanes: weights, moments, evaluations and every metric. Slices differ in parameters, and lanes in items.
 #[test]
 fn two_processes_have_the_bits_of_one() -> Result<()> {
     let world = World::new()?;
@@ -197,25 +198,27 @@ fn two_processes_have_the_bits_of_one() -> Result<()> {
     let reward =
         format!("{REWARD} --lanes 2 --batch 5 --max-steps 4 --eval-every 2 --constraint length_ratio");
     check_bits(&world, "reward", &reward, &files)?;
-    // More lanes than items: some lanes, and a whole process, have nothing to do.
+    // With more lanes than items, some lanes and one whole process have no work.
     check_bits(&world, "few", &format!("{REWARD} --lanes 4 --batch 1 --max-steps 4"), &files)?;
     let lora =
         format!("{REWARD} --lanes 6 --batch 8 --max-steps 4 --lora-r 4 --micro-tokens 64 --weight-decay 0.1");
     let adapters = ["adapter_model.safetensors", "checkpoint-4/optimizer.safetensors"];
     check_bits(&world, "lora", &lora, &adapters)?;
-    let policy = "--backend tch --model policy --data train.jsonl --eval-data test.jsonl --lanes 2 --batch 5 --max-steps 4";
+    let policy = "--backend tch --model policy --data train.jsonl --eval-data test.jsonl --lanes 2 \
+        --batch 5 --max-steps 4";
     check_bits(&world, "sft", &format!("sft {policy} --order bucketed"), &files)?;
     check_bits(&world, "dpo", &format!("dpo {policy} --learning-rate 1e-3 --constraint fixed"), &files)
 }
 
-/// Protects: policies on their own answers too: prompts, rewards, references and values are dealt over processes.
+/// Protects: policies trained on their own samples also have equal bits; prompts, rewards, references and
+/// values are dealt to processes.
 #[test]
 fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
     let world = World::new()?;
     policy(&world)?;
     world.run("reward --model base --data train.jsonl --max-steps 4 --learning-rate 1e-3 --output rm")?;
-    let online = "--backend tch --model policy --data test.jsonl --reward model:rm --max-completion-length 8 --batch 3 \
-                  --max-steps 4 --learning-rate 1e-3 --lanes 2 --eval-split 0.3";
+    let online = "--backend tch --model policy --data test.jsonl --reward model:rm --max-completion-length 8 \
+                  --batch 3 --max-steps 4 --learning-rate 1e-3 --lanes 2 --eval-split 0.3";
     let files = ["model.safetensors", "samples.jsonl", "checkpoint-4/optimizer.safetensors"];
     let grpo = format!("grpo {online} --num-generations 4 --beta 0.04 --num-iterations 2");
     check_bits(&world, "grpo", &grpo, &files)?;
@@ -226,8 +229,8 @@ fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
     check_bits(&world, "ppo", &ppo, &critic)
 }
 
-/// Protects: a run saved by two processes continues in one, and back, with the bits of an unbroken one; another number of
-/// lanes is refused.
+/// Protects: a run saved by two processes continues in one, and back, with the bits of an uninterrupted one;
+/// another number of lanes is refused.
 #[test]
 fn a_run_continues_on_another_number_of_processes() -> Result<()> {
     let world = World::new()?;
@@ -253,7 +256,7 @@ fn a_run_continues_on_another_number_of_processes() -> Result<()> {
     Ok(())
 }
 
-/// A process of a run that was started by hand, as a launcher would.
+/// Starts one process of a run by hand, as a launcher would.
 fn rank(world: &World, rank: usize, port: u16, arguments: &str) -> Result<Child> {
     let mut command = world.command(arguments)?;
     for (name, value) in
@@ -268,7 +271,7 @@ fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Waits until a run has logged so many lines.
+/// Waits until a run has logged this many lines.
 fn wait_for_lines(world: &World, run: &str, count: usize) -> Result<()> {
     let begun = Instant::now();
     let path = format!("{run}/metrics.jsonl");
@@ -288,14 +291,14 @@ fn send(signal: &str, child: &Child) -> Result<()> {
     Ok(())
 }
 
-/// Protects: where a process is killed or stopped, the other ends within the timeout with a message that names it, and the
-/// run continues from its last checkpoint to the bits of an unbroken one.
+/// Protects: if a process is killed or stopped, the other one ends within the timeout with a message that
+/// names it, and the run continues from its last checkpoint to the bits of an uninterrupted one.
 #[test]
 fn a_process_that_dies_ends_the_run_with_its_name() -> Result<()> {
     let world = World::new()?;
     let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 40 --save-every 3 --collective-timeout 4");
     train(&world, 1, &format!("{run} --output whole"))?;
-    // The victim's rank, after how many lines, and how.
+    // The victim's rank, the number of lines after which it is hit, and the signal.
     for (at, (victim, after, signal)) in
         [(1, 3, "-KILL"), (0, 8, "-KILL"), (1, 13, "-STOP"), (1, 20, "-KILL"), (0, 31, "-KILL")]
             .into_iter()
@@ -323,8 +326,8 @@ fn a_process_that_dies_ends_the_run_with_its_name() -> Result<()> {
     Ok(())
 }
 
-/// Protects: an error of one process, and a loss that is no number, end all of them with the reason; `pcrm launch` ends the
-/// others and gives the exit code of the first failure.
+/// Protects: an error in one process, or a loss that is not finite, ends all processes with the reason; `pcrm
+/// launch` ends the others and exits with the code of the first failure.
 #[test]
 fn an_error_of_one_process_ends_all() -> Result<()> {
     let world = World::new()?;
@@ -333,7 +336,7 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
         format!("launch -n 2 --threads 1 -- {run} --learning-rate 1e30 --max-grad-norm 0 --output far");
     let message = world.fails(&diverging)?;
     ensure!(message.contains("rank 0: error: step") && message.contains("rank 1: error: step"), "{message}");
-    // The data of one process are others.
+    // One process has different data.
     let port = free_port()?;
     let (first, mut second) = (
         rank(&world, 0, port, &format!("{run} --output apart"))?,
@@ -358,7 +361,7 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     world.refuses(kto, &["--lanes 2", "couples"])?;
     world
         .refuses(&format!("launch -n 3 -- {run} --lanes 4 --output odd"), &["--lanes 4", "multiple of 3"])?;
-    // Interrupted, all processes save together.
+    // After an interrupt, all processes save together.
     let arguments =
         format!("launch -n 2 --threads 1 -- {REWARD} --lanes 2 --batch 4 --epochs 9 --output stopped");
     let child = world.command(&arguments)?.spawn()?;
@@ -370,9 +373,9 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     Ok(())
 }
 
-/// Protects: torchrun starts the processes, restarts them when one is killed, and the run resumes by itself to the bits of
-/// an unbroken one; two agents on one machine are two nodes. Without `PCRM_PYTHON`, whose folder has torchrun, nothing is
-/// checked.
+/// Protects: torchrun starts the processes and restarts them when one is killed, and the run resumes by
+/// itself to the bits of an uninterrupted one; two agents on one machine act as two nodes. The test checks
+/// nothing without `PCRM_PYTHON`, whose folder contains torchrun.
 #[test]
 fn torchrun_restarts_a_run_that_resumes_by_itself() -> Result<()> {
     let Some(python) = std::env::var_os("PCRM_PYTHON") else {
@@ -391,7 +394,7 @@ fn torchrun_restarts_a_run_that_resumes_by_itself() -> Result<()> {
         command.env("OMP_NUM_THREADS", "1").env("HOME", world.path(""));
         Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
     };
-    // One agent with two processes, of which one is killed.
+    // One agent with two processes, one of which is killed.
     let one =
         under(&["--standalone".into(), "--nproc-per-node=2".into()], &format!("{run} --output restarted"))?;
     wait_for_lines(&world, "restarted", 10)?;

@@ -17,21 +17,21 @@ const TOKEN: &str = "hf_secret";
 /// Bytes of a part of a large file.
 const PART: usize = 100_000;
 
-/// The state of a hub that takes uploads.
+/// The state of a hub that accepts uploads.
 #[derive(Default)]
 struct Stored {
-    /// Requests as method and path.
+    /// Requests, as method and path.
     requests: Vec<String>,
-    /// Large files by SHA-256, complete.
+    /// Complete large files by SHA-256.
     objects: BTreeMap<String, Vec<u8>>,
     /// Parts of large files by SHA-256 and number.
     parts: BTreeMap<(String, usize), Vec<u8>>,
     /// Committed files.
     files: BTreeMap<String, Vec<u8>>,
     private: bool,
-    /// Statuses to answer with, by the part of the path that they are for, each once.
+    /// Statuses to answer with, each once, by a part of the request's path.
     failures: Vec<(&'static str, u16)>,
-    /// Gives every part of a large file its own address.
+    /// True to give every part of a large file its own address.
     in_parts: bool,
 }
 
@@ -195,8 +195,8 @@ fn answer(stored: &mut Stored, endpoint: &str, path: &str, body: &[u8]) -> Resul
     Ok((404, String::new(), json!({"error": path})))
 }
 
-/// Returns the storage's address: the same machine under another name, so that it is another host than the
-/// hub.
+/// Returns the storage's address: the same machine under another name, so that it is a different host from
+/// the hub.
 fn storage(endpoint: &str) -> String {
     endpoint.replace("127.0.0.1", "localhost")
 }
@@ -255,13 +255,13 @@ fn names(world: &World, folder: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Protects: an exported folder scores as the run does, in pcrm and in transformers; it holds the model
-/// alone, and a card with the evaluation's figures and without local paths.
+/// Protects: an exported folder gives the run's scores in pcrm and in transformers; it contains only the
+/// model and a card with the evaluation's figures and without local paths.
 #[test]
 fn an_exported_run_is_the_model_alone() -> Result<()> {
     let world = World::new()?;
     trained(&world)?;
-    // As transformers writes it: the folder of the base model.
+    // Name the base model's folder as transformers does.
     let config = String::from_utf8(world.read("rm/config.json")?)?;
     let local = world.path("base").display().to_string();
     let config = config.replacen('{', &format!("{{\"_name_or_path\": {},", json!(local)), 1);
@@ -307,8 +307,8 @@ fn an_exported_run_is_the_model_alone() -> Result<()> {
     Ok(())
 }
 
-/// Protects: an adapter is exported without its base, whose repository it names; a local base is named
-/// nowhere.
+/// Protects: an adapter is exported without its base model and names the base model's repository; a local
+/// base model is not named.
 #[test]
 fn an_exported_adapter_names_its_base_on_the_hub() -> Result<()> {
     let world = World::new()?;
@@ -332,8 +332,8 @@ fn an_exported_adapter_names_its_base_on_the_hub() -> Result<()> {
     Ok(())
 }
 
-/// Protects: only a finished run is exported: not one without a model, a checkpoint, a run that was
-/// continued, or weights that are not numbers.
+/// Protects: only a finished run is exported. A run without a model, a checkpoint, a continued run and
+/// weights that are not finite are refused.
 #[test]
 fn unfinished_runs_are_refused() -> Result<()> {
     let world = World::new()?;
@@ -358,7 +358,7 @@ fn unfinished_runs_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Protects: an upload is the exported folder, byte for byte, in one commit; the token goes to the hub alone.
+/// Protects: an upload is the exported folder, byte for byte, in one commit; only the hub gets the token.
 #[test]
 fn a_pushed_run_is_the_exported_folder() -> Result<()> {
     let world = World::new()?;
@@ -384,7 +384,7 @@ fn a_pushed_run_is_the_exported_folder() -> Result<()> {
     Ok(())
 }
 
-/// Protects: an upload goes on after a busy or failing server, and sends no large file twice.
+/// Protects: an upload continues after a busy or failing server, and sends no large file twice.
 #[test]
 fn an_upload_is_resumed() -> Result<()> {
     let world = World::new()?;
@@ -396,7 +396,7 @@ fn an_upload_is_resumed() -> Result<()> {
     ensure!(said.contains("trying again"), "{said}");
     ensure!(hub.stored().failures.is_empty() && hub.stored().files.contains_key("model.safetensors"));
 
-    // The commit fails for good, after the large file is stored: the next try sends the rest.
+    // The commit fails permanently after the large file is stored; the next attempt sends the rest.
     let failures = vec![("/commit/", 409)];
     let hub = UploadHub::start(Stored { failures, ..Stored::default() })?;
     refused(push(&world, &hub, "")?, &["committing", "status 409"])?;
@@ -409,7 +409,7 @@ fn an_upload_is_resumed() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a dry run sends nothing; a missing or a wrong token is named, with the place to get one.
+/// Protects: a dry run sends nothing; the message for a missing or wrong token explains where to get one.
 #[test]
 fn nothing_is_sent_without_leave() -> Result<()> {
     let world = World::new()?;
@@ -429,7 +429,7 @@ fn nothing_is_sent_without_leave() -> Result<()> {
     Ok(())
 }
 
-/// Protects: repositories that a run began from become the card's base model and data.
+/// Protects: the repositories that a run started from become the card's base model and data.
 #[test]
 fn origins_on_the_hub_are_named() -> Result<()> {
     let world = World::new()?;

@@ -13,12 +13,12 @@ mod cli; // the commands as users meet them
 mod compare; // constraints and seeds side by side
 mod constraint; // constraints in files, and `pcrm constraint`
 #[cfg(feature = "distributed")]
-mod distributed; // several processes: equal bits, killed ones, other numbers of them, torchrun
+mod distributed; // several processes: equal bits, killed processes, other process counts, torchrun
 mod divergence; // weights and evaluations with NaN or infinity are not saved
 mod dpo; // policies trained on preferences: gradients against transformers, packing, resuming
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
 mod eval; // evaluation of models and of given scores
-mod exporting; // folders to share, and uploads to a local hub
+mod exporting; // exported folders, and uploads to a local hub
 mod formats; // data in every format, and options that describe columns
 mod freezing; // trained and frozen parameters, copies and handles
 mod fuzzing; // the entries of the fuzz targets on a small seeded corpus
@@ -54,7 +54,7 @@ mod resuming; // stopped, killed and damaged runs end like undisturbed ones
 mod rewards; // a saved reward model as the reward of a policy's answers
 mod rollout; // samples have the log-probabilities of training and do not depend on the batch
 mod scheduling; // bounds that change over training
-mod scorers; // encoders that score, against transformers
+mod scorers; // scoring encoders, compared with transformers
 mod selecting; // limits, slices, tables and standard input
 mod server; // pcrm serve on a free port, and requests to it
 mod serving; // the reward model server as its clients meet it

@@ -97,12 +97,12 @@ fn clipped_adamw_follows_torch() -> Result<()> {
     })
 }
 
-/// Element i of the tensors that `make_states.py` draws: sin(a·i + b)·c.
+/// Returns element i of the tensors in `make_states.py`: sin(a·i + b)·c.
 fn wave(size: usize, [a, b, c]: [f64; 3]) -> Vec<f32> {
     (0..size).map(|at| ((a * at as f64 + b).sin() * c) as f32).collect()
 }
 
-/// The gradient of a step, of very different magnitudes.
+/// Returns the gradient of a step, with very different magnitudes.
 fn slope(size: usize, step: u64) -> Vec<f32> {
     let spread = |at: usize| 10_f64.powi(-(at as i32 % 5)) as f32;
     wave(size, [0.37, step as f64, 1.0 + step as f64])
@@ -112,7 +112,7 @@ fn slope(size: usize, step: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Parameters of these shapes at their start, matrices in this type.
+/// Returns the initial parameters of these shapes, with matrices in this type.
 fn start(backend: &Subject, shapes: &[(&str, &[usize])], dtype: DType) -> Result<Params> {
     let mut params = Params::default();
     for (name, shape) in shapes {
@@ -154,7 +154,7 @@ fn check_shown(backend: &Subject, what: &str, got: &[f32], want: &Value, toleran
     Ok(())
 }
 
-/// Protects: the maps of 8-bit moments are bitsandbytes', and steps with them are its own.
+/// Protects: the maps of 8-bit moments equal those of bitsandbytes, and so do steps with them.
 #[test]
 fn adamw_in_8_bits_follows_bitsandbytes() -> Result<()> {
     let golden = states()?;
@@ -172,7 +172,7 @@ fn adamw_in_8_bits_follows_bitsandbytes() -> Result<()> {
     })
 }
 
-/// Protects: Adafactor's steps are those of transformers, of matrices and of vectors.
+/// Protects: Adafactor's steps equal those of transformers, for matrices and vectors.
 #[test]
 fn adafactor_follows_transformers() -> Result<()> {
     let golden = states()?;
@@ -196,8 +196,8 @@ fn adafactor_follows_transformers() -> Result<()> {
     })
 }
 
-/// Protects: every rule with every type of weights goes on after a checkpoint as if it had not stopped, to the bit;
-/// another rule's states are refused.
+/// Protects: every optimiser with every type of weights continues from a checkpoint as if uninterrupted, to
+/// the bit; states of another optimiser are refused.
 #[test]
 fn every_rule_goes_on_to_the_bit() -> Result<()> {
     let shapes: [(&str, &[usize]); 3] = [("large", &[70, 64]), ("small", &[4, 6]), ("vector", &[9])];
@@ -239,8 +239,8 @@ fn every_rule_goes_on_to_the_bit() -> Result<()> {
     })
 }
 
-/// Protects: steps that bf16 alone would lose add up with both ways of rounding, and weights in bf16 are refused
-/// where none was asked for.
+/// Protects: steps that plain bf16 would lose accumulate with both rounding methods, and weights in bf16 are
+/// refused if none were requested.
 #[test]
 fn small_steps_are_not_lost_in_bf16() -> Result<()> {
     every_backend(|backend| {
@@ -252,7 +252,7 @@ fn small_steps_are_not_lost_in_bf16() -> Result<()> {
             let mut gradients = Gradients::default();
             gradients.insert("a", backend.upload(&host, DType::F32)?);
             for _ in 0..200 {
-                // Steps of 1e-4; the next number of bf16 below 1 is 1 - 0.0039.
+                // Steps of 1e-4; the next smaller bf16 number than 1 is 1 - 0.0039.
                 optimiser.step(&gradients, 1e-4, 1.0)?;
             }
             let after = floats_of(&params, "a")?;
@@ -266,8 +266,8 @@ fn small_steps_are_not_lost_in_bf16() -> Result<()> {
     })
 }
 
-/// Protects: runs of the command line with each rule and type of weights learn, and go on from a checkpoint to the bit;
-/// what they save is scored; adapters refuse a type of weights.
+/// Protects: command-line runs with each optimiser and type of weights learn, and continue from a checkpoint
+/// to the bit; the saved models can be scored; adapters refuse a type of weights.
 #[test]
 fn runs_with_every_rule_resume_to_the_bit() -> Result<()> {
     let world = World::new()?;
@@ -280,8 +280,9 @@ fn runs_with_every_rule_resume_to_the_bit() -> Result<()> {
         let name = format!("{rule}-{weights}");
         let train = |output: &str, steps: u32, more: &str| {
             world.run(&format!(
-                "reward --model base --data test.jsonl --optimizer {rule} --weights {weights} --schedule constant \
-                 --batch 4 --learning-rate 1e-3 --max-steps {steps} --epochs 9 --output {output} {more}"
+                "reward --model base --data test.jsonl --optimizer {rule} --weights {weights} \
+                 --schedule constant --batch 4 --learning-rate 1e-3 --max-steps {steps} --epochs 9 \
+                 --output {output} {more}"
             ))
         };
         let (whole, parts) = (format!("{name}-whole"), format!("{name}-parts"));

@@ -1,7 +1,7 @@
-//! Encoders that score a question with its answer, against transformers: tokens, types, scores, and the verbs that
-//! use them.
+//! Encoders that score a question with its answer, compared with transformers: tokens, types, scores, and the
+//! commands that use them.
 //!
-//! The data and the script that made them are in `golden/scorers`.
+//! The data and the script that generated it are in `golden/scorers`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ struct Case {
     score: f32,
 }
 
-/// The cases of a model: pairs, and a text alone.
+/// Reads the cases of a model: pairs, and a single text.
 fn cases(name: &str) -> Result<Vec<Case>> {
     let golden: Value = serde_json::from_str(&fs::read_to_string(folder(name).join("cases.json"))?)?;
     let read = |case: &Value, answer: &str| -> Result<Case> {
@@ -78,7 +78,7 @@ fn encoded(case: &Case, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 }
 
 /// Protects: questions and answers get the ids and types of `tokenizer(question, answer)`, and the scores of
-/// transformers in float64; a score's bits are the same alone and beside others, however many are computed at once.
+/// transformers in float64; a score has the same bits alone and in a batch of any size.
 #[test]
 fn scores_are_those_of_transformers_in_any_batch() -> Result<()> {
     every_backend(|backend| {
@@ -116,7 +116,7 @@ fn scores_are_those_of_transformers_in_any_batch() -> Result<()> {
     })
 }
 
-/// Protects: in bf16 scores stay near.
+/// Protects: scores in bf16 are close.
 #[test]
 fn scores_in_bf16_are_near() -> Result<()> {
     every_backend_with_bf16(|backend| {
@@ -132,8 +132,8 @@ fn scores_in_bf16_are_near() -> Result<()> {
     })
 }
 
-/// Protects: a conversation of a question and its answer is a pair; other turns, several labels, a head that is
-/// missing, shared tokens and training are refused in words.
+/// Protects: a conversation of a question and its answer is a pair. Other turns, several labels, a missing
+/// head, shared tokens and training are refused with a message.
 #[test]
 fn conversations_are_pairs_and_the_rest_is_refused() -> Result<()> {
     every_backend(|backend| {
@@ -178,8 +178,8 @@ fn conversations_are_pairs_and_the_rest_is_refused() -> Result<()> {
     })
 }
 
-/// Protects: `score`, `eval reward`, `judge` and `best-of-n`'s scoring take an encoder as they take a decoder, and give
-/// transformers' scores.
+/// Protects: `score`, `eval reward`, `judge` and the scoring of `best-of-n` accept an encoder like a decoder,
+/// and give the scores of transformers.
 #[test]
 fn verbs_that_score_take_encoders() -> Result<()> {
     let world = World::new()?;

@@ -1,4 +1,4 @@
-//! Parts of data and other sources of them: `--limit`, slices, CSV and TSV, standard input, several schemas.
+//! Parts of data and other data sources: `--limit`, slices, CSV and TSV, standard input, several schemas.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -25,7 +25,7 @@ fn scores(world: &World, data: &str) -> Result<Vec<(Value, Value)>> {
     Ok(lines.into_iter().map(|row| (row["chosen_score"].clone(), row["rejected_score"].clone())).collect())
 }
 
-/// Protects: a table gives the scores of the same rows in JSON lines, and a slice those of its rows.
+/// Protects: a table gives the scores of the same rows in JSON lines, and a slice gives those of its rows.
 #[test]
 fn tables_and_slices_give_the_scores_of_their_rows() -> Result<()> {
     let world = World::new()?;
@@ -54,7 +54,7 @@ fn tables_and_slices_give_the_scores_of_their_rows() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a broken row of a table is named by its line and column.
+/// Protects: the message about a broken row of a table names its line and column.
 #[test]
 fn broken_tables_are_named() -> Result<()> {
     let world = World::new()?;
@@ -67,7 +67,7 @@ fn broken_tables_are_named() -> Result<()> {
     world.refuses(score, &["bad.csv", "names the column \"chosen\" twice"])
 }
 
-/// Protects: standard input is read like a file of the same content, and leaves no copy behind.
+/// Protects: standard input is read like a file with the same content, and no copy remains.
 #[test]
 fn standard_input_is_data() -> Result<()> {
     let world = World::new()?;
@@ -86,7 +86,7 @@ fn standard_input_is_data() -> Result<()> {
     world.refuses("score --model base --data -", &["--data -", "standard input is empty"])
 }
 
-/// Protects: a run reads files of several schemas, and its log and manifest name the limit and the slice.
+/// Protects: a run reads files with several schemas, and its log and manifest record the limit and the slice.
 #[test]
 fn a_run_is_trained_on_parts_of_several_schemas() -> Result<()> {
     let world = World::new()?;

@@ -1,7 +1,7 @@
-// libtorch's c10d behind C functions: a store of keys that all processes reach, and a Gloo group of them.
+// libtorch's c10d behind C functions: a key-value store that all processes reach, and their Gloo group.
 //
-// Every function returns nullptr, or a message that the caller frees with pcrm_text_free. Tensors are those of torch-sys
-// (at::Tensor*).
+// Every function returns nullptr on success, or an error message that the caller frees with pcrm_text_free.
+// Tensors are torch-sys tensors (at::Tensor*).
 
 #include <cstdlib>
 #include <cstring>
@@ -62,7 +62,8 @@ extern "C" {
 
 void pcrm_text_free(char* message) { std::free(message); }
 
-// Opens the store at host:port, as its server or as a client that tries until the time is over; all keys get the prefix.
+// Opens the store at host:port, as its server or as a client that retries until the timeout; every key gets
+// the prefix.
 char* pcrm_store_open(
     const char* host, uint16_t port, bool serves, const char* prefix, int64_t timeout_ms, Store** store) {
   return guarded([&] {
@@ -84,7 +85,7 @@ char* pcrm_store_set(Store* store, const char* key, const uint8_t* value, size_t
   return guarded([&] { store->store->set(key, std::vector<uint8_t>(value, value + length)); });
 }
 
-// Reads a key into `value`, a text for pcrm_text_free, or nullptr if nobody has set it.
+// Reads a key into `value`: a text to free with pcrm_text_free, or nullptr if the key is not set.
 char* pcrm_store_get(Store* store, const char* key, char** value) {
   return guarded([&] {
     *value = nullptr;
@@ -95,8 +96,8 @@ char* pcrm_store_get(Store* store, const char* key, char** value) {
   });
 }
 
-// Joins a Gloo group of `world` processes that meet in the store. `address` is a host name or address of this machine to
-// listen on, `interface` the name of a network interface; empty for libtorch's choice.
+// Joins a Gloo group of `world` processes that meet in the store. `address` is a host name or address of this
+// machine to listen on, `interface` the name of a network interface; libtorch chooses where they are empty.
 char* pcrm_group_join(
     Store* store, int rank, int world, const char* address, const char* interface, int64_t timeout_ms,
     Group** group) {
@@ -116,12 +117,13 @@ char* pcrm_group_join(
   });
 }
 
-// Closes the connections to all others, whose operations then fail.
+// Closes the connections to all other processes, whose operations then fail.
 void pcrm_group_leave(Group* group) {
   guarded([&] { delete group; });
 }
 
-// Part r of `in`, of equal parts of its first dimension, goes to rank r; part r of `out` is that of rank r.
+// Splits `in` into equal parts along its first dimension and sends part r to rank r; part r of `out` comes
+// from rank r.
 char* pcrm_group_all_to_all(Group* group, at::Tensor* out, at::Tensor* in) {
   return guarded([&] {
     std::vector<int64_t> equal;
@@ -129,7 +131,7 @@ char* pcrm_group_all_to_all(Group* group, at::Tensor* out, at::Tensor* in) {
   });
 }
 
-// Part r of `out` is the `in` of rank r.
+// Gathers the `in` of every rank: part r of `out` comes from rank r.
 char* pcrm_group_all_gather(Group* group, at::Tensor* out, at::Tensor* in) {
   return guarded([&] { finished(group, group->group->_allgather_base(*out, *in)); });
 }

@@ -132,7 +132,7 @@ fn is_own(text: &str) -> bool {
     mark.trim_end().strip_suffix(" -->").is_some_and(|hash| hash == digest::text(text))
 }
 
-/// Returns a card without the line that holds its hash.
+/// Returns a card without the line that contains its hash.
 pub fn without_mark(text: &str) -> &str {
     text.rsplit_once(MARK)
         .filter(|(_, mark)| mark.trim_end().ends_with(" -->"))

@@ -188,11 +188,11 @@ pub fn with_option(resolved: &str, name: &str, value: impl Into<Value>) -> Resul
     Ok(table.to_string())
 }
 
-/// The same file with the number of lanes, which follows from the number of processes where none is given; that of a run
-/// of one lane says nothing of lanes.
+/// Adds the number of lanes to a resolved config, because its default depends on the number of processes. The
+/// config of a run with one lane does not mention lanes.
 ///
 /// # Errors
-/// Text that is no TOML.
+/// Fails if the text is not TOML.
 pub fn with_lanes(resolved: &str, lanes: usize) -> Result<String> {
     if lanes == 1 { Ok(resolved.to_owned()) } else { with_option(resolved, "lanes", lanes as i64) }
 }

@@ -113,9 +113,9 @@ enum Verb {
     Rloo(Box<commands::online::RlooArgs>),
     /// Train a policy on pairs of its own answers (online DPO), optionally with bounded margins
     OnlineDpo(Box<commands::online::OnlineDpoArgs>),
-    /// Start several processes of a command that trains, on this machine
+    /// Start several processes of a training command on this machine
     Launch(commands::launch::LaunchArgs),
-    /// Print memory, exchanged bytes and time of a step on several GPUs, before any is used
+    /// Print the memory, exchanged bytes and time of a step on several GPUs before training
     Plan(commands::plan::PlanArgs),
     /// Run an experiment from a recipe: several runs, one report
     Study(commands::study::StudyArgs),
@@ -129,7 +129,7 @@ enum Verb {
     Judge(Box<commands::judge::JudgeArgs>),
     /// Merge a PEFT adapter into its base model
     Merge(commands::merge::MergeArgs),
-    /// Export a finished run to share it, and upload it to the Hugging Face Hub
+    /// Export a finished run for sharing, and upload it to the Hugging Face Hub
     Export(commands::export::ExportArgs),
     /// Score texts or pairs with a trained reward model
     Score(commands::score::ScoreArgs),

@@ -18,23 +18,23 @@ pub const ABSENT_BACKENDS: &[(&str, &str)] = &[
     ("tch", "scripts/libtorch && cargo build --release --features pcrm-cli/tch"),
 ];
 
-/// The backend that several processes train on.
+/// The backend that supports training with several processes.
 pub const DISTRIBUTED_BACKEND: &str = "tch";
 
 #[cfg(feature = "distributed")]
 pub use pcrm_backend_tch::distributed::join;
 
-/// Refuses to meet other processes, which this build cannot.
+/// Refuses to join other processes, because this build lacks the feature `distributed`.
 ///
 /// # Errors
-/// As said.
+/// Always fails.
 #[cfg(not(feature = "distributed"))]
 pub fn join(
     meeting: &pcrm_core::collective::Meeting,
 ) -> pcrm_core::Result<std::sync::Arc<dyn pcrm_core::Collective>> {
     Err(pcrm_core::Error::Unsupported(format!(
-        "{} processes were started, and this build trains in one; cargo build --release --features pcrm-cli/distributed \
-         makes one that trains in several",
+        "{} processes were started, and this build trains in one; cargo build --release --features \
+         pcrm-cli/distributed makes one that trains in several",
         meeting.world
     )))
 }

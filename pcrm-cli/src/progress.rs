@@ -161,7 +161,7 @@ pub fn plain_bar(total: u64) -> ProgressBar {
     BARS.add(ProgressBar::new(total))
 }
 
-/// Shows the transfer of a file from the Hub or to it.
+/// The progress of a file's transfer from or to the Hub.
 pub struct Download {
     name: String,
     bar: Option<ProgressBar>,

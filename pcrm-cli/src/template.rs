@@ -14,7 +14,7 @@ pub fn warn(sets: &[AnswerSet], tokenizer: &Tokenizer) {
 
 /// Prints the warnings of [`warn`] for single pairs.
 pub fn warn_of_pairs<'a>(pairs: impl Iterator<Item = Preference<'a>>, tokenizer: &Tokenizer) {
-    // An encoder's tokenizer parts prompt and answer itself.
+    // An encoder's tokenizer separates prompt and answer itself.
     if tokenizer.pairs().is_some() && !tokenizer.has_chat_template() {
         return;
     }

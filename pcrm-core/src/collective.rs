@@ -1,8 +1,7 @@
-//! Collective operations between the processes of one run: exchanges of tensors and of bytes.
+//! The processes of one run, and exchanges of tensors and bytes in which all of them take part.
 //!
 //! Every process calls the same operations in the same order, and each operation returns when its result is
-//! complete. If a process is gone, the operation fails with an error that names the process where it is
-//! known.
+//! complete. If another process is gone, the operation fails, and the error names the process if it is known.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,19 +14,19 @@ use crate::error::Result;
 use crate::host::HostTensor;
 use crate::tensor::Tensor;
 
-/// The processes of a run, as seen from one of them.
+/// The processes of a run, from the view of one of them.
 pub trait Collective: Debug + Send + Sync {
-    /// Returns the rank of this process, counted from 0.
+    /// Returns the number of this process, from 0.
     fn rank(&self) -> usize;
 
     /// Returns the number of processes.
     fn world(&self) -> usize;
 
-    /// Splits the first dimension into `world` equal parts, sends part `r` to rank `r`, and returns the parts
-    /// received from all ranks in rank order: f32, with the shape of `parts`.
+    /// Sends the `r`th of `world` equal parts of the first dimension to rank `r`. Returns the parts that all
+    /// ranks sent to this one, in rank order, in f32 and in the shape of the input.
     ///
     /// # Errors
-    /// Fails if a rank is gone or does not take part within the timeout.
+    /// Fails if a rank is gone or does not join within the timeout.
     fn all_to_all(&self, parts: &Tensor) -> Result<Tensor>;
 
     /// Returns the tensors of all ranks, concatenated along the first dimension: f32, of equal shapes.
@@ -36,13 +35,13 @@ pub trait Collective: Debug + Send + Sync {
     /// Fails as [`Collective::all_to_all`] does.
     fn all_gather(&self, own: &Tensor) -> Result<Tensor>;
 
-    /// Returns the bytes of all ranks in rank order; lengths may differ.
+    /// Returns the bytes of all ranks in rank order; their lengths may differ.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Leaves the run. Later operations of other processes fail with this reason in their message.
+    /// Leaves the group. Later operations of other processes fail, and their error contains the reason.
     fn leave(&self, reason: &str);
 
     /// Returns the number of tensor bytes that this process has sent to others so far.
@@ -61,7 +60,7 @@ pub trait Collective: Debug + Send + Sync {
         self.gather(&[]).map(drop)
     }
 
-    /// Returns true on every rank if any rank passes true.
+    /// Returns true on every rank if the value is true on any of them.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
@@ -70,7 +69,7 @@ pub trait Collective: Debug + Send + Sync {
     }
 }
 
-/// The only process of a run.
+/// A process that runs alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Alone;
 
@@ -102,29 +101,29 @@ impl Collective for Alone {
     }
 }
 
-/// The key store through which the processes of a run find each other.
+/// The place where the processes of a run meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {
-    /// The host of the key store.
+    /// The host of the key-value store.
     pub host: String,
-    /// The port of the key store.
+    /// The port of the store.
     pub port: u16,
     /// True if this process serves the store; false if it is a client.
     pub serves: bool,
-    /// The prefix of all keys; runs and restarts that share a store need different prefixes.
+    /// The prefix of all keys; it differs for every run and restart that share a store.
     pub prefix: String,
-    /// The rank of this process.
+    /// The number of this process.
     pub rank: usize,
     /// The number of processes.
     pub world: usize,
-    /// The longest time that an operation waits for other processes.
+    /// The longest time that an operation waits for the other processes.
     pub timeout: Duration,
 }
 
-/// A backend of one process among several.
+/// A backend in a process that is one of several.
 #[derive(Debug)]
 pub struct Joined<B: ?Sized> {
-    /// The processes of the run.
+    /// The processes.
     pub collective: Arc<dyn Collective>,
     /// The backend of this process.
     pub backend: Box<B>,

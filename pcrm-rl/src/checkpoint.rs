@@ -57,24 +57,24 @@ pub struct State {
     pub files: BTreeMap<String, String>,
 }
 
-/// The moments of an optimiser by name.
+/// Moments by name.
 pub type Moments = BTreeMap<String, HostTensor>;
 
-/// A model and its optimiser, as stored in a checkpoint.
+/// A model and its optimiser, as a checkpoint keeps them.
 pub trait Part {
-    /// Returns the optimiser's moments, gathered from every process of the run.
+    /// Returns the optimiser's moments; every process of the run contributes its slice.
     ///
     /// # Errors
-    /// Fails if the backend fails or a process is gone.
+    /// Fails as the backend does, or if a process is gone.
     fn moments(&self) -> Result<Moments>;
 
     /// Writes the model and these moments into a folder.
     ///
     /// # Errors
-    /// Fails if a file cannot be written or the backend fails.
+    /// Fails if the disk or the backend does.
     fn write(&self, dir: &Path, moments: &Moments) -> Result<()>;
 
-    /// Reads the model and the moments, saved after `step` steps.
+    /// Reads both, after `step` steps.
     ///
     /// # Errors
     /// Fails if the files do not fit the model.
@@ -114,11 +114,11 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint of these parts, gathered from every process of the run, and fills in `state.files`.
-/// The first process writes, and all return when the checkpoint is complete.
+/// Writes a checkpoint of these parts and fills in `state.files`. Every process of the run contributes its
+/// slice; the first process writes, and all return when the checkpoint is complete.
 ///
 /// # Errors
-/// Fails if a file cannot be written, which leaves existing checkpoints unchanged, or if a process is gone.
+/// Fails if the disk does, in which case existing checkpoints are unchanged, or if a process is gone.
 pub fn save(
     collective: &dyn Collective,
     run: &Path,
@@ -226,8 +226,9 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Returns the step of the checkpoint whose weights equal a file in the run's folder: the newest one or the
-/// one of the best evaluation. `None` means neither, so the run was continued after the file was written.
+/// Returns the step of the checkpoint that has the same weights as a file in the run's folder: the newest
+/// checkpoint, or that of the best evaluation. Returns `None` if neither does, which means that the run was
+/// continued after the file was written.
 ///
 /// # Errors
 /// Fails if the newest checkpoint's state or the file cannot be read.

@@ -1,9 +1,11 @@
-//! The parts that a step is computed in by several processes, so that its bits do not depend on their number.
+//! The parts into which several processes split a step, so that the bits of the result do not depend on their
+//! number.
 //!
-//! The items of a step are dealt to lanes by a fixed rule: around, to the halves of the tree of lanes in turn, so that a step
-//! of few items is spread over processes. A process computes an equal range of lanes, one gradient each, and sums of gradients are taken in a balanced binary tree
-//! over lanes ([`pcrm_core::optim::SlicedAdamW::total`]). Metrics merge in the order of lanes. A run of one lane is one
-//! process's, and computes a step as a whole.
+//! A fixed rule deals the items of a step to lanes: round-robin, alternating between the halves of the tree
+//! of lanes, so that a step with few items is spread over processes. A process computes an equal range of
+//! lanes, one gradient each, and gradients are summed in a balanced binary tree over lanes
+//! ([`pcrm_core::optim::SlicedAdamW::total`]). Metrics merge in the order of lanes. A run with one lane has
+//! one process and computes a step as a whole.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,11 +28,12 @@ pub struct Lanes {
     collective: Arc<dyn Collective>,
 }
 
-/// The gradient of a step, which is the sum of one or several, and what all lanes showed.
+/// The gradient of a step, as the sum of one or more gradients, with the metrics of all lanes.
 #[derive(Debug)]
 pub struct LaneGradient {
-    /// Of each gradient the sums over the ranges of lanes that this process has whole. Gradients are added up when each is
-    /// summed over all lanes, so that the order of sums is the same on any number of processes.
+    /// For each gradient, the sums over the ranges of lanes that are complete in this process. Each gradient
+    /// is summed over all lanes before gradients are added up, so that the order of summation is the same
+    /// with any number of processes.
     pub sums: Vec<LaneSums>,
     /// The metrics of the whole step.
     pub metrics: Metrics,
@@ -41,7 +44,7 @@ pub struct LaneGradient {
 }
 
 impl Lanes {
-    /// So many lanes, computed by the processes that train together with this one.
+    /// Creates this many lanes, computed by the processes that train together with this one.
     ///
     /// # Errors
     /// Fails if the processes cannot share the lanes equally.
@@ -57,13 +60,13 @@ impl Lanes {
         }
     }
 
-    /// As many lanes as there are processes: for work that is dealt and not summed.
+    /// Creates one lane per process, for work that is dealt and not summed.
     pub fn of_processes(backend: &dyn Backend) -> Self {
         let collective = backend.collective();
         Self { count: collective.world(), collective }
     }
 
-    /// The processes of the run.
+    /// Returns the processes of the run.
     pub fn collective(&self) -> &Arc<dyn Collective> {
         &self.collective
     }
@@ -78,20 +81,21 @@ impl Lanes {
         self.count > 1
     }
 
-    /// The number of lanes.
+    /// Returns the number of lanes.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The largest nodes of the tree within each process's lanes, by rank.
+    /// Returns the largest nodes of the tree within each process's lanes, by rank.
     pub fn subtrees(&self) -> Vec<Vec<Range<usize>>> {
         subtrees(self.count, self.collective.world())
     }
 
-    /// The gradient of a batch.
+    /// Returns the gradient of a batch.
     ///
     /// # Errors
-    /// Fails if there are several lanes and the loss couples the items of a step, and as the objective and the backend do.
+    /// Fails if there are several lanes and the loss couples the items of a step, or as the objective and the
+    /// backend do.
     pub fn gradient<O: Objective>(
         &self,
         backend: &dyn Backend,
@@ -151,10 +155,10 @@ impl Lanes {
         Ok(made)
     }
 
-    /// The metrics of a model on all items of some data, of which each process computes parts.
+    /// Returns the metrics of a model on all items of a data set; each process computes a part of them.
     ///
     /// # Errors
-    /// Fails as the objective does, and if a process is gone.
+    /// Fails as the objective does, or if a process is gone.
     pub fn evaluate<O: Objective>(
         &self,
         objective: &O,
@@ -183,10 +187,10 @@ impl Lanes {
         Ok(metrics)
     }
 
-    /// Deals `count` pieces of work to the processes, of which each does a range, and returns the results of all, in order.
+    /// Deals `count` pieces of work to the processes, a range to each, and returns all results in order.
     ///
     /// # Errors
-    /// Fails as the work does, if the work of any process is interrupted, and if a process is gone.
+    /// Fails as the work does, if the work of any process is interrupted, or if a process is gone.
     pub fn dealt<T: Serialize + DeserializeOwned>(
         &self,
         count: usize,
@@ -195,10 +199,10 @@ impl Lanes {
         Ok(self.shares(count, work)?.into_iter().flatten().collect())
     }
 
-    /// The same with one result of each process, by rank.
+    /// Deals `count` pieces of work like [`Lanes::dealt`], with one result per process, by rank.
     ///
     /// # Errors
-    /// As [`Lanes::dealt`].
+    /// Fails as [`Lanes::dealt`] does.
     pub fn shares<T: Serialize + DeserializeOwned>(
         &self,
         count: usize,
@@ -223,7 +227,7 @@ impl Lanes {
         }
     }
 
-    /// The values of all processes, by rank, as they are read back.
+    /// Returns the values of all processes by rank, after serialisation.
     ///
     /// # Errors
     /// Fails if a process is gone.
@@ -238,7 +242,7 @@ impl Lanes {
     }
 }
 
-/// The order in which items are dealt to the lanes of a node: to its halves in turn.
+/// Returns the order in which items are dealt to the lanes of a node, alternating between its halves.
 fn dealing(node: &Range<usize>) -> Vec<usize> {
     let Some(halves) = halves(node) else { return node.clone().collect() };
     let [left, right] = halves.map(|half| dealing(&half));
@@ -246,7 +250,7 @@ fn dealing(node: &Range<usize>) -> Vec<usize> {
     (0..most).flat_map(|at| [left.get(at), right.get(at)]).flatten().copied().collect()
 }
 
-/// The largest nodes of the tree of lanes within the equal range of each of so many processes.
+/// Returns the largest nodes of the tree of lanes within each process's equal range.
 pub(crate) fn subtrees(lanes: usize, processes: usize) -> Vec<Vec<Range<usize>>> {
     let each = lanes / processes;
     let of = |rank: usize| {
@@ -257,7 +261,7 @@ pub(crate) fn subtrees(lanes: usize, processes: usize) -> Vec<Vec<Range<usize>>>
     (0..processes).map(of).collect()
 }
 
-/// Zeros for every trained parameter: the gradient of no items.
+/// Returns zeros for every trained parameter: the gradient of an empty lane.
 fn zeros(params: &Params) -> Result<Gradients> {
     let mut gradients = Gradients::default();
     for (name, param) in params.iter_trained() {
@@ -267,7 +271,7 @@ fn zeros(params: &Params) -> Result<Gradients> {
     Ok(gradients)
 }
 
-/// Collects the largest nodes of the tree below `node` that lie within `own`.
+/// Collects the largest nodes of the tree at or below `node` that are within `own`.
 fn within(node: &Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>) {
     if own.start <= node.start && node.end <= own.end {
         found.push(node.clone());
@@ -276,7 +280,7 @@ fn within(node: &Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>
     }
 }
 
-/// The sum over a node of the tree: that of its halves.
+/// Returns the sum over a node of the tree, which is the sum of its halves.
 fn subtree(node: &Range<usize>, of_lane: &mut impl FnMut(usize) -> Result<Gradients>) -> Result<Gradients> {
     let Some([left, right]) = halves(node) else { return of_lane(node.start) };
     let mut sum = subtree(&left, of_lane)?;
@@ -288,7 +292,7 @@ fn subtree(node: &Range<usize>, of_lane: &mut impl FnMut(usize) -> Result<Gradie
 mod tests {
     use super::*;
 
-    /// Protects: every lane has its turn, and the first items go to different processes.
+    /// Protects: every lane gets items in turn, and the first items go to different processes.
     #[test]
     fn few_items_are_spread() {
         assert_eq!(dealing(&(0..8)), [0, 4, 2, 6, 1, 5, 3, 7]);
@@ -300,8 +304,8 @@ mod tests {
         }
     }
 
-    /// Protects: the nodes of all processes together are all lanes, once each and in order, also where a process's lanes
-    /// are no whole subtree.
+    /// Protects: the nodes of all processes cover all lanes once and in order, also if a process's lanes are
+    /// not a complete subtree.
     #[test]
     fn every_lane_is_in_one_node() {
         for (lanes, world) in [(2, 2), (8, 1), (8, 2), (8, 8), (6, 3), (12, 4), (9, 3)] {

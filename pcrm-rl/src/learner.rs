@@ -119,9 +119,9 @@ pub struct Learner<M> {
 /// The moments of a model's trained parameters.
 #[derive(Debug)]
 enum Optimiser {
-    /// Of a run of one lane: all of them, by parameter.
+    /// All moments by parameter, in a run with one lane.
     Whole(optim::Optimiser),
-    /// Of a run of several lanes: this process's slice.
+    /// This process's slice, in a run with several lanes.
     Sliced(SlicedAdamW),
 }
 
@@ -147,7 +147,7 @@ impl<M: Trainable> Learner<M> {
     /// Creates a learner of this model's parameters for `total` updates.
     ///
     /// # Errors
-    /// The backend's.
+    /// Fails as the backend does.
     pub fn new(backend: &dyn Backend, model: &M, config: &TrainerConfig, total: u64) -> Result<Self> {
         let model = model.trainable();
         let lanes = Lanes::new(backend, config.lanes)?;
@@ -175,15 +175,16 @@ impl<M: Trainable> Learner<M> {
         Ok(Self { model, optimiser, lanes, schedule, max_grad_norm: config.max_grad_norm })
     }
 
-    /// The lanes that its steps are computed in.
+    /// Returns the lanes in which steps are computed.
     pub fn lanes(&self) -> &Lanes {
         &self.lanes
     }
 
-    /// The moments of all trained parameters, as `mean.NAME` and `variance.NAME`. Every process of the run takes part.
+    /// Returns the moments of all trained parameters, as `mean.NAME` and `variance.NAME`. Every process of
+    /// the run must call this.
     ///
     /// # Errors
-    /// Fails as the backend does, and if a process is gone.
+    /// Fails as the backend does, or if a process is gone.
     pub fn moments(&self) -> Result<BTreeMap<String, HostTensor>> {
         Ok(match &self.optimiser {
             Optimiser::Whole(optimiser) => optimiser.state()?,
@@ -191,10 +192,10 @@ impl<M: Trainable> Learner<M> {
         })
     }
 
-    /// Puts the moments after `step` steps in place.
+    /// Restores the moments after `step` steps.
     ///
     /// # Errors
-    /// Fails if a moment is missing or has another shape than its parameter.
+    /// Fails if a moment is missing or its shape differs from its parameter's.
     pub fn restore_moments(&mut self, moments: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
         match &mut self.optimiser {
             Optimiser::Whole(optimiser) => optimiser.restore(moments, step)?,
@@ -248,7 +249,8 @@ impl<M: Trainable> Learner<M> {
     /// Clips gradients by their global norm and updates the weights at the learning rate of this step.
     ///
     /// # Errors
-    /// A norm that is not finite, by the `rows` of the batch; the backend's. The weights are then as they were.
+    /// Fails if the norm is not finite, naming the `rows` of the batch, or if the backend fails. The weights are
+    /// then unchanged.
     pub fn update(&mut self, sums: &[LaneSums], rows: impl FnOnce() -> Vec<String>) -> Result<Update> {
         let made = self.optimiser.steps();
         let learning_rate = self.schedule.rate(made);

@@ -49,7 +49,7 @@ pub trait Observer {
     /// run.
     ///
     /// # Errors
-    /// Fails if the observer fails.
+    /// Fails as the observer does.
     fn accepted(&mut self) -> Result<()> {
         Ok(())
     }
@@ -208,7 +208,7 @@ impl<'a, O: Objective> Training<'a, O> {
                 observer.step(&line);
             }
             let step = self.state.step;
-            // A stopped run does not wait for an evaluation; the evaluation is made first on resuming.
+            // Whoever stops a run does not wait for an evaluation: it is made first on resuming.
             let stop = self.run.stop.load(Ordering::Relaxed);
             let stopped = self.learner.lanes().collective().any(stop)? && step < total;
             let evaluates = self.run.eval.is_some() && (due(step, config.eval_every) || step == total);
@@ -309,7 +309,7 @@ impl<'a, O: Objective> Training<'a, O> {
         let outcome = Outcome::Finished { steps, best, early, saved };
         let lanes = self.learner.lanes();
         if !lanes.is_first() {
-            // The first process probes the model and writes it.
+            // The first process probes and writes the model.
             lanes.collective().barrier()?;
             return Ok(Trained { outcome, model, probe: Vec::new() });
         }
@@ -332,8 +332,8 @@ impl<'a, O: Objective> Training<'a, O> {
     }
 }
 
-/// Returns an error if the processes of a run begin from different states, as happens if they see different
-/// files.
+/// Refuses to train if the processes of a run start from different states, for example because they see
+/// different files.
 pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
     if lanes.collective().world() == 1 {
         return Ok(());
@@ -345,8 +345,8 @@ pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
         Some(rank) => {
             let (first, other) = (of_all[0].0, of_all[rank].0);
             let message = format!(
-                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder \
-                 must be on a file system that all processes share"
+                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder must \
+                 be on a file system that all processes share"
             );
             Err(Error::Invalid { field: "output", message })
         }

@@ -1,3 +1,4 @@
-// Gloo's headers are not part of torch's wheel. These declare the names that c10d's ProcessGroupGloo.hpp mentions and
-// nothing more: no object of these types is made or read here, libtorch holds Gloo's code.
+// torch's wheel does not include Gloo's headers. These headers declare only the names that c10d's
+// ProcessGroupGloo.hpp mentions. No object of these types is created or read here: Gloo's code is in
+// libtorch.
 #pragma once

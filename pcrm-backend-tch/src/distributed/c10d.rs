@@ -1,4 +1,4 @@
-//! The functions of `c10d/shim.cpp`, as owned handles.
+//! Owned handles for the functions of `c10d/shim.cpp`.
 
 #![allow(
     unsafe_code,
@@ -53,15 +53,16 @@ unsafe extern "C" {
     fn pcrm_group_all_gather(group: *mut RawGroup, out: *mut C_tensor, own: *mut C_tensor) -> *mut c_char;
 }
 
-/// A function of the shim failed, with this message.
+/// The error message of a function of the shim.
 pub(super) type Failed = String;
 
-/// A text that the shim allocated; `None` of a null pointer.
+/// Takes a text that the shim allocated; returns `None` for a null pointer.
 fn taken(text: *mut c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: the shim gives texts that end with 0, which it allocated for the caller to free by this function.
+    // SAFETY: the shim returns NUL-terminated texts that it allocated, and the caller frees them with this
+    // function.
     unsafe {
         let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
         pcrm_text_free(text);
@@ -81,17 +82,17 @@ fn millis(timeout: Duration) -> i64 {
     i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A connection to the store of keys, and the store itself where this process serves it.
+/// A connection to the key-value store, and the store itself if this process serves it.
 #[derive(Debug)]
 pub(super) struct Store(*mut RawStore);
 
-// SAFETY: a c10d::Store may be used from several threads; TCPStore guards its connection by a mutex.
+// SAFETY: a c10d::Store may be used from several threads; TCPStore guards its connection with a mutex.
 unsafe impl Send for Store {}
 // SAFETY: as above.
 unsafe impl Sync for Store {}
 
 impl Store {
-    /// Opens the store, as its server or as a client that tries until the time is over.
+    /// Opens the store, as its server or as a client that retries until the timeout.
     pub fn open(
         (host, port): (&str, u16),
         serves: bool,
@@ -100,7 +101,7 @@ impl Store {
     ) -> Result<Self, Failed> {
         let (host, prefix) = (text(host)?, text(prefix)?);
         let mut store = std::ptr::null_mut();
-        // SAFETY: the texts outlive the call, and `store` is a place to write to.
+        // SAFETY: the texts outlive the call, and `store` is writable.
         done(unsafe {
             pcrm_store_open(host.as_ptr(), port, serves, prefix.as_ptr(), millis(timeout), &raw mut store)
         })?;
@@ -114,11 +115,11 @@ impl Store {
         done(unsafe { pcrm_store_set(self.0, key.as_ptr(), value.as_ptr(), value.len()) })
     }
 
-    /// The value of a key, if anybody has set it.
+    /// Returns the value of a key, or `None` if it is not set.
     pub fn get(&self, key: &str) -> Result<Option<String>, Failed> {
         let key = text(key)?;
         let mut value = std::ptr::null_mut();
-        // SAFETY: the store lives as long as `self`; the key outlives the call, and `value` is a place to write to.
+        // SAFETY: the store lives as long as `self`; the key outlives the call, and `value` is writable.
         done(unsafe { pcrm_store_get(self.0, key.as_ptr(), &raw mut value) })?;
         Ok(taken(value))
     }
@@ -126,12 +127,12 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // SAFETY: `open` made it, and nothing uses it after this.
+        // SAFETY: `open` created it, and nothing uses it after this.
         unsafe { pcrm_store_free(self.0) }
     }
 }
 
-/// This process's membership in the group.
+/// The membership of this process in the group.
 #[derive(Debug)]
 pub(super) struct Group(*mut RawGroup);
 
@@ -151,8 +152,8 @@ impl Group {
         let (address, interface) = (text(address)?, text(interface)?);
         let mut group = std::ptr::null_mut();
         let (rank, world) = (number(rank)?, number(world)?);
-        // SAFETY: the store lives through the call, the group keeps its own reference to it; the texts outlive the call,
-        // and `group` is a place to write to.
+        // SAFETY: the store lives through the call, and the group keeps its own reference to it; the texts
+        // outlive the call, and `group` is writable.
         done(unsafe {
             pcrm_group_join(
                 store.0,
@@ -167,13 +168,14 @@ impl Group {
         Ok(Self(group))
     }
 
-    /// Part r of `own` goes to rank r; part r of `out`, which is overwritten, is that of rank r.
+    /// Sends part r of `own` to rank r, and overwrites part r of `out` with the part from rank r.
     pub fn all_to_all(&mut self, out: &mut Torch, own: &Torch) -> Result<(), Failed> {
-        // SAFETY: both tensors outlive the call, which ends when the operation does, and the group is used by nobody else.
+        // SAFETY: both tensors outlive the call, which returns when the operation is complete, and nothing
+        // else uses the group.
         done(unsafe { pcrm_group_all_to_all(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut()) })
     }
 
-    /// Part r of `out`, which is overwritten, is `own` of rank r.
+    /// Overwrites part r of `out` with `own` of rank r.
     pub fn all_gather(&mut self, out: &mut Torch, own: &Torch) -> Result<(), Failed> {
         // SAFETY: as in `all_to_all`.
         done(unsafe { pcrm_group_all_gather(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut()) })
@@ -182,7 +184,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // SAFETY: `join` made it, and nothing uses it after this.
+        // SAFETY: `join` created it, and nothing uses it after this.
         unsafe { pcrm_group_leave(self.0) }
     }
 }

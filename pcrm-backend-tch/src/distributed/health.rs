@@ -1,5 +1,5 @@
-//! Who is there: each process counts aloud in the store, and says why it ends. So a process whose operation failed can tell
-//! which of the others is to blame.
+//! Liveness of the processes. Each process increments a counter in the store and writes its reason before it
+//! ends, so a process whose operation failed can name the one that caused it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,29 +10,29 @@ use pcrm_core::collective::Meeting;
 
 use super::c10d::{Failed, Store};
 
-/// Time between two counts of a process.
+/// Time between two increments of a process's counter.
 const BEAT: Duration = Duration::from_millis(500);
-/// A process that does not count for so long is gone, or stopped.
+/// A process whose counter does not change for this long is gone or stopped.
 const SILENCE: Duration = Duration::from_millis(3000);
-/// A process that serves the store waits so long for the others to read why it ends.
+/// The longest time that the process that serves the store waits for the others to read why it ends.
 const HEARING: Duration = Duration::from_secs(5);
 
-/// The state of all processes, as they tell it in the store.
+/// The state of all processes, as the store records it.
 #[derive(Debug)]
 pub(super) struct Health {
     meeting: Meeting,
     store: Store,
     ended: Arc<AtomicBool>,
-    /// The ranks that were found to be gone.
+    /// The ranks found to be gone.
     gone: Mutex<Vec<usize>>,
 }
 
 impl Health {
-    /// Opens the store and begins to count.
+    /// Opens the store and starts the counter.
     pub fn begin(meeting: &Meeting) -> Result<Self, Failed> {
         let Meeting { host, port, serves, prefix, timeout, rank, .. } = meeting;
         let store = Store::open((host, *port), *serves, prefix, *timeout)?;
-        // A connection of its own: an operation of the other one may wait.
+        // The counter has its own connection, because an operation on the other one may block.
         let counting = Store::open((host, *port), false, prefix, *timeout)?;
         let ended = Arc::new(AtomicBool::new(false));
         let (key, over) = (beat(*rank), Arc::clone(&ended));
@@ -56,7 +56,7 @@ impl Health {
         (0..self.meeting.world).filter(move |rank| *rank != own)
     }
 
-    /// The message of a group that did not come together.
+    /// Returns the message for a group that did not form.
     pub fn absent(&self, message: &str) -> String {
         let never = |rank: &usize| matches!(self.store.get(&beat(*rank)), Ok(None));
         let absent: Vec<usize> = self.others().filter(never).collect();
@@ -67,7 +67,7 @@ impl Health {
         }
     }
 
-    /// The message of an operation that failed, which names the process to blame.
+    /// Returns the message for a failed operation, with the process that caused it.
     pub fn diagnosis(&self, message: &str) -> String {
         let first_line = message.lines().next().unwrap_or_default();
         let found = self.blamed().unwrap_or_else(|_| {
@@ -111,13 +111,13 @@ impl Health {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the others why this process ends.
+    /// Writes the reason why this process ends to the store.
     pub fn ending(&self, reason: &str) {
         let _ = self.store.set(&ending(self.meeting.rank), reason.lines().next().unwrap_or_default());
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Where this process serves the store, waits for the others to read why it ends: until they end too.
+    /// Waits until the others have ended too, and so have read why this process ends, if it serves the store.
     pub fn heard(&self) {
         let begun = Instant::now();
         let gone = self.gone().clone();

@@ -1,6 +1,6 @@
-//! The processes of a run over libtorch's c10d: a TCP store in which they meet, and a Gloo group.
+//! The processes of a run over libtorch's c10d: a TCP store where they meet, and a Gloo group.
 //!
-//! Tensors of a GPU are exchanged by way of the host: this build has no NCCL.
+//! Tensors on a GPU are exchanged through host memory: this build has no NCCL.
 
 mod c10d;
 mod health;
@@ -21,17 +21,17 @@ use crate::{NAME, failed};
 #[derive(Debug)]
 struct Gloo {
     meeting: Meeting,
-    /// `None` once this process has left.
+    /// `None` after this process has left.
     group: Mutex<Option<Group>>,
     health: Health,
     sent: AtomicU64,
 }
 
-/// Meets the other processes of a run and returns when all are there.
+/// Meets the other processes of a run and returns when all have joined.
 ///
 /// # Errors
-/// Fails if the store cannot be opened or reached, and if processes, which the message names, do not come within the
-/// timeout.
+/// Fails if the store cannot be opened or reached, or if processes do not join within the timeout; the
+/// message names them.
 pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
     let failed = |message: String| Error::Collective { message };
     let health = Health::begin(meeting).map_err(|message| {
@@ -55,7 +55,7 @@ pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
 }
 
 impl Gloo {
-    /// Runs an operation of the group; a failure names the process that is to blame.
+    /// Runs an operation of the group; the error of a failed one names the process that caused it.
     fn run(&self, operation: impl FnOnce(&mut Group) -> Result<(), Failed>) -> Result<()> {
         let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match group.as_mut() {
@@ -80,7 +80,7 @@ impl Gloo {
     }
 }
 
-/// A tensor as the group takes it: f32, contiguous, on the host.
+/// Converts a tensor to what the group exchanges: f32, contiguous, on the host.
 fn on_host(op: &'static str, tensor: &Tensor) -> Result<(Torch, Device)> {
     let value = &tensor.downcast::<TchTensor>(op, NAME)?.value;
     let dense = || value.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous();
@@ -132,7 +132,7 @@ impl Collective for Gloo {
 
     fn leave(&self, reason: &str) {
         self.health.ending(reason);
-        // Closes the connections: whoever waits for this process stops waiting.
+        // Closing the connections ends the operations of processes that wait for this one.
         drop(self.group.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.health.heard();
     }

@@ -1,4 +1,4 @@
-//! `pcrm export`: a finished run as a folder to share, and its upload to the Hub.
+//! `pcrm export`: writes a finished run as a folder to share, and uploads it to the Hub.
 
 use std::path::{Path, PathBuf};
 
@@ -23,20 +23,20 @@ pub struct ExportArgs {
     /// Write the files to this new folder
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Upload the files to this repository of the Hub in one commit, and make the repository if it is
-    /// missing; needs a token with write access in HF_TOKEN or from `hf auth login`
+    /// Upload the files to this Hub repository in one commit; the repository is created if it is missing.
+    /// Requires a token with write access in HF_TOKEN or from `hf auth login`
     #[arg(long, value_name = "ORG/NAME")]
     push: Option<String>,
-    /// Make a new repository private
+    /// Make the repository private if it is new
     #[arg(long, requires = "push")]
     private: bool,
-    /// Commit to this branch, made if it is missing
+    /// Commit to this branch; it is created if it is missing
     #[arg(long, value_name = "BRANCH", default_value = "main")]
     revision: String,
-    /// Use this message for the commit
+    /// Set the commit message
     #[arg(long, value_name = "TEXT", default_value = "Upload model", requires = "push")]
     message: String,
-    /// Name this Hub repository as the base model [default: the one that the run was trained from, if any]
+    /// Name this Hub repository as the base model [default: the base model that the run records, if any]
     #[arg(long, value_name = "ORG/NAME")]
     base_model: Option<String>,
     /// List the files with their sizes; write and upload nothing
@@ -56,7 +56,7 @@ replaced by names or removed.";
 /// Exports the run.
 ///
 /// # Errors
-/// Fails if the run is not finished, the output folder holds something, or the Hub refuses the upload.
+/// Fails if the run is not finished, the output folder is not empty, or the Hub refuses the upload.
 pub fn run(args: &ExportArgs) -> Result<()> {
     usage(args.check())?;
     let found = export::gather(&args.run, args.base_model.as_deref())?;
@@ -76,7 +76,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// Prints what is left out, the origins and the warnings.
+/// Prints the omitted files, the origins and the warnings.
 fn describe(args: &ExportArgs, found: &Export) {
     if !found.left_out.is_empty() {
         say(&format!("left out of {}: {}", args.run.display(), found.left_out.join(", ")));

@@ -20,7 +20,7 @@ pub struct LaunchArgs {
     /// Start this many processes
     #[arg(short, long, value_name = "N", value_parser = positive::<usize>)]
     n: usize,
-    /// Give every process so many threads [default: its share of the cores]
+    /// Give every process this many threads [default: its share of the cores]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     threads: Option<usize>,
     /// The command and its options
@@ -33,10 +33,10 @@ Examples:
   pcrm launch -n 2 -- reward --backend tch --model qwen2 --data train.jsonl --output runs/rm
   pcrm launch -n 8 -- grpo --backend tch --device cuda --dtype bf16 --config runs/policy.toml --output runs/policy
 
-When one process fails, all others are ended, and the exit code is that of the first that failed. Several machines are
-started by torchrun (--no-python) or srun.";
+When one process fails, pcrm launch ends the others and exits with the code of the first that failed. Use
+torchrun (--no-python) or srun to start processes on several machines.";
 
-/// The time that processes have to end by themselves after one of them failed.
+/// The time that processes have to end by themselves after one has failed.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Starts the processes, waits for them, and returns the exit code.
@@ -72,7 +72,7 @@ pub fn run(args: &LaunchArgs) -> Result<u8> {
     Ok(failure.map(|(code, _)| code).or(group.failed().map(|(_, status)| code(status))).unwrap_or(0))
 }
 
-/// The process of a rank, in the environment that torchrun would give it.
+/// Returns the command of a rank, with the environment that torchrun would set.
 fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
     let (n, cores) = (args.n, thread::available_parallelism().map_or(1, usize::from));
     let mut command = Command::new(std::env::current_exe().context("pcrm launch")?);
@@ -90,11 +90,11 @@ fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
             command.env(name, &threads);
         }
     }
-    // A process stops when its input ends, so none outlives this one.
+    // A process stops when its standard input closes, so none outlives this one.
     command.env(interrupt::PARENT, std::process::id().to_string()).stdin(Stdio::piped());
     #[cfg(unix)]
     {
-        // The terminal's signals come by way of this process, once.
+        // The terminal's signals reach only this process, which forwards each of them once.
         use std::os::unix::process::CommandExt;
         command.process_group(0);
     }
@@ -118,7 +118,7 @@ enum Signal {
 }
 
 impl Group {
-    /// Looks after the processes, and returns true while any runs.
+    /// Checks the processes, and returns true while any runs.
     fn poll(&mut self) -> Result<bool> {
         for process in self.children.iter_mut().filter(|process| process.status.is_none()) {
             process.status = process.child.try_wait().context("pcrm launch")?;
@@ -142,14 +142,14 @@ impl Group {
 }
 
 impl Process {
-    /// Asks the process to end after the step at hand.
+    /// Asks the process to end after the current step.
     fn stop(&mut self) {
         #[cfg(unix)]
         {
             use rustix::process::{Pid, Signal, kill_process};
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid {
-                // One that has just ended needs no signal.
+                // A process that has just ended needs no signal.
                 let _ = kill_process(pid, Signal::TERM);
             }
         }
@@ -158,13 +158,13 @@ impl Process {
     }
 }
 
-/// A port that nobody listens on now.
+/// Returns a port that is free now.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("a free port for the processes to meet")?;
     Ok(listener.local_addr()?.port())
 }
 
-/// The end of a process, in words.
+/// Describes the end of a process in words.
 fn how(status: ExitStatus) -> String {
     match status.code() {
         Some(code) => format!("ended with exit code {code}"),
@@ -172,7 +172,7 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// The exit code as a shell has it: 128 + the signal of a process that was killed.
+/// Returns the exit code as a shell reports it: 128 + the signal for a process that was killed.
 fn code(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);

@@ -1,4 +1,5 @@
-//! `pcrm plan`: memory, exchanged bytes and time of a step on several GPUs, from `config.json` alone.
+//! `pcrm plan`: estimates memory, exchanged bytes and time of a step on several GPUs from `config.json`
+//! alone.
 
 use std::path::PathBuf;
 
@@ -18,19 +19,19 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct PlanArgs {
-    /// Plan for the model of this folder, of which config.json is read
+    /// Plan for the model in this folder; only config.json is read
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Train by this many processes, each on a GPU
+    /// Train with this many processes, one per GPU
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     gpus: usize,
-    /// Compute every step in N parts [default: as training does]
+    /// Compute every step in N parts [default: as in training]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lanes: Option<usize>,
     /// Train a language model instead of a reward model
     #[arg(long)]
     language: bool,
-    /// Train adapters of rank N on queries and values, with the model frozen
+    /// Train adapters of rank N on queries and values; the model is frozen
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
     /// Compute in this element type: f32 or bf16
@@ -42,13 +43,14 @@ pub struct PlanArgs {
     /// Compute at most N tokens at once
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
-    /// Assume GPUs that compute so many TFLOP/s in training [default: 400, as an H100 in bf16]
+    /// Assume this speed of a GPU in training [default: 400, an H100 in bf16]
     #[arg(long, value_name = "TFLOP/S", default_value_t = 400.0, value_parser = real)]
     speed: f64,
-    /// Assume GPUs that send so many GB/s each: 400 by NVLink, 50 by InfiniBand NDR, 25 by PCIe 4, 1.2 by 10 GbE
+    /// Assume that each GPU sends this many GB/s: 400 over NVLink, 50 over InfiniBand NDR, 25 over PCIe 4,
+    /// 1.2 over 10 GbE
     #[arg(long, value_name = "GB/S", default_value_t = 50.0, value_parser = real)]
     interconnect: f64,
-    /// Assume GPUs of so much memory
+    /// Assume GPUs with this much memory
     #[arg(long, value_name = "GIB", default_value_t = 80.0, value_parser = real)]
     memory: f64,
     /// Print JSON
@@ -66,7 +68,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// Prints the plan.
 ///
 /// # Errors
-/// Fails if the folder has no config, or the processes cannot share the lanes.
+/// Fails if the folder has no config or the processes cannot share the lanes.
 pub fn run(args: &PlanArgs) -> Result<()> {
     usage(args.check())?;
     let config =
@@ -153,7 +155,7 @@ impl PlanArgs {
                 let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
                 let of_layer = [r * config.width, q * r, r * config.width, kv * r];
                 let mut adapters = of_layer.repeat(config.layers);
-                // The head of a reward model is trained whole.
+                // The head of a reward model is trained in full.
                 let is_head = |name: &str| name == pcrm_core::model::parameters::SCORE;
                 adapters.extend(all.iter().filter(|of| is_head(&of.name)).map(size));
                 (adapters, all.iter().filter(|of| !is_head(&of.name)).map(size).sum())

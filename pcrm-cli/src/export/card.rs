@@ -1,5 +1,5 @@
-//! The card of a shared model: the run's own, or a short one, with the figures of its evaluation as a model
-//! index.
+//! The card of a shared model: the run's own card, or a short one, with the figures of its evaluation as a
+//! model index.
 
 use std::fs;
 use std::path::Path;
@@ -54,7 +54,7 @@ pub fn shared(
     Ok(format!("---\n{front}---\n\n{}\n", body.trim()))
 }
 
-/// Returns a card with a name and a sentence.
+/// Returns a short card: a title and one sentence.
 fn short(run: &Path, reward: bool) -> Result<String> {
     let (pipeline, tag, sort) = match reward {
         true => ("text-classification", "reward-model", "reward model"),
@@ -78,7 +78,7 @@ fn split(text: &str) -> (Vec<String>, String) {
     }
 }
 
-/// Returns the front matter with the base model and the data by their names on the Hub, or without them.
+/// Returns the front matter with the Hub names of the base model and the data, or without them.
 fn with_origins(front: &[String], origins: &Origins, paths: &Paths, adapter: bool) -> Vec<String> {
     let keys = ["base_model", "base_model_relation", "datasets"];
     let key = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
@@ -93,7 +93,7 @@ fn with_origins(front: &[String], origins: &Origins, paths: &Paths, adapter: boo
             false => kept.push(paths.replaced(line)),
         }
     }
-    // Names that the author wrote, other than paths.
+    // Keep repository names that the author wrote, unless they are paths.
     let values = |wanted: &str| -> Vec<String> {
         let lines = own.iter().filter(|(key, _)| key == wanted).map(|(_, line)| line);
         let value = |line: &String| line.trim_start_matches(&format!("{wanted}:")).trim().to_owned();
@@ -123,7 +123,7 @@ fn with_origins(front: &[String], origins: &Origins, paths: &Paths, adapter: boo
     kept
 }
 
-/// Removes the sentence about the page that is not shared.
+/// Removes the sentence about the page, which is not shared.
 fn without_page(body: &str) -> String {
     let (begin, end) = ("`report.html` in", "training curves.");
     let Some(start) = body.find(begin) else { return body.to_owned() };
@@ -132,7 +132,7 @@ fn without_page(body: &str) -> String {
     format!("{}{rest}", &body[..start])
 }
 
-/// Returns the figures of the evaluation of the saved weights, from the run's metrics.
+/// Returns the evaluation figures of the saved weights, from the run's metrics.
 fn figures(run: &Path, step: Option<u64>) -> Result<Vec<(&'static str, &'static str, f64)>> {
     let path = run.join("metrics.jsonl");
     if !path.exists() {
@@ -179,7 +179,7 @@ fn index(name: &str, origins: &Origins, reward: bool, figures: &[(&str, &str, f6
     lines
 }
 
-/// Quotes text as a YAML string, which may be written as JSON.
+/// Quotes text as a YAML string; a JSON string is valid YAML.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
@@ -193,8 +193,8 @@ mod tests {
         Origins { base: base.map(str::to_owned), datasets, evaluated_on: None, paths: Vec::new() }
     }
 
-    /// Protects: a base model and data that are not on the Hub are not linked to it; names that the author
-    /// wrote stay.
+    /// Protects: a base model and data that are not on the Hub get no link to it; names that the author wrote
+    /// remain.
     #[test]
     fn origins_are_names_of_the_hub_or_absent() {
         let text = "---\nlicense: mit\nbase_model: /usr/share/qwen\ndatasets:\n- /usr/share/a.jsonl\n\
@@ -210,7 +210,7 @@ mod tests {
         assert!(named.ends_with("datasets:\n- \"acme/pairs\"\n- \"acme/mine\""), "{named}");
     }
 
-    /// Protects: the sentence about the page that stays behind is removed, and nothing else.
+    /// Protects: only the sentence about the page, which is not shared, is removed.
     #[test]
     fn the_page_is_not_mentioned() {
         let body = "Loss. `report.html` in this folder\nshows the training curves. Scores have no unit.";

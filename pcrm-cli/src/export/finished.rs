@@ -11,11 +11,11 @@ use pcrm_rl::checkpoint;
 
 use super::{ADAPTER, CONFIG};
 
-/// Returns the step whose weights the folder holds, if its checkpoints tell.
+/// Returns the step of the weights in the folder, if its checkpoints record it.
 ///
 /// # Errors
-/// Fails if the folder holds no model, is a checkpoint, holds a run that was continued and not finished, or
-/// holds a weight that is not a finite number.
+/// Fails if the folder contains no model, is a checkpoint, belongs to a run that was continued and not
+/// finished, or has a weight that is not finite.
 pub fn check(run: &Path) -> Result<Option<u64>> {
     ensure!(run.is_dir(), "{}: no such folder; expected the folder of a finished run", run.display());
     let place = || run.display().to_string();

@@ -26,11 +26,11 @@ const ADAPTER_CONFIG: &str = "adapter_config.json";
 const CONFIG: &str = "config.json";
 const CARD: &str = "README.md";
 
-/// The files to share, and what was found about them.
+/// The files to share, with the origins and warnings of the run.
 pub struct Export {
     /// The files, sorted by name.
     pub entries: Vec<Entry>,
-    /// Names in the run's folder that are left out.
+    /// Names of files in the run's folder that are left out.
     pub left_out: Vec<String>,
     /// The Hub repository of the base model.
     pub base: Option<String>,
@@ -94,10 +94,10 @@ pub fn gather(run: &Path, base: Option<&str>) -> Result<Export> {
     Ok(Export { entries, left_out, base: origins.base, datasets: origins.datasets, changed, warnings })
 }
 
-/// Writes the files into a folder that does not exist or is empty: all of them, or none.
+/// Writes all files into a folder that does not exist or is empty; on failure it writes none.
 ///
 /// # Errors
-/// Fails if the folder holds something or the disk is full.
+/// Fails if the folder is not empty or the disk is full.
 pub fn write(entries: &[Entry], output: &Path) -> Result<()> {
     check_output(output)?;
     let parent = pcrm_core::disk::whole::folder_of(output);
@@ -125,7 +125,7 @@ pub fn write(entries: &[Entry], output: &Path) -> Result<()> {
     Ok(weights::sync_dir(parent)?)
 }
 
-/// Refuses a folder that holds something.
+/// Refuses a folder that is not empty.
 ///
 /// # Errors
 /// Fails if the path is a file or a folder with entries.
@@ -135,7 +135,7 @@ pub fn check_output(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns true for the files beside the weights that belong to a shared model.
+/// Returns true for a file that a shared model includes beside its weights.
 fn is_shared(name: &str, adapter: bool) -> bool {
     let config = if adapter { ADAPTER_CONFIG } else { CONFIG };
     let kept = [config, "generation_config.json", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"];
@@ -150,8 +150,8 @@ fn named(paths: &[PathBuf]) -> BTreeSet<String> {
     paths.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
-/// Returns the new content of a settings file that names local paths or the base model; `None` if it stays as
-/// it is.
+/// Returns the new content of a settings file that contains local paths or names the base model; `None` if it
+/// needs no change.
 fn cleaned(path: &Path, name: &str, origins: &Origins, paths: &Paths) -> Result<Option<Vec<u8>>> {
     let settings = name.ends_with("config.json") && name != "tokenizer.json";
     if !settings {
@@ -200,7 +200,7 @@ fn warnings(run: &Path, origins: &Origins, chosen: &BTreeSet<String>, adapter: b
     warnings
 }
 
-/// Returns true if the folder holds a reward model.
+/// Returns true if the folder contains a reward model.
 fn is_reward(run: &Path, adapter: bool) -> Result<bool> {
     if adapter {
         return Ok(AdapterFolder::open(run)?.is_reward()?);

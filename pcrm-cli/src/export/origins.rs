@@ -1,4 +1,4 @@
-//! The base model and the data of a run, by their names on the Hub.
+//! The Hub names of the base model and the data of a run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use serde_json::Value;
 
 use crate::hub::{Kind, is_repository, repository_of};
 
-/// The longest chain of local runs that is followed to a base model.
+/// The longest chain of local runs to follow to a base model.
 const LONGEST: usize = 8;
 
 /// The origins of a run.
 pub struct Origins {
-    /// The Hub repository of the base model; `None` if the run began from random weights or a local
+    /// The Hub repository of the base model; `None` if the run started from random weights or a local
     /// checkpoint.
     pub base: Option<String>,
-    /// The Hub repositories of the training data, without repeats.
+    /// The Hub repositories of the training data, without duplicates.
     pub datasets: Vec<String>,
-    /// The Hub repository of the evaluation data, if all of it is from one.
+    /// The Hub repository of the evaluation data, if all of it comes from one.
     pub evaluated_on: Option<String>,
-    /// All paths that the records name.
+    /// All paths in the records.
     pub paths: Vec<String>,
 }
 

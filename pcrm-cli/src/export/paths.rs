@@ -1,8 +1,8 @@
 //! Local paths in texts, and the names that replace them.
 //!
-//! A word is a local path if the run's records name it as one, if it begins with `~/`, `file://` or a drive,
-//! or if it is absolute and its first folder exists on this machine. A path into the Hub's cache becomes the
-//! repository's name, any other path its last part.
+//! A word is a local path if the run's records name it as one, if it begins with `~/`, `file://` or a drive
+//! letter, or if it is absolute and its first folder exists on this machine. A path into the Hub's cache
+//! becomes the name of the repository, any other path its last component.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ const ENDS: &str = " \t\r\n\"'`<>|()[]{},;";
 
 /// The local paths of a run.
 pub struct Paths {
-    /// Relative paths that the run's records name.
+    /// Relative paths from the run's records.
     known: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ impl Paths {
         Self { known: origins.paths.iter().cloned().chain(own).filter(relative).collect() }
     }
 
-    /// Returns true if a whole text is a local path.
+    /// Returns true if the whole text is a local path.
     pub fn is_local(&self, text: &str) -> bool {
         !text.is_empty() && !text.contains(|c| "\n\"`<>|".contains(c)) && self.is_path(text)
     }
@@ -57,7 +57,7 @@ impl Paths {
         out
     }
 
-    /// Replaces texts that are local paths in a JSON value.
+    /// Replaces strings that are local paths in a JSON value.
     pub fn replaced_in(&self, value: &Value) -> Value {
         match value {
             Value::String(text) if self.is_local(text) => name(text).into(),
@@ -108,7 +108,7 @@ mod tests {
         Paths { known: BTreeSet::from(["runs/base".to_owned(), "../data/a.jsonl".to_owned()]) }
     }
 
-    /// Protects: a path of this machine becomes a name; addresses, ratios and other words stay.
+    /// Protects: a path on this machine becomes a name; addresses, ratios and other words do not change.
     #[test]
     fn local_paths_become_names() {
         let replaced = |text: &str| paths().replaced(text);
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Protects: only whole texts of settings are replaced, at any depth.
+    /// Protects: only whole strings of settings are replaced, at any depth.
     #[test]
     fn settings_lose_their_paths() {
         let before = json!({"a": {"path": "/usr/share/minilm"}, "b": ["~/x", 1], "c": "see /usr/share\n"});

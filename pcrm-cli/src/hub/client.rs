@@ -120,20 +120,20 @@ impl Client {
         self.token.is_some()
     }
 
-    /// Posts a body to a path of the Hub, with the token. Redirections are not followed.
+    /// Posts a body to a path of the Hub, with the token; does not follow redirects.
     ///
     /// # Errors
-    /// Fails if there is no answer.
+    /// Fails if the Hub does not answer.
     pub fn post(&self, path: &str, kinds: (&str, &str), body: &[u8]) -> Result<Response<Body>> {
         let address: Uri = format!("{}/{path}", endpoint()).parse().context("an address")?;
         self.post_to(&address, kinds, body)
     }
 
-    /// Posts a body to an address that the Hub gave; `kinds` are the types of the body and of the answer. The
-    /// token goes to the Hub's own host only.
+    /// Posts a body to an address from the Hub; `kinds` are the media types of the body and of the answer.
+    /// The token is sent only to the Hub's own host.
     ///
     /// # Errors
-    /// Fails if there is no answer.
+    /// Fails if the server does not answer.
     pub fn post_to(&self, address: &Uri, kinds: (&str, &str), body: &[u8]) -> Result<Response<Body>> {
         let mut request = self.agent.post(address).header(CONTENT_TYPE, kinds.0).header(ACCEPT, kinds.1);
         if let Some(token) = self.token.as_ref().filter(|_| same_host(address, &self.endpoint)) {
@@ -142,11 +142,10 @@ impl Client {
         Ok(request.send(body)?)
     }
 
-    /// Puts `size` bytes to an address that the Hub gave, with the headers that it gave and without the
-    /// token.
+    /// Puts `size` bytes to an address from the Hub, with the headers from the Hub and without the token.
     ///
     /// # Errors
-    /// Fails if there is no answer or the content cannot be read.
+    /// Fails if the server does not answer or the content cannot be read.
     pub fn put(
         &self,
         address: &Uri,
@@ -161,10 +160,10 @@ impl Client {
         Ok(request.send(SendBody::from_reader(content))?)
     }
 
-    /// Parses an address that the Hub gave for an upload. From a Hub over https it must be https too.
+    /// Parses an upload address from the Hub. If the Hub uses https, the address must use it too.
     ///
     /// # Errors
-    /// Fails if the text is not an address or gives up TLS.
+    /// Fails if the text is not an address or drops TLS.
     pub fn given(&self, text: &str) -> Result<Uri> {
         redirected(&self.endpoint, text)
     }

@@ -81,7 +81,7 @@ impl Hub {
     }
 
     /// Returns data files: every existing path, the cached files of every named repository, and a copy of
-    /// standard input for `-`. A slice such as `[:500]` may follow the name of a file or a repository.
+    /// standard input for `-`. A slice such as `[:500]` may follow the name of a file or repository.
     ///
     /// # Errors
     /// Fails as [`Hub::model`] does; `option` is named in errors.
@@ -135,7 +135,7 @@ pub fn encoder(given: &Path) -> Result<PathBuf> {
     fetch().with_context(|| format!("encoder {name}: no such folder here"))
 }
 
-/// Returns the kind and the name of the repository whose cached files a path leads to.
+/// Returns the kind and name of the repository that a path in the cache belongs to.
 pub fn repository_of(path: &Path) -> Option<(Kind, String)> {
     let parts: Vec<_> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
     let at = parts.iter().position(|part| *part == "snapshots")?.checked_sub(1)?;
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Protects: a path into the cache gives the repository's name, and other paths give none.
+    /// Protects: a path into the cache gives the repository's name; other paths give none.
     #[test]
     fn cached_paths_name_their_repository() {
         let of = |path: &str| repository_of(Path::new(path));

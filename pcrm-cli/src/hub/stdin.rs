@@ -1,4 +1,4 @@
-//! Standard input as data: copied to a temporary file, since data are read more than once.
+//! Standard input as data: copied to a temporary file, because data is read more than once.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -16,11 +16,11 @@ pub const NAME: &str = "-";
 /// The name of the copy.
 const FILE: &str = "stdin";
 
-/// The folder of the copy, removed at the end of the command.
+/// The folder of the copy, removed when the command ends.
 static COPY: Mutex<Option<TempDir>> = Mutex::new(None);
 
-/// Copies standard input, which must hold records in any form that a file may have. Returns the path of the
-/// copy, also when called again.
+/// Copies standard input to a file and returns its path; later calls return the same path. The input may have
+/// any format that a file may have.
 ///
 /// # Errors
 /// Fails if standard input is empty or cannot be copied.
@@ -43,7 +43,7 @@ pub fn file() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes the copy, if there is one.
+/// Removes the copy, if any.
 pub fn remove() {
     drop(COPY.lock().unwrap_or_else(PoisonError::into_inner).take());
 }

@@ -1,5 +1,5 @@
-//! The environment that launchers give the processes of a run: torchrun (and `pcrm launch`), SLURM's srun, Open MPI's
-//! mpirun.
+//! The environment variables that launchers set for the processes of a run: torchrun (and `pcrm launch`),
+//! SLURM's srun, and Open MPI's mpirun.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,23 +15,23 @@ pub struct Launched {
     pub world: usize,
     /// The number of this process on its machine.
     pub local_rank: usize,
-    /// The host and port of the store in which the processes meet.
+    /// The host and port of the store where the processes meet.
     pub store: (String, u16),
-    /// True if the launcher serves the store; otherwise rank 0 does.
+    /// True if the launcher serves the store; otherwise rank 0 serves it.
     pub agent_serves: bool,
-    /// A name that no other run in the same store has, and the number of restarts.
+    /// A name that is unique among the runs that share a store, and the number of restarts.
     pub run: (String, u64),
-    /// A file that the launcher reads the error of a failed process from.
+    /// The file from which the launcher reads the error of a failed process.
     pub error_file: Option<PathBuf>,
 }
 
-/// The port of the store where nothing names one, as torch has it.
+/// The default port of the store, as in torch.
 const PORT: u16 = 29500;
 
-/// Reads the environment; `None` for a process that no launcher started, or that is the only one.
+/// Reads the environment; returns `None` for a process that no launcher started, or for the only process.
 ///
 /// # Errors
-/// Fails if variables are missing beside others, or have values out of range.
+/// Fails if some of a launcher's variables are missing, or if values are out of range.
 pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Option<Launched>> {
     let of = Variables { get: &get };
     let launched = if of.has("RANK") || of.has("WORLD_SIZE") {
@@ -114,7 +114,7 @@ impl Variables<'_> {
             rank,
             world: self.needed("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")?,
             local_rank: self.number("SLURM_LOCALID")?.unwrap_or(rank),
-            // Jobs that share a node need ports of their own.
+            // Jobs that share a node need different ports.
             store: (host, self.number("MASTER_PORT")?.unwrap_or(15000 + (job % 20000) as u16)),
             agent_serves: false,
             run: (format!("slurm-{job}-{step}"), self.number("SLURM_RESTART_COUNT")?.unwrap_or(0)),
@@ -143,7 +143,7 @@ impl Variables<'_> {
     }
 }
 
-/// The first host of a list as SLURM writes it: `gpu[03-07,12],cpu1` begins with `gpu03`.
+/// Returns the first host of a list in SLURM's notation: `gpu[03-07,12],cpu1` begins with `gpu03`.
 fn first_node(list: &str) -> String {
     let Some((name, rest)) = list.split_once('[').filter(|(name, _)| !name.contains(',')) else {
         return list.split(',').next().unwrap_or(list).to_owned();
@@ -161,7 +161,8 @@ mod tests {
         read(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
-    /// Protects: what torchrun, srun and mpirun set is read as they mean it, and a process that nobody launched is alone.
+    /// Protects: the variables of torchrun, srun and mpirun are read correctly, and a process without a
+    /// launcher is alone.
     #[test]
     fn launchers_are_understood() {
         assert_eq!(parsed(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")]).unwrap(), None);
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!((found.rank, found.store), (1, ("127.0.0.1".to_owned(), 29500)));
     }
 
-    /// Protects: an environment that is half there is refused by the variable.
+    /// Protects: an incomplete environment is refused, and the message names the variable.
     #[test]
     fn half_an_environment_is_refused() {
         let cases: [(&[(&str, &str)], &str); 5] = [
@@ -223,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Protects: the first host of SLURM's lists.
+    /// Protects: the first host of SLURM's lists is found.
     #[test]
     fn lists_of_nodes_have_a_first() {
         for (list, first) in [

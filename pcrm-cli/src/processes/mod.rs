@@ -1,4 +1,5 @@
-//! Several processes that train one model: how they find each other, who of them prints, and how one that fails ends all.
+//! Several processes that train one model: how they meet, which of them prints, and how a failed one ends the
+//! others.
 
 mod environment;
 
@@ -17,33 +18,36 @@ use crate::numbers::positive;
 use crate::usage::usage;
 use crate::{plugins, progress};
 
-/// Lanes of runs of several processes, where they can share so many.
+/// The default number of lanes of a run with several processes, if they can share that many equally.
 const LANES: usize = 8;
 
-/// Several processes.
+/// Options for runs with several processes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Several processes")]
 pub struct ProcessArgs {
-    /// Compute every step in N parts, dealt to the processes of the run (torchrun, srun, mpirun or pcrm launch start
-    /// them); runs of equal lanes have equal bits, whatever the number of processes [default: 8, and 1 for one process]
+    /// Compute every step in N parts, dealt to the processes of the run (started by torchrun, srun, mpirun or
+    /// pcrm launch). Runs with the same number of lanes give the same bits with any number of processes
+    /// [default: 8, or 1 for one process]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lanes: Option<usize>,
-    /// End all processes if one does not answer for so long
+    /// End all processes if one does not answer for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = positive::<u64>)]
     collective_timeout: u64,
 }
 
 impl ProcessArgs {
-    /// The number of lanes.
+    /// Returns the number of lanes.
     pub fn lanes(&self) -> usize {
         let world = launched().ok().flatten().map_or(1, |launched| launched.world);
         self.lanes.unwrap_or_else(|| lanes_of(world))
     }
 
-    /// Opens the backend of a run that trains, and meets the run's other processes, if a launcher started several.
+    /// Opens the backend of a training run, and joins the run's other processes if a launcher started
+    /// several.
     ///
     /// # Errors
-    /// Fails as [`Machine::open`] does, if the environment is inconsistent, and if processes do not come.
+    /// Fails as [`Machine::open`] does, if the environment is inconsistent, or if other processes do not
+    /// join.
     pub fn open(&self, machine: &Machine) -> Result<Box<dyn Backend>> {
         let Some(launched) = usage(launched())? else { return machine.open() };
         if launched.world == 1 {
@@ -78,7 +82,7 @@ impl ProcessArgs {
     }
 }
 
-/// The lanes of a run by so many processes, where no number is given.
+/// Returns the default number of lanes for this number of processes.
 pub fn lanes_of(world: usize) -> usize {
     match world {
         1 => 1,
@@ -90,12 +94,12 @@ pub fn lanes_of(world: usize) -> usize {
 /// The group that this process has joined.
 static JOINED: OnceLock<Arc<dyn Collective>> = OnceLock::new();
 
-/// The place of this process in a run of several; `None` for one that no launcher started.
+/// Returns the place of this process in a run of several; `None` if no launcher started it.
 fn launched() -> Result<Option<Launched>> {
     environment::read(|name| std::env::var(name).ok())
 }
 
-/// Every process on a machine has a GPU of its own.
+/// Gives every process on a machine its own GPU.
 fn device(asked: Device, local_rank: usize) -> Device {
     match asked {
         Device::Cuda(0) => Device::Cuda(local_rank),
@@ -103,20 +107,20 @@ fn device(asked: Device, local_rank: usize) -> Device {
     }
 }
 
-/// Returns true if a run continues the one in its folder: as asked, or because a launcher starts it once more after a
-/// failure.
+/// Returns true if a run continues the one in its folder: on request, or because a launcher restarted it
+/// after a failure.
 pub fn resumes(asked: bool) -> bool {
     asked || launched().ok().flatten().is_some_and(|launched| launched.run.1 > 0)
 }
 
-/// Leaves the other processes, whose work has ended too.
+/// Leaves the group after the run has ended in all processes.
 pub fn ended() {
     if let Some(collective) = JOINED.get() {
         collective.leave("its part of the run has ended");
     }
 }
 
-/// Tells the other processes and the launcher of the error that ends this one.
+/// Reports the error that ends this process to the other processes and the launcher.
 pub fn failed(error: &anyhow::Error) {
     let message = in_full(error);
     if let Some(collective) = JOINED.get() {
@@ -126,16 +130,16 @@ pub fn failed(error: &anyhow::Error) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let timestamp = now.as_secs().to_string();
     let record = serde_json::json!({"message": {"message": message, "extraInfo": {"timestamp": timestamp}}});
-    // The launcher does without where it cannot be written.
+    // The launcher works without the file, so an error in writing it is ignored.
     let _ = std::fs::write(&path, record.to_string()).context("TORCHELASTIC_ERROR_FILE");
 }
 
-/// Returns true for a process that says how its run ended: the first, or the only one.
+/// Returns true for the process that reports how its run ended: the first, or the only one.
 pub fn speaks() -> bool {
     !launched().is_ok_and(|launched| launched.is_some_and(|launched| launched.rank > 0))
 }
 
-/// The beginning of an error's message in a process of several.
+/// Returns the prefix of error messages in a run of several processes.
 pub fn speaker() -> String {
     match launched() {
         Ok(Some(launched)) if launched.world > 1 => format!("rank {}: ", launched.rank),

@@ -67,12 +67,12 @@ pub struct Folder {
     pub range: Option<Range>,
 }
 
-/// The tokens that a model takes.
+/// The token limits of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
-    /// The size of the vocabulary, within which a client's own ids are.
+    /// The size of the vocabulary; ids that a client sends must be below it.
     vocabulary: usize,
-    /// The number of tokens that texts may become: of an encoder, each once for every type.
+    /// The number of input ids that a text may produce; an encoder has one per token and type.
     inputs: usize,
     pad: Option<u32>,
 }
@@ -143,7 +143,7 @@ impl Model {
         let tokenizer = &self.tokenizer;
         match input {
             Input::Ids(ids) => Ok(ids.clone()),
-            // An encoder reads a text alone as its tokenizer ends it.
+            // A single text of an encoder ends as its tokenizer ends it.
             Input::Text { text, .. } if tokenizer.pairs().is_some() => tokenizer.encode(text),
             Input::Text { text, closed, .. } if *closed && close != Close::None || close == Close::All => {
                 let ended = self.ending.end(text);

@@ -71,16 +71,17 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct RunFolder {
     dir: PathBuf,
-    /// `None` in a process that another one of the run writes for.
+    /// `None` in a process for which another process of the run writes.
     lock: Option<FolderLock>,
     resumes: bool,
 }
 
 impl RunFolder {
-    /// Takes the folder for the processes of a run: the first one writes to it, and all others wait until it has the folder.
+    /// Takes the folder for the processes of a run: the first one writes to it, and the others wait until it
+    /// has it.
     ///
     /// # Errors
-    /// Fails as [`RunFolder::take`] does, and if a process is gone.
+    /// Fails as [`RunFolder::take`] does, or if a process is gone.
     pub fn shared(backend: &dyn Backend, dir: &Path, resume: bool, base: &Path) -> Result<Self> {
         let collective = backend.collective();
         let taken = if collective.is_first() { Some(Self::take(dir, resume, base)?) } else { None };

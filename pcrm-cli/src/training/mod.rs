@@ -115,12 +115,12 @@ pub struct StepArgs {
     /// Warm up the learning rate over this share of all steps
     #[arg(long, value_name = "SHARE", value_parser = real)]
     warmup_ratio: Option<f64>,
-    /// Update weights by this rule: adamw; adamw-8bit, whose moments take 2 bytes a parameter of the host's memory
-    /// and none of a GPU's; or adafactor, which has moments of rows and columns alone
+    /// Update weights with this optimiser: adamw; adamw-8bit, whose moments take 2 bytes per parameter in
+    /// host memory and none on a GPU; or adafactor, which keeps moments of rows and columns only
     #[arg(long, value_name = "RULE", default_value_t = Rule::AdamW)]
     optimizer: Rule,
-    /// Hold trained matrices as f32; as bf16-kahan, bf16 with the error of rounding in bf16 beside it; or as
-    /// bf16-stochastic, rounded at random
+    /// Store trained matrices as f32; as bf16-kahan: bf16 with the rounding error in bf16 beside it; or as
+    /// bf16-stochastic: bf16 with stochastic rounding
     #[arg(long, value_name = "TYPE", default_value_t = WeightType::F32)]
     pub weights: WeightType,
     /// Decay weight matrices by X (decoupled weight decay)

@@ -41,10 +41,10 @@ pub struct Fetched {
 }
 
 impl Source<'_> {
-    /// Refuses a type of weights beside adapters.
+    /// Refuses a type of weights together with adapters.
     ///
     /// # Errors
-    /// As said.
+    /// Fails if both are given.
     fn check(&self) -> Result<()> {
         ensure!(
             self.lora.is_none() || self.weights == WeightType::F32,

@@ -52,7 +52,7 @@ pub(super) struct Roller<'a> {
     pub reference: Option<&'a LanguageModel>,
     pub micro_tokens: usize,
     pub bounding: Option<Bounding<'a>>,
-    /// The processes that answers and their numbers are dealt to, by prompt.
+    /// The processes to which answers and their scores are dealt, by prompt.
     pub lanes: Lanes,
     pub interrupted: &'a AtomicBool,
 }
@@ -75,7 +75,7 @@ pub(super) struct Scored {
 }
 
 impl Scored {
-    /// Adds those of further answers.
+    /// Appends the texts and rewards of further answers.
     pub fn append(&mut self, more: Self) {
         self.texts.extend(more.texts);
         self.rewards.append(more.rewards);

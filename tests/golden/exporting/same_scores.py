@@ -1,8 +1,8 @@
-"""Checks that transformers loads an exported folder and gives the scores of pcrm.
+"""Checks that transformers loads an exported folder and computes the same scores as pcrm.
 
     same_scores.py FOLDER PAIRS.jsonl SCORES.jsonl
 
-PAIRS has plain texts; SCORES is what `pcrm score` wrote of them.
+PAIRS contains plain texts; SCORES is the output of `pcrm score` for them.
 """
 
 import json

@@ -1,19 +1,19 @@
-"""Reference numbers for AdamW with moments in 8 bits and for Adafactor.
+"""Generates reference numbers for AdamW with 8-bit moments and for Adafactor.
 
     python make_states.py > states.json
 
-needs torch, transformers and bitsandbytes. Deterministic; the committed file came from torch 2.11, transformers 5.24
-and bitsandbytes 0.50.2 on a CPU.
+Requires torch, transformers and bitsandbytes. The output is deterministic; the committed file is from torch 2.11,
+transformers 5.24 and bitsandbytes 0.50.2 on a CPU.
 
-Parameters, gradients and weights are drawn by formula, so that the file need not hold them: element i of a tensor is
+Parameters, gradients and weights follow from a formula, so the file does not include them: element i of a tensor is
 sin(a·i + b)·c, see `wave`.
 
 states.json
   maps               bitsandbytes' dynamic maps: `signed`, `unsigned`
-  adamw_8bit         of bitsandbytes' own update and its own (default, exact) quantisation: per step the first 8
-                     elements of the weights, their sum, and the sum of the codes of each moment, of a matrix of 64 x 70
-  adafactor          of transformers' Adafactor(scale_parameter=False, relative_step=False): per step the first 8
-                     elements and the sum of a matrix of 6 x 5 and of a vector of 7
+  adamw_8bit         bitsandbytes' update with its default, exact quantisation: per step the first 8 elements of
+                     the weights, their sum, and the sum of the codes of each moment, for a matrix of 64 x 70
+  adafactor          transformers' Adafactor(scale_parameter=False, relative_step=False): per step the first 8
+                     elements and the sum, for a matrix of 6 x 5 and for a vector of 7
 """
 
 import json
@@ -34,13 +34,13 @@ def wave(size, a, b, c):
 
 
 def gradient(size, step):
-    # Of very different magnitudes within a block.
+    # Magnitudes differ strongly within a block.
     spread = torch.tensor([10.0 ** -(i % 5) for i in range(size)], dtype=torch.float64).float()
     return wave(size, 0.37, step, 1.0 + step) * spread
 
 
 def nearest(A, code, blocksize):
-    # bitsandbytes' default kernel, which its CUDA kernels agree with; its CPU library looks values up in a table.
+    # bitsandbytes' default kernel agrees with its CUDA kernels; its CPU library looks values up in a table.
     flat = A.reshape(-1).float()
     bounds = (code[:-1] + code[1:]) / 2
     codes, largest = [], []

@@ -1,16 +1,16 @@
-"""Makes tiny encoders that score, with tokenizers, and what transformers makes of questions and answers.
+"""Makes tiny scoring encoders with tokenizers, and reference outputs of transformers for questions and answers.
 
-    python make.py      (torch 2.11, transformers 5.24, tokenizers 0.23; writes beside itself)
+    python make.py      (torch 2.11, transformers 5.24, tokenizers 0.23; writes into its own folder)
 
 NAME/               a folder of AutoModelForSequenceClassification with one label: config.json, tokenizer and
                     model.safetensors (bfloat16), as `save_pretrained` writes them
-NAME/cases.json     `pairs`: of each `question`, `answer`, `ids` and `types` of tokenizer(question, answer) and
-                    `score`, its logit, computed alone in float64; `alone`: a text without a question, likewise
-buckets.json        DeBERTa's buckets of the distances 0, 1, .. by (position_buckets, max_relative_positions)
+NAME/cases.json     `pairs`: `question`, `answer`, `ids` and `types` of tokenizer(question, answer), and `score`,
+                    the logit of the pair alone in float64; `alone`: the same for a text without a question
+buckets.json        DeBERTa's buckets of the distances 0, 1, .. for each (position_buckets, max_relative_positions)
 
-Every switch is on in some model: token types and absolute positions beside relative ones, shared and own
-projections of distances, normalised embeddings of distances, narrow embeddings, biases, both poolings, local
-layers whose window is shorter than the texts.
+Every option is used by at least one model: token types and absolute positions together with relative ones,
+shared and separate projections of distances, normalised embeddings of distances, narrow embeddings, biases, both
+poolings, and local layers whose window is shorter than the texts.
 """
 
 import json
@@ -103,7 +103,7 @@ MODELS = {
         xlm,
         hf.XLMRobertaConfig(**SHARED, type_vocab_size=1, max_position_embeddings=160, pad_token_id=1),
     ),
-    # As deberta-v3 and OpenAssistant's reward model have it.
+    # As in deberta-v3 and OpenAssistant's reward model.
     "deberta-v3": (
         unigram,
         hf.DebertaV2Config(**DEBERTA, share_att_key=True, position_biased_input=False, type_vocab_size=0),
@@ -138,7 +138,7 @@ MODELS = {
 
 
 def stirred(model):
-    # Fresh norms and biases do nothing: every parameter gets a say.
+    # Fresh norms and biases have no effect; noise makes every parameter count.
     for parameter in model.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
         parameter.data = parameter.data.bfloat16().float()
@@ -168,7 +168,7 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
         model.bfloat16().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        # As users load it: the class that config.json and the files choose.
+        # The class that config.json and the files select, as for users.
         tokenizer = hf.AutoTokenizer.from_pretrained(folder)
         model = hf.AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float64, attn_implementation="eager"

@@ -83,7 +83,8 @@ fn along(x: &Torch, chain: &[Range<usize>]) -> Torched {
     }
 }
 
-/// −∞ where a key is not seen, `[1, 1, n, keys]`: fewer than `nearest` or more than `farthest` positions back.
+/// Returns a mask `[1, 1, n, keys]` with −∞ for keys fewer than `nearest` or more than `farthest` positions
+/// back.
 fn mask(positions: &[i64], keys: i64, (nearest, farthest): (i64, Option<i64>), like: &Torch) -> Torched {
     let device = like.device();
     let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);

@@ -36,9 +36,9 @@ pub struct Cost {
     pub on: String,
     /// The number of parameters.
     pub parameters: usize,
-    /// Weights, gradients and both AdamW moments in f32, in MiB; no option reduces them.
+    /// Weights, gradients and both AdamW moments in f32, in MiB: the defaults.
     pub state_mib: f64,
-    /// The same by --optimizer and --weights.
+    /// Memory of weights, gradients and optimiser states by --optimizer and --weights.
     pub states: Vec<States>,
     /// Pairs or sets per step.
     pub batch: usize,
@@ -64,21 +64,21 @@ pub struct Cost {
     pub by_length: Vec<ByLength>,
 }
 
-/// Weights, gradients and the states of an optimiser, of a large matrix.
+/// The memory of weights, gradients and optimiser states, at the rate of a large matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct States {
-    /// The setting of --optimizer.
+    /// The value of --optimizer.
     pub optimizer: String,
-    /// The setting of --weights.
+    /// The value of --weights.
     pub weights: String,
-    /// Bytes of a parameter.
+    /// Bytes per parameter.
     pub bytes: f64,
-    /// All parameters of this model, in MiB.
+    /// The total for all parameters of this model, in MiB.
     pub mib: f64,
 }
 
 impl States {
-    /// All settings, for so many parameters.
+    /// Returns all combinations of settings for this number of parameters.
     fn of(parameters: usize) -> Vec<Self> {
         const GRADIENT: f64 = 4.0;
         let rules = [Rule::AdamW, Rule::AdamW8bit, Rule::Adafactor];
@@ -269,8 +269,8 @@ mod tests {
         }
     }
 
-    /// Protects: bytes of a parameter, by hand: 4 of the weight, 4 of the gradient, 8 of f32 moments; codes of one
-    /// byte with a number of four for 256 of them.
+    /// Protects: bytes per parameter, computed by hand: 4 for the weight, 4 for the gradient, 8 for f32
+    /// moments; 8-bit moments have one byte each and a 4-byte scale per 256 of them.
     #[test]
     fn bytes_of_a_parameter_are_counted() {
         let states = States::of(1 << 20);

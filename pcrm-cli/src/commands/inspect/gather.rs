@@ -187,7 +187,7 @@ impl Subject<'_> {
         findings.extend(beyond.unmended(encode::pairs(&padded).count(), limit));
         let ends = Ends::of(&padded, rows, tokenizer, model);
         drop(padded);
-        // An encoder reads its score from a whole sequence, whatever ends it.
+        // An encoder reads its score from a whole sequence, however it ends.
         if !model.outline().is_encoder {
             findings.extend(ends.findings(tokenizer, model));
         }

@@ -59,7 +59,7 @@ pub struct ModelFacts {
     pub positions: usize,
     /// True if positions are learned, so that longer sequences are impossible.
     pub learned_positions: bool,
-    /// The special tokens around a question and its answer, of an encoder, which reads them as a pair.
+    /// The special tokens around a question and its answer, for an encoder that reads them as a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Large files, by the Git LFS protocol: ask which are missing, send each in one piece or in parts, and
-//! confirm.
+//! Uploads of large files by the Git LFS protocol: ask which files are missing, send each whole or in parts,
+//! and confirm.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,7 +16,7 @@ use crate::progress::Download;
 
 const KINDS: (&str, &str) = ("application/vnd.git-lfs+json", "application/vnd.git-lfs+json");
 
-/// A large file with its identity.
+/// A large file with its hash and size.
 pub struct Object<'a> {
     /// The file.
     pub entry: &'a Entry,
@@ -31,7 +31,7 @@ struct Batch {
     objects: Vec<Plan>,
 }
 
-/// The Hub's plan for one object: no actions if it has the content.
+/// The Hub's plan for one object; it has no actions if the Hub already has the content.
 #[derive(Deserialize)]
 struct Plan {
     oid: String,
@@ -76,7 +76,7 @@ pub fn store(client: &Client, target: &Target<'_>, objects: &[Object<'_>]) -> Re
         if let Some(refusal) = &plan.error {
             bail!("{} refuses {name}: {}", endpoint(), refusal.message);
         }
-        // The content is there already.
+        // The Hub already has the content.
         let Some(upload) = plan.actions.get("upload") else { continue };
         let mut bar = Download::new(&format!("{}/{name}", target.repository));
         bar.begin_sending(object.size);
@@ -107,8 +107,7 @@ fn whole(client: &Client, object: &Object<'_>, upload: &Action, bar: &Download) 
     Ok(())
 }
 
-/// Sends an object in parts of `size` bytes, whose addresses are headers with the part's number as their
-/// name.
+/// Sends an object in parts of `size` bytes. The plan's headers map each part's number to its address.
 fn in_parts(client: &Client, object: &Object<'_>, upload: &Action, size: u64, bar: &Download) -> Result<()> {
     ensure!(size > 0, "{} asks for parts of 0 bytes", endpoint());
     let places = upload.header.iter().filter_map(|(key, value)| {
@@ -136,7 +135,7 @@ fn in_parts(client: &Client, object: &Object<'_>, upload: &Action, size: u64, ba
     Ok(())
 }
 
-/// Sends `length` bytes from `start` on.
+/// Sends `length` bytes, beginning at byte `start`.
 fn part(
     client: &Client,
     object: &Object<'_>,
@@ -158,7 +157,7 @@ fn stored(answer: Answered, doing: &str) -> Result<Answered> {
     }
 }
 
-/// Reads a number that is given as a number or as text.
+/// Reads a number, which may be a JSON number or a string.
 fn number(value: &serde_json::Value) -> Result<u64> {
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number.with_context(|| format!("{} gives {value} as the size of parts", endpoint()))

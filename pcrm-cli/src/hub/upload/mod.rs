@@ -1,8 +1,8 @@
-//! Uploads to a repository of the Hub, in one commit: create the repository, ask which files go to large file
-//! storage, send those, and commit.
+//! Uploads to a repository of the Hub in one commit: create the repository, ask which files go to large file
+//! storage, send them, and commit.
 //!
-//! This is the HTTP protocol of `huggingface_hub`. A request that fails with 429, a server's error or a
-//! broken connection is repeated (`repeat.rs`); a large file that an earlier try has stored is not sent again
+//! This is the HTTP protocol of `huggingface_hub`. A request that fails with 429, a server error or a broken
+//! connection is repeated (`repeat.rs`); a large file that an earlier attempt has stored is not sent again
 //! (`large.rs`).
 
 mod large;
@@ -26,9 +26,9 @@ use super::cache::is_inside;
 use super::client::{Client, encoded, endpoint};
 
 const JSON: (&str, &str) = ("application/json", "application/json");
-/// The beginning of a file by which the Hub decides whether it is large.
+/// The number of leading bytes from which the Hub decides whether a file is large.
 const SAMPLE: u64 = 512;
-/// The largest answer that is read.
+/// The largest answer to read, in bytes.
 const ANSWER: u64 = 16 << 20;
 
 /// The content of a file to upload.
@@ -36,7 +36,7 @@ const ANSWER: u64 = 16 << 20;
 pub enum Content {
     /// A file on the disk.
     File(PathBuf),
-    /// Bytes.
+    /// Bytes in memory.
     Bytes(Vec<u8>),
 }
 
@@ -49,14 +49,14 @@ pub struct Entry {
     pub content: Content,
 }
 
-/// The place of an upload.
+/// The destination of an upload.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// `org/name`.
     pub repository: &'a str,
-    /// The branch; made if it is missing.
+    /// The branch; it is created if it is missing.
     pub revision: &'a str,
-    /// Makes the repository private if it is new.
+    /// True to make the repository private if it is new.
     pub private: bool,
 }
 
@@ -74,7 +74,7 @@ impl Entry {
         }
     }
 
-    /// Opens the content from byte `start` on.
+    /// Opens the content at byte `start`.
     ///
     /// # Errors
     /// Fails if the file cannot be read.
@@ -90,7 +90,7 @@ impl Entry {
         })
     }
 
-    /// Reads at most this many bytes from the beginning.
+    /// Reads at most this many bytes from the start.
     fn head(&self, most: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open(0)?.take(most).read_to_end(&mut bytes)?;
@@ -112,12 +112,12 @@ impl Entry {
     }
 }
 
-/// Uploads files in one commit with this message. Returns the address of the commit, or of the repository
-/// where the Hub names no commit.
+/// Uploads files in one commit with this message. Returns the address of the commit, or of the repository if
+/// the Hub returns none.
 ///
 /// # Errors
-/// Fails without a token, if the Hub refuses it or the repository's name, or after repeated failures. The
-/// branch is unchanged unless the commit succeeded.
+/// Fails if there is no token, if the Hub refuses the token or the repository's name, or after repeated
+/// failures. The branch changes only if the commit succeeds.
 pub fn push(target: &Target<'_>, entries: &[Entry], message: &str) -> Result<String> {
     ensure!(
         is_inside(target.revision),
@@ -156,7 +156,7 @@ pub fn push(target: &Target<'_>, entries: &[Entry], message: &str) -> Result<Str
     commit(&client, target, &lines)
 }
 
-/// Makes the repository and the branch unless they exist.
+/// Creates the repository and the branch unless they exist.
 fn create(client: &Client, target: &Target<'_>) -> Result<()> {
     let (organisation, name) = target.repository.split_once('/').context("expected ORG/NAME")?;
     let mut asked = json!({"name": name, "organization": organisation});
@@ -224,7 +224,7 @@ fn commit(client: &Client, target: &Target<'_>, lines: &[Value]) -> Result<Strin
     Ok(address.unwrap_or_else(|| format!("{}/{}", endpoint(), target.repository)))
 }
 
-/// Refuses an answer that is neither a success nor one of these statuses.
+/// Refuses an answer whose status is neither a success nor one of these.
 fn accept(target: &Target<'_>, answer: Answered, doing: &str, fine: &[u16]) -> Result<Response<Body>> {
     let Answered { response, status } = answer;
     if (200..300).contains(&status) || fine.contains(&status) {

@@ -10,14 +10,14 @@ use ureq::http::Response;
 use crate::chain::in_full;
 use crate::progress::say;
 
-/// The number of times that a request is sent at most.
+/// The largest number of attempts.
 const TRIES: u32 = 6;
-/// The pause after the first failure; it doubles.
+/// The pause after the first failure; it doubles with each failure.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause that a server may ask for.
+/// The longest pause that a server may request.
 const LONGEST: u64 = 60;
 
-/// An answer that no repetition would change.
+/// An answer that a repetition would not change.
 pub struct Answered {
     /// The answer.
     pub response: Response<Body>,
@@ -25,10 +25,10 @@ pub struct Answered {
     pub status: u16,
 }
 
-/// Sends a request until it has an answer other than 408, 429 or a server's error, at most six times.
+/// Sends a request until the answer is not 408, 429 or a server error, at most six times.
 ///
 /// # Errors
-/// Fails with the last failure.
+/// Fails with the error of the last attempt.
 pub fn repeated(doing: &str, send: impl Fn() -> Result<Response<Body>>) -> Result<Answered> {
     let (mut pause, mut tried) = (PAUSE, 1);
     loop {
@@ -54,7 +54,7 @@ pub fn repeated(doing: &str, send: impl Fn() -> Result<Response<Body>>) -> Resul
     }
 }
 
-/// Returns the words of a refusal, with a colon before them; empty if it has none.
+/// Returns the message of a refusal after a colon, or an empty string if it has none.
 pub fn said(response: Response<Body>) -> String {
     let header = response.headers().get("x-error-message").and_then(|text| text.to_str().ok());
     let words = match header {
