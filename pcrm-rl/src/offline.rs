@@ -208,7 +208,7 @@ impl<'a, O: Objective> Training<'a, O> {
                 observer.step(&line);
             }
             let step = self.state.step;
-            // Whoever stops a run does not wait for an evaluation: it is made first on resuming.
+            // A stopped run skips a due evaluation; resuming starts with it.
             let stop = self.run.stop.load(Ordering::Relaxed);
             let stopped = self.learner.lanes().collective().any(stop)? && step < total;
             let evaluates = self.run.eval.is_some() && (due(step, config.eval_every) || step == total);
