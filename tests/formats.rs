@@ -195,7 +195,7 @@ fn columns_are_named() -> Result<()> {
     )?;
     world.refuses(
         "score --model own --data folder --prompt-field question",
-        &["no \"question\"", "keys: ask, good"],
+        &["no column \"question\"", "keys: ask, good"],
     )?;
     world.refuses(
         "reward --model base --data folder --schema hf --output x",

@@ -168,7 +168,7 @@ fn a_policy_is_trained_by_a_reward_model() -> Result<()> {
         train.trim_start_matches("grpo ").replace(" --beta 0.04", "")
     ))?;
     for (options, parts) in [
-        ("--temperature 0", ["temperature", "drawn"]),
+        ("--temperature 0", ["temperature", "must be sampled"]),
         ("--num-generations 1", ["num-generations", "at least 2"]),
         ("--reward nonsense", ["nonsense", "known: command"]),
         ("--reference base --beta 0", ["--reference", "no effect"]),

@@ -213,7 +213,7 @@ fn verbs_that_score_take_encoders() -> Result<()> {
         world.write("long.jsonl", &json!({"prompt": "q", "completion": long}).to_string())?;
         world.refuses(
             &format!("score --model {dir} --data long.jsonl"),
-            &["no row is left: all exceed --max-length"],
+            &["no rows are left: all exceed --max-length"],
         )?;
     }
     let dir = folder("deberta-v3");

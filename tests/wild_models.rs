@@ -626,13 +626,17 @@ fn what_is_no_model_is_named() -> Result<()> {
         ("pointer", &["tokenizer.json: is a Git LFS pointer"]),
         ("pickled", &["found pytorch_model.bin", "save_pretrained"]),
         ("beside", &["PEFT adapter (LORA) beside full weights"]),
-        ("adapter", &["is a PEFT adapter (LORA) of org/base", "pcrm merge"]),
         ("multimodal", &["text part of this multimodal checkpoint", "gemma3_text", "ARCHITECTURE.md"]),
     ] {
         for verb in ["score --data test.jsonl", "reward --data train.jsonl --max-steps 1 --output no"] {
             world.refuses(&format!("{verb} --model {model}"), parts)?;
         }
     }
+    world.refuses(
+        "reward --data train.jsonl --max-steps 1 --output no --model adapter",
+        &["is a PEFT adapter (LORA) of org/base", "pcrm merge"],
+    )?;
+    world.refuses("score --data test.jsonl --model adapter", &["adapter_model.safetensors: No such file"])?;
     ensure!(!world.path("no/model.safetensors").exists());
 
     let mut narrow = config.clone();

@@ -32,6 +32,8 @@ pub(super) struct TableRows {
     /// The row that was read before the one that is returned next.
     ahead: Option<(u64, ByteRecord)>,
     ended: bool,
+    /// True if rows end with \r\n, whose line feed the reader takes for the next row's.
+    returns: bool,
 }
 
 /// A reader that counts the quotation marks it passes on.
@@ -67,6 +69,8 @@ impl TableRows {
             .map(text)
             .collect::<std::result::Result<_, _>>()
             .map_err(|_| Error::file(path, "the header row is not UTF-8"))?;
+        let inner = first.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let returns = reader.position().line() == 1 + inner;
         let twice = header.iter().enumerate().find(|(at, name)| header[..*at].contains(name));
         let refusal = match twice {
             _ if !found => Some("has no header row".to_owned()),
@@ -85,6 +89,7 @@ impl TableRows {
                 limit,
                 ahead: None,
                 ended: false,
+                returns,
             }),
         }
     }
@@ -119,7 +124,10 @@ impl TableRows {
         let mut row = ByteRecord::new();
         let found = self.reader.read_byte_record(&mut row).map_err(|error| Error::file(&self.path, error))?;
         self.ended = !found;
-        let line = row.position().map_or(0, csv::Position::line);
+        // The reader's position is before blank lines, and before the line feed of an earlier \r\n.
+        let inner = row.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let end = self.reader.position().line() - u64::from(!self.returns);
+        let line = end.saturating_sub(inner).max(row.position().map_or(0, csv::Position::line));
         Ok(found.then_some((line, row)))
     }
 
@@ -205,13 +213,15 @@ mod tests {
     /// text.
     #[test]
     fn cells_are_values() {
-        let table = "prompt,chosen,rejected,margin\n\"a, \"\"b\"\"\nc\",42,,2.5\r\n\
+        let table = "prompt,chosen,rejected,margin\n\"a, \"\"b\"\"\nc\",42,,2.5\n\n\
                      q,\"[{\"\"role\"\": \"\"user\"\"}]\",x,\n";
         let expected = [
             Ok((2, json!({"prompt": "a, \"b\"\nc", "chosen": "42", "rejected": null, "margin": 2.5}))),
-            Ok((4, json!({"prompt": "q", "chosen": [{"role": "user"}], "rejected": "x", "margin": null}))),
+            Ok((5, json!({"prompt": "q", "chosen": [{"role": "user"}], "rejected": "x", "margin": null}))),
         ];
         assert_eq!(read(table), expected);
+        let lines = read("a,b\r\n\"1\n2\",3\r\n4,5\r\n").into_iter().map(|row| row.map(|(line, _)| line));
+        assert_eq!(lines.collect::<Vec<_>>(), [Ok(2), Ok(4)]);
         let labels = rows(b"completion\tlabel\tscore\nyes\tTrue\t3\nno\t0\tgood\n", b'\t').unwrap();
         let expected = [
             Ok((2, json!({"completion": "yes", "label": true, "score": 3}))),
