@@ -354,7 +354,7 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     let alone = alone.wait_with_output()?;
     ensure!(stderr(&alone).contains("rank 1 did not come within 2 s"), "{}", stderr(&alone));
     world.refuses(
-        &format!("launch -n 2 -- {}", run.replace("--backend tch", "--backend candle")),
+        &format!("launch -n 2 -- {} --output other", run.replace("--backend tch", "--backend candle")),
         &["--backend candle", "tch only"],
     )?;
     let kto = "kto --backend tch --model base --data train.jsonl --lanes 2 --output kto";
