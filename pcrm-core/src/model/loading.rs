@@ -25,7 +25,7 @@ pub enum Precision {
     #[default]
     Masters,
     /// Trained parameters. Matrices are bf16 and rounded by the optimiser
-    /// ([`WeightType`](crate::optim::WeightType)); vectors and scalar heads are f32.
+    /// ([`WeightType`]); vectors and scalar heads are f32.
     Rounded,
     /// Frozen parameters. Matrices have the type of the computation; vectors and scalar heads, which are
     /// small but matter most, are f32.
