@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::interrupt::Interrupted;
 use crate::progress::say;
+use crate::warnings::Warnings;
 
 /// Files of a folder with a model or a tokenizer.
 const TAKEN: [&str; 8] = [
@@ -143,6 +144,20 @@ impl RunFolder {
     pub fn end(self) -> Result<()> {
         self.lock.map_or(Ok(()), |lock| lock.still_there()).context("--output")
     }
+
+    /// Ends the use of the folder, prints the closing lines and repeats the warnings.
+    ///
+    /// # Errors
+    /// Fails as [`RunFolder::end`] does, and if the run was interrupted.
+    pub fn conclude(self, outcome: &Outcome, dir: &Path, warnings: &Warnings) -> Result<()> {
+        self.end()?;
+        closing(outcome, dir).iter().for_each(|line| say(line));
+        warnings.repeat();
+        match outcome {
+            Outcome::Finished { .. } => Ok(()),
+            Outcome::Interrupted { steps, checkpoint } => Err(interrupted(*steps, checkpoint)),
+        }
+    }
 }
 
 /// A function that writes the description of a run.
@@ -185,6 +200,14 @@ pub fn closing(outcome: &Outcome, dir: &Path) -> Vec<String> {
         });
     }
     lines
+}
+
+/// Names the model that a run starts from, as the user gave it.
+pub fn base_name(given: &Path, random_init: bool) -> String {
+    match random_init {
+        true => format!("random weights ({})", given.display()),
+        false => given.display().to_string(),
+    }
 }
 
 /// Returns the last component of a path.

@@ -8,7 +8,6 @@ pub use args::DpoArgs;
 use pcrm_core::model::ModelConfig;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint::Fingerprint;
-use pcrm_rl::offline::Outcome;
 use pcrm_rl::reference::Reference;
 use pcrm_rl::train::Setting;
 use pcrm_rl::train::dpo::{Caches, DpoData, DpoRun};
@@ -134,13 +133,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
         record.leave(outcome, &mut warnings);
     }
     let outcome = trained.map_err(named)?.outcome;
-    held.end()?;
-    folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
-    warnings.repeat();
-    match outcome {
-        Outcome::Finished { .. } => Ok(()),
-        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
-    }
+    held.conclude(&outcome, &args.output, &warnings)
 }
 
 /// Returns the identity of the run's inputs.

@@ -14,7 +14,7 @@ use crate::report::curves::Curves;
 use crate::report::data::Source;
 use crate::report::run::{FittedTo, HeldOut, preference};
 use crate::report::{self, Fact, count};
-use crate::training::folder::name_of;
+use crate::training::folder::{base_name, name_of};
 use crate::training::policy::card::{self, Trained};
 use crate::warnings::Warnings;
 
@@ -54,10 +54,7 @@ impl Record<'_> {
         }
         let run = curves.map(|curves| preference::Run {
             name: name_of(&self.args.output),
-            base: match self.args.random_init {
-                true => format!("random weights ({})", self.given.model.display()),
-                false => self.given.model.display().to_string(),
-            },
+            base: base_name(&self.given.model, self.args.random_init),
             losses: self.losses(),
             reference: match (&self.args.reference, self.has_reference) {
                 (Some(named), _) => named.clone(),

@@ -120,10 +120,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
         let run = lines.map(|lines| language::Run {
             name: folder::name_of(&args.output),
-            base: match args.random_init {
-                true => format!("random weights ({})", given.model.display()),
-                false => given.model.display().to_string(),
-            },
+            base: folder::base_name(&given.model, args.random_init),
             curves: Curves::new(lines),
             ending: outcome,
             warnings: warnings.all(),
@@ -163,13 +160,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
         }
     }
     let outcome = trained.map_err(named)?.0.outcome;
-    held.end()?;
-    folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
-    warnings.repeat();
-    match outcome {
-        Outcome::Finished { .. } => Ok(()),
-        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
-    }
+    held.conclude(&outcome, &args.output, &warnings)
 }
 
 fn weights(options: &KtoOptions) -> String {

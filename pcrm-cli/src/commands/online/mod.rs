@@ -195,10 +195,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
             signs::findings(&lines).into_iter().for_each(|text| warnings.add(text));
             language::Run {
                 name: folder::name_of(&args.output),
-                base: match args.random_init {
-                    true => format!("random weights ({})", given.model.display()),
-                    false => given.model.display().to_string(),
-                },
+                base: folder::base_name(&given.model, args.random_init),
                 curves: Curves::new(lines),
                 ending: outcome,
                 warnings: warnings.all(),
@@ -232,13 +229,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         }
     }
     let outcome = trained.map_err(named)?.outcome;
-    held.end()?;
-    folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
-    warnings.repeat();
-    match outcome {
-        Outcome::Finished { .. } => Ok(()),
-        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
-    }
+    held.conclude(&outcome, &args.output, &warnings)
 }
 
 /// Returns the constraint on margins; `None` for no bound.

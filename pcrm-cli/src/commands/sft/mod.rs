@@ -97,11 +97,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
             metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {
                 language::Run {
                     name: folder::name_of(&args.output),
-                    base: if args.random_init {
-                        format!("random weights ({})", given.model.display())
-                    } else {
-                        given.model.display().to_string()
-                    },
+                    base: folder::base_name(&given.model, args.random_init),
                     curves: Curves::new(lines),
                     ending: outcome,
                     warnings: warnings.all(),
@@ -136,13 +132,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         }
     }
     let outcome = trained.map_err(named)?.outcome;
-    held.end()?;
-    folder::closing(&outcome, &args.output).iter().for_each(|line| say(line));
-    warnings.repeat();
-    match outcome {
-        Outcome::Finished { .. } => Ok(()),
-        Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
-    }
+    held.conclude(&outcome, &args.output, &warnings)
 }
 
 type Split = (Vec<EncodedCompletion>, Option<Vec<EncodedCompletion>>, Vec<language::Source>);

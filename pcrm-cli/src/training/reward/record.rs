@@ -11,7 +11,7 @@ use pcrm_rl::order::BatchSize;
 use pcrm_rl::pairs::Pairs;
 use serde_json::Value;
 
-use super::super::folder::name_of;
+use super::super::folder::{base_name, name_of};
 use super::RewardArgs;
 use crate::card::{self, Card, Form, Written};
 use crate::chain::in_full;
@@ -81,10 +81,7 @@ impl Record<'_> {
         };
         Run {
             name: name_of(&self.args.output),
-            base: match self.args.training.random_init {
-                true => format!("random weights ({})", self.given.training.model.display()),
-                false => self.given.training.model.display().to_string(),
-            },
+            base: base_name(&self.given.training.model, self.args.training.random_init),
             constraint: self.constraint,
             fitted: self.fitted,
             curves: Curves::new(lines),
