@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Times transformers.generate as the peer of `pcrm bench generate`.
 
-  python3 scripts/bench-generate.py MODEL PROMPTS.jsonl [--prompts 64] [--samples 4] [--new-tokens 64] [--batch 64]
-         [--max-prompt 256] [--device cpu] [--dtype float32] [--threads 2]
+  python3 scripts/bench-generate.py MODEL PROMPTS.jsonl [--prompts 64] [--samples 4] [--new-tokens 64]
+         [--batch 64] [--max-prompt 256] [--device cpu] [--dtype float32] [--threads 2]
 
 Reads the column `prompt`, or the text of `chosen` up to its last "Assistant:". Every sample has exactly
---new-tokens tokens. --batch is rows per call, or several such numbers; the fastest counts. `--prompts 0` takes as
-many as one call has. Draws random weights if MODEL has none. Prints one line of JSON for each batch.
+--new-tokens tokens. --batch is rows per call, or several such numbers; the fastest counts. `--prompts 0`
+takes as many as one call has. Draws random weights if MODEL has none. Prints one line of JSON for each batch.
 """
 
 import argparse
@@ -42,7 +42,9 @@ if weights:
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype))
 else:
     with torch.device(args.device):
-        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(args.model))
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.from_pretrained(args.model)
+        )
 model = model.to(args.device, getattr(torch, args.dtype)).eval()
 
 MARK = "\n\nAssistant:"
@@ -57,7 +59,9 @@ with opener(args.data, "rt", encoding="utf-8") as lines:
         if len(all_prompts) == most:
             break
 if len(all_prompts) < most:
-    raise SystemExit(f"{args.data}: {len(all_prompts)} prompts of at most {args.max_prompt} tokens; expected {most}")
+    raise SystemExit(
+        f"{args.data}: {len(all_prompts)} prompts of at most {args.max_prompt} tokens; expected {most}"
+    )
 
 
 def run(chunk):

@@ -1,12 +1,13 @@
-// Sums the time of a process's CUDA kernels, copies and fills by name. CUDA loads it; the program stays as it is.
+// Sums the time of a process's CUDA kernels, copies and fills by name. CUDA loads it into any program.
 //
-//   g++ -O2 -std=c++17 -shared -fPIC -I$CUDA/include scripts/kernel-times.cpp -o kernel-times.so -L$CUDA/lib64 -lcupti
+//   g++ -O2 -std=c++17 -shared -fPIC -I$CUDA/include scripts/kernel-times.cpp -o kernel-times.so \
+//       -L$CUDA/lib64 -lcupti
 //   CUDA_INJECTION64_PATH=$PWD/kernel-times.so KERNEL_TIMES=times.tsv [KERNEL_TIMES_BETWEEN=adam] PROGRAM ..
 //
-// cupti.h and libcupti are part of CUDA's toolkit, and of nvidia-cuda-cupti on PyPI. KERNEL_TIMES_BETWEEN counts only
-// what begins after the end of the first kernel with this word in its name, up to the end of the last one: with the
-// optimiser's, whole steps without the start. The first line of the file has the sums, with `between` no if no kernel
-// has the word; the others have milliseconds, number, share and name.
+// cupti.h and libcupti are part of CUDA's toolkit, and of nvidia-cuda-cupti on PyPI. KERNEL_TIMES_BETWEEN
+// counts only what lies between the ends of the first and the last kernel with this word in its name: with the
+// optimiser's, whole steps without the start. The first line of the file has the sums, and `between` is no if no
+// kernel has the word; the others have milliseconds, number, share and name.
 #include <cupti.h>
 #include <cxxabi.h>
 
@@ -59,10 +60,9 @@ static void CUPTIAPI complete(CUcontext, uint32_t, uint8_t* buffer, size_t, size
             runs.push_back({readable(kernel->name), kernel->start, kernel->end});
         } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
             auto* copy = reinterpret_cast<CUpti_ActivityMemcpy6*>(record);
-            const char* kind = copy->copyKind == CUPTI_ACTIVITY_MEMCPY_KIND_HTOD   ? "copy host to device"
-                               : copy->copyKind == CUPTI_ACTIVITY_MEMCPY_KIND_DTOH ? "copy device to host"
-                               : copy->copyKind == CUPTI_ACTIVITY_MEMCPY_KIND_DTOD ? "copy device to device"
-                                                                                   : "copy of another kind";
+            const bool up = copy->copyKind == CUPTI_ACTIVITY_MEMCPY_KIND_HTOD;
+            const bool down = copy->copyKind == CUPTI_ACTIVITY_MEMCPY_KIND_DTOH;
+            const char* kind = up ? "copy to the device" : down ? "copy to the host" : "copy within devices";
             runs.push_back({readable(kind), copy->start, copy->end});
         } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMSET) {
             auto* fill = reinterpret_cast<CUpti_ActivityMemset4*>(record);
@@ -113,11 +113,13 @@ static void report() {
     if (number == 0) first = last = 0;
     std::vector<std::pair<const std::string*, Sum>> rows(sums.begin(), sums.end());
     std::sort(rows.begin(), rows.end(), [](auto& a, auto& b) { return a.second.ns > b.second.ns; });
-    fprintf(out, "launches\t%llu\tkernel_ms\t%.2f\tbusy_ms\t%.2f\tspan_ms\t%.2f\tbetween\t%s\n",
-            (unsigned long long)number, total / 1e6, busy / 1e6, (last - first) / 1e6, between ? "yes" : "no");
+    const unsigned long long all = number;
+    fprintf(out, "launches\t%llu\tkernel_ms\t%.2f\tbusy_ms\t%.2f\tspan_ms\t%.2f\tbetween\t%s\n", all, total / 1e6,
+            busy / 1e6, (last - first) / 1e6, between ? "yes" : "no");
     for (auto& [name, sum] : rows) {
-        fprintf(out, "%.3f\t%llu\t%.2f%%\t%s\n", sum.ns / 1e6, (unsigned long long)sum.number, 100.0 * sum.ns / total,
-                name->c_str());
+        const double share = 100.0 * sum.ns / total;
+        const unsigned long long launches = sum.number;
+        fprintf(out, "%.3f\t%llu\t%.2f%%\t%s\n", sum.ns / 1e6, launches, share, name->c_str());
     }
     if (path) fclose(out);
 }
