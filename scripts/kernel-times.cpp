@@ -1,13 +1,12 @@
 // Sums the time of a process's CUDA kernels, copies and fills by name. CUDA loads it into any program.
 //
-//   g++ -O2 -std=c++17 -shared -fPIC -I$CUDA/include scripts/kernel-times.cpp -o kernel-times.so \
-//       -L$CUDA/lib64 -lcupti
+//   g++ -O2 -shared -fPIC -I$CUDA/include scripts/kernel-times.cpp -o kernel-times.so -L$CUDA/lib64 -lcupti
 //   CUDA_INJECTION64_PATH=$PWD/kernel-times.so KERNEL_TIMES=times.tsv [KERNEL_TIMES_BETWEEN=adam] PROGRAM ..
 //
 // cupti.h and libcupti are part of CUDA's toolkit, and of nvidia-cuda-cupti on PyPI. KERNEL_TIMES_BETWEEN
-// counts only what lies between the ends of the first and the last kernel with this word in its name: with the
-// optimiser's, whole steps without the start. The first line of the file has the sums, and `between` is no if no
-// kernel has the word; the others have milliseconds, number, share and name.
+// counts only what lies between the ends of the first and the last kernel with this word in its name: with
+// the optimiser's, whole steps without the start. The first line of the file has the sums, and `between` is
+// `no` if no kernel has the word; the others have milliseconds, number, share and name.
 #include <cupti.h>
 #include <cxxabi.h>
 
@@ -113,9 +112,9 @@ static void report() {
     if (number == 0) first = last = 0;
     std::vector<std::pair<const std::string*, Sum>> rows(sums.begin(), sums.end());
     std::sort(rows.begin(), rows.end(), [](auto& a, auto& b) { return a.second.ns > b.second.ns; });
-    const unsigned long long all = number;
-    fprintf(out, "launches\t%llu\tkernel_ms\t%.2f\tbusy_ms\t%.2f\tspan_ms\t%.2f\tbetween\t%s\n", all, total / 1e6,
-            busy / 1e6, (last - first) / 1e6, between ? "yes" : "no");
+    fprintf(out, "launches\t%llu\tkernel_ms\t%.2f\t", (unsigned long long)number, total / 1e6);
+    fprintf(out, "busy_ms\t%.2f\tspan_ms\t%.2f\t", busy / 1e6, (last - first) / 1e6);
+    fprintf(out, "between\t%s\n", between ? "yes" : "no");
     for (auto& [name, sum] : rows) {
         const double share = 100.0 * sum.ns / total;
         const unsigned long long launches = sum.number;

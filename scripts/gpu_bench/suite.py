@@ -13,7 +13,8 @@ LONGEST = 180
 def run(binaries, backend, device, tests, results, variables):
     """Runs the binaries, with `tests` the folder of the integration tests, and adds a line for each."""
     wanted = device_tests(tests)
-    variables = {**variables, "CARGO_MANIFEST_DIR": str(tests)}
+    # Tests run beside each other; a thread for every core in each would slow them down.
+    variables = {"OMP_NUM_THREADS": "4", **variables, "CARGO_MANIFEST_DIR": str(tests)}
     for binary in binaries:
         if results.left() < 5:
             results.skip(binary.name, "no time left")
@@ -63,9 +64,13 @@ def run(binaries, backend, device, tests, results, variables):
 
 def message(name, text):
     """Returns what a failed test printed, without the devices that it names."""
-    found = re.search(rf"^---- {re.escape(name)} stdout ----\n(.*?)\n\n", text, re.M | re.S)
-    lines = found[1].splitlines() if found else []
-    return " | ".join(line for line in lines if not re.match(r"(bf16 )?on |note: run with", line))[:300]
+    found = re.search(
+        rf"^---- {re.escape(name)} stdout ----\n(.*?)(?=^---- |^failures:|\Z)", text, re.M | re.S
+    )
+    lines = [line.strip() for line in found[1].splitlines()] if found else []
+    return " | ".join(line for line in lines if line and not re.match(r"(bf16 )?on |note: run with", line))[
+        :400
+    ]
 
 
 def device_tests(folder):
@@ -76,28 +81,26 @@ def device_tests(folder):
     public = "|".join(re.findall(r"^pub fn (\w+)", (folder / "subject.rs").read_text(), re.M))
     found = set()
     for file in folder.glob("*.rs"):
-        functions = Functions(file.read_text())
-        found |= {
-            f"{file.stem}::{name}"
-            for name in functions.tests
-            if functions.reaches(name, rf"\b({public})\(") and not functions.reaches(name, r"\bWorld::new\(")
-        }
+        tests, bodies = functions(file.read_text())
+        wanted = reaching(bodies, rf"\b({public})\(") - reaching(bodies, r"\bWorld::new\(")
+        found |= {f"{file.stem}::{name}" for name in tests if name in wanted}
     return found
 
 
-class Functions:
-    """The functions of a file: their bodies, and which of them are tests."""
+def functions(text):
+    """Returns the names of a file's tests, and the bodies of its functions by name."""
+    pieces = re.split(r"^((?:pub(?:\(\w+\))? )?fn \w+)", text, flags=re.M)
+    names = [head.split()[-1] for head in pieces[1::2]]
+    # The attributes of a function are at the end of the piece before it.
+    attributes = [piece.rsplit("\n}\n")[-1] for piece in pieces[0::2]]
+    tests = [name for name, before in zip(names, attributes) if "#[test]" in before]
+    return tests, {name: body.split("\n}\n")[0] for name, body in zip(names, pieces[2::2])}
 
-    def __init__(self, text):
-        pieces = re.split(r"^((?:pub(?:\(\w+\))? )?fn \w+)", text, flags=re.M)
-        names = [head.split()[-1] for head in pieces[1::2]]
-        self.bodies = {name: body.split("\n}\n")[0] for name, body in zip(names, pieces[2::2])}
-        # The attributes of a function are at the end of the piece before it.
-        before = [piece.rsplit("\n}\n")[-1] for piece in pieces[0::2]]
-        self.tests = [name for name, attributes in zip(names, before) if "#[test]" in attributes]
 
-    def reaches(self, name, what, seen=()):
-        """Reports whether the function has `what` in it, or calls one that has."""
-        body, seen = self.bodies[name], (*seen, name)
-        calls = [other for other in self.bodies if other not in seen and re.search(rf"\b{other}\(", body)]
-        return bool(re.search(what, body)) or any(self.reaches(other, what, seen) for other in calls)
+def reaching(bodies, what):
+    """Returns the functions that have `what` in their bodies, or call such functions."""
+    found = {name for name, body in bodies.items() if re.search(what, body)}
+    calls = {name: set(re.findall(r"\b(\w+)\b", body)) & set(bodies) for name, body in bodies.items()}
+    while more := {name for name, called in calls.items() if called & found} - found:
+        found |= more
+    return found
