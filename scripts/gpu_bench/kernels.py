@@ -8,7 +8,7 @@ from pathlib import Path
 from gpu_bench.results import say
 from gpu_bench.running import execute
 
-SHOWN = 25
+LONGEST = 60
 
 
 def library(source, results, variables):
@@ -17,11 +17,12 @@ def library(source, results, variables):
     if not compiler:
         results.skip("all", "no g++, clang++ or nvcc; --kernel-times takes a library compiled elsewhere")
         return None
-    folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
+    folders = []
     if spec := importlib.util.find_spec("torch"):
         packages = Path(spec.origin).parent.parent
         # CUPTI's headers include some that only Triton's folder has.
         folders += [packages / "nvidia", packages / "triton/backends/nvidia"]
+    folders.append(Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")))
     headers = [header.parent for folder in folders for header in folder.glob("**/cupti.h")]
     libraries = [library for folder in folders for library in folder.glob("**/libcupti.so*")]
     if not headers or not libraries:
@@ -38,8 +39,11 @@ def library(source, results, variables):
     return None if why else output
 
 
-def time_by_kernel(command, steps, name, library, limit, results, variables):
-    """Runs a benchmark of training, with one step before the timed ones, and prints the longest kernels."""
+def time_by_kernel(command, steps, name, shown, library, results, variables):
+    """Runs a benchmark of training, with one step before the timed ones, and prints the longest kernels.
+
+    `shown` is their number.
+    """
     times = results.folder / f"kernels-{name}.tsv"
     times.unlink(missing_ok=True)
     more = {
@@ -47,6 +51,7 @@ def time_by_kernel(command, steps, name, library, limit, results, variables):
         "KERNEL_TIMES": str(times),
         "KERNEL_TIMES_BETWEEN": "adam",  # the end of a step; leaves out the start and the matrix peak
     }
+    limit = min(LONGEST, results.left() + 30)
     why = execute(command, {**variables, **more}, results.folder / f"kernels-{name}.log", limit)
     if why or not times.exists():
         return results.fail(name, why or "CUDA did not load the library")
@@ -60,8 +65,9 @@ def time_by_kernel(command, steps, name, library, limit, results, variables):
         )
     else:
         text = f"{name}: no kernel is named adam; the whole run: {launches} launches, {busy:.0f} ms"
-    say(f"{'ms/step':>9} {'launches':>9} {'share':>7}  kernel")
-    for ms, count, share, kernel in rows[:SHOWN]:
+    if shown:
+        say(f"{'ms/step':>9} {'launches':>9} {'share':>7}  kernel")
+    for ms, count, share, kernel in rows[:shown]:
         say(f"{float(ms) / steps:9.2f} {int(count) / steps:9.1f} {share:>7}  {short(kernel)}")
     results.add({"model": name, "launches": launches, "busy_ms": busy, "span_ms": span, "text": text})
 
