@@ -4,9 +4,13 @@
 //! proves the compiled kernels against [`crate::composed`] when it opens a GPU.
 
 /// Norms, rotary positions, SwiGLU, AdamW over many tensors, sums of squares and of rows; cached keys and values
-/// with attention of one query per sequence; sampling. f32 and bf16.
-pub const FUSED: &str =
-    concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("decode.cu"));
+/// with attention of one query per sequence; sampling; statistics of tokens. f32 and bf16.
+pub const FUSED: &str = concat!(
+    include_str!("element.cu"),
+    include_str!("fused.cu"),
+    include_str!("decode.cu"),
+    include_str!("statistics.cu")
+);
 
 /// The number of elements that a block of the kernels over many tensors processes.
 pub const CHUNK: usize = 1 << 15;
