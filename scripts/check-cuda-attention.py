@@ -73,8 +73,7 @@ class Plan:
             positions_from.append(0 if parent is None else positions_from[parent] + segments[parent][0])
             rows += length
         self.rows, self.back, self.ahead = rows, back, ahead
-        self.chains, self.queries_of = [], []
-        blocks, chain, positions, visits_of = [], [], [], {}
+        blocks, chain, positions = [], [], []
         asked = list(range(rows)) if asked is None else asked
         self.queries = len(asked)
         key_blocks = [
@@ -116,7 +115,9 @@ class Plan:
             all_keys.append((starts[at] + first, count, slots, len(begins)))
             for begin in begins:
                 part = seeing[begin : begin + most]
-                items.append((starts[at] + first, count, position, len(visits), len(visits) + len(part), slots))
+                items.append(
+                    (starts[at] + first, count, position, len(visits), len(visits) + len(part), slots)
+                )
                 visits.extend(part)
                 slots += 1
         items.sort(key=lambda item: item[3] - item[4])
@@ -133,8 +134,22 @@ def forward(kernels, plan, q, k, v, scale):
     out = torch.empty_like(q)
     totals = torch.empty(heads, queries, dtype=torch.float32, device="cuda")
     kernels.launch(
-        "forward", (plan.counts[0] * heads,), q, k, v, out, totals, plan.blocks, plan.chain, plan.positions, heads,
-        k.shape[1], queries, plan.back, plan.ahead, scale,
+        "forward",
+        (plan.counts[0] * heads,),
+        q,
+        k,
+        v,
+        out,
+        totals,
+        plan.blocks,
+        plan.chain,
+        plan.positions,
+        heads,
+        k.shape[1],
+        queries,
+        plan.back,
+        plan.ahead,
+        scale,
     )
     return out, totals
 
@@ -147,13 +162,36 @@ def backward(kernels, plan, q, k, v, scale, out, totals, gradient):
     d_q, d_k, d_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     sizes = (heads, kv_heads, queries, plan.back, plan.ahead, scale)
     kernels.launch(
-        "backward_queries", (plan.counts[0] * heads,), q, k, v, gradient, totals, levels, d_q, plan.blocks, plan.chain,
-        plan.positions, *sizes,
+        "backward_queries",
+        (plan.counts[0] * heads,),
+        q,
+        k,
+        v,
+        gradient,
+        totals,
+        levels,
+        d_q,
+        plan.blocks,
+        plan.chain,
+        plan.positions,
+        *sizes,
     )
     parts = torch.empty(plan.slots, 2, TILE, kv_heads, dim, dtype=torch.float32, device="cuda")
     kernels.launch(
-        "backward_keys", (plan.counts[1] * kv_heads,), q, k, v, gradient, totals, levels, parts, plan.blocks,
-        plan.items, plan.visits, plan.positions, *sizes,
+        "backward_keys",
+        (plan.counts[1] * kv_heads,),
+        q,
+        k,
+        v,
+        gradient,
+        totals,
+        levels,
+        parts,
+        plan.blocks,
+        plan.items,
+        plan.visits,
+        plan.positions,
+        *sizes,
     )
     kernels.launch("sum_keys", (plan.counts[2], TILE // 8, 2), parts, d_k, d_v, plan.all_keys, kv_heads)
     return d_q, d_k, d_v
@@ -176,7 +214,8 @@ def reference(plan, q, k, v, scale):
 
 
 def operands(plan, heads, kv_heads, dim):
-    shapes = [(plan.queries, heads, dim), (plan.rows, kv_heads, dim), (plan.rows, kv_heads, dim), (plan.queries, heads, dim)]
+    of_queries, of_keys = (plan.queries, heads, dim), (plan.rows, kv_heads, dim)
+    shapes = [of_queries, of_keys, of_keys, of_queries]
     return [torch.randn(shape, device="cuda").to(torch.bfloat16) for shape in shapes]
 
 
@@ -190,12 +229,18 @@ def check(kernels, what, segments, asked, back, ahead, heads, kv_heads, dim):
     leaves = [x.double().requires_grad_() for x in (q, k, v)]
     value = reference(plan, *leaves, scale)
     want = [value, *torch.autograd.grad(value, leaves, gradient.double())]
-    errors = [((x.double() - y).norm() / y.norm()).item() for x, y in zip(got, want)]
-    worst = [((x.double() - y).abs().max() / y.abs().max()).item() for x, y in zip(got, want)]
+    # A query that sees one key has no gradient: such errors are relative to a hundredth of the values.
+    norm, most = value.norm() / 100, value.abs().max() / 100
+    errors = [((x.double() - y).norm() / y.norm().clamp_min(norm)).item() for x, y in zip(got, want)]
+    worst = [((x.double() - y).abs().max() / y.abs().max().clamp_min(most)).item() for x, y in zip(got, want)]
     same = all(torch.equal(x, y) for x, y in zip(got[1:], again))
-    fine = same and all(error < TOLERANCE for error in errors) and all(error < 2 * TOLERANCE for error in worst)
-    numbers = " ".join(f"{name} {error:.1e}/{most:.1e}" for name, error, most in zip(("out", "dq", "dk", "dv"), errors, worst))
-    print(f"{'ok  ' if fine else 'FAIL'} {what}, {heads}/{kv_heads} heads of {dim}: {numbers}{'' if same else ', other bits'}")
+    fine = (
+        same and all(error < TOLERANCE for error in errors) and all(error < 2 * TOLERANCE for error in worst)
+    )
+    names = ("out", "dq", "dk", "dv")
+    numbers = " ".join(f"{name} {error:.1e}/{most:.1e}" for name, error, most in zip(names, errors, worst))
+    verdict = "ok  " if fine else "FAIL"
+    print(f"{verdict} {what}, {heads}/{kv_heads} heads of {dim}: {numbers}{'' if same else ', other bits'}")
     return fine
 
 
@@ -258,7 +303,11 @@ def main():
             ends.append(end - 1)
         asked = [None, ends, sorted(generator.sample(range(rows), max(1, rows // 3)))][case % 3]
         what, back, ahead = [
-            ("causal", FAR, 0), ("window of 40", 39, 0), ("full", FAR, FAR), ("within 20", 20, 20), ("window of 1", 0, 0),
+            ("causal", FAR, 0),
+            ("window of 40", 39, 0),
+            ("full", FAR, FAR),
+            ("within 20", 20, 20),
+            ("window of 1", 0, 0),
         ][case % 5]
         which = ["all rows", "ends", "a third of the rows"][case % 3]
         for heads, kv_heads, dim in [(14, 2, 64), (32, 8, 128), (4, 4, 64)]:

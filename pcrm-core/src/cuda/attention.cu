@@ -1,13 +1,14 @@
-// Softmax attention over the packed rows of sequence trees, in bf16 on tensor cores (compute capability 8.0 and
-// newer), with its backward. Compiled at run time with -DDIM=64 or -DDIM=128; includes nothing.
+// Softmax attention over the packed rows of sequence trees, in bf16 on tensor cores (compute capability 8.0
+// and newer), with its backward. Compiled at run time with -DDIM=64 or -DDIM=128; includes nothing.
 //
 // q, out and their gradients are [queries, heads, DIM], k, v and their gradients [rows, kv_heads, DIM], all
 // contiguous. Scores live in registers only: the forward keeps log2 Σ 2^(s·log2 e) of every query and head,
 // [heads, queries], and the backward recomputes the scores (Dao, arXiv 2307.08691).
 //
-// The keys of a query are its chain: the rows of its ancestors from the root down, then its own segment. Chains
-// are gathered inside the kernels through `chain`, the row of every position of every chain. A query at position
-// p sees the positions p - back ..= p + ahead. All sums have a fixed order, so equal inputs give equal bits.
+// The keys of a query are its chain: the rows of its ancestors from the root down, then its own segment.
+// Chains are gathered inside the kernels through `chain`, the row of every position of every chain. A query
+// at position p sees the positions p - back ..= p + ahead. All sums have a fixed order, so equal inputs give
+// equal bits.
 
 typedef unsigned short bf16;
 typedef unsigned int u32;
@@ -21,8 +22,8 @@ struct Block {
     int end;    // one past the last
 };
 
-// A part of the work on the gradient of some keys: consecutive rows of one segment, at most TILE, and the blocks
-// whose queries see any of them, as a range of `visits`.
+// A part of the work on the gradient of some keys: consecutive rows of one segment, at most TILE, and the
+// blocks whose queries see any of them, as a range of `visits`.
 struct Item {
     int row;       // the first row of k
     int count;     // the number of rows
@@ -43,7 +44,8 @@ struct Keys {
 // The rows of a block of queries, and of an item.
 constexpr int TILE = 64;
 constexpr int THREADS = 128;  // four warps of sixteen rows each
-// The length of a row in shared memory: eight elements more than a head, so that ldmatrix meets no bank twice.
+// The length of a row in shared memory: eight elements more than a head, so that ldmatrix meets no bank
+// twice.
 constexpr int ROW = DIM + 8;
 // The keys of a step of the gradient of q, and the queries of a step of the gradients of k and v: what the
 // registers hold.
@@ -55,14 +57,17 @@ constexpr float NEVER = -1e30f;
 
 __device__ __forceinline__ u32 shared_address(const void* at) {
     u32 address;
-    asm("{ .reg .u64 whole; cvta.to.shared.u64 whole, %1; cvt.u32.u64 %0, whole; }" : "=r"(address) : "l"(at));
+    asm("{ .reg .u64 whole; cvta.to.shared.u64 whole, %1; cvt.u32.u64 %0, whole; }"
+        : "=r"(address)
+        : "l"(at));
     return address;
 }
 
 // Starts a copy of 16 bytes into shared memory, or of zeros.
 __device__ __forceinline__ void copy_16(bf16* to, const bf16* from, bool exists) {
     const int bytes = exists ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(bytes)
                  : "memory");
 }
 
@@ -75,7 +80,8 @@ __device__ __forceinline__ void wait() {
 
 // Starts the copy of ROWS rows into shared memory: row r is `row_of(r)` of `from`, zeros from `count` on.
 template <int ROWS, typename RowOf>
-__device__ __forceinline__ void copy_rows(bf16* tile, const bf16* from, long long stride, int count, RowOf row_of) {
+__device__ __forceinline__ void copy_rows(bf16* tile, const bf16* from, long long stride, int count,
+                                          RowOf row_of) {
     constexpr int PIECES = DIM / 8;
     static_assert(ROWS * PIECES % THREADS == 0, "every thread copies equally many pieces");
 #pragma unroll
@@ -106,22 +112,22 @@ __device__ __forceinline__ void load_left(u32 (&x)[4], const bf16* tile, int row
     load_matrices(x, tile + (row + lane % 16) * ROW + column + lane / 16 * 8);
 }
 
-// Two right operands of a product with the tile's transpose: x[0..2] for the rows `row ..+ 8`, x[2..4] for the
-// next eight.
+// Two right operands of a product with the tile's transpose: x[0..2] for the rows `row ..+ 8`, x[2..4] for
+// the next eight.
 __device__ __forceinline__ void load_right(u32 (&x)[4], const bf16* tile, int row, int column) {
     const int lane = threadIdx.x % 32;
     load_matrices(x, tile + (row + lane % 8 + lane / 16 * 8) * ROW + column + lane / 8 % 2 * 8);
 }
 
-// Two right operands of a product with the tile itself: x[0..2] for the columns `column ..+ 8`, x[2..4] for the
-// next eight.
+// Two right operands of a product with the tile itself: x[0..2] for the columns `column ..+ 8`, x[2..4] for
+// the next eight.
 __device__ __forceinline__ void load_right_rows(u32 (&x)[4], const bf16* tile, int row, int column) {
     const int lane = threadIdx.x % 32;
     load_transposed(x, tile + (row + lane % 16) * ROW + column + lane / 16 * 8);
 }
 
-// sum += left · right for a 16 x 8 sum: a thread has elements 0 and 1 of row lane / 4, 2 and 3 of eight rows below,
-// in the columns lane % 4 * 2 and the next.
+// sum += left · right for a 16 x 8 sum: a thread has elements 0 and 1 of row lane / 4, 2 and 3 of eight rows
+// below, in the columns lane % 4 * 2 and the next.
 __device__ __forceinline__ void multiply(float (&sum)[4], const u32 (&left)[4], u32 right_0, u32 right_1) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -200,7 +206,8 @@ __device__ __forceinline__ void multiply_heads(float (&sums)[N][4], const bf16* 
 
 // sums[16 x DIM] += weights[16 x 8·N] · tile
 template <int N>
-__device__ __forceinline__ void multiply_rows(float (&sums)[DIM / 8][4], const float (&weights)[N][4], const bf16* tile) {
+__device__ __forceinline__ void multiply_rows(float (&sums)[DIM / 8][4], const float (&weights)[N][4],
+                                              const bf16* tile) {
 #pragma unroll
     for (int part = 0; part < N / 2; part++) {
         u32 a[4];
@@ -216,7 +223,8 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[DIM / 8][4], const f
 }
 
 // Writes the sixteen rows of a warp in bf16, through the warp's own rows of a tile that no other warp reads.
-__device__ __forceinline__ void write_rows(bf16* to, long long stride, int count, bf16* tile, const float (&sums)[DIM / 8][4]) {
+__device__ __forceinline__ void write_rows(bf16* to, long long stride, int count, bf16* tile,
+                                           const float (&sums)[DIM / 8][4]) {
     const int lane = threadIdx.x % 32, top = threadIdx.x / 32 * 16;
     __syncwarp();
 #pragma unroll
@@ -232,17 +240,19 @@ __device__ __forceinline__ void write_rows(bf16* to, long long stride, int count
         const int at = lane + i * 32;
         const int row = top + at / PIECES, column = at % PIECES * 8;
         if (row < count) {
-            *reinterpret_cast<uint4*>(to + row * stride + column) = *reinterpret_cast<const uint4*>(tile + row * ROW + column);
+            *reinterpret_cast<uint4*>(to + row * stride + column) =
+                *reinterpret_cast<const uint4*>(tile + row * ROW + column);
         }
     }
 }
 
 // Shared memory: five tiles of TILE rows.
 // Grid [blocks · heads].
-extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_forward(
-    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, bf16* __restrict__ out,
-    float* __restrict__ totals, const Block* __restrict__ blocks, const int* __restrict__ chain,
-    const int* __restrict__ positions, int heads, int kv_heads, int queries, int back, int ahead, float scale) {
+extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER)
+    attention_forward(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v,
+                      bf16* __restrict__ out, float* __restrict__ totals, const Block* __restrict__ blocks,
+                      const int* __restrict__ chain, const int* __restrict__ positions, int heads,
+                      int kv_heads, int queries, int back, int ahead, float scale) {
     extern __shared__ __align__(16) bf16 shared[];
     bf16* const q_tile = shared;
     bf16* const k_tiles = q_tile + TILE * ROW;
@@ -263,7 +273,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_forwar
         const int row = min(top + lane / 4 + half * 8, block.count - 1);
         position[half] = positions[block.first + row];
     }
-    const int first_position = positions[block.first], last_position = positions[block.first + block.count - 1];
+    const int first_position = positions[block.first],
+              last_position = positions[block.first + block.count - 1];
 
     const auto copy_keys = [&](int start, int stage) {
         const auto row_of = [&](int row) { return (long long)chain[start + row]; };
@@ -300,7 +311,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_forwar
             for (int i = 0; i < 4; i++) a[i] = q_left[part][i];
         });
         const int last = start + TILE - 1;
-        const bool all_seen = last < block.end && last <= first_position + ahead && start >= last_position - back;
+        const bool all_seen =
+            last < block.end && last <= first_position + ahead && start >= last_position - back;
         if (!all_seen) {
 #pragma unroll
             for (int i = 0; i < TILE / 8; i++) {
@@ -362,8 +374,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_forwar
 }
 
 // levels[head, query] = Σ gradient · out over a head. Grid [⌈queries · heads / 4⌉], a warp for each.
-extern "C" __global__ void __launch_bounds__(THREADS) attention_levels(
-    const bf16* __restrict__ out, const bf16* __restrict__ gradient, float* __restrict__ levels, int heads, int queries) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    attention_levels(const bf16* __restrict__ out, const bf16* __restrict__ gradient,
+                     float* __restrict__ levels, int heads, int queries) {
     const long long at = (long long)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
     if (at >= (long long)queries * heads) return;
     const int lane = threadIdx.x % 32;
@@ -371,7 +384,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_levels(
 #pragma unroll
     for (int i = 0; i < DIM / 64; i++) {
         const long long pair = at * (DIM / 2) + i * 32 + lane;
-        const u32 x = reinterpret_cast<const u32*>(out)[pair], y = reinterpret_cast<const u32*>(gradient)[pair];
+        const u32 x = reinterpret_cast<const u32*>(out)[pair],
+                  y = reinterpret_cast<const u32*>(gradient)[pair];
         sum += low(x) * low(y) + high(x) * high(y);
     }
 #pragma unroll
@@ -381,11 +395,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_levels(
 
 // With P the probabilities and dS = P ∘ (dO·Vᵀ − levels): dQ = scale · dS·K. Grid [blocks · heads]. Shared
 // memory: two tiles of TILE rows and four of STEP rows.
-extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backward_queries(
-    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v,
-    const bf16* __restrict__ gradient, const float* __restrict__ totals, const float* __restrict__ levels,
-    bf16* __restrict__ d_q, const Block* __restrict__ blocks, const int* __restrict__ chain,
-    const int* __restrict__ positions, int heads, int kv_heads, int queries, int back, int ahead, float scale) {
+extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER)
+    attention_backward_queries(const bf16* __restrict__ q, const bf16* __restrict__ k,
+                               const bf16* __restrict__ v, const bf16* __restrict__ gradient,
+                               const float* __restrict__ totals, const float* __restrict__ levels,
+                               bf16* __restrict__ d_q, const Block* __restrict__ blocks,
+                               const int* __restrict__ chain, const int* __restrict__ positions, int heads,
+                               int kv_heads, int queries, int back, int ahead, float scale) {
     extern __shared__ __align__(16) bf16 shared[];
     bf16* const q_tile = shared;
     bf16* const g_tile = q_tile + TILE * ROW;
@@ -411,7 +427,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
         total[half] = row < block.count ? totals[at] : 0.0f;
         level[half] = row < block.count ? levels[at] : 0.0f;
     }
-    const int first_position = positions[block.first], last_position = positions[block.first + block.count - 1];
+    const int first_position = positions[block.first],
+              last_position = positions[block.first + block.count - 1];
 
     const auto copy_keys = [&](int start, int stage) {
         const auto row_of = [&](int row) { return (long long)chain[start + row]; };
@@ -458,7 +475,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
             for (int i = 0; i < 4; i++) a[i] = g_left[part][i];
         });
         const int last = start + STEP - 1;
-        const bool all_seen = last < block.end && last <= first_position + ahead && start >= last_position - back;
+        const bool all_seen =
+            last < block.end && last <= first_position + ahead && start >= last_position - back;
 #pragma unroll
         for (int i = 0; i < STEP / 8; i++) {
 #pragma unroll
@@ -480,15 +498,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
     write_rows(d_q + q_start, q_stride, block.count, q_tile, sums);
 }
 
-// The parts of dV = Pᵀ·dO and dK = scale · dSᵀ·Q that an item's queries give, f32 [slots, 2, TILE, kv_heads, DIM]
-// with dK first. Grid [items · kv_heads]. Shared memory: two tiles of TILE rows, four of STEP rows, and six lists
-// of STEP numbers of 4 bytes.
-extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backward_keys(
-    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v,
-    const bf16* __restrict__ gradient, const float* __restrict__ totals, const float* __restrict__ levels,
-    float* __restrict__ parts, const Block* __restrict__ blocks, const Item* __restrict__ items,
-    const int* __restrict__ visits, const int* __restrict__ positions, int heads, int kv_heads, int queries, int back,
-    int ahead, float scale) {
+// The parts of dV = Pᵀ·dO and dK = scale · dSᵀ·Q that an item's queries give, f32 [slots, 2, TILE, kv_heads,
+// DIM] with dK first. Grid [items · kv_heads]. Shared memory: two tiles of TILE rows, four of STEP rows, and
+// six lists of STEP numbers of 4 bytes.
+extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER)
+    attention_backward_keys(const bf16* __restrict__ q, const bf16* __restrict__ k,
+                            const bf16* __restrict__ v, const bf16* __restrict__ gradient,
+                            const float* __restrict__ totals, const float* __restrict__ levels,
+                            float* __restrict__ parts, const Block* __restrict__ blocks,
+                            const Item* __restrict__ items, const int* __restrict__ visits,
+                            const int* __restrict__ positions, int heads, int kv_heads, int queries, int back,
+                            int ahead, float scale) {
     extern __shared__ __align__(16) bf16 shared[];
     bf16* const k_tile = shared;
     bf16* const v_tile = k_tile + TILE * ROW;
@@ -522,7 +542,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
             total_of[stage * STEP + threadIdx.x] = exists ? totals[at] : 0.0f;
             level_of[stage * STEP + threadIdx.x] = exists ? levels[at] : 0.0f;
             // Missing queries have no gradient, so any position does; the block's last keeps the order.
-            position_of[stage * STEP + threadIdx.x] = positions[block.first + min(part + (int)threadIdx.x, block.count - 1)];
+            position_of[stage * STEP + threadIdx.x] =
+                positions[block.first + min(part + (int)threadIdx.x, block.count - 1)];
         }
     };
     copy_rows<TILE>(k_tile, k + k_start, k_stride, item.count, own_row);
@@ -530,7 +551,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
     copy_queries(0, 0);
 
     const float scale_2 = scale * LOG2_E;
-    // Heads of 64 leave registers for the keys and values; those of 128 are read from shared memory every time.
+    // Heads of 64 leave registers for the keys and values; those of 128 are read from shared memory every
+    // time.
     constexpr int KEPT = DIM == 64 ? DIM / 16 : 1;
     u32 k_left[KEPT][4], v_left[KEPT][4];
     float d_keys[DIM / 8][4], d_values[DIM / 8][4];
@@ -555,7 +577,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
         const bf16* const q_tile = q_tiles + stage * STEP * ROW;
         const bf16* const g_tile = g_tiles + stage * STEP * ROW;
         const int* const position = position_of + stage * STEP;
-        float weights[STEP / 8][4], slopes[STEP / 8][4]; // [16 keys, STEP queries]
+        float weights[STEP / 8][4], slopes[STEP / 8][4];  // [16 keys, STEP queries]
         clear(weights);
         multiply_heads(weights, q_tile, [&](u32(&a)[4], int part) {
             if (DIM == 64) {
@@ -565,7 +587,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
                 load_left(a, k_tile, top, part * 16);
             }
         });
-        const bool all_seen = item.position + TILE - 1 <= position[0] + ahead && item.position >= position[STEP - 1] - back;
+        const bool all_seen =
+            item.position + TILE - 1 <= position[0] + ahead && item.position >= position[STEP - 1] - back;
 #pragma unroll
         for (int i = 0; i < STEP / 8; i++) {
 #pragma unroll
@@ -608,17 +631,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, TOGETHER) attention_backwa
 #pragma unroll
             for (int i = 0; i < DIM / 8; i++) {
                 float* const at = keys_out + row * k_stride + i * 8 + lane % 4 * 2;
-                *reinterpret_cast<float2*>(at) = make_float2(d_keys[i][2 * half] * scale, d_keys[i][2 * half + 1] * scale);
-                *reinterpret_cast<float2*>(at + size) = make_float2(d_values[i][2 * half], d_values[i][2 * half + 1]);
+                *reinterpret_cast<float2*>(at) =
+                    make_float2(d_keys[i][2 * half] * scale, d_keys[i][2 * half + 1] * scale);
+                *reinterpret_cast<float2*>(at + size) =
+                    make_float2(d_values[i][2 * half], d_values[i][2 * half + 1]);
             }
         }
     }
 }
 
-// Adds up the parts of every row in the order of the slots. Grid [keys, TILE / 8, 2]: eight rows of dK or of dV.
-extern "C" __global__ void __launch_bounds__(THREADS) attention_sum_keys(
-    const float* __restrict__ parts, bf16* __restrict__ d_k, bf16* __restrict__ d_v, const Keys* __restrict__ all_keys,
-    int kv_heads) {
+// Adds up the parts of every row in the order of the slots. Grid [keys, TILE / 8, 2]: eight rows of dK or of
+// dV.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    attention_sum_keys(const float* __restrict__ parts, bf16* __restrict__ d_k, bf16* __restrict__ d_v,
+                       const Keys* __restrict__ all_keys, int kv_heads) {
     const Keys keys = all_keys[blockIdx.x];
     const int width = kv_heads * DIM;
     const long long size = (long long)TILE * width;
