@@ -35,6 +35,24 @@ pub(crate) fn attend(qkv: [&Tensor; 3], plan: Arc<Plan>) -> Result<Tensor> {
     })))
 }
 
+/// Computes attention by the compiled kernels; the operands must have been checked.
+#[cfg(feature = "cuda")]
+fn attend_in_tiles(
+    qkv: [&Tensor; 3],
+    kernels: &'static crate::cuda::attention::Kernels,
+    plan: Arc<crate::cuda::attention::Plan>,
+) -> Result<Tensor> {
+    let err = || Error::backend(NAME, "attention");
+    let [q, k, v] = operands::attention::<CandleTensor>(NAME, qkv)?;
+    let inputs = [q.value.clone(), k.value.clone(), v.value.clone()];
+    let [value, totals] = kernels.forward(&plan, inputs.each_ref()).map_err(err())?;
+    let attended = value.clone();
+    Ok(Tensor::new(record(value, &[q, k, v], move |gradient, _| {
+        let gradients = kernels.backward(&plan, inputs.each_ref(), [&attended, gradient], &totals);
+        Ok(gradients.map_err(err())?.map(Some).into())
+    })))
+}
+
 impl Kernels for DeviceKernels {
     fn name(&self) -> &'static str {
         NAME
@@ -70,7 +88,13 @@ impl Kernels for DeviceKernels {
             return composed::attention(qkv, tree, how);
         }
         let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
-        let plan = Plan::shared(tree, how, sizes, qkv[0].downcast::<CandleTensor>(OP, NAME)?.value.device());
+        let q = &qkv[0].downcast::<CandleTensor>(OP, NAME)?.value;
+        #[cfg(feature = "cuda")]
+        if let Some(kernels) = crate::cuda::attention(q, how) {
+            let plan = crate::cuda::attention::Plan::shared(tree, how, sizes, q.device());
+            return attend_in_tiles(qkv, kernels, plan.map_err(Error::backend(NAME, OP))?);
+        }
+        let plan = Plan::shared(tree, how, sizes, q.device());
         attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
     }
 

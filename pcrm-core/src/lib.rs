@@ -29,6 +29,7 @@ pub mod backend;
 pub mod collective;
 pub mod composed;
 pub mod constraint;
+pub mod cuda;
 pub mod data;
 pub mod device;
 pub mod digest;
