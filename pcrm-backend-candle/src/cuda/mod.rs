@@ -7,10 +7,12 @@
 
 #![allow(unsafe_code, reason = "settings of the driver")]
 
-pub(crate) mod attention;
+mod attention;
+mod fused;
 mod module;
 mod nvrtc;
 mod proof;
+pub(crate) mod recorded;
 
 use std::sync::OnceLock;
 
@@ -21,6 +23,7 @@ use ct::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use pcrm_core::Attention;
 
 use self::attention::Kernels;
+use self::fused::Fused;
 use self::module::device_of;
 
 /// The most GPUs of a machine; any others use candle's kernels alone.
@@ -30,9 +33,11 @@ const GPUS: usize = 16;
 struct Proven {
     /// Attention with heads of 64 and of 128 elements.
     attention: [OnceLock<Option<Kernels>>; 2],
+    fused: OnceLock<Option<Fused>>,
 }
 
-static PROVEN: [Proven; GPUS] = [const { Proven { attention: [const { OnceLock::new() }; 2] } }; GPUS];
+static PROVEN: [Proven; GPUS] =
+    [const { Proven { attention: [const { OnceLock::new() }; 2], fused: OnceLock::new() } }; GPUS];
 
 /// Prepares a GPU that was just opened.
 pub(crate) fn prepare(device: &ct::Device) {
@@ -63,17 +68,30 @@ fn keep_memory(device: &CudaDevice) -> Result<(), String> {
 }
 
 /// Returns the attention kernels for the GPU and the head size of q, if they serve it and are proven.
-pub(crate) fn attention(q: &ct::Tensor, how: &Attention<'_>) -> Option<&'static Kernels> {
+fn attention(q: &ct::Tensor, how: &Attention<'_>) -> Option<&'static Kernels> {
     let device = device_of(q).filter(|_| Kernels::serve(q, how))?;
     let dim = *q.dims().last()?;
-    let proven = PROVEN.get(device.cuda_stream().context().ordinal())?;
-    let slot = proven.attention.get([64, 128].iter().position(|served| *served == dim)?)?;
+    let slot = of(device)?.attention.get([64, 128].iter().position(|served| *served == dim)?)?;
     let prove = || {
         let kernels = Kernels::compile(dim, device)?;
         proof::of_attention(&kernels, dim, q.device()).map(|()| kernels)
     };
-    let proven = slot.get_or_init(|| prove().map_err(|why| off(device, "attention in one call", &why)).ok());
-    proven.as_ref()
+    slot.get_or_init(|| prove().map_err(|why| off(device, "attention in one call", &why)).ok()).as_ref()
+}
+
+/// Returns the fused kernels for the GPU of x, if they are proven.
+fn fused(x: &ct::Tensor) -> Option<&'static Fused> {
+    let device = device_of(x)?;
+    let prove = || {
+        let fused = Fused::compile(device)?;
+        proof::of_fused(&fused, x.device()).map(|()| fused)
+    };
+    let slot = &of(device)?.fused;
+    slot.get_or_init(|| prove().map_err(|why| off(device, "the use of fused kernels", &why)).ok()).as_ref()
+}
+
+fn of(device: &CudaDevice) -> Option<&'static Proven> {
+    PROVEN.get(device.cuda_stream().context().ordinal())
 }
 
 fn off(device: &CudaDevice, what: &str, why: &str) {

@@ -271,6 +271,30 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
     Ok(())
 }
 
+/// Protects: attention in heads of 64 and 128, for which a GPU has compiled kernels, in several blocks.
+#[test]
+fn attention_agrees_in_the_head_sizes_of_compiled_kernels() -> Result<()> {
+    let tree = PlannedTree::new(tree(&[(70, None), (65, Some(0)), (9, Some(0)), (3, Some(1)), (30, None)])?);
+    let rows = tree.rows();
+    let ends: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
+    for (heads, kv_heads, dim) in [(6, 2, 64), (2, 1, 128)] {
+        let (causal, near) = (Mask::Causal { window: None }, Mask::Causal { window: Some(40) });
+        let around = Mask::Around { reach: 20 };
+        for (mask, queries) in [(causal, None), (causal, Some(&ends)), (near, None), (around, Some(&ends))] {
+            let how = Attention { scale: 0.1, cap: None, mask, queries: queries.map(Vec::as_slice) };
+            let asked = how.queries.map_or(rows, <[usize]>::len);
+            let qkv = [
+                random(&[asked, heads, dim], 1)?,
+                random(&[rows, kv_heads, dim], 2)?,
+                random(&[rows, kv_heads, dim], 3)?,
+            ];
+            let what = format!("{heads}/{kv_heads} heads of {dim}, {how:?}");
+            agree(&what, &qkv, &|k, x| k.attention([&x[0], &x[1], &x[2]], &tree, &how))?;
+        }
+    }
+    Ok(())
+}
+
 /// Protects: plans are cached per batch: other queries, masks and trees with the same number of rows get
 /// their own.
 #[test]
