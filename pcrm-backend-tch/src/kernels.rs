@@ -1,7 +1,9 @@
 //! The fused operations that this backend overrides, recorded on the tape.
 
 use pcrm_core::composed::{self, TensorCache};
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats};
+use pcrm_core::kernels::{
+    AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats,
+};
 use pcrm_core::slices::HostCache;
 use pcrm_core::slices::attention::Sizes;
 use pcrm_core::tensor::Unary;
@@ -173,6 +175,19 @@ impl Kernels for TchKernels {
         const OP: &str = "adamw";
         let [param, mean, variance, grad] = operands::adamw::<TchTensor>(NAME, slots, grad)?;
         adamw::step(step, [&param.value, &mean.value, &variance.value], &grad.value).map_err(failed(OP))
+    }
+
+    fn adamw_all(&self, updates: &[AdamWUpdate]) -> Result<()> {
+        const OP: &str = "adamw";
+        let (mut steps, mut slots, mut gradients) = (Vec::new(), Vec::new(), Vec::new());
+        for update in updates {
+            let [param, mean, variance, gradient] =
+                operands::adamw::<TchTensor>(NAME, &update.slots, &update.gradient)?;
+            steps.push(&update.step);
+            slots.push([&param.value, &mean.value, &variance.value]);
+            gradients.push(gradient.value.shallow_clone());
+        }
+        adamw::step_all(&steps, &slots, &gradients).map_err(failed(OP))
     }
 
     fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {

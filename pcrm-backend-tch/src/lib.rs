@@ -4,6 +4,7 @@
 //! used only for attention and norms on CUDA (see `ops/history.rs`).
 
 mod broadcast;
+mod cuda;
 #[cfg(feature = "distributed")]
 pub mod distributed;
 mod kernels;
@@ -38,6 +39,7 @@ impl TchBackend {
         library::prepare();
         if let Device::Cuda(index) = place.device {
             library::check_cuda(index)?;
+            cuda::prepare(index);
         }
         if let Some(threads) = place.threads {
             tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));

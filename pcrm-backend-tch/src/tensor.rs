@@ -80,6 +80,12 @@ fn record_one(
     }))
 }
 
+/// Copies a tensor of the host to a device. The host does not wait for the GPU's work: CUDA copies the elements
+/// aside before the call returns.
+pub(crate) fn to_device(host: &Torch, device: Device) -> Result<Torch, TchError> {
+    host.f_to_device_(device, host.kind(), true, false)
+}
+
 /// Uploads these elements as this type.
 pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<Tensor> {
     let kind = match dtype {
@@ -94,7 +100,7 @@ pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<
         HostData::U32(ids) => Torch::f_from_slice(&ids.iter().map(|id| i64::from(*id)).collect::<Vec<i64>>()),
     };
     let value =
-        flat.and_then(|flat| flat.f_reshape(sizes(host.shape()))?.f_to_device(device)?.f_to_kind(kind));
+        flat.and_then(|flat| to_device(&flat.f_reshape(sizes(host.shape()))?, device)?.f_to_kind(kind));
     Ok(Tensor::new(TchTensor::constant(value.map_err(failed("upload"))?)))
 }
 
@@ -331,7 +337,7 @@ impl RawTensor for TchTensor {
         let value = &other(OP, value)?.value;
         let at: Vec<i64> = at.iter().map(|row| i64::from(*row)).collect();
         let write = || -> Result<Torch, TchError> {
-            let at = Torch::f_from_slice(&at)?.f_to_device(self.value.device())?;
+            let at = to_device(&Torch::f_from_slice(&at)?, self.value.device())?;
             self.value.shallow_clone().f_index_copy_(0, &at, value)
         };
         write().map(|_| ()).map_err(failed(OP))

@@ -80,6 +80,17 @@ pub struct Slots {
     pub variance: Tensor,
 }
 
+/// One step of AdamW for one of many parameters.
+#[derive(Debug, Clone)]
+pub struct AdamWUpdate {
+    /// The step. The steps of one call differ in weight decay alone.
+    pub step: AdamWStep,
+    /// The parameter and its moments.
+    pub slots: Slots,
+    /// The gradient, f32.
+    pub gradient: Tensor,
+}
+
 /// A backend's fused operations. Only [`Kernels::name`] is required.
 pub trait Kernels: Sync {
     /// Returns the backend's name, for messages.
@@ -154,6 +165,11 @@ pub trait Kernels: Sync {
     /// Updates a parameter and its moments in place.
     fn adamw(&self, step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {
         composed::adamw(step, slots, grad)
+    }
+
+    /// Updates many parameters and their moments in place, as [`Kernels::adamw`] does one.
+    fn adamw_all(&self, updates: &[AdamWUpdate]) -> Result<()> {
+        updates.iter().try_for_each(|update| self.adamw(&update.step, &update.slots, &update.gradient))
     }
 
     /// Computes Σ x² over all elements of all tensors; overrides read the device only once.

@@ -2,7 +2,7 @@
 //!
 //! Reading order:
 //! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`]
-//!   with their [`operands`] and their reference [`composed`], a [`backend`] with its [`tape`], checks of
+//!   with their [`operands`], their reference [`composed`] and sources for GPUs ([`cuda`]), a [`backend`] with its [`tape`], checks of
 //!   [`memory`], the other processes of a run ([`collective`]), named [`params`], [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];

@@ -1,10 +1,33 @@
-//! AdamW in place, in pieces (see `workers.rs`): memory is read and written once.
+//! AdamW in place: memory is read and written once. On the CPU in pieces (see `workers.rs`), on CUDA all
+//! parameters by one launch.
 
 use pcrm_core::kernels::AdamWStep;
 use tch::{Kind, Tensor as Torch};
 
 use super::Torched;
+use crate::cuda::{self, Fused, Update};
 use crate::workers;
+
+/// Updates many parameters: by one launch where the fused kernels serve.
+pub(crate) fn step_all(steps: &[&AdamWStep], slots: &[[&Torch; 3]], gradients: &[Torch]) -> Torched<()> {
+    let dense = |x: &Torch| x.kind() == Kind::Float && x.is_contiguous();
+    if let Some(kernels) = gradients.first().and_then(cuda::fused)
+        && slots.iter().flatten().all(|x| dense(x))
+    {
+        let mut f32 = Vec::with_capacity(gradients.len());
+        for gradient in gradients {
+            f32.push(gradient.f_to_kind(Kind::Float)?.f_contiguous()?);
+        }
+        let each = steps.iter().zip(slots).zip(&f32);
+        let updates = each.map(|((step, [param, mean, variance]), gradient)| Update {
+            step,
+            slots: [*param, *mean, *variance, gradient],
+        });
+        return kernels.adamw(&updates.collect::<Vec<_>>());
+    }
+    let mut each = steps.iter().zip(slots).zip(gradients);
+    each.try_for_each(|((one, slots), gradient)| step(one, *slots, gradient))
+}
 
 /// Updates one parameter: `[θ, m, v]`, all f32.
 pub(crate) fn step(step: &AdamWStep, [param, mean, variance]: [&Torch; 3], gradient: &Torch) -> Torched<()> {
@@ -39,6 +62,13 @@ fn update(
 
 /// Computes Σ x² in f64 over all tensors, with a single read.
 pub(crate) fn sum_of_squares(tensors: &[&Torch]) -> Torched<f64> {
+    if let Some(first) = tensors.first()
+        && let Some(kernels) = cuda::fused(first)
+        && Fused::serves(&[first], first.numel() as i64)
+        && tensors.iter().all(|x| x.kind() == first.kind() && x.is_contiguous())
+    {
+        return kernels.sum_of_squares(tensors)?.f_double_value(&[0]);
+    }
     // Pieces have a fixed size, so the order of additions does not depend on threads.
     let mut pieces = Vec::new();
     for x in tensors {

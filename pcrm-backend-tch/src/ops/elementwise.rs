@@ -8,6 +8,7 @@ use pcrm_core::tensor::Unary;
 use tch::{Device, Kind, TchError, Tensor as Torch};
 
 use super::Torched;
+use crate::cuda::{self, Fused};
 use crate::workers;
 
 /// Computes op(x).
@@ -95,6 +96,11 @@ pub(crate) fn unary_backward(op: Unary, x: &Torch, gradient: &Torch) -> Torched 
 
 /// Computes silu(gate)·up, both `[rows, width]`.
 pub(crate) fn swiglu(gate: &Torch, up: &Torch) -> Torched {
+    if let Some(kernels) = cuda::fused(gate)
+        && Fused::serves(&[gate, up], gate.numel() as i64)
+    {
+        return kernels.swiglu(gate, up);
+    }
     let value = Torch::f_empty(gate.size(), (gate.kind(), gate.device()))?;
     let mut pieces = Vec::new();
     for (start, rows) in workers::rows(gate) {
@@ -109,6 +115,11 @@ pub(crate) fn swiglu(gate: &Torch, up: &Torch) -> Torched {
 
 /// Computes the gradients of gate and up.
 pub(crate) fn swiglu_backward(gate: &Torch, up: &Torch, gradient: &Torch) -> Torched<[Torch; 2]> {
+    if let Some(kernels) = cuda::fused(gate)
+        && Fused::serves(&[gate, up, gradient], gate.numel() as i64)
+    {
+        return kernels.swiglu_backward(gate, up, gradient);
+    }
     let like = |x: &Torch| Torch::f_empty(x.size(), (x.kind(), x.device()));
     let (d_gate, d_up) = (like(gate)?, like(up)?);
     let mut pieces = Vec::new();

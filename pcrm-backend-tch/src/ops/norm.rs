@@ -1,12 +1,13 @@
 //! Root-mean-square and layer normalisation over the last dimension. Statistics are f32 whatever the type.
 //!
-//! Computed in pieces on the CPU (see `workers.rs`), elsewhere by libtorch's fused kernels with libtorch's
-//! autograd.
+//! Computed in pieces on the CPU (see `workers.rs`). On CUDA by the kernels of `cuda/fused.rs`, and where they do
+//! not serve, by libtorch's fused kernels with libtorch's autograd.
 
 use tch::{Device, Kind, TchError, Tensor as Torch};
 
 use super::Torched;
 use super::history::{self, Graph};
+use crate::cuda::{self, Fused};
 use crate::workers;
 
 /// The kind of normalisation, with its parameters `[width]`.
@@ -22,6 +23,8 @@ pub(crate) enum Norm<'a> {
 pub(crate) enum Saved {
     /// The moments of every row.
     Moments(Moments),
+    /// 1/σ of every row, from the fused kernels.
+    Fused(&'static Fused, Torch),
     /// libtorch's own history.
     Graph(Graph),
 }
@@ -34,6 +37,12 @@ pub(crate) struct Moments {
 
 /// Normalises the rows, in x's type; saves nothing unless it `keeps`.
 pub(crate) fn forward(norm: Norm<'_>, x: &Torch, eps: f64, keeps: bool) -> Torched<(Torch, Option<Saved>)> {
+    if let (Norm::Rms(weight), Some(kernels)) = (norm, cuda::fused(x))
+        && Fused::norms(x, weight)
+    {
+        let (value, inverse) = kernels.rms_norm(x, weight, eps)?;
+        return Ok((value, keeps.then_some(Saved::Fused(kernels, inverse))));
+    }
     if x.device() != Device::Cpu {
         let (value, graph) = fused(norm, x, eps, keeps)?;
         return Ok((value, graph.map(Saved::Graph)));
@@ -53,6 +62,9 @@ pub(crate) fn forward(norm: Norm<'_>, x: &Torch, eps: f64, keeps: bool) -> Torch
 /// Computes the gradients of x, weight and bias (the last only for a layer norm).
 pub(crate) fn backward(saved: Saved, norm: Norm<'_>, x: &Torch, gradient: &Torch) -> Torched<Vec<Torch>> {
     Ok(match (saved, norm) {
+        (Saved::Fused(kernels, inverse), Norm::Rms(weight) | Norm::Layer(weight, _)) => {
+            kernels.rms_norm_backward(x, weight, gradient, &inverse)?.into()
+        }
         (Saved::Graph(graph), Norm::Rms(_)) => graph.backward::<2>(gradient)?.into(),
         (Saved::Graph(graph), Norm::Layer(..)) => graph.backward::<3>(gradient)?.into(),
         (Saved::Moments(moments), Norm::Rms(weight)) => {

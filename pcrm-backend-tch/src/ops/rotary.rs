@@ -3,6 +3,7 @@
 use tch::Tensor as Torch;
 
 use super::Torched;
+use crate::cuda::{self, Fused};
 use crate::workers;
 
 /// The direction of the rotation.
@@ -16,6 +17,11 @@ pub(crate) enum Turn {
 
 /// Rotates x `[rows, heads, dim]`, cos and sin `[rows, dim / 2]`: (a, b) → (a·cos − b·sin, b·cos + a·sin).
 pub(crate) fn rotate(x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched {
+    if let Some(kernels) = cuda::fused(x)
+        && Fused::rotates(x, cos, sin)
+    {
+        return kernels.rotary(x, cos, sin, turn);
+    }
     let turned = Torch::f_empty(x.size(), (x.kind(), x.device()))?;
     let mut pieces = Vec::new();
     for (start, rows) in workers::rows(x) {

@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor as Torch};
 
 use super::slices::{Floats, Workers};
 use super::{Torched, linear};
+use crate::tensor::to_device;
 
 /// The number of rows whose logits are in memory at once, for a small vocabulary.
 const CHUNK: usize = 512;
@@ -232,5 +233,5 @@ fn targets(asked: &Asked, chunk: &Range<usize>, device: Device) -> Torched {
 
 fn index(values: &[u32], device: Device) -> Torched {
     let values: Vec<i64> = values.iter().map(|value| i64::from(*value)).collect();
-    Torch::f_from_slice(&values)?.f_to_device(device)
+    to_device(&Torch::f_from_slice(&values)?, device)
 }

@@ -71,7 +71,7 @@ struct Gathered {
 
 impl Gathered {
     /// Gathers the slots; neighbours with equal first blocks share them.
-    fn new(rows: &CachedRows) -> Result<Self> {
+    fn new(rows: &[CachedRow]) -> Result<Self> {
         let mut gathered = Self { slots: Vec::new(), tree: SequenceTree::default(), queries: Vec::new() };
         for group in rows.chunk_by(|a, b| a.blocks[0] == b.blocks[0] && a.position.min(b.position) >= BLOCK) {
             let shared = match group {

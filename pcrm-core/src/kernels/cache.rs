@@ -6,8 +6,11 @@
 //! once for all its samples. A block is a tile of attention, so that a row adds up its keys in the same order
 //! as in training.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::ops::Deref;
+use std::sync::Arc;
 
+use super::plans::Plans;
 use super::{Attention, Mask};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -99,9 +102,48 @@ impl CachedRow {
     }
 }
 
-/// The rows of a step. Rows that share their first blocks should be neighbours: backends read shared blocks
-/// once.
-pub type CachedRows = [CachedRow];
+/// The rows of a step, with the plans that backends derive from them. Rows that share their first blocks should
+/// be neighbours: backends read shared blocks once.
+#[derive(Default)]
+pub struct CachedRows {
+    rows: Vec<CachedRow>,
+    plans: Plans,
+}
+
+impl CachedRows {
+    /// Returns the plan of this key, made by `make` if there is none: see
+    /// [`PlannedTree::plan`](super::PlannedTree::plan).
+    ///
+    /// # Errors
+    /// Fails as `make` does.
+    pub fn plan<K, P, E>(&self, key: K, make: impl FnOnce() -> Result<P, E>) -> Result<Arc<P>, E>
+    where
+        K: PartialEq + Send + 'static,
+        P: Send + Sync + 'static,
+    {
+        self.plans.plan(key, make)
+    }
+}
+
+impl From<Vec<CachedRow>> for CachedRows {
+    fn from(rows: Vec<CachedRow>) -> Self {
+        Self { rows, plans: Plans::default() }
+    }
+}
+
+impl Deref for CachedRows {
+    type Target = [CachedRow];
+
+    fn deref(&self) -> &[CachedRow] {
+        &self.rows
+    }
+}
+
+impl Debug for CachedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rows.fmt(f)
+    }
+}
 
 /// The keys and values of one layer.
 pub trait LayerCache: Debug + Send {
@@ -119,4 +161,15 @@ pub trait LayerCache: Debug + Send {
     /// # Errors
     /// Fails as [`CacheShape::check_attend`] does, and for a tensor of another backend.
     fn attend(&self, q: &Tensor, rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor>;
+
+    /// Writes the keys and values of the rows' own positions, `[rows, kv_heads, dim]`, then computes
+    /// [`LayerCache::attend`].
+    ///
+    /// # Errors
+    /// Fails as [`LayerCache::write`] and [`LayerCache::attend`] do.
+    fn step(&mut self, [q, k, v]: [&Tensor; 3], rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor> {
+        let slots: Vec<u32> = rows.iter().map(CachedRow::slot).collect();
+        self.write(&slots, k, v)?;
+        self.attend(q, rows, how)
+    }
 }

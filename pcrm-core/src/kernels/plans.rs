@@ -7,16 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::tree::SequenceTree;
 
-/// A tree and the plans that backends derive from it.
+/// Plans that backends derive from the rows of a pass.
 ///
 /// The layers of a model use few kinds of attention, so a plan (rows, tiles, indices on the device) is made
 /// by the first layer that needs it and reused by the others and by their backward. Plans live as long as the
 /// pass.
 #[derive(Default)]
-pub struct PlannedTree {
-    tree: SequenceTree,
-    plans: Mutex<Vec<Kept>>,
-}
+pub(super) struct Plans(Mutex<Vec<Kept>>);
 
 /// A plan and its key, both of types defined by the backend.
 struct Kept {
@@ -24,10 +21,35 @@ struct Kept {
     plan: Arc<dyn Any + Send + Sync>,
 }
 
+impl Plans {
+    /// Returns the plan of this key, made by `make` if there is none.
+    pub(super) fn plan<K, P, E>(&self, key: K, make: impl FnOnce() -> Result<P, E>) -> Result<Arc<P>, E>
+    where
+        K: PartialEq + Send + 'static,
+        P: Send + Sync + 'static,
+    {
+        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = plans.iter().filter(|kept| kept.key.downcast_ref::<K>() == Some(&key));
+        if let Some(plan) = same.filter_map(|kept| Arc::clone(&kept.plan).downcast().ok()).next() {
+            return Ok(plan);
+        }
+        let plan = Arc::new(make()?);
+        plans.push(Kept { key: Box::new(key), plan: Arc::<P>::clone(&plan) });
+        Ok(plan)
+    }
+}
+
+/// A tree and the plans that backends derive from it.
+#[derive(Default)]
+pub struct PlannedTree {
+    tree: SequenceTree,
+    plans: Plans,
+}
+
 impl PlannedTree {
     /// Returns a tree without plans.
     pub fn new(tree: SequenceTree) -> Self {
-        Self { tree, plans: Mutex::default() }
+        Self { tree, plans: Plans::default() }
     }
 
     /// Returns the plan of this key, made by `make` if there is none. The key holds everything that the plan
@@ -40,14 +62,7 @@ impl PlannedTree {
         K: PartialEq + Send + 'static,
         P: Send + Sync + 'static,
     {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = plans.iter().filter(|kept| kept.key.downcast_ref::<K>() == Some(&key));
-        if let Some(plan) = same.filter_map(|kept| Arc::clone(&kept.plan).downcast().ok()).next() {
-            return Ok(plan);
-        }
-        let plan = Arc::new(make()?);
-        plans.push(Kept { key: Box::new(key), plan: Arc::<P>::clone(&plan) });
-        Ok(plan)
+        self.plans.plan(key, make)
     }
 }
 

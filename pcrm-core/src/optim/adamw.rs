@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::held::Held;
 use super::states::{States, put, put_rest};
 use super::{AdamWConfig, WeightType, check, decay, plain};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::AdamWStep;
+use crate::kernels::{AdamWStep, AdamWUpdate, Slots};
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
@@ -66,12 +67,22 @@ impl AdamW {
         check(self.names(), gradients)?;
         self.step += 1;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
+        let mut updates = Vec::with_capacity(self.slots.len());
         for (name, Slot { held, mean, variance }) in &self.slots {
             let weight_decay = decay(held.param(), weight_decay);
             let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
-            plain(&step, held, [mean, variance], gradients.get(name)?)?;
+            let gradient = gradients.get(name)?;
+            if held.is_rounded() {
+                plain(&step, held, [mean, variance], gradient)?;
+                continue;
+            }
+            let slots = Slots { param: held.value()?, mean: mean.clone(), variance: variance.clone() };
+            updates.push(AdamWUpdate { step, slots, gradient: gradient.cast(DType::F32)? });
         }
-        Ok(())
+        match updates.first() {
+            Some(first) => first.gradient.kernels().adamw_all(&updates),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {

@@ -221,7 +221,7 @@ impl Run<'_> {
             .iter()
             .map(|active| CachedRow { position: active.position(), blocks: active.blocks.clone() })
             .collect();
-        let hidden = self.decoder.step(&ids, &rows, cache)?;
+        let hidden = self.decoder.step(&ids, &rows.into(), cache)?;
         self.progress.steps += 1;
         let active = std::mem::take(&mut self.active);
         self.active = self.draw(active, &hidden, watch)?;

@@ -1,8 +1,10 @@
 //! Attention over a sequence tree.
 //!
-//! On the CPU: the kernels of [`pcrm_core::slices::attention`], in f32 whatever the type. Elsewhere:
-//! libtorch's `scaled_dot_product_attention`, segment by segment (see `segments.rs`).
+//! On the CPU: the kernels of [`pcrm_core::slices::attention`], in f32 whatever the type. On CUDA: all segments
+//! by one call (see `packed.rs`), or libtorch's `scaled_dot_product_attention`, segment by segment (see
+//! `segments.rs`).
 
+pub(crate) mod packed;
 mod segments;
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tch::{Device, Tensor as Torch};
 
 use super::history::Graph;
 use super::slices::{Floats, Workers, tensor};
-use crate::failed;
+use crate::{cuda, failed};
 
 const OP: &str = "attention";
 
@@ -30,6 +32,8 @@ pub(crate) struct Tiles {
 pub(crate) enum Saved {
     /// The state of the tiled kernels.
     Tiles(Tiles),
+    /// The state of attention by one call.
+    Packed(Box<packed::Saved>),
     /// libtorch's own history.
     Segments(Graph),
 }
@@ -43,6 +47,12 @@ pub(crate) fn forward(
     sizes: Sizes,
     keeps: bool,
 ) -> Result<(Torch, Option<Saved>)> {
+    if cuda::has_packed_attention(qkv[0])
+        && let Some(plan) = packed::plan(qkv, tree, how).map_err(failed(OP))?
+    {
+        let (value, saved) = packed::forward(plan, qkv, how.scale).map_err(failed(OP))?;
+        return Ok((value, keeps.then(|| Saved::Packed(Box::new(saved)))));
+    }
     if qkv[0].device() != Device::Cpu {
         let (value, graph) = segments::forward(qkv, tree, how, keeps).map_err(failed(OP))?;
         return Ok((value, graph.map(Saved::Segments)));
@@ -59,6 +69,10 @@ pub(crate) fn backward(saved: Saved, qkv: [&Torch; 3], gradient: &Torch) -> Resu
     const OP: &str = "attention backward";
     let Tiles { plan, attended, totals } = match saved {
         Saved::Tiles(tiles) => tiles,
+        Saved::Packed(saved) => {
+            let fused = cuda::fused(qkv[0]);
+            return packed::backward(*saved, qkv, gradient, fused).map_err(failed(OP));
+        }
         Saved::Segments(graph) => return graph.backward(gradient).map_err(failed(OP)),
     };
     let [q, k, v] = [Floats::of(qkv[0])?, Floats::of(qkv[1])?, Floats::of(qkv[2])?];

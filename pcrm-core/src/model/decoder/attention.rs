@@ -104,10 +104,7 @@ impl Attention {
                 cache.write(slots, &select(&k, Rows::Only(rows))?, &select(&v, Rows::Only(rows))?)?;
                 q.kernels().attention([&q, &k, &v], &pass.tree, &how)?
             }
-            Memory::Step { cache, rows, slots } => {
-                cache.write(slots, &k, &v)?;
-                cache.attend(&q, rows, &how)?
-            }
+            Memory::Step { cache, rows } => cache.step([&q, &k, &v], rows, &how)?,
         };
         let joined = attended.reshape([attended.shape()[0], self.heads * self.head_dim])?;
         self.output.forward(&joined, pass.noise(rows))

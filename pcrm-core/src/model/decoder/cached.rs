@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Decoder, Pass};
 use crate::error::{Error, Result};
-use crate::kernels::{CacheShape, CachedRow, CachedRows, Draw, Drawn, Filters, LayerCache, PlannedTree};
+use crate::kernels::{CacheShape, CachedRows, Draw, Drawn, Filters, LayerCache, PlannedTree};
 use crate::model::{ModelConfig, Rows};
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -41,8 +41,8 @@ pub(super) enum Memory<'a> {
     None,
     /// Writes the keys and values of some rows.
     Fill { cache: &'a mut dyn LayerCache, rows: &'a [usize], slots: &'a [u32] },
-    /// Every row continues a sequence in the cache; its own slot is the one of the same index.
-    Step { cache: &'a mut dyn LayerCache, rows: &'a CachedRows, slots: &'a [u32] },
+    /// Every row continues a sequence in the cache.
+    Step { cache: &'a mut dyn LayerCache, rows: &'a CachedRows },
 }
 
 impl Decoder {
@@ -107,7 +107,6 @@ impl Decoder {
     /// does not exist.
     pub fn step(&self, ids: &[u32], rows: &CachedRows, cache: &mut KeyValueCache) -> Result<Tensor> {
         let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
-        let slots: Vec<u32> = rows.iter().map(CachedRow::slot).collect();
         let mut x = self.embed.forward(&self.config, ids, positions.clone())?.cast(self.compute)?;
         let angles = self.angles.iter().map(|angles| {
             let [cos, sin] = angles.at(&positions)?;
@@ -116,7 +115,7 @@ impl Decoder {
         let angles = angles.collect::<Result<_>>()?;
         let pass = Pass { tree: Arc::new(PlannedTree::default()), angles, dropout: None, routed: None };
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
-            let memory = Memory::Step { cache: cache.as_mut(), rows, slots: &slots };
+            let memory = Memory::Step { cache: cache.as_mut(), rows };
             x = layer.forward(&x, &pass, Rows::All, memory)?;
         }
         self.last_norm.forward(&x)

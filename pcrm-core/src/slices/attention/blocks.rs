@@ -9,7 +9,7 @@ use multiversion::multiversion;
 
 use super::{Sizes, TILE, bound, softmax};
 use crate::error::Result;
-use crate::kernels::{CacheShape, CachedRow, CachedRows};
+use crate::kernels::{CacheShape, CachedRow};
 use crate::slices::Spread;
 
 /// The number of rows that a thread processes together, so that shared blocks are read from its cache.
@@ -29,7 +29,7 @@ pub struct Blocks {
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
     /// The rows.
-    pub rows: &'a CachedRows,
+    pub rows: &'a [CachedRow],
     /// The number of heads of queries.
     pub heads: usize,
     /// The factor on q·k.

@@ -1,0 +1,300 @@
+//! The kernels of [`pcrm_core::cuda::FUSED`] on libtorch's tensors.
+
+#![allow(unsafe_code, reason = "a kernel gets bare addresses")]
+
+use pcrm_core::cuda::{CHUNK, FUSED};
+use pcrm_core::kernels::AdamWStep;
+use tch::{Kind, Tensor as Torch};
+
+use super::module::{Argument, Grid, Module};
+use crate::ops::Torched;
+use crate::ops::rotary::Turn;
+use crate::tensor::to_device;
+
+/// The bytes that a kernel reads and writes at once.
+const PACK: i64 = 16;
+/// The widest row of the norms' backward: a block holds a row of f32 in shared memory.
+const WIDEST: i64 = 12 * 1024;
+
+/// The compiled kernels of one GPU.
+pub(crate) struct Fused(Module);
+
+/// The addresses and the decay of a tensor in [`Fused::adamw`].
+pub(crate) struct Update<'a> {
+    pub(crate) step: &'a AdamWStep,
+    /// θ, m, v and the gradient, f32 and contiguous.
+    pub(crate) slots: [&'a Torch; 4],
+}
+
+impl Fused {
+    /// Compiles the kernels for this GPU.
+    pub(crate) fn compile(index: usize) -> Result<Self, String> {
+        Module::compile(FUSED, index).map(Self)
+    }
+
+    /// Returns whether the kernels serve tensors of `width` elements in a row.
+    pub(crate) fn serves(tensors: &[&Torch], width: i64) -> bool {
+        let Some(first) = tensors.first() else { return false };
+        let kind = first.kind();
+        matches!(kind, Kind::Float | Kind::BFloat16)
+            && width > 0
+            && width * bytes(kind) % PACK == 0
+            && tensors.iter().all(|x| {
+                x.kind() == kind && x.is_contiguous() && x.numel() > 0 && x.data_ptr() as i64 % PACK == 0
+            })
+    }
+
+    /// Returns whether the norms serve rows of this width.
+    pub(crate) fn norms(x: &Torch, weight: &Torch) -> bool {
+        let width = weight.size()[0];
+        width <= WIDEST && Self::serves(&[x, weight], width)
+    }
+
+    /// Normalises rows; returns y and 1/σ of every row, f32 `[rows]`.
+    pub(crate) fn rms_norm(&self, x: &Torch, weight: &Torch, eps: f64) -> Torched<(Torch, Torch)> {
+        let width = weight.size()[0];
+        let rows = x.numel() as i64 / width;
+        let y = x.f_empty_like()?;
+        let inverse = Torch::f_empty([rows], (Kind::Float, x.device()))?;
+        let none = Argument::Address(0);
+        // SAFETY: the kernel's parameters; `norms` holds.
+        unsafe {
+            self.0.launch(
+                &named("rms_norm", x),
+                Grid { blocks: rows as usize, threads: threads(x, width), shared: 0 },
+                &[
+                    x.into(),
+                    none,
+                    weight.into(),
+                    Argument::Address(0),
+                    (&y).into(),
+                    (&inverse).into(),
+                    Argument::I32(width as i32),
+                    Argument::F32(eps as f32),
+                ],
+            )?;
+        }
+        Ok((y, inverse))
+    }
+
+    /// Computes the gradients of x and of the weight.
+    pub(crate) fn rms_norm_backward(
+        &self,
+        x: &Torch,
+        weight: &Torch,
+        gradient: &Torch,
+        inverse: &Torch,
+    ) -> Torched<[Torch; 2]> {
+        let width = weight.size()[0];
+        let rows = x.numel() as i64 / width;
+        let blocks = rows.min(8 * self.0.processors() as i64);
+        let gradient = gradient.f_contiguous()?;
+        let d_x = x.f_empty_like()?;
+        let parts = Torch::f_empty([blocks, width], (Kind::Float, x.device()))?;
+        // SAFETY: the kernel's parameters; `norms` holds, and gradients are made contiguous and have x's type.
+        unsafe {
+            self.0.launch(
+                &named("rms_norm_backward", x),
+                Grid { blocks: blocks as usize, threads: threads(x, width), shared: 4 * width as usize },
+                &[
+                    x.into(),
+                    weight.into(),
+                    (&gradient).into(),
+                    inverse.into(),
+                    Argument::Address(0),
+                    (&d_x).into(),
+                    (&parts).into(),
+                    Argument::I32(rows as i32),
+                    Argument::I32(width as i32),
+                ],
+            )?;
+        }
+        Ok([d_x, parts.f_sum_dim_intlist(0i64, false, None)?.f_to_kind(weight.kind())?])
+    }
+
+    /// Returns whether [`Fused::rotary`] serves x `[rows, heads, dim]`.
+    pub(crate) fn rotates(x: &Torch, cos: &Torch, sin: &Torch) -> bool {
+        let (size, stride) = (x.size(), x.stride());
+        let half = cos.size()[1];
+        let bytes = bytes(x.kind());
+        Self::serves(&[cos, sin], half)
+            && x.kind() == cos.kind()
+            && x.numel() > 0
+            && x.data_ptr() as i64 % PACK == 0
+            && size[2] == 2 * half
+            && stride[2] == 1
+            && stride[1] == size[2]
+            && stride[0] * bytes % PACK == 0
+    }
+
+    /// Turns x `[rows, heads, dim]` by cos and sin `[rows, dim / 2]`.
+    pub(crate) fn rotary(&self, x: &Torch, cos: &Torch, sin: &Torch, turn: Turn) -> Torched {
+        let size = x.size();
+        let half = cos.size()[1];
+        let y = Torch::f_empty(&size, (x.kind(), x.device()))?;
+        let count = x.numel() as i64 * bytes(x.kind()) / PACK / 2;
+        // SAFETY: the kernel's parameters; `rotates` holds.
+        unsafe {
+            self.0.launch(
+                &named("rotary", x),
+                self.spread(count),
+                &[
+                    x.into(),
+                    cos.into(),
+                    sin.into(),
+                    (&y).into(),
+                    Argument::I64(size[0]),
+                    Argument::I32(size[1] as i32),
+                    Argument::I32(half as i32),
+                    Argument::I64(x.stride()[0]),
+                    Argument::F32(match turn {
+                        Turn::Forward => 1.0,
+                        Turn::Back => -1.0,
+                    }),
+                ],
+            )?;
+        }
+        Ok(y)
+    }
+
+    /// Computes silu(gate)·up.
+    pub(crate) fn swiglu(&self, gate: &Torch, up: &Torch) -> Torched {
+        let y = gate.f_empty_like()?;
+        let count = gate.numel() as i64;
+        // SAFETY: the kernel's parameters; `serves` holds.
+        unsafe {
+            self.0.launch(
+                &named("swiglu", gate),
+                self.spread(count * bytes(gate.kind()) / PACK),
+                &[gate.into(), up.into(), (&y).into(), Argument::I64(count)],
+            )?;
+        }
+        Ok(y)
+    }
+
+    /// Computes the gradients of gate and up.
+    pub(crate) fn swiglu_backward(&self, gate: &Torch, up: &Torch, gradient: &Torch) -> Torched<[Torch; 2]> {
+        let (d_gate, d_up) = (gate.f_empty_like()?, up.f_empty_like()?);
+        let count = gate.numel() as i64;
+        // SAFETY: the kernel's parameters; `serves` holds.
+        unsafe {
+            self.0.launch(
+                &named("swiglu_backward", gate),
+                self.spread(count * bytes(gate.kind()) / PACK),
+                &[
+                    gate.into(),
+                    up.into(),
+                    gradient.into(),
+                    (&d_gate).into(),
+                    (&d_up).into(),
+                    Argument::I64(count),
+                ],
+            )?;
+        }
+        Ok([d_gate, d_up])
+    }
+
+    /// Sums slices of x `[places, ..]` to rows: row r is the sum of `places[offsets[r]..offsets[r + 1]]`, int32.
+    pub(crate) fn row_sums(&self, x: &Torch, offsets: &Torch, places: &Torch) -> Torched {
+        let mut size = x.size();
+        let width = x.numel() as i64 / size[0];
+        size[0] = offsets.size()[0] - 1;
+        let y = Torch::f_empty(&size, (x.kind(), x.device()))?;
+        // SAFETY: the kernel's parameters; `serves` holds, and places are rows of x.
+        unsafe {
+            self.0.launch(
+                &named("row_sums", x),
+                Grid { blocks: size[0] as usize, threads: threads(x, width), shared: 0 },
+                &[x.into(), offsets.into(), places.into(), (&y).into(), Argument::I32(width as i32)],
+            )?;
+        }
+        Ok(y)
+    }
+
+    /// Takes a step of AdamW for all tensors in one launch. The steps differ in weight decay alone.
+    pub(crate) fn adamw(&self, updates: &[Update<'_>]) -> Torched<()> {
+        let Some(first) = updates.first() else { return Ok(()) };
+        let (step, device) = (first.step, first.slots[0].device());
+        let addresses = updates.iter().flat_map(|update| update.slots.map(|x| x.data_ptr() as i64));
+        let (chunks, blocks) = chunks(updates.iter().map(|update| update.slots[0].numel()));
+        let table = to_device(&Torch::f_from_slice(&[chunks, addresses.collect()].concat())?, device)?;
+        let decay = |update: &Update<'_>| (1.0 - update.step.lr * update.step.weight_decay) as f32;
+        let decays =
+            to_device(&Torch::f_from_slice(&updates.iter().map(decay).collect::<Vec<_>>())?, device)?;
+        let bias = |beta: f64| 1.0 - beta.powf(step.step as f64);
+        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
+        unsafe {
+            self.0.launch(
+                "adamw",
+                Grid { blocks, threads: 512, shared: 0 },
+                &[
+                    (&table).into(),
+                    Argument::Address(table.data_ptr() as u64 + 16 * blocks as u64),
+                    (&decays).into(),
+                    Argument::F32(step.grad_scale as f32),
+                    Argument::F32(step.beta1 as f32),
+                    Argument::F32(step.beta2 as f32),
+                    Argument::F32((step.lr / bias(step.beta1)) as f32),
+                    Argument::F32(bias(step.beta2).sqrt() as f32),
+                    Argument::F32(step.eps as f32),
+                ],
+            )
+        }
+    }
+
+    /// Computes Σ x² of contiguous tensors of one type: f64 `[1]` on the device.
+    pub(crate) fn sum_of_squares(&self, tensors: &[&Torch]) -> Torched {
+        let device = tensors[0].device();
+        let addresses = tensors.iter().map(|x| x.data_ptr() as i64);
+        let (chunks, blocks) = chunks(tensors.iter().map(|x| x.numel()));
+        let table = to_device(&Torch::f_from_slice(&[chunks, addresses.collect()].concat())?, device)?;
+        let sums = Torch::f_empty([blocks as i64], (Kind::Double, device))?;
+        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
+        unsafe {
+            self.0.launch(
+                &named("sum_of_squares", tensors[0]),
+                Grid { blocks, threads: 256, shared: 0 },
+                &[
+                    (&table).into(),
+                    Argument::Address(table.data_ptr() as u64 + 16 * blocks as u64),
+                    (&sums).into(),
+                ],
+            )?;
+        }
+        sums.f_sum_dim_intlist(0i64, true, None)
+    }
+
+    /// Returns the launch of an element-wise kernel over this many packs.
+    fn spread(&self, packs: i64) -> Grid {
+        let blocks = (packs as usize).div_ceil(256).clamp(1, 16 * self.0.processors());
+        Grid { blocks, threads: 256, shared: 0 }
+    }
+}
+
+/// Divides tensors of these lengths into chunks; returns them in the kernels' layout, and their number.
+fn chunks(lengths: impl Iterator<Item = usize>) -> (Vec<i64>, usize) {
+    let mut table = Vec::new();
+    for (tensor, length) in lengths.enumerate() {
+        for start in (0..length).step_by(CHUNK) {
+            let size = CHUNK.min(length - start);
+            table.extend([start as i64, tensor as i64 | ((size as i64) << 32)]);
+        }
+    }
+    let blocks = table.len() / 2;
+    (table, blocks)
+}
+
+fn bytes(kind: Kind) -> i64 {
+    if kind == Kind::Float { 4 } else { 2 }
+}
+
+/// Returns the threads of a block that processes rows of this width: one per pack, at most 256.
+fn threads(x: &Torch, width: i64) -> usize {
+    let packs = (width * bytes(x.kind()) / PACK) as usize;
+    (packs.div_ceil(32) * 32).min(256)
+}
+
+/// Returns the kernel's name for the type of x.
+fn named(name: &str, x: &Torch) -> String {
+    format!("{name}_{}", if x.kind() == Kind::Float { "f32" } else { "bf16" })
+}

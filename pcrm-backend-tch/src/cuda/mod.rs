@@ -1,0 +1,67 @@
+//! What this backend has on NVIDIA GPUs beside libtorch's own operations: fused kernels, and attention over
+//! all segments of a tree by one call.
+//!
+//! Each proves itself against the composed reference when a GPU is opened. If it fails or cannot be had, the
+//! backend warns and uses slower operations.
+
+mod fused;
+mod module;
+mod proof;
+pub(crate) mod symbols;
+
+use std::sync::OnceLock;
+
+use tch::{Device, Tensor as Torch};
+
+pub(crate) use self::fused::{Fused, Update};
+
+/// The proven paths of a GPU.
+#[derive(Default)]
+struct Paths {
+    fused: Option<Fused>,
+    has_packed_attention: bool,
+}
+
+/// The most GPUs of a machine; any others use slower operations.
+const GPUS: usize = 16;
+
+static PATHS: [OnceLock<Paths>; GPUS] = [const { OnceLock::new() }; GPUS];
+
+/// Prepares and proves the paths of a GPU, once.
+pub(crate) fn prepare(index: usize) {
+    if let Some(slot) = PATHS.get(index) {
+        slot.get_or_init(|| prove(index));
+    }
+}
+
+fn prove(index: usize) -> Paths {
+    let off = |what: &str, why: String| {
+        tracing::warn!("cuda:{index}: {what} is off, so training is slower: {why}");
+    };
+    let fused =
+        Fused::compile(index).and_then(|fused| proof::of_fused(&fused, Device::Cuda(index)).map(|()| fused));
+    let fused = fused.map_err(|why| off("the use of fused kernels", why)).ok();
+    let packed = match symbols::are_found() {
+        true => proof::of_attention(fused.as_ref(), Device::Cuda(index)),
+        false => Err("this libtorch does not export its attention kernels".to_owned()),
+    };
+    let has_packed_attention = packed.map_err(|why| off("attention by one call a layer", why)).is_ok();
+    Paths { fused, has_packed_attention }
+}
+
+fn paths(x: &Torch) -> Option<&'static Paths> {
+    match x.device() {
+        Device::Cuda(index) => PATHS.get(index)?.get(),
+        _ => None,
+    }
+}
+
+/// Returns the fused kernels of the GPU of x, if they are proven.
+pub(crate) fn fused(x: &Torch) -> Option<&'static Fused> {
+    paths(x)?.fused.as_ref()
+}
+
+/// Returns whether attention by one call is proven on the GPU of x.
+pub(crate) fn has_packed_attention(x: &Torch) -> bool {
+    paths(x).is_some_and(|paths| paths.has_packed_attention)
+}

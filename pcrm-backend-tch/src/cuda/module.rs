@@ -1,0 +1,134 @@
+//! Kernels compiled at run time by NVRTC, launched on libtorch's stream.
+
+#![allow(unsafe_code, reason = "a kernel gets bare addresses; loading a library runs its initialisers")]
+
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use cudarc::driver::{CudaContext, CudaModule, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use tch::{TchError, Tensor as Torch};
+
+use crate::ops::Torched;
+
+/// The kernels of one source, compiled for one GPU.
+pub(crate) struct Module {
+    module: Arc<CudaModule>,
+    stream: Arc<CudaStream>,
+    processors: usize,
+}
+
+/// An argument of a kernel.
+pub(crate) enum Argument {
+    /// The address of a tensor's first element, or null.
+    Address(u64),
+    I64(i64),
+    I32(i32),
+    F32(f32),
+}
+
+impl From<&Torch> for Argument {
+    fn from(tensor: &Torch) -> Self {
+        Self::Address(tensor.data_ptr() as u64)
+    }
+}
+
+impl From<Option<&Torch>> for Argument {
+    fn from(tensor: Option<&Torch>) -> Self {
+        tensor.map_or(Self::Address(0), Self::from)
+    }
+}
+
+/// The size of a launch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grid {
+    pub(crate) blocks: usize,
+    pub(crate) threads: usize,
+    /// Bytes of dynamic shared memory.
+    pub(crate) shared: usize,
+}
+
+impl Module {
+    /// Compiles a source for this GPU. Fails if NVRTC or the driver is missing, with the reason.
+    pub(crate) fn compile(source: &str, index: usize) -> Result<Self, String> {
+        find_nvrtc();
+        // SAFETY: both only try to load a library.
+        let [driver, nvrtc] =
+            unsafe { [cudarc::driver::sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present()] };
+        if !driver || !nvrtc {
+            return Err(format!("{} is not found", if driver { "NVRTC" } else { "libcuda" }));
+        }
+        let failed = |error: cudarc::driver::DriverError| error.to_string();
+        let context = CudaContext::new(index).map_err(failed)?;
+        let attribute = |which: Attribute| context.attribute(which).map_err(failed);
+        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let options = CompileOptions {
+            options: vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()],
+            ..CompileOptions::default()
+        };
+        let ptx = compile_ptx_with_opts(source, options).map_err(|error| format!("{error:?}"))?;
+        let module = context.load_module(ptx).map_err(failed)?;
+        Ok(Self { module, stream: context.default_stream(), processors: processors as usize })
+    }
+
+    /// Returns the number of multiprocessors of the GPU.
+    pub(crate) fn processors(&self) -> usize {
+        self.processors
+    }
+
+    /// Launches a kernel after everything that libtorch has launched on its default stream.
+    ///
+    /// # Safety
+    /// Arguments must match the kernel's parameters in number, order and type, and addresses must be those of
+    /// tensors on this GPU that are large enough.
+    pub(crate) unsafe fn launch(&self, name: &str, grid: Grid, arguments: &[Argument]) -> Torched<()> {
+        let failed =
+            |error: cudarc::driver::DriverError| TchError::Torch(format!("the kernel {name}: {error}"));
+        let function = self.module.load_function(name).map_err(failed)?;
+        let mut launch = self.stream.launch_builder(&function);
+        for argument in arguments {
+            match argument {
+                Argument::Address(value) => launch.arg(value),
+                Argument::I64(value) => launch.arg(value),
+                Argument::I32(value) => launch.arg(value),
+                Argument::F32(value) => launch.arg(value),
+            };
+        }
+        let config = LaunchConfig {
+            grid_dim: (grid.blocks as u32, 1, 1),
+            block_dim: (grid.threads as u32, 1, 1),
+            shared_mem_bytes: grid.shared as u32,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { launch.launch(config) }.map(|_| ()).map_err(failed)
+    }
+}
+
+/// Loads the NVRTC that libtorch ships with. libtorch's own loader knows where it is; NVRTC itself does not
+/// find its built-in functions beside it.
+#[cfg(target_os = "linux")]
+fn find_nvrtc() {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    let keep = |path: &std::ffi::OsStr| {
+        // SAFETY: the libraries only register themselves; they are never unloaded.
+        if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
+            std::mem::forget(library);
+        }
+    };
+    keep("libcaffe2_nvrtc.so".as_ref());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let nvrtc = maps.split_whitespace().find(|word| word.contains("/libnvrtc.so"));
+    let folder = nvrtc.and_then(|path| std::path::Path::new(path).parent());
+    let files = folder.and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten();
+    for file in files {
+        let name = file.file_name();
+        if name.to_string_lossy().starts_with("libnvrtc-builtins.so") {
+            keep(file.path().as_os_str());
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn find_nvrtc() {}
