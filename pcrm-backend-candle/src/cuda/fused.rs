@@ -1,10 +1,10 @@
-//! The kernels of [`pcrm_core::cuda::FUSED`] and [`pcrm_core::cuda::COLUMNS`] on candle's tensors.
+//! The kernels of [`pcrm_core::cuda::TRAINING`] on candle's tensors.
 
 #![allow(unsafe_code, reason = "a kernel gets bare addresses")]
 
 use candle_core as ct;
 use ct::cuda_backend::CudaDevice;
-use pcrm_core::cuda::{CHUNK, COLUMNS, FUSED};
+use pcrm_core::cuda::{CHUNK, TRAINING};
 use pcrm_core::kernels::AdamWStep;
 
 use super::module::{Argument, Grid, Module, address, device_of, room};
@@ -51,7 +51,7 @@ pub(crate) struct Update<'a> {
 impl Fused {
     /// Compiles the kernels for this GPU.
     pub(crate) fn compile(device: &CudaDevice) -> Result<Self, String> {
-        Module::compile(&[FUSED, COLUMNS].concat(), &[], &KERNELS.map(|name| (name, 0)), device).map(Self)
+        Module::compile(TRAINING, &[], &KERNELS.map(|name| (name, 0)), device).map(Self)
     }
 
     /// Returns whether the kernels serve tensors of `width` elements in a row.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
+use pcrm_core::kernels::{AdamWStep, AdamWUpdate, Ask, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::{Reduce, Unary};
 use pcrm_core::tree::Segment;
 use pcrm_core::{
@@ -377,6 +377,41 @@ fn adamw_agrees_and_every_handle_sees_it() -> Result<()> {
     let both = [&grad, &fused.mean];
     let want = Composed.sum_of_squares(&both)?;
     assert!((DeviceKernels.sum_of_squares(&both)? - want).abs() < 1e-5);
+    Ok(())
+}
+
+/// Protects: a step over many parameters equals one step each, with every parameter's own decay.
+#[test]
+fn adamw_over_many_parameters_agrees() -> Result<()> {
+    let backend = backend()?;
+    let upload = |shape: [usize; 2], seed| backend.upload(&random(&shape, seed)?, DType::F32);
+    let slots = |shape| -> Result<Slots> {
+        let [param, mean, variance] = [upload(shape, 1)?, upload(shape, 2)?, upload(shape, 3)?.square()?];
+        Ok(Slots { param, mean, variance })
+    };
+    let shapes = [[5, 7], [300, 150], [1, 1]];
+    let mut updates = Vec::new();
+    for (at, shape) in shapes.into_iter().enumerate() {
+        let weight_decay = [0.1, 0.0, 0.3][at];
+        let step =
+            AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-6, weight_decay, step: 4, grad_scale: 0.5 };
+        updates.push(AdamWUpdate { step, slots: slots(shape)?, gradient: upload(shape, 4)? });
+    }
+    DeviceKernels.adamw_all(&updates)?;
+    for (AdamWUpdate { step, slots: fused, gradient }, shape) in updates.iter().zip(shapes) {
+        let reference = slots(shape)?;
+        Composed.adamw(step, &reference, gradient)?;
+        let pairs = [
+            (&fused.param, &reference.param),
+            (&fused.mean, &reference.mean),
+            (&fused.variance, &reference.variance),
+        ];
+        for (got, want) in pairs {
+            for (got, want) in got.read()?.into_f32().into_iter().zip(want.read()?.into_f32()) {
+                assert!((got - want).abs() <= 2e-6 * (1.0 + want.abs()), "{shape:?}: {got}, {want}");
+            }
+        }
+    }
     Ok(())
 }
 

@@ -12,8 +12,9 @@ pub use tiles::{TILE, Tiles};
 pub const FUSED: &str =
     concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("decode.cu"));
 
-/// Biases and their gradients, f32 and bf16; compiled behind [`FUSED`], whose elements it uses.
-pub const COLUMNS: &str = include_str!("columns.cu");
+/// The kernels of [`FUSED`] that a training step needs, with biases and sums of columns.
+pub const TRAINING: &str =
+    concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("columns.cu"));
 
 /// Attention over a sequence tree in bf16, with its backward; compiled with `-DDIM=64` or `-DDIM=128`, the
 /// number of elements of a head. [`Tiles`] has the arrays that the kernels read.
