@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pcrm_core::composed::{self, TensorCache};
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
+use pcrm_core::kernels::{AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Error, Kernels, PlannedTree, Result, Tensor, operands};
 
@@ -70,7 +70,12 @@ impl Kernels for DeviceKernels {
             return composed::attention(qkv, tree, how);
         }
         let sizes = Sizes { kv_heads, group: heads / kv_heads, dim: qkv[0].shape()[2] };
-        let plan = Plan::shared(tree, how, sizes, qkv[0].downcast::<CandleTensor>(OP, NAME)?.value.device());
+        let q = &qkv[0].downcast::<CandleTensor>(OP, NAME)?.value;
+        #[cfg(feature = "cuda")]
+        if let Some(attended) = crate::cuda::recorded::attention(qkv, tree, how, sizes)? {
+            return Ok(attended);
+        }
+        let plan = Plan::shared(tree, how, sizes, q.device());
         attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
     }
 
@@ -81,6 +86,10 @@ impl Kernels for DeviceKernels {
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         let err = || Error::backend(NAME, "rms_norm");
         let [x, weight] = operands::rms_norm::<CandleTensor>(NAME, x, weight)?;
+        #[cfg(feature = "cuda")]
+        if let Some(normal) = crate::cuda::recorded::rms_norm(x, weight, eps)? {
+            return Ok(normal);
+        }
         let (own_x, own_w) = (x.value.clone(), weight.value.clone());
         let value = norm::forward(Norm::Rms, &own_x, &own_w, None, eps).map_err(err())?;
         Ok(Tensor::new(record(value, &[x, weight], move |gradient, _| {
@@ -103,6 +112,10 @@ impl Kernels for DeviceKernels {
     fn rotary(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         let err = || Error::backend(NAME, "rotary");
         let [x, cos, sin] = operands::rotary::<CandleTensor>(NAME, x, cos, sin)?;
+        #[cfg(feature = "cuda")]
+        if let Some(turned) = crate::cuda::recorded::rotary([x, cos, sin])? {
+            return Ok(turned);
+        }
         let (cos, sin) = (cos.value.clone(), sin.value.clone());
         let value = rotary::rotate(&x.value, &cos, &sin, Turn::Forward).map_err(err())?;
         Ok(Tensor::new(record(value, &[x], move |gradient, _| {
@@ -113,6 +126,10 @@ impl Kernels for DeviceKernels {
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         let err = || Error::backend(NAME, "swiglu");
         let [gate, up] = operands::swiglu::<CandleTensor>(NAME, gate, up)?;
+        #[cfg(feature = "cuda")]
+        if let Some(gated) = crate::cuda::recorded::swiglu(gate, up)? {
+            return Ok(gated);
+        }
         let (own_gate, own_up) = (gate.value.clone(), up.value.clone());
         let value = elementwise::swiglu(&own_gate, &own_up).map_err(err())?;
         Ok(Tensor::new(record(value, &[gate, up], move |gradient, _| {
@@ -167,12 +184,24 @@ impl Kernels for DeviceKernels {
         adamw::step(step, slots, &grad.value).map_err(Error::backend(NAME, "adamw"))
     }
 
+    fn adamw_all(&self, updates: &[AdamWUpdate]) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::recorded::adamw_all(updates)? {
+            return Ok(());
+        }
+        updates.iter().try_for_each(|update| self.adamw(&update.step, &update.slots, &update.gradient))
+    }
+
     fn sum_of_squares(&self, xs: &[&Tensor]) -> Result<f64> {
         const OP: &str = "sum_of_squares";
         let values = xs
             .iter()
             .map(|x| Ok(&x.downcast::<CandleTensor>(OP, NAME)?.value))
             .collect::<Result<Vec<_>>>()?;
+        #[cfg(feature = "cuda")]
+        if let Some(sum) = crate::cuda::recorded::sum_of_squares(&values).map_err(Error::backend(NAME, OP))? {
+            return Ok(sum);
+        }
         adamw::sum_of_squares(values.into_iter()).map_err(Error::backend(NAME, OP))
     }
 }

@@ -24,6 +24,8 @@
 //! ```
 
 mod broadcast;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device_kernels;
 mod device_ops;
 mod ops;
@@ -76,6 +78,8 @@ impl CandleBackend {
                 )));
             }
         };
+        #[cfg(feature = "cuda")]
+        cuda::prepare(&opened);
         Ok(Box::new(Self { device, opened }))
     }
 }

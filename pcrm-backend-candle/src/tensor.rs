@@ -292,10 +292,20 @@ impl RawTensor for CandleTensor {
 
     fn index_select(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
         let err = || Error::backend(NAME, "index_select");
-        let index = other("index_select", index)?.value.contiguous().map_err(err())?;
+        let index = other("index_select", index)?;
+        #[cfg(feature = "cuda")]
+        let host = index.host.clone();
+        let index = index.value.contiguous().map_err(err())?;
         let x = self.value.contiguous().map_err(err())?;
         let value = x.index_select(&index, dim).map_err(err())?;
         Ok(Tensor::new(record(value, &[self], move |gradient, _| {
+            #[cfg(feature = "cuda")]
+            if let (0, Some(host)) = (dim, &host)
+                && let Some(sums) =
+                    crate::cuda::recorded::row_sums(gradient, host, x.dims()[0]).map_err(err())?
+            {
+                return Ok(vec![Some(sums)]);
+            }
             let added = || -> ct::Result<ct::Tensor> {
                 let sums = x.zeros_like()?.to_dtype(ct::DType::F32)?;
                 let gradient = gradient.to_dtype(ct::DType::F32)?.contiguous()?;

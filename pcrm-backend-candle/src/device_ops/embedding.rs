@@ -12,6 +12,10 @@ pub(crate) fn forward(table: &ct::Tensor, ids: &ct::Tensor) -> ct::Result<ct::Te
 
 /// Computes the gradient of the table, which is zero except at the ids, summed in f32.
 pub(crate) fn backward(gradient: &ct::Tensor, ids: &[u32], vocabulary: usize) -> ct::Result<ct::Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(table) = crate::cuda::recorded::row_sums(gradient, ids, vocabulary)? {
+        return Ok(table);
+    }
     let (rows, width) = gradient.dims2()?;
     let sums = RowSums::new(ids, vocabulary, gradient.device())?;
     let table = sums.add_up(&single(gradient)?.reshape((1, rows, width))?)?;

@@ -11,10 +11,12 @@ pub(crate) fn forward(
     bias: Option<&ct::Tensor>,
 ) -> ct::Result<ct::Tensor> {
     let product = x.matmul(&weight.t()?)?;
-    match bias {
-        Some(bias) => product.broadcast_add(bias),
-        None => Ok(product),
+    let Some(bias) = bias else { return Ok(product) };
+    #[cfg(feature = "cuda")]
+    if crate::cuda::recorded::add_bias(&product, bias)? {
+        return Ok(product);
     }
+    product.broadcast_add(bias)
 }
 
 /// Computes g·W `[rows, in]`, the gradient of x.
@@ -29,5 +31,9 @@ pub(crate) fn backward_weight(gradient: &ct::Tensor, x: &ct::Tensor) -> ct::Resu
 
 /// Computes Σ g over the rows `[out]`, the gradient of b.
 pub(crate) fn backward_bias(gradient: &ct::Tensor) -> ct::Result<ct::Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(sums) = crate::cuda::recorded::column_sums(gradient)? {
+        return Ok(sums);
+    }
     column_sums(gradient)
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
+use pcrm_core::kernels::{AdamWStep, AdamWUpdate, Ask, Attention, Composed, Mask, Slots};
 use pcrm_core::tensor::{Reduce, Unary};
 use pcrm_core::tree::Segment;
 use pcrm_core::{
@@ -271,6 +271,30 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
     Ok(())
 }
 
+/// Protects: attention in heads of 64 and 128, for which a GPU has compiled kernels, in several blocks.
+#[test]
+fn attention_agrees_in_the_head_sizes_of_compiled_kernels() -> Result<()> {
+    let tree = PlannedTree::new(tree(&[(70, None), (65, Some(0)), (9, Some(0)), (3, Some(1)), (30, None)])?);
+    let rows = tree.rows();
+    let ends: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
+    for (heads, kv_heads, dim) in [(6, 2, 64), (2, 1, 128)] {
+        let (causal, near) = (Mask::Causal { window: None }, Mask::Causal { window: Some(40) });
+        let around = Mask::Around { reach: 20 };
+        for (mask, queries) in [(causal, None), (causal, Some(&ends)), (near, None), (around, Some(&ends))] {
+            let how = Attention { scale: 0.1, cap: None, mask, queries: queries.map(Vec::as_slice) };
+            let asked = how.queries.map_or(rows, <[usize]>::len);
+            let qkv = [
+                random(&[asked, heads, dim], 1)?,
+                random(&[rows, kv_heads, dim], 2)?,
+                random(&[rows, kv_heads, dim], 3)?,
+            ];
+            let what = format!("{heads}/{kv_heads} heads of {dim}, {how:?}");
+            agree(&what, &qkv, &|k, x| k.attention([&x[0], &x[1], &x[2]], &tree, &how))?;
+        }
+    }
+    Ok(())
+}
+
 /// Protects: plans are cached per batch: other queries, masks and trees with the same number of rows get
 /// their own.
 #[test]
@@ -353,6 +377,41 @@ fn adamw_agrees_and_every_handle_sees_it() -> Result<()> {
     let both = [&grad, &fused.mean];
     let want = Composed.sum_of_squares(&both)?;
     assert!((DeviceKernels.sum_of_squares(&both)? - want).abs() < 1e-5);
+    Ok(())
+}
+
+/// Protects: a step over many parameters equals one step each, with every parameter's own decay.
+#[test]
+fn adamw_over_many_parameters_agrees() -> Result<()> {
+    let backend = backend()?;
+    let upload = |shape: [usize; 2], seed| backend.upload(&random(&shape, seed)?, DType::F32);
+    let slots = |shape| -> Result<Slots> {
+        let [param, mean, variance] = [upload(shape, 1)?, upload(shape, 2)?, upload(shape, 3)?.square()?];
+        Ok(Slots { param, mean, variance })
+    };
+    let shapes = [[5, 7], [300, 150], [1, 1]];
+    let mut updates = Vec::new();
+    for (at, shape) in shapes.into_iter().enumerate() {
+        let weight_decay = [0.1, 0.0, 0.3][at];
+        let step =
+            AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-6, weight_decay, step: 4, grad_scale: 0.5 };
+        updates.push(AdamWUpdate { step, slots: slots(shape)?, gradient: upload(shape, 4)? });
+    }
+    DeviceKernels.adamw_all(&updates)?;
+    for (AdamWUpdate { step, slots: fused, gradient }, shape) in updates.iter().zip(shapes) {
+        let reference = slots(shape)?;
+        Composed.adamw(step, &reference, gradient)?;
+        let pairs = [
+            (&fused.param, &reference.param),
+            (&fused.mean, &reference.mean),
+            (&fused.variance, &reference.variance),
+        ];
+        for (got, want) in pairs {
+            for (got, want) in got.read()?.into_f32().into_iter().zip(want.read()?.into_f32()) {
+                assert!((got - want).abs() <= 2e-6 * (1.0 + want.abs()), "{shape:?}: {got}, {want}");
+            }
+        }
+    }
     Ok(())
 }
 

@@ -1,7 +1,11 @@
 //! The sources of CUDA kernels that backends compile at run time by NVRTC.
 //!
 //! The sources include no header, so a machine needs nothing but the NVRTC library and its driver. A backend
-//! proves the compiled kernels against [`crate::composed`] when it opens a GPU.
+//! proves the compiled kernels against [`crate::composed`], or what it computes otherwise, before it uses them.
+
+mod tiles;
+
+pub use tiles::{TILE, Tiles};
 
 /// Norms, rotary positions, SwiGLU, AdamW over many tensors, sums of squares and of rows; cached keys and values
 /// with attention of one query per sequence; sampling; statistics of tokens. f32 and bf16.
@@ -11,6 +15,14 @@ pub const FUSED: &str = concat!(
     include_str!("decode.cu"),
     include_str!("statistics.cu")
 );
+
+/// The kernels of [`FUSED`] that a training step needs, with biases and sums of columns.
+pub const TRAINING: &str =
+    concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("columns.cu"));
+
+/// Attention over a sequence tree in bf16, with its backward; compiled with `-DDIM=64` or `-DDIM=128`, the
+/// number of elements of a head. [`Tiles`] has the arrays that the kernels read.
+pub const ATTENTION: &str = include_str!("attention.cu");
 
 /// The number of elements that a block of the kernels over many tensors processes.
 pub const CHUNK: usize = 1 << 15;

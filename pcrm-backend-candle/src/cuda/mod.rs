@@ -1,0 +1,103 @@
+//! What this backend has on NVIDIA GPUs beside candle's own kernels: kernels of its own, compiled by NVRTC for
+//! the GPU at hand.
+//!
+//! Kernels are compiled when they are first needed, and then prove themselves against the path of candle's
+//! operations, in value and in every gradient. If they fail or cannot be had, the backend warns once and takes
+//! that path.
+
+#![allow(unsafe_code, reason = "settings of the driver")]
+
+mod attention;
+mod fused;
+mod module;
+mod nvrtc;
+mod proof;
+pub(crate) mod recorded;
+
+use std::sync::OnceLock;
+
+use candle_core as ct;
+use ct::cuda_backend::CudaDevice;
+use ct::cuda_backend::cudarc::driver::result;
+use ct::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+use pcrm_core::Attention;
+
+use self::attention::Kernels;
+use self::fused::Fused;
+use self::module::device_of;
+
+/// The most GPUs of a machine; any others use candle's kernels alone.
+const GPUS: usize = 16;
+
+/// The proven kernels of a GPU.
+struct Proven {
+    /// Attention with heads of 64 and of 128 elements.
+    attention: [OnceLock<Option<Kernels>>; 2],
+    fused: OnceLock<Option<Fused>>,
+}
+
+static PROVEN: [Proven; GPUS] =
+    [const { Proven { attention: [const { OnceLock::new() }; 2], fused: OnceLock::new() } }; GPUS];
+
+/// Prepares a GPU that was just opened.
+pub(crate) fn prepare(device: &ct::Device) {
+    let ct::Device::Cuda(device) = device else { return };
+    // SAFETY: candle uses one stream of a thread, so that events between streams order nothing, and creating
+    // two for every tensor takes longer than allocating it.
+    unsafe { device.disable_event_tracking() };
+    if let Err(why) = keep_memory(device) {
+        tracing::warn!(
+            "{}: freed memory goes back to the driver, so training is slower: {why}",
+            name(device)
+        );
+    }
+}
+
+/// Keeps freed memory for the next allocation: by default, every read of a result returns it to the driver.
+fn keep_memory(device: &CudaDevice) -> Result<(), String> {
+    let stream = device.cuda_stream();
+    let mut all = u64::MAX;
+    // SAFETY: the device exists, and the attribute is a number of 64 bits.
+    let kept = unsafe {
+        result::device::get_default_mem_pool(stream.context().cu_device()).and_then(|pool| {
+            let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast())
+        })
+    };
+    kept.map_err(|error| error.to_string())
+}
+
+/// Returns the attention kernels for the GPU and the head size of q, if they serve it and are proven.
+fn attention(q: &ct::Tensor, how: &Attention<'_>) -> Option<&'static Kernels> {
+    let device = device_of(q).filter(|_| Kernels::serve(q, how))?;
+    let dim = *q.dims().last()?;
+    let slot = of(device)?.attention.get([64, 128].iter().position(|served| *served == dim)?)?;
+    let prove = || {
+        let kernels = Kernels::compile(dim, device)?;
+        proof::of_attention(&kernels, dim, q.device()).map(|()| kernels)
+    };
+    slot.get_or_init(|| prove().map_err(|why| off(device, "attention in one call", &why)).ok()).as_ref()
+}
+
+/// Returns the fused kernels for the GPU of x, if they are proven.
+fn fused(x: &ct::Tensor) -> Option<&'static Fused> {
+    let device = device_of(x)?;
+    let prove = || {
+        let fused = Fused::compile(device)?;
+        proof::of_fused(&fused, x.device()).map(|()| fused)
+    };
+    let slot = &of(device)?.fused;
+    slot.get_or_init(|| prove().map_err(|why| off(device, "the use of fused kernels", &why)).ok()).as_ref()
+}
+
+fn of(device: &CudaDevice) -> Option<&'static Proven> {
+    PROVEN.get(device.cuda_stream().context().ordinal())
+}
+
+fn off(device: &CudaDevice, what: &str, why: &str) {
+    tracing::warn!("{}: {what} is off, so training is slower: {why}", name(device));
+}
+
+fn name(device: &CudaDevice) -> String {
+    format!("cuda:{}", device.cuda_stream().context().ordinal())
+}
