@@ -10,12 +10,14 @@ use std::sync::Once;
 use pcrm_core::{Device, Error, Result};
 
 /// Loads libtorch's CUDA part if it is installed, before any query about devices: nothing links to it, so
-/// that one binary serves machines with and without it. Also keeps freed memory for the next step.
+/// that one binary serves machines with and without it. Also keeps freed memory for the next step, and the order
+/// of sums.
 pub(crate) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         load_cuda();
         keep_pages();
+        keep_order();
     });
 }
 
@@ -50,6 +52,30 @@ fn keep_pages() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_pages() {}
+
+/// Makes MKL add up a row of a product in one order, whatever the other rows: its strict mode of "conditional
+/// numerical reproducibility". Without it, MKL picks the order by the product's size on some CPUs. Must run
+/// before MKL's first product; a mode in the environment (`MKL_CBWR`) is kept.
+#[cfg(unix)]
+fn keep_order() {
+    use libloading::os::unix::Library;
+    const BEST_BRANCH: libc::c_int = 2;
+    const STRICT: libc::c_int = 0x10000;
+    if std::env::var_os("MKL_CBWR").is_some() {
+        return;
+    }
+    type Set = unsafe extern "C" fn(libc::c_int) -> libc::c_int;
+    // SAFETY: this is mkl_cbwr_set, which sets an integer. A libtorch without MKL does not export it.
+    let code = unsafe {
+        Library::this().get::<Set>(b"mkl_serv_cbwr_set\0").ok().map(|set| set(BEST_BRANCH | STRICT))
+    };
+    if code.is_some_and(|code| code != 0) {
+        tracing::debug!("MKL refuses its strict mode: {code:?}");
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_order() {}
 
 /// Fails if the GPU of this index cannot be used.
 pub(crate) fn check_cuda(index: usize) -> Result<()> {

@@ -211,6 +211,31 @@ impl Fused {
         Ok(y)
     }
 
+    /// Sums the columns of x `[rows, width]` → `[width]`, in the type of x.
+    pub(crate) fn column_sums(&self, x: &Torch) -> Torched {
+        let size = x.size();
+        let (rows, width) = (size[0], size[1]);
+        let parts = (rows / 64).clamp(1, 64);
+        let sums = Torch::f_empty([parts, width], (Kind::Float, x.device()))?;
+        let y = Torch::f_empty([width], (x.kind(), x.device()))?;
+        // A block is 32 packs wide.
+        let blocks = |pack: i64| ((width / pack) as usize).div_ceil(32);
+        // SAFETY: the kernels' parameters; `serves` holds.
+        unsafe {
+            self.0.launch(
+                &named("column_parts", x),
+                Grid { parts: parts as usize, ..Grid::new(blocks(PACK / bytes(x.kind())), 256) },
+                &[x.into(), (&sums).into(), Argument::I32(rows as i32), Argument::I32(width as i32)],
+            )?;
+            self.0.launch(
+                &named("column_sums", x),
+                Grid::new(blocks(PACK / 4), 256),
+                &[(&sums).into(), (&y).into(), Argument::I32(parts as i32), Argument::I32(width as i32)],
+            )?;
+        }
+        Ok(y)
+    }
+
     /// Takes a step of AdamW for all tensors in one launch. The steps differ in weight decay alone.
     pub(crate) fn adamw(&self, updates: &[Update<'_>]) -> Torched<()> {
         let Some(first) = updates.first() else { return Ok(()) };

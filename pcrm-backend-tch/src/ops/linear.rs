@@ -9,6 +9,7 @@
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::Torched;
+use crate::cuda::{self, Fused};
 use crate::workers;
 
 /// The unit of rows, measured with libtorch 2.11 over widths of 40 to 4864; see the test
@@ -46,6 +47,11 @@ pub(crate) fn backward_weight(gradient: &Torch, x: &Torch) -> Torched {
 
 /// Computes Σ g over the rows `[out]`, the gradient of b.
 pub(crate) fn backward_bias(gradient: &Torch) -> Torched {
+    if let Some(kernels) = cuda::fused(gradient)
+        && Fused::serves(&[gradient], gradient.size()[1])
+    {
+        return kernels.column_sums(gradient);
+    }
     gradient.f_sum_dim_intlist(0i64, false, None)
 }
 
@@ -137,6 +143,7 @@ mod tests {
     /// Protects: products have the same bits with any number of threads.
     #[test]
     fn products_have_the_same_bits_with_any_number_of_threads() -> Torched<()> {
+        crate::library::prepare();
         tch::manual_seed(3);
         let before = tch::get_num_threads();
         for (rows, inner, columns) in [(3, 40, 130), (8, 384, 1003), (129, 96, 65), (200, 600, 1)] {

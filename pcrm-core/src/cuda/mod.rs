@@ -12,6 +12,7 @@ pub use tiles::{TILE, Tiles};
 pub const FUSED: &str = concat!(
     include_str!("element.cu"),
     include_str!("fused.cu"),
+    include_str!("columns.cu"),
     include_str!("decode.cu"),
     include_str!("statistics.cu")
 );
