@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Times transformers.generate as the peer of `pcrm bench generate`.
 
-  python3 scripts/bench-generate.py MODEL PROMPTS.jsonl [--prompts 64] [--samples 4] [--new-tokens 64] [--batch 64]
-         [--max-prompt 256] [--device cpu] [--dtype float32] [--threads 2]
+  python3 scripts/bench-generate.py MODEL PROMPTS.jsonl [--prompts 64] [--samples 4] [--new-tokens 64]
+         [--batch 64] [--max-prompt 256] [--device cpu] [--dtype float32] [--threads 2]
 
 Reads the column `prompt`, or the text of `chosen` up to its last "Assistant:". Every sample has exactly
---new-tokens tokens; --batch is rows per call, of which the fastest counts. Prints one line of JSON.
+--new-tokens tokens. --batch is rows per call, or several such numbers; the fastest counts. `--prompts 0`
+takes as many as one call has. Draws random weights if MODEL has none. Prints one line of JSON for each batch.
 """
 
 import argparse
@@ -21,7 +22,7 @@ cli.add_argument("data", type=Path)
 cli.add_argument("--prompts", type=int, default=64)
 cli.add_argument("--samples", type=int, default=4)
 cli.add_argument("--new-tokens", type=int, default=64)
-cli.add_argument("--batch", type=int, default=64)
+cli.add_argument("--batch", type=int, nargs="+", default=[64])
 cli.add_argument("--max-prompt", type=int, default=256)
 cli.add_argument("--device", default="cpu")
 cli.add_argument("--dtype", default="float32")
@@ -40,22 +41,27 @@ weights = list(Path(args.model).glob("*.safetensors"))
 if weights:
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype))
 else:
-    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(args.model))
+    with torch.device(args.device):
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.from_pretrained(args.model)
+        )
 model = model.to(args.device, getattr(torch, args.dtype)).eval()
 
 MARK = "\n\nAssistant:"
 opener = gzip.open if args.data.suffix == ".gz" else open
-prompts = []
+most = args.prompts or max(args.batch) // args.samples
+all_prompts = []
 with opener(args.data, "rt", encoding="utf-8") as lines:
     for row in map(json.loads, lines):
         prompt = row.get("prompt") or row["chosen"][: row["chosen"].rfind(MARK) + len(MARK)]
         if len(tokenizer(prompt)["input_ids"]) <= args.max_prompt:
-            prompts.append(prompt)
-        if len(prompts) == args.prompts:
+            all_prompts.append(prompt)
+        if len(all_prompts) == most:
             break
-if len(prompts) < args.prompts:
-    raise SystemExit(f"{args.data}: {len(prompts)} prompts of at most {args.max_prompt} tokens; expected {args.prompts}")
-per_call = max(1, args.batch // args.samples)
+if len(all_prompts) < most:
+    raise SystemExit(
+        f"{args.data}: {len(all_prompts)} prompts of at most {args.max_prompt} tokens; expected {most}"
+    )
 
 
 def run(chunk):
@@ -76,23 +82,23 @@ def run(chunk):
         torch.cuda.synchronize()
 
 
-run(prompts[:1])
-start = time.perf_counter()
-for at in range(0, len(prompts), per_call):
-    run(prompts[at : at + per_call])
-seconds = time.perf_counter() - start
-rows = args.prompts * args.samples
-print(
-    json.dumps(
-        {
-            "system": f"transformers {transformers.__version__}",
-            "job": "generate",
-            "device": args.device,
-            "dtype": args.dtype,
-            "batch": args.batch,
-            "samples_per_s": round(rows / seconds, 3),
-            "tokens_per_s": round(rows * args.new_tokens / seconds, 1),
-            "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-    )
-)
+for batch in args.batch:
+    per_call = max(1, batch // args.samples)
+    prompts = all_prompts[: args.prompts or per_call]
+    run(prompts[:1])
+    start = time.perf_counter()
+    for at in range(0, len(prompts), per_call):
+        run(prompts[at : at + per_call])
+    seconds = time.perf_counter() - start
+    rows = len(prompts) * args.samples
+    line = {
+        "system": f"transformers {transformers.__version__}",
+        "job": "generate",
+        "device": args.device,
+        "dtype": args.dtype,
+        "batch": batch,
+        "samples_per_s": round(rows / seconds, 3),
+        "tokens_per_s": round(rows * args.new_tokens / seconds, 1),
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(line), flush=True)

@@ -1,6 +1,6 @@
 //! The fused operations that this backend overrides, recorded on the tape.
 
-use pcrm_core::composed::{self, TensorCache};
+use pcrm_core::composed;
 use pcrm_core::kernels::{
     AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats,
 };
@@ -10,6 +10,7 @@ use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
 use tch::{Device, Tensor as Torch};
 
+use crate::cuda::{self, decode};
 use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::Workers;
@@ -88,7 +89,7 @@ impl Kernels for TchKernels {
         if like.downcast::<TchTensor>("cache", NAME)?.value.device() == Device::Cpu {
             return Ok(Box::new(HostCache::new(shape, Workers)));
         }
-        Ok(Box::new(TensorCache::of_backend(like, shape)?))
+        decode::cache(like, shape)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -150,8 +151,10 @@ impl Kernels for TchKernels {
 
     fn sample(&self, hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
         let [of_hidden, of_head] = operands::sample::<TchTensor>(NAME, hidden, head, how)?;
-        match of_hidden.value.device() {
-            Device::Cpu => token_stats::sample(&of_hidden.value, &of_head.value, how),
+        let is_plain = !how.filters.is_filtered() && !how.uniforms.is_empty();
+        match (of_hidden.value.device(), cuda::fused(&of_hidden.value)) {
+            (Device::Cpu, _) => token_stats::sample(&of_hidden.value, &of_head.value, how),
+            (_, Some(fused)) if is_plain => decode::sample(fused, &of_hidden.value, &of_head.value, how),
             _ => composed::sample(hidden, head, how),
         }
     }
@@ -161,11 +164,12 @@ impl Kernels for TchKernels {
         let operands = operands::token_stats::<TchTensor>(NAME, hidden, head, ask)?;
         let [hidden, head] = operands.map(|operand| operand.value.shallow_clone());
         let asked = Asked::new(ask);
+        let kernels = token_stats::kernels(&hidden);
         let Answers { joint, correct, rows } =
-            token_stats::forward(&hidden, &head, &asked).map_err(failed(OP))?;
+            token_stats::forward(&hidden, &head, &asked, kernels).map_err(failed(OP))?;
         let joint = record(joint, &operands, move |gradient, wanted| {
             let wanted = [wanted.operand(0), wanted.operand(1)];
-            let gradients = token_stats::backward([&hidden, &head, gradient], &asked, &rows, wanted);
+            let gradients = token_stats::backward([&hidden, &head, gradient], &asked, &rows, wanted, kernels);
             Ok(gradients.map_err(failed(OP))?.into())
         });
         TokenStats::of_joint(&joint, Tensor::new(TchTensor::constant(correct)))

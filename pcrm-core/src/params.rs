@@ -109,6 +109,16 @@ impl Params {
         self.0.iter().map(copy).collect::<Result<_>>().map(Self)
     }
 
+    /// Returns frozen parameters, each in the type that `dtype` gives by name. Those that have it share their
+    /// storage.
+    pub fn cast(&self, dtype: impl Fn(&str, &Tensor) -> DType) -> Result<Self> {
+        let cast = |(name, param): (&String, &Param)| {
+            let tensor = param.tensor.detach().cast(dtype(name, &param.tensor))?;
+            Ok((name.clone(), Param { tensor, trained: false }))
+        };
+        self.0.iter().map(cast).collect::<Result<_>>().map(Self)
+    }
+
     fn map(&self, change: impl Fn(&str, &Param) -> Param) -> Self {
         Self(self.0.iter().map(|(name, param)| (name.clone(), change(name, param))).collect())
     }

@@ -17,7 +17,7 @@ const PACK: i64 = 16;
 const WIDEST: i64 = 12 * 1024;
 
 /// The compiled kernels of one GPU.
-pub(crate) struct Fused(Module);
+pub(crate) struct Fused(pub(super) Module);
 
 /// The addresses and the decay of a tensor in [`Fused::adamw`].
 pub(crate) struct Update<'a> {
@@ -61,7 +61,7 @@ impl Fused {
         unsafe {
             self.0.launch(
                 &named("rms_norm", x),
-                Grid { blocks: rows as usize, threads: threads(x, width), shared: 0 },
+                Grid::new(rows as usize, threads(x, width)),
                 &[
                     x.into(),
                     none,
@@ -95,7 +95,7 @@ impl Fused {
         unsafe {
             self.0.launch(
                 &named("rms_norm_backward", x),
-                Grid { blocks: blocks as usize, threads: threads(x, width), shared: 4 * width as usize },
+                Grid { shared: 4 * width as usize, ..Grid::new(blocks as usize, threads(x, width)) },
                 &[
                     x.into(),
                     weight.into(),
@@ -204,7 +204,7 @@ impl Fused {
         unsafe {
             self.0.launch(
                 &named("row_sums", x),
-                Grid { blocks: size[0] as usize, threads: threads(x, width), shared: 0 },
+                Grid::new(size[0] as usize, threads(x, width)),
                 &[x.into(), offsets.into(), places.into(), (&y).into(), Argument::I32(width as i32)],
             )?;
         }
@@ -226,7 +226,7 @@ impl Fused {
         unsafe {
             self.0.launch(
                 "adamw",
-                Grid { blocks, threads: 512, shared: 0 },
+                Grid::new(blocks, 512),
                 &[
                     (&table).into(),
                     Argument::Address(table.data_ptr() as u64 + 16 * blocks as u64),
@@ -253,7 +253,7 @@ impl Fused {
         unsafe {
             self.0.launch(
                 &named("sum_of_squares", tensors[0]),
-                Grid { blocks, threads: 256, shared: 0 },
+                Grid::new(blocks, 256),
                 &[
                     (&table).into(),
                     Argument::Address(table.data_ptr() as u64 + 16 * blocks as u64),
@@ -267,7 +267,7 @@ impl Fused {
     /// Returns the launch of an element-wise kernel over this many packs.
     fn spread(&self, packs: i64) -> Grid {
         let blocks = (packs as usize).div_ceil(256).clamp(1, 16 * self.0.processors());
-        Grid { blocks, threads: 256, shared: 0 }
+        Grid::new(blocks, 256)
     }
 }
 
@@ -284,7 +284,7 @@ fn chunks(lengths: impl Iterator<Item = usize>) -> (Vec<i64>, usize) {
     (table, blocks)
 }
 
-fn bytes(kind: Kind) -> i64 {
+pub(super) fn bytes(kind: Kind) -> i64 {
     if kind == Kind::Float { 4 } else { 2 }
 }
 
@@ -295,6 +295,6 @@ fn threads(x: &Torch, width: i64) -> usize {
 }
 
 /// Returns the kernel's name for the type of x.
-fn named(name: &str, x: &Torch) -> String {
+pub(super) fn named(name: &str, x: &Torch) -> String {
     format!("{name}_{}", if x.kind() == Kind::Float { "f32" } else { "bf16" })
 }

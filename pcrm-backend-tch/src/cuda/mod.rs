@@ -4,12 +4,16 @@
 //! Each proves itself against the composed reference when a GPU is opened. If it fails or cannot be had, the
 //! backend warns and uses slower operations.
 
+pub(crate) mod decode;
+mod decode_proof;
 mod fused;
 mod module;
 mod proof;
+pub(crate) mod statistics;
+mod statistics_proof;
 pub(crate) mod symbols;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Tensor as Torch};
 
@@ -18,7 +22,7 @@ pub(crate) use self::fused::{Fused, Update};
 /// The proven paths of a GPU.
 #[derive(Default)]
 struct Paths {
-    fused: Option<Fused>,
+    fused: Option<Arc<Fused>>,
     has_packed_attention: bool,
 }
 
@@ -36,13 +40,19 @@ pub(crate) fn prepare(index: usize) {
 
 fn prove(index: usize) -> Paths {
     let off = |what: &str, why: String| {
-        tracing::warn!("cuda:{index}: {what} is off, so training is slower: {why}");
+        tracing::warn!("cuda:{index}: {what} is off, so computation is slower: {why}");
     };
-    let fused =
-        Fused::compile(index).and_then(|fused| proof::of_fused(&fused, Device::Cuda(index)).map(|()| fused));
-    let fused = fused.map_err(|why| off("the use of fused kernels", why)).ok();
+    let device = Device::Cuda(index);
+    let compiled = || -> Result<Arc<Fused>, String> {
+        let fused = Arc::new(Fused::compile(index)?);
+        proof::of_fused(&fused, device)?;
+        decode_proof::of_decoding(&fused, device)?;
+        statistics_proof::of_statistics(&fused, device)?;
+        Ok(fused)
+    };
+    let fused = compiled().map_err(|why| off("the use of fused kernels", why)).ok();
     let packed = match symbols::are_found() {
-        true => proof::of_attention(fused.as_ref(), Device::Cuda(index)),
+        true => proof::of_attention(fused.as_deref(), device),
         false => Err("this libtorch does not export its attention kernels".to_owned()),
     };
     let has_packed_attention = packed.map_err(|why| off("attention by one call a layer", why)).is_ok();
@@ -58,7 +68,12 @@ fn paths(x: &Torch) -> Option<&'static Paths> {
 
 /// Returns the fused kernels of the GPU of x, if they are proven.
 pub(crate) fn fused(x: &Torch) -> Option<&'static Fused> {
-    paths(x)?.fused.as_ref()
+    paths(x)?.fused.as_deref()
+}
+
+/// Returns another handle to the kernels of [`fused`].
+fn shared(x: &Torch) -> Option<Arc<Fused>> {
+    paths(x)?.fused.clone()
 }
 
 /// Returns whether attention by one call is proven on the GPU of x.

@@ -43,9 +43,17 @@ impl From<Option<&Torch>> for Argument {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     pub(crate) blocks: usize,
+    /// The second dimension of the grid.
+    pub(crate) parts: usize,
     pub(crate) threads: usize,
     /// Bytes of dynamic shared memory.
     pub(crate) shared: usize,
+}
+
+impl Grid {
+    pub(crate) fn new(blocks: usize, threads: usize) -> Self {
+        Self { blocks, parts: 1, threads, shared: 0 }
+    }
 }
 
 impl Module {
@@ -97,7 +105,7 @@ impl Module {
             };
         }
         let config = LaunchConfig {
-            grid_dim: (grid.blocks as u32, 1, 1),
+            grid_dim: (grid.blocks as u32, grid.parts as u32, 1),
             block_dim: (grid.threads as u32, 1, 1),
             shared_mem_bytes: grid.shared as u32,
         };

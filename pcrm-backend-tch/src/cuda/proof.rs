@@ -188,7 +188,7 @@ fn adamw(fused: &Fused, device: Device) -> Result<()> {
 }
 
 /// Compares a value and gradients with those of the reference over the same inputs in f32.
-fn agree(
+pub(super) fn agree(
     kind: Kind,
     got: &[Torch],
     inputs: &[Torch],
@@ -206,7 +206,7 @@ fn agree(
     Ok(())
 }
 
-fn near(kind: Kind, got: &Torch, want: &Torch) -> Result<()> {
+pub(super) fn near(kind: Kind, got: &Torch, want: &Torch) -> Result<()> {
     let error = || -> Torched<f64> {
         let (got, want) = (got.f_to_kind(Kind::Double)?, want.f_to_kind(Kind::Double)?);
         got.f_sub(&want)?.f_norm()?.f_div(&want.f_norm()?)?.f_double_value(&[])
@@ -222,11 +222,11 @@ fn near(kind: Kind, got: &Torch, want: &Torch) -> Result<()> {
     }
 }
 
-fn random(size: &[i64], options: (Kind, Device)) -> Torched {
+pub(super) fn random(size: &[i64], options: (Kind, Device)) -> Torched {
     Torch::f_randn(size, options)
 }
 
-fn every<const N: usize>(made: [Torched; N]) -> Result<[Torch; N]> {
+pub(super) fn every<const N: usize>(made: [Torched; N]) -> Result<[Torch; N]> {
     let mut all = Vec::with_capacity(N);
     for one in made {
         all.push(one.map_err(failed("proof"))?);
@@ -234,6 +234,6 @@ fn every<const N: usize>(made: [Torched; N]) -> Result<[Torch; N]> {
     all.try_into().map_err(|_| pcrm_core::Error::invalid("proof", "inputs are missing"))
 }
 
-fn wide(x: &Torch) -> Result<Tensor> {
+pub(super) fn wide(x: &Torch) -> Result<Tensor> {
     Ok(Tensor::new(TchTensor::constant(x.f_to_kind(Kind::Float).map_err(failed("proof"))?)))
 }

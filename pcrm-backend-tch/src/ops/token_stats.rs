@@ -1,6 +1,8 @@
 //! Log-probabilities and entropies of the requested tokens, by chunks of rows: `[rows, vocabulary]` is never
 //! materialised.
 //!
+//! On CUDA, a kernel computes a chunk's statistics in one pass over its logits (see `cuda/statistics.rs`).
+//!
 //! The backward recomputes a chunk's logits. With p = softmax(z), H the entropy, and g and e the gradients of
 //! a row's log-probabilities and entropies, d z = Σ g·onehot − p·(Σ g + Σ e·(ln p + H)). The questions about
 //! a row form the rectangle `[rows, per_row]`, so that sums over them have a fixed order.
@@ -14,6 +16,8 @@ use tch::{Device, Kind, Tensor as Torch};
 
 use super::slices::{Floats, Workers};
 use super::{Torched, linear};
+use crate::cuda::statistics::{self, Shaping};
+use crate::cuda::{self, Fused};
 use crate::tensor::to_device;
 
 /// The number of rows whose logits are in memory at once, for a small vocabulary.
@@ -39,16 +43,35 @@ pub(crate) struct RowStats {
     entropies: Option<Torch>,
 }
 
-/// Computes the statistics; hidden `[rows, width]`, head `[vocabulary, width]`.
-pub(crate) fn forward(hidden: &Torch, head: &Torch, asked: &Asked) -> Torched<Answers> {
+/// Computes the statistics; hidden `[rows, width]`, head `[vocabulary, width]`. Kernels must serve them.
+pub(crate) fn forward(
+    hidden: &Torch,
+    head: &Torch,
+    asked: &Asked,
+    kernels: Option<&Fused>,
+) -> Torched<Answers> {
     let device = hidden.device();
     let rows = asked.rows.len() as i64;
     let column = |width: i64| Torch::f_empty([rows, width], (Kind::Float, device));
     let per_row = asked.per_row as i64;
     let (picked, correct, totals) = (column(per_row)?, column(per_row)?, column(1)?);
     let entropies = asked.entropy.then(|| column(1)).transpose()?;
-    for chunk in chunks(head, asked) {
+    for chunk in chunks(head, asked, kernels.is_some()) {
         let cut = |x: &Torch| x.f_narrow(0, chunk.start as i64, chunk.len() as i64);
+        if let Some(kernels) = kernels {
+            let logits = linear::forward(&part_of(hidden, asked, &chunk)?, head, None)?;
+            let targets = targets(asked, &chunk, device)?;
+            let entropies = entropies.as_ref().map(cut).transpose()?;
+            let [picked, correct, totals] = [cut(&picked)?, cut(&correct)?, cut(&totals)?];
+            let rows = statistics::Rows {
+                picked: &picked,
+                correct: &correct,
+                totals: &totals,
+                entropies: entropies.as_ref(),
+            };
+            statistics::token_stats(kernels, &logits, &targets, &rows, shaping(asked))?;
+            continue;
+        }
         let mut logits = shape(logits_of(&part_of(hidden, asked, &chunk)?, head)?, asked)?;
         let top = logits.f_amax(-1i64, true)?;
         let at_targets = logits.f_gather(1, &targets(asked, &chunk, device)?, false)?;
@@ -78,6 +101,7 @@ pub(crate) fn backward(
     asked: &Asked,
     stats: &RowStats,
     wanted: [bool; 2],
+    kernels: Option<&Fused>,
 ) -> Torched<[Option<Torch>; 2]> {
     let device = hidden.device();
     let zeros = |like: &Torch, kind| Torch::f_zeros(like.size(), (kind, device));
@@ -100,29 +124,45 @@ pub(crate) fn backward(
     };
     let levels = row_sums(&d_log_probs)?;
 
-    for chunk in chunks(head, asked) {
+    for chunk in chunks(head, asked, kernels.is_some()) {
         let cut = |x: &Torch| x.f_narrow(0, chunk.start as i64, chunk.len() as i64);
         let part = part_of(hidden, asked, &chunk)?;
-        let z = shape(logits_of(&part, head)?, asked)?;
-        let steepness = steepness(&z, asked)?;
-        let mut log_p = z;
-        let mut log_p = log_p.f_sub_(&cut(&stats.totals)?)?;
-        let mut d_z = match (&stats.entropies, &slopes) {
-            (Some(entropies), Some(slopes)) => {
-                let p = log_p.f_exp()?;
-                let mut slope = log_p.f_add_(&cut(entropies)?)?;
-                slope.f_mul_(&cut(slopes)?)?.f_add_(&cut(&levels)?)?.f_mul_(&p)?.f_neg_()?
+        let d_logits = match kernels {
+            Some(kernels) => {
+                let logits = linear::forward(&part, head, None)?;
+                let targets = targets(asked, &chunk, device)?;
+                let [log_probs, totals] = [cut(&d_log_probs)?, cut(&stats.totals)?];
+                let entropies = match (&stats.entropies, &slopes) {
+                    (Some(entropies), Some(slopes)) => Some([cut(entropies)?, cut(slopes)?]),
+                    _ => None,
+                };
+                let entropies = entropies.as_ref().map(|[entropies, slopes]| [entropies, slopes]);
+                let slopes = statistics::Slopes { log_probs: &log_probs, totals: &totals, entropies };
+                statistics::token_stats_backward(kernels, &logits, &targets, &slopes, shaping(asked))?
             }
-            _ => log_p.f_exp_()?.f_mul_(&cut(&levels)?.f_neg()?)?,
+            None => {
+                let z = shape(logits_of(&part, head)?, asked)?;
+                let steepness = steepness(&z, asked)?;
+                let mut log_p = z;
+                let mut log_p = log_p.f_sub_(&cut(&stats.totals)?)?;
+                let mut d_z = match (&stats.entropies, &slopes) {
+                    (Some(entropies), Some(slopes)) => {
+                        let p = log_p.f_exp()?;
+                        let mut slope = log_p.f_add_(&cut(entropies)?)?;
+                        slope.f_mul_(&cut(slopes)?)?.f_add_(&cut(&levels)?)?.f_mul_(&p)?.f_neg_()?
+                    }
+                    _ => log_p.f_exp_()?.f_mul_(&cut(&levels)?.f_neg()?)?,
+                };
+                d_z = d_z.f_scatter_add_(1, &targets(asked, &chunk, device)?, &cut(&d_log_probs)?)?;
+                if let Some(mut steepness) = steepness {
+                    d_z = steepness.f_mul_(&d_z)?;
+                }
+                if asked.temperature != 1.0 {
+                    d_z = d_z.f_mul_scalar_(1.0 / asked.temperature)?;
+                }
+                d_z.f_to_kind(hidden.kind())?
+            }
         };
-        d_z = d_z.f_scatter_add_(1, &targets(asked, &chunk, device)?, &cut(&d_log_probs)?)?;
-        if let Some(mut steepness) = steepness {
-            d_z = steepness.f_mul_(&d_z)?;
-        }
-        if asked.temperature != 1.0 {
-            d_z = d_z.f_mul_scalar_(1.0 / asked.temperature)?;
-        }
-        let d_logits = d_z.f_to_kind(hidden.kind())?;
         if let Some(d_hidden) = &d_hidden {
             let values = linear::backward_x(&d_logits, head)?;
             match asked.run(&chunk) {
@@ -148,7 +188,7 @@ pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core:
     let ask = Ask { rows: &rows, targets: &vec![0; rows.len()], temperature, soft_cap, entropy: false };
     let asked = Asked::new(&ask);
     let mut drawn = Vec::with_capacity(rows.len());
-    for chunk in chunks(head, &asked) {
+    for chunk in chunks(head, &asked, false) {
         // The totals are computed as in `forward`, so that log-probabilities have the same bits.
         let stats = || -> Torched<[Torch; 3]> {
             let logits = shape(logits_of(&part_of(hidden, &asked, &chunk)?, head)?, &asked)?;
@@ -171,11 +211,22 @@ pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core:
     Ok(drawn)
 }
 
-/// Divides the rows into chunks of whole rounds of [`linear::STEP`] rows.
-fn chunks(head: &Torch, asked: &Asked) -> impl Iterator<Item = Range<usize>> + use<> {
+/// Divides the rows into chunks of whole rounds of [`linear::STEP`] rows. On a GPU chunks are larger, as logits
+/// remain in the type of the computation.
+fn chunks(head: &Torch, asked: &Asked, on_gpu: bool) -> impl Iterator<Item = Range<usize>> + use<> {
     let step = linear::STEP as usize;
-    let rows = AT_ONCE / (head.size()[0].max(1) as usize);
-    asked.chunks((rows / step * step).clamp(step, CHUNK))
+    let (at_once, most) = if on_gpu { (4 * AT_ONCE, 16 * CHUNK) } else { (AT_ONCE, CHUNK) };
+    let rows = at_once / (head.size()[0].max(1) as usize);
+    asked.chunks((rows / step * step).clamp(step, most))
+}
+
+/// Returns the kernels of the GPU of hidden, if they serve.
+pub(crate) fn kernels(hidden: &Torch) -> Option<&'static Fused> {
+    cuda::fused(hidden).filter(|_| statistics::serves(hidden))
+}
+
+fn shaping(asked: &Asked) -> Shaping {
+    Shaping { cap: asked.soft_cap, temperature: asked.temperature }
 }
 
 /// Returns the hidden rows of a chunk, concatenated.

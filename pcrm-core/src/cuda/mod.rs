@@ -8,9 +8,13 @@ mod tiles;
 pub use tiles::{TILE, Tiles};
 
 /// Norms, rotary positions, SwiGLU, AdamW over many tensors, sums of squares and of rows; cached keys and values
-/// with attention of one query per sequence; sampling. f32 and bf16.
-pub const FUSED: &str =
-    concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("decode.cu"));
+/// with attention of one query per sequence; sampling; statistics of tokens. f32 and bf16.
+pub const FUSED: &str = concat!(
+    include_str!("element.cu"),
+    include_str!("fused.cu"),
+    include_str!("decode.cu"),
+    include_str!("statistics.cu")
+);
 
 /// The kernels of [`FUSED`] that a training step needs, with biases and sums of columns.
 pub const TRAINING: &str =

@@ -171,6 +171,11 @@ impl Embedding {
         self.table.tensor()
     }
 
+    /// Returns the name of the table.
+    pub fn name(&self) -> &str {
+        &self.table.name
+    }
+
     /// Returns the rows of these ids, `[ids, width]`, in the type of the table.
     pub fn forward(&self, ids: Vec<u32>) -> Result<Tensor> {
         let table = self.table.tensor();

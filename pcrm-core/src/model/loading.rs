@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::backend::Backend;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -191,8 +193,12 @@ pub(super) fn random(config: ModelConfig, heads: &[Head], how: Loading<'_>, seed
     let mut params = Params::default();
     let list = parameters(&config, heads);
     weigh(&list, how)?;
-    for parameter in list {
-        how.put(&mut params, &parameter.name, &parameter.random(seed)?)?;
+    // As many at once as threads, because all of them may not fit into memory.
+    for part in list.chunks(rayon::current_num_threads().max(1)) {
+        let drawn: Vec<_> = part.par_iter().map(|parameter| parameter.random(seed)).collect();
+        for (parameter, values) in part.iter().zip(drawn) {
+            how.put(&mut params, &parameter.name, &values?)?;
+        }
     }
     Decoder::new(config, params, heads, how.compute)
 }

@@ -148,7 +148,7 @@ impl Engine {
     ) -> Result<Progress> {
         sampling.check()?;
         self.check(decoder, prompts, sampling)?;
-        let decoder = &decoder.detached();
+        let decoder = &decoder.cast_once()?;
         let waiting = (0..prompts.len()).map(|prompt| Waiting::whole(prompt, samples));
         let mut run = Run {
             decoder,

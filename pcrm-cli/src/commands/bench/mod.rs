@@ -29,7 +29,7 @@ use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
 use serde::Serialize;
 
-use self::pace::Pace;
+use self::pace::{Pace, PolicyArgs};
 use crate::columns::ColumnArgs;
 use crate::constraint;
 use crate::dataset::{bounds, padding};
@@ -76,6 +76,8 @@ pub struct BenchArgs {
     /// Train with this constraint: a name, JSON, or a JSON file
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "length_ratio")]
     constraint: String,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// The model and the pairs of the timed steps.
@@ -162,16 +164,12 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
     let backend = work.machine.open()?;
     let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
-    let Machine { dtype, seed, .. } = work.machine;
-    let model = match work.random_init {
-        true => RewardModel::random(backend.as_ref(), ModelConfig::from_dir(&dir)?, dtype, seed)?,
-        false => RewardModel::load_to_train(backend.as_ref(), &dir, dtype, seed)?,
-    };
+    let model = args.policy.base(work, dir.clone()).open(backend.as_ref())?;
     let pad = padding(model.config(), &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
     let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
     let Work { data, batches } = bounded(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
-    let mut trainer = Trainer::new(backend.as_ref(), &model)?;
+    let mut trainer = Trainer::new(backend.as_ref(), &model, args.policy.micro_tokens())?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());
     for (at, batch) in batches.iter().enumerate() {
         if at == work.warmup {
@@ -226,16 +224,17 @@ fn pairs(args: &BenchArgs, job: Job) -> Result<()> {
 struct Trainer<'a> {
     backend: &'a dyn Backend,
     learner: Learner<RewardModel>,
+    micro_tokens: usize,
 }
 
 impl<'a> Trainer<'a> {
-    fn new(backend: &'a dyn Backend, model: &RewardModel) -> Result<Self> {
-        Ok(Self { backend, learner: pace::learner(backend, model)? })
+    fn new(backend: &'a dyn Backend, model: &RewardModel, micro_tokens: usize) -> Result<Self> {
+        Ok(Self { backend, learner: pace::learner(backend, model)?, micro_tokens })
     }
 
     fn step(&mut self, data: &Pairs, items: &[usize]) -> Result<Tokens> {
         let config = RewardConfig { ignore_margin: true, ..RewardConfig::default() };
-        let batch = Batch { data, items, micro_tokens: usize::MAX };
+        let batch = Batch { data, items, micro_tokens: self.micro_tokens };
         let reward = Reward { config, schedule: None };
         let (gradient, _) = self.learner.step(self.backend, &reward, &batch, 0.0)?;
         Ok(gradient.tokens)
@@ -243,7 +242,7 @@ impl<'a> Trainer<'a> {
 
     fn score(&mut self, data: &Pairs, batch: &[usize]) -> Result<Tokens> {
         let sets: Vec<&EncodedSet> = batch.iter().map(|set| &data.sets[*set]).collect();
-        score_pairs(&self.learner.model, &sets, usize::MAX)?;
+        score_pairs(&self.learner.model, &sets, self.micro_tokens)?;
         let unique = sets.iter().map(|set| set.unique_tokens()).sum();
         let sequences = sets.iter().map(|set| set.answers.len()).sum();
         Ok(Tokens { unique, sequences, ..Tokens::default() })

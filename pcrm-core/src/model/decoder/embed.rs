@@ -30,6 +30,14 @@ impl Embed {
         Self { tokens: self.tokens.over(params), positions }
     }
 
+    /// Returns whether this parameter is a table whose rows are scaled or added in its own type, so that a cast
+    /// of the table would change the result.
+    pub fn reads_wide(&self, config: &ModelConfig, name: &str) -> bool {
+        let is_alone = config.embedding_scale == 1.0 && self.positions.is_none();
+        let tables = std::iter::once(&self.tokens).chain(&self.positions);
+        !is_alone && tables.into_iter().any(|table| table.name() == name)
+    }
+
     /// Returns the token table, `[vocabulary, width]`.
     pub fn table(&self) -> &Tensor {
         self.tokens.table()

@@ -232,6 +232,20 @@ impl Decoder {
         Self { step: None, ..self.with_params(self.params.detached()) }
     }
 
+    /// Returns the same weights without history and dropout, matrices cast to the type of the computation: for
+    /// many passes between updates, each of which would cast them. Whether a later update reaches the result
+    /// depends on the types.
+    ///
+    /// # Errors
+    /// Fails if there is no memory.
+    pub fn cast_once(&self) -> Result<Self> {
+        let params = self.params.cast(|name, param| match self.embed.reads_wide(&self.config, name) {
+            true => param.dtype(),
+            false => held(name, &param.shape(), self.compute),
+        })?;
+        Ok(Self { step: None, ..self.with_params(params) })
+    }
+
     /// Returns the same weights, the trained ones as leaves that get gradients. Adapters apply their
     /// configured dropout; [`Decoder::at_step`] sets the step.
     pub fn trainable(&self) -> Self {
