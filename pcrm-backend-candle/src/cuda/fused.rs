@@ -8,6 +8,7 @@ use pcrm_core::cuda::{CHUNK, TRAINING};
 use pcrm_core::kernels::AdamWStep;
 
 use super::module::{Argument, Grid, Module, address, device_of, room};
+use crate::device_ops::row_sums::by_target;
 use crate::ops::rotary::Turn;
 
 /// The bytes that a kernel reads and writes at once.
@@ -60,11 +61,11 @@ impl Fused {
         let dtype = first.dtype();
         let fits = |x: &&ct::Tensor| {
             let start = x.layout().start_offset() * dtype.size_in_bytes();
-            x.dtype() == dtype && x.is_contiguous() && x.elem_count() > 0 && start % PACK == 0
+            x.dtype() == dtype && x.is_contiguous() && x.elem_count() > 0 && start.is_multiple_of(PACK)
         };
         matches!(dtype, ct::DType::F32 | ct::DType::BF16)
             && width > 0
-            && width * dtype.size_in_bytes() % PACK == 0
+            && (width * dtype.size_in_bytes()).is_multiple_of(PACK)
             && tensors.iter().all(fits)
     }
 
@@ -327,23 +328,6 @@ impl Table {
     }
 }
 
-/// Returns where each target's rows begin, with the end last, and the rows of all targets.
-fn by_target(targets: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
-    let mut offsets = vec![0_u32; count + 1];
-    targets.iter().for_each(|target| offsets[*target as usize + 1] += 1);
-    for at in 0..count {
-        offsets[at + 1] += offsets[at];
-    }
-    let mut next = offsets.clone();
-    let mut places = vec![0; targets.len()];
-    for (row, target) in targets.iter().enumerate() {
-        let place = &mut next[*target as usize];
-        places[*place as usize] = row as u32;
-        *place += 1;
-    }
-    (offsets, places)
-}
-
 /// Returns the number of packs of a tensor.
 fn packs(x: &ct::Tensor) -> usize {
     x.elem_count() * x.dtype().size_in_bytes() / PACK
@@ -353,15 +337,4 @@ fn packs(x: &ct::Tensor) -> usize {
 fn threads(x: &ct::Tensor, width: usize) -> usize {
     let packs = width * x.dtype().size_in_bytes() / PACK;
     (packs.div_ceil(32) * 32).min(256)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_sorted_by_target() {
-        let (offsets, places) = by_target(&[3, 1, 3, 0, 3], 5);
-        assert_eq!((offsets, places), (vec![0, 1, 2, 2, 5, 5], vec![3, 1, 0, 2, 4]));
-    }
 }

@@ -64,7 +64,7 @@ pub(super) fn compile(source: &str, capability: i32, options: &[String]) -> Resu
 /// Loads the library, and its part that it does not find itself where only this program's search path leads.
 fn open() -> Result<Library, String> {
     // SAFETY: NVRTC only registers itself when it is loaded.
-    let found = NAMES.iter().find_map(|name| unsafe { Library::new(name) }.ok());
+    let found = NAMES.iter().find_map(|name| unsafe { Library::new(*name) }.ok());
     let library = found.ok_or_else(|| format!("{} is not found", NAMES[0]))?;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the signature is that of nvrtc.h.

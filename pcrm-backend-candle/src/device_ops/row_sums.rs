@@ -23,21 +23,8 @@ pub(crate) struct RowSums {
 impl RowSums {
     /// Prepares sums in which row i is added to target `targets[i]`, which is below `count` or [`NOTHING`].
     pub(crate) fn new(targets: &[u32], count: usize, device: &ct::Device) -> ct::Result<Self> {
-        let mut lengths = vec![0usize; count];
-        targets.iter().filter(|target| **target != NOTHING).for_each(|target| lengths[*target as usize] += 1);
-        let mut next = 0;
-        let mut starts: Vec<usize> = Vec::with_capacity(count);
-        for length in &lengths {
-            starts.push(next);
-            next += length;
-        }
-        let mut rows = vec![NOTHING; next];
-        for (row, target) in targets.iter().enumerate().filter(|(_, target)| **target != NOTHING) {
-            let start = &mut starts[*target as usize];
-            rows[*start] = row as u32;
-            *start += 1;
-        }
-
+        let (starts, mut rows) = by_target(targets, count);
+        let mut lengths: Vec<usize> = starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect();
         let mut rounds = Vec::new();
         while lengths.iter().any(|length| *length > 1) {
             let mut gathered = Vec::with_capacity(rows.len() * 2);
@@ -69,6 +56,25 @@ impl RowSums {
     }
 }
 
+/// Returns where each target's rows begin, with the end last, and the rows of all targets in order; rows of
+/// [`NOTHING`] are left out.
+pub(crate) fn by_target(targets: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
+    let targets = || targets.iter().zip(0_u32..).filter(|(target, _)| **target != NOTHING);
+    let mut starts = vec![0; count + 1];
+    targets().for_each(|(target, _)| starts[*target as usize + 1] += 1);
+    for at in 0..count {
+        starts[at + 1] += starts[at];
+    }
+    let mut next = starts.clone();
+    let mut rows = vec![0; starts[count] as usize];
+    for (target, row) in targets() {
+        let place = &mut next[*target as usize];
+        rows[*place as usize] = row;
+        *place += 1;
+    }
+    (starts, rows)
+}
+
 /// Uploads row indices.
 pub(crate) fn index(rows: Vec<u32>, device: &ct::Device) -> ct::Result<ct::Tensor> {
     let length = rows.len();
@@ -78,6 +84,12 @@ pub(crate) fn index(rows: Vec<u32>, device: &ct::Device) -> ct::Result<ct::Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_sorted_by_target() {
+        let (starts, rows) = by_target(&[3, 1, NOTHING, 3, 0, 3], 5);
+        assert_eq!((starts, rows), (vec![0, 1, 2, 2, 5, 5], vec![4, 1, 0, 3, 5]));
+    }
 
     #[test]
     fn rows_are_added_up_to_their_targets() -> ct::Result<()> {
