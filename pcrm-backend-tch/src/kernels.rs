@@ -103,6 +103,29 @@ impl Kernels for TchKernels {
         }))
     }
 
+    fn add_rms_norm(&self, x: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Result<[Tensor; 2]> {
+        const OP: &str = "rms_norm";
+        let [own_x, own_weight] = operands::rms_norm::<TchTensor>(NAME, x, weight)?;
+        let own_y = y.downcast::<TchTensor>(OP, NAME)?;
+        let inputs = [&own_x.value, &own_y.value];
+        let keeps = keeps(&[own_x, own_y, own_weight]);
+        let fused = norm::forward_sum(inputs, &own_weight.value, eps, keeps).map_err(failed(OP))?;
+        let Some(([sum, value], saved)) = fused else {
+            let sum = x.add(y)?;
+            let normed = self.rms_norm(&sum, weight, eps)?;
+            return Ok([sum, normed]);
+        };
+        let sum = record(sum, &[own_x, own_y], |gradient, _| {
+            Ok(vec![Some(gradient.shallow_clone()), Some(gradient.shallow_clone())])
+        });
+        let own_sum = sum.downcast::<TchTensor>(OP, NAME)?;
+        let [of_sum, weight] = [own_sum.value.shallow_clone(), own_weight.value.shallow_clone()];
+        let normed = record(value, &[own_sum, own_weight], move |gradient, _| {
+            of_saved(OP, saved.map(|saved| norm::backward(saved, Norm::Rms(&weight), &of_sum, gradient)))
+        });
+        Ok([sum, normed])
+    }
+
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         const OP: &str = "layer_norm";
         let operands = operands::layer_norm::<TchTensor>(NAME, x, weight, bias)?;

@@ -41,12 +41,13 @@ pub fn attention(qkv: [&Tensor; 3], tree: &SequenceTree, how: &Attention<'_>) ->
         let keys = repeat_heads(&rows_of(k)?.permute([1, 0, 2])?, heads / kv_heads)?; // [heads, m, dim]
         let values = repeat_heads(&rows_of(v)?.permute([1, 0, 2])?, heads / kv_heads)?;
         let mask = q.constant(&visibility(&asking.positions, keys.shape()[1], how.mask)?)?; // [1, n, m]
-        let scores = queries.matmul(&keys.transpose()?)?.affine(how.scale, 0.0)?;
+        let scores = queries.matmul(&keys.transpose()?)?.cast(DType::F32)?.affine(how.scale, 0.0)?;
         let scores = match how.cap {
             Some(cap) => scores.affine(1.0 / cap, 0.0)?.unary(Unary::Tanh)?.affine(cap, 0.0)?,
             None => scores,
         };
-        outputs.push(scores.add(&mask)?.softmax(2)?.matmul(&values)?.permute([1, 0, 2])?); // [n, heads, dim]
+        let weights = scores.add(&mask)?.softmax(2)?.cast(v.dtype())?;
+        outputs.push(weights.matmul(&values)?.permute([1, 0, 2])?); // [n, heads, dim]
     }
     Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 0)
 }

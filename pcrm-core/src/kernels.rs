@@ -120,6 +120,13 @@ pub trait Kernels: Sync {
         composed::rms_norm(x, weight, eps)
     }
 
+    /// Computes s = x + y and [`Kernels::rms_norm`] of s: `[s, norm]`.
+    fn add_rms_norm(&self, x: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Result<[Tensor; 2]> {
+        let sum = x.add(y)?;
+        let normed = self.rms_norm(&sum, weight, eps)?;
+        Ok([sum, normed])
+    }
+
     /// Computes (x − mean) / √(var + eps) · w + b over the last dimension (arXiv 1607.06450).
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         composed::layer_norm(x, weight, bias, eps)

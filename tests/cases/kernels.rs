@@ -39,6 +39,11 @@ pub fn norms() -> Result<Vec<Case>> {
         cases.push(Case::new(format!("rms_norm, {rows}×{width}"), &inputs[..2], LONG, |k, x| {
             k.rms_norm(&x[0], &x[1], 1e-5)
         }));
+        let with_addend = [inputs[0].clone(), random(&[rows, width], 4)?, inputs[1].clone()];
+        cases.push(Case::new(format!("add_rms_norm, {rows}×{width}"), with_addend, LONG, |k, x| {
+            let [sum, normed] = k.add_rms_norm(&x[0], &x[1], &x[2], 1e-5)?;
+            sum.mul(&normed)
+        }));
         cases.push(Case::new(format!("layer_norm, {rows}×{width}"), inputs, LONG, |k, x| {
             k.layer_norm(&x[0], &x[1], &x[2], 1e-5)
         }));

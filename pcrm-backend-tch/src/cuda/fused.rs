@@ -16,6 +16,43 @@ const PACK: i64 = 16;
 /// The widest row of the norms' backward: a block holds a row of f32 in shared memory.
 const WIDEST: i64 = 12 * 1024;
 
+/// The kernels that this backend launches.
+const KERNELS: [&str; 33] = [
+    "adamw",
+    "rms_norm_f32",
+    "rms_norm_bf16",
+    "rms_norm_backward_f32",
+    "rms_norm_backward_bf16",
+    "rotary_f32",
+    "rotary_bf16",
+    "swiglu_f32",
+    "swiglu_bf16",
+    "swiglu_backward_f32",
+    "swiglu_backward_bf16",
+    "row_sums_f32",
+    "row_sums_bf16",
+    "column_parts_f32",
+    "column_parts_bf16",
+    "column_sums_f32",
+    "column_sums_bf16",
+    "sum_of_squares_f32",
+    "sum_of_squares_bf16",
+    "write_slots_f32",
+    "write_slots_bf16",
+    "attend_blocks_2_f32",
+    "attend_blocks_2_bf16",
+    "attend_blocks_4_f32",
+    "attend_blocks_4_bf16",
+    "attend_blocks_8_f32",
+    "attend_blocks_8_bf16",
+    "sample_f32",
+    "sample_bf16",
+    "token_stats_f32",
+    "token_stats_bf16",
+    "token_stats_backward_f32",
+    "token_stats_backward_bf16",
+];
+
 /// The compiled kernels of one GPU.
 pub(crate) struct Fused(pub(super) Module);
 
@@ -29,7 +66,7 @@ pub(crate) struct Update<'a> {
 impl Fused {
     /// Compiles the kernels for this GPU.
     pub(crate) fn compile(index: usize) -> Result<Self, String> {
-        Module::compile(FUSED, index).map(Self)
+        Module::compile(FUSED, &KERNELS, index).map(Self)
     }
 
     /// Returns whether the kernels serve tensors of `width` elements in a row.
@@ -50,13 +87,19 @@ impl Fused {
         width <= WIDEST && Self::serves(&[x, weight], width)
     }
 
-    /// Normalises rows; returns y and 1/σ of every row, f32 `[rows]`.
-    pub(crate) fn rms_norm(&self, x: &Torch, weight: &Torch, eps: f64) -> Torched<(Torch, Torch)> {
+    /// Normalises rows of x, or of the sum x + addend, which is written to `sum`; returns y and 1/σ of every row,
+    /// f32 `[rows]`.
+    pub(crate) fn rms_norm(
+        &self,
+        x: &Torch,
+        added: Option<[&Torch; 2]>,
+        weight: &Torch,
+        eps: f64,
+    ) -> Torched<(Torch, Torch)> {
         let width = weight.size()[0];
         let rows = x.numel() as i64 / width;
         let y = x.f_empty_like()?;
         let inverse = Torch::f_empty([rows], (Kind::Float, x.device()))?;
-        let none = Argument::Address(0);
         // SAFETY: the kernel's parameters; `norms` holds.
         unsafe {
             self.0.launch(
@@ -64,9 +107,9 @@ impl Fused {
                 Grid::new(rows as usize, threads(x, width)),
                 &[
                     x.into(),
-                    none,
+                    added.map(|[addend, _]| addend).into(),
                     weight.into(),
-                    Argument::Address(0),
+                    added.map(|[_, sum]| sum).into(),
                     (&y).into(),
                     (&inverse).into(),
                     Argument::I32(width as i32),

@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code, reason = "a kernel gets bare addresses; loading a library runs its initialisers")]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::{CudaContext, CudaModule, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use tch::{TchError, Tensor as Torch};
 
@@ -13,7 +14,7 @@ use crate::ops::Torched;
 
 /// The kernels of one source, compiled for one GPU.
 pub(crate) struct Module {
-    module: Arc<CudaModule>,
+    functions: HashMap<&'static str, CudaFunction>,
     stream: Arc<CudaStream>,
     processors: usize,
 }
@@ -57,8 +58,8 @@ impl Grid {
 }
 
 impl Module {
-    /// Compiles a source for this GPU. Fails if NVRTC or the driver is missing, with the reason.
-    pub(crate) fn compile(source: &str, index: usize) -> Result<Self, String> {
+    /// Compiles these kernels of a source for this GPU. Fails if NVRTC or the driver is missing, with the reason.
+    pub(crate) fn compile(source: &str, kernels: &[&'static str], index: usize) -> Result<Self, String> {
         find_nvrtc();
         // SAFETY: both only try to load a library.
         let [driver, nvrtc] =
@@ -78,7 +79,9 @@ impl Module {
         };
         let ptx = compile_ptx_with_opts(source, options).map_err(|error| format!("{error:?}"))?;
         let module = context.load_module(ptx).map_err(failed)?;
-        Ok(Self { module, stream: context.default_stream(), processors: processors as usize })
+        let function = |name: &&'static str| Ok((*name, module.load_function(name).map_err(failed)?));
+        let functions = kernels.iter().map(function).collect::<Result<_, String>>()?;
+        Ok(Self { functions, stream: context.default_stream(), processors: processors as usize })
     }
 
     /// Returns the number of multiprocessors of the GPU.
@@ -94,8 +97,10 @@ impl Module {
     pub(crate) unsafe fn launch(&self, name: &str, grid: Grid, arguments: &[Argument]) -> Torched<()> {
         let failed =
             |error: cudarc::driver::DriverError| TchError::Torch(format!("the kernel {name}: {error}"));
-        let function = self.module.load_function(name).map_err(failed)?;
-        let mut launch = self.stream.launch_builder(&function);
+        let Some(function) = self.functions.get(name) else {
+            return Err(TchError::Torch(format!("the kernel {name} was not compiled")));
+        };
+        let mut launch = self.stream.launch_builder(function);
         for argument in arguments {
             match argument {
                 Argument::Address(value) => launch.arg(value),

@@ -97,7 +97,13 @@ fn rms_norm(fused: &Fused, options: (Kind, Device)) -> Result<()> {
     let [x, weight] = inputs.each_ref();
     let gradient = random(&[37, 896], options).map_err(failed("proof"))?;
     let run = || -> Torched<Vec<Torch>> {
-        let (value, inverse) = fused.rms_norm(x, weight, 1e-6)?;
+        // The sum of x and zeros is x.
+        let (zeros, sum) = (x.f_zeros_like()?, x.f_empty_like()?);
+        let (value, _) = fused.rms_norm(&zeros, Some([x, &sum]), weight, 1e-6)?;
+        let (again, inverse) = fused.rms_norm(&sum, None, weight, 1e-6)?;
+        if !again.equal(&value) || !sum.equal(x) {
+            return Err(tch::TchError::Torch("the norm of a sum differs from that of its value".to_owned()));
+        }
         let [d_x, d_weight] = fused.rms_norm_backward(x, weight, &gradient, &inverse)?;
         Ok(vec![value, d_x, d_weight])
     };

@@ -40,7 +40,7 @@ pub(crate) fn forward(norm: Norm<'_>, x: &Torch, eps: f64, keeps: bool) -> Torch
     if let (Norm::Rms(weight), Some(kernels)) = (norm, cuda::fused(x))
         && Fused::norms(x, weight)
     {
-        let (value, inverse) = kernels.rms_norm(x, weight, eps)?;
+        let (value, inverse) = kernels.rms_norm(x, None, weight, eps)?;
         return Ok((value, keeps.then_some(Saved::Fused(kernels, inverse))));
     }
     if x.device() != Device::Cpu {
@@ -57,6 +57,23 @@ pub(crate) fn forward(norm: Norm<'_>, x: &Torch, eps: f64, keeps: bool) -> Torch
         }
     };
     Ok((value, keeps.then_some(Saved::Moments(moments))))
+}
+
+/// Computes x + y and its root-mean-square norm in one launch, where the fused kernels serve.
+pub(crate) fn forward_sum(
+    [x, y]: [&Torch; 2],
+    weight: &Torch,
+    eps: f64,
+    keeps: bool,
+) -> Torched<Option<([Torch; 2], Option<Saved>)>> {
+    match cuda::fused(x) {
+        Some(kernels) if Fused::norms(x, weight) && Fused::norms(y, weight) && x.size() == y.size() => {
+            let sum = x.f_empty_like()?;
+            let (value, inverse) = kernels.rms_norm(x, Some([y, &sum]), weight, eps)?;
+            Ok(Some(([sum, value], keeps.then_some(Saved::Fused(kernels, inverse)))))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Computes the gradients of x, weight and bias (the last only for a layer norm).

@@ -134,12 +134,30 @@ impl Norm {
         Self { weight: self.weight.over(params), bias, ..*self }
     }
 
+    /// Computes x + y, both `[rows, width]`, and its norm.
+    pub fn forward_sum(&self, x: &Tensor, y: &Tensor) -> Result<[Tensor; 2]> {
+        match self.kind {
+            NormKind::Rms | NormKind::RmsAroundOne => {
+                x.kernels().add_rms_norm(x, y, &self.effective_weight(x.dtype())?, self.eps)
+            }
+            NormKind::Layer | NormKind::LayerUnbiased => {
+                let sum = x.add(y)?;
+                let normed = self.forward(&sum)?;
+                Ok([sum, normed])
+            }
+        }
+    }
+
+    fn effective_weight(&self, dtype: DType) -> Result<Tensor> {
+        match self.kind {
+            NormKind::RmsAroundOne => self.weight.tensor.affine(1.0, 1.0)?.cast(dtype),
+            NormKind::Rms | NormKind::Layer | NormKind::LayerUnbiased => self.weight.cast(dtype),
+        }
+    }
+
     /// Computes x `[rows, width]` → `[rows, width]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let weight = match self.kind {
-            NormKind::RmsAroundOne => self.weight.tensor.affine(1.0, 1.0)?.cast(x.dtype())?,
-            NormKind::Rms | NormKind::Layer | NormKind::LayerUnbiased => self.weight.cast(x.dtype())?,
-        };
+        let weight = self.effective_weight(x.dtype())?;
         match (&self.bias, self.kind) {
             (Some(bias), _) => x.kernels().layer_norm(x, &weight, &bias.cast(x.dtype())?, self.eps),
             (None, NormKind::LayerUnbiased) => {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::layer::Stream;
 use super::{Decoder, Pass};
 use crate::error::{Error, Result};
 use crate::kernels::{CacheShape, CachedRows, Draw, Drawn, Filters, LayerCache, PlannedTree};
@@ -89,14 +90,15 @@ impl Decoder {
             let message = format!("a sequence has {longest} tokens; the model can cache at most {most}");
             return Err(Error::invalid("positions", message));
         }
-        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
+        let x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
         let pass = self.pass(batch, &x)?;
+        let mut stream = Stream::from(x);
         for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
             let wanted = if at + 1 == self.layers.len() { rows } else { Rows::All };
             let memory = Memory::Fill { cache: cache.as_mut(), rows: &filled.rows, slots: &filled.slots };
-            x = layer.forward(&x, &pass, wanted, memory)?;
+            stream = layer.forward(&stream, &pass, wanted, memory)?;
         }
-        self.last_norm.forward(&x)
+        self.ended(&stream)
     }
 
     /// Computes the hidden states of one token per sequence after the last norm, `[rows, width]`, and caches
@@ -107,18 +109,19 @@ impl Decoder {
     /// does not exist.
     pub fn step(&self, ids: &[u32], rows: &CachedRows, cache: &mut KeyValueCache) -> Result<Tensor> {
         let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
-        let mut x = self.embed.forward(&self.config, ids, positions.clone())?.cast(self.compute)?;
+        let x = self.embed.forward(&self.config, ids, positions.clone())?.cast(self.compute)?;
         let angles = self.angles.iter().map(|angles| {
             let [cos, sin] = angles.at(&positions)?;
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
         });
         let angles = angles.collect::<Result<_>>()?;
         let pass = Pass { tree: Arc::new(PlannedTree::default()), angles, dropout: None, routed: None };
+        let mut stream = Stream::from(x);
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
             let memory = Memory::Step { cache: cache.as_mut(), rows };
-            x = layer.forward(&x, &pass, Rows::All, memory)?;
+            stream = layer.forward(&stream, &pass, Rows::All, memory)?;
         }
-        self.last_norm.forward(&x)
+        self.ended(&stream)
     }
 
     /// Samples a token for every row of hidden states `[rows, width]`; logits are capped if the config has a

@@ -24,6 +24,41 @@ pub(super) struct Layer {
     scale: f64,
 }
 
+/// The residual stream x + addend, `[rows, width]`: a sublayer's output is added by the norm that reads the sum.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    x: Tensor,
+    addend: Option<Tensor>,
+}
+
+impl From<Tensor> for Stream {
+    fn from(x: Tensor) -> Self {
+        Self { x, addend: None }
+    }
+}
+
+impl Stream {
+    /// Returns the sum.
+    pub fn sum(&self) -> Result<Tensor> {
+        match &self.addend {
+            Some(addend) => self.x.add(addend),
+            None => Ok(self.x.clone()),
+        }
+    }
+
+    /// Returns the sum and its norm; without a norm, the sum twice.
+    pub fn normed(&self, norm: Option<&Norm>) -> Result<[Tensor; 2]> {
+        match (norm, &self.addend) {
+            (Some(norm), Some(addend)) => norm.forward_sum(&self.x, addend),
+            (Some(norm), None) => Ok([self.x.clone(), norm.forward(&self.x)?]),
+            (None, _) => {
+                let sum = self.sum()?;
+                Ok([sum.clone(), sum])
+            }
+        }
+    }
+}
+
 impl Layer {
     /// Looks up the parameters of a layer; `rope` is the index of its rotary positions in the pass.
     pub fn of(params: &Params, at: &Names<'_>, rope: Option<usize>) -> Result<Self> {
@@ -57,36 +92,33 @@ impl Layer {
         }
     }
 
-    /// Computes x `[rows, width]` → `[wanted rows, width]`.
-    pub fn forward(&self, x: &Tensor, pass: &Pass, rows: Rows<'_>, memory: Memory<'_>) -> Result<Tensor> {
-        let read = match &self.attention_norm {
-            Some(norm) => norm.forward(x)?,
-            None => x.clone(),
-        };
+    /// Computes the stream of all rows → that of the wanted rows.
+    pub fn forward(
+        &self,
+        stream: &Stream,
+        pass: &Pass,
+        rows: Rows<'_>,
+        memory: Memory<'_>,
+    ) -> Result<Stream> {
+        let [x, read] = stream.normed(self.attention_norm.as_ref())?;
         let attended = self.added(0, self.attention.forward(&read, pass, rows, memory)?)?;
-        let x = select(x, rows)?;
+        let x = select(&x, rows)?;
         match self.residual {
             Residual::Sequential => {
-                let x = x.add(&attended)?;
-                x.add(&self.fed(&x, &x, pass, rows)?)
+                let [x, read] =
+                    Stream { x, addend: Some(attended) }.normed(self.feed_forward_norm.as_ref())?;
+                let fed = self.added(1, self.feed_forward.forward(&read, pass, rows)?)?;
+                Ok(Stream { x, addend: Some(fed) })
             }
             Residual::Parallel => {
-                let fed = match &self.feed_forward_norm {
-                    Some(_) => self.fed(&x, &x, pass, rows)?,
-                    None => self.fed(&x, &select(&read, rows)?, pass, rows)?,
+                let read = match &self.feed_forward_norm {
+                    Some(norm) => norm.forward(&x)?,
+                    None => select(&read, rows)?,
                 };
-                fed.add(&attended)?.add(&x)
+                let fed = self.added(1, self.feed_forward.forward(&read, pass, rows)?)?;
+                Ok(fed.add(&attended)?.add(&x)?.into())
             }
         }
-    }
-
-    /// Computes the network's output; `otherwise` is its input if it has no norm.
-    fn fed(&self, x: &Tensor, otherwise: &Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Tensor> {
-        let input = match &self.feed_forward_norm {
-            Some(norm) => norm.forward(x)?,
-            None => otherwise.clone(),
-        };
-        self.added(1, self.feed_forward.forward(&input, pass, rows)?)
     }
 
     /// Prepares the output of attention (0) or of the network (1) for addition to the residual stream.

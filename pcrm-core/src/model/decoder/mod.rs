@@ -22,6 +22,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
+use crate::model::family::NormKind;
 use crate::model::folder;
 use crate::model::layers::{Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
@@ -232,16 +233,20 @@ impl Decoder {
         Self { step: None, ..self.with_params(self.params.detached()) }
     }
 
-    /// Returns the same weights without history and dropout, matrices cast to the type of the computation: for
-    /// many passes between updates, each of which would cast them. Whether a later update reaches the result
-    /// depends on the types.
+    /// Returns the same weights without history and dropout, cast to the type of the computation where every
+    /// pass would cast them: for many passes between updates. Whether a later update reaches the result depends
+    /// on the types.
     ///
     /// # Errors
     /// Fails if there is no memory.
     pub fn cast_once(&self) -> Result<Self> {
-        let params = self.params.cast(|name, param| match self.embed.reads_wide(&self.config, name) {
-            true => param.dtype(),
-            false => held(name, &param.shape(), self.compute),
+        let family = self.config.family;
+        let params = self.params.cast(|name, param| {
+            let is_vector = param.shape().len() < 2;
+            let reads_wide = self.embed.reads_wide(&self.config, name)
+                || (is_vector && family.norm == NormKind::RmsAroundOne)
+                || held(name, &[1, 1], self.compute) != self.compute;
+            if reads_wide { param.dtype() } else { self.compute }
         })?;
         Ok(Self { step: None, ..self.with_params(params) })
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Decoder;
 use super::cached::Memory;
+use super::layer::Stream;
 use crate::error::Result;
 use crate::kernels::PlannedTree;
 use crate::model::lora::{Dropout, Noise};
@@ -64,11 +65,12 @@ impl Decoder {
             }
             _ => 0,
         };
+        let mut stream = Stream::from(x);
         for (at, layer) in self.layers.iter().enumerate().skip(kept) {
             let last = at + 1 == self.layers.len();
-            x = layer.forward(&x, &pass, if last { rows } else { Rows::All }, Memory::None)?;
+            stream = layer.forward(&stream, &pass, if last { rows } else { Rows::All }, Memory::None)?;
         }
-        self.last_norm.forward(&x)
+        self.ended(&stream)
     }
 
     /// Computes the hidden states like [`Decoder::forward`], and the routers' loss over all rows and layers
@@ -79,14 +81,22 @@ impl Decoder {
     /// Fails as [`Decoder::forward`] does.
     pub fn forward_balanced(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<Tensor>)> {
         let positions = batch.tree.positions();
-        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
+        let x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
         let routed = Routed::default();
         let pass = Pass { routed: Some(Arc::clone(&routed)), ..self.pass(batch, &x)? };
+        let mut stream = Stream::from(x);
         for layer in &self.layers {
-            x = layer.forward(&x, &pass, Rows::All, Memory::None)?;
+            stream = layer.forward(&stream, &pass, Rows::All, Memory::None)?;
         }
+        let x = stream.sum()?;
         let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((self.last_norm.forward(&select(&x, rows)?)?, Routes::balance(&routed)?))
+    }
+
+    /// Computes the last norm of the stream after the last layer.
+    pub(super) fn ended(&self, stream: &Stream) -> Result<Tensor> {
+        let [_, normed] = stream.normed(Some(&self.last_norm))?;
+        Ok(normed)
     }
 
     /// Runs some layers without history, and again in the backward pass.
@@ -99,11 +109,11 @@ impl Decoder {
         let params = self.params.only(of);
         let (layers, pass) = (self.layers[layers.clone()].to_vec(), pass.clone());
         recomputed(x, params, move |x, params| {
-            let mut x = x.clone();
+            let mut stream = Stream::from(x.clone());
             for layer in &layers {
-                x = layer.over(params).forward(&x, &pass, Rows::All, Memory::None)?;
+                stream = layer.over(params).forward(&stream, &pass, Rows::All, Memory::None)?;
             }
-            Ok(x)
+            stream.sum()
         })
     }
 
