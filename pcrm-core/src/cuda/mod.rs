@@ -17,7 +17,7 @@ pub const FUSED: &str = concat!(
     include_str!("statistics.cu")
 );
 
-/// The kernels of [`FUSED`] that a training step needs, with biases and sums of columns.
+/// The kernels of [`FUSED`] that a training step needs.
 pub const TRAINING: &str =
     concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("columns.cu"));
 
