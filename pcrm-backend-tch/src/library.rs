@@ -54,14 +54,19 @@ fn keep_pages() {
 fn keep_pages() {}
 
 /// Makes MKL add up a row of a product in one order, whatever the other rows: its strict mode of "conditional
-/// numerical reproducibility". Without it, MKL picks the order by the product's size on some CPUs. Must run
-/// before MKL's first product; a mode in the environment (`MKL_CBWR`) is kept.
-#[cfg(unix)]
+/// numerical reproducibility". Without it, MKL picks the order by the product's size on Intel's newer CPUs. Must
+/// run before MKL's first product; a mode in the environment (`MKL_CBWR`) is kept. On other makers' CPUs MKL has
+/// no such mode, and keeps the order without it.
+#[cfg(all(unix, target_arch = "x86_64"))]
 fn keep_order() {
     use libloading::os::unix::Library;
     const BEST_BRANCH: libc::c_int = 2;
     const STRICT: libc::c_int = 0x10000;
-    if std::env::var_os("MKL_CBWR").is_some() {
+    // SAFETY: every x86-64 CPU has this instruction; the name is in three registers.
+    #[allow(unused_unsafe, reason = "the function is safe in newer releases of Rust")]
+    let maker = unsafe { std::arch::x86_64::__cpuid(0) };
+    let is_intel = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel";
+    if !is_intel || std::env::var_os("MKL_CBWR").is_some() {
         return;
     }
     type Set = unsafe extern "C" fn(libc::c_int) -> libc::c_int;
@@ -74,7 +79,7 @@ fn keep_order() {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, target_arch = "x86_64")))]
 fn keep_order() {}
 
 /// Fails if the GPU of this index cannot be used.
