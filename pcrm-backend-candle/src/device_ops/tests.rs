@@ -112,6 +112,11 @@ fn linear_layers_and_norms_agree() -> Result<()> {
     for (rows, width) in [(1, 3), (5, 16), (130, 40)] {
         let inputs = [random(&[rows, width], 1)?, random(&[width], 2)?, random(&[width], 3)?];
         agree("rms_norm", &inputs[..2], &|k, x| k.rms_norm(&x[0], &x[1], 1e-5))?;
+        let added = [inputs[0].clone(), random(&[rows, width], 4)?, inputs[1].clone()];
+        agree("add_rms_norm", &added, &|k, x| {
+            let [sum, normed] = k.add_rms_norm(&x[0], &x[1], &x[2], 1e-5)?;
+            sum.mul(&normed)
+        })?;
         agree("layer_norm", &inputs, &|k, x| k.layer_norm(&x[0], &x[1], &x[2], 1e-5))?;
     }
     Ok(())
