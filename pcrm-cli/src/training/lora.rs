@@ -11,7 +11,7 @@ use crate::numbers::{positive, real};
 pub struct LoraArgs {
     /// Train adapters of rank N on the frozen model, saved in PEFT's format; `pcrm merge` merges them into a
     /// full model
-    #[arg(long, value_name = "N", conflicts_with = "random_init", value_parser = positive::<usize>)]
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
     /// Scale adapters by ALPHA / N [default: twice the rank]
     #[arg(long, value_name = "ALPHA", requires = "lora_r", value_parser = real)]

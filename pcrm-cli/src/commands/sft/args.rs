@@ -38,7 +38,7 @@ pub struct SftArgs {
     #[arg(long, value_name = "SHARE", conflicts_with = "eval_data", value_parser = share)]
     pub eval_split: Option<f64>,
     /// Draw all weights from the seed: --model needs only config.json and a tokenizer
-    #[arg(long)]
+    #[arg(long, conflicts_with = "lora_r")]
     pub random_init: bool,
     #[command(flatten)]
     pub reading: CompletionReading,
