@@ -98,6 +98,21 @@ impl Kernels for DeviceKernels {
         })))
     }
 
+    fn add_rms_norm(&self, x: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Result<[Tensor; 2]> {
+        #[cfg(feature = "cuda")]
+        {
+            let [own_x, own_weight] = operands::rms_norm::<CandleTensor>(NAME, x, weight)?;
+            let own_y = y.downcast::<CandleTensor>("add_rms_norm", NAME)?;
+            let done = crate::cuda::recorded::add_rms_norm([own_x, own_y], own_weight, eps)?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+        let sum = x.add(y)?;
+        let normed = self.rms_norm(&sum, weight, eps)?;
+        Ok([sum, normed])
+    }
+
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         let err = || Error::backend(NAME, "layer_norm");
         let [x, weight, bias] = operands::layer_norm::<CandleTensor>(NAME, x, weight, bias)?;

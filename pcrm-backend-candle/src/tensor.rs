@@ -186,6 +186,21 @@ impl RawTensor for CandleTensor {
         let err = || Error::backend(NAME, "reduce");
         let x = self.value.clone();
         let shape = x.dims().to_vec();
+        // candle divides by the number of results, which it may only do if there are any.
+        if dim < shape.len() && shape.iter().enumerate().any(|(at, length)| at != dim && *length == 0) {
+            let mut to = shape.clone();
+            to[dim] = 1;
+            let value = match op {
+                Reduce::Sum | Reduce::Max => x.reshape(to).map_err(err())?,
+                Reduce::ArgMax => {
+                    let none = ct::Tensor::from_vec(Vec::<u32>::new(), to, x.device());
+                    return Ok(Tensor::new(Self::constant(none.map_err(err())?)));
+                }
+            };
+            return Ok(Tensor::new(record(value, &[self], move |gradient, _| {
+                Ok(vec![Some(gradient.reshape(shape).map_err(err())?)])
+            })));
+        }
         match op {
             Reduce::Sum => {
                 let value = x.sum_keepdim(dim).map_err(err())?;

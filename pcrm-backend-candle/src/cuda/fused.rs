@@ -75,10 +75,12 @@ impl Fused {
         width <= WIDEST && Self::serves(&[x, weight], width)
     }
 
-    /// Normalises rows; returns y and 1 / √(mean(x²) + eps) of every row, f32 `[rows]`.
+    /// Normalises rows of x, or of the sum x + addend, which is written to `sum`; returns y and
+    /// 1 / √(mean(x²) + eps) of every row, f32 `[rows]`.
     pub(crate) fn rms_norm(
         &self,
         x: &ct::Tensor,
+        added: Option<[&ct::Tensor; 2]>,
         weight: &ct::Tensor,
         eps: f64,
     ) -> ct::Result<[ct::Tensor; 2]> {
@@ -86,11 +88,15 @@ impl Fused {
         let rows = x.elem_count() / width;
         let y = room(x.shape(), x.dtype(), x.device())?;
         let inverse = room(rows, ct::DType::F32, x.device())?;
+        let [addend, sum] = match added {
+            Some([addend, sum]) => [address(addend)?, address(sum)?],
+            None => [Argument::Address(0), Argument::Address(0)],
+        };
         let arguments = [
             address(x)?,
-            Argument::Address(0),
+            addend,
             address(weight)?,
-            Argument::Address(0),
+            sum,
             address(&y)?,
             address(&inverse)?,
             Argument::I32(width as i32),
@@ -99,6 +105,18 @@ impl Fused {
         // SAFETY: the kernel's parameters; `norms` holds.
         unsafe { self.launch(x, "rms_norm", Grid::line(rows, threads(x, width), 0), &arguments) }?;
         Ok([y, inverse])
+    }
+
+    /// Computes s = x + y and the norm of s: s, and the results of [`Fused::rms_norm`].
+    pub(crate) fn add_rms_norm(
+        &self,
+        [x, y]: [&ct::Tensor; 2],
+        weight: &ct::Tensor,
+        eps: f64,
+    ) -> ct::Result<[ct::Tensor; 3]> {
+        let sum = room(x.shape(), x.dtype(), x.device())?;
+        let [value, inverse] = self.rms_norm(x, Some([y, &sum]), weight, eps)?;
+        Ok([sum, value, inverse])
     }
 
     /// Computes the gradients of x and of the weight.

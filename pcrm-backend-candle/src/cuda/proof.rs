@@ -51,12 +51,16 @@ fn rms_norm(fused: &Fused, dtype: ct::DType, device: &ct::Device) -> ct::Result<
         random(&[896], 2, device)?.to_dtype(dtype)?,
         random(&[37, 896], 3, device)?.to_dtype(dtype)?,
     ];
-    let [value, inverse] = fused.rms_norm(&x, &weight, 1e-6)?;
+    let [value, inverse] = fused.rms_norm(&x, None, &weight, 1e-6)?;
+    let [sum, of_sum, _] = fused.add_rms_norm([&x, &gradient], &weight, 1e-6)?;
     let [d_x, d_weight] = fused.rms_norm_backward([&x, &weight, &gradient], &inverse)?;
     let (x, weight) = (single(&x)?, single(&weight)?);
     let want = norm::forward(Norm::Rms, &x, &weight, None, 1e-6)?;
     let [want_x, want_weight, _] = norm::backward(Norm::Rms, &x, &weight, &single(&gradient)?, 1e-6)?;
-    Ok(vec![(value, want), (d_x, want_x), (d_weight, want_weight)])
+    let want_sum = x.add(&single(&gradient)?)?;
+    let want_of_sum = norm::forward(Norm::Rms, &want_sum, &weight, None, 1e-6)?;
+    let of_one = [(value, want), (d_x, want_x), (d_weight, want_weight)];
+    Ok(of_one.into_iter().chain([(sum, want_sum), (of_sum, want_of_sum)]).collect())
 }
 
 fn turned(fused: &Fused, dtype: ct::DType, device: &ct::Device) -> ct::Result<Pairs> {

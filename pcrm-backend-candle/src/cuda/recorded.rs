@@ -38,11 +38,34 @@ pub(crate) fn rms_norm(x: &CandleTensor, weight: &CandleTensor, eps: f64) -> Res
     let Some(fused) = super::fused(&own_x).filter(|_| Fused::norms(&own_x, &own_weight)) else {
         return Ok(None);
     };
-    let [value, inverse] = fused.rms_norm(&own_x, &own_weight, eps).map_err(err())?;
+    let [value, inverse] = fused.rms_norm(&own_x, None, &own_weight, eps).map_err(err())?;
     Ok(Some(Tensor::new(record(value, &[x, weight], move |gradient, _| {
         let gradients = fused.rms_norm_backward([&own_x, &own_weight, gradient], &inverse);
         Ok(gradients.map_err(err())?.map(Some).into())
     }))))
+}
+
+/// See [`pcrm_core::Kernels::add_rms_norm`].
+pub(crate) fn add_rms_norm(
+    [x, y]: [&CandleTensor; 2],
+    weight: &CandleTensor,
+    eps: f64,
+) -> Result<Option<[Tensor; 2]>> {
+    let err = || Error::backend(NAME, "add_rms_norm");
+    let own_weight = weight.value.clone();
+    let serves = |x: &CandleTensor| Fused::norms(&x.value, &own_weight);
+    let fits = serves(x) && serves(y) && x.value.dims() == y.value.dims();
+    let Some(fused) = super::fused(&x.value).filter(|_| fits) else { return Ok(None) };
+    let [own_sum, value, inverse] =
+        fused.add_rms_norm([&x.value, &y.value], &own_weight, eps).map_err(err())?;
+    let sum = record(own_sum.clone(), &[x, y], |gradient, _| {
+        Ok(vec![Some(gradient.clone()), Some(gradient.clone())])
+    });
+    let normed = record(value, &[&sum, weight], move |gradient, _| {
+        let gradients = fused.rms_norm_backward([&own_sum, &own_weight, gradient], &inverse);
+        Ok(gradients.map_err(err())?.map(Some).into())
+    });
+    Ok(Some([Tensor::new(sum), Tensor::new(normed)]))
 }
 
 /// See [`pcrm_core::Kernels::rotary`].

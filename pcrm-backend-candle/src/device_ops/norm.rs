@@ -14,6 +14,9 @@ pub(crate) fn forward(
     bias: Option<&ct::Tensor>,
     eps: f64,
 ) -> ct::Result<ct::Tensor> {
+    if x.elem_count() == 0 {
+        return Ok(x.clone()); // candle's sums divide by the number of rows
+    }
     let (normal, _) = normalise(norm, x, eps)?;
     let value = normal.broadcast_mul(&single(weight)?)?;
     let value = match bias {
@@ -45,6 +48,9 @@ pub(crate) fn backward(
     gradient: &ct::Tensor,
     eps: f64,
 ) -> ct::Result<[ct::Tensor; 3]> {
+    if x.elem_count() == 0 {
+        return Ok([gradient.clone(), weight.zeros_like()?, weight.zeros_like()?]);
+    }
     let (normal, inverse) = normalise(norm, x, eps)?;
     let gradient = single(gradient)?;
     let width = weight.elem_count();

@@ -112,8 +112,48 @@ fn linear_layers_and_norms_agree() -> Result<()> {
     for (rows, width) in [(1, 3), (5, 16), (130, 40)] {
         let inputs = [random(&[rows, width], 1)?, random(&[width], 2)?, random(&[width], 3)?];
         agree("rms_norm", &inputs[..2], &|k, x| k.rms_norm(&x[0], &x[1], 1e-5))?;
+        let added = [inputs[0].clone(), random(&[rows, width], 4)?, inputs[1].clone()];
+        agree("add_rms_norm", &added, &|k, x| {
+            let [sum, normed] = k.add_rms_norm(&x[0], &x[1], &x[2], 1e-5)?;
+            sum.mul(&normed)
+        })?;
         agree("layer_norm", &inputs, &|k, x| k.layer_norm(&x[0], &x[1], &x[2], 1e-5))?;
     }
+    Ok(())
+}
+
+/// Protects: operations of no rows give no rows and no gradients, where candle's reductions on CUDA would
+/// divide by zero.
+#[test]
+fn operations_of_no_rows_give_no_rows() -> Result<()> {
+    let (rows, wide) = (random(&[0, 8], 1)?, random(&[0, 2, 8], 2)?);
+    let (vector, matrix) = (random(&[8], 3)?, random(&[5, 8], 4)?);
+    let no_angles = HostTensor::f32([0, 4], Vec::new())?;
+    let three = [rows.clone(), vector.clone(), vector.clone()];
+    let check = |what: &str, inputs: &[HostTensor], op: Fused<'_>| -> Result<()> {
+        let all = value_and_gradients(inputs, DType::F32, &|x| op(&DeviceKernels, x))?;
+        assert!(all[0].is_empty(), "{what}: {:?}", all[0]);
+        assert!(all[1..].iter().flatten().all(|gradient| *gradient == 0.0), "{what}: {:?}", &all[1..]);
+        Ok(())
+    };
+    check("rms_norm", &three[..2], &|k, x| k.rms_norm(&x[0], &x[1], 1e-5))?;
+    check("add_rms_norm", &three[..2], &|k, x| {
+        let [sum, normed] = k.add_rms_norm(&x[0], &x[0], &x[1], 1e-5)?;
+        sum.mul(&normed)
+    })?;
+    check("layer_norm", &three, &|k, x| k.layer_norm(&x[0], &x[1], &x[2], 1e-5))?;
+    check("linear", &[rows.clone(), matrix], &|k, x| k.linear(&x[0], &x[1], None))?;
+    check("swiglu", &[rows.clone(), rows.clone()], &|k, x| k.swiglu(&x[0], &x[1]))?;
+    check("gelu", std::slice::from_ref(&rows), &|k, x| k.gelu(&x[0], Unary::Gelu))?;
+    check("rotary", std::slice::from_ref(&wide), &|k, x| {
+        let angles = x[0].constant(&no_angles)?;
+        k.rotary(&x[0], &angles, &angles)
+    })?;
+    for op in [Reduce::Sum, Reduce::Max] {
+        check("a reduction", std::slice::from_ref(&rows), &|_, x| x[0].reduce(op, 1))?;
+    }
+    let rows = backend()?.upload(&rows, DType::F32)?;
+    assert_eq!(rows.reduce(Reduce::ArgMax, 1)?.shape(), [0, 1]);
     Ok(())
 }
 
