@@ -3,11 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::model::{Checkpoint, LanguageModel, Loading, ModelConfig, RewardModel, Rows};
+use pcrm_core::model::{Checkpoint, Decoder, LanguageModel, Loading, ModelConfig, RewardModel, Rows};
 use pcrm_core::{Backend, DType, Packed};
 use serde_json::Value;
 
-use crate::subject::every_backend;
+use crate::subject::{every_backend, every_backend_with_bf16};
 use crate::support::{beside, run_python};
 
 /// A model for each way of naming, tying and storing weights.
@@ -151,6 +151,26 @@ fn weights_are_restored() -> Result<()> {
         let error = two.restore(tensors).map(drop).map_err(|error| error.to_string());
         ensure!(error == Err("transformer.wpe.weight: is missing from the weights".to_owned()));
         ensure!(two.tensors()? == before);
+        Ok(())
+    })
+}
+
+/// Protects: weights cast once for many passes compute the bits of weights cast by each, also where tables are
+/// scaled or added in f32 and norms are around one.
+#[test]
+fn weights_cast_once_compute_what_masters_compute() -> Result<()> {
+    every_backend_with_bf16(|backend| {
+        for name in ["qwen2", "gemma", "gemma3", "gpt2", "granite"] {
+            let dir = beside("golden/models").join(name);
+            let model = LanguageModel::load(backend, &dir, DType::BF16)?;
+            let once = model.decoder().cast_once()?;
+            let narrow = once.params().iter().filter(|(_, param)| param.dtype() == DType::BF16).count();
+            ensure!(narrow > 10, "{name}: {narrow} parameters are bf16");
+            let hidden = |decoder: &Decoder| -> Result<Vec<f32>> {
+                Ok(decoder.forward(&sequence(), Rows::All)?.read()?.to_f32())
+            };
+            ensure!(hidden(&once)? == hidden(&model.decoder().detached())?, "{name}: the bits differ");
+        }
         Ok(())
     })
 }

@@ -11,8 +11,8 @@ use crate::tree::SequenceTree;
 /// The unit of table growth, in positions.
 const STEP: usize = 256;
 
-/// cos and sin by position, `[positions, dim / 2]`.
-type Table = Arc<Vec<(f32, f32)>>;
+/// cos and sin by position, each `[positions, dim / 2]`.
+type Table = Arc<(Vec<f32>, Vec<f32>)>;
 
 /// Rotary positions with their cached angles, up to the longest requested position.
 #[derive(Debug, Clone)]
@@ -58,15 +58,20 @@ impl Angles {
         let half = self.rope.dim / 2;
         let count = positions.iter().max().map_or(0, |last| *last as usize + 1);
         let mut tables: BTreeMap<usize, Table> = BTreeMap::new(); // by length
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for (position, length) in positions.iter().zip(lengths) {
-            let table = tables.entry(*length).or_insert_with(|| match length {
+        let elements = positions.len() * half;
+        let (mut cos, mut sin) = (Vec::with_capacity(elements), Vec::with_capacity(elements));
+        // Rows of one sequence follow each other and have one length.
+        let alike = positions.iter().zip(lengths).collect::<Vec<_>>();
+        for rows in alike.chunk_by(|a, b| a.1 == b.1) {
+            let table = tables.entry(*rows[0].1).or_insert_with(|| match *rows[0].1 {
                 0 => self.table(count),
-                length => Arc::new(self.rope.table(count, *length)),
+                length => Arc::new(self.rope.table(count, length).into_iter().unzip()),
             });
-            let row = &table[*position as usize * half..][..half];
-            cos.extend(row.iter().map(|(cos, _)| *cos));
-            sin.extend(row.iter().map(|(_, sin)| *sin));
+            for (position, _) in rows {
+                let row = **position as usize * half..(**position as usize + 1) * half;
+                cos.extend_from_slice(&table.0[row.clone()]);
+                sin.extend_from_slice(&table.1[row]);
+            }
         }
         let shape = [positions.len(), half];
         Ok([HostTensor::f32(shape, cos)?, HostTensor::f32(shape, sin)?])
@@ -75,8 +80,8 @@ impl Angles {
     /// Returns the cached table, recomputed if it has fewer than `count` positions.
     fn table(&self, count: usize) -> Table {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < count * (self.rope.dim / 2) {
-            *kept = Arc::new(self.rope.table(count.next_multiple_of(STEP), 0));
+        if kept.0.len() < count * (self.rope.dim / 2) {
+            *kept = Arc::new(self.rope.table(count.next_multiple_of(STEP), 0).into_iter().unzip());
         }
         Arc::clone(&kept)
     }
@@ -98,7 +103,7 @@ mod tests {
             assert_eq!(angles.of(&tree)?, Angles::new(rope.clone()).of(&tree)?, "{rows}");
         }
         let kept = angles.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(kept.len(), 4 * 512);
+        assert_eq!([kept.0.len(), kept.1.len()], [4 * 512; 2]);
         Ok(())
     }
 }
