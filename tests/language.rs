@@ -3,9 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::model::{Checkpoint, Decoder, LanguageModel, Loading, ModelConfig, RewardModel, Rows};
+use pcrm_core::model::{
+    Checkpoint, Decoder, LanguageModel, Loading, LoraConfig, ModelConfig, RewardModel, Rows,
+};
 use pcrm_core::{Backend, DType, Packed};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::subject::{every_backend, every_backend_with_bf16};
 use crate::support::{beside, run_python};
@@ -160,17 +162,25 @@ fn weights_are_restored() -> Result<()> {
 #[test]
 fn weights_cast_once_compute_what_masters_compute() -> Result<()> {
     every_backend_with_bf16(|backend| {
+        let hidden = |decoder: &Decoder| -> Result<Vec<f32>> {
+            Ok(decoder.forward(&sequence(), Rows::All)?.read()?.to_f32())
+        };
         for name in ["qwen2", "gemma", "gemma3", "gpt2", "granite"] {
             let dir = beside("golden/models").join(name);
             let model = LanguageModel::load(backend, &dir, DType::BF16)?;
             let once = model.decoder().cast_once()?;
             let narrow = once.params().iter().filter(|(_, param)| param.dtype() == DType::BF16).count();
             ensure!(narrow > 10, "{name}: {narrow} parameters are bf16");
-            let hidden = |decoder: &Decoder| -> Result<Vec<f32>> {
-                Ok(decoder.forward(&sequence(), Rows::All)?.read()?.to_f32())
-            };
             ensure!(hidden(&once)? == hidden(&model.decoder().detached())?, "{name}: the bits differ");
         }
+        let dir = beside("golden/models/qwen2");
+        let base = LanguageModel::load_as(&dir, Loading::frozen(backend, DType::BF16))?;
+        let config: LoraConfig = serde_json::from_value(json!({"target_modules": "all-linear"}))?;
+        let adapted = base.with_adapters(config, &dir, 1)?;
+        ensure!(
+            hidden(&adapted.decoder().cast_once()?)? == hidden(&adapted.decoder().detached())?,
+            "with adapters: the bits differ"
+        );
         Ok(())
     })
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use candle_core as ct;
 use ct::cuda_backend::CudaDevice;
-use pcrm_core::cuda::{ATTENTION, TILE, Tiles};
+use pcrm_core::cuda::{ATTENTION, Argument, TILE, Tiles};
 use pcrm_core::{Attention, PlannedTree};
 
-use super::module::{Argument, Grid, Module, address, device_of, room};
+use super::module::{Grid, Module, address, device_of, room};
 use crate::device_ops::attention::plan::Sizes;
 
 const THREADS: usize = 128;

@@ -4,17 +4,13 @@
 
 use candle_core as ct;
 use ct::cuda_backend::CudaDevice;
-use pcrm_core::cuda::{CHUNK, TRAINING};
+use pcrm_core::cuda::{Argument, PACK, TRAINING, WIDEST, chunks, row_threads};
 use pcrm_core::kernels::AdamWStep;
 
-use super::module::{Argument, Grid, Module, address, device_of, room};
+use super::module::{Grid, Module, address, device_of, room};
 use crate::device_ops::row_sums::by_target;
 use crate::ops::rotary::Turn;
 
-/// The bytes that a kernel reads and writes at once.
-const PACK: usize = 16;
-/// The widest row of the norms' backward: a block holds a row of f32 in shared memory.
-const WIDEST: usize = 12 * 1024;
 /// The kernels that this backend launches.
 const KERNELS: [&str; 20] = [
     "rms_norm_f32",
@@ -321,20 +317,13 @@ struct Table {
 impl Table {
     /// Divides tensors of these lengths into chunks.
     fn new(lengths: impl Iterator<Item = usize>, tensors: &[&ct::Tensor]) -> ct::Result<Self> {
-        let mut chunks = Vec::new();
-        for (tensor, length) in lengths.enumerate() {
-            for start in (0..length).step_by(CHUNK) {
-                let size = CHUNK.min(length - start);
-                chunks.extend([start as i64, tensor as i64 | ((size as i64) << 32)]);
-            }
-        }
         let mut addresses = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             if let Argument::Address(at) = address(tensor)? {
                 addresses.push(at as i64);
             }
         }
-        Ok(Self { chunks, addresses })
+        Ok(Self { chunks: chunks(lengths), addresses })
     }
 
     /// Uploads both, and returns where the addresses begin.
@@ -351,8 +340,7 @@ fn packs(x: &ct::Tensor) -> usize {
     x.elem_count() * x.dtype().size_in_bytes() / PACK
 }
 
-/// Returns the threads of a block that processes rows of this width: one per pack, at most 256.
+/// Returns the threads of a block that processes rows of this width.
 fn threads(x: &ct::Tensor, width: usize) -> usize {
-    let packs = width * x.dtype().size_in_bytes() / PACK;
-    (packs.div_ceil(32) * 32).min(256)
+    row_threads(width * x.dtype().size_in_bytes() / PACK)
 }

@@ -10,6 +10,7 @@ use ct::cuda_backend::cudarc::driver::{CudaFunction, DevicePtr, LaunchConfig, Pu
 use ct::cuda_backend::cudarc::nvrtc::Ptx;
 use ct::cuda_backend::{CudaDevice, WrapErr};
 use half::bf16;
+use pcrm_core::cuda::Argument;
 
 use super::nvrtc;
 
@@ -20,15 +21,6 @@ const SHARED: usize = 48 * 1024;
 pub(crate) struct Module {
     functions: HashMap<&'static str, CudaFunction>,
     processors: usize,
-}
-
-/// An argument of a kernel.
-pub(crate) enum Argument {
-    /// The address of a tensor's first element, or null.
-    Address(u64),
-    I64(i64),
-    I32(i32),
-    F32(f32),
 }
 
 /// The size of a launch.

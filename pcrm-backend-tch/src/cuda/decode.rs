@@ -6,13 +6,13 @@ use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pcrm_core::composed::TensorCache;
-use pcrm_core::cuda::{HEADS, SPAN};
+use pcrm_core::cuda::{Argument, HEADS, SPAN};
 use pcrm_core::kernels::{Attention, BLOCK, CacheShape, CachedRow, CachedRows, Draw, Drawn, LayerCache};
 use pcrm_core::{Mask, Result, Tensor};
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::fused::{Fused, bytes, named};
-use super::module::{Argument, Grid};
+use super::module::{Grid, address};
 use crate::ops::{Torched, linear};
 use crate::tensor::{TchTensor, to_device};
 use crate::{NAME, failed};
@@ -97,11 +97,11 @@ impl BlockCache {
                 &named("write_slots", &k),
                 Grid::new(slots.numel(), packs.clamp(32, 256)),
                 &[
-                    (&k).into(),
-                    (&v).into(),
-                    slots.into(),
-                    (&self.keys).into(),
-                    (&self.values).into(),
+                    address(&k),
+                    address(&v),
+                    address(slots),
+                    address(&self.keys),
+                    address(&self.values),
                     Argument::I32(width as i32),
                 ],
             )
@@ -126,12 +126,12 @@ impl BlockCache {
                 &named(&format!("attend_blocks_{lanes}"), &q),
                 Grid { parts, ..Grid::new(rows * kv_heads, 128) },
                 &[
-                    (&q).into(),
-                    (&self.keys).into(),
-                    (&self.values).into(),
-                    (&table.blocks).into(),
-                    (&table.lengths).into(),
-                    (&y).into(),
+                    address(&q),
+                    address(&self.keys),
+                    address(&self.values),
+                    address(&table.blocks),
+                    address(&table.lengths),
+                    address(&y),
                     Argument::I32(heads as i32),
                     Argument::I32(kv_heads as i32),
                     Argument::I32(dim as i32),
@@ -222,9 +222,9 @@ pub(crate) fn sample(fused: &Fused, hidden: &Torch, head: &Torch, how: &Draw<'_>
                 &named("sample", &logits),
                 Grid { shared: 4 * spans, ..Grid::new(rows, 512) },
                 &[
-                    (&logits).into(),
-                    (&uniforms).into(),
-                    (&results).into(),
+                    address(&logits),
+                    address(&uniforms),
+                    address(&results),
                     Argument::I32(rows as i32),
                     Argument::I32(vocabulary as i32),
                     Argument::F32(how.soft_cap.unwrap_or(0.0) as f32),

@@ -2,19 +2,17 @@
 
 #![allow(unsafe_code, reason = "a kernel gets bare addresses")]
 
-use pcrm_core::cuda::{CHUNK, FUSED};
+use pcrm_core::cuda::{self, Argument, FUSED, WIDEST, chunks};
 use pcrm_core::kernels::AdamWStep;
 use tch::{Kind, Tensor as Torch};
 
-use super::module::{Argument, Grid, Module};
+use super::module::{Grid, Module, address, address_or_null};
 use crate::ops::Torched;
 use crate::ops::rotary::Turn;
 use crate::tensor::to_device;
 
-/// The bytes that a kernel reads and writes at once.
-const PACK: i64 = 16;
-/// The widest row of the norms' backward: a block holds a row of f32 in shared memory.
-const WIDEST: i64 = 12 * 1024;
+/// See [`cuda::PACK`].
+const PACK: i64 = cuda::PACK as i64;
 
 /// The kernels that this backend launches.
 const KERNELS: [&str; 33] = [
@@ -84,7 +82,7 @@ impl Fused {
     /// Returns whether the norms serve rows of this width.
     pub(crate) fn norms(x: &Torch, weight: &Torch) -> bool {
         let width = weight.size()[0];
-        width <= WIDEST && Self::serves(&[x, weight], width)
+        width <= WIDEST as i64 && Self::serves(&[x, weight], width)
     }
 
     /// Normalises rows of x, or of the sum x + addend, which is written to `sum`; returns y and 1/σ of every row,
@@ -106,12 +104,12 @@ impl Fused {
                 &named("rms_norm", x),
                 Grid::new(rows as usize, threads(x, width)),
                 &[
-                    x.into(),
-                    added.map(|[addend, _]| addend).into(),
-                    weight.into(),
-                    added.map(|[_, sum]| sum).into(),
-                    (&y).into(),
-                    (&inverse).into(),
+                    address(x),
+                    address_or_null(added.map(|[addend, _]| addend)),
+                    address(weight),
+                    address_or_null(added.map(|[_, sum]| sum)),
+                    address(&y),
+                    address(&inverse),
                     Argument::I32(width as i32),
                     Argument::F32(eps as f32),
                 ],
@@ -140,13 +138,13 @@ impl Fused {
                 &named("rms_norm_backward", x),
                 Grid { shared: 4 * width as usize, ..Grid::new(blocks as usize, threads(x, width)) },
                 &[
-                    x.into(),
-                    weight.into(),
-                    (&gradient).into(),
-                    inverse.into(),
+                    address(x),
+                    address(weight),
+                    address(&gradient),
+                    address(inverse),
                     Argument::Address(0),
-                    (&d_x).into(),
-                    (&parts).into(),
+                    address(&d_x),
+                    address(&parts),
                     Argument::I32(rows as i32),
                     Argument::I32(width as i32),
                 ],
@@ -182,10 +180,10 @@ impl Fused {
                 &named("rotary", x),
                 self.spread(count),
                 &[
-                    x.into(),
-                    cos.into(),
-                    sin.into(),
-                    (&y).into(),
+                    address(x),
+                    address(cos),
+                    address(sin),
+                    address(&y),
                     Argument::I64(size[0]),
                     Argument::I32(size[1] as i32),
                     Argument::I32(half as i32),
@@ -209,7 +207,7 @@ impl Fused {
             self.0.launch(
                 &named("swiglu", gate),
                 self.spread(count * bytes(gate.kind()) / PACK),
-                &[gate.into(), up.into(), (&y).into(), Argument::I64(count)],
+                &[address(gate), address(up), address(&y), Argument::I64(count)],
             )?;
         }
         Ok(y)
@@ -225,11 +223,11 @@ impl Fused {
                 &named("swiglu_backward", gate),
                 self.spread(count * bytes(gate.kind()) / PACK),
                 &[
-                    gate.into(),
-                    up.into(),
-                    gradient.into(),
-                    (&d_gate).into(),
-                    (&d_up).into(),
+                    address(gate),
+                    address(up),
+                    address(gradient),
+                    address(&d_gate),
+                    address(&d_up),
                     Argument::I64(count),
                 ],
             )?;
@@ -248,7 +246,7 @@ impl Fused {
             self.0.launch(
                 &named("row_sums", x),
                 Grid::new(size[0] as usize, threads(x, width)),
-                &[x.into(), offsets.into(), places.into(), (&y).into(), Argument::I32(width as i32)],
+                &[address(x), address(offsets), address(places), address(&y), Argument::I32(width as i32)],
             )?;
         }
         Ok(y)
@@ -268,12 +266,12 @@ impl Fused {
             self.0.launch(
                 &named("column_parts", x),
                 Grid { parts: parts as usize, ..Grid::new(blocks(PACK / bytes(x.kind())), 256) },
-                &[x.into(), (&sums).into(), Argument::I32(rows as i32), Argument::I32(width as i32)],
+                &[address(x), address(&sums), Argument::I32(rows as i32), Argument::I32(width as i32)],
             )?;
             self.0.launch(
                 &named("column_sums", x),
                 Grid::new(blocks(PACK / 4), 256),
-                &[(&sums).into(), (&y).into(), Argument::I32(parts as i32), Argument::I32(width as i32)],
+                &[address(&sums), address(&y), Argument::I32(parts as i32), Argument::I32(width as i32)],
             )?;
         }
         Ok(y)
@@ -284,7 +282,8 @@ impl Fused {
         let Some(first) = updates.first() else { return Ok(()) };
         let (step, device) = (first.step, first.slots[0].device());
         let addresses = updates.iter().flat_map(|update| update.slots.map(|x| x.data_ptr() as i64));
-        let (chunks, blocks) = chunks(updates.iter().map(|update| update.slots[0].numel()));
+        let chunks = chunks(updates.iter().map(|update| update.slots[0].numel()));
+        let blocks = chunks.len() / 2;
         let table = to_device(&Torch::f_from_slice(&[chunks, addresses.collect()].concat())?, device)?;
         let decay = |update: &Update<'_>| (1.0 - update.step.lr * update.step.weight_decay) as f32;
         let decays =
@@ -296,9 +295,9 @@ impl Fused {
                 "adamw",
                 Grid::new(blocks, 512),
                 &[
-                    (&table).into(),
+                    address(&table),
                     Argument::Address(table.data_ptr() as u64 + 16 * blocks as u64),
-                    (&decays).into(),
+                    address(&decays),
                     Argument::F32(step.grad_scale as f32),
                     Argument::F32(step.beta1 as f32),
                     Argument::F32(step.beta2 as f32),
@@ -314,7 +313,8 @@ impl Fused {
     pub(crate) fn sum_of_squares(&self, tensors: &[&Torch]) -> Torched {
         let device = tensors[0].device();
         let addresses = tensors.iter().map(|x| x.data_ptr() as i64);
-        let (chunks, blocks) = chunks(tensors.iter().map(|x| x.numel()));
+        let chunks = chunks(tensors.iter().map(|x| x.numel()));
+        let blocks = chunks.len() / 2;
         let table = to_device(&Torch::f_from_slice(&[chunks, addresses.collect()].concat())?, device)?;
         let sums = Torch::f_empty([blocks as i64], (Kind::Double, device))?;
         // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
@@ -323,9 +323,9 @@ impl Fused {
                 &named("sum_of_squares", tensors[0]),
                 Grid::new(blocks, 256),
                 &[
-                    (&table).into(),
+                    address(&table),
                     Argument::Address(table.data_ptr() as u64 + 16 * blocks as u64),
-                    (&sums).into(),
+                    address(&sums),
                 ],
             )?;
         }
@@ -339,27 +339,13 @@ impl Fused {
     }
 }
 
-/// Divides tensors of these lengths into chunks; returns them in the kernels' layout, and their number.
-fn chunks(lengths: impl Iterator<Item = usize>) -> (Vec<i64>, usize) {
-    let mut table = Vec::new();
-    for (tensor, length) in lengths.enumerate() {
-        for start in (0..length).step_by(CHUNK) {
-            let size = CHUNK.min(length - start);
-            table.extend([start as i64, tensor as i64 | ((size as i64) << 32)]);
-        }
-    }
-    let blocks = table.len() / 2;
-    (table, blocks)
-}
-
 pub(super) fn bytes(kind: Kind) -> i64 {
     if kind == Kind::Float { 4 } else { 2 }
 }
 
-/// Returns the threads of a block that processes rows of this width: one per pack, at most 256.
+/// Returns the threads of a block that processes rows of this width.
 fn threads(x: &Torch, width: i64) -> usize {
-    let packs = (width * bytes(x.kind()) / PACK) as usize;
-    (packs.div_ceil(32) * 32).min(256)
+    cuda::row_threads((width * bytes(x.kind()) / PACK) as usize)
 }
 
 /// Returns the kernel's name for the type of x.

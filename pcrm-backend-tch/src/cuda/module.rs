@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use pcrm_core::cuda::Argument;
 use tch::{TchError, Tensor as Torch};
 
 use crate::ops::Torched;
@@ -19,25 +20,14 @@ pub(crate) struct Module {
     processors: usize,
 }
 
-/// An argument of a kernel.
-pub(crate) enum Argument {
-    /// The address of a tensor's first element, or null.
-    Address(u64),
-    I64(i64),
-    I32(i32),
-    F32(f32),
+/// Returns the address of a tensor.
+pub(crate) fn address(tensor: &Torch) -> Argument {
+    Argument::Address(tensor.data_ptr() as u64)
 }
 
-impl From<&Torch> for Argument {
-    fn from(tensor: &Torch) -> Self {
-        Self::Address(tensor.data_ptr() as u64)
-    }
-}
-
-impl From<Option<&Torch>> for Argument {
-    fn from(tensor: Option<&Torch>) -> Self {
-        tensor.map_or(Self::Address(0), Self::from)
-    }
+/// Returns the address of a tensor, or null.
+pub(crate) fn address_or_null(tensor: Option<&Torch>) -> Argument {
+    tensor.map_or(Argument::Address(0), address)
 }
 
 /// The size of a launch.

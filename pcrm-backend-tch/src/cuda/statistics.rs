@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code, reason = "a kernel gets bare addresses")]
 
+use pcrm_core::cuda::Argument;
 use tch::{Kind, Tensor as Torch};
 
 use super::fused::{Fused, named};
-use super::module::{Argument, Grid};
+use super::module::{Grid, address, address_or_null};
 use crate::ops::Torched;
 
 /// How logits become z = c·tanh(l / c) / T.
@@ -65,12 +66,12 @@ pub(crate) fn token_stats(
             &named("token_stats", logits),
             Grid::new(size[0] as usize, 512),
             &[
-                logits.into(),
-                targets.into(),
-                rows.picked.into(),
-                rows.correct.into(),
-                rows.totals.into(),
-                rows.entropies.into(),
+                address(logits),
+                address(targets),
+                address(rows.picked),
+                address(rows.correct),
+                address(rows.totals),
+                address_or_null(rows.entropies),
                 Argument::I32(size[1] as i32),
                 Argument::I32(targets.size()[1] as i32),
                 cap,
@@ -96,13 +97,13 @@ pub(crate) fn token_stats_backward(
             &named("token_stats_backward", logits),
             Grid::new(size[0] as usize, 512),
             &[
-                logits.into(),
-                targets.into(),
-                slopes.log_probs.into(),
-                slopes.totals.into(),
-                slopes.entropies.map(|[entropies, _]| entropies).into(),
-                slopes.entropies.map(|[_, slopes]| slopes).into(),
-                (&d_logits).into(),
+                address(logits),
+                address(targets),
+                address(slopes.log_probs),
+                address(slopes.totals),
+                address_or_null(slopes.entropies.map(|[entropies, _]| entropies)),
+                address_or_null(slopes.entropies.map(|[_, slopes]| slopes)),
+                address(&d_logits),
                 Argument::I32(size[1] as i32),
                 Argument::I32(targets.size()[1] as i32),
                 cap,

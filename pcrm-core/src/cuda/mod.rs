@@ -3,8 +3,10 @@
 //! The sources include no header, so a machine needs nothing but the NVRTC library and its driver. A backend
 //! proves the compiled kernels against [`crate::composed`], or what it computes otherwise, before it uses them.
 
+mod launch;
 mod tiles;
 
+pub use launch::{Argument, PACK, WIDEST, chunks, row_threads};
 pub use tiles::{TILE, Tiles};
 
 /// Norms, rotary positions, SwiGLU, AdamW over many tensors, sums of squares and of rows; cached keys and values
@@ -24,9 +26,6 @@ pub const TRAINING: &str =
 /// Attention over a sequence tree in bf16, with its backward; compiled with `-DDIM=64` or `-DDIM=128`, the
 /// number of elements of a head. [`Tiles`] has the arrays that the kernels read.
 pub const ATTENTION: &str = include_str!("attention.cu");
-
-/// The number of elements that a block of the kernels over many tensors processes.
-pub const CHUNK: usize = 1 << 15;
 
 /// The number of tokens whose probabilities the sampling kernel sums together.
 pub const SPAN: usize = 256;

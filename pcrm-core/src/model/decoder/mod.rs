@@ -240,6 +240,10 @@ impl Decoder {
     /// # Errors
     /// Fails if there is no memory.
     pub fn cast_once(&self) -> Result<Self> {
+        // Adapters compute in f32, and their base is stored in the type of the computation already.
+        if self.adapters.is_some() {
+            return Ok(self.detached());
+        }
         let family = self.config.family;
         let params = self.params.cast(|name, param| {
             let is_vector = param.shape().len() < 2;

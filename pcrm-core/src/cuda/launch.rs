@@ -1,0 +1,61 @@
+//! What the launches of both backends have in common.
+
+/// An argument of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Argument {
+    /// The address of a tensor's first element, or null.
+    Address(u64),
+    /// A 64-bit integer.
+    I64(i64),
+    /// A 32-bit integer.
+    I32(i32),
+    /// A number.
+    F32(f32),
+}
+
+/// The bytes that a kernel reads and writes at once.
+pub const PACK: usize = 16;
+
+/// The widest row of the norms' backward: a block holds a row of f32 in shared memory.
+pub const WIDEST: usize = 12 * 1024;
+
+/// The number of elements that a block of the kernels over many tensors processes.
+const CHUNK: usize = 1 << 15;
+
+/// Divides tensors of these lengths into the chunks of the kernels over many tensors: two numbers for each, its
+/// first element, and its tensor with the number of elements in the upper half.
+pub fn chunks(lengths: impl Iterator<Item = usize>) -> Vec<i64> {
+    let mut table = Vec::new();
+    for (tensor, length) in lengths.enumerate() {
+        for start in (0..length).step_by(CHUNK) {
+            let size = CHUNK.min(length - start);
+            table.extend([start as i64, tensor as i64 | ((size as i64) << 32)]);
+        }
+    }
+    table
+}
+
+/// Returns the threads of a block that processes a row of this many packs: one per pack, at most 256.
+pub fn row_threads(packs: usize) -> usize {
+    (packs.div_ceil(32) * 32).min(256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: chunks cover every element of every tensor once, in the layout of `Chunk` in fused.cu.
+    #[test]
+    fn chunks_cover_every_element_once() {
+        let lengths = [CHUNK + 5, 0, 7, 2 * CHUNK];
+        let mut covered = [0; 4];
+        for chunk in chunks(lengths.into_iter()).chunks_exact(2) {
+            let (start, tensor, length) =
+                (chunk[0] as usize, (chunk[1] & 0xffff_ffff) as usize, (chunk[1] >> 32) as usize);
+            assert!(start == covered[tensor] && length > 0 && length <= CHUNK, "{chunk:?}");
+            covered[tensor] += length;
+        }
+        assert_eq!(covered, lengths);
+        assert_eq!([row_threads(1), row_threads(112), row_threads(1000)], [32, 128, 256]);
+    }
+}
