@@ -1,8 +1,8 @@
-//! What this backend has on NVIDIA GPUs beside libtorch's own operations: fused kernels, and attention over
-//! all segments of a tree by one call.
+//! The operations that only NVIDIA GPUs have: fused kernels, compiled at run time, and attention over all segments
+//! of a tree by one call.
 //!
-//! Each proves itself against the composed reference when a GPU is opened. If it fails or cannot be had, the
-//! backend warns and uses slower operations.
+//! Each is compared with the composed reference when a GPU is opened. If it differs or is missing, the backend
+//! warns and uses libtorch's operations, which are slower.
 
 pub(crate) mod decode;
 mod decode_proof;

@@ -72,8 +72,6 @@ pub(crate) struct Sequences<'a> {
     pub(crate) most_queries: i64,
     /// The most keys of a sequence.
     pub(crate) most_keys: i64,
-    /// The number of keys in use of every sequence, int32 `[sequences]`; `None` for all up to the next one.
-    pub(crate) used: Option<&'a Torch>,
 }
 
 /// The visible keys: the last query of a sequence is aligned with its last key.
@@ -156,7 +154,7 @@ pub(crate) fn flash_attention(
     let Some(function) = flash() else {
         return Err(TchError::Torch("this libtorch has no flash attention".to_owned()));
     };
-    let (queries, keys, used) = (at.queries.as_ptr(), at.keys.as_ptr(), at.used.map(Torch::as_ptr));
+    let (queries, keys) = (at.queries.as_ptr(), at.keys.as_ptr());
     let ahead = if visible.causal { Some(0) } else { visible.ahead };
     let mut results = [null_mut(); 5];
     let [out, totals, random, unused, debug] = &mut results;
@@ -176,7 +174,7 @@ pub(crate) fn flash_attention(
             &scale,
             pointer(&visible.back),
             pointer(&ahead.filter(|_| visible.back.is_some() || visible.ahead.is_some())),
-            pointer(&used),
+            null(), // all keys up to those of the next sequence
             null(),
             out,
             totals,

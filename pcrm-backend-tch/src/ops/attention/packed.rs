@@ -128,7 +128,7 @@ impl Plan {
         let on_device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         let [most_queries, most_keys] = self.most;
         let OnDevice { queries, keys, gather } = &*on_device;
-        with(Sequences { queries, keys, most_queries, most_keys, used: None }, gather.as_ref())
+        with(Sequences { queries, keys, most_queries, most_keys }, gather.as_ref())
     }
 }
 
