@@ -62,9 +62,7 @@ fn keep_order() {
     use libloading::os::unix::Library;
     const BEST_BRANCH: libc::c_int = 2;
     const STRICT: libc::c_int = 0x10000;
-    // SAFETY: every x86-64 CPU has this instruction; the name is in three registers.
-    #[allow(unused_unsafe, reason = "the function is safe in newer releases of Rust")]
-    let maker = unsafe { std::arch::x86_64::__cpuid(0) };
+    let maker = std::arch::x86_64::__cpuid(0); // the name is in three registers
     let is_intel = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel";
     if !is_intel || std::env::var_os("MKL_CBWR").is_some() {
         return;

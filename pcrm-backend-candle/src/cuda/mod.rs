@@ -1,9 +1,7 @@
-//! What this backend has on NVIDIA GPUs beside candle's own kernels: kernels of its own, compiled by NVRTC for
-//! the GPU at hand.
+//! Kernels for NVIDIA GPUs that candle lacks, compiled by NVRTC for the GPU at hand.
 //!
-//! Kernels are compiled when they are first needed, and then prove themselves against the path of candle's
-//! operations, in value and in every gradient. If they fail or cannot be had, the backend warns once and takes
-//! that path.
+//! Kernels are compiled when they are first needed, and are then compared with candle's operations, in value and
+//! in every gradient. If they differ or cannot be compiled, the backend warns once and uses candle's operations.
 
 #![allow(unsafe_code, reason = "settings of the driver")]
 

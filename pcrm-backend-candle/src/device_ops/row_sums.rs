@@ -5,9 +5,8 @@
 //! launches, whatever the number of rows.
 
 use candle_core as ct;
-
-/// The index for which candle's `index_select` returns zeros.
-pub(crate) const NOTHING: u32 = u32::MAX;
+// NOTHING is also the index for which candle's `index_select` returns zeros.
+pub(crate) use pcrm_core::cuda::{NOTHING, by_target};
 
 /// The number of rows that one round adds up.
 const FAN: usize = 4;
@@ -56,25 +55,6 @@ impl RowSums {
     }
 }
 
-/// Returns where each target's rows begin, with the end last, and the rows of all targets in order; rows of
-/// [`NOTHING`] are left out.
-pub(crate) fn by_target(targets: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
-    let targets = || targets.iter().zip(0_u32..).filter(|(target, _)| **target != NOTHING);
-    let mut starts = vec![0; count + 1];
-    targets().for_each(|(target, _)| starts[*target as usize + 1] += 1);
-    for at in 0..count {
-        starts[at + 1] += starts[at];
-    }
-    let mut next = starts.clone();
-    let mut rows = vec![0; starts[count] as usize];
-    for (target, row) in targets() {
-        let place = &mut next[*target as usize];
-        rows[*place as usize] = row;
-        *place += 1;
-    }
-    (starts, rows)
-}
-
 /// Uploads row indices.
 pub(crate) fn index(rows: Vec<u32>, device: &ct::Device) -> ct::Result<ct::Tensor> {
     let length = rows.len();
@@ -84,12 +64,6 @@ pub(crate) fn index(rows: Vec<u32>, device: &ct::Device) -> ct::Result<ct::Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_are_sorted_by_target() {
-        let (starts, rows) = by_target(&[3, 1, NOTHING, 3, 0, 3], 5);
-        assert_eq!((starts, rows), (vec![0, 1, 2, 2, 5, 5], vec![4, 1, 0, 3, 5]));
-    }
 
     #[test]
     fn rows_are_added_up_to_their_targets() -> ct::Result<()> {

@@ -166,11 +166,11 @@ impl LayerCache for BlockCache {
         const OP: &str = "cache attend";
         let heads = self.shape.check_attend(q, rows, how.mask)?;
         let q = &q.downcast::<TchTensor>(OP, NAME)?.value;
-        let read = || self.read(q, &*Table::shared(rows, q.device())?, how, heads);
-        match rows.is_empty() {
-            true => Ok(Tensor::new(TchTensor::constant(q.shallow_clone()))),
-            false => Ok(Tensor::new(TchTensor::constant(read().map_err(failed(OP))?))),
+        if rows.is_empty() {
+            return Ok(Tensor::new(TchTensor::constant(q.shallow_clone())));
         }
+        let read = || self.read(q, &*Table::shared(rows, q.device())?, how, heads);
+        Ok(Tensor::new(TchTensor::constant(read().map_err(failed(OP))?)))
     }
 
     fn step(&mut self, [q, k, v]: [&Tensor; 3], rows: &CachedRows, how: &Attention<'_>) -> Result<Tensor> {
@@ -180,17 +180,19 @@ impl LayerCache for BlockCache {
             let message = format!("k and v must be {wanted:?}");
             return Err(pcrm_core::Error::shape(OP, message, &[&k.shape(), &v.shape()]));
         }
-        self.shape.check_attend(q, rows, how.mask)?;
-        let [k, v] = [k.downcast::<TchTensor>(OP, NAME)?, v.downcast::<TchTensor>(OP, NAME)?];
-        let put = || {
-            let table = Table::shared(rows, k.value.device())?;
-            let slots = table.0.lock().unwrap_or_else(PoisonError::into_inner).slots.shallow_clone();
-            self.put(&slots, &k.value, &v.value)
-        };
-        if !rows.is_empty() {
-            put().map_err(failed(OP))?;
+        let heads = self.shape.check_attend(q, rows, how.mask)?;
+        let [q, k, v] = [q, k, v].map(|x| x.downcast::<TchTensor>(OP, NAME));
+        let [q, k, v] = [&q?.value, &k?.value, &v?.value];
+        if rows.is_empty() {
+            return Ok(Tensor::new(TchTensor::constant(q.shallow_clone())));
         }
-        self.attend(q, rows, how)
+        let run = || {
+            let table = Table::shared(rows, q.device())?;
+            let slots = table.0.lock().unwrap_or_else(PoisonError::into_inner).slots.shallow_clone();
+            self.put(&slots, k, v)?;
+            self.read(q, &table, how, heads)
+        };
+        Ok(Tensor::new(TchTensor::constant(run().map_err(failed(OP))?)))
     }
 }
 

@@ -9,7 +9,7 @@ use super::fused::{Fused, named};
 use super::module::{Grid, address, address_or_null};
 use crate::ops::Torched;
 
-/// How logits become z = c·tanh(l / c) / T.
+/// The cap and the temperature of logits: z = c·tanh(l / c) / T.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shaping {
     /// The soft cap c.

@@ -1,4 +1,4 @@
-//! What the launches of both backends have in common.
+//! Data of kernel launches that both backends use: arguments, chunks of many tensors, rows sorted by target.
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +40,28 @@ pub fn row_threads(packs: usize) -> usize {
     (packs.div_ceil(32) * 32).min(256)
 }
 
+/// The target of a row that is added to none.
+pub const NOTHING: u32 = u32::MAX;
+
+/// Sorts rows by their targets, below `count` or [`NOTHING`]: returns where each target's rows begin, with the end
+/// last, and the rows of all targets in order.
+pub fn by_target(targets: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
+    let targets = || targets.iter().zip(0_u32..).filter(|(target, _)| **target != NOTHING);
+    let mut starts = vec![0; count + 1];
+    targets().for_each(|(target, _)| starts[*target as usize + 1] += 1);
+    for at in 0..count {
+        starts[at + 1] += starts[at];
+    }
+    let mut next = starts.clone();
+    let mut rows = vec![0; starts[count] as usize];
+    for (target, row) in targets() {
+        let place = &mut next[*target as usize];
+        rows[*place as usize] = row;
+        *place += 1;
+    }
+    (starts, rows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +79,11 @@ mod tests {
         }
         assert_eq!(covered, lengths);
         assert_eq!([row_threads(1), row_threads(112), row_threads(1000)], [32, 128, 256]);
+    }
+
+    #[test]
+    fn rows_are_sorted_by_target() {
+        let (starts, rows) = by_target(&[3, 1, NOTHING, 3, 0, 3], 5);
+        assert_eq!((starts, rows), (vec![0, 1, 2, 2, 5, 5], vec![4, 1, 0, 3, 5]));
     }
 }

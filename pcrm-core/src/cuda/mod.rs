@@ -6,7 +6,7 @@
 mod launch;
 mod tiles;
 
-pub use launch::{Argument, PACK, WIDEST, chunks, row_threads};
+pub use launch::{Argument, NOTHING, PACK, WIDEST, by_target, chunks, row_threads};
 pub use tiles::{TILE, Tiles};
 
 /// Norms, rotary positions, SwiGLU, AdamW over many tensors, sums of squares and of rows; cached keys and values

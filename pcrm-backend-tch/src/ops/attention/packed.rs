@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pcrm_core::cuda::by_target;
 use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 use tch::{Device, Kind, Tensor as Torch};
 
@@ -31,7 +32,7 @@ struct OnDevice {
     queries: Torch,
     /// The same of gathered keys.
     keys: Torch,
-    /// How keys are gathered; `None` if they lie in order already.
+    /// The indices to gather keys by; `None` if the rows are in order already.
     gather: Option<Gather>,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct Saved {
 struct Runs {
     queries: Vec<i32>,
     keys: Vec<i32>,
-    rows: Vec<i32>,
+    rows: Vec<u32>,
 }
 
 impl Runs {
@@ -64,8 +65,8 @@ impl Runs {
     fn new(tree: &SequenceTree, how: &Attention<'_>) -> Option<Self> {
         let mut runs = Self { queries: vec![0], keys: vec![0], rows: Vec::new() };
         for asking in tree.asking(how.queries) {
-            let chain: Vec<i32> =
-                tree.chain(asking.segment).into_iter().flatten().map(|row| row as i32).collect();
+            let chain: Vec<u32> =
+                tree.chain(asking.segment).into_iter().flatten().map(|row| row as u32).collect();
             let positions = asking.positions.as_slice();
             let consecutive = positions.chunk_by(|a, b| how.mask == Mask::Full || a + 1 == *b);
             for run in consecutive {
@@ -91,21 +92,12 @@ impl Plan {
         let most = |of: &[i32]| of.windows(2).map(|pair| i64::from(pair[1] - pair[0])).max().unwrap_or(0);
         let most = [most(&queries), most(&keys)];
         let in_order = rows.len() == tree.rows() && rows.iter().zip(0..).all(|(row, at)| *row == at);
-        let (mut offsets, mut places) = (vec![0_i32; tree.rows() + 1], vec![0_i32; rows.len()]);
-        if !in_order {
-            rows.iter().for_each(|row| offsets[*row as usize + 1] += 1);
-            (0..tree.rows()).for_each(|row| offsets[row + 1] += offsets[row]);
-            let mut next = offsets.clone();
-            for (row, place) in rows.iter().zip(0..) {
-                places[next[*row as usize] as usize] = place;
-                next[*row as usize] += 1;
-            }
-        }
         // One upload for all.
-        let parts: Vec<&[i32]> = match in_order {
-            true => vec![&queries, &keys],
-            false => vec![&queries, &keys, &rows, &offsets, &places],
-        };
+        let mut parts = vec![queries, keys];
+        if !in_order {
+            let (offsets, places) = by_target(&rows, tree.rows());
+            parts.extend([rows, offsets, places].map(|of| of.into_iter().map(|at| at as i32).collect()));
+        }
         let all = to_device(&Torch::f_from_slice(&parts.concat())?, device)?;
         let mut start = 0;
         let mut cut = Vec::with_capacity(parts.len());
