@@ -150,17 +150,32 @@ fn write(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<P
     state.files = hashes(dir)?;
     sealed::write(&dir.join(STATE), state)?;
     open_to_readers(dir)?;
-    let old = run.join(format!(".old-{PREFIX}{}", state.step));
-    if target.exists() {
-        fs::rename(&target, &old).map_err(pcrm_core::Error::io(&target))?;
-    }
+    let old = match target.exists() {
+        true => Some(set_aside(run, state.step)?),
+        false => None,
+    };
     fs::rename(dir, &target).map_err(pcrm_core::Error::io(&target))?;
     let _ = temporary.keep(); // it was renamed
     weights::sync_dir(run)?;
+    old.map_or(Ok(()), |old| fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old)))?;
+    Ok(target)
+}
+
+/// Renames a checkpoint to a name that [`sweep`] removes, and returns it.
+fn set_aside(run: &Path, step: u64) -> Result<PathBuf> {
+    let (dir, old) = (folder(run, step), run.join(format!(".old-{PREFIX}{step}")));
     if old.exists() {
         fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old))?;
     }
-    Ok(target)
+    fs::rename(&dir, &old).map_err(pcrm_core::Error::io(&dir))?;
+    Ok(old)
+}
+
+/// Removes a checkpoint. It is renamed first, since a process that ends while it removes files must not leave
+/// half a checkpoint under a final name.
+fn remove(run: &Path, step: u64) -> Result<()> {
+    let old = set_aside(run, step)?;
+    Ok(fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old))?)
 }
 
 /// Temporary folders are private; give the checkpoint the usual permissions.
@@ -333,8 +348,7 @@ pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()
     steps.retain(|step| *step <= made);
     let old = &steps[..steps.len().saturating_sub(keep.max(1))];
     for step in old.iter().filter(|step| Some(**step) != best) {
-        let dir = folder(run, *step);
-        fs::remove_dir_all(&dir).map_err(pcrm_core::Error::io(&dir))?;
+        remove(run, *step)?;
     }
     sweep(run)
 }
@@ -345,8 +359,7 @@ pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()
 /// Fails if the disk fails.
 pub fn remove_all(run: &Path) -> Result<()> {
     for step in steps(run)? {
-        let dir = folder(run, step);
-        fs::remove_dir_all(&dir).map_err(pcrm_core::Error::io(&dir))?;
+        remove(run, step)?;
     }
     sweep(run)
 }
@@ -367,6 +380,33 @@ fn sweep(run: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Protects: a run that is killed while it removes a checkpoint leaves none that lacks its state, so it
+    /// can be resumed.
+    #[test]
+    fn a_checkpoint_is_removed_at_once() -> Result<()> {
+        let run = tempfile::tempdir().map_err(pcrm_core::Error::io(Path::new("")))?;
+        let dir = folder(run.path(), 1);
+        let state = dir.join(STATE);
+        fs::create_dir(&dir).map_err(pcrm_core::Error::io(&dir))?;
+        for name in std::iter::once(STATE.to_owned()).chain((0..2000).map(|at| format!("{at}.safetensors"))) {
+            fs::write(dir.join(&name), "x").map_err(pcrm_core::Error::io(&dir))?;
+        }
+        let watcher = std::thread::spawn({
+            let dir = dir.clone();
+            move || loop {
+                match (state.exists(), dir.exists()) {
+                    (true, _) => {}
+                    (false, half) => return half,
+                }
+            }
+        });
+        remove_all(run.path())?;
+        assert!(!watcher.join().expect("the watcher"), "a checkpoint without its state was seen");
+        let left = fs::read_dir(run.path()).map_err(pcrm_core::Error::io(run.path()))?.count();
+        assert_eq!(left, 0);
+        Ok(())
+    }
 
     /// Protects: the best loss is read back to the bit, since the choice of the best weights after resuming
     /// depends on it.
