@@ -388,3 +388,15 @@ fn completions_know_the_verbs() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn every_command_has_a_man_page() -> Result<()> {
+    let world = World::new()?;
+    world.run("man pages/of/pcrm")?;
+    for (name, needle) in [("pcrm", "reward"), ("pcrm-reward", "center"), ("pcrm-eval-dpo", "pairs")] {
+        let page = String::from_utf8(world.read(&format!("pages/of/pcrm/{name}.1"))?)?;
+        ensure!(page.contains(".TH") && page.contains(needle), "{name}: {page}");
+    }
+    world.write("file", "")?;
+    world.refuses("man file", &["file"])
+}

@@ -398,6 +398,67 @@ fn texts_are_cut_only_where_that_is_asked() -> Result<()> {
 /// Protects: without the token only the health check answers, and without a token the server listens only on
 /// the local machine.
 #[test]
+fn texts_become_tokens_and_texts_again() -> Result<()> {
+    let world = World::new()?;
+    let tokenizer = tokenizer(&world)?;
+    let server = Server::start(&world, "--model rm=base --max-client-batch-size 2")?;
+    let text = "h\u{e9}llo, two  w\u{f6}rlds \u{1F600}</s>";
+    let (ids, bare) = (tokenizer.encode(text)?, tokenizer.encode_rendered(text)?);
+    let tei = server.post("/tokenize", &json!({"inputs": [text, "b"], "add_special_tokens": false}))?.ok()?;
+    let rows = tei.as_array().context("no rows")?;
+    let tokens = rows[0].as_array().context("no tokens")?;
+    ensure!(rows.len() == 2 && tokens.len() == bare.len(), "{tei}");
+    let mut covered = vec![false; text.len()];
+    for (token, id) in tokens.iter().zip(&bare) {
+        ensure!(token["id"] == *id, "{token}");
+        if token["special"] == true {
+            ensure!(
+                token["text"] == "</s>" && token["start"].is_null() && token["stop"].is_null(),
+                "{token}"
+            );
+            continue;
+        }
+        let place = |name: &str| token[name].as_u64().map(|at| at as usize).context("no place");
+        let bytes = place("start")?..place("stop")?;
+        let part = String::from_utf8_lossy(&text.as_bytes()[bytes.clone()]);
+        ensure!(token["text"].as_str() == Some(&*part), "{token}");
+        covered[bytes].fill(true);
+    }
+    let uncovered = covered.iter().filter(|covered| !**covered).count();
+    ensure!(uncovered == 0 || uncovered == "</s>".len(), "{uncovered} bytes are in no token: {tei}");
+    let vllm = server.post("/tokenize", &json!({"prompt": text, "return_token_strs": true}))?.ok()?;
+    ensure!(
+        vllm["tokens"] == json!(ids) && vllm["count"] == ids.len() && vllm["max_model_len"] == 512,
+        "{vllm}"
+    );
+    ensure!(vllm["token_strs"].as_array().is_some_and(|names| names.len() == ids.len()), "{vllm}");
+    let asked = json!({"messages": [{"role": "user", "content": "a"}], "model": "rm"});
+    let rendered = tokenizer.render_chat(&[Message::new("user", "a")], true)?;
+    let chat = server.post("/tokenize", &asked)?.ok()?;
+    ensure!(chat["tokens"] == json!(tokenizer.encode_rendered(&rendered)?) && chat["token_strs"].is_null());
+    let back = server.post("/detokenize", &json!({"tokens": ids}))?.ok()?;
+    ensure!(back["prompt"] == tokenizer.decode(&ids)?, "{back}");
+    let decoded = server.post("/decode", &json!({"ids": [ids, bare]}))?.ok()?;
+    ensure!(decoded == json!([tokenizer.decode_plain(&ids)?, tokenizer.decode_plain(&bare)?]), "{decoded}");
+    let single = server.post("/decode", &json!({"ids": bare, "skip_special_tokens": false}))?.ok()?;
+    ensure!(single == json!([tokenizer.decode(&bare)?]), "{single}");
+    for (path, body, status, part) in [
+        ("/tokenize", json!({"inputs": ["a", "b", "c"]}), 422, "it has 3 texts; expected at most 2"),
+        ("/tokenize", json!({"inputs": 7}), 422, "inputs: it is 7"),
+        ("/tokenize", json!({}), 400, "prompt: the field is missing"),
+        ("/tokenize", json!({"prompt": "a", "model": "other"}), 404, "other"),
+        ("/detokenize", json!({"tokens": [70000]}), 400, "70000 is outside the tokenizer's vocabulary"),
+        ("/detokenize", json!({"tokens": ["a"]}), 400, "tokens[0]"),
+        ("/decode", json!({"ids": []}), 200, ""),
+        ("/decode", json!({"ids": [[1], 2]}), 422, "ids[1]: it is 2"),
+    ] {
+        let answer = server.post(path, &body)?;
+        ensure!(answer.status == status && answer.text.contains(part), "{path} {body}: {}", answer.text);
+    }
+    Ok(())
+}
+
+#[test]
 fn tokens_are_asked_for() -> Result<()> {
     let world = World::new()?;
     world.refuses("serve --model base --host 0.0.0.0", &["--host 0.0.0.0", "--open-to-all"])?;

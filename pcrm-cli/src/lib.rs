@@ -52,9 +52,10 @@ mod usage;
 mod warnings;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::error::ContextKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -154,6 +155,11 @@ enum Verb {
     Completions {
         /// Shell to print completions for
         shell: Shell,
+    },
+    /// Write a man page for each command into a folder
+    Man {
+        /// Folder to write to; created if it does not exist
+        output: PathBuf,
     },
 }
 
@@ -282,6 +288,9 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
             clap_complete::generate(*shell, &mut command.clone(), "pcrm", &mut script);
             terminal::result(&String::from_utf8_lossy(&script))
         }
+        Verb::Man { output } => std::fs::create_dir_all(output)
+            .and_then(|()| clap_mangen::generate_to(command.clone(), output))
+            .with_context(|| output.display().to_string()),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use axum::extract::{Query, Request as HttpRequest};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::answer::{Answer, Named};
@@ -24,6 +24,7 @@ use super::protocol::{Dialect, Family, Request, Route};
 use super::queue::{Job, Queue, Waiting};
 use super::refusal::{Kind, Refusal};
 use super::token::Tokens;
+use super::vocabulary::Conversion;
 
 /// The state shared by all requests.
 pub struct App {
@@ -67,6 +68,14 @@ pub struct Answered {
     pub characters: usize,
     pub tokens: usize,
     pub parts: Parts,
+}
+
+/// A request that counts against the limits until it is dropped.
+struct Taken {
+    /// The model named in the query.
+    asked: Option<String>,
+    body: Held,
+    permit: OwnedSemaphorePermit,
 }
 
 /// A request with its token sequences.
@@ -114,14 +123,7 @@ impl App {
         let begun = Instant::now();
         let usual = Family::of(route, &Value::Null, self.rules.dialect);
         let plain = |refusal| (usual, refusal);
-        is_json(request.headers()).map_err(plain)?;
-        let asked = Query::<HashMap<String, String>>::try_from_uri(request.uri()).ok();
-        let asked = asked.and_then(|Query(mut fields)| fields.remove("model"));
-        let body = self.body(request).await.map_err(plain)?;
-        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
-            let message = format!("{} requests are in flight, the maximum; retry later", self.rules.requests);
-            plain(Refusal::new(Kind::Overloaded, message))
-        })?;
+        let Taken { asked, body, permit } = self.take(request).await.map_err(plain)?;
         let app = Arc::clone(self);
         let prepared =
             spawn_blocking(move || app.prepare(route, asked, &body).map(|prepared| (prepared, body))).await;
@@ -163,6 +165,43 @@ impl App {
         Ok(Answered { body: request.form.write(&answer, &named), characters, tokens, parts })
     }
 
+    /// Answers a request between texts and tokens. An error comes with the family that defines its format.
+    ///
+    /// # Errors
+    /// Fails with the reason for giving no answer.
+    pub async fn convert(
+        self: &Arc<Self>,
+        conversion: Conversion,
+        request: HttpRequest,
+    ) -> Result<Value, (Family, Refusal)> {
+        let usual = conversion.family(&Value::Null);
+        let taken = self.take(request).await.map_err(|refusal| (usual, refusal))?;
+        let app = Arc::clone(self);
+        let converted = spawn_blocking(move || {
+            let body = json(&taken.body).map_err(|refusal| (usual, refusal))?;
+            let asked = body.get("model").and_then(Value::as_str).map(str::to_owned).or(taken.asked);
+            let model = app.models.find(asked.as_deref());
+            let answer = model.and_then(|model| conversion.answer(&model, &body, app.rules.inputs));
+            answer.map_err(|refusal| (conversion.family(&body), refusal))
+        });
+        converted.await.map_err(|error| {
+            (usual, Refusal::new(Kind::Failed, format!("the request could not be read: {error}")))
+        })?
+    }
+
+    /// Takes a request within the limits.
+    async fn take(&self, request: HttpRequest) -> Result<Taken, Refusal> {
+        is_json(request.headers())?;
+        let asked = Query::<HashMap<String, String>>::try_from_uri(request.uri()).ok();
+        let asked = asked.and_then(|Query(mut fields)| fields.remove("model"));
+        let body = self.body(request).await?;
+        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
+            let message = format!("{} requests are in flight, the maximum; retry later", self.rules.requests);
+            Refusal::new(Kind::Overloaded, message)
+        })?;
+        Ok(Taken { asked, body, permit })
+    }
+
     /// Reads the body of a request within the limits.
     ///
     /// # Errors
@@ -180,10 +219,7 @@ impl App {
     ) -> Result<Prepared, (Family, Refusal)> {
         let begun = Instant::now();
         let dialect = self.rules.dialect;
-        let body: Value = serde_json::from_slice(&body.bytes).map_err(|error| {
-            let message = format!("the body is not JSON: {error}");
-            (Family::of(route, &Value::Null, dialect), Refusal::new(Kind::Malformed, message))
-        })?;
+        let body = json(body).map_err(|refusal| (Family::of(route, &Value::Null, dialect), refusal))?;
         let family = Family::of(route, &body, dialect);
         let plain = |refusal| (family, refusal);
         let request = Request::read(route, family, &body).map_err(plain)?;
@@ -211,6 +247,11 @@ impl App {
         let characters = inputs.iter().map(|input| input.characters()).sum();
         Ok(Prepared { model, ids, characters, time: begun.elapsed(), request })
     }
+}
+
+fn json(body: &Held) -> Result<Value, Refusal> {
+    serde_json::from_slice(&body.bytes)
+        .map_err(|error| Refusal::new(Kind::Malformed, format!("the body is not JSON: {error}")))
 }
 
 /// Refuses a body that is not declared as JSON: browser pages can send other types to any server without

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use super::protocol::PATHS;
-use super::routes;
 use super::tests::app;
+use super::{routes, vocabulary};
 
 /// Returns valid bodies of the routes.
 fn bodies() -> Vec<Value> {
@@ -32,6 +32,8 @@ fn bodies() -> Vec<Value> {
         json!({"inputs": [["a"], ["b", "c"]], "raw_scores": true}),
         json!({"inputs": "a", "truncate": true}),
         json!({"input": "a", "encoding_format": "base64", "task": "classify", "dimensions": null}),
+        json!({"prompt": "a\u{e9}", "add_special_tokens": false, "return_token_strs": true}),
+        json!({"tokens": [1, 2, 3], "ids": [[1], [2, 3]], "skip_special_tokens": false}),
     ]
 }
 
@@ -111,10 +113,12 @@ async fn no_body_breaks_a_route() {
     let keys = bodies.iter().filter_map(Value::as_object).flat_map(Map::keys);
     let names: Vec<String> =
         keys.cloned().chain(["chat_template".to_owned(), "label_token_ids".to_owned()]).collect();
+    let paths: Vec<&str> =
+        PATHS.map(|(path, _)| path).into_iter().chain(vocabulary::PATHS.map(|(path, _)| path)).collect();
     let mut random = StdRng::seed_from_u64(seconds);
     let (mut sent, mut scored) = (0u64, 0u64);
     while Instant::now() < until {
-        let path = PATHS[random.random_range(0..PATHS.len())].0;
+        let path = paths[random.random_range(0..paths.len())];
         let bytes = body(&bodies, &names, &mut random);
         let shown = String::from_utf8_lossy(&bytes).into_owned();
         let request = Request::builder().method(Method::POST).uri(path).body(Body::from(bytes)).unwrap();

@@ -30,6 +30,7 @@ mod tei;
 mod tls;
 mod token;
 mod vllm;
+mod vocabulary;
 
 #[cfg(test)]
 mod fuzzing;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::encode::{encode_text, strip_padding};
 use pcrm_core::model::{Outline, ScoringModel};
-use pcrm_core::text::Tokenizer;
+use pcrm_core::text::{Span, Tokenizer};
 use pcrm_rl::sharing::{SharedScores, score_shared};
 
 use super::ask::{Input, Side, TooLong};
@@ -122,8 +122,7 @@ impl Model {
     /// Fails if the tokenizer or the template refuses the input, or if the sequence is empty, too long, or
     /// has a token outside the model's vocabulary.
     pub fn tokens(&self, input: &Input, too_long: TooLong, close: Close) -> Result<Vec<u32>, Refusal> {
-        let mut ids =
-            self.encoded(input, close).map_err(|error| Refusal::new(Kind::Invalid, error.to_string()))?;
+        let mut ids = self.encoded(input, close).map_err(invalid)?;
         if let Some(pad) = self.facts.pad {
             strip_padding(&mut ids, pad);
         }
@@ -137,6 +136,36 @@ impl Model {
         }
         self.cut(&mut ids, too_long)?;
         Ok(ids)
+    }
+
+    /// Returns the tokens of a text; `special` adds those that the tokenizer adds.
+    ///
+    /// # Errors
+    /// Fails if the tokenizer refuses the text.
+    pub fn spans(&self, text: &str, special: bool) -> Result<Vec<Span>, Refusal> {
+        self.tokenizer.spans(text, special).map_err(invalid)
+    }
+
+    /// Returns the text of token ids; `plain` leaves out special tokens.
+    ///
+    /// # Errors
+    /// Fails if an id is outside the vocabulary.
+    pub fn text(&self, ids: &[u32], plain: bool) -> Result<String, Refusal> {
+        let most = self.tokenizer.vocab_size();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= most) {
+            let message = format!("token id {id} is outside the tokenizer's vocabulary of {most}");
+            return Err(Refusal::new(Kind::Invalid, message));
+        }
+        let text = if plain { self.tokenizer.decode_plain(ids) } else { self.tokenizer.decode(ids) };
+        text.map_err(invalid)
+    }
+
+    /// Returns the text of a conversation, by the chat template.
+    ///
+    /// # Errors
+    /// Fails without a template, or if it refuses the conversation.
+    pub fn rendered(&self, messages: &[Message], generation_prompt: bool) -> Result<String, Refusal> {
+        self.tokenizer.render_chat(messages, generation_prompt).map_err(invalid)
     }
 
     fn encoded(&self, input: &Input, close: Close) -> pcrm_core::Result<Vec<u32>> {
@@ -198,6 +227,11 @@ impl Model {
             TooLong::Refuse => Ok(()),
         }
     }
+}
+
+/// Refuses what the tokenizer refuses.
+fn invalid(error: pcrm_core::Error) -> Refusal {
+    Refusal::new(Kind::Invalid, error.to_string())
 }
 
 /// Returns the name of the only label in `config.json`.

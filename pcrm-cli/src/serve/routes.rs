@@ -21,6 +21,7 @@ use super::model::Model;
 use super::openapi;
 use super::protocol::{Family, PATHS, Route};
 use super::refusal::{Kind, Refusal};
+use super::vocabulary::{self, Conversion};
 
 /// Returns the router of all paths.
 pub fn router(app: Arc<App>) -> Router {
@@ -31,6 +32,12 @@ pub fn router(app: Arc<App>) -> Router {
         if path == "/" {
             methods = methods.merge(page(&app, path, |app| Ok(info(app))));
         }
+        let at = Arc::clone(&app);
+        router = router.route(path, methods.fallback(move || other_method(at, path)));
+    }
+    for (path, conversion) in vocabulary::PATHS {
+        let at = Arc::clone(&app);
+        let methods = post(move |request| convert(at, path, conversion, request));
         let at = Arc::clone(&app);
         router = router.route(path, methods.fallback(move || other_method(at, path)));
     }
@@ -91,6 +98,21 @@ async fn score(app: Arc<App>, path: &'static str, route: Route, request: Request
     open.done = true;
     let response = match outcome {
         Ok(answered) => scored(&app, &answered, begun),
+        Err((family, refusal)) => refused(&app, family, &refusal),
+    };
+    finished(&app, path, begun, response)
+}
+
+async fn convert(app: Arc<App>, path: &'static str, conversion: Conversion, request: Request) -> Response {
+    let begun = Instant::now();
+    let mut open = Open::new(&app.metrics);
+    let outcome = match app.tokens.check(request.headers()) {
+        Ok(()) => app.convert(conversion, request).await,
+        Err(refusal) => Err((conversion.family(&Value::Null), refusal)),
+    };
+    open.done = true;
+    let response = match outcome {
+        Ok(body) => as_json(200, &body),
         Err((family, refusal)) => refused(&app, family, &refusal),
     };
     finished(&app, path, begun, response)

@@ -11,5 +11,5 @@ pub mod visible;
 
 pub use chat::ChatTemplate;
 pub use special::{SpecialToken, SpecialTokens};
-pub use tokenizer::{PairForm, Tokenizer, TruncatedTokenizer};
+pub use tokenizer::{PairForm, Span, Tokenizer, TruncatedTokenizer};
 pub use visible::{visible, visible_line};

@@ -4,6 +4,7 @@ mod assistant;
 mod facts;
 mod files;
 mod pairs;
+mod spans;
 mod truncated;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use tokenizers::{Tokenizer as HfTokenizer, TruncationDirection};
 
 pub use self::files::{TOKENIZER, is_tokenizer_file};
 pub use self::pairs::PairForm;
+pub use self::spans::Span;
 pub use self::truncated::TruncatedTokenizer;
 
 use self::files::{CONFIG, object, object_at};
@@ -225,6 +227,17 @@ impl Tokenizer {
                 Err(Error::invalid("token id", message))
             }
         }
+    }
+
+    /// Returns the tokens of a text with their places in it. `special` adds the special tokens that the
+    /// post-processor adds.
+    ///
+    /// # Errors
+    /// Fails if the tokenizer cannot encode the text.
+    pub fn spans(&self, text: &str, special: bool) -> Result<Vec<Span>> {
+        self.check(text)?;
+        let encoded = guarded(|| self.inner.hf.encode(text, special)).map_err(panicked)?.map_err(failed)?;
+        Ok(Span::of(text, &encoded))
     }
 
     /// Refuses a text that the class treats in an unsupported way, or that may grow without limit.
