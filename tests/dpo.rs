@@ -463,6 +463,8 @@ fn options_that_do_not_go_together_are_refused() -> Result<()> {
         ("--loss simpo --reference start", &["--reference", "uses no reference"]),
         ("--loss sigmoid sft --loss-weights 1", &["--loss-weights", "1 numbers for 2 losses"]),
         ("--simpo-gamma 1", &["--simpo-gamma", "--loss simpo"]),
+        ("--floor -1", &["--floor", "--loss floor"]),
+        ("--loss floor --constraint length_ratio --floor inf", &["--floor", "inf"]),
         ("--reference base", &["--reference", "holds no adapters"]),
         ("--loss nca_pair --f-divergence-type forward_kl", &["--f-divergence-type", "nca_pair"]),
     ] {

@@ -48,6 +48,9 @@ name = "mean"
 mean-of = 2
 reward = { constraint = "none" }
 [[arm]]
+name = "least"
+minimum-of = "mean"
+[[arm]]
 name = "dpo"
 dpo = { constraint = { kind = "fixed", bound = 1 } }
 [[arm]]
@@ -66,7 +69,7 @@ name = "ppo"
 verb = "ppo"
 options = { kl-coef = 0.005 }
 kl = [1]
-arms = ["bt", "fixed 1"]
+arms = ["bt", "least", "fixed 1"]
 "#;
 
 /// The files of a study for readers.

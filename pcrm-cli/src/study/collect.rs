@@ -123,8 +123,12 @@ impl Collector<'_> {
         at.is_some_and(|at| self.state.done[at])
     }
 
-    /// Measures an arm's reward model; several models are measured by the mean of their scores.
+    /// Measures an arm's reward model; several models are measured by the mean of their scores. A minimum of
+    /// several is measured by its policies only.
     fn model(&self, folder: &str, arm: &Arm, pairs: &[Pair], cell: &mut Cell) -> Result<()> {
+        if arm.minimum_of.is_some() {
+            return Ok(());
+        }
         let name = model_of(arm.name.get_ref());
         let names: Vec<String> = match arm.mean_of {
             None => vec![format!("{folder}/{name}.scores.jsonl")],

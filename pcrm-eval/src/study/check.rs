@@ -16,11 +16,16 @@ impl Recipe {
         let mut slugs = BTreeMap::new();
         for arm in &self.arms {
             let (at, name) = (line(arm.name.span().start), arm.name.get_ref());
-            let kinds =
-                [arm.reward.is_some(), arm.dpo.is_some(), arm.temperature_of.is_some(), arm.untrained];
+            let kinds = [
+                arm.reward.is_some(),
+                arm.dpo.is_some(),
+                arm.temperature_of.is_some(),
+                arm.minimum_of.is_some(),
+                arm.untrained,
+            ];
             if kinds.iter().filter(|kind| **kind).count() != 1 {
                 return Err(format!(
-                    "{at}: arm {name:?}: expected one of reward, dpo, temperature-of and untrained"
+                    "{at}: arm {name:?}: expected one of reward, dpo, temperature-of, minimum-of and untrained"
                 ));
             }
             if arm.mean_of.is_some_and(|members| members < 2 || arm.reward.is_none()) {
@@ -39,6 +44,15 @@ impl Recipe {
                         "{at}: arm {name:?}: temperature-of = {of:?}: expected an arm with reward"
                     ));
                 }
+            }
+        }
+        for arm in &self.arms {
+            let Some(of) = &arm.minimum_of else { continue };
+            let found = self.arms.iter().find(|other| other.name.get_ref() == of);
+            if found.is_none_or(|other| other.mean_of.is_none()) {
+                let at = line(arm.name.span().start);
+                let name = arm.name.get_ref();
+                return Err(format!("{at}: arm {name:?}: minimum-of = {of:?}: expected an arm with mean-of"));
             }
         }
         let fail = |message: String| Err(format!("{place}: {message}"));

@@ -334,6 +334,10 @@ fn settings(results: &Results) -> Section {
             }
             (_, Some(options), _) => format!("pcrm dpo: {}", shown(options)),
             (_, _, Some(of)) => format!("{of}, its scores divided by a temperature fitted on held-out pairs"),
+            _ if arm.minimum_of.is_some() => {
+                let of = arm.minimum_of.as_deref().unwrap_or_default();
+                format!("the lowest of the standardised scores of the models of {of}")
+            }
             _ => "the policy that training begins from".to_owned(),
         };
         arms.rows.push(vec![arm.name.get_ref().clone(), options]);

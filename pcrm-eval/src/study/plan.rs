@@ -98,10 +98,14 @@ impl Seed<'_> {
         sft.insert("data".into(), self.path("world/train.jsonl"));
         self.add("sft", "sft", None, sft, &["world"]);
         let arms: Vec<Arm> = self.recipe.arms_of(self.size).into_iter().cloned().collect();
-        let arms = || arms.iter().filter(|arm| !skipped.contains(arm.name.get_ref()));
-        // Temperatures come after the models whose scores they divide.
-        let scaled = arms().filter(|arm| arm.temperature_of.is_some());
-        for arm in arms().filter(|arm| arm.temperature_of.is_none()).chain(scaled) {
+        let is_left_out = |name: &String| skipped.contains(name);
+        let arms = || {
+            let kept = arms.iter().filter(|arm| !is_left_out(arm.name.get_ref()));
+            kept.filter(|arm| !arm.source().is_some_and(is_left_out))
+        };
+        // Temperatures and minima come after the models whose scores they use.
+        let derived = |arm: &&Arm| arm.source().is_some();
+        for arm in arms().filter(|arm| !derived(arm)).chain(arms().filter(derived)) {
             if let Some(own) = &arm.dpo {
                 self.dpo(arm, own);
                 continue;
@@ -110,8 +114,11 @@ impl Seed<'_> {
                 self.answers(arm, "sft");
                 continue;
             }
-            let models = self.models(arm);
-            for model in &models {
+            let models = match &arm.minimum_of {
+                Some(of) => self.members(of),
+                None => self.models(arm),
+            };
+            for model in models.iter().filter(|_| arm.minimum_of.is_none()) {
                 self.score(arm, model);
             }
             for follow in &self.recipe.follow {
@@ -153,6 +160,13 @@ impl Seed<'_> {
         names
     }
 
+    /// Returns the folders of the models of an arm with several.
+    fn members(&self, of: &str) -> Vec<String> {
+        let all = self.recipe.arms_of(self.size).into_iter();
+        let count = all.filter(|arm| arm.name.get_ref() == of).find_map(|arm| arm.mean_of);
+        (0..count.unwrap_or_default()).map(|member| format!("{}-{member}", model_of(of))).collect()
+    }
+
     fn score(&mut self, arm: &Arm, model: &str) {
         let mut options = self.options("score", &Table::new());
         options.insert("model".into(), self.path(model));
@@ -163,7 +177,7 @@ impl Seed<'_> {
     fn follow(&mut self, arm: &Arm, follow: &Follow, models: &[String]) {
         let mut options = self.options(follow.verb.name(), &follow.options);
         options.insert("model".into(), self.path("sft"));
-        let weight = 1.0 / models.len() as f64;
+        let weight = if arm.minimum_of.is_some() { 1.0 } else { 1.0 / models.len() as f64 };
         let mut rewards: Vec<Value> = models
             .iter()
             .map(|model| format!("model:{ROOT}/{}/{model}:{weight}", self.folder()).into())
@@ -182,6 +196,9 @@ impl Seed<'_> {
             }
         }
         options.insert("reward".into(), Value::Array(rewards));
+        if arm.minimum_of.is_some() {
+            options.insert("combine".into(), "min".into());
+        }
         self.add(
             &follow_of(&follow.name, arm.name.get_ref()),
             follow.verb.name(),
@@ -288,6 +305,9 @@ name = "mean"
 mean-of = 2
 reward = {}
 [[arm]]
+name = "least"
+minimum-of = "mean"
+[[arm]]
 name = "dpo"
 dpo = {}
 [[arm]]
@@ -328,6 +348,13 @@ kl = [4]
             assert_eq!(ppo("bt")[key], ppo("mean")[key], "{key}");
         }
         assert_eq!(ppo("mean")["reward"][0].as_str(), Some("model:{study}/dialogue/seed-1/rm-mean-0:0.5"));
+        let least = ppo("least");
+        assert_eq!(least["reward"][1].as_str(), Some("model:{study}/dialogue/seed-1/rm-mean-1:1"));
+        assert_eq!(
+            (least.get("combine").and_then(Value::as_str), ppo("mean").get("combine")),
+            (Some("min"), None)
+        );
+        assert_eq!(needs("questions/seed-1/ppo-of-least"), ["world", "sft", "rm-mean-0", "rm-mean-1"]);
         assert_ne!(
             of("questions/seed-0/rm-mean-0").options["seed"],
             of("questions/seed-0/rm-mean-1").options["seed"]
@@ -348,7 +375,7 @@ kl = [4]
             (ppo.options["max-steps"].as_integer(), ppo.options["batch"].as_integer()),
             (Some(3), Some(4))
         );
-        assert!(plan.jobs.iter().all(|job| job.arm.as_deref() != Some("mean")));
+        assert!(plan.jobs.iter().all(|job| !matches!(job.arm.as_deref(), Some("mean" | "least"))));
         assert_eq!([slug("ppo, paper's KL"), slug("β1 / 0.5"), slug("..")], ["ppo-paper-s-kl", "β1-0.5", ""]);
     }
 }

@@ -83,7 +83,7 @@ pub struct Size {
 }
 
 /// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of`,
-/// `untrained` is set.
+/// `minimum-of`, `untrained` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Arm {
@@ -98,6 +98,9 @@ pub struct Arm {
     /// Name of the arm whose scores are divided by a temperature fitted on held-out pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature_of: Option<String>,
+    /// Name of the arm with several models whose lowest standardised score is the reward of policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_of: Option<String>,
     /// True for the policy that DPO starts from, measured as it is, as a row to compare with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untrained: bool,
@@ -113,6 +116,11 @@ pub struct Arm {
 }
 
 impl Arm {
+    /// Returns the name of the arm whose models this arm uses.
+    pub fn source(&self) -> Option<&String> {
+        self.temperature_of.as_ref().or(self.minimum_of.as_ref())
+    }
+
     /// Returns true if the arm is a policy without a reward model.
     pub fn is_policy(&self) -> bool {
         self.dpo.is_some() || self.untrained
@@ -255,6 +263,7 @@ impl Grid {
             reward: self.reward.as_ref().map(|table| fill::table(table, &at)),
             dpo: self.dpo.as_ref().map(|table| fill::table(table, &at)),
             temperature_of: None,
+            minimum_of: None,
             untrained: false,
             mean_of: None,
             at,

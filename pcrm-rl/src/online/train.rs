@@ -142,6 +142,11 @@ pub fn train(
     for note in rewards.notes() {
         observer.note(&note);
     }
+    if let Some(asked) = trainer.max_steps.filter(|asked| *asked < total) {
+        observer.note(&format!(
+            "--max-steps {asked}: the run makes {total} steps, since each rollout makes {updates}"
+        ));
+    }
     same_beginning(&lanes, &state)?;
     observer.accepted()?;
     let (path, table) = (dir.join("metrics.jsonl"), dir.join(SAMPLES));

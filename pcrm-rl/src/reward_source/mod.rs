@@ -19,6 +19,7 @@
 //! ```
 
 mod answers;
+mod combine;
 #[cfg(feature = "http")]
 mod http;
 mod model;
@@ -35,8 +36,10 @@ use pcrm_core::data::prompts::Prompt;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::score_range::ScoreRange;
 
 pub use answers::{Answer, AnswerTexts, Answers};
+pub use combine::Combine;
 pub use model::{ModelOptions, ModelReward, has_same_tokens};
 pub use parse::{Place, Spec};
 pub use plugin::RewardPlugin;
@@ -59,6 +62,11 @@ pub trait RewardSource: Send {
     /// Returns notes about the source for the log of a run. Call it after [`RewardSource::prepare`].
     fn notes(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Returns the range of the source's rewards on data of its own, if it is known.
+    fn range(&self) -> Option<ScoreRange> {
+        None
     }
 
     /// Scores a batch of answers.

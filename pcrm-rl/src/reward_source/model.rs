@@ -169,6 +169,10 @@ impl RewardSource for ModelReward {
         Ok(())
     }
 
+    fn range(&self) -> Option<ScoreRange> {
+        self.range
+    }
+
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.tokenizer.pairs().is_some() {

@@ -1,4 +1,5 @@
-//! Several reward sources as one, by TRL's rule: a weighted sum over the sources that score an answer.
+//! Several reward sources as one: by TRL's rule a weighted sum over the sources that score an answer, or the
+//! minimum of an ensemble.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Answers, Place, Preparation, RewardPlugin, RewardSource, Spec};
+use super::{Answers, Combine, Place, Preparation, RewardPlugin, RewardSource, Spec};
 use crate::error::{Error, Result};
 
 /// A callback that opens a saved reward model, given its folder or name.
@@ -18,7 +19,7 @@ pub type OpenModel<'a> = dyn FnMut(&Path) -> Result<Box<dyn RewardSource>> + 'a;
 /// Fails if there is no spec, if a kind is unknown (the error lists the known ones), if a configuration is
 /// refused, or if `model` fails.
 pub fn open(specs: &[Spec], model: &mut OpenModel<'_>) -> Result<Weighted> {
-    let mut all = Weighted { sources: Vec::with_capacity(specs.len()) };
+    let mut all = Weighted { sources: Vec::with_capacity(specs.len()), combine: Combine::Sum };
     for spec in specs {
         let source = match &spec.place {
             Place::Model(path) => model(path)?,
@@ -36,6 +37,7 @@ pub fn open(specs: &[Spec], model: &mut OpenModel<'_>) -> Result<Weighted> {
 #[derive(Default)]
 pub struct Weighted {
     sources: Vec<Named>,
+    combine: Combine,
 }
 
 struct Named {
@@ -47,8 +49,8 @@ struct Named {
 /// The rewards of a batch by source, and their sums.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rewards {
-    /// Σ weight·reward of every answer over the sources that score it; `None` if none does. Such an answer is
-    /// excluded from training.
+    /// The combined reward of every answer: Σ weight·reward over the sources that score it; `None` if none
+    /// does. Such an answer is excluded from training.
     pub total: Vec<Option<f32>>,
     /// Unweighted rewards of every source.
     pub sources: Vec<SourceRewards>,
@@ -144,6 +146,18 @@ impl Weighted {
         self.sources.iter().map(|named| (named.name.as_str(), named.weight))
     }
 
+    /// Combines the rewards in this way instead of summing them.
+    ///
+    /// # Errors
+    /// Fails if the sources cannot be combined so.
+    pub fn combined(self, combine: Combine) -> Result<Self> {
+        let of = |named: &Named| (named.name.clone(), named.weight, named.source.range());
+        let all: Vec<_> = self.sources.iter().map(of).collect();
+        let all: Vec<_> = all.iter().map(|(name, weight, range)| (name.as_str(), *weight, *range)).collect();
+        combine.check(&all)?;
+        Ok(Self { combine, ..self })
+    }
+
     /// Prepares every source for a run.
     ///
     /// # Errors
@@ -176,7 +190,8 @@ impl Weighted {
             let (name, weight) = (name.clone(), *weight);
             all.sources.push(SourceRewards { name, weight, rewards: scored.rewards });
         }
-        all.total = (0..batch.rows.len()).map(|row| sum(&all.sources, row)).collect();
+        let ranges: Vec<_> = self.sources.iter().map(|named| named.source.range()).collect();
+        all.total = (0..batch.rows.len()).map(|row| self.combine.of(&all.sources, &ranges, row)).collect();
         match all.total.iter().position(|total| total.is_some_and(|total| !total.is_finite())) {
             Some(row) => {
                 let message = format!("{}: the weighted sum is beyond f32", batch.place(row));
@@ -185,13 +200,4 @@ impl Weighted {
             None => Ok(all),
         }
     }
-}
-
-/// Returns the weighted sum of this row's rewards. A source with weight 0, which is only monitored, does not
-/// make an answer scored if other sources have a weight.
-fn sum(sources: &[SourceRewards], row: usize) -> Option<f32> {
-    let watched = sources.iter().any(|source| source.weight != 0.0);
-    let counted = sources.iter().filter(|source| !watched || source.weight != 0.0);
-    let parts = counted.filter_map(|source| Some(source.weight * f64::from(source.rewards[row]?)));
-    parts.fold(None, |sum: Option<f64>, part| Some(sum.unwrap_or(0.0) + part)).map(|sum| sum as f32)
 }

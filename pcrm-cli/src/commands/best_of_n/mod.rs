@@ -13,7 +13,7 @@ use pcrm_core::digest;
 use pcrm_core::disk::{FolderLock, GrowingFile, whole};
 use pcrm_eval::Bootstrap;
 use pcrm_eval::best_of_n::{Answers, curve};
-use pcrm_rl::reward_source::{Spec, Weighted};
+use pcrm_rl::reward_source::{Combine, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Map, Value, json};
 
@@ -34,10 +34,14 @@ pub struct BestArgs {
     /// Answer with the language model or PEFT adapter in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Choose by this reward; several are added up: model:DIR, length, regex, exact, json, repetition,
+    /// Choose by this reward; several are added up (see --combine): model:DIR, length, regex, exact, json, repetition,
     /// command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append)]
     reward: Vec<String>,
+    /// Combine several rewards: sum, or min (the lowest of the standardised scores of an ensemble of reward
+    /// models)
+    #[arg(long, value_name = "HOW", default_value_t = Combine::Sum)]
+    combine: Combine,
     /// Also measure the chosen answers with this source, which does not affect the choice: the true reward of
     /// a generated world (world), or a stronger model
     #[arg(long, value_name = "SOURCE")]
@@ -81,7 +85,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let open = |option: &str, specs: &[Spec]| {
         rewards::open(option, specs, &args.machine, &args.hub, backend.as_ref(), tokenizer)
     };
-    let mut proxy = open("--reward", &specs)?;
+    let mut proxy = open("--reward", &specs)?.combined(args.combine).context("--combine")?;
     let mut truths = truth.as_ref().map(|spec| open("--truth", std::slice::from_ref(spec))).transpose()?;
     let (asked, encoded) = args.prompts.read(&args.hub, tokenizer)?;
     let _held = FolderLock::take(&args.output).context("--output")?;
@@ -96,6 +100,9 @@ pub fn run(args: &BestArgs) -> Result<()> {
     origins.extend(policy.origins(&args.machine));
     origins.insert("n".to_owned(), json!(args.n));
     origins.insert("reward".to_owned(), rewards::identity(&specs)?);
+    if args.combine != Combine::Sum {
+        origins.insert("combine".to_owned(), json!(args.combine));
+    }
     origins.insert("truth".to_owned(), rewards::identity(truth.as_slice())?);
     let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
     origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));

@@ -8,7 +8,7 @@ use pcrm_core::data::preference::Ties;
 use pcrm_core::kernels::Filters;
 use pcrm_rl::online::OnlineConfig;
 use pcrm_rl::options::TrainerConfig;
-use pcrm_rl::reward_source::Spec;
+use pcrm_rl::reward_source::{Combine, Spec};
 use pcrm_rl::rollout::{Budget, Sampling};
 
 use super::verbs::Chosen;
@@ -32,7 +32,7 @@ pub struct OnlineArgs {
     /// messages in prompt, with any other columns for rewards; of preference data, only the prompts are used
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Reward answers with this source; several are added up: model:DIR, length, regex, exact, json,
+    /// Reward answers with this source; several are added up (see --combine): model:DIR, length, regex, exact, json,
     /// repetition, world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight
     /// one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append, display_order = 3)]
@@ -47,6 +47,10 @@ pub struct OnlineArgs {
     /// policy before training), base (the model under the adapter in --model), or a folder [default: start]
     #[arg(long, value_name = "MODEL", display_order = 6)]
     pub reference: Option<String>,
+    /// Combine several rewards: sum, or min (the lowest of the standardised scores of an ensemble of reward
+    /// models)
+    #[arg(long, value_name = "HOW", default_value_t = Combine::Sum)]
+    pub combine: Combine,
     /// Evaluate on the prompts of these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub eval_data: Vec<PathBuf>,

@@ -21,6 +21,7 @@ use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
 use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
 use pcrm_rl::reference::Reference;
+use pcrm_rl::reward_source::Combine;
 use pcrm_rl::rollout::Stop;
 use serde_json::json;
 pub use verbs::{Chosen, GrpoArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
@@ -107,7 +108,8 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         false => None,
     };
     let (machine, hub) = (&args.machine, &args.hub);
-    let mut sources = rewards::open("--reward", &specs, machine, hub, backend.as_ref(), &tokenizer)?;
+    let sources = rewards::open("--reward", &specs, machine, hub, backend.as_ref(), &tokenizer)?;
+    let mut sources = sources.combined(args.combine).context("--combine")?;
     let critic = match &chosen.critic {
         Some(critic) => Some(critic.origin(&specs, &tokenizer, &args.hub)?),
         None => None,
@@ -126,6 +128,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("reward", rewards::identity(&specs)?),
+        ("combine", (args.combine != Combine::Sum).then(|| json!(args.combine)).unwrap_or_default()),
         ("max-prompt-length", json!(args.rollout.max_prompt_length)),
         ("stop-tokens", json!(ends)),
         ("critic", critic.as_ref().map(critic::Origin::identity).transpose()?.unwrap_or_default()),

@@ -11,7 +11,7 @@ use crate::numbers::real;
 #[command(next_help_heading = "Loss")]
 pub struct PreferenceArgs {
     /// Minimise the sum of these losses: sigmoid (DPO), cdpo, hinge, ipo (per token), ipo_sum, exo_pair,
-    /// nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft,
+    /// nca_pair, robust, floor, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft,
     /// sigmoid_norm; without a reference simpo, cpo, orpo
     #[arg(long, value_name = "NAME", num_args = 1.., action = clap::ArgAction::Append, default_values_t = [PreferenceLoss::Sigmoid])]
     pub loss: Vec<PreferenceLoss>,
@@ -24,6 +24,10 @@ pub struct PreferenceArgs {
     /// Assume this share of wrong labels, for cdpo, exo_pair, robust, aot, aot_unpaired, simpo and cpo
     #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
     pub label_smoothing: f64,
+    /// Set the margin below which the loss floor is flat, so that pairs which contradict the policy strongly do
+    /// not move it [default: -0.5]
+    #[arg(long, value_name = "M", allow_hyphen_values = true, value_parser = real)]
+    pub floor: Option<f64>,
     /// Keep the policy near the reference with this divergence: reverse_kl, forward_kl, js_divergence,
     /// alpha_divergence
     #[arg(long, value_name = "NAME", default_value_t = Divergence::ReverseKl)]
@@ -63,6 +67,7 @@ impl PreferenceArgs {
         );
         let of = |wanted: PreferenceLoss| loss.contains(&wanted);
         for (option, given, served, needs) in [
+            ("floor", self.floor.is_some(), of(PreferenceLoss::Floor), "--loss floor"),
             ("simpo-gamma", self.simpo_gamma.is_some(), of(PreferenceLoss::Simpo), "--loss simpo"),
             ("cpo-alpha", self.cpo_alpha.is_some(), of(PreferenceLoss::Cpo), "--loss cpo"),
             ("discopop-tau", self.discopop_tau.is_some(), of(PreferenceLoss::Discopop), "--loss discopop"),
@@ -85,6 +90,7 @@ impl PreferenceArgs {
                 .collect(),
             beta: self.beta,
             label_smoothing: self.label_smoothing,
+            floor: self.floor.unwrap_or(usual.floor),
             f_divergence_type: self.f_divergence_type,
             f_alpha_divergence_coef: self.f_alpha_divergence_coef.unwrap_or(usual.f_alpha_divergence_coef),
             discopop_tau: self.discopop_tau.unwrap_or(usual.discopop_tau),

@@ -28,6 +28,8 @@ pub struct PreferenceConfig {
     /// ε, the assumed share of wrong labels, for `cdpo`, `exo_pair`, `robust`, `aot`, `aot_unpaired`, `simpo`
     /// and `cpo`.
     pub label_smoothing: f64,
+    /// The margin below which `floor` is flat.
+    pub floor: f64,
     /// The divergence between policy and reference.
     pub f_divergence_type: Divergence,
     /// α of the α-divergence.
@@ -52,6 +54,7 @@ impl Default for PreferenceConfig {
             loss: vec![WeightedLoss { loss: PreferenceLoss::Sigmoid, weight: 1.0 }],
             beta: 0.1,
             label_smoothing: 0.0,
+            floor: -0.5,
             f_divergence_type: Divergence::ReverseKl,
             f_alpha_divergence_coef: 0.5,
             discopop_tau: 0.05,
@@ -138,6 +141,7 @@ impl PreferenceConfig {
         if epsilon == 0.0 && any(|loss| loss == L::ExoPair) {
             return refuse("label-smoothing", "0: exo_pair needs more; its paper recommends 1e-3".into());
         }
+        number("floor", self.floor, self.floor.is_finite(), "a finite number")?;
         number("discopop-tau", self.discopop_tau, self.discopop_tau > 0.0, "a positive number")?;
         let alpha = self.f_alpha_divergence_coef;
         number("f-alpha-divergence-coef", alpha, true, "a number")?;

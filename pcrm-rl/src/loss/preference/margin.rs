@@ -45,7 +45,7 @@ impl PreferenceConfig {
         let two = [chosen, rejected];
         let of = |[a, b]: [Slope; 2], factor: f64| Some(Margin::of(a, b, factor));
         match loss {
-            L::Sigmoid | L::Cdpo | L::Hinge | L::IpoSum | L::ExoPair | L::Robust | L::Discopop => {
+            L::Sigmoid | L::Cdpo | L::Hinge | L::IpoSum | L::ExoPair | L::Robust | L::Floor | L::Discopop => {
                 of(two.map(score), self.beta)
             }
             L::Ipo | L::SigmoidNorm => of(two.map(|sums| by_token(score(sums), sums)), self.beta),
@@ -92,6 +92,8 @@ impl PreferenceConfig {
                 let scale = 1.0 / (1.0 - 2.0 * smoothing);
                 forward.mixed((1.0 - smoothing) * scale, backward, -smoothing * scale)
             }
+            L::Floor if margin < self.floor => Slope { value: neg_ln_sigmoid(self.floor).value, slope: 0.0 },
+            L::Floor => neg_ln_sigmoid(margin),
             L::Discopop => discopop(margin, self.discopop_tau),
             L::Orpo => {
                 let loss = neg_ln_sigmoid(margin);
@@ -171,6 +173,13 @@ mod tests {
                 assert!(at.value.is_finite() && at.slope.is_finite(), "{name} at {far}: {at:?}");
             }
         }
+        let floored = PreferenceConfig { floor: -2.0, ..config };
+        let at = |x| floored.at(PreferenceLoss::Floor, x).unwrap_or_default();
+        assert_eq!(
+            (at(-2.0).value, at(-9.0)),
+            (at(-9.0).value, Slope { value: neg_ln_sigmoid(-2.0).value, slope: 0.0 })
+        );
+        assert_eq!(at(-1.9), neg_ln_sigmoid(-1.9));
         check_slope("log odds", &[-5.0, -0.8, -0.6, -0.5], log_odds);
     }
 }

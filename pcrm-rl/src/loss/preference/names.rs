@@ -26,6 +26,8 @@ pub enum PreferenceLoss {
     NcaPair,
     /// Robust DPO (arXiv 2403.00409).
     Robust,
+    /// −ln σ(max(Δ, floor)): pairs with a margin below the floor, likely mislabelled, have no gradient.
+    Floor,
     /// BCO of pairs (arXiv 2404.04656).
     BcoPair,
     /// SPPO with hard labels (arXiv 2405.00675).
@@ -53,7 +55,7 @@ pub enum PreferenceLoss {
 }
 
 /// All losses with their names.
-pub(super) const ALL: [(PreferenceLoss, &str); 20] = [
+pub(super) const ALL: [(PreferenceLoss, &str); 21] = [
     (PreferenceLoss::Sigmoid, "sigmoid"),
     (PreferenceLoss::Cdpo, "cdpo"),
     (PreferenceLoss::Hinge, "hinge"),
@@ -62,6 +64,7 @@ pub(super) const ALL: [(PreferenceLoss, &str); 20] = [
     (PreferenceLoss::ExoPair, "exo_pair"),
     (PreferenceLoss::NcaPair, "nca_pair"),
     (PreferenceLoss::Robust, "robust"),
+    (PreferenceLoss::Floor, "floor"),
     (PreferenceLoss::BcoPair, "bco_pair"),
     (PreferenceLoss::SppoHard, "sppo_hard"),
     (PreferenceLoss::Aot, "aot"),
@@ -94,6 +97,7 @@ impl PreferenceLoss {
                 | Self::IpoSum
                 | Self::ExoPair
                 | Self::Robust
+                | Self::Floor
                 | Self::Discopop
                 | Self::SigmoidNorm
                 | Self::Simpo
@@ -133,6 +137,7 @@ impl PreferenceLoss {
                 | Self::IpoSum
                 | Self::ExoPair
                 | Self::Robust
+                | Self::Floor
                 | Self::Discopop
                 | Self::Sft
         )
