@@ -132,6 +132,7 @@ fn run(
         train: prompts(&tokenizer)?,
         eval: Some(prompts(&tokenizer)?),
         ends: &ends,
+        rollouts: None,
         rewards: &mut rewards,
         budget: Budget::default(),
         dir,
