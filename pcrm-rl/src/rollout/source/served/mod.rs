@@ -188,9 +188,16 @@ impl Served {
     fn forget(&self, version: &Version) {
         if version.adapter {
             let body = serde_json::json!({ "lora_name": version.name });
-            // The server may have lost it.
-            if let Err(failed) = self.server.unload.post(&body, &self.server.cancelled, Ok) {
-                tracing::warn!("{}: adapter {} was not unloaded: {failed}", self.server.url, version.name);
+            match self.server.unload.post(&body, &self.server.cancelled, Ok) {
+                // The server has been restarted.
+                Ok(_) | Err(Failed::Refused { .. }) => {}
+                Err(failed) => {
+                    tracing::warn!(
+                        "{}: adapter {} was not unloaded: {failed}",
+                        self.server.url,
+                        version.name
+                    );
+                }
             }
         }
         versions::remove(&version.folder);
@@ -209,14 +216,12 @@ impl RolloutSource for Served {
         let adapters = policy.decoder().adapters().is_some();
         self.check(policy)?;
         self.adapters = Some(adapters);
-        self.versions.begin(lanes)?;
-        let old = self.versions.outdated();
+        let left = self.versions.begin(lanes)?;
+        // No request names the old versions any more, so their places are free for the new one.
+        let old = self.versions.outdated().into_iter().map(|old| self.versions.of(old, adapters));
+        let old: Vec<Version> = left.into_iter().chain(old.collect::<Vec<_>>()).collect();
         if lanes.is_first() {
-            old.iter().map(|old| self.versions.of(*old, adapters)).for_each(|old| match adapters {
-                // Requests name the new version only, so the old adapter's place is free for it.
-                true => self.forget(&old),
-                false => versions::remove(&old.folder),
-            });
+            old.iter().for_each(|old| self.forget(old));
             self.deliver(policy, &self.versions.of(version, adapters))?;
         }
         lanes.collective().barrier()?;

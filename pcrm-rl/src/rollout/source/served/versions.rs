@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use pcrm_core::model::LanguageModel;
+use pcrm_core::model::lora::peft::AdapterFolder;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Version;
@@ -34,32 +35,31 @@ impl Versions {
         self.staleness
     }
 
-    /// Chooses the names before the first version, the same in all processes, and removes the folders of an
-    /// earlier start. A server caches keys by the name of an adapter, so a run that is resumed must not use
-    /// the names of its earlier start again.
-    pub fn begin(&mut self, lanes: &Lanes) -> Result<()> {
+    /// Chooses the names before the first version, the same in all processes, and returns the versions that an
+    /// earlier start of the run has left. A server caches keys by the name of an adapter, so a run that is
+    /// resumed must not use the names of its earlier start again.
+    pub fn begin(&mut self, lanes: &Lanes) -> Result<Vec<Version>> {
         if !self.prefix.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let words = [since as u64, std::process::id().into()].map(u64::to_le_bytes);
         let own = format!("{PREFIX}{:08x}", xxh3_64(words.as_flattened()) as u32);
         self.prefix = lanes.gathered::<_, String>(&own)?.into_iter().next().unwrap_or(own);
-        if lanes.is_first() {
-            let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-            let old = |name: &str| name.starts_with(PREFIX);
-            entries
-                .filter(|entry| entry.file_name().to_str().is_some_and(old))
-                .for_each(|e| remove(&e.path()));
-        }
-        Ok(())
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| name.starts_with(PREFIX)).map(|name| self.named(name)).collect())
     }
 
     /// Returns the name and the folder of a version.
     pub fn of(&self, version: u64, adapter: bool) -> Version {
-        let name = format!("{}-v{version}", self.prefix);
+        Version { adapter, ..self.named(format!("{}-v{version}", self.prefix)) }
+    }
+
+    fn named(&self, name: String) -> Version {
         // The server may have another working directory.
         let folder = self.folder.join(&name);
+        let adapter = AdapterFolder::is_one(&folder);
         Version { folder: std::path::absolute(&folder).unwrap_or(folder), name, adapter }
     }
 
