@@ -1,7 +1,7 @@
 //! A server on the loopback interface that speaks vLLM's and SGLang's protocols, with this project's engine
 //! behind them and faults on demand.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -11,13 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use pcrm_core::Device;
 use pcrm_core::kernels::Filters;
-use pcrm_core::model::{LanguageModel, Loading};
 use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::{Backend, DType, Device};
-use pcrm_rl::rollout::source::{Own, Pending, RolloutSource, request_seed};
-use pcrm_rl::rollout::{Budget, Engine, Finish, Prompt, Sample, Sampling, Stop};
+use pcrm_rl::rollout::source::request_seed;
+use pcrm_rl::rollout::{Finish, Prompt, Sample, Sampling};
 use serde_json::{Value, json};
+
+use crate::engine_models::{Job, Models, Reply};
 
 /// A fault of the answer to a request for samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,45 +73,9 @@ struct State {
     jobs: Mutex<mpsc::Sender<(Job, mpsc::Sender<Reply>)>>,
 }
 
-/// Work of the thread that has the models.
-enum Job {
-    Load {
-        name: String,
-        path: String,
-    },
-    Update {
-        path: String,
-        version: String,
-    },
-    Unload {
-        name: String,
-    },
-    Lose,
-    Generate {
-        name: Option<String>,
-        stale: bool,
-        prompt: Prompt,
-        samples: usize,
-        sampling: Sampling,
-        ends: Vec<u32>,
-    },
-}
-
-/// The result of a job: samples with the version of the weights, or a status and a message.
-type Reply = Result<(Vec<Sample>, String), (u16, String)>;
-
-/// The models of the server, in the thread that computes with them.
-struct Models {
-    backend: Box<dyn Backend>,
-    adapters: BTreeMap<String, LanguageModel>,
-    whole: Option<(String, LanguageModel)>,
-    first: Option<LanguageModel>,
-    most_adapters: usize,
-}
-
 impl EngineServer {
-    /// Starts a server that computes on this backend and holds at most so many adapters. It knows the draws of
-    /// these prompts in runs with this seed.
+    /// Starts a server that computes on this backend and holds at most so many adapters. It knows the draws
+    /// of these prompts in runs with this seed.
     pub fn new(backend: &str, prompts: &[Prompt], seed: u64, most_adapters: usize) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -118,9 +83,7 @@ impl EngineServer {
         let plugin = plugin.with_context(|| backend.to_owned())?;
         let (to, from) = mpsc::channel::<(Job, mpsc::Sender<Reply>)>();
         thread::spawn(move || -> Result<()> {
-            let backend = (plugin.open)(Device::Cpu.into())?;
-            let mut models =
-                Models { backend, adapters: BTreeMap::new(), whole: None, first: None, most_adapters };
+            let mut models = Models::new((plugin.open)(Device::Cpu.into())?, most_adapters);
             for (job, to) in from {
                 // The client may have gone.
                 drop(to.send(models.done(job)));
@@ -179,79 +142,6 @@ impl EngineServer {
         ensure!(!self.state.relative.load(Ordering::SeqCst), "a path of weights was relative");
         Ok(())
     }
-}
-
-impl Models {
-    fn done(&mut self, job: Job) -> Reply {
-        let faulty = |error: anyhow::Error| (500, format!("{error:#}"));
-        match job {
-            Job::Load { name, path } => {
-                if self.adapters.contains_key(&name) {
-                    return Err((400, format!("The lora adapter '{name}' has already been loaded.")));
-                }
-                if self.adapters.len() >= self.most_adapters {
-                    return Err((400, format!("there are {} adapters already", self.adapters.len())));
-                }
-                let how = Loading::masters(self.backend.as_ref(), DType::F32);
-                let model = LanguageModel::load_adapter(Path::new(&path), None, how, 0)
-                    .map_err(|error| (400, error.to_string()))?;
-                self.first.get_or_insert(model.detached());
-                self.adapters.insert(name.clone(), model);
-                Ok((Vec::new(), name))
-            }
-            Job::Update { path, version } => {
-                let model = LanguageModel::load(self.backend.as_ref(), Path::new(&path), DType::F32)
-                    .map_err(|error| (400, error.to_string()))?;
-                self.first.get_or_insert(model.detached());
-                self.whole = Some((version.clone(), model));
-                Ok((Vec::new(), version))
-            }
-            Job::Unload { name } => match self.adapters.remove(&name) {
-                Some(_) => Ok((Vec::new(), name)),
-                None => Err((404, format!("The lora adapter '{name}' cannot be found."))),
-            },
-            Job::Lose => {
-                self.adapters.clear();
-                Ok((Vec::new(), String::new()))
-            }
-            Job::Generate { name, stale, prompt, samples, sampling, ends } => {
-                let (version, model) = match &name {
-                    Some(name) => match self.adapters.get(name) {
-                        Some(model) => (name.clone(), model),
-                        None => return Err((404, format!("The model `{name}` does not exist."))),
-                    },
-                    None => match &self.whole {
-                        Some((version, model)) => (version.clone(), model),
-                        None => return Err((400, "there are no weights".to_owned())),
-                    },
-                };
-                let model = self.first.as_ref().filter(|_| stale).unwrap_or(model);
-                let made = sampled(model, prompt, samples, sampling, &ends).map_err(faulty)?;
-                Ok((made, version))
-            }
-        }
-    }
-}
-
-/// Samples answers to a prompt as a run does that has seed 0 and token 2 as the end.
-pub fn of_policy(model: &LanguageModel, prompt: &Prompt, samples: usize, most: usize) -> Result<Vec<Sample>> {
-    let sampling = Sampling { max_tokens: most, ..Sampling::default() };
-    sampled(model, prompt.clone(), samples, sampling, &[2])
-}
-
-fn sampled(
-    model: &LanguageModel,
-    prompt: Prompt,
-    samples: usize,
-    sampling: Sampling,
-    ends: &[u32],
-) -> Result<Vec<Sample>> {
-    let engine = Engine::new(model.decoder(), Budget { cache_tokens: 16 * 1024, ..Budget::default() })?;
-    let stop = Stop::at(ends.iter().copied());
-    let mut own = Own::new(engine, &stop).with_policy(&model.for_sampling()?, 0);
-    let ask = pcrm_rl::rollout::source::Ask { prompts: vec![prompt], samples, sampling, version: 0, pass: 0 };
-    let made = own.finish(Pending::Waiting(ask), &AtomicBool::new(false))?;
-    made.into_iter().next().context("samples of a prompt")
 }
 
 impl State {

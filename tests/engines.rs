@@ -16,7 +16,6 @@ use pcrm_rl::loss::policy::{GrpoConfig, PpoConfig, RlooConfig};
 use pcrm_rl::metrics::StepMetrics;
 use pcrm_rl::offline::Outcome;
 use pcrm_rl::online::{Algorithm, CRITIC, OnlineConfig, OnlineDpoConfig, Prompts, RolloutConfig};
-use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::rollout::source::{Access, FileSource, Protocol, RolloutSource, Served, SourceKind};
 use serde_json::json;
 
@@ -99,9 +98,9 @@ fn every_exact_backend(check: impl Fn(&Subject) -> Result<()>) -> Result<()> {
     every_backend(|backend| if backend.exact() { check(backend) } else { Ok(()) })
 }
 
-/// Protects: a run on a server of either protocol, with adapters or whole weights, has the samples, the metrics
-/// and the final weights of the trainer's own engine, to the bit; the server holds one version at a time, and
-/// none at the end.
+/// Protects: a run on a server of either protocol, with adapters or whole weights, has the samples, the
+/// metrics and the final weights of the trainer's own engine, to the bit; the server holds one version at a
+/// time, and none at the end.
 #[test]
 fn runs_on_servers_have_the_bits_of_the_own_engine() -> Result<()> {
     use Protocol::{Sglang, Vllm};
@@ -174,9 +173,9 @@ fn passing_faults_change_nothing() -> Result<()> {
     })
 }
 
-/// Protects: an answer of another version, a dead server, old weights and an adapter that cannot be loaded end
-/// a run with a message that names the fault; the steps made are saved, and the resumed run has the bits of an
-/// undisturbed one.
+/// Protects: an answer of another version, a dead server, old weights and an adapter that cannot be loaded
+/// end a run with a message that names the fault; the steps made are saved, and the resumed run has the bits
+/// of an undisturbed one.
 #[test]
 fn lasting_faults_end_a_run_that_goes_on_later() -> Result<()> {
     use Protocol::{Sglang, Vllm};
@@ -283,7 +282,14 @@ fn rollouts_ahead_are_of_older_policies() -> Result<()> {
         let stale =
             run_on(backend, &server, Protocol::Vllm, &dir.path().join("stale"), &strict, (true, None));
         let message = stale.err().context("a run with old weights")?.to_string();
-        ensure!(message.contains("log-probabilities differ"), "{message}");
+        for part in ["log-probabilities differ", "is saved: continue with --resume"] {
+            ensure!(message.contains(part), "{message}");
+        }
+        server.fault_from(None);
+        let dir = dir.path().join("stale");
+        let resumed = run_on(backend, &server, Protocol::Vllm, &dir, &strict, (true, None))?;
+        ensure!(matches!(resumed.outcome, Outcome::Finished { steps: 6, .. }), "{:?}", resumed.outcome);
+        ensure!(resumed.steps[0].step > 1, "it began again");
         Ok(())
     })
 }
@@ -298,7 +304,7 @@ fn samples_of_a_file_train_a_policy() -> Result<()> {
         let model = policy(backend)?;
         let mut lines = String::new();
         for prompt in &prompts.numbered {
-            for sample in crate::engine_server::of_policy(&model, prompt, 4, 12)? {
+            for sample in crate::engine_models::of_policy(&model, prompt, 4, 12)? {
                 let reason = if sample.finish.is_ended() { "stop" } else { "length" };
                 lines += &json!({"prompt_ids": prompt.ids, "completion_ids": sample.ids,
                                  "log_probs": sample.log_probs, "finish_reason": reason})
@@ -328,8 +334,8 @@ fn samples_of_a_file_train_a_policy() -> Result<()> {
     })
 }
 
-/// Protects: the binary trains on a server with the bits of its own engine, and refuses options that no server
-/// can follow before anything is made.
+/// Protects: the binary trains on a server with the bits of its own engine, and refuses options that no
+/// server can follow before anything is made.
 #[test]
 fn the_binary_trains_on_servers() -> Result<()> {
     let world = World::new()?;
@@ -340,8 +346,8 @@ fn the_binary_trains_on_servers() -> Result<()> {
     let prompts = Prompts::new(rows, encoded);
     let server = EngineServer::new("candle", &prompts.numbered, 0, 1)?;
     let common = "grpo --model policy --data test.jsonl --reward '{\"kind\": \"repetition\", \"ngram\": 1, \
-                  \"unit\": \"characters\"}' --num-generations 4 --max-completion-length 8 --batch 4 --max-steps 4 \
-                  --learning-rate 1e-3 --save-every 2";
+                  \"unit\": \"characters\"}' --num-generations 4 --max-completion-length 8 --batch 4 \
+                  --max-steps 4 --learning-rate 1e-3 --save-every 2";
     world.run(&format!("{common} --lora-r 4 --output own"))?;
     let url = &server.address;
     let output =

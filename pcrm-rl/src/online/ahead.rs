@@ -1,8 +1,8 @@
 //! Batches that a server samples while the policy is updated on earlier ones.
 //!
-//! With staleness K, rollout `i` is asked for at the beginning of rollout `i − K`, of the policy at that time:
-//! which policy answers depends on no clock. A checkpoint keeps the answers, so a resumed run goes on with the
-//! same ones.
+//! With staleness K, rollout `i` is asked for at the beginning of rollout `i − K`, of the policy at that
+//! time: which policy answers depends on no clock. A checkpoint keeps the answers, so a resumed run goes on
+//! with the same ones.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -58,6 +58,11 @@ impl Ahead {
     /// Returns true if batches are sampled ahead.
     pub fn is_used(&self) -> bool {
         self.staleness > 0
+    }
+
+    /// Drops all batches.
+    pub fn clear(&mut self) {
+        self.queue.clear();
     }
 
     /// Returns the number of batches that are asked for and not used.

@@ -154,8 +154,8 @@ impl OnlineConfig {
         self.sampling.check()?;
         self.rollouts.check(&self.algorithm)?;
         if self.rollouts.staleness > 0 && self.dynamic_sampling.is_some() {
-            let message = "draws prompts by the rewards of a rollout, which --staleness samples ahead; expected \
-                           one of them";
+            let message = "draws prompts by the rewards of a rollout, which --staleness samples ahead; \
+                           expected one of them";
             refuse("dynamic-sampling", message.into())?;
         }
         budget.check()?;

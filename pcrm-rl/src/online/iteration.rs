@@ -165,7 +165,8 @@ impl Training<'_> {
                 let seconds = begun.elapsed().as_secs_f64();
                 let before = times.take().map_or(0.0, |times| {
                     let names = ["time/sync", "time/rollout", "time/rewards", "time/reference"];
-                    for (name, time) in names.iter().zip(times) {
+                    let synced = usize::from(self.config.rollouts.source.is_own());
+                    for (name, time) in names.iter().zip(times).skip(synced) {
                         of_update.mean(*name, time, 1.0);
                     }
                     times.iter().sum()

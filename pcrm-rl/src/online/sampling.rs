@@ -21,8 +21,8 @@ pub struct RolloutConfig {
     /// Correction of samples from another engine or an older policy; `None` for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
-    /// Largest mean of |ln π_server − ln π_trainer| over tokens; a run ends with an error beyond it. Results do
-    /// not depend on it.
+    /// Largest mean of |ln π_server − ln π_trainer| over tokens; a run ends with an error beyond it. Results
+    /// do not depend on it.
     #[serde(skip)]
     pub max_mismatch: f64,
 }

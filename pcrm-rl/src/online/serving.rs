@@ -56,8 +56,8 @@ impl<'a> Training<'a> {
             false => {
                 let message = format!(
                     "after step {} its log-probabilities differ from the trainer's by {mean:.4} per token on \
-                     average, more than --max-mismatch {most}: it computes with other weights, in another type, \
-                     or reports other numbers (vLLM needs --logprobs-mode processed_logprobs)",
+                     average, more than --max-mismatch {most}: it computes with other weights, in another \
+                     type, or reports other numbers (vLLM needs --logprobs-mode processed_logprobs)",
                     self.state.step
                 );
                 Err(Error::rollouts(self.source.name(), message))
@@ -77,7 +77,9 @@ impl<'a> Training<'a> {
         let step = self.state.step;
         let folder = checkpoint::folder(self.dir, step);
         let alone = self.roller.lanes.collective().world() == 1;
-        let kept = match step > 0 && alone && !folder.exists() && !self.ahead.is_used() {
+        // Answers on their way are lost; the newest policy samples them again.
+        self.ahead.clear();
+        let kept = match step > 0 && alone && !folder.exists() {
             true => self.save(observer).is_ok(),
             false => folder.exists(),
         };

@@ -60,7 +60,7 @@ pub struct OnlineArgs {
     #[command(flatten)]
     pub rollout: RolloutArgs,
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub sampler: SourceArgs,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]
@@ -170,14 +170,14 @@ impl OnlineArgs {
             stop_kl: rollout.stop_kl,
             stop_score: rollout.stop_score,
             critic_learning_rate: chosen.critic.as_ref().and_then(|critic| critic.critic_learning_rate),
-            rollouts: self.source.config(&chosen.algorithm),
+            rollouts: self.sampler.config(&chosen.algorithm),
             sampling: Sampling {
                 filters,
                 max_tokens: rollout.max_completion_length,
                 seed: self.machine.seed,
             },
         };
-        self.source.check()?;
+        self.sampler.check()?;
         let trainer = self.keeping.keep(self.steps.config(self.machine.seed, chosen.learning_rate));
         usage(config.check(&trainer, &self.budget()).map_err(named))?;
         usage(trainer.check(self.source().evaluates()).map_err(named))?;

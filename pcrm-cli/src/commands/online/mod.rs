@@ -124,7 +124,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let names: Vec<String> =
         ends.iter().map(|id| format!("{:?} ({id})", tokenizer.decode(&[*id]).unwrap_or_default())).collect();
     ensure!(!ends.is_empty(), "the model names no token that ends an answer; set one with --stop-token");
-    let rollouts = args.source.open(&args.output, &model, &ends)?;
+    let rollouts = args.sampler.open(&args.output, &model, &ends)?;
     let identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("reward", rewards::identity(&specs)?),
@@ -132,7 +132,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         ("stop-tokens", json!(ends)),
         ("critic", critic.as_ref().map(critic::Origin::identity).transpose()?.unwrap_or_default()),
         ("ptx", chosen.mix.as_ref().map(mix::MixArgs::identity).transpose()?.unwrap_or_default()),
-        ("rollouts-file", args.source.identity()?),
+        ("rollouts-file", args.sampler.identity()?),
         ("constraint", bound.as_ref().map(|bound| bound.to_tagged()).transpose()?.unwrap_or_default()),
     ])?;
     unread.unchanged()?;
@@ -160,7 +160,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
             .map_or(String::new(), |eval| format!(", evaluating on {}", eval.numbered.len())),
         names.join(", ")
     ));
-    args.source.note().iter().for_each(|note| say(note));
+    args.sampler.note().iter().for_each(|note| say(note));
     if let Some(origin) = &critic {
         say(&format!("the critic starts from {}", origin.name()));
     }

@@ -1,8 +1,9 @@
 //! Where the answers of on-policy training come from: the trainer's own engine, a vLLM or SGLang server, or a
 //! file.
 //!
-//! A source is told each version of the policy ([`RolloutSource::publish`]) and answers prompts with a version
-//! that it was told. Asking and waiting are two calls, so that a server samples while the policy is updated.
+//! A source is told each version of the policy ([`RolloutSource::publish`]) and answers prompts with a
+//! version that it was told. Asking and waiting are two calls, so that a server samples while the policy is
+//! updated.
 
 mod file;
 mod name;
@@ -114,8 +115,8 @@ pub trait RolloutSource {
     fn close(&mut self) {}
 }
 
-/// Returns the seed of a prompt's first sample in a request to a server; sample `i` has this seed plus `i`, as
-/// vLLM counts. It is below 2⁶², so that the sum is an integer of 64 bits with a sign.
+/// Returns the seed of a prompt's first sample in a request to a server; sample `i` has this seed plus `i`,
+/// as vLLM counts. It is below 2⁶², so that the sum is an integer of 64 bits with a sign.
 pub fn request_seed(seed: u64, prompt: u64) -> u64 {
     xxh3_64([seed, prompt].map(u64::to_le_bytes).as_flattened()) >> 2
 }

@@ -1,4 +1,5 @@
-//! SGLang's `/generate`: token ids in, token ids with their log-probabilities out, and its ways to new weights.
+//! SGLang's `/generate`: token ids in, token ids with their log-probabilities out, and its ways to new
+//! weights.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::super::super::{Prompt, Sample};
 use super::super::{Ask, request_seed};
-use super::{Server, Version};
+use super::Version;
+use super::server::Server;
 use crate::rollout::answer;
 use crate::transport::cut;
 
-/// Returns the request for all samples of a prompt: a batch with a seed for each. (`n` would give them all the
-/// same seed.) Servers without `--enable-deterministic-inference` ignore seeds.
+/// Returns the request for all samples of a prompt: a batch with a seed for each. (`n` would give them all
+/// the same seed.) Servers without `--enable-deterministic-inference` ignore seeds.
 pub(super) fn body(ask: &Ask, prompt: &Prompt, version: &Version, ends: &BTreeSet<u32>) -> Value {
     let first = request_seed(ask.sampling.seed, prompt.number);
     let sampling = |sample: usize| {

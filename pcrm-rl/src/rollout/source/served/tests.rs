@@ -1,6 +1,6 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::super::super::{Prompt, Sampling};
+use super::super::super::{Finish, Prompt, Sample, Sampling};
 use super::*;
 
 /// A server that knows tokens below 10, of which 2 ends an answer.
@@ -85,8 +85,8 @@ fn answers_are_read() {
     assert_eq!(read(Protocol::Sglang, &sglang_answer()).unwrap(), want);
 }
 
-/// Protects: every part of an answer that is not what was asked for is an error that names the field, the value
-/// and what was expected.
+/// Protects: every part of an answer that is not what was asked for is an error that names the field, the
+/// value and what was expected.
 #[test]
 fn faulty_answers_are_named() {
     let vllm = Protocol::Vllm;
@@ -173,7 +173,8 @@ fn faulty_answers_are_named() {
     assert!(message.contains("is \"length\" after 1 of 3 tokens"), "{message}");
 }
 
-/// Protects: a request has token ids and every setting of sampling; samples of a prompt have consecutive seeds.
+/// Protects: a request has token ids and every setting of sampling; samples of a prompt have consecutive
+/// seeds.
 #[test]
 fn requests_carry_tokens_and_seeds() {
     let (ask, ends) = (ask(), BTreeSet::from([2]));

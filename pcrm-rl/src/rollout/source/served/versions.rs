@@ -35,8 +35,8 @@ impl Versions {
         self.staleness
     }
 
-    /// Chooses the names before the first version, the same in all processes, and returns the versions that an
-    /// earlier start of the run has left. A server caches keys by the name of an adapter, so a run that is
+    /// Chooses the names before the first version, the same in all processes, and returns the versions that
+    /// an earlier start of the run has left. A server caches keys by the name of an adapter, so a run that is
     /// resumed must not use the names of its earlier start again.
     pub fn begin(&mut self, lanes: &Lanes) -> Result<Vec<Version>> {
         if !self.prefix.is_empty() {

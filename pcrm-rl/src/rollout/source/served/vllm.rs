@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::super::{Prompt, Sample};
 use super::super::{Ask, request_seed};
-use super::{Server, Version};
+use super::Version;
+use super::server::Server;
 use crate::rollout::answer;
 
 /// Returns the request for all samples of a prompt. vLLM gives sample `i` the seed plus `i`.
