@@ -334,16 +334,47 @@ fn samples_of_a_file_train_a_policy() -> Result<()> {
     })
 }
 
-/// Protects: the binary trains on a server with the bits of its own engine, and refuses options that no
-/// server can follow before anything is made.
-#[test]
-fn the_binary_trains_on_servers() -> Result<()> {
+/// Makes a world with a policy, and returns it with the prompts of its test pairs.
+fn world_of_policy() -> Result<(World, Prompts)> {
     let world = World::new()?;
     world.run("sft --model base --random-init --data train.jsonl --max-steps 4 --output policy")?;
     let tokenizer = Tokenizer::from_dir(&world.path("policy"))?;
     let (rows, _) = load_prompts(&[world.path("test.jsonl")], Strictness::Refuse)?;
     let (encoded, _) = encode_prompts(&rows, &tokenizer, None)?;
-    let prompts = Prompts::new(rows, encoded);
+    Ok((world, Prompts::new(rows, encoded)))
+}
+
+/// Protects: two processes that share a server have the bits of one process with its own engine, and only one
+/// of them sends weights.
+#[cfg(feature = "distributed")]
+#[test]
+fn two_processes_share_a_server() -> Result<()> {
+    let (world, prompts) = world_of_policy()?;
+    let common = "grpo --backend tch --model policy --data test.jsonl --reward '{\"kind\": \"repetition\", \
+                  \"ngram\": 1, \"unit\": \"characters\"}' --num-generations 4 --max-completion-length 8 \
+                  --batch 3 --max-steps 3 --learning-rate 1e-3 --lanes 2 --lora-r 4";
+    let output = world.command(&format!("{common} --output own"))?.env("OMP_NUM_THREADS", "1").output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    for (staleness, name) in [(0, "served"), (1, "ahead"), (1, "again")] {
+        let server = EngineServer::new("tch", &prompts.numbered, 0, staleness + 1)?;
+        let url = &server.address;
+        world.run(&format!(
+            "launch -n 2 --threads 1 -- {common} --rollouts vllm:{url} --staleness {staleness} --output {name}"
+        ))?;
+        ensure!(server.adapters().is_empty(), "{:?} are loaded", server.adapters());
+    }
+    let weights = |name: &str| world.read(&format!("{name}/adapter_model.safetensors"));
+    ensure!(weights("own")? == weights("served")?, "two processes on a server have other weights");
+    ensure!(weights("ahead")? == weights("again")?, "rollouts ahead depend on time");
+    ensure!(weights("ahead")? != weights("own")?, "no rollout was sampled ahead");
+    Ok(())
+}
+
+/// Protects: the binary trains on a server with the bits of its own engine, and refuses options that no
+/// server can follow before anything is made.
+#[test]
+fn the_binary_trains_on_servers() -> Result<()> {
+    let (world, prompts) = world_of_policy()?;
     let server = EngineServer::new("candle", &prompts.numbered, 0, 1)?;
     let common = "grpo --model policy --data test.jsonl --reward '{\"kind\": \"repetition\", \"ngram\": 1, \
                   \"unit\": \"characters\"}' --num-generations 4 --max-completion-length 8 --batch 4 \

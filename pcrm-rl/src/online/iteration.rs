@@ -105,6 +105,10 @@ impl Training<'_> {
                         self.state.evaluation_owed = true;
                         return self.save(observer).map(Some);
                     }
+                    Err(Error::Rollouts { engine, message }) => {
+                        self.state.evaluation_owed = true;
+                        return Err(self.kept(engine, message, observer));
+                    }
                     found => is_best = found?,
                 }
             }
