@@ -57,7 +57,11 @@ impl Server {
     /// Makes the server load an adapter.
     pub fn loaded(&self, version: &Version) -> Result<(), Failed> {
         let body = serde_json::json!({ "lora_name": version.name, "lora_path": version.folder });
-        self.load.post(&body, &self.cancelled, Ok).map(drop)
+        match self.load.post(&body, &self.cancelled, Ok) {
+            // An earlier try that got no answer in time was carried out; no other run has this name.
+            Err(Failed::Refused { message, .. }) if message.contains("already") => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// Samples answers, a request per prompt.
