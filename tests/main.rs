@@ -17,6 +17,9 @@ mod distributed; // several processes: equal bits, killed processes, other proce
 mod divergence; // weights and evaluations with NaN or infinity are not saved
 mod dpo; // policies trained on preferences: gradients against transformers, packing, resuming
 mod encoders; // hidden states and sentence vectors against transformers and sentence-transformers
+mod engine_models; // the models of a loopback server
+mod engine_server; // vLLM's and SGLang's protocols with our engine behind them, and faults
+mod engines; // rollouts on servers of vLLM and SGLang, and from files
 mod eval; // evaluation of models and of given scores
 mod exporting; // exported folders, and uploads to a local hub
 mod formats; // data in every format, and options that describe columns

@@ -24,6 +24,7 @@ use pcrm_rl::online::{
 use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::BatchSize;
 use pcrm_rl::reward_source::{self, Weighted};
+use pcrm_rl::rollout::source::RolloutSource;
 use pcrm_rl::rollout::{Budget, Sampling, Stop};
 
 use crate::subject::{Subject, across, every_backend};
@@ -38,7 +39,7 @@ fn rewards() -> Result<Weighted> {
 }
 
 /// Loads the golden model `llama`, which knows the first 67 tokens of the tokenizer: capitals and digits.
-fn policy(backend: &dyn Backend) -> Result<LanguageModel> {
+pub fn policy(backend: &dyn Backend) -> Result<LanguageModel> {
     Ok(LanguageModel::load(backend, &beside("golden/models/llama"), DType::F32)?)
 }
 
@@ -48,11 +49,11 @@ fn critic(backend: &dyn Backend) -> Result<RewardModel> {
     Ok(model.with_head_of_zeros()?)
 }
 
-fn tokenizer() -> Result<Tokenizer> {
+pub fn tokenizer() -> Result<Tokenizer> {
     Ok(Tokenizer::from_dir(&beside("golden/text/plain"))?)
 }
 
-fn prompts(tokenizer: &Tokenizer) -> Result<Prompts> {
+pub fn prompts(tokenizer: &Tokenizer) -> Result<Prompts> {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile()?;
     let lines: Vec<String> =
         (0..10).map(|at| format!("{{\"prompt\": \"{}\"}}", ["AB", "BCA", "C", "7A9BC"][at % 4])).collect();
@@ -62,7 +63,7 @@ fn prompts(tokenizer: &Tokenizer) -> Result<Prompts> {
     Ok(Prompts::new(rows, encoded))
 }
 
-fn trainer() -> TrainerConfig {
+pub fn trainer() -> TrainerConfig {
     TrainerConfig {
         epochs: 2.0,
         batch: BatchSize::Pairs(4),
@@ -73,7 +74,7 @@ fn trainer() -> TrainerConfig {
     }
 }
 
-fn config(algorithm: Algorithm) -> OnlineConfig {
+pub fn config(algorithm: Algorithm) -> OnlineConfig {
     OnlineConfig {
         algorithm,
         num_generations: 4,
@@ -103,9 +104,21 @@ impl Observer for Seen<'_> {
 fn run(
     backend: &dyn Backend,
     dir: &std::path::Path,
+    options: (&OnlineConfig, &TrainerConfig),
+    lora: bool,
+    stop_after: Option<u64>,
+) -> Result<(Outcome, Vec<StepMetrics>, LanguageModel)> {
+    run_with(backend, dir, options, lora, stop_after, None)
+}
+
+/// Runs with answers of this source; `None` for the trainer's own engine.
+pub fn run_with(
+    backend: &dyn Backend,
+    dir: &std::path::Path,
     (config, trainer): (&OnlineConfig, &TrainerConfig),
     lora: bool,
     stop_after: Option<u64>,
+    rollouts: Option<Box<dyn RolloutSource>>,
 ) -> Result<(Outcome, Vec<StepMetrics>, LanguageModel)> {
     let tokenizer = tokenizer()?;
     let stop = AtomicBool::new(false);
@@ -132,6 +145,7 @@ fn run(
         train: prompts(&tokenizer)?,
         eval: Some(prompts(&tokenizer)?),
         ends: &ends,
+        rollouts,
         rewards: &mut rewards,
         budget: Budget::default(),
         dir,
@@ -143,7 +157,7 @@ fn run(
 }
 
 /// Returns the samples of a run, without the names of their files.
-fn samples(dir: &std::path::Path) -> Result<Vec<serde_json::Value>> {
+pub fn samples(dir: &std::path::Path) -> Result<Vec<serde_json::Value>> {
     let text = fs::read_to_string(dir.join("samples.jsonl"))?;
     let mut lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
     lines.iter_mut().filter_map(|line| line.as_object_mut()).for_each(|line| drop(line.remove("origin")));

@@ -67,6 +67,14 @@ pub enum Error {
         /// Description of the error and of the kept state.
         message: String,
     },
+    /// A source of a policy's answers cannot be used or gave what was not asked for.
+    #[error("rollouts of {engine}: {message}")]
+    Rollouts {
+        /// The source.
+        engine: String,
+        /// Description of the error: the field, the value found and the value expected.
+        message: String,
+    },
     /// The run was stopped from outside; the message describes the kept state.
     #[error("{0}")]
     Interrupted(String),
@@ -96,6 +104,11 @@ impl Error {
     /// Returns the error of a judge.
     pub fn judge(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Judge { name: name.into(), message: message.into() }
+    }
+
+    /// Returns the error of a source of answers.
+    pub fn rollouts(engine: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Rollouts { engine: engine.into(), message: message.into() }
     }
 
     /// Returns true if training diverged: a loss, gradient, weight or evaluation is not finite.

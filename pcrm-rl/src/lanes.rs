@@ -187,6 +187,12 @@ impl Lanes {
         Ok(metrics)
     }
 
+    /// Returns this process's range of `count` pieces of work.
+    pub fn share_of(&self, count: usize) -> Range<usize> {
+        let (rank, world) = (self.collective.rank(), self.collective.world());
+        rank * count / world..(rank + 1) * count / world
+    }
+
     /// Deals `count` pieces of work to the processes, a range to each, and returns all results in order.
     ///
     /// # Errors
@@ -208,8 +214,8 @@ impl Lanes {
         count: usize,
         work: impl FnOnce(Range<usize>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let (rank, world) = (self.collective.rank(), self.collective.world());
-        let found = work(rank * count / world..(rank + 1) * count / world);
+        let world = self.collective.world();
+        let found = work(self.share_of(count));
         if world == 1 {
             return Ok(vec![found?]);
         }

@@ -30,6 +30,11 @@ impl<'a> Plan<'a> {
         &self.batches[self.next - 1]
     }
 
+    /// Returns the number of passes before that of the last batch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(crate) fn epochs_made(&self) -> f64 {
         self.epoch as f64 + self.next as f64 / self.batches.len() as f64
     }

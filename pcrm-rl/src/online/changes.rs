@@ -5,10 +5,10 @@ use pcrm_core::model::LanguageModel;
 use serde::{Deserialize, Serialize};
 
 use super::iteration::Training;
-use super::rollout::Prompts;
+use super::rollout::Draws;
 use crate::error::Result;
 use crate::metrics::MetricsFile;
-use crate::rollout::{Engine, Sampling};
+use crate::rollout::Sampling;
 
 /// The file in the run's folder with held-out prompts and their answers before and after training.
 pub const CHANGES: &str = "changes.jsonl";
@@ -52,10 +52,9 @@ impl Training<'_> {
         let items: Vec<usize> = (0..eval.numbered.len().min(MOST)).collect();
         let sampling = Sampling { seed: self.trainer.seed, ..self.config.sampling };
         let step = self.state.step;
-        let reference_engine = || Engine::new(reference.decoder(), self.engine.budget());
-        let before = answered(self, &mut reference_engine()?, reference, (eval, &items), sampling)?;
-        let mut engine = Engine::new(policy.decoder(), self.engine.budget())?;
-        let after = answered(self, &mut engine, policy, (eval, &items), sampling)?;
+        let draws = Draws { samples: 1, sampling, version: step, pass: 0 };
+        let answered = |model: &LanguageModel| self.roller.sample(&mut self.own(model)?, eval, &items, draws);
+        let (before, after) = (answered(reference)?, answered(policy)?);
         let (scored_before, scored_after) =
             (self.roller.score(eval, &items, &before, step)?, self.roller.score(eval, &items, &after, step)?);
         let kl = self.roller.divergences(eval, &items, after, reference)?;
@@ -78,14 +77,4 @@ impl Training<'_> {
         }
         Ok(())
     }
-}
-
-fn answered(
-    training: &Training<'_>,
-    engine: &mut Engine,
-    model: &LanguageModel,
-    (prompts, items): (&Prompts, &[usize]),
-    sampling: Sampling,
-) -> Result<Vec<Vec<crate::rollout::Sample>>> {
-    training.roller.sample(engine, model, prompts, items, (1, sampling))
 }

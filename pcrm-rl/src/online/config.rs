@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::pairs::{OnlineDpoConfig, PairStep};
+use super::sampling::RolloutConfig;
 use super::step::PolicyStep;
 use super::update::Update;
 use crate::error::Result;
-use crate::loss::policy::{GrpoConfig, PpoConfig, RlooConfig};
+use crate::loss::policy::{Correction, GrpoConfig, PpoConfig, RlooConfig};
 use crate::options::{TrainerConfig, number, refuse};
 use crate::order::BatchSize;
 use crate::rollout::{Budget, Sampling};
@@ -33,16 +34,21 @@ impl Default for Algorithm {
 
 impl Algorithm {
     /// Returns the objective of an update on answers of at most `longest` tokens, sampled at this
-    /// temperature.
-    pub(super) fn update(&self, longest: usize, temperature: f64) -> Update {
-        match self {
-            Self::Grpo(config) => Update::Policy(PolicyStep { loss: config.loss(longest), temperature }),
-            Self::Rloo(config) => Update::Policy(PolicyStep { loss: config.loss(), temperature }),
-            Self::Ppo(config) => Update::Policy(PolicyStep { loss: config.loss(), temperature }),
+    /// temperature. Samples of other engines are corrected if `correction` is set.
+    pub(super) fn update(&self, longest: usize, temperature: f64, correction: Option<Correction>) -> Update {
+        let loss = match self {
+            Self::Grpo(config) => config.loss(longest),
+            Self::Rloo(config) => config.loss(),
+            Self::Ppo(config) => config.loss(),
             Self::OnlineDpo(config) => {
-                Update::Pairs(PairStep { loss: config.preference.clone(), sampled_at: temperature })
+                return Update::Pairs(PairStep { loss: config.preference.clone(), sampled_at: temperature });
             }
-        }
+        };
+        let loss = match correction {
+            Some(correction) => loss.with_correction(correction),
+            None => loss,
+        };
+        Update::Policy(PolicyStep { loss, temperature })
     }
 
     /// Returns true if the algorithm compares the policy with a reference.
@@ -102,6 +108,9 @@ pub struct OnlineConfig {
     /// Peak learning rate of the critic; `None` for the policy's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critic_learning_rate: Option<f64>,
+    /// Where answers are sampled.
+    #[serde(flatten)]
+    pub rollouts: RolloutConfig,
     /// Sampling of answers; the seed is the trainer's.
     #[serde(flatten)]
     pub sampling: Sampling,
@@ -118,6 +127,7 @@ impl Default for OnlineConfig {
             stop_kl: None,
             stop_score: None,
             critic_learning_rate: None,
+            rollouts: RolloutConfig::default(),
             sampling: Sampling::default(),
         }
     }
@@ -142,6 +152,12 @@ impl OnlineConfig {
     pub fn check(&self, trainer: &TrainerConfig, budget: &Budget) -> Result<()> {
         self.algorithm.check()?;
         self.sampling.check()?;
+        self.rollouts.check(&self.algorithm)?;
+        if self.rollouts.staleness > 0 && self.dynamic_sampling.is_some() {
+            let message = "draws prompts by the rewards of a rollout, which --staleness samples ahead; \
+                           expected one of them";
+            refuse("dynamic-sampling", message.into())?;
+        }
         budget.check()?;
         let filters = &self.sampling.filters;
         if filters.is_greedy() {

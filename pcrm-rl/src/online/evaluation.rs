@@ -1,22 +1,21 @@
 //! Evaluation on held-out prompts: rewards of answers with the same draws every time.
 
-use pcrm_core::model::LanguageModel;
-
-use super::rollout::{Prompts, Roller};
+use super::rollout::{Draws, Prompts, Roller};
 use crate::error::Result;
 use crate::metrics::{Completion, Metrics};
-use crate::rollout::{Engine, Sampling};
+use crate::rollout::Sampling;
+use crate::rollout::source::RolloutSource;
 
 /// Answers every prompt once and returns the metrics, including `reward` and `loss` = −reward.
 pub(super) fn evaluate(
     roller: &mut Roller<'_>,
-    engine: &mut Engine,
-    policy: &LanguageModel,
+    source: &mut dyn RolloutSource,
     prompts: &Prompts,
     (sampling, step): (Sampling, u64),
 ) -> Result<Metrics> {
     let items: Vec<usize> = (0..prompts.numbered.len()).collect();
-    let samples = roller.sample(engine, policy, prompts, &items, (1, sampling))?;
+    let samples =
+        roller.sample(source, prompts, &items, Draws { samples: 1, sampling, version: step, pass: 0 })?;
     let scored = roller.score(prompts, &items, &samples, step)?;
     let mut metrics = Metrics::default();
     for source in &scored.rewards.sources {

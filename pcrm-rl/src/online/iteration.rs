@@ -9,6 +9,7 @@ use pcrm_core::model::LanguageModel;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::ahead::Ahead;
 use super::config::{Algorithm, OnlineConfig};
 use super::critic::Critic;
 use super::evaluation::evaluate;
@@ -26,7 +27,8 @@ use crate::objective::Batch;
 use crate::offline::{Observer, due};
 use crate::options::TrainerConfig;
 use crate::plan::Plan;
-use crate::rollout::{Engine, Sampling};
+use crate::rollout::source::RolloutSource;
+use crate::rollout::{Budget, Sampling, Stop};
 
 #[derive(Serialize)]
 struct EvalLine {
@@ -57,7 +59,13 @@ pub(super) struct Training<'a> {
     pub halted: Option<String>,
     pub metrics: MetricsFile,
     pub samples: MetricsFile,
-    pub engine: Engine,
+    pub source: Box<dyn RolloutSource + 'a>,
+    /// Batches that are sampled ahead of the updates.
+    pub ahead: Ahead,
+    /// Limits of an engine of the trainer's own.
+    pub budget: Budget,
+    /// Stop conditions of answers.
+    pub ends: &'a Stop<'a>,
     pub roller: Roller<'a>,
     pub train: &'a Prompts,
     pub eval: Option<&'a Prompts>,
@@ -78,6 +86,9 @@ impl Training<'_> {
                 match self.iterate(observer) {
                     // The current rollout is repeated on resuming.
                     Err(Error::Interrupted(_)) => return self.save(observer).map(Some),
+                    Err(Error::Rollouts { engine, message }) => {
+                        return Err(self.kept(engine, message, observer));
+                    }
                     done => done?,
                 }
             }
@@ -93,6 +104,10 @@ impl Training<'_> {
                     Err(Error::Interrupted(_)) => {
                         self.state.evaluation_owed = true;
                         return self.save(observer).map(Some);
+                    }
+                    Err(Error::Rollouts { engine, message }) => {
+                        self.state.evaluation_owed = true;
+                        return Err(self.kept(engine, message, observer));
                     }
                     found => is_best = found?,
                 }
@@ -131,7 +146,9 @@ impl Training<'_> {
         let mut metrics = Metrics::default();
         let policy = self.learner.model.for_sampling()?;
         self.scoring = 0.0;
-        let rollout = self.roll_out(&policy, &mut metrics)?;
+        self.publish(&policy, &mut metrics)?;
+        let synced = started.elapsed().as_secs_f64();
+        let rollout = self.roll_out(&mut metrics)?;
         let sampled = started.elapsed().as_secs_f64();
         self.roller.record(&rollout, &mut metrics)?;
         let trees = self.judged(&policy, &rollout, &mut metrics)?;
@@ -139,7 +156,7 @@ impl Training<'_> {
         let mut step = Step::new(trees);
         super::step::check(&step)?;
         let places: Vec<usize> = (0..step.trees().len()).collect();
-        let mut times = Some([sampled - self.scoring, self.scoring, compared - sampled]);
+        let mut times = Some([synced, sampled - synced - self.scoring, self.scoring, compared - sampled]);
         for _ in 0..self.config.num_iterations {
             for number in 0..self.config.num_mini_batches {
                 let part = nth_part(&places, number, self.config.num_mini_batches);
@@ -151,7 +168,9 @@ impl Training<'_> {
                 of_update.merge(gradient.metrics);
                 let seconds = begun.elapsed().as_secs_f64();
                 let before = times.take().map_or(0.0, |times| {
-                    for (name, time) in ["time/rollout", "time/rewards", "time/reference"].iter().zip(times) {
+                    let names = ["time/sync", "time/rollout", "time/rewards", "time/reference"];
+                    let synced = usize::from(self.config.rollouts.source.is_own());
+                    for (name, time) in names.iter().zip(times).skip(synced) {
                         of_update.mean(*name, time, 1.0);
                     }
                     times.iter().sum()
@@ -202,11 +221,14 @@ impl Training<'_> {
             for answer in trees.iter_mut().flat_map(|tree| &mut tree.answers) {
                 answer.old_log_probs = Some(answer.sampled.clone());
             }
-        } else if !one_pass || self.exact {
+        } else if !one_pass || self.exact || !config.rollouts.source.is_own() {
             let mut old = roller.log_probs(policy, &trees, temperature)?.into_iter();
             for answer in trees.iter_mut().flat_map(|tree| &mut tree.answers) {
                 answer.old_log_probs = old.next();
             }
+        }
+        if config.rollouts.compares_rollouts() {
+            self.compare(policy, &trees)?;
         }
         if let Some(reference) = roller.reference {
             let mut numbers = roller.log_probs(reference, &trees, temperature)?.into_iter();
@@ -267,7 +289,17 @@ impl Training<'_> {
     fn evaluate(&mut self, eval: &Prompts, observer: &mut dyn Observer) -> Result<bool> {
         let policy = self.learner.model.for_sampling()?;
         let how = (Sampling { seed: self.trainer.seed, ..self.config.sampling }, self.state.step);
-        let found = evaluate(&mut self.roller, &mut self.engine, &policy, eval, how)?.summary();
+        let found = match self.source.answers_any() {
+            true => {
+                self.source.publish(&policy, self.state.step, &self.roller.lanes)?;
+                evaluate(&mut self.roller, self.source.as_mut(), eval, how)?
+            }
+            false => {
+                let mut own = self.own(&policy)?;
+                evaluate(&mut self.roller, &mut own, eval, how)?
+            }
+        }
+        .summary();
         let (epoch, line) = (self.plan.epochs_made(), found.prefixed("eval_"));
         self.metrics.line(&EvalLine { step: self.state.step, epoch, metrics: line })?;
         let loss = found.loss();

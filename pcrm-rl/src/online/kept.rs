@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
 
+use super::ahead::AHEAD;
 use super::critic::CRITIC;
 use super::iteration::Training;
 use super::rollout::Scored;
@@ -45,10 +46,12 @@ impl Training<'_> {
     /// Writes a checkpoint and removes outdated ones.
     pub(super) fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.metrics.still_there()?;
+        self.settle()?;
         self.metrics.note(&mut self.state);
         self.steering.keep(&mut self.state.states);
         let mut parts: Vec<(&str, &dyn checkpoint::Part)> = vec![(MAIN, &self.learner)];
         parts.extend(self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::Part)));
+        parts.extend(self.ahead.is_used().then_some((AHEAD, &self.ahead as &dyn checkpoint::Part)));
         let lanes = &self.roller.lanes;
         let saved = checkpoint::save(lanes.collective().as_ref(), self.dir, &parts, &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;

@@ -5,6 +5,7 @@
 //! CPU the log-probabilities of the rollout equal those of training, so the importance ratio of a first
 //! update is exactly 1 without another pass.
 
+mod ahead;
 mod changes;
 mod config;
 mod credit;
@@ -16,6 +17,8 @@ mod mix;
 mod pairs;
 mod refill;
 mod rollout;
+mod sampling;
+mod serving;
 mod steering;
 mod step;
 mod train;
@@ -28,6 +31,7 @@ pub use critic::CRITIC;
 pub use mix::Mix;
 pub use pairs::{Bounding, OnlineDpoConfig, PairStep};
 pub use rollout::Prompts;
+pub use sampling::RolloutConfig;
 pub use step::PolicyStep;
 pub use train::{OnlineRun, SAMPLES, train};
 pub use tree::{Answer, Judged, Step, Tree};

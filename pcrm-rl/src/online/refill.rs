@@ -1,11 +1,10 @@
 //! The prompts of a rollout: one batch of the plan, or several until enough groups have a signal.
 
-use pcrm_core::model::LanguageModel;
-
+use super::ahead::{Answers, Drawn};
 use super::config::Algorithm;
 use super::credit::by_source;
 use super::iteration::Training;
-use super::rollout::{Rollout, Scored};
+use super::rollout::{Draws, Rollout, Scored};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::rollout::Sampling;
@@ -18,8 +17,8 @@ impl Training<'_> {
     ///
     /// With dynamic sampling, groups whose advantages are all 0 are replaced by prompts of further batches,
     /// up to the limit of the option. If no group has a signal, the first batch is used as it is.
-    pub fn roll_out(&mut self, policy: &LanguageModel, metrics: &mut Metrics) -> Result<Rollout> {
-        let first = self.draw(policy, 0)?;
+    pub fn roll_out(&mut self, metrics: &mut Metrics) -> Result<Rollout> {
+        let first = self.first_batch()?;
         let (Some(more), Algorithm::Grpo(config)) = (self.config.dynamic_sampling, &self.config.algorithm)
         else {
             return Ok(first);
@@ -37,7 +36,8 @@ impl Training<'_> {
             if found.items.len() >= wanted || draws > more {
                 break;
             }
-            batch = self.draw(policy, draws as u64)?;
+            let drawn = self.draw(self.state.step, draws as u64)?;
+            batch = self.scored(drawn)?;
             draws += 1;
         }
         metrics.mean("dynamic_sampling/batches", draws as f64, 1.0);
@@ -46,19 +46,36 @@ impl Training<'_> {
         Ok(if found.items.is_empty() { first } else { found.first(wanted, group) })
     }
 
-    /// Samples and scores the next batch of the plan, number `number` of this rollout.
-    fn draw(&mut self, policy: &LanguageModel, number: u64) -> Result<Rollout> {
-        let made = self.state.step;
+    /// Asks for answers to the next batch of the plan: number `number` of the rollout after `made` updates.
+    pub(super) fn draw(&mut self, made: u64, number: u64) -> Result<Drawn> {
         let items = self.plan.next().to_vec();
         self.drawn += 1;
         // Every batch has its own draws.
         let seed = self.trainer.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ (made + 1)
             ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03);
-        let how = (self.config.num_generations, Sampling { seed, ..self.config.sampling });
-        let samples = self.roller.sample(&mut self.engine, policy, self.train, &items, how)?;
+        let draws = Draws {
+            samples: self.config.num_generations,
+            sampling: Sampling { seed, ..self.config.sampling },
+            version: self.state.step,
+            pass: self.plan.epoch(),
+        };
+        let pending = self.roller.begin(self.source.as_mut(), self.train, &items, draws)?;
+        Ok(Drawn { items, answers: Answers::Asked(pending) })
+    }
+
+    /// Waits for the answers to a batch and scores them.
+    pub(super) fn scored(&mut self, drawn: Drawn) -> Result<Rollout> {
+        let Drawn { items, answers } = drawn;
+        let samples = match answers {
+            Answers::Made(samples) => samples,
+            Answers::Asked(pending) => {
+                let interrupted = self.roller.interrupted;
+                self.roller.finish(self.source.as_mut(), pending, items.len(), interrupted)?
+            }
+        };
         let started = std::time::Instant::now();
-        let scored = self.roller.score(self.train, &items, &samples, made)?;
+        let scored = self.roller.score(self.train, &items, &samples, self.state.step)?;
         self.scoring += started.elapsed().as_secs_f64();
         Ok(Rollout { items, samples, scored })
     }

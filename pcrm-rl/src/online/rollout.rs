@@ -1,7 +1,6 @@
 //! One rollout: answers with their rewards, reference and advantages.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use pcrm_core::data::encode::EncodedPrompt;
 use pcrm_core::data::prompts::Prompt as Asked;
@@ -15,7 +14,8 @@ use super::tree::{Answer, Questions, Tree};
 use crate::error::Result;
 use crate::lanes::Lanes;
 use crate::reward_source::{self, AnswerTexts, Answers, Weighted};
-use crate::rollout::{Engine, Progress, Prompt, Sample, Sampling, Stop, Watch};
+use crate::rollout::source::{Ask, Pending, RolloutSource};
+use crate::rollout::{Prompt, Sample, Sampling};
 
 /// The prompts of a run: records and tokens.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +47,6 @@ impl Prompts {
 pub(super) struct Roller<'a> {
     pub config: &'a OnlineConfig,
     pub tokenizer: &'a Tokenizer,
-    pub stop: &'a Stop<'a>,
     pub rewards: &'a mut Weighted,
     pub reference: Option<&'a LanguageModel>,
     pub micro_tokens: usize,
@@ -82,43 +81,54 @@ impl Scored {
     }
 }
 
-struct Collected<'a> {
-    samples: Vec<Vec<Sample>>,
-    interrupted: &'a AtomicBool,
-}
-
-impl Watch for Collected<'_> {
-    fn done(&mut self, _prompt: usize, samples: Vec<Sample>) -> Result<()> {
-        self.samples.push(samples);
-        Ok(())
-    }
-
-    fn step(&mut self, _progress: &Progress) -> ControlFlow<()> {
-        match self.interrupted.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    }
+/// The draws of answers to prompts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draws {
+    /// Number of answers to each prompt.
+    pub samples: usize,
+    pub sampling: Sampling,
+    /// Version of the policy.
+    pub version: u64,
+    /// Number of passes over the prompts before this one.
+    pub pass: u64,
 }
 
 impl Roller<'_> {
-    /// Samples answers to these prompts from the policy.
+    /// Samples answers to these prompts.
     pub fn sample(
         &self,
-        engine: &mut Engine,
-        policy: &LanguageModel,
+        source: &mut dyn RolloutSource,
         prompts: &Prompts,
         items: &[usize],
-        (samples, sampling): (usize, Sampling),
+        draws: Draws,
     ) -> Result<Vec<Vec<Sample>>> {
-        self.lanes.dealt(items.len(), |own| {
-            let asked: Vec<Prompt> = items[own].iter().map(|item| prompts.numbered[*item].clone()).collect();
-            let mut collected = Collected { samples: Vec::new(), interrupted: self.interrupted };
-            if !asked.is_empty() {
-                engine.run(policy.decoder(), &asked, samples, &sampling, self.stop, &mut collected)?;
-            }
-            Ok(collected.samples)
-        })
+        let pending = self.begin(source, prompts, items, draws)?;
+        self.finish(source, pending, items.len(), self.interrupted)
+    }
+
+    /// Asks for answers to this process's share of these prompts.
+    pub fn begin(
+        &self,
+        source: &mut dyn RolloutSource,
+        prompts: &Prompts,
+        items: &[usize],
+        draws: Draws,
+    ) -> Result<Pending> {
+        let Draws { samples, sampling, version, pass } = draws;
+        let own = &items[self.lanes.share_of(items.len())];
+        let prompts = own.iter().map(|item| prompts.numbered[*item].clone()).collect();
+        source.begin(Ask { prompts, samples, sampling, version, pass })
+    }
+
+    /// Waits for the answers to `count` prompts, and gathers those of all processes.
+    pub fn finish(
+        &self,
+        source: &mut dyn RolloutSource,
+        pending: Pending,
+        count: usize,
+        interrupted: &AtomicBool,
+    ) -> Result<Vec<Vec<Sample>>> {
+        self.lanes.dealt(count, |_| source.finish(pending, interrupted))
     }
 
     /// Scores answers to these prompts after `step` updates.
@@ -199,7 +209,9 @@ impl Roller<'_> {
 
     /// Returns trees of samples, without rewards.
     pub fn bare(&self, prompts: &Prompts, items: &[usize], samples: Vec<Vec<Sample>>) -> Vec<Tree> {
+        let foreign = !self.config.rollouts.source.is_own();
         let answer = |sample: Sample| Answer {
+            foreign,
             sampled: sample.log_probs.iter().map(|p| f64::from(*p)).collect(),
             ended: sample.finish.is_ended(),
             ids: sample.ids,

@@ -54,7 +54,8 @@ impl Objective for PolicyStep {
             .zip(&asked.answers)
             .map(|(answer, range)| answer.row(&log_probs[range.clone()], Some(&entropies[range.clone()])))
             .collect();
-        for (answer, range) in answers.iter().zip(&asked.answers) {
+        // The loss records those of other engines.
+        for (answer, range) in answers.iter().zip(&asked.answers).filter(|(answer, _)| !answer.foreign) {
             mismatch(
                 &answer.sampled,
                 answer.old_log_probs.as_deref().unwrap_or(&log_probs[range.clone()]),

@@ -8,6 +8,7 @@ use pcrm_core::model::{LanguageModel, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device};
 
+use super::ahead::{AHEAD, Ahead};
 use super::config::{Algorithm, OnlineConfig};
 use super::critic::{CRITIC, Critic, ValueStep};
 use super::iteration::Training;
@@ -30,6 +31,7 @@ use crate::order::BatchSize;
 use crate::plan::{Plan, total_steps};
 use crate::resume::Candidate;
 use crate::reward_source::{Preparation, Weighted};
+use crate::rollout::source::{Own, RolloutSource};
 use crate::rollout::{Budget, Engine, Stop};
 
 /// The file in the run's folder with sampled answers: the best, worst and first of every logged rollout.
@@ -59,6 +61,8 @@ pub struct OnlineRun<'a> {
     pub eval: Option<Prompts>,
     /// Stop conditions of answers.
     pub ends: &'a Stop<'a>,
+    /// Source of answers; `None` for an engine of the trainer's own.
+    pub rollouts: Option<Box<dyn RolloutSource + 'a>>,
     /// Reward sources.
     pub rewards: &'a mut Weighted,
     /// Limits of the cache and of a decoding step.
@@ -95,6 +99,7 @@ pub fn train(
         train,
         eval,
         ends,
+        rollouts: source,
         rewards,
         budget,
         dir,
@@ -107,6 +112,10 @@ pub fn train(
     if bounding.is_some() && !matches!(config.algorithm, Algorithm::OnlineDpo(_)) {
         refuse("constraint", "bounds the margins of pairs, which only online DPO makes".into())?;
     }
+    if source.is_none() != config.rollouts.source.is_own() {
+        let message = format!("{:?}: expected a source of this kind", config.rollouts.source);
+        refuse("rollouts", message)?;
+    }
     let (train, eval) = (&train, eval.as_ref());
     let updates = config.updates();
     let all = TrainerConfig { max_steps: None, ..trainer.clone() };
@@ -114,7 +123,8 @@ pub fn train(
     // Each rollout makes all of its updates.
     let most = trainer.max_steps.map_or(rollouts, |steps| steps.div_ceil(updates));
     let total = rollouts.min(most) * updates;
-    let update = config.algorithm.update(config.sampling.max_tokens, config.sampling.filters.temperature);
+    let (longest, temperature) = (config.sampling.max_tokens, config.sampling.filters.temperature);
+    let update = config.algorithm.update(longest, temperature, config.rollouts.correction);
     let mut learner = Learner::new(backend, &model, trainer, total)?;
     let mut critic =
         critic.map(|critic| critic_of(&critic, config, trainer, (backend, total))).transpose()?;
@@ -126,10 +136,12 @@ pub fn train(
         depends_on_length: None,
         total,
     };
+    let mut ahead = Ahead::new(config.rollouts.staleness);
     if let Some((path, saved)) = candidate.newest(trainer)? {
         let mut parts: Vec<(&str, &mut dyn checkpoint::Part)> = vec![(MAIN, &mut learner)];
         parts
             .extend(critic.as_mut().map(|critic| (CRITIC, &mut critic.learner as &mut dyn checkpoint::Part)));
+        parts.extend(ahead.is_used().then_some((AHEAD, &mut ahead as &mut dyn checkpoint::Part)));
         checkpoint::restore(&path, &saved, &mut parts)?;
         tracing::info!("resuming from {}", path.display());
         state = State { fingerprint: run.fingerprint.clone(), ..saved };
@@ -156,7 +168,7 @@ pub fn train(
     };
     let mut plan = Plan::new(&train.sizes, trainer);
     let kept = state.states.get(DRAWN).and_then(serde_json::Value::as_u64);
-    let drawn = kept.unwrap_or(state.step / updates);
+    let drawn = kept.unwrap_or(state.step / updates) + ahead.len() as u64;
     (0..drawn).for_each(|_| {
         plan.next();
     });
@@ -172,12 +184,17 @@ pub fn train(
         }
         None => None,
     };
-    let exact = backend.device() == Device::Cpu && model.decoder().compute() == DType::F32;
-    let engine = Engine::new(model.decoder(), fitting(budget, config, train, eval))?;
+    let exact = backend.device() == Device::Cpu
+        && model.decoder().compute() == DType::F32
+        && config.rollouts.source.is_own();
+    let budget = fitting(budget, config, train, eval);
+    let source = match source {
+        Some(source) => source,
+        None => Box::new(Own::new(Engine::new(model.decoder(), budget)?, ends)),
+    };
     let roller = Roller {
         config,
         tokenizer,
-        stop: ends,
         rewards,
         reference: reference.as_ref(),
         micro_tokens: trainer.micro_tokens,
@@ -202,7 +219,10 @@ pub fn train(
         halted: None,
         metrics,
         samples,
-        engine,
+        source,
+        ahead,
+        budget,
+        ends,
         roller,
         train,
         eval,
@@ -213,6 +233,9 @@ pub fn train(
     observer.begin(training.state.step, total);
     let ended = training.make_steps(observer);
     observer.end();
+    if ended.is_ok() && training.roller.lanes.is_first() {
+        training.source.close();
+    }
     match ended.map_err(|error| training.metrics.still_there().err().unwrap_or(error))? {
         Some(checkpoint) => {
             let outcome = Outcome::Interrupted { steps: training.state.step, checkpoint };

@@ -40,6 +40,8 @@ pub struct Answer {
     pub judged: Option<Judged>,
     /// True if the answer ended by itself.
     pub ended: bool,
+    /// True for an answer of another engine or policy, whose loss may be corrected.
+    pub foreign: bool,
     /// True for an answer that no reward source scored, which the loss masks.
     pub unscored: bool,
 }
@@ -67,7 +69,7 @@ impl Answer {
             old_log_probs: self.old_log_probs.as_deref(),
             reference: self.reference.as_deref(),
             entropy,
-            sampling: None,
+            sampling: self.foreign.then_some(&self.sampled),
             advantage: match &self.judged {
                 Some(judged) => Advantage::OfTokens(&judged.advantages),
                 None => Advantage::OfRow(self.advantage),

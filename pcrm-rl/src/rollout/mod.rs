@@ -7,11 +7,13 @@
 //! preemption.
 
 mod admission;
+mod answer;
 mod blocks;
 mod engine;
 mod random;
 mod results;
 mod sequence;
+pub mod source;
 mod stop;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::reward_source::{Combine, Spec};
 use pcrm_rl::rollout::{Budget, Sampling};
 
+use super::source::SourceArgs;
 use super::verbs::Chosen;
 use crate::columns::ColumnArgs;
 use crate::hub::Hub;
@@ -62,6 +63,8 @@ pub struct OnlineArgs {
     pub random_init: bool,
     #[command(flatten)]
     pub rollout: RolloutArgs,
+    #[command(flatten)]
+    pub sampler: SourceArgs,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]
@@ -171,12 +174,14 @@ impl OnlineArgs {
             stop_kl: rollout.stop_kl,
             stop_score: rollout.stop_score,
             critic_learning_rate: chosen.critic.as_ref().and_then(|critic| critic.critic_learning_rate),
+            rollouts: self.sampler.config(&chosen.algorithm),
             sampling: Sampling {
                 filters,
                 max_tokens: rollout.max_completion_length,
                 seed: self.machine.seed,
             },
         };
+        self.sampler.check()?;
         let trainer = self.keeping.keep(self.steps.config(self.machine.seed, chosen.learning_rate));
         usage(config.check(&trainer, &self.budget()).map_err(named))?;
         usage(trainer.check(self.source().evaluates()).map_err(named))?;

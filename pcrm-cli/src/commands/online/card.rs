@@ -29,6 +29,12 @@ pub(super) fn facts(
         given.reward.iter().map(|source| Fact::new("Reward", source.clone())).collect();
     facts.push(Fact::new("Reference", given.reference.clone().unwrap_or_else(|| "start".to_owned())));
     facts.push(Fact::new("Answers per prompt", count(online.num_generations as u64)));
+    if !online.rollouts.source.is_own() {
+        // Without its address or path.
+        let name = given.sampler.rollouts.to_string();
+        let kind = name.split(':').next().unwrap_or_default();
+        facts.push(Fact::new("Answers sampled by", kind.to_owned()));
+    }
     facts.push(Fact::new("Passes over a rollout", count(online.num_iterations as u64)));
     facts.extend(card::settings(trainer, last, "prompts"));
     facts.push(Fact::new("dtype", given.machine.dtype.to_string()));

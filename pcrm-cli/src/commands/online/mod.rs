@@ -6,6 +6,7 @@ mod critic;
 mod loss;
 mod mix;
 mod signs;
+mod source;
 mod verbs;
 
 use anyhow::{Context, Result, ensure};
@@ -125,6 +126,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let names: Vec<String> =
         ends.iter().map(|id| format!("{:?} ({id})", tokenizer.decode(&[*id]).unwrap_or_default())).collect();
     ensure!(!ends.is_empty(), "the model names no token that ends an answer; set one with --stop-token");
+    let rollouts = args.sampler.open(&args.output, &model, &ends)?;
     let identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("reward", rewards::identity(&specs)?),
@@ -133,6 +135,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         ("stop-tokens", json!(ends)),
         ("critic", critic.as_ref().map(critic::Origin::identity).transpose()?.unwrap_or_default()),
         ("ptx", chosen.mix.as_ref().map(mix::MixArgs::identity).transpose()?.unwrap_or_default()),
+        ("rollouts-file", args.sampler.identity()?),
         ("constraint", bound.as_ref().map(|bound| bound.to_tagged()).transpose()?.unwrap_or_default()),
     ])?;
     unread.unchanged()?;
@@ -160,6 +163,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
             .map_or(String::new(), |eval| format!(", evaluating on {}", eval.numbered.len())),
         names.join(", ")
     ));
+    args.sampler.note().iter().for_each(|note| say(note));
     if let Some(origin) = &critic {
         say(&format!("the critic starts from {}", origin.name()));
     }
@@ -183,6 +187,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         train: train_prompts,
         eval: eval_prompts,
         ends: &stop,
+        rollouts,
         rewards: &mut sources,
         budget: args.budget(),
         dir: &args.output,

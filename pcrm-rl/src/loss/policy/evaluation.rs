@@ -111,6 +111,12 @@ impl Weighed {
 }
 
 impl PolicyLoss {
+    /// Returns the loss with a correction of samples from another engine or an older policy.
+    pub fn with_correction(mut self, correction: Correction) -> Self {
+        self.correction = Some(correction);
+        self
+    }
+
     /// Returns the loss with another coefficient of the entropy bonus, for an adaptive coefficient.
     pub fn with_entropy_coefficient(mut self, coefficient: f64) -> Self {
         self.entropy_coefficient = coefficient;
