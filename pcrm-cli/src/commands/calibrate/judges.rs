@@ -76,7 +76,7 @@ impl Judges<'_> {
         let dir = training.hub.model("--judge", given, Weights::Read)?;
         self.warn_of_training(&dir)?;
         let backend = training.machine.open()?;
-        let (model, tokenizer) = training.machine.trained(backend.as_ref(), &dir).context("--judge")?;
+        let (model, tokenizer) = training.machine.trained(backend.as_ref(), &dir, None).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
         let max_length = training.reading.scoring_length(model.outline())?;
         let (own, _) = training.reading.encode(&rows, &tokenizer, model.outline().pad, max_length)?;
