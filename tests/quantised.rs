@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use pcrm_core::kernels::{Coded, Composed, Kernels};
 use pcrm_core::model::{LanguageModel, Loading, LoraConfig, RewardModel, Rows, weights};
 use pcrm_core::quant::{CodedMatrix, HostMatrix, Quantisation, Scales};
-use pcrm_core::{DType, HostData, HostTensor, Packed};
+use pcrm_core::{Backend, DType, HostData, HostTensor, Packed};
 use serde_json::{Value, json};
 
 use crate::binary::World;
@@ -83,10 +83,10 @@ fn values_are_those_of_bitsandbytes() -> Result<()> {
                     if method == Quantisation::Int8 { ULPS } else { 0.0 }
                 }
                 Scales::Nested(nested) => {
-                    ensure!(
-                        nested.codes == golden.bytes(part("absmax"))?,
-                        "{name}: the scales' codes differ"
-                    );
+                    // The code of 0/0 differs; its value is 0.
+                    let is_zero = nested.scales == [0.0];
+                    let codes = golden.bytes(part("absmax"))?;
+                    ensure!(is_zero || nested.codes == codes, "{name}: the scales' codes differ");
                     check_near(name, &[nested.offset], &golden.floats(part("offset"))?, ULPS)?;
                     check_near(name, &nested.scales, &golden.floats(part("nested_absmax"))?, 1e-5)?;
                     1e-6
@@ -99,7 +99,7 @@ fn values_are_those_of_bitsandbytes() -> Result<()> {
     Ok(())
 }
 
-fn upload(backend: &dyn pcrm_core::Backend, host: HostMatrix) -> Result<CodedMatrix> {
+fn upload(backend: &dyn Backend, host: HostMatrix) -> Result<CodedMatrix> {
     Ok(CodedMatrix::new(host, |host| backend.upload(host, host.dtype()))?)
 }
 
@@ -346,6 +346,21 @@ fn damaged_quantised_tensors_are_named() -> Result<()> {
     Ok(())
 }
 
+/// Saves a random model of the shape of a golden one with these changes.
+fn wide(of: &str, changes: Value, backend: &dyn Backend, to: &std::path::Path) -> Result<()> {
+    let path = beside("golden/models").join(of).join("config.json");
+    let mut config: serde_json::Map<String, Value> = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    for (key, value) in changes.as_object().into_iter().flatten() {
+        if config.contains_key(key) {
+            config.insert(key.clone(), value.clone());
+        }
+    }
+    config.insert("initializer_range".to_owned(), json!(0.1));
+    let config = pcrm_core::model::ModelConfig::from_json(config, &path)?;
+    fs::create_dir_all(to)?;
+    Ok(LanguageModel::random(backend, config, DType::F32, 4)?.save(to)?)
+}
+
 /// Protects: peft applies an adapter trained here over the base that bitsandbytes quantises, with the same
 /// logits; transformers loads the merged model.
 #[test]
@@ -354,14 +369,17 @@ fn peft_applies_adapters_to_the_quantised_base() -> Result<()> {
     let root = tempfile::tempdir()?;
     let ids: Vec<u32> = vec![5, 9, 31, 7, 44, 12, 8, 33];
     for (family, method) in [("llama", Quantisation::Nf4), ("qwen2", Quantisation::Nf4Double)] {
-        let base = beside("golden/models").join(family);
+        // Rows of whole blocks: bitsandbytes' kernel for CPUs is wrong for shorter ones.
+        let base = root.path().join(format!("base-{family}"));
+        let shape = json!({"hidden_size": 64, "intermediate_size": 128, "head_dim": 16});
+        wide(family, shape, backend, &base)?;
         let how = Loading::frozen(backend, DType::F32).quantised(Some(method));
         let config: LoraConfig = serde_json::from_value(json!({"r": 3, "target_modules": "all-linear"}))?;
         let model = LanguageModel::load_as(&base, how)?.with_adapters(config, &base, 5)?;
         for (name, param) in model.params().iter().filter(|(name, _)| name.ends_with("lora_B.weight")) {
             param.assign(&param.constant(&random(&param.shape(), name.len() as u64)?)?)?;
         }
-        let dir = root.path().join(format!("{family}.{method}"));
+        let dir = root.path().join("cases").join(format!("{family}.{method}"));
         model.save(&dir.join("adapter"))?;
         model.merged()?.save(&dir.join("merged"))?;
         let values = logits(&model, &ids)?;
@@ -372,7 +390,7 @@ fn peft_applies_adapters_to_the_quantised_base() -> Result<()> {
         ]);
         weights::save(&dir.join("expected.safetensors"), &expected)?;
     }
-    run_python("golden/quantised/check_saved.py", &[root.path().as_os_str()])?;
+    run_python("golden/quantised/check_saved.py", &[root.path().join("cases").as_os_str()])?;
     Ok(())
 }
 
@@ -381,10 +399,7 @@ fn accuracy(world: &World, model: &str) -> Result<f64> {
     let text =
         world.run(&format!("eval reward --model {model} --data test.jsonl --json --no-report --no-cache"))?;
     let report: Value = serde_json::from_str(&text)?;
-    report["overall"]["accuracy"]["value"]
-        .as_f64()
-        .or_else(|| report["accuracy"]["value"].as_f64())
-        .with_context(|| text.clone())
+    report["accuracy"]["value"].as_f64().with_context(|| text.clone())
 }
 
 /// Protects: a reward model trained with adapters on a quantised base learns; stopped and resumed it has the
@@ -409,21 +424,21 @@ fn a_quantised_run_learns_and_resumes() -> Result<()> {
         let card = String::from_utf8(world.read(&format!("{method}/README.md"))?)?;
         ensure!(card.contains(&format!("the frozen base quantised to {method}")), "{card}");
     }
-    world.run(&format!("{run} --load-in-4bit --max-steps 60 --output whole"))?;
+    world.run(&format!("{run} --load-in-4bit --output whole"))?;
     ensure!(
         world.read("whole/adapter_model.safetensors")? == world.read("nf4/adapter_model.safetensors")?,
         "--load-in-4bit differs from --quantize nf4"
     );
-    let saving = "--schedule constant --save-every 5";
-    world.run(&format!("{run} {saving} --quantize nf4 --max-steps 12 --output through"))?;
-    world.run(&format!("{run} {saving} --quantize nf4 --max-steps 7 --output broken"))?;
-    world.refuses(
-        &format!("{run} {saving} --quantize int8 --max-steps 12 --output broken --resume"),
-        &["quantize"],
-    )?;
-    world.run(&format!("{run} {saving} --quantize nf4 --max-steps 12 --output broken --resume"))?;
+    // A run killed after step 8: later checkpoints and the adapter are missing.
+    let run = format!("{run} --max-steps 12 --save-every 4 --keep 9");
+    world.run(&format!("{run} --quantize nf4 --output through"))?;
+    world.run(&format!("{run} --quantize nf4 --output cut"))?;
+    fs::remove_dir_all(world.path("cut/checkpoint-12"))?;
+    fs::remove_file(world.path("cut/adapter_model.safetensors"))?;
+    world.refuses(&format!("{run} --quantize int8 --output cut --resume"), &["quantize"])?;
+    world.run(&format!("{run} --quantize nf4 --output cut --resume"))?;
     ensure!(
-        world.read("through/adapter_model.safetensors")? == world.read("broken/adapter_model.safetensors")?,
+        world.read("through/adapter_model.safetensors")? == world.read("cut/adapter_model.safetensors")?,
         "resuming changed the adapter"
     );
     world.refuses(

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
+use pcrm_core::model::Loading;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::quant::Quantisation;
+use pcrm_core::{Backend, DType};
 use pcrm_rl::manifest;
 use serde_json::Value;
 
@@ -72,6 +74,11 @@ impl QuantizeArgs {
             Some(method)
         })
     }
+}
+
+/// Returns the options to load a model to apply: an adapter's base is quantised as in training.
+pub fn applied<'a>(backend: &'a dyn Backend, dir: &Path, dtype: DType) -> Loading<'a> {
+    Loading::frozen(backend, dtype).quantised(of_training(dir))
 }
 
 /// Returns the method that an adapter's base had in training, if its folder says so.

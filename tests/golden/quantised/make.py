@@ -14,6 +14,7 @@ bitsandbytes 0.50.2, peft 0.21.2 and transformers 5.24, on a CPU. OUT_DIR gets
                        weights, without casts in norms
 """
 
+import json
 import sys
 import zlib
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import bitsandbytes as bnb
 import torch
 from bitsandbytes import functional as F
+from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, logging
@@ -48,6 +50,20 @@ METHODS = {
 CHECKPOINTS = [("llama", "nf4"), ("llama", "int8"), ("qwen2", "nf4-double"), ("gpt2", "nf4"), ("gpt2", "int8")]
 
 
+def dense4(codes, state):
+    """Dequantises by the reference implementation: that of bitsandbytes for CPUs is wrong if rows are shorter than
+    a block (0.50.2)."""
+    scales = state.absmax
+    if state.nested:
+        scales = F.dequantize_blockwise(scales, state.state2) + state.offset
+    weight = _dequantize_4bit_compute(
+        codes.flatten(), scales, state.code, state.blocksize, state.shape, torch.float32
+    )
+    if state.shape[1] % state.blocksize == 0:
+        assert weight.equal(F.dequantize_4bit(codes, state))
+    return weight
+
+
 def values():
     dumped = {}
     for name, shape in SHAPES.items():
@@ -68,7 +84,7 @@ def values():
                 parts = {"codes": codes.flatten(), "absmax": state.absmax}
                 if state.nested:
                     parts |= {"nested_absmax": state.state2.absmax, "offset": state.offset.reshape(1)}
-                parts["dense"] = F.dequantize_4bit(codes, state)
+                parts["dense"] = dense4(codes, state)
             dumped |= {f"{part}.{key}": value.contiguous() for key, value in parts.items()}
     return dumped
 
@@ -76,7 +92,7 @@ def values():
 def dense(layer):
     """The dequantised weight of a layer, [out, in]."""
     if isinstance(layer, bnb.nn.Linear4bit):
-        return F.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        return dense4(layer.weight.data, layer.weight.quant_state)
     scales = layer.state.SCB if layer.weight.SCB is None else layer.weight.SCB
     return F.int8_vectorwise_dequant(layer.weight.data, scales)
 
@@ -108,6 +124,10 @@ def checkpoint(family, method, out):
     model.peft_config["default"].base_model_name_or_path = ".."
     model.save_pretrained(out / "adapter", save_embedding_layers=False)
     (out / "adapter" / "README.md").unlink(missing_ok=True)
+    path = out / "adapter" / "adapter_config.json"
+    saved = json.loads(path.read_text())
+    saved["target_modules"].sort()  # a set, in any order
+    path.write_text(json.dumps(saved, indent=2, sort_keys=True))
 
     model = model.double().eval()
     compact.without_casts(model)
