@@ -101,6 +101,7 @@ fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
         let plan = Footprint {
             trained: SHAPES.iter().map(|(_, shape)| shape.iter().product()).collect(),
             frozen: 0,
+            quantised: (0, 0),
             element: 4,
             processes: world,
             lanes: LANES,

@@ -49,6 +49,7 @@ mod plugins; // the exact lists of compiled plugins
 mod policies; // losses and advantages of policies against TRL, in value and gradient
 mod preferences; // losses of log-probabilities against TRL, in value and gradient
 mod primitives; // each primitive against finite differences and torch
+mod quantised; // bases in nf4 and int8: bitsandbytes' values, gradients, runs, files
 mod quickstart;
 mod rankings; // ties and whole rankings against torch in float64, in value and gradient
 mod recomputing; // gradient checkpointing: the same gradients from fewer activations

@@ -101,7 +101,7 @@ impl Backend for CandleBackend {
     }
 
     fn upload(&self, host: &HostTensor, dtype: DType) -> Result<Tensor> {
-        if dtype != DType::U32 && !self.dtypes().contains(&dtype) {
+        if !matches!(dtype, DType::U32 | DType::U8) && !self.dtypes().contains(&dtype) {
             return Err(Error::Unsupported(format!(
                 "the candle backend supports f32 on the device {}, not {dtype}",
                 self.device

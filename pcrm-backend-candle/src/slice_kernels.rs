@@ -1,7 +1,9 @@
 //! The fused operations on host slices (f32 on the CPU), recorded on the tape.
 
 use pcrm_core::composed;
-use pcrm_core::kernels::{AdamWStep, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats};
+use pcrm_core::kernels::{
+    AdamWStep, Ask, Asked, CacheShape, Coded, Draw, Drawn, LayerCache, Slots, TokenStats,
+};
 use pcrm_core::slices::HostCache;
 use pcrm_core::slices::attention::{Plan, Sizes};
 use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
@@ -11,7 +13,7 @@ use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::{Pool, dense, indices};
 use crate::ops::token_stats::Answers;
-use crate::ops::{adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
+use crate::ops::{adamw, attention, coded, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::tensor::{CandleTensor, record};
 
 /// The fused operations on slices.
@@ -43,6 +45,20 @@ impl Kernels for SliceKernels {
             }
             Ok(gradients)
         })))
+    }
+
+    fn linear_input(&self, gradient: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        const OP: &str = "linear_input";
+        let [gradient, weight] = operands::linear_input::<CandleTensor>(NAME, gradient, weight)?;
+        let value = linear::backward_x(&gradient.value, &dense(OP, &weight.value)?)?;
+        Ok(Tensor::new(CandleTensor::constant(value)))
+    }
+
+    fn dequantise(&self, coded: &Coded<'_>) -> Result<Tensor> {
+        let operands = operands::dequantise::<CandleTensor>(NAME, coded)?;
+        let [codes, table, scales] = operands.map(|operand| &operand.value);
+        let value = coded::forward([codes, table, scales], coded.block, coded.len)?;
+        Ok(Tensor::new(CandleTensor::constant(value)))
     }
 
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {

@@ -79,6 +79,7 @@ pub(crate) fn upload(host: &HostTensor, dtype: DType, device: &ct::Device) -> Re
     let shape = host.shape();
     let value = match (dtype, host.data()) {
         (DType::U32, HostData::U32(ids)) => ct::Tensor::from_slice(ids, shape, device),
+        (DType::U8, HostData::U8(codes)) => ct::Tensor::from_slice(codes, shape, device),
         (DType::BF16, HostData::BF16(values)) => ct::Tensor::from_slice(values, shape, device),
         (DType::F32, _) => ct::Tensor::from_vec(host.to_f32(), shape, device),
         (DType::BF16, HostData::F32(values)) => {
@@ -103,6 +104,7 @@ fn candle_dtype(dtype: DType) -> ct::DType {
         DType::F32 => ct::DType::F32,
         DType::BF16 => ct::DType::BF16,
         DType::U32 => ct::DType::U32,
+        DType::U8 => ct::DType::U8,
     }
 }
 
@@ -129,6 +131,7 @@ impl RawTensor for CandleTensor {
     fn dtype(&self) -> DType {
         match self.value.dtype() {
             ct::DType::U32 => DType::U32,
+            ct::DType::U8 => DType::U8,
             ct::DType::BF16 => DType::BF16,
             _ => DType::F32,
         }
@@ -389,6 +392,7 @@ impl RawTensor for CandleTensor {
         let flat = self.value.flatten_all().map_err(err())?;
         let data = match self.value.dtype() {
             ct::DType::U32 => HostData::U32(flat.to_vec1().map_err(err())?),
+            ct::DType::U8 => HostData::U8(flat.to_vec1().map_err(err())?),
             ct::DType::BF16 => HostData::BF16(flat.to_vec1().map_err(err())?),
             _ => HostData::F32(flat.to_vec1().map_err(err())?),
         };

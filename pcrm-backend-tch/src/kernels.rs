@@ -2,7 +2,7 @@
 
 use pcrm_core::composed;
 use pcrm_core::kernels::{
-    AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, Draw, Drawn, LayerCache, Slots, TokenStats,
+    AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, Coded, Draw, Drawn, LayerCache, Slots, TokenStats,
 };
 use pcrm_core::slices::HostCache;
 use pcrm_core::slices::attention::Sizes;
@@ -15,7 +15,9 @@ use crate::ops::norm::Norm;
 use crate::ops::rotary::Turn;
 use crate::ops::slices::Workers;
 use crate::ops::token_stats::Answers;
-use crate::ops::{Torched, adamw, attention, elementwise, embedding, linear, norm, rotary, token_stats};
+use crate::ops::{
+    Torched, adamw, attention, coded, elementwise, embedding, linear, norm, rotary, token_stats,
+};
 use crate::tensor::{TchTensor, record};
 use crate::{NAME, failed};
 
@@ -67,6 +69,25 @@ impl Kernels for TchKernels {
             }
             Ok(gradients)
         }))
+    }
+
+    fn linear_input(&self, gradient: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        const OP: &str = "linear_input";
+        let [gradient, weight] = operands::linear_input::<TchTensor>(NAME, gradient, weight)?;
+        let value = linear::backward_x(&gradient.value, &weight.value).map_err(failed(OP))?;
+        Ok(Tensor::new(TchTensor::constant(value)))
+    }
+
+    fn dequantise(&self, coded: &Coded<'_>) -> Result<Tensor> {
+        let operands = operands::dequantise::<TchTensor>(NAME, coded)?;
+        let [codes, table, scales] = operands.map(|operand| &operand.value);
+        match codes.device() {
+            Device::Cpu => {
+                let value = coded::forward([codes, table, scales], coded.block, coded.len)?;
+                Ok(Tensor::new(TchTensor::constant(value)))
+            }
+            _ => composed::dequantise(coded),
+        }
     }
 
     fn attention(&self, qkv: [&Tensor; 3], tree: &PlannedTree, how: &Attention<'_>) -> Result<Tensor> {

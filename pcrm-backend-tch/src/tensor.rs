@@ -92,11 +92,13 @@ pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<
         DType::F32 => Kind::Float,
         DType::BF16 => Kind::BFloat16,
         DType::U32 => Kind::Int64, // the type of libtorch's indices
+        DType::U8 => Kind::Uint8,
     };
     let flat = match host.data() {
         HostData::F32(values) => Torch::f_from_slice(values),
         // tch maps half's bf16 to another kind.
         HostData::BF16(_) => Torch::f_from_slice(&host.to_f32()),
+        HostData::U8(codes) => Torch::f_from_slice(codes),
         HostData::U32(ids) => Torch::f_from_slice(&ids.iter().map(|id| i64::from(*id)).collect::<Vec<i64>>()),
     };
     let value =
@@ -139,6 +141,7 @@ impl RawTensor for TchTensor {
     fn dtype(&self) -> DType {
         match self.value.kind() {
             Kind::Int64 => DType::U32,
+            Kind::Uint8 => DType::U8,
             Kind::BFloat16 => DType::BF16,
             _ => DType::F32,
         }
@@ -296,7 +299,8 @@ impl RawTensor for TchTensor {
         let kind = match to {
             DType::F32 => Kind::Float,
             DType::BF16 => Kind::BFloat16,
-            DType::U32 => {
+            DType::U32 if from == Kind::Uint8 => Kind::Int64,
+            DType::U32 | DType::U8 => {
                 return Err(Error::DType { op: OP, found: to, expected: "f32 or bf16" });
             }
         };
@@ -344,7 +348,10 @@ impl RawTensor for TchTensor {
     }
 
     fn constant(&self, host: &HostTensor) -> Result<Tensor> {
-        let dtype = if host.dtype() == DType::U32 { DType::U32 } else { DType::F32 };
+        let dtype = match host.dtype() {
+            whole @ (DType::U32 | DType::U8) => whole,
+            DType::F32 | DType::BF16 => DType::F32,
+        };
         upload(host, dtype, self.value.device())
     }
 
@@ -362,6 +369,12 @@ impl RawTensor for TchTensor {
                 let read = flat(Kind::Int64).and_then(|flat| flat.f_copy_data(&mut ids, size));
                 read.map_err(failed("read"))?;
                 HostData::U32(ids.into_iter().map(|id| id as u32).collect())
+            }
+            DType::U8 => {
+                let mut codes = vec![0u8; size];
+                let read = flat(Kind::Uint8).and_then(|flat| flat.f_copy_data(&mut codes, size));
+                read.map_err(failed("read"))?;
+                HostData::U8(codes)
             }
             DType::F32 => HostData::F32(floats().map_err(failed("read"))?),
             DType::BF16 => {

@@ -38,6 +38,7 @@ mod plugins;
 mod priors;
 mod processes;
 mod progress;
+mod quantize;
 mod record;
 mod report;
 #[cfg(feature = "serve")]

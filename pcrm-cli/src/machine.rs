@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use pcrm_core::model::ScoringModel;
+use pcrm_core::model::{Loading, ScoringModel};
+use pcrm_core::quant::Quantisation;
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device, Engine, Place};
@@ -62,9 +63,18 @@ impl Machine {
         Ok(backend)
     }
 
-    /// Loads a trained reward model and its tokenizer onto an open backend.
-    pub fn trained(&self, backend: &dyn Backend, dir: &Path) -> Result<(ScoringModel, Tokenizer)> {
-        ScoringModel::open(backend, dir, self.dtype).with_context(|| format!("--model {}", dir.display()))
+    /// Loads a trained reward model and its tokenizer onto an open backend; `quantise` quantises its weights.
+    ///
+    /// # Errors
+    /// Fails as [`ScoringModel::open_as`] does.
+    pub fn trained(
+        &self,
+        backend: &dyn Backend,
+        dir: &Path,
+        quantise: Option<Quantisation>,
+    ) -> Result<(ScoringModel, Tokenizer)> {
+        let how = Loading::frozen(backend, self.dtype).quantised(quantise);
+        ScoringModel::open_as(dir, how).with_context(|| format!("--model {}", dir.display()))
     }
 
     fn check_dtype(&self, backend: &dyn Backend) -> Result<()> {

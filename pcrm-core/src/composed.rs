@@ -9,7 +9,7 @@ pub use self::sampling::sample;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Ask, Attention, CacheShape, LayerCache, Mask, Slots, TokenStats};
+use crate::kernels::{AdamWStep, Ask, Attention, CacheShape, Coded, LayerCache, Mask, Slots, TokenStats};
 use crate::tensor::{Compare, Reduce, Tensor, Unary};
 use crate::tree::SequenceTree;
 
@@ -22,6 +22,31 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     match bias {
         Some(bias) => product.add(bias),
         None => Ok(product),
+    }
+}
+
+/// See [`crate::kernels::Kernels::linear_input`].
+pub fn linear_input(gradient: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    gradient.detach().matmul(&weight.detach())
+}
+
+/// See [`crate::kernels::Kernels::dequantise`].
+pub fn dequantise(coded: &Coded<'_>) -> Result<Tensor> {
+    let Coded { codes, table, scales, block, len } = *coded;
+    let each = coded.check()?;
+    let values = table.detach().index_select(0, &codes.detach().cast(DType::U32)?)?;
+    let values = values.reshape([codes.size() * each])?;
+    let (blocks, rest) = (len / block, len % block);
+    let scales = scales.detach();
+    let whole = values.narrow(0, 0, blocks * block)?.reshape([blocks, block])?;
+    let whole = whole.mul(&scales.narrow(0, 0, blocks)?.reshape([blocks, 1])?)?.reshape([blocks * block])?;
+    if rest == 0 {
+        return Ok(whole);
+    }
+    let last = values.narrow(0, blocks * block, rest)?.mul(&scales.narrow(0, blocks, 1)?)?;
+    match blocks {
+        0 => Ok(last),
+        _ => Tensor::concat(&[&whole, &last], 0),
     }
 }
 

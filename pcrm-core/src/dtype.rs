@@ -17,6 +17,8 @@ pub enum DType {
     BF16,
     /// Unsigned 32-bit: token ids and row indices.
     U32,
+    /// Bytes: codes of quantised weights.
+    U8,
 }
 
 impl fmt::Display for DType {
@@ -25,6 +27,7 @@ impl fmt::Display for DType {
             Self::F32 => "f32",
             Self::BF16 => "bf16",
             Self::U32 => "u32",
+            Self::U8 => "u8",
         })
     }
 }

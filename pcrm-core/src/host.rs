@@ -14,6 +14,8 @@ pub enum HostData {
     BF16(Vec<bf16>),
     /// Token ids, row indices.
     U32(Vec<u32>),
+    /// Codes of quantised weights.
+    U8(Vec<u8>),
 }
 
 /// Elements in row-major order with a shape.
@@ -55,6 +57,11 @@ impl HostTensor {
         Self { shape: vec![data.len()], data: HostData::U32(data) }
     }
 
+    /// Creates a vector of bytes.
+    pub fn bytes(data: Vec<u8>) -> Self {
+        Self { shape: vec![data.len()], data: HostData::U8(data) }
+    }
+
     /// Creates a vector of floats.
     pub fn vector(data: Vec<f32>) -> Self {
         Self { shape: vec![data.len()], data: HostData::F32(data) }
@@ -81,6 +88,7 @@ impl HostTensor {
             HostData::F32(values) => values.len(),
             HostData::BF16(values) => values.len(),
             HostData::U32(values) => values.len(),
+            HostData::U8(values) => values.len(),
         }
     }
 
@@ -95,6 +103,7 @@ impl HostTensor {
             HostData::F32(_) => DType::F32,
             HostData::BF16(_) => DType::BF16,
             HostData::U32(_) => DType::U32,
+            HostData::U8(_) => DType::U8,
         }
     }
 
@@ -104,6 +113,7 @@ impl HostTensor {
             HostData::F32(values) => values.clone(),
             HostData::BF16(values) => values.iter().map(|value| value.to_f32()).collect(),
             HostData::U32(values) => values.iter().map(|value| *value as f32).collect(),
+            HostData::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
         }
     }
 
@@ -130,6 +140,7 @@ impl HostTensor {
             HostData::F32(values) => HostData::F32(turned(values, rows, columns)),
             HostData::BF16(values) => HostData::BF16(turned(values, rows, columns)),
             HostData::U32(values) => HostData::U32(turned(values, rows, columns)),
+            HostData::U8(values) => HostData::U8(turned(values, rows, columns)),
         };
         Self::new([columns, rows], data)
     }

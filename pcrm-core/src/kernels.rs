@@ -6,11 +6,13 @@
 
 mod ask;
 mod cache;
+mod coded;
 mod plans;
 mod sample;
 
 pub use ask::{Ask, Asked, NO_QUESTION, TokenStats};
 pub use cache::{BLOCK, CacheShape, CachedRow, CachedRows, LayerCache};
+pub use coded::Coded;
 pub use plans::PlannedTree;
 pub use sample::{Draw, Drawn, Filters};
 
@@ -99,6 +101,17 @@ pub trait Kernels: Sync {
     /// Computes x·Wᵀ + b: x `[rows, in]`, W `[out, in]`, b `[out]` → `[rows, out]`.
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         composed::linear(x, weight, bias)
+    }
+
+    /// Computes g·W, the gradient of the input of [`Kernels::linear`]: g `[rows, out]`, W `[out, in]` →
+    /// `[rows, in]`, without history.
+    fn linear_input(&self, gradient: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        composed::linear_input(gradient, weight)
+    }
+
+    /// Decodes floats that are stored as bytes, f32 `[len]`, without history.
+    fn dequantise(&self, coded: &Coded<'_>) -> Result<Tensor> {
+        composed::dequantise(coded)
     }
 
     /// Computes softmax attention over a sequence tree: q `[queries, heads, dim]`, k and v

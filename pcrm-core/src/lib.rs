@@ -48,6 +48,7 @@ pub mod operands;
 pub mod ops;
 pub mod optim;
 pub mod params;
+pub mod quant;
 pub mod registry;
 pub mod schedule;
 pub mod slices;

@@ -5,7 +5,7 @@
 //! than the named one ([`Error::MixedBackends`]).
 
 use crate::error::{Error, Result};
-use crate::kernels::{Ask, Draw, Slots};
+use crate::kernels::{Ask, Coded, Draw, Slots};
 use crate::tensor::{RawTensor, Tensor};
 
 fn expect(op: &'static str, holds: bool, message: &str, operands: &[&Tensor]) -> Result<()> {
@@ -39,6 +39,32 @@ pub fn linear<'a, T: RawTensor>(
         weight.downcast(OP, backend)?,
         bias.map(|bias| bias.downcast(OP, backend)).transpose()?,
     ))
+}
+
+/// Checks gradient `[rows, out]`, weight `[out, in]`.
+///
+/// # Errors
+/// See the module documentation.
+pub fn linear_input<'a, T: RawTensor>(
+    backend: &'static str,
+    gradient: &'a Tensor,
+    weight: &'a Tensor,
+) -> Result<[&'a T; 2]> {
+    const OP: &str = "linear_input";
+    let fits = matches!((&gradient.shape()[..], &weight.shape()[..]), ([_, a], [b, _]) if a == b);
+    expect(OP, fits, "the gradient must be [rows, out], the weight [out, in]", &[gradient, weight])?;
+    Ok([gradient.downcast(OP, backend)?, weight.downcast(OP, backend)?])
+}
+
+/// Checks codes, table and scales; see [`Coded::check`].
+///
+/// # Errors
+/// See the module documentation.
+pub fn dequantise<'a, T: RawTensor>(backend: &'static str, coded: &Coded<'a>) -> Result<[&'a T; 3]> {
+    const OP: &str = "dequantise";
+    coded.check()?;
+    let Coded { codes, table, scales, .. } = *coded;
+    Ok([codes.downcast(OP, backend)?, table.downcast(OP, backend)?, scales.downcast(OP, backend)?])
 }
 
 /// Downcasts q, k and v; [`crate::composed::attention_heads`] checks their shapes.

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::quant::CodedMatrix;
 use crate::tensor::Tensor;
 
 /// Parameters by their name in the checkpoint, each trained or frozen.
 ///
-/// A trained parameter gets a gradient and an optimiser state; training does not change a frozen one.
+/// A trained parameter gets a gradient and an optimiser state; training does not change a frozen one. Frozen
+/// matrices may be quantised; these have no tensor of floats, and only the methods that name them see them.
 #[derive(Debug, Clone, Default)]
-pub struct Params(BTreeMap<String, Param>);
+pub struct Params {
+    floats: BTreeMap<String, Param>,
+    quantised: BTreeMap<String, CodedMatrix>,
+}
 
 #[derive(Debug, Clone)]
 struct Param {
@@ -21,63 +26,85 @@ struct Param {
 impl Params {
     /// Adds or replaces a trained parameter.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
-        self.0.insert(name.into(), Param { tensor, trained: true });
+        self.floats.insert(name.into(), Param { tensor, trained: true });
     }
 
     /// Adds or replaces a frozen parameter.
     pub fn insert_frozen(&mut self, name: impl Into<String>, tensor: Tensor) {
-        self.0.insert(name.into(), Param { tensor, trained: false });
+        self.floats.insert(name.into(), Param { tensor, trained: false });
+    }
+
+    /// Adds or replaces a quantised matrix, which is frozen.
+    pub fn insert_quantised(&mut self, name: impl Into<String>, matrix: CodedMatrix) {
+        self.quantised.insert(name.into(), matrix);
+    }
+
+    /// Returns the quantised matrix of this name, or `None` if there is none.
+    pub fn quantised(&self, name: &str) -> Option<&CodedMatrix> {
+        self.quantised.get(name)
+    }
+
+    /// Iterates over the quantised matrices, by name.
+    pub fn iter_quantised(&self) -> impl Iterator<Item = (&str, &CodedMatrix)> {
+        self.quantised.iter().map(|(name, matrix)| (name.as_str(), matrix))
     }
 
     /// Returns the parameter of this name.
     ///
     /// # Errors
-    /// Fails if there is none.
+    /// Fails if there is none, and if it is quantised.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        self.find(name).ok_or_else(|| Error::invalid(name, "the model has no such parameter"))
+        let missing = || match self.quantised.get(name) {
+            Some(matrix) => Error::invalid(name, format!("is stored in {}, not as floats", matrix.method())),
+            None => Error::invalid(name, "the model has no such parameter"),
+        };
+        self.find(name).ok_or_else(missing)
     }
 
     /// Returns the parameter of this name, or `None` if there is none.
     pub fn find(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name).map(|param| &param.tensor)
+        self.floats.get(name).map(|param| &param.tensor)
     }
 
     /// Returns whether there is a parameter of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.floats.contains_key(name)
     }
 
     /// Returns whether there is a parameter of this name and training changes it.
     pub fn is_trained(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|param| param.trained)
+        self.floats.get(name).is_some_and(|param| param.trained)
     }
 
-    /// Iterates over all parameters, by name.
+    /// Iterates over all parameters that are not quantised, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|(name, param)| (name.as_str(), &param.tensor))
+        self.floats.iter().map(|(name, param)| (name.as_str(), &param.tensor))
     }
 
     /// Iterates over the parameters that training changes, by name.
     pub fn iter_trained(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        let trained = self.0.iter().filter(|(_, param)| param.trained);
+        let trained = self.floats.iter().filter(|(_, param)| param.trained);
         trained.map(|(name, param)| (name.as_str(), &param.tensor))
     }
 
     /// Returns handles to the parameters that training changes.
     pub fn trained(&self) -> Self {
-        let trained = self.0.iter().filter(|(_, param)| param.trained);
-        Self(trained.map(|(name, param)| (name.clone(), param.clone())).collect())
+        let trained = self.floats.iter().filter(|(_, param)| param.trained);
+        let floats = trained.map(|(name, param)| (name.clone(), param.clone())).collect();
+        Self { floats, quantised: BTreeMap::new() }
     }
 
-    /// Returns handles to the parameters whose names satisfy a predicate.
+    /// Returns handles to the parameters that are not quantised and whose names satisfy a predicate.
     pub fn only(&self, names: impl Fn(&str) -> bool) -> Self {
-        let named = self.0.iter().filter(|(name, _)| names(name));
-        Self(named.map(|(name, param)| (name.clone(), param.clone())).collect())
+        let named = self.floats.iter().filter(|(name, _)| names(name));
+        let floats = named.map(|(name, param)| (name.clone(), param.clone())).collect();
+        Self { floats, quantised: BTreeMap::new() }
     }
 
     /// Returns the number of elements of all parameters.
     pub fn elements(&self) -> usize {
-        self.0.values().map(|param| param.tensor.size()).sum()
+        let quantised = self.quantised.values().map(|matrix| matrix.shape().iter().product::<usize>());
+        self.floats.values().map(|param| param.tensor.size()).chain(quantised).sum()
     }
 
     /// Returns the same storage without history. An optimiser that updates these parameters in place changes
@@ -106,7 +133,8 @@ impl Params {
             let tensor = param.tensor.detach().copied(dtype(name, &param.tensor.shape()))?;
             Ok((name.clone(), Param { tensor, trained: false }))
         };
-        self.0.iter().map(copy).collect::<Result<_>>().map(Self)
+        let floats = self.floats.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { floats, quantised: self.quantised.clone() })
     }
 
     /// Returns frozen parameters, each in the type that `dtype` gives by name. Those that have it share their
@@ -116,11 +144,13 @@ impl Params {
             let tensor = param.tensor.detach().cast(dtype(name, &param.tensor))?;
             Ok((name.clone(), Param { tensor, trained: false }))
         };
-        self.0.iter().map(cast).collect::<Result<_>>().map(Self)
+        let floats = self.floats.iter().map(cast).collect::<Result<_>>()?;
+        Ok(Self { floats, quantised: self.quantised.clone() })
     }
 
     fn map(&self, change: impl Fn(&str, &Param) -> Param) -> Self {
-        Self(self.0.iter().map(|(name, param)| (name.clone(), change(name, param))).collect())
+        let floats = self.floats.iter().map(|(name, param)| (name.clone(), change(name, param))).collect();
+        Self { floats, quantised: self.quantised.clone() }
     }
 }
 

@@ -10,8 +10,10 @@ use pcrm_core::optim::slice_of;
 pub struct Footprint {
     /// The number of elements of each trained parameter.
     pub trained: Vec<usize>,
-    /// The number of elements of frozen parameters.
+    /// The number of elements of frozen parameters that are not quantised.
     pub frozen: usize,
+    /// The number of elements of quantised parameters, and their bytes.
+    pub quantised: (usize, u64),
     /// Bytes per element of the model's data type.
     pub element: usize,
     /// The number of processes.
@@ -73,7 +75,7 @@ impl Footprint {
         let exchanged = parameters + if self.is_exchanged() { 2 * flat } else { 0 };
         let (layers, width) = (self.layers.0 as u64, self.layers.1 as u64);
         Memory {
-            weights: 4 * parameters + (self.frozen * self.element) as u64,
+            weights: 4 * parameters + (self.frozen * self.element) as u64 + self.quantised.1,
             optimiser: if self.is_exchanged() { 12 * slice } else { 8 * parameters },
             gradients: 4 * exchanged.max(self.gradients_at_once() * parameters),
             activations: KEPT * layers * width * self.micro_tokens as u64 * self.element as u64,
@@ -95,7 +97,8 @@ impl Footprint {
     /// Returns the floating-point operations of a step with this many tokens: 6 per token for every trained
     /// parameter, 4 for a frozen one.
     pub fn operations(&self, tokens: u64) -> f64 {
-        (6.0 * self.parameters() as f64 + 4.0 * self.frozen as f64) * tokens as f64
+        let frozen = self.frozen + self.quantised.0;
+        (6.0 * self.parameters() as f64 + 4.0 * frozen as f64) * tokens as f64
     }
 }
 
@@ -112,6 +115,7 @@ mod tests {
         Footprint {
             trained: vec![4_000_000_000, 4_000_000_000, 266_240],
             frozen: 0,
+            quantised: (0, 0),
             element: 2,
             processes,
             lanes: 8,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pcrm_core::model::{LanguageModel, RewardModel};
+use pcrm_core::model::{LanguageModel, Loading, RewardModel};
 use pcrm_core::optim::{self, LaneSums, Rule, SlicedAdamW, WeightType, clip_scale};
 use pcrm_core::schedule::Schedule;
 use pcrm_core::{Backend, DType, Gradients, HostTensor, Params};
@@ -47,11 +47,11 @@ pub trait Trainable: Sized {
     /// Fails if a weight is missing or has another shape.
     fn restore(&self, dir: &Path) -> Result<()>;
 
-    /// Loads a saved folder.
+    /// Loads the folder that this model was saved to, stored as this model is.
     ///
     /// # Errors
     /// Fails if the folder cannot be loaded.
-    fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self>;
+    fn reloaded(&self, backend: &dyn Backend, dir: &Path) -> Result<Self>;
 }
 
 /// Implements [`Trainable`] for both models of core, which have these methods under the same names.
@@ -95,8 +95,10 @@ macro_rules! trainable {
                 Ok(self.restore_from(dir)?)
             }
 
-            fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
-                Ok(Self::load(backend, dir, compute)?)
+            fn reloaded(&self, backend: &dyn Backend, dir: &Path) -> Result<Self> {
+                let decoder = self.decoder();
+                let how = Loading::masters(backend, decoder.compute()).quantised(decoder.quantisation());
+                Ok(Self::load_as(dir, how)?)
             }
         }
     };

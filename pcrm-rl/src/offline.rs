@@ -357,7 +357,7 @@ pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
 /// trained model.
 fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model, trained: &[(String, f32)]) -> Result<Vec<f32>> {
     let data = run.eval.unwrap_or(run.train);
-    let loaded = O::Model::load(run.backend, run.dir, model.compute())?;
+    let loaded = model.reloaded(run.backend, run.dir)?;
     let reloaded = run.objective.probe(&loaded, data)?;
     for ((row, trained), (_, reloaded)) in trained.iter().zip(&reloaded) {
         if trained.to_bits() != reloaded.to_bits() {

@@ -5,6 +5,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod coded;
 pub(crate) mod elementwise;
 pub(crate) mod embedding;
 pub(crate) mod linear;

@@ -52,6 +52,44 @@ impl Deref for Floats {
     }
 }
 
+/// The bytes of a tensor on the CPU, held for reading.
+pub(crate) struct Bytes(Torch);
+
+impl Bytes {
+    /// Holds the bytes; they are copied if their order differs.
+    pub(crate) fn of(tensor: &Torch) -> Result<Self> {
+        let dense = tensor.f_contiguous().map_err(failed("dequantise"))?;
+        match dense.device() == Device::Cpu && dense.kind() == Kind::Uint8 {
+            true => Ok(Self(dense)),
+            false => Err(Error::Unsupported(format!("{NAME}: u8 in CPU memory is needed, found {dense:?}"))),
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self.0.numel() {
+            0 => &[],
+            // SAFETY: `of` ensures that the tensor is contiguous bytes in CPU memory, so `count` initialised bytes
+            // begin at the pointer. The tensor is held as long as the slice, and nothing writes to codes.
+            count => unsafe { std::slice::from_raw_parts(self.0.data_ptr().cast::<u8>(), count) },
+        }
+    }
+}
+
+/// Creates an f32 vector that `fill` overwrites, in libtorch's memory.
+pub(crate) fn filled(len: usize, fill: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<Torch> {
+    let vector = Torch::f_zeros([len as i64], (Kind::Float, Device::Cpu)).map_err(failed("filled"))?;
+    if len > 0 {
+        // SAFETY: the vector is new, contiguous and initialised, `len` floats begin at the pointer, and no other
+        // handle to it exists.
+        fill(unsafe { std::slice::from_raw_parts_mut(vector.data_ptr().cast::<f32>(), len) })?;
+    }
+    Ok(vector)
+}
+
 /// Creates a tensor with these elements.
 pub(crate) fn tensor(values: &[f32], shape: &[i64]) -> Torched {
     Torch::f_from_slice(values)?.f_reshape(shape)

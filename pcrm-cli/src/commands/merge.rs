@@ -52,7 +52,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let base = args.base_dir(&folder)?;
     let plugin = registry::find::<BackendPlugin>(plugins::DEFAULT_BACKEND)?;
     let backend = (plugin.open)(Device::Cpu.into())?;
-    let how = Loading::masters(backend.as_ref(), DType::F32);
+    let how = Loading::masters(backend.as_ref(), DType::F32).dequantised();
     let reward = folder.is_reward()?;
     let held = FolderLock::take(&args.output).context("--output")?;
     args.check_output(held.was_left())?;

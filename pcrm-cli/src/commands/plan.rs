@@ -8,6 +8,7 @@ use clap::Args;
 use pcrm_core::DType;
 use pcrm_core::model::parameters::{Parameter, parameters};
 use pcrm_core::model::{Head, ModelConfig};
+use pcrm_core::quant::Quantisation;
 use pcrm_rl::footprint::Footprint;
 use serde_json::json;
 
@@ -34,6 +35,9 @@ pub struct PlanArgs {
     /// Train adapters of rank N on queries and values; the model is frozen
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
+    /// Store the frozen model's linear layers in nf4, nf4-double or int8
+    #[arg(long, value_name = "TYPE", requires = "lora_r")]
+    quantize: Option<Quantisation>,
     /// Compute in this element type: f32 or bf16
     #[arg(long, default_value = "bf16")]
     dtype: DType,
@@ -61,6 +65,7 @@ pub struct PlanArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm plan --model models/llama-8b --gpus 8 --interconnect 400
+  pcrm plan --model models/llama-8b --gpus 1 --lora-r 16 --quantize nf4
   pcrm plan --model models/llama-8b --gpus 64 --lanes 64 --interconnect 50 --tokens 1048576";
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -144,11 +149,22 @@ impl PlanArgs {
         Ok(())
     }
 
+    /// Returns the elements and bytes of a quantised parameter; `None`: it is not quantised.
+    fn quantised(&self, of: &Parameter) -> Option<(usize, u64)> {
+        match (self.quantize, &of.shape[..]) {
+            (Some(method), [rows, columns]) if of.linear => {
+                Some((rows * columns, method.bytes([*rows, *columns])))
+            }
+            _ => None,
+        }
+    }
+
     fn footprint(&self, config: &ModelConfig) -> Footprint {
         let head = if self.language { Head::Language } else { Head::Score };
         let all = parameters(config, &[head]);
         let size = |of: &Parameter| of.shape.iter().product::<usize>();
         let whole: Vec<usize> = all.iter().map(size).collect();
+        let mut quantised = (0, 0);
         let (trained, frozen) = match self.lora_r {
             None => (whole, 0),
             Some(r) => {
@@ -158,12 +174,16 @@ impl PlanArgs {
                 // The head of a reward model is trained in full.
                 let is_head = |name: &str| name == pcrm_core::model::parameters::SCORE;
                 adapters.extend(all.iter().filter(|of| is_head(&of.name)).map(size));
-                (adapters, all.iter().filter(|of| !is_head(&of.name)).map(size).sum())
+                let frozen = all.iter().filter(|of| !is_head(&of.name));
+                let add = |sum: (usize, u64), of: (usize, u64)| (sum.0 + of.0, sum.1 + of.1);
+                quantised = frozen.clone().filter_map(|of| self.quantised(of)).fold((0, 0), add);
+                (adapters, frozen.filter(|of| self.quantised(of).is_none()).map(size).sum())
             }
         };
         Footprint {
             trained,
             frozen,
+            quantised,
             element: if self.dtype == DType::F32 { 4 } else { 2 },
             processes: self.gpus,
             lanes: self.lanes(),

@@ -19,6 +19,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::progress::{bar, say};
+use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
 use crate::warnings::Warnings;
 use crate::{left_out, template, terminal};
@@ -50,6 +51,8 @@ pub struct ScoreArgs {
     #[command(flatten)]
     columns: ColumnArgs,
     #[command(flatten)]
+    storage: QuantizeArgs,
+    #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
     machine: Machine,
@@ -73,7 +76,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let backend = args.machine.open()?;
     let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
-    let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir)?;
+    let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir, args.storage.for_model(&dir))?;
     let outline = model.outline();
     let max_length = usage(length(args.max_length, outline.max_positions, outline))?;
     let scored = Scored { vocabulary: outline.inputs, pad: outline.pad };

@@ -16,6 +16,7 @@ use crate::dataset::length;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::{positive, real};
+use crate::quantize::QuantizeArgs;
 use crate::serve::{
     self, BatchLimits, Close, Connections, Dialect, Facts, Folder, Load, Model, Range, Rules, Setup,
 };
@@ -41,6 +42,8 @@ pub struct ServeArgs {
     reading: Reading,
     #[command(flatten)]
     batching: Batching,
+    #[command(flatten)]
+    storage: QuantizeArgs,
     #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
@@ -151,19 +154,19 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     usage(args.check(&tokens))?;
     let backend = args.machine.open()?;
     let names = args.names()?;
-    let (machine, max_length) = (args.machine.clone(), args.reading.max_length);
+    let (machine, max_length) = ((args.machine.clone(), args.storage), args.reading.max_length);
     let range = args.reading.range.as_deref().map(|ends| Range::given(ends[0], ends[1]));
     let about = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("backend", backend.name().to_owned()),
-        ("device", machine.device.to_string()),
-        ("dtype", machine.dtype.to_string()),
+        ("device", args.machine.device.to_string()),
+        ("dtype", args.machine.dtype.to_string()),
     ];
     // Loading and computing run on different threads.
     let backend = Mutex::new(backend);
     let load: Load = Box::new(move |name, dir| {
         let Ok(backend) = backend.lock() else { bail!("the backend is unusable: an earlier load panicked") };
-        load(name, dir, &machine, backend.as_ref(), max_length, range.as_ref())
+        load(name, dir, (&machine.0, machine.1), backend.as_ref(), max_length, range.as_ref())
     });
     serve::run(Setup {
         address: SocketAddr::new(args.host, args.port),
@@ -186,12 +189,12 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 fn load(
     name: &str,
     dir: &Path,
-    machine: &Machine,
+    (machine, storage): (&Machine, QuantizeArgs),
     backend: &dyn Backend,
     max_length: Option<usize>,
     range: Option<&Range>,
 ) -> Result<Model> {
-    let (model, tokenizer) = machine.trained(backend, dir)?;
+    let (model, tokenizer) = machine.trained(backend, dir, storage.for_model(dir))?;
     let most = length(max_length, model.outline().max_positions, model.outline())?;
     let sha = digest::with_base(dir)?;
     let range = range.cloned().or_else(|| Range::of(model.outline(), dir));

@@ -17,6 +17,7 @@ use pcrm_core::disk::Origins;
 use pcrm_core::kernels::Filters;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::{LanguageModel, Loading};
+use pcrm_core::quant::Quantisation;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, digest};
 use pcrm_rl::reward_source::AnswerTexts;
@@ -28,6 +29,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::progress::{Bar, say};
+use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
 
 /// Options of sampling.
@@ -58,6 +60,8 @@ pub struct SamplingArgs {
     /// End answers at this string, which is removed; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    #[command(flatten)]
+    pub storage: QuantizeArgs,
     /// Also end answers at this token, besides those of generation_config.json, config.json and the tokenizer
     #[arg(long, value_name = "ID")]
     stop_token: Vec<u32>,
@@ -121,6 +125,8 @@ pub struct Policy {
     pub tokenizer: Tokenizer,
     /// The digest of its files.
     digest: String,
+    /// The method by which its linear weights were quantised on loading.
+    quantise: Option<Quantisation>,
 }
 
 impl Policy {
@@ -128,10 +134,16 @@ impl Policy {
     ///
     /// # Errors
     /// Fails if the folder holds no language model or a file cannot be read.
-    pub fn open(machine: &Machine, hub: &Hub, backend: &dyn Backend, model: &Path) -> Result<Self> {
+    pub fn open(
+        machine: &Machine,
+        hub: &Hub,
+        backend: &dyn Backend,
+        (model, storage): (&Path, QuantizeArgs),
+    ) -> Result<Self> {
         let dir = hub.model_or_adapter("--model", model, Weights::Read)?;
         let at = || format!("--model {}", dir.display());
-        let how = Loading::frozen(backend, machine.dtype);
+        let quantise = storage.for_model(&dir);
+        let how = Loading::frozen(backend, machine.dtype).quantised(quantise);
         let model = LanguageModel::load_as(&dir, how).with_context(at)?;
         let tokenizer = match Tokenizer::from_dir(&dir) {
             Ok(tokenizer) => tokenizer,
@@ -141,7 +153,7 @@ impl Policy {
             }
             Err(error) => return Err(error).with_context(at),
         };
-        Ok(Self { model, tokenizer, digest: digest::model(&dir)? })
+        Ok(Self { model, tokenizer, digest: digest::model(&dir)?, quantise })
     }
 
     /// Returns the stop conditions of this policy's answers; `decode` gives the text of tokens.
@@ -188,12 +200,14 @@ impl Policy {
 
     /// Returns the files that the answers depend on.
     pub fn origins(&self, machine: &Machine) -> Origins {
-        Origins::from([
+        let mut origins = Origins::from([
             ("model".to_owned(), json!(self.digest)),
             ("backend".to_owned(), json!(machine.backend)),
             ("device".to_owned(), json!(machine.device.to_string())),
             ("dtype".to_owned(), json!(machine.dtype.to_string())),
-        ])
+        ]);
+        origins.extend(self.quantise.map(|method| ("quantize".to_owned(), json!(method))));
+        origins
     }
 }
 

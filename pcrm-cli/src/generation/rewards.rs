@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
+use crate::quantize::applied;
 use crate::training::folder;
 
 /// Opens reward sources; `policy` is the tokenizer of the answers.
@@ -36,7 +37,7 @@ pub fn open(
             pcrm_rl::Error::from(pcrm_core::Error::invalid("model", format!("{error:#}")))
         };
         let dir = hub.model_or_adapter(option, path, Weights::Read).map_err(failed)?;
-        let (model, own) = ScoringModel::open(backend, &dir, machine.dtype)?;
+        let (model, own) = ScoringModel::open_as(&dir, applied(backend, &dir, machine.dtype))?;
         let name = folder::name_of(path);
         Ok(Box::new(ModelReward::new(name, model, own, policy, ModelOptions::default())?))
     };

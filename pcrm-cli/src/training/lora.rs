@@ -1,9 +1,14 @@
 //! The options of LoRA, shared by every training command.
 
+use std::path::Path;
+
 use clap::Args;
+use pcrm_core::DType;
 use pcrm_core::model::lora::{LoraConfig, Modules};
+use pcrm_core::quant::Quantisation;
 
 use crate::numbers::{positive, real};
+use crate::quantize::{QuantizeArgs, of_training};
 
 /// Options for training adapters instead of the whole model.
 #[derive(Debug, Clone, Args)]
@@ -30,9 +35,25 @@ pub struct LoraArgs {
     /// Scale adapters by ALPHA / sqrt(N) (rsLoRA)
     #[arg(long, requires = "lora_r")]
     use_rslora: bool,
+    #[command(flatten)]
+    base: QuantizeArgs,
 }
 
 impl LoraArgs {
+    /// Returns the method by which the frozen base is quantised.
+    /// By default an adapter that is trained further keeps that of its training so far.
+    pub fn quantise(&self, model: &Path) -> Option<Quantisation> {
+        self.base.given_or(|| of_training(model))
+    }
+
+    /// Returns the types of the computation and, if it is quantised, of the frozen base.
+    pub fn types(&self, dtype: DType, model: &Path) -> String {
+        match self.quantise(model) {
+            Some(method) => format!("{dtype}, the frozen base quantised to {method}"),
+            None => dtype.to_string(),
+        }
+    }
+
     /// Returns the configuration, or `None` without a rank.
     pub fn config(&self) -> Option<LoraConfig> {
         let r = self.lora_r?;

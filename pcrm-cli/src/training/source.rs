@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use pcrm_core::data::files::{self, data_files};
 use pcrm_core::digest;
 use pcrm_core::model::Checkpointing;
 use pcrm_core::model::lora::LoraConfig;
+use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::optim::WeightType;
+use pcrm_core::quant::Quantisation;
 use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::train::Base;
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ pub struct Source<'a> {
     pub eval_split: Option<f64>,
     pub columns: &'a ColumnArgs,
     pub lora: Option<LoraConfig>,
+    pub quantise: Option<Quantisation>,
     pub checkpointing: Checkpointing,
     pub weights: WeightType,
     pub hub: &'a Hub,
@@ -41,16 +44,23 @@ pub struct Fetched {
 }
 
 impl Source<'_> {
-    /// Refuses a type of weights together with adapters.
+    /// Refuses a type of weights together with adapters, and quantised weights without.
     ///
     /// # Errors
-    /// Fails if both are given.
+    /// Fails for these combinations.
     fn check(&self) -> Result<()> {
         ensure!(
             self.lora.is_none() || self.weights == WeightType::F32,
             "--weights {}: adapters are trained in f32, on a base in the type of --dtype",
             self.weights
         );
+        let trains_adapters = self.lora.is_some() || AdapterFolder::is_alone(self.model);
+        if let Some(method) = self.quantise.filter(|_| !trains_adapters) {
+            bail!(
+                "--quantize {method}: quantised weights are frozen, because an update is smaller than the distance \
+                 of their values; add --lora-r to train adapters on them"
+            );
+        }
         Ok(())
     }
 
@@ -91,6 +101,7 @@ impl Source<'_> {
             lora: self.lora.clone(),
             checkpointing: self.checkpointing,
             weights: self.weights,
+            quantise: self.quantise,
         }
     }
 
@@ -119,6 +130,7 @@ impl Source<'_> {
             ("model", json!(digest::model(self.model)?)),
             ("random-init", json!(self.random_init)),
             ("lora", json!(self.lora)),
+            ("quantize", json!(self.quantise)),
         ];
         Ok(shared.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect())
     }

@@ -106,6 +106,18 @@ impl Checkpoint {
     /// be read.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
         let stored = self.floats(name)?;
+        let bytes = self.bytes(name)?;
+        let data = weights::elements(stored.dtype, &bytes)
+            .ok_or_else(|| Error::file(&self.files[stored.file], self.not_floats(name, stored.dtype)))?;
+        HostTensor::new(stored.shape.clone(), data)
+    }
+
+    /// Reads the bytes of a tensor of any type.
+    ///
+    /// # Errors
+    /// Fails if the tensor is missing and if the file cannot be read.
+    pub(super) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let stored = self.stored(name)?;
         let path = &self.files[stored.file];
         if stored.bytes >= LARGE {
             memory::require(&format!("{}: {name}", path.display()), Some(stored.bytes as u64))?;
@@ -114,9 +126,7 @@ impl Checkpoint {
         let mut file = disguise::open(path)?;
         file.seek(SeekFrom::Start(stored.start)).map_err(Error::io(path))?;
         file.read_exact(&mut bytes).map_err(Error::io(path))?;
-        let data = weights::elements(stored.dtype, &bytes)
-            .ok_or_else(|| Error::file(path, self.not_floats(name, stored.dtype)))?;
-        HostTensor::new(stored.shape.clone(), data)
+        Ok(bytes)
     }
 
     /// Checks that a tensor exists and holds floats.
@@ -127,9 +137,13 @@ impl Checkpoint {
         self.floats(name).map(drop)
     }
 
-    fn floats(&self, name: &str) -> Result<&Stored> {
+    fn stored(&self, name: &str) -> Result<&Stored> {
         let missing = || Error::file(&self.dir, format!("{name} is missing"));
-        let stored = self.tensors.get(name).ok_or_else(missing)?;
+        self.tensors.get(name).ok_or_else(missing)
+    }
+
+    fn floats(&self, name: &str) -> Result<&Stored> {
+        let stored = self.stored(name)?;
         match stored.dtype {
             Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64 => Ok(stored),
             other => Err(Error::file(&self.files[stored.file], self.not_floats(name, other))),

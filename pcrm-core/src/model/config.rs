@@ -119,13 +119,15 @@ impl ModelConfig {
         let mut config = Self::read(&raw, path)?;
         config.text_of = whole;
         config.raw = raw;
+        // Weights are never saved quantised.
+        config.raw.shift_remove("quantization_config");
         config.closing = published::closing_token(&config, path)?;
         Ok(config)
     }
 
     fn read(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
         let family = family(raw, path)?;
-        if let Some(method) = quantised::by_config(raw) {
+        if let Some(method) = quantised::unread_by_config(raw) {
             return Err(Error::file(path, quantised::refusal(&method)));
         }
         let keys = FamilyKeys::of(family.model_type)

@@ -90,7 +90,7 @@ impl LanguageModel {
         }
         let base_dir = base.map_or_else(|| folder.base(), |base| Ok(base.to_path_buf()))?;
         folder::check(&base_dir)?;
-        let base = Self::load_as(&base_dir, how)?;
+        let base = Self::load_as(&base_dir, how.beneath())?;
         Ok(base.over(folder.apply(&base.decoder, Some(base_dir), seed)?))
     }
 

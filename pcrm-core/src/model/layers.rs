@@ -11,6 +11,7 @@ use crate::host::HostTensor;
 use crate::model::family::NormKind;
 use crate::model::lora::{Adapter, Adapters, Noise};
 use crate::params::Params;
+use crate::quant::CodedMatrix;
 use crate::tensor::Tensor;
 
 /// A parameter of a layer.
@@ -50,23 +51,60 @@ impl Weight {
     }
 }
 
+/// The weight of a linear layer: floats, or a frozen quantised matrix.
+#[derive(Debug, Clone)]
+enum Matrix {
+    Floats(Weight),
+    Quantised(Box<CodedMatrix>),
+}
+
+impl Matrix {
+    fn of(params: &Params, name: &str) -> Result<Self> {
+        match params.quantised(name) {
+            Some(matrix) => Ok(Self::Quantised(Box::new(matrix.clone()))),
+            None => Weight::of(params, name).map(Self::Floats),
+        }
+    }
+
+    fn over(&self, params: &Params) -> Self {
+        match self {
+            Self::Floats(weight) => Self::Floats(weight.over(params)),
+            Self::Quantised(_) => self.clone(),
+        }
+    }
+
+    fn floats(&self) -> Option<&Tensor> {
+        match self {
+            Self::Floats(weight) => Some(weight.tensor()),
+            Self::Quantised(_) => None,
+        }
+    }
+
+    fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match self {
+            Self::Floats(weight) => x.kernels().linear(x, &weight.cast(x.dtype())?, bias),
+            Self::Quantised(matrix) => matrix.linear(x, bias),
+        }
+    }
+}
+
 /// x·Wᵀ + b, plus an adapter's contribution: W `[out, in]`, b `[out]`.
 #[derive(Debug, Clone)]
 pub(super) struct Linear {
-    weight: Weight,
+    weight: Matrix,
     bias: Option<Weight>,
     adapter: Option<Adapter>,
 }
 
 impl Linear {
     pub fn new(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, bias, adapter: None }
+        Self { weight: Matrix::Floats(weight), bias, adapter: None }
     }
 
     /// Looks up `NAME.weight` and, if the model has them, `NAME.bias` and an adapter.
     pub fn of(params: &Params, name: &str, adapters: Option<&Adapters>) -> Result<Self> {
         Ok(Self {
-            weight: Weight::of(params, &format!("{name}.weight"))?,
+            weight: Matrix::of(params, &format!("{name}.weight"))?,
             bias: Weight::find(params, &format!("{name}.bias")),
             adapter: Adapter::find(params, name, adapters)?,
         })
@@ -82,7 +120,7 @@ impl Linear {
 
     /// Adds the weights that want gradients, including those of the adapter.
     pub fn trained(&self, all: &mut Vec<Tensor>) {
-        let own = std::iter::once(&self.weight).chain(&self.bias).map(Weight::tensor);
+        let own = self.weight.floats().into_iter().chain(self.bias.as_ref().map(Weight::tensor));
         let all_of_it = own.chain(self.adapter.iter().flat_map(Adapter::tensors));
         all.extend(all_of_it.filter(|tensor| tensor.has_history()).cloned());
     }
@@ -90,7 +128,7 @@ impl Linear {
     /// Computes x `[rows, in]` → `[rows, out]`, in the type of x.
     pub fn forward(&self, x: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| bias.cast(x.dtype())).transpose()?;
-        let y = x.kernels().linear(x, &self.weight.cast(x.dtype())?, bias.as_ref())?;
+        let y = self.weight.linear(x, bias.as_ref())?;
         match &self.adapter {
             Some(adapter) => adapter.add(x, &y, noise),
             None => Ok(y),

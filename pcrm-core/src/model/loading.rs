@@ -10,15 +10,16 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::memory;
-use crate::model::adoption::Adoption;
+use crate::model::adoption::{Adoption, Stored};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::folder;
 use crate::model::parameters::{Head, Parameter, SCORE, VALUE, parameters};
-use crate::model::published;
+use crate::model::{notes, published};
 use crate::optim::WeightType;
 use crate::params::Params;
+use crate::quant::{CodedMatrix, HostMatrix, Quantisation};
 
 /// The storage type of a model's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +35,22 @@ pub enum Precision {
     Compute,
 }
 
+/// The storage of the weights of a body's linear layers. Embeddings, norms, biases, routers and heads are always
+/// floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinearStorage {
+    /// Floats, or what bitsandbytes has quantised if the model is frozen. A quantised checkpoint is refused if
+    /// the model is trained in full.
+    #[default]
+    AsStored,
+    /// What the files hold, under adapters: a quantised checkpoint stays quantised and is never refused.
+    Kept,
+    /// Quantised on loading, for a frozen model. A quantised checkpoint is kept as it is.
+    Quantised(Quantisation),
+    /// Floats; a quantised checkpoint is dequantised.
+    Floats,
+}
+
 /// The device and the types of a model's parameters.
 #[derive(Clone, Copy)]
 pub struct Loading<'a> {
@@ -43,12 +60,14 @@ pub struct Loading<'a> {
     pub compute: DType,
     /// The storage type.
     pub precision: Precision,
+    /// The storage of the body's linear weights.
+    pub linear: LinearStorage,
 }
 
 impl<'a> Loading<'a> {
     /// Returns the options for f32 masters, for training.
     pub fn masters(backend: &'a dyn Backend, compute: DType) -> Self {
-        Self { backend, compute, precision: Precision::Masters }
+        Self { backend, compute, precision: Precision::Masters, linear: LinearStorage::AsStored }
     }
 
     /// Returns the options for trained weights that an optimiser with this weight type updates.
@@ -57,12 +76,60 @@ impl<'a> Loading<'a> {
             WeightType::F32 => Precision::Masters,
             WeightType::Bf16Kahan | WeightType::Bf16Stochastic => Precision::Rounded,
         };
-        Self { backend, compute, precision }
+        Self { backend, compute, precision, linear: LinearStorage::AsStored }
     }
 
     /// Returns the options for a frozen model, stored in the type that it computes in.
     pub fn frozen(backend: &'a dyn Backend, compute: DType) -> Self {
-        Self { backend, compute, precision: Precision::Compute }
+        Self { backend, compute, precision: Precision::Compute, linear: LinearStorage::AsStored }
+    }
+
+    /// Quantises the linear weights of the body, which are then frozen; `None` changes nothing.
+    pub fn quantised(self, method: Option<Quantisation>) -> Self {
+        let linear = method.map_or(self.linear, LinearStorage::Quantised);
+        Self { linear, ..self }
+    }
+
+    /// Dequantises the weights of a quantised checkpoint.
+    pub fn dequantised(self) -> Self {
+        Self { linear: LinearStorage::Floats, ..self }
+    }
+
+    /// Returns the options for a base under adapters, which is not trained.
+    pub(super) fn beneath(self) -> Self {
+        match self.linear {
+            LinearStorage::AsStored => Self { linear: LinearStorage::Kept, ..self },
+            _ => self,
+        }
+    }
+
+    /// Returns the method by which a parameter is quantised on loading, if it is.
+    fn method(&self, parameter: &Parameter) -> Option<Quantisation> {
+        match self.linear {
+            LinearStorage::Quantised(method) if parameter.linear => Some(method),
+            _ => None,
+        }
+    }
+
+    /// Uploads a parameter, quantised if it is to be.
+    fn put_stored(&self, params: &mut Params, parameter: &Parameter, stored: Stored) -> Result<()> {
+        let name = &parameter.name;
+        let matrix = match (stored, self.method(parameter)) {
+            (Stored::Floats(host), None) => return self.put(params, name, &host),
+            (Stored::Quantised(matrix), _) if !parameter.linear || self.linear == LinearStorage::Floats => {
+                return self.put(params, name, &HostTensor::f32(matrix.shape, matrix.decoded()?)?);
+            }
+            (Stored::Floats(host), Some(method)) => {
+                method.quantise(&host).map_err(|error| Error::invalid(name, error))?
+            }
+            (Stored::Quantised(matrix), _) => matrix,
+        };
+        params.insert_quantised(name, self.upload(matrix)?);
+        Ok(())
+    }
+
+    fn upload(&self, matrix: HostMatrix) -> Result<CodedMatrix> {
+        CodedMatrix::new(matrix, |host| self.backend.upload(host, host.dtype()))
     }
 
     /// Uploads a parameter.
@@ -154,10 +221,38 @@ pub(super) fn read(
         how.put(&mut params, &head.name, &host)?;
     }
     adoption.check(&stored)?;
-    weigh(&stored, how)?;
-    adoption.take(&stored, |parameter, host| how.put(&mut params, &parameter.name, &host))?;
+    let found = adoption.quantisation(&stored);
+    let how = accepting(how, found, checkpoint.dir())?;
+    weigh(&stored, how, found)?;
+    adoption.take(&stored, |parameter, host| how.put_stored(&mut params, parameter, host))?;
     adoption.finish();
     Decoder::new(config, params, heads, how.compute)
+}
+
+/// Returns the options for a checkpoint that is quantised by this method, or not at all.
+///
+/// # Errors
+/// Fails if it is quantised and the model is to be trained in full.
+fn accepting<'a>(how: Loading<'a>, found: Option<Quantisation>, dir: &Path) -> Result<Loading<'a>> {
+    let Some(found) = found else { return Ok(how) };
+    match how.linear {
+        LinearStorage::AsStored if how.precision != Precision::Compute => {
+            let message = format!(
+                "the weights are quantised ({found}), and quantised weights cannot be trained: train adapters \
+                 (--lora-r), or take the checkpoint that was quantised"
+            );
+            Err(Error::file(dir, message))
+        }
+        LinearStorage::Quantised(wanted) => {
+            if wanted != found {
+                notes::say(&format!(
+                    "the checkpoint is quantised already ({found}); it is not changed to {wanted}"
+                ));
+            }
+            Ok(Loading { linear: LinearStorage::Kept, ..how })
+        }
+        LinearStorage::AsStored | LinearStorage::Kept | LinearStorage::Floats => Ok(how),
+    }
 }
 
 /// Checks that parameters fit into free memory: all of them on the CPU, otherwise the largest, which passes
@@ -165,8 +260,13 @@ pub(super) fn read(
 ///
 /// # Errors
 /// Fails if they do not.
-fn weigh(list: &[Parameter], how: Loading<'_>) -> Result<()> {
+fn weigh(list: &[Parameter], how: Loading<'_>, found: Option<Quantisation>) -> Result<()> {
     let bytes = |parameter: &Parameter| {
+        let kept = found.filter(|_| parameter.linear && how.linear != LinearStorage::Floats);
+        if let (Some(method), &[rows, columns]) = (how.method(parameter).or(kept), &parameter.shape[..]) {
+            rows.checked_mul(columns)?;
+            return Some(method.bytes([rows, columns]));
+        }
         let held = match how.precision {
             Precision::Masters => DType::F32,
             Precision::Rounded => held(&parameter.name, &parameter.shape, DType::BF16),
@@ -192,12 +292,12 @@ fn weigh(list: &[Parameter], how: Loading<'_>) -> Result<()> {
 pub(super) fn random(config: ModelConfig, heads: &[Head], how: Loading<'_>, seed: u64) -> Result<Decoder> {
     let mut params = Params::default();
     let list = parameters(&config, heads);
-    weigh(&list, how)?;
+    weigh(&list, how, None)?;
     // As many at once as threads, because all of them may not fit into memory.
     for part in list.chunks(rayon::current_num_threads().max(1)) {
         let drawn: Vec<_> = part.par_iter().map(|parameter| parameter.random(seed)).collect();
         for (parameter, values) in part.iter().zip(drawn) {
-            how.put(&mut params, &parameter.name, &values?)?;
+            how.put_stored(&mut params, parameter, Stored::Floats(values?))?;
         }
     }
     Decoder::new(config, params, heads, how.compute)

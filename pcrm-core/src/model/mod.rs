@@ -2,6 +2,7 @@
 
 pub mod adoption;
 pub mod bert;
+mod bitsandbytes;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
@@ -40,7 +41,7 @@ pub use config::ModelConfig;
 pub use decoder::{Decoder, Filled, KeyValueCache};
 pub use encoders::EncoderReward;
 pub use language::{LanguageModel, TokenQuestions};
-pub use loading::{Loading, Precision};
+pub use loading::{LinearStorage, Loading, Precision};
 pub use lora::LoraConfig;
 pub use outline::Outline;
 pub use parameters::Head;

@@ -1,4 +1,5 @@
-//! Detection of quantised checkpoints from configs and tensor names. None is supported.
+//! Detection of quantised checkpoints from configs and tensor names. Decoders are read if bitsandbytes quantised
+//! them to nf4 or int8 (`bitsandbytes.rs`); other methods are refused by name.
 
 use serde_json::{Map, Value};
 
@@ -48,6 +49,23 @@ pub(super) fn by_config(raw: &Map<String, Value>) -> Option<String> {
     Some(format!("{method}{bits}; quantization_config of config.json"))
 }
 
+/// Returns the method in `quantization_config` that a decoder cannot be read from; `None` if the weights are
+/// plain, or quantised by bitsandbytes to nf4 or int8.
+pub(super) fn unread_by_config(raw: &Map<String, Value>) -> Option<String> {
+    let method = by_config(raw)?;
+    if !method.starts_with("bitsandbytes") {
+        return Some(method);
+    }
+    let config = raw.get("quantization_config");
+    let field = |key: &str| config.and_then(|config| config.get(key));
+    let is_nf4 = field("bnb_4bit_quant_type").and_then(Value::as_str) == Some("nf4");
+    let is_4bit = field("load_in_4bit").and_then(Value::as_bool).unwrap_or(false);
+    match is_4bit && !is_nf4 {
+        true => Some(method.replace(", 4 bit", ", fp4")),
+        false => None,
+    }
+}
+
 /// Returns the method that the names of tensors imply, and the first of those names.
 pub(super) fn by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<(&'static str, &'a str)> {
     let method =
@@ -87,6 +105,20 @@ mod tests {
             let found = by_config(&raw);
             assert_eq!(found.is_some(), said.is_some(), "{found:?}");
             assert!(said.is_none_or(|said| found.is_some_and(|found| found.contains(said))), "{said:?}");
+        }
+        let with = |config: Value| [("quantization_config".to_owned(), config)].into_iter().collect();
+        for (config, refused) in [
+            (
+                json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}),
+                None,
+            ),
+            (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), None),
+            (json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), Some("bitsandbytes, fp4")),
+            (json!({"quant_method": "gptq", "bits": 4}), Some("gptq, 4 bit")),
+        ] {
+            let found = unread_by_config(&with(config.clone()));
+            assert_eq!(found.is_some(), refused.is_some(), "{config}");
+            assert!(refused.is_none_or(|part| found.is_some_and(|found| found.contains(part))), "{config}");
         }
         let names = ["model.norm.weight", "model.layers.0.mlp.up_proj.SCB"];
         assert_eq!(by_tensors(names.into_iter()), Some(("bitsandbytes, 8 bit", names[1])));

@@ -65,7 +65,7 @@ impl RewardModel {
         }
         let headless = if folder.holds(Head::Score)? { Headless::Given } else { Headless::Refused };
         let base_dir = base.map_or_else(|| folder.base(), |base| Ok(base.to_path_buf()))?;
-        let base = loading::read_folder(&base_dir, HEADS, how, headless)?;
+        let base = loading::read_folder(&base_dir, HEADS, how.beneath(), headless)?;
         Ok(Self { decoder: folder.apply(&base, Some(base_dir), seed)? })
     }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::encoders::EncoderConfig;
 use super::lora::peft::AdapterFolder;
-use super::{EncoderReward, Loading, ModelConfig, Outline, RewardModel, folder};
+use super::{EncoderReward, LinearStorage, Loading, ModelConfig, Outline, RewardModel, folder};
 use crate::backend::Backend;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::text::Tokenizer;
 use crate::tree::Packed;
@@ -121,8 +121,17 @@ impl ScoringModel {
     /// Fails if the path is not a model's folder, and as [`RewardModel::load`], [`EncoderReward::load`] and
     /// [`Tokenizer::from_dir`] do.
     pub fn open(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<(Self, Tokenizer)> {
+        Self::open_as(dir, Loading::frozen(backend, compute))
+    }
+
+    /// Opens a trained reward model like [`ScoringModel::open`], with the parameters of a decoder stored according
+    /// to `how`.
+    ///
+    /// # Errors
+    /// Fails as [`ScoringModel::open`] does, and if an encoder is to be quantised.
+    pub fn open_as(dir: &Path, how: Loading<'_>) -> Result<(Self, Tokenizer)> {
         if AdapterFolder::is_alone(dir) {
-            let model = RewardModel::load_adapter(dir, None, Loading::frozen(backend, compute), 0)?;
+            let model = RewardModel::load_adapter(dir, None, how, 0)?;
             let tokenizer = Tokenizer::from_dir(&tokenizer_dir(dir)?)?;
             return Ok((Self::Decoder(Box::new(model)), tokenizer));
         }
@@ -130,12 +139,17 @@ impl ScoringModel {
         let tokenizer = Tokenizer::from_dir(dir)?;
         match EncoderConfig::find(dir)? {
             Some(config) => {
+                if matches!(how.linear, LinearStorage::Quantised(_)) {
+                    let message =
+                        "is an encoder, whose weights cannot be quantised; only those of decoders can";
+                    return Err(Error::file(dir, message));
+                }
                 let tokenizer = tokenizer.reading_pairs(config.pair_form())?;
-                let model = EncoderReward::load(backend, config, dir, compute)?;
+                let model = EncoderReward::load(how.backend, config, dir, how.compute)?;
                 Ok((Self::Encoder(Box::new(model)), tokenizer))
             }
             None => {
-                let model = RewardModel::load_as(dir, Loading::frozen(backend, compute))?;
+                let model = RewardModel::load_as(dir, how)?;
                 Ok((Self::Decoder(Box::new(model)), tokenizer))
             }
         }

@@ -32,7 +32,7 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     for (name, view) in file.tensors() {
         let data = elements(view.dtype(), view.data()).ok_or_else(|| {
             let message = format!(
-                "{name} has elements of type {:?}; supported: BF16, F16, F32, F64, I32, I64, U32",
+                "{name} has elements of type {:?}; supported: BF16, F16, F32, F64, I8, I32, I64, U8, U32",
                 view.dtype()
             );
             Error::file(path, message)
@@ -56,6 +56,8 @@ pub(super) fn elements(dtype: Dtype, bytes: &[u8]) -> Option<HostData> {
             HostData::F32(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
         }
         Dtype::U32 => HostData::U32(bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()),
+        // Codes of quantised weights; signed ones keep their bits.
+        Dtype::U8 | Dtype::I8 => HostData::U8(bytes.to_vec()),
         Dtype::I32 => {
             HostData::U32(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as u32).collect())
         }
@@ -116,6 +118,7 @@ pub fn save_streamed(
             DType::F32 => "F32",
             DType::BF16 => "BF16",
             DType::U32 => "U32",
+            DType::U8 => "U8",
         };
         header.insert(name.clone(), json!({"dtype": kind, "shape": shape, "data_offsets": [start, end]}));
     }
@@ -144,6 +147,10 @@ pub fn save_streamed(
                     values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())).map_err(io)?;
                     0
                 }
+                HostData::U8(values) => {
+                    file.write_all(values).map_err(io)?;
+                    0
+                }
             };
             if broken > 0 {
                 return Err(Error::NotFinite { name: name.clone(), count: broken, of: host.len() });
@@ -158,5 +165,6 @@ fn bytes_of(dtype: DType) -> usize {
     match dtype {
         DType::F32 | DType::U32 => 4,
         DType::BF16 => 2,
+        DType::U8 => 1,
     }
 }

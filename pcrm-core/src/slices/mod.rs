@@ -7,6 +7,7 @@
 
 pub mod attention;
 mod cache;
+pub mod coded;
 pub mod lanes;
 pub mod product;
 pub mod sampling;

@@ -94,7 +94,7 @@ impl Training<'_> {
         }
         Trainable::save(&model, self.dir).map_err(|error| diverged(error, steps))?;
         tokenizer.save_to(self.dir)?;
-        let loaded = <LanguageModel as Trainable>::load(self.backend, self.dir, model.decoder().compute())?;
+        let loaded = model.reloaded(self.backend, self.dir)?;
         let reloaded = self.update.probe(&loaded, &self.last)?;
         for ((row, trained), (_, reloaded)) in numbers.iter().zip(&reloaded) {
             if trained.to_bits() != reloaded.to_bits() {

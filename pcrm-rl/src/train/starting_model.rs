@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pcrm_core::model::lora::LoraConfig;
 use pcrm_core::model::{Checkpointing, LanguageModel, Loading, ModelConfig, RewardModel};
 use pcrm_core::optim::WeightType;
+use pcrm_core::quant::Quantisation;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, digest};
 
@@ -28,6 +29,8 @@ pub struct Base {
     pub checkpointing: Checkpointing,
     /// The type of the trained weights.
     pub weights: WeightType,
+    /// The method by which the linear weights of a frozen model are quantised on loading.
+    pub quantise: Option<Quantisation>,
 }
 
 impl Base {
@@ -41,6 +44,7 @@ impl Base {
             lora: None,
             checkpointing: Checkpointing::Off,
             weights: WeightType::F32,
+            quantise: None,
         }
     }
 
@@ -94,8 +98,14 @@ impl Base {
     /// Fails as [`Base::open_language`] does.
     pub fn open_reference(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
-            true => LanguageModel::random(backend, ModelConfig::from_dir(&self.dir)?, self.dtype, self.seed)?,
-            false => LanguageModel::load_as(&self.dir, Loading::frozen(backend, self.dtype))?,
+            true => {
+                let how = Loading::masters(backend, self.dtype).quantised(self.quantise);
+                LanguageModel::random_as(how, ModelConfig::from_dir(&self.dir)?, self.seed)?
+            }
+            false => {
+                let how = Loading::frozen(backend, self.dtype).quantised(self.quantise);
+                LanguageModel::load_as(&self.dir, how)?
+            }
         };
         Ok(model.detached())
     }
@@ -103,7 +113,7 @@ impl Base {
     /// Returns the loading options. A model under adapters is frozen, and kept in its computation type.
     fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         match self.lora {
-            Some(_) => Loading::frozen(backend, self.dtype),
+            Some(_) => Loading::frozen(backend, self.dtype).quantised(self.quantise),
             None => self.trained(backend),
         }
     }
@@ -111,7 +121,7 @@ impl Base {
     /// Returns the options for trained weights; random weights under adapters are f32.
     fn trained<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
         let weights = if self.lora.is_some() { WeightType::F32 } else { self.weights };
-        Loading::trained(backend, self.dtype, weights)
+        Loading::trained(backend, self.dtype, weights).quantised(self.quantise)
     }
 
     /// Returns a text that identifies the model and the way it is computed.
@@ -119,10 +129,11 @@ impl Base {
     /// # Errors
     /// Fails if a file cannot be read.
     pub(crate) fn digest(&self, backend: &dyn Backend) -> Result<String> {
-        let Self { random_init, dtype, seed, lora, .. } = self;
+        let Self { random_init, dtype, seed, lora, quantise, .. } = self;
         let (version, model) = (env!("CARGO_PKG_VERSION"), digest::model(&self.dir)?);
         let (backend, device) = (backend.name(), backend.device());
         let adapters = lora.as_ref().map_or_else(String::new, |lora| format!(" {lora:?}"));
-        Ok(format!("{version} {backend} {device} {model} {random_init} {dtype} {seed}{adapters}"))
+        let quantised = quantise.map_or_else(String::new, |method| format!(" {method}"));
+        Ok(format!("{version} {backend} {device} {model} {random_init} {dtype} {seed}{adapters}{quantised}"))
     }
 }

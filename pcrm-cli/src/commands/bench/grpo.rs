@@ -78,8 +78,12 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
     let backend = sampled.machine.open()?;
     let (dir, tokenizer) = sampled.opened()?;
     let Machine { dtype, seed, .. } = sampled.machine;
-    let base =
-        Base { random_init: sampled.random_init, lora: args.lora.config(), ..Base::new(dir, dtype, seed) };
+    let base = Base {
+        random_init: sampled.random_init,
+        lora: args.lora.config(),
+        quantise: args.lora.quantise(&dir),
+        ..Base::new(dir, dtype, seed)
+    };
     let rows = args.prompts * args.samples;
     let needed = args.prompts * (args.steps + args.warmup);
     let (prompts, budget) = sampled.prompts(options, &tokenizer, needed, rows)?;

@@ -93,6 +93,7 @@ impl PolicyArgs {
         Base {
             random_init: work.random_init,
             lora: self.lora.config(),
+            quantise: self.lora.quantise(&dir),
             checkpointing: match self.gradient_checkpointing {
                 true => Checkpointing::Root,
                 false => Checkpointing::Off,

@@ -80,7 +80,8 @@ Examples:
 pub fn run(args: &BestArgs) -> Result<()> {
     let (specs, truth) = usage(args.check())?;
     let backend = args.machine.open()?;
-    let policy = Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model)?;
+    let policy =
+        Policy::open(&args.machine, &args.hub, backend.as_ref(), (&args.model, args.sampling.storage))?;
     let tokenizer = &policy.tokenizer;
     let open = |option: &str, specs: &[Spec]| {
         rewards::open(option, specs, &args.machine, &args.hub, backend.as_ref(), tokenizer)

@@ -17,6 +17,7 @@ use super::{EvidenceArgs, agreement};
 use crate::hub::Weights;
 use crate::interrupt;
 use crate::progress::{Watch, say};
+use crate::quantize::of_training;
 use crate::training::TrainingArgs;
 use crate::training::reward::margins;
 use crate::usage::named;
@@ -76,7 +77,8 @@ impl Judges<'_> {
         let dir = training.hub.model("--judge", given, Weights::Read)?;
         self.warn_of_training(&dir)?;
         let backend = training.machine.open()?;
-        let (model, tokenizer) = training.machine.trained(backend.as_ref(), &dir).context("--judge")?;
+        let (model, tokenizer) =
+            training.machine.trained(backend.as_ref(), &dir, of_training(&dir)).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
         let max_length = training.reading.scoring_length(model.outline())?;
         let (own, _) = training.reading.encode(&rows, &tokenizer, model.outline().pad, max_length)?;

@@ -111,7 +111,7 @@ impl Record<'_> {
         ];
         facts.extend(card::settings(&self.options.trainer, run.curves.last(), "pairs"));
         facts.push(Fact::new("Max. sequence length, tokens", count(self.max_length as u64)));
-        facts.push(Fact::new("dtype", self.args.machine.dtype.to_string()));
+        facts.push(Fact::new("dtype", self.args.lora.types(self.args.machine.dtype, &self.args.model)));
         facts
     }
 }

@@ -1,6 +1,6 @@
 //! The score cache: one file per model, found by content and trusted only if complete.
 //!
-//! A model's key is a hash of its weights, config and tokenizer, of backend, device and element type, and of
+//! A model's key is a hash of its weights, config and tokenizer, of backend, device, element type and quantisation, and of
 //! this binary's version; a text's key is a hash of its token ids. A file is `pcrm scores 1\n`, the number of
 //! scores, each score as 16 bytes of the text's hash and an f32, and the SHA-256 of all that; numbers are
 //! little-endian.
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::machine::Machine;
 use pcrm_core::digest;
 use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::quant::Quantisation;
 
 const MAGIC: &[u8] = b"pcrm scores 1\n";
 const DIGEST: usize = 32;
@@ -36,8 +37,13 @@ impl ScoreCache {
     ///
     /// # Errors
     /// Fails if the model's files cannot be read.
-    pub fn open(folder: &Path, model: &Path, machine: &Machine) -> Result<Self> {
-        let path = folder.join(format!("{}.scores", fingerprint(model, machine)?));
+    pub fn open(
+        folder: &Path,
+        model: &Path,
+        machine: &Machine,
+        quantise: Option<Quantisation>,
+    ) -> Result<Self> {
+        let path = folder.join(format!("{}.scores", fingerprint(model, machine, quantise)?));
         let scores = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).unwrap_or_else(|| {
                 tracing::warn!("{}: is damaged or cut short; recomputing all scores", path.display());
@@ -116,7 +122,7 @@ fn matters(name: &str) -> bool {
     FILES.contains(&name) || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
 }
 
-fn fingerprint(model: &Path, machine: &Machine) -> Result<String> {
+fn fingerprint(model: &Path, machine: &Machine, quantise: Option<Quantisation>) -> Result<String> {
     let at = || format!("--model {}", model.display());
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(model).with_context(at)? {
@@ -130,7 +136,9 @@ fn fingerprint(model: &Path, machine: &Machine) -> Result<String> {
         files.insert("base".to_owned(), digest::model(&base).with_context(at)?);
     }
     let Machine { backend, device, dtype, .. } = machine;
-    Ok(digest::text(&format!("{} {backend} {device} {dtype} {files:?}", env!("CARGO_PKG_VERSION"))))
+    let quantised = quantise.map_or_else(String::new, |method| format!(" {method}"));
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(digest::text(&format!("{version} {backend} {device} {dtype} {files:?}{quantised}")))
 }
 
 fn parse(bytes: &[u8]) -> Option<BTreeMap<Key, f32>> {

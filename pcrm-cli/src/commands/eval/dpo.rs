@@ -27,6 +27,7 @@ use crate::machine::Machine;
 use crate::numbers::{positive, real, whole};
 use crate::priors::priors;
 use crate::progress::{bar, say};
+use crate::quantize::QuantizeArgs;
 use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
@@ -71,6 +72,8 @@ pub struct EvalDpoArgs {
     micro_tokens: usize,
     #[command(flatten)]
     reading: Reading,
+    #[command(flatten)]
+    storage: QuantizeArgs,
     #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
@@ -120,8 +123,11 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     let trained = Trained::of(&dir)?;
     let config =
         PreferenceConfig { beta: args.beta.unwrap_or(trained.config.beta), ..trained.config.clone() };
+    // The reference is quantised as the policy is.
+    let quantise = args.storage.for_model(&dir);
     let load = |dir: &Path| -> Result<LanguageModel> {
-        let model = LanguageModel::load_as(dir, Loading::frozen(backend.as_ref(), args.machine.dtype))?;
+        let how = Loading::frozen(backend.as_ref(), args.machine.dtype).quantised(quantise);
+        let model = LanguageModel::load_as(dir, how)?;
         Ok(model.detached())
     };
     let reference_dir = args.reference_dir(&trained, &config)?;

@@ -33,6 +33,7 @@ use crate::machine::Machine;
 use crate::numbers::{positive, whole};
 use crate::priors::priors;
 use crate::progress::say;
+use crate::quantize::QuantizeArgs;
 use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
@@ -103,6 +104,8 @@ pub struct EvalRewardArgs {
     reading: Reading,
     #[command(flatten)]
     fields: Fields,
+    #[command(flatten)]
+    storage: QuantizeArgs,
     #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
@@ -331,12 +334,13 @@ impl EvalRewardArgs {
     ) -> Result<Scored> {
         let backend = self.machine.open()?;
         let dir = &*self.hub.model_or_adapter(option, model, Weights::Read)?;
-        let (model, tokenizer) = self.machine.trained(backend.as_ref(), dir)?;
+        let quantise = self.storage.for_model(dir);
+        let (model, tokenizer) = self.machine.trained(backend.as_ref(), dir, quantise)?;
         let (constraint, whose) = constraint_of(&model, self.constraint.as_deref())?;
         let cache = match (&self.cache, self.no_cache) {
             (_, true) => ScoreCache::default(),
-            (Some(folder), _) => ScoreCache::open(folder, dir, &self.machine)?,
-            (None, _) => ScoreCache::open(&users_folder()?, dir, &self.machine)?,
+            (Some(folder), _) => ScoreCache::open(folder, dir, &self.machine, quantise)?,
+            (None, _) => ScoreCache::open(&users_folder()?, dir, &self.machine, quantise)?,
         };
         let tagged = constraint.to_tagged()?;
         let mut scorer = Scorer { model, tokenizer, constraint, whose, cache };

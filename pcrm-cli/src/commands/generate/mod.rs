@@ -80,7 +80,8 @@ Examples:
 pub fn run(args: &GenerateArgs) -> Result<()> {
     usage(args.check())?;
     let backend = args.machine.open()?;
-    let policy = Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model)?;
+    let policy =
+        Policy::open(&args.machine, &args.hub, backend.as_ref(), (&args.model, args.sampling.storage))?;
     if args.chat {
         return chat::run(&policy, &args.sampling, args.machine.seed);
     }

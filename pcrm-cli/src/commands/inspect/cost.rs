@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pcrm_core::Backend;
 use pcrm_core::data::survey::{Finding, Severity};
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::parameters::Parameter;
+use pcrm_core::model::{self, Head, ModelConfig, RewardModel};
 use pcrm_core::optim::{Rule, WeightType};
+use pcrm_core::quant::Quantisation;
 use pcrm_core::schedule::Shape;
 use pcrm_rl::learner::Learner;
 use pcrm_rl::objective::Batch;
@@ -40,6 +42,8 @@ pub struct Cost {
     pub state_mib: f64,
     /// Memory of weights, gradients and optimiser states by --optimizer and --weights.
     pub states: Vec<States>,
+    /// Memory of a frozen base under adapters, by its storage.
+    pub bases: Vec<BaseStorage>,
     /// Pairs or sets per step.
     pub batch: usize,
     /// The largest number of tokens computed at once.
@@ -75,6 +79,44 @@ pub struct States {
     pub bytes: f64,
     /// The total for all parameters of this model, in MiB.
     pub mib: f64,
+}
+
+/// The memory of a frozen base under adapters (LoRA).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BaseStorage {
+    /// The value of --dtype, or that of --quantize beside --dtype bf16.
+    pub storage: String,
+    /// Bytes per parameter, on average over this model.
+    pub bytes: f64,
+    /// The total for this model, in MiB.
+    pub mib: f64,
+}
+
+impl BaseStorage {
+    /// Returns all settings for a model of these parameters. Matrices that are not quantised are bf16, and
+    /// vectors f32.
+    fn of(list: &[Parameter]) -> Vec<Self> {
+        let size = |parameter: &Parameter| parameter.shape.iter().product::<usize>() as u64;
+        let all: u64 = list.iter().map(size).sum();
+        let bytes = |method: Option<Quantisation>, element: u64| -> u64 {
+            let of = |parameter: &Parameter| match (method, &parameter.shape[..]) {
+                (Some(method), [rows, columns]) if parameter.linear => method.bytes([*rows, *columns]),
+                (_, [_, _, ..]) => element * size(parameter),
+                _ => 4 * size(parameter),
+            };
+            list.iter().map(of).sum()
+        };
+        let storage = |storage: String, bytes: u64| Self {
+            storage,
+            bytes: bytes as f64 / all.max(1) as f64,
+            mib: bytes as f64 / MIB,
+        };
+        let quantised = [Quantisation::Int8, Quantisation::Nf4, Quantisation::Nf4Double];
+        [storage("f32".to_owned(), bytes(None, 4)), storage("bf16".to_owned(), bytes(None, 2))]
+            .into_iter()
+            .chain(quantised.map(|method| storage(method.to_string(), bytes(Some(method), 2))))
+            .collect()
+    }
 }
 
 impl States {
@@ -123,6 +165,7 @@ pub fn measure(
     pairs: &Pairs,
 ) -> Result<Cost> {
     let (machine, steps) = (&args.machine, &args.steps);
+    let list = model::parameters::parameters(config, &[Head::Score]);
     let model = match steps.random_init {
         true => RewardModel::random(backend, config.clone(), machine.dtype, machine.seed)?,
         false => RewardModel::load_to_train(backend, dir, machine.dtype, machine.seed)?,
@@ -167,6 +210,7 @@ pub fn measure(
         parameters,
         state_mib: 16.0 * parameters as f64 / MIB,
         states: States::of(parameters),
+        bases: BaseStorage::of(&list),
         batch: steps.batch,
         micro_tokens: steps.micro_tokens,
         steps: made,
@@ -255,6 +299,7 @@ mod tests {
             parameters: 1,
             state_mib: 1.0,
             states: States::of(1),
+            bases: Vec::new(),
             batch: 1,
             micro_tokens: 1,
             steps: 1,
@@ -281,6 +326,36 @@ mod tests {
         assert_eq!(of("adamw", "f32"), Some((16.0, 16.0)));
         assert_eq!(of("adamw-8bit", "bf16-stochastic"), Some((8.03125, 8.03125)));
         assert_eq!(of("adafactor", "bf16-kahan"), Some((8.0, 8.0)));
+    }
+
+    /// Protects: the bytes of a base are those of its layers by hand: one layer of llama with 64 columns, an
+    /// embedding and norms.
+    #[test]
+    fn bytes_of_a_base_are_counted() -> Result<()> {
+        let config = serde_json::json!({
+            "model_type": "llama", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16
+        });
+        let config = config.as_object().cloned().unwrap_or_default();
+        let config = ModelConfig::from_json(config, Path::new("config.json"))?;
+        let linear = 4 * 64 * 64 + 3 * 64 * 128;
+        let (tables, vectors) = (100 * 64 + 64, 3 * 64);
+        let rows = 4 * 64 + 2 * 128 + 64;
+        let floats = 2 * tables + 4 * vectors;
+        let found = BaseStorage::of(&model::parameters::parameters(&config, &[Head::Score]));
+        let expected = [
+            ("f32", 4 * (linear + tables + vectors)),
+            ("bf16", 2 * (linear + tables) + 4 * vectors),
+            ("int8", linear + 4 * rows + floats),
+            ("nf4", linear / 2 + linear / 16 + floats),
+            // A byte per 64 elements, and 4 bytes per 256 of those or part of them.
+            ("nf4-double", linear / 2 + linear / 64 + 4 * 7 + floats),
+        ];
+        assert_eq!(found.len(), expected.len());
+        for (found, (name, want)) in found.iter().zip(expected) {
+            assert_eq!((found.storage.as_str(), (found.mib * MIB).round() as usize), (name, want));
+        }
+        Ok(())
     }
 
     /// Protects: short memory is reported before training runs out of it.

@@ -15,6 +15,7 @@ use super::answers::{Field, Pairing};
 use crate::hub::Weights;
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{bar, say};
+use crate::quantize::applied;
 use crate::training::folder;
 
 /// All judges; the first one gives the win rates.
@@ -151,7 +152,8 @@ impl Judging<'_> {
                 let Some(backend) = &backend else {
                     return Err(pcrm_core::Error::invalid("judge", "no backend is open").into());
                 };
-                let (model, own) = ScoringModel::open(backend.as_ref(), &dir, args.machine.dtype)?;
+                let (model, own) =
+                    ScoringModel::open_as(&dir, applied(backend.as_ref(), &dir, args.machine.dtype))?;
                 let policy = own.clone();
                 let name = folder::name_of(path);
                 Ok(Box::new(ModelReward::new(name, model, own, &policy, ModelOptions::default())?))

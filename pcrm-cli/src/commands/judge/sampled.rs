@@ -28,7 +28,8 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let (path, notes) = (dir.join(format!("{label}.jsonl")), dir.join(format!("{label}.json")));
     let backend = args.machine.open()?;
-    let policy = generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), model)?;
+    let policy =
+        generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), (model, args.sampling.storage))?;
     let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;
     let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
     let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();

@@ -140,7 +140,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
             ];
             training.extend(card::settings(&options.trainer, run.curves.last(), "answers"));
             training.push(Fact::new("Max. sequence length, tokens", count(max_length as u64)));
-            training.push(Fact::new("dtype", args.machine.dtype.to_string()));
+            training.push(Fact::new("dtype", args.lora.types(args.machine.dtype, &args.model)));
             let trained = Trained {
                 method: Method::Kto,
                 source: args.source(),

@@ -129,6 +129,7 @@ impl OnlineArgs {
             eval_split: self.eval_split,
             columns: &self.columns,
             lora: self.lora.config(),
+            quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
             hub: &self.hub,

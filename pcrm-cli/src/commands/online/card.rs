@@ -37,6 +37,6 @@ pub(super) fn facts(
     }
     facts.push(Fact::new("Passes over a rollout", count(online.num_iterations as u64)));
     facts.extend(card::settings(trainer, last, "prompts"));
-    facts.push(Fact::new("dtype", given.machine.dtype.to_string()));
+    facts.push(Fact::new("dtype", given.lora.types(given.machine.dtype, &given.model)));
     facts
 }

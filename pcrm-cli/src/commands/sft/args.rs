@@ -71,6 +71,7 @@ impl SftArgs {
             eval_split: self.eval_split,
             columns: &self.reading.columns,
             lora: self.lora.config(),
+            quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
             hub: &self.hub,

@@ -112,7 +112,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
             let mut training = card::settings(&trainer, run.curves.last(), "completions");
             training.push(Fact::new("Training completions", count(data.train.items().len() as u64)));
             training.push(Fact::new("Max. sequence length, tokens", count(max_length as u64)));
-            training.push(Fact::new("dtype", args.machine.dtype.to_string()));
+            training.push(Fact::new("dtype", args.lora.types(args.machine.dtype, &args.model)));
             let trained = Trained {
                 method: Method::Sft,
                 source: args.source(),

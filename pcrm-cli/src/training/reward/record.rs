@@ -149,7 +149,10 @@ impl Record<'_> {
             Fact::new("Pairs per step", batch),
             Fact::new("Learning rate", format!("{:e}", config.learning_rate)),
             Fact::new("Max. sequence length, tokens", count(self.max_length as u64)),
-            Fact::new("dtype", self.args.training.machine.dtype.to_string()),
+            Fact::new(
+                "dtype",
+                self.args.training.lora.types(self.args.training.machine.dtype, &self.args.training.model),
+            ),
             Fact::new("Seed", config.seed.to_string()),
         ]
         .into_iter()

@@ -8,11 +8,13 @@ use std::fs;
 use self::naming::naming;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
+use crate::model::bitsandbytes::Quantised;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::notes;
 use crate::model::parameters::{Parameter, SCORE};
 use crate::model::published;
+use crate::quant::{HostMatrix, Quantisation};
 
 /// Substrings of tensor names that only an unmerged adapter has.
 const UNMERGED: [&str; 6] = [
@@ -32,6 +34,15 @@ const NEAR: f64 = 0.6;
 
 /// The most tensors that a message lists.
 const LISTED: usize = 5;
+
+/// The values of a parameter in a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// Floats.
+    Floats(HostTensor),
+    /// A matrix that bitsandbytes quantised.
+    Quantised(HostMatrix),
+}
 
 /// The tensors of a checkpoint, accessible by the names of a family's parameters.
 pub struct Adoption<'a> {
@@ -93,6 +104,9 @@ impl<'a> Adoption<'a> {
         }
         for parameter in list {
             let stored = self.stored(&parameter.name);
+            if Quantised::find(self.checkpoint, &stored).is_some() {
+                continue; // its tensors are checked when they are read
+            }
             let mut expected = parameter.shape.clone();
             if parameter.transposed {
                 expected.reverse();
@@ -117,15 +131,28 @@ impl<'a> Adoption<'a> {
     pub fn take(
         &mut self,
         list: &[Parameter],
-        mut give: impl FnMut(&Parameter, HostTensor) -> Result<()>,
+        mut give: impl FnMut(&Parameter, Stored) -> Result<()>,
     ) -> Result<()> {
         self.check(list)?;
         for parameter in list {
             let stored = self.stored(&parameter.name);
-            give(parameter, parameter.turned(self.checkpoint.read(&stored)?)?)?;
+            if let Some(quantised) = Quantised::find(self.checkpoint, &stored) {
+                give(parameter, Stored::Quantised(quantised.read(&parameter.shape)?))?;
+                self.used.extend(quantised.names());
+                continue;
+            }
+            give(parameter, Stored::Floats(parameter.turned(self.checkpoint.read(&stored)?)?))?;
             self.used.insert(stored);
         }
         Ok(())
+    }
+
+    /// Returns the method by which bitsandbytes quantised some of these parameters; `None`: it quantised none.
+    pub fn quantisation(&self, list: &[Parameter]) -> Option<Quantisation> {
+        let method = |parameter: &Parameter| {
+            Some(Quantised::find(self.checkpoint, &self.stored(&parameter.name))?.method())
+        };
+        list.iter().find_map(method)
     }
 
     /// Returns whether the checkpoint has a parameter under its own name.

@@ -31,6 +31,7 @@ use crate::model::parameters::Head;
 use crate::model::recompute::Checkpointing;
 use crate::model::rope::Angles;
 use crate::params::Params;
+use crate::quant::Quantisation;
 
 /// A decoder-only transformer.
 #[derive(Debug, Clone)]
@@ -156,6 +157,11 @@ impl Decoder {
     /// Returns the element type of the computation.
     pub fn compute(&self) -> DType {
         self.compute
+    }
+
+    /// Returns the method by which linear weights are quantised; `None`: none is.
+    pub fn quantisation(&self) -> Option<Quantisation> {
+        self.params.iter_quantised().next().map(|(_, matrix)| matrix.method())
     }
 
     /// Returns the parameters, including those of heads, by their names in the checkpoint.

@@ -172,6 +172,13 @@ pub(super) fn adapt(
     let mut params = decoder.params().training(|_| false);
     let mut originals = Params::default();
     for name in &targets.saved {
+        if let Some(matrix) = decoder.params().quantised(name) {
+            let message = format!(
+                "names the module of {name}, which is stored in {} and cannot be trained in full",
+                matrix.method()
+            );
+            return Err(Error::invalid("modules_to_save", message));
+        }
         let original = params.get(name)?.clone();
         params.insert(name.clone(), original.copied(DType::F32)?);
         originals.insert_frozen(name.clone(), original);
@@ -200,6 +207,10 @@ pub(super) fn without(decoder: &Decoder) -> Result<Decoder> {
     }
     let mut params = Params::default();
     for parameter in parameters(decoder.config(), decoder.heads()) {
+        if let Some(matrix) = decoder.params().quantised(&parameter.name) {
+            params.insert_quantised(parameter.name, matrix.clone());
+            continue;
+        }
         let own = decoder.originals().find(&parameter.name);
         let tensor = own.map_or_else(|| decoder.params().get(&parameter.name), Ok)?;
         params.insert_frozen(parameter.name, tensor.detach());
@@ -208,7 +219,8 @@ pub(super) fn without(decoder: &Decoder) -> Result<Decoder> {
 }
 
 /// Returns an independent, fully trained model with W + s·B·A in place of every adapted W. A tied
-/// language-model head with an adapter is untied, so that the embedding does not change.
+/// language-model head with an adapter is untied, so that the embedding does not change. Quantised matrices are
+/// dequantised to f32.
 pub(super) fn merged(decoder: &Decoder) -> Result<Decoder> {
     let Some(adapters) = decoder.adapters() else { return Ok(decoder.clone()) };
     let mut config = decoder.config().clone();
@@ -217,9 +229,16 @@ pub(super) fn merged(decoder: &Decoder) -> Result<Decoder> {
     }
     let mut params = Params::default();
     for parameter in parameters(&config, decoder.heads()) {
-        let stored = match parameter.name == config.family.language_head && decoder.config().tied {
-            true => decoder.language_head()?,
-            false => decoder.params().get(&parameter.name)?,
+        let dense;
+        let stored = match decoder.params().quantised(&parameter.name) {
+            Some(matrix) => {
+                dense = matrix.dense(DType::F32)?;
+                &dense
+            }
+            None if parameter.name == config.family.language_head && decoder.config().tied => {
+                decoder.language_head()?
+            }
+            None => decoder.params().get(&parameter.name)?,
         };
         let adapter = match parameter.module() {
             Some(module) => Adapter::find(decoder.params(), module, Some(adapters))?,

@@ -203,6 +203,15 @@ pub fn cost(cost: &Cost, page: &mut Page) {
         INDENT,
         &format!("by --optimizer and --weights, a parameter and all: {}", by.join("; ")),
     );
+    let bases: Vec<String> =
+        cost.bases.iter().map(|at| format!("{}: {:.2} B, {:.0} MiB", at.storage, at.bytes, at.mib)).collect();
+    if !bases.is_empty() {
+        let text = format!(
+            "the frozen base of --lora-r by --dtype or --quantize, a parameter and all: {}",
+            bases.join("; ")
+        );
+        page.labelled("", INDENT, &text);
+    }
     if !cost.by_micro_tokens.is_empty() {
         let by: Vec<String> = cost
             .by_micro_tokens

@@ -1,0 +1,122 @@
+//! The option that quantises a model on loading, shared by commands that train adapters, score and generate.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use clap::Args;
+use pcrm_core::model::Loading;
+use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::quant::Quantisation;
+use pcrm_core::{Backend, DType};
+use pcrm_rl::manifest;
+use serde_json::Value;
+
+use crate::progress::say;
+
+/// The storage of a frozen model's linear layers.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct QuantizeArgs {
+    /// Quantise the linear layers of the frozen model on loading, as bitsandbytes does: nf4, nf4-double (with
+    /// double quantisation), int8 or none; training needs --lora-r then (QLoRA) [default: none; for an adapter
+    /// trained by pcrm, as in training]
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<Storage>,
+    /// Mean --quantize nf4
+    #[arg(long, conflicts_with = "quantize")]
+    load_in_4bit: bool,
+    /// Mean --quantize int8
+    #[arg(long, conflicts_with_all = ["quantize", "load_in_4bit"])]
+    load_in_8bit: bool,
+}
+
+/// A method, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Storage(Option<Quantisation>);
+
+impl FromStr for Storage {
+    type Err = pcrm_core::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self(None)),
+            _ => text.parse().map(|method| Self(Some(method))),
+        }
+    }
+}
+
+impl QuantizeArgs {
+    /// Returns the method; `None`: the model is stored as it is.
+    fn method(self) -> Option<Quantisation> {
+        match (self.load_in_4bit, self.load_in_8bit) {
+            (true, _) => Some(Quantisation::Nf4),
+            (_, true) => Some(Quantisation::Int8),
+            _ => self.quantize.and_then(|storage| storage.0),
+        }
+    }
+
+    /// Returns the given method, or `other` if no option is given.
+    pub fn given_or(self, other: impl FnOnce() -> Option<Quantisation>) -> Option<Quantisation> {
+        match self.quantize.is_some() || self.load_in_4bit || self.load_in_8bit {
+            true => self.method(),
+            false => other(),
+        }
+    }
+
+    /// Returns the method for a model to apply: the given one, or the one that the adapter in this folder was
+    /// trained with according to its manifest.
+    pub fn for_model(self, dir: &Path) -> Option<Quantisation> {
+        self.given_or(|| {
+            let method = of_training(dir)?;
+            let name = dir.display();
+            say(&format!(
+                "{name}: its base is quantised to {method}, as in training; --quantize changes that"
+            ));
+            Some(method)
+        })
+    }
+}
+
+/// Returns the options to load a model to apply: an adapter's base is quantised as in training.
+pub fn applied<'a>(backend: &'a dyn Backend, dir: &Path, dtype: DType) -> Loading<'a> {
+    Loading::frozen(backend, dtype).quantised(of_training(dir))
+}
+
+/// Returns the method that an adapter's base had in training, if its folder says so.
+pub fn of_training(dir: &Path) -> Option<Quantisation> {
+    if !AdapterFolder::is_alone(dir) {
+        return None;
+    }
+    let text = std::fs::read_to_string(dir.join(manifest::FILE)).ok()?;
+    let manifest: Value = serde_json::from_str(&text).ok()?;
+    manifest["fingerprint"]["quantize"].as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Protects: an adapter's manifest names the method, an option overrides it, and a full model has none.
+    #[test]
+    fn adapters_are_applied_as_they_were_trained() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let manifest = serde_json::json!({"fingerprint": {"quantize": "nf4-double"}});
+        fs::write(dir.path().join(manifest::FILE), manifest.to_string())?;
+        let plain = QuantizeArgs::default();
+        assert_eq!(plain.for_model(dir.path()), None);
+        fs::write(dir.path().join("adapter_config.json"), "{}")?;
+        assert_eq!(plain.for_model(dir.path()), Some(Quantisation::Nf4Double));
+        let given = |text: &str| -> anyhow::Result<QuantizeArgs> {
+            Ok(QuantizeArgs { quantize: Some(text.parse()?), ..plain })
+        };
+        assert_eq!(given("none")?.for_model(dir.path()), None);
+        assert_eq!(given("int8")?.for_model(dir.path()), Some(Quantisation::Int8));
+        assert_eq!(
+            QuantizeArgs { load_in_4bit: true, ..plain }.for_model(dir.path()),
+            Some(Quantisation::Nf4)
+        );
+        assert!(given("fp4").is_err());
+        Ok(())
+    }
+}
