@@ -1,7 +1,7 @@
 //! The models of the loopback server, in the thread that computes with them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
@@ -9,6 +9,7 @@ use pcrm_core::model::{LanguageModel, Loading};
 use pcrm_core::{Backend, DType};
 use pcrm_rl::rollout::source::{Ask, Own, Pending, RolloutSource};
 use pcrm_rl::rollout::{Budget, Engine, Prompt, Sample, Sampling, Stop};
+use serde_json::Value;
 
 /// Work of the thread that has the models.
 pub enum Job {
@@ -63,7 +64,8 @@ impl Models {
                     return Err((400, format!("there are {} adapters already", self.adapters.len())));
                 }
                 let how = Loading::masters(self.backend.as_ref(), DType::F32);
-                let model = LanguageModel::load_adapter(Path::new(&path), None, how, 0)
+                let base = base_of(Path::new(&path)).map_err(faulty)?;
+                let model = LanguageModel::load_adapter(Path::new(&path), base.as_deref(), how, 0)
                     .map_err(|error| (400, error.to_string()))?;
                 self.first.get_or_insert(model.detached());
                 self.adapters.insert(name.clone(), model);
@@ -101,6 +103,15 @@ impl Models {
             }
         }
     }
+}
+
+/// Returns the base of an adapter that names it relative to the folder in which its run was started, one of those
+/// above the adapter.
+fn base_of(adapter: &Path) -> Result<Option<PathBuf>> {
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(adapter.join("adapter_config.json"))?)?;
+    let name = config["base_model_name_or_path"].as_str().context("base_model_name_or_path")?;
+    let places = adapter.ancestors().map(|dir| dir.join(name));
+    Ok(places.into_iter().find(|base| base.join("config.json").is_file()))
 }
 
 /// Samples answers to a prompt as a run does that has seed 0 and token 2 as the end.

@@ -183,8 +183,9 @@ fn logits_and_gradients_are_those_of_transformers() -> Result<()> {
             let made =
                 LanguageModel::load_as(&beside("golden/models").join(of), how.quantised(Some(method)))?;
             match method {
-                // The mean of scales may differ in its last bits.
-                Quantisation::Nf4Double => backend.check_close(name, &logits(&made, &ids)?, &got, 1e-5)?,
+                // bitsandbytes looks codes of scales up in a table on CPUs: a scale that is nearly half-way between
+                // two codes may get the other one.
+                Quantisation::Nf4Double => backend.check_norm(name, &logits(&made, &ids)?, &got, 5e-3)?,
                 _ => backend.check_same(name, &logits(&made, &ids)?, &got)?,
             }
             let adapter = golden(name).join("adapter");
