@@ -440,8 +440,8 @@ fn quantised_weights_and_adapters_are_named() -> Result<()> {
                 &["q_proj", "bitsandbytes, 4 bit"][..],
             ),
             (
-                with(Some(z("I8", &[32, 32])), &[("SCB", z("F32", &[31]))]),
-                &["q_proj.weight (its SCB) has 31"],
+                with(Some(z("I8", &[32, 32])), &[("SCB", z("F32", &[32]))]),
+                &["are quantised (int8)", "cannot be trained", "--lora-r"],
             ),
             (with(Some(z("I8", &[32, 32])), &[]), &["q_proj.weight has elements of type I8"]),
             (
